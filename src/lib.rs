@@ -1,0 +1,13 @@
+//! Descriptors with exactly one provable owner, and an echo server that stands on them.
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod ownership;
+pub mod pool;
+mod report;
+mod sync;
+mod sys;
+
+pub mod thread {
+    //! Tasks on plain threads, without a pool.
+    pub use crate::pool::{Promise, spawn_thread as spawn, spawn_thread_in as spawn_in};
+}

@@ -1,0 +1,112 @@
+//! Ownership that can be proven: who holds what, since when, from which line, through whose hands.
+//!
+//! A *resource* is anything that must be released, a descriptor above all. A *task* is a unit of
+//! execution: the main thread, a job of a [`Pool`](crate::pool::Pool), any thread that touches a
+//! registry. Every resource has one owner at any moment:
+//!
+//! - [`own`]: become the owner. [`Owned::check`]: prove it. [`Owned::with`]: use the value.
+//! - [`Owned::release`]: give it up and finalize it. [`Owned::disown`]: give it up, nothing is run.
+//! - *give*: hand it to a child as it is spawned. [`Owned::transfer`]: hand it to the parent.
+//! - [`Owned::offer`] and [`Offer::claim`]: hand it to any task, through any channel.
+//!
+//! Whoever is not the owner is refused before the system call, by an ordinary error that says what
+//! was expected, what was found and where. What a task leaves behind when it ends is finalized,
+//! whichever way it ended; after a normal end it is a *leak*, and a [`LeakReport`] says what it was
+//! and whose hands it went through.
+//!
+//! # Limits
+//!
+//! - Identity tells sockets apart exactly, files and pipes by inode, and epoll, eventfd, timerfd
+//!   and inotify descriptors not at all. Between the comparison and `close(2)` a race remains, in
+//!   which a number that is closed and replaced behind the registry's back is not noticed.
+//! - A theft is noticed when the number is closed or owned again (at [`Level::Full`], at every
+//!   operation); until then operations reach the newcomer.
+//! - `std::process::exit`, `abort`, `panic = "abort"` and fatal signals run no finalizer. The
+//!   final verdict comes from [`finish`].
+//! - After a fork without exec the registry is off in the child.
+//! - Cancelling wakes a task that is blocked in a socket it owns; code that blocks elsewhere is
+//!   waited for.
+//!
+//! # Sources
+//!
+//! The model is that of Miou's `Ownership`; `docs/rationale.md` says where this one goes further.
+
+mod account;
+mod cell;
+mod custody;
+pub(crate) mod ending;
+mod finding;
+mod half;
+pub(crate) mod handle;
+mod offer;
+mod outcome;
+mod policy;
+pub(crate) mod promise;
+mod record;
+mod registry;
+mod slot;
+mod snapshot;
+pub(crate) mod task;
+mod violation;
+
+pub use crate::sys::fd::Identity;
+pub use custody::{Event, Site};
+pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
+pub use half::Half;
+pub use handle::Owned;
+pub use offer::{Offer, Offerable};
+pub(crate) use offer::sealed;
+pub use outcome::{Failure, Forgotten, Panic};
+pub use policy::{Level, Policy, Suppression};
+pub use promise::Promise;
+pub use record::ResourceId;
+pub use registry::{
+    Builder, EXIT_CODE_FINDINGS, Inline, REPORTS_KEPT, Registry, Resource, Verdict,
+};
+pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
+pub use task::{TaskId, TaskLabel};
+pub use violation::{Error, ErrorKind, Refused};
+
+/// [`Registry::own`] in the process-wide registry.
+///
+/// # Errors
+/// As there.
+#[track_caller]
+pub fn own<T: Send + 'static>(value: T) -> Result<Owned<T>, Refused<T>> {
+    Registry::global().own(value)
+}
+
+/// [`Registry::own_with`] in the process-wide registry.
+///
+/// # Errors
+/// As there.
+#[track_caller]
+pub fn own_with<T: Send + 'static>(
+    value: T,
+    finalizer: impl FnOnce(T) -> std::io::Result<()> + Send + 'static,
+) -> Result<Owned<T>, Refused<T>> {
+    Registry::global().own_with(value, finalizer)
+}
+
+/// [`Registry::own_fd`] in the process-wide registry.
+///
+/// # Errors
+/// As there.
+#[track_caller]
+pub fn own_fd<T>(value: T) -> Result<Owned<T>, Refused<T>>
+where
+    T: std::os::fd::AsFd + Into<std::os::fd::OwnedFd> + Send + 'static,
+{
+    Registry::global().own_fd(value)
+}
+
+/// [`Registry::snapshot`] of the process-wide registry.
+#[must_use]
+pub fn snapshot() -> Snapshot {
+    Registry::global().snapshot()
+}
+
+/// [`Registry::finish`] of the process-wide registry: the last thing a program does.
+pub fn finish() -> Verdict {
+    Registry::global().finish()
+}

@@ -1,0 +1,173 @@
+//! Where an owned value lives, with its finalizer, from `own` to the end.
+//!
+//! The slot decides who may have the value; the lock around it makes that sound without a line of
+//! unsafe code, even if the argument for the slot were wrong. The lock is only ever held for taking
+//! out or putting back: no user code runs under it.
+
+use std::io;
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::custody::{Event, Site};
+use super::ending;
+use super::handle::Owned;
+use super::record::{Descriptor, Held, Record};
+use super::registry::Registry;
+use super::task::{self, Task};
+use super::violation::{Error, ErrorKind, Refused};
+use crate::sys::fd::{Direction, Identity, Number};
+
+type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
+
+/// A value and what is to happen to it in the end.
+pub(crate) struct Charge<T> {
+    pub(crate) value: T,
+    /// `None`: closing the descriptor is all.
+    finalizer: Option<Finalizer<T>>,
+    /// For descriptors: lets the value go without closing its number.
+    forget: fn(T),
+}
+
+impl<T> Charge<T> {
+    pub(crate) fn generic(value: T, finalizer: Finalizer<T>) -> Charge<T> {
+        Charge { value, finalizer: Some(finalizer), forget: drop }
+    }
+}
+
+/// The cell of a whole resource.
+pub(crate) struct Cell<T: Send + 'static> {
+    record: Record,
+    charge: Mutex<Option<Charge<T>>>,
+}
+
+impl<T: Send + 'static> Cell<T> {
+    /// Makes the current task the owner of a new cell.
+    pub(crate) fn own(
+        registry: &Registry,
+        kind: &'static str,
+        descriptor: Option<Descriptor>,
+        charge: Charge<T>,
+        site: Site,
+    ) -> Result<Owned<T>, Refused<T>> {
+        let me = task::current(registry);
+        let record = Record::new(registry.clone(), kind, descriptor, &me, site);
+        let cell = Arc::new(Cell { record, charge: Mutex::new(Some(charge)) });
+        let held: Arc<dyn Held> = Arc::clone(&cell) as Arc<dyn Held>;
+        match registry.enter_number(&held) {
+            Ok(None) => {}
+            Ok(Some(robbed)) => {
+                let now = descriptor.map_or(Ok(Identity::Anonymous), |new| Ok(new.identity));
+                robbed.record().robbed(&me, site, &now);
+            }
+            Err(first) => {
+                let error = registry.already_owned(&*first, &me, site);
+                let value = cell.take().map(|charge| charge.value);
+                return Err(Refused::new(error, value));
+            }
+        }
+        let closed = {
+            let mut account = me.account();
+            let closed = Task::closed_because(&account);
+            if closed.is_none() {
+                cell.record.set_position(account.push(Arc::clone(&held)));
+            }
+            closed
+        };
+        let Some(kind) = closed else { return Ok(Owned::new(cell)) };
+        // Nothing of a cancelled or ending task's is left behind: finalized at once.
+        let error = cell.record.error(kind, cell.record.slot.look(), &me, site, None);
+        if cell.record.slot.begin_close(me.id().get()).is_ok() {
+            cell.record.slot.await_pins();
+            cell.record.note(Event::Finalized, Some(me.label()), None, site);
+            if let Err(error) = cell.finalize(&me, site) {
+                ending::report_finalizer(&*cell, &error);
+            }
+            cell.record.slot.closed();
+        }
+        Err(Refused::new(error, None))
+    }
+
+    /// Takes value and finalizer out: for whoever won the close, or is inside `with`.
+    pub(crate) fn take(&self) -> Option<Charge<T>> {
+        self.charge().take()
+    }
+
+    /// Puts them back after `with`.
+    pub(crate) fn put_back(&self, charge: Option<Charge<T>>) {
+        *self.charge() = charge;
+    }
+
+    fn charge(&self) -> MutexGuard<'_, Option<Charge<T>>> {
+        self.charge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send + 'static> Held for Cell<T> {
+    fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
+        let record = &self.record;
+        let stolen = record.stolen();
+        let was_robbed = record.slot.look().is_robbed();
+        // Before the close: afterwards the number may be somebody else's.
+        record.registry.strike_number(record);
+        let Some(Charge { value, finalizer, forget }) = self.take() else { return Ok(()) };
+        if stolen.is_some() || was_robbed {
+            forget(value);
+            let now = stolen.unwrap_or_else(|| record.descriptor.map_or(
+                Ok(Identity::Anonymous),
+                |descriptor| descriptor.number.identity(),
+            ));
+            return Err(record.robbed(me, site, &now));
+        }
+        let Some(finalizer) = finalizer else {
+            drop(value);
+            return Ok(());
+        };
+        ending::run_finalizer(|| finalizer(value)).map_err(|(kind, detail)| {
+            record.error(kind, record.slot.look(), me, site, Some(detail))
+        })
+    }
+
+    fn abandon(&self) {
+        if let Some(charge) = self.take() {
+            drop(charge.value);
+        }
+    }
+}
+
+impl Registry {
+    /// Becomes the owner of a descriptor of a known kind.
+    pub(crate) fn own_fd_as<T>(
+        &self,
+        value: T,
+        kind: &'static str,
+        finalizer: Option<Finalizer<T>>,
+        site: Site,
+    ) -> Result<Owned<T>, Refused<T>>
+    where
+        T: AsFd + Into<OwnedFd> + Send + 'static,
+    {
+        let number = Number::of(&value);
+        let is_socket = matches!(kind.rsplit(' ').next(), Some("stream" | "listener" | "socket"));
+        let identity = if is_socket { number.identity_as_socket() } else { number.identity() };
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(error) => {
+                let me = task::current(self);
+                let detail = format!("fd {}: {error}", number.raw());
+                let error = me.refusal_with(ErrorKind::NotOpen, detail, site);
+                return Err(Refused::new(error, Some(value)));
+            }
+        };
+        let descriptor = Descriptor { number, identity, direction: Direction::Both };
+        let forget = |value: T| {
+            let fd: OwnedFd = value.into();
+            // The number is somebody else's now: it stays as it is.
+            let _ = fd.into_raw_fd();
+        };
+        Cell::own(self, kind, Some(descriptor), Charge { value, finalizer, forget }, site)
+    }
+}

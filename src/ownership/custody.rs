@@ -1,0 +1,205 @@
+//! Where and when something changed hands, and through whose.
+//!
+//! A custody is a list of steps, kept per resource, oldest first. It is bounded: a resource that
+//! is handed to and fro forever keeps its first [`STEPS_KEPT_FIRST`] and its last
+//! [`STEPS_KEPT_LAST`] steps and counts what lies between.
+
+use std::backtrace::Backtrace;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::task::TaskLabel;
+
+/// How the story began: acquisition and the first hands are what explains most leaks.
+const STEPS_KEPT_FIRST: usize = 8;
+/// How it ended.
+const STEPS_KEPT_LAST: usize = 24;
+
+/// A place in the source, as `#[track_caller]` sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Site(&'static Location<'static>);
+
+impl Site {
+    /// The caller's place.
+    #[track_caller]
+    #[must_use]
+    pub fn here() -> Site {
+        Site(Location::caller())
+    }
+
+    /// Path of the source file, as it was given to the compiler.
+    #[must_use]
+    pub fn file(self) -> &'static str {
+        self.0.file()
+    }
+
+    /// Line, counted from 1.
+    #[must_use]
+    pub fn line(self) -> u32 {
+        self.0.line()
+    }
+
+    /// Column in characters, counted from 1.
+    #[must_use]
+    pub fn column(self) -> u32 {
+        self.0.column()
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file(), self.line(), self.column())
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What happened to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Event {
+    /// A task became its first owner.
+    Acquired,
+    /// A parent gave it to a child that it spawned.
+    Given,
+    /// A child handed it to its parent.
+    Transferred,
+    /// Its owner gave it up for whoever claims it.
+    Offered,
+    /// A task took an offer.
+    Claimed,
+    /// An unclaimed offer passed to the account of the offerer's parent.
+    Inherited,
+    /// It came into being as one half of a whole, or was cut into halves.
+    Split,
+    /// Two halves became the whole again.
+    Rejoined,
+    /// A give was undone because the child could not be started.
+    Returned,
+    /// Its owner gave it up without finalizing it.
+    Disowned,
+    /// Its owner finalized it.
+    Released,
+    /// Its handle was dropped, which finalized it.
+    Dropped,
+    /// The end of its task finalized it.
+    Finalized,
+    /// Its number was found to mean something else.
+    Robbed,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Event::Acquired => "acquired",
+            Event::Given => "given",
+            Event::Transferred => "transferred",
+            Event::Offered => "offered",
+            Event::Claimed => "claimed",
+            Event::Inherited => "inherited",
+            Event::Split => "split",
+            Event::Rejoined => "rejoined",
+            Event::Returned => "returned",
+            Event::Disowned => "disowned",
+            Event::Released => "released",
+            Event::Dropped => "dropped",
+            Event::Finalized => "finalized",
+            Event::Robbed => "robbed",
+        })
+    }
+}
+
+/// One step as it is recorded: cheap to make, rendered only when somebody reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) event: Event,
+    pub(crate) from: Option<TaskLabel>,
+    pub(crate) to: Option<TaskLabel>,
+    pub(crate) site: Site,
+    pub(crate) at: Instant,
+    /// Kernel id of the thread on which it happened.
+    pub(crate) thread: u32,
+    /// Only at level `full`.
+    pub(crate) backtrace: Option<Arc<Backtrace>>,
+}
+
+/// The bounded list of steps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Custody {
+    first: Vec<Step>,
+    last: VecDeque<Step>,
+    omitted: u64,
+}
+
+impl Custody {
+    pub(crate) fn push(&mut self, step: Step) {
+        if self.first.len() < STEPS_KEPT_FIRST {
+            if self.first.is_empty() {
+                // Own, give and release is the life of most resources.
+                self.first.reserve_exact(3);
+            }
+            self.first.push(step);
+            return;
+        }
+        if self.last.len() == STEPS_KEPT_LAST {
+            self.last.pop_front();
+            self.omitted += 1;
+        }
+        self.last.push_back(step);
+    }
+
+    /// The steps that are kept, oldest first.
+    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
+        self.first.iter().chain(&self.last)
+    }
+
+    /// How many steps between the first and the last ones were not kept.
+    pub(crate) fn omitted(&self) -> u64 {
+        self.omitted
+    }
+
+    /// The latest step of one kind.
+    pub(crate) fn latest(&self, event: Event) -> Option<&Step> {
+        self.steps().rev().find(|step| step.event == event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(event: Event) -> Step {
+        Step {
+            event,
+            from: None,
+            to: None,
+            site: Site::here(),
+            at: Instant::now(),
+            thread: 0,
+            backtrace: None,
+        }
+    }
+
+    #[test]
+    fn a_long_custody_keeps_its_beginning_and_its_end_and_counts_the_rest() {
+        let mut custody = Custody::default();
+        custody.push(step(Event::Acquired));
+        for _ in 0..1000 {
+            custody.push(step(Event::Given));
+        }
+        custody.push(step(Event::Released));
+        assert_eq!(custody.steps().count(), STEPS_KEPT_FIRST + STEPS_KEPT_LAST);
+        assert_eq!(custody.omitted(), 1002 - (STEPS_KEPT_FIRST + STEPS_KEPT_LAST) as u64);
+        assert_eq!(custody.steps().next().unwrap().event, Event::Acquired);
+        assert_eq!(custody.steps().next_back().unwrap().event, Event::Released);
+    }
+}

@@ -1,0 +1,121 @@
+//! What the checker found, as values. How they are printed is the business of `report`.
+
+use super::custody::Site;
+use super::record::Record;
+use super::snapshot::ResourceData;
+use super::task::{Task, TaskLabel};
+use super::violation::{Error, ErrorKind};
+
+/// Version of the JSON form of reports, snapshots and verdicts. Grows when a field changes its
+/// meaning or goes; new fields may come at any time.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a task left behind, all of which has been finalized.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct LeakReport {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The task that ended as the owner.
+    pub task: TaskLabel,
+    /// Name of the thread that it ran on.
+    pub thread: String,
+    /// The kernel's id of that thread.
+    pub thread_id: u32,
+    /// Where the task was spawned.
+    pub spawned: Site,
+    /// What was left, in the order of finalizing: the latest acquisition first.
+    pub resources: Vec<ResourceData>,
+}
+
+impl LeakReport {
+    pub(crate) fn new(task: &Task, resources: Vec<ResourceData>) -> LeakReport {
+        let (thread, thread_id) =
+            task.thread().map_or((String::new(), 0), |(name, id)| (name.to_string(), id));
+        LeakReport {
+            schema_version: SCHEMA_VERSION,
+            task: task.label(),
+            thread,
+            thread_id,
+            spawned: task.spawned(),
+            resources,
+        }
+    }
+}
+
+/// Somebody did what only the owner may do, or a finalizer failed.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ViolationReport {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The stable word for what happened; see [`ErrorKind::code`].
+    pub code: &'static str,
+    /// The sentence that the offender got as its error.
+    pub message: String,
+    /// Who did it.
+    pub actor: TaskLabel,
+    /// Who was entitled.
+    pub owner: Option<TaskLabel>,
+    /// Where it was done.
+    pub site: Site,
+    /// What it was done to; `None` for a broken rule about tasks.
+    pub resource: Option<ResourceData>,
+}
+
+/// One finding.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[cfg_attr(feature = "json", serde(tag = "verdict", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Report {
+    /// A task ended normally and still owned something.
+    Leak(LeakReport),
+    /// A rule was broken; the offender was refused.
+    Violation(ViolationReport),
+    /// A number was closed or replaced behind the registry's back; the newcomer was not touched.
+    Theft(ViolationReport),
+    /// A finalizer failed or panicked where there was nobody to tell.
+    Finalizer(ViolationReport),
+}
+
+impl Report {
+    pub(crate) fn of_error(error: &Error, record: &Record) -> Report {
+        Report::classify(error, Some(ResourceData::of_record(record)))
+    }
+
+    pub(crate) fn of_task_error(error: &Error) -> Report {
+        Report::classify(error, None)
+    }
+
+    fn classify(error: &Error, resource: Option<ResourceData>) -> Report {
+        let facts = error.facts();
+        let report = ViolationReport {
+            schema_version: SCHEMA_VERSION,
+            code: facts.kind.code(),
+            message: error.to_string(),
+            actor: facts.actor.clone(),
+            owner: facts.owner.clone(),
+            site: facts.site,
+            resource,
+        };
+        match facts.kind {
+            ErrorKind::Theft => Report::Theft(report),
+            ErrorKind::FinalizerFailed | ErrorKind::FinalizerPanicked => Report::Finalizer(report),
+            _ => Report::Violation(report),
+        }
+    }
+
+    /// The stable word for the verdict: `leak`, `theft`, `not-owner` and so on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Report::Leak(_) => "leak",
+            Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+                report.code
+            }
+        }
+    }
+}

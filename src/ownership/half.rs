@@ -1,0 +1,166 @@
+//! Halves: one socket, two owners.
+//!
+//! Splitting leaves the whole without an owner and makes two resources, each with an owner word of
+//! its own. Releasing the read half does nothing to the socket; releasing the write half shuts down
+//! writing; the later of the two closes, on its thread. What concerns the whole needs both halves
+//! rejoined.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use super::cell::Cell;
+use super::custody::{Event, Site};
+use super::handle::{Handle, Owned, moves};
+use super::record::{Descriptor, Held, Record};
+use super::slot::State;
+use super::task::{self, Task};
+use super::violation::{Error, ErrorKind, Refused};
+use crate::sys::fd::Direction;
+
+/// The cell of a half.
+pub(crate) struct HalfCell<T: Send + 'static> {
+    record: Record,
+    whole: Arc<Cell<T>>,
+}
+
+impl<T: Send + 'static> Held for HalfCell<T> {
+    fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
+        let whole = self.whole.record();
+        // The number is still the whole's: this half has not left it yet, and pins are waited for.
+        if let Some(Descriptor { number, direction: Direction::Write, .. }) = self.record.descriptor
+            && whole.stolen().is_none()
+        {
+            number.shut(Direction::Write);
+        }
+        whole.absorb_traffic(&self.record);
+        if !whole.slot.leave_split() {
+            return Ok(());
+        }
+        whole.slot.await_pins();
+        whole.note(Event::Released, Some(me.label()), None, site);
+        let finalized = self.whole.finalize(me, site);
+        whole.slot.closed();
+        finalized
+    }
+
+    fn abandon(&self) {
+        self.whole.abandon();
+    }
+}
+
+/// One direction of a split socket.
+#[must_use = "a half is released when its handle is dropped"]
+pub struct Half<T: Send + 'static> {
+    handle: Handle<HalfCell<T>>,
+}
+
+impl<T: Send + 'static> Half<T> {
+    #[inline]
+    pub(crate) fn handle(&self) -> &Handle<HalfCell<T>> {
+        &self.handle
+    }
+}
+
+moves!({T: Send + 'static} Half<T>);
+
+impl<T: Send + 'static> fmt::Debug for Half<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = self.handle.record().descriptor.map(|descriptor| descriptor.direction);
+        let direction = if direction == Some(Direction::Write) { "write" } else { "read" };
+        write!(f, "Half({direction} half of {:?})", self.handle)
+    }
+}
+
+impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
+    /// Splits a socket into its reading and its writing half, both of them the current task's.
+    ///
+    /// # Errors
+    /// `NotOwner` and its kin; the handle comes back.
+    #[track_caller]
+    pub(crate) fn split(self) -> Result<(Half<T>, Half<T>), Refused<Owned<T>>> {
+        let site = Site::here();
+        let record = self.handle().record();
+        let me = task::current(&record.registry);
+        let whole = Arc::clone(self.handle().cell());
+        let make = |direction| {
+            let descriptor = record.descriptor.map(|whole| Descriptor { direction, ..whole });
+            let mut half = Record::new(record.registry.clone(), record.kind, descriptor, &me, site);
+            half.half_of = Some(record.id);
+            Arc::new(HalfCell { record: half, whole: Arc::clone(&whole) })
+        };
+        let (reading, writing) = (make(Direction::Read), make(Direction::Write));
+        let split = {
+            let mut account = me.account();
+            let split = record.slot.split(me.id().get());
+            if split.is_ok() {
+                account.remove(record.position());
+                for half in [&reading, &writing] {
+                    let held: Arc<dyn Held> = Arc::clone(half) as Arc<dyn Held>;
+                    half.record.set_position(account.push(held));
+                }
+            }
+            split
+        };
+        if let Err(word) = split {
+            let error = record.refuse(word, &me, site);
+            return Err(Refused::new(error, Some(self)));
+        }
+        record.note(Event::Split, Some(me.label()), None, site);
+        Ok((Half { handle: Handle::new(reading) }, Half { handle: Handle::new(writing) }))
+    }
+}
+
+impl<T: Send + 'static> Half<T> {
+    /// Makes two halves the whole again.
+    ///
+    /// # Errors
+    /// `NotOwner` and its kin for either half; `NotItsOtherHalf`. Both come back.
+    #[track_caller]
+    pub(crate) fn rejoin(self, other: Half<T>) -> Result<Owned<T>, Refused<(Half<T>, Half<T>)>> {
+        let site = Site::here();
+        let me = task::current(&self.handle.record().registry);
+        let id = me.id().get();
+        let whole = Arc::clone(&self.handle.cell().whole);
+        let refused = [&self, &other].into_iter().find_map(|half| {
+            let record = half.handle.record();
+            (!record.slot.held_by(id)).then(|| record.refuse(record.slot.look(), &me, site))
+        });
+        let refused = refused.or_else(|| {
+            let strangers = !Arc::ptr_eq(&whole, &other.handle.cell().whole);
+            strangers.then(|| {
+                let record = other.handle.record();
+                let word = record.slot.look();
+                let error = record.error(ErrorKind::NotItsOtherHalf, word, &me, site, None);
+                record.registry.violated(&error, record);
+                error
+            })
+        });
+        if let Some(error) = refused {
+            return Err(Refused::new(error, Some((self, other))));
+        }
+        for half in [&self, &other] {
+            // Only this task's thread could close them, and it is here.
+            let closing = task::begin_close(&half.handle.held(), Some(State::Held));
+            debug_assert!(closing.is_ok(), "the owner's own thread rejoins: {closing:?}");
+            let record = half.handle.record();
+            record.slot.await_pins();
+            record.note(Event::Rejoined, Some(me.label()), None, site);
+            whole.record().absorb_traffic(record);
+            record.slot.closed();
+        }
+        {
+            let mut account = me.account();
+            let rejoined = whole.record().slot.rejoin(id);
+            debug_assert!(rejoined.is_ok(), "both halves were here: {rejoined:?}");
+            let held: Arc<dyn Held> = Arc::clone(&whole) as Arc<dyn Held>;
+            whole.record().set_position(account.push(held));
+        }
+        whole.record().note(Event::Rejoined, None, Some(me.label()), site);
+        Ok(Owned::new(whole))
+    }
+}

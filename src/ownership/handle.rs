@@ -1,0 +1,428 @@
+//! Handles: what user code holds of a resource.
+//!
+//! The value is never in a handle; it stays in the registry's cell, behind the slot. A handle that
+//! outlives its resource (in a cycle, a global, a forgotten box) therefore answers `Released`, and
+//! can never reach the value, or the number, again.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::cell::{Cell, Charge};
+use super::custody::{Event, Site};
+use super::ending;
+use super::record::{Held, Record};
+use super::registry::Registry;
+use super::slot::State;
+use super::snapshot::ResourceData;
+use super::task;
+use super::violation::{Error, ErrorKind, Refused};
+use crate::sys::fork;
+
+/// What every handle does, whole or half: the moves of the contract.
+///
+/// One handle exists per cell, so that dropping it is the end of the resource unless it went
+/// elsewhere before.
+pub(crate) struct Handle<C: Held + 'static>(Arc<C>);
+
+impl<C: Held + 'static> Handle<C> {
+    pub(crate) fn new(cell: Arc<C>) -> Handle<C> {
+        Handle(cell)
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<C> {
+        &self.0
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &Record {
+        self.0.record()
+    }
+
+    pub(crate) fn held(&self) -> Arc<dyn Held> {
+        Arc::clone(&self.0) as Arc<dyn Held>
+    }
+
+    pub(crate) fn release(&self, site: Site) -> Result<(), Error> {
+        let record = self.record();
+        let me = task::current(&record.registry);
+        let word = record.slot.look();
+        let held: Arc<dyn Held> = self.held();
+        if word.state() != State::Held || word.owner() != me.id().get() {
+            return Err(record.refuse(word, &me, site));
+        }
+        task::begin_close(&held, Some(State::Held)).map_err(|word| record.refuse(word, &me, site))?;
+        record.slot.await_pins();
+        record.note(Event::Released, Some(me.label()), None, site);
+        let finalized = held.finalize(&me, site);
+        record.slot.closed();
+        finalized
+    }
+
+    pub(crate) fn transfer(&self, site: Site) -> Result<(), Error> {
+        let me = task::current(&self.record().registry);
+        task::transfer(&me, &self.held(), site)
+    }
+
+    pub(crate) fn offer(&self, site: Site) -> Result<(), Error> {
+        let record = self.record();
+        let me = task::current(&record.registry);
+        record
+            .slot
+            .offer(me.id().get())
+            .map_err(|word| record.refuse(word, &me, site))?;
+        record.note(Event::Offered, Some(me.label()), None, site);
+        Ok(())
+    }
+
+    pub(crate) fn claim(&self, site: Site) -> Result<(), Error> {
+        let me = task::current(&self.record().registry);
+        task::claim(&me, &self.held(), site)
+    }
+
+    /// A checked system call with the stored number: the proof before it, and the cancellation
+    /// asked after it. A call that a signal interrupted is made again.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn call<R>(
+        &self,
+        mut call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<R>,
+    ) -> io::Result<R> {
+        let record = self.record();
+        let Some(descriptor) = record.descriptor else {
+            unreachable!("system calls are made on descriptors only")
+        };
+        loop {
+            record.admit()?;
+            let answer = descriptor.number.lend(&mut call);
+            if record.slot.is_cancelled() {
+                return Err(self.was_cancelled(Site::here()).into());
+            }
+            match answer {
+                Err(rustix::io::Errno::INTR) => {}
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
+    #[cold]
+    fn was_cancelled(&self, site: Site) -> Error {
+        let record = self.record();
+        let me = task::current(&record.registry);
+        record.error(ErrorKind::Cancelled, record.slot.look(), &me, site, None)
+    }
+}
+
+impl<C: Held + 'static> Drop for Handle<C> {
+    fn drop(&mut self) {
+        let record = self.record();
+        if fork::in_forked_child() {
+            self.0.abandon();
+            return;
+        }
+        let held: Arc<dyn Held> = self.held();
+        // Anything but Held: the handle was consumed (disowned, offered, split, rejoined) or its
+        // resource is gone.
+        let Ok(before) = task::begin_close(&held, Some(State::Held)) else { return };
+        let me = task::current(&record.registry);
+        let site = me.spawned();
+        let is_mine = before.owner() == me.id().get();
+        if !is_mine {
+            let error = record.error(ErrorKind::DroppedElsewhere, before, &me, site, None);
+            record.registry.violated(&error, record);
+        }
+        record.slot.await_pins();
+        record.note(Event::Dropped, Some(me.label()), None, site);
+        if let Err(error) = held.finalize(&me, site) {
+            ending::report_finalizer(&*held, &error);
+        }
+        record.slot.closed();
+    }
+}
+
+impl<C: Held + 'static> fmt::Debug for Handle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.record();
+        let word = record.slot.look();
+        write!(f, "{}, {:?}", record.label(), word.state())?;
+        match task::find(word.owner()) {
+            Some(owner) => write!(f, " by {}", owner.label()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Gives a type that wraps a [`Handle`] the public moves of the contract.
+macro_rules! moves {
+    ($({ $($generics:tt)* })? $type:ty) => {
+        impl $(<$($generics)*>)? $type {
+            /// The resource's id, which is never reused.
+            #[must_use]
+            pub fn id(&self) -> $crate::ownership::ResourceId {
+                self.handle().record().id
+            }
+
+            /// Names the resource, for giving it to a child and for asking about it.
+            #[must_use]
+            pub fn resource(&self) -> $crate::ownership::Resource {
+                $crate::ownership::Resource::new(self.handle().held())
+            }
+
+            /// Proves that the current task is the owner.
+            ///
+            /// # Errors
+            /// `NotOwner`, `Released`, `Cancelled`, `InUse`, `Theft`: whatever keeps the current
+            /// task from using it now.
+            #[inline]
+            #[track_caller]
+            pub fn check(&self) -> Result<(), $crate::ownership::Error> {
+                self.handle().record().admit()
+            }
+
+            /// Gives the resource up and finalizes it, once: a descriptor is closed.
+            ///
+            /// Whatever handle is left answers `Released` from now on, naming this place.
+            ///
+            /// # Errors
+            /// The current task is not the owner, or the finalizer failed. A finalizer never runs
+            /// a second time.
+            #[track_caller]
+            pub fn release(&self) -> Result<(), $crate::ownership::Error> {
+                self.handle().release($crate::ownership::Site::here())
+            }
+
+            /// Hands the resource to the current task's parent. The handle stays good, for the
+            /// parent; send it there in the task's answer or by any other way.
+            ///
+            /// # Errors
+            /// `NotOwner` and its kin; `NoParent` in a root; `ParentEnding`, and the resource stays
+            /// here, when the parent is at its end.
+            #[track_caller]
+            pub fn transfer(&self) -> Result<(), $crate::ownership::Error> {
+                self.handle().transfer($crate::ownership::Site::here())
+            }
+
+            /// Gives the resource up for whichever task claims it. Until then it stays on this
+            /// task's account; unclaimed, it is finalized and reported.
+            ///
+            /// # Errors
+            /// `NotOwner` and its kin; the handle comes back.
+            #[track_caller]
+            pub fn offer(
+                self,
+            ) -> Result<$crate::ownership::Offer<Self>, $crate::ownership::Refused<Self>> {
+                $crate::ownership::Offer::make(self, $crate::ownership::Site::here())
+            }
+        }
+
+        impl $(<$($generics)*>)? $crate::ownership::Offerable for $type {}
+
+        impl $(<$($generics)*>)? $crate::ownership::sealed::Claim for $type {
+            fn offer_up(&self, site: $crate::ownership::Site) -> Result<(), $crate::ownership::Error> {
+                self.handle().offer(site)
+            }
+
+            fn claim_up(&self, site: $crate::ownership::Site) -> Result<(), $crate::ownership::Error> {
+                self.handle().claim(site)
+            }
+
+            fn named(&self) -> $crate::ownership::Resource {
+                self.resource()
+            }
+        }
+    };
+}
+pub(crate) use moves;
+
+/// A value of which the registry knows the one owner.
+///
+/// Made by [`Registry::own`] and its kin. The handle can go to other threads and be shared; what can
+/// be done with it is decided by which task asks. Dropped in its owner's task it is released; in
+/// any other task that is a violation, and it is released all the same.
+///
+/// There is no way to the value that goes round the check: [`with`](Owned::with) lends it,
+/// [`disown`](Owned::disown) gives it back for the handle.
+///
+/// # Examples
+/// ```
+/// use echown::ownership;
+///
+/// let words = ownership::own(vec!["ours"])?;
+/// let outcome = std::thread::scope(|threads| {
+///     threads.spawn(|| words.with(|words| words.push("theirs"))).join().unwrap()
+/// });
+/// let refused = outcome.unwrap_err();
+/// assert_eq!(refused.kind(), ownership::ErrorKind::NotOwner);
+/// assert_eq!(words.disown()?, ["ours"]);
+/// # Ok::<(), ownership::Error>(())
+/// ```
+#[must_use = "an owned value is released when its handle is dropped"]
+pub struct Owned<T: Send + 'static> {
+    handle: Handle<Cell<T>>,
+}
+
+impl<T: Send + 'static> Owned<T> {
+    pub(crate) fn new(cell: Arc<Cell<T>>) -> Owned<T> {
+        Owned { handle: Handle::new(cell) }
+    }
+
+    #[inline]
+    pub(crate) fn handle(&self) -> &Handle<Cell<T>> {
+        &self.handle
+    }
+
+    /// Lends the value to `f`. Meanwhile the resource is in use: it cannot be released, given,
+    /// transferred, offered or lent a second time.
+    ///
+    /// # Errors
+    /// `NotOwner`, `Released`, `Cancelled`, `InUse`, `Theft`; `f` has not run.
+    #[track_caller]
+    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, Error> {
+        let record = self.handle.record();
+        let site = Site::here();
+        record.admit()?;
+        let me = task::current(&record.registry);
+        if let Err(word) = record.slot.enter(me.id().get()) {
+            return Err(record.refuse(word, &me, site));
+        }
+        let mut lent = Lent { cell: self.handle.cell(), charge: self.handle.cell().take() };
+        let Some(charge) = &mut lent.charge else {
+            unreachable!("a held cell has its value: only who closes or lends takes it")
+        };
+        Ok(f(&mut charge.value))
+    }
+
+    /// Gives the resource up without finalizing it: the value comes back.
+    ///
+    /// # Errors
+    /// `NotOwner` and its kin; the handle comes back. `Theft`: the number no longer is what was
+    /// registered, so there is nothing that could be given back.
+    #[track_caller]
+    pub fn disown(self) -> Result<T, Refused<Owned<T>>> {
+        let site = Site::here();
+        let record = self.handle.record();
+        let me = task::current(&record.registry);
+        let word = record.slot.look();
+        if !record.slot.held_by(me.id().get()) {
+            let error = record.refuse(word, &me, site);
+            return Err(Refused::new(error, Some(self)));
+        }
+        if let Some(now) = record.stolen() {
+            let error = record.robbed(&me, site, &now);
+            return Err(Refused::new(error, Some(self)));
+        }
+        let held = self.handle.held();
+        if let Err(word) = task::begin_close(&held, Some(State::Held)) {
+            let error = record.refuse(word, &me, site);
+            return Err(Refused::new(error, Some(self)));
+        }
+        record.slot.await_pins();
+        record.note(Event::Disowned, Some(me.label()), None, site);
+        record.registry.strike_number(record);
+        let charge = self.handle.cell().take();
+        record.slot.closed();
+        let Some(charge) = charge else {
+            unreachable!("a held cell has its value: only who closes or lends takes it")
+        };
+        Ok(charge.value)
+    }
+
+    /// Describes the resource: owner, state, addresses, custody. Anybody may ask.
+    #[must_use]
+    pub fn describe(&self) -> ResourceData {
+        ResourceData::of_record(self.handle.record())
+    }
+}
+
+moves!({T: Send + 'static} Owned<T>);
+
+/// The owner is inside `with`: puts the value back and ends the use, also while unwinding.
+struct Lent<'a, T: Send + 'static> {
+    cell: &'a Cell<T>,
+    charge: Option<Charge<T>>,
+}
+
+impl<T: Send + 'static> Drop for Lent<'_, T> {
+    fn drop(&mut self) {
+        self.cell.put_back(self.charge.take());
+        self.cell.record().slot.leave();
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Owned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Owned({:?})", self.handle)
+    }
+}
+
+impl Registry {
+    /// Becomes the one owner of a value, which is dropped when it is released.
+    ///
+    /// # Errors
+    /// The current task was cancelled or is at its end: the value was dropped at once.
+    #[track_caller]
+    pub fn own<T: Send + 'static>(&self, value: T) -> Result<Owned<T>, Refused<T>> {
+        self.own_with(value, |value| {
+            drop(value);
+            Ok(())
+        })
+    }
+
+    /// Becomes the one owner of a value with this finalizer: it runs exactly once, when the value
+    /// is released or its owner ends without having released it.
+    ///
+    /// # Errors
+    /// The current task was cancelled or is at its end: the finalizer ran at once.
+    #[track_caller]
+    pub fn own_with<T: Send + 'static>(
+        &self,
+        value: T,
+        finalizer: impl FnOnce(T) -> io::Result<()> + Send + 'static,
+    ) -> Result<Owned<T>, Refused<T>> {
+        let charge = Charge::generic(value, Box::new(finalizer));
+        Cell::own(self, short_type_name::<T>(), None, charge, Site::here())
+    }
+
+    /// Becomes the one owner of a descriptor, which is closed by its identity when it is released:
+    /// if the number means something else by then, the newcomer is not touched.
+    ///
+    /// # Errors
+    /// `AlreadyOwned`: this registry has the number on record; the value comes back unclosed.
+    /// `Cancelled`, `Ending`: it was closed at once. `NotOpen`: the kernel doesn't know the number.
+    #[track_caller]
+    pub fn own_fd<T>(&self, value: T) -> Result<Owned<T>, Refused<T>>
+    where
+        T: AsFd + Into<OwnedFd> + Send + 'static,
+    {
+        let kind = crate::sys::fd::Number::of(&value).kind();
+        self.own_fd_as(value, kind, None, Site::here())
+    }
+
+    /// [`own_fd`](Registry::own_fd) with a finalizer, which gets the descriptor to close it.
+    ///
+    /// # Errors
+    /// As [`own_fd`](Registry::own_fd).
+    #[track_caller]
+    pub fn own_fd_with<T>(
+        &self,
+        value: T,
+        finalizer: impl FnOnce(T) -> io::Result<()> + Send + 'static,
+    ) -> Result<Owned<T>, Refused<T>>
+    where
+        T: AsFd + Into<OwnedFd> + Send + 'static,
+    {
+        let kind = crate::sys::fd::Number::of(&value).kind();
+        self.own_fd_as(value, kind, Some(Box::new(finalizer)), Site::here())
+    }
+}
+
+/// The last part of a type's path; generics are kept as they are.
+fn short_type_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let head = name.find('<').unwrap_or(name.len());
+    match name[..head].rfind("::") {
+        Some(colons) => &name[colons + 2..],
+        None => name,
+    }
+}

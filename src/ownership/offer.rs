@@ -1,0 +1,107 @@
+//! Offer and claim: handing a resource to any task, through any channel.
+//!
+//! An offer stands on its offerer's account until somebody claims it, and on that of the nearest
+//! living ancestor when the offerer ends: what is in transit always has somebody who answers for
+//! it. Dropped unclaimed, or left over at the root's end, it is finalized and reported.
+
+use std::fmt;
+
+use super::custody::Site;
+use super::ending;
+use super::slot::State;
+use super::task;
+use super::violation::{Error, Refused};
+use crate::sys::fork;
+
+/// Handles that can be offered: owned values, halves, and the sockets, files and pipes of `net`.
+pub trait Offerable: sealed::Claim {}
+
+pub(crate) mod sealed {
+    //! Keeps [`Offerable`](super::Offerable) to the handles of this crate: the registry's proof
+    //! rests on what they do.
+    #![allow(missing_docs, unreachable_pub)]
+
+    use super::super::registry::Resource;
+    use super::{Error, Site};
+
+    pub trait Claim {
+        fn offer_up(&self, site: Site) -> Result<(), Error>;
+        fn claim_up(&self, site: Site) -> Result<(), Error>;
+        fn named(&self) -> Resource;
+    }
+}
+
+/// A resource in transit: for whichever task claims it.
+///
+/// # Examples
+/// ```
+/// use echown::ownership;
+///
+/// let (to_worker, offers) = std::sync::mpsc::channel();
+/// let letter = ownership::own(String::from("for you"))?;
+/// to_worker.send(letter.offer()?).unwrap();
+///
+/// let worker = std::thread::spawn(move || {
+///     let letter = offers.recv().unwrap().claim().unwrap();
+///     letter.disown().unwrap()
+/// });
+/// assert_eq!(worker.join().unwrap(), "for you");
+/// # Ok::<(), ownership::Error>(())
+/// ```
+#[must_use = "an offer that is dropped unclaimed is finalized and reported"]
+pub struct Offer<H: Offerable> {
+    /// Always there until claimed. Its own destructor does nothing while the slot is Offered.
+    handle: Option<H>,
+}
+
+impl<H: Offerable> Offer<H> {
+    pub(crate) fn make(handle: H, site: Site) -> Result<Offer<H>, Refused<H>> {
+        match handle.offer_up(site) {
+            Ok(()) => Ok(Offer { handle: Some(handle) }),
+            Err(error) => Err(Refused::new(error, Some(handle))),
+        }
+    }
+
+    /// Becomes the owner.
+    ///
+    /// # Errors
+    /// `Cancelled`, `Ending`: the current task takes nothing any more; the offer comes back.
+    /// `Released`: nobody claimed it in time and it was finalized.
+    #[track_caller]
+    pub fn claim(mut self) -> Result<H, Refused<Offer<H>>> {
+        let Some(handle) = self.handle.take() else {
+            unreachable!("an offer has its handle until it is claimed, which consumes the offer")
+        };
+        match handle.claim_up(Site::here()) {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                self.handle = Some(handle);
+                Err(Refused::new(error, Some(self)))
+            }
+        }
+    }
+}
+
+impl<H: Offerable> Drop for Offer<H> {
+    fn drop(&mut self) {
+        let Some(handle) = &self.handle else { return };
+        let held = handle.named().into_held();
+        if fork::in_forked_child() {
+            held.abandon();
+            return;
+        }
+        if task::begin_close(&held, Some(State::Offered)).is_ok() {
+            let me = task::current(&held.record().registry);
+            ending::finalize_offer(&held, &me, me.spawned());
+        }
+    }
+}
+
+impl<H: Offerable + fmt::Debug> fmt::Debug for Offer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.handle {
+            Some(handle) => write!(f, "Offer({handle:?})"),
+            None => f.write_str("Offer(claimed)"),
+        }
+    }
+}

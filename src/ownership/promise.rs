@@ -1,0 +1,237 @@
+//! What a parent holds of its child: the right, and the duty, to join or cancel it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::custody::Site;
+use super::ending;
+use super::outcome::Failure;
+use super::record::Held;
+use super::registry::{Registry, Resource};
+use super::task::{Care, Task, TaskLabel};
+use super::violation::{Error, ErrorKind, Refused};
+use super::{task, violation};
+
+type Outcome<T> = Arc<Mutex<Option<Result<T, Failure<T>>>>>;
+
+/// A child's outcome, to come.
+///
+/// Only the parent may [`join`](Promise::join) or [`cancel`](Promise::cancel). Dropping a promise
+/// forgets the child: the parent's own outcome will be
+/// [`StillHasChildren`](Failure::StillHasChildren).
+#[must_use = "a child whose promise is dropped is forgotten: join it, cancel it, or hand it to an `Orphans`"]
+pub struct Promise<T> {
+    task: Arc<Task>,
+    outcome: Outcome<T>,
+    registry: Registry,
+}
+
+/// The work of a child that waits for a thread. Dropped without having run, it ends the child as
+/// cancelled: what the child was given is finalized then and there.
+pub(crate) struct Work(Arc<Task>);
+
+impl Work {
+    /// Runs the child to its end on this thread.
+    pub(crate) fn run(self) {
+        self.0.execute();
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // Does nothing when it has run.
+        self.0.abandon();
+    }
+}
+
+/// A child that is made but not yet started; starting it may still fail without a loss.
+pub(crate) struct Unstarted<T, F> {
+    promise: Promise<T>,
+    closure: Arc<Mutex<Option<F>>>,
+    given: Vec<Arc<dyn Held>>,
+    site: Site,
+}
+
+impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
+    /// Makes a child of the current task and gives it things.
+    ///
+    /// # Errors
+    /// Something cannot be given; nothing has moved, and the closure comes back.
+    pub(crate) fn new(
+        registry: &Registry,
+        name: &str,
+        give: impl IntoIterator<Item = Resource>,
+        closure: F,
+        site: Site,
+    ) -> Result<Unstarted<T, F>, Refused<F>> {
+        let given: Vec<Arc<dyn Held>> = give.into_iter().map(Resource::into_held).collect();
+        let task = match ending::make_child(registry, name, &given, Care::Promise, site) {
+            Ok(task) => task,
+            Err(error) => return Err(Refused::new(error, Some(closure))),
+        };
+        let closure = Arc::new(Mutex::new(Some(closure)));
+        let outcome = Outcome::default();
+        let promise =
+            Promise { task, outcome: Arc::clone(&outcome), registry: registry.clone() };
+        let to_run = Arc::clone(&closure);
+        promise.task.set_job(move |task| {
+            let closure = lock(&to_run).take();
+            let Some(closure) = closure else { return };
+            let ended = ending::run(task, closure);
+            *lock(&outcome) = Some(ended);
+        });
+        Ok(Unstarted { promise, closure, given, site })
+    }
+
+    /// The work, for whichever thread is to run it.
+    pub(crate) fn work(&self) -> Work {
+        Work(Arc::clone(&self.promise.task))
+    }
+
+    /// It has a thread.
+    pub(crate) fn started(self) -> Promise<T> {
+        self.promise
+    }
+
+    /// It could not be started: what was given comes back to the parent, and so does the closure.
+    pub(crate) fn undo(self) -> Option<F> {
+        let closure = lock(&self.closure).take();
+        let Promise { task, registry, .. } = &self.promise;
+        ending::unmake_child(registry, task, &self.given, self.site);
+        closure
+    }
+}
+
+fn lock<V>(mutex: &Mutex<V>) -> std::sync::MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Promise<T> {
+    /// The child's id and name.
+    #[must_use]
+    pub fn task(&self) -> TaskLabel {
+        self.task.label()
+    }
+
+    /// Whether the child is over, finalizers and grandchildren included.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.task.has_ended()
+    }
+
+    /// Waits for the child's end, finalizers and grandchildren included.
+    ///
+    /// # Errors
+    /// Every end other than the value alone; see [`Failure`]. [`Failure::Refused`] gives the
+    /// promise back: the current task is not the parent, or was cancelled while it waited.
+    #[track_caller]
+    pub fn join(self) -> Result<T, Failure<T>> {
+        let site = Site::here();
+        let me = match self.as_parent(site) {
+            Ok(me) => me,
+            Err(error) => return Err(Failure::Refused(self, error)),
+        };
+        me.wait_until(|| self.task.has_ended() || me.is_cancelled(), None);
+        if !self.task.has_ended() {
+            let error = me.refusal(ErrorKind::Cancelled, None, site);
+            return Err(Failure::Refused(self, error));
+        }
+        self.take_outcome(&me)
+    }
+
+    /// Cancels the child and waits for its end.
+    ///
+    /// A child that has ended already keeps its outcome. One that never started finalizes what
+    /// it was given on this thread.
+    ///
+    /// # Errors
+    /// As [`join`](Promise::join); usually [`Failure::Cancelled`].
+    #[track_caller]
+    pub fn cancel(self) -> Result<T, Failure<T>> {
+        let me = match self.as_parent(Site::here()) {
+            Ok(me) => me,
+            Err(error) => return Err(Failure::Refused(self, error)),
+        };
+        self.task.cancel_and_wait(&me);
+        self.take_outcome(&me)
+    }
+
+    /// Asks the child to end, without waiting: the first half of [`cancel`](Promise::cancel), for
+    /// whoever has several to end at once.
+    ///
+    /// # Errors
+    /// The current task is not the parent.
+    #[track_caller]
+    pub fn request_cancel(&self) -> Result<(), Error> {
+        self.as_parent(Site::here())?;
+        self.task.request_cancel();
+        Ok(())
+    }
+
+    /// Ends the reading of every stream that the child owns: it reads what has arrived, and then
+    /// the end of the stream. A soft way of asking an exchange to finish.
+    ///
+    /// # Errors
+    /// The current task is not the parent.
+    #[track_caller]
+    pub fn drain(&self) -> Result<(), Error> {
+        self.as_parent(Site::here())?;
+        self.task.request_drain();
+        Ok(())
+    }
+
+    /// The current task, if it is the parent.
+    fn as_parent(&self, site: Site) -> Result<Arc<Task>, Error> {
+        let me = task::current(&self.registry);
+        let parent = self.task.parent();
+        if parent.as_ref().is_some_and(|parent| parent.id() == me.id()) {
+            return Ok(me);
+        }
+        let error = violation::Error::new(violation::Facts {
+            kind: ErrorKind::NotAChild,
+            subject: None,
+            actor: me.label(),
+            owner: parent.map(|parent| parent.label()),
+            earlier: Some(self.task.spawned()),
+            site,
+            detail: Some(self.task.label().to_string()),
+        });
+        self.registry.violated_by_task(&error);
+        Err(error)
+    }
+
+    fn take_outcome(self, me: &Task) -> Result<T, Failure<T>> {
+        me.forget(&self.task);
+        // Nothing was stored: the child was cancelled before it ran.
+        lock(&self.outcome).take().unwrap_or(Err(Failure::Cancelled))
+    }
+}
+
+// What the pool's own ways of waiting need.
+impl<T> Promise<T> {
+    pub(crate) fn inner(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Takes the outcome of an ended child without a parent's rights: for an `Orphans`, which has
+    /// checked its own.
+    pub(crate) fn take_ended(self) -> Result<T, Failure<T>> {
+        lock(&self.outcome).take().unwrap_or(Err(Failure::Cancelled))
+    }
+
+    /// Checks that the current task is the parent.
+    pub(crate) fn check_parent(&self, site: Site) -> Result<Arc<Task>, Error> {
+        self.as_parent(site)
+    }
+}
+
+impl<T> fmt::Debug for Promise<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.has_ended() { "ended" } else { "running" };
+        write!(f, "Promise({}, {state})", self.task.label())
+    }
+}

@@ -1,0 +1,385 @@
+//! What the registry keeps about one resource, whatever its type.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::custody::{Custody, Event, Site, Step};
+use super::policy::Level;
+use super::registry::Registry;
+use super::slot::{Slot, State, Word};
+use super::task::{self, Task, TaskLabel};
+use super::violation::{Error, ErrorKind, Facts};
+use crate::sys::fd::{Direction, Identity, Number};
+use crate::sys::fork;
+
+/// Identifies a resource for the life of the process; never reused, as descriptor numbers are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct ResourceId(NonZeroU64);
+
+impl ResourceId {
+    fn next() -> ResourceId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // ord: Relaxed; only uniqueness matters, and that is the increment's own.
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        ResourceId(NonZeroU64::new(id).expect("2^64 resources take longer than any process lives"))
+    }
+
+    /// The number, counted from 1.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResourceId({})", self.0)
+    }
+}
+
+/// A resource's name in messages: ``fd 7 (tcp stream)``, ``resource 12 (String)``.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResourceLabel {
+    pub(crate) id: ResourceId,
+    pub(crate) number: Option<i32>,
+    pub(crate) kind: &'static str,
+}
+
+impl fmt::Display for ResourceLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            Some(number) => write!(f, "fd {number} ({})", self.kind),
+            None => write!(f, "resource {} ({})", self.id, self.kind),
+        }
+    }
+}
+
+impl fmt::Debug for ResourceLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is special about a resource that is a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Descriptor {
+    pub(crate) number: Number,
+    pub(crate) identity: Identity,
+    /// Which ways a shutdown on this resource's account goes.
+    pub(crate) direction: Direction,
+}
+
+/// What the registry keeps about one resource; the value itself is in the cell around it.
+pub(crate) struct Record {
+    pub(crate) id: ResourceId,
+    pub(crate) slot: Slot,
+    pub(crate) registry: Registry,
+    pub(crate) kind: &'static str,
+    pub(crate) descriptor: Option<Descriptor>,
+    pub(crate) acquired: Site,
+    pub(crate) born: Instant,
+    /// The resource that this is a half of.
+    pub(crate) half_of: Option<ResourceId>,
+    /// Where it stands on its owner's account; changes under that account's lock.
+    position: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    history: Mutex<History>,
+}
+
+#[derive(Default)]
+struct History {
+    custody: Custody,
+    theft_is_reported: bool,
+}
+
+impl Record {
+    /// A record held by `owner`, with the first step of its custody.
+    pub(crate) fn new(
+        registry: Registry,
+        kind: &'static str,
+        descriptor: Option<Descriptor>,
+        owner: &Task,
+        site: Site,
+    ) -> Record {
+        let record = Record {
+            id: ResourceId::next(),
+            slot: Slot::new(owner.id().get()),
+            registry,
+            kind,
+            descriptor,
+            acquired: site,
+            born: Instant::now(),
+            half_of: None,
+            position: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            history: Mutex::default(),
+        };
+        record.note(Event::Acquired, None, Some(owner.label()), site);
+        record
+    }
+
+    pub(crate) fn label(&self) -> ResourceLabel {
+        ResourceLabel {
+            id: self.id,
+            number: self.descriptor.map(|descriptor| descriptor.number.raw()),
+            kind: self.kind,
+        }
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        // ord: Relaxed; read and written under the lock of the account that the position is on.
+        self.position.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_position(&self, position: u64) {
+        // ord: Relaxed, as above.
+        self.position.store(position, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that came in. Called by the owner alone, so that a load and a store do.
+    #[inline]
+    pub(crate) fn count_received(&self, bytes: usize) {
+        count(&self.received, bytes);
+    }
+
+    /// Counts bytes that went out; as above.
+    #[inline]
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        count(&self.sent, bytes);
+    }
+
+    /// Bytes in, bytes out.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        // ord: Relaxed; a statistic, read by whoever describes the resource.
+        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+
+    /// Adds the traffic of a half to the whole.
+    pub(crate) fn absorb_traffic(&self, half: &Record) {
+        let (received, sent) = half.traffic();
+        // ord: Relaxed; a statistic. Two halves may end at once, hence the additions.
+        self.received.fetch_add(received, Ordering::Relaxed);
+        self.sent.fetch_add(sent, Ordering::Relaxed);
+    }
+
+    /// The check in front of every operation.
+    ///
+    /// # Errors
+    /// What [`Record::refuse`] makes of the slot's word.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn admit(&self) -> Result<(), Error> {
+        let level = self.registry.level();
+        let fine = match level {
+            Level::On => self.slot.held_by(task::current_id()),
+            Level::Off => self.slot.usable(),
+            Level::Full => false,
+        };
+        if fine { Ok(()) } else { self.admit_slowly(Site::here()) }
+    }
+
+    /// All that is not the common case: a thread that is no task yet, a forked child, level
+    /// `full`, and refusals.
+    #[cold]
+    #[inline(never)]
+    fn admit_slowly(&self, site: Site) -> Result<(), Error> {
+        if fork::in_forked_child() {
+            return Ok(());
+        }
+        let me = task::current(&self.registry);
+        if !self.slot.held_by(me.id().get()) {
+            return Err(self.refuse(self.slot.look(), &me, site));
+        }
+        if self.registry.level() == Level::Full
+            && let Some(now) = self.stolen()
+        {
+            self.robbed(&me, site, &now);
+            return Err(self.refuse(self.slot.look(), &me, site));
+        }
+        Ok(())
+    }
+
+    /// The error for `me`, who met `word`; reported when it is a violation.
+    #[cold]
+    pub(crate) fn refuse(&self, word: Word, me: &Task, site: Site) -> Error {
+        let mine = word.owner() == me.id().get();
+        let kind = match word.state() {
+            State::Released | State::Closing => ErrorKind::Released,
+            State::Split => ErrorKind::IsSplit,
+            _ if !mine => ErrorKind::NotOwner,
+            _ if word.is_cancelled() => ErrorKind::Cancelled,
+            _ if word.is_robbed() => ErrorKind::Theft,
+            State::Offered => ErrorKind::NotOwner,
+            State::Busy | State::Held => ErrorKind::InUse,
+        };
+        let error = self.error(kind, word, me, site, None);
+        if kind != ErrorKind::Theft {
+            // The theft itself was reported when it was found.
+            self.registry.violated(&error, self);
+        }
+        error
+    }
+
+    /// An error of this kind about this resource, with owner and place as its custody tells.
+    pub(crate) fn error(
+        &self,
+        kind: ErrorKind,
+        word: Word,
+        me: &Task,
+        site: Site,
+        detail: Option<String>,
+    ) -> Error {
+        let (mut owner, mut earlier) = (task::find(word.owner()).map(|task| task.label()), None);
+        let history = self.history();
+        match kind {
+            ErrorKind::Released => {
+                let last = history.custody.steps().rev().find(|step| {
+                    is_an_end(step.event)
+                });
+                owner = last.and_then(|step| step.from.clone());
+                earlier = last.map(|step| step.site);
+            }
+            ErrorKind::IsSplit => earlier = history.custody.latest(Event::Split).map(|step| step.site),
+            ErrorKind::Cancelled | ErrorKind::Ending => {}
+            _ => earlier = Some(self.acquired),
+        }
+        drop(history);
+        Error::new(Facts {
+            kind,
+            subject: Some(self.label()),
+            actor: me.label(),
+            owner,
+            earlier,
+            site,
+            detail,
+        })
+    }
+
+    /// What the number means now, if that is not this resource any more.
+    pub(crate) fn stolen(&self) -> Option<io::Result<Identity>> {
+        let Descriptor { number, identity, .. } = self.descriptor?;
+        let now = match identity {
+            Identity::Socket { .. } => number.identity_as_socket(),
+            _ => number.identity(),
+        };
+        match now {
+            Ok(now) if !identity.differs_from(now) => None,
+            changed => Some(changed),
+        }
+    }
+
+    /// Marks the record as robbed and reports it, once, whoever notices first.
+    #[cold]
+    pub(crate) fn robbed(&self, me: &Task, site: Site, now: &io::Result<Identity>) -> Error {
+        self.slot.rob();
+        let detail = match (&self.descriptor, now) {
+            (Some(mine), Ok(now)) => format!("registered as {}, now {now}", mine.identity),
+            (Some(mine), Err(error)) => format!("registered as {}, now {error}", mine.identity),
+            (None, _) => unreachable!("only a descriptor has a number to steal"),
+        };
+        let error = self.error(ErrorKind::Theft, self.slot.look(), me, site, Some(detail));
+        let is_first = !std::mem::replace(&mut self.history().theft_is_reported, true);
+        if is_first {
+            self.note(Event::Robbed, None, None, site);
+            self.registry.violated(&error, self);
+        }
+        error
+    }
+
+    /// Adds a step to the custody. At level `off` only the ends are kept, for error messages.
+    pub(crate) fn note(
+        &self,
+        event: Event,
+        from: Option<TaskLabel>,
+        to: Option<TaskLabel>,
+        site: Site,
+    ) {
+        let level = self.registry.level();
+        if level == Level::Off && !is_an_end(event) {
+            return;
+        }
+        let backtrace = (level == Level::Full)
+            .then(|| std::backtrace::Backtrace::force_capture().into());
+        self.history().custody.push(Step {
+            event,
+            from,
+            to,
+            site,
+            at: Instant::now(),
+            thread: crate::sys::thread::kernel_id(),
+            backtrace,
+        });
+    }
+
+    /// A copy of the custody.
+    pub(crate) fn custody(&self) -> Custody {
+        self.history().custody.clone()
+    }
+
+    /// Ends the pinned or exclusively held number's traffic.
+    pub(crate) fn shut(&self) {
+        if let Some(Descriptor { number, direction, .. }) = self.descriptor
+            && self.stolen().is_none()
+        {
+            number.shut(direction);
+        }
+    }
+
+    /// Ends the reading of a stream, softly: what has arrived is still read, then comes the end.
+    pub(crate) fn shut_reading(&self) {
+        if let Some(Descriptor { number, direction, .. }) = self.descriptor
+            && direction != Direction::Write
+            && self.kind.ends_with("stream")
+            && self.stolen().is_none()
+        {
+            number.shut(Direction::Read);
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_an_end(event: Event) -> bool {
+    matches!(
+        event,
+        Event::Released | Event::Dropped | Event::Finalized | Event::Disowned | Event::Rejoined
+    )
+}
+
+#[inline]
+fn count(counter: &AtomicU64, bytes: usize) {
+    // ord: Relaxed; only the owner writes, a change of owner orders the writers (the slot's
+    // AcqRel), and readers want a statistic.
+    let before = counter.load(Ordering::Relaxed);
+    counter.store(before + bytes as u64, Ordering::Relaxed);
+}
+
+/// Anything that can stand on a task's account.
+pub(crate) trait Held: Send + Sync {
+    fn record(&self) -> &Record;
+
+    /// Runs the finalizer. For whoever won [`Slot::begin_close`] and has waited for the pins.
+    ///
+    /// # Errors
+    /// The finalizer failed, panicked, or found the number stolen.
+    fn finalize(&self, me: &Task, site: Site) -> Result<(), Error>;
+
+    /// Lets the value go without any finalizer's promise: in a forked child, where only this
+    /// process's copy of a descriptor is to be closed.
+    fn abandon(&self);
+}

@@ -1,0 +1,524 @@
+//! A registry: who owns what, what is checked, and what follows from a finding.
+//!
+//! Registries are instances that do not see each other's resources; [`Registry::global`] is the one
+//! that everything uses unless told otherwise. Tasks belong to the process: a thread runs one task,
+//! whichever registries it touches.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use once_cell::sync::Lazy;
+
+use super::custody::Site;
+use super::finding::{LeakReport, Report, SCHEMA_VERSION};
+use super::outcome::Failure;
+use super::policy::{Level, Policy, Suppression};
+use super::record::{Held, Record, ResourceId};
+use super::slot::State;
+use super::snapshot::{self, Declared, ResourceData, Snapshot};
+use super::task::{Origin, Task, TaskLabel};
+use super::violation::{Error, ErrorKind};
+use super::{ending, task};
+
+/// How many reports a registry keeps for [`Registry::reports`]; older ones go. Each was delivered
+/// when it was made, and all are counted.
+pub const REPORTS_KEPT: usize = 256;
+
+/// The exit code for leaks and violations under [`Policy::Fail`]: the one LeakSanitizer uses.
+pub const EXIT_CODE_FINDINGS: u8 = 23;
+
+/// Who owns what. Cheap to clone; all clones are the same registry.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    level: Level,
+    on_leak: Policy,
+    on_violation: Policy,
+    suppressions: Vec<(Suppression, AtomicU64)>,
+    sink: Option<Sink>,
+    /// Which resource stands for which number, for all that is open.
+    numbers: Mutex<HashMap<RawFd, Arc<dyn Held>>>,
+    declared: Mutex<Vec<Declared>>,
+    reports: Mutex<VecDeque<Report>>,
+    counts: Counts,
+    must_fail: AtomicBool,
+}
+
+type Sink = Box<dyn Fn(&Report) + Send + Sync>;
+
+#[derive(Default)]
+struct Counts {
+    leaks: AtomicU64,
+    violations: AtomicU64,
+    thefts: AtomicU64,
+    finalizers: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+/// Settings of a new registry.
+#[derive(Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    level: Level,
+    on_leak: Policy,
+    on_violation: Policy,
+    suppressions: Vec<Suppression>,
+    sink: Option<Sink>,
+}
+
+impl Builder {
+    /// How much is checked; [`Level::On`] unless set.
+    pub fn level(mut self, level: Level) -> Builder {
+        self.level = level;
+        self
+    }
+
+    /// What follows from a leak; [`Policy::Warn`] unless set.
+    pub fn on_leak(mut self, policy: Policy) -> Builder {
+        self.on_leak = policy;
+        self
+    }
+
+    /// What follows from a violation; [`Policy::Warn`] unless set.
+    pub fn on_violation(mut self, policy: Policy) -> Builder {
+        self.on_violation = policy;
+        self
+    }
+
+    /// Adds a known leak that is not to be reported.
+    pub fn suppress(mut self, suppression: Suppression) -> Builder {
+        self.suppressions.push(suppression);
+        self
+    }
+
+    /// Where reports go. Without a sink they become events of `tracing`, or lines on standard error
+    /// where no subscriber listens.
+    ///
+    /// The sink runs on the thread that made the finding, without any lock held.
+    pub fn sink(mut self, sink: impl Fn(&Report) + Send + Sync + 'static) -> Builder {
+        self.sink = Some(Box::new(sink));
+        self
+    }
+
+    /// The registry.
+    #[must_use]
+    pub fn build(self) -> Registry {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        crate::sys::fork::watch();
+        Registry(Arc::new(Inner {
+            // ord: Relaxed; only uniqueness matters.
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            level: self.level,
+            on_leak: self.on_leak,
+            on_violation: self.on_violation,
+            suppressions: self
+                .suppressions
+                .into_iter()
+                .map(|suppression| (suppression, AtomicU64::new(0)))
+                .collect(),
+            sink: self.sink,
+            numbers: Mutex::default(),
+            declared: Mutex::default(),
+            reports: Mutex::default(),
+            counts: Counts::default(),
+            must_fail: AtomicBool::new(false),
+        }))
+    }
+}
+
+static GLOBAL: Lazy<Registry> = Lazy::new(Registry::new);
+
+impl Registry {
+    /// A registry with the default settings.
+    #[must_use]
+    pub fn new() -> Registry {
+        Registry::builder().build()
+    }
+
+    /// Settings for a new registry.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The process-wide registry.
+    #[must_use]
+    pub fn global() -> &'static Registry {
+        &GLOBAL
+    }
+
+    /// The level it was built with.
+    #[inline]
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.0.level
+    }
+
+    /// The current task's id and name. A thread that is no task yet becomes one.
+    #[must_use]
+    pub fn current_task(&self) -> TaskLabel {
+        task::current(self).label()
+    }
+
+    /// Runs `f` on this thread as a root task of its own: a task without a parent.
+    ///
+    /// # Errors
+    /// Every end other than the value alone; see [`Failure`].
+    #[track_caller]
+    pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, Failure<T>> {
+        let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
+        let outcome = ending::run(&task, f);
+        task.finish();
+        outcome
+    }
+
+    /// Runs `f` on this thread as a child of the current task, which is given `give`.
+    ///
+    /// # Errors
+    /// [`Inline::Refused`] when something cannot be given; else as the child ended.
+    #[track_caller]
+    pub fn run_inline<T>(
+        &self,
+        name: &str,
+        give: impl IntoIterator<Item = Resource>,
+        f: impl FnOnce() -> T,
+    ) -> Result<T, Inline<T>> {
+        let give: Vec<_> = give.into_iter().map(Resource::into_held).collect();
+        let task = ending::make_child(self, name, &give, task::Care::Reaped, Site::here())
+            .map_err(Inline::Refused)?;
+        let outcome = ending::run(&task, f);
+        task.finish();
+        outcome.map_err(Inline::Failed)
+    }
+
+    /// Declares a descriptor that a library opened for itself: not owned, and no leak.
+    #[track_caller]
+    pub fn declare(&self, number: i32, name: impl Into<String>, reason: impl Into<String>) {
+        let declared =
+            Declared { number, name: name.into(), reason: reason.into(), site: Site::here() };
+        guard(&self.0.declared).push(declared);
+    }
+
+    /// Takes a declaration back, when the library has closed the descriptor.
+    pub fn retract(&self, number: i32) {
+        guard(&self.0.declared).retain(|declared| declared.number != number);
+    }
+
+    /// Tasks, resources, owners and custody at one moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let (tasks, resources) = snapshot::take(self.0.id);
+        let declared = guard(&self.0.declared).clone();
+        Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared }
+    }
+
+    /// The latest reports, oldest first, at most [`REPORTS_KEPT`].
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        guard(&self.0.reports).iter().cloned().collect()
+    }
+
+    /// The verdict so far; nothing is ended.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let counts = &self.0.counts;
+        // ord: Relaxed throughout; statistics. Whoever wants them exact has joined the tasks that
+        // counted.
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Verdict {
+            schema_version: SCHEMA_VERSION,
+            leaks: count(&counts.leaks),
+            violations: count(&counts.violations),
+            thefts: count(&counts.thefts),
+            failed_finalizers: count(&counts.finalizers),
+            suppressed: count(&counts.suppressed),
+            used_suppressions: self
+                .0
+                .suppressions
+                .iter()
+                .filter(|(_, used)| count(used) > 0)
+                .map(|(suppression, used)| (suppression.reason.clone(), count(used)))
+                .collect(),
+            still_open: self.snapshot().resources,
+            forgotten_children: Vec::new(),
+            exit_code: if self.0.must_fail.load(Ordering::Relaxed) { EXIT_CODE_FINDINGS } else { 0 },
+        }
+    }
+
+    /// The end: finalizes and reports what the current task still has in this registry, unclaimed
+    /// offers included, cancels the children that it forgot, and answers the final verdict.
+    ///
+    /// A program calls this last, on the thread it began with. What other tasks still hold is
+    /// listed in the verdict and left to them: only its owner's thread may close a descriptor.
+    pub fn finish(&self) -> Verdict {
+        let (_, forgotten) = ending::settle(self);
+        Verdict { forgotten_children: forgotten, ..self.verdict() }
+    }
+}
+
+/// How an inline child failed.
+#[non_exhaustive]
+pub enum Inline<T> {
+    /// There was no child: something could not be given.
+    Refused(Error),
+    /// The child ran and did not end well.
+    Failed(Failure<T>),
+}
+
+impl<T> fmt::Display for Inline<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Inline::Refused(error) => error.fmt(f),
+            Inline::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Inline<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Inline::Refused(error) => write!(f, "Refused({error:?})"),
+            Inline::Failed(failure) => write!(f, "Failed({failure:?})"),
+        }
+    }
+}
+
+impl<T> std::error::Error for Inline<T> {}
+
+/// What a registry found, in numbers, and what is still open.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Verdict {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Resources that were leaked.
+    pub leaks: u64,
+    /// Broken rules.
+    pub violations: u64,
+    /// Numbers that were closed or replaced behind the registry's back.
+    pub thefts: u64,
+    /// Finalizers that failed or panicked where there was nobody to tell.
+    pub failed_finalizers: u64,
+    /// Leaks that a suppression matched.
+    pub suppressed: u64,
+    /// The reasons of the suppressions that matched, and how often each did.
+    pub used_suppressions: Vec<(String, u64)>,
+    /// What is owned or offered still.
+    pub still_open: Vec<ResourceData>,
+    /// Children that nobody joined, cancelled or handed over.
+    pub forgotten_children: Vec<TaskLabel>,
+    /// 23 if something was found whose policy is `fail`, else 0.
+    pub exit_code: u8,
+}
+
+impl Verdict {
+    /// Whether nothing was found and nothing is open.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.leaks == 0
+            && self.violations == 0
+            && self.thefts == 0
+            && self.failed_finalizers == 0
+            && self.still_open.is_empty()
+            && self.forgotten_children.is_empty()
+    }
+}
+
+/// What the rest of the floor does with a registry.
+impl Registry {
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    pub(crate) fn reports_leaks(&self) -> bool {
+        self.0.level != Level::Off
+    }
+
+    /// Enters a descriptor's number. The old record that is still open under it, if there is one.
+    ///
+    /// # Errors
+    /// The resource that the number rightly stands for.
+    pub(crate) fn enter_number(
+        &self,
+        held: &Arc<dyn Held>,
+    ) -> Result<Option<Arc<dyn Held>>, Arc<dyn Held>> {
+        let Some(descriptor) = held.record().descriptor else { return Ok(None) };
+        let mut numbers = guard(&self.0.numbers);
+        let number = descriptor.number.raw();
+        let old = numbers.get(&number).filter(|old| {
+            let word = old.record().slot.look();
+            word.state() != State::Released && !word.is_robbed()
+        });
+        let robbed = match old {
+            None => None,
+            Some(old) => {
+                let theirs = old.record().descriptor.map(|descriptor| descriptor.identity);
+                if theirs.is_none_or(|theirs| !theirs.differs_from(descriptor.identity)) {
+                    return Err(Arc::clone(old));
+                }
+                Some(Arc::clone(old))
+            }
+        };
+        numbers.insert(number, Arc::clone(held));
+        Ok(robbed)
+    }
+
+    /// Strikes a number, before its descriptor is closed: afterwards it may be somebody else's.
+    pub(crate) fn strike_number(&self, record: &Record) {
+        let Some(descriptor) = record.descriptor else { return };
+        let mut numbers = guard(&self.0.numbers);
+        let number = descriptor.number.raw();
+        if numbers.get(&number).is_some_and(|held| held.record().id == record.id) {
+            numbers.remove(&number);
+        }
+    }
+
+    /// Counts a suppressed leak.
+    pub(crate) fn suppresses(&self, data: &ResourceData) -> bool {
+        let site = data.acquired.to_string();
+        let matching = self
+            .0
+            .suppressions
+            .iter()
+            .find(|(known, _)| known.matches(data.kind, data.path.as_deref(), &site));
+        let Some((_, used)) = matching else { return false };
+        // ord: Relaxed; statistics.
+        used.fetch_add(1, Ordering::Relaxed);
+        self.0.counts.suppressed.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    pub(crate) fn leaked(&self, report: LeakReport) {
+        // ord: Relaxed; a statistic.
+        self.0.counts.leaks.fetch_add(report.resources.len() as u64, Ordering::Relaxed);
+        self.follow(self.0.on_leak, Report::Leak(report));
+    }
+
+    /// Reports a broken rule about a resource.
+    #[cold]
+    pub(crate) fn violated(&self, error: &Error, record: &Record) {
+        if error.kind().is_violation() && self.0.level != Level::Off {
+            self.deliver(Report::of_error(error, record));
+        }
+    }
+
+    /// Reports a broken rule about tasks.
+    #[cold]
+    pub(crate) fn violated_by_task(&self, error: &Error) {
+        if error.kind().is_violation() && self.0.level != Level::Off {
+            self.deliver(Report::of_task_error(error));
+        }
+    }
+
+    /// Counts a finding other than a leak and does what the policy says.
+    pub(crate) fn deliver(&self, report: Report) {
+        let counter = match &report {
+            Report::Theft(_) => &self.0.counts.thefts,
+            Report::Finalizer(_) => &self.0.counts.finalizers,
+            _ => &self.0.counts.violations,
+        };
+        // ord: Relaxed; a statistic.
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.follow(self.0.on_violation, report);
+    }
+
+    fn follow(&self, policy: Policy, report: Report) {
+        if policy == Policy::Ignore {
+            return;
+        }
+        if policy == Policy::Fail {
+            // ord: Relaxed; read at the end, by whoever joined the tasks.
+            self.0.must_fail.store(true, Ordering::Relaxed);
+        }
+        {
+            let mut reports = guard(&self.0.reports);
+            if reports.len() == REPORTS_KEPT {
+                reports.pop_front();
+            }
+            reports.push_back(report.clone());
+        }
+        // No lock is held here: the sink is the user's.
+        match &self.0.sink {
+            Some(sink) => sink(&report),
+            None if tracing::dispatcher::has_been_set() => {
+                tracing::warn!(target: "echown::report", code = report.code(), "{report}");
+            }
+            None => eprintln!("echown: {report}"),
+        }
+        if policy == Policy::Abort {
+            std::process::abort();
+        }
+    }
+
+    /// The error of a second `own` on a number that is rightly on record.
+    pub(crate) fn already_owned(&self, first: &dyn Held, me: &Task, site: Site) -> Error {
+        let record = first.record();
+        let word = record.slot.look();
+        let error = record.error(ErrorKind::AlreadyOwned, word, me, site, None);
+        self.violated(&error, record);
+        error
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry::new()
+    }
+}
+
+impl PartialEq for Registry {
+    fn eq(&self, other: &Registry) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Registry {}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registry({}, level {})", self.0.id, self.0.level)
+    }
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names a resource, for giving it to a child and for asking about it. No way to its value.
+#[derive(Clone)]
+pub struct Resource(Arc<dyn Held>);
+
+impl Resource {
+    pub(crate) fn new(held: Arc<dyn Held>) -> Resource {
+        Resource(held)
+    }
+
+    pub(crate) fn into_held(self) -> Arc<dyn Held> {
+        self.0
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> ResourceId {
+        self.0.record().id
+    }
+
+    /// Describes it: owner, state, addresses, custody. Anybody may ask.
+    #[must_use]
+    pub fn describe(&self) -> ResourceData {
+        ResourceData::of_record(self.0.record())
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.0.record();
+        write!(f, "{} {:?}", record.label(), record.slot)
+    }
+}

@@ -1,0 +1,371 @@
+//! One resource's state machine: the only compare-and-swap in the crate.
+//!
+//! # The failure this prevents
+//!
+//! Thread A decides to write to descriptor 9. Thread B closes 9. Thread C accepts a connection and
+//! is handed 9 again. A's bytes go to C's peer, and nobody is told. So a number may be used only
+//! by its owner, closed only once, and never while somebody who is entitled to it has it in hand.
+//!
+//! # The word
+//!
+//! Everything that decides this fits one 64-bit word, so that every transition is one step:
+//!
+//! ```text
+//! 63            16 15      8  7      6 5        4         3        2     0
+//! +---------------+---------+--------+--------+-----------+---------+
+//! |  owner (48)   | pins(8) | halves | robbed | cancelled | state(3)|
+//! +---------------+---------+--------+--------+-----------+---------+
+//! ```
+//!
+//! - `owner`: the task that holds the resource, or on whose account an offer stands; 0 for none.
+//! - `pins`: how many others (a canceller, somebody describing the resource) use the number right
+//!   now. Closing waits for them.
+//! - `halves`: how many halves of a split resource are still alive.
+//! - `cancelled`: the owner was cancelled; `robbed`: the number no longer is this resource.
+//!
+//! The table of states and events, and why no number is used after its close, are in
+//! `docs/proof.md`; the models at the end of this room check the shipped source.
+
+use std::fmt;
+
+use crate::sync::{AtomicU64, Ordering, wait_a_moment};
+
+#[cfg(all(test, echown_loom))]
+mod model;
+
+const STATE_BITS: u64 = 0b111;
+const CANCELLED: u64 = 1 << 3;
+const ROBBED: u64 = 1 << 4;
+const HALF_ONE: u64 = 1 << 6;
+const HALVES_BITS: u64 = 0b11 << 6;
+const PIN_ONE: u64 = 1 << 8;
+const PINS_BITS: u64 = 0xff << 8;
+const OWNER_SHIFT: u32 = 16;
+
+/// The largest owner a word can hold. Ids are counted up from 1: at a million tasks a second this
+/// lasts for nine years.
+pub(crate) const OWNER_MAX: u64 = u64::MAX >> OWNER_SHIFT;
+
+/// Where a resource stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum State {
+    /// Finalized or disowned; nothing can be done any more.
+    Released = 0,
+    /// One task owns it.
+    Held = 1,
+    /// Its owner is inside `with`.
+    Busy = 2,
+    /// Given up for whoever claims it, on its offerer's account.
+    Offered = 3,
+    /// Two halves stand for it.
+    Split = 4,
+    /// Somebody won the right to finalize it and is doing so.
+    Closing = 5,
+}
+
+/// A word, taken apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    fn new(state: State, owner: u64) -> Word {
+        debug_assert!(owner <= OWNER_MAX, "task id {owner} exceeds the owner field");
+        Word(owner << OWNER_SHIFT | state as u64)
+    }
+
+    pub(crate) fn state(self) -> State {
+        match self.0 & STATE_BITS {
+            0 => State::Released,
+            1 => State::Held,
+            2 => State::Busy,
+            3 => State::Offered,
+            4 => State::Split,
+            5 => State::Closing,
+            impossible => unreachable!("slot state {impossible}"),
+        }
+    }
+
+    pub(crate) fn owner(self) -> u64 {
+        self.0 >> OWNER_SHIFT
+    }
+
+    pub(crate) fn is_cancelled(self) -> bool {
+        self.0 & CANCELLED != 0
+    }
+
+    pub(crate) fn is_robbed(self) -> bool {
+        self.0 & ROBBED != 0
+    }
+
+    fn pins(self) -> u64 {
+        (self.0 & PINS_BITS) / PIN_ONE
+    }
+
+    fn halves(self) -> u64 {
+        (self.0 & HALVES_BITS) / HALF_ONE
+    }
+
+    fn with_state(self, state: State) -> Word {
+        Word(self.0 & !STATE_BITS | state as u64)
+    }
+
+    fn with_owner(self, owner: u64) -> Word {
+        debug_assert!(owner <= OWNER_MAX, "task id {owner} exceeds the owner field");
+        Word(self.0 & !(OWNER_MAX << OWNER_SHIFT) | owner << OWNER_SHIFT)
+    }
+
+    fn with_halves(self, halves: u64) -> Word {
+        Word(self.0 & !HALVES_BITS | halves * HALF_ONE)
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} by {}", self.state(), self.owner())?;
+        if self.pins() > 0 {
+            write!(f, ", {} pins", self.pins())?;
+        }
+        if self.halves() > 0 {
+            write!(f, ", {} halves", self.halves())?;
+        }
+        if self.is_cancelled() {
+            f.write_str(", cancelled")?;
+        }
+        if self.is_robbed() {
+            f.write_str(", robbed")?;
+        }
+        Ok(())
+    }
+}
+
+/// One resource's state; see the module's introduction.
+pub(crate) struct Slot {
+    word: AtomicU64,
+}
+
+impl Slot {
+    /// A slot held by `owner`.
+    pub(crate) fn new(owner: u64) -> Slot {
+        Slot { word: AtomicU64::new(Word::new(State::Held, owner).0) }
+    }
+
+    /// Whether `me` owns the resource and nothing forbids its use. The check in front of every
+    /// operation: one load.
+    #[inline]
+    pub(crate) fn held_by(&self, me: u64) -> bool {
+        // ord: Acquire; partner: the AcqRel of `hand_over`. A task that finds itself owner sees
+        // all that the previous owner did with the resource. Weaker, a parent could use what its
+        // child transferred before the child's last use has happened.
+        self.word.load(Ordering::Acquire) & !PINS_BITS == me << OWNER_SHIFT | State::Held as u64
+    }
+
+    /// Whether the resource can be used by anybody at all: the reduced check of level `off`.
+    #[inline]
+    pub(crate) fn usable(&self) -> bool {
+        // ord: Acquire; as in `held_by`, for the task that the resource was handed to.
+        let word = Word(self.word.load(Ordering::Acquire));
+        matches!(word.state(), State::Held | State::Busy) && word.0 & (CANCELLED | ROBBED) == 0
+    }
+
+    /// Whether the owner was cancelled; asked after every system call.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // ord: Acquire; partner: the AcqRel of `pin`. What woke the system call (a shutdown) came
+        // after the flag, and the kernel's own lock orders the two; see docs/proof.md.
+        self.word.load(Ordering::Acquire) & CANCELLED != 0
+    }
+
+    /// The word at this moment, for messages and for choosing a path; never for permission.
+    pub(crate) fn look(&self) -> Word {
+        // ord: Acquire; partner: the AcqRel of `change`. Whoever reads `Released` here and then asks
+        // the record where it was released finds the entry that was made before.
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// The one compare-and-swap: applies `change` until it sticks or refuses.
+    ///
+    /// Answers the word before the change, or the word that was refused.
+    fn change(&self, mut change: impl FnMut(Word) -> Option<Word>) -> Result<Word, Word> {
+        let mut word = self.look();
+        loop {
+            let Some(next) = change(word) else { return Err(word) };
+            // ord: AcqRel on success; Acquire, to see what the previous owner or half did before it
+            // let go; Release, so that the next one sees what we did. Partners: `held_by`, `look`
+            // and this same line. Acquire on failure: the fresh word decides the next attempt.
+            match self.word.compare_exchange_weak(
+                word.0,
+                next.0,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Ok(word),
+                Err(fresh) => word = Word(fresh),
+            }
+        }
+    }
+
+    /// Held(`from`) -> Held(`to`): give and transfer. Pins stay: they are about the number, which
+    /// does not change. A cancelled or robbed resource goes nowhere.
+    pub(crate) fn hand_over(&self, from: u64, to: u64) -> Result<(), Word> {
+        self.change(|word| word.is_free_for(from).then(|| word.with_owner(to))).map(drop)
+    }
+
+    /// Held(`me`) -> Offered(`me`).
+    pub(crate) fn offer(&self, me: u64) -> Result<(), Word> {
+        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Offered)))
+            .map(drop)
+    }
+
+    /// Offered(`account`) -> Held(`to`).
+    pub(crate) fn claim(&self, account: u64, to: u64) -> Result<(), Word> {
+        self.change(|word| {
+            (word.state() == State::Offered && word.owner() == account)
+                .then(|| word.with_state(State::Held).with_owner(to))
+        })
+        .map(drop)
+    }
+
+    /// Offered(`from`) -> Offered(`to`): an unclaimed offer passes to the parent's account.
+    pub(crate) fn pass_offer(&self, from: u64, to: u64) -> Result<(), Word> {
+        self.change(|word| {
+            (word.state() == State::Offered && word.owner() == from).then(|| word.with_owner(to))
+        })
+        .map(drop)
+    }
+
+    /// Held(`me`) -> Busy(`me`): the owner goes into `with`.
+    pub(crate) fn enter(&self, me: u64) -> Result<(), Word> {
+        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Busy))).map(drop)
+    }
+
+    /// Busy -> Held: the owner comes back. Flags that were set meanwhile stay.
+    pub(crate) fn leave(&self) {
+        let left = self.change(|word| {
+            (word.state() == State::Busy).then(|| word.with_state(State::Held))
+        });
+        debug_assert!(left.is_ok(), "left a slot that was not busy: {left:?}");
+    }
+
+    /// Pins the number for somebody who is not the owner, as long as `owner` holds it: until
+    /// [`unpin`](Slot::unpin) nobody closes it.
+    ///
+    /// A canceller sets `cancelled` in the same step, so that there is no moment in which the
+    /// owner is woken and doesn't know why, nor one in which the number can go.
+    pub(crate) fn pin(&self, owner: u64, purpose: Purpose) -> Result<(), Word> {
+        loop {
+            let answer = self.change(|word| {
+                let live = matches!(word.state(), State::Held | State::Busy);
+                (live && word.owner() == owner && !word.is_robbed() && word.0 & PINS_BITS != PINS_BITS)
+                    .then(|| match purpose {
+                        Purpose::Cancel => Word((word.0 | CANCELLED) + PIN_ONE),
+                        Purpose::Look => Word(word.0 + PIN_ONE),
+                    })
+            });
+            match answer {
+                // All 255 pins are taken, each for the length of one system call.
+                Err(word) if word.0 & PINS_BITS == PINS_BITS => wait_a_moment(),
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// Takes a pin back.
+    pub(crate) fn unpin(&self) {
+        // ord: Release; partner: the Acquire load in `await_pins`. The closer must see our use of
+        // the number as over before it closes it.
+        let before = Word(self.word.fetch_sub(PIN_ONE, Ordering::Release));
+        debug_assert!(before.pins() > 0, "unpinned without a pin: {before:?}");
+    }
+
+    /// Held(`owner`) or Offered(`owner`) -> Closing: whoever gets `Ok` finalizes, once and alone,
+    /// after [`await_pins`](Slot::await_pins) and before [`closed`](Slot::closed).
+    ///
+    /// Allowed to the owner's thread and to the exclusive holder of the handle or the offer.
+    pub(crate) fn begin_close(&self, owner: u64) -> Result<Word, Word> {
+        self.change(|word| {
+            let open = matches!(word.state(), State::Held | State::Offered);
+            (open && word.owner() == owner).then(|| word.with_state(State::Closing))
+        })
+    }
+
+    /// Waits until nobody has the number in hand. Pins last for one non-blocking system call and
+    /// no new one is granted while closing, so this ends.
+    pub(crate) fn await_pins(&self) {
+        // ord: Acquire; partner: the Release of `unpin`. Weaker, the close could overtake the
+        // canceller's shutdown, which would then hit whoever got the number next.
+        while self.word.load(Ordering::Acquire) & PINS_BITS != 0 {
+            wait_a_moment();
+        }
+    }
+
+    /// Closing -> Released.
+    pub(crate) fn closed(&self) {
+        let closed = self.change(|word| {
+            (word.state() == State::Closing).then_some(Word::new(State::Released, 0))
+        });
+        debug_assert!(closed.is_ok(), "closed a slot that was not closing: {closed:?}");
+    }
+
+    /// Marks the number as no longer meaning this resource. True for the one who marked it first.
+    pub(crate) fn rob(&self) -> bool {
+        self.change(|word| {
+            let open = !matches!(word.state(), State::Released | State::Closing);
+            (open && !word.is_robbed()).then_some(Word(word.0 | ROBBED))
+        })
+        .is_ok()
+    }
+
+    /// Held(`me`) -> Split with two halves, owned by nobody itself.
+    pub(crate) fn split(&self, me: u64) -> Result<(), Word> {
+        self.change(|word| {
+            word.is_free_for(me)
+                .then(|| word.with_state(State::Split).with_owner(0).with_halves(2))
+        })
+        .map(drop)
+    }
+
+    /// One half is gone. True for the last one, which then is closing the whole.
+    pub(crate) fn leave_split(&self) -> bool {
+        let left = self.change(|word| match (word.state(), word.halves()) {
+            (State::Split, 2) => Some(word.with_halves(1)),
+            (State::Split, 1) => Some(word.with_halves(0).with_state(State::Closing)),
+            _ => None,
+        });
+        match left {
+            Ok(before) => before.halves() == 1,
+            Err(word) => unreachable!("a half left a whole that is {word:?}"),
+        }
+    }
+
+    /// Split -> Held(`me`), by the task that has both halves in hand.
+    pub(crate) fn rejoin(&self, me: u64) -> Result<(), Word> {
+        self.change(|word| {
+            (word.state() == State::Split && word.halves() == 2)
+                .then(|| word.with_state(State::Held).with_owner(me).with_halves(0))
+        })
+        .map(drop)
+    }
+}
+
+impl Word {
+    /// Held by `me`, and neither cancelled nor robbed.
+    fn is_free_for(self, me: u64) -> bool {
+        self.0 & !PINS_BITS == me << OWNER_SHIFT | State::Held as u64
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.look().fmt(f)
+    }
+}
+
+/// Why somebody pins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To shut the descriptor down and have its owner answer `Cancelled`.
+    Cancel,
+    /// To ask the kernel about it, or to end its reading softly.
+    Look,
+}

@@ -1,0 +1,221 @@
+//! How many threads this process can have, known before they are started.
+//!
+//! The failure story: most limits answer one thread too many with an ordinary EAGAIN, but beyond
+//! `vm.max_map_count` the new thread fails to map its signal stack, and the standard library aborts
+//! the whole process from inside it. Nobody can catch that, so nobody may get there. The other
+//! limits are read in order to name them; they count other processes too and are met as errors.
+
+use std::fmt;
+
+use crate::sys::limits::Limits;
+
+/// Mappings that one thread of the standard library takes: its stack and its signal stack, each
+/// with a guard page. Measured: 8,166 threads where 32,768 mappings are allowed.
+const MAPPINGS_PER_THREAD: u64 = 4;
+
+/// Mappings that the allocator may make per core: glibc has up to 8 arenas, each in two parts.
+const MAPPINGS_PER_CORE: u64 = 16;
+
+/// Mappings kept for what is mapped later: libraries, files, large blocks of memory, the program's
+/// own threads outside the pool, and threads that have left the pool but not yet the kernel.
+/// 512 is enough for 128 threads and costs 128 of 8,000.
+const MAPPINGS_KEPT_BACK: u64 = 512;
+
+/// One part in this many of a limit that is shared with other processes is left to them: a server
+/// that takes the last process number also takes the shell with which to look at it.
+const SHARE_KEPT_BACK: u64 = 16;
+
+/// The one limit whose unit is not a thread.
+const MAP_COUNT: &str = "vm.max_map_count";
+
+/// The most threads a pool should ever have here, and which limit says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ceiling {
+    /// Threads; at least 1, `usize::MAX` if no limit is known.
+    pub(crate) threads: usize,
+    /// Name of the tightest limit, such as `vm.max_map_count`.
+    pub(crate) limit: &'static str,
+    /// That limit's value in its own unit (mappings, processes, numbers).
+    pub(crate) value: u64,
+}
+
+impl Ceiling {
+    /// Reads this machine's limits and finds the tightest.
+    pub(crate) fn detect() -> Ceiling {
+        Ceiling::of(&Limits::read())
+    }
+
+    /// Finds the tightest of `limits`; of two that allow the same, the one that would abort.
+    pub(crate) fn of(limits: &Limits) -> Ceiling {
+        let nproc = limits.nproc.filter(|_| limits.nproc_binds);
+        let shared = [
+            ("RLIMIT_NPROC", nproc),
+            ("cgroup pids.max", limits.cgroup_pids_max),
+            ("kernel.threads-max", limits.threads_max),
+            ("kernel.pid_max", limits.pid_max),
+        ];
+        let by_mappings = limits.max_map_count.map(|value| {
+            let threads = threads_by_mappings(value, limits);
+            Ceiling::new(MAP_COUNT, value, threads)
+        });
+        let by_share = shared.into_iter().filter_map(|(limit, value)| {
+            let value = value?;
+            Some(Ceiling::new(limit, value, value - value / SHARE_KEPT_BACK))
+        });
+        by_mappings
+            .into_iter()
+            .chain(by_share)
+            .min_by_key(|ceiling| ceiling.threads)
+            .unwrap_or(Ceiling::UNKNOWN)
+    }
+
+    const UNKNOWN: Ceiling = Ceiling {
+        threads: usize::MAX,
+        limit: "no known limit",
+        value: u64::MAX,
+    };
+
+    fn new(limit: &'static str, value: u64, threads: u64) -> Ceiling {
+        Ceiling {
+            // One thread is always tried: a limit so low is better met as the kernel's own error.
+            threads: usize::try_from(threads.max(1)).unwrap_or(usize::MAX),
+            limit,
+            value,
+        }
+    }
+}
+
+fn threads_by_mappings(value: u64, limits: &Limits) -> u64 {
+    let allocator = limits.cores.unwrap_or(1).saturating_mul(MAPPINGS_PER_CORE);
+    let taken = limits
+        .mappings
+        .unwrap_or(0)
+        .saturating_add(allocator)
+        .saturating_add(MAPPINGS_KEPT_BACK);
+    value.saturating_sub(taken) / MAPPINGS_PER_THREAD
+}
+
+impl fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ceiling {
+            threads,
+            limit,
+            value,
+        } = *self;
+        if *self == Ceiling::UNKNOWN {
+            return f.write_str("no known limit of threads");
+        }
+        let noun = if threads == 1 { "thread" } else { "threads" };
+        write!(f, "{threads} {noun} ({limit} is {value}, ")?;
+        if limit == MAP_COUNT {
+            write!(f, "a thread takes {MAPPINGS_PER_THREAD} mappings)")
+        } else {
+            write!(f, "a {SHARE_KEPT_BACK}th is left to others)")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine as it is often met: 2 cores, `vm.max_map_count` is the tightest limit.
+    const USUAL: Limits = Limits {
+        nproc: Some(96_365),
+        nproc_binds: true,
+        threads_max: Some(192_731),
+        pid_max: Some(4_194_304),
+        cgroup_pids_max: None,
+        max_map_count: Some(32_768),
+        mappings: Some(40),
+        cores: Some(2),
+    };
+
+    #[test]
+    fn mappings_are_the_usual_ceiling_and_the_sentence_says_why() {
+        let ceiling = Ceiling::of(&USUAL);
+        assert_eq!(ceiling.threads, (32_768 - 40 - 32 - 512) / 4);
+        assert_eq!(
+            ceiling.to_string(),
+            "8046 threads (vm.max_map_count is 32768, a thread takes 4 mappings)"
+        );
+    }
+
+    #[test]
+    fn the_ceiling_stays_below_the_number_at_which_the_process_was_seen_to_abort() {
+        assert!(Ceiling::of(&USUAL).threads < 8_166);
+    }
+
+    #[test]
+    fn the_tightest_limit_is_named_with_its_own_value() {
+        let ceiling = Ceiling::of(&Limits {
+            cgroup_pids_max: Some(100),
+            ..USUAL
+        });
+        assert_eq!(
+            ceiling.to_string(),
+            "94 threads (cgroup pids.max is 100, a 16th is left to others)"
+        );
+        let pid_max = Ceiling::of(&Limits {
+            pid_max: Some(512),
+            ..USUAL
+        });
+        assert_eq!((pid_max.limit, pid_max.value), ("kernel.pid_max", 512));
+        let threads_max = Ceiling::of(&Limits {
+            threads_max: Some(512),
+            ..USUAL
+        });
+        assert_eq!(threads_max.limit, "kernel.threads-max");
+    }
+
+    #[test]
+    fn the_limit_of_processes_binds_a_user_and_not_root() {
+        let bound = Limits {
+            nproc: Some(1_024),
+            ..USUAL
+        };
+        assert_eq!(Ceiling::of(&bound).limit, "RLIMIT_NPROC");
+        assert_eq!(Ceiling::of(&bound).threads, 960);
+        let root = Limits {
+            nproc_binds: false,
+            ..bound
+        };
+        assert_eq!(Ceiling::of(&root).limit, "vm.max_map_count");
+    }
+
+    #[test]
+    fn what_is_mapped_already_is_not_counted_on() {
+        let full = Limits {
+            mappings: Some(20_040),
+            ..USUAL
+        };
+        assert_eq!(
+            Ceiling::of(&USUAL).threads - Ceiling::of(&full).threads,
+            20_000 / 4
+        );
+    }
+
+    #[test]
+    fn an_exhausted_limit_still_allows_one_thread_to_be_tried() {
+        let full = Limits {
+            mappings: Some(40_000),
+            ..USUAL
+        };
+        assert_eq!(
+            Ceiling::of(&full).to_string(),
+            "1 thread (vm.max_map_count is 32768, a thread takes 4 mappings)"
+        );
+        let none = Limits {
+            cgroup_pids_max: Some(0),
+            ..USUAL
+        };
+        assert_eq!(Ceiling::of(&none).threads, 1);
+    }
+
+    #[test]
+    fn where_nothing_can_be_read_nothing_is_claimed() {
+        let ceiling = Ceiling::of(&Limits::default());
+        assert_eq!(ceiling.threads, usize::MAX);
+        assert_eq!(ceiling.to_string(), "no known limit of threads");
+    }
+}

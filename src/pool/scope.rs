@@ -1,0 +1,115 @@
+//! A scope: children that cannot outlive a block.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::{Pool, SpawnError, race};
+use crate::ownership::task;
+use crate::ownership::{Error, ErrorKind, Failure, Promise, Resource, Site, TaskLabel};
+
+/// Where children are spawned that the enclosing [`Pool::scope`] waits for.
+pub struct Scope<'pool> {
+    pool: &'pool Pool,
+    children: RefCell<Vec<Promise<()>>>,
+}
+
+impl Scope<'_> {
+    /// Runs `job` as a child of the current task, which is given `give`. What it has to say it
+    /// says by other ways, such as a channel.
+    ///
+    /// # Errors
+    /// As [`Pool::spawn`].
+    #[track_caller]
+    pub fn spawn<F>(
+        &self,
+        give: impl IntoIterator<Item = Resource>,
+        job: F,
+    ) -> Result<(), SpawnError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let child = self.pool.start("scoped", give, job, Site::here())?;
+        self.children.borrow_mut().push(child);
+        Ok(())
+    }
+}
+
+/// Why a scope did not end well. What the body answered is not lost.
+pub struct ScopeFailure<R> {
+    /// What the body answered.
+    pub value: R,
+    cause: Cause,
+}
+
+enum Cause {
+    Child(TaskLabel, Failure<()>),
+    Cancelled(Error),
+}
+
+impl<R> ScopeFailure<R> {
+    /// The child that failed first, and how.
+    #[must_use]
+    pub fn child(&self) -> Option<(&TaskLabel, &Failure<()>)> {
+        match &self.cause {
+            Cause::Child(task, failure) => Some((task, failure)),
+            Cause::Cancelled(_) => None,
+        }
+    }
+
+    /// Whether the task that waited was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.cause, Cause::Cancelled(_))
+    }
+}
+
+impl<R> fmt::Display for ScopeFailure<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Child(task, failure) => write!(f, "{task} failed: {failure}"),
+            Cause::Cancelled(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<R> fmt::Debug for ScopeFailure<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScopeFailure({self})")
+    }
+}
+
+impl<R> std::error::Error for ScopeFailure<R> {}
+
+pub(super) fn run<R>(
+    pool: &Pool,
+    body: impl FnOnce(&Scope<'_>) -> R,
+    site: Site,
+) -> Result<R, ScopeFailure<R>> {
+    let scope = Scope { pool, children: RefCell::default() };
+    let value = match catch_unwind(AssertUnwindSafe(|| body(&scope))) {
+        Ok(value) => value,
+        Err(payload) => {
+            race::cancel_all(scope.children.into_inner());
+            resume_unwind(payload);
+        }
+    };
+    let mut children = scope.children.into_inner();
+    let me = task::current(pool.registry());
+    while !children.is_empty() {
+        let over = |child: &Promise<()>| child.has_ended();
+        me.wait_until(|| children.iter().any(over) || me.is_cancelled(), None);
+        let Some(index) = children.iter().position(over) else {
+            race::cancel_all(children);
+            let error = me.refusal(ErrorKind::Cancelled, None, site);
+            return Err(ScopeFailure { value, cause: Cause::Cancelled(error) });
+        };
+        let child = children.swap_remove(index);
+        let name = child.task();
+        if let Err(failure) = child.join() {
+            race::cancel_all(children);
+            return Err(ScopeFailure { value, cause: Cause::Child(name, failure) });
+        }
+    }
+    Ok(value)
+}

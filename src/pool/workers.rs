@@ -1,0 +1,503 @@
+//! Threads that run jobs: as many as are needed, reused while warm, let go when they are too many.
+//!
+//! The failure story. The `threadpool` crate panics in its caller when a thread cannot be had and
+//! keeps counting the thread it did not get. It lets an idle thread go only if that thread finishes
+//! a job while enough others are busy, so that which and how many leave depends on timing. After a
+//! job's panic it replaces the thread from inside a destructor, and aborts the process if it cannot.
+//!
+//! So every thread here is a [`ThreadPool`] of exactly one, and this file decides which of them
+//! gets a job. Growing is building one more, with no count to restore when it fails. Letting go is
+//! dropping the handle: its thread takes what was sent to it before, then ends. No job can be lost
+//! and none can hang, because only a thread with nothing to do is ever dropped. The price is
+//! 1.5 KiB for a channel of one's own; waking is no slower (200 jobs that wait for each other:
+//! 18 to 25 microseconds each, against 23 to 31 through one shared channel on the same 2 cores).
+//!
+//! What is counted: a thread is running from the moment a job is handed to it until the job and
+//! everything it captured are gone, and idle otherwise. A thread that is let go is no longer
+//! counted, though the kernel may need a moment more to end it.
+//!
+//! On drop, running jobs go on and their threads end after them; jobs that still wait are dropped
+//! without having run, by the dropping thread; idle threads end at once. Nobody is waited for.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use threadpool::ThreadPool;
+
+use super::ceiling::Ceiling;
+
+/// Idle threads are let go when there are more than this many times the number to keep. Two: a
+/// start costs 40 to 100 microseconds, and so the threads let go at one job's end are paid for by as many
+/// earlier ends at which nothing was done.
+const IDLE_FACTOR: usize = 2;
+
+/// From this share of the ceiling on (one part in so many), a start is probed. A quarter: most of
+/// the limits are shared with other processes, which may hold three times what this one does; and
+/// where mappings are the ceiling, the first 2,000 threads are still had at the lower price.
+const PROBE_SHARE: usize = 4;
+
+/// How many threads there may be, and how they look.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Name of every thread, as debuggers and panic messages show it.
+    pub(crate) name: String,
+    /// Stack of every thread, in bytes.
+    pub(crate) stack_bytes: usize,
+    /// The most threads at a time; the machine's [`Ceiling`] may be lower.
+    pub(crate) limit: usize,
+    /// The most jobs that wait for a thread; 0 refuses what cannot run at once.
+    pub(crate) queue: usize,
+    /// Idle threads kept when nothing runs; at least 1 is.
+    pub(crate) keep_idle: usize,
+}
+
+/// Runs jobs on threads that it starts when there is a job and no idle thread.
+pub(crate) struct Workers {
+    config: Config,
+    ceiling: Ceiling,
+    shared: Arc<Shared>,
+    /// Held while a thread is started, so that threads come one at a time, and a job is never
+    /// queued behind a thread that is still being started and might not come. True once a start
+    /// has been refused: from then on every start is probed.
+    growth: Mutex<bool>,
+}
+
+/// A job that got no thread, given back, and why.
+pub(crate) struct NoThread<F> {
+    /// The job, not run.
+    pub(crate) job: F,
+    /// The limit that was met.
+    pub(crate) reason: Reason,
+}
+
+/// Which limit left a job without a thread.
+#[derive(Debug)]
+#[non_exhaustive]
+pub(crate) enum Reason {
+    /// As many threads as were configured, and as many jobs waiting.
+    Limit {
+        /// The configured limit: so many threads are busy.
+        threads: usize,
+        /// Jobs that wait already.
+        queued: usize,
+    },
+    /// As many threads as this machine carries, and as many jobs waiting.
+    Ceiling {
+        /// The tightest limit of this machine: so many threads are busy.
+        ceiling: Ceiling,
+        /// Jobs that wait already.
+        queued: usize,
+    },
+    /// The system refused to start one more thread.
+    Start {
+        /// Threads that there are, all busy.
+        threads: usize,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// What the handle and the running threads share. An idle thread holds no reference to it.
+struct Shared {
+    keep_idle: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    /// In the order in which they became idle.
+    idle: VecDeque<ThreadPool>,
+    /// Not empty only while nobody is idle and at least one thread runs a job.
+    queue: VecDeque<Job>,
+    closed: bool,
+}
+
+/// What a thread does after a job.
+enum Next {
+    Run(ThreadPool, Job),
+    /// Return to the channel. The threads in here are let go; the own one may be among them.
+    Rest(Vec<ThreadPool>),
+}
+
+impl Workers {
+    /// Reads the machine's ceiling; starts no thread yet.
+    pub(crate) fn new(config: Config) -> Workers {
+        Workers::below(Ceiling::detect(), config)
+    }
+
+    fn below(ceiling: Ceiling, mut config: Config) -> Workers {
+        // The standard library panics on a thread's name with a NUL inside.
+        config.name = config.name.replace('\0', "?");
+        let shared = Shared {
+            keep_idle: config.keep_idle.max(1),
+            state: Mutex::default(),
+        };
+        Workers {
+            config,
+            ceiling,
+            shared: Arc::new(shared),
+            growth: Mutex::new(false),
+        }
+    }
+
+    /// Runs `job` on an idle thread, else on a new one, else as soon as a thread is free.
+    ///
+    /// Returns as soon as that is decided. A panic of the job ends with the job; the thread goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`NoThread`] if every thread is busy, no further one can be had, and the queue is full. It
+    /// gives the job back. The queue is used also after a refused start, if any thread exists.
+    pub(crate) fn execute<F>(&self, job: F) -> Result<(), NoThread<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let job = match self.run_on_idle(job) {
+            Ok(()) => return Ok(()),
+            Err((job, _)) => job,
+        };
+        let mut refused_before = lock(&self.growth);
+        // While this thread waited for the lock, a job may have ended.
+        let (job, state) = match self.run_on_idle(job) {
+            Ok(()) => return Ok(()),
+            Err(left) => left,
+        };
+        let size = state.size();
+        if size >= self.limit() {
+            let reason = self.limit_met(state.queue.len());
+            return self.queue_or_refuse(state, job, reason);
+        }
+        drop(state);
+        let error = match self.start(size, *refused_before) {
+            Ok(thread) => {
+                self.run_on_new(thread, Box::new(job));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        *refused_before = true;
+        // While the start was tried, a job may have ended.
+        let (job, state) = match self.run_on_idle(job) {
+            Ok(()) => return Ok(()),
+            Err(left) => left,
+        };
+        let threads = state.size();
+        self.queue_or_refuse(state, job, Reason::Start { threads, error })
+    }
+
+    /// The most threads there can be: the configured limit or the ceiling, whichever is lower.
+    pub(crate) fn limit(&self) -> usize {
+        self.config.limit.min(self.ceiling.threads)
+    }
+
+    /// This machine's ceiling, as it was when the workers were made.
+    pub(crate) fn ceiling(&self) -> Ceiling {
+        self.ceiling
+    }
+
+    /// Threads, running and idle.
+    pub(crate) fn size(&self) -> usize {
+        self.shared.lock().size()
+    }
+
+    /// Threads without a job.
+    pub(crate) fn idle(&self) -> usize {
+        self.shared.lock().idle.len()
+    }
+
+    /// Threads with a job.
+    pub(crate) fn running(&self) -> usize {
+        self.shared.lock().running
+    }
+
+    /// Jobs that wait for a thread.
+    pub(crate) fn queued(&self) -> usize {
+        self.shared.lock().queue.len()
+    }
+
+    /// Hands `job` to an idle thread, or back together with the state in which nobody is idle.
+    fn run_on_idle<F>(&self, job: F) -> Result<(), (F, MutexGuard<'_, State>)>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let mut state = self.shared.lock();
+        let Some(thread) = state.take_idle() else {
+            return Err((job, state));
+        };
+        drop(state);
+        self.shared.hand(thread, Box::new(job));
+        Ok(())
+    }
+
+    /// Counts a new thread in and gives it a job: the longest waiting one, if any waits.
+    fn run_on_new(&self, thread: ThreadPool, job: Job) {
+        let mut state = self.shared.lock();
+        state.running += 1;
+        // Some wait although there was room to grow if an earlier start was refused.
+        state.queue.push_back(job);
+        let first = state.queue.pop_front();
+        drop(state);
+        if let Some(first) = first {
+            self.shared.hand(thread, first);
+        }
+    }
+
+    /// Queues `job`, in a state in which nobody is idle, or gives it back with `reason`.
+    fn queue_or_refuse<F>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        job: F,
+        reason: Reason,
+    ) -> Result<(), NoThread<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        // Without a thread nobody would ever come for the job.
+        if state.size() > 0 && state.queue.len() < self.config.queue {
+            state.queue.push_back(Box::new(job));
+            return Ok(());
+        }
+        Err(NoThread { job, reason })
+    }
+
+    fn limit_met(&self, queued: usize) -> Reason {
+        if self.config.limit <= self.ceiling.threads {
+            let threads = self.config.limit;
+            Reason::Limit { threads, queued }
+        } else {
+            let ceiling = self.ceiling;
+            Reason::Ceiling { ceiling, queued }
+        }
+    }
+
+    /// Starts a thread, the `size + 1`st.
+    ///
+    /// A probe costs more than the start itself, because it is waited for: growing by 500 threads
+    /// takes 31 to 51 microseconds a thread without and 102 to 116 with it (2 cores, 256 KiB
+    /// stacks). So it is made where a refusal is likely, near the ceiling and after a first refusal,
+    /// and where `threadpool`'s panic would be fatal. A refusal elsewhere is caught and is the same
+    /// error, but has left a panic message on standard error, once.
+    fn start(&self, size: usize, refused_before: bool) -> io::Result<ThreadPool> {
+        let near = size >= self.ceiling.threads / PROBE_SHARE;
+        if near || refused_before || cfg!(panic = "abort") {
+            probe(&self.config)?;
+        }
+        build(&self.config).map_err(|panicked| match probe(&self.config) {
+            // The panic has the system's answer only as text; ask again for the answer itself.
+            Err(refusal) => refusal,
+            Ok(()) => panicked,
+        })
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let idle = std::mem::take(&mut state.idle);
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        drop(idle);
+        for job in queue {
+            contain("dropping a job that never ran", || drop(job));
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Sends `job`, which is counted as running already, to `thread`.
+    ///
+    /// `ThreadPool::execute` panics only if nobody can receive; the handle itself keeps the receiver.
+    fn hand(self: &Arc<Shared>, thread: ThreadPool, job: Job) {
+        let shared = Arc::clone(self);
+        let own = thread.clone();
+        thread.execute(move || shared.work(own, job));
+    }
+
+    /// Runs `job`, then what waits. On the thread's own stack; `thread` is its handle.
+    fn work(self: Arc<Shared>, mut thread: ThreadPool, mut job: Job) {
+        loop {
+            contain("running a job", job);
+            match self.next(thread) {
+                Next::Run(same, waiting) => (thread, job) = (same, waiting),
+                Next::Rest(let_go) => return drop(let_go),
+            }
+        }
+    }
+
+    /// Accounts for the end of a job on `thread`.
+    fn next(&self, thread: ThreadPool) -> Next {
+        let mut state = self.lock();
+        if let Some(job) = state.queue.pop_front() {
+            return Next::Run(thread, job);
+        }
+        state.running -= 1;
+        if state.closed {
+            return Next::Rest(vec![thread]);
+        }
+        state.idle.push_back(thread);
+        let surplus = surplus(state.idle.len(), state.running, self.keep_idle);
+        Next::Rest(state.idle.drain(..surplus).collect())
+    }
+}
+
+impl State {
+    fn size(&self) -> usize {
+        self.running + self.idle.len()
+    }
+
+    /// Takes the thread that has been idle longest and counts it as running.
+    ///
+    /// The longest, not the last: that one is often still on its way to sleep, and waking it took
+    /// 53 microseconds for a job there and back where the longest idle one took 32.
+    fn take_idle(&mut self) -> Option<ThreadPool> {
+        let thread = self.idle.pop_front()?;
+        self.running += 1;
+        Some(thread)
+    }
+}
+
+/// How many idle threads to let go after a job's end.
+///
+/// While others run, only when there are clearly too many; when nothing runs, all above
+/// `keep_idle`, because no later end of a job would do it.
+fn surplus(idle: usize, running: usize, keep_idle: usize) -> usize {
+    if running == 0 || idle > keep_idle.saturating_mul(IDLE_FACTOR) {
+        idle.saturating_sub(keep_idle)
+    } else {
+        0
+    }
+}
+
+/// Starts a thread that ends at once, to learn whether one can be had.
+fn probe(config: &Config) -> io::Result<()> {
+    let probe = thread::Builder::new()
+        .name(config.name.clone())
+        .stack_size(config.stack_bytes);
+    let started = catch_unwind(AssertUnwindSafe(|| probe.spawn(|| {})));
+    let running = started.unwrap_or_else(|payload| Err(panicked(payload)))?;
+    // Joined, so that what it took is free again for the thread that is wanted.
+    running.join().map_err(panicked)
+}
+
+/// Starts the thread that is wanted. `threadpool` answers a refusal with a panic.
+fn build(config: &Config) -> io::Result<ThreadPool> {
+    let builder = threadpool::Builder::new()
+        .num_threads(1)
+        .thread_name(config.name.clone())
+        .thread_stack_size(config.stack_bytes);
+    catch_unwind(AssertUnwindSafe(|| builder.build())).map_err(panicked)
+}
+
+/// Runs `step`, which may be a stranger's code, and ends its panic here.
+///
+/// Were a panic to reach `threadpool`, it would start another thread from a destructor, and where
+/// that cannot be had the process would abort. Nobody waits for a job, so it is logged; a log that
+/// panics in turn (it is a stranger's code too) must not cost the thread either.
+fn contain(doing: &'static str, step: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
+        return;
+    };
+    let log = || {
+        tracing::error!(
+            doing,
+            reason = text(&*payload),
+            "a job panicked in its worker"
+        )
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(log)) {
+        discard(again);
+    }
+    discard(payload);
+}
+
+/// The panic as an error.
+fn panicked(payload: Box<dyn Any + Send>) -> io::Error {
+    let error = io::Error::other(text(&*payload).to_owned());
+    discard(payload);
+    error
+}
+
+fn text(payload: &(dyn Any + Send)) -> &str {
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    owned
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("a payload that is no text")
+}
+
+/// Drops a panic's payload, which may panic in turn. Forgetting what that leaves ends the regress.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
+/// Locks also after a panic elsewhere: no stranger's code runs under these locks, and what is
+/// behind them changes in steps that cannot panic halfway.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Workers")
+            .field("config", &self.config)
+            .field("ceiling", &self.ceiling)
+            .field("running", &state.running)
+            .field("idle", &state.idle.len())
+            .field("queued", &state.queue.len())
+            .finish()
+    }
+}
+
+impl<F> fmt::Debug for NoThread<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NoThread")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for NoThread<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no thread for the job: {}", self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Limit { threads, queued } => {
+                write!(
+                    f,
+                    "expected fewer than {threads} busy threads, the configured limit"
+                )?;
+                write!(f, ", actually {threads} are busy and {queued} jobs wait")
+            }
+            Reason::Ceiling { ceiling, queued } => {
+                write!(f, "expected less than the ceiling of {ceiling}")?;
+                write!(f, ", actually all are busy and {queued} jobs wait")
+            }
+            Reason::Start { threads, error } => {
+                let next = threads + 1;
+                write!(f, "thread {next} of the pool could not be started: {error}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

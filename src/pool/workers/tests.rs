@@ -1,0 +1,460 @@
+//! The claims of `workers`, with barriers instead of waiting.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Far more than any of these steps takes, so that only a real hang meets it.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// No address space holds two such stacks, so the system refuses every start.
+const IMPOSSIBLE_STACK_BYTES: usize = 1 << 47;
+
+fn config(limit: usize, queue: usize, keep_idle: usize) -> Config {
+    Config {
+        name: "worker".to_owned(),
+        stack_bytes: 128 * 1024,
+        limit,
+        queue,
+        keep_idle,
+    }
+}
+
+/// Lets others run until `done` is true.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < DEADLINE, "never happened: {what}");
+        thread::yield_now();
+    }
+}
+
+/// `(size, idle, running, queued)`
+fn counts(workers: &Workers) -> (usize, usize, usize, usize) {
+    let state = workers.shared.lock();
+    (
+        state.size(),
+        state.idle.len(),
+        state.running,
+        state.queue.len(),
+    )
+}
+
+/// Occupies `count` threads, each until its sender is dropped.
+fn occupy(workers: &Workers, count: usize) -> Vec<Sender<()>> {
+    (0..count)
+        .map(|_| {
+            let (end, ended) = channel::<()>();
+            let job = move || while ended.recv().is_ok() {};
+            workers.execute(job).expect("there is room");
+            end
+        })
+        .collect()
+}
+
+fn run(workers: &Workers) -> Receiver<thread::ThreadId> {
+    let (tell, told) = channel();
+    let job = move || tell.send(thread::current().id()).expect("the test listens");
+    workers.execute(job).expect("there is room");
+    told
+}
+
+/// Threads of this process with `name`; the kernel keeps 15 bytes of it.
+#[cfg(target_os = "linux")]
+fn threads_named(name: &str) -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .expect("this process has threads")
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|comm| comm.trim_end() == name)
+        .count()
+}
+
+#[test]
+fn no_thread_is_started_before_the_first_job() {
+    let workers = Workers::new(config(8, 0, 1));
+    assert_eq!(counts(&workers), (0, 0, 0, 0));
+}
+
+#[test]
+fn it_grows_by_one_thread_for_each_job_that_finds_nobody_idle() {
+    let workers = Workers::new(config(8, 0, 4));
+    let mut ends = Vec::new();
+    for busy in 1..=4 {
+        ends.extend(occupy(&workers, 1));
+        assert_eq!(counts(&workers), (busy, 0, busy, 0));
+    }
+    drop(ends);
+    until("all idle", || counts(&workers) == (4, 4, 0, 0));
+}
+
+#[test]
+fn an_idle_thread_is_reused() {
+    let workers = Workers::new(config(8, 0, 1));
+    let first = run(&workers).recv().expect("the job runs");
+    until("idle", || workers.idle() == 1);
+    let second = run(&workers).recv().expect("the job runs");
+    assert_eq!(first, second);
+    assert_eq!(workers.size(), 1);
+}
+
+#[test]
+fn threads_have_the_configured_name_without_what_would_panic() {
+    let mut config = config(1, 0, 1);
+    config.name = "a\0b".to_owned();
+    let workers = Workers::new(config);
+    let (tell, told) = channel();
+    let job = move || tell.send(thread::current().name().map(str::to_owned));
+    workers.execute(move || drop(job())).expect("there is room");
+    assert_eq!(told.recv().expect("the job runs").as_deref(), Some("a?b"));
+}
+
+#[test]
+fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
+    let workers = Workers::new(config(2, 0, 1));
+    let ends = occupy(&workers, 2);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&runs);
+    let job = move || {
+        seen.fetch_add(1, Ordering::SeqCst);
+    };
+    let refused = workers.execute(job).expect_err("the limit is 2");
+    assert_eq!(
+        refused.to_string(),
+        "no thread for the job: expected fewer than 2 busy threads, the configured limit, \
+         actually 2 are busy and 0 jobs wait"
+    );
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+    (refused.job)();
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    drop(ends);
+    until("room again", || workers.idle() > 0);
+    run(&workers).recv().expect("the job runs");
+}
+
+#[test]
+fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
+    let ceiling = Ceiling {
+        threads: 1,
+        limit: "vm.max_map_count",
+        value: 64,
+    };
+    let workers = Workers::below(ceiling, config(100, 0, 1));
+    assert_eq!(workers.limit(), 1);
+    let _end = occupy(&workers, 1);
+    let refused = workers.execute(|| {}).expect_err("the ceiling is 1");
+    assert_eq!(
+        refused.reason.to_string(),
+        "expected less than the ceiling of 1 thread (vm.max_map_count is 64, a thread takes 4 \
+         mappings), actually all are busy and 0 jobs wait"
+    );
+}
+
+#[test]
+fn a_limit_of_nothing_refuses_also_where_there_is_a_queue() {
+    let workers = Workers::new(config(0, 8, 1));
+    let refused = workers.execute(|| {}).expect_err("nobody would run it");
+    assert!(matches!(refused.reason, Reason::Limit { threads: 0, .. }));
+}
+
+#[test]
+fn a_refused_start_is_an_error_with_the_systems_answer_and_counts_no_thread() {
+    let mut config = config(8, 8, 1);
+    config.stack_bytes = IMPOSSIBLE_STACK_BYTES;
+    let workers = Workers::new(config);
+    // The first is met unprobed, as a panic of threadpool; the second by the probe.
+    for _ in 0..2 {
+        let refused = workers.execute(|| {}).expect_err("no such stack");
+        let Reason::Start { threads: 0, error } = &refused.reason else {
+            panic!("expected a refused start, got {refused:?}");
+        };
+        assert!(error.raw_os_error().is_some(), "{error:?}");
+        let wanted = "no thread for the job: thread 1 of the pool could not be started: ";
+        assert!(refused.to_string().starts_with(wanted), "{refused}");
+        assert_eq!(counts(&workers), (0, 0, 0, 0));
+    }
+}
+
+#[test]
+fn a_refused_start_leaves_the_job_in_the_queue_of_the_threads_there_are() {
+    let mut workers = Workers::new(config(8, 1, 1));
+    let ends = occupy(&workers, 1);
+    workers.config.stack_bytes = IMPOSSIBLE_STACK_BYTES;
+    let (tell, told) = channel();
+    let number = |number| {
+        let tell = tell.clone();
+        move || tell.send(number).expect("the test listens")
+    };
+    workers
+        .execute(number(1))
+        .expect("there is room in the queue");
+    assert_eq!(counts(&workers), (1, 0, 1, 1));
+    let refused = workers.execute(|| {}).expect_err("the queue is full");
+    assert!(matches!(refused.reason, Reason::Start { threads: 1, .. }));
+
+    // A start that succeeds again serves the one who waits first.
+    workers.config.stack_bytes = 128 * 1024;
+    workers.execute(number(2)).expect("there is room to grow");
+    assert_eq!([told.recv(), told.recv()], [Ok(1), Ok(2)]);
+    drop(ends);
+}
+
+#[test]
+fn the_queue_takes_what_was_configured_and_no_more_in_order() {
+    let workers = Workers::new(config(1, 2, 1));
+    let ends = occupy(&workers, 1);
+    let (tell, told) = channel();
+    for number in [1, 2] {
+        let tell = tell.clone();
+        let job = move || tell.send(number).expect("the test listens");
+        workers.execute(job).expect("there is room in the queue");
+    }
+    assert_eq!(counts(&workers), (1, 0, 1, 2));
+    let refused = workers.execute(|| {}).expect_err("the queue holds 2");
+    assert!(matches!(
+        refused.reason,
+        Reason::Limit {
+            threads: 1,
+            queued: 2
+        }
+    ));
+    drop(ends);
+    assert_eq!([told.recv(), told.recv()], [Ok(1), Ok(2)]);
+    until("idle", || counts(&workers) == (1, 1, 0, 0));
+}
+
+#[test]
+fn surplus_is_let_go_at_once_when_nothing_runs_and_beyond_twice_the_number_to_keep_otherwise() {
+    assert_eq!(surplus(4, 0, 4), 0);
+    assert_eq!(surplus(5, 0, 4), 1);
+    assert_eq!(surplus(8, 1, 4), 0);
+    assert_eq!(surplus(9, 1, 4), 5);
+    assert_eq!(surplus(9, 1, usize::MAX), 0);
+}
+
+#[test]
+fn surplus_leaves_while_others_still_run() {
+    let workers = Workers::new(config(16, 0, 2));
+    let busy = occupy(&workers, 1);
+    let ends = occupy(&workers, 4);
+    drop(ends);
+    until("4 idle", || workers.idle() == 4);
+    drop(occupy(&workers, 5));
+    // The fifth end finds 5 idle, more than twice 2.
+    until("2 idle", || counts(&workers) == (3, 2, 1, 0));
+    drop(busy);
+    until("nobody runs", || counts(&workers) == (2, 2, 0, 0));
+}
+
+#[test]
+fn two_hundred_jobs_at_once_then_back_to_the_number_to_keep() {
+    let mut config = config(200, 0, 4);
+    config.name = "two-hundred".to_owned();
+    let workers = Workers::new(config);
+    for _ in 0..5 {
+        let all = Arc::new(Barrier::new(201));
+        for _ in 0..200 {
+            let all = Arc::clone(&all);
+            let job = move || {
+                all.wait();
+            };
+            workers.execute(job).expect("the limit is 200");
+        }
+        assert_eq!(workers.size(), 200);
+        all.wait();
+        until("4 idle", || counts(&workers) == (4, 4, 0, 0));
+    }
+    #[cfg(target_os = "linux")]
+    until("the kernel has only 4", || {
+        threads_named("two-hundred") == 4
+    });
+    run(&workers)
+        .recv()
+        .expect("those that are left still work");
+}
+
+#[test]
+fn a_panicking_job_keeps_the_accounting_and_its_thread() {
+    let workers = Workers::new(config(1, 0, 1));
+    let before = run(&workers).recv().expect("the job runs");
+    for _ in 0..3 {
+        until("idle", || counts(&workers) == (1, 1, 0, 0));
+        let job = || panic!("this panic is part of the test");
+        workers.execute(job).expect("there is room");
+    }
+    until("idle", || counts(&workers) == (1, 1, 0, 0));
+    let after = run(&workers).recv().expect("the job runs");
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_panic_whose_payload_panics_is_contained_too() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("this panic is part of the test");
+        }
+    }
+    let workers = Workers::new(config(1, 0, 1));
+    let job = || std::panic::panic_any(Bomb);
+    workers.execute(job).expect("there is room");
+    until("idle", || counts(&workers) == (1, 1, 0, 0));
+    run(&workers).recv().expect("the thread goes on");
+}
+
+#[test]
+fn a_job_is_counted_until_what_it_captured_is_gone() {
+    struct Slow(Receiver<()>, Sender<()>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.1.send(()).expect("the test listens");
+            let _ = self.0.recv();
+        }
+    }
+    let workers = Workers::new(config(1, 0, 1));
+    let (end, ended) = channel();
+    let (tell, told) = channel();
+    let slow = Slow(ended, tell);
+    workers.execute(move || drop(slow)).expect("there is room");
+    told.recv().expect("the drop has begun");
+    assert_eq!(counts(&workers), (1, 0, 1, 0));
+    drop(end);
+    until("idle", || counts(&workers) == (1, 1, 0, 0));
+}
+
+#[test]
+fn on_drop_running_jobs_go_on_and_waiting_ones_are_dropped_unrun() {
+    struct Told(Sender<&'static str>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.send("dropped").expect("the test listens");
+        }
+    }
+    let mut config = config(1, 2, 1);
+    config.name = "on-drop".to_owned();
+    let workers = Workers::new(config);
+    let (tell, told) = channel();
+    let (end, ended) = channel::<()>();
+    let (begin, begun) = channel();
+    let finish = tell.clone();
+    let running = move || {
+        begin.send(()).expect("the test listens");
+        let _ = ended.recv();
+        finish.send("finished").expect("the test listens");
+    };
+    workers.execute(running).expect("there is room");
+    begun.recv().expect("the job runs");
+    for _ in 0..2 {
+        let (waiting, ran) = (Told(tell.clone()), tell.clone());
+        let job = move || {
+            ran.send("ran").expect("the test listens");
+            drop(waiting);
+        };
+        workers.execute(job).expect("there is room in the queue");
+    }
+    drop(workers);
+    // Dropped by the thread that dropped the workers, and before the running job ends.
+    assert_eq!([told.try_recv(), told.try_recv()], [Ok("dropped"); 2]);
+    assert!(told.try_recv().is_err());
+    drop(end);
+    assert_eq!(told.recv(), Ok("finished"));
+    #[cfg(target_os = "linux")]
+    until("no thread is left", || threads_named("on-drop") == 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn after_a_drop_each_thread_ends_with_its_own_job() {
+    let mut config = config(2, 0, 2);
+    config.name = "one-by-one".to_owned();
+    let workers = Workers::new(config);
+    let mut ends = occupy(&workers, 2);
+    until("both have their names", || threads_named("one-by-one") == 2);
+    drop(workers);
+    ends.pop();
+    until("one is left", || threads_named("one-by-one") == 1);
+    ends.pop();
+    until("none is left", || threads_named("one-by-one") == 0);
+}
+
+#[test]
+fn a_waiting_job_that_panics_when_dropped_keeps_no_other_from_being_dropped() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("this panic is part of the test");
+        }
+    }
+    let workers = Workers::new(config(1, 3, 1));
+    let _ends = occupy(&workers, 1);
+    let told = Arc::new(());
+    for _ in 0..2 {
+        let bomb = Bomb;
+        let job = move || drop(bomb);
+        workers.execute(job).expect("there is room in the queue");
+    }
+    let held = Arc::clone(&told);
+    let job = move || drop(held);
+    workers.execute(job).expect("there is room in the queue");
+    drop(workers);
+    assert_eq!(Arc::strong_count(&told), 1);
+}
+
+#[test]
+fn jobs_may_start_jobs_and_the_last_one_may_drop_the_workers() {
+    let mut config = config(4, 0, 4);
+    config.name = "self-drop".to_owned();
+    let workers = Arc::new(Workers::new(config));
+    let (tell, told) = channel();
+    let (inner, outer) = (Arc::clone(&workers), Arc::clone(&workers));
+    let (begin, begun) = channel::<()>();
+    let job = move || {
+        let deepest = move || {
+            let _ = begun.recv();
+            drop(inner);
+            tell.send(()).expect("the test listens");
+        };
+        outer.execute(deepest).expect("the limit is 4");
+    };
+    workers.execute(job).expect("there is room");
+    drop(workers);
+    drop(begin);
+    told.recv().expect("the innermost job ends");
+    #[cfg(target_os = "linux")]
+    until("no thread is left", || threads_named("self-drop") == 0);
+}
+
+#[test]
+fn under_contention_every_accepted_job_runs_once_and_every_refused_one_comes_back() {
+    const SPAWNERS: usize = 8;
+    const JOBS: usize = 2_000;
+    let workers = Workers::new(config(6, 3, 1));
+    let ran = Arc::new(AtomicUsize::new(0));
+    let refused = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..SPAWNERS {
+            scope.spawn(|| {
+                for number in 0..JOBS {
+                    let ran = Arc::clone(&ran);
+                    let job = move || {
+                        ran.fetch_add(1, Ordering::SeqCst);
+                        if number % 7 == 0 {
+                            thread::yield_now();
+                        }
+                    };
+                    if workers.execute(job).is_err() {
+                        refused.fetch_add(1, Ordering::SeqCst);
+                        thread::yield_now();
+                    }
+                    let (size, _, running, queued) = counts(&workers);
+                    assert!(size <= 6 && running <= 6 && queued <= 3);
+                }
+            });
+        }
+    });
+    until("at rest", || counts(&workers) == (1, 1, 0, 0));
+    let (ran, refused) = (ran.load(Ordering::SeqCst), refused.into_inner());
+    assert_eq!(ran + refused, SPAWNERS * JOBS);
+}

@@ -1,0 +1,11 @@
+//! The door to the kernel, and the only place where `unsafe` may stand.
+//!
+//! Everything above calls these functions and nothing below them. They are thin: a system call, its
+//! result as a value. What needs a proof that a descriptor's number is still ours (all of
+//! [`fd::Number`]) says who has to hold that proof.
+#![allow(unsafe_code)]
+
+pub(crate) mod fd;
+pub(crate) mod fork;
+pub(crate) mod limits;
+pub(crate) mod thread;

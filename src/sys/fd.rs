@@ -1,0 +1,231 @@
+//! Descriptors: their numbers, what they are, and which one a number means right now.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use rustix::fs::FileType;
+use rustix::net::{AddressFamily, Shutdown, SocketAddrAny, SocketType, sockopt};
+
+/// A descriptor's number, without a claim that it is open.
+///
+/// The registry stores numbers, not descriptors: the value that closes stays in its slot. Whoever
+/// lends a number out must hold a proof from the registry that the number still is the resource
+/// it was registered for: being the owner's own thread, holding a pin, or having won the close.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Number(RawFd);
+
+impl Number {
+    pub(crate) fn of(fd: &impl AsFd) -> Number {
+        Number(fd.as_fd().as_raw_fd())
+    }
+
+    pub(crate) fn raw(self) -> RawFd {
+        self.0
+    }
+
+    /// Lends the number for the length of one call.
+    ///
+    /// The borrow cannot leave `call`: its lifetime is bound inside.
+    #[inline]
+    pub(crate) fn lend<R>(self, call: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
+        // SAFETY: `borrow_raw` asks for a number that is not -1 (it came from an `AsFd`) and stays
+        // open for the borrow. A close by the registry comes only from the owner's own thread or
+        // from the exclusive holder of the handle, and waits for pins (docs/proof.md, "Why a
+        // number is never used after its close"); each caller holds one of those proofs.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(self.0) };
+        call(borrowed)
+    }
+
+    /// Which open file the number means right now (`fstat(2)`, `SO_COOKIE`).
+    ///
+    /// # Errors
+    /// `EBADF` when the number is closed.
+    pub(crate) fn identity(self) -> io::Result<Identity> {
+        self.lend(|fd| {
+            let stat = rustix::fs::fstat(fd)?;
+            let file = FileType::from_raw_mode(stat.st_mode);
+            let node = (stat.st_dev as u64, stat.st_ino as u64);
+            Ok(match file {
+                FileType::Socket => return socket_identity(fd),
+                FileType::Unknown => Identity::Anonymous,
+                _ => Identity::Node { device: node.0, inode: node.1 },
+            })
+        })
+    }
+
+    /// The identity of what was a socket when it was registered: one call, where
+    /// [`identity`](Number::identity) takes two.
+    ///
+    /// # Errors
+    /// `EBADF` when the number is closed.
+    pub(crate) fn identity_as_socket(self) -> io::Result<Identity> {
+        match self.lend(socket_identity) {
+            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::BADF.raw_os_error()) => {
+                self.identity()
+            }
+            answer => answer,
+        }
+    }
+
+    /// What kind of thing the number means, in the field's words.
+    pub(crate) fn kind(self) -> &'static str {
+        self.lend(|fd| {
+            let Ok(stat) = rustix::fs::fstat(fd) else { return "closed descriptor" };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Socket => socket_kind(fd),
+                FileType::Fifo => "pipe",
+                FileType::RegularFile => "file",
+                FileType::Directory => "directory",
+                FileType::CharacterDevice => "character device",
+                FileType::BlockDevice => "block device",
+                _ => "anonymous inode",
+            }
+        })
+    }
+
+    /// Addresses or path, as far as the kernel tells them.
+    pub(crate) fn place(self) -> Place {
+        self.lend(|fd| {
+            let local = rustix::net::getsockname(fd).ok().and_then(address);
+            let peer = rustix::net::getpeername(fd).ok().flatten().and_then(address);
+            let path = if local.is_none() && peer.is_none() {
+                link_target(self.0)
+            } else {
+                None
+            };
+            Place { local, peer, path }
+        })
+    }
+
+    /// Shuts the socket behind the number down (`shutdown(2)`), waking whoever is blocked in it.
+    ///
+    /// What is no socket, or no longer connected, is left as it is: there is nobody to wake.
+    pub(crate) fn shut(self, direction: Direction) {
+        let how = match direction {
+            Direction::Both => Shutdown::Both,
+            Direction::Read => Shutdown::Read,
+            Direction::Write => Shutdown::Write,
+        };
+        let _ = self.lend(|fd| rustix::net::shutdown(fd, how));
+    }
+}
+
+impl fmt::Debug for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fd {}", self.0)
+    }
+}
+
+/// Which ways of a socket are meant: the whole, or one half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Both,
+    Read,
+    Write,
+}
+
+/// Tells one open file from another that has the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Identity {
+    /// A socket, by the kernel's `SO_COOKIE`: never reused while the machine runs.
+    Socket {
+        /// The cookie.
+        cookie: u64,
+    },
+    /// A file, pipe, memfd or device by its inode. Another open of the same file cannot be told
+    /// apart.
+    Node {
+        /// `st_dev`.
+        device: u64,
+        /// `st_ino`.
+        inode: u64,
+    },
+    /// An epoll, eventfd, timerfd or inotify descriptor (they all share one inode), or a socket
+    /// on a system without cookies: two of them cannot be told apart.
+    Anonymous,
+}
+
+impl Identity {
+    /// Whether two identities are certainly different open files.
+    #[must_use]
+    pub fn differs_from(self, other: Identity) -> bool {
+        self != other
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Socket { cookie } => write!(f, "socket cookie {cookie}"),
+            Identity::Node { device, inode } => write!(f, "inode {inode} on device {device}"),
+            Identity::Anonymous => f.write_str("anonymous inode"),
+        }
+    }
+}
+
+/// Where a descriptor leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) local: Option<String>,
+    pub(crate) peer: Option<String>,
+    pub(crate) path: Option<String>,
+}
+
+fn socket_identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
+    #[cfg(target_os = "linux")]
+    return Ok(Identity::Socket { cookie: sockopt::socket_cookie(fd)? });
+    #[cfg(not(target_os = "linux"))]
+    return rustix::fs::fstat(fd).map(|_| Identity::Anonymous).map_err(Into::into);
+}
+
+fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {
+    let family = rustix::net::getsockname(fd).map(|address| address.address_family());
+    let listening = sockopt::socket_acceptconn(fd).unwrap_or(false);
+    match (family, sockopt::socket_type(fd), listening) {
+        (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM), true) => "unix listener",
+        (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM), false) => "unix stream",
+        (Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::STREAM), true) => {
+            "tcp listener"
+        }
+        (Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::STREAM), false) => {
+            "tcp stream"
+        }
+        (Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::DGRAM), _) => "udp socket",
+        _ => "socket",
+    }
+}
+
+fn address(any: SocketAddrAny) -> Option<String> {
+    if let Ok(inet) = SocketAddr::try_from(any.clone()) {
+        return Some(inet.to_string());
+    }
+    let unix = rustix::net::SocketAddrUnix::try_from(any).ok()?;
+    let path = unix.path()?;
+    Some(format!("unix:{}", path.to_string_lossy()))
+}
+
+/// What `/proc/self/fd` says about a number; `None` without a proc file system.
+pub(crate) fn link_target(number: RawFd) -> Option<String> {
+    let target = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
+    Some(target.to_string_lossy().into_owned())
+}
+
+/// The numbers that are open in this process right now, in ascending order.
+///
+/// # Errors
+/// Where there is no `/proc/self/fd` (or `/dev/fd`) to read.
+pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
+    let directory = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"))?;
+    let mut numbers: Vec<RawFd> = directory
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // The descriptor that read the directory was open while it read.
+    numbers.retain(|&number| Number(number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_ok());
+    numbers.sort_unstable();
+    Ok(numbers)
+}

@@ -1,0 +1,254 @@
+//! The kernel's limits on the number of threads, as plain numbers.
+//!
+//! Reads only; `pool::ceiling` draws the conclusions. A file that is missing or unreadable is
+//! `None`: in a container half of them are, and a limit nobody can read is met as an ordinary
+//! error of the thread's start instead. Only Linux is read; elsewhere every number is `None`.
+//! Limit of this reader: a mount point with a blank in its name is not found.
+
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+use std::path::{Path, PathBuf};
+
+/// Everything that limits the number of threads of this process. `None`: no limit, or unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Soft `RLIMIT_NPROC`: processes and threads of this user, all processes together.
+    pub(crate) nproc: Option<u64>,
+    /// Whether `RLIMIT_NPROC` is enforced on this process at all; the kernel exempts root.
+    pub(crate) nproc_binds: bool,
+    /// `kernel.threads-max`: threads in the whole system.
+    pub(crate) threads_max: Option<u64>,
+    /// `kernel.pid_max`: one more than the highest number; every thread takes a number.
+    pub(crate) pid_max: Option<u64>,
+    /// The smallest `pids.max` of the own control group and its ancestors.
+    pub(crate) cgroup_pids_max: Option<u64>,
+    /// `vm.max_map_count`: memory mappings of this process.
+    pub(crate) max_map_count: Option<u64>,
+    /// Mappings that this process has already.
+    pub(crate) mappings: Option<u64>,
+    /// Cores that this process may run on; the allocator makes mappings per core.
+    pub(crate) cores: Option<u64>,
+}
+
+impl Limits {
+    /// Reads them: `getrlimit`, `capget` and files below `/proc` and the control groups' mounts.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn read() -> Limits {
+        use rustix::process::{Resource, getrlimit};
+
+        Limits {
+            nproc: getrlimit(Resource::Nproc).current,
+            nproc_binds: nproc_binds(),
+            threads_max: number(Path::new("/proc/sys/kernel/threads-max")),
+            pid_max: number(Path::new("/proc/sys/kernel/pid_max")),
+            cgroup_pids_max: cgroup_pids_max(),
+            max_map_count: number(Path::new("/proc/sys/vm/max_map_count")),
+            mappings: mappings(),
+            cores: cores(),
+        }
+    }
+
+    /// Knows nothing here.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn read() -> Limits {
+        Limits::default()
+    }
+}
+
+/// Whether `RLIMIT_NPROC` is enforced: the rule of `copy_process` in the kernel's `fork.c`.
+///
+/// Exempt are the real user 0 and whoever has `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN`, all as seen
+/// from the initial user namespace. A rootless container's root is therefore bound.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn nproc_binds() -> bool {
+    use rustix::process::getuid;
+    use rustix::thread::{CapabilitySet, capabilities};
+
+    // A kernel without user namespaces has no such file, and only the initial one.
+    let initial =
+        std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_every_user(&map));
+    let exempting = CapabilitySet::SYS_RESOURCE | CapabilitySet::SYS_ADMIN;
+    let capable = || capabilities(None).is_ok_and(|sets| sets.effective.intersects(exempting));
+    !(initial && (getuid().is_root() || capable()))
+}
+
+/// Whether a `uid_map` is that of the initial user namespace: every number is itself.
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+fn maps_every_user(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn cores() -> Option<u64> {
+    let cores = std::thread::available_parallelism().ok()?;
+    u64::try_from(cores.get()).ok()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn mappings() -> Option<u64> {
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    u64::try_from(maps.iter().filter(|byte| **byte == b'\n').count()).ok()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn cgroup_pids_max() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    pids_dirs(&groups, &mounts)
+        .iter()
+        .filter_map(|dir| number(&dir.join("pids.max")))
+        .min()
+}
+
+/// The number in `file`; `None` also for the word "max", which means no limit.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn number(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The directories whose `pids.max` binds this process: its group's and every ancestor's that is
+/// mounted here, in version 1 (hierarchy `pids`) and version 2.
+///
+/// `groups` is `/proc/self/cgroup`, `mounts` is `/proc/self/mountinfo`.
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+fn pids_dirs(groups: &str, mounts: &str) -> Vec<PathBuf> {
+    let mut dirs = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(group)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let version_2 = controllers.is_empty();
+        if !version_2 && !has_pids(controllers) {
+            continue;
+        }
+        for (root, point) in mounts
+            .lines()
+            .filter_map(|mount| pids_mount(mount, version_2))
+        {
+            let below = group_below(root, group);
+            let mut dir = Some(below.as_path());
+            while let Some(part) = dir {
+                dirs.push(Path::new(point).join(part));
+                dir = part.parent();
+            }
+        }
+    }
+    dirs
+}
+
+/// Where `group` lies below a mount that shows the hierarchy from `root` on.
+///
+/// In a container the two need not fit (the mount shows the container's own group, the path is the
+/// host's, or leads upwards out of a namespace); then the mount itself is the best that is known.
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+fn group_below(root: &str, group: &str) -> PathBuf {
+    match Path::new(group).strip_prefix(root) {
+        Ok(below) if !below.starts_with("..") => below.to_path_buf(),
+        _ => PathBuf::new(),
+    }
+}
+
+/// The root and the mount point of a `mountinfo` line, if it shows the wanted hierarchy.
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+fn pids_mount(line: &str, version_2: bool) -> Option<(&str, &str)> {
+    // 36 35 98:0 /root /mount/point options [tags] - type source super-options
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(3);
+    let (root, point) = (mount.next()?, mount.next()?);
+    let mut filesystem = filesystem.split(' ');
+    let wanted = match filesystem.next()? {
+        "cgroup2" => version_2,
+        "cgroup" => !version_2 && has_pids(filesystem.nth(1)?),
+        _ => false,
+    };
+    wanted.then_some((root, point))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+fn has_pids(list: &str) -> bool {
+    list.split(',').any(|word| word == "pids")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIFIED: &str =
+        "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    fn dirs(groups: &str, mounts: &str) -> Vec<String> {
+        let dirs = pids_dirs(groups, mounts);
+        dirs.iter()
+            .map(|dir| dir.to_string_lossy().trim_end_matches('/').to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn version_2_asks_the_own_group_and_every_ancestor() {
+        assert_eq!(
+            dirs("0::/user.slice/shell.scope\n", UNIFIED),
+            [
+                "/sys/fs/cgroup/user.slice/shell.scope",
+                "/sys/fs/cgroup/user.slice",
+                "/sys/fs/cgroup"
+            ]
+        );
+    }
+
+    #[test]
+    fn version_1_asks_only_the_hierarchy_with_the_pids_controller() {
+        let groups = "8:pids:/app\n4:memory:/elsewhere\n";
+        let mounts = "36 31 0:33 / /cg/memory rw - cgroup cgroup rw,memory\n\
+                      39 31 0:36 / /cg/pids rw - cgroup cgroup rw,pids\n";
+        assert_eq!(dirs(groups, mounts), ["/cg/pids/app", "/cg/pids"]);
+    }
+
+    #[test]
+    fn both_versions_side_by_side_are_both_asked() {
+        let mounts = format!("39 31 0:36 / /cg/pids rw - cgroup cgroup rw,pids\n{UNIFIED}");
+        assert_eq!(
+            dirs("8:pids:/a\n0::/\n", &mounts),
+            ["/cg/pids/a", "/cg/pids", "/sys/fs/cgroup"]
+        );
+    }
+
+    #[test]
+    fn a_container_that_mounts_its_own_group_is_asked_there() {
+        let mounts = "39 31 0:36 /docker/abc /cg/pids ro - cgroup cgroup rw,pids\n";
+        assert_eq!(dirs("8:pids:/docker/abc\n", mounts), ["/cg/pids"]);
+        assert_eq!(
+            dirs("8:pids:/docker/abc/inner\n", mounts),
+            ["/cg/pids/inner", "/cg/pids"]
+        );
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_namespace_falls_back_to_the_mount() {
+        assert_eq!(dirs("0::/../sibling\n", UNIFIED), ["/sys/fs/cgroup"]);
+        assert_eq!(dirs("garbage\n", UNIFIED), [""; 0]);
+    }
+
+    #[test]
+    fn only_the_identity_map_is_the_initial_user_namespace() {
+        assert!(maps_every_user("         0          0 4294967295\n"));
+        assert!(!maps_every_user("         0       1000          1\n"));
+        assert!(!maps_every_user("0 1000 1\n1 100000 65536\n"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_tells_its_system_wide_limits() {
+        let limits = Limits::read();
+        for (name, value) in [
+            ("threads-max", limits.threads_max),
+            ("pid_max", limits.pid_max),
+            ("max_map_count", limits.max_map_count),
+            ("mappings", limits.mappings),
+            ("cores", limits.cores),
+        ] {
+            assert!(value.is_some_and(|value| value > 0), "{name}: {value:?}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Which thread this is, in the kernel's words.
+
+use std::cell::Cell;
+
+thread_local! {
+    static KERNEL_ID: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The kernel's id of the current thread (`gettid(2)`), asked once per thread.
+///
+/// Zero where the platform has no such thing.
+pub(crate) fn kernel_id() -> u32 {
+    KERNEL_ID
+        .try_with(|cached| {
+            if cached.get() == 0 {
+                cached.set(ask());
+            }
+            cached.get()
+        })
+        .unwrap_or_else(|_| ask())
+}
+
+#[cfg(target_os = "linux")]
+fn ask() -> u32 {
+    rustix::thread::gettid().as_raw_pid().unsigned_abs()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask() -> u32 {
+    0
+}
+
+/// True on the thread that the process was started with.
+///
+/// Elsewhere than on Linux the name that the standard library gives that thread has to do.
+pub(crate) fn is_main() -> bool {
+    #[cfg(target_os = "linux")]
+    return kernel_id() == rustix::process::getpid().as_raw_pid().unsigned_abs();
+    #[cfg(not(target_os = "linux"))]
+    return std::thread::current().name() == Some("main");
+}
