@@ -1,9 +1,14 @@
 //! Descriptors with exactly one provable owner, and an echo server that stands on them.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod echo;
+pub mod net;
 pub mod ownership;
 pub mod pool;
 mod report;
+pub mod server;
 mod sync;
 mod sys;
 

@@ -50,15 +50,18 @@ pub(crate) mod task;
 mod violation;
 
 pub use crate::sys::fd::Identity;
+pub(crate) use cell::Cell;
 pub use custody::{Event, Site};
 pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
 pub use half::Half;
+pub(crate) use half::HalfCell;
 pub use handle::Owned;
-pub use offer::{Offer, Offerable};
 pub(crate) use offer::sealed;
+pub use offer::{Offer, Offerable};
 pub use outcome::{Failure, Forgotten, Panic};
 pub use policy::{Level, Policy, Suppression};
 pub use promise::Promise;
+pub(crate) use record::Held;
 pub use record::ResourceId;
 pub use registry::{
     Builder, EXIT_CODE_FINDINGS, Inline, REPORTS_KEPT, Registry, Resource, Verdict,

@@ -113,7 +113,10 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Pool {
         let registry = self.registry.unwrap_or_else(|| Registry::global().clone());
-        Pool { workers: Arc::new(Workers::new(self.config)), registry }
+        Pool {
+            workers: Arc::new(Workers::new(self.config)),
+            registry,
+        }
     }
 }
 
@@ -220,7 +223,11 @@ impl Pool {
     /// Not all of them could be started: those that were have been cancelled. When the current task
     /// is cancelled while it waits, so are they, and their outcomes say so.
     #[track_caller]
-    pub fn parallel<T, F>(&self, n: usize, f: F) -> Result<Vec<Result<T, Failure<T>>>, SpawnError<()>>
+    pub fn parallel<T, F>(
+        &self,
+        n: usize,
+        f: F,
+    ) -> Result<Vec<Result<T, Failure<T>>>, SpawnError<()>>
     where
         T: Send + 'static,
         F: Fn(usize) -> T + Send + Sync + 'static,
@@ -270,7 +277,10 @@ impl Pool {
             Ok(()) => Ok(child.started()),
             Err(refused) => {
                 let job = child.undo();
-                Err(SpawnError { cause: Cause::NoThread(refused.reason.to_string()), job })
+                Err(SpawnError {
+                    cause: Cause::NoThread(refused.reason.to_string()),
+                    job,
+                })
             }
         }
     }
@@ -306,7 +316,10 @@ enum Cause {
 
 impl<F> SpawnError<F> {
     pub(crate) fn no_thread(reason: String, job: Option<F>) -> SpawnError<F> {
-        SpawnError { cause: Cause::NoThread(reason), job }
+        SpawnError {
+            cause: Cause::NoThread(reason),
+            job,
+        }
     }
 
     /// The registry's refusal, if it was that: something could not be given.
@@ -331,14 +344,20 @@ impl<F> SpawnError<F> {
     }
 
     fn without_job(self) -> SpawnError<()> {
-        SpawnError { cause: self.cause, job: None }
+        SpawnError {
+            cause: self.cause,
+            job: None,
+        }
     }
 }
 
 impl<F> From<Refused<F>> for SpawnError<F> {
     fn from(refused: Refused<F>) -> SpawnError<F> {
         let (error, job) = refused.into_parts();
-        SpawnError { cause: Cause::Refused(error), job }
+        SpawnError {
+            cause: Cause::Refused(error),
+            job,
+        }
     }
 }
 

@@ -30,5 +30,7 @@ pub(crate) fn wait_a_moment() {
 /// ours met a bug of ours; the data behind it changes in single steps and stays usable, and
 /// finalizers must still run.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

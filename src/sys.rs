@@ -8,4 +8,8 @@
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod limits;
+#[cfg(feature = "cli")]
+pub(crate) mod signal;
 pub(crate) mod thread;
+#[cfg(all(test, echown_loom))]
+pub(crate) mod watched;

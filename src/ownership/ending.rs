@@ -27,6 +27,7 @@ use super::slot::State;
 use super::snapshot::ResourceData;
 use super::task::{self, Care, Origin, Task, TaskLabel};
 use super::violation::{Error, ErrorKind};
+use crate::sys::fork;
 
 /// Runs `f` as `task`, on this thread, through to the task's end (all but the storing of the
 /// outcome).
@@ -55,18 +56,27 @@ fn end<T>(task: &Arc<Task>, result: std::thread::Result<T>) -> Result<T, Failure
             Err(Failure::Cancelled)
         }
         Ok(value) => Ok(value),
-        Err(payload) => Err(Failure::Panicked(Panic { task: task.label(), payload })),
+        Err(payload) => Err(Failure::Panicked(Panic {
+            task: task.label(),
+            payload,
+        })),
     };
-    let manner = if result.is_ok() { Manner::Normal } else { Manner::Abrupt };
+    let manner = if result.is_ok() {
+        Manner::Normal
+    } else {
+        Manner::Abrupt
+    };
     let leaks = finalize_all(task, manner, |_| true);
     task::pass_offers_on(task, task.spawned());
     finalize_unclaimed(task, |_| true);
     let forgotten = end_children(task);
     match result {
         Err(failure) => Err(failure),
-        Ok(value) if !forgotten.is_empty() => {
-            Err(Failure::StillHasChildren(Forgotten { value, children: forgotten, leaks }))
-        }
+        Ok(value) if !forgotten.is_empty() => Err(Failure::StillHasChildren(Forgotten {
+            value,
+            children: forgotten,
+            leaks,
+        })),
         Ok(value) => match leaks {
             Some(report) => Err(Failure::Leaked(value, report)),
             None => Ok(value),
@@ -152,6 +162,10 @@ fn finalize_all(
     manner: Manner,
     wanted: impl Fn(&dyn Held) -> bool,
 ) -> Option<LeakReport> {
+    if fork::in_forked_child() {
+        // The promises are the parent's to keep; this process's copies go with the process.
+        return None;
+    }
     let me = task.id().get();
     let mut leaks: Vec<(Registry, ResourceData)> = Vec::new();
     loop {
@@ -182,7 +196,11 @@ fn leaked(held: &dyn Held) -> Option<ResourceData> {
         return None;
     }
     let data = ResourceData::of_closing(held);
-    if record.registry.suppresses(&data) { None } else { Some(data) }
+    if record.registry.suppresses(&data) {
+        None
+    } else {
+        Some(data)
+    }
 }
 
 fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<LeakReport> {
@@ -196,18 +214,26 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
         let report = LeakReport::new(task, here.map(|(_, data)| data.clone()).collect());
         registry.leaked(report);
     }
-    Some(LeakReport::new(task, leaks.into_iter().map(|(_, data)| data).collect()))
+    Some(LeakReport::new(
+        task,
+        leaks.into_iter().map(|(_, data)| data).collect(),
+    ))
 }
 
 /// What a finalizer did wrong, when there is nobody to tell it to.
 pub(crate) fn report_finalizer(held: &dyn Held, error: &Error) {
     if error.kind() != ErrorKind::Theft {
-        held.record().registry.deliver(Report::of_error(error, held.record()));
+        held.record()
+            .registry
+            .deliver(Report::of_error(error, held.record()));
     }
 }
 
 /// Finalizes and reports the offers that no ancestor's account could take.
 fn finalize_unclaimed(task: &Arc<Task>, wanted: impl Fn(&dyn Held) -> bool) {
+    if fork::in_forked_child() {
+        return;
+    }
     let me = task.id().get();
     loop {
         let next = task.account().take_last(|held| {
@@ -259,7 +285,9 @@ fn drop_quietly<T>(task: &Task, value: T) {
 }
 
 /// Runs a finalizer of the user's and turns its panic into an error's text.
-pub(crate) fn run_finalizer(finalizer: impl FnOnce() -> std::io::Result<()>) -> Result<(), (ErrorKind, String)> {
+pub(crate) fn run_finalizer(
+    finalizer: impl FnOnce() -> std::io::Result<()>,
+) -> Result<(), (ErrorKind, String)> {
     match catch_unwind(AssertUnwindSafe(finalizer)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err((ErrorKind::FinalizerFailed, error.to_string())),
@@ -289,14 +317,25 @@ pub(crate) fn make_child(
     if let Some(kind) = closed {
         return Err(parent.refusal(kind, None, site));
     }
-    let child = Task::new(name.into(), Origin::Child, registry.id(), Some(Arc::clone(&parent)), site);
+    let child = Task::new(
+        name.into(),
+        Origin::Child,
+        registry.id(),
+        Some(Arc::clone(&parent)),
+        site,
+    );
     task::give(&parent, &child, give, Event::Given, site)?;
     parent.adopt(&child, care);
     Ok(child)
 }
 
 /// Undoes [`make_child`] for a child that cannot be started.
-pub(crate) fn unmake_child(registry: &Registry, child: &Arc<Task>, given: &[Arc<dyn Held>], site: Site) {
+pub(crate) fn unmake_child(
+    registry: &Registry,
+    child: &Arc<Task>,
+    given: &[Arc<dyn Held>],
+    site: Site,
+) {
     let parent = task::current(registry);
     parent.forget(child);
     drop(child.take_job());

@@ -23,22 +23,23 @@ pub struct LeakReport {
     pub thread: String,
     /// The kernel's id of that thread.
     pub thread_id: u32,
-    /// Where the task was spawned.
-    pub spawned: Site,
+    /// Where the task was spawned, unless it is a thread that nobody started as a task.
+    pub spawned: Option<Site>,
     /// What was left, in the order of finalizing: the latest acquisition first.
     pub resources: Vec<ResourceData>,
 }
 
 impl LeakReport {
     pub(crate) fn new(task: &Task, resources: Vec<ResourceData>) -> LeakReport {
-        let (thread, thread_id) =
-            task.thread().map_or((String::new(), 0), |(name, id)| (name.to_string(), id));
+        let (thread, thread_id) = task
+            .thread()
+            .map_or((String::new(), 0), |(name, id)| (name.to_string(), id));
         LeakReport {
             schema_version: SCHEMA_VERSION,
             task: task.label(),
             thread,
             thread_id,
-            spawned: task.spawned(),
+            spawned: task.was_spawned_at(),
             resources,
         }
     }

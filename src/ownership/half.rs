@@ -32,7 +32,11 @@ impl<T: Send + 'static> Held for HalfCell<T> {
     fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
         let whole = self.whole.record();
         // The number is still the whole's: this half has not left it yet, and pins are waited for.
-        if let Some(Descriptor { number, direction: Direction::Write, .. }) = self.record.descriptor
+        if let Some(Descriptor {
+            number,
+            direction: Direction::Write,
+            ..
+        }) = self.record.descriptor
             && whole.stolen().is_none()
         {
             number.shut(Direction::Write);
@@ -70,8 +74,16 @@ moves!({T: Send + 'static} Half<T>);
 
 impl<T: Send + 'static> fmt::Debug for Half<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direction = self.handle.record().descriptor.map(|descriptor| descriptor.direction);
-        let direction = if direction == Some(Direction::Write) { "write" } else { "read" };
+        let direction = self
+            .handle
+            .record()
+            .descriptor
+            .map(|descriptor| descriptor.direction);
+        let direction = if direction == Some(Direction::Write) {
+            "write"
+        } else {
+            "read"
+        };
         write!(f, "Half({direction} half of {:?})", self.handle)
     }
 }
@@ -88,10 +100,15 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
         let me = task::current(&record.registry);
         let whole = Arc::clone(self.handle().cell());
         let make = |direction| {
-            let descriptor = record.descriptor.map(|whole| Descriptor { direction, ..whole });
+            let descriptor = record
+                .descriptor
+                .map(|whole| Descriptor { direction, ..whole });
             let mut half = Record::new(record.registry.clone(), record.kind, descriptor, &me, site);
             half.half_of = Some(record.id);
-            Arc::new(HalfCell { record: half, whole: Arc::clone(&whole) })
+            Arc::new(HalfCell {
+                record: half,
+                whole: Arc::clone(&whole),
+            })
         };
         let (reading, writing) = (make(Direction::Read), make(Direction::Write));
         let split = {
@@ -111,7 +128,14 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
             return Err(Refused::new(error, Some(self)));
         }
         record.note(Event::Split, Some(me.label()), None, site);
-        Ok((Half { handle: Handle::new(reading) }, Half { handle: Handle::new(writing) }))
+        Ok((
+            Half {
+                handle: Handle::new(reading),
+            },
+            Half {
+                handle: Handle::new(writing),
+            },
+        ))
     }
 }
 
@@ -126,41 +150,55 @@ impl<T: Send + 'static> Half<T> {
         let me = task::current(&self.handle.record().registry);
         let id = me.id().get();
         let whole = Arc::clone(&self.handle.cell().whole);
-        let refused = [&self, &other].into_iter().find_map(|half| {
-            let record = half.handle.record();
-            (!record.slot.held_by(id)).then(|| record.refuse(record.slot.look(), &me, site))
-        });
-        let refused = refused.or_else(|| {
-            let strangers = !Arc::ptr_eq(&whole, &other.handle.cell().whole);
-            strangers.then(|| {
-                let record = other.handle.record();
-                let word = record.slot.look();
-                let error = record.error(ErrorKind::NotItsOtherHalf, word, &me, site, None);
-                record.registry.violated(&error, record);
-                error
-            })
-        });
-        if let Some(error) = refused {
+        let strangers = !Arc::ptr_eq(&whole, &other.handle.cell().whole);
+        let refused = {
+            // One step under the account's lock: a canceller finds both halves, and then the whole
+            // is not made, or it finds the whole. In between it would flag halves that are
+            // gone, and the whole would read the shutdown as the end of the stream.
+            let mut account = me.account();
+            let halves = [&self, &other];
+            let refused = halves.into_iter().find_map(|half| {
+                let record = half.handle.record();
+                record.slot.check(id).err().map(|word| (record, word))
+            });
+            if refused.is_none() && !strangers {
+                for record in halves.map(|half| half.handle.record()) {
+                    let closing = record.slot.begin_close(id);
+                    debug_assert!(
+                        closing.is_ok(),
+                        "the owner's own thread rejoins: {closing:?}"
+                    );
+                    account.remove(record.position());
+                }
+                let rejoined = whole.record().slot.rejoin(id);
+                debug_assert!(rejoined.is_ok(), "both halves were here: {rejoined:?}");
+                let held: Arc<dyn Held> = Arc::clone(&whole) as Arc<dyn Held>;
+                whole.record().set_position(account.push(held));
+            }
+            refused.map(|(record, word)| (record.id, word))
+        };
+        if let Some((id, word)) = refused {
+            let refused = if self.id() == id { &self } else { &other };
+            let error = refused.handle.record().refuse(word, &me, site);
             return Err(Refused::new(error, Some((self, other))));
         }
-        for half in [&self, &other] {
-            // Only this task's thread could close them, and it is here.
-            let closing = task::begin_close(&half.handle.held(), Some(State::Held));
-            debug_assert!(closing.is_ok(), "the owner's own thread rejoins: {closing:?}");
-            let record = half.handle.record();
+        if strangers {
+            let record = other.handle.record();
+            let word = record.slot.look();
+            let error = record.error(ErrorKind::NotItsOtherHalf, word, &me, site, None);
+            record.registry.violated(&error, record);
+            return Err(Refused::new(error, Some((self, other))));
+        }
+        for record in [&self, &other].map(|half| half.handle.record()) {
+            // Whoever pinned a half has the whole's number in hand; only this thread could close it.
             record.slot.await_pins();
             record.note(Event::Rejoined, Some(me.label()), None, site);
             whole.record().absorb_traffic(record);
             record.slot.closed();
         }
-        {
-            let mut account = me.account();
-            let rejoined = whole.record().slot.rejoin(id);
-            debug_assert!(rejoined.is_ok(), "both halves were here: {rejoined:?}");
-            let held: Arc<dyn Held> = Arc::clone(&whole) as Arc<dyn Held>;
-            whole.record().set_position(account.push(held));
-        }
-        whole.record().note(Event::Rejoined, None, Some(me.label()), site);
+        whole
+            .record()
+            .note(Event::Rejoined, None, Some(me.label()), site);
         Ok(Owned::new(whole))
     }
 }

@@ -46,13 +46,18 @@ impl<C: Held + 'static> Handle<C> {
 
     pub(crate) fn release(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
+        if fork::in_forked_child() {
+            self.0.abandon();
+            return Ok(());
+        }
         let me = task::current(&record.registry);
         let word = record.slot.look();
         let held: Arc<dyn Held> = self.held();
         if word.state() != State::Held || word.owner() != me.id().get() {
             return Err(record.refuse(word, &me, site));
         }
-        task::begin_close(&held, Some(State::Held)).map_err(|word| record.refuse(word, &me, site))?;
+        task::begin_close(&held, Some(State::Held))
+            .map_err(|word| record.refuse(word, &me, site))?;
         record.slot.await_pins();
         record.note(Event::Released, Some(me.label()), None, site);
         let finalized = held.finalize(&me, site);
@@ -124,7 +129,9 @@ impl<C: Held + 'static> Drop for Handle<C> {
         let held: Arc<dyn Held> = self.held();
         // Anything but Held: the handle was consumed (disowned, offered, split, rejoined) or its
         // resource is gone.
-        let Ok(before) = task::begin_close(&held, Some(State::Held)) else { return };
+        let Ok(before) = task::begin_close(&held, Some(State::Held)) else {
+            return;
+        };
         let me = task::current(&record.registry);
         let site = me.spawned();
         let is_mine = before.owner() == me.id().get();
@@ -264,7 +271,9 @@ pub struct Owned<T: Send + 'static> {
 
 impl<T: Send + 'static> Owned<T> {
     pub(crate) fn new(cell: Arc<Cell<T>>) -> Owned<T> {
-        Owned { handle: Handle::new(cell) }
+        Owned {
+            handle: Handle::new(cell),
+        }
     }
 
     #[inline]
@@ -286,7 +295,10 @@ impl<T: Send + 'static> Owned<T> {
         if let Err(word) = record.slot.enter(me.id().get()) {
             return Err(record.refuse(word, &me, site));
         }
-        let mut lent = Lent { cell: self.handle.cell(), charge: self.handle.cell().take() };
+        let mut lent = Lent {
+            cell: self.handle.cell(),
+            charge: self.handle.cell().take(),
+        };
         let Some(charge) = &mut lent.charge else {
             unreachable!("a held cell has its value: only who closes or lends takes it")
         };
@@ -303,8 +315,7 @@ impl<T: Send + 'static> Owned<T> {
         let site = Site::here();
         let record = self.handle.record();
         let me = task::current(&record.registry);
-        let word = record.slot.look();
-        if !record.slot.held_by(me.id().get()) {
+        if let Err(word) = record.slot.check(me.id().get()) {
             let error = record.refuse(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }

@@ -164,7 +164,10 @@ impl Record {
     /// Bytes in, bytes out.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         // ord: Relaxed; a statistic, read by whoever describes the resource.
-        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+        (
+            self.received.load(Ordering::Relaxed),
+            self.sent.load(Ordering::Relaxed),
+        )
     }
 
     /// Adds the traffic of a half to the whole.
@@ -188,7 +191,11 @@ impl Record {
             Level::Off => self.slot.usable(),
             Level::Full => false,
         };
-        if fine { Ok(()) } else { self.admit_slowly(Site::here()) }
+        if fine {
+            Ok(())
+        } else {
+            self.admit_slowly(Site::here())
+        }
     }
 
     /// All that is not the common case: a thread that is no task yet, a forked child, level
@@ -200,8 +207,8 @@ impl Record {
             return Ok(());
         }
         let me = task::current(&self.registry);
-        if !self.slot.held_by(me.id().get()) {
-            return Err(self.refuse(self.slot.look(), &me, site));
+        if let Err(word) = self.slot.check(me.id().get()) {
+            return Err(self.refuse(word, &me, site));
         }
         if self.registry.level() == Level::Full
             && let Some(now) = self.stolen()
@@ -243,16 +250,22 @@ impl Record {
         detail: Option<String>,
     ) -> Error {
         let (mut owner, mut earlier) = (task::find(word.owner()).map(|task| task.label()), None);
+        let mut end = None;
         let history = self.history();
         match kind {
             ErrorKind::Released => {
-                let last = history.custody.steps().rev().find(|step| {
-                    is_an_end(step.event)
-                });
+                let last = history
+                    .custody
+                    .steps()
+                    .rev()
+                    .find(|step| is_an_end(step.event));
                 owner = last.and_then(|step| step.from.clone());
                 earlier = last.map(|step| step.site);
+                end = last.map(|step| step.event);
             }
-            ErrorKind::IsSplit => earlier = history.custody.latest(Event::Split).map(|step| step.site),
+            ErrorKind::IsSplit => {
+                earlier = history.custody.latest(Event::Split).map(|step| step.site)
+            }
             ErrorKind::Cancelled | ErrorKind::Ending => {}
             _ => earlier = Some(self.acquired),
         }
@@ -263,6 +276,7 @@ impl Record {
             actor: me.label(),
             owner,
             earlier,
+            end,
             site,
             detail,
         })
@@ -270,7 +284,9 @@ impl Record {
 
     /// What the number means now, if that is not this resource any more.
     pub(crate) fn stolen(&self) -> Option<io::Result<Identity>> {
-        let Descriptor { number, identity, .. } = self.descriptor?;
+        let Descriptor {
+            number, identity, ..
+        } = self.descriptor?;
         let now = match identity {
             Identity::Socket { .. } => number.identity_as_socket(),
             _ => number.identity(),
@@ -311,8 +327,8 @@ impl Record {
         if level == Level::Off && !is_an_end(event) {
             return;
         }
-        let backtrace = (level == Level::Full)
-            .then(|| std::backtrace::Backtrace::force_capture().into());
+        let backtrace =
+            (level == Level::Full).then(|| std::backtrace::Backtrace::force_capture().into());
         self.history().custody.push(Step {
             event,
             from,
@@ -331,7 +347,9 @@ impl Record {
 
     /// Ends the pinned or exclusively held number's traffic.
     pub(crate) fn shut(&self) {
-        if let Some(Descriptor { number, direction, .. }) = self.descriptor
+        if let Some(Descriptor {
+            number, direction, ..
+        }) = self.descriptor
             && self.stolen().is_none()
         {
             number.shut(direction);
@@ -340,7 +358,9 @@ impl Record {
 
     /// Ends the reading of a stream, softly: what has arrived is still read, then comes the end.
     pub(crate) fn shut_reading(&self) {
-        if let Some(Descriptor { number, direction, .. }) = self.descriptor
+        if let Some(Descriptor {
+            number, direction, ..
+        }) = self.descriptor
             && direction != Direction::Write
             && self.kind.ends_with("stream")
             && self.stolen().is_none()

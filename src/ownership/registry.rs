@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -109,7 +110,8 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Registry {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        crate::sys::fork::watch();
+        // The root comes first: it has the smallest id, and it starts the watch for forks.
+        drop(task::root());
         Registry(Arc::new(Inner {
             // ord: Relaxed; only uniqueness matters.
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -170,7 +172,13 @@ impl Registry {
     /// Every end other than the value alone; see [`Failure`].
     #[track_caller]
     pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, Failure<T>> {
-        let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
+        let task = Task::new(
+            name.into(),
+            Origin::LocalRoot,
+            self.id(),
+            None,
+            Site::here(),
+        );
         let outcome = ending::run(&task, f);
         task.finish();
         outcome
@@ -198,8 +206,12 @@ impl Registry {
     /// Declares a descriptor that a library opened for itself: not owned, and no leak.
     #[track_caller]
     pub fn declare(&self, number: i32, name: impl Into<String>, reason: impl Into<String>) {
-        let declared =
-            Declared { number, name: name.into(), reason: reason.into(), site: Site::here() };
+        let declared = Declared {
+            number,
+            name: name.into(),
+            reason: reason.into(),
+            site: Site::here(),
+        };
         guard(&self.0.declared).push(declared);
     }
 
@@ -213,7 +225,12 @@ impl Registry {
     pub fn snapshot(&self) -> Snapshot {
         let (tasks, resources) = snapshot::take(self.0.id);
         let declared = guard(&self.0.declared).clone();
-        Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared }
+        Snapshot {
+            schema_version: SCHEMA_VERSION,
+            tasks,
+            resources,
+            declared,
+        }
     }
 
     /// The latest reports, oldest first, at most [`REPORTS_KEPT`].
@@ -245,7 +262,11 @@ impl Registry {
                 .collect(),
             still_open: self.snapshot().resources,
             forgotten_children: Vec::new(),
-            exit_code: if self.0.must_fail.load(Ordering::Relaxed) { EXIT_CODE_FINDINGS } else { 0 },
+            exit_code: if self.0.must_fail.load(Ordering::Relaxed) {
+                EXIT_CODE_FINDINGS
+            } else {
+                0
+            },
         }
     }
 
@@ -256,7 +277,10 @@ impl Registry {
     /// listed in the verdict and left to them: only its owner's thread may close a descriptor.
     pub fn finish(&self) -> Verdict {
         let (_, forgotten) = ending::settle(self);
-        Verdict { forgotten_children: forgotten, ..self.verdict() }
+        Verdict {
+            forgotten_children: forgotten,
+            ..self.verdict()
+        }
     }
 }
 
@@ -348,7 +372,9 @@ impl Registry {
         &self,
         held: &Arc<dyn Held>,
     ) -> Result<Option<Arc<dyn Held>>, Arc<dyn Held>> {
-        let Some(descriptor) = held.record().descriptor else { return Ok(None) };
+        let Some(descriptor) = held.record().descriptor else {
+            return Ok(None);
+        };
         let mut numbers = guard(&self.0.numbers);
         let number = descriptor.number.raw();
         let old = numbers.get(&number).filter(|old| {
@@ -358,7 +384,10 @@ impl Registry {
         let robbed = match old {
             None => None,
             Some(old) => {
-                let theirs = old.record().descriptor.map(|descriptor| descriptor.identity);
+                let theirs = old
+                    .record()
+                    .descriptor
+                    .map(|descriptor| descriptor.identity);
                 if theirs.is_none_or(|theirs| !theirs.differs_from(descriptor.identity)) {
                     return Err(Arc::clone(old));
                 }
@@ -371,10 +400,15 @@ impl Registry {
 
     /// Strikes a number, before its descriptor is closed: afterwards it may be somebody else's.
     pub(crate) fn strike_number(&self, record: &Record) {
-        let Some(descriptor) = record.descriptor else { return };
+        let Some(descriptor) = record.descriptor else {
+            return;
+        };
         let mut numbers = guard(&self.0.numbers);
         let number = descriptor.number.raw();
-        if numbers.get(&number).is_some_and(|held| held.record().id == record.id) {
+        if numbers
+            .get(&number)
+            .is_some_and(|held| held.record().id == record.id)
+        {
             numbers.remove(&number);
         }
     }
@@ -387,7 +421,9 @@ impl Registry {
             .suppressions
             .iter()
             .find(|(known, _)| known.matches(data.kind, data.path.as_deref(), &site));
-        let Some((_, used)) = matching else { return false };
+        let Some((_, used)) = matching else {
+            return false;
+        };
         // ord: Relaxed; statistics.
         used.fetch_add(1, Ordering::Relaxed);
         self.0.counts.suppressed.fetch_add(1, Ordering::Relaxed);
@@ -396,7 +432,10 @@ impl Registry {
 
     pub(crate) fn leaked(&self, report: LeakReport) {
         // ord: Relaxed; a statistic.
-        self.0.counts.leaks.fetch_add(report.resources.len() as u64, Ordering::Relaxed);
+        self.0
+            .counts
+            .leaks
+            .fetch_add(report.resources.len() as u64, Ordering::Relaxed);
         self.follow(self.0.on_leak, Report::Leak(report));
     }
 
@@ -443,13 +482,18 @@ impl Registry {
             }
             reports.push_back(report.clone());
         }
-        // No lock is held here: the sink is the user's.
-        match &self.0.sink {
+        // No lock is held here: the sink is the user's. One that panics must not keep the
+        // finalizers that are still to come from running; the report itself is kept above.
+        let delivered = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
             Some(sink) => sink(&report),
             None if tracing::dispatcher::has_been_set() => {
                 tracing::warn!(target: "echown::report", code = report.code(), "{report}");
             }
             None => eprintln!("echown: {report}"),
+        }));
+        if let Err(payload) = delivered {
+            // Its own destructor could panic again.
+            std::mem::forget(payload);
         }
         if policy == Policy::Abort {
             std::process::abort();

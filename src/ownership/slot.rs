@@ -70,7 +70,10 @@ pub(crate) struct Word(u64);
 
 impl Word {
     fn new(state: State, owner: u64) -> Word {
-        debug_assert!(owner <= OWNER_MAX, "task id {owner} exceeds the owner field");
+        debug_assert!(
+            owner <= OWNER_MAX,
+            "task id {owner} exceeds the owner field"
+        );
         Word(owner << OWNER_SHIFT | state as u64)
     }
 
@@ -111,7 +114,10 @@ impl Word {
     }
 
     fn with_owner(self, owner: u64) -> Word {
-        debug_assert!(owner <= OWNER_MAX, "task id {owner} exceeds the owner field");
+        debug_assert!(
+            owner <= OWNER_MAX,
+            "task id {owner} exceeds the owner field"
+        );
         Word(self.0 & !(OWNER_MAX << OWNER_SHIFT) | owner << OWNER_SHIFT)
     }
 
@@ -147,40 +153,57 @@ pub(crate) struct Slot {
 impl Slot {
     /// A slot held by `owner`.
     pub(crate) fn new(owner: u64) -> Slot {
-        Slot { word: AtomicU64::new(Word::new(State::Held, owner).0) }
+        Slot {
+            word: AtomicU64::new(Word::new(State::Held, owner).0),
+        }
     }
 
     /// Whether `me` owns the resource and nothing forbids its use. The check in front of every
     /// operation: one load.
     #[inline]
     pub(crate) fn held_by(&self, me: u64) -> bool {
-        // ord: Acquire; partner: the AcqRel of `hand_over`. A task that finds itself owner sees
-        // all that the previous owner did with the resource. Weaker, a parent could use what its
-        // child transferred before the child's last use has happened.
-        self.word.load(Ordering::Acquire) & !PINS_BITS == me << OWNER_SHIFT | State::Held as u64
+        self.check(me).is_ok()
+    }
+
+    /// As [`held_by`](Slot::held_by); answers the word that was refused, so that the refusal says
+    /// what was found and not what has become of it since.
+    #[inline]
+    pub(crate) fn check(&self, me: u64) -> Result<(), Word> {
+        // ord: Acquire; partner: the Release half of `change` in `hand_over`. A task that finds
+        // itself owner sees all that the previous owner did with the resource. Weaker, a parent
+        // could use what its child transferred before the child's last use has happened.
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.is_free_for(me) {
+            Ok(())
+        } else {
+            Err(word)
+        }
     }
 
     /// Whether the resource can be used by anybody at all: the reduced check of level `off`.
     #[inline]
     pub(crate) fn usable(&self) -> bool {
-        // ord: Acquire; as in `held_by`, for the task that the resource was handed to.
-        let word = Word(self.word.load(Ordering::Acquire));
+        // ord: Relaxed; no partner. The answer is yes before a hand-over as well as after it, so it
+        // proves nothing about who came first, and no ordering could make it.
+        let word = Word(self.word.load(Ordering::Relaxed));
         matches!(word.state(), State::Held | State::Busy) && word.0 & (CANCELLED | ROBBED) == 0
     }
 
     /// Whether the owner was cancelled; asked after every system call.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        // ord: Acquire; partner: the AcqRel of `pin`. What woke the system call (a shutdown) came
-        // after the flag, and the kernel's own lock orders the two; see docs/proof.md.
-        self.word.load(Ordering::Acquire) & CANCELLED != 0
+        // ord: Relaxed; no partner here. What woke the system call (a shutdown) came after the flag,
+        // and the lock inside the kernel, which the shutdown left and the woken call entered,
+        // orders the two; see docs/proof.md. Nothing else that the canceller did is read.
+        self.word.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
     /// The word at this moment, for messages and for choosing a path; never for permission.
     pub(crate) fn look(&self) -> Word {
-        // ord: Acquire; partner: the AcqRel of `change`. Whoever reads `Released` here and then asks
-        // the record where it was released finds the entry that was made before.
-        Word(self.word.load(Ordering::Acquire))
+        // ord: Relaxed; no partner. A path is taken by `change`, which looks again. A message asks
+        // the record's history under its lock: the entry was made before the word changed, so who
+        // has seen the change finds the entry.
+        Word(self.word.load(Ordering::Relaxed))
     }
 
     /// The one compare-and-swap: applies `change` until it sticks or refuses.
@@ -189,15 +212,19 @@ impl Slot {
     fn change(&self, mut change: impl FnMut(Word) -> Option<Word>) -> Result<Word, Word> {
         let mut word = self.look();
         loop {
-            let Some(next) = change(word) else { return Err(word) };
+            let Some(next) = change(word) else {
+                return Err(word);
+            };
             // ord: AcqRel on success; Acquire, to see what the previous owner or half did before it
-            // let go; Release, so that the next one sees what we did. Partners: `held_by`, `look`
-            // and this same line. Acquire on failure: the fresh word decides the next attempt.
+            // let go: weaker, a claimer or the closer of the second half could come before it.
+            // Release, so that the next one sees what we did. Partners: `check` and this same line.
+            // ord: Relaxed on failure; the fresh word only proposes the next attempt, and nothing
+            // is touched before one has succeeded.
             match self.word.compare_exchange_weak(
                 word.0,
                 next.0,
                 Ordering::AcqRel,
-                Ordering::Acquire,
+                Ordering::Relaxed,
             ) {
                 Ok(_) => return Ok(word),
                 Err(fresh) => word = Word(fresh),
@@ -208,13 +235,27 @@ impl Slot {
     /// Held(`from`) -> Held(`to`): give and transfer. Pins stay: they are about the number, which
     /// does not change. A cancelled or robbed resource goes nowhere.
     pub(crate) fn hand_over(&self, from: u64, to: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(from).then(|| word.with_owner(to))).map(drop)
+        self.change(|word| word.is_free_for(from).then(|| word.with_owner(to)))
+            .map(drop)
+    }
+
+    /// Held(`from`) -> Held(`to`), whatever the flags: undoes a [`hand_over`](Slot::hand_over) to a
+    /// child that never came to be. A theft may have been noticed meanwhile; the resource must
+    /// still be on the account of a task that will end.
+    pub(crate) fn hand_back(&self, from: u64, to: u64) -> Result<(), Word> {
+        self.change(|word| {
+            (word.state() == State::Held && word.owner() == from).then(|| word.with_owner(to))
+        })
+        .map(drop)
     }
 
     /// Held(`me`) -> Offered(`me`).
     pub(crate) fn offer(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Offered)))
-            .map(drop)
+        self.change(|word| {
+            word.is_free_for(me)
+                .then(|| word.with_state(State::Offered))
+        })
+        .map(drop)
     }
 
     /// Offered(`account`) -> Held(`to`).
@@ -236,14 +277,14 @@ impl Slot {
 
     /// Held(`me`) -> Busy(`me`): the owner goes into `with`.
     pub(crate) fn enter(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Busy))).map(drop)
+        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Busy)))
+            .map(drop)
     }
 
     /// Busy -> Held: the owner comes back. Flags that were set meanwhile stay.
     pub(crate) fn leave(&self) {
-        let left = self.change(|word| {
-            (word.state() == State::Busy).then(|| word.with_state(State::Held))
-        });
+        let left =
+            self.change(|word| (word.state() == State::Busy).then(|| word.with_state(State::Held)));
         debug_assert!(left.is_ok(), "left a slot that was not busy: {left:?}");
     }
 
@@ -256,7 +297,10 @@ impl Slot {
         loop {
             let answer = self.change(|word| {
                 let live = matches!(word.state(), State::Held | State::Busy);
-                (live && word.owner() == owner && !word.is_robbed() && word.0 & PINS_BITS != PINS_BITS)
+                (live
+                    && word.owner() == owner
+                    && !word.is_robbed()
+                    && word.0 & PINS_BITS != PINS_BITS)
                     .then(|| match purpose {
                         Purpose::Cancel => Word((word.0 | CANCELLED) + PIN_ONE),
                         Purpose::Look => Word(word.0 + PIN_ONE),
@@ -304,7 +348,10 @@ impl Slot {
         let closed = self.change(|word| {
             (word.state() == State::Closing).then_some(Word::new(State::Released, 0))
         });
-        debug_assert!(closed.is_ok(), "closed a slot that was not closing: {closed:?}");
+        debug_assert!(
+            closed.is_ok(),
+            "closed a slot that was not closing: {closed:?}"
+        );
     }
 
     /// Marks the number as no longer meaning this resource. True for the one who marked it first.

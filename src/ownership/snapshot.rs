@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use super::account::Phase;
 use super::custody::{Custody, Event, Site};
 use super::record::{Held, Record, ResourceId};
 use super::slot::{Purpose, State, Word};
@@ -91,8 +92,8 @@ pub struct TaskData {
     pub thread: Option<String>,
     /// The kernel's id of that thread.
     pub thread_id: Option<u32>,
-    /// Where it was spawned.
-    pub spawned: Site,
+    /// Where it was spawned, unless it is a thread that nobody started as a task.
+    pub spawned: Option<Site>,
     /// Milliseconds since then.
     pub age_ms: u64,
     /// What it owns, in order of acquisition.
@@ -146,7 +147,11 @@ impl ResourceData {
     /// Describes what the caller is closing, and so has for itself.
     pub(crate) fn of_closing(held: &dyn Held) -> ResourceData {
         let record = held.record();
-        let place = if record.stolen().is_none() { place_of(record) } else { Place::default() };
+        let place = if record.stolen().is_none() {
+            place_of(record)
+        } else {
+            Place::default()
+        };
         describe(record, record.slot.look(), place)
     }
 
@@ -154,7 +159,15 @@ impl ResourceData {
     pub(crate) fn of_record(record: &Record) -> ResourceData {
         let word = record.slot.look();
         let pinned = record.slot.pin(word.owner(), Purpose::Look).is_ok();
-        let data = describe(record, word, if pinned { place_of(record) } else { Place::default() });
+        let data = describe(
+            record,
+            word,
+            if pinned {
+                place_of(record)
+            } else {
+                Place::default()
+            },
+        );
         if pinned {
             record.slot.unpin();
         }
@@ -163,17 +176,22 @@ impl ResourceData {
 }
 
 fn place_of(record: &Record) -> Place {
-    record.descriptor.map(|descriptor| descriptor.number.place()).unwrap_or_default()
+    record
+        .descriptor
+        .map(|descriptor| descriptor.number.place())
+        .unwrap_or_default()
 }
 
 fn describe(record: &Record, word: Word, place: Place) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
-    let half = record.descriptor.and_then(|descriptor| match descriptor.direction {
-        Direction::Both => None,
-        Direction::Read => Some("read"),
-        Direction::Write => Some("write"),
-    });
+    let half = record
+        .descriptor
+        .and_then(|descriptor| match descriptor.direction {
+            Direction::Both => None,
+            Direction::Read => Some("read"),
+            Direction::Write => Some("write"),
+        });
     ResourceData {
         id: record.id,
         kind: record.kind,
@@ -219,14 +237,29 @@ fn millis_since(moment: Instant) -> u64 {
     u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How often a snapshot begins again because a task was made meanwhile. The window is some
+/// microseconds long; after this many in a row a snapshot that misses the newest tasks is better
+/// than none.
+const ATTEMPTS_MAX: u32 = 100;
+
 /// Tasks and resources of the registry with this id.
 pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
-    // Tasks that are made from now on are younger and own nothing that these don't give them,
-    // which the locks below forbid until all is noted.
-    let all = task::all();
+    let mut all = task::all();
     let mut seen = Vec::new();
     {
-        let accounts: Vec<_> = all.iter().map(|task| task.account()).collect();
+        let mut attempts_left = ATTEMPTS_MAX;
+        let accounts = loop {
+            let accounts: Vec<_> = all.iter().map(|task| task.account()).collect();
+            // A task that was made while the locks were being taken may have been given what is
+            // missing here. One that is made from now on can be given nothing until all is noted.
+            let complete = task::youngest() <= all.last().map_or(0, |task| task.id().get());
+            if complete || attempts_left == 0 {
+                break accounts;
+            }
+            attempts_left -= 1;
+            drop(accounts);
+            all = task::all();
+        };
         for (task, account) in all.iter().zip(&accounts) {
             let mut owned = Vec::new();
             for held in account.entries() {
@@ -237,7 +270,9 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
                 let pinned = record.slot.pin(task.id().get(), Purpose::Look).is_ok();
                 owned.push((held.clone(), record.slot.look(), pinned));
             }
-            if task.home() == registry || !owned.is_empty() {
+            // An ended task that somebody still has a promise of is no part of what is.
+            let lives_here = task.home() == registry && account.phase != Phase::Ended;
+            if lives_here || !owned.is_empty() {
                 seen.push((task, account.phase, account.cancelled, owned));
             }
         }
@@ -248,7 +283,11 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
         let mut owns = Vec::new();
         for (held, word, pinned) in owned {
             let record = held.record();
-            let place = if pinned { place_of(record) } else { Place::default() };
+            let place = if pinned {
+                place_of(record)
+            } else {
+                Place::default()
+            };
             resources.push(describe(record, word, place));
             owns.push(record.id);
             if pinned {
@@ -260,13 +299,7 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
     (tasks, resources)
 }
 
-fn task_data(
-    task: &Task,
-    phase: super::account::Phase,
-    cancelled: bool,
-    owns: Vec<ResourceId>,
-) -> TaskData {
-    use super::account::Phase;
+fn task_data(task: &Task, phase: Phase, cancelled: bool, owns: Vec<ResourceId>) -> TaskData {
     let thread = task.thread();
     TaskData {
         task: task.label(),
@@ -280,7 +313,7 @@ fn task_data(
         cancelled,
         thread: thread.as_ref().map(|(name, _)| name.to_string()),
         thread_id: thread.map(|(_, id)| id),
-        spawned: task.spawned(),
+        spawned: task.was_spawned_at(),
         age_ms: millis_since(task.born()),
         owns,
     }

@@ -39,7 +39,10 @@ impl TaskId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // ord: Relaxed; only uniqueness matters, and that is the increment's own.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(id <= OWNER_MAX, "task ids are exhausted after {OWNER_MAX} tasks");
+        assert!(
+            id <= OWNER_MAX,
+            "task ids are exhausted after {OWNER_MAX} tasks"
+        );
         TaskId(NonZeroU64::new(id).expect("ids are counted from 1"))
     }
 
@@ -158,6 +161,11 @@ pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
     guard(&TASKS).get(&id)?.upgrade()
 }
 
+/// The id of the youngest task that somebody still refers to; zero before the first.
+pub(crate) fn youngest() -> u64 {
+    guard(&TASKS).last_key_value().map_or(0, |(id, _)| *id)
+}
+
 /// Every task that somebody still refers to, in ascending order of ids.
 pub(crate) fn all() -> Vec<Arc<Task>> {
     guard(&TASKS).values().filter_map(Weak::upgrade).collect()
@@ -206,8 +214,17 @@ fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     let task = if sys::thread::is_main() {
         root()
     } else {
-        let name = std::thread::current().name().unwrap_or("unnamed thread").into();
-        Task::new(name, Origin::Foreign, registry.id(), Some(root()), Site::here())
+        let name = std::thread::current()
+            .name()
+            .unwrap_or("unnamed thread")
+            .into();
+        Task::new(
+            name,
+            Origin::Foreign,
+            registry.id(),
+            Some(root()),
+            Site::here(),
+        )
     };
     task.is_on_this_thread();
     CURRENT_ID.set(task.id.get());
@@ -220,7 +237,13 @@ fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
 /// Stands for a thread whose task has ended while its last thread-locals are being dropped: it owns
 /// nothing and can own nothing.
 fn departed(registry: &Registry) -> Arc<Task> {
-    let task = Task::new("departed thread".into(), Origin::Foreign, registry.id(), Some(root()), Site::here());
+    let task = Task::new(
+        "departed thread".into(),
+        Origin::Foreign,
+        registry.id(),
+        Some(root()),
+        Site::here(),
+    );
     lock(&task.account).phase = Phase::Ended;
     task
 }
@@ -228,11 +251,13 @@ fn departed(registry: &Registry) -> Arc<Task> {
 /// Makes a task the current one of this thread until dropped.
 pub(crate) struct Entered {
     before: Option<Arc<Task>>,
+    /// Kept apart: at the end of a thread its task is known by its id alone.
+    before_id: u64,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT_ID.set(self.before.as_ref().map_or(0, |task| task.id.get()));
+        CURRENT_ID.set(self.before_id);
         let before = self.before.take();
         let _ = CURRENT.try_with(|thread| thread.task.replace(before));
     }
@@ -272,7 +297,10 @@ impl Task {
     }
 
     pub(crate) fn label(&self) -> TaskLabel {
-        TaskLabel { id: self.id, name: Arc::clone(&self.name) }
+        TaskLabel {
+            id: self.id,
+            name: Arc::clone(&self.name),
+        }
     }
 
     pub(crate) fn home(&self) -> u64 {
@@ -285,6 +313,11 @@ impl Task {
 
     pub(crate) fn spawned(&self) -> Site {
         self.spawned
+    }
+
+    /// The same for people: `None` for a thread that nobody started as a task.
+    pub(crate) fn was_spawned_at(&self) -> Option<Site> {
+        (!matches!(self.origin, Origin::Root | Origin::Foreign)).then_some(self.spawned)
     }
 
     pub(crate) fn parent(&self) -> Option<Arc<Task>> {
@@ -312,18 +345,21 @@ impl Task {
     }
 
     fn is_on_this_thread(&self) {
-        let name = std::thread::current().name().unwrap_or("unnamed thread").into();
+        let name = std::thread::current()
+            .name()
+            .unwrap_or("unnamed thread")
+            .into();
         *guard(&self.thread) = Some((name, sys::thread::kernel_id()));
     }
 
     /// Makes this the current task of this thread.
     pub(crate) fn enter(self: &Arc<Task>) -> Entered {
         self.is_on_this_thread();
-        CURRENT_ID.set(self.id.get());
+        let before_id = CURRENT_ID.replace(self.id.get());
         let before = CURRENT
             .try_with(|thread| thread.task.replace(Some(Arc::clone(self))))
             .unwrap_or_default();
-        Entered { before }
+        Entered { before, before_id }
     }
 
     /// A plain refusal that is about this task and no particular resource.
@@ -334,6 +370,7 @@ impl Task {
             actor: self.label(),
             owner,
             earlier: None,
+            end: None,
             site,
             detail: None,
         })
@@ -347,6 +384,7 @@ impl Task {
             actor: self.label(),
             owner: None,
             earlier: None,
+            end: None,
             site,
             detail: Some(detail),
         })
@@ -375,26 +413,26 @@ pub(crate) fn give(
     event: Event,
     site: Site,
 ) -> Result<(), Error> {
-    let mut refused = None;
-    {
+    let (mine, theirs) = (parent.id.get(), child.id.get());
+    let refused = {
         // Ascending ids: a child is younger than its parent.
         let (mut from, mut to) = lock_both(parent, child);
-        for (index, held) in give.iter().enumerate() {
-            match held.record().slot.hand_over(parent.id.get(), child.id.get()) {
-                Ok(()) => move_entry(held, &mut from, &mut to),
-                Err(word) => {
-                    for held in give[..index].iter().rev() {
-                        let undone = held.record().slot.hand_over(child.id.get(), parent.id.get());
-                        debug_assert!(undone.is_ok(), "nobody else knows the child: {undone:?}");
-                        move_entry(held, &mut to, &mut from);
-                    }
-                    refused = Some((held, word));
-                    break;
-                }
+        let refused = give.iter().enumerate().find_map(|(index, held)| {
+            let word = held.record().slot.hand_over(mine, theirs).err()?;
+            Some((index, held, word))
+        });
+        // The entries move when all is decided: a refusal leaves the order of the account alone.
+        for held in &give[..refused.map_or(give.len(), |(index, ..)| index)] {
+            if refused.is_some() {
+                let undone = held.record().slot.hand_back(theirs, mine);
+                debug_assert!(undone.is_ok(), "nobody else knows the child: {undone:?}");
+            } else {
+                move_entry(held, &mut from, &mut to);
             }
         }
-    }
-    if let Some((held, word)) = refused {
+        refused
+    };
+    if let Some((_, held, word)) = refused {
         let record = held.record();
         if word.owner() == child.id.get() {
             let error = record.error(ErrorKind::GivenTwice, word, parent, site, None);
@@ -404,7 +442,8 @@ pub(crate) fn give(
         return Err(record.refuse(word, parent, site));
     }
     for held in give {
-        held.record().note(event, Some(parent.label()), Some(child.label()), site);
+        held.record()
+            .note(event, Some(parent.label()), Some(child.label()), site);
     }
     Ok(())
 }
@@ -419,13 +458,24 @@ pub(crate) fn return_all(
     {
         let (mut to, mut from) = lock_both(parent, child);
         for held in given {
-            let returned = held.record().slot.hand_over(child.id.get(), parent.id.get());
-            debug_assert!(returned.is_ok(), "nobody else knows the child: {returned:?}");
+            let returned = held
+                .record()
+                .slot
+                .hand_back(child.id.get(), parent.id.get());
+            debug_assert!(
+                returned.is_ok(),
+                "nobody else knows the child: {returned:?}"
+            );
             move_entry(held, &mut from, &mut to);
         }
     }
     for held in given {
-        held.record().note(Event::Returned, Some(child.label()), Some(parent.label()), site);
+        held.record().note(
+            Event::Returned,
+            Some(child.label()),
+            Some(parent.label()),
+            site,
+        );
     }
 }
 
@@ -458,7 +508,12 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Resu
     };
     match outcome {
         Ok(()) => {
-            record.note(Event::Transferred, Some(me.label()), Some(parent.label()), site);
+            record.note(
+                Event::Transferred,
+                Some(me.label()),
+                Some(parent.label()),
+                site,
+            );
             Ok(())
         }
         Err(Some(word)) => Err(record.refuse(word, me, site)),
@@ -498,7 +553,9 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
                 record.set_position(mine.push(entry));
             }
         } else {
-            let Some(offerer) = find(account) else { continue };
+            let Some(offerer) = find(account) else {
+                continue;
+            };
             let (mut from, mut to) = lock_in_order(&offerer, me);
             if let Some(kind) = Task::closed_because(&to) {
                 drop((from, to));
@@ -527,8 +584,12 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
                     let slot = &held.record().slot;
                     slot.pass_offer(task.id.get(), ancestor.id.get()).is_ok()
                 }) {
-                    held.record().set_position(to.push(Arc::clone(&held)));
                     passed.push(held);
+                }
+                // Oldest first, so that the heir, too, finalizes the latest first.
+                passed.reverse();
+                for held in &passed {
+                    held.record().set_position(to.push(Arc::clone(held)));
                 }
                 true
             } else {
@@ -536,7 +597,12 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
             }
         };
         for held in passed {
-            held.record().note(Event::Inherited, Some(task.label()), Some(ancestor.label()), site);
+            held.record().note(
+                Event::Inherited,
+                Some(task.label()),
+                Some(ancestor.label()),
+                site,
+            );
         }
         if done {
             return;
@@ -549,7 +615,10 @@ type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Held>>>;
 
 /// Locks two accounts; `elder` has the smaller id.
 fn lock_both<'a>(elder: &'a Task, younger: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
-    debug_assert!(elder.id < younger.id, "locks are taken in ascending order of ids");
+    debug_assert!(
+        elder.id < younger.id,
+        "locks are taken in ascending order of ids"
+    );
     (elder.account(), younger.account())
 }
 
@@ -589,7 +658,9 @@ pub(crate) fn begin_close(held: &Arc<dyn Held>, wanted: Option<State>) -> Result
             return Err(word);
         }
         // An owner that cannot be found has just ended; its account was emptied or passed on.
-        let Some(owner) = find(word.owner()) else { continue };
+        let Some(owner) = find(word.owner()) else {
+            continue;
+        };
         let mut account = owner.account();
         match record.slot.begin_close(word.owner()) {
             Ok(before) => {
@@ -606,7 +677,10 @@ pub(crate) fn begin_close(held: &Arc<dyn Held>, wanted: Option<State>) -> Result
 impl Task {
     /// Enters a child into the family.
     pub(crate) fn adopt(&self, child: &Arc<Task>, care: Care) {
-        let child = Child { task: Arc::clone(child), care };
+        let child = Child {
+            task: Arc::clone(child),
+            care,
+        };
         guard(&self.children).insert(child.task.id, child);
     }
 
@@ -683,7 +757,10 @@ impl Task {
         self.run_end_hook();
         if let Some(parent) = self.parent() {
             let mut children = guard(&parent.children);
-            if children.get(&self.id).is_some_and(|child| child.care == Care::Reaped) {
+            if children
+                .get(&self.id)
+                .is_some_and(|child| child.care == Care::Reaped)
+            {
                 children.remove(&self.id);
             }
             drop(children);
@@ -704,14 +781,21 @@ impl Task {
     /// Waits until `done`, woken by the ends of children and by this task's cancellation.
     ///
     /// False when the deadline passed first.
-    pub(crate) fn wait_until(&self, mut done: impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_until(
+        &self,
+        mut done: impl FnMut() -> bool,
+        deadline: Option<Instant>,
+    ) -> bool {
         let mut children = guard(&self.children);
         loop {
             if done() {
                 return true;
             }
             children = match deadline {
-                None => self.bell.wait(children).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .bell
+                    .wait(children)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left == Duration::ZERO {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::custody::Site;
+use super::custody::{Event, Site};
 use super::record::ResourceLabel;
 use super::task::TaskLabel;
 
@@ -102,6 +102,8 @@ pub(crate) struct Facts {
     pub(crate) owner: Option<TaskLabel>,
     /// Where the owner got it, or where the first release happened.
     pub(crate) earlier: Option<Site>,
+    /// How it came to its end, for a use after that.
+    pub(crate) end: Option<Event>,
     /// Where the refused call was made.
     pub(crate) site: Site,
     /// Further words, such as a finalizer's own message.
@@ -158,7 +160,16 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { kind, subject, actor, owner, earlier, detail, .. } = &*self.0;
+        let Facts {
+            kind,
+            subject,
+            actor,
+            owner,
+            earlier,
+            end,
+            detail,
+            ..
+        } = &*self.0;
         match subject {
             Some(subject) => write!(f, "{subject} ")?,
             None => f.write_str("operation ")?,
@@ -178,11 +189,20 @@ impl fmt::Display for Error {
                 at(f, "owned")?;
             }
             ErrorKind::Released => {
-                write!(f, "used by {actor} after its release")?;
+                let (what, place) = match end {
+                    Some(Event::Disowned) => ("it was disowned", "disowned"),
+                    Some(Event::Dropped) => ("its handle was dropped", "in the task spawned"),
+                    Some(Event::Finalized) => {
+                        ("it was finalized", "at the end of the task spawned")
+                    }
+                    Some(Event::Rejoined) => ("the whole was rejoined", "rejoined"),
+                    _ => ("its release", "first released"),
+                };
+                write!(f, "used by {actor} after {what}")?;
                 if let Some(owner) = owner {
                     write!(f, " by {owner}")?;
                 }
-                at(f, "first released")?;
+                at(f, place)?;
             }
             ErrorKind::AlreadyOwned => {
                 write!(f, "owned again by {actor}")?;
@@ -200,9 +220,15 @@ impl fmt::Display for Error {
             ErrorKind::NotItsOtherHalf => write!(f, "rejoined by {actor} with a stranger's half")?,
             ErrorKind::Cancelled => write!(f, "refused: {actor} was cancelled")?,
             ErrorKind::Ending => write!(f, "refused: {actor} is at its end")?,
-            ErrorKind::NoParent => write!(f, "transferred by {actor}, which is a root: it has no parent")?,
+            ErrorKind::NoParent => write!(
+                f,
+                "transferred by {actor}, which is a root: it has no parent"
+            )?,
             ErrorKind::ParentEnding => {
-                write!(f, "kept by {actor}: its parent is at its end and takes nothing")?;
+                write!(
+                    f,
+                    "kept by {actor}: its parent is at its end and takes nothing"
+                )?;
             }
             ErrorKind::NotAChild => {
                 write!(f, "awaited by {actor}")?;
@@ -286,7 +312,10 @@ impl<V> Refused<V> {
     }
 
     pub(crate) fn map<W>(self, change: impl FnOnce(V) -> W) -> Refused<W> {
-        Refused { error: self.error, value: self.value.map(change) }
+        Refused {
+            error: self.error,
+            value: self.value.map(change),
+        }
     }
 }
 

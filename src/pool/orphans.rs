@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::ownership::task::{self, Care as Duty, Task};
-use crate::ownership::{Error, ErrorKind, Failure, Promise, Refused, Registry, Site, TaskId, TaskLabel};
+use crate::ownership::{
+    Error, ErrorKind, Failure, Promise, Refused, Registry, Site, TaskId, TaskLabel,
+};
 
 /// How an [`Orphans`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,10 @@ impl<T: Send + 'static> Orphans<T> {
     }
 
     fn make(registry: &Registry, reaper: Option<Reaper<T>>) -> Orphans<T> {
-        let state = Mutex::new(State { running: BTreeMap::new(), ready: VecDeque::new() });
+        let state = Mutex::new(State {
+            running: BTreeMap::new(),
+            ready: VecDeque::new(),
+        });
         Orphans {
             owner: task::current(registry),
             registry: registry.clone(),
@@ -215,7 +220,8 @@ impl<T: Send + 'static> Orphans<T> {
     #[track_caller]
     pub fn cancel(&self) -> Result<(), Error> {
         self.request_cancel()?;
-        self.owner.wait_until(|| self.shared.state().running.is_empty(), None);
+        self.owner
+            .wait_until(|| self.shared.state().running.is_empty(), None);
         Ok(())
     }
 
@@ -235,11 +241,21 @@ impl<T: Send + 'static> Orphans<T> {
     /// The tasks that are running, by id and name. Anybody may ask.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskLabel> {
-        self.shared.state().running.values().map(Promise::task).collect()
+        self.shared
+            .state()
+            .running
+            .values()
+            .map(Promise::task)
+            .collect()
     }
 
     fn running(&self) -> Vec<Arc<Task>> {
-        self.shared.state().running.values().map(|promise| Arc::clone(promise.inner())).collect()
+        self.shared
+            .state()
+            .running
+            .values()
+            .map(|promise| Arc::clone(promise.inner()))
+            .collect()
     }
 
     /// Waits until `done`, until nothing is running, or until the deadline.
@@ -275,6 +291,11 @@ impl<T: Send + 'static> Orphans<T> {
 impl<T> fmt::Debug for Orphans<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state();
-        write!(f, "Orphans({} running, {} ready)", state.running.len(), state.ready.len())
+        write!(
+            f,
+            "Orphans({} running, {} ready)",
+            state.running.len(),
+            state.ready.len()
+        )
     }
 }

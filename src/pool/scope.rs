@@ -86,7 +86,10 @@ pub(super) fn run<R>(
     body: impl FnOnce(&Scope<'_>) -> R,
     site: Site,
 ) -> Result<R, ScopeFailure<R>> {
-    let scope = Scope { pool, children: RefCell::default() };
+    let scope = Scope {
+        pool,
+        children: RefCell::default(),
+    };
     let value = match catch_unwind(AssertUnwindSafe(|| body(&scope))) {
         Ok(value) => value,
         Err(payload) => {
@@ -102,13 +105,19 @@ pub(super) fn run<R>(
         let Some(index) = children.iter().position(over) else {
             race::cancel_all(children);
             let error = me.refusal(ErrorKind::Cancelled, None, site);
-            return Err(ScopeFailure { value, cause: Cause::Cancelled(error) });
+            return Err(ScopeFailure {
+                value,
+                cause: Cause::Cancelled(error),
+            });
         };
         let child = children.swap_remove(index);
         let name = child.task();
         if let Err(failure) = child.join() {
             race::cancel_all(children);
-            return Err(ScopeFailure { value, cause: Cause::Child(name, failure) });
+            return Err(ScopeFailure {
+                value,
+                cause: Cause::Child(name, failure),
+            });
         }
     }
     Ok(value)

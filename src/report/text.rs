@@ -22,9 +22,19 @@ impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.resources.len();
         let noun = if count == 1 { "resource" } else { "resources" };
-        write!(f, "leak: {} ended and still owned {count} {noun}", self.task)?;
-        write!(f, "\n  thread: `{}` (kernel id {})", self.thread, self.thread_id)?;
-        write!(f, "\n  task spawned at {}", self.spawned)?;
+        write!(
+            f,
+            "leak: {} ended and still owned {count} {noun}",
+            self.task
+        )?;
+        write!(
+            f,
+            "\n  thread: `{}` (kernel id {})",
+            self.thread, self.thread_id
+        )?;
+        if let Some(spawned) = self.spawned {
+            write!(f, "\n  task spawned at {spawned}")?;
+        }
         for resource in &self.resources {
             write!(f, "\n  {}", Headline(resource))?;
             details(f, resource)?;
@@ -71,12 +81,25 @@ impl fmt::Display for Headline<'_> {
 }
 
 fn details(f: &mut fmt::Formatter<'_>, resource: &ResourceData) -> fmt::Result {
-    write!(f, "\n    acquired at {}, {} ago", resource.acquired, Age(resource.age_ms))?;
+    write!(
+        f,
+        "\n    acquired at {}, {} ago",
+        resource.acquired,
+        Age(resource.age_ms)
+    )?;
     if resource.bytes_in + resource.bytes_out > 0 {
-        write!(f, "\n    {} bytes in, {} bytes out", resource.bytes_in, resource.bytes_out)?;
+        write!(
+            f,
+            "\n    {} bytes in, {} bytes out",
+            resource.bytes_in, resource.bytes_out
+        )?;
     }
     if resource.custody_omitted > 0 {
-        write!(f, "\n    ({} steps of custody were not kept)", resource.custody_omitted)?;
+        write!(
+            f,
+            "\n    ({} steps of custody were not kept)",
+            resource.custody_omitted
+        )?;
     }
     for step in &resource.custody {
         write!(f, "\n    {step}")?;
@@ -107,14 +130,21 @@ struct Age(u64);
 
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", Duration::from_millis(self.0))
+        match self.0 {
+            0 => f.write_str("0ms"),
+            millis => write!(f, "{:?}", Duration::from_millis(millis)),
+        }
     }
 }
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tasks, resources) = (self.tasks.len(), self.resources.len());
-        write!(f, "custody: {resources} owned by {tasks} tasks, {} declared", self.declared.len())?;
+        write!(
+            f,
+            "custody: {resources} owned by {tasks} tasks, {} declared",
+            self.declared.len()
+        )?;
         for task in &self.tasks {
             write!(f, "\n{} ({}", task.task, task.state)?;
             if task.cancelled {
@@ -123,14 +153,22 @@ impl fmt::Display for Snapshot {
             if let (Some(name), Some(id)) = (&task.thread, task.thread_id) {
                 write!(f, ", thread `{name}` {id}")?;
             }
-            write!(f, ") spawned at {}, {} ago", task.spawned, Age(task.age_ms))?;
+            f.write_str(")")?;
+            if let Some(spawned) = task.spawned {
+                write!(f, " spawned at {spawned}")?;
+            }
+            write!(f, ", {} old", Age(task.age_ms))?;
             for resource in self.resources.iter().filter(|r| task.owns.contains(&r.id)) {
                 write!(f, "\n  {}", Headline(resource))?;
                 details(f, resource)?;
             }
         }
         for declared in &self.declared {
-            write!(f, "\nfd {} declared: {}, {}", declared.number, declared.name, declared.reason)?;
+            write!(
+                f,
+                "\nfd {} declared: {}, {}",
+                declared.number, declared.name, declared.reason
+            )?;
         }
         Ok(())
     }

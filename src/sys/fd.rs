@@ -50,7 +50,10 @@ impl Number {
             Ok(match file {
                 FileType::Socket => return socket_identity(fd),
                 FileType::Unknown => Identity::Anonymous,
-                _ => Identity::Node { device: node.0, inode: node.1 },
+                _ => Identity::Node {
+                    device: node.0,
+                    inode: node.1,
+                },
             })
         })
     }
@@ -72,7 +75,9 @@ impl Number {
     /// What kind of thing the number means, in the field's words.
     pub(crate) fn kind(self) -> &'static str {
         self.lend(|fd| {
-            let Ok(stat) = rustix::fs::fstat(fd) else { return "closed descriptor" };
+            let Ok(stat) = rustix::fs::fstat(fd) else {
+                return "closed descriptor";
+            };
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Socket => socket_kind(fd),
                 FileType::Fifo => "pipe",
@@ -89,7 +94,10 @@ impl Number {
     pub(crate) fn place(self) -> Place {
         self.lend(|fd| {
             let local = rustix::net::getsockname(fd).ok().and_then(address);
-            let peer = rustix::net::getpeername(fd).ok().flatten().and_then(address);
+            let peer = rustix::net::getpeername(fd)
+                .ok()
+                .flatten()
+                .and_then(address);
             let path = if local.is_none() && peer.is_none() {
                 link_target(self.0)
             } else {
@@ -101,8 +109,12 @@ impl Number {
 
     /// Shuts the socket behind the number down (`shutdown(2)`), waking whoever is blocked in it.
     ///
-    /// What is no socket, or no longer connected, is left as it is: there is nobody to wake.
+    /// What is no socket, or no longer connected, is left as it is: there is nobody to wake. So is
+    /// everything in a forked child, whose sockets are its parent's connections.
     pub(crate) fn shut(self, direction: Direction) {
+        if super::fork::in_forked_child() {
+            return;
+        }
         let how = match direction {
             Direction::Both => Shutdown::Both,
             Direction::Read => Shutdown::Read,
@@ -178,9 +190,13 @@ pub(crate) struct Place {
 
 fn socket_identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
     #[cfg(target_os = "linux")]
-    return Ok(Identity::Socket { cookie: sockopt::socket_cookie(fd)? });
+    return Ok(Identity::Socket {
+        cookie: sockopt::socket_cookie(fd)?,
+    });
     #[cfg(not(target_os = "linux"))]
-    return rustix::fs::fstat(fd).map(|_| Identity::Anonymous).map_err(Into::into);
+    return rustix::fs::fstat(fd)
+        .map(|_| Identity::Anonymous)
+        .map_err(Into::into);
 }
 
 fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {
@@ -225,7 +241,11 @@ pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     // The descriptor that read the directory was open while it read.
-    numbers.retain(|&number| Number(number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_ok());
+    numbers.retain(|&number| {
+        Number(number)
+            .lend(|fd| rustix::io::fcntl_getfd(fd))
+            .is_ok()
+    });
     numbers.sort_unstable();
     Ok(numbers)
 }

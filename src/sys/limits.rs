@@ -171,6 +171,11 @@ fn has_pids(list: &str) -> bool {
     list.split(',').any(|word| word == "pids")
 }
 
+/// How many descriptors this process may have open (`RLIMIT_NOFILE`); `None` for no limit.
+pub(crate) fn descriptors() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

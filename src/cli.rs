@@ -1,0 +1,29 @@
+//! The command line: one file per subcommand, from arguments to exit code.
+
+mod log;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Echo servers on blocking threads, in which every descriptor has exactly one provable owner.
+#[derive(Parser)]
+#[command(name = "echown", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::ServeArguments),
+}
+
+/// Reads the process's arguments and does what they say.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+    }
+}

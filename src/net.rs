@@ -1,0 +1,60 @@
+//! Checked descriptors: sockets, pipes and files with a proof of ownership in front of every call.
+//!
+//! They are used as those of the standard library are, with two differences. Each has one owner,
+//! the task that made it, until it is given, transferred or offered; whoever else uses it gets an
+//! ordinary [`io::Error`](std::io::Error), before the system call, in which
+//! [`Error::in_io`](crate::ownership::Error::in_io) finds the registry's own. And a task that is
+//! cancelled while it is blocked in a socket of its own wakes and answers `Cancelled`: never an
+//! end of stream that is none, never
+//! [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted).
+//!
+//! # Examples
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::Shutdown;
+//!
+//! use echown::net::{Listener, Stream};
+//!
+//! let listener = Listener::bind("127.0.0.1:0")?;
+//! let client = Stream::connect_to(&listener.local_addr()?)?;
+//! let (server, peer) = listener.accept()?;
+//! assert_eq!(peer, client.local_addr()?);
+//!
+//! (&client).write_all(b"to be echoed")?;
+//! client.shutdown(Shutdown::Write)?;
+//! std::io::copy(&mut &server, &mut &server)?;
+//! server.close()?;
+//!
+//! let mut echo = String::new();
+//! (&client).read_to_string(&mut echo)?;
+//! assert_eq!(echo, "to be echoed");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Limits
+//!
+//! - Cancelling wakes nobody who is blocked in a pipe or a file. [`Listener::accept_unless`] waits
+//!   for a pipe and a listener at once, and does wake.
+//! - A write that was cancelled half-way answers `Cancelled`; how much of it went out is not told.
+//! - Nothing here hands out a number or a borrowed descriptor: a reference could outlive the
+//!   ownership. `disown` gives the descriptor itself back.
+
+mod address;
+mod adopt;
+mod connect;
+mod file;
+mod half;
+mod listener;
+mod pipe;
+mod stream;
+mod udp;
+mod wire;
+
+pub use address::Address;
+pub use adopt::{StdListener, StdStream};
+pub use file::File;
+pub use half::{ReadHalf, WriteHalf};
+pub use listener::{DEFAULT_BACKLOG, Listener, ListenerOptions};
+pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
+pub use stream::Stream;
+pub use udp::UdpSocket;

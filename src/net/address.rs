@@ -1,0 +1,108 @@
+//! Addresses of sockets, whichever family.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
+
+use crate::ownership::Error;
+
+/// The longest address of a Unix socket that can be read back: two bytes of family and 108 of path.
+///
+/// The kernel takes a path of 108 bytes without an end mark and tells it with one, a byte longer
+/// than the structure has room for. Decoding such an address panics in rustix, so that any client
+/// that binds one before it connects could end the server.
+const UNIX_ADDRESS_MAX_BYTES: u32 = 110;
+
+/// Where a socket stands, or its peer.
+///
+/// # Examples
+/// ```
+/// let listener = echown::net::Listener::bind("127.0.0.1:0")?;
+/// let address = listener.local_addr()?;
+/// assert_eq!(address.to_string(), format!("127.0.0.1:{}", address.inet().unwrap().port()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// TCP or UDP, version 4 or 6.
+    Inet(SocketAddr),
+    /// A Unix socket with a place in the file system.
+    Path(PathBuf),
+    /// A Unix socket with a name in Linux' abstract space.
+    Abstract(Box<[u8]>),
+    /// A Unix socket without a name, as most clients are; or with one too long to be told.
+    Unnamed,
+}
+
+impl Address {
+    /// What the kernel said.
+    pub(super) fn of(any: SocketAddrAny) -> io::Result<Address> {
+        if any.address_family() != AddressFamily::UNIX {
+            return Ok(Address::Inet(any.try_into()?));
+        }
+        if any.addr_len() > UNIX_ADDRESS_MAX_BYTES {
+            return Ok(Address::Unnamed);
+        }
+        let unix: SocketAddrUnix = any.try_into()?;
+        if let Some(name) = unix.abstract_name() {
+            return Ok(Address::Abstract(name.into()));
+        }
+        Ok(match unix.path_bytes() {
+            Some(path) if !path.is_empty() => Address::Path(OsStr::from_bytes(path).into()),
+            _ => Address::Unnamed,
+        })
+    }
+
+    /// The address and port of a TCP or UDP socket.
+    #[must_use]
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Inet(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// The place of a Unix socket in the file system.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Address::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address::Inet(address)
+    }
+}
+
+/// `127.0.0.1:80`, `[::1]:80`, `unix:/run/echo`, `unix:@name`, `unix:`.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Inet(address) => address.fmt(f),
+            Address::Path(path) => write!(f, "unix:{}", path.display()),
+            Address::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
+            Address::Unnamed => f.write_str("unix:"),
+        }
+    }
+}
+
+/// Whether a name's next address is worth a try: not when the registry refused, because then it
+/// is the task that gets nothing, whichever the address.
+pub(super) fn next_may_do(error: &io::Error) -> bool {
+    Error::in_io(error).is_none()
+}
+
+/// The answer where a name has no address at all.
+pub(super) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the name has no address")
+}

@@ -1,0 +1,36 @@
+//! Sockets of the standard library that become owned ones.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// A stream of the standard library, for [`Stream::own`](super::Stream::own).
+pub trait StdStream: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::Kind {}
+
+/// A listener of the standard library, for [`Listener::own`](super::Listener::own).
+pub trait StdListener: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::Kind {}
+
+pub(super) mod sealed {
+    //! Keeps the two traits to types whose kind is known.
+    #![allow(missing_docs, unreachable_pub)]
+
+    pub trait Kind {
+        const KIND: &'static str;
+    }
+}
+
+macro_rules! known {
+    ($($type:ty: $role:ident = $kind:literal;)*) => {$(
+        impl $role for $type {}
+        impl sealed::Kind for $type {
+            const KIND: &'static str = $kind;
+        }
+    )*};
+}
+
+known! {
+    TcpStream: StdStream = "tcp stream";
+    UnixStream: StdStream = "unix stream";
+    TcpListener: StdListener = "tcp listener";
+    UnixListener: StdListener = "unix listener";
+}

@@ -1,0 +1,133 @@
+//! Connecting, so that a task that waits for a connection can be cancelled.
+//!
+//! A blocked `connect(2)` is woken by a shutdown only when it has already begun: one that comes
+//! between the check and the call is remembered by the socket and not looked at by the call, which
+//! then waits for minutes. So TCP connects without blocking and waits in `poll(2)`, which does
+//! look. On a Unix socket `connect(2)` waits for a place in the listener's backlog, which neither
+//! a shutdown nor `poll(2)` knows of; there it is made in slices.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::stream::Stream;
+use crate::ownership::{Owned, Registry, Site};
+
+/// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it looks
+/// whether its task was cancelled.
+const UNIX_SLICE: Duration = Duration::from_millis(50);
+
+/// A new socket, owned from its first moment.
+#[track_caller]
+pub(super) fn socket(
+    registry: &Registry,
+    family: AddressFamily,
+    socket_type: SocketType,
+    flags: SocketFlags,
+    kind: &'static str,
+) -> io::Result<Owned<OwnedFd>> {
+    let socket = rustix::net::socket_with(family, socket_type, flags | SocketFlags::CLOEXEC, None)?;
+    Ok(registry.own_fd_as(socket, kind, None, Site::here())?)
+}
+
+/// The family that an address is of.
+pub(super) fn family(address: &SocketAddr) -> AddressFamily {
+    if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    }
+}
+
+/// Connects by TCP: `socket(2)`, own, `connect(2)`, `poll(2)`.
+#[track_caller]
+pub(super) fn inet(
+    registry: &Registry,
+    address: &SocketAddr,
+    patience: Option<Duration>,
+) -> io::Result<Stream> {
+    let flags = SocketFlags::NONBLOCK;
+    let stream = Stream::new(socket(
+        registry,
+        family(address),
+        SocketType::STREAM,
+        flags,
+        "tcp stream",
+    )?);
+    let is_connected = stream
+        .handle()
+        .call(|fd| match rustix::net::connect(fd, address) {
+            Ok(()) => Ok(true),
+            Err(Errno::INPROGRESS) => Ok(false),
+            Err(error) => Err(error),
+        })?;
+    if !is_connected {
+        await_connection(&stream, patience)?;
+    }
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Waits until a connection stands, fails, or takes too long.
+#[track_caller]
+fn await_connection(stream: &Stream, patience: Option<Duration>) -> io::Result<()> {
+    // A patience beyond the clock's range is as good as none.
+    let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+    let events = stream.handle().call(|fd| {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
+        poll(&mut polled, left.as_ref()).map(|_| polled[0].revents())
+    })?;
+    if events.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "connecting took too long",
+        ));
+    }
+    stream.handle().call(|fd| sockopt::socket_error(fd))??;
+    if events.contains(PollFlags::HUP) {
+        // Connected and reset in the same moment, and somebody took the error before us.
+        return Err(Errno::NOTCONN.into());
+    }
+    Ok(())
+}
+
+/// Connects to a Unix socket: `socket(2)`, own, `connect(2)`.
+#[track_caller]
+pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<Stream> {
+    let flags = SocketFlags::empty();
+    let socket = socket(
+        registry,
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        flags,
+        "unix stream",
+    )?;
+    let stream = Stream::new(socket);
+    stream.set_write_timeout(Some(UNIX_SLICE))?;
+    stream
+        .handle()
+        .call(|fd| match rustix::net::connect(fd, address) {
+            // The slice is over. `call` looks whether the task was cancelled, and an interrupted
+            // call is made again.
+            Err(Errno::AGAIN) => Err(Errno::INTR),
+            answer => answer,
+        })?;
+    stream
+        .handle()
+        .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, None))?;
+    Ok(stream)
+}
+
+/// A path as an address.
+pub(super) fn unix_path(path: &Path) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new(path)?)
+}

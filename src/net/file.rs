@@ -1,0 +1,146 @@
+//! Files with an owner.
+
+use std::fs::OpenOptions;
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::wire::{self, checked, disowned, reads, writes};
+use crate::ownership::{Owned, Refused, Registry, Site};
+
+/// An open file with one owner.
+///
+/// Reading, writing and seeking go by `&File` too; they share one position, as they do in the
+/// standard library. Cancelling does not wake a task that is blocked here.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Seek, Write};
+///
+/// let path = std::env::temp_dir().join(format!("echown-doc-{}", std::process::id()));
+/// let mut options = std::fs::OpenOptions::new();
+/// let mut file =
+///     echown::net::File::open_with(&path, options.read(true).write(true).create_new(true))?;
+/// file.write_all(b"written by its owner")?;
+/// file.rewind()?;
+///
+/// let mut text = String::new();
+/// file.read_to_string(&mut text)?;
+/// assert_eq!(text, "written by its owner");
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use = "a file is closed when its handle is dropped"]
+pub struct File(Owned<OwnedFd>);
+
+checked!(File, 0, Cell);
+disowned!(File);
+reads!(File, |handle, buffer| wire::read(handle, buffer));
+writes!(File, wire::write, wire::write_vectored);
+
+impl File {
+    /// Opens a file for reading (`open(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn open(path: impl AsRef<Path>) -> io::Result<File> {
+        File::open_with(path, OpenOptions::new().read(true))
+    }
+
+    /// Opens a file for writing, emptied if there is one, made if there is none (`open(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn create(path: impl AsRef<Path>) -> io::Result<File> {
+        File::open_with(
+            path,
+            OpenOptions::new().write(true).create(true).truncate(true),
+        )
+    }
+
+    /// Opens a file in any other way (`open(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> io::Result<File> {
+        File::open_with_in(Registry::global(), path, options)
+    }
+
+    /// [`open_with`](File::open_with) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn open_with_in(
+        registry: &Registry,
+        path: impl AsRef<Path>,
+        options: &OpenOptions,
+    ) -> io::Result<File> {
+        Ok(File::own_in(registry, options.open(path)?)?)
+    }
+
+    /// Becomes the owner of a file of the standard library.
+    ///
+    /// # Errors
+    /// `AlreadyOwned`: the number is on record, and the file comes back unclosed. `Cancelled`,
+    /// `Ending`: it was closed at once.
+    #[track_caller]
+    pub fn own(file: std::fs::File) -> Result<File, Refused<std::fs::File>> {
+        File::own_in(Registry::global(), file)
+    }
+
+    /// [`own`](File::own) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn own_in(
+        registry: &Registry,
+        file: std::fs::File,
+    ) -> Result<File, Refused<std::fs::File>> {
+        registry
+            .own_fd_as(OwnedFd::from(file), "file", None, Site::here())
+            .map(File)
+            .map_err(|refused| refused.map(std::fs::File::from))
+    }
+
+    /// Waits until contents and metadata are on the disk (`fsync(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn sync_all(&self) -> io::Result<()> {
+        self.handle().call(|fd| rustix::fs::fsync(fd))
+    }
+
+    /// Makes the file this many bytes long (`ftruncate(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.handle().call(|fd| rustix::fs::ftruncate(fd, bytes))
+    }
+}
+
+impl Seek for &File {
+    #[track_caller]
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(bytes) => rustix::fs::SeekFrom::Start(bytes),
+            SeekFrom::End(bytes) => rustix::fs::SeekFrom::End(bytes),
+            SeekFrom::Current(bytes) => rustix::fs::SeekFrom::Current(bytes),
+        };
+        self.handle().call(|fd| rustix::fs::seek(fd, to))
+    }
+}
+
+impl Seek for File {
+    #[track_caller]
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        (&*self).seek(to)
+    }
+}

@@ -1,0 +1,84 @@
+//! The two halves of a split stream: one socket, two owners.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+use rustix::net::sockopt::{self, Timeout};
+
+use super::stream::Stream;
+use super::wire::{self, checked, reads, writes};
+use crate::ownership::{Half, Refused};
+
+/// The reading half of a [`Stream`]. Releasing it does nothing to the socket, unless it is the
+/// later of the two: that one closes.
+#[must_use = "a half is released when its handle is dropped"]
+pub struct ReadHalf(Half<OwnedFd>);
+
+/// The writing half of a [`Stream`]. Releasing it ends the writing, so that the peer reads the end
+/// of the stream; the later of the two halves closes.
+#[must_use = "a half is released when its handle is dropped"]
+pub struct WriteHalf(Half<OwnedFd>);
+
+checked!(ReadHalf, 0, HalfCell);
+checked!(WriteHalf, 0, HalfCell);
+reads!(ReadHalf, |handle, buffer| wire::recv(
+    handle,
+    buffer,
+    RecvFlags::empty()
+));
+writes!(WriteHalf, wire::send, wire::send_vectored);
+
+impl ReadHalf {
+    pub(super) fn new(half: Half<OwnedFd>) -> ReadHalf {
+        ReadHalf(half)
+    }
+
+    /// Makes the two halves of a stream the whole again.
+    ///
+    /// # Errors
+    /// `NotOwner` and its kin for either half; `NotItsOtherHalf`. Both come back.
+    #[track_caller]
+    pub fn rejoin(self, writing: WriteHalf) -> Result<Stream, Refused<(ReadHalf, WriteHalf)>> {
+        match self.0.rejoin(writing.0) {
+            Ok(whole) => Ok(Stream::new(whole)),
+            Err(refused) => Err(refused.map(|(read, write)| (ReadHalf(read), WriteHalf(write)))),
+        }
+    }
+
+    /// As [`Stream::peek`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        wire::recv(self.handle(), buffer, RecvFlags::PEEK)
+    }
+
+    /// As [`Stream::set_read_timeout`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.handle()
+            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+    }
+}
+
+impl WriteHalf {
+    pub(super) fn new(half: Half<OwnedFd>) -> WriteHalf {
+        WriteHalf(half)
+    }
+
+    /// As [`Stream::set_write_timeout`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.handle()
+            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
+    }
+}

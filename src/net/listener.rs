@@ -1,0 +1,427 @@
+//! Listeners: taking connections, and being told to stop.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::address::{Address, next_may_do, no_address};
+use super::adopt::StdListener;
+use super::connect;
+use super::pipe::PipeReader;
+use super::stream::Stream;
+use super::wire::checked;
+use crate::ownership::{Owned, Refused, Registry, Site};
+
+/// How many connections the kernel keeps for a listener that is not accepting just now. The
+/// standard library's 128 are gone in a few milliseconds of a busy server's pause; the kernel's
+/// own ceiling (`net.core.somaxconn`, 4096) cuts what is more.
+pub const DEFAULT_BACKLOG: u32 = 1024;
+
+/// A listening socket, TCP or Unix, with one owner.
+///
+/// What it accepts is owned by the accepting task from its first moment, in the listener's
+/// registry. A Unix listener's path is left where it is when the listener is closed.
+#[must_use = "a listener is closed when its handle is dropped"]
+pub struct Listener {
+    socket: Owned<OwnedFd>,
+    mode: AtomicU8,
+}
+
+checked!(Listener, socket, Cell);
+
+/// How accepting waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Mode {
+    /// In `accept4(2)`.
+    Blocking = 0,
+    /// In `poll(2)`, because [`Listener::accept_unless`] made the socket non-blocking.
+    Polling = 1,
+    /// Not at all: the user said so.
+    Nonblocking = 2,
+}
+
+/// Settings of a new listener.
+///
+/// # Examples
+/// ```
+/// let listener = echown::net::Listener::options().backlog(16).bind("127.0.0.1:0")?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `bind`"]
+pub struct ListenerOptions {
+    registry: Registry,
+    backlog: u32,
+}
+
+impl ListenerOptions {
+    /// Where the listener and what it accepts are owned; the process-wide registry unless set.
+    pub fn registry(mut self, registry: &Registry) -> ListenerOptions {
+        self.registry = registry.clone();
+        self
+    }
+
+    /// How many connections may wait to be accepted; [`DEFAULT_BACKLOG`] unless set.
+    pub fn backlog(mut self, connections: u32) -> ListenerOptions {
+        self.backlog = connections;
+        self
+    }
+
+    /// Listens by TCP on the first of the name's addresses that is free (`bind(2)`, `listen(2)`),
+    /// with `SO_REUSEADDR`, as the standard library does.
+    ///
+    /// # Errors
+    /// The last address's, the resolver's, or the registry's.
+    #[track_caller]
+    pub fn bind(&self, addresses: impl ToSocketAddrs) -> io::Result<Listener> {
+        let mut last = no_address();
+        for address in addresses.to_socket_addrs()? {
+            match self.bind_inet(&address) {
+                Err(error) if next_may_do(&error) => last = error,
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    /// Listens on a Unix socket at a path that does not exist yet (`bind(2)`, `listen(2)`).
+    ///
+    /// # Errors
+    /// `AddrInUse`: the path exists, whoever made it. The registry's.
+    #[track_caller]
+    pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
+        let address = connect::unix_path(path.as_ref())?;
+        let listener = self.socket(AddressFamily::UNIX, "unix listener")?;
+        listener
+            .handle()
+            .call(|fd| rustix::net::bind(fd, &address))?;
+        self.listen(listener)
+    }
+
+    #[track_caller]
+    fn bind_inet(&self, address: &SocketAddr) -> io::Result<Listener> {
+        let listener = self.socket(connect::family(address), "tcp listener")?;
+        listener
+            .handle()
+            .call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
+        listener
+            .handle()
+            .call(|fd| rustix::net::bind(fd, address))?;
+        self.listen(listener)
+    }
+
+    #[track_caller]
+    fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
+        let flags = SocketFlags::empty();
+        let socket = connect::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
+        Ok(Listener::new(socket, Mode::Blocking))
+    }
+
+    #[track_caller]
+    fn listen(&self, listener: Listener) -> io::Result<Listener> {
+        let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
+        listener
+            .handle()
+            .call(|fd| rustix::net::listen(fd, backlog))?;
+        Ok(listener)
+    }
+}
+
+impl Default for ListenerOptions {
+    fn default() -> ListenerOptions {
+        ListenerOptions {
+            registry: Registry::global().clone(),
+            backlog: DEFAULT_BACKLOG,
+        }
+    }
+}
+
+/// Making one.
+impl Listener {
+    fn new(socket: Owned<OwnedFd>, mode: Mode) -> Listener {
+        Listener {
+            socket,
+            mode: AtomicU8::new(mode as u8),
+        }
+    }
+
+    /// Settings for a new listener.
+    pub fn options() -> ListenerOptions {
+        ListenerOptions::default()
+    }
+
+    /// [`ListenerOptions::bind`] with the default settings.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn bind(addresses: impl ToSocketAddrs) -> io::Result<Listener> {
+        Listener::options().bind(addresses)
+    }
+
+    /// [`ListenerOptions::bind`] in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn bind_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<Listener> {
+        Listener::options().registry(registry).bind(addresses)
+    }
+
+    /// [`ListenerOptions::bind_unix`] with the default settings.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn bind_unix(path: impl AsRef<Path>) -> io::Result<Listener> {
+        Listener::options().bind_unix(path)
+    }
+
+    /// [`ListenerOptions::bind_unix`] in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn bind_unix_in(registry: &Registry, path: impl AsRef<Path>) -> io::Result<Listener> {
+        Listener::options().registry(registry).bind_unix(path)
+    }
+
+    /// Becomes the owner of a `TcpListener` or a `UnixListener`.
+    ///
+    /// # Errors
+    /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
+    /// `Ending`: it was closed at once.
+    #[track_caller]
+    pub fn own<S: StdListener>(socket: S) -> Result<Listener, Refused<S>> {
+        Listener::own_in(Registry::global(), socket)
+    }
+
+    /// [`own`](Listener::own) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn own_in<S: StdListener>(registry: &Registry, socket: S) -> Result<Listener, Refused<S>> {
+        let flags = rustix::fs::fcntl_getfl(socket.as_fd());
+        // Where even this fails, the socket is not open, and `own` will say so.
+        let waits = !flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));
+        let mode = if waits {
+            Mode::Blocking
+        } else {
+            Mode::Nonblocking
+        };
+        registry
+            .own_fd_as(socket.into(), S::KIND, None, Site::here())
+            .map(|socket| Listener::new(socket, mode))
+            .map_err(|refused| refused.map(S::from))
+    }
+
+    /// Gives it up without closing it. Types of the standard library can be made from what comes
+    /// back.
+    ///
+    /// # Errors
+    /// `NotOwner` and its kin, and it comes back; `Theft`, when the number no longer means what
+    /// was registered.
+    #[track_caller]
+    pub fn disown(self) -> Result<OwnedFd, Refused<Listener>> {
+        let Listener { socket, mode } = self;
+        let descriptor = match socket.disown() {
+            Ok(descriptor) => descriptor,
+            Err(refused) => return Err(refused.map(|socket| Listener { socket, mode })),
+        };
+        if mode.into_inner() == Mode::Polling as u8 {
+            // Nobody asked for a non-blocking socket. FIONBIO fails on no socket that is open.
+            let _ = rustix::io::ioctl_fionbio(&descriptor, false);
+        }
+        Ok(descriptor)
+    }
+}
+
+/// Using it.
+impl Listener {
+    /// Takes the next connection, owned by the current task, and its peer's address
+    /// (`accept4(2)`). Waits for one, unless the listener is
+    /// [non-blocking](Listener::set_nonblocking).
+    ///
+    /// A connection that was gone before it could be accepted is passed over.
+    ///
+    /// # Errors
+    /// `Cancelled` and the registry's other refusals, with which no connection is left open. What
+    /// a limit brings (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) leaves the connection in the
+    /// backlog: whoever tries again at once spins.
+    #[track_caller]
+    pub fn accept(&self) -> io::Result<(Stream, Address)> {
+        loop {
+            if let Some(accepted) = self.try_accept()? {
+                return Ok(accepted);
+            }
+            if self.mode() == Mode::Nonblocking {
+                return Err(Errno::AGAIN.into());
+            }
+            self.handle()
+                .call(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], None))?;
+        }
+    }
+
+    /// Takes the next connection, or answers `None` once `stop` is on and no connection is left
+    /// (`accept4(2)`, `poll(2)`).
+    ///
+    /// `stop` is on when its pipe's write end is closed, or when something was written there. The
+    /// listener stays as it is: clients that the kernel had already put into the backlog are still
+    /// served, because a waiting connection always comes first. Waits even where the listener is
+    /// non-blocking.
+    ///
+    /// # Errors
+    /// As [`accept`](Listener::accept); the registry's refusals also for `stop`, which the current
+    /// task must own too.
+    ///
+    /// # Examples
+    /// ```
+    /// use echown::net::{Listener, Stream, pipe};
+    ///
+    /// let listener = Listener::bind("127.0.0.1:0")?;
+    /// let client = Stream::connect_to(&listener.local_addr()?)?;
+    /// let (stopped, stop) = pipe()?;
+    /// stop.close()?;
+    ///
+    /// let (_server, _) = listener.accept_unless(&stopped)?.expect("a client was waiting");
+    /// assert!(listener.accept_unless(&stopped)?.is_none());
+    /// # drop(client);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn accept_unless(&self, stop: &PipeReader) -> io::Result<Option<(Stream, Address)>> {
+        stop.check()?;
+        self.prepare_to_poll()?;
+        loop {
+            if let Some(accepted) = self.try_accept()? {
+                return Ok(Some(accepted));
+            }
+            let (has_connection, is_stopped) = self.poll_with(stop)?;
+            // Looked at in one moment: a connection that came between the two calls is seen here.
+            if is_stopped && !has_connection {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// One `accept4(2)`; `None` when it would have to wait.
+    #[track_caller]
+    fn try_accept(&self) -> io::Result<Option<(Stream, Address)>> {
+        // Cancelled meanwhile, the answer is dropped in `call`, and the connection with it.
+        let answer = self.handle().call(|fd| {
+            match rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC) {
+                Ok(accepted) => Ok(Some(accepted)),
+                Err(Errno::AGAIN) => Ok(None),
+                // `call` makes an interrupted call again.
+                Err(error) if was_gone(error) => Err(Errno::INTR),
+                Err(error) => Err(error),
+            }
+        })?;
+        let Some((socket, peer)) = answer else {
+            return Ok(None);
+        };
+        let record = self.handle().record();
+        let kind = if record.kind == "unix listener" {
+            "unix stream"
+        } else {
+            "tcp stream"
+        };
+        let stream = record
+            .registry
+            .own_fd_as(socket, kind, None, Site::here())?;
+        let peer = peer.map_or(Ok(Address::Unnamed), Address::of)?;
+        Ok(Some((Stream::new(stream), peer)))
+    }
+
+    /// Waits for either; answers which of them has something.
+    #[track_caller]
+    fn poll_with(&self, stop: &PipeReader) -> io::Result<(bool, bool)> {
+        self.handle().call(|listener| {
+            Ok(stop.handle().call(|stop| {
+                let mut polled = [
+                    PollFd::new(&listener, PollFlags::IN),
+                    PollFd::new(&stop, PollFlags::IN),
+                ];
+                poll(&mut polled, None)?;
+                Ok((
+                    !polled[0].revents().is_empty(),
+                    !polled[1].revents().is_empty(),
+                ))
+            }))
+        })?
+    }
+
+    /// Between `poll(2)` and `accept4(2)` a connection can go; accepting must not block then.
+    #[track_caller]
+    fn prepare_to_poll(&self) -> io::Result<()> {
+        if self.mode() == Mode::Blocking {
+            self.handle()
+                .call(|fd| rustix::io::ioctl_fionbio(fd, true))?;
+            self.set_mode(Mode::Polling);
+        }
+        Ok(())
+    }
+
+    /// Whether [`accept`](Listener::accept) answers `WouldBlock` when no connection is there
+    /// (`FIONBIO`). What is accepted waits in any case.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+        self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, on))?;
+        self.set_mode(if on {
+            Mode::Nonblocking
+        } else {
+            Mode::Blocking
+        });
+        Ok(())
+    }
+
+    /// The address that is listened on, with the port that the kernel chose (`getsockname(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn local_addr(&self) -> io::Result<Address> {
+        Address::of(self.handle().call(|fd| rustix::net::getsockname(fd))?)
+    }
+
+    fn mode(&self) -> Mode {
+        // ord: Relaxed; only the owner reads and writes it, and a change of owner orders them (the
+        // slot's AcqRel).
+        match self.mode.load(Ordering::Relaxed) {
+            0 => Mode::Blocking,
+            1 => Mode::Polling,
+            _ => Mode::Nonblocking,
+        }
+    }
+
+    fn set_mode(&self, mode: Mode) {
+        // ord: Relaxed, as above.
+        self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+}
+
+/// Whether an accept failed because of that one connection, which is out of the backlog: the next
+/// may do (accept(2), "Error handling").
+fn was_gone(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::NOPROTOOPT
+    )
+}

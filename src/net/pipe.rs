@@ -1,0 +1,80 @@
+//! Pipes, each end with an owner of its own.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::PipeFlags;
+
+use super::wire::{self, checked, disowned, reads, writes};
+use crate::ownership::{Owned, Registry, Site};
+
+/// The end of a pipe that is read from.
+///
+/// Cancelling does not wake a task that is blocked here: it is waited for.
+#[must_use = "a pipe's end is closed when its handle is dropped"]
+pub struct PipeReader(Owned<OwnedFd>);
+
+/// The end of a pipe that is written to. Its release is the reader's end of file.
+#[must_use = "a pipe's end is closed when its handle is dropped"]
+pub struct PipeWriter(Owned<OwnedFd>);
+
+checked!(PipeReader, 0, Cell);
+checked!(PipeWriter, 0, Cell);
+disowned!(PipeReader);
+disowned!(PipeWriter);
+reads!(PipeReader, |handle, buffer| wire::read(handle, buffer));
+writes!(PipeWriter, wire::write, wire::write_vectored);
+
+/// A new pipe, both ends the current task's (`pipe2(2)`).
+///
+/// # Errors
+/// The system call's, and the registry's.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+///
+/// let (mut reader, mut writer) = echown::net::pipe()?;
+/// writer.write_all(b"through the pipe")?;
+/// writer.close()?;
+///
+/// let mut text = String::new();
+/// reader.read_to_string(&mut text)?;
+/// assert_eq!(text, "through the pipe");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[track_caller]
+pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    pipe_in(Registry::global())
+}
+
+/// [`pipe`] in another registry.
+///
+/// # Errors
+/// As there.
+#[track_caller]
+pub fn pipe_in(registry: &Registry) -> io::Result<(PipeReader, PipeWriter)> {
+    let site = Site::here();
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let reader = registry.own_fd_as(reader, "pipe", None, site)?;
+    let writer = registry.own_fd_as(writer, "pipe", None, site)?;
+    Ok((PipeReader(reader), PipeWriter(writer)))
+}
+
+impl PipeReader {
+    /// Waits until something can be read or every write end is closed, at most for `patience`
+    /// (`poll(2)`). False when the time ran out.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn wait_readable(&self, patience: Duration) -> io::Result<bool> {
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        let ready = self
+            .handle()
+            .call(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)))?;
+        Ok(ready > 0)
+    }
+}

@@ -1,0 +1,318 @@
+//! Streams: TCP of either version, and Unix.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::address::{Address, next_may_do, no_address};
+use super::adopt::StdStream;
+use super::connect;
+use super::half::{ReadHalf, WriteHalf};
+use super::wire::{self, checked, disowned, reads, writes};
+use crate::ownership::{Owned, Refused, Registry, Site};
+
+/// A connected stream socket, TCP or Unix, with one owner.
+///
+/// Reading and writing go by `&Stream` too, so that both can be done at once by one owner; for two
+/// owners there is [`split`](Stream::split).
+#[must_use = "a stream is closed when its handle is dropped"]
+pub struct Stream(Owned<OwnedFd>);
+
+checked!(Stream, 0, Cell);
+disowned!(Stream);
+reads!(Stream, |handle, buffer| wire::recv(
+    handle,
+    buffer,
+    RecvFlags::empty()
+));
+writes!(Stream, wire::send, wire::send_vectored);
+
+/// Making one.
+impl Stream {
+    pub(super) fn new(socket: Owned<OwnedFd>) -> Stream {
+        Stream(socket)
+    }
+
+    /// Connects by TCP, to the first of the name's addresses that answers (`connect(2)`).
+    ///
+    /// The socket is owned before it connects: a task that is cancelled meanwhile wakes. (Resolving
+    /// a name is up to the system and is waited for.)
+    ///
+    /// # Errors
+    /// The last address's, the resolver's, or the registry's: `Cancelled`.
+    #[track_caller]
+    pub fn connect(addresses: impl ToSocketAddrs) -> io::Result<Stream> {
+        Stream::connect_in(Registry::global(), addresses)
+    }
+
+    /// [`connect`](Stream::connect) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn connect_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<Stream> {
+        let mut last = no_address();
+        for address in addresses.to_socket_addrs()? {
+            match connect::inet(registry, &address, None) {
+                Err(error) if next_may_do(&error) => last = error,
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    /// Connects by TCP to one address, for at most this long (`connect(2)`, `poll(2)`).
+    ///
+    /// # Errors
+    /// `TimedOut`; `InvalidInput` for no time at all; else as [`connect`](Stream::connect).
+    #[track_caller]
+    pub fn connect_timeout(address: &SocketAddr, patience: Duration) -> io::Result<Stream> {
+        Stream::connect_timeout_in(Registry::global(), address, patience)
+    }
+
+    /// [`connect_timeout`](Stream::connect_timeout) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn connect_timeout_in(
+        registry: &Registry,
+        address: &SocketAddr,
+        patience: Duration,
+    ) -> io::Result<Stream> {
+        if patience.is_zero() {
+            let text = "a connection cannot be made in no time";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        connect::inet(registry, address, Some(patience))
+    }
+
+    /// Connects to a Unix listener (`connect(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn connect_unix(path: impl AsRef<Path>) -> io::Result<Stream> {
+        Stream::connect_unix_in(Registry::global(), path)
+    }
+
+    /// [`connect_unix`](Stream::connect_unix) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn connect_unix_in(registry: &Registry, path: impl AsRef<Path>) -> io::Result<Stream> {
+        connect::unix(registry, &connect::unix_path(path.as_ref())?)
+    }
+
+    /// Connects to an address of either family, such as a listener's own (`connect(2)`).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a Unix socket without a name; else as [`connect`](Stream::connect).
+    #[track_caller]
+    pub fn connect_to(address: &Address) -> io::Result<Stream> {
+        Stream::connect_to_in(Registry::global(), address)
+    }
+
+    /// [`connect_to`](Stream::connect_to) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn connect_to_in(registry: &Registry, address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Inet(address) => connect::inet(registry, address, None),
+            Address::Path(path) => connect::unix(registry, &connect::unix_path(path)?),
+            Address::Abstract(name) => {
+                connect::unix(registry, &SocketAddrUnix::new_abstract_name(name)?)
+            }
+            Address::Unnamed => {
+                let text = "a socket without a name cannot be connected to";
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+
+    /// Two streams that are connected to each other (`socketpair(2)`, Unix).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn pair() -> io::Result<(Stream, Stream)> {
+        Stream::pair_in(Registry::global())
+    }
+
+    /// [`pair`](Stream::pair) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn pair_in(registry: &Registry) -> io::Result<(Stream, Stream)> {
+        let site = Site::here();
+        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+        let (one, other) = rustix::net::socketpair(family, SocketType::STREAM, flags, None)?;
+        let one = registry.own_fd_as(one, "unix stream", None, site)?;
+        let other = registry.own_fd_as(other, "unix stream", None, site)?;
+        Ok((Stream(one), Stream(other)))
+    }
+
+    /// Becomes the owner of a `TcpStream` or a `UnixStream`.
+    ///
+    /// # Errors
+    /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
+    /// `Ending`: it was closed at once.
+    #[track_caller]
+    pub fn own<S: StdStream>(socket: S) -> Result<Stream, Refused<S>> {
+        Stream::own_in(Registry::global(), socket)
+    }
+
+    /// [`own`](Stream::own) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn own_in<S: StdStream>(registry: &Registry, socket: S) -> Result<Stream, Refused<S>> {
+        registry
+            .own_fd_as(socket.into(), S::KIND, None, Site::here())
+            .map(Stream)
+            .map_err(|refused| refused.map(S::from))
+    }
+}
+
+/// Using it.
+impl Stream {
+    /// Reads without taking: the next read gets the same bytes (`recv(2)` with `MSG_PEEK`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        wire::recv(self.handle(), buffer, RecvFlags::PEEK)
+    }
+
+    /// The address at the other end (`getpeername(2)`).
+    ///
+    /// # Errors
+    /// `NotConnected`, once the peer has reset the connection; the registry's.
+    #[track_caller]
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        match self.handle().call(|fd| rustix::net::getpeername(fd))? {
+            Some(address) => Address::of(address),
+            None => Ok(Address::Unnamed),
+        }
+    }
+
+    /// The address at this end (`getsockname(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn local_addr(&self) -> io::Result<Address> {
+        Address::of(self.handle().call(|fd| rustix::net::getsockname(fd))?)
+    }
+
+    /// Ends one direction, or both (`shutdown(2)`). The stream stays owned until it is released.
+    ///
+    /// # Errors
+    /// `NotConnected`, once the peer has reset the connection; the registry's.
+    #[track_caller]
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => rustix::net::Shutdown::Read,
+            Shutdown::Write => rustix::net::Shutdown::Write,
+            Shutdown::Both => rustix::net::Shutdown::Both,
+        };
+        self.handle().call(|fd| rustix::net::shutdown(fd, how))
+    }
+
+    /// Sends small writes at once instead of collecting them (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    /// The system call's: a Unix stream has no such option. The registry's.
+    #[track_caller]
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.handle().call(|fd| sockopt::set_tcp_nodelay(fd, on))
+    }
+
+    /// How long a read waits before it answers `WouldBlock`; `None`: for ever (`SO_RCVTIMEO`).
+    ///
+    /// # Errors
+    /// `InvalidInput` for no time at all; the registry's.
+    #[track_caller]
+    pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.handle()
+            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+    }
+
+    /// How long a write waits before it answers `WouldBlock`; `None`: for ever (`SO_SNDTIMEO`).
+    ///
+    /// # Errors
+    /// `InvalidInput` for no time at all; the registry's.
+    #[track_caller]
+    pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.handle()
+            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
+    }
+
+    /// Whether a read or write that would have to wait answers `WouldBlock` instead (`FIONBIO`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+        self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, on))
+    }
+
+    /// How long a close waits for what was not sent yet; with no time at all it resets the
+    /// connection (`SO_LINGER`, in whole seconds).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn set_linger(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.handle()
+            .call(|fd| sockopt::set_socket_linger(fd, patience))
+    }
+
+    /// Takes the error that the socket has pending, if there is one (`SO_ERROR`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self
+            .handle()
+            .call(|fd| sockopt::socket_error(fd))?
+            .err()
+            .map(io::Error::from))
+    }
+
+    /// Splits the stream into its reading and its writing half, both of them the current task's.
+    ///
+    /// # Errors
+    /// `NotOwner` and its kin; the stream comes back.
+    #[track_caller]
+    pub fn split(self) -> Result<(ReadHalf, WriteHalf), Refused<Stream>> {
+        match self.0.split() {
+            Ok((reading, writing)) => Ok((ReadHalf::new(reading), WriteHalf::new(writing))),
+            Err(refused) => Err(refused.map(Stream)),
+        }
+    }
+
+    /// Makes two halves the whole again; see [`ReadHalf::rejoin`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn rejoin(
+        reading: ReadHalf,
+        writing: WriteHalf,
+    ) -> Result<Stream, Refused<(ReadHalf, WriteHalf)>> {
+        reading.rejoin(writing)
+    }
+}

@@ -1,0 +1,197 @@
+//! Datagrams with an owner.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::address::{next_may_do, no_address};
+use super::connect;
+use super::wire::{self, checked, disowned};
+use crate::ownership::{Owned, Refused, Registry, Site};
+
+/// A UDP socket with one owner.
+///
+/// # Examples
+/// ```
+/// use echown::net::UdpSocket;
+///
+/// let here = UdpSocket::bind("127.0.0.1:0")?;
+/// let there = UdpSocket::bind("127.0.0.1:0")?;
+/// here.send_to(b"datagram", there.local_addr()?)?;
+///
+/// let mut buffer = [0; 16];
+/// let (bytes, from) = there.recv_from(&mut buffer)?;
+/// assert_eq!((&buffer[..bytes], from), (&b"datagram"[..], here.local_addr()?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use = "a socket is closed when its handle is dropped"]
+pub struct UdpSocket(Owned<OwnedFd>);
+
+checked!(UdpSocket, 0, Cell);
+disowned!(UdpSocket);
+
+impl UdpSocket {
+    /// Takes a place on the first of the name's addresses that is free (`bind(2)`).
+    ///
+    /// # Errors
+    /// The last address's, the resolver's, or the registry's.
+    #[track_caller]
+    pub fn bind(addresses: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        UdpSocket::bind_in(Registry::global(), addresses)
+    }
+
+    /// [`bind`](UdpSocket::bind) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn bind_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        let mut last = no_address();
+        for address in addresses.to_socket_addrs()? {
+            match UdpSocket::bind_one(registry, &address) {
+                Err(error) if next_may_do(&error) => last = error,
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    #[track_caller]
+    fn bind_one(registry: &Registry, address: &SocketAddr) -> io::Result<UdpSocket> {
+        let (family, flags) = (connect::family(address), SocketFlags::empty());
+        let socket = connect::socket(registry, family, SocketType::DGRAM, flags, "udp socket")?;
+        let socket = UdpSocket(socket);
+        socket.handle().call(|fd| rustix::net::bind(fd, address))?;
+        Ok(socket)
+    }
+
+    /// Becomes the owner of a UDP socket of the standard library.
+    ///
+    /// # Errors
+    /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
+    /// `Ending`: it was closed at once.
+    #[track_caller]
+    pub fn own(socket: std::net::UdpSocket) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
+        UdpSocket::own_in(Registry::global(), socket)
+    }
+
+    /// [`own`](UdpSocket::own) in another registry.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn own_in(
+        registry: &Registry,
+        socket: std::net::UdpSocket,
+    ) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
+        registry
+            .own_fd_as(OwnedFd::from(socket), "udp socket", None, Site::here())
+            .map(UdpSocket)
+            .map_err(|refused| refused.map(std::net::UdpSocket::from))
+    }
+
+    /// Sends to this address and receives from it alone, from now on (`connect(2)`).
+    ///
+    /// # Errors
+    /// The last address's, the resolver's, or the registry's.
+    #[track_caller]
+    pub fn connect(&self, addresses: impl ToSocketAddrs) -> io::Result<()> {
+        let mut last = no_address();
+        for address in addresses.to_socket_addrs()? {
+            match self.handle().call(|fd| rustix::net::connect(fd, &address)) {
+                Err(error) if next_may_do(&error) => last = error,
+                answer => return answer,
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends one datagram to the first of the name's addresses (`sendto(2)`).
+    ///
+    /// # Errors
+    /// The system call's, the resolver's, and the registry's.
+    #[track_caller]
+    pub fn send_to(&self, bytes: &[u8], to: impl ToSocketAddrs) -> io::Result<usize> {
+        let Some(to) = to.to_socket_addrs()?.next() else {
+            return Err(no_address());
+        };
+        let flags = SendFlags::NOSIGNAL;
+        let sent = self
+            .handle()
+            .call(|fd| rustix::net::sendto(fd, bytes, flags, &to))?;
+        self.handle().record().count_sent(sent);
+        Ok(sent)
+    }
+
+    /// Receives one datagram and its sender (`recvfrom(2)`). What exceeds the buffer is lost.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let flags = RecvFlags::empty();
+        let (bytes, _, from) = self
+            .handle()
+            .call(|fd| rustix::net::recvfrom(fd, &mut *buffer, flags))?;
+        // A datagram has a sender; without one the socket was shut down behind our back.
+        let from = from.ok_or(Errno::NOTCONN)?.try_into()?;
+        self.handle().record().count_received(bytes);
+        Ok((bytes, from))
+    }
+
+    /// Sends one datagram to the connected address (`send(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        wire::send(self.handle(), bytes)
+    }
+
+    /// Receives one datagram from the connected address (`recv(2)`). What exceeds the buffer is
+    /// lost.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        wire::recv(self.handle(), buffer, RecvFlags::empty())
+    }
+
+    /// The address at this end (`getsockname(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self
+            .handle()
+            .call(|fd| rustix::net::getsockname(fd))?
+            .try_into()?)
+    }
+
+    /// The connected address (`getpeername(2)`).
+    ///
+    /// # Errors
+    /// `NotConnected`; the registry's.
+    #[track_caller]
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let peer = self.handle().call(|fd| rustix::net::getpeername(fd))?;
+        Ok(peer.ok_or(Errno::NOTCONN)?.try_into()?)
+    }
+
+    /// How long receiving waits before it answers `WouldBlock`; `None`: for ever (`SO_RCVTIMEO`).
+    ///
+    /// # Errors
+    /// `InvalidInput` for no time at all; the registry's.
+    #[track_caller]
+    pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.handle()
+            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+    }
+}

@@ -1,0 +1,243 @@
+//! Reading and writing with a proof, in one place for all that has a handle; and what every
+//! newtype over a handle has.
+
+use std::io::{self, IoSlice, IoSliceMut};
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use crate::ownership::Held;
+use crate::ownership::handle::Handle;
+
+/// The most buffers that one vectored call takes (`IOV_MAX`); those beyond wait for the next call.
+const BUFFERS_MAX: usize = 1024;
+
+/// `recv(2)`.
+#[inline]
+#[track_caller]
+pub(super) fn recv<C: Held>(
+    handle: &Handle<C>,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<usize> {
+    let (bytes, _) = handle.call(|fd| rustix::net::recv(fd, &mut *buffer, flags))?;
+    if !flags.contains(RecvFlags::PEEK) {
+        handle.record().count_received(bytes);
+    }
+    Ok(bytes)
+}
+
+/// `send(2)`, without SIGPIPE.
+#[inline]
+#[track_caller]
+pub(super) fn send<C: Held>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
+    let sent = handle.call(|fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))?;
+    handle.record().count_sent(sent);
+    Ok(sent)
+}
+
+/// `sendmsg(2)`, without SIGPIPE.
+#[track_caller]
+pub(super) fn send_vectored<C: Held>(
+    handle: &Handle<C>,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let buffers = &buffers[..buffers.len().min(BUFFERS_MAX)];
+    let sent = handle.call(|fd| {
+        let mut control = SendAncillaryBuffer::default();
+        rustix::net::sendmsg(fd, buffers, &mut control, SendFlags::NOSIGNAL)
+    })?;
+    handle.record().count_sent(sent);
+    Ok(sent)
+}
+
+/// `read(2)`: for what is no socket.
+#[inline]
+#[track_caller]
+pub(super) fn read<C: Held>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result<usize> {
+    let bytes = handle.call(|fd| rustix::io::read(fd, &mut *buffer))?;
+    handle.record().count_received(bytes);
+    Ok(bytes)
+}
+
+/// `readv(2)`.
+#[track_caller]
+pub(super) fn read_vectored<C: Held>(
+    handle: &Handle<C>,
+    buffers: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let bytes = handle.call(|fd| rustix::io::readv(fd, &mut *buffers))?;
+    handle.record().count_received(bytes);
+    Ok(bytes)
+}
+
+/// `write(2)`: for what is no socket. In a program that has set SIGPIPE back to its default (Rust
+/// ignores it), writing to a pipe that nobody reads is the end of the process.
+#[inline]
+#[track_caller]
+pub(super) fn write<C: Held>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
+    let written = handle.call(|fd| rustix::io::write(fd, bytes))?;
+    handle.record().count_sent(written);
+    Ok(written)
+}
+
+/// `writev(2)`; see [`write`].
+#[track_caller]
+pub(super) fn write_vectored<C: Held>(
+    handle: &Handle<C>,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    let written = handle.call(|fd| rustix::io::writev(fd, buffers))?;
+    handle.record().count_sent(written);
+    Ok(written)
+}
+
+/// Gives a newtype its handle, the moves of the contract, `close`, `describe` and `Debug`.
+macro_rules! checked {
+    ($type:ident, $field:tt, $cell:ident) => {
+        impl $type {
+            #[inline]
+            pub(crate) fn handle(
+                &self,
+            ) -> &$crate::ownership::handle::Handle<$crate::ownership::$cell<std::os::fd::OwnedFd>>
+            {
+                self.$field.handle()
+            }
+
+            /// Closes it: another word for `release`.
+            ///
+            /// # Errors
+            /// As for `release`; a second close is `Released`, naming the first one's place.
+            #[track_caller]
+            pub fn close(&self) -> Result<(), $crate::ownership::Error> {
+                self.release()
+            }
+
+            /// Bytes received and bytes sent through it so far. Anybody may ask.
+            #[must_use]
+            pub fn traffic(&self) -> (u64, u64) {
+                self.handle().record().traffic()
+            }
+
+            /// Describes it: owner, state, addresses, bytes, custody. Anybody may ask.
+            #[must_use]
+            pub fn describe(&self) -> $crate::ownership::ResourceData {
+                self.resource().describe()
+            }
+        }
+
+        /// Number, kind, state and owner.
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($type), "({:?})"), self.handle())
+            }
+        }
+
+        $crate::ownership::handle::moves!($type);
+    };
+}
+pub(super) use checked;
+
+/// Gives a newtype over a whole descriptor the way out of the registry.
+macro_rules! disowned {
+    ($type:ident) => {
+        impl $type {
+            /// Gives it up without closing it. Types of the standard library can be made from what
+            /// comes back.
+            ///
+            /// # Errors
+            /// `NotOwner` and its kin, and it comes back; `Theft`, when the number no longer means
+            /// what was registered.
+            #[track_caller]
+            pub fn disown(self) -> Result<std::os::fd::OwnedFd, $crate::ownership::Refused<$type>> {
+                self.0.disown().map_err(|refused| refused.map($type))
+            }
+        }
+    };
+}
+pub(super) use disowned;
+
+/// `Read` for a type and for references to it, by two of the functions above.
+macro_rules! reads {
+    ($type:ty, |$handle:ident, $buffer:ident| $read:expr) => {
+        impl std::io::Read for &$type {
+            #[inline]
+            #[track_caller]
+            fn read(&mut self, $buffer: &mut [u8]) -> std::io::Result<usize> {
+                let $handle = self.handle();
+                $read
+            }
+
+            #[track_caller]
+            fn read_vectored(
+                &mut self,
+                buffers: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::io::Result<usize> {
+                $crate::net::wire::read_vectored(self.handle(), buffers)
+            }
+        }
+
+        impl std::io::Read for $type {
+            #[inline]
+            #[track_caller]
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                (&*self).read(buffer)
+            }
+
+            #[track_caller]
+            fn read_vectored(
+                &mut self,
+                buffers: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::io::Result<usize> {
+                (&*self).read_vectored(buffers)
+            }
+        }
+    };
+}
+pub(super) use reads;
+
+/// `Write` for a type and for references to it, by two of the functions above.
+macro_rules! writes {
+    ($type:ty, $write:path, $write_vectored:path) => {
+        impl std::io::Write for &$type {
+            #[inline]
+            #[track_caller]
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                $write(self.handle(), bytes)
+            }
+
+            #[track_caller]
+            fn write_vectored(
+                &mut self,
+                buffers: &[std::io::IoSlice<'_>],
+            ) -> std::io::Result<usize> {
+                $write_vectored(self.handle(), buffers)
+            }
+
+            /// Nothing is held back here.
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl std::io::Write for $type {
+            #[inline]
+            #[track_caller]
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                (&*self).write(bytes)
+            }
+
+            #[track_caller]
+            fn write_vectored(
+                &mut self,
+                buffers: &[std::io::IoSlice<'_>],
+            ) -> std::io::Result<usize> {
+                (&*self).write_vectored(buffers)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+    };
+}
+pub(super) use writes;

@@ -1,0 +1,32 @@
+//! A thing whose uses loom watches, for the models of the slot.
+//!
+//! It stands in this room for its one line of `unsafe`.
+
+use loom::cell::UnsafeCell;
+
+/// Something that may be used by several threads at once, or by one alone. loom fails a model in
+/// which two threads meet here and nothing orders them, unless both only share.
+pub(crate) struct Watched(UnsafeCell<()>);
+
+// SAFETY: there is nothing inside to race for. loom's cell is kept from being shared only because
+// it lends pointers to its content, which no function here passes on; its own bookkeeping belongs
+// to the execution, whose threads run one at a time.
+unsafe impl Sync for Watched {}
+
+impl Watched {
+    pub(crate) fn new() -> Watched {
+        Watched(UnsafeCell::new(()))
+    }
+
+    /// A use that others may make at the same time.
+    #[track_caller]
+    pub(crate) fn share<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.0.with(|_| f())
+    }
+
+    /// A use that nobody may make at the same time.
+    #[track_caller]
+    pub(crate) fn exclude<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.0.with_mut(|_| f())
+    }
+}

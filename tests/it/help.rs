@@ -1,0 +1,62 @@
+//! Arguments: the help says what is true, and wrong ones are refused with a reason.
+
+use super::server::{echown, serve};
+
+fn help(arguments: &[&str]) -> String {
+    let output = echown().args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_help_names_every_default() {
+    let help = help(&["serve", "--help"]);
+    for (option, default) in [
+        ("--listen", "127.0.0.1:3000"),
+        ("--max-connections", "1024"),
+        ("--drain-timeout", "10s"),
+        ("--check", "on"),
+        ("--on-leak", "warn"),
+        ("--on-violation", "warn"),
+        ("--log-level", "info"),
+        ("--log-format", "text"),
+    ] {
+        let section = help
+            .split(option)
+            .nth(1)
+            .unwrap_or_else(|| panic!("{option} is missing"));
+        assert!(
+            section.contains(&format!("[default: {default}]")),
+            "{option}: {section}"
+        );
+    }
+}
+
+#[test]
+fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
+    for (arguments, expected) in [
+        (&["--drain-timeout", "10"][..], "a duration carries a unit"),
+        (&["--max-connections", "0"], "expected 1 or more"),
+        (&["--max-connections", "many"], "invalid digit"),
+        (&["--check", "loud"], "expected one of: off, on, full"),
+        (
+            &["--on-leak", "cry"],
+            "expected one of: ignore, warn, fail, abort",
+        ),
+        (&["--log-format", "xml"], "possible values: text, json"),
+        (&["--no-such-option"], "unexpected argument"),
+    ] {
+        let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_with_its_name() {
+    let output = serve(&["nowhere"], &[]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot listen on nowhere"), "{said}");
+}

@@ -1,0 +1,194 @@
+//! Starting, draining, stopping.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::server::{PATIENCE, Server, exchange, pattern, serve, serve_as_in_a_terminal};
+
+/// A client that sends and does not read, until the server's task is blocked in writing to it and
+/// nothing more can be sent.
+fn never_reads(server: &Server) -> TcpStream {
+    let mut greedy = server.connect();
+    greedy.write_all(b"x").unwrap();
+    greedy.read_exact(&mut [0]).expect("it is served");
+    greedy
+        .set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let block = pattern(1024 * 1024);
+    while greedy.write_all(&block).is_ok() {}
+    greedy
+}
+
+#[test]
+fn sigint_and_sigterm_end_an_idle_server_with_0() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut server = Server::run(&mut serve_as_in_a_terminal(&[]), 1);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+    }
+}
+
+#[test]
+fn an_idle_connection_does_not_hold_up_the_drain() {
+    let server = Server::start(&["--drain-timeout", "20s"]);
+    let mut idle = server.connect();
+    idle.write_all(b"x").unwrap();
+    idle.read_exact(&mut [0]).unwrap();
+    let ordered = Instant::now();
+    let (code, _) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(
+        ordered.elapsed() < Duration::from_secs(10),
+        "took {:?}",
+        ordered.elapsed()
+    );
+    assert_eq!(
+        idle.read(&mut [0]).unwrap(),
+        0,
+        "the connection ends with FIN, not with a reset"
+    );
+}
+
+#[test]
+fn what_was_sent_before_the_drain_is_answered_in_full() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    // Less than the kernel's buffers hold on both sides: all of it is with the server when we
+    // have written it and it has answered the first byte.
+    let sent = pattern(64 * 1024);
+    client.write_all(&sent).unwrap();
+    let mut back = vec![0; 1];
+    client.read_exact(&mut back).unwrap();
+    server.signal(Signal::TERM);
+    client.read_to_end(&mut back).unwrap();
+    assert!(
+        back == sent,
+        "{} of {} bytes came back",
+        back.len(),
+        sent.len()
+    );
+}
+
+#[test]
+fn a_peer_that_never_reads_is_cut_at_the_deadline() {
+    let mut server = Server::start(&["--drain-timeout", "300ms"]);
+    let _greedy = never_reads(&server);
+    let ordered = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+    assert!(
+        ordered.elapsed() >= Duration::from_millis(300),
+        "it was not given its time"
+    );
+    assert!(
+        server.seen.iter().any(|line| line.contains("1 cancelled")),
+        "{:#?}",
+        server.seen
+    );
+    assert!(
+        server
+            .seen
+            .iter()
+            .any(|line| line.contains("0 leaks, 0 violations"))
+    );
+}
+
+#[test]
+fn new_clients_are_not_accepted_after_the_drain() {
+    let server = Server::start(&[]);
+    let address = server.address();
+    let (code, _) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut command = serve_as_in_a_terminal(&["--drain-timeout", "1h"]);
+        let mut server = Server::run(&mut command, 1);
+        let _greedy = never_reads(&server);
+        server.signal(signal);
+        server.wait_for_line("draining");
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(code), "{:#?}", server.seen);
+    }
+}
+
+#[test]
+fn sighup_does_not_drain() {
+    // Its default disposition ends a process that does not watch for it.
+    let mut server = Server::run(&mut serve_as_in_a_terminal(&[]), 1);
+    server.signal(Signal::HUP);
+    let status = server.wait();
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(
+        status.signal(),
+        Some(Signal::HUP.as_raw()),
+        "{:#?}",
+        server.seen
+    );
+}
+
+#[test]
+fn a_server_that_ignores_sigint_from_birth_still_drains_on_sigterm() {
+    // What a shell does to a background job.
+    let program = env!("CARGO_BIN_EXE_echown");
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        &format!("trap '' INT; exec {program} serve --listen 127.0.0.1:0"),
+    ]);
+    let server = Server::run(&mut command, 1);
+    server.signal(Signal::INT);
+    assert_eq!(exchange(server.connect(), b"still here"), b"still here");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+}
+
+#[test]
+fn a_busy_port_is_one_clear_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = serve(&[&address], &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said,
+        format!(
+            "echown: cannot listen on {address}: another program has it; \
+             stop that one or choose another address with --listen\n"
+        )
+    );
+}
+
+#[test]
+fn when_one_of_two_ports_is_busy_the_other_is_given_back() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let busy = taken.local_addr().unwrap().to_string();
+    let output = serve(&[&free, &busy], &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    TcpListener::bind(&free).expect("the first port is free again");
+}
+
+#[test]
+fn an_exchange_under_way_at_the_drain_ends_with_fin_not_with_a_reset() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.write_all(b"begun").unwrap();
+    let mut first = [0; 5];
+    client.read_exact(&mut first).unwrap();
+    server.signal(Signal::TERM);
+    let mut rest = Vec::new();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.read_to_end(&mut rest).expect("FIN, not a reset");
+    let _ = client.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,112 @@
+//! What a client of `serve` gets: its own bytes, all of them, in order, and then the end.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use super::server::{Server, exchange, pattern};
+
+#[test]
+fn hello_comes_back() {
+    let server = Server::start(&[]);
+    assert_eq!(exchange(server.connect(), b"Hello\n"), b"Hello\n");
+    let (code, _) = server.stop();
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_half_closed_client_gets_back_all_that_it_sent_before_100_mib_too() {
+    let server = Server::start(&[]);
+    let sent = pattern(100 * 1024 * 1024);
+    let back = exchange(server.connect(), &sent);
+    assert_eq!(back.len(), sent.len());
+    assert!(back == sent, "the bytes differ");
+}
+
+#[test]
+fn bytes_come_back_while_the_client_goes_on_sending() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for round in 0_u8..100 {
+        client.write_all(&[round]).unwrap();
+        let mut back = [0];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back, [round]);
+    }
+}
+
+#[test]
+fn a_client_that_only_connects_and_leaves_is_served_too() {
+    let server = Server::start(&[]);
+    drop(server.connect());
+    assert_eq!(exchange(server.connect(), b"next"), b"next");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("2 connections, 0 refused")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn one_clients_reset_ends_that_clients_task_only() {
+    let server = Server::start(&[]);
+    let mut innocent = server.connect();
+    innocent.write_all(b"before ").unwrap();
+    for _ in 0..50 {
+        let mut rude = server.connect();
+        rude.write_all(b"never read").unwrap();
+        let mut first = [0];
+        rude.read_exact(&mut first).unwrap();
+        // Closing with unread bytes, or with zero linger, sends a reset.
+        socket_reset(rude);
+    }
+    innocent.write_all(b"after").unwrap();
+    innocent.shutdown(Shutdown::Write).unwrap();
+    let mut back = String::new();
+    innocent.read_to_string(&mut back).unwrap();
+    assert_eq!(back, "before after");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(
+        lines.iter().any(|line| line.starts_with("51 connections")),
+        "{lines:#?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("0 panics, 0 leaks, 0 violations")),
+        "{lines:#?}"
+    );
+}
+
+/// Closes with a reset: no lingering, whatever is unsent or unread.
+fn socket_reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn several_addresses_are_served_by_one_process() {
+    let server = Server::start_on(&["127.0.0.1:0", "127.0.0.1:0"], &[]);
+    assert_ne!(server.addresses[0], server.addresses[1]);
+    for &address in &server.addresses {
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!(exchange(client, b"either"), b"either");
+    }
+}
+
+#[test]
+fn a_thousand_clients_at_once_echo() {
+    let server = Server::start(&[]);
+    let mut clients: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        write!(client, "client {n}").unwrap();
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        let expected = format!("client {n}");
+        let mut back = vec![0; expected.len()];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back, expected.as_bytes());
+    }
+}

@@ -1,0 +1,234 @@
+//! A server under test: started on a free port, stopped when dropped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test fails. Generous: a loaded machine is not a bug.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    /// Every line of standard error that was read so far.
+    pub seen: Vec<String>,
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// `echown serve --listen 127.0.0.1:0` with further arguments, ready to be talked to.
+    pub fn start(arguments: &[&str]) -> Server {
+        Server::start_on(&["127.0.0.1:0"], arguments)
+    }
+
+    pub fn start_on(addresses: &[&str], arguments: &[&str]) -> Server {
+        let mut command = serve(addresses, arguments);
+        Server::run(&mut command, addresses.len())
+    }
+
+    /// Starts a prepared command and waits until it listens on so many addresses.
+    pub fn run(command: &mut Command, listeners: usize) -> Server {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = child.stderr.take().expect("it was piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut server = Server {
+            child,
+            lines,
+            seen: Vec::new(),
+            addresses: Vec::new(),
+        };
+        for _ in 0..listeners {
+            let line = server.wait_for_line("listening on ");
+            let address = line.trim_start_matches("listening on ");
+            server
+                .addresses
+                .push(address.parse().expect("the address is numeric"));
+        }
+        server
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).expect("the server accepts");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        stream
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of standard error that contains `part`.
+    pub fn wait_for_line(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(part) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no line with {part:?} among {:#?}", self.seen)
+                }
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the server is there");
+    }
+
+    /// Waits for the end and reads what is left of standard error into `seen`.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            // The readers' end of the pipe tells when the process is gone; the loop has a deadline.
+            match self.lines.recv_timeout(Duration::from_millis(10)) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => {
+                    if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                        break status;
+                    }
+                }
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the server does not end; it said {:#?}",
+                self.seen
+            );
+        };
+        self.seen.extend(self.lines.iter());
+        status
+    }
+
+    /// Orders the drain, waits for the end, and answers the exit code with standard error.
+    pub fn stop(mut self) -> (Option<i32>, Vec<String>) {
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.wait();
+        (status.code(), std::mem::take(&mut self.seen))
+    }
+
+    /// What `/proc/PID/fd` says: number and what it leads to.
+    pub fn open_descriptors(&self) -> Vec<(i32, String)> {
+        let mut open: Vec<(i32, String)> = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("the server runs")
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let target = std::fs::read_link(entry.path()).ok()?;
+                Some((
+                    entry.file_name().to_str()?.parse().ok()?,
+                    target.to_string_lossy().into_owned(),
+                ))
+            })
+            .collect();
+        open.sort();
+        open
+    }
+
+    /// Waits until the open descriptors satisfy `wanted`.
+    pub fn wait_for_descriptors(
+        &self,
+        wanted: impl Fn(&[(i32, String)]) -> bool,
+    ) -> Vec<(i32, String)> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open = self.open_descriptors();
+            if wanted(&open) {
+                return open;
+            }
+            assert!(Instant::now() < deadline, "still open: {open:#?}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Only this child, by its own handle; an error means that it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command `echown serve` on these addresses.
+pub fn serve(addresses: &[&str], arguments: &[&str]) -> Command {
+    let mut command = echown();
+    command.arg("serve");
+    for address in addresses {
+        command.args(["--listen", address]);
+    }
+    command.args(arguments);
+    command
+}
+
+/// The same with signals as a terminal gives them: whoever runs the tests in the background may have
+/// SIGINT ignored, and a program inherits that.
+pub fn serve_as_in_a_terminal(arguments: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_echown")]);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(arguments);
+    command
+}
+
+pub fn echown() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_echown"))
+}
+
+/// Sends all of `bytes`, half-closes, and answers everything that comes back.
+pub fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut reader = stream.try_clone().expect("a socket can be cloned");
+    let back = std::thread::spawn(move || {
+        let mut back = Vec::new();
+        reader
+            .read_to_end(&mut back)
+            .expect("the echo comes to its end");
+        back
+    });
+    stream.write_all(bytes).expect("the server reads");
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("the sending side can be closed");
+    back.join().expect("the reader does not panic")
+}
+
+/// Bytes that differ from place to place, so that a lost, doubled or moved one shows.
+pub fn pattern(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0]
+        })
+        .collect()
+}

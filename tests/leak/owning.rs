@@ -1,0 +1,276 @@
+//! Rules 1, 2 and 3: one owner at any moment; non-owners are refused before the system call; a
+//! second release names the first.
+
+use std::io::{self, Read, Write};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use echown::net::Stream;
+use echown::ownership::{Error, ErrorKind, Failure, Registry};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::common::{
+    Lab, Shared, alone, attest_success, leaked, listener, lock, refusal, target, thief,
+};
+
+// Rule 1: one owner at any moment.
+
+#[test]
+fn a_released_number_can_be_owned_again_under_a_new_id() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let socket = Shared::new(lab.sees(listener()));
+        let first = lab.registry.own_fd(socket.clone()).expect("nobody's yet");
+        first.release().expect("it is ours");
+        let second = lab.registry.own_fd(socket).expect("nobody's any more");
+        assert_eq!(second.describe().number, first.describe().number);
+        assert_ne!(second.id(), first.id());
+        assert_eq!(refusal(first.check()).kind(), ErrorKind::Released);
+        second.check().expect("it is ours");
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_disowned_number_can_be_owned_again() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let socket = lab.own_fd(listener()).disown().expect("it is ours");
+        let again = lab.registry.own_fd(socket).expect("nobody's any more");
+        again.check().expect("it is ours");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn what_identity_cannot_tell_apart_is_taken_for_the_same() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
+        let eventfd = Shared::new(eventfd);
+        let first = lab.registry.own_fd(eventfd.clone()).expect("nobody's yet");
+        assert_eq!(
+            refusal(lab.registry.own_fd(eventfd)).kind(),
+            ErrorKind::AlreadyOwned
+        );
+        first.release().expect("it is ours");
+    });
+}
+
+#[test]
+fn a_number_whose_record_was_robbed_is_owned_and_the_theft_is_on_the_old_record() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let victim = lab.own_fd(std::os::fd::OwnedFd::from(listener()));
+        let newcomer = Shared::new(lab.sees(listener()));
+        // dup2(2) puts the newcomer under the victim's number, whatever the registry thinks of it.
+        let number = victim.with(|victim| {
+            rustix::io::dup2(&newcomer, victim).expect("both are open");
+            std::os::fd::AsRawFd::as_raw_fd(victim)
+        });
+        let number = number.expect("it is ours");
+        // What a program does that was just handed this number by the kernel.
+        let again = thief::second_owner(number);
+        let owned = lab
+            .registry
+            .own_fd(again)
+            .expect("the old record was robbed");
+        assert_eq!(lab.codes(), ["theft"]);
+        let [report] = &lab.reports()[..] else {
+            panic!("expected one report")
+        };
+        let echown::ownership::Report::Theft(theft) = report else {
+            panic!("{report}")
+        };
+        let resource = theft.resource.as_ref().expect("it is about a resource");
+        assert_eq!(resource.id, victim.id());
+        assert_eq!(refusal(victim.check()).kind(), ErrorKind::Theft);
+        owned.check().expect("it is the new record's");
+        // The end of the old record does not touch the new one's number.
+        assert_eq!(refusal(victim.release()).kind(), ErrorKind::Theft);
+        assert!(target(number).is_some(), "the newcomer is still open");
+        owned.release().expect("it is ours");
+        assert_eq!(lab.codes(), ["theft"], "one theft is reported once");
+        drop(newcomer);
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn two_registries_do_not_see_each_others_resources() {
+    let lab = Lab::new();
+    let other = Registry::new();
+    lab.root(|| {
+        let socket = Shared::new(lab.sees(listener()));
+        let here = lab.registry.own_fd(socket.clone()).expect("nobody's here");
+        let there = other.own_fd(socket).expect("nobody's there");
+        assert_eq!(lab.registry.snapshot().resources.len(), 1);
+        here.release().expect("it is ours here");
+        there.check().expect("it is ours there");
+    });
+    assert!(other.verdict().is_clean());
+    lab.attest_clean();
+}
+
+#[test]
+fn what_is_not_open_cannot_be_owned_and_comes_back() {
+    let output = alone(crate::test_name!(), || {
+        let lab = Lab::new();
+        let socket = listener();
+        thief::close_behind_the_owners_back(std::os::fd::AsRawFd::as_raw_fd(&socket));
+        let (error, socket) = lab
+            .registry
+            .own_fd(socket)
+            .expect_err("closed")
+            .into_parts();
+        assert_eq!(error.kind(), ErrorKind::NotOpen);
+        std::mem::forget(socket.expect("it comes back"));
+    });
+    attest_success(&output);
+}
+
+// Rule 2: non-owners are refused before the system call.
+
+#[test]
+fn a_strangers_read_takes_nothing_and_the_owner_still_reads_every_byte() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        peer.write_all(b"for the owner").expect("it is connected");
+        drop(peer);
+        let owner = lab.registry.current_task();
+        let stream = std::thread::scope(|threads| {
+            let stranger = threads.spawn(|| {
+                let read = (&stream).read(&mut [0; 64]).expect_err("not its own");
+                assert_eq!(read.kind(), io::ErrorKind::PermissionDenied);
+                let refused = Error::in_io(&read).expect("the registry's own error is inside");
+                assert_eq!(refused.kind(), ErrorKind::NotOwner);
+                assert_eq!(refused.owner(), Some(&owner));
+                assert_eq!(refused.site().file(), file!());
+                let copy = io::copy(&mut &stream, &mut io::sink());
+                assert_eq!(refusal(copy).kind(), ErrorKind::NotOwner);
+                assert_eq!(
+                    refusal((&stream).write_all(b"forged")).kind(),
+                    ErrorKind::NotOwner
+                );
+                let shutdown = stream.shutdown(std::net::Shutdown::Both);
+                assert_eq!(refusal(shutdown).kind(), ErrorKind::NotOwner);
+            });
+            stranger.join().expect("being refused is an ordinary error");
+            &stream
+        });
+        let mut text = String::new();
+        (&*stream)
+            .read_to_string(&mut text)
+            .expect("it is the owner's");
+        assert_eq!(text, "for the owner");
+    });
+    assert_eq!(lab.codes(), ["not-owner"; 4]);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn with_refuses_a_stranger_before_its_closure_runs() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mine = Arc::new(lab.own("mine"));
+        let its = Arc::clone(&mine);
+        let stranger = lab.spawn("stranger", [], move || {
+            refusal(its.with(|_| lab.log("the closure ran"))).kind()
+        });
+        assert_eq!(
+            stranger.join().expect("it owns nothing"),
+            ErrorKind::NotOwner
+        );
+        assert!(lab.finalized().is_empty());
+        assert_eq!(mine.with(|value| *value).expect("it is ours"), "mine");
+    });
+}
+
+#[test]
+fn anybody_may_ask_who_the_owner_is() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let socket = lab.listener();
+        let (resource, owner) = (socket.resource(), lab.registry.current_task());
+        let stranger = lab.spawn("stranger", [], move || resource.describe());
+        let described = stranger.join().expect("it owns nothing");
+        assert_eq!(described.owner, Some(owner));
+        assert_eq!(described.state, "held");
+        let local = socket.local_addr().expect("it is ours").to_string();
+        assert_eq!(described.local, Some(local));
+    });
+    lab.attest_clean();
+}
+
+// Rule 3: a second release is `Released`, naming the first one's place.
+
+#[test]
+fn what_the_end_of_a_task_released_names_that_end() {
+    let lab = Lab::new();
+    let stream: Stream = lab.root(|| {
+        let child = lab.spawn("forgetful", [], || lab.connection().0);
+        let label = child.task();
+        let (stream, report) = leaked(child.join());
+        let error = refusal(stream.release());
+        assert_eq!(error.kind(), ErrorKind::Released);
+        assert_eq!(error.owner(), Some(&label));
+        assert_eq!(
+            error.earlier_site(),
+            Some(report.spawned),
+            "where that task was spawned"
+        );
+        stream
+    });
+    let error = refusal(stream.disown());
+    assert_eq!(error.kind(), ErrorKind::Released);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn only_one_of_many_who_release_at_once_does_and_it_is_the_owner() {
+    let lab = Lab::new();
+    let socket = lab.root(|| {
+        let socket = Arc::new(lab.own("shared"));
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let (go, gone) = channel::<()>();
+        let gone = Arc::new(Mutex::new(gone));
+        let strangers: Vec<_> = (0..8)
+            .map(|_| {
+                let (socket, refused) = (Arc::clone(&socket), Arc::clone(&refused));
+                let gone = Arc::clone(&gone);
+                lab.spawn("stranger", [], move || {
+                    let _ = lock(&gone).recv();
+                    lock(&refused).push(refusal(socket.release()).kind());
+                })
+            })
+            .collect();
+        drop(go);
+        socket.release().expect("the owner may, whoever else tries");
+        for stranger in strangers {
+            stranger.join().expect("it owns nothing");
+        }
+        let refused = lock(&refused);
+        let honest = [ErrorKind::NotOwner, ErrorKind::Released];
+        assert!(refused.len() == 8 && refused.iter().all(|kind| honest.contains(kind)));
+        Arc::clone(&socket)
+    });
+    drop(socket);
+    assert_eq!(lab.finalized(), ["shared"]);
+}
+
+#[test]
+fn a_refused_join_is_found_in_its_failure() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("child", [], || ());
+        let stranger = lab.spawn("stranger", [], move || match child.join() {
+            Err(Failure::Refused(child, error)) => (child, error.kind()),
+            other => panic!("expected a refusal, got {other:?}"),
+        });
+        let (child, kind) = stranger.join().expect("it has no children");
+        assert_eq!(kind, ErrorKind::NotAChild);
+        child.join().expect("the parent may");
+    });
+    assert_eq!(lab.codes(), ["not-a-child"]);
+}
