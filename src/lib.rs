@@ -16,3 +16,8 @@ pub mod thread {
     //! Tasks on plain threads, without a pool.
     pub use crate::pool::{Promise, spawn_thread as spawn, spawn_thread_in as spawn_in};
 }
+
+/// The README's program, compiled and run with the other examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

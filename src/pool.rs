@@ -32,7 +32,7 @@ pub use orphans::{Care, Orphans};
 pub use plain::{spawn as spawn_thread, spawn_in as spawn_thread_in};
 pub use race::first;
 pub use scope::{Scope, ScopeFailure};
-use workers::{Config, Workers};
+use workers::{Config, NoThread, Workers};
 
 /// Threads of a pool unless set; what the machine carries may be less.
 const LIMIT_DEFAULT: usize = 10_000;
@@ -113,10 +113,7 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Pool {
         let registry = self.registry.unwrap_or_else(|| Registry::global().clone());
-        Pool {
-            workers: Arc::new(Workers::new(self.config)),
-            registry,
-        }
+        Pool { workers: Arc::new(Workers::new(self.config)), registry }
     }
 }
 
@@ -163,6 +160,12 @@ impl Pool {
     #[must_use]
     pub fn size(&self) -> usize {
         self.workers.size()
+    }
+
+    /// Threads that run a task.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.workers.running()
     }
 
     /// Threads that wait for a job.
@@ -275,12 +278,11 @@ impl Pool {
         let work = child.work();
         match self.workers.execute(move || work.run()) {
             Ok(()) => Ok(child.started()),
-            Err(refused) => {
+            Err(NoThread { job: work, reason }) => {
                 let job = child.undo();
-                Err(SpawnError {
-                    cause: Cause::NoThread(refused.reason.to_string()),
-                    job,
-                })
+                // Only now: work that is dropped before the child is undone would end it.
+                drop(work);
+                Err(SpawnError { cause: Cause::NoThread(reason.to_string()), job })
             }
         }
     }
@@ -316,10 +318,7 @@ enum Cause {
 
 impl<F> SpawnError<F> {
     pub(crate) fn no_thread(reason: String, job: Option<F>) -> SpawnError<F> {
-        SpawnError {
-            cause: Cause::NoThread(reason),
-            job,
-        }
+        SpawnError { cause: Cause::NoThread(reason), job }
     }
 
     /// The registry's refusal, if it was that: something could not be given.
@@ -344,20 +343,14 @@ impl<F> SpawnError<F> {
     }
 
     fn without_job(self) -> SpawnError<()> {
-        SpawnError {
-            cause: self.cause,
-            job: None,
-        }
+        SpawnError { cause: self.cause, job: None }
     }
 }
 
 impl<F> From<Refused<F>> for SpawnError<F> {
     fn from(refused: Refused<F>) -> SpawnError<F> {
         let (error, job) = refused.into_parts();
-        SpawnError {
-            cause: Cause::Refused(error),
-            job,
-        }
+        SpawnError { cause: Cause::Refused(error), job }
     }
 }
 

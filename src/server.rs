@@ -77,10 +77,7 @@ impl Server {
         let mut listeners = Vec::with_capacity(addresses.len());
         let mut stops = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let failed = |error| BindError {
-                address: address.clone(),
-                error,
-            };
+            let failed = |error| BindError { address: address.clone(), error };
             let listener = Listener::options()
                 .registry(registry)
                 .backlog(settings.backlog)
@@ -95,13 +92,7 @@ impl Server {
             .registry(registry)
             .limit(settings.max_connections + addresses.len())
             .build();
-        Ok(Server {
-            registry: registry.clone(),
-            settings,
-            pool,
-            listeners,
-            stops,
-        })
+        Ok(Server { registry: registry.clone(), settings, pool, listeners, stops })
     }
 
     /// The addresses that the server listens on, numeric, in the order they were asked for.
@@ -139,10 +130,7 @@ impl Server {
                 gate: Arc::clone(&gate),
                 drain_timeout: self.settings.drain_timeout,
             };
-            match self
-                .pool
-                .spawn_named(&format!("accept {name}"), give, move || acceptor.run())
-            {
+            match self.pool.spawn_named(&format!("accept {name}"), give, move || acceptor.run()) {
                 Ok(promise) => {
                     acceptors.push(promise);
                     writers.push(writer);

@@ -45,13 +45,9 @@ impl LogArguments {
             Level::Debug => LevelFilter::DEBUG,
             Level::Trace => LevelFilter::TRACE,
         };
-        let log = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_writer(io::stderr);
+        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
         match self.log_format {
-            Format::Text => log
-                .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-                .init(),
+            Format::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
             Format::Json => log.json().flatten_event(true).init(),
         }
     }

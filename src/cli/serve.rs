@@ -144,9 +144,7 @@ fn serve(arguments: &ServeArguments, registry: &Registry) -> Result<(Summary, Ve
     for address in server.addresses() {
         eprintln!("listening on {address}");
     }
-    let summary = server
-        .serve(|| signals.wait())
-        .map_err(|error| error.to_string());
+    let summary = server.serve(|| signals.wait()).map_err(|error| error.to_string());
     signals.stop();
     Ok((summary?, registry.finish()))
 }

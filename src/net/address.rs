@@ -3,20 +3,13 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 
 use crate::ownership::Error;
-
-/// The longest address of a Unix socket that can be read back: two bytes of family and 108 of path.
-///
-/// The kernel takes a path of 108 bytes without an end mark and tells it with one, a byte longer
-/// than the structure has room for. Decoding such an address panics in rustix, so that any client
-/// that binds one before it connects could end the server.
-const UNIX_ADDRESS_MAX_BYTES: u32 = 110;
 
 /// Where a socket stands, or its peer.
 ///
@@ -46,7 +39,7 @@ impl Address {
         if any.address_family() != AddressFamily::UNIX {
             return Ok(Address::Inet(any.try_into()?));
         }
-        if any.addr_len() > UNIX_ADDRESS_MAX_BYTES {
+        if !crate::sys::fd::is_decodable(&any) {
             return Ok(Address::Unnamed);
         }
         let unix: SocketAddrUnix = any.try_into()?;
@@ -81,6 +74,22 @@ impl Address {
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Address {
         Address::Inet(address)
+    }
+}
+
+/// So that it goes wherever an internet address does, [`Stream::connect`](super::Stream::connect)
+/// and the standard library included. (`InvalidInput` for a Unix socket's.)
+impl ToSocketAddrs for Address {
+    type Iter = std::option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        match self {
+            Address::Inet(address) => Ok(Some(*address).into_iter()),
+            _ => {
+                let text = format!("`{self}` is a Unix socket's address, not an internet address");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
     }
 }
 

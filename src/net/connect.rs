@@ -39,11 +39,7 @@ pub(super) fn socket(
 
 /// The family that an address is of.
 pub(super) fn family(address: &SocketAddr) -> AddressFamily {
-    if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    }
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
 /// Connects by TCP: `socket(2)`, own, `connect(2)`, `poll(2)`.
@@ -54,25 +50,22 @@ pub(super) fn inet(
     patience: Option<Duration>,
 ) -> io::Result<Stream> {
     let flags = SocketFlags::NONBLOCK;
-    let stream = Stream::new(socket(
-        registry,
-        family(address),
-        SocketType::STREAM,
-        flags,
-        "tcp stream",
-    )?);
-    let is_connected = stream
-        .handle()
-        .call(|fd| match rustix::net::connect(fd, address) {
-            Ok(()) => Ok(true),
-            Err(Errno::INPROGRESS) => Ok(false),
-            Err(error) => Err(error),
-        })?;
-    if !is_connected {
-        await_connection(&stream, patience)?;
-    }
+    let stream =
+        Stream::new(socket(registry, family(address), SocketType::STREAM, flags, "tcp stream")?);
+    establish(&stream, address, patience)?;
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+/// Connects a non-blocking socket.
+#[track_caller]
+fn establish(stream: &Stream, address: &SocketAddr, patience: Option<Duration>) -> io::Result<()> {
+    let is_connected = stream.handle().call(|fd| match rustix::net::connect(fd, address) {
+        Ok(()) => Ok(true),
+        Err(Errno::INPROGRESS) => Ok(false),
+        Err(error) => Err(error),
+    })?;
+    if is_connected { Ok(()) } else { await_connection(stream, patience) }
 }
 
 /// Waits until a connection stands, fails, or takes too long.
@@ -87,14 +80,11 @@ fn await_connection(stream: &Stream, patience: Option<Duration>) -> io::Result<(
         poll(&mut polled, left.as_ref()).map(|_| polled[0].revents())
     })?;
     if events.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "connecting took too long",
-        ));
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"));
     }
     stream.handle().call(|fd| sockopt::socket_error(fd))??;
     if events.contains(PollFlags::HUP) {
-        // Connected and reset in the same moment, and somebody took the error before us.
+        // Shut down before it stood, and no error was left to say so.
         return Err(Errno::NOTCONN.into());
     }
     Ok(())
@@ -104,30 +94,52 @@ fn await_connection(stream: &Stream, patience: Option<Duration>) -> io::Result<(
 #[track_caller]
 pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<Stream> {
     let flags = SocketFlags::empty();
-    let socket = socket(
-        registry,
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        flags,
-        "unix stream",
-    )?;
+    let socket = socket(registry, AddressFamily::UNIX, SocketType::STREAM, flags, "unix stream")?;
     let stream = Stream::new(socket);
     stream.set_write_timeout(Some(UNIX_SLICE))?;
-    stream
-        .handle()
-        .call(|fd| match rustix::net::connect(fd, address) {
-            // The slice is over. `call` looks whether the task was cancelled, and an interrupted
-            // call is made again.
-            Err(Errno::AGAIN) => Err(Errno::INTR),
-            answer => answer,
-        })?;
-    stream
-        .handle()
-        .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, None))?;
+    stream.handle().call(|fd| match rustix::net::connect(fd, address) {
+        // The slice is over. `call` looks whether the task was cancelled, and an interrupted
+        // call is made again.
+        Err(Errno::AGAIN) => Err(Errno::INTR),
+        answer => answer,
+    })?;
+    stream.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, None))?;
     Ok(stream)
 }
 
 /// A path as an address.
 pub(super) fn unix_path(path: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    /// What a cancellation does that comes after the check and before the system call. The
+    /// listener's backlog takes nobody, so that only the shutdown can end the waiting.
+    #[test]
+    fn a_shutdown_that_came_before_the_connect_ends_it() {
+        let registry = Registry::new();
+        let (family, flags) = (AddressFamily::INET, SocketFlags::NONBLOCK);
+        let new = |kind| socket(&registry, family, SocketType::STREAM, flags, kind).unwrap();
+        let listener = new("tcp listener");
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        listener.handle().call(|fd| rustix::net::bind(fd, &anywhere)).unwrap();
+        listener.handle().call(|fd| rustix::net::listen(fd, 0)).unwrap();
+        let address = listener.handle().call(|fd| rustix::net::getsockname(fd)).unwrap();
+        let address = SocketAddr::try_from(address).unwrap();
+        let patience = Duration::from_millis(300);
+        let fill = || TcpStream::connect_timeout(&address, patience).ok();
+        let _clients: Vec<TcpStream> = std::iter::from_fn(fill).take(100).collect();
+
+        let stream = Stream::new(new("tcp stream"));
+        let both = rustix::net::Shutdown::Both;
+        let shut = stream.handle().call(|fd| rustix::net::shutdown(fd, both)).unwrap_err();
+        assert_eq!(shut.kind(), io::ErrorKind::NotConnected, "and remembered all the same");
+        let error = establish(&stream, &address, Some(Duration::from_secs(20))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    }
 }

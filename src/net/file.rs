@@ -54,10 +54,7 @@ impl File {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn create(path: impl AsRef<Path>) -> io::Result<File> {
-        File::open_with(
-            path,
-            OpenOptions::new().write(true).create(true).truncate(true),
-        )
+        File::open_with(path, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
     /// Opens a file in any other way (`open(2)`).

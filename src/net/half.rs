@@ -23,11 +23,7 @@ pub struct WriteHalf(Half<OwnedFd>);
 
 checked!(ReadHalf, 0, HalfCell);
 checked!(WriteHalf, 0, HalfCell);
-reads!(ReadHalf, |handle, buffer| wire::recv(
-    handle,
-    buffer,
-    RecvFlags::empty()
-));
+reads!(ReadHalf, |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()));
 writes!(WriteHalf, wire::send, wire::send_vectored);
 
 impl ReadHalf {
@@ -62,8 +58,7 @@ impl ReadHalf {
     /// As there.
     #[track_caller]
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle()
-            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
     }
 }
 
@@ -78,7 +73,6 @@ impl WriteHalf {
     /// As there.
     #[track_caller]
     pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle()
-            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
+        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
     }
 }

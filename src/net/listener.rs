@@ -100,21 +100,15 @@ impl ListenerOptions {
     pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
         let address = connect::unix_path(path.as_ref())?;
         let listener = self.socket(AddressFamily::UNIX, "unix listener")?;
-        listener
-            .handle()
-            .call(|fd| rustix::net::bind(fd, &address))?;
+        listener.handle().call(|fd| rustix::net::bind(fd, &address))?;
         self.listen(listener)
     }
 
     #[track_caller]
     fn bind_inet(&self, address: &SocketAddr) -> io::Result<Listener> {
         let listener = self.socket(connect::family(address), "tcp listener")?;
-        listener
-            .handle()
-            .call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
-        listener
-            .handle()
-            .call(|fd| rustix::net::bind(fd, address))?;
+        listener.handle().call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
+        listener.handle().call(|fd| rustix::net::bind(fd, address))?;
         self.listen(listener)
     }
 
@@ -128,29 +122,21 @@ impl ListenerOptions {
     #[track_caller]
     fn listen(&self, listener: Listener) -> io::Result<Listener> {
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
-        listener
-            .handle()
-            .call(|fd| rustix::net::listen(fd, backlog))?;
+        listener.handle().call(|fd| rustix::net::listen(fd, backlog))?;
         Ok(listener)
     }
 }
 
 impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
-        ListenerOptions {
-            registry: Registry::global().clone(),
-            backlog: DEFAULT_BACKLOG,
-        }
+        ListenerOptions { registry: Registry::global().clone(), backlog: DEFAULT_BACKLOG }
     }
 }
 
 /// Making one.
 impl Listener {
     fn new(socket: Owned<OwnedFd>, mode: Mode) -> Listener {
-        Listener {
-            socket,
-            mode: AtomicU8::new(mode as u8),
-        }
+        Listener { socket, mode: AtomicU8::new(mode as u8) }
     }
 
     /// Settings for a new listener.
@@ -213,11 +199,7 @@ impl Listener {
         let flags = rustix::fs::fcntl_getfl(socket.as_fd());
         // Where even this fails, the socket is not open, and `own` will say so.
         let waits = !flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));
-        let mode = if waits {
-            Mode::Blocking
-        } else {
-            Mode::Nonblocking
-        };
+        let mode = if waits { Mode::Blocking } else { Mode::Nonblocking };
         registry
             .own_fd_as(socket.into(), S::KIND, None, Site::here())
             .map(|socket| Listener::new(socket, mode))
@@ -266,8 +248,7 @@ impl Listener {
             if self.mode() == Mode::Nonblocking {
                 return Err(Errno::AGAIN.into());
             }
-            self.handle()
-                .call(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], None))?;
+            self.handle().call(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], None))?;
         }
     }
 
@@ -330,14 +311,8 @@ impl Listener {
             return Ok(None);
         };
         let record = self.handle().record();
-        let kind = if record.kind == "unix listener" {
-            "unix stream"
-        } else {
-            "tcp stream"
-        };
-        let stream = record
-            .registry
-            .own_fd_as(socket, kind, None, Site::here())?;
+        let kind = if record.kind == "unix listener" { "unix stream" } else { "tcp stream" };
+        let stream = record.registry.own_fd_as(socket, kind, None, Site::here())?;
         let peer = peer.map_or(Ok(Address::Unnamed), Address::of)?;
         Ok(Some((Stream::new(stream), peer)))
     }
@@ -347,15 +322,10 @@ impl Listener {
     fn poll_with(&self, stop: &PipeReader) -> io::Result<(bool, bool)> {
         self.handle().call(|listener| {
             Ok(stop.handle().call(|stop| {
-                let mut polled = [
-                    PollFd::new(&listener, PollFlags::IN),
-                    PollFd::new(&stop, PollFlags::IN),
-                ];
+                let mut polled =
+                    [PollFd::new(&listener, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
                 poll(&mut polled, None)?;
-                Ok((
-                    !polled[0].revents().is_empty(),
-                    !polled[1].revents().is_empty(),
-                ))
+                Ok((!polled[0].revents().is_empty(), !polled[1].revents().is_empty()))
             }))
         })?
     }
@@ -364,8 +334,7 @@ impl Listener {
     #[track_caller]
     fn prepare_to_poll(&self) -> io::Result<()> {
         if self.mode() == Mode::Blocking {
-            self.handle()
-                .call(|fd| rustix::io::ioctl_fionbio(fd, true))?;
+            self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, true))?;
             self.set_mode(Mode::Polling);
         }
         Ok(())
@@ -379,11 +348,7 @@ impl Listener {
     #[track_caller]
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, on))?;
-        self.set_mode(if on {
-            Mode::Nonblocking
-        } else {
-            Mode::Blocking
-        });
+        self.set_mode(if on { Mode::Nonblocking } else { Mode::Blocking });
         Ok(())
     }
 

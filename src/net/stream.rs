@@ -25,11 +25,7 @@ pub struct Stream(Owned<OwnedFd>);
 
 checked!(Stream, 0, Cell);
 disowned!(Stream);
-reads!(Stream, |handle, buffer| wire::recv(
-    handle,
-    buffer,
-    RecvFlags::empty()
-));
+reads!(Stream, |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()));
 writes!(Stream, wire::send, wire::send_vectored);
 
 /// Making one.
@@ -245,8 +241,7 @@ impl Stream {
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle()
-            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
     }
 
     /// How long a write waits before it answers `WouldBlock`; `None`: for ever (`SO_SNDTIMEO`).
@@ -255,8 +250,7 @@ impl Stream {
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
     pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle()
-            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
+        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
     }
 
     /// Whether a read or write that would have to wait answers `WouldBlock` instead (`FIONBIO`).
@@ -275,8 +269,7 @@ impl Stream {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn set_linger(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle()
-            .call(|fd| sockopt::set_socket_linger(fd, patience))
+        self.handle().call(|fd| sockopt::set_socket_linger(fd, patience))
     }
 
     /// Takes the error that the socket has pending, if there is one (`SO_ERROR`).
@@ -285,11 +278,7 @@ impl Stream {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self
-            .handle()
-            .call(|fd| sockopt::socket_error(fd))?
-            .err()
-            .map(io::Error::from))
+        Ok(self.handle().call(|fd| sockopt::socket_error(fd))?.err().map(io::Error::from))
     }
 
     /// Splits the stream into its reading and its writing half, both of them the current task's.

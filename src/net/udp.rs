@@ -121,9 +121,7 @@ impl UdpSocket {
             return Err(no_address());
         };
         let flags = SendFlags::NOSIGNAL;
-        let sent = self
-            .handle()
-            .call(|fd| rustix::net::sendto(fd, bytes, flags, &to))?;
+        let sent = self.handle().call(|fd| rustix::net::sendto(fd, bytes, flags, &to))?;
         self.handle().record().count_sent(sent);
         Ok(sent)
     }
@@ -135,9 +133,8 @@ impl UdpSocket {
     #[track_caller]
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let flags = RecvFlags::empty();
-        let (bytes, _, from) = self
-            .handle()
-            .call(|fd| rustix::net::recvfrom(fd, &mut *buffer, flags))?;
+        let (bytes, _, from) =
+            self.handle().call(|fd| rustix::net::recvfrom(fd, &mut *buffer, flags))?;
         // A datagram has a sender; without one the socket was shut down behind our back.
         let from = from.ok_or(Errno::NOTCONN)?.try_into()?;
         self.handle().record().count_received(bytes);
@@ -169,10 +166,7 @@ impl UdpSocket {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self
-            .handle()
-            .call(|fd| rustix::net::getsockname(fd))?
-            .try_into()?)
+        Ok(self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?)
     }
 
     /// The connected address (`getpeername(2)`).
@@ -191,7 +185,6 @@ impl UdpSocket {
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle()
-            .call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
     }
 }

@@ -31,12 +31,7 @@ pub(crate) struct Account<E> {
 
 impl<E> Account<E> {
     pub(crate) fn new() -> Account<E> {
-        Account {
-            phase: Phase::Open,
-            cancelled: false,
-            entries: BTreeMap::new(),
-            next: 1,
-        }
+        Account { phase: Phase::Open, cancelled: false, entries: BTreeMap::new(), next: 1 }
     }
 
     /// Whether the account takes new entries.
@@ -58,12 +53,7 @@ impl<E> Account<E> {
 
     /// Takes the latest entry that `wanted` accepts.
     pub(crate) fn take_last(&mut self, mut wanted: impl FnMut(&E) -> bool) -> Option<E> {
-        let position = self
-            .entries
-            .iter()
-            .rev()
-            .find(|(_, entry)| wanted(entry))?
-            .0;
+        let position = self.entries.iter().rev().find(|(_, entry)| wanted(entry))?.0;
         let position = *position;
         self.entries.remove(&position)
     }

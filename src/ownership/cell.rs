@@ -30,11 +30,7 @@ pub(crate) struct Charge<T> {
 
 impl<T> Charge<T> {
     pub(crate) fn generic(value: T, finalizer: Finalizer<T>) -> Charge<T> {
-        Charge {
-            value,
-            finalizer: Some(finalizer),
-            forget: drop,
-        }
+        Charge { value, finalizer: Some(finalizer), forget: drop }
     }
 }
 
@@ -55,10 +51,7 @@ impl<T: Send + 'static> Cell<T> {
     ) -> Result<Owned<T>, Refused<T>> {
         let me = task::current(registry);
         let record = Record::new(registry.clone(), kind, descriptor, &me, site);
-        let cell = Arc::new(Cell {
-            record,
-            charge: Mutex::new(Some(charge)),
-        });
+        let cell = Arc::new(Cell { record, charge: Mutex::new(Some(charge)) });
         let held: Arc<dyn Held> = Arc::clone(&cell) as Arc<dyn Held>;
         match registry.enter_number(&held) {
             Ok(None) => {}
@@ -84,13 +77,10 @@ impl<T: Send + 'static> Cell<T> {
             return Ok(Owned::new(cell));
         };
         // Nothing of a cancelled or ending task's is left behind: finalized at once.
-        let error = cell
-            .record
-            .error(kind, cell.record.slot.look(), &me, site, None);
+        let error = cell.record.error(kind, cell.record.slot.look(), &me, site, None);
         if cell.record.slot.begin_close(me.id().get()).is_ok() {
             cell.record.slot.await_pins();
-            cell.record
-                .note(Event::Finalized, Some(me.label()), None, site);
+            cell.record.note(Event::Finalized, Some(me.label()), None, site);
             if let Err(error) = cell.finalize(&me, site) {
                 ending::report_finalizer(&*cell, &error);
             }
@@ -125,12 +115,7 @@ impl<T: Send + 'static> Held for Cell<T> {
         let was_robbed = record.slot.look().is_robbed();
         // Before the close: afterwards the number may be somebody else's.
         record.registry.strike_number(record);
-        let Some(Charge {
-            value,
-            finalizer,
-            forget,
-        }) = self.take()
-        else {
+        let Some(Charge { value, finalizer, forget }) = self.take() else {
             return Ok(());
         };
         if stolen.is_some() || was_robbed {
@@ -141,9 +126,7 @@ impl<T: Send + 'static> Held for Cell<T> {
             let now = stolen.unwrap_or_else(|| {
                 record
                     .descriptor
-                    .map_or(Ok(Identity::Anonymous), |descriptor| {
-                        descriptor.number.identity()
-                    })
+                    .map_or(Ok(Identity::Anonymous), |descriptor| descriptor.number.identity())
             });
             return Err(record.robbed(me, site, &now));
         }
@@ -180,15 +163,8 @@ impl Registry {
         T: AsFd + Into<OwnedFd> + Send + 'static,
     {
         let number = Number::of(&value);
-        let is_socket = matches!(
-            kind.rsplit(' ').next(),
-            Some("stream" | "listener" | "socket")
-        );
-        let identity = if is_socket {
-            number.identity_as_socket()
-        } else {
-            number.identity()
-        };
+        let is_socket = matches!(kind.rsplit(' ').next(), Some("stream" | "listener" | "socket"));
+        let identity = if is_socket { number.identity_as_socket() } else { number.identity() };
         let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
@@ -198,26 +174,12 @@ impl Registry {
                 return Err(Refused::new(error, Some(value)));
             }
         };
-        let descriptor = Descriptor {
-            number,
-            identity,
-            direction: Direction::Both,
-        };
+        let descriptor = Descriptor { number, identity, direction: Direction::Both };
         let forget = |value: T| {
             let fd: OwnedFd = value.into();
             // The number is somebody else's now: it stays as it is.
             let _ = fd.into_raw_fd();
         };
-        Cell::own(
-            self,
-            kind,
-            Some(descriptor),
-            Charge {
-                value,
-                finalizer,
-                forget,
-            },
-            site,
-        )
+        Cell::own(self, kind, Some(descriptor), Charge { value, finalizer, forget }, site)
     }
 }

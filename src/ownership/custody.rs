@@ -198,10 +198,7 @@ mod tests {
         }
         custody.push(step(Event::Released));
         assert_eq!(custody.steps().count(), STEPS_KEPT_FIRST + STEPS_KEPT_LAST);
-        assert_eq!(
-            custody.omitted(),
-            1002 - (STEPS_KEPT_FIRST + STEPS_KEPT_LAST) as u64
-        );
+        assert_eq!(custody.omitted(), 1002 - (STEPS_KEPT_FIRST + STEPS_KEPT_LAST) as u64);
         assert_eq!(custody.steps().next().unwrap().event, Event::Acquired);
         assert_eq!(custody.steps().next_back().unwrap().event, Event::Released);
     }

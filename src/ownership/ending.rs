@@ -56,27 +56,18 @@ fn end<T>(task: &Arc<Task>, result: std::thread::Result<T>) -> Result<T, Failure
             Err(Failure::Cancelled)
         }
         Ok(value) => Ok(value),
-        Err(payload) => Err(Failure::Panicked(Panic {
-            task: task.label(),
-            payload,
-        })),
+        Err(payload) => Err(Failure::Panicked(Panic::new(task.label(), payload))),
     };
-    let manner = if result.is_ok() {
-        Manner::Normal
-    } else {
-        Manner::Abrupt
-    };
+    let manner = if result.is_ok() { Manner::Normal } else { Manner::Abrupt };
     let leaks = finalize_all(task, manner, |_| true);
     task::pass_offers_on(task, task.spawned());
     finalize_unclaimed(task, |_| true);
     let forgotten = end_children(task);
     match result {
         Err(failure) => Err(failure),
-        Ok(value) if !forgotten.is_empty() => Err(Failure::StillHasChildren(Forgotten {
-            value,
-            children: forgotten,
-            leaks,
-        })),
+        Ok(value) if !forgotten.is_empty() => {
+            Err(Failure::StillHasChildren(Forgotten { value, children: forgotten, leaks }))
+        }
         Ok(value) => match leaks {
             Some(report) => Err(Failure::Leaked(value, report)),
             None => Ok(value),
@@ -196,11 +187,7 @@ fn leaked(held: &dyn Held) -> Option<ResourceData> {
         return None;
     }
     let data = ResourceData::of_closing(held);
-    if record.registry.suppresses(&data) {
-        None
-    } else {
-        Some(data)
-    }
+    if record.registry.suppresses(&data) { None } else { Some(data) }
 }
 
 fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<LeakReport> {
@@ -214,18 +201,13 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
         let report = LeakReport::new(task, here.map(|(_, data)| data.clone()).collect());
         registry.leaked(report);
     }
-    Some(LeakReport::new(
-        task,
-        leaks.into_iter().map(|(_, data)| data).collect(),
-    ))
+    Some(LeakReport::new(task, leaks.into_iter().map(|(_, data)| data).collect()))
 }
 
 /// What a finalizer did wrong, when there is nobody to tell it to.
 pub(crate) fn report_finalizer(held: &dyn Held, error: &Error) {
     if error.kind() != ErrorKind::Theft {
-        held.record()
-            .registry
-            .deliver(Report::of_error(error, held.record()));
+        held.record().registry.deliver(Report::of_error(error, held.record()));
     }
 }
 
@@ -317,13 +299,8 @@ pub(crate) fn make_child(
     if let Some(kind) = closed {
         return Err(parent.refusal(kind, None, site));
     }
-    let child = Task::new(
-        name.into(),
-        Origin::Child,
-        registry.id(),
-        Some(Arc::clone(&parent)),
-        site,
-    );
+    let child =
+        Task::new(name.into(), Origin::Child, registry.id(), Some(Arc::clone(&parent)), site);
     task::give(&parent, &child, give, Event::Given, site)?;
     parent.adopt(&child, care);
     Ok(child)

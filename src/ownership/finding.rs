@@ -31,9 +31,8 @@ pub struct LeakReport {
 
 impl LeakReport {
     pub(crate) fn new(task: &Task, resources: Vec<ResourceData>) -> LeakReport {
-        let (thread, thread_id) = task
-            .thread()
-            .map_or((String::new(), 0), |(name, id)| (name.to_string(), id));
+        let (thread, thread_id) =
+            task.thread().map_or((String::new(), 0), |(name, id)| (name.to_string(), id));
         LeakReport {
             schema_version: SCHEMA_VERSION,
             task: task.label(),

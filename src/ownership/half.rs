@@ -13,7 +13,6 @@ use super::cell::Cell;
 use super::custody::{Event, Site};
 use super::handle::{Handle, Owned, moves};
 use super::record::{Descriptor, Held, Record};
-use super::slot::State;
 use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Refused};
 use crate::sys::fd::Direction;
@@ -32,11 +31,7 @@ impl<T: Send + 'static> Held for HalfCell<T> {
     fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
         let whole = self.whole.record();
         // The number is still the whole's: this half has not left it yet, and pins are waited for.
-        if let Some(Descriptor {
-            number,
-            direction: Direction::Write,
-            ..
-        }) = self.record.descriptor
+        if let Some(Descriptor { number, direction: Direction::Write, .. }) = self.record.descriptor
             && whole.stolen().is_none()
         {
             number.shut(Direction::Write);
@@ -53,9 +48,14 @@ impl<T: Send + 'static> Held for HalfCell<T> {
     }
 
     fn abandon(&self) {
-        self.whole.abandon();
+        if self.whole.record().slot.leave_split() {
+            self.whole.abandon();
+        }
     }
 }
+
+/// The reading and the writing half of one socket.
+pub(crate) type Halves<T> = (Half<T>, Half<T>);
 
 /// One direction of a split socket.
 #[must_use = "a half is released when its handle is dropped"]
@@ -74,16 +74,8 @@ moves!({T: Send + 'static} Half<T>);
 
 impl<T: Send + 'static> fmt::Debug for Half<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direction = self
-            .handle
-            .record()
-            .descriptor
-            .map(|descriptor| descriptor.direction);
-        let direction = if direction == Some(Direction::Write) {
-            "write"
-        } else {
-            "read"
-        };
+        let direction = self.handle.record().descriptor.map(|descriptor| descriptor.direction);
+        let direction = if direction == Some(Direction::Write) { "write" } else { "read" };
         write!(f, "Half({direction} half of {:?})", self.handle)
     }
 }
@@ -94,21 +86,16 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
     /// # Errors
     /// `NotOwner` and its kin; the handle comes back.
     #[track_caller]
-    pub(crate) fn split(self) -> Result<(Half<T>, Half<T>), Refused<Owned<T>>> {
+    pub(crate) fn split(self) -> Result<Halves<T>, Refused<Owned<T>>> {
         let site = Site::here();
         let record = self.handle().record();
         let me = task::current(&record.registry);
         let whole = Arc::clone(self.handle().cell());
         let make = |direction| {
-            let descriptor = record
-                .descriptor
-                .map(|whole| Descriptor { direction, ..whole });
+            let descriptor = record.descriptor.map(|whole| Descriptor { direction, ..whole });
             let mut half = Record::new(record.registry.clone(), record.kind, descriptor, &me, site);
             half.half_of = Some(record.id);
-            Arc::new(HalfCell {
-                record: half,
-                whole: Arc::clone(&whole),
-            })
+            Arc::new(HalfCell { record: half, whole: Arc::clone(&whole) })
         };
         let (reading, writing) = (make(Direction::Read), make(Direction::Write));
         let split = {
@@ -128,14 +115,7 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
             return Err(Refused::new(error, Some(self)));
         }
         record.note(Event::Split, Some(me.label()), None, site);
-        Ok((
-            Half {
-                handle: Handle::new(reading),
-            },
-            Half {
-                handle: Handle::new(writing),
-            },
-        ))
+        Ok((Half { handle: Handle::new(reading) }, Half { handle: Handle::new(writing) }))
     }
 }
 
@@ -145,7 +125,7 @@ impl<T: Send + 'static> Half<T> {
     /// # Errors
     /// `NotOwner` and its kin for either half; `NotItsOtherHalf`. Both come back.
     #[track_caller]
-    pub(crate) fn rejoin(self, other: Half<T>) -> Result<Owned<T>, Refused<(Half<T>, Half<T>)>> {
+    pub(crate) fn rejoin(self, other: Half<T>) -> Result<Owned<T>, Refused<Halves<T>>> {
         let site = Site::here();
         let me = task::current(&self.handle.record().registry);
         let id = me.id().get();
@@ -164,10 +144,7 @@ impl<T: Send + 'static> Half<T> {
             if refused.is_none() && !strangers {
                 for record in halves.map(|half| half.handle.record()) {
                     let closing = record.slot.begin_close(id);
-                    debug_assert!(
-                        closing.is_ok(),
-                        "the owner's own thread rejoins: {closing:?}"
-                    );
+                    debug_assert!(closing.is_ok(), "the owner's own thread rejoins: {closing:?}");
                     account.remove(record.position());
                 }
                 let rejoined = whole.record().slot.rejoin(id);
@@ -196,9 +173,7 @@ impl<T: Send + 'static> Half<T> {
             whole.record().absorb_traffic(record);
             record.slot.closed();
         }
-        whole
-            .record()
-            .note(Event::Rejoined, None, Some(me.label()), site);
+        whole.record().note(Event::Rejoined, None, Some(me.label()), site);
         Ok(Owned::new(whole))
     }
 }

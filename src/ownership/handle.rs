@@ -73,10 +73,7 @@ impl<C: Held + 'static> Handle<C> {
     pub(crate) fn offer(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
         let me = task::current(&record.registry);
-        record
-            .slot
-            .offer(me.id().get())
-            .map_err(|word| record.refuse(word, &me, site))?;
+        record.slot.offer(me.id().get()).map_err(|word| record.refuse(word, &me, site))?;
         record.note(Event::Offered, Some(me.label()), None, site);
         Ok(())
     }
@@ -123,7 +120,10 @@ impl<C: Held + 'static> Drop for Handle<C> {
     fn drop(&mut self) {
         let record = self.record();
         if fork::in_forked_child() {
-            self.0.abandon();
+            // A consumed handle (offered, split) leaves the value to what took its place.
+            if record.slot.look().state() == State::Held {
+                self.0.abandon();
+            }
             return;
         }
         let held: Arc<dyn Held> = self.held();
@@ -271,9 +271,7 @@ pub struct Owned<T: Send + 'static> {
 
 impl<T: Send + 'static> Owned<T> {
     pub(crate) fn new(cell: Arc<Cell<T>>) -> Owned<T> {
-        Owned {
-            handle: Handle::new(cell),
-        }
+        Owned { handle: Handle::new(cell) }
     }
 
     #[inline]
@@ -295,10 +293,7 @@ impl<T: Send + 'static> Owned<T> {
         if let Err(word) = record.slot.enter(me.id().get()) {
             return Err(record.refuse(word, &me, site));
         }
-        let mut lent = Lent {
-            cell: self.handle.cell(),
-            charge: self.handle.cell().take(),
-        };
+        let mut lent = Lent { cell: self.handle.cell(), charge: self.handle.cell().take() };
         let Some(charge) = &mut lent.charge else {
             unreachable!("a held cell has its value: only who closes or lends takes it")
         };
@@ -432,8 +427,9 @@ impl Registry {
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     let head = name.find('<').unwrap_or(name.len());
-    match name[..head].rfind("::") {
-        Some(colons) => &name[colons + 2..],
+    // By bytes: searching for `::` as text would be a third of what `own` costs.
+    match name.as_bytes()[..head].iter().rposition(|byte| *byte == b':') {
+        Some(colon) => &name[colon + 1..],
         None => name,
     }
 }

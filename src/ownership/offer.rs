@@ -57,9 +57,7 @@ pub struct Offer<H: Offerable> {
 impl<H: Offerable> Offer<H> {
     pub(crate) fn make(handle: H, site: Site) -> Result<Offer<H>, Refused<H>> {
         match handle.offer_up(site) {
-            Ok(()) => Ok(Offer {
-                handle: Some(handle),
-            }),
+            Ok(()) => Ok(Offer { handle: Some(handle) }),
             Err(error) => Err(Refused::new(error, Some(handle))),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use super::finding::LeakReport;
 use super::promise::Promise;
@@ -40,11 +41,18 @@ pub struct Forgotten<T> {
 
 /// A task's panic.
 pub struct Panic {
-    pub(crate) task: TaskLabel,
-    pub(crate) payload: Box<dyn Any + Send>,
+    task: TaskLabel,
+    message: String,
+    /// Behind a lock that nobody waits for: it makes a failure `Sync`, so that `?` turns it into
+    /// the errors that programs use.
+    payload: Mutex<Box<dyn Any + Send>>,
 }
 
 impl Panic {
+    pub(crate) fn new(task: TaskLabel, payload: Box<dyn Any + Send>) -> Panic {
+        Panic { task, message: message(&*payload).to_owned(), payload: Mutex::new(payload) }
+    }
+
     /// The task that panicked.
     #[must_use]
     pub fn task(&self) -> &TaskLabel {
@@ -54,13 +62,13 @@ impl Panic {
     /// The message, if the payload was a string, as it is from `panic!`.
     #[must_use]
     pub fn message(&self) -> &str {
-        message(&*self.payload)
+        &self.message
     }
 
     /// The payload, for [`std::panic::resume_unwind`].
     #[must_use]
     pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload
+        self.payload.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -84,12 +84,7 @@ impl Suppression {
     /// condition it matches everything.
     #[must_use]
     pub fn because(reason: impl Into<String>) -> Suppression {
-        Suppression {
-            reason: reason.into(),
-            kind: None,
-            path: None,
-            site: None,
-        }
+        Suppression { reason: reason.into(), kind: None, path: None, site: None }
     }
 
     /// Only resources of this kind (`tcp stream`, `file`, a type's name).
@@ -115,10 +110,7 @@ impl Suppression {
 
     pub(crate) fn matches(&self, kind: &str, path: Option<&str>, site: &str) -> bool {
         self.kind.as_deref().is_none_or(|wanted| wanted == kind)
-            && self
-                .path
-                .as_deref()
-                .is_none_or(|part| path.is_some_and(|path| path.contains(part)))
+            && self.path.as_deref().is_none_or(|part| path.is_some_and(|path| path.contains(part)))
             && self.site.as_deref().is_none_or(|part| site.contains(part))
     }
 }
@@ -129,9 +121,8 @@ mod tests {
 
     #[test]
     fn a_suppression_matches_only_when_all_its_conditions_do() {
-        let known = Suppression::because("the log is open until exit")
-            .kind("file")
-            .path("/var/log");
+        let known =
+            Suppression::because("the log is open until exit").kind("file").path("/var/log");
         assert!(known.matches("file", Some("/var/log/echo"), "src/a.rs:1:1"));
         assert!(!known.matches("pipe", Some("/var/log/echo"), "src/a.rs:1:1"));
         assert!(!known.matches("file", Some("/tmp/echo"), "src/a.rs:1:1"));
@@ -142,9 +133,6 @@ mod tests {
     fn an_unknown_level_is_refused_with_the_known_ones() {
         assert_eq!("full".parse(), Ok(Level::Full));
         let refused = "loud".parse::<Level>().unwrap_err();
-        assert_eq!(
-            refused,
-            "unknown level `loud`, expected one of: off, on, full"
-        );
+        assert_eq!(refused, "unknown level `loud`, expected one of: off, on, full");
     }
 }

@@ -71,11 +71,7 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
         };
         let closure = Arc::new(Mutex::new(Some(closure)));
         let outcome = Outcome::default();
-        let promise = Promise {
-            task,
-            outcome: Arc::clone(&outcome),
-            registry: registry.clone(),
-        };
+        let promise = Promise { task, outcome: Arc::clone(&outcome), registry: registry.clone() };
         let to_run = Arc::clone(&closure);
         promise.task.set_job(move |task| {
             let closure = lock(&to_run).take();
@@ -83,12 +79,7 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
             let ended = ending::run(task, closure);
             *lock(&outcome) = Some(ended);
         });
-        Ok(Unstarted {
-            promise,
-            closure,
-            given,
-            site,
-        })
+        Ok(Unstarted { promise, closure, given, site })
     }
 
     /// The work, for whichever thread is to run it.
@@ -212,9 +203,7 @@ impl<T> Promise<T> {
     fn take_outcome(self, me: &Task) -> Result<T, Failure<T>> {
         me.forget(&self.task);
         // Nothing was stored: the child was cancelled before it ran.
-        lock(&self.outcome)
-            .take()
-            .unwrap_or(Err(Failure::Cancelled))
+        lock(&self.outcome).take().unwrap_or(Err(Failure::Cancelled))
     }
 }
 
@@ -224,16 +213,10 @@ impl<T> Promise<T> {
         &self.task
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
     /// Takes the outcome of an ended child without a parent's rights: for an `Orphans`, which has
     /// checked its own.
     pub(crate) fn take_ended(self) -> Result<T, Failure<T>> {
-        lock(&self.outcome)
-            .take()
-            .unwrap_or(Err(Failure::Cancelled))
+        lock(&self.outcome).take().unwrap_or(Err(Failure::Cancelled))
     }
 
     /// Checks that the current task is the parent.

@@ -113,6 +113,7 @@ impl Record {
         owner: &Task,
         site: Site,
     ) -> Record {
+        let now = Instant::now();
         let record = Record {
             id: ResourceId::next(),
             slot: Slot::new(owner.id().get()),
@@ -120,14 +121,14 @@ impl Record {
             kind,
             descriptor,
             acquired: site,
-            born: Instant::now(),
+            born: now,
             half_of: None,
             position: AtomicU64::new(0),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             history: Mutex::default(),
         };
-        record.note(Event::Acquired, None, Some(owner.label()), site);
+        record.note_at(now, Event::Acquired, None, Some(owner.label()), site);
         record
     }
 
@@ -164,10 +165,7 @@ impl Record {
     /// Bytes in, bytes out.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         // ord: Relaxed; a statistic, read by whoever describes the resource.
-        (
-            self.received.load(Ordering::Relaxed),
-            self.sent.load(Ordering::Relaxed),
-        )
+        (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
     }
 
     /// Adds the traffic of a half to the whole.
@@ -191,11 +189,7 @@ impl Record {
             Level::Off => self.slot.usable(),
             Level::Full => false,
         };
-        if fine {
-            Ok(())
-        } else {
-            self.admit_slowly(Site::here())
-        }
+        if fine { Ok(()) } else { self.admit_slowly(Site::here()) }
     }
 
     /// All that is not the common case: a thread that is no task yet, a forked child, level
@@ -249,16 +243,17 @@ impl Record {
         site: Site,
         detail: Option<String>,
     ) -> Error {
+        if kind == ErrorKind::Cancelled {
+            // The canceller flags what the task owns one by one, under this lock. Whoever was told
+            // of one waits here until all are flagged: nothing that it tries next is let through.
+            drop(me.account());
+        }
         let (mut owner, mut earlier) = (task::find(word.owner()).map(|task| task.label()), None);
         let mut end = None;
         let history = self.history();
         match kind {
             ErrorKind::Released => {
-                let last = history
-                    .custody
-                    .steps()
-                    .rev()
-                    .find(|step| is_an_end(step.event));
+                let last = history.custody.steps().rev().find(|step| is_an_end(step.event));
                 owner = last.and_then(|step| step.from.clone());
                 earlier = last.map(|step| step.site);
                 end = last.map(|step| step.event);
@@ -284,9 +279,7 @@ impl Record {
 
     /// What the number means now, if that is not this resource any more.
     pub(crate) fn stolen(&self) -> Option<io::Result<Identity>> {
-        let Descriptor {
-            number, identity, ..
-        } = self.descriptor?;
+        let Descriptor { number, identity, .. } = self.descriptor?;
         let now = match identity {
             Identity::Socket { .. } => number.identity_as_socket(),
             _ => number.identity(),
@@ -323,6 +316,17 @@ impl Record {
         to: Option<TaskLabel>,
         site: Site,
     ) {
+        self.note_at(Instant::now(), event, from, to, site);
+    }
+
+    fn note_at(
+        &self,
+        at: Instant,
+        event: Event,
+        from: Option<TaskLabel>,
+        to: Option<TaskLabel>,
+        site: Site,
+    ) {
         let level = self.registry.level();
         if level == Level::Off && !is_an_end(event) {
             return;
@@ -334,7 +338,7 @@ impl Record {
             from,
             to,
             site,
-            at: Instant::now(),
+            at,
             thread: crate::sys::thread::kernel_id(),
             backtrace,
         });
@@ -347,9 +351,7 @@ impl Record {
 
     /// Ends the pinned or exclusively held number's traffic.
     pub(crate) fn shut(&self) {
-        if let Some(Descriptor {
-            number, direction, ..
-        }) = self.descriptor
+        if let Some(Descriptor { number, direction, .. }) = self.descriptor
             && self.stolen().is_none()
         {
             number.shut(direction);
@@ -358,9 +360,7 @@ impl Record {
 
     /// Ends the reading of a stream, softly: what has arrived is still read, then comes the end.
     pub(crate) fn shut_reading(&self) {
-        if let Some(Descriptor {
-            number, direction, ..
-        }) = self.descriptor
+        if let Some(Descriptor { number, direction, .. }) = self.descriptor
             && direction != Direction::Write
             && self.kind.ends_with("stream")
             && self.stolen().is_none()

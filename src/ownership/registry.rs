@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::RawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -172,13 +172,7 @@ impl Registry {
     /// Every end other than the value alone; see [`Failure`].
     #[track_caller]
     pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, Failure<T>> {
-        let task = Task::new(
-            name.into(),
-            Origin::LocalRoot,
-            self.id(),
-            None,
-            Site::here(),
-        );
+        let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
         let outcome = ending::run(&task, f);
         task.finish();
         outcome
@@ -206,12 +200,8 @@ impl Registry {
     /// Declares a descriptor that a library opened for itself: not owned, and no leak.
     #[track_caller]
     pub fn declare(&self, number: i32, name: impl Into<String>, reason: impl Into<String>) {
-        let declared = Declared {
-            number,
-            name: name.into(),
-            reason: reason.into(),
-            site: Site::here(),
-        };
+        let declared =
+            Declared { number, name: name.into(), reason: reason.into(), site: Site::here() };
         guard(&self.0.declared).push(declared);
     }
 
@@ -225,12 +215,7 @@ impl Registry {
     pub fn snapshot(&self) -> Snapshot {
         let (tasks, resources) = snapshot::take(self.0.id);
         let declared = guard(&self.0.declared).clone();
-        Snapshot {
-            schema_version: SCHEMA_VERSION,
-            tasks,
-            resources,
-            declared,
-        }
+        Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared }
     }
 
     /// The latest reports, oldest first, at most [`REPORTS_KEPT`].
@@ -262,6 +247,7 @@ impl Registry {
                 .collect(),
             still_open: self.snapshot().resources,
             forgotten_children: Vec::new(),
+            // ord: Relaxed, as above.
             exit_code: if self.0.must_fail.load(Ordering::Relaxed) {
                 EXIT_CODE_FINDINGS
             } else {
@@ -277,10 +263,7 @@ impl Registry {
     /// listed in the verdict and left to them: only its owner's thread may close a descriptor.
     pub fn finish(&self) -> Verdict {
         let (_, forgotten) = ending::settle(self);
-        Verdict {
-            forgotten_children: forgotten,
-            ..self.verdict()
-        }
+        Verdict { forgotten_children: forgotten, ..self.verdict() }
     }
 }
 
@@ -384,10 +367,7 @@ impl Registry {
         let robbed = match old {
             None => None,
             Some(old) => {
-                let theirs = old
-                    .record()
-                    .descriptor
-                    .map(|descriptor| descriptor.identity);
+                let theirs = old.record().descriptor.map(|descriptor| descriptor.identity);
                 if theirs.is_none_or(|theirs| !theirs.differs_from(descriptor.identity)) {
                     return Err(Arc::clone(old));
                 }
@@ -405,10 +385,7 @@ impl Registry {
         };
         let mut numbers = guard(&self.0.numbers);
         let number = descriptor.number.raw();
-        if numbers
-            .get(&number)
-            .is_some_and(|held| held.record().id == record.id)
-        {
+        if numbers.get(&number).is_some_and(|held| held.record().id == record.id) {
             numbers.remove(&number);
         }
     }
@@ -432,10 +409,7 @@ impl Registry {
 
     pub(crate) fn leaked(&self, report: LeakReport) {
         // ord: Relaxed; a statistic.
-        self.0
-            .counts
-            .leaks
-            .fetch_add(report.resources.len() as u64, Ordering::Relaxed);
+        self.0.counts.leaks.fetch_add(report.resources.len() as u64, Ordering::Relaxed);
         self.follow(self.0.on_leak, Report::Leak(report));
     }
 
@@ -515,6 +489,11 @@ impl Default for Registry {
         Registry::new()
     }
 }
+
+/// A panic leaves nothing of a registry half done, and so nothing of a handle, which has one inside:
+/// the sink is the only stranger's code here, and it runs without a lock and with its panic caught.
+impl UnwindSafe for Registry {}
+impl RefUnwindSafe for Registry {}
 
 impl PartialEq for Registry {
     fn eq(&self, other: &Registry) -> bool {

@@ -70,10 +70,7 @@ pub(crate) struct Word(u64);
 
 impl Word {
     fn new(state: State, owner: u64) -> Word {
-        debug_assert!(
-            owner <= OWNER_MAX,
-            "task id {owner} exceeds the owner field"
-        );
+        debug_assert!(owner <= OWNER_MAX, "task id {owner} exceeds the owner field");
         Word(owner << OWNER_SHIFT | state as u64)
     }
 
@@ -114,15 +111,12 @@ impl Word {
     }
 
     fn with_owner(self, owner: u64) -> Word {
-        debug_assert!(
-            owner <= OWNER_MAX,
-            "task id {owner} exceeds the owner field"
-        );
+        debug_assert!(owner <= OWNER_MAX, "task id {owner} exceeds the owner field");
         Word(self.0 & !(OWNER_MAX << OWNER_SHIFT) | owner << OWNER_SHIFT)
     }
 
     fn with_halves(self, halves: u64) -> Word {
-        Word(self.0 & !HALVES_BITS | halves * HALF_ONE)
+        Word(self.0 & !HALVES_BITS | (halves * HALF_ONE))
     }
 }
 
@@ -153,9 +147,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// A slot held by `owner`.
     pub(crate) fn new(owner: u64) -> Slot {
-        Slot {
-            word: AtomicU64::new(Word::new(State::Held, owner).0),
-        }
+        Slot { word: AtomicU64::new(Word::new(State::Held, owner).0) }
     }
 
     /// Whether `me` owns the resource and nothing forbids its use. The check in front of every
@@ -173,11 +165,7 @@ impl Slot {
         // itself owner sees all that the previous owner did with the resource. Weaker, a parent
         // could use what its child transferred before the child's last use has happened.
         let word = Word(self.word.load(Ordering::Acquire));
-        if word.is_free_for(me) {
-            Ok(())
-        } else {
-            Err(word)
-        }
+        if word.is_free_for(me) { Ok(()) } else { Err(word) }
     }
 
     /// Whether the resource can be used by anybody at all: the reduced check of level `off`.
@@ -201,8 +189,8 @@ impl Slot {
     /// The word at this moment, for messages and for choosing a path; never for permission.
     pub(crate) fn look(&self) -> Word {
         // ord: Relaxed; no partner. A path is taken by `change`, which looks again. A message asks
-        // the record's history under its lock: the entry was made before the word changed, so who
-        // has seen the change finds the entry.
+        // the record's history under its lock: the entry was made before the word became Released,
+        // so who has seen that finds the entry.
         Word(self.word.load(Ordering::Relaxed))
     }
 
@@ -215,9 +203,11 @@ impl Slot {
             let Some(next) = change(word) else {
                 return Err(word);
             };
-            // ord: AcqRel on success; Acquire, to see what the previous owner or half did before it
-            // let go: weaker, a claimer or the closer of the second half could come before it.
-            // Release, so that the next one sees what we did. Partners: `check` and this same line.
+            // ord: AcqRel on success; partners: `check`, `await_pins`, and this same line. Release, so
+            // that the next owner, the other half or the closer sees what we did: weaker, it could
+            // use or close the number before our last use. Acquire, to see what was done before
+            // the resource was let go: weaker, a claimer, who does not check, could use it before its
+            // offerer's last use.
             // ord: Relaxed on failure; the fresh word only proposes the next attempt, and nothing
             // is touched before one has succeeded.
             match self.word.compare_exchange_weak(
@@ -235,8 +225,7 @@ impl Slot {
     /// Held(`from`) -> Held(`to`): give and transfer. Pins stay: they are about the number, which
     /// does not change. A cancelled or robbed resource goes nowhere.
     pub(crate) fn hand_over(&self, from: u64, to: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(from).then(|| word.with_owner(to)))
-            .map(drop)
+        self.change(|word| word.is_free_for(from).then(|| word.with_owner(to))).map(drop)
     }
 
     /// Held(`from`) -> Held(`to`), whatever the flags: undoes a [`hand_over`](Slot::hand_over) to a
@@ -251,11 +240,7 @@ impl Slot {
 
     /// Held(`me`) -> Offered(`me`).
     pub(crate) fn offer(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| {
-            word.is_free_for(me)
-                .then(|| word.with_state(State::Offered))
-        })
-        .map(drop)
+        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Offered))).map(drop)
     }
 
     /// Offered(`account`) -> Held(`to`).
@@ -277,8 +262,7 @@ impl Slot {
 
     /// Held(`me`) -> Busy(`me`): the owner goes into `with`.
     pub(crate) fn enter(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Busy)))
-            .map(drop)
+        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Busy))).map(drop)
     }
 
     /// Busy -> Held: the owner comes back. Flags that were set meanwhile stay.
@@ -348,10 +332,7 @@ impl Slot {
         let closed = self.change(|word| {
             (word.state() == State::Closing).then_some(Word::new(State::Released, 0))
         });
-        debug_assert!(
-            closed.is_ok(),
-            "closed a slot that was not closing: {closed:?}"
-        );
+        debug_assert!(closed.is_ok(), "closed a slot that was not closing: {closed:?}");
     }
 
     /// Marks the number as no longer meaning this resource. True for the one who marked it first.
@@ -366,8 +347,7 @@ impl Slot {
     /// Held(`me`) -> Split with two halves, owned by nobody itself.
     pub(crate) fn split(&self, me: u64) -> Result<(), Word> {
         self.change(|word| {
-            word.is_free_for(me)
-                .then(|| word.with_state(State::Split).with_owner(0).with_halves(2))
+            word.is_free_for(me).then(|| word.with_state(State::Split).with_owner(0).with_halves(2))
         })
         .map(drop)
     }
@@ -405,6 +385,23 @@ impl Word {
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.look().fmt(f)
+    }
+}
+
+/// Somebody else's number in hand, until this is dropped, also by unwinding.
+pub(crate) struct Pin<'a>(&'a Slot);
+
+impl Slot {
+    /// [`pin`](Slot::pin) that takes itself back.
+    pub(crate) fn pinned(&self, owner: u64, purpose: Purpose) -> Option<Pin<'_>> {
+        self.pin(owner, purpose).ok()?;
+        Some(Pin(self))
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.unpin();
     }
 }
 

@@ -4,6 +4,7 @@
 //! changing hands is seen once, on one side. The kernel is asked for addresses afterwards, with the
 //! numbers pinned.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::Phase;
@@ -147,51 +148,32 @@ impl ResourceData {
     /// Describes what the caller is closing, and so has for itself.
     pub(crate) fn of_closing(held: &dyn Held) -> ResourceData {
         let record = held.record();
-        let place = if record.stolen().is_none() {
-            place_of(record)
-        } else {
-            Place::default()
-        };
+        let place = if record.stolen().is_none() { place_of(record) } else { Place::default() };
         describe(record, record.slot.look(), place)
     }
 
     /// Describes what somebody else may own, pinning its number while the kernel is asked.
     pub(crate) fn of_record(record: &Record) -> ResourceData {
         let word = record.slot.look();
-        let pinned = record.slot.pin(word.owner(), Purpose::Look).is_ok();
-        let data = describe(
-            record,
-            word,
-            if pinned {
-                place_of(record)
-            } else {
-                Place::default()
-            },
-        );
-        if pinned {
-            record.slot.unpin();
-        }
-        data
+        let pin = record.slot.pinned(word.owner(), Purpose::Look);
+        let place = pin.as_ref().map(|_| place_of(record)).unwrap_or_default();
+        drop(pin);
+        describe(record, word, place)
     }
 }
 
 fn place_of(record: &Record) -> Place {
-    record
-        .descriptor
-        .map(|descriptor| descriptor.number.place())
-        .unwrap_or_default()
+    record.descriptor.map(|descriptor| descriptor.number.place()).unwrap_or_default()
 }
 
 fn describe(record: &Record, word: Word, place: Place) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
-    let half = record
-        .descriptor
-        .and_then(|descriptor| match descriptor.direction {
-            Direction::Both => None,
-            Direction::Read => Some("read"),
-            Direction::Write => Some("write"),
-        });
+    let half = record.descriptor.and_then(|descriptor| match descriptor.direction {
+        Direction::Both => None,
+        Direction::Read => Some("read"),
+        Direction::Write => Some("write"),
+    });
     ResourceData {
         id: record.id,
         kind: record.kind,
@@ -242,6 +224,29 @@ fn millis_since(moment: Instant) -> u64 {
 /// than none.
 const ATTEMPTS_MAX: u32 = 100;
 
+/// A resource as it was found on an account, with its number in hand if that could be had.
+struct Noted {
+    held: Arc<dyn Held>,
+    word: Word,
+    is_pinned: bool,
+}
+
+impl Noted {
+    fn new(held: &Arc<dyn Held>, owner: &Task) -> Noted {
+        let slot = &held.record().slot;
+        let is_pinned = slot.pin(owner.id().get(), Purpose::Look).is_ok();
+        Noted { held: Arc::clone(held), word: slot.look(), is_pinned }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        if self.is_pinned {
+            self.held.record().slot.unpin();
+        }
+    }
+}
+
 /// Tasks and resources of the registry with this id.
 pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
     let mut all = task::all();
@@ -267,8 +272,7 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
                 if record.registry.id() != registry {
                     continue;
                 }
-                let pinned = record.slot.pin(task.id().get(), Purpose::Look).is_ok();
-                owned.push((held.clone(), record.slot.look(), pinned));
+                owned.push(Noted::new(held, task));
             }
             // An ended task that somebody still has a promise of is no part of what is.
             let lives_here = task.home() == registry && account.phase != Phase::Ended;
@@ -281,18 +285,11 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
     let mut tasks = Vec::new();
     for (task, phase, cancelled, owned) in seen {
         let mut owns = Vec::new();
-        for (held, word, pinned) in owned {
-            let record = held.record();
-            let place = if pinned {
-                place_of(record)
-            } else {
-                Place::default()
-            };
-            resources.push(describe(record, word, place));
+        for noted in owned {
+            let record = noted.held.record();
+            let place = if noted.is_pinned { place_of(record) } else { Place::default() };
+            resources.push(describe(record, noted.word, place));
             owns.push(record.id);
-            if pinned {
-                record.slot.unpin();
-            }
         }
         tasks.push(task_data(task, phase, cancelled, owns));
     }

@@ -1,5 +1,4 @@
-//! Tasks: who can own. Which one this thread is running; giving to a child, transferring to the
-//! parent, cancelling.
+//! Tasks: who can own, and which one this thread is running.
 //!
 //! A task has an id that is never reused, a name, a parent and an account. A thread runs one task
 //! at a time; a sub-task that runs inline takes its parent's place until it ends. A thread that
@@ -13,18 +12,23 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use once_cell::sync::Lazy;
 
+mod family;
+mod passage;
+
+pub(crate) use passage::{begin_close, claim, give, pass_offers_on, return_all, transfer};
+
 use super::account::{Account, Phase};
-use super::custody::{Event, Site};
+use super::custody::Site;
 use super::ending;
 use super::record::Held;
 use super::registry::Registry;
-use super::slot::{OWNER_MAX, Purpose, State, Word};
+use super::slot::OWNER_MAX;
 use super::violation::{Error, ErrorKind, Facts};
 use crate::sync::{Mutex, lock};
 use crate::sys;
@@ -39,10 +43,7 @@ impl TaskId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // ord: Relaxed; only uniqueness matters, and that is the increment's own.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(
-            id <= OWNER_MAX,
-            "task ids are exhausted after {OWNER_MAX} tasks"
-        );
+        assert!(id <= OWNER_MAX, "task ids are exhausted after {OWNER_MAX} tasks");
         TaskId(NonZeroU64::new(id).expect("ids are counted from 1"))
     }
 
@@ -131,6 +132,9 @@ pub(crate) struct Task {
     children: StdMutex<BTreeMap<TaskId, Child>>,
     /// Rung when a child ends and when this task is cancelled.
     bell: Condvar,
+    /// How many listen for the bell; changes under the lock of `children`. Ringing is a system
+    /// call, and most children end while their parent does something else.
+    listening: AtomicUsize,
     cancelled: AtomicBool,
     ended: AtomicBool,
     /// Name and kernel id of the thread it runs on.
@@ -159,6 +163,14 @@ pub(crate) fn root() -> Arc<Task> {
 /// The task with this id, while anybody still refers to it.
 pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
     guard(&TASKS).get(&id)?.upgrade()
+}
+
+/// [`find`], without the table of all tasks if it is the current one, as it mostly is.
+fn find_from_here(id: u64) -> Option<Arc<Task>> {
+    let mine = CURRENT.try_with(|thread| {
+        thread.task.borrow().as_ref().filter(|task| task.id.get() == id).cloned()
+    });
+    mine.ok().flatten().or_else(|| find(id))
 }
 
 /// The id of the youngest task that somebody still refers to; zero before the first.
@@ -214,17 +226,7 @@ fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     let task = if sys::thread::is_main() {
         root()
     } else {
-        let name = std::thread::current()
-            .name()
-            .unwrap_or("unnamed thread")
-            .into();
-        Task::new(
-            name,
-            Origin::Foreign,
-            registry.id(),
-            Some(root()),
-            Site::here(),
-        )
+        Task::new(sys::thread::name(), Origin::Foreign, registry.id(), Some(root()), Site::here())
     };
     task.is_on_this_thread();
     CURRENT_ID.set(task.id.get());
@@ -282,6 +284,7 @@ impl Task {
             account: Mutex::new(Account::new()),
             children: StdMutex::default(),
             bell: Condvar::new(),
+            listening: AtomicUsize::new(0),
             cancelled: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             thread: StdMutex::default(),
@@ -297,10 +300,7 @@ impl Task {
     }
 
     pub(crate) fn label(&self) -> TaskLabel {
-        TaskLabel {
-            id: self.id,
-            name: Arc::clone(&self.name),
-        }
+        TaskLabel { id: self.id, name: Arc::clone(&self.name) }
     }
 
     pub(crate) fn home(&self) -> u64 {
@@ -345,11 +345,7 @@ impl Task {
     }
 
     fn is_on_this_thread(&self) {
-        let name = std::thread::current()
-            .name()
-            .unwrap_or("unnamed thread")
-            .into();
-        *guard(&self.thread) = Some((name, sys::thread::kernel_id()));
+        *guard(&self.thread) = Some((sys::thread::name(), sys::thread::kernel_id()));
     }
 
     /// Makes this the current task of this thread.
@@ -397,468 +393,6 @@ impl Task {
             Phase::Open => None,
             Phase::Ending | Phase::Ended => Some(ErrorKind::Ending),
         }
-    }
-}
-
-// Moving resources between accounts.
-
-/// The parent's way of handing things to a child that does not run yet: all of them, or none.
-///
-/// # Errors
-/// The parent doesn't own one of them, or it stands in the list twice.
-pub(crate) fn give(
-    parent: &Arc<Task>,
-    child: &Arc<Task>,
-    give: &[Arc<dyn Held>],
-    event: Event,
-    site: Site,
-) -> Result<(), Error> {
-    let (mine, theirs) = (parent.id.get(), child.id.get());
-    let refused = {
-        // Ascending ids: a child is younger than its parent.
-        let (mut from, mut to) = lock_both(parent, child);
-        let refused = give.iter().enumerate().find_map(|(index, held)| {
-            let word = held.record().slot.hand_over(mine, theirs).err()?;
-            Some((index, held, word))
-        });
-        // The entries move when all is decided: a refusal leaves the order of the account alone.
-        for held in &give[..refused.map_or(give.len(), |(index, ..)| index)] {
-            if refused.is_some() {
-                let undone = held.record().slot.hand_back(theirs, mine);
-                debug_assert!(undone.is_ok(), "nobody else knows the child: {undone:?}");
-            } else {
-                move_entry(held, &mut from, &mut to);
-            }
-        }
-        refused
-    };
-    if let Some((_, held, word)) = refused {
-        let record = held.record();
-        if word.owner() == child.id.get() {
-            let error = record.error(ErrorKind::GivenTwice, word, parent, site, None);
-            record.registry.violated(&error, record);
-            return Err(error);
-        }
-        return Err(record.refuse(word, parent, site));
-    }
-    for held in give {
-        held.record()
-            .note(event, Some(parent.label()), Some(child.label()), site);
-    }
-    Ok(())
-}
-
-/// Hands everything back that a child was given which cannot be started.
-pub(crate) fn return_all(
-    child: &Arc<Task>,
-    parent: &Arc<Task>,
-    given: &[Arc<dyn Held>],
-    site: Site,
-) {
-    {
-        let (mut to, mut from) = lock_both(parent, child);
-        for held in given {
-            let returned = held
-                .record()
-                .slot
-                .hand_back(child.id.get(), parent.id.get());
-            debug_assert!(
-                returned.is_ok(),
-                "nobody else knows the child: {returned:?}"
-            );
-            move_entry(held, &mut from, &mut to);
-        }
-    }
-    for held in given {
-        held.record().note(
-            Event::Returned,
-            Some(child.label()),
-            Some(parent.label()),
-            site,
-        );
-    }
-}
-
-/// A child's way of handing something to its parent.
-///
-/// # Errors
-/// The child doesn't own it, is a root, or the parent takes nothing any more.
-pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<(), Error> {
-    let record = held.record();
-    let Some(parent) = me.parent() else {
-        let word = record.slot.look();
-        if word.owner() != me.id.get() {
-            return Err(record.refuse(word, me, site));
-        }
-        let error = record.error(ErrorKind::NoParent, word, me, site, None);
-        record.registry.violated(&error, record);
-        return Err(error);
-    };
-    let outcome = {
-        let (mut to, mut from) = lock_both(&parent, me);
-        if to.is_open() {
-            let handed = record.slot.hand_over(me.id.get(), parent.id.get());
-            if handed.is_ok() {
-                move_entry(held, &mut from, &mut to);
-            }
-            handed.map_err(Some)
-        } else {
-            Err(None)
-        }
-    };
-    match outcome {
-        Ok(()) => {
-            record.note(
-                Event::Transferred,
-                Some(me.label()),
-                Some(parent.label()),
-                site,
-            );
-            Ok(())
-        }
-        Err(Some(word)) => Err(record.refuse(word, me, site)),
-        Err(None) => {
-            let word = record.slot.look();
-            if word.owner() != me.id.get() {
-                return Err(record.refuse(word, me, site));
-            }
-            Err(record.error(ErrorKind::ParentEnding, word, me, site, None))
-        }
-    }
-}
-
-/// Takes an offer: from whoever's account it stands on, to the current task's.
-///
-/// # Errors
-/// The offer is gone (finalized with the root), or the claimer takes nothing any more.
-pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<(), Error> {
-    let record = held.record();
-    loop {
-        let word = record.slot.look();
-        if word.state() != State::Offered {
-            return Err(record.refuse(word, me, site));
-        }
-        let account = word.owner();
-        if account == me.id.get() {
-            let mut mine = me.account();
-            if let Some(kind) = Task::closed_because(&mine) {
-                drop(mine);
-                return Err(record.error(kind, word, me, site, None));
-            }
-            if record.slot.claim(account, account).is_err() {
-                continue;
-            }
-            // It counts from now: last in, first out.
-            if let Some(entry) = mine.remove(record.position()) {
-                record.set_position(mine.push(entry));
-            }
-        } else {
-            let Some(offerer) = find(account) else {
-                continue;
-            };
-            let (mut from, mut to) = lock_in_order(&offerer, me);
-            if let Some(kind) = Task::closed_because(&to) {
-                drop((from, to));
-                return Err(record.error(kind, word, me, site, None));
-            }
-            if record.slot.claim(account, me.id.get()).is_err() {
-                continue;
-            }
-            move_entry(held, &mut from, &mut to);
-        }
-        record.note(Event::Claimed, None, Some(me.label()), site);
-        return Ok(());
-    }
-}
-
-/// Passes an ending task's unclaimed offers to the nearest ancestor that still takes something.
-/// What nobody takes is left on the account.
-pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
-    let mut heir = task.parent();
-    while let Some(ancestor) = heir {
-        let mut passed = Vec::new();
-        let done = {
-            let (mut to, mut from) = lock_both(&ancestor, task);
-            if to.is_open() {
-                while let Some(held) = from.take_last(|held| {
-                    let slot = &held.record().slot;
-                    slot.pass_offer(task.id.get(), ancestor.id.get()).is_ok()
-                }) {
-                    passed.push(held);
-                }
-                // Oldest first, so that the heir, too, finalizes the latest first.
-                passed.reverse();
-                for held in &passed {
-                    held.record().set_position(to.push(Arc::clone(held)));
-                }
-                true
-            } else {
-                false
-            }
-        };
-        for held in passed {
-            held.record().note(
-                Event::Inherited,
-                Some(task.label()),
-                Some(ancestor.label()),
-                site,
-            );
-        }
-        if done {
-            return;
-        }
-        heir = ancestor.parent();
-    }
-}
-
-type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Held>>>;
-
-/// Locks two accounts; `elder` has the smaller id.
-fn lock_both<'a>(elder: &'a Task, younger: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
-    debug_assert!(
-        elder.id < younger.id,
-        "locks are taken in ascending order of ids"
-    );
-    (elder.account(), younger.account())
-}
-
-/// Locks two different accounts in ascending order of ids; answers them in the order asked for.
-fn lock_in_order<'a>(a: &'a Task, b: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
-    if a.id < b.id {
-        lock_both(a, b)
-    } else {
-        let (b, a) = lock_both(b, a);
-        (a, b)
-    }
-}
-
-fn move_entry(
-    held: &Arc<dyn Held>,
-    from: &mut Account<Arc<dyn Held>>,
-    to: &mut Account<Arc<dyn Held>>,
-) {
-    let record = held.record();
-    if let Some(entry) = from.remove(record.position()) {
-        record.set_position(to.push(entry));
-    }
-}
-
-/// Wins the right to finalize, for the owner's thread or for the exclusive holder of a handle or an
-/// offer, and takes the resource off its account. Answers the word before.
-///
-/// # Errors
-/// The word of a resource that cannot be closed now: released, split, or in use.
-pub(crate) fn begin_close(held: &Arc<dyn Held>, wanted: Option<State>) -> Result<Word, Word> {
-    let record = held.record();
-    loop {
-        let word = record.slot.look();
-        if !matches!(word.state(), State::Held | State::Offered)
-            || wanted.is_some_and(|wanted| wanted != word.state())
-        {
-            return Err(word);
-        }
-        // An owner that cannot be found has just ended; its account was emptied or passed on.
-        let Some(owner) = find(word.owner()) else {
-            continue;
-        };
-        let mut account = owner.account();
-        match record.slot.begin_close(word.owner()) {
-            Ok(before) => {
-                account.remove(record.position());
-                return Ok(before);
-            }
-            Err(_) => continue,
-        }
-    }
-}
-
-// Families: children, waiting for them, cancelling them.
-
-impl Task {
-    /// Enters a child into the family.
-    pub(crate) fn adopt(&self, child: &Arc<Task>, care: Care) {
-        let child = Child {
-            task: Arc::clone(child),
-            care,
-        };
-        guard(&self.children).insert(child.task.id, child);
-    }
-
-    /// Changes who answers for a child; an ended one that is to be reaped is gone at once.
-    pub(crate) fn entrust(&self, child: &Task, care: Care) {
-        let mut children = guard(&self.children);
-        if child.has_ended() && care == Care::Reaped {
-            children.remove(&child.id);
-        } else if let Some(entry) = children.get_mut(&child.id) {
-            entry.care = care;
-        }
-    }
-
-    /// Strikes a child that was joined, cancelled or never started.
-    pub(crate) fn forget(&self, child: &Task) {
-        guard(&self.children).remove(&child.id);
-    }
-
-    /// The family as it is: for the end of the task.
-    pub(crate) fn take_children(&self) -> Vec<(Arc<Task>, Care)> {
-        std::mem::take(&mut *guard(&self.children))
-            .into_values()
-            .map(|child| (child.task, child.care))
-            .collect()
-    }
-
-    /// Lets `heir` answer for a child from now on.
-    pub(crate) fn move_to(self: &Arc<Task>, heir: &Arc<Task>) {
-        *guard(&self.parent) = Some(Arc::clone(heir));
-        heir.adopt(self, Care::Reaped);
-        if self.has_ended() {
-            heir.forget(self);
-        }
-    }
-
-    /// Gives the task its work.
-    pub(crate) fn set_job(&self, job: impl FnOnce(&Arc<Task>) + Send + 'static) {
-        *guard(&self.job) = Some(Box::new(job));
-    }
-
-    /// Sets what is to happen once the task has ended, on the thread that ends it, before its
-    /// parent is told; or here and now when it has ended already.
-    pub(crate) fn set_on_end(self: &Arc<Task>, hook: impl FnOnce() + Send + 'static) {
-        *guard(&self.on_end) = Some(Box::new(hook));
-        // Whoever takes the hook runs it: `finish` looks for it after it has set the end.
-        if self.has_ended() {
-            self.run_end_hook();
-        }
-    }
-
-    pub(crate) fn take_job(&self) -> Option<Job> {
-        guard(&self.job).take()
-    }
-
-    /// Runs the task's job here and now, if nobody has run or abandoned it.
-    pub(crate) fn execute(self: &Arc<Task>) {
-        let Some(job) = self.take_job() else { return };
-        job(self);
-        self.finish();
-    }
-
-    /// Ends a task that was never started: what it was given is finalized on this thread.
-    pub(crate) fn abandon(self: &Arc<Task>) {
-        let Some(job) = self.take_job() else { return };
-        ending::end_unstarted(self, job);
-        self.finish();
-    }
-
-    /// Declares the task over, after its outcome was stored, and tells its parent.
-    pub(crate) fn finish(self: &Arc<Task>) {
-        self.account().phase = Phase::Ended;
-        // ord: Release; partner: `has_ended`.
-        self.ended.store(true, Ordering::Release);
-        self.run_end_hook();
-        if let Some(parent) = self.parent() {
-            let mut children = guard(&parent.children);
-            if children
-                .get(&self.id)
-                .is_some_and(|child| child.care == Care::Reaped)
-            {
-                children.remove(&self.id);
-            }
-            drop(children);
-            parent.bell.notify_all();
-        }
-    }
-
-    fn run_end_hook(self: &Arc<Task>) {
-        // Taken in a statement of its own: no lock is held while the hook runs.
-        let hook = guard(&self.on_end).take();
-        if let Some(hook) = hook {
-            // In the ended task's name: what the hook drops is not put down to a stranger.
-            let _entered = self.enter();
-            hook();
-        }
-    }
-
-    /// Waits until `done`, woken by the ends of children and by this task's cancellation.
-    ///
-    /// False when the deadline passed first.
-    pub(crate) fn wait_until(
-        &self,
-        mut done: impl FnMut() -> bool,
-        deadline: Option<Instant>,
-    ) -> bool {
-        let mut children = guard(&self.children);
-        loop {
-            if done() {
-                return true;
-            }
-            children = match deadline {
-                None => self
-                    .bell
-                    .wait(children)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left == Duration::ZERO {
-                        return false;
-                    }
-                    self.bell
-                        .wait_timeout(children, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
-        }
-    }
-
-    /// Wakes whatever waits in this task.
-    pub(crate) fn ring(&self) {
-        // Taking the lock orders this after a waiter's look at its condition.
-        drop(guard(&self.children));
-        self.bell.notify_all();
-    }
-
-    /// Asks the task to end: the flag first, then every descriptor it owns is shut down, so that a
-    /// call blocked in one returns. Answers at once; a task at its end is left alone.
-    pub(crate) fn request_cancel(self: &Arc<Task>) {
-        let pinned: Vec<Arc<dyn Held>> = {
-            let mut account = self.account();
-            if !account.is_open() {
-                return;
-            }
-            account.cancelled = true;
-            let me = self.id.get();
-            let pin = |held: &&Arc<dyn Held>| held.record().slot.pin(me, Purpose::Cancel).is_ok();
-            account.entries().filter(pin).cloned().collect()
-        };
-        // ord: Release; partner: `is_cancelled`.
-        self.cancelled.store(true, Ordering::Release);
-        for held in pinned {
-            held.record().shut();
-            held.record().slot.unpin();
-        }
-        self.ring();
-        self.abandon();
-    }
-
-    /// Asks the task to come to its end by itself: every connection it owns reads what has
-    /// arrived, and then the end of the stream.
-    pub(crate) fn request_drain(self: &Arc<Task>) {
-        let me = self.id.get();
-        let pinned: Vec<Arc<dyn Held>> = {
-            let account = self.account();
-            let pin = |held: &&Arc<dyn Held>| held.record().slot.pin(me, Purpose::Look).is_ok();
-            account.entries().filter(pin).cloned().collect()
-        };
-        for held in pinned {
-            held.record().shut_reading();
-            held.record().slot.unpin();
-        }
-    }
-
-    /// Cancels the task and waits until all of it is over.
-    pub(crate) fn cancel_and_wait(self: &Arc<Task>, me: &Task) {
-        self.request_cancel();
-        me.wait_until(|| self.has_ended(), None);
     }
 }
 

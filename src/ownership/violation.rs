@@ -160,16 +160,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts {
-            kind,
-            subject,
-            actor,
-            owner,
-            earlier,
-            end,
-            detail,
-            ..
-        } = &*self.0;
+        let Facts { kind, subject, actor, owner, earlier, end, detail, .. } = &*self.0;
         match subject {
             Some(subject) => write!(f, "{subject} ")?,
             None => f.write_str("operation ")?,
@@ -220,15 +211,11 @@ impl fmt::Display for Error {
             ErrorKind::NotItsOtherHalf => write!(f, "rejoined by {actor} with a stranger's half")?,
             ErrorKind::Cancelled => write!(f, "refused: {actor} was cancelled")?,
             ErrorKind::Ending => write!(f, "refused: {actor} is at its end")?,
-            ErrorKind::NoParent => write!(
-                f,
-                "transferred by {actor}, which is a root: it has no parent"
-            )?,
+            ErrorKind::NoParent => {
+                write!(f, "transferred by {actor}, which is a root: it has no parent")?
+            }
             ErrorKind::ParentEnding => {
-                write!(
-                    f,
-                    "kept by {actor}: its parent is at its end and takes nothing"
-                )?;
+                write!(f, "kept by {actor}: its parent is at its end and takes nothing")?;
             }
             ErrorKind::NotAChild => {
                 write!(f, "awaited by {actor}")?;
@@ -312,10 +299,7 @@ impl<V> Refused<V> {
     }
 
     pub(crate) fn map<W>(self, change: impl FnOnce(V) -> W) -> Refused<W> {
-        Refused {
-            error: self.error,
-            value: self.value.map(change),
-        }
+        Refused { error: self.error, value: self.value.map(change) }
     }
 }
 

@@ -69,11 +69,8 @@ impl Ceiling {
             .unwrap_or(Ceiling::UNKNOWN)
     }
 
-    const UNKNOWN: Ceiling = Ceiling {
-        threads: usize::MAX,
-        limit: "no known limit",
-        value: u64::MAX,
-    };
+    const UNKNOWN: Ceiling =
+        Ceiling { threads: usize::MAX, limit: "no known limit", value: u64::MAX };
 
     fn new(limit: &'static str, value: u64, threads: u64) -> Ceiling {
         Ceiling {
@@ -87,21 +84,14 @@ impl Ceiling {
 
 fn threads_by_mappings(value: u64, limits: &Limits) -> u64 {
     let allocator = limits.cores.unwrap_or(1).saturating_mul(MAPPINGS_PER_CORE);
-    let taken = limits
-        .mappings
-        .unwrap_or(0)
-        .saturating_add(allocator)
-        .saturating_add(MAPPINGS_KEPT_BACK);
+    let taken =
+        limits.mappings.unwrap_or(0).saturating_add(allocator).saturating_add(MAPPINGS_KEPT_BACK);
     value.saturating_sub(taken) / MAPPINGS_PER_THREAD
 }
 
 impl fmt::Display for Ceiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ceiling {
-            threads,
-            limit,
-            value,
-        } = *self;
+        let Ceiling { threads, limit, value } = *self;
         if *self == Ceiling::UNKNOWN {
             return f.write_str("no known limit of threads");
         }
@@ -148,67 +138,40 @@ mod tests {
 
     #[test]
     fn the_tightest_limit_is_named_with_its_own_value() {
-        let ceiling = Ceiling::of(&Limits {
-            cgroup_pids_max: Some(100),
-            ..USUAL
-        });
+        let ceiling = Ceiling::of(&Limits { cgroup_pids_max: Some(100), ..USUAL });
         assert_eq!(
             ceiling.to_string(),
             "94 threads (cgroup pids.max is 100, a 16th is left to others)"
         );
-        let pid_max = Ceiling::of(&Limits {
-            pid_max: Some(512),
-            ..USUAL
-        });
+        let pid_max = Ceiling::of(&Limits { pid_max: Some(512), ..USUAL });
         assert_eq!((pid_max.limit, pid_max.value), ("kernel.pid_max", 512));
-        let threads_max = Ceiling::of(&Limits {
-            threads_max: Some(512),
-            ..USUAL
-        });
+        let threads_max = Ceiling::of(&Limits { threads_max: Some(512), ..USUAL });
         assert_eq!(threads_max.limit, "kernel.threads-max");
     }
 
     #[test]
     fn the_limit_of_processes_binds_a_user_and_not_root() {
-        let bound = Limits {
-            nproc: Some(1_024),
-            ..USUAL
-        };
+        let bound = Limits { nproc: Some(1_024), ..USUAL };
         assert_eq!(Ceiling::of(&bound).limit, "RLIMIT_NPROC");
         assert_eq!(Ceiling::of(&bound).threads, 960);
-        let root = Limits {
-            nproc_binds: false,
-            ..bound
-        };
+        let root = Limits { nproc_binds: false, ..bound };
         assert_eq!(Ceiling::of(&root).limit, "vm.max_map_count");
     }
 
     #[test]
     fn what_is_mapped_already_is_not_counted_on() {
-        let full = Limits {
-            mappings: Some(20_040),
-            ..USUAL
-        };
-        assert_eq!(
-            Ceiling::of(&USUAL).threads - Ceiling::of(&full).threads,
-            20_000 / 4
-        );
+        let full = Limits { mappings: Some(20_040), ..USUAL };
+        assert_eq!(Ceiling::of(&USUAL).threads - Ceiling::of(&full).threads, 20_000 / 4);
     }
 
     #[test]
     fn an_exhausted_limit_still_allows_one_thread_to_be_tried() {
-        let full = Limits {
-            mappings: Some(40_000),
-            ..USUAL
-        };
+        let full = Limits { mappings: Some(40_000), ..USUAL };
         assert_eq!(
             Ceiling::of(&full).to_string(),
             "1 thread (vm.max_map_count is 32768, a thread takes 4 mappings)"
         );
-        let none = Limits {
-            cgroup_pids_max: Some(0),
-            ..USUAL
-        };
+        let none = Limits { cgroup_pids_max: Some(0), ..USUAL };
         assert_eq!(Ceiling::of(&none).threads, 1);
     }
 

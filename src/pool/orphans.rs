@@ -61,7 +61,16 @@ struct Shared<T> {
 
 struct State<T> {
     running: BTreeMap<TaskId, Promise<T>>,
+    /// Ended tasks whose outcomes are in the reaper's hands right now. They count as running:
+    /// whoever waits for the last task waits for its reaping too.
+    reaping: usize,
     ready: VecDeque<Outcome<T>>,
+}
+
+impl<T> State<T> {
+    fn running(&self) -> usize {
+        self.running.len() + self.reaping
+    }
 }
 
 impl<T> Shared<T> {
@@ -71,17 +80,23 @@ impl<T> Shared<T> {
 
     /// On the ended task's thread: its promise becomes an outcome.
     fn reap(&self, id: TaskId) {
-        let promise = self.state().running.remove(&id);
-        let Some(promise) = promise else { return };
+        let mut state = self.state();
+        let Some(promise) = state.running.remove(&id) else { return };
         let label = promise.task();
         let outcome = promise.take_ended();
         let Some(reaper) = &self.reaper else {
-            self.state().ready.push_back(outcome);
+            // In the same step: in between, `get` would find neither the task nor its outcome.
+            state.ready.push_back(outcome);
             return;
         };
-        if catch_unwind(AssertUnwindSafe(|| reaper(&label, outcome))).is_err() {
+        state.reaping += 1;
+        drop(state);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| reaper(&label, outcome))) {
             tracing::error!(task = %label, "the function that reaps this task's outcome panicked");
+            // Its own destructor could panic again, and the parent would never be told of this end.
+            std::mem::forget(payload);
         }
+        self.state().reaping -= 1;
     }
 }
 
@@ -103,10 +118,8 @@ impl<T: Send + 'static> Orphans<T> {
     }
 
     fn make(registry: &Registry, reaper: Option<Reaper<T>>) -> Orphans<T> {
-        let state = Mutex::new(State {
-            running: BTreeMap::new(),
-            ready: VecDeque::new(),
-        });
+        let state =
+            Mutex::new(State { running: BTreeMap::new(), reaping: 0, ready: VecDeque::new() });
         Orphans {
             owner: task::current(registry),
             registry: registry.clone(),
@@ -143,7 +156,7 @@ impl<T: Send + 'static> Orphans<T> {
     #[must_use]
     pub fn care(&self) -> Care {
         let state = self.shared.state();
-        match (state.ready.len(), state.running.len()) {
+        match (state.ready.len(), state.running()) {
             (0, 0) => Care::Empty,
             (0, running) => Care::Running(running),
             (ready, _) => Care::Ready(ready),
@@ -154,7 +167,7 @@ impl<T: Send + 'static> Orphans<T> {
     #[must_use]
     pub fn len(&self) -> usize {
         let state = self.shared.state();
-        state.running.len() + state.ready.len()
+        state.running() + state.ready.len()
     }
 
     /// Whether there is neither a task nor an outcome.
@@ -196,7 +209,7 @@ impl<T: Send + 'static> Orphans<T> {
         let site = Site::here();
         let me = self.as_owner(site)?;
         self.wait(&me, |_| false, Some(deadline), site)?;
-        Ok(self.shared.state().running.is_empty())
+        Ok(self.shared.state().running() == 0)
     }
 
     /// Ends the reading of every stream that the running tasks own; see [`Promise::drain`].
@@ -220,8 +233,7 @@ impl<T: Send + 'static> Orphans<T> {
     #[track_caller]
     pub fn cancel(&self) -> Result<(), Error> {
         self.request_cancel()?;
-        self.owner
-            .wait_until(|| self.shared.state().running.is_empty(), None);
+        self.owner.wait_until(|| self.shared.state().running() == 0, None);
         Ok(())
     }
 
@@ -241,21 +253,11 @@ impl<T: Send + 'static> Orphans<T> {
     /// The tasks that are running, by id and name. Anybody may ask.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskLabel> {
-        self.shared
-            .state()
-            .running
-            .values()
-            .map(Promise::task)
-            .collect()
+        self.shared.state().running.values().map(Promise::task).collect()
     }
 
     fn running(&self) -> Vec<Arc<Task>> {
-        self.shared
-            .state()
-            .running
-            .values()
-            .map(|promise| Arc::clone(promise.inner()))
-            .collect()
+        self.shared.state().running.values().map(|promise| Arc::clone(promise.inner())).collect()
     }
 
     /// Waits until `done`, until nothing is running, or until the deadline.
@@ -268,7 +270,7 @@ impl<T: Send + 'static> Orphans<T> {
     ) -> Result<(), Error> {
         let over = || {
             let state = self.shared.state();
-            done(&state) || state.running.is_empty()
+            done(&state) || state.running() == 0
         };
         me.wait_until(|| over() || me.is_cancelled(), deadline);
         if !over() && me.is_cancelled() {
@@ -291,11 +293,6 @@ impl<T: Send + 'static> Orphans<T> {
 impl<T> fmt::Debug for Orphans<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state();
-        write!(
-            f,
-            "Orphans({} running, {} ready)",
-            state.running.len(),
-            state.ready.len()
-        )
+        write!(f, "Orphans({} running, {} ready)", state.running(), state.ready.len())
     }
 }

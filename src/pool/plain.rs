@@ -67,14 +67,12 @@ where
     // dropped unrun ends the child, when all we want is to have everything back.
     let work = Arc::new(Mutex::new(Some(child.work())));
     let to_run = Arc::clone(&work);
-    let started = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let work = to_run.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(work) = work {
-                work.run();
-            }
-        });
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let work = to_run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(work) = work {
+            work.run();
+        }
+    });
     match started {
         // Detached: the promise, not the thread's handle, is what is waited for.
         Ok(_) => Ok(child.started()),

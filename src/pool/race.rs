@@ -29,9 +29,7 @@ pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Fai
             }
         }
     }
-    let Some(me) = me else {
-        unreachable!("at least one promise was checked")
-    };
+    let Some(me) = me else { unreachable!("at least one promise was checked") };
     let any_ended = |promises: &[Promise<T>]| promises.iter().position(Promise::has_ended);
     me.wait_until(|| any_ended(&promises).is_some() || me.is_cancelled(), None);
     let Some(winner) = any_ended(&promises) else {

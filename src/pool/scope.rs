@@ -39,7 +39,7 @@ impl Scope<'_> {
 pub struct ScopeFailure<R> {
     /// What the body answered.
     pub value: R,
-    cause: Cause,
+    cause: Box<Cause>,
 }
 
 enum Cause {
@@ -51,7 +51,7 @@ impl<R> ScopeFailure<R> {
     /// The child that failed first, and how.
     #[must_use]
     pub fn child(&self) -> Option<(&TaskLabel, &Failure<()>)> {
-        match &self.cause {
+        match &*self.cause {
             Cause::Child(task, failure) => Some((task, failure)),
             Cause::Cancelled(_) => None,
         }
@@ -60,13 +60,13 @@ impl<R> ScopeFailure<R> {
     /// Whether the task that waited was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.cause, Cause::Cancelled(_))
+        matches!(*self.cause, Cause::Cancelled(_))
     }
 }
 
 impl<R> fmt::Display for ScopeFailure<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
+        match &*self.cause {
             Cause::Child(task, failure) => write!(f, "{task} failed: {failure}"),
             Cause::Cancelled(error) => error.fmt(f),
         }
@@ -86,10 +86,7 @@ pub(super) fn run<R>(
     body: impl FnOnce(&Scope<'_>) -> R,
     site: Site,
 ) -> Result<R, ScopeFailure<R>> {
-    let scope = Scope {
-        pool,
-        children: RefCell::default(),
-    };
+    let scope = Scope { pool, children: RefCell::default() };
     let value = match catch_unwind(AssertUnwindSafe(|| body(&scope))) {
         Ok(value) => value,
         Err(payload) => {
@@ -105,19 +102,13 @@ pub(super) fn run<R>(
         let Some(index) = children.iter().position(over) else {
             race::cancel_all(children);
             let error = me.refusal(ErrorKind::Cancelled, None, site);
-            return Err(ScopeFailure {
-                value,
-                cause: Cause::Cancelled(error),
-            });
+            return Err(ScopeFailure { value, cause: Box::new(Cause::Cancelled(error)) });
         };
         let child = children.swap_remove(index);
         let name = child.task();
         if let Err(failure) = child.join() {
             race::cancel_all(children);
-            return Err(ScopeFailure {
-                value,
-                cause: Cause::Child(name, failure),
-            });
+            return Err(ScopeFailure { value, cause: Box::new(Cause::Child(name, failure)) });
         }
     }
     Ok(value)

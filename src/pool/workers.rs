@@ -136,16 +136,8 @@ impl Workers {
     fn below(ceiling: Ceiling, mut config: Config) -> Workers {
         // The standard library panics on a thread's name with a NUL inside.
         config.name = config.name.replace('\0', "?");
-        let shared = Shared {
-            keep_idle: config.keep_idle.max(1),
-            state: Mutex::default(),
-        };
-        Workers {
-            config,
-            ceiling,
-            shared: Arc::new(shared),
-            growth: Mutex::new(false),
-        }
+        let shared = Shared { keep_idle: config.keep_idle.max(1), state: Mutex::default() };
+        Workers { config, ceiling, shared: Arc::new(shared), growth: Mutex::new(false) }
     }
 
     /// Runs `job` on an idle thread, else on a new one, else as soon as a thread is free.
@@ -383,9 +375,7 @@ fn surplus(idle: usize, running: usize, keep_idle: usize) -> usize {
 
 /// Starts a thread that ends at once, to learn whether one can be had.
 fn probe(config: &Config) -> io::Result<()> {
-    let probe = thread::Builder::new()
-        .name(config.name.clone())
-        .stack_size(config.stack_bytes);
+    let probe = thread::Builder::new().name(config.name.clone()).stack_size(config.stack_bytes);
     let started = catch_unwind(AssertUnwindSafe(|| probe.spawn(|| {})));
     let running = started.unwrap_or_else(|payload| Err(panicked(payload)))?;
     // Joined, so that what it took is free again for the thread that is wanted.
@@ -410,13 +400,7 @@ fn contain(doing: &'static str, step: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
         return;
     };
-    let log = || {
-        tracing::error!(
-            doing,
-            reason = text(&*payload),
-            "a job panicked in its worker"
-        )
-    };
+    let log = || tracing::error!(doing, reason = text(&*payload), "a job panicked in its worker");
     if let Err(again) = catch_unwind(AssertUnwindSafe(log)) {
         discard(again);
     }
@@ -432,9 +416,7 @@ fn panicked(payload: Box<dyn Any + Send>) -> io::Error {
 
 fn text(payload: &(dyn Any + Send)) -> &str {
     let owned = payload.downcast_ref::<String>().map(String::as_str);
-    owned
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("a payload that is no text")
+    owned.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a payload that is no text")
 }
 
 /// Drops a panic's payload, which may panic in turn. Forgetting what that leaves ends the regress.
@@ -465,9 +447,7 @@ impl fmt::Debug for Workers {
 
 impl<F> fmt::Debug for NoThread<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NoThread")
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
+        f.debug_struct("NoThread").field("reason", &self.reason).finish_non_exhaustive()
     }
 }
 
@@ -481,10 +461,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Limit { threads, queued } => {
-                write!(
-                    f,
-                    "expected fewer than {threads} busy threads, the configured limit"
-                )?;
+                write!(f, "expected fewer than {threads} busy threads, the configured limit")?;
                 write!(f, ", actually {threads} are busy and {queued} jobs wait")
             }
             Reason::Ceiling { ceiling, queued } => {

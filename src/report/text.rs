@@ -22,16 +22,8 @@ impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.resources.len();
         let noun = if count == 1 { "resource" } else { "resources" };
-        write!(
-            f,
-            "leak: {} ended and still owned {count} {noun}",
-            self.task
-        )?;
-        write!(
-            f,
-            "\n  thread: `{}` (kernel id {})",
-            self.thread, self.thread_id
-        )?;
+        write!(f, "leak: {} ended and still owned {count} {noun}", self.task)?;
+        write!(f, "\n  thread: `{}` (kernel id {})", self.thread, self.thread_id)?;
         if let Some(spawned) = self.spawned {
             write!(f, "\n  task spawned at {spawned}")?;
         }
@@ -81,25 +73,12 @@ impl fmt::Display for Headline<'_> {
 }
 
 fn details(f: &mut fmt::Formatter<'_>, resource: &ResourceData) -> fmt::Result {
-    write!(
-        f,
-        "\n    acquired at {}, {} ago",
-        resource.acquired,
-        Age(resource.age_ms)
-    )?;
+    write!(f, "\n    acquired at {}, {} ago", resource.acquired, Age(resource.age_ms))?;
     if resource.bytes_in + resource.bytes_out > 0 {
-        write!(
-            f,
-            "\n    {} bytes in, {} bytes out",
-            resource.bytes_in, resource.bytes_out
-        )?;
+        write!(f, "\n    {} bytes in, {} bytes out", resource.bytes_in, resource.bytes_out)?;
     }
     if resource.custody_omitted > 0 {
-        write!(
-            f,
-            "\n    ({} steps of custody were not kept)",
-            resource.custody_omitted
-        )?;
+        write!(f, "\n    ({} steps of custody were not kept)", resource.custody_omitted)?;
     }
     for step in &resource.custody {
         write!(f, "\n    {step}")?;
@@ -140,11 +119,7 @@ impl fmt::Display for Age {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tasks, resources) = (self.tasks.len(), self.resources.len());
-        write!(
-            f,
-            "custody: {resources} owned by {tasks} tasks, {} declared",
-            self.declared.len()
-        )?;
+        write!(f, "custody: {resources} owned by {tasks} tasks, {} declared", self.declared.len())?;
         for task in &self.tasks {
             write!(f, "\n{} ({}", task.task, task.state)?;
             if task.cancelled {
@@ -164,11 +139,7 @@ impl fmt::Display for Snapshot {
             }
         }
         for declared in &self.declared {
-            write!(
-                f,
-                "\nfd {} declared: {}, {}",
-                declared.number, declared.name, declared.reason
-            )?;
+            write!(f, "\nfd {} declared: {}, {}", declared.number, declared.name, declared.reason)?;
         }
         Ok(())
     }

@@ -21,9 +21,7 @@ pub(super) fn drain<T: Send + 'static>(
 ) {
     drop(listener);
     let deadline = Instant::now() + timeout;
-    let drained = connections
-        .drain()
-        .and_then(|()| connections.wait_until(deadline));
+    let drained = connections.drain().and_then(|()| connections.wait_until(deadline));
     match drained {
         Ok(true) => {}
         Ok(false) => {

@@ -35,11 +35,7 @@ pub(super) struct Place(Arc<Gate>);
 
 impl Gate {
     pub(super) fn new(limit: usize) -> Gate {
-        Gate {
-            limit,
-            inside: AtomicUsize::new(0),
-            tally: Tally::default(),
-        }
+        Gate { limit, inside: AtomicUsize::new(0), tally: Tally::default() }
     }
 
     /// A place inside, if there is one.

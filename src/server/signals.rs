@@ -63,9 +63,8 @@ impl Signals {
                 false
             }
         };
-        let wanted = [SIGINT, SIGTERM, SIGUSR1]
-            .into_iter()
-            .filter(|signal| !kept_ignored.contains(signal));
+        let wanted =
+            [SIGINT, SIGTERM, SIGUSR1].into_iter().filter(|signal| !kept_ignored.contains(signal));
         let signals = SignalsInfo::<WithOrigin>::new(wanted)?;
         let watch = signals.handle();
         let numbers: Vec<i32> = crate::sys::fd::open_numbers()?
@@ -73,24 +72,14 @@ impl Signals {
             .filter(|number| !before.contains(number))
             .collect();
         for &number in &numbers {
-            registry.declare(
-                number,
-                "signal-hook",
-                "wakes the thread that watches for signals",
-            );
+            registry.declare(number, "signal-hook", "wakes the thread that watches for signals");
         }
         let watched = registry.clone();
         let watcher = thread::spawn_in(registry, "signals", [], move || {
             watch_signals(signals, &watched, &sender, has_ctrlc, &show);
         })
         .map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Signals {
-            orders,
-            registry: registry.clone(),
-            numbers,
-            watch,
-            watcher: Some(watcher),
-        })
+        Ok(Signals { orders, registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
     }
 
     /// Blocks until the drain is ordered.
@@ -127,9 +116,7 @@ fn watch_signals(
     show: &ShowCustody,
 ) {
     let mut is_draining = false;
-    let mut see = |Origin {
-                       signal, process, ..
-                   }: Origin| {
+    let mut see = |Origin { signal, process, .. }: Origin| {
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
         let sender =
             process.map_or_else(String::new, |process| format!(" from PID {}", process.pid));

@@ -50,10 +50,7 @@ impl Number {
             Ok(match file {
                 FileType::Socket => return socket_identity(fd),
                 FileType::Unknown => Identity::Anonymous,
-                _ => Identity::Node {
-                    device: node.0,
-                    inode: node.1,
-                },
+                _ => Identity::Node { device: node.0, inode: node.1 },
             })
         })
     }
@@ -94,15 +91,8 @@ impl Number {
     pub(crate) fn place(self) -> Place {
         self.lend(|fd| {
             let local = rustix::net::getsockname(fd).ok().and_then(address);
-            let peer = rustix::net::getpeername(fd)
-                .ok()
-                .flatten()
-                .and_then(address);
-            let path = if local.is_none() && peer.is_none() {
-                link_target(self.0)
-            } else {
-                None
-            };
+            let peer = rustix::net::getpeername(fd).ok().flatten().and_then(address);
+            let path = if local.is_none() && peer.is_none() { link_target(self.0) } else { None };
             Place { local, peer, path }
         })
     }
@@ -190,13 +180,9 @@ pub(crate) struct Place {
 
 fn socket_identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
     #[cfg(target_os = "linux")]
-    return Ok(Identity::Socket {
-        cookie: sockopt::socket_cookie(fd)?,
-    });
+    return Ok(Identity::Socket { cookie: sockopt::socket_cookie(fd)? });
     #[cfg(not(target_os = "linux"))]
-    return rustix::fs::fstat(fd)
-        .map(|_| Identity::Anonymous)
-        .map_err(Into::into);
+    return rustix::fs::fstat(fd).map(|_| Identity::Anonymous).map_err(Into::into);
 }
 
 fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {
@@ -216,13 +202,30 @@ fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {
     }
 }
 
+/// The longest address of a Unix socket that can be decoded: two bytes of family, 108 of path.
+///
+/// The kernel takes a path of 108 bytes without an end mark and tells it with one, a byte more than
+/// the structure has room for; decoding that panics in rustix, and any client can bind one.
+const UNIX_ADDRESS_MAX_BYTES: u32 = 110;
+
+/// Whether an address of this length can be decoded.
+pub(crate) fn is_decodable(any: &SocketAddrAny) -> bool {
+    any.addr_len() <= UNIX_ADDRESS_MAX_BYTES
+}
+
 fn address(any: SocketAddrAny) -> Option<String> {
-    if let Ok(inet) = SocketAddr::try_from(any.clone()) {
-        return Some(inet.to_string());
+    if !is_decodable(&any) {
+        return None;
+    }
+    if any.address_family() != AddressFamily::UNIX {
+        return Some(SocketAddr::try_from(any).ok()?.to_string());
     }
     let unix = rustix::net::SocketAddrUnix::try_from(any).ok()?;
-    let path = unix.path()?;
-    Some(format!("unix:{}", path.to_string_lossy()))
+    if let Some(name) = unix.abstract_name() {
+        return Some(format!("unix:@{}", name.escape_ascii()));
+    }
+    let path = String::from_utf8_lossy(unix.path_bytes()?).into_owned();
+    (!path.is_empty()).then(|| format!("unix:{path}"))
 }
 
 /// What `/proc/self/fd` says about a number; `None` without a proc file system.
@@ -235,17 +238,13 @@ pub(crate) fn link_target(number: RawFd) -> Option<String> {
 ///
 /// # Errors
 /// Where there is no `/proc/self/fd` (or `/dev/fd`) to read.
+#[cfg(feature = "cli")]
 pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
     let directory = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"))?;
-    let mut numbers: Vec<RawFd> = directory
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
+    let mut numbers: Vec<RawFd> =
+        directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     // The descriptor that read the directory was open while it read.
-    numbers.retain(|&number| {
-        Number(number)
-            .lend(|fd| rustix::io::fcntl_getfd(fd))
-            .is_ok()
-    });
+    numbers.retain(|&number| Number(number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_ok());
     numbers.sort_unstable();
     Ok(numbers)
 }

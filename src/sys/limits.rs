@@ -93,10 +93,7 @@ fn mappings() -> Option<u64> {
 fn cgroup_pids_max() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    pids_dirs(&groups, &mounts)
-        .iter()
-        .filter_map(|dir| number(&dir.join("pids.max")))
-        .min()
+    pids_dirs(&groups, &mounts).iter().filter_map(|dir| number(&dir.join("pids.max"))).min()
 }
 
 /// The number in `file`; `None` also for the word "max", which means no limit.
@@ -123,10 +120,7 @@ fn pids_dirs(groups: &str, mounts: &str) -> Vec<PathBuf> {
         if !version_2 && !has_pids(controllers) {
             continue;
         }
-        for (root, point) in mounts
-            .lines()
-            .filter_map(|mount| pids_mount(mount, version_2))
-        {
+        for (root, point) in mounts.lines().filter_map(|mount| pids_mount(mount, version_2)) {
             let below = group_below(root, group);
             let mut dir = Some(below.as_path());
             while let Some(part) = dir {
@@ -172,6 +166,7 @@ fn has_pids(list: &str) -> bool {
 }
 
 /// How many descriptors this process may have open (`RLIMIT_NOFILE`); `None` for no limit.
+#[cfg(feature = "cli")]
 pub(crate) fn descriptors() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
@@ -185,9 +180,7 @@ mod tests {
 
     fn dirs(groups: &str, mounts: &str) -> Vec<String> {
         let dirs = pids_dirs(groups, mounts);
-        dirs.iter()
-            .map(|dir| dir.to_string_lossy().trim_end_matches('/').to_owned())
-            .collect()
+        dirs.iter().map(|dir| dir.to_string_lossy().trim_end_matches('/').to_owned()).collect()
     }
 
     #[test]
@@ -223,10 +216,7 @@ mod tests {
     fn a_container_that_mounts_its_own_group_is_asked_there() {
         let mounts = "39 31 0:36 /docker/abc /cg/pids ro - cgroup cgroup rw,pids\n";
         assert_eq!(dirs("8:pids:/docker/abc\n", mounts), ["/cg/pids"]);
-        assert_eq!(
-            dirs("8:pids:/docker/abc/inner\n", mounts),
-            ["/cg/pids/inner", "/cg/pids"]
-        );
+        assert_eq!(dirs("8:pids:/docker/abc/inner\n", mounts), ["/cg/pids/inner", "/cg/pids"]);
     }
 
     #[test]

@@ -1,9 +1,17 @@
-//! Which thread this is, in the kernel's words.
+//! Which thread this is, in the kernel's words and by its name.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::sync::Arc;
 
 thread_local! {
     static KERNEL_ID: Cell<u32> = const { Cell::new(0) };
+    static NAME: OnceCell<Arc<str>> = const { OnceCell::new() };
+}
+
+/// The name of the current thread, asked once per thread: tasks come and go on it.
+pub(crate) fn name() -> Arc<str> {
+    let ask = || std::thread::current().name().unwrap_or("unnamed thread").into();
+    NAME.try_with(|cached| Arc::clone(cached.get_or_init(ask))).unwrap_or_else(|_| ask())
 }
 
 /// The kernel's id of the current thread (`gettid(2)`), asked once per thread.

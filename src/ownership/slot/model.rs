@@ -82,10 +82,7 @@ impl Number {
     fn call(&self) {
         self.entry.share(|| {
             let occupant = self.occupant.load(StdOrdering::Relaxed);
-            assert_eq!(
-                occupant, RESOURCE,
-                "a call went to the newcomer, or to a closed number"
-            );
+            assert_eq!(occupant, RESOURCE, "a call went to the newcomer, or to a closed number");
         });
     }
 
@@ -99,8 +96,7 @@ impl Number {
 
     /// The kernel hands the number out again.
     fn reuse(&self) {
-        self.entry
-            .exclude(|| self.occupant.store(NEWCOMER, StdOrdering::Relaxed));
+        self.entry.exclude(|| self.occupant.store(NEWCOMER, StdOrdering::Relaxed));
     }
 
     fn closes(&self) -> u32 {
@@ -123,7 +119,7 @@ const CHILD: u64 = 2;
 
 #[test]
 fn model_a_of_two_operators_the_one_that_is_not_the_owner_is_refused() {
-    explore(None, || {
+    explore(Some(4), || {
         let slot = Arc::new(Slot::new(PARENT));
         let number = Number::open();
         let stranger = {
@@ -236,7 +232,7 @@ fn model_c_a_description_never_asks_about_the_newcomer() {
 
 #[test]
 fn model_c_two_visitors_are_both_waited_for() {
-    explore(None, || {
+    explore(Some(2), || {
         let slot = Arc::new(Slot::new(PARENT));
         let number = Number::open();
         let visitors = [Purpose::Cancel, Purpose::Look].map(|purpose| {
@@ -344,10 +340,7 @@ fn model_e_a_pin_from_before_the_split_is_waited_for_by_the_later_half() {
             })
         };
         whole.split(PARENT).unwrap();
-        assert!(
-            !whole.leave_split(),
-            "the first half leaves the number open"
-        );
+        assert!(!whole.leave_split(), "the first half leaves the number open");
         assert!(whole.leave_split());
         close(&whole, &number);
         visitor.join().unwrap();
@@ -371,10 +364,7 @@ fn model_f_of_two_closers_one_wins() {
         };
         let elsewhere = thread::spawn(closer(&slot, &number));
         let here = closer(&slot, &number)();
-        assert!(
-            here != elsewhere.join().unwrap(),
-            "one and only one finalizes"
-        );
+        assert!(here != elsewhere.join().unwrap(), "one and only one finalizes");
         assert_eq!(number.closes(), 1);
     });
 }
@@ -444,19 +434,29 @@ fn model_h_a_flag_set_while_the_owner_is_inside_with_is_not_lost() {
                 assert!(pinned.is_ok(), "held or busy, it is there: {pinned:?}");
             })
         };
-        let robber = {
+        if slot.enter(PARENT).is_ok() {
+            slot.leave();
+        }
+        canceller.join().unwrap();
+        assert!(slot.is_cancelled());
+        assert!(!slot.held_by(PARENT) && slot.enter(PARENT).is_err());
+    });
+}
+
+#[test]
+fn model_h_a_theft_noticed_while_the_owner_is_inside_with_is_marked_once() {
+    explore(Some(4), || {
+        let slot = Arc::new(Slot::new(PARENT));
+        let finder = {
             let slot = Arc::clone(&slot);
             thread::spawn(move || slot.rob())
         };
         if slot.enter(PARENT).is_ok() {
             slot.leave();
         }
-        robber.join().unwrap();
-        canceller
-            .join()
-            .unwrap_or_else(|_| panic!("the canceller failed"));
-        assert!(slot.is_cancelled());
-        assert!(!slot.held_by(PARENT) && slot.enter(PARENT).is_err());
+        let here = slot.rob();
+        assert!(here != finder.join().unwrap(), "one of the two found it first");
+        assert!(!slot.held_by(PARENT) && slot.pin(PARENT, Purpose::Cancel).is_err());
     });
 }
 
@@ -474,6 +474,7 @@ fn model_j_the_pin_after_the_last_one_waits_and_spoils_no_neighbouring_field() {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
                 slot.pin(PARENT, Purpose::Look).unwrap();
+                assert_eq!(slot.look().owner(), PARENT, "pins run over into the owner");
                 number.call();
                 slot.unpin();
             })
@@ -545,42 +546,28 @@ struct Family {
 
 impl Family {
     fn new() -> Family {
-        let registry = Registry::builder()
-            .level(Level::Off)
-            .on_violation(Policy::Ignore)
-            .build();
+        let registry = Registry::builder().level(Level::Off).on_violation(Policy::Ignore).build();
         let task = |name: &str, origin, parent| {
             Task::new(name.into(), origin, registry.id(), parent, Site::here())
         };
         let parent = task("parent", Origin::LocalRoot, None);
         let child = task("child", Origin::Child, Some(Arc::clone(&parent)));
-        Family {
-            registry,
-            parent,
-            child,
-        }
+        Family { registry, parent, child }
     }
 
     /// Something that `owner` owns.
     fn own(&self, owner: &Task) -> (Arc<dyn Held>, Arc<Number>) {
         let number = Number::open();
         let record = Record::new(self.registry.clone(), "thing", None, owner, Site::here());
-        let held: Arc<dyn Held> = Arc::new(Thing {
-            record,
-            number: Arc::clone(&number),
-        });
-        held.record()
-            .set_position(owner.account().push(Arc::clone(&held)));
+        let held: Arc<dyn Held> = Arc::new(Thing { record, number: Arc::clone(&number) });
+        held.record().set_position(owner.account().push(Arc::clone(&held)));
         (held, number)
     }
 }
 
 /// How often `held` stands on the account.
 fn entries(task: &Task, held: &Arc<dyn Held>) -> usize {
-    task.account()
-        .entries()
-        .filter(|entry| entry.record().id == held.record().id)
-        .count()
+    task.account().entries().filter(|entry| entry.record().id == held.record().id).count()
 }
 
 /// Slot and accounts agree: the owner, and nobody else, has the entry.
@@ -605,7 +592,7 @@ fn drop_elsewhere(held: &Arc<dyn Held>, me: &Task, wanted: State) -> bool {
 
 #[test]
 fn model_d_a_transfer_comes_before_the_cancel_or_is_refused_as_cancelled() {
-    explore(Some(4), || {
+    explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
         let canceller = {
@@ -633,7 +620,7 @@ fn model_d_a_transfer_comes_before_the_cancel_or_is_refused_as_cancelled() {
 
 #[test]
 fn model_d_the_parents_cancel_flags_what_was_transferred_or_the_transfer_is_refused() {
-    explore(Some(4), || {
+    explore(None, || {
         let family = Family::new();
         let (held, _) = family.own(&family.child);
         let canceller = {
@@ -657,20 +644,14 @@ fn model_d_the_parents_cancel_flags_what_was_transferred_or_the_transfer_is_refu
 
 #[test]
 fn model_d_a_give_comes_before_the_parents_cancel_or_all_of_it_is_refused() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let things = [family.own(&family.parent).0, family.own(&family.parent).0];
         let canceller = {
             let parent = Arc::clone(&family.parent);
             thread::spawn(move || parent.request_cancel())
         };
-        let given = task::give(
-            &family.parent,
-            &family.child,
-            &things,
-            Event::Given,
-            Site::here(),
-        );
+        let given = task::give(&family.parent, &family.child, &things, Event::Given, Site::here());
         canceller.join().unwrap();
         for held in &things {
             let slot = &held.record().slot;
@@ -683,7 +664,7 @@ fn model_d_a_give_comes_before_the_parents_cancel_or_all_of_it_is_refused() {
 
 #[test]
 fn model_d_moves_up_and_down_at_once_take_the_locks_in_one_order() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let (up, _) = family.own(&family.child);
         let (down, _) = family.own(&family.parent);
@@ -705,7 +686,7 @@ fn model_d_moves_up_and_down_at_once_take_the_locks_in_one_order() {
 
 #[test]
 fn model_f_the_end_of_the_task_and_a_drop_elsewhere_finalize_once() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
         let elsewhere = {
@@ -723,7 +704,7 @@ fn model_f_the_end_of_the_task_and_a_drop_elsewhere_finalize_once() {
 
 #[test]
 fn model_f_a_drop_elsewhere_follows_what_is_transferred_meanwhile() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
         let elsewhere = {
@@ -741,15 +722,12 @@ fn model_f_a_drop_elsewhere_follows_what_is_transferred_meanwhile() {
 
 #[test]
 fn model_f_a_canceller_of_an_ending_task_never_meets_the_newcomer() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
         let canceller = {
-            let (child, held, number) = (
-                Arc::clone(&family.child),
-                Arc::clone(&held),
-                Arc::clone(&number),
-            );
+            let (child, held, number) =
+                (Arc::clone(&family.child), Arc::clone(&held), Arc::clone(&number));
             // `request_cancel` with the modelled number in the place of `Record::shut`.
             thread::spawn(move || {
                 let pinned = {
@@ -775,7 +753,7 @@ fn model_f_a_canceller_of_an_ending_task_never_meets_the_newcomer() {
 
 #[test]
 fn model_g_an_offer_that_passes_to_the_parent_is_claimed_or_dropped_once() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
         held.record().slot.offer(family.child.id().get()).unwrap();
@@ -803,7 +781,7 @@ fn model_g_an_offer_that_passes_to_the_parent_is_claimed_or_dropped_once() {
 
 #[test]
 fn model_g_an_offer_dropped_while_it_passes_to_the_parent_is_finalized_once() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
         held.record().slot.offer(family.child.id().get()).unwrap();
@@ -812,10 +790,7 @@ fn model_g_an_offer_dropped_while_it_passes_to_the_parent_is_finalized_once() {
             thread::spawn(move || drop_elsewhere(&held, &parent, State::Offered))
         };
         let _ = ending::run(&family.child, || ());
-        assert!(
-            dropper.join().unwrap(),
-            "the parent's account keeps it for whoever has the offer"
-        );
+        assert!(dropper.join().unwrap(), "the parent's account keeps it for whoever has the offer");
         assert_eq!(number.closes(), 1);
     });
 }
@@ -846,7 +821,7 @@ fn model_i_own_sees_the_cancel_or_the_canceller_sees_the_entry() {
 
 #[test]
 fn model_i_with_answers_before_the_cancel_or_is_refused_after_it() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let entered = family.child.enter();
         let owned = family.registry.own(()).unwrap();
@@ -858,10 +833,7 @@ fn model_i_with_answers_before_the_cancel_or_is_refused_after_it() {
             assert_eq!(error.kind(), ErrorKind::Cancelled);
         }
         canceller.join().unwrap();
-        assert_eq!(
-            owned.with(|()| ()).unwrap_err().kind(),
-            ErrorKind::Cancelled
-        );
+        assert_eq!(owned.with(|()| ()).unwrap_err().kind(), ErrorKind::Cancelled);
         drop(owned);
         drop(entered);
     });
@@ -875,7 +847,7 @@ fn socket(family: &Family) -> (Owned<UnixStream>, UnixStream) {
 
 #[test]
 fn model_e_a_cancel_during_a_rejoin_flags_whatever_is_left() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let entered = family.child.enter();
         let (whole, _peer) = socket(&family);
@@ -906,7 +878,7 @@ fn model_e_a_cancel_during_a_rejoin_flags_whatever_is_left() {
 
 #[test]
 fn model_e_a_cancel_during_a_split_flags_whatever_is_left() {
-    explore(Some(3), || {
+    explore(None, || {
         let family = Family::new();
         let entered = family.child.enter();
         let (whole, _peer) = socket(&family);

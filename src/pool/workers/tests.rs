@@ -14,13 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const IMPOSSIBLE_STACK_BYTES: usize = 1 << 47;
 
 fn config(limit: usize, queue: usize, keep_idle: usize) -> Config {
-    Config {
-        name: "worker".to_owned(),
-        stack_bytes: 128 * 1024,
-        limit,
-        queue,
-        keep_idle,
-    }
+    Config { name: "worker".to_owned(), stack_bytes: 128 * 1024, limit, queue, keep_idle }
 }
 
 /// Lets others run until `done` is true.
@@ -35,12 +29,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// `(size, idle, running, queued)`
 fn counts(workers: &Workers) -> (usize, usize, usize, usize) {
     let state = workers.shared.lock();
-    (
-        state.size(),
-        state.idle.len(),
-        state.running,
-        state.queue.len(),
-    )
+    (state.size(), state.idle.len(), state.running, state.queue.len())
 }
 
 /// Occupies `count` threads, each until its sender is dropped.
@@ -136,11 +125,7 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
 
 #[test]
 fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
-    let ceiling = Ceiling {
-        threads: 1,
-        limit: "vm.max_map_count",
-        value: 64,
-    };
+    let ceiling = Ceiling { threads: 1, limit: "vm.max_map_count", value: 64 };
     let workers = Workers::below(ceiling, config(100, 0, 1));
     assert_eq!(workers.limit(), 1);
     let _end = occupy(&workers, 1);
@@ -187,9 +172,7 @@ fn a_refused_start_leaves_the_job_in_the_queue_of_the_threads_there_are() {
         let tell = tell.clone();
         move || tell.send(number).expect("the test listens")
     };
-    workers
-        .execute(number(1))
-        .expect("there is room in the queue");
+    workers.execute(number(1)).expect("there is room in the queue");
     assert_eq!(counts(&workers), (1, 0, 1, 1));
     let refused = workers.execute(|| {}).expect_err("the queue is full");
     assert!(matches!(refused.reason, Reason::Start { threads: 1, .. }));
@@ -213,13 +196,7 @@ fn the_queue_takes_what_was_configured_and_no_more_in_order() {
     }
     assert_eq!(counts(&workers), (1, 0, 1, 2));
     let refused = workers.execute(|| {}).expect_err("the queue holds 2");
-    assert!(matches!(
-        refused.reason,
-        Reason::Limit {
-            threads: 1,
-            queued: 2
-        }
-    ));
+    assert!(matches!(refused.reason, Reason::Limit { threads: 1, queued: 2 }));
     drop(ends);
     assert_eq!([told.recv(), told.recv()], [Ok(1), Ok(2)]);
     until("idle", || counts(&workers) == (1, 1, 0, 0));
@@ -267,12 +244,8 @@ fn two_hundred_jobs_at_once_then_back_to_the_number_to_keep() {
         until("4 idle", || counts(&workers) == (4, 4, 0, 0));
     }
     #[cfg(target_os = "linux")]
-    until("the kernel has only 4", || {
-        threads_named("two-hundred") == 4
-    });
-    run(&workers)
-        .recv()
-        .expect("those that are left still work");
+    until("the kernel has only 4", || threads_named("two-hundred") == 4);
+    run(&workers).recv().expect("those that are left still work");
 }
 
 #[test]

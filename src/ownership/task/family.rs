@@ -1,0 +1,209 @@
+//! Families: children and who answers for them, waiting for them, cancelling them.
+//!
+//! A task has one bell. It rings when a child ends and when the task itself is cancelled, so that
+//! whoever waits in a task waits in one place for everything. The children's lock is the bell's.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Care, Child, Held, Job, Task, guard};
+use crate::ownership::account::Phase;
+use crate::ownership::ending;
+use crate::ownership::slot::{Pin, Purpose};
+
+impl Task {
+    /// Enters a child into the family.
+    pub(crate) fn adopt(&self, child: &Arc<Task>, care: Care) {
+        let child = Child { task: Arc::clone(child), care };
+        guard(&self.children).insert(child.task.id, child);
+    }
+
+    /// Changes who answers for a child; an ended one that is to be reaped is gone at once.
+    pub(crate) fn entrust(&self, child: &Task, care: Care) {
+        let mut children = guard(&self.children);
+        if child.has_ended() && care == Care::Reaped {
+            children.remove(&child.id);
+        } else if let Some(entry) = children.get_mut(&child.id) {
+            entry.care = care;
+        }
+    }
+
+    /// Strikes a child that was joined, cancelled or never started.
+    pub(crate) fn forget(&self, child: &Task) {
+        guard(&self.children).remove(&child.id);
+    }
+
+    /// The family as it is: for the end of the task.
+    pub(crate) fn take_children(&self) -> Vec<(Arc<Task>, Care)> {
+        let mut children = guard(&self.children);
+        if children.is_empty() {
+            return Vec::new();
+        }
+        std::mem::take(&mut *children).into_values().map(|child| (child.task, child.care)).collect()
+    }
+
+    /// Lets `heir` answer for a child from now on.
+    pub(crate) fn move_to(self: &Arc<Task>, heir: &Arc<Task>) {
+        *guard(&self.parent) = Some(Arc::clone(heir));
+        heir.adopt(self, Care::Reaped);
+        if self.has_ended() {
+            heir.forget(self);
+        }
+    }
+
+    /// Gives the task its work.
+    pub(crate) fn set_job(&self, job: impl FnOnce(&Arc<Task>) + Send + 'static) {
+        *guard(&self.job) = Some(Box::new(job));
+    }
+
+    /// Sets what is to happen once the task has ended, on the thread that ends it, before its
+    /// parent is told; or here and now when it has ended already.
+    pub(crate) fn set_on_end(self: &Arc<Task>, hook: impl FnOnce() + Send + 'static) {
+        *guard(&self.on_end) = Some(Box::new(hook));
+        // Whoever takes the hook runs it: `finish` looks for it after it has set the end.
+        if self.has_ended() {
+            self.run_end_hook();
+        }
+    }
+
+    pub(crate) fn take_job(&self) -> Option<Job> {
+        guard(&self.job).take()
+    }
+
+    /// Runs the task's job here and now, if nobody has run or abandoned it.
+    pub(crate) fn execute(self: &Arc<Task>) {
+        let Some(job) = self.take_job() else { return };
+        job(self);
+        self.finish();
+    }
+
+    /// Ends a task that was never started: what it was given is finalized on this thread.
+    pub(crate) fn abandon(self: &Arc<Task>) {
+        let Some(job) = self.take_job() else { return };
+        ending::end_unstarted(self, job);
+        self.finish();
+    }
+
+    /// Declares the task over, after its outcome was stored, and tells its parent.
+    pub(crate) fn finish(self: &Arc<Task>) {
+        self.account().phase = Phase::Ended;
+        // ord: Release; partner: `has_ended`.
+        self.ended.store(true, Ordering::Release);
+        self.run_end_hook();
+        if let Some(parent) = self.parent() {
+            let mut children = guard(&parent.children);
+            if children.get(&self.id).is_some_and(|child| child.care == Care::Reaped) {
+                children.remove(&self.id);
+            }
+            // ord: Relaxed; the lock of `children` orders it. Who counts itself in after us looks
+            // at its condition afterwards, and finds that this child has ended.
+            let is_heard = parent.listening.load(Ordering::Relaxed) > 0;
+            drop(children);
+            if is_heard {
+                parent.bell.notify_all();
+            }
+        }
+    }
+
+    fn run_end_hook(self: &Arc<Task>) {
+        // Taken in a statement of its own: no lock is held while the hook runs.
+        let hook = guard(&self.on_end).take();
+        if let Some(hook) = hook {
+            // In the ended task's name: what the hook drops is not put down to a stranger.
+            let _entered = self.enter();
+            hook();
+        }
+    }
+
+    /// Waits until `done`, woken by the ends of children and by this task's cancellation.
+    ///
+    /// False when the deadline passed first.
+    pub(crate) fn wait_until(
+        &self,
+        mut done: impl FnMut() -> bool,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let mut children = guard(&self.children);
+        // ord: Relaxed; under the lock of `children`, as is the look at it in `finish`.
+        self.listening.fetch_add(1, Ordering::Relaxed);
+        let is_done = loop {
+            if done() {
+                break true;
+            }
+            children = match deadline {
+                None => self.bell.wait(children).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left == Duration::ZERO {
+                        break false;
+                    }
+                    self.bell.wait_timeout(children, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        };
+        // ord: Relaxed; as above, and the lock is still held.
+        self.listening.fetch_sub(1, Ordering::Relaxed);
+        drop(children);
+        is_done
+    }
+
+    /// Wakes whatever waits in this task.
+    pub(crate) fn ring(&self) {
+        // Taking the lock orders this after a waiter's look at its condition.
+        drop(guard(&self.children));
+        self.bell.notify_all();
+    }
+
+    /// Asks the task to end: the flag first, then every descriptor it owns is shut down, so that a
+    /// call blocked in one returns. Answers at once; a task at its end is left alone.
+    pub(crate) fn request_cancel(self: &Arc<Task>) {
+        let mut account = self.account();
+        if !account.is_open() {
+            return;
+        }
+        account.cancelled = true;
+        let owned: Vec<Arc<dyn Held>> = account.entries().cloned().collect();
+        let pinned = self.pin_all(&owned, Purpose::Cancel);
+        drop(account);
+        // ord: Release; partner: `is_cancelled`.
+        self.cancelled.store(true, Ordering::Release);
+        for (held, pin) in pinned {
+            held.record().shut();
+            drop(pin);
+        }
+        self.ring();
+        self.abandon();
+    }
+
+    /// Asks the task to come to its end by itself: every connection it owns reads what has
+    /// arrived, and then the end of the stream.
+    pub(crate) fn request_drain(self: &Arc<Task>) {
+        let account = self.account();
+        let owned: Vec<Arc<dyn Held>> = account.entries().cloned().collect();
+        let pinned = self.pin_all(&owned, Purpose::Look);
+        drop(account);
+        for (held, pin) in pinned {
+            held.record().shut_reading();
+            drop(pin);
+        }
+    }
+
+    /// Pins what this task holds of `owned`; under its account's lock.
+    fn pin_all<'a>(
+        &self,
+        owned: &'a [Arc<dyn Held>],
+        purpose: Purpose,
+    ) -> Vec<(&'a Arc<dyn Held>, Pin<'a>)> {
+        let me = self.id.get();
+        let pin = |held: &'a Arc<dyn Held>| Some((held, held.record().slot.pinned(me, purpose)?));
+        owned.iter().filter_map(pin).collect()
+    }
+
+    /// Cancels the task and waits until all of it is over.
+    pub(crate) fn cancel_and_wait(self: &Arc<Task>, me: &Task) {
+        self.request_cancel();
+        me.wait_until(|| self.has_ended(), None);
+    }
+}

@@ -1,0 +1,272 @@
+//! From one account to another: give, transfer, claim, and the passing on of offers; and off an
+//! account for good.
+//!
+//! Each of them changes the slot and both accounts under the locks of both, which are taken in
+//! ascending order of task ids. No user code runs under them.
+
+use std::sync::Arc;
+
+use super::{Account, Held, Task, find, find_from_here};
+use crate::ownership::custody::{Event, Site};
+use crate::ownership::record::Record;
+use crate::ownership::slot::{State, Word};
+use crate::ownership::violation::{Error, ErrorKind};
+
+/// The parent's way of handing things to a child that does not run yet: all of them, or none.
+///
+/// # Errors
+/// The parent doesn't own one of them, or it stands in the list twice.
+pub(crate) fn give(
+    parent: &Arc<Task>,
+    child: &Arc<Task>,
+    give: &[Arc<dyn Held>],
+    event: Event,
+    site: Site,
+) -> Result<(), Error> {
+    let (mine, theirs) = (parent.id.get(), child.id.get());
+    let refused = {
+        // Ascending ids: a child is younger than its parent.
+        let (mut from, mut to) = lock_both(parent, child);
+        let refused = give.iter().enumerate().find_map(|(index, held)| {
+            let word = held.record().slot.hand_over(mine, theirs).err()?;
+            Some((index, held, word))
+        });
+        // The entries move when all is decided: a refusal leaves the order of the account alone.
+        for held in &give[..refused.map_or(give.len(), |(index, ..)| index)] {
+            if refused.is_some() {
+                let undone = held.record().slot.hand_back(theirs, mine);
+                debug_assert!(undone.is_ok(), "nobody else knows the child: {undone:?}");
+            } else {
+                move_entry(held, &mut from, &mut to);
+            }
+        }
+        refused
+    };
+    if let Some((_, held, word)) = refused {
+        let record = held.record();
+        if word.owner() == child.id.get() {
+            let error = record.error(ErrorKind::GivenTwice, word, parent, site, None);
+            record.registry.violated(&error, record);
+            return Err(error);
+        }
+        return Err(record.refuse(word, parent, site));
+    }
+    for held in give {
+        held.record().note(event, Some(parent.label()), Some(child.label()), site);
+    }
+    Ok(())
+}
+
+/// Hands everything back that a child was given which cannot be started.
+pub(crate) fn return_all(
+    child: &Arc<Task>,
+    parent: &Arc<Task>,
+    given: &[Arc<dyn Held>],
+    site: Site,
+) {
+    {
+        let (mut to, mut from) = lock_both(parent, child);
+        for held in given {
+            let returned = held.record().slot.hand_back(child.id.get(), parent.id.get());
+            debug_assert!(returned.is_ok(), "nobody else knows the child: {returned:?}");
+            move_entry(held, &mut from, &mut to);
+        }
+    }
+    for held in given {
+        held.record().note(Event::Returned, Some(child.label()), Some(parent.label()), site);
+    }
+}
+
+/// A child's way of handing something to its parent.
+///
+/// # Errors
+/// The child doesn't own it, is a root, or the parent takes nothing any more.
+pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<(), Error> {
+    let record = held.record();
+    let Some(parent) = me.parent() else {
+        let word = record.slot.look();
+        if word.owner() != me.id.get() {
+            return Err(record.refuse(word, me, site));
+        }
+        let error = record.error(ErrorKind::NoParent, word, me, site, None);
+        record.registry.violated(&error, record);
+        return Err(error);
+    };
+    let outcome = {
+        let (mut to, mut from) = lock_both(&parent, me);
+        if to.is_open() {
+            let handed = record.slot.hand_over(me.id.get(), parent.id.get());
+            if handed.is_ok() {
+                move_entry(held, &mut from, &mut to);
+            }
+            handed.map_err(Some)
+        } else {
+            Err(None)
+        }
+    };
+    match outcome {
+        Ok(()) => {
+            record.note(Event::Transferred, Some(me.label()), Some(parent.label()), site);
+            Ok(())
+        }
+        Err(Some(word)) => Err(record.refuse(word, me, site)),
+        Err(None) => {
+            let word = record.slot.look();
+            if word.owner() != me.id.get() {
+                return Err(record.refuse(word, me, site));
+            }
+            Err(record.error(ErrorKind::ParentEnding, word, me, site, None))
+        }
+    }
+}
+
+/// Takes an offer: from whoever's account it stands on, to the current task's.
+///
+/// # Errors
+/// The offer is gone (finalized with the root), or the claimer takes nothing any more.
+pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<(), Error> {
+    let record = held.record();
+    loop {
+        let word = record.slot.look();
+        if word.state() != State::Offered {
+            return Err(record.refuse(word, me, site));
+        }
+        let account = word.owner();
+        if account == me.id.get() {
+            let mut mine = me.account();
+            if let Some(kind) = Task::closed_because(&mine) {
+                drop(mine);
+                return Err(record.error(kind, word, me, site, None));
+            }
+            if record.slot.claim(account, account).is_err() {
+                continue;
+            }
+            // It counts from now: last in, first out.
+            if let Some(entry) = mine.remove(record.position()) {
+                record.set_position(mine.push(entry));
+            }
+        } else {
+            let Some(offerer) = find(account) else {
+                assert_moved_on(record, word);
+                continue;
+            };
+            let (mut from, mut to) = lock_in_order(&offerer, me);
+            if let Some(kind) = Task::closed_because(&to) {
+                drop((from, to));
+                return Err(record.error(kind, word, me, site, None));
+            }
+            if record.slot.claim(account, me.id.get()).is_err() {
+                continue;
+            }
+            move_entry(held, &mut from, &mut to);
+        }
+        record.note(Event::Claimed, None, Some(me.label()), site);
+        return Ok(());
+    }
+}
+
+/// Passes an ending task's unclaimed offers to the nearest ancestor that still takes something.
+/// What nobody takes is left on the account.
+pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
+    if task.account().entries().next().is_none() {
+        // The account is closed: nothing can come in after this look.
+        return;
+    }
+    let mut heir = task.parent();
+    while let Some(ancestor) = heir {
+        let mut passed = Vec::new();
+        let done = {
+            let (mut to, mut from) = lock_both(&ancestor, task);
+            if to.is_open() {
+                while let Some(held) = from.take_last(|held| {
+                    let slot = &held.record().slot;
+                    slot.pass_offer(task.id.get(), ancestor.id.get()).is_ok()
+                }) {
+                    passed.push(held);
+                }
+                // Oldest first, so that the heir, too, finalizes the latest first.
+                passed.reverse();
+                for held in &passed {
+                    held.record().set_position(to.push(Arc::clone(held)));
+                }
+                true
+            } else {
+                false
+            }
+        };
+        for held in passed {
+            held.record().note(Event::Inherited, Some(task.label()), Some(ancestor.label()), site);
+        }
+        if done {
+            return;
+        }
+        heir = ancestor.parent();
+    }
+}
+
+type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Held>>>;
+
+/// Locks two accounts; `elder` has the smaller id.
+fn lock_both<'a>(elder: &'a Task, younger: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
+    debug_assert!(elder.id < younger.id, "locks are taken in ascending order of ids");
+    (elder.account(), younger.account())
+}
+
+/// Locks two different accounts in ascending order of ids; answers them in the order asked for.
+fn lock_in_order<'a>(a: &'a Task, b: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
+    if a.id < b.id {
+        lock_both(a, b)
+    } else {
+        let (b, a) = lock_both(b, a);
+        (a, b)
+    }
+}
+
+fn move_entry(
+    held: &Arc<dyn Held>,
+    from: &mut Account<Arc<dyn Held>>,
+    to: &mut Account<Arc<dyn Held>>,
+) {
+    let record = held.record();
+    if let Some(entry) = from.remove(record.position()) {
+        record.set_position(to.push(entry));
+    }
+}
+
+/// Wins the right to finalize, for the owner's thread or for the exclusive holder of a handle or an
+/// offer, and takes the resource off its account. Answers the word before.
+///
+/// # Errors
+/// The word of a resource that cannot be closed now: released, split, or in use.
+pub(crate) fn begin_close(held: &Arc<dyn Held>, wanted: Option<State>) -> Result<Word, Word> {
+    let record = held.record();
+    loop {
+        let word = record.slot.look();
+        if !matches!(word.state(), State::Held | State::Offered)
+            || wanted.is_some_and(|wanted| wanted != word.state())
+        {
+            return Err(word);
+        }
+        let Some(owner) = find_from_here(word.owner()) else {
+            assert_moved_on(record, word);
+            continue;
+        };
+        let mut account = owner.account();
+        match record.slot.begin_close(word.owner()) {
+            Ok(before) => {
+                account.remove(record.position());
+                return Ok(before);
+            }
+            Err(_) => continue,
+        }
+    }
+}
+
+/// An owner that cannot be found has just ended: its account was emptied or passed on before, so
+/// that the word is another one by now. Else an account has lost an entry, and to look again would
+/// be to look for ever.
+#[cold]
+fn assert_moved_on(record: &Record, word: Word) {
+    let now = record.slot.look();
+    assert!(now != word, "{} is left by a task that is gone: {word:?}", record.label());
+}
