@@ -1,8 +1,41 @@
-//! What the checker promises: the headline promises first, one test for each row of the parity
-//! table in `docs/rationale.md`, then the rules one by one.
+//! What the checker promises, read from the top: the headline promises here, then rule by rule.
 //!
-//! Only the public interface is used. Every descriptor is followed by what it is, not by its
+//! Only the public interface is used. Every descriptor is followed by what it is and not by its
 //! number (see [`common::Witness`]), and every test has a registry of its own.
+//!
+//! The parity table against Miou's `Ownership`, with the test that holds each row. "Forgets" means
+//! that the handle outlives the task's closure.
+//!
+//! | scenario | what is promised | test |
+//! |---|---|---|
+//! | own, forget, fail | finalizer once, the task's own error | `what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error` |
+//! | own, forget, end normally | finalizer, report, `Leaked` for that task alone | `what_a_task_still_owns_at_its_normal_end_is_finalized_and_that_task_alone_is_leaked` |
+//! | own, disown, end | finalizer not run | `what_was_disowned_comes_back_alive_and_is_not_finalized` |
+//! | own and forget r1 r2 r3, fail | r3, r2, r1 | `three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition` |
+//! | one finalizer of three panics | the others run, it is reported, the task keeps its error | `a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its_own_error` |
+//! | own twice in one task | `AlreadyOwned`, naming the first site | `owning_a_second_time_is_refused_names_the_first_and_gives_the_value_back_unclosed` |
+//! | own by two tasks | refused | `two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once` |
+//! | disown or check by a non-owner | `NotOwner`, ordinary, with owner and place | `a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custody` |
+//! | parent checks or disowns after give | `NotOwner` | `after_give_the_parent_is_refused_and_only_the_child_may` |
+//! | give what nobody owns | refused before the child exists | `giving_what_one_does_not_own_is_refused_before_the_child_exists` |
+//! | give the same twice | refused before the child exists | `giving_the_same_twice_is_refused_before_the_child_exists` |
+//! | transfer to the parent, child then fails | the parent owns, not finalized | `what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure` |
+//! | transfer climbing two levels | the root owns | `a_transfer_climbs_two_levels_to_the_root` |
+//! | give down two levels, leak at the bottom | leak, custody shows every hand | `what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand` |
+//! | transfer from the root | error saying so | `a_root_has_nobody_to_transfer_to` |
+//! | cancel a task blocked in accept | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left` |
+//! | cancel a task blocked in read | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_read_and_it_never_takes_that_for_the_end_of_the_stream` |
+//! | cancel a task that never started | finalizes what it was given | `cancelling::a_child_cancelled_before_it_began_finalizes_what_it_was_given_on_the_cancellers_thread` |
+//! | cancel a task that has ended | its outcome stays | `cancelling::cancelling_a_task_that_has_ended_keeps_its_outcome` |
+//! | task swallows the cancellation and goes on | every further operation is `Cancelled` | `cancelling::a_task_that_swallows_its_cancellation_is_refused_everything_else` |
+//! | release whose finalizer fails | once; the failure is the result of `release` | `a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again` |
+//! | release or close twice | `Released`, naming the first | `a_second_release_is_refused_and_names_the_first` |
+//! | leak in A while B runs | B unaffected | `a_leak_in_one_task_leaves_its_neighbour_untouched` |
+//! | forgotten child that owns | cancelled, finalized, reported | `a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
+//! | raw close, number reused, task fails | theft reported, newcomer untouched | `closing::a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone` |
+//! | raw accessor bypasses the check | none: consuming or `unsafe` | `handles::there_is_no_way_to_the_value_round_the_check` |
+//! | leak report | what, whose, where, since when, through whose hands | `reporting::a_leak_report_says_what_whose_where_since_when_and_through_whose_hands` |
+//! | one client resets its connection | that task ends, the server goes on | `ending::a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on` |
 
 mod common;
 
@@ -33,24 +66,38 @@ mod halves;
 #[path = "leak/process.rs"]
 mod process;
 
+#[path = "leak/reporting.rs"]
+mod reporting;
+
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use common::{
-    Lab, Shared, alone, attest_cancelled, attest_success, failure, leaked, lock, panic_message,
-    refusal, target, thief, until_blocked, without_ages,
-};
+use common::{Lab, Shared, failure, leaked, panic_message, refusal, target};
 use echown::ownership::{ErrorKind, Event, Failure, ResourceData};
-use echown::pool::Pool;
 
-/// A cancellation takes microseconds; this is what a busy machine may add.
-const PROMPTLY: Duration = Duration::from_secs(10);
+#[test]
+fn every_row_of_the_table_above_has_its_test() {
+    let sources = [
+        include_str!("leak.rs"),
+        include_str!("leak/cancelling.rs"),
+        include_str!("leak/closing.rs"),
+        include_str!("leak/ending.rs"),
+        include_str!("leak/handles.rs"),
+        include_str!("leak/reporting.rs"),
+    ];
+    let rows = sources[0].lines().filter_map(|line| line.strip_prefix("//! | ")?.split('|').nth(2));
+    let tests: Vec<&str> = rows.map(|cell| cell.trim().trim_matches('`')).skip(1).collect();
+    assert_eq!(tests.len(), 28);
+    for test in tests {
+        let name = test.rsplit("::").next().expect("there is a last part");
+        let head = format!("#[test]\nfn {name}() {{");
+        assert!(sources.iter().any(|source| source.contains(&head)), "no test `{test}`");
+    }
+}
 
 /// The events of a custody, oldest first.
 fn events(resource: &ResourceData) -> Vec<Event> {
@@ -97,10 +144,7 @@ fn what_a_task_still_owns_at_its_normal_end_is_finalized_and_that_task_alone_is_
         assert_eq!(socket.acquired.line(), acquired);
         assert_eq!(events(socket), [Event::Acquired]);
         assert_eq!(socket.custody[0].to, Some(label));
-        neighbour
-            .join()
-            .expect("a stranger's leak is not its own")
-            .expect("it was the owner");
+        neighbour.join().expect("a stranger's leak is not its own").expect("it was the owner");
     });
     assert_eq!(lab.finalized().len(), 2);
     assert_eq!(lab.codes(), ["leak"]);
@@ -111,9 +155,8 @@ fn what_a_task_still_owns_at_its_normal_end_is_finalized_and_that_task_alone_is_
 fn what_was_disowned_comes_back_alive_and_is_not_finalized() {
     let lab = Lab::new();
     let (string, socket) = lab.root(|| {
-        let child = lab.spawn("generous", [], || {
-            (lab.own("disowned").disown(), lab.listener().disown())
-        });
+        let child =
+            lab.spawn("generous", [], || (lab.own("disowned").disown(), lab.listener().disown()));
         child.join().expect("it owns nothing at its end")
     });
     assert_eq!(string.expect("it was the owner's"), "disowned");
@@ -155,10 +198,7 @@ fn a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its
     assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
     assert_eq!(lab.codes(), ["finalizer-panicked"]);
     let message = lab.the_message("finalizer-panicked");
-    assert!(
-        message.ends_with("has a finalizer that panicked: the finalizer's error"),
-        "{message}"
-    );
+    assert!(message.ends_with("has a finalizer that panicked: the finalizer's error"), "{message}");
     assert_eq!(lab.registry.verdict().failed_finalizers, 1);
 }
 
@@ -169,16 +209,12 @@ fn owning_a_second_time_is_refused_names_the_first_and_gives_the_value_back_uncl
     let lab = Lab::new();
     lab.root(|| {
         let socket = Shared::new(lab.sees(common::listener()));
-        let (first, line) = (
-            lab.registry.own_fd(socket.clone()).expect("nobody's yet"),
-            line!(),
-        );
+        let line = line!() + 1;
+        let first = lab.registry.own_fd(socket.clone());
+        let first = first.expect("nobody's yet");
         let refused = lab.registry.own_fd(socket).expect_err("it is on record");
         assert_eq!(refused.error().kind(), ErrorKind::AlreadyOwned);
-        assert_eq!(
-            refused.error().earlier_site().map(|site| site.line()),
-            Some(line)
-        );
+        assert_eq!(refused.error().earlier_site().map(|site| site.line()), Some(line));
         let me = lab.registry.current_task();
         assert_eq!(
             refused.error().to_string(),
@@ -206,25 +242,16 @@ fn two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once() {
             lab.log("closed");
             Ok(())
         };
-        let first = lab
-            .registry
-            .own_fd_with(socket.clone(), close)
-            .expect("nobody's yet");
+        let first = lab.registry.own_fd_with(socket.clone(), close).expect("nobody's yet");
         let root = lab.registry.current_task();
         let second = lab.spawn("second", [], move || {
-            let refused = lab
-                .registry
-                .own_fd_with(socket, close)
-                .expect_err("it is on record");
+            let refused = lab.registry.own_fd_with(socket, close).expect_err("it is on record");
             refused.error().clone()
         });
         let error = second.join().expect("the second ends well");
         assert_eq!(error.kind(), ErrorKind::AlreadyOwned);
         assert_eq!(error.owner(), Some(&root));
-        assert!(
-            lab.finalized().is_empty(),
-            "a refused value is not finalized"
-        );
+        assert!(lab.finalized().is_empty(), "a refused value is not finalized");
         first.release().expect("the first stays the owner");
     });
     assert_eq!(lab.finalized(), ["closed"]);
@@ -261,14 +288,8 @@ fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custod
         );
         assert_eq!(error.site().file(), file!());
         // The descriptor is untouched.
-        TcpStream::connect(
-            socket
-                .local_addr()
-                .expect("it is ours")
-                .inet()
-                .expect("by TCP"),
-        )
-        .expect("it still listens");
+        TcpStream::connect(socket.local_addr().expect("it is ours").inet().expect("by TCP"))
+            .expect("it still listens");
         drop(socket.accept().expect("it still accepts"));
     });
     assert_eq!(lab.codes(), ["not-owner"; 3]);
@@ -281,9 +302,9 @@ fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custod
 fn after_give_the_parent_is_refused_and_only_the_child_may() {
     let lab = Lab::new();
     lab.root(|| {
-        let socket = std::sync::Arc::new(lab.listener());
+        let socket = Arc::new(lab.listener());
         let (go, gone) = channel::<()>();
-        let its = std::sync::Arc::clone(&socket);
+        let its = Arc::clone(&socket);
         let child = lab.spawn("child", [socket.resource()], move || {
             let _ = gone.recv();
             its.check()?;
@@ -295,10 +316,7 @@ fn after_give_the_parent_is_refused_and_only_the_child_may() {
         assert_eq!(refusal(socket.accept()).kind(), ErrorKind::NotOwner);
         assert_eq!(refusal(socket.release()).kind(), ErrorKind::NotOwner);
         drop(go);
-        child
-            .join()
-            .expect("it owns nothing at its end")
-            .expect("it is the owner");
+        child.join().expect("it owns nothing at its end").expect("it is the owner");
     });
     lab.attest_all_closed();
 }
@@ -310,10 +328,7 @@ fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
         let (mine, gone) = (lab.listener(), lab.own("gone"));
         gone.release().expect("it is ours");
         let give = [mine.resource(), gone.resource()];
-        let refused = lab
-            .pool()
-            .spawn(give, || "the job")
-            .expect_err("one of them is gone");
+        let refused = lab.pool().spawn(give, || "the job").expect_err("one of them is gone");
         let error = refused.refusal().expect("the registry refused");
         assert_eq!(error.kind(), ErrorKind::Released);
         assert_eq!(lab.pool().size(), 0, "there is no child");
@@ -324,10 +339,7 @@ fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
             let mine = mine.resource();
             move || refusal(lab.pool().spawn([mine], || ())).kind()
         });
-        assert_eq!(
-            stranger.join().expect("no child was forgotten"),
-            ErrorKind::NotOwner
-        );
+        assert_eq!(stranger.join().expect("no child was forgotten"), ErrorKind::NotOwner);
     });
     lab.attest_all_closed();
 }
@@ -338,10 +350,7 @@ fn giving_the_same_twice_is_refused_before_the_child_exists() {
     lab.root(|| {
         let (first, socket) = (lab.own("first"), lab.listener());
         let give = [first.resource(), socket.resource(), socket.resource()];
-        let refused = lab
-            .pool()
-            .spawn(give, || ())
-            .expect_err("one stands there twice");
+        let refused = lab.pool().spawn(give, || ()).expect_err("one stands there twice");
         let error = refused.refusal().expect("the registry refused");
         assert_eq!(error.kind(), ErrorKind::GivenTwice);
         let (number, me) = (socket.describe().number, lab.registry.current_task());
@@ -371,9 +380,7 @@ fn what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure() {
             string.transfer().expect("the parent is running");
             socket.transfer().expect("the parent is running");
             assert_eq!(refusal(socket.check()).kind(), ErrorKind::NotOwner);
-            to_parent
-                .send((string, socket))
-                .expect("the parent listens");
+            to_parent.send((string, socket)).expect("the parent listens");
             panic!("its own error");
         });
         assert_eq!(panic_message(child.join()), "its own error");
@@ -395,16 +402,10 @@ fn a_transfer_climbs_two_levels_to_the_root() {
                 let socket = lab.listener();
                 socket.transfer().map(|()| socket)
             });
-            let socket = bottom
-                .join()
-                .expect("it owns nothing")
-                .expect("its parent runs");
+            let socket = bottom.join().expect("it owns nothing").expect("its parent runs");
             socket.transfer().map(|()| socket)
         });
-        let socket = middle
-            .join()
-            .expect("it owns nothing")
-            .expect("its parent runs");
+        let socket = middle.join().expect("it owns nothing").expect("its parent runs");
         let custody = socket.describe().custody;
         let hands: Vec<_> = custody.iter().filter_map(|step| step.to.clone()).collect();
         let names: Vec<&str> = hands.iter().map(|task| &*task.name).collect();
@@ -467,145 +468,6 @@ fn a_root_has_nobody_to_transfer_to() {
     lab.attest_all_closed();
 }
 
-// Cancel.
-
-#[test]
-fn cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left() {
-    let lab = Lab::new();
-    lab.root(|| {
-        let listener = lab.listener();
-        let (tell, told) = channel();
-        let child = lab.spawn("accepting", [listener.resource()], move || {
-            tell.send(common::thread_id()).expect("the test listens");
-            let error = refusal(listener.accept());
-            assert_eq!(error.kind(), ErrorKind::Cancelled);
-            mem::forget(listener);
-        });
-        until_blocked(told.recv().expect("the child runs"), false);
-        let start = Instant::now();
-        attest_cancelled(child.cancel());
-        assert!(start.elapsed() < PROMPTLY);
-        lab.attest_all_closed();
-    });
-    lab.attest_clean();
-}
-
-#[test]
-fn cancel_wakes_a_task_blocked_in_read_and_it_never_takes_that_for_the_end_of_the_stream() {
-    let lab = Lab::new();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
-        let (tell, told) = channel();
-        let child = lab.spawn("reading", [stream.resource()], move || {
-            tell.send(common::thread_id()).expect("the test listens");
-            let error = (&stream)
-                .read(&mut [0])
-                .expect_err("nobody wrote, nobody closed");
-            assert_ne!(error.kind(), io::ErrorKind::Interrupted);
-            assert_eq!(refusal::<(), _>(Err(error)).kind(), ErrorKind::Cancelled);
-            mem::forget(stream);
-        });
-        until_blocked(told.recv().expect("the child runs"), false);
-        let start = Instant::now();
-        attest_cancelled(child.cancel());
-        assert!(start.elapsed() < PROMPTLY);
-        assert_eq!((&peer).read(&mut [0]).expect("the stream ends"), 0);
-    });
-    lab.attest_clean();
-}
-
-#[test]
-fn a_child_cancelled_before_it_began_finalizes_what_it_was_given_on_the_cancellers_thread() {
-    let lab = Lab::new();
-    let pool = Pool::builder()
-        .registry(&lab.registry)
-        .limit(1)
-        .queue(1)
-        .build();
-    lab.root(|| {
-        let (go, gone) = channel::<()>();
-        let busy = pool
-            .spawn([], move || gone.recv().is_err())
-            .expect("there is a thread");
-        let (string, socket) = (lab.own("given"), lab.listener());
-        let give = [string.resource(), socket.resource()];
-        let waiting = pool.spawn(give, move || {
-            lab.log("the job ran");
-            drop((string, socket));
-        });
-        attest_cancelled(waiting.expect("there is a queue").cancel());
-        assert_eq!(lab.finalized(), ["given"]);
-        assert_eq!(lab.finalized_on("given"), thread::current().id());
-        lab.attest_all_closed();
-        drop(go);
-        assert!(busy.join().expect("the other child goes on"));
-    });
-    lab.attest_clean();
-}
-
-#[test]
-fn cancelling_a_task_that_has_ended_keeps_its_outcome() {
-    let lab = Lab::new();
-    lab.root(|| {
-        let (tell, told) = channel::<()>();
-        let child = lab.spawn("quick", [], move || {
-            drop(tell);
-            "its value"
-        });
-        assert!(told.recv().is_err());
-        while !child.has_ended() {
-            thread::yield_now();
-        }
-        assert_eq!(child.cancel().expect("it had ended well"), "its value");
-    });
-    lab.attest_clean();
-}
-
-#[test]
-fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
-    let lab = Lab::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
-        let other = lab.own("other");
-        let give = [stream.resource(), other.resource()];
-        let (tell, told) = channel();
-        let (tell_kinds, kinds) = channel();
-        let child = lab.spawn("stubborn", give, move || {
-            tell.send(()).expect("the test listens");
-            let mut refused = vec![refusal((&stream).read(&mut [0])).kind()];
-            refused.push(refusal((&stream).read(&mut [0])).kind());
-            refused.push(refusal((&stream).write(b"x")).kind());
-            refused.push(refusal(stream.local_addr()).kind());
-            refused.push(refusal(stream.check()).kind());
-            refused.push(refusal(other.with(|_| ())).kind());
-            refused.push(refusal(other.transfer()).kind());
-            refused.push(refusal(lab.pool().spawn([], || ())).kind());
-            let late = lab.registry.own_fd(lab.sees(common::listener()));
-            refused.push(refusal(late).kind());
-            tell_kinds.send(refused).expect("the test listens");
-            // `own` has not waited for the task's end: that socket is closed already.
-            lab.log("its last words");
-            let late = lab.registry.own_with("late", |name| {
-                lab.log(name);
-                Ok(())
-            });
-            assert!(
-                late.expect_err("it owns nothing any more")
-                    .into_value()
-                    .is_none()
-            );
-            drop((stream, other));
-        });
-        told.recv().expect("the child runs");
-        attest_cancelled(child.cancel());
-        let refused = kinds.recv().expect("they were sent");
-        assert_eq!(refused, [ErrorKind::Cancelled; 9]);
-        assert_eq!(peer.read(&mut [0]).expect("the stream ends"), 0);
-    });
-    assert_eq!(lab.finalized(), ["its last words", "late", "other"]);
-    lab.attest_clean();
-}
-
 // Release.
 
 #[test]
@@ -621,20 +483,13 @@ fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
         assert_eq!(error.kind(), ErrorKind::FinalizerFailed);
         assert_eq!(
             error.to_string(),
-            format!(
-                "resource {} (&str) could not be finalized: the disk is full",
-                broken.id()
-            )
+            format!("resource {} (&str) could not be finalized: the disk is full", broken.id())
         );
         assert_eq!(refusal(broken.release()).kind(), ErrorKind::Released);
         mem::forget(broken);
     });
     assert_eq!(lab.finalized(), ["broken"]);
-    assert_eq!(
-        lab.codes(),
-        ["released"],
-        "the failure was somebody's result, so no report"
-    );
+    assert_eq!(lab.codes(), ["released"], "the failure was somebody's result, so no report");
 }
 
 #[test]
@@ -672,17 +527,11 @@ fn a_leak_in_one_task_leaves_its_neighbour_untouched() {
         let neighbour = lab.spawn("neighbour", [stream.resource()], move || {
             mem::forget(lab.own("the neighbour's"));
             let mut byte = [0];
-            (&stream)
-                .read_exact(&mut byte)
-                .expect("the leak has not closed it");
-            (&stream)
-                .write_all(&byte)
-                .expect("the leak has not closed it");
+            (&stream).read_exact(&mut byte).expect("the leak has not closed it");
+            (&stream).write_all(&byte).expect("the leak has not closed it");
             panic!("its own error");
         });
-        let leaking = lab.spawn("leaking", [], || {
-            mem::forget((lab.own("leaked"), lab.listener()))
-        });
+        let leaking = lab.spawn("leaking", [], || mem::forget((lab.own("leaked"), lab.listener())));
         leaked(leaking.join());
         assert_eq!(lab.finalized(), ["leaked"]);
         peer.write_all(b"x").expect("the neighbour reads");
@@ -722,167 +571,4 @@ fn a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome()
         assert_eq!(lab.finalized(), ["the child's"]);
         lab.attest_all_closed();
     });
-}
-
-#[test]
-fn a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
-        let newcomer = Mutex::new(None);
-        let outcome = lab.registry.run("failing", || -> () {
-            let victim = lab.listener();
-            let number = victim.describe().number.expect("it is a descriptor");
-            thief::close_behind_the_owners_back(number);
-            let innocent = common::listener();
-            assert_eq!(
-                innocent.as_raw_fd(),
-                number,
-                "the kernel hands out the lowest number"
-            );
-            *lock(&newcomer) = Some(innocent);
-            mem::forget(victim);
-            panic!("its own error");
-        });
-        assert_eq!(panic_message(outcome), "its own error");
-        assert_eq!(lab.codes(), ["theft"]);
-        let newcomer = newcomer
-            .into_inner()
-            .expect("nobody panicked here")
-            .expect("it was kept");
-        let mut client = TcpStream::connect(newcomer.local_addr().expect("it is open"))
-            .expect("the newcomer listens");
-        let (mut server, _) = newcomer.accept().expect("the newcomer accepts");
-        common::attest_connected(&mut client, &mut server);
-        lab.attest_all_closed();
-    });
-    attest_success(&output);
-}
-
-#[test]
-fn there_is_no_way_to_the_value_round_the_check() {
-    use std::ops::{Deref, DerefMut};
-    use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
-
-    use echown::net::{File, Listener, PipeReader, PipeWriter, ReadHalf, Stream, WriteHalf};
-    use echown::ownership::{Half, Offer, Owned, Resource};
-
-    /// Two blanket implementations apply to a type that has the trait, and then nothing can be
-    /// inferred: this doesn't compile unless none of the types has any of the traits.
-    macro_rules! has_none_of {
-        ($traits:tt: $($type:ty),+) => {$( has_none_of!(@ $traits $type); )+};
-        (@ ($($trait:path),+) $type:ty) => {$({
-            trait Ambiguous<A> { fn exists() {} }
-            impl<T: ?Sized> Ambiguous<()> for T {}
-            struct HasIt;
-            impl<T: ?Sized + $trait> Ambiguous<HasIt> for T {}
-            <$type as Ambiguous<_>>::exists();
-        })+};
-    }
-    has_none_of!(
-        (Deref, DerefMut, AsFd, AsRawFd, IntoRawFd, Into<OwnedFd>, Clone):
-        Owned<std::net::TcpStream>, Owned<OwnedFd>, Half<OwnedFd>, Offer<Stream>,
-        Stream, Listener, ReadHalf, WriteHalf, File, PipeReader, PipeWriter
-    );
-    has_none_of!((Deref, AsFd, AsRawFd, IntoRawFd, Into<OwnedFd>): Resource);
-}
-
-#[test]
-fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
-    let lab = Lab::new();
-    let (report, [acquired, spawned], thread) = lab.root(|| {
-        let (stream, _peer) = lab.connection();
-        let described = stream.describe();
-        let (tell, told) = channel();
-        let child = lab.spawn("worker", [stream.resource()], move || {
-            (&stream).write_all(b"hello").expect("it is its own");
-            tell.send(common::thread_id()).expect("the test listens");
-            mem::forget(stream);
-        });
-        let (_, report) = leaked(child.join());
-        assert_eq!(report.resources[0].local, described.local);
-        assert_eq!(report.resources[0].peer, described.peer);
-        let sites = [described.acquired.to_string(), report.spawned.to_string()];
-        (report, sites, told.recv().expect("it was sent"))
-    });
-    let socket = &report.resources[0];
-    let (worker, root) = (
-        &report.task,
-        socket.custody[0].to.as_ref().expect("it was acquired"),
-    );
-    let number = socket.number.expect("it is a descriptor");
-    let (local, peer) = (
-        socket.local.as_ref().expect("known"),
-        socket.peer.as_ref().expect("known"),
-    );
-    assert_eq!(
-        without_ages(&report.to_string()),
-        format!(
-            "leak: {worker} ended and still owned 1 resource\n  \
-               thread: `echown` (kernel id {thread})\n  \
-               task spawned at {spawned}\n  \
-               tcp stream fd {number}, {local} <-> {peer}\n    \
-                 acquired at {acquired}\n    \
-                 0 bytes in, 5 bytes out\n    \
-                 acquired by {root} at {acquired}\n    \
-                 given {root} -> {worker} at {spawned}\n  \
-               help: release it, disown it, or transfer it before the task ends"
-        )
-    );
-    let delivered = lab.reports();
-    assert_eq!(delivered.len(), 1);
-    assert_eq!(delivered[0].code(), "leak");
-    let json = delivered[0].to_json();
-    for part in [
-        r#"{"verdict":"leak","schema_version":1,"#,
-        r#""name":"worker""#,
-        r#""kind":"tcp stream""#,
-        &format!(r#""acquired":"{acquired}""#),
-        r#""event":"given""#,
-    ] {
-        assert!(json.contains(part), "expected {part} in {json}");
-    }
-    lab.attest_all_closed();
-}
-
-#[test]
-fn a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on() {
-    let lab = Lab::new();
-    lab.root(|| {
-        let listener = lab.listener();
-        let address = listener
-            .local_addr()
-            .expect("it is ours")
-            .inet()
-            .expect("by TCP");
-        let serve = || {
-            let (client, _) = listener.accept().expect("a client connects");
-            lab.watches(&client.resource());
-            lab.spawn("echo", [client.resource()], move || {
-                io::copy(&mut &client, &mut &client).map(|_| ())
-            })
-        };
-        let rude = lab.sees(TcpStream::connect(address).expect("it listens"));
-        let for_rude = serve();
-        let mut polite = lab.sees(TcpStream::connect(address).expect("it listens"));
-        let for_polite = serve();
-        rustix::net::sockopt::set_socket_linger(&rude, Some(Duration::ZERO)).expect("it is open");
-        drop(rude);
-        let outcome = for_rude.join().expect("its task ends and owns nothing");
-        assert_eq!(
-            outcome.expect_err("reset").kind(),
-            io::ErrorKind::ConnectionReset
-        );
-        polite
-            .write_all(b"still there?")
-            .expect("the server goes on");
-        let mut echo = [0; 12];
-        polite.read_exact(&mut echo).expect("the server goes on");
-        assert_eq!(&echo, b"still there?");
-        drop(polite);
-        for_polite
-            .join()
-            .expect("it owns nothing")
-            .expect("the client closed");
-    });
-    lab.attest_clean();
 }

@@ -1,1 +1,566 @@
-//! Rules.
+//! Rule 10: cancelling. Whatever a task is blocked in, and whenever the cancellation comes, it
+//! answers `Cancelled`: never an end of the stream that is none, never `Interrupted`.
+
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use echown::net::{Listener, Stream, UdpSocket, pipe_in};
+use echown::ownership::{ErrorKind, Failure, Promise, Resource};
+use echown::pool::{self, Orphans, Pool};
+
+use crate::common::{self, Lab, attest_cancelled, attest_connected, refusal, until_blocked};
+
+/// Spawns a child whose `work` blocks in a system call, waits until it does, cancels it, and
+/// answers what the work answered.
+#[track_caller]
+fn cancelled_in(
+    lab: &'static Lab,
+    give: impl IntoIterator<Item = Resource>,
+    work: impl FnOnce() -> ErrorKind + Send + 'static,
+) -> ErrorKind {
+    let work = move |begin: Begin| {
+        begin.send(common::thread_id()).expect("the test listens");
+        work()
+    };
+    cancelled_once_begun(lab, give, work, false)
+}
+
+/// The same for what blocks because of other threads. The work says itself when it has made all
+/// that it needs.
+#[track_caller]
+fn cancelled_waiting(
+    lab: &'static Lab,
+    work: impl FnOnce(Begin) -> ErrorKind + Send + 'static,
+) -> ErrorKind {
+    cancelled_once_begun(lab, [], work, true)
+}
+
+type Begin = Sender<i32>;
+
+#[track_caller]
+fn cancelled_once_begun(
+    lab: &'static Lab,
+    give: impl IntoIterator<Item = Resource>,
+    work: impl FnOnce(Begin) -> ErrorKind + Send + 'static,
+    by_a_thread: bool,
+) -> ErrorKind {
+    let (begin, begun) = channel();
+    let (tell, told) = channel();
+    let child = lab.spawn("blocked", give, move || {
+        let kind = work(begin);
+        tell.send(kind).expect("the test listens");
+    });
+    until_blocked(begun.recv().expect("the child runs"), by_a_thread);
+    let start = Instant::now();
+    attest_cancelled(child.cancel());
+    assert!(start.elapsed() < PROMPTLY);
+    told.recv().expect("the child was woken")
+}
+
+/// A refusal in an `io::Error`, which never is `Interrupted`.
+fn kind<T>(outcome: io::Result<T>) -> ErrorKind {
+    if let Err(error) = &outcome {
+        assert_ne!(error.kind(), io::ErrorKind::Interrupted);
+    }
+    refusal(outcome).kind()
+}
+
+/// A cancellation takes microseconds; this is what a busy machine may add.
+const PROMPTLY: Duration = Duration::from_secs(10);
+
+// What it promises.
+
+#[test]
+fn cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let listener = lab.listener();
+        let (tell, told) = channel();
+        let child = lab.spawn("accepting", [listener.resource()], move || {
+            tell.send(common::thread_id()).expect("the test listens");
+            let error = refusal(listener.accept());
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+            mem::forget(listener);
+        });
+        until_blocked(told.recv().expect("the child runs"), false);
+        let start = Instant::now();
+        attest_cancelled(child.cancel());
+        assert!(start.elapsed() < PROMPTLY);
+        lab.attest_all_closed();
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancel_wakes_a_task_blocked_in_read_and_it_never_takes_that_for_the_end_of_the_stream() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, peer) = lab.connection();
+        let (tell, told) = channel();
+        let child = lab.spawn("reading", [stream.resource()], move || {
+            tell.send(common::thread_id()).expect("the test listens");
+            let error = (&stream).read(&mut [0]).expect_err("nobody wrote, nobody closed");
+            assert_ne!(error.kind(), io::ErrorKind::Interrupted);
+            assert_eq!(refusal::<(), _>(Err(error)).kind(), ErrorKind::Cancelled);
+            mem::forget(stream);
+        });
+        until_blocked(told.recv().expect("the child runs"), false);
+        let start = Instant::now();
+        attest_cancelled(child.cancel());
+        assert!(start.elapsed() < PROMPTLY);
+        assert_eq!((&peer).read(&mut [0]).expect("the stream ends"), 0);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_child_cancelled_before_it_began_finalizes_what_it_was_given_on_the_cancellers_thread() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
+    lab.root(|| {
+        let (go, gone) = channel::<()>();
+        let busy = pool.spawn([], move || gone.recv().is_err()).expect("there is a thread");
+        let (string, socket) = (lab.own("given"), lab.listener());
+        let give = [string.resource(), socket.resource()];
+        let waiting = pool.spawn(give, move || {
+            lab.log("the job ran");
+            drop((string, socket));
+        });
+        attest_cancelled(waiting.expect("there is a queue").cancel());
+        assert_eq!(lab.finalized(), ["given"]);
+        assert_eq!(lab.finalized_on("given"), thread::current().id());
+        lab.attest_all_closed();
+        drop(go);
+        assert!(busy.join().expect("the other child goes on"));
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancelling_a_task_that_has_ended_keeps_its_outcome() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel::<()>();
+        let child = lab.spawn("quick", [], move || {
+            drop(tell);
+            "its value"
+        });
+        assert!(told.recv().is_err());
+        while !child.has_ended() {
+            thread::yield_now();
+        }
+        assert_eq!(child.cancel().expect("it had ended well"), "its value");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let other = lab.own("other");
+        let give = [stream.resource(), other.resource()];
+        let (tell, told) = channel();
+        let (tell_kinds, kinds) = channel();
+        let child = lab.spawn("stubborn", give, move || {
+            tell.send(()).expect("the test listens");
+            let mut refused = vec![refusal((&stream).read(&mut [0])).kind()];
+            refused.push(refusal((&stream).read(&mut [0])).kind());
+            refused.push(refusal((&stream).write(b"x")).kind());
+            refused.push(refusal(stream.local_addr()).kind());
+            refused.push(refusal(stream.check()).kind());
+            refused.push(refusal(other.with(|_| ())).kind());
+            refused.push(refusal(other.transfer()).kind());
+            refused.push(refusal(lab.pool().spawn([], || ())).kind());
+            let late = lab.registry.own_fd(lab.sees(common::listener()));
+            refused.push(refusal(late).kind());
+            tell_kinds.send(refused).expect("the test listens");
+            // `own` has not waited for the task's end: that socket is closed already.
+            lab.log("its last words");
+            let late = lab.registry.own_with("late", |name| {
+                lab.log(name);
+                Ok(())
+            });
+            assert!(late.expect_err("it owns nothing any more").into_value().is_none());
+            drop((stream, other));
+        });
+        told.recv().expect("the child runs");
+        attest_cancelled(child.cancel());
+        let refused = kinds.recv().expect("they were sent");
+        assert_eq!(refused, [ErrorKind::Cancelled; 9]);
+        assert_eq!(peer.read(&mut [0]).expect("the stream ends"), 0);
+    });
+    assert_eq!(lab.finalized(), ["its last words", "late", "other"]);
+    lab.attest_clean();
+}
+
+#[test]
+fn once_a_task_was_told_that_it_is_cancelled_all_that_it_owns_says_so() {
+    let lab = Lab::new();
+    lab.root(|| {
+        for _ in 0..30 {
+            let owned: Vec<_> = (0..300).map(|_| lab.registry.own(()).expect("it runs")).collect();
+            let give: Vec<Resource> = owned.iter().map(|owned| owned.resource()).collect();
+            let (begin, begun) = channel();
+            let (tell, told) = channel();
+            let child = lab.spawn("attentive", give, move || {
+                begin.send(()).expect("the test listens");
+                while owned[0].check().is_ok() {}
+                let late = owned.iter().rev().find_map(|owned| owned.check().ok());
+                tell.send(late).expect("the test listens");
+            });
+            begun.recv().expect("the child begins");
+            attest_cancelled(child.cancel());
+            assert_eq!(told.recv(), Ok(None), "none could be used any more");
+        }
+    });
+    lab.attest_clean();
+}
+
+// What it wakes.
+
+#[test]
+fn a_write_that_nobody_reads_is_woken() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, peer) = lab.connection();
+        let woken = cancelled_in(lab, [stream.resource()], move || {
+            let block = [0; 65536];
+            let woken = loop {
+                if let Err(error) = (&stream).write_all(&block) {
+                    break kind::<()>(Err(error));
+                }
+            };
+            mem::forget(stream);
+            woken
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+        drop(peer);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_datagram_that_never_comes_is_woken() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let socket = UdpSocket::bind_in(&lab.registry, "127.0.0.1:0").expect("there is a port");
+        lab.watches(&socket.resource());
+        let woken = cancelled_in(lab, [socket.resource()], move || {
+            let woken = kind(socket.recv_from(&mut [0]));
+            mem::forget(socket);
+            woken
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_connect_that_is_not_answered_is_woken_and_leaves_no_descriptor() {
+    let lab = Lab::new();
+    lab.root(|| {
+        // A backlog of nothing takes one connection; the kernel drops what asks after that.
+        let full = Listener::options().registry(&lab.registry).backlog(0).bind("127.0.0.1:0");
+        let full = full.expect("there is a port");
+        let address = full.local_addr().expect("it is ours").inet().expect("by TCP");
+        let _first = TcpStream::connect(address).expect("there is room for one");
+        let woken = cancelled_in(lab, [], move || {
+            let woken = kind(Stream::connect_in(&lab.registry, address));
+            // Its socket is closed already, before this task's end.
+            assert!(lab.registry.snapshot().resources.iter().all(|it| it.kind != "tcp stream"));
+            woken
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn accept_unless_is_woken_though_it_waits_for_a_pipe_too() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let listener = lab.listener();
+        let (reader, writer) = pipe_in(&lab.registry).expect("a pipe can be had");
+        lab.watches(&reader.resource());
+        let give = [listener.resource(), reader.resource()];
+        let woken = cancelled_in(lab, give, move || {
+            let woken = kind(listener.accept_unless(&reader));
+            mem::forget((listener, reader));
+            woken
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+        drop(writer);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_std_socket_inside_with_is_woken() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let listener = lab.own_fd(common::listener());
+        let woken = cancelled_in(lab, [listener.resource()], move || {
+            let answer = listener.with(|listener| listener.accept().map(|_| ()));
+            assert!(answer.expect("it was its own when it began").is_err());
+            let woken = refusal(listener.check()).kind();
+            mem::forget(listener);
+            woken
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+/// A child that lives until its parent's end cancels it.
+fn sleeper(lab: &'static Lab) -> Promise<()> {
+    let listener = lab.listener();
+    lab.spawn("sleeper", [listener.resource()], move || {
+        assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
+        mem::forget(listener);
+    })
+}
+
+#[test]
+fn whoever_waits_in_join_is_woken_and_then_so_is_the_child() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let woken = cancelled_waiting(lab, |begin| {
+            let child = sleeper(lab);
+            begin.send(common::thread_id()).expect("the test listens");
+            match child.join() {
+                Err(Failure::Refused(child, error)) => {
+                    assert!(!child.has_ended(), "it is as it was");
+                    error.kind()
+                }
+                other => panic!("expected a refusal, got {other:?}"),
+            }
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn whoever_waits_for_an_orphan_is_woken() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let woken = cancelled_waiting(lab, |begin| {
+            let orphans = Orphans::new(&lab.registry);
+            orphans.adopt(sleeper(lab)).expect("it is its own");
+            begin.send(common::thread_id()).expect("the test listens");
+            refusal(orphans.get()).kind()
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn whoever_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let woken = cancelled_waiting(lab, |begin| {
+            let scope = lab.pool().scope(|scope| {
+                let listener = lab.listener();
+                let child = scope.spawn([listener.resource()], move || {
+                    assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
+                    mem::forget(listener);
+                });
+                child.expect("there is a thread");
+                begin.send(common::thread_id()).expect("the test listens");
+            });
+            assert!(scope.expect_err("it was cancelled").is_cancelled());
+            ErrorKind::Cancelled
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn whoever_waits_for_the_first_of_several_is_woken() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let woken = cancelled_waiting(lab, |begin| {
+            let children = [sleeper(lab), sleeper(lab)];
+            begin.send(common::thread_id()).expect("the test listens");
+            refusal(pool::first(children)).kind()
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn whoever_waits_for_all_of_several_is_woken_and_their_outcomes_say_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let woken = cancelled_waiting(lab, move |begin| {
+            let (me, all) = (common::thread_id(), Arc::new(Barrier::new(2)));
+            let outcomes = lab.pool().parallel(2, move |_| {
+                let listener = lab.listener();
+                if all.wait().is_leader() {
+                    begin.send(me).expect("the test listens");
+                }
+                let refused = refusal(listener.accept()).kind();
+                mem::forget(listener);
+                refused
+            });
+            outcomes.expect("there are threads").into_iter().for_each(attest_cancelled);
+            ErrorKind::Cancelled
+        });
+        assert_eq!(woken, ErrorKind::Cancelled);
+    });
+    lab.attest_clean();
+}
+
+// When it comes.
+
+#[test]
+fn a_cancellation_that_comes_before_the_call_is_answered_too() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let listener = lab.listener();
+        peer.write_all(b"there is something to read").expect("it is connected");
+        let give = [stream.resource(), listener.resource()];
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let (tell, told) = channel();
+        let child = lab.spawn("late", give, move || {
+            begin.send(()).expect("the test listens");
+            assert!(gone.recv().is_err());
+            let kinds = [kind((&stream).read(&mut [0])), kind(listener.accept())];
+            mem::forget((stream, listener));
+            tell.send(kinds).expect("the test listens");
+        });
+        begun.recv().expect("the child begins");
+        child.request_cancel().expect("it is ours");
+        drop(go);
+        assert_eq!(told.recv().expect("it was sent"), [ErrorKind::Cancelled; 2]);
+        attest_cancelled(child.join());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_pipe_is_not_woken_but_answers_cancelled_when_it_wakes() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (mut reader, mut writer) = pipe_in(&lab.registry).expect("a pipe can be had");
+        lab.watches(&reader.resource());
+        let (begin, begun) = channel();
+        let (tell, told) = channel();
+        let child = lab.spawn("reading", [reader.resource()], move || {
+            begin.send(common::thread_id()).expect("the test listens");
+            tell.send(kind(reader.read(&mut [0]))).expect("the test listens");
+            mem::forget(reader);
+        });
+        until_blocked(begun.recv().expect("the child begins"), false);
+        child.request_cancel().expect("it is ours");
+        assert!(told.try_recv().is_err(), "it sleeps on");
+        writer.write_all(b"x").expect("it is ours");
+        assert_eq!(told.recv().expect("it was woken"), ErrorKind::Cancelled);
+        attest_cancelled(child.join());
+        writer.close().expect("it is ours");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn what_a_child_owned_and_gave_up_is_not_shut_down_with_it() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (transferred, mut first_peer) = lab.connection();
+        let (offered, mut second_peer) = lab.connection();
+        let (disowned, mut third_peer) = lab.connection();
+        let give = [transferred.resource(), offered.resource(), disowned.resource()];
+        let (tell, told) = channel();
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("generous", give, move || {
+            transferred.transfer().expect("the parent is running");
+            let offered = offered.offer().expect("it is its own");
+            let disowned = disowned.disown().expect("it is its own");
+            tell.send((transferred, offered, disowned)).expect("the test listens");
+            assert!(gone.recv().is_err());
+        });
+        let (mut transferred, offered, disowned) = told.recv().expect("they were sent");
+        let mut offered = offered.claim().expect("it was offered");
+        child.request_cancel().expect("it is ours");
+        attest_connected(&mut transferred, &mut first_peer);
+        attest_connected(&mut offered, &mut second_peer);
+        attest_connected(&mut TcpStream::from(disowned), &mut third_peer);
+        drop(go);
+        attest_cancelled(child.join());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancel_and_release_at_once_never_meet_on_a_recycled_number() {
+    const ROUNDS: usize = 300;
+    let lab = Lab::new();
+    lab.root(|| {
+        // Takes up every number as soon as it is free.
+        let (stop, stopped): (_, Receiver<()>) = channel();
+        let stranger = thread::spawn(move || {
+            while stopped.try_recv() == Err(TryRecvError::Empty) {
+                let (mut a, mut b) = std::os::unix::net::UnixStream::pair().expect("there is room");
+                attest_connected(&mut a, &mut b);
+                attest_connected(&mut b, &mut a);
+            }
+        });
+        for _ in 0..ROUNDS {
+            let (stream, peer) = Stream::pair_in(&lab.registry).expect("there is room");
+            let (begin, begun) = channel();
+            let child = lab.spawn("short-lived", [stream.resource()], move || {
+                begin.send(()).expect("the test listens");
+                stream.release().expect("cancelled or not, it may give up what it owns");
+            });
+            begun.recv().expect("the child begins");
+            let _either = child.cancel();
+            peer.close().expect("it is ours");
+        }
+        drop(stop);
+        stranger.join().expect("nobody touched its connections");
+    });
+    lab.attest_clean();
+}
+
+// The soft way.
+
+#[test]
+fn drain_lets_a_child_read_what_has_arrived_and_then_the_end() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        peer.write_all(b"arrived").expect("it is connected");
+        let mut waiting = [0; 7];
+        assert_eq!(stream.peek(&mut waiting).expect("it is ours"), 7);
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("echo", [stream.resource()], move || {
+            begin.send(()).expect("the test listens");
+            assert!(gone.recv().is_err());
+            let mut text = String::new();
+            (&stream).read_to_string(&mut text).expect("the end is an ordinary end");
+            (&stream).write_all(text.as_bytes()).expect("writing goes on");
+            stream.shutdown(Shutdown::Write).expect("it is its own");
+        });
+        begun.recv().expect("the child begins");
+        child.drain().expect("it is ours");
+        drop(go);
+        child.join().expect("it ends well");
+        let mut echo = String::new();
+        peer.read_to_string(&mut echo).expect("it was echoed");
+        assert_eq!(echo, "arrived");
+    });
+    lab.attest_clean();
+}

@@ -1,1 +1,269 @@
-//! Rules.
+//! Rule 11: closing is by identity, not by number.
+//!
+//! A theft is made by `dup2(2)` onto a number whose owner lends it, or, in a process of its own, by
+//! a stray `close(2)`.
+
+use std::io::{Read, Write};
+use std::mem;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use echown::net::Stream;
+use echown::ownership::{ErrorKind, Event, Identity, Level, Owned, Report};
+
+use crate::common::{
+    self, Lab, alone, attest_cancelled, attest_connected, attest_success, leaked, lock,
+    panic_message, refusal, target, thief,
+};
+use crate::{events, test_name};
+
+/// Puts `newcomer` under the number of `victim`, behind the registry's back. Answers the number.
+fn rob(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
+    let robbed = victim.with(|victim| {
+        rustix::io::dup2(&newcomer, victim).expect("both are open");
+        victim.as_raw_fd()
+    });
+    robbed.expect("the owner is robbing itself")
+}
+
+#[test]
+fn a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        let newcomer = Mutex::new(None);
+        let outcome = lab.registry.run("failing", || -> () {
+            let victim = lab.listener();
+            let number = victim.describe().number.expect("it is a descriptor");
+            thief::close_behind_the_owners_back(number);
+            let innocent = common::listener();
+            assert_eq!(innocent.as_raw_fd(), number, "the kernel hands out the lowest number");
+            *lock(&newcomer) = Some(innocent);
+            mem::forget(victim);
+            panic!("its own error");
+        });
+        assert_eq!(panic_message(outcome), "its own error");
+        assert_eq!(lab.codes(), ["theft"]);
+        let newcomer = newcomer.into_inner().expect("nobody panicked here").expect("it was kept");
+        let mut client = TcpStream::connect(newcomer.local_addr().expect("it is open"))
+            .expect("the newcomer listens");
+        let (mut server, _) = newcomer.accept().expect("the newcomer accepts");
+        common::attest_connected(&mut client, &mut server);
+        lab.attest_all_closed();
+    });
+    attest_success(&output);
+}
+
+#[test]
+fn a_theft_is_reported_with_both_identities_and_the_newcomer_is_not_closed() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let victim = lab.own_fd(OwnedFd::from(common::listener()));
+        let acquired = victim.describe().acquired;
+        let Some(Identity::Socket { cookie: old }) = victim.describe().identity else {
+            panic!("a socket has a cookie");
+        };
+        let (mut here, mut there) = common::connection();
+        let new = rustix::net::sockopt::socket_cookie(&here).expect("it is a socket");
+        let number = rob(&victim, &here);
+        let error = refusal(victim.release());
+        assert_eq!(error.kind(), ErrorKind::Theft);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "fd {number} (tcp listener) was closed or replaced behind the registry's back \
+                 (owned at {acquired}): registered as socket cookie {old}, now socket cookie {new}"
+            )
+        );
+        assert_eq!(lab.the_message("theft"), error.to_string());
+        assert_eq!(lab.registry.verdict().thefts, 1);
+        let mut newcomer = TcpStream::from(thief::second_owner(number));
+        assert_eq!(target(number), target(here.as_raw_fd()), "the newcomer is still open");
+        attest_connected(&mut newcomer, &mut there);
+        attest_connected(&mut here, &mut there);
+        lab.sees(newcomer);
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("robbed", [], || {
+            let socket = OwnedFd::from(lab.sees(common::listener()));
+            let victim = lab.registry.own_fd_with(socket, |_| {
+                lab.log("finalized");
+                Ok(())
+            });
+            let victim = victim.expect("nobody's yet");
+            let number = rob(&victim, common::listener());
+            mem::forget(victim);
+            number
+        });
+        let (number, _) = leaked(child.join());
+        assert!(lab.finalized().is_empty());
+        lab.sees(TcpListener::from(thief::second_owner(number)));
+    });
+    assert_eq!(lab.codes(), ["theft", "leak"]);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_pipe_and_a_unix_socket_are_told_apart_from_others_of_their_kind() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (reader, _writer) = rustix::pipe::pipe().expect("there is room");
+        let (other, _others_writer) = rustix::pipe::pipe().expect("there is room");
+        let victim = lab.own_fd(reader);
+        let number = rob(&victim, &other);
+        assert_eq!(refusal(victim.release()).kind(), ErrorKind::Theft);
+        lab.sees(thief::second_owner(number));
+        let (socket, _peer) = UnixStream::pair().expect("there is room");
+        let (other, _others_peer) = UnixStream::pair().expect("there is room");
+        let victim = lab.own_fd(OwnedFd::from(socket));
+        let number = rob(&victim, &other);
+        assert_eq!(refusal(victim.disown()).kind(), ErrorKind::Theft);
+        lab.sees(thief::second_owner(number));
+    });
+    assert_eq!(lab.codes(), ["theft"; 2]);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn another_open_of_the_same_file_cannot_be_told_apart() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let open = || std::fs::File::open(file_of_this_test()).expect("this source is a file");
+        let victim = lab.registry.own_fd(OwnedFd::from(open())).expect("nobody's yet");
+        rob(&victim, open());
+        victim.release().expect("the limit of this rule");
+    });
+    assert!(lab.codes().is_empty());
+}
+
+fn file_of_this_test() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/leak/closing.rs")
+}
+
+#[test]
+fn a_number_that_was_closed_and_not_reused_is_a_theft_too() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        lab.root(|| {
+            let victim = lab.listener();
+            let number = victim.describe().number.expect("it is a descriptor");
+            thief::close_behind_the_owners_back(number);
+            let error = refusal(victim.release());
+            assert_eq!(error.kind(), ErrorKind::Theft);
+            let text = error.to_string();
+            assert!(text.ends_with(", now Bad file descriptor (os error 9)"), "{text}");
+        });
+        assert_eq!(lab.codes(), ["theft"]);
+        lab.attest_all_closed();
+    });
+    attest_success(&output);
+}
+
+/// A stream of the current task whose number was closed and handed out again, and the two ends of
+/// the newcomer's connection.
+fn robbed_stream(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
+    let (stream, peer) = lab.connection();
+    let number = stream.describe().number.expect("it is a descriptor");
+    let listener = common::listener();
+    let address = listener.local_addr().expect("it is bound");
+    let there = TcpStream::connect(address).expect("it listens");
+    thief::close_behind_the_owners_back(number);
+    let (here, _) = listener.accept().expect("somebody connects");
+    assert_eq!(here.as_raw_fd(), number, "the kernel hands out the lowest number");
+    drop(peer);
+    (stream, here, there)
+}
+
+#[test]
+fn level_full_notices_a_theft_at_the_operation_and_the_newcomers_bytes_stay_its_own() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::with(|settings| settings.level(Level::Full));
+        lab.root(|| {
+            let (stream, mut here, mut there) = robbed_stream(lab);
+            there.write_all(b"for the newcomer").expect("it is connected");
+            assert_eq!(refusal((&stream).read(&mut [0; 64])).kind(), ErrorKind::Theft);
+            assert_eq!(refusal((&stream).write(b"forged")).kind(), ErrorKind::Theft);
+            assert_eq!(refusal(stream.check()).kind(), ErrorKind::Theft);
+            let mut text = [0; 16];
+            here.read_exact(&mut text).expect("nobody took it");
+            assert_eq!(&text, b"for the newcomer");
+            drop(stream);
+            attest_connected(&mut here, &mut there);
+        });
+        assert_eq!(lab.codes(), ["theft"], "one theft is reported once");
+        lab.attest_all_closed();
+    });
+    attest_success(&output);
+}
+
+#[test]
+fn level_on_notices_a_theft_at_the_close_and_until_then_reaches_the_newcomer() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        lab.root(|| {
+            let (stream, mut here, mut there) = robbed_stream(lab);
+            (&stream).write_all(b"x").expect("the limit of this rule");
+            there.read_exact(&mut [0]).expect("the limit of this rule");
+            assert_eq!(refusal(stream.close()).kind(), ErrorKind::Theft);
+            attest_connected(&mut here, &mut there);
+        });
+        assert_eq!(lab.codes(), ["theft"]);
+        lab.attest_all_closed();
+    });
+    attest_success(&output);
+}
+
+#[test]
+fn the_cancellation_of_a_robbed_owner_does_not_shut_the_newcomer_down() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        lab.root(|| {
+            let (stream, mut here, mut there) = robbed_stream(lab);
+            let (begin, begun) = channel();
+            let (go, gone) = channel::<()>();
+            let child = lab.spawn("robbed", [stream.resource()], move || {
+                begin.send(()).expect("the test listens");
+                assert!(gone.recv().is_err());
+                mem::forget(stream);
+            });
+            begun.recv().expect("the child begins");
+            child.request_cancel().expect("it is ours");
+            attest_connected(&mut here, &mut there);
+            drop(go);
+            attest_cancelled(child.join());
+            attest_connected(&mut here, &mut there);
+        });
+        assert_eq!(lab.codes(), ["theft"]);
+        lab.attest_all_closed();
+    });
+    attest_success(&output);
+}
+
+#[test]
+fn a_handle_dropped_by_a_robbed_owner_closes_nothing() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        lab.root(|| {
+            let (stream, mut here, mut there) = robbed_stream(lab);
+            let resource = stream.resource();
+            drop(stream);
+            attest_connected(&mut here, &mut there);
+            assert_eq!(
+                events(&resource.describe()),
+                [Event::Acquired, Event::Dropped, Event::Robbed]
+            );
+        });
+        let [Report::Theft(theft)] = &lab.reports()[..] else { panic!("expected one theft") };
+        assert_eq!(theft.code, "theft");
+        lab.attest_all_closed();
+    });
+    attest_success(&output);
+}

@@ -1,1 +1,363 @@
-//! Rules.
+//! Rule 9: children are joined, cancelled or handed to an `Orphans`, by their parent alone; and the
+//! ways of waiting for several of them.
+
+use std::io::{Read, Write};
+use std::mem;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
+
+use echown::ownership::{ErrorKind, Failure};
+use echown::pool::{self, Care, Orphans};
+
+use crate::common::{DEADLINE, Lab, attest_cancelled, failure, lock, panic_message, refusal};
+
+/// Lets others run until `done`.
+fn until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < DEADLINE, "it never happened");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("child", [], move || gone.recv().is_err());
+        let (root, label) = (lab.registry.current_task(), child.task());
+        let stranger = lab.spawn("stranger", [], move || {
+            let me = lab.registry.current_task();
+            assert_eq!(refusal(child.request_cancel()).kind(), ErrorKind::NotAChild);
+            assert_eq!(refusal(child.drain()).kind(), ErrorKind::NotAChild);
+            let Err(Failure::Refused(child, error)) = child.cancel() else {
+                panic!("a stranger cancelled it");
+            };
+            assert_eq!(error.kind(), ErrorKind::NotAChild);
+            let Err(Failure::Refused(child, error)) = child.join() else {
+                panic!("a stranger joined it");
+            };
+            (me, child, error)
+        });
+        let (stranger, child, error) = stranger.join().expect("it has no children");
+        assert_eq!(
+            error.to_string(),
+            format!("operation awaited by {stranger}, expected its parent {root}: {label}")
+        );
+        drop(go);
+        assert!(child.join().expect("nobody cancelled it"));
+    });
+    assert_eq!(lab.codes(), ["not-a-child"; 4]);
+}
+
+#[test]
+fn a_child_that_ended_well_is_forgotten_all_the_same_if_nobody_joined_it() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let parent = lab.spawn("parent", [], || {
+            let child = lab.spawn("child", [], || ());
+            until(|| child.has_ended());
+            drop(child);
+        });
+        let Failure::StillHasChildren(forgotten) = failure(parent.join()) else {
+            panic!("expected a forgotten child");
+        };
+        assert_eq!(forgotten.children.len(), 1);
+    });
+}
+
+#[test]
+fn a_parent_that_forgot_a_child_and_leaked_is_told_both() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let parent = lab.spawn("parent", [], || {
+            mem::forget(lab.own("leaked"));
+            drop(lab.spawn("child", [], || ()));
+            "its value"
+        });
+        let ended = failure(parent.join());
+        assert_eq!(ended.leaks().map(|report| report.resources.len()), Some(1));
+        assert!(ended.to_string().starts_with("the task forgot its children: task "), "{ended}");
+        assert_eq!(ended.into_value(), Some("its value"));
+    });
+}
+
+// Orphans.
+
+#[test]
+fn an_orphan_is_reaped_when_it_ends_and_not_when_somebody_looks() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel();
+        let orphans = Orphans::reaped_by(&lab.registry, move |task, outcome| {
+            lab.attest_all_closed();
+            let outcome: Result<&str, Failure<&str>> = outcome;
+            tell.send((task.clone(), outcome.is_ok())).expect("the test listens");
+        });
+        let (stream, peer) = lab.connection();
+        let child = lab.spawn("orphan", [stream.resource()], move || {
+            assert_eq!((&stream).read(&mut [0]).expect("the peer closes"), 0);
+            "its value"
+        });
+        let label = child.task();
+        orphans.adopt(child).expect("it is our child, and our Orphans");
+        assert_eq!(orphans.care(), Care::Running(1));
+        drop(peer);
+        assert_eq!(told.recv().expect("it was reaped"), (label, true));
+        until(|| orphans.care() == Care::Empty);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let orphans = Orphans::new(&lab.registry);
+        let mut peers: Vec<_> = (0..42)
+            .map(|_| {
+                let (stream, peer) = lab.connection();
+                let child = lab.spawn("orphan", [stream.resource()], move || {
+                    let mut byte = [0];
+                    (&stream).read_exact(&mut byte)?;
+                    (&stream).write_all(&byte)?;
+                    let end = (&stream).read(&mut byte);
+                    mem::forget(stream);
+                    end
+                });
+                orphans.adopt(child).expect("it is our child, and our Orphans");
+                peer
+            })
+            .collect();
+        for peer in &mut peers {
+            peer.write_all(b"x").expect("it is connected");
+            peer.read_exact(&mut [0]).expect("each of them is at work");
+        }
+        assert_eq!((orphans.len(), orphans.care()), (42, Care::Running(42)));
+        orphans.cancel().expect("it is ours");
+        assert_eq!(orphans.care(), Care::Ready(42));
+        for _ in 0..42 {
+            attest_cancelled(orphans.get().expect("it is ours").expect("one for each"));
+        }
+        assert!(orphans.get().expect("it is ours").is_none());
+        assert!(orphans.is_empty());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn get_misses_no_outcome_however_quickly_the_orphans_end() {
+    let lab = Lab::new();
+    lab.root(|| {
+        for _ in 0..200 {
+            let orphans = Orphans::new(&lab.registry);
+            for number in 0..4 {
+                orphans.adopt(lab.spawn("quick", [], move || number)).expect("it is ours");
+            }
+            let mut numbers = Vec::new();
+            while let Some(number) = orphans.get().expect("it is ours") {
+                numbers.push(number.expect("it ends well"));
+            }
+            numbers.sort_unstable();
+            assert_eq!(numbers, [0, 1, 2, 3]);
+        }
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let gone = Mutex::new(gone);
+        let orphans = Orphans::reaped_by(&lab.registry, move |_, _| {
+            begin.send(()).expect("the test listens");
+            assert!(lock(&gone).recv().is_err());
+            lab.log("reaped");
+        });
+        let (end, ended) = channel::<()>();
+        let child = lab.spawn("orphan", [], move || assert!(ended.recv().is_err()));
+        orphans.adopt(child).expect("it is ours");
+        drop(end);
+        begun.recv().expect("the reaper begins");
+        assert_eq!((orphans.len(), orphans.care()), (1, Care::Running(1)));
+        assert!(!orphans.wait_until(Instant::now()).expect("it is ours"), "it is not over");
+        drop(go);
+        orphans.cancel().expect("it is ours");
+        assert_eq!(lab.finalized(), ["reaped"]);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn an_orphans_obeys_its_owner_alone() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let orphans = Orphans::new(&lab.registry);
+        orphans.adopt(lab.spawn("orphan", [], || "its value")).expect("it is ours");
+        let stranger = lab.spawn("stranger", [], move || {
+            assert_eq!(refusal(orphans.get()).kind(), ErrorKind::NotAChild);
+            assert_eq!(refusal(orphans.take()).kind(), ErrorKind::NotAChild);
+            assert_eq!(refusal(orphans.cancel()).kind(), ErrorKind::NotAChild);
+            assert_eq!(refusal(orphans.drain()).kind(), ErrorKind::NotAChild);
+            let child = lab.spawn("its own child", [], || "another");
+            let refused = orphans.adopt(child).expect_err("they are another task's");
+            assert_eq!(refused.error().kind(), ErrorKind::NotAChild);
+            let child = refused.into_value().expect("the promise comes back");
+            assert_eq!(child.join().expect("it is its own"), "another");
+            orphans
+        });
+        let orphans = stranger.join().expect("it joined its child");
+        let outcome = orphans.get().expect("it is ours").expect("nobody took it");
+        assert_eq!(outcome.expect("nobody cancelled it"), "its value");
+    });
+    assert_eq!(lab.codes(), ["not-a-child"; 5]);
+}
+
+#[test]
+fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_not() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let running = lab.spawn("parent", [], || {
+            let orphans = Orphans::new(&lab.registry);
+            let listener = lab.listener();
+            let child = lab.spawn("orphan", [listener.resource()], move || {
+                let refused = refusal(listener.accept()).kind();
+                mem::forget(listener);
+                refused
+            });
+            orphans.adopt(child).expect("it is ours");
+        });
+        assert!(matches!(failure(running.join()), Failure::StillHasChildren(_)));
+        lab.attest_all_closed();
+        let ended = lab.spawn("parent", [], || {
+            let orphans = Orphans::new(&lab.registry);
+            orphans.adopt(lab.spawn("orphan", [], || ())).expect("it is ours");
+            orphans.wait_until(Instant::now() + DEADLINE).expect("it is ours")
+        });
+        assert!(ended.join().expect("its orphans had ended"));
+    });
+}
+
+// Several at once.
+
+#[test]
+fn first_answers_the_first_end_when_all_the_others_are_over() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let slow = || {
+            let listener = lab.listener();
+            lab.spawn("slow", [listener.resource()], move || {
+                let refused = refusal(listener.accept()).kind();
+                mem::forget(listener);
+                format!("{refused:?}")
+            })
+        };
+        let quick = lab.spawn("quick", [], || String::from("quick"));
+        assert_eq!(pool::first([slow(), quick, slow()]).expect("it ends well"), "quick");
+        lab.attest_all_closed();
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn first_refuses_a_strangers_child() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("child", [], || ());
+        let stranger = lab.spawn("stranger", [], move || {
+            let Err(Failure::Refused(child, error)) = pool::first([child]) else {
+                panic!("a stranger joined it");
+            };
+            (child, error.kind())
+        });
+        let (child, kind) = stranger.join().expect("it has no children");
+        assert_eq!(kind, ErrorKind::NotAChild);
+        child.join().expect("it is ours");
+    });
+}
+
+#[test]
+fn a_scope_is_over_when_all_its_children_are() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let scope = lab.pool().scope(|scope| {
+            for _ in 0..3 {
+                let mine = lab.own("child's");
+                scope.spawn([mine.resource()], move || drop(mine)).expect("there is a thread");
+            }
+            "the body's value"
+        });
+        assert_eq!(scope.expect("all end well"), "the body's value");
+        assert_eq!(lab.finalized(), ["child's"; 3]);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let scope = lab.pool().scope(|scope| {
+            let listener = lab.listener();
+            let sibling = scope.spawn([listener.resource()], move || {
+                assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
+                mem::forget(listener);
+            });
+            sibling.expect("there is a thread");
+            scope.spawn([], || panic!("its own error")).expect("there is a thread");
+            "the body's value"
+        });
+        let ended = scope.expect_err("a child failed");
+        assert_eq!(ended.value, "the body's value");
+        let (_, Failure::Panicked(panic)) = ended.child().expect("it was a child") else {
+            panic!("expected a panic: {ended}");
+        };
+        assert_eq!(panic.message(), "its own error");
+        lab.attest_all_closed();
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_panic_of_a_scopes_body_goes_on_when_its_children_are_over() {
+    let lab = Lab::new();
+    let outcome = lab.registry.run("root", || {
+        let scope = lab.pool().scope(|scope| -> () {
+            let listener = lab.listener();
+            let child = scope.spawn([listener.resource()], move || {
+                let _ = refusal(listener.accept());
+                mem::forget(listener);
+            });
+            child.expect("there is a thread");
+            panic!("the body's error");
+        });
+        scope.is_ok()
+    });
+    assert_eq!(panic_message(outcome), "the body's error");
+    lab.attest_clean();
+}
+
+#[test]
+fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let outcomes = lab.pool().parallel(4, |index| {
+            let mine = lab.own("each one's");
+            assert_ne!(index, 2, "the third fails");
+            mine.release().expect("it is its own");
+            index * 10
+        });
+        let outcomes = outcomes.expect("there are threads");
+        let values: Vec<_> =
+            outcomes.iter().map(|outcome| outcome.as_ref().ok().copied()).collect();
+        assert_eq!(values, [Some(0), Some(10), None, Some(30)]);
+        assert_eq!(lab.finalized().len(), 4);
+    });
+    lab.attest_clean();
+}

@@ -1,1 +1,231 @@
-//! Rules.
+//! Rule 15: one socket, two owners.
+
+use std::io::{Read, Write};
+use std::mem;
+use std::sync::mpsc::channel;
+
+use echown::net::Stream;
+use echown::ownership::ErrorKind;
+
+use crate::common::{
+    self, Lab, attest_cancelled, attest_connected, leaked, refusal, until_blocked,
+};
+
+#[test]
+fn releasing_the_read_half_does_nothing_to_the_socket() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let (reading, mut writing) = stream.split().expect("it is ours");
+        reading.release().expect("it is ours");
+        peer.write_all(b"the peer may go on writing").expect("nothing was shut down");
+        writing.write_all(b"x").expect("the other half goes on");
+        peer.read_exact(&mut [0]).expect("it arrives");
+        writing.release().expect("it is ours");
+        lab.attest_all_closed_but(&peer);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn releasing_the_write_half_ends_the_writing_and_the_reading_goes_on() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let (mut reading, writing) = stream.split().expect("it is ours");
+        writing.release().expect("it is ours");
+        assert_eq!(peer.read(&mut [0]).expect("the peer reads the end"), 0);
+        peer.write_all(b"still heard").expect("it is connected");
+        let mut text = [0; 11];
+        reading.read_exact(&mut text).expect("the other half goes on");
+        assert_eq!(&text, b"still heard");
+        reading.release().expect("it is ours");
+        lab.attest_all_closed_but(&peer);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn two_tasks_each_own_one_half_and_the_later_end_closes() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let (mut reading, mut writing) = stream.split().expect("it is ours");
+        let (pass, passed) = channel::<u8>();
+        let reader = lab.spawn("reader", [reading.resource()], move || {
+            let mut byte = [0];
+            while reading.read(&mut byte).expect("it is its own") == 1 {
+                pass.send(byte[0]).expect("the writer listens");
+            }
+        });
+        let writer = lab.spawn("writer", [writing.resource()], move || {
+            passed.iter().for_each(|byte| writing.write_all(&[byte]).expect("it is its own"));
+        });
+        peer.write_all(b"echo").expect("it is connected");
+        let mut echo = [0; 4];
+        peer.read_exact(&mut echo).expect("it is echoed");
+        assert_eq!(&echo, b"echo");
+        peer.shutdown(std::net::Shutdown::Write).expect("it is connected");
+        reader.join().expect("it leaves nothing");
+        writer.join().expect("it leaves nothing");
+        lab.attest_all_closed_but(&peer);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_half_is_refused_to_the_owner_of_the_other() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let (reading, mut writing) = stream.split().expect("it is ours");
+        let child = lab.spawn("writer", [writing.resource()], move || {
+            writing.write_all(b"x").expect("it was given");
+            writing.release().expect("it was given");
+            writing
+        });
+        let mut writing = child.join().expect("it owns nothing");
+        peer.read_exact(&mut [0]).expect("it arrives");
+        assert_eq!(refusal(writing.write(b"x")).kind(), ErrorKind::Released);
+        reading.check().expect("it stayed ours");
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn cancelling_the_reader_leaves_the_writer_at_work() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let (mut reading, mut writing) = stream.split().expect("it is ours");
+        let (begin, begun) = channel();
+        let reader = lab.spawn("reader", [reading.resource()], move || {
+            begin.send(common::thread_id()).expect("the test listens");
+            assert_eq!(refusal(reading.read(&mut [0])).kind(), ErrorKind::Cancelled);
+            mem::forget(reading);
+        });
+        until_blocked(begun.recv().expect("the reader runs"), false);
+        attest_cancelled(reader.cancel());
+        writing.write_all(b"x").expect("the writer was not cancelled");
+        peer.read_exact(&mut [0]).expect("it arrives");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancelling_a_blocked_writer_leaves_the_reader_at_work() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let (mut reading, mut writing) = stream.split().expect("it is ours");
+        let (begin, begun) = channel();
+        let writer = lab.spawn("writer", [writing.resource()], move || {
+            begin.send(common::thread_id()).expect("the test listens");
+            let block = [0; 65536];
+            let refused = loop {
+                if let Err(error) = writing.write_all(&block) {
+                    break refusal::<(), _>(Err(error));
+                }
+            };
+            assert_eq!(refused.kind(), ErrorKind::Cancelled);
+            mem::forget(writing);
+        });
+        until_blocked(begun.recv().expect("the writer runs"), false);
+        attest_cancelled(writer.cancel());
+        peer.write_all(b"x").expect("the reader was not cancelled");
+        reading.read_exact(&mut [0]).expect("it arrives");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn the_whole_is_refused_while_it_is_split() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, _peer) = lab.connection();
+        let whole = stream.resource();
+        let (reading, writing) = stream.split().expect("it is ours");
+        let refused = refusal(lab.pool().spawn([whole.clone()], || ()));
+        assert_eq!(refused.kind(), ErrorKind::IsSplit);
+        assert_eq!(whole.describe().state, "split");
+        let (me, number) = (lab.registry.current_task(), whole.describe().number);
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "fd {} (tcp stream) used whole by {me}, but it is split (split at {})",
+                number.expect("it is a descriptor"),
+                refused.earlier_site().expect("it is known")
+            )
+        );
+        drop((reading, writing));
+        assert_eq!(whole.describe().state, "released");
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn two_halves_are_rejoined_to_the_whole_that_they_were() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let id = stream.id();
+        let (reading, writing) = stream.split().expect("it is ours");
+        let halves = [reading.resource(), writing.resource()];
+        let mut whole = Stream::rejoin(reading, writing).expect("both are ours");
+        assert_eq!(whole.id(), id);
+        attest_connected(&mut whole, &mut peer);
+        assert!(halves.iter().all(|half| half.describe().state == "released"));
+        whole.release().expect("it is ours");
+        lab.attest_all_closed_but(&peer);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn strangers_halves_and_halves_of_another_task_are_not_rejoined_and_come_back() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (one, mut one_peer) = lab.connection();
+        let (other, mut other_peer) = lab.connection();
+        let (one_reading, one_writing) = one.split().expect("it is ours");
+        let (other_reading, other_writing) = other.split().expect("it is ours");
+        let refused = one_reading.rejoin(other_writing).expect_err("they are of two sockets");
+        assert_eq!(refused.error().kind(), ErrorKind::NotItsOtherHalf);
+        let (one_reading, other_writing) = refused.into_value().expect("both come back");
+        let mut other = other_reading.rejoin(other_writing).expect("these belong together");
+        attest_connected(&mut other, &mut other_peer);
+        let child = lab.spawn("child", [one_reading.resource()], move || {
+            let refused = one_reading.rejoin(one_writing).expect_err("it was given only one");
+            let (error, halves) = refused.into_parts();
+            let (reading, writing) = halves.expect("both come back");
+            reading.transfer().expect("the parent is running");
+            (error.kind(), reading, writing)
+        });
+        let (kind, reading, writing) = child.join().expect("it owns nothing");
+        assert_eq!(kind, ErrorKind::NotOwner);
+        let mut one = reading.rejoin(writing).expect("now both are ours");
+        attest_connected(&mut one, &mut one_peer);
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_forgotten_half_is_a_leak_that_says_which_half() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("child", [], || {
+            let (stream, peer) = lab.connection();
+            let (reading, writing) = stream.split().expect("it is its own");
+            mem::forget(reading);
+            writing.release().expect("it is its own");
+            drop(peer);
+        });
+        let (_, report) = leaked(child.join());
+        let half = &report.resources[0];
+        assert_eq!((half.kind, half.half), ("tcp stream", Some("read")));
+        let number = half.number.expect("it is a descriptor");
+        let headline = format!("tcp stream fd {number}, read half, ");
+        assert!(report.to_string().contains(&headline), "{report}");
+    });
+    lab.attest_all_closed();
+}

@@ -1,1 +1,310 @@
-//! Rules.
+//! Rules 12 and 13: a drop elsewhere is a violation and still a release; and whatever the value is,
+//! and wherever its handle went, the registry is sound.
+
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::{Shutdown, TcpStream};
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::mpsc::{TryRecvError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use echown::net::{File, Listener, PipeReader, PipeWriter, ReadHalf, Stream, WriteHalf};
+use echown::ownership::{ErrorKind, Half, Offer, Owned, Report, Resource};
+
+use crate::common::{
+    self, Lab, alone, attest_cancelled, attest_connected, attest_success, leaked, lock, refusal,
+    until_blocked,
+};
+use crate::test_name;
+
+// Rule 12: a drop elsewhere.
+
+#[test]
+fn a_handle_that_a_stranger_drops_is_released_on_its_thread_and_reported() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (string, socket) = (lab.own("dropped"), lab.listener());
+        let (named, me) = (string.resource(), lab.registry.current_task());
+        let stranger = lab.spawn("stranger", [], move || {
+            drop((string, socket));
+            (lab.registry.current_task(), thread::current().id())
+        });
+        let (stranger, thread) = stranger.join().expect("a violation is no failure");
+        assert_eq!(lab.finalized_on("dropped"), thread);
+        lab.attest_all_closed();
+        let Some(Report::Violation(report)) = lab.reports().into_iter().next() else {
+            panic!("expected a violation");
+        };
+        assert_eq!((report.actor, report.owner), (stranger.clone(), Some(me.clone())));
+        assert_eq!(
+            report.message,
+            format!(
+                "resource {} (&str) dropped by {stranger}, expected owner {me} (owned at {})",
+                named.id(),
+                named.describe().acquired
+            )
+        );
+    });
+    assert_eq!(lab.codes(), ["dropped-elsewhere"; 2]);
+}
+
+#[test]
+fn a_handle_that_a_child_captured_but_was_not_given_is_dropped_elsewhere() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mine = lab.own("captured");
+        let child = lab.spawn("child", [], move || refusal(mine.check()).kind());
+        assert_eq!(child.join().expect("it owned nothing"), ErrorKind::NotOwner);
+    });
+    assert_eq!(lab.finalized(), ["captured"]);
+    assert_eq!(lab.codes(), ["not-owner", "dropped-elsewhere"]);
+}
+
+// Rule 13: sound for any `T`.
+
+#[test]
+fn there_is_no_way_to_the_value_round_the_check() {
+    /// Two blanket implementations apply to a type that has the trait, and then nothing can be
+    /// inferred: this doesn't compile unless none of the types has any of the traits.
+    macro_rules! has_none_of {
+        ($traits:tt: $($type:ty),+) => {$( has_none_of!(@ $traits $type); )+};
+        (@ ($($trait:path),+) $type:ty) => {$({
+            trait Ambiguous<A> { fn exists() {} }
+            impl<T: ?Sized> Ambiguous<()> for T {}
+            struct HasIt;
+            impl<T: ?Sized + $trait> Ambiguous<HasIt> for T {}
+            <$type as Ambiguous<_>>::exists();
+        })+};
+    }
+    has_none_of!(
+        (Deref, DerefMut, AsFd, AsRawFd, IntoRawFd, Into<OwnedFd>, Clone):
+        Owned<std::net::TcpStream>, Owned<OwnedFd>, Half<OwnedFd>, Offer<Stream>,
+        Stream, Listener, ReadHalf, WriteHalf, File, PipeReader, PipeWriter
+    );
+    has_none_of!((Deref, AsFd, AsRawFd, IntoRawFd, Into<OwnedFd>): Resource);
+}
+
+#[test]
+fn handles_go_to_any_thread_and_through_any_panic() {
+    fn send_and_sync<T: Send + Sync>() {}
+    fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    /// Is `Send` and neither `Sync` nor unwind-safe.
+    type Any = Box<dyn FnMut() + Send>;
+    send_and_sync::<Owned<Cell<u8>>>();
+    send_and_sync::<Owned<Any>>();
+    send_and_sync::<Offer<Owned<Cell<u8>>>>();
+    send_and_sync::<Resource>();
+    send_and_sync::<(Stream, Listener, ReadHalf, WriteHalf, File, PipeReader, PipeWriter)>();
+    unwind_safe::<Owned<Cell<u8>>>();
+    unwind_safe::<Owned<Any>>();
+    unwind_safe::<Half<OwnedFd>>();
+    unwind_safe::<(Stream, Listener, ReadHalf, WriteHalf, File, PipeReader, PipeWriter)>();
+}
+
+#[test]
+fn a_string_and_a_closure_are_owned_as_a_socket_is() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let text = lab.registry.own(String::from("ours")).expect("the task is running");
+        text.with(|text| text.push_str(" alone")).expect("it is ours");
+        let (tell, told) = channel();
+        let mut calls = 0;
+        let counter: Box<dyn FnMut() + Send> = Box::new(move || {
+            calls += 1;
+            tell.send(calls).expect("the test listens");
+        });
+        let counter = lab.registry.own(counter).expect("the task is running");
+        counter.with(|count| count()).expect("it is ours");
+        let child = lab.spawn("child", [counter.resource()], move || {
+            counter.with(|count| count())?;
+            counter.release()
+        });
+        child.join().expect("it owns nothing").expect("it was given");
+        assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2], "and then the closure is gone");
+        assert_eq!(text.disown().expect("it is ours"), "ours alone");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("child", [], || {
+            let mine = lab.own("lent");
+            let inside = mine.with(|_| {
+                let spawned = lab.pool().spawn([mine.resource()], || ());
+                let kinds = [
+                    refusal(mine.with(|_| unreachable!("it is lent already"))).kind(),
+                    refusal(mine.release()).kind(),
+                    refusal(mine.transfer()).kind(),
+                    refusal(mine.check()).kind(),
+                    refusal(spawned).kind(),
+                ];
+                assert_eq!(mine.describe().state, "busy");
+                (kinds, refusal(mine.release()).to_string())
+            });
+            let me = lab.registry.current_task();
+            let (kinds, text) = inside.expect("it is its own");
+            assert_eq!(kinds, [ErrorKind::InUse; 5]);
+            let id = mine.id();
+            assert_eq!(text, format!("resource {id} (&str) is in use by {me} inside `with`"));
+            mine.release().expect("and afterwards it can");
+        });
+        child.join().expect("it owns nothing");
+    });
+    assert_eq!(lab.finalized(), ["lent"]);
+}
+
+#[test]
+fn a_stranger_is_refused_as_a_stranger_while_the_owner_is_inside_with() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mine = lab.own("lent");
+        let refused = mine.with(|_| {
+            thread::scope(|threads| {
+                let stranger = threads.spawn(|| {
+                    let with = refusal(mine.with(|_| unreachable!("not its own"))).kind();
+                    [with, refusal(mine.release()).kind()]
+                });
+                stranger.join().expect("being refused is an ordinary error")
+            })
+        });
+        assert_eq!(refused.expect("it is ours"), [ErrorKind::NotOwner; 2]);
+    });
+    assert_eq!(lab.finalized(), ["lent"]);
+}
+
+#[test]
+fn a_panic_inside_with_gives_the_value_back() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let numbers = lab.registry.own(vec![1]).expect("the task is running");
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            numbers.with(|numbers| {
+                numbers.push(2);
+                panic!("inside");
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(numbers.disown().expect("it is ours"), [1, 2]);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_cancellation_that_comes_inside_with_is_answered_after_it() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mine = lab.own("lent");
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let (tell, told) = channel();
+        let child = lab.spawn("child", [mine.resource()], move || {
+            let inside = mine.with(|value| {
+                begin.send(()).expect("the test listens");
+                assert!(gone.recv().is_err());
+                *value
+            });
+            tell.send((inside.ok(), refusal(mine.check()).kind())).expect("the test listens");
+            mem::forget(mine);
+        });
+        begun.recv().expect("the child is inside");
+        child.request_cancel().expect("it is ours");
+        drop(go);
+        assert_eq!(told.recv().expect("it was sent"), (Some("lent"), ErrorKind::Cancelled));
+        attest_cancelled(child.join());
+    });
+    assert_eq!(lab.finalized(), ["lent"]);
+}
+
+#[test]
+fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_number() {
+    struct Node {
+        stream: Stream,
+        next: Mutex<Option<Arc<Node>>>,
+    }
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        lab.root(|| {
+            let listener = common::listener();
+            let address = listener.local_addr().expect("it is bound");
+            let child = lab.spawn("cyclic", [], || {
+                let (stream, _) = lab.connection();
+                let node = Arc::new(Node { stream, next: Mutex::new(None) });
+                *lock(&node.next) = Some(Arc::clone(&node));
+                node
+            });
+            let (node, report) = leaked(child.join());
+            let mut there = TcpStream::connect(address).expect("it listens");
+            let (mut here, _) = listener.accept().expect("somebody connects");
+            let number = report.resources[0].number.expect("it was a descriptor");
+            let recycled = [&here, &there].map(AsRawFd::as_raw_fd).contains(&number);
+            assert!(recycled, "the kernel hands out the lowest number");
+            let stream = &node.stream;
+            let forged = (&*stream).write(b"forged");
+            assert_eq!(refusal(forged).kind(), ErrorKind::Released);
+            assert_eq!(refusal((&*stream).read(&mut [0])).kind(), ErrorKind::Released);
+            assert_eq!(refusal(stream.close()).kind(), ErrorKind::Released);
+            attest_connected(&mut here, &mut there);
+            // The cycle is cut: at last the handle is dropped, and nothing happens.
+            lock(&node.next).take();
+            assert_eq!(Arc::strong_count(&node), 1);
+            drop(node);
+            attest_connected(&mut here, &mut there);
+        });
+        lab.attest_all_closed();
+    });
+    attest_success(&output);
+}
+
+#[test]
+fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let listener = Arc::new(lab.listener());
+        let (begin, begun) = channel();
+        let (stop, stopped) = channel::<()>();
+        let watcher = {
+            let resource = listener.resource();
+            thread::spawn(move || {
+                begin.send(()).expect("the test listens");
+                while stopped.try_recv() == Err(TryRecvError::Empty) {
+                    let _ = resource.describe();
+                    let _ = lab.registry.snapshot();
+                }
+                resource.describe().state
+            })
+        };
+        begun.recv().expect("the watcher looks");
+        listener.release().expect("it is ours");
+        lab.attest_all_closed();
+        drop(stop);
+        assert_eq!(watcher.join().expect("looking is always possible"), "released");
+    });
+}
+
+#[test]
+fn one_owner_reads_and_writes_at_once_through_shared_references() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, peer) = lab.connection();
+        let (begin, begun) = channel();
+        let child = lab.spawn("copying", [stream.resource()], move || {
+            begin.send(common::thread_id()).expect("the test listens");
+            io::copy(&mut &stream, &mut &stream)
+        });
+        until_blocked(begun.recv().expect("the child runs"), false);
+        (&peer).write_all(b"echo").expect("it is connected");
+        peer.shutdown(Shutdown::Write).expect("it is connected");
+        let mut echo = String::new();
+        (&peer).read_to_string(&mut echo).expect("it is echoed");
+        assert_eq!(echo, "echo");
+        assert_eq!(child.join().expect("it owns nothing").expect("no error"), 4);
+    });
+    lab.attest_clean();
+}

@@ -1,1 +1,353 @@
-//! Rules.
+//! Rules 4, 5 and 14: give, transfer, offer and claim.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use echown::ownership::{ErrorKind, Event, Failure, Inline};
+use echown::pool::Pool;
+
+use crate::common::{Lab, attest_cancelled, failure, leaked, panic_message, refusal};
+use crate::events;
+
+// Rule 4: `give` moves from the moment of the spawn.
+
+#[test]
+fn a_give_moves_at_the_spawn_and_not_when_the_child_begins() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
+    lab.root(|| {
+        let (go, gone) = channel::<()>();
+        let busy = pool.spawn([], move || gone.recv().is_err()).expect("there is a thread");
+        let socket = Arc::new(lab.listener());
+        let its = Arc::clone(&socket);
+        let waiting = pool.spawn([socket.resource()], move || its.release());
+        let waiting = waiting.expect("there is a queue");
+        assert_eq!(pool.queued(), 1, "it has not begun");
+        let refused = refusal(socket.check());
+        assert_eq!(refused.kind(), ErrorKind::NotOwner);
+        assert_eq!(refused.owner(), Some(&waiting.task()));
+        drop(go);
+        assert!(busy.join().expect("it ends well"));
+        waiting.join().expect("it owns nothing").expect("it was the owner");
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn where_no_thread_can_be_had_there_is_no_child_and_everything_comes_back() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    lab.root(|| {
+        let (string, socket) = (lab.own("given"), lab.listener());
+        let give = [string.resource(), socket.resource()];
+        let refused = pool.spawn(give, || "the job").expect_err("the limit is 0");
+        assert!(refused.is_exhausted(), "{refused}");
+        assert_eq!(refused.into_job().expect("it comes back")(), "the job");
+        socket.check().expect("it came back");
+        assert_eq!(events(&socket.describe()), [Event::Acquired, Event::Given, Event::Returned]);
+        string.release().expect("it came back");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_child_whose_pool_is_dropped_before_it_began_still_finalizes_what_it_was_given() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
+    lab.root(|| {
+        let (go, gone) = channel::<()>();
+        let busy = pool.spawn([], move || gone.recv().is_err()).expect("there is a thread");
+        let (string, socket) = (lab.own("given"), lab.listener());
+        let give = [string.resource(), socket.resource()];
+        let job = move || mem::forget((string, socket));
+        let waiting = pool.spawn(give, job).expect("there is a queue");
+        drop(pool);
+        attest_cancelled(waiting.join());
+        lab.attest_all_closed();
+        assert_eq!(lab.finalized_on("given"), thread::current().id());
+        drop(go);
+        assert!(busy.join().expect("it goes on"));
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_plain_thread_is_given_things_as_a_pools_is() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let socket = lab.listener();
+        let give = [socket.resource()];
+        let child = echown::thread::spawn_in(&lab.registry, "plain", give, move || {
+            socket.check().map(|()| mem::forget(socket))
+        });
+        let (checked, report) = leaked(child.expect("a thread can be had").join());
+        checked.expect("it was the owner");
+        assert_eq!(report.thread, "plain");
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_child_that_runs_inline_is_a_task_of_its_own() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (given, kept) = (lab.own("given"), lab.own("kept"));
+        let outcome = lab.registry.run_inline("inline", [given.resource()], || {
+            given.check().expect("it was given");
+            refusal(kept.check()).kind()
+        });
+        match outcome {
+            Err(Inline::Failed(ended)) => {
+                let (kept, report) = leaked(Err(ended));
+                assert_eq!(kept, ErrorKind::NotOwner);
+                assert_eq!(&*report.task.name, "inline");
+            }
+            other => panic!("expected a leak, got {other:?}"),
+        }
+        assert_eq!(lab.finalized(), ["given"]);
+        kept.check().expect("it is the parent's");
+        match lab.registry.run_inline("never", [given.resource()], || ()) {
+            Err(Inline::Refused(error)) => assert_eq!(error.kind(), ErrorKind::Released),
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    });
+}
+
+// Rule 5: `transfer` goes to the parent.
+
+#[test]
+fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel();
+        let parent = lab.spawn("parent", [], move || {
+            let (tell_ending, ending) = channel::<()>();
+            let (go, gone) = channel::<()>();
+            // Its end lasts until the child has seen it.
+            let hold = lab.registry.own_with("hold", move |_| {
+                drop(tell_ending);
+                assert!(gone.recv().is_err());
+                Ok(())
+            });
+            mem::forget(hold);
+            let child = lab.spawn("child", [], move || {
+                let (string, me) = (lab.own("stays"), lab.registry.current_task());
+                assert!(ending.recv().is_err(), "the parent's end has begun");
+                let error = refusal(string.transfer());
+                string.check().expect("it stays with the child");
+                let expected = format!(
+                    "resource {} (&str) kept by {me}: its parent is at its end and takes nothing",
+                    string.id()
+                );
+                tell.send((error, expected)).expect("the test listens");
+                drop(go);
+            });
+            drop(child);
+        });
+        let (error, expected) = told.recv().expect("the child was there");
+        assert_eq!(error.kind(), ErrorKind::ParentEnding);
+        assert_eq!(error.to_string(), expected);
+        assert!(matches!(failure(parent.join()), Failure::StillHasChildren(_)));
+    });
+    assert_eq!(lab.finalized(), ["stays"]);
+    assert_eq!(lab.codes(), ["leak"], "being refused by a parent's end breaks no rule");
+}
+
+#[test]
+fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel();
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let parent = lab.spawn("parent", [], move || {
+            let child = lab.spawn("child", [], move || {
+                let string = lab.own("stays");
+                begin.send(()).expect("the test listens");
+                assert!(gone.recv().is_err());
+                tell.send(refusal(string.transfer()).kind()).expect("the test listens");
+                mem::forget(string);
+                panic!("its own error");
+            });
+            let joined: Result<(), _> = child.join();
+            drop(joined);
+        });
+        begun.recv().expect("the child begins");
+        parent.request_cancel().expect("it is ours");
+        drop(go);
+        let told = told.recv();
+        attest_cancelled(parent.join());
+        // The child may have been cancelled itself by then.
+        let refused = [ErrorKind::ParentEnding, ErrorKind::Cancelled];
+        assert!(told.is_ok_and(|kind| refused.contains(&kind)));
+    });
+    assert_eq!(lab.finalized(), ["stays"]);
+}
+
+#[test]
+fn only_the_owner_may_transfer() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mine = lab.own("mine");
+        let its = Arc::new(mine);
+        let shared = Arc::clone(&its);
+        let child = lab.spawn("child", [], move || refusal(shared.transfer()).kind());
+        assert_eq!(child.join().expect("it owns nothing"), ErrorKind::NotOwner);
+        its.check().expect("it is ours");
+    });
+}
+
+// Rule 14: escrow.
+
+#[test]
+fn an_offer_is_claimed_by_any_thread_through_any_channel() {
+    let lab = Lab::new();
+    let custody = lab.root(|| {
+        let (to_worker, offers) = channel();
+        let socket = lab.listener();
+        let resource = socket.resource();
+        to_worker.send(socket.offer().expect("it is ours")).expect("the worker listens");
+        assert_eq!(resource.describe().state, "offered");
+        assert_eq!(resource.describe().owner, Some(lab.registry.current_task()));
+        let worker = thread::Builder::new().name("foreign".into()).spawn(move || {
+            let offer = offers.recv().expect("it was sent");
+            let socket = offer.claim().expect("it was offered");
+            socket.check().expect("it is this thread's now");
+            let owner = socket.describe().owner.expect("it is owned");
+            assert_eq!(owner, lab.registry.current_task());
+            socket.release().expect("it is this thread's now");
+            assert_eq!(&*owner.name, "foreign");
+        });
+        worker.expect("a thread can be had").join().expect("the worker's assertions hold");
+        events(&resource.describe())
+    });
+    assert_eq!(custody, [Event::Acquired, Event::Offered, Event::Claimed, Event::Released]);
+    lab.attest_clean();
+}
+
+#[test]
+fn an_offer_that_is_dropped_unclaimed_is_finalized_there_and_reported() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (string, id) = (lab.own("lost"), lab.own("other").id());
+        let named = string.resource();
+        assert_ne!(named.id(), id);
+        let offer = string.offer().expect("it is ours");
+        let dropped = thread::spawn(move || {
+            drop(offer);
+            thread::current().id()
+        });
+        let dropped = dropped.join().expect("dropping an offer doesn't panic");
+        assert_eq!(lab.finalized_on("lost"), dropped);
+        let acquired = named.describe().acquired;
+        assert_eq!(
+            lab.the_message("unclaimed"),
+            format!(
+                "resource {} (&str) offered, but never claimed (owned at {acquired})",
+                named.id()
+            )
+        );
+    });
+    assert_eq!(lab.finalized(), ["other", "lost"]);
+}
+
+#[test]
+fn an_unclaimed_offer_outlives_its_offerer_on_the_parents_account() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel();
+        let child = lab.spawn::<()>("offerer", [], move || {
+            let socket = lab.listener();
+            let resource = socket.resource();
+            let offer = socket.offer().expect("it is its own");
+            tell.send((offer, resource)).expect("the test listens");
+            panic!("its own error");
+        });
+        assert_eq!(panic_message(child.join()), "its own error");
+        let (offer, resource) = told.recv().expect("it was sent");
+        let described = resource.describe();
+        assert_eq!(described.state, "offered");
+        assert_eq!(described.owner, Some(lab.registry.current_task()), "the parent's account");
+        assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
+        let socket = offer.claim().expect("nobody has claimed it");
+        socket.local_addr().expect("it is open, and ours");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_forgotten_offer_is_finalized_and_reported_when_the_root_ends() {
+    let lab = Lab::new();
+    let offer = lab.root(|| {
+        let child = lab.spawn("offerer", [], || {
+            mem::forget(lab.own("forgotten").offer().expect("it is its own"));
+            lab.listener().offer().expect("it is its own")
+        });
+        let offer = child.join().expect("an offer is on its account no more");
+        assert!(lab.finalized().is_empty(), "it passed to the parent");
+        offer
+    });
+    assert_eq!(lab.finalized(), ["forgotten"]);
+    assert_eq!(lab.codes(), ["unclaimed"; 2]);
+    lab.attest_all_closed();
+    let (error, offer) = offer.claim().expect_err("the root ended").into_parts();
+    assert_eq!(error.kind(), ErrorKind::Released);
+    drop(offer);
+    assert_eq!(lab.finalized(), ["forgotten"], "once");
+}
+
+#[test]
+fn finish_finalizes_and_reports_a_forgotten_offer() {
+    let lab = Lab::new();
+    lab.root(|| {
+        mem::forget(lab.own("forgotten").offer().expect("it is ours"));
+        let verdict = lab.registry.finish();
+        assert_eq!(lab.finalized(), ["forgotten"]);
+        assert_eq!((verdict.violations, verdict.still_open.len()), (1, 0));
+    });
+    assert_eq!(lab.codes(), ["unclaimed"]);
+}
+
+#[test]
+fn a_cancelled_task_cannot_claim_and_the_offer_comes_back() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let offer = lab.own("offered").offer().expect("it is ours");
+        let (tell, told) = channel();
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("cancelled", [], move || {
+            begin.send(()).expect("the test listens");
+            assert!(gone.recv().is_err());
+            let (error, offer) = offer.claim().expect_err("it owns nothing any more").into_parts();
+            tell.send((error.kind(), offer)).expect("the test listens");
+        });
+        begun.recv().expect("the child begins");
+        child.request_cancel().expect("it is ours");
+        drop(go);
+        let (kind, offer) = told.recv().expect("it was sent");
+        attest_cancelled(child.join());
+        assert_eq!(kind, ErrorKind::Cancelled);
+        let string = offer.expect("it comes back").claim().expect("this task may");
+        string.release().expect("it is ours again");
+    });
+    assert_eq!(lab.finalized(), ["offered"]);
+    lab.attest_clean();
+}
+
+#[test]
+fn only_the_owner_may_offer_and_the_handle_comes_back() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mine = lab.own("mine");
+        let child = lab.spawn("child", [], move || {
+            let (error, mine) = mine.offer().expect_err("not its own").into_parts();
+            assert_eq!(error.kind(), ErrorKind::NotOwner);
+            mine.expect("the handle comes back")
+        });
+        let mine = child.join().expect("it owns nothing");
+        mine.check().expect("it is ours");
+    });
+}

@@ -1,1 +1,202 @@
-//! Rules.
+//! Rules 16 and 17: the ends of threads and of the process, and libraries' own descriptors.
+
+use std::cell::RefCell;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::process::exit;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use echown::ownership::{ErrorKind, Owned, Report};
+
+use crate::common::{self, Lab, alone, attest_connected, attest_success, refusal, thief};
+use crate::test_name;
+
+// Rule 16: the end of a foreign thread.
+
+#[test]
+fn a_foreign_threads_end_finalizes_and_reports_what_it_left_and_never_panics() {
+    let lab = Lab::new();
+    let thread = thread::Builder::new().name("foreign".into()).spawn(|| {
+        mem::forget((lab.own("left"), lab.listener()));
+        mem::forget(lab.registry.own_with((), |()| panic!("a finalizer's panic")));
+        (common::thread_id(), thread::current().id())
+    });
+    let (kernel_id, id) = thread.expect("there is a thread").join().expect("it doesn't panic");
+    assert_eq!(lab.finalized_on("left"), id);
+    lab.attest_all_closed();
+    assert_eq!(lab.codes(), ["finalizer-panicked", "leak"]);
+    let Some(Report::Leak(report)) = lab.reports().pop() else { panic!("expected a leak") };
+    assert_eq!((&*report.task.name, &*report.thread), ("foreign", "foreign"));
+    assert_eq!(i64::from(report.thread_id), i64::from(kernel_id));
+    assert_eq!(report.resources.len(), 3);
+}
+
+#[test]
+fn a_handle_in_a_foreign_threads_local_is_leaked_when_the_thread_ends() {
+    thread_local! {
+        static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
+    }
+    let lab = Lab::new();
+    // Thread-locals end in reverse order of their beginnings: this one outlives the task.
+    let outlives = thread::spawn(|| {
+        KEPT.with_borrow(|kept| assert!(kept.is_none()));
+        KEPT.set(Some(lab.own("outlives the task")));
+    });
+    outlives.join().expect("it doesn't panic");
+    assert_eq!(lab.codes(), ["leak"]);
+    // And this one ends while the thread is still its owner.
+    let ends_before = thread::spawn(|| KEPT.set(Some(lab.own("ends before the task"))));
+    ends_before.join().expect("it doesn't panic");
+    assert_eq!(lab.codes(), ["leak"], "no other");
+    assert_eq!(lab.finalized(), ["outlives the task", "ends before the task"]);
+}
+
+#[test]
+fn a_foreign_threads_children_go_to_the_root_cancelled_and_nobody_waits_for_them() {
+    let lab = Lab::new();
+    let (begin, begun) = channel();
+    let (go, gone) = channel::<()>();
+    let (tell, told) = channel();
+    let thread = thread::spawn(move || {
+        let listener = lab.listener();
+        let child = lab.spawn("child", [listener.resource()], move || {
+            begin.send(()).expect("the test listens");
+            let kind = refusal(listener.accept()).kind();
+            // Where cancelling does not wake it; its parent's thread has to end all the same.
+            assert!(gone.recv().is_err());
+            mem::forget(listener);
+            tell.send(kind).expect("the test listens");
+        });
+        let label = child.task();
+        begun.recv().expect("the child begins");
+        drop(child);
+        label
+    });
+    let child = thread.join().expect("it neither waits nor panics");
+    let snapshot = lab.registry.snapshot();
+    let data = snapshot.tasks.iter().find(|data| data.task == child).expect("it is running");
+    assert_eq!(data.parent.map(|parent| parent.get()), Some(1), "the root");
+    assert!(data.cancelled);
+    drop(go);
+    assert_eq!(told.recv().expect("it was woken"), ErrorKind::Cancelled);
+    while lab.registry.snapshot().tasks.iter().any(|data| data.task == child) {
+        thread::yield_now();
+    }
+    lab.attest_all_closed();
+}
+
+// Rule 16: the end of the process.
+
+#[test]
+fn finish_finalizes_what_is_ones_own_and_lists_what_is_anothers() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let other = thread::spawn(move || {
+            let theirs = lab.listener();
+            begin.send(theirs.id()).expect("the test listens");
+            assert!(gone.recv().is_err());
+            theirs.release()
+        });
+        let theirs = begun.recv().expect("the other begins");
+        mem::forget(lab.own("mine"));
+        let verdict = lab.registry.finish();
+        assert_eq!(lab.finalized(), ["mine"]);
+        assert_eq!((verdict.leaks, verdict.still_open.len()), (1, 1));
+        assert_eq!((verdict.still_open[0].id, verdict.still_open[0].state), (theirs, "held"));
+        drop(go);
+        other.join().expect("it doesn't panic").expect("nobody closed it");
+    });
+    lab.attest_all_closed();
+}
+
+#[test]
+fn finish_cancels_the_children_that_were_forgotten_and_names_them() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let listener = lab.listener();
+        let child = lab.spawn("forgotten", [listener.resource()], move || {
+            let _ = refusal(listener.accept());
+            mem::forget(listener);
+        });
+        drop(child);
+        let verdict = lab.registry.finish();
+        let names: Vec<&str> = verdict.forgotten_children.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["forgotten"]);
+        assert!(!verdict.is_clean());
+        lab.attest_all_closed();
+    });
+}
+
+#[test]
+fn process_exit_runs_no_finalizer_of_another_thread() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        let (begin, begun) = channel();
+        thread::spawn(move || {
+            let _owned = lab.registry.own_with((), |()| {
+                println!("finalized");
+                Ok(())
+            });
+            begin.send(()).expect("the test listens");
+            loop {
+                thread::park();
+            }
+        });
+        begun.recv().expect("the thread begins");
+        exit(7);
+    });
+    assert_eq!(output.status.code(), Some(7));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("finalized"), "the limit of this rule: {text}");
+}
+
+#[test]
+fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        lab.root(|| {
+            let (mut stream, mut peer) = lab.connection();
+            let string = lab.own("the parent's");
+            if thief::is_forked_child() {
+                drop((string, stream));
+                let untouched = lab.finalized().is_empty() && lab.reports().is_empty();
+                thief::end_forked_child(if untouched { 0 } else { 1 });
+            }
+            let options = rustix::process::WaitOptions::empty();
+            let ended = rustix::process::wait(options).expect("there is one child");
+            let (_, status) = ended.expect("it has ended");
+            assert_eq!(status.exit_status(), Some(0));
+            attest_connected(&mut stream, &mut peer);
+            string.release().expect("it is ours");
+        });
+        assert_eq!(lab.finalized(), ["the parent's"]);
+        lab.attest_clean();
+    });
+    attest_success(&output);
+}
+
+// Rule 17: libraries' own descriptors.
+
+#[test]
+fn a_declared_descriptor_is_listed_with_its_reason_and_is_no_leak() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let theirs = lab.sees(common::listener());
+        let number = theirs.as_raw_fd();
+        lab.registry.declare(number, "a library", "wakes its handler");
+        let snapshot = lab.registry.snapshot();
+        assert_eq!(snapshot.numbers(), [number]);
+        assert_eq!((&*snapshot.declared[0].name, snapshot.resources.len()), ("a library", 0));
+        let text = snapshot.to_string();
+        let line = format!("fd {number} declared: a library, wakes its handler");
+        assert!(text.ends_with(&line), "{text}");
+        assert!(lab.registry.finish().is_clean());
+        theirs.local_addr().expect("nobody closed it");
+        lab.registry.retract(number);
+        assert!(lab.registry.snapshot().declared.is_empty());
+    });
+    lab.attest_clean();
+}

@@ -1,0 +1,236 @@
+//! What a report says, how much is checked (levels), and what follows from a finding (policies).
+
+use std::io::{Read, Write};
+use std::mem;
+use std::os::unix::process::ExitStatusExt;
+use std::process::exit;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use echown::ownership::{self, ErrorKind, Event, Level, Policy, Registry, Suppression};
+
+use crate::common::{
+    self, Lab, alone, attest_cancelled, attest_success, failure, leaked, refusal, without_ages,
+};
+use crate::{events, test_name};
+
+// What a report says.
+
+#[test]
+fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
+    let lab = Lab::new();
+    let (report, [acquired, spawned], thread) = lab.root(|| {
+        let (stream, _peer) = lab.connection();
+        let described = stream.describe();
+        let (tell, told) = channel();
+        let child = lab.spawn("worker", [stream.resource()], move || {
+            (&stream).write_all(b"hello").expect("it is its own");
+            tell.send(common::thread_id()).expect("the test listens");
+            mem::forget(stream);
+        });
+        let (_, report) = leaked(child.join());
+        assert_eq!(report.resources[0].local, described.local);
+        assert_eq!(report.resources[0].peer, described.peer);
+        let sites =
+            [described.acquired.to_string(), report.spawned.expect("it was spawned").to_string()];
+        (report, sites, told.recv().expect("it was sent"))
+    });
+    let socket = &report.resources[0];
+    let (worker, root) = (&report.task, socket.custody[0].to.as_ref().expect("it was acquired"));
+    let number = socket.number.expect("it is a descriptor");
+    let (local, peer) =
+        (socket.local.as_ref().expect("known"), socket.peer.as_ref().expect("known"));
+    assert_eq!(
+        without_ages(&report.to_string()),
+        format!(
+            "leak: {worker} ended and still owned 1 resource\n  \
+               thread: `echown` (kernel id {thread})\n  \
+               task spawned at {spawned}\n  \
+               tcp stream fd {number}, {local} <-> {peer}\n    \
+                 acquired at {acquired}\n    \
+                 0 bytes in, 5 bytes out\n    \
+                 acquired by {root} at {acquired}\n    \
+                 given {root} -> {worker} at {spawned}\n  \
+               help: release it, disown it, or transfer it before the task ends"
+        )
+    );
+    let delivered = lab.reports();
+    assert_eq!(delivered.len(), 1);
+    assert_eq!(delivered[0].code(), "leak");
+    let json = delivered[0].to_json();
+    for part in [
+        r#"{"verdict":"leak","schema_version":1,"#,
+        r#""name":"worker""#,
+        r#""kind":"tcp stream""#,
+        &format!(r#""acquired":"{acquired}""#),
+        r#""event":"given""#,
+    ] {
+        assert!(json.contains(part), "expected {part} in {json}");
+    }
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_report_reaches_the_sink_once_and_is_kept() {
+    let lab = Lab::new();
+    let outcome = lab.registry.run("leaking", || mem::forget(lab.own("leaked")));
+    assert!(failure(outcome).leaks().is_some());
+    assert_eq!(lab.reports().len(), 1);
+    let kept = lab.registry.reports();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].to_string(), lab.reports()[0].to_string());
+}
+
+#[test]
+fn where_nobody_listens_reports_go_to_standard_error_and_finish_has_the_verdict() {
+    let output = alone(test_name!(), || {
+        let leaked = ownership::own(String::from("leaked")).expect("the task is running");
+        mem::forget(leaked);
+        assert_eq!(ownership::snapshot().resources.len(), 1);
+        let verdict = ownership::finish();
+        assert_eq!(
+            verdict.to_string(),
+            "1 leaks, 0 violations, 0 thefts, 0 failed finalizers, 0 still open"
+        );
+        exit(verdict.exit_code.into());
+    });
+    attest_success(&output);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("ended and still owned 1 resource\n  thread: "), "{errors}");
+    assert!(errors.contains("\n    acquired at tests/leak/reporting.rs:"), "{errors}");
+}
+
+// Levels.
+
+#[test]
+fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
+    let lab = Lab::with(|settings| settings.level(Level::Off));
+    lab.root(|| {
+        let child = lab.spawn("forgetful", [], || {
+            for name in ["r1", "r2", "r3"] {
+                mem::forget(lab.own(name));
+            }
+            mem::forget(lab.listener());
+            "its value"
+        });
+        assert_eq!(child.join().expect("a leak is not looked for"), "its value");
+        assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
+        lab.attest_all_closed();
+        let listener = lab.listener();
+        let child = lab.spawn("accepting", [listener.resource()], move || {
+            assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
+            mem::forget(listener);
+        });
+        attest_cancelled(child.cancel());
+        let (twice, line) = (lab.own("twice"), line!() + 1);
+        twice.release().expect("it is ours");
+        let second = refusal(twice.release());
+        assert_eq!(second.kind(), ErrorKind::Released);
+        assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
+        assert_eq!(events(&twice.describe()), [Event::Released], "no custody but the end");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn level_off_asks_nobody_who_they_are() {
+    let lab = Lab::with(|settings| settings.level(Level::Off));
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        thread::scope(|threads| {
+            let stranger = threads.spawn(|| (&stream).write(b"x"));
+            let written = stranger.join().expect("it doesn't panic");
+            assert_eq!(written.expect("the price of this level"), 1);
+        });
+        peer.read_exact(&mut [0]).expect("it arrives");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn level_full_keeps_a_backtrace_of_every_hand_and_level_on_none() {
+    let custody_at = |level| {
+        let lab = Lab::with(|settings| settings.level(level));
+        lab.root(|| {
+            let listener = lab.listener();
+            let child = lab.spawn("child", [listener.resource()], move || mem::forget(listener));
+            leaked(child.join()).1.resources[0].custody.clone()
+        })
+    };
+    let full = custody_at(Level::Full);
+    assert_eq!(full.len(), 2);
+    for step in full {
+        let backtrace = step.backtrace.expect("at this level there is one");
+        assert!(backtrace.contains("leak::reporting::level_full_keeps"), "{backtrace}");
+    }
+    assert!(custody_at(Level::On).iter().all(|step| step.backtrace.is_none()));
+}
+
+// Policies.
+
+#[test]
+fn an_ignored_leak_is_counted_and_is_its_tasks_outcome_but_no_report() {
+    let lab = Lab::with(|settings| settings.on_leak(Policy::Ignore));
+    lab.root(|| {
+        let child = lab.spawn("leaking", [], || mem::forget(lab.own("leaked")));
+        leaked(child.join());
+    });
+    assert_eq!(lab.finalized(), ["leaked"]);
+    assert!(lab.reports().is_empty());
+    assert_eq!(lab.registry.verdict().leaks, 1);
+}
+
+#[test]
+fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome() {
+    let lab = Lab::with(|settings| {
+        let known = Suppression::because("the listener stays until exit").kind("tcp listener");
+        settings.on_leak(Policy::Fail).suppress(known.site("tests/common/mod.rs"))
+    });
+    lab.root(|| {
+        let known = || mem::forget(lab.registry.own_fd(lab.sees(common::listener())));
+        let elsewhere = lab.spawn("elsewhere", [], known);
+        leaked(elsewhere.join());
+        let child = lab.spawn("known", [], || lab.leak_a_listener());
+        child.join().expect("it is known");
+    });
+    lab.attest_all_closed();
+    let verdict = lab.registry.finish();
+    assert_eq!((verdict.leaks, verdict.suppressed, verdict.exit_code), (1, 1, 23));
+    let text = verdict.to_string();
+    assert!(text.ends_with("\nsuppressed 1 times: the listener stays until exit"), "{text}");
+}
+
+#[test]
+fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
+    let code = |on_leak, on_violation, expected| {
+        let lab = Lab::with(|settings| settings.on_leak(on_leak).on_violation(on_violation));
+        lab.root(|| {
+            let child = lab.spawn("leaking", [], || mem::forget(lab.own("leaked")));
+            leaked(child.join());
+        });
+        assert_eq!(lab.registry.finish().exit_code, expected);
+    };
+    code(Policy::Warn, Policy::Fail, 0);
+    code(Policy::Fail, Policy::Warn, ownership::EXIT_CODE_FINDINGS);
+    let output = alone(test_name!(), || {
+        let lab = Lab::with(|settings| settings.on_violation(Policy::Fail));
+        let twice = lab.own("twice");
+        twice.release().expect("it is ours");
+        assert_eq!(refusal(twice.release()).kind(), ErrorKind::Released);
+        exit(lab.registry.finish().exit_code.into());
+    });
+    assert_eq!(output.status.code(), Some(23));
+}
+
+#[test]
+fn a_leak_under_policy_abort_is_reported_and_ends_the_process_at_once() {
+    let output = alone(test_name!(), || {
+        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        rustix::process::setrlimit(rustix::process::Resource::Core, none).expect("lower is fine");
+        let registry = Registry::builder().on_leak(Policy::Abort).build();
+        let _ = registry.run("leaking", || mem::forget(registry.own("leaked")));
+    });
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("echown: leak: task "), "{errors}");
+}

@@ -1,0 +1,154 @@
+//! Real descriptors whose numbers are recycled all the time.
+//!
+//! Every connection carries a secret of its own. Many tasks open pairs, hand them on by every way
+//! there is, leak them, drop them elsewhere, panic with them and are cancelled with them. As numbers
+//! come back at once, one use of a number after its close would show a stranger's secret, or a hole
+//! in the count of finalizers.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use echown::net::Stream;
+use echown::ownership::{Error, ErrorKind, Failure, Registry};
+use echown::pool::Pool;
+
+/// So many connections are made by so many tasks, at most for so long.
+const WORKERS: u64 = 6;
+const ROUNDS: u64 = 3000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a task found when it used its pair: its own secret, or an ordinary refusal.
+fn proves_itself(one: &Stream, other: &Stream, secret: u64) -> Result<(), Error> {
+    let refusal = |error: std::io::Error| match Error::in_io(&error) {
+        Some(error) => error.clone(),
+        None => panic!("an error of the kernel on a pair of our own: {error}"),
+    };
+    (&*one).write_all(&secret.to_le_bytes()).map_err(refusal)?;
+    let mut back = [0; 8];
+    (&*other).read_exact(&mut back).map_err(refusal)?;
+    assert_eq!(u64::from_le_bytes(back), secret, "a stranger's bytes");
+    Ok(())
+}
+
+/// One connection's life; `way` says which.
+fn live(pool: &Pool, secret: u64, way: u64) {
+    let registry = pool.registry();
+    let (one, other) = Stream::pair_in(registry).expect("descriptors are left");
+    let give = [one.resource(), other.resource()];
+    match way {
+        // Given, used, dropped by the child.
+        0 => {
+            let child = pool.spawn(give, move || proves_itself(&one, &other, secret)).unwrap();
+            child.join().unwrap().unwrap();
+        }
+        // Given and forgotten: a leak, closed by the end of the child.
+        1 => {
+            let child = pool.spawn(give, move || {
+                let proof = proves_itself(&one, &other, secret);
+                std::mem::forget((one, other));
+                proof
+            });
+            match child.unwrap().join() {
+                Err(Failure::Leaked(proof, report)) => {
+                    proof.unwrap();
+                    assert_eq!(report.resources.len(), 2);
+                }
+                outcome => panic!("{outcome:?}"),
+            }
+        }
+        // Given, and the child panics.
+        2 => {
+            let child = pool.spawn(give, move || {
+                proves_itself(&one, &other, secret).unwrap();
+                std::panic::resume_unwind(Box::new((one, other)));
+            });
+            let outcome: Result<(), _> = child.unwrap().join();
+            assert!(matches!(outcome, Err(Failure::Panicked(_))), "{outcome:?}");
+        }
+        // Given, blocked in a read, cancelled.
+        3 => {
+            let child = pool.spawn(give, move || {
+                proves_itself(&one, &other, secret)?;
+                let blocked = (&other).read(&mut [0]).unwrap_err();
+                Err(Error::in_io(&blocked).expect("never a false end of file").clone())
+            });
+            let outcome: Result<Result<(), Error>, _> = child.unwrap().cancel();
+            assert!(matches!(outcome, Err(Failure::Cancelled)), "{outcome:?}");
+        }
+        // Offered and claimed by a sibling; the halves part and meet again.
+        4 => {
+            let (one, other) = (one.offer().unwrap(), other.offer().unwrap());
+            let child = pool.spawn([], move || {
+                let (one, other) = (one.claim().unwrap(), other.claim().unwrap());
+                let (reading, writing) = one.split().unwrap();
+                let one = reading.rejoin(writing).unwrap();
+                proves_itself(&one, &other, secret)
+            });
+            child.unwrap().join().unwrap().unwrap();
+        }
+        // Given, and dropped by the parent: a violation, released all the same; the child sees it.
+        5 => {
+            let child = pool.spawn(give, || ());
+            drop(one);
+            // The child's end may have been quicker: then these are leaks of the child.
+            drop(other);
+            let _ = child.unwrap().join();
+        }
+        // Transferred back, and the peer reads the end of the stream after the release.
+        _ => {
+            let child = pool.spawn(give, move || {
+                proves_itself(&one, &other, secret).unwrap();
+                one.transfer().unwrap();
+                other.transfer().unwrap();
+                (one, other)
+            });
+            let (one, mut other) = child.unwrap().join().unwrap();
+            proves_itself(&one, &other, secret).unwrap();
+            one.shutdown(Shutdown::Write).unwrap();
+            one.release().unwrap();
+            assert_eq!(other.read(&mut [0]).unwrap(), 0);
+            let again = one.release().unwrap_err();
+            assert_eq!(again.kind(), ErrorKind::Released);
+        }
+    }
+}
+
+#[test]
+fn recycled_numbers_never_carry_a_strangers_bytes_and_nothing_stays_open() {
+    let registry = Registry::builder().sink(|_| {}).build();
+    let secrets = Arc::new(AtomicU64::new(1));
+    let pool = Pool::builder().registry(&registry).keep_idle(4).build();
+    let deadline = Instant::now() + PATIENCE;
+    registry
+        .run("stress", || {
+            let workers: Vec<_> = (0..WORKERS)
+                .map(|worker| {
+                    let (of_worker, secrets) = (pool.clone(), Arc::clone(&secrets));
+                    let work = move || {
+                        for round in 0..ROUNDS {
+                            if Instant::now() > deadline {
+                                return round;
+                            }
+                            let secret = secrets.fetch_add(1, Ordering::Relaxed);
+                            live(&of_worker, secret, (worker + round) % 7);
+                        }
+                        ROUNDS
+                    };
+                    pool.spawn_named("stress worker", [], work).unwrap()
+                })
+                .collect();
+            for worker in workers {
+                let rounds = worker.join().unwrap();
+                assert!(rounds >= 7, "the machine managed {rounds} rounds only");
+            }
+        })
+        .unwrap();
+    let left = registry.snapshot();
+    assert!(left.resources.is_empty(), "{left}");
+    let verdict = registry.verdict();
+    assert_eq!(verdict.thefts, 0, "{verdict}");
+    assert_eq!(verdict.failed_finalizers, 0, "{verdict}");
+}

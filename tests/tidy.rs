@@ -1,0 +1,403 @@
+//! The house rules as tests: `ARCHITECTURE.md` says why they are, and here they are kept.
+//!
+//! Sources are read as tokens, so that what stands in a comment, a doc or a string never counts
+//! and a macro's body does. Comments are looked for in the lines themselves. Each rule is one test,
+//! which names every place that breaks it, and the rule's reason.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+
+use source::{File, everything, root, sources};
+
+#[path = "tidy/source.rs"]
+mod source;
+
+/// The rooms and their floors. A file imports only from floors below its own.
+const FLOORS: &[(&str, u8)] = &[
+    ("sync", 0),
+    ("sys", 0),
+    ("ownership", 1),
+    ("report", 2),
+    ("pool", 3),
+    ("net", 3),
+    // `crate::thread` is a name in lib.rs for what the pool's room has for plain threads.
+    ("thread", 3),
+    ("echo", 4),
+    ("client", 4),
+    ("status", 4),
+    ("harness", 4),
+    ("server", 5),
+    ("load", 5),
+    ("lessons", 5),
+    ("tracer", 5),
+    ("cli", 6),
+    // On top of the six: the binary, whose one line calls the library's `cli`.
+    ("main", 7),
+];
+
+/// The most lines that a file has.
+const LINES_MAX: usize = 600;
+
+/// How many lines above an atomic operation its reason may begin.
+const ORD_LINES_MAX: usize = 10;
+
+/// Where a compare-and-swap may be named, and why.
+const MAY_SWAP: &[(&str, &str)] = &[
+    ("src/ownership/slot.rs", "it is argued in docs/proof.md and model-checked"),
+    ("src/sync.rs", "the models' stand-in for the atomic passes it on"),
+];
+
+/// Where `loom` may be named, and why.
+const MAY_NAME_LOOM: &[(&str, &str)] = &[
+    ("src/sync.rs", "the door"),
+    ("src/ownership/slot/model.rs", "the models"),
+    ("src/sys/watched.rs", "what the models use needs a line of `unsafe`"),
+];
+
+/// Who may print, and why. Everybody else returns it, or makes it an event of `tracing`.
+const MAY_PRINT: &[(&str, &str)] = &[
+    ("src/ownership/registry.rs", "a report must not be lost where no subscriber listens"),
+    ("src/cli/", "what a command has to say to whoever typed it"),
+];
+
+// The rules.
+
+#[test]
+fn a_file_imports_only_from_lower_floors() {
+    let mut faults = Faults::because(
+        "a file imports only from lower floors, and rooms on one floor don't meet: \
+         what lies below can be understood, tested and used without what lies above",
+    );
+    for file in sources() {
+        let room = file.room();
+        if room == "lib" {
+            // The face of the whole: it names every room.
+            continue;
+        }
+        let Some(mine) = floor(&room) else {
+            faults.add(file, 1, format!("room `{room}` is not in the table of floors"));
+            continue;
+        };
+        for (path, line) in file.paths() {
+            let Some(other) = file.room_of(&path) else { continue };
+            match floor(&other) {
+                _ if other == room => {}
+                Some(theirs) if theirs < mine => {}
+                Some(theirs) => faults.add(
+                    file,
+                    line,
+                    format!("`{room}` (floor {mine}) names `{other}` (floor {theirs})"),
+                ),
+                None => {
+                    let path = path.segments.join("::");
+                    faults.add(file, line, format!("`{path}` leads to no room in the table"));
+                }
+            }
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn unsafe_stands_only_in_sys() {
+    let mut faults = Faults::because(
+        "`unsafe` stands only in src/sys: one small room to read when memory is at stake",
+    );
+    for file in sources() {
+        if file.room() != "sys" {
+            faults.add_idents(file, &["unsafe"]);
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn every_unsafe_says_which_fact_makes_it_safe() {
+    let mut faults = Faults::because(
+        "the comment that ends right above an `unsafe` (attributes may stand between) has a line \
+         that begins with `// SAFETY:`: the fact, and where it was established",
+    );
+    for file in sources() {
+        for token in file.tokens.iter().filter(|token| token.is("unsafe")) {
+            let above = file.lines[..token.line - 1].iter().rev().map(|line| line.trim_start());
+            let mut comment = above
+                .skip_while(|line| line.starts_with("#["))
+                .take_while(|line| line.starts_with("//"));
+            if !comment.any(|line| line.starts_with("// SAFETY:")) {
+                faults.add(file, token.line, "`unsafe` without `// SAFETY:` above it");
+            }
+        }
+    }
+    faults.attest();
+}
+
+/// How it is matched: from the line with the `Ordering::X` upwards, at most [`ORD_LINES_MAX`] lines
+/// and past neither a blank line nor one with the word `fn`, there is a line that begins with
+/// `// ord: X`, the same `X`. Operations that follow each other may share one. `X` is never
+/// imported by itself and `Ordering` has no other name, or this would see nothing.
+#[test]
+fn every_atomic_operation_says_why_its_ordering_is_enough() {
+    const ORDERINGS: &[&str] = &["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
+    let mut faults = Faults::because(
+        "an atomic operation has a line `// ord: ORDERING...` among the few above it: \
+         its partner, and what breaks if it were weaker",
+    );
+    for file in sources() {
+        for (index, token) in file.tokens.iter().enumerate() {
+            if token.is_test || !token.is("Ordering") {
+                continue;
+            }
+            let next: Vec<&str> =
+                file.tokens[index + 1..].iter().take(3).map(|token| &*token.text).collect();
+            match next[..] {
+                ["as", ..] => faults.add(file, token.line, "`Ordering` under another name"),
+                [":", ":", "*" | "{"] => {
+                    faults.add(file, token.line, "orderings without the word `Ordering::`");
+                }
+                [":", ":", ordering] if ORDERINGS.contains(&ordering) => {
+                    let wanted = format!("// ord: {ordering}");
+                    let line = file.tokens[index + 3].line;
+                    let above = file.lines[..line - 1].iter().rev().map(|line| line.trim());
+                    let mut near = above
+                        .take(ORD_LINES_MAX)
+                        .take_while(|line| !line.is_empty() && !is_head_of_function(line));
+                    if !near.any(|line| line.starts_with(&wanted)) {
+                        let what = format!("`Ordering::{ordering}` without `{wanted}` above it");
+                        faults.add(file, line, what);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn there_is_one_compare_and_swap_and_it_is_the_slots() {
+    let mut faults = Faults::because(
+        "the only compare-and-swap is in src/ownership/slot.rs, where it is argued and \
+         model-checked; elsewhere a lock or a counter does",
+    );
+    for file in sources() {
+        if is_listed(file, MAY_SWAP) {
+            continue;
+        }
+        faults.add_idents(
+            file,
+            &[
+                "compare_exchange",
+                "compare_exchange_weak",
+                "compare_and_swap",
+                "fetch_update",
+                "try_update",
+            ],
+        );
+        for (index, token) in file.tokens.iter().enumerate() {
+            // `update` is also a word for harmless things; with an ordering it is not.
+            let arguments = file.tokens.iter().skip(index + 1).take(2);
+            if token.is("update") && arguments.map(|token| &*token.text).eq(["(", "Ordering"]) {
+                faults.add(file, token.line, "`update` of an atomic");
+            }
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn loom_is_named_only_at_its_door_and_in_the_models() {
+    let mut faults = Faults::because(
+        "`loom` is named only in src/sync.rs and in the models: what is shipped is what is modelled",
+    );
+    for file in sources() {
+        if !is_listed(file, MAY_NAME_LOOM) {
+            faults.add_idents(file, &["loom"]);
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn signals_are_touched_in_one_file() {
+    let mut faults = Faults::because(
+        "only src/server/signals.rs names `ctrlc` and `signal_hook`: \
+         their order and their side effects are one story",
+    );
+    for file in sources() {
+        if file.name != "src/server/signals.rs" {
+            faults.add_idents(file, &["ctrlc", "signal_hook"]);
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn arguments_are_parsed_in_cli() {
+    let mut faults =
+        Faults::because("only src/cli names `clap`: the library builds without an argument parser");
+    for file in sources() {
+        if file.room() != "cli" {
+            faults.add_idents(file, &["clap"]);
+        }
+    }
+    faults.attest();
+}
+
+/// Lists of tests may be longer: each test in them is an idea of its own.
+#[test]
+fn a_file_is_one_idea_and_short() {
+    let mut faults = Faults::because(
+        "a file of src is one idea, readable from the top: at most 600 lines, its tests included",
+    );
+    for file in sources() {
+        let is_all_tests = file.tokens.iter().all(|token| token.is_test);
+        if file.lines.len() > LINES_MAX && !is_all_tests {
+            faults.add(file, LINES_MAX + 1, format!("{} lines", file.lines.len()));
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn nothing_is_left_to_do_and_no_test_is_ignored() {
+    let mut faults = Faults::because(
+        "what is there works: no `todo!`, `unimplemented!` or `dbg!`, and no `#[ignore]`, \
+         under which a test rots",
+    );
+    for file in everything() {
+        for (token, next) in file.tokens.iter().zip(file.tokens.iter().skip(1)) {
+            let is_macro = ["todo", "unimplemented", "dbg"].contains(&&*token.text) && next.is("!");
+            // `#[ignore]`, `#[ignore = "..."]`, `#[cfg_attr(.., ignore)]`
+            let is_attribute = token.is("ignore") && token.is_in_attribute;
+            if is_macro || is_attribute {
+                faults.add(file, token.line, format!("`{}`", token.text));
+            }
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn nothing_is_unwrapped_outside_tests() {
+    let mut faults = Faults::because(
+        "no `unwrap()` outside tests: `expect` with the sentence that says why it cannot fail, \
+         or an error",
+    );
+    for file in sources() {
+        for (index, token) in file.tokens.iter().enumerate() {
+            let call = file.tokens.iter().skip(index).take(3).map(|token| &*token.text);
+            if !token.is_test && call.eq(["unwrap", "(", ")"]) {
+                faults.add(file, token.line, "`unwrap()`");
+            }
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn only_those_print_who_have_a_reason() {
+    let mut faults = Faults::because(
+        "a library says what it has to say by values and events; who prints is listed in \
+         tests/tidy.rs with the reason",
+    );
+    for file in sources() {
+        let may = is_listed(file, MAY_PRINT);
+        for (token, next) in file.tokens.iter().zip(file.tokens.iter().skip(1)) {
+            let prints = ["print", "println", "eprint", "eprintln"].contains(&&*token.text);
+            if prints && next.is("!") && !may && !token.is_test {
+                faults.add(file, token.line, format!("`{}!`", token.text));
+            }
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut faults = Faults::because("a file begins with `//!`: what it is, before how it is done");
+    for file in everything() {
+        if !file.lines.first().is_some_and(|line| line.starts_with("//! ")) {
+            faults.add(file, 1, "no module documentation in the first line");
+        }
+    }
+    faults.attest();
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let mut faults = Faults::because(
+        "a dependency has one line of reason right above it in Cargo.toml: \
+         who doesn't know why it is there cannot say when it may go",
+    );
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a package has a manifest");
+    let (mut in_dependencies, mut before) = (false, "");
+    for (index, line) in manifest.lines().enumerate() {
+        if line.starts_with('[') {
+            in_dependencies = line.trim_end().ends_with("dependencies]");
+        } else if in_dependencies
+            && line.starts_with(|first: char| first.is_ascii_alphabetic())
+            && !before.starts_with("# ")
+        {
+            let name = line.split(['=', '.']).next().unwrap_or(line).trim();
+            faults.add_at("Cargo.toml", index + 1, format!("`{name}` has no reason above it"));
+        }
+        before = line;
+    }
+    faults.attest();
+}
+
+// What the rules are made of.
+
+/// What one rule found, and why the rule is.
+struct Faults {
+    reason: &'static str,
+    found: BTreeSet<(String, usize, String)>,
+}
+
+impl Faults {
+    fn because(reason: &'static str) -> Faults {
+        Faults { reason, found: BTreeSet::new() }
+    }
+
+    fn add(&mut self, file: &File, line: usize, what: impl fmt::Display) {
+        self.add_at(&file.name, line, what);
+    }
+
+    fn add_at(&mut self, name: &str, line: usize, what: impl fmt::Display) {
+        self.found.insert((name.to_owned(), line, what.to_string()));
+    }
+
+    /// Every place where one of these words stands as an identifier, tests included.
+    fn add_idents(&mut self, file: &File, words: &[&str]) {
+        for token in file.tokens.iter().filter(|token| words.contains(&&*token.text)) {
+            self.add(file, token.line, format!("`{}`", token.text));
+        }
+    }
+
+    #[track_caller]
+    fn attest(&self) {
+        if self.found.is_empty() {
+            return;
+        }
+        let mut text = String::new();
+        for (file, line, what) in &self.found {
+            text += &format!("\n  {file}:{line}: {what}");
+        }
+        panic!("{}{text}", self.reason);
+    }
+}
+
+/// Whether a file, or the folder it is in, is on a list of exceptions.
+fn is_listed(file: &File, places: &[(&str, &str)]) -> bool {
+    places.iter().any(|(place, _)| file.name.starts_with(place))
+}
+
+fn floor(room: &str) -> Option<u8> {
+    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+}
+
+fn is_head_of_function(line: &str) -> bool {
+    !line.starts_with("//")
+        && line.split(|sign: char| !sign.is_alphanumeric()).any(|word| word == "fn")
+}
