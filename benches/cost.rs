@@ -1,1 +1,165 @@
-fn main() {}
+//! What the checker's single operations cost, next to what they stand in front of.
+//!
+//! `cargo bench --bench cost`; figures and doubts are in `benches/README.md`. Everything runs on
+//! one thread and without contention.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{LazyLock, Mutex};
+use std::thread::{self, ThreadId};
+
+use divan::{Bencher, black_box};
+use echown::net::Stream;
+use echown::ownership::{Level, Registry};
+use rustix::net::{AddressFamily, SocketType, socket};
+
+fn main() {
+    divan::main();
+}
+
+/// How many others the registry or the rival knows of: a server with some clients.
+const NEIGHBOURS: i32 = 1000;
+
+fn at(level: Level) -> Registry {
+    Registry::builder().level(level).build()
+}
+
+mod check {
+    //! The proof in front of a read or a write.
+
+    use super::*;
+
+    #[divan::bench(args = [Level::Off, Level::On])]
+    fn of_a_value(bencher: Bencher<'_, '_>, level: &Level) {
+        let value = at(*level).own(0u64).expect("a running task can own");
+        bencher.bench_local(|| black_box(&value).check());
+    }
+
+    /// Level `full` asks the kernel for the socket's identity as well.
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
+    fn of_a_socket(bencher: Bencher<'_, '_>, level: &Level) {
+        let socket = at(*level).own_fd(new_socket()).expect("a running task can own");
+        bencher.bench_local(|| black_box(&socket).check());
+    }
+
+    /// The rival: what a program without this crate would write.
+    #[divan::bench]
+    fn by_a_locked_map(bencher: Bencher<'_, '_>) {
+        static OWNERS: LazyLock<Mutex<HashMap<RawFd, ThreadId>>> = LazyLock::new(|| {
+            (0..NEIGHBOURS)
+                .map(|number| (number, thread::current().id()))
+                .collect::<HashMap<_, _>>()
+                .into()
+        });
+        bencher.bench_local(|| {
+            let owners = OWNERS.lock().expect("nobody panics here");
+            owners.get(&black_box(7)) == Some(&thread::current().id())
+        });
+    }
+}
+
+/// The yardstick for everything that asks the kernel.
+#[divan::bench]
+fn a_bare_system_call() -> Option<rustix::process::Pid> {
+    rustix::process::getppid()
+}
+
+#[divan::bench(args = [Level::Off, Level::On])]
+fn with(bencher: Bencher<'_, '_>, level: &Level) {
+    let value = at(*level).own(0u64).expect("a running task can own");
+    bencher.bench_local(|| black_box(&value).with(|value| *value += 1));
+}
+
+#[divan::bench_group(sample_size = 200)]
+mod value {
+    //! The life of a value that is no descriptor.
+
+    use super::*;
+
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
+    fn own_release(bencher: Bencher<'_, '_>, level: &Level) {
+        let registry = at(*level);
+        bencher.bench_local(|| {
+            let value = registry.own(black_box(0u64)).expect("a running task can own");
+            value.release()
+        });
+    }
+
+    /// A task that is given something and ends: beginning and end of the task are in this.
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
+    fn own_give_release(bencher: Bencher<'_, '_>, level: &Level) {
+        let registry = at(*level);
+        bencher.bench_local(|| {
+            let value = registry.own(black_box(0u64)).expect("a running task can own");
+            registry.run_inline("child", [value.resource()], || value.release())
+        });
+    }
+
+    /// What of that is the task, given nothing.
+    #[divan::bench(args = [Level::Off, Level::On])]
+    fn a_task_alone(bencher: Bencher<'_, '_>, level: &Level) {
+        let registry = at(*level);
+        bencher.bench_local(|| registry.run_inline("child", [], || black_box(0u64)));
+    }
+}
+
+#[divan::bench_group(sample_size = 50)]
+mod socket {
+    //! The life of a socket, from socket(2) to close(2).
+
+    use super::*;
+
+    #[divan::bench]
+    fn plain_close(bencher: Bencher<'_, '_>) {
+        bencher.bench_local(|| drop(black_box(new_socket())));
+    }
+
+    /// Of a kind that is known beforehand, as those are that `net` opens and accepts.
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
+    fn own_release(bencher: Bencher<'_, '_>, level: &Level) {
+        let registry = at(*level);
+        bencher.bench_local(|| {
+            let socket = UnixStream::from(black_box(new_socket()));
+            let stream = Stream::own_in(&registry, socket).expect("a running task can own");
+            stream.release()
+        });
+    }
+
+    /// As an accepted connection lives: owned, given to its task, released there.
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
+    fn own_give_release(bencher: Bencher<'_, '_>, level: &Level) {
+        let registry = at(*level);
+        bencher.bench_local(|| {
+            let socket = UnixStream::from(black_box(new_socket()));
+            let stream = Stream::own_in(&registry, socket).expect("a running task can own");
+            registry.run_inline("child", [stream.resource()], || stream.release())
+        });
+    }
+
+    /// Of any kind, which the kernel has to be asked for.
+    #[divan::bench]
+    fn own_any_kind_release(bencher: Bencher<'_, '_>) {
+        let registry = at(Level::On);
+        bencher.bench_local(|| {
+            let socket = registry.own_fd(black_box(new_socket())).expect("a running task can own");
+            socket.release()
+        });
+    }
+
+    /// The rival's bookkeeping: into the map before use, out of it before the close.
+    #[divan::bench]
+    fn into_and_out_of_a_locked_map(bencher: Bencher<'_, '_>) {
+        let owners: Mutex<HashMap<RawFd, ThreadId>> = Mutex::default();
+        bencher.bench_local(|| {
+            let socket = black_box(new_socket());
+            let number = socket.as_raw_fd();
+            owners.lock().expect("nobody panics here").insert(number, thread::current().id());
+            owners.lock().expect("nobody panics here").remove(&number);
+        });
+    }
+}
+
+fn new_socket() -> OwnedFd {
+    socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("there are descriptors left")
+}

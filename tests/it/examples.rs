@@ -1,7 +1,18 @@
 //! Each example prints what its documentation says.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Far longer than anything here takes, so that only a real hang meets it.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The built example. `cargo test` builds them next to this test's own directory.
 fn example(name: &str) -> Command {
@@ -9,10 +20,138 @@ fn example(name: &str) -> Command {
     path.pop();
     path.pop();
     path.extend(["examples", name]);
-    assert!(
-        path.exists(),
-        "run `cargo test` without a target: {} is not built",
-        path.display()
-    );
+    assert!(path.exists(), "run `cargo test` without a target: {} is not built", path.display());
     Command::new(path)
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+/// What an example's module documentation says that it prints: its one block of text.
+fn promised(name: &str) -> String {
+    let path = folder().join(name).with_extension("rs");
+    let source = std::fs::read_to_string(path).expect("an example has a source");
+    let documentation = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let mut block = documentation.skip_while(|line| *line != " ```text").skip(1);
+    let lines: Vec<&str> = block.by_ref().take_while(|line| *line != " ```").collect();
+    assert!(!lines.is_empty(), "{name} doesn't say what it prints");
+    assert!(!block.any(|line| line == " ```text"), "{name} says twice what it prints");
+    lines.iter().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
+}
+
+#[track_caller]
+fn attest_as_promised(name: &str, output: &Output) {
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} ended with {}:\n{printed}{log}", output.status);
+    let promised = promised(name);
+    assert!(
+        printed == promised,
+        "{name} doesn't print what its documentation says.\nsaid:\n{promised}\nprinted:\n{printed}"
+    );
+}
+
+/// Ends the process when the test fails before it does.
+struct Stopped(Option<Child>);
+
+impl Stopped {
+    fn start(command: &mut Command) -> Stopped {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Stopped(Some(command.spawn().expect("it can be run")))
+    }
+
+    /// What it printed, when it has ended by itself.
+    #[track_caller]
+    fn output(mut self) -> Output {
+        let child = self.0.take().expect("nobody has stopped it");
+        let process = Pid::from_child(&child);
+        let (send, ended) = channel();
+        thread::spawn(move || send.send(child.wait_with_output()));
+        match ended.recv_timeout(DEADLINE) {
+            Ok(output) => output.expect("what it prints can be read"),
+            Err(_) => {
+                // The thread above waits for it, so that the number is still its own.
+                let _ = kill_process(process, Signal::KILL);
+                panic!("it is not over after {DEADLINE:?}");
+            }
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[track_caller]
+fn prints_what_it_says(name: &str) {
+    let output = Stopped::start(&mut example(name)).output();
+    attest_as_promised(name, &output);
+}
+
+#[test]
+fn leak_prints_what_it_says() {
+    prints_what_it_says("leak");
+}
+
+#[test]
+fn transfer_prints_what_it_says() {
+    prints_what_it_says("transfer");
+}
+
+#[test]
+fn finalizer_prints_what_it_says() {
+    prints_what_it_says("finalizer");
+}
+
+#[test]
+fn offer_prints_what_it_says() {
+    prints_what_it_says("offer");
+}
+
+#[test]
+fn echo_answers_its_clients_and_ends_clean() {
+    let mut server = Stopped::start(example("echo").args(["127.0.0.1:0", "2"]));
+    let log = server.0.as_mut().and_then(|server| server.stderr.take()).expect("it is piped");
+    let (mut log, mut line) = (BufReader::new(log), String::new());
+    log.read_line(&mut line).expect("it says where it listens");
+    let address = line.trim_end().strip_prefix("listening on ").expect("it says where it listens");
+
+    // Both at once, and the first one is served while the second one is.
+    let mut clients: Vec<TcpStream> = (0..2)
+        .map(|_| TcpStream::connect(address).expect("it listens"))
+        .inspect(|client| client.set_read_timeout(Some(DEADLINE)).expect("it is no zero"))
+        .collect();
+    for client in clients.iter_mut().rev() {
+        client.write_all(b"Hello\n").expect("it reads");
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).expect("it answers");
+        assert_eq!(&answer, b"Hello\n");
+    }
+    for client in &mut clients {
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect("it closes");
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+    attest_as_promised("echo", &server.output());
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).expect("its log can be read");
+    assert_eq!(rest, "", "a client was lost");
+}
+
+#[test]
+fn every_example_is_run_here() {
+    let entries = std::fs::read_dir(folder()).expect("there are examples");
+    let names: BTreeSet<String> = entries
+        .map(|entry| entry.expect("a folder can be read").path())
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    let known = ["echo", "finalizer", "leak", "offer", "transfer"].map(str::to_owned);
+    assert_eq!(names, BTreeSet::from(known));
 }

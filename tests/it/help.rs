@@ -21,14 +21,8 @@ fn the_help_names_every_default() {
         ("--log-level", "info"),
         ("--log-format", "text"),
     ] {
-        let section = help
-            .split(option)
-            .nth(1)
-            .unwrap_or_else(|| panic!("{option} is missing"));
-        assert!(
-            section.contains(&format!("[default: {default}]")),
-            "{option}: {section}"
-        );
+        let section = help.split(option).nth(1).unwrap_or_else(|| panic!("{option} is missing"));
+        assert!(section.contains(&format!("[default: {default}]")), "{option}: {section}");
     }
 }
 
@@ -39,10 +33,7 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
         (&["--max-connections", "0"], "expected 1 or more"),
         (&["--max-connections", "many"], "invalid digit"),
         (&["--check", "loud"], "expected one of: off, on, full"),
-        (
-            &["--on-leak", "cry"],
-            "expected one of: ignore, warn, fail, abort",
-        ),
+        (&["--on-leak", "cry"], "expected one of: ignore, warn, fail, abort"),
         (&["--log-format", "xml"], "possible values: text, json"),
         (&["--no-such-option"], "unexpected argument"),
     ] {

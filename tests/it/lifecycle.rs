@@ -14,9 +14,7 @@ fn never_reads(server: &Server) -> TcpStream {
     let mut greedy = server.connect();
     greedy.write_all(b"x").unwrap();
     greedy.read_exact(&mut [0]).expect("it is served");
-    greedy
-        .set_write_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    greedy.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let block = pattern(1024 * 1024);
     while greedy.write_all(&block).is_ok() {}
     greedy
@@ -40,16 +38,8 @@ fn an_idle_connection_does_not_hold_up_the_drain() {
     let ordered = Instant::now();
     let (code, _) = server.stop();
     assert_eq!(code, Some(0));
-    assert!(
-        ordered.elapsed() < Duration::from_secs(10),
-        "took {:?}",
-        ordered.elapsed()
-    );
-    assert_eq!(
-        idle.read(&mut [0]).unwrap(),
-        0,
-        "the connection ends with FIN, not with a reset"
-    );
+    assert!(ordered.elapsed() < Duration::from_secs(10), "took {:?}", ordered.elapsed());
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "the connection ends with FIN, not with a reset");
 }
 
 #[test]
@@ -64,12 +54,7 @@ fn what_was_sent_before_the_drain_is_answered_in_full() {
     client.read_exact(&mut back).unwrap();
     server.signal(Signal::TERM);
     client.read_to_end(&mut back).unwrap();
-    assert!(
-        back == sent,
-        "{} of {} bytes came back",
-        back.len(),
-        sent.len()
-    );
+    assert!(back == sent, "{} of {} bytes came back", back.len(), sent.len());
 }
 
 #[test]
@@ -79,21 +64,9 @@ fn a_peer_that_never_reads_is_cut_at_the_deadline() {
     let ordered = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
-    assert!(
-        ordered.elapsed() >= Duration::from_millis(300),
-        "it was not given its time"
-    );
-    assert!(
-        server.seen.iter().any(|line| line.contains("1 cancelled")),
-        "{:#?}",
-        server.seen
-    );
-    assert!(
-        server
-            .seen
-            .iter()
-            .any(|line| line.contains("0 leaks, 0 violations"))
-    );
+    assert!(ordered.elapsed() >= Duration::from_millis(300), "it was not given its time");
+    assert!(server.seen.iter().any(|line| line.contains("1 cancelled")), "{:#?}", server.seen);
+    assert!(server.seen.iter().any(|line| line.contains("0 leaks, 0 violations")));
 }
 
 #[test]
@@ -125,12 +98,7 @@ fn sighup_does_not_drain() {
     server.signal(Signal::HUP);
     let status = server.wait();
     use std::os::unix::process::ExitStatusExt;
-    assert_eq!(
-        status.signal(),
-        Some(Signal::HUP.as_raw()),
-        "{:#?}",
-        server.seen
-    );
+    assert_eq!(status.signal(), Some(Signal::HUP.as_raw()), "{:#?}", server.seen);
 }
 
 #[test]
@@ -138,10 +106,7 @@ fn a_server_that_ignores_sigint_from_birth_still_drains_on_sigterm() {
     // What a shell does to a background job.
     let program = env!("CARGO_BIN_EXE_echown");
     let mut command = std::process::Command::new("sh");
-    command.args([
-        "-c",
-        &format!("trap '' INT; exec {program} serve --listen 127.0.0.1:0"),
-    ]);
+    command.args(["-c", &format!("trap '' INT; exec {program} serve --listen 127.0.0.1:0")]);
     let server = Server::run(&mut command, 1);
     server.signal(Signal::INT);
     assert_eq!(exchange(server.connect(), b"still here"), b"still here");
@@ -168,11 +133,7 @@ fn a_busy_port_is_one_clear_line_and_exit_code_1() {
 #[test]
 fn when_one_of_two_ports_is_busy_the_other_is_given_back() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let busy = taken.local_addr().unwrap().to_string();
     let output = serve(&[&free, &busy], &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -14,29 +14,20 @@ fn one_client_too_many_is_accepted_closed_at_once_and_counted() {
     }
     let mut outside = server.connect();
     let mut back = Vec::new();
-    outside
-        .read_to_end(&mut back)
-        .expect("closed in an orderly way");
+    outside.read_to_end(&mut back).expect("closed in an orderly way");
     assert!(back.is_empty());
 
     // A place that becomes free is given to the next client.
     drop(inside.pop());
     server.wait_for_descriptors(|open| {
-        open.iter()
-            .filter(|(_, target)| target.starts_with("socket:"))
-            .count()
-            <= 4
+        open.iter().filter(|(_, target)| target.starts_with("socket:")).count() <= 4
     });
     let served = (0..1000).any(|_| exchange_or_refused(&server));
     assert!(served, "a later client is served");
     drop(inside);
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    let summary = server
-        .seen
-        .iter()
-        .find(|line| line.contains(" refused,"))
-        .unwrap();
+    let summary = server.seen.iter().find(|line| line.contains(" refused,")).unwrap();
     let refused: u64 = summary
         .split(", ")
         .find_map(|part| part.strip_suffix(" refused"))
@@ -62,9 +53,6 @@ fn a_limit_above_the_descriptors_warns_and_starts() {
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let said = server.seen.join("\n");
-    assert!(
-        said.contains("--max-connections 100000000 is more than the limit of"),
-        "{said}"
-    );
+    assert!(said.contains("--max-connections 100000000 is more than the limit of"), "{said}");
     assert!(said.contains("descriptors"), "{said}");
 }

@@ -9,4 +9,5 @@ mod lifecycle;
 mod limits;
 mod nothing_leaks;
 mod plain_echo;
+mod readme;
 mod server;

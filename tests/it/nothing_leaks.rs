@@ -14,10 +14,7 @@ fn custody(server: &mut Server) -> Vec<i32> {
     let table: serde_json::Value = serde_json::from_str(&line).expect("the table is JSON");
     let numbers = |list: &str| -> Vec<i32> {
         let list = table[list].as_array().expect("a list");
-        list.iter()
-            .filter_map(|entry| entry["number"].as_i64())
-            .map(|n| n as i32)
-            .collect()
+        list.iter().filter_map(|entry| entry["number"].as_i64()).map(|n| n as i32).collect()
     };
     let mut all = numbers("resources");
     all.extend(numbers("declared"));

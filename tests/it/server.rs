@@ -45,18 +45,11 @@ impl Server {
                 }
             }
         });
-        let mut server = Server {
-            child,
-            lines,
-            seen: Vec::new(),
-            addresses: Vec::new(),
-        };
+        let mut server = Server { child, lines, seen: Vec::new(), addresses: Vec::new() };
         for _ in 0..listeners {
             let line = server.wait_for_line("listening on ");
             let address = line.trim_start_matches("listening on ");
-            server
-                .addresses
-                .push(address.parse().expect("the address is numeric"));
+            server.addresses.push(address.parse().expect("the address is numeric"));
         }
         server
     }
@@ -67,12 +60,8 @@ impl Server {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).expect("the server accepts");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a timeout can be set");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("a timeout can be set");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream
     }
 
@@ -117,11 +106,7 @@ impl Server {
                     }
                 }
             }
-            assert!(
-                Instant::now() < deadline,
-                "the server does not end; it said {:#?}",
-                self.seen
-            );
+            assert!(Instant::now() < deadline, "the server does not end; it said {:#?}", self.seen);
         };
         self.seen.extend(self.lines.iter());
         status
@@ -192,9 +177,7 @@ pub fn serve(addresses: &[&str], arguments: &[&str]) -> Command {
 pub fn serve_as_in_a_terminal(arguments: &[&str]) -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_echown")]);
-    command
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .args(arguments);
+    command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
     command
 }
 
@@ -208,15 +191,11 @@ pub fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut reader = stream.try_clone().expect("a socket can be cloned");
     let back = std::thread::spawn(move || {
         let mut back = Vec::new();
-        reader
-            .read_to_end(&mut back)
-            .expect("the echo comes to its end");
+        reader.read_to_end(&mut back).expect("the echo comes to its end");
         back
     });
     stream.write_all(bytes).expect("the server reads");
-    stream
-        .shutdown(std::net::Shutdown::Write)
-        .expect("the sending side can be closed");
+    stream.shutdown(std::net::Shutdown::Write).expect("the sending side can be closed");
     back.join().expect("the reader does not panic")
 }
 

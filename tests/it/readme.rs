@@ -1,0 +1,34 @@
+//! The README's first minute, literally.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::server::Server;
+
+#[test]
+fn netcat_gets_its_hello_back() {
+    let help = Command::new("nc").arg("-h").output();
+    let is_openbsd =
+        help.is_ok_and(|help| String::from_utf8_lossy(&help.stderr).contains("OpenBSD"));
+    if !is_openbsd {
+        eprintln!("skipped: OpenBSD netcat is not installed");
+        return;
+    }
+    let server = Server::start(&[]);
+    let port = server.address().port().to_string();
+    let mut nc = Command::new("nc")
+        .args(["-N", "localhost", &port])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("nc starts");
+    nc.stdin.take().expect("it was piped").write_all(b"Hello\n").unwrap();
+    let output = nc.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"Hello\n");
+}
+
+#[test]
+fn the_program_says_on_which_address_it_listens_before_anything_else_is_asked_of_it() {
+    let server = Server::start(&["--log-format", "json"]);
+    assert_eq!(server.seen.last().unwrap(), &format!("listening on {}", server.address()));
+}
