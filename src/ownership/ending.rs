@@ -123,17 +123,19 @@ pub(crate) fn settle(registry: &Registry) -> (Option<LeakReport>, Vec<TaskLabel>
     let leaks = finalize_all(&me, Manner::Normal, here);
     finalize_unclaimed(&me, here);
     let mut forgotten = Vec::new();
-    let deadline = Instant::now() + FINISH_PATIENCE;
     for (child, care) in me.take_children() {
         if child.home() != registry.id() {
             me.adopt(&child, care);
         } else if care == Care::Promise || !child.has_ended() {
             child.request_cancel();
-            me.wait_until(|| child.has_ended(), Some(deadline));
-            forgotten.push(child.label());
+            forgotten.push(child);
         }
     }
-    (leaks, forgotten)
+    let deadline = Instant::now() + FINISH_PATIENCE;
+    for child in &forgotten {
+        me.wait_until(|| child.has_ended(), Some(deadline));
+    }
+    (leaks, forgotten.iter().map(|child| child.label()).collect())
 }
 
 /// Closes the account after a closure has come back, unless a cancelled one's value has to be
@@ -194,9 +196,13 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
     if leaks.is_empty() {
         return None;
     }
-    let mut registries: Vec<&Registry> = leaks.iter().map(|(registry, _)| registry).collect();
-    registries.dedup();
-    for registry in registries {
+    let mut registries: Vec<&Registry> = Vec::new();
+    for (registry, _) in &leaks {
+        // One report to each, however the leaks are mixed.
+        if registries.contains(&registry) {
+            continue;
+        }
+        registries.push(registry);
         let here = leaks.iter().filter(|(of, _)| of == registry);
         let report = LeakReport::new(task, here.map(|(_, data)| data.clone()).collect());
         registry.leaked(report);
@@ -244,14 +250,16 @@ pub(crate) fn finalize_offer(held: &Arc<dyn Held>, me: &Task, site: Site) {
 /// Cancels and awaits the children that are left. Answers the forgotten ones: those that a promise
 /// stood for, and those that still ran.
 fn end_children(task: &Arc<Task>) -> Vec<TaskLabel> {
-    let mut forgotten = Vec::new();
-    for (child, care) in task.take_children() {
-        if care == Care::Promise || !child.has_ended() {
-            child.cancel_and_wait(task);
-            forgotten.push(child.label());
-        }
+    let mut forgotten = task.take_children();
+    forgotten.retain(|(child, care)| *care == Care::Promise || !child.has_ended());
+    // All are asked before the first is waited for: one may wait for another.
+    for (child, _) in &forgotten {
+        child.request_cancel();
     }
-    forgotten
+    for (child, _) in &forgotten {
+        task.wait_until(|| child.has_ended(), None);
+    }
+    forgotten.into_iter().map(|(child, _)| child.label()).collect()
 }
 
 /// Drops something of the user's, whose destructor may panic.

@@ -119,6 +119,15 @@ impl Server {
         (status.code(), std::mem::take(&mut self.seen))
     }
 
+    /// Whether a thread of the server is blocked in this system call, by its number.
+    pub fn is_in_call(&self, number: &str) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        tasks.expect("the server runs").filter_map(Result::ok).any(|task| {
+            std::fs::read_to_string(task.path().join("syscall"))
+                .is_ok_and(|call| call.split(' ').next() == Some(number))
+        })
+    }
+
     /// What `/proc/PID/fd` says: number and what it leads to.
     pub fn open_descriptors(&self) -> Vec<(i32, String)> {
         let mut open: Vec<(i32, String)> = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))

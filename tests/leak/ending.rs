@@ -144,6 +144,23 @@ fn a_handle_in_another_threads_hands_is_leaked_and_answers_released_there() {
     });
 }
 
+#[test]
+fn a_leak_into_two_registries_is_one_report_to_each_about_its_own() {
+    let (one, other) = (Lab::new(), Lab::new());
+    let outcome = one.registry.run("forgetful", || {
+        for _ in 0..2 {
+            mem::forget(one.own("one's"));
+            mem::forget(other.own("other's"));
+        }
+    });
+    let (_, report) = leaked(outcome);
+    assert_eq!(report.resources.len(), 4, "the outcome is about all");
+    for lab in [one, other] {
+        assert_eq!(lab.the_leak().resources.len(), 2);
+        assert_eq!(lab.registry.verdict().leaks, 2);
+    }
+}
+
 // Rule 7: panic and cancellation, order, exactly once.
 
 #[test]

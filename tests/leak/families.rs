@@ -85,6 +85,35 @@ fn a_parent_that_forgot_a_child_and_leaked_is_told_both() {
     });
 }
 
+#[test]
+fn forgotten_children_that_wait_for_each_other_are_all_asked_before_one_is_waited_for() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let parent = lab.spawn("parent", [], || {
+            let (begin, begun) = channel();
+            let (to_first, from_second) = channel();
+            let listener = lab.listener();
+            // Cancelling does not wake the first, but it wakes the second, and that ends the first.
+            let first = lab.spawn("first", [], move || {
+                begin.send(()).expect("the parent listens");
+                while from_second.recv().is_ok() {}
+            });
+            let second = lab.spawn("second", [listener.resource()], move || {
+                to_first.send(()).expect("the first listens");
+                let _ = refusal(listener.accept());
+                mem::forget(listener);
+            });
+            begun.recv().expect("the first begins");
+            drop((first, second));
+        });
+        let Failure::StillHasChildren(forgotten) = failure(parent.join()) else {
+            panic!("expected forgotten children");
+        };
+        assert_eq!(forgotten.children.len(), 2);
+    });
+    lab.attest_clean();
+}
+
 // Orphans.
 
 #[test]
