@@ -125,15 +125,15 @@ fn a_child_cancelled_before_it_began_finalizes_what_it_was_given_on_the_cancelle
     lab.root(|| {
         let (go, gone) = channel::<()>();
         let busy = pool.spawn([], move || gone.recv().is_err()).expect("there is a thread");
-        let (string, socket) = (lab.own("given"), lab.listener());
-        let give = [string.resource(), socket.resource()];
+        let (captured, kept, socket) = (lab.own("captured"), lab.own("kept"), lab.listener());
+        let give = [captured.resource(), kept.resource(), socket.resource()];
         let waiting = pool.spawn(give, move || {
             lab.log("the job ran");
-            drop((string, socket));
+            drop((captured, socket));
         });
         attest_cancelled(waiting.expect("there is a queue").cancel());
-        assert_eq!(lab.finalized(), ["given"]);
-        assert_eq!(lab.finalized_on("given"), thread::current().id());
+        assert_eq!(lab.finalized(), ["captured", "kept"]);
+        assert_eq!(lab.finalized_on("kept"), thread::current().id());
         lab.attest_all_closed();
         drop(go);
         assert!(busy.join().expect("the other child goes on"));
@@ -204,8 +204,8 @@ fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
 fn once_a_task_was_told_that_it_is_cancelled_all_that_it_owns_says_so() {
     let lab = Lab::new();
     lab.root(|| {
-        for _ in 0..30 {
-            let owned: Vec<_> = (0..300).map(|_| lab.registry.own(()).expect("it runs")).collect();
+        for _ in 0..100 {
+            let owned: Vec<_> = (0..500).map(|_| lab.registry.own(()).expect("it runs")).collect();
             let give: Vec<Resource> = owned.iter().map(|owned| owned.resource()).collect();
             let (begin, begun) = channel();
             let (tell, told) = channel();

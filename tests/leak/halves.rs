@@ -229,3 +229,20 @@ fn a_forgotten_half_is_a_leak_that_says_which_half() {
     });
     lab.attest_all_closed();
 }
+
+#[test]
+fn a_rejoined_whole_that_is_forgotten_is_one_leak() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("child", [], || {
+            let (stream, peer) = lab.connection();
+            let (reading, writing) = stream.split().expect("it is its own");
+            mem::forget(reading.rejoin(writing).expect("both are its own"));
+            drop(peer);
+        });
+        let (_, report) = leaked(child.join());
+        assert_eq!(report.resources.len(), 1);
+        assert_eq!(report.resources[0].half, None);
+        lab.attest_all_closed();
+    });
+}

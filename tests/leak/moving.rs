@@ -187,6 +187,27 @@ fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
 }
 
 #[test]
+fn what_was_transferred_and_forgotten_is_finalized_at_the_parents_end() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let parent = lab.spawn("parent", [], || {
+            mem::forget(lab.own("the parent's own"));
+            let child = lab.spawn("child", [], || {
+                let (string, socket) = (lab.own("transferred"), lab.listener());
+                string.transfer().and(socket.transfer()).expect("the parent is running");
+                mem::forget((string, socket));
+            });
+            child.join().expect("it owns nothing");
+            mem::forget(lab.own("later"));
+        });
+        let (_, report) = leaked(parent.join());
+        assert_eq!(report.resources.len(), 4);
+        lab.attest_all_closed();
+    });
+    assert_eq!(lab.finalized(), ["later", "transferred", "the parent's own"]);
+}
+
+#[test]
 fn only_the_owner_may_transfer() {
     let lab = Lab::new();
     lab.root(|| {
@@ -225,6 +246,24 @@ fn an_offer_is_claimed_by_any_thread_through_any_channel() {
     });
     assert_eq!(custody, [Event::Acquired, Event::Offered, Event::Claimed, Event::Released]);
     lab.attest_clean();
+}
+
+#[test]
+fn what_was_claimed_and_forgotten_is_the_claimers_leak() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (string, socket) = (lab.own("claimed"), lab.listener());
+        let offers = (string.offer().expect("it is ours"), socket.offer().expect("it is ours"));
+        let child = lab.spawn("claimer", [], move || {
+            mem::forget(offers.0.claim().expect("it was offered"));
+            mem::forget(offers.1.claim().expect("it was offered"));
+        });
+        let (_, report) = leaked(child.join());
+        let expected = [Event::Acquired, Event::Offered, Event::Claimed];
+        assert!(report.resources.iter().all(|resource| events(resource) == expected), "{report}");
+        assert_eq!(lab.finalized(), ["claimed"]);
+        lab.attest_all_closed();
+    });
 }
 
 #[test]
