@@ -1,7 +1,11 @@
 //! The command line: one file per subcommand, from arguments to exit code.
 
+mod chaos;
+mod explain;
 mod log;
+mod output;
 mod serve;
+mod suppressions;
 
 use std::process::ExitCode;
 
@@ -17,7 +21,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(serve::ServeArguments),
+    Serve(Box<serve::ServeArguments>),
+    Explain(explain::ExplainArguments),
 }
 
 /// Reads the process's arguments and does what they say.
@@ -25,5 +30,6 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
     }
 }

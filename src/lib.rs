@@ -7,7 +7,7 @@ pub mod echo;
 pub mod net;
 pub mod ownership;
 pub mod pool;
-mod report;
+pub mod report;
 pub mod server;
 mod sync;
 mod sys;

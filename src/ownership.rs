@@ -36,6 +36,7 @@ mod cell;
 mod custody;
 pub(crate) mod ending;
 mod finding;
+pub mod graph;
 mod half;
 pub(crate) mod handle;
 mod offer;
@@ -47,6 +48,7 @@ mod registry;
 mod slot;
 mod snapshot;
 pub(crate) mod task;
+mod verdict;
 mod violation;
 
 pub use crate::sys::fd::Identity;
@@ -63,11 +65,10 @@ pub use policy::{Level, Policy, Suppression};
 pub use promise::Promise;
 pub(crate) use record::Held;
 pub use record::ResourceId;
-pub use registry::{
-    Builder, EXIT_CODE_FINDINGS, Inline, REPORTS_KEPT, Registry, Resource, Verdict,
-};
+pub use registry::{Builder, EXIT_CODE_FINDINGS, Inline, REPORTS_KEPT, Registry, Resource};
 pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
 pub use task::{TaskId, TaskLabel};
+pub use verdict::Verdict;
 pub use violation::{Error, ErrorKind, Refused};
 
 /// [`Registry::own`] in the process-wide registry.

@@ -8,28 +8,45 @@
 //!
 //! Main holds one end of a pipe for each acceptor. Releasing it is the order to drain: the acceptor
 //! sees the hang-up, accepts what is queued, closes its listener, and lets its connections finish
-//! (see `drain`).
+//! (see `drain`). Everything that main waits for comes through one mailbox: orders, from whoever has
+//! a sender (signals, a test), and the ends of acceptors.
 
 mod accept;
+mod bind;
 mod drain;
 mod gate;
+mod seldom;
 #[cfg(feature = "cli")]
 pub mod signals;
+mod spare;
+mod summary;
 
 use std::fmt;
-use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
-use crate::net::{self, Listener, PipeWriter};
-use crate::ownership::{Failure, Promise, Registry};
-use crate::pool::{Pool, SpawnError};
-use gate::{Gate, Tally};
+use crate::echo::SharedStyle;
+use crate::net::PipeWriter;
+use crate::ownership::{Failure, Registry, TaskLabel};
+use crate::pool::{Orphans, Pool, SpawnError};
+use bind::Place;
+pub use bind::{BindError, Endpoint};
+use gate::Gate;
+pub use summary::Summary;
 
 /// Connections that wait to be accepted, as asked of the kernel, whose own limit
 /// (`net.core.somaxconn`) may be lower. Enough for a burst while one connection is set up.
 pub const BACKLOG_DEFAULT: u32 = 1024;
+
+/// What may wait in the mailbox: each acceptor ends once, and orders say nothing new when repeated.
+const MAIL_QUEUED: usize = 1024;
+
+/// How long the end waits for tasks that were cancelled and do not end. They are blocked outside of
+/// any socket of theirs, where nothing wakes them.
+const STUCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a server behaves.
 #[derive(Clone, Debug)]
@@ -38,19 +55,66 @@ pub struct Settings {
     /// Connections served at a time, over all addresses. One more is accepted, closed at once and
     /// counted: its client learns that it is refused, and does not hang in the backlog.
     pub max_connections: usize,
+    /// Connections served at a time for one IP address.
+    pub max_per_ip: Option<NonZeroUsize>,
+    /// A connection on which nothing arrives for so long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// A peer that takes nothing for so long is cut: its task would be blocked for ever.
+    pub write_timeout: Option<Duration>,
     /// How long connections may go on after the order to drain, before they are cancelled.
     pub drain_timeout: Duration,
     /// Connections that the kernel queues before they are accepted.
     pub backlog: u32,
+    /// Acceptors per address, each with a socket, a queue and orphans of its own.
+    pub acceptors: NonZeroUsize,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             max_connections: 1024,
+            max_per_ip: None,
+            idle_timeout: None,
+            write_timeout: Some(Duration::from_secs(30)),
             drain_timeout: Duration::from_secs(10),
             backlog: BACKLOG_DEFAULT,
+            acceptors: NonZeroUsize::MIN,
         }
+    }
+}
+
+/// What a server can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Order {
+    /// Stop accepting, finish what is under way.
+    Drain,
+    /// Cancel everything now.
+    Cut,
+}
+
+enum Mail {
+    Order(Order),
+    AcceptorEnded(TaskLabel, Result<(), Failure<()>>),
+}
+
+/// Gives orders to a server, from any thread.
+#[derive(Clone)]
+pub struct Orders(SyncSender<Mail>);
+
+impl Orders {
+    /// Gives an order. After the server's end nobody hears it.
+    pub fn give(&self, order: Order) {
+        match self.0.try_send(Mail::Order(order)) {
+            // A full mailbox holds the same order already.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Orders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Orders")
     }
 }
 
@@ -58,49 +122,46 @@ impl Default for Settings {
 pub struct Server {
     registry: Registry,
     settings: Settings,
+    style: SharedStyle,
     pool: Pool,
-    listeners: Vec<(Listener, String)>,
-    stops: Vec<(PipeWriter, net::PipeReader)>,
+    places: Vec<Place>,
+    orders: Orders,
+    mailbox: Receiver<Mail>,
 }
 
 impl Server {
-    /// Opens everything the server needs: a listener for each address, and what stops it.
+    /// Opens everything the server needs: listeners for each address, what stops them, and the
+    /// descriptors that are kept in reserve.
     ///
     /// # Errors
     /// An address that cannot be had, with its name. What had been opened before is closed.
     #[track_caller]
     pub fn bind(
         registry: &Registry,
-        addresses: &[String],
+        endpoints: &[Endpoint],
         settings: Settings,
+        style: SharedStyle,
     ) -> Result<Server, BindError> {
-        let mut listeners = Vec::with_capacity(addresses.len());
-        let mut stops = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            let failed = |error| BindError { address: address.clone(), error };
-            let listener = Listener::options()
-                .registry(registry)
-                .backlog(settings.backlog)
-                .bind(address.as_str())
-                .map_err(failed)?;
-            let name = listener.local_addr().map_err(failed)?.to_string();
-            let (reader, writer) = net::pipe_in(registry).map_err(failed)?;
-            listeners.push((listener, name));
-            stops.push((writer, reader));
-        }
+        let places = endpoints
+            .iter()
+            .map(|endpoint| bind::open(registry, endpoint, &settings))
+            .collect::<Result<Vec<Place>, BindError>>()?;
+        let acceptors = places.iter().map(|place| place.seats.len()).sum::<usize>();
         let pool = Pool::builder()
             .registry(registry)
-            .limit(settings.max_connections + addresses.len())
+            .limit(settings.max_connections.saturating_add(acceptors))
             .build();
-        Ok(Server { registry: registry.clone(), settings, pool, listeners, stops })
+        let (sender, mailbox) = sync_channel(MAIL_QUEUED);
+        let orders = Orders(sender);
+        Ok(Server { registry: registry.clone(), settings, style, pool, places, orders, mailbox })
     }
 
     /// The addresses that the server listens on, numeric, in the order they were asked for.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.listeners.iter().map(|(_, name)| name.as_str())
+        self.places.iter().map(|place| place.name.as_str())
     }
 
-    /// How many connections the machine can carry at a time: one thread each.
+    /// How many threads the machine carries.
     #[must_use]
     pub fn thread_limit(&self) -> usize {
         self.pool.limit()
@@ -112,91 +173,150 @@ impl Server {
         self.pool.ceiling()
     }
 
-    /// Serves until `stop` returns, then drains, and answers what it has done.
+    /// What gives this server orders.
+    #[must_use]
+    pub fn orders(&self) -> Orders {
+        self.orders.clone()
+    }
+
+    /// Serves until it is ordered to drain, drains, and answers what it has done.
     ///
     /// # Errors
     /// An acceptor could not be started. The others have been drained.
-    pub fn serve(self, stop: impl FnOnce()) -> Result<Summary, ServeError> {
-        let gate = Arc::new(Gate::new(self.settings.max_connections));
-        let mut acceptors: Vec<Promise<()>> = Vec::new();
-        let mut writers = Vec::new();
+    pub fn serve(self) -> Result<Summary, ServeError> {
+        let gate = Arc::new(Gate::new(self.settings.max_connections, self.settings.max_per_ip));
+        let mail = self.orders.0.clone();
+        let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
+            // Fails only when the server has given up on this acceptor.
+            let _ = mail.send(Mail::AcceptorEnded(task.clone(), outcome));
+        });
+        let mut paths = Vec::new();
+        let mut stops = Vec::new();
         let mut failed = None;
-        for ((listener, name), (writer, reader)) in self.listeners.into_iter().zip(self.stops) {
-            let give = [listener.resource(), reader.resource()];
-            let acceptor = accept::Acceptor {
-                listener,
-                stop: reader,
-                pool: self.pool.clone(),
-                gate: Arc::clone(&gate),
-                drain_timeout: self.settings.drain_timeout,
-            };
-            match self.pool.spawn_named(&format!("accept {name}"), give, move || acceptor.run()) {
-                Ok(promise) => {
-                    acceptors.push(promise);
-                    writers.push(writer);
-                }
-                Err(error) => {
-                    failed = Some(ServeError::from(error));
-                    break;
+        'start: for place in self.places {
+            paths.extend(place.path);
+            for (stop, seat) in place.seats {
+                let give = seat.resources();
+                let acceptor = accept::Acceptor {
+                    seat,
+                    pool: self.pool.clone(),
+                    gate: Arc::clone(&gate),
+                    style: Arc::clone(&self.style),
+                    settings: self.settings.clone(),
+                };
+                let name = format!("accept {}", place.name);
+                let spawned = self.pool.spawn_named(&name, give, move || acceptor.run());
+                match spawned.map(|promise| acceptors.adopt(promise)) {
+                    Ok(adopted) => {
+                        debug_assert!(adopted.is_ok(), "the parent adopts its own child");
+                        stops.push(stop);
+                    }
+                    Err(error) => {
+                        failed = Some(ServeError::from(error));
+                        break 'start;
+                    }
                 }
             }
         }
-        if failed.is_none() {
-            stop();
+        if failed.is_some() {
+            self.orders.give(Order::Drain);
         }
-        // The order to drain. Releasing what is ours cannot be refused.
-        drop(writers);
-        for acceptor in acceptors {
-            let name = acceptor.task();
-            match acceptor.join() {
-                Ok(()) => {}
-                // Its report was delivered when it ended.
-                Err(Failure::Leaked((), _)) => {}
-                Err(failure) => tracing::error!(task = %name, "{failure}"),
-            }
-        }
+        let main = Main {
+            acceptors,
+            stops,
+            mailbox: self.mailbox,
+            drain_timeout: self.settings.drain_timeout,
+        };
+        let ended = main.attend();
+        // The socket files go when nobody listens on them any more.
+        drop(paths);
         match failed {
             Some(error) => Err(error),
-            None => Ok(Summary::new(&gate.tally, &self.registry)),
+            None => Ok(Summary::new(&gate.tally, &self.registry, self.style.injected(), ended)),
         }
+    }
+}
+
+/// The main thread while the server runs.
+struct Main {
+    acceptors: Orphans<()>,
+    stops: Vec<PipeWriter>,
+    mailbox: Receiver<Mail>,
+    drain_timeout: Duration,
+}
+
+/// How the end went.
+struct Ended {
+    drain: Duration,
+    stuck: Vec<TaskLabel>,
+}
+
+impl Main {
+    /// Attends to the mailbox until every acceptor has ended, or until waiting makes no sense.
+    fn attend(mut self) -> Ended {
+        let mut ordered: Option<Instant> = None;
+        let mut give_up: Option<Instant> = None;
+        // Counted here: an acceptor's mail is sent by its reaper, and while that runs the orphans
+        // still have it.
+        let mut running = self.stops.len();
+        while running > 0 {
+            let patience = give_up.map(|at| at.saturating_duration_since(Instant::now()));
+            let mail = match patience {
+                None => self.mailbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(patience) => self.mailbox.recv_timeout(patience),
+            };
+            match mail {
+                Ok(Mail::Order(order)) => {
+                    let now = Instant::now();
+                    ordered.get_or_insert(now);
+                    // Releasing what is ours cannot be refused.
+                    self.stops.clear();
+                    let deadline = match order {
+                        Order::Drain => now + self.drain_timeout,
+                        Order::Cut => {
+                            self.cut();
+                            now
+                        }
+                    };
+                    let latest = deadline + STUCK_PATIENCE;
+                    give_up = Some(give_up.map_or(latest, |before| before.min(latest)));
+                }
+                Ok(Mail::AcceptorEnded(task, outcome)) => {
+                    report(&task, &outcome);
+                    running -= 1;
+                }
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    unreachable!("the acceptors' reaper holds a sender")
+                }
+            }
+        }
+        let stuck = self.acceptors.tasks();
+        if !stuck.is_empty() {
+            // At its own end a task waits for its children: these are left to the process's end.
+            std::mem::forget(self.acceptors);
+        }
+        Ended { drain: ordered.map_or(Duration::ZERO, |at| at.elapsed()), stuck }
+    }
+
+    fn cut(&self) {
+        if let Err(error) = self.acceptors.request_cancel() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+fn report(task: &TaskLabel, outcome: &Result<(), Failure<()>>) {
+    match outcome {
+        // A leak's report was delivered when it was made.
+        Ok(()) | Err(Failure::Leaked(..) | Failure::Cancelled) => {}
+        Err(failure) => tracing::error!(%task, "{failure}"),
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.addresses()).finish()
-    }
-}
-
-/// An address that could not be had.
-#[derive(Debug)]
-pub struct BindError {
-    address: String,
-    error: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BindError { address, error } = self;
-        match error.kind() {
-            io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {address}: another program has it; \
-                 stop that one or choose another address with --listen"
-            ),
-            io::ErrorKind::PermissionDenied => write!(
-                f,
-                "cannot listen on {address}: not permitted; \
-                 ports below 1024 need privileges, choose another with --listen"
-            ),
-            _ => write!(f, "cannot listen on {address}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
     }
 }
 
@@ -218,69 +338,7 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// What a server has done.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Summary {
-    /// Connections served.
-    pub connections: u64,
-    /// Connections closed at once: over the limit, or without a thread or descriptor.
-    pub refused: u64,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
-    /// Connections that ended by an error of theirs: a reset, a timeout.
-    pub errors: u64,
-    /// Connections cancelled at the drain's deadline.
-    pub cancelled: u64,
-    /// Connections whose task panicked.
-    pub panics: u64,
-    /// Resources leaked by tasks.
-    pub leaks: u64,
-    /// Rules broken.
-    pub violations: u64,
-    /// Numbers closed or replaced behind the registry's back.
-    pub thefts: u64,
-}
-
-impl Summary {
-    fn new(tally: &Tally, registry: &Registry) -> Summary {
-        let verdict = registry.verdict();
-        // ord: Relaxed; every task that counted has been joined.
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        Summary {
-            connections: count(&tally.connections),
-            refused: count(&tally.refused),
-            bytes_in: count(&tally.bytes_in),
-            bytes_out: count(&tally.bytes_out),
-            errors: count(&tally.errors),
-            cancelled: count(&tally.cancelled),
-            panics: count(&tally.panics),
-            leaks: verdict.leaks,
-            violations: verdict.violations,
-            thefts: verdict.thefts,
-        }
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} connections, {} refused, {} bytes in, {} bytes out, {} errors, {} cancelled, \
-             {} panics, {} leaks, {} violations, {} thefts",
-            self.connections,
-            self.refused,
-            self.bytes_in,
-            self.bytes_out,
-            self.errors,
-            self.cancelled,
-            self.panics,
-            self.leaks,
-            self.violations,
-            self.thefts
-        )
-    }
+/// The address that a limit per client goes by; `None` for those without one (Unix sockets).
+fn ip_of(peer: &crate::net::Address) -> Option<IpAddr> {
+    peer.inet().map(|address| address.ip().to_canonical())
 }

@@ -1,21 +1,28 @@
-//! The log: events of `tracing` as lines on standard error.
+//! The log: events of `tracing` as lines on standard error, or in a file.
 
-use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
+
+use super::output::Output;
 
 /// How the log is written.
 #[derive(Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArguments {
-    /// Which events are logged. Reports of the checker are warnings.
+    /// Which events are logged. Reports of the checker are no events: they are always written.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: Level,
 
-    /// How a log line is written: for people, or one JSON object a line.
+    /// How a log line is written: for people, or one JSON object a line. So is the custody table.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: Format,
+
+    /// Append the log to this file instead of standard error. SIGHUP reopens it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -28,7 +35,7 @@ enum Level {
     Trace,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Text,
     Json,
@@ -36,7 +43,7 @@ pub(super) enum Format {
 
 impl LogArguments {
     /// Begins to log. Once per process.
-    pub(super) fn init(&self) {
+    pub(super) fn init(&self, output: &Arc<Output>) {
         let level = match self.log_level {
             Level::Off => LevelFilter::OFF,
             Level::Error => LevelFilter::ERROR,
@@ -45,9 +52,12 @@ impl LogArguments {
             Level::Debug => LevelFilter::DEBUG,
             Level::Trace => LevelFilter::TRACE,
         };
-        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+        let has_colours = self.log_file.is_none() && super::output::stderr_has_colours();
+        let output = Arc::clone(output);
+        let log =
+            tracing_subscriber::fmt().with_max_level(level).with_writer(move || output.log_line());
         match self.log_format {
-            Format::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+            Format::Text => log.with_ansi(has_colours).init(),
             Format::Json => log.json().flatten_event(true).init(),
         }
     }

@@ -1,18 +1,26 @@
 //! `echown serve`: the echo server.
 
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::log;
-use crate::ownership::{Level, Policy, Registry, Verdict};
-use crate::server::signals::Signals;
-use crate::server::{Server, Settings, Summary};
+use super::chaos::ChaosArguments;
+use super::output::{Output, ReportArguments};
+use super::{log, suppressions};
+use crate::echo;
+use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
+use crate::server::signals::{Response, Signals};
+use crate::server::{Endpoint, Server, Settings, Summary};
 
 /// Could not do what was asked: a busy port, no thread.
 const EXIT_FAILURE: u8 = 1;
+
+/// What was asked cannot be right: the code that wrong arguments have.
+const EXIT_USAGE: u8 = 2;
 
 /// Echoes bytes (RFC 862) until SIGINT or SIGTERM.
 ///
@@ -20,35 +28,81 @@ const EXIT_FAILURE: u8 = 1;
 /// does, a reset, silence, a flood, ends that client's task and no other. A client that closes its
 /// sending side gets back all that it sent, and then the end.
 ///
-/// On SIGINT or SIGTERM the server stops accepting, finishes what is under way and exits with 0; a
-/// second signal stops it at once, with 130 or 143. SIGUSR1 shows on standard error who holds
-/// which descriptor, since when, and from which line of code.
+/// Signals:
+///   SIGINT, SIGTERM  drain: accept what is queued, finish what is under way, exit; a second one
+///                    stops at once
+///   SIGQUIT          show the custody table, cut everything now, exit
+///   SIGUSR1          show the custody table: who holds which descriptor, since when, from where
+///   SIGHUP           reopen the files that are written to
 ///
-/// Exit codes: 0 after a drain, 1 when it could not start, 2 for wrong arguments, 23 when the
-/// checker found something whose policy is `fail`, 130 and 143 after a second SIGINT or SIGTERM.
+/// Exit codes:
+///   0    drained, whatever the clients did
+///   1    could not start: a busy port, no thread, a file that cannot be opened
+///   2    wrong arguments, or a wrong file of suppressions
+///   23   drained, and the checker had found something whose policy is `fail`
+///   130  stopped by a second SIGINT
+///   143  stopped by a second SIGTERM
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct ServeArguments {
-    /// Address and port to listen on; may be given several times. Port 0 takes a free one, and the
-    /// line `listening on ADDR` says which.
+    /// Where to listen: ADDRESS:PORT, [IPv6]:PORT or unix:PATH; may be given several times. Port 0
+    /// takes a free one, and the line `listening on ADDR` says which. A socket file that a killed
+    /// server left behind is replaced; one on which somebody listens is busy.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
-    listen: Vec<String>,
+    listen: Vec<Endpoint>,
 
-    /// Connections served at a time. One more is accepted, closed at once and counted, so that its
-    /// client learns of it. Each costs a thread and a descriptor.
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_one)]
-    max_connections: usize,
+    /// Acceptors per address, each with a queue of its own; for more connections per second than
+    /// one thread can accept.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    acceptors: NonZeroUsize,
 
-    /// How long connections may finish after SIGINT or SIGTERM before they are cut. With a unit:
-    /// `500ms`, `5s`.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    limits: Limits,
 
     #[command(flatten)]
     check: Check,
 
     #[command(flatten)]
+    reports: ReportArguments,
+
+    #[command(flatten)]
+    chaos: ChaosArguments,
+
+    #[command(flatten)]
     log: log::LogArguments,
+
+    /// Write the final numbers to this file as JSON, besides the line on standard error.
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+}
+
+/// What one client, or all of them, can take.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct Limits {
+    /// Connections served at a time. One more is accepted, closed at once and counted, so that its
+    /// client learns of it. Each costs a thread and a descriptor.
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
+    max_connections: NonZeroUsize,
+
+    /// Connections served at a time for one IP address; off unless given, because many clients may
+    /// share one.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_per_ip: Option<NonZeroUsize>,
+
+    /// Close a connection on which nothing arrives for so long, as in `5m`; off unless given,
+    /// because an echo service may be silent by right.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    idle_timeout: Option<Duration>,
+
+    /// Cut a client that takes nothing of its echo for so long: it would hold its thread for ever.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    write_timeout: Duration,
+
+    /// How long connections may finish after SIGINT or SIGTERM before they are cut. Idle ones are
+    /// closed at once; 0s cuts all.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    drain_timeout: Duration,
 }
 
 /// What the checker does.
@@ -67,6 +121,17 @@ struct Check {
     /// What a broken rule leads to; as for leaks.
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn)]
     on_violation: Policy,
+
+    /// Known leaks, which are not reported: a TOML file of `[[suppress]]` tables with a `reason` and
+    /// at least one of `kind`, `path` (part of it) and `site` (part of file:line:column). At the end
+    /// those that were used are listed, and those that were not are warned about.
+    #[arg(long, value_name = "FILE")]
+    suppressions: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
+    NonZeroUsize::new(number).ok_or_else(|| "expected 1 or more".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -74,34 +139,62 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; a duration carries a unit, as in `500ms` or `5s`"))
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("a server without connections serves nobody; expected 1 or more".into()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(error.to_string()),
-    }
-}
+/// Timeouts of sockets are no shorter than this; the kernel takes zero for "never".
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
-    arguments.log.init();
-    let registry = Registry::builder()
-        .level(arguments.check.check)
-        .on_leak(arguments.check.on_leak)
-        .on_violation(arguments.check.on_violation)
-        .build();
+    if let Err(message) = arguments.chaos.check(arguments.check.check) {
+        return fail(&message, EXIT_USAGE);
+    }
+    let known = match arguments.check.suppressions.as_deref().map(suppressions::read) {
+        None => Vec::new(),
+        Some(Ok(known)) => known,
+        Some(Err(message)) => return fail(&message, EXIT_USAGE),
+    };
+    let check = &arguments.check;
+    let may_abort = [check.on_leak, check.on_violation].contains(&Policy::Abort);
+    let output = Arc::new(Output::new(&arguments.log, &arguments.reports, may_abort));
+    arguments.log.init(&output);
+    let reports = Arc::clone(&output);
+    let settings = Registry::builder()
+        .level(check.check)
+        .on_leak(check.on_leak)
+        .on_violation(check.on_violation)
+        .sink(move |report| reports.report(report));
+    let registry = known.into_iter().fold(settings, Builder::suppress).build();
     declare_inherited(&registry);
-    match serve(arguments, &registry) {
-        Ok((summary, verdict)) => {
-            eprintln!("{summary}");
-            if !verdict.still_open.is_empty() || !verdict.forgotten_children.is_empty() {
-                tracing::error!("at the end: {verdict}");
-            }
+    let served = output.open(&registry).and_then(|()| serve(arguments, &registry, &output));
+    // The writers own their files: they end before the registry asks who still owns what.
+    output.close();
+    let code = match served {
+        Ok(summary) => {
+            // Whoever did not end has been waited for already.
+            let verdict =
+                if summary.stuck.is_empty() { registry.finish() } else { registry.verdict() };
+            say_the_end(&summary, &verdict);
             ExitCode::from(verdict.exit_code)
         }
-        Err(message) => {
-            eprintln!("echown: {message}");
-            ExitCode::from(EXIT_FAILURE)
-        }
+        Err(message) => fail(&message, EXIT_FAILURE),
+    };
+    output.write_last(&registry);
+    code
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("echown: {message}");
+    ExitCode::from(code)
+}
+
+fn say_the_end(summary: &Summary, verdict: &Verdict) {
+    eprintln!("{summary}");
+    for (reason, times) in &verdict.used_suppressions {
+        eprintln!("suppressed {times} times: {reason}");
+    }
+    for unused in &verdict.unused_suppressions {
+        tracing::warn!("suppression without a use, it may be out of date: {unused}");
+    }
+    if !verdict.still_open.is_empty() || !verdict.forgotten_children.is_empty() {
+        tracing::error!("at the end: {verdict}");
     }
 }
 
@@ -120,33 +213,82 @@ fn declare_inherited(registry: &Registry) {
     }
 }
 
-fn serve(arguments: &ServeArguments, registry: &Registry) -> Result<(Summary, Verdict), String> {
-    let settings = Settings {
-        max_connections: arguments.max_connections,
-        drain_timeout: arguments.drain_timeout,
-        ..Settings::default()
-    };
-    let json = arguments.log.log_format == log::Format::Json;
-    let show = Arc::new(move |registry: &Registry| {
-        let custody = registry.snapshot();
-        if json {
-            eprintln!("{}", custody.to_json());
-        } else {
-            eprintln!("{custody}");
-        }
-    });
-    let server =
-        Server::bind(registry, &arguments.listen, settings).map_err(|error| error.to_string())?;
-    let signals = Signals::install(registry, show)
+fn serve(
+    arguments: &ServeArguments,
+    registry: &Registry,
+    output: &Arc<Output>,
+) -> Result<Summary, String> {
+    let say = |error: &dyn std::error::Error| error.to_string();
+    if let Some(path) = &arguments.summary {
+        // Found out now, not after a week of serving.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))?;
+    }
+    let style = arguments.chaos.strike(Arc::new(echo::Plain));
+    let server = Server::bind(registry, &arguments.listen, arguments.settings(), style)
+        .map_err(|error| say(&error))?;
+    let response =
+        Arc::new(Terminal { format: arguments.log.log_format, output: Arc::clone(output) });
+    let signals = Signals::install(registry, server.orders(), response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
-    warn_of_limits(arguments.max_connections, &server);
+    warn_of_limits(arguments.limits.max_connections.get(), &server);
     // All that the server opens for itself is open now: whoever reads these lines may count.
     for address in server.addresses() {
         eprintln!("listening on {address}");
     }
-    let summary = server.serve(|| signals.wait()).map_err(|error| error.to_string());
+    let summary = server.serve().map_err(|error| say(&error));
     signals.stop();
-    Ok((summary?, registry.finish()))
+    let mut summary = summary?;
+    // The writers' files are no leftovers of connections.
+    output.close();
+    summary.open_resources = registry.verdict().still_open.len() as u64;
+    if let Some(path) = &arguments.summary {
+        std::fs::write(path, summary.to_json() + "\n")
+            .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))?;
+    }
+    Ok(summary)
+}
+
+impl ServeArguments {
+    fn settings(&self) -> Settings {
+        let limits = &self.limits;
+        Settings {
+            max_connections: limits.max_connections.get(),
+            max_per_ip: limits.max_per_ip,
+            idle_timeout: limits.idle_timeout.map(|idle| idle.max(TIMEOUT_MIN)),
+            write_timeout: Some(limits.write_timeout.max(TIMEOUT_MIN)),
+            drain_timeout: limits.drain_timeout,
+            acceptors: self.acceptors,
+            ..Settings::default()
+        }
+    }
+}
+
+/// Answers signals on standard error and in the files.
+struct Terminal {
+    format: log::Format,
+    output: Arc<Output>,
+}
+
+impl Response for Terminal {
+    fn show_custody(&self, registry: &Registry) {
+        let custody = registry.snapshot();
+        match self.format {
+            log::Format::Json => eprintln!("{}", custody.to_json()),
+            log::Format::Text => eprintln!("{custody}"),
+        }
+    }
+
+    fn reopen_files(&self) {
+        self.output.reopen();
+    }
+
+    fn before_exit(&self) {
+        self.output.flush();
+    }
 }
 
 /// Says beforehand what a high limit of connections will run into.

@@ -227,6 +227,38 @@ impl Listener {
     }
 }
 
+/// Several on one address.
+impl Listener {
+    /// Another listener on the same address, with a queue of its own, for another acceptor.
+    ///
+    /// TCP: a second socket (`SO_REUSEPORT`); the kernel spreads the clients. The option is set on
+    /// this one only now, after its `bind(2)`, so that an address that another program has was
+    /// noticed then. Unix: another descriptor of the same socket (`fcntl(2)`, `F_DUPFD_CLOEXEC`),
+    /// because such a socket's path has room for one.
+    ///
+    /// # Errors
+    /// The system calls', and the registry's.
+    #[track_caller]
+    pub fn sibling(&self, backlog: u32) -> io::Result<Listener> {
+        let record = self.handle().record();
+        let options = ListenerOptions { registry: record.registry.clone(), backlog };
+        if record.kind == "unix listener" {
+            let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
+            let kind = record.kind;
+            let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
+            return Ok(Listener::new(other, self.mode()));
+        }
+        let address: SocketAddr =
+            self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?;
+        self.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
+        let other = options.socket(connect::family(&address), "tcp listener")?;
+        other.handle().call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
+        other.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
+        other.handle().call(|fd| rustix::net::bind(fd, &address))?;
+        options.listen(other)
+    }
+}
+
 /// Using it.
 impl Listener {
     /// Takes the next connection, owned by the current task, and its peer's address
@@ -292,6 +324,16 @@ impl Listener {
                 return Ok(None);
             }
         }
+    }
+
+    /// Takes the next connection if there is one, without waiting (`accept4(2)`).
+    ///
+    /// # Errors
+    /// As [`accept`](Listener::accept).
+    #[track_caller]
+    pub fn accept_if_any(&self) -> io::Result<Option<(Stream, Address)>> {
+        self.prepare_to_poll()?;
+        self.try_accept()
     }
 
     /// One `accept4(2)`; `None` when it would have to wait.

@@ -281,6 +281,58 @@ impl Stream {
         Ok(self.handle().call(|fd| sockopt::socket_error(fd))?.err().map(io::Error::from))
     }
 
+    /// Closes our sending side, so that all that was sent arrives (`shutdown(2)`).
+    ///
+    /// In a task that is [drained](crate::ownership::Promise::drain) the peer may still be sending,
+    /// and closing would then reset the connection; so what was sent is waited for first, until
+    /// the deadline of the drain cancels the task, or for `patience`.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn finish(&self, patience: Duration) -> io::Result<()> {
+        if self.handle().record().registry.is_draining() {
+            self.wait_sent(patience)?;
+        }
+        self.shutdown(Shutdown::Write)
+    }
+
+    /// Waits until the peer's system has everything that was sent (`SIOCOUTQ`), at most for
+    /// `patience`. False when the time ran out.
+    ///
+    /// For closing a TCP connection on which the peer may still be sending: such a close resets
+    /// it, and throws away what has not arrived yet. A Unix socket keeps what was sent, and so
+    /// needs no waiting.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn wait_sent(&self, patience: Duration) -> io::Result<bool> {
+        // No event tells of it. Doubling from a short pause finds a quick peer quickly.
+        const PAUSE_MIN: Duration = Duration::from_micros(50);
+        const PAUSE_MAX: Duration = Duration::from_millis(10);
+        let deadline = std::time::Instant::now() + patience;
+        let mut pause = PAUSE_MIN;
+        while self.unacknowledged()? > 0 {
+            if std::time::Instant::now() >= deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Ok(true)
+    }
+
+    #[track_caller]
+    fn unacknowledged(&self) -> io::Result<u32> {
+        self.check()?;
+        #[cfg(target_os = "linux")]
+        if self.handle().record().kind == "tcp stream" {
+            return self.handle().call_number(crate::sys::fd::Number::unacknowledged);
+        }
+        Ok(0)
+    }
+
     /// Splits the stream into its reading and its writing half, both of them the current task's.
     ///
     /// # Errors

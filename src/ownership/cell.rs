@@ -171,6 +171,7 @@ impl Registry {
                 let me = task::current(self);
                 let detail = format!("fd {}: {error}", number.raw());
                 let error = me.refusal_with(ErrorKind::NotOpen, detail, site);
+                self.violated_by_task(&error);
                 return Err(Refused::new(error, Some(value)));
             }
         };

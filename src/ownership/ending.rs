@@ -188,8 +188,13 @@ fn leaked(held: &dyn Held) -> Option<ResourceData> {
     if !record.registry.reports_leaks() {
         return None;
     }
-    let data = ResourceData::of_closing(held);
-    if record.registry.suppresses(&data) { None } else { Some(data) }
+    let mut data = ResourceData::of_closing(held);
+    if record.registry.suppresses(&data) {
+        return None;
+    }
+    data.kept_alive_by =
+        record.registry.references_if_any().and_then(|known| known.cycle_behind(record.id));
+    Some(data)
 }
 
 fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<LeakReport> {

@@ -18,6 +18,7 @@ use super::slot::State;
 use super::snapshot::ResourceData;
 use super::task;
 use super::violation::{Error, ErrorKind, Refused};
+use crate::sys::fd::Number;
 use crate::sys::fork;
 
 /// What every handle does, whole or half: the moves of the contract.
@@ -106,6 +107,17 @@ impl<C: Held + 'static> Handle<C> {
                 answer => return Ok(answer?),
             }
         }
+    }
+
+    /// [`call`](Handle::call) for what `sys` does with a number itself.
+    #[track_caller]
+    pub(crate) fn call_number<R>(&self, call: impl Fn(Number) -> io::Result<R>) -> io::Result<R> {
+        let mut answer = None;
+        self.call(|fd| {
+            answer = Some(call(Number::of(&fd)));
+            Ok(())
+        })?;
+        answer.unwrap_or_else(|| unreachable!("a call that came back was made"))
     }
 
     #[cold]

@@ -115,6 +115,23 @@ impl Suppression {
     }
 }
 
+impl fmt::Display for Suppression {
+    /// The reason, with the conditions in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        let conditions = [("kind", &self.kind), ("path", &self.path), ("site", &self.site)];
+        let mut given = conditions
+            .into_iter()
+            .filter_map(|(name, condition)| Some(format!("{name} `{}`", condition.as_ref()?)));
+        if let Some(first) = given.next() {
+            write!(f, " ({first}")?;
+            given.try_for_each(|next| write!(f, ", {next}"))?;
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,23 +4,25 @@
 //! that everything uses unless told otherwise. Tasks belong to the process: a thread runs one task,
 //! whichever registries it touches.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use once_cell::sync::Lazy;
+use once_cell::sync::{Lazy, OnceCell};
 
 use super::custody::Site;
 use super::finding::{LeakReport, Report, SCHEMA_VERSION};
+use super::graph::References;
 use super::outcome::Failure;
 use super::policy::{Level, Policy, Suppression};
 use super::record::{Held, Record, ResourceId};
 use super::slot::State;
 use super::snapshot::{self, Declared, ResourceData, Snapshot};
 use super::task::{Origin, Task, TaskLabel};
+use super::verdict::Verdict;
 use super::violation::{Error, ErrorKind};
 use super::{ending, task};
 
@@ -47,7 +49,11 @@ struct Inner {
     declared: Mutex<Vec<Declared>>,
     reports: Mutex<VecDeque<Report>>,
     counts: Counts,
+    /// How often each code was reported.
+    reported: Mutex<BTreeMap<&'static str, u64>>,
     must_fail: AtomicBool,
+    /// Made when the first reference is recorded.
+    references: OnceCell<Arc<References>>,
 }
 
 type Sink = Box<dyn Fn(&Report) + Send + Sync>;
@@ -59,6 +65,7 @@ struct Counts {
     thefts: AtomicU64,
     finalizers: AtomicU64,
     suppressed: AtomicU64,
+    cycles: AtomicU64,
 }
 
 /// Settings of a new registry.
@@ -128,7 +135,9 @@ impl Builder {
             declared: Mutex::default(),
             reports: Mutex::default(),
             counts: Counts::default(),
+            reported: Mutex::default(),
             must_fail: AtomicBool::new(false),
+            references: OnceCell::new(),
         }))
     }
 }
@@ -164,6 +173,13 @@ impl Registry {
     #[must_use]
     pub fn current_task(&self) -> TaskLabel {
         task::current(self).label()
+    }
+
+    /// Whether the current task was asked to come to its end ([`Promise::drain`](super::Promise::drain)):
+    /// the end of a stream that it reads then is ours, and its peer may still be sending.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        task::current(self).is_draining()
     }
 
     /// Runs `f` on this thread as a root task of its own: a task without a parent.
@@ -238,12 +254,21 @@ impl Registry {
             thefts: count(&counts.thefts),
             failed_finalizers: count(&counts.finalizers),
             suppressed: count(&counts.suppressed),
+            cycles: count(&counts.cycles),
+            reported: guard(&self.0.reported).clone(),
             used_suppressions: self
                 .0
                 .suppressions
                 .iter()
                 .filter(|(_, used)| count(used) > 0)
                 .map(|(suppression, used)| (suppression.reason.clone(), count(used)))
+                .collect(),
+            unused_suppressions: self
+                .0
+                .suppressions
+                .iter()
+                .filter(|(_, used)| count(used) == 0)
+                .map(|(suppression, _)| suppression.to_string())
                 .collect(),
             still_open: self.snapshot().resources,
             forgotten_children: Vec::new(),
@@ -295,46 +320,6 @@ impl<T> fmt::Debug for Inline<T> {
 }
 
 impl<T> std::error::Error for Inline<T> {}
-
-/// What a registry found, in numbers, and what is still open.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Verdict {
-    /// See [`SCHEMA_VERSION`].
-    pub schema_version: u32,
-    /// Resources that were leaked.
-    pub leaks: u64,
-    /// Broken rules.
-    pub violations: u64,
-    /// Numbers that were closed or replaced behind the registry's back.
-    pub thefts: u64,
-    /// Finalizers that failed or panicked where there was nobody to tell.
-    pub failed_finalizers: u64,
-    /// Leaks that a suppression matched.
-    pub suppressed: u64,
-    /// The reasons of the suppressions that matched, and how often each did.
-    pub used_suppressions: Vec<(String, u64)>,
-    /// What is owned or offered still.
-    pub still_open: Vec<ResourceData>,
-    /// Children that nobody joined, cancelled or handed over.
-    pub forgotten_children: Vec<TaskLabel>,
-    /// 23 if something was found whose policy is `fail`, else 0.
-    pub exit_code: u8,
-}
-
-impl Verdict {
-    /// Whether nothing was found and nothing is open.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.leaks == 0
-            && self.violations == 0
-            && self.thefts == 0
-            && self.failed_finalizers == 0
-            && self.still_open.is_empty()
-            && self.forgotten_children.is_empty()
-    }
-}
 
 /// What the rest of the floor does with a registry.
 impl Registry {
@@ -449,6 +434,7 @@ impl Registry {
             // ord: Relaxed; read at the end, by whoever joined the tasks.
             self.0.must_fail.store(true, Ordering::Relaxed);
         }
+        self.count_reported(&report);
         {
             let mut reports = guard(&self.0.reports);
             if reports.len() == REPORTS_KEPT {
@@ -472,6 +458,29 @@ impl Registry {
         if policy == Policy::Abort {
             std::process::abort();
         }
+    }
+
+    fn count_reported(&self, report: &Report) {
+        let times = match report {
+            Report::Leak(leak) => {
+                let in_cycles = leak.resources.iter().filter(|it| it.kept_alive_by.is_some());
+                // ord: Relaxed; a statistic.
+                self.0.counts.cycles.fetch_add(in_cycles.count() as u64, Ordering::Relaxed);
+                leak.resources.len() as u64
+            }
+            _ => 1,
+        };
+        *guard(&self.0.reported).entry(report.code()).or_default() += times;
+    }
+
+    /// Where references are recorded, made now if need be.
+    pub(crate) fn make_references(&self) -> Arc<References> {
+        Arc::clone(self.0.references.get_or_init(Arc::default))
+    }
+
+    /// Where references are recorded, if there ever was one.
+    pub(crate) fn references_if_any(&self) -> Option<&Arc<References>> {
+        self.0.references.get()
     }
 
     /// The error of a second `own` on a number that is rightly on record.
@@ -532,10 +541,25 @@ impl Resource {
         self.0.record().id
     }
 
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.record().registry
+    }
+
+    /// What messages call it: `fd 7 (tcp stream)`.
+    pub(crate) fn name(&self) -> String {
+        self.0.record().label().to_string()
+    }
+
     /// Describes it: owner, state, addresses, custody. Anybody may ask.
     #[must_use]
     pub fn describe(&self) -> ResourceData {
         ResourceData::of_record(self.0.record())
+    }
+
+    /// Bytes received and bytes sent through it so far, also after its end. Anybody may ask.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        self.0.record().traffic()
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::account::Phase;
 use super::custody::{Custody, Event, Site};
+use super::graph::Cycle;
 use super::record::{Held, Record, ResourceId};
 use super::slot::{Purpose, State, Word};
 use super::task::{self, Task, TaskId, TaskLabel};
@@ -53,6 +54,8 @@ pub struct ResourceData {
     pub custody: Vec<CustodyStep>,
     /// Steps in the middle that were not kept.
     pub custody_omitted: u64,
+    /// In the report of a leak: the cycle of recorded references that kept it, if there was one.
+    pub kept_alive_by: Option<Cycle>,
 }
 
 /// One step of a custody.
@@ -199,6 +202,7 @@ fn describe(record: &Record, word: Word, place: Place) -> ResourceData {
         bytes_out,
         custody_omitted: custody.omitted(),
         custody: steps(&custody),
+        kept_alive_by: None,
     }
 }
 

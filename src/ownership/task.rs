@@ -136,6 +136,7 @@ pub(crate) struct Task {
     /// call, and most children end while their parent does something else.
     listening: AtomicUsize,
     cancelled: AtomicBool,
+    draining: AtomicBool,
     ended: AtomicBool,
     /// Name and kernel id of the thread it runs on.
     thread: StdMutex<Option<(Arc<str>, u32)>>,
@@ -286,6 +287,7 @@ impl Task {
             bell: Condvar::new(),
             listening: AtomicUsize::new(0),
             cancelled: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             thread: StdMutex::default(),
             job: StdMutex::default(),
@@ -336,6 +338,12 @@ impl Task {
         // ord: Acquire; partner: the Release in `request_cancel`. Advice for code that is about to
         // wait; what counts is decided under the account's lock.
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        // ord: Acquire; partner: the Release in `request_drain`. A task that reads the end of its
+        // stream because it is drained finds that it is.
+        self.draining.load(Ordering::Acquire)
     }
 
     pub(crate) fn has_ended(&self) -> bool {

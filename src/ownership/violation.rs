@@ -51,7 +51,29 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// A short, stable word: what reports call it and `echown explain` will know it by.
+    /// All kinds.
+    pub const ALL: &[ErrorKind] = &[
+        ErrorKind::NotOwner,
+        ErrorKind::Released,
+        ErrorKind::AlreadyOwned,
+        ErrorKind::InUse,
+        ErrorKind::GivenTwice,
+        ErrorKind::IsSplit,
+        ErrorKind::NotItsOtherHalf,
+        ErrorKind::Cancelled,
+        ErrorKind::Ending,
+        ErrorKind::NoParent,
+        ErrorKind::ParentEnding,
+        ErrorKind::NotAChild,
+        ErrorKind::DroppedElsewhere,
+        ErrorKind::Unclaimed,
+        ErrorKind::Theft,
+        ErrorKind::NotOpen,
+        ErrorKind::FinalizerFailed,
+        ErrorKind::FinalizerPanicked,
+    ];
+
+    /// A short, stable word: what reports call it and `echown explain` knows it by.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {

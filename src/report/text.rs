@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::explain;
 use crate::ownership::{
     CustodyStep, LeakReport, Report, ResourceData, Snapshot, Verdict, ViolationReport,
 };
@@ -20,9 +21,7 @@ impl fmt::Display for Report {
 
 impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.resources.len();
-        let noun = if count == 1 { "resource" } else { "resources" };
-        write!(f, "leak: {} ended and still owned {count} {noun}", self.task)?;
+        write!(f, "leak: {}", self.headline())?;
         write!(f, "\n  thread: `{}` (kernel id {})", self.thread, self.thread_id)?;
         if let Some(spawned) = self.spawned {
             write!(f, "\n  task spawned at {spawned}")?;
@@ -31,26 +30,46 @@ impl fmt::Display for LeakReport {
             write!(f, "\n  {}", Headline(resource))?;
             details(f, resource)?;
         }
-        f.write_str("\n  help: release it, disown it, or transfer it before the task ends")
+        write!(f, "\n  help: {}", explain::help("leak"))
+    }
+}
+
+impl LeakReport {
+    /// What the report is about, in one line, after its code.
+    pub(super) fn headline(&self) -> String {
+        let count = self.resources.len();
+        let noun = if count == 1 { "resource" } else { "resources" };
+        format!("{} ended and still owned {count} {noun}", self.task)
     }
 }
 
 impl fmt::Display for ViolationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.message)?;
+        write!(f, "{}: {}", self.code, self.headline())?;
         write!(f, "\n  at {}, by {}", self.site, self.actor)?;
-        match &self.resource {
-            Some(resource) => {
-                write!(f, "\n  {}", Headline(resource))?;
-                details(f, resource)
-            }
-            None => Ok(()),
+        if let Some(owner) = &self.owner {
+            write!(f, "\n  owner: {owner}")?;
+        }
+        if let Some(resource) = &self.resource {
+            write!(f, "\n  {}", Headline(resource))?;
+            details(f, resource)?;
+        }
+        write!(f, "\n  help: {}", explain::help(self.code))
+    }
+}
+
+impl ViolationReport {
+    /// What the report is about, in one line, after its code.
+    pub(super) fn headline(&self) -> String {
+        match explain::words(self.code) {
+            words if words == self.code => self.message.clone(),
+            words => format!("{words}: {}", self.message),
         }
     }
 }
 
 /// Kind, number, addresses: on one line.
-struct Headline<'a>(&'a ResourceData);
+pub(super) struct Headline<'a>(pub(super) &'a ResourceData);
 
 impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,11 +91,50 @@ impl fmt::Display for Headline<'_> {
     }
 }
 
+/// Who has it now, and what tells it from others: on one line.
+pub(super) struct Standing<'a>(pub(super) &'a ResourceData);
+
+impl fmt::Display for Standing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resource = self.0;
+        write!(f, "resource {}", resource.id)?;
+        if let Some(whole) = resource.half_of {
+            write!(f, " (half of {whole})")?;
+        }
+        if let Some(identity) = resource.identity {
+            write!(f, ", {identity}")?;
+        }
+        write!(f, ", {}", resource.state)?;
+        match &resource.owner {
+            Some(owner) => write!(f, ", owner {owner}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What went through it, if anything did.
+pub(super) struct Traffic<'a>(pub(super) &'a ResourceData);
+
+impl fmt::Display for Traffic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes_in, bytes_out) = (self.0.bytes_in, self.0.bytes_out);
+        if bytes_in + bytes_out > 0 {
+            write!(f, ", {bytes_in} bytes in, {bytes_out} bytes out")?;
+        }
+        Ok(())
+    }
+}
+
+/// The backtraces that were kept, with the numbers of their steps.
+#[cfg(feature = "report")]
+pub(super) fn backtraces(resource: &ResourceData) -> impl Iterator<Item = (usize, &str)> {
+    let steps = resource.custody.iter().enumerate();
+    steps.filter_map(|(index, step)| Some((index + 1, step.backtrace.as_deref()?)))
+}
+
 fn details(f: &mut fmt::Formatter<'_>, resource: &ResourceData) -> fmt::Result {
     write!(f, "\n    acquired at {}, {} ago", resource.acquired, Age(resource.age_ms))?;
-    if resource.bytes_in + resource.bytes_out > 0 {
-        write!(f, "\n    {} bytes in, {} bytes out", resource.bytes_in, resource.bytes_out)?;
-    }
+    write!(f, "\n    {}{}", Standing(resource), Traffic(resource))?;
     if resource.custody_omitted > 0 {
         write!(f, "\n    ({} steps of custody were not kept)", resource.custody_omitted)?;
     }
@@ -86,6 +144,11 @@ fn details(f: &mut fmt::Formatter<'_>, resource: &ResourceData) -> fmt::Result {
             for line in backtrace.lines() {
                 write!(f, "\n      {line}")?;
             }
+        }
+    }
+    if let Some(cycle) = &resource.kept_alive_by {
+        for line in cycle.to_string().lines() {
+            write!(f, "\n    {line}")?;
         }
     }
     Ok(())
@@ -100,12 +163,12 @@ impl fmt::Display for CustodyStep {
             (Some(from), None) => write!(f, " by {from}")?,
             (None, None) => {}
         }
-        write!(f, " at {}, {} ago", self.site, Age(self.ago_ms))
+        write!(f, " at {}, {} ago (thread {})", self.site, Age(self.ago_ms), self.thread_id)
     }
 }
 
 /// Milliseconds, in the unit that reads best.
-struct Age(u64);
+pub(super) struct Age(pub(super) u64);
 
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,6 +224,9 @@ impl fmt::Display for Verdict {
         }
         for (reason, times) in &self.used_suppressions {
             write!(f, "\nsuppressed {times} times: {reason}")?;
+        }
+        for unused in &self.unused_suppressions {
+            write!(f, "\nsuppression without a use: {unused}")?;
         }
         Ok(())
     }

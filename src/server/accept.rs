@@ -7,100 +7,171 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::drain;
-use super::gate::{Gate, Place, Tally, count};
-use crate::echo;
-use crate::net::{Listener, PipeReader, Stream};
-use crate::ownership::{Error, ErrorKind, Failure, TaskLabel};
+use super::bind::Seat;
+use super::gate::{Admission, Gate, Tally, count};
+use super::seldom::Seldom;
+use super::{Settings, drain, ip_of};
+use crate::echo::{SharedStyle, Style};
+use crate::net::{Address, Stream};
+use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
 
-/// How long accepting pauses when the process is out of descriptors or memory: long enough not to
-/// spin, short enough that a client hardly notices.
+/// How long accepting pauses when the process is out of descriptors, threads or memory: long enough
+/// not to spin, short enough that a client hardly notices.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What an accept loop needs; everything with an owner is given to its task.
 pub(super) struct Acceptor {
-    pub(super) listener: Listener,
-    pub(super) stop: PipeReader,
+    pub(super) seat: Seat,
     pub(super) pool: Pool,
     pub(super) gate: Arc<Gate>,
-    pub(super) drain_timeout: Duration,
+    pub(super) style: SharedStyle,
+    pub(super) settings: Settings,
 }
 
 /// How one connection went, as its task tells.
 type Went = io::Result<()>;
 
+/// How the process stands with what connections are made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Means {
+    Ample,
+    /// Something has run out; one line has said so.
+    Exhausted,
+}
+
 impl Acceptor {
     /// Accepts until told to stop, then drains.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let gate = Arc::clone(&self.gate);
         let connections: Orphans<Went> =
             Orphans::reaped_by(self.pool.registry(), move |task, outcome| {
                 settle(&gate.tally, task, outcome);
             });
-        let mut is_pausing = false;
+        let refusals = Seldom::default();
+        let mut means = Means::Ample;
         loop {
-            match self.listener.accept_unless(&self.stop) {
-                Ok(Some((stream, peer))) => {
-                    is_pausing = false;
-                    self.serve(&connections, stream, &peer.to_string());
-                }
+            let now = match self.seat.listener.accept_unless(&self.seat.stop) {
+                Ok(Some((stream, peer))) => self.serve(&connections, stream, &peer, &refusals),
                 Ok(None) => break,
                 Err(error) if is_exhaustion(&error) => {
-                    if !is_pausing {
-                        tracing::warn!("accepting pauses: {error}");
-                        is_pausing = true;
-                    }
-                    match self.stop.wait_readable(PAUSE) {
-                        Ok(false) => {}
-                        Ok(true) => break,
-                        Err(error) => return tracing::error!("accepting ends: {error}"),
-                    }
+                    self.refuse_one();
+                    Err(error.to_string())
                 }
+                // Cancelled: the order to cut.
+                Err(error) if is_cancelled(&error) => break,
                 Err(error) => {
-                    // Cancelled, or a listener that no longer works: nothing more will come.
-                    if !is_cancelled(&error) {
-                        tracing::error!("accepting ends: {error}");
-                    }
+                    tracing::error!("accepting ends: {error}");
                     break;
+                }
+            };
+            match (means, now) {
+                (Means::Ample, Ok(())) => {}
+                (Means::Exhausted, Ok(())) => {
+                    tracing::info!("accepting goes on");
+                    means = Means::Ample;
+                }
+                (before, Err(what)) => {
+                    if before == Means::Ample {
+                        tracing::warn!("accepting pauses until others let go of theirs: {what}");
+                    }
+                    means = Means::Exhausted;
+                    // The order to stop ends the pause; what is queued is tried once more.
+                    if let Err(error) = self.seat.stop.wait_readable(PAUSE) {
+                        tracing::debug!("the pause was cut: {error}");
+                    }
+                    if self.is_stopped() {
+                        break;
+                    }
                 }
             }
         }
-        drain::drain(self.listener, &connections, self.drain_timeout);
+        drain::drain(self.seat.listener, &connections, self.settings.drain_timeout);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.seat.stop.wait_readable(Duration::ZERO).unwrap_or(true)
+    }
+
+    /// Closes the connection in hand, with the descriptor that was kept for that.
+    fn refuse_one(&mut self) {
+        let Seat { listener, spare, .. } = &mut self.seat;
+        // Waits for nobody: a connection was there a moment ago, or another acceptor has it.
+        let refused = spare.lend(|| listener.accept_if_any().is_ok_and(|one| one.is_some()));
+        if refused == Some(true) {
+            count(&self.gate.tally.refused, 1);
+        }
     }
 
     /// Starts a task for a connection, or closes it at once.
-    fn serve(&self, connections: &Orphans<Went>, stream: Stream, peer: &str) {
-        let Some(place) = self.gate.enter() else {
-            tracing::debug!(peer, "refused: as many connections as are allowed");
-            count(&self.gate.tally.refused, 1);
-            return;
+    ///
+    /// # Errors
+    /// No thread could be had: which limit it was.
+    fn serve(
+        &self,
+        connections: &Orphans<Went>,
+        stream: Stream,
+        peer: &Address,
+        refusals: &Seldom,
+    ) -> Result<(), String> {
+        let admission = match self.gate.enter(ip_of(peer)) {
+            Ok(admission) => admission,
+            Err(full) => {
+                refusals.warn(format_args!("{peer} was refused: {full}"));
+                count(&self.gate.tally.refused, 1);
+                return Ok(());
+            }
         };
         let give = [stream.resource()];
-        let job = move || connection(&stream, place);
-        match self.pool.spawn_named(&format!("echo {peer}"), give, job) {
+        let name = format!("{} {peer}", self.style.name());
+        let job = connection(stream, admission, Arc::clone(&self.style), &self.settings);
+        match self.pool.spawn_named(&name, give, job) {
             Ok(promise) => {
                 count(&self.gate.tally.connections, 1);
                 if let Err(refused) = connections.adopt(promise) {
                     // Only a task that is not the parent is refused, and this is the parent.
                     tracing::error!("{refused}");
                 }
+                Ok(())
             }
             Err(error) => {
                 // The job comes back with the connection, which is closed as it is dropped.
-                tracing::warn!(peer, "refused: {error}");
                 count(&self.gate.tally.refused, 1);
+                Err(error.to_string())
             }
         }
     }
 }
 
 /// The life of one connection.
-fn connection(stream: &Stream, place: Place) -> Went {
-    let went = echo::echo(stream);
-    let (bytes_in, bytes_out) = stream.traffic();
-    place.count_bytes(bytes_in, bytes_out);
-    went
+fn connection(
+    stream: Stream,
+    admission: Admission,
+    style: Arc<dyn Style>,
+    settings: &Settings,
+) -> impl FnOnce() -> Went + Send + 'static {
+    let (idle, write) = (settings.idle_timeout, settings.write_timeout);
+    move || {
+        let counted = Counted { resource: stream.resource(), admission };
+        stream.set_read_timeout(idle)?;
+        stream.set_write_timeout(write)?;
+        let went = style.serve(stream);
+        drop(counted);
+        went
+    }
+}
+
+/// Counts a connection's bytes when it is over, also when its task unwinds.
+struct Counted {
+    resource: Resource,
+    admission: Admission,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let (received, sent) = self.resource.traffic();
+        self.admission.count_bytes(received, sent);
+    }
 }
 
 /// Counts how a connection ended. Its report, if it left something behind, has been delivered.
@@ -121,7 +192,12 @@ fn settle(tally: &Tally, task: &TaskLabel, outcome: Result<Went, Failure<Went>>)
         }
     };
     if let Err(error) = went {
-        tracing::debug!(%task, "ended by an error: {error}");
+        let why = match error.kind() {
+            // What a timeout of the socket answers.
+            io::ErrorKind::WouldBlock => "nothing came or went for too long".to_owned(),
+            _ => error.to_string(),
+        };
+        tracing::debug!(%task, "ended: {why}");
         count(&tally.errors, 1);
     }
 }

@@ -4,13 +4,16 @@
 //! 2. What the kernel had queued is accepted and served: those clients believe they are connected.
 //! 3. The listener is closed. New clients are refused by the kernel.
 //! 4. Every connection reads what has arrived for it, and then the end of the stream: what was
-//!    begun is answered in full, and then comes our FIN.
-//! 5. At the deadline the connections that are left are cancelled: their sockets are shut down,
-//!    their tasks answer `Cancelled`, their finalizers run.
+//!    begun is answered in full, and then comes our FIN. Idle ones end at once.
+//! 5. At the deadline, or when everything is to be cut, the connections that are left are cancelled:
+//!    their sockets are shut down, their tasks answer `Cancelled`, their finalizers run.
+//! 6. A task that does not even end then is blocked outside of any socket of its own. Main gives it
+//!    a moment, names it, and lets the process end.
 
 use std::time::{Duration, Instant};
 
 use crate::net::Listener;
+use crate::ownership::Error;
 use crate::pool::Orphans;
 
 /// Steps 3 to 5, in the acceptor's task.
@@ -20,21 +23,24 @@ pub(super) fn drain<T: Send + 'static>(
     timeout: Duration,
 ) {
     drop(listener);
-    let deadline = Instant::now() + timeout;
-    let drained = connections.drain().and_then(|()| connections.wait_until(deadline));
-    match drained {
-        Ok(true) => {}
-        Ok(false) => {
-            let late = connections.tasks();
-            tracing::warn!("{} connections are cut at the deadline", late.len());
-            for task in late {
-                tracing::info!(%task, "cut");
-            }
-            if let Err(error) = connections.cancel() {
-                tracing::error!("{error}");
-            }
-        }
-        // This task was itself cancelled: its end cancels the connections.
-        Err(error) => tracing::debug!("{error}"),
+    let now = Instant::now();
+    // An error: this task was itself cancelled, which is the order to cut. Asked first, so that what
+    // is to be cut is not told to finish.
+    let is_drained = connections
+        .wait_until(now)
+        .and_then(|_| connections.drain())
+        .and_then(|()| connections.wait_until(now + timeout))
+        .unwrap_or(false);
+    if !is_drained && let Err(error) = cut(connections) {
+        tracing::error!("{error}");
     }
+}
+
+fn cut<T: Send + 'static>(connections: &Orphans<T>) -> Result<(), Error> {
+    let late = connections.tasks();
+    tracing::warn!("cutting what is left: {} connections", late.len());
+    for task in late {
+        tracing::info!(%task, "cut");
+    }
+    connections.cancel()
 }

@@ -1,14 +1,28 @@
-//! How many connections are served, and what they have done.
+//! How many connections are served, over all and per client, and what they have done.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Lets in as many connections as are allowed at a time.
 #[derive(Debug)]
 pub(super) struct Gate {
     limit: usize,
-    inside: AtomicUsize,
+    per_ip: Option<NonZeroUsize>,
+    inside: Mutex<Inside>,
     pub(super) tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    all: usize,
+    /// Counted only when there is a limit per address. Holds no address without a connection, so
+    /// it is as large as `all` at most.
+    by_ip: HashMap<IpAddr, usize>,
 }
 
 /// What the connections have done, all added up.
@@ -31,35 +45,80 @@ pub(super) fn count(counter: &AtomicU64, more: u64) {
 
 /// One connection's place inside. Dropped with the connection's closure.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Gate>);
+pub(super) struct Admission {
+    gate: Arc<Gate>,
+    ip: Option<IpAddr>,
+}
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// As many connections as are allowed.
+    All(usize),
+    /// As many as are allowed for this address.
+    Ip(IpAddr, usize),
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Full::All(limit) => write!(f, "{limit} connections are served (--max-connections)"),
+            Full::Ip(ip, limit) => {
+                write!(f, "{limit} connections of {ip} are served (--max-per-ip)")
+            }
+        }
+    }
+}
 
 impl Gate {
-    pub(super) fn new(limit: usize) -> Gate {
-        Gate { limit, inside: AtomicUsize::new(0), tally: Tally::default() }
+    pub(super) fn new(limit: usize, per_ip: Option<NonZeroUsize>) -> Gate {
+        Gate { limit, per_ip, inside: Mutex::default(), tally: Tally::default() }
     }
 
-    /// A place inside, if there is one.
-    pub(super) fn enter(self: &Arc<Gate>) -> Option<Place> {
-        // ord: Relaxed; the count admits, it does not publish anything.
-        let before = self.inside.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(self));
-        // Too many: dropping the place takes the count back.
-        (before < self.limit).then_some(place)
+    /// Lets a connection in, if there is room. `ip` is the client's, if it has one.
+    pub(super) fn enter(self: &Arc<Gate>, ip: Option<IpAddr>) -> Result<Admission, Full> {
+        let mut inside = self.inside();
+        if inside.all >= self.limit {
+            return Err(Full::All(self.limit));
+        }
+        let ip = ip.filter(|_| self.per_ip.is_some());
+        if let (Some(ip), Some(limit)) = (ip, self.per_ip) {
+            let of_ip = inside.by_ip.entry(ip).or_default();
+            if *of_ip >= limit.get() {
+                return Err(Full::Ip(ip, limit.get()));
+            }
+            *of_ip += 1;
+        }
+        inside.all += 1;
+        drop(inside);
+        Ok(Admission { gate: Arc::clone(self), ip })
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl Admission {
     /// Adds one connection's bytes to the tally.
     pub(super) fn count_bytes(&self, received: u64, sent: u64) {
-        count(&self.0.tally.bytes_in, received);
-        count(&self.0.tally.bytes_out, sent);
+        count(&self.gate.tally.bytes_in, received);
+        count(&self.gate.tally.bytes_out, sent);
     }
 }
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
-        // ord: Relaxed, as above.
-        self.0.inside.fetch_sub(1, Ordering::Relaxed);
+        let mut inside = self.gate.inside();
+        inside.all -= 1;
+        if let Some(ip) = self.ip
+            && let Entry::Occupied(mut of_ip) = inside.by_ip.entry(ip)
+        {
+            *of_ip.get_mut() -= 1;
+            if *of_ip.get() == 0 {
+                of_ip.remove();
+            }
+        }
     }
 }
 
@@ -67,13 +126,28 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const THERE: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+
     #[test]
     fn a_place_that_is_left_can_be_taken_again_and_a_refusal_takes_none() {
-        let gate = Arc::new(Gate::new(1));
-        let first = gate.enter().expect("an empty gate lets one in");
-        assert!(gate.enter().is_none());
-        assert!(gate.enter().is_none());
+        let gate = Arc::new(Gate::new(1, None));
+        let first = gate.enter(Some(HERE)).expect("an empty gate lets one in");
+        assert_eq!(gate.enter(Some(HERE)).unwrap_err(), Full::All(1));
+        assert_eq!(gate.enter(None).unwrap_err(), Full::All(1));
         drop(first);
-        assert!(gate.enter().is_some());
+        assert!(gate.enter(Some(HERE)).is_ok());
+    }
+
+    #[test]
+    fn one_address_has_its_own_limit_and_leaves_nothing_behind() {
+        let gate = Arc::new(Gate::new(10, NonZeroUsize::new(2)));
+        let two = [gate.enter(Some(HERE)).unwrap(), gate.enter(Some(HERE)).unwrap()];
+        assert_eq!(gate.enter(Some(HERE)).unwrap_err(), Full::Ip(HERE, 2));
+        assert!(gate.enter(Some(THERE)).is_ok(), "another client is not concerned");
+        assert!(gate.enter(None).is_ok(), "nor is one without an address");
+        drop(two);
+        assert!(gate.enter(Some(HERE)).is_ok());
+        assert!(gate.inside().by_ip.is_empty());
     }
 }

@@ -2,38 +2,45 @@
 //!
 //! `ctrlc` comes first and orders the drain; it tells neither which signal it was nor who sent it,
 //! and it also takes SIGHUP. So SIGHUP gets its default back, and `signal-hook`, which is registered
-//! second and therefore sees every signal too, watches: it names signal and sender, shows the
-//! custody table on SIGUSR1, and ends the process at once when a second SIGINT or SIGTERM says that
-//! draining takes too long.
+//! second and therefore sees every signal too, watches: it names signal and sender, and does what
+//! the others ask for.
 //!
-//! A process that was started with SIGINT or SIGHUP ignored (a shell's background job, `nohup`) keeps
-//! ignoring them: then `ctrlc` refuses, and the watcher orders the drain on SIGTERM.
+//! | signal | what it does |
+//! |---|---|
+//! | SIGINT, SIGTERM | drain; the second one ends the process at once, with 130 or 143 |
+//! | SIGQUIT | show the custody table, cut everything now |
+//! | SIGUSR1 | show the custody table |
+//! | SIGHUP | reopen log and report files |
+//!
+//! A process that was started with SIGINT ignored (a shell's background job) keeps ignoring it:
+//! then `ctrlc` refuses, and the watcher orders the drain on SIGTERM.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Handle;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 
+use super::{Order, Orders};
 use crate::ownership::{Failure, Promise, Registry};
 use crate::thread;
 
-/// Orders that may wait for the main thread: a drain is one, and a second one says nothing new.
-const ORDERS_QUEUED: usize = 1;
+/// What the program does on signals that are no orders. Called on the watching thread.
+pub trait Response: Send + Sync {
+    /// Shows the custody table.
+    fn show_custody(&self, registry: &Registry);
 
-/// The order to drain.
-#[derive(Clone, Copy, Debug)]
-struct Drain;
+    /// Closes and opens the files that are written to: somebody has moved them away.
+    fn reopen_files(&self);
 
-/// What SIGUSR1 shows.
-pub type ShowCustody = Arc<dyn Fn(&Registry) + Send + Sync>;
+    /// Lets what was already said reach its place: the process stops right after this.
+    fn before_exit(&self) {}
+}
 
-/// Signals, on their way to the main thread.
+/// Signals that are being watched for.
 pub struct Signals {
-    orders: Receiver<Drain>,
     registry: Registry,
     numbers: Vec<i32>,
     watch: Handle,
@@ -45,15 +52,15 @@ impl Signals {
     ///
     /// # Errors
     /// A handler cannot be installed, or its thread not be started.
-    pub fn install(registry: &Registry, show: ShowCustody) -> io::Result<Signals> {
+    pub fn install(
+        registry: &Registry,
+        orders: Orders,
+        response: Arc<dyn Response>,
+    ) -> io::Result<Signals> {
         let before = crate::sys::fd::open_numbers()?;
-        let (sender, orders) = sync_channel(ORDERS_QUEUED);
-        let kept_ignored: Vec<i32> = [SIGINT, SIGHUP]
-            .into_iter()
-            .filter(|&signal| crate::sys::signal::is_ignored(signal))
-            .collect();
-        let to_main = sender.clone();
-        let has_ctrlc = match ctrlc::try_set_handler(move || order(&to_main)) {
+        let ignores_int = crate::sys::signal::is_ignored(SIGINT);
+        let to_main = orders.clone();
+        let has_ctrlc = match ctrlc::try_set_handler(move || to_main.give(Order::Drain)) {
             Ok(()) => {
                 crate::sys::signal::restore_default(SIGHUP);
                 true
@@ -63,8 +70,9 @@ impl Signals {
                 false
             }
         };
-        let wanted =
-            [SIGINT, SIGTERM, SIGUSR1].into_iter().filter(|signal| !kept_ignored.contains(signal));
+        let wanted = [SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGHUP]
+            .into_iter()
+            .filter(|&signal| !(signal == SIGINT && ignores_int));
         let signals = SignalsInfo::<WithOrigin>::new(wanted)?;
         let watch = signals.handle();
         let numbers: Vec<i32> = crate::sys::fd::open_numbers()?
@@ -74,18 +82,11 @@ impl Signals {
         for &number in &numbers {
             registry.declare(number, "signal-hook", "wakes the thread that watches for signals");
         }
-        let watched = registry.clone();
-        let watcher = thread::spawn_in(registry, "signals", [], move || {
-            watch_signals(signals, &watched, &sender, has_ctrlc, &show);
-        })
-        .map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Signals { orders, registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
-    }
-
-    /// Blocks until the drain is ordered.
-    pub fn wait(&self) {
-        // An error would mean that every sender is gone, and with them all reason to wait.
-        let _ = self.orders.recv();
+        let watcher =
+            Watcher { registry: registry.clone(), orders, response, has_ctrlc, is_draining: false };
+        let watcher = thread::spawn_in(registry, "signals", [], move || watcher.watch(signals))
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Signals { registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
     }
 
     /// Ends the watching; signals fall back to what `signal-hook` leaves of them.
@@ -102,45 +103,55 @@ impl Signals {
     }
 }
 
-fn order(main: &SyncSender<Drain>) {
-    match main.try_send(Drain) {
-        Ok(()) | Err(TrySendError::Full(Drain) | TrySendError::Disconnected(Drain)) => {}
-    }
+struct Watcher {
+    registry: Registry,
+    orders: Orders,
+    response: Arc<dyn Response>,
+    has_ctrlc: bool,
+    is_draining: bool,
 }
 
-fn watch_signals(
-    mut signals: SignalsInfo<WithOrigin>,
-    registry: &Registry,
-    main: &SyncSender<Drain>,
-    has_ctrlc: bool,
-    show: &ShowCustody,
-) {
-    let mut is_draining = false;
-    let mut see = |Origin { signal, process, .. }: Origin| {
-        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+impl Watcher {
+    fn watch(mut self, mut signals: SignalsInfo<WithOrigin>) {
+        for origin in signals.forever() {
+            self.see(&origin);
+        }
+        // An idle server has drained before this thread wakes: what ended it is named all the
+        // same.
+        for origin in signals.pending() {
+            self.see(&origin);
+        }
+    }
+
+    fn see(&mut self, origin: &Origin) {
+        let Origin { signal, process, .. } = origin;
+        let name = signal_hook::low_level::signal_name(*signal).unwrap_or("a signal");
         let sender =
-            process.map_or_else(String::new, |process| format!(" from PID {}", process.pid));
-        match signal {
-            SIGUSR1 => show(registry),
-            _ if is_draining => {
+            process.as_ref().map_or_else(String::new, |sender| format!(" from PID {}", sender.pid));
+        match *signal {
+            SIGUSR1 => self.response.show_custody(&self.registry),
+            SIGHUP => {
+                tracing::info!("got {name}{sender}: reopening files");
+                self.response.reopen_files();
+            }
+            SIGQUIT => {
+                tracing::warn!("got {name}{sender}: cutting everything");
+                self.response.show_custody(&self.registry);
+                self.orders.give(Order::Cut);
+            }
+            _ if self.is_draining => {
                 tracing::warn!("got {name}{sender} again: stopping now");
+                self.response.before_exit();
                 // The conventional code of a death by this signal; no finalizer runs.
                 std::process::exit(128 + signal);
             }
             _ => {
                 tracing::info!("got {name}{sender}: draining");
-                is_draining = true;
-                if !has_ctrlc {
-                    order(main);
+                self.is_draining = true;
+                if !self.has_ctrlc {
+                    self.orders.give(Order::Drain);
                 }
             }
         }
-    };
-    for origin in signals.forever() {
-        see(origin);
-    }
-    // An idle server has drained before this thread wakes: what ended it is named all the same.
-    for origin in signals.pending() {
-        see(origin);
     }
 }

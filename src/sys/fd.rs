@@ -97,6 +97,19 @@ impl Number {
         })
     }
 
+    /// Bytes that were sent and that the peer's system has not acknowledged (`SIOCOUTQ`).
+    ///
+    /// # Errors
+    /// The number is no socket.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn unacknowledged(self) -> io::Result<u32> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ (which is TIOCOUTQ) writes one int where the pointer leads, which is
+        // alive and writable for the call.
+        let answer = unsafe { libc::ioctl(self.0, libc::TIOCOUTQ, &raw mut bytes) };
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.unsigned_abs()) }
+    }
+
     /// Shuts the socket behind the number down (`shutdown(2)`), waking whoever is blocked in it.
     ///
     /// What is no socket, or no longer connected, is left as it is: there is nobody to wake. So is
@@ -117,6 +130,41 @@ impl Number {
 impl fmt::Debug for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "fd {}", self.0)
+    }
+}
+
+/// Lets the file behind `by` take over `number`, whose own is closed thereby (`dup3(2)`): the theft
+/// that chaos commits. In one step, so that the number is never free: no newcomer of another thread
+/// can get it, and be taken for this one.
+///
+/// For the owner of `number` alone, in the owner's thread.
+///
+/// # Errors
+/// The system call's; the number means what it meant before.
+pub(crate) fn take_over(
+    number: BorrowedFd<'_>,
+    by: impl AsFd,
+) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+
+    // SAFETY: this breaks I/O safety on purpose. The number is open and the caller's (it holds the
+    // registry's proof, which is where the borrow comes from), so that nobody else's descriptor is
+    // closed. From then on two think that they own the number: what is answered here, rightly, and the
+    // old owner's value in its cell, which the registry never closes because it compares identities
+    // first (`Cell::finalize`), and a socket never has that of `by`, which is none. No memory is
+    // reached through a number.
+    let mut taken = unsafe { OwnedFd::from_raw_fd(number.as_raw_fd()) };
+    #[cfg(target_os = "linux")]
+    let replaced = rustix::io::dup3(by.as_fd(), &mut taken, rustix::io::DupFlags::CLOEXEC);
+    #[cfg(not(target_os = "linux"))]
+    let replaced = rustix::io::dup2(by.as_fd(), &mut taken);
+    match replaced {
+        Ok(()) => Ok(taken),
+        Err(error) => {
+            // Still the old owner's.
+            let _ = taken.into_raw_fd();
+            Err(error)
+        }
     }
 }
 

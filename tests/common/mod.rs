@@ -445,7 +445,8 @@ pub fn attest_cancelled<T>(outcome: Result<T, Failure<T>>) {
 
 /// A report's text without what differs from run to run: ages.
 pub fn without_ages(text: &str) -> String {
-    let ageless = |line: &str| match (line.rfind(", "), line.ends_with(" ago")) {
+    let ends_in_age = |line: &str| line.ends_with(" ago") || line.contains(" ago (thread ");
+    let ageless = |line: &str| match (line.rfind(", "), ends_in_age(line)) {
         (Some(comma), true) => line[..comma].to_owned(),
         _ => line.to_owned(),
     };

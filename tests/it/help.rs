@@ -18,6 +18,7 @@ fn the_help_names_every_default() {
         ("--check", "on"),
         ("--on-leak", "warn"),
         ("--on-violation", "warn"),
+        ("--report <FORMAT>", "text"),
         ("--log-level", "info"),
         ("--log-format", "text"),
     ] {
@@ -35,6 +36,8 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
         (&["--check", "loud"], "expected one of: off, on, full"),
         (&["--on-leak", "cry"], "expected one of: ignore, warn, fail, abort"),
         (&["--log-format", "xml"], "possible values: text, json"),
+        (&["--report", "xml"], "possible values: text, json"),
+        (&["--suppressions", "/nonexistent"], "cannot read the suppressions in /nonexistent"),
         (&["--no-such-option"], "unexpected argument"),
     ] {
         let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();

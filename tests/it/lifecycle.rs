@@ -1,32 +1,14 @@
 //! Starting, draining, stopping.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::server::{PATIENCE, Server, exchange, pattern, serve, serve_as_in_a_terminal};
-
-/// A client that sends and does not read, until the server's task is blocked in writing to it.
-///
-/// That its own sending stalls is no sign of that: with a full receive buffer the client's kernel
-/// drops what comes, and with it the acknowledgements that its sending waits for.
-fn never_reads(server: &Server) -> TcpStream {
-    let mut greedy = server.connect();
-    greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-    let block = pattern(1024 * 1024);
-    let deadline = Instant::now() + PATIENCE;
-    while !server.is_in_call(SENDTO) {
-        assert!(Instant::now() < deadline, "the server is never blocked in writing");
-        // Stalled or not, what counts is what the server does.
-        let _ = greedy.write(&block);
-    }
-    greedy
-}
-
-/// The number of `sendto(2)`, which is what `send` is.
-const SENDTO: &str = if cfg!(target_arch = "x86_64") { "44" } else { "206" };
+use super::server::{
+    PATIENCE, Server, exchange, never_reads, pattern, serve, serve_as_in_a_terminal,
+};
 
 #[test]
 fn sigint_and_sigterm_end_an_idle_server_with_0() {
@@ -102,12 +84,12 @@ fn a_second_signal_stops_at_once() {
 
 #[test]
 fn sighup_does_not_drain() {
-    // Its default disposition ends a process that does not watch for it.
     let mut server = Server::run(&mut serve_as_in_a_terminal(&[]), 1);
     server.signal(Signal::HUP);
-    let status = server.wait();
-    use std::os::unix::process::ExitStatusExt;
-    assert_eq!(status.signal(), Some(Signal::HUP.as_raw()), "{:#?}", server.seen);
+    server.wait_for_line("reopening files");
+    assert_eq!(exchange(server.connect(), b"still here"), b"still here");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
 }
 
 #[test]

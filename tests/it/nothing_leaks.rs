@@ -7,21 +7,6 @@ use rustix::process::Signal;
 
 use super::server::Server;
 
-/// The numbers that the custody table of a server lists.
-fn custody(server: &mut Server) -> Vec<i32> {
-    server.signal(Signal::USR1);
-    let line = server.wait_for_line("\"schema_version\"");
-    let table: serde_json::Value = serde_json::from_str(&line).expect("the table is JSON");
-    let numbers = |list: &str| -> Vec<i32> {
-        let list = table[list].as_array().expect("a list");
-        list.iter().filter_map(|entry| entry["number"].as_i64()).map(|n| n as i32).collect()
-    };
-    let mut all = numbers("resources");
-    all.extend(numbers("declared"));
-    all.sort_unstable();
-    all
-}
-
 fn numbers(open: &[(i32, String)]) -> Vec<i32> {
     open.iter().map(|(number, _)| *number).collect()
 }
@@ -29,13 +14,13 @@ fn numbers(open: &[(i32, String)]) -> Vec<i32> {
 #[test]
 fn the_custody_table_lists_every_descriptor_that_is_open_and_no_other() {
     let mut server = Server::start_on(&["127.0.0.1:0", "127.0.0.1:0"], &["--log-format", "json"]);
-    assert_eq!(custody(&mut server), numbers(&server.open_descriptors()));
+    assert_eq!(server.custody(), numbers(&server.open_descriptors()));
     let mut clients: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
     for client in &mut clients {
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
-    assert_eq!(custody(&mut server), numbers(&server.open_descriptors()));
+    assert_eq!(server.custody(), numbers(&server.open_descriptors()));
 }
 
 #[test]

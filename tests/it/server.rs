@@ -1,6 +1,6 @@
 //! A server under test: started on a free port, stopped when dropped.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -128,6 +128,54 @@ impl Server {
         })
     }
 
+    /// How many threads the server has.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the server runs").count()
+    }
+
+    /// How many TCP sockets of the server listen, as the kernel says.
+    pub fn listeners(&self) -> usize {
+        const LISTEN: &str = "0A";
+        let mine: Vec<String> =
+            self.open_descriptors().into_iter().map(|(_, target)| target).collect();
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap();
+        let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let listening = fields.filter(|fields| fields[3] == LISTEN);
+        listening.filter(|fields| mine.contains(&format!("socket:[{}]", fields[9]))).count()
+    }
+
+    /// The numbers that the server's custody table lists, owned and declared. Needs a server that
+    /// logs JSON.
+    pub fn custody(&mut self) -> Vec<i32> {
+        self.signal(rustix::process::Signal::USR1);
+        let line = self.wait_for_line("\"declared\":");
+        let table: serde_json::Value = serde_json::from_str(&line).expect("the table is JSON");
+        let numbers = |list: &str| -> Vec<i32> {
+            let list = table[list].as_array().expect("a list");
+            let numbers = list.iter().filter_map(|entry| entry["number"].as_i64());
+            numbers.map(|number| i32::try_from(number).expect("a descriptor")).collect()
+        };
+        let mut all = numbers("resources");
+        all.extend(numbers("declared"));
+        all.sort_unstable();
+        all
+    }
+
+    /// Every line so far.
+    pub fn lines(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
+    }
+
+    /// Waits until the server satisfies `wanted`.
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Server) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !wanted(self) {
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
+            std::thread::yield_now();
+        }
+    }
+
     /// What `/proc/PID/fd` says: number and what it leads to.
     pub fn open_descriptors(&self) -> Vec<(i32, String)> {
         let mut open: Vec<(i32, String)> = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
@@ -196,7 +244,6 @@ pub fn echown() -> Command {
 
 /// Sends all of `bytes`, half-closes, and answers everything that comes back.
 pub fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write;
     let mut reader = stream.try_clone().expect("a socket can be cloned");
     let back = std::thread::spawn(move || {
         let mut back = Vec::new();
@@ -219,4 +266,32 @@ pub fn pattern(length: usize) -> Vec<u8> {
             state.to_le_bytes()[0]
         })
         .collect()
+}
+
+/// A client that sends and does not read, until the server's task is blocked in writing to it.
+///
+/// That its own sending stalls is no sign of that: with a full receive buffer the client's kernel
+/// drops what comes, and with it the acknowledgements that its sending waits for.
+pub fn never_reads(server: &Server) -> TcpStream {
+    let mut greedy = server.connect();
+    greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    let block = pattern(1024 * 1024);
+    let deadline = Instant::now() + PATIENCE;
+    while !server.is_in_call(SENDTO) {
+        assert!(Instant::now() < deadline, "the server is never blocked in writing");
+        // Stalled or not, what counts is what the server does.
+        let _ = greedy.write(&block);
+    }
+    greedy
+}
+
+/// The number of `sendto(2)`, which is what `send` is.
+const SENDTO: &str = if cfg!(target_arch = "x86_64") { "44" } else { "206" };
+
+/// A number of the summary, by the word behind it: `17 refused`.
+pub fn summary(lines: &[String], what: &str) -> u64 {
+    let part = |line: &String| {
+        line.split(", ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+    };
+    lines.iter().find_map(part).unwrap_or_else(|| panic!("no {what:?} in {lines:#?}"))
 }

@@ -38,6 +38,7 @@ fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
     let socket = &report.resources[0];
     let (worker, root) = (&report.task, socket.custody[0].to.as_ref().expect("it was acquired"));
     let number = socket.number.expect("it is a descriptor");
+    let (id, identity) = (socket.id, socket.identity.expect("it is a descriptor"));
     let (local, peer) =
         (socket.local.as_ref().expect("known"), socket.peer.as_ref().expect("known"));
     assert_eq!(
@@ -48,7 +49,7 @@ fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
                task spawned at {spawned}\n  \
                tcp stream fd {number}, {local} <-> {peer}\n    \
                  acquired at {acquired}\n    \
-                 0 bytes in, 5 bytes out\n    \
+                 resource {id}, {identity}, closing, owner {worker}, 0 bytes in, 5 bytes out\n    \
                  acquired by {root} at {acquired}\n    \
                  given {root} -> {worker} at {spawned}\n  \
                help: release it, disown it, or transfer it before the task ends"

@@ -180,6 +180,8 @@ impl Task {
     /// Asks the task to come to its end by itself: every connection it owns reads what has
     /// arrived, and then the end of the stream.
     pub(crate) fn request_drain(self: &Arc<Task>) {
+        // ord: Release; partner: `is_draining`. Before the shutdown, which is what wakes the task.
+        self.draining.store(true, Ordering::Release);
         let account = self.account();
         let owned: Vec<Arc<dyn Held>> = account.entries().cloned().collect();
         let pinned = self.pin_all(&owned, Purpose::Look);

@@ -1,0 +1,49 @@
+//! `--chaos`: faults on purpose.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::echo::{Chaos, Plan, SharedStyle};
+use crate::ownership::Level;
+
+/// Which connections are broken, and how.
+#[derive(Args)]
+#[command(next_help_heading = "Chaos")]
+pub(super) struct ChaosArguments {
+    /// Break connections on purpose, as in `leak=0.05,panic=0.1`: the share of connections that each
+    /// kind of fault strikes, after the first echo. Kinds are `panic` (in the middle of an exchange),
+    /// `leak` (the handle is forgotten), `steal` (a thread that was given nothing writes), `cycle` (a
+    /// cycle of references keeps the handle), `double` (a second release), `theft` (another file takes
+    /// the descriptor's number) and `finalizer` (a finalizer that panics). The rates add up to 1 at
+    /// most: a connection has at most one fault. In the end the summary says how many of each kind
+    /// were injected, and how many were reported.
+    #[arg(long, value_name = "KIND=RATE,...")]
+    chaos: Option<Plan>,
+
+    /// Strike the same connections, in the order of their arrival, as another run with this seed did;
+    /// taken at random unless given, and said at the start.
+    #[arg(long, value_name = "N", requires = "chaos")]
+    chaos_seed: Option<u64>,
+}
+
+impl ChaosArguments {
+    /// Whether there is somebody to find what is broken.
+    ///
+    /// # Errors
+    /// There is not, in words.
+    pub(super) fn check(&self, level: Level) -> Result<(), String> {
+        if self.chaos.is_some() && level == Level::Off {
+            return Err("--chaos asks what the checker finds, and --check off finds nothing".into());
+        }
+        Ok(())
+    }
+
+    /// The style, struck at the rates that were asked for.
+    pub(super) fn strike(&self, style: SharedStyle) -> SharedStyle {
+        let Some(plan) = self.chaos else { return style };
+        let seed = self.chaos_seed.unwrap_or_else(|| fastrand::u64(..));
+        eprintln!("chaos: {plan} with --chaos-seed {seed}");
+        Arc::new(Chaos::new(style, plan, seed))
+    }
+}

@@ -1,0 +1,46 @@
+//! `echown explain`: what a verdict means.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+
+use crate::report::explain::{self, EXPLANATIONS};
+
+/// Explains a verdict: what happened, why it is wrong, an example, how to mend it, and how to tell
+/// victim, bystander and offender apart.
+///
+/// Without a code it lists them all. An unknown code is refused with those that come near, and exit
+/// code 2.
+#[derive(Args)]
+pub(super) struct ExplainArguments {
+    /// The word in the brackets of a report's headline: `leak` in `error[leak]`.
+    #[arg(value_name = "CODE", value_parser = codes(), hide_possible_values = true)]
+    code: Option<String>,
+}
+
+fn codes() -> PossibleValuesParser {
+    PossibleValuesParser::new(EXPLANATIONS.iter().map(|known| {
+        PossibleValue::new(known.code).help(known.summary).aliases(known.aliases.iter().copied())
+    }))
+}
+
+pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
+    let text = match arguments.code.as_deref().and_then(explain::find) {
+        Some(explanation) => format!("{explanation}\n"),
+        None => list(),
+    };
+    // Whoever has read enough closes the pipe: no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn list() -> String {
+    let width = EXPLANATIONS.iter().map(|known| known.code.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for known in EXPLANATIONS {
+        text += &format!("{:width$}  {}\n", known.code, known.summary);
+    }
+    text + "\n`echown explain CODE` tells more about one of them.\n"
+}

@@ -1,0 +1,116 @@
+//! `--suppressions FILE`: leaks that are known, each with a reason.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::ownership::Suppression;
+
+/// ```toml
+/// [[suppress]]
+/// kind = "file"
+/// path = "/var/lib/geo.db"
+/// reason = "the C library keeps it open on purpose"
+/// ```
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    suppress: Vec<Spanned<Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    kind: Option<String>,
+    path: Option<String>,
+    site: Option<String>,
+    reason: Spanned<String>,
+}
+
+/// Reads a file of suppressions.
+///
+/// # Errors
+/// What is wrong, with the file's name and the line.
+pub(super) fn read(path: &Path) -> Result<Vec<Suppression>, String> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the suppressions in {}: {error}", path.display()))?;
+    parse(&text).map_err(|wrong| format!("wrong suppressions in {}: {wrong}", path.display()))
+}
+
+fn parse(text: &str) -> Result<Vec<Suppression>, String> {
+    let document: Document =
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let line = |offset: usize| text[..offset].matches('\n').count() + 1;
+    document
+        .suppress
+        .into_iter()
+        .map(|entry| {
+            let begins = line(entry.span().start);
+            let Entry { kind, path, site, reason } = entry.into_inner();
+            if reason.get_ref().trim().is_empty() {
+                let line = line(reason.span().start);
+                return Err(format!("line {line}: the reason is empty; say why it may stay open"));
+            }
+            let conditions = [&kind, &path, &site];
+            if conditions.iter().all(|condition| condition.is_none()) {
+                return Err(format!(
+                    "line {begins}: nothing says which leaks are meant; give `kind`, `path` or \
+                     `site`, or use `--on-leak ignore` for all"
+                ));
+            }
+            if conditions.into_iter().flatten().any(String::is_empty) {
+                return Err(format!("line {begins}: an empty condition matches everything"));
+            }
+            let mut suppression = Suppression::because(reason.into_inner());
+            if let Some(kind) = kind {
+                suppression = suppression.kind(kind);
+            }
+            if let Some(path) = path {
+                suppression = suppression.path(path);
+            }
+            if let Some(site) = site {
+                suppression = suppression.site(site);
+            }
+            Ok(suppression)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_optional_and_the_reason_is_not() {
+        let text = "[[suppress]]\nkind = \"file\"\nreason = \"kept\"\n\n\
+                    [[suppress]]\nsite = \"src/a.rs\"\npath = \"/var\"\nreason = \"known\"\n";
+        let known = parse(text).unwrap();
+        assert_eq!(
+            known,
+            [
+                Suppression::because("kept").kind("file"),
+                Suppression::because("known").path("/var").site("src/a.rs"),
+            ]
+        );
+        assert_eq!(parse("# none yet\n").unwrap(), []);
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_line() {
+        for (text, line, expected) in [
+            ("[[suppress]]\nkind = \"file\"\n", "line 1", "missing field `reason`"),
+            ("[[suppress]]\nkind = \"file\"\nreason = \" \"\n", "line 3", "the reason is empty"),
+            ("\n[[suppress]]\nreason = \"all\"\n", "line 2", "nothing says which leaks"),
+            ("[[suppress]]\nkind = \"\"\nreason = \"x\"\n", "line 1", "empty condition"),
+            ("[[suppress]]\nkinds = \"file\"\nreason = \"x\"\n", "line 2", "unknown field `kinds`"),
+            ("[[suppress]]\nkind = file\n", "line 2", "TOML parse error"),
+            ("[suppressed]\n", "line 1", "unknown field `suppressed`"),
+        ] {
+            let wrong = parse(text).unwrap_err();
+            assert!(wrong.contains(line) && wrong.contains(expected), "{text}: {wrong}");
+        }
+    }
+}

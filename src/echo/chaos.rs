@@ -1,0 +1,97 @@
+//! Chaos: faults on purpose, to see that each is found, and that nobody else is hurt.
+//!
+//! [`Chaos`] wraps a style. A connection that is struck gets its first answer as ever, and then the
+//! fault happens in its task, for real: nothing is simulated, no report is made here. What the server
+//! counts as *injected* is counted here, before the deed; what it counts as *reported* comes from the
+//! registry's reports and the tasks' outcomes. The two are the same, kind by kind, or something is
+//! wrong.
+//!
+//! Which connection is struck by what follows from the seed and from how many were served before it,
+//! and from nothing else. A connection on which nothing ever arrives is spared.
+//!
+//! | fault | what happens | what the client sees | what reports it |
+//! |---|---|---|---|
+//! | panic | the task panics | the end | its outcome |
+//! | leak | the handle is forgotten | the end | `leak` |
+//! | steal | a thread that was given nothing writes | nothing: it goes on | `not-owner` |
+//! | cycle | two shared values hold each other, and the handle | the end | `leak`, with the cycle |
+//! | double | it is released twice | the end | `released` |
+//! | theft | another file takes its number | the end | `theft` |
+//! | finalizer | the finalizer closes it, and panics | the end | `finalizer-panicked` |
+//!
+//! # Limits
+//!
+//! A connection that is cancelled in the moment between a leak and its task's end (a drain's deadline)
+//! is finalized as cancelled ones are, without a report. The values of a cycle stay in memory: that is
+//! what a cycle is. Its descriptor does not.
+
+mod deeds;
+mod plan;
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{SharedStyle, Style};
+use crate::net::Stream;
+pub use plan::{Fault, Faults, Plan, PlanError};
+
+/// Commits faults, at the rates of a [`Plan`], on connections that a style serves.
+pub struct Chaos {
+    inner: SharedStyle,
+    plan: Plan,
+    seed: u64,
+    /// How many connections were served before.
+    served: AtomicU64,
+    injected: [AtomicU64; Fault::ALL.len()],
+}
+
+impl Chaos {
+    /// Strikes what `inner` serves.
+    #[must_use]
+    pub fn new(inner: SharedStyle, plan: Plan, seed: u64) -> Chaos {
+        let injected = [const { AtomicU64::new(0) }; Fault::ALL.len()];
+        Chaos { inner, plan, seed, served: AtomicU64::new(0), injected }
+    }
+
+    fn count(&self, fault: Fault) {
+        // ord: Relaxed; a statistic, read when all tasks have ended.
+        self.injected[fault as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Style for Chaos {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn serve(&self, stream: Stream) -> io::Result<()> {
+        // ord: Relaxed; every number is drawn once, which is the increment's own.
+        let before = self.served.fetch_add(1, Ordering::Relaxed);
+        let Some(fault) = self.plan.draw(self.seed, before) else {
+            return self.inner.serve(stream);
+        };
+        if !self.inner.answer_first(&stream)? {
+            return self.inner.serve(stream);
+        }
+        match deeds::commit(fault, stream, &|| self.count(fault))? {
+            Some(unharmed) => self.inner.serve(unharmed),
+            None => Ok(()),
+        }
+    }
+
+    fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
+        self.inner.answer_first(stream)
+    }
+
+    fn injected(&self) -> Faults {
+        // ord: Relaxed; as in `count`.
+        Faults::by(|fault| self.injected[fault as usize].load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Chaos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chaos({} with seed {}, on {})", self.plan, self.seed, self.inner.name())
+    }
+}

@@ -1,0 +1,159 @@
+//! What is done to a connection that is struck. Each deed is the real thing.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+
+use super::plan::Fault;
+use crate::net::Stream;
+use crate::ownership::graph::{Edge, Kept, Node, edge};
+use crate::ownership::{Failure, Registry};
+use crate::sys;
+
+/// Commits a fault on the stream, in the task that owns it. `count` is called once, when the deed is
+/// certain, whatever the registry makes of it. The stream comes back when it can go on.
+///
+/// # Errors
+/// What keeps a fault from being committed: a cancellation, no descriptor. Nothing has been counted.
+pub(super) fn commit(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
+    match fault {
+        Fault::Panic => {
+            count();
+            panic!("chaos: a panic in the middle of an exchange");
+        }
+        Fault::Leak => {
+            count();
+            std::mem::forget(stream);
+            Ok(None)
+        }
+        Fault::Steal => steal(stream, count),
+        Fault::Cycle => {
+            count();
+            tie_a_knot(stream);
+            Ok(None)
+        }
+        Fault::Double => {
+            count();
+            stream.release()?;
+            // Refused, and this connection is over anyway.
+            let _ = stream.release();
+            Ok(None)
+        }
+        Fault::Theft => rob(stream, count).map(|()| None),
+        Fault::Finalizer => fail_to_finalize(stream, count).map(|()| None),
+    }
+}
+
+fn registry_of(stream: &Stream) -> Registry {
+    stream.resource().registry().clone()
+}
+
+/// What a thief would write into the connection, if it were not refused.
+const LOOT: &[u8] = b"chaos: this was written by a thread that does not own the connection";
+
+/// A thread that was given nothing writes to the connection. It is refused before the system call, so
+/// that the client notices nothing, and the connection goes on.
+fn steal(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
+    let registry = registry_of(&stream);
+    let shared = Arc::new(stream);
+    let theirs = Arc::clone(&shared);
+    let attempt = Arc::new(OnceLock::new());
+    let attempted = Arc::clone(&attempt);
+    let thief = crate::thread::spawn_in(&registry, "thief", [], move || {
+        let _ = attempted.set(());
+        // Refused: what the thief thinks of that is of no interest.
+        let _ = (&*theirs).write(LOOT);
+    });
+    let ended = match thief {
+        Ok(thief) => match thief.join() {
+            // This task was cancelled meanwhile. Its child ends before it does.
+            Err(Failure::Refused(thief, error)) => {
+                drop(thief.cancel());
+                Err(error.into())
+            }
+            outcome => outcome.map_err(|failure| io::Error::other(failure.to_string())),
+        },
+        // Without a thread there is no thief.
+        Err(refused) => {
+            drop(refused.into_job());
+            Ok(())
+        }
+    };
+    if attempt.get().is_some() {
+        count();
+    }
+    ended?;
+    match Arc::try_unwrap(shared) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(_) => unreachable!("a child's closure is gone when the child has ended"),
+    }
+}
+
+/// Holds the connection, and whoever watches over it.
+struct Session {
+    _stream: Stream,
+    _to_stream: Edge,
+    watcher: OnceLock<Kept<Watcher>>,
+}
+
+/// Holds the session that it watches over. One of the two would have to know the other only weakly.
+struct Watcher {
+    _session: Kept<Session>,
+}
+
+/// Two values that hold each other hold the handle: it outlives its task.
+fn tie_a_knot(stream: Stream) {
+    let registry = registry_of(&stream);
+    let node = Node::new_in(&registry, "Session");
+    let to_stream = edge(&node, &Node::of(&stream.resource()));
+    let session = Session { _stream: stream, _to_stream: to_stream, watcher: OnceLock::new() };
+    let session = Kept::new(node, session);
+    let node = Node::new_in(&registry, "Watcher");
+    let watcher = Kept::new(node.clone(), Watcher { _session: session.held_by(&node) });
+    // The reference that closes the cycle.
+    let closing = watcher.held_by(session.node());
+    if session.watcher.set(closing).is_err() {
+        unreachable!("a new session is watched by nobody");
+    }
+}
+
+/// Another file takes the connection's number, behind the registry's back: that closes the socket. The
+/// handle is dropped while the newcomer is there, which the registry must leave alone; afterwards its
+/// own owner closes it.
+fn rob(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
+    let registry = registry_of(&stream);
+    // No socket: a canceller that has just looked the number over may shut it down, which does nothing
+    // to this one.
+    let original = registry.own_fd(File::open("/dev/null")?)?;
+    let mut taker = None;
+    let robbed = original.with(|file| {
+        stream.handle().call(|number| {
+            taker = Some(sys::fd::take_over(number, &*file)?);
+            Ok(())
+        })
+    });
+    let Some(taker) = taker else {
+        return robbed?;
+    };
+    count();
+    original.release()?;
+    // The theft is noticed here, and once more when the old handle is dropped; reported once.
+    let taker = registry.own_fd(taker)?;
+    drop(stream);
+    // Itself a theft, if the old handle had closed what is not its own.
+    Ok(taker.release()?)
+}
+
+/// The connection gets another owner's contract: one whose finalizer closes it and then panics.
+fn fail_to_finalize(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
+    let registry = registry_of(&stream);
+    let socket = stream.disown()?;
+    count();
+    let owned = registry.own_fd_with(socket, |socket: OwnedFd| {
+        drop(socket);
+        panic!("chaos: a finalizer that panics");
+    })?;
+    drop(owned);
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! Which connection is struck, and by what.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A panic in the middle of an exchange.
+    Panic,
+    /// A forgotten handle.
+    Leak,
+    /// A use by a thread that was not given the descriptor.
+    Steal,
+    /// A cycle of references that keeps the handle.
+    Cycle,
+    /// A second release.
+    Double,
+    /// A close behind the registry's back, with the number taken by another file.
+    Theft,
+    /// A finalizer that panics.
+    Finalizer,
+}
+
+impl Fault {
+    /// All kinds, in the order in which they are listed.
+    pub const ALL: [Fault; 7] = [
+        Fault::Panic,
+        Fault::Leak,
+        Fault::Steal,
+        Fault::Cycle,
+        Fault::Double,
+        Fault::Theft,
+        Fault::Finalizer,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Panic => "panic",
+            Fault::Leak => "leak",
+            Fault::Steal => "steal",
+            Fault::Cycle => "cycle",
+            Fault::Double => "double",
+            Fault::Theft => "theft",
+            Fault::Finalizer => "finalizer",
+        }
+    }
+
+    fn names() -> String {
+        Fault::ALL.map(Fault::name).join(", ")
+    }
+}
+
+/// How many faults there were, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Faults {
+    /// [`Fault::Panic`].
+    pub panic: u64,
+    /// [`Fault::Leak`].
+    pub leak: u64,
+    /// [`Fault::Steal`].
+    pub steal: u64,
+    /// [`Fault::Cycle`].
+    pub cycle: u64,
+    /// [`Fault::Double`].
+    pub double: u64,
+    /// [`Fault::Theft`].
+    pub theft: u64,
+    /// [`Fault::Finalizer`].
+    pub finalizer: u64,
+}
+
+impl Faults {
+    /// What `count` answers for each kind.
+    #[must_use]
+    pub fn by(count: impl Fn(Fault) -> u64) -> Faults {
+        Faults {
+            panic: count(Fault::Panic),
+            leak: count(Fault::Leak),
+            steal: count(Fault::Steal),
+            cycle: count(Fault::Cycle),
+            double: count(Fault::Double),
+            theft: count(Fault::Theft),
+            finalizer: count(Fault::Finalizer),
+        }
+    }
+
+    /// How many there were of one kind.
+    #[must_use]
+    pub fn of(&self, fault: Fault) -> u64 {
+        match fault {
+            Fault::Panic => self.panic,
+            Fault::Leak => self.leak,
+            Fault::Steal => self.steal,
+            Fault::Cycle => self.cycle,
+            Fault::Double => self.double,
+            Fault::Theft => self.theft,
+            Fault::Finalizer => self.finalizer,
+        }
+    }
+
+    /// How many there were of all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        Fault::ALL.iter().map(|&fault| self.of(fault)).sum()
+    }
+}
+
+/// The kinds that occurred: `3 panic, 1 leak`; `none` without any.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for fault in Fault::ALL.into_iter().filter(|&fault| self.of(fault) > 0) {
+            write!(f, "{separator}{} {}", self.of(fault), fault.name())?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+/// How likely each kind is. Written as `panic=0.1,leak=0.05`; what is not named does not happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In the order of [`Fault::ALL`]. Each is in 0..=1, and so is their sum.
+    rates: [f64; Fault::ALL.len()],
+}
+
+/// How far the sum of rates may be above 1 for what adding ten times 0.1 makes of it.
+const ROUNDING: f64 = 1e-9;
+
+impl Plan {
+    /// What strikes the connection before which `before` others were served: at most one fault.
+    #[must_use]
+    pub fn draw(&self, seed: u64, before: u64) -> Option<Fault> {
+        // Neighbouring seeds must not mean the same draws, shifted by one connection: what the seed
+        // draws first is the number that the connections are counted from.
+        let start = fastrand::Rng::with_seed(seed).u64(..);
+        let mut left = fastrand::Rng::with_seed(start.wrapping_add(before)).f64();
+        for (fault, rate) in Fault::ALL.into_iter().zip(self.rates) {
+            if left < rate {
+                return Some(fault);
+            }
+            left -= rate;
+        }
+        None
+    }
+}
+
+impl FromStr for Plan {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Plan, PlanError> {
+        let mut plan = Plan::default();
+        let mut named = [false; Fault::ALL.len()];
+        for part in text.split(',') {
+            let Some((name, rate)) = part.split_once('=') else {
+                return Err(PlanError::new(format!("`{part}` is not of the form KIND=RATE")));
+            };
+            let Some(fault) = Fault::ALL.into_iter().find(|fault| fault.name() == name) else {
+                let names = Fault::names();
+                return Err(PlanError::new(format!(
+                    "unknown fault `{name}`, expected one of: {names}"
+                )));
+            };
+            // What is no number at all is out of bounds, too.
+            let rate =
+                rate.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate)).ok_or_else(
+                    || PlanError::new(format!("`{part}`: a rate is a number from 0 to 1")),
+                )?;
+            if std::mem::replace(&mut named[fault as usize], true) {
+                return Err(PlanError::new(format!("`{name}` has two rates")));
+            }
+            plan.rates[fault as usize] = rate;
+        }
+        let sum: f64 = plan.rates.iter().sum();
+        if sum > 1.0 + ROUNDING {
+            let text = format!(
+                "the rates add up to {sum}, expected at most 1: a connection has at most one fault"
+            );
+            return Err(PlanError::new(text));
+        }
+        Ok(plan)
+    }
+}
+
+/// As it was written, in the order of [`Fault::ALL`].
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (fault, rate) in Fault::ALL.into_iter().zip(self.rates) {
+            if rate > 0.0 {
+                write!(f, "{separator}{}={rate}", fault.name())?;
+                separator = ",";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a plan as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError(String);
+
+impl PlanError {
+    fn new(text: String) -> PlanError {
+        PlanError(text)
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL_KINDS: &str =
+        "panic=0.1,leak=0.1,steal=0.1,cycle=0.1,double=0.1,theft=0.1,finalizer=0.1";
+
+    fn refused(text: &str) -> String {
+        text.parse::<Plan>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_plan_is_read_as_it_is_written() {
+        let plan: Plan = ALL_KINDS.parse().unwrap();
+        assert_eq!(plan.to_string(), ALL_KINDS);
+        assert_eq!("leak=1".parse::<Plan>().unwrap().to_string(), "leak=1");
+        assert!("panic=0.9,leak=0.1,steal=0".parse::<Plan>().is_ok());
+    }
+
+    #[test]
+    fn a_plan_that_makes_no_sense_is_refused_with_what_was_expected() {
+        let kinds = "panic, leak, steal, cycle, double, theft, finalizer";
+        assert_eq!(refused("leek=0.1"), format!("unknown fault `leek`, expected one of: {kinds}"));
+        assert_eq!(refused("leak"), "`leak` is not of the form KIND=RATE");
+        assert_eq!(refused(""), "`` is not of the form KIND=RATE");
+        assert_eq!(refused("leak=0.1,"), "`` is not of the form KIND=RATE");
+        for rate in ["often", "", "-0.1", "1.1", "NaN", "inf"] {
+            let expected = format!("`leak={rate}`: a rate is a number from 0 to 1");
+            assert_eq!(refused(&format!("leak={rate}")), expected);
+        }
+        assert_eq!(refused("leak=0.1,leak=0.2"), "`leak` has two rates");
+        assert_eq!(
+            refused("leak=0.75,panic=0.5"),
+            "the rates add up to 1.25, expected at most 1: a connection has at most one fault"
+        );
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_and_another_one_does_not() {
+        let plan: Plan = ALL_KINDS.parse().unwrap();
+        let drawn = |seed| (0..1000).map(|before| plan.draw(seed, before)).collect::<Vec<_>>();
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+        assert_ne!(drawn(7)[1..], drawn(8)[..999], "not the same, shifted by one");
+    }
+
+    #[test]
+    fn each_kind_is_drawn_as_often_as_its_rate_says() {
+        let plan: Plan = "panic=0.2,leak=0.3".parse().unwrap();
+        let drawn: Vec<Option<Fault>> = (0..10_000).map(|before| plan.draw(1, before)).collect();
+        let count = |wanted| drawn.iter().filter(|&&drawn| drawn == wanted).count();
+        // Ten standard deviations to either side.
+        assert!((1600..2400).contains(&count(Some(Fault::Panic))), "{}", count(Some(Fault::Panic)));
+        assert!((2500..3500).contains(&count(Some(Fault::Leak))), "{}", count(Some(Fault::Leak)));
+        assert!((4500..5500).contains(&count(None)), "{}", count(None));
+    }
+
+    #[test]
+    fn a_rate_of_one_strikes_every_connection_and_no_plan_strikes_none() {
+        for fault in Fault::ALL {
+            let plan: Plan = format!("{}=1", fault.name()).parse().unwrap();
+            assert!((0..1000).all(|before| plan.draw(3, before) == Some(fault)));
+        }
+        assert!((0..1000).all(|before| Plan::default().draw(3, before).is_none()));
+    }
+
+    #[test]
+    fn faults_in_words_are_those_that_occurred() {
+        let faults = Faults { panic: 3, theft: 1, ..Faults::default() };
+        assert_eq!(faults.to_string(), "3 panic, 1 theft");
+        assert_eq!(faults.total(), 4);
+        assert_eq!(Faults::default().to_string(), "none");
+    }
+}

@@ -1,0 +1,525 @@
+//! Who keeps whom alive: references, recorded as edges with the line that made them.
+//!
+//! The failure story. A connection holds the receiver of its messages, the receiver holds the sender
+//! with which it answers, and the sender holds the connection. Each is an `Arc`, each reference is
+//! right by itself, and together they never die: the descriptor inside stays open. The leak report
+//! tells who acquired it and where, but not what keeps it, because no program can ask an `Arc` who
+//! has its clones.
+//!
+//! So a program that shares things says who holds them. A [`Node`] is something that holds or is
+//! held: anything with a name, or a resource. An [`Edge`] is one reference, from the moment it is
+//! made until it is dropped; it is kept beside the pointer that it stands for. [`Kept`] does both for
+//! an `Arc`: each clone says whose it is, and nothing can be forgotten.
+//!
+//! When a task leaks a resource, the report looks at what keeps it at that moment. If that is a cycle,
+//! it names every reference of it with its line, and the one to cut: the latest, without which there
+//! had been no cycle.
+//!
+//! # Limits
+//!
+//! - What is not recorded is not known: a leak without a cycle in its report may have one.
+//! - One cycle is named, the shortest of those nearest to the resource. There may be others.
+//! - A graph belongs to a registry. A reference from a node of one registry to a node of another is
+//!   recorded in neither; at [`Level::Off`](super::Level::Off) nothing is.
+//!
+//! # Examples
+//! ```
+//! use std::sync::OnceLock;
+//!
+//! use echown::ownership::graph::{Kept, Node};
+//! use echown::ownership::Registry;
+//!
+//! struct Parent(OnceLock<Kept<Child>>);
+//! struct Child(#[allow(dead_code)] Kept<Parent>);
+//!
+//! let parent = Kept::new(Node::new("Parent"), Parent(OnceLock::new()));
+//! let node = Node::new("Child");
+//! let child = Kept::new(node.clone(), Child(parent.held_by(&node)));
+//! let _ = parent.0.set(child.held_by(parent.node()));
+//! assert_eq!((parent.count(), child.count()), (2, 2));
+//!
+//! let graph = Registry::global().graph();
+//! assert!(graph.edges.iter().all(|edge| edge.is_in_cycle));
+//! assert_eq!(graph.edges[0].to_string(), "Child -> Parent");
+//! ```
+
+mod cycle;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use petgraph::Direction;
+use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
+use petgraph::visit::{EdgeRef, IntoEdgeReferences};
+
+use super::custody::Site;
+use super::finding::SCHEMA_VERSION;
+use super::policy::Level;
+use super::record::ResourceId;
+use super::registry::{Registry, Resource};
+
+pub use cycle::Cycle;
+
+/// Something that holds others or is held: in the graph as long as the node, a clone of it, or an
+/// edge from or to it is there.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    label: NodeLabel,
+    /// `None` at level `off`.
+    place: Option<(Arc<References>, NodeIndex)>,
+}
+
+/// A node's id and name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct NodeLabel {
+    /// Never reused within a graph. Names may repeat: one for each connection.
+    pub id: u64,
+    /// What the program calls it.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for NodeLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for NodeLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (node {})", self.name, self.id)
+    }
+}
+
+impl Node {
+    /// A node of this name in the graph of the process-wide registry.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Node {
+        Node::new_in(Registry::global(), name)
+    }
+
+    /// A node of this name in the graph of another registry.
+    #[must_use]
+    pub fn new_in(registry: &Registry, name: impl Into<Arc<str>>) -> Node {
+        let name = name.into();
+        match registry.references() {
+            Some(references) => references.add(name, None),
+            None => Node(Arc::new(Inner { label: NodeLabel { id: 0, name }, place: None })),
+        }
+    }
+
+    /// The node that stands for a resource: what has an edge to it holds its handle. Asked for twice,
+    /// it is the same one.
+    #[must_use]
+    pub fn of(resource: &Resource) -> Node {
+        let name = resource.name().into();
+        match resource.registry().references() {
+            Some(references) => references.add(name, Some(resource.id())),
+            None => Node(Arc::new(Inner { label: NodeLabel { id: 0, name }, place: None })),
+        }
+    }
+
+    /// Its id and name.
+    #[must_use]
+    pub fn label(&self) -> NodeLabel {
+        self.0.label.clone()
+    }
+
+    /// Records that this node keeps another one alive; see [`edge`].
+    #[track_caller]
+    pub fn keeps(&self, other: &Node) -> Edge {
+        Edge::make(Some(self), other, Strength::Strong, Site::here())
+    }
+
+    /// Records that this node refers to another one without keeping it alive. It is drawn, and
+    /// neither counted nor part of a cycle.
+    #[track_caller]
+    pub fn knows(&self, other: &Node) -> Edge {
+        Edge::make(Some(self), other, Strength::Weak, Site::here())
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({:?})", self.0.label)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some((references, index)) = &self.place {
+            references.strike(*index);
+        }
+    }
+}
+
+/// Records that `from` keeps `to` alive, until the answer is dropped. Keep it beside the pointer
+/// that it stands for.
+///
+/// # Examples
+/// ```
+/// use echown::ownership::graph::{self, Node};
+/// use echown::ownership::{Registry, own};
+///
+/// let words = own(vec!["ours"])?;
+/// let cache = Node::new("Cache");
+/// let reference = graph::edge(&cache, &Node::of(&words.resource()));
+/// assert_eq!(Registry::global().graph().edges.len(), 1);
+/// drop(reference);
+/// assert_eq!(Registry::global().graph().edges.len(), 0);
+/// # Ok::<(), echown::ownership::Error>(())
+/// ```
+#[track_caller]
+pub fn edge(from: &Node, to: &Node) -> Edge {
+    from.keeps(to)
+}
+
+/// Whether a reference keeps what it refers to alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Strength {
+    /// It does.
+    Strong,
+    /// It doesn't.
+    Weak,
+}
+
+/// One reference, on record until this is dropped.
+#[must_use = "the reference is on record until this is dropped: keep it beside the pointer"]
+pub struct Edge {
+    // The nodes stay while the edge does: petgraph would drop it with either of them.
+    from: Option<Node>,
+    to: Node,
+    strength: Strength,
+    /// `None`: nothing is recorded, or the holder has no name and is only counted.
+    index: Option<EdgeIndex>,
+}
+
+impl Edge {
+    fn make(from: Option<&Node>, to: &Node, strength: Strength, site: Site) -> Edge {
+        let index = match (from, &to.0.place) {
+            (Some(from), Some((references, to))) => from
+                .0
+                .place
+                .as_ref()
+                .filter(|(theirs, _)| Arc::ptr_eq(theirs, references))
+                .map(|(_, from)| references.connect(*from, *to, strength, site)),
+            (None, Some((references, to))) => {
+                references.count_loose(*to, 1);
+                None
+            }
+            (_, None) => None,
+        };
+        Edge { from: from.cloned(), to: to.clone(), strength, index }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let Some((references, to)) = &self.to.0.place else { return };
+        match (self.index, &self.from) {
+            (Some(index), _) => references.disconnect(index),
+            (None, None) => references.count_loose(*to, -1),
+            (None, Some(_)) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.from.as_ref().map(|from| &from.0.label);
+        write!(f, "Edge({from:?} -> {:?}, {:?})", self.to.0.label, self.strength)
+    }
+}
+
+/// A shared value whose every reference is on record: an `Arc` that knows who holds it.
+///
+/// The count falls before the value's destructor runs: a graph that is drawn in there shows the node
+/// with a count of zero, and all that the value still holds.
+pub struct Kept<T> {
+    // In this order: the reference is off the record before what it refers to is dropped.
+    edge: Edge,
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    // In this order, too: what the value holds is dropped while its node is there.
+    value: T,
+    node: Node,
+}
+
+impl<T> Kept<T> {
+    /// Shares a value that `node` stands for. This first reference is held by nobody with a name: a
+    /// variable, for the moment.
+    #[must_use]
+    #[track_caller]
+    pub fn new(node: Node, value: T) -> Kept<T> {
+        let edge = Edge::make(None, &node, Strength::Strong, Site::here());
+        Kept { edge, shared: Arc::new(Shared { value, node }) }
+    }
+
+    /// One more reference, which `holder` holds.
+    #[must_use]
+    #[track_caller]
+    pub fn held_by(&self, holder: &Node) -> Kept<T> {
+        let edge = Edge::make(Some(holder), &self.shared.node, Strength::Strong, Site::here());
+        Kept { edge, shared: Arc::clone(&self.shared) }
+    }
+
+    /// The node that stands for the value.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.shared.node
+    }
+
+    /// How many references there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        Arc::strong_count(&self.shared)
+    }
+}
+
+impl<T> Deref for Kept<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.shared.value
+    }
+}
+
+/// One more reference, held by nobody with a name.
+impl<T> Clone for Kept<T> {
+    #[track_caller]
+    fn clone(&self) -> Kept<T> {
+        let edge = Edge::make(None, &self.shared.node, Strength::Strong, Site::here());
+        Kept { edge, shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> fmt::Debug for Kept<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kept({:?})", self.edge)
+    }
+}
+
+/// All references of a registry at one moment, as plain data.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Graph {
+    /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
+    pub schema_version: u32,
+    /// In the order in which they were made.
+    pub nodes: Vec<NodeData>,
+    /// In the order in which they were made.
+    pub edges: Vec<EdgeData>,
+}
+
+/// One node, described.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct NodeData {
+    /// Id and name.
+    pub node: NodeLabel,
+    /// How many strong references there are to it, those without a named holder included. `None`:
+    /// there never was one, and so its life is nobody's in this graph.
+    pub count: Option<u64>,
+    /// The resource that it stands for.
+    pub resource: Option<ResourceId>,
+}
+
+/// One reference, described.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct EdgeData {
+    /// Who refers.
+    pub from: NodeLabel,
+    /// To what.
+    pub to: NodeLabel,
+    /// Whether it keeps it alive.
+    pub strength: Strength,
+    /// Whether it is part of a cycle of strong references.
+    pub is_in_cycle: bool,
+    /// Where the reference was made.
+    pub site: Site,
+}
+
+/// `from -> to`.
+impl fmt::Display for EdgeData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.from, self.to)
+    }
+}
+
+/// The references of one registry. Its lock is a leaf: nothing else is locked and no user code runs
+/// under it.
+#[derive(Default)]
+pub(crate) struct References(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    graph: Recorded,
+    resources: HashMap<ResourceId, NodeIndex>,
+    /// Ids of nodes and ages of edges; petgraph uses its own numbers again.
+    made: u64,
+}
+
+type Recorded = StableDiGraph<Vertex, Reference>;
+
+#[derive(Clone)]
+struct Vertex {
+    label: NodeLabel,
+    resource: Option<ResourceId>,
+    /// The node itself, for whoever asks for the resource's a second time.
+    node: Weak<Inner>,
+    /// References without a named holder.
+    loose: u64,
+    /// Whether there ever was a strong reference to it.
+    was_kept: bool,
+}
+
+impl Vertex {
+    fn new(label: NodeLabel, resource: Option<ResourceId>) -> Vertex {
+        Vertex { label, resource, node: Weak::new(), loose: 0, was_kept: false }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reference {
+    strength: Strength,
+    site: Site,
+    /// Grows with every edge.
+    age: u64,
+}
+
+impl References {
+    /// A new node; for a resource the one that it has already.
+    fn add(self: Arc<References>, name: Arc<str>, resource: Option<ResourceId>) -> Node {
+        let mut state = self.state();
+        let known = resource.and_then(|id| state.resources.get(&id).copied());
+        if let Some(inner) = known.and_then(|index| state.graph[index].node.upgrade()) {
+            // The lock goes first: a node that was given up meanwhile ends right here, and its end
+            // takes the lock.
+            drop(state);
+            return Node(inner);
+        }
+        state.made += 1;
+        let label = NodeLabel { id: state.made, name };
+        let index = state.graph.add_node(Vertex::new(label.clone(), resource));
+        let inner = Arc::new(Inner { label, place: Some((Arc::clone(&self), index)) });
+        state.graph[index].node = Arc::downgrade(&inner);
+        if let Some(id) = resource {
+            state.resources.insert(id, index);
+        }
+        Node(inner)
+    }
+
+    fn strike(&self, index: NodeIndex) {
+        let mut state = self.state();
+        let Some(vertex) = state.graph.remove_node(index) else { return };
+        // Meanwhile somebody may have asked for the resource's node anew, and got another one.
+        if let Some(id) = vertex.resource
+            && state.resources.get(&id) == Some(&index)
+        {
+            state.resources.remove(&id);
+        }
+    }
+
+    fn connect(&self, from: NodeIndex, to: NodeIndex, strength: Strength, site: Site) -> EdgeIndex {
+        let mut state = self.state();
+        state.made += 1;
+        let age = state.made;
+        if strength == Strength::Strong {
+            state.graph[to].was_kept = true;
+        }
+        state.graph.add_edge(from, to, Reference { strength, site, age })
+    }
+
+    fn disconnect(&self, index: EdgeIndex) {
+        self.state().graph.remove_edge(index);
+    }
+
+    fn count_loose(&self, to: NodeIndex, more: i64) {
+        let mut state = self.state();
+        let vertex = &mut state.graph[to];
+        vertex.was_kept = true;
+        vertex.loose = vertex.loose.saturating_add_signed(more);
+    }
+
+    /// What keeps a resource alive, if it is a cycle.
+    pub(crate) fn cycle_behind(&self, resource: ResourceId) -> Option<Cycle> {
+        let holders = {
+            let state = self.state();
+            let index = *state.resources.get(&resource)?;
+            cycle::holders_of(&state.graph, index)
+        };
+        // The search itself goes over a copy, without the lock.
+        cycle::nearest(&holders)
+    }
+
+    /// All of it, at one moment.
+    pub(crate) fn picture(&self) -> Graph {
+        let graph = self.state().graph.clone();
+        let cyclic = cycle::cyclic_edges(&graph);
+        let strong_in = |index| {
+            let incoming = graph.edges_directed(index, Direction::Incoming);
+            incoming.filter(|edge| edge.weight().strength == Strength::Strong).count() as u64
+        };
+        let mut nodes: Vec<NodeData> = graph
+            .node_indices()
+            .map(|index| {
+                let vertex = &graph[index];
+                NodeData {
+                    node: vertex.label.clone(),
+                    count: vertex.was_kept.then(|| strong_in(index) + vertex.loose),
+                    resource: vertex.resource,
+                }
+            })
+            .collect();
+        nodes.sort_by_key(|data| data.node.id);
+        let mut edges: Vec<_> = graph.edge_references().collect();
+        edges.sort_by_key(|edge| edge.weight().age);
+        let edges = edges
+            .into_iter()
+            .map(|edge| EdgeData {
+                from: graph[edge.source()].label.clone(),
+                to: graph[edge.target()].label.clone(),
+                strength: edge.weight().strength,
+                is_in_cycle: cyclic.contains(&edge.id()),
+                site: edge.weight().site,
+            })
+            .collect();
+        Graph { schema_version: SCHEMA_VERSION, nodes, edges }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Graph {
+    pub(crate) fn empty() -> Graph {
+        Graph { schema_version: SCHEMA_VERSION, nodes: Vec::new(), edges: Vec::new() }
+    }
+}
+
+impl Registry {
+    /// Who keeps whom alive at this moment, as far as it was recorded; see [`graph`](self).
+    #[must_use]
+    pub fn graph(&self) -> Graph {
+        self.references_if_any().map_or_else(Graph::empty, |references| references.picture())
+    }
+
+    /// Where references are recorded; `None` at level `off`.
+    fn references(&self) -> Option<Arc<References>> {
+        (self.level() != Level::Off).then(|| self.make_references())
+    }
+}

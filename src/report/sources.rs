@@ -1,0 +1,195 @@
+//! The sources that a report shows lines of, if they are at hand.
+//!
+//! A site has its path as the compiler was given it: absolute for a dependency, else relative to the
+//! root of the package or workspace that was built. That root is looked for above the program's own
+//! file (`target/debug/...`), then above the working directory. A file is read once; what is not
+//! found, or does not fit the site, is not shown, and nothing fails for it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ownership::Site;
+
+/// How far above the program the root is looked for: `ROOT/target/TRIPLE/debug/deps/program`.
+const LEVELS_ABOVE_PROGRAM: usize = 5;
+
+/// How far above the working directory: a package in a folder of a workspace, and one more.
+const LEVELS_ABOVE_DIRECTORY: usize = 4;
+
+/// Files larger than this are not read for the sake of a line.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+type Read = dyn Fn(&Path) -> io::Result<String> + Send + Sync;
+
+/// Where the sources of a program are, and what was read of them.
+pub struct Sources {
+    roots: Vec<PathBuf>,
+    read: Box<Read>,
+    /// By path as it stands in sites.
+    texts: Mutex<HashMap<&'static str, Option<Arc<str>>>>,
+}
+
+impl Sources {
+    /// Sources near the program and the working directory.
+    #[must_use]
+    pub fn nearby() -> Sources {
+        Sources::read_by(|path| std::fs::read_to_string(path))
+    }
+
+    /// The same, with files read by `read`: for who must own each descriptor that is opened.
+    #[must_use]
+    pub fn read_by(read: impl Fn(&Path) -> io::Result<String> + Send + Sync + 'static) -> Sources {
+        let above = |place: io::Result<PathBuf>, levels| {
+            let place = place.unwrap_or_default();
+            place.ancestors().take(levels).map(Path::to_path_buf).collect::<Vec<_>>()
+        };
+        let program = std::env::current_exe().map(|mut program| {
+            program.pop();
+            program
+        });
+        let mut roots = above(program, LEVELS_ABOVE_PROGRAM);
+        roots.extend(above(std::env::current_dir(), LEVELS_ABOVE_DIRECTORY));
+        roots.retain(|root| !root.as_os_str().is_empty());
+        Sources { roots, read: Box::new(read), texts: Mutex::default() }
+    }
+
+    /// No sources: reports name places and show no lines.
+    #[must_use]
+    pub fn none() -> Sources {
+        Sources {
+            roots: Vec::new(),
+            read: Box::new(|_| Err(io::ErrorKind::NotFound.into())),
+            texts: Mutex::default(),
+        }
+    }
+
+    /// The text of a file and the bytes in it that a site stands for.
+    pub(super) fn find(&self, site: Site) -> Option<(Arc<str>, Range<usize>)> {
+        let text = self.text(site.file())?;
+        let bytes = span(&text, site.line(), site.column())?;
+        Some((text, bytes))
+    }
+
+    fn text(&self, file: &'static str) -> Option<Arc<str>> {
+        let known = self.texts.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned();
+        if let Some(known) = known {
+            return known;
+        }
+        // Without the lock: `read` is the caller's.
+        let path = Path::new(file);
+        let found = if path.is_absolute() {
+            (self.read)(path).ok()
+        } else {
+            self.roots.iter().find_map(|root| (self.read)(&root.join(path)).ok())
+        };
+        let text = found.filter(|text| text.len() <= BYTES_MAX).map(Arc::from);
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        texts.insert(file, text.clone());
+        text
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("roots", &self.roots).finish_non_exhaustive()
+    }
+}
+
+/// What to underline for a site, of which the compiler tells only the beginning: the path and the
+/// call that begin there, as far as they are on that line. `None` when nothing can begin there: it
+/// is another file, or another version of it.
+fn span(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
+    let mut start = 0;
+    for _ in 1..line {
+        start += text[start..].find('\n')? + 1;
+    }
+    let rest = text[start..].lines().next()?;
+    let skip = usize::try_from(column).ok()?.checked_sub(1)?;
+    let (offset, first) = rest.char_indices().nth(skip)?;
+    if first.is_whitespace() || ")]},;.".contains(first) {
+        return None;
+    }
+    let call = &rest[offset..];
+    Some(start + offset..start + offset + call_length(call))
+}
+
+/// The length of the path and the call that a line begins with.
+fn call_length(line: &str) -> usize {
+    let is_path = |sign: char| sign.is_alphanumeric() || "_:!".contains(sign);
+    let path = line.find(|sign| !is_path(sign)).unwrap_or(line.len());
+    let mut depth = 0_usize;
+    for (offset, sign) in line[path..].char_indices() {
+        match sign {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => match depth {
+                0 => break,
+                1 => return path + offset + sign.len_utf8(),
+                _ => depth -= 1,
+            },
+            _ if depth == 0 => break,
+            _ => {}
+        }
+    }
+    // The call goes on below, or is none: its name says enough.
+    if path > 0 { path } else { line.chars().next().map_or(0, char::len_utf8) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn underlined(text: &str, line: u32, column: u32) -> Option<&str> {
+        span(text, line, column).map(|bytes| &text[bytes])
+    }
+
+    #[test]
+    fn the_call_that_begins_at_a_site_is_underlined() {
+        let text = "fn main() {\n    let a = ownership::own(vec![(1, 2)])?;\n    a.release()?;\n";
+        assert_eq!(underlined(text, 2, 13), Some("ownership::own(vec![(1, 2)])"));
+        assert_eq!(underlined(text, 3, 7), Some("release()"));
+    }
+
+    #[test]
+    fn a_call_that_goes_on_below_is_underlined_by_its_name() {
+        let text = "pool.spawn([a.resource()], move || {\n";
+        assert_eq!(underlined(text, 1, 6), Some("spawn"));
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(underlined("let ä = früh(1);\n", 1, 9), Some("früh(1)"));
+    }
+
+    #[test]
+    fn where_nothing_can_begin_nothing_is_shown() {
+        let text = "let a = own(1);\n";
+        for (line, column) in [(1, 4), (1, 14), (1, 15), (1, 99), (2, 1), (9, 1), (1, 0)] {
+            assert_eq!(underlined(text, line, column), None, "{line}:{column}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_once_and_one_that_is_not_there_is_looked_for_once() {
+        let reads = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&reads);
+        let sources = Sources::read_by(move |_| {
+            *counted.lock().unwrap() += 1;
+            Err(io::ErrorKind::NotFound.into())
+        });
+        assert!(sources.find(Site::here()).is_none());
+        let looked = *reads.lock().unwrap();
+        assert_eq!(looked, sources.roots.len());
+        assert!(sources.find(Site::here()).is_none());
+        assert_eq!(*reads.lock().unwrap(), looked);
+    }
+
+    #[test]
+    fn this_very_line_is_found() {
+        let (text, bytes) = Sources::nearby().find(Site::here()).expect("the sources are here");
+        assert_eq!(&text[bytes], "Site::here()");
+    }
+}

@@ -1,0 +1,178 @@
+//! Opening what a server listens on.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::Settings;
+use super::spare::Spare;
+use crate::net::{self, Listener, PipeReader, PipeWriter, Stream};
+use crate::ownership::{Registry, Resource};
+
+/// Where to listen: `127.0.0.1:3000`, `[::1]:3000`, `localhost:3000`, `unix:/run/echo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// A host and a port; port 0 takes a free one.
+    Inet(String),
+    /// A path in the file system.
+    Unix(PathBuf),
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Endpoint, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("`unix:` needs a path, as in `unix:/run/echo`".into()),
+            Some(path) => Ok(Endpoint::Unix(path.into())),
+            None => Ok(Endpoint::Inet(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Inet(address) => f.write_str(address),
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One address with the acceptors that it will have.
+pub(super) struct Place {
+    /// Numeric.
+    pub(super) name: String,
+    /// Each acceptor's order to stop, and what it works with.
+    pub(super) seats: Vec<(PipeWriter, Seat)>,
+    /// The socket's file, removed when this is dropped.
+    pub(super) path: Option<SocketFile>,
+}
+
+/// What one acceptor works with, all of it owned.
+pub(super) struct Seat {
+    pub(super) listener: Listener,
+    pub(super) stop: PipeReader,
+    pub(super) spare: Spare,
+}
+
+impl Seat {
+    /// For giving all of it to the acceptor's task.
+    pub(super) fn resources(&self) -> Vec<Resource> {
+        let mut resources = vec![self.listener.resource(), self.stop.resource()];
+        resources.extend(self.spare.resource());
+        resources
+    }
+}
+
+/// A Unix socket's file, which outlives the socket unless somebody removes it.
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Opens listeners, stops and reserves for one endpoint.
+#[track_caller]
+pub(super) fn open(
+    registry: &Registry,
+    endpoint: &Endpoint,
+    settings: &Settings,
+) -> Result<Place, BindError> {
+    let failed = |error| BindError { endpoint: endpoint.clone(), error };
+    let first = listen(registry, endpoint, settings.backlog).map_err(failed)?;
+    let path = match endpoint {
+        Endpoint::Unix(path) => Some(SocketFile(path.clone())),
+        Endpoint::Inet(_) => None,
+    };
+    let name = first.local_addr().map_err(failed)?.to_string();
+    let siblings = (1..settings.acceptors.get()).map(|_| first.sibling(settings.backlog));
+    let siblings = siblings.collect::<io::Result<Vec<Listener>>>().map_err(failed)?;
+    let mut seats = Vec::with_capacity(settings.acceptors.get());
+    for listener in std::iter::once(first).chain(siblings) {
+        let (stop, order) = net::pipe_in(registry).map_err(failed)?;
+        let spare = Spare::new(registry).map_err(failed)?;
+        seats.push((order, Seat { listener, stop, spare }));
+    }
+    Ok(Place { name, seats, path })
+}
+
+#[track_caller]
+fn listen(registry: &Registry, endpoint: &Endpoint, backlog: u32) -> io::Result<Listener> {
+    let options = Listener::options().registry(registry).backlog(backlog);
+    match endpoint {
+        Endpoint::Inet(address) => options.bind(address.as_str()),
+        Endpoint::Unix(path) => match options.bind_unix(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(registry, path) => {
+                std::fs::remove_file(path)?;
+                options.bind_unix(path)
+            }
+            answer => answer,
+        },
+    }
+}
+
+/// Whether a path is a socket on which nobody listens: left over from a server that was killed.
+fn is_stale(registry: &Registry, path: &Path) -> bool {
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket(path) && Stream::connect_unix_in(registry, path).is_err_and(refused)
+}
+
+/// An address that could not be had.
+#[derive(Debug)]
+pub struct BindError {
+    endpoint: Endpoint,
+    error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindError { endpoint, error } = self;
+        match (error.kind(), endpoint) {
+            (io::ErrorKind::AddrInUse, Endpoint::Unix(path)) if !is_socket(path) => write!(
+                f,
+                "cannot listen on {endpoint}: a file that is no socket is in the way; \
+                 remove it or choose another path with --listen"
+            ),
+            (io::ErrorKind::AddrInUse, _) => write!(
+                f,
+                "cannot listen on {endpoint}: another program has it; \
+                 stop that one or choose another address with --listen"
+            ),
+            (io::ErrorKind::PermissionDenied, Endpoint::Inet(_)) => write!(
+                f,
+                "cannot listen on {endpoint}: not permitted; \
+                 ports below 1024 need privileges, choose another with --listen"
+            ),
+            _ => write!(f, "cannot listen on {endpoint}: {error}"),
+        }
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_address_or_a_path() {
+        assert_eq!("[::1]:0".parse(), Ok(Endpoint::Inet("[::1]:0".into())));
+        assert_eq!("unix:/run/echo".parse(), Ok(Endpoint::Unix("/run/echo".into())));
+        assert!("unix:".parse::<Endpoint>().unwrap_err().contains("needs a path"));
+    }
+}

@@ -1,0 +1,135 @@
+//! What a server has done, in numbers.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Ended;
+use super::gate::Tally;
+use crate::echo::{Fault, Faults};
+use crate::ownership::{Registry, Verdict};
+
+/// What a server has done.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Summary {
+    /// Version of this form; see [`SCHEMA_VERSION`](crate::ownership::SCHEMA_VERSION).
+    pub schema_version: u32,
+    /// Connections served.
+    pub connections: u64,
+    /// Connections closed at once: over a limit, or without a thread or descriptor.
+    pub refused: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Connections that ended by an error: a reset, a timeout.
+    pub errors: u64,
+    /// Connections cut at the drain's deadline.
+    pub cancelled: u64,
+    /// Connections whose task panicked.
+    pub panics: u64,
+    /// Resources leaked by tasks.
+    pub leaks: u64,
+    /// Rules broken.
+    pub violations: u64,
+    /// Numbers closed or replaced behind the registry's back.
+    pub thefts: u64,
+    /// Resources that connections and acceptors still hold.
+    pub open_resources: u64,
+    /// Faults that were committed on purpose (`--chaos`), by kind.
+    pub injected: Faults,
+    /// What was found of each kind of fault, whoever committed it: panics by the outcomes of tasks,
+    /// the others by the registry's reports.
+    pub reported: Faults,
+    /// Milliseconds from the order to drain to the end of the last acceptor.
+    pub drain_ms: u64,
+    /// Tasks that were cancelled and did not end.
+    pub stuck: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn new(
+        tally: &Tally,
+        registry: &Registry,
+        injected: Faults,
+        ended: Ended,
+    ) -> Summary {
+        let verdict = registry.verdict();
+        // ord: Relaxed; every task that counted has ended.
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Summary {
+            schema_version: crate::ownership::SCHEMA_VERSION,
+            connections: count(&tally.connections),
+            refused: count(&tally.refused),
+            bytes_in: count(&tally.bytes_in),
+            bytes_out: count(&tally.bytes_out),
+            errors: count(&tally.errors),
+            cancelled: count(&tally.cancelled),
+            panics: count(&tally.panics),
+            leaks: verdict.leaks,
+            violations: verdict.violations,
+            thefts: verdict.thefts,
+            open_resources: verdict.still_open.len() as u64,
+            injected,
+            reported: reported(count(&tally.panics), &verdict),
+            drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
+            stuck: ended.stuck.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// What was found, as the kinds of faults that lead to it.
+fn reported(panics: u64, verdict: &Verdict) -> Faults {
+    let reports = |code| verdict.reported.get(code).copied().unwrap_or_default();
+    Faults::by(|fault| match fault {
+        Fault::Panic => panics,
+        Fault::Leak => reports("leak").saturating_sub(verdict.cycles),
+        Fault::Steal => reports("not-owner"),
+        Fault::Cycle => verdict.cycles,
+        Fault::Double => reports("released"),
+        Fault::Theft => reports("theft"),
+        Fault::Finalizer => reports("finalizer-panicked"),
+    })
+}
+
+#[cfg(feature = "json")]
+impl Summary {
+    /// One line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        match serde_json::to_string(self) {
+            Ok(json) => json,
+            Err(error) => unreachable!("plain data always serializes: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} connections, {} refused, {} bytes in, {} bytes out, {} errors, {} cancelled, \
+             {} panics, {} leaks, {} violations, {} thefts, {} open, drained in {} ms",
+            self.connections,
+            self.refused,
+            self.bytes_in,
+            self.bytes_out,
+            self.errors,
+            self.cancelled,
+            self.panics,
+            self.leaks,
+            self.violations,
+            self.thefts,
+            self.open_resources,
+            self.drain_ms
+        )?;
+        if self.injected.total() > 0 {
+            write!(f, "\ninjected {}; reported {}", self.injected, self.reported)?;
+        }
+        for task in &self.stuck {
+            write!(f, "\ndid not end: {task}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! References on record: what a leak report says about a cycle, and what the graph shows.
+
+use std::sync::{Mutex, OnceLock};
+
+use common::{Lab, leaked};
+use echown::ownership::graph::{self, Edge, EdgeData, Graph, Kept, Node, Strength};
+use echown::ownership::{Level, Registry};
+
+mod common;
+
+/// Edges as text, in the order in which they were made.
+fn drawn(edges: &[EdgeData]) -> Vec<String> {
+    edges.iter().map(ToString::to_string).collect()
+}
+
+/// Nodes with their counts: `Sender 0`, `Manager -`.
+fn counts(graph: &Graph) -> Vec<String> {
+    let nodes = graph.nodes.iter();
+    nodes
+        .map(|data| {
+            let count = data.count.map_or("-".into(), |count| count.to_string());
+            format!("{} {count}", data.node)
+        })
+        .collect()
+}
+
+/// Two values that hold each other; the first holds something of the user's.
+struct Parent<T> {
+    _treasure: T,
+    _to_treasure: Edge,
+    child: OnceLock<Kept<Child<T>>>,
+}
+
+struct Child<T> {
+    _parent: Kept<Parent<T>>,
+}
+
+/// The lines on which the references of the cycle are made.
+const LINE_OF_CHILD_TO_PARENT: u32 = line!() + 9;
+const LINE_OF_PARENT_TO_CHILD: u32 = line!() + 9;
+
+fn tie_a_knot<T>(registry: &Registry, treasure: T, to_it: &Node) {
+    let node = Node::new_in(registry, "Parent");
+    let to_treasure = graph::edge(&node, to_it);
+    let parent = Parent { _treasure: treasure, _to_treasure: to_treasure, child: OnceLock::new() };
+    let parent = Kept::new(node, parent);
+    let node = Node::new_in(registry, "Child");
+    let child = Kept::new(node.clone(), Child { _parent: parent.held_by(&node) });
+    let _ = parent.child.set(child.held_by(parent.node()));
+}
+
+#[test]
+fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() {
+    let lab = Lab::new();
+    let outcome = lab.root(|| {
+        let job = || {
+            let listener = lab.listener();
+            let node = Node::of(&listener.resource());
+            tie_a_knot(&lab.registry, listener, &node);
+        };
+        lab.spawn("forgetful", [], job).join()
+    });
+    let ((), report) = leaked(outcome);
+    let cycle = report.resources[0].kept_alive_by.as_ref().expect("the cycle is known");
+    assert_eq!(drawn(&cycle.edges), ["Parent -> Child", "Child -> Parent"]);
+    assert_eq!(cycle.edges[0].site.line(), LINE_OF_PARENT_TO_CHILD);
+    assert_eq!(cycle.edges[1].site.line(), LINE_OF_CHILD_TO_PARENT);
+    assert_eq!(cycle.cut.to_string(), "Parent -> Child", "the one that closed it");
+    assert_eq!(cycle.cut.site.line(), LINE_OF_PARENT_TO_CHILD);
+    let number = report.resources[0].number.unwrap();
+    assert_eq!(drawn(&cycle.path), [format!("Parent -> fd {number} (tcp listener)")]);
+    lab.attest_all_closed();
+
+    let text = report.to_string();
+    let here = |line| format!("made at tests/graph.rs:{line}:");
+    for expected in [
+        "kept alive by a cycle of references:".to_owned(),
+        format!("Child -> Parent, {}", here(LINE_OF_CHILD_TO_PARENT)),
+        format!("cut the reference Parent -> Child, {}", here(LINE_OF_PARENT_TO_CHILD)),
+    ] {
+        assert!(text.contains(&expected), "no {expected:?} in {text}");
+    }
+    let verdict = lab.registry.verdict();
+    assert_eq!((verdict.leaks, verdict.cycles, verdict.reported["leak"]), (1, 1, 1));
+}
+
+#[test]
+fn a_leak_without_a_cycle_names_none() {
+    let lab = Lab::new();
+    let outcome = lab.root(|| {
+        let job = || {
+            let listener = lab.listener();
+            // It is held, but by nothing that holds itself; and there is a cycle that holds others.
+            let holder = Node::new_in(&lab.registry, "Global");
+            std::mem::forget(graph::edge(&holder, &Node::of(&listener.resource())));
+            tie_a_knot(&lab.registry, (), &Node::new_in(&lab.registry, "nothing of importance"));
+            std::mem::forget(listener);
+        };
+        lab.spawn("forgetful", [], job).join()
+    });
+    let ((), report) = leaked(outcome);
+    assert!(report.resources[0].kept_alive_by.is_none());
+    assert!(!report.to_string().contains("cycle"));
+    assert_eq!(lab.registry.verdict().cycles, 0);
+}
+
+#[test]
+fn a_reference_is_on_record_until_it_is_dropped_and_a_node_while_anything_of_it_is_there() {
+    let registry = Registry::new();
+    assert!(registry.graph().nodes.is_empty());
+    let (one, other) = (Node::new_in(&registry, "one"), Node::new_in(&registry, "other"));
+    let reference = graph::edge(&one, &other);
+    drop((one, other));
+    assert_eq!(counts(&registry.graph()), ["one -", "other 1"], "the edge keeps its ends");
+    assert_eq!(drawn(&registry.graph().edges), ["one -> other"]);
+    drop(reference);
+    let graph = registry.graph();
+    assert!(graph.nodes.is_empty() && graph.edges.is_empty(), "{graph:?}");
+}
+
+#[test]
+fn the_node_of_a_resource_is_one_and_the_same_while_it_is_there() {
+    let registry = Registry::new();
+    let words = registry.own(vec!["ours"]).unwrap();
+    let resource = words.resource();
+    let first = Node::of(&resource);
+    assert_eq!(first.label(), Node::of(&resource).label());
+    assert_eq!(registry.graph().nodes[0].resource, Some(words.id()));
+    let before = first.label();
+    drop(first);
+    assert_ne!(Node::of(&resource).label(), before, "and a new one after that");
+    assert!(registry.graph().nodes.is_empty());
+    words.release().unwrap();
+}
+
+#[test]
+fn a_shared_value_counts_all_its_references_and_draws_those_with_a_holder() {
+    let registry = Registry::new();
+    let manager = Node::new_in(&registry, "Manager");
+    let first = Kept::new(Node::new_in(&registry, "Connection"), 7);
+    assert_eq!(counts(&registry.graph()), ["Manager -", "Connection 1"]);
+    let second = first.held_by(&manager);
+    let third = second.clone();
+    assert_eq!((*third, third.count()), (7, 3));
+    assert_eq!(counts(&registry.graph()), ["Manager -", "Connection 3"]);
+    assert_eq!(drawn(&registry.graph().edges), ["Manager -> Connection"]);
+    drop((first, third));
+    assert_eq!(counts(&registry.graph()), ["Manager -", "Connection 1"]);
+    drop(second);
+    assert_eq!(counts(&registry.graph()), ["Manager -"]);
+}
+
+/// Looks at the graph while it is being dropped, as the sender of a connection does that flushes.
+struct Dying {
+    registry: Registry,
+    _holds: Kept<()>,
+    last_look: &'static Mutex<Option<Graph>>,
+}
+
+impl Drop for Dying {
+    fn drop(&mut self) {
+        *self.last_look.lock().unwrap() = Some(self.registry.graph());
+    }
+}
+
+#[test]
+fn a_node_whose_count_is_zero_stays_drawn_with_what_it_still_holds() {
+    static LAST_LOOK: Mutex<Option<Graph>> = Mutex::new(None);
+    let registry = Registry::new();
+    let node = Node::new_in(&registry, "Sender");
+    let connection = Kept::new(Node::new_in(&registry, "Connection"), ());
+    let dying = Dying {
+        registry: registry.clone(),
+        _holds: connection.held_by(&node),
+        last_look: &LAST_LOOK,
+    };
+    drop(connection);
+    drop(Kept::new(node, dying));
+    let last_look = LAST_LOOK.lock().unwrap().take().expect("it was dropped");
+    assert_eq!(counts(&last_look), ["Sender 0", "Connection 1"]);
+    assert_eq!(drawn(&last_look.edges), ["Sender -> Connection"]);
+    assert!(last_look.to_mermaid().contains("(\"Sender ref=0\")"), "{}", last_look.to_mermaid());
+    assert!(registry.graph().nodes.is_empty());
+}
+
+#[test]
+fn a_weak_reference_is_drawn_and_neither_counted_nor_part_of_a_cycle() {
+    let registry = Registry::new();
+    let (parent, child) = (Node::new_in(&registry, "Parent"), Node::new_in(&registry, "Child"));
+    let _down = parent.keeps(&child);
+    let _up = child.knows(&parent);
+    let graph = registry.graph();
+    assert_eq!(counts(&graph), ["Parent -", "Child 1"]);
+    assert_eq!(graph.edges[1].strength, Strength::Weak);
+    assert!(graph.edges.iter().all(|edge| !edge.is_in_cycle));
+}
+
+#[test]
+fn mermaid_draws_cycles_thick_and_red_weak_references_dotted_and_names_every_line() {
+    let registry = Registry::new();
+    let node = |name: &str| Node::new_in(&registry, name);
+    let (manager, parent, child) = (node("Manager"), node("Parent"), node("Child \"x\""));
+    let first = line!() + 1;
+    let _a = manager.keeps(&parent);
+    let _b = parent.keeps(&child);
+    let _c = child.keeps(&parent);
+    let _d = child.knows(&manager);
+    let site = |line: u32, column: u32| format!("|\"tests/graph.rs:{}:{column}\"|", first + line);
+    let expected = [
+        "flowchart TD".to_owned(),
+        "    n1(\"Manager\")".to_owned(),
+        "    n2(\"Parent ref=2\")".to_owned(),
+        "    n3(\"Child #quot;x#quot; ref=1\")".to_owned(),
+        format!("    n1 -->{} n2", site(0, 22)),
+        format!("    n2 ==>{} n3", site(1, 21)),
+        format!("    n3 ==>{} n2", site(2, 20)),
+        format!("    n3 -.->{} n1", site(3, 20)),
+        "    linkStyle 1,2 color:red,stroke:red;".to_owned(),
+    ];
+    let drawn = registry.graph().to_mermaid();
+    assert_eq!(drawn.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn at_level_off_nothing_is_recorded() {
+    let registry = Registry::builder().level(Level::Off).build();
+    let words = registry.own(vec!["ours"]).unwrap();
+    let node = Node::new_in(&registry, "node");
+    let kept = Kept::new(node.clone(), ());
+    let _held = kept.held_by(&Node::of(&words.resource()));
+    let _reference = node.keeps(&Node::of(&words.resource()));
+    assert_eq!(kept.count(), 2, "an Arc counts as ever");
+    let graph = registry.graph();
+    assert!(graph.nodes.is_empty() && graph.edges.is_empty(), "{graph:?}");
+    words.release().unwrap();
+}
+
+#[test]
+fn a_reference_from_one_registrys_node_to_anothers_is_in_neither_graph() {
+    let (here, there) = (Registry::new(), Registry::new());
+    let (one, other) = (Node::new_in(&here, "one"), Node::new_in(&there, "other"));
+    let reference = graph::edge(&one, &other);
+    assert!(here.graph().edges.is_empty() && there.graph().edges.is_empty());
+    assert_eq!(counts(&there.graph()), ["other -"]);
+    drop(reference);
+    assert_eq!(counts(&there.graph()), ["other -"]);
+}
+
+#[test]
+fn references_come_and_go_on_many_threads_and_leave_nothing() {
+    let registry = Registry::new();
+    let shared = Kept::new(Node::new_in(&registry, "shared"), ());
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                let resource = registry.own(()).unwrap();
+                for _ in 0..500 {
+                    let node = Node::of(&resource.resource());
+                    let holder = Node::new_in(&registry, "holder");
+                    let _both = (holder.keeps(&node), shared.held_by(&holder));
+                    assert!(registry.graph().edges.len() <= 8);
+                }
+                resource.release().unwrap();
+            });
+        }
+    });
+    assert_eq!(shared.count(), 1);
+    assert_eq!(counts(&registry.graph()), ["shared 1"]);
+}

@@ -1,0 +1,517 @@
+//! Every finding made for real, and `docs/reports.md` with the reports as they came.
+//!
+//! `UPDATE_DOCS=1 cargo test --test reports` writes the page anew. What differs from run to run
+//! (numbers of tasks, threads, descriptors and ports, identities, ages) is counted from the beginning
+//! in each report, so that the page changes when a report does and only then.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::mem;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use common::thief;
+use echown::net::{Listener, Stream};
+use echown::ownership::graph::{Edge, Kept, Node};
+use echown::ownership::{ErrorKind, Level, Registry, Report};
+use echown::pool::Pool;
+use echown::report::explain::{EXPLANATIONS, Explanation};
+use echown::report::{Colours, Sources};
+
+#[path = "common/mod.rs"]
+mod common;
+
+/// Scenes free numbers that others could get: one at a time.
+static STAGE: Mutex<()> = Mutex::new(());
+
+type Scene = fn(&Registry);
+
+/// What each code's scene is. Answers that are no findings have none.
+const SCENES: &[(&str, Scene)] = &[
+    ("leak", a_connection_that_its_task_forgot),
+    ("released", closed_twice),
+    ("not-owner", used_by_a_thread_that_was_given_nothing),
+    ("theft", replaced_behind_the_owners_back),
+    ("already-owned", a_second_value_of_one_number),
+    ("dropped-elsewhere", dropped_by_whoever_had_the_handle),
+    ("unclaimed", offered_to_nobody),
+    ("in-use", released_inside_with),
+    ("given-twice", named_twice_in_the_list),
+    ("is-split", given_whole_while_split),
+    ("not-its-other-half", two_clients_mixed_up),
+    ("no-parent", transferred_by_a_root),
+    ("not-a-child", joined_by_a_stranger),
+    ("not-open", owned_when_it_was_closed_already),
+    ("finalizer-failed", a_finalizer_without_a_disk),
+    ("finalizer-panicked", a_finalizer_that_panics),
+];
+
+fn a_connection_that_its_task_forgot(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().inet().unwrap();
+    let mut client = Stream::connect_in(registry, address).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    client.write_all(b"hello").unwrap();
+    let echo = pool.spawn_named("echo", [stream.resource()], move || {
+        let mut bytes = [0; 5];
+        stream.read_exact(&mut bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
+        mem::forget(stream);
+    });
+    drop(echo.unwrap().join());
+}
+
+fn closed_twice(registry: &Registry) {
+    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    ours.close().unwrap();
+    assert_eq!(ours.close().unwrap_err().kind(), ErrorKind::Released);
+}
+
+fn used_by_a_thread_that_was_given_nothing(registry: &Registry) {
+    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    std::thread::scope(|threads| {
+        let thief = std::thread::Builder::new().name("thief".to_owned());
+        thief.spawn_scoped(threads, || (&ours).write(b"mine").unwrap_err()).unwrap();
+    });
+}
+
+fn replaced_behind_the_owners_back(registry: &Registry) {
+    let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
+    let owned = registry.own_fd(file).unwrap();
+    let newcomer = fs::File::open("/dev/zero").unwrap();
+    owned.with(|ours| rustix::io::dup2(&newcomer, ours).unwrap()).unwrap();
+    assert_eq!(owned.release().unwrap_err().kind(), ErrorKind::Theft);
+}
+
+fn a_second_value_of_one_number(registry: &Registry) {
+    let (ours, _theirs) = std::io::pipe().unwrap();
+    let number = ours.as_raw_fd();
+    let _first = registry.own_fd(ours).unwrap();
+    let refused = registry.own_fd(thief::second_owner(number)).unwrap_err();
+    mem::forget(refused.into_value());
+}
+
+fn dropped_by_whoever_had_the_handle(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    pool.spawn_named("cleaner", [], move || drop(ours)).unwrap().join().unwrap();
+}
+
+fn offered_to_nobody(registry: &Registry) {
+    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    let offer = ours.offer().unwrap();
+    drop(offer);
+}
+
+fn released_inside_with(registry: &Registry) {
+    let words = registry.own(vec!["ours"]).unwrap();
+    words.with(|_| words.release().unwrap_err()).unwrap();
+}
+
+fn named_twice_in_the_list(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let words = registry.own(vec!["ours"]).unwrap();
+    pool.spawn([words.resource(), words.resource()], || ()).unwrap_err();
+}
+
+fn given_whole_while_split(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    let whole = ours.resource();
+    let (_reading, _writing) = ours.split().unwrap();
+    pool.spawn([whole], || ()).unwrap_err();
+}
+
+fn two_clients_mixed_up(registry: &Registry) {
+    let (first, second) = Stream::pair_in(registry).unwrap();
+    let (reading, _) = first.split().unwrap();
+    let (_, writing) = second.split().unwrap();
+    reading.rejoin(writing).unwrap_err();
+}
+
+fn transferred_by_a_root(registry: &Registry) {
+    let words = registry.own(vec!["ours"]).unwrap();
+    words.transfer().unwrap_err();
+}
+
+fn joined_by_a_stranger(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let child = pool.spawn_named("child", [], || ()).unwrap();
+    let joined = std::thread::scope(|threads| {
+        let stranger = std::thread::Builder::new().name("stranger".to_owned());
+        let stranger = stranger.spawn_scoped(threads, || child.join()).unwrap();
+        stranger.join().unwrap()
+    });
+    match joined {
+        Err(echown::ownership::Failure::Refused(child, _)) => child.join().unwrap(),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+fn owned_when_it_was_closed_already(registry: &Registry) {
+    let nobodys = thief::second_owner(1_000_000_000);
+    let refused = registry.own_fd(nobodys).unwrap_err();
+    let _ = refused.into_value().unwrap().into_raw_fd();
+}
+
+fn a_finalizer_without_a_disk(registry: &Registry) {
+    let finalizer = |_| Err(std::io::Error::other("the disk is full"));
+    drop(registry.own_with(vec!["last words"], finalizer).unwrap());
+}
+
+fn a_finalizer_that_panics(registry: &Registry) {
+    drop(registry.own_with(vec!["last words"], |_| panic!("surprised")).unwrap());
+}
+
+/// A connection that keeps itself alive, in a registry that knows of the references.
+struct Session {
+    _stream: Stream,
+    _holds: Edge,
+    itself: OnceLock<Kept<Session>>,
+}
+
+fn a_connection_in_a_cycle(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    let registry = registry.clone();
+    let child = pool.spawn_named("session", [ours.resource()], move || {
+        let node = Node::new_in(&registry, "Session");
+        let holds = node.keeps(&Node::of(&ours.resource()));
+        let itself = OnceLock::new();
+        let session = Kept::new(node, Session { _stream: ours, _holds: holds, itself });
+        let again = session.held_by(session.node());
+        assert!(session.itself.set(again).is_ok());
+    });
+    drop(child.unwrap().join());
+}
+
+fn two_forgotten_at_once(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let (ours, theirs) = Stream::pair_in(registry).unwrap();
+    let child = pool.spawn_named("hoarder", [ours.resource(), theirs.resource()], move || {
+        mem::forget((ours, theirs));
+    });
+    drop(child.unwrap().join());
+}
+
+/// Every scene, those included that are on nobody's list.
+fn all_scenes() -> impl Iterator<Item = Scene> + Clone {
+    let others: [Scene; 2] = [a_connection_in_a_cycle, two_forgotten_at_once];
+    SCENES.iter().map(|(_, scene)| *scene).chain(others)
+}
+
+/// Plays a scene as a task of its own and answers what was reported.
+fn play(level: Level, scene: Scene) -> Vec<Report> {
+    let _alone = STAGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let reports: &'static Mutex<Vec<Report>> = Box::leak(Box::default());
+    let sink = |report: &Report| reports.lock().unwrap().push(report.clone());
+    let registry = Registry::builder().level(level).sink(sink).build();
+    let outcome = registry.run("main", || scene(&registry));
+    assert!(outcome.is_ok(), "{outcome:?}");
+    reports.lock().unwrap().clone()
+}
+
+/// The one report of a scene.
+fn reported(code: &str) -> Option<Report> {
+    let (_, scene) = SCENES.iter().find(|(of, _)| *of == code)?;
+    let mut reports = play(Level::On, *scene);
+    let found = reports.iter().position(|report| report.code() == code);
+    let found = found.unwrap_or_else(|| panic!("{code} was not reported: {reports:?}"));
+    Some(reports.swap_remove(found))
+}
+
+// The page.
+
+fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for known in EXPLANATIONS {
+        page += &format!("| [`{0}`](#{0}) | {1} |\n", known.code, known.summary);
+    }
+    for known in EXPLANATIONS {
+        page += &section(known);
+    }
+    page
+}
+
+fn section(known: &Explanation) -> String {
+    // One level below the code's own headline.
+    let text = known.text.trim_end().replace("## ", "### ");
+    let mut report = match reported(known.code) {
+        Some(report) => shown(&report),
+        None => "An answer, not a finding: it is not reported.".to_owned(),
+    };
+    if known.code == "leak" {
+        let reports = play(Level::On, a_connection_in_a_cycle);
+        report +=
+            "\n\nWhere references are recorded (`ownership::graph`), it says what kept it:\n\n";
+        report += &shown(&reports[0]);
+    }
+    format!("\n## {}\n\n{report}\n\n{text}\n", known.code)
+}
+
+fn shown(report: &Report) -> String {
+    let rendered = report.render(&Sources::nearby(), Colours::Never);
+    format!("```text\n{}\n```", steady(&rendered))
+}
+
+const INTRODUCTION: &str = include_str!("reports/introduction.md");
+
+/// The text with everything counted from 1 that differs from run to run.
+fn steady(text: &str) -> String {
+    const COUNTED: &[&str] = &[
+        "task ",
+        "fd ",
+        "resource ",
+        "half of ",
+        "thread ",
+        "kernel id ",
+        "cookie ",
+        "inode ",
+        "device ",
+        "127.0.0.1:",
+        "socket:[",
+        "pipe:[",
+    ];
+    let mut known: HashMap<(&str, String), usize> = HashMap::new();
+    let mut steady = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let prefix = COUNTED.iter().find(|prefix| rest.starts_with(**prefix));
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
+        if let Some(prefix) = prefix
+            && let after = &rest[prefix.len()..]
+            && let length @ 1.. = digits(after)
+        {
+            // A thread has one number, by whatever name.
+            let family = if *prefix == "kernel id " { "thread " } else { *prefix };
+            let family = if family == "half of " { "resource " } else { family };
+            let count = known.keys().filter(|(of, _)| *of == family).count();
+            let number = known.entry((family, after[..length].to_owned())).or_insert(count + 1);
+            steady += &format!("{prefix}{number}");
+            rest = &after[length..];
+            continue;
+        }
+        let length = digits(rest);
+        if length > 0 {
+            // An age: `12ms`, `1.2s`.
+            let number = &rest[..length];
+            let after = &rest[length..];
+            let fraction = after.strip_prefix('.').map_or(0, |after| 1 + digits(after));
+            let unit = ["ms ", "s "].into_iter().find(|unit| after[fraction..].starts_with(unit));
+            match unit {
+                Some(unit) => {
+                    steady += "0ms ";
+                    rest = &after[fraction + unit.len()..];
+                }
+                None => {
+                    steady += number;
+                    rest = after;
+                }
+            }
+            continue;
+        }
+        let first = rest.chars().next().map_or(1, char::len_utf8);
+        steady += &rest[..first];
+        rest = &rest[first..];
+    }
+    steady
+}
+
+#[test]
+fn the_page_of_reports_shows_what_the_program_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reports.md");
+    let page = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &page).unwrap();
+        return;
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    if let Some((is, should)) = written.lines().zip(page.lines()).find(|(is, should)| is != should)
+    {
+        panic!(
+            "docs/reports.md is out of date; `UPDATE_DOCS=1 cargo test --test reports` writes it.\n\
+             it says:   {is}\nit should: {should}"
+        );
+    }
+    assert_eq!(written.len(), page.len(), "docs/reports.md is out of date, see above in this file");
+}
+
+#[test]
+fn every_finding_is_played_and_every_answer_is_none() {
+    for kind in ErrorKind::ALL {
+        let is_played = SCENES.iter().any(|(code, _)| *code == kind.code());
+        let is_reported = kind.is_violation() || kind.code().starts_with("finalizer");
+        assert_eq!(is_played, is_reported, "{}", kind.code());
+    }
+}
+
+// The same facts in every form.
+
+/// What JSON says that is no fact of its own.
+const NO_FACTS: &[&str] = &["schema_version", "is_in_cycle", "strength"];
+
+/// Every fact of a report's JSON, by name.
+fn facts(name: &str, value: &serde_json::Value, facts: &mut Vec<(String, String)>) {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in
+                fields.iter().filter(|(name, _)| !NO_FACTS.contains(&name.as_str()))
+            {
+                self::facts(name, value, facts);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| self::facts(name, value, facts)),
+        Value::Null => {}
+        Value::Number(number) => facts.push((name.to_owned(), number.to_string())),
+        Value::String(text) => facts.push((name.to_owned(), text.clone())),
+        Value::Bool(fact) => facts.push((name.to_owned(), fact.to_string())),
+    }
+}
+
+/// How a fact is written for people.
+fn for_people(name: &str, fact: &str) -> Option<String> {
+    match name {
+        "age_ms" | "ago_ms" => Some(match fact {
+            "0" => "0ms".to_owned(),
+            millis => format!("{:?}", Duration::from_millis(millis.parse().unwrap())),
+        }),
+        // Left out when nothing went through.
+        "bytes_in" | "bytes_out" if fact == "0" => None,
+        "custody_omitted" if fact == "0" => None,
+        // The four kinds of findings have headlines of their own.
+        "verdict" if ["violation", "finalizer"].contains(&fact) => None,
+        "identity" if fact == "anonymous" => Some("anonymous inode".to_owned()),
+        _ => Some(fact.to_owned()),
+    }
+}
+
+#[test]
+fn every_fact_of_the_json_is_in_the_text_with_sources_and_without() {
+    let nearby = Sources::nearby();
+    for report in all_scenes().flat_map(|scene| play(Level::On, scene)) {
+        let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        let mut found = Vec::new();
+        facts("", &json, &mut found);
+        assert!(found.len() > 5, "{json}");
+        let plain = report.to_string();
+        let bare = report.render(&Sources::none(), Colours::Never);
+        let rich = report.render(&nearby, Colours::Never);
+        for (name, fact) in found {
+            let Some(wanted) = for_people(&name, &fact) else { continue };
+            for text in [&plain, &bare] {
+                // Long lines are not broken, but those below the first are moved to the right.
+                let has_all = wanted.lines().all(|line| text.contains(line.trim()));
+                assert!(has_all, "no {name} {wanted:?} in\n{text}");
+            }
+            let is_shown = match name.as_str() {
+                "site" | "acquired" => {
+                    // As a line of the source, with its number at the left.
+                    let (place, _) = wanted.rsplit_once(':').unwrap();
+                    let (file, line) = place.rsplit_once(':').unwrap();
+                    let gutter = format!("{line} ");
+                    rich.contains(&wanted)
+                        || rich.contains(&format!("--> {file}:"))
+                            && rich.lines().any(|shown| shown.trim_start().starts_with(&gutter))
+                        || rich.contains(&format!("::: {file}:"))
+                            && rich.lines().any(|shown| shown.trim_start().starts_with(&gutter))
+                }
+                _ => wanted.lines().all(|line| rich.contains(line.trim())),
+            };
+            assert!(is_shown, "no {name} {wanted:?} in\n{rich}");
+        }
+    }
+}
+
+#[test]
+fn at_level_full_the_backtraces_are_in_every_form() {
+    let report = play(Level::Full, closed_twice).remove(0);
+    for text in
+        [report.to_string(), report.render(&Sources::none(), Colours::Never), report.to_json()]
+    {
+        assert!(text.contains("reports::closed_twice"), "{text}");
+    }
+}
+
+#[test]
+fn the_headlines_have_the_words_that_people_look_for() {
+    for (code, words) in [
+        ("leak", "error[leak]: task "),
+        ("released", "error[released]: double release: fd "),
+        ("not-owner", "error[not-owner]: not owner: fd "),
+        ("theft", "error[theft]: fd "),
+    ] {
+        let report = reported(code).unwrap();
+        let text = report.render(&Sources::none(), Colours::Never);
+        assert!(text.starts_with(words), "{text}");
+        let plain = words.trim_start_matches("error[").replace("]: ", ": ");
+        assert!(report.to_string().starts_with(&plain), "{report}");
+    }
+}
+
+#[test]
+fn colours_change_nothing_but_the_colours() {
+    let report = reported("leak").unwrap();
+    let plain = report.render(&Sources::nearby(), Colours::Never);
+    let coloured = report.render(&Sources::nearby(), Colours::Always);
+    assert!(!plain.contains('\u{1b}') && coloured.contains('\u{1b}'));
+    let mut stripped = String::new();
+    let mut parts = coloured.split('\u{1b}');
+    stripped += parts.next().unwrap();
+    for part in parts {
+        stripped += part.split_once('m').unwrap().1;
+    }
+    assert_eq!(stripped, plain);
+}
+
+/// A schema with no object open: whatever it doesn't name is refused. For the test only: who reads
+/// reports must let new fields pass.
+fn closed(mut schema: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match &mut schema {
+        Value::Object(fields) => {
+            for value in fields.values_mut() {
+                *value = closed(value.take());
+            }
+            if fields.get("type").is_some_and(|kind| kind == "object") {
+                fields.insert("additionalProperties".to_owned(), Value::Bool(false));
+            }
+        }
+        Value::Array(values) => {
+            for value in values {
+                *value = closed(value.take());
+            }
+        }
+        _ => {}
+    }
+    schema
+}
+
+#[test]
+fn the_json_is_as_its_schema_says_and_has_no_field_besides() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reports.schema.json");
+    let schema = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&closed(schema)).unwrap();
+    for level in [Level::On, Level::Full] {
+        for report in all_scenes().flat_map(|scene| play(level, scene)) {
+            let json = serde_json::from_str(&report.to_json()).unwrap();
+            let faults: Vec<String> =
+                schema.iter_errors(&json).map(|fault| format!("{fault:?}")).collect();
+            assert!(faults.is_empty(), "{json:#}\n{faults:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_leak_of_several_resources_has_a_headline_for_all_and_a_title_for_each() {
+    let report = play(Level::On, two_forgotten_at_once).remove(0);
+    let text = report.render(&Sources::nearby(), Colours::Never);
+    assert!(text.lines().next().unwrap().ends_with("ended and still owned 2 resources"), "{text}");
+    assert_eq!(text.matches("\nnote: unix stream fd ").count(), 2, "{text}");
+    assert_eq!(text.matches("acquired here by").count(), 2, "{text}");
+    assert_eq!(text.matches("= help: release it").count(), 1, "{text}");
+}
