@@ -20,7 +20,7 @@
 //! - What is not recorded is not known: a leak without a cycle in its report may have one.
 //! - One cycle is named, the shortest of those nearest to the resource. There may be others.
 //! - A graph belongs to a registry. A reference from a node of one registry to a node of another is
-//!   recorded in neither; at [`Level::Off`](super::Level::Off) nothing is.
+//!   recorded in neither; at [`Level::Off`] nothing is.
 //!
 //! # Examples
 //! ```
@@ -313,7 +313,7 @@ impl<T> fmt::Debug for Kept<T> {
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Graph {
-    /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
+    /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// In the order in which they were made.
     pub nodes: Vec<NodeData>,

@@ -10,7 +10,7 @@ use super::task::TaskLabel;
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Verdict {
-    /// See [`SCHEMA_VERSION`].
+    /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
     /// Resources that were leaked.
     pub leaks: u64,
