@@ -18,7 +18,7 @@
 //!   task 2 `builder` panicked: earthquake
 //! disowned: nothing is run
 //!   here is the garage
-//! 0 leaks, 1 violations, 0 thefts, 1 failed finalizers, 0 still open
+//! 0 leaks, 1 violation, 0 thefts, 1 failed finalizer, 0 still open
 //! ```
 
 use std::error::Error;

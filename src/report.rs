@@ -5,9 +5,12 @@
 //! `Report::render`, like rustc's, with the source lines underlined where the sources are at hand;
 //! with the feature `json`, `Report::to_json`, one line. [`explain`] says more about each verdict.
 
+mod count;
 pub mod explain;
 mod graph;
 mod text;
+
+pub use count::Count;
 
 #[cfg(feature = "json")]
 mod json;

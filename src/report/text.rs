@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Count;
 use super::explain;
 use crate::ownership::{
     CustodyStep, LeakReport, Report, ResourceData, Snapshot, Verdict, ViolationReport,
@@ -212,18 +213,18 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} leaks, {} violations, {} thefts, {} failed finalizers, {} still open",
-            self.leaks,
-            self.violations,
-            self.thefts,
-            self.failed_finalizers,
+            "{}, {}, {}, {}, {} still open",
+            Count(self.leaks, "leak"),
+            Count(self.violations, "violation"),
+            Count(self.thefts, "theft"),
+            Count(self.failed_finalizers, "failed finalizer"),
             self.still_open.len()
         )?;
         for child in &self.forgotten_children {
             write!(f, "\nforgotten child: {child}")?;
         }
         for (reason, times) in &self.used_suppressions {
-            write!(f, "\nsuppressed {times} times: {reason}")?;
+            write!(f, "\nsuppressed {}: {reason}", Count(*times, "time"))?;
         }
         for unused in &self.unused_suppressions {
             write!(f, "\nsuppression without a use: {unused}")?;

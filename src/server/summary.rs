@@ -7,6 +7,7 @@ use super::Ended;
 use super::gate::Tally;
 use crate::echo::{Fault, Faults};
 use crate::ownership::{Registry, Verdict};
+use crate::report::Count;
 
 /// What a server has done.
 #[derive(Clone, Debug)]
@@ -109,18 +110,18 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} connections, {} refused, {} bytes in, {} bytes out, {} errors, {} cancelled, \
-             {} panics, {} leaks, {} violations, {} thefts, {} open, drained in {} ms",
-            self.connections,
+            "{}, {} refused, {} bytes in, {} bytes out, {}, {} cancelled, {}, {}, {}, {}, {} open, \
+             drained in {} ms",
+            Count(self.connections, "connection"),
             self.refused,
             self.bytes_in,
             self.bytes_out,
-            self.errors,
+            Count(self.errors, "error"),
             self.cancelled,
-            self.panics,
-            self.leaks,
-            self.violations,
-            self.thefts,
+            Count(self.panics, "panic"),
+            Count(self.leaks, "leak"),
+            Count(self.violations, "violation"),
+            Count(self.thefts, "theft"),
             self.open_resources,
             self.drain_ms
         )?;

@@ -269,7 +269,7 @@ fn address(any: SocketAddrAny) -> Option<String> {
         return Some(SocketAddr::try_from(any).ok()?.to_string());
     }
     let unix = rustix::net::SocketAddrUnix::try_from(any).ok()?;
-    if let Some(name) = unix.abstract_name() {
+    if let Some(name) = unix.abstract_name().filter(|name| !name.is_empty()) {
         return Some(format!("unix:@{}", name.escape_ascii()));
     }
     let path = String::from_utf8_lossy(unix.path_bytes()?).into_owned();

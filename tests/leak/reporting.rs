@@ -96,7 +96,7 @@ fn where_nobody_listens_reports_go_to_standard_error_and_finish_has_the_verdict(
         let verdict = ownership::finish();
         assert_eq!(
             verdict.to_string(),
-            "1 leaks, 0 violations, 0 thefts, 0 failed finalizers, 0 still open"
+            "1 leak, 0 violations, 0 thefts, 0 failed finalizers, 0 still open"
         );
         exit(verdict.exit_code.into());
     });
@@ -203,7 +203,7 @@ fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome(
     let verdict = lab.registry.finish();
     assert_eq!((verdict.leaks, verdict.suppressed, verdict.exit_code), (1, 1, 23));
     let text = verdict.to_string();
-    assert!(text.ends_with("\nsuppressed 1 times: the listener stays until exit"), "{text}");
+    assert!(text.ends_with("\nsuppressed 1 time: the listener stays until exit"), "{text}");
 }
 
 #[test]
