@@ -4,6 +4,7 @@ mod chaos;
 mod explain;
 mod log;
 mod output;
+mod say;
 mod serve;
 mod suppressions;
 

@@ -222,14 +222,19 @@ impl Server {
             self.orders.give(Order::Drain);
         }
         let main = Main {
+            registry: self.registry.clone(),
             acceptors,
             stops,
             mailbox: self.mailbox,
+            orders: self.orders.clone(),
             drain_timeout: self.settings.drain_timeout,
         };
         let ended = main.attend();
         // The socket files go when nobody listens on them any more.
         drop(paths);
+        if let Some(acceptor) = &ended.lost {
+            failed.get_or_insert(ServeError(format!("{acceptor} ended without an order")));
+        }
         match failed {
             Some(error) => Err(error),
             None => Ok(Summary::new(&gate.tally, &self.registry, self.style.injected(), ended)),
@@ -239,9 +244,11 @@ impl Server {
 
 /// The main thread while the server runs.
 struct Main {
+    registry: Registry,
     acceptors: Orphans<()>,
     stops: Vec<PipeWriter>,
     mailbox: Receiver<Mail>,
+    orders: Orders,
     drain_timeout: Duration,
 }
 
@@ -249,6 +256,8 @@ struct Main {
 struct Ended {
     drain: Duration,
     stuck: Vec<TaskLabel>,
+    /// An acceptor that ended without an order.
+    lost: Option<TaskLabel>,
 }
 
 impl Main {
@@ -256,6 +265,7 @@ impl Main {
     fn attend(mut self) -> Ended {
         let mut ordered: Option<Instant> = None;
         let mut give_up: Option<Instant> = None;
+        let mut lost = None;
         // Counted here: an acceptor's mail is sent by its reaper, and while that runs the orphans
         // still have it.
         let mut running = self.stops.len();
@@ -272,18 +282,23 @@ impl Main {
                     // Releasing what is ours cannot be refused.
                     self.stops.clear();
                     let deadline = match order {
-                        Order::Drain => now + self.drain_timeout,
+                        Order::Drain => after(now, self.drain_timeout),
                         Order::Cut => {
                             self.cut();
                             now
                         }
                     };
-                    let latest = deadline + STUCK_PATIENCE;
+                    let latest = after(deadline, STUCK_PATIENCE);
                     give_up = Some(give_up.map_or(latest, |before| before.min(latest)));
                 }
                 Ok(Mail::AcceptorEnded(task, outcome)) => {
                     report(&task, &outcome);
                     running -= 1;
+                    if ordered.is_none() {
+                        // Nobody listens on its address any more: better no server than half a one.
+                        lost.get_or_insert(task);
+                        self.orders.give(Order::Drain);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => {
@@ -291,12 +306,19 @@ impl Main {
                 }
             }
         }
-        let stuck = self.acceptors.tasks();
-        if !stuck.is_empty() {
+        let mut stuck = Vec::new();
+        if !self.acceptors.tasks().is_empty() {
+            stuck = self.cancelled_tasks();
             // At its own end a task waits for its children: these are left to the process's end.
             std::mem::forget(self.acceptors);
         }
-        Ended { drain: ordered.map_or(Duration::ZERO, |at| at.elapsed()), stuck }
+        Ended { drain: ordered.map_or(Duration::ZERO, |at| at.elapsed()), stuck, lost }
+    }
+
+    /// Who was asked to end and has not: those who are stuck, and those who wait for them.
+    fn cancelled_tasks(&self) -> Vec<TaskLabel> {
+        let tasks = self.registry.snapshot().tasks;
+        tasks.into_iter().filter(|task| task.cancelled).map(|task| task.task).collect()
     }
 
     fn cut(&self) {
@@ -320,7 +342,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A server that could not start to accept.
+/// A server that could not accept, or not go on accepting.
 #[derive(Debug)]
 pub struct ServeError(String);
 
@@ -332,11 +354,17 @@ impl<F> From<SpawnError<F>> for ServeError {
 
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start to accept: {}", self.0)
+        write!(f, "cannot accept: {}", self.0)
     }
 }
 
 impl std::error::Error for ServeError {}
+
+/// A moment so much later; a year later when it is too late for the clock.
+fn after(moment: Instant, duration: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    moment.checked_add(duration).unwrap_or(moment + YEAR)
+}
 
 /// The address that a limit per client goes by; `None` for those without one (Unix sockets).
 fn ip_of(peer: &crate::net::Address) -> Option<IpAddr> {

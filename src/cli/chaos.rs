@@ -43,7 +43,7 @@ impl ChaosArguments {
     pub(super) fn strike(&self, style: SharedStyle) -> SharedStyle {
         let Some(plan) = self.chaos else { return style };
         let seed = self.chaos_seed.unwrap_or_else(|| fastrand::u64(..));
-        eprintln!("chaos: {plan} with --chaos-seed {seed}");
+        super::say::say(format_args!("chaos: {plan} with --chaos-seed {seed}"));
         Arc::new(Chaos::new(style, plan, seed))
     }
 }

@@ -54,8 +54,10 @@ impl LogArguments {
         };
         let has_colours = self.log_file.is_none() && super::output::stderr_has_colours();
         let output = Arc::clone(output);
-        let log =
-            tracing_subscriber::fmt().with_max_level(level).with_writer(move || output.log_line());
+        let log = tracing_subscriber::fmt()
+            .log_internal_errors(false)
+            .with_max_level(level)
+            .with_writer(move || output.log_line());
         match self.log_format {
             Format::Text => log.with_ansi(has_colours).init(),
             Format::Json => log.json().flatten_event(true).init(),

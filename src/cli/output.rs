@@ -49,6 +49,19 @@ pub(super) struct ReportArguments {
 /// who find wait for the disk or the terminal.
 const QUEUED_MAX: usize = 1024;
 
+/// How the writers came to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Writers {
+    /// All that was sent is written.
+    Ended,
+    /// One of them is blocked in writing.
+    Stuck,
+}
+
+/// How long a draining process waits for its writers: as long as a slow disk may take for a full
+/// channel.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a process that stops at once waits for what was already sent.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -136,8 +149,11 @@ impl Output {
     }
 
     /// Has everything written that was sent, and closes the files. For the task that opened them.
-    pub(super) fn close(&self) {
-        self.desks().for_each(Desk::close);
+    ///
+    /// A writer that is stuck (a pipe that nobody reads) is given up after a while: the end of the
+    /// program does not depend on it.
+    pub(super) fn close(&self) -> Writers {
+        self.desks().map(Desk::close).max().unwrap_or(Writers::Ended)
     }
 
     /// Writes what came after [`close`](Output::close): the registry's last findings.
@@ -256,17 +272,21 @@ impl Desk {
         let _ = answer.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 
-    fn close(&self) {
+    fn close(&self) -> Writers {
         let before = match &mut *self.stage() {
             stage @ Stage::Open(..) => std::mem::replace(stage, Stage::Closed(Vec::new())),
-            _ => return,
+            _ => return Writers::Ended,
         };
-        if let Stage::Open(sender, promise) = before {
-            drop(sender);
-            if let Err(failure) = promise.join() {
-                to_stderr(format!("echown: the {} failed: {failure}\n", self.name).as_bytes());
-            }
+        let Stage::Open(sender, promise) = before else { return Writers::Ended };
+        drop(sender);
+        if !promise.wait_until(Instant::now() + CLOSE_PATIENCE).unwrap_or(false) {
+            to_stderr(format!("echown: the {} is stuck and was given up\n", self.name).as_bytes());
+            return Writers::Stuck;
         }
+        if let Err(failure) = promise.join() {
+            to_stderr(format!("echown: the {} failed: {failure}\n", self.name).as_bytes());
+        }
+        Writers::Ended
     }
 
     fn write_last(&self, registry: &Registry) {

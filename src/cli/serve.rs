@@ -9,10 +9,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::chaos::ChaosArguments;
-use super::output::{Output, ReportArguments};
+use super::output::{Output, ReportArguments, Writers};
+use super::say::say;
 use super::{log, suppressions};
 use crate::echo;
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
+use crate::report::Count;
 use crate::server::signals::{Response, Signals};
 use crate::server::{Endpoint, Server, Settings, Summary};
 
@@ -135,9 +137,16 @@ fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; a duration carries a unit, as in `500ms` or `5s`"))
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; a duration carries a unit, as in `500ms` or `5s`"))?;
+    if duration > DURATION_MAX {
+        return Err("expected at most 365d".into());
+    }
+    Ok(duration)
 }
+
+/// Longer than any server waits for anything, and no clock overflows by it.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Timeouts of sockets are no shorter than this; the kernel takes zero for "never".
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
@@ -165,30 +174,42 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     declare_inherited(&registry);
     let served = output.open(&registry).and_then(|()| serve(arguments, &registry, &output));
     // The writers own their files: they end before the registry asks who still owns what.
-    output.close();
+    let writers = output.close();
     let code = match served {
-        Ok(summary) => {
-            // Whoever did not end has been waited for already.
-            let verdict =
-                if summary.stuck.is_empty() { registry.finish() } else { registry.verdict() };
+        Ok(mut summary) => {
+            // Whoever does not end has been waited for already.
+            let is_over = summary.stuck.is_empty() && writers == Writers::Ended;
+            let verdict = if is_over { registry.finish() } else { registry.verdict() };
+            summary.conclude(&verdict);
             say_the_end(&summary, &verdict);
-            ExitCode::from(verdict.exit_code)
+            match write_summary(arguments, &summary) {
+                Ok(()) => ExitCode::from(verdict.exit_code),
+                Err(message) => fail(&message, EXIT_FAILURE),
+            }
         }
         Err(message) => fail(&message, EXIT_FAILURE),
     };
-    output.write_last(&registry);
+    if writers == Writers::Ended {
+        output.write_last(&registry);
+    }
     code
 }
 
+fn write_summary(arguments: &ServeArguments, summary: &Summary) -> Result<(), String> {
+    let Some(path) = &arguments.summary else { return Ok(()) };
+    std::fs::write(path, summary.to_json() + "\n")
+        .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))
+}
+
 fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("echown: {message}");
+    say(format_args!("echown: {message}"));
     ExitCode::from(code)
 }
 
 fn say_the_end(summary: &Summary, verdict: &Verdict) {
-    eprintln!("{summary}");
+    say(summary);
     for (reason, times) in &verdict.used_suppressions {
-        eprintln!("suppressed {times} times: {reason}");
+        say(format_args!("suppressed {}: {reason}", Count(*times, "time")));
     }
     for unused in &verdict.unused_suppressions {
         tracing::warn!("suppression without a use, it may be out of date: {unused}");
@@ -218,7 +239,6 @@ fn serve(
     registry: &Registry,
     output: &Arc<Output>,
 ) -> Result<Summary, String> {
-    let say = |error: &dyn std::error::Error| error.to_string();
     if let Some(path) = &arguments.summary {
         // Found out now, not after a week of serving.
         std::fs::OpenOptions::new()
@@ -229,27 +249,19 @@ fn serve(
     }
     let style = arguments.chaos.strike(Arc::new(echo::Plain));
     let server = Server::bind(registry, &arguments.listen, arguments.settings(), style)
-        .map_err(|error| say(&error))?;
+        .map_err(|error| error.to_string())?;
     let response =
         Arc::new(Terminal { format: arguments.log.log_format, output: Arc::clone(output) });
     let signals = Signals::install(registry, server.orders(), response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
-    warn_of_limits(arguments.limits.max_connections.get(), &server);
+    warn_of_limits(arguments, &server);
     // All that the server opens for itself is open now: whoever reads these lines may count.
     for address in server.addresses() {
-        eprintln!("listening on {address}");
+        say(format_args!("listening on {address}"));
     }
-    let summary = server.serve().map_err(|error| say(&error));
+    let summary = server.serve().map_err(|error| error.to_string());
     signals.stop();
-    let mut summary = summary?;
-    // The writers' files are no leftovers of connections.
-    output.close();
-    summary.open_resources = registry.verdict().still_open.len() as u64;
-    if let Some(path) = &arguments.summary {
-        std::fs::write(path, summary.to_json() + "\n")
-            .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))?;
-    }
-    Ok(summary)
+    summary
 }
 
 impl ServeArguments {
@@ -277,8 +289,8 @@ impl Response for Terminal {
     fn show_custody(&self, registry: &Registry) {
         let custody = registry.snapshot();
         match self.format {
-            log::Format::Json => eprintln!("{}", custody.to_json()),
-            log::Format::Text => eprintln!("{custody}"),
+            log::Format::Json => say(custody.to_json()),
+            log::Format::Text => say(custody),
         }
     }
 
@@ -292,22 +304,28 @@ impl Response for Terminal {
 }
 
 /// Says beforehand what a high limit of connections will run into.
-fn warn_of_limits(max_connections: usize, server: &Server) {
+fn warn_of_limits(arguments: &ServeArguments, server: &Server) {
+    let wanted = arguments.limits.max_connections.get();
+    let acceptors = arguments.listen.len().saturating_mul(arguments.acceptors.get());
+    let own = acceptors.saturating_mul(DESCRIPTORS_PER_ACCEPTOR) + DESCRIPTORS_RESERVED;
     if let Some(descriptors) = crate::sys::limits::descriptors()
-        && max_connections as u64 + DESCRIPTORS_RESERVED > descriptors
+        && wanted.saturating_add(own) as u64 > descriptors
     {
         tracing::warn!(
-            "--max-connections {max_connections} is more than the limit of {descriptors} descriptors \
+            "--max-connections {wanted} is more than the limit of {descriptors} descriptors \
              allows; raise it with `ulimit -n`, or connections beyond it will be refused"
         );
     }
-    if server.thread_limit() < max_connections {
+    if server.thread_limit() < wanted {
         tracing::warn!(
-            "--max-connections {max_connections} is more than this machine carries: {}",
+            "--max-connections {wanted} is more than this machine carries: {}",
             server.ceiling()
         );
     }
 }
 
-/// Descriptors that the server needs for itself: standard streams, signals, listeners and stops.
-const DESCRIPTORS_RESERVED: u64 = 16;
+/// A listener, both ends of the pipe that stops it, and the descriptor in reserve.
+const DESCRIPTORS_PER_ACCEPTOR: usize = 4;
+
+/// Descriptors that the server needs for itself: standard streams, signals, files.
+const DESCRIPTORS_RESERVED: usize = 16;

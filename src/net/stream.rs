@@ -311,10 +311,10 @@ impl Stream {
         // No event tells of it. Doubling from a short pause finds a quick peer quickly.
         const PAUSE_MIN: Duration = Duration::from_micros(50);
         const PAUSE_MAX: Duration = Duration::from_millis(10);
-        let deadline = std::time::Instant::now() + patience;
+        let deadline = std::time::Instant::now().checked_add(patience);
         let mut pause = PAUSE_MIN;
         while self.unacknowledged()? > 0 {
-            if std::time::Instant::now() >= deadline {
+            if deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline) {
                 return Ok(false);
             }
             std::thread::sleep(pause);

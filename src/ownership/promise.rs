@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::custody::Site;
 use super::ending;
@@ -136,6 +137,22 @@ impl<T> Promise<T> {
             return Err(Failure::Refused(self, error));
         }
         self.take_outcome(&me)
+    }
+
+    /// Waits for the child's end, at most until `deadline`. False when it has not ended by then.
+    ///
+    /// # Errors
+    /// `NotAChild`: the current task is not the parent. `Cancelled`: it was cancelled while it
+    /// waited.
+    #[track_caller]
+    pub fn wait_until(&self, deadline: Instant) -> Result<bool, Error> {
+        let site = Site::here();
+        let me = self.as_parent(site)?;
+        me.wait_until(|| self.task.has_ended() || me.is_cancelled(), Some(deadline));
+        if !self.task.has_ended() && me.is_cancelled() {
+            return Err(me.refusal(ErrorKind::Cancelled, None, site));
+        }
+        Ok(self.task.has_ended())
     }
 
     /// Cancels the child and waits for its end.

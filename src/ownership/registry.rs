@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::io::Write;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -449,7 +450,8 @@ impl Registry {
             None if tracing::dispatcher::has_been_set() => {
                 tracing::warn!(target: "echown::report", code = report.code(), "{report}");
             }
-            None => eprintln!("echown: {report}"),
+            // Not `eprintln!`: nobody listening must not become a panic in the end of a task.
+            None => drop(writeln!(std::io::stderr().lock(), "echown: {report}")),
         }));
         if let Err(payload) = delivered {
             // Its own destructor could panic again.

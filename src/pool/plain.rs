@@ -67,7 +67,7 @@ where
     // dropped unrun ends the child, when all we want is to have everything back.
     let work = Arc::new(Mutex::new(Some(child.work())));
     let to_run = Arc::clone(&work);
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+    let started = std::thread::Builder::new().name(name.replace('\0', " ")).spawn(move || {
         let work = to_run.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(work) = work {
             work.run();

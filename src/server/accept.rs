@@ -49,32 +49,39 @@ impl Acceptor {
                 settle(&gate.tally, task, outcome);
             });
         let refusals = Seldom::default();
+        let (pauses, recoveries) = (Seldom::default(), Seldom::default());
         let mut means = Means::Ample;
         loop {
             let now = match self.seat.listener.accept_unless(&self.seat.stop) {
                 Ok(Some((stream, peer))) => self.serve(&connections, stream, &peer, &refusals),
                 Ok(None) => break,
-                Err(error) if is_exhaustion(&error) => {
-                    self.refuse_one();
-                    Err(error.to_string())
-                }
-                // Cancelled: the order to cut.
-                Err(error) if is_cancelled(&error) => break,
-                Err(error) => {
-                    tracing::error!("accepting ends: {error}");
+                // Cancelled: the order to cut. Another refusal: there is no listener any more.
+                Err(error) if Error::in_io(&error).is_some() => {
+                    if !is_cancelled(&error) {
+                        tracing::error!("accepting ends: {error}");
+                    }
                     break;
+                }
+                Err(error) => {
+                    if is_exhaustion(&error) {
+                        self.refuse_one();
+                    }
+                    // What is unknown may pass as well; a listener that never works again says so
+                    // in the log, once a second.
+                    Err(error.to_string())
                 }
             };
             match (means, now) {
                 (Means::Ample, Ok(())) => {}
                 (Means::Exhausted, Ok(())) => {
-                    tracing::info!("accepting goes on");
+                    recoveries.info("accepting goes on");
                     means = Means::Ample;
                 }
-                (before, Err(what)) => {
-                    if before == Means::Ample {
-                        tracing::warn!("accepting pauses until others let go of theirs: {what}");
-                    }
+                (_, Err(what)) => {
+                    // At the limit the two take turns; one line a second is enough.
+                    pauses.warn(format_args!(
+                        "accepting pauses until others let go of theirs: {what}"
+                    ));
                     means = Means::Exhausted;
                     // The order to stop ends the pause; what is queued is tried once more.
                     if let Err(error) = self.seat.stop.wait_readable(PAUSE) {

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
 use super::Settings;
 use super::spare::Spare;
-use crate::net::{self, Listener, PipeReader, PipeWriter, Stream};
+use crate::net::{self, Listener, PipeReader, PipeWriter};
 use crate::ownership::{Registry, Resource};
 
 /// Where to listen: `127.0.0.1:3000`, `[::1]:3000`, `localhost:3000`, `unix:/run/echo`.
@@ -28,7 +31,16 @@ impl FromStr for Endpoint {
         match text.strip_prefix("unix:") {
             Some("") => Err("`unix:` needs a path, as in `unix:/run/echo`".into()),
             Some(path) => Ok(Endpoint::Unix(path.into())),
-            None => Ok(Endpoint::Inet(text.into())),
+            None => {
+                let has_port = text
+                    .rsplit_once(':')
+                    .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+                if has_port {
+                    Ok(Endpoint::Inet(text.into()))
+                } else {
+                    Err("expected ADDRESS:PORT, [IPv6]:PORT or unix:PATH".into())
+                }
+            }
         }
     }
 }
@@ -69,13 +81,30 @@ impl Seat {
 }
 
 /// A Unix socket's file, which outlives the socket unless somebody removes it.
-pub(super) struct SocketFile(PathBuf);
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: at the end the path may be somebody else's.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> SocketFile {
+        SocketFile { path: path.into(), identity: identity(path) }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = std::fs::remove_file(&self.0);
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // Already gone is as good.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let file = std::fs::symlink_metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// Opens listeners, stops and reserves for one endpoint.
@@ -88,7 +117,7 @@ pub(super) fn open(
     let failed = |error| BindError { endpoint: endpoint.clone(), error };
     let first = listen(registry, endpoint, settings.backlog).map_err(failed)?;
     let path = match endpoint {
-        Endpoint::Unix(path) => Some(SocketFile(path.clone())),
+        Endpoint::Unix(path) => Some(SocketFile::new(path)),
         Endpoint::Inet(_) => None,
     };
     let name = first.local_addr().map_err(failed)?.to_string();
@@ -120,8 +149,17 @@ fn listen(registry: &Registry, endpoint: &Endpoint, backlog: u32) -> io::Result<
 
 /// Whether a path is a socket on which nobody listens: left over from a server that was killed.
 fn is_stale(registry: &Registry, path: &Path) -> bool {
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket(path) && Stream::connect_unix_in(registry, path).is_err_and(refused)
+    is_socket(path) && is_refused(registry, path).unwrap_or(false)
+}
+
+/// Whether connecting is refused. Without waiting: a live server whose queue is full answers
+/// `EAGAIN`.
+fn is_refused(registry: &Registry, path: &Path) -> io::Result<bool> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let probe = registry.own_fd(probe)?;
+    Ok(probe.with(|probe| rustix::net::connect(probe, &address) == Err(Errno::CONNREFUSED))?)
 }
 
 /// An address that could not be had.
@@ -174,5 +212,9 @@ mod tests {
         assert_eq!("[::1]:0".parse(), Ok(Endpoint::Inet("[::1]:0".into())));
         assert_eq!("unix:/run/echo".parse(), Ok(Endpoint::Unix("/run/echo".into())));
         assert!("unix:".parse::<Endpoint>().unwrap_err().contains("needs a path"));
+        for wrong in ["nowhere", "3000", ":3000", "127.0.0.1:99999", ""] {
+            let refused = wrong.parse::<Endpoint>().unwrap_err();
+            assert!(refused.contains("expected ADDRESS:PORT"), "{wrong}: {refused}");
+        }
     }
 }

@@ -12,6 +12,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::after;
 use crate::net::Listener;
 use crate::ownership::Error;
 use crate::pool::Orphans;
@@ -29,7 +30,7 @@ pub(super) fn drain<T: Send + 'static>(
     let is_drained = connections
         .wait_until(now)
         .and_then(|_| connections.drain())
-        .and_then(|()| connections.wait_until(now + timeout))
+        .and_then(|()| connections.wait_until(after(now, timeout)))
         .unwrap_or(false);
     if !is_drained && let Err(error) = cut(connections) {
         tracing::error!("{error}");

@@ -31,6 +31,13 @@ impl Seldom {
         }
     }
 
+    /// Informs, unless it did so a moment ago.
+    pub(super) fn info(&self, what: impl fmt::Display) {
+        if self.pass(Instant::now()).is_some() {
+            tracing::info!("{what}");
+        }
+    }
+
     /// How many were held back since the last one that passed, if this one passes.
     fn pass(&self, now: Instant) -> Option<u64> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,6 +16,7 @@
 //! then `ctrlc` refuses, and the watcher orders the drain on SIGTERM.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
@@ -64,6 +65,12 @@ impl Signals {
             Ok(()) => {
                 crate::sys::signal::restore_default(SIGHUP);
                 true
+            }
+            Err(_) if ignores_int => {
+                tracing::warn!(
+                    "SIGINT was ignored when this program began, and stays so; SIGTERM drains"
+                );
+                false
             }
             Err(error) => {
                 tracing::warn!("Ctrl-C stays as it was set from outside ({error}); SIGTERM drains");
@@ -114,7 +121,10 @@ struct Watcher {
 impl Watcher {
     fn watch(mut self, mut signals: SignalsInfo<WithOrigin>) {
         for origin in signals.forever() {
-            self.see(&origin);
+            // A panic in showing something must not be the end of listening to orders.
+            if catch_unwind(AssertUnwindSafe(|| self.see(&origin))).is_err() {
+                tracing::error!("answering a signal panicked");
+            }
         }
         // An idle server has drained before this thread wakes: what ended it is named all the
         // same.
@@ -136,8 +146,9 @@ impl Watcher {
             }
             SIGQUIT => {
                 tracing::warn!("got {name}{sender}: cutting everything");
-                self.response.show_custody(&self.registry);
+                // The order first: showing may take as long as whoever reads it.
                 self.orders.give(Order::Cut);
+                self.response.show_custody(&self.registry);
             }
             _ if self.is_draining => {
                 tracing::warn!("got {name}{sender} again: stopping now");

@@ -94,6 +94,16 @@ fn reported(panics: u64, verdict: &Verdict) -> Faults {
     })
 }
 
+impl Summary {
+    /// Takes over what the registry found until its very end.
+    pub fn conclude(&mut self, verdict: &Verdict) {
+        self.leaks = verdict.leaks;
+        self.violations = verdict.violations;
+        self.thefts = verdict.thefts;
+        self.open_resources = verdict.still_open.len() as u64;
+    }
+}
+
 #[cfg(feature = "json")]
 impl Summary {
     /// One line of JSON.

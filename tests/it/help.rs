@@ -39,6 +39,9 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
         (&["--report", "xml"], "possible values: text, json"),
         (&["--suppressions", "/nonexistent"], "cannot read the suppressions in /nonexistent"),
         (&["--no-such-option"], "unexpected argument"),
+        (&["--listen", "nowhere"], "expected ADDRESS:PORT"),
+        (&["--listen", "127.0.0.1:99999"], "expected ADDRESS:PORT"),
+        (&["--drain-timeout", "18446744073709551615s"], "expected at most 365d"),
     ] {
         let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -48,9 +51,10 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
 }
 
 #[test]
-fn an_address_that_is_none_is_refused_with_its_name() {
-    let output = serve(&["nowhere"], &[]).output().unwrap();
+fn an_address_that_cannot_be_had_is_refused_with_its_name() {
+    // For documentation only: nobody has it.
+    let output = serve(&["192.0.2.1:0"], &[]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot listen on nowhere"), "{said}");
+    assert!(said.contains("cannot listen on 192.0.2.1:0"), "{said}");
 }

@@ -522,3 +522,81 @@ fn a_summary_that_cannot_be_written_is_a_clear_error() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("cannot write the summary to /no/such/place"), "{said}");
 }
+
+#[test]
+fn a_standard_error_that_is_full_or_closed_ends_nothing() {
+    for nowhere in ["2>/dev/full", "2>&-"] {
+        let path = std::env::temp_dir().join(format!("echown-{}.full.sock", std::process::id()));
+        let program = env!("CARGO_BIN_EXE_echown");
+        let line = format!("exec {program} serve --listen unix:{} {nowhere}", path.display());
+        let mut command = Command::new("sh");
+        let mut server = Server::run(command.args(["-c", &line]), 0);
+        server.wait_for("its socket", |_| path.exists());
+        let talk = || {
+            let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            client.write_all(b"still here").unwrap();
+            client.read_exact(&mut [0; 10]).unwrap();
+        };
+        // Who is served knows that signals are watched for.
+        talk();
+        server.signal(Signal::USR1);
+        server.signal(Signal::HUP);
+        talk();
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0), "{nowhere}");
+    }
+}
+
+#[test]
+fn a_report_file_that_nobody_reads_does_not_hold_up_the_end() {
+    let fifo = std::env::temp_dir().join(format!("echown-{}.fifo", std::process::id()));
+    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there");
+    assert!(made.success());
+    // Open for both, so that opening it for writing doesn't wait; nobody reads.
+    let _open = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let path = fifo.to_str().unwrap();
+    let mut server =
+        Server::start(&["--chaos", "leak=1", "--report-file", path, "--drain-timeout", "500ms"]);
+    for _ in 0..200 {
+        let mut client = server.connect();
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+    std::fs::remove_file(&fifo).unwrap();
+}
+
+#[test]
+fn a_servers_end_leaves_another_servers_socket_file_alone() {
+    let path = std::env::temp_dir().join(format!("echown-{}.two.sock", std::process::id()));
+    let address = format!("unix:{}", path.display());
+    let mut first = Server::run(&mut serve(&[&address], &[]), 0);
+    first.wait_for_line("listening on ");
+    std::fs::remove_file(&path).unwrap();
+    let mut second = Server::run(&mut serve(&[&address], &[]), 0);
+    second.wait_for_line("listening on ");
+    assert_eq!(first.stop().0, Some(0));
+    assert!(path.exists(), "it is the second server's");
+    assert_eq!(second.stop().0, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_live_unix_server_with_a_full_queue_is_busy_and_not_waited_for() {
+    let path = std::env::temp_dir().join(format!("echown-{}.busy.sock", std::process::id()));
+    let listener = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    let address = rustix::net::SocketAddrUnix::new(&path).unwrap();
+    rustix::net::bind(&listener, &address).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let output = serve(&[&format!("unix:{}", path.display())], &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another program has it"));
+    std::fs::remove_file(&path).unwrap();
+}
