@@ -279,8 +279,6 @@ impl Main {
                 Ok(Mail::Order(order)) => {
                     let now = Instant::now();
                     ordered.get_or_insert(now);
-                    // Releasing what is ours cannot be refused.
-                    self.stops.clear();
                     let deadline = match order {
                         Order::Drain => after(now, self.drain_timeout),
                         Order::Cut => {
@@ -288,6 +286,9 @@ impl Main {
                             now
                         }
                     };
+                    // After the cut: an acceptor that is woken by this begins to drain. Releasing
+                    // what is ours cannot be refused.
+                    self.stops.clear();
                     let latest = after(deadline, STUCK_PATIENCE);
                     give_up = Some(give_up.map_or(latest, |before| before.min(latest)));
                 }
