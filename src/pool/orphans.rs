@@ -108,7 +108,7 @@ impl<T: Send + 'static> Orphans<T> {
     }
 
     /// Takes care of children of the current task; each outcome is handed to `reaper` at once, on
-    /// the thread and in the name of the task that ended, and nothing is kept.
+    /// the thread and in the name of the task that ended, and nothing is kept. (A task that has ended before it is adopted is reaped by the adopter.)
     #[must_use]
     pub fn reaped_by(
         registry: &Registry,
