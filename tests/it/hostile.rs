@@ -193,6 +193,40 @@ fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing
     assert!(summary(&server.seen, "refused") >= 300, "{:#?}", server.seen.last());
 }
 
+fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    /// More than the 1,024 that are queued.
+    const FLOOD: usize = 1500;
+    let mut server = dialect.start(&["--max-connections", "50", "--log-format", "json"]);
+    let calm = Calm::of(&server);
+    // While it is stopped nobody accepts, and the queue overflows.
+    server.signal(Signal::STOP);
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let crowd: Vec<_> = (0..FLOOD)
+        .map_while(|_| {
+            let inet = AddressFamily::INET;
+            let client = rustix::net::socket_with(inet, SocketType::STREAM, flags, None).ok()?;
+            // In progress, or refused for want of room: both are what a flood is.
+            let _ = rustix::net::connect(&client, &server.address());
+            Some(client)
+        })
+        .collect();
+    assert!(crowd.len() > 1100, "this machine allows {} descriptors only", crowd.len());
+    server.signal(Signal::CONT);
+    drop(crowd);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = server.connect();
+        let request = (dialect.request)(1, 100);
+        let mut reply = vec![0; (dialect.reply)(&request).len()];
+        if client.write_all(&request).is_ok() && client.read_exact(&mut reply).is_ok() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not recover");
+    }
+    calm.is_back(dialect, &mut server);
+}
+
 fn one_address_cannot_take_all_places(dialect: &Dialect) {
     let server = dialect.start(&["--max-per-ip", "3"]);
     let mut inside: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
@@ -501,6 +535,7 @@ suite!(
         a_peer_that_never_reads_is_cut_by_the_write_timeout,
         an_idle_peer_is_closed_by_the_idle_timeout,
         a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing,
+        a_flood_over_the_backlog_does_no_harm,
         one_address_cannot_take_all_places,
         a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
         a_server_out_of_threads_refuses_and_recovers,
