@@ -6,6 +6,7 @@ mod log;
 mod output;
 mod say;
 mod serve;
+mod style;
 mod suppressions;
 
 use std::process::ExitCode;

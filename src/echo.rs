@@ -7,17 +7,38 @@ mod plain;
 use std::io;
 use std::sync::Arc;
 
-use crate::net::Stream;
+use crate::net::{Address, Stream};
+use crate::ownership::Registry;
+use crate::pool::Pool;
 
 pub use chaos::{Chaos, Fault, Faults, Plan, PlanError};
 pub use plain::Plain;
 
-/// A way of serving a connection.
+/// A way of serving connections.
+///
+/// [`open`](Style::open) comes first and [`close`](Style::close) last, each once and in the server's
+/// main task; everything between in the task of the acceptor or of the connection that it is about,
+/// several at a time.
 pub trait Style: Send + Sync {
     /// The name of its tasks in reports: `echo`.
     fn name(&self) -> &'static str;
 
-    /// Serves one connection to its end, in the task that owns it.
+    /// How many tasks a connection needs, the one that [`serve`](Style::serve) runs in among them.
+    fn tasks_per_connection(&self) -> usize {
+        1
+    }
+
+    /// Makes ready what all connections share. Nothing is accepted yet.
+    ///
+    /// # Errors
+    /// The server cannot start: why.
+    fn open(&self, house: &House) -> io::Result<()> {
+        let _ = house;
+        Ok(())
+    }
+
+    /// Serves one connection to its end, in the task that owns it. The stream has the server's
+    /// timeouts.
     ///
     /// # Errors
     /// What ended the connection before its time: the peer's reset, a timeout, the registry's
@@ -26,13 +47,26 @@ pub trait Style: Send + Sync {
 
     /// Answers what comes first and no more, so that something can be done to a connection that has
     /// begun; [`serve`](Style::serve) goes on from there. False when the peer has finished without
-    /// having sent anything.
+    /// having sent anything that is answered.
     ///
     /// # Errors
     /// As [`serve`](Style::serve).
     fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
         plain::answer(stream, &mut plain::buffer()).map(|answered| answered > 0)
     }
+
+    /// Somebody was turned away for want of room.
+    fn refused(&self, peer: &Address) {
+        let _ = peer;
+    }
+
+    /// A signal has come that begins the drain.
+    fn signalled(&self, signal: Signal) {
+        let _ = signal;
+    }
+
+    /// Gives back what all connections shared: the last one has ended.
+    fn close(&self) {}
 
     /// The faults that were committed on purpose so far; see [`Chaos`].
     fn injected(&self) -> Faults {
@@ -42,3 +76,35 @@ pub trait Style: Send + Sync {
 
 /// How a style reaches the server.
 pub type SharedStyle = Arc<dyn Style>;
+
+/// What a style gets from the server that it works in.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct House {
+    /// Who owns what.
+    pub registry: Registry,
+    /// Runs the connections' tasks. Its limit counts a style's own tasks: see
+    /// [`tasks_per_connection`](Style::tasks_per_connection).
+    pub pool: Pool,
+    /// What is listened on, numeric, as in `127.0.0.1:3000`.
+    pub addresses: Vec<String>,
+    /// How many connections there can be at a time.
+    pub max_connections: usize,
+}
+
+impl House {
+    /// A server's own.
+    #[must_use]
+    pub fn new(pool: &Pool, addresses: Vec<String>, max_connections: usize) -> House {
+        House { registry: pool.registry().clone(), pool: pool.clone(), addresses, max_connections }
+    }
+}
+
+/// A signal that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Its number: 2 for SIGINT, 15 for SIGTERM.
+    pub number: i32,
+    /// Who sent it; `None` where the kernel does not say.
+    pub pid: Option<i32>,
+}

@@ -46,6 +46,7 @@ mod file;
 mod half;
 mod listener;
 mod pipe;
+mod ready;
 mod stream;
 mod udp;
 mod wire;

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::echo::SharedStyle;
+use crate::echo::{House, SharedStyle};
 use crate::net::PipeWriter;
 use crate::ownership::{Failure, Registry, TaskLabel};
 use crate::pool::{Orphans, Pool, SpawnError};
@@ -147,10 +147,9 @@ impl Server {
             .map(|endpoint| bind::open(registry, endpoint, &settings))
             .collect::<Result<Vec<Place>, BindError>>()?;
         let acceptors = places.iter().map(|place| place.seats.len()).sum::<usize>();
-        let pool = Pool::builder()
-            .registry(registry)
-            .limit(settings.max_connections.saturating_add(acceptors))
-            .build();
+        let tasks = settings.max_connections.saturating_mul(style.tasks_per_connection());
+        let pool =
+            Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
         let (sender, mailbox) = sync_channel(MAIL_QUEUED);
         let orders = Orders(sender);
         Ok(Server { registry: registry.clone(), settings, style, pool, places, orders, mailbox })
@@ -161,7 +160,7 @@ impl Server {
         self.places.iter().map(|place| place.name.as_str())
     }
 
-    /// How many threads the machine carries.
+    /// How many threads there can be: what the connections need, or what the machine carries.
     #[must_use]
     pub fn thread_limit(&self) -> usize {
         self.pool.limit()
@@ -182,8 +181,12 @@ impl Server {
     /// Serves until it is ordered to drain, drains, and answers what it has done.
     ///
     /// # Errors
-    /// An acceptor could not be started. The others have been drained.
+    /// The style could not be made ready, and nothing was accepted; or an acceptor could not be
+    /// started, and the others have been drained.
     pub fn serve(self) -> Result<Summary, ServeError> {
+        let addresses = self.addresses().map(str::to_owned).collect();
+        let house = House::new(&self.pool, addresses, self.settings.max_connections);
+        self.style.open(&house).map_err(|error| ServeError(error.to_string()))?;
         let gate = Arc::new(Gate::new(self.settings.max_connections, self.settings.max_per_ip));
         let mail = self.orders.0.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
@@ -232,6 +235,9 @@ impl Server {
         let ended = main.attend();
         // The socket files go when nobody listens on them any more.
         drop(paths);
+        if ended.stuck.is_empty() {
+            self.style.close();
+        }
         if let Some(acceptor) = &ended.lost {
             failed.get_or_insert(ServeError(format!("{acceptor} ended without an order")));
         }

@@ -287,6 +287,64 @@ fn a_read_and_a_write_wait_no_longer_than_they_are_told() {
 }
 
 #[test]
+fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
+    clean(|registry| {
+        let (ours, theirs) = Stream::pair_in(registry).unwrap();
+        let would_wait = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let mut buffer = [0; 8];
+        assert!(would_wait(ours.try_read(&mut buffer).unwrap_err()));
+        assert!(would_wait(ours.try_peek(&mut buffer).unwrap_err()));
+        assert!(!ours.wait_readable(Some(Duration::from_millis(1))).unwrap());
+        assert!(theirs.wait_writable(Some(Duration::ZERO)).unwrap());
+        assert_eq!(theirs.try_write(b"there").unwrap(), 5);
+        assert!(ours.wait_readable(None).unwrap());
+        assert_eq!(ours.try_peek(&mut buffer).unwrap(), 5);
+        assert_eq!(ours.try_read(&mut buffer).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"there");
+        // Until nothing fits any more; then not even waiting helps.
+        while theirs.try_write(&[0; 4096]).is_ok() {}
+        assert!(would_wait(theirs.try_write(b"more").unwrap_err()));
+        assert!(!theirs.wait_writable(Some(Duration::from_millis(1))).unwrap());
+        let (reading, writing) = ours.split().unwrap();
+        while reading.try_read(&mut [0; 65536]).is_ok() {}
+        assert!(theirs.wait_writable(None).unwrap());
+        assert_eq!(writing.try_write(b"half").unwrap(), 4);
+        drop(writing);
+        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 4);
+        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 0, "the end");
+    });
+}
+
+#[test]
+fn who_waits_until_it_can_read_or_write_is_woken_by_its_cancellation() {
+    for wanted in ["read", "write"] {
+        clean(|registry| {
+            let (ours, theirs) = Stream::pair_in(registry).unwrap();
+            while ours.try_write(&[0; 65536]).is_ok() {}
+            let waiter = spawn_in(registry, "waiter", [ours.resource()], move || match wanted {
+                "read" => ours.wait_readable(None),
+                _ => ours.wait_writable(None),
+            });
+            let ended = waiter.unwrap().cancel();
+            assert!(matches!(ended, Err(Failure::Cancelled)), "{ended:?}");
+            drop(theirs);
+        });
+    }
+}
+
+#[test]
+fn a_timeout_that_was_set_can_be_asked_for() {
+    clean(|registry| {
+        let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+        assert_eq!(ours.read_timeout().unwrap(), None);
+        ours.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        ours.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        assert_eq!(ours.read_timeout().unwrap(), Some(Duration::from_millis(1500)));
+        assert_eq!(ours.write_timeout().unwrap(), Some(Duration::from_secs(2)));
+    });
+}
+
+#[test]
 fn a_halfs_read_waits_no_longer_than_it_is_told() {
     clean(|registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();

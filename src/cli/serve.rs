@@ -11,8 +11,9 @@ use clap::Args;
 use super::chaos::ChaosArguments;
 use super::output::{Output, ReportArguments, Writers};
 use super::say::say;
+use super::style::StyleArguments;
 use super::{log, suppressions};
-use crate::echo;
+use crate::echo::{SharedStyle, Signal};
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::Count;
 use crate::server::signals::{Response, Signals};
@@ -47,10 +48,14 @@ const EXIT_USAGE: u8 = 2;
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct ServeArguments {
+    #[command(flatten)]
+    style: StyleArguments,
+
     /// Where to listen: ADDRESS:PORT, [IPv6]:PORT or unix:PATH; may be given several times. Port 0
     /// takes a free one, and the line `listening on ADDR` says which. A socket file that a killed
-    /// server left behind is replaced; one on which somebody listens is busy.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    /// server left behind is replaced; one on which somebody listens is busy. Unless given, the
+    /// style's own port. [default: 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDR")]
     listen: Vec<Endpoint>,
 
     /// Acceptors per address, each with a queue of its own; for more connections per second than
@@ -83,9 +88,9 @@ pub(super) struct ServeArguments {
 #[command(next_help_heading = "Limits")]
 struct Limits {
     /// Connections served at a time. One more is accepted, closed at once and counted, so that its
-    /// client learns of it. Each costs a thread and a descriptor.
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
-    max_connections: NonZeroUsize,
+    /// client learns of it. Each costs a thread and a descriptor. [default: 1024]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_connections: Option<NonZeroUsize>,
 
     /// Connections served at a time for one IP address; off unless given, because many clients may
     /// share one.
@@ -152,7 +157,8 @@ const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
-    if let Err(message) = arguments.chaos.check(arguments.check.check) {
+    let asked = arguments.chaos.check(arguments.check.check).and_then(|()| arguments.style.check());
+    if let Err(message) = asked {
         return fail(&message, EXIT_USAGE);
     }
     let known = match arguments.check.suppressions.as_deref().map(suppressions::read) {
@@ -247,14 +253,18 @@ fn serve(
             .open(path)
             .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))?;
     }
-    let style = arguments.chaos.strike(Arc::new(echo::Plain));
-    let server = Server::bind(registry, &arguments.listen, arguments.settings(), style)
+    let style = arguments.chaos.strike(arguments.style.build()?);
+    let endpoints = arguments.endpoints();
+    let server = Server::bind(registry, &endpoints, arguments.settings(), Arc::clone(&style))
         .map_err(|error| error.to_string())?;
-    let response =
-        Arc::new(Terminal { format: arguments.log.log_format, output: Arc::clone(output) });
+    let response = Arc::new(Terminal {
+        format: arguments.log.log_format,
+        output: Arc::clone(output),
+        style: Arc::clone(&style),
+    });
     let signals = Signals::install(registry, server.orders(), response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
-    warn_of_limits(arguments, &server);
+    warn_of_limits(arguments, &server, style.tasks_per_connection());
     // All that the server opens for itself is open now: whoever reads these lines may count.
     for address in server.addresses() {
         say(format_args!("listening on {address}"));
@@ -265,10 +275,22 @@ fn serve(
 }
 
 impl ServeArguments {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        match &self.listen[..] {
+            [] => vec![self.style.style.endpoint()],
+            given => given.to_vec(),
+        }
+    }
+
+    fn max_connections(&self) -> usize {
+        let given = self.limits.max_connections.map(NonZeroUsize::get);
+        given.unwrap_or_else(|| self.style.style.max_connections())
+    }
+
     fn settings(&self) -> Settings {
         let limits = &self.limits;
         Settings {
-            max_connections: limits.max_connections.get(),
+            max_connections: self.max_connections(),
             max_per_ip: limits.max_per_ip,
             idle_timeout: limits.idle_timeout.map(|idle| idle.max(TIMEOUT_MIN)),
             write_timeout: Some(limits.write_timeout.max(TIMEOUT_MIN)),
@@ -283,6 +305,7 @@ impl ServeArguments {
 struct Terminal {
     format: log::Format,
     output: Arc<Output>,
+    style: SharedStyle,
 }
 
 impl Response for Terminal {
@@ -298,15 +321,19 @@ impl Response for Terminal {
         self.output.reopen();
     }
 
+    fn drain_began(&self, signal: Signal) {
+        self.style.signalled(signal);
+    }
+
     fn before_exit(&self) {
         self.output.flush();
     }
 }
 
 /// Says beforehand what a high limit of connections will run into.
-fn warn_of_limits(arguments: &ServeArguments, server: &Server) {
-    let wanted = arguments.limits.max_connections.get();
-    let acceptors = arguments.listen.len().saturating_mul(arguments.acceptors.get());
+fn warn_of_limits(arguments: &ServeArguments, server: &Server, tasks_per_connection: usize) {
+    let wanted = arguments.max_connections();
+    let acceptors = arguments.endpoints().len().saturating_mul(arguments.acceptors.get());
     let own = acceptors.saturating_mul(DESCRIPTORS_PER_ACCEPTOR) + DESCRIPTORS_RESERVED;
     if let Some(descriptors) = crate::sys::limits::descriptors()
         && wanted.saturating_add(own) as u64 > descriptors
@@ -316,7 +343,7 @@ fn warn_of_limits(arguments: &ServeArguments, server: &Server) {
              allows; raise it with `ulimit -n`, or connections beyond it will be refused"
         );
     }
-    if server.thread_limit() < wanted {
+    if server.thread_limit() < wanted.saturating_mul(tasks_per_connection) {
         tracing::warn!(
             "--max-connections {wanted} is more than this machine carries: {}",
             server.ceiling()

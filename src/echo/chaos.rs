@@ -32,8 +32,8 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{SharedStyle, Style};
-use crate::net::Stream;
+use super::{House, SharedStyle, Signal, Style};
+use crate::net::{Address, Stream};
 pub use plan::{Fault, Faults, Plan, PlanError};
 
 /// Commits faults, at the rates of a [`Plan`], on connections that a style serves.
@@ -65,6 +65,14 @@ impl Style for Chaos {
         self.inner.name()
     }
 
+    fn tasks_per_connection(&self) -> usize {
+        self.inner.tasks_per_connection()
+    }
+
+    fn open(&self, house: &House) -> io::Result<()> {
+        self.inner.open(house)
+    }
+
     fn serve(&self, stream: Stream) -> io::Result<()> {
         // ord: Relaxed; every number is drawn once, which is the increment's own.
         let before = self.served.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +90,18 @@ impl Style for Chaos {
 
     fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
         self.inner.answer_first(stream)
+    }
+
+    fn refused(&self, peer: &Address) {
+        self.inner.refused(peer);
+    }
+
+    fn signalled(&self, signal: Signal) {
+        self.inner.signalled(signal);
+    }
+
+    fn close(&self) {
+        self.inner.close();
     }
 
     fn injected(&self) -> Faults {

@@ -36,7 +36,7 @@ pub struct File(Owned<OwnedFd>);
 checked!(File, 0, Cell);
 disowned!(File);
 reads!(File, |handle, buffer| wire::read(handle, buffer));
-writes!(File, wire::write, wire::write_vectored);
+writes!(File, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);
 
 impl File {
     /// Opens a file for reading (`open(2)`).

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
 use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::stream::Stream;
 use super::wire::{self, checked, reads, writes};
@@ -24,7 +24,11 @@ pub struct WriteHalf(Half<OwnedFd>);
 checked!(ReadHalf, 0, HalfCell);
 checked!(WriteHalf, 0, HalfCell);
 reads!(ReadHalf, |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()));
-writes!(WriteHalf, wire::send, wire::send_vectored);
+writes!(
+    WriteHalf,
+    |handle, bytes| wire::send(handle, bytes, SendFlags::empty()),
+    wire::send_vectored
+);
 
 impl ReadHalf {
     pub(super) fn new(half: Half<OwnedFd>) -> ReadHalf {

@@ -25,7 +25,7 @@ checked!(PipeWriter, 0, Cell);
 disowned!(PipeReader);
 disowned!(PipeWriter);
 reads!(PipeReader, |handle, buffer| wire::read(handle, buffer));
-writes!(PipeWriter, wire::write, wire::write_vectored);
+writes!(PipeWriter, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);
 
 /// A new pipe, both ends the current task's (`pipe2(2)`).
 ///

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdStream;
@@ -26,7 +26,7 @@ pub struct Stream(Owned<OwnedFd>);
 checked!(Stream, 0, Cell);
 disowned!(Stream);
 reads!(Stream, |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()));
-writes!(Stream, wire::send, wire::send_vectored);
+writes!(Stream, |handle, bytes| wire::send(handle, bytes, SendFlags::empty()), wire::send_vectored);
 
 /// Making one.
 impl Stream {

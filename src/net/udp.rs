@@ -147,7 +147,7 @@ impl UdpSocket {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        wire::send(self.handle(), bytes)
+        wire::send(self.handle(), bytes, SendFlags::empty())
     }
 
     /// Receives one datagram from the connected address (`recv(2)`). What exceeds the buffer is

@@ -29,8 +29,12 @@ pub(super) fn recv<C: Held>(
 /// `send(2)`, without SIGPIPE.
 #[inline]
 #[track_caller]
-pub(super) fn send<C: Held>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
-    let sent = handle.call(|fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))?;
+pub(super) fn send<C: Held>(
+    handle: &Handle<C>,
+    bytes: &[u8],
+    flags: SendFlags,
+) -> io::Result<usize> {
+    let sent = handle.call(|fd| rustix::net::send(fd, bytes, flags | SendFlags::NOSIGNAL))?;
     handle.record().count_sent(sent);
     Ok(sent)
 }
@@ -197,12 +201,13 @@ pub(super) use reads;
 
 /// `Write` for a type and for references to it, by two of the functions above.
 macro_rules! writes {
-    ($type:ty, $write:path, $write_vectored:path) => {
+    ($type:ty, |$handle:ident, $bytes:ident| $write:expr, $write_vectored:path) => {
         impl std::io::Write for &$type {
             #[inline]
             #[track_caller]
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                $write(self.handle(), bytes)
+            fn write(&mut self, $bytes: &[u8]) -> std::io::Result<usize> {
+                let $handle = self.handle();
+                $write
             }
 
             #[track_caller]

@@ -124,6 +124,7 @@ impl Acceptor {
         let admission = match self.gate.enter(ip_of(peer)) {
             Ok(admission) => admission,
             Err(full) => {
+                self.style.refused(peer);
                 refusals.warn(format_args!("{peer} was refused: {full}"));
                 count(&self.gate.tally.refused, 1);
                 return Ok(());

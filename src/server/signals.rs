@@ -25,6 +25,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 
 use super::{Order, Orders};
+use crate::echo::Signal;
 use crate::ownership::{Failure, Promise, Registry};
 use crate::thread;
 
@@ -35,6 +36,11 @@ pub trait Response: Send + Sync {
 
     /// Closes and opens the files that are written to: somebody has moved them away.
     fn reopen_files(&self);
+
+    /// A signal has begun the drain.
+    fn drain_began(&self, signal: Signal) {
+        let _ = signal;
+    }
 
     /// Lets what was already said reach its place: the process stops right after this.
     fn before_exit(&self) {}
@@ -159,6 +165,8 @@ impl Watcher {
             _ => {
                 tracing::info!("got {name}{sender}: draining");
                 self.is_draining = true;
+                let pid = process.as_ref().map(|sender| sender.pid);
+                self.response.drain_began(Signal { number: *signal, pid });
                 if !self.has_ctrlc {
                     self.orders.give(Order::Drain);
                 }

@@ -1,0 +1,68 @@
+//! `--style`: which way of echoing is served, with its own options.
+
+use std::fmt;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use crate::echo::{self, SharedStyle};
+use crate::server::Endpoint;
+
+/// A way of echoing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StyleName {
+    /// Every byte comes back (RFC 862), until the client has finished.
+    Echo,
+}
+
+impl StyleName {
+    /// Where it listens unless told.
+    pub(super) fn endpoint(self) -> Endpoint {
+        let port = match self {
+            StyleName::Echo => 3000,
+        };
+        Endpoint::Inet(format!("127.0.0.1:{port}"))
+    }
+
+    /// How many connections it serves at a time unless told.
+    pub(super) fn max_connections(self) -> usize {
+        match self {
+            StyleName::Echo => 1024,
+        }
+    }
+}
+
+impl fmt::Display for StyleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// Which way of echoing, and what concerns it alone.
+#[derive(Args)]
+pub(super) struct StyleArguments {
+    /// How to echo.
+    #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
+    pub(super) style: StyleName,
+}
+
+impl StyleArguments {
+    /// Whether every option that was given is one of the style's.
+    ///
+    /// # Errors
+    /// The first that is not, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The style, as it is asked for.
+    ///
+    /// # Errors
+    /// What it needs cannot be had, in words.
+    pub(super) fn build(&self) -> Result<SharedStyle, String> {
+        match self.style {
+            StyleName::Echo => Ok(Arc::new(echo::Plain)),
+        }
+    }
+}
