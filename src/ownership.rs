@@ -9,6 +9,8 @@
 //! - *give*: hand it to a child as it is spawned. [`Owned::transfer`]: hand it to the parent.
 //! - [`Owned::offer`] and [`Offer::claim`]: hand it to any task, through any channel.
 //!
+//! A task need not have a thread: an [`Actor`] owns, and acts when a thread is lent to it.
+//!
 //! Whoever is not the owner is refused before the system call, by an ordinary error that says what
 //! was expected, what was found and where. What a task leaves behind when it ends is finalized,
 //! whichever way it ended; after a normal end it is a *leak*, and a [`LeakReport`] says what it was
@@ -32,6 +34,7 @@
 //! The model is that of Miou's `Ownership`; `docs/rationale.md` says where this one goes further.
 
 mod account;
+mod actor;
 mod cell;
 mod custody;
 pub(crate) mod ending;
@@ -52,6 +55,7 @@ mod verdict;
 mod violation;
 
 pub use crate::sys::fd::Identity;
+pub use actor::Actor;
 pub(crate) use cell::Cell;
 pub use custody::{Event, Site};
 pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};

@@ -63,6 +63,9 @@ mod handles;
 #[path = "leak/halves.rs"]
 mod halves;
 
+#[path = "leak/actors.rs"]
+mod actors;
+
 #[path = "leak/process.rs"]
 mod process;
 

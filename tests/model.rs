@@ -261,7 +261,8 @@ impl Model {
         if self.things[thing].state != State::Offered {
             return self.refuse(ErrorKind::Released);
         }
-        self.hand_over(thing, me, (Event::Claimed, None, Some(me)));
+        let from = self.things[thing].owner;
+        self.hand_over(thing, me, (Event::Claimed, Some(from), Some(me)));
         self.things[thing].state = State::Held;
         Ok(())
     }

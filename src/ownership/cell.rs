@@ -74,6 +74,7 @@ impl<T: Send + 'static> Cell<T> {
             closed
         };
         let Some(kind) = closed else {
+            me.obey_lenders();
             return Ok(Owned::new(cell));
         };
         // Nothing of a cancelled or ending task's is left behind: finalized at once.

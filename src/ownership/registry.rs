@@ -180,7 +180,7 @@ impl Registry {
     /// the end of a stream that it reads then is ours, and its peer may still be sending.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        task::current(self).is_draining()
+        task::current(self).and_lenders().iter().any(|task| task.is_draining())
     }
 
     /// Runs `f` on this thread as a root task of its own: a task without a parent.

@@ -19,8 +19,10 @@ use std::time::Instant;
 use once_cell::sync::Lazy;
 
 mod family;
+mod part;
 mod passage;
 
+pub(crate) use part::Part;
 pub(crate) use passage::{begin_close, claim, give, pass_offers_on, return_all, transfer};
 
 use super::account::{Account, Phase};
@@ -143,6 +145,10 @@ pub(crate) struct Task {
     /// Taken by the thread that runs it, or by whoever cancels it before.
     job: StdMutex<Option<Job>>,
     on_end: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// The actor that this task's thread plays the part of right now.
+    playing: StdMutex<Option<Arc<Task>>>,
+    /// For an actor: the task whose thread plays its part.
+    lender: StdMutex<Option<Arc<Task>>>,
 }
 
 fn guard<T>(mutex: &StdMutex<T>) -> StdGuard<'_, T> {
@@ -292,6 +298,8 @@ impl Task {
             thread: StdMutex::default(),
             job: StdMutex::default(),
             on_end: StdMutex::default(),
+            playing: StdMutex::default(),
+            lender: StdMutex::default(),
         });
         guard(&TASKS).insert(task.id.get(), Arc::downgrade(&task));
         task

@@ -173,6 +173,9 @@ impl Task {
             held.record().shut();
             drop(pin);
         }
+        for actor in self.parts() {
+            actor.interrupt();
+        }
         self.ring();
         self.abandon();
     }
@@ -182,12 +185,32 @@ impl Task {
     pub(crate) fn request_drain(self: &Arc<Task>) {
         // ord: Release; partner: `is_draining`. Before the shutdown, which is what wakes the task.
         self.draining.store(true, Ordering::Release);
+        self.shut_reading();
+        for actor in self.parts() {
+            actor.shut_reading();
+        }
+    }
+
+    /// Lets every stream that this task owns come to its end.
+    pub(super) fn shut_reading(&self) {
         let account = self.account();
         let owned: Vec<Arc<dyn Held>> = account.entries().cloned().collect();
         let pinned = self.pin_all(&owned, Purpose::Look);
         drop(account);
         for (held, pin) in pinned {
             held.record().shut_reading();
+            drop(pin);
+        }
+    }
+
+    /// Cancels what this task owns now, and not the task: whoever lends it a thread is cancelled.
+    pub(super) fn interrupt(&self) {
+        let account = self.account();
+        let owned: Vec<Arc<dyn Held>> = account.entries().cloned().collect();
+        let pinned = self.pin_all(&owned, Purpose::Cancel);
+        drop(account);
+        for (held, pin) in pinned {
+            held.record().shut();
             drop(pin);
         }
     }

@@ -132,6 +132,7 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
             return Err(record.refuse(word, me, site));
         }
         let account = word.owner();
+        let offerer;
         if account == me.id.get() {
             let mut mine = me.account();
             if let Some(kind) = Task::closed_because(&mine) {
@@ -145,12 +146,13 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
             if let Some(entry) = mine.remove(record.position()) {
                 record.set_position(mine.push(entry));
             }
+            offerer = me.label();
         } else {
-            let Some(offerer) = find(account) else {
+            let Some(other) = find(account) else {
                 assert_moved_on(record, word);
                 continue;
             };
-            let (mut from, mut to) = lock_in_order(&offerer, me);
+            let (mut from, mut to) = lock_in_order(&other, me);
             if let Some(kind) = Task::closed_because(&to) {
                 drop((from, to));
                 return Err(record.error(kind, word, me, site, None));
@@ -159,8 +161,10 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
                 continue;
             }
             move_entry(held, &mut from, &mut to);
+            offerer = other.label();
         }
-        record.note(Event::Claimed, None, Some(me.label()), site);
+        record.note(Event::Claimed, Some(offerer), Some(me.label()), site);
+        me.obey_lenders();
         return Ok(());
     }
 }

@@ -1,0 +1,78 @@
+//! Playing a part: a task lends its thread to an actor.
+//!
+//! What the thread does meanwhile is the actor's doing, and the lender's time. Whoever cancels or
+//! drains the lender therefore looks for the parts that it plays, after having set the flag; and
+//! whoever begins to play looks at the flag, after having entered the part. Both go through the lock of
+//! `playing`, so that one of them sees the other. The same goes for what the actor comes to own
+//! meanwhile, and the lock of its account.
+
+use std::sync::Arc;
+
+use super::{Entered, Task, guard};
+
+/// A task plays an actor's part until this is dropped.
+pub(crate) struct Part {
+    lender: Arc<Task>,
+    actor: Arc<Task>,
+    /// Ends after the part does: nothing is done in the lender's name before it can be found there.
+    _entered: Entered,
+}
+
+impl Task {
+    /// Begins to play an actor's part on this thread, which is this task's.
+    pub(crate) fn play(self: &Arc<Task>, actor: &Arc<Task>) -> Part {
+        let entered = actor.enter();
+        *guard(&actor.lender) = Some(Arc::clone(self));
+        *guard(&self.playing) = Some(Arc::clone(actor));
+        actor.obey_lenders();
+        Part { lender: Arc::clone(self), actor: Arc::clone(actor), _entered: entered }
+    }
+
+    /// Lets what this task owns hear of what its lenders were told before it came here: called when a
+    /// part begins and when something new is owned.
+    pub(crate) fn obey_lenders(self: &Arc<Task>) {
+        if guard(&self.lender).is_none() {
+            return;
+        }
+        let lenders = self.and_lenders();
+        if lenders.iter().any(|lender| lender.is_cancelled()) {
+            self.interrupt();
+        } else if lenders.iter().any(|lender| lender.is_draining()) {
+            self.shut_reading();
+        }
+    }
+
+    /// The actors whose parts this task's thread plays, one within the other, the outermost first.
+    pub(super) fn parts(&self) -> Vec<Arc<Task>> {
+        chain(guard(&self.playing).clone(), |actor| guard(&actor.playing).clone())
+    }
+
+    /// This task and, if it is an actor, whoever lends it the thread, and so on.
+    pub(crate) fn and_lenders(self: &Arc<Task>) -> Vec<Arc<Task>> {
+        chain(Some(Arc::clone(self)), |task| guard(&task.lender).clone())
+    }
+
+    /// A resting actor: it has no thread, and may be run or abandoned.
+    pub(crate) fn rest(&self) {
+        *guard(&self.thread) = None;
+        self.set_job(|_| ());
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        *guard(&self.lender.playing) = None;
+        *guard(&self.actor.lender) = None;
+    }
+}
+
+/// A task, what follows it, what follows that: each looked up without a lock on the one before.
+fn chain(first: Option<Arc<Task>>, next: impl Fn(&Task) -> Option<Arc<Task>>) -> Vec<Arc<Task>> {
+    let mut found = Vec::new();
+    let mut here = first;
+    while let Some(task) = here {
+        here = next(&task);
+        found.push(task);
+    }
+    found
+}
