@@ -8,6 +8,7 @@ mod say;
 mod serve;
 mod style;
 mod suppressions;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod plain;
+mod staged;
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::pool::Pool;
 
 pub use chaos::{Chaos, Fault, Faults, Plan, PlanError};
 pub use plain::Plain;
+pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 
 /// A way of serving connections.
 ///

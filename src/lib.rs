@@ -9,6 +9,7 @@ pub mod ownership;
 pub mod pool;
 pub mod report;
 pub mod server;
+pub mod stage;
 mod sync;
 mod sys;
 

@@ -184,6 +184,25 @@ impl Server {
     /// The style could not be made ready, and nothing was accepted; or an acceptor could not be
     /// started, and the others have been drained.
     pub fn serve(self) -> Result<Summary, ServeError> {
+        self.serve_then(|| ())
+    }
+
+    /// [`serve`](Server::serve); when the last connection has ended, and before the style gives back
+    /// what it has, `at_end` is run: for ending what may still tell the style something.
+    ///
+    /// # Errors
+    /// As there; `at_end` has run all the same.
+    pub fn serve_then(self, at_end: impl FnOnce()) -> Result<Summary, ServeError> {
+        let style = Arc::clone(&self.style);
+        let served = self.attend();
+        at_end();
+        if served.as_ref().is_ok_and(|summary| summary.stuck.is_empty()) {
+            style.close();
+        }
+        served
+    }
+
+    fn attend(self) -> Result<Summary, ServeError> {
         let addresses = self.addresses().map(str::to_owned).collect();
         let house = House::new(&self.pool, addresses, self.settings.max_connections);
         self.style.open(&house).map_err(|error| ServeError(error.to_string()))?;
@@ -235,9 +254,6 @@ impl Server {
         let ended = main.attend();
         // The socket files go when nobody listens on them any more.
         drop(paths);
-        if ended.stuck.is_empty() {
-            self.style.close();
-        }
         if let Some(acceptor) = &ended.lost {
             failed.get_or_insert(ServeError(format!("{acceptor} ended without an order")));
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! any task ── line ────> desk ── bounded channel ──> task `log writer`, owns the log file
 //! any task ── report ──> desk ── bounded channel ──> task `report writer`, owns the report file
+//! machines ── event ───> desk ── bounded channel ──> task `event writer`, owns the trace file
 //! ```
 //!
 //! Only its owner may write to a file, so each file has a task of its own that owns it, and everybody
@@ -94,6 +95,7 @@ enum Mail {
 pub(super) struct Output {
     log: Desk,
     reports: Desk,
+    events: Desk,
     /// A report is written before who found it goes on: the next step may be an abort.
     is_synchronous: bool,
 }
@@ -103,11 +105,13 @@ impl Output {
     pub(super) fn new(
         log: &LogArguments,
         reports: &ReportArguments,
+        events: Option<&Path>,
         is_synchronous: bool,
     ) -> Output {
         Output {
             log: Desk::new("log writer", log.log_file.clone(), log.log_format),
             reports: Desk::new("report writer", reports.report_file.clone(), reports.report),
+            events: Desk::new("event writer", events.map(Path::to_owned), Format::Text),
             is_synchronous,
         }
     }
@@ -117,8 +121,10 @@ impl Output {
     /// # Errors
     /// A file that cannot be opened, with its name; a thread that cannot be had.
     pub(super) fn open(&self, registry: &Registry) -> Result<(), String> {
-        if self.log.path.is_some() {
-            self.log.open(registry)?;
+        for desk in [&self.log, &self.events] {
+            if desk.path.is_some() {
+                desk.open(registry)?;
+            }
         }
         self.reports.open(registry)
     }
@@ -134,6 +140,11 @@ impl Output {
         if self.is_synchronous {
             self.reports.flush();
         }
+    }
+
+    /// Writes a line of a trace of events, which ends with its newline.
+    pub(super) fn event(&self, line: String) {
+        self.events.send(Mail::Line(line.into_bytes()));
     }
 
     /// Closes and opens the files: somebody has moved them away.
@@ -165,7 +176,7 @@ impl Output {
 
     /// The log comes last: what the others have to say may go there.
     fn desks(&self) -> impl Iterator<Item = &Desk> {
-        [&self.reports, &self.log].into_iter()
+        [&self.events, &self.reports, &self.log].into_iter()
     }
 }
 

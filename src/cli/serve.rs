@@ -141,7 +141,7 @@ fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
     NonZeroUsize::new(number).ok_or_else(|| "expected 1 or more".into())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; a duration carries a unit, as in `500ms` or `5s`"))?;
     if duration > DURATION_MAX {
@@ -168,7 +168,12 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     };
     let check = &arguments.check;
     let may_abort = [check.on_leak, check.on_violation].contains(&Policy::Abort);
-    let output = Arc::new(Output::new(&arguments.log, &arguments.reports, may_abort));
+    let output = Arc::new(Output::new(
+        &arguments.log,
+        &arguments.reports,
+        arguments.style.trace().file(),
+        may_abort,
+    ));
     arguments.log.init(&output);
     let reports = Arc::clone(&output);
     let settings = Registry::builder()
@@ -253,7 +258,7 @@ fn serve(
             .open(path)
             .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))?;
     }
-    let style = arguments.chaos.strike(arguments.style.build()?);
+    let style = arguments.chaos.strike(arguments.style.build(output)?);
     let endpoints = arguments.endpoints();
     let server = Server::bind(registry, &endpoints, arguments.settings(), Arc::clone(&style))
         .map_err(|error| error.to_string())?;
@@ -269,9 +274,8 @@ fn serve(
     for address in server.addresses() {
         say(format_args!("listening on {address}"));
     }
-    let summary = server.serve().map_err(|error| error.to_string());
-    signals.stop();
-    summary
+    // The watcher of signals may still have one to tell of, if the drain was quick.
+    server.serve_then(|| signals.stop()).map_err(|error| error.to_string())
 }
 
 impl ServeArguments {

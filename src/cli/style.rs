@@ -1,18 +1,27 @@
 //! `--style`: which way of echoing is served, with its own options.
 
+mod staged;
+
 use std::fmt;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::output::Output;
+use super::trace::TraceArguments;
 use crate::echo::{self, SharedStyle};
 use crate::server::Endpoint;
 
 /// A way of echoing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StyleName {
-    /// Every byte comes back (RFC 862), until the client has finished.
+    /// Every byte comes back (RFC 862), until the client has finished. Port 3000, 1024 connections.
     Echo,
+    /// Every line comes back, by way of state machines that hand the connection on: LISTENER, WORKER,
+    /// RX, WORKER, TX, WORKER, LISTENER. Each machine owns the descriptor while it has it, and
+    /// `--trace-events` tells every message between them. Port 3333; there are as many machines of a
+    /// kind as there may be connections, 4 unless --max-connections says otherwise.
+    Staged,
 }
 
 impl StyleName {
@@ -20,6 +29,7 @@ impl StyleName {
     pub(super) fn endpoint(self) -> Endpoint {
         let port = match self {
             StyleName::Echo => 3000,
+            StyleName::Staged => 3333,
         };
         Endpoint::Inet(format!("127.0.0.1:{port}"))
     }
@@ -28,6 +38,7 @@ impl StyleName {
     pub(super) fn max_connections(self) -> usize {
         match self {
             StyleName::Echo => 1024,
+            StyleName::Staged => 4,
         }
     }
 }
@@ -45,6 +56,9 @@ pub(super) struct StyleArguments {
     /// How to echo.
     #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
     pub(super) style: StyleName,
+
+    #[command(flatten)]
+    staged: staged::StagedArguments,
 }
 
 impl StyleArguments {
@@ -53,16 +67,27 @@ impl StyleArguments {
     /// # Errors
     /// The first that is not, in words.
     pub(super) fn check(&self) -> Result<(), String> {
-        Ok(())
+        match self.staged.given() {
+            Some(option) if self.style != StyleName::Staged => {
+                Err(format!("{option} is for --style staged, and this is --style {}", self.style))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where events are traced to, if they are.
+    pub(super) fn trace(&self) -> &TraceArguments {
+        &self.staged.trace
     }
 
     /// The style, as it is asked for.
     ///
     /// # Errors
     /// What it needs cannot be had, in words.
-    pub(super) fn build(&self) -> Result<SharedStyle, String> {
+    pub(super) fn build(&self, output: &Arc<Output>) -> Result<SharedStyle, String> {
         match self.style {
             StyleName::Echo => Ok(Arc::new(echo::Plain)),
+            StyleName::Staged => Ok(Arc::new(self.staged.build(output))),
         }
     }
 }

@@ -1,0 +1,64 @@
+//! `--style staged`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::super::output::Output;
+use super::super::serve::duration;
+use super::super::trace::TraceArguments;
+use crate::echo::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
+
+/// What concerns the staged machines alone.
+#[derive(Args)]
+#[command(next_help_heading = "With --style staged")]
+pub(super) struct StagedArguments {
+    /// How long a line may be, its newline included; with a longer one the connection is closed, and
+    /// the log says so. [default: 64KiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_request: Option<usize>,
+
+    /// How long a line may take from when it can be sent until all of it is there, however often a
+    /// byte of it comes; then the connection is closed. [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    request_timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub(super) trace: TraceArguments,
+}
+
+impl StagedArguments {
+    /// The first option that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--max-request", self.max_request.is_some()),
+            ("--request-timeout", self.request_timeout.is_some()),
+            ("--trace-events", self.trace.is_wanted()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+    }
+
+    pub(super) fn build(&self, output: &Arc<Output>) -> Staged {
+        let staged = Staged::new()
+            .request_bytes_max(self.max_request.unwrap_or(REQUEST_BYTES_MAX_DEFAULT))
+            .request_timeout(self.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT));
+        match self.trace.sink(output) {
+            Some(sink) => staged.trace(sink),
+            None => staged,
+        }
+    }
+}
+
+/// A number of bytes, as in `64KiB`; at least one.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|error| format!("{error}; a size is a number of bytes, or as in `64KiB`"))?;
+    match usize::try_from(size.as_u64()) {
+        Ok(0) => Err("expected 1 byte or more".into()),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err("more bytes than this machine can count".into()),
+    }
+}

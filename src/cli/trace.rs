@@ -1,0 +1,57 @@
+//! `--trace-events`: what machines say to each other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::log::Format;
+use super::output::Output;
+use crate::stage::Sink;
+
+/// What stands for standard error.
+const STDERR: &str = "-";
+
+/// Where a trace of events goes.
+#[derive(Args)]
+pub(super) struct TraceArguments {
+    /// Tell every message between the machines, one a line, before the reaction to it:
+    /// `RX-4 @ WORK got 'D0' from OS`. Appended to this file, which is there from the start, each
+    /// line as it comes and nothing else; without a file, on standard error. SIGHUP reopens it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        default_missing_value = STDERR
+    )]
+    trace_events: Option<PathBuf>,
+
+    /// How a traced line is written: as in the example, or as one JSON object.
+    #[arg(long, value_name = "FORMAT", default_value = "text", requires = "trace_events")]
+    trace_format: Format,
+}
+
+impl TraceArguments {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.trace_events.is_some()
+    }
+
+    /// The file, if it is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.trace_events.as_deref().filter(|path| *path != Path::new(STDERR))
+    }
+
+    /// What the machines tell, if anybody wants to hear it.
+    pub(super) fn sink(&self, output: &Arc<Output>) -> Option<Sink> {
+        let output = Arc::clone(output);
+        let format = self.trace_format;
+        self.is_wanted().then(|| -> Sink {
+            Box::new(move |line| {
+                output.event(match format {
+                    Format::Text => format!("{line}\n"),
+                    Format::Json => line.to_json() + "\n",
+                });
+            })
+        })
+    }
+}

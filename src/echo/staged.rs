@@ -1,0 +1,194 @@
+//! The staged echo: four kinds of state machines that hand a client from one to the next.
+//!
+//! A request is a line, echoed verbatim. LISTENER takes a WORKER for a client, the WORKER takes an RX
+//! to have a request read and a TX to have it written, and in the end LISTENER closes the connection.
+//! Each machine is a task without a thread ([`Actor`](crate::ownership::Actor)), and the descriptor
+//! belongs to whichever machine the client is with: the custody of a connection is the story of its
+//! requests.
+//!
+//! ```text
+//! connection's thread:  deliver D0 ─> reactions, one queue in order, under one lock ─┐
+//!                            ^                                                       │
+//!                            └── wait in the name of the machine that has to wait <──┘
+//! ```
+//!
+//! `tables.rs` says what each machine does on what, as data; `troupe.rs` does it; `client.rs` is what
+//! they hand on; `request.rs` reads lines.
+//!
+//! # Limits
+//!
+//! One lock for all machines: this way of echoing shows how things hang together, and is not for
+//! speed. A line that the end of the stream cuts short is not a request, and is not answered.
+//!
+//! # Sources
+//!
+//! EDSM's echo server, of which it has the machines, the messages and the trace.
+
+mod client;
+mod request;
+mod tables;
+mod troupe;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{House, Signal, Style};
+use crate::net::{Address, Stream};
+use crate::stage::{Sink, Tag};
+use client::Client;
+use request::{Progress, Request};
+use troupe::{Lent, Play};
+
+/// How long a request may take from when it can be sent until all of it is there.
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long a request may be, its newline included.
+pub const REQUEST_BYTES_MAX_DEFAULT: usize = 64 * 1024;
+
+/// Machines that hand a client on; see the [module](self).
+pub struct Staged {
+    request_timeout: Duration,
+    request_bytes_max: usize,
+    /// Until it opens.
+    sink: Mutex<Option<Sink>>,
+    /// While it is open.
+    play: Mutex<Option<Play>>,
+    clients: AtomicU64,
+}
+
+impl Staged {
+    /// With the default limits, and without a trace.
+    #[must_use]
+    pub fn new() -> Staged {
+        Staged {
+            request_timeout: REQUEST_TIMEOUT_DEFAULT,
+            request_bytes_max: REQUEST_BYTES_MAX_DEFAULT,
+            sink: Mutex::default(),
+            play: Mutex::default(),
+            clients: AtomicU64::new(0),
+        }
+    }
+
+    /// How long a request may take, from when it can be sent until all of it is there.
+    #[must_use]
+    pub fn request_timeout(mut self, patience: Duration) -> Staged {
+        self.request_timeout = patience;
+        self
+    }
+
+    /// How long a request may be, its newline included.
+    #[must_use]
+    pub fn request_bytes_max(mut self, bytes: usize) -> Staged {
+        self.request_bytes_max = bytes;
+        self
+    }
+
+    /// Where every message is told, before the reaction to it.
+    #[must_use]
+    pub fn trace(mut self, sink: Sink) -> Staged {
+        self.sink = Mutex::new(Some(sink));
+        self
+    }
+
+    fn play(&self) -> MutexGuard<'_, Option<Play>> {
+        self.play.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the machines do something; nothing before they are there and after they are gone.
+    fn with<R: Default>(&self, act: impl FnOnce(&mut Play) -> R) -> R {
+        self.play().as_mut().map(act).unwrap_or_default()
+    }
+}
+
+impl Default for Staged {
+    fn default() -> Staged {
+        Staged::new()
+    }
+}
+
+impl Style for Staged {
+    fn name(&self) -> &'static str {
+        "staged"
+    }
+
+    fn open(&self, house: &House) -> io::Result<()> {
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let play = Play::open(house, sink, self.request_timeout, self.request_bytes_max)?;
+        *self.play() = Some(play);
+        Ok(())
+    }
+
+    fn serve(&self, stream: Stream) -> io::Result<()> {
+        // ord: Relaxed; only uniqueness matters, and that is the increment's own.
+        let id = self.clients.fetch_add(1, Ordering::Relaxed);
+        let client = Client::new(id, stream)?;
+        self.with(|play| play.arrive(client));
+        while let Some(lent) = self.with(|play| play.lend(id)) {
+            let mut waiting = Waiting { style: self, lent: Some(lent), tag: Tag::D(2) };
+            if let Some(lent) = &mut waiting.lent {
+                waiting.tag = lent.wait();
+            }
+        }
+        self.play().as_mut().map_or(Ok(()), |play| play.outcome(id))
+    }
+
+    fn answer_first(&self, mut stream: &Stream) -> io::Result<bool> {
+        let patience = stream.read_timeout()?;
+        let mut request = Request::default();
+        loop {
+            if !stream.wait_readable(patience)? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            match request.receive(stream, self.request_bytes_max)? {
+                Progress::Partial => {}
+                Progress::Complete => break,
+                Progress::Ended | Progress::TooLong => return Ok(false),
+            }
+        }
+        stream.write_all(request.bytes())?;
+        Ok(true)
+    }
+
+    fn refused(&self, _: &Address) {
+        self.with(Play::turn_away);
+    }
+
+    fn signalled(&self, signal: Signal) {
+        self.with(|play| play.signal(signal));
+    }
+
+    fn close(&self) {
+        // Taken out in a statement of its own: the machines end without the lock.
+        let play = self.play().take();
+        if let Some(play) = play {
+            play.close();
+        }
+    }
+}
+
+/// A machine that a thread waits for. It comes back whatever becomes of the thread.
+struct Waiting<'a> {
+    style: &'a Staged,
+    lent: Option<Lent>,
+    tag: Tag,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(lent) = self.lent.take() {
+            self.style.with(|play| play.come_back(lent, self.tag));
+        }
+    }
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged")
+            .field("request_timeout", &self.request_timeout)
+            .field("request_bytes_max", &self.request_bytes_max)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! A request: bytes up to a newline, however they come.
+
+use std::io;
+
+use crate::net::Stream;
+
+/// Bytes that are asked for at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// What is kept of a long request's room for the next one.
+const KEPT_BYTES: usize = 4 * 1024;
+
+/// The request that is coming in, or the answer that is going out: they are the same.
+#[derive(Default)]
+pub(super) struct Request {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// All of it is there, and nothing of the next one: that waits in the kernel, which will say so.
+    Complete,
+    /// There is more to come.
+    Partial,
+    /// It is longer than it may be.
+    TooLong,
+    /// Nothing more comes.
+    Ended,
+}
+
+impl Request {
+    /// Takes what is there, up to the end of the request, without waiting. Answers how far that goes;
+    /// the bytes that came are at the end of [`bytes`](Request::bytes).
+    ///
+    /// # Errors
+    /// The connection's. Nothing to be had at the moment is none.
+    pub(super) fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<Progress> {
+        let before = self.bytes.len();
+        self.bytes.resize(before + CHUNK_BYTES, 0);
+        let received = receive(stream, &mut self.bytes[before..]);
+        self.bytes.truncate(before + received.as_ref().map_or(0, |taken| *taken));
+        match received {
+            Ok(0) => Ok(Progress::Ended),
+            Ok(_) if self.bytes.len() > bytes_max => Ok(Progress::TooLong),
+            Ok(_) if self.bytes.ends_with(b"\n") => Ok(Progress::Complete),
+            Ok(_) => Ok(Progress::Partial),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Partial),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends what there is room for, without waiting. True when all of it is sent.
+    ///
+    /// # Errors
+    /// The connection's. No room at the moment is none.
+    pub(super) fn send(&mut self, stream: &Stream) -> io::Result<bool> {
+        while self.sent < self.bytes.len() {
+            match stream.try_write(&self.bytes[self.sent..]) {
+                Ok(sent) => self.sent += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// What has come so far.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Makes room for the next one.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.sent = 0;
+    }
+}
+
+/// Takes what is there up to a newline. What follows it stays in the kernel, where it is as much news
+/// to whoever waits as it was before.
+fn receive(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
+    let seen = stream.try_peek(buffer)?;
+    let end = buffer[..seen].iter().position(|byte| *byte == b'\n');
+    stream.try_read(&mut buffer[..end.map_or(seen, |newline| newline + 1)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::ownership::Registry;
+
+    fn with_pair(test: impl FnOnce(Stream, Stream)) {
+        let registry = Registry::builder().build();
+        let outcome = registry.run("test", || {
+            let (one, other) = Stream::pair_in(&registry).unwrap();
+            test(one, other);
+        });
+        outcome.unwrap();
+    }
+
+    #[test]
+    fn two_requests_in_one_segment_are_two() {
+        with_pair(|mut client, server| {
+            client.write_all(b"one\ntwo\nthr").unwrap();
+            let mut request = Request::default();
+            for (expected, progress) in [
+                (&b"one\n"[..], Progress::Complete),
+                (b"two\n", Progress::Complete),
+                (b"thr", Progress::Partial),
+            ] {
+                assert_eq!(request.receive(&server, 100).unwrap(), progress);
+                assert_eq!(request.bytes(), expected);
+                request.clear();
+            }
+        });
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_one_and_waiting_for_more_is_no_error() {
+        with_pair(|mut client, server| {
+            let mut request = Request::default();
+            assert_eq!(request.receive(&server, 100).unwrap(), Progress::Partial);
+            for byte in *b"split" {
+                client.write_all(&[byte]).unwrap();
+                assert_eq!(request.receive(&server, 100).unwrap(), Progress::Partial);
+            }
+            client.write_all(b"\n").unwrap();
+            assert_eq!(request.receive(&server, 100).unwrap(), Progress::Complete);
+            assert_eq!(request.bytes(), b"split\n");
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(request.receive(&server, 100).unwrap(), Progress::Ended);
+        });
+    }
+
+    #[test]
+    fn the_limit_counts_the_newline_and_holds_with_and_without_one() {
+        with_pair(|mut client, server| {
+            client.write_all(b"1234567\n").unwrap();
+            let mut request = Request::default();
+            assert_eq!(request.receive(&server, 8).unwrap(), Progress::Complete);
+            request.clear();
+            client.write_all(b"12345678\n").unwrap();
+            assert_eq!(request.receive(&server, 8).unwrap(), Progress::TooLong);
+            request.clear();
+            client.write_all(b"123456789").unwrap();
+            assert_eq!(request.receive(&server, 8).unwrap(), Progress::TooLong);
+        });
+    }
+}

@@ -1,0 +1,166 @@
+//! What a trace says, line for line.
+
+use std::fmt;
+
+use super::Tag;
+
+/// Where a trace goes: called with one line at a time, in order, while the machines stand still.
+pub type Sink = Box<dyn Fn(&Line<'_>) + Send + Sync>;
+
+/// The most bytes of a request that one line shows.
+const BYTES_SHOWN: usize = 64;
+
+/// One line of a trace. Its text is the grammar of EDSM's own.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[cfg_attr(feature = "json", serde(tag = "event", rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Line<'a> {
+    /// A machine gets a message; its reaction comes after this line.
+    Got {
+        /// `RX-4`.
+        machine: &'a str,
+        /// `WORK`.
+        state: &'a str,
+        /// `D0`.
+        #[cfg_attr(feature = "json", serde(rename = "got", serialize_with = "as_text"))]
+        tag: Tag,
+        /// `SELF`, `OS`, or a machine.
+        from: &'a str,
+    },
+    /// Bytes of a request have come.
+    Received {
+        /// All of them; the text shows the first 64.
+        bytes: &'a [u8],
+    },
+    /// A machine listens.
+    Hello {
+        /// `LISTENER-1`.
+        machine: &'a str,
+        /// `port 3333`, or a path.
+        place: &'a str,
+    },
+    /// A signal has come.
+    Signal {
+        /// Its number.
+        number: i32,
+        /// Who sent it, where the kernel says.
+        pid: Option<i32>,
+    },
+    /// A machine is done.
+    Bye {
+        /// `LISTENER-1`.
+        machine: &'a str,
+    },
+    /// A client's worker is connected.
+    Connected {
+        /// `WORKER-1`.
+        worker: &'a str,
+        /// `127.0.0.1:3333`.
+        to: &'a str,
+    },
+    /// A client's worker is not.
+    CannotConnect {
+        /// `WORKER-1`.
+        worker: &'a str,
+        /// `127.0.0.1:3333`.
+        to: &'a str,
+    },
+    /// A client's worker has its answer.
+    Reply {
+        /// Without the newline.
+        text: &'a str,
+    },
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Line::Got { machine, state, tag, from } => {
+                write!(f, "{machine} @ {state} got '{tag}' from {from}")
+            }
+            Line::Received { bytes } => {
+                write!(f, "<<< {} bytes: {{ ", bytes.len())?;
+                for (index, byte) in bytes.iter().take(BYTES_SHOWN).enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{byte}")?;
+                }
+                f.write_str(if bytes.len() > BYTES_SHOWN { ", ... }" } else { " }" })
+            }
+            Line::Hello { machine, place } => write!(f, "Hello! I am '{machine}' on {place}."),
+            Line::Signal { number, pid: Some(pid) } => {
+                write!(f, "got signal #{number} from PID {pid}")
+            }
+            Line::Signal { number, pid: None } => write!(f, "got signal #{number}"),
+            Line::Bye { machine } => write!(f, "Bye! It was '{machine}'."),
+            Line::Connected { worker, to } => write!(f, "{worker} : connected to '{to}'"),
+            Line::CannotConnect { worker, to } => write!(f, "{worker} : can not connect to '{to}'"),
+            Line::Reply { text } => write!(f, "reply: {text}"),
+        }
+    }
+}
+
+#[cfg(feature = "json")]
+impl Line<'_> {
+    /// The same as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        match serde_json::to_string(self) {
+            Ok(json) => json,
+            Err(error) => unreachable!("plain data always serializes: {error}"),
+        }
+    }
+}
+
+#[cfg(feature = "json")]
+fn as_text<S: serde::Serializer>(tag: &Tag, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_reads_as_edsm_writes_it() {
+        let got = Line::Got { machine: "RX-4", state: "WORK", tag: Tag::D(0), from: "OS" };
+        let lines = [
+            (got, "RX-4 @ WORK got 'D0' from OS"),
+            (Line::Received { bytes: b"123\n" }, "<<< 4 bytes: { 49, 50, 51, 10 }"),
+            (
+                Line::Hello { machine: "LISTENER-1", place: "port 3333" },
+                "Hello! I am 'LISTENER-1' on port 3333.",
+            ),
+            (Line::Signal { number: 2, pid: Some(7) }, "got signal #2 from PID 7"),
+            (Line::Bye { machine: "LISTENER-1" }, "Bye! It was 'LISTENER-1'."),
+            (
+                Line::Connected { worker: "WORKER-1", to: "127.0.0.1:3333" },
+                "WORKER-1 : connected to '127.0.0.1:3333'",
+            ),
+            (
+                Line::CannotConnect { worker: "WORKER-1", to: "127.0.0.1:3333" },
+                "WORKER-1 : can not connect to '127.0.0.1:3333'",
+            ),
+            (Line::Reply { text: "WORKER-1-7" }, "reply: WORKER-1-7"),
+        ];
+        for (line, text) in lines {
+            assert_eq!(line.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_long_request_is_counted_and_cut() {
+        let text = Line::Received { bytes: &[7; 1000] }.to_string();
+        assert!(text.starts_with("<<< 1000 bytes: { 7, 7, "), "{text}");
+        assert!(text.ends_with(", 7, ... }"), "{text}");
+        assert_eq!(text.matches('7').count(), BYTES_SHOWN);
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn as_json_it_is_one_object_with_the_same_words() {
+        let got = Line::Got { machine: "RX-4", state: "WORK", tag: Tag::D(0), from: "OS" };
+        let json = r#"{"event":"got","machine":"RX-4","state":"WORK","got":"D0","from":"OS"}"#;
+        assert_eq!(got.to_json(), json);
+    }
+}
