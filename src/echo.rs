@@ -103,10 +103,4 @@ impl House {
 }
 
 /// A signal that was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signal {
-    /// Its number: 2 for SIGINT, 15 for SIGTERM.
-    pub number: i32,
-    /// Who sent it; `None` where the kernel does not say.
-    pub pid: Option<i32>,
-}
+pub use crate::stage::Signal;

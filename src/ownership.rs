@@ -35,6 +35,7 @@
 
 mod account;
 mod actor;
+mod baton;
 mod cell;
 mod custody;
 pub(crate) mod ending;
@@ -56,6 +57,7 @@ mod violation;
 
 pub use crate::sys::fd::Identity;
 pub use actor::Actor;
+pub use baton::Baton;
 pub(crate) use cell::Cell;
 pub use custody::{Event, Site};
 pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};

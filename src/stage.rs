@@ -1,10 +1,10 @@
-//! Event-driven state machines: tables, one queue, and a trace. Pure: nothing here waits, owns or
-//! prints.
+//! Event-driven state machines: tables, one queue, and a trace. Nothing here waits or prints.
 //!
 //! A *machine* is of a [`Kind`]: a table of states, each with what is done when it is entered or left
 //! and with a *reflex* for every message that it understands. Messages wait in one queue; delivering one
 //! traces it, finds the reflex and does what it says, which may post further messages. What an action
-//! really does is the [`Troupe`]'s, who plays the machines.
+//! really does is the [`Troupe`]'s, who plays the machines. All of that is pure; in a [`Cast`] each
+//! machine is a task that owns, and lends itself to a thread when it has to wait.
 //!
 //! The idea and the notation are those of EDSM (an event-driven finite state machine per concern,
 //! instead of one machine with a hierarchy of states):
@@ -16,11 +16,13 @@
 //! | `T0` | a timer |
 //! | `S0`, `S1` | a signal |
 
+mod cast;
 mod trace;
 
 use std::collections::VecDeque;
 use std::fmt;
 
+pub use cast::{Cast, Lent, Load, Protocol};
 pub use trace::{Line, Sink};
 
 /// What a message says; see the module's table.
@@ -44,6 +46,25 @@ impl fmt::Display for Tag {
             Tag::T(number) => write!(f, "T{number}"),
             Tag::S(number) => write!(f, "S{number}"),
         }
+    }
+}
+
+/// A signal that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Its number: 2 for SIGINT, 15 for SIGTERM.
+    pub number: i32,
+    /// Who sent it; `None` where the kernel does not say.
+    pub pid: Option<i32>,
+}
+
+impl Signal {
+    /// `S0` for SIGINT, `S1` for the others.
+    #[must_use]
+    pub fn tag(self) -> Tag {
+        /// SIGINT, on every system that there is.
+        const INTERRUPT: i32 = 2;
+        Tag::S(u8::from(self.number != INTERRUPT))
     }
 }
 
@@ -128,13 +149,12 @@ pub trait Troupe {
     /// A machine gets what a message carries, before it reacts.
     fn take(&mut self, me: MachineId, load: Self::Load);
 
-    /// A machine acts. `from` is where the message came from that led to it.
+    /// A machine acts.
     fn perform(
         &mut self,
         stage: &mut Stage<Self::Action, Self::Load>,
         me: MachineId,
         action: Self::Action,
-        from: Source,
     );
 }
 
@@ -192,14 +212,14 @@ impl<A: Copy + fmt::Debug + 'static, L> Stage<A, L> {
     /// Enters a machine's first state: for its first entrance.
     pub fn enter(&mut self, troupe: &mut impl Troupe<Action = A, Load = L>, me: MachineId) {
         if let Some(action) = self.machines[me.0].state().enter {
-            troupe.perform(self, me, action, Source::Own);
+            troupe.perform(self, me, action);
         }
     }
 
     /// Leaves a machine's state for good: for its exit.
     pub fn leave(&mut self, troupe: &mut impl Troupe<Action = A, Load = L>, me: MachineId) {
         if let Some(action) = self.machines[me.0].state().leave {
-            troupe.perform(self, me, action, Source::Own);
+            troupe.perform(self, me, action);
         }
     }
 
@@ -239,18 +259,18 @@ impl<A: Copy + fmt::Debug + 'static, L> Stage<A, L> {
             troupe.take(me, load);
         }
         match *reflex {
-            Reflex::Do(action) => troupe.perform(self, me, action, from),
+            Reflex::Do(action) => troupe.perform(self, me, action),
             Reflex::Goto(name) => {
                 let Some(next) = machine.kind.states.iter().position(|state| state.name == name)
                 else {
                     panic!("{} has no state {name}", machine.kind.name);
                 };
                 if let Some(action) = state.leave {
-                    troupe.perform(self, me, action, from);
+                    troupe.perform(self, me, action);
                 }
                 self.machines[me.0].state = next;
                 if let Some(action) = self.machines[me.0].state().enter {
-                    troupe.perform(self, me, action, from);
+                    troupe.perform(self, me, action);
                 }
             }
         }
@@ -314,13 +334,7 @@ mod tests {
             self.holding = Some(load);
         }
 
-        fn perform(
-            &mut self,
-            stage: &mut Stage<Act, &'static str>,
-            me: MachineId,
-            action: Act,
-            _: Source,
-        ) {
+        fn perform(&mut self, stage: &mut Stage<Act, &'static str>, me: MachineId, action: Act) {
             self.done.push((me.index(), action));
             if action == Act::Pass {
                 let load = self.holding.take();

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `tables.rs` says what each machine does on what, as data; `troupe.rs` does it; `client.rs` is what
-//! they hand on; `request.rs` reads lines.
+//! they hand on.
 //!
 //! # Limits
 //!
@@ -25,7 +25,6 @@
 //! EDSM's echo server, of which it has the machines, the messages and the trace.
 
 mod client;
-mod request;
 mod tables;
 mod troupe;
 
@@ -36,11 +35,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{House, Signal, Style};
-use crate::net::{Address, Stream};
-use crate::stage::{Sink, Tag};
+use crate::net::{Address, Line, Progress, Stream};
+use crate::stage::{Lent, Sink, Tag};
 use client::Client;
-use request::{Progress, Request};
-use troupe::{Lent, Play};
+use troupe::Play;
 
 /// How long a request may take from when it can be sent until all of it is there.
 pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -129,7 +127,7 @@ impl Style for Staged {
         while let Some(lent) = self.with(|play| play.lend(id)) {
             let mut waiting = Waiting { style: self, lent: Some(lent), tag: Tag::D(2) };
             if let Some(lent) = &mut waiting.lent {
-                waiting.tag = lent.wait();
+                waiting.tag = lent.wait(Client::wait).unwrap_or(Tag::D(2));
             }
         }
         self.play().as_mut().map_or(Ok(()), |play| play.outcome(id))
@@ -137,7 +135,7 @@ impl Style for Staged {
 
     fn answer_first(&self, mut stream: &Stream) -> io::Result<bool> {
         let patience = stream.read_timeout()?;
-        let mut request = Request::default();
+        let mut request = Line::new();
         loop {
             if !stream.wait_readable(patience)? {
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -172,7 +170,7 @@ impl Style for Staged {
 /// A machine that a thread waits for. It comes back whatever becomes of the thread.
 struct Waiting<'a> {
     style: &'a Staged,
-    lent: Option<Lent>,
+    lent: Option<Lent<Client>>,
     tag: Tag,
 }
 

@@ -14,3 +14,12 @@ mod plain_echo;
 mod readme;
 mod reports;
 mod server;
+mod staged;
+
+/// A file for a trace that no other test has.
+fn trace_path() -> std::path::PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("echown-{}-{number}.trace", std::process::id()))
+}

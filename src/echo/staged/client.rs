@@ -3,10 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::request::Request;
-use crate::net::Stream;
-use crate::ownership::{Error, Offer};
-use crate::stage::Tag;
+use crate::net::{Line, Stream};
+use crate::ownership::{Baton, Error};
+use crate::stage::{Load, Tag};
 
 /// How long the last bytes to a client that is drained may take to arrive.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(30);
@@ -23,11 +22,11 @@ pub(super) enum Wanted {
 /// One connection, with all that a machine needs to serve it. The descriptor belongs to whichever
 /// machine the client is with.
 pub(super) struct Client {
-    /// Tells the connection's thread which of the machines' business is its own.
-    pub(super) id: u64,
+    id: u64,
     pub(super) peer: String,
-    pub(super) request: Request,
-    socket: Socket,
+    /// What came, and then what goes: they are the same.
+    pub(super) request: Line,
+    stream: Baton<Stream>,
     /// Without anything from it for so long it is cut.
     idle_timeout: Option<Duration>,
     /// Without taking anything for so long it is cut.
@@ -36,18 +35,8 @@ pub(super) struct Client {
     error: Option<io::Error>,
 }
 
-/// Where the descriptor is.
-enum Socket {
-    /// With the machine that has the client.
-    Held(Stream),
-    /// On its way to the next machine.
-    Offered(Offer<Stream>),
-    /// Closed: it could go nowhere.
-    Gone,
-}
-
 impl Client {
-    /// A new connection, offered by the current task to whoever comes first.
+    /// A new connection, let go of for whichever machine it is sent to.
     ///
     /// # Errors
     /// The connection's, if it is over already.
@@ -55,42 +44,14 @@ impl Client {
         let mut client = Client {
             id,
             peer: stream.peer_addr()?.to_string(),
-            request: Request::default(),
+            request: Line::new(),
             idle_timeout: stream.read_timeout()?,
             write_timeout: stream.write_timeout()?,
-            socket: Socket::Held(stream),
+            stream: Baton::new(stream),
             error: None,
         };
         client.let_go();
         Ok(client)
-    }
-
-    /// Offers the descriptor to the machine that the client is sent to. What can go nowhere, because
-    /// it was cancelled meanwhile, is closed here.
-    pub(super) fn let_go(&mut self) {
-        self.socket = match std::mem::replace(&mut self.socket, Socket::Gone) {
-            Socket::Held(stream) => match stream.offer() {
-                Ok(offer) => Socket::Offered(offer),
-                Err(refused) => self.lose(refused.error().clone()),
-            },
-            other => other,
-        };
-    }
-
-    /// Claims the descriptor for the machine that the client was sent to.
-    pub(super) fn take_up(&mut self) {
-        self.socket = match std::mem::replace(&mut self.socket, Socket::Gone) {
-            Socket::Offered(offer) => match offer.claim() {
-                Ok(stream) => Socket::Held(stream),
-                Err(refused) => self.lose(refused.error().clone()),
-            },
-            other => other,
-        };
-    }
-
-    fn lose(&mut self, error: Error) -> Socket {
-        self.fail(error.into());
-        Socket::Gone
     }
 
     /// Notes why the client is about to be closed; the first reason counts.
@@ -99,8 +60,8 @@ impl Client {
     }
 
     /// Closes the connection, in the name of the machine that has it. Answers how it went.
-    pub(super) fn close(self) -> io::Result<()> {
-        if let Socket::Held(stream) = self.socket {
+    pub(super) fn close(mut self) -> io::Result<()> {
+        if let Some(stream) = self.stream.take() {
             stream.close()?;
         }
         self.error.map_or(Ok(()), Err)
@@ -109,38 +70,50 @@ impl Client {
     /// Lets `act` work with request and connection; an error is noted, and answered by nothing.
     pub(super) fn with<R>(
         &mut self,
-        act: impl FnOnce(&mut Request, &Stream) -> io::Result<R>,
+        act: impl FnOnce(&mut Line, &Stream) -> io::Result<R>,
     ) -> Option<R> {
-        let Socket::Held(stream) = &self.socket else { return None };
-        match act(&mut self.request, stream) {
-            Ok(answer) => Some(answer),
-            Err(error) => {
-                self.fail(error);
-                None
-            }
-        }
+        let outcome = act(&mut self.request, self.stream.held()?);
+        outcome.map_err(|error| self.fail(error)).ok()
     }
 
-    /// Waits for what is wanted, in the name of the machine that wants it: the message to it, and why
-    /// if it is a bad one.
+    /// Waits for what is wanted, in the name of the machine that wants it: the message to it.
     pub(super) fn wait(&mut self, wanted: Wanted) -> Tag {
-        let Socket::Held(stream) = &self.socket else { return Tag::D(2) };
+        let Some(stream) = self.stream.held() else { return Tag::D(2) };
         let outcome = match wanted {
             Wanted::Request(deadline) => wait_for_bytes(stream, deadline, self.idle_timeout),
             Wanted::Room => wait_for_room(stream, self.write_timeout),
         };
-        match outcome {
-            Ok(tag) => {
-                if tag == Tag::T(0) {
-                    self.fail(late("a request did not come in time"));
-                }
-                tag
-            }
-            Err(error) => {
-                self.fail(error);
-                Tag::D(2)
-            }
+        if matches!(outcome, Ok(Tag::T(_))) {
+            self.fail(late("a request did not come in time"));
         }
+        outcome.unwrap_or_else(|error| {
+            self.fail(error);
+            Tag::D(2)
+        })
+    }
+}
+
+impl Load for Client {
+    type Wanted = Wanted;
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn let_go(&mut self) {
+        if let Err(error) = self.stream.let_go() {
+            self.strand(error);
+        }
+    }
+
+    fn take_up(&mut self) {
+        if let Err(error) = self.stream.take_up() {
+            self.strand(error);
+        }
+    }
+
+    fn strand(&mut self, error: Error) {
+        self.fail(error.into());
     }
 }
 

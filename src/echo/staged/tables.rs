@@ -7,7 +7,7 @@
 //!
 //! A client goes with the message: whoever is sent to owns its descriptor.
 
-use crate::stage::{Kind, Reflex, State, Tag};
+use crate::stage::{Kind, Protocol, Reflex, State, Tag};
 
 /// What a machine can be told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +57,12 @@ pub(super) const DONE: Tag = Tag::M(1);
 /// It will not be done.
 pub(super) const FAILED: Tag = Tag::M(2);
 /// To a machine that rests: here is a client. The same number as [`DONE`], which goes the other way.
-pub(super) const CLIENT: Tag = Tag::M(1);
+const CLIENT: Tag = Tag::M(1);
 /// To oneself: go on. To LISTENER: a client that is to be closed.
 pub(super) const GO_ON: Tag = Tag::M(0);
+
+/// What the machines of a cast need to know of it.
+pub(super) const PROTOCOL: Protocol = Protocol { go_on: GO_ON, work: CLIENT };
 
 /// One of them: where clients come from and go to.
 pub(super) static LISTENER: Kind<Action> = Kind {

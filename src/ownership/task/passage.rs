@@ -132,8 +132,7 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
             return Err(record.refuse(word, me, site));
         }
         let account = word.owner();
-        let offerer;
-        if account == me.id.get() {
+        let offerer = if account == me.id.get() {
             let mut mine = me.account();
             if let Some(kind) = Task::closed_because(&mine) {
                 drop(mine);
@@ -146,7 +145,7 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
             if let Some(entry) = mine.remove(record.position()) {
                 record.set_position(mine.push(entry));
             }
-            offerer = me.label();
+            me.label()
         } else {
             let Some(other) = find(account) else {
                 assert_moved_on(record, word);
@@ -161,8 +160,8 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
                 continue;
             }
             move_entry(held, &mut from, &mut to);
-            offerer = other.label();
-        }
+            other.label()
+        };
         record.note(Event::Claimed, Some(offerer), Some(me.label()), site);
         me.obey_lenders();
         return Ok(());

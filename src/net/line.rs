@@ -1,26 +1,44 @@
-//! A request: bytes up to a newline, however they come.
+//! Lines: bytes up to a newline, however they come and go, without waiting.
 
 use std::io;
 
-use crate::net::Stream;
+use super::stream::Stream;
 
 /// Bytes that are asked for at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// What is kept of a long request's room for the next one.
+/// What is kept of a long line's room for the next one.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// The request that is coming in, or the answer that is going out: they are the same.
-#[derive(Default)]
-pub(super) struct Request {
+/// A line that is coming in or going out, piece by piece.
+///
+/// Of what has arrived no more is taken than this line: what follows stays in the kernel, where it is
+/// as much news to whoever waits for the stream as it was before.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+///
+/// use echown::net::{Line, Progress, Stream};
+///
+/// let (mut client, server) = Stream::pair()?;
+/// client.write_all(b"one\ntwo\nthr")?;
+/// let mut line = Line::new();
+/// assert_eq!(line.receive(&server, 80)?, Progress::Complete);
+/// assert_eq!(line.bytes(), b"one\n");
+/// assert!(line.send(&server)?, "there is room for an echo");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Line {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// How far a request has come.
+/// How far a line has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// All of it is there, and nothing of the next one: that waits in the kernel, which will say so.
+pub enum Progress {
+    /// All of it is there, its newline included.
     Complete,
     /// There is more to come.
     Partial,
@@ -30,13 +48,20 @@ pub(super) enum Progress {
     Ended,
 }
 
-impl Request {
-    /// Takes what is there, up to the end of the request, without waiting. Answers how far that goes;
-    /// the bytes that came are at the end of [`bytes`](Request::bytes).
+impl Line {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Line {
+        Line::default()
+    }
+
+    /// Takes what is there, up to the newline, without waiting. Answers how far that goes; what came
+    /// now is at the end of [`bytes`](Line::bytes). `bytes_max` counts the newline.
     ///
     /// # Errors
-    /// The connection's. Nothing to be had at the moment is none.
-    pub(super) fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<Progress> {
+    /// The connection's, and the registry's. That nothing is there at the moment is no error.
+    #[track_caller]
+    pub fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<Progress> {
         let before = self.bytes.len();
         self.bytes.resize(before + CHUNK_BYTES, 0);
         let received = receive(stream, &mut self.bytes[before..]);
@@ -54,8 +79,9 @@ impl Request {
     /// Sends what there is room for, without waiting. True when all of it is sent.
     ///
     /// # Errors
-    /// The connection's. No room at the moment is none.
-    pub(super) fn send(&mut self, stream: &Stream) -> io::Result<bool> {
+    /// The connection's, and the registry's. That there is no room at the moment is no error.
+    #[track_caller]
+    pub fn send(&mut self, stream: &Stream) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
             match stream.try_write(&self.bytes[self.sent..]) {
                 Ok(sent) => self.sent += sent,
@@ -67,20 +93,27 @@ impl Request {
     }
 
     /// What has come so far.
-    pub(super) fn bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    /// Makes it a line to be sent.
+    pub fn set(&mut self, bytes: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Makes room for the next one.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.sent = 0;
     }
 }
 
-/// Takes what is there up to a newline. What follows it stays in the kernel, where it is as much news
-/// to whoever waits as it was before.
+/// Takes what is there up to a newline.
+#[track_caller]
 fn receive(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
     let seen = stream.try_peek(buffer)?;
     let end = buffer[..seen].iter().position(|byte| *byte == b'\n');
@@ -104,36 +137,36 @@ mod tests {
     }
 
     #[test]
-    fn two_requests_in_one_segment_are_two() {
+    fn two_lines_in_one_segment_are_two() {
         with_pair(|mut client, server| {
             client.write_all(b"one\ntwo\nthr").unwrap();
-            let mut request = Request::default();
+            let mut line = Line::new();
             for (expected, progress) in [
                 (&b"one\n"[..], Progress::Complete),
                 (b"two\n", Progress::Complete),
                 (b"thr", Progress::Partial),
             ] {
-                assert_eq!(request.receive(&server, 100).unwrap(), progress);
-                assert_eq!(request.bytes(), expected);
-                request.clear();
+                assert_eq!(line.receive(&server, 100).unwrap(), progress);
+                assert_eq!(line.bytes(), expected);
+                line.clear();
             }
         });
     }
 
     #[test]
-    fn a_request_in_pieces_is_one_and_waiting_for_more_is_no_error() {
+    fn a_line_in_pieces_is_one_and_waiting_for_more_is_no_error() {
         with_pair(|mut client, server| {
-            let mut request = Request::default();
-            assert_eq!(request.receive(&server, 100).unwrap(), Progress::Partial);
+            let mut line = Line::new();
+            assert_eq!(line.receive(&server, 100).unwrap(), Progress::Partial);
             for byte in *b"split" {
                 client.write_all(&[byte]).unwrap();
-                assert_eq!(request.receive(&server, 100).unwrap(), Progress::Partial);
+                assert_eq!(line.receive(&server, 100).unwrap(), Progress::Partial);
             }
             client.write_all(b"\n").unwrap();
-            assert_eq!(request.receive(&server, 100).unwrap(), Progress::Complete);
-            assert_eq!(request.bytes(), b"split\n");
+            assert_eq!(line.receive(&server, 100).unwrap(), Progress::Complete);
+            assert_eq!(line.bytes(), b"split\n");
             client.shutdown(std::net::Shutdown::Write).unwrap();
-            assert_eq!(request.receive(&server, 100).unwrap(), Progress::Ended);
+            assert_eq!(line.receive(&server, 100).unwrap(), Progress::Ended);
         });
     }
 
@@ -141,14 +174,14 @@ mod tests {
     fn the_limit_counts_the_newline_and_holds_with_and_without_one() {
         with_pair(|mut client, server| {
             client.write_all(b"1234567\n").unwrap();
-            let mut request = Request::default();
-            assert_eq!(request.receive(&server, 8).unwrap(), Progress::Complete);
-            request.clear();
+            let mut line = Line::new();
+            assert_eq!(line.receive(&server, 8).unwrap(), Progress::Complete);
+            line.clear();
             client.write_all(b"12345678\n").unwrap();
-            assert_eq!(request.receive(&server, 8).unwrap(), Progress::TooLong);
-            request.clear();
+            assert_eq!(line.receive(&server, 8).unwrap(), Progress::TooLong);
+            line.clear();
             client.write_all(b"123456789").unwrap();
-            assert_eq!(request.receive(&server, 8).unwrap(), Progress::TooLong);
+            assert_eq!(line.receive(&server, 8).unwrap(), Progress::TooLong);
         });
     }
 }

@@ -1,0 +1,370 @@
+//! `serve --style staged`: the trace of every workflow, whole; and each defect of its ancestor.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::server::{PATIENCE, Server, serve, serve_as_in_a_terminal};
+
+/// A server with its trace in a file.
+struct Traced {
+    server: Server,
+    path: PathBuf,
+    /// Lines that were compared already.
+    compared: usize,
+}
+
+impl Traced {
+    /// With one machine of each kind, whose start is not looked at again.
+    fn start(arguments: &[&str]) -> Traced {
+        let mut traced = Traced::start_with(1, arguments);
+        traced.wait_for("Hello!");
+        traced.compared = traced.lines().len();
+        traced
+    }
+
+    fn start_with(machines: usize, arguments: &[&str]) -> Traced {
+        let path = super::trace_path();
+        let machines = machines.to_string();
+        let trace = ["--trace-events", path.to_str().unwrap(), "--style", "staged"];
+        let all = [&trace[..], &["--max-connections", &machines], arguments].concat();
+        let mut command = serve_as_in_a_terminal(&all);
+        Traced { server: Server::run(&mut command, 1), path, compared: 0 }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.path).expect("it is there from the start");
+        // A line that is being written is not one yet.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        whole.lines().map(str::to_owned).collect()
+    }
+
+    fn wait_for(&self, part: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.lines()[self.compared..].iter().any(|line| line.contains(part)) {
+            assert!(Instant::now() < deadline, "no {part:?} in {:#?}", self.lines());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits for as many lines as are expected, and compares them all.
+    fn says(&mut self, expected: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.lines().len() < self.compared + expected.len() {
+            assert!(Instant::now() < deadline, "only {:#?}", &self.lines()[self.compared..]);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let lines = self.lines();
+        assert_eq!(lines[self.compared..], *expected);
+        self.compared = lines.len();
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn exchange(client: &mut TcpStream, line: &str) {
+    client.write_all(line.as_bytes()).unwrap();
+    let mut reply = vec![0; line.len()];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(String::from_utf8(reply).unwrap(), line);
+}
+
+fn ends(mut client: TcpStream) {
+    // With FIN, or with a reset where something of ours was left unread.
+    let mut rest = Vec::new();
+    let _ = client.read_to_end(&mut rest);
+    assert_eq!(rest, b"");
+}
+
+const CONNECTED: [&str; 5] = [
+    "LISTENER-1 @ WORK got 'D0' from OS",
+    "WORKER-1 @ IDLE got 'M1' from LISTENER-1",
+    "WORKER-1 @ IDLE got 'M0' from SELF",
+    "RX-1 @ IDLE got 'M1' from WORKER-1",
+    "RX-1 @ IDLE got 'M0' from SELF",
+];
+
+/// After `D2` or `T0`.
+const GAVE_UP: [&str; 4] = [
+    "RX-1 @ WORK got 'M0' from SELF",
+    "WORKER-1 @ RECV got 'M2' from RX-1",
+    "WORKER-1 @ FAIL got 'M0' from SELF",
+    "LISTENER-1 @ WORK got 'M0' from WORKER-1",
+];
+
+/// After the bytes.
+const ANSWERED: [&str; 11] = [
+    "RX-1 @ WORK got 'M0' from SELF",
+    "WORKER-1 @ RECV got 'M1' from RX-1",
+    "WORKER-1 @ RECV got 'M0' from SELF",
+    "TX-1 @ IDLE got 'M1' from WORKER-1",
+    "TX-1 @ IDLE got 'M0' from SELF",
+    "TX-1 @ WORK got 'D1' from OS",
+    "TX-1 @ WORK got 'M0' from SELF",
+    "WORKER-1 @ SEND got 'M1' from TX-1",
+    "WORKER-1 @ SEND got 'M0' from SELF",
+    "RX-1 @ IDLE got 'M1' from WORKER-1",
+    "RX-1 @ IDLE got 'M0' from SELF",
+];
+
+#[test]
+fn at_the_start_every_machine_goes_on_and_the_listener_says_hello() {
+    let mut traced = Traced::start_with(2, &[]);
+    let hello = format!("Hello! I am 'LISTENER-1' on port {}.", traced.server.address().port());
+    traced.says(&[
+        "RX-1 @ INIT got 'M0' from SELF",
+        "RX-2 @ INIT got 'M0' from SELF",
+        "TX-1 @ INIT got 'M0' from SELF",
+        "TX-2 @ INIT got 'M0' from SELF",
+        "WORKER-1 @ INIT got 'M0' from SELF",
+        "WORKER-2 @ INIT got 'M0' from SELF",
+        "LISTENER-1 @ INIT got 'M0' from SELF",
+        &hello,
+    ]);
+}
+
+#[test]
+fn a_client_is_connected_asks_is_answered_and_leaves() {
+    let mut traced = Traced::start(&[]);
+    let mut client = traced.server.connect();
+    traced.says(&CONNECTED);
+    exchange(&mut client, "123\n");
+    let asked = ["RX-1 @ WORK got 'D0' from OS", "<<< 4 bytes: { 49, 50, 51, 10 }"];
+    traced.says(&[&asked[..], &ANSWERED].concat());
+    drop(client);
+    traced.says(&[&["RX-1 @ WORK got 'D2' from OS"][..], &GAVE_UP].concat());
+}
+
+#[test]
+fn machines_are_taken_last_in_first_out() {
+    let mut traced = Traced::start_with(4, &[]);
+    traced.wait_for("Hello!");
+    traced.compared = traced.lines().len();
+    let first = traced.server.connect();
+    let by_the_fourth =
+        CONNECTED.map(|line| line.replace("WORKER-1", "WORKER-4").replace("RX-1", "RX-4"));
+    traced.says(&by_the_fourth.each_ref().map(String::as_str));
+    let second = traced.server.connect();
+    traced.wait_for("RX-3 @ IDLE got 'M0' from SELF");
+    drop(first);
+    traced.wait_for("LISTENER-1 @ WORK got 'M0' from WORKER-4");
+    traced.compared = traced.lines().len();
+    let _third = traced.server.connect();
+    traced.wait_for("RX-4 @ IDLE got 'M0' from SELF");
+    drop(second);
+}
+
+#[test]
+fn a_request_that_does_not_come_in_time_is_a_timeout() {
+    let mut traced = Traced::start(&["--request-timeout", "100ms"]);
+    let client = traced.server.connect();
+    traced.says(&[&CONNECTED[..], &["RX-1 @ WORK got 'T0' from OS"], &GAVE_UP].concat());
+    ends(client);
+}
+
+#[test]
+fn one_client_too_many_is_turned_away_and_a_later_one_is_served() {
+    let mut traced = Traced::start(&[]);
+    let mut inside = traced.server.connect();
+    traced.says(&CONNECTED);
+    ends(traced.server.connect());
+    let refused = ["LISTENER-1 @ WORK got 'D0' from OS", "LISTENER-1 @ WORK got 'M0' from SELF"];
+    traced.says(&refused);
+    exchange(&mut inside, "still here\n");
+    drop(inside);
+    traced.wait_for("LISTENER-1 @ WORK got 'M0' from WORKER-1");
+    // The place is free a moment after the machines are.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut later = traced.server.connect();
+        later.write_all(b"later\n").unwrap();
+        let mut reply = [0; 6];
+        if later.read_exact(&mut reply).is_ok() {
+            assert_eq!(&reply, b"later\n");
+            break;
+        }
+        assert!(Instant::now() < deadline, "nobody is served any more");
+    }
+}
+
+#[test]
+fn a_signal_is_told_with_its_sender_and_the_listener_says_goodbye() {
+    for (signal, tag, number) in [(Signal::INT, "S0", 2), (Signal::TERM, "S1", 15)] {
+        let mut traced = Traced::start(&[]);
+        traced.server.signal(signal);
+        assert_eq!(traced.server.wait().code(), Some(0));
+        traced.says(&[
+            &format!("LISTENER-1 @ WORK got '{tag}' from OS"),
+            &format!("got signal #{number} from PID {}", std::process::id()),
+            "Bye! It was 'LISTENER-1'.",
+        ]);
+    }
+}
+
+#[test]
+fn a_request_that_comes_together_with_the_end_is_answered() {
+    let traced = Traced::start(&[]);
+    let mut client = traced.server.connect();
+    // Both are there before the server looks: it is stopped meanwhile.
+    traced.server.signal(Signal::STOP);
+    client.write_all(b"last words\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    traced.server.signal(Signal::CONT);
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).expect("FIN, not a reset");
+    assert_eq!(reply, "last words\n");
+}
+
+#[test]
+fn requests_in_one_segment_are_each_answered_at_once() {
+    let mut traced = Traced::start(&[]);
+    let mut client = traced.server.connect();
+    exchange(&mut client, "one\ntwo\n\nthree\n");
+    traced.wait_for("<<< 6 bytes: { 116, 104, 114, 101, 101, 10 }");
+    traced.says(
+        &[
+            &CONNECTED[..],
+            &["RX-1 @ WORK got 'D0' from OS", "<<< 4 bytes: { 111, 110, 101, 10 }"],
+            &ANSWERED,
+            &["RX-1 @ WORK got 'D0' from OS", "<<< 4 bytes: { 116, 119, 111, 10 }"],
+            &ANSWERED,
+            &["RX-1 @ WORK got 'D0' from OS", "<<< 1 bytes: { 10 }"],
+            &ANSWERED,
+            &["RX-1 @ WORK got 'D0' from OS", "<<< 6 bytes: { 116, 104, 114, 101, 101, 10 }"],
+            &ANSWERED,
+        ]
+        .concat(),
+    );
+}
+
+#[test]
+fn bytes_without_a_newline_are_waited_with_and_spin_nothing() {
+    let mut traced = Traced::start(&[]);
+    let mut client = traced.server.connect();
+    client.write_all(&[b'x'; 200]).unwrap();
+    traced.wait_for("<<< 200 bytes: ");
+    let cpu = cpu_ticks(&traced.server);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(cpu_ticks(&traced.server) <= cpu + 5, "it is busy with nothing");
+    assert_eq!(traced.lines().len() - traced.compared, CONNECTED.len() + 2);
+    client.write_all(b"\n").unwrap();
+    let mut reply = [0; 201];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply[198..], b"xx\n");
+    traced.compared = 0;
+}
+
+/// Hundredths of a second of a processor that the server has had.
+fn cpu_ticks(server: &Server) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_request_that_is_too_long_closes_its_connection_with_a_logged_reason() {
+    for request in [&[b'x'; 65][..], &[&[b'x'; 64][..], b"\n"].concat()] {
+        let mut traced = Traced::start(&["--max-request", "64"]);
+        let mut client = traced.server.connect();
+        exchange(&mut client, &format!("{}\n", "y".repeat(63)));
+        client.write_all(request).unwrap();
+        traced.server.wait_for_line("its request is longer than 64 bytes (--max-request)");
+        ends(client);
+    }
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_extend_the_time_for_a_request() {
+    let traced = Traced::start(&["--request-timeout", "500ms"]);
+    let mut client = traced.server.connect();
+    // Each answered request has its own time.
+    exchange(&mut client, "a whole one\n");
+    let since = Instant::now();
+    while client.write_all(b"x").is_ok() {
+        assert!(since.elapsed() < PATIENCE, "it is never cut");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(since.elapsed() >= Duration::from_millis(450), "cut after {:?}", since.elapsed());
+    traced.wait_for("RX-1 @ WORK got 'T0' from OS");
+}
+
+#[test]
+fn the_custody_of_a_connection_is_the_way_through_the_machines() {
+    let traced = Traced::start(&["--log-format", "json"]);
+    let mut server = traced;
+    let mut client = server.server.connect();
+    exchange(&mut client, "123\n");
+    server.wait_for("WORKER-1 @ SEND got 'M0' from SELF");
+    server.wait_for("RX-1 @ IDLE got 'M0' from SELF");
+    server.server.signal(Signal::USR1);
+    let table = server.server.wait_for_line("\"declared\":");
+    let table: serde_json::Value = serde_json::from_str(&table).unwrap();
+    let streams: Vec<&serde_json::Value> = table["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|resource| resource["kind"] == "tcp stream")
+        .collect();
+    assert_eq!(streams.len(), 1);
+    assert_eq!(streams[0]["owner"]["name"], "RX-1");
+    let steps = streams[0]["custody"].as_array().unwrap();
+    let claimed = steps.iter().filter(|step| step["event"] == "claimed");
+    let hands: Vec<&str> = claimed.map(|step| step["to"]["name"].as_str().unwrap()).collect();
+    let expected = ["LISTENER-1", "WORKER-1", "RX-1", "WORKER-1", "TX-1", "WORKER-1", "RX-1"];
+    assert_eq!(hands, expected);
+}
+
+#[test]
+fn the_trace_is_json_when_asked_for_and_reopened_on_sighup() {
+    let traced = Traced::start_with(1, &["--trace-format", "json"]);
+    traced.wait_for("hello");
+    let moved = traced.path.with_extension("old");
+    std::fs::rename(&traced.path, &moved).unwrap();
+    traced.server.signal(Signal::HUP);
+    traced.server.wait_for("a new file", |_| traced.path.exists());
+    let _client = traced.server.connect();
+    traced.wait_for("RX-1");
+    let old = std::fs::read_to_string(&moved).unwrap();
+    std::fs::remove_file(&moved).unwrap();
+    for line in old.lines().chain(traced.lines().iter().map(String::as_str)) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(event["machine"].is_string(), "{line}");
+    }
+    let first = r#"{"event":"got","machine":"RX-1","state":"INIT","got":"M0","from":"SELF"}"#;
+    assert_eq!(old.lines().next(), Some(first));
+    assert!(!old.contains("D0"), "what came later is in the new file: {old}");
+}
+
+#[test]
+fn without_a_file_the_trace_is_on_standard_error() {
+    let mut server = Server::start(&["--style", "staged", "--trace-events"]);
+    let line = server.wait_for_line("Hello!");
+    assert!(line.starts_with("Hello! I am 'LISTENER-1' on port "), "{line}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(lines.iter().any(|line| line == "Bye! It was 'LISTENER-1'."), "{lines:#?}");
+}
+
+#[test]
+fn an_option_of_another_style_is_refused_by_name() {
+    for arguments in
+        [&["--max-request", "1KiB"][..], &["--request-timeout", "1s"], &["--trace-events"]]
+    {
+        let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("{} is for --style staged, and this is --style echo", arguments[0]);
+        assert!(said.contains(&expected), "{said}");
+    }
+    let wrong = ["--style", "staged", "--max-request", "many"];
+    let output = serve(&["127.0.0.1:0"], &wrong).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("as in `64KiB`"));
+}
