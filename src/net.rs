@@ -42,6 +42,7 @@
 mod address;
 mod adopt;
 mod connect;
+mod endpoint;
 mod file;
 mod half;
 mod line;
@@ -54,6 +55,7 @@ mod wire;
 
 pub use address::Address;
 pub use adopt::{StdListener, StdStream};
+pub use endpoint::Endpoint;
 pub use file::File;
 pub use half::{ReadHalf, WriteHalf};
 pub use line::{Line, Progress};

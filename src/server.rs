@@ -29,11 +29,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant};
 
 use crate::echo::{House, SharedStyle};
+pub use crate::net::Endpoint;
 use crate::net::PipeWriter;
 use crate::ownership::{Failure, Registry, TaskLabel};
 use crate::pool::{Orphans, Pool, SpawnError};
+pub use bind::BindError;
 use bind::Place;
-pub use bind::{BindError, Endpoint};
 use gate::Gate;
 pub use summary::Summary;
 

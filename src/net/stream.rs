@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdStream;
 use super::connect;
+use super::endpoint::Endpoint;
 use super::half::{ReadHalf, WriteHalf};
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
@@ -131,6 +132,18 @@ impl Stream {
                 let text = "a socket without a name cannot be connected to";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, text))
             }
+        }
+    }
+
+    /// Connects to an address as people write it: a name with a port, or a path.
+    ///
+    /// # Errors
+    /// As [`connect`](Stream::connect) and [`connect_unix`](Stream::connect_unix).
+    #[track_caller]
+    pub fn connect_to_endpoint_in(registry: &Registry, endpoint: &Endpoint) -> io::Result<Stream> {
+        match endpoint {
+            Endpoint::Inet(address) => Stream::connect_in(registry, address.as_str()),
+            Endpoint::Unix(path) => Stream::connect_unix_in(registry, path),
         }
     }
 
