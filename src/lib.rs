@@ -8,6 +8,7 @@ pub mod net;
 pub mod ownership;
 pub mod pool;
 pub mod report;
+mod seldom;
 pub mod server;
 mod sync;
 mod sys;
