@@ -4,6 +4,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod echo;
+pub mod frame;
 pub mod net;
 pub mod ownership;
 pub mod pool;

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ownership", 1),
     ("report", 2),
     ("seldom", 2),
+    ("frame", 2),
     ("pool", 3),
     ("net", 3),
     // `crate::thread` is a name in lib.rs for what the pool's room has for plain threads.
