@@ -1,6 +1,7 @@
 //! What is done with a connection. One room per way of echoing; the loop that accepts, the limits
 //! and the drain are the server's, and the same for all.
 
+pub mod broadcast;
 mod chaos;
 mod plain;
 
@@ -11,6 +12,7 @@ use crate::net::{Address, Stream};
 use crate::ownership::Registry;
 use crate::pool::Pool;
 
+pub use broadcast::Broadcast;
 pub use chaos::{Chaos, Fault, Faults, Plan, PlanError};
 pub use plain::Plain;
 

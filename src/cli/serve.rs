@@ -54,7 +54,7 @@ pub(super) struct ServeArguments {
     /// Where to listen: ADDRESS:PORT, [IPv6]:PORT or unix:PATH; may be given several times. Port 0
     /// takes a free one, and the line `listening on ADDR` says which. A socket file that a killed
     /// server left behind is replaced; one on which somebody listens is busy. Unless given, the
-    /// style's own port. [default: 127.0.0.1:3000]
+    /// style's own port: 8000 for `broadcast`. [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<Endpoint>,
 

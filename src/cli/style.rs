@@ -1,5 +1,7 @@
 //! `--style`: which way of echoing is served, with its own options.
 
+mod broadcast;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +15,9 @@ use crate::server::Endpoint;
 pub(super) enum StyleName {
     /// Every byte comes back (RFC 862), until the client has finished.
     Echo,
+    /// Every frame of every client goes to all of them, in one order; a frame is eight bytes of
+    /// length, big-endian, and so many bytes.
+    Broadcast,
 }
 
 impl StyleName {
@@ -20,6 +25,7 @@ impl StyleName {
     pub(super) fn endpoint(self) -> Endpoint {
         let port = match self {
             StyleName::Echo => 3000,
+            StyleName::Broadcast => 8000,
         };
         Endpoint::Inet(format!("127.0.0.1:{port}"))
     }
@@ -27,7 +33,7 @@ impl StyleName {
     /// How many connections it serves at a time unless told.
     pub(super) fn max_connections(self) -> usize {
         match self {
-            StyleName::Echo => 1024,
+            StyleName::Echo | StyleName::Broadcast => 1024,
         }
     }
 }
@@ -45,6 +51,9 @@ pub(super) struct StyleArguments {
     /// How to echo.
     #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
     pub(super) style: StyleName,
+
+    #[command(flatten)]
+    broadcast: broadcast::BroadcastArguments,
 }
 
 impl StyleArguments {
@@ -53,6 +62,9 @@ impl StyleArguments {
     /// # Errors
     /// The first that is not, in words.
     pub(super) fn check(&self) -> Result<(), String> {
+        if self.style != StyleName::Broadcast {
+            self.broadcast.attest_none(self.style)?;
+        }
         Ok(())
     }
 
@@ -63,6 +75,7 @@ impl StyleArguments {
     pub(super) fn build(&self) -> Result<SharedStyle, String> {
         match self.style {
             StyleName::Echo => Ok(Arc::new(echo::Plain)),
+            StyleName::Broadcast => Ok(Arc::new(self.broadcast.build())),
         }
     }
 }
