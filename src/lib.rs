@@ -11,6 +11,8 @@ pub mod pool;
 pub mod report;
 mod seldom;
 pub mod server;
+#[cfg(feature = "cli")]
+pub mod signals;
 mod sync;
 mod sys;
 

@@ -15,8 +15,6 @@ mod accept;
 mod bind;
 mod drain;
 mod gate;
-#[cfg(feature = "cli")]
-pub mod signals;
 mod spare;
 mod summary;
 

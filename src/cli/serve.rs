@@ -16,8 +16,8 @@ use super::{log, suppressions};
 use crate::echo::{SharedStyle, Signal};
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::Count;
-use crate::server::signals::{Response, Signals};
-use crate::server::{Endpoint, Server, Settings, Summary};
+use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
+use crate::signals::{Response, Signals};
 
 /// Could not do what was asked: a busy port, no thread.
 const EXIT_FAILURE: u8 = 1;
@@ -261,8 +261,9 @@ fn serve(
         format: arguments.log.log_format,
         output: Arc::clone(output),
         style: Arc::clone(&style),
+        orders: server.orders(),
     });
-    let signals = Signals::install(registry, server.orders(), response)
+    let signals = Signals::install(registry, response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
     warn_of_limits(arguments, &server, style.tasks_per_connection());
     // All that the server opens for itself is open now: whoever reads these lines may count.
@@ -306,9 +307,18 @@ struct Terminal {
     format: log::Format,
     output: Arc<Output>,
     style: SharedStyle,
+    orders: Orders,
 }
 
 impl Response for Terminal {
+    fn drain(&self) {
+        self.orders.give(Order::Drain);
+    }
+
+    fn cut(&self) {
+        self.orders.give(Order::Cut);
+    }
+
     fn show_custody(&self, registry: &Registry) {
         let custody = registry.snapshot();
         match self.format {
