@@ -9,6 +9,7 @@ mod serve;
 mod style;
 mod suppressions;
 mod trace;
+mod units;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! What is done with a connection. One room per way of echoing; the loop that accepts, the limits
 //! and the drain are the server's, and the same for all.
 
+pub mod broadcast;
 mod chaos;
 mod plain;
 mod staged;
@@ -12,6 +13,7 @@ use crate::net::{Address, Stream};
 use crate::ownership::Registry;
 use crate::pool::Pool;
 
+pub use broadcast::Broadcast;
 pub use chaos::{Chaos, Fault, Faults, Plan, PlanError};
 pub use plain::Plain;
 pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};

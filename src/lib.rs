@@ -5,11 +5,15 @@
 pub mod cli;
 pub mod client;
 pub mod echo;
+pub mod frame;
 pub mod net;
 pub mod ownership;
 pub mod pool;
 pub mod report;
+mod seldom;
 pub mod server;
+#[cfg(feature = "cli")]
+pub mod signals;
 pub mod stage;
 mod sync;
 mod sys;

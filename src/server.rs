@@ -15,9 +15,6 @@ mod accept;
 mod bind;
 mod drain;
 mod gate;
-mod seldom;
-#[cfg(feature = "cli")]
-pub mod signals;
 mod spare;
 mod summary;
 

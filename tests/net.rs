@@ -299,19 +299,47 @@ fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
         assert_eq!(theirs.try_write(b"there").unwrap(), 5);
         assert!(ours.wait_readable(None).unwrap());
         assert_eq!(ours.try_peek(&mut buffer).unwrap(), 5);
+        assert_eq!(ours.unread().unwrap(), 5);
         assert_eq!(ours.try_read(&mut buffer).unwrap(), 5);
         assert_eq!(&buffer[..5], b"there");
         // Until nothing fits any more; then not even waiting helps.
         while theirs.try_write(&[0; 4096]).is_ok() {}
         assert!(would_wait(theirs.try_write(b"more").unwrap_err()));
+        let pieces = [std::io::IoSlice::new(b"one"), std::io::IoSlice::new(b"two")];
+        assert!(would_wait(theirs.try_write_vectored(&pieces).unwrap_err()));
         assert!(!theirs.wait_writable(Some(Duration::from_millis(1))).unwrap());
         let (reading, writing) = ours.split().unwrap();
         while reading.try_read(&mut [0; 65536]).is_ok() {}
         assert!(theirs.wait_writable(None).unwrap());
         assert_eq!(writing.try_write(b"half").unwrap(), 4);
-        drop(writing);
         assert_eq!(theirs.try_read(&mut buffer).unwrap(), 4);
+        assert_eq!(writing.try_write_vectored(&pieces).unwrap(), 6);
+        drop(writing);
+        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 6);
+        assert_eq!(&buffer[..6], b"onetwo");
         assert_eq!(theirs.try_read(&mut buffer).unwrap(), 0, "the end");
+    });
+}
+
+#[test]
+fn a_writer_that_hangs_up_ends_the_reading_of_the_other_half_whose_owner_it_does_not_touch() {
+    clean(|registry| {
+        let listener = Listener::options().registry(registry).bind("127.0.0.1:0").unwrap();
+        let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let (mut reading, writing) = stream.split().unwrap();
+        let give = [reading.resource()];
+        let reader = echown::thread::spawn_in(registry, "reader", give, move || {
+            let read = reading.read(&mut [0]);
+            (read, reading.check())
+        })
+        .unwrap();
+        writing.hang_up().unwrap();
+        let (read, owned) = reader.join().unwrap();
+        assert_eq!(read.unwrap(), 0, "it wakes, and it is an end");
+        owned.expect("the reading half is its owner's as before");
+        assert_eq!((&peer).read(&mut [0]).unwrap(), 0, "so is it for the peer");
+        writing.release().unwrap();
     });
 }
 

@@ -11,13 +11,14 @@ use clap::Args;
 use super::chaos::ChaosArguments;
 use super::output::{Output, ReportArguments, Writers};
 use super::say::say;
-use super::style::StyleArguments;
+use super::style::{StyleArguments, StyleName};
+use super::units::{at_least_one, duration};
 use super::{log, suppressions};
 use crate::echo::{SharedStyle, Signal};
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::Count;
-use crate::server::signals::{Response, Signals};
-use crate::server::{Endpoint, Server, Settings, Summary};
+use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
+use crate::signals::{Response, Signals};
 
 /// Could not do what was asked: a busy port, no thread.
 const EXIT_FAILURE: u8 = 1;
@@ -46,15 +47,17 @@ const EXIT_USAGE: u8 = 2;
 ///   130  stopped by a second SIGINT
 ///   143  stopped by a second SIGTERM
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+// The later of two wins: whoever adds to a script's arguments need not edit them.
+#[command(verbatim_doc_comment, args_override_self = true)]
 pub(super) struct ServeArguments {
-    #[command(flatten)]
-    style: StyleArguments,
+    /// How to echo.
+    #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
+    style: StyleName,
 
     /// Where to listen: ADDRESS:PORT, [IPv6]:PORT or unix:PATH; may be given several times. Port 0
     /// takes a free one, and the line `listening on ADDR` says which. A socket file that a killed
     /// server left behind is replaced; one on which somebody listens is busy. Unless given, the
-    /// style's own port. [default: 127.0.0.1:3000]
+    /// style's own port: 8000 for `broadcast`. [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<Endpoint>,
 
@@ -62,6 +65,14 @@ pub(super) struct ServeArguments {
     /// one thread can accept.
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     acceptors: NonZeroUsize,
+
+    /// Write the final numbers to this file as JSON, besides the line on standard error.
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+
+    // Those with a heading of their own come last: what follows a heading stands under it.
+    #[command(flatten)]
+    styles: StyleArguments,
 
     #[command(flatten)]
     limits: Limits,
@@ -77,10 +88,6 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     log: log::LogArguments,
-
-    /// Write the final numbers to this file as JSON, besides the line on standard error.
-    #[arg(long, value_name = "FILE")]
-    summary: Option<PathBuf>,
 }
 
 /// What one client, or all of them, can take.
@@ -136,28 +143,14 @@ struct Check {
     suppressions: Option<PathBuf>,
 }
 
-fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
-    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
-    NonZeroUsize::new(number).ok_or_else(|| "expected 1 or more".into())
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; a duration carries a unit, as in `500ms` or `5s`"))?;
-    if duration > DURATION_MAX {
-        return Err("expected at most 365d".into());
-    }
-    Ok(duration)
-}
-
-/// Longer than any server waits for anything, and no clock overflows by it.
-const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// Timeouts of sockets are no shorter than this; the kernel takes zero for "never".
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
-    let asked = arguments.chaos.check(arguments.check.check).and_then(|()| arguments.style.check());
+    let asked = arguments
+        .chaos
+        .check(arguments.check.check)
+        .and_then(|()| arguments.styles.check(arguments.style));
     if let Err(message) = asked {
         return fail(&message, EXIT_USAGE);
     }
@@ -171,7 +164,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let output = Arc::new(Output::new(
         &arguments.log,
         &arguments.reports,
-        arguments.style.trace().file(),
+        arguments.styles.trace().file(),
         may_abort,
     ));
     arguments.log.init(&output);
@@ -258,7 +251,7 @@ fn serve(
             .open(path)
             .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))?;
     }
-    let style = arguments.chaos.strike(arguments.style.build(output)?);
+    let style = arguments.chaos.strike(arguments.styles.build(arguments.style, output));
     let endpoints = arguments.endpoints();
     let server = Server::bind(registry, &endpoints, arguments.settings(), Arc::clone(&style))
         .map_err(|error| error.to_string())?;
@@ -266,8 +259,9 @@ fn serve(
         format: arguments.log.log_format,
         output: Arc::clone(output),
         style: Arc::clone(&style),
+        orders: server.orders(),
     });
-    let signals = Signals::install(registry, server.orders(), response)
+    let signals = Signals::install(registry, response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
     warn_of_limits(arguments, &server, style.tasks_per_connection());
     // All that the server opens for itself is open now: whoever reads these lines may count.
@@ -281,14 +275,14 @@ fn serve(
 impl ServeArguments {
     fn endpoints(&self) -> Vec<Endpoint> {
         match &self.listen[..] {
-            [] => vec![self.style.style.endpoint()],
+            [] => vec![self.style.endpoint()],
             given => given.to_vec(),
         }
     }
 
     fn max_connections(&self) -> usize {
         let given = self.limits.max_connections.map(NonZeroUsize::get);
-        given.unwrap_or_else(|| self.style.style.max_connections())
+        given.unwrap_or_else(|| self.style.max_connections())
     }
 
     fn settings(&self) -> Settings {
@@ -310,9 +304,18 @@ struct Terminal {
     format: log::Format,
     output: Arc<Output>,
     style: SharedStyle,
+    orders: Orders,
 }
 
 impl Response for Terminal {
+    fn drain(&self) {
+        self.orders.give(Order::Drain);
+    }
+
+    fn cut(&self) {
+        self.orders.give(Order::Cut);
+    }
+
     fn show_custody(&self, registry: &Registry) {
         let custody = registry.snapshot();
         match self.format {

@@ -1,5 +1,6 @@
 //! `--style`: which way of echoing is served, with its own options.
 
+mod broadcast;
 mod staged;
 
 use std::fmt;
@@ -22,6 +23,9 @@ pub(super) enum StyleName {
     /// `--trace-events` tells every message between them. Port 3333; there are as many machines of a
     /// kind as there may be connections, 4 unless --max-connections says otherwise.
     Staged,
+    /// Every frame of every client goes to all of them, in one order; a frame is eight bytes of
+    /// length, big-endian, and so many bytes. Port 8000, 1024 connections.
+    Broadcast,
 }
 
 impl StyleName {
@@ -30,6 +34,7 @@ impl StyleName {
         let port = match self {
             StyleName::Echo => 3000,
             StyleName::Staged => 3333,
+            StyleName::Broadcast => 8000,
         };
         Endpoint::Inet(format!("127.0.0.1:{port}"))
     }
@@ -37,7 +42,7 @@ impl StyleName {
     /// How many connections it serves at a time unless told.
     pub(super) fn max_connections(self) -> usize {
         match self {
-            StyleName::Echo => 1024,
+            StyleName::Echo | StyleName::Broadcast => 1024,
             StyleName::Staged => 4,
         }
     }
@@ -50,29 +55,35 @@ impl fmt::Display for StyleName {
     }
 }
 
-/// Which way of echoing, and what concerns it alone.
+/// What concerns one way of echoing alone.
 #[derive(Args)]
 pub(super) struct StyleArguments {
-    /// How to echo.
-    #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
-    pub(super) style: StyleName,
-
     #[command(flatten)]
     staged: staged::StagedArguments,
+    #[command(flatten)]
+    broadcast: broadcast::BroadcastArguments,
 }
 
 impl StyleArguments {
-    /// Whether every option that was given is one of the style's.
+    /// Whether every option that was given is one of the style that is wanted.
     ///
     /// # Errors
     /// The first that is not, in words.
-    pub(super) fn check(&self) -> Result<(), String> {
-        match self.staged.given() {
-            Some(option) if self.style != StyleName::Staged => {
-                Err(format!("{option} is for --style staged, and this is --style {}", self.style))
+    pub(super) fn check(&self, wanted: StyleName) -> Result<(), String> {
+        let others = [
+            (StyleName::Staged, self.staged.given()),
+            (StyleName::Broadcast, self.broadcast.given()),
+        ];
+        for (style, given) in others {
+            if let Some(option) = given
+                && style != wanted
+            {
+                return Err(format!(
+                    "{option} is for --style {style}, and this is --style {wanted}"
+                ));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Where events are traced to, if they are.
@@ -81,13 +92,11 @@ impl StyleArguments {
     }
 
     /// The style, as it is asked for.
-    ///
-    /// # Errors
-    /// What it needs cannot be had, in words.
-    pub(super) fn build(&self, output: &Arc<Output>) -> Result<SharedStyle, String> {
-        match self.style {
-            StyleName::Echo => Ok(Arc::new(echo::Plain)),
-            StyleName::Staged => Ok(Arc::new(self.staged.build(output))),
+    pub(super) fn build(&self, wanted: StyleName, output: &Arc<Output>) -> SharedStyle {
+        match wanted {
+            StyleName::Echo => Arc::new(echo::Plain),
+            StyleName::Staged => Arc::new(self.staged.build(output)),
+            StyleName::Broadcast => Arc::new(self.broadcast.build()),
         }
     }
 }

@@ -62,7 +62,7 @@ impl Settings {
     }
 }
 
-const WORKERS_DEFAULT: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+const WORKERS_DEFAULT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// Talks to a server until `stop` is given or every worker is done.
 ///

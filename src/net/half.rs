@@ -79,4 +79,17 @@ impl WriteHalf {
     pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
         self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
     }
+
+    /// Hangs up: ends both directions of the connection (`shutdown(2)`), as the peer's reset would.
+    ///
+    /// For a writer that gives up on its peer. Releasing the half ends the writing only, and whoever
+    /// reads would go on waiting for a peer that is not worth it. The reading half stays its owner's:
+    /// a read that waits there answers the end of the stream.
+    ///
+    /// # Errors
+    /// `NotConnected`, once the peer has reset the connection; the registry's.
+    #[track_caller]
+    pub fn hang_up(&self) -> io::Result<()> {
+        self.handle().call(|fd| rustix::net::shutdown(fd, rustix::net::Shutdown::Both))
+    }
 }

@@ -63,6 +63,15 @@ macro_rules! tries_to_read {
                 wait(self.handle(), PollFlags::IN, patience)
             }
 
+            /// How many bytes have arrived and were not read yet (`FIONREAD`).
+            ///
+            /// # Errors
+            /// The system call's, and the registry's.
+            #[track_caller]
+            pub fn unread(&self) -> io::Result<u64> {
+                self.handle().call(|fd| rustix::io::ioctl_fionread(fd))
+            }
+
             /// How long a read waits (`SO_RCVTIMEO`).
             ///
             /// # Errors
@@ -86,6 +95,16 @@ macro_rules! tries_to_write {
             #[track_caller]
             pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
                 wire::send(self.handle(), bytes, SendFlags::DONTWAIT)
+            }
+
+            /// [`try_write`](Self::try_write) of several buffers, one after the other, in one call
+            /// (`sendmsg(2)` with `MSG_DONTWAIT`).
+            ///
+            /// # Errors
+            /// As there.
+            #[track_caller]
+            pub fn try_write_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+                wire::send_vectored_as(self.handle(), buffers, SendFlags::DONTWAIT)
             }
 
             /// Waits until something can be written, or an error is there to be told, at most for

@@ -45,10 +45,20 @@ pub(super) fn send_vectored<C: Held>(
     handle: &Handle<C>,
     buffers: &[IoSlice<'_>],
 ) -> io::Result<usize> {
+    send_vectored_as(handle, buffers, SendFlags::empty())
+}
+
+/// [`send_vectored`] with flags.
+#[track_caller]
+pub(super) fn send_vectored_as<C: Held>(
+    handle: &Handle<C>,
+    buffers: &[IoSlice<'_>],
+    flags: SendFlags,
+) -> io::Result<usize> {
     let buffers = &buffers[..buffers.len().min(BUFFERS_MAX)];
     let sent = handle.call(|fd| {
         let mut control = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(fd, buffers, &mut control, SendFlags::NOSIGNAL)
+        rustix::net::sendmsg(fd, buffers, &mut control, flags | SendFlags::NOSIGNAL)
     })?;
     handle.record().count_sent(sent);
     Ok(sent)

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::bind::Seat;
 use super::gate::{Admission, Gate, Tally, count};
-use super::seldom::Seldom;
 use super::{Settings, drain, ip_of};
 use crate::echo::{SharedStyle, Style};
 use crate::net::{Address, Stream};
 use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
+use crate::seldom::Seldom;
 
 /// How long accepting pauses when the process is out of descriptors, threads or memory: long enough
 /// not to spin, short enough that a client hardly notices.

@@ -22,7 +22,9 @@ fn the_help_names_every_default() {
         ("--log-level", "info"),
         ("--log-format", "text"),
     ] {
-        let section = help.split(option).nth(1).unwrap_or_else(|| panic!("{option} is missing"));
+        let option = &format!("\n      {option}");
+        let section =
+            help.split(option.as_str()).nth(1).unwrap_or_else(|| panic!("{option} is missing"));
         assert!(section.contains(&format!("[default: {default}]")), "{option}: {section}");
     }
 }

@@ -366,5 +366,32 @@ fn an_option_of_another_style_is_refused_by_name() {
     let wrong = ["--style", "staged", "--max-request", "many"];
     let output = serve(&["127.0.0.1:0"], &wrong).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("as in `64KiB`"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("such as `65536`, `64KiB`"));
+}
+
+/// A client that sends lines and does not read, until the server can neither write to it nor read on.
+pub fn never_reads(server: &Server) -> TcpStream {
+    let mut greedy = server.connect();
+    greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    let line = [&[b'x'; 9_999][..], b"\n"].concat();
+    let deadline = Instant::now() + PATIENCE;
+    // Once is no sign: kernels take their time.
+    let mut stuck = 0;
+    while stuck < 3 {
+        assert!(Instant::now() < deadline, "the server is never blocked in writing");
+        let is_stalled = greedy.write(&line).is_err();
+        stuck = if is_stalled && both_queues_wait(server, &greedy) { stuck + 1 } else { 0 };
+    }
+    greedy
+}
+
+/// Whether the server's socket has bytes that it does not read and bytes that it cannot send.
+fn both_queues_wait(server: &Server, client: &TcpStream) -> bool {
+    let port = format!(":{:04X}", client.local_addr().unwrap().port());
+    let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", server.pid())).unwrap();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let Some((unsent, unread)) = fields[4].split_once(':') else { return false };
+        fields[2].ends_with(&port) && [unsent, unread].iter().all(|queue| *queue != "00000000")
+    })
 }

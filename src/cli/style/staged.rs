@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::Args;
 
 use super::super::output::Output;
-use super::super::serve::duration;
 use super::super::trace::TraceArguments;
+use super::super::units::{duration, size};
 use crate::echo::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 
 /// What concerns the staged machines alone.
@@ -48,17 +47,5 @@ impl StagedArguments {
             Some(sink) => staged.trace(sink),
             None => staged,
         }
-    }
-}
-
-/// A number of bytes, as in `64KiB`; at least one.
-pub(super) fn size(text: &str) -> Result<usize, String> {
-    let size: ByteSize = text
-        .parse()
-        .map_err(|error| format!("{error}; a size is a number of bytes, or as in `64KiB`"))?;
-    match usize::try_from(size.as_u64()) {
-        Ok(0) => Err("expected 1 byte or more".into()),
-        Ok(bytes) => Ok(bytes),
-        Err(_) => Err("more bytes than this machine can count".into()),
     }
 }

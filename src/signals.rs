@@ -1,5 +1,7 @@
 //! Signals become orders: the only file that names `ctrlc` and `signal-hook`.
 //!
+//! What an order means is up to the program's [`Response`]: a server's, a client's.
+//!
 //! `ctrlc` comes first and orders the drain; it tells neither which signal it was nor who sent it,
 //! and it also takes SIGHUP. So SIGHUP gets its default back, and `signal-hook`, which is registered
 //! second and therefore sees every signal too, watches: it names signal and sender, and does what
@@ -24,13 +26,19 @@ use signal_hook::iterator::Handle;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 
-use super::{Order, Orders};
 use crate::echo::Signal;
 use crate::ownership::{Failure, Promise, Registry};
 use crate::thread;
 
-/// What the program does on signals that are no orders. Called on the watching thread.
+/// What the program does on signals. Called on the watching thread, but for
+/// [`drain`](Response::drain), which may come from `ctrlc`'s.
 pub trait Response: Send + Sync {
+    /// Begins to end: finishes what is under way. May be told several times.
+    fn drain(&self);
+
+    /// Ends everything now.
+    fn cut(&self);
+
     /// Shows the custody table.
     fn show_custody(&self, registry: &Registry);
 
@@ -59,15 +67,11 @@ impl Signals {
     ///
     /// # Errors
     /// A handler cannot be installed, or its thread not be started.
-    pub fn install(
-        registry: &Registry,
-        orders: Orders,
-        response: Arc<dyn Response>,
-    ) -> io::Result<Signals> {
+    pub fn install(registry: &Registry, response: Arc<dyn Response>) -> io::Result<Signals> {
         let before = crate::sys::fd::open_numbers()?;
         let ignores_int = crate::sys::signal::is_ignored(SIGINT);
-        let to_main = orders.clone();
-        let has_ctrlc = match ctrlc::try_set_handler(move || to_main.give(Order::Drain)) {
+        let to_main = Arc::clone(&response);
+        let has_ctrlc = match ctrlc::try_set_handler(move || to_main.drain()) {
             Ok(()) => {
                 crate::sys::signal::restore_default(SIGHUP);
                 true
@@ -96,7 +100,7 @@ impl Signals {
             registry.declare(number, "signal-hook", "wakes the thread that watches for signals");
         }
         let watcher =
-            Watcher { registry: registry.clone(), orders, response, has_ctrlc, is_draining: false };
+            Watcher { registry: registry.clone(), response, has_ctrlc, is_draining: false };
         let watcher = thread::spawn_in(registry, "signals", [], move || watcher.watch(signals))
             .map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Signals { registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
@@ -118,7 +122,6 @@ impl Signals {
 
 struct Watcher {
     registry: Registry,
-    orders: Orders,
     response: Arc<dyn Response>,
     has_ctrlc: bool,
     is_draining: bool,
@@ -153,7 +156,7 @@ impl Watcher {
             SIGQUIT => {
                 tracing::warn!("got {name}{sender}: cutting everything");
                 // The order first: showing may take as long as whoever reads it.
-                self.orders.give(Order::Cut);
+                self.response.cut();
                 self.response.show_custody(&self.registry);
             }
             _ if self.is_draining => {
@@ -168,7 +171,7 @@ impl Watcher {
                 let pid = process.as_ref().map(|sender| sender.pid);
                 self.response.drain_began(Signal { number: *signal, pid });
                 if !self.has_ctrlc {
-                    self.orders.give(Order::Drain);
+                    self.response.drain();
                 }
             }
         }

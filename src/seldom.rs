@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// For logs only: a report of the checker is never held back.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<Held>);
+pub(crate) struct Seldom(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
@@ -22,7 +22,7 @@ struct Held {
 
 impl Seldom {
     /// Warns, unless it did so a moment ago.
-    pub(super) fn warn(&self, what: impl fmt::Display) {
+    pub(crate) fn warn(&self, what: impl fmt::Display) {
         let Some(held_back) = self.pass(Instant::now()) else { return };
         if held_back == 0 {
             tracing::warn!("{what}");
@@ -32,7 +32,7 @@ impl Seldom {
     }
 
     /// Informs, unless it did so a moment ago.
-    pub(super) fn info(&self, what: impl fmt::Display) {
+    pub(crate) fn info(&self, what: impl fmt::Display) {
         if self.pass(Instant::now()).is_some() {
             tracing::info!("{what}");
         }

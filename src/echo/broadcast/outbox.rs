@@ -1,0 +1,335 @@
+//! What waits for one client: a bounded queue between everybody who publishes and one writer.
+//!
+//! Putting a frame in never waits. What happens to a client for which too much waits is decided
+//! here, in bytes: either it is over with it ([`Room::Full`]), or its oldest frames go. A frame that
+//! is longer than the outbox waits alone: it is taken when nothing else waits.
+//!
+//! What the writer has in hand ([`Batch`]) does not wait any more and is not counted: at the most
+//! [`BATCH_BYTES`] or one frame.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IoSlice;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::frame::Frame;
+
+/// Frames that one system call sends at the most: beyond that a call costs little per frame.
+const BATCH_FRAMES: usize = 64;
+
+/// A batch is closed when it has so many bytes: about what a socket takes at once.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// What is done with a client that reads more slowly than it is written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowReader {
+    /// It is disconnected: it misses everything from then on, and knows it.
+    #[default]
+    Disconnect,
+    /// The frames that have waited longest are dropped: it stays, with gaps.
+    DropOldest,
+}
+
+/// What waits for one client.
+pub(super) struct Outbox {
+    /// Whose it is, for log lines.
+    peer: Box<str>,
+    max_bytes: usize,
+    slow_reader: SlowReader,
+    state: Mutex<State>,
+    /// Rung for the one writer.
+    bell: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Frame>,
+    /// Bytes of all that wait.
+    bytes: usize,
+    stage: Stage,
+    /// The writer waits for the bell.
+    is_asleep: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// Nothing comes in any more; what waits is still sent.
+    Closed,
+    /// Nothing is sent any more either.
+    Cut,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It waits; so many others were dropped for it.
+    Found { dropped: u64 },
+    /// It found none, and the client is to be disconnected.
+    Full,
+    /// The outbox was closed before.
+    Closed,
+}
+
+impl Outbox {
+    pub(super) fn new(peer: &str, max_bytes: usize, slow_reader: SlowReader) -> Outbox {
+        let (state, bell) = (Mutex::default(), Condvar::new());
+        Outbox { peer: peer.into(), max_bytes, slow_reader, state, bell }
+    }
+
+    /// Whose it is.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// Puts a frame in. True with it when the writer is to be [woken](Outbox::wake): by the caller,
+    /// once no lock is held.
+    pub(super) fn put(&self, frame: &Frame) -> (Room, bool) {
+        let mut state = self.state();
+        if state.stage != Stage::Open {
+            return (Room::Closed, false);
+        }
+        let more = frame.wire().len();
+        let mut dropped = 0;
+        while !state.waiting.is_empty() && state.bytes + more > self.max_bytes {
+            match self.slow_reader {
+                SlowReader::Disconnect => return (Room::Full, false),
+                SlowReader::DropOldest => {
+                    let oldest = state.waiting.pop_front();
+                    state.bytes -= oldest.map_or(0, |oldest| oldest.wire().len());
+                    dropped += 1;
+                }
+            }
+        }
+        state.bytes += more;
+        state.waiting.push_back(frame.clone());
+        // Only the first who finds it asleep has to wake it.
+        (Room::Found { dropped }, std::mem::take(&mut state.is_asleep))
+    }
+
+    /// Wakes the writer.
+    pub(super) fn wake(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Lets nothing more in. The writer sends what waits and then comes to its end.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        if state.stage == Stage::Open {
+            state.stage = Stage::Closed;
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Lets nothing more in and throws away what waits. How many bytes that were.
+    pub(super) fn cut(&self) -> usize {
+        let mut state = self.state();
+        state.stage = Stage::Cut;
+        let waiting = std::mem::take(&mut state.waiting);
+        let bytes = std::mem::take(&mut state.bytes);
+        drop(state);
+        self.wake();
+        // Freeing many frames takes its time: not under the lock.
+        drop(waiting);
+        bytes
+    }
+
+    /// Whether it was [cut](Outbox::cut).
+    pub(super) fn is_cut(&self) -> bool {
+        self.state().stage == Stage::Cut
+    }
+
+    /// Waits for frames and takes them, for the writer. False at the end: closed and empty, or cut.
+    pub(super) fn take(&self, batch: &mut Batch) -> bool {
+        let mut state = self.state();
+        loop {
+            if state.stage == Stage::Cut {
+                return false;
+            }
+            if !state.waiting.is_empty() {
+                break;
+            }
+            if state.stage == Stage::Closed {
+                return false;
+            }
+            state.is_asleep = true;
+            state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_asleep = false;
+        while let Some(next) = state.waiting.pop_front_if(|next| batch.has_room_for(next)) {
+            state.bytes -= next.wire().len();
+            batch.push(next);
+        }
+        true
+    }
+
+    /// No code of others runs under this lock, and nothing behind it can be left half done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        write!(f, "Outbox({}, {} bytes, {:?})", self.peer, state.bytes, state.stage)
+    }
+}
+
+/// What a writer has in hand.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    frames: VecDeque<Frame>,
+    /// Bytes of all of them.
+    bytes: usize,
+    /// Bytes of the first frame that are sent already.
+    sent: usize,
+}
+
+impl Batch {
+    fn has_room_for(&self, frame: &Frame) -> bool {
+        self.frames.is_empty()
+            || self.frames.len() < BATCH_FRAMES && self.bytes + frame.wire().len() <= BATCH_BYTES
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.bytes += frame.wire().len();
+        self.frames.push_back(frame);
+    }
+
+    /// Whether all of it is sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// What is left to be sent, in one call.
+    pub(super) fn pieces(&self) -> Vec<IoSlice<'_>> {
+        let mut skip = self.sent;
+        let rest = |frame| IoSlice::new(&Frame::wire(frame)[std::mem::take(&mut skip)..]);
+        self.frames.iter().map(rest).collect()
+    }
+
+    /// Strikes off what was sent. How many frames are complete thereby.
+    pub(super) fn strike(&mut self, bytes: usize) -> u64 {
+        let mut complete = 0;
+        self.sent += bytes;
+        while let Some(first) = self.frames.front()
+            && self.sent >= first.wire().len()
+        {
+            self.sent -= first.wire().len();
+            self.bytes -= first.wire().len();
+            self.frames.pop_front();
+            complete += 1;
+        }
+        complete
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(bytes: usize) -> Frame {
+        Frame::of(&vec![7; bytes - crate::frame::HEADER_BYTES])
+    }
+
+    fn outbox(slow_reader: SlowReader) -> Outbox {
+        Outbox::new("peer", 100, slow_reader)
+    }
+
+    fn lengths(batch: &Batch) -> Vec<usize> {
+        batch.pieces().iter().map(|piece| piece.len()).collect()
+    }
+
+    const FOUND: Room = Room::Found { dropped: 0 };
+
+    #[test]
+    fn a_frame_that_finds_no_room_says_so_and_the_others_wait_on() {
+        let outbox = outbox(SlowReader::Disconnect);
+        assert_eq!(outbox.put(&frame(60)).0, FOUND);
+        assert_eq!(outbox.put(&frame(40)).0, FOUND, "to the last byte");
+        assert_eq!(outbox.put(&frame(8)).0, Room::Full);
+        let mut batch = Batch::default();
+        assert!(outbox.take(&mut batch));
+        assert_eq!(lengths(&batch), [60, 40]);
+        assert_eq!(outbox.put(&frame(100)).0, FOUND, "what is in hand does not wait");
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_for_a_newer_one() {
+        let outbox = outbox(SlowReader::DropOldest);
+        for bytes in [30, 31, 32] {
+            assert_eq!(outbox.put(&frame(bytes)).0, FOUND);
+        }
+        assert_eq!(outbox.put(&frame(50)).0, Room::Found { dropped: 2 });
+        let mut batch = Batch::default();
+        assert!(outbox.take(&mut batch));
+        assert_eq!(lengths(&batch), [32, 50]);
+    }
+
+    #[test]
+    fn a_frame_longer_than_the_outbox_waits_alone() {
+        let disconnecting = outbox(SlowReader::Disconnect);
+        assert_eq!(disconnecting.put(&frame(1000)).0, FOUND);
+        assert_eq!(disconnecting.put(&frame(8)).0, Room::Full);
+        let dropping = outbox(SlowReader::DropOldest);
+        assert_eq!(dropping.put(&frame(10)).0, FOUND);
+        assert_eq!(dropping.put(&frame(1000)).0, Room::Found { dropped: 1 });
+        assert_eq!(dropping.put(&frame(1001)).0, Room::Found { dropped: 1 });
+    }
+
+    #[test]
+    fn a_closed_one_gives_out_what_waits_and_a_cut_one_does_not() {
+        let closed = outbox(SlowReader::Disconnect);
+        closed.put(&frame(10));
+        closed.close();
+        assert_eq!(closed.put(&frame(10)).0, Room::Closed);
+        assert!(closed.take(&mut Batch::default()));
+        assert!(!closed.take(&mut Batch::default()));
+        let cut = outbox(SlowReader::Disconnect);
+        cut.put(&frame(10));
+        assert_eq!(cut.cut(), 10);
+        assert!(!cut.take(&mut Batch::default()));
+        cut.close();
+        assert!(cut.is_cut(), "closing does not mend it");
+    }
+
+    #[test]
+    fn a_writer_that_sleeps_is_woken_by_the_first_and_by_nobody_else() {
+        let outbox = outbox(SlowReader::Disconnect);
+        std::thread::scope(|threads| {
+            let writer = threads.spawn(|| outbox.take(&mut Batch::default()));
+            while !outbox.state().is_asleep {
+                std::thread::yield_now();
+            }
+            assert!(outbox.put(&frame(10)).1);
+            assert!(!outbox.put(&frame(10)).1);
+            outbox.wake();
+            assert!(writer.join().expect("it does not panic"));
+        });
+    }
+
+    #[test]
+    fn a_batch_has_a_limit_and_is_struck_off_byte_by_byte() {
+        let outbox = Outbox::new("peer", usize::MAX, SlowReader::Disconnect);
+        for _ in 0..BATCH_FRAMES + 1 {
+            outbox.put(&frame(10));
+        }
+        outbox.put(&frame(BATCH_BYTES));
+        outbox.put(&frame(2 * BATCH_BYTES));
+        let mut batch = Batch::default();
+        assert!(outbox.take(&mut batch));
+        assert_eq!(batch.frames.len(), BATCH_FRAMES);
+        assert_eq!(batch.strike(25), 2);
+        assert_eq!(lengths(&batch)[..2], [5, 10]);
+        assert_eq!(batch.strike(10 * BATCH_FRAMES - 25), BATCH_FRAMES as u64 - 2);
+        assert!(batch.is_empty());
+        for expected in [vec![10], vec![BATCH_BYTES], vec![2 * BATCH_BYTES]] {
+            assert!(outbox.take(&mut batch));
+            assert_eq!(lengths(&batch), expected, "one more would be too many bytes");
+            batch.strike(expected[0]);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What one client says: frames out of its bytes, until it has said everything.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use super::hub::Hub;
+use super::outbox::Outbox;
+use crate::frame::{Assembler, TooLong};
+use crate::net::ReadHalf;
+use crate::ownership::Registry;
+
+/// Bytes that are read at a time. On the heap: a buffer on the stack would be touched page by page
+/// and stay with the thread.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// How long a drained client that is in the middle of a frame may be silent.
+const SILENCE_MAX: Duration = Duration::from_millis(500);
+
+/// How often a drained client in the middle of a frame is looked at: after its reading was shut down
+/// no event tells of what still comes.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Why there is nothing more to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client has finished, between two frames.
+    Finished,
+    /// The client has finished in the middle of a frame.
+    Torn,
+    /// The server drains, and what had arrived was read.
+    Drained,
+    /// The client was given up; the writer knows why.
+    GivenUp,
+}
+
+/// How a drain stands.
+struct Drain {
+    /// Bytes that had arrived when it was noticed and are not published yet.
+    left: u64,
+    heard: Instant,
+}
+
+/// Publishes every frame that comes until the client has finished, or until it is drained: then all
+/// that had arrived, and the frame that was begun if it comes to its end.
+///
+/// # Errors
+/// What ended the reading before its time; a length over the limit, with [`TooLong`] inside.
+pub(super) fn run(
+    mut reading: &ReadHalf,
+    hub: &Hub,
+    outbox: &Outbox,
+    registry: &Registry,
+    frame_max: usize,
+) -> io::Result<End> {
+    let mut assembler = Assembler::new(frame_max);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut drain: Option<Drain> = None;
+    loop {
+        let received = reading.read(&mut buffer)?;
+        if outbox.is_cut() {
+            return Ok(End::GivenUp);
+        }
+        if drain.is_none() && registry.is_draining() {
+            let left = reading.unread()? + received as u64;
+            drain = Some(Drain { left, heard: Instant::now() });
+        }
+        let mut piece = &buffer[..received];
+        match &mut drain {
+            None if received == 0 => {
+                return Ok(if assembler.has_begun() { End::Torn } else { End::Finished });
+            }
+            None => {
+                while let Some(frame) = assembler.take(&mut piece).map_err(too_long)? {
+                    hub.publish(&frame);
+                }
+            }
+            Some(drain) if received == 0 => {
+                if !assembler.has_begun() || drain.heard.elapsed() >= SILENCE_MAX {
+                    return Ok(End::Drained);
+                }
+                std::thread::sleep(PAUSE);
+            }
+            Some(drain) => {
+                drain.heard = Instant::now();
+                while let Some(frame) = assembler.take(&mut piece).map_err(too_long)? {
+                    hub.publish(&frame);
+                    // Whoever goes on talking is not waited for.
+                    if drain.left <= (received - piece.len()) as u64 {
+                        return Ok(End::Drained);
+                    }
+                }
+                drain.left = drain.left.saturating_sub(received as u64);
+            }
+        }
+    }
+}
+
+pub(super) fn too_long(error: TooLong) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,258 @@
+//! Frames: eight bytes of length, big-endian, and then so many bytes.
+//!
+//! A stream has no segments that anybody could rely on. The [`Assembler`] takes bytes as they come,
+//! in whatever pieces, and answers frames; a frame never depends on how it was cut. What it holds
+//! meanwhile follows the bytes that have really arrived: a peer that announces 2^40 bytes and sends
+//! ten costs twenty.
+//!
+//! # Examples
+//! ```
+//! use echown::frame::{Assembler, Frame};
+//!
+//! let sent = [Frame::of(b"hello"), Frame::of(b"")];
+//! let wire: Vec<u8> = sent.iter().flat_map(|frame| frame.wire()).copied().collect();
+//! assert_eq!(wire, b"\0\0\0\0\0\0\0\x05hello\0\0\0\0\0\0\0\0");
+//!
+//! let mut assembler = Assembler::new(1024);
+//! let mut heard = Vec::new();
+//! for mut piece in wire.chunks(3) {
+//!     while let Some(frame) = assembler.take(&mut piece)? {
+//!         heard.push(frame);
+//!     }
+//! }
+//! assert_eq!(heard, sent);
+//! # Ok::<(), echown::frame::TooLong>(())
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes of a frame before its payload.
+pub const HEADER_BYTES: usize = 8;
+
+/// A frame as it stands on the wire. Its bytes are stored once, however many clones there are.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Frame(Arc<Vec<u8>>);
+
+impl Frame {
+    /// Makes a frame of a payload; an empty one is a frame of nothing.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Frame {
+        let mut wire = Vec::with_capacity(HEADER_BYTES + payload.len());
+        wire.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        wire.extend_from_slice(payload);
+        Frame(Arc::new(wire))
+    }
+
+    /// All of it, its length in front.
+    #[must_use]
+    pub fn wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.0[HEADER_BYTES..]
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({})", self.payload().escape_ascii())
+    }
+}
+
+/// Makes frames of a stream's bytes.
+#[derive(Debug)]
+pub struct Assembler {
+    payload_max: usize,
+    /// What has arrived of the frame that is begun, its length included.
+    begun: Vec<u8>,
+}
+
+impl Assembler {
+    /// Takes frames whose payload has at most so many bytes.
+    #[must_use]
+    pub fn new(payload_max: usize) -> Assembler {
+        // No `Vec` could be longer, and the header is added to it.
+        let payload_max = payload_max.min(isize::MAX as usize - HEADER_BYTES);
+        Assembler { payload_max, begun: Vec::new() }
+    }
+
+    /// Takes bytes from the front of a piece until a frame is complete, which it answers, or until
+    /// the piece is used up.
+    ///
+    /// # Errors
+    /// The frame's announced length is over the limit. Nothing was reserved for it, and no frame
+    /// comes any more: where the next one would begin is not known.
+    pub fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Frame>, TooLong> {
+        self.move_from(piece, HEADER_BYTES);
+        let Some(whole) = self.whole()? else { return Ok(None) };
+        self.move_from(piece, whole);
+        if self.begun.len() < whole {
+            return Ok(None);
+        }
+        Ok(Some(Frame(Arc::new(std::mem::take(&mut self.begun)))))
+    }
+
+    /// How many bytes can be taken for certain without reaching into the next frame: those that the
+    /// header misses, and then those that the payload does.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        let whole = self.whole().ok().flatten().unwrap_or(HEADER_BYTES);
+        whole - self.begun.len()
+    }
+
+    /// Whether a frame has begun and is not complete.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// Bytes of the begun frame, its header included, once that is there.
+    fn whole(&self) -> Result<Option<usize>, TooLong> {
+        let Some(header) = self.begun.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let length = u64::from_be_bytes(*header);
+        match usize::try_from(length) {
+            Ok(payload) if payload <= self.payload_max => Ok(Some(HEADER_BYTES + payload)),
+            _ => Err(TooLong { length, payload_max: self.payload_max }),
+        }
+    }
+
+    /// Moves bytes until so many of the frame are here.
+    fn move_from(&mut self, piece: &mut &[u8], whole: usize) {
+        let missing = whole.saturating_sub(self.begun.len());
+        let (taken, rest) = piece.split_at(missing.min(piece.len()));
+        *piece = rest;
+        if self.begun.capacity() - self.begun.len() < taken.len() {
+            // Twice what is there or comes now, so that growing stays cheap; never more than the
+            // frame, and never what was only announced.
+            let wanted = self.begun.len().max(taken.len()) * 2;
+            let room = wanted.max(self.begun.len() + taken.len()).min(whole);
+            self.begun.reserve_exact(room - self.begun.len());
+        }
+        self.begun.extend_from_slice(taken);
+    }
+}
+
+/// A frame's announced length is over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// What was announced, in bytes.
+    pub length: u64,
+    /// The most that a payload may have.
+    pub payload_max: usize,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLong { length, payload_max } = self;
+        write!(
+            f,
+            "expected a frame of at most {payload_max} bytes, actually {length} are announced"
+        )
+    }
+}
+
+impl std::error::Error for TooLong {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wire(payloads: &[Vec<u8>]) -> Vec<u8> {
+        payloads.iter().flat_map(|payload| Frame::of(payload).wire().to_vec()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn frames_do_not_depend_on_where_the_stream_is_cut(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..70), 0..12),
+            cuts in prop::collection::vec(1..40_usize, 1..60),
+        ) {
+            let wire = wire(&payloads);
+            let mut assembler = Assembler::new(70);
+            let mut heard = Vec::new();
+            let (mut rest, mut cuts) = (&wire[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let cut = (*cuts.next().expect("a cycle")).min(rest.len());
+                let (mut piece, after) = rest.split_at(cut);
+                rest = after;
+                while let Some(frame) = assembler.take(&mut piece).expect("none is too long") {
+                    heard.push(frame.payload().to_vec());
+                }
+                prop_assert!(piece.is_empty(), "a piece is used up");
+            }
+            prop_assert_eq!(heard, payloads);
+            prop_assert!(!assembler.has_begun());
+        }
+
+        #[test]
+        fn what_is_missing_never_reaches_into_the_next_frame(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..70), 1..6),
+            step in 1..20_usize,
+        ) {
+            let wire = wire(&payloads);
+            let mut rest = &wire[..];
+            let mut assembler = Assembler::new(70);
+            for payload in &payloads {
+                let frame = loop {
+                    let missing = assembler.missing();
+                    prop_assert!(missing > 0 && missing <= rest.len());
+                    let (mut piece, after) = rest.split_at(missing.min(step));
+                    rest = after;
+                    if let Some(frame) = assembler.take(&mut piece).expect("none is too long") {
+                        break frame;
+                    }
+                };
+                prop_assert_eq!(frame.payload(), &payload[..]);
+            }
+            prop_assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_when_its_last_byte_is_here_and_nothing_is_reserved() {
+        for length in [101, 1 << 40, u64::MAX, i64::MAX as u64] {
+            let mut assembler = Assembler::new(100);
+            let header = length.to_be_bytes();
+            assert_eq!(assembler.take(&mut &header[..7]), Ok(None));
+            let refused = assembler.take(&mut &header[7..]).unwrap_err();
+            assert_eq!(refused, TooLong { length, payload_max: 100 });
+            assert!(assembler.begun.capacity() <= 2 * HEADER_BYTES);
+            assert!(assembler.take(&mut &b"more"[..]).is_err(), "it stays refused");
+        }
+        let text = TooLong { length: 101, payload_max: 100 }.to_string();
+        assert_eq!(text, "expected a frame of at most 100 bytes, actually 101 are announced");
+    }
+
+    #[test]
+    fn a_length_without_any_limit_is_refused_all_the_same_where_no_memory_could_have_it() {
+        let mut assembler = Assembler::new(usize::MAX);
+        assert!(assembler.take(&mut &u64::MAX.to_be_bytes()[..]).is_err());
+    }
+
+    #[test]
+    fn memory_follows_the_bytes_that_have_arrived() {
+        let mut assembler = Assembler::new(1 << 40);
+        assembler.take(&mut &(1_u64 << 40).to_be_bytes()[..]).unwrap();
+        let mut arrived = HEADER_BYTES;
+        while arrived < 100_000 {
+            assembler.take(&mut &[0; 100][..]).unwrap();
+            arrived += 100;
+            let capacity = assembler.begun.capacity();
+            assert!(capacity <= 2 * arrived, "{capacity} bytes for {arrived}");
+        }
+        // And a complete frame holds no more than itself.
+        let mut assembler = Assembler::new(1000);
+        let wire = Frame::of(&[7; 1000]).wire().to_vec();
+        let mut frame = None;
+        for mut piece in wire.chunks(7) {
+            frame = assembler.take(&mut piece).unwrap();
+        }
+        assert_eq!(frame.expect("it is complete").0.capacity(), wire.len());
+    }
+}
