@@ -56,6 +56,22 @@ fn exchange_is_whole(address: SocketAddr, sent: &[u8]) -> bool {
 
 /// So many clients, some at a time.
 fn meet(address: SocketAddr, clients: u64) -> Met {
+    meet_with(address, clients, <[u8]>::to_vec)
+}
+
+/// The pieces as lines: for a server that answers nothing else.
+fn lines(bytes: &[u8]) -> Vec<u8> {
+    let ends_piece = |index: usize| index % 1000 == 99 || index == bytes.len() - 1;
+    let byte = |(index, byte): (usize, &u8)| match *byte {
+        _ if ends_piece(index) => b'\n',
+        b'\n' => b'.',
+        other => other,
+    };
+    bytes.iter().enumerate().map(byte).collect()
+}
+
+/// The same, each with what `prepare` makes of its bytes.
+fn meet_with(address: SocketAddr, clients: u64, prepare: fn(&[u8]) -> Vec<u8>) -> Met {
     const AT_A_TIME: u64 = 16;
     let next = AtomicU64::new(0);
     let whole = AtomicU64::new(0);
@@ -66,7 +82,7 @@ fn meet(address: SocketAddr, clients: u64) -> Met {
                 while next.fetch_add(1, Ordering::Relaxed) < clients {
                     // Everybody sends something else.
                     let from = next.load(Ordering::Relaxed) as usize % 1000;
-                    let is_whole = exchange_is_whole(address, &bytes[from..from + 4000]);
+                    let is_whole = exchange_is_whole(address, &prepare(&bytes[from..from + 4000]));
                     whole.fetch_add(u64::from(is_whole), Ordering::Relaxed);
                 }
             });
@@ -203,6 +219,21 @@ fn three_thousand_connections_under_chaos_leave_no_trace_but_their_reports() {
     assert_eq!(summary["thefts"], left.injected("theft"));
     assert_eq!(summary["panics"], left.injected("panic"));
     assert!(left.said.contains("\ninjected "), "the summary in words: {}", left.said);
+}
+
+#[test]
+fn lines_that_go_from_machine_to_machine_survive_chaos_too() {
+    const CLIENTS: u64 = 600;
+    let staged = ["--style", "staged", "--max-connections", "32"];
+    let chaotic = Chaotic::start("staged", MIXED, 5, &staged);
+    let before = chaotic.server.open_descriptors();
+    let met = meet_with(chaotic.server.address(), CLIENTS, lines);
+    chaotic.server.wait_for_descriptors(|open| open == before);
+    let left = chaotic.stop();
+    assert_eq!(left.code, Some(0), "the policy is to warn");
+    let struck = left.attest_all_reported();
+    assert!(struck > 200, "{struck} of {CLIENTS}");
+    assert_eq!(met.cut, struck - left.injected("steal"), "{met:?} in {}", left.summary);
 }
 
 #[test]
