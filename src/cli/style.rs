@@ -2,6 +2,8 @@
 
 mod broadcast;
 
+pub(super) use broadcast::size;
+
 use std::fmt;
 use std::sync::Arc;
 

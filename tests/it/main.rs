@@ -5,6 +5,7 @@
 
 mod broadcast;
 mod chaos;
+mod chat;
 mod examples;
 mod help;
 mod hostile;
