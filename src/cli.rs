@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, from arguments to exit code.
 
 mod chaos;
+mod client;
 mod explain;
 mod log;
 mod output;
@@ -26,6 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(Box<serve::ServeArguments>),
+    Client(Box<client::ClientArguments>),
     Explain(explain::ExplainArguments),
 }
 
@@ -34,6 +36,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Client(arguments) => client::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
     }
 }

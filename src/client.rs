@@ -1,8 +1,4 @@
-//! Clients: programs that talk to a server and say what they were answered.
+//! Clients of the servers, ours and others'.
 
+pub mod broadcast;
 pub mod staged;
-mod stop;
-mod summary;
-
-pub use stop::Stop;
-pub use summary::Summary;

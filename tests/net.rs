@@ -1045,6 +1045,25 @@ fn a_pipe_ends_with_its_writers_release() {
 }
 
 #[test]
+fn who_waits_for_a_strangers_pipe_can_be_told_to_stop() {
+    clean(|registry| {
+        let (theirs, mut from) = std::io::pipe().unwrap();
+        let input = std::fs::File::from(std::os::fd::OwnedFd::from(theirs));
+        let input = File::own_in(registry, input).unwrap();
+        let (stop, told) = pipe_in(registry).unwrap();
+        from.write_all(b"x").unwrap();
+        assert!(input.wait_readable_unless(&stop).unwrap());
+        assert_eq!((&input).read(&mut [0; 8]).unwrap(), 1);
+        let give = [told.resource()];
+        let teller = echown::thread::spawn_in(registry, "teller", give, move || drop(told));
+        assert!(!input.wait_readable_unless(&stop).unwrap());
+        teller.unwrap().join().unwrap();
+        drop(from);
+        assert!(!input.wait_readable_unless(&stop).unwrap(), "the order comes first");
+    });
+}
+
+#[test]
 fn a_file_is_written_sought_and_read() {
     let place = Place::new("file");
     clean(|registry| {

@@ -225,7 +225,7 @@ fn say_the_end(summary: &Summary, verdict: &Verdict) {
 
 /// Declares what was open before the program began: the standard streams, and whatever else its
 /// parent left open for it.
-fn declare_inherited(registry: &Registry) {
+pub(super) fn declare_inherited(registry: &Registry) {
     // Without a list of what is open, the custody table says nothing about it.
     for number in crate::sys::fd::open_numbers().unwrap_or_default() {
         let name = match number {

@@ -10,6 +10,8 @@
 //!
 //! EDSM's echo client, of which it has the machines, the messages and the trace.
 
+mod stop;
+mod summary;
 mod tables;
 mod talk;
 mod troupe;
@@ -20,11 +22,12 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Stop, Summary};
 use crate::net::Endpoint;
 use crate::ownership::{Failure, Registry};
 use crate::stage::{Lent, Sink, Tag};
 use crate::thread;
+pub use stop::Stop;
+pub use summary::Summary;
 use talk::Talk;
 use troupe::Play;
 

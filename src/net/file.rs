@@ -5,6 +5,9 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::pipe::PipeReader;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
 
@@ -102,6 +105,24 @@ impl File {
             .own_fd_as(OwnedFd::from(file), "file", None, Site::here())
             .map(File)
             .map_err(|refused| refused.map(std::fs::File::from))
+    }
+
+    /// Waits until something can be read, the end included, or until every write end of a pipe is
+    /// closed (`poll(2)`). True when something can be read. A file on a disk is always ready; this
+    /// is for terminals, and pipes that came from elsewhere.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's, for either of them.
+    #[track_caller]
+    pub fn wait_readable_unless(&self, stop: &PipeReader) -> io::Result<bool> {
+        self.handle().call(|file| {
+            Ok(stop.handle().call(|stop| {
+                let mut polled =
+                    [PollFd::new(&file, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
+                poll(&mut polled, None)?;
+                Ok(!polled[0].revents().is_empty() && polled[1].revents().is_empty())
+            }))
+        })?
     }
 
     /// Waits until contents and metadata are on the disk (`fsync(2)`).

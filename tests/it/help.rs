@@ -53,6 +53,46 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
 }
 
 #[test]
+fn an_option_of_one_style_is_refused_for_another_by_name() {
+    for (option, value) in
+        [("--max-frame", "1MiB"), ("--max-outbox", "1MiB"), ("--slow-reader", "drop-oldest")]
+    {
+        let output = serve(&["127.0.0.1:0"], &[option, value]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(
+            said,
+            format!(
+                "echown: {option} is an option of --style broadcast, \
+                 and what is asked for is --style echo\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_style_of_its_own_has_its_own_help_and_its_own_mistakes() {
+    let help = help(&["serve", "--help"]);
+    for (option, default) in
+        [("--max-frame <", "16MiB"), ("--max-outbox <", "4MiB"), ("--slow-reader <", "disconnect")]
+    {
+        let section = help.split(option).nth(1).unwrap_or_else(|| panic!("{option} is missing"));
+        assert!(section.contains(&format!("[default: {default}]")), "{option}: {section}");
+    }
+    for (arguments, expected) in [
+        (&["--max-frame", "many"][..], "expected a size such as `65536`, `64KiB` or `16MiB`"),
+        (&["--max-outbox", "0"], "nothing fits into no bytes"),
+        (&["--slow-reader", "shoot"], "possible values: disconnect, drop-oldest"),
+    ] {
+        let arguments = [&["--style", "broadcast"], arguments].concat();
+        let output = serve(&["127.0.0.1:0"], &arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn an_address_that_cannot_be_had_is_refused_with_its_name() {
     // For documentation only: nobody has it.
     let output = serve(&["192.0.2.1:0"], &[]).output().unwrap();

@@ -5,6 +5,7 @@
 
 mod broadcast;
 mod chaos;
+mod chat;
 mod examples;
 mod help;
 mod hostile;
@@ -16,6 +17,7 @@ mod readme;
 mod reports;
 mod server;
 mod staged;
+mod staged_client;
 
 /// A file for a trace that no other test has.
 fn trace_path() -> std::path::PathBuf {

@@ -121,11 +121,7 @@ impl Server {
 
     /// Whether a thread of the server is blocked in this system call, by its number.
     pub fn is_in_call(&self, number: &str) -> bool {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
-        tasks.expect("the server runs").filter_map(Result::ok).any(|task| {
-            std::fs::read_to_string(task.path().join("syscall"))
-                .is_ok_and(|call| call.split(' ').next() == Some(number))
-        })
+        is_in_call(self.pid(), number)
     }
 
     /// How many threads the server has.
@@ -285,8 +281,17 @@ pub fn never_reads(server: &Server) -> TcpStream {
     greedy
 }
 
+/// Whether a thread of a process is blocked in this system call, by its number.
+pub fn is_in_call(process: u32, number: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
+    tasks.expect("it runs").filter_map(Result::ok).any(|task| {
+        std::fs::read_to_string(task.path().join("syscall"))
+            .is_ok_and(|call| call.split(' ').next() == Some(number))
+    })
+}
+
 /// The number of `sendto(2)`, which is what `send` is.
-const SENDTO: &str = if cfg!(target_arch = "x86_64") { "44" } else { "206" };
+pub const SENDTO: &str = if cfg!(target_arch = "x86_64") { "44" } else { "206" };
 
 /// A number of the summary, by the word behind it: `17 refused`.
 pub fn summary(lines: &[String], what: &str) -> u64 {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::client::Stop;
+use super::Stop;
 use crate::net::{Endpoint, Line, Stream};
 use crate::ownership::{Baton, Error, Registry};
 use crate::stage::{Load, Tag};

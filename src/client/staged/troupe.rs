@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Settings;
 use super::tables::{self, Action};
 use super::talk::{Errand, Talk, Wanted};
-use crate::client::{Stop, Summary};
+use super::{Settings, Stop, Summary};
 use crate::net::Progress;
 use crate::ownership::{Error, Registry};
 use crate::stage::{Cast, Kind, Lent, Line, MachineId, Signal, Sink, Source, Stage, Tag, Troupe};

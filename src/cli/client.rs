@@ -1,0 +1,82 @@
+//! `echown client`: the other end of a connection.
+
+mod broadcast;
+mod staged;
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::say::say;
+use crate::net::Endpoint;
+
+/// Talks to a server.
+///
+/// With `--style staged` (also where no style is named) some workers ask for ever: each connects, sends
+/// a line, `WORKER-1-1`, compares what comes back, pauses, and sends the next one; where something fails
+/// it waits and connects anew. Any server will do that echoes lines.
+///
+/// With `--style broadcast` it is a chat: each line of standard input goes to everybody as a frame, and
+/// each frame that anybody sends, oneself included, comes as a line of standard output. At the end of
+/// the input it waits until its own frames have come back, and then hangs up. On a terminal one's own
+/// lines are not shown twice, and bytes that are no text are made visible; otherwise they come as they
+/// are.
+///
+/// Signals:
+///   SIGINT, SIGTERM  say nothing more, hang up, hear what is on its way, exit; a second one stops at
+///                    once
+///   SIGUSR1          show the custody table
+///
+/// Exit codes:
+///   0    all was said and has come back, or it was told to stop
+///   1    a reply was not the request; with --count, one was missing; nobody listens to a chat, the
+///        server has closed it, or frames have not come back
+///   2    wrong arguments
+///   130  stopped by a second SIGINT
+///   143  stopped by a second SIGTERM
+#[derive(Args)]
+#[command(verbatim_doc_comment, args_override_self = true)]
+pub(super) struct ClientArguments {
+    /// What the server does.
+    #[arg(long, value_name = "STYLE", default_value = "staged")]
+    style: ClientStyle,
+
+    /// Where it listens: ADDRESS:PORT, [IPv6]:PORT or unix:PATH. Unless given, where a server of this
+    /// style listens by itself: 127.0.0.1:3333 for `staged`, 127.0.0.1:8000 for `broadcast`.
+    #[arg(value_name = "ADDR")]
+    address: Option<Endpoint>,
+
+    #[command(flatten)]
+    staged: staged::StagedArguments,
+
+    #[command(flatten)]
+    broadcast: broadcast::ChatArguments,
+}
+
+/// What kind of server is talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ClientStyle {
+    /// Every line comes back.
+    Staged,
+    /// Everybody hears everybody.
+    Broadcast,
+}
+
+/// What was asked cannot be right: the code that wrong arguments have.
+const EXIT_USAGE: u8 = 2;
+
+pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
+    let ClientArguments { style, address, staged, broadcast } = arguments;
+    let (of_another, other) = match style {
+        ClientStyle::Staged => (broadcast.given(), "broadcast"),
+        ClientStyle::Broadcast => (staged.given(), "staged"),
+    };
+    if let Some(option) = of_another {
+        say(format_args!("echown: {option} is for --style {other}"));
+        return ExitCode::from(EXIT_USAGE);
+    }
+    match style {
+        ClientStyle::Staged => staged::run(staged, address.as_ref()),
+        ClientStyle::Broadcast => broadcast::run(broadcast, address.as_ref()),
+    }
+}

@@ -1,0 +1,190 @@
+//! `echown client --style staged`: workers that ask for ever.
+
+use std::io::{self, IsTerminal, Write};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::log::LogArguments;
+use crate::cli::output::{Output, ReportArguments, Writers};
+use crate::cli::say::say;
+use crate::cli::style::StyleName;
+use crate::cli::trace::TraceArguments;
+use crate::cli::units::{at_least_one, duration};
+use crate::client::staged::{self, Settings, Stop, Summary};
+use crate::net::Endpoint;
+use crate::ownership::Registry;
+use crate::signals::{Response, Signals};
+use crate::stage::{Line, Signal, Sink};
+
+/// What concerns the asking workers alone.
+#[derive(Args)]
+#[command(next_help_heading = "With --style staged")]
+pub(super) struct StagedArguments {
+    /// How many connections are made, each by a worker of its own. [default: 4]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    workers: Option<NonZeroUsize>,
+
+    /// End each worker after so many requests; one that is not answered and an attempt to connect
+    /// that fails count. Unless given, it asks until it is told to stop.
+    #[arg(long, value_name = "N")]
+    count: Option<NonZeroU64>,
+
+    /// How long a worker pauses between a reply and its next request. [default: 500ms]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pause: Option<Duration>,
+
+    /// How long a worker waits after a failure before it connects anew. [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    retry: Option<Duration>,
+
+    /// How long a reply may take; after that the worker connects anew. [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    reply_timeout: Option<Duration>,
+
+    #[command(flatten)]
+    trace: TraceArguments,
+
+    #[command(flatten)]
+    reports: ReportArguments,
+
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+impl StagedArguments {
+    /// The first option that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--workers", self.workers.is_some()),
+            ("--count", self.count.is_some()),
+            ("--pause", self.pause.is_some()),
+            ("--retry", self.retry.is_some()),
+            ("--reply-timeout", self.reply_timeout.is_some()),
+            ("--trace-events", self.trace.is_wanted()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+    }
+
+    fn settings(&self, address: Option<&Endpoint>) -> Settings {
+        let server = address.cloned().unwrap_or_else(|| StyleName::Staged.endpoint());
+        let mut settings = Settings::new(server);
+        settings.workers = self.workers.unwrap_or(settings.workers);
+        settings.pause = self.pause.unwrap_or(settings.pause);
+        settings.retry = self.retry.unwrap_or(settings.retry);
+        settings.reply_timeout = self.reply_timeout.unwrap_or(settings.reply_timeout);
+        settings.count = self.count.map(NonZeroU64::get);
+        settings
+    }
+}
+
+pub(super) fn run(arguments: &StagedArguments, address: Option<&Endpoint>) -> ExitCode {
+    let trace = arguments.trace.file();
+    let output = Arc::new(Output::new(&arguments.log, &arguments.reports, trace, false));
+    arguments.log.init(&output);
+    let reports = Arc::clone(&output);
+    let registry = Registry::builder().sink(move |report| reports.report(report)).build();
+    crate::cli::serve::declare_inherited(&registry);
+    let settings = arguments.settings(address);
+    let asked = output
+        .open(&registry)
+        .and_then(|()| ask(&registry, &settings, sink(&arguments.trace, &output), &output));
+    let writers = output.close();
+    let verdict = if writers == Writers::Ended { registry.finish() } else { registry.verdict() };
+    let code = match asked {
+        Ok(summary) => {
+            say(summary);
+            if is_fine(&settings, &summary) {
+                ExitCode::from(verdict.exit_code)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(message) => {
+            say(format_args!("echown: {message}"));
+            ExitCode::FAILURE
+        }
+    };
+    if writers == Writers::Ended {
+        output.write_last(&registry);
+    }
+    code
+}
+
+/// Whether every reply was right, and none is missing that was counted on.
+fn is_fine(settings: &Settings, summary: &Summary) -> bool {
+    let wanted = settings.count.map_or(0, |count| count * settings.workers.get() as u64);
+    summary.wrong == 0 && summary.replies >= wanted
+}
+
+fn ask(
+    registry: &Registry,
+    settings: &Settings,
+    sink: Sink,
+    output: &Arc<Output>,
+) -> Result<Summary, String> {
+    let stop = Stop::new();
+    let told = Told { stop: stop.clone(), output: Arc::clone(output) };
+    let signals = Signals::install(registry, Arc::new(told))
+        .map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let asked = staged::run(registry, settings, Some(sink), &stop);
+    signals.stop();
+    asked.map_err(|error| error.to_string())
+}
+
+/// What is for people goes to standard output, and all of it to the trace, if there is one. Where both
+/// are the same terminal, nothing is said twice.
+fn sink(trace: &TraceArguments, output: &Arc<Output>) -> Sink {
+    let is_on_stderr = trace.is_wanted() && trace.file().is_none();
+    let is_said_twice = is_on_stderr && io::stderr().is_terminal() && io::stdout().is_terminal();
+    let trace = trace.sink(output);
+    Box::new(move |line| {
+        if let Some(trace) = &trace {
+            trace(line);
+        }
+        let is_for_people = matches!(
+            line,
+            Line::Connected { .. } | Line::CannotConnect { .. } | Line::Reply { .. }
+        );
+        if is_for_people && !is_said_twice {
+            // Where nobody listens any more, the exit code still tells.
+            let _ = writeln!(io::stdout().lock(), "{line}");
+        }
+    })
+}
+
+/// What signals do to the workers.
+struct Told {
+    stop: Stop,
+    output: Arc<Output>,
+}
+
+impl Response for Told {
+    /// Told with its number by [`drain_began`](Response::drain_began).
+    fn drain(&self) {}
+
+    fn cut(&self) {
+        /// SIGQUIT, on every system that there is.
+        const QUIT: i32 = 3;
+        self.stop.give(Signal { number: QUIT, pid: None });
+    }
+
+    fn show_custody(&self, registry: &Registry) {
+        say(registry.snapshot());
+    }
+
+    fn reopen_files(&self) {
+        self.output.reopen();
+    }
+
+    fn drain_began(&self, signal: Signal) {
+        self.stop.give(signal);
+    }
+
+    fn before_exit(&self) {
+        self.output.flush();
+    }
+}

@@ -1,0 +1,164 @@
+//! The task that listens: frames out of the connection, lines to the output.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::lines;
+use crate::frame::{Assembler, Frame};
+use crate::net::{File, ReadHalf};
+
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Frames that were sent and have not come back; and how many were heard.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    frames: Mutex<VecDeque<Frame>>,
+    heard: AtomicU64,
+}
+
+impl Expected {
+    pub(super) fn push(&self, frame: Frame) {
+        self.frames().push_back(frame);
+    }
+
+    /// How many frames were heard, whoever sent them.
+    pub(super) fn heard(&self) -> u64 {
+        // ord: Relaxed; a statistic, asked for when the listener has ended.
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.frames().len()
+    }
+
+    /// Strikes a frame off that has come back, and those before it: they come in order, and a server
+    /// that dropped some has dropped the older ones. How many bytes are struck off; `None` when it is
+    /// somebody else's.
+    fn strike(&self, heard: &Frame) -> Option<Struck> {
+        let mut frames = self.frames();
+        let place = frames.iter().position(|expected| expected == heard)?;
+        let lost = place as u64;
+        let bytes = frames.drain(..=place).map(|frame| frame.wire().len()).sum();
+        Some(Struck { bytes, lost })
+    }
+
+    fn frames(&self) -> MutexGuard<'_, VecDeque<Frame>> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is no longer expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Struck {
+    /// Bytes of all of it.
+    pub(super) bytes: usize,
+    /// Frames that came before the one that has come back, and did not.
+    pub(super) lost: u64,
+}
+
+/// How the listening ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The server has finished.
+    Finished,
+    /// Nobody reads the output any more.
+    Unread,
+    /// The connection broke.
+    Broken(io::Error),
+    /// The output cannot be written.
+    Unwritable(io::Error),
+}
+
+/// Shows frames until there are none. Each of our own that comes back is told to `back`.
+pub(super) fn run(
+    reading: ReadHalf,
+    output: &File,
+    expected: &Expected,
+    back: &Sender<Struck>,
+    frame_max: usize,
+    is_terminal: bool,
+) -> Ended {
+    listen(reading, frame_max, |batch| {
+        let mut lines = Vec::new();
+        let mut struck = Vec::new();
+        for frame in batch {
+            let own = expected.strike(frame);
+            struck.extend(own);
+            match (is_terminal, own) {
+                (false, _) => lines.extend_from_slice(frame.payload()),
+                (true, None) => lines.extend_from_slice(lines::visible(frame.payload()).as_bytes()),
+                // It stands there already, as it was typed.
+                (true, Some(_)) => continue,
+            }
+            lines.push(b'\n');
+        }
+        let mut output = output;
+        output.write_all(&lines)?;
+        for struck in struck {
+            // Whoever talks may be at its end.
+            let _ = back.send(struck);
+        }
+        // ord: Relaxed; as where it is asked for.
+        expected.heard.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Hands over the frames of each read together: one write shows them.
+fn listen(
+    mut reading: ReadHalf,
+    frame_max: usize,
+    mut show: impl FnMut(&[Frame]) -> io::Result<()>,
+) -> Ended {
+    let mut assembler = Assembler::new(frame_max);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut batch = Vec::new();
+    loop {
+        let mut piece = match reading.read(&mut buffer) {
+            Ok(0) if assembler.has_begun() => {
+                return Ended::Broken(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(0) => return Ended::Finished,
+            Ok(received) => &buffer[..received],
+            Err(error) => return Ended::Broken(error),
+        };
+        let wrong = loop {
+            match assembler.take(&mut piece) {
+                Ok(Some(frame)) => batch.push(frame),
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        // What came before a wrong length is right.
+        match show(&batch) {
+            Ok(()) => batch.clear(),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ended::Unread,
+            Err(error) => return Ended::Unwritable(error),
+        }
+        if let Some(error) = wrong {
+            return Ended::Broken(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_back_is_struck_off_with_what_was_lost_before_it() {
+        let expected = Expected::default();
+        let frame = |text: &str| Frame::of(text.as_bytes());
+        for text in ["a", "bb", "ccc", "bb"] {
+            expected.push(frame(text));
+        }
+        assert_eq!(expected.strike(&frame("zzz")), None);
+        assert_eq!(expected.strike(&frame("a")), Some(Struck { bytes: 9, lost: 0 }));
+        assert_eq!(expected.strike(&frame("ccc")), Some(Struck { bytes: 21, lost: 1 }));
+        assert_eq!(expected.len(), 1);
+    }
+}

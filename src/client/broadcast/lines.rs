@@ -1,0 +1,104 @@
+//! Lines out of an input that comes in pieces, and payloads as lines.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Cuts an input into lines.
+#[derive(Debug)]
+pub(super) struct Lines {
+    line_max: usize,
+    begun: Vec<u8>,
+}
+
+/// A line is longer than it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+impl Lines {
+    pub(super) fn new(line_max: usize) -> Lines {
+        Lines { line_max, begun: Vec::new() }
+    }
+
+    /// Takes bytes from the front of a piece until a line is complete, which it answers without its
+    /// end, or until the piece is used up.
+    pub(super) fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Vec<u8>>, TooLong> {
+        let end = piece.iter().position(|&byte| byte == b'\n');
+        let (taken, rest) = piece.split_at(end.unwrap_or(piece.len()));
+        if self.begun.len() + taken.len() > self.line_max {
+            return Err(TooLong);
+        }
+        self.begun.extend_from_slice(taken);
+        *piece = rest.get(1..).unwrap_or_default();
+        Ok(end.map(|_| std::mem::take(&mut self.begun)))
+    }
+
+    /// What came after the last line's end, if anything did.
+    pub(super) fn rest(self) -> Option<Vec<u8>> {
+        (!self.begun.is_empty()).then_some(self.begun)
+    }
+}
+
+/// A payload as a person may see it: bytes that are no text, and signs that would command the
+/// terminal, are shown and do nothing.
+pub(super) fn visible(payload: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(payload);
+    if !text.chars().any(is_command) {
+        return text;
+    }
+    let mut visible = String::with_capacity(text.len() + 16);
+    for sign in text.chars() {
+        if is_command(sign) {
+            // Writing to a string does not fail.
+            let _ = write!(visible, "{}", sign.escape_default());
+        } else {
+            visible.push(sign);
+        }
+    }
+    visible.into()
+}
+
+fn is_command(sign: char) -> bool {
+    sign.is_control() && sign != '\t'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: &[u8], piece: usize) -> Vec<Vec<u8>> {
+        let mut lines = Lines::new(100);
+        let mut all = Vec::new();
+        for mut piece in input.chunks(piece) {
+            while let Some(line) = lines.take(&mut piece).expect("none is too long") {
+                all.push(line);
+            }
+        }
+        all.extend(lines.rest());
+        all
+    }
+
+    #[test]
+    fn lines_do_not_depend_on_the_pieces() {
+        let input = b"one\n\ntwo \xff\n\nlast without an end";
+        let expected: [&[u8]; 5] = [b"one", b"", b"two \xff", b"", b"last without an end"];
+        for piece in 1..=input.len() {
+            assert_eq!(lines(input, piece), expected, "in pieces of {piece}");
+        }
+        assert_eq!(lines(b"a\n", 8), [b"a"], "an end is no line");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused_and_not_cut() {
+        let mut lines = Lines::new(3);
+        assert_eq!(lines.take(&mut &b"abc\n"[..]), Ok(Some(b"abc".to_vec())));
+        assert_eq!(lines.take(&mut &b"ab"[..]), Ok(None));
+        assert_eq!(lines.take(&mut &b"cd"[..]), Err(TooLong));
+    }
+
+    #[test]
+    fn what_would_command_a_terminal_is_shown_and_what_is_no_text_too() {
+        assert_eq!(visible("plain, Grüße\t😀".as_bytes()), "plain, Grüße\t😀");
+        assert_eq!(visible(b"\x1b[2Jgone\r\n"), "\\u{1b}[2Jgone\\r\\n");
+        assert_eq!(visible(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+    }
+}

@@ -1,0 +1,252 @@
+//! The task that talks: lines out of the input, frames into the connection.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use super::hearing::{self, Ended, Expected, Struck};
+use super::lines::Lines;
+use super::{Chat, ChatError, Stopper, Summary};
+use crate::frame::Frame;
+
+use crate::net::{File, PipeReader, Stream, WriteHalf};
+use crate::ownership::{Failure, Promise, Registry};
+use crate::thread;
+
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes that may be on their way at a time. A chat that sends a file would otherwise be ahead of its
+/// own listening, and the server would find it a slow reader.
+const AHEAD_BYTES_MAX: usize = 256 * 1024;
+
+/// Frames that may be on their way at a time: among so many each one that comes is looked for.
+const AHEAD_FRAMES_MAX: usize = 1024;
+
+/// How often somebody who waits for its frames looks whether it was told to stop.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// How long nothing may come back before the rest is given up, and how long a server may take to
+/// finish after us.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a chat that was told to stop still listens.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why the talking is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// The input has ended.
+    Said,
+    /// It was told to stop.
+    Stopped,
+    /// The server takes nothing more.
+    HungUp,
+}
+
+/// Connects, talks and listens to the end.
+pub(super) fn run(
+    chat: &Chat,
+    registry: &Registry,
+    input: File,
+    output: File,
+    told: PipeReader,
+    stopper: Stopper,
+) -> Result<Summary, ChatError> {
+    let cannot = |error| ChatError::CannotConnect(chat.address.clone(), error);
+    let stream = Stream::connect_to_endpoint_in(registry, &chat.address).map_err(cannot)?;
+    if stream.peer_addr().is_ok_and(|peer| peer.inet().is_some()) {
+        stream.set_nodelay(true).map_err(ChatError::Broken)?;
+    }
+    let (reading, writing) = stream.split().map_err(|error| ChatError::Broken(error.into()))?;
+    let expected = Arc::new(Expected::default());
+    let (to_us, back) = channel();
+    let give = [reading.resource(), output.resource()];
+    let theirs = Arc::clone(&expected);
+    let (frame_max, is_terminal) = (chat.frame_max, chat.is_terminal);
+    let job = move || {
+        let ended = hearing::run(reading, &output, &theirs, &to_us, frame_max, is_terminal);
+        // In this order: who is told to stop by this finds that nothing comes back any more.
+        drop(to_us);
+        stopper.stop();
+        ended
+    };
+    let listener = thread::spawn_in(registry, "listener", give, job).map_err(|error| {
+        let text = io::Error::other(error.to_string());
+        drop(error.into_job());
+        ChatError::Local("start a thread", text)
+    })?;
+    let mut talk =
+        Talk { chat, writing, told, expected, back, sent: 0, returned: 0, lost: 0, ahead_bytes: 0 };
+    let over = talk.say_everything(&input);
+    if matches!(over, Ok(Over::Said)) {
+        talk.wait_for_all();
+    }
+    talk.end(listener, over)
+}
+
+struct Talk<'a> {
+    chat: &'a Chat,
+    writing: WriteHalf,
+    told: PipeReader,
+    expected: Arc<Expected>,
+    back: Receiver<Struck>,
+    sent: u64,
+    returned: u64,
+    /// Frames that others overtook: they will not come back.
+    lost: u64,
+    ahead_bytes: usize,
+}
+
+impl Talk<'_> {
+    fn say_everything(&mut self, input: &File) -> Result<Over, ChatError> {
+        let cannot_read = |error| ChatError::Local("read the input", error);
+        let prefix = self.chat.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+        let line_max = self.chat.frame_max.saturating_sub(prefix.len());
+        let mut lines = Lines::new(line_max);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            if !input.wait_readable_unless(&self.told).map_err(cannot_read)? {
+                return Ok(Over::Stopped);
+            }
+            let mut input = input;
+            let received = match input.read(&mut buffer) {
+                Ok(received) => received,
+                // A terminal that others have set so.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(cannot_read(error)),
+            };
+            if received == 0 {
+                break;
+            }
+            let mut piece = &buffer[..received];
+            let too_long = |_| ChatError::LineTooLong(line_max);
+            while let Some(line) = lines.take(&mut piece).map_err(too_long)? {
+                match self.say(&prefix, &line)? {
+                    Over::Said => {}
+                    over => return Ok(over),
+                }
+            }
+        }
+        match lines.rest() {
+            Some(rest) => self.say(&prefix, &rest),
+            None => Ok(Over::Said),
+        }
+    }
+
+    fn say(&mut self, prefix: &str, line: &[u8]) -> Result<Over, ChatError> {
+        let frame = Frame::of(&[prefix.as_bytes(), line].concat());
+        let more = frame.wire().len();
+        while self.expected.len() >= AHEAD_FRAMES_MAX
+            || self.ahead_bytes > 0 && self.ahead_bytes + more > AHEAD_BYTES_MAX
+        {
+            match self.back.recv_timeout(SLICE) {
+                Ok(struck) => self.strike(struck),
+                Err(RecvTimeoutError::Timeout) if !self.is_told() => {}
+                // Told, or nobody listens any more.
+                Err(_) => return Ok(Over::Stopped),
+            }
+        }
+        // Expected before it is sent: it may be back before we have returned from sending.
+        self.expected.push(frame.clone());
+        self.ahead_bytes += more;
+        self.sent += 1;
+        match self.writing.write_all(frame.wire()) {
+            Ok(()) => Ok(Over::Said),
+            // The listener knows why.
+            Err(error) if is_hang_up(&error) => Ok(Over::HungUp),
+            Err(error) => Err(ChatError::Broken(error)),
+        }
+    }
+
+    /// Waits until all that was said has come back, as long as something does.
+    fn wait_for_all(&mut self) {
+        let mut heard = Instant::now();
+        while self.expected.len() > 0 {
+            match self.back.recv_timeout(SLICE) {
+                Ok(struck) => {
+                    self.strike(struck);
+                    heard = Instant::now();
+                }
+                Err(RecvTimeoutError::Timeout)
+                    if !self.is_told() && heard.elapsed() < SILENCE_MAX => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn strike(&mut self, struck: Struck) {
+        self.ahead_bytes = self.ahead_bytes.saturating_sub(struck.bytes);
+        self.lost += struck.lost;
+        self.returned += 1;
+    }
+
+    fn is_told(&self) -> bool {
+        // An error is a cancellation: an order, too.
+        self.told.wait_readable(Duration::ZERO).unwrap_or(true)
+    }
+
+    /// Takes what has come back, without waiting. False when the listener has nothing more to tell.
+    fn take_back(&mut self) -> bool {
+        loop {
+            match self.back.try_recv() {
+                Ok(struck) => self.strike(struck),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// Says goodbye, and hears the rest.
+    fn end(
+        mut self,
+        listener: Promise<Ended>,
+        over: Result<Over, ChatError>,
+    ) -> Result<Summary, ChatError> {
+        let is_heard = self.take_back();
+        // Half-closing cannot be refused to the owner; a peer that has gone needs none.
+        let _ = self.writing.release();
+        let patience = match over {
+            Ok(Over::Said) => SILENCE_MAX,
+            Ok(Over::Stopped | Over::HungUp) => GOODBYE,
+            Err(_) => Duration::ZERO,
+        };
+        let ended = hear_the_rest(listener, patience);
+        self.take_back();
+        let over = over?;
+        let missing = self.expected.len() as u64 + self.lost;
+        let heard = self.expected.heard();
+        match ended {
+            Some(Ended::Broken(error)) => Err(ChatError::Broken(error)),
+            Some(Ended::Unwritable(error)) => Err(ChatError::Local("write the output", error)),
+            Some(Ended::Finished) if over == Over::HungUp => Err(ChatError::ServerFinished),
+            Some(Ended::Finished) if over == Over::Stopped && !is_heard => {
+                Err(ChatError::ServerFinished)
+            }
+            // Whoever read the output has read enough.
+            Some(Ended::Unread) => Ok(Summary { sent: self.sent, returned: self.returned, heard }),
+            _ if missing > 0 => Err(ChatError::Missing(missing)),
+            _ => Ok(Summary { sent: self.sent, returned: self.returned, heard }),
+        }
+    }
+}
+
+/// How the listening ended; `None` when it had to be cut.
+fn hear_the_rest(listener: Promise<Ended>, patience: Duration) -> Option<Ended> {
+    let has_ended = listener.wait_until(Instant::now() + patience).unwrap_or(false);
+    match if has_ended { listener.join() } else { listener.cancel() } {
+        Ok(ended) => Some(ended),
+        // This task was cancelled meanwhile: so is its child.
+        Err(Failure::Refused(listener, _)) => {
+            drop(listener.cancel());
+            None
+        }
+        Err(Failure::Cancelled) => None,
+        Err(failure) => Some(Ended::Broken(io::Error::other(failure.to_string()))),
+    }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}

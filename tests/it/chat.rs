@@ -1,0 +1,309 @@
+//! `echown client --style broadcast`, as whoever types into it meets it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::broadcast::{frame, try_hear};
+use super::server::{PATIENCE, SENDTO, Server, echown, is_in_call};
+
+fn start() -> Server {
+    Server::start(&["--style", "broadcast"])
+}
+
+fn client(address: SocketAddr, arguments: &[&str]) -> Command {
+    // Signals as a terminal gives them.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_echown")]);
+    command.args(["client", "--style", "broadcast", &address.to_string()]).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Says all of it, and waits for the end.
+fn talk(address: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = client(address, arguments).spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|threads| {
+        // Whoever ends early reads no more: not a failure here.
+        threads.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().unwrap()
+    })
+}
+
+fn said(output: &Output) -> (Option<i32>, &str) {
+    (output.status.code(), std::str::from_utf8(&output.stderr).unwrap())
+}
+
+/// A client that talks on while a test looks at it.
+struct Chatting {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Chatting {
+    fn start(address: SocketAddr, arguments: &[&str]) -> Chatting {
+        let mut child = client(address, arguments).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Chatting { child, lines }
+    }
+
+    fn say(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        writeln!(stdin, "{text}").expect("it reads its input");
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end_matches('\n').to_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The exit code and what was said on standard error.
+    fn end(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::yield_now();
+        };
+        let mut text = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        (status.code(), text)
+    }
+}
+
+impl Drop for Chatting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn two_people_talk_and_each_hears_both() {
+    let server = start();
+    let mut ann = Chatting::start(server.address(), &["--name", "ann"]);
+    ann.say("is anybody here?");
+    assert_eq!(ann.hear(), "ann: is anybody here?");
+    let mut bob = Chatting::start(server.address(), &["--name", "bob"]);
+    bob.say("I am");
+    assert_eq!(bob.hear(), "bob: I am");
+    assert_eq!(ann.hear(), "bob: I am");
+    ann.say("good");
+    assert_eq!(ann.hear(), "ann: good");
+    assert_eq!(bob.hear(), "ann: good");
+    for mut who in [ann, bob] {
+        drop(who.child.stdin.take());
+        assert_eq!(who.end(), (Some(0), String::new()));
+    }
+    let (code, _) = server.stop();
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn the_end_of_the_input_waits_until_all_that_was_said_has_come_back() {
+    let server = start();
+    for input in
+        [&b"one\ntwo\nlast without an end"[..], b"", b"\n", b"bytes \xff\xfe that are no text\n"]
+    {
+        let output = talk(server.address(), &[], input);
+        assert_eq!(said(&output), (Some(0), ""));
+        let mut expected = input.to_vec();
+        if !input.is_empty() && !input.ends_with(b"\n") {
+            expected.push(b'\n');
+        }
+        assert_eq!(output.stdout, expected);
+    }
+}
+
+#[test]
+fn a_long_input_is_paced_by_what_comes_back_so_that_no_server_finds_its_talker_slow() {
+    let server = Server::start(&["--style", "broadcast", "--max-outbox", "512KiB"]);
+    let input: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
+    let output = talk(server.address(), &[], input.as_bytes());
+    assert_eq!(said(&output), (Some(0), ""));
+    assert!(output.stdout == input.as_bytes(), "each line, once, in order");
+}
+
+#[test]
+fn sigint_and_sigterm_end_a_chat_with_0() {
+    let server = start();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut chat = Chatting::start(server.address(), &[]);
+        chat.say("before");
+        assert_eq!(chat.hear(), "before");
+        chat.signal(signal);
+        assert_eq!(chat.end(), (Some(0), String::new()));
+    }
+}
+
+#[test]
+fn where_nobody_listens_one_line_says_so() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = talk(free, &[], b"hello?\n");
+    let expected = format!("echown: cannot connect to {free}: nobody listens there\n");
+    assert_eq!(said(&output), (Some(1), &*expected));
+    let output = echown().args(["client", "--style", "broadcast", "nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(echown().arg("client").output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_server_that_closes_ends_the_chat_at_once_and_with_1() {
+    let server = start();
+    let mut chat = Chatting::start(server.address(), &[]);
+    chat.say("before");
+    assert_eq!(chat.hear(), "before");
+    assert_eq!(server.stop().0, Some(0));
+    // Its input is still open, and it says nothing.
+    let closed = "echown: the server has closed the connection\n";
+    assert_eq!(chat.end(), (Some(1), closed.to_owned()));
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    let server = start();
+    let mut chat = Chatting::start(server.address(), &[]);
+    chat.say("first");
+    assert_eq!(chat.hear(), "first");
+    chat.lines = BufReader::new({
+        // Only the child's end of the pipe is left.
+        let mut other = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
+        other.wait().unwrap();
+        other.stdout.take().unwrap()
+    });
+    chat.say("nobody reads this");
+    assert_eq!(chat.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn a_line_longer_than_a_frame_may_be_is_refused_and_not_cut() {
+    let server = start();
+    let output = talk(server.address(), &["--max-frame", "10"], b"short\nmuch too long\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).1.contains("expected lines of at most 10 bytes"), "{output:?}");
+}
+
+#[test]
+fn custody_shows_two_halves_and_two_owners_in_the_client_too() {
+    let server = start();
+    let mut chat = Chatting::start(server.address(), &[]);
+    chat.say("x");
+    chat.hear();
+    chat.signal(Signal::USR1);
+    // Its whole table is written at once, and on a pipe of its own.
+    let mut stderr = BufReader::new(chat.child.stderr.take().unwrap());
+    let mut table = String::new();
+    while !table.contains("declared: signal-hook") {
+        assert_ne!(stderr.read_line(&mut table).unwrap(), 0, "{table}");
+    }
+    for (task, half) in [("`chat` (running", "write half"), ("`listener` (running", "read half")] {
+        let of_task = table.split("\ntask ").find(|part| part.contains(task));
+        assert!(of_task.is_some_and(|part| part.contains(half)), "{task} has no {half}: {table}");
+    }
+}
+
+// Servers that are not ours.
+
+/// Serves one connection as told.
+fn stranger(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || serve(listener.accept().unwrap().0));
+    address
+}
+
+#[test]
+fn a_server_that_speaks_something_else_is_told_apart() {
+    let address = stranger(|mut stream| {
+        stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+        let _ = stream.read(&mut [0; 100]);
+    });
+    let output = talk(address, &[], b"hello\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).1.contains("the server does not send frames: "), "{output:?}");
+}
+
+#[test]
+fn a_frame_that_does_not_come_back_is_missed() {
+    let address = stranger(|mut stream| {
+        assert_eq!(try_hear(&mut stream).unwrap(), b"kept");
+        try_hear(&mut stream).unwrap();
+        stream.write_all(&frame(b"kept")).unwrap();
+    });
+    let output = talk(address, &[], b"kept\nlost\n");
+    assert_eq!(said(&output), (Some(1), "echown: 1 frame that was sent has not come back\n"));
+    assert_eq!(output.stdout, b"kept\n");
+}
+
+#[test]
+fn a_server_that_goes_nowhere_does_not_hold_up_a_signal() {
+    let (done, until) = std::sync::mpsc::channel::<()>();
+    let address = stranger(move |stream| {
+        // It neither reads nor closes.
+        let _ = until.recv_timeout(PATIENCE);
+        drop(stream);
+    });
+    let mut chat = Chatting::start(address, &[]);
+    let long = "x".repeat(8 * 1024 * 1024);
+    let mut stdin = chat.child.stdin.take().unwrap();
+    let typing = std::thread::spawn(move || drop(stdin.write_all(long.as_bytes())));
+    let deadline = Instant::now() + PATIENCE;
+    while !is_in_call(chat.child.id(), SENDTO) {
+        assert!(Instant::now() < deadline, "it is never blocked");
+        std::thread::yield_now();
+    }
+    let since = Instant::now();
+    chat.signal(Signal::TERM);
+    let (code, said) = chat.end();
+    assert!(since.elapsed() < Duration::from_secs(8), "took {:?}", since.elapsed());
+    assert_eq!(code, Some(1), "{said}");
+    typing.join().unwrap();
+    drop(done);
+}
+
+#[test]
+fn on_a_terminal_ones_own_lines_are_not_shown_again_and_commands_are_made_visible() {
+    // Gives a program a terminal.
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: needs `script`, of util-linux");
+        return;
+    }
+    let server = start();
+    let program = env!("CARGO_BIN_EXE_echown");
+    let line = format!("{program} client --style broadcast {}", server.address());
+    let mut terminal = Command::new("script");
+    terminal.args(["-q", "-e", "-E", "never", "-c", &line, "/dev/null"]);
+    let mut chat = terminal
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it is there");
+    let mut other = server.connect();
+    let mut typed = chat.stdin.take().unwrap();
+    typed.write_all(b"mine\n").unwrap();
+    assert_eq!(try_hear(&mut other).unwrap(), b"mine");
+    other.write_all(&frame(b"\x1b[2Jtheirs")).unwrap();
+    let mut shown = BufReader::new(chat.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("theirs") {
+        assert_ne!(shown.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    // The end of the input, as it is typed.
+    typed.write_all(b"\x04").unwrap();
+    shown.read_to_string(&mut text).unwrap();
+    assert!(text.contains("\\u{1b}[2Jtheirs"), "{text:?}");
+    assert!(text.matches("mine").count() <= 1, "only the terminal's own echo: {text:?}");
+    assert_eq!(chat.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,339 @@
+//! `client --style staged`: the trace of every workflow, whole; and what it makes of servers that are
+//! not ours.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::server::{PATIENCE, Server, echown};
+
+/// One worker with short pauses, and its trace in a file.
+struct Asking {
+    command: Command,
+    trace: PathBuf,
+}
+
+impl Asking {
+    fn new(address: SocketAddr, arguments: &[&str]) -> Asking {
+        let trace = super::trace_path();
+        // Signals as a terminal gives them.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_echown"), "client"]);
+        command.arg(address.to_string()).args(["--workers", "1", "--pause", "10ms"]);
+        command.args(["--retry", "20ms", "--trace-events"]).arg(&trace).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Asking { command, trace }
+    }
+
+    fn run(mut self) -> Answered {
+        let output = self.command.output().expect("the program starts");
+        Answered::read(output, &self.trace)
+    }
+}
+
+/// What a client that has ended leaves.
+struct Answered {
+    code: Option<i32>,
+    said: String,
+    errors: String,
+    trace: Vec<String>,
+}
+
+impl Answered {
+    fn read(output: Output, trace: &Path) -> Answered {
+        let text = std::fs::read_to_string(trace).expect("it was there from the start");
+        let _ = std::fs::remove_file(trace);
+        Answered {
+            code: output.status.code(),
+            said: String::from_utf8(output.stdout).unwrap(),
+            errors: String::from_utf8(output.stderr).unwrap(),
+            trace: text.lines().map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Answers each line of each connection by what `reply` makes of it, until that is nothing: then the
+/// connection is closed. Answers the lines.
+fn serve_lines(
+    listener: TcpListener,
+    connections: usize,
+    reply: impl Fn(usize, &str) -> Option<String> + Send + 'static,
+) -> std::thread::JoinHandle<Vec<String>> {
+    std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for _ in 0..connections {
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                let Ok(line) = line else { break };
+                heard.push(line.clone());
+                match reply(heard.len(), &line) {
+                    Some(reply) => (&stream).write_all(reply.as_bytes()).unwrap(),
+                    None => break,
+                }
+            }
+        }
+        heard
+    })
+}
+
+fn echo(_: usize, line: &str) -> Option<String> {
+    Some(format!("{line}\n"))
+}
+
+const STARTED: [&str; 4] = [
+    "TERMINATOR-1 @ INIT got 'M0' from SELF",
+    "RX-1 @ INIT got 'M0' from SELF",
+    "TX-1 @ INIT got 'M0' from SELF",
+    "WORKER-1 @ INIT got 'M0' from SELF",
+];
+
+/// From the bytes going out to the reply, without the reply itself.
+const ASKED: [&str; 12] = [
+    "TX-1 @ IDLE got 'M1' from WORKER-1",
+    "TX-1 @ IDLE got 'M0' from SELF",
+    "TX-1 @ WORK got 'D1' from OS",
+    "TX-1 @ WORK got 'M0' from SELF",
+    "WORKER-1 @ SEND got 'M1' from TX-1",
+    "WORKER-1 @ SEND got 'M0' from SELF",
+    "RX-1 @ IDLE got 'M1' from WORKER-1",
+    "RX-1 @ IDLE got 'M0' from SELF",
+    "RX-1 @ WORK got 'D0' from OS",
+    "RX-1 @ WORK got 'M0' from SELF",
+    "WORKER-1 @ RECV got 'M1' from RX-1",
+    "reply: WORKER-1-1",
+];
+
+fn connected(address: SocketAddr) -> Vec<String> {
+    [
+        "TX-1 @ IDLE got 'M1' from WORKER-1",
+        "TX-1 @ IDLE got 'M0' from SELF",
+        "TX-1 @ WORK got 'D1' from OS",
+        "TX-1 @ WORK got 'M0' from SELF",
+        "WORKER-1 @ CONN got 'M1' from TX-1",
+        &format!("WORKER-1 : connected to '{address}'"),
+        "WORKER-1 @ CONN got 'M0' from SELF",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn not_connected(address: SocketAddr) -> Vec<String> {
+    [
+        "TX-1 @ IDLE got 'M1' from WORKER-1",
+        "TX-1 @ IDLE got 'M0' from SELF",
+        "TX-1 @ WORK got 'D2' from OS",
+        "TX-1 @ WORK got 'M0' from SELF",
+        "WORKER-1 @ CONN got 'M2' from TX-1",
+        &format!("WORKER-1 : can not connect to '{address}'"),
+        "WORKER-1 @ CONN got 'M3' from SELF",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn owned(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[test]
+fn a_worker_connects_asks_is_answered_and_asks_again() {
+    let (listener, address) = listener();
+    let server = serve_lines(listener, 1, echo);
+    let answered = Asking::new(address, &["--count", "2"]).run();
+    assert_eq!(answered.code, Some(0), "{}", answered.errors);
+    assert_eq!(server.join().unwrap(), ["WORKER-1-1", "WORKER-1-2"]);
+    let second: Vec<String> =
+        ASKED.iter().map(|line| line.replace("WORKER-1-1", "WORKER-1-2")).collect();
+    let between =
+        owned(&["WORKER-1 @ RECV got 'M0' from SELF", "WORKER-1 @ TWIX got 'T0' from OS"]);
+    let last = owned(&["WORKER-1 @ RECV got 'M0' from SELF"]);
+    let expected =
+        [owned(&STARTED), connected(address), owned(&ASKED), between, second, last].concat();
+    assert_eq!(answered.trace, expected);
+    let said =
+        format!("WORKER-1 : connected to '{address}'\nreply: WORKER-1-1\nreply: WORKER-1-2\n");
+    assert_eq!(answered.said, said);
+    let summary = "2 requests, 2 verified, 0 wrong, 1 connection, 0 failed attempts, 0 lost";
+    assert!(answered.errors.contains(summary), "{}", answered.errors);
+}
+
+#[test]
+fn a_worker_that_cannot_connect_says_so_waits_and_tries_again() {
+    let (listener, address) = listener();
+    drop(listener);
+    let answered = Asking::new(address, &["--count", "2"]).run();
+    assert_eq!(answered.code, Some(1), "counted on, and not answered");
+    let waited = owned(&["WORKER-1 @ WAIT got 'T0' from OS"]);
+    let expected =
+        [owned(&STARTED), not_connected(address), waited, not_connected(address)].concat();
+    assert_eq!(answered.trace, expected);
+    assert_eq!(answered.said, format!("WORKER-1 : can not connect to '{address}'\n").repeat(2));
+}
+
+#[test]
+fn a_lost_connection_is_made_anew_and_the_sequence_goes_on() {
+    let (listener, address) = listener();
+    // Of three requests the second is not answered.
+    let server =
+        serve_lines(listener, 2, |number, line| (number != 2).then(|| format!("{line}\n")));
+    let answered = Asking::new(address, &["--count", "3"]).run();
+    assert_eq!(answered.code, Some(1), "one was not answered");
+    assert_eq!(server.join().unwrap(), ["WORKER-1-1", "WORKER-1-2", "WORKER-1-3"]);
+    let summary = "3 requests, 2 verified, 0 wrong, 2 connections, 0 failed attempts, 1 lost";
+    assert!(answered.errors.contains(summary), "{}", answered.errors);
+    let lost = [
+        "RX-1 @ WORK got 'D2' from OS",
+        "RX-1 @ WORK got 'M0' from SELF",
+        "WORKER-1 @ RECV got 'M2' from RX-1",
+        "WORKER-1 @ RECV got 'M3' from SELF",
+        "WORKER-1 @ WAIT got 'T0' from OS",
+    ];
+    assert!(answered.trace.windows(lost.len()).any(|lines| lines == lost), "{:#?}", answered.trace);
+}
+
+#[test]
+fn a_server_that_answers_something_else_is_found_out() {
+    for lie in ["WORKER-1-2\n", "WORKER-1-1 and more\n"] {
+        let (listener, address) = listener();
+        let server = serve_lines(listener, 1, move |_, _| Some(lie.to_owned()));
+        let answered = Asking::new(address, &["--count", "1"]).run();
+        assert_eq!(answered.code, Some(1));
+        assert!(
+            answered.errors.contains("asked \"WORKER-1-1\" and got \"WORKER-1-"),
+            "{}",
+            answered.errors
+        );
+        assert!(answered.errors.contains("0 verified, 1 wrong"), "{}", answered.errors);
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up_after_a_while() {
+    let (listener, address) = listener();
+    let server = serve_lines(listener, 1, |_, _| Some(String::new()));
+    let answered = Asking::new(address, &["--count", "1", "--reply-timeout", "100ms"]).run();
+    assert_eq!(answered.code, Some(1));
+    assert!(answered.trace.contains(&"RX-1 @ WORK got 'T0' from OS".to_owned()));
+    server.join().unwrap();
+}
+
+fn started(asking: &mut Asking) -> Child {
+    asking.command.spawn().expect("the program starts")
+}
+
+fn wait_for_trace(path: &Path, part: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !std::fs::read_to_string(path).is_ok_and(|text| text.contains(part)) {
+        assert!(Instant::now() < deadline, "no {part:?} in {:?}", std::fs::read_to_string(path));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn signals_end_it_cleanly_in_whatever_it_waits_for() {
+    let (silent, address) = listener();
+    let accepting = std::thread::spawn(move || -> Vec<TcpStream> {
+        (0..4).map(|_| silent.accept().unwrap().0).collect()
+    });
+    let (closed, nowhere) = listener();
+    drop(closed);
+    for (signal, tag, number) in [(Signal::INT, "S0", 2), (Signal::TERM, "S1", 15)] {
+        for (address, arguments, waits) in [
+            (address, &[][..], "RX-1 @ IDLE got 'M0' from SELF"),
+            (nowhere, &["--retry", "1h"], "WORKER-1 @ CONN got 'M3' from SELF"),
+        ] {
+            let mut asking = Asking::new(address, arguments);
+            let child = started(&mut asking);
+            wait_for_trace(&asking.trace, waits);
+            rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal)
+                .unwrap();
+            let answered = Answered::read(child.wait_with_output().unwrap(), &asking.trace);
+            assert_eq!(answered.code, Some(0), "{}", answered.errors);
+            let [.., told, signal] = &answered.trace[..] else { panic!("{:?}", answered.trace) };
+            assert_eq!(*told, format!("TERMINATOR-1 @ IDLE got '{tag}' from OS"));
+            assert_eq!(*signal, format!("got signal #{number} from PID {}", std::process::id()));
+            assert!(answered.errors.contains(" verified, 0 wrong, "), "{}", answered.errors);
+        }
+    }
+    // Two of the four were made with the silent server.
+    for _ in 0..2 {
+        TcpStream::connect(address).unwrap();
+    }
+    accepting.join().unwrap();
+}
+
+#[test]
+fn four_workers_ask_our_own_server() {
+    let server = Server::start(&["--style", "staged"]);
+    let output = echown()
+        .args(["client", &server.address().to_string(), "--count", "5", "--pause", "1ms"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).unwrap();
+    for worker in 1..=4 {
+        for number in 1..=5 {
+            let reply = format!("reply: WORKER-{worker}-{number}\n");
+            assert!(said.contains(&reply), "no {reply} in {said}");
+        }
+    }
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0));
+    assert!(lines.iter().any(|line| line.contains("4 connections, 0 refused")), "{lines:#?}");
+}
+
+#[test]
+fn servers_that_are_not_ours_will_do() {
+    let (listener, address) = listener();
+    drop(listener);
+    let port = address.port().to_string();
+    let socat = format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork");
+    let servers: [(&str, Vec<&str>); 2] = [
+        ("socat", vec![&socat, "EXEC:cat"]),
+        ("ncat", vec!["--listen", "127.0.0.1", &port, "--keep-open", "--exec", "/bin/cat"]),
+    ];
+    for (program, arguments) in servers {
+        let mut command = Command::new(program);
+        command.args(&arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        let Ok(mut server) = command.spawn() else {
+            eprintln!("skipped: {program} is not installed");
+            continue;
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "{program} does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let answered = Asking::new(address, &["--count", "3", "--workers", "4"]).run();
+        let _ = server.kill();
+        server.wait().unwrap();
+        assert_eq!(answered.code, Some(0), "{program}: {}", answered.errors);
+        let summary = "12 requests, 12 verified, 0 wrong, 4 connections";
+        assert!(answered.errors.contains(summary), "{program}: {}", answered.errors);
+    }
+}
+
+#[test]
+fn an_option_of_another_style_is_refused_by_name() {
+    for (arguments, expected) in [
+        (&["--name", "me"][..], "--name is for --style broadcast"),
+        (&["--style", "broadcast", "--workers", "2"], "--workers is for --style staged"),
+    ] {
+        let output = echown().arg("client").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected), "{said}");
+    }
+}
