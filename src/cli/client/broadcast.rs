@@ -18,14 +18,13 @@ use crate::signals::{Response, Signals};
 
 /// What concerns the chat alone.
 #[derive(Args)]
-#[command(next_help_heading = "Broadcast")]
 pub(super) struct ChatArguments {
     /// Put this name and a colon in front of each line.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = "Broadcast", value_name = "NAME")]
     name: Option<String>,
 
     /// The longest frame, either way; the server has a limit of its own. [default: 16MiB]
-    #[arg(long, value_name = "SIZE", value_parser = style::size)]
+    #[arg(long, help_heading = "Broadcast", value_name = "SIZE", value_parser = style::size)]
     max_frame: Option<usize>,
 }
 

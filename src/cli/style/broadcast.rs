@@ -9,21 +9,20 @@ use crate::echo::broadcast::{FRAME_MAX_DEFAULT, OUTBOX_MAX_DEFAULT, SlowReader};
 
 /// What concerns the broadcast style alone.
 #[derive(Args)]
-#[command(next_help_heading = "Broadcast")]
 pub(super) struct BroadcastArguments {
     /// Close a client that announces a longer frame, and say so. Memory is taken for what has
     /// arrived, never for what is announced. [default: 16MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, help_heading = "Broadcast", value_name = "SIZE", value_parser = size)]
     max_frame: Option<usize>,
 
     /// The most that waits for one client, as in `512KiB`. Then `--slow-reader` decides. A frame that
     /// is longer than this waits alone. [default: 4MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, help_heading = "Broadcast", value_name = "SIZE", value_parser = size)]
     max_outbox: Option<usize>,
 
     /// What is done with a client for which too much waits. The others are never held up by it.
     /// [default: disconnect]
-    #[arg(long, value_name = "POLICY")]
+    #[arg(long, help_heading = "Broadcast", value_name = "POLICY")]
     slow_reader: Option<SlowReaderName>,
 }
 
