@@ -61,7 +61,7 @@ pub const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 pub const OUTBOX_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
 /// How long a drained client waits for what others still have to say.
-const REST_PATIENCE: Duration = Duration::from_secs(2);
+const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
 /// mostly earlier.

@@ -14,7 +14,7 @@ use crate::ownership::Registry;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long a drained client that is in the middle of a frame may be silent.
-const SILENCE_MAX: Duration = Duration::from_millis(500);
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// How often a drained client in the middle of a frame is looked at: after its reading was shut down
 /// no event tells of what still comes.
