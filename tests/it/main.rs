@@ -18,6 +18,7 @@ mod reports;
 mod server;
 mod staged;
 mod staged_client;
+mod styles_doc;
 
 /// A file for a trace that no other test has.
 fn trace_path() -> std::path::PathBuf {
