@@ -382,14 +382,18 @@ fn custody_shows_two_halves_of_a_connection_and_two_owners() {
 fn looking_up_a_client_that_has_just_gone_is_counted_and_nothing_else() {
     let mut server = start(&["--max-outbox", "64KiB"]);
     let mut quick = enter(&server);
-    for n in 1..=5 {
+    let much = pattern(64 * 1024);
+    for n in 1..=3 {
         let mut slow = with_small_ears(&server);
         say(&mut slow, b"I am in");
         hear(&mut slow);
         // Who publishes takes it out; the writer that then gives up, and the reader, come second.
         while !is_gone(&server, &slow) {
-            say(&mut quick, &pattern(64 * 1024));
-            while hear(&mut quick).len() < 64 * 1024 {}
+            // Looking takes longer than saying.
+            for _ in 0..16 {
+                say(&mut quick, &much);
+                while hear(&mut quick).len() < much.len() {}
+            }
         }
         // A newcomer in its slot is not taken for it.
         let mut newcomer = enter(&server);
@@ -399,7 +403,7 @@ fn looking_up_a_client_that_has_just_gone_is_counted_and_nothing_else() {
     }
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    assert!(total(&server.seen, "look-up") >= 5, "{:#?}", server.seen);
+    assert!(total(&server.seen, "look-up") >= 3, "{:#?}", server.seen);
     assert_eq!(summary(&server.seen, "panics"), 0);
 }
 

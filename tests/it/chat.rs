@@ -257,7 +257,9 @@ fn a_frame_that_does_not_come_back_is_missed() {
         stream.write_all(&frame(b"kept")).unwrap();
     });
     let output = talk(address, &[], b"kept\nlost\n");
-    assert_eq!(said(&output), (Some(1), "echown: 1 frame that was sent has not come back\n"));
+    let missed = "echown: the server has closed the connection, \
+                  and 1 frame that was sent has not come back\n";
+    assert_eq!(said(&output), (Some(1), missed));
     assert_eq!(output.stdout, b"kept\n");
 }
 
@@ -306,6 +308,9 @@ fn on_a_terminal_ones_own_lines_are_not_shown_again_and_commands_are_made_visibl
         .spawn()
         .expect("it is there");
     let mut other = server.connect();
+    // Who has heard itself hears everybody.
+    other.write_all(&frame(b"I am in")).unwrap();
+    assert_eq!(try_hear(&mut other).unwrap(), b"I am in");
     let mut typed = chat.stdin.take().unwrap();
     typed.write_all(b"mine\n").unwrap();
     assert_eq!(try_hear(&mut other).unwrap(), b"mine");
