@@ -78,8 +78,9 @@ pub enum ChatError {
     CannotConnect(Endpoint, io::Error),
     /// The connection broke.
     Broken(io::Error),
-    /// The server finished while there was more to say.
-    ServerFinished,
+    /// The server finished first: there was more to say, or so many of the frames that were sent
+    /// have not come back.
+    ServerFinished(u64),
     /// So many of the frames that were sent have not come back.
     Missing(u64),
     /// A line of the input is longer than a frame may be.
@@ -105,7 +106,11 @@ impl fmt::Display for ChatError {
                 write!(f, "the server does not send frames: {error}")
             }
             ChatError::Broken(error) => write!(f, "the connection broke: {error}"),
-            ChatError::ServerFinished => f.write_str("the server has closed the connection"),
+            ChatError::ServerFinished(0) => f.write_str("the server has closed the connection"),
+            ChatError::ServerFinished(missing) => {
+                let missing = ChatError::Missing(*missing);
+                write!(f, "the server has closed the connection, and {missing}")
+            }
             ChatError::Missing(1) => f.write_str("1 frame that was sent has not come back"),
             ChatError::Missing(frames) => {
                 write!(f, "{frames} frames that were sent have not come back")

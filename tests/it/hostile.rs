@@ -308,9 +308,10 @@ fn one_address_cannot_take_all_places(dialect: &Dialect) {
     let _ = fourth.read_to_end(&mut answer);
     assert!(answer.is_empty());
     // Another address of the same machine is another client.
-    let elsewhere = rustix::net::socket(
+    let elsewhere = rustix::net::socket_with(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
         None,
     )
     .unwrap();

@@ -220,9 +220,10 @@ impl Talk<'_> {
         match ended {
             Some(Ended::Broken(error)) => Err(ChatError::Broken(error)),
             Some(Ended::Unwritable(error)) => Err(ChatError::Local("write the output", error)),
-            Some(Ended::Finished) if over == Over::HungUp => Err(ChatError::ServerFinished),
-            Some(Ended::Finished) if over == Over::Stopped && !is_heard => {
-                Err(ChatError::ServerFinished)
+            Some(Ended::Finished)
+                if (over == Over::HungUp || !is_heard) && (over != Over::Said || missing > 0) =>
+            {
+                Err(ChatError::ServerFinished(missing))
             }
             // Whoever read the output has read enough.
             Some(Ended::Unread) => Ok(Summary { sent: self.sent, returned: self.returned, heard }),
