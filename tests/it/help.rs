@@ -54,19 +54,21 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
 
 #[test]
 fn an_option_of_one_style_is_refused_for_another_by_name() {
-    for (option, value) in
-        [("--max-frame", "1MiB"), ("--max-outbox", "1MiB"), ("--slow-reader", "drop-oldest")]
-    {
-        let output = serve(&["127.0.0.1:0"], &[option, value]).output().unwrap();
+    for (style, arguments) in [
+        ("broadcast", &["--max-frame", "1MiB"][..]),
+        ("broadcast", &["--max-outbox", "1MiB"]),
+        ("broadcast", &["--slow-reader", "drop-oldest"]),
+        ("staged", &["--max-request", "1KiB"]),
+        ("staged", &["--request-timeout", "1s"]),
+        ("staged", &["--trace-events"]),
+    ] {
+        let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
-        assert_eq!(
-            said,
-            format!(
-                "echown: {option} is an option of --style broadcast, \
-                 and what is asked for is --style echo\n"
-            )
-        );
+        let option = arguments[0];
+        let expected =
+            format!("echown: {option} is for --style {style}, and this is --style echo\n");
+        assert_eq!(said, expected);
     }
 }
 
