@@ -316,6 +316,41 @@ fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
 }
 
 #[test]
+fn waiting_for_either_direction_tells_which_it_was() {
+    clean(|registry| {
+        let (ours, mut theirs) = Stream::pair_in(registry).unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (false, true), "there is room");
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (true, true));
+        let block = vec![0; 1024 * 1024];
+        while ours.try_write(&block).is_ok() {}
+        assert_eq!(ours.wait_either(None).unwrap(), (true, false), "there is none");
+        (&ours).read_exact(&mut [0]).unwrap();
+        let patience = Some(Duration::from_millis(1));
+        assert_eq!(ours.wait_either(patience).unwrap(), (false, false), "the time ran out");
+        theirs.close().unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (true, true), "nobody is there any more");
+    });
+}
+
+#[test]
+fn a_reading_half_tells_of_a_reset_that_nobody_reads() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        let (reading, writing) = ours.split().unwrap();
+        assert!(reading.take_error().unwrap().is_none());
+        peer.set_linger(Some(Duration::ZERO)).unwrap();
+        peer.close().unwrap();
+        assert!(reading.wait_readable(Some(PATIENCE)).unwrap());
+        let error = reading.take_error().unwrap().expect("it was reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        drop((reading, writing));
+    });
+}
+
+#[test]
 fn who_waits_until_it_can_read_or_write_is_woken_by_its_cancellation() {
     for wanted in ["read", "write"] {
         clean(|registry| {

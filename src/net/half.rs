@@ -64,6 +64,15 @@ impl ReadHalf {
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
         self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
     }
+
+    /// As [`Stream::take_error`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.handle().call(|fd| sockopt::socket_error(fd))?.err().map(io::Error::from))
+    }
 }
 
 impl WriteHalf {
