@@ -311,9 +311,17 @@ struct Terminal {
 impl Response for Terminal {
     fn show_custody(&self, registry: &Registry) {
         let custody = registry.snapshot();
+        let references = registry.graph();
         match self.format {
             log::Format::Json => say(custody.to_json()),
             log::Format::Text => say(custody),
+        }
+        if references.edges.is_empty() {
+            return;
+        }
+        match self.format {
+            log::Format::Json => say(references.to_json()),
+            log::Format::Text => say(format_args!("references: {}", references.to_mermaid())),
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::say::say;
+use crate::echo::callback::Picture;
 use crate::echo::{self, SharedStyle};
 use crate::server::Endpoint;
 
@@ -13,6 +15,9 @@ use crate::server::Endpoint;
 pub(super) enum StyleName {
     /// Every byte comes back (RFC 862), until the client has finished.
     Echo,
+    /// The same by callbacks, as SocketManager has them: the receiver of a connection holds its
+    /// sender, which is a cycle of references, and the cycle is cut at every end of the connection.
+    Callback,
 }
 
 impl StyleName {
@@ -20,6 +25,7 @@ impl StyleName {
     pub(super) fn endpoint(self) -> Endpoint {
         let port = match self {
             StyleName::Echo => 3000,
+            StyleName::Callback => 10101,
         };
         Endpoint::Inet(format!("127.0.0.1:{port}"))
     }
@@ -27,7 +33,7 @@ impl StyleName {
     /// How many connections it serves at a time unless told.
     pub(super) fn max_connections(self) -> usize {
         match self {
-            StyleName::Echo => 1024,
+            StyleName::Echo | StyleName::Callback => 1024,
         }
     }
 }
@@ -45,6 +51,11 @@ pub(super) struct StyleArguments {
     /// How to echo.
     #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
     pub(super) style: StyleName,
+
+    /// With --style callback: show three pictures of each connection's references, as Mermaid: when
+    /// it is connected, when its client has finished, and when the cycle is cut.
+    #[arg(long)]
+    graph: bool,
 }
 
 impl StyleArguments {
@@ -53,7 +64,14 @@ impl StyleArguments {
     /// # Errors
     /// The first that is not, in words.
     pub(super) fn check(&self) -> Result<(), String> {
+        if self.graph && self.style != StyleName::Callback {
+            return Err(self.is_only_for("--graph", StyleName::Callback));
+        }
         Ok(())
+    }
+
+    fn is_only_for(&self, option: &str, style: StyleName) -> String {
+        format!("{option} is an option of --style {style}, and this is --style {}", self.style)
     }
 
     /// The style, as it is asked for.
@@ -63,6 +81,15 @@ impl StyleArguments {
     pub(super) fn build(&self) -> Result<SharedStyle, String> {
         match self.style {
             StyleName::Echo => Ok(Arc::new(echo::Plain)),
+            StyleName::Callback if self.graph => Ok(Arc::new(echo::Callback::showing(show))),
+            StyleName::Callback => Ok(Arc::new(echo::Callback::new())),
         }
     }
+}
+
+/// A picture of a connection's references on standard error, to be pasted wherever Mermaid is read.
+fn show(picture: &Picture) {
+    let Picture { connection, moment, graph, .. } = picture;
+    let drawn = graph.to_mermaid();
+    say(format_args!("graph of {connection}, {moment}:\n```mermaid\n{drawn}```"));
 }
