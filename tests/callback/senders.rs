@@ -232,6 +232,37 @@ fn a_sender_that_is_not_shared_is_refused_to_other_tasks_before_the_system_call(
     lab.attest_all_closed();
 }
 
+#[test]
+fn a_sender_that_is_dropped_in_its_own_task_ends_the_writing_and_the_reading_goes_on() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (heard, hear) = mpsc::channel();
+        let heard = Mutex::new(heard);
+        let (party, notes) = Party::new(move |connection, sender| {
+            sender.send(b"all there is")?;
+            drop(sender);
+            let heard = lock(&heard).clone();
+            connection.start(move |message: &[u8]| {
+                let _ = heard.send(message.to_vec());
+                Ok(Taken::All)
+            })
+        });
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        let mut said = String::new();
+        client.read_to_string(&mut said).expect("the end, and no reset");
+        assert_eq!(said, "all there is");
+        client.write_all(b"still heard").expect("it reads");
+        assert_eq!(hear.recv_timeout(PATIENCE).expect("it is heard"), b"still heard");
+        notes.expect(&[Heard::Connect(1)]);
+        notes.silence();
+        drop(client);
+        notes.expect(&[Heard::RemoteClose(1), Heard::Close(1)]);
+    });
+    lab.attest_clean();
+}
+
 /// Answers as much as there is room for, and goes on when it is woken.
 struct Partial(Senders, u64);
 
