@@ -316,6 +316,29 @@ fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
 }
 
 #[test]
+fn listeners_that_share_an_address_have_a_queue_each_and_others_are_refused() {
+    clean(|registry| {
+        let options = Listener::options().registry(registry).share_address(true);
+        let first = options.bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap();
+        let second = options.bind(&address).unwrap();
+        let refused = Listener::bind_in(registry, &address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let mut accepted = [0, 0];
+        let _clients: Vec<Stream> = (0..200)
+            .map(|_| {
+                let client = Stream::connect_to_in(registry, &address).unwrap();
+                let index =
+                    [&first, &second].iter().position(|one| one.accept_if_any().unwrap().is_some());
+                accepted[index.expect("one of them has it")] += 1;
+                client
+            })
+            .collect();
+        assert!(accepted.iter().all(|&count| count > 0), "{accepted:?}");
+    });
+}
+
+#[test]
 fn waiting_for_either_direction_tells_which_it_was() {
     clean(|registry| {
         let (ours, mut theirs) = Stream::pair_in(registry).unwrap();
