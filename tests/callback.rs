@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use common::{Lab, attest_cancelled, lock};
+use common::{Lab, alone, attest_cancelled, attest_success, lock};
 use echown::echo::callback::{
     ConnCallback, Connection, ConnectionLabel, MsgSender, SocketManager, Taken,
 };
@@ -228,6 +228,37 @@ fn a_cancelled_listener_is_gone_when_the_call_returns_and_its_connections_go_on(
         drop((client, second));
     });
     lab.attest_clean();
+}
+
+#[test]
+fn a_manager_out_of_descriptors_accepts_again_when_there_are_some() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let output = alone(test_name!(), || {
+        let lab = Lab::new();
+        lab.root(|| {
+            let (party, notes) = Party::echoing();
+            let manager = manager(lab, party);
+            let address = listen(&manager, &notes);
+            let mut inside = dial(address);
+            notes.expect(&[Heard::Connect(1)]);
+            let few = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
+            setrlimit(Resource::Nofile, few).expect("a limit can be lowered");
+            let nothing = || std::fs::File::open("/dev/null").ok();
+            let mut taken: Vec<_> = std::iter::from_fn(nothing).collect();
+            drop(taken.pop());
+            // It takes the last one; nobody can accept it.
+            let mut outside = dial(address);
+            notes.silence();
+            connect(&manager, address);
+            assert!(matches!(notes.next(), Heard::ConnectError(to, _) if to == address));
+            exchange(&mut inside, b"unharmed");
+            taken.clear();
+            notes.expect(&[Heard::Connect(2)]);
+            exchange(&mut outside, b"served at last");
+        });
+        lab.attest_clean();
+    });
+    attest_success(&output);
 }
 
 #[test]

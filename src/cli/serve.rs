@@ -35,7 +35,8 @@ const EXIT_USAGE: u8 = 2;
 ///   SIGINT, SIGTERM  drain: accept what is queued, finish what is under way, exit; a second one
 ///                    stops at once
 ///   SIGQUIT          show the custody table, cut everything now, exit
-///   SIGUSR1          show the custody table: who holds which descriptor, since when, from where
+///   SIGUSR1          show the custody table: who holds which descriptor, since when, from where;
+///                    and who keeps whom alive, where a style records it
 ///   SIGHUP           reopen the files that are written to
 ///
 /// Exit codes:

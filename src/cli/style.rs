@@ -17,6 +17,8 @@ pub(super) enum StyleName {
     Echo,
     /// The same by callbacks, as SocketManager has them: the receiver of a connection holds its
     /// sender, which is a cycle of references, and the cycle is cut at every end of the connection.
+    /// Who holds whom is on record: --graph draws it, SIGUSR1 shows it, and under --chaos cycle=RATE
+    /// it is left in place, for the report to name it. Listens on 127.0.0.1:10101 unless told.
     Callback,
 }
 

@@ -22,7 +22,7 @@ fn reset(client: TcpStream) {
 /// A drawn flowchart, read back: counts by name, and edges by names. A name ends where a count or a
 /// task's number begins.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Drawn {
+pub struct Drawn {
     /// Those that have one.
     counts: BTreeMap<String, u64>,
     nodes: BTreeSet<String>,
@@ -34,7 +34,7 @@ struct Drawn {
 /// the same names. The runtime's task is the connection's here.
 ///
 /// It draws no count for what it never counts: manager, callback and task.
-fn of_the_ancestor() -> [Drawn; 3] {
+pub fn of_the_ancestor() -> [Drawn; 3] {
     let drawn = |counts: &[(&str, u64)], strong: &[&str]| {
         let mut drawn = Drawn {
             counts: counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
@@ -88,7 +88,7 @@ fn of_the_ancestor() -> [Drawn; 3] {
 
 impl Drawn {
     /// Reads what `--graph` says.
-    fn read(lines: &[&str]) -> Drawn {
+    pub fn read(lines: &[&str]) -> Drawn {
         let mut names = BTreeMap::new();
         let mut drawn = Drawn::default();
         for line in lines {
@@ -108,9 +108,8 @@ impl Drawn {
                 {
                     drawn.counts.insert(name.to_owned(), count);
                 }
-            } else if let Some((from, rest)) = line.split_once(' ')
-                && let Some((arrow, rest)) = rest.split_once('|')
-                && let Some((_, to)) = rest.rsplit_once("| ")
+            } else if let [from, arrow, to] = ends(line)[..]
+                && names.contains_key(from)
             {
                 let edge = format!("{} -> {}", names[from], names[to]);
                 let edges = match arrow {
@@ -123,6 +122,15 @@ impl Drawn {
         }
         drawn
     }
+}
+
+/// Where an arrow begins, the arrow, and where it ends; without the label that it may have.
+fn ends(line: &str) -> Vec<&str> {
+    let (before, after) = match line.split_once('|') {
+        Some((before, label)) => (before, label.rsplit('|').next().unwrap_or("")),
+        None => (line, ""),
+    };
+    before.split_whitespace().chain(after.split_whitespace()).collect()
 }
 
 /// The pictures of one connection among what the server said: moment and drawing, in order.

@@ -3,6 +3,7 @@
 //! One binary, one module per subject. Every server listens on a free port and is stopped when its
 //! handle is dropped.
 
+mod ancestors;
 mod callback;
 mod chaos;
 mod examples;
