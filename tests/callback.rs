@@ -14,6 +14,7 @@ use echown::echo::callback::{
     ConnCallback, Connection, ConnectionLabel, MsgSender, SocketManager, Taken,
 };
 use echown::ownership;
+use echown::pool::Pool;
 use party::{Heard, Notes, PATIENCE, Party, Senders, connect, devour, listen, manager};
 
 mod common;
@@ -166,6 +167,43 @@ fn a_callback_may_abort_its_manager_and_does_not_wait_for_itself() {
         manager.join().expect("it was aborted");
         notes.expect(&[Heard::Connect(1), Heard::Close(1)]);
         assert_is_over(&mut client);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_manager_without_a_thread_for_a_listener_or_a_connect_says_so_from_where_it_may_be_aborted() {
+    struct Aborts(Arc<OnceLock<Arc<SocketManager>>>, Mutex<mpsc::Sender<String>>);
+    impl ConnCallback for Aborts {
+        fn on_connect(&self, _: Connection, _: MsgSender) -> io::Result<()> {
+            unreachable!("there is no thread for it")
+        }
+        fn on_listen_error(&self, _: SocketAddr, error: &io::Error) {
+            let _ = lock(&self.1).send(error.to_string());
+        }
+        fn on_connect_error(&self, _: SocketAddr, error: &io::Error) {
+            // In the task that would have to end.
+            self.0.wait().abort(true);
+            let _ = lock(&self.1).send(error.to_string());
+        }
+    }
+    let lab = Lab::new();
+    lab.root(|| {
+        let pool = Pool::builder().registry(&lab.registry).limit(1).build();
+        let place: Arc<OnceLock<Arc<SocketManager>>> = Arc::default();
+        let (heard, hear) = mpsc::channel();
+        let callback = Aborts(Arc::clone(&place), Mutex::new(heard));
+        let manager = Arc::new(SocketManager::new(callback, &pool).expect("there is one thread"));
+        assert!(place.set(Arc::clone(&manager)).is_ok());
+        manager.listen_on_addr("127.0.0.1:0").expect("that is an address");
+        manager.connect_to_addr("127.0.0.1:1", Duration::ZERO).expect("that is an address");
+        for _ in 0..2 {
+            let error = hear.recv_timeout(PATIENCE).expect("it cannot");
+            assert!(error.contains("fewer than 1 busy threads"), "{error}");
+        }
+        manager.join().expect("it was aborted");
+        let refused = SocketManager::new(Party::echoing().0, &Pool::builder().limit(0).build());
+        assert!(refused.expect_err("there is no thread").to_string().contains("busy threads"));
     });
     lab.attest_clean();
 }
@@ -588,6 +626,33 @@ fn a_pending_receiver_is_resumed_by_any_task_and_loses_nothing() {
         waker.wake();
         // It keeps nothing.
         wait_for("the connection to be gone", || format!("{waker:?}").contains("gone"));
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_wake_that_comes_before_the_receiver_says_pending_is_not_lost() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (heard, hear) = mpsc::channel();
+        let heard = Mutex::new(heard);
+        let (party, notes) = Party::new(move |connection, _| {
+            let (waker, heard) = (connection.waker(), lock(&heard).clone());
+            let asked = AtomicUsize::new(0);
+            connection.start(move |message: &[u8]| {
+                if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                    waker.wake();
+                    return Ok(Taken::Pending);
+                }
+                let _ = heard.send(message.to_vec());
+                Ok(Taken::All)
+            })
+        });
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        client.write_all(b"twice").expect("there is room");
+        assert_eq!(hear.recv_timeout(PATIENCE).expect("it is asked again"), b"twice");
     });
     lab.attest_clean();
 }
