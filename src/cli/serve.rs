@@ -158,7 +158,9 @@ const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
-    let asked = arguments.chaos.check(arguments.check.check).and_then(|()| arguments.style.check());
+    let (style, level) = (&arguments.style, arguments.check.check);
+    let asked = arguments.chaos.check(level).and_then(|()| style.check());
+    let asked = asked.and_then(|()| style.check_level(level));
     if let Err(message) = asked {
         return fail(&message, EXIT_USAGE);
     }

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::say::say;
 use crate::echo::callback::Picture;
 use crate::echo::{self, SharedStyle};
+use crate::ownership::Level;
 use crate::server::Endpoint;
 
 /// A way of echoing.
@@ -68,6 +69,17 @@ impl StyleArguments {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.graph && self.style != StyleName::Callback {
             return Err(self.is_only_for("--graph", StyleName::Callback));
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to show.
+    ///
+    /// # Errors
+    /// There is not, in words.
+    pub(super) fn check_level(&self, level: Level) -> Result<(), String> {
+        if self.graph && level == Level::Off {
+            return Err("--graph shows what is recorded, and --check off records nothing".into());
         }
         Ok(())
     }

@@ -19,9 +19,15 @@ fn bytes_to_transfer() -> u64 {
     if std::env::var_os("ECHOWN_LONG").is_some() { LONG_BYTES } else { LONG_BYTES / 64 }
 }
 
-/// The byte at a place of the stream, so that a lost, doubled or moved one shows.
-fn byte_at(place: u64) -> u8 {
-    (place % 251) as u8
+/// After so many bytes they repeat. A prime, so that a lost, doubled or moved one shows.
+const PERIOD: u64 = 251;
+
+/// More than a receiver is given at a time.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// What is sent: so much of it can be had from every place of the first period.
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..PERIOD + bytes as u64).map(|place| (place % PERIOD) as u8).collect()
 }
 
 /// One end sends messages of this size, shared, from a task of its own; the other end counts and
@@ -44,10 +50,11 @@ fn transfer(message_bytes: usize) {
             // Nothing to say: the writing ends.
             drop(sender);
             let count = Arc::clone(&count);
+            let pattern = pattern(READ_BYTES_MAX);
             connection.start(move |message: &[u8]| {
                 let from = count.fetch_add(message.len() as u64, Ordering::Relaxed);
-                let expected = (from..).map(byte_at);
-                assert!(message.iter().copied().zip(expected).all(|(is, should)| is == should));
+                let start = (from % PERIOD) as usize;
+                assert!(message == &pattern[start..start + message.len()], "after {from} bytes");
                 Ok(Taken::All)
             })
         });
@@ -55,11 +62,11 @@ fn transfer(message_bytes: usize) {
         let address = listen(&to, &notes);
         connect(&from, address);
         let sender = senders.recv_timeout(PATIENCE).expect("it is connected");
-        let pattern: Vec<u8> = (0..251 + message_bytes as u64).map(byte_at).collect();
+        let pattern = pattern(message_bytes);
         let mut place = 0;
         while place < total {
             let length = message_bytes.min(usize::try_from(total - place).expect("it fits"));
-            let start = (place % 251) as usize;
+            let start = (place % PERIOD) as usize;
             sender.send(&pattern[start..start + length]).expect("it is connected");
             place += length as u64;
         }
@@ -97,7 +104,7 @@ fn a_half_close_with_four_mebibytes_in_flight_gets_all_of_it_back() {
         let manager = manager(lab, party);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
-        let sent: Vec<u8> = (0..4 * 1024 * 1024).map(byte_at).collect();
+        let sent = pattern(4 * 1024 * 1024);
         let mut writing = client.try_clone().expect("it can be cloned");
         let bytes = sent.clone();
         let writer = std::thread::spawn(move || {

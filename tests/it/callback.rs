@@ -377,12 +377,16 @@ fn a_busy_port_is_one_clear_line_and_a_non_zero_exit() {
 }
 
 #[test]
-fn an_option_of_this_style_is_refused_by_another_one() {
-    let output = serve(&["127.0.0.1:0"], &["--graph"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    let expected = "--graph is an option of --style callback, and this is --style echo";
-    assert!(said.contains(expected), "{said}");
+fn pictures_are_refused_where_there_are_none() {
+    for (arguments, expected) in [
+        (&["--graph"][..], "--graph is an option of --style callback, and this is --style echo"),
+        (&["--graph", "--style", "callback", "--check", "off"], "--check off records nothing"),
+    ] {
+        let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 #[test]

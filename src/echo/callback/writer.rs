@@ -237,7 +237,11 @@ impl Outbox {
         let mut queue = lock(&self.queue);
         let bytes = queue.bytes.len().min(CHUNK_BYTES);
         chunk.clear();
-        chunk.extend(queue.bytes.drain(..bytes));
+        let (front, back) = queue.bytes.as_slices();
+        let from_front = bytes.min(front.len());
+        chunk.extend_from_slice(&front[..from_front]);
+        chunk.extend_from_slice(&back[..bytes - from_front]);
+        queue.bytes.drain(..bytes);
         queue.under_way = bytes;
         bytes > 0
     }
