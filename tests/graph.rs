@@ -237,7 +237,8 @@ fn the_part_around_a_node_is_what_holds_it_and_what_it_holds() {
         leaf.knows(&one),
     ];
     let part = registry.graph().around(&one.label());
-    let all = ["Manager -", "one 1", "leaf 2", "holder of the leaf -", "resource 1 (Vec<&str>) 1"];
+    let resource = format!("resource {} (Vec<&str>) 1", words.id());
+    let all = ["Manager -", "one 1", "leaf 2", "holder of the leaf -", &resource];
     // The holder of the leaf refers, through the leaf's weak reference, to it.
     assert_eq!(counts(&part), all);
     let part = part.without_resources();
