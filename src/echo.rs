@@ -2,6 +2,7 @@
 //! and the drain are the server's, and the same for all.
 
 pub mod broadcast;
+pub mod callback;
 mod chaos;
 mod plain;
 mod staged;
@@ -14,6 +15,7 @@ use crate::ownership::Registry;
 use crate::pool::Pool;
 
 pub use broadcast::Broadcast;
+pub use callback::Callback;
 pub use chaos::{Chaos, Fault, Faults, Plan, PlanError};
 pub use plain::Plain;
 pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
@@ -57,6 +59,18 @@ pub trait Style: Send + Sync {
     /// As [`serve`](Style::serve).
     fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
         plain::answer(stream, &mut plain::buffer()).map(|answered| answered > 0)
+    }
+
+    /// Serves one connection as [`serve`](Style::serve) does, but for one thing: where this way of
+    /// echoing ties a cycle of references that it cuts in the end, the cycle stays, and with it the
+    /// connection. `count` is called when that is certain. A style that ties none gives the stream
+    /// back.
+    ///
+    /// # Errors
+    /// The stream: this way of echoing has no cycle of its own.
+    fn serve_in_a_cycle(&self, stream: Stream, count: &dyn Fn()) -> Result<io::Result<()>, Stream> {
+        let _ = count;
+        Err(stream)
     }
 
     /// Somebody was turned away for want of room.

@@ -66,6 +66,7 @@ pub(crate) use half::HalfCell;
 pub use handle::Owned;
 pub(crate) use offer::sealed;
 pub use offer::{Offer, Offerable};
+pub(crate) use outcome::message;
 pub use outcome::{Failure, Forgotten, Panic};
 pub use policy::{Level, Policy, Suppression};
 pub use promise::Promise;

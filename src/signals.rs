@@ -11,7 +11,7 @@
 //! |---|---|
 //! | SIGINT, SIGTERM | drain; the second one ends the process at once, with 130 or 143 |
 //! | SIGQUIT | show the custody table, cut everything now |
-//! | SIGUSR1 | show the custody table |
+//! | SIGUSR1 | show the custody table, and the references on record |
 //! | SIGHUP | reopen log and report files |
 //!
 //! A process that was started with SIGINT ignored (a shell's background job) keeps ignoring it:

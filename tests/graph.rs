@@ -222,6 +222,34 @@ fn mermaid_draws_cycles_thick_and_red_weak_references_dotted_and_names_every_lin
 }
 
 #[test]
+fn the_part_around_a_node_is_what_holds_it_and_what_it_holds() {
+    let registry = Registry::new();
+    let node = |name: &str| Node::new_in(&registry, name);
+    let (manager, one, other) = (node("Manager"), node("one"), node("other"));
+    let (leaf, holder) = (node("leaf"), node("holder of the leaf"));
+    let words = registry.own(vec!["ours"]).unwrap();
+    let _edges = [
+        manager.keeps(&one),
+        manager.keeps(&other),
+        one.keeps(&leaf),
+        holder.keeps(&leaf),
+        one.keeps(&Node::of(&words.resource())),
+        leaf.knows(&one),
+    ];
+    let part = registry.graph().around(&one.label());
+    let resource = format!("resource {} (Vec<&str>) 1", words.id());
+    let all = ["Manager -", "one 1", "leaf 2", "holder of the leaf -", &resource];
+    // The holder of the leaf refers, through the leaf's weak reference, to it.
+    assert_eq!(counts(&part), all);
+    let part = part.without_resources();
+    assert_eq!(counts(&part), all[..4]);
+    let expected = ["Manager -> one", "one -> leaf", "holder of the leaf -> leaf", "leaf -> one"];
+    assert_eq!(drawn(&part.edges), expected);
+    assert_eq!(counts(&registry.graph().around(&other.label())), ["Manager -", "other 1"]);
+    words.release().unwrap();
+}
+
+#[test]
 fn at_level_off_nothing_is_recorded() {
     let registry = Registry::builder().level(Level::Off).build();
     let words = registry.own(vec!["ours"]).unwrap();

@@ -39,6 +39,9 @@
 
 mod common;
 
+#[path = "leak/ancestor.rs"]
+mod ancestor;
+
 #[path = "leak/owning.rs"]
 mod owning;
 

@@ -344,6 +344,64 @@ fn a_writer_that_hangs_up_ends_the_reading_of_the_other_half_whose_owner_it_does
 }
 
 #[test]
+fn listeners_that_share_an_address_have_a_queue_each_and_others_are_refused() {
+    clean(|registry| {
+        let options = Listener::options().registry(registry).share_address(true);
+        let first = options.bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap();
+        let second = options.bind(&address).unwrap();
+        let refused = Listener::bind_in(registry, &address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let mut accepted = [0, 0];
+        let _clients: Vec<Stream> = (0..200)
+            .map(|_| {
+                let client = Stream::connect_to_in(registry, &address).unwrap();
+                let index =
+                    [&first, &second].iter().position(|one| one.accept_if_any().unwrap().is_some());
+                accepted[index.expect("one of them has it")] += 1;
+                client
+            })
+            .collect();
+        assert!(accepted.iter().all(|&count| count > 0), "{accepted:?}");
+    });
+}
+
+#[test]
+fn waiting_for_either_direction_tells_which_it_was() {
+    clean(|registry| {
+        let (ours, mut theirs) = Stream::pair_in(registry).unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (false, true), "there is room");
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (true, true));
+        let block = vec![0; 1024 * 1024];
+        while ours.try_write(&block).is_ok() {}
+        assert_eq!(ours.wait_either(None).unwrap(), (true, false), "there is none");
+        (&ours).read_exact(&mut [0]).unwrap();
+        let patience = Some(Duration::from_millis(1));
+        assert_eq!(ours.wait_either(patience).unwrap(), (false, false), "the time ran out");
+        theirs.close().unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (true, true), "nobody is there any more");
+    });
+}
+
+#[test]
+fn a_reading_half_tells_of_a_reset_that_nobody_reads() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        let (reading, writing) = ours.split().unwrap();
+        assert!(reading.take_error().unwrap().is_none());
+        peer.set_linger(Some(Duration::ZERO)).unwrap();
+        peer.close().unwrap();
+        assert!(reading.wait_readable(Some(PATIENCE)).unwrap());
+        let error = reading.take_error().unwrap().expect("it was reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        drop((reading, writing));
+    });
+}
+
+#[test]
 fn who_waits_until_it_can_read_or_write_is_woken_by_its_cancellation() {
     for wanted in ["read", "write"] {
         clean(|registry| {

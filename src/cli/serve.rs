@@ -36,7 +36,8 @@ const EXIT_USAGE: u8 = 2;
 ///   SIGINT, SIGTERM  drain: accept what is queued, finish what is under way, exit; a second one
 ///                    stops at once
 ///   SIGQUIT          show the custody table, cut everything now, exit
-///   SIGUSR1          show the custody table: who holds which descriptor, since when, from where
+///   SIGUSR1          show the custody table: who holds which descriptor, since when, from where;
+///                    and who keeps whom alive, where a style records it
 ///   SIGHUP           reopen the files that are written to
 ///
 /// Exit codes:
@@ -147,10 +148,12 @@ struct Check {
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
+    let level = arguments.check.check;
     let asked = arguments
         .chaos
-        .check(arguments.check.check)
-        .and_then(|()| arguments.styles.check(arguments.style));
+        .check(level)
+        .and_then(|()| arguments.styles.check(arguments.style))
+        .and_then(|()| arguments.styles.check_level(level));
     if let Err(message) = asked {
         return fail(&message, EXIT_USAGE);
     }
@@ -318,9 +321,17 @@ impl Response for Terminal {
 
     fn show_custody(&self, registry: &Registry) {
         let custody = registry.snapshot();
+        let references = registry.graph();
         match self.format {
             log::Format::Json => say(custody.to_json()),
             log::Format::Text => say(custody),
+        }
+        if references.edges.is_empty() {
+            return;
+        }
+        match self.format {
+            log::Format::Json => say(references.to_json()),
+            log::Format::Text => say(format_args!("references: {}", references.to_mermaid())),
         }
     }
 

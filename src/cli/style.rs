@@ -1,6 +1,7 @@
 //! `--style`: which way of echoing is served, with its own options.
 
 mod broadcast;
+mod callback;
 mod staged;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use clap::{Args, ValueEnum};
 use super::output::Output;
 use super::trace::TraceArguments;
 use crate::echo::{self, SharedStyle};
+use crate::ownership::Level;
 use crate::server::Endpoint;
 
 /// A way of echoing.
@@ -26,6 +28,11 @@ pub(super) enum StyleName {
     /// Every frame of every client goes to all of them, in one order; a frame is eight bytes of
     /// length, big-endian, and so many bytes. Port 8000, 1024 connections.
     Broadcast,
+    /// The same by callbacks, as SocketManager has them: the receiver of a connection holds its
+    /// sender, which is a cycle of references, and the cycle is cut at every end of the connection.
+    /// Who holds whom is on record: --graph draws it, SIGUSR1 shows it, and under --chaos cycle=RATE
+    /// it is left in place, for the report to name it. Port 10101, 1024 connections.
+    Callback,
 }
 
 impl StyleName {
@@ -35,6 +42,7 @@ impl StyleName {
             StyleName::Echo => 3000,
             StyleName::Staged => 3333,
             StyleName::Broadcast => 8000,
+            StyleName::Callback => 10101,
         };
         Endpoint::Inet(format!("127.0.0.1:{port}"))
     }
@@ -42,7 +50,7 @@ impl StyleName {
     /// How many connections it serves at a time unless told.
     pub(super) fn max_connections(self) -> usize {
         match self {
-            StyleName::Echo | StyleName::Broadcast => 1024,
+            StyleName::Echo | StyleName::Broadcast | StyleName::Callback => 1024,
             StyleName::Staged => 4,
         }
     }
@@ -62,6 +70,8 @@ pub(super) struct StyleArguments {
     staged: staged::StagedArguments,
     #[command(flatten)]
     broadcast: broadcast::BroadcastArguments,
+    #[command(flatten)]
+    callback: callback::CallbackArguments,
 }
 
 impl StyleArguments {
@@ -73,6 +83,7 @@ impl StyleArguments {
         let others = [
             (StyleName::Staged, self.staged.given()),
             (StyleName::Broadcast, self.broadcast.given()),
+            (StyleName::Callback, self.callback.given()),
         ];
         for (style, given) in others {
             if let Some(option) = given
@@ -86,6 +97,14 @@ impl StyleArguments {
         Ok(())
     }
 
+    /// Whether there is something to show.
+    ///
+    /// # Errors
+    /// There is not, in words.
+    pub(super) fn check_level(&self, level: Level) -> Result<(), String> {
+        self.callback.check(level)
+    }
+
     /// Where events are traced to, if they are.
     pub(super) fn trace(&self) -> &TraceArguments {
         &self.staged.trace
@@ -97,6 +116,7 @@ impl StyleArguments {
             StyleName::Echo => Arc::new(echo::Plain),
             StyleName::Staged => Arc::new(self.staged.build(output)),
             StyleName::Broadcast => Arc::new(self.broadcast.build()),
+            StyleName::Callback => Arc::new(self.callback.build()),
         }
     }
 }

@@ -14,7 +14,7 @@
 //! | panic | the task panics | the end | its outcome |
 //! | leak | the handle is forgotten | the end | `leak` |
 //! | steal | a thread that was given nothing writes | nothing: it goes on | `not-owner` |
-//! | cycle | two shared values hold each other, and the handle | the end | `leak`, with the cycle |
+//! | cycle | two shared values hold each other, and the handle; or a style's own cycle is left in place | the end; with its own cycle all of its echo before | `leak`, with the cycle |
 //! | double | it is released twice | the end | `released` |
 //! | theft | another file takes its number | the end | `theft` |
 //! | finalizer | the finalizer closes it, and panics | the end | `finalizer-panicked` |
@@ -82,7 +82,16 @@ impl Style for Chaos {
         if !self.inner.answer_first(&stream)? {
             return self.inner.serve(stream);
         }
-        match deeds::commit(fault, stream, &|| self.count(fault))? {
+        let count = || self.count(fault);
+        let stream = match fault {
+            Fault::Cycle => match self.inner.serve_in_a_cycle(stream, &count) {
+                Ok(went) => return went,
+                // It has none of its own: one is tied.
+                Err(stream) => stream,
+            },
+            _ => stream,
+        };
+        match deeds::commit(fault, stream, &count)? {
             Some(unharmed) => self.inner.serve(unharmed),
             None => Ok(()),
         }
@@ -90,6 +99,10 @@ impl Style for Chaos {
 
     fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
         self.inner.answer_first(stream)
+    }
+
+    fn serve_in_a_cycle(&self, stream: Stream, count: &dyn Fn()) -> Result<io::Result<()>, Stream> {
+        self.inner.serve_in_a_cycle(stream, count)
     }
 
     fn refused(&self, peer: &Address) {

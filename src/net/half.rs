@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::address::Address;
 use super::stream::Stream;
 use super::wire::{self, checked, reads, writes};
 use crate::ownership::{Half, Refused};
@@ -63,6 +64,27 @@ impl ReadHalf {
     #[track_caller]
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
         self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+    }
+
+    /// As [`Stream::peer_addr`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        match self.handle().call(|fd| rustix::net::getpeername(fd))? {
+            Some(address) => Address::of(address),
+            None => Ok(Address::Unnamed),
+        }
+    }
+
+    /// As [`Stream::take_error`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.handle().call(|fd| sockopt::socket_error(fd))?.err().map(io::Error::from))
     }
 }
 

@@ -60,6 +60,7 @@ enum Mode {
 pub struct ListenerOptions {
     registry: Registry,
     backlog: u32,
+    shares_address: bool,
 }
 
 impl ListenerOptions {
@@ -72,6 +73,14 @@ impl ListenerOptions {
     /// How many connections may wait to be accepted; [`DEFAULT_BACKLOG`] unless set.
     pub fn backlog(mut self, connections: u32) -> ListenerOptions {
         self.backlog = connections;
+        self
+    }
+
+    /// Whether other listeners of this user may have the same TCP address, each with a queue of its
+    /// own, among which the kernel spreads the clients (`SO_REUSEPORT`); not unless set. That the
+    /// address is busy is then no longer noticed; [`Listener::sibling`] notices.
+    pub fn share_address(mut self, on: bool) -> ListenerOptions {
+        self.shares_address = on;
         self
     }
 
@@ -108,6 +117,9 @@ impl ListenerOptions {
     fn bind_inet(&self, address: &SocketAddr) -> io::Result<Listener> {
         let listener = self.socket(connect::family(address), "tcp listener")?;
         listener.handle().call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
+        if self.shares_address {
+            listener.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
+        }
         listener.handle().call(|fd| rustix::net::bind(fd, address))?;
         self.listen(listener)
     }
@@ -129,7 +141,8 @@ impl ListenerOptions {
 
 impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
-        ListenerOptions { registry: Registry::global().clone(), backlog: DEFAULT_BACKLOG }
+        let registry = Registry::global().clone();
+        ListenerOptions { registry, backlog: DEFAULT_BACKLOG, shares_address: false }
     }
 }
 
@@ -241,7 +254,8 @@ impl Listener {
     #[track_caller]
     pub fn sibling(&self, backlog: u32) -> io::Result<Listener> {
         let record = self.handle().record();
-        let options = ListenerOptions { registry: record.registry.clone(), backlog };
+        let registry = record.registry.clone();
+        let options = ListenerOptions { registry, backlog, shares_address: true };
         if record.kind == "unix listener" {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
@@ -251,11 +265,7 @@ impl Listener {
         let address: SocketAddr =
             self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?;
         self.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
-        let other = options.socket(connect::family(&address), "tcp listener")?;
-        other.handle().call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
-        other.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
-        other.handle().call(|fd| rustix::net::bind(fd, &address))?;
-        options.listen(other)
+        options.bind_inet(&address)
     }
 }
 

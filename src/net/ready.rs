@@ -129,6 +129,25 @@ macro_rules! tries_to_write {
     };
 }
 
+impl Stream {
+    /// Waits until something can be read or something can be written, at most for `patience`
+    /// (`poll(2)`). Answers whether something can be read, and whether something can be written; an
+    /// error that is there to be told counts as both. Neither: the time ran out.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn wait_either(&self, patience: Option<Duration>) -> io::Result<(bool, bool)> {
+        let patience = patience.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+        let events = self.handle().call(|fd| {
+            let mut polled = [PollFd::new(&fd, PollFlags::IN | PollFlags::OUT)];
+            poll(&mut polled, patience.as_ref()).map(|_| polled[0].revents())
+        })?;
+        let is = |wanted: PollFlags| events.intersects(wanted | PollFlags::ERR | PollFlags::HUP);
+        Ok((is(PollFlags::IN), is(PollFlags::OUT)))
+    }
+}
+
 tries_to_read!(Stream);
 tries_to_read!(ReadHalf);
 tries_to_write!(Stream);

@@ -45,7 +45,7 @@
 
 mod cycle;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -508,6 +508,44 @@ impl References {
 impl Graph {
     pub(crate) fn empty() -> Graph {
         Graph { schema_version: SCHEMA_VERSION, nodes: Vec::new(), edges: Vec::new() }
+    }
+
+    /// The part of it that is about one node: what refers to it, directly or through others, what
+    /// it refers to in the same way, and the references among all these. Counts are what they are.
+    #[must_use]
+    pub fn around(&self, node: &NodeLabel) -> Graph {
+        let holders = self.reached(node, |edge| (edge.to.id, edge.from.id));
+        let held = self.reached(node, |edge| (edge.from.id, edge.to.id));
+        self.part(|node| holders.contains(&node.node.id) || held.contains(&node.node.id))
+    }
+
+    /// The same without the nodes that stand for resources, and without what leads to them.
+    #[must_use]
+    pub fn without_resources(&self) -> Graph {
+        self.part(|node| node.resource.is_none())
+    }
+
+    /// The nodes that some steps lead to, the first one included. A step goes from the first id to
+    /// the second.
+    fn reached(&self, node: &NodeLabel, step: impl Fn(&EdgeData) -> (u64, u64)) -> HashSet<u64> {
+        let mut reached = HashSet::from([node.id]);
+        let mut to_visit = vec![node.id];
+        while let Some(here) = to_visit.pop() {
+            for (from, to) in self.edges.iter().map(&step) {
+                if from == here && reached.insert(to) {
+                    to_visit.push(to);
+                }
+            }
+        }
+        reached
+    }
+
+    fn part(&self, wanted: impl Fn(&NodeData) -> bool) -> Graph {
+        let nodes: Vec<NodeData> = self.nodes.iter().filter(|node| wanted(node)).cloned().collect();
+        let ids: HashSet<u64> = nodes.iter().map(|node| node.node.id).collect();
+        let is_inside = |edge: &&EdgeData| ids.contains(&edge.from.id) && ids.contains(&edge.to.id);
+        let edges = self.edges.iter().filter(is_inside).cloned().collect();
+        Graph { schema_version: self.schema_version, nodes, edges }
     }
 }
 

@@ -121,6 +121,13 @@ impl<T> Promise<T> {
 
     /// Waits for the child's end, finalizers and grandchildren included.
     ///
+    /// Once: the promise is consumed.
+    /// ```compile_fail,E0382
+    /// let child = echown::thread::spawn([], || 7).unwrap();
+    /// let first = child.join();
+    /// let second = child.join();
+    /// ```
+    ///
     /// # Errors
     /// Every end other than the value alone; see [`Failure`]. [`Failure::Refused`] gives the
     /// promise back: the current task is not the parent, or was cancelled while it waited.

@@ -146,12 +146,45 @@ fn echo_answers_its_clients_and_ends_clean() {
 }
 
 #[test]
+fn parallel_serves_on_one_address_with_several_servers_and_ends_clean() {
+    let mut server = Stopped::start(example("parallel").args(["127.0.0.1:0", "20"]));
+    let log = server.0.as_mut().and_then(|server| server.stderr.take()).expect("it is piped");
+    let (mut log, mut line) = (BufReader::new(log), String::new());
+    log.read_line(&mut line).expect("it says where it listens");
+    let (servers, address) = line.trim_end().split_once(" servers on ").expect("it says so");
+    assert!(servers.parse::<usize>().expect("a number") >= 1);
+
+    let mut clients: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(address).expect("it listens"))
+        .inspect(|client| client.set_read_timeout(Some(DEADLINE)).expect("it is no zero"))
+        .collect();
+    for client in clients.iter_mut().rev() {
+        client.write_all(b"Hello\n").expect("it reads");
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).expect("it answers");
+        assert_eq!(&answer, b"Hello\n");
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect("it closes");
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+    let mut output = server.output();
+    // The documentation has two clients.
+    let printed = String::from_utf8_lossy(&output.stdout).replace("served 20", "served 2");
+    output.stdout = printed.into_bytes();
+    attest_as_promised("parallel", &output);
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).expect("its log can be read");
+    assert_eq!(rest, "", "a client was lost");
+}
+
+#[test]
 fn every_example_is_run_here() {
     let entries = std::fs::read_dir(folder()).expect("there are examples");
     let names: BTreeSet<String> = entries
         .map(|entry| entry.expect("a folder can be read").path())
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
         .collect();
-    let known = ["echo", "finalizer", "leak", "offer", "transfer"].map(str::to_owned);
+    let known = ["echo", "finalizer", "leak", "offer", "parallel", "transfer"].map(str::to_owned);
     assert_eq!(names, BTreeSet::from(known));
 }

@@ -61,6 +61,7 @@ fn an_option_of_one_style_is_refused_for_another_by_name() {
         ("staged", &["--max-request", "1KiB"]),
         ("staged", &["--request-timeout", "1s"]),
         ("staged", &["--trace-events"]),
+        ("callback", &["--graph"]),
     ] {
         let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -102,6 +102,9 @@ const BROADCAST: Dialect = Dialect {
     request_bytes_max: 0,
 };
 
+/// The same by callbacks.
+const CALLBACK: Dialect = Dialect { arguments: &["--style", "callback"], ..PLAIN };
+
 /// Idle threads that a pool keeps at the most while a task runs, as an acceptor always does.
 const THREADS_KEPT: usize = 32;
 
@@ -601,57 +604,40 @@ macro_rules! suite {
     };
 }
 
-suite!(
-    plain,
-    super::PLAIN,
-    [
-        resets_at_every_stage,
-        half_close_gets_everything_and_then_the_end,
-        a_byte_at_a_time_is_the_same_as_all_at_once,
-        a_peer_that_never_reads_is_cut_by_the_write_timeout,
-        an_idle_peer_is_closed_by_the_idle_timeout,
-        a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing,
-        a_flood_over_the_backlog_does_no_harm,
-        one_address_cannot_take_all_places,
-        a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
-        a_server_out_of_threads_refuses_and_recovers,
-        exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full,
-        idle_connections_are_closed_within_a_second_of_the_signal,
-        sigquit_shows_the_table_cuts_everything_and_exits_with_0,
-        sigquit_ends_a_drain_that_takes_too_long,
-        a_signal_that_only_asks_disturbs_nobody,
-        the_summary_is_written_as_json,
-        each_of_several_acceptors_takes_clients,
-        a_unix_socket_serves_and_its_file_goes_with_the_server,
-        ipv6_is_served_too,
-    ]
-);
+/// All of them, for a way of echoing in which everybody hears oneself alone.
+macro_rules! whole_suite {
+    ($module:ident, $dialect:expr) => {
+        suite!(
+            $module,
+            $dialect,
+            [
+                resets_at_every_stage,
+                half_close_gets_everything_and_then_the_end,
+                a_byte_at_a_time_is_the_same_as_all_at_once,
+                a_peer_that_never_reads_is_cut_by_the_write_timeout,
+                an_idle_peer_is_closed_by_the_idle_timeout,
+                a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing,
+                a_flood_over_the_backlog_does_no_harm,
+                one_address_cannot_take_all_places,
+                a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
+                a_server_out_of_threads_refuses_and_recovers,
+                exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full,
+                idle_connections_are_closed_within_a_second_of_the_signal,
+                sigquit_shows_the_table_cuts_everything_and_exits_with_0,
+                sigquit_ends_a_drain_that_takes_too_long,
+                a_signal_that_only_asks_disturbs_nobody,
+                the_summary_is_written_as_json,
+                each_of_several_acceptors_takes_clients,
+                a_unix_socket_serves_and_its_file_goes_with_the_server,
+                ipv6_is_served_too,
+            ]
+        );
+    };
+}
 
-suite!(
-    staged,
-    super::STAGED,
-    [
-        resets_at_every_stage,
-        half_close_gets_everything_and_then_the_end,
-        a_byte_at_a_time_is_the_same_as_all_at_once,
-        a_peer_that_never_reads_is_cut_by_the_write_timeout,
-        an_idle_peer_is_closed_by_the_idle_timeout,
-        a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing,
-        a_flood_over_the_backlog_does_no_harm,
-        one_address_cannot_take_all_places,
-        a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
-        a_server_out_of_threads_refuses_and_recovers,
-        exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full,
-        idle_connections_are_closed_within_a_second_of_the_signal,
-        sigquit_shows_the_table_cuts_everything_and_exits_with_0,
-        sigquit_ends_a_drain_that_takes_too_long,
-        a_signal_that_only_asks_disturbs_nobody,
-        the_summary_is_written_as_json,
-        each_of_several_acceptors_takes_clients,
-        a_unix_socket_serves_and_its_file_goes_with_the_server,
-        ipv6_is_served_too,
-    ]
-);
+whole_suite!(plain, super::PLAIN);
+whole_suite!(staged, super::STAGED);
+whole_suite!(callback, super::CALLBACK);
 
 // What is under way when a drain begins is everybody's here: `broadcast.rs` has that scenario.
 suite!(

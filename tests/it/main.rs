@@ -3,7 +3,9 @@
 //! One binary, one module per subject. Every server listens on a free port and is stopped when its
 //! handle is dropped.
 
+mod ancestors;
 mod broadcast;
+mod callback;
 mod chaos;
 mod chat;
 mod examples;

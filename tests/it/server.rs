@@ -124,6 +124,17 @@ impl Server {
         is_in_call(self.pid(), number)
     }
 
+    /// Whether a thread of the server waits for one descriptor in `poll(2)`: a connection that cannot
+    /// be written to. (Who reads waits in `recv(2)`, and acceptors wait for two.)
+    pub fn polls_one_descriptor(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        tasks.expect("the server runs").filter_map(Result::ok).any(|task| {
+            let call = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+            let mut words = call.split(' ');
+            words.next().is_some_and(|call| POLLS.contains(&call)) && words.nth(1) == Some("0x1")
+        })
+    }
+
     /// How many threads the server has.
     pub fn threads(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the server runs").count()
@@ -273,7 +284,7 @@ pub fn never_reads(server: &Server) -> TcpStream {
     greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
     let block = pattern(1024 * 1024);
     let deadline = Instant::now() + PATIENCE;
-    while !server.is_in_call(SENDTO) {
+    while !server.is_in_call(SENDTO) && !server.polls_one_descriptor() {
         assert!(Instant::now() < deadline, "the server is never blocked in writing");
         // Stalled or not, what counts is what the server does.
         let _ = greedy.write(&block);
@@ -292,6 +303,9 @@ pub fn is_in_call(process: u32, number: &str) -> bool {
 
 /// The number of `sendto(2)`, which is what `send` is.
 pub const SENDTO: &str = if cfg!(target_arch = "x86_64") { "44" } else { "206" };
+
+/// The numbers of `poll(2)` and `ppoll(2)`.
+const POLLS: &[&str] = if cfg!(target_arch = "x86_64") { &["7", "271"] } else { &["73"] };
 
 /// A number of the summary, by the word behind it: `17 refused`.
 pub fn summary(lines: &[String], what: &str) -> u64 {

@@ -1,0 +1,87 @@
+//! Several servers on one address, first come, first served.
+//!
+//! It reads side by side with the parallel server of Miou's tutorial: one server in a task of ours,
+//! and by `parallel` one more for each further processor. Each has a socket of its own on the same
+//! address, and tasks of its own for its clients. `echown serve --acceptors N` is the same with
+//! limits and an orderly end.
+//!
+//! ```sh
+//! $ cargo run --example parallel &
+//! $ echo "Hello" | nc -q0 localhost 3000
+//! Hello
+//! ```
+//!
+//! It takes another address as its first argument, and as its second one after how many clients it is
+//! to stop. After `parallel 127.0.0.1:3000 2` and two clients it prints
+//!
+//! ```text
+//! served 2 clients; the servers end: cancelled, as they never end by themselves
+//! 0 leaks, 0 violations, 0 thefts, 0 failed finalizers, 0 still open
+//! ```
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::available_parallelism;
+
+use echown::net::{Listener, Stream};
+use echown::ownership::{self, Failure};
+use echown::pool::{Orphans, Pool};
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+fn echo(mut client: Stream) -> io::Result<()> {
+    let mut buffer = [0; 0x100];
+    loop {
+        let len = client.read(&mut buffer)?;
+        if len == 0 {
+            return Ok(client.close()?);
+        }
+        client.write_all(&buffer[..len])?;
+    }
+}
+
+fn server(pool: &Pool, socket: Listener, served: Sender<()>) -> Outcome {
+    let orphans = Orphans::reaped_by(pool.registry(), move |_, outcome| match outcome {
+        Ok(Ok(())) | Err(Failure::Cancelled) => drop(served.send(())),
+        lost => eprintln!("a client was lost: {lost:?}"),
+    });
+    loop {
+        let (client, _) = socket.accept()?;
+        orphans.adopt(pool.spawn([client.resource()], move || echo(client))?)?;
+    }
+}
+
+fn main() -> Outcome {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or("127.0.0.1:3000".into());
+    let clients = arguments.next().map_or(Ok(usize::MAX), |number| number.parse())?;
+    let processors = available_parallelism()?.get();
+
+    let (pool, (served, serves)) = (Pool::new(), channel());
+    let ours = Listener::options().share_address(true).bind(address)?;
+    let address = ours.local_addr()?;
+    eprintln!("{processors} servers on {address}");
+    let servers = pool.clone();
+    let all = pool.spawn([ours.resource()], move || {
+        let (mine, more) = (servers.clone(), served.clone());
+        let one = servers.spawn([ours.resource()], move || server(&mine, ours, more))?;
+        let pool = servers.clone();
+        let others = servers.parallel(processors - 1, move |_| {
+            let socket = Listener::options().share_address(true).bind(&address)?;
+            server(&pool, socket, served.clone())
+        })?;
+        for outcome in others.into_iter().chain([one.join()]) {
+            outcome??;
+        }
+        Outcome::Ok(())
+    })?;
+
+    serves.iter().take(clients).for_each(drop);
+    println!(
+        "served {clients} clients; the servers end: cancelled, as they never end by themselves"
+    );
+    drop(all.cancel());
+    println!("{}", ownership::finish());
+    Ok(())
+}

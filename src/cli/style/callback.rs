@@ -1,0 +1,48 @@
+//! The options of `--style callback`.
+
+use clap::Args;
+
+use super::super::say::say;
+use crate::echo::Callback;
+use crate::echo::callback::Picture;
+use crate::ownership::Level;
+
+/// What concerns the callback style alone.
+#[derive(Args)]
+#[command(next_help_heading = "With --style callback")]
+pub(super) struct CallbackArguments {
+    /// Show three pictures of each connection's references, as Mermaid: when it is connected, when its
+    /// client has finished, and when the cycle is cut.
+    #[arg(long)]
+    graph: bool,
+}
+
+impl CallbackArguments {
+    /// The first option that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.graph.then_some("--graph")
+    }
+
+    /// Whether there is something to show.
+    ///
+    /// # Errors
+    /// There is not, in words.
+    pub(super) fn check(&self, level: Level) -> Result<(), String> {
+        if self.graph && level == Level::Off {
+            return Err("--graph shows what is recorded, and --check off records nothing".into());
+        }
+        Ok(())
+    }
+
+    /// The style, as it is asked for.
+    pub(super) fn build(&self) -> Callback {
+        if self.graph { Callback::showing(show) } else { Callback::new() }
+    }
+}
+
+/// A picture of a connection's references on standard error, to be pasted wherever Mermaid is read.
+fn show(picture: &Picture) {
+    let Picture { connection, moment, graph, .. } = picture;
+    let drawn = graph.to_mermaid();
+    say(format_args!("graph of {connection}, {moment}:\n```mermaid\n{drawn}```"));
+}

@@ -1,0 +1,180 @@
+//! What the tests of callbacks share: a callback that writes down what it hears, and does what the
+//! test says.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use echown::echo::callback::{
+    ConnCallback, Connection, ConnectionLabel, MsgSender, SocketManager, Taken,
+};
+
+use crate::common::{Lab, lock};
+
+/// Longer than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a callback heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Listen(SocketAddr),
+    ListenError(io::ErrorKind),
+    Connect(u64),
+    ConnectError(SocketAddr, io::ErrorKind),
+    RemoteClose(u64),
+    Close(u64),
+}
+
+/// Each connection's sender, by its number. In a place of its own: a receiver that held its sender
+/// would be a cycle.
+#[derive(Clone, Default)]
+pub struct Senders(Arc<Mutex<HashMap<u64, Arc<MsgSender>>>>);
+
+impl Senders {
+    pub fn put(&self, sender: MsgSender) {
+        lock(&self.0).insert(sender.connection().id, Arc::new(sender));
+    }
+
+    pub fn of(&self, id: u64) -> Option<Arc<MsgSender>> {
+        lock(&self.0).get(&id).cloned()
+    }
+
+    /// Drops it, if it is there.
+    pub fn erase(&self, id: u64) {
+        let erased = lock(&self.0).remove(&id);
+        drop(erased);
+    }
+}
+
+type OnConnect = Box<dyn Fn(Connection, MsgSender) -> io::Result<()> + Send + Sync>;
+
+/// Writes down what it hears; what it does with a connection is the test's.
+pub struct Party {
+    heard: Mutex<Sender<Heard>>,
+    on_connect: OnConnect,
+    senders: Senders,
+}
+
+/// The other end of a party's notes.
+pub struct Notes(pub Receiver<Heard>);
+
+impl Party {
+    pub fn new(
+        on_connect: impl Fn(Connection, MsgSender) -> io::Result<()> + Send + Sync + 'static,
+    ) -> (Party, Notes) {
+        let (heard, notes) = channel();
+        let on_connect = Box::new(on_connect);
+        let senders = Senders::default();
+        (Party { heard: Mutex::new(heard), on_connect, senders }, Notes(notes))
+    }
+
+    /// A party that answers with what it hears.
+    pub fn echoing() -> (Party, Notes) {
+        let senders = Senders::default();
+        let theirs = senders.clone();
+        let (mut party, notes) = Party::new(move |connection, sender| {
+            theirs.put(sender);
+            let (senders, id) = (theirs.clone(), connection.label().id);
+            connection.start(move |message: &[u8]| {
+                senders.of(id).expect("it is there until the end").send(message)?;
+                Ok(Taken::All)
+            })
+        });
+        party.senders = senders;
+        (party, notes)
+    }
+
+    fn hears(&self, heard: Heard) {
+        // A test that is over doesn't read any more.
+        let _ = lock(&self.heard).send(heard);
+    }
+}
+
+impl ConnCallback for Party {
+    fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()> {
+        self.hears(Heard::Connect(connection.label().id));
+        (self.on_connect)(connection, sender)
+    }
+
+    fn on_remote_close(&self, connection: &ConnectionLabel) -> io::Result<()> {
+        self.senders.erase(connection.id);
+        self.hears(Heard::RemoteClose(connection.id));
+        Ok(())
+    }
+
+    fn on_connection_close(&self, connection: &ConnectionLabel) {
+        self.senders.erase(connection.id);
+        self.hears(Heard::Close(connection.id));
+    }
+
+    fn on_listen(&self, _asked: SocketAddr, actual: SocketAddr) {
+        self.hears(Heard::Listen(actual));
+    }
+
+    fn on_listen_error(&self, _address: SocketAddr, error: &io::Error) {
+        self.hears(Heard::ListenError(error.kind()));
+    }
+
+    fn on_connect_error(&self, address: SocketAddr, error: &io::Error) {
+        self.hears(Heard::ConnectError(address, error.kind()));
+    }
+}
+
+impl Notes {
+    /// What is heard next.
+    #[track_caller]
+    pub fn next(&self) -> Heard {
+        self.0.recv_timeout(PATIENCE).expect("something is heard")
+    }
+
+    /// Attests that this is heard next.
+    #[track_caller]
+    pub fn expect(&self, expected: &[Heard]) {
+        for heard in expected {
+            assert_eq!(&self.next(), heard);
+        }
+    }
+
+    /// What was heard and not asked for yet. Complete once the manager is gone.
+    pub fn rest(&self) -> Vec<Heard> {
+        self.0.try_iter().collect()
+    }
+
+    /// Attests that nothing is heard for a moment.
+    #[track_caller]
+    pub fn silence(&self) {
+        let moment = Duration::from_millis(50);
+        assert_eq!(self.0.recv_timeout(moment), Err(RecvTimeoutError::Timeout));
+    }
+}
+
+/// Listens on a free port, and answers which.
+#[track_caller]
+pub fn listen(manager: &SocketManager, notes: &Notes) -> SocketAddr {
+    manager.listen_on_addr("127.0.0.1:0").expect("that is an address");
+    match notes.next() {
+        Heard::Listen(address) => address,
+        other => panic!("expected to listen, got {other:?}"),
+    }
+}
+
+/// Connects without delay.
+#[track_caller]
+pub fn connect(manager: &SocketManager, address: SocketAddr) {
+    let address = address.to_string();
+    manager.connect_to_addr(&address, Duration::ZERO).expect("that is an address");
+}
+
+/// Takes everything and keeps nothing.
+pub fn devour(_message: &[u8]) -> io::Result<Taken> {
+    Ok(Taken::All)
+}
+
+/// A manager on the lab's own pool.
+#[track_caller]
+pub fn manager(lab: &Lab, party: impl ConnCallback) -> SocketManager {
+    SocketManager::new(party, &lab.pool()).expect("there is a thread for it")
+}

@@ -1,0 +1,388 @@
+//! Sending: straight to the kernel in the connection's own task, through a bounded queue from others.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use echown::echo::callback::{MsgReceiver, MsgSender, Notifier, QUEUE_BYTES, Sent, Taken};
+use echown::ownership;
+
+use super::party::{Heard, Notes, PATIENCE, Party, Senders, devour, listen, manager};
+use super::{assert_is_over, dial, reset, wait_for};
+use crate::common::{Lab, attest_cancelled, lock, refusal};
+
+/// Tells by a channel.
+struct Tells(Mutex<Sender<()>>);
+
+impl Notifier for Tells {
+    fn on_writable(&self) {
+        let _ = lock(&self.0).send(());
+    }
+}
+
+/// A party that hands its senders out, shared, with word of their notifiers.
+fn generous() -> (Party, Notes, mpsc::Receiver<(MsgSender, mpsc::Receiver<()>)>) {
+    let (out, senders) = mpsc::channel();
+    let out = Mutex::new(out);
+    let (party, notes) = Party::new(move |connection, sender| {
+        sender.share()?;
+        sender.share()?;
+        let (told, hear) = mpsc::channel();
+        let _ = lock(&out).send((sender, hear));
+        connection.start_with(devour, Tells(Mutex::new(told)))
+    });
+    (party, notes, senders)
+}
+
+/// Something in which a lost, doubled or moved byte shows.
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|n| (n % 251) as u8).collect()
+}
+
+#[test]
+fn a_shared_sender_is_any_tasks_and_its_drop_flushes_and_ends_the_writing() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (party, notes, senders) = generous();
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
+        notes.expect(&[Heard::Connect(1)]);
+        let bytes = pattern(3 * QUEUE_BYTES);
+        let sent = bytes.clone();
+        let writer = lab.spawn("somebody", [], move || {
+            for part in sent.chunks(1000) {
+                sender.send(part)?;
+            }
+            io::Result::Ok(())
+        });
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).expect("the end, and no reset");
+        assert!(heard == bytes, "{} of {} bytes", heard.len(), bytes.len());
+        writer.join().expect("it ends well").expect("all was sent");
+        // The reading goes on: a half-closed connection is one.
+        notes.silence();
+        client.write_all(b"still heard").expect("it reads");
+        drop(client);
+        notes.expect(&[Heard::RemoteClose(1), Heard::Close(1)]);
+        drop(manager);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_connection_stays_until_its_shared_sender_goes_though_the_peer_has_finished() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (party, notes, senders) = generous();
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
+        client.shutdown(std::net::Shutdown::Write).expect("it is connected");
+        notes.expect(&[Heard::Connect(1), Heard::RemoteClose(1)]);
+        notes.silence();
+        sender.send(b"an afterthought").expect("the peer still reads");
+        drop(sender);
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).expect("the end, and no reset");
+        assert_eq!(heard, "an afterthought");
+        notes.expect(&[Heard::Close(1)]);
+        drop(manager);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn what_is_sent_arrives_without_a_flush() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (party, notes, senders) = generous();
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
+        let mut byte = [0];
+        for n in 0..100_u8 {
+            sender.send(&[n]).expect("it is connected");
+            client.read_exact(&mut byte).expect("it arrives");
+            assert_eq!(byte, [n]);
+        }
+        sender.flush().expect("all is sent");
+        drop(sender);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_peer_that_never_reads_is_bounded_and_holds_up_whoever_sends() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (party, notes, senders) = generous();
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        let (sender, told) = senders.recv_timeout(PATIENCE).expect("it is connected");
+        let sender = Arc::new(sender);
+        let block = pattern(QUEUE_BYTES);
+        // Until the kernel takes nothing, and then until the queue does not.
+        let mut queued = 0;
+        let mut since = Instant::now();
+        while since.elapsed() < Duration::from_millis(200) {
+            match sender.try_send(&block).expect("it is connected") {
+                0 => sleep(Duration::from_millis(1)),
+                taken => {
+                    queued += taken;
+                    since = Instant::now();
+                }
+            }
+        }
+        assert_eq!(sender.try_send(b"x").expect("it is connected"), 0, "there is no room");
+        assert_eq!(sender.send_some(b"x").expect("it is connected"), Sent::Pending);
+        assert!(told.try_recv().is_err());
+        // Somebody who sends all the same waits, and can be cancelled.
+        let theirs = Arc::clone(&sender);
+        let waiting = lab.spawn("waiting", [], move || {
+            let error = theirs.send(b"x").expect_err("it is cancelled");
+            assert_eq!(refusal::<(), _>(Err(error)).kind(), ownership::ErrorKind::Cancelled);
+        });
+        wait_for("it to wait", || {
+            let tasks = lab.registry.snapshot().tasks;
+            tasks.iter().any(|task| &*task.task.name == "waiting")
+        });
+        attest_cancelled(waiting.cancel());
+        // The peer reads, and who was pending is told.
+        let mut heard = vec![0; queued];
+        client.read_exact(&mut heard).expect("all that was taken arrives");
+        assert!(heard.chunks(1).zip(block.iter().cycle()).take(1000).all(|(a, b)| a[0] == *b));
+        told.recv_timeout(PATIENCE).expect("there is room");
+        assert_eq!(sender.send_some(b"xyz").expect("there is room"), Sent::Bytes(3));
+        drop((sender, manager));
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn whoever_sends_to_a_peer_that_is_gone_gets_an_error_and_the_connection_one_close() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (party, notes, senders) = generous();
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        for id in 1..=20 {
+            let client = dial(address);
+            let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
+            notes.expect(&[Heard::Connect(id)]);
+            reset(client);
+            let since = Instant::now();
+            let error = loop {
+                assert!(since.elapsed() < PATIENCE, "it never fails");
+                if let Err(error) = sender.send(&[0; 1000]) {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
+            notes.expect(&[Heard::Close(id)]);
+        }
+        drop(manager);
+        assert_eq!(notes.rest(), []);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_sender_that_is_not_shared_is_refused_to_other_tasks_before_the_system_call() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let senders = Senders::default();
+        let theirs = senders.clone();
+        let (party, notes) = Party::new(move |connection, sender| {
+            theirs.put(sender);
+            connection.start(devour)
+        });
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        notes.expect(&[Heard::Connect(1)]);
+        wait_for("the sender", || senders.of(1).is_some());
+        let sender = senders.of(1).expect("it is there");
+        senders.erase(1);
+        let attempts = [
+            sender.send(b"stolen"),
+            sender.try_send(b"stolen").map(drop),
+            sender.send_some(b"stolen").map(drop),
+            sender.flush(),
+            sender.share(),
+        ];
+        for attempt in attempts {
+            assert_eq!(refusal(attempt).kind(), ownership::ErrorKind::NotOwner);
+        }
+        // Dropped here it ends the connection: only its own task could end the writing.
+        drop(sender);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).expect("the end, and no reset");
+        assert!(heard.is_empty());
+        notes.expect(&[Heard::RemoteClose(1), Heard::Close(1)]);
+        drop(manager);
+    });
+    assert_eq!(lab.codes(), ["not-owner"; 5]);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_sender_that_is_dropped_in_its_own_task_ends_the_writing_and_the_reading_goes_on() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (heard, hear) = mpsc::channel();
+        let heard = Mutex::new(heard);
+        let (party, notes) = Party::new(move |connection, sender| {
+            sender.send(b"all there is")?;
+            drop(sender);
+            let heard = lock(&heard).clone();
+            connection.start(move |message: &[u8]| {
+                let _ = heard.send(message.to_vec());
+                Ok(Taken::All)
+            })
+        });
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        let mut said = String::new();
+        client.read_to_string(&mut said).expect("the end, and no reset");
+        assert_eq!(said, "all there is");
+        client.write_all(b"still heard").expect("it reads");
+        assert_eq!(hear.recv_timeout(PATIENCE).expect("it is heard"), b"still heard");
+        notes.expect(&[Heard::Connect(1)]);
+        notes.silence();
+        drop(client);
+        notes.expect(&[Heard::RemoteClose(1), Heard::Close(1)]);
+    });
+    lab.attest_clean();
+}
+
+/// Answers as much as there is room for, and goes on when it is woken.
+struct Partial(Senders, u64);
+
+impl MsgReceiver for Partial {
+    fn on_message(&self, message: &[u8]) -> io::Result<Taken> {
+        let sender = self.0.of(self.1).expect("it is there until the end");
+        Ok(match sender.send_some(message)? {
+            Sent::Bytes(bytes) if bytes == message.len() => Taken::All,
+            Sent::Bytes(bytes) => Taken::Some(bytes),
+            Sent::Pending => Taken::Pending,
+        })
+    }
+}
+
+struct Wakes(echown::echo::callback::MsgWaker, Mutex<Sender<()>>);
+
+impl Notifier for Wakes {
+    fn on_writable(&self) {
+        let _ = lock(&self.1).send(());
+        self.0.wake();
+    }
+}
+
+/// Sends much and reads nothing until then: the echo is pending, direct or through the queue, and
+/// what comes back is exact.
+#[track_caller]
+fn pends_and_goes_on(is_shared: bool) {
+    let lab = Lab::new();
+    lab.root(|| {
+        let senders = Senders::default();
+        let theirs = senders.clone();
+        let (told, hear) = mpsc::channel();
+        let told = Mutex::new(told);
+        let (party, notes) = Party::new(move |connection, sender| {
+            if is_shared {
+                sender.share()?;
+            }
+            let (waker, id) = (connection.waker(), connection.label().id);
+            theirs.put(sender);
+            let told = Mutex::new(lock(&told).clone());
+            connection.start_with(Partial(theirs.clone(), id), Wakes(waker, told))
+        });
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        let sent = pattern(16 * 1024 * 1024);
+        let mut writing = client.try_clone().expect("it can be cloned");
+        let bytes = sent.clone();
+        let writer = std::thread::spawn(move || {
+            writing.write_all(&bytes)?;
+            writing.shutdown(std::net::Shutdown::Write)
+        });
+        // Nothing is read until both directions are full.
+        sleep(Duration::from_millis(100));
+        let mut back = vec![0; sent.len()];
+        client.read_exact(&mut back).expect("all comes back");
+        assert!(back == sent);
+        writer.join().expect("no panic").expect("all was taken");
+        notes.expect(&[Heard::Connect(1), Heard::RemoteClose(1)]);
+        assert!(hear.try_iter().count() > 0, "it was never pending");
+        senders.erase(1);
+        if is_shared {
+            assert_is_over(&mut client);
+        }
+        notes.expect(&[Heard::Close(1)]);
+        drop(manager);
+    });
+    if is_shared {
+        lab.attest_clean();
+    }
+    lab.attest_all_closed();
+}
+
+#[test]
+fn an_echo_of_partial_sends_is_pending_and_goes_on_straight_to_the_kernel() {
+    pends_and_goes_on(false);
+}
+
+#[test]
+fn an_echo_of_partial_sends_is_pending_and_goes_on_through_the_queue() {
+    pends_and_goes_on(true);
+}
+
+#[test]
+fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let senders = Senders::default();
+        let theirs = senders.clone();
+        let (told, hear) = mpsc::channel();
+        let told = Mutex::new(told);
+        struct Waits(Senders, Mutex<Sender<ErrorKind>>);
+        impl Notifier for Waits {
+            fn on_writable(&self) {
+                let sender = self.0.of(1).expect("it is there");
+                let _ = lock(&self.1).send(sender.flush().expect_err("refused").kind());
+            }
+        }
+        let (party, notes) = Party::new(move |connection, sender| {
+            sender.share()?;
+            theirs.put(sender);
+            let told = Mutex::new(lock(&told).clone());
+            connection.start_with(devour, Waits(theirs.clone(), told))
+        });
+        let manager = manager(lab, party);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        notes.expect(&[Heard::Connect(1)]);
+        wait_for("the sender", || senders.of(1).is_some());
+        let sender = senders.of(1).expect("it is there");
+        let reader = std::thread::spawn(move || {
+            sleep(Duration::from_millis(50));
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).map(|_| ())
+        });
+        while sender.send_some(&[0; 65536]).expect("it is connected") != Sent::Pending {}
+        assert_eq!(hear.recv_timeout(PATIENCE), Ok(ErrorKind::WouldBlock));
+        senders.erase(1);
+        drop(sender);
+        reader.join().expect("no panic").expect("the end");
+    });
+    lab.attest_clean();
+}

@@ -1,0 +1,239 @@
+//! What Miou's own tests promise, under our names. Those that no other file states are here.
+//!
+//! | Miou's promise | test |
+//! |---|---|
+//! | a child must not be forgotten | `a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
+//! | a promise is awaited once | `what_was_joined_is_nobodys_to_join_a_second_time` |
+//! | cancelling a task with infinite children returns | `cancelling_a_task_that_has_ever_more_children_returns` |
+//! | of a race the winner is answered, and the loser is cancelled early | `first_answers_the_first_end_when_all_the_others_are_over` |
+//! | a sibling's promise is not a child | `only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back` |
+//! | a parent that fails while a child sleeps tells its own error at once, and the child is cancelled | `a_task_that_fails_tells_its_own_error_at_once_and_its_sleeping_child_is_cancelled` |
+//! | a sleeper is cancelled fast | `a_sleeper_is_cancelled_at_once` |
+//! | a finalizer has run when cancel returns | `when_cancel_returns_the_finalizer_has_run` |
+//! | orphans obey their owner alone | `an_orphans_obeys_its_owner_alone` |
+//! | 42 orphans, taken and cancelled, leave nothing | `forty_two_orphans_are_taken_and_cancelled_and_leave_nothing` |
+//! | a drained mix of two that end well and one that does not | `a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that` |
+//! | who waits for an orphan can be cancelled | `whoever_waits_for_an_orphan_is_woken` |
+//! | the end of a stream beats a timeout | `the_end_of_a_stream_beats_the_timeout` |
+//! | a refused connect is delivered, and does not time out | `a_refused_connect_is_told_at_once_and_not_at_the_timeout` |
+
+use std::io::{self, Read};
+use std::mem;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use echown::net::Stream;
+use echown::ownership::{Failure, Promise};
+use echown::pool::{self, Care, Orphans};
+
+use crate::common::{self, Lab, attest_cancelled, panic_message};
+
+/// Nobody waits for so long: what takes a tenth of it has slept.
+const LONG: Duration = Duration::from_secs(20);
+
+/// What is done at once is done well before that.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+#[test]
+fn every_row_of_the_table_above_has_its_test() {
+    let sources = [
+        include_str!("ancestor.rs"),
+        include_str!("../leak.rs"),
+        include_str!("cancelling.rs"),
+        include_str!("families.rs"),
+    ];
+    let rows = sources[0].lines().filter_map(|line| line.strip_prefix("//! | ")?.split('|').nth(1));
+    let tests: Vec<&str> = rows.map(|cell| cell.trim().trim_matches('`')).skip(1).collect();
+    assert_eq!(tests.len(), 14);
+    for test in tests {
+        let head = format!("#[test]\nfn {test}() {{");
+        assert!(sources.iter().any(|source| source.contains(&head)), "no test `{test}`");
+    }
+}
+
+/// A child that sleeps as one does here: in a socket of its own, where its cancellation wakes it.
+fn sleeper(lab: &'static Lab, begun: std::sync::mpsc::Sender<i32>) -> Promise<bool> {
+    let (stream, peer) = Stream::pair_in(&lab.registry).expect("there are descriptors");
+    lab.spawn("sleeper", [stream.resource(), peer.resource()], move || {
+        let _ = begun.send(common::thread_id());
+        let woken = stream.wait_readable(Some(LONG));
+        let _own = (stream, peer);
+        woken.is_ok()
+    })
+}
+
+#[test]
+fn what_was_joined_is_nobodys_to_join_a_second_time() {
+    let lab = Lab::new();
+    lab.root(|| {
+        // By its type: `join` consumes the promise (the documentation has the compiler's word). The
+        // outcome of an orphan is taken once, too.
+        let orphans = Orphans::new(&lab.registry);
+        orphans.adopt(lab.spawn("child", [], || 7)).expect("it is ours");
+        assert_eq!(orphans.get().expect("we own it").map(|end| end.expect("it is well")), Some(7));
+        assert!(orphans.get().expect("we own it").is_none());
+        assert!(orphans.take().expect("we own it").is_none());
+        assert_eq!(orphans.care(), Care::Empty);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancelling_a_task_that_has_ever_more_children_returns() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (begun, begins) = channel();
+        let endless = lab.spawn("endless", [], move || {
+            let mut kept = Vec::new();
+            for n in 0_u64.. {
+                let Ok(child) = lab.pool().spawn([], move || n) else {
+                    break;
+                };
+                // Some are joined; some are handed over and never are.
+                if n % 3 == 0 {
+                    kept.push(child);
+                } else if let Err(failure) = child.join() {
+                    assert!(matches!(failure, Failure::Refused(..)), "{failure}");
+                    break;
+                }
+                if n == 100 {
+                    let _ = begun.send(());
+                }
+            }
+        });
+        begins.recv().expect("it has many children");
+        let since = Instant::now();
+        attest_cancelled(endless.cancel());
+        assert!(since.elapsed() < AT_ONCE, "after {:?}", since.elapsed());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_task_that_fails_tells_its_own_error_at_once_and_its_sleeping_child_is_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let since = Instant::now();
+        let parent = lab.spawn::<()>("parent", [], || {
+            let (begun, begins) = channel();
+            let child = sleeper(lab, begun);
+            common::until_blocked(begins.recv().expect("it begins"), false);
+            mem::forget((lab.own("the parent's"), child));
+            panic!("its own error");
+        });
+        assert_eq!(panic_message(parent.join()), "its own error");
+        assert!(since.elapsed() < AT_ONCE, "after {:?}", since.elapsed());
+        assert_eq!(lab.finalized(), ["the parent's"]);
+        let tasks = lab.registry.snapshot().tasks;
+        assert!(!tasks.iter().any(|task| &*task.task.name == "sleeper"), "{tasks:?}");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_sleeper_is_cancelled_at_once() {
+    let lab = Lab::new();
+    lab.root(|| {
+        for is_asleep in [true, false] {
+            let (begun, begins) = channel();
+            let child = sleeper(lab, begun);
+            if is_asleep {
+                common::until_blocked(begins.recv().expect("it begins"), false);
+            }
+            let since = Instant::now();
+            attest_cancelled(child.cancel());
+            assert!(since.elapsed() < AT_ONCE, "after {:?}", since.elapsed());
+        }
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn when_cancel_returns_the_finalizer_has_run() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (begun, begins) = channel();
+        let (stream, peer) = Stream::pair_in(&lab.registry).expect("there are descriptors");
+        let child = lab.spawn("child", [stream.resource(), peer.resource()], move || {
+            let slow = lab.registry.own_with("slow", |name| {
+                std::thread::sleep(Duration::from_millis(50));
+                lab.log(name);
+                Ok(())
+            });
+            mem::forget(slow.expect("the task is running"));
+            let _ = begun.send(());
+            let _ = stream.wait_readable(None);
+            drop(peer);
+        });
+        begins.recv().expect("it owns it");
+        attest_cancelled(child.cancel());
+        assert_eq!(lab.finalized(), ["slow"]);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let orphans: Orphans<u32> = Orphans::new(&lab.registry);
+        for n in 0..3 {
+            let child = lab.spawn("child", [], move || {
+                assert_ne!(n, 1, "the bad one");
+                n
+            });
+            orphans.adopt(child).expect("it is ours");
+        }
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        while let Some(outcome) = orphans.get().expect("we own it") {
+            match outcome {
+                Ok(n) => good.push(n),
+                Err(failure) => bad.push(failure.to_string()),
+            }
+        }
+        good.sort_unstable();
+        assert_eq!(good, [0, 2]);
+        assert!(matches!(&bad[..], [one] if one.contains("the bad one")), "{bad:?}");
+        assert_eq!(orphans.care(), Care::Empty);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn the_end_of_a_stream_beats_the_timeout() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let since = Instant::now();
+        let (stream, peer) = lab.connection();
+        stream.set_read_timeout(Some(LONG)).expect("it is open");
+        let reader = lab.spawn("reader", [stream.resource()], move || {
+            let read = (&stream).read(&mut [0]);
+            read.map_err(|error| error.kind())
+        });
+        let (alarm, silence) = Stream::pair_in(&lab.registry).expect("there are descriptors");
+        let give = [alarm.resource(), silence.resource()];
+        let timeout = lab.spawn("timeout", give, move || {
+            let rung = alarm.wait_readable(Some(LONG));
+            let _own = (alarm, silence);
+            rung.map(|_| 0).map_err(|_| io::ErrorKind::TimedOut)
+        });
+        drop(peer);
+        let first = pool::first([reader, timeout]).expect("it ends well");
+        assert_eq!(first, Ok(0), "the end of the stream");
+        assert!(since.elapsed() < AT_ONCE, "after {:?}", since.elapsed());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_refused_connect_is_told_at_once_and_not_at_the_timeout() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let nobody = common::listener().local_addr().expect("it was bound");
+        let since = Instant::now();
+        let refused = Stream::connect_timeout_in(&lab.registry, &nobody, LONG);
+        assert_eq!(refused.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
+        assert!(since.elapsed() < AT_ONCE, "after {:?}", since.elapsed());
+    });
+    lab.attest_clean();
+}
