@@ -28,6 +28,10 @@
 //!
 //! # Limits
 //!
+//! A frame that is begun when a drain comes is completed if its rest fits into the receive window that
+//! the peer knows of: Linux announces no new room after a socket's reading was shut down. A longer rest
+//! comes by the peer's probes, with pauses; after a second's pause it is given up.
+//!
 //! Two threads per client. What a client misses is not kept for it: it hears what is published from
 //! the moment that it is connected.
 
