@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::PollFlags;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -14,6 +15,7 @@ use super::adopt::StdStream;
 use super::connect;
 use super::endpoint::Endpoint;
 use super::half::{ReadHalf, WriteHalf};
+use super::ready;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
 
@@ -311,7 +313,8 @@ impl Stream {
     }
 
     /// Waits until the peer's system has everything that was sent (`SIOCOUTQ`), at most for
-    /// `patience`. False when the time ran out.
+    /// `patience`. False when the time ran out, or when the connection is gone, so that nothing more
+    /// will arrive.
     ///
     /// For closing a TCP connection on which the peer may still be sending: such a close resets
     /// it, and throws away what has not arrived yet. A Unix socket keeps what was sent, and so
@@ -330,7 +333,10 @@ impl Stream {
             if deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline) {
                 return Ok(false);
             }
-            std::thread::sleep(pause);
+            // After a reset the number never falls: the error, or the hang-up, is told at once.
+            if ready::wait(self.handle(), PollFlags::empty(), Some(pause))? {
+                return Ok(false);
+            }
             pause = (pause * 2).min(PAUSE_MAX);
         }
         Ok(true)

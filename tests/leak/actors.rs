@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use echown::ownership::{ErrorKind, Event, Failure};
 
@@ -287,8 +289,8 @@ fn a_panic_in_an_actors_part_leaves_the_actor_ready_for_the_next_thread() {
     lab.root(|| {
         let actor = lab.registry.actor("shaken").expect("we are alive");
         let shaken = lab.spawn("panics", [], {
-            let actor = std::sync::Arc::new(std::sync::Mutex::new(Some(actor)));
-            let kept = std::sync::Arc::clone(&actor);
+            let actor = Arc::new(Mutex::new(Some(actor)));
+            let kept = Arc::clone(&actor);
             let child = lab.spawn("shakes", [], move || {
                 let mut actor = kept.lock().unwrap().take().expect("it is there");
                 let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -302,6 +304,47 @@ fn a_panic_in_an_actors_part_leaves_the_actor_ready_for_the_next_thread() {
             move || actor.lock().unwrap().take().expect("it came back").end()
         });
         shaken.join().expect("no leak").expect("it owns nothing");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancelling_one_lender_leaves_the_next_lenders_time_alone() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let actor = Arc::new(Mutex::new(lab.registry.actor("LISTENER").expect("we are alive")));
+        let halt = Arc::new(AtomicBool::new(false));
+        let (shared, halted) = (Arc::clone(&actor), Arc::clone(&halt));
+        let innocent = lab.spawn("innocent", [], move || {
+            while !halted.load(Ordering::Relaxed) {
+                let mut actor = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                actor
+                    .act(|| {
+                        let (mut ours, mut peer) = lab.connection();
+                        for _ in 0..5 {
+                            ours.write_all(b"x").expect("nobody has cancelled this task");
+                            peer.read_exact(&mut [0]).expect("nor shut its connection down");
+                        }
+                    })
+                    .expect("it is alive");
+            }
+        });
+        for _ in 0..300 {
+            let shared = Arc::clone(&actor);
+            let (begin, begun) = channel();
+            let guilty = lab.spawn("guilty", [], move || {
+                begin.send(()).expect("somebody listens");
+                for _ in 0..2000 {
+                    let mut actor = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    actor.act(|| ()).expect("it is alive");
+                }
+            });
+            begun.recv().expect("it begins");
+            // On a slow machine it may be done before.
+            drop(guilty.cancel());
+        }
+        halt.store(true, Ordering::Relaxed);
+        innocent.join().expect("it leaves nothing");
     });
     lab.attest_clean();
 }

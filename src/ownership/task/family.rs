@@ -173,9 +173,7 @@ impl Task {
             held.record().shut();
             drop(pin);
         }
-        for actor in self.parts() {
-            actor.interrupt();
-        }
+        self.tell_parts(&Task::interrupt);
         self.ring();
         self.abandon();
     }
@@ -186,9 +184,7 @@ impl Task {
         // ord: Release; partner: `is_draining`. Before the shutdown, which is what wakes the task.
         self.draining.store(true, Ordering::Release);
         self.shut_reading();
-        for actor in self.parts() {
-            actor.shut_reading();
-        }
+        self.tell_parts(&Task::shut_reading);
     }
 
     /// Lets every stream that this task owns come to its end.

@@ -4,7 +4,8 @@
 //! drains the lender therefore looks for the parts that it plays, after having set the flag; and
 //! whoever begins to play looks at the flag, after having entered the part. Both go through the lock of
 //! `playing`, so that one of them sees the other. The same goes for what the actor comes to own
-//! meanwhile, and the lock of its account.
+//! meanwhile, and the lock of its account. A part does not end while its actor is being told: both go
+//! through the lock of the actor's `lender`.
 
 use std::sync::Arc;
 
@@ -42,9 +43,17 @@ impl Task {
         }
     }
 
-    /// The actors whose parts this task's thread plays, one within the other, the outermost first.
-    pub(super) fn parts(&self) -> Vec<Arc<Task>> {
-        chain(guard(&self.playing).clone(), |actor| guard(&actor.playing).clone())
+    /// Tells the actors whose parts this task's thread plays, one within the other.
+    ///
+    /// Each is told under the lock of its `lender`, which is still this thread then: a part that is
+    /// over may have another lender by now, and what it owns is none of our business.
+    pub(super) fn tell_parts(self: &Arc<Task>, tell: &dyn Fn(&Task)) {
+        let Some(actor) = guard(&self.playing).clone() else { return };
+        let lender = guard(&actor.lender);
+        if lender.as_ref().is_some_and(|lender| Arc::ptr_eq(lender, self)) {
+            tell(&actor);
+            actor.tell_parts(tell);
+        }
     }
 
     /// This task and, if it is an actor, whoever lends it the thread, and so on.
