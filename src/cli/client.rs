@@ -29,8 +29,8 @@ use crate::net::Endpoint;
 ///
 /// Exit codes:
 ///   0    all was said and has come back, or it was told to stop
-///   1    a reply was not the request; with --count, one was missing; nobody listens to a chat, the
-///        server has closed it, or frames have not come back
+///   1    a reply was not the request; with --count, one was missing; standard output could not be
+///        written; nobody listens to a chat, the server has closed it, or frames have not come back
 ///   2    wrong arguments
 ///   130  stopped by a second SIGINT
 ///   143  stopped by a second SIGTERM

@@ -43,7 +43,7 @@ pub(super) struct ReportArguments {
 
     /// Append reports to this file instead of standard error. SIGHUP reopens it.
     #[arg(long, value_name = "FILE")]
-    report_file: Option<PathBuf>,
+    pub(super) report_file: Option<PathBuf>,
 }
 
 /// Lines and reports that wait for their writer. Enough for a burst of findings; beyond it those

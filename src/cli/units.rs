@@ -34,3 +34,11 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         Err(_) => Err(wrong("no memory is that large")),
     }
 }
+
+/// A time that is not over before it begins.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(Duration::ZERO) => Err("expected more than no time at all".into()),
+        other => other,
+    }
+}

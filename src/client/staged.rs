@@ -19,8 +19,8 @@ mod troupe;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use crate::net::Endpoint;
 use crate::ownership::{Failure, Registry};
@@ -70,7 +70,8 @@ const WORKERS_DEFAULT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 /// Talks to a server until `stop` is given or every worker is done.
 ///
 /// # Errors
-/// A worker that could not be started. The others have been ended.
+/// A worker that could not be started; the others have been ended. `TimedOut`: it was told to stop,
+/// and nobody reads what it says; workers are left behind.
 pub fn run(
     registry: &Registry,
     settings: &Settings,
@@ -95,9 +96,16 @@ pub fn run(
         && let Some(signal) = stop.wait_for_all()
     {
         // Under the lock: nothing is told after it.
-        let mut play = lock(&play);
-        play.signal(signal);
-        stop.stop_all();
+        let told = lock_patiently(&play).map(|mut play| {
+            play.signal(signal);
+            stop.stop_all();
+        });
+        if told.is_none() {
+            // Their writing cannot be interrupted, and at its end a task waits for its children.
+            std::mem::forget(workers);
+            let text = "a worker is stuck: nobody reads what it says";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
     }
     stop.stop_all();
     for worker in &workers {
@@ -116,6 +124,24 @@ pub fn run(
             Ok(play.into_inner().unwrap_or_else(PoisonError::into_inner).into_summary())
         }
         (None, None) => unreachable!("the workers have ended"),
+    }
+}
+
+/// How long the end waits for whoever has the machines. They do nothing that takes long but say what
+/// happens, to somebody who may not listen.
+const STUCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Locks the machines, unless they are held up.
+fn lock_patiently(play: &Mutex<Play>) -> Option<MutexGuard<'_, Play>> {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let deadline = Instant::now() + STUCK_PATIENCE;
+    loop {
+        match play.try_lock() {
+            Ok(play) => return Some(play),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+        }
     }
 }
 

@@ -17,6 +17,9 @@
 //!
 //! # Limits
 //!
+//! A trace that is written to a pipe that nobody reads holds everything up: nothing is dropped. The
+//! server can be stopped all the same.
+//!
 //! One lock for all machines: this way of echoing shows how things hang together, and is not for
 //! speed. A line that the end of the stream cuts short is not a request, and is not answered.
 //!
@@ -28,6 +31,7 @@ mod client;
 mod tables;
 mod troupe;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +58,8 @@ pub struct Staged {
     sink: Mutex<Option<Sink>>,
     /// While it is open.
     play: Mutex<Option<Play>>,
+    /// Signals that are still to be told to the machines.
+    signals: Mutex<VecDeque<Signal>>,
     clients: AtomicU64,
 }
 
@@ -66,6 +72,7 @@ impl Staged {
             request_bytes_max: REQUEST_BYTES_MAX_DEFAULT,
             sink: Mutex::default(),
             play: Mutex::default(),
+            signals: Mutex::default(),
             clients: AtomicU64::new(0),
         }
     }
@@ -97,7 +104,25 @@ impl Staged {
 
     /// Has the machines do something; nothing before they are there and after they are gone.
     fn with<R: Default>(&self, act: impl FnOnce(&mut Play) -> R) -> R {
-        self.play().as_mut().map(act).unwrap_or_default()
+        let answer = self.play().as_mut().map(act).unwrap_or_default();
+        self.deliver_signals();
+        answer
+    }
+
+    /// Tells the machines of signals, unless somebody is busy with them, who does it afterwards: a
+    /// trace that nobody reads holds up the machines, and must not hold up those who hear signals.
+    fn deliver_signals(&self) {
+        while !self.waiting_signals().is_empty() {
+            let Ok(mut play) = self.play.try_lock() else { return };
+            let Some(signal) = self.waiting_signals().pop_front() else { return };
+            if let Some(play) = play.as_mut() {
+                play.signal(signal);
+            }
+        }
+    }
+
+    fn waiting_signals(&self) -> MutexGuard<'_, VecDeque<Signal>> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,10 +180,12 @@ impl Style for Staged {
     }
 
     fn signalled(&self, signal: Signal) {
-        self.with(|play| play.signal(signal));
+        self.waiting_signals().push_back(signal);
+        self.deliver_signals();
     }
 
     fn close(&self) {
+        self.deliver_signals();
         // Taken out in a statement of its own: the machines end without the lock.
         let play = self.play().take();
         if let Some(play) = play {
@@ -176,9 +203,15 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(lent) = self.lent.take() {
-            self.style.with(|play| play.come_back(lent, self.tag));
-        }
+        let Some(lent) = self.lent.take() else { return };
+        self.style.with(|play| {
+            let client = lent.load();
+            play.come_back(lent, self.tag);
+            if std::thread::panicking() {
+                // Nobody asks any more.
+                drop(play.outcome(client));
+            }
+        });
     }
 }
 

@@ -73,6 +73,12 @@ impl<L: Load> Lent<L> {
         self.machine
     }
 
+    /// What it has: its [`Load::id`].
+    #[must_use]
+    pub fn load(&self) -> u64 {
+        self.load.id()
+    }
+
     /// Waits in the machine's name. `None`: the machine has ended.
     pub fn wait<R>(&mut self, wait: impl FnOnce(&mut L, L::Wanted) -> R) -> Option<R> {
         let Lent { actor, load, wanted, .. } = self;

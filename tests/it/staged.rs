@@ -378,11 +378,107 @@ pub fn never_reads(server: &Server) -> TcpStream {
 
 /// Whether the server's socket has bytes that it does not read and bytes that it cannot send.
 fn both_queues_wait(server: &Server, client: &TcpStream) -> bool {
+    queues(server, client) == (true, true)
+}
+
+/// Whether the server's socket has bytes that are not sent, and bytes that are not read.
+fn queues(server: &Server, client: &TcpStream) -> (bool, bool) {
     let port = format!(":{:04X}", client.local_addr().unwrap().port());
     let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", server.pid())).unwrap();
-    table.lines().skip(1).any(|line| {
+    let waits = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let Some((unsent, unread)) = fields[4].split_once(':') else { return false };
-        fields[2].ends_with(&port) && [unsent, unread].iter().all(|queue| *queue != "00000000")
-    })
+        let (unsent, unread) = fields[4].split_once(':')?;
+        let waits = |queue: &str| queue != "00000000";
+        fields[2].ends_with(&port).then(|| (waits(unsent), waits(unread)))
+    };
+    table.lines().skip(1).find_map(waits).unwrap_or_default()
+}
+
+#[test]
+fn every_request_has_its_own_time() {
+    let traced = Traced::start(&["--request-timeout", "600ms"]);
+    let mut client = traced.server.connect();
+    let since = Instant::now();
+    // Three requests, each within its time, and all of them beyond it.
+    for number in 0..3 {
+        exchange(&mut client, &format!("request {number}\n"));
+        std::thread::sleep(Duration::from_millis(350));
+    }
+    assert!(since.elapsed() > Duration::from_millis(1000));
+    exchange(&mut client, "still served\n");
+}
+
+#[test]
+fn a_path_that_ends_like_a_port_is_said_as_a_path() {
+    let path = super::trace_path().with_extension("sock:80");
+    let address = format!("unix:{}", path.display());
+    let mut command = serve(&[&address], &["--style", "staged", "--trace-events"]);
+    let mut server = Server::run(&mut command, 0);
+    server.wait_for_line(&format!("Hello! I am 'LISTENER-1' on {address}."));
+}
+
+#[test]
+fn a_trace_that_nobody_reads_does_not_keep_the_server_from_stopping() {
+    for again in [false, true] {
+        let path = super::trace_path();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+        assert!(made.success());
+        // Open for both, so that opening it for writing doesn't wait; nobody reads.
+        let _open = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let timeout = if again { "1h" } else { "300ms" };
+        let mut server = Server::start(&[
+            "--style",
+            "staged",
+            "--drain-timeout",
+            timeout,
+            "--trace-events",
+            path.to_str().unwrap(),
+        ]);
+        let mut client = server.connect();
+        client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        // Until the machines are held up by the trace.
+        while client.write_all(b"x\n").is_ok() && client.read_exact(&mut [0; 2]).is_ok() {}
+        server.signal(Signal::TERM);
+        if again {
+            server.wait_for_line("draining");
+            server.signal(Signal::TERM);
+            assert_eq!(server.wait().code(), Some(143), "the second one stops at once");
+        } else {
+            assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_client_that_has_reset_its_connection() {
+    use rustix::net::sockopt;
+    let mut server =
+        Server::start(&["--style", "staged", "--drain-timeout", "1h", "--write-timeout", "1h"]);
+    let listener = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    // A small ear: what the server has sent stays with it.
+    sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    rustix::net::connect(&listener, &server.address()).unwrap();
+    let mut client = TcpStream::from(listener);
+    let line = [&[b'x'; 59_999][..], b"\n"].concat();
+    for _ in 0..4 {
+        client.write_all(&line).unwrap();
+    }
+    server.wait_for("answers that do not arrive", |server| is_unsent(server, &client));
+    server.signal(Signal::TERM);
+    server.wait_for_line("draining");
+    sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    drop(client);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Whether the server has read all, and has answers that it cannot send.
+fn is_unsent(server: &Server, client: &TcpStream) -> bool {
+    let (unsent, unread) = queues(server, client);
+    unsent && !unread
 }

@@ -337,3 +337,82 @@ fn an_option_of_another_style_is_refused_by_name() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn a_reply_in_pieces_is_one_and_a_byte_now_and_then_does_not_extend_its_time() {
+    let (listener, address) = listener();
+    let server = std::thread::spawn(move || {
+        for pause in [Duration::from_millis(20), Duration::from_millis(150)] {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            for byte in b"WORKER-1-1\n" {
+                if stream.write_all(&[*byte]).is_err() {
+                    break;
+                }
+                std::thread::sleep(pause);
+            }
+        }
+    });
+    let in_time = ["--count", "1", "--reply-timeout", "10s"];
+    let answered = Asking::new(address, &in_time).run();
+    assert_eq!(answered.code, Some(0), "{}", answered.errors);
+    let late = ["--count", "1", "--reply-timeout", "500ms"];
+    let answered = Asking::new(address, &late).run();
+    assert_eq!(answered.code, Some(1), "{}", answered.said);
+    assert!(answered.trace.contains(&"RX-1 @ WORK got 'T0' from OS".to_owned()));
+    server.join().unwrap();
+}
+
+#[test]
+fn told_to_stop_it_has_not_failed_whatever_was_counted_on() {
+    let (listener, address) = listener();
+    let server = serve_lines(listener, 1, echo);
+    let most = u64::MAX.to_string();
+    let mut asking = Asking::new(address, &["--count", &most]);
+    let child = started(&mut asking);
+    wait_for_trace(&asking.trace, "reply: WORKER-1-1\n");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    let answered = Answered::read(child.wait_with_output().unwrap(), &asking.trace);
+    assert_eq!(answered.code, Some(0), "{}", answered.errors);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_standard_output_that_cannot_be_written_is_told_and_is_a_failure() {
+    let (listener, address) = listener();
+    let server = serve_lines(listener, 1, echo);
+    let mut asking = Asking::new(address, &["--count", "1"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    asking.command.stdout(full);
+    let answered = asking.run();
+    assert_eq!(answered.code, Some(1));
+    assert!(answered.errors.contains("not all could be written"), "{}", answered.errors);
+    assert!(answered.errors.contains("1 verified"), "{}", answered.errors);
+    server.join().unwrap();
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_keep_it_from_stopping() {
+    let (listener, address) = listener();
+    let server = serve_lines(listener, 1, echo);
+    let mut asking = Asking::new(address, &["--pause", "0s"]);
+    let mut child = started(&mut asking);
+    // It is stuck when its requests stop coming.
+    let requests = || std::fs::metadata(&asking.trace).map_or(0, |trace| trace.len());
+    let deadline = Instant::now() + PATIENCE;
+    let mut before = 0;
+    while before == 0 || requests() != before {
+        assert!(Instant::now() < deadline, "it is never stuck");
+        before = requests();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it does not stop");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let answered = Answered::read(child.wait_with_output().unwrap(), &asking.trace);
+    assert_eq!(answered.code, Some(1));
+    assert!(answered.errors.contains("nobody reads what it says"), "{}", answered.errors);
+    server.join().unwrap();
+}

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use crate::cli::output::{Output, ReportArguments, Writers};
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
 use crate::cli::trace::TraceArguments;
-use crate::cli::units::{at_least_one, duration};
+use crate::cli::units::{at_least_one, duration, some_time};
 use crate::client::staged::{self, Settings, Stop, Summary};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
@@ -42,7 +43,7 @@ pub(super) struct StagedArguments {
     retry: Option<Duration>,
 
     /// How long a reply may take; after that the worker connects anew. [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
     reply_timeout: Option<Duration>,
 
     #[command(flatten)]
@@ -65,6 +66,8 @@ impl StagedArguments {
             ("--retry", self.retry.is_some()),
             ("--reply-timeout", self.reply_timeout.is_some()),
             ("--trace-events", self.trace.is_wanted()),
+            ("--report-file", self.reports.report_file.is_some()),
+            ("--log-file", self.log.log_file.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
@@ -89,15 +92,22 @@ pub(super) fn run(arguments: &StagedArguments, address: Option<&Endpoint>) -> Ex
     let registry = Registry::builder().sink(move |report| reports.report(report)).build();
     crate::cli::serve::declare_inherited(&registry);
     let settings = arguments.settings(address);
-    let asked = output
-        .open(&registry)
-        .and_then(|()| ask(&registry, &settings, sink(&arguments.trace, &output), &output));
+    let unheard = Arc::new(AtomicBool::new(false));
+    let sink = sink(&arguments.trace, &output, &unheard);
+    let asked = output.open(&registry).and_then(|()| ask(&registry, &settings, sink, &output));
     let writers = output.close();
-    let verdict = if writers == Writers::Ended { registry.finish() } else { registry.verdict() };
+    // Workers that are left behind are not waited for once more.
+    let is_over = asked.is_ok() && writers == Writers::Ended;
+    let verdict = if is_over { registry.finish() } else { registry.verdict() };
+    // ord: Relaxed; the workers that set it have been joined.
+    let is_unheard = unheard.load(Ordering::Relaxed);
     let code = match asked {
         Ok(summary) => {
             say(summary);
-            if is_fine(&settings, &summary) {
+            if is_unheard {
+                say(format_args!("echown: not all could be written to standard output"));
+            }
+            if is_fine(&settings, &summary) && !is_unheard {
                 ExitCode::from(verdict.exit_code)
             } else {
                 ExitCode::FAILURE
@@ -116,7 +126,11 @@ pub(super) fn run(arguments: &StagedArguments, address: Option<&Endpoint>) -> Ex
 
 /// Whether every reply was right, and none is missing that was counted on.
 fn is_fine(settings: &Settings, summary: &Summary) -> bool {
-    let wanted = settings.count.map_or(0, |count| count * settings.workers.get() as u64);
+    let workers = settings.workers.get() as u64;
+    let wanted = match settings.count {
+        Some(count) if !summary.is_stopped => count.saturating_mul(workers),
+        _ => 0,
+    };
     summary.wrong == 0 && summary.replies >= wanted
 }
 
@@ -137,7 +151,8 @@ fn ask(
 
 /// What is for people goes to standard output, and all of it to the trace, if there is one. Where both
 /// are the same terminal, nothing is said twice.
-fn sink(trace: &TraceArguments, output: &Arc<Output>) -> Sink {
+fn sink(trace: &TraceArguments, output: &Arc<Output>, unheard: &Arc<AtomicBool>) -> Sink {
+    let unheard = Arc::clone(unheard);
     let is_on_stderr = trace.is_wanted() && trace.file().is_none();
     let is_said_twice = is_on_stderr && io::stderr().is_terminal() && io::stdout().is_terminal();
     let trace = trace.sink(output);
@@ -150,8 +165,11 @@ fn sink(trace: &TraceArguments, output: &Arc<Output>) -> Sink {
             Line::Connected { .. } | Line::CannotConnect { .. } | Line::Reply { .. }
         );
         if is_for_people && !is_said_twice {
-            // Where nobody listens any more, the exit code still tells.
-            let _ = writeln!(io::stdout().lock(), "{line}");
+            // The exit code tells. The asking goes on: it has a trace, and a server that is asked.
+            if writeln!(io::stdout().lock(), "{line}").is_err() {
+                // ord: Relaxed; see where it is read.
+                unheard.store(true, Ordering::Relaxed);
+            }
         }
     })
 }

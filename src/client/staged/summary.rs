@@ -20,6 +20,8 @@ pub struct Summary {
     pub failed_attempts: u64,
     /// Connections that ended before a reply was there.
     pub lost: u64,
+    /// It was told to stop before all was done.
+    pub is_stopped: bool,
 }
 
 impl fmt::Display for Summary {

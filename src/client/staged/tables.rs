@@ -31,6 +31,8 @@ pub(super) enum Action {
     Wait,
     /// RX: wait for bytes.
     WaitForReply,
+    /// RX: stop the timer.
+    StopTimer,
     /// RX: take what is there of the reply.
     Receive,
     /// TX: connect, or wait until it can be written.
@@ -43,7 +45,7 @@ pub(super) enum Action {
 
 use Action::{
     AskForReply, AskToConnect, AskToSend, Compare, Connected, Despair, Fail, GoOn, NotConnected,
-    Pause, Receive, Rest, Send, Stop, Wait, WaitForReply, WaitForRoom,
+    Pause, Receive, Rest, Send, Stop, StopTimer, Wait, WaitForReply, WaitForRoom,
 };
 use Reflex::{Do, Goto};
 
@@ -140,7 +142,7 @@ pub(super) static RX: Kind<Action> = Kind {
         State {
             name: "WORK",
             enter: Some(WaitForReply),
-            leave: None,
+            leave: Some(StopTimer),
             reflexes: &[
                 (Tag::D(0), Do(Receive)),
                 (Tag::D(2), Do(Fail)),

@@ -1,5 +1,6 @@
 //! Who plays the machines: what their actions do. Nothing in here waits.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,6 +39,7 @@ impl Play {
             workers: Vec::new(),
             server: settings.server.to_string(),
             settings: settings.clone(),
+            timers: HashMap::new(),
             summary: Summary::default(),
         };
         stage.enter(&mut troupe, terminator);
@@ -62,6 +64,7 @@ impl Play {
 
     /// A signal has come.
     pub(super) fn signal(&mut self, signal: Signal) {
+        self.troupe.summary.is_stopped = true;
         let Signal { number, pid } = signal;
         self.stage.post(self.terminator, signal.tag(), Source::Os, None);
         self.stage.run(&mut self.troupe);
@@ -107,6 +110,8 @@ struct Players {
     workers: Vec<Worker>,
     server: String,
     settings: Settings,
+    /// When the reply must be there that an RX works at.
+    timers: HashMap<MachineId, Instant>,
     summary: Summary,
 }
 
@@ -194,9 +199,11 @@ impl Players {
         }
     }
 
+    /// Waits for bytes, as long as there is time for this reply.
     fn wait_for_reply(&mut self, me: MachineId) {
         let patience = self.settings.reply_timeout;
-        self.cast.wait(me, Wanted::Reply(Instant::now() + patience));
+        let deadline = *self.timers.entry(me).or_insert_with(|| Instant::now() + patience);
+        self.cast.wait(me, Wanted::Reply(deadline));
     }
 
     fn send(&mut self, stage: &mut OurStage, me: MachineId) {
@@ -260,6 +267,7 @@ impl Troupe for Players {
                 self.wait(me, Instant::now() + self.settings.retry);
             }
             Action::WaitForReply => self.wait_for_reply(me),
+            Action::StopTimer => drop(self.timers.remove(&me)),
             Action::Receive => self.receive(stage, me),
             Action::WaitForRoom => self.wait_for_room(me),
             Action::Send => self.send(stage, me),

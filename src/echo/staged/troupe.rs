@@ -12,6 +12,7 @@ use super::tables::{self, Action};
 use crate::echo::{House, Signal};
 use crate::net::Progress;
 use crate::ownership::Error;
+use crate::seldom::Seldom;
 use crate::stage::{Cast, Kind, Lent, Line, Load, MachineId, Sink, Source, Stage, Tag, Troupe};
 
 type OurStage = Stage<Action, Client>;
@@ -45,6 +46,7 @@ impl Play {
             signal: None,
             request_timeout,
             request_bytes_max,
+            too_long: Seldom::default(),
         };
         let kinds: [&'static Kind<Action>; 3] = [&tables::RX, &tables::TX, &tables::WORKER];
         for kind in kinds {
@@ -107,7 +109,7 @@ impl Play {
 /// `port 3333` of `127.0.0.1:3333`; a path as it is.
 fn place(address: &str) -> String {
     match address.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => format!("port {port}"),
+        Some((_, port)) if !address.starts_with("unix:") => format!("port {port}"),
         _ => address.to_owned(),
     }
 }
@@ -125,6 +127,7 @@ struct Players {
     signal: Option<Signal>,
     request_timeout: Duration,
     request_bytes_max: usize,
+    too_long: Seldom,
 }
 
 impl Players {
@@ -151,6 +154,7 @@ impl Players {
 
     fn receive(&mut self, stage: &mut OurStage, me: MachineId) {
         let bytes_max = self.request_bytes_max;
+        let too_long = &self.too_long;
         let progress = self.cast.with(me, |client| {
             let before = client.request.bytes().len();
             let progress = client.with(|request, stream| request.receive(stream, bytes_max));
@@ -159,10 +163,10 @@ impl Players {
                 stage.say(&Line::Received { bytes });
             }
             if progress == Some(Progress::TooLong) {
-                tracing::warn!(
+                too_long.warn(format_args!(
                     "{} was closed: its request is longer than {bytes_max} bytes (--max-request)",
                     client.peer
-                );
+                ));
                 client.fail(io::Error::other("a request was too long"));
             }
             progress
