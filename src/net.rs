@@ -58,7 +58,7 @@ pub use adopt::{StdListener, StdStream};
 pub use endpoint::Endpoint;
 pub use file::File;
 pub use half::{ReadHalf, WriteHalf};
-pub use line::{Line, Progress};
+pub use line::{Arrival, Line, Progress};
 pub use listener::{DEFAULT_BACKLOG, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
 pub use stream::Stream;

@@ -1,6 +1,7 @@
 //! Lines: bytes up to a newline, however they come and go, without waiting.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use super::stream::Stream;
 
@@ -48,7 +49,42 @@ pub enum Progress {
     Ended,
 }
 
+/// What there is to be had of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Bytes are there.
+    Bytes,
+    /// The end of the stream is.
+    End,
+    /// Neither came in time.
+    Nothing,
+}
+
 impl Line {
+    /// Waits until something of a line can be [received](Line::receive), until `deadline`, and without
+    /// any news for `idle` at most.
+    ///
+    /// The deadline is looked at first: whoever sends a byte now and then is late all the same.
+    ///
+    /// # Errors
+    /// The connection's, and the registry's.
+    #[track_caller]
+    pub fn wait(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Arrival> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = idle.map_or(left, |idle| idle.min(left));
+            if left.is_zero() || !stream.wait_readable(Some(patience))? {
+                return Ok(Arrival::Nothing);
+            }
+            match stream.try_peek(&mut [0]) {
+                Ok(0) => return Ok(Arrival::End),
+                Ok(_) => return Ok(Arrival::Bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// An empty one.
     #[must_use]
     pub fn new() -> Line {

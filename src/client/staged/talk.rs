@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Stop;
-use crate::net::{Endpoint, Line, Stream};
+use crate::net::{Arrival, Endpoint, Line, Stream};
 use crate::ownership::{Baton, Error, Registry};
 use crate::stage::{Load, Tag};
 
@@ -112,18 +112,10 @@ impl Talk {
     }
 
     fn wait_for_bytes(&self, deadline: Instant) -> io::Result<Tag> {
-        let stream = self.stream()?;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !stream.wait_readable(Some(left))? {
-                return Ok(Tag::T(0));
-            }
-            match stream.try_peek(&mut [0]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => return Ok(Tag::D(0)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        match Line::wait(self.stream()?, deadline, None)? {
+            Arrival::Bytes => Ok(Tag::D(0)),
+            Arrival::Nothing => Ok(Tag::T(0)),
+            Arrival::End => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 }

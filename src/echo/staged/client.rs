@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::net::{Line, Stream};
+use crate::net::{Arrival, Line, Stream};
 use crate::ownership::{Baton, Error};
 use crate::stage::{Load, Tag};
 
@@ -123,28 +123,17 @@ fn late(what: &str) -> io::Error {
 
 /// `D0`: bytes are there. `D2`: the end is. `T0`: neither, in time.
 fn wait_for_bytes(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Tag> {
-    loop {
-        // Asked first: whoever sends a byte now and then is late all the same.
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(Tag::T(0));
-        }
-        if !stream.wait_readable(Some(idle.map_or(left, |idle| idle.min(left))))? {
-            return Ok(Tag::T(0));
-        }
-        match stream.try_peek(&mut [0]) {
-            Ok(0) => {
-                // What was answered arrives, whatever the client is still sending.
-                if stream.resource().registry().is_draining() {
-                    stream.wait_sent(LAST_WORDS_PATIENCE)?;
-                }
-                return Ok(Tag::D(2));
+    Ok(match Line::wait(stream, deadline, idle)? {
+        Arrival::Bytes => Tag::D(0),
+        Arrival::Nothing => Tag::T(0),
+        Arrival::End => {
+            // What was answered arrives, whatever the client is still sending.
+            if stream.resource().registry().is_draining() {
+                stream.wait_sent(LAST_WORDS_PATIENCE)?;
             }
-            Ok(_) => return Ok(Tag::D(0)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            Tag::D(2)
         }
-    }
+    })
 }
 
 /// `D1`: there is room.
