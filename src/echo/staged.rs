@@ -50,7 +50,7 @@ pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a request may be, its newline included.
 pub const REQUEST_BYTES_MAX_DEFAULT: usize = 64 * 1024;
 
-/// Machines that hand a client on; see the [module](self).
+/// Machines that hand a client on, as the module says.
 pub struct Staged {
     request_timeout: Duration,
     request_bytes_max: usize,
