@@ -39,7 +39,11 @@ fn is_let_go(client: &mut TcpStream) -> bool {
         match client.read(&mut [0; 65536]) {
             Ok(0) => return true,
             Ok(_) => {}
-            Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
+            // `BrokenPipe` is a reset that comes after FIN.
+            Err(error) => {
+                use io::ErrorKind::{BrokenPipe, ConnectionReset};
+                return matches!(error.kind(), BrokenPipe | ConnectionReset);
+            }
         }
     }
 }
@@ -309,6 +313,102 @@ fn the_reset_of_one_neither_disconnects_the_sender_nor_robs_the_others() {
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0));
     assert_eq!(summary(&lines, "panics"), 0, "{lines:#?}");
+}
+
+/// Frames that a client says before it closes. Together they fit into a first receive window, and are
+/// more than the server reads at a time.
+const LAST_FRAMES: u32 = 1000;
+
+fn last_frame(n: u32) -> Vec<u8> {
+    [&n.to_be_bytes()[..], &[b'.'; 40]].concat()
+}
+
+fn said_at_last() -> Vec<u8> {
+    (0..LAST_FRAMES).flat_map(|n| frame(&last_frame(n))).collect()
+}
+
+/// A client that has said its last frames and has closed with something unread, which resets the
+/// connection, all of it while the server was stopped. When the server goes on, every frame has
+/// arrived, and so has the reset.
+fn says_and_slams(server: &Server, listener: &mut TcpStream) {
+    const BYTES_UNACKNOWLEDGED: usize = 0;
+    const BYTES_UNREAD: usize = 1;
+    let mut slammer = enter(server);
+    while !hear(listener).starts_with(b"entering") {}
+    say(listener, b"this is not read");
+    assert_eq!(hear(listener), b"this is not read");
+    server.wait_for("it to be there", |_| queues(&slammer)[BYTES_UNREAD] > 0);
+    server.signal(Signal::STOP);
+    slammer.write_all(&said_at_last()).unwrap();
+    server.wait_for("all to arrive", |_| queues(&slammer)[BYTES_UNACKNOWLEDGED] == 0);
+}
+
+/// Bytes that a client has sent and its peer's system has not acknowledged, and bytes that have come
+/// and it has not read.
+fn queues(client: &TcpStream) -> [usize; 2] {
+    let port = format!(":{:04X}", client.local_addr().unwrap().port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let mine = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mine = mine.filter(|fields| fields[1].ends_with(&port)).collect::<Vec<_>>();
+    let (sent, come) = mine[0][4].split_once(':').unwrap();
+    [sent, come].map(|bytes| usize::from_str_radix(bytes, 16).unwrap())
+}
+
+#[test]
+fn a_sender_that_closes_without_reading_does_not_rob_the_others_of_what_it_said() {
+    let mut server = start(&[]);
+    let mut listener = enter(&server);
+    for round in 0..10 {
+        says_and_slams(&server, &mut listener);
+        server.signal(Signal::CONT);
+        for n in 0..LAST_FRAMES {
+            assert_eq!(hear(&mut listener), last_frame(n), "round {round}");
+        }
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(total(&server.seen, "disconnected"), 0);
+    assert_eq!(summary(&server.seen, "errors"), 10, "{:#?}", server.seen);
+}
+
+#[test]
+fn nor_does_it_in_a_drain() {
+    for round in 0..5 {
+        let mut server = start(&[]);
+        let mut listener = enter(&server);
+        says_and_slams(&server, &mut listener);
+        server.signal(Signal::TERM);
+        server.signal(Signal::CONT);
+        for n in 0..LAST_FRAMES {
+            let heard = try_hear(&mut listener);
+            assert_eq!(heard.expect("not the end yet"), last_frame(n), "round {round}");
+        }
+        assert!(is_let_go(&mut listener));
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_sender_that_closes_a_unix_socket_without_reading_does_not_rob_the_others_either() {
+    use std::os::unix::net::UnixStream;
+    let path = std::env::temp_dir().join(format!("echown-{}-slam.sock", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    let mut server = start(&["--listen", &unix]);
+    server.wait_for_line("listening on unix:");
+    let mut listener = enter(&server);
+    for round in 0..10 {
+        let mut slammer = UnixStream::connect(&path).unwrap();
+        slammer.write_all(&frame(b"I am in, and do not read that")).unwrap();
+        assert!(hear(&mut listener).starts_with(b"I am in"));
+        server.signal(Signal::STOP);
+        slammer.write_all(&said_at_last()).unwrap();
+        drop(slammer);
+        server.signal(Signal::CONT);
+        for n in 0..LAST_FRAMES {
+            assert_eq!(hear(&mut listener), last_frame(n), "round {round}");
+        }
+    }
+    assert_eq!(server.stop().0, Some(0));
 }
 
 #[test]

@@ -57,7 +57,9 @@ enum Stage {
     Open,
     /// Nothing comes in any more; what waits is still sent.
     Closed,
-    /// Nothing is sent any more either.
+    /// The client has gone: nothing is sent any more, and what it had said is still heard.
+    Deserted,
+    /// Nothing is sent any more, nor heard.
     Cut,
 }
 
@@ -125,8 +127,30 @@ impl Outbox {
 
     /// Lets nothing more in and throws away what waits. How many bytes that were.
     pub(super) fn cut(&self) -> usize {
+        self.end(Stage::Cut)
+    }
+
+    /// Whether it was [cut](Outbox::cut): what the client says is not heard any more either.
+    pub(super) fn is_cut(&self) -> bool {
+        self.state().stage == Stage::Cut
+    }
+
+    /// As [`cut`](Outbox::cut), when it is the client that has gone: what it had said before is still
+    /// to be heard.
+    pub(super) fn desert(&self) {
+        self.end(Stage::Deserted);
+    }
+
+    /// Whether the client has [gone](Outbox::desert).
+    pub(super) fn is_deserted(&self) -> bool {
+        self.state().stage == Stage::Deserted
+    }
+
+    fn end(&self, stage: Stage) -> usize {
         let mut state = self.state();
-        state.stage = Stage::Cut;
+        if state.stage != Stage::Cut {
+            state.stage = stage;
+        }
         let waiting = std::mem::take(&mut state.waiting);
         let bytes = std::mem::take(&mut state.bytes);
         drop(state);
@@ -136,16 +160,12 @@ impl Outbox {
         bytes
     }
 
-    /// Whether it was [cut](Outbox::cut).
-    pub(super) fn is_cut(&self) -> bool {
-        self.state().stage == Stage::Cut
-    }
-
-    /// Waits for frames and takes them, for the writer. False at the end: closed and empty, or cut.
+    /// Waits for frames and takes them, for the writer. False at the end: closed and empty, or cut,
+    /// or deserted.
     pub(super) fn take(&self, batch: &mut Batch) -> bool {
         let mut state = self.state();
         loop {
-            if state.stage == Stage::Cut {
+            if matches!(state.stage, Stage::Cut | Stage::Deserted) {
                 return false;
             }
             if !state.waiting.is_empty() {
@@ -294,6 +314,22 @@ mod tests {
         assert!(!cut.take(&mut Batch::default()));
         cut.close();
         assert!(cut.is_cut(), "closing does not mend it");
+        cut.desert();
+        assert!(cut.is_cut(), "nor does the client's going");
+    }
+
+    #[test]
+    fn a_deserted_one_takes_and_gives_nothing_and_is_not_cut() {
+        let deserted = outbox(SlowReader::Disconnect);
+        deserted.put(&frame(10));
+        deserted.desert();
+        assert!(deserted.is_deserted() && !deserted.is_cut());
+        assert_eq!(deserted.put(&frame(1000)).0, Room::Closed, "and is never full");
+        assert!(!deserted.take(&mut Batch::default()));
+        deserted.close();
+        assert!(deserted.is_deserted(), "closing does not mend it");
+        deserted.cut();
+        assert!(deserted.is_cut());
     }
 
     #[test]
