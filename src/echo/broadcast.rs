@@ -63,7 +63,8 @@ use reader::End;
 /// The longest payload of a frame unless told.
 pub const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
-/// The most that waits for one client unless told, in bytes.
+/// The most that waits for one client unless told, in bytes: those of the wire, and 96 for each frame's
+/// keeping.
 pub const OUTBOX_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
 /// How long a drained client waits for what others still have to say.
@@ -83,7 +84,8 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// Takes frames with payloads of so many bytes, and lets so many bytes wait for one client.
+    /// Takes frames with payloads of so many bytes, and lets so many bytes wait for one client, 96
+    /// for each frame's keeping among them.
     #[must_use]
     pub fn new(frame_max: usize, outbox_max: usize, slow_reader: SlowReader) -> Broadcast {
         Broadcast {

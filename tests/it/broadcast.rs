@@ -233,6 +233,87 @@ fn a_slow_reader_is_bounded_and_disconnected_and_delays_nobody() {
 }
 
 #[test]
+fn frames_of_nothing_that_wait_for_a_slow_reader_are_bounded_by_what_they_cost() {
+    const OUTBOX_BYTES: u64 = 4 * 1024 * 1024;
+    /// At a time: both kinds of waiting, the quick client's too, stay small beside the outbox.
+    const CHUNK_FRAMES: usize = 4096;
+    let mut server = start(&["--max-outbox", "4MiB", "--write-timeout", "1h"]);
+    let mut slow = with_small_ears(&server);
+    say(&mut slow, b"I am in");
+    hear(&mut slow);
+    let mut quick = enter(&server);
+    let (before, mut most) = (memory(&server), 0);
+    let chunk = frame(b"").repeat(CHUNK_FRAMES);
+    let mut heard = vec![0; chunk.len()];
+    let deadline = Instant::now() + PATIENCE;
+    while !server.lines().iter().any(|line| line.contains("reads too slowly")) {
+        quick.write_all(&chunk).unwrap();
+        quick.read_exact(&mut heard).unwrap();
+        most = most.max(memory(&server));
+        assert!(Instant::now() < deadline, "it is never too slow");
+    }
+    // As much again for what the allocator does not give back. By the wire alone it would be 48 MiB.
+    let more = most.saturating_sub(before);
+    assert!(more < 2 * OUTBOX_BYTES, "{more} bytes for an outbox of {OUTBOX_BYTES}");
+}
+
+#[test]
+fn a_frame_that_waits_for_many_is_kept_once() {
+    const SLOW: usize = 8;
+    const FRAME_BYTES: usize = 16 * 1024 * 1024;
+    let server = start(&["--max-outbox", "64MiB", "--write-timeout", "1h"]);
+    let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| with_small_ears(&server)).collect();
+    for client in &mut slow {
+        say(client, b"I am in");
+        hear(client);
+    }
+    let mut quick = enter(&server);
+    let before = memory(&server);
+    let mut speaking = quick.try_clone().unwrap();
+    let wire = frame(&pattern(FRAME_BYTES));
+    std::thread::scope(|threads| {
+        threads.spawn(|| speaking.write_all(&wire).unwrap());
+        // Once it has come back it waits for all the others: next to nothing of it fits into sockets.
+        assert!(hear(&mut quick).len() == FRAME_BYTES);
+    });
+    // Once, and once more for a buffer that was moved as it grew. A copy for each would be nine.
+    let more = memory(&server).saturating_sub(before);
+    assert!(more > FRAME_BYTES as u64 / 2, "it waits: {more} bytes");
+    assert!(more < 2 * FRAME_BYTES as u64, "{more} bytes for a frame of {FRAME_BYTES}");
+}
+
+#[test]
+fn a_small_frame_does_not_wait_until_the_one_before_it_is_acknowledged() {
+    use rustix::net::sockopt::set_tcp_quickack;
+    const ROUNDS: usize = 40;
+    let server = start(&[]);
+    let mut clients = enter_all(&server, 2);
+    let (listener, speaker) = clients.split_at_mut(1);
+    let (listener, speaker) = (&mut listener[0], &mut speaker[0]);
+    let mut gaps: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            // From here on it acknowledges late, as it does of itself in a conversation; it has
+            // nothing to say that could take an acknowledgement along.
+            set_tcp_quickack(&*listener, false).unwrap();
+            for payload in [b"first", b"other"] {
+                say(speaker, payload);
+                assert_eq!(hear(speaker), payload);
+                if payload == b"first" {
+                    assert_eq!(hear(listener), payload);
+                }
+            }
+            let since = Instant::now();
+            assert_eq!(hear(listener), b"other");
+            since.elapsed()
+        })
+        .collect();
+    gaps.sort();
+    // Nearly all would be 40 ms; a loaded machine may hold up some.
+    let gap = gaps[ROUNDS / 4];
+    assert!(gap < Duration::from_millis(20), "a quarter waits for less than {gap:?}: {gaps:?}");
+}
+
+#[test]
 fn a_slow_reader_whose_oldest_frames_are_dropped_stays_and_hears_the_newest_in_order() {
     let server = start(&["--max-outbox", "1MiB", "--slow-reader", "drop-oldest"]);
     let mut slow = with_small_ears(&server);
