@@ -21,8 +21,10 @@
 //!    half back to its parent and ends; the parent joins the halves and closes the whole with FIN.
 //! 2. The client resets, is silent for too long, or sends what is no frame: the reading task cuts the
 //!    outbox and cancels its child.
-//! 3. The client takes nothing for too long, or too much waits for it: the writer hangs up, which ends
-//!    the reading too.
+//! 3. The client has closed without reading, and the writer meets the reset of that first: the writer
+//!    ends, and the reading task publishes what had arrived before it does.
+//! 4. The client takes nothing for too long, or too much waits for it: the writer hangs up, which ends
+//!    the reading too. What had arrived and was not read is lost, with all that it would still say.
 //!
 //! In a drain nobody leaves before everybody has said what had arrived: all of them hear it.
 //!
@@ -61,7 +63,8 @@ use reader::End;
 /// The longest payload of a frame unless told.
 pub const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
-/// The most that waits for one client unless told, in bytes.
+/// The most that waits for one client unless told, in bytes: those of the wire, and 96 for each frame's
+/// keeping.
 pub const OUTBOX_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
 /// How long a drained client waits for what others still have to say.
@@ -81,7 +84,8 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// Takes frames with payloads of so many bytes, and lets so many bytes wait for one client.
+    /// Takes frames with payloads of so many bytes, and lets so many bytes wait for one client, 96
+    /// for each frame's keeping among them.
     #[must_use]
     pub fn new(frame_max: usize, outbox_max: usize, slow_reader: SlowReader) -> Broadcast {
         Broadcast {
@@ -252,10 +256,12 @@ impl Member {
     /// Listens on until everybody has said what had arrived.
     fn rest(&self) -> io::Result<()> {
         self.hub.rest(self.token);
-        if let Some(writer) = &self.writer
-            && !writer.wait_until(Instant::now() + REST_PATIENCE)?
-        {
-            self.hub.leave(self.token);
+        if let Some(writer) = &self.writer {
+            let has_ended = writer.wait_until(Instant::now() + REST_PATIENCE)?;
+            // A writer whose client has gone leaves that to us.
+            if !has_ended || self.outbox.is_deserted() {
+                self.hub.leave(self.token);
+            }
         }
         Ok(())
     }

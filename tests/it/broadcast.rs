@@ -39,7 +39,11 @@ fn is_let_go(client: &mut TcpStream) -> bool {
         match client.read(&mut [0; 65536]) {
             Ok(0) => return true,
             Ok(_) => {}
-            Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
+            // `BrokenPipe` is a reset that comes after FIN.
+            Err(error) => {
+                use io::ErrorKind::{BrokenPipe, ConnectionReset};
+                return matches!(error.kind(), BrokenPipe | ConnectionReset);
+            }
         }
     }
 }
@@ -229,6 +233,87 @@ fn a_slow_reader_is_bounded_and_disconnected_and_delays_nobody() {
 }
 
 #[test]
+fn frames_of_nothing_that_wait_for_a_slow_reader_are_bounded_by_what_they_cost() {
+    const OUTBOX_BYTES: u64 = 4 * 1024 * 1024;
+    /// At a time: both kinds of waiting, the quick client's too, stay small beside the outbox.
+    const CHUNK_FRAMES: usize = 4096;
+    let mut server = start(&["--max-outbox", "4MiB", "--write-timeout", "1h"]);
+    let mut slow = with_small_ears(&server);
+    say(&mut slow, b"I am in");
+    hear(&mut slow);
+    let mut quick = enter(&server);
+    let (before, mut most) = (memory(&server), 0);
+    let chunk = frame(b"").repeat(CHUNK_FRAMES);
+    let mut heard = vec![0; chunk.len()];
+    let deadline = Instant::now() + PATIENCE;
+    while !server.lines().iter().any(|line| line.contains("reads too slowly")) {
+        quick.write_all(&chunk).unwrap();
+        quick.read_exact(&mut heard).unwrap();
+        most = most.max(memory(&server));
+        assert!(Instant::now() < deadline, "it is never too slow");
+    }
+    // As much again for what the allocator does not give back. By the wire alone it would be 48 MiB.
+    let more = most.saturating_sub(before);
+    assert!(more < 2 * OUTBOX_BYTES, "{more} bytes for an outbox of {OUTBOX_BYTES}");
+}
+
+#[test]
+fn a_frame_that_waits_for_many_is_kept_once() {
+    const SLOW: usize = 8;
+    const FRAME_BYTES: usize = 16 * 1024 * 1024;
+    let server = start(&["--max-outbox", "64MiB", "--write-timeout", "1h"]);
+    let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| with_small_ears(&server)).collect();
+    for client in &mut slow {
+        say(client, b"I am in");
+        hear(client);
+    }
+    let mut quick = enter(&server);
+    let before = memory(&server);
+    let mut speaking = quick.try_clone().unwrap();
+    let wire = frame(&pattern(FRAME_BYTES));
+    std::thread::scope(|threads| {
+        threads.spawn(|| speaking.write_all(&wire).unwrap());
+        // Once it has come back it waits for all the others: next to nothing of it fits into sockets.
+        assert!(hear(&mut quick).len() == FRAME_BYTES);
+    });
+    // Once, and once more for a buffer that was moved as it grew. A copy for each would be nine.
+    let more = memory(&server).saturating_sub(before);
+    assert!(more > FRAME_BYTES as u64 / 2, "it waits: {more} bytes");
+    assert!(more < 2 * FRAME_BYTES as u64, "{more} bytes for a frame of {FRAME_BYTES}");
+}
+
+#[test]
+fn a_small_frame_does_not_wait_until_the_one_before_it_is_acknowledged() {
+    use rustix::net::sockopt::set_tcp_quickack;
+    const ROUNDS: usize = 40;
+    let server = start(&[]);
+    let mut clients = enter_all(&server, 2);
+    let (listener, speaker) = clients.split_at_mut(1);
+    let (listener, speaker) = (&mut listener[0], &mut speaker[0]);
+    let mut gaps: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            // From here on it acknowledges late, as it does of itself in a conversation; it has
+            // nothing to say that could take an acknowledgement along.
+            set_tcp_quickack(&*listener, false).unwrap();
+            for payload in [b"first", b"other"] {
+                say(speaker, payload);
+                assert_eq!(hear(speaker), payload);
+                if payload == b"first" {
+                    assert_eq!(hear(listener), payload);
+                }
+            }
+            let since = Instant::now();
+            assert_eq!(hear(listener), b"other");
+            since.elapsed()
+        })
+        .collect();
+    gaps.sort();
+    // Nearly all would be 40 ms; a loaded machine may hold up some.
+    let gap = gaps[ROUNDS / 4];
+    assert!(gap < Duration::from_millis(20), "a quarter waits for less than {gap:?}: {gaps:?}");
+}
+
+#[test]
 fn a_slow_reader_whose_oldest_frames_are_dropped_stays_and_hears_the_newest_in_order() {
     let server = start(&["--max-outbox", "1MiB", "--slow-reader", "drop-oldest"]);
     let mut slow = with_small_ears(&server);
@@ -309,6 +394,102 @@ fn the_reset_of_one_neither_disconnects_the_sender_nor_robs_the_others() {
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0));
     assert_eq!(summary(&lines, "panics"), 0, "{lines:#?}");
+}
+
+/// Frames that a client says before it closes. Together they fit into a first receive window, and are
+/// more than the server reads at a time.
+const LAST_FRAMES: u32 = 1000;
+
+fn last_frame(n: u32) -> Vec<u8> {
+    [&n.to_be_bytes()[..], &[b'.'; 40]].concat()
+}
+
+fn said_at_last() -> Vec<u8> {
+    (0..LAST_FRAMES).flat_map(|n| frame(&last_frame(n))).collect()
+}
+
+/// A client that has said its last frames and has closed with something unread, which resets the
+/// connection, all of it while the server was stopped. When the server goes on, every frame has
+/// arrived, and so has the reset.
+fn says_and_slams(server: &Server, listener: &mut TcpStream) {
+    const BYTES_UNACKNOWLEDGED: usize = 0;
+    const BYTES_UNREAD: usize = 1;
+    let mut slammer = enter(server);
+    while !hear(listener).starts_with(b"entering") {}
+    say(listener, b"this is not read");
+    assert_eq!(hear(listener), b"this is not read");
+    server.wait_for("it to be there", |_| queues(&slammer)[BYTES_UNREAD] > 0);
+    server.signal(Signal::STOP);
+    slammer.write_all(&said_at_last()).unwrap();
+    server.wait_for("all to arrive", |_| queues(&slammer)[BYTES_UNACKNOWLEDGED] == 0);
+}
+
+/// Bytes that a client has sent and its peer's system has not acknowledged, and bytes that have come
+/// and it has not read.
+fn queues(client: &TcpStream) -> [usize; 2] {
+    let port = format!(":{:04X}", client.local_addr().unwrap().port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let mine = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mine = mine.filter(|fields| fields[1].ends_with(&port)).collect::<Vec<_>>();
+    let (sent, come) = mine[0][4].split_once(':').unwrap();
+    [sent, come].map(|bytes| usize::from_str_radix(bytes, 16).unwrap())
+}
+
+#[test]
+fn a_sender_that_closes_without_reading_does_not_rob_the_others_of_what_it_said() {
+    let mut server = start(&[]);
+    let mut listener = enter(&server);
+    for round in 0..10 {
+        says_and_slams(&server, &mut listener);
+        server.signal(Signal::CONT);
+        for n in 0..LAST_FRAMES {
+            assert_eq!(hear(&mut listener), last_frame(n), "round {round}");
+        }
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(total(&server.seen, "disconnected"), 0);
+    assert_eq!(summary(&server.seen, "errors"), 10, "{:#?}", server.seen);
+}
+
+#[test]
+fn nor_does_it_in_a_drain() {
+    for round in 0..5 {
+        let mut server = start(&[]);
+        let mut listener = enter(&server);
+        says_and_slams(&server, &mut listener);
+        server.signal(Signal::TERM);
+        server.signal(Signal::CONT);
+        for n in 0..LAST_FRAMES {
+            let heard = try_hear(&mut listener);
+            assert_eq!(heard.expect("not the end yet"), last_frame(n), "round {round}");
+        }
+        assert!(is_let_go(&mut listener));
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_sender_that_closes_a_unix_socket_without_reading_does_not_rob_the_others_either() {
+    use std::os::unix::net::UnixStream;
+    let path = std::env::temp_dir().join(format!("echown-{}-slam.sock", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    let mut server = start(&["--listen", &unix]);
+    server.wait_for_line("listening on unix:");
+    let mut listener = enter(&server);
+    for round in 0..10 {
+        let mut slammer = UnixStream::connect(&path).unwrap();
+        slammer.write_all(&frame(b"I am in, and do not read that")).unwrap();
+        assert!(hear(&mut listener).starts_with(b"I am in"));
+        server.signal(Signal::STOP);
+        slammer.write_all(&said_at_last()).unwrap();
+        drop(slammer);
+        server.signal(Signal::CONT);
+        for n in 0..LAST_FRAMES {
+            assert_eq!(hear(&mut listener), last_frame(n), "round {round}");
+        }
+    }
+    assert_eq!(server.stop().0, Some(0));
 }
 
 #[test]

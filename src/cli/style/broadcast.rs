@@ -15,8 +15,9 @@ pub(super) struct BroadcastArguments {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_frame: Option<usize>,
 
-    /// The most that waits for one client, as in `512KiB`. Then `--slow-reader` decides. A frame that
-    /// is longer than this waits alone. [default: 4MiB]
+    /// The most that waits for one client, as in `512KiB`: bytes of the wire, and 96 for each frame's
+    /// keeping. Then `--slow-reader` decides. A frame that is longer than this waits alone. [default:
+    /// 4MiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_outbox: Option<usize>,
 

@@ -114,17 +114,16 @@ impl Hub {
     /// Gives a frame to every member.
     pub(super) fn publish(&self, frame: &Frame) {
         let (mut asleep, mut slow, mut thinned) = (Vec::new(), Vec::new(), None);
-        let mut dropped_in_all = 0;
+        let mut all_dropped = Vec::new();
         let mut members = self.members();
         members.retain(|_, member| {
-            let (room, wake) = member.outbox.put(frame);
+            let (room, wake) = member.outbox.put(frame, &mut all_dropped);
             if wake {
                 asleep.push(Arc::clone(&member.outbox));
             }
             match room {
                 Room::Found { dropped: 0 } | Room::Closed => {}
-                Room::Found { dropped } => {
-                    dropped_in_all += dropped;
+                Room::Found { .. } => {
                     thinned.get_or_insert_with(|| Arc::clone(&member.outbox));
                 }
                 Room::Full => {
@@ -154,7 +153,7 @@ impl Hub {
         }
         count(&self.totals.frames, 1);
         count(&self.totals.slow, slow.len() as u64);
-        count(&self.totals.dropped, dropped_in_all);
+        count(&self.totals.dropped, all_dropped.len() as u64);
     }
 
     fn members(&self) -> MutexGuard<'_, SlotMap<DefaultKey, Member>> {
@@ -172,11 +171,11 @@ fn take_rested(members: &mut SlotMap<DefaultKey, Member>) -> Vec<Arc<Outbox>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outbox::Batch;
+    use super::super::outbox::{Batch, FRAME_KEEPING_BYTES};
     use super::*;
 
     fn hub() -> Hub {
-        Hub::new(100, SlowReader::Disconnect)
+        Hub::new(100 + 3 * FRAME_KEEPING_BYTES, SlowReader::Disconnect)
     }
 
     fn gone(hub: &Hub) -> u64 {
@@ -240,9 +239,13 @@ mod tests {
         let (second, late) = hub.join("late");
         hub.rest(first);
         hub.publish(&Frame::of(b"last words"));
-        assert_eq!(early.put(&Frame::of(b"")).0, Room::Found { dropped: 0 }, "it is open");
+        assert_eq!(
+            early.put(&Frame::of(b""), &mut Vec::new()).0,
+            Room::Found { dropped: 0 },
+            "it is open"
+        );
         hub.rest(second);
-        assert_eq!(early.put(&Frame::of(b"")).0, Room::Closed);
+        assert_eq!(early.put(&Frame::of(b""), &mut Vec::new()).0, Room::Closed);
         assert_eq!(waiting(&early), 2);
         assert_eq!(waiting(&late), 1);
     }
@@ -254,6 +257,6 @@ mod tests {
         let (second, _late) = hub.join("late");
         hub.rest(first);
         hub.leave(second);
-        assert_eq!(early.put(&Frame::of(b"")).0, Room::Closed);
+        assert_eq!(early.put(&Frame::of(b""), &mut Vec::new()).0, Room::Closed);
     }
 }

@@ -1,7 +1,7 @@
 //! What waits for one client: a bounded queue between everybody who publishes and one writer.
 //!
 //! Putting a frame in never waits. What happens to a client for which too much waits is decided
-//! here, in bytes: either it is over with it ([`Room::Full`]), or its oldest frames go. A frame that
+//! here, in bytes, those of the wire and [`FRAME_KEEPING_BYTES`] for each frame: either it is over with it ([`Room::Full`]), or its oldest frames go. A frame that
 //! is longer than the outbox waits alone: it is taken when nothing else waits.
 //!
 //! What the writer has in hand ([`Batch`]) does not wait any more and is not counted: at the most
@@ -19,6 +19,17 @@ const BATCH_FRAMES: usize = 64;
 
 /// A batch is closed when it has so many bytes: about what a socket takes at once.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// What it costs to keep a waiting frame, beside its bytes on the wire, as an allocator for 64 bits
+/// has it: its counted head (48), what its bytes are rounded up by (at most 24, but for long ones, whose
+/// pages are small beside them), and its place in a queue that doubles (8 to 16). Without it, a limit
+/// would let frames of nothing take twelve times its memory.
+pub(super) const FRAME_KEEPING_BYTES: usize = 96;
+
+/// Bytes that a waiting frame is counted for.
+fn weight(frame: &Frame) -> usize {
+    frame.wire().len() + FRAME_KEEPING_BYTES
+}
 
 /// What is done with a client that reads more slowly than it is written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +55,7 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Frame>,
-    /// Bytes of all that wait.
+    /// What all that wait weigh.
     bytes: usize,
     stage: Stage,
     /// The writer waits for the bell.
@@ -57,7 +68,9 @@ enum Stage {
     Open,
     /// Nothing comes in any more; what waits is still sent.
     Closed,
-    /// Nothing is sent any more either.
+    /// The client has gone: nothing is sent any more, and what it had said is still heard.
+    Deserted,
+    /// Nothing is sent any more, nor heard.
     Cut,
 }
 
@@ -84,28 +97,31 @@ impl Outbox {
     }
 
     /// Puts a frame in. True with it when the writer is to be [woken](Outbox::wake): by the caller,
-    /// once no lock is held.
-    pub(super) fn put(&self, frame: &Frame) -> (Room, bool) {
+    /// once no lock is held. Then it may also free what was dropped, which comes to `dropped`.
+    pub(super) fn put(&self, frame: &Frame, dropped: &mut Vec<Frame>) -> (Room, bool) {
         let mut state = self.state();
         if state.stage != Stage::Open {
             return (Room::Closed, false);
         }
-        let more = frame.wire().len();
-        let mut dropped = 0;
+        let more = weight(frame);
+        let before = dropped.len();
         while !state.waiting.is_empty() && state.bytes + more > self.max_bytes {
             match self.slow_reader {
                 SlowReader::Disconnect => return (Room::Full, false),
                 SlowReader::DropOldest => {
                     let oldest = state.waiting.pop_front();
-                    state.bytes -= oldest.map_or(0, |oldest| oldest.wire().len());
-                    dropped += 1;
+                    state.bytes -= oldest.as_ref().map_or(0, weight);
+                    dropped.extend(oldest);
                 }
             }
         }
         state.bytes += more;
         state.waiting.push_back(frame.clone());
         // Only the first who finds it asleep has to wake it.
-        (Room::Found { dropped }, std::mem::take(&mut state.is_asleep))
+        (
+            Room::Found { dropped: (dropped.len() - before) as u64 },
+            std::mem::take(&mut state.is_asleep),
+        )
     }
 
     /// Wakes the writer.
@@ -123,10 +139,32 @@ impl Outbox {
         self.wake();
     }
 
-    /// Lets nothing more in and throws away what waits. How many bytes that were.
+    /// Lets nothing more in and throws away what waits. How many bytes it was counted for.
     pub(super) fn cut(&self) -> usize {
+        self.end(Stage::Cut)
+    }
+
+    /// Whether it was [cut](Outbox::cut): what the client says is not heard any more either.
+    pub(super) fn is_cut(&self) -> bool {
+        self.state().stage == Stage::Cut
+    }
+
+    /// As [`cut`](Outbox::cut), when it is the client that has gone: what it had said before is still
+    /// to be heard.
+    pub(super) fn desert(&self) {
+        self.end(Stage::Deserted);
+    }
+
+    /// Whether the client has [gone](Outbox::desert).
+    pub(super) fn is_deserted(&self) -> bool {
+        self.state().stage == Stage::Deserted
+    }
+
+    fn end(&self, stage: Stage) -> usize {
         let mut state = self.state();
-        state.stage = Stage::Cut;
+        if state.stage != Stage::Cut {
+            state.stage = stage;
+        }
         let waiting = std::mem::take(&mut state.waiting);
         let bytes = std::mem::take(&mut state.bytes);
         drop(state);
@@ -136,16 +174,12 @@ impl Outbox {
         bytes
     }
 
-    /// Whether it was [cut](Outbox::cut).
-    pub(super) fn is_cut(&self) -> bool {
-        self.state().stage == Stage::Cut
-    }
-
-    /// Waits for frames and takes them, for the writer. False at the end: closed and empty, or cut.
+    /// Waits for frames and takes them, for the writer. False at the end: closed and empty, or cut,
+    /// or deserted.
     pub(super) fn take(&self, batch: &mut Batch) -> bool {
         let mut state = self.state();
         loop {
-            if state.stage == Stage::Cut {
+            if matches!(state.stage, Stage::Cut | Stage::Deserted) {
                 return false;
             }
             if !state.waiting.is_empty() {
@@ -159,7 +193,7 @@ impl Outbox {
         }
         state.is_asleep = false;
         while let Some(next) = state.waiting.pop_front_if(|next| batch.has_room_for(next)) {
-            state.bytes -= next.wire().len();
+            state.bytes -= weight(&next);
             batch.push(next);
         }
         true
@@ -236,7 +270,11 @@ mod tests {
     }
 
     fn outbox(slow_reader: SlowReader) -> Outbox {
-        Outbox::new("peer", 100, slow_reader)
+        Outbox::new("peer", 100 + 2 * FRAME_KEEPING_BYTES, slow_reader)
+    }
+
+    fn put(outbox: &Outbox, bytes: usize) -> (Room, bool) {
+        outbox.put(&frame(bytes), &mut Vec::new())
     }
 
     fn lengths(batch: &Batch) -> Vec<usize> {
@@ -248,52 +286,73 @@ mod tests {
     #[test]
     fn a_frame_that_finds_no_room_says_so_and_the_others_wait_on() {
         let outbox = outbox(SlowReader::Disconnect);
-        assert_eq!(outbox.put(&frame(60)).0, FOUND);
-        assert_eq!(outbox.put(&frame(40)).0, FOUND, "to the last byte");
-        assert_eq!(outbox.put(&frame(8)).0, Room::Full);
+        assert_eq!(put(&outbox, 60).0, FOUND);
+        assert_eq!(put(&outbox, 40).0, FOUND, "to the last byte");
+        assert_eq!(put(&outbox, 8).0, Room::Full);
         let mut batch = Batch::default();
         assert!(outbox.take(&mut batch));
         assert_eq!(lengths(&batch), [60, 40]);
-        assert_eq!(outbox.put(&frame(100)).0, FOUND, "what is in hand does not wait");
+        assert_eq!(put(&outbox, 100).0, FOUND, "what is in hand does not wait");
     }
 
     #[test]
     fn the_oldest_are_dropped_for_a_newer_one() {
         let outbox = outbox(SlowReader::DropOldest);
-        for bytes in [30, 31, 32] {
-            assert_eq!(outbox.put(&frame(bytes)).0, FOUND);
+        for bytes in [30, 31] {
+            assert_eq!(put(&outbox, bytes).0, FOUND);
         }
-        assert_eq!(outbox.put(&frame(50)).0, Room::Found { dropped: 2 });
+        let mut dropped = Vec::new();
+        let room = outbox.put(&frame(32), &mut dropped).0;
+        assert_eq!(room, Room::Found { dropped: 1 }, "each is counted for its keeping");
+        let room = outbox.put(&frame(60), &mut dropped).0;
+        assert_eq!(room, Room::Found { dropped: 1 }, "those that others have dropped do not count");
+        assert_eq!(dropped, [frame(30), frame(31)], "the caller frees them");
         let mut batch = Batch::default();
         assert!(outbox.take(&mut batch));
-        assert_eq!(lengths(&batch), [32, 50]);
+        assert_eq!(lengths(&batch), [32, 60]);
     }
 
     #[test]
     fn a_frame_longer_than_the_outbox_waits_alone() {
         let disconnecting = outbox(SlowReader::Disconnect);
-        assert_eq!(disconnecting.put(&frame(1000)).0, FOUND);
-        assert_eq!(disconnecting.put(&frame(8)).0, Room::Full);
+        assert_eq!(put(&disconnecting, 1000).0, FOUND);
+        assert_eq!(put(&disconnecting, 8).0, Room::Full);
         let dropping = outbox(SlowReader::DropOldest);
-        assert_eq!(dropping.put(&frame(10)).0, FOUND);
-        assert_eq!(dropping.put(&frame(1000)).0, Room::Found { dropped: 1 });
-        assert_eq!(dropping.put(&frame(1001)).0, Room::Found { dropped: 1 });
+        assert_eq!(put(&dropping, 10).0, FOUND);
+        assert_eq!(put(&dropping, 1000).0, Room::Found { dropped: 1 });
+        assert_eq!(put(&dropping, 1001).0, Room::Found { dropped: 1 });
     }
 
     #[test]
     fn a_closed_one_gives_out_what_waits_and_a_cut_one_does_not() {
         let closed = outbox(SlowReader::Disconnect);
-        closed.put(&frame(10));
+        put(&closed, 10);
         closed.close();
-        assert_eq!(closed.put(&frame(10)).0, Room::Closed);
+        assert_eq!(put(&closed, 10).0, Room::Closed);
         assert!(closed.take(&mut Batch::default()));
         assert!(!closed.take(&mut Batch::default()));
         let cut = outbox(SlowReader::Disconnect);
-        cut.put(&frame(10));
-        assert_eq!(cut.cut(), 10);
+        put(&cut, 10);
+        assert_eq!(cut.cut(), 10 + FRAME_KEEPING_BYTES);
         assert!(!cut.take(&mut Batch::default()));
         cut.close();
         assert!(cut.is_cut(), "closing does not mend it");
+        cut.desert();
+        assert!(cut.is_cut(), "nor does the client's going");
+    }
+
+    #[test]
+    fn a_deserted_one_takes_and_gives_nothing_and_is_not_cut() {
+        let deserted = outbox(SlowReader::Disconnect);
+        put(&deserted, 10);
+        deserted.desert();
+        assert!(deserted.is_deserted() && !deserted.is_cut());
+        assert_eq!(put(&deserted, 1000).0, Room::Closed, "and is never full");
+        assert!(!deserted.take(&mut Batch::default()));
+        deserted.close();
+        assert!(deserted.is_deserted(), "closing does not mend it");
+        deserted.cut();
+        assert!(deserted.is_cut());
     }
 
     #[test]
@@ -304,8 +363,8 @@ mod tests {
             while !outbox.state().is_asleep {
                 std::thread::yield_now();
             }
-            assert!(outbox.put(&frame(10)).1);
-            assert!(!outbox.put(&frame(10)).1);
+            assert!(put(&outbox, 10).1);
+            assert!(!put(&outbox, 10).1);
             outbox.wake();
             assert!(writer.join().expect("it does not panic"));
         });
@@ -315,10 +374,10 @@ mod tests {
     fn a_batch_has_a_limit_and_is_struck_off_byte_by_byte() {
         let outbox = Outbox::new("peer", usize::MAX, SlowReader::Disconnect);
         for _ in 0..BATCH_FRAMES + 1 {
-            outbox.put(&frame(10));
+            put(&outbox, 10);
         }
-        outbox.put(&frame(BATCH_BYTES));
-        outbox.put(&frame(2 * BATCH_BYTES));
+        put(&outbox, BATCH_BYTES);
+        put(&outbox, 2 * BATCH_BYTES);
         let mut batch = Batch::default();
         assert!(outbox.take(&mut batch));
         assert_eq!(batch.frames.len(), BATCH_FRAMES);

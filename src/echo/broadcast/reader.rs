@@ -43,6 +43,10 @@ struct Drain {
 /// Publishes every frame that comes until the client has finished, or until it is drained: then all
 /// that had arrived, and the frame that was begun if it comes to its end.
 ///
+/// That the client cannot be written to any more, as one that has sent much and closed without having
+/// read the echo of it, is no reason to stop: the system keeps what has arrived, and only then tells
+/// of the reset.
+///
 /// # Errors
 /// What ended the reading before its time; a length over the limit, with [`TooLong`] inside.
 pub(super) fn run(
@@ -75,7 +79,8 @@ pub(super) fn run(
                 }
             }
             Some(drain) if received == 0 => {
-                if !assembler.has_begun() || drain.heard.elapsed() >= SILENCE_MAX {
+                let is_silent = outbox.is_deserted() || drain.heard.elapsed() >= SILENCE_MAX;
+                if !assembler.has_begun() || is_silent {
                     return Ok(End::Drained);
                 }
                 std::thread::sleep(PAUSE);

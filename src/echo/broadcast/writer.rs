@@ -18,7 +18,7 @@ const SLICE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// What ended the writing before its time. The peer has been hung up on, so that whoever reads from
-/// it learns of it.
+/// it learns of it. When it was the peer that has gone, it is still a member.
 pub(super) fn run(
     writing: WriteHalf,
     hub: &Hub,
@@ -30,9 +30,15 @@ pub(super) fn run(
     match sent.and_then(|()| Ok(writing.transfer()?)) {
         Ok(()) => Ok(writing),
         Err(error) => {
-            hub.leave(token);
-            outbox.cut();
-            // Refused when this task was cancelled, in vain when the peer has gone: it is over.
+            if has_gone(&error) {
+                // What it had said has arrived and is not read yet. It stays a member until that is
+                // published: in a drain, those who rest wait for it.
+                outbox.desert();
+            } else {
+                hub.leave(token);
+                outbox.cut();
+            }
+            // What has arrived stays readable. Refused when this task was cancelled, in vain when the peer has gone: it is over.
             let _ = writing.hang_up();
             Err(error)
         }
@@ -83,6 +89,12 @@ fn send(
             sent => return sent,
         }
     }
+}
+
+/// Whether this error of a write says that the peer has gone, or takes nothing ever again; as opposed
+/// to one that is given up.
+fn has_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 fn given_up() -> io::Error {
