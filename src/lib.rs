@@ -4,6 +4,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod echo;
+pub mod harness;
 pub mod net;
 pub mod ownership;
 pub mod pool;
@@ -11,6 +12,10 @@ pub mod report;
 pub mod server;
 mod sync;
 mod sys;
+
+#[cfg(feature = "macros")]
+pub use echown_macros::test;
+pub use harness::{Check, check};
 
 pub mod thread {
     //! Tasks on plain threads, without a pool.

@@ -59,6 +59,7 @@ const MAY_NAME_LOOM: &[(&str, &str)] = &[
 const MAY_PRINT: &[(&str, &str)] = &[
     ("src/ownership/registry.rs", "a report must not be lost where no subscriber listens"),
     ("src/cli/", "what a command has to say to whoever typed it"),
+    ("src/harness/", "what a test prints, and its verdict, the runner captures and shows"),
 ];
 
 // The rules.
