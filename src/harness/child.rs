@@ -14,7 +14,8 @@ use super::sites::Sites;
 use crate::ownership::{Failure, Forgotten, LeakReport, Panic, Registry, ResourceData, snapshot};
 use crate::report::{Descriptor, Frame, Place};
 use crate::sys::open::{self, Mark};
-use crate::sys::{passing, trap};
+use crate::sys::passing;
+use crate::sys::trap::{self, Stack};
 
 /// The variable that tells a child that it is one.
 pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
@@ -83,28 +84,49 @@ pub(super) fn run<R: Termination + 'static>(case: &Case, orders: Orders, body: f
         },
     };
     let run = Run { case, body, link: &link, sites: Sites::new(case) };
-    let (first, left) = run.round(&before);
-    let outcome = first.outcome.clone();
-    link.send(&Message::Ended(Ended { coverage, ..first }));
-    if orders.again && !left.is_empty() {
-        let likenesses: Vec<String> = left.iter().map(likeness).collect();
-        let before = Before::now();
-        let (second, left) = run.round(&before);
-        let recurring: Vec<String> = left.iter().map(likeness).collect();
-        let recurs = match second.outcome == outcome {
-            true => likenesses.iter().map(|first| recurring.contains(first)).collect(),
-            false => Vec::new(),
+    let mut first = run.round(&before);
+    first.ended.coverage = coverage;
+    let outcome = first.ended.outcome.clone();
+    if !orders.again || first.marks.is_empty() {
+        run.find_places(&mut first, |_| true);
+        link.send(&Message::Ended(first.ended));
+    } else {
+        // Told before the second time, which may go wrong. The places come after it: finding them
+        // takes long, and most of what is excused needs none.
+        link.send(&Message::Ended(first.ended.clone()));
+        let second = run.round(&Before::now());
+        let likenesses = second.likenesses();
+        let recurs: Vec<bool> = match second.ended.outcome == outcome {
+            true => first.likenesses().iter().map(|one| likenesses.contains(one)).collect(),
+            false => vec![true; first.marks.len()],
         };
+        run.find_places(&mut first, |index| recurs[index]);
         link.send(&Message::Again { recurs });
+        link.send(&Message::Ended(first.ended));
     }
     exit(if outcome == Outcome::Returned { 0 } else { FAILED_EXIT_CODE })
 }
 
-/// What two descriptors have in common that were left by the same code: their kind, and the place, or
-/// where that was not noted, the kind alone.
-fn likeness(mark: &Mark) -> String {
-    let opened = trap::opened(mark.number).map(|stack| stack.addresses);
-    format!("{} {opened:x?}", open::describe(mark.number).kind)
+/// What was found after one round, and the stacks that are not yet places.
+struct Round {
+    ended: Ended,
+    marks: Vec<Mark>,
+    opened: Vec<Option<Stack>>,
+    closed: Vec<Option<Stack>>,
+    doubles: Vec<trap::Double>,
+}
+
+impl Round {
+    /// What two descriptors have in common that were left by the same code: their kind, and the place,
+    /// or where that was not noted, the kind alone.
+    fn likenesses(&self) -> Vec<String> {
+        let left = self.ended.left.iter().zip(&self.opened);
+        left.map(|(left, stack)| {
+            let addresses = stack.as_ref().map(|stack| &stack.addresses);
+            format!("{} {addresses:x?}", left.descriptor.kind)
+        })
+        .collect()
+    }
 }
 
 /// One test, being run.
@@ -117,7 +139,7 @@ struct Run<'a, R> {
 
 impl<R: Termination + 'static> Run<'_, R> {
     /// Runs the body once, on a thread of its own: when that has ended, so have its thread-locals.
-    fn round(&self, before: &Before) -> (Ended, Vec<Mark>) {
+    fn round(&self, before: &Before) -> Round {
         let body = self.body;
         let in_task = move || Registry::global().run("test", || report(body()));
         let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
@@ -133,53 +155,62 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
         // What stands in the buffer is still this test's.
         let _ = io::stdout().flush();
-        let left = before.left_after(self.case.settle());
+        let marks = before.left_after(self.case.settle());
         let on_record = snapshot::of_all_registries();
-        ended.left = left.iter().map(|it| self.left(it, &left, before, &on_record)).collect();
-        ended.closed = before.gone().map(|(mark, was)| self.closed(mark, was)).collect();
-        ended.doubles = trap::doubles().into_iter().map(|double| self.double(double)).collect();
+        ended.left = marks.iter().map(|mark| left(mark, &marks, before, &on_record)).collect();
+        ended.closed = before.gone().map(|(mark, was)| closed(mark, was)).collect();
         ended.inherited = inherited(before, self.link);
         ended.threads = before.threads_left();
-        (ended, left)
-    }
-
-    fn left(
-        &self,
-        mark: &Mark,
-        left: &[Mark],
-        before: &Before,
-        on_record: &[ResourceData],
-    ) -> Left {
-        let mut descriptor = described(mark.number);
-        if let Some(twin) = twin(mark, &before.marks) {
-            descriptor.facts.push(format!("a duplicate of fd {twin}, which was there before"));
-        } else if let Some(twin) = twin(mark, left) {
-            descriptor.facts.push(format!("the same open file as fd {twin}"));
-        }
-        let record = on_record.iter().find(|resource| resource.number == Some(mark.number));
-        let opened = trap::opened(mark.number).map(|stack| self.sites.place(stack, "opened by "));
-        Left {
-            descriptor,
-            opened: opened.or_else(|| record.map(acquired)),
-            custody: record.map(custody).unwrap_or_default(),
+        Round {
+            opened: marks.iter().map(|mark| trap::opened(mark.number)).collect(),
+            closed: before.gone().map(|(mark, _)| trap::closed(mark.number)).collect(),
+            doubles: trap::doubles(),
+            marks,
+            ended,
         }
     }
 
-    fn closed(&self, mark: &Mark, was: &str) -> Closed {
-        let is_open = open::mark(mark.number).is_some();
-        Closed {
-            number: i64::from(mark.number),
-            was: was.to_owned(),
-            now: is_open.then(|| described(mark.number).to_string()),
-            at: trap::closed(mark.number).map(|stack| self.sites.place(stack, "closed by ")),
+    /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
+    fn find_places(&self, round: &mut Round, wanted: impl Fn(usize) -> bool) {
+        let place = |stack: Option<Stack>, what| stack.map(|it| self.sites.place(it, what));
+        let left = round.ended.left.iter_mut().zip(&mut round.opened).enumerate();
+        for (_, (left, stack)) in left.filter(|(index, _)| wanted(*index)) {
+            left.opened = place(stack.take(), "opened by ").or(left.opened.take());
+        }
+        for (closed, stack) in round.ended.closed.iter_mut().zip(&mut round.closed) {
+            closed.at = place(stack.take(), "closed by ");
+        }
+        for trap::Double { number, stacks } in round.doubles.drain(..) {
+            let words = ["opened by ", "closed first by ", "closed again by "];
+            let places = stacks.into_iter().zip(words);
+            let places = places.filter_map(|(stack, words)| place(stack, words)).collect();
+            round.ended.doubles.push(Double { number: i64::from(number), places });
         }
     }
+}
 
-    fn double(&self, double: trap::Double) -> Double {
-        let words = ["opened by ", "closed first by ", "closed again by "];
-        let stacks = double.stacks.into_iter().zip(words);
-        let places = stacks.filter_map(|(stack, words)| Some(self.sites.place(stack?, words)));
-        Double { number: i64::from(double.number), places: places.collect() }
+fn left(mark: &Mark, left: &[Mark], before: &Before, on_record: &[ResourceData]) -> Left {
+    let mut descriptor = described(mark.number);
+    if let Some(twin) = twin(mark, &before.marks) {
+        descriptor.facts.push(format!("a duplicate of fd {twin}, which was there before"));
+    } else if let Some(twin) = twin(mark, left) {
+        descriptor.facts.push(format!("the same open file as fd {twin}"));
+    }
+    let record = on_record.iter().find(|resource| resource.number == Some(mark.number));
+    Left {
+        descriptor,
+        opened: record.map(acquired),
+        custody: record.map(custody).unwrap_or_default(),
+    }
+}
+
+fn closed(mark: &Mark, was: &str) -> Closed {
+    let is_open = open::mark(mark.number).is_some();
+    Closed {
+        number: i64::from(mark.number),
+        was: was.to_owned(),
+        now: is_open.then(|| described(mark.number).to_string()),
+        at: None,
     }
 }
 

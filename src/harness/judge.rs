@@ -55,6 +55,11 @@ pub(super) fn wants_more(case: &Case, first: &Told) -> bool {
     is_judged && has_more && !case.once
 }
 
+/// Whether a run has told of something left.
+pub(super) fn leaves_something(told: &Told) -> bool {
+    told.ended.as_ref().is_some_and(|ended| !ended.left.is_empty())
+}
+
 fn libc_abort() -> i32 {
     rustix::process::Signal::ABORT.as_raw()
 }
@@ -223,11 +228,9 @@ impl Judging<'_> {
             }
             let again = more.take_like(left);
             match again {
-                Some((known, Some(false))) => {
-                    let at = known.opened.as_ref().and_then(|place| place.own());
-                    let at = at.map_or(String::new(), |at| format!(", opened at {at}"));
+                Some((_, Some(false))) => {
                     self.notes.push(format!(
-                        "{shown}{at}: opened once in a process and not again when the test is run a \
+                        "{shown}: opened once in a process and not again when the test is run a \
                          second time, so it is the process's and not the test's"
                     ));
                 }

@@ -11,10 +11,10 @@ use crate::report::{Descriptor, Frame, Place};
 pub(super) enum Message {
     /// The body is about to begin; these numbers were open before.
     Started { before: Vec<i64> },
-    /// The body has come back, and what it left has settled.
+    /// The body has come back, and what it left has settled. Comes again when more is known.
     Ended(Ended),
     /// It has done so a second time in the same process: which of the things that were left the first
-    /// time were left again. Empty when the second time went otherwise than the first.
+    /// time were left again. All of them, when the second time went otherwise than the first.
     Again { recurs: Vec<bool> },
 }
 

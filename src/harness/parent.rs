@@ -29,8 +29,18 @@ const CHUNK: usize = 64 * 1024;
 pub(super) fn run(case: &Case) {
     let trace = case.trace || env::var("ECHOWN_TRACE").is_ok_and(|value| value != "0");
     let first = watch(case, Errand { trace, again: false, is_shown: true });
-    let second = judge::wants_more(case, &first)
-        .then(|| watch(case, Errand { trace: true, again: true, is_shown: false }));
+    let mut second = None;
+    if judge::wants_more(case, &first) {
+        let told = watch(case, Errand { trace: true, again: true, is_shown: false });
+        // A body that cannot be run twice in one process still tells its places in a third.
+        let told = match told.recurs {
+            None if judge::leaves_something(&told) => {
+                watch(case, Errand { trace: true, again: false, is_shown: false })
+            }
+            _ => told,
+        };
+        second = Some(told);
+    }
     conclude(case, judge::judge(case, first, second));
 }
 
