@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::case::Case;
-use super::message::{Closed, Coverage, Double, Ended, Left, Message, Outcome, Owned};
+use super::message::{Closed, Coverage, Double, Ended, Left, Message, Outcome, Owned, Started};
 use super::settle::{Before, described};
 use super::sites::Sites;
 use crate::ownership::{Failure, Forgotten, LeakReport, Panic, Registry, ResourceData, snapshot};
@@ -33,8 +33,8 @@ pub(super) struct Orders {
     /// Standard output as it is to be, unless it stays what it is. Until the body begins, the runner
     /// writes to nowhere.
     pub(super) output: Option<RawFd>,
-    /// Note openings and closings.
-    pub(super) trace: bool,
+    /// Note openings and closings, and how.
+    pub(super) trace: Option<trap::Mode>,
     /// Run the body a second time if it leaves something.
     pub(super) again: bool,
 }
@@ -53,7 +53,11 @@ impl Orders {
         let orders = Orders {
             control: words.next()?.parse().ok()?,
             output: words.next()?.parse().ok(),
-            trace: words.next()? == "trace",
+            trace: match words.next()? {
+                "faithful" => Some(trap::Mode::Faithful),
+                "going-on" => Some(trap::Mode::GoingOn),
+                _ => None,
+            },
             again: words.next()? == "again",
         };
         // ord: Relaxed; only the runner's thread for the one test comes here. Whoever calls a test
@@ -63,7 +67,11 @@ impl Orders {
 
     pub(super) fn to_variable(&self, parent: u32) -> String {
         let output = self.output.map_or(String::from("-"), |number| number.to_string());
-        let trace = if self.trace { "trace" } else { "-" };
+        let trace = match self.trace {
+            Some(trap::Mode::Faithful) => "faithful",
+            Some(trap::Mode::GoingOn) => "going-on",
+            None => "-",
+        };
         let again = if self.again { "again" } else { "-" };
         format!("{parent} {} {output} {trace} {again}", self.control)
     }
@@ -73,12 +81,13 @@ impl Orders {
 pub(super) fn run<R: Termination + 'static>(case: &Case, orders: Orders, body: fn() -> R) -> ! {
     let link = Link::new(&orders);
     let before = Before::now();
-    link.send(&Message::Started {
+    link.send(&Message::Started(Started {
         before: before.marks.iter().map(|mark| i64::from(mark.number)).collect(),
-    });
+        threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
+    }));
     let coverage = match orders.trace {
-        false => Coverage::Unasked,
-        true => match trap::install() {
+        None => Coverage::Unasked,
+        Some(mode) => match trap::install(mode) {
             Ok(()) => Coverage::Noted,
             Err(why) => Coverage::Missing(why),
         },

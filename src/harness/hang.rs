@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::process::{Pid, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd};
 
+use super::message::Started;
 use crate::report::Descriptor;
 use crate::sys::open;
 
@@ -19,11 +20,12 @@ pub(super) struct Hang {
     pub(super) programs: Vec<String>,
 }
 
-/// Looks at a process, and ends the programs that it started; `before` was open in it before the test.
-pub(super) fn look(process: Pid, handle: Option<BorrowedFd<'_>>, before: &[i64]) -> Hang {
+/// Looks at a process, leaving out what was there before the test, and ends the programs that it
+/// started.
+pub(super) fn look(process: Pid, handle: Option<BorrowedFd<'_>>, started: &Started) -> Hang {
     let mut hang = Hang {
-        descriptors: descriptors(process, handle, before),
-        threads: threads(process),
+        descriptors: descriptors(process, handle, &started.before),
+        threads: threads(process, &started.threads),
         programs: Vec::new(),
     };
     for program in descendants(process) {
@@ -60,8 +62,9 @@ fn descriptors(process: Pid, handle: Option<BorrowedFd<'_>>, before: &[i64]) -> 
 }
 
 /// One line a thread: its name, the system call it is in, and the kernel's function.
-fn threads(process: Pid) -> Vec<String> {
+fn threads(process: Pid, before: &[i64]) -> Vec<String> {
     let mut threads = entries(process, "task");
+    threads.retain(|thread| !before.contains(thread));
     threads.sort_unstable();
     let line = |thread: i64| {
         let read = |what: &str| read(process, &format!("task/{thread}/{what}"));

@@ -6,14 +6,14 @@ use std::process::ExitStatus;
 use super::case::{Case, Ignore};
 use super::child::LOST_EXIT_CODE;
 use super::hang::Hang;
-use super::message::{Closed, Coverage, Ended, Left, Message, Outcome};
+use super::message::{Closed, Coverage, Ended, Left, Message, Outcome, Started};
 use crate::ownership::SCHEMA_VERSION;
 use crate::report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
 
 /// What one child did.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    pub(super) started: bool,
+    pub(super) started: Option<Started>,
     pub(super) ended: Option<Ended>,
     pub(super) recurs: Option<Vec<bool>>,
     pub(super) status: ExitStatus,
@@ -23,7 +23,7 @@ pub(super) struct Told {
 impl Told {
     pub(super) fn hear(&mut self, message: Message) {
         match message {
-            Message::Started { .. } => self.started = true,
+            Message::Started(started) => self.started = Some(started),
             Message::Ended(ended) => self.ended = Some(ended),
             Message::Again { recurs } => self.recurs = Some(recurs),
         }
@@ -73,7 +73,7 @@ pub(super) fn judge(case: &Case, first: Told, second: Option<Told>) -> Verdict {
         return judging.verdict(None);
     }
     let Some(ended) = ended else {
-        judging.death(started, status, second.as_ref());
+        judging.death(started.is_some(), status, second.as_ref());
         return judging.verdict(None);
     };
     let panic = match &ended.outcome {
@@ -182,8 +182,7 @@ impl Judging<'_> {
             _ => &ended.doubles,
         };
         for double in found {
-            let number = double.number;
-            let message = format!("fd {number} was closed, and then closed again");
+            let message = format!("closed fd {} twice", double.number);
             self.find(TestVerdict::DoubleClose, message).places = double.places.clone();
         }
     }

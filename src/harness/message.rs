@@ -9,13 +9,22 @@ use crate::report::{Descriptor, Frame, Place};
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// The body is about to begin; these numbers were open before.
-    Started { before: Vec<i64> },
+    /// The body is about to begin.
+    Started(Started),
     /// The body has come back, and what it left has settled. Comes again when more is known.
     Ended(Ended),
     /// It has done so a second time in the same process: which of the things that were left the first
     /// time were left again. All of them, when the second time went otherwise than the first.
     Again { recurs: Vec<bool> },
+}
+
+/// What there was before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Started {
+    /// Numbers.
+    pub(super) before: Vec<i64>,
+    /// Kernel ids of threads.
+    pub(super) threads: Vec<i64>,
 }
 
 /// How a body came back and what it left.
@@ -219,6 +228,7 @@ by_fields! {
     Left { descriptor, opened, custody }
     Closed { number, was, now, at }
     Double { number, places }
+    Started { before, threads }
     Owned { what, custody }
     Ended { outcome, left, closed, doubles, inherited, owned, forgotten, threads, coverage }
 }
@@ -252,7 +262,7 @@ macro_rules! by_alternatives {
 }
 
 by_alternatives!(Message {
-    0 => Started { before },
+    0 => Started(started),
     1 => Ended(ended),
     2 => Again { recurs },
 });
@@ -292,7 +302,7 @@ mod tests {
         let left =
             Left { descriptor, opened: Some(place.clone()), custody: vec!["acquired".into()] };
         vec![
-            Message::Started { before: vec![0, 1, -1, i64::MAX] },
+            Message::Started(Started { before: vec![0, 1, -1, i64::MAX], threads: vec![] }),
             Message::Ended(Ended {
                 outcome: Outcome::Panicked(Some("why".into())),
                 left: vec![left],

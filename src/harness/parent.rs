@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,9 +19,17 @@ use super::hang;
 use super::judge::{self, Told, Verdict};
 use super::message::Message;
 use crate::sys::passing;
+use crate::sys::trap::Mode;
 
 /// How often a child is asked whether it has ended where the kernel does not tell (no pidfd).
 const ASKING_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a child takes here at most: two pipes, one more while it is started and what it gets for its
+/// standard three, and its handle.
+const DESCRIPTORS_A_CHILD: u64 = 12;
+
+/// What is left to the runner and to tests that run in this process.
+const DESCRIPTORS_OF_OTHERS: u64 = 200;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
@@ -28,14 +37,19 @@ const CHUNK: usize = 64 * 1024;
 /// Runs the test as a child process, and fails as it failed, or because of what it left.
 pub(super) fn run(case: &Case) {
     let trace = case.trace || env::var("ECHOWN_TRACE").is_ok_and(|value| value != "0");
+    let trace = trace.then_some(Mode::Faithful);
     let first = watch(case, Errand { trace, again: false, is_shown: true });
     let mut second = None;
     if judge::wants_more(case, &first) {
-        let told = watch(case, Errand { trace: true, again: true, is_shown: false });
+        let (mode, again) = match first.ended {
+            Some(_) => (Mode::Faithful, true),
+            None => (Mode::GoingOn, false),
+        };
+        let told = watch(case, Errand { trace: Some(mode), again, is_shown: false });
         // A body that cannot be run twice in one process still tells its places in a third.
         let told = match told.recurs {
-            None if judge::leaves_something(&told) => {
-                watch(case, Errand { trace: true, again: false, is_shown: false })
+            None if again && judge::leaves_something(&told) => {
+                watch(case, Errand { trace: Some(mode), again: false, is_shown: false })
             }
             _ => told,
         };
@@ -68,7 +82,7 @@ fn conclude(case: &Case, verdict: Verdict) {
 /// Why a child is started.
 #[derive(Clone, Copy)]
 struct Errand {
-    trace: bool,
+    trace: Option<Mode>,
     again: bool,
     /// Whether its output is the test's.
     is_shown: bool,
@@ -76,6 +90,7 @@ struct Errand {
 
 /// Runs one child to its end.
 fn watch(case: &Case, errand: Errand) -> Told {
+    let _turn = Turn::take();
     let started = start(case, errand).unwrap_or_else(|error| {
         panic!("test `{}` could not be started in a process of its own: {error}", case.name())
     });
@@ -83,6 +98,32 @@ fn watch(case: &Case, errand: Errand) -> Told {
     ended.unwrap_or_else(|error| {
         panic!("test `{}` could not be watched in its process: {error}", case.name())
     })
+}
+
+/// The right to have a child. There are as many as this process has descriptors for, so that any number
+/// of tests at once is fine: those that are too many wait.
+struct Turn;
+
+/// How many have theirs.
+static TURNS: Mutex<u64> = Mutex::new(0);
+static TURN_ENDED: Condvar = Condvar::new();
+
+impl Turn {
+    fn take() -> Turn {
+        let limit = passing::descriptors_max();
+        let turns_max = (limit.saturating_sub(DESCRIPTORS_OF_OTHERS) / DESCRIPTORS_A_CHILD).max(1);
+        let taken = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = TURN_ENDED.wait_while(taken, |taken| *taken >= turns_max);
+        *waited.unwrap_or_else(PoisonError::into_inner) += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        TURN_ENDED.notify_one();
+    }
 }
 
 /// Whether the runner captures what tests print. If it does not, the child writes where this process
@@ -157,7 +198,7 @@ impl Started {
     /// running may hold the pipes open for ever: the end of the process is what counts.
     fn watch(mut self, timeout: Duration) -> io::Result<Told> {
         let deadline = Instant::now() + timeout;
-        let (mut told, mut before) = (Told::default(), Vec::new());
+        let mut told = Told::default();
         let (mut arrived, mut text) = (Vec::new(), Vec::new());
         loop {
             let ended = self.wait(deadline)?;
@@ -165,9 +206,6 @@ impl Started {
             show(&mut text, ended.is_some());
             self.control = self.control.filter(|control| read_all(control, &mut arrived));
             while let Some(message) = Message::take_from(&mut arrived) {
-                if let Message::Started { before: numbers } = &message {
-                    before.clone_from(numbers);
-                }
                 told.hear(message);
             }
             if let Some(status) = ended {
@@ -176,7 +214,8 @@ impl Started {
             }
             if Instant::now() >= deadline && told.hang.is_none() {
                 let handle = self.handle.as_ref().map(OwnedFd::as_fd);
-                told.hang = Some(hang::look(self.id, handle, &before));
+                let started = told.started.clone().unwrap_or_default();
+                told.hang = Some(hang::look(self.id, handle, &started));
                 self.child.kill()?;
             }
         }

@@ -21,7 +21,7 @@ pub(super) struct Before {
     /// Each of them in words: what is closed later can no longer be asked.
     words: Vec<String>,
     /// Kernel ids. Empty where there is no list of them.
-    threads: Vec<u32>,
+    pub(super) threads: Vec<u32>,
 }
 
 impl Before {

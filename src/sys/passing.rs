@@ -10,8 +10,9 @@ use rustix::process::{Resource, getrlimit};
 
 use super::fd::Number;
 
-/// Numbers are chosen below this one: `select(2)` takes none above, and a test may use it.
-const NUMBER_MAX: u64 = 1024;
+/// Numbers are chosen below this one while there are any: a test may use `select(2)`, which takes none
+/// above, on what it opens, and what it opens gets the lowest.
+const NUMBER_MAX: RawFd = 1024;
 
 /// Has the child start with `passed` under their numbers, and die with the thread that starts it.
 ///
@@ -38,13 +39,17 @@ pub(crate) fn pass(command: &mut Command, passed: Vec<(OwnedFd, RawFd)>) {
     }
 }
 
+/// How many descriptors this process can have (RLIMIT_NOFILE).
+pub(crate) fn descriptors_max() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// The highest numbers that are free now, where a program's own don't get in the way.
 pub(crate) fn free_numbers(count: usize) -> Vec<RawFd> {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(NUMBER_MAX).min(NUMBER_MAX);
-    let top = RawFd::try_from(limit).unwrap_or(RawFd::MAX);
+    let top = RawFd::try_from(descriptors_max()).unwrap_or(RawFd::MAX);
     let is_free =
         |number: &RawFd| Number::listed(*number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_err();
-    (3..top).rev().filter(is_free).take(count).collect()
+    (3..top.min(NUMBER_MAX)).rev().chain(NUMBER_MAX..top).filter(is_free).take(count).collect()
 }
 
 /// Takes what this process was passed under a number, and keeps it from programs started here.

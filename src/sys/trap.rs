@@ -38,6 +38,15 @@ mod table;
 
 use std::os::fd::RawFd;
 
+/// What to do when the standard library is about to abort because its descriptor was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing: what the program does is what it would do.
+    Faithful,
+    /// Have it go on, so that it comes to tell.
+    GoingOn,
+}
+
 /// What one call did, where.
 #[derive(Clone, Debug)]
 pub(crate) struct Stack {
@@ -63,15 +72,15 @@ mod here {
     use std::os::fd::RawFd;
 
     use super::table::{TABLE, Trace};
-    use super::{Double, Stack, calls, filter, handler};
+    use super::{Double, Mode, Stack, calls, filter, handler};
 
     /// Begins to note, for the rest of the process's life, on all of its threads.
     ///
     /// # Errors
     /// Why it cannot be, in half a sentence; nothing has changed then.
-    pub(crate) fn install() -> Result<(), String> {
+    pub(crate) fn install(mode: Mode) -> Result<(), String> {
         let text = filter::text_of_this_process()?;
-        handler::install(|magic| filter::install(&text, magic))
+        handler::install(mode, |magic| filter::install(&text, magic))
     }
 
     /// The call that made what the number means now.
@@ -108,9 +117,9 @@ mod here {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::{Double, Stack};
+    use super::{Double, Mode, Stack};
 
-    pub(crate) fn install() -> Result<(), String> {
+    pub(crate) fn install(_: Mode) -> Result<(), String> {
         Err(String::from("openings are noted on Linux on x86-64 only"))
     }
 

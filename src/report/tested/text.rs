@@ -13,17 +13,14 @@ const FRAMES_MAX: usize = 12;
 
 impl fmt::Display for TestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().enumerate() {
+        for (index, alike) in self.findings.chunk_by(Headline::is_shared).enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}: test `{}` {}", finding.verdict, self.test, Headline(finding))?;
-            finding.fmt(f)?;
-            // Several findings of a kind in a row share the advice.
-            let next = self.findings.get(index + 1).map(|next| next.verdict);
-            if next != Some(finding.verdict) {
-                write!(f, "\n  help: {}", finding.verdict.help())?;
-            }
+            let verdict = alike[0].verdict;
+            write!(f, "{verdict}: test `{}` {}", self.test, Headline(alike))?;
+            alike.iter().try_for_each(|finding| finding.fmt(f))?;
+            write!(f, "\n  help: {}", verdict.help())?;
         }
         for note in &self.notes {
             write!(f, "\n  note: {note}")?;
@@ -32,23 +29,31 @@ impl fmt::Display for TestReport {
     }
 }
 
-/// What happened, in one line, after the test's name.
-struct Headline<'a>(&'a TestFinding);
+/// What happened, in one line, after the test's name, for findings that share it.
+struct Headline<'a>(&'a [TestFinding]);
+
+impl Headline<'_> {
+    fn is_shared(one: &TestFinding, next: &TestFinding) -> bool {
+        let counts = |finding: &TestFinding| !finding.descriptors.is_empty();
+        one.verdict == next.verdict && counts(one) && counts(next)
+    }
+}
 
 impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let finding = self.0;
-        let count = Count(finding.descriptors.len() as u64, "descriptor");
+        let finding = &self.0[0];
+        let count: usize = self.0.iter().map(|finding| finding.descriptors.len()).sum();
+        let count = Count(count as u64, "descriptor");
         match finding.verdict {
             TestVerdict::Leak if finding.descriptors.is_empty() => f.write_str(&finding.message),
             TestVerdict::Leak => write!(f, "left {count} open"),
-            TestVerdict::DoubleClose => f.write_str("closed a descriptor twice"),
             TestVerdict::ForeignClose if finding.descriptors.is_empty() => {
                 f.write_str(&finding.message)
             }
             TestVerdict::ForeignClose => write!(f, "closed {count} that it does not own"),
             TestVerdict::Exposure => write!(f, "was started with {count} from outside"),
             TestVerdict::Death
+            | TestVerdict::DoubleClose
             | TestVerdict::Hang
             | TestVerdict::ForgottenTask
             | TestVerdict::Expectation => f.write_str(&finding.message),

@@ -5,6 +5,8 @@
 pub(super) enum Deed {
     /// Answers a new number.
     Opens,
+    /// Answers a new number, or whether one is open, by its second argument.
+    OpensOrAsks,
     /// Writes two new numbers where the argument with this index points.
     OpensPair(usize),
     /// May receive numbers in the message that its second argument points to.
@@ -38,8 +40,8 @@ pub(super) const CALLS: &[(i64, &str, Deed)] = &[
     (libc::SYS_dup, "dup", Deed::Opens),
     (libc::SYS_dup2, "dup2", Deed::Replaces),
     (libc::SYS_dup3, "dup3", Deed::Replaces),
-    // For its two ways of duplicating; the others pass the filter.
-    (libc::SYS_fcntl, "fcntl", Deed::Opens),
+    // For its two ways of duplicating, and for F_GETFD; the others pass the filter.
+    (libc::SYS_fcntl, "fcntl", Deed::OpensOrAsks),
     (libc::SYS_epoll_create, "epoll_create", Deed::Opens),
     (libc::SYS_epoll_create1, "epoll_create1", Deed::Opens),
     (libc::SYS_eventfd, "eventfd", Deed::Opens),

@@ -178,7 +178,7 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     it.if_at_least(X32, To::Allow, To::Next);
     for &(call, _, deed) in CALLS {
         let to = match deed {
-            _ if call == libc::SYS_fcntl => To::Duplicating,
+            Deed::OpensOrAsks => To::Duplicating,
             Deed::Handles => To::Handling,
             _ => To::Judge,
         };
@@ -188,6 +188,7 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     it.label(To::Duplicating);
     it.load(argument(1));
     it.if_equal(libc::F_DUPFD.cast_unsigned(), To::Judge, To::Next);
+    it.if_equal(libc::F_GETFD.cast_unsigned(), To::Judge, To::Next);
     it.if_equal(libc::F_DUPFD_CLOEXEC.cast_unsigned(), To::Judge, To::Allow);
     it.label(To::Handling);
     it.load(argument(0));
@@ -294,7 +295,7 @@ mod tests {
         let fcntl = |command: i32| [3, command.cast_unsigned().into(), 0, 0, 0, 0];
         let here = 0x5500_0000_2000;
         assert!(is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_DUPFD_CLOEXEC)));
-        assert!(!is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_GETFD)));
+        assert!(!is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_GETFL)));
         assert!(is_trapped(libc::SYS_rt_sigaction, here, [libc::SIGSYS as u64, 0, 0, 0, 0, 0]));
         assert!(!is_trapped(libc::SYS_rt_sigaction, here, [libc::SIGINT as u64, 0, 0, 0, 0, 0]));
     }

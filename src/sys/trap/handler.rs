@@ -6,8 +6,9 @@
 use std::arch::asm;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use super::Mode;
 use super::calls::{Deed, deed};
 use super::table::{TABLE, Table, Trace};
 
@@ -16,6 +17,9 @@ static MAGIC: AtomicU64 = AtomicU64::new(0);
 
 /// The process that is noted; a child between fork and exec is another one.
 static NOTED: AtomicI64 = AtomicI64::new(0);
+
+/// Whether who asks for a number that was closed is told that it is open; see `note`.
+static GOES_ON: AtomicBool = AtomicBool::new(false);
 
 /// The size of the kernel's set of signals.
 const SET_BYTES: u64 = 8;
@@ -27,12 +31,16 @@ const ACTION_BYTES: usize = 32;
 ///
 /// # Errors
 /// What `filter` answers, or that the handler cannot be had.
-pub(super) fn install(filter: impl FnOnce(u64) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn install(
+    mode: Mode,
+    filter: impl FnOnce(u64) -> Result<(), String>,
+) -> Result<(), String> {
     // Random, so that no program has it in that register by chance; never zero, as many have.
     let magic = RandomState::new().build_hasher().finish() | 1;
-    // ord: Relaxed, both; the filter, without which nobody reads them, comes after them in this
+    // ord: Relaxed, all three; the filter, without which nobody reads them, comes after them in this
     // thread, and is put over the others by a system call.
     MAGIC.store(magic, Ordering::Relaxed);
+    GOES_ON.store(mode == Mode::GoingOn, Ordering::Relaxed);
     NOTED.store(i64::from(std::process::id()), Ordering::Relaxed);
     TABLE.set(Table::new());
     // The first unwinding may load tables; it is made here and not in the handler.
@@ -105,6 +113,12 @@ fn note(
         _ => None,
     };
     let answer = unmasked(call, arguments, mask);
+    if deed == Deed::OpensOrAsks && answer == EBADF && goes_on_after_abort() {
+        // The standard library asks this before it closes, and aborts. Told that the number is open, it
+        // closes, which fails, and is noted as the second close that it is.
+        let was_closed = TABLE.with(|table| table.is_closed(number(arguments[0])));
+        return if was_closed == Some(true) { 0 } else { answer };
+    }
     TABLE.with(|table| match deed {
         Deed::Closes => {
             if let (EBADF, Some(before)) = (answer, before) {
@@ -112,7 +126,8 @@ fn note(
             }
         }
         _ if answer < 0 => {}
-        Deed::Opens => table.opens(number(answer.cast_unsigned()), trace),
+        Deed::OpensOrAsks if arguments[1] as i32 == libc::F_GETFD => {}
+        Deed::Opens | Deed::OpensOrAsks => table.opens(number(answer.cast_unsigned()), trace),
         Deed::OpensPair(argument) => {
             // SAFETY: the call succeeded, so the kernel has written two numbers there.
             let pair = unsafe { (arguments[argument] as *const [RawFd; 2]).read_unaligned() };
@@ -234,6 +249,11 @@ fn is_noted_process() -> bool {
     let process = unsafe { repeat(libc::SYS_getpid, [0; 5]) };
     // ord: Relaxed; written before there was a filter, see `install`.
     process == NOTED.load(Ordering::Relaxed)
+}
+
+fn goes_on_after_abort() -> bool {
+    // ord: Relaxed; as in `is_noted_process`.
+    GOES_ON.load(Ordering::Relaxed)
 }
 
 fn this_thread() -> u32 {

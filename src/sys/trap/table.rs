@@ -180,6 +180,10 @@ impl Table {
         slot.opened.filter(|_| slot.state == State::Open)
     }
 
+    pub(super) fn is_closed(&mut self, number: RawFd) -> bool {
+        self.slot(number).is_some_and(|slot| slot.state == State::Closed)
+    }
+
     pub(super) fn closed_of_others(&mut self, number: RawFd) -> Option<Trace> {
         self.slot(number)?.closed_of_others
     }
