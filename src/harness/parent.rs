@@ -137,36 +137,37 @@ fn is_captured() -> bool {
 
 fn start(case: &Case, errand: Errand) -> io::Result<Started> {
     let (control, told) = pipe()?;
-    let numbers = passing::free_numbers(2);
-    let [number, output_number] = numbers[..] else {
-        return Err(io::Error::other("no two descriptors are free for it"));
-    };
     let mut command = Command::new(env::current_exe()?);
     command.args([&*case.name(), "--exact", "--include-ignored", "--nocapture"]);
     command.args(["--test-threads", "1"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut passed = vec![(told, number)];
+    let mut passed = vec![told];
     let mut output = None;
     if errand.is_shown && is_captured() {
         // One pipe for both, so that the order stays.
         let (reader, writer) = pipe()?;
         command.stderr(writer.try_clone()?);
-        passed.push((writer, output_number));
+        passed.push(writer);
         output = Some(reader);
     } else if errand.is_shown {
         command.stderr(Stdio::inherit());
         if let Ok(own) = io::stdout().as_fd().try_clone_to_owned() {
-            passed.push((own, output_number));
+            passed.push(own);
         }
     }
+    // Chosen now that all is open that is passed: none of it is among the free ones.
+    let numbers = passing::free_numbers(passed.len());
+    if numbers.len() < passed.len() {
+        return Err(io::Error::other("all descriptors are in use"));
+    }
     let orders = Orders {
-        control: number,
-        output: (passed.len() > 1).then_some(output_number),
+        control: numbers[0],
+        output: numbers.get(1).copied(),
         trace: errand.trace,
         again: errand.again,
     };
     command.env(VARIABLE, orders.to_variable(std::process::id()));
-    passing::pass(&mut command, passed);
+    passing::pass(&mut command, passed.into_iter().zip(numbers).collect());
     let child = command.spawn()?;
     // With it go the ends of the pipes that are the child's.
     drop(command);

@@ -14,6 +14,9 @@ use super::fd::Number;
 /// above, on what it opens, and what it opens gets the lowest.
 const NUMBER_MAX: RawFd = 1024;
 
+/// Where the search ends if the limit is higher still.
+const SEARCHED_MAX: RawFd = 65_536;
+
 /// Has the child start with `passed` under their numbers, and die with the thread that starts it.
 ///
 /// The descriptors go with the command: drop it when the child runs, or this process keeps them.
@@ -44,12 +47,14 @@ pub(crate) fn descriptors_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The highest numbers that are free now, where a program's own don't get in the way.
+/// The highest numbers that are free now. The lowest are given out first, so that they stay free while
+/// the child is started.
 pub(crate) fn free_numbers(count: usize) -> Vec<RawFd> {
     let top = RawFd::try_from(descriptors_max()).unwrap_or(RawFd::MAX);
     let is_free =
         |number: &RawFd| Number::listed(*number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_err();
-    (3..top.min(NUMBER_MAX)).rev().chain(NUMBER_MAX..top).filter(is_free).take(count).collect()
+    let (low, high) = (3..top.min(NUMBER_MAX), NUMBER_MAX..top.min(SEARCHED_MAX));
+    low.rev().chain(high.rev()).filter(is_free).take(count).collect()
 }
 
 /// Takes what this process was passed under a number, and keeps it from programs started here.
