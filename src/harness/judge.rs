@@ -290,7 +290,9 @@ impl Judging<'_> {
             (Some(told), None) if told.hang.is_some() => {
                 "the test did not come back when it was run once more for it"
             }
-            (Some(_), None) => "the test's process ended early when it was run once more for it",
+            (Some(told), None) => {
+                &format!("the test ended by {} when it was run once more for it", told.status)
+            }
             (Some(_), Some(more)) => match &more.coverage {
                 Coverage::Missing(why) => why,
                 _ if more.left.is_empty() => {

@@ -26,11 +26,14 @@ impl Sites {
             "" => stack.thread.to_string(),
             name => format!("`{name}`"),
         };
-        let mut frames: Vec<Frame> =
-            stack.addresses.iter().flat_map(|&address| self.resolve(address)).collect();
-        // Below the body there is only how it came to be run.
-        if let Some(end) = frames.iter().position(|frame| is_start(&frame.function)) {
-            frames.truncate(end);
+        let mut frames: Vec<Frame> = Vec::new();
+        for &address in &stack.addresses {
+            frames.append(&mut self.resolve(address));
+            // Below the body there is only how it came to be run, and each name costs time.
+            if let Some(end) = frames.iter().position(|frame| is_start(&frame.function)) {
+                frames.truncate(end);
+                break;
+            }
         }
         Place { what: format!("{what}{}", stack.call), thread, frames }
     }

@@ -21,7 +21,7 @@
 //!
 //! # Limits
 //!
-//! - Linux on x86-64. Descriptors from io_uring, from 32-bit calls, `recvmmsg` and `clone3` are not
+//! - Linux on x86-64. Threads that ran before are not noted. Descriptors from io_uring, from 32-bit calls, `recvmmsg` and `clone3` are not
 //!   noted, nor are numbers from [`table::NUMBERS_MAX`] on.
 //! - The filter stays until the process ends, and with it NO_NEW_PRIVS: what needs set-user-id programs
 //!   fails under it.
@@ -74,7 +74,7 @@ mod here {
     use super::table::{TABLE, Trace};
     use super::{Double, Mode, Stack, calls, filter, handler};
 
-    /// Begins to note, for the rest of the process's life, on all of its threads.
+    /// Begins to note, for the rest of the process's life, on this thread and those that it starts.
     ///
     /// # Errors
     /// Why it cannot be, in half a sentence; nothing has changed then.

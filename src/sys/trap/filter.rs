@@ -74,7 +74,10 @@ fn text_in(maps: &str) -> Vec<Range<usize>> {
     text
 }
 
-/// Puts the filter over all threads of the process.
+/// Puts the filter over this thread and those that it starts.
+///
+/// Not over the others (SECCOMP_FILTER_FLAG_TSYNC): one of them may be inside of `pthread_create`, with
+/// all signals blocked, and its next call, which unblocks them, would be trapped and kill the process.
 ///
 /// # Errors
 /// The kernel refuses: another filter, or none possible.
@@ -91,7 +94,7 @@ pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_TSYNC,
+            0,
             &raw const filter,
         )
     };

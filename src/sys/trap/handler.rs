@@ -38,7 +38,7 @@ pub(super) fn install(
     // Random, so that no program has it in that register by chance; never zero, as many have.
     let magic = RandomState::new().build_hasher().finish() | 1;
     // ord: Relaxed, all three; the filter, without which nobody reads them, comes after them in this
-    // thread, and is put over the others by a system call.
+    // thread, and others have it by being started later.
     MAGIC.store(magic, Ordering::Relaxed);
     GOES_ON.store(mode == Mode::GoingOn, Ordering::Relaxed);
     NOTED.store(i64::from(std::process::id()), Ordering::Relaxed);
