@@ -143,13 +143,14 @@ fn start(case: &Case, errand: Errand) -> io::Result<Started> {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut passed = vec![told];
     let mut output = None;
-    if errand.is_shown && is_captured() {
-        // One pipe for both, so that the order stays.
+    if !errand.is_shown || is_captured() {
+        // One pipe for both, so that the order stays. Also for what is not shown: were it the null
+        // device, a test that puts that there would seem to have changed nothing.
         let (reader, writer) = pipe()?;
         command.stderr(writer.try_clone()?);
         passed.push(writer);
         output = Some(reader);
-    } else if errand.is_shown {
+    } else {
         command.stderr(Stdio::inherit());
         if let Ok(own) = io::stdout().as_fd().try_clone_to_owned() {
             passed.push(own);
@@ -173,7 +174,7 @@ fn start(case: &Case, errand: Errand) -> io::Result<Started> {
     drop(command);
     let id = Pid::from_child(&child);
     let handle = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty()).ok();
-    Ok(Started { child, id, handle, control: Some(control), output })
+    Ok(Started { child, id, handle, control: Some(control), output, is_shown: errand.is_shown })
 }
 
 /// A pipe that no other child inherits, and whose reader never waits.
@@ -192,6 +193,7 @@ struct Started {
     /// `None` after its end, which would be told again and again.
     control: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    is_shown: bool,
 }
 
 impl Started {
@@ -204,7 +206,10 @@ impl Started {
         loop {
             let ended = self.wait(deadline)?;
             self.output = self.output.filter(|output| read_all(output, &mut text));
-            show(&mut text, ended.is_some());
+            match self.is_shown {
+                true => show(&mut text, ended.is_some()),
+                false => text.clear(),
+            }
             self.control = self.control.filter(|control| read_all(control, &mut arrived));
             while let Some(message) = Message::take_from(&mut arrived) {
                 told.hear(message);

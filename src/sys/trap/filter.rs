@@ -91,12 +91,7 @@ pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
         if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
             return Err(String::from("the kernel refuses NO_NEW_PRIVS"));
         }
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            0,
-            &raw const filter,
-        )
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
     };
     match answer {
         0 => Ok(()),

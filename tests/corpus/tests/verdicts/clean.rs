@@ -7,20 +7,20 @@ use std::process::Command;
 
 use strangers::clean;
 
-//~ passes `it is the process's and not the test's`
+//~ passes | it is the process's and not the test's
 #[echown::test]
 fn a_lazy_static() {
     assert!(clean::lazy_static() > 0);
 }
 
-//~ passes `it is the process's and not the test's`
+//~ passes | it is the process's and not the test's
 #[echown::test]
 fn a_logger() {
     clean::log("one");
     clean::log("two");
 }
 
-//~ passes `it is the process's and not the test's`
+//~ passes | it is the process's and not the test's
 #[echown::test]
 fn a_pool_that_outlives_the_test() {
     let pool = clean::pool().lock().unwrap();
@@ -28,7 +28,7 @@ fn a_pool_that_outlives_the_test() {
     pool.join();
 }
 
-//~ passes `it is the process's and not the test's`
+//~ passes | it is the process's and not the test's
 #[echown::test]
 fn a_background_thread_for_the_process() {
     let (done, wait) = std::sync::mpsc::channel();

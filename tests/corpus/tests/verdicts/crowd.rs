@@ -12,7 +12,7 @@ fn file(name: &str) -> File {
 
 macro_rules! crowd {
     ($($guilty:ident $innocent:ident)+) => {$(
-        //~ fails `left 1 descriptor open` `strangers-crowd-$guilty-`
+        //~ fails | left 1 descriptor open | strangers-crowd-$guilty-
         #[echown::test]
         fn $guilty() {
             std::mem::forget(file(stringify!($guilty)));
