@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod echo;
 pub mod frame;
+pub mod harness;
 pub mod net;
 pub mod ownership;
 pub mod pool;
@@ -17,6 +18,10 @@ pub mod signals;
 pub mod stage;
 mod sync;
 mod sys;
+
+#[cfg(feature = "macros")]
+pub use echown_macros::test;
+pub use harness::{Check, check};
 
 pub mod thread {
     //! Tasks on plain threads, without a pool.

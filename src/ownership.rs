@@ -50,7 +50,7 @@ pub(crate) mod promise;
 mod record;
 mod registry;
 mod slot;
-mod snapshot;
+pub(crate) mod snapshot;
 pub(crate) mod task;
 mod verdict;
 mod violation;

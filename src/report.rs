@@ -8,9 +8,11 @@
 mod count;
 pub mod explain;
 mod graph;
+mod tested;
 mod text;
 
 pub use count::Count;
+pub use tested::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
 
 #[cfg(feature = "json")]
 mod json;

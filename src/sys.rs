@@ -8,8 +8,14 @@
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod limits;
+#[cfg(feature = "macros")]
+pub(crate) mod open;
+#[cfg(feature = "macros")]
+pub(crate) mod passing;
 #[cfg(feature = "cli")]
 pub(crate) mod signal;
 pub(crate) mod thread;
+#[cfg(feature = "macros")]
+pub(crate) mod trap;
 #[cfg(all(test, echown_loom))]
 pub(crate) mod watched;

@@ -300,6 +300,15 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
     (tasks, resources)
 }
 
+/// Everything that any task owns in any registry: for whoever has a number and no registry.
+///
+/// Unlike [`take`] it looks at one account after the other.
+pub(crate) fn of_all_registries() -> Vec<ResourceData> {
+    let owned = |task: &Arc<Task>| task.account().entries().cloned().collect::<Vec<_>>();
+    let held: Vec<Arc<dyn Held>> = task::all().iter().flat_map(owned).collect();
+    held.iter().map(|held| ResourceData::of_record(held.record())).collect()
+}
+
 fn task_data(task: &Task, phase: Phase, cancelled: bool, owns: Vec<ResourceId>) -> TaskData {
     let thread = task.thread();
     TaskData {

@@ -21,6 +21,12 @@ impl Number {
         Number(fd.as_fd().as_raw_fd())
     }
 
+    /// A number out of the list of what is open, for looking at it and nothing else: whoever has it
+    /// may close it meanwhile, and then the look answers `EBADF`, or sees a newcomer.
+    pub(crate) fn listed(number: RawFd) -> Number {
+        Number(number)
+    }
+
     pub(crate) fn raw(self) -> RawFd {
         self.0
     }
@@ -286,7 +292,7 @@ pub(crate) fn link_target(number: RawFd) -> Option<String> {
 ///
 /// # Errors
 /// Where there is no `/proc/self/fd` (or `/dev/fd`) to read.
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "macros"))]
 pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
     let directory = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"))?;
     let mut numbers: Vec<RawFd> =

@@ -146,7 +146,7 @@ pub fn root() -> &'static Path {
 }
 
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
-    ["src", "tests", "examples", "benches"].into_iter().flat_map(folder).collect()
+    ["src", "macros", "tests", "examples", "benches"].into_iter().flat_map(folder).collect()
 });
 
 /// All Rust sources of the project.

@@ -35,6 +35,13 @@ impl Task {
         guard(&self.children).remove(&child.id);
     }
 
+    /// The children that have not ended.
+    pub(crate) fn running_children(&self) -> Vec<Arc<Task>> {
+        let children = guard(&self.children);
+        let running = children.values().filter(|child| !child.task.has_ended());
+        running.map(|child| Arc::clone(&child.task)).collect()
+    }
+
     /// The family as it is: for the end of the task.
     pub(crate) fn take_children(&self) -> Vec<(Arc<Task>, Care)> {
         let mut children = guard(&self.children);

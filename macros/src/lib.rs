@@ -1,0 +1,121 @@
+//! The attribute `#[echown::test]`. Use it through the crate `echown`, feature `macros`.
+//!
+//! It reads the head of one function and a list of options, and writes one call into
+//! `echown::harness`; what the attribute does is there. There is no parser of Rust here: attributes,
+//! qualifiers and a body are passed on as they are, so that a newer language needs no newer macro.
+
+mod function;
+mod options;
+
+use function::Function;
+use options::Options;
+use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
+
+/// Turns a function into a test that fails when it leaves a descriptor open.
+///
+/// The test runs alone in a process of its own, and what is open before and after it is compared. All
+/// else is as with `#[test]`: `#[should_panic]`, `#[ignore]`, `#[cfg]`, results, the output.
+///
+/// Options, separated by commas. Those that silence something are followed by `because = "..."`:
+///
+/// | option | what |
+/// |---|---|
+/// | `ignore_path = "PART"` | what has this in its path or address is no finding |
+/// | `ignore_kind = "KIND"` | nor is a descriptor of this kind: `"epoll"`, `"tcp stream"`, `"socket"` for all sockets ... |
+/// | `ignore_closed` | nor is closing what the process was started with |
+/// | `expect_leaks = N` | it leaves exactly so many open; more and fewer fail |
+/// | `ignore_inherited = false` | what the process was started with is a finding, too (else it is not) |
+/// | `settle_ms = N` | how long a thread that is just finishing may take (1000) |
+/// | `timeout_ms = N` | after which a hanging test is killed, with a report (300000) |
+/// | `trace` | note every opening and closing from the beginning: tells a second close (Linux on x86-64) |
+/// | `once` | never run the test a second time to learn more about what it left |
+///
+/// # Examples
+/// ```ignore
+/// #[echown::test]
+/// fn answers() { /* std::net, libc, anything */ }
+///
+/// #[echown::test(ignore_path = "/var/log/app", because = "the logger lives as long as the process")]
+/// fn logs() { /* ... */ }
+/// ```
+#[proc_macro_attribute]
+pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
+    let read = Function::read(item.clone());
+    match read.and_then(|function| Ok((Options::read(options)?, function))) {
+        Ok((options, function)) => expand(&options, function),
+        // The function stays, so that nothing else seems to be missing because of a mistake here.
+        Err(fault) => [fault.into_compile_error(), item].into_iter().collect(),
+    }
+}
+
+fn expand(options: &Options, function: Function) -> TokenStream {
+    let name = &function.name;
+    let stays = function.should_panic.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let should_panic = if stays.is_empty() { String::from("false") } else { stays.join(" || ") };
+    let case = format!(
+        "::echown::harness::Case {{ \
+            module: ::core::module_path!(), \
+            function: ::core::stringify!({name}), \
+            file: ::core::file!(), \
+            line: ::core::line!(), \
+            package: ::core::option_env!(\"CARGO_MANIFEST_DIR\"), \
+            should_panic: {should_panic}, \
+            {options} \
+        }}"
+    );
+    let call = format!("::echown::harness::run(&{case}, {name})");
+    let call = spanned(parse(&call), name.span());
+    let mut body = TokenStream::new();
+    body.extend(function.inner);
+    body.extend(call);
+    let mut out = parse("#[::core::prelude::v1::test]");
+    out.extend(function.attributes);
+    out.extend(function.visibility);
+    out.extend([
+        TokenTree::Ident(Ident::new("fn", Span::call_site())),
+        TokenTree::Ident(name.clone()),
+        TokenTree::Group(Group::new(Delimiter::Parenthesis, TokenStream::new())),
+        TokenTree::Group(Group::new(Delimiter::Brace, body)),
+    ]);
+    out
+}
+
+fn parse(text: &str) -> TokenStream {
+    text.parse().unwrap_or_else(|error| panic!("the attribute wrote what is not Rust: {error}"))
+}
+
+/// Where the user looks when the compiler has something to say about what was written here.
+fn spanned(stream: TokenStream, span: Span) -> TokenStream {
+    let at_span = |mut tree: TokenTree| {
+        if let TokenTree::Group(group) = &tree {
+            tree = Group::new(group.delimiter(), spanned(group.stream(), span)).into();
+        }
+        tree.set_span(span.resolved_at(Span::call_site()));
+        tree
+    };
+    stream.into_iter().map(at_span).collect()
+}
+
+/// What is wrong, and where.
+struct Fault {
+    span: Span,
+    what: String,
+}
+
+impl Fault {
+    fn new(span: Span, what: impl Into<String>) -> Fault {
+        Fault { span, what: what.into() }
+    }
+
+    fn into_compile_error(self) -> TokenStream {
+        let message = Literal::string(&format!("#[echown::test]: {}", self.what));
+        let mut tokens = vec![
+            TokenTree::Ident(Ident::new("compile_error", self.span)),
+            Punct::new('!', Spacing::Alone).into(),
+            Group::new(Delimiter::Parenthesis, TokenTree::from(message).into()).into(),
+            Punct::new(';', Spacing::Alone).into(),
+        ];
+        tokens.iter_mut().for_each(|tree| tree.set_span(self.span));
+        tokens.into_iter().collect()
+    }
+}

@@ -1,0 +1,235 @@
+//! The options of the attribute: verbs, and a reason for each that silences something.
+
+use std::fmt;
+use std::iter::Peekable;
+
+use proc_macro::token_stream::IntoIter;
+use proc_macro::{Ident, Literal, Span, TokenStream, TokenTree};
+
+use crate::Fault;
+
+/// What `ignore_kind` knows. The words are those of reports; the harness has the same list, and a test
+/// holds them together.
+const KINDS: &[&str] = &[
+    "socket",
+    "tcp listener",
+    "tcp stream",
+    "udp socket",
+    "unix listener",
+    "unix stream",
+    "unix datagram",
+    "netlink socket",
+    "pipe",
+    "file",
+    "directory",
+    "device",
+    "epoll",
+    "eventfd",
+    "timerfd",
+    "signalfd",
+    "memfd",
+    "inotify",
+    "fanotify",
+    "pidfd",
+    "io_uring",
+    "userfaultfd",
+    "perf event",
+    "bpf",
+    "namespace",
+    "anonymous inode",
+];
+
+/// What stands in the parentheses.
+#[derive(Default)]
+pub(crate) struct Options {
+    ignores: Vec<Ignore>,
+    expect_leaks: Option<(Literal, Literal)>,
+    report_inherited: bool,
+    settle_ms: Option<Literal>,
+    timeout_ms: Option<Literal>,
+    trace: bool,
+    once: bool,
+}
+
+/// One thing that is no finding, and why.
+struct Ignore {
+    form: &'static str,
+    what: Option<Literal>,
+    reason: Literal,
+}
+
+impl Options {
+    pub(crate) fn read(stream: TokenStream) -> Result<Options, Fault> {
+        let mut options = Options::default();
+        let mut tokens = stream.into_iter().peekable();
+        while let Some(tree) = tokens.next() {
+            let TokenTree::Ident(word) = tree else {
+                return Err(Fault::new(tree.span(), "expected an option's name"));
+            };
+            options.read_one(&word, &mut tokens)?;
+            match tokens.next() {
+                None => break,
+                Some(TokenTree::Punct(sign)) if sign.as_char() == ',' => {}
+                Some(other) => {
+                    return Err(Fault::new(other.span(), "expected a comma between two options"));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    fn read_one(&mut self, word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<(), Fault> {
+        match &*word.to_string() {
+            "ignore_path" => {
+                let what = Some(string(word, tokens)?);
+                let reason = reason(word, tokens)?;
+                self.ignores.push(Ignore { form: "Path", what, reason });
+            }
+            "ignore_kind" => {
+                let kind = string(word, tokens)?;
+                check_kind(&kind)?;
+                let reason = reason(word, tokens)?;
+                self.ignores.push(Ignore { form: "Kind", what: Some(kind), reason });
+            }
+            "ignore_closed" => {
+                let reason = reason(word, tokens)?;
+                self.ignores.push(Ignore { form: "Closed", what: None, reason });
+            }
+            "expect_leaks" => {
+                let count = number(word, tokens)?;
+                self.expect_leaks = Some((count, reason(word, tokens)?));
+            }
+            "ignore_inherited" => self.report_inherited = !yes_or_no(word, tokens)?,
+            "settle_ms" => self.settle_ms = Some(number(word, tokens)?),
+            "timeout_ms" => self.timeout_ms = Some(number(word, tokens)?),
+            "trace" => self.trace = yes_or_no(word, tokens)?,
+            "once" => self.once = yes_or_no(word, tokens)?,
+            "because" => {
+                let what = "`because` follows the option that it is the reason for: ignore_path, \
+                            ignore_kind, ignore_closed or expect_leaks";
+                return Err(Fault::new(word.span(), what));
+            }
+            other => {
+                let what = format!(
+                    "no option `{other}`; there are ignore_path, ignore_kind, ignore_closed, \
+                     expect_leaks (each followed by because), ignore_inherited, settle_ms, \
+                     timeout_ms, trace and once"
+                );
+                return Err(Fault::new(word.span(), what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The fields of `echown::harness::Case` that options fill in.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ignores: &[")?;
+        for Ignore { form, what, reason } in &self.ignores {
+            write!(f, "::echown::harness::Ignore::{form} {{ ")?;
+            if let Some(what) = what {
+                write!(f, "what: {what}, ")?;
+            }
+            write!(f, "because: {reason} }}, ")?;
+        }
+        f.write_str("], expect_leaks: ")?;
+        match &self.expect_leaks {
+            Some((count, reason)) => {
+                write!(f, "::core::option::Option::Some(({count}, {reason}))")?
+            }
+            None => f.write_str("::core::option::Option::None")?,
+        }
+        write!(f, ", report_inherited: {}", self.report_inherited)?;
+        for (name, value) in [("settle_ms", &self.settle_ms), ("timeout_ms", &self.timeout_ms)] {
+            match value {
+                Some(value) => write!(f, ", {name}: ::core::option::Option::Some({value})")?,
+                None => write!(f, ", {name}: ::core::option::Option::None")?,
+            }
+        }
+        write!(f, ", trace: {}, once: {}", self.trace, self.once)
+    }
+}
+
+fn check_kind(kind: &Literal) -> Result<(), Fault> {
+    let text = kind.to_string();
+    if KINDS.iter().any(|known| text == format!("\"{known}\"")) {
+        return Ok(());
+    }
+    let known = KINDS.join("`, `");
+    Err(Fault::new(kind.span(), format!("no kind {text}; there are `{known}`")))
+}
+
+/// `, because = "REASON"`
+fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
+    let missing = || {
+        let what = format!(
+            "`{word}` silences something, so say why: write `, because = \"...\"` after it; the \
+             reason is printed whenever it is used"
+        );
+        Fault::new(word.span(), what)
+    };
+    match tokens.next() {
+        Some(TokenTree::Punct(sign)) if sign.as_char() == ',' => {}
+        _ => return Err(missing()),
+    }
+    match tokens.next() {
+        Some(TokenTree::Ident(because)) if because.to_string() == "because" => {
+            let reason = string(&because, tokens)?;
+            match reason.to_string().trim_matches('"').trim() {
+                "" => Err(Fault::new(reason.span(), "an empty reason is none")),
+                _ => Ok(reason),
+            }
+        }
+        _ => Err(missing()),
+    }
+}
+
+/// `= "TEXT"`
+fn string(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
+    let value = value(word, tokens, "\"...\"")?;
+    if value.to_string().starts_with(['"', 'r']) {
+        return Ok(value);
+    }
+    Err(Fault::new(value.span(), format!("`{word}` expects a text: `{word} = \"...\"`")))
+}
+
+/// `= N`
+fn number(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
+    let value = value(word, tokens, "N")?;
+    if value.to_string().starts_with(|first: char| first.is_ascii_digit()) {
+        return Ok(value);
+    }
+    Err(Fault::new(value.span(), format!("`{word}` expects a number: `{word} = 1`")))
+}
+
+fn value(word: &Ident, tokens: &mut Peekable<IntoIter>, form: &str) -> Result<Literal, Fault> {
+    let wrong = |span: Span| Fault::new(span, format!("write `{word} = {form}`"));
+    match tokens.next() {
+        Some(TokenTree::Punct(sign)) if sign.as_char() == '=' => {}
+        Some(other) => return Err(wrong(other.span())),
+        None => return Err(wrong(word.span())),
+    }
+    match tokens.next() {
+        Some(TokenTree::Literal(literal)) => Ok(literal),
+        Some(other) => Err(wrong(other.span())),
+        None => Err(wrong(word.span())),
+    }
+}
+
+/// Nothing, `= true` or `= false`.
+fn yes_or_no(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<bool, Fault> {
+    match tokens.peek() {
+        Some(TokenTree::Punct(sign)) if sign.as_char() == '=' => {}
+        _ => return Ok(true),
+    }
+    tokens.next();
+    match tokens.next() {
+        Some(TokenTree::Ident(value)) if value.to_string() == "true" => Ok(true),
+        Some(TokenTree::Ident(value)) if value.to_string() == "false" => Ok(false),
+        other => {
+            let span = other.map_or(word.span(), |tree| tree.span());
+            Err(Fault::new(span, format!("write `{word} = true` or `{word} = false`")))
+        }
+    }
+}

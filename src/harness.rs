@@ -1,0 +1,71 @@
+//! Leak detection for anybody's tests: `#[echown::test]` and [`check`](crate::check()).
+//!
+//! A test that counts the entries of `/proc/self/fd` lies as soon as another one runs beside it. So the
+//! attribute has its test run *alone*: the test starts its own binary again as a child process with the
+//! one test selected, and the child compares what is open before and after, by identity and not by
+//! number. What is new afterwards was left open by this test; nobody else was there.
+//!
+//! ```text
+//!   test runner ── the test (parent) ──── starts ──> child: the same binary, --exact NAME
+//!                        │                             │ what is open?            (before)
+//!                        │  <── its output ──────────  │ the test's body, on a thread of its own
+//!                        │                             │ what is open?            (after, settled)
+//!                        │  <── what is left, and ───  │
+//!                        │      how the test ended
+//!                     verdict: return, panic as the test did, or fail with a report
+//! ```
+//!
+//! - A clean test costs one process. A test that left something is run a second time in another child,
+//!   for two things. On Linux on x86-64 that child notes every opening with its stack (a seccomp filter
+//!   that traps; see `sys::trap`), so that the report says *where*. And it runs the body twice in one
+//!   process: what is not left again the second time belongs to the process and not to the test, such
+//!   as the descriptor in a lazy static, a logger's file or a pool's epoll, and is no leak.
+//! - The child's output is the test's output: captured where the runner captures, else passed on as it
+//!   comes. Panics, results, `#[should_panic]` and `#[ignore]` are as ever.
+//! - The verdict is a value, a [`TestReport`](crate::report::TestReport).
+//!
+//! # Limits
+//!
+//! - The test must be found under its name in its own binary by the standard runner or by nextest: not
+//!   in doctests, nor with `harness = false`. [`check`](crate::check()) works there.
+//! - What a test changes in memory is changed in the child; nothing of it is seen by other tests.
+//! - A descriptor that was closed again before the end is no leak, whoever closed it. A second close is
+//!   seen only with the option `trace`, or when it makes the standard library abort.
+//! - epoll, eventfd, timerfd and inotify descriptors share one inode: one that the process was started
+//!   with and that the test replaced by another of its kind under the same number is not noticed.
+//! - Where the opening cannot be noted (other systems, no address space randomisation, a kernel without
+//!   seccomp), the report says so in a note.
+
+mod case;
+mod check;
+
+pub use case::{Case, Ignore};
+pub use check::{Check, check};
+
+#[cfg(feature = "macros")]
+mod child;
+#[cfg(feature = "macros")]
+mod hang;
+#[cfg(feature = "macros")]
+mod judge;
+#[cfg(feature = "macros")]
+mod message;
+#[cfg(feature = "macros")]
+mod parent;
+#[cfg(feature = "macros")]
+mod settle;
+#[cfg(feature = "macros")]
+mod sites;
+
+/// Runs a test as [`#[echown::test]`](macro@crate::test) has it: in the runner's process as the parent
+/// that judges, in the child as the test itself.
+///
+/// # Panics
+/// As the test did, or because of what it left.
+#[cfg(feature = "macros")]
+pub fn run<R: std::process::Termination + 'static>(case: &Case, body: fn() -> R) {
+    match child::Orders::from_environment() {
+        Some(orders) => child::run(case, orders, body),
+        None => parent::run(case),
+    }
+}

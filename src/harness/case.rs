@@ -1,0 +1,131 @@
+//! A test and its options, as the attribute writes them.
+
+use std::time::Duration;
+
+/// How long a thread that is just finishing may take to close what it has. As long as goleak waits,
+/// doubled, for machines that run as many tests as they have threads for. Only tests with other threads
+/// that left something wait.
+const SETTLE_MS: u64 = 1000;
+
+/// After which a test is taken for hanging: five times what the standard runner begins to warn at.
+const TIMEOUT_MS: u64 = 300_000;
+
+/// One test, and what it was told about its verdict. Written by the attribute, and by nobody else: its
+/// fields change with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// The module, beginning with the crate.
+    pub module: &'static str,
+    /// The function's name.
+    pub function: &'static str,
+    /// The file that it stands in.
+    pub file: &'static str,
+    /// The attribute's line.
+    pub line: u32,
+    /// The folder of its package.
+    pub package: Option<&'static str>,
+    /// Whether the runner takes a panic for success.
+    pub should_panic: bool,
+    /// What is no finding.
+    pub ignores: &'static [Ignore],
+    /// How many descriptors it leaves, and why.
+    pub expect_leaks: Option<(usize, &'static str)>,
+    /// Whether inherited descriptors are findings.
+    pub report_inherited: bool,
+    /// See [`Case::settle`].
+    pub settle_ms: Option<u64>,
+    /// See [`Case::timeout`].
+    pub timeout_ms: Option<u64>,
+    /// Note openings and closings from the first run on.
+    pub trace: bool,
+    /// Never run it a second time.
+    pub once: bool,
+}
+
+/// What is no finding, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignore {
+    /// Something in the path or in an address.
+    Path {
+        /// A part of it.
+        what: &'static str,
+        /// Printed when it is used.
+        because: &'static str,
+    },
+    /// Descriptors of one kind.
+    Kind {
+        /// The kind, or `socket` for all sockets.
+        what: &'static str,
+        /// Printed when it is used.
+        because: &'static str,
+    },
+    /// Closing what the process was started with.
+    Closed {
+        /// Printed when it is used.
+        because: &'static str,
+    },
+}
+
+impl Case {
+    /// The test's name as its runner has it: the path without the crate.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.module.split_once("::") {
+            Some((_, module)) => format!("{module}::{}", self.function),
+            None => self.function.to_owned(),
+        }
+    }
+
+    /// How long a thread that is just finishing may take.
+    #[must_use]
+    pub fn settle(&self) -> Duration {
+        Duration::from_millis(self.settle_ms.unwrap_or(SETTLE_MS))
+    }
+
+    /// After which the test is taken for hanging.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.unwrap_or(TIMEOUT_MS))
+    }
+}
+
+impl Ignore {
+    /// The reason, if this is about a descriptor of such a kind and such a place.
+    #[must_use]
+    pub fn covers(&self, kind: &str, places: &[&str]) -> Option<&'static str> {
+        let (covers, because) = match *self {
+            Ignore::Path { what, because } => {
+                (places.iter().any(|place| place.contains(what)), because)
+            }
+            Ignore::Kind { what: "socket", because } => {
+                (["socket", "tcp ", "udp ", "unix "].iter().any(|it| kind.contains(it)), because)
+            }
+            Ignore::Kind { what, because } => (kind == what, because),
+            Ignore::Closed { .. } => return None,
+        };
+        covers.then_some(because)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socket_covers_every_kind_of_socket_and_nothing_else() {
+        let ignore = Ignore::Kind { what: "socket", because: "a reason" };
+        for kind in ["socket", "tcp stream", "udp socket", "unix datagram", "netlink socket"] {
+            assert_eq!(ignore.covers(kind, &[]), Some("a reason"), "{kind}");
+        }
+        for kind in ["pipe", "file", "epoll"] {
+            assert_eq!(ignore.covers(kind, &["socket"]), None, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_covered_by_a_part_of_it() {
+        let ignore = Ignore::Path { what: "/log/", because: "a reason" };
+        assert_eq!(ignore.covers("file", &["/var/log/app"]), Some("a reason"));
+        assert_eq!(ignore.covers("file", &["/var/lib/app"]), None);
+    }
+}

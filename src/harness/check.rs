@@ -1,0 +1,171 @@
+//! `check`: what a closure's tasks and owned resources left, inside any test, without a process.
+
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use super::case::Ignore;
+use crate::ownership::{Failure, Forgotten, LeakReport, Registry, ResourceData, TaskLabel, task};
+use crate::report::Count;
+
+/// How long children that end by themselves may take.
+const SETTLE: Duration = Duration::from_millis(1000);
+
+/// Runs `f` as a task of its own and fails, with the report, if it left anything: owned resources, or
+/// children that nobody joined. Answers what `f` answered.
+///
+/// It knows what this crate's registries have on record, and nothing of other descriptors; for those
+/// there is the attribute `#[echown::test]`, feature `macros`. It starts no process, so that it works
+/// in doctests, in benchmarks and beside any other test.
+///
+/// # Panics
+/// With `f`'s panic, or with the report.
+///
+/// # Examples
+/// ```
+/// use echown::net::Listener;
+///
+/// let port = echown::check(|| {
+///     let listener = Listener::bind("127.0.0.1:0")?;
+///     listener.local_addr()
+/// });
+/// assert!(port.is_ok());
+/// ```
+///
+/// ```should_panic
+/// # use echown::net::Listener;
+/// echown::check(|| std::mem::forget(Listener::bind("127.0.0.1:0")));
+/// ```
+#[track_caller]
+pub fn check<T>(f: impl FnOnce() -> T) -> T {
+    Check::new().run(f)
+}
+
+/// [`check`] with options.
+///
+/// # Examples
+/// ```
+/// use echown::ownership;
+///
+/// echown::Check::new()
+///     .ignore_kind("&str", "the table of names lives as long as the process")
+///     .run(|| std::mem::forget(ownership::own("a name")));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is checked until `run`"]
+pub struct Check {
+    ignores: Vec<Ignore>,
+    ignored_sites: Vec<(&'static str, &'static str)>,
+    expected: Option<(usize, &'static str)>,
+    settle: Duration,
+}
+
+impl Default for Check {
+    fn default() -> Check {
+        Check::new()
+    }
+}
+
+impl Check {
+    /// No exceptions; a second for children to end.
+    pub fn new() -> Check {
+        Check { ignores: Vec::new(), ignored_sites: Vec::new(), expected: None, settle: SETTLE }
+    }
+
+    /// Resources of this kind are no finding: `tcp stream`, `pipe`, or the name of a type.
+    pub fn ignore_kind(mut self, what: &'static str, because: &'static str) -> Check {
+        self.ignores.push(Ignore::Kind { what, because });
+        self
+    }
+
+    /// What has this in its path or address is no finding.
+    pub fn ignore_path(mut self, what: &'static str, because: &'static str) -> Check {
+        self.ignores.push(Ignore::Path { what, because });
+        self
+    }
+
+    /// What was acquired at a place that has this in it (`src/pool.rs`) is no finding.
+    pub fn ignore_site(mut self, what: &'static str, because: &'static str) -> Check {
+        self.ignored_sites.push((what, because));
+        self
+    }
+
+    /// It leaves exactly so many; more and fewer fail.
+    pub fn expect_leaks(mut self, count: usize, because: &'static str) -> Check {
+        self.expected = Some((count, because));
+        self
+    }
+
+    /// How long children that are in nobody's promise may take to end.
+    pub fn settle_ms(mut self, millis: u64) -> Check {
+        self.settle = Duration::from_millis(millis);
+        self
+    }
+
+    /// Runs `f` and answers what it answers.
+    ///
+    /// # Panics
+    /// As [`check`].
+    #[track_caller]
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> T {
+        let settled = || {
+            let value = f();
+            let me = task::current(Registry::global());
+            let children = me.running_children();
+            let all_ended = || children.iter().all(|child| child.has_ended());
+            me.wait_until(all_ended, Some(Instant::now() + self.settle));
+            value
+        };
+        let (value, leaks, children) = match Registry::global().run("check", settled) {
+            Ok(value) => (value, None, Vec::new()),
+            Err(Failure::Leaked(value, report)) => (value, Some(report), Vec::new()),
+            Err(Failure::StillHasChildren(Forgotten { value, children, leaks, .. })) => {
+                (value, leaks, children)
+            }
+            Err(Failure::Panicked(panic)) => resume_unwind(panic.into_payload()),
+            Err(other) => panic!("the check was not run to its end: {other}"),
+        };
+        if let Some(fault) = self.fault(leaks, &children) {
+            panic!("{fault}");
+        }
+        value
+    }
+
+    /// What there is to say against it, if anything.
+    fn fault(&self, leaks: Option<LeakReport>, children: &[TaskLabel]) -> Option<String> {
+        let mut faults = Vec::new();
+        if !children.is_empty() {
+            let names: Vec<String> = children.iter().map(ToString::to_string).collect();
+            faults.push(format!(
+                "forgotten-task: the check left {}: {}\n  help: join its promise, cancel it, or hand \
+                 it to an `Orphans`",
+                Count(children.len() as u64, "task"),
+                names.join(", ")
+            ));
+        }
+        let leaks = leaks.map(|mut report| {
+            report.resources.retain(|resource| !self.ignores(resource));
+            report
+        });
+        let count = leaks.as_ref().map_or(0, |report| report.resources.len());
+        match (self.expected, leaks) {
+            (Some((expected, because)), _) if expected != count => faults.push(format!(
+                "expectation: the check left {}, expected {expected} ({because})",
+                Count(count as u64, "resource")
+            )),
+            (None, Some(report)) if count > 0 => faults.push(report.to_string()),
+            _ => {}
+        }
+        (!faults.is_empty()).then(|| faults.join("\n"))
+    }
+
+    fn ignores(&self, resource: &ResourceData) -> bool {
+        let places: Vec<&str> = [&resource.local, &resource.peer, &resource.path]
+            .into_iter()
+            .flatten()
+            .map(|it| &**it)
+            .collect();
+        let site = resource.acquired.to_string();
+        self.ignores.iter().any(|ignore| ignore.covers(resource.kind, &places).is_some())
+            || self.ignored_sites.iter().any(|(part, _)| site.contains(part))
+    }
+}

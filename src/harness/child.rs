@@ -1,0 +1,356 @@
+//! In the child: runs the body alone, and tells what it left.
+
+use std::any::Any;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::process::{ExitCode, Termination, exit};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::case::Case;
+use super::message::{Closed, Coverage, Double, Ended, Left, Message, Outcome, Owned, Started};
+use super::settle::{Before, described};
+use super::sites::Sites;
+use crate::ownership::{Failure, Forgotten, LeakReport, Panic, Registry, ResourceData, snapshot};
+use crate::report::{Descriptor, Frame, Place};
+use crate::sys::open::{self, Mark};
+use crate::sys::passing;
+use crate::sys::trap::{self, Stack};
+
+/// The variable that tells a child that it is one.
+pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
+
+/// With this code a child ends that cannot tell what it found: its way to do so was closed.
+pub(super) const LOST_EXIT_CODE: i32 = 97;
+
+/// The exit code of a test runner whose test failed.
+const FAILED_EXIT_CODE: i32 = 101;
+
+/// What a child is to do.
+pub(super) struct Orders {
+    /// Where messages go.
+    pub(super) control: RawFd,
+    /// Standard output as it is to be, unless it stays what it is. Until the body begins, the runner
+    /// writes to nowhere.
+    pub(super) output: Option<RawFd>,
+    /// Note openings and closings, and how.
+    pub(super) trace: Option<trap::Mode>,
+    /// Run the body a second time if it leaves something.
+    pub(super) again: bool,
+}
+
+impl Orders {
+    /// The orders, in the child; `None` in every other process, and also in one that the child
+    /// started: it has the variable, but another parent.
+    pub(super) fn from_environment() -> Option<Orders> {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        let text = std::env::var(VARIABLE).ok()?;
+        let mut words = text.split(' ');
+        let parent: u32 = words.next()?.parse().ok()?;
+        if parent != std::os::unix::process::parent_id() {
+            return None;
+        }
+        let orders = Orders {
+            control: words.next()?.parse().ok()?,
+            output: words.next()?.parse().ok(),
+            trace: match words.next()? {
+                "faithful" => Some(trap::Mode::Faithful),
+                "going-on" => Some(trap::Mode::GoingOn),
+                _ => None,
+            },
+            again: words.next()? == "again",
+        };
+        // ord: Relaxed; only the runner's thread for the one test comes here. Whoever calls a test
+        // from a test's body gets a parent of its own.
+        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(orders)
+    }
+
+    pub(super) fn to_variable(&self, parent: u32) -> String {
+        let output = self.output.map_or(String::from("-"), |number| number.to_string());
+        let trace = match self.trace {
+            Some(trap::Mode::Faithful) => "faithful",
+            Some(trap::Mode::GoingOn) => "going-on",
+            None => "-",
+        };
+        let again = if self.again { "again" } else { "-" };
+        format!("{parent} {} {output} {trace} {again}", self.control)
+    }
+}
+
+/// Runs the test and ends the process.
+pub(super) fn run<R: Termination + 'static>(case: &Case, orders: Orders, body: fn() -> R) -> ! {
+    let link = Link::new(&orders);
+    let before = Before::now();
+    link.send(&Message::Started(Started {
+        before: before.marks.iter().map(|mark| i64::from(mark.number)).collect(),
+        threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
+    }));
+    let coverage = match orders.trace {
+        None => Coverage::Unasked,
+        Some(mode) => match trap::install(mode) {
+            Ok(()) => Coverage::Noted,
+            Err(why) => Coverage::Missing(why),
+        },
+    };
+    let run = Run { case, body, link: &link, sites: Sites::new(case) };
+    let mut first = run.round(&before);
+    first.ended.coverage = coverage;
+    let outcome = first.ended.outcome.clone();
+    if !orders.again || first.marks.is_empty() {
+        run.find_places(&mut first, |_| true);
+        link.send(&Message::Ended(first.ended));
+    } else {
+        // Told before the second time, which may go wrong. The places come after it: finding them
+        // takes long, and most of what is excused needs none.
+        link.send(&Message::Ended(first.ended.clone()));
+        let second = run.round(&Before::now());
+        let likenesses = second.likenesses();
+        let recurs: Vec<bool> = match second.ended.outcome == outcome {
+            true => first.likenesses().iter().map(|one| likenesses.contains(one)).collect(),
+            false => vec![true; first.marks.len()],
+        };
+        run.find_places(&mut first, |index| recurs[index]);
+        link.send(&Message::Again { recurs });
+        link.send(&Message::Ended(first.ended));
+    }
+    exit(if outcome == Outcome::Returned { 0 } else { FAILED_EXIT_CODE })
+}
+
+/// What was found after one round, and the stacks that are not yet places.
+struct Round {
+    ended: Ended,
+    marks: Vec<Mark>,
+    opened: Vec<Option<Stack>>,
+    closed: Vec<Option<Stack>>,
+    doubles: Vec<trap::Double>,
+}
+
+impl Round {
+    /// What two descriptors have in common that were left by the same code: their kind, and the place,
+    /// or where that was not noted, the kind alone.
+    fn likenesses(&self) -> Vec<String> {
+        let left = self.ended.left.iter().zip(&self.opened);
+        left.map(|(left, stack)| {
+            let addresses = stack.as_ref().map(|stack| &stack.addresses);
+            format!("{} {addresses:x?}", left.descriptor.kind)
+        })
+        .collect()
+    }
+}
+
+/// One test, being run.
+struct Run<'a, R> {
+    case: &'a Case,
+    body: fn() -> R,
+    link: &'a Link,
+    sites: Sites,
+}
+
+impl<R: Termination + 'static> Run<'_, R> {
+    /// Runs the body once, on a thread of its own: when that has ended, so have its thread-locals.
+    fn round(&self, before: &Before) -> Round {
+        let body = self.body;
+        let in_task = move || Registry::global().run("test", || report(body()));
+        let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
+        let running =
+            running.unwrap_or_else(|error| panic!("no thread for the test's body: {error}"));
+        let mut ended = Ended::default();
+        match running.join() {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => ended.outcome = Outcome::Erred,
+            Ok(Err(failure)) => failed(failure, &mut ended),
+            // Out of a thread-local's destructor, or the registry's own mistake.
+            Err(payload) => ended.outcome = Outcome::Panicked(text(&*payload)),
+        }
+        // What stands in the buffer is still this test's.
+        let _ = io::stdout().flush();
+        let marks = before.left_after(self.case.settle());
+        let on_record = snapshot::of_all_registries();
+        ended.left = marks.iter().map(|mark| left(mark, &marks, before, &on_record)).collect();
+        ended.closed = before.gone().map(|(mark, was)| closed(mark, was)).collect();
+        ended.inherited = inherited(before, self.link);
+        ended.threads = before.threads_left();
+        Round {
+            opened: marks.iter().map(|mark| trap::opened(mark.number)).collect(),
+            closed: before.gone().map(|(mark, _)| trap::closed(mark.number)).collect(),
+            doubles: trap::doubles(),
+            marks,
+            ended,
+        }
+    }
+
+    /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
+    fn find_places(&self, round: &mut Round, wanted: impl Fn(usize) -> bool) {
+        let place = |stack: Option<Stack>, what| stack.map(|it| self.sites.place(it, what));
+        let left = round.ended.left.iter_mut().zip(&mut round.opened).enumerate();
+        for (_, (left, stack)) in left.filter(|(index, _)| wanted(*index)) {
+            left.opened = place(stack.take(), "opened by ").or(left.opened.take());
+        }
+        for (closed, stack) in round.ended.closed.iter_mut().zip(&mut round.closed) {
+            closed.at = place(stack.take(), "closed by ");
+        }
+        for trap::Double { number, stacks } in round.doubles.drain(..) {
+            let words = ["opened by ", "closed first by ", "closed again by "];
+            let places = stacks.into_iter().zip(words);
+            let places = places.filter_map(|(stack, words)| place(stack, words)).collect();
+            round.ended.doubles.push(Double { number: i64::from(number), places });
+        }
+    }
+}
+
+fn left(mark: &Mark, left: &[Mark], before: &Before, on_record: &[ResourceData]) -> Left {
+    let mut descriptor = described(mark.number);
+    if let Some(twin) = twin(mark, &before.marks) {
+        descriptor.facts.push(format!("a duplicate of fd {twin}, which was there before"));
+    } else if let Some(twin) = twin(mark, left) {
+        descriptor.facts.push(format!("the same open file as fd {twin}"));
+    }
+    let record = on_record.iter().find(|resource| resource.number == Some(mark.number));
+    Left {
+        descriptor,
+        opened: record.map(acquired),
+        custody: record.map(custody).unwrap_or_default(),
+    }
+}
+
+fn closed(mark: &Mark, was: &str) -> Closed {
+    let is_open = open::mark(mark.number).is_some();
+    Closed {
+        number: i64::from(mark.number),
+        was: was.to_owned(),
+        now: is_open.then(|| described(mark.number).to_string()),
+        at: None,
+    }
+}
+
+/// Another number that leads to the same open file.
+fn twin(mark: &Mark, others: &[Mark]) -> Option<RawFd> {
+    let is_twin = |other: &&Mark| {
+        other.number != mark.number && other.still_holds() && other.shares_with(mark)
+    };
+    others.iter().find(is_twin).map(|twin| twin.number)
+}
+
+/// Where the registry's resource came from: that is known without any trap.
+fn acquired(resource: &ResourceData) -> Place {
+    let first = resource.custody.first();
+    let frame = Frame {
+        function: first
+            .and_then(|step| step.to.as_ref())
+            .map_or(String::new(), |to| to.to_string()),
+        file: Some(resource.acquired.file().to_owned()),
+        line: resource.acquired.line(),
+        column: resource.acquired.column(),
+        is_own: true,
+    };
+    Place {
+        what: String::from("acquired"),
+        thread: first.map_or(0, |step| step.thread_id).to_string(),
+        frames: vec![frame],
+    }
+}
+
+/// Prints an error that a test answers, as the runner would. True when it is none.
+fn report(answer: impl Termination) -> bool {
+    answer.report() == ExitCode::SUCCESS
+}
+
+fn failed(failure: Failure<bool>, ended: &mut Ended) {
+    let mut came_back = |well: bool| {
+        ended.outcome = if well { Outcome::Returned } else { Outcome::Erred };
+    };
+    let leaks = match failure {
+        Failure::Panicked(panic) => {
+            ended.outcome = Outcome::Panicked(panic_text(panic));
+            return;
+        }
+        Failure::Leaked(well, report) => {
+            came_back(well);
+            Some(report)
+        }
+        Failure::StillHasChildren(Forgotten { value: well, children, leaks, .. }) => {
+            came_back(well);
+            ended.forgotten = children.iter().map(ToString::to_string).collect();
+            leaks
+        }
+        Failure::Cancelled | Failure::Refused(..) => {
+            ended.outcome = Outcome::Panicked(Some(String::from("the test's task was cancelled")));
+            return;
+        }
+    };
+    ended.owned = leaks.map(owned).unwrap_or_default();
+}
+
+fn panic_text(panic: Panic) -> Option<String> {
+    text(&*panic.into_payload())
+}
+
+fn text(payload: &(dyn Any + Send)) -> Option<String> {
+    let literal = payload.downcast_ref::<&'static str>().map(|text| (*text).to_owned());
+    literal.or_else(|| payload.downcast_ref::<String>().cloned())
+}
+
+/// What the test's task left on its account. The registry has closed it, and knows its story.
+fn owned(report: LeakReport) -> Vec<Owned> {
+    let one = |resource: ResourceData| Owned {
+        what: match resource.number {
+            Some(number) => format!("{} fd {number}", resource.kind),
+            None => format!("{} (resource {})", resource.kind, resource.id),
+        },
+        custody: custody(&resource),
+    };
+    report.resources.into_iter().map(one).collect()
+}
+
+fn custody(resource: &ResourceData) -> Vec<String> {
+    let steps = resource.custody.iter().map(ToString::to_string);
+    let kept = resource.kept_alive_by.as_ref().map(ToString::to_string);
+    steps.chain(kept.iter().flat_map(|text| text.lines()).map(str::to_owned)).collect()
+}
+
+fn inherited(before: &Before, link: &Link) -> Vec<Descriptor> {
+    let numbers = before.marks.iter().map(|mark| mark.number);
+    numbers.filter(|&number| number > 2 && number != link.mark.number).map(described).collect()
+}
+
+/// The way to the parent.
+struct Link {
+    control: OwnedFd,
+    mark: Mark,
+}
+
+impl Link {
+    /// Takes over what the parent passed.
+    fn new(orders: &Orders) -> Link {
+        let receive = |number| {
+            passing::receive(number)
+                .unwrap_or_else(|error| panic!("the parent passed no fd {number}: {error}"))
+        };
+        if let Some(output) = orders.output {
+            let output = receive(output);
+            // What the runner has said so far went to nowhere; what follows is the test's.
+            let _ = io::stdout().flush();
+            let _ = rustix::stdio::dup2_stdout(&output);
+        }
+        let control = receive(orders.control);
+        let mark = open::mark(control.as_raw_fd());
+        let mark = mark.expect("it was found open the line before, and no other thread runs yet");
+        Link { control, mark }
+    }
+
+    /// Sends a message, unless the test closed the way: then what has its number now is not ours.
+    fn send(&self, message: &Message) {
+        let bytes = message.to_bytes();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            if !self.mark.still_holds() {
+                exit(LOST_EXIT_CODE);
+            }
+            match rustix::io::write(&self.control, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => exit(LOST_EXIT_CODE),
+            }
+        }
+    }
+}

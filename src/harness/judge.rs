@@ -1,0 +1,410 @@
+//! The verdict over what the child told: pure, so that every case can be tested without a process.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use super::case::{Case, Ignore};
+use super::child::LOST_EXIT_CODE;
+use super::hang::Hang;
+use super::message::{Closed, Coverage, Ended, Left, Message, Outcome, Started};
+use crate::ownership::SCHEMA_VERSION;
+use crate::report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
+
+/// What one child did.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) started: Option<Started>,
+    pub(super) ended: Option<Ended>,
+    pub(super) recurs: Option<Vec<bool>>,
+    pub(super) status: ExitStatus,
+    pub(super) hang: Option<Hang>,
+}
+
+impl Told {
+    pub(super) fn hear(&mut self, message: Message) {
+        match message {
+            Message::Started(started) => self.started = Some(started),
+            Message::Ended(ended) => self.ended = Some(ended),
+            Message::Again { recurs } => self.recurs = Some(recurs),
+        }
+    }
+}
+
+/// What follows for the runner.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Why the test fails, if it does because of descriptors.
+    pub(super) report: Option<TestReport>,
+    /// What is worth saying about a test that does not fail by a report.
+    pub(super) notes: Vec<String>,
+    /// The test's own panic goes on in the runner, with its text if it has one.
+    pub(super) panic: Option<Option<String>>,
+}
+
+/// Whether a second run can tell more: there is something to report, or to excuse.
+pub(super) fn wants_more(case: &Case, first: &Told) -> bool {
+    let Some(ended) = &first.ended else {
+        // The standard library aborts when it finds its own descriptor closed.
+        return first.status.signal() == Some(libc_abort()) && !case.once;
+    };
+    let is_judged = (ended.outcome != Outcome::Returned) == case.should_panic;
+    let unknown_close = ended.closed.iter().any(|closed| closed.at.is_none());
+    let leaks = ended.left.iter().filter(|left| ignored(case, &left.descriptor).is_none()).count();
+    let as_expected = case.expect_leaks.is_some_and(|(count, _)| count == leaks);
+    let has_more = (leaks > 0 && !as_expected) || (unknown_close && closed_ignored(case).is_none());
+    is_judged && has_more && !case.once
+}
+
+/// Whether a run has told of something left.
+pub(super) fn leaves_something(told: &Told) -> bool {
+    told.ended.as_ref().is_some_and(|ended| !ended.left.is_empty())
+}
+
+fn libc_abort() -> i32 {
+    rustix::process::Signal::ABORT.as_raw()
+}
+
+/// Judges a test by its run and, if there was one, the run for places and excuses.
+pub(super) fn judge(case: &Case, first: Told, second: Option<Told>) -> Verdict {
+    let mut judging = Judging { case, findings: Vec::new(), notes: Vec::new() };
+    let Told { started, ended, status, hang, .. } = first;
+    if let Some(hang) = hang {
+        judging.hang(hang);
+        return judging.verdict(None);
+    }
+    let Some(ended) = ended else {
+        judging.death(started.is_some(), status, second.as_ref());
+        return judging.verdict(None);
+    };
+    let panic = match &ended.outcome {
+        Outcome::Returned => None,
+        Outcome::Erred => {
+            Some(Some(String::from("the test answered an error, which stands above")))
+        }
+        Outcome::Panicked(text) => Some(text.clone()),
+    };
+    if panic.is_some() && !case.should_panic {
+        // Its own failure comes first, and what a failing test leaves is seldom the fault.
+        let left = ended.left.len() as u64;
+        if left > 0 {
+            judging.notes.push(format!(
+                "the test also left {} open, which is not judged in a failing test",
+                Count(left, "descriptor")
+            ));
+        }
+        return judging.verdict(Some(panic).flatten());
+    }
+    judging.doubles(&ended, second.as_ref());
+    judging.closed(&ended, second.as_ref());
+    judging.left(&ended, second.as_ref());
+    judging.owned(&ended);
+    judging.inherited(&ended);
+    judging.threads(&ended);
+    judging.verdict(panic)
+}
+
+/// A reason not to report a descriptor.
+fn ignored(case: &Case, descriptor: &Descriptor) -> Option<&'static str> {
+    let Descriptor { kind, local, peer, path, .. } = descriptor;
+    let places: Vec<&str> = [local, peer, path].into_iter().flatten().map(String::as_str).collect();
+    case.ignores.iter().find_map(|ignore| ignore.covers(kind, &places))
+}
+
+fn closed_ignored(case: &Case) -> Option<&'static str> {
+    case.ignores.iter().find_map(|ignore| match ignore {
+        Ignore::Closed { because } => Some(*because),
+        _ => None,
+    })
+}
+
+struct Judging<'a> {
+    case: &'a Case,
+    findings: Vec<TestFinding>,
+    notes: Vec<String>,
+}
+
+impl Judging<'_> {
+    fn find(&mut self, verdict: TestVerdict, message: String) -> &mut TestFinding {
+        self.findings.push(TestFinding {
+            verdict,
+            message,
+            descriptors: Vec::new(),
+            places: Vec::new(),
+            custody: Vec::new(),
+        });
+        self.findings.last_mut().expect("it was pushed the line before")
+    }
+
+    fn hang(&mut self, hang: Hang) {
+        let timeout = self.case.timeout();
+        let message = format!("did not come back within {timeout:?}, and its process was killed");
+        self.find(TestVerdict::Hang, message).descriptors = hang.descriptors;
+        let says = |what: &str, lines: Vec<String>| {
+            lines.into_iter().map(move |line| format!("{what} {line}")).collect::<Vec<_>>()
+        };
+        self.notes.extend(says("thread", hang.threads));
+        self.notes.extend(says("it had started a program, which was killed too:", hang.programs));
+    }
+
+    fn death(&mut self, started: bool, status: ExitStatus, second: Option<&Told>) {
+        let message = match (status.signal(), status.code()) {
+            (_, Some(LOST_EXIT_CODE)) if started => {
+                let message = String::from(
+                    "closed everything, and with it the pipe by which it is to tell what it left",
+                );
+                self.find(TestVerdict::ForeignClose, message);
+                return;
+            }
+            (Some(signal), _) => {
+                format!("was ended by signal {signal} ({}) before it came back", name(signal))
+            }
+            (None, code) if started => format!(
+                "ended its process with exit code {} before it came back",
+                code.unwrap_or_default()
+            ),
+            (None, code) => format!(
+                "could not be run alone (exit code {}): its own binary has no test of that name, or \
+                 has another runner than the standard one. Doctests and `harness = false` have no \
+                 such runner; use `echown::check` there",
+                code.unwrap_or_default()
+            ),
+        };
+        self.find(TestVerdict::Death, message);
+        if let Some(more) = second.and_then(|told| told.ended.as_ref()) {
+            self.doubles(more, None);
+        }
+    }
+
+    fn doubles(&mut self, ended: &Ended, second: Option<&Told>) {
+        let more = second.and_then(|told| told.ended.as_ref());
+        let found = match (&ended.doubles[..], more) {
+            ([], Some(more)) => &more.doubles,
+            _ => &ended.doubles,
+        };
+        for double in found {
+            let message = format!("closed fd {} twice", double.number);
+            self.find(TestVerdict::DoubleClose, message).places = double.places.clone();
+        }
+    }
+
+    fn closed(&mut self, ended: &Ended, second: Option<&Told>) {
+        let more = second.and_then(|told| told.ended.as_ref());
+        for closed in &ended.closed {
+            if let Some(because) = closed_ignored(self.case) {
+                self.notes.push(format!("ignored: fd {} was closed: {because}", closed.number));
+                continue;
+            }
+            let same = |other: &&Closed| other.number == closed.number;
+            let known = more.and_then(|more| more.closed.iter().find(same));
+            let place = closed.at.clone().or_else(|| known.and_then(|known| known.at.clone()));
+            let Closed { number, was, now, .. } = closed;
+            let message = match now {
+                Some(now) => format!("it was {was}, and now is {now}"),
+                None => format!("it was {was}, and now is closed"),
+            };
+            let number = i32::try_from(*number).unwrap_or(-1);
+            let kind = String::from("descriptor");
+            let finding = self.find(TestVerdict::ForeignClose, message);
+            finding.descriptors = vec![Descriptor { number, kind, ..Descriptor::default() }];
+            finding.places.extend(place);
+        }
+    }
+
+    fn left(&mut self, ended: &Ended, second: Option<&Told>) {
+        let mut more = More::new(second);
+        let mut leaks = Vec::new();
+        for left in &ended.left {
+            let shown = &left.descriptor;
+            if let Some(because) = ignored(self.case, shown) {
+                self.notes.push(format!("ignored: {shown}: {because}"));
+                continue;
+            }
+            // It replaced what was closed there, and stands in that finding.
+            if ended.closed.iter().any(|closed| closed.number == i64::from(shown.number))
+                && closed_ignored(self.case).is_none()
+            {
+                continue;
+            }
+            let again = more.take_like(left);
+            match again {
+                Some((_, Some(false))) => {
+                    self.notes.push(format!(
+                        "{shown}: opened once in a process and not again when the test is run a \
+                         second time, so it is the process's and not the test's"
+                    ));
+                }
+                again => leaks.push((left, again.and_then(|(known, _)| known.opened.clone()))),
+            }
+        }
+        if let Some((expected, because)) = self.case.expect_leaks {
+            if leaks.len() == expected {
+                let leaks = Count(expected as u64, "leak");
+                self.notes.push(format!("{leaks}, as expected: {because}"));
+                return;
+            }
+            let found = Count(leaks.len() as u64, "descriptor");
+            let message = format!("left {found} open, expected {expected} ({because})");
+            self.find(TestVerdict::Expectation, message);
+        }
+        let (all, places) = (
+            leaks.len(),
+            leaks.iter().filter(|(left, known)| left.opened.is_some() || known.is_some()).count(),
+        );
+        for (left, known) in leaks {
+            self.leak(left, known);
+        }
+        if places < all {
+            self.notes.push(self.why_no_place(ended, second));
+        }
+    }
+
+    /// Enters a leak: with the others of its kind from the same place, if there are any.
+    fn leak(&mut self, left: &Left, known: Option<crate::report::Place>) {
+        let place = left.opened.clone().or(known);
+        let like = |finding: &&mut TestFinding| {
+            finding.verdict == TestVerdict::Leak
+                && finding.descriptors.iter().any(|it| it.kind == left.descriptor.kind)
+                && finding.custody == left.custody
+                && finding.places.first().map(|it| &it.frames)
+                    == place.as_ref().map(|it| &it.frames)
+        };
+        let finding = match self.findings.iter_mut().find(like) {
+            Some(known) => known,
+            None => {
+                let finding = self.find(TestVerdict::Leak, String::new());
+                finding.places.extend(place);
+                finding.custody = left.custody.clone();
+                finding
+            }
+        };
+        finding.descriptors.push(left.descriptor.clone());
+    }
+
+    fn why_no_place(&self, ended: &Ended, second: Option<&Told>) -> String {
+        let why = match (second, second.and_then(|told| told.ended.as_ref())) {
+            _ if self.case.once => "the option `once` keeps the test from being run for it",
+            (None, _) => match &ended.coverage {
+                Coverage::Missing(why) => why,
+                _ => "it was opened by a call that is not noted, or before the test began",
+            },
+            (Some(told), None) if told.hang.is_some() => {
+                "the test did not come back when it was run once more for it"
+            }
+            (Some(told), None) => {
+                &format!("the test ended by {} when it was run once more for it", told.status)
+            }
+            (Some(_), Some(more)) => match &more.coverage {
+                Coverage::Missing(why) => why,
+                _ if more.left.is_empty() => {
+                    "the test left nothing when it was run once more for it"
+                }
+                _ => "it was opened by a call that is not noted, or otherwise than the first time",
+            },
+        };
+        format!("where it was opened is not known: {why}")
+    }
+
+    fn owned(&mut self, ended: &Ended) {
+        if self.case.expect_leaks.is_none() {
+            for owned in &ended.owned {
+                let message =
+                    format!("ended and still owned {}, which was then closed", owned.what);
+                self.find(TestVerdict::Leak, message).custody = owned.custody.clone();
+            }
+        }
+        for task in &ended.forgotten {
+            self.find(TestVerdict::ForgottenTask, format!("left {task} unjoined"));
+        }
+    }
+
+    fn inherited(&mut self, ended: &Ended) {
+        if !self.case.report_inherited {
+            return;
+        }
+        let reported = ended.inherited.iter().filter(|it| ignored(self.case, it).is_none());
+        let reported: Vec<Descriptor> = reported.cloned().collect();
+        if !reported.is_empty() {
+            self.find(TestVerdict::Exposure, String::new()).descriptors = reported;
+        }
+    }
+
+    fn threads(&mut self, ended: &Ended) {
+        if !ended.threads.is_empty() && !self.findings.is_empty() {
+            let threads = ended.threads.join(", ");
+            self.notes.push(format!("threads that the test started still run: {threads}"));
+        }
+    }
+
+    fn verdict(mut self, panic: Option<Option<String>>) -> Verdict {
+        if self.findings.is_empty() {
+            return Verdict { report: None, notes: self.notes, panic };
+        }
+        self.findings.sort_by_key(|finding| finding.verdict);
+        if self.case.should_panic {
+            self.notes.push(String::from(
+                "a panic would be success here, so this test fails by not panicking: the runner \
+                 says so below",
+            ));
+        }
+        let report = TestReport {
+            schema_version: SCHEMA_VERSION,
+            test: self.case.name(),
+            file: self.case.file.to_owned(),
+            line: self.case.line,
+            findings: self.findings,
+            notes: self.notes,
+        };
+        Verdict { report: Some(report), notes: Vec::new(), panic: None }
+    }
+}
+
+/// What the second run left, of which each can stand for one thing of the first.
+struct More<'a> {
+    left: Vec<(&'a Left, Option<bool>)>,
+}
+
+impl<'a> More<'a> {
+    fn new(second: Option<&'a Told>) -> More<'a> {
+        let Some((told, ended)) = second.and_then(|told| Some((told, told.ended.as_ref()?))) else {
+            return More { left: Vec::new() };
+        };
+        let recurs = |index| told.recurs.as_ref().and_then(|all| all.get(index)).copied();
+        let left = ended.left.iter().enumerate();
+        More { left: left.map(|(index, left)| (left, recurs(index))).collect() }
+    }
+
+    /// The one that is most like it: by number and path, by number, by path, by kind alone.
+    fn take_like(&mut self, left: &Left) -> Option<(&'a Left, Option<bool>)> {
+        let wanted = &left.descriptor;
+        let likeness = |other: &Descriptor| {
+            let same_path = wanted.path.is_some() && other.path == wanted.path;
+            u8::from(other.number == wanted.number) * 2 + u8::from(same_path)
+        };
+        let candidates = self.left.iter().enumerate();
+        let of_kind = candidates.filter(|(_, (it, _))| it.descriptor.kind == wanted.kind);
+        // The first of equals: they come in the order of numbers, as these do.
+        let best = of_kind.rev().max_by_key(|(_, (it, _))| likeness(&it.descriptor))?.0;
+        Some(self.left.remove(best))
+    }
+}
+
+/// The name of a signal that ends processes.
+fn name(signal: i32) -> &'static str {
+    const NAMES: [(i32, &str); 14] = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+        (31, "SIGSYS"),
+    ];
+    NAMES.iter().find(|(number, _)| *number == signal).map_or("unnamed", |(_, name)| name)
+}

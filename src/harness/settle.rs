@@ -1,0 +1,107 @@
+//! What is left when all is quiet: new descriptors that stay, and threads that still run.
+
+use std::fs;
+use std::os::fd::RawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::report::Descriptor;
+use crate::sys::open::{self, Described, Mark};
+
+/// Between two looks; it doubles up to the second.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// A machine so busy that we are not let run often enough to look gives the others no time either.
+const LOOKS_MIN: u32 = 20;
+
+/// What was there at one moment.
+pub(super) struct Before {
+    pub(super) marks: Vec<Mark>,
+    /// Each of them in words: what is closed later can no longer be asked.
+    words: Vec<String>,
+    /// Kernel ids. Empty where there is no list of them.
+    pub(super) threads: Vec<u32>,
+}
+
+impl Before {
+    pub(super) fn now() -> Before {
+        let marks = open::all().unwrap_or_default();
+        let words = marks.iter().map(|mark| described(mark.number).to_string()).collect();
+        Before { marks, words, threads: threads() }
+    }
+
+    /// What was open then and is now closed, or means something else.
+    pub(super) fn gone(&self) -> impl Iterator<Item = (&Mark, &str)> {
+        let all = self.marks.iter().zip(self.words.iter().map(String::as_str));
+        all.filter(|(mark, _)| !mark.still_holds())
+    }
+
+    /// What is open now, was not then, and stays so for the time given.
+    ///
+    /// Only what was seen at *every* look is left: what an accept loop opens and closes in another
+    /// thread comes and goes. Where no other thread is left, nobody can close anything any more, and
+    /// the first look is the last.
+    pub(super) fn left_after(&self, settle: Duration) -> Vec<Mark> {
+        let deadline = Instant::now() + settle;
+        let mut pause = PAUSE_MIN;
+        // In this order: were the threads asked after the look, one could have closed something in
+        // between and ended.
+        let mut others_run = self.others_run();
+        let mut left = self.new_marks();
+        let mut looks = 1;
+        while others_run && !left.is_empty() {
+            if Instant::now() >= deadline && looks >= LOOKS_MIN {
+                break;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+            others_run = self.others_run();
+            let now = self.new_marks();
+            left.retain(|mark| now.contains(mark));
+            looks += 1;
+        }
+        left
+    }
+
+    fn new_marks(&self) -> Vec<Mark> {
+        let mut now = open::all().unwrap_or_default();
+        now.retain(|mark| !self.marks.contains(mark));
+        now
+    }
+
+    fn others_run(&self) -> bool {
+        self.threads.is_empty() || !self.new_threads().is_empty()
+    }
+
+    /// Threads that began since and still run.
+    fn new_threads(&self) -> Vec<u32> {
+        threads().into_iter().filter(|thread| !self.threads.contains(thread)).collect()
+    }
+
+    /// The same by name, with what each waits in.
+    pub(super) fn threads_left(&self) -> Vec<String> {
+        self.new_threads().into_iter().filter_map(named).collect()
+    }
+}
+
+/// A descriptor in the words of reports.
+pub(super) fn described(number: RawFd) -> Descriptor {
+    let Described { kind, local, peer, path, facts } = open::describe(number);
+    Descriptor { number, kind: kind.to_owned(), local, peer, path, facts }
+}
+
+fn threads() -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn named(thread: u32) -> Option<String> {
+    let read = |what: &str| fs::read_to_string(format!("/proc/self/task/{thread}/{what}")).ok();
+    let name = read("comm")?.trim_end().to_owned();
+    let waits = read("wchan").filter(|wait| !wait.is_empty() && wait != "0");
+    Some(match waits {
+        Some(wait) => format!("`{name}` (waits in {wait})"),
+        None => format!("`{name}`"),
+    })
+}

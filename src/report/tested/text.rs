@@ -1,0 +1,142 @@
+//! A test's findings as text.
+
+use std::fmt;
+
+use super::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
+use crate::report::Count;
+
+/// How many descriptors of one place are described one by one; the rest are numbers.
+const DESCRIBED_MAX: usize = 5;
+
+/// How many calls of a stack are shown. The own ones are always among them.
+const FRAMES_MAX: usize = 12;
+
+impl fmt::Display for TestReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, alike) in self.findings.chunk_by(Headline::is_shared).enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            let verdict = alike[0].verdict;
+            write!(f, "{verdict}: test `{}` {}", self.test, Headline(alike))?;
+            alike.iter().try_for_each(|finding| finding.fmt(f))?;
+            write!(f, "\n  help: {}", verdict.help())?;
+        }
+        for note in &self.notes {
+            write!(f, "\n  note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What happened, in one line, after the test's name, for findings that share it.
+struct Headline<'a>(&'a [TestFinding]);
+
+impl Headline<'_> {
+    fn is_shared(one: &TestFinding, next: &TestFinding) -> bool {
+        let counts = |finding: &TestFinding| !finding.descriptors.is_empty();
+        one.verdict == next.verdict && counts(one) && counts(next)
+    }
+}
+
+impl fmt::Display for Headline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let finding = &self.0[0];
+        let count: usize = self.0.iter().map(|finding| finding.descriptors.len()).sum();
+        let count = Count(count as u64, "descriptor");
+        match finding.verdict {
+            TestVerdict::Leak if finding.descriptors.is_empty() => f.write_str(&finding.message),
+            TestVerdict::Leak => write!(f, "left {count} open"),
+            TestVerdict::ForeignClose if finding.descriptors.is_empty() => {
+                f.write_str(&finding.message)
+            }
+            TestVerdict::ForeignClose => write!(f, "closed {count} that it does not own"),
+            TestVerdict::Exposure => write!(f, "was started with {count} from outside"),
+            TestVerdict::Death
+            | TestVerdict::DoubleClose
+            | TestVerdict::Hang
+            | TestVerdict::ForgottenTask
+            | TestVerdict::Expectation => f.write_str(&finding.message),
+        }
+    }
+}
+
+impl fmt::Display for TestFinding {
+    /// What belongs below the headline, each line after its line break.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for descriptor in self.descriptors.iter().take(DESCRIBED_MAX) {
+            write!(f, "\n  {descriptor}")?;
+        }
+        if self.descriptors.len() > DESCRIBED_MAX {
+            f.write_str("\n  and fd")?;
+            for descriptor in &self.descriptors[DESCRIBED_MAX..] {
+                write!(f, " {}", descriptor.number)?;
+            }
+        }
+        let says_it_already = matches!(
+            self.verdict,
+            TestVerdict::Death
+                | TestVerdict::Hang
+                | TestVerdict::ForgottenTask
+                | TestVerdict::Expectation
+        ) || self.descriptors.is_empty();
+        if !self.message.is_empty() && !says_it_already {
+            write!(f, "\n    {}", self.message)?;
+        }
+        for place in &self.places {
+            write!(f, "\n    {place}")?;
+        }
+        for step in &self.custody {
+            write!(f, "\n    {step}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} fd {}", self.kind, self.number)?;
+        match (&self.local, &self.peer, &self.path) {
+            (Some(local), Some(peer), _) => write!(f, ", {local} <-> {peer}")?,
+            (Some(local), None, _) => write!(f, ", {local}")?,
+            (None, Some(peer), _) => write!(f, ", to {peer}")?,
+            (None, None, Some(path)) => write!(f, ", {path}")?,
+            (None, None, None) => {}
+        }
+        for fact in &self.facts {
+            write!(f, ", {fact}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match self.own() {
+            Some(own) => write!(f, " at {own}")?,
+            None => f.write_str(" in code without debug information")?,
+        }
+        write!(f, ", on thread {}", self.thread)?;
+        // What the standard library does on the way to the kernel explains nothing.
+        let first = self.frames.iter().position(|frame| frame.is_own).unwrap_or(0);
+        for frame in self.frames.iter().skip(first).take(FRAMES_MAX) {
+            write!(f, "\n      in {}", frame.function)?;
+            if let Some(file) = &frame.file {
+                write!(f, " ({file}:{})", frame.line)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `FILE:LINE:COLUMN`, as far as it is known.
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{file}:{}", self.line)?,
+            None => return f.write_str(&self.function),
+        }
+        if self.column > 0 { write!(f, ":{}", self.column) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,254 @@
+//! Everything that is open in this process: what it is, and what tells it from others.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+use super::fd::{Identity, Number, Place, link_target, open_numbers};
+
+/// A number and which open file it means.
+///
+/// Two of them are equal when they certainly cannot be told apart: the same number, and the same
+/// socket, inode, or for what shares one anonymous inode, the same kind (and, of an eventfd, its id).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) number: RawFd,
+    identity: Identity,
+    anonymous: Option<String>,
+}
+
+/// The marks of all that is open right now, in ascending order of numbers.
+///
+/// # Errors
+/// Where there is no list of descriptors to read.
+pub(crate) fn all() -> io::Result<Vec<Mark>> {
+    Ok(open_numbers()?.into_iter().filter_map(mark).collect())
+}
+
+/// The mark of a number; `None` when it is closed.
+pub(crate) fn mark(number: RawFd) -> Option<Mark> {
+    let identity = Number::listed(number).identity().ok()?;
+    let anonymous = (identity == Identity::Anonymous).then(|| {
+        let mut what = link_target(number).unwrap_or_default();
+        if what.contains("eventfd") {
+            what += field(number, "eventfd-id").unwrap_or_default().as_str();
+        }
+        what
+    });
+    Some(Mark { number, identity, anonymous })
+}
+
+impl Mark {
+    /// Whether the number still means the same open file.
+    pub(crate) fn still_holds(&self) -> bool {
+        mark(self.number).as_ref() == Some(self)
+    }
+
+    /// Whether another number certainly leads to the same socket, or to the same end of the same open
+    /// file where the kernel can compare.
+    pub(crate) fn shares_with(&self, other: &Mark) -> bool {
+        match (self.identity, other.identity) {
+            (Identity::Socket { .. }, _) | (_, Identity::Socket { .. }) => {
+                self.identity == other.identity
+            }
+            _ => is_same_open_file(self.number, other.number),
+        }
+    }
+}
+
+/// A descriptor, described: what it is in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub(crate) kind: &'static str,
+    pub(crate) local: Option<String>,
+    pub(crate) peer: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) facts: Vec<String>,
+}
+
+/// Describes an open number of this process.
+pub(crate) fn describe(number: RawFd) -> Described {
+    let link = link_target(number);
+    let kind = kind(number, link.as_deref());
+    let Place { local, peer, path } = Number::listed(number).place();
+    let facts = Number::listed(number).lend(|fd| facts(fd, kind));
+    // A link to an anonymous inode says no more than the kind.
+    let path = path.filter(|path| !path.starts_with("anon_inode:"));
+    Described { kind, local, peer, path, facts }
+}
+
+/// What a number is, in one of the words that `ignore_kind` knows.
+fn kind(number: RawFd, link: Option<&str>) -> &'static str {
+    let number = Number::listed(number);
+    match (number.kind(), link.unwrap_or_default()) {
+        ("socket", _) => number.lend(rarer_socket),
+        ("character device" | "block device", _) => "device",
+        (_, link) if link.starts_with("anon_inode:") => anonymous(link),
+        (_, link) if link.starts_with("pidfd:") || link.starts_with("anon_inode:[pidfd") => "pidfd",
+        (_, link) if link.starts_with("/memfd:") => "memfd",
+        (_, link) if is_namespace(link) => "namespace",
+        ("pipe" | "file" | "directory", link) if link.starts_with("/dev/mqueue/") => "file",
+        (known, _) => known,
+    }
+}
+
+fn anonymous(link: &str) -> &'static str {
+    const KINDS: &[(&str, &str)] = &[
+        ("eventpoll", "epoll"),
+        ("eventfd", "eventfd"),
+        ("timerfd", "timerfd"),
+        ("signalfd", "signalfd"),
+        ("inotify", "inotify"),
+        ("fanotify", "fanotify"),
+        ("pidfd", "pidfd"),
+        ("io_uring", "io_uring"),
+        ("userfaultfd", "userfaultfd"),
+        ("perf_event", "perf event"),
+        ("bpf", "bpf"),
+    ];
+    let found = KINDS.iter().find(|(word, _)| link.contains(word));
+    found.map_or("anonymous inode", |(_, kind)| kind)
+}
+
+fn is_namespace(link: &str) -> bool {
+    let names = ["net:[", "mnt:[", "pid:[", "user:[", "uts:[", "ipc:[", "cgroup:[", "time:["];
+    names.iter().any(|name| link.starts_with(name))
+}
+
+fn rarer_socket(fd: BorrowedFd<'_>) -> &'static str {
+    let family = rustix::net::getsockname(fd).map(|address| address.address_family());
+    match (family, sockopt::socket_type(fd)) {
+        (Ok(AddressFamily::UNIX), Ok(SocketType::DGRAM)) => "unix datagram",
+        (Ok(AddressFamily::NETLINK), _) => "netlink socket",
+        _ => "socket",
+    }
+}
+
+/// What else is worth saying about a descriptor of this kind.
+fn facts(fd: BorrowedFd<'_>, kind: &str) -> Vec<String> {
+    let number = fd.as_raw_fd();
+    match kind {
+        "tcp stream" => tcp_state(fd).map(str::to_owned).into_iter().collect(),
+        "pipe" => pipe_end(fd).map(str::to_owned).into_iter().collect(),
+        "epoll" => watched(number),
+        "eventfd" => labelled(number, "eventfd-count", "count"),
+        "signalfd" => labelled(number, "sigmask", "mask"),
+        "pidfd" => labelled(number, "Pid", "of process"),
+        "inotify" => {
+            let watches = lines(number).filter(|line| line.starts_with("inotify wd:")).count();
+            vec![format!("{watches} watches")]
+        }
+        "file" | "directory" => opened_for(fd).map(str::to_owned).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn pipe_end(fd: BorrowedFd<'_>) -> Option<&'static str> {
+    match rustix::fs::fcntl_getfl(fd).ok()? & OFlags::RWMODE {
+        mode if mode == OFlags::RDONLY => Some("reading end"),
+        mode if mode == OFlags::WRONLY => Some("writing end"),
+        _ => None,
+    }
+}
+
+fn opened_for(fd: BorrowedFd<'_>) -> Option<&'static str> {
+    match rustix::fs::fcntl_getfl(fd).ok()? & OFlags::RWMODE {
+        mode if mode == OFlags::RDONLY => Some("for reading"),
+        mode if mode == OFlags::WRONLY => Some("for writing"),
+        mode if mode == OFlags::RDWR => Some("for reading and writing"),
+        _ => None,
+    }
+}
+
+/// `epoll`: which numbers it watches.
+fn watched(number: RawFd) -> Vec<String> {
+    let targets: Vec<String> = lines(number)
+        .filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next().map(str::to_owned))
+        .collect();
+    match &targets[..] {
+        [] => vec![String::from("watching nothing")],
+        _ => vec![format!("watching fd {}", targets.join(", "))],
+    }
+}
+
+fn labelled(number: RawFd, name: &str, label: &str) -> Vec<String> {
+    field(number, name).map(|value| format!("{label} {value}")).into_iter().collect()
+}
+
+/// A line of `/proc/self/fdinfo`.
+fn field(number: RawFd, name: &str) -> Option<String> {
+    lines(number).find_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix(':')?;
+        Some(value.trim().to_owned())
+    })
+}
+
+fn lines(number: RawFd) -> impl Iterator<Item = String> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
+/// The state of a connection, as `ss` shows it.
+#[cfg(target_os = "linux")]
+fn tcp_state(fd: BorrowedFd<'_>) -> Option<&'static str> {
+    const STATES: [&str; 12] = [
+        "",
+        "established",
+        "syn-sent",
+        "syn-received",
+        "fin-wait-1",
+        "fin-wait-2",
+        "time-wait",
+        "closed",
+        "close-wait: the peer has closed",
+        "last-ack",
+        "listening",
+        "closing",
+    ];
+    let mut state = 0_u8;
+    let mut length: libc::socklen_t = 1;
+    // SAFETY: the kernel writes at most `length` bytes, which is the one that `state` has (the first
+    // field of `tcp_info` is the state, a byte), and the length that it wrote; both live on this
+    // stack.
+    let answer = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &raw mut length,
+        )
+    };
+    if answer < 0 {
+        return None;
+    }
+    STATES.get(usize::from(state)).copied().filter(|state| !state.is_empty())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tcp_state(_: BorrowedFd<'_>) -> Option<&'static str> {
+    None
+}
+
+/// Whether two numbers are duplicates of each other (`kcmp(2)`); false where the kernel can't tell.
+#[cfg(target_os = "linux")]
+fn is_same_open_file(one: RawFd, other: RawFd) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: the call takes five integers and reaches no memory of this process.
+    let answer = unsafe { libc::syscall(libc::SYS_kcmp, process, process, KCMP_FILE, one, other) };
+    answer == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_same_open_file(_: RawFd, _: RawFd) -> bool {
+    false
+}
+
+/// Describes a descriptor of another process that this one has a duplicate of.
+pub(crate) fn describe_borrowed(fd: &impl AsFd) -> Described {
+    describe(fd.as_fd().as_raw_fd())
+}

@@ -1,0 +1,139 @@
+//! Notes where descriptors are opened and closed in this process, whoever's code does it.
+//!
+//! The kernel is asked, by a seccomp filter, to trap the calls that make and close descriptors; the
+//! signal's handler makes the call again with a magic sixth argument that the filter lets through, and
+//! notes the number, the thread and the stack. It sees the calls of any library and of inline assembly,
+//! on all threads, for some microseconds a call. What is noted is symbolised by whoever asks, later.
+//!
+//! # The programs that are started meanwhile
+//!
+//! A filter outlives `exec` and a handler does not: a program started under such a filter would die of
+//! SIGSYS at its first `open`. So the filter traps only calls that come *from the text of this process
+//! as it is mapped now*: of its binary and its libraries. A started program has its text elsewhere,
+//! since addresses are randomised, and runs as if there were no filter. (The odds that libraries come to
+//! lie on the old ones are less than one in ten thousand.) Between fork and exec the handler is still
+//! there; it tells by the process id that it is in a child, and only passes the calls on. Where addresses
+//! are not random, or the binary lies at a fixed one, nothing is trapped, and the reason is answered.
+//!
+//! Two more calls are trapped for the sake of the handler alone. A forced signal that is blocked, or
+//! that has no handler, kills: so whoever blocks all signals (every `posix_spawn` does, for a moment)
+//! blocks all but SIGSYS, and whoever resets it is told that it is done.
+//!
+//! # Limits
+//!
+//! - Linux on x86-64. Threads that ran before are not noted. Descriptors from io_uring, from 32-bit calls, `recvmmsg` and `clone3` are not
+//!   noted, nor are numbers from [`table::NUMBERS_MAX`] on.
+//! - The filter stays until the process ends, and with it NO_NEW_PRIVS: what needs set-user-id programs
+//!   fails under it.
+//! - A stack needs unwind tables, which Rust and C++ have, and C on x86-64 by default.
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod calls;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod filter;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod handler;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod table;
+
+use std::os::fd::RawFd;
+
+/// What to do when the standard library is about to abort because its descriptor was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing: what the program does is what it would do.
+    Faithful,
+    /// Have it go on, so that it comes to tell.
+    GoingOn,
+}
+
+/// What one call did, where.
+#[derive(Clone, Debug)]
+pub(crate) struct Stack {
+    /// The system call's name.
+    pub(crate) call: &'static str,
+    /// The kernel's id of the thread.
+    pub(crate) thread: u32,
+    /// Its name at that time; may be empty.
+    pub(crate) thread_name: String,
+    /// The innermost first; each is the address that its call returns to.
+    pub(crate) addresses: Vec<usize>,
+}
+
+/// A number that was closed twice: opened, closed first and closed again, as far as each was noted.
+#[derive(Clone, Debug)]
+pub(crate) struct Double {
+    pub(crate) number: RawFd,
+    pub(crate) stacks: [Option<Stack>; 3],
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod here {
+    use std::os::fd::RawFd;
+
+    use super::table::{TABLE, Trace};
+    use super::{Double, Mode, Stack, calls, filter, handler};
+
+    /// Begins to note, for the rest of the process's life, on this thread and those that it starts.
+    ///
+    /// # Errors
+    /// Why it cannot be, in half a sentence; nothing has changed then.
+    pub(crate) fn install(mode: Mode) -> Result<(), String> {
+        let text = filter::text_of_this_process()?;
+        handler::install(mode, |magic| filter::install(&text, magic))
+    }
+
+    /// The call that made what the number means now.
+    pub(crate) fn opened(number: RawFd) -> Option<Stack> {
+        TABLE.with(|table| table.opened(number)).flatten().map(stack)
+    }
+
+    /// The call that closed what the number meant when noting began.
+    pub(crate) fn closed(number: RawFd) -> Option<Stack> {
+        TABLE.with(|table| table.closed_of_others(number)).flatten().map(stack)
+    }
+
+    /// What was closed twice so far.
+    pub(crate) fn doubles() -> Vec<Double> {
+        let doubles = TABLE.with(|table| table.doubles()).unwrap_or_default();
+        let double = |(number, traces): (RawFd, [Option<Trace>; 3])| Double {
+            number,
+            stacks: traces.map(|trace| trace.map(stack)),
+        };
+        doubles.into_iter().map(double).collect()
+    }
+
+    fn stack(trace: Trace) -> Stack {
+        Stack {
+            call: calls::name(trace.call()),
+            thread: trace.thread(),
+            thread_name: trace.thread_name(),
+            addresses: trace.addresses().to_vec(),
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+mod here {
+    use std::os::fd::RawFd;
+
+    use super::{Double, Mode, Stack};
+
+    pub(crate) fn install(_: Mode) -> Result<(), String> {
+        Err(String::from("openings are noted on Linux on x86-64 only"))
+    }
+
+    pub(crate) fn opened(_: RawFd) -> Option<Stack> {
+        None
+    }
+
+    pub(crate) fn closed(_: RawFd) -> Option<Stack> {
+        None
+    }
+
+    pub(crate) fn doubles() -> Vec<Double> {
+        Vec::new()
+    }
+}
+
+pub(crate) use here::{closed, doubles, install, opened};

@@ -1,0 +1,315 @@
+//! The seccomp filter: which calls are trapped, and from where.
+
+use std::fs;
+use std::ops::Range;
+
+use super::calls::{CALLS, Deed};
+
+/// `AUDIT_ARCH_X86_64`.
+const ARCHITECTURE: u32 = 0xc000_003e;
+
+/// Calls of the x32 kind have this bit; nobody uses them.
+const X32: u32 = 0x4000_0000;
+
+/// Two mappings closer than this are one range: libraries lie together.
+const GAP_MAX: usize = 64 * 1024 * 1024;
+
+/// A binary below this address lies where the linker put it.
+const FIXED_BELOW: usize = 0x1000_0000;
+
+/// Offsets in `seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const POINTER: u32 = 8;
+const ARGUMENTS: u32 = 16;
+
+/// Where this process has code, if a program that it starts will have its own elsewhere.
+///
+/// # Errors
+/// Why it cannot be told from that of programs to come.
+pub(super) fn text_of_this_process() -> Result<Vec<Range<usize>>, String> {
+    const ADDR_NO_RANDOMIZE: libc::c_int = 0x004_0000;
+    // SAFETY: with this argument the call only asks.
+    let personality = unsafe { libc::personality(0xffff_ffff) };
+    let randomised = fs::read_to_string("/proc/sys/kernel/randomize_va_space");
+    if personality & ADDR_NO_RANDOMIZE != 0 || randomised.is_ok_and(|value| value.trim() == "0") {
+        return Err(String::from(
+            "addresses are not randomised here, and programs that the test starts would be trapped, too",
+        ));
+    }
+    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
+    let text = text_in(&maps);
+    match text.first() {
+        None => Err(String::from("/proc/self/maps shows no code")),
+        Some(first) if first.start < FIXED_BELOW => {
+            Err(String::from("the test's binary lies at a fixed address"))
+        }
+        Some(_) => Ok(text),
+    }
+}
+
+/// The executable mappings of files, in ascending order, neighbours together.
+fn text_in(maps: &str) -> Vec<Range<usize>> {
+    let mut text: Vec<Range<usize>> = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(range), Some(rights), Some(path)) = (words.next(), words.next(), words.nth(3))
+        else {
+            continue;
+        };
+        let Some((start, end)) = range.split_once('-') else { continue };
+        let (Ok(start), Ok(end)) =
+            (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16))
+        else {
+            continue;
+        };
+        if !rights.contains('x') || !path.starts_with('/') {
+            continue;
+        }
+        match text.last_mut() {
+            Some(last) if start - last.end < GAP_MAX => last.end = end,
+            _ => text.push(start..end),
+        }
+    }
+    text
+}
+
+/// Puts the filter over this thread and those that it starts.
+///
+/// Not over the others (SECCOMP_FILTER_FLAG_TSYNC): one of them may be inside of `pthread_create`, with
+/// all signals blocked, and its next call, which unblocks them, would be trapped and kill the process.
+///
+/// # Errors
+/// The kernel refuses: another filter, or none possible.
+pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
+    let mut program = program(text, magic);
+    let length = u16::try_from(program.len()).map_err(|_| "the filter is too long")?;
+    let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: `prctl` with these arguments takes integers only; `seccomp` reads the program that
+    // `filter` points to, which outlives the call and is as long as it says.
+    let answer = unsafe {
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+            return Err(String::from("the kernel refuses NO_NEW_PRIVS"));
+        }
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
+    };
+    match answer {
+        0 => Ok(()),
+        _ => {
+            Err(format!("the kernel refuses a seccomp filter: {}", std::io::Error::last_os_error()))
+        }
+    }
+}
+
+/// Where a jump leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Next,
+    Duplicating,
+    Handling,
+    /// It is a call to be trapped, if it comes from here.
+    Judge,
+    From(usize),
+    Allow,
+    Trap,
+}
+
+/// Instructions whose jumps name labels.
+#[derive(Default)]
+struct Assembly {
+    instructions: Vec<(u32, u32, To, To)>,
+    labels: Vec<(To, usize)>,
+}
+
+impl Assembly {
+    fn label(&mut self, label: To) {
+        self.labels.push((label, self.instructions.len()));
+    }
+
+    fn load(&mut self, offset: u32) {
+        self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, To::Next, To::Next);
+    }
+
+    fn if_equal(&mut self, value: u32, then: To, otherwise: To) {
+        self.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, then, otherwise);
+    }
+
+    fn if_at_least(&mut self, value: u32, then: To, otherwise: To) {
+        self.push(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, value, then, otherwise);
+    }
+
+    fn answer(&mut self, label: To, answer: u32) {
+        self.label(label);
+        self.push(libc::BPF_RET | libc::BPF_K, answer, To::Next, To::Next);
+    }
+
+    fn push(&mut self, code: u32, value: u32, then: To, otherwise: To) {
+        self.instructions.push((code, value, then, otherwise));
+    }
+
+    fn assemble(self) -> Vec<libc::sock_filter> {
+        let distance = |here: usize, to: To| match to {
+            To::Next => 0,
+            to => {
+                let label = self.labels.iter().find(|(label, _)| *label == to);
+                let (_, there) = label.expect("every label that is used is set");
+                u8::try_from(there - here - 1)
+                    .expect("the program is short, and jumps lead forward")
+            }
+        };
+        let all = self.instructions.iter().enumerate();
+        all.map(|(here, &(code, value, then, otherwise))| libc::sock_filter {
+            code: u16::try_from(code).expect("instructions are small"),
+            jt: distance(here, then),
+            jf: distance(here, otherwise),
+            k: value,
+        })
+        .collect()
+    }
+}
+
+fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
+    let mut it = Assembly::default();
+    it.load(ARCH);
+    it.if_equal(ARCHITECTURE, To::Next, To::Allow);
+    it.load(NUMBER);
+    it.if_at_least(X32, To::Allow, To::Next);
+    for &(call, _, deed) in CALLS {
+        let to = match deed {
+            Deed::OpensOrAsks => To::Duplicating,
+            Deed::Handles => To::Handling,
+            _ => To::Judge,
+        };
+        it.if_equal(low(call.cast_unsigned()), to, To::Next);
+    }
+    it.if_equal(u32::MAX, To::Allow, To::Allow);
+    it.label(To::Duplicating);
+    it.load(argument(1));
+    it.if_equal(libc::F_DUPFD.cast_unsigned(), To::Judge, To::Next);
+    it.if_equal(libc::F_GETFD.cast_unsigned(), To::Judge, To::Next);
+    it.if_equal(libc::F_DUPFD_CLOEXEC.cast_unsigned(), To::Judge, To::Allow);
+    it.label(To::Handling);
+    it.load(argument(0));
+    it.if_equal(libc::SIGSYS.cast_unsigned(), To::Judge, To::Allow);
+    it.label(To::Judge);
+    it.load(argument(5));
+    it.if_equal(low(magic), To::Next, To::From(0));
+    it.load(argument(5) + 4);
+    it.if_equal(high(magic), To::Allow, To::From(0));
+    let pieces: Vec<(u32, u32, u32)> = text.iter().flat_map(pieces).collect();
+    for (index, (upper, first, last)) in pieces.iter().enumerate() {
+        let next = if index + 1 == pieces.len() { To::Allow } else { To::From(index + 1) };
+        it.label(To::From(index));
+        it.load(POINTER + 4);
+        it.if_equal(*upper, To::Next, next);
+        it.load(POINTER);
+        it.if_at_least(*first, To::Next, next);
+        // The pointer stands behind the call's instruction, so at most at the end.
+        match last.checked_add(1) {
+            Some(beyond) => it.if_at_least(beyond, next, To::Trap),
+            None => it.if_equal(*last, To::Trap, To::Trap),
+        }
+    }
+    it.answer(To::Allow, libc::SECCOMP_RET_ALLOW);
+    it.answer(To::Trap, libc::SECCOMP_RET_TRAP);
+    it.assemble()
+}
+
+/// A range in pieces that have the upper half of the address in common: that, and the first and the last
+/// lower half.
+fn pieces(range: &Range<usize>) -> Vec<(u32, u32, u32)> {
+    let (start, last) = (range.start as u64, range.end as u64);
+    let piece = |upper: u32| {
+        let first = if upper == high(start) { low(start) } else { 0 };
+        let last = if upper == high(last) { low(last) } else { u32::MAX };
+        (upper, first, last)
+    };
+    (high(start)..=high(last)).map(piece).collect()
+}
+
+fn argument(index: u32) -> u32 {
+    ARGUMENTS + 8 * index
+}
+
+fn low(value: u64) -> u32 {
+    (value & 0xffff_ffff) as u32
+}
+
+fn high(value: u64) -> u32 {
+    (value >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program as the kernel would.
+    fn judge(program: &[libc::sock_filter], call: i64, pointer: u64, arguments: [u64; 6]) -> u32 {
+        let load = |offset: u32| match offset {
+            NUMBER => low(call.cast_unsigned()),
+            ARCH => ARCHITECTURE,
+            POINTER => low(pointer),
+            _ if offset == POINTER + 4 => high(pointer),
+            _ => {
+                let argument = arguments[(offset - ARGUMENTS) as usize / 8];
+                if offset % 8 == 0 { low(argument) } else { high(argument) }
+            }
+        };
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let libc::sock_filter { code, jt, jf, k } = program[at];
+            let jump = |condition: bool| usize::from(if condition { jt } else { jf });
+            match u32::from(code) {
+                code if code == libc::BPF_RET => return k,
+                code if code & 7 == libc::BPF_LD => value = load(k),
+                code if code & 0xf0 == libc::BPF_JEQ => at += jump(value == k),
+                _ => at += jump(value >= k),
+            }
+            at += 1;
+        }
+    }
+
+    #[test]
+    fn calls_are_trapped_that_make_descriptors_and_come_from_here_without_the_magic() {
+        let (binary, libraries) =
+            (0x5500_0000_1000..0x5500_0010_0000, 0x7f12_ffff_0000..0x7f13_0010_0000);
+        let magic = 0x1234_5678_9abc_def0;
+        let program = program(&[binary, libraries], magic);
+        let is_trapped = |call, pointer, arguments| {
+            judge(&program, call, pointer, arguments) == libc::SECCOMP_RET_TRAP
+        };
+        let none = [0; 6];
+        for here in [0x5500_0000_2000, 0x7f12_ffff_1234, 0x7f13_0000_0001] {
+            assert!(is_trapped(libc::SYS_openat, here, none), "{here:x}");
+            assert!(is_trapped(libc::SYS_close, here, none), "{here:x}");
+            assert!(!is_trapped(libc::SYS_read, here, none), "{here:x}");
+            assert!(!is_trapped(libc::SYS_openat, here, [0, 0, 0, 0, 0, magic]), "{here:x}");
+            assert!(is_trapped(libc::SYS_openat, here, [0, 0, 0, 0, 0, magic & 0xffff_ffff]));
+        }
+        for elsewhere in [0, 0x5500_0020_0000, 0x5600_0000_2000, 0x7f12_fffe_0000, 0x7f13_0020_0000]
+        {
+            assert!(!is_trapped(libc::SYS_openat, elsewhere, none), "{elsewhere:x}");
+        }
+        let fcntl = |command: i32| [3, command.cast_unsigned().into(), 0, 0, 0, 0];
+        let here = 0x5500_0000_2000;
+        assert!(is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_DUPFD_CLOEXEC)));
+        assert!(!is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_GETFL)));
+        assert!(is_trapped(libc::SYS_rt_sigaction, here, [libc::SIGSYS as u64, 0, 0, 0, 0, 0]));
+        assert!(!is_trapped(libc::SYS_rt_sigaction, here, [libc::SIGINT as u64, 0, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn code_of_files_is_found_and_neighbours_are_one_range() {
+        let maps = "\
+            55aa00000000-55aa00001000 r--p 00000000 00:1f 1 /a/test\n\
+            55aa00001000-55aa00005000 r-xp 00001000 00:1f 1 /a/test\n\
+            7f0000000000-7f0000010000 r-xp 00000000 00:1f 2 /lib/libc.so.6\n\
+            7f0000020000-7f0000030000 r-xp 00000000 00:1f 3 /lib/libgcc_s.so.1\n\
+            7f0000040000-7f0000050000 rwxp 00000000 00:00 0 \n\
+            7fff00000000-7fff00001000 r-xp 00000000 00:00 0 [vdso]\n";
+        assert_eq!(
+            text_in(maps),
+            [0x55aa_0000_1000..0x55aa_0000_5000, 0x7f00_0000_0000..0x7f00_0003_0000]
+        );
+    }
+}

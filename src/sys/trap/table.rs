@@ -1,0 +1,316 @@
+//! What is noted: for each number, who opened it and who closed it last.
+//!
+//! All memory is there before the first call is noted. The lock is a flag that is waited for in a loop:
+//! it is taken in a signal's handler, where all signals are blocked, and for the length of a copy.
+
+use std::cell::UnsafeCell;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Numbers from this one on are not noted: four times what `select` takes, and a few megabytes.
+pub(super) const NUMBERS_MAX: usize = 4096;
+
+/// Calls of a stack that are kept. What a test does lies well within; below it is the harness.
+pub(super) const FRAMES_MAX: usize = 32;
+
+/// Second closes that are kept: one is enough to fail.
+const DOUBLES_MAX: usize = 16;
+
+/// Places that close numbers nobody opened.
+const SWEEPS_MAX: usize = 16;
+
+/// One call, as it is noted.
+#[derive(Clone, Copy)]
+pub(super) struct Trace {
+    call: i64,
+    thread: u32,
+    length: usize,
+    name: [u8; 16],
+    addresses: [usize; FRAMES_MAX],
+}
+
+impl Trace {
+    pub(super) fn new(call: i64, thread: u32, name: [u8; 16]) -> Trace {
+        Trace { call, thread, length: 0, name, addresses: [0; FRAMES_MAX] }
+    }
+
+    /// Adds the next outer call. False when there is no room for another one.
+    pub(super) fn push(&mut self, address: usize) -> bool {
+        if let Some(place) = self.addresses.get_mut(self.length) {
+            *place = address;
+            self.length += 1;
+        }
+        self.length < FRAMES_MAX
+    }
+
+    pub(super) fn call(&self) -> i64 {
+        self.call
+    }
+
+    pub(super) fn thread(&self) -> u32 {
+        self.thread
+    }
+
+    pub(super) fn thread_name(&self) -> String {
+        let end = self.name.iter().position(|&byte| byte == 0).unwrap_or(self.name.len());
+        String::from_utf8_lossy(&self.name[..end]).into_owned()
+    }
+
+    pub(super) fn addresses(&self) -> &[usize] {
+        &self.addresses[..self.length]
+    }
+
+    fn is_from_where(&self, other: &Trace) -> bool {
+        self.addresses() == other.addresses()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was noted: closed, or opened before.
+    Unnoted,
+    Open,
+    Closed,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    state: State,
+    opened: Option<Trace>,
+    closed: Option<Trace>,
+    /// The first close, if what it closed was opened before noting began.
+    closed_of_others: Option<Trace>,
+}
+
+type Second = (RawFd, [Option<Trace>; 3]);
+
+pub(super) struct Table {
+    slots: Vec<Slot>,
+    doubles: Vec<Second>,
+    sweeps: Vec<Trace>,
+}
+
+/// What a number's slot was before a close, to be put back when it turns out to have been none.
+pub(super) struct Undo(State, Option<Trace>);
+
+impl Table {
+    pub(super) fn new() -> Table {
+        let empty =
+            Slot { state: State::Unnoted, opened: None, closed: None, closed_of_others: None };
+        Table {
+            slots: vec![empty; NUMBERS_MAX],
+            doubles: Vec::with_capacity(DOUBLES_MAX),
+            sweeps: Vec::with_capacity(SWEEPS_MAX),
+        }
+    }
+
+    fn slot(&mut self, number: RawFd) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::try_from(number).ok()?)
+    }
+
+    pub(super) fn opens(&mut self, number: RawFd, trace: &Trace) {
+        if let Some(slot) = self.slot(number) {
+            (slot.state, slot.opened) = (State::Open, Some(*trace));
+        }
+    }
+
+    /// Notes a close *before* it is made: once it is made, the number may be opened again, and that is
+    /// noted after the opening.
+    pub(super) fn closes(&mut self, number: RawFd, trace: &Trace) -> Option<Undo> {
+        let slot = self.slot(number)?;
+        let before = Undo(slot.state, slot.closed);
+        if slot.state == State::Unnoted && slot.closed_of_others.is_none() {
+            slot.closed_of_others = Some(*trace);
+        }
+        (slot.state, slot.closed) = (State::Closed, Some(*trace));
+        Some(before)
+    }
+
+    /// The close of a moment ago found the number closed.
+    pub(super) fn was_closed(&mut self, number: RawFd, before: Undo, trace: &Trace) {
+        let Some(slot) = self.slot(number) else { return };
+        let Undo(state, closed) = before;
+        let opened = slot.opened;
+        match state {
+            State::Unnoted => {
+                (slot.state, slot.closed, slot.closed_of_others) = (state, None, None);
+                self.sweep(trace);
+            }
+            State::Closed => {
+                slot.closed = closed;
+                let follows = |(last, traces): &Second| {
+                    last.abs_diff(number) == 1
+                        && traces[2].as_ref().is_some_and(|second| second.is_from_where(trace))
+                };
+                if self.doubles.last().is_some_and(follows) {
+                    // One number after the other from one place: a loop over all, which is no fault.
+                    self.sweep(trace);
+                }
+                if self.doubles.len() < DOUBLES_MAX {
+                    self.doubles.push((number, [opened, closed, Some(*trace)]));
+                }
+            }
+            // Closed by what is not noted; nothing is certain.
+            State::Open => {}
+        }
+    }
+
+    pub(super) fn closes_range(&mut self, first: u32, last: u32, trace: &Trace) {
+        for number in (first as usize..NUMBERS_MAX).take_while(|&number| number <= last as usize) {
+            let slot = &mut self.slots[number];
+            if slot.state == State::Unnoted && slot.closed_of_others.is_none() {
+                slot.closed_of_others = Some(*trace);
+            }
+            if slot.state == State::Open {
+                (slot.state, slot.closed) = (State::Closed, Some(*trace));
+            }
+        }
+    }
+
+    /// A place that closes what was never open closes whatever there is: its second closes are none.
+    fn sweep(&mut self, trace: &Trace) {
+        let is_known = self.sweeps.iter().any(|known| known.is_from_where(trace));
+        if !is_known && self.sweeps.len() < SWEEPS_MAX {
+            self.sweeps.push(*trace);
+        }
+    }
+
+    pub(super) fn opened(&mut self, number: RawFd) -> Option<Trace> {
+        let slot = self.slot(number)?;
+        slot.opened.filter(|_| slot.state == State::Open)
+    }
+
+    pub(super) fn is_closed(&mut self, number: RawFd) -> bool {
+        self.slot(number).is_some_and(|slot| slot.state == State::Closed)
+    }
+
+    pub(super) fn closed_of_others(&mut self, number: RawFd) -> Option<Trace> {
+        self.slot(number)?.closed_of_others
+    }
+
+    pub(super) fn doubles(&mut self) -> Vec<Second> {
+        let is_sweep = |(_, traces): &Second| {
+            let second = traces[2].as_ref();
+            second.is_some_and(|second| self.sweeps.iter().any(|it| it.is_from_where(second)))
+        };
+        self.doubles.iter().filter(|double| !is_sweep(double)).copied().collect()
+    }
+}
+
+/// The one table, behind its lock.
+pub(super) struct Locked {
+    is_locked: AtomicBool,
+    table: UnsafeCell<Option<Table>>,
+}
+
+pub(super) static TABLE: Locked =
+    Locked { is_locked: AtomicBool::new(false), table: UnsafeCell::new(None) };
+
+// SAFETY: the table is reached in `with` and `set` alone, which hold the lock; what is in it is plain
+// data.
+unsafe impl Sync for Locked {}
+
+impl Locked {
+    /// Calls `f` with the table, if noting has begun. Neither `f` nor what interrupts it may come here
+    /// again on the same thread: in a handler all signals are blocked, and elsewhere `f` only copies.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Table) -> R) -> Option<R> {
+        self.lock();
+        // SAFETY: the lock is held, by this thread and once, so that this is the only reference.
+        let answer = unsafe { (*self.table.get()).as_mut() }.map(f);
+        self.unlock();
+        answer
+    }
+
+    pub(super) fn set(&self, table: Table) {
+        self.lock();
+        // SAFETY: as in `with`.
+        unsafe {
+            *self.table.get() = Some(table);
+        }
+        self.unlock();
+    }
+
+    fn lock(&self) {
+        // ord: Acquire; partner: the Release in `unlock`. What the last holder wrote is seen.
+        while self.is_locked.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn unlock(&self) {
+        // ord: Release; partner: the Acquire in `lock`.
+        self.is_locked.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(place: usize) -> Trace {
+        let mut trace = Trace::new(libc::SYS_close, 1, [0; 16]);
+        trace.push(place);
+        trace
+    }
+
+    /// A close that the kernel answers with success, or with EBADF.
+    fn close(table: &mut Table, number: RawFd, place: usize, was_open: bool) {
+        let before = table.closes(number, &from(place)).expect("the number is small");
+        if !was_open {
+            table.was_closed(number, before, &from(place));
+        }
+    }
+
+    fn doubles(table: &mut Table) -> Vec<(RawFd, Vec<usize>)> {
+        let place = |trace: Option<Trace>| trace.map_or(0, |trace| trace.addresses()[0]);
+        table.doubles().into_iter().map(|(n, all)| (n, all.map(place).to_vec())).collect()
+    }
+
+    #[test]
+    fn a_second_close_of_the_same_opening_names_all_three_places() {
+        let mut table = Table::new();
+        table.opens(5, &from(1));
+        close(&mut table, 5, 2, true);
+        close(&mut table, 5, 3, false);
+        assert_eq!(doubles(&mut table), [(5, vec![1, 2, 3])]);
+    }
+
+    #[test]
+    fn a_close_after_the_number_was_opened_again_is_no_second_one() {
+        let mut table = Table::new();
+        for place in [1, 3] {
+            table.opens(5, &from(place));
+            close(&mut table, 5, place + 1, true);
+        }
+        assert_eq!(doubles(&mut table), []);
+    }
+
+    #[test]
+    fn a_loop_that_closes_everything_closes_nothing_twice() {
+        let mut table = Table::new();
+        for number in 5..8 {
+            table.opens(number, &from(1));
+            close(&mut table, number, 2, true);
+        }
+        for number in 3..20 {
+            close(&mut table, number, 3, false);
+        }
+        assert_eq!(doubles(&mut table), []);
+        // Nor when every number of the loop had been open.
+        for number in 5..8 {
+            close(&mut table, number, 4, false);
+        }
+        assert_eq!(doubles(&mut table), []);
+    }
+
+    #[test]
+    fn what_was_open_before_is_anothers_and_its_close_is_kept() {
+        let mut table = Table::new();
+        close(&mut table, 1, 7, true);
+        table.opens(1, &from(8));
+        assert_eq!(table.closed_of_others(1).map(|trace| trace.addresses()[0]), Some(7));
+        assert_eq!(table.opened(1).map(|trace| trace.addresses()[0]), Some(8));
+        close(&mut table, 9, 7, false);
+        assert!(table.closed_of_others(9).is_none(), "it was not open");
+    }
+}

@@ -1,0 +1,84 @@
+//! Mistakes in the attribute: each is one error that says what to write instead.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::stranger::{Stranger, dependency, root, text};
+
+/// What is written, and what the compiler has to say.
+const MISTAKES: &[(&str, &str)] = &[
+    ("#[echown::test] async fn it() {}", "call `block_on(async { ... })` of your runtime"),
+    ("#[echown::test] fn it(number: u8) {}", "a test takes no arguments and has no generics"),
+    ("#[echown::test] fn it<T>() {}", "a test takes no arguments and has no generics"),
+    ("#[echown::test] unsafe fn it() {}", "a test cannot be an unsafe function"),
+    ("#[echown::test] struct It;", "expected a function, found `struct`"),
+    ("#[echown::test] #[test] fn it() {}", "take the `#[test]` away"),
+    (
+        "#[echown::test] #[should_panic] fn it() -> Result<(), String> { Ok(()) }",
+        "a `#[should_panic]` test answers nothing",
+    ),
+    ("#[echown::test(ignore_fd = 3)] fn it() {}", "no option `ignore_fd`; there are ignore_path"),
+    ("#[echown::test(ignore_path = \"/tmp\")] fn it() {}", "write `, because = \"...\"` after it"),
+    (
+        "#[echown::test(ignore_path = \"/tmp\", because = \" \")] fn it() {}",
+        "an empty reason is none",
+    ),
+    ("#[echown::test(because = \"why\")] fn it() {}", "`because` follows the option"),
+    (
+        "#[echown::test(ignore_kind = \"sokcet\", because = \"why\")] fn it() {}",
+        "no kind \"sokcet\"; there are `socket`, `tcp listener`",
+    ),
+    ("#[echown::test(settle_ms = \"5\")] fn it() {}", "`settle_ms` expects a number"),
+    ("#[echown::test(settle_ms)] fn it() {}", "write `settle_ms = N`"),
+    ("#[echown::test(trace = 1)] fn it() {}", "write `trace = true` or `trace = false`"),
+    ("#[echown::test(trace once)] fn it() {}", "expected a comma between two options"),
+];
+
+#[test]
+fn a_mistake_is_an_error_that_says_what_to_write() {
+    let manifest = format!(
+        "[package]\nname = \"mistakes\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
+         [dev-dependencies.echown]\n{}\ndefault-features = false\nfeatures = [\"macros\"]\n",
+        dependency()
+    );
+    let mut files = vec![
+        (PathBuf::from("Cargo.toml"), manifest),
+        (PathBuf::from("src/lib.rs"), String::from("//! Nothing.\n")),
+    ];
+    for (index, (code, _)) in MISTAKES.iter().enumerate() {
+        files.push((PathBuf::from(format!("tests/mistake_{index}.rs")), format!("{code}\n")));
+    }
+    // The same build folder as the corpus: what both depend on is built once.
+    Stranger::corpus();
+    let stranger = Stranger::new("mistakes", &files);
+    let said = text(&stranger.cargo(&["check", "--tests", "--keep-going"]));
+    for (index, (code, wanted)) in MISTAKES.iter().enumerate() {
+        let place = format!("--> tests/mistake_{index}.rs:1:");
+        let errors: Vec<&str> = said.split("error: ").filter(|it| it.contains(&place)).collect();
+        let [error] = errors[..] else {
+            panic!("expected one error for `{code}`, got {errors:#?} in\n{said}");
+        };
+        assert!(error.contains(wanted), "expected `{wanted}` for `{code}`, got {error}");
+    }
+}
+
+/// The attribute and the harness have a list of kinds each: one is a macro's and cannot ask the other.
+#[test]
+fn every_kind_that_can_be_ignored_is_a_kind_that_is_found() {
+    let source = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let list = source("macros/src/options.rs");
+    let (_, list) = list.split_once("const KINDS: &[&str] = &[").expect("the list is there");
+    let (list, _) = list.split_once("];").expect("it ends");
+    let kinds: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(kinds.len() > 20);
+    let found = source("src/sys/open.rs") + &source("src/sys/fd.rs");
+    for kind in &kinds {
+        assert!(found.contains(&format!("\"{kind}\"")), "nothing is ever found to be a `{kind}`");
+    }
+    let open = source("src/sys/open.rs");
+    let (_, table) = open.split_once("const KINDS: &[(&str, &str)] = &[").expect("it is there");
+    let (table, _) = table.split_once("];").expect("it ends");
+    for kind in table.split('"').skip(3).step_by(4) {
+        assert!(kinds.contains(&kind), "`{kind}` is found and cannot be ignored");
+    }
+}

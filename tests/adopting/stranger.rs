@@ -1,0 +1,147 @@
+//! The stranger's crate, copied and built once, and what its runner says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// A crate in a folder of its own, with a path dependency on this one.
+pub struct Stranger {
+    pub folder: PathBuf,
+}
+
+impl Stranger {
+    /// The corpus, built.
+    pub fn corpus() -> &'static Stranger {
+        static CORPUS: OnceLock<Stranger> = OnceLock::new();
+        CORPUS.get_or_init(|| {
+            let corpus = Stranger::new("strangers", &corpus_files());
+            let built = corpus.cargo(&["test", "--no-run"]);
+            assert!(built.status.success(), "the stranger's crate is not built:\n{}", text(&built));
+            corpus
+        })
+    }
+
+    pub fn new(name: &str, files: &[(PathBuf, String)]) -> Stranger {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Files that went from the corpus must not stay here as tests.
+        let _ = fs::remove_dir_all(folder.join("tests"));
+        for (path, content) in files {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().expect("a file is in a folder")).unwrap();
+            // What has not changed keeps its date, or all is built anew each time.
+            fs::write(path, content).unwrap();
+        }
+        fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+        Stranger { folder }
+    }
+
+    /// cargo, without a network and with one target folder for all strangers.
+    pub fn cargo(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(&self.folder).args(arguments).arg("--offline");
+        command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("target"));
+        quiet(&mut command).output().expect("cargo runs")
+    }
+
+    /// `cargo test` at that many threads, in the stranger's folder.
+    pub fn test(&self, threads: &str) -> Output {
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(&self.folder).args(["test", "--offline", "--test", "verdicts", "--"]);
+        command.args(["--show-output", "--test-threads", threads]);
+        command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("target"));
+        quiet(&mut command).output().expect("cargo runs")
+    }
+
+    /// The test binary, as a runner that knows it calls it.
+    pub fn binary(&self) -> Command {
+        static PATH: OnceLock<PathBuf> = OnceLock::new();
+        let path = PATH.get_or_init(|| {
+            let built = self.cargo(&["test", "--no-run", "--test", "verdicts"]);
+            let said = text(&built);
+            let line = said.lines().find(|line| line.contains("tests/verdicts.rs"));
+            let path = line.and_then(|line| line.split(['(', ')']).nth(1));
+            self.folder.join(path.unwrap_or_else(|| panic!("cargo names no binary:\n{said}")))
+        });
+        let mut command = Command::new(path);
+        quiet(command.current_dir(&self.folder));
+        command
+    }
+}
+
+/// Without what this run of the tests was told.
+fn quiet(command: &mut Command) -> &mut Command {
+    for variable in ["RUSTFLAGS", "RUST_TEST_THREADS", "RUST_TEST_NOCAPTURE", "ECHOWN_TRACE"] {
+        command.env_remove(variable);
+    }
+    command.env("RUST_BACKTRACE", "0").env("CARGO_TERM_COLOR", "never")
+}
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The path of this package as a dependency's, in a manifest.
+pub fn dependency() -> String {
+    format!("path = {:?}", root())
+}
+
+pub fn text(output: &Output) -> String {
+    let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    part(&output.stdout) + &part(&output.stderr)
+}
+
+fn corpus_files() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    collect(&root().join("tests/corpus"), Path::new(""), &mut files);
+    for (path, content) in &mut files {
+        if path.ends_with("Cargo.toml") {
+            let there = "path = \"../..\"";
+            assert!(content.contains(there), "the corpus depends on this package by its path");
+            *content = content.replace(there, &dependency());
+        }
+    }
+    files
+}
+
+fn collect(folder: &Path, below: &Path, into: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let below = below.join(path.file_name().expect("an entry has a name"));
+        match path.is_dir() {
+            true => collect(&path, &below, into),
+            false => into.push((below, fs::read_to_string(path).unwrap())),
+        }
+    }
+}
+
+/// How a runner ended a test, and what it shows of it.
+#[derive(Debug, Default)]
+pub struct Ending {
+    pub word: String,
+    pub section: String,
+}
+
+/// Reads what the standard runner says.
+pub fn endings(said: &str) -> BTreeMap<String, Ending> {
+    let mut endings: BTreeMap<String, Ending> = BTreeMap::new();
+    let mut current: Option<&str> = None;
+    for line in said.lines() {
+        let ended = line.strip_prefix("test ").and_then(|line| line.split_once(" ... "));
+        let begun = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----"));
+        if let (Some((name, word)), None) = (ended, current) {
+            let name = name.trim_end_matches(" - should panic");
+            endings.entry(name.to_owned()).or_default().word = word.to_owned();
+        } else if let Some(name) = begun {
+            current = Some(name);
+        } else if ["successes:", "failures:"].contains(&line) {
+            current = None;
+        } else if let Some(name) = current {
+            let section = &mut endings.entry(name.to_owned()).or_default().section;
+            *section += line;
+            *section += "\n";
+        }
+    }
+    endings
+}

@@ -1,0 +1,177 @@
+//! The corpus: each fault blamed on its own test, no innocent blamed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Mutex;
+use std::thread;
+
+use super::stranger::{Ending, Stranger, endings, root, text};
+
+/// Whether places are known here.
+const HAS_PLACES: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+
+/// How many tests the crate has at least: as many as run at once.
+const TESTS_MIN: usize = 64;
+
+/// What is written above a test.
+#[derive(Debug)]
+struct Expected {
+    word: &'static str,
+    parts: Vec<String>,
+}
+
+#[test]
+fn sixty_four_at_once_each_leak_is_blamed_on_its_own_test_and_no_innocent_is() {
+    let expected = expected();
+    assert!(expected.len() >= TESTS_MIN, "{} tests", expected.len());
+    let output = Stranger::corpus().test("64");
+    assert_eq!(output.status.code(), Some(101), "a failing test fails the run: {}", text(&output));
+    compare(&expected, &endings(&text(&output)));
+}
+
+#[test]
+fn again_and_again_the_innocent_are_not_blamed() {
+    let expected = expected();
+    for _ in 0..3 {
+        // Those that are quick: what they left does not have to be looked for.
+        let mut runner = Stranger::corpus().binary();
+        let output = runner.args(["innocent", "clean::", "--test-threads", "64"]).output().unwrap();
+        let endings = endings(&text(&output));
+        assert!(endings.len() >= 20, "{}", text(&output));
+        let blamed: Vec<_> = endings.iter().filter(|(_, it)| it.word != "ok").collect();
+        assert!(blamed.is_empty(), "{blamed:#?}");
+        assert!(endings.keys().all(|name| expected[name].word == "ok"));
+    }
+}
+
+/// nextest has a process for each test and calls it so; with it installed, `cargo nextest run` in the
+/// copy of the corpus is the same.
+#[test]
+fn in_a_process_for_each_test_without_capture_the_verdicts_are_the_same() {
+    let expected = expected();
+    let names = expected.iter().filter(|(name, it)| {
+        let some = ["clean::", "runner::", "closes::twice", "leaks::a_f", "crowd::"];
+        it.word != "ignored" && some.iter().any(|some| name.starts_with(some))
+    });
+    let names = Mutex::new(names);
+    let corpus = Stranger::corpus();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let next = names.lock().unwrap().next();
+                    let Some((name, expected)) = next else { break };
+                    let mut runner = corpus.binary();
+                    let output = runner.args(["--exact", name, "--nocapture"]).output().unwrap();
+                    let code = if expected.word == "ok" { 0 } else { 101 };
+                    assert_eq!(output.status.code(), Some(code), "{name}: {}", text(&output));
+                    // Of a test that passes the runner shows the same, but for what it prints itself.
+                    attest_parts(name, expected, &text(&output));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn an_ignored_test_is_run_when_it_is_asked_for_and_arguments_for_the_runner_are_no_ones_else() {
+    let mut runner = Stranger::corpus().binary();
+    let output =
+        runner.args(["--ignored", "--skip", "nothing", "--color", "never"]).output().unwrap();
+    let endings = endings(&text(&output));
+    assert_eq!(endings.len(), 1, "{endings:#?}");
+    let ending = &endings["runner::an_ignored_test"];
+    assert_eq!(ending.word, "FAILED");
+    assert!(ending.section.contains("it was run"), "{}", ending.section);
+}
+
+/// What the shell that started the tests left open, as runners of CI do, is nobody's leak.
+#[test]
+fn descriptors_that_came_from_outside_are_not_blamed() {
+    use std::os::unix::process::CommandExt;
+
+    let mut runner = Stranger::corpus().binary();
+    let program = runner.get_program().to_owned();
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg("exec 7</etc/passwd 8>/dev/null 9<&0; exec \"$0\" \"$@\"").arg(program);
+    shell
+        .args(["crowd::", "clean::", "--test-threads", "16"])
+        .current_dir(&Stranger::corpus().folder);
+    runner.arg0("not used");
+    let output = shell.output().unwrap();
+    let expected = expected();
+    for (name, ending) in endings(&text(&output)) {
+        assert_eq!(ending.word, expected[&name].word, "{name}:\n{}", ending.section);
+        assert!(!ending.section.contains("fd 7"), "{name}:\n{}", ending.section);
+    }
+}
+
+fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, Ending>) {
+    let names: Vec<_> = endings.keys().collect();
+    assert_eq!(names, expected.keys().collect::<Vec<_>>(), "the same tests");
+    for (name, expected) in expected {
+        let Ending { word, section } = &endings[name];
+        assert_eq!(*word, *expected.word, "{name}:\n{section}");
+        attest_parts(name, expected, section);
+        for stranger in endings.keys().filter(|stranger| *stranger != name) {
+            assert!(!section.contains(&format!("test `{stranger}`")), "{name}:\n{section}");
+        }
+    }
+}
+
+fn attest_parts(name: &str, expected: &Expected, said: &str) {
+    for part in &expected.parts {
+        let part = match part.strip_prefix('@') {
+            Some(place) if HAS_PLACES => place,
+            Some(_) => continue,
+            None => part,
+        };
+        assert!(said.contains(part), "{name}: expected `{part}` in\n{said}");
+    }
+}
+
+/// What the corpus says about its tests: `//~ VERDICT | part | part` above each.
+fn expected() -> BTreeMap<String, Expected> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(root().join("tests/corpus/tests/verdicts")).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let crowd: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| line.starts_with("guilty_")).collect();
+        let (mut inner, mut above) = (String::new(), None);
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("mod ") {
+                inner = format!("{}::", name.trim_end_matches(" {"));
+            } else if line == "}" {
+                inner.clear();
+            } else if let Some(said) = line.trim().strip_prefix("//~ ") {
+                let mut words = said.split(" | ");
+                let word = match words.next() {
+                    Some("passes") => "ok",
+                    Some("fails") => "FAILED",
+                    Some("ignored") => "ignored",
+                    other => panic!("{}: no verdict {other:?}", path.display()),
+                };
+                above = Some((word, words.map(str::to_owned).collect::<Vec<_>>()));
+            } else if let Some(head) = line.trim().strip_prefix("fn ")
+                && let Some((word, parts)) = above.take()
+            {
+                let name = head.split('(').next().unwrap();
+                let mut enter = |name: &str, parts| {
+                    all.insert(format!("{module}::{inner}{name}"), Expected { word, parts })
+                };
+                // One head in the macro stands for as many as are listed below it.
+                for pair in crowd.iter().filter(|_| name.starts_with('$')) {
+                    let member = pair.split(' ').find(|it| it.starts_with(&name[1..])).unwrap();
+                    let parts = parts.iter().map(|part| part.replace(name, member)).collect();
+                    enter(member, parts);
+                }
+                if !name.starts_with('$') {
+                    enter(name, parts);
+                }
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,29 @@
+//! An accept loop that nobody ends, and a thread that nobody joins.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+/// The fault: the thread has the listener for ever, and nobody has the thread.
+pub fn start() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::Builder::new().name("acceptor".into()).spawn(move || {
+        for stream in listener.incoming() {
+            // What is accepted comes and goes all the time.
+            drop(stream);
+        }
+    })?;
+    Ok(address)
+}
+
+/// The fault: the watcher reads its file for as long as the process lives.
+pub fn watch(path: &'static str) {
+    thread::spawn(move || {
+        let file = std::fs::File::open(path);
+        loop {
+            thread::park();
+            let _ = file.as_ref().map(|file| file.metadata());
+        }
+    });
+}

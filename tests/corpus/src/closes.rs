@@ -1,0 +1,54 @@
+//! Closing what is closed, and what is somebody else's.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
+
+pub fn open() -> RawFd {
+    unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
+}
+
+pub fn close(number: RawFd) {
+    unsafe { libc::close(number) };
+}
+
+/// The fault: the error path closes, and the caller does it again.
+pub fn twice() {
+    let number = open();
+    close(number);
+    close(number);
+}
+
+/// The fault: the second close meets whoever got the number meanwhile, whose own close then fails.
+pub fn twice_with_a_newcomer() {
+    let number = open();
+    close(number);
+    let newcomer = open();
+    assert_eq!(number, newcomer, "the lowest number is free again");
+    close(number);
+    close(newcomer);
+}
+
+/// The fault: `file` closes as well. The standard library notices and aborts.
+pub fn under_the_hands_of_a_file() {
+    let file = File::open("/dev/null").unwrap();
+    close(file.as_raw_fd());
+}
+
+/// No fault: everything from a number on is closed, as before an `exec`, whether it is open or not.
+pub fn sweep(from: RawFd, to: RawFd) {
+    for number in from..to {
+        close(number);
+    }
+}
+
+/// The fault: 0 to 2 are everybody's.
+pub fn standard_output() {
+    close(1);
+}
+
+/// The fault: standard error is redirected, and stays so.
+pub fn redirect_and_leave() {
+    let null = open();
+    unsafe { libc::dup2(null, 2) };
+    close(null);
+}

@@ -1,0 +1,46 @@
+//! Descriptors that are passed through a socket (SCM_RIGHTS).
+
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+/// Room for one control message with one number, aligned as its header.
+#[repr(align(8))]
+struct Room([u8; 64]);
+
+fn with_message<R>(f: impl FnOnce(&mut libc::msghdr) -> R) -> R {
+    let (mut byte, mut room) = (1_u8, Room([0; 64]));
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = room.0.as_mut_ptr().cast();
+    message.msg_controllen = room.0.len() as _;
+    f(&mut message)
+}
+
+pub fn send(through: &UnixStream, number: RawFd) -> io::Result<()> {
+    with_message(|message| unsafe {
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
+        let header = libc::CMSG_FIRSTHDR(message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(number);
+        match libc::sendmsg(through.as_raw_fd(), message, 0) {
+            1 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
+}
+
+/// The fault, if it is called for the byte alone: what came with it is open.
+pub fn receive(through: &UnixStream) -> io::Result<RawFd> {
+    with_message(|message| unsafe {
+        if libc::recvmsg(through.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) != 1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(libc::CMSG_DATA(libc::CMSG_FIRSTHDR(message)).cast::<RawFd>().read_unaligned())
+    })
+}

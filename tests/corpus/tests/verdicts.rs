@@ -1,0 +1,23 @@
+//! Every fault and every innocent of this crate, each with the attribute and its expected verdict.
+//!
+//! The line above each test says it: `//~ passes`, `//~ fails` or `//~ ignored`, and then, between bars,
+//! parts of what the test's section of the output has to show. Parts that begin with `@` are places in the source, which are known on
+//! Linux on x86-64. `tests/adopting.rs` runs this and compares.
+
+#[path = "verdicts/leaks.rs"]
+mod leaks;
+
+#[path = "verdicts/closes.rs"]
+mod closes;
+
+#[path = "verdicts/clean.rs"]
+mod clean;
+
+#[path = "verdicts/options.rs"]
+mod options;
+
+#[path = "verdicts/runner.rs"]
+mod runner;
+
+#[path = "verdicts/crowd.rs"]
+mod crowd;

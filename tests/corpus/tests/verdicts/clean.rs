@@ -1,0 +1,99 @@
+//! What must not be blamed.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use strangers::clean;
+
+//~ passes | it is the process's and not the test's
+#[echown::test]
+fn a_lazy_static() {
+    assert!(clean::lazy_static() > 0);
+}
+
+//~ passes | it is the process's and not the test's
+#[echown::test]
+fn a_logger() {
+    clean::log("one");
+    clean::log("two");
+}
+
+//~ passes | it is the process's and not the test's
+#[echown::test]
+fn a_pool_that_outlives_the_test() {
+    let pool = clean::pool().lock().unwrap();
+    pool.execute(|| drop(File::open("/etc/passwd")));
+    pool.join();
+}
+
+//~ passes | it is the process's and not the test's
+#[echown::test]
+fn a_background_thread_for_the_process() {
+    let (done, wait) = std::sync::mpsc::channel();
+    clean::background(move || done.send(()).unwrap());
+    wait.recv().unwrap();
+}
+
+//~ passes
+#[echown::test]
+fn a_redirection_that_is_put_back() {
+    clean::redirected(|| println!("into the file")).unwrap();
+}
+
+//~ passes
+#[echown::test]
+fn a_thread_that_is_just_finishing() {
+    clean::ends_soon().unwrap();
+}
+
+//~ passes
+#[echown::test]
+fn a_thread_local() {
+    thread_local!(static FILE: File = File::open("/etc/passwd").unwrap());
+    FILE.with(|file| assert!(file.metadata().is_ok()));
+}
+
+//~ passes
+#[echown::test]
+fn sockets_that_are_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"x").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+}
+
+//~ passes
+#[echown::test]
+fn a_program_that_is_still_running() {
+    Command::new("sleep").arg("1").spawn().unwrap();
+}
+
+//~ passes
+#[echown::test(trace)]
+fn programs_under_the_trace() {
+    for _ in 0..3 {
+        assert!(Command::new("ls").arg("/").output().unwrap().status.success());
+    }
+}
+
+//~ passes
+#[echown::test]
+fn files_that_come_and_go_under_other_numbers() {
+    let first = File::open("/etc/passwd").unwrap();
+    let second = File::open("/etc/hostname").unwrap();
+    drop(first);
+    drop(File::open("/etc/passwd").unwrap());
+    drop(second);
+}
+
+//~ passes
+#[test]
+fn a_plain_test_beside_them_that_leaks_in_the_runners_own_process() {
+    for _ in 0..50 {
+        std::mem::forget(File::open("/etc/passwd"));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,64 @@
+//! What closes a descriptor twice, or somebody else's.
+
+use strangers::closes;
+
+//~ fails | double-close: test | closed fd | twice | @opened by open | @closed first by close at src/closes.rs: | @closed again by close at src/closes.rs:
+#[echown::test(trace)]
+fn twice() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        panic!("double-close: test that closed fd twice is seen on Linux on x86-64 only");
+    }
+    closes::twice();
+}
+
+//~ fails | double-close: test | twice
+#[echown::test(trace)]
+fn twice_with_a_newcomer_in_between() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        panic!("double-close: test that closed fd twice is seen on Linux on x86-64 only");
+    }
+    closes::twice_with_a_newcomer();
+}
+
+// A limit: without the option, a second close that the kernel refuses is not seen.
+//~ passes
+#[echown::test]
+fn twice_without_the_trace() {
+    closes::twice();
+}
+
+//~ fails | death: test | signal 6 (SIGABRT) | IO Safety violation | @double-close: test | @closed first by close at src/closes.rs:
+#[echown::test]
+fn under_the_hands_of_a_file() {
+    if !cfg!(debug_assertions) {
+        panic!("death: test signal 6 (SIGABRT) IO Safety violation is found with debug assertions");
+    }
+    closes::under_the_hands_of_a_file();
+}
+
+//~ passes
+#[echown::test(trace)]
+fn a_sweep_is_no_second_close() {
+    for number in (0..4).map(|_| closes::open()).collect::<Vec<_>>() {
+        closes::close(number);
+    }
+    closes::sweep(300, 330);
+}
+
+//~ fails | foreign-close: test | closed 1 descriptor that it does not own | fd 1 | and now is closed | @closed by close at src/closes.rs:
+#[echown::test]
+fn standard_output() {
+    closes::standard_output();
+}
+
+//~ fails | foreign-close: test | fd 2 | and now is device fd 2, /dev/null | @closed by dup2 at src/closes.rs:
+#[echown::test]
+fn a_redirection_that_stays() {
+    closes::redirect_and_leave();
+}
+
+//~ fails | foreign-close: test | closed everything
+#[echown::test]
+fn everything() {
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}

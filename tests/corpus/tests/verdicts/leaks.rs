@@ -1,0 +1,178 @@
+//! What leaves a descriptor open.
+
+use std::fs::File;
+use std::mem::forget;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use strangers::{acceptor, cycle, pass, paths, sessions, worker};
+
+//~ fails | leak: test `leaks::a_forgotten_listener` left 1 descriptor open | tcp listener fd | 127.0.0.1: | @opened by socket at tests/verdicts/leaks.rs:
+#[echown::test]
+fn a_forgotten_listener() {
+    forget(TcpListener::bind("127.0.0.1:0").unwrap());
+}
+
+//~ fails | left 1 descriptor open | tcp stream fd |  <-> 127.0.0.1: | close-wait | @src/worker.rs: | threads that the test started still run: `worker`
+#[echown::test]
+fn a_socket_kept_by_an_arc_in_a_worker_thread() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = worker::connect(listener.local_addr().unwrap()).unwrap();
+    drop(listener.accept().unwrap());
+    client.share();
+}
+
+//~ fails | left 2 descriptors open | pipe fd | reading end | writing end | @opened by pipe2 at src/paths.rs:
+#[echown::test]
+fn a_pipe_never_wrapped() {
+    assert_eq!(paths::pipe_never_wrapped().unwrap(), 7);
+}
+
+//~ fails | left 1 descriptor open | reading end | @src/paths.rs:
+#[echown::test]
+fn a_pipe_half_wrapped() {
+    paths::pipe_half_wrapped().unwrap();
+}
+
+//~ fails | left 1 descriptor open | epoll fd | watching nothing | @opened by epoll_create1 at src/paths.rs:
+#[echown::test]
+fn an_epoll_descriptor_forgotten_on_an_error_path() {
+    let file = File::open("/etc/passwd").unwrap();
+    paths::poller(&file).unwrap_err();
+}
+
+//~ fails | left 1 descriptor open | file fd | /etc/passwd | @opened by openat at src/paths.rs:
+#[echown::test]
+fn a_lock_file_forgotten() {
+    paths::forgotten_lock("/etc/passwd").unwrap();
+}
+
+//~ fails | left 1 descriptor open | unix stream fd | @opened by socketpair at src/cycle.rs:
+#[echown::test]
+fn a_socket_in_a_cycle_of_rcs() {
+    cycle::family().unwrap();
+}
+
+//~ fails | left 1 descriptor open | file fd | /etc/passwd | @src/paths.rs:
+#[echown::test]
+fn a_number_taken_out_on_an_error_path() {
+    paths::raw_on_an_error_path("/etc/passwd").unwrap_err();
+}
+
+//~ fails | left 1 descriptor open | /etc/hostname | still run | @src/acceptor.rs:
+#[echown::test]
+fn a_detached_thread_with_a_file() {
+    acceptor::watch("/etc/hostname");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+}
+
+//~ fails | left 3 descriptors open | unix stream fd | @src/sessions.rs:
+#[echown::test]
+fn a_static_registry_that_only_grows() {
+    for _ in 0..3 {
+        sessions::log_in().unwrap();
+    }
+}
+
+//~ fails | left 1 descriptor open | tcp listener fd | @src/acceptor.rs: | still run: `acceptor`
+#[echown::test]
+fn an_accept_loop_that_never_ends() {
+    let address = acceptor::start().unwrap();
+    for _ in 0..20 {
+        TcpStream::connect(address).unwrap();
+    }
+}
+
+//~ fails | left 2 descriptors open | unix stream fd | @tests/verdicts/leaks.rs:
+#[echown::test]
+fn a_socket_pair() {
+    forget(UnixStream::pair().unwrap());
+}
+
+//~ fails | left 1 descriptor open | /etc/hostname | @opened by recvmsg at src/pass.rs:
+#[echown::test]
+fn a_descriptor_that_came_through_a_socket() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let file = File::open("/etc/hostname").unwrap();
+    pass::send(&here, file.as_raw_fd()).unwrap();
+    pass::receive(&there).unwrap();
+}
+
+//~ fails | left 2 descriptors open | timerfd fd | eventfd fd | count 0 | @timerfd_create at src/paths.rs | @eventfd2 at src/paths.rs
+#[echown::test]
+fn half_an_event_loop() {
+    paths::half_an_event_loop().unwrap_err();
+}
+
+//~ fails | left 7 descriptors open | a duplicate of fd 0 | and fd  | @opened by fcntl at src/paths.rs:
+#[echown::test]
+fn seven_duplicates() {
+    paths::duplicates(7).unwrap();
+}
+
+//~ fails | left 1 descriptor open | udp socket fd | 127.0.0.1: | @tests/verdicts/leaks.rs:
+#[echown::test]
+fn a_udp_socket() {
+    let _ = UdpSocket::bind("127.0.0.1:0").unwrap().into_raw_fd();
+}
+
+//~ fails | left 1 descriptor open | udp socket fd | @tests/verdicts/leaks.rs: | hello from sh
+#[echown::test]
+fn beside_programs_that_it_starts() {
+    for _ in 0..3 {
+        let output = Command::new("sh").args(["-c", "exec 9</etc/passwd; echo hello from sh"]).output();
+        print!("{}", String::from_utf8(output.unwrap().stdout).unwrap());
+    }
+    forget(UdpSocket::bind("127.0.0.1:0"));
+}
+
+//~ fails | left 1 descriptor open | file fd | @tests/verdicts/leaks.rs:
+#[echown::test]
+fn in_a_thread_that_blocks_all_signals() {
+    let thread = std::thread::spawn(|| unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+        forget(File::open("/etc/passwd"));
+    });
+    thread.join().unwrap();
+}
+
+//~ fails | left 1 descriptor open | memfd fd | /memfd:scratch
+#[echown::test]
+fn a_memfd() {
+    unsafe { libc::memfd_create(c"scratch".as_ptr(), libc::MFD_CLOEXEC) };
+}
+
+//~ fails | left 1 descriptor open | inotify fd | 1 watches
+#[echown::test]
+fn an_inotify_descriptor() {
+    unsafe {
+        let watch = libc::inotify_init1(libc::IN_CLOEXEC);
+        libc::inotify_add_watch(watch, c"/etc".as_ptr(), libc::IN_MODIFY);
+    }
+}
+
+//~ fails | left 1 descriptor open | tcp listener fd | acquired by task | tests/verdicts/leaks.rs:
+#[echown::test]
+fn what_the_checkers_own_registry_knows_of() {
+    std::thread::spawn(|| {
+        let listener = echown::net::Listener::bind("127.0.0.1:0").unwrap();
+        let _ = listener.accept();
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+}
+
+//~ fails | and still owned tcp listener fd | acquired by task | tests/verdicts/leaks.rs:
+#[echown::test]
+fn what_its_own_task_still_owned() {
+    forget(echown::net::Listener::bind("127.0.0.1:0"));
+}
+
+//~ fails | forgotten-task: test | left task | `thread` unjoined
+#[echown::test]
+fn a_task_that_nobody_joined() {
+    drop(echown::thread::spawn([], || ()));
+}

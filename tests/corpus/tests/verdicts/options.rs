@@ -1,0 +1,77 @@
+//! What a test can say about its verdict.
+
+use std::fs::File;
+use std::mem::forget;
+use std::net::{TcpListener, UdpSocket};
+
+//~ passes | ignored: file fd | : it is here for the example
+#[echown::test(ignore_path = "/etc/passwd", because = "it is here for the example")]
+fn a_path_ignored() {
+    forget(File::open("/etc/passwd"));
+}
+
+//~ fails | left 1 descriptor open | /etc/hostname
+#[echown::test(ignore_path = "/etc/passwd", because = "it is here for the example")]
+fn a_path_ignored_and_another_one_not() {
+    forget(File::open("/etc/passwd"));
+    forget(File::open("/etc/hostname"));
+}
+
+//~ passes | ignored: udp socket fd | : sockets are not its business
+#[echown::test(ignore_kind = "socket", because = "sockets are not its business")]
+fn a_kind_ignored() {
+    forget(UdpSocket::bind("127.0.0.1:0"));
+}
+
+//~ fails | left 1 descriptor open | tcp listener fd
+#[echown::test(ignore_kind = "udp socket", because = "it is here for the example", settle_ms = 10)]
+fn a_kind_ignored_and_another_one_not() {
+    forget(TcpListener::bind("127.0.0.1:0"));
+}
+
+//~ passes | 2 leaks, as expected: issue 12
+#[echown::test(expect_leaks = 2, because = "issue 12")]
+fn leaks_that_are_expected() {
+    forget(File::open("/etc/passwd"));
+    forget(File::open("/etc/hostname"));
+}
+
+//~ fails | expectation: test | left 1 descriptor open, expected 2 (issue 12) | /etc/passwd
+#[echown::test(expect_leaks = 2, because = "issue 12")]
+fn fewer_leaks_than_expected() {
+    forget(File::open("/etc/passwd"));
+}
+
+//~ fails | expectation: test | left 0 descriptors open, expected 1 (issue 12)
+#[echown::test(expect_leaks = 1, because = "issue 12")]
+fn no_leak_where_one_was_expected() {}
+
+//~ passes | ignored: fd 0 was closed: it makes itself a daemon
+#[echown::test(ignore_closed, because = "it makes itself a daemon")]
+fn a_close_ignored() {
+    unsafe { libc::close(0) };
+}
+
+//~ fails | left 1 descriptor open | tcp listener fd
+#[echown::test(settle_ms = 20)]
+fn a_thread_that_takes_longer_than_it_may() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(20));
+        drop(listener);
+    });
+}
+
+//~ fails | left 1 descriptor open | file fd | is not known: the option `once`
+#[echown::test(once)]
+fn a_lazy_static_that_is_judged_by_one_run() {
+    strangers::clean::lazy_static();
+}
+
+//~ fails | hang: test | did not come back within 300ms | tcp listener fd | 127.0.0.1: | it had started a program, which was killed too: `sleep`
+#[echown::test(timeout_ms = 300)]
+fn a_test_that_hangs() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    std::process::Command::new("sleep").arg("300").spawn().unwrap();
+    let _ = listener.accept();
+}
