@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::TestReport;
 use crate::ownership::{Report, Site, Snapshot, Verdict};
 
 impl Serialize for Site {
@@ -26,4 +27,4 @@ macro_rules! to_json {
     )+};
 }
 
-to_json!(Report, Snapshot, Verdict);
+to_json!(Report, Snapshot, TestReport, Verdict);
