@@ -24,6 +24,9 @@ use echown::report::{Colours, Sources};
 #[path = "common/mod.rs"]
 mod common;
 
+#[path = "reports/documents.rs"]
+mod documents;
+
 /// Scenes free numbers that others could get: one at a time.
 static STAGE: Mutex<()> = Mutex::new(());
 

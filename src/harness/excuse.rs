@@ -3,9 +3,9 @@
 use super::wishes::Wishes;
 #[cfg(feature = "ci")]
 use crate::ownership::Suppression;
+use crate::report::TestReport;
 #[cfg(feature = "ci")]
 use crate::report::{Baseline, Descriptor, Entry, Place, TestFinding, TestVerdict};
-use crate::report::TestReport;
 
 /// A report without what is excused.
 #[derive(Debug, Default)]

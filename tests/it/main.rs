@@ -7,6 +7,7 @@ mod broadcast;
 mod chaos;
 mod chat;
 mod examples;
+mod formats;
 mod help;
 mod hostile;
 mod lifecycle;
