@@ -119,9 +119,7 @@ impl Builder {
     }
 
     /// Which findings were there before and may stay for now: they are counted and delivered as others,
-    /// and neither fail nor abort the process.
-    ///
-    /// Like the sink it is asked on the thread that made the finding, without any lock held.
+    /// and neither fail nor abort the process. It is asked as the sink is, and before.
     pub fn known(mut self, known: impl Fn(&Report) -> bool + Send + Sync + 'static) -> Builder {
         self.known = Some(Box::new(known));
         self

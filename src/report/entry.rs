@@ -107,6 +107,13 @@ impl Entry {
         }
     }
 
+    /// The text without the code, which readers elsewhere have beside it: the headline, with the sign
+    /// that ends it, and what else is known below it.
+    pub(super) fn story(&self, end: &str) -> String {
+        let details = self.text.split_once('\n').map_or("", |(_, details)| details);
+        format!("{}{end}\n{details}", self.headline)
+    }
+
     /// What makes it the same finding in another run, on another machine and after other lines of the
     /// file have changed: code, kind of resource, file, and the function, or else the source line's
     /// text, or else its number.

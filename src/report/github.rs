@@ -25,7 +25,7 @@ pub fn annotation(entry: &Entry) -> String {
         None => entry.code.to_owned(),
     };
     properties.push(format!("title={}", of_property(&title)));
-    format!("::error {}::{}", properties.join(","), of_message(&entry.text))
+    format!("::error {}::{}", properties.join(","), of_message(&entry.story("")))
 }
 
 /// What the runner would take for the end of a command or of its line.

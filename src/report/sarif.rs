@@ -56,12 +56,12 @@ pub(super) fn merge(
 fn results(text: &str) -> Result<Vec<Value>, String> {
     let mut log: Value =
         serde_json::from_str(text).map_err(|error| format!("it is no SARIF document ({error})"))?;
-    let run = &mut log["runs"][0];
-    if run["tool"]["driver"]["name"] != "echown" {
+    let name = log.pointer("/runs/0/tool/driver/name");
+    if name.and_then(Value::as_str) != Some("echown") {
         return Err(String::from("it is no SARIF document of echown"));
     }
-    match run["results"].take() {
-        Value::Array(results) => Ok(results),
+    match log.pointer_mut("/runs/0/results").map(Value::take) {
+        Some(Value::Array(results)) => Ok(results),
         _ => Err(String::from("it is a SARIF document without results")),
     }
 }
@@ -101,7 +101,7 @@ fn result(found: &Found) -> Value {
     let mut result = json!({
         "ruleId": entry.code,
         "level": "error",
-        "message": { "text": message(entry) },
+        "message": { "text": entry.story(".") },
         "locations": [location],
         "occurrenceCount": times,
         "partialFingerprints": { FINGERPRINT: entry.fingerprint() },
@@ -131,12 +131,6 @@ fn result(found: &Found) -> Value {
         result["stacks"] = entry.stacks.iter().map(stack).collect();
     }
     result
-}
-
-/// The headline as a sentence, and what else is known below it.
-fn message(entry: &Entry) -> String {
-    let details = entry.text.split_once('\n').map_or("", |(_, details)| details);
-    format!("{}.\n{details}", entry.headline)
 }
 
 fn location(spot: &Spot, message: Option<&str>) -> Value {
@@ -234,6 +228,8 @@ mod tests {
                 "{\"runs\":[{\"tool\":{\"driver\":{\"name\":\"other\"}}}]}",
                 "no SARIF document of echown",
             ),
+            ("{\"runs\":[]}", "no SARIF document of echown"),
+            ("[]", "no SARIF document of echown"),
             ("fn main() {}", "no SARIF document ("),
         ] {
             let wrong = merge(text, &test, &[]).unwrap_err();

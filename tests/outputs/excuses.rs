@@ -32,7 +32,7 @@ fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
         let kind = it["partialFingerprints"]["echown/v1"].as_str().unwrap();
         (kind.split(" | ").nth(1).unwrap(), it["baselineState"].as_str().unwrap())
     });
-    let wanted = [("file", "new"), ("pipe", "unchanged"), ("tcp listener", "unchanged")];
+    let wanted = [("device", "new"), ("pipe", "unchanged"), ("tcp listener", "unchanged")];
     assert_eq!(states.collect::<BTreeSet<_>>(), BTreeSet::from(wanted));
 }
 

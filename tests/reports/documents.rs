@@ -176,7 +176,8 @@ fn an_annotation_is_one_line_that_stands_at_the_opening_and_loses_nothing() {
             );
             assert_eq!(properties, wanted);
             let unescaped = message.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%");
-            assert_eq!(unescaped, entry.text);
+            let details = entry.text.split_once('\n').map_or("", |(_, details)| details);
+            assert_eq!(unescaped, format!("{}\n{details}", entry.headline));
         }
     }
 }
