@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock};
 use common::{Lab, leaked};
 use echown::ownership::graph::{self, Edge, EdgeData, Graph, Kept, Node, Strength};
 use echown::ownership::{Level, Registry};
+use echown::test;
 
 mod common;
 

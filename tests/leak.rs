@@ -81,6 +81,7 @@ use std::sync::mpsc::channel;
 
 use common::{Lab, Shared, failure, leaked, panic_message, refusal, target};
 use echown::ownership::{ErrorKind, Event, Failure, ResourceData};
+use echown::test;
 
 #[test]
 fn every_row_of_the_table_above_has_its_test() {

@@ -13,6 +13,7 @@ use echown::net::{
     Address, File, Listener, PipeReader, ReadHalf, Stream, UdpSocket, WriteHalf, pipe_in,
 };
 use echown::ownership::{Error, ErrorKind, Failure, Promise, Registry};
+use echown::test;
 use echown::thread::spawn_in;
 
 /// Longer than anything here takes; a test that waits this long has failed.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use echown::net::Stream;
 use echown::ownership::{Error, ErrorKind, Failure, Registry};
 use echown::pool::Pool;
+use echown::test;
 
 /// So many connections are made by so many tasks, at most for so long.
 const WORKERS: u64 = 6;

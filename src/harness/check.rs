@@ -165,7 +165,13 @@ impl Check {
             .map(|it| &**it)
             .collect();
         let site = resource.acquired.to_string();
-        self.ignores.iter().any(|ignore| ignore.covers(resource.kind, &places).is_some())
-            || self.ignored_sites.iter().any(|(part, _)| site.contains(part))
+        let by_kind_or_place =
+            self.ignores.iter().find_map(|ignore| ignore.covers(resource.kind, &places));
+        let by_site = self.ignored_sites.iter().find(|(part, _)| site.contains(part));
+        let because = by_kind_or_place.or(by_site.map(|(_, because)| *because));
+        if let Some(because) = because {
+            eprintln!("echown: ignored: {} acquired at {site}: {because}", resource.kind);
+        }
+        because.is_some()
     }
 }

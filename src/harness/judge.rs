@@ -227,8 +227,12 @@ impl Judging<'_> {
                 continue;
             }
             let again = more.take_like(left);
+            let is_excused = match again {
+                Some((_, recurs)) => recurs == Some(false),
+                None => more.excuses(&shown.kind),
+            };
             match again {
-                Some((_, Some(false))) => {
+                _ if is_excused => {
                     self.notes.push(format!(
                         "{shown}: opened once in a process and not again when the test is run a \
                          second time, so it is the process's and not the test's"
@@ -362,16 +366,27 @@ impl Judging<'_> {
 /// What the second run left, of which each can stand for one thing of the first.
 struct More<'a> {
     left: Vec<(&'a Left, Option<bool>)>,
+    /// The kinds of all of it, and whether it recurs.
+    kinds: Vec<(&'a str, Option<bool>)>,
 }
 
 impl<'a> More<'a> {
     fn new(second: Option<&'a Told>) -> More<'a> {
         let Some((told, ended)) = second.and_then(|told| Some((told, told.ended.as_ref()?))) else {
-            return More { left: Vec::new() };
+            return More { left: Vec::new(), kinds: Vec::new() };
         };
         let recurs = |index| told.recurs.as_ref().and_then(|all| all.get(index)).copied();
-        let left = ended.left.iter().enumerate();
-        More { left: left.map(|(index, left)| (left, recurs(index))).collect() }
+        let left = ended.left.iter().enumerate().map(|(index, left)| (left, recurs(index)));
+        let left: Vec<_> = left.collect();
+        let kinds = left.iter().map(|(left, recurs)| (&*left.descriptor.kind, *recurs)).collect();
+        More { left, kinds }
+    }
+
+    /// Whether the second run left some of this kind, fewer than the first, and none of them again: so
+    /// many threads of a pool as happen to be used have one each.
+    fn excuses(&self, kind: &str) -> bool {
+        let mut alike = self.kinds.iter().filter(|(known, _)| *known == kind).peekable();
+        alike.peek().is_some() && alike.all(|(_, recurs)| *recurs == Some(false))
     }
 
     /// The one that is most like it: by number and path, by number, by path, by kind alone.
@@ -408,4 +423,94 @@ fn name(signal: i32) -> &'static str {
         (31, "SIGSYS"),
     ];
     NAMES.iter().find(|(number, _)| *number == signal).map_or("unnamed", |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CASE: Case = Case {
+        module: "a_crate",
+        function: "a_test",
+        file: "tests/a.rs",
+        line: 1,
+        package: None,
+        should_panic: false,
+        ignores: &[],
+        expect_leaks: None,
+        report_inherited: false,
+        settle_ms: None,
+        timeout_ms: None,
+        trace: false,
+        once: false,
+    };
+
+    fn left(kinds: &[(i32, &str)]) -> Ended {
+        let one = |&(number, kind): &(i32, &str)| Left {
+            descriptor: Descriptor { number, kind: kind.into(), ..Descriptor::default() },
+            ..Left::default()
+        };
+        Ended { left: kinds.iter().map(one).collect(), ..Ended::default() }
+    }
+
+    fn told(ended: Ended, recurs: Option<&[bool]>) -> Told {
+        let recurs = recurs.map(<[bool]>::to_vec);
+        Told { started: Some(Started::default()), ended: Some(ended), recurs, ..Told::default() }
+    }
+
+    /// The numbers that are blamed for a first and a second run.
+    fn blamed(first: &[(i32, &str)], second: Option<Told>) -> Vec<i32> {
+        let verdict = judge(&CASE, told(left(first), None), second);
+        let findings = verdict.report.map_or(Vec::new(), |report| report.findings);
+        let descriptors = findings.iter().flat_map(|finding| &finding.descriptors);
+        descriptors.map(|descriptor| descriptor.number).collect()
+    }
+
+    #[test]
+    fn what_does_not_recur_is_excused_and_what_does_is_blamed() {
+        let found = [(3, "file"), (4, "epoll")];
+        let second = told(left(&found), Some(&[false, true]));
+        assert_eq!(blamed(&found, Some(second)), [4]);
+    }
+
+    #[test]
+    fn without_a_proof_everything_is_blamed() {
+        let found = [(3, "file")];
+        assert_eq!(blamed(&found, None), [3]);
+        assert_eq!(blamed(&found, Some(told(left(&[]), Some(&[])))), [3], "it was not left again");
+        assert_eq!(
+            blamed(&found, Some(told(left(&found), None))),
+            [3],
+            "it ended too early to tell"
+        );
+        assert_eq!(blamed(&found, Some(Told::default())), [3], "it told nothing");
+    }
+
+    #[test]
+    fn a_pool_of_which_fewer_threads_were_used_the_second_time_is_excused() {
+        let second = || left(&[(3, "unix stream")]);
+        let first = [(3, "unix stream"), (5, "unix stream")];
+        assert_eq!(blamed(&first, Some(told(second(), Some(&[false])))), [0; 0]);
+        assert_eq!(blamed(&first, Some(told(second(), Some(&[true])))), [3, 5]);
+    }
+
+    #[test]
+    fn a_number_counts_for_more_than_a_path_when_two_runs_are_compared() {
+        let second = told(left(&[(7, "file"), (3, "file")]), Some(&[true, false]));
+        assert_eq!(blamed(&[(3, "file"), (7, "file")], Some(second)), [7]);
+    }
+
+    #[test]
+    fn only_what_may_be_a_fault_is_run_again() {
+        assert!(!wants_more(&CASE, &told(left(&[]), None)));
+        assert!(wants_more(&CASE, &told(left(&[(3, "file")]), None)));
+        let ignores = &[Ignore::Kind { what: "file", because: "a reason" }];
+        let ignoring = Case { ignores, ..CASE };
+        assert!(!wants_more(&ignoring, &told(left(&[(3, "file")]), None)));
+        let expecting = Case { expect_leaks: Some((1, "a reason")), ..CASE };
+        assert!(!wants_more(&expecting, &told(left(&[(3, "file")]), None)));
+        assert!(!wants_more(&Case { once: true, ..CASE }, &told(left(&[(3, "file")]), None)));
+        let failed = Ended { outcome: Outcome::Panicked(None), ..left(&[(3, "file")]) };
+        assert!(!wants_more(&CASE, &told(failed, None)));
+    }
 }

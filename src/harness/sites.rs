@@ -1,5 +1,7 @@
 //! Addresses into places: only when there is a report to make.
 
+use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::case::Case;
@@ -10,6 +12,9 @@ use crate::sys::trap::Stack;
 pub(super) struct Sites {
     /// The folder that the compiler was run in. Empty when it cannot be found out.
     root: PathBuf,
+    /// Where the C library's code is. Every stack begins there and nobody wants to know where; where
+    /// its debug information is installed, reading that takes longer than all the rest.
+    c_library: Vec<Range<usize>>,
 }
 
 impl Sites {
@@ -17,7 +22,11 @@ impl Sites {
     pub(super) fn new(case: &Case) -> Sites {
         let package = Path::new(case.package.unwrap_or_default());
         let root = package.ancestors().find(|root| root.join(case.file).exists());
-        Sites { root: root.unwrap_or(Path::new("")).to_owned() }
+        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        Sites {
+            root: root.unwrap_or(Path::new("")).to_owned(),
+            c_library: maps.lines().filter_map(c_library).collect(),
+        }
     }
 
     /// A noted stack in words; `what` stands before the system call's name.
@@ -27,7 +36,9 @@ impl Sites {
             name => format!("`{name}`"),
         };
         let mut frames: Vec<Frame> = Vec::new();
-        for &address in &stack.addresses {
+        let is_in_c_library =
+            |address: &&usize| self.c_library.iter().any(|range| range.contains(address));
+        for &address in stack.addresses.iter().skip_while(is_in_c_library) {
             frames.append(&mut self.resolve(address));
             // Below the body there is only how it came to be run, and each name costs time.
             if let Some(end) = frames.iter().position(|frame| is_start(&frame.function)) {
@@ -68,6 +79,15 @@ impl Sites {
     fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
+}
+
+/// The range of a line of `/proc/self/maps`, if it is the C library's.
+fn c_library(line: &str) -> Option<Range<usize>> {
+    let mut words = line.split_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let name = words.nth(4)?.rsplit('/').next()?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    name.starts_with("libc.").then_some(number(start)?..number(end)?)
 }
 
 /// Where this crate, or the standard library, began to run a stranger's code.

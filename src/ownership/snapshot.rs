@@ -303,6 +303,7 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
 /// Everything that any task owns in any registry: for whoever has a number and no registry.
 ///
 /// Unlike [`take`] it looks at one account after the other.
+#[cfg(feature = "macros")]
 pub(crate) fn of_all_registries() -> Vec<ResourceData> {
     let owned = |task: &Arc<Task>| task.account().entries().cloned().collect::<Vec<_>>();
     let held: Vec<Arc<dyn Held>> = task::all().iter().flat_map(owned).collect();

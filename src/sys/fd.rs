@@ -23,6 +23,7 @@ impl Number {
 
     /// A number out of the list of what is open, for looking at it and nothing else: whoever has it
     /// may close it meanwhile, and then the look answers `EBADF`, or sees a newcomer.
+    #[cfg(feature = "macros")]
     pub(crate) fn listed(number: RawFd) -> Number {
         Number(number)
     }

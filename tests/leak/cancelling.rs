@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use echown::net::{Listener, Stream, UdpSocket, pipe_in};
 use echown::ownership::{ErrorKind, Failure, Promise, Resource};
 use echown::pool::{self, Orphans, Pool};
+use echown::test;
 
 use crate::common::{self, Lab, attest_cancelled, attest_connected, refusal, until_blocked};
 

@@ -13,6 +13,7 @@ use std::sync::mpsc::channel;
 
 use echown::net::Stream;
 use echown::ownership::{ErrorKind, Event, Identity, Level, Owned, Report};
+use echown::test;
 
 use crate::common::{
     self, Lab, alone, attest_cancelled, attest_connected, attest_success, leaked, lock,

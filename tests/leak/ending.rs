@@ -12,6 +12,7 @@ use std::time::Duration;
 use echown::net::Listener;
 use echown::ownership::{ErrorKind, Failure, Owned, Registry};
 use echown::pool::Pool;
+use echown::test;
 
 use crate::common::{Lab, attest_cancelled, failure, leaked, lock, panic_message, refusal};
 

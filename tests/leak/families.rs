@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use echown::ownership::{ErrorKind, Failure};
 use echown::pool::{self, Care, Orphans};
+use echown::test;
 
 use crate::common::{DEADLINE, Lab, attest_cancelled, failure, lock, panic_message, refusal};
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 
 use echown::net::Stream;
 use echown::ownership::ErrorKind;
+use echown::test;
 
 use crate::common::{
     self, Lab, attest_cancelled, attest_connected, leaked, refusal, until_blocked,

@@ -14,6 +14,7 @@ use std::thread;
 
 use echown::net::{File, Listener, PipeReader, PipeWriter, ReadHalf, Stream, WriteHalf};
 use echown::ownership::{ErrorKind, Half, Offer, Owned, Report, Resource};
+use echown::test;
 
 use crate::common::{
     self, Lab, alone, attest_cancelled, attest_connected, attest_success, leaked, lock, refusal,

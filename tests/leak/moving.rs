@@ -7,6 +7,7 @@ use std::thread;
 
 use echown::ownership::{ErrorKind, Event, Failure, Inline};
 use echown::pool::Pool;
+use echown::test;
 
 use crate::common::{Lab, attest_cancelled, failure, leaked, panic_message, refusal};
 use crate::events;

@@ -11,6 +11,7 @@ use std::thread;
 
 use echown::net::Stream;
 use echown::ownership::{Error, ErrorKind, Registry, Report};
+use echown::test;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::common::{

@@ -252,7 +252,7 @@ mod tests {
             _ if offset == POINTER + 4 => high(pointer),
             _ => {
                 let argument = arguments[(offset - ARGUMENTS) as usize / 8];
-                if offset % 8 == 0 { low(argument) } else { high(argument) }
+                if offset.is_multiple_of(8) { low(argument) } else { high(argument) }
             }
         };
         let (mut at, mut value) = (0, 0);

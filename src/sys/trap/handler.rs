@@ -156,6 +156,7 @@ fn note(
 ///
 /// # Safety
 /// `message` points to one that `recvmsg` has filled in.
+// SAFETY: the promise is the caller's; see above.
 unsafe fn received(message: *const libc::msghdr, table: &mut Table, trace: &Trace) {
     // SAFETY: the caller's promise: the control messages lie one after the other within the length
     // that the kernel wrote, which is what these functions walk by, and the numbers of one within its
@@ -273,6 +274,7 @@ fn this_threads_name() -> [u8; 16] {
 ///
 /// # Safety
 /// As the call demands of its arguments.
+// SAFETY: the promise is the caller's; see above.
 unsafe fn repeat(call: i64, arguments: [u64; 5]) -> i64 {
     let answer: i64;
     // ord: Relaxed; see `install`.

@@ -17,13 +17,16 @@ pub fn start() -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The fault: the watcher reads its file for as long as the process lives.
+/// The fault: the watcher reads its file for as long as the process lives. Comes back when it has begun.
 pub fn watch(path: &'static str) {
+    let (begun, wait) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let file = std::fs::File::open(path);
+        let _ = begun.send(());
         loop {
             thread::park();
             let _ = file.as_ref().map(|file| file.metadata());
         }
     });
+    let _ = wait.recv();
 }

@@ -13,6 +13,9 @@ mod closes;
 #[path = "verdicts/clean.rs"]
 mod clean;
 
+#[path = "verdicts/limits.rs"]
+mod limits;
+
 #[path = "verdicts/options.rs"]
 mod options;
 

@@ -65,7 +65,6 @@ fn a_number_taken_out_on_an_error_path() {
 #[echown::test]
 fn a_detached_thread_with_a_file() {
     acceptor::watch("/etc/hostname");
-    std::thread::sleep(std::time::Duration::from_millis(50));
 }
 
 //~ fails | left 3 descriptors open | unix stream fd | @src/sessions.rs:
@@ -158,11 +157,13 @@ fn an_inotify_descriptor() {
 //~ fails | left 1 descriptor open | tcp listener fd | acquired by task | tests/verdicts/leaks.rs:
 #[echown::test]
 fn what_the_checkers_own_registry_knows_of() {
-    std::thread::spawn(|| {
+    let (begun, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
         let listener = echown::net::Listener::bind("127.0.0.1:0").unwrap();
+        begun.send(()).unwrap();
         let _ = listener.accept();
     });
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    wait.recv().unwrap();
 }
 
 //~ fails | and still owned tcp listener fd | acquired by task | tests/verdicts/leaks.rs:

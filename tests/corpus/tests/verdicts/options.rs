@@ -68,8 +68,8 @@ fn a_lazy_static_that_is_judged_by_one_run() {
     strangers::clean::lazy_static();
 }
 
-//~ fails | hang: test | did not come back within 300ms | tcp listener fd | 127.0.0.1: | it had started a program, which was killed too: `sleep`
-#[echown::test(timeout_ms = 300)]
+//~ fails | hang: test | did not come back within 2s | tcp listener fd | 127.0.0.1: | it had started a program, which was killed too: `sleep`
+#[echown::test(timeout_ms = 2000)]
 fn a_test_that_hangs() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     std::process::Command::new("sleep").arg("300").spawn().unwrap();

@@ -1,0 +1,139 @@
+//! `echown::check`: what a closure's tasks and owned resources left, told before it comes back.
+
+use std::io::Read;
+use std::mem::forget;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use echown::net::{Listener, Stream};
+use echown::ownership::{self, Registry};
+use echown::pool::{Orphans, Pool};
+use echown::test;
+use echown::{Check, check};
+
+/// The text that a check fails with.
+#[track_caller]
+fn fault(check: impl FnOnce()) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(check)).expect_err("the check fails");
+    *payload.downcast::<String>().expect("with a text")
+}
+
+fn leak_a_listener() {
+    forget(Listener::bind("127.0.0.1:0").expect("loopback has a free port"));
+}
+
+#[test]
+fn a_clean_closure_gives_its_value_back() {
+    let sum = check(|| {
+        let numbers = ownership::own(vec![1, 2, 3]).expect("the task is running");
+        numbers.with(|numbers| numbers.iter().sum::<i32>()).expect("it is ours")
+    });
+    assert_eq!(sum, 6);
+}
+
+#[test]
+fn what_was_left_is_named_with_its_place_and_closed() {
+    let line = line!() + 1;
+    let text = fault(|| check(|| forget(Listener::bind("127.0.0.1:0"))));
+    assert!(text.contains("ended and still owned 1 resource"), "{text}");
+    assert!(text.contains("tcp listener fd"), "{text}");
+    assert!(text.contains(&format!("acquired at {}:{line}:", file!())), "{text}");
+    // The attribute above would find the listener if it were still open.
+}
+
+#[test]
+fn resources_of_any_registry_count() {
+    let registry = Registry::builder().sink(|_| {}).build();
+    let text = fault(|| check(|| forget(Stream::pair_in(&registry))));
+    assert!(text.contains("ended and still owned 2 resources"), "{text}");
+}
+
+#[test]
+fn a_task_that_nobody_joined_is_named_cancelled_and_waited_for() {
+    let (told, hear) = channel();
+    let text = fault(|| {
+        check(|| {
+            let listener = Listener::bind("127.0.0.1:0").expect("loopback has a free port");
+            let give = [listener.resource()];
+            let child = echown::thread::spawn(give, move || {
+                let refused = listener.accept().is_err();
+                told.send(refused).expect("the test listens");
+            });
+            drop(child);
+        });
+    });
+    assert!(text.starts_with("forgotten-task: the check left 1 task: task "), "{text}");
+    assert_eq!(hear.recv(), Ok(true), "it was woken and had come to its end");
+}
+
+#[test]
+fn children_that_are_just_ending_are_waited_for() {
+    let pool = Pool::new();
+    check(|| {
+        let orphans = Orphans::new(Registry::global());
+        let child = pool.spawn([], || std::thread::sleep(Duration::from_millis(30)));
+        orphans.adopt(child.expect("there is a thread")).expect("it is our child");
+        forget(orphans);
+    });
+}
+
+#[test]
+fn the_closures_own_panic_goes_on() {
+    let payload = catch_unwind(|| check(|| panic!("its own"))).expect_err("it panicked");
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"its own"));
+}
+
+#[test]
+fn what_is_ignored_is_no_fault_and_what_is_not_still_is() {
+    Check::new().ignore_kind("tcp listener", "for the example").run(leak_a_listener);
+    Check::new().ignore_path("127.0.0.1", "for the example").run(leak_a_listener);
+    Check::new().ignore_site("tests/check.rs", "for the example").run(leak_a_listener);
+    for other in [
+        Check::new().ignore_kind("udp socket", "for the example"),
+        Check::new().ignore_path("127.0.0.2", "for the example"),
+        Check::new().ignore_site("tests/net.rs", "for the example"),
+    ] {
+        let text = fault(|| other.run(leak_a_listener));
+        assert!(text.contains("tcp listener fd"), "{text}");
+    }
+}
+
+#[test]
+fn so_many_leaks_as_are_expected_are_no_fault_and_any_other_number_is() {
+    Check::new().expect_leaks(1, "issue 12").run(leak_a_listener);
+    let none = fault(|| Check::new().expect_leaks(1, "issue 12").run(|| ()));
+    assert_eq!(none, "expectation: the check left 0 resources, expected 1 (issue 12)");
+    let more = fault(|| {
+        Check::new().expect_leaks(1, "issue 12").run(|| {
+            leak_a_listener();
+            leak_a_listener();
+        });
+    });
+    assert_eq!(more, "expectation: the check left 2 resources, expected 1 (issue 12)");
+}
+
+#[test]
+fn checks_beside_each_other_see_only_their_own() {
+    std::thread::scope(|scope| {
+        for index in 0..16 {
+            scope.spawn(move || match index % 2 {
+                0 => check(|| {
+                    let (mut here, there) = Stream::pair().expect("two descriptors can be had");
+                    there.close().expect("it is ours");
+                    assert_eq!(here.read(&mut [0]).expect("the end"), 0);
+                }),
+                _ => assert!(fault(|| check(leak_a_listener)).contains("owned 1 resource")),
+            });
+        }
+    });
+}
+
+#[test]
+fn a_check_that_finds_nothing_does_not_wait() {
+    let begun = Instant::now();
+    for _ in 0..100 {
+        check(|| ());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
