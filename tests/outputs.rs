@@ -249,7 +249,7 @@ fn a_finding_stands_at_the_line_that_opened_it_with_the_calls_that_led_there() {
         .filter_map(|it| it["location"]["logicalLocations"][0]["fullyQualifiedName"].as_str())
         .collect();
     let is_test = |function: &&str| function.starts_with("outputs::scene::leaks");
-    assert!(functions.iter().any(|it| is_test(it)), "{functions:?}");
+    assert!(functions.iter().any(is_test), "{functions:?}");
 }
 
 #[test]

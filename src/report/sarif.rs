@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Place;
 use super::document::{Found, Novelty};
-use super::entry::{Entry, Spot, Step, TestName};
+use super::entry::{Spot, Step, TestName};
 
 mod rules;
 
