@@ -5,10 +5,10 @@ mod client;
 mod explain;
 mod log;
 mod output;
+mod reports;
 mod say;
 mod serve;
 mod style;
-mod suppressions;
 mod trace;
 mod units;
 

@@ -22,7 +22,9 @@
 //!   as the descriptor in a lazy static, a logger's file or a pool's epoll, and is no leak.
 //! - The child's output is the test's output: captured where the runner captures, else passed on as it
 //!   comes. Panics, results, `#[should_panic]` and `#[ignore]` are as ever.
-//! - The verdict is a value, a [`TestReport`](crate::report::TestReport).
+//! - The verdict is a value, a [`TestReport`](crate::report::TestReport). `ECHOWN_REPORT=FORMAT:FILE`
+//!   has it written to a file, too; `ECHOWN_BASELINE` and `ECHOWN_SUPPRESSIONS` name findings that fail
+//!   no test. See `docs/ci.md`.
 //!
 //! # Limits
 //!
@@ -45,6 +47,10 @@ pub use check::{Check, check};
 #[cfg(feature = "macros")]
 mod child;
 #[cfg(feature = "macros")]
+mod deliver;
+#[cfg(feature = "macros")]
+mod excuse;
+#[cfg(feature = "macros")]
 mod hang;
 #[cfg(feature = "macros")]
 mod judge;
@@ -55,7 +61,11 @@ mod parent;
 #[cfg(feature = "macros")]
 mod settle;
 #[cfg(feature = "macros")]
+mod shared;
+#[cfg(feature = "macros")]
 mod sites;
+#[cfg(feature = "macros")]
+mod wishes;
 
 /// Runs a test as [`#[echown::test]`](macro@crate::test) has it: in the runner's process as the parent
 /// that judges, in the child as the test itself.

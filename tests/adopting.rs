@@ -12,3 +12,6 @@ mod verdicts;
 
 #[path = "adopting/mistakes.rs"]
 mod mistakes;
+
+#[path = "adopting/light.rs"]
+mod light;

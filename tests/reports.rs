@@ -515,3 +515,6 @@ fn a_leak_of_several_resources_has_a_headline_for_all_and_a_title_for_each() {
     assert_eq!(text.matches("acquired here by").count(), 2, "{text}");
     assert_eq!(text.matches("= help: release it").count(), 1, "{text}");
 }
+
+#[path = "reports/documents.rs"]
+mod documents;

@@ -4,9 +4,12 @@ mod broadcast;
 mod staged;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::log::LogArguments;
+use super::reports::ReportArguments;
 use super::say::say;
 use crate::net::Endpoint;
 
@@ -31,7 +34,7 @@ use crate::net::Endpoint;
 ///   0    all was said and has come back, or it was told to stop
 ///   1    a reply was not the request; with --count, one was missing; standard output could not be
 ///        written; nobody listens to a chat, the server has closed it, or frames have not come back
-///   2    wrong arguments
+///   2    wrong arguments, a wrong baseline
 ///   130  stopped by a second SIGINT
 ///   143  stopped by a second SIGTERM
 #[derive(Args)]
@@ -51,6 +54,12 @@ pub(super) struct ClientArguments {
 
     #[command(flatten)]
     broadcast: broadcast::ChatArguments,
+
+    #[command(flatten)]
+    reports: ReportArguments,
+
+    #[command(flatten)]
+    log: LogArguments,
 }
 
 /// What kind of server is talked to.
@@ -66,7 +75,7 @@ enum ClientStyle {
 const EXIT_USAGE: u8 = 2;
 
 pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
-    let ClientArguments { style, address, staged, broadcast } = arguments;
+    let ClientArguments { style, address, staged, broadcast, reports, log } = arguments;
     let (of_another, other) = match style {
         ClientStyle::Staged => (broadcast.given(), "broadcast"),
         ClientStyle::Broadcast => (staged.given(), "staged"),
@@ -75,8 +84,22 @@ pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
         say(format_args!("echown: {option} is for --style {other}"));
         return ExitCode::from(EXIT_USAGE);
     }
-    match style {
-        ClientStyle::Staged => staged::run(staged, address.as_ref()),
-        ClientStyle::Broadcast => broadcast::run(broadcast, address.as_ref()),
+    let reporting = match reports.prepare() {
+        Ok(reporting) => Arc::new(reporting),
+        Err(message) => {
+            say(format_args!("echown: {message}"));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let code = match style {
+        ClientStyle::Staged => staged::run(staged, address.as_ref(), log, &reporting),
+        ClientStyle::Broadcast => broadcast::run(broadcast, address.as_ref(), log, &reporting),
+    };
+    match reporting.conclude() {
+        Ok(()) => code,
+        Err(message) => {
+            say(format_args!("echown: {message}"));
+            ExitCode::FAILURE
+        }
     }
 }

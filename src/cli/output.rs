@@ -11,6 +11,8 @@
 //! without a file go the same way, to standard error: the writer also reads the sources that a report
 //! shows, which a task at its end could not own.
 //!
+//! A document (JUnit, SARIF) is written anew whenever its writer has caught up; see [`paper`].
+//!
 //! SIGHUP is one more message. At the end the channels are closed and the tasks joined; what the
 //! registry finds after that, in its own last moment, is kept and written last. What a writer itself
 //! has to say (its file is full, its file is gone) goes straight to standard error: it cannot wait
@@ -21,30 +23,19 @@ use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::Args;
-
-use super::log::{Format, LogArguments};
+use super::log::LogArguments;
+use super::reports::Reporting;
 use crate::net::File;
 use crate::ownership::{Promise, Registry, Report};
 use crate::report::{Colours, Sources};
 use crate::thread;
 
-/// Where the checker's findings go.
-#[derive(Args)]
-#[command(next_help_heading = "Reports")]
-pub(super) struct ReportArguments {
-    /// How a report is written: for people, with the source lines if they are at hand, or one JSON
-    /// object a line.
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    report: Format,
+use paper::Paper;
 
-    /// Append reports to this file instead of standard error. SIGHUP reopens it.
-    #[arg(long, value_name = "FILE")]
-    pub(super) report_file: Option<PathBuf>,
-}
+mod paper;
 
 /// Lines and reports that wait for their writer. Enough for a burst of findings; beyond it those
 /// who find wait for the disk or the terminal.
@@ -104,14 +95,17 @@ impl Output {
     /// Nothing is open yet: until [`open`](Output::open), all goes to standard error.
     pub(super) fn new(
         log: &LogArguments,
-        reports: &ReportArguments,
+        reports: &Arc<Reporting>,
         events: Option<&Path>,
         is_synchronous: bool,
     ) -> Output {
         Output {
-            log: Desk::new("log writer", log.log_file.clone(), log.log_format),
-            reports: Desk::new("report writer", reports.report_file.clone(), reports.report),
-            events: Desk::new("event writer", events.map(Path::to_owned), Format::Text),
+            log: Desk::new("log writer", log.log_file.clone(), reports),
+            reports: Desk {
+                paper: Paper::of(reports).map(|paper| Arc::new(Mutex::new(paper))),
+                ..Desk::new("report writer", reports.path().map(Path::to_owned), reports)
+            },
+            events: Desk::new("event writer", events.map(Path::to_owned), reports),
             is_synchronous,
         }
     }
@@ -185,7 +179,10 @@ struct Desk {
     /// Of the task that writes.
     name: &'static str,
     path: Option<PathBuf>,
-    format: Format,
+    /// How a report is written, if one comes.
+    reporting: Arc<Reporting>,
+    /// If what is written is a document. The writer's, and when that has ended whoever writes last.
+    paper: Option<Arc<Mutex<Paper>>>,
     stage: Mutex<Stage>,
 }
 
@@ -198,12 +195,16 @@ enum Stage {
 }
 
 impl Desk {
-    fn new(name: &'static str, path: Option<PathBuf>, format: Format) -> Desk {
-        Desk { name, path, format, stage: Mutex::new(Stage::Direct) }
+    fn new(name: &'static str, path: Option<PathBuf>, reporting: &Arc<Reporting>) -> Desk {
+        let reporting = Arc::clone(reporting);
+        Desk { name, path, reporting, paper: None, stage: Mutex::new(Stage::Direct) }
     }
 
     fn open(&self, registry: &Registry) -> Result<(), String> {
         let writer = self.writer(registry)?;
+        if let Some(paper) = &self.paper {
+            guard(paper).begin(registry).map_err(|error| cannot_open(&self.path, &error))?;
+        }
         let (sender, mail) = sync_channel(QUEUED_MAX);
         let give: Vec<_> = writer.file.iter().map(File::resource).collect();
         let promise = thread::spawn_in(registry, self.name, give, move || writer.run(&mail))
@@ -214,8 +215,10 @@ impl Desk {
 
     fn writer(&self, registry: &Registry) -> Result<Writer, String> {
         let file = match &self.path {
-            Some(path) => Some(append(registry, path).map_err(|error| cannot_open(path, &error))?),
-            None => None,
+            Some(path) if self.paper.is_none() => {
+                Some(append(registry, path).map_err(|error| cannot_open(&self.path, &error))?)
+            }
+            _ => None,
         };
         let is_coloured = file.is_none() && stderr_has_colours();
         let for_sources = registry.clone();
@@ -223,7 +226,8 @@ impl Desk {
             registry: registry.clone(),
             path: self.path.clone(),
             file,
-            format: self.format,
+            reporting: Arc::clone(&self.reporting),
+            paper: self.paper.clone(),
             sources: Sources::read_by(move |path| {
                 let mut text = String::new();
                 File::open_with_in(&for_sources, path, OpenOptions::new().read(true))?
@@ -258,7 +262,8 @@ impl Desk {
         match mail {
             Mail::Line(line) => to_stderr(line),
             Mail::Report(report) => {
-                to_stderr(&written(report, self.format, &Sources::none(), Colours::Never));
+                let text = self.reporting.written(report, &Sources::none(), Colours::Never);
+                to_stderr(&text);
             }
             Mail::Reopen | Mail::Flush(_) => {}
         }
@@ -306,7 +311,10 @@ impl Desk {
             _ => return,
         };
         match self.writer(registry) {
-            Ok(mut writer) => last.into_iter().for_each(|mail| writer.attend(mail)),
+            Ok(mut writer) => {
+                last.into_iter().for_each(|mail| writer.attend(mail));
+                writer.save();
+            }
             Err(error) => {
                 to_stderr(format!("echown: {error}\n").as_bytes());
                 last.iter().for_each(|mail| self.write_directly(mail));
@@ -314,8 +322,8 @@ impl Desk {
         }
     }
 
-    fn stage(&self) -> std::sync::MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        guard(&self.stage)
     }
 }
 
@@ -323,9 +331,10 @@ impl Desk {
 struct Writer {
     registry: Registry,
     path: Option<PathBuf>,
-    /// `None`: standard error.
+    /// `None`: standard error, or a document.
     file: Option<File>,
-    format: Format,
+    reporting: Arc<Reporting>,
+    paper: Option<Arc<Mutex<Paper>>>,
     sources: Sources,
     colours: Colours,
     /// The latest write failed, and that was said.
@@ -336,8 +345,10 @@ impl Writer {
     /// Writes what comes until nobody can send any more.
     fn run(mut self, mail: &Receiver<Mail>) {
         IS_WRITER.set(true);
-        for mail in mail {
-            self.attend(mail);
+        while let Ok(first) = mail.recv() {
+            self.attend(first);
+            mail.try_iter().take(QUEUED_MAX).for_each(|mail| self.attend(mail));
+            self.save();
         }
     }
 
@@ -345,12 +356,21 @@ impl Writer {
         match mail {
             Mail::Line(line) => self.write(&line),
             Mail::Report(report) => {
-                let text = written(&report, self.format, &self.sources, self.colours);
-                self.write(&text);
+                let entries = self.reporting.entries(&report, &self.sources);
+                match &self.paper {
+                    Some(paper) => guard(paper).add(entries),
+                    None => {
+                        let text = self.reporting.written(&report, &self.sources, self.colours);
+                        self.write(&text);
+                    }
+                }
             }
             Mail::Reopen => self.reopen(),
-            // Nobody listens any more: it took too long.
-            Mail::Flush(done) => drop(done.try_send(())),
+            Mail::Flush(done) => {
+                self.save();
+                // Nobody listens any more: it took too long.
+                let _ = done.try_send(());
+            }
         }
     }
 
@@ -369,7 +389,31 @@ impl Writer {
         }
     }
 
+    /// Writes the document, if that is what is written and it has changed.
+    fn save(&mut self) {
+        let Some(paper) = self.paper.clone() else { return };
+        match guard(&paper).save(&self.registry) {
+            Ok(()) => self.is_failing = false,
+            Err(error) => self.complain_of_document(&error),
+        }
+    }
+
+    fn complain_of_document(&mut self, error: &io::Error) {
+        if !self.is_failing {
+            self.complain(&format!(
+                "cannot write ({error}); it is tried again with the next report"
+            ));
+        }
+        self.is_failing = true;
+    }
+
     fn reopen(&mut self) {
+        if let Some(paper) = self.paper.clone() {
+            if let Err(error) = guard(&paper).reopen(&self.registry) {
+                self.complain_of_document(&error);
+            }
+            return;
+        }
         let Some(path) = &self.path else { return };
         match append(&self.registry, path) {
             Ok(file) => self.file = Some(file),
@@ -389,16 +433,13 @@ fn append(registry: &Registry, path: &Path) -> io::Result<File> {
     File::open_with_in(registry, path, OpenOptions::new().append(true).create(true))
 }
 
-fn cannot_open(path: &Path, error: &io::Error) -> String {
+fn cannot_open(path: &Option<PathBuf>, error: &io::Error) -> String {
+    let path = path.as_deref().unwrap_or(Path::new("standard error"));
     format!("cannot open {}: {error}", path.display())
 }
 
-/// A report as it is written: with an empty line after it, or as one line of JSON.
-fn written(report: &Report, format: Format, sources: &Sources, colours: Colours) -> Vec<u8> {
-    match format {
-        Format::Text => format!("{}\n\n", report.render(sources, colours)).into_bytes(),
-        Format::Json => format!("{}\n", report.to_json()).into_bytes(),
-    }
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All of it at once, so that lines of several threads don't mix. Where standard error is closed,

@@ -9,14 +9,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::chaos::ChaosArguments;
-use super::output::{Output, ReportArguments, Writers};
+use super::log;
+use super::output::{Output, Writers};
+use super::reports::{ReportArguments, Reporting};
 use super::say::say;
 use super::style::{StyleArguments, StyleName};
 use super::units::{at_least_one, duration};
-use super::{log, suppressions};
 use crate::echo::{SharedStyle, Signal};
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
-use crate::report::Count;
+use crate::report::{Count, suppressions};
 use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
 use crate::signals::{Response, Signals};
 
@@ -43,7 +44,7 @@ const EXIT_USAGE: u8 = 2;
 /// Exit codes:
 ///   0    drained, whatever the clients did
 ///   1    could not start: a busy port, no thread, a file that cannot be opened
-///   2    wrong arguments, or a wrong file of suppressions
+///   2    wrong arguments, a wrong file of suppressions, a wrong baseline
 ///   23   drained, and the checker had found something whose policy is `fail`
 ///   130  stopped by a second SIGINT
 ///   143  stopped by a second SIGTERM
@@ -162,11 +163,15 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         Some(Ok(known)) => known,
         Some(Err(message)) => return fail(&message, EXIT_USAGE),
     };
+    let reporting = match arguments.reports.prepare() {
+        Ok(reporting) => Arc::new(reporting),
+        Err(message) => return fail(&message, EXIT_USAGE),
+    };
     let check = &arguments.check;
     let may_abort = [check.on_leak, check.on_violation].contains(&Policy::Abort);
     let output = Arc::new(Output::new(
         &arguments.log,
-        &arguments.reports,
+        &reporting,
         arguments.styles.trace().file(),
         may_abort,
     ));
@@ -177,6 +182,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         .on_leak(check.on_leak)
         .on_violation(check.on_violation)
         .sink(move |report| reports.report(report));
+    let settings = Reporting::tell_what_is_known(&reporting, settings);
     let registry = known.into_iter().fold(settings, Builder::suppress).build();
     declare_inherited(&registry);
     let served = output.open(&registry).and_then(|()| serve(arguments, &registry, &output));
@@ -199,7 +205,10 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     if writers == Writers::Ended {
         output.write_last(&registry);
     }
-    code
+    match reporting.conclude() {
+        Ok(()) => code,
+        Err(message) => fail(&message, EXIT_FAILURE),
+    }
 }
 
 fn write_summary(arguments: &ServeArguments, summary: &Summary) -> Result<(), String> {

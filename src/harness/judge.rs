@@ -37,7 +37,8 @@ pub(super) struct Verdict {
     pub(super) report: Option<TestReport>,
     /// What is worth saying about a test that does not fail by a report.
     pub(super) notes: Vec<String>,
-    /// The test's own panic goes on in the runner, with its text if it has one.
+    /// The test's own panic goes on in the runner, with its text if it has one; unless there is a
+    /// report.
     pub(super) panic: Option<Option<String>>,
 }
 
@@ -358,7 +359,7 @@ impl Judging<'_> {
             findings: self.findings,
             notes: self.notes,
         };
-        Verdict { report: Some(report), notes: Vec::new(), panic: None }
+        Verdict { report: Some(report), notes: Vec::new(), panic }
     }
 }
 

@@ -15,9 +15,12 @@ use rustix::process::Pid;
 
 use super::case::Case;
 use super::child::{Orders, VARIABLE};
+use super::deliver;
+use super::excuse::{self, Excused};
 use super::hang;
 use super::judge::{self, Told, Verdict};
 use super::message::Message;
+use super::wishes::Wishes;
 use crate::sys::passing;
 use crate::sys::trap::Mode;
 
@@ -36,6 +39,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// Runs the test as a child process, and fails as it failed, or because of what it left.
 pub(super) fn run(case: &Case) {
+    let wishes = Wishes::of_this_process();
     let trace = case.trace || env::var("ECHOWN_TRACE").is_ok_and(|value| value != "0");
     let trace = trace.then_some(Mode::Faithful);
     let first = watch(case, Errand { trace, again: false, is_shown: true });
@@ -55,7 +59,31 @@ pub(super) fn run(case: &Case) {
         };
         second = Some(told);
     }
-    conclude(case, judge::judge(case, first, second));
+    conclude(case, excused(case, judge::judge(case, first, second), wishes));
+}
+
+/// The verdict without what is excused, written to where it is wanted.
+///
+/// # Panics
+/// When it cannot be written: a report that is missing would be taken for a clean one.
+fn excused(case: &Case, verdict: Verdict, wishes: &Wishes) -> Verdict {
+    let excused = match verdict.report {
+        Some(report) => excuse::excuse(report, deliver::suite(case), wishes),
+        None => Excused::default(),
+    };
+    let mut written = deliver::enter(&excused, wishes);
+    if let Some(destination) = &wishes.report {
+        written = written.and(deliver::deliver(case, &excused, destination, wishes));
+    }
+    let mut verdict = Verdict { report: excused.report, ..verdict };
+    verdict.notes.extend(excused.notes);
+    if let Err(wrong) = written {
+        match &mut verdict.report {
+            Some(report) => report.notes.push(wrong),
+            None => panic!("test `{}`: echown {wrong}", case.name()),
+        }
+    }
+    verdict
 }
 
 fn conclude(case: &Case, verdict: Verdict) {

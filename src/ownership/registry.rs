@@ -45,6 +45,7 @@ struct Inner {
     on_violation: Policy,
     suppressions: Vec<(Suppression, AtomicU64)>,
     sink: Option<Sink>,
+    known: Option<Known>,
     /// Which resource stands for which number, for all that is open.
     numbers: Mutex<HashMap<RawFd, Arc<dyn Held>>>,
     declared: Mutex<Vec<Declared>>,
@@ -58,6 +59,7 @@ struct Inner {
 }
 
 type Sink = Box<dyn Fn(&Report) + Send + Sync>;
+type Known = Box<dyn Fn(&Report) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Counts {
@@ -66,6 +68,7 @@ struct Counts {
     thefts: AtomicU64,
     finalizers: AtomicU64,
     suppressed: AtomicU64,
+    known: AtomicU64,
     cycles: AtomicU64,
 }
 
@@ -78,6 +81,7 @@ pub struct Builder {
     on_violation: Policy,
     suppressions: Vec<Suppression>,
     sink: Option<Sink>,
+    known: Option<Known>,
 }
 
 impl Builder {
@@ -114,6 +118,13 @@ impl Builder {
         self
     }
 
+    /// Which findings were there before and may stay for now: they are counted and delivered as others,
+    /// and neither fail nor abort the process. It is asked as the sink is, and before.
+    pub fn known(mut self, known: impl Fn(&Report) -> bool + Send + Sync + 'static) -> Builder {
+        self.known = Some(Box::new(known));
+        self
+    }
+
     /// The registry.
     #[must_use]
     pub fn build(self) -> Registry {
@@ -132,6 +143,7 @@ impl Builder {
                 .map(|suppression| (suppression, AtomicU64::new(0)))
                 .collect(),
             sink: self.sink,
+            known: self.known,
             numbers: Mutex::default(),
             declared: Mutex::default(),
             reports: Mutex::default(),
@@ -255,6 +267,7 @@ impl Registry {
             thefts: count(&counts.thefts),
             failed_finalizers: count(&counts.finalizers),
             suppressed: count(&counts.suppressed),
+            known: count(&counts.known),
             cycles: count(&counts.cycles),
             reported: guard(&self.0.reported).clone(),
             used_suppressions: self
@@ -431,6 +444,7 @@ impl Registry {
         if policy == Policy::Ignore {
             return;
         }
+        let policy = if self.is_known(&report) { Policy::Warn } else { policy };
         if policy == Policy::Fail {
             // ord: Relaxed; read at the end, by whoever joined the tasks.
             self.0.must_fail.store(true, Ordering::Relaxed);
@@ -460,6 +474,18 @@ impl Registry {
         if policy == Policy::Abort {
             std::process::abort();
         }
+    }
+
+    fn is_known(&self, report: &Report) -> bool {
+        let Some(known) = &self.0.known else { return false };
+        // As with the sink: who panics knows nothing.
+        let is_known = catch_unwind(AssertUnwindSafe(|| known(report))).unwrap_or_else(|payload| {
+            std::mem::forget(payload);
+            false
+        });
+        // ord: Relaxed; a statistic.
+        self.0.counts.known.fetch_add(is_known.into(), Ordering::Relaxed);
+        is_known
     }
 
     fn count_reported(&self, report: &Report) {

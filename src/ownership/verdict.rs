@@ -22,6 +22,8 @@ pub struct Verdict {
     pub failed_finalizers: u64,
     /// Leaks that a suppression matched.
     pub suppressed: u64,
+    /// Reports that were known before ([`Builder::known`](super::Builder::known)).
+    pub known: u64,
     /// Resources that were leaked, reported, and kept alive by a cycle of recorded references.
     pub cycles: u64,
     /// How often each code was reported; for a leak's, each resource counts. What a policy ignores

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::TestReport;
 use crate::ownership::graph::Graph;
 use crate::ownership::{Report, Site, Snapshot, Verdict};
 
@@ -27,4 +28,4 @@ macro_rules! to_json {
     )+};
 }
 
-to_json!(Report, Snapshot, Verdict, Graph);
+to_json!(Graph, Report, Snapshot, TestReport, Verdict);

@@ -8,10 +8,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+#[cfg(feature = "report")]
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(feature = "report")]
 use crate::ownership::Site;
 
 /// How far above the program the root is looked for: `ROOT/target/TRIPLE/debug/deps/program`.
@@ -30,7 +32,7 @@ pub struct Sources {
     roots: Vec<PathBuf>,
     read: Box<Read>,
     /// By path as it stands in sites.
-    texts: Mutex<HashMap<&'static str, Option<Arc<str>>>>,
+    texts: Mutex<HashMap<String, Option<Arc<str>>>>,
 }
 
 impl Sources {
@@ -43,18 +45,7 @@ impl Sources {
     /// The same, with files read by `read`: for who must own each descriptor that is opened.
     #[must_use]
     pub fn read_by(read: impl Fn(&Path) -> io::Result<String> + Send + Sync + 'static) -> Sources {
-        let above = |place: io::Result<PathBuf>, levels| {
-            let place = place.unwrap_or_default();
-            place.ancestors().take(levels).map(Path::to_path_buf).collect::<Vec<_>>()
-        };
-        let program = std::env::current_exe().map(|mut program| {
-            program.pop();
-            program
-        });
-        let mut roots = above(program, LEVELS_ABOVE_PROGRAM);
-        roots.extend(above(std::env::current_dir(), LEVELS_ABOVE_DIRECTORY));
-        roots.retain(|root| !root.as_os_str().is_empty());
-        Sources { roots, read: Box::new(read), texts: Mutex::default() }
+        Sources { roots: roots(), read: Box::new(read), texts: Mutex::default() }
     }
 
     /// No sources: reports name places and show no lines.
@@ -67,14 +58,23 @@ impl Sources {
         }
     }
 
+    /// A line of a file, counted from 1, without the space around it.
+    pub(super) fn line(&self, file: &str, line: u32) -> Option<String> {
+        let text = self.text(file)?;
+        let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?.trim();
+        (!line.is_empty()).then(|| line.to_owned())
+    }
+
     /// The text of a file and the bytes in it that a site stands for.
+    #[cfg(feature = "report")]
     pub(super) fn find(&self, site: Site) -> Option<(Arc<str>, Range<usize>)> {
         let text = self.text(site.file())?;
         let bytes = span(&text, site.line(), site.column())?;
         Some((text, bytes))
     }
 
-    fn text(&self, file: &'static str) -> Option<Arc<str>> {
+    /// The text of a file, by its path as it stands in sites.
+    pub(super) fn text(&self, file: &str) -> Option<Arc<str>> {
         let known = self.texts.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned();
         if let Some(known) = known {
             return known;
@@ -88,7 +88,7 @@ impl Sources {
         };
         let text = found.filter(|text| text.len() <= BYTES_MAX).map(Arc::from);
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        texts.insert(file, text.clone());
+        texts.insert(file.to_owned(), text.clone());
         text
     }
 }
@@ -99,9 +99,26 @@ impl fmt::Debug for Sources {
     }
 }
 
+/// Where the compiler may have been run: above the program's own file, above the working directory.
+pub(super) fn roots() -> Vec<PathBuf> {
+    let above = |place: io::Result<PathBuf>, levels| {
+        let place = place.unwrap_or_default();
+        place.ancestors().take(levels).map(Path::to_path_buf).collect::<Vec<_>>()
+    };
+    let program = std::env::current_exe().map(|mut program| {
+        program.pop();
+        program
+    });
+    let mut roots = above(program, LEVELS_ABOVE_PROGRAM);
+    roots.extend(above(std::env::current_dir(), LEVELS_ABOVE_DIRECTORY));
+    roots.retain(|root| !root.as_os_str().is_empty());
+    roots
+}
+
 /// What to underline for a site, of which the compiler tells only the beginning: the path and the
 /// call that begin there, as far as they are on that line. `None` when nothing can begin there: it
 /// is another file, or another version of it.
+#[cfg(feature = "report")]
 fn span(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
     let mut start = 0;
     for _ in 1..line {
@@ -118,6 +135,7 @@ fn span(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
 }
 
 /// The length of the path and the call that a line begins with.
+#[cfg(feature = "report")]
 fn call_length(line: &str) -> usize {
     let is_path = |sign: char| sign.is_alphanumeric() || "_:!".contains(sign);
     let path = line.find(|sign| !is_path(sign)).unwrap_or(line.len());
@@ -138,7 +156,7 @@ fn call_length(line: &str) -> usize {
     if path > 0 { path } else { line.chars().next().map_or(0, char::len_utf8) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "report"))]
 mod tests {
     use super::*;
 

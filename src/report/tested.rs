@@ -68,6 +68,35 @@ pub enum TestVerdict {
 }
 
 impl TestVerdict {
+    /// All of them, the worst first.
+    pub const ALL: &[TestVerdict] = &[
+        TestVerdict::Death,
+        TestVerdict::Hang,
+        TestVerdict::DoubleClose,
+        TestVerdict::ForeignClose,
+        TestVerdict::Leak,
+        TestVerdict::ForgottenTask,
+        TestVerdict::Exposure,
+        TestVerdict::Expectation,
+    ];
+
+    /// In half a line.
+    #[must_use]
+    pub fn summary(self) -> &'static str {
+        match self {
+            TestVerdict::Death => "a test's process ended before the test came back",
+            TestVerdict::Hang => "a test did not come back in time",
+            TestVerdict::DoubleClose => "a test closed a descriptor a second time",
+            TestVerdict::ForeignClose => "a test closed a descriptor that it does not own",
+            TestVerdict::Leak => "a test left a descriptor open",
+            TestVerdict::ForgottenTask => "a test left a task unjoined",
+            TestVerdict::Exposure => "a descriptor came into the test's process from outside",
+            TestVerdict::Expectation => {
+                "a test left other than so many descriptors as were expected"
+            }
+        }
+    }
+
     /// The stable word for it.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -540,3 +540,22 @@ pub mod thief {
         unsafe { OwnedFd::from_raw_fd(number) }
     }
 }
+
+/// Compares the block after a marker (`<!-- MARKER -->`) in a page with what the program has said, or,
+/// with `UPDATE_DOCS=1`, writes it there.
+#[track_caller]
+pub fn attest(page: &str, marker: &str, kind: &str, said: &str) {
+    static PAGES: Mutex<()> = Mutex::new(());
+    let _alone = lock(&PAGES);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let opening = format!("<!-- {marker} -->\n```{kind}\n");
+    let (before, rest) =
+        text.split_once(&opening).unwrap_or_else(|| panic!("{page}: no {opening}"));
+    let (block, after) = rest.split_once("```\n").expect("the block has an end");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{opening}{said}```\n{after}")).unwrap();
+    } else {
+        assert_eq!(block, said, "{page} is out of date; with UPDATE_DOCS=1 this test writes it");
+    }
+}

@@ -12,16 +12,16 @@ use rustix::process::Signal;
 use super::server::{PATIENCE, Server, echown, serve, serve_as_in_a_terminal};
 
 /// A directory of one test's own, gone afterwards.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub fn new(name: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("echown-it-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Folder(path)
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 }
@@ -32,12 +32,12 @@ impl Drop for Folder {
     }
 }
 
-fn text(path: impl AsRef<Path>) -> String {
+pub fn text(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "{what} does not come about");
@@ -46,7 +46,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// One connection, which under chaos commits its fault after the first echo.
-fn meet(server: &Server) {
+pub fn meet(server: &Server) {
     let mut client = server.connect();
     // The fault may cut the connection at any moment after the first echo.
     if client.write_all(b"x").is_ok() && client.read(&mut [0]).is_ok_and(|bytes| bytes == 1) {
@@ -269,7 +269,7 @@ fn explain(words: &[&str]) -> Output {
     echown().arg("explain").args(words).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::cli::log::LogArguments;
+use crate::cli::output::{Output, Writers};
+use crate::cli::reports::Reporting;
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
 use crate::cli::units::size;
@@ -37,7 +40,12 @@ impl ChatArguments {
     }
 }
 
-pub(super) fn run(arguments: &ChatArguments, address: Option<&Endpoint>) -> ExitCode {
+pub(super) fn run(
+    arguments: &ChatArguments,
+    address: Option<&Endpoint>,
+    log: &LogArguments,
+    reporting: &Arc<Reporting>,
+) -> ExitCode {
     let address = address.cloned().unwrap_or_else(|| StyleName::Broadcast.endpoint());
     let chat = Chat {
         address,
@@ -45,13 +53,25 @@ pub(super) fn run(arguments: &ChatArguments, address: Option<&Endpoint>) -> Exit
         is_terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
         frame_max: arguments.max_frame.unwrap_or(FRAME_MAX_DEFAULT),
     };
-    let registry = Registry::builder().build();
+    // A chat is said line by line to people: its log is nobody's.
+    let output = Arc::new(Output::new(log, reporting, None, false));
+    let reports = Arc::clone(&output);
+    let settings = Registry::builder().sink(move |report| reports.report(report));
+    let registry = Reporting::tell_what_is_known(reporting, settings).build();
     crate::cli::serve::declare_inherited(&registry);
     let (stopper, stopped) = stopper();
-    let talked = talk(chat, &registry, stopper, stopped);
+    let talked = output
+        .open(&registry)
+        .map_err(Failed::Before)
+        .and_then(|()| talk(chat, &registry, stopper, stopped));
+    let writers = output.close();
     let is_stuck = matches!(talked, Err(Failed::Chat(ChatError::Stuck)));
     // Whoever does not end has been waited for already.
-    let verdict = if is_stuck { registry.verdict() } else { registry.finish() };
+    let is_over = !is_stuck && writers == Writers::Ended;
+    let verdict = if is_over { registry.finish() } else { registry.verdict() };
+    if writers == Writers::Ended {
+        output.write_last(&registry);
+    }
     match talked {
         Ok(_) => ExitCode::from(verdict.exit_code),
         Err(error) => {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::log::LogArguments;
-use crate::cli::output::{Output, ReportArguments, Writers};
+use crate::cli::output::{Output, Writers};
+use crate::cli::reports::Reporting;
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
 use crate::cli::trace::TraceArguments;
@@ -48,12 +49,6 @@ pub(super) struct StagedArguments {
 
     #[command(flatten)]
     trace: TraceArguments,
-
-    #[command(flatten)]
-    reports: ReportArguments,
-
-    #[command(flatten)]
-    log: LogArguments,
 }
 
 impl StagedArguments {
@@ -66,8 +61,6 @@ impl StagedArguments {
             ("--retry", self.retry.is_some()),
             ("--reply-timeout", self.reply_timeout.is_some()),
             ("--trace-events", self.trace.is_wanted()),
-            ("--report-file", self.reports.report_file.is_some()),
-            ("--log-file", self.log.log_file.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
@@ -84,12 +77,17 @@ impl StagedArguments {
     }
 }
 
-pub(super) fn run(arguments: &StagedArguments, address: Option<&Endpoint>) -> ExitCode {
-    let trace = arguments.trace.file();
-    let output = Arc::new(Output::new(&arguments.log, &arguments.reports, trace, false));
-    arguments.log.init(&output);
+pub(super) fn run(
+    arguments: &StagedArguments,
+    address: Option<&Endpoint>,
+    log: &LogArguments,
+    reporting: &Arc<Reporting>,
+) -> ExitCode {
+    let output = Arc::new(Output::new(log, reporting, arguments.trace.file(), false));
+    log.init(&output);
     let reports = Arc::clone(&output);
-    let registry = Registry::builder().sink(move |report| reports.report(report)).build();
+    let settings = Registry::builder().sink(move |report| reports.report(report));
+    let registry = Reporting::tell_what_is_known(reporting, settings).build();
     crate::cli::serve::declare_inherited(&registry);
     let settings = arguments.settings(address);
     let unheard = Arc::new(AtomicBool::new(false));

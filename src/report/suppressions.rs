@@ -1,4 +1,5 @@
-//! `--suppressions FILE`: leaks that are known, each with a reason.
+//! Files of suppressions (`--suppressions FILE`, `ECHOWN_SUPPRESSIONS=FILE`): leaks that are right, each
+//! with a reason.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +35,7 @@ struct Entry {
 ///
 /// # Errors
 /// What is wrong, with the file's name and the line.
-pub(super) fn read(path: &Path) -> Result<Vec<Suppression>, String> {
+pub fn read(path: &Path) -> Result<Vec<Suppression>, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("cannot read the suppressions in {}: {error}", path.display()))?;
     parse(&text).map_err(|wrong| format!("wrong suppressions in {}: {wrong}", path.display()))

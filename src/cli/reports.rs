@@ -1,0 +1,195 @@
+//! `--report`, `--report-file`, `--baseline`: in which form findings are written, and which are news.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::say::say;
+use crate::ownership::{Builder, Report};
+use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
+
+/// Where the checker's findings go.
+#[derive(Args)]
+#[command(next_help_heading = "Reports")]
+pub(super) struct ReportArguments {
+    /// How reports are written.
+    #[arg(
+        long,
+        visible_alias = "format",
+        value_name = "FORMAT",
+        default_value = "text",
+        value_parser = formats()
+    )]
+    report: Format,
+
+    /// Append reports to this file instead of standard error. SIGHUP reopens it. A document (`junit`,
+    /// `sarif`) has to have one: it is written anew, whole, whenever something was found, in the place
+    /// of what was there; moved away before SIGHUP, it is complete, and a new one is begun.
+    #[arg(long, value_name = "FILE")]
+    report_file: Option<PathBuf>,
+
+    /// Findings that are known, as `--write-baseline` wrote them: they are counted, and neither
+    /// reported (but for `sarif`, which marks them as `unchanged`) nor failed for. At the end those
+    /// that were not found again are told.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+
+    /// Write the findings of this run to this file at the end, as a baseline, and fail for none.
+    #[arg(long, value_name = "FILE")]
+    write_baseline: Option<PathBuf>,
+}
+
+fn formats() -> impl TypedValueParser<Value = Format> {
+    let help = |format: &Format| match format {
+        Format::Text => "for people, with the source lines if they are at hand",
+        Format::Json => "one JSON object a line",
+        Format::Junit => "a JUnit document: each place in the source is a test that failed",
+        Format::Sarif => "a SARIF 2.1.0 document, for code scanning",
+        Format::Github => "an annotation of GitHub Actions a line, once for each place",
+    };
+    let values = Format::ALL.iter().map(move |it| PossibleValue::new(it.name()).help(help(it)));
+    PossibleValuesParser::new(values).try_map(|word| word.parse())
+}
+
+impl ReportArguments {
+    /// Reads what is known. Once the files of this process have owners, nothing else is read.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub(super) fn prepare(&self) -> Result<Reporting, String> {
+        if self.report.is_document() && self.report_file.is_none() {
+            return Err(format!(
+                "--report {} is a whole document and standard error has more to say: add \
+                 --report-file FILE",
+                self.report
+            ));
+        }
+        let read = |path: &PathBuf| Baseline::read(path, &Sources::nearby());
+        Ok(Reporting {
+            format: self.report,
+            path: self.report_file.clone(),
+            baseline: self.baseline.as_ref().map(read).transpose()?,
+            gathered: self.write_baseline.clone().map(|path| (path, Mutex::default())),
+            annotated: Mutex::default(),
+        })
+    }
+}
+
+/// How findings are written.
+pub(super) struct Reporting {
+    format: Format,
+    path: Option<PathBuf>,
+    baseline: Option<Baseline>,
+    /// For a baseline to be written: each finding once, by its fingerprint.
+    gathered: Option<(PathBuf, Mutex<HashMap<String, Entry>>)>,
+    /// Fingerprints of what GitHub has been told.
+    annotated: Mutex<HashSet<String>>,
+}
+
+impl Reporting {
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Has a registry's findings not fail that are known.
+    pub(super) fn tell_what_is_known(this: &Arc<Reporting>, registry: Builder) -> Builder {
+        if this.baseline.is_none() && this.gathered.is_none() {
+            return registry;
+        }
+        let this = Arc::clone(this);
+        registry.known(move |report| {
+            // Where the report was found, no file can be read: the line itself is enough.
+            let entries = Entry::of_report(report, &Sources::none());
+            let known = this.baseline.as_ref().map(|known| {
+                // Each counts, also where one before it is new.
+                entries.iter().filter(|entry| known.knows(entry)).count() == entries.len()
+            });
+            this.gathered.is_some() || known == Some(true)
+        })
+    }
+
+    /// A report as entries, each with whether it is news; noted for the baseline that is to be written.
+    pub(super) fn entries(&self, report: &Report, sources: &Sources) -> Vec<(Entry, Novelty)> {
+        let entries = Entry::of_report(report, sources);
+        if let Some((_, gathered)) = &self.gathered {
+            let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            for entry in &entries {
+                gathered.entry(entry.fingerprint()).or_insert_with(|| entry.clone());
+            }
+        }
+        entries
+            .into_iter()
+            .map(|entry| (self.novelty(&entry), entry))
+            .map(|(new, it)| (it, new))
+            .collect()
+    }
+
+    fn novelty(&self, entry: &Entry) -> Novelty {
+        match &self.baseline {
+            None => Novelty::Unasked,
+            Some(baseline) if baseline.covers(entry) => Novelty::Known,
+            Some(_) => Novelty::New,
+        }
+    }
+
+    /// A report as it follows others: with an empty line after it, or as lines. Nothing, if it is known.
+    pub(super) fn written(&self, report: &Report, sources: &Sources, colours: Colours) -> Vec<u8> {
+        let mut entries = Entry::of_report(report, sources);
+        entries.retain(|entry| self.novelty(entry) != Novelty::Known);
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        let text = match self.format {
+            Format::Json => format!("{}\n", report.to_json()),
+            Format::Github => {
+                let mut told = self.annotated.lock().unwrap_or_else(PoisonError::into_inner);
+                entries.retain(|entry| told.insert(entry.fingerprint()));
+                entries.iter().map(|entry| format!("{}\n", github::annotation(entry))).collect()
+            }
+            // For a document: where it cannot be written to yet, or no longer.
+            Format::Text | Format::Junit | Format::Sarif => {
+                format!("{}\n\n", report.render(sources, colours))
+            }
+        };
+        text.into_bytes()
+    }
+
+    /// At the end: says what the baseline was good for, and writes the one that was asked for.
+    ///
+    /// # Errors
+    /// The file that cannot be written.
+    pub(super) fn conclude(&self) -> Result<(), String> {
+        if let Some(baseline) = &self.baseline {
+            let (entries, findings) = baseline.used();
+            if findings > 0 {
+                say(format_args!(
+                    "known: {} by {} of the baseline",
+                    Count(findings, "finding"),
+                    entries
+                ));
+            }
+            for unused in baseline.unused() {
+                tracing::warn!("in the baseline and not found again, it may be mended: {unused}");
+            }
+        }
+        let Some((path, gathered)) = &self.gathered else { return Ok(()) };
+        let gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = Baseline::written("", gathered.values())?;
+        fs::write(path, text)
+            .map_err(|error| format!("cannot write the baseline {}: {error}", path.display()))?;
+        say(format_args!(
+            "baseline: {} written to {}",
+            Count(gathered.len() as u64, "finding"),
+            path.display()
+        ));
+        Ok(())
+    }
+}

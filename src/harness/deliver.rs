@@ -1,0 +1,111 @@
+//! Findings into the file that `ECHOWN_REPORT` names.
+//!
+//! Records (`text`, `json`, `github`) follow those that are there. In a document (`junit`, `sarif`) a
+//! test has its place: what it has to say now takes the place of what it said in an earlier run, so
+//! that a mended test goes out of the document by itself, also where each test runs in a process of its
+//! own and nobody knows where a run begins.
+
+use super::case::Case;
+use super::excuse::Excused;
+use super::shared;
+use super::wishes::Wishes;
+use crate::report::{Destination, Entry, Format, Sources, TestReport, github};
+
+/// Writes what a test has to say, which may be nothing.
+///
+/// # Errors
+/// What cannot be written, with the file's name.
+pub(super) fn deliver(
+    case: &Case,
+    excused: &Excused,
+    destination: &Destination,
+    wishes: &Wishes,
+) -> Result<(), String> {
+    let path = &destination.path;
+    let written = match (&excused.report, destination.format.is_document()) {
+        (_, true) => update_document(case, excused, destination, wishes),
+        (None, false) => Ok(()),
+        (Some(report), false) => {
+            let record = record(report, suite(case), destination.format, &wishes.sources);
+            shared::append(path, record.as_bytes()).map_err(|error| error.to_string())
+        }
+    };
+    written.map_err(|wrong| format!("cannot write the report to {}: {wrong}", path.display()))
+}
+
+/// The crate of the test's binary.
+pub(super) fn suite(case: &Case) -> &'static str {
+    case.module.split("::").next().unwrap_or(case.module)
+}
+
+/// A report as it follows others.
+fn record(report: &TestReport, suite: &str, format: Format, sources: &Sources) -> String {
+    match format {
+        #[cfg(feature = "json")]
+        Format::Json => format!("{}\n", report.to_json()),
+        Format::Github => Entry::of_test(report, suite, sources)
+            .iter()
+            .map(|entry| format!("{}\n", github::annotation(entry)))
+            .collect(),
+        _ => format!("{report}\n\n"),
+    }
+}
+
+#[cfg(feature = "ci")]
+fn update_document(
+    case: &Case,
+    excused: &Excused,
+    to: &Destination,
+    wishes: &Wishes,
+) -> Result<(), String> {
+    use crate::report::{Document, Novelty, TestName};
+
+    let mut document = Document::new(to.format);
+    let new = if wishes.has_baseline() { Novelty::New } else { Novelty::Unasked };
+    let of_test = |report| Entry::of_test(report, suite(case), &wishes.sources);
+    for entry in excused.report.iter().flat_map(of_test) {
+        document.add(entry, new);
+    }
+    for entry in &excused.known {
+        document.add(entry.clone(), Novelty::Known);
+    }
+    let test = TestName::new(suite(case), &case.name());
+    let is_silent = excused.report.is_none() && excused.known.is_empty();
+    // Most tests have nothing to say and never had. What is read here is whole without the lock.
+    if is_silent
+        && let Ok(text) = std::fs::read_to_string(&to.path)
+        && !text.is_empty()
+        && !text.contains(&test.name)
+    {
+        return Ok(());
+    }
+    shared::update(&to.path, |text| {
+        document.merge_into(text, &test).map_err(|wrong| format!("{wrong}; name another file"))
+    })
+}
+
+/// [`Destination`] refuses formats that are not built in.
+#[cfg(not(feature = "ci"))]
+fn update_document(_: &Case, _: &Excused, to: &Destination, _: &Wishes) -> Result<(), String> {
+    Err(format!("{} is not built in", to.format))
+}
+
+/// Enters known findings into the baseline that is being written.
+///
+/// # Errors
+/// What cannot be written, with the file's name.
+#[cfg(feature = "ci")]
+pub(super) fn enter(excused: &Excused, wishes: &Wishes) -> Result<(), String> {
+    let Some(path) = &wishes.write_baseline else { return Ok(()) };
+    let entered = shared::update(path, |text| {
+        let written = crate::report::Baseline::written(text, &excused.known)?;
+        Ok((written != text).then_some(written))
+    });
+    entered.map_err(|wrong| format!("cannot write the baseline {}: {wrong}", path.display()))
+}
+
+/// Without the feature `ci` none is.
+#[cfg(not(feature = "ci"))]
+pub(super) fn enter(_: &Excused, _: &Wishes) -> Result<(), String> {
+    Ok(())
+}

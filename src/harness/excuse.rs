@@ -1,0 +1,199 @@
+//! Findings that are right, or known: they fail no test. Pure.
+
+use super::wishes::Wishes;
+#[cfg(feature = "ci")]
+use crate::ownership::Suppression;
+use crate::report::TestReport;
+#[cfg(feature = "ci")]
+use crate::report::{Baseline, Descriptor, Entry, Place, TestFinding, TestVerdict};
+
+/// A report without what is excused.
+#[derive(Debug, Default)]
+pub(super) struct Excused {
+    /// What is left of it, if anything is.
+    pub(super) report: Option<TestReport>,
+    /// Findings that the baseline has, or is to have.
+    #[cfg(feature = "ci")]
+    pub(super) known: Vec<Entry>,
+    /// What was excused and why.
+    pub(super) notes: Vec<String>,
+}
+
+/// Excuses by suppressions first, which have reasons, and then by the baseline.
+#[cfg(feature = "ci")]
+pub(super) fn excuse(mut report: TestReport, suite: &str, wishes: &Wishes) -> Excused {
+    let mut notes = Vec::new();
+    for finding in &mut report.findings {
+        suppress(finding, &wishes.suppressions, &mut notes);
+    }
+    // Those are empty now that were about nothing else.
+    report.findings.retain(|finding| !(is_of_leak(finding) && finding.kind().is_none()));
+    let entries = Entry::of_test(&report, suite, &wishes.sources);
+    let is_known = |entry: &Entry| {
+        wishes.write_baseline.is_some()
+            || wishes.baseline.as_ref().is_some_and(|known: &Baseline| known.knows(entry))
+    };
+    let known: Vec<bool> = entries.iter().map(is_known).collect();
+    let mut at = known.iter();
+    report.findings.retain(|_| !at.next().copied().unwrap_or_default());
+    let all = entries.into_iter().zip(&known);
+    let known: Vec<Entry> = all.filter(|(_, known)| **known).map(|(entry, _)| entry).collect();
+    let what = if wishes.write_baseline.is_some() { "entered into" } else { "known, by" };
+    notes.extend(
+        known.iter().map(|it| format!("{what} the baseline: {}: {}", it.code, it.headline)),
+    );
+    if report.findings.is_empty() {
+        return Excused { report: None, known, notes };
+    }
+    report.notes.append(&mut notes);
+    Excused { report: Some(report), known, notes }
+}
+
+/// Nothing is: without the feature `ci` there is nothing that could be read.
+#[cfg(not(feature = "ci"))]
+pub(super) fn excuse(report: TestReport, _: &str, _: &Wishes) -> Excused {
+    Excused { report: Some(report), notes: Vec::new() }
+}
+
+#[cfg(feature = "ci")]
+fn is_of_leak(finding: &TestFinding) -> bool {
+    matches!(finding.verdict, TestVerdict::Leak | TestVerdict::Exposure)
+}
+
+/// Takes out of a finding what a suppression matches.
+#[cfg(feature = "ci")]
+fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<String>) {
+    if !is_of_leak(finding) || known.is_empty() {
+        return;
+    }
+    let sites: Vec<String> =
+        finding.places.iter().filter_map(Place::own).map(ToString::to_string).collect();
+    let sites = if sites.is_empty() { finding.custody.join("\n") } else { sites.join("\n") };
+    let reason = |kind: &str, places: &[&str]| {
+        let places: Vec<Option<&str>> = match places {
+            [] => vec![None],
+            places => places.iter().copied().map(Some).collect(),
+        };
+        let matches =
+            |known: &&Suppression| places.iter().any(|place| known.matches(kind, *place, &sites));
+        known.iter().find(matches).map(ToString::to_string)
+    };
+    finding.descriptors.retain(|descriptor| {
+        let Descriptor { kind, local, peer, path, .. } = descriptor;
+        let places: Vec<&str> =
+            [local, peer, path].into_iter().flatten().map(String::as_str).collect();
+        let reason = reason(kind, &places);
+        notes.extend(reason.iter().map(|reason| format!("suppressed: {descriptor}: {reason}")));
+        reason.is_none()
+    });
+    // What the registry had on record and has closed at the end of the test.
+    let of_record = finding.descriptors.is_empty().then(|| finding.kind().map(str::to_owned));
+    if let Some(kind) = of_record.flatten()
+        && let Some(reason) = reason(&kind, &[])
+    {
+        notes.push(format!("suppressed: {}: {reason}", finding.message));
+        finding.message.clear();
+    }
+}
+
+#[cfg(all(test, feature = "ci"))]
+mod tests {
+    use super::*;
+    use crate::report::{Frame, Sources};
+
+    fn leak(kind: &str, path: &str, function: &str) -> TestFinding {
+        let descriptor = Descriptor {
+            number: 5,
+            kind: kind.to_owned(),
+            path: Some(path.to_owned()),
+            ..Descriptor::default()
+        };
+        let frame = Frame {
+            function: function.to_owned(),
+            file: Some("src/a.rs".to_owned()),
+            line: 7,
+            is_own: true,
+            ..Frame::default()
+        };
+        TestFinding {
+            verdict: TestVerdict::Leak,
+            message: String::new(),
+            descriptors: vec![descriptor],
+            places: vec![Place { frames: vec![frame], ..Place::default() }],
+            custody: Vec::new(),
+        }
+    }
+
+    fn report(findings: Vec<TestFinding>) -> TestReport {
+        TestReport {
+            schema_version: 1,
+            test: "t".to_owned(),
+            file: "tests/t.rs".to_owned(),
+            line: 1,
+            findings,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_suppression_takes_out_what_it_matches_and_says_why() {
+        let log =
+            Suppression::because("it is the log").kind("file").path("/var/log").site("a.rs:7");
+        let wishes = Wishes { suppressions: vec![log], ..Wishes::none() };
+        let (log, other) = (leak("file", "/var/log/x", "f"), leak("file", "/etc/x", "f"));
+        let excused = excuse(report(vec![log.clone()]), "s", &wishes);
+        assert!(excused.report.is_none());
+        assert!(excused.notes[0].starts_with("suppressed: file fd 5, /var/log/x: it is the log ("));
+        let both = TestFinding {
+            descriptors: [log.descriptors.clone(), other.descriptors.clone()].concat(),
+            ..other.clone()
+        };
+        let left = excuse(report(vec![both]), "s", &wishes).report.unwrap();
+        assert_eq!(left.findings, [other]);
+        assert!(left.notes[0].starts_with("suppressed: "), "{:?}", left.notes);
+    }
+
+    #[test]
+    fn what_a_registry_closed_at_the_end_is_suppressed_by_its_kind_and_site() {
+        let owned = TestFinding {
+            message: "ended and still owned tcp stream fd 5, which was then closed".to_owned(),
+            descriptors: Vec::new(),
+            places: Vec::new(),
+            custody: vec!["acquired by task 2 at src/a.rs:3:1, 0ms ago (thread 4)".to_owned()],
+            ..leak("", "", "")
+        };
+        let by = |known: Suppression| {
+            let wishes = Wishes { suppressions: vec![known], ..Wishes::none() };
+            excuse(report(vec![owned.clone()]), "s", &wishes).report
+        };
+        assert!(by(Suppression::because("x").kind("tcp stream").site("src/a.rs:3")).is_none());
+        assert!(by(Suppression::because("x").kind("pipe")).is_some());
+        assert!(by(Suppression::because("x").site("src/b.rs")).is_some());
+    }
+
+    #[test]
+    fn what_the_baseline_has_is_known_and_what_is_new_stays() {
+        let (old, new) = (leak("pipe", "p", "f"), leak("pipe", "p", "g"));
+        let entries = Entry::of_test(&report(vec![old.clone()]), "s", &Sources::none());
+        let text = Baseline::written("", &entries).unwrap();
+        let baseline = Baseline::parse(&text, &Sources::none()).unwrap();
+        let wishes = Wishes { baseline: Some(baseline), ..Wishes::none() };
+        assert!(excuse(report(vec![old.clone()]), "s", &wishes).report.is_none());
+        let excused = excuse(report(vec![old, new.clone()]), "s", &wishes);
+        assert_eq!(excused.report.unwrap().findings, [new]);
+        assert_eq!(excused.known.len(), 1);
+    }
+
+    #[test]
+    fn what_no_suppression_is_about_stays_whatever_it_is() {
+        let wishes = Wishes { suppressions: vec![Suppression::because("all")], ..Wishes::none() };
+        let hang = TestFinding {
+            verdict: TestVerdict::Hang,
+            message: "did not come back".to_owned(),
+            descriptors: Vec::new(),
+            places: Vec::new(),
+            custody: Vec::new(),
+        };
+        assert!(excuse(report(vec![hang]), "s", &wishes).report.is_some());
+    }
+}

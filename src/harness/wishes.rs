@@ -1,0 +1,153 @@
+//! What whoever runs the tests wants done with findings, by variables of the environment.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `ECHOWN_REPORT=FORMAT:FILE` | write findings there, too: `text`, `json`, `junit`, `sarif`, `github` |
+//! | `ECHOWN_SUPPRESSIONS=FILE` | leaks that are right: the file that `echown serve` takes |
+//! | `ECHOWN_BASELINE=FILE` | findings that are known: only new ones fail |
+//! | `ECHOWN_WRITE_BASELINE=FILE` | enter all findings there, and fail for none |
+//!
+//! They are read once, before the first test; what is wrong with them fails every test, because who
+//! wants a report and gets none would take it for a clean one.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use once_cell::sync::OnceCell;
+
+#[cfg(feature = "ci")]
+use crate::ownership::Suppression;
+#[cfg(feature = "ci")]
+use crate::report::{Baseline, suppressions};
+use crate::report::{Destination, Sources};
+
+/// What is wanted.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    pub(super) report: Option<Destination>,
+    /// Lines of which make a finding the same in the next run.
+    pub(super) sources: Sources,
+    #[cfg(feature = "ci")]
+    pub(super) suppressions: Vec<Suppression>,
+    #[cfg(feature = "ci")]
+    pub(super) baseline: Option<Baseline>,
+    #[cfg(feature = "ci")]
+    pub(super) write_baseline: Option<PathBuf>,
+}
+
+impl Wishes {
+    /// None.
+    #[cfg(all(test, feature = "ci"))]
+    pub(super) fn none() -> Wishes {
+        Wishes::read(|_| None).expect("nothing is wrong with nothing")
+    }
+
+    /// Those of this process.
+    ///
+    /// # Panics
+    /// With what is wrong with them.
+    pub(super) fn of_this_process() -> &'static Wishes {
+        static WISHES: OnceCell<Result<Wishes, String>> = OnceCell::new();
+        let read = || Wishes::read(|name| env::var_os(name).filter(|value| !value.is_empty()));
+        WISHES.get_or_init(read).as_ref().unwrap_or_else(|wrong| panic!("echown: {wrong}"))
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Wishes, String> {
+        let file = |name: &str| variable(name).map(PathBuf::from);
+        let report = match variable("ECHOWN_REPORT") {
+            None => None,
+            Some(text) => {
+                let text = text.to_string_lossy().into_owned();
+                Some(text.parse().map_err(|wrong| format!("ECHOWN_REPORT={text}: {wrong}"))?)
+            }
+        };
+        Wishes::with_files(
+            report,
+            file("ECHOWN_SUPPRESSIONS").as_deref(),
+            file("ECHOWN_BASELINE").as_deref(),
+            file("ECHOWN_WRITE_BASELINE"),
+        )
+    }
+
+    /// Whether some findings are news and others are not.
+    #[cfg(feature = "ci")]
+    pub(super) fn has_baseline(&self) -> bool {
+        self.baseline.is_some() || self.write_baseline.is_some()
+    }
+
+    #[cfg(feature = "ci")]
+    fn with_files(
+        report: Option<Destination>,
+        suppressions: Option<&Path>,
+        baseline: Option<&Path>,
+        write_baseline: Option<PathBuf>,
+    ) -> Result<Wishes, String> {
+        let suppressions = suppressions.map(suppressions::read).transpose();
+        let baseline = baseline.map(|path| Baseline::read(path, &Sources::nearby())).transpose();
+        Ok(Wishes {
+            report,
+            sources: Sources::nearby(),
+            suppressions: suppressions
+                .map_err(|wrong| format!("ECHOWN_SUPPRESSIONS: {wrong}"))?
+                .unwrap_or_default(),
+            baseline: baseline.map_err(|wrong| format!("ECHOWN_BASELINE: {wrong}"))?,
+            write_baseline,
+        })
+    }
+
+    #[cfg(not(feature = "ci"))]
+    fn with_files(
+        report: Option<Destination>,
+        suppressions: Option<&Path>,
+        baseline: Option<&Path>,
+        write_baseline: Option<PathBuf>,
+    ) -> Result<Wishes, String> {
+        let given = [
+            ("ECHOWN_SUPPRESSIONS", suppressions.is_some()),
+            ("ECHOWN_BASELINE", baseline.is_some()),
+            ("ECHOWN_WRITE_BASELINE", write_baseline.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(Wishes { report, sources: Sources::nearby() }),
+            Some((name, _)) => Err(format!(
+                "{name} is set, and this build of echown does not read such files; {}",
+                crate::report::format::enable("ci")
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &'static str, value: &'static str) -> Result<Wishes, String> {
+        Wishes::read(move |asked| (asked == name).then(|| OsString::from(value)))
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_the_name_of_its_variable() {
+        let wrong = read("ECHOWN_REPORT", "xml:file").unwrap_err();
+        assert!(wrong.starts_with("ECHOWN_REPORT=xml:file: unknown format `xml`"), "{wrong}");
+        let wrong = read("ECHOWN_BASELINE", "/nonexistent/known.toml").unwrap_err();
+        assert!(wrong.starts_with("ECHOWN_BASELINE"), "{wrong}");
+        let wrong = read("ECHOWN_SUPPRESSIONS", "/nonexistent/known.toml").unwrap_err();
+        assert!(wrong.starts_with("ECHOWN_SUPPRESSIONS"), "{wrong}");
+    }
+
+    #[test]
+    fn nothing_is_wanted_unless_something_is_asked_for() {
+        assert!(Wishes::read(|_| None).unwrap().report.is_none());
+        assert!(read("ECHOWN_REPORT", "text:file").unwrap().report.is_some());
+    }
+
+    #[cfg(not(feature = "ci"))]
+    #[test]
+    fn a_build_without_the_feature_says_which_one_it_is() {
+        for name in ["ECHOWN_SUPPRESSIONS", "ECHOWN_BASELINE", "ECHOWN_WRITE_BASELINE"] {
+            let wrong = read(name, "file").unwrap_err();
+            assert!(wrong.contains("features = [\"macros\", \"ci\"]"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A baseline: the findings that there were when it was written, so that only new ones fail.
+//!
+//! ```toml
+//! version = 1
+//!
+//! [[known]]
+//! code = "leak"
+//! resource = "tcp stream"
+//! file = "src/pool.rs"
+//! line = 31
+//! source = "let stream = TcpStream::connect(address)?;"
+//! ```
+//!
+//! A finding is known by its code, the kind of its resource, its file, and one thing more, because
+//! lines move: by the function, where that is known (tests know it); or else it is on a line with the
+//! same text as then, wherever in the file that is now; or, where the sources are not at hand, near the
+//! line where it was. What is no longer in the source was mended, and comes back as new.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::Sources;
+use super::entry::Entry;
+
+/// The version of this form.
+const VERSION: u32 = 1;
+
+/// How far a line may have moved where its text cannot be looked for: some lines of a change above it,
+/// and not as far as another function.
+const LINES_MOVED_MAX: u32 = 10;
+
+const INTRODUCTION: &str = "\
+# Findings that are known, so that only new ones fail. Written by echown; mend one, and take it out.
+# A finding that is right for ever belongs into a file of suppressions, with its reason.
+";
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    version: u32,
+    #[serde(default)]
+    known: Vec<Known>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    code: String,
+    resource: Option<String>,
+    file: String,
+    line: u32,
+    function: Option<String>,
+    source: Option<String>,
+}
+
+/// What is known, and how often each was found again.
+#[derive(Debug)]
+pub struct Baseline {
+    known: Vec<Entered>,
+}
+
+#[derive(Debug)]
+struct Entered {
+    known: Known,
+    /// Where its text is now; `None` when the file is not at hand.
+    lines: Option<Vec<u32>>,
+    found: AtomicU64,
+}
+
+impl Baseline {
+    /// Reads a file, and looks in `sources` for where the lines of that time are now.
+    ///
+    /// # Errors
+    /// What is wrong, with the file's name and what to do.
+    pub fn read(path: &Path, sources: &Sources) -> Result<Baseline, String> {
+        let text = fs::read_to_string(path).map_err(|error| {
+            format!(
+                "cannot read the baseline {}: {error}; writing one is described in docs/ci.md",
+                path.display()
+            )
+        })?;
+        Baseline::parse(&text, sources).map_err(|wrong| at(path, &wrong))
+    }
+
+    /// The same with the text of the file.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn parse(text: &str, sources: &Sources) -> Result<Baseline, String> {
+        let entered = |known: Known| {
+            let lines = known.source.as_deref().and_then(|source| {
+                let text = sources.text(&known.file)?;
+                let numbered = text.lines().zip(1..);
+                Some(numbered.filter(|(line, _)| line.trim() == source).map(|it| it.1).collect())
+            });
+            Entered { known, lines, found: AtomicU64::new(0) }
+        };
+        Ok(Baseline { known: read(text)?.known.into_iter().map(entered).collect() })
+    }
+
+    /// Whether a finding is known.
+    #[must_use]
+    pub fn covers(&self, entry: &Entry) -> bool {
+        self.known.iter().any(|entered| entered.covers(entry))
+    }
+
+    /// The same, and what knows it counts as used.
+    #[must_use]
+    pub fn knows(&self, entry: &Entry) -> bool {
+        let found = self.known.iter().find(|entered| entered.covers(entry));
+        if let Some(entered) = found {
+            // ord: Relaxed; a statistic, read when all who count have ended.
+            entered.found.fetch_add(1, Ordering::Relaxed);
+        }
+        found.is_some()
+    }
+
+    /// What is known and was found again, in numbers: entries, findings.
+    #[must_use]
+    pub fn used(&self) -> (usize, u64) {
+        // ord: Relaxed, as above.
+        let found = self.known.iter().map(|entered| entered.found.load(Ordering::Relaxed));
+        let found: Vec<u64> = found.filter(|found| *found > 0).collect();
+        (found.len(), found.iter().sum())
+    }
+
+    /// What is known and was not found, one line each: it may be mended.
+    #[must_use]
+    pub fn unused(&self) -> Vec<String> {
+        // ord: Relaxed, as above.
+        let unused = self.known.iter().filter(|it| it.found.load(Ordering::Relaxed) == 0);
+        unused
+            .map(|Entered { known, .. }| {
+                let resource = known.resource.as_deref().unwrap_or("-");
+                format!("{} of {resource} at {}:{}", known.code, known.file, known.line)
+            })
+            .collect()
+    }
+
+    /// A baseline's text with these findings and those of another one's text, which may be empty.
+    ///
+    /// # Errors
+    /// What is there is no baseline.
+    pub fn written<'a>(
+        old: &str,
+        entries: impl IntoIterator<Item = &'a Entry>,
+    ) -> Result<String, String> {
+        let mut known = if old.trim().is_empty() { Vec::new() } else { read(old)?.known };
+        for new in entries.into_iter().map(Known::of) {
+            if !known.iter().any(|known| known.is_same_as(&new)) {
+                known.push(new);
+            }
+        }
+        known.sort();
+        let form = Form { version: VERSION, known };
+        match toml::to_string(&form) {
+            Ok(text) => Ok(format!("{INTRODUCTION}{text}")),
+            Err(error) => unreachable!("plain data always serializes: {error}"),
+        }
+    }
+}
+
+/// A complaint about a file.
+pub(crate) fn at(path: &Path, wrong: &str) -> String {
+    format!("wrong baseline in {}: {wrong}", path.display())
+}
+
+fn read(text: &str) -> Result<Form, String> {
+    let form: Form =
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    match form.version {
+        VERSION => Ok(form),
+        version => Err(format!("it is of version {version}, expected {VERSION}; write it anew")),
+    }
+}
+
+impl Entered {
+    fn covers(&self, entry: &Entry) -> bool {
+        let (known, spot) = (&self.known, &entry.spot);
+        let is_alike =
+            known.code == entry.code && known.resource == entry.resource && known.file == spot.file;
+        is_alike
+            && match (&known.function, &spot.function) {
+                (Some(known), Some(function)) => known == function,
+                _ => match &self.lines {
+                    Some(lines) => lines.contains(&spot.line),
+                    None => known.line.abs_diff(spot.line) <= LINES_MOVED_MAX,
+                },
+            }
+    }
+}
+
+impl Known {
+    fn of(entry: &Entry) -> Known {
+        Known {
+            code: entry.code.to_owned(),
+            resource: entry.resource.clone(),
+            file: entry.spot.file.clone(),
+            line: entry.spot.line,
+            function: entry.spot.function.clone(),
+            // Where there is a function it is not asked.
+            source: entry.source.clone().filter(|_| entry.spot.function.is_none()),
+        }
+    }
+
+    /// Whether one of the two is enough.
+    fn is_same_as(&self, other: &Known) -> bool {
+        let is_alike =
+            (&self.code, &self.resource, &self.file) == (&other.code, &other.resource, &other.file);
+        is_alike
+            && match (&self.function, &other.function) {
+                (Some(mine), Some(theirs)) => mine == theirs,
+                _ => self.line == other.line,
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Spot;
+
+    fn entry(line: u32, function: Option<&str>, source: Option<&str>) -> Entry {
+        let spot =
+            Spot { function: function.map(str::to_owned), ..Spot::new("gone/a.rs", line, 5) };
+        Entry {
+            code: "leak",
+            headline: String::new(),
+            text: String::new(),
+            help: "",
+            resource: Some("pipe".to_owned()),
+            spot,
+            steps: Vec::new(),
+            stacks: Vec::new(),
+            test: None,
+            source: source.map(str::to_owned),
+        }
+    }
+
+    fn sources(text: &'static str) -> Sources {
+        Sources::read_by(move |_| Ok(text.to_owned()))
+    }
+
+    fn baseline(of: &Entry, sources: &Sources) -> Baseline {
+        Baseline::parse(&Baseline::written("", [of]).unwrap(), sources).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_known_and_what_differs_is_not() {
+        let known = entry(3, None, Some("open()"));
+        let baseline = baseline(&known, &Sources::none());
+        assert!(baseline.covers(&known));
+        for other in [
+            Entry { code: "theft", ..known.clone() },
+            Entry { resource: Some("file".to_owned()), ..known.clone() },
+            Entry { resource: None, ..known.clone() },
+            Entry { spot: Spot::new("gone/b.rs", 3, 5), ..known.clone() },
+        ] {
+            assert!(!baseline.covers(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_found_again_by_its_text_however_far_it_moved() {
+        let moved = sources("//\n\n    open()\n");
+        let baseline = baseline(&entry(400, None, Some("open()")), &moved);
+        assert!(baseline.covers(&entry(3, None, None)));
+        assert!(!baseline.covers(&entry(400, None, None)), "another line is there now");
+        assert!(!baseline.covers(&entry(2, None, None)));
+    }
+
+    #[test]
+    fn without_the_sources_a_line_may_have_moved_a_little() {
+        let baseline = baseline(&entry(100, None, Some("open()")), &Sources::none());
+        assert!(baseline.covers(&entry(100 + LINES_MOVED_MAX, None, None)));
+        assert!(!baseline.covers(&entry(101 + LINES_MOVED_MAX, None, None)));
+    }
+
+    #[test]
+    fn a_function_that_is_known_is_enough_and_another_one_is_not() {
+        let baseline = baseline(&entry(1, Some("a::f"), None), &Sources::none());
+        assert!(baseline.covers(&entry(900, Some("a::f"), None)));
+        assert!(!baseline.covers(&entry(1, Some("a::g"), None)));
+    }
+
+    #[test]
+    fn what_was_not_found_again_is_told() {
+        let text = Baseline::written("", [&entry(1, None, None), &entry(50, None, None)]).unwrap();
+        let baseline = Baseline::parse(&text, &Sources::none()).unwrap();
+        assert!(baseline.knows(&entry(1, None, None)));
+        assert_eq!(baseline.used(), (1, 1));
+        assert_eq!(baseline.unused(), ["leak of pipe at gone/a.rs:50"]);
+    }
+
+    #[test]
+    fn writing_adds_to_what_is_there_and_enters_nothing_twice() {
+        let one = Baseline::written("", [&entry(1, None, None)]).unwrap();
+        assert!(one.starts_with("# Findings that are known"), "{one}");
+        let two = Baseline::written(&one, [&entry(1, None, None), &entry(50, None, None)]).unwrap();
+        assert_eq!(two.matches("[[known]]").count(), 2, "{two}");
+        assert_eq!(Baseline::written(&two, []).unwrap(), two);
+    }
+
+    #[test]
+    fn a_wrong_file_is_told_with_its_line() {
+        for (text, expected) in [
+            ("version = 1\n[[known]]\ncode = \"leak\"\n", "missing field"),
+            ("version = 2\n", "it is of version 2, expected 1"),
+            ("version = 1\nknow = 3\n", "unknown field `know`"),
+            ("leak at src/a.rs\n", "TOML parse error at line 1"),
+        ] {
+            let wrong = Baseline::parse(text, &Sources::none()).unwrap_err();
+            assert!(wrong.contains(expected), "{text}: {wrong}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A document of findings, which is whole at every moment: JUnit or SARIF.
+//!
+//! Each place in the source is there once, with how often it was found: a server that leaks at one
+//! line a million times has one result and the number. So a document is never longer than the program
+//! has places, and can be written anew whenever something was found.
+
+use std::collections::HashMap;
+
+use super::entry::{Entry, TestName};
+use super::format::Format;
+use super::{junit, sarif};
+
+/// Findings, as one document.
+#[derive(Debug)]
+pub struct Document {
+    format: Format,
+    findings: Vec<Found>,
+    /// Where each is, by test and fingerprint.
+    known: HashMap<(Option<TestName>, String), usize>,
+}
+
+/// A finding in a document.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// As it was found first.
+    pub(super) entry: Entry,
+    pub(super) times: u64,
+    pub(super) novelty: Novelty,
+}
+
+/// What a baseline says of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    /// There is no baseline.
+    Unasked,
+    /// It is not in the baseline.
+    New,
+    /// It is.
+    Known,
+}
+
+impl Document {
+    /// Without a finding yet.
+    ///
+    /// # Panics
+    /// For a format that is no document ([`Format::is_document`]).
+    #[must_use]
+    pub fn new(format: Format) -> Document {
+        assert!(format.is_document(), "{format} has no beginning and no end");
+        Document { format, findings: Vec::new(), known: HashMap::new() }
+    }
+
+    /// Enters a finding.
+    pub fn add(&mut self, entry: Entry, novelty: Novelty) {
+        let key = (entry.test.clone(), entry.fingerprint());
+        match self.known.get(&key) {
+            Some(index) => self.findings[*index].times += 1,
+            None => {
+                self.known.insert(key, self.findings.len());
+                self.findings.push(Found { entry, times: 1, novelty });
+            }
+        }
+    }
+
+    /// The whole of it, with a line break at the end.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match self.format {
+            Format::Junit => junit::document(&self.findings),
+            _ => sarif::document(&self.findings),
+        }
+    }
+
+    /// Puts these findings, all of them one test's, into a document that has those of others, in the
+    /// place of what that test had there before. Without a finding, and nothing there before: `None`.
+    ///
+    /// # Errors
+    /// In words: what is there is no such document of ours.
+    pub fn merge_into(&self, text: &str, test: &TestName) -> Result<Option<String>, String> {
+        match self.format {
+            Format::Junit => junit::merge(text, test, &self.findings),
+            _ => sarif::merge(text, test, &self.findings),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! One finding as machines elsewhere take it: one cause, one line of source, one text.
+//!
+//! A server's [`Report`] and a test's [`TestReport`](super::TestReport) know different things. What a
+//! CI shows of either is the same, and it is this; whatever has more to tell stands in the text.
+
+use super::explain;
+use super::paths;
+use super::sources::Sources;
+use super::tested::Place;
+use super::text::Headline;
+use crate::ownership::{CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
+
+mod of_test;
+
+/// One finding.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The stable word for what was found: `leak`, `not-owner`, `double-close`.
+    pub code: &'static str,
+    /// What happened, in one line.
+    pub headline: String,
+    /// All that is known, as plain text.
+    pub text: String,
+    /// What mends it most often.
+    pub help: &'static str,
+    /// What the resource is: `tcp stream`, `pipe`, the name of a type.
+    pub resource: Option<String>,
+    /// The line that matters most: where a leaked resource was acquired, or the rule was broken.
+    pub spot: Spot,
+    /// Through whose hands the resource went, oldest first.
+    pub steps: Vec<Step>,
+    /// Calls that led to what was done, as far as they were noted.
+    pub stacks: Vec<Place>,
+    /// For a test's finding: the test.
+    pub test: Option<TestName>,
+    /// The source line at the spot, without the space around it, if it is at hand.
+    pub source: Option<String>,
+}
+
+/// A place in a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Spot {
+    /// The path: from the top of the repository, or for a dependency from its own name on.
+    pub file: String,
+    /// Whether the file is in the repository.
+    pub is_inside: bool,
+    /// Line, counted from 1; 0 when not known.
+    pub line: u32,
+    /// Column, counted from 1; 0 when not known.
+    pub column: u32,
+    /// The function, where it is known.
+    pub function: Option<String>,
+}
+
+/// One hand that a resource went through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// What was done and by whom.
+    pub label: String,
+    /// Where.
+    pub spot: Spot,
+    /// On which thread: its kernel id.
+    pub thread: String,
+}
+
+/// A test, among those of all binaries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TestName {
+    /// The binary's crate.
+    pub suite: String,
+    /// The test, as its runner calls it.
+    pub name: String,
+}
+
+impl TestName {
+    /// The test `name` of the binary of the crate `suite`.
+    #[must_use]
+    pub fn new(suite: &str, name: &str) -> TestName {
+        TestName { suite: suite.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl Spot {
+    /// A place that the compiler, or debug information, wrote so.
+    #[must_use]
+    pub fn new(file: &str, line: u32, column: u32) -> Spot {
+        let shown = paths::shown(file);
+        Spot { file: shown.path, is_inside: shown.is_inside, line, column, function: None }
+    }
+}
+
+impl Entry {
+    /// The findings of a report: one for each resource that was left.
+    #[must_use]
+    pub fn of_report(report: &Report, sources: &Sources) -> Vec<Entry> {
+        match report {
+            Report::Leak(leak) => {
+                leak.resources.iter().map(|left| of_leak(leak, left, sources)).collect()
+            }
+            Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+                vec![of_violation(report, sources)]
+            }
+        }
+    }
+
+    /// The text without the code, which readers elsewhere have beside it: the headline, with the sign
+    /// that ends it, and what else is known below it.
+    pub(super) fn story(&self, end: &str) -> String {
+        let details = self.text.split_once('\n').map_or("", |(_, details)| details);
+        format!("{}{end}\n{details}", self.headline)
+    }
+
+    /// What makes it the same finding in another run, on another machine and after other lines of the
+    /// file have changed: code, kind of resource, file, and the function, or else the source line's
+    /// text, or else its number.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let resource = self.resource.as_deref().unwrap_or("-");
+        let anchor = match (&self.spot.function, &self.source) {
+            (Some(function), _) => format!("fn {function}"),
+            (None, Some(source)) => format!("`{source}`"),
+            (None, None) => format!("line {}", self.spot.line),
+        };
+        format!("{} | {resource} | {} | {anchor}", self.code, self.spot.file)
+    }
+}
+
+fn of_leak(report: &LeakReport, left: &ResourceData, sources: &Sources) -> Entry {
+    let alone = LeakReport { resources: vec![left.clone()], ..report.clone() };
+    let site = left.acquired;
+    Entry {
+        code: "leak",
+        headline: format!("{} ended and still owned {}", report.task, Headline(left)),
+        text: alone.to_string(),
+        help: explain::help("leak"),
+        resource: Some(left.kind.to_owned()),
+        spot: Spot::new(site.file(), site.line(), site.column()),
+        steps: left.custody.iter().map(step).collect(),
+        stacks: Vec::new(),
+        test: None,
+        source: sources.line(site.file(), site.line()),
+    }
+}
+
+fn of_violation(report: &ViolationReport, sources: &Sources) -> Entry {
+    let resource = report.resource.as_ref();
+    Entry {
+        code: report.code,
+        headline: report.headline(),
+        text: report.to_string(),
+        help: explain::help(report.code),
+        resource: resource.map(|resource| resource.kind.to_owned()),
+        spot: Spot::new(report.site.file(), report.site.line(), report.site.column()),
+        steps: resource.map(|it| it.custody.iter().map(step).collect()).unwrap_or_default(),
+        stacks: Vec::new(),
+        test: None,
+        source: sources.line(report.site.file(), report.site.line()),
+    }
+}
+
+fn step(step: &CustodyStep) -> Step {
+    let who = match (&step.from, &step.to) {
+        (Some(from), Some(to)) => format!(" by {from} to {to}"),
+        (Some(by), None) | (None, Some(by)) => format!(" by {by}"),
+        (None, None) => String::new(),
+    };
+    Step {
+        label: format!("{}{who}", step.event),
+        spot: Spot::new(step.site.file(), step.site.line(), step.site.column()),
+        thread: step.thread_id.to_string(),
+    }
+}

@@ -1,0 +1,122 @@
+//! A test's findings as entries.
+
+use super::{Entry, Spot, Step, TestName};
+use crate::report::{Frame, Place, Sources, TestFinding, TestReport, TestVerdict};
+
+impl Entry {
+    /// The findings of a test; `suite` is the crate of its binary.
+    #[must_use]
+    pub fn of_test(report: &TestReport, suite: &str, sources: &Sources) -> Vec<Entry> {
+        let test = TestName { suite: suite.to_owned(), name: report.test.clone() };
+        let one = |finding: &TestFinding| {
+            let alone = TestReport { findings: vec![finding.clone()], ..report.clone() };
+            let text = alone.to_string();
+            let headline = text.lines().next().unwrap_or_default();
+            let code = finding.verdict.code();
+            let headline = headline.strip_prefix(&format!("{code}: ")).unwrap_or(headline);
+            let spot = spot(finding, report);
+            Entry {
+                code,
+                headline: headline.to_owned(),
+                help: finding.verdict.help(),
+                resource: finding.kind().map(str::to_owned),
+                source: sources.line(&spot.file, spot.line),
+                spot,
+                steps: finding.custody.iter().filter_map(|line| step(line)).collect(),
+                // What the registry has on record is told by the steps.
+                stacks: if finding.custody.is_empty() {
+                    finding.places.clone()
+                } else {
+                    Vec::new()
+                },
+                test: Some(test.clone()),
+                text,
+            }
+        };
+        report.findings.iter().map(one).collect()
+    }
+}
+
+impl TestFinding {
+    /// What its descriptors are.
+    pub(crate) fn kind(&self) -> Option<&str> {
+        let described = self.descriptors.first().map(|descriptor| &*descriptor.kind);
+        // What the registry has closed at the end of the test is no descriptor any more.
+        described.or_else(|| {
+            let owned = self.message.strip_prefix("ended and still owned ")?;
+            let end = owned.find(" fd ").or_else(|| owned.find(" (resource "))?;
+            (self.verdict == TestVerdict::Leak).then_some(&owned[..end])
+        })
+    }
+}
+
+/// Where it was opened or closed; where the test stands if that is not known.
+fn spot(finding: &TestFinding, report: &TestReport) -> Spot {
+    let noted = finding.places.iter().find_map(|place| of_frame(place.own()?));
+    let on_record = || finding.custody.iter().find_map(|line| Some(step(line)?.spot));
+    noted.or_else(on_record).unwrap_or_else(|| Spot {
+        function: Some(report.test.clone()),
+        ..Spot::new(&report.file, report.line, 0)
+    })
+}
+
+/// Where a call is, if that is known.
+pub(crate) fn of_frame(frame: &Frame) -> Option<Spot> {
+    let file = frame.file.as_deref()?;
+    // The registry says who, where a stack says in which function, and tasks have other numbers
+    // in the next run.
+    let is_function = !frame.function.is_empty() && !frame.function.starts_with("task ");
+    let function = is_function.then(|| frame.function.clone());
+    Some(Spot { function, ..Spot::new(file, frame.line, frame.column) })
+}
+
+/// A step of custody out of its line of text, `acquired by task 3 at src/a.rs:1:2, 0ms ago (thread 9)`,
+/// which is how it came from the test's process.
+fn step(line: &str) -> Option<Step> {
+    let (label, rest) = line.rsplit_once(" at ")?;
+    let (site, rest) = rest.split_once(", ")?;
+    let (_, thread) = rest.split_once("(thread ")?;
+    let mut parts = site.rsplitn(3, ':');
+    let column = parts.next()?.parse().ok()?;
+    let line = parts.next()?.parse().ok()?;
+    let spot = Spot::new(parts.next()?, line, column);
+    Some(Step { label: label.to_owned(), spot, thread: thread.trim_end_matches(')').to_owned() })
+}
+
+impl Place {
+    /// Each call with its place, the innermost first.
+    #[cfg(feature = "ci")]
+    pub(crate) fn spots(&self) -> impl Iterator<Item = (&Frame, Option<Spot>)> {
+        self.frames.iter().map(|frame| (frame, of_frame(frame)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ownership::{Registry, Report};
+    use std::sync::Mutex;
+
+    #[test]
+    fn a_step_is_read_out_of_its_line_as_custody_writes_it() {
+        static REPORTS: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+        let sink = |report: &Report| REPORTS.lock().unwrap().push(report.clone());
+        let registry = Registry::builder().sink(sink).build();
+        let _ = registry.run("at home, here", || std::mem::forget(registry.own("kept")));
+        let reports = REPORTS.lock().unwrap();
+        let Report::Leak(leak) = &reports[0] else { panic!("{reports:?}") };
+        let written = &leak.resources[0].custody[0];
+        let step = step(&written.to_string()).unwrap();
+        assert_eq!(step.spot.line, written.site.line());
+        assert_eq!(step.spot.column, written.site.column());
+        assert!(step.spot.file.ends_with("src/report/entry/of_test.rs"), "{}", step.spot.file);
+        assert_eq!(step.thread, written.thread_id.to_string());
+        assert!(step.label.starts_with("acquired by task "), "{}", step.label);
+    }
+
+    #[test]
+    fn a_line_of_a_cycle_is_no_step() {
+        assert_eq!(step("kept alive by a cycle of references:"), None);
+        assert_eq!(step("  Session -> Session at src/a.rs:1:2"), None);
+    }
+}

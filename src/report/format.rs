@@ -1,0 +1,147 @@
+//! The forms that findings are written in, by name, and where to.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A form of findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// For people. With the source lines in `echown serve`.
+    Text,
+    /// One JSON object a line. Feature `json`.
+    Json,
+    /// A JUnit document, which most CI systems show as tests. Feature `ci`.
+    Junit,
+    /// A SARIF 2.1.0 document, for code scanning. Feature `ci`.
+    Sarif,
+    /// Workflow commands of GitHub Actions, one a line, which become annotations of the source.
+    Github,
+}
+
+impl Format {
+    /// All of them, built in or not.
+    pub const ALL: &[Format] =
+        &[Format::Text, Format::Json, Format::Junit, Format::Sarif, Format::Github];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Text => "text",
+            Format::Json => "json",
+            Format::Junit => "junit",
+            Format::Sarif => "sarif",
+            Format::Github => "github",
+        }
+    }
+
+    /// Whether it is one document with a beginning and an end, as opposed to records that follow each
+    /// other.
+    #[must_use]
+    pub fn is_document(self) -> bool {
+        matches!(self, Format::Junit | Format::Sarif)
+    }
+
+    /// The feature of this crate that has it, unless it is built in.
+    #[must_use]
+    pub fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            Format::Json if cfg!(not(feature = "json")) => Some("json"),
+            Format::Junit | Format::Sarif if cfg!(not(feature = "ci")) => Some("ci"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Format, String> {
+        Format::ALL.iter().copied().find(|format| format.name() == word).ok_or_else(|| {
+            let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+            format!("unknown format `{word}`, expected one of: {}", known.join(", "))
+        })
+    }
+}
+
+/// A form and a file: `FORMAT:FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The form, which is built in.
+    pub format: Format,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Destination, String> {
+        let Some((format, path)) = text.split_once(':') else {
+            return Err(format!(
+                "expected FORMAT:FILE, as in `junit:target/echown.xml`, got `{text}`"
+            ));
+        };
+        let format: Format = format.parse()?;
+        if path.is_empty() {
+            return Err(format!("`{text}` names no file, expected FORMAT:FILE"));
+        }
+        if let Some(feature) = format.missing_feature() {
+            return Err(format!(
+                "this build of echown does not write {format}; {}",
+                enable(feature)
+            ));
+        }
+        Ok(Destination { format, path: PathBuf::from(path) })
+    }
+}
+
+/// How a stranger's crate gets a feature that it was built without.
+pub(crate) fn enable(feature: &str) -> String {
+    format!(
+        "add the feature \"{feature}\" to the dev-dependency: echown = {{ ..., default-features = \
+         false, features = [\"macros\", \"{feature}\"] }}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_a_format_and_a_file_that_may_have_colons() {
+        let destination: Destination = "github:/tmp/a:b".parse().unwrap();
+        assert_eq!(destination.format, Format::Github);
+        assert_eq!(destination.path, PathBuf::from("/tmp/a:b"));
+    }
+
+    #[test]
+    fn a_wrong_destination_is_told_what_was_expected() {
+        for (text, expected) in [
+            ("report.xml", "expected FORMAT:FILE, as in `junit:target/echown.xml`"),
+            (
+                "xml:report",
+                "unknown format `xml`, expected one of: text, json, junit, sarif, github",
+            ),
+            ("text:", "names no file"),
+        ] {
+            let wrong = text.parse::<Destination>().unwrap_err();
+            assert!(wrong.contains(expected), "{text}: {wrong}");
+        }
+    }
+
+    #[cfg(not(feature = "ci"))]
+    #[test]
+    fn a_format_that_was_not_built_in_names_the_feature_that_has_it() {
+        let wrong = "sarif:report".parse::<Destination>().unwrap_err();
+        assert!(wrong.contains("features = [\"macros\", \"ci\"]"), "{wrong}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Findings as annotations of the source on GitHub: workflow commands, one a line.
+//!
+//! `::error file=F,line=L,col=C,title=T::MESSAGE`. The runner reads them in what a step prints. Its
+//! limits: ten annotations of errors a step are shown, and a message is cut.
+
+use super::entry::Entry;
+
+/// Longer messages are cut by the runner, in the middle of an escape if need be.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// A finding as one line, without a line break.
+#[must_use]
+pub fn annotation(entry: &Entry) -> String {
+    let mut properties = Vec::new();
+    // A path that is not the repository's would be shown nowhere.
+    if entry.spot.is_inside {
+        properties.push(format!("file={}", of_property(&entry.spot.file)));
+        let numbers = [("line", entry.spot.line), ("col", entry.spot.column)];
+        for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
+            properties.push(format!("{name}={number}"));
+        }
+    }
+    let title = match &entry.test {
+        Some(test) => format!("{}: {}", entry.code, test.name),
+        None => entry.code.to_owned(),
+    };
+    properties.push(format!("title={}", of_property(&title)));
+    format!("::error {}::{}", properties.join(","), of_message(&entry.story("")))
+}
+
+/// What the runner would take for the end of a command or of its line.
+fn of_message(text: &str) -> String {
+    let end = (0..=text.len().min(MESSAGE_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));
+    let text = &text[..end.unwrap_or_default()];
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// The same, and what ends a property.
+fn of_property(text: &str) -> String {
+    of_message(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_line_a_command_or_a_property_is_escaped_and_a_percent_first() {
+        assert_eq!(of_message("50%\r\nof a, b: c%0A"), "50%25%0D%0Aof a, b: c%250A");
+        assert_eq!(of_property("a:b,c%\n"), "a%3Ab%2Cc%25%0A");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_letters_and_escapes() {
+        let cut = of_message(&"ä%".repeat(MESSAGE_BYTES_MAX));
+        assert!(cut.ends_with("ä") || cut.ends_with("%25"), "{}", &cut[cut.len() - 5..]);
+    }
+}

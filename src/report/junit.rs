@@ -1,0 +1,140 @@
+//! Findings as JUnit has them: test cases that failed.
+//!
+//! For tests a case is a test and a suite is a binary, as in the runner's own JUnit; only tests with
+//! findings are in it. For a server a case is a place in the source. What a baseline knows is skipped.
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
+
+use super::Count;
+use super::document::{Found, Novelty};
+use super::entry::TestName;
+
+/// The name of the whole, by which a document is known for ours.
+const NAME: &str = "echown";
+
+/// A server's findings.
+pub(super) fn document(findings: &[Found]) -> String {
+    let mut report = Report::new(NAME);
+    if findings.is_empty() {
+        // Some readers take a document without a case for a run that went wrong.
+        let mut suite = TestSuite::new("ownership");
+        suite.add_test_case(TestCase::new("no findings", TestCaseStatus::success()));
+        report.add_test_suite(suite);
+    }
+    for found in findings {
+        let (suite, case) = match &found.entry.test {
+            Some(test) => (&*test.suite, case(test.name.clone(), &[found])),
+            None => {
+                let spot = &found.entry.spot;
+                let resource = found.entry.resource.as_deref().unwrap_or("task");
+                let name = format!("{resource} at {}:{}", spot.file, spot.line);
+                let mut case = case(name, &[found]);
+                case.set_classname(found.entry.code);
+                ("ownership", case)
+            }
+        };
+        put(&mut report, suite, case);
+    }
+    text(&counted(report))
+}
+
+/// See [`Document::merge_into`](super::Document::merge_into).
+pub(super) fn merge(
+    old: &str,
+    test: &TestName,
+    findings: &[Found],
+) -> Result<Option<String>, String> {
+    let mut report = match old.trim() {
+        "" => Report::new(NAME),
+        _ => Report::deserialize_from_str(old)
+            .map_err(|error| format!("it is no JUnit document ({error})"))?,
+    };
+    if report.name.as_str() != NAME {
+        return Err(format!("it is a JUnit document of `{}`", report.name.as_str()));
+    }
+    let mut had = old.trim().is_empty();
+    for suite in report.test_suites.iter_mut().filter(|it| it.name.as_str() == test.suite) {
+        let before = suite.test_cases.len();
+        suite.test_cases.retain(|case| case.name.as_str() != test.name);
+        had |= suite.test_cases.len() < before;
+    }
+    if !findings.is_empty() {
+        let mut case = case(test.name.clone(), &findings.iter().collect::<Vec<_>>());
+        case.set_classname(test.suite.clone());
+        put(&mut report, &test.suite, case);
+    } else if !had {
+        return Ok(None);
+    }
+    report.test_suites.retain(|suite| !suite.test_cases.is_empty());
+    Ok(Some(text(&counted(report))))
+}
+
+/// A case for what was found by one test, or at one place.
+fn case(name: String, all: &[&Found]) -> TestCase {
+    let new: Vec<&Found> =
+        all.iter().copied().filter(|found| found.novelty != Novelty::Known).collect();
+    let (mut status, told) = match new.is_empty() {
+        true => (TestCaseStatus::skipped(), all),
+        false => (TestCaseStatus::non_success(NonSuccessKind::Failure), &new[..]),
+    };
+    let headline = match told {
+        [one] => one.entry.headline.clone(),
+        [first, others @ ..] => {
+            format!("{}; {}", first.entry.headline, Count(others.len() as u64, "further finding"))
+        }
+        [] => String::new(),
+    };
+    let codes = told.iter().map(|found| found.entry.code);
+    let mut codes: Vec<&str> = codes.collect();
+    codes.dedup();
+    match new.is_empty() {
+        true => status.set_message(format!("known, by the baseline: {headline}")),
+        false => status.set_type(codes.join(",")).set_message(headline),
+    };
+    let texts: Vec<String> = told.iter().map(|found| of_one(found)).collect();
+    status.set_description(texts.join("\n\n"));
+    let mut case = TestCase::new(name, status);
+    if let Some(first) = told.first() {
+        let spot = &first.entry.spot;
+        case.extra.insert("file".into(), XmlString::new(&spot.file));
+        case.extra.insert("line".into(), XmlString::new(spot.line.to_string()));
+    }
+    case
+}
+
+fn of_one(found: &Found) -> String {
+    match found.times {
+        1 => found.entry.text.clone(),
+        times => format!("{}\n  found {times} times; this was the first", found.entry.text),
+    }
+}
+
+fn put(report: &mut Report, name: &str, case: TestCase) {
+    match report.test_suites.iter_mut().find(|suite| suite.name.as_str() == name) {
+        Some(suite) => drop(suite.add_test_case(case)),
+        None => {
+            let mut suite = TestSuite::new(name);
+            suite.add_test_case(case);
+            report.add_test_suite(suite);
+        }
+    }
+}
+
+/// The same cases with the numbers right: cases may have gone since they were counted.
+fn counted(report: Report) -> Report {
+    let mut whole = Report::new(report.name);
+    for suite in report.test_suites {
+        let mut counted = TestSuite::new(suite.name);
+        counted.add_test_cases(suite.test_cases);
+        whole.add_test_suite(counted);
+    }
+    whole
+}
+
+fn text(report: &Report) -> String {
+    match report.to_string() {
+        // Noncharacters, which XML does not have; the library takes out the others.
+        Ok(text) => text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}"),
+        Err(error) => unreachable!("text is written to memory: {error}"),
+    }
+}

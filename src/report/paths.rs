@@ -1,0 +1,115 @@
+//! Where a source is, for readers elsewhere: its path from the top of the repository.
+//!
+//! The compiler writes a path from where it was run (the root of the package or workspace), or a whole
+//! one. What shows findings beside the code, a code host above all, counts from the top of the
+//! repository. That is the folder with `.git` in it, above the working directory or the program, or
+//! `GITHUB_WORKSPACE`. Sources of dependencies keep the part of their path that is the same on every
+//! machine. Nothing is opened for it.
+
+use std::collections::HashMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use once_cell::sync::Lazy;
+
+use super::sources;
+
+/// A source's path for readers elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) path: String,
+    /// Whether it is in the repository, and the path counts from its top.
+    pub(super) is_inside: bool,
+}
+
+/// Shows a path that the compiler wrote.
+pub(super) fn shown(file: &str) -> Shown {
+    static KNOWN: Lazy<Mutex<HashMap<String, Shown>>> = Lazy::new(Mutex::default);
+    static PLACES: Lazy<Places> = Lazy::new(Places::of_this_process);
+    if let Some(shown) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(file) {
+        return shown.clone();
+    }
+    let shown = PLACES.show(file);
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned(), shown.clone());
+    shown
+}
+
+struct Places {
+    /// Where the compiler may have been run.
+    roots: Vec<PathBuf>,
+    top: Option<PathBuf>,
+    exists: fn(&Path) -> bool,
+}
+
+impl Places {
+    fn of_this_process() -> Places {
+        let roots = sources::roots();
+        let directory = env::current_dir().unwrap_or_default();
+        let workspace = env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+        let workspace = workspace.filter(|top| directory.starts_with(top));
+        let above = directory.ancestors().chain(roots.iter().map(PathBuf::as_path));
+        let with_git = above.filter(|place| place.join(".git").exists()).map(Path::to_path_buf);
+        let top = workspace.or_else(|| with_git.into_iter().next());
+        Places { roots, top, exists: |path| path.exists() }
+    }
+
+    fn show(&self, file: &str) -> Shown {
+        let path = Path::new(file);
+        let inside = |path: &Path| {
+            let below = path.strip_prefix(self.top.as_deref()?).ok()?;
+            Some(Shown { path: below.to_string_lossy().into_owned(), is_inside: true })
+        };
+        if path.is_absolute() {
+            let of_dependency =
+                of_dependency(file).map(|path| Shown { path: path.to_owned(), is_inside: false });
+            let as_it_is = || Shown { path: file.to_owned(), is_inside: false };
+            return of_dependency.or_else(|| inside(path)).unwrap_or_else(as_it_is);
+        }
+        let whole =
+            self.roots.iter().map(|root| root.join(path)).find(|whole| (self.exists)(whole));
+        // Without the sources at hand, the compiler will have been run at the top.
+        let as_it_is = Shown { path: file.to_owned(), is_inside: true };
+        whole.and_then(|whole| inside(&whole)).unwrap_or(as_it_is)
+    }
+}
+
+/// `serde-1.0.0/src/lib.rs`, of a path into a registry's cache or into the standard library.
+fn of_dependency(file: &str) -> Option<&str> {
+    ["/registry/src/", "/git/checkouts/", "/rustc/"].iter().find_map(|place| {
+        let (_, below) = file.split_once(place)?;
+        // The registry's, the checkout's or the compiler's own name.
+        below.split_once('/').map(|(_, path)| path)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(top: Option<&str>) -> Places {
+        let roots = vec![PathBuf::from("/home/a/repository/service"), PathBuf::from("/elsewhere")];
+        let exists = |path: &Path| path.starts_with("/home/a/repository/service/src");
+        Places { roots, top: top.map(PathBuf::from), exists }
+    }
+
+    #[test]
+    fn a_path_counts_from_the_top_of_the_repository() {
+        let places = places(Some("/home/a/repository"));
+        for (file, path, is_inside) in [
+            ("src/main.rs", "service/src/main.rs", true),
+            ("gone/main.rs", "gone/main.rs", true),
+            ("/home/a/repository/other/lib.rs", "other/lib.rs", true),
+            ("/home/a/.cargo/registry/src/index-1/x-1.0/src/lib.rs", "x-1.0/src/lib.rs", false),
+            ("/rustc/0123/library/std/src/net.rs", "library/std/src/net.rs", false),
+            ("/opt/generated.rs", "/opt/generated.rs", false),
+        ] {
+            assert_eq!(places.show(file), Shown { path: path.to_owned(), is_inside }, "{file}");
+        }
+    }
+
+    #[test]
+    fn without_a_repository_a_path_is_as_the_compiler_wrote_it() {
+        assert_eq!(places(None).show("src/main.rs").path, "src/main.rs");
+    }
+}

@@ -1,0 +1,239 @@
+//! Findings as SARIF 2.1.0 has them: results with rules, places and the way that a resource went.
+//!
+//! - The place of a result is the line that matters most: where a leaked resource was acquired, where a
+//!   rule was broken. Its custody is told twice: in `relatedLocations`, and as a code flow with one
+//!   thread flow per thread, whose `executionOrder` is the order of the whole. Noted calls are `stacks`.
+//! - Paths count from the top of the repository (`SRCROOT`), and are escaped as URIs.
+//! - `partialFingerprints` has what is the same in the next run: no number of a task, descriptor or line.
+//!
+//! The form is written as JSON values and not with a library's types: it is a page, and the types that
+//! others derive from the schema then read it back in the tests as a second opinion.
+
+use serde_json::{Value, json};
+
+use super::Place;
+use super::document::{Found, Novelty};
+use super::entry::{Spot, Step, TestName};
+
+mod rules;
+
+const SCHEMA: &str =
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+
+/// What paths count from.
+const BASE: &str = "SRCROOT";
+
+/// The fingerprint's name, with the version of how it is made.
+const FINGERPRINT: &str = "echown/v1";
+
+/// All findings.
+pub(super) fn document(findings: &[Found]) -> String {
+    log(findings.iter().map(result).collect())
+}
+
+/// See [`Document::merge_into`](super::Document::merge_into).
+pub(super) fn merge(
+    old: &str,
+    test: &TestName,
+    findings: &[Found],
+) -> Result<Option<String>, String> {
+    let is_new = old.trim().is_empty();
+    let mut results = if is_new { Vec::new() } else { results(old)? };
+    let before = results.len();
+    let is_mine = |result: &Value| {
+        let of = &result["properties"];
+        of["suite"] == *test.suite && of["test"] == *test.name
+    };
+    results.retain(|result| !is_mine(result));
+    if findings.is_empty() && results.len() == before && !is_new {
+        return Ok(None);
+    }
+    results.extend(findings.iter().map(result));
+    Ok(Some(log(results)))
+}
+
+/// The results of a document of ours.
+fn results(text: &str) -> Result<Vec<Value>, String> {
+    let mut log: Value =
+        serde_json::from_str(text).map_err(|error| format!("it is no SARIF document ({error})"))?;
+    let name = log.pointer("/runs/0/tool/driver/name");
+    if name.and_then(Value::as_str) != Some("echown") {
+        return Err(String::from("it is no SARIF document of echown"));
+    }
+    match log.pointer_mut("/runs/0/results").map(Value::take) {
+        Some(Value::Array(results)) => Ok(results),
+        _ => Err(String::from("it is a SARIF document without results")),
+    }
+}
+
+fn log(results: Vec<Value>) -> String {
+    let log = json!({
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "echown",
+                "semanticVersion": env!("CARGO_PKG_VERSION"),
+                "rules": rules::rules(),
+                "supportedTaxonomies": [{ "name": "CWE", "index": 0 }],
+            }},
+            "taxonomies": [rules::taxonomy()],
+            "originalUriBaseIds": {
+                BASE: { "description": { "text": "the top of the repository" } },
+            },
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    });
+    format!("{log:#}\n")
+}
+
+fn result(found: &Found) -> Value {
+    let Found { entry, times, novelty } = found;
+    let mut location = location(&entry.spot, None);
+    if let Some(test) = &entry.test {
+        location["logicalLocations"] = json!([{
+            "name": test.name,
+            "fullyQualifiedName": format!("{}::{}", test.suite, test.name),
+            "kind": "function",
+        }]);
+    }
+    let mut result = json!({
+        "ruleId": entry.code,
+        "level": "error",
+        "message": { "text": entry.story(".") },
+        "locations": [location],
+        "occurrenceCount": times,
+        "partialFingerprints": { FINGERPRINT: entry.fingerprint() },
+        "taxa": rules::taxa(entry.code),
+    });
+    if let Some(index) = rules::index(entry.code) {
+        result["ruleIndex"] = index.into();
+    }
+    if let Some(test) = &entry.test {
+        result["properties"] = json!({ "suite": test.suite, "test": test.name });
+    }
+    match novelty {
+        Novelty::Unasked => {}
+        Novelty::New => result["baselineState"] = "new".into(),
+        Novelty::Known => result["baselineState"] = "unchanged".into(),
+    }
+    if !entry.steps.is_empty() {
+        let related = entry.steps.iter().enumerate().map(|(index, step)| {
+            let mut location = self::location(&step.spot, Some(&step.label));
+            location["id"] = (index + 1).into();
+            location
+        });
+        result["relatedLocations"] = related.collect();
+        result["codeFlows"] = json!([code_flow(&entry.steps)]);
+    }
+    if !entry.stacks.is_empty() {
+        result["stacks"] = entry.stacks.iter().map(stack).collect();
+    }
+    result
+}
+
+fn location(spot: &Spot, message: Option<&str>) -> Value {
+    let mut artifact = json!({ "uri": uri(&spot.file) });
+    if spot.is_inside {
+        artifact["uriBaseId"] = BASE.into();
+    }
+    let mut physical = json!({ "artifactLocation": artifact });
+    if spot.line > 0 {
+        physical["region"] = json!({ "startLine": spot.line });
+        if spot.column > 0 {
+            physical["region"]["startColumn"] = spot.column.into();
+        }
+    }
+    let mut location = json!({ "physicalLocation": physical });
+    if let Some(function) = &spot.function {
+        location["logicalLocations"] = json!([{ "fullyQualifiedName": function }]);
+    }
+    if let Some(message) = message {
+        location["message"] = json!({ "text": message });
+    }
+    location
+}
+
+/// The way of a resource: each thread's part of it, in the order of the whole.
+fn code_flow(steps: &[Step]) -> Value {
+    let mut threads: Vec<(&str, Vec<Value>)> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let place = json!({
+            "location": location(&step.spot, Some(&step.label)),
+            "executionOrder": index + 1,
+            "importance": "essential",
+        });
+        match threads.iter_mut().find(|(thread, _)| *thread == step.thread) {
+            Some((_, places)) => places.push(place),
+            None => threads.push((&step.thread, vec![place])),
+        }
+    }
+    let flows: Vec<Value> = threads
+        .into_iter()
+        .map(|(thread, places)| json!({ "id": format!("thread {thread}"), "locations": places }))
+        .collect();
+    json!({ "message": { "text": "through whose hands it went" }, "threadFlows": flows })
+}
+
+fn stack(place: &Place) -> Value {
+    let frames: Vec<Value> = place
+        .spots()
+        .map(|(frame, spot)| match spot {
+            Some(spot) => json!({ "location": location(&spot, None) }),
+            None => json!({ "location": {
+                "logicalLocations": [{ "fullyQualifiedName": frame.function }],
+            }}),
+        })
+        .collect();
+    json!({
+        "message": { "text": format!("{}, on thread {}", place.what, place.thread) },
+        "frames": frames,
+    })
+}
+
+/// A path as a URI's: what has a meaning there, or is no ASCII, is escaped byte by byte.
+fn uri(path: &str) -> String {
+    let mut uri = String::with_capacity(path.len());
+    if path.starts_with('/') {
+        uri += "file://";
+    }
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                uri.push(byte.into());
+            }
+            _ => uri += &format!("%{byte:02X}"),
+        }
+    }
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_means_something_in_a_uri_is_escaped() {
+        assert_eq!(uri("src/a b%c#d:é.rs"), "src/a%20b%25c%23d%3A%C3%A9.rs");
+        assert_eq!(uri("/opt/x.rs"), "file:///opt/x.rs");
+    }
+
+    #[test]
+    fn a_stranger_document_is_refused_and_an_empty_file_is_a_beginning() {
+        let test = TestName { suite: "s".into(), name: "t".into() };
+        assert!(merge("", &test, &[]).unwrap().is_some());
+        for (text, why) in [
+            (
+                "{\"runs\":[{\"tool\":{\"driver\":{\"name\":\"other\"}}}]}",
+                "no SARIF document of echown",
+            ),
+            ("{\"runs\":[]}", "no SARIF document of echown"),
+            ("[]", "no SARIF document of echown"),
+            ("fn main() {}", "no SARIF document ("),
+        ] {
+            let wrong = merge(text, &test, &[]).unwrap_err();
+            assert!(wrong.contains(why), "{wrong}");
+        }
+    }
+}

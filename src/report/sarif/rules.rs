@@ -1,0 +1,154 @@
+//! What can be found, as SARIF's rules, and which weakness of the CWE each is.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::report::TestVerdict;
+use crate::report::explain::EXPLANATIONS;
+
+/// The weaknesses that are meant, by number, as of CWE 4.17.
+const WEAKNESSES: &[(u16, &str)] = &[
+    (282, "Improper Ownership Management"),
+    (403, "Exposure of File Descriptor to Unintended Control Sphere ('File Descriptor Leak')"),
+    (404, "Improper Resource Shutdown or Release"),
+    (666, "Operation on Resource in Wrong Phase of Lifetime"),
+    (775, "Missing Release of File Descriptor or Handle after Effective Lifetime"),
+    (910, "Use of Expired File Descriptor"),
+    (1341, "Multiple Releases of Same Resource or Handle"),
+];
+
+/// Which of them a code is. Broken rules among tasks and mistakes in a call are none.
+fn weaknesses(code: &str) -> &'static [u16] {
+    match code {
+        "leak" | "unclaimed" => &[775],
+        // One code has both: a second release is a use after the first.
+        "released" => &[1341, 910],
+        "double-close" => &[1341],
+        "already-owned" => &[1341, 282],
+        "not-owner" | "dropped-elsewhere" | "given-twice" | "foreign-close" => &[282],
+        "theft" | "not-open" => &[910],
+        "in-use" | "is-split" => &[666],
+        "finalizer-failed" | "finalizer-panicked" => &[404],
+        "exposure" => &[403],
+        _ => &[],
+    }
+}
+
+/// A code, its half line, its advice.
+struct Rule {
+    code: &'static str,
+    summary: &'static str,
+    help: &'static str,
+    text: Option<&'static str>,
+}
+
+/// All codes, always in this order: results name them by index.
+fn all() -> impl Iterator<Item = Rule> {
+    let explained = EXPLANATIONS.iter().map(|known| Rule {
+        code: known.code,
+        summary: known.summary,
+        help: known.help,
+        text: Some(known.text),
+    });
+    let of_tests = TestVerdict::ALL
+        .iter()
+        // A test's leak and a task's have one rule.
+        .filter(|verdict| !EXPLANATIONS.iter().any(|known| known.code == verdict.code()))
+        .map(|verdict| Rule {
+            code: verdict.code(),
+            summary: verdict.summary(),
+            help: verdict.help(),
+            text: None,
+        });
+    explained.chain(of_tests)
+}
+
+pub(super) fn index(code: &str) -> Option<usize> {
+    all().position(|rule| rule.code == code)
+}
+
+pub(super) fn rules() -> Vec<Value> {
+    all().map(|rule| of_rule(&rule)).collect()
+}
+
+fn of_rule(rule: &Rule) -> Value {
+    let numbers = weaknesses(rule.code);
+    let relationships: Vec<Value> = numbers
+        .iter()
+        .map(|number| json!({ "target": target(*number), "kinds": ["superset"] }))
+        .collect();
+    // What code hosts sort by.
+    let tags: BTreeSet<String> = ["descriptors", "ownership"]
+        .map(String::from)
+        .into_iter()
+        .chain(numbers.iter().map(|number| format!("external/cwe/cwe-{number}")))
+        .collect();
+    let mut value = json!({
+        "id": rule.code,
+        "name": rule.code,
+        "shortDescription": { "text": rule.summary },
+        "fullDescription": { "text": rule.summary },
+        "help": { "text": rule.help },
+        "defaultConfiguration": { "level": "error" },
+        "properties": { "tags": tags, "precision": "very-high", "problem.severity": "error" },
+    });
+    if let Some(text) = rule.text {
+        value["help"]["markdown"] = format!("{}\n\n{}", rule.help, text.trim_end()).into();
+    }
+    if !relationships.is_empty() {
+        value["relationships"] = relationships.into();
+    }
+    value
+}
+
+/// The weaknesses that a result shows.
+pub(super) fn taxa(code: &str) -> Vec<Value> {
+    weaknesses(code).iter().map(|number| target(*number)).collect()
+}
+
+fn target(number: u16) -> Value {
+    json!({ "id": number.to_string(), "toolComponent": { "name": "CWE", "index": 0 } })
+}
+
+pub(super) fn taxonomy() -> Value {
+    let taxa: Vec<Value> = WEAKNESSES
+        .iter()
+        .map(|(number, name)| {
+            json!({
+                "id": number.to_string(),
+                "shortDescription": { "text": name },
+                "helpUri": format!("https://cwe.mitre.org/data/definitions/{number}.html"),
+            })
+        })
+        .collect();
+    json!({
+        "name": "CWE",
+        "organization": "MITRE",
+        "shortDescription": { "text": "Common Weakness Enumeration" },
+        "informationUri": "https://cwe.mitre.org/",
+        "isComprehensive": false,
+        "taxa": taxa,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_one_rule_and_each_weakness_a_name() {
+        let codes: Vec<&str> = all().map(|rule| rule.code).collect();
+        let different: BTreeSet<&str> = codes.iter().copied().collect();
+        assert_eq!(codes.len(), different.len(), "{codes:?}");
+        for number in codes.iter().flat_map(|code| weaknesses(code)) {
+            assert!(WEAKNESSES.iter().any(|(known, _)| known == number), "CWE-{number}");
+        }
+        for (number, name) in WEAKNESSES {
+            assert!(codes.iter().any(|code| weaknesses(code).contains(number)), "{name}");
+        }
+        for verdict in TestVerdict::ALL {
+            assert!(index(verdict.code()).is_some(), "{verdict}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Reports for the machines of a CI, from servers that live and die; and baselines.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::reports::{Folder, meet, said, text, wait_until};
+use super::server::{Server, echown, serve, serve_as_in_a_terminal};
+
+/// The results of a document, which has to be whole.
+#[track_caller]
+fn results(path: &str) -> Vec<Value> {
+    let text = text(path);
+    let sarif: Value =
+        serde_json::from_str(&text).unwrap_or_else(|fault| panic!("{fault}: {text:?}"));
+    sarif["runs"][0]["results"].as_array().expect("there are results").clone()
+}
+
+/// How often something was found, by a SARIF document.
+fn found(path: &str) -> u64 {
+    results(path).iter().map(|result| result["occurrenceCount"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn a_document_is_whole_from_the_start_and_at_every_moment() {
+    const CLIENTS: u64 = 40;
+    let folder = Folder::new("moment");
+    let path = folder.file("report.sarif");
+    let server = Server::start(&["--chaos", "leak=1", "--report", "sarif", "--report-file", &path]);
+    assert!(results(&path).is_empty(), "it is there from the start");
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                results(&path);
+            }
+        });
+        (0..CLIENTS).for_each(|_| meet(&server));
+        wait_until("the last finding", || found(&path) == CLIENTS);
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(results(&path).len(), 1, "one place");
+    let (code, said) = server.stop();
+    assert_eq!(code, Some(0), "{said:#?}");
+    assert_eq!(found(&path), CLIENTS);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing is left lying about");
+    let summary = said.iter().find(|line| line.contains(" leaks, ")).unwrap();
+    assert!(summary.contains(", 0 open, "), "{summary}");
+    assert!(!said.iter().any(|line| line.contains("leak]")), "{said:#?}");
+}
+
+#[test]
+fn a_document_is_whole_however_the_server_ends() {
+    let folder = Folder::new("ends");
+    for signal in [Signal::TERM, Signal::QUIT, Signal::KILL] {
+        let path = folder.file(&format!("report-{}", signal.as_raw()));
+        let arguments = ["--chaos", "leak=1", "--format", "sarif", "--report-file", &path];
+        let mut server = Server::start(&arguments);
+        meet(&server);
+        if signal == Signal::KILL {
+            wait_until("the finding", || found(&path) == 1);
+        }
+        server.signal(signal);
+        server.wait();
+        assert_eq!(found(&path), 1, "{signal:?}: {:#?}", server.seen);
+    }
+}
+
+#[test]
+fn a_second_signal_leaves_a_whole_document_with_the_finding() {
+    let folder = Folder::new("stops");
+    let path = folder.file("second");
+    let arguments = [
+        "--drain-timeout",
+        "1h",
+        "--chaos",
+        "leak=0.5",
+        "--chaos-seed",
+        "1",
+        "--report",
+        "junit",
+        "--report-file",
+        &path,
+    ];
+    let mut server = Server::run(&mut serve_as_in_a_terminal(&arguments), 1);
+    let mut held = server.connect();
+    held.write_all(b"x").unwrap();
+    // Whether it is struck or not: somebody else will be.
+    let _ = held.read(&mut [0]);
+    (0..10).for_each(|_| meet(&server));
+    held.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    while held.write_all(&[0; 1 << 16]).is_ok() {}
+    server.signal(Signal::TERM);
+    server.wait_for_line("draining");
+    server.signal(Signal::TERM);
+    server.wait();
+    let document = text(&path);
+    let xml = roxmltree::Document::parse(&document).unwrap();
+    assert_eq!(xml.root_element().attribute("failures"), Some("1"), "{document}");
+}
+
+#[test]
+fn a_finding_is_in_the_document_before_its_policy_aborts_the_process() {
+    let folder = Folder::new("aborts");
+    // A race that would be lost now and then, if it were one.
+    for round in 0..8 {
+        let path = folder.file(&round.to_string());
+        let mut command = std::process::Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_echown");
+        command.args([
+            "-c",
+            &format!(
+                "ulimit -c 0; exec {program} serve --listen 127.0.0.1:0 --chaos leak=1 \
+                 --on-leak abort --report sarif --report-file {path}"
+            ),
+        ]);
+        let mut server = Server::run(&mut command, 1);
+        meet(&server);
+        assert_eq!(server.wait().signal(), Some(Signal::ABORT.as_raw()), "{:#?}", server.seen);
+        assert_eq!(found(&path), 1, "round {round}");
+    }
+}
+
+#[test]
+fn a_document_that_was_moved_away_is_complete_and_sighup_begins_another() {
+    let folder = Folder::new("rotated");
+    let (path, moved) = (folder.file("report"), folder.file("report.1"));
+    let server = Server::start(&["--chaos", "leak=1", "--report", "sarif", "--report-file", &path]);
+    meet(&server);
+    wait_until("the first finding", || found(&path) == 1);
+    // Nothing was moved: nothing is lost.
+    server.signal(Signal::HUP);
+    meet(&server);
+    wait_until("the second finding", || found(&path) == 2);
+    fs::rename(&path, &moved).unwrap();
+    server.signal(Signal::HUP);
+    wait_until("the new document", || Path::new(&path).exists());
+    assert!(results(&path).is_empty());
+    for _ in 0..3 {
+        meet(&server);
+    }
+    let (code, said) = server.stop();
+    assert_eq!(code, Some(0), "{said:#?}");
+    assert_eq!((found(&moved), found(&path)), (2, 3));
+}
+
+#[test]
+fn a_document_without_a_file_is_refused_with_what_to_add() {
+    for arguments in [["serve", "--report", "junit"], ["client", "--format", "sarif"]] {
+        let output = echown().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said(&output).contains("add --report-file FILE"), "{}", said(&output));
+    }
+    let arguments = ["--report", "sarif", "--report-file", "/nonexistent/file"];
+    let output = serve(&["127.0.0.1:0"], &arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("cannot open /nonexistent/file: No such"), "{}", said(&output));
+}
+
+#[test]
+fn github_is_told_of_each_place_once() {
+    let server = Server::start(&["--chaos", "leak=1", "--report", "github"]);
+    (0..5).for_each(|_| meet(&server));
+    let (code, said) = server.stop();
+    assert_eq!(code, Some(0), "{said:#?}");
+    let told: Vec<&String> = said.iter().filter(|line| line.starts_with("::error ")).collect();
+    assert_eq!(told.len(), 1, "{said:#?}");
+    assert!(told[0].starts_with("::error file=src/server/accept.rs,line="), "{}", told[0]);
+}
+
+#[test]
+fn both_clients_write_documents_as_servers_do() {
+    let folder = Folder::new("client");
+    let address = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    for style in ["staged", "broadcast"] {
+        let path = folder.file(style);
+        let mut command = echown();
+        command.args(["client", &address, "--style", style, "--report", "sarif"]);
+        command.args(["--report-file", &path]).stdin(std::process::Stdio::null());
+        if style == "staged" {
+            command.args(["--count", "1", "--workers", "1"]);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "nobody listens: {}", said(&output));
+        assert!(results(&path).is_empty());
+    }
+}
+
+#[test]
+fn a_baseline_lets_old_findings_pass_fails_for_new_ones_and_tells_what_was_mended() {
+    let folder = Folder::new("baseline");
+    let (known, report) = (folder.file("known.toml"), folder.file("report"));
+    let fail = ["--on-leak", "fail", "--on-violation", "fail"];
+    let run = |arguments: &[&str]| {
+        let server = Server::start(&[&fail[..], arguments].concat());
+        meet(&server);
+        meet(&server);
+        let (code, said) = server.stop();
+        (code, said.join("\n"))
+    };
+    let (code, said) = run(&["--chaos", "leak=1", "--write-baseline", &known]);
+    assert_eq!(code, Some(0), "what is being written down fails for nothing: {said}");
+    assert!(said.contains("baseline: 1 finding written to "), "{said}");
+    assert!(said.contains("error[leak]"), "and is reported all the same: {said}");
+
+    let (code, said) = run(&["--chaos", "leak=1", "--baseline", &known]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("known: 2 findings by 1 of the baseline"), "{said}");
+    assert!(!said.contains("error[leak]"), "{said}");
+
+    let marked = ["--baseline", &known, "--report", "sarif", "--report-file", &report];
+    let (code, said) = run(&[&["--chaos", "double=1"][..], &marked].concat());
+    assert_eq!(code, Some(23), "{said}");
+    assert!(
+        said.contains("in the baseline and not found again, it may be mended: leak of"),
+        "{said}"
+    );
+    assert_eq!(results(&report)[0]["baselineState"], "new");
+    let (code, said) = run(&[&["--chaos", "leak=1"][..], &marked].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(results(&report)[0]["baselineState"], "unchanged");
+}
+
+#[test]
+fn a_wrong_baseline_exits_with_2_and_says_what_is_wrong() {
+    let folder = Folder::new("wrong-baseline");
+    let path = folder.file("known.toml");
+    fs::write(&path, "version = 1\n[[known]]\ncode = \"leak\"\nwhere = 3\n").unwrap();
+    let output = serve(&["127.0.0.1:0"], &["--baseline", &path]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = said(&output);
+    assert!(said.starts_with(&format!("echown: wrong baseline in {path}: ")), "{said}");
+    assert!(said.contains("line 4") && said.contains("unknown field `where`"), "{said}");
+}

@@ -1,0 +1,310 @@
+//! What tests write for a CI, and what they are excused by: `ECHOWN_REPORT` and the others.
+//!
+//! The stranger whose tests leak is this very binary: the tests in `scene` are clean, and commit their
+//! fault only when they are asked to ([`FAULT`]), which the tests below do in processes of their own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::Value;
+
+#[path = "common/mod.rs"]
+mod common;
+
+#[path = "outputs/excuses.rs"]
+mod excuses;
+
+/// The variable that has a scene commit its fault: `leak`, or `more` for one that is new.
+const FAULT: &str = "ECHOWN_OUTPUTS_FAULT";
+
+fn fault() -> String {
+    std::env::var(FAULT).unwrap_or_default()
+}
+
+/// Clean, unless they are asked.
+mod scene {
+    use super::fault;
+
+    fn leak_a_pipe() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        std::mem::forget((reader, writer));
+    }
+
+    fn leak_a_file() {
+        std::mem::forget(std::fs::File::open("/dev/null").unwrap());
+    }
+
+    #[echown::test]
+    fn leaks() {
+        if !fault().is_empty() {
+            leak_a_pipe();
+        }
+        if fault() == "more" {
+            leak_a_file();
+        }
+    }
+
+    /// What the registry has on record.
+    #[echown::test]
+    fn forgets() {
+        if !fault().is_empty() {
+            std::mem::forget(echown::net::Listener::bind("127.0.0.1:0"));
+        }
+    }
+
+    #[echown::test]
+    #[should_panic(expected = "as it should")]
+    fn panics_and_leaks() {
+        if !fault().is_empty() {
+            leak_a_pipe();
+        }
+        panic!("as it should");
+    }
+
+    /// So many at once.
+    macro_rules! crowd {
+        ($($name:ident)+) => {$(
+            #[echown::test(once)]
+            fn $name() {
+                if !fault().is_empty() {
+                    leak_a_pipe();
+                }
+            }
+        )+};
+    }
+
+    crowd!(c00 c01 c02 c03 c04 c05 c06 c07 c08 c09 c10 c11 c12 c13 c14 c15);
+}
+
+const CROWD: usize = 16;
+
+/// A folder of one test's own, gone afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path =
+            std::env::temp_dir().join(format!("echown-outputs-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// What is in it.
+    fn names(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A scene as its runner runs it, in a process of its own.
+fn play(scene: &str, fault: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([&*format!("scene::{scene}"), "--exact", "--show-output"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env(FAULT, fault).env("RUST_BACKTRACE", "0");
+    for other in ["REPORT", "BASELINE", "WRITE_BASELINE", "SUPPRESSIONS"] {
+        command.env_remove(format!("ECHOWN_{other}"));
+    }
+    command.envs(variables.iter().copied()).output().expect("this binary runs again")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[track_caller]
+fn assert_passes(output: &Output) -> String {
+    let said = said(output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    said
+}
+
+#[track_caller]
+fn assert_fails(output: &Output) -> String {
+    let said = said(output);
+    assert_eq!(output.status.code(), Some(101), "{said}");
+    said
+}
+
+fn destination(format: &str, path: &Path) -> String {
+    format!("{format}:{}", path.display())
+}
+
+/// All of a crowd at once, each in a process of its own, and somebody who reads meanwhile.
+fn play_crowd(report: &str, path: &Path, is_whole: impl Fn(&str) -> bool + Sync) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Before the first there is none, or an empty file.
+            let mut has_begun = false;
+            while !is_over.load(Ordering::Relaxed) {
+                let text = fs::read_to_string(path).unwrap_or_default();
+                has_begun |= !text.is_empty();
+                assert!(!has_begun || is_whole(&text) && !text.is_empty(), "torn: {text:?}");
+                thread::yield_now();
+            }
+        });
+        let one = |number: usize| {
+            let scene = format!("c{number:02}");
+            scope.spawn(move || assert_fails(&play(&scene, "leak", &[("ECHOWN_REPORT", report)])))
+        };
+        let all: Vec<_> = (0..CROWD).map(one).collect();
+        let all: Vec<_> = all.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(all.iter().all(Result::is_ok));
+    });
+}
+
+fn sarif_tests(text: &str) -> Vec<String> {
+    let sarif: Value = serde_json::from_str(text).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    results.iter().map(|it| it["properties"]["test"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn sixteen_processes_write_one_sarif_document_that_is_whole_at_every_moment() {
+    let folder = Folder::new("sarif");
+    let path = folder.file("report.sarif");
+    let report = destination("sarif", &path);
+    play_crowd(&report, &path, |text| serde_json::from_str::<Value>(text).is_ok());
+    let tests = sarif_tests(&fs::read_to_string(&path).unwrap());
+    assert_eq!(tests.iter().collect::<BTreeSet<_>>().len(), CROWD, "{tests:?}");
+    assert_eq!(tests.len(), CROWD, "each once: {tests:?}");
+    assert_eq!(folder.names().len(), 1, "nothing is left lying about: {:?}", folder.names());
+    // Again: each takes its own place.
+    assert_fails(&play("c03", "leak", &[("ECHOWN_REPORT", &report)]));
+    assert_eq!(sarif_tests(&fs::read_to_string(&path).unwrap()).len(), CROWD);
+    // Mended: it goes out by itself.
+    assert_passes(&play("c03", "", &[("ECHOWN_REPORT", &report)]));
+    let tests = sarif_tests(&fs::read_to_string(&path).unwrap());
+    assert_eq!(tests.len(), CROWD - 1);
+    assert!(!tests.contains(&"scene::c03".to_owned()), "{tests:?}");
+}
+
+#[test]
+fn sixteen_processes_write_one_junit_document_that_is_whole_at_every_moment() {
+    let folder = Folder::new("junit");
+    let path = folder.file("report.xml");
+    let report = destination("junit", &path);
+    play_crowd(&report, &path, |text| roxmltree::Document::parse(text).is_ok());
+    let text = fs::read_to_string(&path).unwrap();
+    let xml = roxmltree::Document::parse(&text).unwrap();
+    let count = CROWD.to_string();
+    assert_eq!(xml.root_element().attribute("failures"), Some(&*count), "{text}");
+    let suite = xml.descendants().find(|it| it.has_tag_name("testsuite")).unwrap();
+    assert_eq!(suite.attribute("name"), Some("outputs"), "the binary's crate");
+    assert_eq!(suite.attribute("failures"), Some(&*count));
+    assert_passes(&play("c07", "", &[("ECHOWN_REPORT", &report)]));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("scene::c07") && text.contains("scene::c08"), "{text}");
+    assert!(text.contains(&format!("failures=\"{}\"", CROWD - 1)), "{text}");
+}
+
+#[test]
+fn sixteen_processes_append_whole_records() {
+    let folder = Folder::new("records");
+    for format in ["json", "github"] {
+        let path = folder.file(format);
+        let is_record = |line: &str| match format {
+            "json" => serde_json::from_str::<Value>(line).is_ok_and(|it| it["findings"].is_array()),
+            _ => line.starts_with("::error file=tests/outputs.rs,line="),
+        };
+        play_crowd(&destination(format, &path), &path, |text| text.lines().all(is_record));
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), CROWD, "{text}");
+    }
+}
+
+#[test]
+fn a_finding_stands_at_the_line_that_opened_it_with_the_calls_that_led_there() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let folder = Folder::new("places");
+    let path = folder.file("report.sarif");
+    assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &destination("sarif", &path))]));
+    let text = fs::read_to_string(&path).unwrap();
+    let sarif: Value = serde_json::from_str(&text).unwrap();
+    let result = &sarif["runs"][0]["results"][0];
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "tests/outputs.rs");
+    let line = place["region"]["startLine"].as_u64().unwrap();
+    let source = include_str!("outputs.rs").lines().nth(line as usize - 1).unwrap();
+    assert!(source.contains("std::io::pipe()"), "{line}: {source}");
+    let fingerprint = result["partialFingerprints"]["echown/v1"].as_str().unwrap();
+    assert_eq!(fingerprint, "leak | pipe | tests/outputs.rs | fn outputs::scene::leak_a_pipe");
+    let frames = result["stacks"][0]["frames"].as_array().unwrap();
+    let functions: Vec<&str> = frames
+        .iter()
+        .filter_map(|it| it["location"]["logicalLocations"][0]["fullyQualifiedName"].as_str())
+        .collect();
+    let is_test = |function: &&str| function.starts_with("outputs::scene::leaks");
+    assert!(functions.iter().any(is_test), "{functions:?}");
+}
+
+#[test]
+fn what_the_registry_has_on_record_stands_where_it_was_acquired_with_its_custody() {
+    let folder = Folder::new("record");
+    let path = folder.file("report.sarif");
+    assert_fails(&play("forgets", "leak", &[("ECHOWN_REPORT", &destination("sarif", &path))]));
+    let text = fs::read_to_string(&path).unwrap();
+    let sarif: Value = serde_json::from_str(&text).unwrap();
+    let result = &sarif["runs"][0]["results"][0];
+    let fingerprint = result["partialFingerprints"]["echown/v1"].as_str().unwrap();
+    let line = "std::mem::forget(echown::net::Listener::bind(\"127.0.0.1:0\"));";
+    assert_eq!(fingerprint, format!("leak | tcp listener | tests/outputs.rs | `{line}`"));
+    let way = &result["codeFlows"][0]["threadFlows"][0]["locations"][0]["location"];
+    assert!(way["message"]["text"].as_str().unwrap().starts_with("acquired by task "), "{way}");
+}
+
+#[test]
+fn a_clean_run_leaves_a_document_without_findings() {
+    let folder = Folder::new("clean");
+    for format in ["sarif", "junit"] {
+        let path = folder.file(format);
+        assert_passes(&play("leaks", "", &[("ECHOWN_REPORT", &destination(format, &path))]));
+        let text = fs::read_to_string(&path).unwrap();
+        let is_whole = match format {
+            "sarif" => sarif_tests(&text).is_empty(),
+            _ => roxmltree::Document::parse(&text).is_ok(),
+        };
+        assert!(is_whole, "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
+    let folder = Folder::new("wrong");
+    for (report, expected) in [
+        ("report.xml", "expected FORMAT:FILE, as in `junit:target/echown.xml`, got `report.xml`"),
+        ("xml:report", "unknown format `xml`, expected one of: text, json, junit, sarif, github"),
+        ("sarif:/nonexistent/x", "cannot write the report to /nonexistent/x: No such file"),
+        ("sarif:/dev/null", "a whole document needs a regular file"),
+    ] {
+        let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
+        assert!(said.contains(expected), "{said}");
+    }
+    // A document of somebody else is not touched.
+    for (format, text) in [("sarif", "{\"runs\": []}"), ("junit", "[package]"), ("junit", "<a/>")] {
+        let path = folder.file("precious");
+        fs::write(&path, text).unwrap();
+        let report = destination(format, &path);
+        let said = assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &report)]));
+        assert!(said.contains("name another file"), "{said}");
+        assert!(said.contains("left 2 descriptors open"), "its own failure stays: {said}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}

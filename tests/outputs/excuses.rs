@@ -1,0 +1,100 @@
+//! Findings that fail no test: those that a baseline knows, those that are suppressed.
+
+use super::*;
+
+#[test]
+fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
+    let folder = Folder::new("baseline");
+    let (path, report) = (folder.file("known.toml"), folder.file("report.sarif"));
+    let known = path.to_str().unwrap();
+    let said = assert_passes(&play("leaks", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
+    assert!(said.contains("entered into the baseline: leak: test `scene::leaks` left"), "{said}");
+    let written = fs::read_to_string(&path).unwrap();
+    assert!(written.contains("code = \"leak\"\nresource = \"pipe\"\n"), "{written}");
+    // A second test adds its own, and entering it again changes nothing.
+    for _ in 0..2 {
+        assert_passes(&play("forgets", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
+    }
+    let written = fs::read_to_string(&path).unwrap();
+    assert_eq!(written.matches("[[known]]").count(), 2, "{written}");
+    common::attest("docs/ci.md", "a baseline", "toml", &written);
+
+    let wishes = [("ECHOWN_BASELINE", known), ("ECHOWN_REPORT", &destination("sarif", &report))];
+    let said = assert_passes(&play("leaks", "leak", &wishes));
+    assert!(said.contains("known, by the baseline: leak: test `scene::leaks` left"), "{said}");
+    assert_passes(&play("forgets", "leak", &wishes));
+    let said = assert_fails(&play("leaks", "more", &wishes));
+    assert!(said.contains("left 1 descriptor open") && said.contains("/dev/null"), "{said}");
+    assert!(!said.contains("pipe fd"), "what is known is no part of the report: {said}");
+    let sarif: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    let states = results.iter().map(|it| {
+        let kind = it["partialFingerprints"]["echown/v1"].as_str().unwrap();
+        (kind.split(" | ").nth(1).unwrap(), it["baselineState"].as_str().unwrap())
+    });
+    let wanted = [("device", "new"), ("pipe", "unchanged"), ("tcp listener", "unchanged")];
+    assert_eq!(states.collect::<BTreeSet<_>>(), BTreeSet::from(wanted));
+}
+
+#[test]
+fn sixteen_processes_write_one_baseline() {
+    let folder = Folder::new("crowd");
+    let path = folder.file("known.toml");
+    let known = path.to_str().unwrap();
+    thread::scope(|scope| {
+        for number in 0..CROWD {
+            let scene = format!("c{number:02}");
+            scope.spawn(move || {
+                assert_passes(&play(&scene, "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
+            });
+        }
+    });
+    let written = fs::read_to_string(&path).unwrap();
+    assert_eq!(written.matches("[[known]]").count(), CROWD, "{written}");
+    for scene in ["c00", "c15"] {
+        assert_passes(&play(scene, "leak", &[("ECHOWN_BASELINE", known)]));
+    }
+    assert_fails(&play("leaks", "leak", &[("ECHOWN_BASELINE", known)]));
+}
+
+#[test]
+fn the_servers_file_of_suppressions_excuses_tests_too() {
+    let folder = Folder::new("suppressed");
+    let path = folder.file("suppressions.toml");
+    let suppressions = path.to_str().unwrap();
+    fs::write(
+        &path,
+        "[[suppress]]\nkind = \"pipe\"\nreason = \"they are for the child\"\n\n\
+         [[suppress]]\nkind = \"tcp listener\"\nsite = \"tests/outputs.rs\"\nreason = \"for ever\"\n",
+    )
+    .unwrap();
+    let wishes = [("ECHOWN_SUPPRESSIONS", suppressions)];
+    let said = assert_passes(&play("leaks", "leak", &wishes));
+    assert!(said.contains("suppressed: pipe fd "), "{said}");
+    assert!(said.contains("they are for the child (kind `pipe`)"), "{said}");
+    assert_passes(&play("forgets", "leak", &wishes));
+    let said = assert_fails(&play("leaks", "more", &wishes));
+    assert!(said.contains("left 1 descriptor open") && said.contains("/dev/null"), "{said}");
+}
+
+#[test]
+fn a_test_that_should_panic_and_is_excused_does_panic() {
+    let folder = Folder::new("panics");
+    let path = folder.file("suppressions.toml");
+    fs::write(&path, "[[suppress]]\nkind = \"pipe\"\nreason = \"known\"\n").unwrap();
+    let wishes = [("ECHOWN_SUPPRESSIONS", path.to_str().unwrap())];
+    assert_passes(&play("panics_and_leaks", "leak", &wishes));
+    assert_fails(&play("panics_and_leaks", "leak", &[]));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_its_variable() {
+    for (name, expected) in [
+        ("ECHOWN_BASELINE", "ECHOWN_BASELINE: cannot read the baseline /nonexistent/file: No such"),
+        ("ECHOWN_SUPPRESSIONS", "cannot read the suppressions in /nonexistent/file: No such"),
+        ("ECHOWN_WRITE_BASELINE", "cannot write the baseline /nonexistent/file: No such"),
+    ] {
+        let said = assert_fails(&play("leaks", "leak", &[(name, "/nonexistent/file")]));
+        assert!(said.contains(expected), "{said}");
+    }
+}

@@ -1,0 +1,230 @@
+//! Findings for machines elsewhere, read back by parsers that did not write them; and the examples in
+//! `docs/ci.md`.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use echown::report::{Document, Entry, Format, Novelty, github};
+use serde_json::Value;
+use serde_sarif::sarif::Sarif;
+
+use super::*;
+
+/// The schema of the standard, out of the package of somebody who makes types of it.
+fn sarif_schema() -> &'static jsonschema::Validator {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["metadata", "--format-version", "1", "--offline"]);
+        let told = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        let metadata: Value =
+            serde_json::from_slice(&told.stdout).expect("cargo tells of packages");
+        let packages = metadata["packages"].as_array().unwrap();
+        let package = packages.iter().find(|package| package["name"] == "serde-sarif").unwrap();
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let schema = fs::read_to_string(manifest.with_file_name("src/schema.json")).unwrap();
+        let schema: Value = serde_json::from_str(&schema).unwrap();
+        assert!(schema["$id"].as_str().unwrap().ends_with("sarif-schema-2.1.0.json"));
+        jsonschema::validator_for(&schema).unwrap()
+    })
+}
+
+#[track_caller]
+fn assert_valid(text: &str) -> Sarif {
+    let json: Value = serde_json::from_str(text).unwrap();
+    let faults: Vec<String> =
+        sarif_schema().iter_errors(&json).map(|fault| format!("{fault:?}")).collect();
+    assert!(faults.is_empty(), "{text}\n{faults:#?}");
+    serde_json::from_value(json).expect("what is valid has the types of the schema")
+}
+
+fn entries(scene: Scene) -> Vec<Entry> {
+    let reports = play(Level::On, scene);
+    reports.iter().flat_map(|report| Entry::of_report(report, &Sources::nearby())).collect()
+}
+
+fn document(format: Format, entries: &[Entry], novelty: Novelty) -> String {
+    let mut document = Document::new(format);
+    entries.iter().for_each(|entry| document.add(entry.clone(), novelty));
+    document.to_text()
+}
+
+#[test]
+fn every_finding_is_sarif_by_the_standards_schema_and_in_the_types_that_others_made_of_it() {
+    assert_valid(&document(Format::Sarif, &[], Novelty::Unasked));
+    for scene in all_scenes() {
+        let entries = entries(scene);
+        for novelty in [Novelty::Unasked, Novelty::New, Novelty::Known] {
+            let sarif = assert_valid(&document(Format::Sarif, &entries, novelty));
+            let run = &sarif.runs[0];
+            let rules = run.tool.driver.rules.as_ref().unwrap();
+            let results = run.results.as_ref().unwrap();
+            assert!(!results.is_empty());
+            for result in results {
+                let index = usize::try_from(result.rule_index.unwrap()).unwrap();
+                assert_eq!(Some(&rules[index].id), result.rule_id.as_ref());
+                let location = &result.locations.as_ref().unwrap()[0];
+                let physical = location.physical_location.as_ref().unwrap();
+                let region = physical.region.as_ref().unwrap();
+                assert!(region.start_line.unwrap() > 0);
+                let uri = physical.artifact_location.as_ref().unwrap().uri.as_ref().unwrap();
+                let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(uri);
+                assert!(source.exists(), "{uri} counts from the top of the repository");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_result_of_sarif_says_of_a_leak_is_the_weakness_and_the_whole_way_in_order() {
+    let entries = entries(a_connection_that_its_task_forgot);
+    let text = document(Format::Sarif, &entries, Novelty::Unasked);
+    let sarif: Value = serde_json::from_str(&text).unwrap();
+    let result = &sarif["runs"][0]["results"][0];
+    assert_eq!(result["taxa"][0]["id"], "775");
+    let steps = &entries[0].steps;
+    assert!(steps.len() >= 2, "acquired and given: {steps:?}");
+    let mut way: Vec<(u64, String, u64)> = Vec::new();
+    let flows = result["codeFlows"][0]["threadFlows"].as_array().unwrap();
+    let threads: BTreeSet<&str> = steps.iter().map(|step| &*step.thread).collect();
+    assert_eq!(flows.len(), threads.len(), "each thread has its own");
+    for place in flows.iter().flat_map(|flow| flow["locations"].as_array().unwrap()) {
+        let location = &place["location"];
+        way.push((
+            place["executionOrder"].as_u64().unwrap(),
+            location["message"]["text"].as_str().unwrap().to_owned(),
+            location["physicalLocation"]["region"]["startLine"].as_u64().unwrap(),
+        ));
+    }
+    way.sort();
+    let wanted: Vec<_> = (1..)
+        .zip(steps)
+        .map(|(number, step)| (number, step.label.clone(), u64::from(step.spot.line)))
+        .collect();
+    assert_eq!(way, wanted);
+}
+
+#[test]
+fn each_cwe_stands_at_its_rule() {
+    let text = document(Format::Sarif, &[], Novelty::Unasked);
+    let sarif: Value = serde_json::from_str(&text).unwrap();
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    for (code, tag) in [
+        ("leak", "external/cwe/cwe-775"),
+        ("double-close", "external/cwe/cwe-1341"),
+        ("released", "external/cwe/cwe-1341"),
+        ("released", "external/cwe/cwe-910"),
+        ("theft", "external/cwe/cwe-910"),
+        ("exposure", "external/cwe/cwe-403"),
+    ] {
+        let rule = rules.iter().find(|rule| rule["id"] == code).unwrap();
+        let tags = rule["properties"]["tags"].as_array().unwrap();
+        assert!(tags.iter().any(|it| it == tag), "{code}: {tags:?}");
+    }
+}
+
+#[test]
+fn every_finding_is_junit_that_another_parser_reads_with_the_same_text() {
+    for scene in all_scenes() {
+        let entries = entries(scene);
+        let text = document(Format::Junit, &entries, Novelty::Unasked);
+        let xml =
+            roxmltree::Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"));
+        let failures: Vec<_> = xml.descendants().filter(|it| it.has_tag_name("failure")).collect();
+        let different: BTreeSet<String> = entries.iter().map(Entry::fingerprint).collect();
+        assert_eq!(failures.len(), different.len(), "{text}");
+        let root = xml.root_element();
+        assert_eq!(root.attribute("failures"), Some(&*different.len().to_string()));
+        for (failure, entry) in failures.iter().zip(&entries) {
+            assert_eq!(failure.attribute("type"), Some(entry.code));
+            assert_eq!(failure.attribute("message"), Some(&*entry.headline));
+            assert!(failure.text().unwrap().starts_with(&entry.text), "{text}");
+            let case = failure.parent().unwrap();
+            assert_eq!(case.attribute("file"), Some(&*entry.spot.file));
+        }
+        let known = document(Format::Junit, &entries, Novelty::Known);
+        let known = roxmltree::Document::parse(&known).unwrap();
+        assert_eq!(known.root_element().attribute("failures"), Some("0"));
+        assert!(known.descendants().any(|it| it.has_tag_name("skipped")));
+    }
+}
+
+#[test]
+fn text_that_means_something_in_xml_or_is_nothing_there_does_no_harm() {
+    let mut entry = entries(a_connection_that_its_task_forgot).remove(0);
+    entry.text = "a <b> & \"c\" ]]> \u{1b}[31m \u{0} \u{ffff} é".to_owned();
+    entry.headline = "'\"<&>\n".to_owned();
+    let text = document(Format::Junit, &[entry], Novelty::Unasked);
+    let xml = roxmltree::Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"));
+    let failure = xml.descendants().find(|it| it.has_tag_name("failure")).unwrap();
+    assert!(failure.text().unwrap().starts_with("a <b> & \"c\" ]]> "), "{text}");
+    assert!(failure.text().unwrap().ends_with('é'), "{text}");
+}
+
+#[test]
+fn an_annotation_is_one_line_that_stands_at_the_opening_and_loses_nothing() {
+    for scene in all_scenes() {
+        for entry in entries(scene) {
+            let line = github::annotation(&entry);
+            assert!(!line.contains('\n'), "{line}");
+            let (properties, message) =
+                line.strip_prefix("::error ").unwrap().split_once("::").unwrap();
+            let wanted = format!(
+                "file={},line={},col={},title={}",
+                entry.spot.file, entry.spot.line, entry.spot.column, entry.code
+            );
+            assert_eq!(properties, wanted);
+            let unescaped = message.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%");
+            let details = entry.text.split_once('\n').map_or("", |(_, details)| details);
+            assert_eq!(unescaped, format!("{}\n{details}", entry.headline));
+        }
+    }
+}
+
+#[test]
+fn a_finding_has_the_same_fingerprint_in_another_run_and_another_finding_has_not() {
+    let mut seen = BTreeSet::new();
+    for (code, scene) in SCENES {
+        let once: BTreeSet<String> = entries(*scene).iter().map(Entry::fingerprint).collect();
+        let again: BTreeSet<String> = entries(*scene).iter().map(Entry::fingerprint).collect();
+        assert_eq!(once, again, "{code}");
+        let own: Vec<&String> = once.iter().filter(|it| it.starts_with(code)).collect();
+        assert!(!own.is_empty(), "{code}: {once:?}");
+        seen.extend(own.into_iter().cloned());
+    }
+    assert!(seen.len() >= SCENES.len());
+}
+
+#[test]
+fn a_place_is_in_a_document_once_with_how_often_it_was_found() {
+    let entry = entries(a_connection_that_its_task_forgot).remove(0);
+    let many = vec![entry; 1000];
+    let text = document(Format::Sarif, &many, Novelty::Unasked);
+    let sarif: Value = serde_json::from_str(&text).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0]["occurrenceCount"], 1000);
+    let text = document(Format::Junit, &many, Novelty::Unasked);
+    assert_eq!(text.matches("<testcase ").count(), 1);
+    assert!(text.contains("found 1000 times; this was the first"), "{text}");
+}
+
+// The examples in docs/ci.md.
+
+#[test]
+fn the_page_for_ci_shows_what_is_written() {
+    let reports = play(Level::On, closed_twice);
+    let entries: Vec<Entry> =
+        reports.iter().flat_map(|report| Entry::of_report(report, &Sources::nearby())).collect();
+    let sarif = document(Format::Sarif, &entries, Novelty::Unasked);
+    let mut sarif: Value = serde_json::from_str(&sarif).unwrap();
+    let result = sarif["runs"][0]["results"][0].take();
+    for (marker, kind, text) in [
+        ("an annotation", "text", github::annotation(&entries[0]) + "\n"),
+        ("a JUnit document", "xml", document(Format::Junit, &entries, Novelty::Unasked)),
+        ("a result of SARIF", "json", format!("{result:#}\n")),
+    ] {
+        common::attest("docs/ci.md", marker, kind, &steady(&text));
+    }
+}
