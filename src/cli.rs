@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand, from arguments to exit code.
 
+#[cfg(target_os = "linux")]
+mod bench;
 mod chaos;
 mod client;
 mod explain;
@@ -28,6 +30,8 @@ struct Arguments {
 enum Command {
     Serve(Box<serve::ServeArguments>),
     Client(Box<client::ClientArguments>),
+    #[cfg(target_os = "linux")]
+    Bench(Box<bench::BenchArguments>),
     Explain(explain::ExplainArguments),
 }
 
@@ -37,6 +41,8 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Client(arguments) => client::run(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
     }
 }

@@ -7,6 +7,8 @@ pub mod client;
 pub mod echo;
 pub mod frame;
 pub mod harness;
+#[cfg(all(feature = "load", target_os = "linux"))]
+pub mod load;
 pub mod net;
 pub mod ownership;
 pub mod pool;

@@ -48,6 +48,8 @@ mod half;
 mod line;
 mod listener;
 mod pipe;
+#[cfg(target_os = "linux")]
+mod poller;
 mod ready;
 mod stream;
 mod udp;
@@ -61,5 +63,7 @@ pub use half::{ReadHalf, WriteHalf};
 pub use line::{Arrival, Line, Progress};
 pub use listener::{DEFAULT_BACKLOG, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
+#[cfg(target_os = "linux")]
+pub use poller::Poller;
 pub use stream::Stream;
 pub use udp::UdpSocket;

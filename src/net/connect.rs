@@ -7,7 +7,7 @@
 //! a shutdown nor `poll(2)` knows of; there it is made in slices.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -55,6 +55,37 @@ pub(super) fn inet(
     establish(&stream, address, patience)?;
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+/// Begins to connect, from an address of one's own if one is given: `socket(2)`, own, `bind(2)`,
+/// `connect(2)`. The stream stays non-blocking.
+#[track_caller]
+pub(super) fn begin(
+    registry: &Registry,
+    address: &SocketAddr,
+    source: Option<IpAddr>,
+) -> io::Result<Stream> {
+    let flags = SocketFlags::NONBLOCK;
+    let stream =
+        Stream::new(socket(registry, family(address), SocketType::STREAM, flags, "tcp stream")?);
+    if let Some(source) = source {
+        // Else `bind(2)` would take a port that is free for any peer, of which there are few.
+        #[cfg(target_os = "linux")]
+        stream.handle().call_number(crate::sys::fd::Number::leave_port_to_connect)?;
+        stream.handle().call(|fd| rustix::net::bind(fd, &SocketAddr::from((source, 0))))?;
+    }
+    stream.handle().call(|fd| match rustix::net::connect(fd, address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
+        Err(error) => Err(error),
+    })?;
+    Ok(stream)
+}
+
+/// Waits for what was [begun](begin), and makes the stream a blocking one.
+#[track_caller]
+pub(super) fn complete(stream: &Stream, patience: Option<Duration>) -> io::Result<()> {
+    await_connection(stream, patience)?;
+    stream.set_nonblocking(false)
 }
 
 /// Connects a non-blocking socket.

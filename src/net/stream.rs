@@ -1,7 +1,7 @@
 //! Streams: TCP of either version, and Unix.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -89,6 +89,33 @@ impl Stream {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         connect::inet(registry, address, Some(patience))
+    }
+
+    /// Begins to connect by TCP and does not wait (`connect(2)`); `source` is the address at this end,
+    /// where the system's choice will not do: a pair of addresses has no more than 65,535 connections.
+    ///
+    /// The stream does not block: until it stands, reading and writing answer `WouldBlock` or
+    /// `NotConnected`, and if it fails, why. [`complete_connect`](Stream::complete_connect) waits.
+    ///
+    /// # Errors
+    /// The system calls', and the registry's.
+    #[track_caller]
+    pub fn begin_connect_in(
+        registry: &Registry,
+        address: &SocketAddr,
+        source: Option<IpAddr>,
+    ) -> io::Result<Stream> {
+        connect::begin(registry, address, source)
+    }
+
+    /// Waits until a connection that was [begun](Stream::begin_connect_in) stands, at most for
+    /// `patience` (`poll(2)`). From then on the stream blocks, as streams do.
+    ///
+    /// # Errors
+    /// `TimedOut`; else as [`connect`](Stream::connect).
+    #[track_caller]
+    pub fn complete_connect(&self, patience: Option<Duration>) -> io::Result<()> {
+        connect::complete(self, patience)
     }
 
     /// Connects to a Unix listener (`connect(2)`).

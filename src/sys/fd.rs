@@ -117,6 +117,27 @@ impl Number {
         if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.unsigned_abs()) }
     }
 
+    /// Has `bind(2)` take an address and no port, which `connect(2)` then chooses for the peer
+    /// (`IP_BIND_ADDRESS_NO_PORT`; it serves both versions of IP).
+    ///
+    /// # Errors
+    /// The number is no such socket.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn leave_port_to_connect(self) -> io::Result<()> {
+        let on: libc::c_int = 1;
+        // SAFETY: the option takes one int, which is alive for the call, and its size is told.
+        let answer = unsafe {
+            libc::setsockopt(
+                self.0,
+                libc::IPPROTO_IP,
+                libc::IP_BIND_ADDRESS_NO_PORT,
+                (&raw const on).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Shuts the socket behind the number down (`shutdown(2)`), waking whoever is blocked in it.
     ///
     /// What is no socket, or no longer connected, is left as it is: there is nobody to wake. So is

@@ -4,6 +4,7 @@
 //! handle is dropped.
 
 mod ancestors;
+mod bench;
 mod broadcast;
 mod callback;
 mod chaos;

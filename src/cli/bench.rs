@@ -1,0 +1,433 @@
+//! `echown bench`: asks a server as hard as it can, and verifies every byte.
+
+mod compare;
+mod mix;
+
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::say::say;
+use super::style::StyleName;
+use super::units::{at_least_one, duration, size, some_time};
+use crate::echo::Signal;
+use crate::load::{self, Client, Dialect, Outcome, Plan, Rival, Target, Watch};
+use crate::net::Endpoint;
+use crate::ownership::Registry;
+use crate::signals::{Response, Signals};
+
+/// What was asked cannot be right: the code that wrong arguments have.
+const EXIT_USAGE: u8 = 2;
+
+/// Bytes of a frame that say whose it is and which.
+const FRAME_MIN: usize = 16;
+
+/// Asks an echo server as hard as it can, verifies every byte that comes back, and says how fast it was.
+///
+/// Without an address, our own server is started on a free port, with this program's defaults, and ended
+/// afterwards; and unless it is said what to ask, a mix of loads runs for half a minute, with a verdict
+/// at the end.
+///
+/// Which server is faster depends on who asks: an event loop hands over many messages at once, threads
+/// that wait make the server's threads wait for theirs. So both kinds of client are here, and every
+/// figure names its own.
+///
+/// At a --rate, a latency counts from when the message was due, not from when it could be sent: a server
+/// that stalls has all that was due meanwhile on its account.
+///
+/// SIGINT ends it early, and the figures until then are shown; a second one stops at once.
+///
+/// Exit codes:
+///   0    it was done, whatever the figures
+///   1    wrong bytes came back, no connection could be made, or a server could not be started
+///   2    wrong arguments
+#[derive(Args)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true, args_override_self = true)]
+pub(super) struct BenchArguments {
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+
+    /// Where the server listens: ADDRESS:PORT, [IPv6]:PORT or unix:PATH.
+    #[arg(value_name = "ADDR")]
+    address: Option<Endpoint>,
+
+    #[command(flatten)]
+    shape: Shape,
+
+    /// The server's process, for what it costs there: processor time, memory, threads. It has to run on
+    /// this machine; known by itself for a server that is started here.
+    #[arg(long, value_name = "PID")]
+    pid: Option<i32>,
+
+    #[command(flatten)]
+    form: Form,
+
+    /// Draw the latencies to this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
+    Compare(compare::CompareArguments),
+}
+
+/// What is asked.
+#[derive(Args)]
+#[command(next_help_heading = "Load")]
+struct Shape {
+    /// Connections that ask at the same time. [default: 64]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    connections: Option<NonZeroUsize>,
+
+    /// Bytes of a message, as in `16KiB`. [default: 64]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    size: Option<usize>,
+
+    /// How long is measured. [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    duration: Option<Duration>,
+
+    /// How long it runs before that. [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    warmup: Option<Duration>,
+
+    /// Ask for so many messages a second, all connections together, whether or not they are answered.
+    /// Unless given, each connection asks again when it has been answered.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// Who asks. [default: event]
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<ClientName>,
+
+    /// Event loops of the client, each on a thread of its own. [default: 1]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    client_threads: Option<NonZeroUsize>,
+
+    /// Messages under way at a time on each connection. [default: 1]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pipeline: Option<NonZeroUsize>,
+
+    /// Connect, ask once, close, and again.
+    #[arg(long)]
+    churn: bool,
+
+    /// Hold so many connections open besides; each is asked once before and once after. [default: 0]
+    #[arg(long, value_name = "N")]
+    idle: Option<usize>,
+
+    /// What the server understands.
+    #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
+    style: StyleName,
+
+    /// Connect from these addresses in turn; may be given several times. One address has about 28,000
+    /// connections to one server. Unless given, the system's choice; to 127.0.0.1, as many addresses of
+    /// the loopback as are needed.
+    #[arg(long, value_name = "ADDR")]
+    source: Vec<std::net::IpAddr>,
+
+    /// Run the client on these processors only, as in `0` or `0,2`.
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pin_client: Vec<usize>,
+
+    /// Run a server that is started here on these processors only.
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pin_server: Vec<usize>,
+}
+
+/// How it is told.
+#[derive(Args)]
+struct Form {
+    /// For people or for programs, one JSON object a line.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: FormName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormName {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ClientName {
+    /// An event loop with all connections.
+    Event,
+    /// A thread for each connection.
+    Blocking,
+}
+
+/// A number of messages a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (1e-3..=1e9).contains(&rate) => Ok(rate),
+        _ => Err("expected messages a second, as in `5000`".into()),
+    }
+}
+
+impl Shape {
+    /// Whether it was said what to ask.
+    fn is_shaped(&self) -> bool {
+        self.connections.is_some()
+            || self.size.is_some()
+            || self.rate.is_some()
+            || self.client.is_some()
+            || self.pipeline.is_some()
+            || self.idle.is_some()
+            || self.churn
+            || self.style != StyleName::Echo
+    }
+
+    /// The same, or how long.
+    fn is_said(&self) -> bool {
+        self.is_shaped() || self.duration.is_some() || self.warmup.is_some()
+    }
+
+    /// Changes a plan by what was said.
+    fn apply(&self, plan: &mut Plan) -> Result<(), String> {
+        plan.connections = self.connections.map_or(plan.connections, NonZeroUsize::get);
+        plan.message_bytes = self.size.unwrap_or(plan.message_bytes);
+        plan.duration = self.duration.unwrap_or(plan.duration);
+        plan.warmup = self.warmup.unwrap_or(plan.warmup);
+        plan.rate = self.rate.or(plan.rate);
+        plan.pipeline = self.pipeline.map_or(plan.pipeline, NonZeroUsize::get);
+        plan.churn |= self.churn;
+        plan.idle = self.idle.unwrap_or(plan.idle);
+        plan.sources.clone_from(&self.source);
+        let threads = self.client_threads.map_or(1, NonZeroUsize::get);
+        plan.client = match (self.client, plan.client) {
+            (Some(ClientName::Blocking), _) => Client::Blocking,
+            (None, Client::Blocking) => Client::Blocking,
+            (Some(ClientName::Event) | None, _) => Client::Event { threads },
+        };
+        plan.dialect = match self.style {
+            StyleName::Echo | StyleName::Callback => Dialect::Bytes,
+            StyleName::Staged => Dialect::Lines,
+            StyleName::Broadcast => Dialect::Frames,
+        };
+        if self.client_threads.is_some() && plan.client == Client::Blocking {
+            return Err("--client-threads is for --client event".into());
+        }
+        if plan.churn && plan.pipeline > 1 {
+            return Err(
+                "with --churn a connection is for one message: --pipeline has no use".into()
+            );
+        }
+        if plan.dialect == Dialect::Frames {
+            if plan.message_bytes < FRAME_MIN {
+                return Err(format!("a frame says whose it is: --size {FRAME_MIN} or more"));
+            }
+            if plan.churn || plan.client == Client::Blocking || plan.idle > 0 {
+                return Err("--style broadcast goes with the event client alone, without --churn \
+                            and --idle"
+                    .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
+    let registry = Registry::new();
+    super::serve::declare_inherited(&registry);
+    let code = match &arguments.command {
+        Some(BenchCommand::Compare(arguments)) => {
+            watched(&registry, |watch| compare::run(arguments, &registry, watch))
+        }
+        None => watched(&registry, |watch| bench(arguments, &registry, watch)),
+    };
+    let verdict = registry.finish();
+    if verdict.exit_code == 0 { code } else { ExitCode::from(verdict.exit_code) }
+}
+
+/// Why nothing was measured.
+enum Failed {
+    Usage(String),
+    Otherwise(String),
+}
+
+impl<E: std::error::Error> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed::Otherwise(error.to_string())
+    }
+}
+
+/// Runs it, so that signals end it early.
+fn watched(registry: &Registry, what: impl FnOnce(&Watch) -> Result<ExitCode, Failed>) -> ExitCode {
+    crate::load::raise_descriptors();
+    let watch = Watch::default();
+    let stop = Arc::new(Stop(watch.clone()));
+    let signals = match Signals::install(registry, stop) {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("cannot watch for signals: {error}"), 1),
+    };
+    let done = what(&watch);
+    signals.stop();
+    match done {
+        Ok(code) => code,
+        Err(Failed::Usage(message)) => fail(&message, EXIT_USAGE),
+        Err(Failed::Otherwise(message)) => fail(&message, 1),
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    say(format_args!("echown: {message}"));
+    ExitCode::from(code)
+}
+
+/// What signals do to a run.
+struct Stop(Watch);
+
+impl Response for Stop {
+    fn drain(&self) {
+        self.0.stop();
+    }
+
+    fn cut(&self) {
+        self.0.stop();
+    }
+
+    fn show_custody(&self, registry: &Registry) {
+        say(registry.snapshot());
+    }
+
+    fn reopen_files(&self) {}
+
+    fn drain_began(&self, _: Signal) {
+        self.0.stop();
+    }
+}
+
+fn bench(
+    arguments: &BenchArguments,
+    registry: &Registry,
+    watch: &Watch,
+) -> Result<ExitCode, Failed> {
+    let shape = &arguments.shape;
+    let mut plan = Plan::default();
+    shape.apply(&mut plan).map_err(Failed::Usage)?;
+    pin(&shape.pin_client)?;
+    let mut line = StatusLine::default();
+    let Some(endpoint) = &arguments.address else {
+        if arguments.pid.is_some() {
+            let text = "--pid is for a server that runs already: say where it listens";
+            return Err(Failed::Usage(text.into()));
+        }
+        if !shape.is_said() {
+            return mix::run(arguments, registry, watch);
+        }
+        // One that was closed here is still being closed there while the next one comes.
+        let most = plan.connections_in_all() * if plan.churn { 4 } else { 1 } + 64;
+        let processors = Some(shape.pin_server.as_slice()).filter(|it| !it.is_empty());
+        let server = own_server(shape.style, most)?.start(registry, processors)?;
+        let (target, pid) = (server.target(), server.pid());
+        let outcome =
+            load::run(registry, &plan, &target, Some(pid), watch, |text| line.show(text))?;
+        line.clear();
+        server.stop()?;
+        return tell(arguments, &[("echown".into(), outcome)]);
+    };
+    if !shape.pin_server.is_empty() {
+        let text = "--pin-server is for a server that is started here";
+        return Err(Failed::Usage(text.into()));
+    }
+    let target = Target::resolve(endpoint)
+        .map_err(|error| Failed::Otherwise(format!("{endpoint}: {error}")))?;
+    let outcome =
+        load::run(registry, &plan, &target, arguments.pid, watch, |text| line.show(text))?;
+    line.clear();
+    tell(arguments, &[(endpoint.to_string(), outcome)])
+}
+
+fn pin(processors: &[usize]) -> Result<(), Failed> {
+    if processors.is_empty() {
+        return Ok(());
+    }
+    load::pin_to(processors).map(drop).map_err(|error| {
+        Failed::Usage(format!("--pin-client: cannot run on {processors:?}: {error}"))
+    })
+}
+
+/// This very program as a server.
+fn own_server(style: StyleName, connections: usize) -> io::Result<Rival> {
+    let options = format!("--style {style} --max-connections {connections}");
+    own(&std::env::current_exe()?, "echown", &options)
+}
+
+fn own(program: &Path, name: &str, options: &str) -> io::Result<Rival> {
+    let Some(program) = program.to_str().filter(|path| !path.contains('\'')) else {
+        let text = format!("{}: not a path that a shell can be told", program.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    };
+    Ok(Rival {
+        name: name.into(),
+        command: format!("'{program}' serve --listen 127.0.0.1:{{port}} {options}"),
+    })
+}
+
+fn tell(arguments: &BenchArguments, outcomes: &[(String, Outcome)]) -> Result<ExitCode, Failed> {
+    use io::Write;
+
+    let mut out = io::stdout().lock();
+    for (_, outcome) in outcomes {
+        match arguments.form.format {
+            FormName::Text => write!(out, "{outcome}")?,
+            FormName::Json => writeln!(out, "{}", outcome.to_json())?,
+        }
+    }
+    if let Some(path) = &arguments.plot {
+        draw(path, outcomes)?;
+    }
+    Ok(code(outcomes))
+}
+
+fn draw(path: &Path, outcomes: &[(String, Outcome)]) -> Result<(), Failed> {
+    let named: Vec<(String, &Outcome)> =
+        outcomes.iter().map(|(name, outcome)| (name.clone(), outcome)).collect();
+    let failed =
+        |error: io::Error| Failed::Otherwise(format!("cannot draw {}: {error}", path.display()));
+    let svg = load::plot(&named).map_err(failed)?;
+    std::fs::write(path, svg).map_err(failed)
+}
+
+fn code(outcomes: &[(String, Outcome)]) -> ExitCode {
+    if outcomes.iter().any(|(_, outcome)| outcome.is_lied_to()) {
+        say("echown: what came back was not what was sent");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// What goes on, on a terminal: one line that is written over and over.
+#[derive(Default)]
+struct StatusLine {
+    is_shown: bool,
+}
+
+impl StatusLine {
+    fn show(&mut self, text: &str) {
+        if io::stderr().is_terminal() {
+            eprint!("\r\x1b[2K{text}");
+            self.is_shown = true;
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.is_shown {
+            eprint!("\r\x1b[2K");
+            self.is_shown = false;
+        }
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,151 @@
+//! `echown bench compare`: several servers under the same load, in turn.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Failed, FormName, Shape, StatusLine, own, pin};
+use crate::cli::say::say;
+use crate::cli::units::at_least_one;
+use crate::load::compare::{Row, Settings, compare};
+use crate::load::scenario::{self, Metric, Scenario};
+use crate::load::{Rival, Watch};
+use crate::ownership::Registry;
+
+/// As many connections as any of the loads has, and some.
+const CONNECTIONS_MAX: usize = 20_100;
+
+/// How long a round is unless told.
+const DURATION_DEFAULT: Duration = Duration::from_secs(3);
+
+/// How long before that unless told.
+const WARMUP_DEFAULT: Duration = Duration::from_millis(500);
+
+/// Puts several servers under the same load, in turn, and says how they compare.
+///
+/// The servers take turns in rounds (A B C, A B C), each started anew on a free port, so that what
+/// changes on the machine changes for all of them. The table has medians, the lowest and the highest
+/// round, and how many times as good as the first server each is, round by round. A round in which
+/// something else used the machine is dropped, and made up for.
+///
+/// Each server is NAME=COMMAND, with `{port}` where its port belongs, or one word: `echown` (also
+/// `echown-off` and `echown-full`, for what the checker does), or one of the small peers that this
+/// project has for comparison, such as `threads`, `threadpool`, `tokio`, `mio` and `c`; those are built
+/// by `cargo build --release -p echown-peers`.
+#[derive(Args)]
+#[command(verbatim_doc_comment, args_override_self = true)]
+pub(super) struct CompareArguments {
+    /// The servers; the others are compared with the first.
+    #[arg(value_name = "NAME=COMMAND", required = true)]
+    servers: Vec<String>,
+
+    /// A load by name; may be given several times. Unless given, and unless it is said what to ask, all
+    /// of them but `idle`: one, crowd, blocking, thousand, idle, churn, bulk, streams.
+    #[arg(long, value_name = "NAME")]
+    load: Vec<String>,
+
+    /// Rounds that count.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = at_least_one)]
+    rounds: NonZeroUsize,
+
+    #[command(flatten)]
+    shape: Shape,
+
+    #[command(flatten)]
+    form: super::Form,
+}
+
+pub(super) fn run(
+    arguments: &CompareArguments,
+    registry: &Registry,
+    watch: &Watch,
+) -> Result<ExitCode, Failed> {
+    let shape = &arguments.shape;
+    let rivals: Vec<Rival> =
+        arguments.servers.iter().map(|text| rival(text)).collect::<Result<_, _>>()?;
+    let scenarios = scenarios(arguments)?;
+    pin(&shape.pin_client)?;
+    let mut settings = Settings::new(arguments.rounds.get());
+    settings.server_processors = Some(shape.pin_server.clone()).filter(|it| !it.is_empty());
+    let mut line = StatusLine::default();
+    let mut is_lied_to = false;
+    for scenario in scenarios {
+        let row = compare(registry, &scenario, &rivals, &settings, watch, |text| line.show(text))?;
+        line.clear();
+        let Some(row) = row else { break };
+        tell(&row, arguments.form.format)?;
+        is_lied_to |= row.cells.iter().any(|cell| cell.is_liar);
+        if watch.is_stopped() {
+            break;
+        }
+    }
+    if is_lied_to {
+        say("echown: what came back was not what was sent");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(row: &Row, format: FormName) -> Result<(), Failed> {
+    let mut out = std::io::stdout().lock();
+    match format {
+        FormName::Text => writeln!(out, "{row}")?,
+        FormName::Json => writeln!(out, "{}", row.to_json())?,
+    }
+    Ok(())
+}
+
+/// What is asked: loads by name, changed by what was said; or only what was said.
+fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, Failed> {
+    let shape = &arguments.shape;
+    let mut scenarios: Vec<Scenario> = if !arguments.load.is_empty() {
+        let named = |name: &String| {
+            let names = || scenario::all().iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
+            scenario::named(name)
+                .ok_or_else(|| Failed::Usage(format!("no load `{name}`; there are {}", names())))
+        };
+        arguments.load.iter().map(named).collect::<Result<_, _>>()?
+    } else if shape.is_shaped() {
+        let metric = if shape.churn { Metric::Connections } else { Metric::Messages };
+        vec![Scenario::own(metric)]
+    } else {
+        scenario::all().into_iter().filter(|it| it.name != "idle").collect()
+    };
+    for scenario in &mut scenarios {
+        scenario.plan.duration = DURATION_DEFAULT;
+        scenario.plan.warmup = WARMUP_DEFAULT;
+        shape.apply(&mut scenario.plan).map_err(Failed::Usage)?;
+    }
+    Ok(scenarios)
+}
+
+/// A server as it was written.
+fn rival(text: &str) -> Result<Rival, Failed> {
+    if let Some((name, command)) = text.split_once('=') {
+        if name.is_empty() || !command.contains("{port}") {
+            let text = format!("`{text}`: expected NAME=COMMAND with {{port}} in the command");
+            return Err(Failed::Usage(text));
+        }
+        return Ok(Rival { name: name.into(), command: command.into() });
+    }
+    let program = std::env::current_exe()?;
+    let options = |level: &str| format!("--max-connections {CONNECTIONS_MAX} --check {level}");
+    match text {
+        "echown" => return Ok(own(&program, text, &options("on"))?),
+        "echown-off" => return Ok(own(&program, text, &options("off"))?),
+        "echown-full" => return Ok(own(&program, text, &options("full"))?),
+        _ => {}
+    }
+    let peers = program.with_file_name("echown-peers");
+    if !peers.exists() {
+        return Err(Failed::Usage(format!(
+            "`{text}` is a word for a peer, and there is no {}: build it with `cargo build \
+             --release -p echown-peers`, or write NAME=COMMAND",
+            peers.display()
+        )));
+    }
+    Ok(Rival { name: text.into(), command: format!("'{}' {text} {{port}}", peers.display()) })
+}

@@ -1,0 +1,102 @@
+//! A mix of loads on our own server, and what to make of it.
+
+use std::process::ExitCode;
+
+use super::{BenchArguments, Failed, FormName, StatusLine, draw, own_server};
+use crate::cli::style::StyleName;
+use crate::load::scenario::{self, Metric};
+use crate::load::{self, Outcome, Watch};
+use crate::ownership::Registry;
+
+/// More connections than any of the loads has.
+const CONNECTIONS_MAX: usize = 1100;
+
+pub(super) fn run(
+    arguments: &BenchArguments,
+    registry: &Registry,
+    watch: &Watch,
+) -> Result<ExitCode, Failed> {
+    use std::io::Write;
+
+    let shape = &arguments.shape;
+    let processors = Some(shape.pin_server.as_slice()).filter(|it| !it.is_empty());
+    let server = own_server(StyleName::Echo, CONNECTIONS_MAX)?.start(registry, processors)?;
+    let mut line = StatusLine::default();
+    let mut done: Vec<(Metric, (String, Outcome))> = Vec::new();
+    for mut scenario in scenario::mix() {
+        if watch.is_stopped() {
+            break;
+        }
+        scenario.plan.sources.clone_from(&shape.source);
+        let plan = &scenario.plan;
+        let outcome =
+            load::run(registry, plan, &server.target(), Some(server.pid()), watch, |text| {
+                line.show(&format!("{}: {text}", scenario.about));
+            })?;
+        line.clear();
+        let mut out = std::io::stdout().lock();
+        match arguments.form.format {
+            FormName::Text => write!(out, "{outcome}")?,
+            FormName::Json => writeln!(out, "{}", outcome.to_json())?,
+        }
+        done.push((scenario.metric, (scenario.name.to_owned(), outcome)));
+    }
+    server.stop()?;
+    if arguments.form.format == FormName::Text {
+        writeln!(std::io::stdout().lock(), "\n{}", verdict(&done))?;
+    }
+    let outcomes: Vec<(String, Outcome)> = done.into_iter().map(|(_, named)| named).collect();
+    if let Some(path) = &arguments.plot {
+        draw(path, &outcomes)?;
+    }
+    Ok(super::code(&outcomes))
+}
+
+/// The figures that matter, in sentences.
+fn verdict(done: &[(Metric, (String, Outcome))]) -> String {
+    let named = |name: &str| {
+        let found = done.iter().find(|(_, (its, _))| its == name);
+        found.map(|(metric, (_, outcome))| (metric.of(outcome), outcome))
+    };
+    let mut words = Vec::new();
+    if let Some((micros, outcome)) = named("one") {
+        words.push(format!(
+            "One client has its answer in {micros:.0} us, and 999 times of a thousand in {:.0} us.",
+            outcome.latency.p999
+        ));
+    }
+    if let Some((event, _)) = named("crowd") {
+        let blocking = named("blocking").map_or(String::new(), |(blocking, _)| {
+            format!("; clients with threads of their own get {blocking:.0} thousand")
+        });
+        words.push(format!(
+            "64 clients in an event loop are answered {event:.0} thousand times a second{blocking}."
+        ));
+    }
+    if let Some((thousand, outcome)) = named("thousand") {
+        let starved = match outcome.starved {
+            0 => "none of them starves".to_owned(),
+            starved => format!("{starved} of them starve"),
+        };
+        let memory = outcome.server.map_or(String::new(), |server| {
+            format!(", and each costs {:.0} KiB", server.memory_per_connection / 1024.0)
+        });
+        words.push(format!("A thousand get {thousand:.0} thousand; {starved}{memory}."));
+    }
+    if let Some((churn, _)) = named("churn") {
+        words.push(format!("{churn:.0} thousand connections a second come and go."));
+    }
+    if let Some((bulk, _)) = named("streams") {
+        words.push(format!("Sixteen streams carry {bulk:.0} MB/s, each way."));
+    }
+    let errors: u64 = done.iter().flat_map(|(_, (_, outcome))| outcome.errors.values()).sum();
+    let messages: u64 = done.iter().map(|(_, (_, outcome))| outcome.messages).sum();
+    words.push(match errors {
+        0 => format!("All {messages} messages came back as they were sent, without an error."),
+        _ => format!("{errors} errors; see above."),
+    });
+    if done.iter().any(|(_, (_, outcome))| !outcome.warnings.is_empty()) {
+        words.push("Some figures have notes: read them before you compare.".into());
+    }
+    words.join("\n")
+}

@@ -1,0 +1,249 @@
+//! Several servers under the same load, in turn, again and again.
+//!
+//! The machine is not the same from one minute to the next. So the servers take turns (A B C A B C),
+//! what is compared is what they did in the same round, and a round in which somebody else used the
+//! machine is dropped and made up for.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::outcome::Outcome;
+use super::rival::Rival;
+use super::run::{LoadError, Watch, run};
+use super::scenario::{Metric, Scenario};
+use super::show::{memory, time};
+use super::warning::Warning;
+use crate::ownership::Registry;
+
+/// How it is done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Rounds that count.
+    pub rounds: usize,
+    /// Processors that the servers run on, if not on any.
+    pub server_processors: Option<Vec<usize>>,
+}
+
+impl Settings {
+    /// So many rounds, on any processor.
+    #[must_use]
+    pub fn new(rounds: usize) -> Settings {
+        Settings { rounds, server_processors: None }
+    }
+}
+
+/// What came of a load.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Row {
+    /// The load.
+    pub scenario: Scenario,
+    /// The servers in the order in which they were given.
+    pub cells: Vec<Cell>,
+    /// Rounds that count.
+    pub rounds: usize,
+    /// Rounds that were dropped, because somebody else used the machine.
+    pub dropped: usize,
+    /// All rounds were disturbed, and count all the same.
+    pub is_disturbed: bool,
+}
+
+impl Row {
+    /// The same as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self)
+            .unwrap_or_else(|error| unreachable!("plain data has no secrets: {error}"))
+    }
+}
+
+/// What one server did.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Cell {
+    /// Its name.
+    pub name: String,
+    /// The median of the rounds.
+    pub figure: f64,
+    /// The lowest and the highest.
+    pub range: (f64, f64),
+    /// How much better than the first server, as the median of the rounds' ratios.
+    pub advantage: f64,
+    /// The lowest and the highest of these ratios.
+    pub advantage_range: (f64, f64),
+    /// The median of the rounds' 99th of a hundred latencies, in microseconds.
+    pub p99: f64,
+    /// The same for 99.9.
+    pub p999: f64,
+    /// Processor time of the server for each message, in microseconds.
+    pub micros_per_message: f64,
+    /// Memory for each connection, in bytes.
+    pub memory_per_connection: f64,
+    /// Connections that starved, in all rounds.
+    pub starved: usize,
+    /// What went wrong, in all rounds.
+    pub errors: u64,
+    /// Whether wrong bytes came back in any of them.
+    pub is_liar: bool,
+}
+
+/// Puts the servers under a load, in turn. The rows come one by one, as they are done.
+///
+/// # Errors
+/// A server that cannot be started, or that takes no connections.
+pub fn compare(
+    registry: &Registry,
+    scenario: &Scenario,
+    rivals: &[Rival],
+    settings: &Settings,
+    watch: &Watch,
+    mut progress: impl FnMut(&str),
+) -> Result<Option<Row>, LoadError> {
+    let mut rounds: Vec<Vec<Outcome>> = Vec::new();
+    let mut disturbed: Vec<Vec<Outcome>> = Vec::new();
+    while rounds.len() < settings.rounds && disturbed.len() <= settings.rounds {
+        let number = rounds.len() + disturbed.len() + 1;
+        let mut round = Vec::new();
+        for rival in rivals {
+            let what = format!("{}, round {number}, {}", scenario.name, rival.name);
+            progress(&what);
+            let server = rival.start(registry, settings.server_processors.as_deref())?;
+            let outcome =
+                run(registry, &scenario.plan, &server.target(), Some(server.pid()), watch, |how| {
+                    progress(&format!("{what}: {how}"))
+                });
+            let outcome = outcome.map_err(|error| LoadError::new(format!("{what}: {error}")))?;
+            // How it ends is not what is compared.
+            let _ = server.stop();
+            if watch.is_stopped() {
+                // A round that is not whole compares nothing.
+                return Ok(row(scenario, rivals, rounds, disturbed));
+            }
+            round.push(outcome);
+        }
+        if round.iter().any(is_disturbed) { &mut disturbed } else { &mut rounds }.push(round);
+    }
+    Ok(row(scenario, rivals, rounds, disturbed))
+}
+
+fn is_disturbed(outcome: &Outcome) -> bool {
+    outcome.warnings.iter().any(|warning| matches!(warning, Warning::OtherLoad { .. }))
+}
+
+fn row(
+    scenario: &Scenario,
+    rivals: &[Rival],
+    mut rounds: Vec<Vec<Outcome>>,
+    mut disturbed: Vec<Vec<Outcome>>,
+) -> Option<Row> {
+    let is_disturbed = rounds.is_empty();
+    if is_disturbed {
+        rounds = std::mem::take(&mut disturbed);
+    }
+    if rounds.is_empty() {
+        return None;
+    }
+    let cells = rivals.iter().enumerate();
+    Some(Row {
+        scenario: scenario.clone(),
+        cells: cells.map(|(index, rival)| cell(scenario.metric, index, rival, &rounds)).collect(),
+        rounds: rounds.len(),
+        dropped: disturbed.len(),
+        is_disturbed,
+    })
+}
+
+fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) -> Cell {
+    let of_all = |what: &dyn Fn(&Outcome) -> f64| -> Vec<f64> {
+        rounds.iter().map(|round| what(&round[index])).collect()
+    };
+    let figures = of_all(&|outcome| metric.of(outcome));
+    let advantages: Vec<f64> = rounds
+        .iter()
+        .map(|round| metric.advantage(metric.of(&round[index]), metric.of(&round[0])))
+        .collect();
+    let server = |what: fn(&super::ServerUse) -> f64| {
+        median(of_all(&|outcome| outcome.server.as_ref().map_or(f64::NAN, what)))
+    };
+    let its = || rounds.iter().map(|round| &round[index]);
+    Cell {
+        name: rival.name.clone(),
+        range: range(&figures),
+        figure: median(figures),
+        advantage_range: range(&advantages),
+        advantage: median(advantages),
+        p99: median(of_all(&|outcome| outcome.latency.p99)),
+        p999: median(of_all(&|outcome| outcome.latency.p999)),
+        micros_per_message: server(|server| server.micros_per_message),
+        memory_per_connection: server(|server| server.memory_per_connection),
+        starved: its().map(|outcome| outcome.starved).sum(),
+        errors: its().flat_map(|outcome| outcome.errors.values()).sum(),
+        is_liar: its().any(Outcome::is_lied_to),
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match figures.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => figures[odd / 2],
+        even => f64::midpoint(figures[even / 2 - 1], figures[even / 2]),
+    }
+}
+
+fn range(figures: &[f64]) -> (f64, f64) {
+    let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (least, most)
+}
+
+/// A table in Markdown, as it stands in a page.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scenario { name, about, plan, metric } = &self.scenario;
+        writeln!(f, "**{name}**: {about} ({}; client: {})\n", plan.in_words(), plan.client)?;
+        writeln!(
+            f,
+            "| server | {} | lowest to highest | ratio | of the rounds | p99 | p99.9 | processor \
+             time | memory each |\n|---|---|---|---|---|---|---|---|---|",
+            metric.unit()
+        )?;
+        for cell in &self.cells {
+            let Cell { name, figure, range, advantage, advantage_range, .. } = cell;
+            writeln!(
+                f,
+                "| {name} | {figure:.1} | {:.1} to {:.1} | {advantage:.2} | {:.2} to {:.2} | {} | \
+                 {} | {} | {} |",
+                range.0,
+                range.1,
+                advantage_range.0,
+                advantage_range.1,
+                time(cell.p99),
+                time(cell.p999),
+                time(cell.micros_per_message),
+                memory(cell.memory_per_connection)
+            )?;
+        }
+        writeln!(f)?;
+        let rounds = if self.rounds == 1 { "1 round" } else { &format!("{} rounds", self.rounds) };
+        write!(f, "{rounds} of {:.1} s each", plan.duration.as_secs_f64())?;
+        if self.dropped > 0 {
+            write!(f, "; {} more dropped: something else used the machine", self.dropped)?;
+        }
+        if self.is_disturbed {
+            write!(f, "; all of them disturbed by something else that used the machine")?;
+        }
+        writeln!(f, ".")?;
+        for cell in &self.cells {
+            if cell.errors > 0 {
+                writeln!(f, "{}: {} errors.", cell.name, cell.errors)?;
+            }
+            if cell.starved > 0 {
+                writeln!(f, "{}: {} connections starved.", cell.name, cell.starved)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+//! The client of a broadcasting server: every connection hears every frame, in one order.
+//!
+//! A frame says whose it is and which one of theirs; the rest of it is the pattern. It is answered
+//! when it has come back to who sent it. That the others hear it, too, whole and in the same order,
+//! is looked at for each of them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::run::{Run, Schedule, Window};
+use super::tally::{self, Tally};
+use crate::frame::{Assembler, Frame};
+use crate::net::{Poller, Stream};
+
+/// Bytes of a frame that say whose it is and which.
+pub(super) const LABEL_BYTES: usize = 16;
+
+/// Bytes read at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// How long one wait is at most, so that the end is noticed.
+const WAIT_MAX: u64 = 50_000_000;
+
+/// After so many frames those are forgotten that everybody has heard.
+const FORGETTING_PERIOD: usize = 4096;
+
+pub(super) fn work(run: &Run, share: Range<usize>) -> Tally {
+    let mut tally = Tally::new(share.len());
+    match Room::connect(run, share, &mut tally) {
+        Ok(mut room) => {
+            if let Some(window) = run.wait_for_all() {
+                room.talk(window, &mut tally);
+            }
+        }
+        Err(error) => {
+            tally.failed(tally::name(&error));
+            let _ = run.wait_for_all();
+        }
+    }
+    tally
+}
+
+/// Whose frame it is, and which of theirs.
+type Label = (u64, u64);
+
+struct Member {
+    stream: Stream,
+    assembler: Assembler,
+    /// What is to be sent, and how much of it was.
+    unsent: VecDeque<u8>,
+    /// When its own frames that are under way were due.
+    begun: VecDeque<u64>,
+    said: u64,
+    heard_of_own: u64,
+    /// Its place in the order, once it has heard a frame.
+    place: Option<u64>,
+}
+
+/// All connections, and the order that they have to agree on.
+struct Room<'run> {
+    run: &'run Run,
+    poller: Poller,
+    members: Vec<Option<Member>>,
+    buffer: Vec<u8>,
+    order: VecDeque<Label>,
+    /// Frames before the first one in `order`.
+    forgotten: u64,
+    under_way: usize,
+}
+
+impl<'run> Room<'run> {
+    fn connect(run: &'run Run, share: Range<usize>, tally: &mut Tally) -> io::Result<Room<'run>> {
+        let poller = Poller::new_in(&run.registry)?;
+        let mut members = Vec::new();
+        for connection in share {
+            let connected = run.connect(connection).and_then(|stream| {
+                poller.add(&stream, members.len() as u64)?;
+                Ok(stream)
+            });
+            members.push(match connected {
+                Ok(stream) => {
+                    tally.established += 1;
+                    run.tell_connected();
+                    Some(Member {
+                        stream,
+                        assembler: Assembler::new(run.plan.message_bytes),
+                        unsent: VecDeque::new(),
+                        begun: VecDeque::new(),
+                        said: 0,
+                        heard_of_own: 0,
+                        place: None,
+                    })
+                }
+                Err(error) => {
+                    tally.failed(tally::name(&error));
+                    None
+                }
+            });
+        }
+        let buffer = vec![0; BUFFER_BYTES];
+        let order = VecDeque::new();
+        Ok(Room { run, poller, members, buffer, order, forgotten: 0, under_way: 0 })
+    }
+
+    fn talk(&mut self, window: Window, tally: &mut Tally) {
+        let run = self.run;
+        let schedule = run.plan.rate.map(|rate| Schedule::new(rate, window.began));
+        if schedule.is_none() {
+            for index in 0..self.members.len() {
+                for _ in 0..run.plan.pipeline {
+                    self.say(index, run.now(), tally);
+                }
+            }
+        }
+        let mut due_next = 0;
+        loop {
+            let now = run.now();
+            let is_over = now >= window.until || run.is_stopped();
+            if is_over && (self.under_way == 0 || now >= window.give_up || run.is_stopped()) {
+                break;
+            }
+            let mut wait = WAIT_MAX;
+            if let Some(schedule) = schedule.filter(|_| !is_over) {
+                while schedule.due(due_next) <= now {
+                    let index = (due_next % self.members.len() as u64) as usize;
+                    self.say(index, schedule.due(due_next), tally);
+                    due_next += 1;
+                }
+                wait = schedule.due(due_next).saturating_sub(run.now()).min(WAIT_MAX);
+            }
+            let tokens: Vec<u64> = match self.poller.wait(Duration::from_nanos(wait)) {
+                Ok(tokens) => tokens.collect(),
+                Err(error) => {
+                    tally.failed(tally::name(&error));
+                    break;
+                }
+            };
+            let before = tally.messages;
+            for index in tokens.into_iter().map(|token| token as usize) {
+                let again = schedule.is_none().then_some(window.until);
+                let served = self.hear(index, window, again, tally);
+                if let Err(why) = served.and_then(|()| self.send(index)) {
+                    self.lose(index, why, tally);
+                }
+            }
+            self.forget();
+            run.tell_answered(tally.messages - before);
+        }
+        tally.failed_times(tally::UNANSWERED, self.under_way as u64);
+    }
+
+    fn lose(&mut self, index: usize, why: &'static str, tally: &mut Tally) {
+        tally.failed(why);
+        if let Some(member) = self.members[index].take() {
+            self.under_way -= member.begun.len();
+        }
+    }
+
+    fn say(&mut self, index: usize, due: u64, tally: &mut Tally) {
+        let payload_bytes = self.run.plan.message_bytes;
+        let Some(member) = &mut self.members[index] else {
+            tally.failed(tally::NO_CONNECTION);
+            return;
+        };
+        let label = (index as u64, member.said);
+        let mut payload = Vec::with_capacity(payload_bytes);
+        payload.extend_from_slice(&label.0.to_be_bytes());
+        payload.extend_from_slice(&label.1.to_be_bytes());
+        while payload.len() < payload_bytes {
+            let missing = (payload_bytes - payload.len()) as u64;
+            let at = offset(label) + (payload.len() - LABEL_BYTES) as u64;
+            payload.extend_from_slice(self.run.pattern.slice(at, missing));
+        }
+        member.unsent.extend(Frame::of(&payload).wire());
+        member.said += 1;
+        member.begun.push_back(due);
+        self.under_way += 1;
+        if let Err(why) = self.send(index) {
+            self.lose(index, why, tally);
+        }
+    }
+
+    fn send(&mut self, index: usize) -> Result<(), &'static str> {
+        let Some(member) = &mut self.members[index] else { return Ok(()) };
+        while !member.unsent.is_empty() {
+            match member.stream.try_write(member.unsent.as_slices().0) {
+                Ok(bytes) => drop(member.unsent.drain(..bytes)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(tally::name(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there. `again`: each frame that came back is followed by one more, until then.
+    fn hear(
+        &mut self,
+        index: usize,
+        window: Window,
+        again: Option<u64>,
+        tally: &mut Tally,
+    ) -> Result<(), &'static str> {
+        loop {
+            let Some(member) = &mut self.members[index] else { return Ok(()) };
+            let bytes = match member.stream.try_read(&mut self.buffer) {
+                Ok(0) => return Err(tally::CLOSED),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(tally::name(&error)),
+            };
+            let mut frames = Vec::new();
+            let mut piece = &self.buffer[..bytes];
+            while let Some(frame) = member.assembler.take(&mut piece).map_err(|_| tally::LIE)? {
+                frames.push(frame);
+            }
+            let now = self.run.now();
+            let mut more = 0;
+            for frame in frames {
+                let label = self.check(index, frame.payload()).ok_or(tally::LIE)?;
+                let Some(member) = &mut self.members[index] else { return Ok(()) };
+                if label.0 != index as u64 {
+                    continue;
+                }
+                if label.1 != member.heard_of_own {
+                    return Err(tally::LIE);
+                }
+                member.heard_of_own += 1;
+                let due = member.begun.pop_front().ok_or(tally::LIE)?;
+                self.under_way -= 1;
+                if window.counts(now) {
+                    tally.answered(index, now - due);
+                }
+                more += u64::from(again.is_some_and(|until| now < until));
+            }
+            for _ in 0..more {
+                self.say(index, now, tally);
+            }
+            if bytes < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a frame is one that was sent, and this connection hears it when its turn is.
+    fn check(&mut self, index: usize, payload: &[u8]) -> Option<Label> {
+        let (whose, rest) = payload.split_first_chunk()?;
+        let (which, mut rest) = rest.split_first_chunk()?;
+        let label = (u64::from_be_bytes(*whose), u64::from_be_bytes(*which));
+        if payload.len() != self.run.plan.message_bytes {
+            return None;
+        }
+        let mut at = offset(label);
+        while !rest.is_empty() {
+            let wanted = self.run.pattern.slice(at, rest.len() as u64);
+            rest = rest.strip_prefix(wanted)?;
+            at += wanted.len() as u64;
+        }
+        let end = self.forgotten + self.order.len() as u64;
+        let member = self.members[index].as_mut()?;
+        let place = match member.place {
+            Some(place) => place,
+            // The first that it hears may be any of them: it joined some time.
+            None => match self.order.iter().position(|it| *it == label) {
+                Some(position) => self.forgotten + position as u64,
+                None => end,
+            },
+        };
+        member.place = Some(place + 1);
+        if place == end {
+            self.order.push_back(label);
+        }
+        (self.order[(place - self.forgotten) as usize] == label).then_some(label)
+    }
+
+    /// Forgets what everybody has heard.
+    fn forget(&mut self) {
+        if self.order.len() < FORGETTING_PERIOD {
+            return;
+        }
+        let places = self.members.iter().flatten().map(|member| member.place);
+        // Who has heard nothing yet has no place; all that is remembered may be theirs.
+        let Some(first) = places.min().flatten() else { return };
+        self.order.drain(..(first - self.forgotten) as usize);
+        self.forgotten = first;
+    }
+}
+
+/// Where a frame's bytes stand in the pattern.
+fn offset(label: Label) -> u64 {
+    label.0.wrapping_mul(31).wrapping_add(label.1) % (1 << 32)
+}

@@ -1,0 +1,146 @@
+//! A server that is started for a run, and ended after it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::machine::pin_to;
+use super::plan::Target;
+use super::run::LoadError;
+use crate::net::{Listener, Stream};
+use crate::ownership::Registry;
+
+/// How long a server may take until it listens.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it may take to end when it is asked to; then it is killed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+const ASKING_PAUSE: Duration = Duration::from_millis(5);
+
+/// A server by name and command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// What it is called.
+    pub name: String,
+    /// What starts it, for `sh`; `{port}` stands for where it is to listen, on 127.0.0.1.
+    pub command: String,
+}
+
+impl Rival {
+    /// Starts it, on these processors if any are given, and waits until it listens.
+    ///
+    /// # Errors
+    /// It cannot be started, or has ended, or does not listen in time.
+    pub fn start(
+        &self,
+        registry: &Registry,
+        processors: Option<&[usize]>,
+    ) -> Result<Running, LoadError> {
+        let failed = |what: String| LoadError::new(format!("{}: {what}", self.name));
+        let address =
+            free_address(registry).map_err(|error| failed(format!("no free port: {error}")))?;
+        // `exec`, so that the process is the server and not a shell that waits for it.
+        let line = self.command.replace("{port}", &address.port().to_string());
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {line}")]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A child has what the thread has that starts it.
+        let before = processors
+            .map(pin_to)
+            .transpose()
+            .map_err(|error| failed(format!("cannot run on {processors:?}: {error}")))?;
+        let started = command.spawn();
+        if let Some(before) = before {
+            pin_to(&before).map_err(|error| failed(format!("the way back: {error}")))?;
+        }
+        let child = started.map_err(|error| failed(format!("`{line}`: {error}")))?;
+        let mut running = Running { child, address };
+        running
+            .wait_until_it_listens(registry)
+            .map_err(|what| failed(format!("`{line}` {what}")))?;
+        Ok(running)
+    }
+}
+
+/// A port on which nobody listens at the moment.
+fn free_address(registry: &Registry) -> io::Result<SocketAddr> {
+    let listener = Listener::bind_in(registry, (Ipv4Addr::LOCALHOST, 0))?;
+    listener.local_addr()?.inet().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// A server that runs, and is ended when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target::Inet(self.address)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    fn wait_until_it_listens(&mut self, registry: &Registry) -> Result<(), String> {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            match self.child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return Err(format!("has ended at once: {status}")),
+                Err(error) => return Err(format!("cannot be waited for: {error}")),
+            }
+            // A connection that is made and closed: the server's first.
+            if Stream::connect_in(registry, self.address).is_ok() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("does not listen on port {}", self.address.port()));
+            }
+            std::thread::sleep(ASKING_PAUSE);
+        }
+    }
+
+    /// Asks it to end, and waits; kills it when it takes too long.
+    ///
+    /// # Errors
+    /// It could not be waited for.
+    pub fn stop(mut self) -> io::Result<ExitStatus> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        if let Some(pid) = Pid::from_raw(self.pid()) {
+            // It may just have ended.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + END_PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(ASKING_PAUSE);
+        }
+        self.child.kill()?;
+        self.child.wait()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}

@@ -1,0 +1,282 @@
+//! Doing what a plan says: the workers, their beginning at the same moment, and the end.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::blocking;
+use super::event;
+use super::frames;
+use super::gate::Gate;
+use super::idle::Idle;
+use super::machine::{Meter, Reading};
+use super::outcome::{Measured, Outcome};
+use super::pattern::Pattern;
+use super::plan::{Client, Dialect, Plan, Target};
+use super::tally::Tally;
+use crate::net::Stream;
+use crate::ownership::{Promise, Registry};
+use crate::thread;
+
+/// How long answers are waited for that were missing when the time was over.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How often whoever watches is told.
+const TELLING_PERIOD: Duration = Duration::from_millis(250);
+
+/// What was to be done could not be begun.
+#[derive(Debug)]
+pub struct LoadError(String);
+
+impl LoadError {
+    pub(super) fn new(text: impl Into<String>) -> LoadError {
+        LoadError(text.into())
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Whoever watches a run, and can end it.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Ends what is measured now, early; the outcome is of the time until then.
+    pub fn stop(&self) {
+        // ord: Relaxed; it is looked at again and again, and nothing else is told by it.
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        // ord: Relaxed; as above.
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// What the workers of one run have in common.
+pub(super) struct Run {
+    pub(super) registry: Registry,
+    pub(super) plan: Plan,
+    pub(super) target: Target,
+    pub(super) pattern: Arc<Pattern>,
+    watch: Watch,
+    epoch: Instant,
+    gate: Gate,
+    connected: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Run {
+    /// Nanoseconds since the run's epoch.
+    pub(super) fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// Waits until all workers are connected. `None`: nothing is to be measured.
+    pub(super) fn wait_for_all(&self) -> Option<Window> {
+        self.gate.arrive().map(|began| self.window(began))
+    }
+
+    fn window(&self, began: u64) -> Window {
+        let from = began + self.plan.warmup.as_nanos() as u64;
+        let until = from + self.plan.duration.as_nanos() as u64;
+        Window { began, from, until, give_up: until + GRACE.as_nanos() as u64 }
+    }
+
+    /// Whether nothing more is to be asked.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.watch.is_stopped()
+    }
+
+    /// Tells whoever watches of a connection that stands.
+    pub(super) fn tell_connected(&self) {
+        // ord: Relaxed; it is shown and nothing else.
+        self.connected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells whoever watches of answers.
+    pub(super) fn tell_answered(&self, messages: u64) {
+        // ord: Relaxed; it is shown and nothing else.
+        self.answered.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// A connection of the run, by its number.
+    pub(super) fn connect(&self, connection: usize) -> io::Result<Stream> {
+        self.target.connect(&self.registry, self.plan.source(connection))
+    }
+}
+
+/// What counts when, in nanoseconds of the run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// The workers begin.
+    pub(super) began: u64,
+    /// Answers begin to count.
+    pub(super) from: u64,
+    /// Nothing more is asked.
+    pub(super) until: u64,
+    /// Nothing more is waited for.
+    pub(super) give_up: u64,
+}
+
+impl Window {
+    pub(super) fn counts(&self, now: u64) -> bool {
+        (self.from..self.until).contains(&now)
+    }
+}
+
+/// When the messages of an open loop are due: evenly, the connections in turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    began: u64,
+    nanos_a_message: f64,
+}
+
+impl Schedule {
+    pub(super) fn new(rate: f64, began: u64) -> Schedule {
+        Schedule { began, nanos_a_message: 1e9 / rate }
+    }
+
+    pub(super) fn due(&self, message: u64) -> u64 {
+        self.began + (message as f64 * self.nanos_a_message) as u64
+    }
+}
+
+/// Asks a server what the plan says. `pid` is the server's process, if it runs here and is to be looked
+/// at; `progress` is told from time to time what is going on.
+///
+/// # Errors
+/// No connection could be made, or a worker not be started.
+pub fn run(
+    registry: &Registry,
+    plan: &Plan,
+    target: &Target,
+    pid: Option<i32>,
+    watch: &Watch,
+    mut progress: impl FnMut(&str),
+) -> Result<Outcome, LoadError> {
+    let plan = plan.clone().with_enough_sources(target);
+    let before = Reading::take(pid);
+    let mut idle = Idle::open(registry, &plan, target, watch, &mut progress)?;
+    let run = Arc::new(Run {
+        registry: registry.clone(),
+        pattern: Arc::new(Pattern::new(plan.dialect, plan.message_bytes, plan.seed)),
+        plan,
+        target: target.clone(),
+        watch: watch.clone(),
+        epoch: Instant::now(),
+        gate: Gate::default(),
+        connected: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
+    });
+    let mut workers = Vec::new();
+    let mut failed = None;
+    for share in shares(&run.plan) {
+        let of_worker = Arc::clone(&run);
+        match thread::spawn_in(registry, "client", [], move || work(&of_worker, share)) {
+            Ok(promise) => workers.push(promise),
+            Err(error) => {
+                failed = Some(format!("no thread for another client: {error}"));
+                break;
+            }
+        }
+    }
+    let meter = match &failed {
+        None => observe(&run, workers.len(), pid, &mut progress),
+        Some(_) => {
+            run.gate.open(None);
+            Meter::default()
+        }
+    };
+    let tally = gather(workers)?;
+    if let Some(failed) = failed {
+        return Err(LoadError::new(failed));
+    }
+    let mut tally = tally;
+    idle.check(&mut tally);
+    if tally.established == 0 {
+        let why = tally.errors.keys().next().copied().unwrap_or("nobody answers");
+        return Err(LoadError::new(format!("no connection to {target}: {why}")));
+    }
+    let is_cut = watch.is_stopped();
+    Ok(Outcome::new(&run.plan, Measured { tally, idle: idle.held(), before, meter, is_cut }))
+}
+
+/// Which connections each worker has.
+fn shares(plan: &Plan) -> Vec<Range<usize>> {
+    let connections = plan.connections;
+    let workers = match plan.client {
+        // Their order is one that all of them are compared with.
+        _ if plan.dialect == Dialect::Frames => 1,
+        Client::Event { threads } => threads.clamp(1, connections.max(1)),
+        Client::Blocking => connections,
+    };
+    let beginning = |worker: usize| worker * connections / workers.max(1);
+    (0..workers).map(|worker| beginning(worker)..beginning(worker + 1)).collect()
+}
+
+fn work(run: &Run, share: Range<usize>) -> Tally {
+    match run.plan.client {
+        _ if run.plan.dialect == Dialect::Frames => frames::work(run, share),
+        Client::Event { .. } => event::work(run, share),
+        Client::Blocking => blocking::work(run, share),
+    }
+}
+
+fn gather(workers: Vec<Promise<Tally>>) -> Result<Tally, LoadError> {
+    let mut tally = Tally::new(0);
+    let mut failed = None;
+    for worker in workers {
+        match worker.join() {
+            Ok(of_worker) => tally.add(of_worker),
+            Err(failure) => failed = Some(format!("a client failed: {failure}")),
+        }
+    }
+    failed.map_or(Ok(tally), |failed| Err(LoadError::new(failed)))
+}
+
+/// Opens the gate, tells what goes on, and looks at the machine at both ends of what counts.
+fn observe(run: &Run, workers: usize, pid: Option<i32>, progress: &mut impl FnMut(&str)) -> Meter {
+    // ord: Relaxed; shown and nothing else.
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let connections = run.plan.connections;
+    while !run.gate.wait_for(workers, TELLING_PERIOD) {
+        progress(&format!("connecting: {} of {connections}", load(&run.connected)));
+        if run.is_stopped() {
+            break;
+        }
+    }
+    let began = run.now();
+    run.gate.open((!run.is_stopped()).then_some(began));
+    let window = run.window(began);
+    let mut told = (began, load(&run.answered));
+    let mut wait_until = |moment: u64| {
+        while run.now() < moment && !run.is_stopped() {
+            let left = Duration::from_nanos(moment.saturating_sub(run.now()));
+            std::thread::sleep(left.min(TELLING_PERIOD));
+            let now = (run.now(), load(&run.answered));
+            let seconds = Duration::from_nanos(now.0 - told.0).as_secs_f64();
+            let rate = (now.1 - told.1) as f64 / seconds.max(1e-9);
+            let left = Duration::from_nanos(window.until.saturating_sub(now.0));
+            progress(&format!("{rate:.0} messages a second, {:.0} s to go", left.as_secs_f64()));
+            told = now;
+        }
+    };
+    wait_until(window.from);
+    let first = Reading::take(pid);
+    wait_until(window.until);
+    Meter { first, last: Reading::take(pid) }
+}

@@ -1,0 +1,88 @@
+//! An outcome for people.
+
+use std::fmt;
+
+use super::outcome::{Outcome, ServerUse};
+use super::plan::Dialect;
+
+/// A time in microseconds, in the unit that suits it.
+pub(super) fn time(micros: f64) -> String {
+    match micros {
+        micros if micros < 1000.0 => format!("{micros:.1} us"),
+        micros if micros < 1_000_000.0 => format!("{:.2} ms", micros / 1e3),
+        micros => format!("{:.2} s", micros / 1e6),
+    }
+}
+
+/// A number that is read at a glance: `184 thousand`.
+pub(super) fn number(number: f64) -> String {
+    match number {
+        number if number < 10_000.0 => format!("{number:.0}"),
+        number if number < 10_000_000.0 => format!("{:.1} thousand", number / 1e3),
+        number => format!("{:.1} million", number / 1e6),
+    }
+}
+
+/// Bytes, as memory is counted.
+pub(super) fn memory(bytes: f64) -> String {
+    match bytes {
+        bytes if bytes < 1024.0 * 1024.0 => format!("{:.1} KiB", bytes / 1024.0),
+        bytes => format!("{:.1} MiB", bytes / 1024.0 / 1024.0),
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = &self.plan;
+        writeln!(f, "{}, client: {}", plan.in_words(), plan.client)?;
+        let what = match (plan.churn, plan.dialect) {
+            (true, _) => "connections",
+            (false, Dialect::Frames) => "frames",
+            (false, _) => "messages",
+        };
+        writeln!(
+            f,
+            "  throughput  {} {what} a second, {:.1} MB/s ({} in {:.1} s, every byte verified)",
+            number(self.messages_per_second),
+            self.megabytes_per_second,
+            self.messages,
+            self.seconds
+        )?;
+        let Outcome { latency, .. } = self;
+        writeln!(
+            f,
+            "  latency     p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
+            time(latency.p50),
+            time(latency.p90),
+            time(latency.p99),
+            time(latency.p999),
+            time(latency.max)
+        )?;
+        if self.idle > 0 {
+            writeln!(f, "  idle        {} connections held open", self.idle)?;
+        }
+        if let Some(server) = &self.server {
+            let ServerUse { processors, micros_per_message, .. } = server;
+            writeln!(
+                f,
+                "  server      {} of processor time for each, {processors:.2} processors busy, {} \
+                 threads, {} resident ({} more for each connection)",
+                time(*micros_per_message),
+                server.threads,
+                memory(server.memory_bytes as f64),
+                memory(server.memory_per_connection)
+            )?;
+        }
+        if self.errors.is_empty() {
+            writeln!(f, "  errors      none")?;
+        } else {
+            let each: Vec<String> =
+                self.errors.iter().map(|(what, times)| format!("{what}: {times}")).collect();
+            writeln!(f, "  errors      {}", each.join(", "))?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  note        {warning}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! What a worker of the client has seen.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use hdrhistogram::Histogram;
+
+/// The longest latency that is told apart: beyond it they are counted as this.
+const LATENCY_MAX_NANOS: u64 = 100_000_000_000;
+
+pub(super) struct Tally {
+    /// In nanoseconds, to three digits.
+    pub(super) latencies: Histogram<u64>,
+    pub(super) messages: u64,
+    /// Connections that were made within the time measured.
+    pub(super) connects: u64,
+    /// By what they are called.
+    pub(super) errors: BTreeMap<&'static str, u64>,
+    /// Messages of each connection.
+    pub(super) each: Vec<u64>,
+    /// Connections that stood when the measuring began.
+    pub(super) established: usize,
+}
+
+impl Tally {
+    pub(super) fn new(connections: usize) -> Tally {
+        Tally {
+            latencies: Histogram::new_with_bounds(1, LATENCY_MAX_NANOS, 3)
+                .unwrap_or_else(|error| unreachable!("these bounds are possible: {error}")),
+            messages: 0,
+            connects: 0,
+            errors: BTreeMap::new(),
+            each: vec![0; connections],
+            established: 0,
+        }
+    }
+
+    pub(super) fn answered(&mut self, connection: usize, nanos: u64) {
+        self.latencies.saturating_record(nanos.max(1));
+        self.messages += 1;
+        self.each[connection] += 1;
+    }
+
+    pub(super) fn failed(&mut self, what: &'static str) {
+        self.failed_times(what, 1);
+    }
+
+    pub(super) fn failed_times(&mut self, what: &'static str, times: u64) {
+        if times > 0 {
+            *self.errors.entry(what).or_default() += times;
+        }
+    }
+
+    /// Adds what another worker has seen, of other connections.
+    pub(super) fn add(&mut self, other: Tally) {
+        // The bounds are the same.
+        let _ = self.latencies.add(&other.latencies);
+        self.messages += other.messages;
+        self.connects += other.connects;
+        self.established += other.established;
+        self.each.extend(other.each);
+        for (what, times) in other.errors {
+            self.failed_times(what, times);
+        }
+    }
+}
+
+/// What came back was not what was sent.
+pub(super) const LIE: &str = "wrong bytes";
+/// Nothing came back, and waiting longer would be no use.
+pub(super) const UNANSWERED: &str = "unanswered";
+/// The server has closed a connection on which answers were missing, or more was to be asked.
+pub(super) const CLOSED: &str = "closed by the server";
+/// A message was due on a connection that is gone.
+pub(super) const NO_CONNECTION: &str = "due without a connection";
+/// An idle connection was not there any more.
+pub(super) const IDLE_LOST: &str = "idle connection lost";
+
+/// What an error is called.
+pub(super) fn name(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused",
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
+        io::ErrorKind::TimedOut => "timed out",
+        io::ErrorKind::AddrNotAvailable => "no port left to connect from",
+        io::ErrorKind::NotConnected => "not connected",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            "no descriptor left here"
+        }
+        _ => "other errors",
+    }
+}

@@ -1,0 +1,86 @@
+//! Many streams waited for on one thread (`epoll(7)`).
+//!
+//! For whoever has to talk to a thousand servers at once, as a load generator does; a server here has
+//! a thread for each connection and needs none of it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+
+use super::stream::Stream;
+use crate::ownership::{Owned, Registry, Site};
+
+/// What is told at once, at most.
+const EVENTS_MAX: usize = 256;
+
+const NANOS_A_MILLI: i64 = 1_000_000;
+
+/// Waits for any of the streams that were added to it.
+///
+/// It tells of changes and not of states (`EPOLLET`): after an event, read and write until
+/// `WouldBlock`, or until what is there cannot be more. It never owns a stream, and one that is closed
+/// is forgotten by the kernel. A task that is cancelled while it waits here is not woken: wait with a
+/// patience.
+#[must_use = "it is closed when it is dropped"]
+pub struct Poller {
+    epoll: Owned<OwnedFd>,
+    events: Vec<epoll::Event>,
+}
+
+impl Poller {
+    /// A new one, owned by the current task (`epoll_create1(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn new_in(registry: &Registry) -> io::Result<Poller> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = registry.own_fd_as(epoll, "epoll", None, Site::here())?;
+        Ok(Poller { epoll, events: Vec::with_capacity(EVENTS_MAX) })
+    }
+
+    /// Has changes of a stream told by this token, in both directions (`epoll_ctl(2)`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's: both have to be the current task's.
+    #[track_caller]
+    pub fn add(&self, stream: &Stream, token: u64) -> io::Result<()> {
+        let wanted = epoll::EventFlags::IN
+            | epoll::EventFlags::OUT
+            | epoll::EventFlags::RDHUP
+            | epoll::EventFlags::ET;
+        let data = epoll::EventData::new_u64(token);
+        let mut added = Ok(());
+        self.epoll.handle().call(|epoll| {
+            added = stream.handle().call(|fd| epoll::add(epoll, fd, data, wanted));
+            Ok(())
+        })?;
+        added
+    }
+
+    /// Waits for changes, at most for `patience` (`epoll_wait(2)`). The tokens of the streams that
+    /// have some; none, when the time ran out.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn wait(&mut self, patience: Duration) -> io::Result<impl Iterator<Item = u64>> {
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        let events = &mut self.events;
+        self.epoll.handle().call(|epoll| {
+            events.clear();
+            let mut patience = patience;
+            if patience.tv_nsec % NANOS_A_MILLI != 0 {
+                // `epoll_wait` counts in milliseconds, `ppoll` does not.
+                if poll(&mut [PollFd::new(&epoll, PollFlags::IN)], Some(&patience))? == 0 {
+                    return Ok(0);
+                }
+                patience = Timespec::default();
+            }
+            epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&patience))
+        })?;
+        Ok(self.events.iter().map(|event| event.data.u64()))
+    }
+}

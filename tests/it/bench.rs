@@ -1,0 +1,354 @@
+//! `echown bench`: what it says of a server is true, above all of one that is not as it should be.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::server::{Server, echown};
+
+/// Short, so that nothing can be said of speed.
+const SHORT: [&str; 4] = ["--duration", "300ms", "--warmup", "50ms"];
+
+fn bench(arguments: &[&str]) -> Output {
+    echown().arg("bench").args(SHORT).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// The outcome as JSON.
+fn outcome(arguments: &[&str]) -> Value {
+    let output = bench(&[arguments, &["--format", "json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn is_without_errors(outcome: &Value) -> bool {
+    outcome["errors"].as_object().unwrap().is_empty()
+}
+
+/// A server that does to each connection what it is told; it ends with the process.
+fn server_that(serves: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let serves = serves.clone();
+            thread::spawn(move || serves(client));
+        }
+    });
+    address
+}
+
+/// Echoes, and has what was read pass through the hands of `change`, with how much there was before.
+fn echoing(change: impl Fn(u64, &mut Vec<u8>) + Clone + Send + 'static) -> SocketAddr {
+    server_that(move |mut client| {
+        let mut before = 0;
+        let mut buffer = [0; 4096];
+        while let Ok(bytes @ 1..) = client.read(&mut buffer) {
+            let mut bytes = buffer[..bytes].to_vec();
+            let count = bytes.len() as u64;
+            change(before, &mut bytes);
+            before += count;
+            if client.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+const SHAPES: &[&[&str]] = &[
+    &["--client", "event"],
+    &["--client", "event", "--client-threads", "2"],
+    &["--client", "blocking"],
+    &["--client", "event", "--pipeline", "5"],
+    &["--client", "blocking", "--pipeline", "5"],
+    &["--client", "event", "--size", "300KiB"],
+    &["--client", "blocking", "--size", "300KiB"],
+    &["--client", "event", "--churn"],
+    &["--client", "blocking", "--churn"],
+    &["--client", "event", "--rate", "400"],
+    &["--client", "blocking", "--rate", "400"],
+    &["--client", "event", "--rate", "400", "--churn"],
+    &["--idle", "20"],
+    &["--style", "callback"],
+    &["--style", "staged"],
+    &["--style", "staged", "--client", "blocking"],
+    &["--style", "broadcast"],
+];
+
+#[test]
+fn an_honest_server_is_asked_in_every_shape_without_an_error() {
+    for shape in SHAPES {
+        let outcome = outcome(&[shape, &["--connections", "4"][..]].concat());
+        assert!(is_without_errors(&outcome), "{shape:?}: {outcome:#}");
+        assert!(outcome["messages"].as_u64().unwrap() > 0, "{shape:?}: {outcome:#}");
+        assert_eq!(outcome["established"], 4, "{shape:?}: {outcome:#}");
+        // Started for it, so that its process is known.
+        assert!(outcome["server"]["threads"].as_u64().unwrap() > 1, "{shape:?}: {outcome:#}");
+        let latency = &outcome["latency"];
+        assert!(latency["p50"].as_f64() <= latency["p99"].as_f64());
+        assert!(latency["p99"].as_f64() <= latency["max"].as_f64());
+    }
+}
+
+#[test]
+fn one_wrong_byte_is_exit_1_whoever_asks() {
+    let address = echoing(|before, bytes| {
+        if (before..before + bytes.len() as u64).contains(&1000) {
+            bytes[(1000 - before) as usize] ^= 0x20;
+        }
+    });
+    for client in ["event", "blocking"] {
+        let output = bench(&[&address.to_string(), "--client", client, "--connections", "1"]);
+        assert_eq!(output.status.code(), Some(1), "{client}: {output:?}");
+        assert!(text(&output.stdout).contains("wrong bytes: 1"), "{output:?}");
+        assert!(text(&output.stderr).contains("what came back was not what was sent"));
+    }
+}
+
+#[test]
+fn bytes_that_are_lost_or_sent_twice_are_wrong_bytes() {
+    let doubling = echoing(|before, bytes| {
+        if before > 640 {
+            bytes.extend_from_within(..);
+        }
+    });
+    let losing = echoing(|before, bytes| {
+        if before > 640 {
+            bytes.remove(0);
+        }
+    });
+    for address in [doubling, losing] {
+        let output = bench(&[&address.to_string(), "--connections", "1", "--pipeline", "4"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+}
+
+#[test]
+fn a_frame_that_is_changed_or_comes_out_of_order_is_a_wrong_byte() {
+    // Sends each client its own frames alone, the second one before the first.
+    let address = server_that(|mut client| {
+        let (mut first, mut second) = ([0; 40], [0; 40]);
+        client.read_exact(&mut first).unwrap();
+        client.read_exact(&mut second).unwrap();
+        let _ = client.write_all(&[second, first].concat());
+        let _ = client.read(&mut first);
+    });
+    let output = bench(&[
+        &address.to_string(),
+        "--style",
+        "broadcast",
+        "--size",
+        "32",
+        "--connections",
+        "1",
+        "--pipeline",
+        "2",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn a_server_that_closes_or_never_answers_is_told_by_kind() {
+    let closing = server_that(|mut client| {
+        let _ = client.read(&mut [0; 64]);
+    });
+    let silent = server_that(|client| {
+        thread::sleep(Duration::from_secs(60));
+        drop(client);
+    });
+    for (address, expected) in [(closing, "closed by the server"), (silent, "unanswered")] {
+        for client in ["event", "blocking"] {
+            let address = address.to_string();
+            let output = bench(&[&address, "--client", client, "--connections", "2"]);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            let expected = format!("{expected}: 2");
+            assert!(text(&output.stdout).contains(&expected), "{client}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
+    // Stalls once, for half of the time.
+    let stalling = || {
+        echoing(|before, _| {
+            if (6400..6464).contains(&before) {
+                thread::sleep(Duration::from_millis(500));
+            }
+        })
+    };
+    let arguments = |address: &str, more: &[&str]| -> Value {
+        let all = [&["--duration", "1s", "--connections", "1", address], more].concat();
+        outcome(&all)
+    };
+    let open = arguments(&stalling().to_string(), &["--rate", "1000"]);
+    let p90 = open["latency"]["p90"].as_f64().unwrap();
+    assert!(p90 > 200_000.0, "{open:#}");
+    // Asked only when it has answered, it looks as if it had stalled one client once.
+    let closed = arguments(&stalling().to_string(), &[]);
+    let p90 = closed["latency"]["p90"].as_f64().unwrap();
+    assert!(p90 < 100_000.0, "{closed:#}");
+    assert!(closed["latency"]["max"].as_f64().unwrap() > 400_000.0, "{closed:#}");
+}
+
+#[test]
+fn a_rate_that_the_server_cannot_hold_is_warned_about() {
+    let slow = echoing(|_, _| thread::sleep(Duration::from_millis(10)));
+    let address = slow.to_string();
+    let outcome = outcome(&[&address, "--rate", "5000", "--connections", "1", "--size", "1000"]);
+    let warnings = outcome["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|it| it["kind"] == "rate-missed"), "{outcome:#}");
+}
+
+#[test]
+fn a_connection_that_is_hardly_answered_has_starved() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let accepted = Arc::new(AtomicU32::new(0));
+    let address = server_that(move |mut client| {
+        let is_first = accepted.fetch_add(1, Ordering::Relaxed) == 0;
+        let mut buffer = [0; 64];
+        while client.read_exact(&mut buffer).is_ok() && client.write_all(&buffer).is_ok() {
+            if is_first {
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    });
+    let output = bench(&[&address.to_string(), "--connections", "4"]);
+    assert!(text(&output.stdout).contains("1 connections were answered less"), "{output:?}");
+}
+
+#[test]
+fn an_idle_connection_that_is_lost_meanwhile_is_an_error() {
+    let address = server_that(|mut client| {
+        // An idle one asks with 16 bytes, and is dropped soon after.
+        let mut buffer = [0; 64];
+        while let Ok(bytes @ 1..) = client.read(&mut buffer) {
+            if client.write_all(&buffer[..bytes]).is_err() || bytes == 16 {
+                return;
+            }
+        }
+    });
+    let output = bench(&[&address.to_string(), "--connections", "1", "--idle", "3"]);
+    assert!(text(&output.stdout).contains("idle connection lost: 3"), "{output:?}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_what_to_do() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for (arguments, code, expected) in [
+        (&[&*nobody][..], 1, "no connection to 127.0.0.1"),
+        (&[&nobody, "--idle", "2"], 1, "idle connection 1 of 2: refused"),
+        (&["--pid", "1"], 2, "--pid is for a server that runs already"),
+        (&[&nobody, "--pin-server", "0"], 2, "--pin-server is for a server that is started here"),
+        (&["--pin-client", "1023"], 2, "cannot run on [1023]"),
+        (&["--client", "blocking", "--client-threads", "2"], 2, "--client-threads is for"),
+        (&["--churn", "--pipeline", "2"], 2, "--pipeline has no use"),
+        (&["--style", "broadcast", "--size", "15"], 2, "--size 16 or more"),
+        (&["--style", "broadcast", "--client", "blocking"], 2, "the event client alone"),
+        (&["--rate=-5"], 2, "expected messages a second"),
+        (&["--size", "0"], 2, "nothing fits into no bytes"),
+    ] {
+        let output = bench(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+    for (arguments, code, expected) in [
+        (&["tok"][..], 2, "build it with `cargo build --release -p echown-peers`"),
+        (&["a=cat"], 2, "{port} in the command"),
+        (&["a=false {port}"], 1, "has ended at once"),
+        (&["echown", "--load", "none"], 2, "no load `none`; there are one, crowd"),
+    ] {
+        let output = echown().args(["bench", "compare"]).args(arguments).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn sigint_ends_it_early_with_the_figures_until_then() {
+    let child = echown()
+        .args(["bench", "--duration", "60s", "--connections", "2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(3));
+    let began = Instant::now();
+    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("it was ended early"), "{output:?}");
+}
+
+#[test]
+fn the_latencies_are_drawn() {
+    let file = std::env::temp_dir().join(format!("echown-{}-plot.svg", std::process::id()));
+    let output = bench(&["--connections", "2", "--plot", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let svg = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let svg = roxmltree::Document::parse(&svg).unwrap();
+    let curves = svg.descendants().filter(|node| node.has_tag_name("polyline"));
+    let points = curves.filter_map(|node| node.attribute("points"));
+    assert!(points.map(|points| points.split_whitespace().count()).max() > Some(10));
+}
+
+#[test]
+fn servers_are_compared_in_turn_round_by_round() {
+    let program = env!("CARGO_BIN_EXE_echown");
+    let slower = format!("slow={program} serve --listen 127.0.0.1:{{port}} --check full");
+    let arguments = ["bench", "compare", "echown", &slower, "--rounds", "2", "--connections", "2"];
+    let output = echown().args(arguments).args(SHORT).args(["--format", "json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cells = row["cells"].as_array().unwrap();
+    let names: Vec<&str> = cells.iter().map(|cell| cell["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["echown", "slow"]);
+    assert_eq!(cells[0]["advantage"], 1.0, "it is compared with itself");
+    assert!(row["rounds"].as_u64().unwrap() >= 2, "{row:#}");
+    let output = echown().args(arguments).args(SHORT).args(["--load", "churn"]).output().unwrap();
+    let said = text(&output.stdout);
+    assert!(said.contains("| server | thousand connections/s |"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("| echown |")).count(), 1, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("| slow |")).count(), 1, "{said}");
+}
+
+/// The client of a load is a program of ours like any other.
+#[test]
+fn the_custody_table_of_a_load_lists_every_descriptor_that_is_open() {
+    let server = Server::start(&[]);
+    let address = server.address().to_string();
+    for client in ["event", "blocking"] {
+        let arguments = ["bench", &address, "--duration", "60s", "--client", client];
+        let mut bench = Server::run(echown().args(arguments).args(["--connections", "5"]), 0);
+        thread::sleep(Duration::from_secs(1));
+        let open: Vec<i32> =
+            bench.open_descriptors().into_iter().map(|(number, _)| number).collect();
+        assert!(open.len() >= 5 + 3, "{open:?}");
+        bench.signal(Signal::USR1);
+        // Every descriptor has a line that begins with what it is, or with its number.
+        let mut listed: Vec<i32> = (0..open.len())
+            .map(|_| {
+                let line = bench.wait_for_line("fd ").replace(',', " ");
+                let (_, number) = line.split_once("fd ").unwrap();
+                number.split(' ').next().unwrap().parse().unwrap()
+            })
+            .collect();
+        listed.sort_unstable();
+        assert_eq!(listed, open);
+        bench.signal(Signal::TERM);
+        assert_eq!(bench.wait().code(), Some(0));
+    }
+}
