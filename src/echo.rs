@@ -58,7 +58,8 @@ pub trait Style: Send + Sync {
     /// # Errors
     /// As [`serve`](Style::serve).
     fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
-        plain::answer(stream, &mut plain::buffer()).map(|answered| answered > 0)
+        plain::answer(stream, &mut plain::buffer(), &mut crate::net::Eagerness::default())
+            .map(|answered| answered > 0)
     }
 
     /// Serves one connection as [`serve`](Style::serve) does, but for one thing: where this way of

@@ -42,6 +42,7 @@
 mod address;
 mod adopt;
 mod connect;
+mod eager;
 mod endpoint;
 mod file;
 mod half;
@@ -57,6 +58,7 @@ mod wire;
 
 pub use address::Address;
 pub use adopt::{StdListener, StdStream};
+pub use eager::Eagerness;
 pub use endpoint::Endpoint;
 pub use file::File;
 pub use half::{ReadHalf, WriteHalf};

@@ -474,6 +474,18 @@ fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, SocketAddr
 }
 
 #[test]
+fn what_is_accepted_has_its_listeners_nodelay() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let (_client, before) = connected(registry, &listener);
+        assert!(!before.nodelay().unwrap());
+        listener.set_nodelay(true).unwrap();
+        let (_client, after) = connected(registry, &listener);
+        assert!(after.nodelay().unwrap());
+    });
+}
+
+#[test]
 fn a_connected_stream_blocks_and_takes_its_options() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();

@@ -1,10 +1,10 @@
 //! The plain echo of RFC 862: every byte comes back, in order, until the peer has finished.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Style;
-use crate::net::Stream;
+use crate::net::{Eagerness, Stream};
 
 /// Bytes that are read at a time. On the heap: a buffer on the stack would be touched page by page
 /// and stay with the thread.
@@ -26,8 +26,9 @@ impl Style for Plain {
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
         let mut buffer = buffer();
-        while answer(&stream, &mut buffer)? > 0 {}
-        stream.finish(LAST_WORDS_PATIENCE)
+        let mut eagerness = Eagerness::default();
+        while answer(&stream, &mut buffer, &mut eagerness)? > 0 {}
+        stream.conclude(LAST_WORDS_PATIENCE)
     }
 }
 
@@ -36,8 +37,12 @@ pub(super) fn buffer() -> Vec<u8> {
 }
 
 /// Sends back what comes in one read. How much that was; zero at the end.
-pub(super) fn answer(mut stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
-    let received = stream.read(buffer)?;
+pub(super) fn answer(
+    mut stream: &Stream,
+    buffer: &mut [u8],
+    eagerness: &mut Eagerness,
+) -> io::Result<usize> {
+    let received = stream.read_eagerly(buffer, eagerness)?;
     stream.write_all(&buffer[..received])?;
     Ok(received)
 }

@@ -271,6 +271,16 @@ impl Listener {
 
 /// Using it.
 impl Listener {
+    /// Has streams that are accepted from now on send small writes at once (`TCP_NODELAY`, which they
+    /// inherit): one call for all of them instead of one for each.
+    ///
+    /// # Errors
+    /// The system call's: a Unix listener has no such option. The registry's.
+    #[track_caller]
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.handle().call(|fd| sockopt::set_tcp_nodelay(fd, on))
+    }
+
     /// Takes the next connection, owned by the current task, and its peer's address
     /// (`accept4(2)`). Waits for one, unless the listener is
     /// [non-blocking](Listener::set_nonblocking).

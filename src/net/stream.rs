@@ -277,6 +277,15 @@ impl Stream {
         self.handle().call(|fd| sockopt::set_tcp_nodelay(fd, on))
     }
 
+    /// Whether small writes are sent at once (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    /// As [`set_nodelay`](Stream::set_nodelay).
+    #[track_caller]
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.handle().call(|fd| sockopt::tcp_nodelay(fd))
+    }
+
     /// How long a read waits before it answers `WouldBlock`; `None`: for ever (`SO_RCVTIMEO`).
     ///
     /// # Errors
@@ -337,6 +346,20 @@ impl Stream {
             self.wait_sent(patience)?;
         }
         self.shutdown(Shutdown::Write)
+    }
+
+    /// Closes it, once the peer has [finished](Stream::finish) or is asked no more: as
+    /// [`finish`](Stream::finish), and where nothing is left to be read, `close(2)` alone does the
+    /// same as `shutdown(2)` before it.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn conclude(self, patience: Duration) -> io::Result<()> {
+        if self.handle().record().registry.is_draining() {
+            self.finish(patience)?;
+        }
+        Ok(self.close()?)
     }
 
     /// Waits until the peer's system has everything that was sent (`SIOCOUTQ`), at most for

@@ -161,7 +161,10 @@ fn connection(
     let (idle, write) = (settings.idle_timeout, settings.write_timeout);
     move || {
         let counted = Counted { resource: stream.resource(), admission };
-        stream.set_read_timeout(idle)?;
+        // Without one it is as it was accepted: a call less for each connection.
+        if idle.is_some() {
+            stream.set_read_timeout(idle)?;
+        }
         stream.set_write_timeout(write)?;
         let went = style.serve(stream);
         drop(counted);

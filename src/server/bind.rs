@@ -84,6 +84,11 @@ pub(super) fn open(
     let siblings = siblings.collect::<io::Result<Vec<Listener>>>().map_err(failed)?;
     let mut seats = Vec::with_capacity(settings.acceptors.get());
     for listener in std::iter::once(first).chain(siblings) {
+        if matches!(endpoint, Endpoint::Inet(_)) {
+            // What is sent is all there is: a last short segment would wait for the acknowledgement
+            // of the one before, which a peer may delay for 40 ms.
+            listener.set_nodelay(true).map_err(failed)?;
+        }
         let (stop, order) = net::pipe_in(registry).map_err(failed)?;
         let spare = Spare::new(registry).map_err(failed)?;
         seats.push((order, Seat { listener, stop, spare }));

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use super::server::{Server, exchange, pattern};
 
@@ -99,4 +100,26 @@ fn a_thousand_clients_at_once_echo() {
         client.read_exact(&mut back).unwrap();
         assert_eq!(back, expected.as_bytes());
     }
+}
+
+/// A reply in two parts of which the second is short: it must not wait for the acknowledgement of the
+/// first, which the client's system delays by 40 ms.
+#[test]
+fn the_short_end_of_a_reply_does_not_wait_for_an_acknowledgement() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let message = pattern(16 * 1024 + 100);
+    let mut times: Vec<Duration> = (0..61)
+        .map(|_| {
+            let began = Instant::now();
+            client.write_all(&message).unwrap();
+            let mut reply = vec![0; message.len()];
+            client.read_exact(&mut reply).unwrap();
+            assert!(reply == message);
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    // The first few are acknowledged at once in any case.
+    assert!(times[40] < Duration::from_millis(35), "{times:?}");
 }

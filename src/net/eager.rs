@@ -1,0 +1,146 @@
+//! Reading that looks a few times before it sleeps.
+//!
+//! Falling asleep in `recv(2)` and being woken costs a server on few processors more than the reading
+//! itself. Where many connections are busy, another thread always has something to do: letting it run
+//! (`sched_yield(2)`) and looking again (`MSG_DONTWAIT`) mostly finds that the next message has come
+//! meanwhile, at the price of a change of threads and without that of a wake-up.
+//!
+//! Where it does not, it is a waste: a lone client's next message takes longer than any looking, and a
+//! quiet one's never comes. So each connection learns from itself ([`Eagerness`]) how often it pays to
+//! look, and one that has learned that it does not pay only looks now and then whether that is still
+//! so.
+
+use std::io::{self, Read};
+
+use super::stream::Stream;
+
+/// Looks at the most. More gain nothing and cost as much again where there is little to do.
+const LOOKS_MAX: u8 = 4;
+
+/// Reads that go straight to sleep before the next look, where looking does not pay.
+const REST_MAX: u8 = 64;
+
+/// What a connection has learned about looking again before it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eagerness {
+    /// How often the next read looks before it sleeps.
+    looks: u8,
+    /// Reads that are still to go straight to sleep.
+    rest: u8,
+    /// How many those are to be the next time.
+    next_rest: u8,
+}
+
+impl Default for Eagerness {
+    fn default() -> Eagerness {
+        Eagerness { looks: 1, rest: 0, next_rest: 1 }
+    }
+}
+
+impl Eagerness {
+    /// How often to look this time.
+    fn looks(&mut self) -> u8 {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return 0;
+        }
+        self.looks
+    }
+
+    /// A look has found something.
+    fn gain(&mut self) {
+        self.looks = (self.looks + 1).min(LOOKS_MAX);
+        self.next_rest = 1;
+    }
+
+    /// None has: half as many the next time, and where that is none, a rest that grows.
+    fn lose(&mut self) {
+        self.looks /= 2;
+        if self.looks == 0 {
+            self.looks = 1;
+            self.rest = self.next_rest;
+            self.next_rest = self.next_rest.saturating_mul(2).min(REST_MAX);
+        }
+    }
+}
+
+impl Stream {
+    /// Reads as [`Read::read`] does, but looks a few times before it sleeps, as far as that has paid.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn read_eagerly(&self, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
+        let looks = eagerness.looks();
+        for _ in 0..looks {
+            std::thread::yield_now();
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                answer => {
+                    eagerness.gain();
+                    return answer;
+                }
+            }
+        }
+        if looks > 0 {
+            eagerness.lose();
+        }
+        let mut stream = self;
+        stream.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many looks a thousand reads cost, none of which finds anything.
+    fn looks_of_a_thousand(mut eagerness: Eagerness) -> u32 {
+        let read = |_| {
+            let looks = eagerness.looks();
+            if looks > 0 {
+                eagerness.lose();
+            }
+            u32::from(looks)
+        };
+        (0..1000).map(read).sum()
+    }
+
+    #[test]
+    fn where_looking_does_not_pay_hardly_any_read_looks() {
+        assert!(looks_of_a_thousand(Eagerness::default()) < 25);
+        let mut spoiled = Eagerness::default();
+        (0..100).for_each(|_| spoiled.gain());
+        assert!(looks_of_a_thousand(spoiled) < 25 + 2 * u32::from(LOOKS_MAX));
+    }
+
+    #[test]
+    fn where_looking_pays_again_it_is_noticed_soon() {
+        let mut tired = Eagerness::default();
+        (0..1000).for_each(|_| {
+            if tired.looks() > 0 {
+                tired.lose();
+            }
+        });
+        let reads = (1..).find(|_| tired.looks() > 0).unwrap();
+        assert!(reads <= u32::from(REST_MAX) + 1);
+        tired.gain();
+        assert_eq!(tired.looks(), 2, "and from then on each time");
+        assert_eq!(tired.looks(), 2);
+    }
+
+    #[test]
+    fn what_is_read_eagerly_is_what_was_sent_and_then_the_end() {
+        use std::io::Write;
+        let (reader, writer) = Stream::pair().unwrap();
+        let mut eagerness = Eagerness::default();
+        let mut buffer = [0; 3];
+        let mut read =
+            || reader.read_eagerly(&mut buffer, &mut eagerness).map(|it| buffer[..it].to_vec());
+        (&writer).write_all(b"eager").unwrap();
+        assert_eq!(read().unwrap(), b"eag");
+        assert_eq!(read().unwrap(), b"er");
+        drop(writer);
+        assert_eq!(read().unwrap(), b"");
+    }
+}
