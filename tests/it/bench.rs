@@ -179,8 +179,8 @@ fn a_server_that_closes_or_never_answers_is_told_by_kind() {
 fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
     // Stalls once, for half of the time.
     let stalling = || {
-        echoing(|before, _| {
-            if (6400..6464).contains(&before) {
+        echoing(|before, bytes| {
+            if (before..before + bytes.len() as u64).contains(&6400) {
                 thread::sleep(Duration::from_millis(500));
             }
         })

@@ -424,13 +424,20 @@ fn says_and_slams(server: &Server, listener: &mut TcpStream) {
     server.wait_for("all to arrive", |_| queues(&slammer)[BYTES_UNACKNOWLEDGED] == 0);
 }
 
+/// A connection's ends as `/proc/net/tcp` has them. Both: another connection may have the port of one
+/// of them.
+fn ends(client: &TcpStream) -> [String; 2] {
+    let ends = [client.local_addr().unwrap(), client.peer_addr().unwrap()];
+    ends.map(|end| format!("0100007F:{:04X}", end.port()))
+}
+
 /// Bytes that a client has sent and its peer's system has not acknowledged, and bytes that have come
 /// and it has not read.
 fn queues(client: &TcpStream) -> [usize; 2] {
-    let port = format!(":{:04X}", client.local_addr().unwrap().port());
+    let [ours, theirs] = ends(client);
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let mine = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mine = mine.filter(|fields| fields[1].ends_with(&port)).collect::<Vec<_>>();
+    let mine = mine.filter(|fields| fields[1..3] == [&*ours, &*theirs]).collect::<Vec<_>>();
     let (sent, come) = mine[0][4].split_once(':').unwrap();
     [sent, come].map(|bytes| usize::from_str_radix(bytes, 16).unwrap())
 }
@@ -591,11 +598,11 @@ fn looking_up_a_client_that_has_just_gone_is_counted_and_nothing_else() {
 /// Whether the server has closed its end of a client's connection.
 fn is_gone(server: &Server, client: &TcpStream) -> bool {
     const ESTABLISHED: &str = "01";
-    let port = format!(":{:04X}", client.local_addr().unwrap().port());
+    let [ours, theirs] = ends(client);
     let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", server.pid())).unwrap();
     !table.lines().skip(1).any(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        fields[2].ends_with(&port) && fields[3] == ESTABLISHED
+        fields[1..3] == [&*theirs, &*ours] && fields[3] == ESTABLISHED
     })
 }
 
