@@ -93,6 +93,24 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("the server is there");
     }
 
+    /// Sets a soft limit of the running server, as in `--nofile=40`, by `prlimit(1)`.
+    pub fn set_limit(&self, limit: &str) {
+        use std::os::unix::fs::MetadataExt;
+        let pid = self.pid().to_string();
+        let owner = std::fs::metadata(format!("/proc/{pid}")).expect("the server runs");
+        // Root, too, may set the limits of others only with a capability that containers lack.
+        let mut command = if owner.uid() == rustix::process::getuid().as_raw() {
+            Command::new("prlimit")
+        } else {
+            let mut command = Command::new("setpriv");
+            let owner = [format!("--reuid={}", owner.uid()), format!("--regid={}", owner.gid())];
+            command.args(owner).args(["--clear-groups", "prlimit"]);
+            command
+        };
+        let status = command.args(["--pid", &pid, &format!("{limit}:")]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{limit} cannot be set");
+    }
+
     /// Waits for the end and reads what is left of standard error into `seen`.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
