@@ -427,10 +427,14 @@ fn says_and_slams(server: &Server, listener: &mut TcpStream) {
 /// Bytes that a client has sent and its peer's system has not acknowledged, and bytes that have come
 /// and it has not read.
 fn queues(client: &TcpStream) -> [usize; 2] {
-    let port = format!(":{:04X}", client.local_addr().unwrap().port());
+    // By both ports: to another server somebody else may have a connection from the same one.
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let ports = [client.local_addr().unwrap(), client.peer_addr().unwrap()].map(port);
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let mine = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mine = mine.filter(|fields| fields[1].ends_with(&port)).collect::<Vec<_>>();
+    let mine =
+        mine.filter(|fields| fields[1].ends_with(&ports[0]) && fields[2].ends_with(&ports[1]));
+    let mine = mine.collect::<Vec<_>>();
     let (sent, come) = mine[0][4].split_once(':').unwrap();
     [sent, come].map(|bytes| usize::from_str_radix(bytes, 16).unwrap())
 }
