@@ -15,7 +15,7 @@
 //! read when the pool is built; another program may use up what it promised, which then is an
 //! ordinary error too.
 
-mod ceiling;
+pub(crate) mod ceiling;
 mod orphans;
 mod plain;
 mod race;

@@ -15,6 +15,7 @@ mod accept;
 mod bind;
 mod drain;
 mod gate;
+mod room;
 mod spare;
 mod summary;
 
@@ -32,7 +33,8 @@ use crate::ownership::{Failure, Registry, TaskLabel};
 use crate::pool::{Orphans, Pool, SpawnError};
 pub use bind::BindError;
 use bind::Place;
-use gate::Gate;
+use gate::{Bound, Gate};
+use room::{Machine, Needs, Room};
 pub use summary::Summary;
 
 /// Connections that wait to be accepted, as asked of the kernel, whose own limit
@@ -51,7 +53,8 @@ const STUCK_PATIENCE: Duration = Duration::from_secs(2);
 #[non_exhaustive]
 pub struct Settings {
     /// Connections served at a time, over all addresses. One more is accepted, closed at once and
-    /// counted: its client learns that it is refused, and does not hang in the backlog.
+    /// counted: its client learns that it is refused, and does not hang in the backlog. What the
+    /// process cannot carry is lowered to what it can: [`Server::max_connections`].
     pub max_connections: usize,
     /// Connections served at a time for one IP address.
     pub max_per_ip: Option<NonZeroUsize>,
@@ -121,6 +124,7 @@ pub struct Server {
     registry: Registry,
     settings: Settings,
     style: SharedStyle,
+    room: Room,
     pool: Pool,
     places: Vec<Place>,
     orders: Orders,
@@ -145,12 +149,23 @@ impl Server {
             .map(|endpoint| bind::open(registry, endpoint, &settings))
             .collect::<Result<Vec<Place>, BindError>>()?;
         let acceptors = places.iter().map(|place| place.seats.len()).sum::<usize>();
-        let tasks = settings.max_connections.saturating_mul(style.tasks_per_connection());
+        let needs = Needs { tasks_per_connection: style.tasks_per_connection(), acceptors };
+        let room = Machine::read().room(settings.max_connections, needs);
+        let tasks = room.connections.saturating_mul(needs.tasks_per_connection);
         let pool =
             Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
         let (sender, mailbox) = sync_channel(MAIL_QUEUED);
         let orders = Orders(sender);
-        Ok(Server { registry: registry.clone(), settings, style, pool, places, orders, mailbox })
+        Ok(Server {
+            registry: registry.clone(),
+            settings,
+            style,
+            room,
+            pool,
+            places,
+            orders,
+            mailbox,
+        })
     }
 
     /// The addresses that the server listens on, numeric, in the order they were asked for.
@@ -158,16 +173,17 @@ impl Server {
         self.places.iter().map(|place| place.name.as_str())
     }
 
-    /// How many threads there can be: what the connections need, or what the machine carries.
+    /// How many connections there can be at a time: what was set, or what this process can carry by
+    /// its limits of descriptors, threads and memory mappings.
     #[must_use]
-    pub fn thread_limit(&self) -> usize {
-        self.pool.limit()
+    pub fn max_connections(&self) -> usize {
+        self.room.connections
     }
 
-    /// What the machine carries, in words.
-    #[must_use]
-    pub fn ceiling(&self) -> String {
-        self.pool.ceiling()
+    /// The limits that are too tight for the connections that were set, the tightest first: what
+    /// each is, what it is enough for, and how to raise it to what is needed.
+    pub fn tight_limits(&self) -> impl Iterator<Item = String> {
+        self.room.tight.iter().map(ToString::to_string)
     }
 
     /// What gives this server orders.
@@ -202,9 +218,12 @@ impl Server {
 
     fn attend(self) -> Result<Summary, ServeError> {
         let addresses = self.addresses().map(str::to_owned).collect();
-        let house = House::new(&self.pool, addresses, self.settings.max_connections);
+        let house = House::new(&self.pool, addresses, self.room.connections);
         self.style.open(&house).map_err(|error| ServeError(error.to_string()))?;
-        let gate = Arc::new(Gate::new(self.settings.max_connections, self.settings.max_per_ip));
+        let tightest = self.room.tight.first();
+        let bound = tightest.map_or(Bound::Asked, |by| Bound::Machine(by.limit, by.value));
+        let gate = Gate::new(self.room.connections, bound, self.settings.max_per_ip);
+        let gate = Arc::new(gate);
         let mail = self.orders.0.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
             // Fails only when the server has given up on this acceptor.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 
-use source::{File, everything, root, sources};
+use source::{File, everything, peers, root, sources};
 
 #[path = "tidy/source.rs"]
 mod source;
@@ -114,6 +114,12 @@ fn unsafe_stands_only_in_sys() {
             faults.add_idents(file, &["unsafe"]);
         }
     }
+    // The peers' servers in C have to be called somehow.
+    for file in peers() {
+        if file.name != "benches/peers/src/c.rs" {
+            faults.add_idents(file, &["unsafe"]);
+        }
+    }
     faults.attest();
 }
 
@@ -123,7 +129,7 @@ fn every_unsafe_says_which_fact_makes_it_safe() {
         "the comment that ends right above an `unsafe` (attributes may stand between) has a line \
          that begins with `// SAFETY:`: the fact, and where it was established",
     );
-    for file in sources() {
+    for file in sources().chain(peers()) {
         for token in file.tokens.iter().filter(|token| token.is("unsafe")) {
             let above = file.lines[..token.line - 1].iter().rev().map(|line| line.trim_start());
             let mut comment = above
@@ -337,19 +343,21 @@ fn every_dependency_has_its_reason() {
         "a dependency has one line of reason right above it in Cargo.toml: \
          who doesn't know why it is there cannot say when it may go",
     );
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a package has a manifest");
-    let (mut in_dependencies, mut before) = (false, "");
-    for (index, line) in manifest.lines().enumerate() {
-        if line.starts_with('[') {
-            in_dependencies = line.trim_end().ends_with("dependencies]");
-        } else if in_dependencies
-            && line.starts_with(|first: char| first.is_ascii_alphabetic())
-            && !before.starts_with("# ")
-        {
-            let name = line.split(['=', '.']).next().unwrap_or(line).trim();
-            faults.add_at("Cargo.toml", index + 1, format!("`{name}` has no reason above it"));
+    for name in ["Cargo.toml", "benches/peers/Cargo.toml", "macros/Cargo.toml"] {
+        let manifest = fs::read_to_string(root().join(name)).expect("a package has a manifest");
+        let (mut in_dependencies, mut before) = (false, "");
+        for (index, line) in manifest.lines().enumerate() {
+            if line.starts_with('[') {
+                in_dependencies = line.trim_end().ends_with("dependencies]");
+            } else if in_dependencies
+                && line.starts_with(|first: char| first.is_ascii_alphabetic())
+                && !before.starts_with("# ")
+            {
+                let dependency = line.split(['=', '.']).next().unwrap_or(line).trim();
+                faults.add_at(name, index + 1, format!("`{dependency}` has no reason above it"));
+            }
+            before = line;
         }
-        before = line;
     }
     faults.attest();
 }

@@ -97,7 +97,9 @@ pub(super) struct ServeArguments {
 #[command(next_help_heading = "Limits")]
 struct Limits {
     /// Connections served at a time. One more is accepted, closed at once and counted, so that its
-    /// client learns of it. Each costs a thread and a descriptor. [default: 1024]
+    /// client learns of it. Each costs a thread and a descriptor: what the limits of the system do
+    /// not allow is lowered to what they do, with a warning that says which to raise. [default:
+    /// 1024, or what fits]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<NonZeroUsize>,
 
@@ -275,7 +277,7 @@ fn serve(
     });
     let signals = Signals::install(registry, response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
-    warn_of_limits(arguments, &server, style.tasks_per_connection());
+    tell_of_limits(arguments, &server);
     // All that the server opens for itself is open now: whoever reads these lines may count.
     for address in server.addresses() {
         say(format_args!("listening on {address}"));
@@ -357,29 +359,17 @@ impl Response for Terminal {
     }
 }
 
-/// Says beforehand what a high limit of connections will run into.
-fn warn_of_limits(arguments: &ServeArguments, server: &Server, tasks_per_connection: usize) {
+/// Says beforehand that fewer connections fit than were asked for, and what to do about it.
+fn tell_of_limits(arguments: &ServeArguments, server: &Server) {
     let wanted = arguments.max_connections();
-    let acceptors = arguments.endpoints().len().saturating_mul(arguments.acceptors.get());
-    let own = acceptors.saturating_mul(DESCRIPTORS_PER_ACCEPTOR) + DESCRIPTORS_RESERVED;
-    if let Some(descriptors) = crate::sys::limits::descriptors()
-        && wanted.saturating_add(own) as u64 > descriptors
-    {
-        tracing::warn!(
-            "--max-connections {wanted} is more than the limit of {descriptors} descriptors \
-             allows; raise it with `ulimit -n`, or connections beyond it will be refused"
-        );
+    let fit = server.max_connections();
+    if fit == wanted {
+        return;
     }
-    if server.thread_limit() < wanted.saturating_mul(tasks_per_connection) {
-        tracing::warn!(
-            "--max-connections {wanted} is more than this machine carries: {}",
-            server.ceiling()
-        );
+    let why = server.tight_limits().collect::<Vec<_>>().join("; and ");
+    if arguments.limits.max_connections.is_some() {
+        tracing::warn!("--max-connections {wanted} is lowered to {fit}: {why}");
+    } else {
+        tracing::info!("{fit} connections fit, fewer than the default of {wanted}: {why}");
     }
 }
-
-/// A listener, both ends of the pipe that stops it, and the descriptor in reserve.
-const DESCRIPTORS_PER_ACCEPTOR: usize = 4;
-
-/// Descriptors that the server needs for itself: standard streams, signals, files.
-const DESCRIPTORS_RESERVED: usize = 16;

@@ -1,13 +1,15 @@
 //! The plain echo of RFC 862: every byte comes back, in order, until the peer has finished.
 
+mod buffer;
+
 use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Style;
 use crate::net::{Eagerness, Stream};
+use buffer::Buffer;
 
-/// Bytes that are read at a time. On the heap: a buffer on the stack would be touched page by page
-/// and stay with the thread.
+/// Bytes of the one read of [`Style::answer_first`].
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
@@ -25,9 +27,19 @@ impl Style for Plain {
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        let mut buffer = buffer();
+        let mut buffer = Buffer::new();
         let mut eagerness = Eagerness::default();
-        while answer(&stream, &mut buffer, &mut eagerness)? > 0 {}
+        loop {
+            let received = match receive(&stream, buffer.bytes(), &mut eagerness) {
+                Err(error) if buffer.was_silent(&error, &stream)? => continue,
+                answer => answer?,
+            };
+            if received == 0 {
+                break;
+            }
+            send_back(&stream, &buffer.bytes()[..received])?;
+            buffer.was_filled(received, &stream)?;
+        }
         stream.conclude(LAST_WORDS_PATIENCE)
     }
 }
@@ -38,11 +50,19 @@ pub(super) fn buffer() -> Vec<u8> {
 
 /// Sends back what comes in one read. How much that was; zero at the end.
 pub(super) fn answer(
-    mut stream: &Stream,
+    stream: &Stream,
     buffer: &mut [u8],
     eagerness: &mut Eagerness,
 ) -> io::Result<usize> {
-    let received = stream.read_eagerly(buffer, eagerness)?;
-    stream.write_all(&buffer[..received])?;
+    let received = receive(stream, buffer, eagerness)?;
+    send_back(stream, &buffer[..received])?;
     Ok(received)
+}
+
+fn receive(stream: &Stream, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
+    stream.read_eagerly(buffer, eagerness)
+}
+
+fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)
 }

@@ -25,8 +25,15 @@ const MAPPINGS_KEPT_BACK: u64 = 512;
 /// that takes the last process number also takes the shell with which to look at it.
 const SHARE_KEPT_BACK: u64 = 16;
 
+/// Threads of such a limit that the program has outside the pool: main, two for signals, the
+/// writers of log, reports and trace, and one that is only tried.
+const THREADS_KEPT_BACK: u64 = 8;
+
 /// The one limit whose unit is not a thread.
-const MAP_COUNT: &str = "vm.max_map_count";
+pub(crate) const MAP_COUNT: &str = "vm.max_map_count";
+
+/// The one limit that is no variable and no resource of a process.
+pub(crate) const CGROUP: &str = "cgroup pids.max";
 
 /// The most threads a pool should ever have here, and which limit says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub(crate) struct Ceiling {
     pub(crate) limit: &'static str,
     /// That limit's value in its own unit (mappings, processes, numbers).
     pub(crate) value: u64,
+    /// What is not for the pool's threads, in the same unit: taken already, or kept back.
+    pub(crate) taken: u64,
 }
 
 impl Ceiling {
@@ -47,51 +56,61 @@ impl Ceiling {
 
     /// Finds the tightest of `limits`; of two that allow the same, the one that would abort.
     pub(crate) fn of(limits: &Limits) -> Ceiling {
+        let each = Ceiling::each(limits).into_iter();
+        each.min_by_key(|ceiling| ceiling.threads).unwrap_or(Ceiling::UNKNOWN)
+    }
+
+    /// What each of the limits allows by itself.
+    pub(crate) fn each(limits: &Limits) -> Vec<Ceiling> {
         let nproc = limits.nproc.filter(|_| limits.nproc_binds);
+        let (group, in_group) = limits.cgroup_pids.unzip();
         let shared = [
-            ("RLIMIT_NPROC", nproc),
-            ("cgroup pids.max", limits.cgroup_pids_max),
-            ("kernel.threads-max", limits.threads_max),
-            ("kernel.pid_max", limits.pid_max),
+            ("RLIMIT_NPROC", nproc, 0),
+            (CGROUP, group, in_group.unwrap_or(0)),
+            ("kernel.threads-max", limits.threads_max, 0),
+            ("kernel.pid_max", limits.pid_max, 0),
         ];
         let by_mappings = limits.max_map_count.map(|value| {
-            let threads = threads_by_mappings(value, limits);
-            Ceiling::new(MAP_COUNT, value, threads)
+            let allocator = limits.cores.unwrap_or(1).saturating_mul(MAPPINGS_PER_CORE);
+            let taken = limits.mappings.unwrap_or(0).saturating_add(allocator);
+            Ceiling::new(MAP_COUNT, value, taken.saturating_add(MAPPINGS_KEPT_BACK))
         });
-        let by_share = shared.into_iter().filter_map(|(limit, value)| {
-            let value = value?;
-            Some(Ceiling::new(limit, value, value - value / SHARE_KEPT_BACK))
+        let by_share = shared.into_iter().filter_map(|(limit, value, taken)| {
+            Some(Ceiling::new(limit, value?, taken + THREADS_KEPT_BACK))
         });
-        by_mappings
-            .into_iter()
-            .chain(by_share)
-            .min_by_key(|ceiling| ceiling.threads)
-            .unwrap_or(Ceiling::UNKNOWN)
+        by_mappings.into_iter().chain(by_share).collect()
+    }
+
+    /// What the limit would have to be for so many threads, as things are now.
+    pub(crate) fn value_for(&self, threads: u64) -> u64 {
+        let for_threads = if self.limit == MAP_COUNT {
+            threads.saturating_mul(MAPPINGS_PER_THREAD)
+        } else {
+            // The inverse of keeping a share back.
+            threads.saturating_add(threads.div_ceil(SHARE_KEPT_BACK - 1))
+        };
+        for_threads.saturating_add(self.taken)
     }
 
     const UNKNOWN: Ceiling =
-        Ceiling { threads: usize::MAX, limit: "no known limit", value: u64::MAX };
+        Ceiling { threads: usize::MAX, limit: "no known limit", value: u64::MAX, taken: 0 };
 
-    fn new(limit: &'static str, value: u64, threads: u64) -> Ceiling {
-        Ceiling {
-            // One thread is always tried: a limit so low is better met as the kernel's own error.
-            threads: usize::try_from(threads.max(1)).unwrap_or(usize::MAX),
-            limit,
-            value,
-        }
+    fn new(limit: &'static str, value: u64, taken: u64) -> Ceiling {
+        let free = value.saturating_sub(taken);
+        let threads = if limit == MAP_COUNT {
+            free / MAPPINGS_PER_THREAD
+        } else {
+            free - free / SHARE_KEPT_BACK
+        };
+        // One thread is always tried: a limit so low is better met as the kernel's own error.
+        let threads = usize::try_from(threads.max(1)).unwrap_or(usize::MAX);
+        Ceiling { threads, limit, value, taken }
     }
-}
-
-fn threads_by_mappings(value: u64, limits: &Limits) -> u64 {
-    let allocator = limits.cores.unwrap_or(1).saturating_mul(MAPPINGS_PER_CORE);
-    let taken =
-        limits.mappings.unwrap_or(0).saturating_add(allocator).saturating_add(MAPPINGS_KEPT_BACK);
-    value.saturating_sub(taken) / MAPPINGS_PER_THREAD
 }
 
 impl fmt::Display for Ceiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ceiling { threads, limit, value } = *self;
+        let Ceiling { threads, limit, value, .. } = *self;
         if *self == Ceiling::UNKNOWN {
             return f.write_str("no known limit of threads");
         }
@@ -115,7 +134,7 @@ mod tests {
         nproc_binds: true,
         threads_max: Some(192_731),
         pid_max: Some(4_194_304),
-        cgroup_pids_max: None,
+        cgroup_pids: None,
         max_map_count: Some(32_768),
         mappings: Some(40),
         cores: Some(2),
@@ -138,10 +157,10 @@ mod tests {
 
     #[test]
     fn the_tightest_limit_is_named_with_its_own_value() {
-        let ceiling = Ceiling::of(&Limits { cgroup_pids_max: Some(100), ..USUAL });
+        let ceiling = Ceiling::of(&Limits { cgroup_pids: Some((100, 0)), ..USUAL });
         assert_eq!(
             ceiling.to_string(),
-            "94 threads (cgroup pids.max is 100, a 16th is left to others)"
+            "87 threads (cgroup pids.max is 100, a 16th is left to others)"
         );
         let pid_max = Ceiling::of(&Limits { pid_max: Some(512), ..USUAL });
         assert_eq!((pid_max.limit, pid_max.value), ("kernel.pid_max", 512));
@@ -153,7 +172,7 @@ mod tests {
     fn the_limit_of_processes_binds_a_user_and_not_root() {
         let bound = Limits { nproc: Some(1_024), ..USUAL };
         assert_eq!(Ceiling::of(&bound).limit, "RLIMIT_NPROC");
-        assert_eq!(Ceiling::of(&bound).threads, 960);
+        assert_eq!(Ceiling::of(&bound).threads, 1_024 - 8 - 63);
         let root = Limits { nproc_binds: false, ..bound };
         assert_eq!(Ceiling::of(&root).limit, "vm.max_map_count");
     }
@@ -165,13 +184,33 @@ mod tests {
     }
 
     #[test]
+    fn what_else_lives_in_the_control_group_is_not_counted_on() {
+        let alone = Ceiling::of(&Limits { cgroup_pids: Some((160, 0)), ..USUAL });
+        let among_others = Ceiling::of(&Limits { cgroup_pids: Some((160, 80)), ..USUAL });
+        assert_eq!((alone.threads, among_others.threads), (143, 68));
+    }
+
+    #[test]
+    fn a_limit_that_is_raised_as_said_allows_what_was_wanted() {
+        let limits = Limits { nproc: Some(100), cgroup_pids: Some((100, 60)), ..USUAL };
+        for ceiling in Ceiling::each(&limits) {
+            for threads in [1, 50, 8_000, 20_001] {
+                let value = ceiling.value_for(threads);
+                let raised = Ceiling::new(ceiling.limit, value, ceiling.taken);
+                let (allowed, threads) = (raised.threads, usize::try_from(threads).unwrap());
+                assert!((threads..=threads + 1).contains(&allowed), "{raised:?} for {threads}");
+            }
+        }
+    }
+
+    #[test]
     fn an_exhausted_limit_still_allows_one_thread_to_be_tried() {
         let full = Limits { mappings: Some(40_000), ..USUAL };
         assert_eq!(
             Ceiling::of(&full).to_string(),
             "1 thread (vm.max_map_count is 32768, a thread takes 4 mappings)"
         );
-        let none = Limits { cgroup_pids_max: Some(0), ..USUAL };
+        let none = Limits { cgroup_pids: Some((0, 0)), ..USUAL };
         assert_eq!(Ceiling::of(&none).threads, 1);
     }
 

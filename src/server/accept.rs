@@ -3,6 +3,7 @@
 //! A socket is owned from the moment it is accepted, given to its connection's task, and is that
 //! task's alone from then on. Whatever happens to one connection ends that connection.
 
+use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use crate::seldom::Seldom;
 /// How long accepting pauses when the process is out of descriptors, threads or memory: long enough
 /// not to spin, short enough that a client hardly notices.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Room for the name of a connection's task, `echo 127.0.0.1:40123`, so that it need not grow piece by
+/// piece. Longer ones grow.
+const NAME_BYTES: usize = 32;
 
 /// What an accept loop needs; everything with an owner is given to its task.
 pub(super) struct Acceptor {
@@ -131,7 +136,9 @@ impl Acceptor {
             }
         };
         let give = [stream.resource()];
-        let name = format!("{} {peer}", self.style.name());
+        let mut name = String::with_capacity(NAME_BYTES);
+        // A string takes whatever it is given.
+        let _ = write!(name, "{} {peer}", self.style.name());
         let job = connection(stream, admission, Arc::clone(&self.style), &self.settings);
         match self.pool.spawn_named(&name, give, job) {
             Ok(promise) => {

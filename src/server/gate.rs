@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct Gate {
     limit: usize,
+    /// What `limit` comes from.
+    bound: Bound,
     per_ip: Option<NonZeroUsize>,
     inside: Mutex<Inside>,
     pub(super) tally: Tally,
@@ -50,11 +52,20 @@ pub(super) struct Admission {
     ip: Option<IpAddr>,
 }
 
+/// Who says how many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// Whoever started the server.
+    Asked,
+    /// This limit of the machine: its name and its value.
+    Machine(&'static str, u64),
+}
+
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// As many connections as are allowed.
-    All(usize),
+    All(usize, Bound),
     /// As many as are allowed for this address.
     Ip(IpAddr, usize),
 }
@@ -62,7 +73,12 @@ pub(super) enum Full {
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Full::All(limit) => write!(f, "{limit} connections are served (--max-connections)"),
+            Full::All(limit, Bound::Asked) => {
+                write!(f, "{limit} connections are served (--max-connections)")
+            }
+            Full::All(limit, Bound::Machine(name, value)) => {
+                write!(f, "{limit} connections are served, and {name} of {value} allows no more")
+            }
             Full::Ip(ip, limit) => {
                 write!(f, "{limit} connections of {ip} are served (--max-per-ip)")
             }
@@ -71,15 +87,15 @@ impl fmt::Display for Full {
 }
 
 impl Gate {
-    pub(super) fn new(limit: usize, per_ip: Option<NonZeroUsize>) -> Gate {
-        Gate { limit, per_ip, inside: Mutex::default(), tally: Tally::default() }
+    pub(super) fn new(limit: usize, bound: Bound, per_ip: Option<NonZeroUsize>) -> Gate {
+        Gate { limit, bound, per_ip, inside: Mutex::default(), tally: Tally::default() }
     }
 
     /// Lets a connection in, if there is room. `ip` is the client's, if it has one.
     pub(super) fn enter(self: &Arc<Gate>, ip: Option<IpAddr>) -> Result<Admission, Full> {
         let mut inside = self.inside();
         if inside.all >= self.limit {
-            return Err(Full::All(self.limit));
+            return Err(Full::All(self.limit, self.bound));
         }
         let ip = ip.filter(|_| self.per_ip.is_some());
         if let (Some(ip), Some(limit)) = (ip, self.per_ip) {
@@ -131,17 +147,17 @@ mod tests {
 
     #[test]
     fn a_place_that_is_left_can_be_taken_again_and_a_refusal_takes_none() {
-        let gate = Arc::new(Gate::new(1, None));
+        let gate = Arc::new(Gate::new(1, Bound::Asked, None));
         let first = gate.enter(Some(HERE)).expect("an empty gate lets one in");
-        assert_eq!(gate.enter(Some(HERE)).unwrap_err(), Full::All(1));
-        assert_eq!(gate.enter(None).unwrap_err(), Full::All(1));
+        assert_eq!(gate.enter(Some(HERE)).unwrap_err(), Full::All(1, Bound::Asked));
+        assert_eq!(gate.enter(None).unwrap_err(), Full::All(1, Bound::Asked));
         drop(first);
         assert!(gate.enter(Some(HERE)).is_ok());
     }
 
     #[test]
     fn one_address_has_its_own_limit_and_leaves_nothing_behind() {
-        let gate = Arc::new(Gate::new(10, NonZeroUsize::new(2)));
+        let gate = Arc::new(Gate::new(10, Bound::Asked, NonZeroUsize::new(2)));
         let two = [gate.enter(Some(HERE)).unwrap(), gate.enter(Some(HERE)).unwrap()];
         assert_eq!(gate.enter(Some(HERE)).unwrap_err(), Full::Ip(HERE, 2));
         assert!(gate.enter(Some(THERE)).is_ok(), "another client is not concerned");

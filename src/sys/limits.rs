@@ -19,8 +19,9 @@ pub(crate) struct Limits {
     pub(crate) threads_max: Option<u64>,
     /// `kernel.pid_max`: one more than the highest number; every thread takes a number.
     pub(crate) pid_max: Option<u64>,
-    /// The smallest `pids.max` of the own control group and its ancestors.
-    pub(crate) cgroup_pids_max: Option<u64>,
+    /// Of the own control group and its ancestors the `pids.max` that leaves least, and how many
+    /// there are in that group already.
+    pub(crate) cgroup_pids: Option<(u64, u64)>,
     /// `vm.max_map_count`: memory mappings of this process.
     pub(crate) max_map_count: Option<u64>,
     /// Mappings that this process has already.
@@ -40,7 +41,7 @@ impl Limits {
             nproc_binds: nproc_binds(),
             threads_max: number(Path::new("/proc/sys/kernel/threads-max")),
             pid_max: number(Path::new("/proc/sys/kernel/pid_max")),
-            cgroup_pids_max: cgroup_pids_max(),
+            cgroup_pids: cgroup_pids(),
             max_map_count: number(Path::new("/proc/sys/vm/max_map_count")),
             mappings: mappings(),
             cores: cores(),
@@ -90,10 +91,14 @@ fn mappings() -> Option<u64> {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn cgroup_pids_max() -> Option<u64> {
+fn cgroup_pids() -> Option<(u64, u64)> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    pids_dirs(&groups, &mounts).iter().filter_map(|dir| number(&dir.join("pids.max"))).min()
+    let limits = pids_dirs(&groups, &mounts).into_iter().filter_map(|dir| {
+        let max = number(&dir.join("pids.max"))?;
+        Some((max, number(&dir.join("pids.current")).unwrap_or(0)))
+    });
+    limits.min_by_key(|(max, current)| max.saturating_sub(*current))
 }
 
 /// The number in `file`; `None` also for the word "max", which means no limit.
@@ -166,7 +171,6 @@ fn has_pids(list: &str) -> bool {
 }
 
 /// How many descriptors this process may have open (`RLIMIT_NOFILE`); `None` for no limit.
-#[cfg(feature = "cli")]
 pub(crate) fn descriptors() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }

@@ -13,7 +13,7 @@ fn the_help_names_every_default() {
     let help = help(&["serve", "--help"]);
     for (option, default) in [
         ("--listen", "127.0.0.1:3000"),
-        ("--max-connections", "1024"),
+        ("--max-connections", "1024, or what fits"),
         ("--drain-timeout", "10s"),
         ("--check", "on"),
         ("--on-leak", "warn"),

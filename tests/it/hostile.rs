@@ -324,16 +324,9 @@ fn one_address_cannot_take_all_places(dialect: &Dialect) {
 }
 
 fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Dialect) {
-    let program = env!("CARGO_BIN_EXE_echown");
-    let mut command = Command::new("sh");
-    let style = dialect.arguments.join(" ");
-    command.args([
-        "-c",
-        &format!(
-            "ulimit -n 40; exec {program} serve --listen 127.0.0.1:0 {style} --log-format json"
-        ),
-    ]);
-    let mut server = Server::run(&mut command, 1);
+    let mut server = dialect.start(&["--log-format", "json"]);
+    // Below what it has reckoned with at its start, as when the whole system runs out.
+    server.set_limit("--nofile=40");
     let calm = Calm::of(&server);
     let mut inside = server.connect();
     dialect.exchange(&mut inside, 1);
@@ -358,11 +351,13 @@ fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Dialec
 
 fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
     // The limit is counted per user, and binds no privileged one.
-    let Some(mut command) = as_nobody(dialect, 40) else {
+    let Some(mut command) = as_nobody(dialect.name) else {
         eprintln!("skipped: needs root, to become a user without privileges");
         return;
     };
-    let mut server = Server::run(&mut command, 1);
+    let mut server = Server::run(command.args(dialect.arguments), 1);
+    // Below what it has reckoned with at its start, as when others of the same user take theirs.
+    server.set_limit("--nproc=40");
     let mut inside = server.connect();
     dialect.exchange(&mut inside, 1);
     let crowd: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
@@ -386,21 +381,20 @@ fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
     assert_eq!(code, Some(0), "{lines:#?}");
 }
 
-/// The server as a user of its own that may have so many threads, if we may become one.
-fn as_nobody(dialect: &Dialect, threads: usize) -> Option<Command> {
+/// The server as a user of its own, whose threads are limited, if we may become one.
+pub fn as_nobody(name: &str) -> Option<Command> {
     if !rustix::process::getuid().is_root() {
         return None;
     }
     // A user nobody else here is, so that nobody else's threads count.
-    let other = dialect.name.bytes().map(u32::from).sum::<u32>();
+    let other = name.bytes().map(u32::from).sum::<u32>();
     let user = 54_000 + (std::process::id() + other) % 1000;
     // The program may lie where such a user cannot look: it gets a copy.
     let copy = std::env::temp_dir().join(format!("echown-{user}"));
     std::fs::copy(env!("CARGO_BIN_EXE_echown"), &copy).ok()?;
-    let mut command = Command::new("prlimit");
-    command.args([&format!("--nproc={threads}"), "setpriv", &format!("--reuid={user}")]);
-    command.args(["--regid=65534", "--clear-groups"]).arg(&copy);
-    command.args(["serve", "--listen", "127.0.0.1:0"]).args(dialect.arguments);
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups"]).arg(&copy);
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
     Some(command)
 }
 

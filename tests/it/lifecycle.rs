@@ -144,3 +144,41 @@ fn an_exchange_under_way_at_the_drain_ends_with_fin_not_with_a_reset() {
     client.read_to_end(&mut rest).expect("FIN, not a reset");
     let _ = client.shutdown(Shutdown::Both);
 }
+
+#[test]
+fn threads_come_with_the_crowd_and_go_with_it() {
+    const CROWD: usize = 200;
+    /// Twice those that the pool keeps: fewer than that are not worth a thought while others run.
+    const KEPT_MAX: usize = 32;
+    let server = Server::start(&[]);
+    server.wait_for("the acceptor", |server| server.is_in_a_poll_of_two());
+    let before = server.threads();
+    assert!(before < 10, "{before} threads for nobody");
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| server.connect()).collect();
+    for client in &mut crowd {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    assert_eq!(server.threads(), before + CROWD, "one for each");
+    drop(crowd);
+    server.wait_for("their end", |server| server.threads() <= before + KEPT_MAX);
+}
+
+#[test]
+fn an_idle_server_is_not_scheduled_at_all() {
+    const CROWD: usize = 300;
+    /// Enough for whatever does something ten times a second, or once.
+    const WINDOW: Duration = Duration::from_secs(2);
+    let server = Server::start(&[]);
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| server.connect()).collect();
+    for client in &mut crowd {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    // What has just been served may still be on its way to sleep: one window has to be still.
+    server.wait_for("stillness", |server| {
+        let before = server.times_scheduled();
+        std::thread::sleep(WINDOW);
+        server.times_scheduled() == before
+    });
+}

@@ -1,8 +1,10 @@
 //! Limits: what happens to one client too many, and to a limit that cannot be kept.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
-use super::server::{Server, exchange};
+use super::hostile::as_nobody;
+use super::server::{Server, exchange, serve};
 
 #[test]
 fn one_client_too_many_is_accepted_closed_at_once_and_counted() {
@@ -47,12 +49,108 @@ fn exchange_or_refused(server: &Server) -> bool {
 }
 
 #[test]
-fn a_limit_above_the_descriptors_warns_and_starts() {
+fn a_limit_above_the_descriptors_is_lowered_and_says_what_to_raise() {
     let mut server = Server::start(&["--max-connections", "100000000"]);
     assert_eq!(exchange(server.connect(), b"hello"), b"hello");
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let said = server.seen.join("\n");
-    assert!(said.contains("--max-connections 100000000 is more than the limit of"), "{said}");
-    assert!(said.contains("descriptors"), "{said}");
+    assert!(said.contains("WARN echown::cli::serve: --max-connections 100000000 is lowered to "));
+    assert!(said.contains("raise it with `ulimit -n 10000"), "{said}");
+}
+
+#[test]
+fn a_default_above_the_descriptors_is_lowered_without_a_warning() {
+    let mut server = under("--nofile=64", &[]);
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let said = server.seen.join("\n");
+    assert!(said.contains(" connections fit, fewer than the default of 1024: RLIMIT_NOFILE is 64"));
+    assert!(!said.contains("WARN"), "{said}");
+}
+
+#[test]
+fn a_limit_that_is_raised_as_it_says_lets_in_as_many_as_were_asked_for() {
+    let mut server = under("--nofile=64", &["--max-connections", "100"]);
+    let said = server.lines().join("\n");
+    let enough = said.split("`ulimit -n ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    let mut server = under(&format!("--nofile={enough}"), &["--max-connections", "100"]);
+    fill(&mut server, 100, "--max-connections");
+}
+
+#[test]
+fn at_the_ceiling_of_descriptors_clients_are_refused_and_those_inside_notice_nothing() {
+    let mut server = under("--nofile=64", &["--max-connections", "1000"]);
+    let fit = lowered_to(&mut server);
+    assert!((30..64).contains(&fit), "{fit}");
+    fill(&mut server, fit, "RLIMIT_NOFILE of 64 allows no more");
+}
+
+#[test]
+fn at_the_ceiling_of_threads_clients_are_refused_and_those_inside_notice_nothing() {
+    // Each style by itself: one of them has two tasks for a connection.
+    for (style, is_enough) in [("echo", 30..64), ("broadcast", 15..32)] {
+        let Some(mut command) = as_nobody(&format!("limit {style}")) else {
+            eprintln!("skipped: needs root, to become a user without privileges");
+            return;
+        };
+        command.args(["--max-connections", "1000", "--style", style]);
+        let mut limited = std::process::Command::new("prlimit");
+        limited.arg("--nproc=64").arg(command.get_program()).args(command.get_args());
+        let mut server = Server::run(&mut limited, 1);
+        let fit = lowered_to(&mut server);
+        assert!(is_enough.contains(&fit), "{style}: {fit}");
+        if style == "echo" {
+            fill(&mut server, fit, "RLIMIT_NPROC of 64 allows no more");
+        } else {
+            let crowd: Vec<_> = (0..fit).map(|_| server.connect()).collect();
+            server.wait_for("all threads", |server| server.threads() > 2 * crowd.len());
+            assert!(is_refused(&mut server.connect()));
+            assert!(!server.lines().join("").contains("no writer for it"));
+        }
+    }
+}
+
+/// A server under a limit that `prlimit(1)` sets.
+fn under(limit: &str, arguments: &[&str]) -> Server {
+    let program = serve(&["127.0.0.1:0"], arguments);
+    let mut command = std::process::Command::new("prlimit");
+    command.arg(limit).arg(program.get_program()).args(program.get_args());
+    Server::run(&mut command, 1)
+}
+
+fn lowered_to(server: &mut Server) -> usize {
+    let said = server.lines().join("\n");
+    let fit = said.split("is lowered to ").nth(1).and_then(|rest| rest.split(':').next());
+    fit.and_then(|fit| fit.parse().ok()).unwrap_or_else(|| panic!("not lowered: {said}"))
+}
+
+/// Fills a server with as many clients as fit, and sees that further ones are refused, for this
+/// reason, with nobody inside disturbed and nothing exhausted.
+fn fill(server: &mut Server, fit: usize, reason: &str) {
+    let mut inside: Vec<TcpStream> = (0..fit).map(|_| server.connect()).collect();
+    for client in &mut inside {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).expect("it is served");
+    }
+    for round in 0..30 {
+        assert!(is_refused(&mut server.connect()), "round {round}");
+        let client = &mut inside[round % fit];
+        client.write_all(b"y").unwrap();
+        client.read_exact(&mut [0]).expect("it is not disturbed");
+    }
+    for client in inside.drain(..) {
+        assert_eq!(exchange(client, b"bye"), b"bye");
+    }
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let said = server.seen.join("\n");
+    assert!(said.contains(reason), "{reason:?} is not in {said}");
+    assert!(!said.contains("accepting pauses"), "the ceiling was too high: {said}");
+}
+
+/// Whether a client is closed at once, with nothing sent: with FIN, or with a reset if we were
+/// quicker.
+fn is_refused(client: &mut TcpStream) -> bool {
+    client.read_to_end(&mut Vec::new()).map_or(true, |bytes| bytes == 0)
 }

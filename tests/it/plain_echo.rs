@@ -123,3 +123,29 @@ fn the_short_end_of_a_reply_does_not_wait_for_an_acknowledgement() {
     // The first few are acknowledged at once in any case.
     assert!(times[40] < Duration::from_millis(35), "{times:?}");
 }
+
+#[test]
+fn a_buffer_grows_with_what_is_read_and_is_given_back_in_silence() {
+    const SMALL: &str = "0x800";
+    const LARGE: &str = "0x4000";
+    // With an idle timeout, which ends the connection anyhow, it stays.
+    for (arguments, in_the_end) in [(&[][..], SMALL), (&["--idle-timeout", "60s"], LARGE)] {
+        let server = Server::start(arguments);
+        let mut client = server.connect();
+        client.write_all(b"little").unwrap();
+        client.read_exact(&mut [0; 6]).unwrap();
+        server.wait_for("a small buffer", |server| server.is_reading(SMALL));
+        for _ in 0..3 {
+            let mut back = vec![0; 1024 * 1024];
+            let mut writer = client.try_clone().unwrap();
+            let sent = pattern(back.len());
+            std::thread::scope(|scope| {
+                scope.spawn(|| writer.write_all(&sent).unwrap());
+                client.read_exact(&mut back).unwrap();
+            });
+            assert!(back == sent, "the bytes differ");
+            server.wait_for("the end of it", |server| server.is_reading(in_the_end));
+        }
+        assert_eq!(server.stop().0, Some(0));
+    }
+}

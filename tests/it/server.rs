@@ -93,6 +93,24 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("the server is there");
     }
 
+    /// Sets a soft limit of the running server, as in `--nofile=40`, by `prlimit(1)`.
+    pub fn set_limit(&self, limit: &str) {
+        use std::os::unix::fs::MetadataExt;
+        let pid = self.pid().to_string();
+        let owner = std::fs::metadata(format!("/proc/{pid}")).expect("the server runs");
+        // Root, too, may set the limits of others only with a capability that containers lack.
+        let mut command = if owner.uid() == rustix::process::getuid().as_raw() {
+            Command::new("prlimit")
+        } else {
+            let mut command = Command::new("setpriv");
+            let owner = [format!("--reuid={}", owner.uid()), format!("--regid={}", owner.gid())];
+            command.args(owner).args(["--clear-groups", "prlimit"]);
+            command
+        };
+        let status = command.args(["--pid", &pid, &format!("{limit}:")]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{limit} cannot be set");
+    }
+
     /// Waits for the end and reads what is left of standard error into `seen`.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
@@ -127,12 +145,45 @@ impl Server {
     /// Whether a thread of the server waits for one descriptor in `poll(2)`: a connection that cannot
     /// be written to. (Who reads waits in `recv(2)`, and acceptors wait for two.)
     pub fn polls_one_descriptor(&self) -> bool {
+        self.polls("0x1")
+    }
+
+    fn polls(&self, descriptors: &str) -> bool {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
         tasks.expect("the server runs").filter_map(Result::ok).any(|task| {
             let call = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
             let mut words = call.split(' ');
-            words.next().is_some_and(|call| POLLS.contains(&call)) && words.nth(1) == Some("0x1")
+            words.next().is_some_and(|call| POLLS.contains(&call))
+                && words.nth(1) == Some(descriptors)
         })
+    }
+
+    /// Whether a thread is blocked in a `recv(2)` that asked for so many bytes, in hexadecimal.
+    pub fn is_reading(&self, bytes: &str) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        tasks.expect("the server runs").filter_map(Result::ok).any(|task| {
+            let call = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+            let mut words = call.split(' ');
+            words.next() == Some(RECVFROM) && words.nth(2) == Some(bytes)
+        })
+    }
+
+    /// Whether a thread waits for two descriptors in `poll(2)`, as an acceptor does.
+    pub fn is_in_a_poll_of_two(&self) -> bool {
+        self.polls("0x2")
+    }
+
+    /// How often all threads of the server together have left a processor, of their own will or not.
+    pub fn times_scheduled(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let of_one = |status: &str| -> u64 {
+            let switches = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+            switches.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+        };
+        let statuses = tasks
+            .expect("the server runs")
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+        statuses.map(|status| of_one(&status)).sum()
     }
 
     /// How many threads the server has.
@@ -303,6 +354,9 @@ pub fn is_in_call(process: u32, number: &str) -> bool {
 
 /// The number of `sendto(2)`, which is what `send` is.
 pub const SENDTO: &str = if cfg!(target_arch = "x86_64") { "44" } else { "206" };
+
+/// The number of `recvfrom(2)`, which is what `recv` is.
+const RECVFROM: &str = if cfg!(target_arch = "x86_64") { "45" } else { "207" };
 
 /// The numbers of `poll(2)` and `ppoll(2)`.
 const POLLS: &[&str] = if cfg!(target_arch = "x86_64") { &["7", "271"] } else { &["73"] };

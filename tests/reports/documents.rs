@@ -16,7 +16,12 @@ fn sarif_schema() -> &'static jsonschema::Validator {
     static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["metadata", "--format-version", "1", "--offline"]);
+        // What nobody here builds may have to be fetched to be told of: the peers' packages. Those of
+        // other platforms are left out.
+        let host = Command::new("rustc").args(["--print", "host-tuple"]).output().unwrap();
+        let host = String::from_utf8(host.stdout).unwrap();
+        cargo.args(["metadata", "--format-version", "1", "--locked"]);
+        cargo.args(["--filter-platform", host.trim()]);
         let told = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
         let metadata: Value =
             serde_json::from_slice(&told.stdout).expect("cargo tells of packages");

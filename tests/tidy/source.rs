@@ -159,6 +159,11 @@ pub fn sources() -> impl Iterator<Item = &'static File> {
     everything().filter(|file| file.name.starts_with("src/"))
 }
 
+/// The Rust sources of the servers that this one is measured against.
+pub fn peers() -> impl Iterator<Item = &'static File> {
+    everything().filter(|file| file.name.starts_with("benches/peers/"))
+}
+
 fn folder(name: &str) -> Vec<File> {
     let mut paths = Vec::new();
     collect(&root().join(name), &mut paths);

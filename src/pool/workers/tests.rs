@@ -125,7 +125,7 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
 
 #[test]
 fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
-    let ceiling = Ceiling { threads: 1, limit: "vm.max_map_count", value: 64 };
+    let ceiling = Ceiling { threads: 1, limit: "vm.max_map_count", value: 64, taken: 0 };
     let workers = Workers::below(ceiling, config(100, 0, 1));
     assert_eq!(workers.limit(), 1);
     let _end = occupy(&workers, 1);

@@ -1,0 +1,211 @@
+//! How many connections fit into this process, known before the first one comes.
+//!
+//! The failure story: a descriptor or a thread too many is an error that the acceptor survives, but
+//! it has then no room for anything else, and one memory mapping too many ends the process (see
+//! `pool::ceiling`). So the limits are read once, when the server opens; what is asked for beyond
+//! them is lowered to what fits, and at that number clients are refused as at any other.
+//!
+//! Memory is not counted: what a connection takes depends on what its client sends and does not
+//! read, and the kernel's buffers are the larger part of it.
+
+use std::fmt;
+
+use crate::pool::ceiling::{CGROUP, Ceiling, MAP_COUNT};
+use crate::sys;
+use crate::sys::limits::Limits;
+
+/// Descriptors that are kept for what is opened later: signals, files that are opened anew, what is
+/// looked at under `/proc`, and the reserve of chaos.
+const DESCRIPTORS_KEPT_BACK: u64 = 16;
+
+/// The limit that threads have nothing to do with.
+const DESCRIPTORS: &str = "RLIMIT_NOFILE";
+
+/// What this process may have.
+pub(super) struct Machine {
+    /// By each limit of threads.
+    threads: Vec<Ceiling>,
+    /// Descriptors that may be open, and those that are.
+    descriptors: Option<(u64, u64)>,
+}
+
+/// What connections need.
+#[derive(Clone, Copy)]
+pub(super) struct Needs {
+    pub(super) tasks_per_connection: usize,
+    /// Each has a thread, and in its hand a connection that it has not refused yet.
+    pub(super) acceptors: usize,
+}
+
+/// How many connections there may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// As many as were asked for, or as fit; at least 1.
+    pub(super) connections: usize,
+    /// The limits that are too tight for what was asked for, the tightest first.
+    pub(super) tight: Vec<Tight>,
+}
+
+/// A limit that is too tight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tight {
+    /// Its name, such as `RLIMIT_NOFILE`.
+    pub(super) limit: &'static str,
+    /// What it is.
+    pub(super) value: u64,
+    /// How many connections that is enough for.
+    pub(super) connections: usize,
+    /// What would be enough for all that was asked for.
+    enough: u64,
+}
+
+impl Machine {
+    /// Reads the limits. To be asked when the server's own descriptors are open.
+    pub(super) fn read() -> Machine {
+        let open = sys::fd::open_numbers().map_or(0, |numbers| numbers.len() as u64);
+        Machine {
+            threads: Ceiling::each(&Limits::read()),
+            descriptors: sys::limits::descriptors().map(|limit| (limit, open)),
+        }
+    }
+
+    /// Room for `wanted` connections, or for as many as fit.
+    pub(super) fn room(&self, wanted: usize, needs: Needs) -> Room {
+        let Needs { tasks_per_connection, acceptors } = needs;
+        let tasks = wanted.saturating_mul(tasks_per_connection).saturating_add(acceptors);
+        let by_threads = self.threads.iter().map(|ceiling| Tight {
+            limit: ceiling.limit,
+            value: ceiling.value,
+            connections: ceiling.threads.saturating_sub(acceptors) / tasks_per_connection.max(1),
+            enough: ceiling.value_for(tasks as u64),
+        });
+        let by_descriptors = self.descriptors.map(|(value, open)| {
+            let taken = open + DESCRIPTORS_KEPT_BACK + acceptors as u64;
+            Tight {
+                limit: DESCRIPTORS,
+                value,
+                connections: usize::try_from(value.saturating_sub(taken)).unwrap_or(usize::MAX),
+                enough: taken.saturating_add(wanted as u64),
+            }
+        });
+        let all = by_threads.chain(by_descriptors);
+        let mut tight: Vec<Tight> = all
+            // One client is always tried: a limit so low is better met as the kernel's own error.
+            .map(|tight| Tight { connections: tight.connections.max(1), ..tight })
+            .filter(|tight| tight.connections < wanted)
+            .collect();
+        tight.sort_by_key(|tight| tight.connections);
+        Room { connections: tight.first().map_or(wanted, |tight| tight.connections), tight }
+    }
+}
+
+impl fmt::Display for Tight {
+    /// `RLIMIT_NOFILE is 64, enough for 40; raise it with "ulimit -n 1048"`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tight { limit, value, connections, enough } = self;
+        write!(f, "{limit} is {value}, enough for {connections}; ")?;
+        match *limit {
+            DESCRIPTORS => write!(f, "raise it with `ulimit -n {enough}`"),
+            "RLIMIT_NPROC" => write!(f, "raise it with `ulimit -u {enough}`"),
+            CGROUP => write!(
+                f,
+                "raise it to {enough} (TasksMax= of a systemd unit, --pids-limit of a container)"
+            ),
+            MAP_COUNT => write!(
+                f,
+                "a thread takes 4 mappings, and one too many would end the process: raise it with \
+                 `sysctl {limit}={enough}`"
+            ),
+            _ => write!(f, "raise it with `sysctl {limit}={enough}`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDS: Needs = Needs { tasks_per_connection: 1, acceptors: 1 };
+
+    /// A machine whose mappings carry 8,046 threads, with 10 descriptors open.
+    fn machine(limits: Limits, descriptors: u64) -> Machine {
+        Machine { threads: Ceiling::each(&limits), descriptors: Some((descriptors, 10)) }
+    }
+
+    fn usual() -> Limits {
+        Limits {
+            nproc: Some(96_365),
+            nproc_binds: true,
+            threads_max: Some(192_731),
+            pid_max: Some(4_194_304),
+            cgroup_pids: None,
+            max_map_count: Some(32_768),
+            mappings: Some(40),
+            cores: Some(2),
+        }
+    }
+
+    #[test]
+    fn what_fits_is_not_touched() {
+        let room = machine(usual(), 20_000).room(1_024, NEEDS);
+        assert_eq!(room, Room { connections: 1_024, tight: Vec::new() });
+    }
+
+    #[test]
+    fn descriptors_are_told_with_what_would_be_enough() {
+        let room = machine(usual(), 64).room(1_024, NEEDS);
+        assert_eq!(room.connections, 64 - 10 - 16 - 1);
+        let said: Vec<String> = room.tight.iter().map(Tight::to_string).collect();
+        assert_eq!(said, ["RLIMIT_NOFILE is 64, enough for 37; raise it with `ulimit -n 1051`"]);
+        assert_eq!(machine(usual(), 1_051).room(1_024, NEEDS).connections, 1_024);
+    }
+
+    #[test]
+    fn mappings_are_met_before_the_abort_and_all_that_is_too_tight_is_told_at_once() {
+        let room = machine(usual(), 9_000).room(10_000, NEEDS);
+        assert_eq!(room.connections, 8_045);
+        let said: Vec<String> = room.tight.iter().map(Tight::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "vm.max_map_count is 32768, enough for 8045; a thread takes 4 mappings, and one too \
+                 many would end the process: raise it with `sysctl vm.max_map_count=40588`",
+                "RLIMIT_NOFILE is 9000, enough for 8973; raise it with `ulimit -n 10027`",
+            ]
+        );
+        let raised = Limits { max_map_count: Some(40_588), ..usual() };
+        assert_eq!(machine(raised, 10_027).room(10_000, NEEDS).connections, 10_000);
+    }
+
+    #[test]
+    fn a_style_with_two_tasks_for_a_connection_has_half_the_room() {
+        let needs = Needs { tasks_per_connection: 2, acceptors: 2 };
+        let room = machine(usual(), 20_000).room(10_000, needs);
+        assert_eq!(room.connections, (8_046 - 2) / 2);
+    }
+
+    #[test]
+    fn every_limit_has_its_remedy() {
+        for (limits, remedy) in [
+            (Limits { nproc: Some(100), ..usual() }, "`ulimit -u "),
+            (Limits { cgroup_pids: Some((100, 50)), ..usual() }, "TasksMax="),
+            (Limits { threads_max: Some(100), ..usual() }, "`sysctl kernel.threads-max="),
+            (Limits { pid_max: Some(301), ..usual() }, "`sysctl kernel.pid_max="),
+        ] {
+            let room = machine(limits, 20_000).room(1_024, NEEDS);
+            assert!(room.tight[0].to_string().contains(remedy), "{:?}", room.tight);
+        }
+    }
+
+    #[test]
+    fn limits_that_are_too_low_for_anything_still_let_one_be_tried() {
+        let full = Limits { mappings: Some(40_000), ..usual() };
+        assert_eq!(machine(full, 5).room(1_024, NEEDS).connections, 1);
+    }
+
+    #[test]
+    fn where_nothing_can_be_read_nothing_is_lowered() {
+        let unknown = Machine { threads: Ceiling::each(&Limits::default()), descriptors: None };
+        assert_eq!(unknown.room(usize::MAX, NEEDS).connections, usize::MAX);
+    }
+}
