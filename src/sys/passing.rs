@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::io::FdFlags;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::fd::Number;
 
@@ -45,6 +45,24 @@ pub(crate) fn pass(command: &mut Command, passed: Vec<(OwnedFd, RawFd)>) {
 /// How many descriptors this process can have (RLIMIT_NOFILE).
 pub(crate) fn descriptors_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Sees to it that so many descriptors can be opened, after a test that may have used them all up: by
+/// raising the limit, if need be and as far as the hard limit allows.
+pub(crate) fn make_room(count: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(current) = limit.current
+        && free_numbers(count).len() < count
+    {
+        let wanted = current.saturating_add(count as u64);
+        let current = Some(limit.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    }
+}
+
+/// Whether nothing more can be opened.
+pub(crate) fn is_full() -> bool {
+    free_numbers(1).is_empty()
 }
 
 /// The highest numbers that are free now. The lowest are given out first, so that they stay free while
