@@ -444,6 +444,7 @@ fn name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::case::Binary;
 
     const CASE: Case = Case {
         module: "a_crate",
@@ -451,6 +452,7 @@ mod tests {
         file: "tests/a.rs",
         line: 1,
         package: None,
+        binary: Binary { package: None, program: None, is_integration: false },
         should_panic: false,
         ignores: &[],
         expect_leaks: None,
