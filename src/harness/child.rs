@@ -30,7 +30,8 @@ const FAILED_EXIT_CODE: i32 = 101;
 /// What it takes to look at what is open, and to read the debug information.
 const ROOM_TO_LOOK: usize = 64;
 
-/// Of how many descriptors it is found out which lead to the same open file: each is compared with each.
+/// With how many others a descriptor is compared to find out which lead to the same open file: whoever
+/// left thousands would wait for minutes.
 const COMPARED_MAX: usize = 100;
 
 /// What a child is to do.
@@ -212,6 +213,11 @@ impl<R: Termination + 'static> Run<'_, R> {
 
     /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
     fn find_places(&self, round: &mut Round, wanted: impl Fn(usize) -> bool) {
+        if passing::is_full() {
+            let why = "nothing could be opened any more, and so the debug information not be read";
+            round.ended.coverage = Coverage::Missing(why.to_owned());
+            return;
+        }
         let place = |stack: Option<Stack>, what| stack.map(|it| self.sites.place(it, what));
         let left = round.ended.left.iter_mut().zip(&mut round.opened).enumerate();
         for (_, (left, stack)) in left.filter(|(index, _)| wanted(*index)) {
@@ -233,7 +239,7 @@ fn left(mark: &Mark, left: &[Mark], before: &Before, on_record: &[ResourceData])
     let mut descriptor = described(mark.number);
     if let Some(twin) = twin(mark, &before.marks) {
         descriptor.facts.push(format!("a duplicate of fd {twin}, which was there before"));
-    } else if let Some(twin) = twin(mark, &left[..left.len().min(COMPARED_MAX)]) {
+    } else if let Some(twin) = twin(mark, left) {
         descriptor.facts.push(format!("the same open file as fd {twin}"));
     }
     let record = on_record.iter().find(|resource| resource.number == Some(mark.number));
@@ -259,7 +265,7 @@ fn twin(mark: &Mark, others: &[Mark]) -> Option<RawFd> {
     let is_twin = |other: &&Mark| {
         other.number != mark.number && other.still_holds() && other.shares_with(mark)
     };
-    others.iter().find(is_twin).map(|twin| twin.number)
+    others.iter().take(COMPARED_MAX).find(is_twin).map(|twin| twin.number)
 }
 
 /// Where the registry's resource came from: that is known without any trap.

@@ -69,8 +69,9 @@ pub(crate) fn is_full() -> bool {
 /// the child is started.
 pub(crate) fn free_numbers(count: usize) -> Vec<RawFd> {
     let top = RawFd::try_from(descriptors_max()).unwrap_or(RawFd::MAX);
+    // Not F_GETFD, which a test that is traced would be trapped for.
     let is_free =
-        |number: &RawFd| Number::listed(*number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_err();
+        |number: &RawFd| Number::listed(*number).lend(|fd| rustix::fs::fstat(fd)).is_err();
     let (low, high) = (3..top.min(NUMBER_MAX), NUMBER_MAX..top.min(SEARCHED_MAX));
     low.rev().chain(high.rev()).filter(is_free).take(count).collect()
 }
