@@ -41,7 +41,7 @@
 mod case;
 mod check;
 
-pub use case::{Case, Ignore};
+pub use case::{Binary, Case, Ignore};
 pub use check::{Check, check};
 
 #[cfg(feature = "macros")]

@@ -15,6 +15,7 @@ use echown::echo::callback::{
 };
 use echown::ownership;
 use echown::pool::Pool;
+use echown::test;
 use party::{Heard, Notes, PATIENCE, Party, Senders, connect, devour, listen, manager};
 
 mod common;

@@ -205,7 +205,7 @@ fn sixteen_processes_write_one_junit_document_that_is_whole_at_every_moment() {
     let count = CROWD.to_string();
     assert_eq!(xml.root_element().attribute("failures"), Some(&*count), "{text}");
     let suite = xml.descendants().find(|it| it.has_tag_name("testsuite")).unwrap();
-    assert_eq!(suite.attribute("name"), Some("outputs"), "the binary's crate");
+    assert_eq!(suite.attribute("name"), Some("echown::outputs"), "the binary, as nextest calls it");
     assert_eq!(suite.attribute("failures"), Some(&*count));
     assert_passes(&play("c07", "", &[("ECHOWN_REPORT", &report)]));
     let text = fs::read_to_string(&path).unwrap();

@@ -59,6 +59,11 @@ fn expand(options: &Options, function: Function) -> TokenStream {
             file: ::core::file!(), \
             line: ::core::line!(), \
             package: ::core::option_env!(\"CARGO_MANIFEST_DIR\"), \
+            binary: ::echown::harness::Binary {{ \
+                package: ::core::option_env!(\"CARGO_PKG_NAME\"), \
+                program: ::core::option_env!(\"CARGO_BIN_NAME\"), \
+                is_integration: ::core::option_env!(\"CARGO_TARGET_TMPDIR\").is_some(), \
+            }}, \
             should_panic: {should_panic}, \
             {options} \
         }}"

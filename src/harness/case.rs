@@ -24,6 +24,8 @@ pub struct Case {
     pub line: u32,
     /// The folder of its package.
     pub package: Option<&'static str>,
+    /// The binary that it is in.
+    pub binary: Binary,
     /// Whether the runner takes a panic for success.
     pub should_panic: bool,
     /// What is no finding.
@@ -40,6 +42,18 @@ pub struct Case {
     pub trace: bool,
     /// Never run it a second time.
     pub once: bool,
+}
+
+/// What cargo said of a test's binary when it was compiled. A crate's name tells too little: a package's
+/// library and its program have the same, and each package of a workspace may have its `tests/it.rs`.
+#[derive(Clone, Copy, Debug)]
+pub struct Binary {
+    /// The package.
+    pub package: Option<&'static str>,
+    /// The program, if it is one.
+    pub program: Option<&'static str>,
+    /// Whether it comes from the folder `tests`.
+    pub is_integration: bool,
 }
 
 /// What is no finding, and why.
@@ -73,6 +87,22 @@ impl Case {
         match self.module.split_once("::") {
             Some((_, module)) => format!("{module}::{}", self.function),
             None => self.function.to_owned(),
+        }
+    }
+
+    /// The test's binary, as nextest calls it: the package, and what of it, unless it is the library.
+    #[must_use]
+    pub fn suite(&self) -> String {
+        let krate = self.module.split("::").next().unwrap_or(self.module);
+        match self.binary {
+            Binary { package: None, .. } => krate.to_owned(),
+            Binary { package: Some(package), program: Some(program), .. } => {
+                format!("{package}::bin/{program}")
+            }
+            Binary { package: Some(package), is_integration: true, .. } => {
+                format!("{package}::{krate}")
+            }
+            Binary { package: Some(package), .. } => package.to_owned(),
         }
     }
 
@@ -120,6 +150,35 @@ mod tests {
         for kind in ["pipe", "file", "epoll"] {
             assert_eq!(ignore.covers(kind, &["socket"]), None, "{kind}");
         }
+    }
+
+    #[test]
+    fn two_binaries_of_one_crates_name_are_two_suites() {
+        let suite = |program, is_integration| {
+            let binary = Binary { package: Some("an-app"), program, is_integration };
+            let case = Case {
+                module: "an_app::tests",
+                function: "works",
+                file: "src/lib.rs",
+                line: 1,
+                package: None,
+                binary,
+                should_panic: false,
+                ignores: &[],
+                expect_leaks: None,
+                report_inherited: false,
+                settle_ms: None,
+                timeout_ms: None,
+                trace: false,
+                once: false,
+            };
+            let unknown = Case { binary: Binary { package: None, ..binary }, ..case };
+            assert_eq!(unknown.suite(), "an_app", "not built by cargo");
+            case.suite()
+        };
+        assert_eq!(suite(None, false), "an-app");
+        assert_eq!(suite(None, true), "an-app::an_app");
+        assert_eq!(suite(Some("an-app"), false), "an-app::bin/an-app");
     }
 
     #[test]

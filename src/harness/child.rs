@@ -1,6 +1,7 @@
 //! In the child: runs the body alone, and tells what it left.
 
 use std::any::Any;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{ExitCode, Termination, exit};
@@ -25,6 +26,13 @@ pub(super) const LOST_EXIT_CODE: i32 = 97;
 
 /// The exit code of a test runner whose test failed.
 const FAILED_EXIT_CODE: i32 = 101;
+
+/// What it takes to look at what is open, and to read the debug information.
+const ROOM_TO_LOOK: usize = 64;
+
+/// With how many others a descriptor is compared to find out which lead to the same open file: whoever
+/// left thousands would wait for minutes.
+const COMPARED_MAX: usize = 100;
 
 /// What a child is to do.
 pub(super) struct Orders {
@@ -96,18 +104,20 @@ pub(super) fn run<R: Termination + 'static>(case: &Case, orders: Orders, body: f
     let mut first = run.round(&before);
     first.ended.coverage = coverage;
     let outcome = first.ended.outcome.clone();
-    if !orders.again || first.marks.is_empty() {
+    let count = first.marks.len();
+    if !orders.again || count == 0 {
         run.find_places(&mut first, |_| true);
         link.send(&Message::Ended(first.ended));
     } else {
         // Told before the second time, which may go wrong. The places come after it: finding them
         // takes long, and most of what is excused needs none.
         link.send(&Message::Ended(first.ended.clone()));
+        passing::make_room(count);
         let second = run.round(&Before::now());
-        let likenesses = second.likenesses();
-        let recurs: Vec<bool> = match second.ended.outcome == outcome {
-            true => first.likenesses().iter().map(|one| likenesses.contains(one)).collect(),
-            false => vec![true; first.marks.len()],
+        // A second time that went otherwise proves nothing, nor does one that could open nothing.
+        let recurs = match second.ended.outcome == outcome && !second.is_full {
+            true => first.recurring_in(&second),
+            false => vec![true; count],
         };
         run.find_places(&mut first, |index| recurs[index]);
         link.send(&Message::Again { recurs });
@@ -123,18 +133,36 @@ struct Round {
     opened: Vec<Option<Stack>>,
     closed: Vec<Option<Stack>>,
     doubles: Vec<trap::Double>,
+    /// Whether nothing more could be opened at its end.
+    is_full: bool,
 }
 
 impl Round {
-    /// What two descriptors have in common that were left by the same code: their kind, and the place,
-    /// or where that was not noted, the kind alone.
-    fn likenesses(&self) -> Vec<String> {
+    /// Which of the descriptors that this round left were left by the second one again: some of the same
+    /// kind were opened at the same place, or at one that was not noted; or there were no fewer of that
+    /// kind, since what a process opens only once would now be missing.
+    fn recurring_in(&self, second: &Round) -> Vec<bool> {
+        let alike = second.openings();
+        let (mut before, mut after) = (HashMap::new(), HashMap::new());
+        self.openings().for_each(|(kind, _)| *before.entry(kind).or_insert(0) += 1);
+        second.openings().for_each(|(kind, _)| *after.entry(kind).or_insert(0) += 1);
+        let alike: HashSet<(&str, Option<&[usize]>)> = alike.collect();
+        let recurs = |(kind, opening): (&str, Option<&[usize]>)| {
+            let some = after.get(kind).copied().unwrap_or(0);
+            some >= before[kind]
+                || alike.contains(&(kind, opening))
+                || alike.contains(&(kind, None))
+                || (opening.is_none() && some > 0)
+        };
+        self.openings().map(recurs).collect()
+    }
+
+    /// Kind and stack of each descriptor that was left.
+    fn openings(&self) -> impl Iterator<Item = (&str, Option<&[usize]>)> {
         let left = self.ended.left.iter().zip(&self.opened);
         left.map(|(left, stack)| {
-            let addresses = stack.as_ref().map(|stack| &stack.addresses);
-            format!("{} {addresses:x?}", left.descriptor.kind)
+            (&*left.descriptor.kind, stack.as_ref().map(|stack| &*stack.addresses))
         })
-        .collect()
     }
 }
 
@@ -150,7 +178,8 @@ impl<R: Termination + 'static> Run<'_, R> {
     /// Runs the body once, on a thread of its own: when that has ended, so have its thread-locals.
     fn round(&self, before: &Before) -> Round {
         let body = self.body;
-        let in_task = move || Registry::global().run("test", || report(body()));
+        let in_task =
+            move || Registry::global().run("test", || report(__rust_begin_short_backtrace(body)));
         let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
         let running =
             running.unwrap_or_else(|error| panic!("no thread for the test's body: {error}"));
@@ -164,6 +193,8 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
         // What stands in the buffer is still this test's.
         let _ = io::stdout().flush();
+        let is_full = passing::is_full();
+        passing::make_room(ROOM_TO_LOOK);
         let marks = before.left_after(self.case.settle());
         let on_record = snapshot::of_all_registries();
         ended.left = marks.iter().map(|mark| left(mark, &marks, before, &on_record)).collect();
@@ -174,6 +205,7 @@ impl<R: Termination + 'static> Run<'_, R> {
             opened: marks.iter().map(|mark| trap::opened(mark.number)).collect(),
             closed: before.gone().map(|(mark, _)| trap::closed(mark.number)).collect(),
             doubles: trap::doubles(),
+            is_full,
             marks,
             ended,
         }
@@ -181,6 +213,11 @@ impl<R: Termination + 'static> Run<'_, R> {
 
     /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
     fn find_places(&self, round: &mut Round, wanted: impl Fn(usize) -> bool) {
+        if passing::is_full() {
+            let why = "nothing could be opened any more, and so the debug information not be read";
+            round.ended.coverage = Coverage::Missing(why.to_owned());
+            return;
+        }
         let place = |stack: Option<Stack>, what| stack.map(|it| self.sites.place(it, what));
         let left = round.ended.left.iter_mut().zip(&mut round.opened).enumerate();
         for (_, (left, stack)) in left.filter(|(index, _)| wanted(*index)) {
@@ -228,7 +265,7 @@ fn twin(mark: &Mark, others: &[Mark]) -> Option<RawFd> {
     let is_twin = |other: &&Mark| {
         other.number != mark.number && other.still_holds() && other.shares_with(mark)
     };
-    others.iter().find(is_twin).map(|twin| twin.number)
+    others.iter().take(COMPARED_MAX).find(is_twin).map(|twin| twin.number)
 }
 
 /// Where the registry's resource came from: that is known without any trap.
@@ -248,6 +285,16 @@ fn acquired(resource: &ResourceData) -> Place {
         thread: first.map_or(0, |step| step.thread_id).to_string(),
         frames: vec![frame],
     }
+}
+
+/// Calls the body. The standard library, printing a panic's backtrace, ends it at a function of this
+/// name: what is further out is how the test came to be run, and nobody's business.
+#[inline(never)]
+fn __rust_begin_short_backtrace<R>(body: fn() -> R) -> R {
+    let answer = body();
+    // Not a call in the last place, which would leave no frame.
+    std::hint::black_box(());
+    answer
 }
 
 /// Prints an error that a test answers, as the runner would. True when it is none.

@@ -26,16 +26,11 @@ pub(super) fn deliver(
         (_, true) => update_document(case, excused, destination, wishes),
         (None, false) => Ok(()),
         (Some(report), false) => {
-            let record = record(report, suite(case), destination.format, &wishes.sources);
+            let record = record(report, &case.suite(), destination.format, &wishes.sources);
             shared::append(path, record.as_bytes()).map_err(|error| error.to_string())
         }
     };
     written.map_err(|wrong| format!("cannot write the report to {}: {wrong}", path.display()))
-}
-
-/// The crate of the test's binary.
-pub(super) fn suite(case: &Case) -> &'static str {
-    case.module.split("::").next().unwrap_or(case.module)
 }
 
 /// A report as it follows others.
@@ -62,14 +57,14 @@ fn update_document(
 
     let mut document = Document::new(to.format);
     let new = if wishes.has_baseline() { Novelty::New } else { Novelty::Unasked };
-    let of_test = |report| Entry::of_test(report, suite(case), &wishes.sources);
+    let of_test = |report| Entry::of_test(report, &case.suite(), &wishes.sources);
     for entry in excused.report.iter().flat_map(of_test) {
         document.add(entry, new);
     }
     for entry in &excused.known {
         document.add(entry.clone(), Novelty::Known);
     }
-    let test = TestName::new(suite(case), &case.name());
+    let test = TestName::new(&case.suite(), &case.name());
     let is_silent = excused.report.is_none() && excused.known.is_empty();
     // Most tests have nothing to say and never had. What is read here is whole without the lock.
     if is_silent

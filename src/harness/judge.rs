@@ -213,7 +213,7 @@ impl Judging<'_> {
 
     fn left(&mut self, ended: &Ended, second: Option<&Told>) {
         let mut more = More::new(second);
-        let mut leaks = Vec::new();
+        let (mut leaks, mut excused) = (Vec::new(), Vec::new());
         for left in &ended.left {
             let shown = &left.descriptor;
             if let Some(because) = ignored(self.case, shown) {
@@ -232,15 +232,11 @@ impl Judging<'_> {
                 None => more.excuses(&shown.kind),
             };
             match again {
-                _ if is_excused => {
-                    self.notes.push(format!(
-                        "{shown}: opened once in a process and not again when the test is run a \
-                         second time, so it is the process's and not the test's"
-                    ));
-                }
+                _ if is_excused => excused.push(shown),
                 again => leaks.push((left, again.and_then(|(known, _)| known.opened.clone()))),
             }
         }
+        self.excuse(&excused);
         if let Some((expected, because)) = self.case.expect_leaks {
             if leaks.len() == expected {
                 let leaks = Count(expected as u64, "leak");
@@ -260,6 +256,26 @@ impl Judging<'_> {
         }
         if places < all {
             self.notes.push(self.why_no_place(ended, second));
+        }
+    }
+
+    /// Notes what is the process's: one note a kind, however many there are.
+    fn excuse(&mut self, excused: &[&Descriptor]) {
+        let mut kinds: Vec<&str> = Vec::new();
+        for descriptor in excused {
+            if kinds.contains(&&*descriptor.kind) {
+                continue;
+            }
+            kinds.push(&descriptor.kind);
+            let alike = excused.iter().filter(|other| other.kind == descriptor.kind).count();
+            let others = match alike - 1 {
+                0 => String::new(),
+                others => format!(" (and {others} more)"),
+            };
+            self.notes.push(format!(
+                "{descriptor}{others}: opened once in a process and not again when the test is run \
+                 a second time, so it is the process's and not the test's"
+            ));
         }
     }
 
@@ -428,6 +444,7 @@ fn name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::case::Binary;
 
     const CASE: Case = Case {
         module: "a_crate",
@@ -435,6 +452,7 @@ mod tests {
         file: "tests/a.rs",
         line: 1,
         package: None,
+        binary: Binary { package: None, program: None, is_integration: false },
         should_panic: false,
         ignores: &[],
         expect_leaks: None,
@@ -471,6 +489,16 @@ mod tests {
         let found = [(3, "file"), (4, "epoll")];
         let second = told(left(&found), Some(&[false, true]));
         assert_eq!(blamed(&found, Some(second)), [4]);
+    }
+
+    #[test]
+    fn what_is_excused_is_told_in_one_note_a_kind() {
+        let found = [(3, "file"), (4, "epoll"), (5, "file"), (6, "file")];
+        let second = told(left(&found), Some(&[false; 4]));
+        let notes = judge(&CASE, told(left(&found), None), Some(second)).notes;
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].starts_with("file fd 3 (and 2 more): opened once"), "{notes:?}");
+        assert!(notes[1].starts_with("epoll fd 4: opened once"), "{notes:?}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) fn run(case: &Case) {
 /// When it cannot be written: a report that is missing would be taken for a clean one.
 fn excused(case: &Case, verdict: Verdict, wishes: &Wishes) -> Verdict {
     let excused = match verdict.report {
-        Some(report) => excuse::excuse(report, deliver::suite(case), wishes),
+        Some(report) => excuse::excuse(report, &case.suite(), wishes),
         None => Excused::default(),
     };
     let mut written = deliver::enter(&excused, wishes);

@@ -71,7 +71,9 @@ impl Before {
     }
 
     fn others_run(&self) -> bool {
-        self.threads.is_empty() || !self.new_threads().is_empty()
+        // A process has a thread at least: none means that there is no list.
+        let now = threads();
+        self.threads.is_empty() || now.is_empty() || now.iter().any(|it| !self.threads.contains(it))
     }
 
     /// Threads that began since and still run.

@@ -1,5 +1,7 @@
 //! Addresses into places: only when there is a report to make.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ pub(super) struct Sites {
     /// Where the C library's code is. Every stack begins there and nobody wants to know where; where
     /// its debug information is installed, reading that takes longer than all the rest.
     c_library: Vec<Range<usize>>,
+    /// What was found before: the same code may have opened thousands.
+    known: RefCell<HashMap<usize, Vec<Frame>>>,
 }
 
 impl Sites {
@@ -26,6 +30,7 @@ impl Sites {
         Sites {
             root: root.unwrap_or(Path::new("")).to_owned(),
             c_library: maps.lines().filter_map(c_library).collect(),
+            known: RefCell::default(),
         }
     }
 
@@ -39,7 +44,8 @@ impl Sites {
         let is_in_c_library =
             |address: &&usize| self.c_library.iter().any(|range| range.contains(address));
         for &address in stack.addresses.iter().skip_while(is_in_c_library) {
-            frames.append(&mut self.resolve(address));
+            let mut known = self.known.borrow_mut();
+            frames.extend_from_slice(known.entry(address).or_insert_with(|| self.resolve(address)));
             // Below the body there is only how it came to be run, and each name costs time.
             if let Some(end) = frames.iter().position(|frame| is_start(&frame.function)) {
                 frames.truncate(end);

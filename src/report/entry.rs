@@ -70,14 +70,14 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TestName {
-    /// The binary's crate.
+    /// The binary: `PACKAGE`, `PACKAGE::TEST`, `PACKAGE::bin/PROGRAM`.
     pub suite: String,
     /// The test, as its runner calls it.
     pub name: String,
 }
 
 impl TestName {
-    /// The test `name` of the binary of the crate `suite`.
+    /// The test `name` of the binary `suite`.
     #[must_use]
     pub fn new(suite: &str, name: &str) -> TestName {
         TestName { suite: suite.to_owned(), name: name.to_owned() }

@@ -316,11 +316,27 @@ pub(crate) fn link_target(number: RawFd) -> Option<String> {
 /// Where there is no `/proc/self/fd` (or `/dev/fd`) to read.
 #[cfg(any(feature = "cli", feature = "macros"))]
 pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
-    let directory = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"))?;
+    /// Where asking number by number ends, if the limit is lower: it may have been lowered below
+    /// numbers that are open.
+    const ASKED_MIN: RawFd = 65_536;
+
+    // Not F_GETFD, which a test that is traced would be trapped for, 65536 times.
+    let is_open = |number: &RawFd| Number(*number).lend(|fd| rustix::fs::fstat(fd)).is_ok();
+    let directory = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));
+    let directory = match directory {
+        Ok(directory) => directory,
+        // Whoever leaks until nothing can be opened any more would otherwise seem to have left nothing.
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            let limit = limit.and_then(|limit| RawFd::try_from(limit).ok()).unwrap_or(ASKED_MIN);
+            return Ok((0..limit.max(ASKED_MIN)).filter(is_open).collect());
+        }
+        Err(error) => return Err(error),
+    };
     let mut numbers: Vec<RawFd> =
         directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     // The descriptor that read the directory was open while it read.
-    numbers.retain(|&number| Number(number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_ok());
+    numbers.retain(is_open);
     numbers.sort_unstable();
     Ok(numbers)
 }

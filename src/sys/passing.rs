@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::io::FdFlags;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::fd::Number;
 
@@ -47,12 +47,31 @@ pub(crate) fn descriptors_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Sees to it that so many descriptors can be opened, after a test that may have used them all up: by
+/// raising the limit, if need be and as far as the hard limit allows.
+pub(crate) fn make_room(count: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(current) = limit.current
+        && free_numbers(count).len() < count
+    {
+        let wanted = current.saturating_add(count as u64);
+        let current = Some(limit.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    }
+}
+
+/// Whether nothing more can be opened.
+pub(crate) fn is_full() -> bool {
+    free_numbers(1).is_empty()
+}
+
 /// The highest numbers that are free now. The lowest are given out first, so that they stay free while
 /// the child is started.
 pub(crate) fn free_numbers(count: usize) -> Vec<RawFd> {
     let top = RawFd::try_from(descriptors_max()).unwrap_or(RawFd::MAX);
+    // Not F_GETFD, which a test that is traced would be trapped for.
     let is_free =
-        |number: &RawFd| Number::listed(*number).lend(|fd| rustix::io::fcntl_getfd(fd)).is_err();
+        |number: &RawFd| Number::listed(*number).lend(|fd| rustix::fs::fstat(fd)).is_err();
     let (low, high) = (3..top.min(NUMBER_MAX), NUMBER_MAX..top.min(SEARCHED_MAX));
     low.rev().chain(high.rev()).filter(is_free).take(count).collect()
 }

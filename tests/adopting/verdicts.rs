@@ -77,12 +77,22 @@ fn in_a_process_for_each_test_without_capture_the_verdicts_are_the_same() {
 fn an_ignored_test_is_run_when_it_is_asked_for_and_arguments_for_the_runner_are_no_ones_else() {
     let mut runner = Stranger::corpus().binary();
     let output =
-        runner.args(["--ignored", "--skip", "nothing", "--color", "never"]).output().unwrap();
+        runner.args(["--ignored", "--skip", "inherited", "--color", "never"]).output().unwrap();
     let endings = endings(&text(&output));
     assert_eq!(endings.len(), 1, "{endings:#?}");
     let ending = &endings["runner::an_ignored_test"];
     assert_eq!(ending.word, "FAILED");
     assert!(ending.section.contains("it was run"), "{}", ending.section);
+}
+
+#[test]
+fn a_backtrace_ends_at_the_test_and_does_not_show_how_it_was_run() {
+    let mut runner = Stranger::corpus().binary();
+    let output =
+        runner.args(["--exact", "runner::an_assertion"]).env("RUST_BACKTRACE", "1").output();
+    let said = text(&output.unwrap());
+    assert!(said.contains("verdicts::runner::an_assertion"), "{said}");
+    assert!(!said.contains("echown::harness") && !said.contains("echown::ownership"), "{said}");
 }
 
 /// What the shell that started the tests left open, as runners of CI do, is nobody's leak.
@@ -104,6 +114,33 @@ fn descriptors_that_came_from_outside_are_not_blamed() {
         assert_eq!(ending.word, expected[&name].word, "{name}:\n{}", ending.section);
         assert!(!ending.section.contains("fd 7"), "{name}:\n{}", ending.section);
     }
+}
+
+/// With `ignore_inherited = false` it is a finding, unless it is ignored by its path or kind.
+#[test]
+fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
+    let program = Stranger::corpus().binary().get_program().to_owned();
+    let run = |opened: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(format!("exec {opened}; exec \"$0\" \"$@\"")).arg(&program);
+        shell.args(["options::inherited", "--ignored", "--show-output", "--test-threads", "1"]);
+        endings(&text(&shell.current_dir(&Stranger::corpus().folder).output().unwrap()))
+    };
+    let (plain, ignoring) = ("options::inherited", "options::inherited_but_for_a_path");
+    let found = run("7</etc/passwd");
+    assert_eq!(found[plain].word, "FAILED", "{found:#?}");
+    let begin = "exposure: test `options::inherited` was started with ";
+    for part in [begin, "file fd 7, /etc/passwd", "open it with O_CLOEXEC"] {
+        assert!(found[plain].section.contains(part), "expected `{part}` in {found:#?}");
+    }
+    // Neither the standard three nor what the harness itself passes.
+    for other in ["fd 0,", "fd 1,", "fd 2,", "fd 1023,", "fd 1022,"] {
+        assert!(!found[plain].section.contains(other), "{found:#?}");
+    }
+    // Whoever runs this may have left more open than the shell has here.
+    assert!(!found[ignoring].section.contains("fd 7,"), "{found:#?}");
+    assert!(run("7</etc/hostname")[ignoring].section.contains("fd 7, /etc/hostname"));
+    assert!(!run("7<&-")[plain].section.contains("fd 7,"));
 }
 
 fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, Ending>) {

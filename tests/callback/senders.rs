@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use echown::echo::callback::{MsgReceiver, MsgSender, Notifier, QUEUE_BYTES, Sent, Taken};
 use echown::ownership;
+use echown::test;
 
 use super::party::{Heard, Notes, PATIENCE, Party, Senders, devour, listen, manager};
 use super::{assert_is_over, dial, reset, wait_for};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use echown::echo::callback::Taken;
+use echown::test;
 
 use super::dial;
 use super::party::{Heard, PATIENCE, Party, connect, devour, listen, manager};

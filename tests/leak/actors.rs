@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use echown::ownership::{ErrorKind, Event, Failure};
+use echown::test;
 
 use crate::common::{Lab, attest_cancelled, leaked, refusal, thread_id, until_blocked};
 

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use echown::net::Stream;
 use echown::ownership::{Failure, Promise};
 use echown::pool::{self, Care, Orphans};
+use echown::test;
 
 use crate::common::{self, Lab, attest_cancelled, panic_message};
 

@@ -4,7 +4,7 @@ use super::{Entry, Spot, Step, TestName};
 use crate::report::{Frame, Place, Sources, TestFinding, TestReport, TestVerdict};
 
 impl Entry {
-    /// The findings of a test; `suite` is the crate of its binary.
+    /// The findings of a test; `suite` is its binary.
     #[must_use]
     pub fn of_test(report: &TestReport, suite: &str, sources: &Sources) -> Vec<Entry> {
         let test = TestName { suite: suite.to_owned(), name: report.test.clone() };

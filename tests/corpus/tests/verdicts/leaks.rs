@@ -177,3 +177,53 @@ fn what_its_own_task_still_owned() {
 fn a_task_that_nobody_joined() {
     drop(echown::thread::spawn([], || ()));
 }
+
+fn limit(number: u64, hard: bool) {
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = number;
+        limit.rlim_max = if hard { number } else { limit.rlim_max };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+}
+
+//~ fails | leak: test `leaks::every_descriptor_there_is` left | file fd | /etc/passwd | @opened by openat at tests/verdicts/leaks.rs:
+#[echown::test]
+fn every_descriptor_there_is() {
+    limit(64, false);
+    while let Ok(file) = File::open("/etc/passwd") {
+        forget(file);
+    }
+}
+
+//~ fails | leak: test `leaks::every_descriptor_there_can_be` left | file fd | /etc/passwd | where it was opened is not known: nothing could be opened any more
+#[echown::test]
+fn every_descriptor_there_can_be() {
+    limit(64, true);
+    while let Ok(file) = File::open("/etc/passwd") {
+        forget(file);
+    }
+}
+
+//~ fails | left 2500 descriptors open | file fd | /etc/passwd | @opened by openat at tests/verdicts/leaks.rs:
+#[echown::test]
+fn more_descriptors_than_are_noted() {
+    limit(6000, false);
+    for _ in 0..2500 {
+        forget(File::open("/etc/passwd").unwrap());
+    }
+}
+
+//~ fails | left 1 descriptor open | file fd | /etc/passwd | @opened by openat at tests/verdicts/leaks.rs:
+#[echown::test]
+fn now_here_and_now_there() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static TURN: AtomicBool = AtomicBool::new(false);
+    if TURN.swap(true, Ordering::Relaxed) {
+        forget(File::open("/etc/hostname"));
+    } else {
+        forget(File::open("/etc/passwd"));
+    }
+}

@@ -37,3 +37,10 @@ fn what_cannot_be_run_twice_is_judged_by_its_first_run() {
     assert!(!WAS_RUN.swap(true, Ordering::Relaxed), "it was run before");
     std::mem::forget(std::net::TcpListener::bind("127.0.0.1:0"));
 }
+
+//~ fails | left 1 descriptor open | /etc/passwd
+#[echown::test]
+fn what_a_static_holds_that_every_test_replaces() {
+    static LAST: std::sync::Mutex<Option<File>> = std::sync::Mutex::new(None);
+    *LAST.lock().unwrap() = File::open("/etc/passwd").ok();
+}

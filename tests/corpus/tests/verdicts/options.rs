@@ -75,3 +75,14 @@ fn a_test_that_hangs() {
     std::process::Command::new("sleep").arg("300").spawn().unwrap();
     let _ = listener.accept();
 }
+
+// These two are run by a test that knows what it leaves open for them.
+//~ ignored
+#[echown::test(ignore_inherited = false)]
+#[ignore]
+fn inherited() {}
+
+//~ ignored
+#[echown::test(ignore_inherited = false, ignore_path = "/etc/passwd", because = "for the example")]
+#[ignore]
+fn inherited_but_for_a_path() {}
