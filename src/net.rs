@@ -45,6 +45,7 @@ mod connect;
 mod endpoint;
 mod file;
 mod half;
+mod kernel;
 mod line;
 mod listener;
 mod pipe;

@@ -17,6 +17,7 @@ mod source;
 const FLOORS: &[(&str, u8)] = &[
     ("sync", 0),
     ("sys", 0),
+    ("faults", 0),
     ("ownership", 1),
     ("report", 2),
     ("stage", 2),

@@ -9,6 +9,7 @@ mod callback;
 mod chaos;
 mod chat;
 mod examples;
+mod faults;
 mod formats;
 mod help;
 mod hostile;
