@@ -1,4 +1,9 @@
 //! The plain echo of RFC 862: every byte comes back, in order, until the peer has finished.
+//!
+//! The failure story: a write fails when all that the peer sent has been read. An ordinary close would
+//! then send the end, and whoever waits for the end would take half an echo for the whole. So what
+//! ends by an error of the system's is reset. Silence is no error: whoever sent nothing is owed nothing,
+//! and gets the end.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -37,7 +42,11 @@ pub(super) fn buffer() -> Vec<u8> {
 
 /// Sends back what comes in one read. How much that was; zero at the end.
 pub(super) fn answer(mut stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
-    let received = stream.read(buffer)?;
-    stream.write_all(&buffer[..received])?;
+    let received = stream.read(buffer).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => error,
+        _ => super::reset_by(stream, error),
+    })?;
+    let sent = stream.write_all(&buffer[..received]);
+    sent.map_err(|error| super::reset_by(stream, error))?;
     Ok(received)
 }
