@@ -396,7 +396,12 @@ fn as_nobody(dialect: &Dialect, threads: usize) -> Option<Command> {
     let user = 54_000 + (std::process::id() + other) % 1000;
     // The program may lie where such a user cannot look: it gets a copy.
     let copy = std::env::temp_dir().join(format!("echown-{user}"));
-    std::fs::copy(env!("CARGO_BIN_EXE_echown"), &copy).ok()?;
+    // By another process: a child that another test starts meanwhile would inherit the file that is
+    // being written, and what somebody writes to cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&copy).status();
+    if !copied.is_ok_and(|status| status.success()) {
+        return None;
+    }
     let mut command = Command::new("prlimit");
     command.args([&format!("--nproc={threads}"), "setpriv", &format!("--reuid={user}")]);
     command.args(["--regid=65534", "--clear-groups"]).arg(&copy);
