@@ -31,10 +31,11 @@ pub(super) struct ChaosArguments {
     /// kind of fault strikes, once the server listens. `interrupt` (a signal came), `short` (fewer
     /// bytes are moved than could be) and `again` (it would have to wait) lose nothing and end no
     /// connection; `read` and `write` (reset, no buffers, no memory) end the connection that they
-    /// strike, by a reset, so that nobody takes half an echo for a whole one; `accept` (aborted, no
-    /// descriptors, no memory) and `thread` (none could be started) refuse a client; `close` (an error,
-    /// once it is closed) is reported; `all` is all of these. `interrupt` and `again` are 0.9 at most.
-    /// In the end the summary says how many calls of each kind were struck.
+    /// strike, in all styles but `broadcast` by a reset, so that nobody takes half an echo for a whole
+    /// one; `accept` (aborted, no descriptors, no memory) and `thread` (none could be started) refuse a
+    /// client; `close` (an error, once it is closed) is reported; `all` is all of these. `interrupt`,
+    /// `again` and `all` are 0.9 at most. In the end the summary says how many calls of each kind were
+    /// struck.
     #[arg(long, value_name = "KIND=RATE,...")]
     faults: Option<faults::Plan>,
 

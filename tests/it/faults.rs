@@ -202,7 +202,10 @@ impl Left {
     }
 }
 
-const STYLES: [(&str, fn(&[u8]) -> Vec<u8>); 4] = [
+/// What makes something of bytes that a style answers.
+type Prepare = fn(&[u8]) -> Vec<u8>;
+
+const STYLES: [(&str, Prepare); 4] = [
     ("echo", <[u8]>::to_vec),
     ("callback", <[u8]>::to_vec),
     ("staged", lines),
