@@ -3,7 +3,8 @@
 //!
 //! The load comes twice, a short time to warm up and then the time that was asked for, each followed by
 //! a rest. What the server has in the first rest is what it must have in the second: descriptors to the
-//! one, no more threads, and no more memory than [`GROWTH_MAX_BYTES`].
+//! one, no more threads, and no more memory than [`GROWTH_MAX_BYTES`] and what was forgotten on purpose
+//! explain.
 
 mod deeds;
 
@@ -16,10 +17,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
-/// What a soak may leave in memory. The allocator keeps what it got for the highest load, and how high
-/// that was is chance; a real leak of 100 bytes a connection is more after 20,000 of them.
-pub const GROWTH_MAX_BYTES: i64 = 2 * 1024 * 1024;
+/// What a soak may leave in memory. The allocator keeps what it got for the highest load, by an arena of
+/// some MiB at a time, and how high that was is chance; a real leak of 100 bytes a connection is more
+/// after 40,000 of them.
+pub const GROWTH_MAX_BYTES: i64 = 4 * 1024 * 1024;
+
+/// What a handle that chaos forgot may leave: its descriptor is closed, but nobody can find the memory of
+/// what was forgotten. 1,742 bytes each, over 6,000 of them.
+const FORGOTTEN_BYTES: i64 = 2048;
 
 /// How long the server may need to come to rest: its own write timeout, and a loaded machine.
 const REST_PATIENCE: Duration = Duration::from_secs(60);
@@ -82,6 +89,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// The deeds, by name, and how often each was done.
     pub deeds: Vec<(&'static str, u64)>,
+    /// Handles that chaos forgot, the warming up included.
+    pub forgotten: i64,
     pub summary: String,
     /// Why it failed; empty when it did not.
     pub faults: Vec<String>,
@@ -112,9 +121,10 @@ impl fmt::Display for Outcome {
         writeln!(f, "afterwards   {}", self.after)?;
         writeln!(
             f,
-            "growth       {} KiB, {:.0} KiB per million connections",
+            "growth       {} KiB, {:.0} KiB per million connections; {} handles were forgotten on purpose",
             (self.after.resident_bytes - self.before.resident_bytes) / 1024,
-            self.growth_per_million() / 1024.0
+            self.growth_per_million() / 1024.0,
+            self.forgotten
         )?;
         writeln!(f, "the server   {}", self.summary)?;
         match &self.faults[..] {
@@ -180,9 +190,6 @@ pub fn run(settings: &Settings) -> Outcome {
     if after.threads > before.threads {
         faults.push("threads were left".to_owned());
     }
-    if after.resident_bytes - before.resident_bytes > GROWTH_MAX_BYTES {
-        faults.push(format!("memory grew by more than {GROWTH_MAX_BYTES} bytes"));
-    }
     if load.wrong.load(Ordering::Relaxed) > 0 {
         faults.push(format!("{} echoes were wrong", load.wrong.load(Ordering::Relaxed)));
     }
@@ -190,6 +197,11 @@ pub fn run(settings: &Settings) -> Outcome {
         faults.push("nobody could connect".to_owned());
     }
     let said = stop(&mut child, &summary, &mut faults);
+    let forgotten = said["injected"]["leak"].as_i64().unwrap_or_default();
+    let growth_max = GROWTH_MAX_BYTES + forgotten * FORGOTTEN_BYTES;
+    if after.resident_bytes - before.resident_bytes > growth_max {
+        faults.push(format!("memory grew by more than {} KiB", growth_max / 1024));
+    }
     Outcome {
         seed: settings.seed,
         at_start,
@@ -202,7 +214,8 @@ pub fn run(settings: &Settings) -> Outcome {
             .zip(&load.done)
             .map(|(deed, done)| (deed.name, done.load(Ordering::Relaxed)))
             .collect(),
-        summary: said,
+        forgotten,
+        summary: said.to_string(),
         faults,
     }
 }
@@ -287,7 +300,7 @@ fn rest(pid: Pid, descriptors: usize, threads: Option<usize>) -> Has {
 }
 
 /// Ends the server and compares what it says with what it should. Answers its last words.
-fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> String {
+fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> Value {
     if kill_process(Pid::from_child(child), Signal::TERM).is_err() {
         faults.push("the server was gone".to_owned());
     }
@@ -304,16 +317,16 @@ fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> String {
         // Only this child, by its own handle.
         let _ = child.kill();
         let _ = child.wait();
-        return String::new();
+        return Value::Null;
     };
     if status.code() != Some(0) {
         faults.push(format!("it ended with {status}"));
     }
     let text = std::fs::read_to_string(summary).unwrap_or_default();
     let _ = std::fs::remove_file(summary);
-    let Ok(said) = serde_json::from_str::<serde_json::Value>(&text) else {
+    let Ok(said) = serde_json::from_str::<Value>(&text) else {
         faults.push("it wrote no summary".to_owned());
-        return text;
+        return Value::Null;
     };
     if said["injected"] != said["reported"] {
         faults.push("not every fault that was committed was reported".to_owned());
@@ -321,7 +334,7 @@ fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> String {
     if said["open_resources"] != 0 || said["stuck"] != serde_json::json!([]) {
         faults.push("something was open in the end, or somebody was stuck".to_owned());
     }
-    text.trim().to_owned()
+    said
 }
 
 /// What the server has now; nothing when it is gone.
