@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::net::{Address, Stream};
-use crate::ownership::Registry;
+use crate::ownership::{Error, Registry};
 use crate::pool::Pool;
 
 pub use broadcast::Broadcast;
@@ -91,6 +91,16 @@ pub trait Style: Send + Sync {
     fn injected(&self) -> Faults {
         Faults::default()
     }
+}
+
+/// Has a connection reset when it is closed, because it ends by this error with bytes owed: the end
+/// means that there are none.
+fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
+    // Who is refused has nothing to say about this connection; one that is gone needs nothing more.
+    if Error::in_io(&error).is_none() {
+        let _ = stream.reset_on_close();
+    }
+    error
 }
 
 /// How a style reaches the server.

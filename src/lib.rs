@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod client;
 pub mod echo;
+pub mod faults;
 pub mod frame;
 pub mod harness;
 #[cfg(all(feature = "load", target_os = "linux"))]

@@ -46,6 +46,7 @@ mod eager;
 mod endpoint;
 mod file;
 mod half;
+mod kernel;
 mod line;
 mod listener;
 mod pipe;

@@ -32,7 +32,7 @@ pub use orphans::{Care, Orphans};
 pub use plain::{spawn as spawn_thread, spawn_in as spawn_thread_in};
 pub use race::first;
 pub use scope::{Scope, ScopeFailure};
-use workers::{Config, NoThread, Workers};
+use workers::{Config, Hurdle, NoThread, Workers};
 
 /// Threads of a pool unless set; what the machine carries may be less.
 const LIMIT_DEFAULT: usize = 10_000;
@@ -113,7 +113,8 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Pool {
         let registry = self.registry.unwrap_or_else(|| Registry::global().clone());
-        Pool { workers: Arc::new(Workers::new(self.config)), registry }
+        let config = Config { hurdle: Hurdle::of(&registry), ..self.config };
+        Pool { workers: Arc::new(Workers::new(config)), registry }
     }
 }
 
@@ -134,6 +135,7 @@ impl Pool {
                 limit: LIMIT_DEFAULT,
                 queue: 0,
                 keep_idle: KEEP_IDLE_DEFAULT,
+                hurdle: Hurdle::default(),
             },
         }
     }

@@ -257,6 +257,10 @@ impl Server {
                 }
             }
         }
+        if let Some(saboteur) = self.registry.saboteur() {
+            // What a server needs for itself is there; a start that fails is the starter's to see.
+            saboteur.begin();
+        }
         if failed.is_some() {
             self.orders.give(Order::Drain);
         }

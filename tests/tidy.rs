@@ -17,6 +17,7 @@ mod source;
 const FLOORS: &[(&str, u8)] = &[
     ("sync", 0),
     ("sys", 0),
+    ("faults", 0),
     ("ownership", 1),
     ("report", 2),
     ("stage", 2),
@@ -238,6 +239,31 @@ fn signals_are_touched_in_one_file() {
     for file in sources() {
         if file.name != "src/signals.rs" {
             faults.add_idents(file, &["ctrlc", "signal_hook"]);
+        }
+    }
+    faults.attest();
+}
+
+/// The functions of `rustix` by which bytes and connections move, with the module that each is named
+/// after. UDP's own two are not among them: no fault strikes a datagram.
+const DATA_PATH: &[(&str, &[&str])] = &[
+    ("net", &["recv", "send", "sendmsg", "recvmsg", "acceptfrom_with", "accept_with", "connect"]),
+    ("io", &["read", "readv", "write", "writev"]),
+    ("event", &["poll"]),
+];
+
+#[test]
+fn bytes_and_connections_pass_through_one_file() {
+    let mut faults = Faults::because(
+        "system calls that move bytes and connections are made in src/net/kernel.rs: there they are \
+         made to fail (`--faults`), and one that goes round it is never put to the test",
+    );
+    for file in sources().filter(|file| file.room() == "net" && file.name != "src/net/kernel.rs") {
+        for (path, line) in file.paths_from(&["rustix"]) {
+            let [_, module, call] = &path.segments[..] else { continue };
+            if DATA_PATH.iter().any(|(from, calls)| module == from && calls.contains(&&**call)) {
+                faults.add(file, line, format!("`rustix::{module}::{call}`"));
+            }
         }
     }
     faults.attest();

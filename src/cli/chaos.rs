@@ -1,11 +1,12 @@
-//! `--chaos`: faults on purpose.
+//! `--chaos` and `--faults`: broken rules and broken promises of the kernel's, on purpose.
 
 use std::sync::Arc;
 
 use clap::Args;
 
 use crate::echo::{Chaos, Plan, SharedStyle};
-use crate::ownership::Level;
+use crate::faults::{self, Saboteur};
+use crate::ownership::{Builder, Level};
 
 /// Which connections are broken, and how.
 #[derive(Args)]
@@ -25,6 +26,23 @@ pub(super) struct ChaosArguments {
     /// taken at random unless given, and said at the start.
     #[arg(long, value_name = "N", requires = "chaos")]
     chaos_seed: Option<u64>,
+
+    /// Have system calls fail on purpose, as in `read=0.01,short=0.2`: the share of calls that each
+    /// kind of fault strikes, once the server listens. `interrupt` (a signal came), `short` (fewer
+    /// bytes are moved than could be) and `again` (it would have to wait) lose nothing and end no
+    /// connection; `read` and `write` (reset, no buffers, no memory) end the connection that they
+    /// strike, in all styles but `broadcast` by a reset, so that nobody takes half an echo for a whole
+    /// one; `accept` (aborted, no descriptors, no memory) and `thread` (none could be started) refuse a
+    /// client; `close` (an error, once it is closed) is reported; `all` is all of these. `interrupt`,
+    /// `again` and `all` are 0.9 at most. In the end the summary says how many calls of each kind were
+    /// struck.
+    #[arg(long, value_name = "KIND=RATE,...")]
+    faults: Option<faults::Plan>,
+
+    /// Strike the same calls, each kind's in their order, as another run with this seed did; taken at
+    /// random unless given, and said at the start.
+    #[arg(long, value_name = "N", requires = "faults")]
+    faults_seed: Option<u64>,
 }
 
 impl ChaosArguments {
@@ -37,6 +55,14 @@ impl ChaosArguments {
             return Err("--chaos asks what the checker finds, and --check off finds nothing".into());
         }
         Ok(())
+    }
+
+    /// The registry's settings, with somebody who makes system calls fail if that was asked for.
+    pub(super) fn sabotage(&self, settings: Builder) -> Builder {
+        let Some(plan) = self.faults else { return settings };
+        let seed = self.faults_seed.unwrap_or_else(|| fastrand::u64(..));
+        super::say::say(format_args!("faults: {plan} with --faults-seed {seed}"));
+        settings.sabotage(&Arc::new(Saboteur::new(plan, seed)))
     }
 
     /// The style, struck at the rates that were asked for.

@@ -185,6 +185,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         .on_violation(check.on_violation)
         .sink(move |report| reports.report(report));
     let settings = Reporting::tell_what_is_known(&reporting, settings);
+    let settings = arguments.chaos.sabotage(settings);
     let registry = known.into_iter().fold(settings, Builder::suppress).build();
     declare_inherited(&registry);
     let served = output.open(&registry).and_then(|()| serve(arguments, &registry, &output));

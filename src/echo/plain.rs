@@ -1,4 +1,9 @@
 //! The plain echo of RFC 862: every byte comes back, in order, until the peer has finished.
+//!
+//! The failure story: a write fails when all that the peer sent has been read. An ordinary close would
+//! then send the end, and whoever waits for the end would take half an echo for the whole. So what
+//! ends by an error of the system's is reset. Silence is no error: whoever sent nothing is owed nothing,
+//! and gets the end.
 
 mod buffer;
 
@@ -60,9 +65,12 @@ pub(super) fn answer(
 }
 
 fn receive(stream: &Stream, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
-    stream.read_eagerly(buffer, eagerness)
+    stream.read_eagerly(buffer, eagerness).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => error,
+        _ => super::reset_by(stream, error),
+    })
 }
 
 fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
-    stream.write_all(bytes)
+    stream.write_all(bytes).map_err(|error| super::reset_by(stream, error))
 }

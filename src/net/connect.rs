@@ -12,11 +12,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::kernel::Kernel;
 use super::stream::Stream;
 use crate::ownership::{Owned, Registry, Site};
 
@@ -74,7 +75,8 @@ pub(super) fn begin(
         stream.handle().call_number(crate::sys::fd::Number::leave_port_to_connect)?;
         stream.handle().call(|fd| rustix::net::bind(fd, &SocketAddr::from((source, 0))))?;
     }
-    stream.handle().call(|fd| match rustix::net::connect(fd, address) {
+    let kernel = Kernel::of(stream.handle());
+    stream.handle().call(|fd| match kernel.connect(fd, address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
         Err(error) => Err(error),
     })?;
@@ -91,7 +93,8 @@ pub(super) fn complete(stream: &Stream, patience: Option<Duration>) -> io::Resul
 /// Connects a non-blocking socket.
 #[track_caller]
 fn establish(stream: &Stream, address: &SocketAddr, patience: Option<Duration>) -> io::Result<()> {
-    let is_connected = stream.handle().call(|fd| match rustix::net::connect(fd, address) {
+    let kernel = Kernel::of(stream.handle());
+    let is_connected = stream.handle().call(|fd| match kernel.connect(fd, address) {
         Ok(()) => Ok(true),
         Err(Errno::INPROGRESS) => Ok(false),
         Err(error) => Err(error),
@@ -104,11 +107,12 @@ fn establish(stream: &Stream, address: &SocketAddr, patience: Option<Duration>) 
 fn await_connection(stream: &Stream, patience: Option<Duration>) -> io::Result<()> {
     // A patience beyond the clock's range is as good as none.
     let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+    let kernel = Kernel::of(stream.handle());
     let events = stream.handle().call(|fd| {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
-        poll(&mut polled, left.as_ref()).map(|_| polled[0].revents())
+        kernel.poll(&mut polled, left.as_ref()).map(|_| polled[0].revents())
     })?;
     if events.is_empty() {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"));
@@ -128,7 +132,8 @@ pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<
     let socket = socket(registry, AddressFamily::UNIX, SocketType::STREAM, flags, "unix stream")?;
     let stream = Stream::new(socket);
     stream.set_write_timeout(Some(UNIX_SLICE))?;
-    stream.handle().call(|fd| match rustix::net::connect(fd, address) {
+    let kernel = Kernel::of(stream.handle());
+    stream.handle().call(|fd| match kernel.connect_unix(fd, address) {
         // The slice is over. `call` looks whether the task was cancelled, and an interrupted
         // call is made again.
         Err(Errno::AGAIN) => Err(Errno::INTR),

@@ -5,8 +5,9 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 
+use super::kernel::Kernel;
 use super::pipe::PipeReader;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
@@ -115,11 +116,12 @@ impl File {
     /// The system call's, and the registry's, for either of them.
     #[track_caller]
     pub fn wait_readable_unless(&self, stop: &PipeReader) -> io::Result<bool> {
+        let kernel = Kernel::of(self.handle());
         self.handle().call(|file| {
             Ok(stop.handle().call(|stop| {
                 let mut polled =
                     [PollFd::new(&file, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
-                poll(&mut polled, None)?;
+                kernel.poll(&mut polled, None)?;
                 Ok(!polled[0].revents().is_empty() && polled[1].revents().is_empty())
             }))
         })?

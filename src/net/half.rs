@@ -66,6 +66,16 @@ impl ReadHalf {
         self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
     }
 
+    /// As [`Stream::reset_on_close`]; the later of the two halves closes. A writing half that is released
+    /// before has sent the end already.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        self.handle().call(|fd| sockopt::set_socket_linger(fd, Some(Duration::ZERO)))
+    }
+
     /// As [`Stream::peer_addr`].
     ///
     /// # Errors

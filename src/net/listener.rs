@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdListener;
 use super::connect;
+use super::kernel::Kernel;
 use super::pipe::PipeReader;
 use super::stream::Stream;
 use super::wire::checked;
@@ -300,7 +301,8 @@ impl Listener {
             if self.mode() == Mode::Nonblocking {
                 return Err(Errno::AGAIN.into());
             }
-            self.handle().call(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], None))?;
+            let kernel = Kernel::of(self.handle());
+            self.handle().call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::IN)], None))?;
         }
     }
 
@@ -359,9 +361,11 @@ impl Listener {
     /// One `accept4(2)`; `None` when it would have to wait.
     #[track_caller]
     fn try_accept(&self) -> io::Result<Option<(Stream, Address)>> {
+        let kernel = Kernel::of(self.handle());
+        let is_waiting = self.mode() == Mode::Blocking;
         // Cancelled meanwhile, the answer is dropped in `call`, and the connection with it.
         let answer = self.handle().call(|fd| {
-            match rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC) {
+            match kernel.accept(fd, is_waiting) {
                 Ok(accepted) => Ok(Some(accepted)),
                 Err(Errno::AGAIN) => Ok(None),
                 // `call` makes an interrupted call again.
@@ -382,11 +386,12 @@ impl Listener {
     /// Waits for either; answers which of them has something.
     #[track_caller]
     fn poll_with(&self, stop: &PipeReader) -> io::Result<(bool, bool)> {
+        let kernel = Kernel::of(self.handle());
         self.handle().call(|listener| {
             Ok(stop.handle().call(|stop| {
                 let mut polled =
                     [PollFd::new(&listener, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
-                poll(&mut polled, None)?;
+                kernel.poll(&mut polled, None)?;
                 Ok((!polled[0].revents().is_empty(), !polled[1].revents().is_empty()))
             }))
         })?

@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 
+use super::kernel::Kernel;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Registry, Site};
 
@@ -72,9 +73,10 @@ impl PipeReader {
     #[track_caller]
     pub fn wait_readable(&self, patience: Duration) -> io::Result<bool> {
         let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        let kernel = Kernel::of(self.handle());
         let ready = self
             .handle()
-            .call(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)))?;
+            .call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)))?;
         Ok(ready > 0)
     }
 }

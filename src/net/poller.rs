@@ -7,8 +7,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
+use super::kernel::Kernel;
 use super::stream::Stream;
 use crate::ownership::{Owned, Registry, Site};
 
@@ -69,12 +70,13 @@ impl Poller {
     pub fn wait(&mut self, patience: Duration) -> io::Result<impl Iterator<Item = u64>> {
         let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
         let events = &mut self.events;
+        let kernel = Kernel::of(self.epoll.handle());
         self.epoll.handle().call(|epoll| {
             events.clear();
             let mut patience = patience;
             if patience.tv_nsec % NANOS_A_MILLI != 0 {
                 // `epoll_wait` counts in milliseconds, `ppoll` does not.
-                if poll(&mut [PollFd::new(&epoll, PollFlags::IN)], Some(&patience))? == 0 {
+                if kernel.poll(&mut [PollFd::new(&epoll, PollFlags::IN)], Some(&patience))? == 0 {
                     return Ok(0);
                 }
                 patience = Timespec::default();

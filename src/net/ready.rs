@@ -5,13 +5,15 @@
 //! (`poll(2)`); it wakes when its task is cancelled.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::half::{ReadHalf, WriteHalf};
+use super::kernel::Kernel;
 use super::stream::Stream;
 use super::wire;
 use crate::ownership::Held;
@@ -25,7 +27,9 @@ pub(super) fn wait<C: Held>(
     patience: Option<Duration>,
 ) -> io::Result<bool> {
     let patience = patience.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
-    let ready = handle.call(|fd| poll(&mut [PollFd::new(&fd, wanted)], patience.as_ref()))?;
+    let kernel = Kernel::of(handle);
+    let poll = |fd: BorrowedFd<'_>| kernel.poll(&mut [PollFd::new(&fd, wanted)], patience.as_ref());
+    let ready = handle.call(poll)?;
     Ok(ready > 0)
 }
 
@@ -139,9 +143,10 @@ impl Stream {
     #[track_caller]
     pub fn wait_either(&self, patience: Option<Duration>) -> io::Result<(bool, bool)> {
         let patience = patience.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+        let kernel = Kernel::of(self.handle());
         let events = self.handle().call(|fd| {
             let mut polled = [PollFd::new(&fd, PollFlags::IN | PollFlags::OUT)];
-            poll(&mut polled, patience.as_ref()).map(|_| polled[0].revents())
+            kernel.poll(&mut polled, patience.as_ref()).map(|_| polled[0].revents())
         })?;
         let is = |wanted: PollFlags| events.intersects(wanted | PollFlags::ERR | PollFlags::HUP);
         Ok((is(PollFlags::IN), is(PollFlags::OUT)))

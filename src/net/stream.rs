@@ -323,6 +323,18 @@ impl Stream {
         self.handle().call(|fd| sockopt::set_socket_linger(fd, patience))
     }
 
+    /// Has the close reset the connection (`SO_LINGER` of no time): for one that ends by an error, with
+    /// bytes owed. The end that an ordinary close sends would tell the peer that it has everything.
+    /// What was sent and has not arrived is thrown away. A Unix socket has no resets: there the peer
+    /// learns of it if something is left that was not read.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        self.set_linger(Some(Duration::ZERO))
+    }
+
     /// Takes the error that the socket has pending, if there is one (`SO_ERROR`).
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::address::{next_may_do, no_address};
 use super::connect;
+use super::kernel::Kernel;
 use super::wire::{self, checked, disowned};
 use crate::ownership::{Owned, Refused, Registry, Site};
 
@@ -103,7 +104,7 @@ impl UdpSocket {
     pub fn connect(&self, addresses: impl ToSocketAddrs) -> io::Result<()> {
         let mut last = no_address();
         for address in addresses.to_socket_addrs()? {
-            match self.handle().call(|fd| rustix::net::connect(fd, &address)) {
+            match self.handle().call(|fd| Kernel::of(self.handle()).connect(fd, &address)) {
                 Err(error) if next_may_do(&error) => last = error,
                 answer => return answer,
             }

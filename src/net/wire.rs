@@ -3,8 +3,9 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendFlags};
 
+use super::kernel::Kernel;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
 
@@ -19,7 +20,8 @@ pub(super) fn recv<C: Held>(
     buffer: &mut [u8],
     flags: RecvFlags,
 ) -> io::Result<usize> {
-    let (bytes, _) = handle.call(|fd| rustix::net::recv(fd, &mut *buffer, flags))?;
+    let kernel = Kernel::of(handle);
+    let bytes = handle.call(|fd| kernel.recv(fd, &mut *buffer, flags))?;
     if !flags.contains(RecvFlags::PEEK) {
         handle.record().count_received(bytes);
     }
@@ -34,7 +36,8 @@ pub(super) fn send<C: Held>(
     bytes: &[u8],
     flags: SendFlags,
 ) -> io::Result<usize> {
-    let sent = handle.call(|fd| rustix::net::send(fd, bytes, flags | SendFlags::NOSIGNAL))?;
+    let kernel = Kernel::of(handle);
+    let sent = handle.call(|fd| kernel.send(fd, bytes, flags | SendFlags::NOSIGNAL))?;
     handle.record().count_sent(sent);
     Ok(sent)
 }
@@ -56,10 +59,8 @@ pub(super) fn send_vectored_as<C: Held>(
     flags: SendFlags,
 ) -> io::Result<usize> {
     let buffers = &buffers[..buffers.len().min(BUFFERS_MAX)];
-    let sent = handle.call(|fd| {
-        let mut control = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(fd, buffers, &mut control, flags | SendFlags::NOSIGNAL)
-    })?;
+    let kernel = Kernel::of(handle);
+    let sent = handle.call(|fd| kernel.sendmsg(fd, buffers, flags | SendFlags::NOSIGNAL))?;
     handle.record().count_sent(sent);
     Ok(sent)
 }
@@ -68,7 +69,8 @@ pub(super) fn send_vectored_as<C: Held>(
 #[inline]
 #[track_caller]
 pub(super) fn read<C: Held>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result<usize> {
-    let bytes = handle.call(|fd| rustix::io::read(fd, &mut *buffer))?;
+    let kernel = Kernel::of(handle);
+    let bytes = handle.call(|fd| kernel.read(fd, &mut *buffer))?;
     handle.record().count_received(bytes);
     Ok(bytes)
 }
@@ -79,7 +81,8 @@ pub(super) fn read_vectored<C: Held>(
     handle: &Handle<C>,
     buffers: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
-    let bytes = handle.call(|fd| rustix::io::readv(fd, &mut *buffers))?;
+    let kernel = Kernel::of(handle);
+    let bytes = handle.call(|fd| kernel.readv(fd, &mut *buffers))?;
     handle.record().count_received(bytes);
     Ok(bytes)
 }
@@ -89,7 +92,8 @@ pub(super) fn read_vectored<C: Held>(
 #[inline]
 #[track_caller]
 pub(super) fn write<C: Held>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
-    let written = handle.call(|fd| rustix::io::write(fd, bytes))?;
+    let kernel = Kernel::of(handle);
+    let written = handle.call(|fd| kernel.write(fd, bytes))?;
     handle.record().count_sent(written);
     Ok(written)
 }
@@ -100,7 +104,8 @@ pub(super) fn write_vectored<C: Held>(
     handle: &Handle<C>,
     buffers: &[IoSlice<'_>],
 ) -> io::Result<usize> {
-    let written = handle.call(|fd| rustix::io::writev(fd, buffers))?;
+    let kernel = Kernel::of(handle);
+    let written = handle.call(|fd| kernel.writev(fd, buffers))?;
     handle.record().count_sent(written);
     Ok(written)
 }

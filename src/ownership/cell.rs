@@ -15,23 +15,31 @@ use super::record::{Descriptor, Held, Record};
 use super::registry::Registry;
 use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Refused};
-use crate::sys::fd::{Direction, Identity, Number};
+use crate::faults::Saboteur;
+use crate::sys::fd::{self, Direction, Identity, Number};
 
 type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
 
 /// A value and what is to happen to it in the end.
 pub(crate) struct Charge<T> {
     pub(crate) value: T,
-    /// `None`: closing the descriptor is all.
+    /// `None`: closing the descriptor is all. Only descriptors come without.
     finalizer: Option<Finalizer<T>>,
     /// For descriptors: lets the value go without closing its number.
     forget: fn(T),
+    /// For descriptors: closes the number, and answers what `close(2)` said.
+    close: fn(T) -> io::Result<()>,
 }
 
 impl<T> Charge<T> {
     pub(crate) fn generic(value: T, finalizer: Finalizer<T>) -> Charge<T> {
-        Charge { value, finalizer: Some(finalizer), forget: drop }
+        Charge { value, finalizer: Some(finalizer), forget: drop, close: let_go }
     }
+}
+
+fn let_go<T>(value: T) -> io::Result<()> {
+    drop(value);
+    Ok(())
 }
 
 /// The cell of a whole resource.
@@ -116,7 +124,7 @@ impl<T: Send + 'static> Held for Cell<T> {
         let was_robbed = record.slot.look().is_robbed();
         // Before the close: afterwards the number may be somebody else's.
         record.registry.strike_number(record);
-        let Some(Charge { value, finalizer, forget }) = self.take() else {
+        let Some(Charge { value, finalizer, forget, close }) = self.take() else {
             return Ok(());
         };
         if stolen.is_some() || was_robbed {
@@ -135,8 +143,10 @@ impl<T: Send + 'static> Held for Cell<T> {
         let finalized = ending::run_finalizer(|| match finalizer {
             Some(finalizer) => finalizer(value),
             None => {
-                drop(value);
-                Ok(())
+                let closed = close(value);
+                // Closed it is, whatever is told of it.
+                let told = record.registry.saboteur().map(Saboteur::after_close);
+                told.map_or(closed, |told| Ok(fd::tell(told)?))
             }
         });
         finalized.map_err(|(kind, detail)| {
@@ -182,6 +192,7 @@ impl Registry {
             // The number is somebody else's now: it stays as it is.
             let _ = fd.into_raw_fd();
         };
-        Cell::own(self, kind, Some(descriptor), Charge { value, finalizer, forget }, site)
+        let close = |value: T| Ok(fd::close(value.into())?);
+        Cell::own(self, kind, Some(descriptor), Charge { value, finalizer, forget, close }, site)
     }
 }

@@ -4,6 +4,8 @@
 //! that everything uses unless told otherwise. Tasks belong to the process: a thread runs one task,
 //! whichever registries it touches.
 
+mod builder;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::io::Write;
@@ -26,6 +28,8 @@ use super::task::{Origin, Task, TaskLabel};
 use super::verdict::Verdict;
 use super::violation::{Error, ErrorKind};
 use super::{ending, task};
+use crate::faults::Saboteur;
+pub use builder::Builder;
 
 /// How many reports a registry keeps for [`Registry::reports`]; older ones go. Each was delivered
 /// when it was made, and all are counted.
@@ -46,6 +50,7 @@ struct Inner {
     suppressions: Vec<(Suppression, AtomicU64)>,
     sink: Option<Sink>,
     known: Option<Known>,
+    saboteur: Option<Arc<Saboteur>>,
     /// Which resource stands for which number, for all that is open.
     numbers: Mutex<HashMap<RawFd, Arc<dyn Held>>>,
     declared: Mutex<Vec<Declared>>,
@@ -70,89 +75,6 @@ struct Counts {
     suppressed: AtomicU64,
     known: AtomicU64,
     cycles: AtomicU64,
-}
-
-/// Settings of a new registry.
-#[derive(Default)]
-#[must_use = "a builder does nothing until `build`"]
-pub struct Builder {
-    level: Level,
-    on_leak: Policy,
-    on_violation: Policy,
-    suppressions: Vec<Suppression>,
-    sink: Option<Sink>,
-    known: Option<Known>,
-}
-
-impl Builder {
-    /// How much is checked; [`Level::On`] unless set.
-    pub fn level(mut self, level: Level) -> Builder {
-        self.level = level;
-        self
-    }
-
-    /// What follows from a leak; [`Policy::Warn`] unless set.
-    pub fn on_leak(mut self, policy: Policy) -> Builder {
-        self.on_leak = policy;
-        self
-    }
-
-    /// What follows from a violation; [`Policy::Warn`] unless set.
-    pub fn on_violation(mut self, policy: Policy) -> Builder {
-        self.on_violation = policy;
-        self
-    }
-
-    /// Adds a known leak that is not to be reported.
-    pub fn suppress(mut self, suppression: Suppression) -> Builder {
-        self.suppressions.push(suppression);
-        self
-    }
-
-    /// Where reports go. Without a sink they become events of `tracing`, or lines on standard error
-    /// where no subscriber listens.
-    ///
-    /// The sink runs on the thread that made the finding, without any lock held.
-    pub fn sink(mut self, sink: impl Fn(&Report) + Send + Sync + 'static) -> Builder {
-        self.sink = Some(Box::new(sink));
-        self
-    }
-
-    /// Which findings were there before and may stay for now: they are counted and delivered as others,
-    /// and neither fail nor abort the process. It is asked as the sink is, and before.
-    pub fn known(mut self, known: impl Fn(&Report) -> bool + Send + Sync + 'static) -> Builder {
-        self.known = Some(Box::new(known));
-        self
-    }
-
-    /// The registry.
-    #[must_use]
-    pub fn build(self) -> Registry {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        // The root comes first: it has the smallest id, and it starts the watch for forks.
-        drop(task::root());
-        Registry(Arc::new(Inner {
-            // ord: Relaxed; only uniqueness matters.
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            level: self.level,
-            on_leak: self.on_leak,
-            on_violation: self.on_violation,
-            suppressions: self
-                .suppressions
-                .into_iter()
-                .map(|suppression| (suppression, AtomicU64::new(0)))
-                .collect(),
-            sink: self.sink,
-            known: self.known,
-            numbers: Mutex::default(),
-            declared: Mutex::default(),
-            reports: Mutex::default(),
-            counts: Counts::default(),
-            reported: Mutex::default(),
-            must_fail: AtomicBool::new(false),
-            references: OnceCell::new(),
-        }))
-    }
 }
 
 static GLOBAL: Lazy<Registry> = Lazy::new(Registry::new);
@@ -340,6 +262,12 @@ impl Registry {
     #[inline]
     pub(crate) fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Who makes system calls fail on purpose.
+    #[inline]
+    pub(crate) fn saboteur(&self) -> Option<&Saboteur> {
+        self.0.saboteur.as_deref()
     }
 
     pub(crate) fn reports_leaks(&self) -> bool {

@@ -30,6 +30,8 @@ use std::thread;
 use threadpool::ThreadPool;
 
 use super::ceiling::Ceiling;
+use crate::faults::Saboteur;
+use crate::ownership::Registry;
 
 /// Idle threads are let go when there are more than this many times the number to keep. Two: a
 /// start costs 40 to 100 microseconds, and so the threads let go at one job's end are paid for by as many
@@ -54,6 +56,30 @@ pub(crate) struct Config {
     pub(crate) queue: usize,
     /// Idle threads kept when nothing runs; at least 1 is.
     pub(crate) keep_idle: usize,
+    /// Asked before each start whether it is to fail.
+    pub(crate) hurdle: Hurdle,
+}
+
+/// What may keep a thread from starting besides the system: see [`faults`](crate::faults).
+#[derive(Clone, Default)]
+pub(crate) struct Hurdle(Option<Registry>);
+
+impl Hurdle {
+    /// Whatever sabotages a registry.
+    pub(crate) fn of(registry: &Registry) -> Hurdle {
+        Hurdle(registry.saboteur().map(|_| registry.clone()))
+    }
+
+    fn pass(&self) -> io::Result<()> {
+        let saboteur = self.0.as_ref().and_then(Registry::saboteur);
+        Ok(saboteur.map_or(Ok(()), Saboteur::before_thread)?)
+    }
+}
+
+impl fmt::Debug for Hurdle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "a saboteur" } else { "none" })
+    }
 }
 
 /// Runs jobs on threads that it starts when there is a job and no idle thread.
@@ -278,6 +304,7 @@ impl Workers {
     /// and where `threadpool`'s panic would be fatal. A refusal elsewhere is caught and is the same
     /// error, but has left a panic message on standard error, once.
     fn start(&self, size: usize, refused_before: bool) -> io::Result<ThreadPool> {
+        self.config.hurdle.pass()?;
         let near = size >= self.ceiling.threads / PROBE_SHARE;
         if near || refused_before || cfg!(panic = "abort") {
             probe(&self.config)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Ended;
 use super::gate::Tally;
 use crate::echo::{Fault, Faults};
+use crate::faults::{Saboteur, Struck};
 use crate::ownership::{Registry, Verdict};
 use crate::report::Count;
 
@@ -43,6 +44,8 @@ pub struct Summary {
     /// What was found of each kind of fault, whoever committed it: panics by the outcomes of tasks,
     /// the others by the registry's reports.
     pub reported: Faults,
+    /// System calls that were made to fail (`--faults`), by kind.
+    pub struck: Struck,
     /// Milliseconds from the order to drain to the end of the last acceptor.
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
@@ -74,6 +77,7 @@ impl Summary {
             open_resources: verdict.still_open.len() as u64,
             injected,
             reported: reported(count(&tally.panics), &verdict),
+            struck: registry.saboteur().map(Saboteur::struck).unwrap_or_default(),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
         }
@@ -137,6 +141,9 @@ impl fmt::Display for Summary {
         )?;
         if self.injected.total() > 0 {
             write!(f, "\ninjected {}; reported {}", self.injected, self.reported)?;
+        }
+        if self.struck.total() > 0 {
+            write!(f, "\nsystem calls made to fail: {}", self.struck)?;
         }
         for task in &self.stuck {
             write!(f, "\ndid not end: {task}")?;

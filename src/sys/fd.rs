@@ -196,6 +196,37 @@ pub(crate) fn take_over(
     }
 }
 
+/// Closes a descriptor (`close(2)`), once, and answers what the system said of it.
+///
+/// Whatever that is, the number is gone: a second try could close what somebody else has just opened.
+///
+/// # Errors
+/// What was written could not be kept (`EIO`, `ENOSPC`, `EDQUOT`).
+pub(crate) fn close(fd: std::os::fd::OwnedFd) -> rustix::io::Result<()> {
+    use std::os::fd::IntoRawFd;
+
+    // SAFETY: the number comes from the descriptor's one owner, which has given it up on the line
+    // itself, so that nobody closes it a second time. No memory is reached through it.
+    let answer = unsafe { libc::close(fd.into_raw_fd()) };
+    if answer == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    tell(Err(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))
+}
+
+/// What there is to tell of a close. That it was interrupted says nothing: on Linux the number is free
+/// before anything could be interrupted.
+///
+/// # Errors
+/// Anything else.
+pub(crate) fn tell(closed: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match closed {
+        Err(rustix::io::Errno::INTR) => Ok(()),
+        told => told,
+    }
+}
+
 /// Which ways of a socket are meant: the whole, or one half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {

@@ -391,7 +391,12 @@ pub fn as_nobody(name: &str) -> Option<Command> {
     let user = 54_000 + (std::process::id() + other) % 1000;
     // The program may lie where such a user cannot look: it gets a copy.
     let copy = std::env::temp_dir().join(format!("echown-{user}"));
-    std::fs::copy(env!("CARGO_BIN_EXE_echown"), &copy).ok()?;
+    // By another process: a child that another test starts meanwhile would inherit the file that is
+    // being written, and what somebody writes to cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&copy).status();
+    if !copied.is_ok_and(|status| status.success()) {
+        return None;
+    }
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups"]).arg(&copy);
     command.args(["serve", "--listen", "127.0.0.1:0"]);

@@ -55,9 +55,14 @@ impl File {
 
     /// All paths that begin with a word that can lead out of the file's own room.
     pub fn paths(&self) -> Vec<(Written, usize)> {
+        self.paths_from(&["crate", "super", "self", "echown"])
+    }
+
+    /// All paths that begin with one of these words.
+    pub fn paths_from(&self, beginnings: &[&str]) -> Vec<(Written, usize)> {
         let mut found = Vec::new();
         for (index, token) in self.tokens.iter().enumerate() {
-            let starts = ["crate", "super", "self", "echown"].contains(&&*token.text);
+            let starts = beginnings.contains(&&*token.text);
             let goes_on =
                 index >= 2 && self.tokens[index - 1].is(":") && self.tokens[index - 2].is(":");
             // `pub(crate)`

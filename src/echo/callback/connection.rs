@@ -13,7 +13,7 @@ use super::writer::{Outbox, over};
 use crate::net::{ReadHalf, Stream, WriteHalf};
 use crate::ownership::graph::{Edge, Kept, Node, edge};
 use crate::ownership::task::{self, Task};
-use crate::ownership::{Failure, Promise, Registry, Resource};
+use crate::ownership::{Error, Failure, Promise, Registry, Resource};
 use crate::pool::Pool;
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
@@ -194,6 +194,8 @@ struct Flow {
     awaits_room: bool,
     /// What went wrong in another task.
     failed: Option<String>,
+    /// The close will reset it: no end is sent.
+    is_reset: bool,
     writer: Option<Promise<io::Result<()>>>,
 }
 
@@ -292,7 +294,11 @@ impl Core {
             Over,
         }
         // First: a task that comes to its end because of what follows finds no sender.
-        lock(&self.flow).sender_is_gone = true;
+        let is_reset = {
+            let mut flow = lock(&self.flow);
+            flow.sender_is_gone = true;
+            flow.is_reset
+        };
         let is_mine = task::current_id() == self.task.id().get();
         let last = match &*lock(&self.wire) {
             Wire::Whole(stream) if is_mine => Last::Mine(Arc::clone(stream)),
@@ -302,7 +308,7 @@ impl Core {
         };
         match last {
             // A peer that has reset the connection reads no end.
-            Last::Mine(stream) => drop(stream.finish(LAST_WORDS_PATIENCE)),
+            Last::Mine(stream) if !is_reset => drop(stream.finish(LAST_WORDS_PATIENCE)),
             Last::Queued(outbox) => outbox.finish(),
             Last::Strangers if !self.task.has_ended() => {
                 tracing::warn!(
@@ -312,7 +318,7 @@ impl Core {
                 );
                 self.task.request_drain();
             }
-            Last::Strangers | Last::Over => {}
+            Last::Mine(_) | Last::Strangers | Last::Over => {}
         }
         self.task.ring();
     }
@@ -439,6 +445,22 @@ impl Core {
     pub(super) fn join_writer(&self) -> io::Result<()> {
         let writer = lock(&self.flow).writer.take();
         writer.map_or(Ok(()), |writer| settle(writer.join()))
+    }
+
+    /// It ends by this error: whoever sent something and waits for the end of the answer is not to take
+    /// the end of the connection for that.
+    pub(super) fn reset_by(&self, error: &io::Error) {
+        // Who was refused or cancelled has nothing to say any more; silence owes nothing; and one that
+        // is gone needs nothing.
+        if Error::in_io(error).is_some() || error.kind() == io::ErrorKind::WouldBlock {
+            return;
+        }
+        lock(&self.flow).is_reset = true;
+        let _ = match self.way_in() {
+            Ok(WayIn::Whole(stream)) => stream.reset_on_close(),
+            Ok(WayIn::Half(half)) => half.reset_on_close(),
+            Err(_) => Ok(()),
+        };
     }
 
     /// The end: nothing goes out, and the socket is given back, unless the task's own sender is still

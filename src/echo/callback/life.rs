@@ -59,6 +59,10 @@ impl Life {
     pub(super) fn run(mut self) -> io::Result<()> {
         let callback = Arc::clone(&*self.callback);
         let exchanged = catch_unwind(AssertUnwindSafe(|| self.exchange(&*callback)));
+        if let Ok(Err(error)) = &exchanged {
+            // Before whoever has the sender drops it, which would send the end.
+            self.core.reset_by(error);
+        }
         self.let_go();
         let closing = || callback.on_connection_close(self.core.label());
         let closed = catch_unwind(AssertUnwindSafe(closing));

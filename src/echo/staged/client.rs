@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::echo::reset_by;
 use crate::net::{Arrival, Line, Stream};
 use crate::ownership::{Baton, Error};
 use crate::stage::{Load, Tag};
@@ -59,6 +60,15 @@ impl Client {
         self.error.get_or_insert(error);
     }
 
+    /// [`fail`](Client::fail) with an answer owed: the peer is not to take the end for the whole.
+    fn fail_owing(&mut self, error: io::Error) {
+        let error = match self.stream.held() {
+            Some(stream) => reset_by(stream, error),
+            None => error,
+        };
+        self.fail(error);
+    }
+
     /// Closes the connection, in the name of the machine that has it. Answers how it went.
     pub(super) fn close(mut self) -> io::Result<()> {
         if let Some(stream) = self.stream.take() {
@@ -73,7 +83,7 @@ impl Client {
         act: impl FnOnce(&mut Line, &Stream) -> io::Result<R>,
     ) -> Option<R> {
         let outcome = act(&mut self.request, self.stream.held()?);
-        outcome.map_err(|error| self.fail(error)).ok()
+        outcome.map_err(|error| self.fail_owing(error)).ok()
     }
 
     /// Waits for what is wanted, in the name of the machine that wants it: the message to it.
@@ -87,7 +97,7 @@ impl Client {
             self.fail(late("a request did not come in time"));
         }
         outcome.unwrap_or_else(|error| {
-            self.fail(error);
+            self.fail_owing(error);
             Tag::D(2)
         })
     }

@@ -14,7 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const IMPOSSIBLE_STACK_BYTES: usize = 1 << 47;
 
 fn config(limit: usize, queue: usize, keep_idle: usize) -> Config {
-    Config { name: "worker".to_owned(), stack_bytes: 128 * 1024, limit, queue, keep_idle }
+    let (name, stack_bytes) = ("worker".to_owned(), 128 * 1024);
+    Config { name, stack_bytes, limit, queue, keep_idle, hurdle: Hurdle::default() }
 }
 
 /// Lets others run until `done` is true.

@@ -1,0 +1,133 @@
+//! Faults at the border to the kernel, in this process: a registry with a saboteur.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use echown::faults::Saboteur;
+use echown::net::{File, Listener, Stream, UdpSocket};
+use echown::ownership::{ErrorKind as Refusal, Registry};
+use echown::pool::Pool;
+use echown::test;
+
+/// A registry whose system calls are struck from now on.
+fn sabotaged(plan: &str) -> (Registry, Arc<Saboteur>) {
+    let saboteur = Arc::new(Saboteur::new(plan.parse().unwrap(), 1));
+    let registry = Registry::builder().sabotage(&saboteur).sink(|_| {}).build();
+    saboteur.begin();
+    (registry, saboteur)
+}
+
+#[test]
+fn without_a_saboteur_and_before_it_begins_nothing_is_struck() {
+    let saboteur = Arc::new(Saboteur::new("read=1,write=1,close=1".parse().unwrap(), 1));
+    let registry = Registry::builder().sabotage(&saboteur).build();
+    let (mut ours, mut theirs) = Stream::pair_in(&registry).unwrap();
+    ours.write_all(b"x").unwrap();
+    theirs.read_exact(&mut [0]).unwrap();
+    assert_eq!(saboteur.struck().total(), 0);
+}
+
+#[test]
+fn a_connect_that_fails_leaves_nothing_open_and_one_that_is_interrupted_stands() {
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (registry, saboteur) = sabotaged("connect=1");
+    for _ in 0..20 {
+        let error = Stream::connect_to_in(&registry, &address).unwrap_err();
+        let expected = [
+            ErrorKind::ConnectionRefused,
+            ErrorKind::NetworkUnreachable,
+            ErrorKind::AddrNotAvailable,
+        ];
+        assert!(expected.contains(&error.kind()), "{error}");
+    }
+    assert_eq!(saboteur.struck().connect, 20);
+    assert!(registry.snapshot().resources.is_empty(), "each socket was closed");
+    let (registry, saboteur) = sabotaged("interrupt=0.5");
+    for _ in 0..20 {
+        drop(Stream::connect_to_in(&registry, &address).unwrap());
+    }
+    assert!(saboteur.struck().interrupt > 0);
+}
+
+#[test]
+fn a_thread_that_does_not_start_gives_job_and_resources_back() {
+    let (registry, _) = sabotaged("thread=1");
+    let pool = Pool::builder().registry(&registry).build();
+    let (ours, _theirs) = Stream::pair_in(&registry).unwrap();
+    let give = [ours.resource()];
+    let refused = pool.spawn(give, move || drop(ours)).unwrap_err();
+    assert!(refused.is_exhausted());
+    assert!(
+        refused.to_string().contains("could not be started: Resource temporarily"),
+        "{refused}"
+    );
+    drop(refused.into_job());
+    assert_eq!(registry.snapshot().resources.len(), 1, "ours was released, theirs is there");
+}
+
+#[test]
+fn a_close_that_tells_an_error_has_closed_and_is_not_made_again() {
+    let (registry, saboteur) = sabotaged("close=1");
+    let mut told = 0;
+    for _ in 0..40 {
+        let (ours, mut theirs) = Stream::pair().unwrap();
+        // Its own registry has the one that is closed.
+        let ours =
+            Stream::own_in(&registry, std::os::unix::net::UnixStream::from(ours.disown().unwrap()));
+        let ours = ours.unwrap();
+        if let Err(error) = ours.release() {
+            assert_eq!(error.kind(), Refusal::FinalizerFailed, "{error}");
+            told += 1;
+        }
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "the peer reads the end: it is closed");
+        assert_eq!(ours.release().unwrap_err().kind(), Refusal::Released);
+    }
+    assert_eq!(saboteur.struck().close, 40);
+    assert!((5..35).contains(&told), "interrupted ones tell nothing, the others do: {told}");
+}
+
+#[test]
+fn files_are_cut_short_and_never_fail_and_datagrams_are_left_alone() {
+    let (registry, saboteur) = sabotaged("read=1,write=1,short=1");
+    let path = std::env::temp_dir().join(format!("echown-faults-{}", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(true);
+    let mut file = File::open_with_in(&registry, &path, options).unwrap();
+    file.write_all(b"all of it").unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"all of it");
+    std::fs::remove_file(&path).unwrap();
+    assert!(saboteur.struck().short > 1);
+    let socket = UdpSocket::bind_in(&registry, "127.0.0.1:0").unwrap();
+    socket.connect(socket.local_addr().unwrap()).unwrap();
+    assert_eq!(socket.send(b"whole").unwrap(), 5);
+    assert_eq!(socket.recv(&mut [0; 10]).unwrap(), 5);
+    assert_eq!(saboteur.struck().read + saboteur.struck().write, 0);
+}
+
+#[test]
+fn an_accept_that_would_block_is_waited_for_and_one_client_is_one_connection() {
+    let (registry, saboteur) = sabotaged("again=0.5,interrupt=0.5");
+    let listener = Listener::bind_in(&registry, "127.0.0.1:0").unwrap();
+    let (_keep, stop) = {
+        let (reader, writer) = echown::net::pipe_in(&registry).unwrap();
+        (writer, reader)
+    };
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = channel();
+    let clients = std::thread::spawn(move || {
+        for _ in 0..50 {
+            let client = Stream::connect_to(&address).unwrap();
+            told.recv().unwrap();
+            drop(client);
+        }
+    });
+    for _ in 0..50 {
+        assert!(listener.accept_unless(&stop).unwrap().is_some());
+        tell.send(()).unwrap();
+    }
+    clients.join().unwrap();
+    assert!(listener.accept_if_any().unwrap().is_none());
+    assert!(saboteur.struck().again > 5 && saboteur.struck().interrupt > 5);
+}

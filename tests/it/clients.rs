@@ -1,0 +1,159 @@
+//! Other people's clients: each talks to the plain server and gets its own bytes back.
+//!
+//! A tool that is not installed skips its test, which says so; `.ci/run` installs them.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use super::server::{Server, pattern, summary};
+
+/// Enough for many reads and writes, and for every buffer on the way to fill.
+const BYTES: usize = 16 * 1024 * 1024;
+
+/// Whether a tool is there, and says of itself what it should.
+fn is_installed(tool: &str, asks: &str, says: &str) -> bool {
+    let output = Command::new(tool).arg(asks).output();
+    let is_it = output.is_ok_and(|output| {
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).to_lowercase().contains(says)
+    });
+    if !is_it {
+        eprintln!("skipped: {tool} is not installed");
+    }
+    is_it
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Bytes in a file, for a client's standard input: a pipe would have to be filled while its output is
+/// read.
+struct Input(PathBuf);
+
+impl Input {
+    fn new(name: &str, bytes: &[u8]) -> Input {
+        let path =
+            std::env::temp_dir().join(format!("echown-clients-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        Input(path)
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Runs a client that sends its standard input and prints what comes; attests that it is the same, and
+/// that the server noticed nothing but one client.
+fn attest_echo(name: &str, client: impl FnOnce(&str) -> Command) {
+    let server = Server::start(&[]);
+    let sent = pattern(BYTES);
+    let input = Input::new(name, &sent);
+    let mut command = client(&server.address().port().to_string());
+    command.stdin(File::open(&input.0).unwrap());
+    let Output { status, stdout, stderr } = command.output().expect("it was there a moment ago");
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{name} ended with {status}: {said}");
+    assert_eq!((stdout.len(), hash(&stdout)), (BYTES, hash(&sent)), "{name}: {said}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    assert_eq!(summary(&lines, "bytes in"), BYTES as u64, "{lines:#?}");
+    assert_eq!(summary(&lines, "errors"), 0, "{lines:#?}");
+}
+
+#[test]
+fn ncat_gets_its_bytes_back() {
+    if is_installed("ncat", "--version", "ncat") {
+        attest_echo("ncat", |port| {
+            let mut ncat = Command::new("ncat");
+            ncat.args(["127.0.0.1", port]);
+            ncat
+        });
+    }
+}
+
+#[test]
+fn socat_gets_its_bytes_back() {
+    if is_installed("socat", "-V", "socat") {
+        attest_echo("socat", |port| {
+            let mut socat = Command::new("socat");
+            // `-t`: how long it waits for the echo's end after its own.
+            socat.args(["-t", "30", "-", &format!("TCP:127.0.0.1:{port}")]);
+            socat
+        });
+    }
+}
+
+#[test]
+fn openbsd_netcat_gets_its_bytes_back() {
+    if is_installed("nc", "-h", "openbsd") {
+        attest_echo("nc", |port| {
+            let mut nc = Command::new("nc");
+            nc.args(["-N", "127.0.0.1", port]);
+            nc
+        });
+    }
+}
+
+/// With the standard library alone, as people write it.
+const SCRIPT: &str = r#"
+import hashlib, socket, sys, threading
+
+sent = sys.stdin.buffer.read()
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+
+def send():
+    client.sendall(sent)
+    client.shutdown(socket.SHUT_WR)
+
+sender = threading.Thread(target=send)
+sender.start()
+back = b"".join(iter(lambda: client.recv(65536), b""))
+sender.join()
+assert hashlib.sha256(back).digest() == hashlib.sha256(sent).digest(), "the bytes differ"
+sys.stdout.buffer.write(back)
+"#;
+
+#[test]
+fn a_python_script_gets_its_bytes_back() {
+    if is_installed("python3", "--version", "python 3") {
+        attest_echo("python", |port| {
+            let mut python = Command::new("python3");
+            python.args(["-c", SCRIPT, port]);
+            python
+        });
+    }
+}
+
+/// iperf 2 in full duplex sends and receives on one connection, and asks nothing of its server but
+/// that it reads and sends: an echo does. What it gets is counted, not compared: as much has come back
+/// as the server had sent, which had sent all that it was sent.
+#[test]
+fn iperf_in_full_duplex_is_served() {
+    if !is_installed("iperf", "--version", "iperf version 2") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let port = server.address().port().to_string();
+    let mut iperf = Command::new("iperf");
+    iperf.args(["-c", "127.0.0.1", "-p", &port, "--full-duplex", "-t", "1", "-f", "k"]);
+    let output = iperf.stdin(Stdio::null()).output().expect("it was there a moment ago");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("failed") && !said.contains("WARN"), "{said}");
+    // One line for what went, one for what came, and their sum.
+    let rates = said.lines().filter(|line| line.contains("bits/sec")).count();
+    assert!(rates >= 3, "{said}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    assert!(summary(&lines, "bytes in") > 1024 * 1024, "{said}{lines:#?}");
+    assert_eq!(summary(&lines, "leaks"), 0, "{lines:#?}");
+}

@@ -1,0 +1,374 @@
+//! System calls that fail on purpose (`--faults`): no byte that came back is wrong, nobody takes half
+//! an echo for a whole one, nothing leaks, and the server serves on.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::server::{PATIENCE, Server, echown, pattern};
+
+/// How an exchange went, from the client's side. What had come back by then was always right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Went {
+    /// All of it came back, and then the end.
+    Whole,
+    /// The end came before anything else: nobody was there to serve it.
+    Refused,
+    /// The end came, and something was missing, but not everything.
+    Torn,
+    /// The connection was reset.
+    Reset,
+}
+
+/// Sends all of it, piece by piece, and reads at the same time. Panics when a byte comes back that was
+/// not sent in this place.
+fn exchange(address: SocketAddr, sent: &[u8]) -> Went {
+    let Ok(client) = TcpStream::connect(address) else { return Went::Reset };
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    let mut back = Vec::new();
+    let (ended, is_written) = std::thread::scope(|threads| {
+        let writer = threads.spawn(|| {
+            let written = sent.chunks(PIECE).try_for_each(|piece| (&client).write_all(piece));
+            written.and_then(|()| client.shutdown(Shutdown::Write)).is_ok()
+        });
+        let ended = (&client).read_to_end(&mut back);
+        (ended, writer.join().unwrap())
+    });
+    assert!(back.len() <= sent.len() && back == sent[..back.len()], "a byte that was not sent");
+    match ended {
+        Ok(_) if back.len() == sent.len() => Went::Whole,
+        // A reset is told once, to whoever asks first.
+        Ok(_) if !is_written => Went::Reset,
+        Ok(_) if back.is_empty() => Went::Refused,
+        Ok(_) => Went::Torn,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Went::Reset,
+        Err(error) => panic!("after {} of {} bytes: {error}", back.len(), sent.len()),
+    }
+}
+
+/// What is sent at a time: whole lines, for who answers those.
+const PIECE: usize = 1500;
+
+/// Sends each piece when the one before is back, on one thread: so the end and a reset cannot be taken
+/// for each other.
+fn exchange_by_turns(address: SocketAddr, sent: &[u8]) -> Went {
+    let Ok(mut client) = TcpStream::connect(address) else { return Went::Reset };
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut done = 0;
+    for piece in sent.chunks(PIECE) {
+        if client.write_all(piece).is_err() {
+            return Went::Reset;
+        }
+        let mut back = vec![0; piece.len()];
+        let mut filled = 0;
+        while filled < piece.len() {
+            match client.read(&mut back[filled..]) {
+                Ok(0) if done + filled == 0 => return Went::Refused,
+                Ok(0) => return Went::Torn,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Went::Reset,
+                Err(error) => panic!("after {} bytes: {error}", done + filled),
+            }
+            assert_eq!(back[..filled], piece[..filled], "a byte that was not sent");
+        }
+        done += filled;
+    }
+    // All of it is here: how the connection ends now says nothing about the echo.
+    Went::Whole
+}
+
+/// Bytes as lines, for the style that answers nothing else.
+fn lines(bytes: &[u8]) -> Vec<u8> {
+    let newline_at = |index: usize| index % 100 == 99 || index + 1 == bytes.len();
+    let byte = |(index, &byte): (usize, &u8)| match byte {
+        _ if newline_at(index) => b'\n',
+        b'\n' => b'.',
+        other => other,
+    };
+    bytes.iter().enumerate().map(byte).collect()
+}
+
+/// Bytes as frames, for the style that answers nothing else.
+fn frames(bytes: &[u8]) -> Vec<u8> {
+    let frame = |payload: &[u8]| [&(payload.len() as u64).to_be_bytes()[..], payload].concat();
+    bytes.chunks(1000).flat_map(frame).collect()
+}
+
+/// A server whose system calls fail.
+struct Sabotaged {
+    server: Server,
+    before: Vec<(i32, String)>,
+    summary: PathBuf,
+    reports: PathBuf,
+}
+
+/// What it has left.
+struct Left {
+    summary: Value,
+    reports: Vec<Value>,
+    said: String,
+}
+
+impl Sabotaged {
+    fn start(name: &str, plan: &str, further: &[&str]) -> Sabotaged {
+        let file = |what: &str| {
+            let file = format!("echown-faults-{}-{name}-{what}.json", std::process::id());
+            std::env::temp_dir().join(file)
+        };
+        let (summary, reports) = (file("summary"), file("reports"));
+        let _ = std::fs::remove_file(&reports);
+        let mut arguments = vec!["--faults", plan, "--faults-seed", "1", "--log-level", "debug"];
+        arguments.extend(["--summary", summary.to_str().unwrap()]);
+        arguments.extend(["--report", "json", "--report-file", reports.to_str().unwrap()]);
+        arguments.extend(further);
+        let server = Server::start(&arguments);
+        let before = server.open_descriptors();
+        Sabotaged { server, before, summary, reports }
+    }
+
+    /// So many exchanges, eight at a time; how many went how.
+    fn meet(&self, clients: usize, sent: &[u8]) -> BTreeMap<Went, u64> {
+        self.meet_by(exchange, clients, sent)
+    }
+
+    fn meet_by(
+        &self,
+        exchange: fn(SocketAddr, &[u8]) -> Went,
+        clients: usize,
+        sent: &[u8],
+    ) -> BTreeMap<Went, u64> {
+        let (tally, address) = (Mutex::new(BTreeMap::new()), self.server.address());
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| {
+                    for _ in 0..clients / 8 {
+                        let went = exchange(address, sent);
+                        *tally.lock().unwrap().entry(went).or_default() += 1;
+                    }
+                });
+            }
+        });
+        tally.into_inner().unwrap()
+    }
+
+    /// Attests that nothing is open but what was at the start, that the server drains at once, and
+    /// that its exit code is 0.
+    fn stop(mut self) -> Left {
+        let before = std::mem::take(&mut self.before);
+        let numbers = |open: &[(i32, String)]| open.iter().map(|(number, _)| *number).collect();
+        let as_before: Vec<i32> = numbers(&before);
+        // By number: the one in reserve was lent, and opened again.
+        self.server.wait_for_descriptors(|open| numbers(open) == as_before);
+        self.server.signal(Signal::TERM);
+        let began = Instant::now();
+        let code = self.server.wait().code();
+        let said = self.server.seen.join("\n");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(began.elapsed() < PATIENCE / 3, "{said}");
+        let read = |path: &PathBuf| std::fs::read_to_string(path).expect("the file was written");
+        let json = |text: &str| serde_json::from_str(text).expect("what is written is JSON");
+        let summary: Value = json(&read(&self.summary));
+        let reports = read(&self.reports).lines().map(json).collect();
+        assert_eq!(summary["open_resources"], 0, "{summary}");
+        assert_eq!(summary["leaks"], 0, "{summary}");
+        assert_eq!(summary["thefts"], 0, "{summary}");
+        assert_eq!(summary["panics"], 0, "{summary}");
+        assert_eq!(summary["stuck"], Value::Array(Vec::new()), "{summary}");
+        Left { summary, reports, said }
+    }
+}
+
+impl Drop for Sabotaged {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.summary);
+        let _ = std::fs::remove_file(&self.reports);
+    }
+}
+
+impl Left {
+    fn struck(&self, kind: &str) -> u64 {
+        self.summary["struck"][kind].as_u64().expect("a number for each kind")
+    }
+
+    fn count(&self, what: &str) -> u64 {
+        self.summary[what].as_u64().expect("a number")
+    }
+}
+
+/// What makes something of bytes that a style answers.
+type Prepare = fn(&[u8]) -> Vec<u8>;
+
+const STYLES: [(&str, Prepare); 4] = [
+    ("echo", <[u8]>::to_vec),
+    ("callback", <[u8]>::to_vec),
+    ("staged", lines),
+    ("broadcast", frames),
+];
+
+/// A style with room for all clients: some have little unless told.
+fn roomy(style: &str) -> [&str; 4] {
+    ["--style", style, "--max-connections", "64"]
+}
+
+#[test]
+fn what_can_be_survived_loses_nothing_and_ends_nothing_whatever_the_style() {
+    for (style, prepare) in STYLES {
+        let plan = "interrupt=0.2,short=0.2,again=0.2";
+        let name = format!("mild-{style}");
+        let sabotaged = Sabotaged::start(&name, plan, &roomy(style));
+        // Whoever talks in a chat hears the others: one at a time.
+        let clients = if style == "broadcast" { 1 } else { 64 };
+        let sent = prepare(&pattern(50_000));
+        for _ in 0..64 / clients {
+            let tally = if clients == 1 {
+                BTreeMap::from([(exchange(sabotaged.server.address(), &sent), 1)])
+            } else {
+                sabotaged.meet(clients, &sent)
+            };
+            assert_eq!(tally, BTreeMap::from([(Went::Whole, clients as u64)]), "{style}");
+        }
+        let left = sabotaged.stop();
+        assert!(left.struck("interrupt") > 20, "{style}: {}", left.summary);
+        assert!(left.struck("short") > 20, "{style}: {}", left.summary);
+        assert!(left.struck("again") > 5, "{style}: {}", left.summary);
+        assert_eq!(left.count("connections"), 64, "{style}");
+        assert_eq!(left.count("errors") + left.count("refused"), 0, "{style}: {}", left.said);
+        assert!(left.reports.is_empty(), "{style}: {:?}", left.reports);
+    }
+}
+
+#[test]
+fn a_read_or_write_that_fails_ends_its_connection_by_a_reset_and_is_counted_and_logged() {
+    for style in ["echo", "callback", "staged"] {
+        let prepare = if style == "staged" { lines } else { <[u8]>::to_vec };
+        for kind in ["read", "write"] {
+            let name = format!("{kind}-{style}");
+            let plan = format!("{kind}=0.02");
+            let sabotaged = Sabotaged::start(&name, &plan, &roomy(style));
+            let tally = sabotaged.meet_by(exchange_by_turns, 400, &prepare(&pattern(20_000)));
+            let left = sabotaged.stop();
+            let struck = left.struck(kind);
+            let reset = tally.get(&Went::Reset).copied().unwrap_or_default();
+            assert!(struck > 10, "{name}: {}", left.summary);
+            let torn = tally.get(&Went::Torn).or(tally.get(&Went::Refused));
+            assert_eq!(torn, None, "{name}: half an echo looks whole: {tally:?}");
+            assert_eq!(left.count("connections"), 400, "{name}");
+            assert_eq!(left.count("errors"), struck, "{name}: {tally:?}");
+            assert!(reset <= struck, "{name}: {tally:?} of {struck}");
+            let reasons = left
+                .said
+                .lines()
+                .filter(|line| line.contains("ended: ") && line.contains("(os error"));
+            assert_eq!(reasons.count() as u64, struck, "{name}");
+            assert!(left.reports.is_empty(), "{name}: {:?}", left.reports);
+        }
+    }
+}
+
+#[test]
+fn a_failing_accept_or_thread_refuses_clients_and_the_server_goes_on() {
+    for (kind, clients) in [("accept", 160), ("thread", 160)] {
+        let sabotaged = Sabotaged::start(kind, &format!("{kind}=0.2"), &[]);
+        let sent = pattern(3000);
+        let tally = sabotaged.meet(clients, &sent);
+        let whole = tally[&Went::Whole];
+        let left = sabotaged.stop();
+        assert!(left.struck(kind) > 0, "{kind}: {}", left.summary);
+        assert_eq!(left.count("connections"), whole, "{kind}: {tally:?}");
+        assert_eq!(left.count("refused"), clients as u64 - whole, "{kind}: {tally:?}");
+        assert_eq!(left.count("errors"), 0, "{kind}: {}", left.said);
+        assert!(whole > clients as u64 / 4, "{kind}: {tally:?}");
+    }
+}
+
+#[test]
+fn a_close_that_tells_an_error_is_reported_and_never_made_twice() {
+    let sabotaged = Sabotaged::start("close", "close=0.5", &[]);
+    let tally = sabotaged.meet(200, &pattern(3000));
+    assert_eq!(tally, BTreeMap::from([(Went::Whole, 200)]));
+    let left = sabotaged.stop();
+    assert!(left.struck("close") > 50, "{}", left.summary);
+    let told = left.reports.iter().filter(|report| report["code"] == "finalizer-failed").count();
+    assert_eq!(told, left.reports.len(), "{:?}", left.reports.first());
+    // Half of them were told that they were interrupted, which says nothing.
+    let range = left.struck("close") / 4..left.struck("close") * 3 / 4;
+    assert!(range.contains(&(told as u64)), "{told} of {}", left.summary);
+    let text = left.reports[0].to_string();
+    assert!(text.contains("Input/output error"), "{text}");
+}
+
+#[test]
+fn with_every_kind_at_once_what_came_back_is_right_and_nothing_is_left() {
+    for (style, prepare) in STYLES {
+        for rate in ["0.01", "0.2"] {
+            let name = format!("all-{style}-{rate}");
+            let sabotaged = Sabotaged::start(&name, &format!("all={rate}"), &roomy(style));
+            let sent = prepare(&pattern(20_000));
+            if style == "broadcast" {
+                for _ in 0..40 {
+                    exchange(sabotaged.server.address(), &sent);
+                }
+            } else {
+                sabotaged.meet(160, &sent);
+                let tally = sabotaged.meet_by(exchange_by_turns, 160, &sent);
+                assert_eq!(
+                    tally.get(&Went::Torn),
+                    None,
+                    "{name}: half an echo looks whole: {tally:?}"
+                );
+            }
+            let left = sabotaged.stop();
+            let what = &left.summary["struck"];
+            let said = left.said.contains("system calls made to fail: ");
+            assert!(said && what.as_object().is_some_and(|kinds| kinds.len() == 9), "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_strikes_the_same_calls_of_one_client_after_the_other() {
+    let struck = |seed: &str, run: &str| {
+        let further = ["--faults-seed", seed];
+        let plan = "short=0.3,read=0.05,write=0.05,thread=0.1";
+        let sabotaged = Sabotaged::start(&format!("seed-{seed}-{run}"), plan, &further);
+        let went: Vec<bool> = (0..50)
+            .map(|_| {
+                let went = exchange(sabotaged.server.address(), b"x");
+                // The next one comes when this one is over.
+                let before = sabotaged.before.len();
+                sabotaged.server.wait_for_descriptors(|open| open.len() == before);
+                went == Went::Whole
+            })
+            .collect();
+        went
+    };
+    let first = struck("7", "first");
+    assert!(first.contains(&true) && first.contains(&false), "{first:?}");
+    assert_eq!(struck("7", "again"), first);
+    assert_ne!(struck("8", "first"), first);
+}
+
+#[test]
+fn wrong_faults_are_refused_with_2_and_say_what_is_expected() {
+    let refused = |arguments: &[&str]| {
+        let mut command = echown();
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        let output = command.output().expect("the program starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        text
+    };
+    let text = refused(&["--faults", "reed=0.1"]);
+    assert!(text.contains("unknown fault `reed`, expected one of: interrupt, short,"), "{text}");
+    let text = refused(&["--faults", "all=1"]);
+    assert!(text.contains("a number from 0 to 0.9"), "{text}");
+    let text = refused(&["--faults-seed", "1"]);
+    assert!(text.contains("--faults <KIND=RATE"), "{text}");
+}

@@ -1,0 +1,26 @@
+//! Some seconds of the soak that `ci/soak` runs for minutes.
+
+#[path = "../soak/mod.rs"]
+mod soak;
+
+use std::time::Duration;
+
+/// Descriptors, threads, echoes, reports and exit code to the one. Memory has the soak's own limit,
+/// which a few seconds do not put to the test.
+#[test]
+fn after_everything_at_once_a_server_has_what_it_began_with() {
+    let outcome = soak::run(&soak::Settings {
+        program: env!("CARGO_BIN_EXE_echown").into(),
+        warm_up: Duration::from_secs(2),
+        duration: Duration::from_secs(4),
+        seed: 1,
+        arguments: Vec::new(),
+        progress: |_| {},
+    });
+    // Memory that is not yet at its peak after so short a time is no leak.
+    let grown: Vec<&String> =
+        outcome.faults.iter().filter(|fault| !fault.starts_with("memory ")).collect();
+    assert!(grown.is_empty(), "{outcome}");
+    assert!(outcome.connections > 100, "{outcome}");
+    assert!(outcome.deeds.iter().all(|(_, times)| *times > 0), "{outcome}");
+}

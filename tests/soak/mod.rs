@@ -1,0 +1,358 @@
+//! A soak: everything that clients, operators and bad luck do to a server, at once and for long; and
+//! then the server must have what it began with.
+//!
+//! The load comes twice, a short time to warm up and then the time that was asked for, each followed by
+//! a rest. What the server has in the first rest is what it must have in the second: descriptors to the
+//! one, no more threads than it started with and the pool keeps idle, and no more memory than [`GROWTH_MAX_BYTES`] and what was forgotten on purpose
+//! explain.
+
+mod deeds;
+
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// What a soak may leave in memory. The allocator keeps what it got for the highest load, by an arena of
+/// some MiB at a time, and how high that was is chance; a real leak of 100 bytes a connection is more
+/// after 40,000 of them.
+pub const GROWTH_MAX_BYTES: i64 = 4 * 1024 * 1024;
+
+/// The idle threads that a server keeps for the next burst: twice the pool's 16, beyond which it lets
+/// them go. How many of them are left is chance.
+const IDLE_MAX: usize = 32;
+
+/// What a handle that chaos forgot may leave: its descriptor is closed, but nobody can find the memory of
+/// what was forgotten. 1,742 bytes each, over 6,000 of them.
+const FORGOTTEN_BYTES: i64 = 2048;
+
+/// How long the server may need to come to rest: its own write timeout, and a loaded machine.
+const REST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it has been at rest when it is measured: the allocator's own pace.
+const REST: Duration = Duration::from_secs(1);
+
+/// Faults of our own, after the first answer of a connection. Not `cycle`: the values of a cycle stay in
+/// memory, that is what a cycle is.
+const CHAOS: &str = "panic=0.004,leak=0.004,steal=0.002,double=0.002,theft=0.002,finalizer=0.002";
+
+/// Faults of the kernel's. An accept that finds no descriptors pauses for 50 ms: seldom, or there would
+/// be nothing but pauses. Not `close`: whoever is told that its close failed does not close a second
+/// time, and a `double` would be counted that was none.
+const FAULTS: &str = "interrupt=0.002,short=0.01,again=0.002,read=0.0005,write=0.0005,\
+                      accept=0.0001,thread=0.002";
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The program under test.
+    pub program: PathBuf,
+    pub warm_up: Duration,
+    pub duration: Duration,
+    /// Decides what each client does and which faults there are; not how the two meet.
+    pub seed: u64,
+    /// Further arguments of the server's.
+    pub arguments: Vec<String>,
+    /// Called about once a second with a line about how it goes.
+    pub progress: fn(&str),
+}
+
+/// What a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Has {
+    pub descriptors: usize,
+    pub threads: usize,
+    pub resident_bytes: i64,
+}
+
+impl fmt::Display for Has {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kibibytes = self.resident_bytes / 1024;
+        write!(
+            f,
+            "{} descriptors, {} threads, {kibibytes} KiB resident",
+            self.descriptors, self.threads
+        )
+    }
+}
+
+/// How a soak went.
+#[derive(Debug)]
+pub struct Outcome {
+    pub seed: u64,
+    pub at_start: Has,
+    pub before: Has,
+    pub after: Has,
+    pub connections: u64,
+    pub seconds: f64,
+    /// The deeds, by name, and how often each was done.
+    pub deeds: Vec<(&'static str, u64)>,
+    /// Handles that chaos forgot, the warming up included.
+    pub forgotten: i64,
+    pub summary: String,
+    /// Why it failed; empty when it did not.
+    pub faults: Vec<String>,
+}
+
+impl Outcome {
+    /// Bytes of memory per million connections, as far as they can be told.
+    pub fn growth_per_million(&self) -> f64 {
+        let grown = self.after.resident_bytes - self.before.resident_bytes;
+        grown as f64 * 1e6 / self.connections.max(1) as f64
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = self.connections as f64 / self.seconds;
+        writeln!(f, "seed         {}", self.seed)?;
+        writeln!(
+            f,
+            "load         {:.0} s, {} connections, {rate:.0} a second",
+            self.seconds, self.connections
+        )?;
+        for (deed, times) in &self.deeds {
+            writeln!(f, "             {times} {deed}")?;
+        }
+        writeln!(f, "at start     {}", self.at_start)?;
+        writeln!(f, "warmed up    {}", self.before)?;
+        writeln!(f, "afterwards   {}", self.after)?;
+        writeln!(
+            f,
+            "growth       {} KiB, {:.0} KiB per million connections; {} handles were forgotten on purpose",
+            (self.after.resident_bytes - self.before.resident_bytes) / 1024,
+            self.growth_per_million() / 1024.0,
+            self.forgotten
+        )?;
+        writeln!(f, "the server   {}", self.summary)?;
+        match &self.faults[..] {
+            [] => write!(f, "verdict      it has what it began with"),
+            faults => write!(f, "verdict      FAILED: {}", faults.join("; ")),
+        }
+    }
+}
+
+/// What all clients share.
+pub struct Load {
+    pub address: SocketAddr,
+    pub pid: Pid,
+    is_over: AtomicBool,
+    connections: AtomicU64,
+    done: Vec<AtomicU64>,
+    wrong: AtomicU64,
+}
+
+impl Load {
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    pub fn count_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client got what it had not sent, or an end that was none.
+    pub fn count_wrong(&self) {
+        self.wrong.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a soak to its end.
+pub fn run(settings: &Settings) -> Outcome {
+    let summary = std::env::temp_dir().join(format!("echown-soak-{}.json", std::process::id()));
+    let (mut child, address) = start(settings, &summary);
+    let pid = Pid::from_child(&child);
+    let load = Load {
+        address,
+        pid,
+        is_over: AtomicBool::new(false),
+        connections: AtomicU64::new(0),
+        done: deeds::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+        wrong: AtomicU64::new(0),
+    };
+    let at_start = has(pid);
+    let mut faults = Vec::new();
+    press(&load, settings, settings.warm_up, "warming up");
+    let before = rest(pid, at_start.descriptors, None);
+    let connected_before = load.connections.swap(0, Ordering::Relaxed);
+    for done in &load.done {
+        done.store(0, Ordering::Relaxed);
+    }
+    let began = Instant::now();
+    press(&load, settings, settings.duration, "soaking");
+    let seconds = began.elapsed().as_secs_f64();
+    let threads_max = at_start.threads + IDLE_MAX;
+    let after = rest(pid, at_start.descriptors, Some(threads_max));
+    if before.descriptors != at_start.descriptors || after.descriptors != at_start.descriptors {
+        faults.push("descriptors were left open".to_owned());
+    }
+    if after.threads > threads_max {
+        faults.push("threads were left".to_owned());
+    }
+    if load.wrong.load(Ordering::Relaxed) > 0 {
+        faults.push(format!("{} echoes were wrong", load.wrong.load(Ordering::Relaxed)));
+    }
+    if connected_before == 0 || load.connections.load(Ordering::Relaxed) == 0 {
+        faults.push("nobody could connect".to_owned());
+    }
+    let said = stop(&mut child, &summary, &mut faults);
+    let forgotten = said["injected"]["leak"].as_i64().unwrap_or_default();
+    let growth_max = GROWTH_MAX_BYTES + forgotten * FORGOTTEN_BYTES;
+    if after.resident_bytes - before.resident_bytes > growth_max {
+        faults.push(format!("memory grew by more than {} KiB", growth_max / 1024));
+    }
+    Outcome {
+        seed: settings.seed,
+        at_start,
+        before,
+        after,
+        connections: load.connections.load(Ordering::Relaxed),
+        seconds,
+        deeds: deeds::ALL
+            .iter()
+            .zip(&load.done)
+            .map(|(deed, done)| (deed.name, done.load(Ordering::Relaxed)))
+            .collect(),
+        forgotten,
+        summary: said.to_string(),
+        faults,
+    }
+}
+
+/// Starts the server with faults of all kinds.
+fn start(settings: &Settings, summary: &Path) -> (Child, SocketAddr) {
+    let seed = settings.seed.to_string();
+    let mut command = Command::new(&settings.program);
+    // Whoever wants backtraces of panics pays with the memory of all symbols.
+    command.env("RUST_BACKTRACE", "0");
+    command.args(["serve", "--listen", "127.0.0.1:0", "--max-connections", "256"]);
+    command.args(["--write-timeout", "2s", "--idle-timeout", "20s", "--log-level", "error"]);
+    // Files, so that SIGHUP has something to reopen.
+    command.args(["--report-file", "/dev/null", "--log-file", "/dev/null"]);
+    command.args(["--chaos", CHAOS, "--chaos-seed", &seed]);
+    command.args(["--faults", FAULTS, "--faults-seed", &seed]);
+    command.arg("--summary").arg(summary).args(&settings.arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the server starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it was piped")).lines();
+    let address = loop {
+        let line = lines.next().expect("the server listens").expect("what it says is text");
+        if let Some(address) = line.strip_prefix("listening on ") {
+            break address.parse().expect("the address is numeric");
+        }
+    };
+    // Custody tables, line by line: taken, so that nobody waits, and thrown away.
+    std::thread::spawn(move || for _ in lines.map_while(Result::ok) {});
+    (child, address)
+}
+
+/// All deeds at once, for so long.
+fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
+    load.is_over.store(false, Ordering::Relaxed);
+    let began = Instant::now();
+    std::thread::scope(|threads| {
+        for (index, deed) in deeds::ALL.iter().enumerate() {
+            for one in 0..deed.at_once {
+                let seed = settings.seed ^ ((index as u64) << 32 | one << 48);
+                let done = &load.done[index];
+                threads.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    while !load.is_over() {
+                        (deed.act)(load, &mut random);
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        }
+        let mut line_at = Duration::ZERO;
+        while began.elapsed() < duration {
+            std::thread::sleep(Duration::from_millis(50).min(duration));
+            if began.elapsed() >= line_at {
+                line_at += Duration::from_secs(1);
+                let connections = load.connections.load(Ordering::Relaxed);
+                (settings.progress)(&format!(
+                    "{what}: {} of {} s, {connections} connections, {}",
+                    began.elapsed().as_secs(),
+                    duration.as_secs(),
+                    has(load.pid)
+                ));
+            }
+        }
+        load.is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Waits until the server has no connection any more, and as few threads as it should have.
+fn rest(pid: Pid, descriptors: usize, threads: Option<usize>) -> Has {
+    let deadline = Instant::now() + REST_PATIENCE;
+    loop {
+        let now = has(pid);
+        let is_at_rest =
+            now.descriptors == descriptors && threads.is_none_or(|threads| now.threads <= threads);
+        if is_at_rest || Instant::now() > deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(REST);
+    has(pid)
+}
+
+/// Ends the server and compares what it says with what it should. Answers its last words.
+fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> Value {
+    if kill_process(Pid::from_child(child), Signal::TERM).is_err() {
+        faults.push("the server was gone".to_owned());
+    }
+    let deadline = Instant::now() + REST_PATIENCE;
+    let status = loop {
+        match child.try_wait().expect("a child can be waited for") {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let Some(status) = status else {
+        faults.push("it did not drain".to_owned());
+        // Only this child, by its own handle.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Value::Null;
+    };
+    if status.code() != Some(0) {
+        faults.push(format!("it ended with {status}"));
+    }
+    let text = std::fs::read_to_string(summary).unwrap_or_default();
+    let _ = std::fs::remove_file(summary);
+    let Ok(said) = serde_json::from_str::<Value>(&text) else {
+        faults.push("it wrote no summary".to_owned());
+        return Value::Null;
+    };
+    if said["injected"] != said["reported"] {
+        faults.push("not every fault that was committed was reported".to_owned());
+    }
+    if said["open_resources"] != 0 || said["stuck"] != serde_json::json!([]) {
+        faults.push("something was open in the end, or somebody was stuck".to_owned());
+    }
+    said
+}
+
+/// What the server has now; nothing when it is gone.
+fn has(pid: Pid) -> Has {
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let count = |what: &str| std::fs::read_dir(process.join(what)).map_or(0, Iterator::count);
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let resident = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<i64>().ok()
+    });
+    Has {
+        descriptors: count("fd"),
+        threads: count("task"),
+        resident_bytes: resident.unwrap_or_default() * 1024,
+    }
+}
