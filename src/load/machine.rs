@@ -11,7 +11,7 @@ use rustix::thread::CpuSet;
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     at: Instant,
-    /// By all processors together, stolen time included: whoever has it, we have not.
+    /// By all programs together, stolen time included: whoever has it, we have not.
     machine: Option<Duration>,
     ours: Option<Duration>,
     pub(super) server: Option<Usage>,
@@ -48,9 +48,18 @@ fn usage(process: &Process) -> Option<Usage> {
 }
 
 fn machine() -> Option<Duration> {
-    let cpu = KernelStats::current().ok()?.total;
-    let asked = [cpu.irq, cpu.softirq, cpu.steal].into_iter().flatten().sum::<u64>();
-    Some(ticks(cpu.user + cpu.nice + cpu.system + asked))
+    // The kernel's own threads do what was asked of it, by us above all.
+    const KERNEL_THREAD: u32 = 0x0020_0000;
+    let programs = procfs::process::all_processes().ok()?.filter_map(|it| it.ok()?.stat().ok());
+    let of_programs: u64 = programs
+        .filter(|stat| stat.flags & KERNEL_THREAD == 0)
+        .map(|stat| {
+            let of_children = (stat.cutime + stat.cstime).unsigned_abs();
+            stat.utime + stat.stime + of_children
+        })
+        .sum();
+    let stolen = KernelStats::current().ok()?.total.steal.unwrap_or_default();
+    Some(ticks(of_programs + stolen))
 }
 
 fn ticks(ticks: u64) -> Duration {
@@ -86,7 +95,7 @@ impl Meter {
         self.share(self.last.server?.processor, self.first.server?.processor)
     }
 
-    /// Processors that neither of us has kept busy, but somebody has.
+    /// Processors that neither of us has kept busy, but some other program has, or another machine.
     pub(super) fn others(&self) -> Option<f64> {
         let all = self.share(self.last.machine?, self.first.machine?)?;
         Some((all - self.ours()? - self.server()?).max(0.0))
