@@ -345,7 +345,6 @@ pub(crate) fn link_target(number: RawFd) -> Option<String> {
 ///
 /// # Errors
 /// Where there is no `/proc/self/fd` (or `/dev/fd`) to read.
-#[cfg(any(feature = "cli", feature = "macros"))]
 pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
     /// Where asking number by number ends, if the limit is lower: it may have been lowered below
     /// numbers that are open.

@@ -24,9 +24,14 @@ struct Expected {
 fn sixty_four_at_once_each_leak_is_blamed_on_its_own_test_and_no_innocent_is() {
     let expected = expected();
     assert!(expected.len() >= TESTS_MIN, "{} tests", expected.len());
-    let output = Stranger::corpus().test("64");
-    assert_eq!(output.status.code(), Some(101), "a failing test fails the run: {}", text(&output));
-    compare(&expected, &endings(&text(&output)));
+    // How far it can be trusted: with `ECHOWN_ROUNDS=100`.
+    let rounds = std::env::var("ECHOWN_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    for _ in 0..rounds {
+        let output = Stranger::corpus().test("64");
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(101), "a failing test fails the run: {said}");
+        compare(&expected, &endings(&said));
+    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn the_short_end_of_a_reply_does_not_wait_for_an_acknowledgement() {
 #[test]
 fn a_buffer_grows_with_what_is_read_and_is_given_back_in_silence() {
     const SMALL: &str = "0x800";
-    const LARGE: &str = "0x4000";
+    const LARGE: &str = "0x10000";
     // With an idle timeout, which ends the connection anyhow, it stays.
     for (arguments, in_the_end) in [(&[][..], SMALL), (&["--idle-timeout", "60s"], LARGE)] {
         let server = Server::start(arguments);
