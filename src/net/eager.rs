@@ -71,7 +71,9 @@ impl Stream {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn read_eagerly(&self, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
-        let looks = eagerness.looks();
+        // How often it looks depends on the moment, and which calls a seed strikes must not.
+        let is_sabotaged = self.handle().record().registry.saboteur().is_some();
+        let looks = if is_sabotaged { 0 } else { eagerness.looks() };
         for _ in 0..looks {
             std::thread::yield_now();
             match self.try_read(buffer) {

@@ -362,7 +362,7 @@ impl Stream {
 
     /// Closes it, once the peer has [finished](Stream::finish) or is asked no more: as
     /// [`finish`](Stream::finish), and where nothing is left to be read, `close(2)` alone does the
-    /// same as `shutdown(2)` before it.
+    /// same as `shutdown(2)` before it. A close that fails is the finalizer's to report.
     ///
     /// # Errors
     /// As there.
@@ -371,7 +371,8 @@ impl Stream {
         if self.handle().record().registry.is_draining() {
             self.finish(patience)?;
         }
-        Ok(self.close()?)
+        drop(self);
+        Ok(())
     }
 
     /// Waits until the peer's system has everything that was sent (`SIOCOUTQ`), at most for

@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Output, Stdio};
+use std::path::Path;
+use std::process::{self, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -263,8 +264,7 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
         assert!(said.contains(expected), "{arguments:?}: {said}");
     }
     for (arguments, code, expected) in [
-        (&["tok"][..], 2, "build it with `cargo build --release -p echown-peers`"),
-        (&["a=cat"], 2, "{port} in the command"),
+        (&["a=cat"][..], 2, "{port} in the command"),
         (&["a=false {port}"], 1, "has ended at once"),
         (&["echown", "--load", "none"], 2, "no load `none`; there are one, crowd"),
     ] {
@@ -273,6 +273,33 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{}", process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    // Linked, and written by another process: what a thread here had open for writing while another
+    // starts a process could not be run.
+    let program = directory.join("echown");
+    std::fs::hard_link(env!("CARGO_BIN_EXE_echown"), &program).unwrap();
+    let refused = || {
+        let output = Command::new(&program).args(["bench", "compare", "tok"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        text(&output.stderr).to_owned()
+    };
+    let said = refused();
+    assert!(said.contains("build it with `cargo build --release -p echown-peers`"), "{said}");
+    let lines = "printf '#!/bin/sh\necho tik  a server\necho tak  another\n' > echown-peers";
+    let write = format!("{lines} && chmod +x echown-peers");
+    let written = Command::new("sh").args(["-c", &write]).current_dir(&directory).status().unwrap();
+    assert!(written.success());
+    let said = refused();
+    assert!(
+        said.contains("no server `tok`; there are echown,") && said.contains("tik, tak"),
+        "{said}"
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
@@ -145,6 +145,16 @@ fn rival(text: &str) -> Result<Rival, Failed> {
             "`{text}` is a word for a peer, and there is no {}: build it with `cargo build \
              --release -p echown-peers`, or write NAME=COMMAND",
             peers.display()
+        )));
+    }
+    // Each on a line of its own, with what it is after it.
+    let list = Command::new(&peers).arg("--list").output()?.stdout;
+    let list = String::from_utf8_lossy(&list);
+    let names: Vec<&str> = list.lines().filter_map(|it| it.split_whitespace().next()).collect();
+    if !names.contains(&text) {
+        return Err(Failed::Usage(format!(
+            "no server `{text}`; there are echown, echown-off, echown-full, {}, and NAME=COMMAND",
+            names.join(", ")
         )));
     }
     Ok(Rival { name: text.into(), command: format!("'{}' {text} {{port}}", peers.display()) })
