@@ -1,9 +1,10 @@
-//! Reading that looks a few times before it sleeps.
+//! Reading and accepting that look a few times before they sleep.
 //!
-//! Falling asleep in `recv(2)` and being woken costs a server on few processors more than the reading
-//! itself. Where many connections are busy, another thread always has something to do: letting it run
-//! (`sched_yield(2)`) and looking again (`MSG_DONTWAIT`) mostly finds that the next message has come
-//! meanwhile, at the price of a change of threads and without that of a wake-up.
+//! Falling asleep in `recv(2)` or `poll(2)` and being woken costs a server on few processors more than
+//! the reading or accepting itself. Where many connections are busy, another thread always has
+//! something to do: letting it run (`sched_yield(2)`) and looking again (`MSG_DONTWAIT`) mostly finds
+//! that the next message or client has come meanwhile, at the price of a change of threads and without
+//! that of a wake-up.
 //!
 //! Where it does not, it is a waste: a lone client's next message takes longer than any looking, and a
 //! quiet one's never comes. So each connection learns from itself ([`Eagerness`]) how often it pays to
@@ -13,19 +14,20 @@
 use std::io::{self, Read};
 
 use super::stream::Stream;
+use crate::ownership::Registry;
 
 /// Looks at the most. With 4 or 16 of them it is not faster, and less fair (`docs/performance.md`).
 const LOOKS_MAX: u8 = 2;
 
-/// Reads that go straight to sleep before the next look, where looking does not pay.
+/// Calls that go straight to sleep before the next look, where looking does not pay.
 const REST_MAX: u8 = 64;
 
-/// What a connection has learned about looking again before it sleeps.
+/// What a connection or a listener has learned about looking again before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eagerness {
-    /// How often the next read looks before it sleeps.
+    /// How often the next call looks before it sleeps.
     looks: u8,
-    /// Reads that are still to go straight to sleep.
+    /// Calls that are still to go straight to sleep.
     rest: u8,
     /// How many those are to be the next time.
     next_rest: u8,
@@ -33,13 +35,24 @@ pub struct Eagerness {
 
 impl Default for Eagerness {
     fn default() -> Eagerness {
-        Eagerness { looks: 1, rest: 0, next_rest: 1 }
+        // The first message mostly comes with the connection: reading finds it without looking.
+        Eagerness { looks: 1, rest: 1, next_rest: 1 }
     }
 }
 
 impl Eagerness {
-    /// How often to look this time.
-    fn looks(&mut self) -> u8 {
+    /// Never looks.
+    pub(super) const fn none() -> Eagerness {
+        Eagerness { looks: 0, rest: 0, next_rest: 0 }
+    }
+
+    /// How often to look this time, each time after `sched_yield(2)`. Whoever does says afterwards
+    /// whether it has found something.
+    pub(super) fn looks(&mut self, registry: &Registry) -> u8 {
+        // How often it pays depends on the moment, and which calls a seed strikes must not.
+        if registry.saboteur().is_some() {
+            return 0;
+        }
         if self.rest > 0 {
             self.rest -= 1;
             return 0;
@@ -48,13 +61,13 @@ impl Eagerness {
     }
 
     /// A look has found something.
-    fn gain(&mut self) {
+    pub(super) fn gain(&mut self) {
         self.looks = (self.looks + 1).min(LOOKS_MAX);
         self.next_rest = 1;
     }
 
     /// None has: half as many the next time, and where that is none, a rest that grows.
-    fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         self.looks /= 2;
         if self.looks == 0 {
             self.looks = 1;
@@ -71,9 +84,7 @@ impl Stream {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn read_eagerly(&self, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
-        // How often it looks depends on the moment, and which calls a seed strikes must not.
-        let is_sabotaged = self.handle().record().registry.saboteur().is_some();
-        let looks = if is_sabotaged { 0 } else { eagerness.looks() };
+        let looks = eagerness.looks(&self.handle().record().registry);
         for _ in 0..looks {
             std::thread::yield_now();
             match self.try_read(buffer) {
@@ -99,7 +110,7 @@ mod tests {
     /// How many looks a thousand reads cost, none of which finds anything.
     fn looks_of_a_thousand(mut eagerness: Eagerness) -> u32 {
         let read = |_| {
-            let looks = eagerness.looks();
+            let looks = eagerness.looks(Registry::global());
             if looks > 0 {
                 eagerness.lose();
             }
@@ -120,15 +131,15 @@ mod tests {
     fn where_looking_pays_again_it_is_noticed_soon() {
         let mut tired = Eagerness::default();
         (0..1000).for_each(|_| {
-            if tired.looks() > 0 {
+            if tired.looks(Registry::global()) > 0 {
                 tired.lose();
             }
         });
-        let reads = (1..).find(|_| tired.looks() > 0).unwrap();
+        let reads = (1..).find(|_| tired.looks(Registry::global()) > 0).unwrap();
         assert!(reads <= u32::from(REST_MAX) + 1);
         tired.gain();
-        assert_eq!(tired.looks(), 2, "and from then on each time");
-        assert_eq!(tired.looks(), 2);
+        assert_eq!(tired.looks(Registry::global()), 2, "and from then on each time");
+        assert_eq!(tired.looks(Registry::global()), 2);
     }
 
     #[test]

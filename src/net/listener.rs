@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdListener;
 use super::connect;
+use super::eager::Eagerness;
 use super::kernel::Kernel;
 use super::pipe::PipeReader;
 use super::stream::Stream;
@@ -334,11 +335,36 @@ impl Listener {
     /// ```
     #[track_caller]
     pub fn accept_unless(&self, stop: &PipeReader) -> io::Result<Option<(Stream, Address)>> {
+        self.accept_eagerly_unless(stop, &mut Eagerness::none())
+    }
+
+    /// As [`accept_unless`](Listener::accept_unless), but looks a few times before it sleeps, as far
+    /// as that has paid.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn accept_eagerly_unless(
+        &self,
+        stop: &PipeReader,
+        eagerness: &mut Eagerness,
+    ) -> io::Result<Option<(Stream, Address)>> {
         stop.check()?;
         self.prepare_to_poll()?;
         loop {
             if let Some(accepted) = self.try_accept()? {
                 return Ok(Some(accepted));
+            }
+            let looks = eagerness.looks(&self.handle().record().registry);
+            for _ in 0..looks {
+                std::thread::yield_now();
+                if let Some(accepted) = self.try_accept()? {
+                    eagerness.gain();
+                    return Ok(Some(accepted));
+                }
+            }
+            if looks > 0 {
+                eagerness.lose();
             }
             let (has_connection, is_stopped) = self.poll_with(stop)?;
             // Looked at in one moment: a connection that came between the two calls is seen here.

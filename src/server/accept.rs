@@ -12,7 +12,7 @@ use super::bind::Seat;
 use super::gate::{Admission, Gate, Tally, count};
 use super::{Settings, drain, ip_of};
 use crate::echo::{SharedStyle, Style};
-use crate::net::{Address, Stream};
+use crate::net::{Address, Eagerness, Stream};
 use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use crate::seldom::Seldom;
@@ -56,8 +56,10 @@ impl Acceptor {
         let refusals = Seldom::default();
         let (pauses, recoveries) = (Seldom::default(), Seldom::default());
         let mut means = Means::Ample;
+        let mut eagerness = Eagerness::default();
         loop {
-            let now = match self.seat.listener.accept_unless(&self.seat.stop) {
+            let Seat { listener, stop, .. } = &self.seat;
+            let now = match listener.accept_eagerly_unless(stop, &mut eagerness) {
                 Ok(Some((stream, peer))) => self.serve(&connections, stream, &peer, &refusals),
                 Ok(None) => break,
                 // Cancelled: the order to cut. Another refusal: there is no listener any more.

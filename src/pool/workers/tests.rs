@@ -30,7 +30,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// `(size, idle, running, queued)`
 fn counts(workers: &Workers) -> (usize, usize, usize, usize) {
     let state = workers.shared.lock();
-    (state.size(), state.idle.len(), state.running, state.queue.len())
+    (state.size(), state.idle(), state.running(), state.waiting())
 }
 
 /// Occupies `count` threads, each until its sender is dropped.
@@ -431,4 +431,59 @@ fn under_contention_every_accepted_job_runs_once_and_every_refused_one_comes_bac
     until("at rest", || counts(&workers) == (1, 1, 0, 0));
     let (ran, refused) = (ran.load(Ordering::SeqCst), refused.into_inner());
     assert_eq!(ran + refused, SPAWNERS * JOBS);
+}
+
+/// Workers with a thread that looks, as far as the accounting goes: no look lasts long enough to be met.
+fn with_one_that_looks(limit: usize) -> Workers {
+    let workers = Workers::new(config(limit, 0, 1));
+    let mut state = workers.shared.lock();
+    (state.awake, state.looking) = (1, 1);
+    drop(state);
+    assert_eq!(counts(&workers), (1, 1, 0, 0), "it is as good as idle");
+    workers
+}
+
+#[test]
+fn a_job_is_left_for_the_thread_that_looks_and_the_next_one_gets_another() {
+    let workers = with_one_that_looks(2);
+    let first = run(&workers);
+    assert_eq!(counts(&workers), (1, 0, 1, 0), "nobody was started, and nothing waits");
+    assert!(first.try_recv().is_err());
+    let second = run(&workers);
+    assert!(second.recv_timeout(DEADLINE).is_ok());
+    // Whoever is free first takes it: here the thread that was started for the second one.
+    assert!(first.recv_timeout(DEADLINE).is_ok());
+    until("the looking one is idle again", || counts(&workers).1 == 2);
+}
+
+#[test]
+fn at_the_limit_a_job_that_is_on_its_way_is_no_waiting_one() {
+    let workers = with_one_that_looks(1);
+    let _first = run(&workers);
+    let refused = workers.execute(|| {}).expect_err("the one thread there may be has a job");
+    assert!(refused.to_string().ends_with("1 are busy and 0 jobs wait"), "{refused}");
+}
+
+#[test]
+fn on_drop_a_job_that_is_on_its_way_to_a_thread_is_kept_for_it() {
+    let workers = with_one_that_looks(1);
+    let (tell, told) = channel();
+    workers.execute(move || tell.send(()).expect("the test listens")).expect("it looks");
+    let shared = Arc::clone(&workers.shared);
+    drop(workers);
+    let job = shared.lock().queue.pop_front().expect("it was not dropped");
+    job();
+    assert_eq!(told.recv(), Ok(()));
+}
+
+#[test]
+fn jobs_one_after_the_other_never_need_a_second_thread() {
+    let workers = Workers::new(config(8, 0, 8));
+    for _ in 0..2_000 {
+        let told = run(&workers);
+        told.recv_timeout(DEADLINE).expect("it ran");
+        // Its thread may not be done with it; only then another one would be started for the next.
+        until("the thread is free", || counts(&workers).1 == 1);
+    }
+    assert_eq!(counts(&workers), (1, 1, 0, 0));
 }
