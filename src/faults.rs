@@ -49,7 +49,7 @@
 //! # Limits
 //!
 //! Calls that set options, ask for addresses or shut down are never struck, and neither is what UDP
-//! sends and receives, or what the standard library opens.
+//! sends and receives, the wait of an event loop (`epoll_wait(2)`), or what the standard library opens.
 
 mod plan;
 

@@ -32,11 +32,13 @@ mod show;
 mod talk;
 mod tally;
 mod warning;
+mod watch;
 
 pub use machine::{pin_to, raise_descriptors};
 pub use outcome::{Latency, Outcome, ServerUse};
 pub use plan::{Client, Dialect, Plan, Target};
 pub use plot::plot;
 pub use rival::{Rival, Running};
-pub use run::{LoadError, Watch, run};
+pub use run::{LoadError, run};
 pub use warning::Warning;
+pub use watch::Watch;

@@ -40,12 +40,15 @@ const FRAME_MIN: usize = 16;
 /// At a --rate, a latency counts from when the message was due, not from when it could be sent: a server
 /// that stalls has all that was due meanwhile on its account.
 ///
-/// SIGINT ends it early, and the figures until then are shown; a second one stops at once.
+/// SIGINT ends it early, and the figures until then are shown; a second one stops at once, and a server
+/// that was started here with it.
 ///
 /// Exit codes:
 ///   0    it was done, whatever the figures
-///   1    wrong bytes came back, no connection could be made, or a server could not be started
+///   1    wrong bytes came back, no connection could be made, a server could not be started, or it was
+///        ended before anything was measured
 ///   2    wrong arguments
+///   130  a second SIGINT; 143: a second SIGTERM
 #[derive(Args)]
 #[command(verbatim_doc_comment, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub(super) struct BenchArguments {
@@ -97,8 +100,9 @@ struct Shape {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     warmup: Option<Duration>,
 
-    /// Ask for so many messages a second, all connections together, whether or not they are answered.
-    /// Unless given, each connection asks again when it has been answered.
+    /// Ask for so many messages a second, all connections together, whether or not they are answered;
+    /// threads of the blocking client ask as soon as the one before is. Unless given, each connection asks
+    /// again when it has been answered.
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
 
@@ -106,7 +110,7 @@ struct Shape {
     #[arg(long, value_name = "CLIENT")]
     client: Option<ClientName>,
 
-    /// Event loops of the client, each on a thread of its own. [default: 1]
+    /// Event loops of the client, each on a thread of its own; not more than connections. [default: 1]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     client_threads: Option<NonZeroUsize>,
 
@@ -132,7 +136,7 @@ struct Shape {
     #[arg(long, value_name = "ADDR")]
     source: Vec<std::net::IpAddr>,
 
-    /// Run the client on these processors only, as in `0` or `0,2`.
+    /// Run the client on these processors only, as in `0` or `0,2`; not a server that is started here.
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
     pin_client: Vec<usize>,
 
@@ -172,12 +176,27 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 impl Shape {
+    /// Has the client run where it is to run. Where servers are to run that are started afterwards: what
+    /// is started has its starter's processors.
+    fn pin(&self) -> Result<Option<Vec<usize>>, Failed> {
+        let said = Some(self.pin_server.clone()).filter(|it| !it.is_empty());
+        if self.pin_client.is_empty() {
+            return Ok(said);
+        }
+        let before = load::pin_to(&self.pin_client).map_err(|error| {
+            let processors = &self.pin_client;
+            Failed::Usage(format!("--pin-client: cannot run on {processors:?}: {error}"))
+        })?;
+        Ok(said.or(Some(before)))
+    }
+
     /// Whether it was said what to ask.
     fn is_shaped(&self) -> bool {
         self.connections.is_some()
             || self.size.is_some()
             || self.rate.is_some()
             || self.client.is_some()
+            || self.client_threads.is_some()
             || self.pipeline.is_some()
             || self.idle.is_some()
             || self.churn
@@ -213,6 +232,11 @@ impl Shape {
         };
         if self.client_threads.is_some() && plan.client == Client::Blocking {
             return Err("--client-threads is for --client event".into());
+        }
+        if plan.rate.is_some() && plan.pipeline > 1 {
+            return Err("at a --rate it is the rate that says how many are under way: --pipeline \
+                        has no use"
+                .into());
         }
         if plan.churn && plan.pipeline > 1 {
             return Err(
@@ -299,6 +323,10 @@ impl Response for Stop {
 
     fn reopen_files(&self) {}
 
+    fn before_exit(&self) {
+        self.0.kill_servers();
+    }
+
     fn drain_began(&self, _: Signal) {
         self.0.stop();
     }
@@ -312,7 +340,8 @@ fn bench(
     let shape = &arguments.shape;
     let mut plan = Plan::default();
     shape.apply(&mut plan).map_err(Failed::Usage)?;
-    pin(&shape.pin_client)?;
+    let processors = shape.pin()?;
+    let processors = processors.as_deref();
     let mut line = StatusLine::default();
     let Some(endpoint) = &arguments.address else {
         if arguments.pid.is_some() {
@@ -320,12 +349,10 @@ fn bench(
             return Err(Failed::Usage(text.into()));
         }
         if !shape.is_said() {
-            return mix::run(arguments, registry, watch);
+            return mix::run(arguments, registry, processors, watch);
         }
-        // One that was closed here is still being closed there while the next one comes.
-        let most = plan.connections_in_all() * if plan.churn { 4 } else { 1 } + 64;
-        let processors = Some(shape.pin_server.as_slice()).filter(|it| !it.is_empty());
-        let server = own_server(shape.style, most)?.start(registry, processors)?;
+        let most = connections_max(&plan);
+        let server = own_server(shape.style, most, &plan)?.start(registry, processors, watch)?;
         let (target, pid) = (server.target(), server.pid());
         let outcome =
             load::run(registry, &plan, &target, Some(pid), watch, |text| line.show(text))?;
@@ -345,19 +372,29 @@ fn bench(
     tell(arguments, &[(endpoint.to_string(), outcome)])
 }
 
-fn pin(processors: &[usize]) -> Result<(), Failed> {
-    if processors.is_empty() {
-        return Ok(());
-    }
-    load::pin_to(processors).map(drop).map_err(|error| {
-        Failed::Usage(format!("--pin-client: cannot run on {processors:?}: {error}"))
-    })
+/// This very program as a server, which sets this load no limits.
+fn own_server(style: StyleName, connections: usize, plan: &Plan) -> io::Result<Rival> {
+    let options = format!("--max-connections {connections}{}", limits(style, plan));
+    own(&std::env::current_exe()?, "echown", &options)
 }
 
-/// This very program as a server.
-fn own_server(style: StyleName, connections: usize) -> io::Result<Rival> {
-    let options = format!("--style {style} --max-connections {connections}");
-    own(&std::env::current_exe()?, "echown", &options)
+/// How many connections a server is to take for it.
+fn connections_max(plan: &Plan) -> usize {
+    // One that was closed here is still being closed there while the next one comes.
+    plan.connections_in_all() * if plan.churn { 4 } else { 1 } + 64
+}
+
+/// The style, and its limits where they are for clients that ask less.
+fn limits(style: StyleName, plan: &Plan) -> String {
+    let bytes = plan.message_bytes;
+    match style {
+        StyleName::Echo | StyleName::Callback => format!(" --style {style}"),
+        // An idle connection is one that has not asked for long.
+        StyleName::Staged => {
+            format!(" --style {style} --request-timeout 1h --max-request {}", bytes.max(65_536))
+        }
+        StyleName::Broadcast => format!(" --style {style} --max-frame {}", bytes.max(1 << 24)),
+    }
 }
 
 fn own(program: &Path, name: &str, options: &str) -> io::Result<Rival> {

@@ -60,6 +60,8 @@ fn connect(run: &Run, connection: usize) -> io::Result<Stream> {
 struct Asker<'run> {
     run: &'run Run,
     connection: usize,
+    /// How often another connection was made.
+    attempts: usize,
     window: Window,
     talk: Talk,
     buffer: Vec<u8>,
@@ -75,6 +77,7 @@ impl<'run> Asker<'run> {
         Asker {
             run,
             connection,
+            attempts: 0,
             window,
             talk: Talk::new(&run.pattern, plan.message_bytes, connection),
             buffer: vec![0; BUFFER_BYTES.min(plan.message_bytes * plan.pipeline).max(1)],
@@ -90,13 +93,15 @@ impl<'run> Asker<'run> {
         let mut asked = 0;
         loop {
             let now = self.run.now();
-            if now >= self.window.until || self.run.is_stopped() {
-                break;
-            }
             let due = match schedule {
                 None => now,
                 Some(schedule) => schedule.due(asked * connections + self.connection as u64),
             };
+            // At a rate, what was due in time is asked even if it is late by now.
+            let is_too_late = due >= self.window.until || now >= self.window.give_up;
+            if is_too_late || self.run.is_stopped() {
+                break;
+            }
             if due > now {
                 let until = due.min(self.window.until);
                 std::thread::sleep(Duration::from_nanos(until - now).min(WAIT_MAX));
@@ -118,7 +123,7 @@ impl<'run> Asker<'run> {
             }
             let answered = stream.as_ref().map(|stream| self.exchange(stream, tally));
             if let Some(Err(why)) = answered {
-                tally.failed(why);
+                self.fail(why, tally);
                 stream = None;
                 self.talk.forget();
                 if !self.run.plan.churn {
@@ -134,15 +139,23 @@ impl<'run> Asker<'run> {
         // What is still under way has its time.
         while let Some(stream) = stream.as_ref().filter(|_| self.talk.under_way() > 0) {
             if let Err(why) = self.exchange(stream, tally) {
-                tally.failed(why);
+                self.fail(why, tally);
                 return;
             }
         }
     }
 
+    fn fail(&self, why: Failed, tally: &mut Tally) {
+        // Ended early, an answer was not waited for.
+        if why != tally::UNANSWERED || !self.run.is_stopped() {
+            tally.failed(why);
+        }
+    }
+
     fn reconnect(&mut self, tally: &mut Tally) -> Option<Stream> {
         // Each connection's own sequence of sources.
-        let turn = self.connection + tally.connects as usize;
+        self.attempts += 1;
+        let turn = self.connection + self.attempts;
         connect(self.run, turn).map_err(|error| tally.failed(tally::name(&error))).ok()
     }
 
@@ -160,9 +173,7 @@ impl<'run> Asker<'run> {
                 let now = self.run.now();
                 for _ in 0..completed {
                     let due = self.talk.take_completed();
-                    if self.window.counts(now) {
-                        tally.answered(0, now - due);
-                    }
+                    tally.answered(0, &self.window, due, now);
                 }
                 return Ok(());
             }

@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::outcome::Outcome;
 use super::rival::Rival;
-use super::run::{LoadError, Watch, run};
+use super::run::{LoadError, run};
 use super::scenario::{Metric, Scenario};
 use super::show::{memory, time};
 use super::warning::Warning;
+use super::watch::Watch;
 use crate::ownership::Registry;
 
 /// How it is done.
@@ -44,6 +45,9 @@ pub struct Row {
     pub cells: Vec<Cell>,
     /// Rounds that count.
     pub rounds: usize,
+    /// Rounds that were asked for. There are fewer when it was ended early, or when so many were
+    /// disturbed that no more were tried.
+    pub wanted: usize,
     /// Rounds that were dropped, because somebody else used the machine.
     pub dropped: usize,
     /// All rounds were disturbed, and count all the same.
@@ -79,8 +83,8 @@ pub struct Cell {
     pub p999: f64,
     /// Processor time of the server for each message, in microseconds.
     pub micros_per_message: f64,
-    /// Memory for each connection, in bytes.
-    pub memory_per_connection: f64,
+    /// Memory for each connection, in bytes; nothing is known of connections that come and go.
+    pub memory_per_connection: Option<f64>,
     /// Connections that starved, in all rounds.
     pub starved: usize,
     /// What went wrong, in all rounds.
@@ -109,23 +113,28 @@ pub fn compare(
         for rival in rivals {
             let what = format!("{}, round {number}, {}", scenario.name, rival.name);
             progress(&what);
-            let server = rival.start(registry, settings.server_processors.as_deref())?;
+            let processors = settings.server_processors.as_deref();
+            let server = match rival.start(registry, processors, watch) {
+                Err(_) if watch.is_stopped() => {
+                    return Ok(row(scenario, rivals, settings, rounds, disturbed));
+                }
+                started => started?,
+            };
             let outcome =
                 run(registry, &scenario.plan, &server.target(), Some(server.pid()), watch, |how| {
                     progress(&format!("{what}: {how}"))
                 });
-            let outcome = outcome.map_err(|error| LoadError::new(format!("{what}: {error}")))?;
             // How it ends is not what is compared.
             let _ = server.stop();
             if watch.is_stopped() {
                 // A round that is not whole compares nothing.
-                return Ok(row(scenario, rivals, rounds, disturbed));
+                return Ok(row(scenario, rivals, settings, rounds, disturbed));
             }
-            round.push(outcome);
+            round.push(outcome.map_err(|error| LoadError::new(format!("{what}: {error}")))?);
         }
         if round.iter().any(is_disturbed) { &mut disturbed } else { &mut rounds }.push(round);
     }
-    Ok(row(scenario, rivals, rounds, disturbed))
+    Ok(row(scenario, rivals, settings, rounds, disturbed))
 }
 
 fn is_disturbed(outcome: &Outcome) -> bool {
@@ -135,6 +144,7 @@ fn is_disturbed(outcome: &Outcome) -> bool {
 fn row(
     scenario: &Scenario,
     rivals: &[Rival],
+    settings: &Settings,
     mut rounds: Vec<Vec<Outcome>>,
     mut disturbed: Vec<Vec<Outcome>>,
 ) -> Option<Row> {
@@ -150,6 +160,7 @@ fn row(
         scenario: scenario.clone(),
         cells: cells.map(|(index, rival)| cell(scenario.metric, index, rival, &rounds)).collect(),
         rounds: rounds.len(),
+        wanted: settings.rounds,
         dropped: disturbed.len(),
         is_disturbed,
     })
@@ -177,7 +188,10 @@ fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) ->
         p99: median(of_all(&|outcome| outcome.latency.p99)),
         p999: median(of_all(&|outcome| outcome.latency.p999)),
         micros_per_message: server(|server| server.micros_per_message),
-        memory_per_connection: server(|server| server.memory_per_connection),
+        memory_per_connection: Some(server(|server| {
+            server.memory_per_connection.unwrap_or(f64::NAN)
+        }))
+        .filter(|bytes| !bytes.is_nan()),
         starved: its().map(|outcome| outcome.starved).sum(),
         errors: its().flat_map(|outcome| outcome.errors.values()).sum(),
         is_liar: its().any(Outcome::is_lied_to),
@@ -223,12 +237,15 @@ impl fmt::Display for Row {
                 time(cell.p99),
                 time(cell.p999),
                 time(cell.micros_per_message),
-                memory(cell.memory_per_connection)
+                cell.memory_per_connection.map_or("-".into(), memory)
             )?;
         }
         writeln!(f)?;
         let rounds = if self.rounds == 1 { "1 round" } else { &format!("{} rounds", self.rounds) };
         write!(f, "{rounds} of {:.1} s each", plan.duration.as_secs_f64())?;
+        if self.rounds < self.wanted {
+            write!(f, "; {} were wanted", self.wanted)?;
+        }
         if self.dropped > 0 {
             write!(f, "; {} more dropped: something else used the machine", self.dropped)?;
         }

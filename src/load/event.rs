@@ -121,16 +121,17 @@ impl<'run> Loop<'run> {
         loop {
             let mut now = run.now();
             let is_over = now >= window.until || run.is_stopped();
-            if is_over && (self.under_way == 0 || now >= window.give_up || run.is_stopped()) {
-                break;
-            }
-            if let Some(schedule) = schedule.filter(|_| !is_over) {
-                while schedule.due(due_next) <= now {
+            if let Some(schedule) = schedule.filter(|_| !run.is_stopped()) {
+                // What was due in time is asked also when it is late by now.
+                while schedule.due(due_next) <= now && schedule.due(due_next) < window.until {
                     let index = (due_next % self.slots.len() as u64) as usize;
                     self.ask_when_due(index, schedule.due(due_next), tally);
                     due_next += 1;
                 }
                 now = run.now();
+            }
+            if is_over && (self.under_way == 0 || now >= window.give_up || run.is_stopped()) {
+                break;
             }
             while let Some((_, index)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
                 match self.slots[index].waiting.pop_front() {
@@ -138,7 +139,9 @@ impl<'run> Loop<'run> {
                         self.under_way -= 1;
                         self.ask(index, due, tally);
                     }
-                    None if schedule.is_none() && !is_over => self.ask(index, now, tally),
+                    None if schedule.is_none() && !is_over && self.is_free(index) => {
+                        self.ask(index, now, tally);
+                    }
                     None => {}
                 }
             }
@@ -168,7 +171,10 @@ impl<'run> Loop<'run> {
             }
             run.tell_answered(tally.messages - before);
         }
-        tally.failed_times(tally::UNANSWERED, self.under_way as u64);
+        // Ended early, their answers were not waited for.
+        if !run.is_stopped() {
+            tally.failed_times(tally::UNANSWERED, self.under_way as u64);
+        }
     }
 
     /// Begins a message of an open loop, on whatever connection its turn is.
@@ -185,6 +191,11 @@ impl<'run> Loop<'run> {
             return;
         }
         self.ask(index, due, tally);
+    }
+
+    /// Whether nothing is under way on a slot.
+    fn is_free(&self, index: usize) -> bool {
+        self.slots[index].talk.under_way() == 0
     }
 
     /// Begins a message and sends what can be sent of it.
@@ -228,6 +239,9 @@ impl<'run> Loop<'run> {
                 Err(error) if is_not_now(&error) => return,
                 Err(error) => {
                     self.end(index, &End::Failed(tally::name(&error)), tally);
+                    if self.run.plan.churn {
+                        self.retries.push_back((self.run.now() + RETRY_PAUSE, index));
+                    }
                     return;
                 }
             }
@@ -273,9 +287,7 @@ impl<'run> Loop<'run> {
                 for _ in 0..completed {
                     let due = talk.take_completed();
                     self.under_way -= 1;
-                    if window.counts(now) {
-                        tally.answered(index, now - due);
-                    }
+                    tally.answered(index, &window, due, now);
                     if run.plan.churn {
                         tally.connects += u64::from(window.counts(now));
                         return Some(End::Done);
@@ -286,8 +298,9 @@ impl<'run> Loop<'run> {
                     }
                 }
             }
-            if bytes < self.buffer.len() {
-                // That was all; what comes later is an event of its own.
+            if bytes < self.buffer.len() && completed > 0 {
+                // That was all; what comes later is an event of its own. Half an answer may have been
+                // the last word.
                 return None;
             }
         }

@@ -5,7 +5,7 @@
 //! is looked at for each of them.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// How long one wait is at most, so that the end is noticed.
 const WAIT_MAX: u64 = 50_000_000;
+
+/// In the place of which frame of theirs it is: who joins.
+const GREETING: u64 = u64::MAX;
+
+/// How long it may take until the server has heard who joins.
+const JOINING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// After so many frames those are forgotten that everybody has heard.
 const FORGETTING_PERIOD: usize = 4096;
@@ -54,8 +60,55 @@ struct Member {
     begun: VecDeque<u64>,
     said: u64,
     heard_of_own: u64,
-    /// Its place in the order, once it has heard a frame.
-    place: Option<u64>,
+    /// Its place in the order.
+    place: u64,
+}
+
+impl Member {
+    /// Connects, and is heard by the server before the next one comes: from then on each hears every
+    /// frame, so that the order begins with the same one for all of them.
+    fn join(run: &Run, connection: usize, index: u64) -> Result<Member, &'static str> {
+        let failed = |error: io::Error| tally::name(&error);
+        let stream = run.connect(connection).map_err(failed)?;
+        let mut member = Member {
+            stream,
+            assembler: Assembler::new(run.plan.message_bytes),
+            unsent: VecDeque::new(),
+            begun: VecDeque::new(),
+            said: 0,
+            heard_of_own: 0,
+            place: 0,
+        };
+        let greeting = [index.to_be_bytes(), GREETING.to_be_bytes()].concat();
+        let mut stream = &member.stream;
+        stream.set_read_timeout(Some(JOINING_PATIENCE)).map_err(failed)?;
+        stream.write_all(Frame::of(&greeting).wire()).map_err(failed)?;
+        let mut buffer = [0; 4096];
+        loop {
+            let bytes = match stream.read(&mut buffer) {
+                Ok(0) => return Err(tally::CLOSED),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(tally::UNANSWERED);
+                }
+                Err(error) => return Err(tally::name(&error)),
+            };
+            let mut piece = &buffer[..bytes];
+            // Nobody says anything else yet, so that nothing follows.
+            while let Some(frame) = member.assembler.take(&mut piece).map_err(|_| tally::LIE)? {
+                match is_greeting(frame.payload()) {
+                    true if frame.payload() == greeting => return Ok(member),
+                    true => {}
+                    false => return Err(tally::LIE),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a frame is who joins saying so.
+fn is_greeting(payload: &[u8]) -> bool {
+    payload.len() == LABEL_BYTES && payload.ends_with(&GREETING.to_be_bytes())
 }
 
 /// All connections, and the order that they have to agree on.
@@ -75,29 +128,25 @@ impl<'run> Room<'run> {
         let poller = Poller::new_in(&run.registry)?;
         let mut members = Vec::new();
         for connection in share {
-            let connected = run.connect(connection).and_then(|stream| {
-                poller.add(&stream, members.len() as u64)?;
-                Ok(stream)
+            let index = members.len() as u64;
+            let joined = Member::join(run, connection, index).and_then(|member| {
+                let added = poller.add(&member.stream, index);
+                added.map_err(|error| tally::name(&error)).map(|()| member)
             });
-            members.push(match connected {
-                Ok(stream) => {
+            members.push(match joined {
+                Ok(member) => {
                     tally.established += 1;
                     run.tell_connected();
-                    Some(Member {
-                        stream,
-                        assembler: Assembler::new(run.plan.message_bytes),
-                        unsent: VecDeque::new(),
-                        begun: VecDeque::new(),
-                        said: 0,
-                        heard_of_own: 0,
-                        place: None,
-                    })
+                    Some(member)
                 }
-                Err(error) => {
-                    tally.failed(tally::name(&error));
+                Err(why) => {
+                    tally.failed(why);
                     None
                 }
             });
+            if run.is_stopped() {
+                break;
+            }
         }
         let buffer = vec![0; BUFFER_BYTES];
         let order = VecDeque::new();
@@ -118,17 +167,20 @@ impl<'run> Room<'run> {
         loop {
             let now = run.now();
             let is_over = now >= window.until || run.is_stopped();
-            if is_over && (self.under_way == 0 || now >= window.give_up || run.is_stopped()) {
-                break;
-            }
             let mut wait = WAIT_MAX;
-            if let Some(schedule) = schedule.filter(|_| !is_over) {
-                while schedule.due(due_next) <= now {
+            if let Some(schedule) = schedule.filter(|_| !run.is_stopped()) {
+                // What was due in time is asked also when it is late by now.
+                while schedule.due(due_next) <= now && schedule.due(due_next) < window.until {
                     let index = (due_next % self.members.len() as u64) as usize;
                     self.say(index, schedule.due(due_next), tally);
                     due_next += 1;
                 }
-                wait = schedule.due(due_next).saturating_sub(run.now()).min(WAIT_MAX);
+                if !is_over {
+                    wait = schedule.due(due_next).saturating_sub(run.now()).min(WAIT_MAX);
+                }
+            }
+            if is_over && (self.under_way == 0 || now >= window.give_up || run.is_stopped()) {
+                break;
             }
             let tokens: Vec<u64> = match self.poller.wait(Duration::from_nanos(wait)) {
                 Ok(tokens) => tokens.collect(),
@@ -148,7 +200,10 @@ impl<'run> Room<'run> {
             self.forget();
             run.tell_answered(tally.messages - before);
         }
-        tally.failed_times(tally::UNANSWERED, self.under_way as u64);
+        // Ended early, their answers were not waited for.
+        if !run.is_stopped() {
+            tally.failed_times(tally::UNANSWERED, self.under_way as u64);
+        }
     }
 
     fn lose(&mut self, index: usize, why: &'static str, tally: &mut Tally) {
@@ -218,6 +273,9 @@ impl<'run> Room<'run> {
             let now = self.run.now();
             let mut more = 0;
             for frame in frames {
+                if is_greeting(frame.payload()) {
+                    continue;
+                }
                 let label = self.check(index, frame.payload()).ok_or(tally::LIE)?;
                 let Some(member) = &mut self.members[index] else { return Ok(()) };
                 if label.0 != index as u64 {
@@ -229,9 +287,7 @@ impl<'run> Room<'run> {
                 member.heard_of_own += 1;
                 let due = member.begun.pop_front().ok_or(tally::LIE)?;
                 self.under_way -= 1;
-                if window.counts(now) {
-                    tally.answered(index, now - due);
-                }
+                tally.answered(index, &window, due, now);
                 more += u64::from(again.is_some_and(|until| now < until));
             }
             for _ in 0..more {
@@ -259,15 +315,8 @@ impl<'run> Room<'run> {
         }
         let end = self.forgotten + self.order.len() as u64;
         let member = self.members[index].as_mut()?;
-        let place = match member.place {
-            Some(place) => place,
-            // The first that it hears may be any of them: it joined some time.
-            None => match self.order.iter().position(|it| *it == label) {
-                Some(position) => self.forgotten + position as u64,
-                None => end,
-            },
-        };
-        member.place = Some(place + 1);
+        let place = member.place;
+        member.place = place + 1;
         if place == end {
             self.order.push_back(label);
         }
@@ -280,8 +329,7 @@ impl<'run> Room<'run> {
             return;
         }
         let places = self.members.iter().flatten().map(|member| member.place);
-        // Who has heard nothing yet has no place; all that is remembered may be theirs.
-        let Some(first) = places.min().flatten() else { return };
+        let Some(first) = places.min() else { return };
         self.order.drain(..(first - self.forgotten) as usize);
         self.forgotten = first;
     }

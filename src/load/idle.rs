@@ -2,18 +2,22 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pattern::Pattern;
 use super::plan::{Dialect, Plan, Target};
-use super::run::{LoadError, Watch};
+use super::run::LoadError;
 use super::talk::Talk;
 use super::tally::{self, Tally};
+use super::watch::Watch;
 use crate::net::Stream;
 use crate::ownership::Registry;
 
 /// How long an idle connection's answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may take where others have used up the time.
+const PATIENCE_MIN: Duration = Duration::from_millis(1);
 
 /// Bytes that an idle connection asks with.
 const MESSAGE_BYTES: usize = 16;
@@ -37,15 +41,15 @@ impl Idle {
         for index in 0..plan.idle {
             if index % 500 == 0 {
                 progress(&format!("idle connections: {index} of {}", plan.idle));
-                if watch.is_stopped() {
-                    break;
-                }
+            }
+            if watch.is_stopped() {
+                break;
             }
             let mut talk = Talk::new(&pattern, MESSAGE_BYTES, index);
             let asked = target
                 .connect(registry, plan.source(plan.connections + index))
                 .map_err(|error| (tally::name(&error), Some(error)))
-                .and_then(|stream| ask(&stream, &mut talk).map(|()| stream));
+                .and_then(|stream| ask(&stream, &mut talk, PATIENCE).map(|()| stream));
             match asked {
                 Ok(stream) => held.push((stream, talk)),
                 Err((what, error)) => {
@@ -66,19 +70,30 @@ impl Idle {
         self.held.len()
     }
 
-    /// Asks each of them once more.
-    pub(super) fn check(&mut self, tally: &mut Tally) {
+    /// Asks each of them once more, all of them together for as long as one may take.
+    pub(super) fn check(&mut self, watch: &Watch, tally: &mut Tally) {
+        let deadline = Instant::now() + PATIENCE;
         for (stream, talk) in &mut self.held {
-            if ask(stream, talk).is_err() {
-                tally.failed(tally::IDLE_LOST);
+            if watch.is_stopped() {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match ask(stream, talk, left.max(PATIENCE_MIN)) {
+                Ok(()) => {}
+                Err((tally::LIE, _)) => tally.failed(tally::LIE),
+                Err(_) => tally.failed(tally::IDLE_LOST),
             }
         }
     }
 }
 
-fn ask(mut stream: &Stream, talk: &mut Talk) -> Result<(), (&'static str, Option<io::Error>)> {
+fn ask(
+    mut stream: &Stream,
+    talk: &mut Talk,
+    patience: Duration,
+) -> Result<(), (&'static str, Option<io::Error>)> {
     let failed = |error: io::Error| (tally::name(&error), Some(error));
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    stream.set_read_timeout(Some(patience)).map_err(failed)?;
     talk.begin(0);
     stream.write_all(talk.unsent()).map_err(failed)?;
     talk.was_sent(MESSAGE_BYTES);

@@ -34,7 +34,8 @@ pub struct Outcome {
     pub established: usize,
     /// Of those, the ones that were answered less than a tenth of the median.
     pub starved: usize,
-    /// Connections that were held open besides, all of them answered before and after.
+    /// Connections that were held open besides, all of them answered at the beginning. Those that were
+    /// not at the end are among the errors.
     pub idle: usize,
     /// What went wrong, by kind.
     pub errors: BTreeMap<&'static str, u64>,
@@ -92,8 +93,9 @@ pub struct ServerUse {
     pub micros_per_message: f64,
     /// Resident memory at the end of what was measured.
     pub memory_bytes: u64,
-    /// What that is more than before the first connection, for each of them.
-    pub memory_per_connection: f64,
+    /// What that is more than before the first connection, for each of them. Of
+    /// connections that come and go nothing can be said.
+    pub memory_per_connection: Option<f64>,
     /// Threads at the end of what was measured.
     pub threads: u64,
 }
@@ -122,7 +124,7 @@ impl Outcome {
                 processors,
                 micros_per_message: processors * 1e6 / per_second.max(f64::MIN_POSITIVE),
                 memory_bytes: last.memory_bytes,
-                memory_per_connection: more as f64 / connections,
+                memory_per_connection: (!plan.churn).then_some(more as f64 / connections),
                 threads: last.threads,
             }
         });

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::machine::pin_to;
 use super::plan::Target;
 use super::run::LoadError;
+use super::watch::Watch;
 use crate::net::{Listener, Stream};
 use crate::ownership::Registry;
 
@@ -31,7 +33,8 @@ pub struct Rival {
 }
 
 impl Rival {
-    /// Starts it, on these processors if any are given, and waits until it listens.
+    /// Starts it, on these processors if any are given, and waits until it listens. It is not in the
+    /// terminal's foreground: SIGINT there is for who asks, who ends it afterwards.
     ///
     /// # Errors
     /// It cannot be started, or has ended, or does not listen in time.
@@ -39,6 +42,7 @@ impl Rival {
         &self,
         registry: &Registry,
         processors: Option<&[usize]>,
+        watch: &Watch,
     ) -> Result<Running, LoadError> {
         let failed = |what: String| LoadError::new(format!("{}: {what}", self.name));
         let address =
@@ -48,6 +52,7 @@ impl Rival {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("exec {line}")]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.process_group(0);
         // A child has what the thread has that starts it.
         let before = processors
             .map(pin_to)
@@ -58,7 +63,8 @@ impl Rival {
             pin_to(&before).map_err(|error| failed(format!("the way back: {error}")))?;
         }
         let child = started.map_err(|error| failed(format!("`{line}`: {error}")))?;
-        let mut running = Running { child, address };
+        let mut running = Running { child, address, watch: watch.clone() };
+        watch.started(running.pid());
         running
             .wait_until_it_listens(registry)
             .map_err(|what| failed(format!("`{line}` {what}")))?;
@@ -77,6 +83,7 @@ fn free_address(registry: &Registry) -> io::Result<SocketAddr> {
 pub struct Running {
     child: Child,
     address: SocketAddr,
+    watch: Watch,
 }
 
 impl Running {
@@ -95,7 +102,10 @@ impl Running {
     fn wait_until_it_listens(&mut self, registry: &Registry) -> Result<(), String> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            match self.child.try_wait() {
+            if self.watch.is_stopped() {
+                return Err("was not waited for".into());
+            }
+            match self.watch.reap(&mut self.child) {
                 Ok(None) => {}
                 Ok(Some(status)) => return Err(format!("has ended at once: {status}")),
                 Err(error) => return Err(format!("cannot be waited for: {error}")),
@@ -120,7 +130,7 @@ impl Running {
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.watch.reap(&mut self.child)? {
             return Ok(status);
         }
         if let Some(pid) = Pid::from_raw(self.pid()) {
@@ -128,14 +138,17 @@ impl Running {
             let _ = kill_process(pid, Signal::TERM);
         }
         let deadline = Instant::now() + END_PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
+        let mut is_killed = false;
+        loop {
+            if let Some(status) = self.watch.reap(&mut self.child)? {
                 return Ok(status);
+            }
+            if !is_killed && Instant::now() >= deadline {
+                self.child.kill()?;
+                is_killed = true;
             }
             std::thread::sleep(ASKING_PAUSE);
         }
-        self.child.kill()?;
-        self.child.wait()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::blocking;
@@ -17,8 +18,10 @@ use super::outcome::{Measured, Outcome};
 use super::pattern::Pattern;
 use super::plan::{Client, Dialect, Plan, Target};
 use super::tally::Tally;
+use super::watch::Watch;
 use crate::net::Stream;
 use crate::ownership::{Promise, Registry};
+use crate::pool::ceiling::Ceiling;
 use crate::thread;
 
 /// How long answers are waited for that were missing when the time was over.
@@ -44,27 +47,6 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
-
-/// Whoever watches a run, and can end it.
-#[derive(Clone, Debug, Default)]
-pub struct Watch {
-    is_stopped: Arc<AtomicBool>,
-}
-
-impl Watch {
-    /// Ends what is measured now, early; the outcome is of the time until then.
-    pub fn stop(&self) {
-        // ord: Relaxed; it is looked at again and again, and nothing else is told by it.
-        self.is_stopped.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was stopped.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        // ord: Relaxed; as above.
-        self.is_stopped.load(Ordering::Relaxed)
-    }
-}
 
 /// What the workers of one run have in common.
 pub(super) struct Run {
@@ -93,7 +75,8 @@ impl Run {
     fn window(&self, began: u64) -> Window {
         let from = began + self.plan.warmup.as_nanos() as u64;
         let until = from + self.plan.duration.as_nanos() as u64;
-        Window { began, from, until, give_up: until + GRACE.as_nanos() as u64 }
+        let give_up = until + GRACE.as_nanos() as u64;
+        Window { began, from, until, give_up, is_of_a_rate: self.plan.rate.is_some() }
     }
 
     /// Whether nothing more is to be asked.
@@ -130,6 +113,8 @@ pub(super) struct Window {
     pub(super) until: u64,
     /// Nothing more is waited for.
     pub(super) give_up: u64,
+    /// Messages are due at a rate, whether or not those before are answered.
+    pub(super) is_of_a_rate: bool,
 }
 
 impl Window {
@@ -159,7 +144,8 @@ impl Schedule {
 /// at; `progress` is told from time to time what is going on.
 ///
 /// # Errors
-/// No connection could be made, or a worker not be started.
+/// No connection could be made, a worker not be started, or the process not be looked at; or it was
+/// stopped before anything was measured.
 pub fn run(
     registry: &Registry,
     plan: &Plan,
@@ -168,8 +154,16 @@ pub fn run(
     watch: &Watch,
     mut progress: impl FnMut(&str),
 ) -> Result<Outcome, LoadError> {
-    let plan = plan.clone().with_enough_sources(target);
+    let mut plan = plan.clone().with_enough_sources(target);
+    match plan.client {
+        Client::Event { .. } => plan.client = Client::Event { threads: shares(&plan).len().max(1) },
+        Client::Blocking => fits(plan.connections)?,
+    }
     let before = Reading::take(pid);
+    if let (Some(pid), None) = (pid, &before.server) {
+        let what = "there is none on this machine that may be looked at";
+        return Err(LoadError::new(format!("the server's process {pid}: {what}")));
+    }
     let mut idle = Idle::open(registry, &plan, target, watch, &mut progress)?;
     let run = Arc::new(Run {
         registry: registry.clone(),
@@ -206,13 +200,27 @@ pub fn run(
         return Err(LoadError::new(failed));
     }
     let mut tally = tally;
-    idle.check(&mut tally);
+    let is_cut = watch.is_stopped();
+    if is_cut && tally.messages == 0 {
+        return Err(LoadError::new("it was ended before anything was measured"));
+    }
+    idle.check(watch, &mut tally);
     if tally.established == 0 {
         let why = tally.errors.keys().next().copied().unwrap_or("nobody answers");
         return Err(LoadError::new(format!("no connection to {target}: {why}")));
     }
-    let is_cut = watch.is_stopped();
     Ok(Outcome::new(&run.plan, Measured { tally, idle: idle.held(), before, meter, is_cut }))
+}
+
+/// Whether a thread for each connection is no more than this machine carries. Beyond that the standard
+/// library may end the process.
+fn fits(connections: usize) -> Result<(), LoadError> {
+    let ceiling = Ceiling::detect();
+    if connections <= ceiling.threads {
+        return Ok(());
+    }
+    let what = format!("{connections} threads are more than the ceiling of {ceiling}");
+    Err(LoadError::new(format!("{what}: have fewer connections, or the event client")))
 }
 
 /// Which connections each worker has.
@@ -229,6 +237,10 @@ fn shares(plan: &Plan) -> Vec<Range<usize>> {
 }
 
 fn work(run: &Run, share: Range<usize>) -> Tally {
+    if run.plan.rate.is_some() {
+        // What is due is to be asked then; usually a sleep is 50 microseconds longer than it has to be.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    }
     match run.plan.client {
         _ if run.plan.dialect == Dialect::Frames => frames::work(run, share),
         Client::Event { .. } => event::work(run, share),
@@ -266,7 +278,7 @@ fn observe(run: &Run, workers: usize, pid: Option<i32>, progress: &mut impl FnMu
     let mut wait_until = |moment: u64| {
         while run.now() < moment && !run.is_stopped() {
             let left = Duration::from_nanos(moment.saturating_sub(run.now()));
-            std::thread::sleep(left.min(TELLING_PERIOD));
+            run.watch.wait(left.min(TELLING_PERIOD));
             let now = (run.now(), load(&run.answered));
             let seconds = Duration::from_nanos(now.0 - told.0).as_secs_f64();
             let rate = (now.1 - told.1) as f64 / seconds.max(1e-9);

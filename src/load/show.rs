@@ -63,14 +63,16 @@ impl fmt::Display for Outcome {
         }
         if let Some(server) = &self.server {
             let ServerUse { processors, micros_per_message, .. } = server;
+            let each = server.memory_per_connection.map_or(String::new(), |each| {
+                format!(" ({} more for each connection)", memory(each))
+            });
             writeln!(
                 f,
                 "  server      {} of processor time for each, {processors:.2} processors busy, {} \
-                 threads, {} resident ({} more for each connection)",
+                 threads, {} resident{each}",
                 time(*micros_per_message),
                 server.threads,
-                memory(server.memory_bytes as f64),
-                memory(server.memory_per_connection)
+                memory(server.memory_bytes as f64)
             )?;
         }
         if self.errors.is_empty() {

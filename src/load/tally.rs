@@ -5,6 +5,8 @@ use std::io;
 
 use hdrhistogram::Histogram;
 
+use super::run::Window;
+
 /// The longest latency that is told apart: beyond it they are counted as this.
 const LATENCY_MAX_NANOS: u64 = 100_000_000_000;
 
@@ -35,10 +37,19 @@ impl Tally {
         }
     }
 
-    pub(super) fn answered(&mut self, connection: usize, nanos: u64) {
-        self.latencies.saturating_record(nanos.max(1));
-        self.messages += 1;
-        self.each[connection] += 1;
+    /// A message that was due then has been answered now. It counts for the throughput when it is
+    /// answered within the time measured. Its latency counts then, too, where the next one waits for the
+    /// answer; at a rate, when it was due within that time: or else a stall at the end would be on
+    /// nobody's account.
+    pub(super) fn answered(&mut self, connection: usize, window: &Window, due: u64, now: u64) {
+        let is_counted = window.counts(now);
+        if is_counted {
+            self.messages += 1;
+            self.each[connection] += 1;
+        }
+        if if window.is_of_a_rate { window.counts(due) } else { is_counted } {
+            self.latencies.saturating_record((now - due).max(1));
+        }
     }
 
     pub(super) fn failed(&mut self, what: &'static str) {

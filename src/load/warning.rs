@@ -1,6 +1,7 @@
 //! What to think of before a figure is believed.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
@@ -56,6 +57,11 @@ const SAMPLES_MIN: u64 = 10_000;
 /// As much of the wanted rate has to be answered.
 const RATE_MIN: f64 = 0.98;
 
+/// More loops than these can never all be busy. `--pin-client` leaves fewer.
+fn usable_processors() -> usize {
+    std::thread::available_parallelism().map_or(usize::MAX, NonZeroUsize::get)
+}
+
 impl Warning {
     pub(super) fn of(outcome: &Outcome, meter: &Meter, is_cut: bool) -> Vec<Warning> {
         let mut warnings = Vec::new();
@@ -63,7 +69,7 @@ impl Warning {
             warnings.push(Warning::Cut { seconds: outcome.seconds });
         }
         if let Some((loops, processors)) = outcome.loops().zip(meter.ours())
-            && processors > loops as f64 * SATURATED_FROM
+            && processors > loops.min(usable_processors()) as f64 * SATURATED_FROM
         {
             warnings.push(Warning::ClientSaturated { processors });
         }

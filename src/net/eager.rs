@@ -9,9 +9,12 @@
 //! Where it does not, it is a waste: a lone client's next message takes longer than any looking, and a
 //! quiet one's never comes. So each connection learns from itself ([`Eagerness`]) how often it pays to
 //! look, and one that has learned that it does not pay only looks now and then whether that is still
-//! so.
+//! so. Finding something is not enough: where client and server share a processor, the lone client
+//! writes as soon as it is let run, and being woken by it would have been a little quicker. It has paid if
+//! another connection was read from meanwhile.
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::stream::Stream;
 use crate::ownership::Registry;
@@ -21,6 +24,9 @@ const LOOKS_MAX: u8 = 2;
 
 /// Calls that go straight to sleep before the next look, where looking does not pay.
 const REST_MAX: u8 = 64;
+
+/// Which connection was the last one to look, by where its eagerness is.
+static LAST: AtomicUsize = AtomicUsize::new(0);
 
 /// What a connection or a listener has learned about looking again before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +66,13 @@ impl Eagerness {
         self.looks
     }
 
-    /// A look has found something.
+    /// A look has paid.
     pub(super) fn gain(&mut self) {
         self.looks = (self.looks + 1).min(LOOKS_MAX);
         self.next_rest = 1;
     }
 
-    /// None has: half as many the next time, and where that is none, a rest that grows.
+    /// None has paid: half as many the next time, and where that is none, a rest that grows.
     pub(super) fn lose(&mut self) {
         self.looks /= 2;
         if self.looks == 0 {
@@ -84,13 +90,34 @@ impl Stream {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn read_eagerly(&self, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
+        self.read_among(&LAST, buffer, eagerness)
+    }
+
+    /// The same; `last` is where those leave their mark among which this connection is.
+    #[track_caller]
+    fn read_among(
+        &self,
+        last: &AtomicUsize,
+        buffer: &mut [u8],
+        eagerness: &mut Eagerness,
+    ) -> io::Result<usize> {
         let looks = eagerness.looks(&self.handle().record().registry);
+        let own = std::ptr::from_ref(eagerness).addr();
+        if looks > 0 {
+            // ord: Relaxed; a hint, and nothing else is told by it.
+            last.store(own, Ordering::Relaxed);
+        }
         for _ in 0..looks {
             std::thread::yield_now();
             match self.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 answer => {
-                    eagerness.gain();
+                    // ord: Relaxed; as above.
+                    if last.load(Ordering::Relaxed) == own {
+                        eagerness.lose();
+                    } else {
+                        eagerness.gain();
+                    }
                     return answer;
                 }
             }
@@ -140,6 +167,37 @@ mod tests {
         tired.gain();
         assert_eq!(tired.looks(Registry::global()), 2, "and from then on each time");
         assert_eq!(tired.looks(Registry::global()), 2);
+    }
+
+    #[test]
+    fn it_pays_only_among_others() {
+        use std::io::Write;
+        use std::sync::atomic::AtomicBool;
+        use std::time::{Duration, Instant};
+        let (reader, writer) = Stream::pair().unwrap();
+        let last = AtomicUsize::new(0);
+        let mut eagerness = Eagerness::default();
+        // Whatever it looks for is there.
+        let read = |eagerness: &mut Eagerness| {
+            (&writer).write_all(b"x").unwrap();
+            reader.read_among(&last, &mut [0], eagerness).unwrap();
+        };
+        (0..200).for_each(|_| read(&mut eagerness));
+        assert_eq!(eagerness.next_rest, REST_MAX, "alone it hardly looks any more");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    last.store(1, Ordering::Relaxed);
+                }
+            });
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while eagerness.looks < LOOKS_MAX && Instant::now() < deadline {
+                read(&mut eagerness);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(eagerness.looks, LOOKS_MAX, "among others it looks as often as it may");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::server::{Server, echown};
+use super::server::{PATIENCE, Server, echown};
 
 /// Short, so that nothing can be said of speed.
 const SHORT: [&str; 4] = ["--duration", "300ms", "--warmup", "50ms"];
@@ -81,6 +81,9 @@ const SHAPES: &[&[&str]] = &[
     &["--style", "callback"],
     &["--style", "staged"],
     &["--style", "staged", "--client", "blocking"],
+    &["--style", "staged", "--size", "100KiB"],
+    &["--style", "broadcast", "--size", "16"],
+    &["--style", "broadcast", "--rate", "400"],
     &["--style", "broadcast"],
 ];
 
@@ -136,6 +139,9 @@ fn bytes_that_are_lost_or_sent_twice_are_wrong_bytes() {
 fn a_frame_that_is_changed_or_comes_out_of_order_is_a_wrong_byte() {
     // Sends each client its own frames alone, the second one before the first.
     let address = server_that(|mut client| {
+        let mut greeting = [0; 24];
+        client.read_exact(&mut greeting).unwrap();
+        client.write_all(&greeting).unwrap();
         let (mut first, mut second) = ([0; 40], [0; 40]);
         client.read_exact(&mut first).unwrap();
         client.read_exact(&mut second).unwrap();
@@ -165,7 +171,13 @@ fn a_server_that_closes_or_never_answers_is_told_by_kind() {
         thread::sleep(Duration::from_secs(60));
         drop(client);
     });
-    for (address, expected) in [(closing, "closed by the server"), (silent, "unanswered")] {
+    let halving = server_that(|mut client| {
+        let mut message = [0; 64];
+        client.read_exact(&mut message).unwrap();
+        let _ = client.write_all(&message[..32]);
+    });
+    let closed = "closed by the server";
+    for (address, expected) in [(closing, closed), (halving, closed), (silent, "unanswered")] {
         for client in ["event", "blocking"] {
             let address = address.to_string();
             let output = bench(&[&address, "--client", client, "--connections", "2"]);
@@ -198,6 +210,22 @@ fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
     let p90 = closed["latency"]["p90"].as_f64().unwrap();
     assert!(p90 < 100_000.0, "{closed:#}");
     assert!(closed["latency"]["max"].as_f64().unwrap() > 400_000.0, "{closed:#}");
+}
+
+#[test]
+fn at_a_rate_a_stall_that_lasts_until_the_end_is_on_the_servers_account_too() {
+    for client in ["event", "blocking"] {
+        let stalling = echoing(|before, bytes| {
+            if (before..before + bytes.len() as u64).contains(&(64 * 700)) {
+                thread::sleep(Duration::from_millis(900));
+            }
+        });
+        let arguments = ["--rate", "1000", "--duration", "1s", "--connections", "1"];
+        let outcome =
+            outcome(&[&arguments[..], &["--client", client, &stalling.to_string()]].concat());
+        let p90 = outcome["latency"]["p90"].as_f64().unwrap();
+        assert!(p90 > 400_000.0, "{client}: {outcome:#}");
+    }
 }
 
 #[test]
@@ -243,6 +271,34 @@ fn an_idle_connection_that_is_lost_meanwhile_is_an_error() {
 }
 
 #[test]
+fn a_wrong_byte_to_an_idle_connection_is_a_lie_too() {
+    let address = server_that(|mut client| {
+        let mut buffer = [0; 64];
+        let mut asked = 0;
+        while let Ok(bytes @ 1..) = client.read(&mut buffer) {
+            asked += usize::from(bytes == 16);
+            buffer[3] ^= u8::from(asked == 2);
+            if client.write_all(&buffer[..bytes]).is_err() {
+                return;
+            }
+        }
+    });
+    let output = bench(&[&address.to_string(), "--connections", "1", "--idle", "1"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stdout).contains("wrong bytes: 1"), "{output:?}");
+}
+
+#[test]
+fn there_are_no_more_event_loops_than_connections() {
+    let said =
+        |arguments: &[&str]| text(&bench(arguments).stdout).lines().next().unwrap().to_owned();
+    let few = said(&["--client-threads", "2"]);
+    assert!(few.ends_with("client: 2 event loops"), "a load of its own, and no mix: {few}");
+    let many = said(&["--client-threads", "9", "--connections", "4"]);
+    assert!(many.ends_with("client: 4 event loops"), "{many}");
+}
+
+#[test]
 fn what_cannot_be_done_is_said_with_what_to_do() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for (arguments, code, expected) in [
@@ -253,6 +309,8 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
         (&["--pin-client", "1023"], 2, "cannot run on [1023]"),
         (&["--client", "blocking", "--client-threads", "2"], 2, "--client-threads is for"),
         (&["--churn", "--pipeline", "2"], 2, "--pipeline has no use"),
+        (&["--rate", "9", "--pipeline", "2"], 2, "--pipeline has no use"),
+        (&["--client", "blocking", "--connections", "9000000"], 1, "more than the ceiling of"),
         (&["--style", "broadcast", "--size", "15"], 2, "--size 16 or more"),
         (&["--style", "broadcast", "--client", "blocking"], 2, "the event client alone"),
         (&["--rate=-5"], 2, "expected messages a second"),
@@ -304,16 +362,11 @@ fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() 
 
 #[test]
 fn sigint_ends_it_early_with_the_figures_until_then() {
-    let child = echown()
-        .args(["bench", "--duration", "60s", "--connections", "2"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    thread::sleep(Duration::from_secs(3));
-    let began = Instant::now();
-    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut began = Instant::now();
+    let output = interrupted(&["--duration", "60s", "--connections", "2"], |_| {
+        thread::sleep(Duration::from_secs(3));
+        began = Instant::now();
+    });
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stdout).contains("it was ended early"), "{output:?}");
@@ -358,7 +411,8 @@ fn the_custody_table_of_a_load_lists_every_descriptor_that_is_open() {
     let server = Server::start(&[]);
     let address = server.address().to_string();
     for client in ["event", "blocking"] {
-        let arguments = ["bench", &address, "--duration", "60s", "--client", client];
+        let arguments = ["bench", &address, "--duration", "60s", "--warmup", "0s"];
+        let arguments = [&arguments[..], &["--client", client]].concat();
         let mut bench = Server::run(echown().args(arguments).args(["--connections", "5"]), 0);
         thread::sleep(Duration::from_secs(1));
         let open: Vec<i32> =
@@ -377,5 +431,143 @@ fn the_custody_table_of_a_load_lists_every_descriptor_that_is_open() {
         assert_eq!(listed, open);
         bench.signal(Signal::TERM);
         assert_eq!(bench.wait().code(), Some(0));
+    }
+}
+
+/// Starts it, and ends it with SIGTERM when `look` has seen enough.
+fn interrupted(arguments: &[&str], look: impl FnOnce(u32)) -> Output {
+    let mut command = echown();
+    command.arg("bench").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    look(child.id());
+    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_a_server_costs_is_known_by_its_process() {
+    let server = Server::start(&[]);
+    let address = server.address().to_string();
+    let pid = server.pid().to_string();
+    let without = outcome(&[&address, "--connections", "3"]);
+    assert_eq!(without["server"], Value::Null, "{without:#}");
+    let with = outcome(&[&address, "--connections", "3", "--pid", &pid]);
+    assert!(with["server"]["threads"].as_u64().unwrap() > 3, "{with:#}");
+    assert!(with["server"]["micros_per_message"].as_f64().unwrap() > 0.0, "{with:#}");
+    let output = bench(&[&address, "--pid", "999999999"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("999999999"), "{output:?}");
+}
+
+#[test]
+fn connections_come_from_the_addresses_that_were_said_in_turn() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let address = server_that(move |mut client| {
+        tell.send(client.peer_addr().unwrap().ip().to_string()).unwrap();
+        let _ = std::io::copy(&mut client.try_clone().unwrap(), &mut client);
+    });
+    let sources = ["--source", "127.0.0.2", "--source", "127.0.0.3"];
+    outcome(&[&[&*address.to_string(), "--connections", "4"], &sources[..]].concat());
+    let mut from: Vec<String> = told.try_iter().collect();
+    from.sort();
+    assert_eq!(from, ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"]);
+}
+
+#[test]
+fn client_and_server_run_where_they_are_pinned_to() {
+    let processors = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    // One that this process may use, which need not be the first.
+    let first: String =
+        processors(process::id()).chars().take_while(char::is_ascii_digit).collect();
+    let pinned = ["--duration", "60s", "--pin-client", &first, "--pin-server", &first];
+    for (arguments, of_server) in
+        [(&pinned[..], first.clone()), (&pinned[..4], processors(process::id()))]
+    {
+        interrupted(arguments, |pid| {
+            let server = server_of(pid);
+            assert_eq!((processors(pid), processors(server)), (first.clone(), of_server));
+        });
+    }
+}
+
+/// The server that a bench has started.
+fn server_of(bench: u32) -> u32 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "no server was started");
+        let children = std::fs::read_to_string(format!("/proc/{bench}/task/{bench}/children"));
+        match children.unwrap().split_whitespace().next() {
+            Some(child) => return child.parse().unwrap(),
+            None => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_its_server_with_it() {
+    let mut server = 0;
+    let pid = |pid: u32| Pid::from_raw(pid.cast_signed()).unwrap();
+    let output = interrupted(&["--duration", "60s"], |bench| {
+        server = server_of(bench);
+        thread::sleep(Duration::from_secs(2));
+        // So that it does not end when it is asked to, which keeps the bench waiting.
+        kill_process(pid(server), Signal::STOP).unwrap();
+        kill_process(pid(bench), Signal::TERM).unwrap();
+        thread::sleep(Duration::from_secs(1));
+    });
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_to_string(format!("/proc/{server}/cmdline")).is_ok_and(|it| !it.is_empty())
+    {
+        assert!(Instant::now() < deadline, "its server is still there");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn without_arguments_a_mix_of_loads_ends_in_a_verdict() {
+    // The whole of it where there is time.
+    let whole = std::env::var_os("ECHOWN_LONG").is_some();
+    let began = Instant::now();
+    let output = if whole {
+        echown().arg("bench").output().unwrap()
+    } else {
+        interrupted(&[], |_| thread::sleep(Duration::from_secs(7)))
+    };
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(said.contains("One client has its answer in "), "{said}");
+    assert!(said.contains("came back as they were sent, without an error"), "{said}");
+    if whole {
+        assert!((25..90).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+        for part in ["clients with threads", "A thousand get", "come and go", "Sixteen streams"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_load_by_name_is_changed_by_what_is_said() {
+    let arguments =
+        ["bench", "compare", "echown", "--load", "idle", "--idle", "50", "--rounds", "1"];
+    let output =
+        echown().args(arguments).args(SHORT).args(["--connections", "3"]).output().unwrap();
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(said.contains("3 connections of 64 B beside 50 idle ones"), "{said}");
+}
+
+#[test]
+fn our_own_servers_are_compared_in_every_style() {
+    for style in ["staged", "broadcast", "callback"] {
+        let arguments = ["bench", "compare", "echown", "--style", style, "--rounds", "1"];
+        let output =
+            echown().args(arguments).args(SHORT).args(["--connections", "2"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{style}: {output:?}");
+        assert!(text(&output.stdout).contains("| echown |"), "{style}: {output:?}");
     }
 }

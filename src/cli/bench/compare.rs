@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failed, FormName, Shape, StatusLine, own, pin};
+use super::{Failed, FormName, Shape, StatusLine, connections_max, limits, own};
 use crate::cli::say::say;
+use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
 use crate::load::compare::{Row, Settings, compare};
 use crate::load::scenario::{self, Metric, Scenario};
-use crate::load::{Rival, Watch};
+use crate::load::{Plan, Rival, Watch};
 use crate::ownership::Registry;
-
-/// As many connections as any of the loads has, and some.
-const CONNECTIONS_MAX: usize = 20_100;
 
 /// How long a round is unless told.
 const DURATION_DEFAULT: Duration = Duration::from_secs(3);
@@ -29,7 +27,8 @@ const WARMUP_DEFAULT: Duration = Duration::from_millis(500);
 /// The servers take turns in rounds (A B C, A B C), each started anew on a free port, so that what
 /// changes on the machine changes for all of them. The table has medians, the lowest and the highest
 /// round, and how many times as good as the first server each is, round by round. A round in which
-/// something else used the machine is dropped, and made up for.
+/// something else used the machine is dropped, and made up for; when there are more of them than were
+/// to count, no more are tried.
 ///
 /// Each server is NAME=COMMAND, with `{port}` where its port belongs, or one word: `echown` (also
 /// `echown-off` and `echown-full`, for what the checker does), or one of the small peers that this
@@ -64,15 +63,14 @@ pub(super) fn run(
     watch: &Watch,
 ) -> Result<ExitCode, Failed> {
     let shape = &arguments.shape;
-    let rivals: Vec<Rival> =
-        arguments.servers.iter().map(|text| rival(text)).collect::<Result<_, _>>()?;
     let scenarios = scenarios(arguments)?;
-    pin(&shape.pin_client)?;
     let mut settings = Settings::new(arguments.rounds.get());
-    settings.server_processors = Some(shape.pin_server.clone()).filter(|it| !it.is_empty());
+    settings.server_processors = shape.pin()?;
     let mut line = StatusLine::default();
     let mut is_lied_to = false;
     for scenario in scenarios {
+        let rival = |text: &String| rival(text, shape.style, &scenario.plan);
+        let rivals: Vec<Rival> = arguments.servers.iter().map(rival).collect::<Result<_, _>>()?;
         let row = compare(registry, &scenario, &rivals, &settings, watch, |text| line.show(text))?;
         line.clear();
         let Some(row) = row else { break };
@@ -123,7 +121,7 @@ fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, Failed> {
 }
 
 /// A server as it was written.
-fn rival(text: &str) -> Result<Rival, Failed> {
+fn rival(text: &str, style: StyleName, plan: &Plan) -> Result<Rival, Failed> {
     if let Some((name, command)) = text.split_once('=') {
         if name.is_empty() || !command.contains("{port}") {
             let text = format!("`{text}`: expected NAME=COMMAND with {{port}} in the command");
@@ -132,7 +130,9 @@ fn rival(text: &str) -> Result<Rival, Failed> {
         return Ok(Rival { name: name.into(), command: command.into() });
     }
     let program = std::env::current_exe()?;
-    let options = |level: &str| format!("--max-connections {CONNECTIONS_MAX} --check {level}");
+    let most = connections_max(plan);
+    let options =
+        |level: &str| format!("--max-connections {most} --check {level}{}", limits(style, plan));
     match text {
         "echown" => return Ok(own(&program, text, &options("on"))?),
         "echown-off" => return Ok(own(&program, text, &options("off"))?),

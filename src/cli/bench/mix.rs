@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{BenchArguments, Failed, FormName, StatusLine, draw, own_server};
 use crate::cli::style::StyleName;
 use crate::load::scenario::{self, Metric};
-use crate::load::{self, Outcome, Watch};
+use crate::load::{self, Outcome, Plan, Watch};
 use crate::ownership::Registry;
 
 /// More connections than any of the loads has.
@@ -14,13 +14,13 @@ const CONNECTIONS_MAX: usize = 1100;
 pub(super) fn run(
     arguments: &BenchArguments,
     registry: &Registry,
+    processors: Option<&[usize]>,
     watch: &Watch,
 ) -> Result<ExitCode, Failed> {
     use std::io::Write;
 
     let shape = &arguments.shape;
-    let processors = Some(shape.pin_server.as_slice()).filter(|it| !it.is_empty());
-    let server = own_server(StyleName::Echo, CONNECTIONS_MAX)?.start(registry, processors)?;
+    let rival = own_server(StyleName::Echo, CONNECTIONS_MAX, &Plan::default())?;
     let mut line = StatusLine::default();
     let mut done: Vec<(Metric, (String, Outcome))> = Vec::new();
     for mut scenario in scenario::mix() {
@@ -29,11 +29,21 @@ pub(super) fn run(
         }
         scenario.plan.sources.clone_from(&shape.source);
         let plan = &scenario.plan;
+        // Another one for each, so that what one load has left behind is not on the next one's account.
+        let server = match rival.start(registry, processors, watch) {
+            Err(_) if watch.is_stopped() && !done.is_empty() => break,
+            started => started?,
+        };
         let outcome =
             load::run(registry, plan, &server.target(), Some(server.pid()), watch, |text| {
                 line.show(&format!("{}: {text}", scenario.about));
-            })?;
+            });
         line.clear();
+        server.stop()?;
+        if outcome.is_err() && watch.is_stopped() && !done.is_empty() {
+            break;
+        }
+        let outcome = outcome?;
         let mut out = std::io::stdout().lock();
         match arguments.form.format {
             FormName::Text => write!(out, "{outcome}")?,
@@ -41,7 +51,6 @@ pub(super) fn run(
         }
         done.push((scenario.metric, (scenario.name.to_owned(), outcome)));
     }
-    server.stop()?;
     if arguments.form.format == FormName::Text {
         writeln!(std::io::stdout().lock(), "\n{}", verdict(&done))?;
     }
@@ -79,7 +88,8 @@ fn verdict(done: &[(Metric, (String, Outcome))]) -> String {
             starved => format!("{starved} of them starve"),
         };
         let memory = outcome.server.map_or(String::new(), |server| {
-            format!(", and each costs {:.0} KiB", server.memory_per_connection / 1024.0)
+            let each = server.memory_per_connection.unwrap_or_default();
+            format!(", and each costs {:.0} KiB", each / 1024.0)
         });
         words.push(format!("A thousand get {thousand:.0} thousand; {starved}{memory}."));
     }
