@@ -11,7 +11,7 @@
 //! look, and one that has learned that it does not pay only looks now and then whether that is still
 //! so. Finding something is not enough: where client and server share a processor, the lone client
 //! writes as soon as it is let run, and being woken by it would have been a little quicker. It has paid if
-//! another connection was read from meanwhile.
+//! another connection has had a message meanwhile.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ const LOOKS_MAX: u8 = 2;
 /// Calls that go straight to sleep before the next look, where looking does not pay.
 const REST_MAX: u8 = 64;
 
-/// Which connection was the last one to look, by where its eagerness is.
+/// Which connection has had the last message, by where its eagerness is.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
 /// What a connection or a listener has learned about looking again before it sleeps.
@@ -103,20 +103,19 @@ impl Stream {
     ) -> io::Result<usize> {
         let looks = eagerness.looks(&self.handle().record().registry);
         let own = std::ptr::from_ref(eagerness).addr();
-        if looks > 0 {
-            // ord: Relaxed; a hint, and nothing else is told by it.
-            last.store(own, Ordering::Relaxed);
-        }
+        // ord: Relaxed; a hint, and nothing else is told by it.
+        let is_last = || last.load(Ordering::Relaxed) == own;
         for _ in 0..looks {
             std::thread::yield_now();
             match self.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 answer => {
-                    // ord: Relaxed; as above.
-                    if last.load(Ordering::Relaxed) == own {
+                    if is_last() {
                         eagerness.lose();
                     } else {
                         eagerness.gain();
+                        // ord: Relaxed; as above.
+                        last.store(own, Ordering::Relaxed);
                     }
                     return answer;
                 }
@@ -126,7 +125,12 @@ impl Stream {
             eagerness.lose();
         }
         let mut stream = self;
-        stream.read(buffer)
+        let answer = stream.read(buffer);
+        if !is_last() {
+            // ord: Relaxed; as above.
+            last.store(own, Ordering::Relaxed);
+        }
+        answer
     }
 }
 
