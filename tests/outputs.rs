@@ -65,6 +65,15 @@ mod scene {
         panic!("as it should");
     }
 
+    /// Without a text that is expected, any panic is the one that should come: also the harness's.
+    #[echown::test]
+    #[should_panic]
+    fn panics_bare() {
+        if fault() != "none" {
+            panic!("as it should");
+        }
+    }
+
     /// So many at once.
     macro_rules! crowd {
         ($($name:ident)+) => {$(
@@ -297,6 +306,14 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
         let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
         assert!(said.contains(expected), "{said}");
     }
+    // Where a panic is success, there is none.
+    for report in ["xml:report", "sarif:/nonexistent/x"] {
+        let said = assert_fails(&play("panics_bare", "", &[("ECHOWN_REPORT", report)]));
+        assert!(said.contains("test did not panic as expected"), "{said}");
+        assert!(said.contains("unknown format") || said.contains("cannot write"), "{said}");
+    }
+    assert_passes(&play("panics_bare", "", &[]));
+    assert_fails(&play("panics_bare", "none", &[]));
     // A document of somebody else is not touched.
     for (format, text) in [("sarif", "{\"runs\": []}"), ("junit", "[package]"), ("junit", "<a/>")] {
         let path = folder.file("precious");

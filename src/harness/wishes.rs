@@ -45,12 +45,12 @@ impl Wishes {
 
     /// Those of this process.
     ///
-    /// # Panics
-    /// With what is wrong with them.
-    pub(super) fn of_this_process() -> &'static Wishes {
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn of_this_process() -> Result<&'static Wishes, &'static str> {
         static WISHES: OnceCell<Result<Wishes, String>> = OnceCell::new();
         let read = || Wishes::read(|name| env::var_os(name).filter(|value| !value.is_empty()));
-        WISHES.get_or_init(read).as_ref().unwrap_or_else(|wrong| panic!("echown: {wrong}"))
+        WISHES.get_or_init(read).as_ref().map_err(String::as_str)
     }
 
     fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Wishes, String> {
