@@ -65,6 +65,13 @@ mod scene {
         panic!("as it should");
     }
 
+    #[echown::test]
+    fn aborts() {
+        if !fault().is_empty() {
+            std::process::abort();
+        }
+    }
+
     /// Without a text that is expected, any panic is the one that should come: also the harness's.
     #[echown::test]
     #[should_panic]

@@ -5,7 +5,7 @@
 //! | `ECHOWN_REPORT=FORMAT:FILE` | write findings there, too: `text`, `json`, `junit`, `sarif`, `github` |
 //! | `ECHOWN_SUPPRESSIONS=FILE` | leaks that are right: the file that `echown serve` takes |
 //! | `ECHOWN_BASELINE=FILE` | findings that are known: only new ones fail |
-//! | `ECHOWN_WRITE_BASELINE=FILE` | enter all findings there, and fail for none |
+//! | `ECHOWN_WRITE_BASELINE=FILE` | enter what is found there, and fail for none of it |
 //!
 //! They are read once, before the first test; what is wrong with them fails every test, because who
 //! wants a report and gets none would take it for a clean one.
