@@ -7,6 +7,7 @@ use super::case::{Case, Ignore};
 use super::child::LOST_EXIT_CODE;
 use super::hang::Hang;
 use super::message::{Closed, Coverage, Ended, Left, Message, Outcome, Started};
+use super::progress::Progress;
 use crate::ownership::SCHEMA_VERSION;
 use crate::report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
 
@@ -14,6 +15,7 @@ use crate::report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) started: Option<Started>,
+    pub(super) progress: Progress,
     pub(super) ended: Option<Ended>,
     pub(super) recurs: Option<Vec<bool>>,
     pub(super) status: ExitStatus,
@@ -24,6 +26,10 @@ impl Told {
     pub(super) fn hear(&mut self, message: Message) {
         match message {
             Message::Started(started) => self.started = Some(started),
+            // It is killed already, for what it was at.
+            Message::Began | Message::CameBack if self.hang.is_some() => {}
+            Message::Began => self.progress = Progress::Runs,
+            Message::CameBack => self.progress = Progress::CameBack,
             Message::Ended(ended) => self.ended = Some(ended),
             Message::Again { recurs } => self.recurs = Some(recurs),
         }
@@ -68,9 +74,9 @@ fn libc_abort() -> i32 {
 /// Judges a test by its run and, if there was one, the run for places and excuses.
 pub(super) fn judge(case: &Case, first: Told, second: Option<Told>) -> Verdict {
     let mut judging = Judging { case, findings: Vec::new(), notes: Vec::new() };
-    let Told { started, ended, status, hang, .. } = first;
+    let Told { started, progress, ended, status, hang, .. } = first;
     if let Some(hang) = hang {
-        judging.hang(hang);
+        judging.hang(hang, progress);
         return judging.verdict(None);
     }
     let Some(ended) = ended else {
@@ -136,9 +142,8 @@ impl Judging<'_> {
         self.findings.last_mut().expect("it was pushed the line before")
     }
 
-    fn hang(&mut self, hang: Hang) {
-        let timeout = self.case.timeout();
-        let message = format!("did not come back within {timeout:?}, and its process was killed");
+    fn hang(&mut self, hang: Hang, progress: Progress) {
+        let message = progress.too_late(self.case);
         self.find(TestVerdict::Hang, message).descriptors = hang.descriptors;
         let says = |what: &str, lines: Vec<String>| {
             lines.into_iter().map(move |line| format!("{what} {line}")).collect::<Vec<_>>()
@@ -444,24 +449,7 @@ fn name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::case::Binary;
-
-    const CASE: Case = Case {
-        module: "a_crate",
-        function: "a_test",
-        file: "tests/a.rs",
-        line: 1,
-        package: None,
-        binary: Binary { package: None, program: None, is_integration: false },
-        should_panic: false,
-        ignores: &[],
-        expect_leaks: None,
-        report_inherited: false,
-        settle_ms: None,
-        timeout_ms: None,
-        trace: false,
-        once: false,
-    };
+    use crate::harness::case::tests::CASE;
 
     fn left(kinds: &[(i32, &str)]) -> Ended {
         let one = |&(number, kind): &(i32, &str)| Left {

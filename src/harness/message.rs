@@ -9,8 +9,12 @@ use crate::report::{Descriptor, Frame, Place};
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// The body is about to begin.
+    /// The process is ready, and this is what there was before the body.
     Started(Started),
+    /// The body begins, for the first or the second time.
+    Began,
+    /// It has come back. What takes time from here on is the harness's own.
+    CameBack,
     /// The body has come back, and what it left has settled. Comes again when more is known.
     Ended(Ended),
     /// It has done so a second time in the same process: which of the things that were left the first
@@ -265,6 +269,8 @@ by_alternatives!(Message {
     0 => Started(started),
     1 => Ended(ended),
     2 => Again { recurs },
+    3 => Began,
+    4 => CameBack,
 });
 
 by_alternatives!(Outcome {
@@ -312,6 +318,8 @@ mod tests {
                 ..Ended::default()
             }),
             Message::Again { recurs: vec![true, false] },
+            Message::Began,
+            Message::CameBack,
         ]
     }
 

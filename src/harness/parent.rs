@@ -144,7 +144,7 @@ fn watch(case: &Case, errand: Errand) -> Result<Told, String> {
     let started = start(case, errand).map_err(|error| {
         format!("test `{}` could not be started in a process of its own: {error}", case.name())
     })?;
-    started.watch(case.timeout()).map_err(|error| {
+    started.watch(case).map_err(|error| {
         format!("test `{}` could not be watched in its process: {error}", case.name())
     })
 }
@@ -248,9 +248,9 @@ struct Started {
 impl Started {
     /// Waits for the child's end and passes its output on meanwhile. A program that the test left
     /// running may hold the pipes open for ever: the end of the process is what counts.
-    fn watch(mut self, timeout: Duration) -> io::Result<Told> {
-        let deadline = Instant::now() + timeout;
+    fn watch(mut self, case: &Case) -> io::Result<Told> {
         let mut told = Told::default();
+        let mut deadline = Instant::now() + told.progress.timeout(case);
         let (mut arrived, mut text) = (Vec::new(), Vec::new());
         loop {
             let ended = self.wait(deadline)?;
@@ -262,6 +262,7 @@ impl Started {
             self.control = self.control.filter(|control| read_all(control, &mut arrived));
             while let Some(message) = Message::take_from(&mut arrived) {
                 told.hear(message);
+                deadline = Instant::now() + told.progress.timeout(case);
             }
             if let Some(status) = ended {
                 told.status = status;
