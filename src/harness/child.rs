@@ -346,7 +346,9 @@ fn owned(report: LeakReport) -> Vec<Owned> {
             Some(number) => format!("{} fd {number}", resource.kind),
             None => format!("{} (resource {})", resource.kind, resource.id),
         },
+        kind: resource.kind.to_owned(),
         custody: custody(&resource),
+        places: [resource.local, resource.peer, resource.path].into_iter().flatten().collect(),
     };
     report.resources.into_iter().map(one).collect()
 }

@@ -91,7 +91,11 @@ pub(super) struct Double {
 /// What the test's task still owned when it ended, which the registry has finalized.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Owned {
+    /// The kind with the number.
     pub(super) what: String,
+    pub(super) kind: String,
+    /// Its path and addresses.
+    pub(super) places: Vec<String>,
     pub(super) custody: Vec<String>,
 }
 
@@ -233,7 +237,7 @@ by_fields! {
     Closed { number, was, now, at }
     Double { number, places }
     Started { before, threads }
-    Owned { what, custody }
+    Owned { what, kind, places, custody }
     Ended { outcome, left, closed, doubles, inherited, owned, forgotten, threads, coverage }
 }
 

@@ -33,13 +33,18 @@ impl Progress {
 
     /// What is said of a test whose child was killed then.
     pub(super) fn too_late(self, case: &Case) -> String {
-        let what = match self {
-            Progress::Begins => "was not begun by its process",
-            Progress::Runs => "did not come back",
-            Progress::CameBack => "came back, but did not end",
-        };
-        let timeout = self.timeout(case);
-        format!("{what} within {timeout:?}, and its process was killed")
+        let time = self.timeout(case);
+        match self {
+            Progress::Begins => {
+                format!("was not begun within {time:?}, and its process was killed")
+            }
+            Progress::Runs => {
+                format!("did not come back within {time:?}, and its process was killed")
+            }
+            Progress::CameBack => {
+                format!("came back, but its process did not end within {time:?}, and was killed")
+            }
+        }
     }
 }
 
