@@ -54,12 +54,16 @@ impl Wishes {
     }
 
     fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Wishes, String> {
-        let file = |name: &str| variable(name).map(PathBuf::from);
+        // Now: a test that runs in this process may go to another folder.
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let file = |name: &str| variable(name).map(PathBuf::from).map(whole);
         let report = match variable("ECHOWN_REPORT") {
             None => None,
             Some(text) => {
                 let text = text.to_string_lossy().into_owned();
-                Some(text.parse().map_err(|wrong| format!("ECHOWN_REPORT={text}: {wrong}"))?)
+                let wrong = |wrong| format!("ECHOWN_REPORT={text}: {wrong}");
+                let Destination { format, path } = text.parse::<Destination>().map_err(wrong)?;
+                Some(Destination { format, path: whole(path) })
             }
         };
         Wishes::with_files(
@@ -140,6 +144,18 @@ mod tests {
     fn nothing_is_wanted_unless_something_is_asked_for() {
         assert!(Wishes::read(|_| None).unwrap().report.is_none());
         assert!(read("ECHOWN_REPORT", "text:file").unwrap().report.is_some());
+    }
+
+    #[test]
+    fn a_file_is_found_again_from_another_folder() {
+        let here = env::current_dir().unwrap();
+        let report = read("ECHOWN_REPORT", "text:a/file").unwrap().report.unwrap();
+        assert_eq!(report.path, here.join("a/file"));
+        #[cfg(feature = "ci")]
+        assert_eq!(
+            read("ECHOWN_WRITE_BASELINE", "known.toml").unwrap().write_baseline,
+            Some(here.join("known.toml"))
+        );
     }
 
     #[cfg(not(feature = "ci"))]

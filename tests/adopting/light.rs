@@ -1,6 +1,7 @@
 //! A stranger who takes the attribute alone gets nothing else, and is told how to get more.
 
 use std::fs;
+use std::io::Write;
 
 use super::stranger::{Stranger, text};
 
@@ -38,6 +39,37 @@ fn text_and_annotations_need_no_feature() {
         assert_eq!(output.status.code(), Some(101), "{}", text(&output));
         let written = fs::read_to_string(&path).unwrap();
         assert!(written.starts_with(begin), "{written}");
+    }
+}
+
+/// The runner captures what a test prints; what goes there goes round it.
+#[test]
+fn annotations_on_standard_error_are_not_captured() {
+    let mut runner = Stranger::corpus().binary();
+    runner.args(["leaks::a_lock_file_forgotten", "--exact"]);
+    let output = runner.env("ECHOWN_REPORT", "github:/dev/stderr").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.lines().any(|line| line.starts_with("::error file=")), "{said}");
+}
+
+/// `cargo test 2>log`: each annotation stands whole on its line, and nothing that others wrote is gone.
+#[test]
+fn annotations_in_a_file_that_is_standard_error_overwrite_nothing() {
+    let path = Stranger::corpus().folder.join("log");
+    let log = fs::File::create(&path).unwrap();
+    (&log).write_all(b"before\n").unwrap();
+    let mut runner = Stranger::corpus().binary();
+    runner.args(["crowd::guilty_", "--nocapture", "--test-threads", "4"]);
+    let ended = runner.env("ECHOWN_REPORT", "github:/dev/stderr").stderr(log).output().unwrap();
+    assert_eq!(ended.status.code(), Some(101));
+    let said = fs::read_to_string(&path).unwrap();
+    assert!(said.starts_with("before\n"), "{said}");
+    for number in 1..=8 {
+        let test = format!("test `crowd::guilty_{number}` left 1 descriptor open");
+        let is_annotation = |line: &&str| line.starts_with("::error file=");
+        let (annotations, others): (Vec<&str>, Vec<&str>) =
+            said.lines().filter(|line| line.contains(&test)).partition(is_annotation);
+        assert_eq!((annotations.len(), others.len()), (1, 1), "{test} in\n{said}");
     }
 }
 
