@@ -249,8 +249,10 @@ impl Started {
     /// Waits for the child's end and passes its output on meanwhile. A program that the test left
     /// running may hold the pipes open for ever: the end of the process is what counts.
     fn watch(mut self, case: &Case) -> io::Result<Told> {
+        // It came back in time once; where openings are noted all is slower.
+        let patience = if self.is_shown { 1 } else { 2 };
         let mut told = Told::default();
-        let mut deadline = Instant::now() + told.progress.timeout(case);
+        let mut deadline = Instant::now() + told.progress.timeout(case) * patience;
         let (mut arrived, mut text) = (Vec::new(), Vec::new());
         loop {
             let ended = self.wait(deadline)?;
@@ -262,7 +264,7 @@ impl Started {
             self.control = self.control.filter(|control| read_all(control, &mut arrived));
             while let Some(message) = Message::take_from(&mut arrived) {
                 told.hear(message);
-                deadline = Instant::now() + told.progress.timeout(case);
+                deadline = Instant::now() + told.progress.timeout(case) * patience;
             }
             if let Some(status) = ended {
                 told.status = status;

@@ -109,13 +109,17 @@ fn a_lazy_static_that_is_judged_by_one_run() {
     strangers::clean::lazy_static();
 }
 
-//~ fails | hang: test | did not come back within 2s | tcp listener fd | 127.0.0.1: | it had started a program, which was killed too: `sleep`
+//~ fails | hang: test | did not come back within 2s | tcp listener fd | 127.0.0.1: | @note: thread `options::a_test` is in accept4(fd  | it had started a program, which was killed too: `sleep`
 #[echown::test(timeout_ms = 2000)]
 fn a_test_that_hangs() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     std::process::Command::new("sleep").arg("300").spawn().unwrap();
     let _ = listener.accept();
 }
+
+//~ passes
+#[echown::test(timeout_ms = 18_446_744_073_709_551_615, settle_ms = 18_446_744_073_709_551_615)]
+fn times_that_never_come() {}
 
 // These two are run by a test that knows what it leaves open for them.
 //~ ignored
