@@ -59,6 +59,8 @@ mod message;
 #[cfg(feature = "macros")]
 mod parent;
 #[cfg(feature = "macros")]
+mod progress;
+#[cfg(feature = "macros")]
 mod settle;
 #[cfg(feature = "macros")]
 mod shared;

@@ -4,8 +4,14 @@
 //! The stranger's crate is `tests/corpus`. It is copied, so that nothing is written among the sources,
 //! and takes the versions in this project's lock file, so that nothing is fetched.
 
+#[path = "common/mod.rs"]
+mod common;
+
 #[path = "adopting/stranger.rs"]
 mod stranger;
+
+#[path = "adopting/mailer.rs"]
+mod mailer;
 
 #[path = "adopting/verdicts.rs"]
 mod verdicts;

@@ -65,6 +65,22 @@ mod scene {
         panic!("as it should");
     }
 
+    #[echown::test]
+    fn aborts() {
+        if !fault().is_empty() {
+            std::process::abort();
+        }
+    }
+
+    /// Without a text that is expected, any panic is the one that should come: also the harness's.
+    #[echown::test]
+    #[should_panic]
+    fn panics_bare() {
+        if fault() != "none" {
+            panic!("as it should");
+        }
+    }
+
     /// So many at once.
     macro_rules! crowd {
         ($($name:ident)+) => {$(
@@ -216,16 +232,57 @@ fn sixteen_processes_write_one_junit_document_that_is_whole_at_every_moment() {
 #[test]
 fn sixteen_processes_append_whole_records() {
     let folder = Folder::new("records");
-    for format in ["json", "github"] {
+    for (format, end) in [("json", "\n"), ("github", "\n"), ("text", "\n\n")] {
         let path = folder.file(format);
-        let is_record = |line: &str| match format {
-            "json" => serde_json::from_str::<Value>(line).is_ok_and(|it| it["findings"].is_array()),
-            _ => line.starts_with("::error file=tests/outputs.rs,line="),
+        let is_record = |record: &str| match format {
+            "json" => {
+                serde_json::from_str::<Value>(record).is_ok_and(|it| it["findings"].is_array())
+            }
+            "github" => record.starts_with("::error file=tests/outputs.rs,line="),
+            _ => {
+                let is_of_one = record.matches("leak: test `scene::c").count() == 1;
+                is_of_one && record.starts_with("leak: ") && record.contains("\n  help: ")
+            }
         };
-        play_crowd(&destination(format, &path), &path, |text| text.lines().all(is_record));
+        // The last record's end has nothing behind it.
+        let records =
+            |text: &str| -> Vec<String> { text.split_terminator(end).map(str::to_owned).collect() };
+        play_crowd(&destination(format, &path), &path, |text| {
+            records(text).iter().all(|record| is_record(record))
+        });
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().count(), CROWD, "{text}");
+        assert_eq!(records(&text).len(), CROWD, "{text}");
     }
+}
+
+/// What stands there of the others goes through a reader and a writer each time.
+#[test]
+fn what_other_tests_have_in_a_junit_document_stays_to_the_letter() {
+    let folder = Folder::new("letters");
+    let path = folder.file("report.xml");
+    let report = destination("junit", &path);
+    assert_fails(&play("leaks", "more", &[("ECHOWN_REPORT", &report)]));
+    // Signs that mean something there, and spaces at ends of lines.
+    let text = fs::read_to_string(&path).unwrap();
+    let signs = "&lt;a&gt; &amp; 'b' \"c\" ]]&gt; \u{e9}  \n   help:";
+    let text = text.replace("help:", signs);
+    fs::write(&path, &text).unwrap();
+    let of_leaks = |text: &str| {
+        let xml = roxmltree::Document::parse(text).unwrap();
+        let is_case = |it: &roxmltree::Node<'_, '_>| it.attribute("name") == Some("scene::leaks");
+        let case = xml.descendants().find(is_case).unwrap();
+        let failure = case.children().find(|it| it.has_tag_name("failure")).unwrap();
+        let message = failure.attribute("message").unwrap().to_owned();
+        (message, failure.text().unwrap().to_owned())
+    };
+    let before = of_leaks(&text);
+    assert!(before.1.contains("<a> & 'b' \"c\" ]]> \u{e9}  \n   help:"), "{before:?}");
+    for scene in ["forgets", "c00"] {
+        assert_fails(&play(scene, "leak", &[("ECHOWN_REPORT", &report)]));
+        assert_eq!(of_leaks(&fs::read_to_string(&path).unwrap()), before);
+    }
+    assert_passes(&play("c00", "", &[("ECHOWN_REPORT", &report)]));
+    assert_eq!(of_leaks(&fs::read_to_string(&path).unwrap()), before);
 }
 
 #[test]
@@ -285,6 +342,26 @@ fn a_clean_run_leaves_a_document_without_findings() {
     }
 }
 
+/// Some readers take a document without a case for a run that went wrong.
+#[test]
+fn a_junit_document_has_a_case_also_when_nothing_was_found() {
+    let folder = Folder::new("cases");
+    let path = folder.file("report.xml");
+    let report = destination("junit", &path);
+    let cases = |fault: &str| {
+        let output = play("leaks", fault, &[("ECHOWN_REPORT", &report)]);
+        assert_eq!(output.status.success(), fault.is_empty(), "{}", said(&output));
+        let text = fs::read_to_string(&path).unwrap();
+        let xml = roxmltree::Document::parse(&text).unwrap();
+        let cases = xml.descendants().filter(|it| it.has_tag_name("testcase"));
+        cases.map(|it| it.attribute("name").unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(cases(""), ["no findings"]);
+    assert_eq!(cases(""), ["no findings"], "again");
+    assert_eq!(cases("leak"), ["scene::leaks"]);
+    assert_eq!(cases(""), ["no findings"], "mended");
+}
+
 #[test]
 fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
     let folder = Folder::new("wrong");
@@ -297,6 +374,14 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
         let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
         assert!(said.contains(expected), "{said}");
     }
+    // Where a panic is success, there is none.
+    for report in ["xml:report", "sarif:/nonexistent/x"] {
+        let said = assert_fails(&play("panics_bare", "", &[("ECHOWN_REPORT", report)]));
+        assert!(said.contains("test did not panic as expected"), "{said}");
+        assert!(said.contains("unknown format") || said.contains("cannot write"), "{said}");
+    }
+    assert_passes(&play("panics_bare", "", &[]));
+    assert_fails(&play("panics_bare", "none", &[]));
     // A document of somebody else is not touched.
     for (format, text) in [("sarif", "{\"runs\": []}"), ("junit", "[package]"), ("junit", "<a/>")] {
         let path = folder.file("precious");
@@ -305,6 +390,8 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
         let said = assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &report)]));
         assert!(said.contains("name another file"), "{said}");
         assert!(said.contains("left 2 descriptors open"), "its own failure stays: {said}");
+        let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", &report)]));
+        assert!(said.contains("name another file"), "with nothing to say: {said}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

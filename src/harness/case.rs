@@ -138,8 +138,26 @@ impl Ignore {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A test without options.
+    pub(in crate::harness) const CASE: Case = Case {
+        module: "a_crate",
+        function: "a_test",
+        file: "tests/a.rs",
+        line: 1,
+        package: None,
+        binary: Binary { package: None, program: None, is_integration: false },
+        should_panic: false,
+        ignores: &[],
+        expect_leaks: None,
+        report_inherited: false,
+        settle_ms: None,
+        timeout_ms: None,
+        trace: false,
+        once: false,
+    };
 
     #[test]
     fn socket_covers_every_kind_of_socket_and_nothing_else() {
@@ -156,22 +174,7 @@ mod tests {
     fn two_binaries_of_one_crates_name_are_two_suites() {
         let suite = |program, is_integration| {
             let binary = Binary { package: Some("an-app"), program, is_integration };
-            let case = Case {
-                module: "an_app::tests",
-                function: "works",
-                file: "src/lib.rs",
-                line: 1,
-                package: None,
-                binary,
-                should_panic: false,
-                ignores: &[],
-                expect_leaks: None,
-                report_inherited: false,
-                settle_ms: None,
-                timeout_ms: None,
-                trace: false,
-                once: false,
-            };
+            let case = Case { module: "an_app::tests", binary, ..CASE };
             let unknown = Case { binary: Binary { package: None, ..binary }, ..case };
             assert_eq!(unknown.suite(), "an_app", "not built by cargo");
             case.suite()

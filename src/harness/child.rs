@@ -180,6 +180,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         let body = self.body;
         let in_task =
             move || Registry::global().run("test", || report(__rust_begin_short_backtrace(body)));
+        self.link.send(&Message::Began);
         let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
         let running =
             running.unwrap_or_else(|error| panic!("no thread for the test's body: {error}"));
@@ -193,6 +194,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
         // What stands in the buffer is still this test's.
         let _ = io::stdout().flush();
+        self.link.send(&Message::CameBack);
         let is_full = passing::is_full();
         passing::make_room(ROOM_TO_LOOK);
         let marks = before.left_after(self.case.settle());
@@ -344,7 +346,9 @@ fn owned(report: LeakReport) -> Vec<Owned> {
             Some(number) => format!("{} fd {number}", resource.kind),
             None => format!("{} (resource {})", resource.kind, resource.id),
         },
+        kind: resource.kind.to_owned(),
         custody: custody(&resource),
+        places: [resource.local, resource.peer, resource.path].into_iter().flatten().collect(),
     };
     report.resources.into_iter().map(one).collect()
 }

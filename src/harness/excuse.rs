@@ -29,11 +29,13 @@ pub(super) fn excuse(mut report: TestReport, suite: &str, wishes: &Wishes) -> Ex
     // Those are empty now that were about nothing else.
     report.findings.retain(|finding| !(is_of_leak(finding) && finding.kind().is_none()));
     let entries = Entry::of_test(&report, suite, &wishes.sources);
-    let is_known = |entry: &Entry| {
-        wishes.write_baseline.is_some()
-            || wishes.baseline.as_ref().is_some_and(|known: &Baseline| known.knows(entry))
+    let is_known = |(finding, entry): (&TestFinding, &Entry)| {
+        let by_baseline = |known: &Baseline| known.knows(entry);
+        came_back(finding)
+            && (wishes.write_baseline.is_some()
+                || wishes.baseline.as_ref().is_some_and(by_baseline))
     };
-    let known: Vec<bool> = entries.iter().map(is_known).collect();
+    let known: Vec<bool> = report.findings.iter().zip(&entries).map(is_known).collect();
     let mut at = known.iter();
     report.findings.retain(|_| !at.next().copied().unwrap_or_default());
     let all = entries.into_iter().zip(&known);
@@ -58,6 +60,13 @@ pub(super) fn excuse(report: TestReport, _: &str, _: &Wishes) -> Excused {
 #[cfg(feature = "ci")]
 fn is_of_leak(finding: &TestFinding) -> bool {
     matches!(finding.verdict, TestVerdict::Leak | TestVerdict::Exposure)
+}
+
+/// Whether the test did. One that did not has told nothing, and might hide anything: by the test's name
+/// alone, which is all that would be known of it, the next death would pass for the last one.
+#[cfg(feature = "ci")]
+fn came_back(finding: &TestFinding) -> bool {
+    !matches!(finding.verdict, TestVerdict::Death | TestVerdict::Hang)
 }
 
 /// Takes out of a finding what a suppression matches.
@@ -184,16 +193,41 @@ mod tests {
         assert_eq!(excused.known.len(), 1);
     }
 
-    #[test]
-    fn what_no_suppression_is_about_stays_whatever_it_is() {
-        let wishes = Wishes { suppressions: vec![Suppression::because("all")], ..Wishes::none() };
-        let hang = TestFinding {
-            verdict: TestVerdict::Hang,
+    fn bare(verdict: TestVerdict) -> TestFinding {
+        TestFinding {
+            verdict,
             message: "did not come back".to_owned(),
             descriptors: Vec::new(),
             places: Vec::new(),
             custody: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn what_no_suppression_is_about_stays_whatever_it_is() {
+        let wishes = Wishes { suppressions: vec![Suppression::because("all")], ..Wishes::none() };
+        let hang = bare(TestVerdict::Hang);
         assert!(excuse(report(vec![hang]), "s", &wishes).report.is_some());
+    }
+
+    #[test]
+    fn a_test_that_did_not_come_back_is_known_to_no_baseline() {
+        for (verdict, is_known) in [
+            (TestVerdict::Death, false),
+            (TestVerdict::Hang, false),
+            (TestVerdict::ForgottenTask, true),
+        ] {
+            let found = report(vec![bare(verdict)]);
+            let entries = Entry::of_test(&found, "s", &Sources::none());
+            let text = Baseline::written("", &entries).unwrap();
+            let baseline = Some(Baseline::parse(&text, &Sources::none()).unwrap());
+            let known = Wishes { baseline, ..Wishes::none() };
+            let entered = Wishes { write_baseline: Some("known.toml".into()), ..Wishes::none() };
+            for wishes in [known, entered] {
+                let excused = excuse(found.clone(), "s", &wishes);
+                assert_eq!(excused.report.is_none(), is_known, "{verdict}");
+                assert_eq!(excused.known.len(), usize::from(is_known), "{verdict}");
+            }
+        }
     }
 }

@@ -3,17 +3,23 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use more::More;
+
 use super::case::{Case, Ignore};
 use super::child::LOST_EXIT_CODE;
 use super::hang::Hang;
-use super::message::{Closed, Coverage, Ended, Left, Message, Outcome, Started};
+use super::message::{Closed, Coverage, Ended, Left, Message, Outcome, Owned, Started};
+use super::progress::Progress;
 use crate::ownership::SCHEMA_VERSION;
 use crate::report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
+
+mod more;
 
 /// What one child did.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) started: Option<Started>,
+    pub(super) progress: Progress,
     pub(super) ended: Option<Ended>,
     pub(super) recurs: Option<Vec<bool>>,
     pub(super) status: ExitStatus,
@@ -24,6 +30,10 @@ impl Told {
     pub(super) fn hear(&mut self, message: Message) {
         match message {
             Message::Started(started) => self.started = Some(started),
+            // It is killed already, for what it was at.
+            Message::Began | Message::CameBack if self.hang.is_some() => {}
+            Message::Began => self.progress = Progress::Runs,
+            Message::CameBack => self.progress = Progress::CameBack,
             Message::Ended(ended) => self.ended = Some(ended),
             Message::Again { recurs } => self.recurs = Some(recurs),
         }
@@ -48,10 +58,14 @@ pub(super) fn wants_more(case: &Case, first: &Told) -> bool {
         // The standard library aborts when it finds its own descriptor closed.
         return first.status.signal() == Some(libc_abort()) && !case.once;
     };
-    let is_judged = (ended.outcome != Outcome::Returned) == case.should_panic;
+    // A test that should panic and came back fails, and is told what it left besides.
+    let is_judged = ended.outcome == Outcome::Returned || case.should_panic;
     let unknown_close = ended.closed.iter().any(|closed| closed.at.is_none());
-    let leaks = ended.left.iter().filter(|left| ignored(case, &left.descriptor).is_none()).count();
-    let as_expected = case.expect_leaks.is_some_and(|(count, _)| count == leaks);
+    let is_leak =
+        |left: &&Left| ignored(case, &left.descriptor).is_none() && !is_in_place(left, ended);
+    let leaks = ended.left.iter().filter(is_leak).count();
+    let owned = ended.owned.iter().filter(|owned| owned_ignored(case, owned).is_none()).count();
+    let as_expected = case.expect_leaks.is_some_and(|(count, _)| count == leaks + owned);
     let has_more = (leaks > 0 && !as_expected) || (unknown_close && closed_ignored(case).is_none());
     is_judged && has_more && !case.once
 }
@@ -68,9 +82,9 @@ fn libc_abort() -> i32 {
 /// Judges a test by its run and, if there was one, the run for places and excuses.
 pub(super) fn judge(case: &Case, first: Told, second: Option<Told>) -> Verdict {
     let mut judging = Judging { case, findings: Vec::new(), notes: Vec::new() };
-    let Told { started, ended, status, hang, .. } = first;
+    let Told { started, progress, ended, status, hang, .. } = first;
     if let Some(hang) = hang {
-        judging.hang(hang);
+        judging.hang(hang, progress);
         return judging.verdict(None);
     }
     let Some(ended) = ended else {
@@ -98,7 +112,7 @@ pub(super) fn judge(case: &Case, first: Told, second: Option<Told>) -> Verdict {
     judging.doubles(&ended, second.as_ref());
     judging.closed(&ended, second.as_ref());
     judging.left(&ended, second.as_ref());
-    judging.owned(&ended);
+    judging.forgotten(&ended);
     judging.inherited(&ended);
     judging.threads(&ended);
     judging.verdict(panic)
@@ -109,6 +123,17 @@ fn ignored(case: &Case, descriptor: &Descriptor) -> Option<&'static str> {
     let Descriptor { kind, local, peer, path, .. } = descriptor;
     let places: Vec<&str> = [local, peer, path].into_iter().flatten().map(String::as_str).collect();
     case.ignores.iter().find_map(|ignore| ignore.covers(kind, &places))
+}
+
+/// The same for what the registry has closed.
+fn owned_ignored(case: &Case, owned: &Owned) -> Option<&'static str> {
+    let places: Vec<&str> = owned.places.iter().map(String::as_str).collect();
+    case.ignores.iter().find_map(|ignore| ignore.covers(&owned.kind, &places))
+}
+
+/// Whether it replaced what was closed there, and so stands with what was closed.
+fn is_in_place(left: &Left, ended: &Ended) -> bool {
+    ended.closed.iter().any(|closed| closed.number == i64::from(left.descriptor.number))
 }
 
 fn closed_ignored(case: &Case) -> Option<&'static str> {
@@ -136,9 +161,8 @@ impl Judging<'_> {
         self.findings.last_mut().expect("it was pushed the line before")
     }
 
-    fn hang(&mut self, hang: Hang) {
-        let timeout = self.case.timeout();
-        let message = format!("did not come back within {timeout:?}, and its process was killed");
+    fn hang(&mut self, hang: Hang, progress: Progress) {
+        let message = progress.too_late(self.case);
         self.find(TestVerdict::Hang, message).descriptors = hang.descriptors;
         let says = |what: &str, lines: Vec<String>| {
             lines.into_iter().map(move |line| format!("{what} {line}")).collect::<Vec<_>>()
@@ -154,6 +178,11 @@ impl Judging<'_> {
                     "closed everything, and with it the pipe by which it is to tell what it left",
                 );
                 self.find(TestVerdict::ForeignClose, message);
+                if closed_ignored(self.case).is_some() {
+                    self.notes.push(String::from(
+                        "`ignore_closed` is of no use here: without that pipe nothing can be judged",
+                    ));
+                }
                 return;
             }
             (Some(signal), _) => {
@@ -192,7 +221,12 @@ impl Judging<'_> {
         let more = second.and_then(|told| told.ended.as_ref());
         for closed in &ended.closed {
             if let Some(because) = closed_ignored(self.case) {
-                self.notes.push(format!("ignored: fd {} was closed: {because}", closed.number));
+                let now = closed.now.as_ref().map(|now| format!(", and now is {now}"));
+                self.notes.push(format!(
+                    "ignored: fd {} was closed{}: {because}",
+                    closed.number,
+                    now.unwrap_or_default()
+                ));
                 continue;
             }
             let same = |other: &&Closed| other.number == closed.number;
@@ -220,10 +254,7 @@ impl Judging<'_> {
                 self.notes.push(format!("ignored: {shown}: {because}"));
                 continue;
             }
-            // It replaced what was closed there, and stands in that finding.
-            if ended.closed.iter().any(|closed| closed.number == i64::from(shown.number))
-                && closed_ignored(self.case).is_none()
-            {
+            if is_in_place(left, ended) {
                 continue;
             }
             let again = more.take_like(left);
@@ -237,14 +268,19 @@ impl Judging<'_> {
             }
         }
         self.excuse(&excused);
+        let owned = self.owned(ended);
         if let Some((expected, because)) = self.case.expect_leaks {
-            if leaks.len() == expected {
+            if leaks.len() + owned.len() == expected {
                 let leaks = Count(expected as u64, "leak");
                 self.notes.push(format!("{leaks}, as expected: {because}"));
                 return;
             }
             let found = Count(leaks.len() as u64, "descriptor");
-            let message = format!("left {found} open, expected {expected} ({because})");
+            let and_owned = match owned.len() as u64 {
+                0 => String::new(),
+                count => format!(" and still owned {}", Count(count, "resource")),
+            };
+            let message = format!("left {found} open{and_owned}, expected {expected} ({because})");
             self.find(TestVerdict::Expectation, message);
         }
         let (all, places) = (
@@ -256,6 +292,10 @@ impl Judging<'_> {
         }
         if places < all {
             self.notes.push(self.why_no_place(ended, second));
+        }
+        for owned in owned {
+            let message = format!("ended and still owned {}, which was then closed", owned.what);
+            self.find(TestVerdict::Leak, message).custody = owned.custody.clone();
         }
     }
 
@@ -325,14 +365,19 @@ impl Judging<'_> {
         format!("where it was opened is not known: {why}")
     }
 
-    fn owned(&mut self, ended: &Ended) {
-        if self.case.expect_leaks.is_none() {
-            for owned in &ended.owned {
-                let message =
-                    format!("ended and still owned {}, which was then closed", owned.what);
-                self.find(TestVerdict::Leak, message).custody = owned.custody.clone();
+    /// What the registry closed that is a leak.
+    fn owned<'e>(&mut self, ended: &'e Ended) -> Vec<&'e Owned> {
+        let mut leaks = Vec::new();
+        for owned in &ended.owned {
+            match owned_ignored(self.case, owned) {
+                Some(because) => self.notes.push(format!("ignored: {}: {because}", owned.what)),
+                None => leaks.push(owned),
             }
         }
+        leaks
+    }
+
+    fn forgotten(&mut self, ended: &Ended) {
         for task in &ended.forgotten {
             self.find(TestVerdict::ForgottenTask, format!("left {task} unjoined"));
         }
@@ -379,47 +424,6 @@ impl Judging<'_> {
     }
 }
 
-/// What the second run left, of which each can stand for one thing of the first.
-struct More<'a> {
-    left: Vec<(&'a Left, Option<bool>)>,
-    /// The kinds of all of it, and whether it recurs.
-    kinds: Vec<(&'a str, Option<bool>)>,
-}
-
-impl<'a> More<'a> {
-    fn new(second: Option<&'a Told>) -> More<'a> {
-        let Some((told, ended)) = second.and_then(|told| Some((told, told.ended.as_ref()?))) else {
-            return More { left: Vec::new(), kinds: Vec::new() };
-        };
-        let recurs = |index| told.recurs.as_ref().and_then(|all| all.get(index)).copied();
-        let left = ended.left.iter().enumerate().map(|(index, left)| (left, recurs(index)));
-        let left: Vec<_> = left.collect();
-        let kinds = left.iter().map(|(left, recurs)| (&*left.descriptor.kind, *recurs)).collect();
-        More { left, kinds }
-    }
-
-    /// Whether the second run left some of this kind, fewer than the first, and none of them again: so
-    /// many threads of a pool as happen to be used have one each.
-    fn excuses(&self, kind: &str) -> bool {
-        let mut alike = self.kinds.iter().filter(|(known, _)| *known == kind).peekable();
-        alike.peek().is_some() && alike.all(|(_, recurs)| *recurs == Some(false))
-    }
-
-    /// The one that is most like it: by number and path, by number, by path, by kind alone.
-    fn take_like(&mut self, left: &Left) -> Option<(&'a Left, Option<bool>)> {
-        let wanted = &left.descriptor;
-        let likeness = |other: &Descriptor| {
-            let same_path = wanted.path.is_some() && other.path == wanted.path;
-            u8::from(other.number == wanted.number) * 2 + u8::from(same_path)
-        };
-        let candidates = self.left.iter().enumerate();
-        let of_kind = candidates.filter(|(_, (it, _))| it.descriptor.kind == wanted.kind);
-        // The first of equals: they come in the order of numbers, as these do.
-        let best = of_kind.rev().max_by_key(|(_, (it, _))| likeness(&it.descriptor))?.0;
-        Some(self.left.remove(best))
-    }
-}
-
 /// The name of a signal that ends processes.
 fn name(signal: i32) -> &'static str {
     const NAMES: [(i32, &str); 14] = [
@@ -444,24 +448,7 @@ fn name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::case::Binary;
-
-    const CASE: Case = Case {
-        module: "a_crate",
-        function: "a_test",
-        file: "tests/a.rs",
-        line: 1,
-        package: None,
-        binary: Binary { package: None, program: None, is_integration: false },
-        should_panic: false,
-        ignores: &[],
-        expect_leaks: None,
-        report_inherited: false,
-        settle_ms: None,
-        timeout_ms: None,
-        trace: false,
-        once: false,
-    };
+    use crate::harness::case::tests::CASE;
 
     fn left(kinds: &[(i32, &str)]) -> Ended {
         let one = |&(number, kind): &(i32, &str)| Left {
@@ -529,6 +516,60 @@ mod tests {
     }
 
     #[test]
+    fn what_the_registry_closed_counts_as_left_and_can_be_ignored() {
+        let owned = Owned {
+            what: "tcp listener fd 5".into(),
+            kind: "tcp listener".into(),
+            places: vec!["127.0.0.1:7".into()],
+            custody: Vec::new(),
+        };
+        let ended = || Ended { owned: vec![owned.clone()], ..left(&[(3, "file")]) };
+        let findings = |case: &Case| {
+            let report = judge(case, told(ended(), None), None).report;
+            report.map_or(Vec::new(), |report| report.findings)
+        };
+        let expecting = |count| Case { expect_leaks: Some((count, "a reason")), ..CASE };
+        assert_eq!(findings(&expecting(2)), []);
+        assert!(!wants_more(&expecting(2), &told(ended(), None)));
+        let found = findings(&expecting(1));
+        let expected = "left 1 descriptor open and still owned 1 resource, expected 1 (a reason)";
+        assert!(found.iter().any(|finding| finding.message == expected), "{found:?}");
+        assert_eq!(found.len(), 3, "with what they are: {found:?}");
+        for ignore in [
+            Ignore::Kind { what: "tcp listener", because: "a reason" },
+            Ignore::Path { what: "127.0.0.1:", because: "a reason" },
+        ] {
+            let ignores = Vec::leak(vec![ignore]);
+            assert_eq!(findings(&Case { ignores, ..expecting(1) }), []);
+            assert_eq!(findings(&Case { ignores, ..CASE }).len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_replaced_something_is_ignored_with_the_close_and_named() {
+        let closed = Closed { number: 2, now: Some("file fd 2, /log".into()), ..Closed::default() };
+        let ended = || Ended { closed: vec![closed.clone()], ..left(&[(2, "file")]) };
+        assert!(judge(&CASE, told(ended(), None), None).report.is_some());
+        let ignoring = Case { ignores: &[Ignore::Closed { because: "a reason" }], ..CASE };
+        assert!(!wants_more(&ignoring, &told(ended(), None)));
+        let verdict = judge(&ignoring, told(ended(), None), None);
+        assert_eq!(verdict.report, None);
+        assert_eq!(
+            verdict.notes,
+            ["ignored: fd 2 was closed, and now is file fd 2, /log: a reason"]
+        );
+    }
+
+    #[test]
+    fn a_process_that_never_began_was_no_runner_that_knows_the_test() {
+        let report = judge(&CASE, Told::default(), None).report.unwrap();
+        assert_eq!(report.findings[0].verdict, TestVerdict::Death);
+        let message = &report.findings[0].message;
+        assert!(message.starts_with("could not be run alone (exit code 0)"), "{message}");
+        assert!(message.contains("use `echown::check` there"), "{message}");
+    }
+
+    #[test]
     fn only_what_may_be_a_fault_is_run_again() {
         assert!(!wants_more(&CASE, &told(left(&[]), None)));
         assert!(wants_more(&CASE, &told(left(&[(3, "file")]), None)));
@@ -538,7 +579,10 @@ mod tests {
         let expecting = Case { expect_leaks: Some((1, "a reason")), ..CASE };
         assert!(!wants_more(&expecting, &told(left(&[(3, "file")]), None)));
         assert!(!wants_more(&Case { once: true, ..CASE }, &told(left(&[(3, "file")]), None)));
-        let failed = Ended { outcome: Outcome::Panicked(None), ..left(&[(3, "file")]) };
-        assert!(!wants_more(&CASE, &told(failed, None)));
+        let failed = || Ended { outcome: Outcome::Panicked(None), ..left(&[(3, "file")]) };
+        assert!(!wants_more(&CASE, &told(failed(), None)));
+        let panicking = Case { should_panic: true, ..CASE };
+        assert!(wants_more(&panicking, &told(failed(), None)));
+        assert!(wants_more(&panicking, &told(left(&[(3, "file")]), None)), "it is judged as well");
     }
 }

@@ -9,8 +9,12 @@ use crate::report::{Descriptor, Frame, Place};
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// The body is about to begin.
+    /// The process is ready, and this is what there was before the body.
     Started(Started),
+    /// The body begins, for the first or the second time.
+    Began,
+    /// It has come back. What takes time from here on is the harness's own.
+    CameBack,
     /// The body has come back, and what it left has settled. Comes again when more is known.
     Ended(Ended),
     /// It has done so a second time in the same process: which of the things that were left the first
@@ -87,7 +91,11 @@ pub(super) struct Double {
 /// What the test's task still owned when it ended, which the registry has finalized.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Owned {
+    /// The kind with the number.
     pub(super) what: String,
+    pub(super) kind: String,
+    /// Its path and addresses.
+    pub(super) places: Vec<String>,
     pub(super) custody: Vec<String>,
 }
 
@@ -229,7 +237,7 @@ by_fields! {
     Closed { number, was, now, at }
     Double { number, places }
     Started { before, threads }
-    Owned { what, custody }
+    Owned { what, kind, places, custody }
     Ended { outcome, left, closed, doubles, inherited, owned, forgotten, threads, coverage }
 }
 
@@ -265,6 +273,8 @@ by_alternatives!(Message {
     0 => Started(started),
     1 => Ended(ended),
     2 => Again { recurs },
+    3 => Began,
+    4 => CameBack,
 });
 
 by_alternatives!(Outcome {
@@ -312,6 +322,8 @@ mod tests {
                 ..Ended::default()
             }),
             Message::Again { recurs: vec![true, false] },
+            Message::Began,
+            Message::CameBack,
         ]
     }
 

@@ -39,34 +39,43 @@ const CHUNK: usize = 64 * 1024;
 
 /// Runs the test as a child process, and fails as it failed, or because of what it left.
 pub(super) fn run(case: &Case) {
-    let wishes = Wishes::of_this_process();
-    let trace = case.trace || env::var("ECHOWN_TRACE").is_ok_and(|value| value != "0");
+    match verdict(case) {
+        Ok(verdict) => conclude(case, verdict),
+        Err(why) => refuse(case, &why),
+    }
+}
+
+/// Runs and judges.
+///
+/// # Errors
+/// Why the test could not be judged, or its report not be written: a report that is missing would be
+/// taken for a clean one.
+fn verdict(case: &Case) -> Result<Verdict, String> {
+    let wishes = Wishes::of_this_process().map_err(|wrong| format!("echown: {wrong}"))?;
+    let trace = case.trace || env::var("ECHOWN_TRACE").is_ok_and(|it| !["", "0"].contains(&&*it));
     let trace = trace.then_some(Mode::Faithful);
-    let first = watch(case, Errand { trace, again: false, is_shown: true });
+    let first = watch(case, Errand { trace, again: false, is_shown: true })?;
     let mut second = None;
     if judge::wants_more(case, &first) {
         let (mode, again) = match first.ended {
             Some(_) => (Mode::Faithful, true),
             None => (Mode::GoingOn, false),
         };
-        let told = watch(case, Errand { trace: Some(mode), again, is_shown: false });
+        let told = watch(case, Errand { trace: Some(mode), again, is_shown: false })?;
         // A body that cannot be run twice in one process still tells its places in a third.
         let told = match told.recurs {
             None if again && judge::leaves_something(&told) => {
-                watch(case, Errand { trace: Some(mode), again: false, is_shown: false })
+                watch(case, Errand { trace: Some(mode), again: false, is_shown: false })?
             }
             _ => told,
         };
         second = Some(told);
     }
-    conclude(case, excused(case, judge::judge(case, first, second), wishes));
+    excused(case, judge::judge(case, first, second), wishes)
 }
 
 /// The verdict without what is excused, written to where it is wanted.
-///
-/// # Panics
-/// When it cannot be written: a report that is missing would be taken for a clean one.
-fn excused(case: &Case, verdict: Verdict, wishes: &Wishes) -> Verdict {
+fn excused(case: &Case, verdict: Verdict, wishes: &Wishes) -> Result<Verdict, String> {
     let excused = match verdict.report {
         Some(report) => excuse::excuse(report, &case.suite(), wishes),
         None => Excused::default(),
@@ -80,10 +89,20 @@ fn excused(case: &Case, verdict: Verdict, wishes: &Wishes) -> Verdict {
     if let Err(wrong) = written {
         match &mut verdict.report {
             Some(report) => report.notes.push(wrong),
-            None => panic!("test `{}`: echown {wrong}", case.name()),
+            None => return Err(format!("test `{}`: echown {wrong}", case.name())),
         }
     }
-    verdict
+    Ok(verdict)
+}
+
+/// Fails a test that could not be judged: by a panic, or where any panic would be taken for the one that
+/// should come, by coming back without one.
+fn refuse(case: &Case, why: &str) {
+    if case.should_panic {
+        eprintln!("{why}");
+        return;
+    }
+    panic!("{why}");
 }
 
 fn conclude(case: &Case, verdict: Verdict) {
@@ -117,14 +136,16 @@ struct Errand {
 }
 
 /// Runs one child to its end.
-fn watch(case: &Case, errand: Errand) -> Told {
+///
+/// # Errors
+/// Why it cannot be run, in a sentence with the test's name.
+fn watch(case: &Case, errand: Errand) -> Result<Told, String> {
     let _turn = Turn::take();
-    let started = start(case, errand).unwrap_or_else(|error| {
-        panic!("test `{}` could not be started in a process of its own: {error}", case.name())
-    });
-    let ended = started.watch(case.timeout());
-    ended.unwrap_or_else(|error| {
-        panic!("test `{}` could not be watched in its process: {error}", case.name())
+    let started = start(case, errand).map_err(|error| {
+        format!("test `{}` could not be started in a process of its own: {error}", case.name())
+    })?;
+    started.watch(case).map_err(|error| {
+        format!("test `{}` could not be watched in its process: {error}", case.name())
     })
 }
 
@@ -227,9 +248,11 @@ struct Started {
 impl Started {
     /// Waits for the child's end and passes its output on meanwhile. A program that the test left
     /// running may hold the pipes open for ever: the end of the process is what counts.
-    fn watch(mut self, timeout: Duration) -> io::Result<Told> {
-        let deadline = Instant::now() + timeout;
+    fn watch(mut self, case: &Case) -> io::Result<Told> {
+        // It came back in time once; where openings are noted all is slower.
+        let patience = if self.is_shown { 1 } else { 2 };
         let mut told = Told::default();
+        let mut deadline = Instant::now() + told.progress.timeout(case) * patience;
         let (mut arrived, mut text) = (Vec::new(), Vec::new());
         loop {
             let ended = self.wait(deadline)?;
@@ -241,6 +264,7 @@ impl Started {
             self.control = self.control.filter(|control| read_all(control, &mut arrived));
             while let Some(message) = Message::take_from(&mut arrived) {
                 told.hear(message);
+                deadline = Instant::now() + told.progress.timeout(case) * patience;
             }
             if let Some(status) = ended {
                 told.status = status;

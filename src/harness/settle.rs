@@ -1,6 +1,7 @@
 //! What is left when all is quiet: new descriptors that stay, and threads that still run.
 
 use std::fs;
+use std::iter;
 use std::os::fd::RawFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::report::Descriptor;
 use crate::sys::open::{self, Described, Mark};
 
-/// Between two looks; it doubles up to the second.
+/// Between two looks; it doubles up to the second, see [`pauses`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -44,7 +45,7 @@ impl Before {
     /// the first look is the last.
     pub(super) fn left_after(&self, settle: Duration) -> Vec<Mark> {
         let deadline = Instant::now() + settle;
-        let mut pause = PAUSE_MIN;
+        let mut pauses = pauses(settle);
         // In this order: were the threads asked after the look, one could have closed something in
         // between and ended.
         let mut others_run = self.others_run();
@@ -54,8 +55,7 @@ impl Before {
             if Instant::now() >= deadline && looks >= LOOKS_MIN {
                 break;
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
+            thread::sleep(pauses.next().unwrap_or(PAUSE_MAX));
             others_run = self.others_run();
             let now = self.new_marks();
             left.retain(|mark| now.contains(mark));
@@ -87,6 +87,12 @@ impl Before {
     }
 }
 
+/// Between looks, without an end. The fewest looks must not take longer than the time given.
+fn pauses(settle: Duration) -> impl Iterator<Item = Duration> {
+    let most = PAUSE_MAX.min(settle / LOOKS_MIN);
+    iter::successors(Some(PAUSE_MIN.min(most)), move |pause| Some((*pause * 2).min(most)))
+}
+
 /// A descriptor in the words of reports.
 pub(super) fn described(number: RawFd) -> Descriptor {
     let Described { kind, local, peer, path, facts } = open::describe(number);
@@ -106,4 +112,20 @@ fn named(thread: u32) -> Option<String> {
         Some(wait) => format!("`{name}` (waits in {wait})"),
         None => format!("`{name}`"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewest_looks_take_no_longer_than_the_time_given() {
+        for millis in [0, 10, 20, 100, 1000, 10_000] {
+            let settle = Duration::from_millis(millis);
+            let whole: Duration = pauses(settle).take(LOOKS_MIN as usize).sum();
+            assert!(whole <= settle, "{whole:?} of {settle:?}");
+        }
+        let last = pauses(Duration::from_secs(1)).take(LOOKS_MIN as usize).last();
+        assert_eq!(last, Some(PAUSE_MAX), "who waits long looks seldom");
+    }
 }

@@ -5,7 +5,7 @@
 //! | `ECHOWN_REPORT=FORMAT:FILE` | write findings there, too: `text`, `json`, `junit`, `sarif`, `github` |
 //! | `ECHOWN_SUPPRESSIONS=FILE` | leaks that are right: the file that `echown serve` takes |
 //! | `ECHOWN_BASELINE=FILE` | findings that are known: only new ones fail |
-//! | `ECHOWN_WRITE_BASELINE=FILE` | enter all findings there, and fail for none |
+//! | `ECHOWN_WRITE_BASELINE=FILE` | enter what is found there, and fail for none of it |
 //!
 //! They are read once, before the first test; what is wrong with them fails every test, because who
 //! wants a report and gets none would take it for a clean one.
@@ -45,21 +45,25 @@ impl Wishes {
 
     /// Those of this process.
     ///
-    /// # Panics
-    /// With what is wrong with them.
-    pub(super) fn of_this_process() -> &'static Wishes {
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn of_this_process() -> Result<&'static Wishes, &'static str> {
         static WISHES: OnceCell<Result<Wishes, String>> = OnceCell::new();
         let read = || Wishes::read(|name| env::var_os(name).filter(|value| !value.is_empty()));
-        WISHES.get_or_init(read).as_ref().unwrap_or_else(|wrong| panic!("echown: {wrong}"))
+        WISHES.get_or_init(read).as_ref().map_err(String::as_str)
     }
 
     fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Wishes, String> {
-        let file = |name: &str| variable(name).map(PathBuf::from);
+        // Now: a test that runs in this process may go to another folder.
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let file = |name: &str| variable(name).map(PathBuf::from).map(whole);
         let report = match variable("ECHOWN_REPORT") {
             None => None,
             Some(text) => {
                 let text = text.to_string_lossy().into_owned();
-                Some(text.parse().map_err(|wrong| format!("ECHOWN_REPORT={text}: {wrong}"))?)
+                let wrong = |wrong| format!("ECHOWN_REPORT={text}: {wrong}");
+                let Destination { format, path } = text.parse::<Destination>().map_err(wrong)?;
+                Some(Destination { format, path: whole(path) })
             }
         };
         Wishes::with_files(
@@ -140,6 +144,18 @@ mod tests {
     fn nothing_is_wanted_unless_something_is_asked_for() {
         assert!(Wishes::read(|_| None).unwrap().report.is_none());
         assert!(read("ECHOWN_REPORT", "text:file").unwrap().report.is_some());
+    }
+
+    #[test]
+    fn a_file_is_found_again_from_another_folder() {
+        let here = env::current_dir().unwrap();
+        let report = read("ECHOWN_REPORT", "text:a/file").unwrap().report.unwrap();
+        assert_eq!(report.path, here.join("a/file"));
+        #[cfg(feature = "ci")]
+        assert_eq!(
+            read("ECHOWN_WRITE_BASELINE", "known.toml").unwrap().write_baseline,
+            Some(here.join("known.toml"))
+        );
     }
 
     #[cfg(not(feature = "ci"))]

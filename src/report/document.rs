@@ -71,6 +71,16 @@ impl Document {
         }
     }
 
+    /// Whether a text looks like such a document of ours, without reading all of it. When it does not,
+    /// [`merge_into`](Document::merge_into) says what is wrong with it, if something is.
+    #[must_use]
+    pub fn resembles(&self, text: &str) -> bool {
+        match self.format {
+            Format::Junit => text.contains(junit::ROOT),
+            _ => text.contains(sarif::DRIVER),
+        }
+    }
+
     /// Puts these findings, all of them one test's, into a document that has those of others, in the
     /// place of what that test had there before. Without a finding, and nothing there before: `None`.
     ///

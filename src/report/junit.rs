@@ -1,7 +1,7 @@
 //! Findings as JUnit has them: test cases that failed.
 //!
 //! For tests a case is a test and a suite is a binary, as in the runner's own JUnit; only tests with
-//! findings are in it. For a server a case is a place in the source. What a baseline knows is skipped.
+//! findings are in it, and where there are none a case that says so. For a server a case is a place in the source. What a baseline knows is skipped.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
@@ -12,14 +12,21 @@ use super::entry::TestName;
 /// The name of the whole, by which a document is known for ours.
 const NAME: &str = "echown";
 
+/// How every document of ours begins, behind the declaration.
+pub(super) const ROOT: &str = "<testsuites name=\"echown\"";
+
+/// A server's suite.
+const OWNERSHIP: &str = "ownership";
+
+/// The case that stands where there is no other: some readers take a document without one for a run
+/// that went wrong. No test has a space in its name.
+const NO_FINDINGS: &str = "no findings";
+
 /// A server's findings.
 pub(super) fn document(findings: &[Found]) -> String {
     let mut report = Report::new(NAME);
     if findings.is_empty() {
-        // Some readers take a document without a case for a run that went wrong.
-        let mut suite = TestSuite::new("ownership");
-        suite.add_test_case(TestCase::new("no findings", TestCaseStatus::success()));
-        report.add_test_suite(suite);
+        put_no_findings(&mut report);
     }
     for found in findings {
         let (suite, case) = match &found.entry.test {
@@ -30,7 +37,7 @@ pub(super) fn document(findings: &[Found]) -> String {
                 let name = format!("{resource} at {}:{}", spot.file, spot.line);
                 let mut case = case(name, &[found]);
                 case.set_classname(found.entry.code);
-                ("ownership", case)
+                (OWNERSHIP, case)
             }
         };
         put(&mut report, suite, case);
@@ -65,7 +72,13 @@ pub(super) fn merge(
     } else if !had {
         return Ok(None);
     }
+    for suite in &mut report.test_suites {
+        suite.test_cases.retain(|case| case.name.as_str() != NO_FINDINGS);
+    }
     report.test_suites.retain(|suite| !suite.test_cases.is_empty());
+    if report.test_suites.is_empty() {
+        put_no_findings(&mut report);
+    }
     Ok(Some(text(&counted(report))))
 }
 
@@ -118,6 +131,10 @@ fn put(report: &mut Report, name: &str, case: TestCase) {
             report.add_test_suite(suite);
         }
     }
+}
+
+fn put_no_findings(report: &mut Report) {
+    put(report, OWNERSHIP, TestCase::new(NO_FINDINGS, TestCaseStatus::success()));
 }
 
 /// The same cases with the numbers right: cases may have gone since they were counted.

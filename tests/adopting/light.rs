@@ -1,8 +1,10 @@
 //! A stranger who takes the attribute alone gets nothing else, and is told how to get more.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 
-use super::stranger::{Stranger, text};
+use super::stranger::{Stranger, root, text};
 
 #[test]
 fn what_was_not_built_in_fails_the_test_and_names_the_feature() {
@@ -41,6 +43,37 @@ fn text_and_annotations_need_no_feature() {
     }
 }
 
+/// The runner captures what a test prints; what goes there goes round it.
+#[test]
+fn annotations_on_standard_error_are_not_captured() {
+    let mut runner = Stranger::corpus().binary();
+    runner.args(["leaks::a_lock_file_forgotten", "--exact"]);
+    let output = runner.env("ECHOWN_REPORT", "github:/dev/stderr").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.lines().any(|line| line.starts_with("::error file=")), "{said}");
+}
+
+/// `cargo test 2>log`: each annotation stands whole on its line, and nothing that others wrote is gone.
+#[test]
+fn annotations_in_a_file_that_is_standard_error_overwrite_nothing() {
+    let path = Stranger::corpus().folder.join("log");
+    let log = fs::File::create(&path).unwrap();
+    (&log).write_all(b"before\n").unwrap();
+    let mut runner = Stranger::corpus().binary();
+    runner.args(["crowd::guilty_", "--nocapture", "--test-threads", "4"]);
+    let ended = runner.env("ECHOWN_REPORT", "github:/dev/stderr").stderr(log).output().unwrap();
+    assert_eq!(ended.status.code(), Some(101));
+    let said = fs::read_to_string(&path).unwrap();
+    assert!(said.starts_with("before\n"), "{said}");
+    for number in 1..=8 {
+        let test = format!("test `crowd::guilty_{number}` left 1 descriptor open");
+        let is_annotation = |line: &&str| line.starts_with("::error file=");
+        let (annotations, others): (Vec<&str>, Vec<&str>) =
+            said.lines().filter(|line| line.contains(&test)).partition(is_annotation);
+        assert_eq!((annotations.len(), others.len()), (1, 1), "{test} in\n{said}");
+    }
+}
+
 #[test]
 fn the_attribute_alone_builds_nothing_that_is_for_a_ci() {
     let tree = Stranger::corpus().cargo(&["tree", "--edges", "normal,dev", "--prefix", "none"]);
@@ -49,4 +82,16 @@ fn the_attribute_alone_builds_nothing_that_is_for_a_ci() {
     for heavy in ["quick-junit", "toml", "serde", "clap"] {
         assert!(!tree.lines().any(|line| line.starts_with(&format!("{heavy} "))), "{tree}");
     }
+}
+
+#[test]
+fn as_many_crates_are_added_as_the_page_says() {
+    let tree = Stranger::corpus().cargo(&["tree", "--package", "echown", "--prefix", "none"]);
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    // `NAME VERSION`, and for some where it is from or that it was named before.
+    let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let crates: BTreeSet<String> = tree.lines().map(name).collect();
+    let page = fs::read_to_string(root().join("docs/adopting.md")).unwrap();
+    let said = format!("adds {} crates, this one included", crates.len());
+    assert!(page.contains(&said), "{said}: {crates:#?}");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::stranger::{Stranger, dependency, root, text};
+use super::stranger::{Stranger, manifest, root, text};
 
 /// What is written, and what the compiler has to say.
 const MISTAKES: &[(&str, &str)] = &[
@@ -32,17 +32,17 @@ const MISTAKES: &[(&str, &str)] = &[
     ("#[echown::test(settle_ms)] fn it() {}", "write `settle_ms = N`"),
     ("#[echown::test(trace = 1)] fn it() {}", "write `trace = true` or `trace = false`"),
     ("#[echown::test(trace once)] fn it() {}", "expected a comma between two options"),
+    // The compiler's own words for a `use super::*` above which the attribute was imported.
+    (
+        "pub use echown::test; #[cfg(test)] mod tests { use super::*; #[test] fn it() {} }",
+        "`test` is ambiguous",
+    ),
 ];
 
 #[test]
 fn a_mistake_is_an_error_that_says_what_to_write() {
-    let manifest = format!(
-        "[package]\nname = \"mistakes\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
-         [dev-dependencies.echown]\n{}\ndefault-features = false\nfeatures = [\"macros\"]\n",
-        dependency()
-    );
     let mut files = vec![
-        (PathBuf::from("Cargo.toml"), manifest),
+        (PathBuf::from("Cargo.toml"), manifest("mistakes")),
         (PathBuf::from("src/lib.rs"), String::from("//! Nothing.\n")),
     ];
     for (index, (code, _)) in MISTAKES.iter().enumerate() {
@@ -52,6 +52,7 @@ fn a_mistake_is_an_error_that_says_what_to_write() {
     Stranger::corpus();
     let stranger = Stranger::new("mistakes", &files);
     let said = text(&stranger.cargo(&["check", "--tests", "--keep-going"]));
+    let said = said.replace("error[E0659]: ", "error: ");
     for (index, (code, wanted)) in MISTAKES.iter().enumerate() {
         let place = format!("--> tests/mistake_{index}.rs:1:");
         let errors: Vec<&str> = said
@@ -65,6 +66,29 @@ fn a_mistake_is_an_error_that_says_what_to_write() {
         };
         assert!(error.contains(wanted), "expected `{wanted}` for `{code}`, got {error}");
     }
+}
+
+/// It is the compiler that does so, as with `#[test]`: nothing is run, and nobody can say so.
+#[test]
+fn where_there_is_no_runner_the_test_is_left_out() {
+    let harness = "[[test]]\nname = \"plain\"\nharness = false\n";
+    let attributed = "#[echown::test]\nfn it() { panic!(\"it was run\") }\n";
+    let doctest = format!("```\n{attributed}```\n");
+    let doctest: String = doctest.lines().map(|line| format!("//! {line}\n")).collect();
+    let files = [
+        (PathBuf::from("Cargo.toml"), manifest("plain") + harness),
+        (PathBuf::from("src/lib.rs"), doctest),
+        (
+            PathBuf::from("tests/plain.rs"),
+            format!("fn main() {{ println!(\"main alone\") }}\n{attributed}"),
+        ),
+    ];
+    Stranger::corpus();
+    let output = Stranger::new("plain", &files).cargo(&["test"]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("main alone") && said.contains("1 passed"), "{said}");
+    assert!(!said.contains("it was run"), "{said}");
 }
 
 /// The attribute and the harness have a list of kinds each: one is a macro's and cannot ask the other.

@@ -40,18 +40,22 @@ impl Stranger {
     /// cargo, without a network and with one target folder for all strangers.
     pub fn cargo(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO"));
-        command.current_dir(&self.folder).args(arguments).arg("--offline");
+        command.current_dir(&self.folder).args(arguments).env("CARGO_NET_OFFLINE", "true");
         command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("target"));
         quiet(&mut command).output().expect("cargo runs")
     }
 
     /// `cargo test` at that many threads, in the stranger's folder.
     pub fn test(&self, threads: &str) -> Output {
-        let mut command = Command::new(env!("CARGO"));
-        command.current_dir(&self.folder).args(["test", "--offline", "--test", "verdicts", "--"]);
-        command.args(["--show-output", "--test-threads", threads]);
-        command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("target"));
-        quiet(&mut command).output().expect("cargo runs")
+        self.cargo(&[
+            "test",
+            "--test",
+            "verdicts",
+            "--",
+            "--show-output",
+            "--test-threads",
+            threads,
+        ])
     }
 
     /// The test binary, as a runner that knows it calls it.
@@ -75,6 +79,12 @@ fn quiet(command: &mut Command) -> &mut Command {
     for variable in ["RUSTFLAGS", "RUST_TEST_THREADS", "RUST_TEST_NOCAPTURE", "ECHOWN_TRACE"] {
         command.env_remove(variable);
     }
+    // What nextest, if it runs this, says to its tests.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("NEXTEST") {
+            command.env_remove(variable);
+        }
+    }
     command.env("RUST_BACKTRACE", "0").env("CARGO_TERM_COLOR", "never")
 }
 
@@ -83,8 +93,17 @@ pub fn root() -> &'static Path {
 }
 
 /// The path of this package as a dependency's, in a manifest.
-pub fn dependency() -> String {
+fn dependency() -> String {
     format!("path = {:?}", root())
+}
+
+/// The manifest of a crate that has the attribute and nothing else.
+pub fn manifest(name: &str) -> String {
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
+         [dev-dependencies.echown]\n{}\ndefault-features = false\nfeatures = [\"macros\"]\n",
+        dependency()
+    )
 }
 
 pub fn text(output: &Output) -> String {

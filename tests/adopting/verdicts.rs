@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Mutex;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::stranger::{Ending, Stranger, endings, root, text};
 
@@ -146,6 +147,99 @@ fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
     assert!(!found[ignoring].section.contains("fd 7,"), "{found:#?}");
     assert!(run("7</etc/hostname")[ignoring].section.contains("fd 7, /etc/hostname"));
     assert!(!run("7<&-")[plain].section.contains("fd 7,"));
+}
+
+/// `ECHOWN_TRACE=1` is the option `trace` for all tests, and means off as other variables do.
+#[test]
+fn a_second_close_is_seen_by_the_variable_as_by_the_option() {
+    if !HAS_PLACES {
+        return;
+    }
+    for (value, is_on) in [("1", true), ("0", false), ("", false)] {
+        let mut runner = Stranger::corpus().binary();
+        runner.args(["--exact", "closes::twice_without_the_trace"]).env("ECHOWN_TRACE", value);
+        let said = text(&runner.output().unwrap());
+        let found = "double-close: test `closes::twice_without_the_trace` closed fd";
+        assert_eq!(said.contains(found), is_on, "ECHOWN_TRACE={value}: {said}");
+    }
+}
+
+/// Each child takes some: with a limit that is far too low for all at once, the others wait.
+#[test]
+fn more_tests_than_there_are_descriptors_for_wait_for_their_turn() {
+    let program = Stranger::corpus().binary().get_program().to_owned();
+    let expected = expected();
+    for limit in ["40", "260"] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "ulimit -n $1; exec \"$0\" crowd:: --test-threads 64"]);
+        shell.arg(&program).arg(limit).current_dir(&Stranger::corpus().folder);
+        let endings = endings(&text(&shell.output().unwrap()));
+        assert_eq!(endings.len(), 16, "{endings:#?}");
+        for (name, ending) in endings {
+            assert_eq!(ending.word, expected[&name].word, "{name}:\n{}", ending.section);
+            // A passing test's section is not shown.
+            if ending.word == "FAILED" {
+                attest_parts(&name, &expected[&name], &ending.section);
+            }
+        }
+    }
+}
+
+/// Whoever touches the outside world does it as often as this.
+#[test]
+fn a_body_is_run_once_and_again_only_when_it_leaves_something() {
+    let path = Stranger::corpus().folder.join("count");
+    for (name, times) in [
+        ("once_when_clean", 1),
+        ("once_when_it_says_so", 1),
+        ("three_times_when_it_leaks", 3),
+        ("four_times_when_it_leaks_and_ends_its_process_the_second_time", 4),
+    ] {
+        let _ = fs::remove_file(&path);
+        let mut runner = Stranger::corpus().binary();
+        runner.args(["--exact", &format!("runs::{name}")]).env("STRANGERS_COUNT", &path);
+        let began = Instant::now();
+        let said = text(&runner.output().unwrap());
+        assert_eq!(fs::read(&path).unwrap().len(), times, "{name}: {said}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{name} waited for threads it has not");
+    }
+}
+
+/// With it installed, by itself; without it, the test above that calls each test as it does is all.
+#[test]
+fn nextest_has_the_same_verdicts() {
+    let corpus = Stranger::corpus();
+    if !corpus.cargo(&["nextest", "--version"]).status.success() {
+        eprintln!("skipped: cargo-nextest is not installed");
+        return;
+    }
+    let said = text(&corpus.cargo(&[
+        "nextest",
+        "run",
+        "--test",
+        "verdicts",
+        "--no-fail-fast",
+        "--status-level",
+        "all",
+        "--final-status-level",
+        "none",
+        "-E",
+        "test(/^(clean|closes|runner|crowd)::/)",
+    ]));
+    let mut ended = BTreeMap::new();
+    for line in said.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [word @ ("PASS" | "FAIL" | "LEAK"), "[", .., name] = words[..] {
+            // Its word for a test that passed, and left a program that still has the output.
+            ended.insert(name.to_owned(), if word == "LEAK" { "PASS" } else { word });
+        }
+    }
+    let expected = expected().into_iter().filter(|(name, it)| {
+        let is_meant = ["clean::", "closes::", "runner::", "crowd::"];
+        it.word != "ignored" && is_meant.iter().any(|begin| name.starts_with(begin))
+    });
+    let words = expected.map(|(name, it)| (name, if it.word == "ok" { "PASS" } else { "FAIL" }));
+    assert_eq!(ended, words.collect(), "{said}");
 }
 
 fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, Ending>) {

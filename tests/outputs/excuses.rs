@@ -37,6 +37,26 @@ fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
 }
 
 #[test]
+fn no_baseline_makes_a_death_pass() {
+    let folder = Folder::new("death");
+    let path = folder.file("known.toml");
+    let known = path.to_str().unwrap();
+    // What it would have to say for the next one to be the same.
+    fs::write(
+        &path,
+        "version = 1\n\n[[known]]\ncode = \"death\"\nfile = \"tests/outputs.rs\"\nline = 1\n\
+         function = \"scene::aborts\"\n",
+    )
+    .unwrap();
+    for variable in ["ECHOWN_BASELINE", "ECHOWN_WRITE_BASELINE"] {
+        let said = assert_fails(&play("aborts", "abort", &[(variable, known)]));
+        assert!(said.contains("death: test `scene::aborts` was ended by signal 6"), "{said}");
+        assert!(!said.contains("the baseline: death"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap().matches("[[known]]").count(), 1);
+}
+
+#[test]
 fn sixteen_processes_write_one_baseline() {
     let folder = Folder::new("crowd");
     let path = folder.file("known.toml");

@@ -1,8 +1,8 @@
 //! Every fault and every innocent of this crate, each with the attribute and its expected verdict.
 //!
 //! The line above each test says it: `//~ passes`, `//~ fails` or `//~ ignored`, and then, between bars,
-//! parts of what the test's section of the output has to show. Parts that begin with `@` are places in the source, which are known on
-//! Linux on x86-64. `tests/adopting.rs` runs this and compares.
+//! parts of what the test's section of the output has to show. Parts that begin with `@` are known on
+//! Linux on x86-64: places in the source, and calls. `tests/adopting.rs` runs this and compares.
 
 #[path = "verdicts/leaks.rs"]
 mod leaks;
@@ -24,3 +24,6 @@ mod runner;
 
 #[path = "verdicts/crowd.rs"]
 mod crowd;
+
+#[path = "verdicts/runs.rs"]
+mod runs;

@@ -36,6 +36,14 @@ fn a_background_thread_for_the_process() {
     wait.recv().unwrap();
 }
 
+//~ passes | it is the process's and not the test's
+#[echown::test(timeout_ms = 2000, settle_ms = 2100)]
+fn what_settles_longer_than_the_test_may_run() {
+    let (done, wait) = std::sync::mpsc::channel();
+    clean::background(move || done.send(()).unwrap());
+    wait.recv().unwrap();
+}
+
 //~ passes
 #[echown::test]
 fn a_redirection_that_is_put_back() {

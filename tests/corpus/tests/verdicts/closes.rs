@@ -11,7 +11,7 @@ fn twice() {
     closes::twice();
 }
 
-//~ fails | double-close: test | twice
+//~ fails | double-close: test | twice | @closed again by close at src/closes.rs: | @in strangers::closes::twice_with_a_newcomer (src/closes.rs:27) | @in strangers::closes::twice_with_a_newcomer (src/closes.rs:28)
 #[echown::test(trace)]
 fn twice_with_a_newcomer_in_between() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {

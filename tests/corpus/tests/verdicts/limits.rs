@@ -2,14 +2,18 @@
 //! news, and a page to be corrected.
 
 use std::fs::File;
-use std::sync::Once;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{LazyLock, Mutex, Once};
+use std::thread;
 use std::time::Duration;
 
 //~ passes
 #[echown::test]
 fn what_a_thread_opens_after_the_test_came_back() {
-    std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_millis(500));
+    thread::spawn(|| {
+        thread::sleep(Duration::from_millis(500));
         std::mem::forget(File::open("/etc/passwd"));
     });
 }
@@ -31,7 +35,7 @@ fn what_leaks_the_first_time_only_judged_by_one_run() {
 //~ fails | left 1 descriptor open | tcp listener fd | @opened by socket at tests/verdicts/limits.rs:
 #[echown::test]
 fn what_cannot_be_run_twice_is_judged_by_its_first_run() {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     static WAS_RUN: AtomicBool = AtomicBool::new(false);
     assert!(!WAS_RUN.swap(true, Ordering::Relaxed), "it was run before");
@@ -41,6 +45,30 @@ fn what_cannot_be_run_twice_is_judged_by_its_first_run() {
 //~ fails | left 1 descriptor open | /etc/passwd
 #[echown::test]
 fn what_a_static_holds_that_every_test_replaces() {
-    static LAST: std::sync::Mutex<Option<File>> = std::sync::Mutex::new(None);
+    static LAST: Mutex<Option<File>> = Mutex::new(None);
     *LAST.lock().unwrap() = File::open("/etc/passwd").ok();
+}
+
+/// A thread of a pool, which has a wake-up socket of its own from its first job on.
+fn worker() -> Mutex<Sender<Sender<()>>> {
+    let (sender, jobs) = channel::<Sender<()>>();
+    thread::spawn(move || {
+        thread_local!(static WAKER: UnixStream = UnixStream::pair().unwrap().0);
+        for done in jobs {
+            WAKER.with(|waker| waker.set_nonblocking(true).unwrap());
+            done.send(()).unwrap();
+        }
+    });
+    Mutex::new(sender)
+}
+
+//~ fails | left 1 descriptor open | unix stream fd
+#[echown::test]
+fn what_each_thread_of_a_pool_has_when_another_one_is_used_the_second_time() {
+    static POOL: LazyLock<[Mutex<Sender<Sender<()>>>; 2]> = LazyLock::new(|| [worker(), worker()]);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+    let (done, wait) = channel();
+    POOL[NEXT.fetch_add(1, Ordering::Relaxed)].lock().unwrap().send(done).unwrap();
+    wait.recv().unwrap();
 }

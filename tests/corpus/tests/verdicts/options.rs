@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::mem::forget;
 use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
 
 //~ passes | ignored: file fd | : it is here for the example
 #[echown::test(ignore_path = "/etc/passwd", because = "it is here for the example")]
@@ -46,6 +47,46 @@ fn fewer_leaks_than_expected() {
 #[echown::test(expect_leaks = 1, because = "issue 12")]
 fn no_leak_where_one_was_expected() {}
 
+//~ fails | expectation: test | left 1 descriptor open and still owned 1 resource, expected 1 (issue 12) | file fd | still owned tcp listener fd
+#[echown::test(expect_leaks = 1, because = "issue 12")]
+fn what_a_registry_closed_is_one_leak_more() {
+    forget(File::open("/etc/passwd"));
+    forget(echown::net::Listener::bind("127.0.0.1:0"));
+}
+
+//~ passes | 1 leak, as expected: issue 12
+#[echown::test(expect_leaks = 1, because = "issue 12")]
+fn what_a_registry_closed_is_expected() {
+    forget(echown::net::Listener::bind("127.0.0.1:0"));
+}
+
+//~ passes | ignored: tcp listener fd | : it is here for the example
+#[echown::test(ignore_kind = "tcp listener", because = "it is here for the example")]
+fn what_a_registry_closed_is_ignored_by_its_kind() {
+    forget(echown::net::Listener::bind("127.0.0.1:0"));
+}
+
+//~ passes | ignored: tcp listener fd | : it is here for the example
+#[echown::test(ignore_path = "127.0.0.1:", because = "it is here for the example")]
+fn what_a_registry_closed_is_ignored_by_its_address() {
+    forget(echown::net::Listener::bind("127.0.0.1:0"));
+}
+
+//~ passes | ignored: fd 2 was closed, and now is file fd 2, | : it writes a log there
+#[echown::test(ignore_closed, because = "it writes a log there")]
+fn a_redirection_to_a_new_file_ignored() {
+    let path = std::env::temp_dir().join(format!("strangers-{}.err", std::process::id()));
+    let file = File::create(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    unsafe { libc::dup2(file.as_raw_fd(), 2) };
+}
+
+//~ fails | foreign-close: test | closed everything | `ignore_closed` is of no use here
+#[echown::test(ignore_closed, because = "it makes itself a daemon")]
+fn everything_closed_and_ignored() {
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
 //~ passes | ignored: fd 0 was closed: it makes itself a daemon
 #[echown::test(ignore_closed, because = "it makes itself a daemon")]
 fn a_close_ignored() {
@@ -68,13 +109,17 @@ fn a_lazy_static_that_is_judged_by_one_run() {
     strangers::clean::lazy_static();
 }
 
-//~ fails | hang: test | did not come back within 2s | tcp listener fd | 127.0.0.1: | it had started a program, which was killed too: `sleep`
+//~ fails | hang: test | did not come back within 2s | tcp listener fd | 127.0.0.1: | @note: thread `options::a_test` is in accept4(fd  | it had started a program, which was killed too: `sleep`
 #[echown::test(timeout_ms = 2000)]
 fn a_test_that_hangs() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     std::process::Command::new("sleep").arg("300").spawn().unwrap();
     let _ = listener.accept();
 }
+
+//~ passes
+#[echown::test(timeout_ms = 18_446_744_073_709_551_615, settle_ms = 18_446_744_073_709_551_615)]
+fn times_that_never_come() {}
 
 // These two are run by a test that knows what it leaves open for them.
 //~ ignored

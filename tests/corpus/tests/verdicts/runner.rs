@@ -29,6 +29,13 @@ fn a_panic_with_another_text() {
 #[should_panic]
 fn a_panic_that_does_not_come() {}
 
+//~ fails | did not panic as expected | it is the process's and not the test's
+#[echown::test]
+#[should_panic]
+fn a_panic_that_does_not_come_and_a_lazy_static() {
+    strangers::clean::lazy_static();
+}
+
 //~ fails | left 1 descriptor open | /etc/passwd | fails by not panicking
 #[echown::test]
 #[should_panic]

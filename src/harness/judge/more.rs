@@ -1,0 +1,46 @@
+//! What the second run says about what the first one left.
+
+use super::Told;
+use crate::harness::message::Left;
+use crate::report::Descriptor;
+
+/// What the second run left, of which each can stand for one thing of the first.
+pub(super) struct More<'a> {
+    left: Vec<(&'a Left, Option<bool>)>,
+    /// The kinds of all of it, and whether it recurs.
+    kinds: Vec<(&'a str, Option<bool>)>,
+}
+
+impl<'a> More<'a> {
+    pub(super) fn new(second: Option<&'a Told>) -> More<'a> {
+        let Some((told, ended)) = second.and_then(|told| Some((told, told.ended.as_ref()?))) else {
+            return More { left: Vec::new(), kinds: Vec::new() };
+        };
+        let recurs = |index| told.recurs.as_ref().and_then(|all| all.get(index)).copied();
+        let left = ended.left.iter().enumerate().map(|(index, left)| (left, recurs(index)));
+        let left: Vec<_> = left.collect();
+        let kinds = left.iter().map(|(left, recurs)| (&*left.descriptor.kind, *recurs)).collect();
+        More { left, kinds }
+    }
+
+    /// Whether the second run left some of this kind, fewer than the first, and none of them again: so
+    /// many threads of a pool as happen to be used have one each.
+    pub(super) fn excuses(&self, kind: &str) -> bool {
+        let mut alike = self.kinds.iter().filter(|(known, _)| *known == kind).peekable();
+        alike.peek().is_some() && alike.all(|(_, recurs)| *recurs == Some(false))
+    }
+
+    /// The one that is most like it: by number and path, by number, by path, by kind alone.
+    pub(super) fn take_like(&mut self, left: &Left) -> Option<(&'a Left, Option<bool>)> {
+        let wanted = &left.descriptor;
+        let likeness = |other: &Descriptor| {
+            let same_path = wanted.path.is_some() && other.path == wanted.path;
+            u8::from(other.number == wanted.number) * 2 + u8::from(same_path)
+        };
+        let candidates = self.left.iter().enumerate();
+        let of_kind = candidates.filter(|(_, (it, _))| it.descriptor.kind == wanted.kind);
+        // The first of equals: they come in the order of numbers, as these do.
+        let best = of_kind.rev().max_by_key(|(_, (it, _))| likeness(&it.descriptor))?.0;
+        Some(self.left.remove(best))
+    }
+}

@@ -1,0 +1,93 @@
+//! The example of `docs/adopting.md`, built from the page's own code: what is shown there is what there
+//! is to see. `UPDATE_DOCS=1 cargo test --test adopting` writes it anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use super::common::attest;
+use super::stranger::{Stranger, manifest, root, text};
+
+const PAGE: &str = "docs/adopting.md";
+
+/// What the page has in the block after a marker.
+fn block(marker: &str) -> String {
+    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+    let (_, rest) = page.split_once(&format!("<!-- {marker} -->\n```")).expect(marker);
+    let (_, rest) = rest.split_once('\n').expect("the fence ends its line");
+    rest.split_once("```\n").expect("the block ends").0.to_owned()
+}
+
+fn mailer() -> &'static Stranger {
+    static MAILER: OnceLock<Stranger> = OnceLock::new();
+    MAILER.get_or_init(|| {
+        let files = [
+            (PathBuf::from("Cargo.toml"), manifest("mailer")),
+            (PathBuf::from("src/lib.rs"), block("the mailer")),
+            (PathBuf::from("tests/send.rs"), block("the mailer's tests")),
+        ];
+        // The same build folder as the corpus: what both depend on is built once.
+        Stranger::corpus();
+        Stranger::new("mailer", &files)
+    })
+}
+
+/// Numbers behind a mark, which differ from run to run, counted from `first`.
+fn counted(text: &str, mark: &str, first: usize) -> String {
+    let mut known = BTreeMap::new();
+    let mut parts = text.split(mark);
+    let mut counted = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|sign: char| sign.is_ascii_digit());
+        let number = &part[..part.len() - rest.len()];
+        let next = first + known.len();
+        let shown = known.entry(number.to_owned()).or_insert(next);
+        counted += &format!("{mark}{shown}{rest}");
+    }
+    counted
+}
+
+fn shown(said: &str) -> String {
+    // What the runner of these tests left open takes the lowest numbers.
+    counted(&counted(said, "127.0.0.1:", 50001), " fd ", 4)
+}
+
+#[test]
+fn the_page_shows_what_cargo_test_says() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    // One after the other, so that the lines have one order.
+    let said = text(&mailer().cargo(&["test", "--test", "send", "--", "--test-threads", "1"]));
+    let (_, rest) = said.split_once("\nrunning 2 tests\n").expect(&said);
+    let end = rest.find("\n  help: ").expect(&said) + 1;
+    let end = end + rest[end..].find('\n').expect(&said) + 1;
+    attest(
+        PAGE,
+        "the mailer with cargo test",
+        "text",
+        &shown(&format!("running 2 tests\n{}", &rest[..end])),
+    );
+}
+
+#[test]
+fn the_page_shows_what_nextest_says() {
+    let has_nextest = mailer().cargo(&["nextest", "--version"]).status.success();
+    if !has_nextest || !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        eprintln!("skipped: cargo-nextest is not installed, or places are not known here");
+        return;
+    }
+    let said = shown(&text(&mailer().cargo(&["nextest", "run", "--no-fail-fast"])));
+    for line in block("the mailer with nextest").lines() {
+        // The word and the name; the time and the count differ.
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_said = |it: &str| match words[..] {
+            [word @ ("PASS" | "FAIL"), .., name] => {
+                it.trim_start().starts_with(word) && it.ends_with(&format!(" mailer::send {name}"))
+            }
+            _ => it.trim_end() == line,
+        };
+        assert!(said.lines().any(is_said), "`{line}` in\n{said}");
+    }
+}
