@@ -117,6 +117,11 @@ struct Left {
 }
 
 impl Sabotaged {
+    /// Waits until the server has no more open than without clients.
+    fn wait_until_nobody_is_there(&self) {
+        self.server.wait_for_descriptors(|open| open.len() == self.before.len());
+    }
+
     fn start(name: &str, plan: &str, further: &[&str]) -> Sabotaged {
         let file = |what: &str| {
             let file = format!("echown-faults-{}-{name}-{what}.json", std::process::id());
@@ -314,6 +319,8 @@ fn with_every_kind_at_once_what_came_back_is_right_and_nothing_is_left() {
             if style == "broadcast" {
                 for _ in 0..40 {
                     exchange(sabotaged.server.address(), &sent);
+                    // The next one would hear what is still being said of this one's.
+                    sabotaged.wait_until_nobody_is_there();
                 }
             } else {
                 sabotaged.meet(160, &sent);
@@ -342,8 +349,7 @@ fn the_same_seed_strikes_the_same_calls_of_one_client_after_the_other() {
             .map(|_| {
                 let went = exchange(sabotaged.server.address(), b"x");
                 // The next one comes when this one is over.
-                let before = sabotaged.before.len();
-                sabotaged.server.wait_for_descriptors(|open| open.len() == before);
+                sabotaged.wait_until_nobody_is_there();
                 went == Went::Whole
             })
             .collect();
