@@ -363,10 +363,11 @@ fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() 
 #[test]
 fn sigint_ends_it_early_with_the_figures_until_then() {
     let mut began = Instant::now();
-    let output = interrupted(&["--duration", "60s", "--connections", "2"], |_| {
-        thread::sleep(Duration::from_secs(3));
-        began = Instant::now();
-    });
+    let output =
+        interrupted(&["--duration", "60s", "--warmup", "0s", "--connections", "2"], |_| {
+            thread::sleep(Duration::from_secs(3));
+            began = Instant::now();
+        });
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stdout).contains("it was ended early"), "{output:?}");
@@ -536,7 +537,7 @@ fn without_arguments_a_mix_of_loads_ends_in_a_verdict() {
     let output = if whole {
         echown().arg("bench").output().unwrap()
     } else {
-        interrupted(&[], |_| thread::sleep(Duration::from_secs(7)))
+        interrupted(&[], |_| thread::sleep(Duration::from_secs(12)))
     };
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
