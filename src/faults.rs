@@ -52,13 +52,15 @@
 //! sends and receives, the wait of an event loop (`epoll_wait(2)`), or what the standard library opens.
 
 mod plan;
+pub(crate) mod rates;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-pub use plan::{Kind, Plan, PlanError, Struck};
+pub use plan::{Kind, Plan, Struck};
+pub use rates::PlanError;
 
 /// A system call that is about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

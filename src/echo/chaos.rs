@@ -34,7 +34,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{House, SharedStyle, Signal, Style};
 use crate::net::{Address, Stream};
-pub use plan::{Fault, Faults, Plan, PlanError};
+
+pub use crate::faults::PlanError;
+pub use plan::{Fault, Faults, Plan};
 
 /// Commits faults, at the rates of a [`Plan`], on connections that a style serves.
 pub struct Chaos {

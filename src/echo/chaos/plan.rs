@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::faults::{PlanError, rates};
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -46,10 +48,6 @@ impl Fault {
             Fault::Theft => "theft",
             Fault::Finalizer => "finalizer",
         }
-    }
-
-    fn names() -> String {
-        Fault::ALL.map(Fault::name).join(", ")
     }
 }
 
@@ -113,12 +111,7 @@ impl Faults {
 /// The kinds that occurred: `3 panic, 1 leak`; `none` without any.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for fault in Fault::ALL.into_iter().filter(|&fault| self.of(fault) > 0) {
-            write!(f, "{separator}{} {}", self.of(fault), fault.name())?;
-            separator = ", ";
-        }
-        if separator.is_empty() { f.write_str("none") } else { Ok(()) }
+        rates::write_counts(f, Fault::ALL.iter().map(|&fault| (fault.name(), self.of(fault))))
     }
 }
 
@@ -154,70 +147,26 @@ impl FromStr for Plan {
     type Err = PlanError;
 
     fn from_str(text: &str) -> Result<Plan, PlanError> {
-        let mut plan = Plan::default();
-        let mut named = [false; Fault::ALL.len()];
-        for part in text.split(',') {
-            let Some((name, rate)) = part.split_once('=') else {
-                return Err(PlanError::new(format!("`{part}` is not of the form KIND=RATE")));
-            };
-            let Some(fault) = Fault::ALL.into_iter().find(|fault| fault.name() == name) else {
-                let names = Fault::names();
-                return Err(PlanError::new(format!(
-                    "unknown fault `{name}`, expected one of: {names}"
-                )));
-            };
-            // What is no number at all is out of bounds, too.
-            let rate =
-                rate.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate)).ok_or_else(
-                    || PlanError::new(format!("`{part}`: a rate is a number from 0 to 1")),
-                )?;
-            if std::mem::replace(&mut named[fault as usize], true) {
-                return Err(PlanError::new(format!("`{name}` has two rates")));
-            }
-            plan.rates[fault as usize] = rate;
-        }
-        let sum: f64 = plan.rates.iter().sum();
+        let known = Fault::ALL.map(|fault| (fault.name(), 1.0));
+        let rates = rates::parse(text, known, None)?;
+        let sum: f64 = rates.iter().sum();
         if sum > 1.0 + ROUNDING {
             let text = format!(
                 "the rates add up to {sum}, expected at most 1: a connection has at most one fault"
             );
             return Err(PlanError::new(text));
         }
-        Ok(plan)
+        Ok(Plan { rates })
     }
 }
 
 /// As it was written, in the order of [`Fault::ALL`].
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for (fault, rate) in Fault::ALL.into_iter().zip(self.rates) {
-            if rate > 0.0 {
-                write!(f, "{separator}{}={rate}", fault.name())?;
-                separator = ",";
-            }
-        }
-        Ok(())
+        let names = Fault::ALL.iter().map(|fault| fault.name());
+        rates::write_rates(f, names.zip(self.rates))
     }
 }
-
-/// What is wrong with a plan as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanError(String);
-
-impl PlanError {
-    fn new(text: String) -> PlanError {
-        PlanError(text)
-    }
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for PlanError {}
 
 #[cfg(test)]
 mod tests {
@@ -242,14 +191,7 @@ mod tests {
     fn a_plan_that_makes_no_sense_is_refused_with_what_was_expected() {
         let kinds = "panic, leak, steal, cycle, double, theft, finalizer";
         assert_eq!(refused("leek=0.1"), format!("unknown fault `leek`, expected one of: {kinds}"));
-        assert_eq!(refused("leak"), "`leak` is not of the form KIND=RATE");
-        assert_eq!(refused(""), "`` is not of the form KIND=RATE");
-        assert_eq!(refused("leak=0.1,"), "`` is not of the form KIND=RATE");
-        for rate in ["often", "", "-0.1", "1.1", "NaN", "inf"] {
-            let expected = format!("`leak={rate}`: a rate is a number from 0 to 1");
-            assert_eq!(refused(&format!("leak={rate}")), expected);
-        }
-        assert_eq!(refused("leak=0.1,leak=0.2"), "`leak` has two rates");
+        assert_eq!(refused("leak=1.1"), "`leak=1.1`: this rate is a number from 0 to 1");
         assert_eq!(
             refused("leak=0.75,panic=0.5"),
             "the rates add up to 1.25, expected at most 1: a connection has at most one fault"

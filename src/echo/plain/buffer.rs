@@ -4,8 +4,8 @@
 //! thread that is blocked in a read to give its buffer back, so the read itself has to end: while the
 //! buffer is large the socket has a read timeout, and when that has passed in silence the buffer is
 //! given back and the read goes on without one. Small messages never see any of this, and a busy
-//! connection pays two `setsockopt(2)` in all. Where the connection has an idle timeout of its own,
-//! that is what ends the silence, and the buffer stays.
+//! connection pays a `getsockopt(2)` and two `setsockopt(2)` from one silence to the next. Where the
+//! connection has an idle timeout of its own, that is what ends the silence, and the buffer stays.
 
 use std::io;
 use std::time::Duration;
