@@ -1,0 +1,72 @@
+//! Sockets that come into the registry and go out of it.
+
+use std::io::{Read, Write};
+
+use echown::net::{Listener, Stream, pipe_in};
+use echown::ownership::ErrorKind;
+use echown::test;
+
+use super::{Place, clean, quiet, run};
+
+#[test]
+fn sockets_of_the_standard_library_come_in_and_go_out() {
+    let place = Place::new("adopt");
+    clean(|registry| {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let unix = std::os::unix::net::UnixListener::bind(&place.0).unwrap();
+        let client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let local = client.local_addr().unwrap();
+        let listener = Listener::own_in(registry, tcp).unwrap();
+        let unix = Listener::own_in(registry, unix).unwrap();
+        assert_eq!(unix.describe().kind, "unix listener");
+        let (server, _) = listener.accept().unwrap();
+        let client = Stream::own_in(registry, client).unwrap();
+        (&client).write_all(b"x").unwrap();
+        (&server).read_exact(&mut [0]).unwrap();
+        let client = std::net::TcpStream::from(client.disown().unwrap());
+        assert_eq!(client.local_addr().unwrap(), local);
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let one = Stream::own_in(registry, one).unwrap();
+        assert_eq!(one.describe().kind, "unix stream");
+        drop(other);
+        assert_eq!((&one).read(&mut [0]).unwrap(), 0);
+        assert!(listener.disown().is_ok());
+    });
+}
+
+#[test]
+fn a_listener_that_was_polled_goes_out_as_it_came_in() {
+    clean(|registry| {
+        let (stopped, stop) = pipe_in(registry).unwrap();
+        stop.close().unwrap();
+        for nonblocking in [false, true] {
+            let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            tcp.set_nonblocking(nonblocking).unwrap();
+            let listener = Listener::own_in(registry, tcp).unwrap();
+            assert!(listener.accept_unless(&stopped).unwrap().is_none());
+            let descriptor = listener.disown().unwrap();
+            let flags = rustix::fs::fcntl_getfl(&descriptor).unwrap();
+            assert_eq!(flags.contains(rustix::fs::OFlags::NONBLOCK), nonblocking);
+        }
+    });
+}
+
+#[test]
+fn a_number_on_record_is_not_owned_twice_and_comes_back_unclosed() {
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    let registry = quiet();
+    run(&registry, |registry| {
+        let (one, mut other) = Stream::pair_in(registry).unwrap();
+        let number = one.describe().number.unwrap();
+        #[allow(unsafe_code)]
+        // SAFETY: not sound by itself: this is the mistake that the registry is there to find. The
+        // second owner never closes it.
+        let second = unsafe { std::os::unix::net::UnixStream::from_raw_fd(number) };
+        let (error, second) = Stream::own_in(registry, second).unwrap_err().into_parts();
+        assert_eq!(error.kind(), ErrorKind::AlreadyOwned);
+        assert_eq!(second.unwrap().into_raw_fd(), number);
+        (&one).write_all(b"x").unwrap();
+        other.read_exact(&mut [0]).unwrap();
+    });
+    assert_eq!(registry.verdict().violations, 1);
+}

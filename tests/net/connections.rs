@@ -1,0 +1,175 @@
+//! Connecting, and what a connection carries.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+
+use echown::net::{Address, Listener, Stream};
+use echown::ownership::Error;
+use echown::test;
+use echown::thread::spawn_in;
+
+use super::{PATIENCE, Place, carries_both_ways, clean, connected, deaf_socket, rustix_address};
+
+#[test]
+fn a_connection_by_tcp_carries_both_ways() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, (Ipv4Addr::LOCALHOST, 0)).unwrap();
+        carries_both_ways(registry, &listener, "tcp stream");
+    });
+}
+
+#[test]
+fn a_connection_by_tcp_version_6_carries_both_ways() {
+    clean(|registry| match Listener::bind_in(registry, (Ipv6Addr::LOCALHOST, 0)) {
+        Ok(listener) => carries_both_ways(registry, &listener, "tcp stream"),
+        Err(error) => eprintln!("no version 6 on this machine: {error}"),
+    });
+}
+
+#[test]
+fn a_connection_by_path_carries_both_ways() {
+    let place = Place::new("path");
+    clean(|registry| {
+        let listener = Listener::bind_unix_in(registry, &place.0).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(address.path(), Some(&*place.0));
+        assert_eq!(address.to_string(), format!("unix:{}", place.0.display()));
+        carries_both_ways(registry, &listener, "unix stream");
+        listener.close().unwrap();
+        assert!(place.0.exists(), "a listener removes nothing on its own");
+    });
+}
+
+#[test]
+fn a_name_is_connected_to_by_its_first_address_that_answers() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap().inet().unwrap();
+        let deaf = deaf_socket();
+        let addresses = [rustix_address(&deaf), good];
+        let client = Stream::connect_in(registry, &addresses[..]).unwrap();
+        assert_eq!(client.peer_addr().unwrap(), Address::Inet(good));
+        let client = Stream::connect_in(registry, client.peer_addr().unwrap()).unwrap();
+        assert_eq!(client.peer_addr().unwrap(), Address::Inet(good));
+        let error = Stream::connect_in(registry, Address::Unnamed).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn a_refused_connection_is_an_ordinary_error_and_leaves_nothing_open() {
+    clean(|registry| {
+        let deaf = deaf_socket();
+        let address = rustix_address(&deaf);
+        for error in [
+            Stream::connect_in(registry, address).unwrap_err(),
+            Stream::connect_timeout_in(registry, &address, PATIENCE).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            assert!(Error::in_io(&error).is_none());
+        }
+        let nowhere = Place::new("nowhere");
+        let error = Stream::connect_unix_in(registry, &nowhere.0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(registry.snapshot().resources.is_empty());
+    });
+}
+
+#[test]
+fn a_place_that_is_taken_is_an_ordinary_error_and_leaves_nothing_open() {
+    clean(|registry| {
+        let deaf = deaf_socket();
+        let error = Listener::bind_in(registry, rustix_address(&deaf)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let no_names: &[SocketAddr] = &[];
+        let error = Listener::bind_in(registry, no_names).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(registry.snapshot().resources.is_empty());
+    });
+}
+
+#[test]
+fn a_half_closed_stream_still_reads() {
+    clean(|registry| {
+        let (mut one, mut other) = Stream::pair_in(registry).unwrap();
+        one.write_all(b"question").unwrap();
+        one.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(one.write(b"more").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut question = String::new();
+        other.read_to_string(&mut question).unwrap();
+        other.write_all(b"answer").unwrap();
+        other.close().unwrap();
+        let mut answer = String::new();
+        one.read_to_string(&mut answer).unwrap();
+        assert_eq!((&*question, &*answer), ("question", "answer"));
+    });
+}
+
+#[test]
+fn several_buffers_go_and_come_in_one_call() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let (mut client, mut server) = connected(registry, &listener);
+        let sent = client.write_vectored(&[IoSlice::new(b"one"), IoSlice::new(b"two")]).unwrap();
+        assert_eq!(sent, 6);
+        let mut peeked = [0; 8];
+        assert_eq!(server.peek(&mut peeked).unwrap(), 6);
+        let (mut a, mut b) = ([0; 2], [0; 8]);
+        let mut buffers = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        assert_eq!(server.read_vectored(&mut buffers).unwrap(), 6);
+        assert_eq!((&a, &b[..4]), (b"on", &b"etwo"[..]));
+        assert_eq!(server.describe().bytes_in, 6);
+        // More buffers than the kernel takes at once.
+        let many = vec![IoSlice::new(b"x"); 5000];
+        assert_eq!(client.write_vectored(&many).unwrap(), 1024);
+    });
+}
+
+#[test]
+fn a_hundred_mebibytes_through_a_pair_arrive_exactly() {
+    const BYTES: u64 = 100 << 20;
+    clean(|registry| {
+        let (one, other) = Stream::pair_in(registry).unwrap();
+        let echo = spawn_in(registry, "echo", [other.resource()], move || {
+            let copied = io::copy(&mut &other, &mut &other).unwrap();
+            other.close().unwrap();
+            copied
+        })
+        .unwrap();
+        let (mut reading, mut writing) = one.split().unwrap();
+        let given = [writing.resource()];
+        let writer = spawn_in(registry, "writer", given, move || {
+            io::copy(&mut Numbers(0).take(BYTES), &mut writing).unwrap();
+        })
+        .unwrap();
+        let (mut buffer, mut expected) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+        let mut numbers = Numbers(0).take(BYTES);
+        let mut received = 0;
+        loop {
+            let bytes = reading.read(&mut buffer).unwrap();
+            if bytes == 0 {
+                break;
+            }
+            numbers.read_exact(&mut expected[..bytes]).unwrap();
+            assert!(buffer[..bytes] == expected[..bytes], "differs after {received} bytes");
+            received += bytes as u64;
+        }
+        assert_eq!(received, BYTES);
+        assert_eq!(echo.join().unwrap(), BYTES);
+        writer.join().unwrap();
+        assert_eq!(reading.describe().bytes_in, BYTES);
+    });
+}
+
+/// An endless stream of bytes in which a lost or doubled one shows.
+struct Numbers(u64);
+
+impl Read for Numbers {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        for byte in &mut *buffer {
+            *byte = (self.0 % 251) as u8;
+            self.0 += 1;
+        }
+        Ok(buffer.len())
+    }
+}

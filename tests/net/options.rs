@@ -1,0 +1,233 @@
+//! Timeouts, trying without waiting, waiting for either direction, and other options of a socket.
+
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use echown::net::{Listener, Stream};
+use echown::ownership::Failure;
+use echown::test;
+use echown::thread::spawn_in;
+
+use super::{PATIENCE, clean, connected, full_listener};
+
+#[test]
+fn a_read_and_a_write_wait_no_longer_than_they_are_told() {
+    clean(|registry| {
+        let (mut one, _other) = Stream::pair_in(registry).unwrap();
+        one.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        one.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
+        assert_eq!(one.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let error = one.write_all(&vec![0; 16 << 20]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let error = one.set_read_timeout(Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
+    clean(|registry| {
+        let (ours, theirs) = Stream::pair_in(registry).unwrap();
+        let would_wait = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let mut buffer = [0; 8];
+        assert!(would_wait(ours.try_read(&mut buffer).unwrap_err()));
+        assert!(would_wait(ours.try_peek(&mut buffer).unwrap_err()));
+        assert!(!ours.wait_readable(Some(Duration::from_millis(1))).unwrap());
+        assert!(theirs.wait_writable(Some(Duration::ZERO)).unwrap());
+        assert_eq!(theirs.try_write(b"there").unwrap(), 5);
+        assert!(ours.wait_readable(None).unwrap());
+        assert_eq!(ours.try_peek(&mut buffer).unwrap(), 5);
+        assert_eq!(ours.unread().unwrap(), 5);
+        assert_eq!(ours.try_read(&mut buffer).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"there");
+        // Until nothing fits any more; then not even waiting helps.
+        while theirs.try_write(&[0; 4096]).is_ok() {}
+        assert!(would_wait(theirs.try_write(b"more").unwrap_err()));
+        let pieces = [std::io::IoSlice::new(b"one"), std::io::IoSlice::new(b"two")];
+        assert!(would_wait(theirs.try_write_vectored(&pieces).unwrap_err()));
+        assert!(!theirs.wait_writable(Some(Duration::from_millis(1))).unwrap());
+        let (reading, writing) = ours.split().unwrap();
+        while reading.try_read(&mut [0; 65536]).is_ok() {}
+        assert!(theirs.wait_writable(None).unwrap());
+        assert_eq!(writing.try_write(b"half").unwrap(), 4);
+        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 4);
+        assert_eq!(writing.try_write_vectored(&pieces).unwrap(), 6);
+        drop(writing);
+        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 6);
+        assert_eq!(&buffer[..6], b"onetwo");
+        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 0, "the end");
+    });
+}
+
+#[test]
+fn a_writer_that_hangs_up_ends_the_reading_of_the_other_half_whose_owner_it_does_not_touch() {
+    clean(|registry| {
+        let listener = Listener::options().registry(registry).bind("127.0.0.1:0").unwrap();
+        let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let (mut reading, writing) = stream.split().unwrap();
+        let give = [reading.resource()];
+        let reader = echown::thread::spawn_in(registry, "reader", give, move || {
+            let read = reading.read(&mut [0]);
+            (read, reading.check())
+        })
+        .unwrap();
+        writing.hang_up().unwrap();
+        let (read, owned) = reader.join().unwrap();
+        assert_eq!(read.unwrap(), 0, "it wakes, and it is an end");
+        owned.expect("the reading half is its owner's as before");
+        assert_eq!((&peer).read(&mut [0]).unwrap(), 0, "so is it for the peer");
+        writing.release().unwrap();
+    });
+}
+
+#[test]
+fn listeners_that_share_an_address_have_a_queue_each_and_others_are_refused() {
+    clean(|registry| {
+        let options = Listener::options().registry(registry).share_address(true);
+        let first = options.bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap();
+        let second = options.bind(&address).unwrap();
+        let refused = Listener::bind_in(registry, &address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let mut accepted = [0, 0];
+        let _clients: Vec<Stream> = (0..200)
+            .map(|_| {
+                let client = Stream::connect_to_in(registry, &address).unwrap();
+                let index =
+                    [&first, &second].iter().position(|one| one.accept_if_any().unwrap().is_some());
+                accepted[index.expect("one of them has it")] += 1;
+                client
+            })
+            .collect();
+        assert!(accepted.iter().all(|&count| count > 0), "{accepted:?}");
+    });
+}
+
+#[test]
+fn waiting_for_either_direction_tells_which_it_was() {
+    clean(|registry| {
+        let (ours, mut theirs) = Stream::pair_in(registry).unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (false, true), "there is room");
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (true, true));
+        let block = vec![0; 1024 * 1024];
+        while ours.try_write(&block).is_ok() {}
+        assert_eq!(ours.wait_either(None).unwrap(), (true, false), "there is none");
+        (&ours).read_exact(&mut [0]).unwrap();
+        let patience = Some(Duration::from_millis(1));
+        assert_eq!(ours.wait_either(patience).unwrap(), (false, false), "the time ran out");
+        theirs.close().unwrap();
+        assert_eq!(ours.wait_either(None).unwrap(), (true, true), "nobody is there any more");
+    });
+}
+
+#[test]
+fn a_reading_half_tells_of_a_reset_that_nobody_reads() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        let (reading, writing) = ours.split().unwrap();
+        assert!(reading.take_error().unwrap().is_none());
+        peer.set_linger(Some(Duration::ZERO)).unwrap();
+        peer.close().unwrap();
+        assert!(reading.wait_readable(Some(PATIENCE)).unwrap());
+        let error = reading.take_error().unwrap().expect("it was reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        drop((reading, writing));
+    });
+}
+
+#[test]
+fn who_waits_until_it_can_read_or_write_is_woken_by_its_cancellation() {
+    for wanted in ["read", "write"] {
+        clean(|registry| {
+            let (ours, theirs) = Stream::pair_in(registry).unwrap();
+            while ours.try_write(&[0; 65536]).is_ok() {}
+            let waiter = spawn_in(registry, "waiter", [ours.resource()], move || match wanted {
+                "read" => ours.wait_readable(None),
+                _ => ours.wait_writable(None),
+            });
+            let ended = waiter.unwrap().cancel();
+            assert!(matches!(ended, Err(Failure::Cancelled)), "{ended:?}");
+            drop(theirs);
+        });
+    }
+}
+
+#[test]
+fn a_timeout_that_was_set_can_be_asked_for() {
+    clean(|registry| {
+        let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+        assert_eq!(ours.read_timeout().unwrap(), None);
+        ours.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        ours.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        assert_eq!(ours.read_timeout().unwrap(), Some(Duration::from_millis(1500)));
+        assert_eq!(ours.write_timeout().unwrap(), Some(Duration::from_secs(2)));
+    });
+}
+
+#[test]
+fn a_halfs_read_waits_no_longer_than_it_is_told() {
+    clean(|registry| {
+        let (one, _other) = Stream::pair_in(registry).unwrap();
+        let (mut reading, mut writing) = one.split().unwrap();
+        reading.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        writing.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
+        assert_eq!(reading.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let error = writing.write_all(&vec![0; 16 << 20]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn connecting_waits_no_longer_than_it_is_told() {
+    clean(|registry| {
+        let (_listener, _clients, address) = full_listener();
+        let patience = Duration::from_millis(50);
+        let begun = Instant::now();
+        let error = Stream::connect_timeout_in(registry, &address, patience).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= patience);
+        let error = Stream::connect_timeout_in(registry, &address, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn what_is_accepted_has_its_listeners_nodelay() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let (_client, before) = connected(registry, &listener);
+        assert!(!before.nodelay().unwrap());
+        listener.set_nodelay(true).unwrap();
+        let (_client, after) = connected(registry, &listener);
+        assert!(after.nodelay().unwrap());
+    });
+}
+
+#[test]
+fn a_connected_stream_blocks_and_takes_its_options() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        listener.set_nonblocking(false).unwrap();
+        let (client, server) = connected(registry, &listener);
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            let begun = Instant::now();
+            let error = (&mut &*stream).read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            assert!(begun.elapsed() >= Duration::from_millis(10), "it did not wait");
+        }
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        client.close().unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let error = (&mut &server).read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert!(server.peer_addr().is_err());
+    });
+}

@@ -1,0 +1,115 @@
+//! Accepting until told to stop.
+
+use std::io::{Read, Write};
+
+use echown::net::{Address, Listener, Stream, pipe_in};
+use echown::ownership::ErrorKind;
+use echown::test;
+use echown::thread::spawn_in;
+
+use super::{Place, carries_both_ways, clean, kind_of, let_block, quiet, run};
+
+#[test]
+fn a_waiting_client_is_served_before_the_stop_is_heard() {
+    let place = Place::new("stop");
+    clean(|registry| {
+        for listener in [
+            Listener::bind_in(registry, "127.0.0.1:0").unwrap(),
+            Listener::bind_unix_in(registry, &place.0).unwrap(),
+        ] {
+            let address = listener.local_addr().unwrap();
+            let clients: Vec<_> =
+                (0..3).map(|_| Stream::connect_to_in(registry, &address).unwrap()).collect();
+            let (stopped, mut stop) = pipe_in(registry).unwrap();
+            stop.write_all(b"!").unwrap();
+            for mut client in clients {
+                let (mut server, _) = listener.accept_unless(&stopped).unwrap().unwrap();
+                client.write_all(b"x").unwrap();
+                server.read_exact(&mut [0]).unwrap();
+            }
+            assert!(listener.accept_unless(&stopped).unwrap().is_none());
+            assert!(listener.accept_unless(&stopped).unwrap().is_none(), "it stays on");
+            // The listener goes on: it was not shut down.
+            carries_both_ways(
+                registry,
+                &listener,
+                if address.inet().is_some() { "tcp stream" } else { "unix stream" },
+            );
+        }
+    });
+}
+
+#[test]
+fn releasing_the_write_end_stops_an_acceptor_that_waits() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stopped, stop) = pipe_in(registry).unwrap();
+        let given = [listener.resource(), stopped.resource()];
+        let acceptor = spawn_in(registry, "acceptor", given, move || {
+            let mut served = 0;
+            while let Some((mut stream, _)) = listener.accept_unless(&stopped).unwrap() {
+                stream.write_all(b"served").unwrap();
+                served += 1;
+            }
+            served
+        })
+        .unwrap();
+        for _ in 0..3 {
+            let mut client = Stream::connect_to_in(registry, &address).unwrap();
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "served");
+        }
+        let_block(registry, &acceptor);
+        stop.release().unwrap();
+        assert_eq!(acceptor.join().unwrap(), 3);
+    });
+}
+
+#[test]
+fn the_stop_must_be_the_acceptors_own() {
+    let registry = quiet();
+    run(&registry, |registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let (stopped, _stop) = pipe_in(registry).unwrap();
+        let given = [listener.resource()];
+        registry
+            .run_inline("child", given, || {
+                let error = listener.accept_unless(&stopped).unwrap_err();
+                assert_eq!(kind_of(&error), ErrorKind::NotOwner);
+                listener.close().unwrap();
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_client_with_the_longest_of_names_does_no_harm() {
+    let place = Place::new("longest");
+    clean(|registry| {
+        let listener = Listener::bind_unix_in(registry, &place.0).unwrap();
+        // 108 bytes: as many as a Unix address has, with none left for an end mark.
+        let mut name = std::env::temp_dir().join(format!("echown-{}-", std::process::id()));
+        let filled = name.as_os_str().len();
+        name.as_mut_os_string().push("n".repeat(108 - filled));
+        let name = Place(name);
+        let client = rustix::net::socket(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::STREAM,
+            None,
+        )
+        .unwrap();
+        let bound = rustix::net::SocketAddrUnix::new(&name.0)
+            .and_then(|name| rustix::net::bind(&client, &name));
+        if bound.is_err() {
+            return;
+        }
+        let to = rustix::net::SocketAddrUnix::new(&place.0).unwrap();
+        rustix::net::connect(&client, &to).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        assert_eq!(peer, Address::Unnamed);
+        assert_eq!(server.peer_addr().unwrap(), Address::Unnamed);
+        assert_eq!(server.describe().peer, None);
+    });
+}
