@@ -129,7 +129,7 @@ struct Limits {
 struct Check {
     /// How much is checked: `off` (no owner checks, no reports), `on`, or `full` (also backtraces,
     /// and each descriptor's identity at every operation).
-    #[arg(long, value_name = "LEVEL", default_value_t = Level::On)]
+    #[arg(long, visible_alias = "ownership", value_name = "LEVEL", default_value_t = Level::On)]
     check: Level,
 
     /// What a leak leads to: `ignore`, `warn`, `fail` (exit code 23 in the end) or `abort`.

@@ -381,6 +381,7 @@ fn pictures_are_refused_where_there_are_none() {
     for (arguments, expected) in [
         (&["--graph"][..], "--graph is for --style callback, and this is --style echo"),
         (&["--graph", "--style", "callback", "--check", "off"], "--check off records nothing"),
+        (&["--graph", "--style", "callback", "--ownership", "off"], "--check off records nothing"),
     ] {
         let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2));

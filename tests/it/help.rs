@@ -36,6 +36,7 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
         (&["--max-connections", "0"], "expected 1 or more"),
         (&["--max-connections", "many"], "invalid digit"),
         (&["--check", "loud"], "expected one of: off, on, full"),
+        (&["--ownership", "loud"], "expected one of: off, on, full"),
         (&["--on-leak", "cry"], "expected one of: ignore, warn, fail, abort"),
         (&["--log-format", "xml"], "possible values: text, json"),
         (&["--report", "xml"], "possible values: text, json"),
