@@ -14,6 +14,7 @@
 //!
 //! The last thought is Gil Tene's ("coordinated omission"), and the histograms are his.
 
+mod agenda;
 mod blocking;
 pub mod compare;
 mod event;

@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::run::{Run, Schedule, Window};
+use super::agenda::Schedule;
+use super::run::{Run, Window};
 use super::talk::Talk;
 use super::tally::{self, Tally};
 use crate::net::Stream;
@@ -45,7 +46,8 @@ pub(super) fn work(run: &Run, share: Range<usize>) -> Tally {
         }
     };
     let window = run.wait_for_all();
-    if let (Some(window), Some(stream)) = (window, stream) {
+    // At a rate, what is due is due also without a connection.
+    if let Some(window) = window.filter(|_| stream.is_some() || run.plan.rate.is_some()) {
         Asker::new(run, connection, window).talk(stream, &mut tally);
     }
     tally
@@ -86,8 +88,7 @@ impl<'run> Asker<'run> {
         }
     }
 
-    fn talk(&mut self, stream: Stream, tally: &mut Tally) {
-        let mut stream = Some(stream);
+    fn talk(&mut self, mut stream: Option<Stream>, tally: &mut Tally) {
         let connections = self.run.plan.connections as u64;
         let schedule = self.run.plan.rate.map(|rate| Schedule::new(rate, self.window.began));
         let mut asked = 0;
@@ -105,6 +106,11 @@ impl<'run> Asker<'run> {
             if due > now {
                 let until = due.min(self.window.until);
                 std::thread::sleep(Duration::from_nanos(until - now).min(WAIT_MAX));
+                continue;
+            }
+            if stream.is_none() && !self.run.plan.churn {
+                tally.failed(tally::NO_CONNECTION);
+                asked += 1;
                 continue;
             }
             if stream.is_none() {
@@ -126,7 +132,7 @@ impl<'run> Asker<'run> {
                 self.fail(why, tally);
                 stream = None;
                 self.talk.forget();
-                if !self.run.plan.churn {
+                if !self.run.plan.churn && schedule.is_none() {
                     return;
                 }
             } else if self.run.plan.churn {
@@ -135,6 +141,11 @@ impl<'run> Asker<'run> {
                 tally.connects += u64::from(self.window.counts(self.run.now()));
             }
             self.tell(tally);
+        }
+        if let Some(schedule) = schedule.filter(|_| !self.run.is_stopped()) {
+            let others = connections - 1 - self.connection as u64;
+            let own = (schedule.count(self.window.until) + others) / connections;
+            tally.failed_times(tally::UNASKED, own.saturating_sub(asked));
         }
         // What is still under way has its time.
         while let Some(stream) = stream.as_ref().filter(|_| self.talk.under_way() > 0) {

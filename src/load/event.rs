@@ -5,7 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::run::{Run, Schedule, Window};
+use super::agenda::{self, Agenda, Schedule};
+use super::run::{Run, Window};
 use super::talk::Talk;
 use super::tally::{self, Tally};
 use crate::net::{Poller, Stream};
@@ -105,32 +106,28 @@ impl<'run> Loop<'run> {
 
     fn talk(&mut self, window: Window, tally: &mut Tally) {
         let run = self.run;
-        let schedule = run.plan.rate.map(|rate| {
+        let mut agenda = run.plan.rate.map(|rate| {
             // Each thread has its connections' part of the rate.
             let part = self.slots.len() as f64 / run.plan.connections.max(1) as f64;
-            Schedule::new(rate * part, window.began)
+            let schedule = Schedule::new(rate * part, window.began);
+            Agenda::new(schedule, window.until, run.plan.message_bytes, self.slots.len())
         });
-        if schedule.is_none() {
+        if agenda.is_none() {
             for index in 0..self.slots.len() {
                 for _ in 0..run.plan.pipeline {
                     self.ask(index, run.now(), tally);
                 }
             }
         }
-        let mut due_next = 0;
         loop {
             let mut now = run.now();
             let is_over = now >= window.until || run.is_stopped();
-            if let Some(schedule) = schedule.filter(|_| !run.is_stopped()) {
-                // What was due in time is asked also when it is late by now.
-                while schedule.due(due_next) <= now && schedule.due(due_next) < window.until {
-                    let index = (due_next % self.slots.len() as u64) as usize;
-                    self.ask_when_due(index, schedule.due(due_next), tally);
-                    due_next += 1;
-                }
+            if let Some(agenda) = agenda.as_mut().filter(|_| !run.is_stopped()) {
+                self.ask_what_is_due(agenda, now, tally);
                 now = run.now();
             }
-            if is_over && (self.under_way == 0 || now >= window.give_up || run.is_stopped()) {
+            let is_done = self.under_way == 0 && agenda.is_none_or(|agenda| agenda.is_done());
+            if is_over && (is_done || now >= window.give_up || run.is_stopped()) {
                 break;
             }
             while let Some((_, index)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
@@ -139,17 +136,15 @@ impl<'run> Loop<'run> {
                         self.under_way -= 1;
                         self.ask(index, due, tally);
                     }
-                    None if schedule.is_none() && !is_over && self.is_free(index) => {
+                    None if agenda.is_none() && !is_over && self.is_free(index) => {
                         self.ask(index, now, tally);
                     }
                     None => {}
                 }
             }
             // A whole number of milliseconds costs one call less; only an open loop needs more.
-            let wait = match schedule {
-                Some(schedule) if !is_over => schedule.due(due_next).saturating_sub(now),
-                _ => WAIT_MAX,
-            };
+            let wait = agenda.and_then(|agenda| agenda.wait(now, self.under_way));
+            let wait = wait.unwrap_or(WAIT_MAX);
             let wait = match self.retries.front() {
                 Some((at, _)) => wait.min(at.saturating_sub(now).max(1_000_000)),
                 None => wait,
@@ -166,7 +161,7 @@ impl<'run> Loop<'run> {
             for token in tokens {
                 let (generation, index) = ((token >> 32) as u32, (token & 0xffff_ffff) as usize);
                 if self.slots[index].generation == generation {
-                    self.serve(index, window, schedule.is_some(), tally);
+                    self.serve(index, window, agenda.is_some(), tally);
                 }
             }
             run.tell_answered(tally.messages - before);
@@ -174,6 +169,15 @@ impl<'run> Loop<'run> {
         // Ended early, their answers were not waited for.
         if !run.is_stopped() {
             tally.failed_times(tally::UNANSWERED, self.under_way as u64);
+            tally.failed_times(tally::UNASKED, agenda.map_or(0, |agenda| agenda.left()));
+        }
+    }
+
+    /// Begins messages of an open loop that are due by now.
+    fn ask_what_is_due(&mut self, agenda: &mut Agenda, now: u64, tally: &mut Tally) {
+        for _ in 0..agenda::BURST_MAX {
+            let Some((message, due)) = agenda.take(now, self.under_way) else { break };
+            self.ask_when_due((message % self.slots.len() as u64) as usize, due, tally);
         }
     }
 

@@ -9,7 +9,8 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::run::{Run, Schedule, Window};
+use super::agenda::{self, Agenda, Schedule};
+use super::run::{Run, Window};
 use super::tally::{self, Tally};
 use crate::frame::{Assembler, Frame};
 use crate::net::{Poller, Stream};
@@ -155,34 +156,30 @@ impl<'run> Room<'run> {
 
     fn talk(&mut self, window: Window, tally: &mut Tally) {
         let run = self.run;
-        let schedule = run.plan.rate.map(|rate| Schedule::new(rate, window.began));
-        if schedule.is_none() {
+        let mut agenda = run.plan.rate.map(|rate| {
+            let schedule = Schedule::new(rate, window.began);
+            Agenda::new(schedule, window.until, run.plan.message_bytes, self.members.len())
+        });
+        if agenda.is_none() {
             for index in 0..self.members.len() {
                 for _ in 0..run.plan.pipeline {
                     self.say(index, run.now(), tally);
                 }
             }
         }
-        let mut due_next = 0;
         loop {
             let now = run.now();
             let is_over = now >= window.until || run.is_stopped();
-            let mut wait = WAIT_MAX;
-            if let Some(schedule) = schedule.filter(|_| !run.is_stopped()) {
-                // What was due in time is asked also when it is late by now.
-                while schedule.due(due_next) <= now && schedule.due(due_next) < window.until {
-                    let index = (due_next % self.members.len() as u64) as usize;
-                    self.say(index, schedule.due(due_next), tally);
-                    due_next += 1;
-                }
-                if !is_over {
-                    wait = schedule.due(due_next).saturating_sub(run.now()).min(WAIT_MAX);
-                }
+            if let Some(agenda) = agenda.as_mut().filter(|_| !run.is_stopped()) {
+                self.say_what_is_due(agenda, now, tally);
             }
-            if is_over && (self.under_way == 0 || now >= window.give_up || run.is_stopped()) {
+            let is_done = self.under_way == 0 && agenda.is_none_or(|agenda| agenda.is_done());
+            if is_over && (is_done || now >= window.give_up || run.is_stopped()) {
                 break;
             }
-            let tokens: Vec<u64> = match self.poller.wait(Duration::from_nanos(wait)) {
+            let wait = agenda.and_then(|agenda| agenda.wait(run.now(), self.under_way));
+            let wait = Duration::from_nanos(wait.map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX)));
+            let tokens: Vec<u64> = match self.poller.wait(wait) {
                 Ok(tokens) => tokens.collect(),
                 Err(error) => {
                     tally.failed(tally::name(&error));
@@ -191,7 +188,7 @@ impl<'run> Room<'run> {
             };
             let before = tally.messages;
             for index in tokens.into_iter().map(|token| token as usize) {
-                let again = schedule.is_none().then_some(window.until);
+                let again = agenda.is_none().then_some(window.until);
                 let served = self.hear(index, window, again, tally);
                 if let Err(why) = served.and_then(|()| self.send(index)) {
                     self.lose(index, why, tally);
@@ -203,6 +200,15 @@ impl<'run> Room<'run> {
         // Ended early, their answers were not waited for.
         if !run.is_stopped() {
             tally.failed_times(tally::UNANSWERED, self.under_way as u64);
+            tally.failed_times(tally::UNASKED, agenda.map_or(0, |agenda| agenda.left()));
+        }
+    }
+
+    /// Begins frames of an open loop that are due by now.
+    fn say_what_is_due(&mut self, agenda: &mut Agenda, now: u64, tally: &mut Tally) {
+        for _ in 0..agenda::BURST_MAX {
+            let Some((message, due)) = agenda.take(now, self.under_way) else { break };
+            self.say((message % self.members.len() as u64) as usize, due, tally);
         }
     }
 

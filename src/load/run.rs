@@ -123,23 +123,6 @@ impl Window {
     }
 }
 
-/// When the messages of an open loop are due: evenly, the connections in turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
-    began: u64,
-    nanos_a_message: f64,
-}
-
-impl Schedule {
-    pub(super) fn new(rate: f64, began: u64) -> Schedule {
-        Schedule { began, nanos_a_message: 1e9 / rate }
-    }
-
-    pub(super) fn due(&self, message: u64) -> u64 {
-        self.began + (message as f64 * self.nanos_a_message) as u64
-    }
-}
-
 /// Asks a server what the plan says. `pid` is the server's process, if it runs here and is to be looked
 /// at; `progress` is told from time to time what is going on.
 ///

@@ -80,6 +80,8 @@ impl Tally {
 pub(super) const LIE: &str = "wrong bytes";
 /// Nothing came back, and waiting longer would be no use.
 pub(super) const UNANSWERED: &str = "unanswered";
+/// A message was due in time, and there was no time left to ask it.
+pub(super) const UNASKED: &str = "due and never asked";
 /// The server has closed a connection on which answers were missing, or more was to be asked.
 pub(super) const CLOSED: &str = "closed by the server";
 /// A message was due on a connection that is gone.

@@ -229,6 +229,30 @@ fn at_a_rate_a_stall_that_lasts_until_the_end_is_on_the_servers_account_too() {
 }
 
 #[test]
+fn at_a_rate_what_is_due_on_a_connection_that_is_gone_is_told() {
+    for client in ["event", "blocking"] {
+        let closing = server_that(|mut client| {
+            let _ = client.read(&mut [0; 64]);
+        });
+        let arguments = ["--rate", "1000", "--connections", "1", "--client", client];
+        let outcome = outcome(&[&arguments[..], &[&closing.to_string()]].concat());
+        // 350 were due in all, the first few before it was known.
+        let due = outcome["errors"]["due without a connection"].as_u64().unwrap_or(0);
+        assert!((100..350).contains(&due), "{client}: {outcome:#}");
+    }
+}
+
+#[test]
+fn what_could_never_be_asked_at_a_rate_is_told_when_there_is_no_time_left() {
+    for more in [&["--client", "event"][..], &["--client", "blocking"], &["--style", "broadcast"]] {
+        let arguments = ["--rate", "1e9", "--connections", "1"];
+        let outcome = outcome(&[&arguments[..], more].concat());
+        let never = outcome["errors"]["due and never asked"].as_u64().unwrap_or(0);
+        assert!(never > 100_000_000, "{more:?}: {outcome:#}");
+    }
+}
+
+#[test]
 fn a_rate_that_the_server_cannot_hold_is_warned_about() {
     let slow = echoing(|_, _| thread::sleep(Duration::from_millis(10)));
     let address = slow.to_string();
