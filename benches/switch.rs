@@ -1,0 +1,70 @@
+//! What a change of threads costs here: so many threads on one processor, of which each does nothing but
+//! let the others run (`sched_yield(2)`).
+//!
+//! That is what a thread per connection pays for each message under load, and an event loop does not:
+//! the least by which it is slower (`docs/performance.md`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How many threads take turns.
+const THREADS: [usize; 5] = [1, 2, 16, 64, 1000];
+
+/// Rounds of all of them; the median is told.
+const ROUNDS: usize = 7;
+
+/// What the threads have; the same as those of the server.
+const STACK_BYTES: usize = 256 * 1024;
+
+fn main() {
+    // `cargo test --benches` only wants to know whether it works.
+    let is_measured = std::env::args().any(|argument| argument == "--bench");
+    let (rounds, duration) = match is_measured {
+        true => (ROUNDS, Duration::from_millis(500)),
+        false => (1, Duration::from_millis(10)),
+    };
+    echown::load::pin_to(&[0]).expect("processor 0 is there");
+    let mut nanos = THREADS.map(|_| Vec::new());
+    for _ in 0..rounds {
+        for (threads, nanos) in THREADS.iter().zip(&mut nanos) {
+            nanos.push(nanos_a_turn(*threads, duration));
+        }
+    }
+    println!("| threads | ns a turn | lowest to highest |\n|---|---|---|");
+    for (threads, mut nanos) in THREADS.iter().zip(nanos) {
+        nanos.sort_by(f64::total_cmp);
+        let (lowest, highest) = (nanos[0], nanos[nanos.len() - 1]);
+        println!("| {threads} | {:.0} | {lowest:.0} to {highest:.0} |", nanos[nanos.len() / 2]);
+    }
+}
+
+/// How long one takes until the next has its turn.
+fn nanos_a_turn(threads: usize, duration: Duration) -> f64 {
+    let (is_on, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let turns = || {
+            let mut turns = 0_u64;
+            while !is_on.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            while !is_over.load(Ordering::Relaxed) {
+                thread::yield_now();
+                turns += 1;
+            }
+            turns
+        };
+        let start = || {
+            let builder = thread::Builder::new().stack_size(STACK_BYTES);
+            builder.spawn_scoped(scope, turns).expect("there is room for a thread")
+        };
+        let all: Vec<_> = (0..threads).map(|_| start()).collect();
+        is_on.store(true, Ordering::Relaxed);
+        let began = Instant::now();
+        thread::sleep(duration);
+        is_over.store(true, Ordering::Relaxed);
+        let elapsed = began.elapsed();
+        let turns: u64 = all.into_iter().map(|one| one.join().expect("it only counts")).sum();
+        elapsed.as_nanos() as f64 / turns.max(1) as f64
+    })
+}
