@@ -56,7 +56,7 @@ const MAY_SWAP: &[(&str, &str)] = &[
 /// Where `loom` may be named, and why.
 const MAY_NAME_LOOM: &[(&str, &str)] = &[
     ("src/sync.rs", "the door"),
-    ("src/ownership/slot/model.rs", "the models"),
+    ("src/ownership/slot/model", "the models"),
     ("src/sys/watched.rs", "what the models use needs a line of `unsafe`"),
 ];
 

@@ -176,8 +176,15 @@ fn folder(name: &str) -> Vec<File> {
     assert!(!paths.is_empty(), "no sources below {name}");
     let mut test_files = BTreeSet::new();
     let mut files: Vec<File> = paths.iter().map(|path| read(path, &mut test_files)).collect();
+    // What a module for tests has below it is for tests as well.
+    let is_below = |name: &str, of: &String| {
+        of.strip_suffix(".rs")
+            .and_then(|of| name.strip_prefix(of))
+            .is_some_and(|it| it.starts_with('/'))
+    };
     for file in &mut files {
-        if test_files.contains(&file.name) {
+        let name = &file.name;
+        if test_files.contains(name) || test_files.iter().any(|of| is_below(name, of)) {
             file.tokens.iter_mut().for_each(|token| token.is_test = true);
         }
     }
