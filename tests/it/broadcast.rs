@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::server::{PATIENCE, Server, pattern, summary};
+use super::server::{PATIENCE, Server, TcpEnd, pattern, summary};
 
 /// A payload as it stands on the wire. Not the program's own code: that is what is tested.
 pub fn frame(payload: &[u8]) -> Vec<u8> {
@@ -412,34 +412,19 @@ fn said_at_last() -> Vec<u8> {
 /// connection, all of it while the server was stopped. When the server goes on, every frame has
 /// arrived, and so has the reset.
 fn says_and_slams(server: &Server, listener: &mut TcpStream) {
-    const BYTES_UNACKNOWLEDGED: usize = 0;
-    const BYTES_UNREAD: usize = 1;
     let mut slammer = enter(server);
     while !hear(listener).starts_with(b"entering") {}
     say(listener, b"this is not read");
     assert_eq!(hear(listener), b"this is not read");
-    server.wait_for("it to be there", |_| queues(&slammer)[BYTES_UNREAD] > 0);
+    server.wait_for("it to be there", |_| end_of(&slammer).unread > 0);
     server.signal(Signal::STOP);
     slammer.write_all(&said_at_last()).unwrap();
-    server.wait_for("all to arrive", |_| queues(&slammer)[BYTES_UNACKNOWLEDGED] == 0);
+    server.wait_for("all to arrive", |_| end_of(&slammer).unsent == 0);
 }
 
-/// A connection's ends as `/proc/net/tcp` has them. Both: another connection may have the port of one
-/// of them.
-fn ends(client: &TcpStream) -> [String; 2] {
-    let ends = [client.local_addr().unwrap(), client.peer_addr().unwrap()];
-    ends.map(|end| format!("0100007F:{:04X}", end.port()))
-}
-
-/// Bytes that a client has sent and its peer's system has not acknowledged, and bytes that have come
-/// and it has not read.
-fn queues(client: &TcpStream) -> [usize; 2] {
-    let [ours, theirs] = ends(client);
-    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let mine = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mine = mine.filter(|fields| fields[1..3] == [&*ours, &*theirs]).collect::<Vec<_>>();
-    let (sent, come) = mine[0][4].split_once(':').unwrap();
-    [sent, come].map(|bytes| usize::from_str_radix(bytes, 16).unwrap())
+/// The client's end of its connection.
+fn end_of(client: &TcpStream) -> TcpEnd {
+    TcpEnd::find(client.local_addr().unwrap(), client.peer_addr().unwrap()).unwrap()
 }
 
 #[test]
@@ -597,13 +582,7 @@ fn looking_up_a_client_that_has_just_gone_is_counted_and_nothing_else() {
 
 /// Whether the server has closed its end of a client's connection.
 fn is_gone(server: &Server, client: &TcpStream) -> bool {
-    const ESTABLISHED: &str = "01";
-    let [ours, theirs] = ends(client);
-    let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", server.pid())).unwrap();
-    !table.lines().skip(1).any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields[1..3] == [&*theirs, &*ours] && fields[3] == ESTABLISHED
-    })
+    !server.end_of(client).is_some_and(|end| end.is_established)
 }
 
 #[test]

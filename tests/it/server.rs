@@ -191,6 +191,11 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the server runs").count()
     }
 
+    /// The server's end of a client's connection.
+    pub fn end_of(&self, client: &TcpStream) -> Option<TcpEnd> {
+        TcpEnd::find(client.peer_addr().unwrap(), client.local_addr().unwrap())
+    }
+
     /// How many TCP sockets of the server listen, as the kernel says.
     pub fn listeners(&self) -> usize {
         const LISTEN: &str = "0A";
@@ -367,4 +372,32 @@ pub fn summary(lines: &[String], what: &str) -> u64 {
         line.split(", ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
     };
     lines.iter().find_map(part).unwrap_or_else(|| panic!("no {what:?} in {lines:#?}"))
+}
+
+/// One end of a connection by TCP (version 4), as the kernel's table has it.
+pub struct TcpEnd {
+    pub is_established: bool,
+    /// Bytes sent that the other end's system has not acknowledged, or that are still to be sent.
+    pub unsent: usize,
+    /// Bytes that have come and were not read.
+    pub unread: usize,
+}
+
+impl TcpEnd {
+    /// By both addresses: another connection may have the port of one of them.
+    pub fn find(local: SocketAddr, remote: SocketAddr) -> Option<TcpEnd> {
+        const ESTABLISHED: &str = "01";
+        let ends = [local, remote].map(|end| format!("0100007F:{:04X}", end.port()));
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        table.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (unsent, unread) = fields[4].split_once(':')?;
+            let bytes = |queue| usize::from_str_radix(queue, 16).unwrap();
+            (fields[1..3] == ends).then(|| TcpEnd {
+                is_established: fields[3] == ESTABLISHED,
+                unsent: bytes(unsent),
+                unread: bytes(unread),
+            })
+        })
+    }
 }

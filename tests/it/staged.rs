@@ -386,20 +386,7 @@ pub fn never_reads(server: &Server) -> TcpStream {
 
 /// Whether the server's socket has bytes that it does not read and bytes that it cannot send.
 fn both_queues_wait(server: &Server, client: &TcpStream) -> bool {
-    queues(server, client) == (true, true)
-}
-
-/// Whether the server's socket has bytes that are not sent, and bytes that are not read.
-fn queues(server: &Server, client: &TcpStream) -> (bool, bool) {
-    let port = format!(":{:04X}", client.local_addr().unwrap().port());
-    let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", server.pid())).unwrap();
-    let waits = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let (unsent, unread) = fields[4].split_once(':')?;
-        let waits = |queue: &str| queue != "00000000";
-        fields[2].ends_with(&port).then(|| (waits(unsent), waits(unread)))
-    };
-    table.lines().skip(1).find_map(waits).unwrap_or_default()
+    server.end_of(client).is_some_and(|end| end.unsent > 0 && end.unread > 0)
 }
 
 #[test]
@@ -487,6 +474,5 @@ fn a_drain_does_not_wait_for_a_client_that_has_reset_its_connection() {
 
 /// Whether the server has read all, and has answers that it cannot send.
 fn is_unsent(server: &Server, client: &TcpStream) -> bool {
-    let (unsent, unread) = queues(server, client);
-    unsent && !unread
+    server.end_of(client).is_some_and(|end| end.unsent > 0 && end.unread == 0)
 }
