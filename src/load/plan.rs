@@ -124,6 +124,13 @@ pub enum Dialect {
     Frames,
 }
 
+/// What a warm-up is longer by for each connection. A server that starts a thread for each, on a processor
+/// that those who have one keep busy, takes some 0.7 ms for the next.
+const WARMUP_PER_CONNECTION: Duration = Duration::from_millis(1);
+
+/// What a warm-up is longer by for all connections at the most.
+const WARMUP_FOR_CONNECTIONS_MAX: Duration = Duration::from_secs(5);
+
 /// What is asked of a server.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -176,6 +183,14 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// A warm-up of so much for any server, and what the connections take to get going.
+    #[must_use]
+    pub fn warmup_from(&self, base: Duration) -> Duration {
+        let connections = u32::try_from(self.connections).unwrap_or(u32::MAX);
+        let longer = WARMUP_PER_CONNECTION.saturating_mul(connections);
+        base + longer.min(WARMUP_FOR_CONNECTIONS_MAX)
+    }
+
     /// Adds source addresses where one is too few and there are more: on the loopback of IPv4.
     #[must_use]
     pub fn with_enough_sources(mut self, target: &Target) -> Plan {

@@ -137,8 +137,8 @@ pub fn mix() -> Vec<Scenario> {
     let names = ["one", "crowd", "blocking", "thousand", "churn", "streams"];
     let mut mix: Vec<Scenario> = names.into_iter().filter_map(named).collect();
     for scenario in &mut mix {
-        scenario.plan.warmup = Duration::from_millis(500);
-        scenario.plan.duration = Duration::from_millis(4500);
+        scenario.plan.warmup = scenario.plan.warmup_from(Duration::from_millis(500));
+        scenario.plan.duration = Duration::from_millis(5000) - scenario.plan.warmup;
     }
     mix
 }

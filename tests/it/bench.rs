@@ -587,6 +587,24 @@ fn a_load_by_name_is_changed_by_what_is_said() {
 }
 
 #[test]
+fn a_warm_up_is_longer_for_each_connection_unless_it_is_said_how_long() {
+    let milliseconds = |time: &Value| {
+        time["secs"].as_u64().unwrap() * 1000 + time["nanos"].as_u64().unwrap() / 1_000_000
+    };
+    let warmup = |arguments: &[&str], plan: &str| {
+        let arguments = [arguments, &["--connections", "200", "--format", "json"]].concat();
+        let output = echown().arg("bench").args(arguments).output().unwrap();
+        let outcome: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        milliseconds(&outcome.pointer(plan).unwrap_or_else(|| panic!("{outcome:#}"))["warmup"])
+    };
+    let short = ["--duration", "100ms"];
+    assert_eq!(warmup(&short, "/plan"), 1200);
+    assert_eq!(warmup(&[&short[..], &["--warmup", "30ms"]].concat(), "/plan"), 30);
+    let compared = [&["compare", "echown", "--rounds", "1"][..], &short].concat();
+    assert_eq!(warmup(&compared, "/scenario/plan"), 700);
+}
+
+#[test]
 fn our_own_servers_are_compared_in_every_style() {
     for style in ["staged", "broadcast", "callback"] {
         let arguments = ["bench", "compare", "echown", "--style", style, "--rounds", "1"];
