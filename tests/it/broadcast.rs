@@ -274,7 +274,8 @@ fn a_frame_that_waits_for_many_is_kept_once() {
     std::thread::scope(|threads| {
         threads.spawn(|| speaking.write_all(&wire).unwrap());
         // Once it has come back it waits for all the others: next to nothing of it fits into sockets.
-        assert!(hear(&mut quick).len() == FRAME_BYTES);
+        // What the last of the slow ones has said may come before it.
+        while hear(&mut quick).len() != FRAME_BYTES {}
     });
     // Once, and once more for a buffer that was moved as it grew. A copy for each would be nine.
     let more = memory(&server).saturating_sub(before);
