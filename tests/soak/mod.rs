@@ -176,7 +176,7 @@ pub fn run(settings: &Settings) -> Outcome {
         done: deeds::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
         wrong: AtomicU64::new(0),
     };
-    let at_start = has(pid);
+    let at_start = begun(pid);
     let mut faults = Vec::new();
     press(&load, settings, settings.warm_up, "warming up");
     let before = rest(pid, at_start.descriptors, None);
@@ -286,6 +286,21 @@ fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
         }
         load.is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// What the server has when all of its own threads run: some of them start after it has said where it
+/// listens.
+fn begun(pid: Pid) -> Has {
+    const SAMPLES: usize = 25;
+    let deadline = Instant::now() + REST_PATIENCE;
+    let (mut last, mut same) = (has(pid), 0);
+    while same < SAMPLES && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = has(pid);
+        same = if now.threads == last.threads { same + 1 } else { 0 };
+        last = now;
+    }
+    last
 }
 
 /// Waits until the server has no connection any more, and as few threads as it should have.
