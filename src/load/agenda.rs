@@ -19,18 +19,23 @@ impl Schedule {
 
     /// How many messages are due before `until`.
     pub(super) fn count(&self, until: u64) -> u64 {
-        (until.saturating_sub(self.began) as f64 / self.nanos_a_message).ceil() as u64
+        // A quotient is not rounded as a product is: about so many, and then by what `due` says.
+        let mut count = (until.saturating_sub(self.began) as f64 / self.nanos_a_message) as u64;
+        while count > 0 && self.due(count - 1) >= until {
+            count -= 1;
+        }
+        while self.due(count) < until {
+            count += 1;
+        }
+        count
     }
 }
 
 /// Messages that are asked in one go, before answers are looked for.
 pub(super) const BURST_MAX: usize = 1024;
 
-/// Messages that may be under way at a time, at the most.
-const UNDER_WAY_MAX: usize = 1 << 20;
-
-/// Bytes that may be under way at a time, at the most; but each connection may have a message.
-const UNDER_WAY_BYTES_MAX: usize = 64 << 20;
+/// Messages that one event loop may have under way at a time, at the most.
+pub(super) const UNDER_WAY_MAX: usize = 1 << 20;
 
 /// What an event loop has to ask, one message after the other.
 ///
@@ -45,15 +50,8 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// All that is due before `until`, messages of so many bytes on so many connections.
-    pub(super) fn new(
-        schedule: Schedule,
-        until: u64,
-        message_bytes: usize,
-        connections: usize,
-    ) -> Agenda {
-        let by_bytes = UNDER_WAY_BYTES_MAX / message_bytes.max(1);
-        let under_way_max = by_bytes.clamp(connections.min(UNDER_WAY_MAX), UNDER_WAY_MAX);
+    /// All that is due before `until`; not more than so many are to be under way.
+    pub(super) fn new(schedule: Schedule, until: u64, under_way_max: usize) -> Agenda {
         Agenda { schedule, until, under_way_max, next: 0 }
     }
 
@@ -96,7 +94,7 @@ mod tests {
     #[test]
     fn each_message_is_taken_once_when_it_is_due_and_also_when_it_is_late() {
         // One each 10 ns, from 100 on.
-        let mut agenda = Agenda::new(Schedule::new(1e8, 100), 140, 64, 1);
+        let mut agenda = Agenda::new(Schedule::new(1e8, 100), 140, 1);
         assert_eq!(agenda.left(), 4);
         assert_eq!((agenda.take(99, 0), agenda.wait(99, 0)), (None, Some(1)));
         assert_eq!(agenda.take(100, 0), Some((0, 100)));
@@ -109,27 +107,26 @@ mod tests {
 
     #[test]
     fn what_is_left_is_what_could_still_be_taken() {
-        for (rate, until) in [(1e8, 139), (1e8, 141), (3e7, 1000), (7.7e6, 54_321), (1e-3, 10)] {
-            let mut agenda = Agenda::new(Schedule::new(rate, 0), until, 64, 1);
+        let rates = [1e8, 3e7, 7.7e6, 1500.0, 900.0, 750.0, 370.0, 77.0, 1e-3];
+        // In milliseconds: with some rates the last message is due at the very end, or would be.
+        for (rate, until) in rates.into_iter().flat_map(|rate| {
+            [1, 350, 1_100, 2_500, 4_000, 4_500, 10_500].map(|milliseconds| (rate, milliseconds))
+        }) {
+            let until = until * 1_000_000;
+            let mut agenda = Agenda::new(Schedule::new(rate, 0), until, 1);
             let left = agenda.left();
+            // Not all of them one by one: only the last few.
+            agenda.next = left.saturating_sub(3);
             let taken = std::iter::from_fn(|| agenda.take(u64::MAX, 0)).count() as u64;
-            assert_eq!(left, taken, "{rate} until {until}");
+            assert_eq!(left.min(3), taken, "{rate} until {until}");
         }
     }
 
     #[test]
     fn what_is_due_waits_while_too_much_is_under_way() {
-        let most = |message_bytes, connections| {
-            let agenda = Agenda::new(Schedule::new(1e9, 0), 10, message_bytes, connections);
-            // A copy is asked each time: whoever takes one is not given it again.
-            let is_held_back = |&under_way: &usize| { agenda }.take(10, under_way).is_none();
-            (0..1 << 22).find(is_held_back).unwrap()
-        };
-        assert_eq!(most(64, 10), 1 << 20);
-        assert_eq!(most(1 << 20, 10), 64);
-        assert_eq!(most(1 << 20, 1000), 1000, "each connection may have one");
-        let agenda = Agenda::new(Schedule::new(1e9, 0), 10, 64, 1);
-        assert_eq!(agenda.wait(10, 1 << 20), None, "an answer has to come first");
+        let mut agenda = Agenda::new(Schedule::new(1e9, 0), 10, 5);
+        assert_eq!((agenda.take(10, 5), agenda.wait(10, 5)), (None, None), "an answer has to come");
+        assert_eq!((agenda.wait(10, 4), agenda.take(10, 4)), (Some(0), Some((0, 0))));
         assert!(!agenda.is_done());
     }
 }

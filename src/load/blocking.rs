@@ -158,8 +158,14 @@ impl<'run> Asker<'run> {
 
     fn fail(&self, why: Failed, tally: &mut Tally) {
         // Ended early, an answer was not waited for.
-        if why != tally::UNANSWERED || !self.run.is_stopped() {
+        let lost = self.talk.under_way() as u64;
+        if why != tally::UNANSWERED {
             tally.failed(why);
+            if self.run.plan.rate.is_some() {
+                tally.failed_times(tally::UNANSWERED, lost);
+            }
+        } else if !self.run.is_stopped() {
+            tally.failed_times(tally::UNANSWERED, lost);
         }
     }
 

@@ -110,7 +110,7 @@ impl<'run> Loop<'run> {
             // Each thread has its connections' part of the rate.
             let part = self.slots.len() as f64 / run.plan.connections.max(1) as f64;
             let schedule = Schedule::new(rate * part, window.began);
-            Agenda::new(schedule, window.until, run.plan.message_bytes, self.slots.len())
+            Agenda::new(schedule, window.until, agenda::UNDER_WAY_MAX)
         });
         if agenda.is_none() {
             for index in 0..self.slots.len() {
@@ -168,8 +168,10 @@ impl<'run> Loop<'run> {
         }
         // Ended early, their answers were not waited for.
         if !run.is_stopped() {
-            tally.failed_times(tally::UNANSWERED, self.under_way as u64);
-            tally.failed_times(tally::UNASKED, agenda.map_or(0, |agenda| agenda.left()));
+            let waiting: usize = self.slots.iter().map(|slot| slot.waiting.len()).sum();
+            tally.failed_times(tally::UNANSWERED, (self.under_way - waiting) as u64);
+            let left = agenda.map_or(0, |agenda| agenda.left());
+            tally.failed_times(tally::UNASKED, left + waiting as u64);
         }
     }
 
@@ -260,7 +262,10 @@ impl<'run> Loop<'run> {
             Some(end) => {
                 self.end(index, &end, tally);
                 let is_over = self.run.now() >= window.until || self.run.is_stopped();
-                if self.run.plan.churn && !is_open && !is_over {
+                if let Some(due) = self.slots[index].waiting.pop_front() {
+                    self.under_way -= 1;
+                    self.ask(index, due, tally);
+                } else if self.run.plan.churn && !is_open && !is_over {
                     self.ask(index, self.run.now(), tally);
                 }
             }
@@ -315,14 +320,14 @@ impl<'run> Loop<'run> {
         let slot = &mut self.slots[index];
         slot.stream = None;
         slot.generation = slot.generation.wrapping_add(1);
-        self.under_way -= slot.talk.under_way();
+        let lost = slot.talk.under_way();
+        self.under_way -= lost;
         slot.talk.forget();
         if let End::Failed(why) = end {
             tally.failed(why);
-        }
-        if let Some(due) = slot.waiting.pop_front() {
-            self.under_way -= 1;
-            self.ask(index, due, tally);
+            if self.run.plan.rate.is_some() {
+                tally.failed_times(tally::UNANSWERED, lost as u64);
+            }
         }
     }
 }

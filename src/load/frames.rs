@@ -30,6 +30,10 @@ const GREETING: u64 = u64::MAX;
 /// How long it may take until the server has heard who joins.
 const JOINING_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Bytes that may be under way at a rate, at the most, for they are kept until they are sent; but each
+/// connection may have a frame.
+const UNSENT_BYTES_MAX: usize = 64 << 20;
+
 /// After so many frames those are forgotten that everybody has heard.
 const FORGETTING_PERIOD: usize = 4096;
 
@@ -158,7 +162,10 @@ impl<'run> Room<'run> {
         let run = self.run;
         let mut agenda = run.plan.rate.map(|rate| {
             let schedule = Schedule::new(rate, window.began);
-            Agenda::new(schedule, window.until, run.plan.message_bytes, self.members.len())
+            let by_bytes = UNSENT_BYTES_MAX / run.plan.message_bytes.max(1);
+            let least = self.members.len().min(agenda::UNDER_WAY_MAX);
+            let under_way_max = by_bytes.clamp(least, agenda::UNDER_WAY_MAX);
+            Agenda::new(schedule, window.until, under_way_max)
         });
         if agenda.is_none() {
             for index in 0..self.members.len() {
@@ -216,6 +223,9 @@ impl<'run> Room<'run> {
         tally.failed(why);
         if let Some(member) = self.members[index].take() {
             self.under_way -= member.begun.len();
+            if self.run.plan.rate.is_some() {
+                tally.failed_times(tally::UNANSWERED, member.begun.len() as u64);
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use super::machine::{Meter, Reading};
 use super::outcome::{Measured, Outcome};
 use super::pattern::Pattern;
 use super::plan::{Client, Dialect, Plan, Target};
-use super::tally::Tally;
+use super::tally::{self, Tally};
 use super::watch::Watch;
 use crate::net::Stream;
 use crate::ownership::{Promise, Registry};
@@ -189,7 +189,10 @@ pub fn run(
     }
     idle.check(watch, &mut tally);
     if tally.established == 0 {
-        let why = tally.errors.keys().next().copied().unwrap_or("nobody answers");
+        // What came of having none does not say why there is none.
+        let consequences = [tally::NO_CONNECTION, tally::UNASKED, tally::UNANSWERED];
+        let mut reasons = tally.errors.keys().filter(|why| !consequences.contains(why));
+        let why = reasons.next().copied().unwrap_or("nobody answers");
         return Err(LoadError::new(format!("no connection to {target}: {why}")));
     }
     Ok(Outcome::new(&run.plan, Measured { tally, idle: idle.held(), before, meter, is_cut }))

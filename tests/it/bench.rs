@@ -234,22 +234,47 @@ fn at_a_rate_what_is_due_on_a_connection_that_is_gone_is_told() {
         let closing = server_that(|mut client| {
             let _ = client.read(&mut [0; 64]);
         });
-        let arguments = ["--rate", "1000", "--connections", "1", "--client", client];
+        let arguments =
+            ["--rate", "1000", "--duration", "2s", "--connections", "1", "--client", client];
         let outcome = outcome(&[&arguments[..], &[&closing.to_string()]].concat());
-        // 350 were due in all, the first few before it was known.
-        let due = outcome["errors"]["due without a connection"].as_u64().unwrap_or(0);
-        assert!((100..350).contains(&due), "{client}: {outcome:#}");
+        let errors = |kind: &str| outcome["errors"][kind].as_u64().unwrap_or(0);
+        // The first few before it was known that it is gone.
+        let (lost, due) = (errors("unanswered"), errors("due without a connection"));
+        assert!(due > 100, "{client}: {outcome:#}");
+        assert_eq!(lost + due, 2050, "{client}: each message is told of: {outcome:#}");
     }
 }
 
 #[test]
 fn what_could_never_be_asked_at_a_rate_is_told_when_there_is_no_time_left() {
-    for more in [&["--client", "event"][..], &["--client", "blocking"], &["--style", "broadcast"]] {
+    for more in [
+        &["--client", "event"][..],
+        &["--client", "event", "--churn"],
+        &["--client", "blocking"],
+        &["--style", "broadcast"],
+    ] {
         let arguments = ["--rate", "1e9", "--connections", "1"];
         let outcome = outcome(&[&arguments[..], more].concat());
         let never = outcome["errors"]["due and never asked"].as_u64().unwrap_or(0);
         assert!(never > 100_000_000, "{more:?}: {outcome:#}");
     }
+}
+
+#[test]
+fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        // Slow, so that much waits, and then gone.
+        for client in listener.incoming().map_while(Result::ok).take(40) {
+            thread::sleep(Duration::from_millis(10));
+            drop(client);
+        }
+    });
+    let arguments = ["--churn", "--rate", "100000", "--duration", "1s", "--connections", "2"];
+    let outcome = outcome(&[&arguments[..], &[&address]].concat());
+    assert!(outcome["errors"]["due and never asked"].as_u64().unwrap_or(0) > 50_000, "{outcome:#}");
+    assert!(outcome["errors"]["refused"].as_u64().unwrap_or(0) > 0, "{outcome:#}");
 }
 
 #[test]
@@ -327,6 +352,8 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for (arguments, code, expected) in [
         (&[&*nobody][..], 1, "no connection to 127.0.0.1"),
+        (&[&nobody, "--rate", "99"], 1, ": refused"),
+        (&[&nobody, "--rate", "99", "--client", "blocking"], 1, ": refused"),
         (&[&nobody, "--idle", "2"], 1, "idle connection 1 of 2: refused"),
         (&["--pid", "1"], 2, "--pid is for a server that runs already"),
         (&[&nobody, "--pin-server", "0"], 2, "--pin-server is for a server that is started here"),
