@@ -49,15 +49,23 @@ impl fmt::Display for Outcome {
             self.seconds
         )?;
         let Outcome { latency, .. } = self;
-        writeln!(
-            f,
-            "  latency     p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
-            time(latency.p50),
-            time(latency.p90),
-            time(latency.p99),
-            time(latency.p999),
-            time(latency.max)
-        )?;
+        if self.histogram.is_empty() {
+            // Zeros would look like the best of servers.
+            writeln!(
+                f,
+                "  latency     unknown: nothing that was due while it was measured was answered"
+            )?;
+        } else {
+            writeln!(
+                f,
+                "  latency     p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
+                time(latency.p50),
+                time(latency.p90),
+                time(latency.p99),
+                time(latency.p999),
+                time(latency.max)
+            )?;
+        }
         if self.idle > 0 {
             writeln!(f, "  idle        {} connections held open", self.idle)?;
         }

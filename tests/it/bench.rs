@@ -258,6 +258,10 @@ fn what_could_never_be_asked_at_a_rate_is_told_when_there_is_no_time_left() {
         let never = outcome["errors"]["due and never asked"].as_u64().unwrap_or(0);
         assert!(never > 100_000_000, "{more:?}: {outcome:#}");
     }
+    // None of what was asked was due while it was measured: that is no latency of zero.
+    let output = bench(&["--rate", "1e9", "--connections", "1"]);
+    let said = text(&output.stdout);
+    assert!(said.contains("latency     unknown") && !said.contains("p50"), "{said}");
 }
 
 #[test]
