@@ -4,7 +4,7 @@
 //! accounts changes the slot and both lists under both locks, so that whoever holds a task's lock
 //! sees exactly what the task owns. Locks are taken in ascending order of task ids.
 
-use std::collections::BTreeMap;
+use smallvec::SmallVec;
 
 /// How far a task has come, as seen by those who want to put something on its account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +20,35 @@ pub(crate) enum Phase {
 /// Position on an account; grows with every arrival and is never used twice.
 pub(crate) type Position = u64;
 
+/// Entries that need no allocation: most tasks own one thing.
+const ENTRIES_AT_HAND: usize = 2;
+
+/// Gaps that are left alone however few entries there are.
+const GAPS_MIN: usize = 8;
+
+/// A list that has room for more than this many times its entries gives it back: whoever once owned very
+/// much does not keep the memory.
+const ROOM_FACTOR: usize = 4;
+
+/// Room that is kept however few entries there are.
+const ROOM_MIN: usize = 64;
+
 /// What one task owns; `E` is how an entry is reached.
 #[derive(Debug)]
 pub(crate) struct Account<E> {
     pub(crate) phase: Phase,
     pub(crate) cancelled: bool,
-    entries: BTreeMap<Position, E>,
+    /// By position, ascending. An entry that goes leaves a gap, never the last of the list; when more
+    /// than half are gaps they are closed, which makes an arrival and its leaving a constant price
+    /// in the mean, and a search for a position.
+    entries: SmallVec<[(Position, Option<E>); ENTRIES_AT_HAND]>,
+    gaps: usize,
     next: Position,
 }
 
 impl<E> Account<E> {
     pub(crate) fn new() -> Account<E> {
-        Account { phase: Phase::Open, cancelled: false, entries: BTreeMap::new(), next: 1 }
+        Account { phase: Phase::Open, cancelled: false, entries: SmallVec::new(), gaps: 0, next: 1 }
     }
 
     /// Whether the account takes new entries.
@@ -43,23 +60,124 @@ impl<E> Account<E> {
     pub(crate) fn push(&mut self, entry: E) -> Position {
         let position = self.next;
         self.next += 1;
-        self.entries.insert(position, entry);
+        self.entries.push((position, Some(entry)));
         position
     }
 
     pub(crate) fn remove(&mut self, position: Position) -> Option<E> {
-        self.entries.remove(&position)
+        let index = self.entries.binary_search_by_key(&position, |(position, _)| *position).ok()?;
+        self.remove_at(index)
     }
 
     /// Takes the latest entry that `wanted` accepts.
     pub(crate) fn take_last(&mut self, mut wanted: impl FnMut(&E) -> bool) -> Option<E> {
-        let position = self.entries.iter().rev().find(|(_, entry)| wanted(entry))?.0;
-        let position = *position;
-        self.entries.remove(&position)
+        let is_wanted =
+            |(_, entry): &(Position, Option<E>)| entry.as_ref().is_some_and(&mut wanted);
+        let index = self.entries.iter().rposition(is_wanted)?;
+        self.remove_at(index)
+    }
+
+    fn remove_at(&mut self, index: usize) -> Option<E> {
+        let entry = self.entries[index].1.take()?;
+        self.gaps += 1;
+        while self.entries.last().is_some_and(|(_, entry)| entry.is_none()) {
+            self.entries.pop();
+            self.gaps -= 1;
+        }
+        if self.gaps > GAPS_MIN.max(self.entries.len() / 2) {
+            self.entries.retain(|(_, entry)| entry.is_some());
+            self.gaps = 0;
+        }
+        let room = self.entries.capacity();
+        if room > ROOM_MIN && self.entries.len() < room / ROOM_FACTOR {
+            self.entries.shrink_to_fit();
+        }
+        Some(entry)
     }
 
     /// Entries, oldest first.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &E> {
-        self.entries.values()
+        self.entries.iter().filter_map(|(_, entry)| entry.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug)]
+    enum Move {
+        Push,
+        /// The entry so far from the oldest, and again: both answers count.
+        RemoveTwice(prop::sample::Index),
+        TakeLast,
+        /// Of every third.
+        TakeLastOfSome,
+    }
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let one = prop_oneof![
+            3 => Just(Move::Push),
+            2 => any::<prop::sample::Index>().prop_map(Move::RemoveTwice),
+            1 => Just(Move::TakeLast),
+            1 => Just(Move::TakeLastOfSome),
+        ];
+        prop::collection::vec(one, 0..300)
+    }
+
+    proptest! {
+        #[test]
+        fn an_account_is_a_map_by_order_of_arrival(moves in moves()) {
+            let mut account = Account::new();
+            let mut map = BTreeMap::new();
+            for (number, one) in moves.into_iter().enumerate() {
+                match one {
+                    Move::Push => {
+                        let position = account.push(number);
+                        prop_assert!(map.keys().all(|known| *known < position));
+                        map.insert(position, number);
+                    }
+                    Move::RemoveTwice(which) if !map.is_empty() => {
+                        let positions: Vec<Position> = map.keys().copied().collect();
+                        let position = *which.get(&positions);
+                        prop_assert_eq!(account.remove(position), map.remove(&position));
+                        prop_assert_eq!(account.remove(position), None);
+                    }
+                    Move::RemoveTwice(_) => prop_assert_eq!(account.remove(1), None),
+                    Move::TakeLast => {
+                        let last = map.pop_last().map(|(_, number)| number);
+                        prop_assert_eq!(account.take_last(|_| true), last);
+                    }
+                    Move::TakeLastOfSome => {
+                        let of_some = |number: &usize| number.is_multiple_of(3);
+                        let last = map.iter().rev().find(|(_, number)| of_some(number));
+                        let last = last.map(|(position, _)| *position);
+                        let last = last.and_then(|position| map.remove(&position));
+                        prop_assert_eq!(account.take_last(of_some), last);
+                    }
+                }
+                prop_assert!(account.entries().eq(map.values()));
+                prop_assert!(account.entries.len() <= 2 * map.len() + GAPS_MIN + 1);
+                let room_max = ROOM_MIN.max(ROOM_FACTOR * (account.entries.len() + 1));
+                prop_assert!(account.entries.capacity() <= room_max, "{}", account.entries.capacity());
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_holds_one_thing_for_long_does_not_pay_for_all_that_came_and_went() {
+        let mut account = Account::new();
+        account.push(0);
+        let mut before = account.push(1);
+        for number in 2..10_000 {
+            // Never is the list's last entry the one that goes.
+            let next = account.push(number);
+            assert_eq!(account.remove(before), Some(number - 1));
+            before = next;
+        }
+        assert!(account.entries.len() <= 2 + GAPS_MIN + 1, "{}", account.entries.len());
+        assert_eq!(account.entries().copied().collect::<Vec<_>>(), [0, 9_999]);
     }
 }

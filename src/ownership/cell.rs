@@ -89,7 +89,7 @@ impl<T: Send + 'static> Cell<T> {
         let error = cell.record.error(kind, cell.record.slot.look(), &me, site, None);
         if cell.record.slot.begin_close(me.id().get()).is_ok() {
             cell.record.slot.await_pins();
-            cell.record.note(Event::Finalized, Some(me.label()), None, site);
+            cell.record.note(Event::Finalized, Some(&me), None, site);
             if let Err(error) = cell.finalize(&me, site) {
                 ending::report_finalizer(&*cell, &error);
             }
@@ -174,7 +174,7 @@ impl Registry {
         T: AsFd + Into<OwnedFd> + Send + 'static,
     {
         let number = Number::of(&value);
-        let is_socket = matches!(kind.rsplit(' ').next(), Some("stream" | "listener" | "socket"));
+        let is_socket = ["stream", "listener", "socket"].iter().any(|last| kind.ends_with(last));
         let identity = if is_socket { number.identity_as_socket() } else { number.identity() };
         let identity = match identity {
             Ok(identity) => identity,

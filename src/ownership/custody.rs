@@ -11,12 +11,16 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::task::TaskLabel;
 
 /// How the story began: acquisition and the first hands are what explains most leaks.
 const STEPS_KEPT_FIRST: usize = 8;
 /// How it ended.
 const STEPS_KEPT_LAST: usize = 24;
+/// Steps that need no allocation: own, give and release is the life of most resources.
+const STEPS_AT_HAND: usize = 3;
 
 /// A place in the source, as `#[track_caller]` sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,36 +139,45 @@ pub(crate) struct Step {
 /// The bounded list of steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Custody {
-    first: Vec<Step>,
+    first: SmallVec<[Step; STEPS_AT_HAND]>,
+    /// Few have more than the first ones.
+    further: Option<Box<Further>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Further {
     last: VecDeque<Step>,
     omitted: u64,
 }
 
 impl Custody {
+    #[inline]
     pub(crate) fn push(&mut self, step: Step) {
         if self.first.len() < STEPS_KEPT_FIRST {
-            if self.first.is_empty() {
-                // Own, give and release is the life of most resources.
-                self.first.reserve_exact(3);
-            }
             self.first.push(step);
-            return;
+        } else {
+            self.push_further(step);
         }
-        if self.last.len() == STEPS_KEPT_LAST {
-            self.last.pop_front();
-            self.omitted += 1;
+    }
+
+    #[cold]
+    fn push_further(&mut self, step: Step) {
+        let Further { last, omitted } = &mut **self.further.get_or_insert_default();
+        if last.len() == STEPS_KEPT_LAST {
+            last.pop_front();
+            *omitted += 1;
         }
-        self.last.push_back(step);
+        last.push_back(step);
     }
 
     /// The steps that are kept, oldest first.
     pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
-        self.first.iter().chain(&self.last)
+        self.first.iter().chain(self.further.iter().flat_map(|further| &further.last))
     }
 
     /// How many steps between the first and the last ones were not kept.
     pub(crate) fn omitted(&self) -> u64 {
-        self.omitted
+        self.further.as_ref().map_or(0, |further| further.omitted)
     }
 
     /// The latest step of one kind.

@@ -173,7 +173,7 @@ fn finalize_all(
             // Described while the descriptor is still open: it can tell its addresses.
             leaks.extend(leaked(&*held).map(|data| (record.registry.clone(), data)));
         }
-        record.note(Event::Finalized, Some(task.label()), None, task.spawned());
+        record.note(Event::Finalized, Some(task), None, task.spawned());
         if let Err(error) = held.finalize(task, task.spawned()) {
             report_finalizer(&*held, &error);
         }
@@ -245,7 +245,7 @@ pub(crate) fn finalize_offer(held: &Arc<dyn Held>, me: &Task, site: Site) {
     let word = record.slot.look();
     let error = record.error(ErrorKind::Unclaimed, word, me, site, None);
     record.registry.violated(&error, record);
-    record.note(Event::Finalized, Some(me.label()), None, site);
+    record.note(Event::Finalized, Some(me), None, site);
     if let Err(error) = held.finalize(me, site) {
         report_finalizer(&**held, &error);
     }

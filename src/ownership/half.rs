@@ -41,7 +41,7 @@ impl<T: Send + 'static> Held for HalfCell<T> {
             return Ok(());
         }
         whole.slot.await_pins();
-        whole.note(Event::Released, Some(me.label()), None, site);
+        whole.note(Event::Released, Some(me), None, site);
         let finalized = self.whole.finalize(me, site);
         whole.slot.closed();
         finalized
@@ -114,7 +114,7 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
             let error = record.refuse(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }
-        record.note(Event::Split, Some(me.label()), None, site);
+        record.note(Event::Split, Some(&me), None, site);
         Ok((Half { handle: Handle::new(reading) }, Half { handle: Handle::new(writing) }))
     }
 }
@@ -169,11 +169,11 @@ impl<T: Send + 'static> Half<T> {
         for record in [&self, &other].map(|half| half.handle.record()) {
             // Whoever pinned a half has the whole's number in hand; only this thread could close it.
             record.slot.await_pins();
-            record.note(Event::Rejoined, Some(me.label()), None, site);
+            record.note(Event::Rejoined, Some(&me), None, site);
             whole.record().absorb_traffic(record);
             record.slot.closed();
         }
-        whole.record().note(Event::Rejoined, None, Some(me.label()), site);
+        whole.record().note(Event::Rejoined, None, Some(&me), site);
         Ok(Owned::new(whole))
     }
 }

@@ -60,7 +60,7 @@ impl<C: Held + 'static> Handle<C> {
         task::begin_close(&held, Some(State::Held))
             .map_err(|word| record.refuse(word, &me, site))?;
         record.slot.await_pins();
-        record.note(Event::Released, Some(me.label()), None, site);
+        record.note(Event::Released, Some(&me), None, site);
         let finalized = held.finalize(&me, site);
         record.slot.closed();
         finalized
@@ -75,7 +75,7 @@ impl<C: Held + 'static> Handle<C> {
         let record = self.record();
         let me = task::current(&record.registry);
         record.slot.offer(me.id().get()).map_err(|word| record.refuse(word, &me, site))?;
-        record.note(Event::Offered, Some(me.label()), None, site);
+        record.note(Event::Offered, Some(&me), None, site);
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl<C: Held + 'static> Drop for Handle<C> {
             record.registry.violated(&error, record);
         }
         record.slot.await_pins();
-        record.note(Event::Dropped, Some(me.label()), None, site);
+        record.note(Event::Dropped, Some(&me), None, site);
         if let Err(error) = held.finalize(&me, site) {
             ending::report_finalizer(&*held, &error);
         }
@@ -336,7 +336,7 @@ impl<T: Send + 'static> Owned<T> {
             return Err(Refused::new(error, Some(self)));
         }
         record.slot.await_pins();
-        record.note(Event::Disowned, Some(me.label()), None, site);
+        record.note(Event::Disowned, Some(&me), None, site);
         record.registry.strike_number(record);
         let charge = self.handle.cell().take();
         record.slot.closed();

@@ -11,7 +11,7 @@ use super::custody::{Custody, Event, Site, Step};
 use super::policy::Level;
 use super::registry::Registry;
 use super::slot::{Slot, State, Word};
-use super::task::{self, Task, TaskLabel};
+use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Facts};
 use crate::sys::fd::{Direction, Identity, Number};
 use crate::sys::fork;
@@ -114,7 +114,7 @@ impl Record {
         site: Site,
     ) -> Record {
         let now = Instant::now();
-        let record = Record {
+        let mut record = Record {
             id: ResourceId::next(),
             slot: Slot::new(owner.id().get()),
             registry,
@@ -128,7 +128,11 @@ impl Record {
             sent: AtomicU64::new(0),
             history: Mutex::default(),
         };
-        record.note_at(now, Event::Acquired, None, Some(owner.label()), site);
+        if let Some(step) = record.step(|| now, Event::Acquired, None, Some(owner), site) {
+            // Nobody else knows the record yet.
+            let history = record.history.get_mut().unwrap_or_else(PoisonError::into_inner);
+            history.custody.push(step);
+        }
         record
     }
 
@@ -309,39 +313,49 @@ impl Record {
     }
 
     /// Adds a step to the custody. At level `off` only the ends are kept, for error messages.
-    pub(crate) fn note(
-        &self,
-        event: Event,
-        from: Option<TaskLabel>,
-        to: Option<TaskLabel>,
-        site: Site,
-    ) {
-        self.note_at(Instant::now(), event, from, to, site);
+    pub(crate) fn note(&self, event: Event, from: Option<&Task>, to: Option<&Task>, site: Site) {
+        self.note_at(Instant::now, event, from, to, site);
     }
 
-    fn note_at(
+    /// [`note`](Record::note) of what happened at a moment that is known.
+    pub(crate) fn note_at(
         &self,
-        at: Instant,
+        at: impl FnOnce() -> Instant,
         event: Event,
-        from: Option<TaskLabel>,
-        to: Option<TaskLabel>,
+        from: Option<&Task>,
+        to: Option<&Task>,
         site: Site,
     ) {
+        if let Some(step) = self.step(at, event, from, to, site) {
+            self.history().custody.push(step);
+        }
+    }
+
+    /// A step, if this level keeps it.
+    #[inline]
+    fn step(
+        &self,
+        at: impl FnOnce() -> Instant,
+        event: Event,
+        from: Option<&Task>,
+        to: Option<&Task>,
+        site: Site,
+    ) -> Option<Step> {
         let level = self.registry.level();
         if level == Level::Off && !is_an_end(event) {
-            return;
+            return None;
         }
         let backtrace =
             (level == Level::Full).then(|| std::backtrace::Backtrace::force_capture().into());
-        self.history().custody.push(Step {
+        Some(Step {
             event,
-            from,
-            to,
+            from: from.map(Task::label),
+            to: to.map(Task::label),
             site,
-            at,
+            at: at(),
             thread: crate::sys::thread::kernel_id(),
             backtrace,
-        });
+        })
     }
 
     /// A copy of the custody.

@@ -6,7 +6,8 @@
 
 mod builder;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::Write;
 use std::os::fd::RawFd;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use once_cell::sync::{Lazy, OnceCell};
+use rustc_hash::FxHashMap;
 
 use super::custody::Site;
 use super::finding::{LeakReport, Report, SCHEMA_VERSION};
@@ -52,7 +54,7 @@ struct Inner {
     known: Option<Known>,
     saboteur: Option<Arc<Saboteur>>,
     /// Which resource stands for which number, for all that is open.
-    numbers: Mutex<HashMap<RawFd, Arc<dyn Held>>>,
+    numbers: Mutex<FxHashMap<RawFd, Arc<dyn Held>>>,
     declared: Mutex<Vec<Declared>>,
     reports: Mutex<VecDeque<Report>>,
     counts: Counts,
@@ -114,7 +116,7 @@ impl Registry {
     /// the end of a stream that it reads then is ours, and its peer may still be sending.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        task::current(self).and_lenders().iter().any(|task| task.is_draining())
+        task::current(self).is_or_lends(Task::is_draining)
     }
 
     /// Runs `f` on this thread as a root task of its own: a task without a parent.
@@ -286,23 +288,24 @@ impl Registry {
             return Ok(None);
         };
         let mut numbers = guard(&self.0.numbers);
-        let number = descriptor.number.raw();
-        let old = numbers.get(&number).filter(|old| {
-            let word = old.record().slot.look();
-            word.state() != State::Released && !word.is_robbed()
-        });
-        let robbed = match old {
-            None => None,
-            Some(old) => {
-                let theirs = old.record().descriptor.map(|descriptor| descriptor.identity);
-                if theirs.is_none_or(|theirs| !theirs.differs_from(descriptor.identity)) {
-                    return Err(Arc::clone(old));
-                }
-                Some(Arc::clone(old))
+        let mut entered = match numbers.entry(descriptor.number.raw()) {
+            Entry::Vacant(free) => {
+                free.insert(Arc::clone(held));
+                return Ok(None);
             }
+            Entry::Occupied(entered) => entered,
         };
-        numbers.insert(number, Arc::clone(held));
-        Ok(robbed)
+        let old = entered.get().record();
+        let word = old.slot.look();
+        if word.state() == State::Released || word.is_robbed() {
+            entered.insert(Arc::clone(held));
+            return Ok(None);
+        }
+        let theirs = old.descriptor.map(|descriptor| descriptor.identity);
+        if theirs.is_none_or(|theirs| !theirs.differs_from(descriptor.identity)) {
+            return Err(Arc::clone(entered.get()));
+        }
+        Ok(Some(entered.insert(Arc::clone(held))))
     }
 
     /// Strikes a number, before its descriptor is closed: afterwards it may be somebody else's.
@@ -311,9 +314,10 @@ impl Registry {
             return;
         };
         let mut numbers = guard(&self.0.numbers);
-        let number = descriptor.number.raw();
-        if numbers.get(&number).is_some_and(|held| held.record().id == record.id) {
-            numbers.remove(&number);
+        if let Entry::Occupied(entered) = numbers.entry(descriptor.number.raw())
+            && entered.get().record().id == record.id
+        {
+            entered.remove();
         }
     }
 

@@ -9,7 +9,6 @@
 //! no user code runs under either.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -17,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonE
 use std::time::Instant;
 
 use once_cell::sync::Lazy;
+use rustc_hash::FxHashMap;
 
 mod family;
 mod part;
@@ -131,7 +131,7 @@ pub(crate) struct Task {
     spawned: Site,
     parent: StdMutex<Option<Arc<Task>>>,
     account: Mutex<Account<Arc<dyn Held>>>,
-    children: StdMutex<BTreeMap<TaskId, Child>>,
+    children: StdMutex<FxHashMap<TaskId, Child>>,
     /// Rung when a child ends and when this task is cancelled.
     bell: Condvar,
     /// How many listen for the bell; changes under the lock of `children`. Ringing is a system
@@ -155,7 +155,7 @@ fn guard<T>(mutex: &StdMutex<T>) -> StdGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static TASKS: Lazy<StdMutex<BTreeMap<u64, Weak<Task>>>> = Lazy::new(StdMutex::default);
+static TASKS: Lazy<StdMutex<FxHashMap<u64, Weak<Task>>>> = Lazy::new(StdMutex::default);
 
 static ROOT: Lazy<Arc<Task>> = Lazy::new(|| {
     sys::fork::watch();
@@ -182,12 +182,14 @@ fn find_from_here(id: u64) -> Option<Arc<Task>> {
 
 /// The id of the youngest task that somebody still refers to; zero before the first.
 pub(crate) fn youngest() -> u64 {
-    guard(&TASKS).last_key_value().map_or(0, |(id, _)| *id)
+    guard(&TASKS).keys().copied().max().unwrap_or(0)
 }
 
 /// Every task that somebody still refers to, in ascending order of ids.
 pub(crate) fn all() -> Vec<Arc<Task>> {
-    guard(&TASKS).values().filter_map(Weak::upgrade).collect()
+    let mut all: Vec<_> = guard(&TASKS).values().filter_map(Weak::upgrade).collect();
+    all.sort_unstable_by_key(|task| task.id);
+    all
 }
 
 thread_local! {

@@ -3,6 +3,7 @@
 //! A task has one bell. It rings when a child ends and when the task itself is cancelled, so that
 //! whoever waits in a task waits in one place for everything. The children's lock is the bell's.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -35,20 +36,25 @@ impl Task {
         guard(&self.children).remove(&child.id);
     }
 
-    /// The children that have not ended.
+    /// The children that have not ended, oldest first.
     pub(crate) fn running_children(&self) -> Vec<Arc<Task>> {
         let children = guard(&self.children);
         let running = children.values().filter(|child| !child.task.has_ended());
-        running.map(|child| Arc::clone(&child.task)).collect()
+        let mut running: Vec<_> = running.map(|child| Arc::clone(&child.task)).collect();
+        running.sort_unstable_by_key(|child| child.id);
+        running
     }
 
-    /// The family as it is: for the end of the task.
+    /// The family as it is, oldest first: for the end of the task.
     pub(crate) fn take_children(&self) -> Vec<(Arc<Task>, Care)> {
         let mut children = guard(&self.children);
         if children.is_empty() {
             return Vec::new();
         }
-        std::mem::take(&mut *children).into_values().map(|child| (child.task, child.care)).collect()
+        let children = std::mem::take(&mut *children).into_values();
+        let mut children: Vec<_> = children.map(|child| (child.task, child.care)).collect();
+        children.sort_unstable_by_key(|(child, _)| child.id);
+        children
     }
 
     /// Lets `heir` answer for a child from now on.
@@ -101,8 +107,10 @@ impl Task {
         self.run_end_hook();
         if let Some(parent) = self.parent() {
             let mut children = guard(&parent.children);
-            if children.get(&self.id).is_some_and(|child| child.care == Care::Reaped) {
-                children.remove(&self.id);
+            if let Entry::Occupied(child) = children.entry(self.id)
+                && child.get().care == Care::Reaped
+            {
+                child.remove();
             }
             // ord: Relaxed; the lock of `children` orders it. Who counts itself in after us looks
             // at its condition afterwards, and finds that this child has ended.

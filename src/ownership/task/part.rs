@@ -35,10 +35,9 @@ impl Task {
         if guard(&self.lender).is_none() {
             return;
         }
-        let lenders = self.and_lenders();
-        if lenders.iter().any(|lender| lender.is_cancelled()) {
+        if self.is_or_lends(Task::is_cancelled) {
             self.interrupt();
-        } else if lenders.iter().any(|lender| lender.is_draining()) {
+        } else if self.is_or_lends(Task::is_draining) {
             self.shut_reading();
         }
     }
@@ -56,9 +55,21 @@ impl Task {
         }
     }
 
-    /// This task and, if it is an actor, whoever lends it the thread, and so on.
-    pub(crate) fn and_lenders(self: &Arc<Task>) -> Vec<Arc<Task>> {
-        chain(Some(Arc::clone(self)), |task| guard(&task.lender).clone())
+    /// Whether it is so with this task or, if it is an actor, with whoever lends it the thread, and
+    /// so on.
+    pub(crate) fn is_or_lends(&self, is_so: impl Fn(&Task) -> bool) -> bool {
+        if is_so(self) {
+            return true;
+        }
+        // Each is looked up without a lock on the one before.
+        let mut lender = guard(&self.lender).clone();
+        while let Some(task) = lender {
+            if is_so(&task) {
+                return true;
+            }
+            lender = guard(&task.lender).clone();
+        }
+        false
     }
 
     /// A resting actor: it has no thread, and may be run or abandoned.
@@ -73,15 +84,4 @@ impl Drop for Part {
         *guard(&self.lender.playing) = None;
         *guard(&self.actor.lender) = None;
     }
-}
-
-/// A task, what follows it, what follows that: each looked up without a lock on the one before.
-fn chain(first: Option<Arc<Task>>, next: impl Fn(&Task) -> Option<Arc<Task>>) -> Vec<Arc<Task>> {
-    let mut found = Vec::new();
-    let mut here = first;
-    while let Some(task) = here {
-        here = next(&task);
-        found.push(task);
-    }
-    found
 }

@@ -52,7 +52,8 @@ pub(crate) fn give(
         return Err(record.refuse(word, parent, site));
     }
     for held in give {
-        held.record().note(event, Some(parent.label()), Some(child.label()), site);
+        // A child begins with what it is given: the clock need not be asked again.
+        held.record().note_at(|| child.born(), event, Some(parent), Some(child), site);
     }
     Ok(())
 }
@@ -73,7 +74,7 @@ pub(crate) fn return_all(
         }
     }
     for held in given {
-        held.record().note(Event::Returned, Some(child.label()), Some(parent.label()), site);
+        held.record().note(Event::Returned, Some(child), Some(parent), site);
     }
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Resu
     };
     match outcome {
         Ok(()) => {
-            record.note(Event::Transferred, Some(me.label()), Some(parent.label()), site);
+            record.note(Event::Transferred, Some(me), Some(&parent), site);
             Ok(())
         }
         Err(Some(word)) => Err(record.refuse(word, me, site)),
@@ -145,7 +146,7 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
             if let Some(entry) = mine.remove(record.position()) {
                 record.set_position(mine.push(entry));
             }
-            me.label()
+            Arc::clone(me)
         } else {
             let Some(other) = find(account) else {
                 assert_moved_on(record, word);
@@ -160,9 +161,10 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
                 continue;
             }
             move_entry(held, &mut from, &mut to);
-            other.label()
+            drop((from, to));
+            other
         };
-        record.note(Event::Claimed, Some(offerer), Some(me.label()), site);
+        record.note(Event::Claimed, Some(&offerer), Some(me), site);
         me.obey_lenders();
         return Ok(());
     }
@@ -198,7 +200,7 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
             }
         };
         for held in passed {
-            held.record().note(Event::Inherited, Some(task.label()), Some(ancestor.label()), site);
+            held.record().note(Event::Inherited, Some(task), Some(&ancestor), site);
         }
         if done {
             return;
