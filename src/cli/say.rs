@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 
 /// Writes a line to standard error. What cannot be written there is lost: that nobody listens must
-/// not end the program, as `eprintln!` would by its panic.
+/// not end the program, as `eprintln!` would by its panic. In one piece, which no other process that
+/// writes there can part.
 pub(super) fn say(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdListener;
@@ -34,6 +36,7 @@ pub const DEFAULT_BACKLOG: u32 = 1024;
 pub struct Listener {
     socket: Owned<OwnedFd>,
     mode: AtomicU8,
+    heirloom: Heirloom,
 }
 
 checked!(Listener, socket, Cell);
@@ -50,6 +53,13 @@ enum Mode {
     Nonblocking = 2,
 }
 
+/// What accepted streams have from the start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heirloom {
+    nodelay: bool,
+    write_timeout: Option<Duration>,
+}
+
 /// Settings of a new listener.
 ///
 /// # Examples
@@ -63,6 +73,7 @@ pub struct ListenerOptions {
     registry: Registry,
     backlog: u32,
     shares_address: bool,
+    heirloom: Heirloom,
 }
 
 impl ListenerOptions {
@@ -83,6 +94,20 @@ impl ListenerOptions {
     /// address is busy is then no longer noticed; [`Listener::sibling`] notices.
     pub fn share_address(mut self, on: bool) -> ListenerOptions {
         self.shares_address = on;
+        self
+    }
+
+    /// Whether streams that are accepted by TCP send small writes at once (`TCP_NODELAY`); not unless
+    /// set. They inherit it: one call for all of them instead of one for each.
+    pub fn nodelay(mut self, on: bool) -> ListenerOptions {
+        self.heirloom.nodelay = on;
+        self
+    }
+
+    /// How long a write to an accepted stream waits before it answers `WouldBlock`; for ever unless set
+    /// (`SO_SNDTIMEO`). By TCP they inherit it, as above; Unix streams are each told.
+    pub fn write_timeout(mut self, patience: Option<Duration>) -> ListenerOptions {
+        self.heirloom.write_timeout = patience;
         self
     }
 
@@ -123,6 +148,14 @@ impl ListenerOptions {
             listener.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
         }
         listener.handle().call(|fd| rustix::net::bind(fd, address))?;
+        // Before the first client can come, which would inherit nothing.
+        if self.heirloom.nodelay {
+            listener.handle().call(|fd| sockopt::set_tcp_nodelay(fd, true))?;
+        }
+        if let patience @ Some(_) = self.heirloom.write_timeout {
+            let set = |fd: BorrowedFd<'_>| sockopt::set_socket_timeout(fd, Timeout::Send, patience);
+            listener.handle().call(set)?;
+        }
         self.listen(listener)
     }
 
@@ -130,7 +163,7 @@ impl ListenerOptions {
     fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
         let flags = SocketFlags::empty();
         let socket = connect::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
-        Ok(Listener::new(socket, Mode::Blocking))
+        Ok(Listener { heirloom: self.heirloom, ..Listener::new(socket, Mode::Blocking) })
     }
 
     #[track_caller]
@@ -144,14 +177,15 @@ impl ListenerOptions {
 impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
         let registry = Registry::global().clone();
-        ListenerOptions { registry, backlog: DEFAULT_BACKLOG, shares_address: false }
+        let heirloom = Heirloom::default();
+        ListenerOptions { registry, backlog: DEFAULT_BACKLOG, shares_address: false, heirloom }
     }
 }
 
 /// Making one.
 impl Listener {
     fn new(socket: Owned<OwnedFd>, mode: Mode) -> Listener {
-        Listener { socket, mode: AtomicU8::new(mode as u8) }
+        Listener { socket, mode: AtomicU8::new(mode as u8), heirloom: Heirloom::default() }
     }
 
     /// Settings for a new listener.
@@ -229,10 +263,10 @@ impl Listener {
     /// was registered.
     #[track_caller]
     pub fn disown(self) -> Result<OwnedFd, Refused<Listener>> {
-        let Listener { socket, mode } = self;
+        let Listener { socket, mode, heirloom } = self;
         let descriptor = match socket.disown() {
             Ok(descriptor) => descriptor,
-            Err(refused) => return Err(refused.map(|socket| Listener { socket, mode })),
+            Err(refused) => return Err(refused.map(|socket| Listener { socket, mode, heirloom })),
         };
         if mode.into_inner() == Mode::Polling as u8 {
             // Nobody asked for a non-blocking socket. FIONBIO fails on no socket that is open.
@@ -257,12 +291,13 @@ impl Listener {
     pub fn sibling(&self, backlog: u32) -> io::Result<Listener> {
         let record = self.handle().record();
         let registry = record.registry.clone();
-        let options = ListenerOptions { registry, backlog, shares_address: true };
+        let heirloom = self.heirloom;
+        let options = ListenerOptions { registry, backlog, shares_address: true, heirloom };
         if record.kind == "unix listener" {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
             let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
-            return Ok(Listener::new(other, self.mode()));
+            return Ok(Listener { heirloom, ..Listener::new(other, self.mode()) });
         }
         let address: SocketAddr =
             self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?;
@@ -273,16 +308,6 @@ impl Listener {
 
 /// Using it.
 impl Listener {
-    /// Has streams that are accepted from now on send small writes at once (`TCP_NODELAY`, which they
-    /// inherit): one call for all of them instead of one for each.
-    ///
-    /// # Errors
-    /// The system call's: a Unix listener has no such option. The registry's.
-    #[track_caller]
-    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.handle().call(|fd| sockopt::set_tcp_nodelay(fd, on))
-    }
-
     /// Takes the next connection, owned by the current task, and its peer's address
     /// (`accept4(2)`). Waits for one, unless the listener is
     /// [non-blocking](Listener::set_nonblocking).
@@ -403,10 +428,14 @@ impl Listener {
             return Ok(None);
         };
         let record = self.handle().record();
-        let kind = if record.kind == "unix listener" { "unix stream" } else { "tcp stream" };
-        let stream = record.registry.own_fd_as(socket, kind, None, Site::here())?;
+        let is_unix = record.kind == "unix listener";
+        let kind = if is_unix { "unix stream" } else { "tcp stream" };
+        let stream = Stream::new(record.registry.own_fd_as(socket, kind, None, Site::here())?);
+        if is_unix && self.heirloom.write_timeout.is_some() {
+            stream.set_write_timeout(self.heirloom.write_timeout)?;
+        }
         let peer = peer.map_or(Ok(Address::Unnamed), Address::of)?;
-        Ok(Some((Stream::new(stream), peer)))
+        Ok(Some((stream, peer)))
     }
 
     /// Waits for either; answers which of them has something.

@@ -396,8 +396,12 @@ impl Registry {
             None if tracing::dispatcher::has_been_set() => {
                 tracing::warn!(target: "echown::report", code = report.code(), "{report}");
             }
-            // Not `eprintln!`: nobody listening must not become a panic in the end of a task.
-            None => drop(writeln!(std::io::stderr().lock(), "echown: {report}")),
+            // Not `eprintln!`: nobody listening must not become a panic in the end of a task. In one
+            // piece, which no other process that writes there can part.
+            None => {
+                let text = format!("echown: {report}\n");
+                drop(std::io::stderr().lock().write_all(text.as_bytes()));
+            }
         }));
         if let Err(payload) = delivered {
             // Its own destructor could panic again.

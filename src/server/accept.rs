@@ -167,14 +167,14 @@ fn connection(
     style: Arc<dyn Style>,
     settings: &Settings,
 ) -> impl FnOnce() -> Went + Send + 'static {
-    let (idle, write) = (settings.idle_timeout, settings.write_timeout);
+    let idle = settings.idle_timeout;
     move || {
         let counted = Counted { resource: stream.resource(), admission };
-        // Without one it is as it was accepted: a call less for each connection.
+        // Without one it is as it was accepted: a call less for each connection. A listener that had
+        // such a timeout, for its streams to inherit, would accept by it as well.
         if idle.is_some() {
             stream.set_read_timeout(idle)?;
         }
-        stream.set_write_timeout(write)?;
         let went = style.serve(stream);
         drop(counted);
         went

@@ -74,7 +74,7 @@ pub(super) fn open(
     settings: &Settings,
 ) -> Result<Place, BindError> {
     let failed = |error| BindError { endpoint: endpoint.clone(), error };
-    let first = listen(registry, endpoint, settings.backlog).map_err(failed)?;
+    let first = listen(registry, endpoint, settings).map_err(failed)?;
     let path = match endpoint {
         Endpoint::Unix(path) => Some(SocketFile::new(path)),
         Endpoint::Inet(_) => None,
@@ -84,11 +84,6 @@ pub(super) fn open(
     let siblings = siblings.collect::<io::Result<Vec<Listener>>>().map_err(failed)?;
     let mut seats = Vec::with_capacity(settings.acceptors.get());
     for listener in std::iter::once(first).chain(siblings) {
-        if matches!(endpoint, Endpoint::Inet(_)) {
-            // What is sent is all there is: a last short segment would wait for the acknowledgement
-            // of the one before, which a peer may delay for 40 ms.
-            listener.set_nodelay(true).map_err(failed)?;
-        }
         let (stop, order) = net::pipe_in(registry).map_err(failed)?;
         let spare = Spare::new(registry).map_err(failed)?;
         seats.push((order, Seat { listener, stop, spare }));
@@ -97,8 +92,11 @@ pub(super) fn open(
 }
 
 #[track_caller]
-fn listen(registry: &Registry, endpoint: &Endpoint, backlog: u32) -> io::Result<Listener> {
-    let options = Listener::options().registry(registry).backlog(backlog);
+fn listen(registry: &Registry, endpoint: &Endpoint, settings: &Settings) -> io::Result<Listener> {
+    // What is sent is all there is: a last short segment would wait for the acknowledgement of the one
+    // before, which a peer may delay for 40 ms.
+    let options = Listener::options().registry(registry).backlog(settings.backlog).nodelay(true);
+    let options = options.write_timeout(settings.write_timeout);
     match endpoint {
         Endpoint::Inet(address) => options.bind(address.as_str()),
         Endpoint::Unix(path) => match options.bind_unix(path) {

@@ -8,7 +8,7 @@ use echown::ownership::Failure;
 use echown::test;
 use echown::thread::spawn_in;
 
-use super::{PATIENCE, clean, connected, full_listener};
+use super::{PATIENCE, Place, clean, connected, full_listener};
 
 #[test]
 fn a_read_and_a_write_wait_no_longer_than_they_are_told() {
@@ -196,14 +196,39 @@ fn connecting_waits_no_longer_than_it_is_told() {
 }
 
 #[test]
-fn what_is_accepted_has_its_listeners_nodelay() {
+fn what_is_accepted_has_what_its_listener_was_told() {
+    let patience = Some(Duration::from_secs(7));
+    let told = |registry: &echown::ownership::Registry| {
+        Listener::options().registry(registry).nodelay(true).write_timeout(patience)
+    };
     clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (_client, before) = connected(registry, &listener);
-        assert!(!before.nodelay().unwrap());
-        listener.set_nodelay(true).unwrap();
-        let (_client, after) = connected(registry, &listener);
-        assert!(after.nodelay().unwrap());
+        let plain = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let (_client, accepted) = connected(registry, &plain);
+        assert_eq!((accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()), (false, None));
+
+        let listener = told(registry).bind("127.0.0.1:0").unwrap();
+        let (_client, accepted) = connected(registry, &listener);
+        assert_eq!(
+            (accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()),
+            (true, patience)
+        );
+        // The kernel says which of two gets the client: only the second is left.
+        let sibling = listener.sibling(16).unwrap();
+        listener.close().unwrap();
+        let (_client, accepted) = connected(registry, &sibling);
+        assert_eq!(
+            (accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()),
+            (true, patience)
+        );
+    });
+    let place = Place::new("told");
+    clean(|registry| {
+        let listener = told(registry).bind_unix(&place.0).unwrap();
+        let (_client, accepted) = connected(registry, &listener);
+        assert_eq!(accepted.write_timeout().unwrap(), patience);
+        let sibling = listener.sibling(16).unwrap();
+        let (_client, accepted) = connected(registry, &sibling);
+        assert_eq!(accepted.write_timeout().unwrap(), patience);
     });
 }
 
