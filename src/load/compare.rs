@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::outcome::Outcome;
+use super::outcome::{Latency, Outcome};
 use super::rival::Rival;
 use super::run::{LoadError, run};
 use super::scenario::{Metric, Scenario};
@@ -77,10 +77,11 @@ pub struct Cell {
     pub advantage: f64,
     /// The lowest and the highest of these ratios.
     pub advantage_range: (f64, f64),
-    /// The median of the rounds' 99th of a hundred latencies, in microseconds.
-    pub p99: f64,
+    /// The median of the rounds' 99th of a hundred latencies, in microseconds; of those rounds in which
+    /// latencies are known.
+    pub p99: Option<f64>,
     /// The same for 99.9.
-    pub p999: f64,
+    pub p999: Option<f64>,
     /// Processor time of the server for each message, in microseconds.
     pub micros_per_message: f64,
     /// Memory for each connection, in bytes; nothing is known of connections that come and go.
@@ -179,14 +180,18 @@ fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) ->
         median(of_all(&|outcome| outcome.server.as_ref().map_or(f64::NAN, what)))
     };
     let its = || rounds.iter().map(|round| &round[index]);
+    let latency = |what: fn(Latency) -> f64| {
+        let known: Vec<f64> = its().filter_map(|outcome| outcome.latency.map(what)).collect();
+        (!known.is_empty()).then(|| median(known))
+    };
     Cell {
         name: rival.name.clone(),
         range: range(&figures),
         figure: median(figures),
         advantage_range: range(&advantages),
         advantage: median(advantages),
-        p99: median(of_all(&|outcome| outcome.latency.p99)),
-        p999: median(of_all(&|outcome| outcome.latency.p999)),
+        p99: latency(|latency| latency.p99),
+        p999: latency(|latency| latency.p999),
         micros_per_message: server(|server| server.micros_per_message),
         memory_per_connection: Some(server(|server| {
             server.memory_per_connection.unwrap_or(f64::NAN)
@@ -234,8 +239,8 @@ impl fmt::Display for Row {
                 range.1,
                 advantage_range.0,
                 advantage_range.1,
-                time(cell.p99),
-                time(cell.p999),
+                cell.p99.map_or("-".into(), time),
+                cell.p999.map_or("-".into(), time),
                 time(cell.micros_per_message),
                 cell.memory_per_connection.map_or("-".into(), memory)
             )?;

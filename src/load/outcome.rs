@@ -28,8 +28,9 @@ pub struct Outcome {
     pub messages_per_second: f64,
     /// Payload by the second, in one direction, in units of a million bytes.
     pub megabytes_per_second: f64,
-    /// From when a message was begun, or was due, until its last byte was back.
-    pub latency: Latency,
+    /// From when a message was begun, or was due, until its last byte was back. Unknown where nothing
+    /// that was due while it was measured was answered: zeros would look like the best of servers.
+    pub latency: Option<Latency>,
     /// Connections that stood at the beginning.
     pub established: usize,
     /// Of those, the ones that were answered less than a tenth of the median.
@@ -69,17 +70,20 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Latency {
+    fn of(histogram: &Histogram<u64>) -> Option<Latency> {
+        if histogram.is_empty() {
+            return None;
+        }
         let micros = |nanos: u64| nanos as f64 / 1000.0;
         let at = |quantile| micros(histogram.value_at_quantile(quantile));
-        Latency {
+        Some(Latency {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
             max: micros(histogram.max()),
             mean: histogram.mean() / 1000.0,
-        }
+        })
     }
 }
 

@@ -27,7 +27,8 @@ impl Metric {
     #[must_use]
     pub fn of(self, outcome: &Outcome) -> f64 {
         match self {
-            Metric::RoundTrip => outcome.latency.p50,
+            // What never came back took longer than anything.
+            Metric::RoundTrip => outcome.latency.map_or(f64::INFINITY, |latency| latency.p50),
             Metric::Messages | Metric::Connections => outcome.messages_per_second / 1e3,
             Metric::Bulk => outcome.megabytes_per_second,
         }

@@ -48,14 +48,7 @@ impl fmt::Display for Outcome {
             self.messages,
             self.seconds
         )?;
-        let Outcome { latency, .. } = self;
-        if self.histogram.is_empty() {
-            // Zeros would look like the best of servers.
-            writeln!(
-                f,
-                "  latency     unknown: nothing that was due while it was measured was answered"
-            )?;
-        } else {
+        if let Some(latency) = &self.latency {
             writeln!(
                 f,
                 "  latency     p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
@@ -64,6 +57,11 @@ impl fmt::Display for Outcome {
                 time(latency.p99),
                 time(latency.p999),
                 time(latency.max)
+            )?;
+        } else {
+            writeln!(
+                f,
+                "  latency     unknown: nothing that was due while it was measured was answered"
             )?;
         }
         if self.idle > 0 {

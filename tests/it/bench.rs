@@ -2,8 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{self, Command, Output, Stdio};
+use std::process::{self, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::server::{PATIENCE, Server, echown};
+
+mod compare;
+mod rate;
 
 /// Short, so that nothing can be said of speed.
 const SHORT: [&str; 4] = ["--duration", "300ms", "--warmup", "50ms"];
@@ -189,108 +191,6 @@ fn a_server_that_closes_or_never_answers_is_told_by_kind() {
 }
 
 #[test]
-fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
-    // Stalls once, for half of the time.
-    let stalling = || {
-        echoing(|before, bytes| {
-            if (before..before + bytes.len() as u64).contains(&6400) {
-                thread::sleep(Duration::from_millis(500));
-            }
-        })
-    };
-    let arguments = |address: &str, more: &[&str]| -> Value {
-        let all = [&["--duration", "1s", "--connections", "1", address], more].concat();
-        outcome(&all)
-    };
-    let open = arguments(&stalling().to_string(), &["--rate", "1000"]);
-    let p90 = open["latency"]["p90"].as_f64().unwrap();
-    assert!(p90 > 200_000.0, "{open:#}");
-    // Asked only when it has answered, it looks as if it had stalled one client once.
-    let closed = arguments(&stalling().to_string(), &[]);
-    let p90 = closed["latency"]["p90"].as_f64().unwrap();
-    assert!(p90 < 100_000.0, "{closed:#}");
-    assert!(closed["latency"]["max"].as_f64().unwrap() > 400_000.0, "{closed:#}");
-}
-
-#[test]
-fn at_a_rate_a_stall_that_lasts_until_the_end_is_on_the_servers_account_too() {
-    for client in ["event", "blocking"] {
-        let stalling = echoing(|before, bytes| {
-            if (before..before + bytes.len() as u64).contains(&(64 * 700)) {
-                thread::sleep(Duration::from_millis(900));
-            }
-        });
-        let arguments = ["--rate", "1000", "--duration", "1s", "--connections", "1"];
-        let outcome =
-            outcome(&[&arguments[..], &["--client", client, &stalling.to_string()]].concat());
-        let p90 = outcome["latency"]["p90"].as_f64().unwrap();
-        assert!(p90 > 400_000.0, "{client}: {outcome:#}");
-    }
-}
-
-#[test]
-fn at_a_rate_what_is_due_on_a_connection_that_is_gone_is_told() {
-    for client in ["event", "blocking"] {
-        let closing = server_that(|mut client| {
-            let _ = client.read(&mut [0; 64]);
-        });
-        let arguments =
-            ["--rate", "1000", "--duration", "2s", "--connections", "1", "--client", client];
-        let outcome = outcome(&[&arguments[..], &[&closing.to_string()]].concat());
-        let errors = |kind: &str| outcome["errors"][kind].as_u64().unwrap_or(0);
-        // The first few before it was known that it is gone.
-        let (lost, due) = (errors("unanswered"), errors("due without a connection"));
-        assert!(due > 100, "{client}: {outcome:#}");
-        assert_eq!(lost + due, 2050, "{client}: each message is told of: {outcome:#}");
-    }
-}
-
-#[test]
-fn what_could_never_be_asked_at_a_rate_is_told_when_there_is_no_time_left() {
-    for more in [
-        &["--client", "event"][..],
-        &["--client", "event", "--churn"],
-        &["--client", "blocking"],
-        &["--style", "broadcast"],
-    ] {
-        let arguments = ["--rate", "1e9", "--connections", "1"];
-        let outcome = outcome(&[&arguments[..], more].concat());
-        let never = outcome["errors"]["due and never asked"].as_u64().unwrap_or(0);
-        assert!(never > 100_000_000, "{more:?}: {outcome:#}");
-    }
-    // None of what was asked was due while it was measured: that is no latency of zero.
-    let output = bench(&["--rate", "1e9", "--connections", "1"]);
-    let said = text(&output.stdout);
-    assert!(said.contains("latency     unknown") && !said.contains("p50"), "{said}");
-}
-
-#[test]
-fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        // Slow, so that much waits, and then gone.
-        for client in listener.incoming().map_while(Result::ok).take(40) {
-            thread::sleep(Duration::from_millis(10));
-            drop(client);
-        }
-    });
-    let arguments = ["--churn", "--rate", "100000", "--duration", "1s", "--connections", "2"];
-    let outcome = outcome(&[&arguments[..], &[&address]].concat());
-    assert!(outcome["errors"]["due and never asked"].as_u64().unwrap_or(0) > 50_000, "{outcome:#}");
-    assert!(outcome["errors"]["refused"].as_u64().unwrap_or(0) > 0, "{outcome:#}");
-}
-
-#[test]
-fn a_rate_that_the_server_cannot_hold_is_warned_about() {
-    let slow = echoing(|_, _| thread::sleep(Duration::from_millis(10)));
-    let address = slow.to_string();
-    let outcome = outcome(&[&address, "--rate", "5000", "--connections", "1", "--size", "1000"]);
-    let warnings = outcome["warnings"].as_array().unwrap();
-    assert!(warnings.iter().any(|it| it["kind"] == "rate-missed"), "{outcome:#}");
-}
-
-#[test]
 fn a_connection_that_is_hardly_answered_has_starved() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -389,33 +289,6 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
 }
 
 #[test]
-fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{}", process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    // Linked, and written by another process: what a thread here had open for writing while another
-    // starts a process could not be run.
-    let program = directory.join("echown");
-    std::fs::hard_link(env!("CARGO_BIN_EXE_echown"), &program).unwrap();
-    let refused = || {
-        let output = Command::new(&program).args(["bench", "compare", "tok"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(2));
-        text(&output.stderr).to_owned()
-    };
-    let said = refused();
-    assert!(said.contains("build it with `cargo build --release -p echown-peers`"), "{said}");
-    let lines = "printf '#!/bin/sh\necho tik  a server\necho tak  another\n' > echown-peers";
-    let write = format!("{lines} && chmod +x echown-peers");
-    let written = Command::new("sh").args(["-c", &write]).current_dir(&directory).status().unwrap();
-    assert!(written.success());
-    let said = refused();
-    assert!(
-        said.contains("no server `tok`; there are echown,") && said.contains("tik, tak"),
-        "{said}"
-    );
-    std::fs::remove_dir_all(&directory).unwrap();
-}
-
-#[test]
 fn sigint_ends_it_early_with_the_figures_until_then() {
     let mut began = Instant::now();
     let output =
@@ -439,26 +312,6 @@ fn the_latencies_are_drawn() {
     let curves = svg.descendants().filter(|node| node.has_tag_name("polyline"));
     let points = curves.filter_map(|node| node.attribute("points"));
     assert!(points.map(|points| points.split_whitespace().count()).max() > Some(10));
-}
-
-#[test]
-fn servers_are_compared_in_turn_round_by_round() {
-    let program = env!("CARGO_BIN_EXE_echown");
-    let slower = format!("slow={program} serve --listen 127.0.0.1:{{port}} --check full");
-    let arguments = ["bench", "compare", "echown", &slower, "--rounds", "2", "--connections", "2"];
-    let output = echown().args(arguments).args(SHORT).args(["--format", "json"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let cells = row["cells"].as_array().unwrap();
-    let names: Vec<&str> = cells.iter().map(|cell| cell["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["echown", "slow"]);
-    assert_eq!(cells[0]["advantage"], 1.0, "it is compared with itself");
-    assert!(row["rounds"].as_u64().unwrap() >= 2, "{row:#}");
-    let output = echown().args(arguments).args(SHORT).args(["--load", "churn"]).output().unwrap();
-    let said = text(&output.stdout);
-    assert!(said.contains("| server | thousand connections/s |"), "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("| echown |")).count(), 1, "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("| slow |")).count(), 1, "{said}");
 }
 
 /// The client of a load is a program of ours like any other.
@@ -607,17 +460,6 @@ fn without_arguments_a_mix_of_loads_ends_in_a_verdict() {
 }
 
 #[test]
-fn a_load_by_name_is_changed_by_what_is_said() {
-    let arguments =
-        ["bench", "compare", "echown", "--load", "idle", "--idle", "50", "--rounds", "1"];
-    let output =
-        echown().args(arguments).args(SHORT).args(["--connections", "3"]).output().unwrap();
-    let said = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(said.contains("3 connections of 64 B beside 50 idle ones"), "{said}");
-}
-
-#[test]
 fn a_warm_up_is_longer_for_each_connection_unless_it_is_said_how_long() {
     let milliseconds = |time: &Value| {
         time["secs"].as_u64().unwrap() * 1000 + time["nanos"].as_u64().unwrap() / 1_000_000
@@ -633,15 +475,4 @@ fn a_warm_up_is_longer_for_each_connection_unless_it_is_said_how_long() {
     assert_eq!(warmup(&[&short[..], &["--warmup", "30ms"]].concat(), "/plan"), 30);
     let compared = [&["compare", "echown", "--rounds", "1"][..], &short].concat();
     assert_eq!(warmup(&compared, "/scenario/plan"), 700);
-}
-
-#[test]
-fn our_own_servers_are_compared_in_every_style() {
-    for style in ["staged", "broadcast", "callback"] {
-        let arguments = ["bench", "compare", "echown", "--style", style, "--rounds", "1"];
-        let output =
-            echown().args(arguments).args(SHORT).args(["--connections", "2"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{style}: {output:?}");
-        assert!(text(&output.stdout).contains("| echown |"), "{style}: {output:?}");
-    }
 }

@@ -69,10 +69,13 @@ fn verdict(done: &[(Metric, (String, Outcome))]) -> String {
     };
     let mut words = Vec::new();
     if let Some((micros, outcome)) = named("one") {
-        words.push(format!(
-            "One client has its answer in {micros:.0} us, and 999 times of a thousand in {:.0} us.",
-            outcome.latency.p999
-        ));
+        words.push(match outcome.latency {
+            Some(latency) => format!(
+                "One client has its answer in {micros:.0} us, and 999 times of a thousand in {:.0} us.",
+                latency.p999
+            ),
+            None => "One client has no answer.".to_owned(),
+        });
     }
     if let Some((event, _)) = named("crowd") {
         let blocking = named("blocking").map_or(String::new(), |(blocking, _)| {

@@ -1,0 +1,78 @@
+//! Servers side by side, in turn.
+
+use std::path::Path;
+use std::process::{self, Command};
+
+use serde_json::Value;
+
+use super::super::server::echown;
+use super::{SHORT, text};
+
+#[test]
+fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{}", process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    // Linked, and written by another process: what a thread here had open for writing while another
+    // starts a process could not be run.
+    let program = directory.join("echown");
+    std::fs::hard_link(env!("CARGO_BIN_EXE_echown"), &program).unwrap();
+    let refused = || {
+        let output = Command::new(&program).args(["bench", "compare", "tok"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        text(&output.stderr).to_owned()
+    };
+    let said = refused();
+    assert!(said.contains("build it with `cargo build --release -p echown-peers`"), "{said}");
+    let lines = "printf '#!/bin/sh\necho tik  a server\necho tak  another\n' > echown-peers";
+    let write = format!("{lines} && chmod +x echown-peers");
+    let written = Command::new("sh").args(["-c", &write]).current_dir(&directory).status().unwrap();
+    assert!(written.success());
+    let said = refused();
+    assert!(
+        said.contains("no server `tok`; there are echown,") && said.contains("tik, tak"),
+        "{said}"
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn servers_are_compared_in_turn_round_by_round() {
+    let program = env!("CARGO_BIN_EXE_echown");
+    let slower = format!("slow={program} serve --listen 127.0.0.1:{{port}} --check full");
+    let arguments = ["bench", "compare", "echown", &slower, "--rounds", "2", "--connections", "2"];
+    let output = echown().args(arguments).args(SHORT).args(["--format", "json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cells = row["cells"].as_array().unwrap();
+    let names: Vec<&str> = cells.iter().map(|cell| cell["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["echown", "slow"]);
+    assert_eq!(cells[0]["advantage"], 1.0, "it is compared with itself");
+    assert!(row["rounds"].as_u64().unwrap() >= 2, "{row:#}");
+    let output = echown().args(arguments).args(SHORT).args(["--load", "churn"]).output().unwrap();
+    let said = text(&output.stdout);
+    assert!(said.contains("| server | thousand connections/s |"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("| echown |")).count(), 1, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("| slow |")).count(), 1, "{said}");
+}
+
+#[test]
+fn a_load_by_name_is_changed_by_what_is_said() {
+    let arguments =
+        ["bench", "compare", "echown", "--load", "idle", "--idle", "50", "--rounds", "1"];
+    let output =
+        echown().args(arguments).args(SHORT).args(["--connections", "3"]).output().unwrap();
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(said.contains("3 connections of 64 B beside 50 idle ones"), "{said}");
+}
+
+#[test]
+fn our_own_servers_are_compared_in_every_style() {
+    for style in ["staged", "broadcast", "callback"] {
+        let arguments = ["bench", "compare", "echown", "--style", style, "--rounds", "1"];
+        let output =
+            echown().args(arguments).args(SHORT).args(["--connections", "2"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{style}: {output:?}");
+        assert!(text(&output.stdout).contains("| echown |"), "{style}: {output:?}");
+    }
+}

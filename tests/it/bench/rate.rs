@@ -1,0 +1,121 @@
+//! The open loop: messages are due at a rate, whatever becomes of those before.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::server::echown;
+use super::{SHORT, bench, echoing, outcome, server_that, text};
+
+#[test]
+fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
+    // Stalls once, for half of the time.
+    let stalling = || {
+        echoing(|before, bytes| {
+            if (before..before + bytes.len() as u64).contains(&6400) {
+                thread::sleep(Duration::from_millis(500));
+            }
+        })
+    };
+    let arguments = |address: &str, more: &[&str]| -> Value {
+        let all = [&["--duration", "1s", "--connections", "1", address], more].concat();
+        outcome(&all)
+    };
+    let open = arguments(&stalling().to_string(), &["--rate", "1000"]);
+    let p90 = open["latency"]["p90"].as_f64().unwrap();
+    assert!(p90 > 200_000.0, "{open:#}");
+    // Asked only when it has answered, it looks as if it had stalled one client once.
+    let closed = arguments(&stalling().to_string(), &[]);
+    let p90 = closed["latency"]["p90"].as_f64().unwrap();
+    assert!(p90 < 100_000.0, "{closed:#}");
+    assert!(closed["latency"]["max"].as_f64().unwrap() > 400_000.0, "{closed:#}");
+}
+
+#[test]
+fn at_a_rate_a_stall_that_lasts_until_the_end_is_on_the_servers_account_too() {
+    for client in ["event", "blocking"] {
+        let stalling = echoing(|before, bytes| {
+            if (before..before + bytes.len() as u64).contains(&(64 * 700)) {
+                thread::sleep(Duration::from_millis(900));
+            }
+        });
+        let arguments = ["--rate", "1000", "--duration", "1s", "--connections", "1"];
+        let outcome =
+            outcome(&[&arguments[..], &["--client", client, &stalling.to_string()]].concat());
+        let p90 = outcome["latency"]["p90"].as_f64().unwrap();
+        assert!(p90 > 400_000.0, "{client}: {outcome:#}");
+    }
+}
+
+#[test]
+fn at_a_rate_what_is_due_on_a_connection_that_is_gone_is_told() {
+    for client in ["event", "blocking"] {
+        let closing = server_that(|mut client| {
+            let _ = client.read(&mut [0; 64]);
+        });
+        let arguments =
+            ["--rate", "1000", "--duration", "2s", "--connections", "1", "--client", client];
+        let outcome = outcome(&[&arguments[..], &[&closing.to_string()]].concat());
+        let errors = |kind: &str| outcome["errors"][kind].as_u64().unwrap_or(0);
+        // The first few before it was known that it is gone.
+        let (lost, due) = (errors("unanswered"), errors("due without a connection"));
+        assert!(due > 100, "{client}: {outcome:#}");
+        assert_eq!(lost + due, 2050, "{client}: each message is told of: {outcome:#}");
+    }
+}
+
+#[test]
+fn what_could_never_be_asked_at_a_rate_is_told_when_there_is_no_time_left() {
+    for more in [
+        &["--client", "event"][..],
+        &["--client", "event", "--churn"],
+        &["--client", "blocking"],
+        &["--style", "broadcast"],
+    ] {
+        let arguments = ["--rate", "1e9", "--connections", "1"];
+        let outcome = outcome(&[&arguments[..], more].concat());
+        let never = outcome["errors"]["due and never asked"].as_u64().unwrap_or(0);
+        assert!(never > 100_000_000, "{more:?}: {outcome:#}");
+        // None of what was asked was due while it was measured: that is no latency of zero.
+        assert!(outcome["latency"].is_null(), "{more:?}: {outcome:#}");
+    }
+    let output = bench(&["--rate", "1e9", "--connections", "1"]);
+    let said = text(&output.stdout);
+    assert!(said.contains("latency     unknown") && !said.contains("p50"), "{said}");
+    let arguments = ["bench", "compare", "echown", "--rounds", "1", "--rate", "1e9"];
+    let output =
+        echown().args(arguments).args(SHORT).args(["--connections", "1"]).output().unwrap();
+    let said = text(&output.stdout);
+    let row = said.lines().find(|line| line.starts_with("| echown |")).expect("it has a row");
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    assert_eq!(cells[6..8], ["-", "-"], "p99 and p99.9 in {row}");
+}
+
+#[test]
+fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        // Slow, so that much waits, and then gone.
+        for client in listener.incoming().map_while(Result::ok).take(40) {
+            thread::sleep(Duration::from_millis(10));
+            drop(client);
+        }
+    });
+    let arguments = ["--churn", "--rate", "100000", "--duration", "1s", "--connections", "2"];
+    let outcome = outcome(&[&arguments[..], &[&address]].concat());
+    assert!(outcome["errors"]["due and never asked"].as_u64().unwrap_or(0) > 50_000, "{outcome:#}");
+    assert!(outcome["errors"]["refused"].as_u64().unwrap_or(0) > 0, "{outcome:#}");
+}
+
+#[test]
+fn a_rate_that_the_server_cannot_hold_is_warned_about() {
+    let slow = echoing(|_, _| thread::sleep(Duration::from_millis(10)));
+    let address = slow.to_string();
+    let outcome = outcome(&[&address, "--rate", "5000", "--connections", "1", "--size", "1000"]);
+    let warnings = outcome["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|it| it["kind"] == "rate-missed"), "{outcome:#}");
+}
