@@ -247,7 +247,7 @@ impl fmt::Display for Row {
         }
         writeln!(f)?;
         let rounds = if self.rounds == 1 { "1 round" } else { &format!("{} rounds", self.rounds) };
-        write!(f, "{rounds} of {:.1} s each", plan.duration.as_secs_f64())?;
+        write!(f, "{rounds} of {:?} each", plan.duration)?;
         if self.rounds < self.wanted {
             write!(f, "; {} were wanted", self.wanted)?;
         }
