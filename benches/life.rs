@@ -55,7 +55,7 @@ fn given(level: Level) -> impl FnMut() {
     }
 }
 
-/// 64 bytes sent by TCP and received: a third and a fourth of the system calls of an echo.
+/// 64 bytes sent by TCP and received: half of the system calls of an echo.
 fn message() -> impl FnMut() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let mut one =

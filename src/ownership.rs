@@ -51,6 +51,7 @@ mod record;
 mod registry;
 mod slot;
 pub(crate) mod snapshot;
+mod table;
 pub(crate) mod task;
 mod verdict;
 mod violation;

@@ -69,16 +69,15 @@ impl Row {
 pub struct Cell {
     /// Its name.
     pub name: String,
-    /// The median of the rounds.
-    pub figure: f64,
+    /// The median of the rounds; of those in which it is known, as everything here.
+    pub figure: Option<f64>,
     /// The lowest and the highest.
-    pub range: (f64, f64),
+    pub range: Option<(f64, f64)>,
     /// How much better than the first server, as the median of the rounds' ratios.
-    pub advantage: f64,
+    pub advantage: Option<f64>,
     /// The lowest and the highest of these ratios.
-    pub advantage_range: (f64, f64),
-    /// The median of the rounds' 99th of a hundred latencies, in microseconds; of those rounds in which
-    /// latencies are known.
+    pub advantage_range: Option<(f64, f64)>,
+    /// The median of the rounds' 99th of a hundred latencies, in microseconds.
     pub p99: Option<f64>,
     /// The same for 99.9.
     pub p999: Option<f64>,
@@ -171,25 +170,25 @@ fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) ->
     let of_all = |what: &dyn Fn(&Outcome) -> f64| -> Vec<f64> {
         rounds.iter().map(|round| what(&round[index])).collect()
     };
-    let figures = of_all(&|outcome| metric.of(outcome));
+    let figures: Vec<f64> = rounds.iter().filter_map(|round| metric.of(&round[index])).collect();
     let advantages: Vec<f64> = rounds
         .iter()
-        .map(|round| metric.advantage(metric.of(&round[index]), metric.of(&round[0])))
+        .filter_map(|round| metric.of(&round[index]).zip(metric.of(&round[0])))
+        .map(|(its, first)| metric.advantage(its, first))
         .collect();
     let server = |what: fn(&super::ServerUse) -> f64| {
         median(of_all(&|outcome| outcome.server.as_ref().map_or(f64::NAN, what)))
     };
     let its = || rounds.iter().map(|round| &round[index]);
     let latency = |what: fn(Latency) -> f64| {
-        let known: Vec<f64> = its().filter_map(|outcome| outcome.latency.map(what)).collect();
-        (!known.is_empty()).then(|| median(known))
+        known(its().filter_map(|outcome| outcome.latency.map(what)).collect())
     };
     Cell {
         name: rival.name.clone(),
         range: range(&figures),
-        figure: median(figures),
+        figure: known(figures),
         advantage_range: range(&advantages),
-        advantage: median(advantages),
+        advantage: known(advantages),
         p99: latency(|latency| latency.p99),
         p999: latency(|latency| latency.p999),
         micros_per_message: server(|server| server.micros_per_message),
@@ -212,10 +211,14 @@ fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
-fn range(figures: &[f64]) -> (f64, f64) {
-    let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    (least, most)
+/// The median, if there is anything.
+fn known(figures: Vec<f64>) -> Option<f64> {
+    (!figures.is_empty()).then(|| median(figures))
+}
+
+fn range(figures: &[f64]) -> Option<(f64, f64)> {
+    let least = figures.iter().copied().reduce(f64::min);
+    least.zip(figures.iter().copied().reduce(f64::max))
 }
 
 /// A table in Markdown, as it stands in a page.
@@ -230,19 +233,19 @@ impl fmt::Display for Row {
             metric.unit()
         )?;
         for cell in &self.cells {
-            let Cell { name, figure, range, advantage, advantage_range, .. } = cell;
+            let shown = |what: Option<String>| what.unwrap_or_else(|| "-".into());
             writeln!(
                 f,
-                "| {name} | {figure:.1} | {:.1} to {:.1} | {advantage:.2} | {:.2} to {:.2} | {} | \
-                 {} | {} | {} |",
-                range.0,
-                range.1,
-                advantage_range.0,
-                advantage_range.1,
-                cell.p99.map_or("-".into(), time),
-                cell.p999.map_or("-".into(), time),
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                cell.name,
+                shown(cell.figure.map(|figure| format!("{figure:.1}"))),
+                shown(cell.range.map(|(low, high)| format!("{low:.1} to {high:.1}"))),
+                shown(cell.advantage.map(|advantage| format!("{advantage:.2}"))),
+                shown(cell.advantage_range.map(|(low, high)| format!("{low:.2} to {high:.2}"))),
+                shown(cell.p99.map(time)),
+                shown(cell.p999.map(time)),
                 time(cell.micros_per_message),
-                cell.memory_per_connection.map_or("-".into(), memory)
+                shown(cell.memory_per_connection.map(memory))
             )?;
         }
         writeln!(f)?;

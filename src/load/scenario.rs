@@ -23,14 +23,13 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The figure.
+    /// The figure, if it is known.
     #[must_use]
-    pub fn of(self, outcome: &Outcome) -> f64 {
+    pub fn of(self, outcome: &Outcome) -> Option<f64> {
         match self {
-            // What never came back took longer than anything.
-            Metric::RoundTrip => outcome.latency.map_or(f64::INFINITY, |latency| latency.p50),
-            Metric::Messages | Metric::Connections => outcome.messages_per_second / 1e3,
-            Metric::Bulk => outcome.megabytes_per_second,
+            Metric::RoundTrip => outcome.latency.map(|latency| latency.p50),
+            Metric::Messages | Metric::Connections => Some(outcome.messages_per_second / 1e3),
+            Metric::Bulk => Some(outcome.megabytes_per_second),
         }
     }
 

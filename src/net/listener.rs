@@ -115,7 +115,8 @@ impl ListenerOptions {
     /// with `SO_REUSEADDR`, as the standard library does.
     ///
     /// # Errors
-    /// The last address's, the resolver's, or the registry's.
+    /// The last address's, the resolver's, or the registry's. `InvalidInput`: a write timeout of no time
+    /// at all.
     #[track_caller]
     pub fn bind(&self, addresses: impl ToSocketAddrs) -> io::Result<Listener> {
         let mut last = no_address();
@@ -131,7 +132,7 @@ impl ListenerOptions {
     /// Listens on a Unix socket at a path that does not exist yet (`bind(2)`, `listen(2)`).
     ///
     /// # Errors
-    /// `AddrInUse`: the path exists, whoever made it. The registry's.
+    /// `AddrInUse`: the path exists, whoever made it. The registry's. `InvalidInput` as above.
     #[track_caller]
     pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
         let address = connect::unix_path(path.as_ref())?;
@@ -152,10 +153,6 @@ impl ListenerOptions {
         if self.heirloom.nodelay {
             listener.handle().call(|fd| sockopt::set_tcp_nodelay(fd, true))?;
         }
-        if let patience @ Some(_) = self.heirloom.write_timeout {
-            let set = |fd: BorrowedFd<'_>| sockopt::set_socket_timeout(fd, Timeout::Send, patience);
-            listener.handle().call(set)?;
-        }
         self.listen(listener)
     }
 
@@ -163,7 +160,15 @@ impl ListenerOptions {
     fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
         let flags = SocketFlags::empty();
         let socket = connect::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
-        Ok(Listener { heirloom: self.heirloom, ..Listener::new(socket, Mode::Blocking) })
+        let listener =
+            Listener { heirloom: self.heirloom, ..Listener::new(socket, Mode::Blocking) };
+        if let patience @ Some(_) = self.heirloom.write_timeout {
+            // A Unix listener's streams do not inherit it, but that it can be had is known here, before
+            // there is a file.
+            let set = |fd: BorrowedFd<'_>| sockopt::set_socket_timeout(fd, Timeout::Send, patience);
+            listener.handle().call(set)?;
+        }
+        Ok(listener)
     }
 
     #[track_caller]
@@ -283,7 +288,8 @@ impl Listener {
     /// TCP: a second socket (`SO_REUSEPORT`); the kernel spreads the clients. The option is set on
     /// this one only now, after its `bind(2)`, so that an address that another program has was
     /// noticed then. Unix: another descriptor of the same socket (`fcntl(2)`, `F_DUPFD_CLOEXEC`),
-    /// because such a socket's path has room for one.
+    /// because such a socket's path has room for one. What was set by [`ListenerOptions`] holds for its
+    /// streams as well.
     ///
     /// # Errors
     /// The system calls', and the registry's.

@@ -26,8 +26,8 @@ const ENTRIES_AT_HAND: usize = 2;
 /// Gaps that are left alone however few entries there are.
 const GAPS_MIN: usize = 8;
 
-/// A list that has room for more than this many times its entries gives it back: whoever once owned very
-/// much does not keep the memory.
+/// A list that has room for more than this many times its length, gaps included, gives it back: whoever
+/// once owned very much does not keep the memory.
 const ROOM_FACTOR: usize = 4;
 
 /// Room that is kept however few entries there are.
@@ -66,7 +66,10 @@ impl<E> Account<E> {
 
     pub(crate) fn remove(&mut self, position: Position) -> Option<E> {
         let index = self.entries.binary_search_by_key(&position, |(position, _)| *position).ok()?;
-        self.remove_at(index)
+        let entry = self.entries[index].1.take()?;
+        self.gaps += 1;
+        self.tidy_up();
+        Some(entry)
     }
 
     /// Takes the latest entry that `wanted` accepts.
@@ -74,12 +77,24 @@ impl<E> Account<E> {
         let is_wanted =
             |(_, entry): &(Position, Option<E>)| entry.as_ref().is_some_and(&mut wanted);
         let index = self.entries.iter().rposition(is_wanted)?;
-        self.remove_at(index)
+        let entry = self.entries[index].1.take();
+        // The gaps that were passed on the way are closed, or the next search would pass them again.
+        let mut kept = index;
+        for passed in index + 1..self.entries.len() {
+            if self.entries[passed].1.is_some() {
+                self.entries.swap(kept, passed);
+                kept += 1;
+            }
+        }
+        // One of those that go is the entry itself, which was no gap.
+        self.gaps -= self.entries.len() - kept - 1;
+        self.entries.truncate(kept);
+        self.tidy_up();
+        entry
     }
 
-    fn remove_at(&mut self, index: usize) -> Option<E> {
-        let entry = self.entries[index].1.take()?;
-        self.gaps += 1;
+    /// Keeps the list about as long as it has entries.
+    fn tidy_up(&mut self) {
         while self.entries.last().is_some_and(|(_, entry)| entry.is_none()) {
             self.entries.pop();
             self.gaps -= 1;
@@ -92,7 +107,6 @@ impl<E> Account<E> {
         if room > ROOM_MIN && self.entries.len() < room / ROOM_FACTOR {
             self.entries.shrink_to_fit();
         }
-        Some(entry)
     }
 
     /// Entries, oldest first.
@@ -119,7 +133,7 @@ mod tests {
 
     fn moves() -> impl Strategy<Value = Vec<Move>> {
         let one = prop_oneof![
-            3 => Just(Move::Push),
+            6 => Just(Move::Push),
             2 => any::<prop::sample::Index>().prop_map(Move::RemoveTwice),
             1 => Just(Move::TakeLast),
             1 => Just(Move::TakeLastOfSome),
@@ -163,6 +177,40 @@ mod tests {
                 let room_max = ROOM_MIN.max(ROOM_FACTOR * (account.entries.len() + 1));
                 prop_assert!(account.entries.capacity() <= room_max, "{}", account.entries.capacity());
             }
+        }
+    }
+
+    #[test]
+    fn what_is_passed_in_the_search_is_passed_once() {
+        let mut account = Account::new();
+        (0..1000).for_each(|number| {
+            account.push(number);
+        });
+        let mut asked = 0;
+        // The last one is not wanted, so that what is taken is never at the end of the list.
+        let taken = std::iter::from_fn(|| {
+            account.take_last(|number| {
+                asked += 1;
+                *number != 999
+            })
+        });
+        assert!(taken.eq((0..999).rev()));
+        assert_eq!(asked, 2 * 999 + 1, "each search passes the last one, and nothing else");
+        assert_eq!((account.gaps, account.entries.len()), (0, 1));
+    }
+
+    #[test]
+    fn whoever_has_owned_much_gives_the_room_back() {
+        for left in [0, 9_999] {
+            let mut account = Account::new();
+            let positions: Vec<Position> = (0..10_000).map(|number| account.push(number)).collect();
+            for (number, position) in positions.into_iter().enumerate() {
+                if number != left {
+                    account.remove(position);
+                }
+            }
+            assert_eq!(account.entries().copied().collect::<Vec<_>>(), [left]);
+            assert!(account.entries.capacity() <= ROOM_MIN, "{}", account.entries.capacity());
         }
     }
 

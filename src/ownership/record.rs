@@ -345,6 +345,7 @@ impl Record {
         if level == Level::Off && !is_an_end(event) {
             return None;
         }
+        let at = at();
         let backtrace =
             (level == Level::Full).then(|| std::backtrace::Backtrace::force_capture().into());
         Some(Step {
@@ -352,7 +353,7 @@ impl Record {
             from: from.map(Task::label),
             to: to.map(Task::label),
             site,
-            at: at(),
+            at,
             thread: crate::sys::thread::kernel_id(),
             backtrace,
         })

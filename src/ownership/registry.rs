@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use once_cell::sync::{Lazy, OnceCell};
-use rustc_hash::FxHashMap;
 
 use super::custody::Site;
 use super::finding::{LeakReport, Report, SCHEMA_VERSION};
@@ -26,6 +25,7 @@ use super::policy::{Level, Policy, Suppression};
 use super::record::{Held, Record, ResourceId};
 use super::slot::State;
 use super::snapshot::{self, Declared, ResourceData, Snapshot};
+use super::table::{self, Table};
 use super::task::{Origin, Task, TaskLabel};
 use super::verdict::Verdict;
 use super::violation::{Error, ErrorKind};
@@ -54,7 +54,7 @@ struct Inner {
     known: Option<Known>,
     saboteur: Option<Arc<Saboteur>>,
     /// Which resource stands for which number, for all that is open.
-    numbers: Mutex<FxHashMap<RawFd, Arc<dyn Held>>>,
+    numbers: Mutex<Table<RawFd, Arc<dyn Held>>>,
     declared: Mutex<Vec<Declared>>,
     reports: Mutex<VecDeque<Report>>,
     counts: Counts,
@@ -314,10 +314,9 @@ impl Registry {
             return;
         };
         let mut numbers = guard(&self.0.numbers);
-        if let Entry::Occupied(entered) = numbers.entry(descriptor.number.raw())
-            && entered.get().record().id == record.id
-        {
-            entered.remove();
+        let number = descriptor.number.raw();
+        if numbers.get(&number).is_some_and(|held| held.record().id == record.id) {
+            table::remove(&mut numbers, &number);
         }
     }
 
@@ -397,7 +396,8 @@ impl Registry {
                 tracing::warn!(target: "echown::report", code = report.code(), "{report}");
             }
             // Not `eprintln!`: nobody listening must not become a panic in the end of a task. In one
-            // piece, which no other process that writes there can part.
+            // call, so that others that write there come between two reports: into a pipe, if it is
+            // shorter than 4 KiB.
             None => {
                 let text = format!("echown: {report}\n");
                 drop(std::io::stderr().lock().write_all(text.as_bytes()));

@@ -253,7 +253,7 @@ impl Drop for Noted {
 
 /// Tasks and resources of the registry with this id.
 pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
-    let mut all = task::all();
+    let (mut all, mut made) = task::all();
     let mut seen = Vec::new();
     {
         let mut attempts_left = ATTEMPTS_MAX;
@@ -261,13 +261,13 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
             let accounts: Vec<_> = all.iter().map(|task| task.account()).collect();
             // A task that was made while the locks were being taken may have been given what is
             // missing here. One that is made from now on can be given nothing until all is noted.
-            let complete = task::youngest() <= all.last().map_or(0, |task| task.id().get());
+            let complete = task::made() == made;
             if complete || attempts_left == 0 {
                 break accounts;
             }
             attempts_left -= 1;
             drop(accounts);
-            all = task::all();
+            (all, made) = task::all();
         };
         for (task, account) in all.iter().zip(&accounts) {
             let mut owned = Vec::new();
@@ -306,7 +306,7 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
 #[cfg(feature = "macros")]
 pub(crate) fn of_all_registries() -> Vec<ResourceData> {
     let owned = |task: &Arc<Task>| task.account().entries().cloned().collect::<Vec<_>>();
-    let held: Vec<Arc<dyn Held>> = task::all().iter().flat_map(owned).collect();
+    let held: Vec<Arc<dyn Held>> = task::all().0.iter().flat_map(owned).collect();
     held.iter().map(|held| ResourceData::of_record(held.record())).collect()
 }
 

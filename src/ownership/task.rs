@@ -16,7 +16,6 @@ use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonE
 use std::time::Instant;
 
 use once_cell::sync::Lazy;
-use rustc_hash::FxHashMap;
 
 mod family;
 mod part;
@@ -31,6 +30,7 @@ use super::ending;
 use super::record::Held;
 use super::registry::Registry;
 use super::slot::OWNER_MAX;
+use super::table::{self, Table};
 use super::violation::{Error, ErrorKind, Facts};
 use crate::sync::{Mutex, lock};
 use crate::sys;
@@ -131,7 +131,7 @@ pub(crate) struct Task {
     spawned: Site,
     parent: StdMutex<Option<Arc<Task>>>,
     account: Mutex<Account<Arc<dyn Held>>>,
-    children: StdMutex<FxHashMap<TaskId, Child>>,
+    children: StdMutex<Table<TaskId, Child>>,
     /// Rung when a child ends and when this task is cancelled.
     bell: Condvar,
     /// How many listen for the bell; changes under the lock of `children`. Ringing is a system
@@ -155,7 +155,15 @@ fn guard<T>(mutex: &StdMutex<T>) -> StdGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static TASKS: Lazy<StdMutex<FxHashMap<u64, Weak<Task>>>> = Lazy::new(StdMutex::default);
+#[derive(Default)]
+struct Tasks {
+    /// Those that somebody still refers to.
+    by_id: Table<u64, Weak<Task>>,
+    /// Counted as they come into the table, which need not be in the order of their ids.
+    made: u64,
+}
+
+static TASKS: Lazy<StdMutex<Tasks>> = Lazy::new(StdMutex::default);
 
 static ROOT: Lazy<Arc<Task>> = Lazy::new(|| {
     sys::fork::watch();
@@ -169,7 +177,7 @@ pub(crate) fn root() -> Arc<Task> {
 
 /// The task with this id, while anybody still refers to it.
 pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
-    guard(&TASKS).get(&id)?.upgrade()
+    guard(&TASKS).by_id.get(&id)?.upgrade()
 }
 
 /// [`find`], without the table of all tasks if it is the current one, as it mostly is.
@@ -180,16 +188,20 @@ fn find_from_here(id: u64) -> Option<Arc<Task>> {
     mine.ok().flatten().or_else(|| find(id))
 }
 
-/// The id of the youngest task that somebody still refers to; zero before the first.
-pub(crate) fn youngest() -> u64 {
-    guard(&TASKS).keys().copied().max().unwrap_or(0)
+/// How many tasks have been made so far.
+pub(crate) fn made() -> u64 {
+    guard(&TASKS).made
 }
 
-/// Every task that somebody still refers to, in ascending order of ids.
-pub(crate) fn all() -> Vec<Arc<Task>> {
-    let mut all: Vec<_> = guard(&TASKS).values().filter_map(Weak::upgrade).collect();
+/// Every task that somebody still refers to, in ascending order of ids; and how many had been made
+/// then.
+pub(crate) fn all() -> (Vec<Arc<Task>>, u64) {
+    let tasks = guard(&TASKS);
+    let mut all: Vec<_> = tasks.by_id.values().filter_map(Weak::upgrade).collect();
+    let made = tasks.made;
+    drop(tasks);
     all.sort_unstable_by_key(|task| task.id);
-    all
+    (all, made)
 }
 
 thread_local! {
@@ -303,7 +315,10 @@ impl Task {
             playing: StdMutex::default(),
             lender: StdMutex::default(),
         });
-        guard(&TASKS).insert(task.id.get(), Arc::downgrade(&task));
+        let mut tasks = guard(&TASKS);
+        tasks.by_id.insert(task.id.get(), Arc::downgrade(&task));
+        tasks.made += 1;
+        drop(tasks);
         task
     }
 
@@ -416,7 +431,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        guard(&TASKS).remove(&self.id.get());
+        table::remove(&mut guard(&TASKS).by_id, &self.id.get());
     }
 }
 

@@ -170,8 +170,7 @@ fn connection(
     let idle = settings.idle_timeout;
     move || {
         let counted = Counted { resource: stream.resource(), admission };
-        // Without one it is as it was accepted: a call less for each connection. A listener that had
-        // such a timeout, for its streams to inherit, would accept by it as well.
+        // Without one it is as it was accepted: a call less for each connection.
         if idle.is_some() {
             stream.set_read_timeout(idle)?;
         }

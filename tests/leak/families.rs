@@ -87,6 +87,25 @@ fn a_parent_that_forgot_a_child_and_leaked_is_told_both() {
 }
 
 #[test]
+fn forgotten_children_are_told_of_in_the_order_in_which_they_were_spawned() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let parent = lab.spawn("parent", [], || {
+            for number in 0..20 {
+                drop(lab.spawn(&format!("child {number}"), [], || ()));
+            }
+        });
+        let Failure::StillHasChildren(forgotten) = failure(parent.join()) else {
+            panic!("expected forgotten children");
+        };
+        let names: Vec<String> = forgotten.children.iter().map(|it| it.name.to_string()).collect();
+        let expected: Vec<String> = (0..20).map(|number| format!("child {number}")).collect();
+        assert_eq!(names, expected);
+    });
+    lab.attest_clean();
+}
+
+#[test]
 fn forgotten_children_that_wait_for_each_other_are_all_asked_before_one_is_waited_for() {
     let lab = Lab::new();
     lab.root(|| {

@@ -223,6 +223,11 @@ fn what_is_accepted_has_what_its_listener_was_told() {
     });
     let place = Place::new("told");
     clean(|registry| {
+        let never = Listener::options().registry(registry).write_timeout(Some(Duration::ZERO));
+        for refused in [never.bind("127.0.0.1:0"), never.bind_unix(&place.0)] {
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        assert!(!place.0.exists());
         let listener = told(registry).bind_unix(&place.0).unwrap();
         let (_client, accepted) = connected(registry, &listener);
         assert_eq!(accepted.write_timeout().unwrap(), patience);

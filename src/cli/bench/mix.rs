@@ -65,7 +65,7 @@ pub(super) fn run(
 fn verdict(done: &[(Metric, (String, Outcome))]) -> String {
     let named = |name: &str| {
         let found = done.iter().find(|(_, (its, _))| its == name);
-        found.map(|(metric, (_, outcome))| (metric.of(outcome), outcome))
+        found.map(|(metric, (_, outcome))| (metric.of(outcome).unwrap_or(0.0), outcome))
     };
     let mut words = Vec::new();
     if let Some((micros, outcome)) = named("one") {

@@ -52,7 +52,8 @@ pub(super) fn listen(
 }
 
 fn open(works: &Works, asked: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
-    let listener = Listener::bind_in(&works.registry, asked)?;
+    // What is sent is all there is, as in the server's own listeners.
+    let listener = Listener::options().registry(&works.registry).nodelay(true).bind(asked)?;
     let actual = listener.local_addr()?.inet().unwrap_or(asked);
     Ok((listener, actual))
 }

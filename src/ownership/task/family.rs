@@ -3,7 +3,6 @@
 //! A task has one bell. It rings when a child ends and when the task itself is cancelled, so that
 //! whoever waits in a task waits in one place for everything. The children's lock is the bell's.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -13,6 +12,7 @@ use super::{Care, Child, Held, Job, Task, guard};
 use crate::ownership::account::Phase;
 use crate::ownership::ending;
 use crate::ownership::slot::{Pin, Purpose};
+use crate::ownership::table;
 
 impl Task {
     /// Enters a child into the family.
@@ -25,7 +25,7 @@ impl Task {
     pub(crate) fn entrust(&self, child: &Task, care: Care) {
         let mut children = guard(&self.children);
         if child.has_ended() && care == Care::Reaped {
-            children.remove(&child.id);
+            table::remove(&mut children, &child.id);
         } else if let Some(entry) = children.get_mut(&child.id) {
             entry.care = care;
         }
@@ -33,25 +33,19 @@ impl Task {
 
     /// Strikes a child that was joined, cancelled or never started.
     pub(crate) fn forget(&self, child: &Task) {
-        guard(&self.children).remove(&child.id);
+        table::remove(&mut guard(&self.children), &child.id);
     }
 
-    /// The children that have not ended, oldest first.
+    /// The children that have not ended, in no order.
     pub(crate) fn running_children(&self) -> Vec<Arc<Task>> {
         let children = guard(&self.children);
         let running = children.values().filter(|child| !child.task.has_ended());
-        let mut running: Vec<_> = running.map(|child| Arc::clone(&child.task)).collect();
-        running.sort_unstable_by_key(|child| child.id);
-        running
+        running.map(|child| Arc::clone(&child.task)).collect()
     }
 
     /// The family as it is, oldest first: for the end of the task.
     pub(crate) fn take_children(&self) -> Vec<(Arc<Task>, Care)> {
-        let mut children = guard(&self.children);
-        if children.is_empty() {
-            return Vec::new();
-        }
-        let children = std::mem::take(&mut *children).into_values();
+        let children = std::mem::take(&mut *guard(&self.children)).into_values();
         let mut children: Vec<_> = children.map(|child| (child.task, child.care)).collect();
         children.sort_unstable_by_key(|(child, _)| child.id);
         children
@@ -107,10 +101,8 @@ impl Task {
         self.run_end_hook();
         if let Some(parent) = self.parent() {
             let mut children = guard(&parent.children);
-            if let Entry::Occupied(child) = children.entry(self.id)
-                && child.get().care == Care::Reaped
-            {
-                child.remove();
+            if children.get(&self.id).is_some_and(|child| child.care == Care::Reaped) {
+                table::remove(&mut children, &self.id);
             }
             // ord: Relaxed; the lock of `children` orders it. Who counts itself in after us looks
             // at its condition afterwards, and finds that this child has ended.

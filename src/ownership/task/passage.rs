@@ -52,7 +52,7 @@ pub(crate) fn give(
         return Err(record.refuse(word, parent, site));
     }
     for held in give {
-        // A child begins with what it is given: the clock need not be asked again.
+        // The moment is that of the child's making: the clock need not be asked again.
         held.record().note_at(|| child.born(), event, Some(parent), Some(child), site);
     }
     Ok(())
