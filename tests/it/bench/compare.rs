@@ -47,7 +47,10 @@ fn servers_are_compared_in_turn_round_by_round() {
     let names: Vec<&str> = cells.iter().map(|cell| cell["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["echown", "slow"]);
     assert_eq!(cells[0]["advantage"], 1.0, "it is compared with itself");
-    assert!(row["rounds"].as_u64().unwrap() >= 2, "{row:#}");
+    // The other tests use the machine as well, for which rounds are dropped.
+    let count = |what: &str| row[what].as_u64().unwrap();
+    assert_eq!(count("wanted"), 2, "{row:#}");
+    assert!(count("rounds") >= 1 && count("rounds") + count("dropped") >= 2, "{row:#}");
     let output = echown().args(arguments).args(SHORT).args(["--load", "churn"]).output().unwrap();
     let said = text(&output.stdout);
     assert!(said.contains("| server | thousand connections/s |"), "{said}");
