@@ -398,7 +398,14 @@ fn client_and_server_run_where_they_are_pinned_to() {
     {
         interrupted(arguments, |pid| {
             let server = server_of(pid);
-            assert_eq!((processors(pid), processors(server)), (first.clone(), of_server));
+            // Pinned they are a moment after they have begun.
+            let deadline = Instant::now() + PATIENCE;
+            let (mut found, wanted) = (None, (first.clone(), of_server));
+            while found.as_ref() != Some(&wanted) {
+                assert!(Instant::now() < deadline, "{found:?}, and not {wanted:?}");
+                found = Some((processors(pid), processors(server)));
+                thread::sleep(Duration::from_millis(10));
+            }
         });
     }
 }
