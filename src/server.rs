@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::echo::{House, SharedStyle};
 pub use crate::net::Endpoint;
-use crate::net::PipeWriter;
+use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Failure, Registry, TaskLabel};
 use crate::pool::{Orphans, Pool, SpawnError};
 pub use bind::BindError;
@@ -62,6 +62,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// A peer that takes nothing for so long is cut: its task would be blocked for ever.
     pub write_timeout: Option<Duration>,
+    /// When a silent client is probed by TCP, so that one whose host is gone does not keep its thread.
+    pub keep_alive: Option<KeepAlive>,
     /// How long connections may go on after the order to drain, before they are cancelled.
     pub drain_timeout: Duration,
     /// Connections that the kernel queues before they are accepted.
@@ -77,6 +79,7 @@ impl Default for Settings {
             max_per_ip: None,
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
+            keep_alive: Some(KeepAlive::DEFAULT),
             drain_timeout: Duration::from_secs(10),
             backlog: BACKLOG_DEFAULT,
             acceptors: NonZeroUsize::MIN,

@@ -23,6 +23,9 @@ mod connections;
 #[path = "net/halves.rs"]
 mod halves;
 
+#[path = "net/inherited.rs"]
+mod inherited;
+
 #[path = "net/options.rs"]
 mod options;
 

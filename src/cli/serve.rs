@@ -16,6 +16,7 @@ use super::say::say;
 use super::style::{StyleArguments, StyleName};
 use super::units::{at_least_one, duration};
 use crate::echo::{SharedStyle, Signal};
+use crate::net::KeepAlive;
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::{Count, suppressions};
 use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
@@ -116,6 +117,12 @@ struct Limits {
     /// Cut a client that takes nothing of its echo for so long: it would hold its thread for ever.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     write_timeout: Duration,
+
+    /// Do not probe silent clients. By default a TCP client that is silent for 60 s is probed every
+    /// 10 s, and one that answers none of 6 probes is disconnected: its power or its network has
+    /// failed, and it would hold its thread for good.
+    #[arg(long)]
+    no_keepalive: bool,
 
     /// How long connections may finish after SIGINT or SIGTERM before they are cut. Idle ones are
     /// closed at once; 0s cuts all.
@@ -307,6 +314,7 @@ impl ServeArguments {
             max_per_ip: limits.max_per_ip,
             idle_timeout: limits.idle_timeout.map(|idle| idle.max(TIMEOUT_MIN)),
             write_timeout: Some(limits.write_timeout.max(TIMEOUT_MIN)),
+            keep_alive: (!limits.no_keepalive).then_some(KeepAlive::DEFAULT),
             drain_timeout: limits.drain_timeout,
             acceptors: self.acceptors,
             ..Settings::default()

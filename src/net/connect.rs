@@ -25,7 +25,9 @@ use crate::ownership::{Owned, Registry, Site};
 /// whether its task was cancelled.
 const UNIX_SLICE: Duration = Duration::from_millis(50);
 
-/// A new socket, owned from its first moment.
+/// A new socket, owned from its first moment. A stream socket has urgent data in line
+/// (`SO_OOBINLINE`): otherwise reads skip the urgent byte, and no call of a [`Stream`] gets it. What
+/// a TCP listener accepts inherits that.
 #[track_caller]
 pub(super) fn socket(
     registry: &Registry,
@@ -35,6 +37,9 @@ pub(super) fn socket(
     kind: &'static str,
 ) -> io::Result<Owned<OwnedFd>> {
     let socket = rustix::net::socket_with(family, socket_type, flags | SocketFlags::CLOEXEC, None)?;
+    if socket_type == SocketType::STREAM {
+        sockopt::set_socket_oobinline(&socket, true)?;
+    }
     Ok(registry.own_fd_as(socket, kind, None, Site::here())?)
 }
 

@@ -17,6 +17,7 @@ use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdListener;
 use super::connect;
 use super::eager::Eagerness;
+use super::keep_alive::KeepAlive;
 use super::kernel::Kernel;
 use super::pipe::PipeReader;
 use super::stream::Stream;
@@ -58,6 +59,7 @@ enum Mode {
 struct Heirloom {
     nodelay: bool,
     write_timeout: Option<Duration>,
+    keep_alive: Option<KeepAlive>,
 }
 
 /// Settings of a new listener.
@@ -111,6 +113,13 @@ impl ListenerOptions {
         self
     }
 
+    /// When the peers of streams that are accepted by TCP are probed (`SO_KEEPALIVE`); never unless
+    /// set. They inherit it, as above; Unix streams need none.
+    pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> ListenerOptions {
+        self.heirloom.keep_alive = keep_alive;
+        self
+    }
+
     /// Listens by TCP on the first of the name's addresses that is free (`bind(2)`, `listen(2)`),
     /// with `SO_REUSEADDR`, as the standard library does.
     ///
@@ -152,6 +161,9 @@ impl ListenerOptions {
         // Before the first client can come, which would inherit nothing.
         if self.heirloom.nodelay {
             listener.handle().call(|fd| sockopt::set_tcp_nodelay(fd, true))?;
+        }
+        if let Some(keep_alive) = self.heirloom.keep_alive {
+            listener.handle().call(|fd| keep_alive.set(fd))?;
         }
         self.listen(listener)
     }
@@ -437,8 +449,12 @@ impl Listener {
         let is_unix = record.kind == "unix listener";
         let kind = if is_unix { "unix stream" } else { "tcp stream" };
         let stream = Stream::new(record.registry.own_fd_as(socket, kind, None, Site::here())?);
-        if is_unix && self.heirloom.write_timeout.is_some() {
-            stream.set_write_timeout(self.heirloom.write_timeout)?;
+        if is_unix {
+            // A TCP socket has these from its listener.
+            stream.handle().call(|fd| sockopt::set_socket_oobinline(fd, true))?;
+            if self.heirloom.write_timeout.is_some() {
+                stream.set_write_timeout(self.heirloom.write_timeout)?;
+            }
         }
         let peer = peer.map_or(Ok(Address::Unnamed), Address::of)?;
         Ok(Some((stream, peer)))

@@ -15,6 +15,7 @@ use super::adopt::StdStream;
 use super::connect;
 use super::endpoint::Endpoint;
 use super::half::{ReadHalf, WriteHalf};
+use super::keep_alive::KeepAlive;
 use super::ready;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
@@ -164,14 +165,19 @@ impl Stream {
         }
     }
 
-    /// Connects to an address as people write it: a name with a port, or a path.
+    /// Connects to an address as people write it: a name with a port, or a path. By TCP it has
+    /// [keep-alive](KeepAlive::DEFAULT), so that a task that reads learns when the host is gone.
     ///
     /// # Errors
     /// As [`connect`](Stream::connect) and [`connect_unix`](Stream::connect_unix).
     #[track_caller]
     pub fn connect_to_endpoint_in(registry: &Registry, endpoint: &Endpoint) -> io::Result<Stream> {
         match endpoint {
-            Endpoint::Inet(address) => Stream::connect_in(registry, address.as_str()),
+            Endpoint::Inet(address) => {
+                let stream = Stream::connect_in(registry, address.as_str())?;
+                stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
+                Ok(stream)
+            }
             Endpoint::Unix(path) => Stream::connect_unix_in(registry, path),
         }
     }
@@ -194,6 +200,9 @@ impl Stream {
         let site = Site::here();
         let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
         let (one, other) = rustix::net::socketpair(family, SocketType::STREAM, flags, None)?;
+        // As for every other stream socket: see `connect::socket`.
+        sockopt::set_socket_oobinline(&one, true)?;
+        sockopt::set_socket_oobinline(&other, true)?;
         let one = registry.own_fd_as(one, "unix stream", None, site)?;
         let other = registry.own_fd_as(other, "unix stream", None, site)?;
         Ok((Stream(one), Stream(other)))

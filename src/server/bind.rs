@@ -96,7 +96,7 @@ fn listen(registry: &Registry, endpoint: &Endpoint, settings: &Settings) -> io::
     // What is sent is all there is: a last short segment would wait for the acknowledgement of the one
     // before, which a peer may delay for 40 ms.
     let options = Listener::options().registry(registry).backlog(settings.backlog).nodelay(true);
-    let options = options.write_timeout(settings.write_timeout);
+    let options = options.write_timeout(settings.write_timeout).keep_alive(settings.keep_alive);
     match endpoint {
         Endpoint::Inet(address) => options.bind(address.as_str()),
         Endpoint::Unix(path) => match options.bind_unix(path) {

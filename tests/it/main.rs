@@ -10,6 +10,7 @@ mod callback;
 mod chaos;
 mod chat;
 mod clients;
+mod ends;
 mod examples;
 mod faults;
 mod formats;

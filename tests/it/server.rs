@@ -381,6 +381,8 @@ pub struct TcpEnd {
     pub unsent: usize,
     /// Bytes that have come and were not read.
     pub unread: usize,
+    /// Until the next keep-alive probe, if one is due and nothing is retransmitted.
+    pub probed_in: Option<Duration>,
 }
 
 impl TcpEnd {
@@ -393,10 +395,14 @@ impl TcpEnd {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (unsent, unread) = fields[4].split_once(':')?;
             let bytes = |queue| usize::from_str_radix(queue, 16).unwrap();
+            // In hundredths of a second; the kind 02 is keep-alive's timer.
+            let ticks = fields[5].strip_prefix("02:");
+            let ticks = ticks.map(|ticks| u64::from_str_radix(ticks, 16).unwrap());
             (fields[1..3] == ends).then(|| TcpEnd {
                 is_established: fields[3] == ESTABLISHED,
                 unsent: bytes(unsent),
                 unread: bytes(unread),
+                probed_in: ticks.map(|ticks| Duration::from_millis(10 * ticks)),
             })
         })
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::life::Life;
 use super::manager::Works;
 use super::office::{ListenerId, Office, Owed};
-use crate::net::{Address, Listener, PipeReader, Stream};
+use crate::net::{Address, KeepAlive, Listener, PipeReader, Stream};
 use crate::ownership::task;
 use crate::ownership::{Error, Failure, TaskLabel};
 use crate::pool::Orphans;
@@ -53,7 +53,8 @@ pub(super) fn listen(
 
 fn open(works: &Works, asked: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     // What is sent is all there is, as in the server's own listeners.
-    let listener = Listener::options().registry(&works.registry).nodelay(true).bind(asked)?;
+    let options = Listener::options().registry(&works.registry).nodelay(true);
+    let listener = options.keep_alive(Some(KeepAlive::DEFAULT)).bind(asked)?;
     let actual = listener.local_addr()?.inet().unwrap_or(asked);
     Ok((listener, actual))
 }
@@ -106,8 +107,10 @@ pub(super) fn connect(works: &Works, address: SocketAddr, delay: Duration, owed:
     let begun = match Instant::now().checked_add(delay) {
         Some(deadline) => {
             me.wait_until(|| me.is_cancelled(), Some(deadline));
-            Stream::connect_in(&works.registry, address)
-                .and_then(|stream| Life::begin(works, stream))
+            Stream::connect_in(&works.registry, address).and_then(|stream| {
+                stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
+                Life::begin(works, stream)
+            })
         }
         None => Err(io::Error::new(io::ErrorKind::InvalidInput, "the delay is beyond all time")),
     };
