@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use common::reserved::Reserved;
 use common::{Lab, alone, attest_cancelled, attest_success, lock};
 use echown::echo::callback::{
     ConnCallback, Connection, ConnectionLabel, MsgSender, SocketManager, Taken,
@@ -250,7 +251,10 @@ fn a_cancelled_listener_is_gone_when_the_call_returns_and_its_connections_go_on(
     lab.root(|| {
         let (party, notes) = Party::echoing();
         let manager = manager(lab, party);
-        let address = listen(&manager, &notes);
+        let reserved = Reserved::new();
+        let address = reserved.address();
+        manager.listen_on_addr(&address.to_string()).expect("that is an address");
+        notes.expect(&[Heard::Listen(address)]);
         let mut client = dial(address);
         notes.expect(&[Heard::Connect(1)]);
         for round in 0..3 {
@@ -342,9 +346,10 @@ fn a_refused_connect_is_a_connect_error_and_no_connect() {
     lab.root(|| {
         let (party, notes) = Party::new(|connection, _| connection.start(devour));
         let manager = manager(lab, party);
-        let nobody = common::listener().local_addr().expect("it was bound");
-        connect(&manager, nobody);
-        notes.expect(&[Heard::ConnectError(nobody, ErrorKind::ConnectionRefused)]);
+        let nobody = Reserved::new();
+        connect(&manager, nobody.address());
+        let refused = Heard::ConnectError(nobody.address(), ErrorKind::ConnectionRefused);
+        notes.expect(&[refused]);
         drop(manager);
         assert_eq!(notes.rest(), []);
     });

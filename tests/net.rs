@@ -35,6 +35,9 @@ mod others;
 #[path = "net/refusals.rs"]
 mod refusals;
 
+#[path = "common/reserved.rs"]
+mod reserved;
+
 #[path = "net/stopping.rs"]
 mod stopping;
 

@@ -19,6 +19,8 @@ use echown::ownership::{
 };
 use echown::pool::{Pool, Promise, SpawnError};
 
+pub mod reserved;
+
 /// Far more than any test takes, so that only a real hang meets it.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 

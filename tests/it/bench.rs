@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::reserved::Reserved;
 use super::server::{PATIENCE, Server, echown};
 
 mod compare;
@@ -253,7 +254,8 @@ fn there_are_no_more_event_loops_than_connections() {
 
 #[test]
 fn what_cannot_be_done_is_said_with_what_to_do() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let reserved = Reserved::new();
+    let nobody = reserved.address().to_string();
     for (arguments, code, expected) in [
         (&[&*nobody][..], 1, "no connection to 127.0.0.1"),
         (&[&nobody, "--rate", "99"], 1, ": refused"),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::broadcast::{frame, try_hear};
+use super::reserved::Reserved;
 use super::server::{PATIENCE, SENDTO, Server, echown, is_in_call};
 
 fn start() -> Server {
@@ -164,7 +165,8 @@ fn sigint_and_sigterm_end_a_chat_with_0() {
 
 #[test]
 fn where_nobody_listens_one_line_says_so() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Reserved::new();
+    let free = nobody.address();
     let output = talk(free, &[], b"hello?\n");
     let expected = format!("echown: cannot connect to {free}: nobody listens there\n");
     assert_eq!(said(&output), (Some(1), &*expected));

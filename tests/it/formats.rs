@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::reports::{Folder, meet, said, text, wait_until};
+use super::reserved::Reserved;
 use super::server::{Server, echown, serve, serve_as_in_a_terminal};
 
 /// The results of a document, which has to be whole.
@@ -175,10 +176,8 @@ fn github_is_told_of_each_place_once() {
 #[test]
 fn both_clients_write_documents_as_servers_do() {
     let folder = Folder::new("client");
-    let address = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let nobody = Reserved::new();
+    let address = nobody.address().to_string();
     for style in ["staged", "broadcast"] {
         let path = folder.file(style);
         let mut command = echown();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::reserved::Reserved;
 use super::server::{
     PATIENCE, Server, exchange, never_reads, pattern, serve, serve_as_in_a_terminal,
 };
@@ -62,8 +63,9 @@ fn a_peer_that_never_reads_is_cut_at_the_deadline() {
 
 #[test]
 fn new_clients_are_not_accepted_after_the_drain() {
-    let server = Server::start(&[]);
-    let address = server.address();
+    let reserved = Reserved::new();
+    let address = reserved.address();
+    let server = Server::start_on(&[&address.to_string()], &[]);
     let (code, _) = server.stop();
     assert_eq!(code, Some(0));
     assert!(std::net::TcpStream::connect(address).is_err());
@@ -124,7 +126,8 @@ fn a_busy_port_is_one_clear_line_and_exit_code_1() {
 #[test]
 fn when_one_of_two_ports_is_busy_the_other_is_given_back() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let reserved = Reserved::new();
+    let free = reserved.address().to_string();
     let busy = taken.local_addr().unwrap().to_string();
     let output = serve(&[&free, &busy], &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

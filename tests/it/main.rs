@@ -22,6 +22,8 @@ mod nothing_leaks;
 mod plain_echo;
 mod readme;
 mod reports;
+#[path = "../common/reserved.rs"]
+mod reserved;
 mod server;
 mod soaking;
 mod staged;

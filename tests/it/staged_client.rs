@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::reserved::Reserved;
 use super::server::{PATIENCE, Server, echown};
 
 /// One worker with short pauses, and its trace in a file.
@@ -296,8 +297,8 @@ fn four_workers_ask_our_own_server() {
 
 #[test]
 fn servers_that_are_not_ours_will_do() {
-    let (listener, address) = listener();
-    drop(listener);
+    let reserved = Reserved::new();
+    let address = reserved.address();
     let port = address.port().to_string();
     let socat = format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork");
     let servers: [(&str, Vec<&str>); 2] = [

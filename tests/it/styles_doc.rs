@@ -2,12 +2,12 @@
 //! writes them anew.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::process::Signal;
 
+use super::reserved::Reserved;
 use super::server::{Server, echown};
 
 /// Both tests write the same file.
@@ -52,10 +52,8 @@ fn the_servers_trace_is_the_one_in_the_docs() {
 
 #[test]
 fn the_clients_trace_is_the_one_in_the_docs() {
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let nobody = Reserved::new();
+    let address = nobody.address().to_string();
     let path = super::trace_path();
     let asked = echown()
         .args(["client", &address, "--workers", "1", "--count", "1", "--trace-events"])

@@ -27,6 +27,7 @@ use echown::ownership::{Failure, Promise};
 use echown::pool::{self, Care, Orphans};
 use echown::test;
 
+use crate::common::reserved::Reserved;
 use crate::common::{self, Lab, attest_cancelled, panic_message};
 
 /// Nobody waits for so long: what takes a tenth of it has slept.
@@ -230,9 +231,9 @@ fn the_end_of_a_stream_beats_the_timeout() {
 fn a_refused_connect_is_told_at_once_and_not_at_the_timeout() {
     let lab = Lab::new();
     lab.root(|| {
-        let nobody = common::listener().local_addr().expect("it was bound");
+        let nobody = Reserved::new();
         let since = Instant::now();
-        let refused = Stream::connect_timeout_in(&lab.registry, &nobody, LONG);
+        let refused = Stream::connect_timeout_in(&lab.registry, &nobody.address(), LONG);
         assert_eq!(refused.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
         assert!(since.elapsed() < AT_ONCE, "after {:?}", since.elapsed());
     });

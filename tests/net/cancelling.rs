@@ -9,6 +9,7 @@ use echown::ownership::{ErrorKind, Failure, Registry};
 use echown::test;
 use echown::thread::spawn_in;
 
+use super::reserved::Reserved;
 use super::{PATIENCE, Place, clean, connected, full_listener, kind_of, let_block};
 
 /// Runs `block` as a task with what it is given, cancels it once it blocks, and asserts that it
@@ -137,8 +138,10 @@ fn a_cancelled_receiver_of_datagrams_wakes() {
 fn an_accept_that_is_cancelled_leaves_no_connection_open() {
     clean(|registry| {
         for _ in 0..200 {
-            let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap().inet().unwrap();
+            // Refuses once the listener is closed; another test's listener would accept.
+            let reserved = Reserved::new();
+            let address = reserved.address();
+            let listener = Listener::bind_in(registry, address).unwrap();
             let acceptor = spawn_in(registry, "acceptor", [listener.resource()], move || {
                 while let Ok((stream, _)) = listener.accept() {
                     drop(stream);
