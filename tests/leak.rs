@@ -66,6 +66,9 @@ mod handles;
 #[path = "leak/halves.rs"]
 mod halves;
 
+#[path = "leak/replaced_halves.rs"]
+mod replaced_halves;
+
 #[path = "leak/actors.rs"]
 mod actors;
 

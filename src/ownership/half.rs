@@ -30,15 +30,19 @@ impl<T: Send + 'static> Held for HalfCell<T> {
 
     fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
         let whole = self.whole.record();
+        let mut finalized = Ok(());
         // The number is still the whole's: this half has not left it yet, and pins are waited for.
         if let Some(Descriptor { number, direction: Direction::Write, .. }) = self.record.descriptor
-            && whole.stolen().is_none()
+            && !whole.slot.look().is_robbed()
         {
-            number.shut(Direction::Write);
+            match whole.stolen() {
+                None => number.shut(Direction::Write),
+                Some(now) => finalized = Err(self.record.robbed(me, site, &now)),
+            }
         }
         whole.absorb_traffic(&self.record);
         if !whole.slot.leave_split() {
-            return Ok(());
+            return finalized;
         }
         whole.slot.await_pins();
         whole.note(Event::Released, Some(me), None, site);
@@ -94,23 +98,26 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
         let make = |direction| {
             let descriptor = record.descriptor.map(|whole| Descriptor { direction, ..whole });
             let mut half = Record::new(record.registry.clone(), record.kind, descriptor, &me, site);
-            half.half_of = Some(record.id);
+            half.become_half_of(Arc::clone(&whole) as Arc<dyn Held>);
             Arc::new(HalfCell { record: half, whole: Arc::clone(&whole) })
         };
         let (reading, writing) = (make(Direction::Read), make(Direction::Write));
+        let held = [&reading, &writing].map(|half| Arc::clone(half) as Arc<dyn Held>);
         let split = {
             let mut account = me.account();
+            record.set_halves(Some(Box::new([&held[0], &held[1]].map(Arc::downgrade))));
             let split = record.slot.split(me.id().get());
             if split.is_ok() {
                 account.remove(record.position());
-                for half in [&reading, &writing] {
-                    let held: Arc<dyn Held> = Arc::clone(half) as Arc<dyn Held>;
-                    half.record.set_position(account.push(held));
+                for half in held {
+                    let position = account.push(Arc::clone(&half));
+                    half.record().set_position(position);
                 }
             }
             split
         };
         if let Err(word) = split {
+            record.set_halves(None);
             let error = record.refuse(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }
@@ -173,6 +180,7 @@ impl<T: Send + 'static> Half<T> {
             whole.record().absorb_traffic(record);
             record.slot.closed();
         }
+        whole.record().set_halves(None);
         whole.record().note(Event::Rejoined, None, Some(&me), site);
         Ok(Owned::new(whole))
     }

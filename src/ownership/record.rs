@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::custody::{Custody, Event, Site, Step};
@@ -89,8 +90,8 @@ pub(crate) struct Record {
     pub(crate) descriptor: Option<Descriptor>,
     pub(crate) acquired: Site,
     pub(crate) born: Instant,
-    /// The resource that this is a half of.
-    pub(crate) half_of: Option<ResourceId>,
+    /// For a half: the whole that it belongs to.
+    whole: Option<Arc<dyn Held>>,
     /// Where it stands on its owner's account; changes under that account's lock.
     position: AtomicU64,
     received: AtomicU64,
@@ -101,7 +102,11 @@ pub(crate) struct Record {
 #[derive(Default)]
 struct History {
     custody: Custody,
+    /// Of a half, the whole's counts: one replacement is one theft.
     theft_is_reported: bool,
+    /// Of a split whole: its halves. Set before the slot is split, so that who finds the slot split
+    /// finds them. Boxed, because few resources are split.
+    halves: Option<Box<[Weak<dyn Held>; 2]>>,
 }
 
 impl Record {
@@ -122,7 +127,7 @@ impl Record {
             descriptor,
             acquired: site,
             born: now,
-            half_of: None,
+            whole: None,
             position: AtomicU64::new(0),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -134,6 +139,21 @@ impl Record {
             history.custody.push(step);
         }
         record
+    }
+
+    /// Makes a new record, which is not known to any other task yet, that of a half.
+    pub(crate) fn become_half_of(&mut self, whole: Arc<dyn Held>) {
+        self.whole = Some(whole);
+    }
+
+    /// The resource that this is a half of.
+    pub(crate) fn half_of(&self) -> Option<ResourceId> {
+        self.whole.as_ref().map(|whole| whole.record().id)
+    }
+
+    /// Sets the halves of a whole that is about to be split, or that has been rejoined.
+    pub(crate) fn set_halves(&self, halves: Option<Box<[Weak<dyn Held>; 2]>>) {
+        self.history().halves = halves;
     }
 
     pub(crate) fn label(&self) -> ResourceLabel {
@@ -294,19 +314,31 @@ impl Record {
         }
     }
 
-    /// Marks the record as robbed and reports it, once, whoever notices first.
+    /// Marks the record as robbed, a whole with its halves and a half with its whole, and reports it
+    /// once for all of them.
     #[cold]
     pub(crate) fn robbed(&self, me: &Task, site: Site, now: &io::Result<Identity>) -> Error {
-        self.slot.rob();
+        let whole = self.whole.as_ref().map_or(self, |whole| whole.record());
+        // The whole first: halves that are rejoined before they are marked become a marked whole.
+        whole.slot.rob();
+        let halves = whole.history().halves.clone();
+        let halves: Vec<_> = halves.iter().flat_map(|halves| &**halves).collect();
+        let halves: Vec<_> = halves.into_iter().filter_map(Weak::upgrade).collect();
+        for half in &halves {
+            half.record().slot.rob();
+        }
         let detail = match (&self.descriptor, now) {
             (Some(mine), Ok(now)) => format!("registered as {}, now {now}", mine.identity),
             (Some(mine), Err(error)) => format!("registered as {}, now {error}", mine.identity),
             (None, _) => unreachable!("only a descriptor has a number to steal"),
         };
         let error = self.error(ErrorKind::Theft, self.slot.look(), me, site, Some(detail));
-        let is_first = !std::mem::replace(&mut self.history().theft_is_reported, true);
+        let is_first = !std::mem::replace(&mut whole.history().theft_is_reported, true);
         if is_first {
-            self.note(Event::Robbed, None, None, site);
+            whole.note(Event::Robbed, None, None, site);
+            for half in &halves {
+                half.record().note(Event::Robbed, None, None, site);
+            }
             self.registry.violated(&error, self);
         }
         error
@@ -405,7 +437,7 @@ fn count(counter: &AtomicU64, bytes: usize) {
 }
 
 /// Anything that can stand on a task's account.
-pub(crate) trait Held: Send + Sync {
+pub(crate) trait Held: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn record(&self) -> &Record;
 
     /// Runs the finalizer. For whoever won [`Slot::begin_close`] and has waited for the pins.

@@ -180,7 +180,7 @@ fn describe(record: &Record, word: Word, place: Place) -> ResourceData {
     ResourceData {
         id: record.id,
         kind: record.kind,
-        half_of: record.half_of,
+        half_of: record.half_of(),
         half,
         number: record.descriptor.map(|descriptor| descriptor.number.raw()),
         identity: record.descriptor.map(|descriptor| descriptor.identity),

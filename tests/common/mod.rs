@@ -506,7 +506,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The crimes in these tests, and the only unsafe code.
 #[allow(unsafe_code)]
 pub mod thief {
-    use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+    use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
     /// Closes a number that somebody else owns, as stray C code would. Only where the process is
     /// the test's own: elsewhere the number could go to another test.
@@ -516,6 +516,14 @@ pub mod thief {
         // it alone. No memory is reached through a descriptor's number.
         let closed = unsafe { libc::close(number) };
         assert_eq!(closed, 0, "the number was open");
+    }
+
+    /// Puts another file under a number that is in use (`dup2(2)`), behind the owner's back.
+    pub fn replace(number: RawFd, by: &impl AsFd) {
+        // SAFETY: as above; the number was open and means `by` afterwards, and the tests prove that
+        // the registry leaves it alone.
+        let answer = unsafe { libc::dup2(by.as_fd().as_raw_fd(), number) };
+        assert_eq!(answer, number, "both are open");
     }
 
     /// Forks (`fork(2)`) without exec. True in the child.

@@ -1,0 +1,122 @@
+//! Rules 11 and 15 together: a split socket's number that is replaced is known to both halves and to
+//! the whole, and is one theft.
+
+use std::io::{Read, Write};
+use std::mem;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::RawFd;
+
+use echown::net::{ReadHalf, WriteHalf};
+use echown::ownership::{ErrorKind, Event, Level};
+use echown::test;
+
+use crate::common::{self, Lab, attest_connected, refusal, thief};
+
+/// A connection that is the newcomer, under its own number and under that of a split stream.
+struct Replaced {
+    reading: ReadHalf,
+    writing: WriteHalf,
+    number: RawFd,
+    newcomer: TcpStream,
+    newcomers_peer: TcpStream,
+}
+
+impl Replaced {
+    fn new(lab: &Lab) -> Replaced {
+        let (stream, _peer) = lab.connection();
+        let number = stream.resource().describe().number.expect("it is a descriptor");
+        let (reading, writing) = stream.split().expect("it is ours");
+        let (newcomer, newcomers_peer) = common::connection();
+        // A half that reads it all the same fails, and does not hang.
+        newcomer.set_read_timeout(Some(common::DEADLINE / 3)).expect("it is a socket");
+        thief::replace(number, &newcomer);
+        Replaced { reading, writing, number, newcomer, newcomers_peer }
+    }
+
+    /// Attests that the newcomer is open under the stolen number, and that nothing was sent to it,
+    /// read from it or shut down. Closes it.
+    #[track_caller]
+    fn attest_untouched(mut self, lab: &Lab) {
+        drop((self.reading, self.writing));
+        let mut taken = TcpStream::from(thief::second_owner(self.number));
+        attest_connected(&mut taken, &mut self.newcomers_peer);
+        self.newcomer.shutdown(Shutdown::Write).expect("it is connected");
+        let mut rest = Vec::new();
+        self.newcomers_peer.read_to_end(&mut rest).expect("it is connected");
+        assert!(rest.is_empty(), "{rest:?} was sent to the newcomer");
+        lab.sees(taken);
+    }
+}
+
+/// What the checker finds at level `full` by one half stops the other half.
+#[test]
+fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
+    for reader_finds_it in [true, false] {
+        let lab = Lab::with(|settings| settings.level(Level::Full));
+        lab.root(|| {
+            let mut it = Replaced::new(lab);
+            let kinds = if reader_finds_it {
+                [refusal(it.reading.read(&mut [0])), refusal(it.writing.write(b"x"))]
+            } else {
+                [refusal(it.writing.write(b"x")), refusal(it.reading.read(&mut [0]))]
+            };
+            assert_eq!(kinds.map(|error| error.kind()), [ErrorKind::Theft; 2]);
+            it.attest_untouched(lab);
+        });
+        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(lab.registry.verdict().thefts, 1);
+        lab.attest_all_closed();
+    }
+}
+
+/// What an `own` finds on the whole, at level `on`, stops both halves.
+#[test]
+fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mut it = Replaced::new(lab);
+        let halves = [it.reading.resource(), it.writing.resource()];
+        let taken = lab.registry.own_fd(thief::second_owner(it.number)).expect("it is a newcomer");
+        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(it.writing.write(b"x")).kind(), ErrorKind::Theft);
+        for half in halves {
+            let custody = half.describe().custody;
+            assert!(custody.iter().any(|step| step.event == Event::Robbed), "{custody:?}");
+        }
+        mem::forget(taken.disown().expect("it is ours"));
+        it.attest_untouched(lab);
+    });
+    assert_eq!(lab.codes(), ["theft"]);
+    lab.attest_all_closed();
+}
+
+/// What the end of the write half finds stops the read half, at level `on`.
+#[test]
+fn a_replacement_found_by_the_end_of_the_write_half_is_known_to_the_reader() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mut it = Replaced::new(lab);
+        assert_eq!(refusal(it.writing.release()).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::Theft);
+        it.attest_untouched(lab);
+    });
+    assert_eq!(lab.codes(), ["theft"]);
+    lab.attest_all_closed();
+}
+
+/// Rejoined, the halves of a replaced socket are no way round the mark.
+#[test]
+fn marked_halves_are_not_rejoined() {
+    let lab = Lab::with(|settings| settings.level(Level::Full));
+    lab.root(|| {
+        let mut it = Replaced::new(lab);
+        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::Theft);
+        let refused = it.reading.rejoin(it.writing).expect_err("they are marked");
+        assert_eq!(refused.error().kind(), ErrorKind::Theft);
+        (it.reading, it.writing) = refused.into_value().expect("both come back");
+        it.attest_untouched(lab);
+    });
+    assert_eq!(lab.codes(), ["theft"]);
+    lab.attest_all_closed();
+}
