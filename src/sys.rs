@@ -5,6 +5,7 @@
 //! [`fd::Number`]) says who has to hold that proof.
 #![allow(unsafe_code)]
 
+pub(crate) mod escape;
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod limits;
@@ -17,5 +18,6 @@ pub(crate) mod signal;
 pub(crate) mod thread;
 #[cfg(feature = "macros")]
 pub(crate) mod trap;
+pub(crate) mod unix_address;
 #[cfg(all(test, echown_loom))]
 pub(crate) mod watched;

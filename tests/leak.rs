@@ -78,6 +78,9 @@ mod process;
 #[path = "leak/reporting.rs"]
 mod reporting;
 
+#[path = "leak/untrusted.rs"]
+mod untrusted;
+
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::TcpStream;

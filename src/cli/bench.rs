@@ -20,6 +20,7 @@ use crate::load::{self, Client, Dialect, Outcome, Plan, Rival, Target, Watch};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{Response, Signals};
+use crate::sys::escape;
 
 /// What was asked cannot be right: the code that wrong arguments have.
 const EXIT_USAGE: u8 = 2;
@@ -400,7 +401,7 @@ fn limits(style: StyleName, plan: &Plan) -> String {
 
 fn own(program: &Path, name: &str, options: &str) -> io::Result<Rival> {
     let Some(program) = program.to_str().filter(|path| !path.contains('\'')) else {
-        let text = format!("{}: not a path that a shell can be told", program.display());
+        let text = format!("{}: not a path that a shell can be told", escape::path(program));
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     };
     Ok(Rival {
@@ -428,8 +429,9 @@ fn tell(arguments: &BenchArguments, outcomes: &[(String, Outcome)]) -> Result<Ex
 fn draw(path: &Path, outcomes: &[(String, Outcome)]) -> Result<(), Failed> {
     let named: Vec<(String, &Outcome)> =
         outcomes.iter().map(|(name, outcome)| (name.clone(), outcome)).collect();
-    let failed =
-        |error: io::Error| Failed::Otherwise(format!("cannot draw {}: {error}", path.display()));
+    let failed = |error: io::Error| {
+        Failed::Otherwise(format!("cannot draw {}: {error}", escape::path(path)))
+    };
     let svg = load::plot(&named).map_err(failed)?;
     std::fs::write(path, svg).map_err(failed)
 }

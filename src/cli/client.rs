@@ -22,8 +22,8 @@ use crate::net::Endpoint;
 /// With `--style broadcast` it is a chat: each line of standard input goes to everybody as a frame, and
 /// each frame that anybody sends, oneself included, comes as a line of standard output. At the end of
 /// the input it waits until its own frames have come back, and then hangs up. On a terminal one's own
-/// lines are not shown twice, and bytes that are no text are made visible; otherwise they come as they
-/// are.
+/// lines are not shown twice. What would command a terminal, is invisible or is no UTF-8 is escaped
+/// wherever the output goes (`\x1b`, `\n`, `\u{202e}`, `\\` for a backslash): a frame is one line.
 ///
 /// Signals:
 ///   SIGINT, SIGTERM  say nothing more, hang up, hear what is on its way, exit; a second one stops at

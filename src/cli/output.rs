@@ -31,6 +31,7 @@ use super::reports::Reporting;
 use crate::net::File;
 use crate::ownership::{Promise, Registry, Report};
 use crate::report::{Colours, Sources};
+use crate::sys::escape;
 use crate::thread;
 
 use paper::Paper;
@@ -425,7 +426,7 @@ impl Writer {
 
     fn complain(&self, what: &str) {
         let path = self.path.as_deref().unwrap_or(Path::new("standard error"));
-        to_stderr(format!("echown: {}: {what}\n", path.display()).as_bytes());
+        to_stderr(format!("echown: {}: {what}\n", escape::path(path)).as_bytes());
     }
 }
 
@@ -435,7 +436,7 @@ fn append(registry: &Registry, path: &Path) -> io::Result<File> {
 
 fn cannot_open(path: &Option<PathBuf>, error: &io::Error) -> String {
     let path = path.as_deref().unwrap_or(Path::new("standard error"));
-    format!("cannot open {}: {error}", path.display())
+    format!("cannot open {}: {error}", escape::path(path))
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -11,6 +11,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use super::say::say;
 use crate::ownership::{Builder, Report};
 use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
+use crate::sys::escape;
 
 /// Where the checker's findings go.
 #[derive(Args)]
@@ -183,12 +184,13 @@ impl Reporting {
         let Some((path, gathered)) = &self.gathered else { return Ok(()) };
         let gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let text = Baseline::written("", gathered.values())?;
-        fs::write(path, text)
-            .map_err(|error| format!("cannot write the baseline {}: {error}", path.display()))?;
+        fs::write(path, text).map_err(|error| {
+            format!("cannot write the baseline {}: {error}", escape::path(path))
+        })?;
         say(format_args!(
             "baseline: {} written to {}",
             Count(gathered.len() as u64, "finding"),
-            path.display()
+            escape::path(path)
         ));
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::{Count, suppressions};
 use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
 use crate::signals::{Response, Signals};
+use crate::sys::escape;
 
 /// Could not do what was asked: a busy port, no thread.
 const EXIT_FAILURE: u8 = 1;
@@ -224,7 +225,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
 fn write_summary(arguments: &ServeArguments, summary: &Summary) -> Result<(), String> {
     let Some(path) = &arguments.summary else { return Ok(()) };
     std::fs::write(path, summary.to_json() + "\n")
-        .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))
+        .map_err(|error| format!("cannot write the summary to {}: {error}", escape::path(path)))
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
@@ -267,11 +268,9 @@ fn serve(
 ) -> Result<Summary, String> {
     if let Some(path) = &arguments.summary {
         // Found out now, not after a week of serving.
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|error| format!("cannot write the summary to {}: {error}", path.display()))?;
+        std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+            format!("cannot write the summary to {}: {error}", escape::path(path))
+        })?;
     }
     let style = arguments.chaos.strike(arguments.styles.build(arguments.style, output));
     let endpoints = arguments.endpoints();

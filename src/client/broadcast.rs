@@ -13,6 +13,10 @@
 //! At the end of the input the chat waits until its own frames have come back, half-closes, and hears
 //! whatever else comes until the server has closed, too.
 //!
+//! What others send is untrusted: a frame is one line of output, and what would command a terminal, is
+//! invisible or is no UTF-8 is escaped. A pipe and a file get the same, because their text ends up on a
+//! terminal, too; the notation is reversible, so that no byte is lost.
+//!
 //! # Limits
 //!
 //! Whoever sends the same bytes as we do at the same time is taken for us, which matters only for
@@ -52,7 +56,7 @@ pub struct Chat {
     /// Put in front of each line, with a colon.
     pub name: Option<String>,
     /// Who speaks and who listens is one person at a terminal: what comes back of one's own lines is
-    /// not shown again, and what is no text is made visible.
+    /// not shown again.
     pub is_terminal: bool,
     /// Bytes of a frame's payload at the most, either way.
     pub frame_max: usize,

@@ -10,6 +10,7 @@ use super::excuse::Excused;
 use super::shared;
 use super::wishes::Wishes;
 use crate::report::{Destination, Entry, Format, Sources, TestReport, github};
+use crate::sys::escape;
 
 /// Writes what a test has to say, which may be nothing.
 ///
@@ -30,7 +31,7 @@ pub(super) fn deliver(
             shared::append(path, record.as_bytes()).map_err(|error| error.to_string())
         }
     };
-    written.map_err(|wrong| format!("cannot write the report to {}: {wrong}", path.display()))
+    written.map_err(|wrong| format!("cannot write the report to {}: {wrong}", escape::path(path)))
 }
 
 /// A report as it follows others.
@@ -96,7 +97,7 @@ pub(super) fn enter(excused: &Excused, wishes: &Wishes) -> Result<(), String> {
         let written = crate::report::Baseline::written(text, &excused.known)?;
         Ok((written != text).then_some(written))
     });
-    entered.map_err(|wrong| format!("cannot write the baseline {}: {wrong}", path.display()))
+    entered.map_err(|wrong| format!("cannot write the baseline {}: {wrong}", escape::path(path)))
 }
 
 /// Without the feature `ci` none is.

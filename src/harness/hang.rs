@@ -7,7 +7,7 @@ use rustix::process::{Pid, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd};
 
 use super::message::Started;
 use crate::report::Descriptor;
-use crate::sys::open;
+use crate::sys::{escape, open};
 
 /// A hanging test's process at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub(super) fn look(process: Pid, handle: Option<BorrowedFd<'_>>, started: &Start
     };
     for program in descendants(process) {
         let name = read(program, "comm");
-        hang.programs.push(format!("`{}` (process {})", name.trim_end(), program.as_raw_pid()));
+        let name = escape::text(name.trim_end_matches('\n'));
+        hang.programs.push(format!("`{name}` (process {})", program.as_raw_pid()));
         let _ = kill_process(program, Signal::KILL);
     }
     hang
@@ -54,7 +55,7 @@ fn descriptors(process: Pid, handle: Option<BorrowedFd<'_>>, before: &[i64]) -> 
             kind: described.kind.to_owned(),
             local: described.local,
             peer: described.peer,
-            path: described.path.or(link.ok().map(|link| link.to_string_lossy().into_owned())),
+            path: described.path.or(link.ok().map(|link| escape::path(&link).into_owned())),
             facts: described.facts,
         })
     };
@@ -69,7 +70,7 @@ fn threads(process: Pid, before: &[i64]) -> Vec<String> {
     let line = |thread: i64| {
         let read = |what: &str| read(process, &format!("task/{thread}/{what}"));
         let name = read("comm");
-        let mut line = format!("`{}`", name.trim_end());
+        let mut line = format!("`{}`", escape::text(name.trim_end_matches('\n')));
         if let Some(call) = call(&read("syscall")) {
             line += &format!(" is in {call}");
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::case::Case;
 use crate::report::{Frame, Place};
+use crate::sys::escape;
 use crate::sys::trap::Stack;
 
 /// Turns stacks into places, with paths as the compiler writes them.
@@ -83,7 +84,7 @@ impl Sites {
     }
 
     fn shown(&self, path: &Path) -> String {
-        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
+        escape::path(path.strip_prefix(&self.root).unwrap_or(path)).into_owned()
     }
 }
 

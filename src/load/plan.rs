@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::net::{Endpoint, Stream};
 use crate::ownership::Registry;
+use crate::sys::escape;
 
 /// How long a connection may take to stand.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +83,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Inet(address) => address.fmt(f),
-            Target::Unix(path) => write!(f, "unix:{}", path.display()),
+            Target::Unix(path) => write!(f, "unix:{}", escape::path(path)),
         }
     }
 }

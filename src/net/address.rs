@@ -1,15 +1,15 @@
 //! Addresses of sockets, whichever family.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, SocketAddrAny};
 
 use crate::ownership::Error;
+use crate::sys::escape;
+use crate::sys::unix_address::UnixName;
 
 /// Where a socket stands, or its peer.
 ///
@@ -29,7 +29,7 @@ pub enum Address {
     Path(PathBuf),
     /// A Unix socket with a name in Linux' abstract space.
     Abstract(Box<[u8]>),
-    /// A Unix socket without a name, as most clients are; or with one too long to be told.
+    /// A Unix socket without a name, as most clients are.
     Unnamed,
 }
 
@@ -39,16 +39,10 @@ impl Address {
         if any.address_family() != AddressFamily::UNIX {
             return Ok(Address::Inet(any.try_into()?));
         }
-        if !crate::sys::fd::is_decodable(&any) {
-            return Ok(Address::Unnamed);
-        }
-        let unix: SocketAddrUnix = any.try_into()?;
-        if let Some(name) = unix.abstract_name() {
-            return Ok(Address::Abstract(name.into()));
-        }
-        Ok(match unix.path_bytes() {
-            Some(path) if !path.is_empty() => Address::Path(OsStr::from_bytes(path).into()),
-            _ => Address::Unnamed,
+        Ok(match UnixName::of(&any) {
+            UnixName::Path(path) => Address::Path(path),
+            UnixName::Abstract(name) => Address::Abstract(name),
+            UnixName::Unnamed => Address::Unnamed,
         })
     }
 
@@ -93,13 +87,15 @@ impl ToSocketAddrs for Address {
     }
 }
 
-/// `127.0.0.1:80`, `[::1]:80`, `unix:/run/echo`, `unix:@name`, `unix:`.
+/// `127.0.0.1:80`, `[::1]:80`, `unix:/run/echo`, `unix:@name`, `unix:`. A peer chooses its name: control
+/// characters, what is invisible, what is no UTF-8 and backslashes are escaped (`\n`, `\x1b`, `\u{202e}`,
+/// `\\`).
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Inet(address) => address.fmt(f),
-            Address::Path(path) => write!(f, "unix:{}", path.display()),
-            Address::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
+            Address::Path(path) => write!(f, "unix:{}", escape::path(path)),
+            Address::Abstract(name) => write!(f, "unix:@{}", escape::bytes(name)),
             Address::Unnamed => f.write_str("unix:"),
         }
     }

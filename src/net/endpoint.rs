@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::sys::escape;
+
 /// An address as people write it: `127.0.0.1:3000`, `[::1]:3000`, `localhost:3000`, `unix:/run/echo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,8 +40,8 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Inet(address) => f.write_str(address),
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+            Endpoint::Inet(address) => f.write_str(&escape::text(address)),
+            Endpoint::Unix(path) => write!(f, "unix:{}", escape::path(path)),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::task::TaskLabel;
+use crate::sys::escape;
 
 /// How the story began: acquisition and the first hands are what explains most leaks.
 const STEPS_KEPT_FIRST: usize = 8;
@@ -55,7 +56,7 @@ impl Site {
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file(), self.line(), self.column())
+        write!(f, "{}:{}:{}", escape::text(self.file()), self.line(), self.column())
     }
 }
 

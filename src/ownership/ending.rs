@@ -27,7 +27,7 @@ use super::slot::State;
 use super::snapshot::ResourceData;
 use super::task::{self, Care, Origin, Task, TaskLabel};
 use super::violation::{Error, ErrorKind};
-use crate::sys::fork;
+use crate::sys::{escape, fork};
 
 /// Runs `f` as `task`, on this thread, through to the task's end (all but the storing of the
 /// outcome).
@@ -106,7 +106,7 @@ pub(crate) fn end_of_foreign_thread(task: &Arc<Task>) {
         tracing::error!(
             task = %task.label(),
             "the end of a thread failed: {}",
-            super::outcome::message(&*payload)
+            escape::text(super::outcome::message(&*payload))
         );
         std::mem::forget(payload);
     }
@@ -273,7 +273,7 @@ fn drop_quietly<T>(task: &Task, value: T) {
         tracing::warn!(
             task = %task.label(),
             "a destructor panicked: {}",
-            super::outcome::message(&*payload)
+            escape::text(super::outcome::message(&*payload))
         );
         std::mem::forget(payload);
     }

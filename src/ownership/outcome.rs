@@ -8,6 +8,7 @@ use super::finding::LeakReport;
 use super::promise::Promise;
 use super::task::TaskLabel;
 use super::violation::Error;
+use crate::sys::escape;
 
 /// How a task ended, if not with its value alone.
 ///
@@ -108,7 +109,9 @@ impl<T> fmt::Display for Failure<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Leaked(_, report) => report.fmt(f),
-            Failure::Panicked(panic) => write!(f, "{} panicked: {}", panic.task, panic.message()),
+            Failure::Panicked(panic) => {
+                write!(f, "{} panicked: {}", panic.task, escape::text(panic.message()))
+            }
             Failure::Cancelled => f.write_str("the task was cancelled"),
             Failure::StillHasChildren(forgotten) => {
                 f.write_str("the task forgot its children: ")?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::sys::escape;
+
 /// How much a registry checks and remembers. Fixed when the registry is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -84,7 +86,12 @@ impl Suppression {
     /// condition it matches everything.
     #[must_use]
     pub fn because(reason: impl Into<String>) -> Suppression {
-        Suppression { reason: reason.into(), kind: None, path: None, site: None }
+        Suppression {
+            reason: escape::text(&reason.into()).into_owned(),
+            kind: None,
+            path: None,
+            site: None,
+        }
     }
 
     /// Only resources of this kind (`tcp stream`, `file`, a type's name).
@@ -120,9 +127,9 @@ impl fmt::Display for Suppression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
         let conditions = [("kind", &self.kind), ("path", &self.path), ("site", &self.site)];
-        let mut given = conditions
-            .into_iter()
-            .filter_map(|(name, condition)| Some(format!("{name} `{}`", condition.as_ref()?)));
+        let mut given = conditions.into_iter().filter_map(|(name, condition)| {
+            Some(format!("{name} `{}`", escape::text(condition.as_ref()?)))
+        });
         if let Some(first) = given.next() {
             write!(f, " ({first}")?;
             given.try_for_each(|next| write!(f, ", {next}"))?;

@@ -31,6 +31,7 @@ use super::verdict::Verdict;
 use super::violation::{Error, ErrorKind};
 use super::{ending, task};
 use crate::faults::Saboteur;
+use crate::sys::escape;
 pub use builder::Builder;
 
 /// How many reports a registry keeps for [`Registry::reports`]; older ones go. Each was delivered
@@ -153,8 +154,9 @@ impl Registry {
     /// Declares a descriptor that a library opened for itself: not owned, and no leak.
     #[track_caller]
     pub fn declare(&self, number: i32, name: impl Into<String>, reason: impl Into<String>) {
-        let declared =
-            Declared { number, name: name.into(), reason: reason.into(), site: Site::here() };
+        let escaped = |text: String| escape::text(&text).into_owned();
+        let (name, reason) = (escaped(name.into()), escaped(reason.into()));
+        let declared = Declared { number, name, reason, site: Site::here() };
         guard(&self.0.declared).push(declared);
     }
 

@@ -8,6 +8,7 @@
 //! Locks: a task's account and its family. Two accounts are locked in ascending order of ids, and
 //! no user code runs under either.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::num::NonZeroU64;
@@ -34,6 +35,7 @@ use super::table::{self, Table};
 use super::violation::{Error, ErrorKind, Facts};
 use crate::sync::{Mutex, lock};
 use crate::sys;
+use crate::sys::escape;
 
 /// Identifies a task for the life of the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +76,8 @@ impl fmt::Debug for TaskId {
 pub struct TaskLabel {
     /// Never reused.
     pub id: TaskId,
-    /// What the spawner called it.
+    /// What the spawner called it, with control characters and what is invisible escaped (`\n`,
+    /// `\u{202e}`).
     pub name: Arc<str>,
 }
 
@@ -294,6 +297,11 @@ impl Task {
         parent: Option<Arc<Task>>,
         spawned: Site,
     ) -> Arc<Task> {
+        // An address may be a part of the name, and every report and log line has it.
+        let name = match escape::text(&name) {
+            Cow::Borrowed(_) => name,
+            Cow::Owned(escaped) => escaped.into(),
+        };
         let task = Arc::new(Task {
             id: TaskId::next(),
             name,

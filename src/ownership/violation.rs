@@ -6,6 +6,7 @@ use std::io;
 use super::custody::{Event, Site};
 use super::record::ResourceLabel;
 use super::task::TaskLabel;
+use crate::sys::escape;
 
 /// What went wrong, as a value to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -263,7 +264,7 @@ impl fmt::Display for Error {
             ErrorKind::FinalizerPanicked => f.write_str("has a finalizer that panicked")?,
         }
         if let Some(detail) = detail {
-            write!(f, ": {detail}")?;
+            write!(f, ": {}", escape::text(detail))?;
         }
         Ok(())
     }

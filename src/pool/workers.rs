@@ -37,6 +37,7 @@ use threadpool::ThreadPool;
 use super::ceiling::Ceiling;
 use crate::faults::Saboteur;
 use crate::ownership::Registry;
+use crate::sys::escape;
 
 /// Idle threads are let go when there are more than this many times the number to keep. Two: a
 /// start costs 40 to 100 microseconds, and so the threads let go at one job's end are paid for by as many
@@ -484,7 +485,13 @@ fn contain(doing: &'static str, step: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
         return;
     };
-    let log = || tracing::error!(doing, reason = text(&*payload), "a job panicked in its worker");
+    let log = || {
+        tracing::error!(
+            doing,
+            reason = &*escape::text(text(&*payload)),
+            "a job panicked in its worker"
+        )
+    };
     if let Err(again) = catch_unwind(AssertUnwindSafe(log)) {
         discard(again);
     }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sources;
 use super::entry::Entry;
+use crate::sys::escape;
 
 /// The version of this form.
 const VERSION: u32 = 1;
@@ -79,7 +80,7 @@ impl Baseline {
         let text = fs::read_to_string(path).map_err(|error| {
             format!(
                 "cannot read the baseline {}: {error}; writing one is described in docs/ci.md",
-                path.display()
+                escape::path(path)
             )
         })?;
         Baseline::parse(&text, sources).map_err(|wrong| at(path, &wrong))
@@ -165,7 +166,7 @@ impl Baseline {
 
 /// A complaint about a file.
 pub(crate) fn at(path: &Path, wrong: &str) -> String {
-    format!("wrong baseline in {}: {wrong}", path.display())
+    format!("wrong baseline in {}: {wrong}", escape::path(path))
 }
 
 fn read(text: &str) -> Result<Form, String> {

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use once_cell::sync::Lazy;
 
 use super::sources;
+use crate::sys::escape;
 
 /// A source's path for readers elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub(super) fn shown(file: &str) -> Shown {
     if let Some(shown) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(file) {
         return shown.clone();
     }
-    let shown = PLACES.show(file);
+    let mut shown = PLACES.show(file);
+    shown.path = escape::text(&shown.path).into_owned();
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned(), shown.clone());
     shown
 }

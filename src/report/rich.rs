@@ -16,6 +16,7 @@ use crate::ownership::graph::{Cycle, EdgeData};
 use crate::ownership::{
     CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport,
 };
+use crate::sys::escape;
 
 /// Source lines are not cut on account of long labels: whoever reads this scrolls or wraps.
 const WIDTH: usize = 240;
@@ -229,7 +230,9 @@ fn places<'a>(places: &[Place], sources: &Sources) -> Vec<Element<'a>> {
                 *snippet = before.annotation(annotation);
             }
             None => {
-                let snippet = Snippet::source(text.to_string()).path(file).annotation(annotation);
+                let snippet = Snippet::source(text.to_string())
+                    .path(escape::text(file))
+                    .annotation(annotation);
                 shown.push((file, snippet));
             }
         }
@@ -237,7 +240,7 @@ fn places<'a>(places: &[Place], sources: &Sources) -> Vec<Element<'a>> {
     if shown.is_empty()
         && let Some(site) = first_told
     {
-        let origin = Origin::path(site.file())
+        let origin = Origin::path(escape::text(site.file()))
             .line(site.line() as usize)
             .char_column(site.column() as usize);
         told.push(origin.into());

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::ownership::Suppression;
+use crate::sys::escape;
 
 /// ```toml
 /// [[suppress]]
@@ -36,9 +37,10 @@ struct Entry {
 /// # Errors
 /// What is wrong, with the file's name and the line.
 pub fn read(path: &Path) -> Result<Vec<Suppression>, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("cannot read the suppressions in {}: {error}", path.display()))?;
-    parse(&text).map_err(|wrong| format!("wrong suppressions in {}: {wrong}", path.display()))
+    let text = fs::read_to_string(path).map_err(|error| {
+        format!("cannot read the suppressions in {}: {error}", escape::path(path))
+    })?;
+    parse(&text).map_err(|wrong| format!("wrong suppressions in {}: {wrong}", escape::path(path)))
 }
 
 fn parse(text: &str) -> Result<Vec<Suppression>, String> {

@@ -16,6 +16,7 @@ use crate::net::{Address, Eagerness, Stream};
 use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use crate::seldom::Seldom;
+use crate::sys::escape;
 
 /// How long accepting pauses when the process is out of descriptors, threads or memory: long enough
 /// not to spin, short enough that a client hardly notices.
@@ -198,7 +199,7 @@ fn settle(tally: &Tally, task: &TaskLabel, outcome: Result<Went, Failure<Went>>)
     let went = match outcome {
         Ok(went) => went,
         Err(Failure::Panicked(panic)) => {
-            tracing::error!(%task, "panicked: {}", panic.message());
+            tracing::error!(%task, "panicked: {}", escape::text(panic.message()));
             return count(&tally.panics, 1);
         }
         Err(Failure::Cancelled) => return count(&tally.cancelled, 1),

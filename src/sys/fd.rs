@@ -8,6 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::FileType;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrAny, SocketType, sockopt};
 
+use super::escape;
+use super::unix_address::UnixName;
+
 /// A descriptor's number, without a claim that it is open.
 ///
 /// The registry stores numbers, not descriptors: the value that closes stays in its slot. Whoever
@@ -277,7 +280,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Where a descriptor leads.
+/// Where a descriptor leads, [escaped](escape): clients choose their sockets' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) local: Option<String>,
@@ -309,36 +312,21 @@ fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {
     }
 }
 
-/// The longest address of a Unix socket that can be decoded: two bytes of family, 108 of path.
-///
-/// The kernel takes a path of 108 bytes without an end mark and tells it with one, a byte more than
-/// the structure has room for; decoding that panics in rustix, and any client can bind one.
-const UNIX_ADDRESS_MAX_BYTES: u32 = 110;
-
-/// Whether an address of this length can be decoded.
-pub(crate) fn is_decodable(any: &SocketAddrAny) -> bool {
-    any.addr_len() <= UNIX_ADDRESS_MAX_BYTES
-}
-
 fn address(any: SocketAddrAny) -> Option<String> {
-    if !is_decodable(&any) {
-        return None;
-    }
     if any.address_family() != AddressFamily::UNIX {
         return Some(SocketAddr::try_from(any).ok()?.to_string());
     }
-    let unix = rustix::net::SocketAddrUnix::try_from(any).ok()?;
-    if let Some(name) = unix.abstract_name().filter(|name| !name.is_empty()) {
-        return Some(format!("unix:@{}", name.escape_ascii()));
+    match UnixName::of(&any) {
+        UnixName::Path(path) => Some(format!("unix:{}", escape::path(&path))),
+        UnixName::Abstract(name) => Some(format!("unix:@{}", escape::bytes(&name))),
+        UnixName::Unnamed => None,
     }
-    let path = String::from_utf8_lossy(unix.path_bytes()?).into_owned();
-    (!path.is_empty()).then(|| format!("unix:{path}"))
 }
 
-/// What `/proc/self/fd` says about a number; `None` without a proc file system.
+/// What `/proc/self/fd` says about a number, [escaped](escape); `None` without a proc file system.
 pub(crate) fn link_target(number: RawFd) -> Option<String> {
     let target = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
-    Some(target.to_string_lossy().into_owned())
+    Some(escape::path(&target).into_owned())
 }
 
 /// The numbers that are open in this process right now, in ascending order.

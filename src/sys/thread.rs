@@ -3,6 +3,8 @@
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
+use super::escape;
+
 thread_local! {
     static KERNEL_ID: Cell<u32> = const { Cell::new(0) };
     static NAME: OnceCell<Arc<str>> = const { OnceCell::new() };
@@ -10,7 +12,7 @@ thread_local! {
 
 /// The name of the current thread, asked once per thread: tasks come and go on it.
 pub(crate) fn name() -> Arc<str> {
-    let ask = || std::thread::current().name().unwrap_or("unnamed thread").into();
+    let ask = || escape::text(std::thread::current().name().unwrap_or("unnamed thread")).into();
     NAME.try_with(|cached| Arc::clone(cached.get_or_init(ask))).unwrap_or_else(|_| ask())
 }
 

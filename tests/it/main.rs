@@ -29,6 +29,7 @@ mod soaking;
 mod staged;
 mod staged_client;
 mod styles_doc;
+mod untrusted;
 
 /// A file for a trace that no other test has.
 fn trace_path() -> std::path::PathBuf {

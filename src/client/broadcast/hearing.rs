@@ -88,13 +88,11 @@ pub(super) fn run(
         for frame in batch {
             let own = expected.strike(frame);
             struck.extend(own);
-            match (is_terminal, own) {
-                (false, _) => lines.extend_from_slice(frame.payload()),
-                (true, None) => lines.extend_from_slice(lines::visible(frame.payload()).as_bytes()),
-                // It stands there already, as it was typed.
-                (true, Some(_)) => continue,
+            // On a terminal it stands there already, as it was typed.
+            if !is_terminal || own.is_none() {
+                lines.extend_from_slice(lines::visible(frame.payload()).as_bytes());
+                lines.push(b'\n');
             }
-            lines.push(b'\n');
         }
         let mut output = output;
         output.write_all(&lines)?;

@@ -1,7 +1,6 @@
 //! Lines out of an input that comes in pieces, and payloads as lines.
 
-use std::borrow::Cow;
-use std::fmt::Write;
+use crate::sys::escape;
 
 /// Cuts an input into lines.
 #[derive(Debug)]
@@ -38,27 +37,10 @@ impl Lines {
     }
 }
 
-/// A payload as a person may see it: bytes that are no text, and signs that would command the
-/// terminal, are shown and do nothing.
-pub(super) fn visible(payload: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(payload);
-    if !text.chars().any(is_command) {
-        return text;
-    }
-    let mut visible = String::with_capacity(text.len() + 16);
-    for sign in text.chars() {
-        if is_command(sign) {
-            // Writing to a string does not fail.
-            let _ = write!(visible, "{}", sign.escape_default());
-        } else {
-            visible.push(sign);
-        }
-    }
-    visible.into()
-}
-
-fn is_command(sign: char) -> bool {
-    sign.is_control() && sign != '\t'
+/// A payload as one line of output: [escaped](escape), but for tabs, which command no terminal.
+pub(super) fn visible(payload: &[u8]) -> String {
+    let pieces: Vec<_> = payload.split(|&byte| byte == b'\t').map(escape::bytes).collect();
+    pieces.join("\t")
 }
 
 #[cfg(test)]
@@ -96,9 +78,9 @@ mod tests {
     }
 
     #[test]
-    fn what_would_command_a_terminal_is_shown_and_what_is_no_text_too() {
+    fn a_payload_is_one_line_and_commands_no_terminal() {
         assert_eq!(visible("plain, Grüße\t😀".as_bytes()), "plain, Grüße\t😀");
-        assert_eq!(visible(b"\x1b[2Jgone\r\n"), "\\u{1b}[2Jgone\\r\\n");
-        assert_eq!(visible(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+        assert_eq!(visible(b"\x1b[2J\tgone\r\nbob: yes"), "\\x1b[2J\tgone\\r\\nbob: yes");
+        assert_eq!(visible(b"\xff\xfe"), "\\xff\\xfe");
     }
 }

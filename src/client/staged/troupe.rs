@@ -10,6 +10,7 @@ use super::{Settings, Stop, Summary};
 use crate::net::Progress;
 use crate::ownership::{Error, Registry};
 use crate::stage::{Cast, Kind, Lent, Line, MachineId, Signal, Sink, Source, Stage, Tag, Troupe};
+use crate::sys::escape;
 
 type OurStage = Stage<Action, Talk>;
 
@@ -145,19 +146,16 @@ impl Players {
 
     fn compare(&mut self, stage: &mut OurStage, me: MachineId) {
         let Some(talk) = self.cast.load(me) else { return };
-        let reply = String::from_utf8_lossy(talk.line.bytes());
-        let reply = reply.trim_end_matches('\n');
-        if talk.line.bytes() == talk.request {
-            stage.say(&Line::Reply { text: reply });
+        let line = talk.line.bytes();
+        let reply = escape::bytes(line.strip_suffix(b"\n").unwrap_or(line));
+        if line == talk.request {
+            stage.say(&Line::Reply { text: &reply });
             self.summary.replies += 1;
             self.cast.go_on(stage, me);
         } else {
-            let request = String::from_utf8_lossy(&talk.request);
-            tracing::error!(
-                "{} asked {:?} and got {reply:?}",
-                stage.name(me),
-                request.trim_end_matches('\n')
-            );
+            let request = talk.request.strip_suffix(b"\n").unwrap_or(&talk.request);
+            let (name, request) = (stage.name(me), escape::bytes(request));
+            tracing::error!("{name} asked \"{request}\" and got \"{reply}\"");
             self.summary.wrong += 1;
             stage.post(me, tables::DESPAIR, Source::Own, None);
         }

@@ -25,6 +25,7 @@ use crate::net::{PipeWriter, pipe_in};
 use crate::ownership::task::{self, Task};
 use crate::ownership::{Failure, Resource, TaskLabel, message};
 use crate::pool::{Orphans, SpawnError};
+use crate::sys::escape;
 
 /// The most that may be asked of a manager before it has done it: connects by the thousand fit.
 const WANTED_MAX: usize = 4096;
@@ -210,7 +211,7 @@ impl Office {
     pub(super) fn tell(&self, call: impl FnOnce(&dyn ConnCallback)) {
         let call = || call(&*self.works.callback);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-            tracing::error!("a callback panicked: {}", message(&*payload));
+            tracing::error!("a callback panicked: {}", escape::text(message(&*payload)));
             // Its own destructor could panic again.
             std::mem::forget(payload);
         }

@@ -7,6 +7,8 @@ use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::sys::escape;
+
 /// Numbers from this one on are not noted: four times what `select` takes, and a few megabytes.
 pub(super) const NUMBERS_MAX: usize = 4096;
 
@@ -53,7 +55,7 @@ impl Trace {
 
     pub(super) fn thread_name(&self) -> String {
         let end = self.name.iter().position(|&byte| byte == 0).unwrap_or(self.name.len());
-        String::from_utf8_lossy(&self.name[..end]).into_owned()
+        escape::bytes(&self.name[..end]).into_owned()
     }
 
     pub(super) fn addresses(&self) -> &[usize] {

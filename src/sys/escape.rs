@@ -1,0 +1,148 @@
+//! Text from outside as text that can be printed: the one place where it is escaped.
+//!
+//! Clients choose their socket's path, chat peers choose what they send, and whoever starts a program
+//! chooses names of files, threads and tasks. Printed as it is, such text can command the terminal,
+//! forge a second log line, or show itself in another order than the one it has. So it is escaped where
+//! it becomes a `String`, and every output gets it that way: log, reports, custody table, JSON.
+//!
+//! Escaped are control characters (C0, DEL, C1), line and paragraph separators, and what Unicode calls
+//! default-ignorable: characters that are invisible or that change the direction of others. The notation
+//! is Rust's: `\n`, `\r`, `\t`, `\x1b` for one byte, `\u{202e}` for one character, and `\\`.
+//!
+//! # Limits
+//!
+//! Letters that look like others (a Cyrillic `а`) are letters, and stay. So do variation selectors
+//! (U+FE00 to U+FE0F), which only choose the shape of the character before them, as emoji need it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes as they came, whether they are UTF-8 or not. Reversible: two different inputs have two
+/// different outputs.
+pub(crate) fn bytes(raw: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(raw)
+        && !text.chars().any(|it| it == '\\' || is_unprintable(it))
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(raw.len() + 16);
+    for chunk in raw.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => escaped.push_str("\\\\"),
+                other => push(&mut escaped, other),
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string does not fail.
+            let _ = write!(escaped, "\\x{byte:02x}");
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// A path as [`bytes`].
+pub(crate) fn path(path: &Path) -> Cow<'_, str> {
+    bytes(path.as_os_str().as_bytes())
+}
+
+/// A text that a program composed, such as the name of a task or an error's message: the same, but for
+/// its backslashes, which stay. What is inside may have been escaped already.
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    text.chars().for_each(|character| push(&mut escaped, character));
+    Cow::Owned(escaped)
+}
+
+fn push(escaped: &mut String, character: char) {
+    // Writing to a string does not fail.
+    let _ = match character {
+        '\n' => escaped.write_str("\\n"),
+        '\r' => escaped.write_str("\\r"),
+        '\t' => escaped.write_str("\\t"),
+        ascii if ascii.is_ascii_control() => write!(escaped, "\\x{:02x}", u32::from(ascii)),
+        other if is_unprintable(other) => write!(escaped, "\\u{{{:x}}}", u32::from(other)),
+        printable => escaped.write_char(printable),
+    };
+}
+
+/// Controls, separators of lines, and `Default_Ignorable_Code_Point` but for variation selectors.
+fn is_unprintable(character: char) -> bool {
+    if character.is_ascii() {
+        return character.is_ascii_control();
+    }
+    matches!(
+        character,
+        '\u{80}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printable_stays_as_it_is() {
+        for printable in ["", "127.0.0.1:80", "/run/echo", "Grüße 😀 ❤\u{fe0f}", "日本語", "a b"]
+        {
+            assert!(
+                matches!(bytes(printable.as_bytes()), Cow::Borrowed(same) if same == printable)
+            );
+            assert!(matches!(text(printable), Cow::Borrowed(same) if same == printable));
+        }
+    }
+
+    #[test]
+    fn what_would_command_a_terminal_or_hide_is_escaped() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"\x1b[2J", "\\x1b[2J"),
+            (b"a\nb\rc\td\x00\x7f", "a\\nb\\rc\\td\\x00\\x7f"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+            (b"cut \xe2\x80", "cut \\xe2\\x80"),
+            ("\u{9b}2J\u{85}".as_bytes(), "\\u{9b}2J\\u{85}"),
+            ("a\u{202e}b\u{2066}c\u{2069}".as_bytes(), "a\\u{202e}b\\u{2066}c\\u{2069}"),
+            ("\u{200b}\u{200d}\u{feff}\u{2060}".as_bytes(), "\\u{200b}\\u{200d}\\u{feff}\\u{2060}"),
+            ("\u{2028}\u{2029}\u{e0041}".as_bytes(), "\\u{2028}\\u{2029}\\u{e0041}"),
+            (b"C:\\x", "C:\\\\x"),
+        ];
+        for (raw, escaped) in cases {
+            assert_eq!(bytes(raw), *escaped);
+        }
+    }
+
+    #[test]
+    fn different_bytes_look_different() {
+        // What a peer would send to look as if it had sent something else.
+        for (one, other) in [(&b"\x1b"[..], &b"\\x1b"[..]), (b"\n", b"\\n"), (b"\xff", b"\\xff")] {
+            assert_ne!(bytes(one), bytes(other));
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_escaped_already_is_not_escaped_twice() {
+        let once = bytes(b"\x1b\\\xff\n").into_owned();
+        assert_eq!(text(&once), once);
+        assert_eq!(text("a\\b\u{202e}\n"), "a\\b\\u{202e}\\n");
+    }
+}
