@@ -75,6 +75,9 @@ mod actors;
 #[path = "leak/process.rs"]
 mod process;
 
+#[path = "leak/sinks.rs"]
+mod sinks;
+
 #[path = "leak/reporting.rs"]
 mod reporting;
 

@@ -6,6 +6,7 @@
 
 mod builder;
 
+use std::cell::Cell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -81,6 +82,29 @@ struct Counts {
 }
 
 static GLOBAL: Lazy<Registry> = Lazy::new(Registry::new);
+
+thread_local! {
+    /// Whether this thread is inside of a sink, a `known` predicate or a log subscriber that a report
+    /// is delivered to. Needs no destructor: findings come up to the end of a thread.
+    static IS_DELIVERING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Code of the user's is being told of a finding, until this is dropped.
+struct Delivery;
+
+impl Delivery {
+    /// None inside of another delivery on this thread: what it breaks would be delivered to it again,
+    /// and so on until the stack overflows.
+    fn begin() -> Option<Delivery> {
+        (!IS_DELIVERING.replace(true)).then_some(Delivery)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        IS_DELIVERING.set(false);
+    }
+}
 
 impl Registry {
     /// A registry with the default settings.
@@ -377,7 +401,9 @@ impl Registry {
         if policy == Policy::Ignore {
             return;
         }
-        let policy = if self.is_known(&report) { Policy::Warn } else { policy };
+        let delivery = Delivery::begin();
+        let is_known = delivery.is_some() && self.is_known(&report);
+        let policy = if is_known { Policy::Warn } else { policy };
         if policy == Policy::Fail {
             // ord: Relaxed; read at the end, by whoever joined the tasks.
             self.0.must_fail.store(true, Ordering::Relaxed);
@@ -390,27 +416,30 @@ impl Registry {
             }
             reports.push_back(report.clone());
         }
-        // No lock is held here: the sink is the user's. One that panics must not keep the
-        // finalizers that are still to come from running; the report itself is kept above.
-        let delivered = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
-            Some(sink) => sink(&report),
-            None if tracing::dispatcher::has_been_set() => {
-                tracing::warn!(target: "echown::report", code = report.code(), "{report}");
-            }
-            // Not `eprintln!`: nobody listening must not become a panic in the end of a task. In one
-            // call, so that others that write there come between two reports: into a pipe, if it is
-            // shorter than 4 KiB.
-            None => {
-                let text = format!("echown: {report}\n");
-                drop(std::io::stderr().lock().write_all(text.as_bytes()));
-            }
-        }));
-        if let Err(payload) = delivered {
-            // Its own destructor could panic again.
-            std::mem::forget(payload);
+        match delivery {
+            Some(_) => self.tell(&report),
+            // Counted and kept, and nothing more; but the last word of a process that aborts is said.
+            None if policy == Policy::Abort => write_on_stderr(&report),
+            None => {}
         }
         if policy == Policy::Abort {
             std::process::abort();
+        }
+    }
+
+    fn tell(&self, report: &Report) {
+        // No lock is held here: the sink is the user's. One that panics must not keep the
+        // finalizers that are still to come from running; the report itself is kept.
+        let told = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
+            Some(sink) => sink(report),
+            None if tracing::dispatcher::has_been_set() => {
+                tracing::warn!(target: "echown::report", code = report.code(), "{report}");
+            }
+            None => write_on_stderr(report),
+        }));
+        if let Err(payload) = told {
+            // Its own destructor could panic again.
+            std::mem::forget(payload);
         }
     }
 
@@ -482,6 +511,14 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Registry({}, level {})", self.0.id, self.0.level)
     }
+}
+
+/// Not by `eprintln!`: a closed standard error must not become a panic in the end of a task. In one
+/// call, so that others that write there come between two reports: into a pipe, if it is shorter than
+/// 4 KiB.
+fn write_on_stderr(report: &Report) {
+    let text = format!("echown: {report}\n");
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

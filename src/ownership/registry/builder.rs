@@ -52,7 +52,9 @@ impl Builder {
     /// Where reports go. Without a sink they become events of `tracing`, or lines on standard error
     /// where no subscriber listens.
     ///
-    /// The sink runs on the thread that made the finding, without any lock held.
+    /// The sink runs on the thread that made the finding, without any lock held. What a thread finds
+    /// while it is inside of a sink, of [`known`](Builder::known) or of a subscriber is counted and
+    /// kept, and not delivered: a sink that breaks a rule would call itself until the stack overflows.
     pub fn sink(mut self, sink: impl Fn(&Report) + Send + Sync + 'static) -> Builder {
         self.sink = Some(Box::new(sink));
         self

@@ -1,0 +1,130 @@
+//! Code of the user's that is told of a finding and makes one itself: a sink, a `known` predicate, a
+//! log subscriber. What it does is counted and kept, and not delivered to it again.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+
+use echown::ownership::{Owned, Policy, Registry, Report};
+use echown::test;
+
+use crate::common::{alone, lock};
+use crate::test_name;
+
+/// Something that the main thread owns and that anything may use against the rules.
+type Victim = Arc<OnceLock<Owned<&'static str>>>;
+
+fn break_a_rule(victim: &Victim) {
+    if let Some(victim) = victim.get() {
+        victim.check().expect_err("this thread is not the owner");
+    }
+}
+
+/// Whatever refers to the registry is in one of its sinks: nothing would drop it.
+fn release(victim: &Victim) {
+    victim.get().expect("it was set").release().expect("it is this thread's");
+}
+
+/// Has another thread break a rule `times` times. Answers what was kept.
+fn break_a_rule_elsewhere(registry: &Registry, victim: &Victim, times: usize) -> Vec<Report> {
+    victim.set(registry.own("theirs").expect("the task is running")).expect("it is set once");
+    let theirs = Arc::clone(victim);
+    let thread = thread::spawn(move || (0..times).for_each(|_| break_a_rule(&theirs)));
+    thread.join().expect("it doesn't panic");
+    release(victim);
+    registry.reports()
+}
+
+#[test]
+fn a_sink_that_breaks_a_rule_is_not_told_of_it_and_it_is_kept() {
+    let victim = Victim::default();
+    let delivered: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let (log, theirs) = (Arc::clone(&delivered), Arc::clone(&victim));
+    let sink = move |report: &Report| {
+        lock(&log).push(report.code());
+        break_a_rule(&theirs);
+        assert!(lock(&log).len() > 1, "the first delivery ends in a panic");
+    };
+    let registry = Registry::builder().sink(sink).build();
+    let kept = break_a_rule_elsewhere(&registry, &victim, 2);
+    assert_eq!(*lock(&delivered), ["not-owner"; 2], "one for each use outside of the sink");
+    assert_eq!(kept.len(), 4);
+    let verdict = registry.verdict();
+    assert_eq!((verdict.violations, verdict.reported["not-owner"]), (4, 4));
+}
+
+#[test]
+fn a_sink_that_breaks_a_rule_of_another_registry_is_not_told_by_its_sink() {
+    let (victim, other_victim) = (Victim::default(), Victim::default());
+    let theirs = Arc::clone(&victim);
+    let other = Registry::builder().sink(move |_| break_a_rule(&theirs)).build();
+    other_victim.set(other.own("other").expect("the task is running")).expect("it is set once");
+    let theirs = Arc::clone(&other_victim);
+    let registry = Registry::builder().sink(move |_| break_a_rule(&theirs)).build();
+    assert_eq!(break_a_rule_elsewhere(&registry, &victim, 1).len(), 1);
+    assert_eq!(other.reports().len(), 1);
+    release(&other_victim);
+}
+
+#[test]
+fn a_known_predicate_that_breaks_a_rule_is_not_asked_about_it() {
+    let victim = Victim::default();
+    let theirs = Arc::clone(&victim);
+    let known = move |_: &Report| {
+        break_a_rule(&theirs);
+        true
+    };
+    let registry = Registry::builder().sink(|_| ()).known(known).on_violation(Policy::Fail).build();
+    assert_eq!(break_a_rule_elsewhere(&registry, &victim, 1).len(), 2);
+    let verdict = registry.verdict();
+    assert_eq!((verdict.violations, verdict.known), (2, 1));
+    assert_ne!(verdict.exit_code, 0, "what is not known fails");
+}
+
+#[test]
+fn a_log_subscriber_that_breaks_a_rule_is_not_told_of_it() {
+    static VICTIM: OnceLock<Victim> = OnceLock::new();
+
+    struct Subscriber;
+
+    impl tracing::Subscriber for Subscriber {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            VICTIM.get().into_iter().for_each(break_a_rule);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    tracing::subscriber::set_global_default(Subscriber).expect("the process is the test's own");
+    let victim = VICTIM.get_or_init(Victim::default);
+    assert_eq!(break_a_rule_elsewhere(&Registry::new(), victim, 1).len(), 2);
+}
+
+/// A plain test: the process that it starts dies on purpose.
+#[std::prelude::v1::test]
+fn what_aborts_the_process_inside_of_a_sink_is_said_on_standard_error() {
+    let output = alone(test_name!(), || {
+        let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        rustix::process::setrlimit(rustix::process::Resource::Core, none).expect("lower is fine");
+        let (victim, other_victim) = (Victim::default(), Victim::default());
+        let other = Registry::builder().on_violation(Policy::Abort).sink(|_| ()).build();
+        other_victim.set(other.own("other").expect("the task is running")).expect("it is set once");
+        let registry = Registry::builder().sink(move |_| break_a_rule(&other_victim)).build();
+        break_a_rule_elsewhere(&registry, &victim, 1);
+    });
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("echown: not-owner: ") && said.contains("(&str)"), "{said}");
+}
