@@ -291,9 +291,13 @@ impl Slot {
                     })
             });
             match answer {
-                // All 255 pins are taken, each for the length of one system call.
+                // All 255 pins are taken, each for a few system calls that do not wait.
                 Err(word) if word.0 & PINS_BITS == PINS_BITS => wait_a_moment(),
-                other => return other.map(drop),
+                other => {
+                    #[cfg(test)]
+                    pins::count(other.is_ok().into());
+                    return other.map(drop);
+                }
             }
         }
     }
@@ -303,6 +307,8 @@ impl Slot {
         // ord: Release; partner: the Acquire load in `await_pins`. The closer must see our use of
         // the number as over before it closes it.
         let before = Word(self.word.fetch_sub(PIN_ONE, Ordering::Release));
+        #[cfg(test)]
+        pins::count(-1);
         debug_assert!(before.pins() > 0, "unpinned without a pin: {before:?}");
     }
 
@@ -317,8 +323,10 @@ impl Slot {
         })
     }
 
-    /// Waits until nobody has the number in hand. Pins last for one non-blocking system call and
-    /// no new one is granted while closing, so this ends.
+    /// Waits until nobody has the number in hand. No new pin is granted while closing, and each that
+    /// was granted is given back after system calls that do not wait: those that describe this
+    /// resource, or those that shut down what its owner had when it was cancelled or drained, so this
+    /// ends.
     pub(crate) fn await_pins(&self) {
         // ord: Acquire; partner: the Release of `unpin`. Weaker, the close could overtake the
         // canceller's shutdown, which would then hit whoever got the number next.
@@ -412,4 +420,27 @@ pub(crate) enum Purpose {
     Cancel,
     /// To ask the kernel about it, or to end its reading softly.
     Look,
+}
+
+/// Counts the pins of a thread, for tests.
+#[cfg(test)]
+pub(crate) mod pins {
+    use std::cell::Cell;
+
+    thread_local! {
+        static HELD: Cell<isize> = const { Cell::new(0) };
+        static MOST: Cell<isize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count(more: isize) {
+        HELD.set(HELD.get() + more);
+        MOST.set(MOST.get().max(HELD.get()));
+    }
+
+    /// The most pins that this thread held at one moment while `f` ran, and what `f` answered.
+    pub(crate) fn most<R>(f: impl FnOnce() -> R) -> (isize, R) {
+        MOST.set(HELD.get());
+        let answer = f();
+        (MOST.get(), answer)
+    }
 }

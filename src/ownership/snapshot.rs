@@ -1,8 +1,10 @@
 //! Plain data: tasks and resources at one moment.
 //!
 //! A snapshot holds every account's lock while it notes who owns what, so that a resource that is
-//! changing hands is seen once, on one side. The kernel is asked for addresses afterwards, with the
-//! numbers pinned.
+//! changing hands is seen once, on one side. The kernel is asked for addresses afterwards, with one
+//! number pinned at a time: a close waits for the description of its own resource at most, and not for
+//! those of all others. What has changed hands or was closed meanwhile is described as it was noted,
+//! without its addresses.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -152,24 +154,29 @@ impl ResourceData {
     pub(crate) fn of_closing(held: &dyn Held) -> ResourceData {
         let record = held.record();
         let place = if record.stolen().is_none() { place_of(record) } else { Place::default() };
-        describe(record, record.slot.look(), place)
+        describe(record, record.slot.look(), place, Instant::now())
     }
 
     /// Describes what somebody else may own, pinning its number while the kernel is asked.
     pub(crate) fn of_record(record: &Record) -> ResourceData {
         let word = record.slot.look();
-        let pin = record.slot.pinned(word.owner(), Purpose::Look);
-        let place = pin.as_ref().map(|_| place_of(record)).unwrap_or_default();
-        drop(pin);
-        describe(record, word, place)
+        let place = pinned_place_of(record, word.owner());
+        describe(record, word, place, Instant::now())
     }
+}
+
+/// Where a number leads, if `owner` still has it. The pin is held for this alone.
+fn pinned_place_of(record: &Record, owner: u64) -> Place {
+    let pin = record.slot.pinned(owner, Purpose::Look);
+    pin.as_ref().map(|_| place_of(record)).unwrap_or_default()
 }
 
 fn place_of(record: &Record) -> Place {
     record.descriptor.map(|descriptor| descriptor.number.place()).unwrap_or_default()
 }
 
-fn describe(record: &Record, word: Word, place: Place) -> ResourceData {
+/// What was noted, with the custody until then.
+fn describe(record: &Record, word: Word, place: Place, noted: Instant) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
     let half = record.descriptor.and_then(|descriptor| match descriptor.direction {
@@ -201,12 +208,12 @@ fn describe(record: &Record, word: Word, place: Place) -> ResourceData {
         bytes_in,
         bytes_out,
         custody_omitted: custody.omitted(),
-        custody: steps(&custody),
+        custody: steps(&custody, noted),
         kept_alive_by: None,
     }
 }
 
-fn steps(custody: &Custody) -> Vec<CustodyStep> {
+fn steps(custody: &Custody, until: Instant) -> Vec<CustodyStep> {
     let step = |step: &super::custody::Step| CustodyStep {
         event: step.event,
         from: step.from.clone(),
@@ -216,7 +223,7 @@ fn steps(custody: &Custody) -> Vec<CustodyStep> {
         thread_id: step.thread,
         backtrace: step.backtrace.as_ref().map(ToString::to_string),
     };
-    custody.steps().map(step).collect()
+    custody.steps().filter(|step| step.at <= until).map(step).collect()
 }
 
 fn millis_since(moment: Instant) -> u64 {
@@ -228,74 +235,63 @@ fn millis_since(moment: Instant) -> u64 {
 /// than none.
 const ATTEMPTS_MAX: u32 = 100;
 
-/// A resource as it was found on an account, with its number in hand if that could be had.
+/// A task as it was found, with what was on its account.
 struct Noted {
-    held: Arc<dyn Held>,
-    word: Word,
-    is_pinned: bool,
-}
-
-impl Noted {
-    fn new(held: &Arc<dyn Held>, owner: &Task) -> Noted {
-        let slot = &held.record().slot;
-        let is_pinned = slot.pin(owner.id().get(), Purpose::Look).is_ok();
-        Noted { held: Arc::clone(held), word: slot.look(), is_pinned }
-    }
-}
-
-impl Drop for Noted {
-    fn drop(&mut self) {
-        if self.is_pinned {
-            self.held.record().slot.unpin();
-        }
-    }
+    task: Arc<Task>,
+    phase: Phase,
+    cancelled: bool,
+    owned: Vec<(Arc<dyn Held>, Word)>,
 }
 
 /// Tasks and resources of the registry with this id.
 pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
+    let (noted, at) = note(registry);
+    describe_all(noted, at)
+}
+
+/// Notes who owns what, at one moment, which is the second answer.
+fn note(registry: u64) -> (Vec<Noted>, Instant) {
     let (mut all, mut made) = task::all();
-    let mut seen = Vec::new();
-    {
-        let mut attempts_left = ATTEMPTS_MAX;
-        let accounts = loop {
-            let accounts: Vec<_> = all.iter().map(|task| task.account()).collect();
-            // A task that was made while the locks were being taken may have been given what is
-            // missing here. One that is made from now on can be given nothing until all is noted.
-            let complete = task::made() == made;
-            if complete || attempts_left == 0 {
-                break accounts;
-            }
-            attempts_left -= 1;
-            drop(accounts);
-            (all, made) = task::all();
-        };
-        for (task, account) in all.iter().zip(&accounts) {
-            let mut owned = Vec::new();
-            for held in account.entries() {
-                let record = held.record();
-                if record.registry.id() != registry {
-                    continue;
-                }
-                owned.push(Noted::new(held, task));
-            }
-            // An ended task that somebody still has a promise of is no part of what is.
-            let lives_here = task.home() == registry && account.phase != Phase::Ended;
-            if lives_here || !owned.is_empty() {
-                seen.push((task, account.phase, account.cancelled, owned));
-            }
+    let mut attempts_left = ATTEMPTS_MAX;
+    let accounts = loop {
+        let accounts: Vec<_> = all.iter().map(|task| task.account()).collect();
+        // A task that was made while the locks were being taken may have been given what is
+        // missing here. One that is made from now on can be given nothing until all is noted.
+        let complete = task::made() == made;
+        if complete || attempts_left == 0 {
+            break accounts;
+        }
+        attempts_left -= 1;
+        drop(accounts);
+        (all, made) = task::all();
+    };
+    let mut noted = Vec::new();
+    for (task, account) in all.iter().zip(&accounts) {
+        let here = account.entries().filter(|held| held.record().registry.id() == registry);
+        let owned: Vec<_> =
+            here.map(|held| (Arc::clone(held), held.record().slot.look())).collect();
+        // An ended task that somebody still has a promise of is no part of what is.
+        let lives_here = task.home() == registry && account.phase != Phase::Ended;
+        if lives_here || !owned.is_empty() {
+            let (phase, cancelled) = (account.phase, account.cancelled);
+            noted.push(Noted { task: Arc::clone(task), phase, cancelled, owned });
         }
     }
+    (noted, Instant::now())
+}
+
+fn describe_all(noted: Vec<Noted>, at: Instant) -> (Vec<TaskData>, Vec<ResourceData>) {
     let mut resources = Vec::new();
     let mut tasks = Vec::new();
-    for (task, phase, cancelled, owned) in seen {
+    for Noted { task, phase, cancelled, owned } in noted {
         let mut owns = Vec::new();
-        for noted in owned {
-            let record = noted.held.record();
-            let place = if noted.is_pinned { place_of(record) } else { Place::default() };
-            resources.push(describe(record, noted.word, place));
+        for (held, word) in owned {
+            let record = held.record();
+            let place = pinned_place_of(record, word.owner());
+            resources.push(describe(record, word, place, at));
             owns.push(record.id);
         }
-        tasks.push(task_data(task, phase, cancelled, owns));
+        tasks.push(task_data(&task, phase, cancelled, owns));
     }
     (tasks, resources)
 }
@@ -327,5 +323,65 @@ fn task_data(task: &Task, phase: Phase, cancelled: bool, owns: Vec<ResourceId>) 
         spawned: task.was_spawned_at(),
         age_ms: millis_since(task.born()),
         owns,
+    }
+}
+
+#[cfg(all(test, not(echown_loom)))]
+mod tests {
+    use super::*;
+    use crate::ownership::Registry;
+    use crate::ownership::slot::pins;
+    use std::net::TcpListener;
+
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").expect("loopback has a free port")
+    }
+
+    #[test]
+    fn a_snapshot_holds_no_more_than_one_pin_at_a_time() {
+        let registry = Registry::new();
+        let outcome = registry.run("owner", || {
+            let own = |_| registry.own_fd(listener()).expect("it is open and nobody owns it");
+            let owned: Vec<_> = (0..20).map(own).collect();
+            let (most, snapshot) = owned[0].with(|_| pins::most(|| registry.snapshot())).unwrap();
+            assert_eq!(most, 1);
+            assert!(snapshot.resources.iter().all(|resource| resource.local.is_some()));
+            assert_eq!(snapshot.resources.len(), owned.len());
+        });
+        outcome.expect("it leaves nothing");
+    }
+
+    #[test]
+    fn what_moved_or_was_closed_since_it_was_noted_is_described_as_it_was() {
+        let registry = Registry::new();
+        let outcome = registry.run("parent", || {
+            let (mut parts, mut moved) = (None, None);
+            let ended = registry.run_inline("child", [], || {
+                let own = || registry.own_fd(listener()).expect("it is open and nobody owns it");
+                let all = [own(), own(), own()];
+                parts = Some((note(registry.id()), all.each_ref().map(|one| one.id())));
+                let [released, transferred, offered] = all;
+                released.release().expect("it is its own");
+                transferred.transfer().expect("the parent is running");
+                moved = Some((transferred, offered.offer().expect("it is its own")));
+            });
+            ended.expect("it leaves nothing");
+            // Its task is gone as well, but for what was noted.
+            let ((noted, at), ids) = parts.expect("the child ran");
+            let (tasks, resources) = describe_all(noted, at);
+            assert_eq!(resources.iter().map(|resource| resource.id).collect::<Vec<_>>(), ids);
+            for resource in &resources {
+                assert_eq!((resource.state, &resource.local), ("held", &None));
+                assert_eq!(&*resource.owner.as_ref().expect("it had one").name, "child");
+                let events: Vec<_> = resource.custody.iter().map(|step| step.event).collect();
+                assert_eq!(events, [Event::Acquired]);
+            }
+            let child =
+                tasks.iter().find(|task| &*task.task.name == "child").expect("it was there");
+            assert_eq!((child.state, &*child.owns), ("running", &ids[..]));
+            let (transferred, offered) = moved.expect("the child ran");
+            drop((transferred, offered.claim().expect("it is offered to all")));
+        });
+        outcome.expect("it leaves nothing");
     }
 }
