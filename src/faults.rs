@@ -23,7 +23,8 @@
 //! `read` and `write` strike sockets. Files and pipes are interrupted and cut short only.
 //!
 //! Which of the calls that a kind can strike are struck follows from the seed and from how many there
-//! were before, and from nothing else.
+//! were before, and from nothing else. [`Saboteur::struck`] counts what was done: a call that is allowed
+//! fewer bytes than there is room for, and has no more to move anyway, was not cut short.
 //!
 //! # Examples
 //! ```
@@ -152,13 +153,22 @@ impl Saboteur {
         }
     }
 
-    /// How many bytes a call may move that could move `most`.
+    /// How many bytes a call may move that could move `most`. Counted by [`moved`](Saboteur::moved):
+    /// a call may have less to move anyway.
     pub(crate) fn shorten(&self, most: usize) -> usize {
         if most < 2 {
             // Nothing at all would mean the end of the stream.
             return most;
         }
-        self.strikes(Kind::Short).map_or(most, |mut random| random.usize(1..most))
+        self.draw(Kind::Short).map_or(most, |mut random| random.usize(1..most))
+    }
+
+    /// What came of a call that was allowed `room` bytes of `most`: it was cut short if it was allowed
+    /// less and used all of that.
+    pub(crate) fn moved(&self, bytes: usize, room: usize, most: usize) {
+        if room < most && bytes == room {
+            self.count(Kind::Short);
+        }
     }
 
     /// What the start of a thread fails with.
@@ -175,9 +185,19 @@ impl Saboteur {
         self.strikes(kind).map(|mut random| errors[random.usize(..errors.len())])
     }
 
-    /// Whether this call is struck by this kind. With the generator that drew it, for what is left to
-    /// be drawn.
+    /// Whether this call is struck by this kind, counted. With the generator that drew it, for what is
+    /// left to be drawn.
     fn strikes(&self, kind: Kind) -> Option<fastrand::Rng> {
+        self.draw(kind).inspect(|_| self.count(kind))
+    }
+
+    fn count(&self, kind: Kind) {
+        // ord: Relaxed; a statistic.
+        self.struck[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same, not counted yet.
+    fn draw(&self, kind: Kind) -> Option<fastrand::Rng> {
         let rate = self.plan.rate(kind);
         // ord: Relaxed; see `begin`.
         if rate == 0.0 || !self.has_begun.load(Ordering::Relaxed) {
@@ -186,12 +206,7 @@ impl Saboteur {
         // ord: Relaxed; every number is drawn once, which is the increment's own.
         let before = self.met[kind as usize].fetch_add(1, Ordering::Relaxed);
         let mut random = plan::random(self.seed, kind, before);
-        let is_struck = random.f64() < rate;
-        if is_struck {
-            // ord: Relaxed; a statistic.
-            self.struck[kind as usize].fetch_add(1, Ordering::Relaxed);
-        }
-        is_struck.then_some(random)
+        (random.f64() < rate).then_some(random)
     }
 }
 
@@ -271,6 +286,12 @@ mod tests {
             assert!((1..most).contains(&saboteur.shorten(most)));
         }
         assert_eq!((saboteur.shorten(0), saboteur.shorten(1)), (0, 1));
+        assert_eq!(saboteur.struck().short, 0, "nothing has moved yet");
+        saboteur.moved(3, 5, 8);
+        saboteur.moved(8, 8, 8);
+        assert_eq!(saboteur.struck().short, 0, "there was no more, or all was allowed");
+        saboteur.moved(5, 5, 8);
+        assert_eq!(saboteur.struck().short, 1);
     }
 
     #[test]

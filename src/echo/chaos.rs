@@ -2,7 +2,7 @@
 //!
 //! [`Chaos`] wraps a style. A connection that is struck gets its first answer as ever, and then the
 //! fault happens in its task, for real: nothing is simulated, no report is made here. What the server
-//! counts as *injected* is counted here, before the deed; what it counts as *reported* comes from the
+//! counts as *injected* is counted here, where the deed is done; what it counts as *reported* comes from the
 //! registry's reports and the tasks' outcomes. The two are the same, kind by kind, or something is
 //! wrong.
 //!

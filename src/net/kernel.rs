@@ -37,10 +37,12 @@ impl<'a> Kernel<'a> {
         self.0.map_or(Ok(()), |saboteur| saboteur.before(call()))
     }
 
-    /// How many bytes of `most` a call may move.
+    /// Has a call move bytes, as many as it may of `most`.
     #[inline]
-    fn room(self, most: usize) -> usize {
-        self.0.map_or(most, |saboteur| saboteur.shorten(most))
+    fn moving(self, most: usize, call: impl FnOnce(usize) -> Result<usize>) -> Result<usize> {
+        let Some(saboteur) = self.0 else { return call(most) };
+        let room = saboteur.shorten(most);
+        call(room).inspect(|&bytes| saboteur.moved(bytes, room, most))
     }
 
     /// `recv(2)`.
@@ -52,15 +54,16 @@ impl<'a> Kernel<'a> {
         flags: RecvFlags,
     ) -> Result<usize> {
         self.before(|| Call::Receive(waits(!flags.contains(RecvFlags::DONTWAIT))))?;
-        let room = self.room(buffer.len());
-        rustix::net::recv(fd, &mut buffer[..room], flags).map(|(bytes, _)| bytes)
+        self.moving(buffer.len(), |room| {
+            rustix::net::recv(fd, &mut buffer[..room], flags).map(|(bytes, _)| bytes)
+        })
     }
 
     /// `send(2)`.
     #[inline]
     pub(super) fn send(self, fd: BorrowedFd<'_>, bytes: &[u8], flags: SendFlags) -> Result<usize> {
         self.before(|| Call::Send(waits(!flags.contains(SendFlags::DONTWAIT))))?;
-        rustix::net::send(fd, &bytes[..self.room(bytes.len())], flags)
+        self.moving(bytes.len(), |room| rustix::net::send(fd, &bytes[..room], flags))
     }
 
     /// `sendmsg(2)`, without control messages.
@@ -71,19 +74,20 @@ impl<'a> Kernel<'a> {
         flags: SendFlags,
     ) -> Result<usize> {
         self.before(|| Call::Send(waits(!flags.contains(SendFlags::DONTWAIT))))?;
-        if let Some(first) = self.first_in_part(buffers) {
-            return rustix::net::send(fd, first, flags);
-        }
-        let mut control = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(fd, buffers, &mut control, flags)
+        self.moving_first(buffers, |part| match part {
+            Some(part) => rustix::net::send(fd, part, flags),
+            None => {
+                let mut control = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(fd, buffers, &mut control, flags)
+            }
+        })
     }
 
     /// `read(2)`: for what is no socket.
     #[inline]
     pub(super) fn read(self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
         self.before(|| Call::Other)?;
-        let room = self.room(buffer.len());
-        rustix::io::read(fd, &mut buffer[..room])
+        self.moving(buffer.len(), |room| rustix::io::read(fd, &mut buffer[..room]))
     }
 
     /// `readv(2)`: for what is no socket, and for sockets.
@@ -96,16 +100,16 @@ impl<'a> Kernel<'a> {
     #[inline]
     pub(super) fn write(self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
         self.before(|| Call::Other)?;
-        rustix::io::write(fd, &bytes[..self.room(bytes.len())])
+        self.moving(bytes.len(), |room| rustix::io::write(fd, &bytes[..room]))
     }
 
     /// `writev(2)`: for what is no socket.
     pub(super) fn writev(self, fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Result<usize> {
         self.before(|| Call::Other)?;
-        match self.first_in_part(buffers) {
-            Some(first) => rustix::io::write(fd, first),
+        self.moving_first(buffers, |part| match part {
+            Some(part) => rustix::io::write(fd, part),
             None => rustix::io::writev(fd, buffers),
-        }
+        })
     }
 
     /// `accept4(2)`, of a listener that waits or not.
@@ -140,11 +144,14 @@ impl<'a> Kernel<'a> {
         rustix::event::poll(polled, patience)
     }
 
-    /// A part of the first buffer, if no more than that is to be moved.
-    fn first_in_part<'b>(self, buffers: &'b [IoSlice<'_>]) -> Option<&'b [u8]> {
-        let first = buffers.first()?;
-        let room = self.room(first.len());
-        (room < first.len()).then(|| &first[..room])
+    /// Has a call move a part of the first buffer, if no more than that is to be moved.
+    fn moving_first<'b>(
+        self,
+        buffers: &'b [IoSlice<'_>],
+        call: impl FnOnce(Option<&'b [u8]>) -> Result<usize>,
+    ) -> Result<usize> {
+        let first: &'b [u8] = buffers.first().map_or(&[], |first| &**first);
+        self.moving(first.len(), |room| call((room < first.len()).then(|| &first[..room])))
     }
 }
 

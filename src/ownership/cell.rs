@@ -15,7 +15,6 @@ use super::record::{Descriptor, Held, Record};
 use super::registry::Registry;
 use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Refused};
-use crate::faults::Saboteur;
 use crate::sys::fd::{self, Direction, Identity, Number};
 
 type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
@@ -145,8 +144,10 @@ impl<T: Send + 'static> Held for Cell<T> {
             None => {
                 let closed = close(value);
                 // Closed it is, whatever is told of it.
-                let told = record.registry.saboteur().map(Saboteur::after_close);
-                told.map_or(closed, |told| Ok(fd::tell(told)?))
+                match record.registry.saboteur() {
+                    Some(saboteur) if closed.is_ok() => Ok(fd::tell(saboteur.after_close())?),
+                    _ => closed,
+                }
             }
         });
         finalized.map_err(|(kind, detail)| {

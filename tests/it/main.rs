@@ -10,6 +10,7 @@ mod callback;
 mod chaos;
 mod chat;
 mod clients;
+mod counters;
 mod ends;
 mod examples;
 mod faults;

@@ -8,14 +8,15 @@ use std::sync::{Arc, OnceLock};
 use super::plan::Fault;
 use crate::net::Stream;
 use crate::ownership::graph::{Edge, Kept, Node, edge};
-use crate::ownership::{Failure, Registry};
+use crate::ownership::{Error, ErrorKind, Failure, Registry};
 use crate::sys;
 
 /// Commits a fault on the stream, in the task that owns it. `count` is called once, when the deed is
-/// certain, whatever the registry makes of it. The stream comes back when it can go on.
+/// done, or at once before what cannot fail. The stream comes back when it can go on.
 ///
 /// # Errors
 /// What keeps a fault from being committed: a cancellation, no descriptor. Nothing has been counted.
+/// Or what went wrong after it was, such as a close that fails.
 pub(super) fn commit(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
     match fault {
         Fault::Panic => {
@@ -34,10 +35,13 @@ pub(super) fn commit(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Resu
             Ok(None)
         }
         Fault::Double => {
-            count();
-            stream.release()?;
-            // Refused, and this connection is over anyway.
-            let _ = stream.release();
+            // It is released whatever its close says.
+            let closed = stream.release();
+            // The second release is what this is about; a cancelled task is refused for that reason.
+            if stream.release().is_err_and(|refused| refused.kind() == ErrorKind::Released) {
+                count();
+            }
+            closed?;
             Ok(None)
         }
         Fault::Theft => rob(stream, count).map(|()| None),
@@ -58,12 +62,14 @@ fn steal(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
     let registry = registry_of(&stream);
     let shared = Arc::new(stream);
     let theirs = Arc::clone(&shared);
-    let attempt = Arc::new(OnceLock::new());
-    let attempted = Arc::clone(&attempt);
+    let refused = Arc::new(OnceLock::new());
+    let told = Arc::clone(&refused);
     let thief = crate::thread::spawn_in(&registry, "thief", [], move || {
-        let _ = attempted.set(());
-        // Refused: what the thief thinks of that is of no interest.
-        let _ = (&*theirs).write(LOOT);
+        if let Err(error) = (&*theirs).write(LOOT)
+            && let Some(error) = Error::in_io(&error)
+        {
+            let _ = told.set(error.kind());
+        }
     });
     let ended = match thief {
         Ok(thief) => match thief.join() {
@@ -80,7 +86,8 @@ fn steal(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
             Ok(())
         }
     };
-    if attempt.get().is_some() {
+    // A thief that was cancelled before is refused for that reason.
+    if refused.get() == Some(&ErrorKind::NotOwner) {
         count();
     }
     ended?;
@@ -137,23 +144,24 @@ fn rob(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
         return robbed?;
     };
     count();
-    original.release()?;
+    // Released whatever its close says; that must not keep the theft from being noticed below.
+    let closed = original.release();
     // The theft is noticed here, and once more when the old handle is dropped; reported once.
     let taker = registry.own_fd(taker)?;
     drop(stream);
     // Itself a theft, if the old handle had closed what is not its own.
-    Ok(taker.release()?)
+    Ok(closed.and(taker.release())?)
 }
 
 /// The connection gets another owner's contract: one whose finalizer closes it and then panics.
 fn fail_to_finalize(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
     let registry = registry_of(&stream);
     let socket = stream.disown()?;
-    count();
     let owned = registry.own_fd_with(socket, |socket: OwnedFd| {
         drop(socket);
         panic!("chaos: a finalizer that panics");
     })?;
+    count();
     drop(owned);
     Ok(())
 }
