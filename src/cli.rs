@@ -38,6 +38,8 @@ enum Command {
 /// Reads the process's arguments and does what they say.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Before there is a thread, and before the first line is written.
+    crate::signals::prepare();
     match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Client(arguments) => client::run(&arguments),

@@ -9,19 +9,29 @@
 //!
 //! | signal | what it does |
 //! |---|---|
-//! | SIGINT, SIGTERM | drain; the second one ends the process at once, with 130 or 143 |
+//! | SIGINT, SIGTERM | drain; a second one ends the process at once, with 130 or 143 |
 //! | SIGQUIT | show the custody table, cut everything now |
 //! | SIGUSR1 | show the custody table, and the references on record |
 //! | SIGHUP | reopen log and report files |
 //!
-//! A process that was started with SIGINT ignored (a shell's background job) keeps ignoring it:
-//! then `ctrlc` refuses, and the watcher orders the drain on SIGTERM.
+//! What a parent leaves behind: SIGINT, SIGQUIT and SIGHUP come from the terminal, and a parent that
+//! ignores them for this process (a script's background job, `nohup`) means that the terminal does
+//! not concern it. They stay ignored; `ctrlc` refuses then, and the watcher orders the drain. All
+//! others are taken over, whether they are ignored or blocked: a process that can only be killed
+//! loses what its clients have sent. See [`prepare`] for those that no handler waits for.
+//!
+//! One order may arrive twice: `timeout(1)` sends its signal to the process and then to the process
+//! group. A second signal ends the process at once, so a repetition must not count as one; see
+//! [`DrainOrder::is_repeat_of`].
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+use signal_hook::consts::signal::SIGXFSZ;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Handle;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
@@ -29,6 +39,37 @@ use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 use crate::echo::Signal;
 use crate::ownership::{Failure, Promise, Registry};
 use crate::thread;
+
+/// The signals that the program handles.
+const HANDLED: [i32; 5] = [SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGHUP];
+
+/// Those that come from the terminal. Ignored by the parent, they stay ignored.
+const FROM_TERMINAL: [i32; 3] = [SIGINT, SIGQUIT, SIGHUP];
+
+/// The same signal from the same sender counts once within this time. `timeout(1)` sends its two
+/// within microseconds; a person who presses Ctrl-C twice takes longer.
+const REPEAT_WINDOW: Duration = Duration::from_millis(200);
+
+/// Gives the process the signal handling that a program expects, whatever its parent has left. To be
+/// called first in `main`: threads inherit the mask.
+///
+/// - Signals that the program handles are unblocked.
+/// - SIGXFSZ has a handler that does nothing: a write beyond `RLIMIT_FSIZE` fails with `EFBIG`, which
+///   is handled like a full disk. A handler and not `SIG_IGN`, which programs started from here would
+///   inherit.
+/// - SIGCHLD is no longer ignored: the status of a program that is started from here would be lost.
+///
+/// SIGPIPE is ignored by the standard library, and has its default in what is started from here.
+pub fn prepare() {
+    crate::sys::signal::unblock(&HANDLED);
+    if !crate::sys::signal::is_ignored(SIGXFSZ) {
+        // Fails only where there is no such signal.
+        let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    }
+    if crate::sys::signal::is_ignored(SIGCHLD) {
+        crate::sys::signal::restore_default(SIGCHLD);
+    }
+}
 
 /// What the program does on signals. Called on the watching thread, but for
 /// [`drain`](Response::drain), which may come from `ctrlc`'s.
@@ -69,27 +110,31 @@ impl Signals {
     /// A handler cannot be installed, or its thread not be started.
     pub fn install(registry: &Registry, response: Arc<dyn Response>) -> io::Result<Signals> {
         let before = crate::sys::fd::open_numbers()?;
-        let ignores_int = crate::sys::signal::is_ignored(SIGINT);
+        let is_ignored = |signal: &i32| {
+            FROM_TERMINAL.contains(signal) && crate::sys::signal::is_ignored(*signal)
+        };
+        let (ignored, wanted): (Vec<i32>, Vec<i32>) = HANDLED.into_iter().partition(is_ignored);
+        // A program that does not call `prepare` has at least this thread and the watcher.
+        crate::sys::signal::unblock(&HANDLED);
         let to_main = Arc::clone(&response);
         let has_ctrlc = match ctrlc::try_set_handler(move || to_main.drain()) {
             Ok(()) => {
                 crate::sys::signal::restore_default(SIGHUP);
                 true
             }
-            Err(_) if ignores_int => {
-                tracing::warn!(
-                    "SIGINT was ignored when this program began, and stays so; SIGTERM drains"
-                );
-                false
-            }
+            // One of its three signals is ignored, or a handler was set before.
             Err(error) => {
-                tracing::warn!("Ctrl-C stays as it was set from outside ({error}); SIGTERM drains");
+                tracing::debug!("without ctrlc ({error}): the watcher of signals orders the drain");
                 false
             }
         };
-        let wanted = [SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGHUP]
-            .into_iter()
-            .filter(|&signal| !(signal == SIGINT && ignores_int));
+        if !ignored.is_empty() {
+            let names: Vec<&str> = ignored.iter().map(|signal| name(*signal)).collect();
+            tracing::info!(
+                "ignored by the parent process, and therefore still ignored: {}; SIGTERM is handled",
+                names.join(", ")
+            );
+        }
         let signals = SignalsInfo::<WithOrigin>::new(wanted)?;
         let watch = signals.handle();
         let numbers: Vec<i32> = crate::sys::fd::open_numbers()?
@@ -99,8 +144,7 @@ impl Signals {
         for &number in &numbers {
             registry.declare(number, "signal-hook", "wakes the thread that watches for signals");
         }
-        let watcher =
-            Watcher { registry: registry.clone(), response, has_ctrlc, is_draining: false };
+        let watcher = Watcher { registry: registry.clone(), response, has_ctrlc, order: None };
         let watcher = thread::spawn_in(registry, "signals", [], move || watcher.watch(signals))
             .map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Signals { registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
@@ -124,7 +168,34 @@ struct Watcher {
     registry: Registry,
     response: Arc<dyn Response>,
     has_ctrlc: bool,
-    is_draining: bool,
+    /// The order to drain, when it has come.
+    order: Option<DrainOrder>,
+}
+
+/// An order to drain: which signal, from where, when.
+#[derive(Clone, Copy, Debug)]
+struct DrainOrder {
+    signal: i32,
+    /// `None`: the kernel, for the terminal.
+    sender: Option<i32>,
+    at: Instant,
+}
+
+impl DrainOrder {
+    /// Whether this is `first` again and not a second order: the same signal from the same sender
+    /// within [`REPEAT_WINDOW`]. The parent that passes on what the terminal has sent to the whole process
+    /// group, as `timeout(1)` does with SIGINT, is the same sender as the terminal.
+    fn is_repeat_of(&self, first: &DrainOrder, parent: Option<i32>) -> bool {
+        let both = [self.sender, first.sender];
+        let is_passed_on = parent.is_some() && both.contains(&None) && both.contains(&parent);
+        self.signal == first.signal
+            && (self.sender == first.sender || is_passed_on)
+            && self.at.saturating_duration_since(first.at) < REPEAT_WINDOW
+    }
+}
+
+fn name(signal: i32) -> &'static str {
+    signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
 }
 
 impl Watcher {
@@ -144,7 +215,7 @@ impl Watcher {
 
     fn see(&mut self, origin: &Origin) {
         let Origin { signal, process, .. } = origin;
-        let name = signal_hook::low_level::signal_name(*signal).unwrap_or("a signal");
+        let name = name(*signal);
         let sender =
             process.as_ref().map_or_else(String::new, |sender| format!(" from PID {}", sender.pid));
         match *signal {
@@ -159,21 +230,77 @@ impl Watcher {
                 self.response.cut();
                 self.response.show_custody(&self.registry);
             }
-            _ if self.is_draining => {
-                tracing::warn!("got {name}{sender} again: stopping now");
-                self.response.before_exit();
-                // The conventional code of a death by this signal; no finalizer runs.
-                std::process::exit(128 + signal);
-            }
-            _ => {
-                tracing::info!("got {name}{sender}: draining");
-                self.is_draining = true;
-                let pid = process.as_ref().map(|sender| sender.pid);
-                self.response.drain_began(Signal { number: *signal, pid });
-                if !self.has_ctrlc {
-                    self.response.drain();
-                }
-            }
+            _ => self.see_order(*signal, process.as_ref().map(|sender| sender.pid), &sender),
         }
+    }
+
+    /// SIGINT or SIGTERM: the first order drains, another one ends the process.
+    fn see_order(&mut self, signal: i32, pid: Option<i32>, sender: &str) {
+        let name = name(signal);
+        let order = DrainOrder { signal, sender: pid, at: Instant::now() };
+        let Some(first) = self.order else {
+            tracing::info!("got {name}{sender}: draining");
+            self.order = Some(order);
+            self.response.drain_began(Signal { number: signal, pid });
+            if !self.has_ctrlc {
+                self.response.drain();
+            }
+            return;
+        };
+        let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+        if order.is_repeat_of(&first, parent) {
+            tracing::debug!("got {name}{sender} again within {REPEAT_WINDOW:?}: the same order");
+            return;
+        }
+        tracing::warn!("got {name}{sender} again: stopping now");
+        self.response.before_exit();
+        // The conventional code of a death by this signal; no finalizer runs.
+        std::process::exit(128 + signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: Option<i32> = Some(7);
+    const OTHER: Option<i32> = Some(8);
+
+    type Sent = (i32, Option<i32>);
+
+    fn is_one(first: Sent, second: Sent, milliseconds: u64) -> bool {
+        is_one_below(PARENT, first, second, milliseconds)
+    }
+
+    fn is_one_below(parent: Option<i32>, first: Sent, second: Sent, milliseconds: u64) -> bool {
+        let at = Instant::now();
+        let first = DrainOrder { signal: first.0, sender: first.1, at };
+        let at = at + Duration::from_millis(milliseconds);
+        DrainOrder { signal: second.0, sender: second.1, at }.is_repeat_of(&first, parent)
+    }
+
+    #[test]
+    fn the_same_signal_from_the_same_sender_is_one_order_for_200_ms() {
+        for sender in [PARENT, OTHER, None] {
+            assert!(is_one((SIGTERM, sender), (SIGTERM, sender), 0));
+            assert!(is_one((SIGTERM, sender), (SIGTERM, sender), 199));
+            assert!(!is_one((SIGTERM, sender), (SIGTERM, sender), 200));
+        }
+    }
+
+    #[test]
+    fn another_signal_and_another_sender_are_a_second_order() {
+        assert!(!is_one((SIGTERM, OTHER), (SIGINT, OTHER), 0));
+        assert!(!is_one((SIGTERM, OTHER), (SIGTERM, PARENT), 0));
+        assert!(!is_one((SIGINT, None), (SIGINT, OTHER), 0));
+    }
+
+    #[test]
+    fn what_the_terminal_sends_and_the_parent_passes_on_is_one_order() {
+        assert!(is_one((SIGINT, None), (SIGINT, PARENT), 1));
+        assert!(is_one((SIGINT, PARENT), (SIGINT, None), 1));
+        assert!(!is_one((SIGINT, None), (SIGTERM, PARENT), 1));
+        // The first process of a container has no parent that it can see.
+        assert!(!is_one_below(None, (SIGINT, None), (SIGINT, OTHER), 1));
     }
 }

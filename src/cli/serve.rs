@@ -37,11 +37,16 @@ const EXIT_USAGE: u8 = 2;
 ///
 /// Signals:
 ///   SIGINT, SIGTERM  drain: accept what is queued, finish what is under way, exit; a second one
-///                    stops at once
+///                    stops at once (the same signal from the same sender within 200 ms is the
+///                    first one again, as `timeout` sends it)
 ///   SIGQUIT          show the custody table, cut everything now, exit
 ///   SIGUSR1          show the custody table: who holds which descriptor, since when, from where;
 ///                    and who keeps whom alive, where a style records it
 ///   SIGHUP           reopen the files that are written to
+///
+/// SIGINT, SIGQUIT and SIGHUP stay ignored if the parent ignores them, as a script does for its
+/// background jobs and `nohup` for SIGHUP. SIGTERM and SIGUSR1 are always handled, and no signal
+/// stays blocked. A write beyond the limit of file size (`ulimit -f`) fails as on a full disk.
 ///
 /// Exit codes:
 ///   0    drained, whatever the clients did

@@ -1,7 +1,7 @@
-//! Signal dispositions, as far as the signal libraries leave them to us.
+//! Signal dispositions and masks, as far as the signal libraries leave them to us.
 
-/// Whether this process was started with the signal ignored, as a shell does with SIGINT for a
-/// background job and `nohup` with SIGHUP.
+/// Whether the signal is ignored: when the program starts, by its parent, as a shell does with SIGINT
+/// for a background job and `nohup` with SIGHUP.
 pub(crate) fn is_ignored(signal: i32) -> bool {
     // SAFETY: an all-zero `sigaction` is a valid value to be written over, and with a null new
     // action the call only reads.
@@ -17,5 +17,20 @@ pub(crate) fn restore_default(signal: i32) {
     // SAFETY: SIG_DFL is always a valid disposition; no handler of ours is involved.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
+    }
+}
+
+/// Takes signals out of the current thread's mask (`pthread_sigmask(3)`). Threads that it starts
+/// from now on inherit the mask.
+pub(crate) fn unblock(signals: &[i32]) {
+    // SAFETY: `sigemptyset` initializes the set before anything reads it, and the set lives on this
+    // stack for all calls. An invalid number makes `sigaddset` fail and changes nothing.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for &signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
     }
 }

@@ -16,9 +16,7 @@ fn start() -> Server {
 }
 
 fn client(address: SocketAddr, arguments: &[&str]) -> Command {
-    // Signals as a terminal gives them.
-    let mut command = Command::new("env");
-    command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_echown")]);
+    let mut command = echown();
     command.args(["client", "--style", "broadcast", &address.to_string()]).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

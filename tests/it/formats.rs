@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::reports::{Folder, meet, said, text, wait_until};
 use super::reserved::Reserved;
-use super::server::{Server, echown, serve, serve_as_in_a_terminal};
+use super::server::{Server, echown, serve};
 
 /// The results of a document, which has to be whole.
 #[track_caller]
@@ -87,7 +87,7 @@ fn a_second_signal_leaves_a_whole_document_with_the_finding() {
         "--report-file",
         &path,
     ];
-    let mut server = Server::run(&mut serve_as_in_a_terminal(&arguments), 1);
+    let mut server = Server::start(&arguments);
     let mut held = server.connect();
     held.write_all(b"x").unwrap();
     // Whether it is struck or not: somebody else will be.
@@ -97,8 +97,7 @@ fn a_second_signal_leaves_a_whole_document_with_the_finding() {
     while held.write_all(&[0; 1 << 16]).is_ok() {}
     server.signal(Signal::TERM);
     server.wait_for_line("draining");
-    server.signal(Signal::TERM);
-    server.wait();
+    server.signal_until_it_ends(Signal::TERM);
     let document = text(&path);
     let xml = roxmltree::Document::parse(&document).unwrap();
     assert_eq!(xml.root_element().attribute("failures"), Some("1"), "{document}");

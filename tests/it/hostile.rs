@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::broadcast::{frame, never_reads as never_hears, try_hear};
-use super::server::{PATIENCE, Server, echown, never_reads, pattern, serve, summary};
+use super::server::{
+    PATIENCE, Server, as_in_a_terminal, echown, never_reads, pattern, serve, summary,
+};
 
 /// A way of echoing, as a client sees it.
 struct Dialect {
@@ -681,7 +683,7 @@ fn a_standard_error_that_is_full_or_closed_ends_nothing() {
         let path = std::env::temp_dir().join(format!("echown-{}.full.sock", std::process::id()));
         let program = env!("CARGO_BIN_EXE_echown");
         let line = format!("exec {program} serve --listen unix:{} {nowhere}", path.display());
-        let mut command = Command::new("sh");
+        let mut command = as_in_a_terminal("sh");
         let mut server = Server::run(command.args(["-c", &line]), 0);
         server.wait_for("its socket", |_| path.exists());
         let talk = || {

@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::reserved::Reserved;
-use super::server::{
-    PATIENCE, Server, exchange, never_reads, pattern, serve, serve_as_in_a_terminal,
-};
+use super::server::{PATIENCE, Server, exchange, never_reads, pattern, serve};
 
 #[test]
 fn sigint_and_sigterm_end_an_idle_server_with_0() {
     for signal in [Signal::INT, Signal::TERM] {
-        let mut server = Server::run(&mut serve_as_in_a_terminal(&[]), 1);
+        let mut server = Server::start(&[]);
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
     }
@@ -74,19 +72,17 @@ fn new_clients_are_not_accepted_after_the_drain() {
 #[test]
 fn a_second_signal_stops_at_once() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let mut command = serve_as_in_a_terminal(&["--drain-timeout", "1h"]);
-        let mut server = Server::run(&mut command, 1);
+        let mut server = Server::start(&["--drain-timeout", "1h"]);
         let _greedy = never_reads(&server);
         server.signal(signal);
         server.wait_for_line("draining");
-        server.signal(signal);
-        assert_eq!(server.wait().code(), Some(code), "{:#?}", server.seen);
+        assert_eq!(server.signal_until_it_ends(signal).code(), Some(code), "{:#?}", server.seen);
     }
 }
 
 #[test]
 fn sighup_does_not_drain() {
-    let mut server = Server::run(&mut serve_as_in_a_terminal(&[]), 1);
+    let mut server = Server::start(&[]);
     server.signal(Signal::HUP);
     server.wait_for_line("reopening files");
     assert_eq!(exchange(server.connect(), b"still here"), b"still here");

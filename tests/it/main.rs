@@ -26,6 +26,7 @@ mod reports;
 #[path = "../common/reserved.rs"]
 mod reserved;
 mod server;
+mod signals;
 mod soaking;
 mod staged;
 mod staged_client;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::server::{PATIENCE, Server, echown, serve, serve_as_in_a_terminal};
+use super::server::{PATIENCE, Server, echown, serve};
 
 /// A directory of one test's own, gone afterwards.
 pub struct Folder(pub PathBuf);
@@ -186,7 +186,7 @@ fn what_was_logged_is_written_when_a_second_signal_stops_the_process() {
     let folder = Folder::new("second");
     let path = folder.file("log");
     let arguments = ["--drain-timeout", "1h", "--log-file", &path];
-    let mut server = Server::run(&mut serve_as_in_a_terminal(&arguments), 1);
+    let mut server = Server::start(&arguments);
     let mut client = server.connect();
     client.write_all(b"x").unwrap();
     client.read_exact(&mut [0]).unwrap();
@@ -195,8 +195,8 @@ fn what_was_logged_is_written_when_a_second_signal_stops_the_process() {
     while client.write_all(&[0; 1 << 16]).is_ok() {}
     server.signal(Signal::TERM);
     wait_until("the drain", || text(&path).contains("draining"));
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(143), "{:#?}", server.seen);
+    let status = server.signal_until_it_ends(Signal::TERM);
+    assert_eq!(status.code(), Some(143), "{:#?}", server.seen);
     assert!(text(&path).contains("stopping now"), "{}", text(&path));
 }
 

@@ -130,6 +130,17 @@ impl Server {
         status
     }
 
+    /// Sends a signal until the server has ended: within 200 ms a repetition is the same order.
+    pub fn signal_until_it_ends(&mut self, signal: rustix::process::Signal) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("it can be waited for").is_none() {
+            assert!(Instant::now() < deadline, "{signal:?} does not end it: {:#?}", self.seen);
+            self.signal(signal);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.wait()
+    }
+
     /// Orders the drain, waits for the end, and answers the exit code with standard error.
     pub fn stop(mut self) -> (Option<i32>, Vec<String>) {
         self.signal(rustix::process::Signal::TERM);
@@ -292,17 +303,25 @@ pub fn serve(addresses: &[&str], arguments: &[&str]) -> Command {
     command
 }
 
-/// The same with signals as a terminal gives them: whoever runs the tests in the background may have
-/// SIGINT ignored, and a program inherits that.
-pub fn serve_as_in_a_terminal(arguments: &[&str]) -> Command {
-    let mut command = Command::new("env");
-    command.args(["--default-signal=INT,HUP", env!("CARGO_BIN_EXE_echown")]);
-    command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
-    command
+/// The program, with signals as in a terminal.
+pub fn echown() -> Command {
+    as_in_a_terminal(env!("CARGO_BIN_EXE_echown"))
 }
 
-pub fn echown() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_echown"))
+/// A program that inherits the signals of a terminal. Tests may run in the background of a script or
+/// under `nohup`, where some are ignored, and would stay so.
+pub fn as_in_a_terminal(program: &str) -> Command {
+    /// SIGHUP, SIGINT and SIGQUIT, as in `/proc/PID/status`.
+    const OF_A_TERMINAL: u64 = 0b111;
+    let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask in hexadecimal");
+    if ignored & OF_A_TERMINAL == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT,QUIT,HUP", program]);
+    command
 }
 
 /// Sends all of `bytes`, half-closes, and answers everything that comes back.

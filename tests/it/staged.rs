@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::server::{PATIENCE, Server, serve, serve_as_in_a_terminal};
+use super::server::{PATIENCE, Server, serve};
 
 /// A server with its trace in a file.
 struct Traced {
@@ -31,8 +31,7 @@ impl Traced {
         let machines = machines.to_string();
         let trace = ["--trace-events", path.to_str().unwrap(), "--style", "staged"];
         let all = [&trace[..], &["--max-connections", &machines], arguments].concat();
-        let mut command = serve_as_in_a_terminal(&all);
-        Traced { server: Server::run(&mut command, 1), path, compared: 0 }
+        Traced { server: Server::start(&all), path, compared: 0 }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -436,8 +435,8 @@ fn a_trace_that_nobody_reads_does_not_keep_the_server_from_stopping() {
         server.signal(Signal::TERM);
         if again {
             server.wait_for_line("draining");
-            server.signal(Signal::TERM);
-            assert_eq!(server.wait().code(), Some(143), "the second one stops at once");
+            let status = server.signal_until_it_ends(Signal::TERM);
+            assert_eq!(status.code(), Some(143), "the second one stops at once");
         } else {
             assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
         }

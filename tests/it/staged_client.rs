@@ -21,10 +21,8 @@ struct Asking {
 impl Asking {
     fn new(address: SocketAddr, arguments: &[&str]) -> Asking {
         let trace = super::trace_path();
-        // Signals as a terminal gives them.
-        let mut command = Command::new("env");
-        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_echown"), "client"]);
-        command.arg(address.to_string()).args(["--workers", "1", "--pause", "10ms"]);
+        let mut command = echown();
+        command.arg("client").arg(address.to_string()).args(["--workers", "1", "--pause", "10ms"]);
         command.args(["--retry", "20ms", "--trace-events"]).arg(&trace).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Asking { command, trace }
