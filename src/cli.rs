@@ -7,6 +7,7 @@ mod client;
 mod explain;
 mod log;
 mod output;
+mod parse;
 mod reports;
 mod say;
 mod serve;
@@ -17,6 +18,9 @@ mod units;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// The exit code of wrong arguments.
+const EXIT_USAGE: u8 = 2;
 
 /// Echo servers on blocking threads, in which every descriptor has exactly one provable owner.
 #[derive(Parser)]
@@ -40,7 +44,11 @@ enum Command {
 pub fn main() -> ExitCode {
     // Before there is a thread, and before the first line is written.
     crate::signals::prepare();
-    match Arguments::parse().command {
+    let arguments: Arguments = match parse::arguments() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Client(arguments) => client::run(&arguments),
         #[cfg(target_os = "linux")]

@@ -12,6 +12,7 @@
 //! a sender (signals, a test), and the ends of acceptors.
 
 mod accept;
+mod backoff;
 mod bind;
 mod drain;
 mod gate;
@@ -139,7 +140,8 @@ impl Server {
     /// descriptors that are kept in reserve.
     ///
     /// # Errors
-    /// An address that cannot be had, with its name. What had been opened before is closed.
+    /// An address that cannot be had, with its name; a limit of descriptors that leaves none for a
+    /// client. What had been opened before is closed.
     #[track_caller]
     pub fn bind(
         registry: &Registry,
@@ -147,11 +149,9 @@ impl Server {
         settings: Settings,
         style: SharedStyle,
     ) -> Result<Server, BindError> {
-        let places = endpoints
-            .iter()
-            .map(|endpoint| bind::open(registry, endpoint, &settings))
-            .collect::<Result<Vec<Place>, BindError>>()?;
-        let acceptors = places.iter().map(|place| place.seats.len()).sum::<usize>();
+        let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
+        room::check_descriptors(acceptors, settings.max_connections).map_err(BindError::new)?;
+        let places = bind::open_all(registry, endpoints, &settings)?;
         let needs = Needs { tasks_per_connection: style.tasks_per_connection(), acceptors };
         let room = Machine::read().room(settings.max_connections, needs);
         let tasks = room.connections.saturating_mul(needs.tasks_per_connection);

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::EXIT_USAGE;
 use super::say::say;
 use super::style::StyleName;
-use super::units::{at_least_one, duration, size, some_time};
+use super::units::{at_least_one, duration, ip, measured, number, process, processor, size};
 use crate::echo::Signal;
 use crate::load::{self, Client, Dialect, Outcome, Plan, Rival, Target, Watch};
 use crate::net::Endpoint;
@@ -22,11 +23,17 @@ use crate::ownership::Registry;
 use crate::signals::{Response, Signals};
 use crate::sys::escape;
 
-/// What was asked cannot be right: the code that wrong arguments have.
-const EXIT_USAGE: u8 = 2;
-
 /// Bytes of a frame that say whose it is and which.
 const FRAME_MIN: usize = 16;
+
+/// Below the options: a table, each line of which fits into 80 columns.
+const NOTES: &str = "\
+Exit codes:
+  0    it was done, whatever the figures
+  1    wrong bytes came back, no connection could be made, a server could not
+       be started, or it was ended before anything was measured
+  2    wrong arguments
+  130  a second SIGINT; 143: a second SIGTERM";
 
 /// Asks an echo server as hard as it can, verifies every byte that comes back, and says how fast it was.
 ///
@@ -43,20 +50,13 @@ const FRAME_MIN: usize = 16;
 ///
 /// SIGINT ends it early, and the figures until then are shown; a second one stops at once, and a server
 /// that was started here with it.
-///
-/// Exit codes:
-///   0    it was done, whatever the figures
-///   1    wrong bytes came back, no connection could be made, a server could not be started, or it was
-///        ended before anything was measured
-///   2    wrong arguments
-///   130  a second SIGINT; 143: a second SIGTERM
 #[derive(Args)]
-#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true, args_override_self = true)]
+#[command(args_conflicts_with_subcommands = true, args_override_self = true, after_long_help = NOTES)]
 pub(super) struct BenchArguments {
     #[command(subcommand)]
     command: Option<BenchCommand>,
 
-    /// Where the server listens: ADDRESS:PORT, [IPv6]:PORT or unix:PATH.
+    /// Where the server listens: ADDRESS:PORT, [IPv6]:PORT, PORT (on this machine) or unix:PATH.
     #[arg(value_name = "ADDR")]
     address: Option<Endpoint>,
 
@@ -65,7 +65,7 @@ pub(super) struct BenchArguments {
 
     /// The server's process, for what it costs there: processor time, memory, threads. It has to run on
     /// this machine; known by itself for a server that is started here.
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = process)]
     pid: Option<i32>,
 
     #[command(flatten)]
@@ -94,7 +94,7 @@ struct Shape {
     size: Option<usize>,
 
     /// How long is measured. [default: 10s, in a comparison 3s]
-    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    #[arg(long, value_name = "DURATION", value_parser = measured)]
     duration: Option<Duration>,
 
     /// How long it runs before that. [default: 1s, in a comparison 500ms, and a millisecond more for each
@@ -125,7 +125,7 @@ struct Shape {
     churn: bool,
 
     /// Hold so many connections open besides; each is asked once before and once after. [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
     idle: Option<usize>,
 
     /// What the server understands.
@@ -135,15 +135,15 @@ struct Shape {
     /// Connect from these addresses in turn; may be given several times. One address has about 28,000
     /// connections to one server. Unless given, the system's choice; to 127.0.0.1, as many addresses of
     /// the loopback as are needed.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = ip)]
     source: Vec<std::net::IpAddr>,
 
     /// Run the client on these processors only, as in `0` or `0,2`; not a server that is started here.
-    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    #[arg(long, value_name = "CPUS", value_delimiter = ',', value_parser = processor)]
     pin_client: Vec<usize>,
 
     /// Run a server that is started here on these processors only.
-    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    #[arg(long, value_name = "CPUS", value_delimiter = ',', value_parser = processor)]
     pin_server: Vec<usize>,
 }
 
@@ -173,7 +173,7 @@ enum ClientName {
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if (1e-3..=1e9).contains(&rate) => Ok(rate),
-        _ => Err("expected messages a second, as in `5000`".into()),
+        _ => Err("expected a number of messages a second, more than 0, such as `5000`".into()),
     }
 }
 
@@ -187,7 +187,11 @@ impl Shape {
         }
         let before = load::pin_to(&self.pin_client).map_err(|error| {
             let processors = &self.pin_client;
-            Failed::Usage(format!("--pin-client: cannot run on {processors:?}: {error}"))
+            let each: Vec<String> = processors.iter().map(ToString::to_string).collect();
+            Failed::Usage(format!(
+                "--pin-client: cannot run on the processors {}: {error}",
+                each.join(",")
+            ))
         })?;
         Ok(said.or(Some(before)))
     }

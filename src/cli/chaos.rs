@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::units::number;
 use crate::echo::{Chaos, Plan, SharedStyle};
 use crate::faults::{self, Saboteur};
 use crate::ownership::{Builder, Level};
@@ -24,7 +25,7 @@ pub(super) struct ChaosArguments {
 
     /// Strike the same connections, in the order of their arrival, as another run with this seed did;
     /// taken at random unless given, and said at the start.
-    #[arg(long, value_name = "N", requires = "chaos")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>, requires = "chaos")]
     chaos_seed: Option<u64>,
 
     /// Have system calls fail on purpose, as in `read=0.01,short=0.2`: the share of calls that each
@@ -41,7 +42,7 @@ pub(super) struct ChaosArguments {
 
     /// Strike the same calls, each kind's in their order, as another run with this seed did; taken at
     /// random unless given, and said at the start.
-    #[arg(long, value_name = "N", requires = "faults")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>, requires = "faults")]
     faults_seed: Option<u64>,
 }
 

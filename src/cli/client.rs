@@ -8,10 +8,31 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::EXIT_USAGE;
 use super::log::LogArguments;
 use super::reports::ReportArguments;
 use super::say::say;
 use crate::net::Endpoint;
+
+/// Below the options: a table, each line of which fits into 80 columns.
+const NOTES: &str = "\
+Durations:
+  Each has its unit, as in 500ms, 5s or 1h30m. 0 means not to wait, as in
+  --pause 0s; a timeout is more than 0.
+
+Signals:
+  SIGINT, SIGTERM  say nothing more, hang up, hear what is on its way, exit; a
+                   second one stops at once
+  SIGUSR1          show the custody table
+
+Exit codes:
+  0    all was said and has come back, or it was told to stop
+  1    a reply was not the request; with --count, one was missing; standard
+       output could not be written; nobody listens to a chat, the server has
+       closed it, or frames have not come back
+  2    wrong arguments, a wrong baseline
+  130  stopped by a second SIGINT
+  143  stopped by a second SIGTERM";
 
 /// Talks to a server.
 ///
@@ -24,27 +45,14 @@ use crate::net::Endpoint;
 /// the input it waits until its own frames have come back, and then hangs up. On a terminal one's own
 /// lines are not shown twice. What would command a terminal, is invisible or is no UTF-8 is escaped
 /// wherever the output goes (`\x1b`, `\n`, `\u{202e}`, `\\` for a backslash): a frame is one line.
-///
-/// Signals:
-///   SIGINT, SIGTERM  say nothing more, hang up, hear what is on its way, exit; a second one stops at
-///                    once
-///   SIGUSR1          show the custody table
-///
-/// Exit codes:
-///   0    all was said and has come back, or it was told to stop
-///   1    a reply was not the request; with --count, one was missing; standard output could not be
-///        written; nobody listens to a chat, the server has closed it, or frames have not come back
-///   2    wrong arguments, a wrong baseline
-///   130  stopped by a second SIGINT
-///   143  stopped by a second SIGTERM
 #[derive(Args)]
-#[command(verbatim_doc_comment, args_override_self = true)]
+#[command(args_override_self = true, after_long_help = NOTES)]
 pub(super) struct ClientArguments {
     /// What the server does.
     #[arg(long, value_name = "STYLE", default_value = "staged")]
     style: ClientStyle,
 
-    /// Where it listens: ADDRESS:PORT, [IPv6]:PORT or unix:PATH. Unless given, where a server of this
+    /// Where it listens: ADDRESS:PORT, [IPv6]:PORT, PORT (on this machine) or unix:PATH. Unless given, where a server of this
     /// style listens by itself: 127.0.0.1:3333 for `staged`, 127.0.0.1:8000 for `broadcast`.
     #[arg(value_name = "ADDR")]
     address: Option<Endpoint>,
@@ -70,9 +78,6 @@ enum ClientStyle {
     /// Everybody hears everybody.
     Broadcast,
 }
-
-/// What was asked cannot be right: the code that wrong arguments have.
-const EXIT_USAGE: u8 = 2;
 
 pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
     let ClientArguments { style, address, staged, broadcast, reports, log } = arguments;

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::TypedValueParser;
 
+use super::EXIT_USAGE;
 use super::chaos::ChaosArguments;
 use super::log;
 use super::output::{Output, Writers};
 use super::reports::{ReportArguments, Reporting};
 use super::say::say;
 use super::style::{StyleArguments, StyleName};
-use super::units::{at_least_one, duration};
+use super::units::{at_least_one, duration, one_of, timeout};
 use crate::echo::{SharedStyle, Signal};
 use crate::net::KeepAlive;
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
@@ -23,50 +25,57 @@ use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
 use crate::signals::{Response, Signals};
 use crate::sys::escape;
 
+/// Below the options: a table, each line of which fits into 80 columns.
+const NOTES: &str = "\
+Durations:
+  Each has its unit, as in 500ms, 5s or 1h30m. 0 means not to wait, as in
+  --drain-timeout 0s; a timeout for clients is more than 0.
+
+Signals:
+  SIGINT, SIGTERM  drain: accept what is queued, finish what is under way,
+                   exit; a second one stops at once (the same signal from the
+                   same sender within 200 ms is the first one again, as
+                   `timeout` sends it)
+  SIGQUIT          show the custody table, cut everything now, exit
+  SIGUSR1          show the custody table: who holds which descriptor, since
+                   when, from where; and who keeps whom alive, where a style
+                   records it
+  SIGHUP           reopen the files that are written to
+  SIGINT, SIGQUIT and SIGHUP stay ignored if the parent ignores them, as a
+  script does for its background jobs and `nohup` for SIGHUP. SIGTERM and
+  SIGUSR1 are always handled, and no signal stays blocked. A write beyond the
+  limit of file size (`ulimit -f`) fails as on a full disk.
+
+Exit codes:
+  0    drained, whatever the clients did
+  1    could not start: a busy port, no thread, a file that cannot be opened
+  2    wrong arguments, a wrong file of suppressions, a wrong baseline
+  23   drained, and the checker had found something whose policy is `fail`
+  130  stopped by a second SIGINT
+  143  stopped by a second SIGTERM";
+
 /// Could not do what was asked: a busy port, no thread.
 const EXIT_FAILURE: u8 = 1;
-
-/// What was asked cannot be right: the code that wrong arguments have.
-const EXIT_USAGE: u8 = 2;
 
 /// Echoes bytes (RFC 862) until SIGINT or SIGTERM.
 ///
 /// Each connection is a task on a thread of its own, and the task owns the socket. Whatever a client
 /// does, a reset, silence, a flood, ends that client's task and no other. A client that closes its
 /// sending side gets back all that it sent, and then the end.
-///
-/// Signals:
-///   SIGINT, SIGTERM  drain: accept what is queued, finish what is under way, exit; a second one
-///                    stops at once (the same signal from the same sender within 200 ms is the
-///                    first one again, as `timeout` sends it)
-///   SIGQUIT          show the custody table, cut everything now, exit
-///   SIGUSR1          show the custody table: who holds which descriptor, since when, from where;
-///                    and who keeps whom alive, where a style records it
-///   SIGHUP           reopen the files that are written to
-///
-/// SIGINT, SIGQUIT and SIGHUP stay ignored if the parent ignores them, as a script does for its
-/// background jobs and `nohup` for SIGHUP. SIGTERM and SIGUSR1 are always handled, and no signal
-/// stays blocked. A write beyond the limit of file size (`ulimit -f`) fails as on a full disk.
-///
-/// Exit codes:
-///   0    drained, whatever the clients did
-///   1    could not start: a busy port, no thread, a file that cannot be opened
-///   2    wrong arguments, a wrong file of suppressions, a wrong baseline
-///   23   drained, and the checker had found something whose policy is `fail`
-///   130  stopped by a second SIGINT
-///   143  stopped by a second SIGTERM
 #[derive(Args)]
 // The later of two wins: whoever adds to a script's arguments need not edit them.
-#[command(verbatim_doc_comment, args_override_self = true)]
+#[command(args_override_self = true, after_long_help = NOTES)]
 pub(super) struct ServeArguments {
     /// How to echo.
     #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
     style: StyleName,
 
-    /// Where to listen: ADDRESS:PORT, [IPv6]:PORT or unix:PATH; may be given several times. Port 0
-    /// takes a free one, and the line `listening on ADDR` says which. A socket file that a killed
-    /// server left behind is replaced; one on which somebody listens is busy. Unless given, the
-    /// style's own port: 8000 for `broadcast`. [default: 127.0.0.1:3000]
+    /// Where to listen: ADDRESS:PORT, [IPv6]:PORT, PORT (at 127.0.0.1), :PORT (all addresses, IPv6 and
+    /// IPv4) or unix:PATH; may be given several times. ADDRESS is a number or a name; a link-local one
+    /// has its interface, as in `[fe80::1%eth0]:3000`. Port 0 takes a free one, and the line `listening
+    /// on ADDR` says which. A socket file that a killed server left behind is replaced; one on which
+    /// another program listens is busy. Unless given, the style's own port: 8000 for `broadcast`.
+    /// [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<Endpoint>,
 
@@ -117,11 +126,11 @@ struct Limits {
 
     /// Close a connection on which nothing arrives for so long, as in `5m`; off unless given,
     /// because an echo service may be silent by right.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     idle_timeout: Option<Duration>,
 
     /// Cut a client that takes nothing of its echo for so long: it would hold its thread for ever.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
     write_timeout: Duration,
 
     /// Do not probe silent clients. By default a TCP client that is silent for 60 s is probed every
@@ -142,15 +151,16 @@ struct Limits {
 struct Check {
     /// How much is checked: `off` (no owner checks, no reports), `on`, or `full` (also backtraces,
     /// and each descriptor's identity at every operation).
-    #[arg(long, visible_alias = "ownership", value_name = "LEVEL", default_value_t = Level::On)]
+    #[arg(long, visible_alias = "ownership", value_name = "LEVEL", default_value_t = Level::On,
+        value_parser = one_of::<Level>(&["off", "on", "full"]))]
     check: Level,
 
     /// What a leak leads to: `ignore`, `warn`, `fail` (exit code 23 in the end) or `abort`.
-    #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn)]
+    #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn, value_parser = policy())]
     on_leak: Policy,
 
     /// What a broken rule leads to; as for leaks.
-    #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn)]
+    #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn, value_parser = policy())]
     on_violation: Policy,
 
     /// Known leaks, which are not reported: a TOML file of `[[suppress]]` tables with a `reason` and
@@ -158,6 +168,10 @@ struct Check {
     /// those that were used are listed, and those that were not are warned about.
     #[arg(long, value_name = "FILE")]
     suppressions: Option<PathBuf>,
+}
+
+fn policy() -> impl TypedValueParser<Value = Policy> {
+    one_of(&["ignore", "warn", "fail", "abort"])
 }
 
 /// Timeouts of sockets are no shorter than this; the kernel takes zero for "never".
@@ -383,6 +397,8 @@ fn tell_of_limits(arguments: &ServeArguments, server: &Server) {
     if arguments.limits.max_connections.is_some() {
         tracing::warn!("--max-connections {wanted} is lowered to {fit}: {why}");
     } else {
-        tracing::info!("{fit} connections fit, fewer than the default of {wanted}: {why}");
+        let verb = if fit == 1 { "fits" } else { "fit" };
+        let fits = format!("{} {verb}", Count(fit as u64, "connection"));
+        tracing::info!("{}, fewer than the default of {wanted}: {why}", fits);
     }
 }

@@ -1,44 +1,151 @@
 //! Values of arguments: numbers, durations, sizes.
+//!
+//! A value that does not parse is refused with what is expected, in this program's words: the errors
+//! of the libraries that parse it name their own types.
+//!
+//! One rule for durations of 0: where the program itself waits (a pause, a drain, a warm-up), 0 means
+//! not to wait. A limit on what a peer may take ([`timeout`]) is more than 0, because 0 would end
+//! every connection.
 
-use std::num::NonZeroUsize;
+use std::net::IpAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// One of several words.
+pub(super) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse())
+}
+
+/// A whole number that is not negative.
+pub(super) fn number<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| match is_whole(text) {
+        true => "the number is too large".into(),
+        false => "expected a whole number, 0 or more".into(),
+    })
+}
 
 /// A number of things, at least one.
 pub(super) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
-    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
-    NonZeroUsize::new(number).ok_or_else(|| "expected 1 or more".into())
+    let number: u64 = positive(text)?.get();
+    let number = usize::try_from(number).ok().and_then(NonZeroUsize::new);
+    number.ok_or_else(|| "the number is too large".into())
+}
+
+/// A whole number that is more than 0.
+pub(super) fn positive(text: &str) -> Result<NonZeroU64, String> {
+    text.parse().map_err(|_| match is_whole(text) && text.bytes().any(|byte| byte != b'0') {
+        true => "the number is too large".into(),
+        false => "expected a whole number, 1 or more".into(),
+    })
+}
+
+fn is_whole(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The number of a process.
+pub(super) fn process(text: &str) -> Result<i32, String> {
+    text.parse::<i32>()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "expected the number of a process, such as `4711`".into())
+}
+
+/// The number of a processor.
+pub(super) fn processor(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "expected numbers of processors, such as `0` or `0,2`".into())
+}
+
+/// An address to connect from.
+pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "expected an IP address without a port, such as `127.0.0.2`".into())
 }
 
 /// A time with its unit, as in `500ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; a duration carries a unit, as in `500ms` or `5s`"))?;
+    let duration = humantime::parse_duration(text).map_err(|_| DURATION_EXPECTED)?;
     if duration > DURATION_MAX {
         return Err("expected at most 365d".into());
     }
     Ok(duration)
 }
 
+const DURATION_EXPECTED: &str =
+    "expected a duration; a duration carries a unit, as in `500ms`, `5s` or `1h30m`";
+
 /// Longer than any server waits for anything, and no clock overflows by it.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A size in bytes, with or without a unit.
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let wrong = |why: &str| format!("{why}; expected a size such as `65536`, `64KiB` or `16MiB`");
-    let size: ByteSize = text.parse().map_err(|error: String| wrong(&error))?;
+    const EXPECTED: &str = "expected a size such as `65536`, `64KiB` or `16MiB`";
+    let size: ByteSize = text.parse().map_err(|_| EXPECTED)?;
     match usize::try_from(size.as_u64()) {
-        Ok(0) => Err(wrong("nothing fits into no bytes")),
+        Ok(0) => Err(format!("a size is more than 0; {EXPECTED}")),
         Ok(bytes) => Ok(bytes),
-        Err(_) => Err(wrong("no memory is that large")),
+        Err(_) => Err(format!("no memory is that large; {EXPECTED}")),
     }
 }
 
-/// A time that is not over before it begins.
-pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+/// A limit on how long a peer may take.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    more_than_zero(text, "a timeout of 0 would end every connection; expected more than 0")
+}
+
+/// How long something is measured.
+pub(super) fn measured(text: &str) -> Result<Duration, String> {
+    more_than_zero(text, "nothing can be measured in no time; expected more than 0")
+}
+
+fn more_than_zero(text: &str, why: &str) -> Result<Duration, String> {
     match duration(text) {
-        Ok(Duration::ZERO) => Err("expected more than no time at all".into()),
+        Ok(Duration::ZERO) => Err(why.into()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_parse_is_refused_with_what_is_expected() {
+        let whole = "expected a whole number, 1 or more";
+        for text in ["", "x", "-1", "1e3", "1k", "0", "00", " 1"] {
+            assert_eq!(at_least_one(text).unwrap_err(), whole, "{text}");
+        }
+        assert_eq!(at_least_one(&"9".repeat(30)).unwrap_err(), "the number is too large");
+        assert_eq!(at_least_one("17").unwrap().get(), 17);
+        for text in ["", "x", "-1"] {
+            let refused = number::<u64>(text).unwrap_err();
+            assert_eq!(refused, "expected a whole number, 0 or more", "{text}");
+        }
+        assert_eq!(number::<u64>(&"9".repeat(30)).unwrap_err(), "the number is too large");
+        for text in ["", "x", "5", "-1s"] {
+            assert_eq!(duration(text).unwrap_err(), DURATION_EXPECTED, "{text}");
+        }
+        for text in ["", "x", "1.5", "-5", "5zb", "99999999999999999999"] {
+            let refused = size(text).unwrap_err();
+            assert!(refused.ends_with("expected a size such as `65536`, `64KiB` or `16MiB`"));
+            assert!(!refused.contains("parse"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_duration_of_0_means_no_waiting_and_is_no_limit_for_a_peer() {
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for text in ["0", "0s", "0ms"] {
+            let refused = timeout(text).unwrap_err();
+            assert_eq!(refused, "a timeout of 0 would end every connection; expected more than 0");
+        }
+        assert_eq!(timeout("1ms"), Ok(Duration::from_millis(1)));
     }
 }

@@ -4,6 +4,7 @@
 //! what is compared is what they did in the same round, and a round in which somebody else used the
 //! machine is dropped and made up for.
 
+use crate::report::Count;
 use std::fmt;
 
 use serde::Serialize;
@@ -263,10 +264,15 @@ impl fmt::Display for Row {
         writeln!(f, ".")?;
         for cell in &self.cells {
             if cell.errors > 0 {
-                writeln!(f, "{}: {} errors.", cell.name, cell.errors)?;
+                writeln!(f, "{}: {}.", cell.name, Count(cell.errors, "error"))?;
             }
             if cell.starved > 0 {
-                writeln!(f, "{}: {} connections starved.", cell.name, cell.starved)?;
+                writeln!(
+                    f,
+                    "{}: {} starved.",
+                    cell.name,
+                    Count(cell.starved as u64, "connection")
+                )?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,13 +39,13 @@ impl Target {
     /// The resolver's.
     pub fn resolve(endpoint: &Endpoint) -> io::Result<Target> {
         match endpoint {
-            Endpoint::Inet(name) => {
-                let first = name.as_str().to_socket_addrs()?.next();
+            Endpoint::Unix(path) => Ok(Target::Unix(path.clone())),
+            Endpoint::Inet(_) | Endpoint::All(_) => {
+                let first = endpoint.resolve()?.into_iter().next();
                 first.map(Target::Inet).ok_or_else(|| {
                     io::Error::new(io::ErrorKind::NotFound, "the name has no address")
                 })
             }
-            Endpoint::Unix(path) => Ok(Target::Unix(path.clone())),
         }
     }
 

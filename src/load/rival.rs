@@ -44,7 +44,8 @@ impl Rival {
         processors: Option<&[usize]>,
         watch: &Watch,
     ) -> Result<Running, LoadError> {
-        let failed = |what: String| LoadError::new(format!("{}: {what}", self.name));
+        let failed =
+            |what: String| LoadError::new(format!("cannot start the server {}: {what}", self.name));
         let address =
             free_address(registry).map_err(|error| failed(format!("no free port: {error}")))?;
         // `exec`, so that the process is the server and not a shell that waits for it.
@@ -54,10 +55,11 @@ impl Rival {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.process_group(0);
         // A child has what the thread has that starts it.
-        let before = processors
-            .map(pin_to)
-            .transpose()
-            .map_err(|error| failed(format!("cannot run on {processors:?}: {error}")))?;
+        let before = processors.map(pin_to).transpose().map_err(|error| {
+            let each: Vec<String> =
+                processors.into_iter().flatten().map(ToString::to_string).collect();
+            failed(format!("cannot run on the processors {}: {error}", each.join(",")))
+        })?;
         let started = command.spawn();
         if let Some(before) = before {
             pin_to(&before).map_err(|error| failed(format!("the way back: {error}")))?;

@@ -1,5 +1,6 @@
 //! An outcome for people.
 
+use crate::report::Count;
 use std::fmt;
 
 use super::outcome::{Outcome, ServerUse};
@@ -65,7 +66,7 @@ impl fmt::Display for Outcome {
             )?;
         }
         if self.idle > 0 {
-            writeln!(f, "  idle        {} connections held open", self.idle)?;
+            writeln!(f, "  idle        {} held open", Count(self.idle as u64, "connection"))?;
         }
         if let Some(server) = &self.server {
             let ServerUse { processors, micros_per_message, .. } = server;
@@ -74,10 +75,10 @@ impl fmt::Display for Outcome {
             });
             writeln!(
                 f,
-                "  server      {} of processor time for each, {processors:.2} processors busy, {} \
-                 threads, {} resident{each}",
+                "  server      {} of processor time for each, {processors:.2} processors busy, {}, \
+                 {} resident{each}",
                 time(*micros_per_message),
-                server.threads,
+                Count(server.threads, "thread"),
                 memory(server.memory_bytes as f64)
             )?;
         }

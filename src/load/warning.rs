@@ -1,5 +1,6 @@
 //! What to think of before a figure is believed.
 
+use crate::report::Count;
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -106,7 +107,7 @@ impl fmt::Display for Warning {
             ),
             Warning::TooFewSamples { messages } => write!(
                 f,
-                "{messages} messages are too few for the rarest latencies: measure longer \
+                "too few messages, {messages}, for the rarest latencies: measure longer \
                  (--duration)"
             ),
             Warning::RateMissed { answered } => write!(
@@ -116,8 +117,8 @@ impl fmt::Display for Warning {
             ),
             Warning::Starvation { connections } => write!(
                 f,
-                "{connections} connections were answered less than a tenth as often as the median \
-                 one: the server is not fair to them"
+                "{} answered less than a tenth as often as the median one: the server is not fair",
+                Count(*connections as u64, "connection")
             ),
             Warning::Cut { seconds } => {
                 write!(f, "it was ended early: the figures are of {seconds:.1} seconds")

@@ -75,6 +75,8 @@ pub struct ListenerOptions {
     registry: Registry,
     backlog: u32,
     shares_address: bool,
+    /// `None`: what the system has as its default (`net.ipv6.bindv6only`).
+    is_dual_stack: Option<bool>,
     heirloom: Heirloom,
 }
 
@@ -96,6 +98,13 @@ impl ListenerOptions {
     /// address is busy is then no longer noticed; [`Listener::sibling`] notices.
     pub fn share_address(mut self, on: bool) -> ListenerOptions {
         self.shares_address = on;
+        self
+    }
+
+    /// Whether a listener on an IPv6 address also takes clients that come by IPv4, whose addresses are
+    /// then of the form `[::ffff:192.0.2.1]:1234` (`IPV6_V6ONLY`); the system's default unless set.
+    pub fn dual_stack(mut self, on: bool) -> ListenerOptions {
+        self.is_dual_stack = Some(on);
         self
     }
 
@@ -157,6 +166,9 @@ impl ListenerOptions {
         if self.shares_address {
             listener.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
         }
+        if let Some(on) = self.is_dual_stack.filter(|_| address.is_ipv6()) {
+            listener.handle().call(|fd| sockopt::set_ipv6_v6only(fd, !on))?;
+        }
         listener.handle().call(|fd| rustix::net::bind(fd, address))?;
         // Before the first client can come, which would inherit nothing.
         if self.heirloom.nodelay {
@@ -195,7 +207,13 @@ impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
         let registry = Registry::global().clone();
         let heirloom = Heirloom::default();
-        ListenerOptions { registry, backlog: DEFAULT_BACKLOG, shares_address: false, heirloom }
+        ListenerOptions {
+            registry,
+            backlog: DEFAULT_BACKLOG,
+            shares_address: false,
+            is_dual_stack: None,
+            heirloom,
+        }
     }
 }
 
@@ -310,7 +328,6 @@ impl Listener {
         let record = self.handle().record();
         let registry = record.registry.clone();
         let heirloom = self.heirloom;
-        let options = ListenerOptions { registry, backlog, shares_address: true, heirloom };
         if record.kind == "unix listener" {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
@@ -320,6 +337,13 @@ impl Listener {
         let address: SocketAddr =
             self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?;
         self.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
+        let is_dual_stack = if address.is_ipv6() {
+            Some(!self.handle().call(|fd| sockopt::ipv6_v6only(fd))?)
+        } else {
+            None
+        };
+        let options =
+            ListenerOptions { registry, backlog, shares_address: true, is_dual_stack, heirloom };
         options.bind_inet(&address)
     }
 }

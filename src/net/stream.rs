@@ -173,12 +173,12 @@ impl Stream {
     #[track_caller]
     pub fn connect_to_endpoint_in(registry: &Registry, endpoint: &Endpoint) -> io::Result<Stream> {
         match endpoint {
-            Endpoint::Inet(address) => {
-                let stream = Stream::connect_in(registry, address.as_str())?;
+            Endpoint::Unix(path) => Stream::connect_unix_in(registry, path),
+            Endpoint::Inet(_) | Endpoint::All(_) => {
+                let stream = Stream::connect_in(registry, &*endpoint.resolve()?)?;
                 stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
                 Ok(stream)
             }
-            Endpoint::Unix(path) => Stream::connect_unix_in(registry, path),
         }
     }
 

@@ -553,11 +553,11 @@ impl fmt::Display for Reason {
         match self {
             Reason::Limit { threads, queued } => {
                 write!(f, "expected fewer than {threads} busy threads, the configured limit")?;
-                write!(f, ", actually {threads} are busy and {queued} jobs wait")
+                write!(f, ", actually {threads} are busy; waiting jobs: {queued}")
             }
             Reason::Ceiling { ceiling, queued } => {
                 write!(f, "expected less than the ceiling of {ceiling}")?;
-                write!(f, ", actually all are busy and {queued} jobs wait")
+                write!(f, ", actually all are busy; waiting jobs: {queued}")
             }
             Reason::Start { threads, error } => {
                 let next = threads + 1;

@@ -120,7 +120,7 @@ impl fmt::Display for Traffic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes_in, bytes_out) = (self.0.bytes_in, self.0.bytes_out);
         if bytes_in + bytes_out > 0 {
-            write!(f, ", {bytes_in} bytes in, {bytes_out} bytes out")?;
+            write!(f, ", {} in, {} out", Count(bytes_in, "byte"), Count(bytes_out, "byte"))?;
         }
         Ok(())
     }
@@ -182,8 +182,8 @@ impl fmt::Display for Age {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tasks, resources) = (self.tasks.len(), self.resources.len());
-        write!(f, "custody: {resources} owned by {tasks} tasks, {} declared", self.declared.len())?;
+        let (tasks, resources) = (Count(self.tasks.len() as u64, "task"), self.resources.len());
+        write!(f, "custody: {resources} owned by {tasks}, {} declared", self.declared.len())?;
         for task in &self.tasks {
             write!(f, "\n{} ({}", task.task, task.state)?;
             if task.cancelled {

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::bind::Seat;
 use super::gate::{Admission, Gate, Tally, count};
 use super::{Settings, drain, ip_of};
@@ -57,11 +58,15 @@ impl Acceptor {
         let refusals = Seldom::default();
         let (pauses, recoveries) = (Seldom::default(), Seldom::default());
         let mut means = Means::Ample;
+        let mut backoff = Backoff::default();
         let mut eagerness = Eagerness::default();
         loop {
             let Seat { listener, stop, .. } = &self.seat;
             let now = match listener.accept_eagerly_unless(stop, &mut eagerness) {
-                Ok(Some((stream, peer))) => self.serve(&connections, stream, &peer, &refusals),
+                Ok(Some((stream, peer))) => {
+                    backoff.reset();
+                    self.serve(&connections, stream, &peer, &refusals)
+                }
                 Ok(None) => break,
                 // Cancelled: the order to cut. Another refusal: there is no listener any more.
                 Err(error) if Error::in_io(&error).is_some() => {
@@ -70,13 +75,16 @@ impl Acceptor {
                     }
                     break;
                 }
-                Err(error) => {
-                    if is_exhaustion(&error) {
-                        self.refuse_one();
-                    }
-                    // What is unknown may pass as well; a listener that never works again says so
-                    // in the log, once a second.
+                Err(error) if is_exhaustion(&error) => {
+                    self.refuse_one();
                     Err(error.to_string())
+                }
+                // What is unknown may pass as well.
+                Err(error) => {
+                    if self.pause(backoff.after(&error)) {
+                        break;
+                    }
+                    continue;
                 }
             };
             match (means, now) {
@@ -91,17 +99,22 @@ impl Acceptor {
                         "accepting pauses until others let go of theirs: {what}"
                     ));
                     means = Means::Exhausted;
-                    // The order to stop ends the pause; what is queued is tried once more.
-                    if let Err(error) = self.seat.stop.wait_readable(PAUSE) {
-                        tracing::debug!("the pause was cut: {error}");
-                    }
-                    if self.is_stopped() {
+                    if self.pause(PAUSE) {
                         break;
                     }
                 }
             }
         }
         drain::drain(self.seat.listener, &connections, self.settings.drain_timeout);
+    }
+
+    /// Waits, at most until the order to stop; whether that has come. What is queued is tried once
+    /// more.
+    fn pause(&self, pause: Duration) -> bool {
+        if let Err(error) = self.seat.stop.wait_readable(pause) {
+            tracing::debug!("the pause was cut: {error}");
+        }
+        self.is_stopped()
     }
 
     fn is_stopped(&self) -> bool {

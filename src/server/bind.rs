@@ -1,7 +1,10 @@
 //! Opening what a server listens on.
 
+mod cause;
+
 use std::fmt;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -66,26 +69,45 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
+/// Opens listeners, stops and reserves for every endpoint.
+#[track_caller]
+pub(super) fn open_all(
+    registry: &Registry,
+    endpoints: &[Endpoint],
+    settings: &Settings,
+) -> Result<Vec<Place>, BindError> {
+    let mut places = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        match open(registry, endpoint, settings) {
+            Ok(place) => places.push(place),
+            Err(error) => {
+                let cause = cause::cause(endpoint, &error, &places);
+                let text = format!("cannot listen on {endpoint}: {cause}");
+                return Err(BindError { text, error: Some(error) });
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// Descriptors of one acceptor: its listener, both ends of what stops it, the reserve.
+pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
+
 /// Opens listeners, stops and reserves for one endpoint.
 #[track_caller]
-pub(super) fn open(
-    registry: &Registry,
-    endpoint: &Endpoint,
-    settings: &Settings,
-) -> Result<Place, BindError> {
-    let failed = |error| BindError { endpoint: endpoint.clone(), error };
-    let first = listen(registry, endpoint, settings).map_err(failed)?;
+fn open(registry: &Registry, endpoint: &Endpoint, settings: &Settings) -> io::Result<Place> {
+    let first = listen(registry, endpoint, settings)?;
     let path = match endpoint {
         Endpoint::Unix(path) => Some(SocketFile::new(path)),
-        Endpoint::Inet(_) => None,
+        Endpoint::Inet(_) | Endpoint::All(_) => None,
     };
-    let name = first.local_addr().map_err(failed)?.to_string();
+    let name = first.local_addr()?.to_string();
     let siblings = (1..settings.acceptors.get()).map(|_| first.sibling(settings.backlog));
-    let siblings = siblings.collect::<io::Result<Vec<Listener>>>().map_err(failed)?;
+    let siblings = siblings.collect::<io::Result<Vec<Listener>>>()?;
     let mut seats = Vec::with_capacity(settings.acceptors.get());
     for listener in std::iter::once(first).chain(siblings) {
-        let (stop, order) = net::pipe_in(registry).map_err(failed)?;
-        let spare = Spare::new(registry).map_err(failed)?;
+        let (stop, order) = net::pipe_in(registry)?;
+        let spare = Spare::new(registry)?;
         seats.push((order, Seat { listener, stop, spare }));
     }
     Ok(Place { name, seats, path })
@@ -98,7 +120,16 @@ fn listen(registry: &Registry, endpoint: &Endpoint, settings: &Settings) -> io::
     let options = Listener::options().registry(registry).backlog(settings.backlog).nodelay(true);
     let options = options.write_timeout(settings.write_timeout).keep_alive(settings.keep_alive);
     match endpoint {
-        Endpoint::Inet(address) => options.bind(address.as_str()),
+        Endpoint::Inet(_) => options.bind(&*endpoint.resolve()?),
+        // One socket for both versions of IP, whatever the system's default is.
+        Endpoint::All(port) => {
+            match options.clone().dual_stack(true).bind((Ipv6Addr::UNSPECIFIED, *port)) {
+                Err(error) if is_without_ipv6(&error) => {
+                    options.bind((Ipv4Addr::UNSPECIFIED, *port))
+                }
+                answer => answer,
+            }
+        }
         Endpoint::Unix(path) => match options.bind_unix(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(registry, path) => {
                 std::fs::remove_file(path)?;
@@ -124,34 +155,28 @@ fn is_refused(registry: &Registry, path: &Path) -> io::Result<bool> {
     Ok(probe.with(|probe| rustix::net::connect(probe, &address) == Err(Errno::CONNREFUSED))?)
 }
 
-/// An address that could not be had.
+/// Whether this system has no IPv6, or has it switched off.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+/// A server that cannot listen: on which address, why, and what to do.
 #[derive(Debug)]
 pub struct BindError {
-    endpoint: Endpoint,
-    error: io::Error,
+    text: String,
+    error: Option<io::Error>,
+}
+
+impl BindError {
+    pub(super) fn new(text: String) -> BindError {
+        BindError { text, error: None }
+    }
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BindError { endpoint, error } = self;
-        match (error.kind(), endpoint) {
-            (io::ErrorKind::AddrInUse, Endpoint::Unix(path)) if !is_socket(path) => write!(
-                f,
-                "cannot listen on {endpoint}: a file that is no socket is in the way; \
-                 remove it or choose another path with --listen"
-            ),
-            (io::ErrorKind::AddrInUse, _) => write!(
-                f,
-                "cannot listen on {endpoint}: another program has it; \
-                 stop that one or choose another address with --listen"
-            ),
-            (io::ErrorKind::PermissionDenied, Endpoint::Inet(_)) => write!(
-                f,
-                "cannot listen on {endpoint}: not permitted; \
-                 ports below 1024 need privileges, choose another with --listen"
-            ),
-            _ => write!(f, "cannot listen on {endpoint}: {error}"),
-        }
+        f.write_str(&self.text)
     }
 }
 
@@ -161,22 +186,6 @@ fn is_socket(path: &Path) -> bool {
 
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_an_address_or_a_path() {
-        assert_eq!("[::1]:0".parse(), Ok(Endpoint::Inet("[::1]:0".into())));
-        assert_eq!("unix:/run/echo".parse(), Ok(Endpoint::Unix("/run/echo".into())));
-        assert!("unix:".parse::<Endpoint>().unwrap_err().contains("needs a path"));
-        for wrong in ["nowhere", "3000", ":3000", "127.0.0.1:99999", ""] {
-            let refused = wrong.parse::<Endpoint>().unwrap_err();
-            assert!(refused.contains("expected ADDRESS:PORT"), "{wrong}: {refused}");
-        }
+        self.error.as_ref().map(|error| error as _)
     }
 }

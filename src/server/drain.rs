@@ -10,6 +10,7 @@
 //! 6. A task that does not even end then is blocked outside of any socket of its own. Main gives it
 //!    a moment, names it, and lets the process end.
 
+use crate::report::Count;
 use std::time::{Duration, Instant};
 
 use super::after;
@@ -39,7 +40,7 @@ pub(super) fn drain<T: Send + 'static>(
 
 fn cut<T: Send + 'static>(connections: &Orphans<T>) -> Result<(), Error> {
     let late = connections.tasks();
-    tracing::warn!("cutting what is left: {} connections", late.len());
+    tracing::warn!("cutting what is left: {}", Count(late.len() as u64, "connection"));
     for task in late {
         tracing::info!(%task, "cut");
     }

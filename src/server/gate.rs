@@ -1,5 +1,6 @@
 //! How many connections are served, over all and per client, and what they have done.
 
+use crate::report::Count;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -70,17 +71,23 @@ pub(super) enum Full {
     Ip(IpAddr, usize),
 }
 
+/// `1 connection is`, `2 connections are`.
+fn are(connections: usize) -> String {
+    let verb = if connections == 1 { "is" } else { "are" };
+    format!("{} {verb}", Count(connections as u64, "connection"))
+}
+
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Full::All(limit, Bound::Asked) => {
-                write!(f, "{limit} connections are served (--max-connections)")
+                write!(f, "{} served (--max-connections)", are(*limit))
             }
             Full::All(limit, Bound::Machine(name, value)) => {
-                write!(f, "{limit} connections are served, and {name} of {value} allows no more")
+                write!(f, "{} served, and {name} of {value} allows no more", are(*limit))
             }
             Full::Ip(ip, limit) => {
-                write!(f, "{limit} connections of {ip} are served (--max-per-ip)")
+                write!(f, "{} served for {ip} (--max-per-ip)", are(*limit))
             }
         }
     }

@@ -10,7 +10,9 @@
 
 use std::fmt;
 
+use super::bind::DESCRIPTORS_PER_ACCEPTOR;
 use crate::pool::ceiling::{CGROUP, Ceiling, MAP_COUNT};
+use crate::report::Count;
 use crate::sys;
 use crate::sys::limits::Limits;
 
@@ -97,6 +99,35 @@ impl Machine {
         tight.sort_by_key(|tight| tight.connections);
         Room { connections: tight.first().map_or(wanted, |tight| tight.connections), tight }
     }
+}
+
+/// Whether the limit of descriptors leaves one for a client, before anything is opened.
+///
+/// # Errors
+/// The limit, what is needed, and how to raise it.
+pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<(), String> {
+    let open = sys::fd::open_numbers().map_or(0, |numbers| numbers.len() as u64);
+    match sys::limits::descriptors() {
+        Some(limit) => are_enough(limit, open, acceptors, connections),
+        None => Ok(()),
+    }
+}
+
+fn are_enough(limit: u64, open: u64, acceptors: usize, connections: usize) -> Result<(), String> {
+    // One more for each: what it has accepted and not refused yet.
+    let by_acceptors = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_ACCEPTOR + 1);
+    let taken = by_acceptors.saturating_add(open + DESCRIPTORS_KEPT_BACK);
+    if limit > taken {
+        return Ok(());
+    }
+    let needed = taken.saturating_add(1);
+    let enough = taken.saturating_add(connections as u64);
+    let noun = Count(acceptors as u64, "acceptor");
+    let fewer = if acceptors > 1 { "have fewer --acceptors, or " } else { "" };
+    Err(format!(
+        "cannot serve a single client: {DESCRIPTORS} is {limit}, and {noun} and one client need \
+         {needed} descriptors; {fewer}raise it with `ulimit -n {enough}`"
+    ))
 }
 
 impl fmt::Display for Tight {
@@ -195,6 +226,23 @@ mod tests {
             let room = machine(limits, 20_000).room(1_024, NEEDS);
             assert!(room.tight[0].to_string().contains(remedy), "{:?}", room.tight);
         }
+    }
+
+    #[test]
+    fn too_few_descriptors_for_one_client_are_an_error_that_says_how_many_are_enough() {
+        assert_eq!(are_enough(26, 4, 1, 1_024), Ok(()));
+        let refused = are_enough(25, 4, 1, 1_024).unwrap_err();
+        assert_eq!(
+            refused,
+            "cannot serve a single client: RLIMIT_NOFILE is 25, and 1 acceptor and one client need \
+             26 descriptors; raise it with `ulimit -n 1049`"
+        );
+        let refused = are_enough(20_000, 4, 100_000, 1_024).unwrap_err();
+        assert!(refused.ends_with("have fewer --acceptors, or raise it with `ulimit -n 501044`"));
+        // What is refused before anything is opened is what would leave no room afterwards.
+        let room =
+            |limit| Machine { threads: Vec::new(), descriptors: Some((limit, 8)) }.room(2, NEEDS);
+        assert_eq!((room(26).connections, room(27).connections), (1, 2));
     }
 
     #[test]

@@ -124,12 +124,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}, {} refused, {} bytes in, {} bytes out, {}, {} cancelled, {}, {}, {}, {}, {} open, \
+            "{}, {} refused, {} in, {} out, {}, {} cancelled, {}, {}, {}, {}, {} open, \
              drained in {} ms",
             Count(self.connections, "connection"),
             self.refused,
-            self.bytes_in,
-            self.bytes_out,
+            Count(self.bytes_in, "byte"),
+            Count(self.bytes_out, "byte"),
             Count(self.errors, "error"),
             self.cancelled,
             Count(self.panics, "panic"),

@@ -170,6 +170,13 @@ fn has_pids(list: &str) -> bool {
     list.split(',').any(|word| word == "pids")
 }
 
+/// The lowest port that a process without privileges may listen on.
+pub(crate) fn unprivileged_port_min() -> u16 {
+    const DEFAULT: u16 = 1024;
+    let file = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    file.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT)
+}
+
 /// How many descriptors this process may have open (`RLIMIT_NOFILE`); `None` for no limit.
 pub(crate) fn descriptors() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use super::{Failed, FormName, Shape, StatusLine, connections_max, limits, own};
 use crate::cli::say::say;
@@ -35,7 +36,7 @@ const WARMUP_DEFAULT: Duration = Duration::from_millis(500);
 /// project has for comparison, such as `threads`, `threadpool`, `tokio`, `mio` and `c`; those are built
 /// by `cargo build --release -p echown-peers`.
 #[derive(Args)]
-#[command(verbatim_doc_comment, args_override_self = true)]
+#[command(args_override_self = true)]
 pub(super) struct CompareArguments {
     /// The servers; the others are compared with the first.
     #[arg(value_name = "NAME=COMMAND", required = true)]
@@ -43,7 +44,7 @@ pub(super) struct CompareArguments {
 
     /// A load by name; may be given several times. Unless given, and unless it is said what to ask, all
     /// of them but `idle`: one, crowd, blocking, thousand, idle, churn, bulk, streams.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = loads(), hide_possible_values = true)]
     load: Vec<String>,
 
     /// Rounds that count.
@@ -55,6 +56,10 @@ pub(super) struct CompareArguments {
 
     #[command(flatten)]
     form: super::Form,
+}
+
+fn loads() -> PossibleValuesParser {
+    PossibleValuesParser::new(scenario::all().into_iter().map(|load| load.name))
 }
 
 pub(super) fn run(
@@ -100,12 +105,7 @@ fn tell(row: &Row, format: FormName) -> Result<(), Failed> {
 fn scenarios(arguments: &CompareArguments) -> Result<Vec<Scenario>, Failed> {
     let shape = &arguments.shape;
     let mut scenarios: Vec<Scenario> = if !arguments.load.is_empty() {
-        let named = |name: &String| {
-            let names = || scenario::all().iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
-            scenario::named(name)
-                .ok_or_else(|| Failed::Usage(format!("no load `{name}`; there are {}", names())))
-        };
-        arguments.load.iter().map(named).collect::<Result<_, _>>()?
+        arguments.load.iter().filter_map(|name| scenario::named(name)).collect()
     } else if shape.is_shaped() {
         let metric = if shape.churn { Metric::Connections } else { Metric::Messages };
         vec![Scenario::own(metric)]

@@ -15,7 +15,7 @@ use crate::cli::reports::Reporting;
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
 use crate::cli::trace::TraceArguments;
-use crate::cli::units::{at_least_one, duration, some_time};
+use crate::cli::units::{at_least_one, duration, positive, timeout};
 use crate::client::staged::{self, Settings, Stop, Summary};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
@@ -32,7 +32,7 @@ pub(super) struct StagedArguments {
 
     /// End each worker after so many requests; one that is not answered and an attempt to connect
     /// that fails count. Unless given, it asks until it is told to stop.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     count: Option<NonZeroU64>,
 
     /// How long a worker pauses between a reply and its next request. [default: 500ms]
@@ -44,7 +44,7 @@ pub(super) struct StagedArguments {
     retry: Option<Duration>,
 
     /// How long a reply may take; after that the worker connects anew. [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     reply_timeout: Option<Duration>,
 
     #[command(flatten)]

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::super::output::Output;
 use super::super::trace::TraceArguments;
-use super::super::units::{size, some_time};
+use super::super::units::{size, timeout};
 use crate::echo::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 
 /// What concerns the staged machines alone.
@@ -21,7 +21,7 @@ pub(super) struct StagedArguments {
 
     /// How long a line may take from when it can be sent until all of it is there, however often a
     /// byte of it comes; then the connection is closed. [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     request_timeout: Option<Duration>,
 
     #[command(flatten)]

@@ -114,7 +114,7 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
     assert_eq!(
         refused.to_string(),
         "no thread for the job: expected fewer than 2 busy threads, the configured limit, \
-         actually 2 are busy and 0 jobs wait"
+         actually 2 are busy; waiting jobs: 0"
     );
     assert_eq!(runs.load(Ordering::SeqCst), 0);
     (refused.job)();
@@ -134,7 +134,7 @@ fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
     assert_eq!(
         refused.reason.to_string(),
         "expected less than the ceiling of 1 thread (vm.max_map_count is 64, a thread takes 4 \
-         mappings), actually all are busy and 0 jobs wait"
+         mappings), actually all are busy; waiting jobs: 0"
     );
 }
 
@@ -461,7 +461,7 @@ fn at_the_limit_a_job_that_is_on_its_way_is_no_waiting_one() {
     let workers = with_one_that_looks(1);
     let _first = run(&workers);
     let refused = workers.execute(|| {}).expect_err("the one thread there may be has a job");
-    assert!(refused.to_string().ends_with("1 are busy and 0 jobs wait"), "{refused}");
+    assert!(refused.to_string().ends_with("1 are busy; waiting jobs: 0"), "{refused}");
 }
 
 #[test]

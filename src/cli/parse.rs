@@ -1,0 +1,129 @@
+//! Arguments, and how wrong ones are refused.
+//!
+//! The failure story: a refusal has the prefix of every other message of this program, names what is
+//! expected, and for an option of other programs the one of this program that is meant.
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::builder::styling::{Style, Styles};
+use clap::builder::{StyledStr, UnknownArgumentValueParser};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Command, Parser};
+
+use super::say::say;
+use crate::sys::escape;
+
+/// Options that other programs have: the subcommand, the option, and what is meant here.
+const ELSEWHERE: &[(&str, &str, Here)] = &[
+    ("serve", "port", Here::Option("--listen")),
+    ("serve", "host", Here::Option("--listen")),
+    ("serve", "bind", Here::Option("--listen")),
+    ("serve", "address", Here::Option("--listen")),
+    ("serve", "threads", Here::Option("--max-connections")),
+    ("serve", "workers", Here::Option("--max-connections")),
+    (
+        "serve",
+        "timeout",
+        Here::Words("timeouts are --idle-timeout, --write-timeout, --drain-timeout"),
+    ),
+    ("serve", "verbose", Here::Option("--log-level")),
+    ("client", "port", Here::Words(POSITIONAL)),
+    ("client", "host", Here::Words(POSITIONAL)),
+    ("client", "connect", Here::Words(POSITIONAL)),
+    ("client", "connections", Here::Option("--workers")),
+    ("client", "timeout", Here::Option("--reply-timeout")),
+    ("client", "verbose", Here::Option("--log-level")),
+    ("bench", "port", Here::Words(POSITIONAL)),
+    ("bench", "host", Here::Words(POSITIONAL)),
+    ("bench", "connect", Here::Words(POSITIONAL)),
+    ("bench", "threads", Here::Option("--client-threads")),
+    ("bench", "time", Here::Option("--duration")),
+    ("bench", "json", Here::Words("JSON is --format json")),
+];
+
+const POSITIONAL: &str = "the address has no option: write it alone, as in `127.0.0.1:3000`";
+
+/// What is meant here by an option of other programs.
+#[derive(Clone, Copy)]
+enum Here {
+    Option(&'static str),
+    Words(&'static str),
+}
+
+/// The process's arguments.
+///
+/// # Errors
+/// They are wrong, or they ask for the help: it has been written, and this is the exit code.
+pub(super) fn arguments<A: Parser>() -> Result<A, ExitCode> {
+    let command = take_negative_numbers(A::command());
+    let command = ELSEWHERE.iter().fold(command, with_elsewhere);
+    // Without a colour the prefix is plain text, which can be replaced.
+    let styles = Styles::styled().error(Style::new());
+    let mut command = command.styles(styles);
+    let parsed = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| refuse(&escaped(error.format(&mut command))))
+}
+
+/// Adds an option that is always refused, with a hint.
+fn with_elsewhere(
+    command: Command,
+    (subcommand, option, here): &(&str, &'static str, Here),
+) -> Command {
+    let parser = match *here {
+        Here::Option(option) => UnknownArgumentValueParser::suggest_arg(option),
+        Here::Words(words) => UnknownArgumentValueParser::suggest(StyledStr::from(words)),
+    };
+    let refused = Arg::new(*option)
+        .long(*option)
+        .value_parser(parser)
+        .hide(true)
+        .num_args(0)
+        .default_missing_value("");
+    command.mut_subcommand(*subcommand, |command| command.arg(refused))
+}
+
+/// Has `--acceptors -1` refused for its value, and not as an option that does not exist.
+fn take_negative_numbers(command: Command) -> Command {
+    command
+        .mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        })
+        .mut_subcommands(take_negative_numbers)
+}
+
+/// The same with the user's text in it as text that can be printed.
+fn escaped(mut error: clap::Error) -> clap::Error {
+    let text = |(kind, value): (ContextKind, &ContextValue)| match value {
+        ContextValue::String(text) => Some((kind, escape::text(text).into_owned())),
+        _ => None,
+    };
+    let texts: Vec<(ContextKind, String)> = error.context().filter_map(text).collect();
+    for (kind, text) in texts {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
+}
+
+/// Writes a refusal to standard error, or what was asked for to standard output.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        return match error.print().and_then(|()| std::io::stdout().flush()) {
+            Ok(()) => ExitCode::SUCCESS,
+            // As in `echown help | head`: enough has been read.
+            Err(cause) if cause.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(cause) => {
+                say(format_args!("echown: cannot write to standard output: {cause}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let text = error.render().ansi().to_string();
+    let text = text.strip_prefix("error: ").map_or(text.clone(), |text| format!("echown: {text}"));
+    // Nothing can be done where standard error cannot be written to.
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(super::EXIT_USAGE)
+}

@@ -1,0 +1,123 @@
+//! Why an address cannot be listened on, and what to do about it.
+//!
+//! The failure story: the same error code has several causes. Each is looked up at the moment of the
+//! failure (who has the address, which ports are privileged), because later it may have changed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::{Place, identity, is_socket};
+use crate::net::Endpoint;
+
+/// The longest path of a Unix socket.
+const UNIX_PATH_MAX_BYTES: usize = 107;
+
+/// What else could be listened on.
+const ANOTHER: &str = "choose another address with --listen";
+
+/// The cause of an error and what to do, for the end of a message. `places` are the addresses that
+/// this server already listens on.
+pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, places: &[Place]) -> String {
+    let known = match endpoint {
+        Endpoint::Unix(path) => of_path(path, error, places),
+        Endpoint::Inet(_) | Endpoint::All(_) => of_inet(endpoint, error, places),
+    };
+    known.unwrap_or_else(|| match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => {
+            let limit = crate::sys::limits::descriptors().unwrap_or_default();
+            format!(
+                "all descriptors are in use, RLIMIT_NOFILE is {limit}; raise it with `ulimit -n`"
+            )
+        }
+        Some(Errno::NFILE) => "all descriptors of this system are in use; raise the limit with \
+                               `sysctl fs.file-max`"
+            .into(),
+        Some(Errno::PERM | Errno::ACCESS) => {
+            format!("a rule of this system forbids it, such as a seccomp filter; {ANOTHER}")
+        }
+        _ => error.to_string(),
+    })
+}
+
+fn of_path(path: &Path, error: &io::Error, places: &[Place]) -> Option<String> {
+    const ANOTHER: &str = "choose another path with --listen";
+    Some(match Errno::from_io_error(error)? {
+        Errno::ADDRINUSE => {
+            let this = identity(path);
+            let mut files = places.iter().filter_map(|place| place.path.as_ref());
+            if this.is_some() && files.any(|file| file.identity == this) {
+                "it is given twice; give each address once".into()
+            } else if is_socket(path) {
+                format!("another program has it; stop that one or {ANOTHER}")
+            } else {
+                format!("a file that is not a socket is in the way; remove it or {ANOTHER}")
+            }
+        }
+        Errno::NOENT => format!("its directory does not exist; create it or {ANOTHER}"),
+        Errno::NOTDIR => format!("what should be its directory is a file; {ANOTHER}"),
+        Errno::ROFS => format!("its file system is read-only; {ANOTHER}"),
+        Errno::ACCESS => format!("its directory may not be written to; {ANOTHER}"),
+        Errno::NAMETOOLONG => {
+            let bytes = path.as_os_str().as_bytes().len();
+            format!(
+                "a path has at most {UNIX_PATH_MAX_BYTES} bytes, this one has {bytes}; {ANOTHER}"
+            )
+        }
+        _ => return None,
+    })
+}
+
+fn of_inet(endpoint: &Endpoint, error: &io::Error, places: &[Place]) -> Option<String> {
+    let wanted = match endpoint {
+        Endpoint::All(port) => vec![SocketAddr::from(([0, 0, 0, 0], *port))],
+        _ => endpoint.resolve().unwrap_or_default(),
+    };
+    Some(match Errno::from_io_error(error)? {
+        Errno::ADDRINUSE => match places.iter().find(|place| overlaps(place, &wanted)) {
+            Some(place) if wanted.iter().any(|it| it.to_string() == place.name) => {
+                "it is given twice; give each address once".into()
+            }
+            Some(Place { name, .. }) => {
+                format!("it overlaps with {name}, which this server has too; give one of the two")
+            }
+            None => format!("another program has it; stop that one or {ANOTHER}"),
+        },
+        Errno::ADDRNOTAVAIL => "this machine does not have this address; `ip address` lists those \
+                                it has, `:PORT` listens on all"
+            .into(),
+        Errno::AFNOSUPPORT => format!("this system has no IPv6; {ANOTHER}"),
+        Errno::NODEV => "this machine has no such network interface; `ip link` lists them".into(),
+        Errno::INVAL if wanted.iter().any(needs_scope) => "a link-local address needs its network \
+                                                           interface, as in `[fe80::1%eth0]:3000`; \
+                                                           `ip link` lists them"
+            .into(),
+        Errno::ACCESS => {
+            let privileged = crate::sys::limits::unprivileged_port_min();
+            if !wanted.iter().any(|it| (1..privileged).contains(&it.port())) {
+                return None;
+            }
+            format!(
+                "ports below {privileged} need the capability CAP_NET_BIND_SERVICE; choose a higher \
+                 port with --listen"
+            )
+        }
+        _ => return None,
+    })
+}
+
+/// Whether one of these addresses is the place's, or one of the two means all addresses.
+fn overlaps(place: &Place, wanted: &[SocketAddr]) -> bool {
+    let Ok(had) = place.name.parse::<SocketAddr>() else { return false };
+    let is_all = |it: &SocketAddr| it.ip().is_unspecified();
+    wanted
+        .iter()
+        .any(|it| it.port() == had.port() && (it.ip() == had.ip() || is_all(it) || is_all(&had)))
+}
+
+fn needs_scope(address: &SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(it) if it.ip().is_unicast_link_local() && it.scope_id() == 0)
+}

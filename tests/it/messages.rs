@@ -1,0 +1,493 @@
+//! What the program says where it cannot do what it is asked: one prefix, the operation that failed,
+//! the cause, and what to do.
+
+use std::process::Output;
+
+use super::hostile::as_nobody;
+use super::server::{Server, echown, serve};
+
+/// What every address that does not parse is answered.
+const ADDRESSES: &str =
+    "expected ADDRESS:PORT, [IPv6]:PORT, :PORT (all addresses), PORT or unix:PATH";
+
+/// The exit code of wrong arguments.
+const USAGE: i32 = 2;
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Arguments, the exit code, and the first line of standard error, whole or from its beginning.
+#[track_caller]
+fn attest(arguments: &[&str], code: i32, expected: &str) {
+    let output = echown().args(arguments).output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(said.starts_with(&format!("echown: {expected}")), "{arguments:?}: {said}");
+    for internal in ["os error 24", "parse", "invalid digit", "target type", "Some(", "error: "] {
+        assert!(!said.contains(internal), "{arguments:?} show {internal:?}: {said}");
+    }
+}
+
+/// A refused value, by the option's usage and the reason.
+#[track_caller]
+fn attest_value(arguments: &[&str], option: &str, reason: &str) {
+    let value = arguments.last().unwrap();
+    let value = value.split_once('=').filter(|_| value.starts_with("--")).map_or(*value, |it| it.1);
+    attest(arguments, USAGE, &format!("invalid value '{value}' for '{option}': {reason}\n"));
+}
+
+#[test]
+fn an_address_that_does_not_parse_is_refused_with_the_reason_and_the_forms() {
+    for (subcommand, option) in [
+        (&["serve", "--listen"][..], "--listen <ADDR>"),
+        (&["client"], "[ADDR]"),
+        (&["bench"], "[ADDR]"),
+    ] {
+        for (address, why) in [
+            ("nowhere", "the port is missing, as in `nowhere:3000`"),
+            ("127.0.0.1", "the port is missing, as in `127.0.0.1:3000`"),
+            ("[::1]", "the port is missing, as in `[::1]:3000`"),
+            ("::1", "an IPv6 address is in brackets, as in `[::1]:3000`"),
+            ("fe80::1%eth0:3000", "an IPv6 address is in brackets, as in `[fe80::1%eth0]:3000`"),
+            ("70000", "a port is a number from 0 to 65535"),
+            ("127.0.0.1:http", "`http` is not a port, which is a number from 0 to 65535"),
+            ("http://127.0.0.1:3000", "an address has no scheme: omit `http://`"),
+            ("/run/echo", "the path of a Unix socket is written `unix:/run/echo`"),
+            ("256.0.0.1:3000", "`256.0.0.1` is not an IPv4 address"),
+            ("[*]:3000", "`[*]` is not an IPv6 address"),
+            ("", "it is empty"),
+        ] {
+            let arguments = [subcommand, &[address]].concat();
+            attest_value(&arguments, option, &format!("{why}; {ADDRESSES}"));
+        }
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_has_its_cause_and_a_remedy() {
+    let long = format!("unix:/{}", "a".repeat(120));
+    for (address, cause) in [
+        ("192.0.2.1:0", "this machine does not have this address; `ip address` lists those it has"),
+        (
+            "[fe80::1]:0",
+            "a link-local address needs its network interface, as in `[fe80::1%eth0]:3000`",
+        ),
+        ("[fe80::1%4711]:0", "this machine has no such network interface; `ip link` lists them"),
+        ("[fe80::1%nosuch0]:0", "`nosuch0` is not a network interface of this machine"),
+        ("nosuch.invalid:0", "the host `nosuch.invalid` has no known address ("),
+        ("unix:/nonexistent/x", "its directory does not exist; create it or choose another path"),
+        ("unix:/proc/self/status/x", "what should be its directory is a file; choose another path"),
+        ("unix:/", "a file that is not a socket is in the way; remove it or choose another path"),
+        (&long, "a path has at most 107 bytes, this one has 121; choose another path"),
+    ] {
+        if address.contains("fe80") && !std::path::Path::new("/proc/net/if_inet6").exists() {
+            eprintln!("skipped: {address}: this system has no IPv6");
+            continue;
+        }
+        attest(&["serve", "--listen", address], 1, &format!("cannot listen on {address}: {cause}"));
+    }
+}
+
+#[test]
+fn an_address_given_twice_is_not_another_programs() {
+    let busy = Server::start(&[]);
+    let taken = busy.address().to_string();
+    attest(
+        &["serve", "--listen", &taken],
+        1,
+        &format!(
+            "cannot listen on {taken}: another program has it; stop that one or choose another"
+        ),
+    );
+    drop(busy);
+    let folder = std::env::temp_dir().join(format!("echown-twice-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = format!("unix:{}", folder.join("socket").display());
+    let detour = format!("unix:{}/./socket", folder.display());
+    let everywhere = format!("0.0.0.0:{}", taken.rsplit(':').next().unwrap());
+    let all = everywhere.replace("0.0.0.0", "");
+    let star = everywhere.replace("0.0.0.0", "*");
+    let twice = "it is given twice; give each address once";
+    let overlaps = |other: &str| format!("it overlaps with {other}, which this server has too");
+    for (first, second, named, cause) in [
+        (&taken, &taken, &taken, twice.to_owned()),
+        (&path, &path, &path, twice.to_owned()),
+        (&path, &detour, &detour, twice.to_owned()),
+        (&everywhere, &taken, &taken, overlaps(&everywhere)),
+        (&taken, &everywhere, &everywhere, overlaps(&taken)),
+        (&taken, &all, &star, overlaps(&taken)),
+    ] {
+        let arguments = ["serve", "--listen", first, "--listen", second];
+        attest(&arguments, 1, &format!("cannot listen on {named}: {cause}"));
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn all_addresses_are_those_of_both_versions_of_ip() {
+    for written in [":0", "*:0"] {
+        let mut server = Server::start_on(&[written], &["--acceptors", "2"]);
+        let port = server.address().port();
+        let mut hosts = vec!["127.0.0.1"];
+        if server.address().is_ipv6() {
+            hosts.push("::1");
+        }
+        for host in hosts {
+            let client = std::net::TcpStream::connect((host, port)).unwrap();
+            assert_eq!(super::server::exchange(client, b"hello"), b"hello", "{written} by {host}");
+        }
+        server.signal(rustix::process::Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_port_alone_is_one_of_this_machine_for_servers_and_clients() {
+    let server = Server::start_on(&["0"], &["--style", "staged"]);
+    assert!(server.address().ip().is_loopback());
+    let port = server.address().port();
+    for address in [port.to_string(), format!(":{port}"), format!("localhost:{port}")] {
+        let client = ["client", &address, "--workers", "1", "--count", "1"];
+        let output = echown().args(client).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{address}: {output:?}");
+    }
+}
+
+#[test]
+fn what_is_forbidden_is_not_always_a_low_port() {
+    let Some(mut command) = as_nobody("low port") else {
+        eprintln!("skipped: needs root, to become a user without privileges");
+        return;
+    };
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if start.trim().parse::<u16>().unwrap() > 80 {
+        let refused = command.args(["--listen", "127.0.0.1:80"]).output().unwrap();
+        let expected = format!(
+            "echown: cannot listen on 127.0.0.1:80: ports below {} need the capability \
+             CAP_NET_BIND_SERVICE; choose a higher port with --listen\n",
+            start.trim()
+        );
+        assert_eq!(said(&refused), expected);
+    }
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "trace=bind", "-e", "inject=bind:error=EPERM"]);
+    let program = serve(&["127.0.0.1:0"], &[]);
+    let refused = strace.arg(program.get_program()).args(program.get_args()).output();
+    let Some(refused) = refused.ok().filter(|it| it.status.code() == Some(1)) else {
+        eprintln!("skipped: strace(1) is missing, or cannot trace here");
+        return;
+    };
+    let expected = "echown: cannot listen on 127.0.0.1:0: a rule of this system forbids it, such as a \
+                    seccomp filter; choose another address with --listen\n";
+    assert_eq!(said(&refused), expected);
+}
+
+#[test]
+fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
+    let whole = "expected a whole number, 1 or more";
+    let any = "expected a whole number, 0 or more";
+    let large = "the number is too large";
+    let huge = "9".repeat(30);
+    for (start, option, value) in [
+        (&["serve", "--acceptors"][..], "--acceptors <N>", "x"),
+        (&["serve", "--acceptors"], "--acceptors <N>", ""),
+        (&["serve", "--acceptors"], "--acceptors <N>", "0"),
+        (&["serve", "--acceptors"], "--acceptors <N>", "-1"),
+        (&["serve", "--max-connections"], "--max-connections <N>", "1e3"),
+        (&["serve", "--max-per-ip"], "--max-per-ip <N>", "0"),
+        (&["client", "--workers"], "--workers <N>", "0"),
+        (&["client", "--count"], "--count <N>", "0"),
+        (&["client", "--count"], "--count <N>", "-1"),
+        (&["bench", "--connections"], "--connections <N>", "many"),
+        (&["bench", "--pipeline"], "--pipeline <N>", "0"),
+        (&["bench", "--client-threads"], "--client-threads <N>", "x"),
+        (&["bench", "compare", "echown", "--rounds"], "--rounds <N>", "x"),
+    ] {
+        attest_value(&[start, &[value]].concat(), option, whole);
+        attest_value(&[start, &[huge.as_str()]].concat(), option, large);
+    }
+    for (start, option, value) in [
+        (&["serve", "--chaos=leak=1", "--chaos-seed"][..], "--chaos-seed <N>", "x"),
+        (&["serve", "--faults=all=0.1", "--faults-seed"], "--faults-seed <N>", "-1"),
+        (&["bench", "--idle"], "--idle <N>", "-1"),
+    ] {
+        attest_value(&[start, &[value]].concat(), option, any);
+        attest_value(&[start, &[huge.as_str()]].concat(), option, large);
+    }
+    let time = "expected a duration; a duration carries a unit, as in `500ms`, `5s` or `1h30m`";
+    for (subcommand, option) in [
+        ("serve", "--idle-timeout"),
+        ("serve", "--write-timeout"),
+        ("serve", "--drain-timeout"),
+        ("serve", "--request-timeout"),
+        ("client", "--pause"),
+        ("client", "--retry"),
+        ("client", "--reply-timeout"),
+        ("bench", "--duration"),
+        ("bench", "--warmup"),
+    ] {
+        for value in ["5", "x", "", "-1s"] {
+            let written = format!("{option}={value}");
+            attest_value(&[subcommand, &written], &format!("{option} <DURATION>"), time);
+        }
+        let written = format!("{option}=400d");
+        let option = format!("{option} <DURATION>");
+        attest_value(&[subcommand, &written], &option, "expected at most 365d");
+    }
+    let size = "expected a size such as `65536`, `64KiB` or `16MiB`";
+    for (subcommand, option) in [
+        ("serve", "--max-request"),
+        ("serve", "--max-frame"),
+        ("serve", "--max-outbox"),
+        ("client", "--max-frame"),
+        ("bench", "--size"),
+    ] {
+        for value in ["x", "", "1.5", "-5", "5zb", &huge] {
+            let written = format!("{option}={value}");
+            attest_value(&[subcommand, &written], &format!("{option} <SIZE>"), size);
+        }
+        let refused = format!("a size is more than 0; {size}");
+        attest_value(&[subcommand, option, "0"], &format!("{option} <SIZE>"), &refused);
+    }
+    for (option, usage, value, expected) in [
+        ("--pid", "--pid <PID>", "x", "expected the number of a process, such as `4711`"),
+        ("--pid", "--pid <PID>", "-5", "expected the number of a process, such as `4711`"),
+        (
+            "--source",
+            "--source <ADDR>",
+            "x",
+            "expected an IP address without a port, such as `127.0.0.2`",
+        ),
+        (
+            "--pin-client",
+            "--pin-client <CPUS>",
+            "x",
+            "expected numbers of processors, such as `0` or `0,2`",
+        ),
+        (
+            "--pin-server",
+            "--pin-server <CPUS>",
+            "-1",
+            "expected numbers of processors, such as `0` or `0,2`",
+        ),
+        (
+            "--rate",
+            "--rate <R>",
+            "-1",
+            "expected a number of messages a second, more than 0, such as `5000`",
+        ),
+    ] {
+        attest_value(&["bench", option, value], usage, expected);
+    }
+}
+
+/// 0 is no waiting where the program itself waits, and an error where it would end every client.
+#[test]
+fn a_duration_of_0_has_one_rule_for_all_options() {
+    let refused = "a timeout of 0 would end every connection; expected more than 0";
+    for (subcommand, option) in [
+        ("serve", "--idle-timeout"),
+        ("serve", "--write-timeout"),
+        ("serve", "--request-timeout"),
+        ("client", "--reply-timeout"),
+    ] {
+        for value in ["0", "0s"] {
+            let usage = format!("{option} <DURATION>");
+            attest_value(&[subcommand, option, value], &usage, refused);
+        }
+    }
+    let measured = "nothing can be measured in no time; expected more than 0";
+    attest_value(&["bench", "--duration", "0s"], "--duration <DURATION>", measured);
+    let server = Server::start(&["--drain-timeout", "0s"]);
+    let _idle = server.connect();
+    assert_eq!(server.stop().0, Some(0));
+    let client = ["client", "--pause=0s", "--retry=0", "--workers=1", "--count=1", "127.0.0.1:1"];
+    let output = echown().args(client).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "nothing listens there: {output:?}");
+}
+
+#[test]
+fn words_are_refused_with_those_that_are_known() {
+    for (arguments, option, known) in [
+        (&["serve", "--check", "loud"][..], "--check <LEVEL>", "off, on, full"),
+        (&["serve", "--on-leak", "cry"], "--on-leak <POLICY>", "ignore, warn, fail, abort"),
+        (
+            &["serve", "--on-violation", "cry"],
+            "--on-violation <POLICY>",
+            "ignore, warn, fail, abort",
+        ),
+        (
+            &["serve", "--log-level", "loud"],
+            "--log-level <LEVEL>",
+            "off, error, warn, info, debug, trace",
+        ),
+        (&["serve", "--log-format", "xml"], "--log-format <FORMAT>", "text, json"),
+        (&["serve", "--report", "xml"], "--report <FORMAT>", "text, json, junit, sarif, github"),
+        (&["client", "--style", "bad"], "--style <STYLE>", "staged, broadcast"),
+        (&["bench", "--client", "bad"], "--client <CLIENT>", "event, blocking"),
+        (&["bench", "compare", "echown", "--load", "bad"], "--load <NAME>", "one, crowd"),
+        (&["explain", "bad"], "[CODE]", "leak, "),
+    ] {
+        let value = arguments.last().unwrap();
+        let expected =
+            format!("invalid value '{value}' for '{option}'\n  [possible values: {known}");
+        attest(arguments, USAGE, &expected);
+    }
+}
+
+#[test]
+fn options_of_other_programs_lead_to_those_that_are_meant() {
+    let address = "the address has no option: write it alone, as in `127.0.0.1:3000`";
+    for (subcommand, option, tip) in [
+        ("serve", "--port", "a similar argument exists: '--listen'"),
+        ("serve", "--host", "a similar argument exists: '--listen'"),
+        ("serve", "--bind", "a similar argument exists: '--listen'"),
+        ("serve", "--threads", "a similar argument exists: '--max-connections'"),
+        ("client", "--port", address),
+        ("client", "--host", address),
+        ("bench", "--port", address),
+        ("bench", "--threads", "a similar argument exists: '--client-threads'"),
+    ] {
+        for arguments in [&[subcommand, option][..], &[subcommand, option, "3000"]] {
+            let expected = format!("unexpected argument '{option}' found\n\n  tip: {tip}\n");
+            attest(arguments, USAGE, &expected);
+        }
+        let help = echown().args([subcommand, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(!help.contains(&format!("{option} ")), "{subcommand} has no {option}");
+    }
+}
+
+#[test]
+fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
+    for (arguments, expected) in [
+        (&["frob"][..], "unrecognized subcommand 'frob'"),
+        (&["serve", "extra"], "unexpected argument 'extra' found"),
+        (&["serve", "--listen"], "a value is required for '--listen <ADDR>'"),
+        (&["serve", "--chaos-seed", "1"], "the following required arguments were not provided"),
+        (&["serve", "--max-outbox", "1MiB"], "--max-outbox is for --style broadcast, and this is"),
+        (
+            &["serve", "--graph", "--style=callback", "--check=off"],
+            "--graph shows what is recorded",
+        ),
+        (&["serve", "--chaos", "leak=1", "--check", "off"], "--chaos asks what the checker finds"),
+        (&["serve", "--report", "junit"], "--report junit is a whole document"),
+        (
+            &["serve", "--suppressions", "/nonexistent"],
+            "cannot read the suppressions in /nonexistent",
+        ),
+        (&["serve", "--baseline", "/nonexistent"], "cannot read the baseline /nonexistent"),
+        (&["client", "--name", "x"], "--name is for --style broadcast"),
+        (&["client", "--style=broadcast", "--workers=3"], "--workers is for --style staged"),
+        (
+            &["bench", "--client=blocking", "--client-threads=2"],
+            "--client-threads is for --client event",
+        ),
+        (&["bench", "--pipeline", "4", "--churn"], "with --churn a connection is for one message"),
+        (&["bench", "--pid", "5"], "--pid is for a server that runs already"),
+        (
+            &["bench", "127.0.0.1:1", "--pin-server", "0"],
+            "--pin-server is for a server that is started",
+        ),
+        (
+            &["bench", "127.0.0.1:1", "compare", "echown"],
+            "the subcommand 'compare' cannot be used with",
+        ),
+        (&["bench", "compare"], "the following required arguments were not provided"),
+        (&["bench", "compare", "a="], "`a=`: expected NAME=COMMAND with {port} in the command"),
+        (&["explain", "leak", "extra"], "unexpected argument 'extra' found"),
+    ] {
+        attest(arguments, USAGE, expected);
+    }
+    attest(
+        &["bench", "compare", "a=false {port}", "--load=one"],
+        1,
+        "cannot start the server a: `false ",
+    );
+}
+
+#[test]
+fn a_limit_of_descriptors_that_leaves_none_for_a_client_is_an_error_at_the_start() {
+    let program = serve(&["127.0.0.1:0"], &[]);
+    let limited = std::process::Command::new("prlimit")
+        .arg("--nofile=20")
+        .arg(program.get_program())
+        .args(program.get_args())
+        .output()
+        .unwrap();
+    let text = said(&limited);
+    assert_eq!(limited.status.code(), Some(1), "{text}");
+    let expected = "echown: cannot serve a single client: RLIMIT_NOFILE is 20, and 1 acceptor and one \
+                    client need ";
+    assert!(text.starts_with(expected) && text.contains("; raise it with `ulimit -n "), "{text}");
+    let many = "cannot serve a single client: RLIMIT_NOFILE is ";
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--acceptors", "100000000"];
+    attest(&arguments, 1, many);
+    let text = said(&echown().args(arguments).output().unwrap());
+    assert!(text.contains("; have fewer --acceptors, or raise it with `ulimit -n "), "{text}");
+}
+
+/// As a firewall or a seccomp filter does: every `accept4(2)` fails, and the client stays queued.
+#[test]
+fn an_accept_that_is_always_forbidden_is_said_once_and_tried_less_and_less() {
+    let log = std::env::temp_dir().join(format!("echown-accepts-{}", std::process::id()));
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-e", "trace=accept4", "-e", "inject=accept4:error=EPERM", "-o"]).arg(&log);
+    let probe = std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: strace(1) is missing, or cannot trace here");
+        return;
+    }
+    let program = serve(&["127.0.0.1:0"], &[]);
+    let mut server = Server::run(strace.arg(program.get_program()).args(program.get_args()), 1);
+    let _queued = server.connect();
+    let warning = server.wait_for_line("cannot accept: ");
+    assert!(warning.contains("a firewall or a seccomp filter"), "{warning}");
+    let calls = || std::fs::read_to_string(&log).unwrap_or_default().matches("accept4(").count();
+    server.wait_for("six calls", |_| calls() >= 6);
+    // What is traced is a child of strace's, by its own number in the log.
+    let lines = server.lines().iter().filter(|line| line.contains("accept")).count();
+    assert_eq!(lines, 1, "{:#?}", server.seen);
+    let first = std::fs::read_to_string(&log).unwrap();
+    drop(server);
+    std::fs::remove_file(&log).unwrap();
+    assert!(first.contains("EPERM"), "{first}");
+}
+
+/// At every width of the terminal, a line of a paragraph ends where the next word does not fit.
+#[test]
+fn help_is_wrapped_once_at_every_width() {
+    for subcommand in [&["serve"][..], &["client"], &["bench"], &["bench", "compare"], &["explain"]]
+    {
+        for width in [80, 90, 100] {
+            let help = echown()
+                .args(subcommand)
+                .arg("--help")
+                .env("COLUMNS", width.to_string())
+                .output()
+                .unwrap();
+            let help = String::from_utf8(help.stdout).unwrap();
+            let about = help.split("\nUsage: ").next().unwrap();
+            for pair in about.lines().collect::<Vec<_>>().windows(2) {
+                let [line, next] = pair else { unreachable!() };
+                let Some(word) = next.split(' ').next().filter(|word| !word.is_empty()) else {
+                    continue;
+                };
+                let is_paragraph = !line.is_empty() && !line.starts_with(' ');
+                let is_full = line.chars().count() + 1 + word.chars().count() > width;
+                assert!(!is_paragraph || is_full, "{subcommand:?} at {width}: {line:?}, {next:?}");
+            }
+            let long = help.lines().find(|line| line.chars().count() > width);
+            assert_eq!(long, None, "{subcommand:?} at {width}");
+        }
+        // What stands in tables is not wrapped at all.
+        let of = |width: &str| {
+            let help =
+                echown().args(subcommand).arg("--help").env("COLUMNS", width).output().unwrap();
+            let help = String::from_utf8(help.stdout).unwrap();
+            help.split_once("\nExit codes:").map(|(_, table)| table.to_owned())
+        };
+        assert_eq!(of("80"), of("100"), "{subcommand:?}");
+    }
+}
