@@ -7,7 +7,6 @@ mod client;
 mod explain;
 mod log;
 mod output;
-mod panic;
 mod parse;
 mod reports;
 mod say;
@@ -16,6 +15,7 @@ mod style;
 mod trace;
 mod units;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -45,8 +45,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // Before there is a thread, and before the first line is written.
     crate::signals::prepare();
-    crate::sys::memory::save_address_space();
-    panic::install_hook();
+    say::panics();
     let arguments: Arguments = match parse::arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -57,5 +56,17 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+    }
+}
+
+/// The exit code of a command whose work is a text on standard output. A reader that has read enough and
+/// closes the pipe, as in `echown help | head`, is no failure.
+fn printed(written: io::Result<()>) -> ExitCode {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say::say(format_args!("echown: cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }

@@ -16,7 +16,6 @@
 //! ordinary error too.
 
 pub(crate) mod ceiling;
-mod headroom;
 mod orphans;
 mod plain;
 mod race;
@@ -40,11 +39,11 @@ const LIMIT_DEFAULT: usize = 10_000;
 
 /// Stack of a pool's thread unless set: enough for formatting, logging and shallow recursion.
 /// Buffers belong on the heap; a page of stack that was touched once stays with its thread.
-pub(crate) const STACK_BYTES_DEFAULT: usize = 256 * 1024;
+const STACK_BYTES_DEFAULT: usize = 256 * 1024;
 
 /// Idle threads that are kept unless set: a burst of clients is served without starting threads
 /// anew.
-pub(crate) const KEEP_IDLE_DEFAULT: usize = 16;
+const KEEP_IDLE_DEFAULT: usize = 16;
 
 /// Runs tasks on threads. Cheap to clone; all clones are the same pool.
 ///

@@ -25,6 +25,9 @@ pub use format::{Destination, Format};
 pub use sources::Sources;
 pub use tested::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
 
+#[cfg(any(feature = "cli", feature = "macros"))]
+#[cfg_attr(not(feature = "ci"), allow(dead_code, reason = "without documents it is only tried"))]
+pub(crate) mod atomic_file;
 #[cfg(feature = "ci")]
 mod baseline;
 #[cfg(feature = "ci")]

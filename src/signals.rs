@@ -26,8 +26,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::signal::SIGXFSZ;
@@ -95,6 +95,19 @@ pub trait Response: Send + Sync {
     fn before_exit(&self) {}
 }
 
+/// Whether SIGINT and SIGTERM end the process in their handler.
+fn ends_at_once() -> &'static Arc<AtomicBool> {
+    static ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    ENDS.get_or_init(Arc::default)
+}
+
+/// From now on SIGINT and SIGTERM end the process at once, with 130 and 143: its work is done, and it
+/// waits for an output. There may be no thread that watches for them any more.
+pub fn end_at_once() {
+    // ord: Relaxed; nothing else is told by it.
+    ends_at_once().store(true, Ordering::Relaxed);
+}
+
 /// Signals that are being watched for.
 pub struct Signals {
     registry: Registry,
@@ -134,6 +147,10 @@ impl Signals {
                 "ignored by the parent process, and therefore still ignored: {}; SIGTERM is handled",
                 names.join(", ")
             );
+        }
+        for &signal in wanted.iter().filter(|signal| [SIGINT, SIGTERM].contains(*signal)) {
+            let ends = Arc::clone(ends_at_once());
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, ends)?;
         }
         let signals = SignalsInfo::<WithOrigin>::new(wanted)?;
         let watch = signals.handle();

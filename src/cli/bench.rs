@@ -13,7 +13,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::EXIT_USAGE;
-use super::say::say;
+use super::output::{Files, Output, Writers, documents};
+use super::reports::Reporting;
+use super::say::{self, say};
 use super::style::StyleName;
 use super::units::{at_least_one, duration, ip, measured, number, process, processor, size};
 use crate::echo::Signal;
@@ -71,7 +73,7 @@ pub(super) struct BenchArguments {
     #[command(flatten)]
     form: Form,
 
-    /// Draw the latencies to this file, as SVG.
+    /// Draw the latencies to this file, as SVG. Whether that can be done is tried at the start.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
@@ -264,15 +266,23 @@ impl Shape {
 }
 
 pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
-    let registry = Registry::new();
+    let output = Arc::new(Output::new(&Files::default(), &Arc::new(Reporting::plain()), false));
+    let reports = Arc::clone(&output);
+    let registry = Registry::builder().sink(move |report| reports.report(report)).build();
     super::serve::declare_inherited(&registry);
-    let code = match &arguments.command {
-        Some(BenchCommand::Compare(arguments)) => {
-            watched(&registry, |watch| compare::run(arguments, &registry, watch))
-        }
-        None => watched(&registry, |watch| bench(arguments, &registry, watch)),
+    let code = match output.open(&registry) {
+        Err(message) => fail(&message, 1),
+        Ok(()) => match &arguments.command {
+            Some(BenchCommand::Compare(arguments)) => {
+                watched(&registry, &output, |watch| compare::run(arguments, &registry, watch))
+            }
+            None => watched(&registry, &output, |watch| bench(arguments, &registry, watch)),
+        },
     };
-    let verdict = registry.finish();
+    let writers = output.close();
+    let is_over = writers == Writers::Ended;
+    let verdict = if is_over { registry.finish() } else { registry.verdict() };
+    output.write_last(&registry);
     if verdict.exit_code == 0 { code } else { ExitCode::from(verdict.exit_code) }
 }
 
@@ -289,10 +299,14 @@ impl<E: std::error::Error> From<E> for Failed {
 }
 
 /// Runs it, so that signals end it early.
-fn watched(registry: &Registry, what: impl FnOnce(&Watch) -> Result<ExitCode, Failed>) -> ExitCode {
+fn watched(
+    registry: &Registry,
+    output: &Arc<Output>,
+    what: impl FnOnce(&Watch) -> Result<ExitCode, Failed>,
+) -> ExitCode {
     crate::load::raise_descriptors();
     let watch = Watch::default();
-    let stop = Arc::new(Stop(watch.clone()));
+    let stop = Arc::new(Stop { watch: watch.clone(), output: Arc::clone(output) });
     let signals = match Signals::install(registry, stop) {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("cannot watch for signals: {error}"), 1),
@@ -312,15 +326,18 @@ fn fail(message: &str, code: u8) -> ExitCode {
 }
 
 /// What signals do to a run.
-struct Stop(Watch);
+struct Stop {
+    watch: Watch,
+    output: Arc<Output>,
+}
 
 impl Response for Stop {
     fn drain(&self) {
-        self.0.stop();
+        self.watch.stop();
     }
 
     fn cut(&self) {
-        self.0.stop();
+        self.watch.stop();
     }
 
     fn show_custody(&self, registry: &Registry) {
@@ -330,11 +347,12 @@ impl Response for Stop {
     fn reopen_files(&self) {}
 
     fn before_exit(&self) {
-        self.0.kill_servers();
+        self.watch.kill_servers();
+        self.output.flush();
     }
 
     fn drain_began(&self, _: Signal) {
-        self.0.stop();
+        self.watch.stop();
     }
 }
 
@@ -346,6 +364,10 @@ fn bench(
     let shape = &arguments.shape;
     let mut plan = Plan::default();
     shape.apply(&mut plan).map_err(Failed::Usage)?;
+    if let Some(path) = &arguments.plot {
+        // Found out now, not after the last load.
+        documents::attempt(PLOT, path).map_err(Failed::Otherwise)?;
+    }
     let processors = shape.pin()?;
     let processors = processors.as_deref();
     let mut line = StatusLine::default();
@@ -364,7 +386,7 @@ fn bench(
             load::run(registry, &plan, &target, Some(pid), watch, |text| line.show(text))?;
         line.clear();
         server.stop()?;
-        return tell(arguments, &[("echown".into(), outcome)]);
+        return tell(arguments, registry, watch, &[("echown".into(), outcome)]);
     };
     if !shape.pin_server.is_empty() {
         let text = "--pin-server is for a server that is started here";
@@ -375,7 +397,7 @@ fn bench(
     let outcome =
         load::run(registry, &plan, &target, arguments.pid, watch, |text| line.show(text))?;
     line.clear();
-    tell(arguments, &[(endpoint.to_string(), outcome)])
+    tell(arguments, registry, watch, &[(endpoint.to_string(), outcome)])
 }
 
 /// This very program as a server, which sets this load no limits.
@@ -414,30 +436,40 @@ fn own(program: &Path, name: &str, options: &str) -> io::Result<Rival> {
     })
 }
 
-fn tell(arguments: &BenchArguments, outcomes: &[(String, Outcome)]) -> Result<ExitCode, Failed> {
-    use io::Write;
+/// Shows figures on standard output, for as long as its reader takes or until this is stopped.
+fn show(text: &str, watch: &Watch) -> io::Result<()> {
+    say::answer(text.as_bytes(), || watch.is_stopped())
+}
 
-    let mut out = io::stdout().lock();
+fn tell(
+    arguments: &BenchArguments,
+    registry: &Registry,
+    watch: &Watch,
+    outcomes: &[(String, Outcome)],
+) -> Result<ExitCode, Failed> {
     for (_, outcome) in outcomes {
         match arguments.form.format {
-            FormName::Text => write!(out, "{outcome}")?,
-            FormName::Json => writeln!(out, "{}", outcome.to_json())?,
+            FormName::Text => show(&outcome.to_string(), watch)?,
+            FormName::Json => show(&(outcome.to_json() + "\n"), watch)?,
         }
     }
     if let Some(path) = &arguments.plot {
-        draw(path, outcomes)?;
+        draw(registry, path, outcomes)?;
     }
     Ok(code(outcomes))
 }
 
-fn draw(path: &Path, outcomes: &[(String, Outcome)]) -> Result<(), Failed> {
+/// What messages call it.
+const PLOT: &str = "the plot";
+
+fn draw(registry: &Registry, path: &Path, outcomes: &[(String, Outcome)]) -> Result<(), Failed> {
     let named: Vec<(String, &Outcome)> =
         outcomes.iter().map(|(name, outcome)| (name.clone(), outcome)).collect();
     let failed = |error: io::Error| {
         Failed::Otherwise(format!("cannot draw {}: {error}", escape::path(path)))
     };
     let svg = load::plot(&named).map_err(failed)?;
-    std::fs::write(path, svg).map_err(failed)
+    documents::write(registry, PLOT, path, &svg).map_err(Failed::Otherwise)
 }
 
 fn code(outcomes: &[(String, Outcome)]) -> ExitCode {
@@ -457,14 +489,14 @@ struct StatusLine {
 impl StatusLine {
     fn show(&mut self, text: &str) {
         if io::stderr().is_terminal() {
-            eprint!("\r\x1b[2K{text}");
+            say::write(format!("\r\x1b[2K{text}").into_bytes());
             self.is_shown = true;
         }
     }
 
     fn clear(&mut self) {
         if self.is_shown {
-            eprint!("\r\x1b[2K");
+            say::write(b"\r\x1b[2K".to_vec());
             self.is_shown = false;
         }
     }

@@ -10,9 +10,11 @@ use clap::{Args, ValueEnum};
 
 use super::EXIT_USAGE;
 use super::log::LogArguments;
-use super::reports::ReportArguments;
+use super::output::documents;
+use super::reports::{ReportArguments, Reporting};
 use super::say::say;
 use crate::net::Endpoint;
+use crate::ownership::Registry;
 
 /// Below the options: a table, each line of which fits into 80 columns.
 const NOTES: &str = "\
@@ -96,11 +98,21 @@ pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let code = match style {
+    let outputs =
+        [("--log-file", log.log_file.as_deref()), ("--trace-events", staged.trace_file())];
+    if let Err(message) = documents::distinct(outputs.into_iter().chain(reports.outputs())) {
+        say(format_args!("echown: {message}"));
+        return ExitCode::from(EXIT_USAGE);
+    }
+    match style {
         ClientStyle::Staged => staged::run(staged, address.as_ref(), log, &reporting),
         ClientStyle::Broadcast => broadcast::run(broadcast, address.as_ref(), log, &reporting),
-    };
-    match reporting.conclude() {
+    }
+}
+
+/// The exit code, when what was asked for at the end is written or cannot be.
+fn conclude(reporting: &Reporting, registry: &Registry, code: ExitCode) -> ExitCode {
+    match reporting.conclude(registry) {
         Ok(()) => code,
         Err(message) => {
             say(format_args!("echown: {message}"));

@@ -31,9 +31,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
         Some(explanation) => format!("{explanation}\n"),
         None => list(),
     };
-    // Whoever has read enough closes the pipe: no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    super::printed(io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()))
 }
 
 fn list() -> String {

@@ -3,7 +3,7 @@
 //! The failure story: a refusal has the prefix of every other message of this program, names what is
 //! expected, and for an option of other programs the one of this program that is meant.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::builder::styling::{Style, Styles};
@@ -11,7 +11,6 @@ use clap::builder::{StyledStr, UnknownArgumentValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, Parser};
 
-use super::say::say;
 use crate::sys::escape;
 
 /// Options that other programs have: the subcommand, the option, and what is meant here.
@@ -111,15 +110,7 @@ fn escaped(mut error: clap::Error) -> clap::Error {
 /// Writes a refusal to standard error, or what was asked for to standard output.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        return match error.print().and_then(|()| std::io::stdout().flush()) {
-            Ok(()) => ExitCode::SUCCESS,
-            // As in `echown help | head`: enough has been read.
-            Err(cause) if cause.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            Err(cause) => {
-                say(format_args!("echown: cannot write to standard output: {cause}"));
-                ExitCode::FAILURE
-            }
-        };
+        return super::printed(error.print().and_then(|()| std::io::stdout().flush()));
     }
     let text = error.render().ansi().to_string();
     let text = text.strip_prefix("error: ").map_or(text.clone(), |text| format!("echown: {text}"));

@@ -1,15 +1,15 @@
 //! `--report`, `--report-file`, `--baseline`: in which form findings are written, and which are news.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use super::output::documents;
 use super::say::say;
-use crate::ownership::{Builder, Report};
+use crate::ownership::{Builder, Registry, Report};
 use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
 use crate::sys::escape;
 
@@ -40,9 +40,13 @@ pub(super) struct ReportArguments {
     baseline: Option<PathBuf>,
 
     /// Write the findings of this run to this file at the end, as a baseline, and fail for none.
+    /// Whether that can be done is tried at the start.
     #[arg(long, value_name = "FILE")]
     write_baseline: Option<PathBuf>,
 }
+
+/// What messages call it.
+const BASELINE: &str = "the baseline";
 
 fn formats() -> impl TypedValueParser<Value = Format> {
     let help = |format: &Format| match format {
@@ -80,6 +84,16 @@ impl ReportArguments {
     }
 }
 
+impl ReportArguments {
+    /// The files that are written, by option.
+    pub(super) fn outputs(&self) -> [(&'static str, Option<&Path>); 2] {
+        [
+            ("--report-file", self.report_file.as_deref()),
+            ("--write-baseline", self.write_baseline.as_deref()),
+        ]
+    }
+}
+
 /// How findings are written.
 pub(super) struct Reporting {
     format: Format,
@@ -92,6 +106,18 @@ pub(super) struct Reporting {
 }
 
 impl Reporting {
+    /// As text on standard error, and all of them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn plain() -> Reporting {
+        Reporting {
+            format: Format::Text,
+            path: None,
+            baseline: None,
+            gathered: None,
+            annotated: Mutex::default(),
+        }
+    }
+
     pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
@@ -163,11 +189,28 @@ impl Reporting {
         text.into_bytes()
     }
 
-    /// At the end: says what the baseline was good for, and writes the one that was asked for.
+    /// How the file of reports says that some are missing, where it is read line by line by people.
+    pub(super) fn notice(&self) -> Option<fn(u64) -> String> {
+        (self.format == Format::Text).then_some(|items| {
+            let reports = Count(items, "report");
+            format!("echown: {reports} dropped here: this output did not take them in time\n\n")
+        })
+    }
+
+    /// Tries whether the baseline that is asked for can be written at the end.
+    ///
+    /// # Errors
+    /// It cannot, in words.
+    pub(super) fn attempt(&self) -> Result<(), String> {
+        self.gathered.as_ref().map_or(Ok(()), |(path, _)| documents::attempt(BASELINE, path))
+    }
+
+    /// At the end of a run that was started: says what the baseline was good for, and writes the one
+    /// that was asked for.
     ///
     /// # Errors
     /// The file that cannot be written.
-    pub(super) fn conclude(&self) -> Result<(), String> {
+    pub(super) fn conclude(&self, registry: &Registry) -> Result<(), String> {
         if let Some(baseline) = &self.baseline {
             let (entries, findings) = baseline.used();
             if findings > 0 {
@@ -184,9 +227,7 @@ impl Reporting {
         let Some((path, gathered)) = &self.gathered else { return Ok(()) };
         let gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let text = Baseline::written("", gathered.values())?;
-        fs::write(path, text).map_err(|error| {
-            format!("cannot write the baseline {}: {error}", escape::path(path))
-        })?;
+        documents::write(registry, BASELINE, path, &text)?;
         say(format_args!(
             "baseline: {} written to {}",
             Count(gathered.len() as u64, "finding"),

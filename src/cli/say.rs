@@ -1,11 +1,104 @@
-//! Standard error, which may be closed, full, or nobody's.
+//! Standard error, which may be closed, full, or stalled.
+//!
+//! While the program runs, what is said waits in a queue for the task that writes standard error (see
+//! `output`): a thread that says something never waits for its reader. Before there is a queue, and
+//! when there is none any more, it is written directly, and a stalled reader gets two seconds, once.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::Instant;
+
+use super::output::{Item, Outlet, Patience, Queue, STALL_PATIENCE};
+
+/// Where what is said waits.
+static QUEUE: Mutex<Option<Arc<Queue>>> = Mutex::new(None);
+
+/// Until when a direct write waits; there was none that had to.
+static DEADLINE: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Writes a line to standard error. What cannot be written there is lost: that nobody listens must
-/// not end the program, as `eprintln!` would by its panic. In one call, so that another process
+/// not end the program, as `eprintln!` would by its panic. In one piece, so that another process
 /// that writes there comes between two lines and not into one.
 pub(super) fn say(line: impl fmt::Display) {
-    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+    write(format!("{line}\n").into_bytes());
+}
+
+/// The same with the bytes as they are.
+pub(super) fn write(bytes: Vec<u8>) {
+    let queue = lock(&QUEUE).clone();
+    match queue {
+        Some(queue) => queue.push(Item::Line(bytes)),
+        None => write_directly(&bytes),
+    }
+}
+
+/// From now on all goes to this queue, or to none.
+pub(super) fn send_to(queue: Option<Arc<Queue>>) {
+    *lock(&QUEUE) = queue;
+}
+
+/// Waits a moment for what was said before, unless standard error is stalled: the process may end.
+pub(super) fn flush() {
+    let queue = lock(&QUEUE).clone();
+    if let Some(queue) = queue {
+        queue.flush(Patience::None);
+    }
+}
+
+fn write_directly(bytes: &[u8]) {
+    let is_overdue = || {
+        let mut deadline = lock(&DEADLINE);
+        let deadline = deadline.get_or_insert_with(|| Instant::now() + STALL_PATIENCE);
+        Instant::now() >= *deadline
+    };
+    // Where standard error is closed, there is no reader to tell.
+    let _ = Outlet::Standard(rustix::stdio::stderr()).write_all(bytes, || (), is_overdue);
+}
+
+/// Has panics say what they have to say as everything else is said: the default hook would wait for
+/// standard error, and with it the task that panicked.
+pub(super) fn panics() {
+    static HINT: Once = Once::new();
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("<unnamed>");
+        let backtrace = std::backtrace::Backtrace::capture();
+        let mut text = format!("\nthread '{name}' {panic}\n");
+        match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => {
+                text += &format!("stack backtrace:\n{backtrace}\n");
+            }
+            _ => HINT.call_once(|| {
+                text += "note: run with `RUST_BACKTRACE=1` environment variable to display a \
+                         backtrace\n";
+            }),
+        }
+        write(text.into_bytes());
+        // The panic may become an abort.
+        flush();
+    }));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes what a command was asked for to standard output, for as long as its reader takes; at most two
+/// seconds of a stall after `is_stopped`.
+///
+/// # Errors
+/// The system call's. `TimedOut`: it was stopped.
+#[cfg(target_os = "linux")]
+pub(super) fn answer(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::io::Result<()> {
+    let mut stopped: Option<Instant> = None;
+    let is_overdue = || {
+        if is_stopped() {
+            let since = stopped.get_or_insert_with(Instant::now);
+            return since.elapsed() >= STALL_PATIENCE;
+        }
+        false
+    };
+    let written = Outlet::Standard(rustix::stdio::stdout()).write_all(bytes, || (), is_overdue)?;
+    let text = "cannot write to standard output: its reader takes nothing";
+    written.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }

@@ -1,7 +1,7 @@
 //! `echown serve`: the echo server.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use clap::builder::TypedValueParser;
 use super::EXIT_USAGE;
 use super::chaos::ChaosArguments;
 use super::log;
-use super::output::{Output, Writers};
+use super::output::{Files, Output, Writers, documents};
 use super::reports::{ReportArguments, Reporting};
 use super::say::say;
 use super::style::{StyleArguments, StyleName};
@@ -23,7 +23,6 @@ use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::{Count, suppressions};
 use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
 use crate::signals::{Response, Signals};
-use crate::sys::escape;
 
 /// Below the options: a table, each line of which fits into 80 columns.
 const NOTES: &str = "\
@@ -46,9 +45,15 @@ Signals:
   SIGUSR1 are always handled, and no signal stays blocked. A write beyond the
   limit of file size (`ulimit -f`) fails as on a full disk.
 
+Outputs: neither clients nor signals wait for them. What an output that takes
+nothing (a pipe that is not read, a terminal held with ^S) has no room for is
+dropped and counted: at its place, once the output moves again, and in the
+summary. At the end such an output gets 2 s.
+
 Exit codes:
   0    drained, whatever the clients did
-  1    could not start: a busy port, no thread, a file that cannot be opened
+  1    could not start: a busy port, no thread, an output that cannot be
+       written; or an output that could not be written at the end
   2    wrong arguments, a wrong file of suppressions, a wrong baseline
   23   drained, and the checker had found something whose policy is `fail`
   130  stopped by a second SIGINT
@@ -84,7 +89,8 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     acceptors: NonZeroUsize,
 
-    /// Write the final numbers to this file as JSON, besides the line on standard error.
+    /// Write the final numbers to this file as JSON, besides the line on standard error. Whether that
+    /// can be done is tried at the start; what is there is replaced at the end.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
 
@@ -113,8 +119,8 @@ pub(super) struct ServeArguments {
 #[command(next_help_heading = "Limits")]
 struct Limits {
     /// Connections served at a time. One more is accepted, closed at once and counted, so that its
-    /// client learns of it. Each costs a thread, a descriptor and memory: what the limits of the system
-    /// do not allow is lowered to what they do, with a warning that says which to raise. [default:
+    /// client learns of it. Each costs a thread and a descriptor: what the limits of the system do
+    /// not allow is lowered to what they do, with a warning that says which to raise. [default:
     /// 1024, or what fits]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<NonZeroUsize>,
@@ -196,14 +202,14 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         Ok(reporting) => Arc::new(reporting),
         Err(message) => return fail(&message, EXIT_USAGE),
     };
+    if let Err(message) = documents::distinct(arguments.outputs()) {
+        return fail(&message, EXIT_USAGE);
+    }
     let check = &arguments.check;
     let may_abort = [check.on_leak, check.on_violation].contains(&Policy::Abort);
-    let output = Arc::new(Output::new(
-        &arguments.log,
-        &reporting,
-        arguments.styles.trace().file(),
-        may_abort,
-    ));
+    let trace = arguments.styles.trace().to_file();
+    let files = Files { log: Some(&arguments.log), events: trace };
+    let output = Arc::new(Output::new(&files, &reporting, may_abort));
     arguments.log.init(&output);
     let reports = Arc::clone(&output);
     let settings = Registry::builder()
@@ -215,7 +221,10 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let settings = arguments.chaos.sabotage(settings);
     let registry = known.into_iter().fold(settings, Builder::suppress).build();
     declare_inherited(&registry);
-    let served = output.open(&registry).and_then(|()| serve(arguments, &registry, &output));
+    let served = output
+        .open(&registry)
+        .and_then(|()| reporting.attempt())
+        .and_then(|()| serve(arguments, &registry, &output));
     // The writers own their files: they end before the registry asks who still owns what.
     let writers = output.close();
     let code = match served {
@@ -223,28 +232,30 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             // Whoever does not end has been waited for already.
             let is_over = summary.stuck.is_empty() && writers == Writers::Ended;
             let verdict = if is_over { registry.finish() } else { registry.verdict() };
-            summary.conclude(&verdict);
+            summary.conclude(&verdict, output.dropped());
             say_the_end(&summary, &verdict);
-            match write_summary(arguments, &summary) {
+            let summarized = write_summary(arguments, &registry, &summary);
+            match summarized.and_then(|()| reporting.conclude(&registry)) {
                 Ok(()) => ExitCode::from(verdict.exit_code),
                 Err(message) => fail(&message, EXIT_FAILURE),
             }
         }
         Err(message) => fail(&message, EXIT_FAILURE),
     };
-    if writers == Writers::Ended {
-        output.write_last(&registry);
-    }
-    match reporting.conclude() {
-        Ok(()) => code,
-        Err(message) => fail(&message, EXIT_FAILURE),
-    }
+    output.write_last(&registry);
+    code
 }
 
-fn write_summary(arguments: &ServeArguments, summary: &Summary) -> Result<(), String> {
+/// What messages call it.
+const SUMMARY: &str = "the summary";
+
+fn write_summary(
+    arguments: &ServeArguments,
+    registry: &Registry,
+    summary: &Summary,
+) -> Result<(), String> {
     let Some(path) = &arguments.summary else { return Ok(()) };
-    std::fs::write(path, summary.to_json() + "\n")
-        .map_err(|error| format!("cannot write the summary to {}: {error}", escape::path(path)))
+    documents::write(registry, SUMMARY, path, &(summary.to_json() + "\n"))
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
@@ -287,9 +298,7 @@ fn serve(
 ) -> Result<Summary, String> {
     if let Some(path) = &arguments.summary {
         // Found out now, not after a week of serving.
-        std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
-            format!("cannot write the summary to {}: {error}", escape::path(path))
-        })?;
+        documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.strike(arguments.styles.build(arguments.style, output));
     let endpoints = arguments.endpoints();
@@ -303,6 +312,7 @@ fn serve(
     });
     let signals = Signals::install(registry, response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
+    output.begin(registry)?;
     tell_of_limits(arguments, &server);
     // All that the server opens for itself is open now: whoever reads these lines may count.
     for address in server.addresses() {
@@ -313,6 +323,16 @@ fn serve(
 }
 
 impl ServeArguments {
+    /// The files that are written, by option.
+    fn outputs(&self) -> impl Iterator<Item = (&'static str, Option<&Path>)> {
+        let own = [
+            ("--log-file", self.log.log_file.as_deref()),
+            ("--trace-events", self.styles.trace().file()),
+            ("--summary", self.summary.as_deref()),
+        ];
+        own.into_iter().chain(self.reports.outputs())
+    }
+
     fn endpoints(&self) -> Vec<Endpoint> {
         match &self.listen[..] {
             [] => vec![self.style.endpoint()],

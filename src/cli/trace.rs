@@ -41,6 +41,11 @@ impl TraceArguments {
         self.trace_events.as_deref().filter(|path| *path != Path::new(STDERR))
     }
 
+    /// The same, with how its lines are written.
+    pub(super) fn to_file(&self) -> Option<(&Path, Format)> {
+        self.file().map(|path| (path, self.trace_format))
+    }
+
     /// What the machines tell, if anybody wants to hear it.
     pub(super) fn sink(&self, output: &Arc<Output>) -> Option<Sink> {
         let output = Arc::clone(output);

@@ -1,9 +1,8 @@
 //! A file that many processes write to, none of which knows of the others.
 //!
 //! Records are appended under the file's lock, each by one call. A document is read, changed and
-//! replaced under the lock: the new one is written beside it and takes its name, so that who reads it,
-//! at whatever moment and whoever was killed, reads a whole document (or an empty file, before there is
-//! the first).
+//! replaced under the lock, whole ([`AtomicFile`]): a reader finds a whole document (or an empty file,
+//! before there is the first).
 //!
 //! The lock (`flock`) is on the file itself and goes with the process that has it; nothing is left
 //! lying about. Who waited for it may have waited for a file that has been replaced meanwhile, and then
@@ -18,8 +17,11 @@ use std::{
     fs::{self, File},
     io::Read,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
 };
+
+use crate::report::atomic_file::AtomicFile;
+#[cfg(feature = "ci")]
+use crate::report::atomic_file::NOT_REGULAR;
 
 /// Appends a record.
 ///
@@ -27,22 +29,34 @@ use std::{
 /// capture, and not while another thread prints. Opened anew by its path a file would be written to from
 /// a place of its own, and what others write would go over it; and a socket cannot be opened.
 pub(super) fn append(path: &Path, record: &[u8]) -> io::Result<()> {
-    match path.to_str() {
-        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => {
-            return io::stderr().lock().write_all(record);
-        }
-        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => {
+    match standard(path) {
+        Some(Standard::Error) => return io::stderr().lock().write_all(record),
+        Some(Standard::Output) => {
             let mut output = io::stdout().lock();
             output.write_all(record)?;
             return output.flush();
         }
-        _ => {}
+        None => {}
     }
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     if file.metadata()?.is_file() {
         file.lock()?;
     }
     file.write_all(record)
+}
+
+enum Standard {
+    Output,
+    Error,
+}
+
+/// The standard stream that a path means, if it means one.
+fn standard(path: &Path) -> Option<Standard> {
+    match path.to_str()? {
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(Standard::Error),
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(Standard::Output),
+        _ => None,
+    }
 }
 
 /// Changes a document as `change` does with its text. `None`: it stays as it is.
@@ -55,18 +69,28 @@ pub(super) fn update(
     change: impl FnOnce(&str) -> Result<Option<String>, String>,
 ) -> Result<(), String> {
     let words = |error: io::Error| error.to_string();
-    // A link to a file stays one.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut locked = lock(&path).map_err(words)?;
+    let file = AtomicFile::at(path);
+    let mut locked = lock(file.path()).map_err(words)?;
     let mut text = String::new();
     locked.read_to_string(&mut text).map_err(words)?;
     let Some(text) = change(&text)? else { return Ok(()) };
-    let beside = beside(&path);
-    let replaced = fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path));
-    if replaced.is_err() {
-        let _ = fs::remove_file(&beside);
+    file.replace(|beside| fs::write(beside, text)).map_err(words)
+}
+
+/// Tries whether records can be appended to a file, or a document be replaced. Nothing is left of that.
+///
+/// # Errors
+/// The system call's.
+pub(super) fn attempt(path: &Path, is_document: bool) -> io::Result<()> {
+    if standard(path).is_some() && !is_document {
+        return Ok(());
     }
-    replaced.map_err(words)
+    match std::fs::metadata(path) {
+        // Opening a FIFO would wait for its reader.
+        Ok(is) if !is_document && !is.is_file() && !is.is_dir() => Ok(()),
+        Ok(_) if !is_document => OpenOptions::new().append(true).open(path).map(drop),
+        _ => AtomicFile::at(path).attempt(),
+    }
 }
 
 /// The file that has the name, made if need be, and locked.
@@ -77,7 +101,7 @@ fn lock(path: &Path) -> io::Result<File> {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mine = file.metadata()?;
         if !mine.is_file() {
-            return Err(io::Error::other("a whole document needs a regular file"));
+            return Err(io::Error::other(NOT_REGULAR));
         }
         file.lock()?;
         let named = fs::metadata(path).ok().map(|named| (named.dev(), named.ino()));
@@ -85,12 +109,4 @@ fn lock(path: &Path) -> io::Result<File> {
             return Ok(file);
         }
     }
-}
-
-/// In the same folder, so that it can take the other's place. Only who has the lock writes one.
-#[cfg(feature = "ci")]
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    PathBuf::from(name)
 }

@@ -7,8 +7,9 @@
 //! | `ECHOWN_BASELINE=FILE` | findings that are known: only new ones fail |
 //! | `ECHOWN_WRITE_BASELINE=FILE` | enter what is found there, and fail for none of it |
 //!
-//! They are read once, before the first test; what is wrong with them fails every test, because who
-//! wants a report and gets none would take it for a clean one.
+//! They are read once, before the first test, and whether the files can be written is tried then; what
+//! is wrong with them fails every test, because who wants a report and gets none would take it for a
+//! clean one.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,11 +17,14 @@ use std::path::{Path, PathBuf};
 
 use once_cell::sync::OnceCell;
 
+use super::shared;
 #[cfg(feature = "ci")]
 use crate::ownership::Suppression;
 #[cfg(feature = "ci")]
-use crate::report::{Baseline, suppressions};
+use crate::report::{Baseline, atomic_file::resolved, suppressions};
 use crate::report::{Destination, Sources};
+#[cfg(feature = "ci")]
+use crate::sys::escape;
 
 /// What is wanted.
 #[derive(Debug)]
@@ -63,7 +67,10 @@ impl Wishes {
                 let text = text.to_string_lossy().into_owned();
                 let wrong = |wrong| format!("ECHOWN_REPORT={text}: {wrong}");
                 let Destination { format, path } = text.parse::<Destination>().map_err(wrong)?;
-                Some(Destination { format, path: whole(path) })
+                let path = whole(path);
+                shared::attempt(&path, format.is_document())
+                    .map_err(|error| wrong(format!("cannot write it: {error}")))?;
+                Some(Destination { format, path })
             }
         };
         Wishes::with_files(
@@ -87,6 +94,20 @@ impl Wishes {
         baseline: Option<&Path>,
         write_baseline: Option<PathBuf>,
     ) -> Result<Wishes, String> {
+        if let Some(path) = &write_baseline {
+            let name = escape::path(path);
+            if let Some(to) = &report
+                && resolved(&to.path) == resolved(path)
+            {
+                return Err(format!(
+                    "ECHOWN_REPORT and ECHOWN_WRITE_BASELINE name the same file, {name}: give each \
+                     a file of its own"
+                ));
+            }
+            shared::attempt(path, true).map_err(|error| {
+                format!("ECHOWN_WRITE_BASELINE={name}: cannot write it: {error}")
+            })?;
+        }
         let suppressions = suppressions.map(suppressions::read).transpose();
         let baseline = baseline.map(|path| Baseline::read(path, &Sources::nearby())).transpose();
         Ok(Wishes {
@@ -141,6 +162,44 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_written_is_known_before_the_first_test() {
+        let folder = env::temp_dir().join(format!("echown-wishes-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let with = |report: &str, baseline: &str| {
+            let (report, baseline) = (OsString::from(report), OsString::from(baseline));
+            Wishes::read(move |asked| match asked {
+                "ECHOWN_REPORT" if !report.is_empty() => Some(report.clone()),
+                "ECHOWN_WRITE_BASELINE" if !baseline.is_empty() => Some(baseline.clone()),
+                _ => None,
+            })
+        };
+        let formats =
+            if cfg!(feature = "ci") { &["text", "github", "junit"][..] } else { &["text"] };
+        for format in formats {
+            let wrong = with(&format!("{format}:/nonexistent/file"), "").unwrap_err();
+            assert!(wrong.contains("cannot write it: No such file"), "{wrong}");
+            let wrong = with(&format!("{format}:{}", folder.display()), "").unwrap_err();
+            assert!(wrong.contains("cannot write it: "), "{wrong}");
+            let file = folder.join("file");
+            with(&format!("{format}:{}", file.display()), "").unwrap();
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "it is only tried");
+        }
+        with("text:/dev/null", "").unwrap();
+        with("text:/dev/stderr", "").unwrap();
+        #[cfg(feature = "ci")]
+        {
+            let wrong = with("", "/nonexistent/known").unwrap_err();
+            assert!(wrong.starts_with("ECHOWN_WRITE_BASELINE=/nonexistent/known: "), "{wrong}");
+            let (one, same) = (folder.join("one"), folder.join("./one"));
+            let report = format!("sarif:{}", one.display());
+            let wrong = with(&report, same.to_str().unwrap()).unwrap_err();
+            assert!(wrong.contains("name the same file"), "{wrong}");
+            with("", one.to_str().unwrap()).unwrap();
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn nothing_is_wanted_unless_something_is_asked_for() {
         assert!(Wishes::read(|_| None).unwrap().report.is_none());
         assert!(read("ECHOWN_REPORT", "text:file").unwrap().report.is_some());
@@ -149,8 +208,8 @@ mod tests {
     #[test]
     fn a_file_is_found_again_from_another_folder() {
         let here = env::current_dir().unwrap();
-        let report = read("ECHOWN_REPORT", "text:a/file").unwrap().report.unwrap();
-        assert_eq!(report.path, here.join("a/file"));
+        let report = read("ECHOWN_REPORT", "text:file").unwrap().report.unwrap();
+        assert_eq!(report.path, here.join("file"));
         #[cfg(feature = "ci")]
         assert_eq!(
             read("ECHOWN_WRITE_BASELINE", "known.toml").unwrap().write_baseline,

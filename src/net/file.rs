@@ -4,8 +4,9 @@ use std::fs::OpenOptions;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::kernel::Kernel;
 use super::pipe::PipeReader;
@@ -125,6 +126,26 @@ impl File {
                 Ok(!polled[0].revents().is_empty() && polled[1].revents().is_empty())
             }))
         })?
+    }
+
+    /// Waits until something can be written, or writing fails, at most this long (`poll(2)`). False
+    /// when the time ran out, or a signal came. A file on a disk is always ready; this is for
+    /// terminals and pipes.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn wait_writable(&self, patience: Duration) -> io::Result<bool> {
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        let kernel = Kernel::of(self.handle());
+        let polled = self
+            .handle()
+            .call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&patience)));
+        match polled {
+            Ok(ready) => Ok(ready > 0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until contents and metadata are on the disk (`fsync(2)`).

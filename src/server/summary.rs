@@ -50,6 +50,8 @@ pub struct Summary {
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
     pub stuck: Vec<String>,
+    /// Lines and reports that an output did not take in time, and that are missing there.
+    pub dropped_output: u64,
 }
 
 impl Summary {
@@ -80,6 +82,7 @@ impl Summary {
             struck: registry.saboteur().map(Saboteur::struck).unwrap_or_default(),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
+            dropped_output: 0,
         }
     }
 }
@@ -99,8 +102,9 @@ fn reported(panics: u64, verdict: &Verdict) -> Faults {
 }
 
 impl Summary {
-    /// Takes over what the registry found until its very end.
-    pub fn conclude(&mut self, verdict: &Verdict) {
+    /// Takes over what the registry found until its very end, and how much its outputs have dropped.
+    pub fn conclude(&mut self, verdict: &Verdict, dropped_output: u64) {
+        self.dropped_output = dropped_output;
         self.leaks = verdict.leaks;
         self.violations = verdict.violations;
         self.thefts = verdict.thefts;
@@ -144,6 +148,10 @@ impl fmt::Display for Summary {
         }
         if self.struck.total() > 0 {
             write!(f, "\nsystem calls made to fail: {}", self.struck)?;
+        }
+        if self.dropped_output > 0 {
+            let items = Count(self.dropped_output, "line");
+            write!(f, "\n{items} of output dropped: an output did not take them in time")?;
         }
         for task in &self.stuck {
             write!(f, "\ndid not end: {task}")?;

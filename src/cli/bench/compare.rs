@@ -1,6 +1,5 @@
 //! `echown bench compare`: several servers under the same load, in turn.
 
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -8,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::{Failed, FormName, Shape, StatusLine, connections_max, limits, own};
+use super::{Failed, FormName, Shape, StatusLine, connections_max, limits, own, show};
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
-use crate::load::compare::{Row, Settings, compare};
+use crate::load::compare::{Settings, compare};
 use crate::load::scenario::{self, Metric, Scenario};
 use crate::load::{Plan, Rival, Watch};
 use crate::ownership::Registry;
@@ -79,7 +78,10 @@ pub(super) fn run(
         let row = compare(registry, &scenario, &rivals, &settings, watch, |text| line.show(text))?;
         line.clear();
         let Some(row) = row else { break };
-        tell(&row, arguments.form.format)?;
+        match arguments.form.format {
+            FormName::Text => show(&format!("{row}\n"), watch)?,
+            FormName::Json => show(&(row.to_json() + "\n"), watch)?,
+        }
         is_lied_to |= row.cells.iter().any(|cell| cell.is_liar);
         if watch.is_stopped() {
             break;
@@ -90,15 +92,6 @@ pub(super) fn run(
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn tell(row: &Row, format: FormName) -> Result<(), Failed> {
-    let mut out = std::io::stdout().lock();
-    match format {
-        FormName::Text => writeln!(out, "{row}")?,
-        FormName::Json => writeln!(out, "{}", row.to_json())?,
-    }
-    Ok(())
 }
 
 /// What is asked: loads by name, changed by what was said; or only what was said.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{BenchArguments, Failed, FormName, StatusLine, draw, own_server};
+use super::{BenchArguments, Failed, FormName, StatusLine, draw, own_server, show};
 use crate::cli::style::StyleName;
 use crate::load::scenario::{self, Metric};
 use crate::load::{self, Outcome, Plan, Watch};
@@ -17,8 +17,6 @@ pub(super) fn run(
     processors: Option<&[usize]>,
     watch: &Watch,
 ) -> Result<ExitCode, Failed> {
-    use std::io::Write;
-
     let shape = &arguments.shape;
     let rival = own_server(StyleName::Echo, CONNECTIONS_MAX, &Plan::default())?;
     let mut line = StatusLine::default();
@@ -44,19 +42,18 @@ pub(super) fn run(
             break;
         }
         let outcome = outcome?;
-        let mut out = std::io::stdout().lock();
         match arguments.form.format {
-            FormName::Text => write!(out, "{outcome}")?,
-            FormName::Json => writeln!(out, "{}", outcome.to_json())?,
+            FormName::Text => show(&outcome.to_string(), watch)?,
+            FormName::Json => show(&(outcome.to_json() + "\n"), watch)?,
         }
         done.push((scenario.metric, (scenario.name.to_owned(), outcome)));
     }
     if arguments.form.format == FormName::Text {
-        writeln!(std::io::stdout().lock(), "\n{}", verdict(&done))?;
+        show(&format!("\n{}\n", verdict(&done)), watch)?;
     }
     let outcomes: Vec<(String, Outcome)> = done.into_iter().map(|(_, named)| named).collect();
     if let Some(path) = &arguments.plot {
-        draw(path, &outcomes)?;
+        draw(registry, path, &outcomes)?;
     }
     Ok(super::code(&outcomes))
 }

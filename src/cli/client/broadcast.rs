@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::conclude;
 use crate::cli::log::LogArguments;
-use crate::cli::output::{Output, Writers};
+use crate::cli::output::{Files, Output, Writers};
 use crate::cli::reports::Reporting;
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
@@ -54,7 +55,8 @@ pub(super) fn run(
         frame_max: arguments.max_frame.unwrap_or(FRAME_MAX_DEFAULT),
     };
     // A chat is said line by line to people: its log is nobody's.
-    let output = Arc::new(Output::new(log, reporting, None, false));
+    let files = Files { log: Some(log), events: None };
+    let output = Arc::new(Output::new(&files, reporting, false));
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
     let registry = Reporting::tell_what_is_known(reporting, settings).build();
@@ -62,17 +64,16 @@ pub(super) fn run(
     let (stopper, stopped) = stopper();
     let talked = output
         .open(&registry)
+        .and_then(|()| reporting.attempt())
         .map_err(Failed::Before)
-        .and_then(|()| talk(chat, &registry, stopper, stopped));
+        .and_then(|()| talk(chat, &registry, stopper, stopped, &output));
+    let is_started = !matches!(talked, Err(Failed::Before(_)));
     let writers = output.close();
     let is_stuck = matches!(talked, Err(Failed::Chat(ChatError::Stuck)));
     // Whoever does not end has been waited for already.
     let is_over = !is_stuck && writers == Writers::Ended;
     let verdict = if is_over { registry.finish() } else { registry.verdict() };
-    if writers == Writers::Ended {
-        output.write_last(&registry);
-    }
-    match talked {
+    let code = match talked {
         Ok(_) => ExitCode::from(verdict.exit_code),
         Err(error) => {
             let text = match error {
@@ -82,7 +83,10 @@ pub(super) fn run(
             say(format_args!("echown: {text}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    let code = if is_started { conclude(reporting, &registry, code) } else { code };
+    output.write_last(&registry);
+    code
 }
 
 enum Failed {
@@ -96,6 +100,7 @@ fn talk(
     registry: &Registry,
     stopper: Stopper,
     stopped: Stopped,
+    outputs: &Arc<Output>,
 ) -> Result<Summary, Failed> {
     let own = |fd: io::Result<std::os::fd::OwnedFd>, what: &str| {
         fd.and_then(|fd| Ok(File::own_in(registry, std::fs::File::from(fd))?))
@@ -104,23 +109,28 @@ fn talk(
     // Numbers of our own: the standard ones belong to whoever started the program.
     let input = own(io::stdin().as_fd().try_clone_to_owned(), "standard input")?;
     let output = own(io::stdout().as_fd().try_clone_to_owned(), "standard output")?;
-    let signals = Signals::install(registry, Arc::new(Told(stopper)))
+    let told = Told { stopper, output: Arc::clone(outputs) };
+    let signals = Signals::install(registry, Arc::new(told))
         .map_err(|error| Failed::Before(format!("cannot watch for signals: {error}")))?;
+    outputs.begin(registry).map_err(Failed::Before)?;
     let talked = chat.run(registry, input, output, stopped).map_err(Failed::Chat);
     signals.stop();
     talked
 }
 
 /// What signals do to a chat.
-struct Told(Stopper);
+struct Told {
+    stopper: Stopper,
+    output: Arc<Output>,
+}
 
 impl Response for Told {
     fn drain(&self) {
-        self.0.stop();
+        self.stopper.stop();
     }
 
     fn cut(&self) {
-        self.0.stop();
+        self.stopper.stop();
     }
 
     fn show_custody(&self, registry: &Registry) {
@@ -129,6 +139,10 @@ impl Response for Told {
 
     /// The terminal has gone.
     fn reopen_files(&self) {
-        self.0.stop();
+        self.stopper.stop();
+    }
+
+    fn before_exit(&self) {
+        self.output.flush();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +10,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::conclude;
 use crate::cli::log::LogArguments;
-use crate::cli::output::{Output, Writers};
+use crate::cli::output::{Files, Output, Writers};
 use crate::cli::reports::Reporting;
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
@@ -65,6 +67,11 @@ impl StagedArguments {
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
 
+    /// The file of the trace, if there is one.
+    pub(super) fn trace_file(&self) -> Option<&Path> {
+        self.trace.file()
+    }
+
     fn settings(&self, address: Option<&Endpoint>) -> Settings {
         let server = address.cloned().unwrap_or_else(|| StyleName::Staged.endpoint());
         let mut settings = Settings::new(server);
@@ -83,7 +90,8 @@ pub(super) fn run(
     log: &LogArguments,
     reporting: &Arc<Reporting>,
 ) -> ExitCode {
-    let output = Arc::new(Output::new(log, reporting, arguments.trace.file(), false));
+    let files = Files { log: Some(log), events: arguments.trace.to_file() };
+    let output = Arc::new(Output::new(&files, reporting, false));
     log.init(&output);
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
@@ -92,7 +100,11 @@ pub(super) fn run(
     let settings = arguments.settings(address);
     let unheard = Arc::new(AtomicBool::new(false));
     let sink = sink(&arguments.trace, &output, &unheard);
-    let asked = output.open(&registry).and_then(|()| ask(&registry, &settings, sink, &output));
+    let asked = output
+        .open(&registry)
+        .and_then(|()| reporting.attempt())
+        .map_err(Failed::Before)
+        .and_then(|()| ask(&registry, &settings, sink, &output));
     let writers = output.close();
     // Workers that are left behind are not waited for once more.
     let is_over = asked.is_ok() && writers == Writers::Ended;
@@ -105,21 +117,31 @@ pub(super) fn run(
             if is_unheard {
                 say(format_args!("echown: not all could be written to standard output"));
             }
-            if is_fine(&settings, &summary) && !is_unheard {
+            let code = if is_fine(&settings, &summary) && !is_unheard {
                 ExitCode::from(verdict.exit_code)
             } else {
                 ExitCode::FAILURE
-            }
+            };
+            conclude(reporting, &registry, code)
         }
-        Err(message) => {
+        Err(Failed::Before(message)) => {
             say(format_args!("echown: {message}"));
             ExitCode::FAILURE
         }
+        Err(Failed::Asking(message)) => {
+            say(format_args!("echown: {message}"));
+            conclude(reporting, &registry, ExitCode::FAILURE)
+        }
     };
-    if writers == Writers::Ended {
-        output.write_last(&registry);
-    }
+    output.write_last(&registry);
     code
+}
+
+/// Why nothing more is asked.
+enum Failed {
+    /// It did not come to that.
+    Before(String),
+    Asking(String),
 }
 
 /// Whether every reply was right, and none is missing that was counted on.
@@ -137,14 +159,15 @@ fn ask(
     settings: &Settings,
     sink: Sink,
     output: &Arc<Output>,
-) -> Result<Summary, String> {
+) -> Result<Summary, Failed> {
     let stop = Stop::new();
     let told = Told { stop: stop.clone(), output: Arc::clone(output) };
     let signals = Signals::install(registry, Arc::new(told))
-        .map_err(|error| format!("cannot watch for signals: {error}"))?;
+        .map_err(|error| Failed::Before(format!("cannot watch for signals: {error}")))?;
+    output.begin(registry).map_err(Failed::Before)?;
     let asked = staged::run(registry, settings, Some(sink), &stop);
     signals.stop();
-    asked.map_err(|error| error.to_string())
+    asked.map_err(|error| Failed::Asking(error.to_string()))
 }
 
 /// What is for people goes to standard output, and all of it to the trace, if there is one. Where both

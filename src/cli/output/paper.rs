@@ -1,8 +1,7 @@
 //! A document on its way to its file.
 //!
-//! It is written to a file beside it, which then takes its name: whoever reads it, at whatever moment,
-//! and also when this process is killed, reads a whole document. There is one from the start, without
-//! findings.
+//! It replaces its file whole ([`AtomicFile`]). There is one from the start of the work, without
+//! findings; where the start fails, what was there before stays.
 //!
 //! Whoever rotates files moves the document away. From then on it is complete and no longer ours: what
 //! is found later goes into a new one, which is begun at the next finding or at SIGHUP, whichever is
@@ -12,17 +11,18 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cli::reports::Reporting;
 use crate::net::File;
 use crate::ownership::Registry;
+use crate::report::atomic_file::{AtomicFile, NOT_REGULAR};
 use crate::report::{Document, Entry, Format, Novelty};
 
 /// What was found, and what of it is in the file.
 pub(super) struct Paper {
     format: Format,
-    path: PathBuf,
+    file: AtomicFile,
     document: Document,
     /// Found since it was written.
     news: Vec<(Entry, Novelty)>,
@@ -36,10 +36,10 @@ impl Paper {
     /// For a format that is a document.
     pub(super) fn of(reporting: &Reporting) -> Option<Paper> {
         let format = reporting.format();
-        let path = reporting.path()?.to_owned();
+        let file = AtomicFile::at(reporting.path()?);
         format.is_document().then(|| Paper {
             format,
-            path,
+            file,
             document: Document::new(format),
             news: Vec::new(),
             written: None,
@@ -47,12 +47,20 @@ impl Paper {
         })
     }
 
-    /// Writes a document without findings.
-    pub(super) fn begin(&mut self, registry: &Registry) -> io::Result<()> {
-        // A link to a file stays one.
-        if let Ok(path) = fs::canonicalize(&self.path) {
-            self.path = path;
+    /// Tries whether it can be written.
+    pub(super) fn attempt(&self, path: &Path) -> io::Result<()> {
+        if super::outlet::standard(path).is_some() {
+            return Err(io::Error::other(NOT_REGULAR));
         }
+        self.file.attempt()
+    }
+
+    /// Writes a document without findings, unless there is one of this run.
+    pub(super) fn begin(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.written.is_some() { Ok(()) } else { self.renew(registry) }
+    }
+
+    fn renew(&mut self, registry: &Registry) -> io::Result<()> {
         self.document = Document::new(self.format);
         self.write(registry)
     }
@@ -78,40 +86,35 @@ impl Paper {
     /// Begins a new one, if somebody has moved this one away.
     pub(super) fn reopen(&mut self, registry: &Registry) -> io::Result<()> {
         self.save(registry)?;
-        if self.was_moved() { self.begin(registry) } else { Ok(()) }
+        if self.was_moved() { self.renew(registry) } else { Ok(()) }
     }
 
     fn was_moved(&self) -> bool {
-        let is = fs::metadata(&self.path).ok().map(|is| (is.dev(), is.ino()));
-        is != self.written && !self.is_behind
+        let is = fs::metadata(self.file.path()).ok().map(|is| (is.dev(), is.ino()));
+        self.written.is_some() && is != self.written && !self.is_behind
     }
 
     fn write(&mut self, registry: &Registry) -> io::Result<()> {
-        let beside = beside(&self.path);
-        let written = self.replace_by(&beside, registry);
-        self.is_behind = written.is_err();
-        match written {
-            Ok(identity) => self.written = Some(identity),
-            Err(_) => drop(fs::remove_file(&beside)),
+        let mut written = None;
+        let replaced = self.file.replace(|beside| {
+            written = Some(self.write_to(beside, registry)?);
+            Ok(())
+        });
+        self.is_behind = replaced.is_err();
+        if replaced.is_ok() {
+            self.written = written;
         }
-        written.map(drop)
+        replaced
     }
 
-    fn replace_by(&self, beside: &Path, registry: &Registry) -> io::Result<(u64, u64)> {
+    /// Device and inode of the file, which then takes the document's name.
+    fn write_to(&self, beside: &Path, registry: &Registry) -> io::Result<(u64, u64)> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(true);
         let mut file = File::open_with_in(registry, beside, options)?;
         file.write_all(self.document.to_text().as_bytes())?;
         drop(file);
         let is = fs::metadata(beside)?;
-        fs::rename(beside, &self.path)?;
         Ok((is.dev(), is.ino()))
     }
-}
-
-/// In the same folder, so that it can take the other's place; of this process alone.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    PathBuf::from(name)
 }

@@ -1,0 +1,202 @@
+//! An output: standard error, or a file that was opened by its path.
+//!
+//! Neither opening nor writing waits for another process without an end. A FIFO is opened without
+//! waiting for its reader, and written to in pieces that fit, each when there is room for it; between
+//! them the writer looks whether the output has had its time.
+//!
+//! # Limits
+//!
+//! Standard error is shared with other processes: if one of them fills the pipe between the look and
+//! the write, the write blocks. Then this thread is left behind at the end of the process. The same goes
+//! for a disk that does not answer.
+
+use std::borrow::Cow;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::net::File;
+use crate::ownership::Registry;
+use crate::sys::escape;
+
+/// What a pipe or a terminal takes in one call without blocking, when it takes anything: `PIPE_BUF`.
+const PIECE_MAX: usize = 4096;
+
+/// How much of several items is written to a file in one call.
+const BATCH_MAX: usize = 64 * 1024;
+
+/// How often a stalled output is asked whether it has had its time.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a FIFO may be without a reader when the program starts.
+const READER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often opening is tried again meanwhile.
+const READER_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where bytes go.
+pub(in crate::cli) enum Outlet {
+    /// A standard stream, which the program was started with.
+    Standard(BorrowedFd<'static>),
+    /// A file on a disk, which takes everything at once.
+    File(File),
+    /// A FIFO, a terminal or a device, opened without blocking.
+    Stream(File),
+}
+
+/// The standard stream that a path means, if it means one: opened anew it would have a position of its
+/// own, and a socket cannot be opened.
+pub(in crate::cli) fn standard(path: &Path) -> Option<BorrowedFd<'static>> {
+    match path.to_str()? {
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(rustix::stdio::stderr()),
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(rustix::stdio::stdout()),
+        _ => None,
+    }
+}
+
+impl Outlet {
+    /// Opens a file to append to.
+    ///
+    /// # Errors
+    /// The system call's. A FIFO that no process reads: at once, or after a while where `waits`.
+    pub(in crate::cli) fn append(
+        registry: &Registry,
+        path: &Path,
+        waits: bool,
+    ) -> io::Result<Outlet> {
+        if let Some(stream) = standard(path) {
+            return Ok(Outlet::Standard(stream));
+        }
+        let deadline = Instant::now() + if waits { READER_PATIENCE } else { Duration::ZERO };
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).custom_flags(flags);
+        loop {
+            let opened = options.open(path);
+            let has_no_reader = opened.as_ref().is_err_and(|error| {
+                error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) && is_fifo(path)
+            });
+            if has_no_reader && Instant::now() < deadline {
+                std::thread::sleep(READER_PAUSE);
+                continue;
+            }
+            if has_no_reader {
+                let text = "no process reads this FIFO; start its reader first";
+                return Err(io::Error::new(io::ErrorKind::NotConnected, text));
+            }
+            let file = opened?;
+            let is_regular = file.metadata()?.is_file();
+            let file = File::own_in(registry, file)?;
+            return Ok(if is_regular { Outlet::File(file) } else { Outlet::Stream(file) });
+        }
+    }
+
+    /// How much of several items is to be written together. Whole items, so that what another process
+    /// writes there stands between them.
+    pub(in crate::cli) fn batch_max(&self) -> usize {
+        match self {
+            Outlet::File(_) => BATCH_MAX,
+            Outlet::Standard(_) | Outlet::Stream(_) => PIECE_MAX,
+        }
+    }
+
+    /// Writes all of it, each piece when there is room. `None`: the output was given up, which
+    /// `is_overdue` says while it takes nothing.
+    ///
+    /// # Errors
+    /// The system call's.
+    pub(in crate::cli) fn write_all(
+        &self,
+        mut bytes: &[u8],
+        mut moved: impl FnMut(),
+        mut is_overdue: impl FnMut() -> bool,
+    ) -> io::Result<Option<()>> {
+        while !bytes.is_empty() {
+            let written = match self {
+                Outlet::File(file) => {
+                    let mut file = file;
+                    file.write(bytes)
+                }
+                Outlet::Stream(file) => {
+                    if !file.wait_writable(LOOK_PAUSE)? {
+                        Err(io::ErrorKind::WouldBlock.into())
+                    } else {
+                        let mut file = file;
+                        file.write(piece(bytes))
+                    }
+                }
+                Outlet::Standard(stream) => {
+                    if !is_writable(*stream, LOOK_PAUSE)? {
+                        Err(io::ErrorKind::WouldBlock.into())
+                    } else {
+                        rustix::io::write(stream, piece(bytes)).map_err(io::Error::from)
+                    }
+                }
+            };
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    moved();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if is_overdue() {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(()))
+    }
+}
+
+/// What is written at once: all of it, or as many whole lines as fit, or as much as fits.
+fn piece(bytes: &[u8]) -> &[u8] {
+    if bytes.len() <= PIECE_MAX {
+        return bytes;
+    }
+    let most = &bytes[..PIECE_MAX];
+    let end = most.iter().rposition(|&byte| byte == b'\n').map_or(PIECE_MAX, |newline| newline + 1);
+    &most[..end]
+}
+
+/// Whether a stream takes something, or reports an error, within that time.
+pub(in crate::cli) fn is_writable(stream: impl AsFd, patience: Duration) -> io::Result<bool> {
+    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(&stream, PollFlags::OUT)], Some(&patience)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|is| is.file_type().is_fifo())
+}
+
+/// What the path is called in messages.
+pub(in crate::cli) fn name(path: Option<&PathBuf>) -> Cow<'_, str> {
+    path.map_or(Cow::Borrowed("standard error"), |path| escape::path(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_ends_with_a_line_if_there_is_one() {
+        assert_eq!(piece(b"a\nb"), b"a\nb");
+        let mut long = vec![b'x'; 3 * PIECE_MAX];
+        assert_eq!(piece(&long).len(), PIECE_MAX);
+        long[100] = b'\n';
+        assert_eq!(piece(&long).len(), 101);
+    }
+}

@@ -1,0 +1,195 @@
+//! The task that writes one output: it owns the file and nobody else waits for it.
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::guard;
+use super::outlet::{Outlet, name};
+use super::paper::Paper;
+use super::queue::{Item, Queue};
+use crate::cli::reports::Reporting;
+use crate::cli::say::say;
+use crate::net::File;
+use crate::ownership::Registry;
+use crate::report::{Colours, Count, Sources};
+
+/// How much is taken out of the queue at a time.
+const TAKEN_BYTES: usize = 64 * 1024;
+
+/// How an output says that something is missing there.
+pub(super) type Notice = fn(u64) -> String;
+
+/// The task that writes.
+pub(super) struct Writer {
+    pub(super) registry: Registry,
+    pub(super) path: Option<PathBuf>,
+    pub(super) outlet: Outlet,
+    pub(super) notice: Option<Notice>,
+    /// What one item is.
+    pub(super) unit: &'static str,
+    pub(super) reporting: Arc<Reporting>,
+    pub(super) paper: Option<Arc<Mutex<Paper>>>,
+    pub(super) sources: Sources,
+    pub(super) colours: Colours,
+    /// The latest write failed, and that was said.
+    pub(super) is_failing: bool,
+}
+
+/// The output has had its time.
+struct GivenUp;
+
+/// Without a writer nothing is kept: a thread that waits for one would wait in vain.
+struct Abandons<'a>(&'a Queue, bool);
+
+impl Drop for Abandons<'_> {
+    fn drop(&mut self) {
+        if self.1 || std::thread::panicking() {
+            self.0.abandon(0);
+        }
+    }
+}
+
+impl Writer {
+    /// Writes what comes until the queue is closed and empty, or the output is given up.
+    pub(super) fn run(mut self, queue: &Queue) {
+        let mut abandons = Abandons(queue, false);
+        while let Some(items) = queue.take(TAKEN_BYTES) {
+            let taken = items.len();
+            if self.attend(items.into(), queue).is_err() {
+                abandons.1 = true;
+                return;
+            }
+            self.save();
+            queue.done(taken);
+        }
+    }
+
+    fn attend(&mut self, mut items: VecDeque<Item>, queue: &Queue) -> Result<(), GivenUp> {
+        let mut batch = Vec::new();
+        let mut batched = 0;
+        while let Some(item) = items.pop_front() {
+            let is_order = matches!(item, Item::Reopen);
+            let bytes = self.bytes_of(item);
+            if !batch.is_empty()
+                && (is_order || batch.len() + bytes.len() > self.outlet.batch_max())
+            {
+                self.write(&batch, batched, queue).inspect_err(|GivenUp| {
+                    queue.abandon(items.len() as u64 + 1 + batched);
+                })?;
+                batch.clear();
+                batched = 0;
+            }
+            if is_order {
+                self.reopen();
+            } else {
+                batch.extend_from_slice(&bytes);
+                batched += 1;
+            }
+        }
+        self.write(&batch, batched, queue).inspect_err(|GivenUp| queue.abandon(batched))
+    }
+
+    /// What is to be written for it; nothing for what goes into a document.
+    fn bytes_of(&mut self, item: Item) -> Vec<u8> {
+        match item {
+            Item::Line(line) => line,
+            Item::Report(report) => {
+                let entries = self.reporting.entries(&report, &self.sources);
+                match &self.paper {
+                    Some(paper) => {
+                        guard(paper).add(entries);
+                        Vec::new()
+                    }
+                    None => self.reporting.written(&report, &self.sources, self.colours),
+                }
+            }
+            Item::Dropped(items) => {
+                let unit = Count(items, self.unit);
+                if self.path.is_some() {
+                    say(format_args!(
+                        "echown: {}: {unit} dropped: it did not take them in time",
+                        name(self.path.as_ref())
+                    ));
+                }
+                self.notice.map_or(Vec::new(), |notice| notice(items).into_bytes())
+            }
+            Item::Reopen => Vec::new(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], items: u64, queue: &Queue) -> Result<(), GivenUp> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let stalled = || {
+            queue.stalled();
+            queue.is_overdue()
+        };
+        match self.outlet.write_all(bytes, || queue.moved(), stalled) {
+            Ok(Some(())) => self.is_failing = false,
+            Ok(None) => return Err(GivenUp),
+            // What standard error does not take has no other place.
+            Err(_) if self.path.is_none() => queue.lost(items),
+            Err(error) => {
+                if !self.is_failing {
+                    self.complain(&format!("cannot write ({error}); standard error has the rest"));
+                }
+                self.is_failing = true;
+                crate::cli::say::write(bytes.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the document, if that is what is written and it has changed.
+    fn save(&mut self) {
+        let Some(paper) = self.paper.clone() else { return };
+        match guard(&paper).save(&self.registry) {
+            Ok(()) => self.is_failing = false,
+            Err(error) => self.complain_of_document(&error),
+        }
+    }
+
+    fn complain_of_document(&mut self, error: &io::Error) {
+        if !self.is_failing {
+            self.complain(&format!(
+                "cannot write ({error}); it is tried again with the next report"
+            ));
+        }
+        self.is_failing = true;
+    }
+
+    fn reopen(&mut self) {
+        if let Some(paper) = self.paper.clone() {
+            if let Err(error) = guard(&paper).reopen(&self.registry) {
+                self.complain_of_document(&error);
+            }
+            return;
+        }
+        let Some(path) = &self.path else { return };
+        match Outlet::append(&self.registry, path, false) {
+            Ok(outlet) => self.outlet = outlet,
+            Err(error) => {
+                self.complain(&format!("cannot reopen it ({error}); writing to the old file on"));
+            }
+        }
+    }
+
+    fn complain(&self, what: &str) {
+        say(format_args!("echown: {}: {what}", name(self.path.as_ref())));
+    }
+}
+
+/// Sources of reports, read by files that the writing task owns.
+pub(super) fn sources(registry: &Registry) -> Sources {
+    let registry = registry.clone();
+    Sources::read_by(move |path| {
+        let mut text = String::new();
+        File::open_with_in(&registry, path, OpenOptions::new().read(true))?
+            .read_to_string(&mut text)?;
+        Ok(text)
+    })
+}
