@@ -7,6 +7,7 @@ mod client;
 mod explain;
 mod log;
 mod output;
+mod panic;
 mod parse;
 mod reports;
 mod say;
@@ -45,7 +46,8 @@ enum Command {
 pub fn main() -> ExitCode {
     // Before there is a thread, and before the first line is written.
     crate::signals::prepare();
-    say::panics();
+    crate::sys::memory::save_address_space();
+    panic::install_hook();
     let arguments: Arguments = match parse::arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,

@@ -34,6 +34,12 @@ pub trait Style: Send + Sync {
         1
     }
 
+    /// The memory that a connection takes at the most, its threads and the kernel's part not counted.
+    /// Unless said otherwise, as much as the plain echo.
+    fn memory(&self) -> Memory {
+        plain::MEMORY
+    }
+
     /// Makes ready what all connections share. Nothing is accepted yet.
     ///
     /// # Errors
@@ -58,7 +64,7 @@ pub trait Style: Send + Sync {
     /// # Errors
     /// As [`serve`](Style::serve).
     fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
-        plain::answer(stream, &mut plain::buffer(), &mut crate::net::Eagerness::default())
+        plain::answer(stream, &mut plain::buffer()?, &mut crate::net::Eagerness::default())
             .map(|answered| answered > 0)
     }
 
@@ -93,6 +99,19 @@ pub trait Style: Send + Sync {
     }
 }
 
+/// A buffer of so many bytes, all zero.
+///
+/// # Errors
+/// There is no memory for it: this ends a connection and not the process.
+fn buffer(bytes: usize) -> io::Result<Vec<u8>> {
+    crate::sys::memory::zeroed(bytes).ok_or_else(|| no_memory(bytes))
+}
+
+fn no_memory(bytes: usize) -> io::Error {
+    let text = format!("there is no memory for {bytes} bytes");
+    io::Error::new(io::ErrorKind::OutOfMemory, text)
+}
+
 /// Has a connection reset when it is closed, because it ends by this error with bytes owed: the end
 /// means that there are none.
 fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
@@ -101,6 +120,15 @@ fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
         let _ = stream.reset_on_close();
     }
     error
+}
+
+/// The memory that connections take in a [`Style`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes that each takes for itself, at the most.
+    pub own: u64,
+    /// Bytes that each adds to what all of them share; the style keeps to [`House::memory`] in all.
+    pub pooled: u64,
 }
 
 /// How a style reaches the server.
@@ -119,13 +147,22 @@ pub struct House {
     pub addresses: Vec<String>,
     /// How many connections there can be at a time.
     pub max_connections: usize,
+    /// Bytes for what the style shares among its connections, where something limits them: see
+    /// [`Memory::pooled`].
+    pub memory: Option<u64>,
 }
 
 impl House {
     /// A server's own.
     #[must_use]
     pub fn new(pool: &Pool, addresses: Vec<String>, max_connections: usize) -> House {
-        House { registry: pool.registry().clone(), pool: pool.clone(), addresses, max_connections }
+        House {
+            registry: pool.registry().clone(),
+            pool: pool.clone(),
+            addresses,
+            max_connections,
+            memory: None,
+        }
     }
 }
 

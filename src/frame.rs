@@ -21,18 +21,47 @@
 //!     }
 //! }
 //! assert_eq!(heard, sent);
-//! # Ok::<(), echown::frame::TooLong>(())
+//! # Ok::<(), echown::frame::FrameError>(())
 //! ```
 
+mod budget;
+
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+pub use budget::Budget;
+use budget::Charge;
 
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 8;
 
+/// Memory of a frame beside its bytes: its head, and what the allocator adds to both.
+const KEEPING_BYTES: usize = 96;
+
 /// A frame as it stands on the wire. Its bytes are stored once, however many clones there are.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Frame(Arc<Vec<u8>>);
+#[derive(Clone)]
+pub struct Frame(Arc<Stored>);
+
+struct Stored {
+    wire: Vec<u8>,
+    /// Given back with the last clone.
+    _charge: Charge,
+}
+
+impl PartialEq for Frame {
+    fn eq(&self, other: &Frame) -> bool {
+        self.wire() == other.wire()
+    }
+}
+
+impl Eq for Frame {}
+
+impl Hash for Frame {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.wire().hash(state);
+    }
+}
 
 impl Frame {
     /// Makes a frame of a payload; an empty one is a frame of nothing.
@@ -41,19 +70,19 @@ impl Frame {
         let mut wire = Vec::with_capacity(HEADER_BYTES + payload.len());
         wire.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         wire.extend_from_slice(payload);
-        Frame(Arc::new(wire))
+        Frame(Arc::new(Stored { wire, _charge: Charge::default() }))
     }
 
     /// All of it, its length in front.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
-        &self.0
+        &self.0.wire
     }
 
     /// What it carries.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.0[HEADER_BYTES..]
+        &self.0.wire[HEADER_BYTES..]
     }
 }
 
@@ -69,15 +98,24 @@ pub struct Assembler {
     payload_max: usize,
     /// What has arrived of the frame that is begun, its length included.
     begun: Vec<u8>,
+    /// What that is charged to.
+    charge: Charge,
 }
 
 impl Assembler {
     /// Takes frames whose payload has at most so many bytes.
     #[must_use]
     pub fn new(payload_max: usize) -> Assembler {
+        Assembler::within(payload_max, &Budget::default())
+    }
+
+    /// [`new`](Assembler::new), with frames whose memory is charged to a budget for as long as a clone
+    /// of them is left.
+    #[must_use]
+    pub fn within(payload_max: usize, budget: &Budget) -> Assembler {
         // No `Vec` could be longer, and the header is added to it.
         let payload_max = payload_max.min(isize::MAX as usize - HEADER_BYTES);
-        Assembler { payload_max, begun: Vec::new() }
+        Assembler { payload_max, begun: Vec::new(), charge: Charge::of(budget) }
     }
 
     /// Takes bytes from the front of a piece until a frame is complete, which it answers, or until
@@ -85,15 +123,17 @@ impl Assembler {
     ///
     /// # Errors
     /// The frame's announced length is over the limit. Nothing was reserved for it, and no frame
-    /// comes any more: where the next one would begin is not known.
-    pub fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Frame>, TooLong> {
-        self.move_from(piece, HEADER_BYTES);
+    /// comes any more: where the next one would begin is not known. There is no memory for what has
+    /// arrived, or the budget is used up.
+    pub fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        self.move_from(piece, HEADER_BYTES)?;
         let Some(whole) = self.whole()? else { return Ok(None) };
-        self.move_from(piece, whole);
+        self.move_from(piece, whole)?;
         if self.begun.len() < whole {
             return Ok(None);
         }
-        Ok(Some(Frame(Arc::new(std::mem::take(&mut self.begun)))))
+        let (wire, charge) = (std::mem::take(&mut self.begun), self.charge.take());
+        Ok(Some(Frame(Arc::new(Stored { wire, _charge: charge }))))
     }
 
     /// How many bytes can be taken for certain without reaching into the next frame: those that the
@@ -111,17 +151,17 @@ impl Assembler {
     }
 
     /// Bytes of the begun frame, its header included, once that is there.
-    fn whole(&self) -> Result<Option<usize>, TooLong> {
+    fn whole(&self) -> Result<Option<usize>, FrameError> {
         let Some(header) = self.begun.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let length = u64::from_be_bytes(*header);
         match usize::try_from(length) {
             Ok(payload) if payload <= self.payload_max => Ok(Some(HEADER_BYTES + payload)),
-            _ => Err(TooLong { length, payload_max: self.payload_max }),
+            _ => Err(FrameError::TooLong { length, payload_max: self.payload_max }),
         }
     }
 
     /// Moves bytes until so many of the frame are here.
-    fn move_from(&mut self, piece: &mut &[u8], whole: usize) {
+    fn move_from(&mut self, piece: &mut &[u8], whole: usize) -> Result<(), FrameError> {
         let missing = whole.saturating_sub(self.begun.len());
         let (taken, rest) = piece.split_at(missing.min(piece.len()));
         *piece = rest;
@@ -130,32 +170,49 @@ impl Assembler {
             // frame, and never what was only announced.
             let wanted = self.begun.len().max(taken.len()) * 2;
             let room = wanted.max(self.begun.len() + taken.len()).min(whole);
-            self.begun.reserve_exact(room - self.begun.len());
+            let no_memory = FrameError::NoMemory { bytes: room };
+            if !self.charge.grow_to((room + KEEPING_BYTES) as u64) {
+                return Err(no_memory);
+            }
+            self.begun.try_reserve_exact(room - self.begun.len()).map_err(|_| no_memory)?;
         }
         self.begun.extend_from_slice(taken);
+        Ok(())
     }
 }
 
-/// A frame's announced length is over the limit.
+/// Why no frame comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong {
-    /// What was announced, in bytes.
-    pub length: u64,
-    /// The most that a payload may have.
-    pub payload_max: usize,
+pub enum FrameError {
+    /// A frame's announced length is over the limit.
+    TooLong {
+        /// What was announced, in bytes.
+        length: u64,
+        /// The most that a payload may have.
+        payload_max: usize,
+    },
+    /// There is no memory for what has arrived of a frame.
+    NoMemory {
+        /// What would have to be kept of it, in bytes.
+        bytes: usize,
+    },
 }
 
-impl fmt::Display for TooLong {
+impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooLong { length, payload_max } = self;
-        write!(
-            f,
-            "expected a frame of at most {payload_max} bytes, actually {length} are announced"
-        )
+        match self {
+            FrameError::TooLong { length, payload_max } => write!(
+                f,
+                "expected a frame of at most {payload_max} bytes, actually {length} are announced"
+            ),
+            FrameError::NoMemory { bytes } => {
+                write!(f, "there is no memory for {bytes} bytes of a frame")
+            }
+        }
     }
 }
 
-impl std::error::Error for TooLong {}
+impl std::error::Error for FrameError {}
 
 #[cfg(test)]
 mod tests {
@@ -221,11 +278,11 @@ mod tests {
             let header = length.to_be_bytes();
             assert_eq!(assembler.take(&mut &header[..7]), Ok(None));
             let refused = assembler.take(&mut &header[7..]).unwrap_err();
-            assert_eq!(refused, TooLong { length, payload_max: 100 });
+            assert_eq!(refused, FrameError::TooLong { length, payload_max: 100 });
             assert!(assembler.begun.capacity() <= 2 * HEADER_BYTES);
             assert!(assembler.take(&mut &b"more"[..]).is_err(), "it stays refused");
         }
-        let text = TooLong { length: 101, payload_max: 100 }.to_string();
+        let text = FrameError::TooLong { length: 101, payload_max: 100 }.to_string();
         assert_eq!(text, "expected a frame of at most 100 bytes, actually 101 are announced");
     }
 
@@ -253,6 +310,26 @@ mod tests {
         for mut piece in wire.chunks(7) {
             frame = assembler.take(&mut piece).unwrap();
         }
-        assert_eq!(frame.expect("it is complete").0.capacity(), wire.len());
+        assert_eq!(frame.expect("it is complete").0.wire.capacity(), wire.len());
+    }
+
+    #[test]
+    fn frames_of_one_budget_are_refused_beyond_it_and_give_it_back() {
+        let budget = Budget::of(10_000);
+        let wire = Frame::of(&[7; 4000]).wire().to_vec();
+        let assemble = || Assembler::within(4000, &budget).take(&mut &wire[..]);
+        let first = assemble().unwrap().expect("it is complete");
+        let (clone, second) = (first.clone(), assemble().unwrap());
+        assert!(matches!(assemble(), Err(FrameError::NoMemory { bytes: 4008 })));
+        drop(first);
+        assert!(assemble().is_err(), "a clone keeps its bytes");
+        drop(clone);
+        assert!(assemble().is_ok());
+        // What is begun counts as well, as far as it has arrived.
+        let mut begun = Assembler::within(4000, &budget);
+        assert_eq!(begun.take(&mut &wire[..3000]), Ok(None));
+        assert!(assemble().is_err());
+        drop((begun, second));
+        assert_eq!(budget.left(), Some(10_000));
     }
 }

@@ -65,6 +65,7 @@ pub use endpoint::Endpoint;
 pub use file::File;
 pub use half::{ReadHalf, WriteHalf};
 pub use keep_alive::KeepAlive;
+pub(crate) use line::CHUNK_BYTES as LINE_CHUNK_BYTES;
 pub use line::{Arrival, Line, Progress};
 pub use listener::{DEFAULT_BACKLOG, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};

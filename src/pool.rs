@@ -16,6 +16,7 @@
 //! ordinary error too.
 
 pub(crate) mod ceiling;
+mod headroom;
 mod orphans;
 mod plain;
 mod race;
@@ -39,11 +40,11 @@ const LIMIT_DEFAULT: usize = 10_000;
 
 /// Stack of a pool's thread unless set: enough for formatting, logging and shallow recursion.
 /// Buffers belong on the heap; a page of stack that was touched once stays with its thread.
-const STACK_BYTES_DEFAULT: usize = 256 * 1024;
+pub(crate) const STACK_BYTES_DEFAULT: usize = 256 * 1024;
 
 /// Idle threads that are kept unless set: a burst of clients is served without starting threads
 /// anew.
-const KEEP_IDLE_DEFAULT: usize = 16;
+pub(crate) const KEEP_IDLE_DEFAULT: usize = 16;
 
 /// Runs tasks on threads. Cheap to clone; all clones are the same pool.
 ///

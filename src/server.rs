@@ -16,6 +16,7 @@ mod backoff;
 mod bind;
 mod drain;
 mod gate;
+mod memory;
 mod room;
 mod spare;
 mod summary;
@@ -30,8 +31,8 @@ use std::time::{Duration, Instant};
 use crate::echo::{House, SharedStyle};
 pub use crate::net::Endpoint;
 use crate::net::{KeepAlive, PipeWriter};
-use crate::ownership::{Failure, Registry, TaskLabel};
-use crate::pool::{Orphans, Pool, SpawnError};
+use crate::ownership::{Failure, Level, Registry, TaskLabel};
+use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT, SpawnError};
 pub use bind::BindError;
 use bind::Place;
 use gate::{Bound, Gate};
@@ -151,9 +152,21 @@ impl Server {
     ) -> Result<Server, BindError> {
         let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
         room::check_descriptors(acceptors, settings.max_connections).map_err(BindError::new)?;
-        let places = bind::open_all(registry, endpoints, &settings)?;
-        let needs = Needs { tasks_per_connection: style.tasks_per_connection(), acceptors };
-        let room = Machine::read().room(settings.max_connections, needs);
+        let mut places = bind::open_all(registry, endpoints, &settings)?;
+        let needs = Needs {
+            tasks_per_connection: style.tasks_per_connection(),
+            acceptors,
+            stack_bytes: STACK_BYTES_DEFAULT as u64,
+            memory: style.memory(),
+        };
+        let reads_symbols =
+            crate::sys::memory::prints_backtraces() || registry.level() == Level::Full;
+        let room = Machine::read(reads_symbols).room(settings.max_connections, needs);
+        if let Some(bytes) = room.shares.socket_buffer {
+            for place in &mut places {
+                place.hold_buffers(bytes)?;
+            }
+        }
         let tasks = room.connections.saturating_mul(needs.tasks_per_connection);
         let pool =
             Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
@@ -177,7 +190,7 @@ impl Server {
     }
 
     /// How many connections there can be at a time: what was set, or what this process can carry by
-    /// its limits of descriptors, threads and memory mappings.
+    /// its limits of descriptors, threads, memory mappings and memory.
     #[must_use]
     pub fn max_connections(&self) -> usize {
         self.room.connections
@@ -221,7 +234,10 @@ impl Server {
 
     fn attend(self) -> Result<Summary, ServeError> {
         let addresses = self.addresses().map(str::to_owned).collect();
-        let house = House::new(&self.pool, addresses, self.room.connections);
+        let house = House {
+            memory: self.room.shares.pooled,
+            ..House::new(&self.pool, addresses, self.room.connections)
+        };
         self.style.open(&house).map_err(|error| ServeError(error.to_string()))?;
         let tightest = self.room.tight.first();
         let bound = tightest.map_or(Bound::Asked, |by| Bound::Machine(by.limit, by.value));

@@ -9,6 +9,7 @@ pub(crate) mod escape;
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod limits;
+pub(crate) mod memory;
 #[cfg(feature = "macros")]
 pub(crate) mod open;
 #[cfg(feature = "macros")]

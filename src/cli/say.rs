@@ -5,7 +5,7 @@
 //! when there is none any more, it is written directly, and a stalled reader gets two seconds, once.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::output::{Item, Outlet, Patience, Queue, STALL_PATIENCE};
@@ -45,7 +45,8 @@ pub(super) fn flush() {
     }
 }
 
-fn write_directly(bytes: &[u8]) {
+/// Writes without a queue and without an allocation; waits for a stalled reader two seconds in all.
+pub(super) fn write_directly(bytes: &[u8]) {
     let is_overdue = || {
         let mut deadline = lock(&DEADLINE);
         let deadline = deadline.get_or_insert_with(|| Instant::now() + STALL_PATIENCE);
@@ -53,30 +54,6 @@ fn write_directly(bytes: &[u8]) {
     };
     // Where standard error is closed, there is no reader to tell.
     let _ = Outlet::Standard(rustix::stdio::stderr()).write_all(bytes, || (), is_overdue);
-}
-
-/// Has panics say what they have to say as everything else is said: the default hook would wait for
-/// standard error, and with it the task that panicked.
-pub(super) fn panics() {
-    static HINT: Once = Once::new();
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("<unnamed>");
-        let backtrace = std::backtrace::Backtrace::capture();
-        let mut text = format!("\nthread '{name}' {panic}\n");
-        match backtrace.status() {
-            std::backtrace::BacktraceStatus::Captured => {
-                text += &format!("stack backtrace:\n{backtrace}\n");
-            }
-            _ => HINT.call_once(|| {
-                text += "note: run with `RUST_BACKTRACE=1` environment variable to display a \
-                         backtrace\n";
-            }),
-        }
-        write(text.into_bytes());
-        // The panic may become an abort.
-        flush();
-    }));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -119,8 +119,8 @@ pub(super) struct ServeArguments {
 #[command(next_help_heading = "Limits")]
 struct Limits {
     /// Connections served at a time. One more is accepted, closed at once and counted, so that its
-    /// client learns of it. Each costs a thread and a descriptor: what the limits of the system do
-    /// not allow is lowered to what they do, with a warning that says which to raise. [default:
+    /// client learns of it. Each costs a thread, a descriptor and memory: what the limits of the system
+    /// do not allow is lowered to what they do, with a warning that says which to raise. [default:
     /// 1024, or what fits]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<NonZeroUsize>,

@@ -32,7 +32,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::frame::TooLong;
+use crate::frame::FrameError;
 
 use crate::net::{Endpoint, File, pipe_in};
 use crate::ownership::{Failure, Registry};
@@ -134,7 +134,7 @@ impl fmt::Display for ChatError {
 impl std::error::Error for ChatError {}
 
 fn is_too_long(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<TooLong>())
+    error.get_ref().is_some_and(|inner| inner.is::<FrameError>())
 }
 
 /// What main is told.

@@ -34,6 +34,9 @@
 //! the peer knows of: Linux announces no new room after a socket's reading was shut down. A longer rest
 //! comes by the peer's probes, with pauses; after a second's pause it is given up.
 //!
+//! Where the memory of the process is limited, all frames together have a limit as well: a client
+//! whose frame comes to it is closed, however short its own frame is.
+//!
 //! Two threads per client. What a client misses is not kept for it: it hears what is published from
 //! the moment that it is connected.
 
@@ -48,8 +51,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{House, Style};
-use crate::frame::{Assembler, Frame, TooLong};
+use super::{House, Memory, Style};
+use crate::frame::{Assembler, Budget, Frame, FrameError};
 use crate::net::{Stream, WriteHalf};
 use crate::ownership::{Failure, Registry};
 use crate::pool::{Pool, Promise};
@@ -67,6 +70,10 @@ pub const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 /// keeping.
 pub const OUTBOX_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
+/// What a client adds to the memory that all frames share, where memory is limited. Half of that is
+/// for frames: the allocator keeps what was given back, in pieces.
+const POOLED_BYTES: u64 = 256 * 1024;
+
 /// How long a drained client waits for what others still have to say.
 const REST_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -78,7 +85,8 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(30);
 pub struct Broadcast {
     frame_max: usize,
     hub: Arc<Hub>,
-    house: OnceLock<(Registry, Pool)>,
+    house: OnceLock<(Registry, Pool, Budget)>,
+    outbox_max: usize,
     bad_frames: Seldom,
     no_threads: Seldom,
 }
@@ -92,15 +100,22 @@ impl Broadcast {
             frame_max,
             hub: Arc::new(Hub::new(outbox_max, slow_reader)),
             house: OnceLock::new(),
+            outbox_max,
             bad_frames: Seldom::default(),
             no_threads: Seldom::default(),
         }
     }
 
-    /// Says aloud why a client is closed whose frame is too long: whoever wrote it wants to know.
+    /// Says aloud why a client is closed whose frame is not taken: whoever wrote it wants to know.
     fn tell_of_bad_frame(&self, peer: &dyn fmt::Display, error: io::Error) -> io::Error {
-        if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) {
-            self.bad_frames.warn(format_args!("{peer} is closed: {error} (--max-frame)"));
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<FrameError>()) {
+            Some(FrameError::TooLong { .. }) => {
+                self.bad_frames.warn(format_args!("{peer} is closed: {error} (--max-frame)"));
+            }
+            Some(FrameError::NoMemory { .. }) => {
+                self.bad_frames.warn(format_args!("{peer} is closed: {error}"));
+            }
+            None => {}
         }
         error
     }
@@ -140,15 +155,24 @@ impl Style for Broadcast {
         2
     }
 
+    /// Frames are shared by all; each client has its own buffer, and a queue of places for those that
+    /// wait: 16 bytes at the most for one that counts as [`outbox::FRAME_KEEPING_BYTES`] and more.
+    fn memory(&self) -> Memory {
+        let places = self.outbox_max / outbox::FRAME_KEEPING_BYTES * 16;
+        let own = reader::BUFFER_BYTES.saturating_add(places) as u64;
+        Memory { own, pooled: POOLED_BYTES }
+    }
+
     fn open(&self, house: &House) -> io::Result<()> {
-        let ours = (house.registry.clone(), house.pool.clone());
+        let budget = house.memory.map_or_else(Budget::default, |bytes| Budget::of(bytes / 2));
+        let ours = (house.registry.clone(), house.pool.clone(), budget);
         self.house
             .set(ours)
             .map_err(|_| io::Error::other("this style serves another server already"))
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        let Some((registry, pool)) = self.house.get() else {
+        let Some((registry, pool, budget)) = self.house.get() else {
             return Err(io::Error::other("this style was not opened by a server"));
         };
         let peer = prepare(&stream)?;
@@ -158,12 +182,14 @@ impl Style for Broadcast {
         let writer = self.start_writer(pool, &peer, writing, (token, &outbox), patience)?;
         let hub = Arc::clone(&self.hub);
         let mut member = Member { hub, token, outbox, writer: Some(writer) };
-        let end = reader::run(&reading, &member.hub, &member.outbox, registry, self.frame_max)
-            .map_err(|error| match member.give_up() {
+        let assembler = Assembler::within(self.frame_max, budget);
+        let end = reader::run(&reading, &member.hub, &member.outbox, registry, assembler).map_err(
+            |error| match member.give_up() {
                 // The writer met it first.
                 Some(Ok(Err(earlier))) => earlier,
                 _ => self.tell_of_bad_frame(&peer, error),
-            })?;
+            },
+        )?;
         match end {
             End::Finished | End::Torn => {
                 member.hub.leave(token);
@@ -187,7 +213,8 @@ impl Style for Broadcast {
     /// others say until [`serve`](Style::serve) goes on is not for it.
     fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
         let peer = prepare(stream)?;
-        let frame = first_frame(stream, self.frame_max)
+        let budget = self.house.get().map(|(_, _, budget)| budget.clone()).unwrap_or_default();
+        let frame = first_frame(stream, Assembler::within(self.frame_max, &budget))
             .map_err(|error| self.tell_of_bad_frame(&peer, error))?;
         let Some(frame) = frame else { return Ok(false) };
         self.hub.publish(&frame);
@@ -227,10 +254,9 @@ fn prepare(stream: &Stream) -> io::Result<String> {
 
 /// Reads one frame and not a byte of the next; `None` when the peer has finished before a frame was
 /// complete.
-fn first_frame(mut stream: &Stream, frame_max: usize) -> io::Result<Option<Frame>> {
+fn first_frame(mut stream: &Stream, mut assembler: Assembler) -> io::Result<Option<Frame>> {
     const PIECE_MAX: usize = 16 * 1024;
-    let mut assembler = Assembler::new(frame_max);
-    let mut buffer = vec![0; PIECE_MAX];
+    let mut buffer = super::buffer(PIECE_MAX)?;
     loop {
         let wanted = assembler.missing().min(PIECE_MAX);
         let received = stream.read(&mut buffer[..wanted])?;
@@ -238,7 +264,7 @@ fn first_frame(mut stream: &Stream, frame_max: usize) -> io::Result<Option<Frame
             return Ok(None);
         }
         let mut piece = &buffer[..received];
-        if let Some(frame) = assembler.take(&mut piece).map_err(reader::too_long)? {
+        if let Some(frame) = assembler.take(&mut piece).map_err(reader::no_frame)? {
             return Ok(Some(frame));
         }
     }

@@ -32,7 +32,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{House, SharedStyle, Signal, Style};
+use super::{House, Memory, SharedStyle, Signal, Style};
 use crate::net::{Address, Stream};
 
 pub use crate::faults::PlanError;
@@ -65,6 +65,10 @@ impl Chaos {
 impl Style for Chaos {
     fn name(&self) -> &'static str {
         self.inner.name()
+    }
+
+    fn memory(&self) -> Memory {
+        self.inner.memory()
     }
 
     fn tasks_per_connection(&self) -> usize {

@@ -10,7 +10,7 @@ mod buffer;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::Style;
+use super::{Memory, Style};
 use crate::net::{Eagerness, Stream};
 use buffer::Buffer;
 
@@ -20,6 +20,9 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
 /// mostly earlier.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection's buffer at its largest, and the smaller one that it takes the place of.
+pub(super) const MEMORY: Memory = Memory { own: 80 * 1024, pooled: 0 };
 
 /// Sends back what it receives until the peer has closed its sending side, and then closes ours:
 /// whoever sends a file and half-closes gets all of it back, and then the end.
@@ -32,7 +35,7 @@ impl Style for Plain {
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        let mut buffer = Buffer::new();
+        let mut buffer = Buffer::new()?;
         let mut eagerness = Eagerness::default();
         loop {
             let received = match receive(&stream, buffer.bytes(), &mut eagerness) {
@@ -49,8 +52,10 @@ impl Style for Plain {
     }
 }
 
-pub(super) fn buffer() -> Vec<u8> {
-    vec![0; BUFFER_BYTES]
+/// # Errors
+/// There is no memory for it.
+pub(super) fn buffer() -> io::Result<Vec<u8>> {
+    super::buffer(BUFFER_BYTES)
 }
 
 /// Sends back what comes in one read. How much that was; zero at the end.

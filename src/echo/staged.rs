@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{House, Signal, Style};
+use super::{House, Memory, Signal, Style};
 use crate::net::{Address, Line, Progress, Stream};
 use crate::stage::{Lent, Sink, Tag};
 use client::Client;
@@ -135,6 +135,15 @@ impl Default for Staged {
 impl Style for Staged {
     fn name(&self) -> &'static str {
         "staged"
+    }
+
+    /// A request at its longest in a vector that has doubled, with the chunk that is read at its end;
+    /// and the three machines that a connection has.
+    fn memory(&self) -> Memory {
+        const MACHINES_BYTES: usize = 24 * 1024;
+        let request = self.request_bytes_max.saturating_add(crate::net::LINE_CHUNK_BYTES);
+        let own = request.saturating_mul(2).saturating_add(MACHINES_BYTES);
+        Memory { own: own as u64, pooled: 0 }
     }
 
     fn open(&self, house: &House) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::stream::Stream;
 
 /// Bytes that are asked for at a time.
-const CHUNK_BYTES: usize = 16 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
 
 /// What is kept of a long line's room for the next one.
 const KEPT_BYTES: usize = 4 * 1024;
@@ -99,6 +99,8 @@ impl Line {
     #[track_caller]
     pub fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<Progress> {
         let before = self.bytes.len();
+        let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        self.bytes.try_reserve(CHUNK_BYTES).map_err(no_memory)?;
         self.bytes.resize(before + CHUNK_BYTES, 0);
         let received = receive(stream, &mut self.bytes[before..]);
         self.bytes.truncate(before + received.as_ref().map_or(0, |taken| *taken));

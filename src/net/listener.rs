@@ -60,6 +60,7 @@ struct Heirloom {
     nodelay: bool,
     write_timeout: Option<Duration>,
     keep_alive: Option<KeepAlive>,
+    buffer_bytes: Option<usize>,
 }
 
 /// Settings of a new listener.
@@ -350,6 +351,24 @@ impl Listener {
 
 /// Using it.
 impl Listener {
+    /// Holds each of the two buffers of every stream that is accepted from now on to so many bytes of
+    /// the kernel's memory (`SO_RCVBUF`, `SO_SNDBUF`), which it otherwise lets grow as it sees fit. The
+    /// system's own limits (`net.core.rmem_max`, `net.core.wmem_max`) may hold them to less. By TCP
+    /// streams inherit it; a Unix stream is told, and only of what it sends: what is sent to it counts
+    /// as its peer's.
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub fn hold_buffers(&mut self, bytes: usize) -> io::Result<()> {
+        // The kernel takes the number for payload and doubles it, for its own bookkeeping.
+        let payload = bytes / 2;
+        self.handle().call(|fd| sockopt::set_socket_recv_buffer_size(fd, payload))?;
+        self.handle().call(|fd| sockopt::set_socket_send_buffer_size(fd, payload))?;
+        self.heirloom.buffer_bytes = Some(payload);
+        Ok(())
+    }
+
     /// Takes the next connection, owned by the current task, and its peer's address
     /// (`accept4(2)`). Waits for one, unless the listener is
     /// [non-blocking](Listener::set_nonblocking).
@@ -478,6 +497,9 @@ impl Listener {
             stream.handle().call(|fd| sockopt::set_socket_oobinline(fd, true))?;
             if self.heirloom.write_timeout.is_some() {
                 stream.set_write_timeout(self.heirloom.write_timeout)?;
+            }
+            if let Some(bytes) = self.heirloom.buffer_bytes {
+                stream.handle().call(|fd| sockopt::set_socket_send_buffer_size(fd, bytes))?;
             }
         }
         let peer = peer.map_or(Ok(Address::Unnamed), Address::of)?;

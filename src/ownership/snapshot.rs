@@ -221,7 +221,14 @@ fn steps(custody: &Custody, until: Instant) -> Vec<CustodyStep> {
         site: step.site,
         ago_ms: millis_since(step.at),
         thread_id: step.thread,
-        backtrace: step.backtrace.as_ref().map(ToString::to_string),
+        backtrace: step.backtrace.as_ref().map(|backtrace| {
+            // Without memory for its symbols, printing it would not fail but end or hang the process.
+            if crate::sys::memory::has_room_for_symbols() {
+                backtrace.to_string()
+            } else {
+                "not shown: a limit of memory leaves no room for the program's symbols".to_owned()
+            }
+        }),
     };
     custody.steps().filter(|step| step.at <= until).map(step).collect()
 }

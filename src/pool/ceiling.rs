@@ -11,7 +11,7 @@ use crate::sys::limits::Limits;
 
 /// Mappings that one thread of the standard library takes: its stack and its signal stack, each
 /// with a guard page. Measured: 8,166 threads where 32,768 mappings are allowed.
-const MAPPINGS_PER_THREAD: u64 = 4;
+pub(super) const MAPPINGS_PER_THREAD: u64 = 4;
 
 /// Mappings that the allocator may make per core: glibc has up to 8 arenas, each in two parts.
 const MAPPINGS_PER_CORE: u64 = 16;

@@ -35,9 +35,11 @@ use std::thread;
 use threadpool::ThreadPool;
 
 use super::ceiling::Ceiling;
+use super::headroom::Headroom;
 use crate::faults::Saboteur;
 use crate::ownership::Registry;
 use crate::sys::escape;
+use crate::sys::limits::Limits;
 
 /// Idle threads are let go when there are more than this many times the number to keep. Two: a
 /// start costs 40 to 100 microseconds, and so the threads let go at one job's end are paid for by as many
@@ -99,9 +101,14 @@ pub(crate) struct Workers {
     ceiling: Ceiling,
     shared: Arc<Shared>,
     /// Held while a thread is started, so that threads come one at a time, and a job is never
-    /// queued behind a thread that is still being started and might not come. True once a start
-    /// has been refused: from then on every start is probed.
-    growth: Mutex<bool>,
+    /// queued behind a thread that is still being started and might not come.
+    growth: Mutex<Growth>,
+}
+
+struct Growth {
+    headroom: Headroom,
+    /// A start has been refused: from then on every start is probed.
+    was_refused: bool,
 }
 
 /// A job that got no thread, given back, and why.
@@ -171,14 +178,16 @@ enum Next {
 impl Workers {
     /// Reads the machine's ceiling; starts no thread yet.
     pub(crate) fn new(config: Config) -> Workers {
-        Workers::below(Ceiling::detect(), config)
+        let limits = Limits::read();
+        Workers::below(Ceiling::of(&limits), Headroom::new(&limits), config)
     }
 
-    fn below(ceiling: Ceiling, mut config: Config) -> Workers {
+    fn below(ceiling: Ceiling, headroom: Headroom, mut config: Config) -> Workers {
         // The standard library panics on a thread's name with a NUL inside.
         config.name = config.name.replace('\0', "?");
         let shared = Shared { keep_idle: config.keep_idle.max(1), state: Mutex::default() };
-        Workers { config, ceiling, shared: Arc::new(shared), growth: Mutex::new(false) }
+        let growth = Mutex::new(Growth { headroom, was_refused: false });
+        Workers { config, ceiling, shared: Arc::new(shared), growth }
     }
 
     /// Runs `job` on an idle thread, else on a new one, else as soon as a thread is free.
@@ -197,7 +206,7 @@ impl Workers {
             Ok(()) => return Ok(()),
             Err((job, _)) => job,
         };
-        let mut refused_before = lock(&self.growth);
+        let mut growth = lock(&self.growth);
         // While this thread waited for the lock, a job may have ended.
         let (job, state) = match self.run_on_idle(job) {
             Ok(()) => return Ok(()),
@@ -209,14 +218,14 @@ impl Workers {
             return self.queue_or_refuse(state, job, reason);
         }
         drop(state);
-        let error = match self.start(size, *refused_before) {
+        let error = match self.start(size, &mut growth) {
             Ok(thread) => {
                 self.run_on_new(thread, Box::new(job));
                 return Ok(());
             }
             Err(error) => error,
         };
-        *refused_before = true;
+        growth.was_refused = true;
         // While the start was tried, a job may have ended.
         let (job, state) = match self.run_on_idle(job) {
             Ok(()) => return Ok(()),
@@ -322,10 +331,11 @@ impl Workers {
     /// stacks). So it is made where a refusal is likely, near the ceiling and after a first refusal,
     /// and where `threadpool`'s panic would be fatal. A refusal elsewhere is caught and is the same
     /// error, but has left a panic message on standard error, once.
-    fn start(&self, size: usize, refused_before: bool) -> io::Result<ThreadPool> {
+    fn start(&self, size: usize, growth: &mut Growth) -> io::Result<ThreadPool> {
         self.config.hurdle.pass()?;
+        growth.headroom.check(self.config.stack_bytes)?;
         let near = size >= self.ceiling.threads / PROBE_SHARE;
-        if near || refused_before || cfg!(panic = "abort") {
+        if near || growth.was_refused || cfg!(panic = "abort") {
             probe(&self.config)?;
         }
         build(&self.config).map_err(|panicked| match probe(&self.config) {

@@ -26,6 +26,22 @@ pub(super) struct Place {
     pub(super) path: Option<SocketFile>,
 }
 
+impl Place {
+    /// Holds the kernel's buffers of connections to so many bytes each.
+    pub(super) fn hold_buffers(&mut self, bytes: u64) -> Result<(), BindError> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        for (_, seat) in &mut self.seats {
+            let held = seat.listener.hold_buffers(bytes);
+            held.map_err(|error| {
+                let name = &self.name;
+                let text = format!("cannot hold the buffers of connections to {name}: {error}");
+                BindError { text, error: Some(error) }
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// What one acceptor works with, all of it owned.
 pub(super) struct Seat {
     pub(super) listener: Listener,

@@ -5,16 +5,18 @@
 //! `pool::ceiling`). So the limits are read once, when the server opens; what is asked for beyond
 //! them is lowered to what fits, and at that number clients are refused as at any other.
 //!
-//! Memory is not counted: what a connection takes depends on what its client sends and does not
-//! read, and the kernel's buffers are the larger part of it.
+//! What connections take of the memory is reckoned in `memory`.
 
 use std::fmt;
 
 use super::bind::DESCRIPTORS_PER_ACCEPTOR;
+use super::memory::{self, ADDRESS_SPACE, Budget, CGROUP_MEMORY, DATA, Shares};
+use crate::echo::Memory;
 use crate::pool::ceiling::{CGROUP, Ceiling, MAP_COUNT};
 use crate::report::Count;
 use crate::sys;
 use crate::sys::limits::Limits;
+use crate::sys::memory::MemoryLimits;
 
 /// Descriptors that are kept for what is opened later: signals, files that are opened anew, what is
 /// looked at under `/proc`, and the reserve of chaos.
@@ -29,7 +31,13 @@ pub(super) struct Machine {
     threads: Vec<Ceiling>,
     /// Descriptors that may be open, and those that are.
     descriptors: Option<(u64, u64)>,
+    /// By each limit of memory.
+    memory: Vec<Budget>,
 }
+
+/// Threads that serve nobody: those of main, signals, log and reports, and those that the pool keeps
+/// for the next job.
+const OTHER_THREADS: usize = 8 + 2 * crate::pool::KEEP_IDLE_DEFAULT;
 
 /// What connections need.
 #[derive(Clone, Copy)]
@@ -37,6 +45,17 @@ pub(super) struct Needs {
     pub(super) tasks_per_connection: usize,
     /// Each has a thread, and in its hand a connection that it has not refused yet.
     pub(super) acceptors: usize,
+    /// Stack of a thread, in bytes.
+    pub(super) stack_bytes: u64,
+    /// What the style takes for each connection.
+    pub(super) memory: Memory,
+}
+
+impl Needs {
+    /// Threads that serve no connection, at the most.
+    pub(super) fn other_threads(&self) -> usize {
+        self.acceptors.saturating_add(OTHER_THREADS)
+    }
 }
 
 /// How many connections there may be.
@@ -46,6 +65,8 @@ pub(super) struct Room {
     pub(super) connections: usize,
     /// The limits that are too tight for what was asked for, the tightest first.
     pub(super) tight: Vec<Tight>,
+    /// How the memory is divided among them.
+    pub(super) shares: Shares,
 }
 
 /// A limit that is too tight.
@@ -58,28 +79,33 @@ pub(super) struct Tight {
     /// How many connections that is enough for.
     pub(super) connections: usize,
     /// What would be enough for all that was asked for.
-    enough: u64,
+    pub(super) enough: u64,
+    /// What a connection takes of it, where that is not simply one or its tasks.
+    pub(super) each: u64,
 }
 
 impl Machine {
     /// Reads the limits. To be asked when the server's own descriptors are open.
-    pub(super) fn read() -> Machine {
+    /// `reads_symbols`: whether backtraces may be printed, which takes memory once.
+    pub(super) fn read(reads_symbols: bool) -> Machine {
         let open = sys::fd::open_numbers().map_or(0, |numbers| numbers.len() as u64);
         Machine {
             threads: Ceiling::each(&Limits::read()),
             descriptors: sys::limits::descriptors().map(|limit| (limit, open)),
+            memory: budgets(reads_symbols),
         }
     }
 
     /// Room for `wanted` connections, or for as many as fit.
     pub(super) fn room(&self, wanted: usize, needs: Needs) -> Room {
-        let Needs { tasks_per_connection, acceptors } = needs;
+        let Needs { tasks_per_connection, acceptors, .. } = needs;
         let tasks = wanted.saturating_mul(tasks_per_connection).saturating_add(acceptors);
         let by_threads = self.threads.iter().map(|ceiling| Tight {
             limit: ceiling.limit,
             value: ceiling.value,
             connections: ceiling.threads.saturating_sub(acceptors) / tasks_per_connection.max(1),
             enough: ceiling.value_for(tasks as u64),
+            each: 0,
         });
         let by_descriptors = self.descriptors.map(|(value, open)| {
             let taken = open + DESCRIPTORS_KEPT_BACK + acceptors as u64;
@@ -88,16 +114,19 @@ impl Machine {
                 value,
                 connections: usize::try_from(value.saturating_sub(taken)).unwrap_or(usize::MAX),
                 enough: taken.saturating_add(wanted as u64),
+                each: 0,
             }
         });
-        let all = by_threads.chain(by_descriptors);
+        let by_memory = self.memory.iter().map(|budget| budget.tight(wanted, &needs));
+        let all = by_threads.chain(by_descriptors).chain(by_memory);
         let mut tight: Vec<Tight> = all
             // One client is always tried: a limit so low is better met as the kernel's own error.
             .map(|tight| Tight { connections: tight.connections.max(1), ..tight })
             .filter(|tight| tight.connections < wanted)
             .collect();
         tight.sort_by_key(|tight| tight.connections);
-        Room { connections: tight.first().map_or(wanted, |tight| tight.connections), tight }
+        let connections = tight.first().map_or(wanted, |tight| tight.connections);
+        Room { connections, tight, shares: memory::shares(&self.memory, connections, &needs) }
     }
 }
 
@@ -130,13 +159,30 @@ fn are_enough(limit: u64, open: u64, acceptors: usize, connections: usize) -> Re
     ))
 }
 
+fn budgets(reads_symbols: bool) -> Vec<Budget> {
+    let text = |name| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
+    let [receive, send] = ["tcp_rmem", "tcp_wmem"].map(|name| text(name).unwrap_or_default());
+    Budget::each(&MemoryLimits::read(), memory::sockets_max(&receive, &send), reads_symbols)
+}
+
 impl fmt::Display for Tight {
     /// `RLIMIT_NOFILE is 64, enough for 40; raise it with "ulimit -n 1048"`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tight { limit, value, connections, enough } = self;
+        let Tight { limit, value, connections, enough, each } = self;
         write!(f, "{limit} is {value}, enough for {connections}; ")?;
+        if *each > 0 {
+            write!(f, "a connection may take {} KiB: ", each / 1024)?;
+        }
         match *limit {
             DESCRIPTORS => write!(f, "raise it with `ulimit -n {enough}`"),
+            // The shell's numbers are KiB.
+            ADDRESS_SPACE => write!(f, "raise it with `ulimit -v {}`", enough.div_ceil(1024)),
+            DATA => write!(f, "raise it with `ulimit -d {}`", enough.div_ceil(1024)),
+            CGROUP_MEMORY => write!(
+                f,
+                "raise it to {} MiB (MemoryMax= of a systemd unit, --memory of a container)",
+                enough >> 20
+            ),
             "RLIMIT_NPROC" => write!(f, "raise it with `ulimit -u {enough}`"),
             CGROUP => write!(
                 f,
@@ -156,11 +202,17 @@ impl fmt::Display for Tight {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs { tasks_per_connection: 1, acceptors: 1 };
+    const NEEDS: Needs = Needs {
+        tasks_per_connection: 1,
+        acceptors: 1,
+        stack_bytes: 256 << 10,
+        memory: Memory { own: 80 << 10, pooled: 0 },
+    };
 
     /// A machine whose mappings carry 8,046 threads, with 10 descriptors open.
     fn machine(limits: Limits, descriptors: u64) -> Machine {
-        Machine { threads: Ceiling::each(&limits), descriptors: Some((descriptors, 10)) }
+        let descriptors = Some((descriptors, 10));
+        Machine { threads: Ceiling::each(&limits), descriptors, memory: Vec::new() }
     }
 
     fn usual() -> Limits {
@@ -179,7 +231,8 @@ mod tests {
     #[test]
     fn what_fits_is_not_touched() {
         let room = machine(usual(), 20_000).room(1_024, NEEDS);
-        assert_eq!(room, Room { connections: 1_024, tight: Vec::new() });
+        let shares = Shares::default();
+        assert_eq!(room, Room { connections: 1_024, tight: Vec::new(), shares });
     }
 
     #[test]
@@ -210,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_style_with_two_tasks_for_a_connection_has_half_the_room() {
-        let needs = Needs { tasks_per_connection: 2, acceptors: 2 };
+        let needs = Needs { tasks_per_connection: 2, acceptors: 2, ..NEEDS };
         let room = machine(usual(), 20_000).room(10_000, needs);
         assert_eq!(room.connections, (8_046 - 2) / 2);
     }
@@ -240,9 +293,27 @@ mod tests {
         let refused = are_enough(20_000, 4, 100_000, 1_024).unwrap_err();
         assert!(refused.ends_with("have fewer --acceptors, or raise it with `ulimit -n 501044`"));
         // What is refused before anything is opened is what would leave no room afterwards.
-        let room =
-            |limit| Machine { threads: Vec::new(), descriptors: Some((limit, 8)) }.room(2, NEEDS);
+        let room = |limit| {
+            let (threads, memory) = (Vec::new(), Vec::new());
+            Machine { threads, descriptors: Some((limit, 8)), memory }.room(2, NEEDS)
+        };
         assert_eq!((room(26).connections, room(27).connections), (1, 2));
+    }
+
+    #[test]
+    fn memory_has_its_remedies_and_says_what_a_connection_takes() {
+        let limit = Some(sys::memory::Limit { bytes: 64 << 20, taken: 2 << 20 });
+        for (limits, remedy) in [
+            (MemoryLimits { cgroup: limit, ..MemoryLimits::default() }, "(MemoryMax= of a systemd"),
+            (MemoryLimits { address_space: limit, ..MemoryLimits::default() }, "`ulimit -v "),
+            (MemoryLimits { data: limit, ..MemoryLimits::default() }, "`ulimit -d "),
+        ] {
+            let memory = Budget::each(&limits, 10 << 20, false);
+            let room = Machine { memory, ..machine(usual(), 20_000) }.room(1_024, NEEDS);
+            let said = room.tight[0].to_string();
+            assert!(said.contains(remedy) && said.contains("a connection may take "), "{said}");
+            assert_eq!(room.connections, room.tight[0].connections);
+        }
     }
 
     #[test]
@@ -253,7 +324,8 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_read_nothing_is_lowered() {
-        let unknown = Machine { threads: Ceiling::each(&Limits::default()), descriptors: None };
+        let threads = Ceiling::each(&Limits::default());
+        let unknown = Machine { threads, descriptors: None, memory: Vec::new() };
         assert_eq!(unknown.room(usize::MAX, NEEDS).connections, usize::MAX);
     }
 }

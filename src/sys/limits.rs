@@ -55,6 +55,14 @@ impl Limits {
     }
 }
 
+/// `vm.max_map_count` and how many mappings there are now, if both can be read.
+pub(crate) fn mappings_of_max() -> Option<(u64, u64)> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return number(Path::new("/proc/sys/vm/max_map_count")).zip(mappings());
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    None
+}
+
 /// Whether `RLIMIT_NPROC` is enforced: the rule of `copy_process` in the kernel's `fork.c`.
 ///
 /// Exempt are the real user 0 and whoever has `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN`, all as seen
@@ -86,15 +94,26 @@ fn cores() -> Option<u64> {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn mappings() -> Option<u64> {
-    let maps = std::fs::read("/proc/self/maps").ok()?;
-    u64::try_from(maps.iter().filter(|byte| **byte == b'\n').count()).ok()
+    use std::io::Read as _;
+
+    // Piece by piece: all of it is megabytes where there are many threads.
+    const PIECE_BYTES: usize = 64 * 1024;
+    let mut maps = std::fs::File::open("/proc/self/maps").ok()?;
+    let mut piece = super::memory::zeroed(PIECE_BYTES)?;
+    let mut lines = 0;
+    loop {
+        match maps.read(&mut piece).ok()? {
+            0 => return Some(lines),
+            bytes => lines += piece[..bytes].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn cgroup_pids() -> Option<(u64, u64)> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let limits = pids_dirs(&groups, &mounts).into_iter().filter_map(|dir| {
+    let limits = controller_dirs(&groups, &mounts, "pids").into_iter().filter_map(|dir| {
         let max = number(&dir.join("pids.max"))?;
         Some((max, number(&dir.join("pids.current")).unwrap_or(0)))
     });
@@ -107,12 +126,12 @@ fn number(file: &Path) -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// The directories whose `pids.max` binds this process: its group's and every ancestor's that is
-/// mounted here, in version 1 (hierarchy `pids`) and version 2.
+/// The directories whose limits of a controller, such as `pids`, bind this process: its group's and
+/// every ancestor's that is mounted here, in version 1 (the controller's hierarchy) and version 2.
 ///
 /// `groups` is `/proc/self/cgroup`, `mounts` is `/proc/self/mountinfo`.
 #[cfg(any(target_os = "linux", target_os = "android", test))]
-fn pids_dirs(groups: &str, mounts: &str) -> Vec<PathBuf> {
+pub(super) fn controller_dirs(groups: &str, mounts: &str, controller: &str) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':');
@@ -122,10 +141,11 @@ fn pids_dirs(groups: &str, mounts: &str) -> Vec<PathBuf> {
             continue;
         };
         let version_2 = controllers.is_empty();
-        if !version_2 && !has_pids(controllers) {
+        if !version_2 && !has(controllers, controller) {
             continue;
         }
-        for (root, point) in mounts.lines().filter_map(|mount| pids_mount(mount, version_2)) {
+        let version_1 = (!version_2).then_some(controller);
+        for (root, point) in mounts.lines().filter_map(|mount| group_mount(mount, version_1)) {
             let below = group_below(root, group);
             let mut dir = Some(below.as_path());
             while let Some(part) = dir {
@@ -149,25 +169,26 @@ fn group_below(root: &str, group: &str) -> PathBuf {
     }
 }
 
-/// The root and the mount point of a `mountinfo` line, if it shows the wanted hierarchy.
+/// The root and the mount point of a `mountinfo` line, if it shows the wanted hierarchy: that of a
+/// controller in version 1, or the one of version 2.
 #[cfg(any(target_os = "linux", target_os = "android", test))]
-fn pids_mount(line: &str, version_2: bool) -> Option<(&str, &str)> {
+fn group_mount<'a>(line: &'a str, version_1: Option<&str>) -> Option<(&'a str, &'a str)> {
     // 36 35 98:0 /root /mount/point options [tags] - type source super-options
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut mount = mount.split(' ').skip(3);
     let (root, point) = (mount.next()?, mount.next()?);
     let mut filesystem = filesystem.split(' ');
     let wanted = match filesystem.next()? {
-        "cgroup2" => version_2,
-        "cgroup" => !version_2 && has_pids(filesystem.nth(1)?),
+        "cgroup2" => version_1.is_none(),
+        "cgroup" => has(filesystem.nth(1)?, version_1?),
         _ => false,
     };
     wanted.then_some((root, point))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", test))]
-fn has_pids(list: &str) -> bool {
-    list.split(',').any(|word| word == "pids")
+fn has(list: &str, controller: &str) -> bool {
+    list.split(',').any(|word| word == controller)
 }
 
 /// The lowest port that a process without privileges may listen on.
@@ -190,7 +211,7 @@ mod tests {
         "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
     fn dirs(groups: &str, mounts: &str) -> Vec<String> {
-        let dirs = pids_dirs(groups, mounts);
+        let dirs = controller_dirs(groups, mounts, "pids");
         dirs.iter().map(|dir| dir.to_string_lossy().trim_end_matches('/').to_owned()).collect()
     }
 
@@ -212,6 +233,8 @@ mod tests {
         let mounts = "36 31 0:33 / /cg/memory rw - cgroup cgroup rw,memory\n\
                       39 31 0:36 / /cg/pids rw - cgroup cgroup rw,pids\n";
         assert_eq!(dirs(groups, mounts), ["/cg/pids/app", "/cg/pids"]);
+        let memory = controller_dirs(groups, mounts, "memory");
+        assert_eq!(memory, [Path::new("/cg/memory/elsewhere"), Path::new("/cg/memory/")]);
     }
 
     #[test]

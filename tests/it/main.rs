@@ -20,6 +20,7 @@ mod help;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod memory;
 mod messages;
 mod nothing_leaks;
 mod plain_echo;

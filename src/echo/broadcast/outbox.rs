@@ -115,6 +115,10 @@ impl Outbox {
                 }
             }
         }
+        if state.waiting.try_reserve(1).is_err() {
+            // No memory for its place.
+            return (Room::Full, false);
+        }
         state.bytes += more;
         state.waiting.push_back(frame.clone());
         // Only the first who finds it asleep has to wake it.

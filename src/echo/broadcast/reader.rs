@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::hub::Hub;
 use super::outbox::Outbox;
-use crate::frame::{Assembler, TooLong};
+use crate::frame::{Assembler, FrameError};
 use crate::net::ReadHalf;
 use crate::ownership::Registry;
 
 /// Bytes that are read at a time. On the heap: a buffer on the stack would be touched page by page
 /// and stay with the thread.
-const BUFFER_BYTES: usize = 16 * 1024;
+pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long a drained client that is in the middle of a frame may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -48,16 +48,15 @@ struct Drain {
 /// of the reset.
 ///
 /// # Errors
-/// What ended the reading before its time; a length over the limit, with [`TooLong`] inside.
+/// What ended the reading before its time; a frame that cannot be taken, with [`FrameError`] inside.
 pub(super) fn run(
     mut reading: &ReadHalf,
     hub: &Hub,
     outbox: &Outbox,
     registry: &Registry,
-    frame_max: usize,
+    mut assembler: Assembler,
 ) -> io::Result<End> {
-    let mut assembler = Assembler::new(frame_max);
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
     let mut drain: Option<Drain> = None;
     loop {
         let received = reading.read(&mut buffer)?;
@@ -74,7 +73,7 @@ pub(super) fn run(
                 return Ok(if assembler.has_begun() { End::Torn } else { End::Finished });
             }
             None => {
-                while let Some(frame) = assembler.take(&mut piece).map_err(too_long)? {
+                while let Some(frame) = assembler.take(&mut piece).map_err(no_frame)? {
                     hub.publish(&frame);
                 }
             }
@@ -87,7 +86,7 @@ pub(super) fn run(
             }
             Some(drain) => {
                 drain.heard = Instant::now();
-                while let Some(frame) = assembler.take(&mut piece).map_err(too_long)? {
+                while let Some(frame) = assembler.take(&mut piece).map_err(no_frame)? {
                     hub.publish(&frame);
                     // Whoever goes on talking is not waited for.
                     if drain.left <= (received - piece.len()) as u64 {
@@ -100,6 +99,6 @@ pub(super) fn run(
     }
 }
 
-pub(super) fn too_long(error: TooLong) -> io::Error {
+pub(super) fn no_frame(error: FrameError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

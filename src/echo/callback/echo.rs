@@ -20,7 +20,7 @@ use super::{
     ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Sent,
     SocketManager, Taken,
 };
-use crate::echo::{House, Style};
+use crate::echo::{House, Memory, Style};
 use crate::net::Stream;
 use crate::ownership::graph::{Graph, Kept, Node, NodeLabel};
 use crate::ownership::task;
@@ -116,6 +116,12 @@ impl Callback {
 impl Style for Callback {
     fn name(&self) -> &'static str {
         "callback"
+    }
+
+    /// Its buffer, and the references that are on record.
+    fn memory(&self) -> Memory {
+        const RECORD_BYTES: usize = 24 * 1024;
+        Memory { own: (super::life::BUFFER_BYTES + RECORD_BYTES) as u64, pooled: 0 }
     }
 
     fn open(&self, house: &House) -> io::Result<()> {

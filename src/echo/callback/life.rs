@@ -21,7 +21,7 @@ use crate::ownership::task;
 
 /// Bytes that are read at a time: the most of a connection that waits for its receiver. On the heap:
 /// a buffer on the stack would be touched page by page and stay with the thread.
-const BUFFER_BYTES: usize = 16 * 1024;
+pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How often a receiver that is pending has its connection looked at: nothing tells of a reset while
 /// nobody reads. Often enough not to keep what is gone, seldom enough to cost nothing.
@@ -114,7 +114,7 @@ impl Life {
 
     /// Reads, and has the receiver take it, until nothing more comes.
     fn receive(&self, parts: &Parts) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
         loop {
             let bytes = self.read(parts, &mut buffer)?;
             if bytes == 0 {

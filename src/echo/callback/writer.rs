@@ -66,6 +66,8 @@ impl Queue {
             State::Failed(why) => return Err(over(why)),
         }
         let taken = bytes.len().min(self.room());
+        let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        self.bytes.try_reserve(taken).map_err(no_memory)?;
         self.bytes.extend(&bytes[..taken]);
         Ok(taken)
     }

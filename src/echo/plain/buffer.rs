@@ -33,8 +33,10 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new() -> Buffer {
-        Buffer { bytes: vec![0; SMALL_BYTES], is_timed: false }
+    /// # Errors
+    /// There is no memory for it.
+    pub(super) fn new() -> io::Result<Buffer> {
+        Ok(Buffer { bytes: crate::echo::buffer(SMALL_BYTES)?, is_timed: false })
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {
@@ -49,7 +51,9 @@ impl Buffer {
         let Some((_, larger)) = GROWTH.into_iter().find(|(now, _)| *now == received) else {
             return Ok(());
         };
-        self.bytes = vec![0; larger];
+        // Where there is no memory for that, the one that is there has to do.
+        let Ok(larger) = crate::echo::buffer(larger) else { return Ok(()) };
+        self.bytes = larger;
         if !self.is_timed && stream.read_timeout()?.is_none() {
             stream.set_read_timeout(Some(SILENCE))?;
             self.is_timed = true;
@@ -62,7 +66,7 @@ impl Buffer {
         if !self.is_timed || error.kind() != io::ErrorKind::WouldBlock {
             return Ok(false);
         }
-        self.bytes = vec![0; SMALL_BYTES];
+        self.bytes = crate::echo::buffer(SMALL_BYTES)?;
         stream.set_read_timeout(None)?;
         self.is_timed = false;
         Ok(true)

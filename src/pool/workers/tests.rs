@@ -127,7 +127,8 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
 #[test]
 fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
     let ceiling = Ceiling { threads: 1, limit: "vm.max_map_count", value: 64, taken: 0 };
-    let workers = Workers::below(ceiling, config(100, 0, 1));
+    let headroom = Headroom::new(&Limits::default());
+    let workers = Workers::below(ceiling, headroom, config(100, 0, 1));
     assert_eq!(workers.limit(), 1);
     let _end = occupy(&workers, 1);
     let refused = workers.execute(|| {}).expect_err("the ceiling is 1");
@@ -146,17 +147,16 @@ fn a_limit_of_nothing_refuses_also_where_there_is_a_queue() {
 }
 
 #[test]
-fn a_refused_start_is_an_error_with_the_systems_answer_and_counts_no_thread() {
+fn a_refused_start_is_an_error_that_says_why_and_counts_no_thread() {
     let mut config = config(8, 8, 1);
     config.stack_bytes = IMPOSSIBLE_STACK_BYTES;
     let workers = Workers::new(config);
-    // The first is met unprobed, as a panic of threadpool; the second by the probe.
     for _ in 0..2 {
         let refused = workers.execute(|| {}).expect_err("no such stack");
         let Reason::Start { threads: 0, error } = &refused.reason else {
             panic!("expected a refused start, got {refused:?}");
         };
-        assert!(error.raw_os_error().is_some(), "{error:?}");
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error:?}");
         let wanted = "no thread for the job: thread 1 of the pool could not be started: ";
         assert!(refused.to_string().starts_with(wanted), "{refused}");
         assert_eq!(counts(&workers), (0, 0, 0, 0));

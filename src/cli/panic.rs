@@ -1,0 +1,56 @@
+//! What a panic says: as everything else that is said, and a backtrace only where there is memory for it.
+//!
+//! The failure story: the standard library's hook writes to standard error itself. One that is stalled
+//! would hold up the task that panicked, for good, and every other that panics.
+//!
+//! With `RUST_BACKTRACE` set, the symbols of the program are read at the first panic, holding a lock.
+//! Where memory is limited, an allocation fails meanwhile, and the message about that takes the same
+//! lock: the thread waits for itself, and every other thread that panics waits for it. The server
+//! lived, served nobody, and could not be stopped. So the backtrace is left out where a limit of memory
+//! has no room for the symbols.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write as _;
+use std::panic::{self, PanicHookInfo};
+use std::sync::Once;
+
+use super::say;
+use crate::sys::memory;
+
+/// The longest message where nothing may be allocated; the rest of it is cut off.
+const MESSAGE_MAX: usize = 1024;
+
+/// Replaces the standard library's hook. Once per process.
+pub(super) fn install_hook() {
+    let has_room = !memory::prints_backtraces() || memory::has_room_for_symbols();
+    panic::set_hook(Box::new(if has_room { tell } else { tell_without_memory }));
+}
+
+fn tell(info: &PanicHookInfo<'_>) {
+    static HINT: Once = Once::new();
+    let mut text = format!("\nthread '{}' {info}\n", name(&std::thread::current()));
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => text += &format!("stack backtrace:\n{backtrace}\n"),
+        _ => HINT.call_once(|| {
+            text += "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
+        }),
+    }
+    say::write(text.into_bytes());
+    // The panic may become an abort.
+    say::flush();
+}
+
+/// Here nothing may allocate. What cannot be written is lost.
+fn tell_without_memory(info: &PanicHookInfo<'_>) {
+    let mut text = [0; MESSAGE_MAX];
+    let mut rest = &mut text[..];
+    let _ = writeln!(rest, "thread '{}' {info}", name(&std::thread::current()));
+    let _ = writeln!(rest, "note: a limit of memory leaves no room for a backtrace");
+    let left = rest.len();
+    say::write_directly(&text[..MESSAGE_MAX - left]);
+}
+
+fn name(thread: &std::thread::Thread) -> &str {
+    thread.name().unwrap_or("<unnamed>")
+}

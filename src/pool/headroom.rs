@@ -1,0 +1,142 @@
+//! Whether there is room for one more thread, asked before it is started.
+//!
+//! The failure story: a start that the system refuses is an error, but a thread that has started maps
+//! its signal stack and allocates, and where that fails the standard library aborts the process from
+//! inside the thread. So a thread is started only where more could be had than it takes: its stack and a
+//! reserve are mapped and given back, which costs 2 microseconds, and the number of mappings, which the
+//! whole process shares, is read again while threads grow.
+//!
+//! # Limits
+//!
+//! Between the question and the start, others take memory as well; the reserve is for them.
+
+use std::io;
+
+use crate::sys::limits::{self, Limits};
+use crate::sys::memory;
+
+use super::ceiling::{MAP_COUNT, MAPPINGS_PER_THREAD};
+
+/// Address space that must be left beside a thread's stack: what the threads that run already allocate
+/// for their clients, and the few pages that the new one takes besides.
+const RESERVE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Mappings that are never used for threads: what is between two readings, and what other parts of the
+/// program map. Half of what the ceiling keeps back.
+const MAPPINGS_RESERVE: u64 = 256;
+
+/// The fewest starts between two readings. So many threads take a quarter of the reserve.
+const STARTS_MIN: u64 = 16;
+
+/// Mappings are read again after one start for so many of them. Reading takes half a microsecond for
+/// each, so that it is 8 microseconds for each start, however many there are.
+const MAPPINGS_PER_START: u64 = 16;
+
+/// When mappings are counted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Headroom {
+    /// Starts until then. `None`: they cannot be counted.
+    starts: Option<u64>,
+}
+
+impl Headroom {
+    pub(super) fn new(limits: &Limits) -> Headroom {
+        let mappings = limits.max_map_count.zip(limits.mappings);
+        Headroom { starts: mappings.map(|(max, now)| next_reading(max, now)) }
+    }
+
+    /// # Errors
+    /// There is no room, and what is short of.
+    pub(super) fn check(&mut self, stack_bytes: usize) -> io::Result<()> {
+        if !memory::can_map(stack_bytes.saturating_add(RESERVE_BYTES)) {
+            let text = format!(
+                "there is no address space for its stack of {} KiB and a reserve of {} KiB \
+                 (RLIMIT_AS, RLIMIT_DATA, vm.overcommit_memory)",
+                stack_bytes / 1024,
+                RESERVE_BYTES / 1024
+            );
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
+        }
+        self.check_mappings(limits::mappings_of_max)
+    }
+
+    fn check_mappings(&mut self, read: impl FnOnce() -> Option<(u64, u64)>) -> io::Result<()> {
+        match &mut self.starts {
+            None => {}
+            Some(0) => {
+                // What cannot be read any more is met as it comes.
+                let Some((max, now)) = read() else { return Ok(()) };
+                if threads_left(max, now) == 0 {
+                    let text =
+                        format!("{now} memory mappings are in use, and {MAP_COUNT} is {max}");
+                    return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
+                }
+                // Less this one.
+                self.starts = Some(next_reading(max, now) - 1);
+            }
+            Some(starts) => *starts -= 1,
+        }
+        Ok(())
+    }
+}
+
+/// How many more threads there can be with so many mappings in use.
+fn threads_left(max: u64, now: u64) -> u64 {
+    max.saturating_sub(now).saturating_sub(MAPPINGS_RESERVE) / MAPPINGS_PER_THREAD
+}
+
+/// After how many starts mappings are counted again: at the latest when half of the threads are there
+/// that were left, so that others may take as many mappings meanwhile.
+fn next_reading(max: u64, now: u64) -> u64 {
+    match threads_left(max, now) {
+        0 => 0,
+        left => (left / 2).min(now / MAPPINGS_PER_START).max(STARTS_MIN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_counted_again_and_never_used_up() {
+        let max = 65_530;
+        let (mut mappings, mut starts, mut counted) = (40, 0, 0);
+        while threads_left(max, mappings) > 0 {
+            // Others take as many as the threads do.
+            let next = next_reading(max, mappings);
+            counted += mappings;
+            starts += next;
+            mappings += 2 * MAPPINGS_PER_THREAD * next;
+        }
+        assert!(mappings <= max, "{mappings}");
+        assert!(counted <= 2 * MAPPINGS_PER_START * starts, "{counted} counted, {starts} starts");
+    }
+
+    #[test]
+    fn a_thread_is_refused_while_mappings_are_used_up_and_had_again_when_they_are_not() {
+        let full = Limits { max_map_count: Some(1000), mappings: Some(990), ..Limits::default() };
+        let mut headroom = Headroom::new(&full);
+        for _ in 0..2 {
+            let error = headroom.check_mappings(|| Some((1000, 990))).unwrap_err();
+            let text = "990 memory mappings are in use, and vm.max_map_count is 1000";
+            assert_eq!(error.to_string(), text);
+        }
+        headroom.check_mappings(|| Some((1000, 40))).expect("others have given theirs back");
+        for _ in 1..STARTS_MIN {
+            headroom.check_mappings(|| unreachable!("they were counted just now")).unwrap();
+        }
+        headroom.check_mappings(|| Some((1000, 990))).unwrap_err();
+        let mut unknown = Headroom::new(&Limits::default());
+        unknown.check_mappings(|| unreachable!("there is nothing to read")).unwrap();
+    }
+
+    #[test]
+    fn a_stack_that_no_address_space_holds_is_an_error_that_says_so() {
+        let mut headroom = Headroom::new(&Limits::default());
+        let error = headroom.check(1 << 47).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        assert!(error.to_string().contains("RLIMIT_AS"), "{error}");
+        headroom.check(128 * 1024).expect("this process has memory");
+    }
+}

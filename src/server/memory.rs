@@ -1,0 +1,316 @@
+//! How many connections fit into the memory that this process may have.
+//!
+//! The failure story: nobody is told that memory runs out. A control group kills the process; where
+//! `RLIMIT_AS` is met, a thread that is being started or any small allocation aborts it. So what a
+//! connection can take at the most is known beforehand: its threads, its buffers, and the kernel's
+//! buffers of its socket, which are held to a size where a control group would not have room for
+//! what the kernel lets them grow to.
+//!
+//! The figures were measured with `benches/idle.py` and a control group (Linux 6.18, x86-64, glibc
+//! 2.36, a build without optimization, which takes more) and rounded up.
+//!
+//! # Limits
+//!
+//! What chaos forgets on purpose is not counted, nor what a program's own style takes beyond what it
+//! says. Where nothing limits the memory of the process, nothing is lowered: the machine's own memory
+//! is shared with others, and its swap with it.
+
+use crate::echo::Memory;
+use crate::sys::memory::{Limit, MemoryLimits};
+
+use super::room::{Needs, Tight};
+
+/// A control group's limit, by the name of version 2.
+pub(super) const CGROUP_MEMORY: &str = "cgroup memory.max";
+
+/// Address space.
+pub(super) const ADDRESS_SPACE: &str = "RLIMIT_AS";
+
+/// Private writable mappings.
+pub(super) const DATA: &str = "RLIMIT_DATA";
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Memory of a thread that runs a task: 25 KiB of the kernel's (its stack, page tables, the thread
+/// itself) and 17 of its stack, its thread-locals and its records.
+const THREAD_BYTES: u64 = 48 * KIB;
+
+/// Address space of a thread beside its stack: a signal stack, guard pages, what its first
+/// allocations take. 16 to 20 KiB were measured.
+const THREAD_MAPPED_BYTES: u64 = 32 * KIB;
+
+/// Memory of a connection beside its threads and buffers: the socket, its file, who owns it.
+const CONNECTION_BYTES: u64 = 8 * KIB;
+
+/// Kept for everything else: the custody table of all connections, reports, the log, the main thread;
+/// and of address space what the pool wants to be left beside a new thread's stack.
+const KEPT_BACK_BYTES: u64 = 8 * MIB;
+const KEPT_BACK_MAPPED_BYTES: u64 = 16 * MIB;
+
+/// One part in this many of a control group's limit is kept as well: page cache that is in use, and
+/// what the kernel counts per processor before it adds it up.
+const SHARE_KEPT_BACK: u64 = 16;
+
+/// The least that each of the two buffers of a socket is held to. The window that is announced is half
+/// of it: some segments of Ethernet, or half of one of loopback.
+const SOCKET_BUFFER_MIN: u64 = 64 * KIB;
+
+/// What the memory of the process is enough for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    limit: &'static str,
+    /// The limit.
+    bytes: u64,
+    /// What is not for connections: taken already, or kept back.
+    taken: u64,
+    /// Whether the kernel's memory is counted, and what is mapped only when it is touched.
+    is_cgroup: bool,
+    /// What the kernel lets both buffers of a socket grow to.
+    sockets_max: u64,
+}
+
+/// How memory is divided among connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// What each of the two buffers of a socket is held to. `None`: the kernel decides.
+    pub(super) socket_buffer: Option<u64>,
+    /// What all connections together have for what the style shares among them. `None`: no limit.
+    pub(super) pooled: Option<u64>,
+}
+
+impl Budget {
+    /// Each of the limits; `sockets_max` is what the kernel lets both buffers of a socket grow to.
+    pub(super) fn each(
+        limits: &MemoryLimits,
+        sockets_max: u64,
+        reads_symbols: bool,
+    ) -> Vec<Budget> {
+        let symbols = limits.symbols().filter(|_| reads_symbols).unwrap_or_default();
+        let budget = |limit: &'static str, of: Option<Limit>, symbols: u64, is_cgroup: bool| {
+            let Limit { bytes, taken } = of?;
+            let kept = if is_cgroup { KEPT_BACK_BYTES } else { KEPT_BACK_MAPPED_BYTES } + symbols;
+            let share = if is_cgroup { bytes / SHARE_KEPT_BACK } else { 0 };
+            let taken = taken.saturating_add(kept).saturating_add(share);
+            Some(Budget { limit, bytes, taken, is_cgroup, sockets_max })
+        };
+        let limits = [
+            budget(CGROUP_MEMORY, limits.cgroup, symbols[0], true),
+            budget(ADDRESS_SPACE, limits.address_space, symbols[1], false),
+            budget(DATA, limits.data, symbols[2], false),
+        ];
+        limits.into_iter().flatten().collect()
+    }
+
+    /// What there is for connections.
+    fn left(&self, needs: &Needs) -> u64 {
+        self.bytes.saturating_sub(self.taken).saturating_sub(self.others(needs))
+    }
+
+    /// What threads take that serve no connection.
+    fn others(&self, needs: &Needs) -> u64 {
+        self.thread(needs).saturating_mul(needs.other_threads() as u64)
+    }
+
+    fn thread(&self, needs: &Needs) -> u64 {
+        if self.is_cgroup { THREAD_BYTES } else { needs.stack_bytes + THREAD_MAPPED_BYTES }
+    }
+
+    /// What a connection takes at the most, but for the buffers of its socket.
+    fn fixed(&self, needs: &Needs) -> u64 {
+        let Memory { own, pooled } = needs.memory;
+        let threads = self.thread(needs).saturating_mul(needs.tasks_per_connection as u64);
+        threads.saturating_add(CONNECTION_BYTES).saturating_add(own).saturating_add(pooled)
+    }
+
+    /// What both buffers of a socket are held to, so that `wanted` connections fit if they can; `None`
+    /// where they need not be held.
+    fn sockets(&self, wanted: usize, needs: &Needs) -> Option<u64> {
+        if !self.is_cgroup {
+            return None;
+        }
+        let share = self.left(needs) / (wanted as u64).max(1);
+        let for_sockets = share.saturating_sub(self.fixed(needs));
+        (for_sockets < self.sockets_max).then(|| for_sockets.max(2 * SOCKET_BUFFER_MIN))
+    }
+
+    fn per_connection(&self, wanted: usize, needs: &Needs) -> u64 {
+        let unheld = if self.is_cgroup { self.sockets_max } else { 0 };
+        self.fixed(needs).saturating_add(self.sockets(wanted, needs).unwrap_or(unheld))
+    }
+
+    /// How many connections this limit is enough for.
+    pub(super) fn tight(&self, wanted: usize, needs: &Needs) -> Tight {
+        let each = self.per_connection(wanted, needs);
+        let connections = self.left(needs) / each;
+        let share = if self.is_cgroup { self.bytes / SHARE_KEPT_BACK } else { 0 };
+        let others = (self.taken - share).saturating_add(self.others(needs));
+        let enough = (wanted as u64).saturating_mul(each).saturating_add(others);
+        // The inverse of keeping a share back.
+        let share = if self.is_cgroup { enough.div_ceil(SHARE_KEPT_BACK - 1) } else { 0 };
+        // What is taken differs a little from run to run.
+        let enough = enough.saturating_add(share).div_ceil(MIB).saturating_add(1) * MIB;
+        Tight {
+            limit: self.limit,
+            value: self.bytes,
+            connections: usize::try_from(connections).unwrap_or(usize::MAX),
+            enough,
+            each,
+        }
+    }
+
+    /// How memory is divided when there are so many connections.
+    fn shares(&self, connections: usize, needs: &Needs) -> Shares {
+        let each = self.per_connection(connections, needs) - needs.memory.pooled;
+        let pooled = self.left(needs).saturating_sub(each.saturating_mul(connections as u64));
+        Shares {
+            socket_buffer: self.sockets(connections, needs).map(|both| both / 2),
+            pooled: (needs.memory.pooled > 0).then_some(pooled),
+        }
+    }
+}
+
+/// How memory is divided so that every limit is kept.
+pub(super) fn shares(budgets: &[Budget], connections: usize, needs: &Needs) -> Shares {
+    let lower = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+    budgets.iter().map(|budget| budget.shares(connections, needs)).fold(
+        Shares::default(),
+        |all, one| Shares {
+            socket_buffer: lower(all.socket_buffer, one.socket_buffer),
+            pooled: lower(all.pooled, one.pooled),
+        },
+    )
+}
+
+/// What the kernel lets both buffers of a TCP socket grow to; `tcp_rmem` and `tcp_wmem` are the texts
+/// of `/proc/sys/net/ipv4/tcp_rmem` and `tcp_wmem`: three numbers, the last of which is the most.
+pub(super) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
+    /// Where they cannot be read: Linux's own defaults of a machine with much memory.
+    const DEFAULTS: [u64; 2] = [6 * MIB, 4 * MIB];
+    let most = |text: &str| text.split_whitespace().nth(2).and_then(|most| most.parse().ok());
+    most(tcp_rmem).unwrap_or(DEFAULTS[0]) + most(tcp_wmem).unwrap_or(DEFAULTS[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDS: Needs = Needs {
+        tasks_per_connection: 1,
+        acceptors: 1,
+        stack_bytes: 256 * KIB,
+        memory: Memory { own: 80 * KIB, pooled: 0 },
+    };
+
+    const SOCKETS_MAX: u64 = 10 * MIB;
+
+    fn limit(mib: u64) -> Option<Limit> {
+        Some(Limit { bytes: mib * MIB, taken: 2 * MIB })
+    }
+
+    fn cgroup(mib: u64) -> Budget {
+        let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
+        Budget::each(&limits, SOCKETS_MAX, false)[0]
+    }
+
+    fn address_space(mib: u64) -> Budget {
+        let limits = MemoryLimits { address_space: limit(mib), ..MemoryLimits::default() };
+        Budget::each(&limits, SOCKETS_MAX, false)[0]
+    }
+
+    #[test]
+    fn a_small_group_holds_sockets_to_the_least_and_then_lowers_connections() {
+        let budget = cgroup(64);
+        let tight = budget.tight(1024, &NEEDS);
+        // 64 less 2 that are taken, 8 and a 16th kept back, and 41 threads; 264 KiB each.
+        assert_eq!((tight.connections, tight.each), (186, 264 * KIB));
+        let shares = shares(&[budget], tight.connections, &NEEDS);
+        assert_eq!(shares.socket_buffer.unwrap() / KIB, 64);
+        assert_eq!(shares.pooled, None);
+    }
+
+    #[test]
+    fn a_large_group_has_room_for_all_with_larger_buffers_or_with_none_held() {
+        let budget = cgroup(2048);
+        assert!(budget.tight(1024, &NEEDS).connections >= 1024);
+        let held = shares(&[budget], 1024, &NEEDS).socket_buffer.unwrap();
+        assert!((512 * KIB..SOCKETS_MAX / 2).contains(&held), "{held}");
+        let budget = cgroup(64 * 1024);
+        assert!(budget.tight(1024, &NEEDS).connections >= 1024);
+        assert_eq!(shares(&[budget], 1024, &NEEDS), Shares::default());
+    }
+
+    #[test]
+    fn what_is_promised_is_within_the_limit() {
+        let broadcast = Needs {
+            tasks_per_connection: 2,
+            memory: Memory { own: 700 * KIB, pooled: 256 * KIB },
+            ..NEEDS
+        };
+        for needs in [NEEDS, broadcast] {
+            for mib in [32, 64, 200, 1000, 5000, 100_000] {
+                let budget = cgroup(mib);
+                let connections = budget.tight(1024, &needs).connections.min(1024);
+                let Shares { socket_buffer, pooled } = shares(&[budget], connections, &needs);
+                let sockets = socket_buffer.map_or(SOCKETS_MAX, |one| 2 * one);
+                let each = THREAD_BYTES * needs.tasks_per_connection as u64
+                    + CONNECTION_BYTES
+                    + needs.memory.own
+                    + sockets;
+                let all = each * connections as u64 + pooled.unwrap_or(0);
+                let most = mib * MIB - 2 * MIB - KEPT_BACK_BYTES - mib * MIB / SHARE_KEPT_BACK;
+                assert!(all <= most, "{all} of {most} with {mib} MiB");
+                let least = needs.memory.pooled * connections as u64;
+                assert!(pooled.unwrap_or(0) >= least, "{pooled:?} with {mib} MiB");
+            }
+        }
+    }
+
+    #[test]
+    fn address_space_is_taken_by_whole_stacks_and_not_by_sockets() {
+        let budget = address_space(200);
+        let tight = budget.tight(10_000, &NEEDS);
+        assert_eq!(tight.each, (256 + 32 + 8 + 80) * KIB);
+        assert_eq!(tight.connections as u64, (182 * MIB - 41 * 288 * KIB) / tight.each);
+        assert_eq!(shares(&[budget], tight.connections, &NEEDS), Shares::default());
+    }
+
+    #[test]
+    fn a_limit_that_is_raised_as_said_is_enough() {
+        for wanted in [1, 300, 5000, 1_000_000] {
+            for budget in [cgroup(64), address_space(64)] {
+                let enough = budget.tight(wanted, &NEEDS).enough;
+                let limit = Some(Limit { bytes: enough, taken: 2 * MIB });
+                let raised = if budget.is_cgroup {
+                    MemoryLimits { cgroup: limit, ..MemoryLimits::default() }
+                } else {
+                    MemoryLimits { address_space: limit, ..MemoryLimits::default() }
+                };
+                let raised = Budget::each(&raised, SOCKETS_MAX, false)[0];
+                assert!(raised.tight(wanted, &NEEDS).connections >= wanted, "{wanted}: {raised:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn symbols_are_kept_back_where_backtraces_may_be_printed_and_fit() {
+        let left = |mib: u64, reads_symbols: bool| {
+            let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
+            Budget::each(&limits, SOCKETS_MAX, reads_symbols)[0].left(&NEEDS)
+        };
+        assert_eq!(left(1000, false) - left(1000, true), 64 * MIB);
+        assert_eq!(left(100, false), left(100, true), "they are not read");
+    }
+
+    #[test]
+    fn what_sockets_may_grow_to_is_the_last_of_three_numbers() {
+        assert_eq!(sockets_max("4096\t131072\t6000000\n", "4096\t16384\t4000000\n"), 10_000_000);
+        assert_eq!(sockets_max("", "nonsense"), 10 * MIB);
+    }
+
+    #[test]
+    fn nothing_is_lowered_without_a_limit() {
+        assert!(Budget::each(&MemoryLimits::default(), SOCKETS_MAX, true).is_empty());
+        assert_eq!(shares(&[], 1024, &NEEDS), Shares::default());
+    }
+}

@@ -1,0 +1,243 @@
+//! Memory: what limits it, and whether some can be had just now.
+//!
+//! The failure story: an allocation that fails ends the process, and where `RUST_BACKTRACE` is set it
+//! can hang it instead (a panic that is being printed holds the lock that the message about the failed
+//! allocation takes). A control group does not fail allocations at all: it kills the process. So the
+//! limits are read beforehand, and large pieces are asked for in a way that can be refused.
+//!
+//! # Limits
+//!
+//! Swap is not counted, nor is `memory.high`, which slows a process down and does not end it. What
+//! else runs in the control group is counted as it is at the moment of reading.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::limits::controller_dirs;
+
+/// A limit in bytes, and how much of it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// The most.
+    pub(crate) bytes: u64,
+    /// What is taken already and will not be given back.
+    pub(crate) taken: u64,
+}
+
+impl Limit {
+    /// What is left of it.
+    pub(crate) fn left(&self) -> u64 {
+        self.bytes.saturating_sub(self.taken)
+    }
+}
+
+/// Everything that limits the memory of this process. `None`: no limit, or unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryLimits {
+    /// Of the own control group and its ancestors the limit that leaves least: `memory.max`, or
+    /// `memory.limit_in_bytes` of version 1.
+    pub(crate) cgroup: Option<Limit>,
+    /// `RLIMIT_AS`: address space, touched or not.
+    pub(crate) address_space: Option<Limit>,
+    /// `RLIMIT_DATA`: private writable mappings, the stacks of threads among them.
+    pub(crate) data: Option<Limit>,
+}
+
+impl MemoryLimits {
+    /// Reads them: `getrlimit`, `/proc/self/statm` and files of the control groups.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn read() -> MemoryLimits {
+        use rustix::process::{Resource, getrlimit};
+
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = |field| statm.split(' ').nth(field).and_then(|pages| pages.parse::<u64>().ok());
+        let taken = |field| pages(field).unwrap_or(0) * rustix::param::page_size() as u64;
+        let limit = |resource, field| {
+            getrlimit(resource).current.map(|bytes| Limit { bytes, taken: taken(field) })
+        };
+        MemoryLimits {
+            cgroup: cgroup(),
+            address_space: limit(Resource::As, 0),
+            data: limit(Resource::Data, 5),
+        }
+    }
+
+    /// Knows nothing here.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn read() -> MemoryLimits {
+        MemoryLimits::default()
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn cgroup() -> Option<Limit> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let dirs = controller_dirs(&groups, &mounts, "memory");
+    dirs.iter().filter_map(|dir| cgroup_limit(dir)).min_by_key(Limit::left)
+}
+
+/// The limit of one control group, of either version.
+fn cgroup_limit(dir: &Path) -> Option<Limit> {
+    let text = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+    let limit = text("memory.max").or_else(|| text("memory.limit_in_bytes"))?;
+    let usage = text("memory.current").or_else(|| text("memory.usage_in_bytes"));
+    group_limit(&limit, &usage.unwrap_or_default(), &text("memory.stat").unwrap_or_default())
+}
+
+/// A group's limit from its files. The page cache of files is not counted as taken: the kernel gives
+/// it back before it kills anything.
+fn group_limit(limit: &str, usage: &str, stat: &str) -> Option<Limit> {
+    /// Version 1 has no word for "no limit": it says a number that no machine has.
+    const NO_LIMIT: u64 = 1 << 62;
+    let bytes = limit.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT)?;
+    let of_files = |names: [&str; 2]| -> u64 {
+        let fields = stat.lines().filter_map(|line| line.split_once(' '));
+        fields
+            .filter(|(name, _)| names.contains(name))
+            .filter_map(|(_, n)| n.parse::<u64>().ok())
+            .sum()
+    };
+    // Version 1 has the group's own and those of the groups below it added up.
+    let cache = match of_files(["total_active_file", "total_inactive_file"]) {
+        0 => of_files(["active_file", "inactive_file"]),
+        total => total,
+    };
+    let usage = usage.trim().parse().unwrap_or(0_u64);
+    Some(Limit { bytes, taken: usage.saturating_sub(cache) })
+}
+
+/// Memory that the symbols of the program take, once they are read for the first backtrace that is
+/// printed. 55 MiB were measured, and 180 of address space without optimization.
+const SYMBOLS_BYTES: u64 = 64 * 1024 * 1024;
+const SYMBOLS_MAPPED_BYTES: u64 = 192 * 1024 * 1024;
+
+/// Part of a limit that symbols may take, at the most: they are no use to a client.
+const SYMBOLS_SHARE: u64 = 4;
+
+impl MemoryLimits {
+    /// What to keep back of each limit for symbols: `[cgroup, address space, data]`. `None`: one of the
+    /// limits has no room for them, and they are not to be read.
+    pub(crate) fn symbols(&self) -> Option<[u64; 3]> {
+        let bytes = [SYMBOLS_BYTES, SYMBOLS_MAPPED_BYTES, SYMBOLS_BYTES];
+        let limits = [self.cgroup, self.address_space, self.data];
+        let fits = |(limit, bytes): (Option<Limit>, u64)| {
+            limit.is_none_or(|limit| limit.left() / SYMBOLS_SHARE >= bytes)
+        };
+        limits.into_iter().zip(bytes).all(fits).then_some(bytes)
+    }
+}
+
+/// Whether there is room for the symbols of the program, as limits were when this was first asked.
+pub(crate) fn has_room_for_symbols() -> bool {
+    static HAS_ROOM: OnceLock<bool> = OnceLock::new();
+    *HAS_ROOM.get_or_init(|| MemoryLimits::read().symbols().is_some())
+}
+
+/// Whether panics print a backtrace, as the standard library decides it.
+pub(crate) fn prints_backtraces() -> bool {
+    std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
+}
+
+/// Whether so many bytes of address space could be had at this moment: they are mapped and given back,
+/// without being touched.
+pub(crate) fn can_map(bytes: usize) -> bool {
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new anonymous mapping at an address that the kernel chooses touches no other memory.
+    let mapped = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: exactly what was mapped above, and nothing points into it.
+    unsafe { libc::munmap(mapped, bytes) };
+    true
+}
+
+/// A buffer of zeros, or `None` where its memory cannot be had. Pages that are never used are never
+/// touched, as with `vec![0; bytes]`.
+pub(crate) fn zeroed(bytes: usize) -> Option<Vec<u8>> {
+    let layout = std::alloc::Layout::array::<u8>(bytes).ok().filter(|layout| layout.size() > 0)?;
+    // SAFETY: the layout has a size other than zero: filtered above.
+    let buffer = unsafe { std::alloc::alloc_zeroed(layout) };
+    if buffer.is_null() {
+        return None;
+    }
+    // SAFETY: allocated above by the global allocator with the layout of so many bytes, all of which
+    // are zero; nobody else has it.
+    Some(unsafe { Vec::from_raw_parts(buffer, bytes, bytes) })
+}
+
+/// Keeps glibc's allocator to one arena where `RLIMIT_AS` is set. Otherwise threads make up to eight
+/// for each core, and each takes 64 MiB of address space, most of it for nothing. To be called before
+/// the first thread is started.
+#[cfg(feature = "cli")]
+pub(crate) fn save_address_space() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if rustix::process::getrlimit(rustix::process::Resource::As).current.is_some() {
+        // SAFETY: changes a number inside of the allocator, which takes its own lock for that. Where it
+        // fails, more address space is taken.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1_STAT: &str = "cache 900\nactive_file 1\ninactive_file 2\ntotal_cache 900\n\
+                           total_active_file 300\ntotal_inactive_file 200\n";
+
+    #[test]
+    fn a_group_without_a_limit_has_none_in_either_version() {
+        assert_eq!(group_limit("max\n", "1000\n", ""), None);
+        assert_eq!(group_limit("9223372036854771712\n", "1000\n", V1_STAT), None);
+        assert_eq!(group_limit("", "", ""), None);
+    }
+
+    #[test]
+    fn the_cache_of_files_is_not_counted_as_taken() {
+        let limit = |taken| Some(Limit { bytes: 4096, taken });
+        assert_eq!(group_limit("4096\n", "1000\n", V1_STAT), limit(500));
+        let v2 = "anon 400\nfile 500\nkernel 100\ninactive_file 100\nactive_file 200\n";
+        assert_eq!(group_limit("4096\n", "1000\n", v2), limit(700));
+        assert_eq!(group_limit("4096\n", "1000\n", ""), limit(1000));
+        assert_eq!(group_limit("4096\n", "", V1_STAT), limit(0), "it cannot be read");
+    }
+
+    #[test]
+    fn what_no_address_space_holds_is_refused_and_ends_nothing() {
+        assert!(can_map(1 << 20));
+        assert!(!can_map(1 << 47));
+        assert_eq!(zeroed(1 << 47), None);
+        assert_eq!(zeroed(usize::MAX), None);
+        assert_eq!(zeroed(0), None);
+        assert_eq!(zeroed(100), Some(vec![0; 100]));
+    }
+
+    #[test]
+    fn symbols_are_read_only_where_they_take_a_small_part_of_every_limit() {
+        let limit = |mib: u64| Some(Limit { bytes: (mib + 10) << 20, taken: 10 << 20 });
+        assert!(MemoryLimits::default().symbols().is_some());
+        let roomy =
+            MemoryLimits { cgroup: limit(256), address_space: limit(768), data: limit(256) };
+        assert!(roomy.symbols().is_some());
+        for tight in [
+            MemoryLimits { cgroup: limit(255), ..roomy },
+            MemoryLimits { address_space: limit(767), ..roomy },
+            MemoryLimits { data: limit(255), ..roomy },
+        ] {
+            assert_eq!(tight.symbols(), None, "{tight:?}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_this_process_has_taken_is_read() {
+        let limits = MemoryLimits::read();
+        for (name, limit) in [("AS", limits.address_space), ("DATA", limits.data)] {
+            assert!(limit.is_none_or(|limit| limit.taken > 0), "{name}: {limit:?}");
+        }
+    }
+}
