@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, sock
 use rustix::process::Signal;
 
 use super::broadcast::{frame, try_hear};
-use super::reports::{Folder, wait_until};
+use super::reports::Folder;
 use super::server::{PATIENCE, Server, echown, serve};
 
 /// Commands a terminal, forges a line, reorders, hides; and is no UTF-8 at its end.
@@ -77,17 +77,17 @@ fn a_hostile_name_of_a_client_is_escaped_in_log_custody_and_reports() {
         command.args(["--log-level", "trace", "--log-format", format]);
         let mut server = Server::run(&mut command, 0);
         server.wait_for_line("listening on ");
+        let before = server.open_descriptors().len();
         let address = SocketAddrUnix::new(&place).unwrap();
         for (name, shown) in hostile_names(&folder) {
             let Some(client) = client_called(&name, &address) else { continue };
             let shown = if format == "json" { shown.replace('\\', "\\\\") } else { shown };
-            // Its task may not have begun when the first table is made.
-            wait_until("the client in the custody table", || {
-                server.signal(Signal::USR1);
-                server.wait_for_line("declared");
-                server.seen.iter().any(|line| line.contains(&shown))
-            });
+            // Accepted, it has an owner, and so a place in the table.
+            server.wait_for_descriptors(|open| open.len() > before);
+            server.signal(Signal::USR1);
+            server.wait_for_line(&shown);
             drop(client);
+            server.wait_for_descriptors(|open| open.len() == before);
         }
         let (code, said) = server.stop();
         assert_eq!(code, Some(0), "{said:#?}");
