@@ -36,10 +36,10 @@ mod warning;
 mod watch;
 
 pub use machine::{pin_to, raise_descriptors};
-pub use outcome::{Latency, Outcome, ServerUse};
+pub use outcome::{Latency, Outcome, ServerUse, Verified};
 pub use plan::{Client, Dialect, Plan, Target};
 pub use plot::plot;
 pub use rival::{Rival, Running};
-pub use run::{LoadError, run};
+pub use run::{LoadError, Progress, run};
 pub use warning::Warning;
 pub use watch::Watch;

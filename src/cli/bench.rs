@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -19,7 +19,7 @@ use super::say::{self, say};
 use super::style::StyleName;
 use super::units::{at_least_one, duration, ip, measured, number, process, processor, size};
 use crate::echo::Signal;
-use crate::load::{self, Client, Dialect, Outcome, Plan, Rival, Target, Watch};
+use crate::load::{self, Client, Dialect, Outcome, Plan, Progress, Rival, Target, Verified, Watch};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{Response, Signals};
@@ -31,9 +31,10 @@ const FRAME_MIN: usize = 16;
 /// Below the options: a table, each line of which fits into 80 columns.
 const NOTES: &str = "\
 Exit codes:
-  0    it was done, whatever the figures
-  1    wrong bytes came back, no connection could be made, a server could not
-       be started, or it was ended before anything was measured
+  0    messages came back, each as it was sent, whatever the figures
+  1    wrong bytes came back, no message came back, no connection could be
+       made or worked at the end, a server could not be started or ended
+       during the run, or it was ended before anything was measured
   2    wrong arguments
   130  a second SIGINT; 143: a second SIGTERM";
 
@@ -50,8 +51,8 @@ Exit codes:
 /// At a --rate, a latency counts from when the message was due, not from when it could be sent: a server
 /// that stalls has all that was due meanwhile on its account.
 ///
-/// SIGINT ends it early, and the figures until then are shown; a second one stops at once, and a server
-/// that was started here with it.
+/// SIGINT ends it early, and the figures until then are shown; a second one stops at once. A server that
+/// was started here ends with it, also when this program is killed.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, args_override_self = true, after_long_help = NOTES)]
 pub(super) struct BenchArguments {
@@ -380,12 +381,9 @@ fn bench(
             return mix::run(arguments, registry, processors, watch);
         }
         let most = connections_max(&plan);
-        let server = own_server(shape.style, most, &plan)?.start(registry, processors, watch)?;
-        let (target, pid) = (server.target(), server.pid());
-        let outcome =
-            load::run(registry, &plan, &target, Some(pid), watch, |text| line.show(text))?;
+        let server = own_server(shape.style, most, &plan)?;
+        let outcome = server.bench(registry, &plan, processors, watch, |what| line.show(what))?;
         line.clear();
-        server.stop()?;
         return tell(arguments, registry, watch, &[("echown".into(), outcome)]);
     };
     if !shape.pin_server.is_empty() {
@@ -395,7 +393,7 @@ fn bench(
     let target = Target::resolve(endpoint)
         .map_err(|error| Failed::Otherwise(format!("{endpoint}: {error}")))?;
     let outcome =
-        load::run(registry, &plan, &target, arguments.pid, watch, |text| line.show(text))?;
+        load::run(registry, &plan, &target, arguments.pid, watch, |what| line.show(what))?;
     line.clear();
     tell(arguments, registry, watch, &[(endpoint.to_string(), outcome)])
 }
@@ -453,18 +451,39 @@ fn tell(
             FormName::Json => show(&(outcome.to_json() + "\n"), watch)?,
         }
     }
-    if let Some(path) = &arguments.plot {
+    finish(arguments, registry, outcomes)
+}
+
+/// Draws, and says what is no success.
+fn finish(
+    arguments: &BenchArguments,
+    registry: &Registry,
+    outcomes: &[(String, Outcome)],
+) -> Result<ExitCode, Failed> {
+    let mut code = ExitCode::SUCCESS;
+    for failure in outcomes.iter().filter_map(|(name, outcome)| outcome.failure(name)) {
+        say(format_args!("echown: {failure}"));
+        code = ExitCode::FAILURE;
+    }
+    let has_something = outcomes.iter().any(|(_, outcome)| outcome.messages > 0);
+    if let Some(path) = arguments.plot.as_ref().filter(|_| has_something) {
         draw(registry, path, outcomes)?;
     }
-    Ok(code(outcomes))
+    Ok(code)
 }
 
 /// What messages call it.
 const PLOT: &str = "the plot";
 
 fn draw(registry: &Registry, path: &Path, outcomes: &[(String, Outcome)]) -> Result<(), Failed> {
-    let named: Vec<(String, &Outcome)> =
-        outcomes.iter().map(|(name, outcome)| (name.clone(), outcome)).collect();
+    let named: Vec<(String, &Outcome)> = outcomes
+        .iter()
+        .map(|(name, outcome)| match outcome.verified {
+            Verified::Wrong => (format!("{name} (wrong bytes came back)"), outcome),
+            Verified::Nothing => (format!("{name} (nothing verified)"), outcome),
+            _ => (name.clone(), outcome),
+        })
+        .collect();
     let failed = |error: io::Error| {
         Failed::Otherwise(format!("cannot draw {}: {error}", escape::path(path)))
     };
@@ -472,25 +491,32 @@ fn draw(registry: &Registry, path: &Path, outcomes: &[(String, Outcome)]) -> Res
     documents::write(registry, PLOT, path, &svg).map_err(Failed::Otherwise)
 }
 
-fn code(outcomes: &[(String, Outcome)]) -> ExitCode {
-    if outcomes.iter().any(|(_, outcome)| outcome.is_lied_to()) {
-        say("echown: what came back was not what was sent");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-/// What goes on, on a terminal: one line that is written over and over.
+/// What goes on, on a terminal: one line that is written over and over. Elsewhere only what takes longer
+/// than it should.
 #[derive(Default)]
 struct StatusLine {
     is_shown: bool,
+    /// When it began to wait.
+    waiting: Option<Instant>,
+    is_told: bool,
 }
 
 impl StatusLine {
-    fn show(&mut self, text: &str) {
+    /// After so long a wait is worth a line.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn show(&mut self, what: Progress<'_>) {
+        let (Progress::Waiting(text) | Progress::Running(text)) = what;
         if io::stderr().is_terminal() {
             say::write(format!("\r\x1b[2K{text}").into_bytes());
             self.is_shown = true;
+        } else if matches!(what, Progress::Running(_)) {
+            (self.waiting, self.is_told) = (None, false);
+        } else if !self.is_told
+            && self.waiting.get_or_insert_with(Instant::now).elapsed() >= StatusLine::PATIENCE
+        {
+            say(format_args!("echown: {text}"));
+            self.is_told = true;
         }
     }
 

@@ -70,6 +70,10 @@ struct Asker<'run> {
     told: (u64, u64),
     /// Whether all that is under way can be sent before anything is read.
     is_short: bool,
+    /// Whether the connection works; see [`Tally::left`].
+    is_left: bool,
+    /// Bytes came after the time was over.
+    is_heard_late: bool,
 }
 
 impl<'run> Asker<'run> {
@@ -85,10 +89,18 @@ impl<'run> Asker<'run> {
             buffer: vec![0; BUFFER_BYTES.min(plan.message_bytes * plan.pipeline).max(1)],
             told: (window.began, 0),
             is_short,
+            is_left: false,
+            is_heard_late: false,
         }
     }
 
-    fn talk(&mut self, mut stream: Option<Stream>, tally: &mut Tally) {
+    fn talk(&mut self, stream: Option<Stream>, tally: &mut Tally) {
+        self.is_left = stream.is_some();
+        self.exchange_all(stream, tally);
+        tally.left = usize::from(self.is_left);
+    }
+
+    fn exchange_all(&mut self, mut stream: Option<Stream>, tally: &mut Tally) {
         let connections = self.run.plan.connections as u64;
         let schedule = self.run.plan.rate.map(|rate| Schedule::new(rate, self.window.began));
         let mut asked = 0;
@@ -156,7 +168,8 @@ impl<'run> Asker<'run> {
         }
     }
 
-    fn fail(&self, why: Failed, tally: &mut Tally) {
+    fn fail(&mut self, why: Failed, tally: &mut Tally) {
+        self.is_left = why == tally::UNANSWERED && self.is_heard_late;
         // Ended early, an answer was not waited for.
         let lost = self.talk.under_way() as u64;
         if why != tally::UNANSWERED {
@@ -173,7 +186,10 @@ impl<'run> Asker<'run> {
         // Each connection's own sequence of sources.
         self.attempts += 1;
         let turn = self.connection + self.attempts;
-        connect(self.run, turn).map_err(|error| tally.failed(tally::name(&error))).ok()
+        let stream =
+            connect(self.run, turn).map_err(|error| tally.failed(tally::name(&error))).ok();
+        self.is_left = stream.is_some();
+        stream
     }
 
     /// Sends what is begun, and waits until a message is answered.
@@ -185,6 +201,7 @@ impl<'run> Asker<'run> {
         }
         loop {
             let bytes = if self.is_short { self.read(stream)? } else { self.go_on(stream)? };
+            self.is_heard_late |= self.run.now() >= self.window.until;
             let completed = self.talk.receive(&self.buffer[..bytes]).map_err(|_| tally::LIE)?;
             if completed > 0 {
                 let now = self.run.now();

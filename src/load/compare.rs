@@ -9,9 +9,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::outcome::{Latency, Outcome};
+use super::outcome::{Latency, Outcome, Verified};
 use super::rival::Rival;
-use super::run::{LoadError, run};
+use super::run::{LoadError, Progress};
 use super::scenario::{Metric, Scenario};
 use super::show::{memory, time};
 use super::warning::Warning;
@@ -90,8 +90,32 @@ pub struct Cell {
     pub starved: usize,
     /// What went wrong, in all rounds.
     pub errors: u64,
-    /// Whether wrong bytes came back in any of them.
-    pub is_liar: bool,
+    /// Messages that came back, in all rounds.
+    pub messages: u64,
+    /// What is known of the bytes that came back: the worst of the rounds.
+    pub verified: Verified,
+    /// There was a round at whose end no connection worked.
+    pub is_lost: bool,
+}
+
+impl Cell {
+    /// Why this is no success, in a sentence.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        match self.verified {
+            Verified::Whole if self.is_lost => Some(format!(
+                "{}: the server has gone or stopped answering: there was a round at whose end no \
+                 connection worked",
+                self.name
+            )),
+            Verified::Whole => None,
+            Verified::Wrong => Some(format!("{}: what came back was not what was sent", self.name)),
+            Verified::Nothing => Some(format!(
+                "{}: nothing was verified: there was a round in which no message came back",
+                self.name
+            )),
+        }
+    }
 }
 
 /// Puts the servers under a load, in turn. The rows come one by one, as they are done.
@@ -104,7 +128,7 @@ pub fn compare(
     rivals: &[Rival],
     settings: &Settings,
     watch: &Watch,
-    mut progress: impl FnMut(&str),
+    mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Option<Row>, LoadError> {
     let mut rounds: Vec<Vec<Outcome>> = Vec::new();
     let mut disturbed: Vec<Vec<Outcome>> = Vec::new();
@@ -113,20 +137,11 @@ pub fn compare(
         let mut round = Vec::new();
         for rival in rivals {
             let what = format!("{}, round {number}, {}", scenario.name, rival.name);
-            progress(&what);
+            progress(Progress::Running(&what));
             let processors = settings.server_processors.as_deref();
-            let server = match rival.start(registry, processors, watch) {
-                Err(_) if watch.is_stopped() => {
-                    return Ok(row(scenario, rivals, settings, rounds, disturbed));
-                }
-                started => started?,
-            };
-            let outcome =
-                run(registry, &scenario.plan, &server.target(), Some(server.pid()), watch, |how| {
-                    progress(&format!("{what}: {how}"))
-                });
-            // How it ends is not what is compared.
-            let _ = server.stop();
+            let outcome = rival.bench(registry, &scenario.plan, processors, watch, |how| {
+                how.under(&what, &mut progress);
+            });
             if watch.is_stopped() {
                 // A round that is not whole compares nothing.
                 return Ok(row(scenario, rivals, settings, rounds, disturbed));
@@ -199,7 +214,9 @@ fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) ->
         .filter(|bytes| !bytes.is_nan()),
         starved: its().map(|outcome| outcome.starved).sum(),
         errors: its().flat_map(|outcome| outcome.errors.values()).sum(),
-        is_liar: its().any(Outcome::is_lied_to),
+        messages: its().map(|outcome| outcome.messages).sum(),
+        is_lost: its().any(|outcome| outcome.left == Some(0)),
+        verified: its().map(|outcome| outcome.verified).max().unwrap_or(Verified::Nothing),
     }
 }
 
@@ -263,6 +280,9 @@ impl fmt::Display for Row {
         }
         writeln!(f, ".")?;
         for cell in &self.cells {
+            if let Some(failure) = cell.failure() {
+                writeln!(f, "{failure}.")?;
+            }
             if cell.errors > 0 {
                 writeln!(f, "{}: {}.", cell.name, Count(cell.errors, "error"))?;
             }

@@ -49,6 +49,8 @@ struct Loop<'run> {
     made: usize,
     /// Messages under way, on all of them.
     under_way: usize,
+    /// The time is over, and what is under way is waited for.
+    is_late: bool,
 }
 
 struct Slot {
@@ -59,6 +61,22 @@ struct Slot {
     /// Messages that are due and have to wait for the end of the one before, where each has a
     /// connection of its own.
     waiting: VecDeque<u64>,
+    /// The last connection, or the last attempt to have one, came to nothing.
+    has_failed: bool,
+    /// Bytes came after the time was over.
+    is_heard_late: bool,
+}
+
+impl Slot {
+    fn new(talk: Talk) -> Slot {
+        let waiting = VecDeque::new();
+        Slot { stream: None, talk, generation: 0, waiting, has_failed: true, is_heard_late: false }
+    }
+
+    /// Whether it works at the end; see [`Tally::left`].
+    fn is_left(&self) -> bool {
+        !self.has_failed && (self.talk.under_way() == 0 || self.is_heard_late)
+    }
 }
 
 /// Why a connection is over.
@@ -79,15 +97,18 @@ impl<'run> Loop<'run> {
             retries: VecDeque::new(),
             made: share.len(),
             under_way: 0,
+            is_late: false,
         };
         for connection in share {
             let talk = Talk::new(&run.pattern, run.plan.message_bytes, connection);
-            let mut slot = Slot { stream: None, talk, generation: 0, waiting: VecDeque::new() };
-            if !run.is_stopped() {
+            let mut slot = Slot::new(talk);
+            let is_hopeless = !tally.errors.is_empty() && run.has_none_connected();
+            if !run.is_stopped() && !is_hopeless {
                 let index = all.slots.len();
                 match run.connect(connection).and_then(|stream| all.watch(index, 0, stream)) {
                     Ok(stream) => {
                         slot.stream = Some(stream);
+                        slot.has_failed = false;
                         tally.established += 1;
                         run.tell_connected();
                     }
@@ -130,6 +151,11 @@ impl<'run> Loop<'run> {
             if is_over && (is_done || now >= window.give_up || run.is_stopped()) {
                 break;
             }
+            if self.under_way == 0 && agenda.is_none() && !run.plan.churn {
+                // Each connection that stands has a message under way: there is none left.
+                break;
+            }
+            self.is_late = is_over;
             while let Some((_, index)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
                 match self.slots[index].waiting.pop_front() {
                     Some(due) => {
@@ -166,6 +192,7 @@ impl<'run> Loop<'run> {
             }
             run.tell_answered(tally.messages - before);
         }
+        tally.left = self.slots.iter().filter(|slot| slot.is_left()).count();
         // Ended early, their answers were not waited for.
         if !run.is_stopped() {
             let waiting: usize = self.slots.iter().map(|slot| slot.waiting.len()).sum();
@@ -226,10 +253,12 @@ impl<'run> Loop<'run> {
         match begun.and_then(|stream| self.watch(index, generation, stream)) {
             Ok(stream) => {
                 self.slots[index].stream = Some(stream);
+                self.slots[index].has_failed = false;
                 true
             }
             Err(error) => {
                 tally.failed(tally::name(&error));
+                self.slots[index].has_failed = true;
                 self.retries.push_back((run.now() + RETRY_PAUSE, index));
                 false
             }
@@ -280,7 +309,9 @@ impl<'run> Loop<'run> {
         tally: &mut Tally,
     ) -> Option<End> {
         let run = self.run;
-        let Slot { stream: Some(stream), talk, .. } = &mut self.slots[index] else { return None };
+        let Slot { stream: Some(stream), talk, is_heard_late, .. } = &mut self.slots[index] else {
+            return None;
+        };
         loop {
             let bytes = match stream.try_read(&mut self.buffer) {
                 Ok(0) => return Some(End::Failed(tally::CLOSED)),
@@ -288,6 +319,7 @@ impl<'run> Loop<'run> {
                 Err(error) if is_not_now(&error) => return None,
                 Err(error) => return Some(End::Failed(tally::name(&error))),
             };
+            *is_heard_late |= self.is_late;
             let Ok(completed) = talk.receive(&self.buffer[..bytes]) else {
                 return Some(End::Failed(tally::LIE));
             };
@@ -324,6 +356,7 @@ impl<'run> Loop<'run> {
         self.under_way -= lost;
         slot.talk.forget();
         if let End::Failed(why) = end {
+            slot.has_failed = true;
             tally.failed(why);
             if self.run.plan.rate.is_some() {
                 tally.failed_times(tally::UNANSWERED, lost as u64);

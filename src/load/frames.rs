@@ -67,6 +67,8 @@ struct Member {
     heard_of_own: u64,
     /// Its place in the order.
     place: u64,
+    /// Frames came after the time was over.
+    is_heard_late: bool,
 }
 
 impl Member {
@@ -83,6 +85,7 @@ impl Member {
             said: 0,
             heard_of_own: 0,
             place: 0,
+            is_heard_late: false,
         };
         let greeting = [index.to_be_bytes(), GREETING.to_be_bytes()].concat();
         let mut stream = &member.stream;
@@ -126,6 +129,8 @@ struct Room<'run> {
     /// Frames before the first one in `order`.
     forgotten: u64,
     under_way: usize,
+    /// The time is over, and what is under way is waited for.
+    is_late: bool,
 }
 
 impl<'run> Room<'run> {
@@ -149,13 +154,13 @@ impl<'run> Room<'run> {
                     None
                 }
             });
-            if run.is_stopped() {
+            if run.is_stopped() || run.has_none_connected() {
                 break;
             }
         }
         let buffer = vec![0; BUFFER_BYTES];
         let order = VecDeque::new();
-        Ok(Room { run, poller, members, buffer, order, forgotten: 0, under_way: 0 })
+        Ok(Room { run, poller, members, buffer, order, forgotten: 0, under_way: 0, is_late: false })
     }
 
     fn talk(&mut self, window: Window, tally: &mut Tally) {
@@ -184,6 +189,11 @@ impl<'run> Room<'run> {
             if is_over && (is_done || now >= window.give_up || run.is_stopped()) {
                 break;
             }
+            if self.under_way == 0 && agenda.is_none() {
+                // Each connection that stands has a frame under way: there is none left.
+                break;
+            }
+            self.is_late = is_over;
             let wait = agenda.and_then(|agenda| agenda.wait(run.now(), self.under_way));
             let wait = Duration::from_nanos(wait.map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX)));
             let tokens: Vec<u64> = match self.poller.wait(wait) {
@@ -204,6 +214,8 @@ impl<'run> Room<'run> {
             self.forget();
             run.tell_answered(tally.messages - before);
         }
+        let members = self.members.iter().flatten();
+        tally.left = members.filter(|it| it.begun.is_empty() || it.is_heard_late).count();
         // Ended early, their answers were not waited for.
         if !run.is_stopped() {
             tally.failed_times(tally::UNANSWERED, self.under_way as u64);
@@ -281,6 +293,7 @@ impl<'run> Room<'run> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(tally::name(&error)),
             };
+            member.is_heard_late |= self.is_late;
             let mut frames = Vec::new();
             let mut piece = &self.buffer[..bytes];
             while let Some(frame) = member.assembler.take(&mut piece).map_err(|_| tally::LIE)? {

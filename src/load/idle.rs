@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::pattern::Pattern;
 use super::plan::{Dialect, Plan, Target};
-use super::run::LoadError;
+use super::run::{LoadError, Progress, no_connection};
 use super::talk::Talk;
 use super::tally::{self, Tally};
 use super::watch::Watch;
@@ -33,14 +33,15 @@ impl Idle {
         plan: &Plan,
         target: &Target,
         watch: &Watch,
-        progress: &mut impl FnMut(&str),
+        progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<Idle, LoadError> {
         let dialect = if plan.dialect == Dialect::Lines { Dialect::Lines } else { Dialect::Bytes };
         let pattern = Arc::new(Pattern::new(dialect, MESSAGE_BYTES, plan.seed));
         let mut held = Vec::with_capacity(plan.idle);
         for index in 0..plan.idle {
             if index % 500 == 0 {
-                progress(&format!("idle connections: {index} of {}", plan.idle));
+                let text = format!("idle connections: {index} of {}", plan.idle);
+                progress(Progress::Running(&text));
             }
             if watch.is_stopped() {
                 break;
@@ -52,6 +53,7 @@ impl Idle {
                 .and_then(|stream| ask(&stream, &mut talk, PATIENCE).map(|()| stream));
             match asked {
                 Ok(stream) => held.push((stream, talk)),
+                Err((what, _)) if index == 0 => return Err(no_connection(target, what)),
                 Err((what, error)) => {
                     let error = error.map_or(String::new(), |error| format!(": {error}"));
                     return Err(LoadError::new(format!(
@@ -92,7 +94,10 @@ fn ask(
     talk: &mut Talk,
     patience: Duration,
 ) -> Result<(), (&'static str, Option<io::Error>)> {
-    let failed = |error: io::Error| (tally::name(&error), Some(error));
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => (tally::UNANSWERED, None),
+        _ => (tally::name(&error), Some(error)),
+    };
     stream.set_read_timeout(Some(patience)).map_err(failed)?;
     talk.begin(0);
     stream.write_all(talk.unsent()).map_err(failed)?;

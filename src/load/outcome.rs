@@ -14,6 +14,19 @@ use super::warning::Warning;
 /// A connection has starved that was answered less than this part of what the median one was.
 const STARVED_BELOW: f64 = 0.1;
 
+/// What is known of the bytes that came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Verified {
+    /// Messages came back in the time that was measured, and every byte was what was sent.
+    Whole,
+    /// No message came back in that time.
+    Nothing,
+    /// A byte came back that was not sent.
+    Wrong,
+}
+
 /// What came of a run. Times are in microseconds unless their name says otherwise.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -22,6 +35,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// How long was measured.
     pub seconds: f64,
+    /// What is known of the bytes that came back. Only [`Verified::Whole`] is a success.
+    pub verified: Verified,
     /// Messages that came back in that time, whole and unchanged.
     pub messages: u64,
     /// The same by the second.
@@ -33,7 +48,10 @@ pub struct Outcome {
     pub latency: Option<Latency>,
     /// Connections that stood at the beginning.
     pub established: usize,
-    /// Of those, the ones that were answered less than a tenth of the median.
+    /// Connections that worked until the end. None means that the server has gone or stopped answering.
+    /// Unknown where it was stopped early.
+    pub left: Option<usize>,
+    /// Connections that stood at the beginning and were answered less than a tenth of the median.
     pub starved: usize,
     /// Connections that were held open besides, all of them answered at the beginning. Those that were
     /// not at the end are among the errors.
@@ -110,13 +128,16 @@ pub(super) struct Measured {
     pub(super) idle: usize,
     pub(super) before: Reading,
     pub(super) meter: Meter,
+    /// It was stopped, and what was under way not waited for.
+    pub(super) is_stopped: bool,
+    /// It was over before its time.
     pub(super) is_cut: bool,
 }
 
 impl Outcome {
     pub(super) fn new(plan: &Plan, measured: Measured) -> Outcome {
-        let Measured { tally, idle, before, meter, is_cut } = measured;
-        let Tally { latencies, messages, errors, each, established, .. } = tally;
+        let Measured { tally, idle, before, meter, is_stopped, is_cut } = measured;
+        let Tally { latencies, messages, errors, each, established, left, .. } = tally;
         let elapsed = if is_cut { meter.elapsed() } else { plan.duration };
         let seconds = elapsed.max(Duration::from_nanos(1)).as_secs_f64();
         let per_second = messages as f64 / seconds;
@@ -132,14 +153,21 @@ impl Outcome {
                 threads: last.threads,
             }
         });
+        let verified = match messages {
+            _ if errors.contains_key(tally::LIE) => Verified::Wrong,
+            0 => Verified::Nothing,
+            _ => Verified::Whole,
+        };
         let mut outcome = Outcome {
             plan: plan.clone(),
             seconds,
+            verified,
             messages,
             messages_per_second: per_second,
             megabytes_per_second: per_second * plan.message_bytes as f64 / 1e6,
             latency: Latency::of(&latencies),
             established,
+            left: (!is_stopped).then_some(left),
             starved: starved(each, established),
             idle,
             errors,
@@ -152,10 +180,32 @@ impl Outcome {
         outcome
     }
 
-    /// Whether the server has answered something that it was not sent.
+    /// Why this is no success, in a sentence about `server`.
     #[must_use]
-    pub fn is_lied_to(&self) -> bool {
-        self.errors.contains_key(tally::LIE)
+    pub fn failure(&self, server: &str) -> Option<String> {
+        match self.verified {
+            Verified::Whole if self.left == Some(0) => Some(format!(
+                "{server}: the server has gone or stopped answering: no connection worked at the end \
+                 ({})",
+                self.errors_in_words()
+            )),
+            Verified::Whole => None,
+            Verified::Wrong => Some(format!("{server}: what came back was not what was sent")),
+            Verified::Nothing if self.errors.is_empty() => Some(format!(
+                "{server}: nothing was verified: no message came back in the time measured; measure \
+                 longer (--duration)"
+            )),
+            Verified::Nothing => Some(format!(
+                "{server}: nothing was verified: no message came back in the time measured ({})",
+                self.errors_in_words()
+            )),
+        }
+    }
+
+    /// Errors by kind: `reset: 3, unanswered: 1`.
+    pub(super) fn errors_in_words(&self) -> String {
+        let each = self.errors.iter().map(|(what, times)| format!("{what}: {times}"));
+        each.collect::<Vec<_>>().join(", ")
     }
 
     /// Whether anything went wrong.

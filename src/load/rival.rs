@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::machine::pin_to;
-use super::plan::Target;
-use super::run::LoadError;
+use super::outcome::Outcome;
+use super::plan::{Plan, Target};
+use super::run::{LoadError, Progress, run};
 use super::watch::Watch;
 use crate::net::{Listener, Stream};
 use crate::ownership::Registry;
+use crate::sys;
 
 /// How long a server may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -33,8 +35,37 @@ pub struct Rival {
 }
 
 impl Rival {
+    /// Starts it, asks it what the plan says, and ends it.
+    ///
+    /// # Errors
+    /// It cannot be started; as [`run`]; or it has ended before it was asked to.
+    pub fn bench(
+        &self,
+        registry: &Registry,
+        plan: &Plan,
+        processors: Option<&[usize]>,
+        watch: &Watch,
+        mut progress: impl FnMut(Progress<'_>),
+    ) -> Result<Outcome, LoadError> {
+        let server = self.start(registry, processors, watch, &mut progress)?;
+        let (target, pid) = (server.target(), server.pid());
+        let outcome = run(registry, plan, &target, Some(pid), watch, progress);
+        match server.stop() {
+            // That it was not there any more is why it did not answer.
+            Ok(Some(status)) if !watch.is_stopped() => Err(LoadError::new(format!(
+                "{}: the server ended during the run: {status}",
+                self.name
+            ))),
+            Err(error) => {
+                Err(LoadError::new(format!("{}: cannot be waited for: {error}", self.name)))
+            }
+            Ok(_) => outcome,
+        }
+    }
+
     /// Starts it, on these processors if any are given, and waits until it listens. It is not in the
-    /// terminal's foreground: SIGINT there is for who asks, who ends it afterwards.
+    /// terminal's foreground: SIGINT there is for who asks, who ends it afterwards. It does not outlive
+    /// this process, whose main thread has to call this.
     ///
     /// # Errors
     /// It cannot be started, or has ended, or does not listen in time.
@@ -43,6 +74,7 @@ impl Rival {
         registry: &Registry,
         processors: Option<&[usize]>,
         watch: &Watch,
+        progress: impl FnMut(Progress<'_>),
     ) -> Result<Running, LoadError> {
         let failed =
             |what: String| LoadError::new(format!("cannot start the server {}: {what}", self.name));
@@ -54,6 +86,7 @@ impl Rival {
         command.args(["-c", &format!("exec {line}")]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.process_group(0);
+        sys::child::kill_with_this_process(&mut command);
         // A child has what the thread has that starts it.
         let before = processors.map(pin_to).transpose().map_err(|error| {
             let each: Vec<String> =
@@ -68,7 +101,7 @@ impl Rival {
         let mut running = Running { child, address, watch: watch.clone() };
         watch.started(running.pid());
         running
-            .wait_until_it_listens(registry)
+            .wait_until_it_listens(registry, progress)
             .map_err(|what| failed(format!("`{line}` {what}")))?;
         Ok(running)
     }
@@ -101,9 +134,14 @@ impl Running {
         self.child.id().cast_signed()
     }
 
-    fn wait_until_it_listens(&mut self, registry: &Registry) -> Result<(), String> {
+    fn wait_until_it_listens(
+        &mut self,
+        registry: &Registry,
+        mut progress: impl FnMut(Progress<'_>),
+    ) -> Result<(), String> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
+            progress(Progress::Waiting(&format!("waiting for the server on {}", self.address)));
             if self.watch.is_stopped() {
                 return Err("was not waited for".into());
             }
@@ -123,17 +161,18 @@ impl Running {
         }
     }
 
-    /// Asks it to end, and waits; kills it when it takes too long.
+    /// Asks it to end, and waits; kills it when it takes too long. Its exit status, if it has ended
+    /// before.
     ///
     /// # Errors
     /// It could not be waited for.
-    pub fn stop(mut self) -> io::Result<ExitStatus> {
+    pub fn stop(mut self) -> io::Result<Option<ExitStatus>> {
         self.end()
     }
 
-    fn end(&mut self) -> io::Result<ExitStatus> {
+    fn end(&mut self) -> io::Result<Option<ExitStatus>> {
         if let Some(status) = self.watch.reap(&mut self.child)? {
-            return Ok(status);
+            return Ok(Some(status));
         }
         if let Some(pid) = Pid::from_raw(self.pid()) {
             // It may just have ended.
@@ -142,8 +181,8 @@ impl Running {
         let deadline = Instant::now() + END_PATIENCE;
         let mut is_killed = false;
         loop {
-            if let Some(status) = self.watch.reap(&mut self.child)? {
-                return Ok(status);
+            if self.watch.reap(&mut self.child)?.is_some() {
+                return Ok(None);
             }
             if !is_killed && Instant::now() >= deadline {
                 self.child.kill()?;

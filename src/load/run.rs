@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::blocking;
@@ -48,6 +48,25 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// What goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// Something is waited for that should be there at once.
+    Waiting(&'a str),
+    /// It goes on.
+    Running(&'a str),
+}
+
+impl Progress<'_> {
+    /// Tells it as a part of something larger.
+    pub fn under(self, what: &str, mut progress: impl FnMut(Progress<'_>)) {
+        match self {
+            Progress::Waiting(text) => progress(Progress::Waiting(&format!("{what}: {text}"))),
+            Progress::Running(text) => progress(Progress::Running(&format!("{what}: {text}"))),
+        }
+    }
+}
+
 /// What the workers of one run have in common.
 pub(super) struct Run {
     pub(super) registry: Registry,
@@ -59,6 +78,8 @@ pub(super) struct Run {
     gate: Gate,
     connected: AtomicU64,
     answered: AtomicU64,
+    /// Workers that have not ended.
+    working: AtomicUsize,
 }
 
 impl Run {
@@ -88,6 +109,14 @@ impl Run {
     pub(super) fn tell_connected(&self) {
         // ord: Relaxed; it is shown and nothing else.
         self.connected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether no connection was made so far: a worker whose first attempt failed does not try the
+    /// others, each of which may take as long to fail.
+    pub(super) fn has_none_connected(&self) -> bool {
+        // ord: Relaxed; a connection that another worker makes at this moment may be missed, which
+        // costs this worker its own.
+        self.connected.load(Ordering::Relaxed) == 0
     }
 
     /// Tells whoever watches of answers.
@@ -127,15 +156,15 @@ impl Window {
 /// at; `progress` is told from time to time what is going on.
 ///
 /// # Errors
-/// No connection could be made, a worker not be started, or the process not be looked at; or it was
-/// stopped before anything was measured.
+/// No connection could be made, which is known at once and not when the time is over; a worker not be
+/// started, or the process not be looked at; or it was stopped before anything was measured.
 pub fn run(
     registry: &Registry,
     plan: &Plan,
     target: &Target,
     pid: Option<i32>,
     watch: &Watch,
-    mut progress: impl FnMut(&str),
+    mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Outcome, LoadError> {
     let mut plan = plan.clone().with_enough_sources(target);
     match plan.client {
@@ -158,11 +187,14 @@ pub fn run(
         gate: Gate::default(),
         connected: AtomicU64::new(0),
         answered: AtomicU64::new(0),
+        working: AtomicUsize::new(0),
     });
     let mut workers = Vec::new();
     let mut failed = None;
     for share in shares(&run.plan) {
         let of_worker = Arc::clone(&run);
+        // ord: Relaxed; what counts is when it is zero again, which is looked at again and again.
+        run.working.fetch_add(1, Ordering::Relaxed);
         match thread::spawn_in(registry, "client", [], move || work(&of_worker, share)) {
             Ok(promise) => workers.push(promise),
             Err(error) => {
@@ -171,11 +203,11 @@ pub fn run(
             }
         }
     }
-    let meter = match &failed {
+    let (meter, is_cut) = match &failed {
         None => observe(&run, workers.len(), pid, &mut progress),
         Some(_) => {
             run.gate.open(None);
-            Meter::default()
+            (Meter::default(), true)
         }
     };
     let tally = gather(workers)?;
@@ -183,19 +215,37 @@ pub fn run(
         return Err(LoadError::new(failed));
     }
     let mut tally = tally;
-    let is_cut = watch.is_stopped();
-    if is_cut && tally.messages == 0 {
+    let is_stopped = watch.is_stopped();
+    if is_stopped && tally.messages == 0 {
         return Err(LoadError::new("it was ended before anything was measured"));
     }
     idle.check(watch, &mut tally);
     if tally.established == 0 {
         // What came of having none does not say why there is none.
-        let consequences = [tally::NO_CONNECTION, tally::UNASKED, tally::UNANSWERED];
+        let consequences = [tally::NO_CONNECTION, tally::UNASKED];
         let mut reasons = tally.errors.keys().filter(|why| !consequences.contains(why));
-        let why = reasons.next().copied().unwrap_or("nobody answers");
-        return Err(LoadError::new(format!("no connection to {target}: {why}")));
+        let why = reasons.next().copied().unwrap_or("no attempt was made");
+        return Err(no_connection(target, why));
     }
-    Ok(Outcome::new(&run.plan, Measured { tally, idle: idle.held(), before, meter, is_cut }))
+    let idle = idle.held();
+    Ok(Outcome::new(&run.plan, Measured { tally, idle, before, meter, is_stopped, is_cut }))
+}
+
+/// Why there is no connection, and what to do about it.
+pub(super) fn no_connection(target: &Target, why: &str) -> LoadError {
+    let advice = match (why, target) {
+        (tally::REFUSED | tally::NO_SOCKET, _) => format!(
+            ": no server listens there; start one (`echown serve --listen {target}`), or leave the \
+             address out: then `echown bench` starts its own"
+        ),
+        (tally::TIMED_OUT, _) => ": check the address, the network and its firewalls".into(),
+        (tally::UNANSWERED | tally::CLOSED, _) => {
+            ": the server accepts connections and does not answer; check its protocol (--style)"
+                .into()
+        }
+        _ => String::new(),
+    };
+    LoadError::new(format!("failed to connect to {target}: {why}{advice}"))
 }
 
 /// Whether a thread for each connection is no more than this machine carries. Beyond that the standard
@@ -227,11 +277,14 @@ fn work(run: &Run, share: Range<usize>) -> Tally {
         // What is due is to be asked then; usually a sleep is 50 microseconds longer than it has to be.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     }
-    match run.plan.client {
+    let tally = match run.plan.client {
         _ if run.plan.dialect == Dialect::Frames => frames::work(run, share),
         Client::Event { .. } => event::work(run, share),
         Client::Blocking => blocking::work(run, share),
-    }
+    };
+    // ord: Relaxed; as where it is counted.
+    run.working.fetch_sub(1, Ordering::Relaxed);
+    tally
 }
 
 fn gather(workers: Vec<Promise<Tally>>) -> Result<Tally, LoadError> {
@@ -246,35 +299,55 @@ fn gather(workers: Vec<Promise<Tally>>) -> Result<Tally, LoadError> {
     failed.map_or(Ok(tally), |failed| Err(LoadError::new(failed)))
 }
 
-/// Opens the gate, tells what goes on, and looks at the machine at both ends of what counts.
-fn observe(run: &Run, workers: usize, pid: Option<i32>, progress: &mut impl FnMut(&str)) -> Meter {
+/// Opens the gate, tells what goes on, and looks at the machine at both ends of what counts. Whether that
+/// was cut short: it was stopped, or no worker has anything left to do.
+fn observe(
+    run: &Run,
+    workers: usize,
+    pid: Option<i32>,
+    progress: &mut impl FnMut(Progress<'_>),
+) -> (Meter, bool) {
     // ord: Relaxed; shown and nothing else.
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let connections = run.plan.connections;
     while !run.gate.wait_for(workers, TELLING_PERIOD) {
-        progress(&format!("connecting: {} of {connections}", load(&run.connected)));
+        let connected = load(&run.connected);
+        let text = format!("connecting to {}: {connected} of {connections}", run.target);
+        progress(Progress::Waiting(&text));
         if run.is_stopped() {
             break;
         }
     }
     let began = run.now();
-    run.gate.open((!run.is_stopped()).then_some(began));
+    if run.is_stopped() || run.has_none_connected() {
+        // Without a connection there is nothing to measure, and no reason to wait for the end.
+        run.gate.open(None);
+        return (Meter::default(), true);
+    }
+    run.gate.open(Some(began));
     let window = run.window(began);
     let mut told = (began, load(&run.answered));
+    // At a rate a worker may have asked its last message long before the end.
+    let can_end = run.plan.rate.is_none();
+    // ord: Relaxed; looked at again and again.
+    let is_over = || run.is_stopped() || can_end && run.working.load(Ordering::Relaxed) == 0;
     let mut wait_until = |moment: u64| {
-        while run.now() < moment && !run.is_stopped() {
+        while run.now() < moment && !is_over() {
             let left = Duration::from_nanos(moment.saturating_sub(run.now()));
             run.watch.wait(left.min(TELLING_PERIOD));
             let now = (run.now(), load(&run.answered));
             let seconds = Duration::from_nanos(now.0 - told.0).as_secs_f64();
             let rate = (now.1 - told.1) as f64 / seconds.max(1e-9);
             let left = Duration::from_nanos(window.until.saturating_sub(now.0));
-            progress(&format!("{rate:.0} messages a second, {:.0} s to go", left.as_secs_f64()));
+            let left = left.as_secs_f64();
+            let text = format!("{rate:.0} messages a second, {left:.0} s to go");
+            progress(Progress::Running(&text));
             told = now;
         }
     };
     wait_until(window.from);
     let first = Reading::take(pid);
     wait_until(window.until);
-    Meter { first, last: Reading::take(pid) }
+    let is_cut = run.now() < window.until;
+    (Meter { first, last: Reading::take(pid) }, is_cut)
 }

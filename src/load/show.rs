@@ -3,7 +3,7 @@
 use crate::report::Count;
 use std::fmt;
 
-use super::outcome::{Outcome, ServerUse};
+use super::outcome::{Outcome, ServerUse, Verified};
 use super::plan::Dialect;
 
 /// A time in microseconds, in the unit that suits it.
@@ -41,9 +41,15 @@ impl fmt::Display for Outcome {
             (false, Dialect::Frames) => "frames",
             (false, _) => "messages",
         };
+        let verified = match self.verified {
+            Verified::Whole if self.is_clean() => "every byte verified",
+            Verified::Whole => "every byte that came back verified, errors below",
+            Verified::Nothing => "nothing verified",
+            Verified::Wrong => "wrong bytes came back",
+        };
         writeln!(
             f,
-            "  throughput  {} {what} a second, {:.1} MB/s ({} in {:.1} s, every byte verified)",
+            "  throughput  {} {what} a second, {:.1} MB/s ({} in {:.1} s, {verified})",
             number(self.messages_per_second),
             self.megabytes_per_second,
             self.messages,
@@ -85,9 +91,7 @@ impl fmt::Display for Outcome {
         if self.errors.is_empty() {
             writeln!(f, "  errors      none")?;
         } else {
-            let each: Vec<String> =
-                self.errors.iter().map(|(what, times)| format!("{what}: {times}")).collect();
-            writeln!(f, "  errors      {}", each.join(", "))?;
+            writeln!(f, "  errors      {}", self.errors_in_words())?;
         }
         for warning in &self.warnings {
             writeln!(f, "  note        {warning}")?;

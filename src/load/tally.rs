@@ -22,6 +22,9 @@ pub(super) struct Tally {
     pub(super) each: Vec<u64>,
     /// Connections that stood when the measuring began.
     pub(super) established: usize,
+    /// Connections that worked until the end: nothing was owed on them, or it was still coming when no
+    /// more of it was waited for.
+    pub(super) left: usize,
 }
 
 impl Tally {
@@ -34,6 +37,7 @@ impl Tally {
             errors: BTreeMap::new(),
             each: vec![0; connections],
             established: 0,
+            left: 0,
         }
     }
 
@@ -69,6 +73,7 @@ impl Tally {
         self.messages += other.messages;
         self.connects += other.connects;
         self.established += other.established;
+        self.left += other.left;
         self.each.extend(other.each);
         for (what, times) in other.errors {
             self.failed_times(what, times);
@@ -86,15 +91,24 @@ pub(super) const UNASKED: &str = "due and never asked";
 pub(super) const CLOSED: &str = "closed by the server";
 /// A message was due on a connection that is gone.
 pub(super) const NO_CONNECTION: &str = "due without a connection";
+/// No server listens at the address.
+pub(super) const REFUSED: &str = "refused";
+/// There is no Unix socket at the path.
+pub(super) const NO_SOCKET: &str = "no such socket";
+/// A connection did not stand in time.
+pub(super) const TIMED_OUT: &str = "timed out";
 /// An idle connection was not there any more.
 pub(super) const IDLE_LOST: &str = "idle connection lost";
 
 /// What an error is called.
 pub(super) fn name(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "refused",
+        io::ErrorKind::ConnectionRefused => REFUSED,
+        io::ErrorKind::NotFound => NO_SOCKET,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
-        io::ErrorKind::TimedOut => "timed out",
+        io::ErrorKind::TimedOut => TIMED_OUT,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+        io::ErrorKind::PermissionDenied => "permission denied",
         io::ErrorKind::AddrNotAvailable => "no port left to connect from",
         io::ErrorKind::NotConnected => "not connected",
         _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {

@@ -11,7 +11,7 @@ use super::{Failed, FormName, Shape, StatusLine, connections_max, limits, own, s
 use crate::cli::say::say;
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
-use crate::load::compare::{Settings, compare};
+use crate::load::compare::{Cell, Settings, compare};
 use crate::load::scenario::{self, Metric, Scenario};
 use crate::load::{Plan, Rival, Watch};
 use crate::ownership::Registry;
@@ -71,27 +71,26 @@ pub(super) fn run(
     let mut settings = Settings::new(arguments.rounds.get());
     settings.server_processors = shape.pin()?;
     let mut line = StatusLine::default();
-    let mut is_lied_to = false;
+    let mut code = ExitCode::SUCCESS;
     for scenario in scenarios {
         let rival = |text: &String| rival(text, shape.style, &scenario.plan);
         let rivals: Vec<Rival> = arguments.servers.iter().map(rival).collect::<Result<_, _>>()?;
-        let row = compare(registry, &scenario, &rivals, &settings, watch, |text| line.show(text))?;
+        let row = compare(registry, &scenario, &rivals, &settings, watch, |what| line.show(what))?;
         line.clear();
         let Some(row) = row else { break };
         match arguments.form.format {
             FormName::Text => show(&format!("{row}\n"), watch)?,
             FormName::Json => show(&(row.to_json() + "\n"), watch)?,
         }
-        is_lied_to |= row.cells.iter().any(|cell| cell.is_liar);
+        for failure in row.cells.iter().filter_map(Cell::failure) {
+            say(format_args!("echown: {failure} (load `{}`)", scenario.name));
+            code = ExitCode::FAILURE;
+        }
         if watch.is_stopped() {
             break;
         }
     }
-    if is_lied_to {
-        say("echown: what came back was not what was sent");
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// What is asked: loads by name, changed by what was said; or only what was said.

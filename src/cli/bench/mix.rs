@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::{BenchArguments, Failed, FormName, StatusLine, draw, own_server, show};
+use super::{BenchArguments, Failed, FormName, StatusLine, finish, own_server, show};
 use crate::cli::style::StyleName;
 use crate::load::scenario::{self, Metric};
-use crate::load::{self, Outcome, Plan, Watch};
+use crate::load::{Outcome, Plan, Verified, Watch};
 use crate::ownership::Registry;
+use crate::report::Count;
 
 /// More connections than any of the loads has.
 const CONNECTIONS_MAX: usize = 1100;
@@ -28,16 +29,10 @@ pub(super) fn run(
         scenario.plan.sources.clone_from(&shape.source);
         let plan = &scenario.plan;
         // Another one for each, so that what one load has left behind is not on the next one's account.
-        let server = match rival.start(registry, processors, watch) {
-            Err(_) if watch.is_stopped() && !done.is_empty() => break,
-            started => started?,
-        };
-        let outcome =
-            load::run(registry, plan, &server.target(), Some(server.pid()), watch, |text| {
-                line.show(&format!("{}: {text}", scenario.about));
-            });
+        let outcome = rival.bench(registry, plan, processors, watch, |what| {
+            what.under(scenario.about, |what| line.show(what));
+        });
         line.clear();
-        server.stop()?;
         if outcome.is_err() && watch.is_stopped() && !done.is_empty() {
             break;
         }
@@ -52,16 +47,15 @@ pub(super) fn run(
         show(&format!("\n{}\n", verdict(&done)), watch)?;
     }
     let outcomes: Vec<(String, Outcome)> = done.into_iter().map(|(_, named)| named).collect();
-    if let Some(path) = &arguments.plot {
-        draw(registry, path, &outcomes)?;
-    }
-    Ok(super::code(&outcomes))
+    finish(arguments, registry, &outcomes)
 }
 
 /// The figures that matter, in sentences.
 fn verdict(done: &[(Metric, (String, Outcome))]) -> String {
     let named = |name: &str| {
-        let found = done.iter().find(|(_, (its, _))| its == name);
+        // What was not answered has no figures.
+        let mut answered = done.iter().filter(|(_, (_, outcome))| outcome.messages > 0);
+        let found = answered.find(|(_, (its, _))| its == name);
         found.map(|(metric, (_, outcome))| (metric.of(outcome).unwrap_or(0.0), outcome))
     };
     let mut words = Vec::new();
@@ -101,10 +95,16 @@ fn verdict(done: &[(Metric, (String, Outcome))]) -> String {
     }
     let errors: u64 = done.iter().flat_map(|(_, (_, outcome))| outcome.errors.values()).sum();
     let messages: u64 = done.iter().map(|(_, (_, outcome))| outcome.messages).sum();
-    words.push(match errors {
-        0 => format!("All {messages} messages came back as they were sent, without an error."),
-        _ => format!("{errors} errors; see above."),
-    });
+    let failures = done.iter().filter_map(|(_, (name, outcome))| outcome.failure(name));
+    words.extend(failures.map(|failure| format!("Failed: {failure}.")));
+    let is_whole = done.iter().all(|(_, (_, outcome))| outcome.verified == Verified::Whole);
+    match errors {
+        0 if is_whole => words.push(format!(
+            "All {messages} messages came back as they were sent, without an error."
+        )),
+        0 => {}
+        _ => words.push(format!("{}; see above.", Count(errors, "error"))),
+    }
     if done.iter().any(|(_, (_, outcome))| !outcome.warnings.is_empty()) {
         words.push("Some figures have notes: read them before you compare.".into());
     }

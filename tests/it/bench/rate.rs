@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::server::echown;
-use super::{SHORT, bench, echoing, outcome, server_that, text};
+use super::{SHORT, bench, echoing, outcome, outcome_with, server_that, text};
 
 #[test]
 fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
@@ -58,7 +58,7 @@ fn at_a_rate_what_is_due_on_a_connection_that_is_gone_is_told() {
         });
         let arguments =
             ["--rate", "1000", "--duration", "2s", "--connections", "1", "--client", client];
-        let outcome = outcome(&[&arguments[..], &[&closing.to_string()]].concat());
+        let outcome = outcome_with(1, &[&arguments[..], &[&closing.to_string()]].concat());
         let errors = |kind: &str| outcome["errors"][kind].as_u64().unwrap_or(0);
         // The first few before it was known that it is gone.
         let (lost, due) = (errors("unanswered"), errors("due without a connection"));
@@ -107,7 +107,7 @@ fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more(
         }
     });
     let arguments = ["--churn", "--rate", "100000", "--duration", "1s", "--connections", "2"];
-    let outcome = outcome(&[&arguments[..], &[&address]].concat());
+    let outcome = outcome_with(1, &[&arguments[..], &[&address]].concat());
     assert!(outcome["errors"]["due and never asked"].as_u64().unwrap_or(0) > 50_000, "{outcome:#}");
     assert!(outcome["errors"]["refused"].as_u64().unwrap_or(0) > 0, "{outcome:#}");
 }

@@ -1,0 +1,296 @@
+//! What `echown bench` calls a success: messages came back, every byte of them was right, and the server
+//! was there until the end. Everything else is exit 1 and a sentence.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::Value;
+
+use super::super::broadcast::{frame, try_hear};
+use super::super::reserved::Reserved;
+use super::super::server::{PATIENCE, echown};
+use super::{bench, echoing, outcome_with, server_of, server_that, text};
+
+/// Every kind of client, for a server of any kind.
+const CLIENTS: &[&[&str]] = &[
+    &["--client", "event"],
+    &["--client", "event", "--client-threads", "2", "--pipeline", "3"],
+    &["--client", "blocking"],
+    &["--client", "blocking", "--size", "100KiB"],
+    &["--client", "event", "--churn"],
+    &["--client", "blocking", "--churn"],
+    &["--client", "event", "--rate", "100"],
+    &["--client", "blocking", "--rate", "100"],
+    &["--client", "event", "--rate", "100", "--churn"],
+    &["--client", "blocking", "--rate", "100", "--churn"],
+    &["--style", "staged"],
+];
+
+/// Runs all of them at the same time against a server, and says what each said.
+fn all(address: SocketAddr, each: impl Fn(&[&str], Output) + Sync) {
+    thread::scope(|threads| {
+        for client in CLIENTS {
+            let (address, each) = (address.to_string(), &each);
+            threads.spawn(move || {
+                each(client, bench(&[*client, &[&*address, "--connections", "2"][..]].concat()));
+            });
+        }
+    });
+}
+
+/// Reads everything and answers nothing.
+fn mute() -> SocketAddr {
+    server_that(|mut client| drop(std::io::copy(&mut client, &mut std::io::sink())))
+}
+
+fn closing() -> SocketAddr {
+    server_that(|mut client| drop(client.read(&mut [0; 64])))
+}
+
+#[test]
+fn where_no_message_came_back_nothing_was_verified_and_it_is_exit_1() {
+    for (address, why) in [(mute(), "unanswered"), (closing(), "closed by the server")] {
+        all(address, |client, output| {
+            let (out, err) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(1), "{client:?}: {output:?}");
+            assert!(out.contains(", nothing verified)"), "{client:?}: {out}");
+            assert!(!out.contains("byte verified"), "{client:?}: {out}");
+            let sentence = format!("{address}: nothing was verified: no message came back");
+            assert!(err.contains(&sentence), "{client:?}: {err}");
+            // A connection of two kinds of errors has the first one said, too.
+            assert!(err.contains(why) || err.contains("reset"), "{client:?}: {err}");
+        });
+    }
+    let outcome = outcome_with(1, &[&mute().to_string(), "--connections", "2"]);
+    assert_eq!(outcome["verified"], "nothing", "{outcome:#}");
+    assert_eq!(outcome["messages"], 0, "{outcome:#}");
+}
+
+#[test]
+fn answers_to_idle_connections_alone_verify_nothing() {
+    // They ask with 16 bytes, the others with 64.
+    let address = server_that(|mut client| {
+        let mut buffer = [0; 64];
+        while let Ok(bytes @ 1..) = client.read(&mut buffer) {
+            if bytes == 16 && client.write_all(&buffer[..bytes]).is_err() {
+                return;
+            }
+        }
+    });
+    let output = bench(&[&address.to_string(), "--connections", "1", "--idle", "3"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("nothing was verified"), "{output:?}");
+    // One that answers nobody is found out by the first of them.
+    let silent = server_that(|mut client| drop(client.read(&mut [0; 64])));
+    let output = bench(&[&silent.to_string(), "--connections", "1", "--idle", "3"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("failed to connect to ") && said.contains("does not answer"), "{said}");
+}
+
+#[test]
+fn the_line_of_the_throughput_agrees_with_the_errors() {
+    let lying = echoing(|before, bytes| {
+        if (before..before + bytes.len() as u64).contains(&1000) {
+            bytes[(1000 - before) as usize] ^= 0x20;
+        }
+    });
+    for client in ["event", "blocking"] {
+        let address = lying.to_string();
+        let arguments = ["--client", client, "--connections", "1", &address];
+        let output = bench(&arguments);
+        let out = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(
+            out.contains("wrong bytes: 1") && out.contains(", wrong bytes came back)"),
+            "{out}"
+        );
+        assert!(!out.contains("byte verified"), "{out}");
+        assert_eq!(outcome_with(1, &arguments)["verified"], "wrong");
+    }
+    let honest = echoing(|_, _| {}).to_string();
+    let output = bench(&[&honest, "--connections", "2"]);
+    assert!(text(&output.stdout).contains(", every byte verified)"), "{output:?}");
+    assert_eq!(outcome_with(0, &[&honest, "--connections", "2"])["verified"], "whole");
+}
+
+/// Echoes 50 messages of 64 bytes on each connection.
+fn for_a_while(then: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    server_that(move |mut client| {
+        let mut message = [0; 64];
+        for _ in 0..50 {
+            if client.read_exact(&mut message).and_then(|()| client.write_all(&message)).is_err() {
+                return;
+            }
+        }
+        then(client);
+    })
+}
+
+#[test]
+fn a_server_that_goes_or_falls_silent_before_the_end_is_no_success() {
+    let gone = for_a_while(drop);
+    let silent = for_a_while(|mut client| drop(std::io::copy(&mut client, &mut std::io::sink())));
+    for address in [gone, silent] {
+        for client in ["event", "blocking"] {
+            let address = address.to_string();
+            // Nothing is waited for where nothing can come any more.
+            let duration = if address == gone.to_string() { "1h" } else { "300ms" };
+            let output = echown()
+                .args(["bench", &address, "--client", client, "--connections", "2"])
+                .args(["--warmup", "0s", "--duration", duration])
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1), "{client}: {output:?}");
+            let (out, err) = (text(&output.stdout), text(&output.stderr));
+            assert!(err.contains("the server has gone or stopped answering"), "{client}: {err}");
+            assert!(out.contains("every byte that came back verified"), "{client}: {out}");
+        }
+    }
+}
+
+#[test]
+fn a_server_of_frames_that_falls_silent_is_no_success() {
+    let greeting_only = server_that(|mut client| {
+        let greeting = try_hear(&mut client).unwrap();
+        client.write_all(&frame(&greeting)).unwrap();
+        let _ = std::io::copy(&mut client, &mut std::io::sink());
+    });
+    for more in [&[][..], &["--rate", "100"]] {
+        let address = greeting_only.to_string();
+        let arguments = ["--style", "broadcast", "--connections", "1", &address];
+        let output = bench(&[&arguments[..], more].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains("nothing was verified"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_comparison_with_a_server_that_answers_nothing_is_exit_1() {
+    let program = env!("CARGO_BIN_EXE_echown");
+    // It takes the bytes for the length of a frame that is too long.
+    let other = format!("other={program} serve --listen 127.0.0.1:{{port}} --style broadcast");
+    for format in ["text", "json"] {
+        let output = echown()
+            .args(["bench", "compare", "echown", &other, "--rounds", "1", "--connections", "2"])
+            .args(["--duration", "100ms", "--warmup", "20ms", "--format", format])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("other: nothing was verified"), "{said}");
+        assert!(!said.contains("echown: echown: nothing"), "{said}");
+        if format == "json" {
+            let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let verified = row["cells"].as_array().unwrap().iter().map(|cell| &cell["verified"]);
+            assert_eq!(verified.collect::<Vec<_>>(), ["whole", "nothing"], "{row:#}");
+        } else {
+            assert!(text(&output.stdout).contains("other: nothing was verified"), "{output:?}");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_latencies_is_not_drawn_and_wrong_bytes_are_named_in_the_picture() {
+    let file = std::env::temp_dir().join(format!("echown-{}-verdict.svg", std::process::id()));
+    let plot = ["--connections", "1", "--plot", file.to_str().unwrap()];
+    let output = bench(&[&plot[..], &[&mute().to_string()]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("nothing was verified") && !said.contains("cannot draw"), "{said}");
+    let lying = echoing(|before, bytes| bytes[0] ^= u8::from(before > 6400));
+    let output = bench(&[&plot[..], &["--warmup", "0s", &lying.to_string()]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let svg = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(svg.contains("(wrong bytes came back)"), "{svg}");
+}
+
+#[test]
+fn where_no_server_listens_it_says_so_at_once_with_what_to_do() {
+    let reserved = Reserved::new();
+    let nobody = reserved.address().to_string();
+    let missing = format!("unix:/tmp/echown-{}-missing", std::process::id());
+    for (address, why) in [(&nobody, "refused"), (&missing, "no such socket")] {
+        let broadcast = [&["--style", "broadcast"][..], &["--idle", "5"]];
+        for client in CLIENTS.iter().chain(&broadcast) {
+            // A test that waits for this has failed.
+            let arguments = ["bench", address, "--duration", "1h", "--connections", "64"];
+            let output = echown().args(arguments).args(*client).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{client:?}: {said}");
+            let cause = format!("failed to connect to {address}: {why}: no server listens there");
+            assert!(said.contains(&cause), "{client:?}: {said}");
+            assert!(said.contains("echown serve --listen"), "{client:?}: {said}");
+        }
+    }
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(number.cast_signed()).unwrap()
+}
+
+/// Waits for the end of a process that is not ours.
+fn wait_for_the_end(process: u32) {
+    let Ok(handle) = pidfd_open(pid(process), PidfdFlags::empty()) else { return };
+    let mut polled = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
+    let patience = rustix::event::Timespec::try_from(PATIENCE).unwrap();
+    let ended = rustix::event::poll(&mut polled, Some(&patience)).unwrap();
+    assert_eq!(ended, 1, "process {process} is still there");
+}
+
+#[test]
+fn a_bench_that_is_killed_takes_its_server_with_it() {
+    let program = env!("CARGO_BIN_EXE_echown");
+    let compared = format!("a={program} serve --listen 127.0.0.1:{{port}}");
+    let ours = ["--duration", "60s"];
+    let foreign = ["compare", &compared, "--duration", "60s"];
+    // One that is no server of ours and heeds no SIGTERM.
+    let deaf = ["compare", "a=sh -c 'trap \"\" TERM; while :; do sleep 1; done' {port}"];
+    for arguments in [&[][..], &ours, &foreign, &deaf] {
+        let mut command = echown();
+        command.arg("bench").args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let server = server_of(child.id());
+        // It is the server when it is no shell of ours any more.
+        let deadline = Instant::now() + PATIENCE;
+        let name =
+            || std::fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap_or_default();
+        while name().is_empty() || name().contains("exec ") || name().contains("bench") {
+            assert!(Instant::now() < deadline, "{arguments:?}: {:?}", name());
+            thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait_for_the_end(server);
+    }
+}
+
+#[test]
+fn a_server_that_was_started_here_and_ends_during_the_run_is_exit_1() {
+    let mut command = echown();
+    command.args(["bench", "--duration", "1h", "--connections", "2", "--warmup", "0s"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let server = server_of(child.id());
+    let deadline = Instant::now() + PATIENCE;
+    // So much processor time is not of its start.
+    let ticks = || -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let times = fields.split(' ').skip(11).take(2);
+        times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    };
+    while ticks() < 20 {
+        assert!(Instant::now() < deadline, "it is never asked: {} ticks", ticks());
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(pid(server), Signal::KILL).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("the server ended during the run: signal: 9"), "{said}");
+}
