@@ -1,10 +1,9 @@
 //! Every finding made for real, and `docs/reports.md` with the reports as they came.
 //!
-//! `UPDATE_DOCS=1 cargo test --test reports` writes the page anew. What differs from run to run
+//! `ci/pages` writes the page. What differs from run to run
 //! (numbers of tasks, threads, descriptors and ports, identities, ages) is counted from the beginning
 //! in each report, so that the page changes when a report does and only then.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::mem;
@@ -13,6 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use common::pages::KERNELS;
 use common::thief;
 use echown::net::{Listener, Stream};
 use echown::ownership::graph::{Edge, Kept, Node};
@@ -262,63 +262,8 @@ const INTRODUCTION: &str = include_str!("reports/introduction.md");
 
 /// The text with everything counted from 1 that differs from run to run.
 fn steady(text: &str) -> String {
-    const COUNTED: &[&str] = &[
-        "task ",
-        "fd ",
-        "resource ",
-        "half of ",
-        "thread ",
-        "kernel id ",
-        "cookie ",
-        "inode ",
-        "device ",
-        "127.0.0.1:",
-        "socket:[",
-        "pipe:[",
-    ];
-    let mut known: HashMap<(&str, String), usize> = HashMap::new();
-    let mut steady = String::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let prefix = COUNTED.iter().find(|prefix| rest.starts_with(**prefix));
-        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
-        if let Some(prefix) = prefix
-            && let after = &rest[prefix.len()..]
-            && let length @ 1.. = digits(after)
-        {
-            // A thread has one number, by whatever name.
-            let family = if *prefix == "kernel id " { "thread " } else { *prefix };
-            let family = if family == "half of " { "resource " } else { family };
-            let count = known.keys().filter(|(of, _)| *of == family).count();
-            let number = known.entry((family, after[..length].to_owned())).or_insert(count + 1);
-            steady += &format!("{prefix}{number}");
-            rest = &after[length..];
-            continue;
-        }
-        let length = digits(rest);
-        if length > 0 {
-            // An age: `12ms`, `1.2s`.
-            let number = &rest[..length];
-            let after = &rest[length..];
-            let fraction = after.strip_prefix('.').map_or(0, |after| 1 + digits(after));
-            let unit = ["ms ", "s "].into_iter().find(|unit| after[fraction..].starts_with(unit));
-            match unit {
-                Some(unit) => {
-                    steady += "0ms ";
-                    rest = &after[fraction + unit.len()..];
-                }
-                None => {
-                    steady += number;
-                    rest = after;
-                }
-            }
-            continue;
-        }
-        let first = rest.chars().next().map_or(1, char::len_utf8);
-        steady += &rest[..first];
-        rest = &rest[first..];
-    }
-    steady
+    let own = ["task ", "resource ", "half of ", "127.0.0.1:"];
+    common::pages::steady(text, &[&own[..], KERNELS].concat())
 }
 
 #[test]
@@ -333,7 +278,7 @@ fn the_page_of_reports_shows_what_the_program_says() {
     if let Some((is, should)) = written.lines().zip(page.lines()).find(|(is, should)| is != should)
     {
         panic!(
-            "docs/reports.md is out of date; `UPDATE_DOCS=1 cargo test --test reports` writes it.\n\
+            "docs/reports.md is out of date; `ci/pages` writes it.\n\
              it says:   {is}\nit should: {should}"
         );
     }

@@ -1,12 +1,12 @@
 //! The example of `docs/adopting.md`, built from the page's own code: what is shown there is what there
-//! is to see. `UPDATE_DOCS=1 cargo test --test adopting` writes it anew.
+//! is to see. `ci/pages` writes it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::common::attest;
+use super::common::pages::attest;
 use super::stranger::{Stranger, manifest, root, text};
 
 const PAGE: &str = "docs/adopting.md";

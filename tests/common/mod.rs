@@ -2,6 +2,8 @@
 //! a deadline for everything, and processes of one's own.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub mod pages;
+
 use std::cell::RefCell;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -548,24 +550,5 @@ pub mod thief {
     pub fn second_owner(number: RawFd) -> OwnedFd {
         // SAFETY: as above; the number is open, and the tests prove that it is closed once.
         unsafe { OwnedFd::from_raw_fd(number) }
-    }
-}
-
-/// Compares the block after a marker (`<!-- MARKER -->`) in a page with what the program has said, or,
-/// with `UPDATE_DOCS=1`, writes it there.
-#[track_caller]
-pub fn attest(page: &str, marker: &str, kind: &str, said: &str) {
-    static PAGES: Mutex<()> = Mutex::new(());
-    let _alone = lock(&PAGES);
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
-    let text = std::fs::read_to_string(&path).unwrap();
-    let opening = format!("<!-- {marker} -->\n```{kind}\n");
-    let (before, rest) =
-        text.split_once(&opening).unwrap_or_else(|| panic!("{page}: no {opening}"));
-    let (block, after) = rest.split_once("```\n").expect("the block has an end");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, format!("{before}{opening}{said}```\n{after}")).unwrap();
-    } else {
-        assert_eq!(block, said, "{page} is out of date; with UPDATE_DOCS=1 this test writes it");
     }
 }

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use rustix::process::Signal;
-
 use super::callback::{Drawn, of_the_ancestor};
+use super::outputs_of_pages::attest;
+use super::pages;
 use super::server::Server;
 
 fn page() -> String {
@@ -61,74 +61,54 @@ fn as_on_the_page(line: &str) -> Option<String> {
         0 => line.split(" (").next()?.to_owned(),
         2 => {
             let half = [", read half", ", write half"].into_iter().find(|half| line.contains(half));
-            line.split(" fd ").next()?.to_owned() + " fd" + half.unwrap_or_default()
+            line.split(" fd ").next()?.to_owned() + half.unwrap_or_default()
         }
         _ => line.split(".rs").next()?.to_owned() + ".rs",
     };
     Some(" ".repeat(indent) + &kept)
 }
 
-/// Tasks with what belongs to them, in the order of their names: which comes first is chance.
-fn by_task(lines: Vec<String>, wanted: &[&str]) -> Vec<Vec<String>> {
-    let mut tasks: Vec<Vec<String>> = Vec::new();
-    for line in lines {
-        if line.starts_with("task ") {
-            tasks.push(vec![line]);
-        } else {
-            tasks.last_mut().expect("a table begins with a task").push(line);
-        }
-    }
-    tasks.retain(|task| wanted.iter().any(|name| task[0].contains(&format!(" `{name}"))));
-    tasks.sort();
-    tasks
-}
-
-/// Holds the picture of one client's custody against the program's own.
-fn attest_custody(heading: &str, port: u16, arguments: &[&str], request: &[u8], tasks: &[&str]) {
+/// Compares the picture of one client's custody with the program's own, once that has all of `wanted`.
+fn attest_custody(
+    marker: &str,
+    port: u16,
+    arguments: &[&str],
+    request: &[u8],
+    wanted: &[&str],
+    tasks: &[&str],
+) {
     let mut server = Server::start(arguments);
     let mut client = server.connect();
     client.write_all(request).unwrap();
     client.read_exact(&mut vec![0; request.len()]).unwrap();
-    let names = [
-        (server.address().to_string(), format!("127.0.0.1:{port}")),
-        (client.local_addr().unwrap().to_string(), "127.0.0.1:50000".to_owned()),
-    ];
-    let page = page();
-    let page = blocks(section(&page, heading), "text").concat();
-    let page = by_task(page.into_iter().filter_map(as_on_the_page).collect(), tasks);
-    // After its answer the connection is handed on for the next request, in a moment.
-    let deadline = std::time::Instant::now() + super::server::PATIENCE;
-    loop {
-        server.seen.clear();
-        server.signal(Signal::USR1);
-        server.wait_for_line("custody: ");
-        server.wait_for_line("fd 0 declared");
-        let shown = server.seen.iter().skip_while(|line| !line.starts_with("custody: "));
-        let shown: Vec<String> = shown
-            .filter_map(|line| as_on_the_page(line))
-            .map(|line| names.iter().fold(line, |line, (is, page)| line.replace(is, page)))
-            .collect();
-        let shown = by_task(shown, tasks);
-        if shown == page {
-            return;
-        }
-        assert!(std::time::Instant::now() < deadline, "shown {shown:#?}, on the page {page:#?}");
-    }
+    let table = pages::custody(&mut server, wanted);
+    let lines = tasks.iter().flat_map(|name| pages::task(&table, name, None));
+    let said: String = lines
+        .filter_map(|line| as_on_the_page(&line))
+        .map(|line| line.replace(&server.address().to_string(), &format!("127.0.0.1:{port}")))
+        .map(|line| line.replace(&client.local_addr().unwrap().to_string(), pages::CLIENT) + "\n")
+        .collect();
+    attest("docs/ancestors.md", marker, "text", &said);
 }
 
 #[test]
 fn the_custody_of_one_client_is_the_programs() {
-    attest_custody("Miou", 3000, &[], b"Hello\n", &["main", "accept ", "echo "]);
+    let tasks = ["main", "accept ", "echo "];
+    attest_custody("custody by Miou", 3000, &[], b"Hello\n", &["6 bytes out"], &tasks);
 }
 
 #[test]
 fn the_way_through_the_machines_is_the_programs() {
     let staged = ["--style", "staged", "--max-connections", "1"];
-    attest_custody("edsm", 3333, &staged, b"123\n", &["RX-1", "staged "]);
+    let wanted = ["4 bytes out", "owner task 5 `RX-1`"];
+    let tasks = ["staged ", "RX-1"];
+    attest_custody("custody by edsm", 3333, &staged, b"123\n", &wanted, &tasks);
 }
 
 #[test]
 fn the_two_owners_of_a_split_socket_are_the_programs() {
     let frame = b"\0\0\0\0\0\0\0\x05Hello";
-    attest_custody("mob", 8000, &["--style", "broadcast"], frame, &["broadcast ", "writer of"]);
+    let wanted = ["13 bytes in, 0 bytes out", "0 bytes in, 13 bytes out"];
+    let (style, tasks) = (["--style", "broadcast"], ["broadcast ", "writer of"]);
+    attest_custody("custody by mob", 8000, &style, frame, &wanted, &tasks);
 }

@@ -23,6 +23,9 @@ mod limits;
 mod memory;
 mod messages;
 mod nothing_leaks;
+#[path = "../common/pages.rs"]
+mod outputs_of_pages;
+mod pages;
 mod plain_echo;
 mod readme;
 mod reports;
@@ -34,7 +37,6 @@ mod soaking;
 mod staged;
 mod staged_client;
 mod stalled;
-mod styles_doc;
 mod untrusted;
 
 /// A file for a trace that no other test has.

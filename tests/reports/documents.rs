@@ -230,6 +230,6 @@ fn the_page_for_ci_shows_what_is_written() {
         ("a JUnit document", "xml", document(Format::Junit, &entries, Novelty::Unasked)),
         ("a result of SARIF", "json", format!("{result:#}\n")),
     ] {
-        common::attest("docs/ci.md", marker, kind, &steady(&text));
+        common::pages::attest("docs/ci.md", marker, kind, &steady(&text));
     }
 }

@@ -1,0 +1,450 @@
+//! The outputs in `README.md` and `docs/styles.md` are the program's own. `ci/pages` writes them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::Signal;
+
+use super::broadcast::{frame, try_hear};
+use super::outputs_of_pages::{KERNELS, attest, steady, without_lines};
+use super::server::{PATIENCE, Server, echown, exchange};
+
+const README: &str = "README.md";
+const STYLES: &str = "docs/styles.md";
+
+/// Where a client of the pages comes from.
+pub const CLIENT: &str = "127.0.0.1:50000";
+
+/// The output of a server as the pages have it: at the style's own port, with one client.
+struct Shown {
+    server: String,
+    port: u16,
+    client: Option<String>,
+}
+
+impl Shown {
+    fn new(server: &Server, port: u16, client: Option<&TcpStream>) -> Shown {
+        let client = client.map(|client| client.local_addr().unwrap().to_string());
+        Shown { server: server.address().to_string(), port, client }
+    }
+
+    fn text(&self, lines: &[String]) -> String {
+        let mut text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        text = text.replace(&self.server, &format!("127.0.0.1:{}", self.port));
+        if let Some(client) = &self.client {
+            text = text.replace(client, CLIENT);
+        }
+        steady(&text, KERNELS)
+    }
+}
+
+/// The custody table of a server once it has all of `wanted`, without what its parent left open.
+pub fn custody(server: &mut Server, wanted: &[&str]) -> Vec<String> {
+    let has = |table: &[String], part: &str| table.iter().any(|line| line.contains(part));
+    custody_with(server, |table| wanted.iter().all(|part| has(table, part)))
+}
+
+fn custody_with(server: &mut Server, is_wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        server.seen.clear();
+        server.signal(Signal::USR1);
+        server.wait_for_line("custody: ");
+        server.wait_for_line("fd 0 declared");
+        let begin = server.seen.iter().position(|line| line.starts_with("custody: ")).unwrap();
+        let mut table = server.seen.split_off(begin);
+        if is_wanted(&table) {
+            let declared = table[0].rfind(", ").expect("how many are declared comes last");
+            // The standard streams and two of the signals'.
+            table[0].replace_range(declared.., ", 5 declared");
+            return table;
+        }
+        assert!(std::time::Instant::now() < deadline, "waited in vain, until {table:#?}");
+    }
+}
+
+/// A task's part of the table; of a task that is cut, the first line of each of its first resources.
+pub fn task(table: &[String], name: &str, cut: Option<usize>) -> Vec<String> {
+    let is_its = |line: &&String| line.starts_with("task ") && line.contains(&format!(" `{name}"));
+    let begin = table.iter().position(|line| is_its(&line)).expect("the task is in the table");
+    let rest = table[begin + 1..].iter().take_while(|line| line.starts_with(' '));
+    let mut lines = vec![table[begin].clone()];
+    match cut {
+        None => lines.extend(rest.cloned()),
+        Some(resources) => {
+            let firsts = rest.filter(|line| !line.starts_with("   ")).take(resources);
+            lines.extend(firsts.flat_map(|line| [line.clone(), "    ...".to_owned()]));
+        }
+    }
+    lines
+}
+
+/// The lines of a server's log that begin with the one that has `first` and end with the one that has
+/// `last`.
+fn between(server: &mut Server, first: &str, last: &str) -> Vec<String> {
+    server.wait_for_line(last);
+    let begin = server.seen.iter().position(|line| line.contains(first)).expect("it has begun");
+    server.seen[begin..].to_vec()
+}
+
+#[test]
+fn hello_comes_back_in_the_pages() {
+    let back = exchange(Server::start(&[]).connect(), b"Hello\n");
+    let said = format!(
+        "$ echo Hello | nc -N localhost 3000\n{}",
+        String::from_utf8(back).expect("it is what was sent")
+    );
+    attest(README, "hello", "console", &said);
+    attest(STYLES, "hello", "console", &said);
+}
+
+#[test]
+fn the_custody_table_is_the_one_in_the_readme() {
+    let mut server = Server::start(&[]);
+    let mut client = server.connect();
+    client.write_all(b"Hello\n").unwrap();
+    client.read_exact(&mut [0; 6]).unwrap();
+    let table = custody(&mut server, &["6 bytes out"]);
+    let mut lines = vec![table[0].clone()];
+    lines.extend(task(&table, "main", Some(1)));
+    lines.extend(task(&table, "accept ", Some(1)));
+    lines.extend(task(&table, "echo ", None));
+    let said = Shown::new(&server, 3000, Some(&client)).text(&lines);
+    let said = format!("$ kill -USR1 $(pgrep echown)\n{said}");
+    attest(README, "custody of serve", "console", &said);
+}
+
+#[test]
+fn the_servers_leak_is_the_one_in_the_readme() {
+    let mut server = Server::start(&["--chaos", "leak=1"]);
+    let client = server.connect();
+    let shown = Shown::new(&server, 3000, Some(&client));
+    assert_eq!(exchange(client, b"Hello\n"), b"Hello\n");
+    let said = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
+    let said = format!("$ cargo run --release -- serve --chaos leak=1\n{said}");
+    attest(README, "a leak of serve", "console", &said);
+}
+
+mod program {
+    include!("readme_program.txt");
+
+    pub(super) fn run() {
+        main().unwrap();
+    }
+}
+
+/// Runs in a process of its own, as whoever has copied the program into `src/main.rs` runs it.
+#[test]
+fn the_readmes_program() {
+    std::thread::Builder::new().name("main".into()).spawn(program::run).unwrap().join().unwrap();
+}
+
+#[test]
+fn the_programs_leak_is_the_one_in_the_readme() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let program = readme.split("```rust\n").nth(1).and_then(|it| it.split("```\n").next());
+    assert_eq!(program, Some(include_str!("readme_program.txt")), "one is a copy of the other");
+    let this = ["--exact", "pages::the_readmes_program", "--nocapture", "-q"];
+    let output = Command::new(std::env::current_exe().unwrap()).args(this).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: String = text
+        .lines()
+        .skip_while(|line| !line.starts_with("leak: "))
+        .take_while(|line| line.starts_with("leak: ") || line.starts_with("  "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    // The test's own process has one task more.
+    let report =
+        report.replace("task 2 `main`", "task 1 `main`").replace("task 3 `job`", "task 2 `job`");
+    let said = steady(&report.replace("tests/it/readme_program.txt", "src/main.rs"), KERNELS);
+    attest(README, "the program's leak", "text", &said);
+}
+
+#[test]
+fn the_servers_trace_is_the_one_in_the_docs() {
+    let path = super::trace_path();
+    let trace = ["--style", "staged", "--max-connections", "1", "--trace-events"];
+    let mut server = Server::start(&[&trace[..], &[path.to_str().unwrap()]].concat());
+    let mut client = server.connect();
+    client.write_all(b"123\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "123\n");
+    let port = server.address().port();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let said = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let said = said
+        .replace(&format!("on port {port}."), "on port 3333.")
+        .replace(&format!("from PID {}", std::process::id()), "from PID 4711");
+    attest(STYLES, "trace of serve --style staged", "text", &said);
+}
+
+#[test]
+fn the_clients_trace_is_the_one_in_the_docs() {
+    let address = super::reserved::Reserved::new();
+    let path = super::trace_path();
+    let address = address.address().to_string();
+    let asked = echown()
+        .args(["client", &address, "--workers", "1", "--count", "1", "--trace-events"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+    let said = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let said = said.replace(&address, "127.0.0.1:3333");
+    attest(STYLES, "trace of client --style staged", "text", &said);
+}
+
+#[test]
+fn the_way_through_the_machines_is_the_one_in_the_docs() {
+    let mut server = Server::start(&["--style", "staged", "--max-connections", "1"]);
+    let mut client = server.connect();
+    client.write_all(b"123\n").unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    let table = custody(&mut server, &["4 bytes out", "owner task 5 `RX-1`"]);
+    let lines = task(&table, "RX-1", None);
+    let said = Shown::new(&server, 3333, Some(&client)).text(&lines);
+    let said = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n...\n{said}...\n");
+    attest(STYLES, "custody of serve --style staged", "console", &said);
+}
+
+#[test]
+fn the_staged_client_says_what_is_in_the_docs() {
+    let server = Server::start(&["--style", "staged"]);
+    let address = server.address().to_string();
+    let asked = ["client", &address, "--workers", "1", "--count", "2", "--pause", "0s"];
+    let output = echown().args(asked).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap().replace(&address, "127.0.0.1:3333");
+    let said = format!("$ echown client --workers 1 --count 2\n{said}");
+    attest(STYLES, "client --style staged", "console", &said);
+}
+
+#[test]
+fn the_broadcast_says_what_is_in_the_docs() {
+    let mut server = Server::start(&["--style", "broadcast"]);
+    let first =
+        server.seen.last().unwrap().replace(&server.address().to_string(), "127.0.0.1:8000");
+    let said = format!("$ echown serve --style broadcast\n{first}\n");
+    attest(STYLES, "serve --style broadcast", "console", &said);
+
+    let mut chat = echown()
+        .args(["client", "--style=broadcast", "--name=ann", &server.address().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    chat.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
+    let heard = String::from_utf8(chat.wait_with_output().unwrap().stdout).unwrap();
+    let said =
+        format!("$ printf 'one\\ntwo\\n' | echown client --style broadcast --name ann\n{heard}");
+    attest(STYLES, "client --style broadcast in a pipe", "console", &said);
+
+    let mut client = server.connect();
+    client.write_all(&[&[u8::MAX; 8][..], b"a frame"].concat()).unwrap();
+    let shown = Shown::new(&server, 8000, Some(&client));
+    let line = server.wait_for_line("--max-frame");
+    let line = format!("... {}", &line[line.find("WARN").unwrap()..]);
+    attest(STYLES, "a frame that is too long", "console", &shown.text(&[line]));
+}
+
+#[test]
+fn the_owners_of_the_halves_and_the_last_lines_are_those_in_the_docs() {
+    let mut server = Server::start(&["--style", "broadcast"]);
+    let mut client = server.connect();
+    client.write_all(&frame(b"Hello")).unwrap();
+    assert_eq!(try_hear(&mut client).unwrap(), b"Hello");
+    let table = custody(&mut server, &["13 bytes in, 0 bytes out", "0 bytes in, 13 bytes out"]);
+    let mut lines = vec![table[0].clone(), "...".to_owned()];
+    lines.extend(task(&table, "broadcast ", None));
+    lines.extend(task(&table, "writer of ", None));
+    let said = Shown::new(&server, 8000, Some(&client)).text(&lines);
+    let said = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n{said}...\n");
+    attest(STYLES, "custody of serve --style broadcast", "console", &said);
+
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let last = server.seen.iter().rev().take(2).rev();
+    let said: String = last
+        .map(|line| match line.find(" INFO ") {
+            Some(begin) => format!("...{}\n", &line[begin..]),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    // How long it takes is no part of it.
+    let (before, _) = said.rsplit_once(", drained in ").expect("it drains");
+    let said = format!("{before}, drained in 0 ms\n");
+    attest(STYLES, "the end of serve --style broadcast", "console", &said);
+}
+
+#[test]
+fn the_faults_are_announced_as_in_the_docs() {
+    let faults = ["--faults", "short=0.2,interrupt=0.2,read=0.01,write=0.01", "--faults-seed", "7"];
+    let server = Server::start(&faults);
+    let said = Shown::new(&server, 3000, None).text(&server.seen);
+    let said = format!("$ echown serve {}\n{said}", faults.join(" "));
+    attest("docs/robustness.md", "faults of serve", "console", &said);
+}
+
+#[test]
+fn the_cycle_is_the_one_in_the_docs() {
+    let mut server = Server::start(&["--style", "callback", "--chaos", "cycle=1"]);
+    let client = server.connect();
+    let shown = Shown::new(&server, 10101, Some(&client));
+    assert_eq!(exchange(client, b"Hello\n"), b"Hello\n");
+    let said = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
+    let said = format!("$ echown serve --style callback --chaos cycle=1\n{said}");
+    attest(STYLES, "a cycle of serve --style callback", "console", &said);
+}
+
+/// Somebody at a terminal of their own.
+struct Terminal {
+    child: Child,
+    typed: ChildStdin,
+    shown: Arc<Mutex<String>>,
+    reader: std::thread::JoinHandle<()>,
+}
+
+impl Terminal {
+    fn start(server: &Server, name: &str) -> Terminal {
+        let program = env!("CARGO_BIN_EXE_echown");
+        let address = server.address();
+        let line = format!("exec {program} client --style broadcast --name {name} {address}");
+        let mut child = Command::new("script")
+            .args(["-q", "-E", "always", "-c", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it is there");
+        let typed = child.stdin.take().unwrap();
+        let mut screen = BufReader::new(child.stdout.take().unwrap());
+        let shown = Arc::new(Mutex::new(String::new()));
+        let text = Arc::clone(&shown);
+        let reader = std::thread::spawn(move || {
+            let mut line = Vec::new();
+            while screen.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+                *text.lock().unwrap() += &String::from_utf8_lossy(&line);
+                line.clear();
+            }
+        });
+        Terminal { child, typed, shown, reader }
+    }
+
+    fn wait_for(&self, part: &str) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !self.shown.lock().unwrap().contains(part) {
+            assert!(std::time::Instant::now() < deadline, "no {part:?} in {:?}", self.shown);
+            std::thread::yield_now();
+        }
+    }
+
+    /// What is on the screen when the program has ended.
+    fn end(mut self) -> String {
+        self.child.wait().unwrap();
+        drop(self.typed);
+        self.reader.join().unwrap();
+        let shown = self.shown.lock().unwrap();
+        shown.replace('\r', "")
+    }
+}
+
+#[test]
+fn a_chat_of_two_is_the_one_in_the_docs() {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: needs `script`, of util-linux");
+        return;
+    }
+    let mut server = Server::start(&["--style", "broadcast"]);
+    // Whoever hears all of it knows when somebody is there.
+    let mut third = server.connect();
+    third.write_all(&frame(b"")).unwrap();
+    assert_eq!(try_hear(&mut third).unwrap(), b"");
+    let mut bob = Terminal::start(&server, "bob");
+    let is_writer = |line: &&String| line.starts_with("task ") && line.contains("`writer of ");
+    custody_with(&mut server, |table| table.iter().filter(is_writer).count() == 2);
+    let mut ann = Terminal::start(&server, "ann");
+    ann.typed.write_all(b"is anybody here?\n").unwrap();
+    assert_eq!(try_hear(&mut third).unwrap(), b"ann: is anybody here?");
+    bob.wait_for("ann: is anybody here?");
+    bob.typed.write_all(b"I am\n").unwrap();
+    assert_eq!(try_hear(&mut third).unwrap(), b"bob: I am");
+    ann.wait_for("bob: I am");
+    ann.typed.write_all(b"good\n").unwrap();
+    bob.wait_for("ann: good");
+    ann.typed.write_all(b"\x04").unwrap();
+    let ann = ann.end();
+    drop(third);
+    let (code, said) = server.stop();
+    assert_eq!(code, Some(0), "{said:#?}");
+    let of = |name, screen| format!("$ echown client --style broadcast --name {name}\n{screen}");
+    attest(STYLES, "ann", "console", &of("ann", ann));
+    attest(STYLES, "bob", "console", &of("bob", bob.end()));
+}
+
+/// The marker of an output that depends on the machine and is not written again.
+const MEASURED: &str = "<!-- measured -->";
+
+/// A block that shows an output has a marker, and a test has that marker.
+#[test]
+fn every_output_in_the_pages_has_a_test() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = String::new();
+    let mut folders = vec![root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                tests += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let mut pages = vec![root.join(README)];
+    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut outputs = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|it| it == "md")) {
+        // One is written as a whole, one has figures that were measured, with their conditions.
+        if page.ends_with("reports.md") || page.ends_with("performance.md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(page).unwrap();
+        for lines in text.lines().collect::<Vec<_>>().windows(2) {
+            let is_output = ["```console", "```text", "```xml", "```json"].contains(&lines[1]);
+            if !is_output || lines[0] == MEASURED {
+                continue;
+            }
+            outputs += 1;
+            let marker = lines[0].strip_prefix("<!-- ").and_then(|it| it.strip_suffix(" -->"));
+            let marker = marker.unwrap_or_else(|| panic!("{page:?}: no marker above a block"));
+            assert!(tests.contains(&format!("\"{marker}\"")), "{page:?}: no test of {marker:?}");
+        }
+    }
+    assert!(outputs > 20, "{outputs}");
+}
+
+#[test]
+fn numbers_of_lines_in_src_make_no_page_wrong_and_all_else_does() {
+    let page =
+        "task at src/a.rs:9:41, 0ms\n   --> src/a.rs:9:41\n  |\n9 |     let it = 1;\n  = note: x\n";
+    let moved = "task at src/a.rs:10:41, 0ms\n  --> src/a.rs:10:41\n   |\n10 |     let it = 1;\n   = note: x\n";
+    assert_eq!(without_lines(page), without_lines(moved));
+    for other in [
+        moved.replace("it = 1", "it = 2"),
+        moved.replace("src/a.rs", "src/b.rs"),
+        moved.replace("0ms", "1ms"),
+        moved.replace("note: x", "note: y"),
+    ] {
+        assert_ne!(without_lines(page), without_lines(&other));
+    }
+    let tests = "opened at tests/a.rs:9:41";
+    assert_ne!(without_lines(tests), without_lines(&tests.replace(":9:", ":10:")));
+}
