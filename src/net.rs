@@ -41,6 +41,7 @@
 
 mod address;
 mod adopt;
+mod after_stop;
 mod connect;
 mod eager;
 mod endpoint;

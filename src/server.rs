@@ -6,9 +6,9 @@
 //!       whose reading end the acceptor owns
 //! ```
 //!
-//! Main holds one end of a pipe for each acceptor. Releasing it is the order to drain: the acceptor
-//! sees the hang-up, accepts what is queued, closes its listener, and lets its connections finish
-//! (see `drain`). Everything that main waits for comes through one mailbox: orders, from whoever has
+//! The order to drain is a moment in time, which all acceptors look at between two clients. Main also
+//! holds one end of a pipe for each of them and releases it, which wakes those that wait. An acceptor
+//! serves what is queued, closes its listener, and lets its connections finish (see `drain`). Everything that main waits for comes through one mailbox: orders, from whoever has
 //! a sender (signals, a test), and the ends of acceptors.
 
 mod accept;
@@ -24,8 +24,8 @@ mod summary;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::echo::{House, SharedStyle};
@@ -34,7 +34,7 @@ use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Failure, Level, Registry, TaskLabel};
 use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT, SpawnError};
 pub use bind::BindError;
-use bind::Place;
+use bind::{Place, SocketFile};
 use gate::{Bound, Gate};
 use room::{Machine, Needs, Room};
 pub use summary::Summary;
@@ -106,15 +106,34 @@ enum Mail {
 
 /// Gives orders to a server, from any thread.
 #[derive(Clone)]
-pub struct Orders(SyncSender<Mail>);
+pub struct Orders {
+    mail: SyncSender<Mail>,
+    /// When the first one was given: what the drain's time is counted from.
+    first: Arc<OnceLock<Instant>>,
+}
 
 impl Orders {
     /// Gives an order. After the server's end nobody hears it.
     pub fn give(&self, order: Order) {
-        match self.0.try_send(Mail::Order(order)) {
+        if order == Order::Drain {
+            // Before the mail: acceptors look at this, and the end of one must not look unordered. A
+            // cut begins when the acceptors are cancelled: before, they would let connections finish.
+            self.begin();
+        }
+        match self.mail.try_send(Mail::Order(order)) {
             // A full mailbox holds the same order already.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
+    }
+
+    /// Notes the first order, and answers when it was given.
+    fn begin(&self) -> Instant {
+        *self.first.get_or_init(Instant::now)
+    }
+
+    /// When the first order was given, if there was one.
+    fn first(&self) -> Option<Instant> {
+        self.first.get().copied()
     }
 }
 
@@ -171,7 +190,7 @@ impl Server {
         let pool =
             Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
         let (sender, mailbox) = sync_channel(MAIL_QUEUED);
-        let orders = Orders(sender);
+        let orders = Orders { mail: sender, first: Arc::default() };
         Ok(Server {
             registry: registry.clone(),
             settings,
@@ -243,7 +262,7 @@ impl Server {
         let bound = tightest.map_or(Bound::Asked, |by| Bound::Machine(by.limit, by.value));
         let gate = Gate::new(self.room.connections, bound, self.settings.max_per_ip);
         let gate = Arc::new(gate);
-        let mail = self.orders.0.clone();
+        let mail = self.orders.mail.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
             // Fails only when the server has given up on this acceptor.
             let _ = mail.send(Mail::AcceptorEnded(task.clone(), outcome));
@@ -261,6 +280,7 @@ impl Server {
                     gate: Arc::clone(&gate),
                     style: Arc::clone(&self.style),
                     settings: self.settings.clone(),
+                    orders: self.orders.clone(),
                 };
                 let name = format!("accept {}", place.name);
                 let spawned = self.pool.spawn_named(&name, give, move || acceptor.run());
@@ -287,13 +307,12 @@ impl Server {
             registry: self.registry.clone(),
             acceptors,
             stops,
+            paths,
             mailbox: self.mailbox,
             orders: self.orders.clone(),
             drain_timeout: self.settings.drain_timeout,
         };
         let ended = main.attend();
-        // The socket files go when nobody listens on them any more.
-        drop(paths);
         if let Some(acceptor) = &ended.lost {
             failed.get_or_insert(ServeError(format!("{acceptor} ended without an order")));
         }
@@ -309,6 +328,7 @@ struct Main {
     registry: Registry,
     acceptors: Orphans<()>,
     stops: Vec<PipeWriter>,
+    paths: Vec<SocketFile>,
     mailbox: Receiver<Mail>,
     orders: Orders,
     drain_timeout: Duration,
@@ -325,7 +345,6 @@ struct Ended {
 impl Main {
     /// Attends to the mailbox until every acceptor has ended, or until waiting makes no sense.
     fn attend(mut self) -> Ended {
-        let mut ordered: Option<Instant> = None;
         let mut give_up: Option<Instant> = None;
         let mut lost = None;
         // Counted here: an acceptor's mail is sent by its reaper, and while that runs the orphans
@@ -339,15 +358,16 @@ impl Main {
             };
             match mail {
                 Ok(Mail::Order(order)) => {
-                    let now = Instant::now();
-                    ordered.get_or_insert(now);
+                    if order == Order::Cut {
+                        self.cut();
+                    }
+                    let ordered = self.orders.begin();
                     let deadline = match order {
-                        Order::Drain => after(now, self.drain_timeout),
-                        Order::Cut => {
-                            self.cut();
-                            now
-                        }
+                        Order::Drain => after(ordered, self.drain_timeout),
+                        Order::Cut => Instant::now(),
                     };
+                    // Without its file a socket gets no more clients, and its queue an end.
+                    self.paths.clear();
                     // After the cut: an acceptor that is woken by this begins to drain. Releasing
                     // what is ours cannot be refused.
                     self.stops.clear();
@@ -357,7 +377,7 @@ impl Main {
                 Ok(Mail::AcceptorEnded(task, outcome)) => {
                     report(&task, &outcome);
                     running -= 1;
-                    if ordered.is_none() {
+                    if self.orders.first().is_none() {
                         // Nobody listens on its address any more: better no server than half a one.
                         lost.get_or_insert(task);
                         self.orders.give(Order::Drain);
@@ -375,7 +395,8 @@ impl Main {
             // At its own end a task waits for its children: these are left to the process's end.
             std::mem::forget(self.acceptors);
         }
-        Ended { drain: ordered.map_or(Duration::ZERO, |at| at.elapsed()), stuck, lost }
+        let drain = self.orders.first().map_or(Duration::ZERO, |at| at.elapsed());
+        Ended { drain, stuck, lost }
     }
 
     /// Who was asked to end and has not: those who are stuck, and those who wait for them.

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, Timespec};
-use rustix::io::Result;
+
+use rustix::io::{Errno, Result};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags,
 };
@@ -157,4 +158,18 @@ impl<'a> Kernel<'a> {
 
 fn waits(is_waiting: bool) -> Waits {
     if is_waiting { Waits::Yes } else { Waits::No }
+}
+
+/// Whether an accept failed because of that one connection, which is out of the backlog: the next
+/// may do (accept(2), "Error handling").
+pub(super) fn was_gone(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::NOPROTOOPT
+    )
 }

@@ -15,14 +15,16 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdListener;
+use super::after_stop::AfterStop;
 use super::connect;
 use super::eager::Eagerness;
 use super::keep_alive::KeepAlive;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, was_gone};
 use super::pipe::PipeReader;
 use super::stream::Stream;
 use super::wire::checked;
 use crate::ownership::{Owned, Refused, Registry, Site};
+use crate::sys::fd::Number;
 
 /// How many connections the kernel keeps for a listener that is not accepting just now. The
 /// standard library's 128 are gone in a few milliseconds of a busy server's pause; the kernel's
@@ -38,6 +40,7 @@ pub struct Listener {
     socket: Owned<OwnedFd>,
     mode: AtomicU8,
     heirloom: Heirloom,
+    after_stop: AfterStop,
 }
 
 checked!(Listener, socket, Cell);
@@ -185,8 +188,11 @@ impl ListenerOptions {
     fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
         let flags = SocketFlags::empty();
         let socket = connect::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
-        let listener =
-            Listener { heirloom: self.heirloom, ..Listener::new(socket, Mode::Blocking) };
+        let listener = Listener {
+            heirloom: self.heirloom,
+            after_stop: AfterStop::new(self.backlog),
+            ..Listener::new(socket, Mode::Blocking)
+        };
         if let patience @ Some(_) = self.heirloom.write_timeout {
             // A Unix listener's streams do not inherit it, but that it can be had is known here, before
             // there is a file.
@@ -221,7 +227,12 @@ impl Default for ListenerOptions {
 /// Making one.
 impl Listener {
     fn new(socket: Owned<OwnedFd>, mode: Mode) -> Listener {
-        Listener { socket, mode: AtomicU8::new(mode as u8), heirloom: Heirloom::default() }
+        Listener {
+            socket,
+            mode: AtomicU8::new(mode as u8),
+            heirloom: Heirloom::default(),
+            after_stop: AfterStop::new(DEFAULT_BACKLOG),
+        }
     }
 
     /// Settings for a new listener.
@@ -299,10 +310,12 @@ impl Listener {
     /// was registered.
     #[track_caller]
     pub fn disown(self) -> Result<OwnedFd, Refused<Listener>> {
-        let Listener { socket, mode, heirloom } = self;
+        let Listener { socket, mode, heirloom, after_stop } = self;
         let descriptor = match socket.disown() {
             Ok(descriptor) => descriptor,
-            Err(refused) => return Err(refused.map(|socket| Listener { socket, mode, heirloom })),
+            Err(refused) => {
+                return Err(refused.map(|socket| Listener { socket, mode, heirloom, after_stop }));
+            }
         };
         if mode.into_inner() == Mode::Polling as u8 {
             // Nobody asked for a non-blocking socket. FIONBIO fails on no socket that is open.
@@ -333,7 +346,8 @@ impl Listener {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
             let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
-            return Ok(Listener { heirloom, ..Listener::new(other, self.mode()) });
+            let after_stop = AfterStop::new(backlog);
+            return Ok(Listener { heirloom, after_stop, ..Listener::new(other, self.mode()) });
         }
         let address: SocketAddr =
             self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?;
@@ -398,8 +412,13 @@ impl Listener {
     ///
     /// `stop` is on when its pipe's write end is closed, or when something was written there. The
     /// listener stays as it is: clients that the kernel had already put into the backlog are still
-    /// served, because a waiting connection always comes first. Waits even where the listener is
-    /// non-blocking.
+    /// served, because a waiting connection always comes first. Those that come later are not waited
+    /// for: after as many as were waiting when `stop` was noticed, at most 16 connections late, the
+    /// answer is `None` however many there are. Waits even where the listener is non-blocking.
+    ///
+    /// # Limits
+    /// How many are waiting is known for TCP on Linux. Elsewhere it is as many as the backlog has
+    /// places.
     ///
     /// # Errors
     /// As [`accept`](Listener::accept); the registry's refusals also for `stop`, which the current
@@ -437,6 +456,10 @@ impl Listener {
     ) -> io::Result<Option<(Stream, Address)>> {
         stop.check()?;
         self.prepare_to_poll()?;
+        let is_stopped = || stop.wait_readable(Duration::ZERO);
+        if self.after_stop.is_reached(is_stopped, || self.queued())? {
+            return Ok(None);
+        }
         loop {
             if let Some(accepted) = self.try_accept()? {
                 return Ok(Some(accepted));
@@ -488,6 +511,7 @@ impl Listener {
         let Some((socket, peer)) = answer else {
             return Ok(None);
         };
+        self.after_stop.count();
         let record = self.handle().record();
         let is_unix = record.kind == "unix listener";
         let kind = if is_unix { "unix stream" } else { "tcp stream" };
@@ -504,6 +528,13 @@ impl Listener {
         }
         let peer = peer.map_or(Ok(Address::Unnamed), Address::of)?;
         Ok(Some((stream, peer)))
+    }
+
+    /// How many connections wait to be accepted, at most.
+    #[track_caller]
+    fn queued(&self) -> io::Result<u32> {
+        let waiting = self.handle().call(|fd| Ok(Number::of(&fd).queued_connections()))?;
+        Ok(waiting.unwrap_or(self.after_stop.places))
     }
 
     /// Waits for either; answers which of them has something.
@@ -565,18 +596,4 @@ impl Listener {
         // ord: Relaxed, as above.
         self.mode.store(mode as u8, Ordering::Relaxed);
     }
-}
-
-/// Whether an accept failed because of that one connection, which is out of the backlog: the next
-/// may do (accept(2), "Error handling").
-fn was_gone(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::CONNABORTED
-            | Errno::PROTO
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTUNREACH
-            | Errno::NOPROTOOPT
-    )
 }

@@ -6,12 +6,12 @@
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::bind::Seat;
 use super::gate::{Admission, Gate, Tally, count};
-use super::{Settings, drain, ip_of};
+use super::{Orders, Settings, after, drain, ip_of};
 use crate::echo::{SharedStyle, Style};
 use crate::net::{Address, Eagerness, Stream};
 use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
@@ -34,6 +34,7 @@ pub(super) struct Acceptor {
     pub(super) gate: Arc<Gate>,
     pub(super) style: SharedStyle,
     pub(super) settings: Settings,
+    pub(super) orders: Orders,
 }
 
 /// How one connection went, as its task tells.
@@ -60,7 +61,8 @@ impl Acceptor {
         let mut means = Means::Ample;
         let mut backoff = Backoff::default();
         let mut eagerness = Eagerness::default();
-        loop {
+        // In a drain until what is queued has been accepted, but not beyond its deadline.
+        while self.deadline().is_none_or(|deadline| Instant::now() < deadline) {
             let Seat { listener, stop, .. } = &self.seat;
             let now = match listener.accept_eagerly_unless(stop, &mut eagerness) {
                 Ok(Some((stream, peer))) => {
@@ -105,11 +107,16 @@ impl Acceptor {
                 }
             }
         }
-        drain::drain(self.seat.listener, &connections, self.settings.drain_timeout);
+        let deadline = self.deadline().unwrap_or_else(Instant::now);
+        drain::drain(self.seat.listener, &connections, deadline);
     }
 
-    /// Waits, at most until the order to stop; whether that has come. What is queued is tried once
-    /// more.
+    /// When the drain has to end, if it has begun.
+    fn deadline(&self) -> Option<Instant> {
+        Some(after(self.orders.first()?, self.settings.drain_timeout))
+    }
+
+    /// Waits, at most until the order to stop; whether that has come.
     fn pause(&self, pause: Duration) -> bool {
         if let Err(error) = self.seat.stop.wait_readable(pause) {
             tracing::debug!("the pause was cut: {error}");

@@ -1,7 +1,9 @@
 //! The story of shutting down.
 //!
-//! 1. Somebody orders the drain; each acceptor learns of it between two accepts.
-//! 2. What the kernel had queued is accepted and served: those clients believe they are connected.
+//! 1. Somebody orders the drain; each acceptor learns of it between two accepts. The time that the
+//!    drain may take begins with the order.
+//! 2. What the kernel has queued at that moment is accepted and served: those clients believe they
+//!    are connected. Clients that come later are not waited for, or there would be no end to it.
 //! 3. The listener is closed. New clients are refused by the kernel.
 //! 4. Every connection reads what has arrived for it, and then the end of the stream: what was
 //!    begun is answered in full, and then comes our FIN. Idle ones end at once.
@@ -10,19 +12,18 @@
 //! 6. A task that does not even end then is blocked outside of any socket of its own. Main gives it
 //!    a moment, names it, and lets the process end.
 
-use crate::report::Count;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::after;
 use crate::net::Listener;
 use crate::ownership::Error;
 use crate::pool::Orphans;
+use crate::report::Count;
 
 /// Steps 3 to 5, in the acceptor's task.
 pub(super) fn drain<T: Send + 'static>(
     listener: Listener,
     connections: &Orphans<T>,
-    timeout: Duration,
+    deadline: Instant,
 ) {
     drop(listener);
     let now = Instant::now();
@@ -31,7 +32,7 @@ pub(super) fn drain<T: Send + 'static>(
     let is_drained = connections
         .wait_until(now)
         .and_then(|_| connections.drain())
-        .and_then(|()| connections.wait_until(after(now, timeout)))
+        .and_then(|()| connections.wait_until(deadline))
         .unwrap_or(false);
     if !is_drained && let Err(error) = cut(connections) {
         tracing::error!("{error}");

@@ -120,6 +120,38 @@ impl Number {
         if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.unsigned_abs()) }
     }
 
+    /// How many connections wait to be accepted from a TCP listener: `tcpi_unacked` of `TCP_INFO`,
+    /// which has this meaning for listeners. `None` for every other kind of descriptor.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn queued_connections(self) -> Option<u32> {
+        /// Where the field is in `struct tcp_info`: after eight bytes and four words.
+        const UNACKED: usize = 6;
+        const LISTENING: u8 = 10;
+        let mut info = [0_u32; UNACKED + 1];
+        let mut length = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes, which `info` has, and then the length
+        // that it wrote; both live on this stack.
+        let answer = unsafe {
+            libc::getsockopt(
+                self.0,
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        // The first byte is the state.
+        let is_listening = info[0].to_ne_bytes()[0] == LISTENING;
+        (answer == 0 && length as usize == size_of_val(&info) && is_listening)
+            .then_some(info[UNACKED])
+    }
+
+    /// Unknown here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn queued_connections(self) -> Option<u32> {
+        None
+    }
+
     /// Has `bind(2)` take an address and no port, which `connect(2)` then chooses for the peer
     /// (`IP_BIND_ADDRESS_NO_PORT`; it serves both versions of IP).
     ///

@@ -12,6 +12,7 @@ mod chat;
 mod clients;
 mod counters;
 mod documents;
+mod draining;
 mod ends;
 mod examples;
 mod faults;

@@ -40,6 +40,33 @@ fn a_waiting_client_is_served_before_the_stop_is_heard() {
 }
 
 #[test]
+fn a_stop_is_noticed_while_clients_keep_arriving() {
+    /// As many as a backlog has places, and those before the first look at the stop.
+    const MOST: usize = 16 + 64 + 1;
+    let place = Place::new("rush");
+    clean(|registry| {
+        let options = Listener::options().registry(registry).backlog(64);
+        for listener in [options.bind("127.0.0.1:0").unwrap(), options.bind_unix(&place.0).unwrap()]
+        {
+            let address = listener.local_addr().unwrap();
+            let visit = || drop(Stream::connect_to_in(registry, &address).unwrap());
+            let (stopped, mut stop) = pipe_in(registry).unwrap();
+            stop.write_all(b"!").unwrap();
+            (0..5).for_each(|_| visit());
+            let mut accepted = 0;
+            while let Some(client) = listener.accept_unless(&stopped).unwrap() {
+                drop(client);
+                accepted += 1;
+                assert!(accepted <= MOST, "{address}: {accepted}");
+                // For each that is accepted another one comes.
+                visit();
+            }
+            assert!(accepted >= 5, "{address}: {accepted} of those that were waiting");
+        }
+    });
+}
+
+#[test]
 fn releasing_the_write_end_stops_an_acceptor_that_waits() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();

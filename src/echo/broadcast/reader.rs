@@ -13,7 +13,8 @@ use crate::ownership::Registry;
 /// and stay with the thread.
 pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 
-/// How long a drained client that is in the middle of a frame may be silent.
+/// How long a drained client that is in the middle of a frame may be silent, the time before the drain
+/// included: half a frame that was sent long ago does not hold up the drain.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// How often a drained client in the middle of a frame is looked at: after its reading was shut down
@@ -37,7 +38,6 @@ pub(super) enum End {
 struct Drain {
     /// Bytes that had arrived when it was noticed and are not published yet.
     left: u64,
-    heard: Instant,
 }
 
 /// Publishes every frame that comes until the client has finished, or until it is drained: then all
@@ -58,6 +58,8 @@ pub(super) fn run(
 ) -> io::Result<End> {
     let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
     let mut drain: Option<Drain> = None;
+    // When the latest piece of a frame that is not complete came.
+    let mut heard = Instant::now();
     loop {
         let received = reading.read(&mut buffer)?;
         if outbox.is_cut() {
@@ -65,7 +67,7 @@ pub(super) fn run(
         }
         if drain.is_none() && registry.is_draining() {
             let left = reading.unread()? + received as u64;
-            drain = Some(Drain { left, heard: Instant::now() });
+            drain = Some(Drain { left });
         }
         let mut piece = &buffer[..received];
         match &mut drain {
@@ -76,16 +78,19 @@ pub(super) fn run(
                 while let Some(frame) = assembler.take(&mut piece).map_err(no_frame)? {
                     hub.publish(&frame);
                 }
+                if assembler.has_begun() {
+                    heard = Instant::now();
+                }
             }
-            Some(drain) if received == 0 => {
-                let is_silent = outbox.is_deserted() || drain.heard.elapsed() >= SILENCE_MAX;
+            Some(_) if received == 0 => {
+                let is_silent = outbox.is_deserted() || heard.elapsed() >= SILENCE_MAX;
                 if !assembler.has_begun() || is_silent {
                     return Ok(End::Drained);
                 }
                 std::thread::sleep(PAUSE);
             }
             Some(drain) => {
-                drain.heard = Instant::now();
+                heard = Instant::now();
                 while let Some(frame) = assembler.take(&mut piece).map_err(no_frame)? {
                     hub.publish(&frame);
                     // Whoever goes on talking is not waited for.

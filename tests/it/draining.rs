@@ -1,0 +1,240 @@
+//! The drain ends in its time, whatever clients do meanwhile.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use echown::echo::Style;
+use echown::net::{Address, Endpoint, Stream};
+use echown::ownership::Registry;
+use echown::server::{Order, Orders, Server, Settings, Summary};
+use rustix::process::Signal;
+
+use super::server;
+
+/// Where a server listens, for clients that come and go.
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Place {
+    fn visit(&self) {
+        // Refused: the server has stopped listening.
+        match self {
+            Place::Tcp(address) => drop(TcpStream::connect(address)),
+            Place::Unix(path) => drop(UnixStream::connect(path)),
+        }
+    }
+}
+
+/// A style in which nobody is served, and for each client that is turned away another one comes.
+#[derive(Default)]
+struct Rush {
+    at: OnceLock<(Place, Orders)>,
+    refused: AtomicUsize,
+    is_ordered: AtomicBool,
+    refused_after: AtomicUsize,
+}
+
+impl Rush {
+    /// Clients that are turned away before the order.
+    const BEFORE: usize = 100;
+    /// Where a rush without an end is ended.
+    const MOST: usize = 5_000;
+}
+
+impl Style for Rush {
+    fn name(&self) -> &'static str {
+        "rush"
+    }
+
+    fn serve(&self, _: Stream) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn refused(&self, _: &Address) {
+        let (place, orders) = self.at.get().expect("it is set before the server serves");
+        if self.is_ordered.load(Ordering::SeqCst) {
+            self.refused_after.fetch_add(1, Ordering::SeqCst);
+        }
+        let number = self.refused.fetch_add(1, Ordering::SeqCst);
+        if number < Rush::MOST {
+            place.visit();
+        }
+        if number == Rush::BEFORE {
+            orders.give(Order::Drain);
+            // Main has to wake up and to pass the order on, meanwhile others go on accepting.
+            std::thread::sleep(Duration::from_secs(1));
+            self.is_ordered.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Serves a rush, and answers how many clients were accepted after the order.
+fn rush(endpoint: &str, acceptors: usize) -> usize {
+    const BACKLOG: u32 = 64;
+    let mut settings = Settings::default();
+    settings.max_connections = 0;
+    settings.backlog = BACKLOG;
+    settings.acceptors = NonZeroUsize::new(acceptors).unwrap();
+    let endpoint: Endpoint = endpoint.parse().unwrap();
+    let style = Arc::new(Rush::default());
+    let shared: Arc<dyn Style> = Arc::clone(&style) as _;
+    let endpoints = std::slice::from_ref(&endpoint);
+    let server = Server::bind(&Registry::new(), endpoints, settings, shared).unwrap();
+    let place = match endpoint {
+        Endpoint::Unix(path) => Place::Unix(path),
+        _ => Place::Tcp(server.addresses().next().unwrap().parse().unwrap()),
+    };
+    (0..8).for_each(|_| place.visit());
+    assert!(style.at.set((place, server.orders())).is_ok());
+    let summary = server.serve().expect("it is ordered to drain");
+    assert!(summary.refused as usize > Rush::BEFORE, "{summary}");
+    style.refused_after.load(Ordering::SeqCst)
+}
+
+#[test]
+fn the_drain_accepts_what_is_queued_however_many_clients_keep_arriving() {
+    let path = std::env::temp_dir().join(format!("echown-{}-rush.sock", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    for (endpoint, acceptors) in
+        [("127.0.0.1:0", 1), ("127.0.0.1:0", 3), ("[::1]:0", 1), (&*unix, 1), (&*unix, 3)]
+    {
+        let accepted = rush(endpoint, acceptors);
+        assert!(accepted < 300, "{endpoint} with {acceptors}: {accepted} after the order");
+    }
+}
+
+/// A style whose one client is blocked until it is cut, and which holds the acceptor at the order.
+#[derive(Default)]
+struct Held {
+    orders: OnceLock<Orders>,
+}
+
+/// How long the acceptor is held, and how long the drain may take.
+const HOLD: Duration = Duration::from_secs(2);
+
+impl Style for Held {
+    fn name(&self) -> &'static str {
+        "held"
+    }
+
+    fn serve(&self, mut stream: Stream) -> io::Result<()> {
+        loop {
+            stream.write_all(&[0; 1 << 16])?;
+        }
+    }
+
+    fn refused(&self, _: &Address) {
+        self.orders.get().expect("it is set before the server serves").give(Order::Drain);
+        std::thread::sleep(HOLD);
+    }
+}
+
+#[test]
+fn the_timeout_of_the_drain_is_counted_from_the_order() {
+    let mut settings = Settings::default();
+    settings.max_connections = 1;
+    settings.drain_timeout = HOLD;
+    let style = Arc::new(Held::default());
+    let shared: Arc<dyn Style> = Arc::clone(&style) as _;
+    let endpoint: Endpoint = "127.0.0.1:0".parse().unwrap();
+    let server = Server::bind(&Registry::new(), &[endpoint], settings, shared).unwrap();
+    let address: SocketAddr = server.addresses().next().unwrap().parse().unwrap();
+    let _served = TcpStream::connect(address).unwrap();
+    let _refused = TcpStream::connect(address).unwrap();
+    style.orders.set(server.orders()).unwrap();
+    let summary: Summary = server.serve().unwrap();
+    let most = u64::try_from((HOLD * 7 / 4).as_millis()).unwrap();
+    assert!(summary.drain_ms < most, "{summary}");
+    assert_eq!(summary.cancelled, 1, "{summary}");
+}
+
+/// Styles with a client's request and a beginning of one.
+const STYLES: [(&str, &[u8], &[u8]); 4] = [
+    ("echo", b"abc", b"abc"),
+    ("staged", b"abc\n", b"abc"),
+    ("broadcast", b"\0\0\0\0\0\0\0\x03abc", b"\0\0\0\0\0\0\0\x09abc"),
+    ("callback", b"abc", b"abc"),
+];
+
+/// What a drain has taken, with idle clients of every kind.
+fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
+    let path = format!("echown-{}-{style}.sock", std::process::id());
+    let path = std::env::temp_dir().join(path);
+    let unix = format!("unix:{}", path.display());
+    let summary = path.with_extension("json");
+    let mut command = server::serve(
+        &["127.0.0.1:0", &unix],
+        &["--style", style, "--acceptors", "2", "--drain-timeout", "20s", "--summary"],
+    );
+    let mut server = server::Server::run(command.arg(&summary), 1);
+    server.wait_for("its socket", |_| path.exists());
+    let idle = |client: &mut dyn Write, part: usize| {
+        match part {
+            0 => Ok(()),
+            1 => client.write_all(half),
+            2 => client.write_all(&half[..1]),
+            3 => client.write_all(&[request, half].concat()),
+            _ => client.write_all(request),
+        }
+        .expect("the server takes a few bytes");
+    };
+    // None of them ever reads.
+    let mut over_tcp: Vec<TcpStream> = (0..6).map(|_| server.connect()).collect();
+    over_tcp.iter_mut().enumerate().for_each(|(part, client)| idle(client, part));
+    over_tcp[5].shutdown(Shutdown::Write).unwrap();
+    let mut over_unix: Vec<UnixStream> =
+        (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    over_unix.iter_mut().enumerate().for_each(|(part, client)| idle(client, part));
+    // Idle is who has been silent for a while; the rest of half a frame could be on its way.
+    std::thread::sleep(Duration::from_millis(1_100));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+    let text = std::fs::read_to_string(&summary).unwrap();
+    std::fs::remove_file(&summary).unwrap();
+    let numbers: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(numbers["cancelled"], 0, "{style}: {text}");
+    Duration::from_millis(numbers["drain_ms"].as_u64().unwrap())
+}
+
+#[test]
+fn idle_clients_do_not_hold_up_the_drain_in_any_style() {
+    /// What a style might wait for a client that is silent is a second or more.
+    const MOST: Duration = Duration::from_millis(900);
+    for (style, request, half) in STYLES {
+        // On a loaded machine one drain may take its time.
+        let drains: Vec<Duration> = (0..5)
+            .scan(false, |is_over, _| {
+                let drain = (!*is_over).then(|| drained_in(style, request, half))?;
+                *is_over = drain < MOST;
+                Some(drain)
+            })
+            .collect();
+        assert!(drains.iter().any(|drain| *drain < MOST), "{style}: {drains:?}");
+    }
+}
+
+#[test]
+fn a_client_that_is_blocked_is_cut_at_the_deadline_in_every_style() {
+    type Client = fn(&server::Server) -> TcpStream;
+    let never_reads: [(&str, Client); 3] = [
+        ("echo", server::never_reads),
+        ("staged", super::staged::never_reads),
+        ("callback", server::never_reads),
+    ];
+    for (style, never_reads) in never_reads {
+        let arguments = ["--style", style, "--drain-timeout", "500ms", "--write-timeout", "1h"];
+        let mut server = server::Server::start(&arguments);
+        let _greedy = never_reads(&server);
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0), "{style}: {:#?}", server.seen);
+        assert_eq!(server::summary(&server.seen, "cancelled"), 1, "{style}");
+    }
+}
