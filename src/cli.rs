@@ -64,6 +64,12 @@ pub fn main() -> ExitCode {
 /// The exit code of a command whose work is a text on standard output. A reader that has read enough and
 /// closes the pipe, as in `echown help | head`, is no failure.
 fn printed(written: io::Result<()>) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    let written = if crate::sys::stdio::stdout_was_closed() {
+        Err(io::Error::other("it is closed"))
+    } else {
+        written
+    };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             say::say(format_args!("echown: cannot write to standard output: {error}"));

@@ -243,7 +243,7 @@ impl Watcher {
             }
             SIGQUIT => {
                 tracing::warn!("got {name}{sender}: cutting everything");
-                // The order first: showing may take as long as whoever reads it.
+                // The order first: it is urgent, and the table may be long.
                 self.response.cut();
                 self.response.show_custody(&self.registry);
             }

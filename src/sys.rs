@@ -18,6 +18,8 @@ pub(crate) mod open;
 pub(crate) mod passing;
 #[cfg(feature = "cli")]
 pub(crate) mod signal;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub(crate) mod stdio;
 pub(crate) mod thread;
 #[cfg(feature = "macros")]
 pub(crate) mod trap;

@@ -523,6 +523,8 @@ impl StatusLine {
     fn clear(&mut self) {
         if self.is_shown {
             say::write(b"\r\x1b[2K".to_vec());
+            // On the same terminal figures follow, by another way.
+            say::flush();
             self.is_shown = false;
         }
     }

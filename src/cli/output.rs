@@ -175,6 +175,12 @@ impl Output {
         self.stderr.queue.flush(Patience::None);
     }
 
+    /// The program is on its way out, and has something else to wait for first: a stalled output has its
+    /// time meanwhile.
+    pub(super) fn leave(&self) {
+        guard(&self.leaving).get_or_insert_with(Instant::now);
+    }
+
     /// Has everything written that was sent, and closes the files. For the task that opened them.
     ///
     /// An output that is stalled is given up after two seconds: the end of the program does not depend
@@ -277,6 +283,7 @@ impl Desk {
             sources: writer::sources(registry),
             colours: if is_coloured { Colours::Always } else { Colours::Never },
             is_failing: false,
+            is_last: false,
         })
     }
 
@@ -285,9 +292,7 @@ impl Desk {
         let Some(promise) = guard(&self.writer).take() else { return Writers::Ended };
         let mut overdue: Option<Instant> = None;
         while !promise.wait_until(Instant::now() + LOOK_PAUSE).unwrap_or(true) {
-            if since.elapsed() >= SIGNAL_PATIENCE {
-                signals::end_at_once();
-            }
+            leaving(since);
             if self.queue.is_overdue()
                 && overdue.get_or_insert_with(Instant::now).elapsed() >= STUCK_PATIENCE
             {
@@ -319,13 +324,23 @@ impl Desk {
         }
         self.queue.close(Instant::now());
         match self.writer(registry, false) {
-            Ok(writer) => writer.run(&self.queue),
+            Ok(writer) => {
+                let is_last = true;
+                Writer { is_last, ..writer }.run(&self.queue);
+            }
             Err(error) => say(format_args!("echown: {error}")),
         }
     }
 
     fn cannot_open(&self, error: &io::Error) -> String {
         format!("cannot open {}: {error}", outlet::name(self.path.as_ref()))
+    }
+}
+
+/// Has a signal end the process, when it has waited for a while to end by itself.
+fn leaving(since: Instant) {
+    if since.elapsed() >= SIGNAL_PATIENCE {
+        signals::end_at_once();
     }
 }
 

@@ -67,6 +67,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The system call's. `TimedOut`: it was stopped.
 #[cfg(target_os = "linux")]
 pub(super) fn answer(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::io::Result<()> {
+    if crate::sys::stdio::stdout_was_closed() {
+        return Err(std::io::Error::other("cannot write to standard output: it is closed"));
+    }
     let mut stopped: Option<Instant> = None;
     let is_overdue = || {
         if is_stopped() {

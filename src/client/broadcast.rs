@@ -39,11 +39,11 @@ use crate::ownership::{Failure, Registry};
 use crate::pool::Orphans;
 use crate::thread;
 
-/// How long a chat may take to end after a signal.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a chat may take to end after a signal. With [`CANCEL_PATIENCE`] it is two seconds in all.
+const STOP_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How long a chat that was cancelled may take.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
+const CANCEL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What may wait for main: each says something once, or says nothing new.
 const MAIL_QUEUED: usize = 16;

@@ -238,6 +238,12 @@ fn a_text_that_cannot_be_written_is_exit_code_1() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = said(&output);
         assert!(said.starts_with("echown: cannot write to standard output: No space"), "{said}");
+        let closed = format!("exec {} \"$@\" >&-", env!("CARGO_BIN_EXE_echown"));
+        let output =
+            Command::new("sh").args(["-c", &closed, "sh"]).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = super::reports::said(&output);
+        assert!(said.contains("cannot write to standard output: it is closed"), "{said}");
         // A reader that has read enough.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

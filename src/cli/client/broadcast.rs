@@ -126,6 +126,7 @@ struct Told {
 
 impl Response for Told {
     fn drain(&self) {
+        self.output.leave();
         self.stopper.stop();
     }
 

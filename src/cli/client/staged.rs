@@ -220,6 +220,7 @@ impl Response for Told {
     }
 
     fn drain_began(&self, signal: Signal) {
+        self.output.leave();
         self.stop.give(signal);
     }
 

@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::STALL_PATIENCE;
 use super::outlet::{self, Outlet};
+use super::{STALL_PATIENCE, leaving};
 use crate::ownership::Registry;
 use crate::report::atomic_file::{AtomicFile, resolved};
 use crate::sys::escape;
@@ -48,7 +48,10 @@ pub(in crate::cli) fn write(
 fn write_to_stream(registry: &Registry, path: &Path, text: &str) -> io::Result<()> {
     let outlet = Outlet::append(registry, path, true)?;
     let begun = Instant::now();
-    let is_overdue = || begun.elapsed() >= STALL_PATIENCE;
+    let is_overdue = || {
+        leaving(begun);
+        begun.elapsed() >= STALL_PATIENCE
+    };
     let written = outlet.write_all(text.as_bytes(), || (), is_overdue)?;
     written.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "its reader takes nothing"))
 }

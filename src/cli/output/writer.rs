@@ -5,11 +5,12 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use super::guard;
 use super::outlet::{Outlet, name};
 use super::paper::Paper;
 use super::queue::{Item, Queue};
+use super::{guard, leaving};
 use crate::cli::reports::Reporting;
 use crate::cli::say::say;
 use crate::net::File;
@@ -36,6 +37,8 @@ pub(super) struct Writer {
     pub(super) colours: Colours,
     /// The latest write failed, and that was said.
     pub(super) is_failing: bool,
+    /// It is the main thread that writes, at the very end.
+    pub(super) is_last: bool,
 }
 
 /// The output has had its time.
@@ -124,8 +127,13 @@ impl Writer {
         if bytes.is_empty() {
             return Ok(());
         }
+        let begun = Instant::now();
+        let is_last = self.is_last;
         let stalled = || {
             queue.stalled();
+            if is_last {
+                leaving(begun);
+            }
             queue.is_overdue()
         };
         match self.outlet.write_all(bytes, || queue.moved(), stalled) {
