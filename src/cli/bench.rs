@@ -322,7 +322,8 @@ fn watched(
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    say(format_args!("echown: {message}"));
+    // Arguments of the user may be a part of it.
+    say(format_args!("echown: {}", escape::text(message)));
     ExitCode::from(code)
 }
 

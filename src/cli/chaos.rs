@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::units::number;
+use super::units::{number, parsed};
 use crate::echo::{Chaos, Plan, SharedStyle};
 use crate::faults::{self, Saboteur};
 use crate::ownership::{Builder, Level};
@@ -20,7 +20,7 @@ pub(super) struct ChaosArguments {
     /// the descriptor's number) and `finalizer` (a finalizer that panics). The rates add up to 1 at
     /// most: a connection has at most one fault. In the end the summary says how many of each kind
     /// were injected, and how many were reported.
-    #[arg(long, value_name = "KIND=RATE,...")]
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = parsed::<Plan>)]
     chaos: Option<Plan>,
 
     /// Strike the same connections, in the order of their arrival, as another run with this seed did;
@@ -37,7 +37,7 @@ pub(super) struct ChaosArguments {
     /// client; `close` (an error, once it is closed) is reported; `all` is all of these. `interrupt`,
     /// `again` and `all` are 0.9 at most. In the end the summary says how many calls of each kind were
     /// struck.
-    #[arg(long, value_name = "KIND=RATE,...")]
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = parsed::<faults::Plan>)]
     faults: Option<faults::Plan>,
 
     /// Strike the same calls, each kind's in their order, as another run with this seed did; taken at

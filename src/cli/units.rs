@@ -7,6 +7,7 @@
 //! not to wait. A limit on what a peer may take ([`timeout`]) is more than 0, because 0 would end
 //! every connection.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
@@ -14,6 +15,16 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::sys::escape;
+
+/// A value whose own parser says why it is wrong, and repeats the user's text in that: it is escaped.
+///
+/// # Errors
+/// As there.
+pub(super) fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|why: T::Err| escape::text(&why.to_string()).into_owned())
+}
 
 /// One of several words.
 pub(super) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>

@@ -65,7 +65,8 @@ impl Wishes {
             None => None,
             Some(text) => {
                 let text = text.to_string_lossy().into_owned();
-                let wrong = |wrong| format!("ECHOWN_REPORT={text}: {wrong}");
+                let wrong =
+                    |wrong: String| format!("ECHOWN_REPORT={}: {wrong}", escape::text(&text));
                 let Destination { format, path } = text.parse::<Destination>().map_err(wrong)?;
                 let path = whole(path);
                 shared::attempt(&path, format.is_document())

@@ -59,6 +59,7 @@ use super::finding::SCHEMA_VERSION;
 use super::policy::Level;
 use super::record::ResourceId;
 use super::registry::{Registry, Resource};
+use crate::sys::escape;
 
 pub use cycle::Cycle;
 
@@ -105,7 +106,7 @@ impl Node {
     /// A node of this name in the graph of another registry.
     #[must_use]
     pub fn new_in(registry: &Registry, name: impl Into<Arc<str>>) -> Node {
-        let name = name.into();
+        let name = escape::name(name.into());
         match registry.references() {
             Some(references) => references.add(name, None),
             None => Node(Arc::new(Inner { label: NodeLabel { id: 0, name }, place: None })),

@@ -48,7 +48,7 @@ macro_rules! words {
                     $($word => Ok($value),)+
                     _ => Err(format!(
                         concat!("unknown ", $what, " `{}`, expected one of: {}"),
-                        word,
+                        escape::text(word),
                         [$($word),+].join(", ")
                     )),
                 }

@@ -8,7 +8,6 @@
 //! Locks: a task's account and its family. Two accounts are locked in ascending order of ids, and
 //! no user code runs under either.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::num::NonZeroU64;
@@ -298,10 +297,7 @@ impl Task {
         spawned: Site,
     ) -> Arc<Task> {
         // An address may be a part of the name, and every report and log line has it.
-        let name = match escape::text(&name) {
-            Cow::Borrowed(_) => name,
-            Cow::Owned(escaped) => escaped.into(),
-        };
+        let name = escape::name(name);
         let task = Arc::new(Task {
             id: TaskId::next(),
             name,

@@ -136,7 +136,9 @@ impl Baseline {
         unused
             .map(|Entered { known, .. }| {
                 let resource = known.resource.as_deref().unwrap_or("-");
-                format!("{} of {resource} at {}:{}", known.code, known.file, known.line)
+                let unused =
+                    format!("{} of {resource} at {}:{}", known.code, known.file, known.line);
+                escape::text(&unused).into_owned()
             })
             .collect()
     }

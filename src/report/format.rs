@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::sys::escape;
+
 /// A form of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,6 +69,7 @@ impl FromStr for Format {
     fn from_str(word: &str) -> Result<Format, String> {
         Format::ALL.iter().copied().find(|format| format.name() == word).ok_or_else(|| {
             let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+            let word = escape::text(word);
             format!("unknown format `{word}`, expected one of: {}", known.join(", "))
         })
     }
@@ -85,14 +88,15 @@ impl FromStr for Destination {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Destination, String> {
+        let shown = escape::text(text);
         let Some((format, path)) = text.split_once(':') else {
             return Err(format!(
-                "expected FORMAT:FILE, as in `junit:target/echown.xml`, got `{text}`"
+                "expected FORMAT:FILE, as in `junit:target/echown.xml`, got `{shown}`"
             ));
         };
         let format: Format = format.parse()?;
         if path.is_empty() {
-            return Err(format!("`{text}` names no file, expected FORMAT:FILE"));
+            return Err(format!("`{shown}` names no file, expected FORMAT:FILE"));
         }
         if let Some(feature) = format.missing_feature() {
             return Err(format!(

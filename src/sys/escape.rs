@@ -18,6 +18,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Bytes as they came, whether they are UTF-8 or not. Reversible: two different inputs have two
 /// different outputs.
@@ -57,6 +58,14 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(text.len() + 16);
     text.chars().for_each(|character| push(&mut escaped, character));
     Cow::Owned(escaped)
+}
+
+/// A shared name as [`text`].
+pub(crate) fn name(name: Arc<str>) -> Arc<str> {
+    match text(&name) {
+        Cow::Borrowed(_) => name,
+        Cow::Owned(escaped) => escaped.into(),
+    }
 }
 
 fn push(escaped: &mut String, character: char) {

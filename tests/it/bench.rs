@@ -319,7 +319,8 @@ fn sigint_ends_it_early_with_the_figures_until_then() {
 #[test]
 fn the_latencies_are_drawn() {
     let file = std::env::temp_dir().join(format!("echown-{}-plot.svg", std::process::id()));
-    let output = bench(&["--connections", "2", "--plot", file.to_str().unwrap()]);
+    let output =
+        bench(&["--connections", "2", "--duration", "1s", "--plot", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let svg = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_file(&file).unwrap();

@@ -182,6 +182,7 @@ fn an_address_or_path_of_the_user_is_escaped_in_messages() {
     let missing = format!("{}{text}/x", folder.file(""));
     let unix = format!("unix:{missing}");
     let host = format!("{text}:1");
+    let named = format!("{text}=false {{port}} {text}");
     let wrong: &[&[&str]] = &[
         &["serve", "--listen", &unix],
         &["serve", "--listen", &host],
@@ -193,6 +194,12 @@ fn an_address_or_path_of_the_user_is_escaped_in_messages() {
         &["client", "--style", "broadcast", &host],
         &["bench", &unix],
         &["bench", &host],
+        &["bench", "compare", text],
+        &["bench", "compare", "echown", "--load", text],
+        &["bench", "compare", &named, "--rounds", "1"],
+        &["client", text],
+        &["explain", text],
+        &["serve", "--faults", text],
     ];
     for arguments in wrong {
         let output = echown().args(*arguments).stdin(Stdio::null()).output().unwrap();

@@ -3,6 +3,7 @@
 use std::io;
 use std::thread;
 
+use echown::ownership::graph::{Kept, Node};
 use echown::ownership::{Report, Suppression};
 use echown::report::{Colours, Sources};
 
@@ -68,6 +69,18 @@ fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
     assert_escaped("a finalizer's error", &lab.reports()[0].to_string());
     let panicked = registry.run("root", || -> () { panic!("{HOSTILE}") }).unwrap_err();
     assert_escaped("a panic", &panicked.to_string());
+}
+
+#[test]
+fn hostile_names_in_the_graph_of_references_are_escaped() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let node = Node::new_in(&lab.registry, HOSTILE);
+        assert_escaped("a node", &node.label().to_string());
+        let _kept = Kept::new(node, ());
+        let drawn = lab.registry.graph().to_mermaid();
+        assert_escaped("the drawing", &drawn);
+    });
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::load::compare::{Cell, Settings, compare};
 use crate::load::scenario::{self, Metric, Scenario};
 use crate::load::{Plan, Rival, Watch};
 use crate::ownership::Registry;
+use crate::sys::escape;
 
 /// How long a round is unless told.
 const DURATION_DEFAULT: Duration = Duration::from_secs(3);
@@ -119,7 +120,7 @@ fn rival(text: &str, style: StyleName, plan: &Plan) -> Result<Rival, Failed> {
             let text = format!("`{text}`: expected NAME=COMMAND with {{port}} in the command");
             return Err(Failed::Usage(text));
         }
-        return Ok(Rival { name: name.into(), command: command.into() });
+        return Ok(Rival { name: escape::text(name).into_owned(), command: command.into() });
     }
     let program = std::env::current_exe()?;
     let most = connections_max(plan);

@@ -6,7 +6,10 @@ use std::process::{self, Command};
 use serde_json::Value;
 
 use super::super::server::echown;
-use super::{SHORT, text};
+use super::text;
+
+/// Long enough for an answer also where other tests use the machine: without one it is a failure.
+const LOAD: [&str; 4] = ["--duration", "1s", "--warmup", "50ms"];
 
 #[test]
 fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() {
@@ -40,7 +43,7 @@ fn servers_are_compared_in_turn_round_by_round() {
     let program = env!("CARGO_BIN_EXE_echown");
     let slower = format!("slow={program} serve --listen 127.0.0.1:{{port}} --check full");
     let arguments = ["bench", "compare", "echown", &slower, "--rounds", "2", "--connections", "2"];
-    let output = echown().args(arguments).args(SHORT).args(["--format", "json"]).output().unwrap();
+    let output = echown().args(arguments).args(LOAD).args(["--format", "json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let row: Value = serde_json::from_slice(&output.stdout).unwrap();
     let cells = row["cells"].as_array().unwrap();
@@ -51,7 +54,7 @@ fn servers_are_compared_in_turn_round_by_round() {
     let count = |what: &str| row[what].as_u64().unwrap();
     assert_eq!(count("wanted"), 2, "{row:#}");
     assert!(count("rounds") >= 1 && count("rounds") + count("dropped") >= 2, "{row:#}");
-    let output = echown().args(arguments).args(SHORT).args(["--load", "churn"]).output().unwrap();
+    let output = echown().args(arguments).args(LOAD).args(["--load", "churn"]).output().unwrap();
     let said = text(&output.stdout);
     assert!(said.contains("| server | thousand connections/s |"), "{said}");
     assert_eq!(said.lines().filter(|line| line.starts_with("| echown |")).count(), 1, "{said}");
@@ -62,8 +65,7 @@ fn servers_are_compared_in_turn_round_by_round() {
 fn a_load_by_name_is_changed_by_what_is_said() {
     let arguments =
         ["bench", "compare", "echown", "--load", "idle", "--idle", "50", "--rounds", "1"];
-    let output =
-        echown().args(arguments).args(SHORT).args(["--connections", "3"]).output().unwrap();
+    let output = echown().args(arguments).args(LOAD).args(["--connections", "3"]).output().unwrap();
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(said.contains("3 connections of 64 B beside 50 idle ones"), "{said}");
@@ -74,7 +76,7 @@ fn our_own_servers_are_compared_in_every_style() {
     for style in ["staged", "broadcast", "callback"] {
         let arguments = ["bench", "compare", "echown", "--style", style, "--rounds", "1"];
         let output =
-            echown().args(arguments).args(SHORT).args(["--connections", "2"]).output().unwrap();
+            echown().args(arguments).args(LOAD).args(["--connections", "2"]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{style}: {output:?}");
         assert!(text(&output.stdout).contains("| echown |"), "{style}: {output:?}");
     }

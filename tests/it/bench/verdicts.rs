@@ -170,6 +170,20 @@ fn a_server_of_frames_that_falls_silent_is_no_success() {
 }
 
 #[test]
+fn a_wait_for_the_first_connection_is_said_and_is_the_only_one() {
+    let address = mute().to_string();
+    // Each of them would wait as long.
+    let arguments = ["--style", "broadcast", "--connections", "64", &address];
+    let output = bench(&arguments);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    let waits = format!("echown: connecting to {address}: 0 of 64\n");
+    assert_eq!(said.matches(&waits).count(), 1, "{said}");
+    let failed = format!("failed to connect to {address}: unanswered: the server accepts");
+    assert!(said.contains(&failed), "{said}");
+}
+
+#[test]
 fn a_comparison_with_a_server_that_answers_nothing_is_exit_1() {
     let program = env!("CARGO_BIN_EXE_echown");
     // It takes the bytes for the length of a frame that is too long.
