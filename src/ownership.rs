@@ -37,6 +37,7 @@ mod account;
 mod actor;
 mod baton;
 mod cell;
+pub(crate) mod closing;
 mod custody;
 pub(crate) mod ending;
 mod finding;

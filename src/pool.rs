@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 pub use crate::ownership::Promise;
 use crate::ownership::promise::Unstarted;
+use crate::ownership::task::Task;
 use crate::ownership::{Error, Failure, Refused, Registry, Resource, Site};
 pub use orphans::{Care, Orphans};
 pub use plain::{spawn as spawn_thread, spawn_in as spawn_thread_in};
@@ -201,7 +202,7 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.start("job", give, job, Site::here())
+        self.start(None, "job", give, job, Site::here())
     }
 
     /// [`spawn`](Pool::spawn) with a name for the task, which reports show.
@@ -219,7 +220,7 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.start(name, give, job, Site::here())
+        self.start(None, name, give, job, Site::here())
     }
 
     /// Runs `f(0)` to `f(n - 1)` as `n` tasks at a time and waits for them all. Outcomes are in the
@@ -243,7 +244,7 @@ impl Pool {
         let mut promises = Vec::with_capacity(n);
         for index in 0..n {
             let f = Arc::clone(&f);
-            match self.start(&format!("parallel {index}"), [], move || f(index), site) {
+            match self.start(None, &format!("parallel {index}"), [], move || f(index), site) {
                 Ok(promise) => promises.push(promise),
                 Err(refused) => {
                     race::cancel_all(promises);
@@ -268,6 +269,7 @@ impl Pool {
 
     fn start<T, F>(
         &self,
+        parent: Option<&Arc<Task>>,
         name: &str,
         give: impl IntoIterator<Item = Resource>,
         job: F,
@@ -277,7 +279,7 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let child = Unstarted::new(&self.registry, name, give, job, site)?;
+        let child = Unstarted::new(&self.registry, parent, name, give, job, site)?;
         let work = child.work();
         match self.workers.execute(move || work.run()) {
             Ok(()) => Ok(child.started()),

@@ -56,7 +56,7 @@ impl Registry {
     /// The current task was cancelled or is at its end.
     #[track_caller]
     pub fn actor(&self, name: &str) -> Result<Actor, Error> {
-        let task = ending::make_child(self, name, &[], Care::Reaped, Site::here())?;
+        let task = ending::make_child(self, None, name, &[], Care::Reaped, Site::here())?;
         task.rest();
         Ok(Actor { task, registry: self.clone() })
     }
@@ -102,9 +102,7 @@ impl Actor {
         if self.task.take_job().is_none() {
             return Err(Failure::Cancelled);
         }
-        let outcome = ending::run(&self.task, || ());
-        self.task.finish();
-        outcome
+        ending::run(&self.task, || (), std::convert::identity)
     }
 }
 

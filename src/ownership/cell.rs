@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::closing::{conclude_reporting, contain, drop_contained, run_finalizer};
 use super::custody::{Event, Site};
-use super::ending;
 use super::handle::Owned;
 use super::record::{Descriptor, Held, Record};
 use super::registry::Registry;
@@ -81,18 +81,13 @@ impl<T: Send + 'static> Cell<T> {
             closed
         };
         let Some(kind) = closed else {
-            me.obey_lenders();
+            me.obey_lender();
             return Ok(Owned::new(cell));
         };
         // Nothing of a cancelled or ending task's is left behind: finalized at once.
         let error = cell.record.error(kind, cell.record.slot.look(), &me, site, None);
         if cell.record.slot.begin_close(me.id().get()).is_ok() {
-            cell.record.slot.await_pins();
-            cell.record.note(Event::Finalized, Some(&me), None, site);
-            if let Err(error) = cell.finalize(&me, site) {
-                ending::report_finalizer(&*cell, &error);
-            }
-            cell.record.slot.closed();
+            conclude_reporting(&*cell, &me, Event::Finalized, site);
         }
         Err(Refused::new(error, None))
     }
@@ -127,10 +122,9 @@ impl<T: Send + 'static> Held for Cell<T> {
             return Ok(());
         };
         if stolen.is_some() || was_robbed {
-            let _ = ending::run_finalizer(|| {
-                forget(value);
-                Ok(())
-            });
+            let task = me.label();
+            drop_contained(&task, finalizer);
+            let _ = contain(|| forget(value));
             let now = stolen.unwrap_or_else(|| {
                 record
                     .descriptor
@@ -139,7 +133,7 @@ impl<T: Send + 'static> Held for Cell<T> {
             return Err(record.robbed(me, site, &now));
         }
         // The value's own destructor is the user's code as much as a finalizer is.
-        let finalized = ending::run_finalizer(|| match finalizer {
+        let finalized = run_finalizer(|| match finalizer {
             Some(finalizer) => finalizer(value),
             None => {
                 let closed = close(value);

@@ -17,9 +17,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::account::Phase;
+use super::account::{Phase, Position};
+use super::closing::{conclude_reporting, contain, drop_contained, log_contained};
 use super::custody::{Event, Site};
-use super::finding::{LeakReport, Report};
+use super::finding::LeakReport;
 use super::outcome::{Failure, Forgotten, Panic};
 use super::record::Held;
 use super::registry::Registry;
@@ -29,13 +30,54 @@ use super::task::{self, Care, Origin, Task, TaskLabel};
 use super::violation::{Error, ErrorKind};
 use crate::sys::{escape, fork};
 
-/// Runs `f` as `task`, on this thread, through to the task's end (all but the storing of the
-/// outcome).
-pub(crate) fn run<T>(task: &Arc<Task>, f: impl FnOnce() -> T) -> Result<T, Failure<T>> {
+/// Runs `f` as `task` on this thread, through to the task's end. `deliver` gets the outcome while
+/// the task is still the current one; then the task has ended for those that wait.
+pub(crate) fn run<T, R>(
+    task: &Arc<Task>,
+    f: impl FnOnce() -> T,
+    deliver: impl FnOnce(Result<T, Failure<T>>) -> R,
+) -> R {
+    let mut ending = Ending::of(task);
     let entered = task.enter();
-    let outcome = end(task, catch_unwind(AssertUnwindSafe(f)));
-    drop(entered);
-    outcome
+    let result = catch_unwind(AssertUnwindSafe(f));
+    if entered.outer().is_some_and(|outer| outer.passes_cancel_on()) {
+        // The canceller may not have come to this task yet. What it leaves is no leak.
+        task.request_cancel();
+    }
+    let outcome = end(task, result);
+    ending.is_settled = true;
+    deliver(outcome)
+}
+
+/// The end of a task, which comes whatever unwinds: its parent waits for it.
+struct Ending<'a> {
+    task: &'a Arc<Task>,
+    /// Whether everything that the task had was given back.
+    is_settled: bool,
+}
+
+impl Ending<'_> {
+    fn of(task: &Arc<Task>) -> Ending<'_> {
+        Ending { task, is_settled: false }
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            let settled = contain(|| {
+                let _entered = self.task.enter();
+                settle(self.task, Manner::Abrupt);
+            });
+            if let Err(panic) = settled {
+                let task = self.task.label();
+                log_contained(
+                    || tracing::error!(%task, "the end of a task failed: {}", escape::text(&panic)),
+                );
+            }
+        }
+        self.task.finish();
+    }
 }
 
 /// How the closure came back.
@@ -49,20 +91,16 @@ enum Manner {
 fn end<T>(task: &Arc<Task>, result: std::thread::Result<T>) -> Result<T, Failure<T>> {
     let was_cancelled = close_account(task, result.is_ok());
     let result = match result {
-        // A cancelled task's answer is nobody's; its handles are released like captured ones.
+        // A cancelled task's value goes nowhere; its handles are released like captured ones.
         Ok(value) if was_cancelled => {
-            drop_quietly(task, value);
-            task.account().phase = Phase::Ending;
+            drop_contained(&task.label(), value);
             Err(Failure::Cancelled)
         }
         Ok(value) => Ok(value),
         Err(payload) => Err(Failure::Panicked(Panic::new(task.label(), payload))),
     };
     let manner = if result.is_ok() { Manner::Normal } else { Manner::Abrupt };
-    let leaks = finalize_all(task, manner, |_| true);
-    task::pass_offers_on(task, task.spawned());
-    finalize_unclaimed(task, |_| true);
-    let forgotten = end_children(task);
+    let (leaks, forgotten) = settle(task, manner);
     match result {
         Err(failure) => Err(failure),
         Ok(value) if !forgotten.is_empty() => {
@@ -75,41 +113,50 @@ fn end<T>(task: &Arc<Task>, result: std::thread::Result<T>) -> Result<T, Failure
     }
 }
 
-/// Ends a task whose closure never ran: it is dropped here, in the task's name.
-pub(crate) fn end_unstarted(task: &Arc<Task>, job: impl Any) {
-    let entered = task.enter();
-    drop_quietly(task, job);
-    task.account().phase = Phase::Ending;
-    finalize_all(task, Manner::Abrupt, |_| true);
-    task::pass_offers_on(task, task.spawned());
-    finalize_unclaimed(task, |_| true);
-    end_children(task);
-    drop(entered);
+/// Gives back everything that a task has: resources, offers, children. What a first call was kept
+/// from by a panic, a second one does.
+fn settle(task: &Arc<Task>, manner: Manner) -> (Option<LeakReport>, Vec<TaskLabel>) {
+    let leaks = give_back(task, manner);
+    (leaks, end_children(task))
 }
 
-/// The end of a thread that nobody started as a task: it must neither panic nor wait.
+/// Closes the account and empties it.
+fn give_back(task: &Arc<Task>, manner: Manner) -> Option<LeakReport> {
+    task.account().phase = Phase::Ending;
+    let leaks = finalize_all(task, manner, |_| true);
+    task::pass_offers_on(task, task.spawned());
+    finalize_unclaimed(task, |_| true);
+    leaks
+}
+
+/// Ends a task whose closure never ran: it is dropped here, in the task's name.
+pub(crate) fn end_unstarted(task: &Arc<Task>, job: impl Any) {
+    let mut ending = Ending::of(task);
+    let entered = task.enter();
+    drop_contained(&task.label(), job);
+    settle(task, Manner::Abrupt);
+    drop(entered);
+    ending.is_settled = true;
+}
+
+/// The end of a thread that was not started as a task: it must neither panic nor wait.
 pub(crate) fn end_of_foreign_thread(task: &Arc<Task>) {
-    let ended = catch_unwind(AssertUnwindSafe(|| {
-        task.account().phase = Phase::Ending;
-        finalize_all(task, Manner::Normal, |_| true);
-        task::pass_offers_on(task, task.spawned());
-        finalize_unclaimed(task, |_| true);
+    let ended = contain(|| {
+        give_back(task, Manner::Normal);
         let root = task::root();
         for (child, _) in task.take_children() {
             child.move_to(&root);
             child.request_cancel();
         }
-        task.finish();
-    }));
-    if let Err(payload) = ended {
+    });
+    if let Err(panic) = ended {
         // Unwinding out of a thread-local's destructor would abort the process.
-        tracing::error!(
-            task = %task.label(),
-            "the end of a thread failed: {}",
-            escape::text(super::outcome::message(&*payload))
+        let task = task.label();
+        log_contained(
+            || tracing::error!(%task, "the end of a thread failed: {}", escape::text(&panic)),
         );
-        std::mem::forget(payload);
     }
+    task.finish();
 }
 
 /// How long the end of the process waits for forgotten children that do not end.
@@ -117,7 +164,7 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends what the current task has in one registry, at the end of the process: its remaining
 /// resources and unclaimed offers, and its forgotten children.
-pub(crate) fn settle(registry: &Registry) -> (Option<LeakReport>, Vec<TaskLabel>) {
+pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<TaskLabel>) {
     let me = task::current(registry);
     let here = |held: &dyn Held| held.record().registry == *registry;
     let leaks = finalize_all(&me, Manner::Normal, here);
@@ -161,23 +208,18 @@ fn finalize_all(
     }
     let me = task.id().get();
     let mut leaks: Vec<(Registry, ResourceData)> = Vec::new();
+    let mut before = Position::MAX;
     loop {
-        let next = task.account().take_last(|held| {
+        let next = task.account().take_last(&mut before, |held| {
             let slot = &held.record().slot;
             wanted(&**held) && slot.look().state() == State::Held && slot.begin_close(me).is_ok()
         });
         let Some(held) = next else { break };
-        let record = held.record();
-        record.slot.await_pins();
         if manner == Manner::Normal {
-            // Described while the descriptor is still open: it can tell its addresses.
-            leaks.extend(leaked(&*held).map(|data| (record.registry.clone(), data)));
+            // Described while the descriptor is still open: the kernel knows its addresses.
+            leaks.extend(leaked(&*held).map(|data| (held.record().registry.clone(), data)));
         }
-        record.note(Event::Finalized, Some(task), None, task.spawned());
-        if let Err(error) = held.finalize(task, task.spawned()) {
-            report_finalizer(&*held, &error);
-        }
-        record.slot.closed();
+        conclude_reporting(&*held, task, Event::Finalized, task.spawned());
     }
     report_leaks(task, leaks)
 }
@@ -215,21 +257,15 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
     Some(LeakReport::new(task, leaks.into_iter().map(|(_, data)| data).collect()))
 }
 
-/// What a finalizer did wrong, when there is nobody to tell it to.
-pub(crate) fn report_finalizer(held: &dyn Held, error: &Error) {
-    if error.kind() != ErrorKind::Theft {
-        held.record().registry.deliver(Report::of_error(error, held.record()));
-    }
-}
-
 /// Finalizes and reports the offers that no ancestor's account could take.
 fn finalize_unclaimed(task: &Arc<Task>, wanted: impl Fn(&dyn Held) -> bool) {
     if fork::in_forked_child() {
         return;
     }
     let me = task.id().get();
+    let mut before = Position::MAX;
     loop {
-        let next = task.account().take_last(|held| {
+        let next = task.account().take_last(&mut before, |held| {
             let slot = &held.record().slot;
             wanted(&**held) && slot.look().state() == State::Offered && slot.begin_close(me).is_ok()
         });
@@ -241,15 +277,10 @@ fn finalize_unclaimed(task: &Arc<Task>, wanted: impl Fn(&dyn Held) -> bool) {
 /// Finalizes an offer that was closed unclaimed, and reports it.
 pub(crate) fn finalize_offer(held: &Arc<dyn Held>, me: &Task, site: Site) {
     let record = held.record();
-    record.slot.await_pins();
     let word = record.slot.look();
     let error = record.error(ErrorKind::Unclaimed, word, me, site, None);
     record.registry.violated(&error, record);
-    record.note(Event::Finalized, Some(me), None, site);
-    if let Err(error) = held.finalize(me, site) {
-        report_finalizer(&**held, &error);
-    }
-    record.slot.closed();
+    conclude_reporting(&**held, me, Event::Finalized, site);
 }
 
 /// Cancels and awaits the children that are left. Answers the forgotten ones: those that a promise
@@ -267,54 +298,36 @@ fn end_children(task: &Arc<Task>) -> Vec<TaskLabel> {
     forgotten.into_iter().map(|(child, _)| child.label()).collect()
 }
 
-/// Drops something of the user's, whose destructor may panic.
-fn drop_quietly<T>(task: &Task, value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        tracing::warn!(
-            task = %task.label(),
-            "a destructor panicked: {}",
-            escape::text(super::outcome::message(&*payload))
-        );
-        std::mem::forget(payload);
-    }
-}
-
-/// Runs a finalizer of the user's and turns its panic into an error's text.
-pub(crate) fn run_finalizer(
-    finalizer: impl FnOnce() -> std::io::Result<()>,
-) -> Result<(), (ErrorKind, String)> {
-    match catch_unwind(AssertUnwindSafe(finalizer)) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err((ErrorKind::FinalizerFailed, error.to_string())),
-        Err(payload) => {
-            let text = super::outcome::message(&*payload).to_owned();
-            // The payload's own destructor could panic again.
-            std::mem::forget(payload);
-            Err((ErrorKind::FinalizerPanicked, text))
-        }
-    }
-}
-
-/// Makes a child of the current task, entered into its family, with what it is given.
+/// Makes a child of `parent` (of the current task, if that is none), entered into its family, with
+/// what the current task gives it.
+///
+/// A parent of its own has what is spawned while another task runs in the parent's place, into a
+/// scope of the parent's.
 ///
 /// # Errors
-/// The current task takes no children any more, or something cannot be given; then there is no
-/// child and nothing has moved.
+/// The parent or the current task was cancelled or is at its end, or something cannot be given; then
+/// there is no child and nothing has moved.
 pub(crate) fn make_child(
     registry: &Registry,
+    parent: Option<&Arc<Task>>,
     name: &str,
     give: &[Arc<dyn Held>],
     care: Care,
     site: Site,
 ) -> Result<Arc<Task>, Error> {
-    let parent = task::current(registry);
-    let closed = Task::closed_because(&parent.account());
-    if let Some(kind) = closed {
-        return Err(parent.refusal(kind, None, site));
+    let me = task::current(registry);
+    let parent = parent.unwrap_or(&me);
+    for task in [&me, parent] {
+        let closed = Task::closed_because(&task.account());
+        // An actor whose lender was cancelled starts nothing either.
+        let closed = closed.or(task.is_cancelled().then_some(ErrorKind::Cancelled));
+        if let Some(kind) = closed {
+            return Err(me.refusal(kind, None, site));
+        }
     }
     let child =
-        Task::new(name.into(), Origin::Child, registry.id(), Some(Arc::clone(&parent)), site);
-    task::give(&parent, &child, give, Event::Given, site)?;
+        Task::new(name.into(), Origin::Child, registry.id(), Some(Arc::clone(parent)), site);
+    task::give(&me, &child, give, Event::Given, site)?;
     parent.adopt(&child, care);
     Ok(child)
 }
@@ -326,9 +339,10 @@ pub(crate) fn unmake_child(
     given: &[Arc<dyn Held>],
     site: Site,
 ) {
-    let parent = task::current(registry);
-    parent.forget(child);
+    if let Some(parent) = child.parent() {
+        parent.forget(child);
+    }
     drop(child.take_job());
-    task::return_all(child, &parent, given, site);
+    task::return_all(child, &task::current(registry), given, site);
     child.account().phase = Phase::Ended;
 }

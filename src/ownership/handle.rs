@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::cell::{Cell, Charge};
+use super::closing::{conclude, conclude_reporting};
 use super::custody::{Event, Site};
-use super::ending;
 use super::record::{Held, Record};
 use super::registry::Registry;
 use super::slot::State;
@@ -59,11 +59,7 @@ impl<C: Held + 'static> Handle<C> {
         }
         task::begin_close(&held, Some(State::Held))
             .map_err(|word| record.refuse(word, &me, site))?;
-        record.slot.await_pins();
-        record.note(Event::Released, Some(&me), None, site);
-        let finalized = held.finalize(&me, site);
-        record.slot.closed();
-        finalized
+        conclude(&*held, &me, Event::Released, site)
     }
 
     pub(crate) fn transfer(&self, site: Site) -> Result<(), Error> {
@@ -151,12 +147,7 @@ impl<C: Held + 'static> Drop for Handle<C> {
             let error = record.error(ErrorKind::DroppedElsewhere, before, &me, site, None);
             record.registry.violated(&error, record);
         }
-        record.slot.await_pins();
-        record.note(Event::Dropped, Some(&me), None, site);
-        if let Err(error) = held.finalize(&me, site) {
-            ending::report_finalizer(&*held, &error);
-        }
-        record.slot.closed();
+        conclude_reporting(&*held, &me, Event::Dropped, site);
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::closing::drop_contained;
 use super::custody::Site;
 use super::ending;
 use super::outcome::Failure;
@@ -13,7 +14,38 @@ use super::task::{Care, Task, TaskLabel};
 use super::violation::{Error, ErrorKind, Refused};
 use super::{task, violation};
 
-type Outcome<T> = Arc<Mutex<Option<Result<T, Failure<T>>>>>;
+type Outcome<T> = Arc<Mutex<Pending<T>>>;
+
+/// What has become of a child's outcome.
+enum Pending<T> {
+    /// The child has not ended, or it ended without one: it was cancelled before it ran.
+    Nothing,
+    Ready(Result<T, Failure<T>>),
+    /// Taken, or the promise is gone: what comes now is dropped where it comes from.
+    Closed,
+}
+
+impl<T> Pending<T> {
+    /// Stores the outcome for the holder of the promise. If there is none, drops it in the name of
+    /// the current task: its own, which is at its end.
+    fn deliver(pending: &Mutex<Pending<T>>, task: &Task, outcome: Result<T, Failure<T>>) {
+        let mut pending = lock(pending);
+        if matches!(*pending, Pending::Nothing) {
+            *pending = Pending::Ready(outcome);
+        } else {
+            // Not under the lock: the value's destructor is the user's.
+            drop(pending);
+            drop_contained(&task.label(), outcome);
+        }
+    }
+
+    fn close(pending: &Mutex<Pending<T>>) -> Option<Result<T, Failure<T>>> {
+        match std::mem::replace(&mut *lock(pending), Pending::Closed) {
+            Pending::Ready(outcome) => Some(outcome),
+            Pending::Nothing | Pending::Closed => None,
+        }
+    }
+}
 
 /// A child's outcome, to come.
 ///
@@ -54,31 +86,34 @@ pub(crate) struct Unstarted<T, F> {
 }
 
 impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
-    /// Makes a child of the current task and gives it things.
+    /// Makes a child of `parent`, which is the current task unless said otherwise, and gives it
+    /// things of the current task's.
     ///
     /// # Errors
     /// Something cannot be given; nothing has moved, and the closure comes back.
     pub(crate) fn new(
         registry: &Registry,
+        parent: Option<&Arc<Task>>,
         name: &str,
         give: impl IntoIterator<Item = Resource>,
         closure: F,
         site: Site,
     ) -> Result<Unstarted<T, F>, Refused<F>> {
         let given: Vec<Arc<dyn Held>> = give.into_iter().map(Resource::into_held).collect();
-        let task = match ending::make_child(registry, name, &given, Care::Promise, site) {
+        let task = match ending::make_child(registry, parent, name, &given, Care::Promise, site) {
             Ok(task) => task,
             Err(error) => return Err(Refused::new(error, Some(closure))),
         };
         let closure = Arc::new(Mutex::new(Some(closure)));
-        let outcome = Outcome::default();
+        let outcome = Arc::new(Mutex::new(Pending::Nothing));
         let promise = Promise { task, outcome: Arc::clone(&outcome), registry: registry.clone() };
         let to_run = Arc::clone(&closure);
         promise.task.set_job(move |task| {
             let closure = lock(&to_run).take();
-            let Some(closure) = closure else { return };
-            let ended = ending::run(task, closure);
-            *lock(&outcome) = Some(ended);
+            let Some(closure) = closure else {
+                unreachable!("a child that runs was started, and so was not undone")
+            };
+            ending::run(task, closure, |ended| Pending::deliver(&outcome, task, ended));
         });
         Ok(Unstarted { promise, closure, given, site })
     }
@@ -226,8 +261,16 @@ impl<T> Promise<T> {
 
     fn take_outcome(self, me: &Task) -> Result<T, Failure<T>> {
         me.forget(&self.task);
-        // Nothing was stored: the child was cancelled before it ran.
-        lock(&self.outcome).take().unwrap_or(Err(Failure::Cancelled))
+        Pending::close(&self.outcome).unwrap_or(Err(Failure::Cancelled))
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        // Dropped here and not with the last reference to the outcome, which may be any thread's.
+        if let Some(outcome) = Pending::close(&self.outcome) {
+            drop_contained(&self.task.label(), outcome);
+        }
     }
 }
 
@@ -240,7 +283,7 @@ impl<T> Promise<T> {
     /// Takes the outcome of an ended child without a parent's rights: for an `Orphans`, which has
     /// checked its own.
     pub(crate) fn take_ended(self) -> Result<T, Failure<T>> {
-        lock(&self.outcome).take().unwrap_or(Err(Failure::Cancelled))
+        Pending::close(&self.outcome).unwrap_or(Err(Failure::Cancelled))
     }
 
     /// Checks that the current task is the parent.

@@ -242,6 +242,10 @@ impl Record {
     pub(crate) fn refuse(&self, word: Word, me: &Task, site: Site) -> Error {
         let mine = word.owner() == me.id().get();
         let kind = match word.state() {
+            // What was cancelled is told so, also about what its inline child had to finalize.
+            State::Released | State::Closing if me.is_cancelled() && self.was_finalized() => {
+                ErrorKind::Cancelled
+            }
             State::Released | State::Closing => ErrorKind::Released,
             State::Split => ErrorKind::IsSplit,
             _ if !mine => ErrorKind::NotOwner,
@@ -256,6 +260,13 @@ impl Record {
             self.registry.violated(&error, self);
         }
         error
+    }
+
+    /// Whether the resource ended with its owner, and was not released or dropped by a call.
+    fn was_finalized(&self) -> bool {
+        let history = self.history();
+        let last = history.custody.steps().rev().find(|step| is_an_end(step.event));
+        last.is_some_and(|step| step.event == Event::Finalized)
     }
 
     /// An error of this kind about this resource, with owner and place as its custody tells.

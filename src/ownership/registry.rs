@@ -141,7 +141,7 @@ impl Registry {
     /// the end of a stream that it reads then is ours, and its peer may still be sending.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        task::current(self).is_or_lends(Task::is_draining)
+        task::current(self).is_draining()
     }
 
     /// Runs `f` on this thread as a root task of its own: a task without a parent.
@@ -151,9 +151,7 @@ impl Registry {
     #[track_caller]
     pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, Failure<T>> {
         let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
-        let outcome = ending::run(&task, f);
-        task.finish();
-        outcome
+        ending::run(&task, f, std::convert::identity)
     }
 
     /// Runs `f` on this thread as a child of the current task, which is given `give`.
@@ -168,11 +166,9 @@ impl Registry {
         f: impl FnOnce() -> T,
     ) -> Result<T, Inline<T>> {
         let give: Vec<_> = give.into_iter().map(Resource::into_held).collect();
-        let task = ending::make_child(self, name, &give, task::Care::Reaped, Site::here())
+        let task = ending::make_child(self, None, name, &give, task::Care::Reaped, Site::here())
             .map_err(Inline::Refused)?;
-        let outcome = ending::run(&task, f);
-        task.finish();
-        outcome.map_err(Inline::Failed)
+        ending::run(&task, f, |outcome| outcome.map_err(Inline::Failed))
     }
 
     /// Declares a descriptor that a library opened for itself: not owned, and no leak.
@@ -251,7 +247,7 @@ impl Registry {
     /// A program calls this last, on the thread it began with. What other tasks still hold is
     /// listed in the verdict and left to them: only its owner's thread may close a descriptor.
     pub fn finish(&self) -> Verdict {
-        let (_, forgotten) = ending::settle(self);
+        let (_, forgotten) = ending::settle_process(self);
         Verdict { forgotten_children: forgotten, ..self.verdict() }
     }
 }

@@ -18,10 +18,11 @@ use std::time::Instant;
 use once_cell::sync::Lazy;
 
 mod family;
-mod part;
+mod in_place;
 mod passage;
 
-pub(crate) use part::Part;
+use in_place::InPlace;
+pub(crate) use in_place::Part;
 pub(crate) use passage::{begin_close, claim, give, pass_offers_on, return_all, transfer};
 
 use super::account::{Account, Phase};
@@ -139,16 +140,16 @@ pub(crate) struct Task {
     /// How many listen for the bell; changes under the lock of `children`. Ringing is a system
     /// call, and most children end while their parent does something else.
     listening: AtomicUsize,
+    /// Follows the account's flag; true for an actor while its lender is cancelled, too.
     cancelled: AtomicBool,
-    draining: AtomicBool,
     ended: AtomicBool,
     /// Name and kernel id of the thread it runs on.
     thread: StdMutex<Option<(Arc<str>, u32)>>,
     /// Taken by the thread that runs it, or by whoever cancels it before.
     job: StdMutex<Option<Job>>,
     on_end: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// The actor that this task's thread plays the part of right now.
-    playing: StdMutex<Option<Arc<Task>>>,
+    /// What this task's thread runs in its place right now.
+    in_place: Mutex<Option<InPlace>>,
     /// For an actor: the task whose thread plays its part.
     lender: StdMutex<Option<Arc<Task>>>,
 }
@@ -278,12 +279,24 @@ pub(crate) struct Entered {
     before: Option<Arc<Task>>,
     /// Kept apart: at the end of a thread its task is known by its id alone.
     before_id: u64,
+    /// Whether the task stands in the place of the one before.
+    is_in_place: bool,
+}
+
+impl Entered {
+    /// The task whose thread this is, unless there was none.
+    pub(crate) fn outer(&self) -> Option<&Arc<Task>> {
+        self.before.as_ref()
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT_ID.set(self.before_id);
         let before = self.before.take();
+        if let Some(outer) = before.as_ref().filter(|_| self.is_in_place) {
+            outer.end_in_place();
+        }
         let _ = CURRENT.try_with(|thread| thread.task.replace(before));
     }
 }
@@ -311,12 +324,11 @@ impl Task {
             bell: Condvar::new(),
             listening: AtomicUsize::new(0),
             cancelled: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             thread: StdMutex::default(),
             job: StdMutex::default(),
             on_end: StdMutex::default(),
-            playing: StdMutex::default(),
+            in_place: Mutex::new(None),
             lender: StdMutex::default(),
         });
         let mut tasks = guard(&TASKS);
@@ -364,15 +376,13 @@ impl Task {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        // ord: Acquire; partner: the Release in `request_cancel`. Advice for code that is about to
+        // ord: Acquire; partner: the Release in `cancel_alone`. Advice for code that is about to
         // wait; what counts is decided under the account's lock.
         self.cancelled.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        // ord: Acquire; partner: the Release in `request_drain`. A task that reads the end of its
-        // stream because it is drained finds that it is.
-        self.draining.load(Ordering::Acquire)
+        self.account().draining
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -385,14 +395,24 @@ impl Task {
         *guard(&self.thread) = Some((sys::thread::name(), sys::thread::kernel_id()));
     }
 
-    /// Makes this the current task of this thread.
+    /// Makes this the current task of this thread, in the place of the one that was.
     pub(crate) fn enter(self: &Arc<Task>) -> Entered {
+        let mut entered = self.enter_apart();
+        if let Some(outer) = entered.before.as_ref().filter(|outer| !Arc::ptr_eq(outer, self)) {
+            entered.is_in_place = true;
+            outer.begin_in_place(self);
+        }
+        entered
+    }
+
+    /// [`enter`](Task::enter) for an actor, which is linked to its lender in another way.
+    fn enter_apart(self: &Arc<Task>) -> Entered {
         self.is_on_this_thread();
         let before_id = CURRENT_ID.replace(self.id.get());
         let before = CURRENT
             .try_with(|thread| thread.task.replace(Some(Arc::clone(self))))
             .unwrap_or_default();
-        Entered { before, before_id }
+        Entered { before, before_id, is_in_place: false }
     }
 
     /// A plain refusal that is about this task and no particular resource.
@@ -436,6 +456,12 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         table::remove(&mut guard(&TASKS).by_id, &self.id.get());
+        // A task may be the last to refer to its parent, and so on. One after the other: dropping
+        // them from within each other would take a stack as deep as the family.
+        let mut parent = self.parent.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        while let Some(mut task) = parent.and_then(Arc::into_inner) {
+            parent = task.parent.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        }
     }
 }
 

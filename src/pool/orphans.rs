@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use crate::ownership::closing::{contain, drop_contained, log_contained};
 use crate::ownership::task::{self, Care as Duty, Task};
 use crate::ownership::{
     Error, ErrorKind, Failure, Promise, Refused, Registry, Site, TaskId, TaskLabel,
 };
+use crate::sys::escape;
 
 /// How an [`Orphans`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,12 +92,22 @@ impl<T> Shared<T> {
         };
         state.reaping += 1;
         drop(state);
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| reaper(&label, outcome))) {
-            tracing::error!(task = %label, "the function that reaps this task's outcome panicked");
-            // Its own destructor could panic again, and the parent would never be told of this end.
-            std::mem::forget(payload);
-        }
+        let reaped = contain(|| reaper(&label, outcome));
         self.state().reaping -= 1;
+        if let Err(panic) = reaped {
+            log_contained(|| {
+                tracing::error!(task = %label, "the function that reaps this task's outcome panicked: {}", escape::text(&panic));
+            });
+        }
+    }
+}
+
+impl<T> Drop for State<T> {
+    fn drop(&mut self) {
+        // One by one: a destructor that panics must not keep the others from running.
+        for outcome in self.ready.drain(..) {
+            drop_contained(&"an outcome that was not taken", outcome);
+        }
     }
 }
 

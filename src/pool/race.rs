@@ -1,5 +1,6 @@
 //! Waiting for several children at once.
 
+use crate::ownership::closing::drop_contained;
 use crate::ownership::{ErrorKind, Failure, Promise, Site};
 
 /// Waits for the first of several children to end, cancels the others, and answers its outcome once
@@ -44,7 +45,8 @@ pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Fai
     winner.join()
 }
 
-/// Cancels children: all are asked before the first is waited for. Outcomes are dropped.
+/// Cancels children: all are asked before the first is waited for. Outcomes are dropped, and a
+/// destructor that panics keeps none of the others from being cancelled.
 #[track_caller]
 pub(crate) fn cancel_all<T>(promises: Vec<Promise<T>>) {
     for promise in &promises {
@@ -52,7 +54,8 @@ pub(crate) fn cancel_all<T>(promises: Vec<Promise<T>>) {
         let _ = promise.request_cancel();
     }
     for promise in promises {
-        let _ = promise.cancel();
+        let task = promise.task();
+        drop_contained(&task, promise.cancel());
     }
 }
 

@@ -3,20 +3,24 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 use super::{Pool, SpawnError, race};
-use crate::ownership::task;
+use crate::ownership::task::{self, Task};
 use crate::ownership::{Error, ErrorKind, Failure, Promise, Resource, Site, TaskLabel};
 
 /// Where children are spawned that the enclosing [`Pool::scope`] waits for.
 pub struct Scope<'pool> {
     pool: &'pool Pool,
+    /// The task that waits for the children: their parent, whichever task runs in its place when
+    /// they are spawned.
+    owner: Arc<Task>,
     children: RefCell<Vec<Promise<()>>>,
 }
 
 impl Scope<'_> {
-    /// Runs `job` as a child of the current task, which is given `give`. What it has to say it
-    /// says by other ways, such as a channel.
+    /// Runs `job` as a child of the task that the scope belongs to, and gives it `give` from what
+    /// the current task owns. The job returns nothing; send results through a channel.
     ///
     /// # Errors
     /// As [`Pool::spawn`].
@@ -29,7 +33,7 @@ impl Scope<'_> {
     where
         F: FnOnce() + Send + 'static,
     {
-        let child = self.pool.start("scoped", give, job, Site::here())?;
+        let child = self.pool.start(Some(&self.owner), "scoped", give, job, Site::here())?;
         self.children.borrow_mut().push(child);
         Ok(())
     }
@@ -86,7 +90,8 @@ pub(super) fn run<R>(
     body: impl FnOnce(&Scope<'_>) -> R,
     site: Site,
 ) -> Result<R, ScopeFailure<R>> {
-    let scope = Scope { pool, children: RefCell::default() };
+    let me = task::current(pool.registry());
+    let scope = Scope { pool, owner: Arc::clone(&me), children: RefCell::default() };
     let value = match catch_unwind(AssertUnwindSafe(|| body(&scope))) {
         Ok(value) => value,
         Err(payload) => {
@@ -95,7 +100,6 @@ pub(super) fn run<R>(
         }
     };
     let mut children = scope.children.into_inner();
-    let me = task::current(pool.registry());
     while !children.is_empty() {
         let over = |child: &Promise<()>| child.has_ended();
         me.wait_until(|| children.iter().any(over) || me.is_cancelled(), None);

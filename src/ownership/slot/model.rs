@@ -24,6 +24,7 @@ use super::Slot;
 use crate::sys::watched::Watched;
 
 mod alone;
+mod chain;
 mod moves;
 
 /// Explores `model`: exhaustively, or with at most so many forced switches.

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::{Care, Child, Held, Job, Task, guard};
 use crate::ownership::account::Phase;
+use crate::ownership::closing::{contain, log_contained};
 use crate::ownership::ending;
 use crate::ownership::slot::{Pin, Purpose};
 use crate::ownership::table;
+use crate::sys::escape;
 
 impl Task {
     /// Enters a child into the family.
@@ -81,16 +83,16 @@ impl Task {
 
     /// Runs the task's job here and now, if nobody has run or abandoned it.
     pub(crate) fn execute(self: &Arc<Task>) {
-        let Some(job) = self.take_job() else { return };
-        job(self);
-        self.finish();
+        if let Some(job) = self.take_job() {
+            job(self);
+        }
     }
 
     /// Ends a task that was never started: what it was given is finalized on this thread.
     pub(crate) fn abandon(self: &Arc<Task>) {
-        let Some(job) = self.take_job() else { return };
-        ending::end_unstarted(self, job);
-        self.finish();
+        if let Some(job) = self.take_job() {
+            ending::end_unstarted(self, job);
+        }
     }
 
     /// Declares the task over, after its outcome was stored, and tells its parent.
@@ -118,9 +120,18 @@ impl Task {
         // Taken in a statement of its own: no lock is held while the hook runs.
         let hook = guard(&self.on_end).take();
         if let Some(hook) = hook {
-            // In the ended task's name: what the hook drops is not put down to a stranger.
-            let _entered = self.enter();
-            hook();
+            // In the ended task's name: what the hook drops is put down to it. The hook calls and
+            // drops what is the user's, and the parent waits for what comes after it.
+            let ran = contain(|| {
+                let _entered = self.enter();
+                hook();
+            });
+            if let Err(panic) = ran {
+                let task = self.label();
+                log_contained(
+                    || tracing::error!(%task, "a hook at the end of a task panicked: {}", escape::text(&panic)),
+                );
+            }
         }
     }
 
@@ -163,35 +174,38 @@ impl Task {
         self.bell.notify_all();
     }
 
-    /// Asks the task to end: the flag first, then every descriptor it owns is shut down, so that a
-    /// call blocked in one returns. Answers at once; a task at its end is left alone.
-    pub(crate) fn request_cancel(self: &Arc<Task>) {
+    /// Cancels this task and not what runs in its place. Whether that is to be cancelled as well:
+    /// not while this task runs its finalizers.
+    pub(super) fn cancel_alone(self: &Arc<Task>) -> bool {
         let mut account = self.account();
         if !account.is_open() {
-            return;
+            return account.phase != Phase::Ending;
         }
         account.cancelled = true;
+        // ord: Release; partner: `is_cancelled`. Under the lock, as the account's own flag: a task
+        // that finds one of them set finds both.
+        self.cancelled.store(true, Ordering::Release);
         let owned: Vec<Arc<dyn Held>> = account.entries().cloned().collect();
         let pinned = self.pin_all(&owned, Purpose::Cancel);
         drop(account);
-        // ord: Release; partner: `is_cancelled`.
-        self.cancelled.store(true, Ordering::Release);
         for (held, pin) in pinned {
             held.record().shut();
             drop(pin);
         }
-        self.tell_parts(&Task::interrupt);
         self.ring();
         self.abandon();
+        true
     }
 
-    /// Asks the task to come to its end by itself: every connection it owns reads what has
-    /// arrived, and then the end of the stream.
-    pub(crate) fn request_drain(self: &Arc<Task>) {
-        // ord: Release; partner: `is_draining`. Before the shutdown, which is what wakes the task.
-        self.draining.store(true, Ordering::Release);
+    /// Drains this task and not what runs in its place. Whether that is to be drained as well.
+    pub(super) fn drain_alone(&self) -> bool {
+        let mut account = self.account();
+        // Before the shutdown, which is what wakes the task.
+        account.draining = true;
+        let goes_on = account.phase != Phase::Ending;
+        drop(account);
         self.shut_reading();
-        self.tell_parts(&Task::shut_reading);
+        goes_on
     }
 
     /// Lets every stream that this task owns come to its end.

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use super::{Account, Held, Task, find, find_from_here};
+use crate::ownership::account::Position;
 use crate::ownership::custody::{Event, Site};
 use crate::ownership::record::Record;
-use crate::ownership::slot::{State, Word};
+use crate::ownership::slot::{Pin, Purpose, State, Word};
 use crate::ownership::violation::{Error, ErrorKind};
 
 /// The parent's way of handing things to a child that does not run yet: all of them, or none.
@@ -59,29 +60,76 @@ pub(crate) fn give(
 }
 
 /// Hands everything back that a child was given which cannot be started.
+///
+/// The parent may have been cancelled or drained meanwhile: then that is done to what comes back,
+/// which was on another account at the time. What was dropped elsewhere meanwhile does not come
+/// back.
 pub(crate) fn return_all(
     child: &Arc<Task>,
     parent: &Arc<Task>,
     given: &[Arc<dyn Held>],
     site: Site,
 ) {
+    let mut returned = Vec::with_capacity(given.len());
     {
         let (mut to, mut from) = lock_both(parent, child);
         for held in given {
-            let returned = held.record().slot.hand_back(child.id.get(), parent.id.get());
-            debug_assert!(returned.is_ok(), "nobody else knows the child: {returned:?}");
-            move_entry(held, &mut from, &mut to);
+            if held.record().slot.hand_back(child.id.get(), parent.id.get()).is_ok() {
+                move_entry(held, &mut from, &mut to);
+                returned.push((held, Told::on_arrival(held, parent, &to)));
+            }
         }
     }
-    for held in given {
+    for (held, told) in returned {
         held.record().note(Event::Returned, Some(child), Some(parent), site);
+        told.carry_out(held);
+    }
+    parent.obey_lender();
+}
+
+/// What the receiver of a resource was told before the resource arrived: what its canceller or
+/// drainer would have done to it.
+enum Told<'a> {
+    Nothing,
+    Cancel(Pin<'a>),
+    Drain(Pin<'a>),
+}
+
+impl<'a> Told<'a> {
+    /// Under the lock of the receiver's account, which has just got the entry.
+    fn on_arrival(
+        held: &'a Arc<dyn Held>,
+        receiver: &Task,
+        account: &Account<Arc<dyn Held>>,
+    ) -> Told<'a> {
+        let pin = |purpose| held.record().slot.pinned(receiver.id.get(), purpose);
+        match () {
+            () if account.cancelled => pin(Purpose::Cancel).map_or(Told::Nothing, Told::Cancel),
+            () if account.draining => pin(Purpose::Look).map_or(Told::Nothing, Told::Drain),
+            () => Told::Nothing,
+        }
+    }
+
+    /// Without a lock: it is a system call.
+    fn carry_out(self, held: &Arc<dyn Held>) {
+        match self {
+            Told::Nothing => {}
+            Told::Cancel(pin) => {
+                held.record().shut();
+                drop(pin);
+            }
+            Told::Drain(pin) => {
+                held.record().shut_reading();
+                drop(pin);
+            }
+        }
     }
 }
 
 /// A child's way of handing something to its parent.
 ///
 /// # Errors
-/// The child doesn't own it, is a root, or the parent takes nothing any more.
+/// The child doesn't own it, is a root, or the parent was cancelled or is at its end.
 pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<(), Error> {
     let record = held.record();
     let Some(parent) = me.parent() else {
@@ -96,29 +144,43 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Resu
     let outcome = {
         let (mut to, mut from) = lock_both(&parent, me);
         if to.is_open() {
-            let handed = record.slot.hand_over(me.id.get(), parent.id.get());
-            if handed.is_ok() {
-                move_entry(held, &mut from, &mut to);
+            match record.slot.hand_over(me.id.get(), parent.id.get()) {
+                Ok(()) => {
+                    move_entry(held, &mut from, &mut to);
+                    Ok(Told::on_arrival(held, &parent, &to))
+                }
+                Err(word) => Err(NotMoved::Refused(word)),
             }
-            handed.map_err(Some)
+        } else if to.cancelled {
+            Err(NotMoved::Closed(ErrorKind::Cancelled))
         } else {
-            Err(None)
+            Err(NotMoved::Closed(ErrorKind::ParentEnding))
         }
     };
     match outcome {
-        Ok(()) => {
+        Ok(told) => {
             record.note(Event::Transferred, Some(me), Some(&parent), site);
+            told.carry_out(held);
+            parent.obey_lender();
             Ok(())
         }
-        Err(Some(word)) => Err(record.refuse(word, me, site)),
-        Err(None) => {
+        Err(NotMoved::Refused(word)) => Err(record.refuse(word, me, site)),
+        Err(NotMoved::Closed(kind)) => {
             let word = record.slot.look();
             if word.owner() != me.id.get() {
                 return Err(record.refuse(word, me, site));
             }
-            Err(record.error(ErrorKind::ParentEnding, word, me, site, None))
+            Err(record.error(kind, word, me, site, None))
         }
     }
+}
+
+/// Why a transfer moved nothing.
+enum NotMoved {
+    /// The slot says no.
+    Refused(Word),
+    /// The parent takes nothing any more.
+    Closed(ErrorKind),
 }
 
 /// Takes an offer: from whoever's account it stands on, to the current task's.
@@ -165,7 +227,7 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
             other
         };
         record.note(Event::Claimed, Some(&offerer), Some(me), site);
-        me.obey_lenders();
+        me.obey_lender();
         return Ok(());
     }
 }
@@ -183,7 +245,8 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
         let done = {
             let (mut to, mut from) = lock_both(&ancestor, task);
             if to.is_open() {
-                while let Some(held) = from.take_last(|held| {
+                let mut before = Position::MAX;
+                while let Some(held) = from.take_last(&mut before, |held| {
                     let slot = &held.record().slot;
                     slot.pass_offer(task.id.get(), ancestor.id.get()).is_ok()
                 }) {

@@ -37,14 +37,14 @@ impl Held for Thing {
 }
 
 /// Two tasks, parent and child, in a quiet registry: refusals are looked at by the models.
-struct Family {
-    registry: Registry,
-    parent: Arc<Task>,
-    child: Arc<Task>,
+pub(super) struct Family {
+    pub(super) registry: Registry,
+    pub(super) parent: Arc<Task>,
+    pub(super) child: Arc<Task>,
 }
 
 impl Family {
-    fn new() -> Family {
+    pub(super) fn new() -> Family {
         let registry = Registry::builder().level(Level::Off).on_violation(Policy::Ignore).build();
         let task = |name: &str, origin, parent| {
             Task::new(name.into(), origin, registry.id(), parent, Site::here())
@@ -55,7 +55,7 @@ impl Family {
     }
 
     /// Something that `owner` owns.
-    fn own(&self, owner: &Task) -> (Arc<dyn Held>, Arc<Number>) {
+    pub(super) fn own(&self, owner: &Task) -> (Arc<dyn Held>, Arc<Number>) {
         let number = Number::open();
         let record = Record::new(self.registry.clone(), "thing", None, owner, Site::here());
         let held: Arc<dyn Held> = Arc::new(Thing { record, number: Arc::clone(&number) });
@@ -70,7 +70,7 @@ fn entries(task: &Task, held: &Arc<dyn Held>) -> usize {
 }
 
 /// Slot and accounts agree: the owner, and nobody else, has the entry.
-fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Held>) {
+pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Held>) {
     let owner = held.record().slot.look().owner();
     for task in [&family.parent, &family.child] {
         let expected = usize::from(task.id().get() == owner);
@@ -79,7 +79,7 @@ fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Held>) {
 }
 
 /// A drop elsewhere: what `Handle::drop` does, by whoever has the handle exclusively.
-fn drop_elsewhere(held: &Arc<dyn Held>, me: &Task, wanted: State) -> bool {
+pub(super) fn drop_elsewhere(held: &Arc<dyn Held>, me: &Task, wanted: State) -> bool {
     let won = task::begin_close(held, Some(wanted)).is_ok();
     if won {
         held.record().slot.await_pins();
@@ -133,7 +133,7 @@ fn model_d_the_parents_cancel_flags_what_was_transferred_or_the_transfer_is_refu
             // It came in before the cancel, which then found it.
             Ok(()) => assert!(slot.is_cancelled()),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::ParentEnding);
+                assert_eq!(error.kind(), ErrorKind::Cancelled);
                 assert!(slot.held_by(family.child.id().get()));
             }
         }
@@ -192,7 +192,7 @@ fn model_f_the_end_of_the_task_and_a_drop_elsewhere_finalize_once() {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
             thread::spawn(move || drop_elsewhere(&held, &parent, State::Held))
         };
-        let ended = ending::run(&family.child, || ());
+        let ended = ending::run(&family.child, || (), std::convert::identity);
         assert!(ended.is_ok(), "level off tells no leaks: {ended:?}");
         elsewhere.join().unwrap();
         assert_eq!(number.closes(), 1);
@@ -244,7 +244,7 @@ fn model_f_a_canceller_of_an_ending_task_never_meets_the_newcomer() {
                 }
             })
         };
-        let _ = ending::run(&family.child, || ());
+        let _ = ending::run(&family.child, || (), std::convert::identity);
         canceller.join().unwrap();
         assert_eq!(number.closes(), 1);
     });
@@ -288,7 +288,7 @@ fn model_g_an_offer_dropped_while_it_passes_to_the_parent_is_finalized_once() {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
             thread::spawn(move || drop_elsewhere(&held, &parent, State::Offered))
         };
-        let _ = ending::run(&family.child, || ());
+        let _ = ending::run(&family.child, || (), std::convert::identity);
         assert!(dropper.join().unwrap(), "the parent's account keeps it for whoever has the offer");
         assert_eq!(number.closes(), 1);
     });

@@ -1,0 +1,108 @@
+//! The end of one resource, whoever closes it: the steps after a close was won.
+//!
+//! `Slot::begin_close` makes one caller the closer. From then on nobody else finalizes the resource,
+//! so the closer must: a step that is skipped, by an early return or by a panic, would leave a slot
+//! that is Closing for good.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::custody::{Event, Site};
+use super::finding::Report;
+use super::outcome;
+use super::record::Held;
+use super::slot::Slot;
+use super::task::Task;
+use super::violation::{Error, ErrorKind};
+use crate::sys::escape;
+
+/// Finalizes what the caller has begun to close, and ends the closing, also while unwinding.
+///
+/// # Errors
+/// The finalizer failed, panicked, or found the number replaced.
+pub(crate) fn conclude(held: &dyn Held, me: &Task, event: Event, site: Site) -> Result<(), Error> {
+    let _closing = Closing(&held.record().slot);
+    finalize(held, me, event, site)
+}
+
+/// [`conclude`] where no caller takes the error: it is reported, while the resource still is known
+/// to be its last owner's.
+pub(crate) fn conclude_reporting(held: &dyn Held, me: &Task, event: Event, site: Site) {
+    let record = held.record();
+    let _closing = Closing(&record.slot);
+    if let Err(error) = finalize(held, me, event, site)
+        // A replaced number was reported where it was found.
+        && error.kind() != ErrorKind::Theft
+    {
+        record.registry.deliver(Report::of_error(&error, record));
+    }
+}
+
+fn finalize(held: &dyn Held, me: &Task, event: Event, site: Site) -> Result<(), Error> {
+    let record = held.record();
+    record.slot.await_pins();
+    record.note(event, Some(me), None, site);
+    held.finalize(me, site)
+}
+
+/// A slot that is Closing becomes Released when this is dropped.
+struct Closing<'a>(&'a Slot);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}
+
+/// Runs a finalizer of the user's and turns its failure or panic into an error's text. Everything
+/// that is the user's is contained: the finalizer, the text of its error, and its error's
+/// destructor.
+pub(crate) fn run_finalizer(
+    finalizer: impl FnOnce() -> std::io::Result<()>,
+) -> Result<(), (ErrorKind, String)> {
+    match contain(finalizer) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            let text = contain(|| error.to_string())
+                .unwrap_or_else(|panic| format!("an error whose text panicked: {panic}"));
+            discard(error);
+            Err((ErrorKind::FinalizerFailed, text))
+        }
+        Err(panic) => Err((ErrorKind::FinalizerPanicked, panic)),
+    }
+}
+
+/// Runs code of the user's. A panic ends here.
+///
+/// # Errors
+/// The text of the panic.
+pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+        let text = outcome::message(&*payload).to_owned();
+        discard_payload(payload);
+        text
+    })
+}
+
+/// Drops a value of the user's, whose destructor may panic: that is logged by the name of the task
+/// that it is dropped for.
+pub(crate) fn drop_contained<T>(task: &impl fmt::Display, value: T) {
+    if let Err(panic) = contain(|| drop(value)) {
+        log_contained(|| tracing::warn!(%task, "a destructor panicked: {}", escape::text(&panic)));
+    }
+}
+
+/// Logs where nothing may unwind: a subscriber is the user's code, too.
+pub(crate) fn log_contained(log: impl FnOnce()) {
+    discard(contain(log));
+}
+
+fn discard<T>(value: T) {
+    let _ = contain(|| drop(value));
+}
+
+/// The payload's own destructor could panic, and the payload of that, and so on: it is leaked.
+pub(crate) fn discard_payload(payload: Box<dyn Any + Send>) {
+    std::mem::forget(payload);
+}

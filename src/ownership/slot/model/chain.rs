@@ -1,0 +1,169 @@
+//! The shipped chain of tasks on one thread, and what comes back to a task that was cancelled or
+//! drained meanwhile.
+//!
+//! In each model one thread cancels or drains the outer task while the other moves a socket between
+//! it and a child. The canceller must reach the socket wherever it is, or the mover must.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::explore;
+use super::moves::Family;
+use crate::ownership::custody::{Event, Site};
+use crate::ownership::ending;
+use crate::ownership::record::Held;
+use crate::ownership::task::{self, Task};
+use crate::ownership::violation::ErrorKind;
+use crate::ownership::{Owned, Registry};
+
+/// A socket of the current task's, and its peer. A shut socket is seen by its peer.
+fn socket(registry: &Registry) -> (Owned<UnixStream>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (registry.own_fd(ours).unwrap(), theirs)
+}
+
+/// Whether reading from the socket would block: nothing has shut it.
+fn would_block(owned: &Owned<UnixStream>) -> bool {
+    let read = owned.with(|stream| stream.read(&mut [0])).unwrap();
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+fn cancelling(task: &Arc<Task>) -> thread::JoinHandle<()> {
+    let task = Arc::clone(task);
+    thread::spawn(move || task.request_cancel())
+}
+
+fn draining(task: &Arc<Task>) -> thread::JoinHandle<()> {
+    let task = Arc::clone(task);
+    thread::spawn(move || task.request_drain())
+}
+
+/// Gives the socket to the child, which runs `f` inline.
+fn inline(family: &Family, owned: &Owned<UnixStream>, f: impl FnOnce()) {
+    let held: [Arc<dyn Held>; 1] = [owned.handle().held()];
+    let given = task::give(&family.parent, &family.child, &held, Event::Given, Site::here());
+    if given.is_ok() {
+        let _ = ending::run(&family.child, f, std::convert::identity);
+    }
+}
+
+#[test]
+fn model_l_a_cancel_reaches_what_was_given_to_an_inline_child() {
+    explore(None, || {
+        let family = Family::new();
+        let entered = family.parent.enter();
+        let (owned, _peer) = socket(&family.registry);
+        let canceller = cancelling(&family.parent);
+        let mut canceller = Some(canceller);
+        inline(&family, &owned, || {
+            canceller.take().unwrap().join().unwrap();
+            assert_eq!(owned.check().unwrap_err().kind(), ErrorKind::Cancelled);
+        });
+        if let Some(canceller) = canceller {
+            canceller.join().unwrap();
+        }
+        // By whichever way: flagged here, or finalized by the child.
+        assert_eq!(owned.check().unwrap_err().kind(), ErrorKind::Cancelled);
+        drop(owned);
+        drop(entered);
+    });
+}
+
+#[test]
+fn model_l_a_drain_reaches_what_was_given_to_an_inline_child() {
+    explore(Some(3), || {
+        let family = Family::new();
+        let entered = family.parent.enter();
+        let (owned, _peer) = socket(&family.registry);
+        let drainer = draining(&family.parent);
+        inline(&family, &owned, || {
+            drainer.join().unwrap();
+            assert!(!would_block(&owned));
+        });
+        drop(owned);
+        drop(entered);
+    });
+}
+
+#[test]
+fn model_l_a_drain_reaches_what_an_inline_child_transfers() {
+    explore(Some(3), || {
+        let family = Family::new();
+        let entered = family.parent.enter();
+        let (owned, _peer) = socket(&family.registry);
+        let held: [Arc<dyn Held>; 1] = [owned.handle().held()];
+        task::give(&family.parent, &family.child, &held, Event::Given, Site::here()).unwrap();
+        let drainer = draining(&family.parent);
+        let up = || owned.transfer().unwrap();
+        ending::run(&family.child, up, std::convert::identity).unwrap();
+        drainer.join().unwrap();
+        assert!(!would_block(&owned));
+        drop(owned);
+        drop(entered);
+    });
+}
+
+#[test]
+fn model_l_a_cancelled_task_never_uses_what_its_inline_child_transfers() {
+    explore(None, || {
+        let family = Family::new();
+        let entered = family.parent.enter();
+        let (owned, _peer) = socket(&family.registry);
+        let held: [Arc<dyn Held>; 1] = [owned.handle().held()];
+        task::give(&family.parent, &family.child, &held, Event::Given, Site::here()).unwrap();
+        let canceller = cancelling(&family.parent);
+        let moved = ending::run(&family.child, || owned.transfer(), std::convert::identity);
+        if let Ok(Err(error)) = moved {
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+        }
+        canceller.join().unwrap();
+        assert_eq!(owned.check().unwrap_err().kind(), ErrorKind::Cancelled);
+        drop(owned);
+        drop(entered);
+    });
+}
+
+#[test]
+fn model_m_what_a_failed_spawn_hands_back_is_cancelled_with_its_task() {
+    explore(None, || {
+        let family = Family::new();
+        let (held, _) = family.own(&family.parent);
+        let things = [Arc::clone(&held)];
+        let canceller = cancelling(&family.parent);
+        let given = task::give(&family.parent, &family.child, &things, Event::Given, Site::here());
+        if given.is_ok() {
+            task::return_all(&family.child, &family.parent, &things, Site::here());
+        }
+        canceller.join().unwrap();
+        let slot = &held.record().slot;
+        assert!(slot.is_cancelled());
+        assert_eq!(slot.look().owner(), family.parent.id().get());
+        super::moves::assert_on_the_owners_account(&family, &held);
+    });
+}
+
+#[test]
+fn model_m_what_is_dropped_elsewhere_during_a_failed_spawn_is_closed_once() {
+    explore(None, || {
+        let family = Family::new();
+        let (held, number) = family.own(&family.parent);
+        let things = [Arc::clone(&held)];
+        task::give(&family.parent, &family.child, &things, Event::Given, Site::here()).unwrap();
+        let elsewhere = {
+            let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
+            thread::spawn(move || {
+                super::moves::drop_elsewhere(&held, &parent, super::super::State::Held)
+            })
+        };
+        task::return_all(&family.child, &family.parent, &things, Site::here());
+        assert!(elsewhere.join().unwrap(), "nothing else closes it");
+        assert_eq!(number.closes(), 1);
+        for task in [&family.parent, &family.child] {
+            assert_eq!(task.account().entries().count(), 0);
+        }
+    });
+}

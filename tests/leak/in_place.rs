@@ -1,0 +1,445 @@
+//! Rule 10, for what a task's thread runs in the task's place: inline children, local roots, actors'
+//! parts. Cancel and drain reach the end of that chain, and so does what comes back to a task that
+//! was cancelled or drained meanwhile.
+
+use std::io::Read;
+use std::mem;
+use std::sync::Barrier;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use echown::net::Stream;
+use echown::ownership::{ErrorKind, Failure, Promise, Registry};
+use echown::pool::{self, Orphans, Pool};
+use echown::test;
+
+use crate::common::{Lab, attest_cancelled, refusal, thread_id, until_blocked};
+
+/// Spawns a child and waits until `work` blocks in a system call, or for another thread.
+#[track_caller]
+fn blocked<T: Send + 'static>(
+    lab: &'static Lab,
+    by_a_thread: bool,
+    work: impl FnOnce(Sender<i32>) -> T + Send + 'static,
+) -> Promise<T> {
+    let (begin, begun) = channel();
+    let child = lab.spawn("outer", [], move || work(begin));
+    until_blocked(begun.recv().expect("the child runs"), by_a_thread);
+    child
+}
+
+/// Reads from a connection whose peer sends nothing. What the read returned.
+fn read_from_a_silent_peer(
+    lab: &'static Lab,
+    begin: &Sender<i32>,
+) -> Result<usize, echown::ownership::Error> {
+    let (stream, _peer) = lab.connection();
+    begin.send(thread_id()).expect("the test listens");
+    (&stream).read(&mut [0]).map_err(|error| refusal::<(), _>(Err(error)))
+}
+
+/// A child that ends when it is cancelled.
+fn sleeper(pool: &Pool) -> Promise<()> {
+    let registry = pool.registry().clone();
+    let sleep = move || {
+        let (stream, _peer) = Stream::pair_in(&registry).expect("a pair can be had");
+        let _ = (&stream).read(&mut [0]);
+    };
+    pool.spawn([], sleep).expect("a thread can be had")
+}
+
+#[test]
+fn cancel_reaches_a_read_in_an_inline_child() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = blocked(lab, false, |begin| {
+            let read = || read_from_a_silent_peer(lab, &begin);
+            let ended = lab.registry.run_inline("inline", [], read);
+            assert!(ended.is_err(), "the inline child is cancelled with its outer task");
+        });
+        attest_cancelled(child.cancel());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancel_reaches_a_read_in_a_local_root_two_levels_down() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = blocked(lab, false, |begin| {
+            let read = || {
+                let read = read_from_a_silent_peer(lab, &begin);
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::Cancelled);
+            };
+            let local_root = || drop(lab.registry.run("local root", read));
+            let _ = lab.registry.run_inline("inline", [], local_root);
+        });
+        attest_cancelled(child.cancel());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn drain_reaches_a_read_two_levels_down_and_nothing_is_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = blocked(lab, false, |begin| {
+            let read = || read_from_a_silent_peer(lab, &begin);
+            let local_root = || lab.registry.run("local root", read).expect("it ends well");
+            lab.registry.run_inline("inline", [], local_root).expect("it ends well")
+        });
+        child.drain().expect("it is our child");
+        assert_eq!(child.join().expect("it ends well").expect("the stream ends"), 0);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn cancel_wakes_every_way_of_waiting_in_an_inline_child() {
+    type Wait = fn(&Pool);
+    let ways: [Wait; 6] = [
+        |pool| assert!(matches!(sleeper(pool).join(), Err(Failure::Refused(..)))),
+        |pool| {
+            let far = Instant::now() + Duration::from_secs(3600);
+            assert_eq!(refusal(sleeper(pool).wait_until(far)).kind(), ErrorKind::Cancelled);
+        },
+        |pool| {
+            let orphans = Orphans::new(pool.registry());
+            orphans.adopt(sleeper(pool)).expect("it is our child");
+            assert_eq!(refusal(orphans.get()).kind(), ErrorKind::Cancelled);
+        },
+        |pool| {
+            let scope = pool.scope(|scope| {
+                let pool = pool.clone();
+                let wait = move || drop(sleeper(&pool).join());
+                scope.spawn([], wait).expect("a thread can be had");
+            });
+            assert!(scope.expect_err("it was cancelled").is_cancelled());
+        },
+        |pool| {
+            let refused = pool::first([sleeper(pool), sleeper(pool)]);
+            assert!(matches!(refused, Err(Failure::Refused(..))));
+        },
+        |pool| {
+            let theirs = pool.clone();
+            let ended = pool.parallel(2, move |_| drop(sleeper(&theirs).join()));
+            for outcome in ended.expect("threads can be had") {
+                assert!(matches!(outcome, Err(Failure::Cancelled)));
+            }
+        },
+    ];
+    let lab = Lab::with(|settings| settings.on_violation(echown::ownership::Policy::Ignore));
+    lab.root(|| {
+        for way in ways {
+            let child = blocked(lab, true, move |begin| {
+                let pool = lab.pool();
+                let _ = lab.registry.run_inline("inline", [], || {
+                    begin.send(thread_id()).expect("the test listens");
+                    way(&pool);
+                });
+            });
+            attest_cancelled(child.cancel());
+        }
+    });
+}
+
+#[test]
+fn cancel_wakes_a_join_in_an_actors_part_and_the_actor_goes_on() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mut actor = lab.registry.actor("archive").expect("we are alive");
+        let (back, came_back) = channel();
+        let child = blocked(lab, true, move |begin| {
+            let pool = lab.pool();
+            let waits = || {
+                begin.send(thread_id()).expect("the test listens");
+                let refused = sleeper(&pool).join();
+                let Err(Failure::Refused(sleeper, error)) = refused else { panic!("{refused:?}") };
+                assert_eq!(error.kind(), ErrorKind::Cancelled);
+                let spawned = pool.spawn([], || ()).expect_err("its lender is cancelled");
+                assert_eq!(spawned.refusal().expect("refused").kind(), ErrorKind::Cancelled);
+                attest_cancelled(sleeper.cancel());
+            };
+            actor.act(waits).expect("it is alive");
+            back.send(actor).expect("the test listens");
+        });
+        attest_cancelled(child.cancel());
+        let mut actor = came_back.recv().expect("it was sent back");
+        let spawn = || lab.spawn("next", [], || 7).join().expect("the actor was not cancelled");
+        assert_eq!(actor.act(spawn).expect("it is alive"), 7);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn what_is_spawned_into_a_scope_is_the_scopes_whatever_runs_in_its_place() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel();
+        let pool = lab.pool();
+        let scope = pool.scope(|scope| {
+            let inline = || {
+                let text = lab.own("given by the inline child");
+                let give = [text.resource()];
+                let job = move || tell.send(text.check().is_ok()).expect("the test listens");
+                scope.spawn(give, job).expect("a thread can be had");
+            };
+            lab.registry.run_inline("inline", [], inline).expect("the child is the scope's");
+            let root = || scope.spawn([], || ()).expect("a thread can be had");
+            lab.registry.run("local root", root).expect("the child is the scope's");
+        });
+        scope.expect("all children ended well");
+        assert!(told.recv().expect("the child ran"));
+    });
+    lab.attest_clean();
+}
+
+/// How often a race is tried. The order that fails is rare; with these numbers a fault shows in
+/// most runs.
+const ROUNDS: u32 = 1_000;
+
+/// How often something moves in a round.
+const MOVES: u32 = 50;
+
+/// Lets a part of the moves of a round pass.
+fn wait_for_some_moves(round: u32) {
+    (0..round % 500 * 100).for_each(|_| std::hint::spin_loop());
+}
+
+/// In each round, `inline` runs in a child with a stream of the child's own while `interrupt` comes
+/// at the same time; the child must end.
+fn storm(
+    lab: &'static Lab,
+    interrupt: fn(&Promise<()>),
+    work: fn(&'static Lab, &Stream) -> std::io::Result<usize>,
+) {
+    lab.root(|| {
+        for round in 0..ROUNDS {
+            let start: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
+            let child = lab.spawn("outer", [], move || {
+                let (stream, _peer) = Stream::pair_in(&lab.registry).expect("a pair can be had");
+                start.wait();
+                if let Ok(bytes) = work(lab, &stream) {
+                    assert_eq!(bytes, 0, "round {round}");
+                }
+            });
+            start.wait();
+            wait_for_some_moves(round);
+            interrupt(&child);
+            ends(child);
+        }
+    });
+    lab.attest_clean();
+}
+
+/// However it ends, it does not panic.
+#[track_caller]
+fn ends(child: Promise<()>) {
+    if let Err(Failure::Panicked(panic)) = child.join() {
+        panic!("{}", panic.message());
+    }
+}
+
+fn cancel(child: &Promise<()>) {
+    child.request_cancel().expect("it is our child");
+}
+
+fn drain(child: &Promise<()>) {
+    child.drain().expect("it is our child");
+}
+
+fn read_in_an_inline_child(lab: &'static Lab, mut stream: &Stream) -> std::io::Result<usize> {
+    let given = [stream.resource()];
+    let read = || {
+        let read = stream.read(&mut [0]);
+        // Refused where it was cancelled.
+        let _ = stream.transfer();
+        read
+    };
+    match lab.registry.run_inline("inline", given, read) {
+        Ok(read) => read,
+        Err(_) => Err(std::io::ErrorKind::Other.into()),
+    }
+}
+
+fn read_what_an_inline_child_transferred(
+    lab: &'static Lab,
+    mut stream: &Stream,
+) -> std::io::Result<usize> {
+    for _ in 0..MOVES {
+        let up = || stream.transfer();
+        let _ = lab.registry.run_inline("inline", [stream.resource()], up);
+    }
+    stream.read(&mut [0])
+}
+
+#[test]
+fn a_cancel_while_an_inline_child_begins_reaches_it() {
+    storm(Lab::new(), cancel, read_in_an_inline_child);
+}
+
+#[test]
+fn a_drain_while_an_inline_child_begins_reaches_it() {
+    storm(Lab::new(), drain, read_in_an_inline_child);
+}
+
+#[test]
+fn a_cancel_while_an_inline_child_transfers_is_cancelled_and_no_violation() {
+    storm(Lab::new(), cancel, read_what_an_inline_child_transferred);
+}
+
+#[test]
+fn a_drain_while_an_inline_child_transfers_reaches_what_moves() {
+    storm(Lab::new(), drain, read_what_an_inline_child_transferred);
+}
+
+#[test]
+fn a_cancelled_task_that_meets_what_its_inline_child_finalized_is_told_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = blocked(lab, false, |begin| {
+            let (stream, _peer) = lab.connection();
+            let read = || {
+                begin.send(thread_id()).expect("the test listens");
+                drop((&stream).read(&mut [0]));
+            };
+            let _ = lab.registry.run_inline("inline", [stream.resource()], read);
+            let refused = refusal((&stream).read(&mut [0]));
+            assert_eq!(refused.kind(), ErrorKind::Cancelled);
+            mem::forget(stream);
+        });
+        attest_cancelled(child.cancel());
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_transfer_to_a_cancelled_parent_is_told_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (go, gone) = channel::<()>();
+        let child = blocked(lab, true, move |begin| {
+            let inner = lab.spawn("inner", [], move || {
+                let text = lab.own("text");
+                begin.send(thread_id()).expect("the test listens");
+                let _ = gone.recv();
+                refusal(text.transfer()).kind()
+            });
+            let refused = inner.join();
+            let Err(Failure::Refused(inner, _)) = refused else { panic!("{refused:?}") };
+            drop(go);
+            while !inner.has_ended() {
+                std::thread::yield_now();
+            }
+            assert_eq!(inner.cancel().expect("it had ended"), ErrorKind::Cancelled);
+        });
+        attest_cancelled(child.cancel());
+    });
+    lab.attest_clean();
+}
+
+/// A registry whose pool never has a thread: every spawn comes back.
+fn without_threads(registry: &Registry) -> Pool {
+    Pool::builder().registry(registry).limit(0).build()
+}
+
+#[test]
+fn what_a_failed_spawn_hands_back_to_a_cancelled_task_is_flagged() {
+    let lab = Lab::new();
+    let pool: &'static Pool = Box::leak(Box::new(without_threads(&lab.registry)));
+    storm_of_failed_spawns(lab, pool, cancel);
+}
+
+#[test]
+fn what_a_failed_spawn_hands_back_to_a_drained_task_comes_to_its_end() {
+    let lab = Lab::new();
+    let pool: &'static Pool = Box::leak(Box::new(without_threads(&lab.registry)));
+    storm_of_failed_spawns(lab, pool, drain);
+}
+
+fn storm_of_failed_spawns(lab: &'static Lab, pool: &'static Pool, interrupt: fn(&Promise<()>)) {
+    lab.root(|| {
+        for round in 0..ROUNDS {
+            let start: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
+            let child = lab.spawn("outer", [], move || {
+                let (stream, _peer) = Stream::pair_in(&lab.registry).expect("a pair can be had");
+                // Many of them, so that they are on the way for most of the time.
+                let others = || lab.registry.own(()).expect("the task is running");
+                let others: Vec<_> = (0..100).map(|_| others()).collect();
+                start.wait();
+                for _ in 0..MOVES / 10 {
+                    let give = others.iter().map(echown::ownership::Owned::resource);
+                    let spawned = pool.spawn(give.chain([stream.resource()]), || ());
+                    assert!(spawned.is_err(), "there is no thread");
+                }
+                // Blocks where the cancel or drain did not reach the stream.
+                let read = (&stream).read(&mut [0]);
+                if let Err(error) = read {
+                    assert_eq!(refusal::<(), _>(Err(error)).kind(), ErrorKind::Cancelled);
+                } else {
+                    assert!(lab.registry.is_draining(), "a false end of the stream");
+                }
+            });
+            start.wait();
+            wait_for_some_moves(round);
+            interrupt(&child);
+            ends(child);
+        }
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn what_is_dropped_elsewhere_during_a_failed_spawn_is_closed_once() {
+    let lab = Lab::new();
+    let pool = without_threads(&lab.registry);
+    lab.root(|| {
+        for _ in 0..ROUNDS {
+            let text = lab.registry.own(String::from("text")).expect("the task is running");
+            let give = [text.resource()];
+            let start = Barrier::new(2);
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    start.wait();
+                    drop(text);
+                });
+                start.wait();
+                let spawned = pool.spawn(give, || ());
+                assert!(spawned.is_err());
+            });
+        }
+        assert_eq!(lab.registry.snapshot().resources.len(), 0);
+    });
+}
+
+#[test]
+fn what_is_transferred_to_an_actor_with_a_cancelled_lender_is_cancelled() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let mut actor = lab.registry.actor("archive").expect("we are alive");
+        let (go, gone) = channel::<()>();
+        let child = blocked(lab, true, move |begin| {
+            let receive = || {
+                let child = lab.spawn("sender", [], move || {
+                    let (stream, peer) = lab.connection();
+                    let _ = gone.recv();
+                    stream.transfer().expect("the actor itself was not cancelled");
+                    (stream, peer)
+                });
+                begin.send(thread_id()).expect("the test listens");
+                let Err(Failure::Refused(child, _)) = child.join() else {
+                    panic!("the lender was cancelled")
+                };
+                drop(go);
+                while !child.has_ended() {
+                    std::thread::yield_now();
+                }
+                let (stream, _peer) = child.cancel().expect("it had ended");
+                let refused = refusal((&stream).read(&mut [0]));
+                assert_eq!(refused.kind(), ErrorKind::Cancelled);
+            };
+            actor.act(receive).expect("it is alive");
+        });
+        attest_cancelled(child.cancel());
+    });
+}

@@ -1,0 +1,269 @@
+//! Rule 7: a task comes to its end whatever panics on the way. Each test puts a panic where the
+//! user's code can have one, and looks at what must happen all the same.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier};
+
+use echown::ownership::{ErrorKind, Failure};
+use echown::pool::{self, Orphans, Pool};
+use echown::test;
+
+use crate::common::{
+    Lab, attest_cancelled, panic_message, refusal, thief, thread_id, until_blocked,
+};
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a destructor's own panic");
+    }
+}
+
+/// Waits for the other side, and then returns something whose destructor panics.
+fn returns_a_bomb(barrier: &Barrier) -> Bomb {
+    barrier.wait();
+    Bomb
+}
+
+#[test]
+fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
+    let lab = Lab::new();
+    let barrier = Arc::new(Barrier::new(2));
+    let outcome = lab.registry.run("parent", || {
+        let theirs = Arc::clone(&barrier);
+        drop(lab.spawn("child", [], move || returns_a_bomb(&theirs)));
+        barrier.wait();
+    });
+    assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
+}
+
+#[test]
+fn a_result_that_is_discarded_after_the_end_does_not_panic_in_the_parent() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("child", [], || Bomb);
+        while !child.has_ended() {
+            std::thread::yield_now();
+        }
+        Orphans::new(&lab.registry).adopt(child).expect("it is our child");
+    });
+    lab.root(|| {
+        let orphans = Orphans::new(&lab.registry);
+        for _ in 0..3 {
+            orphans.adopt(lab.spawn("child", [], || Bomb)).expect("it is our child");
+        }
+        let far = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        assert!(orphans.wait_until(far).expect("it is ours"));
+        drop(orphans);
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_result_that_is_never_taken_is_dropped_in_its_own_tasks_name() {
+    struct Name(&'static Lab, std::sync::mpsc::Sender<String>);
+    impl Drop for Name {
+        fn drop(&mut self) {
+            let task = self.0.registry.current_task().name.to_string();
+            self.1.send(task).expect("the test listens");
+        }
+    }
+    let lab = Lab::new();
+    let (tell, told) = channel();
+    let barrier = Arc::new(Barrier::new(2));
+    let outcome = lab.registry.run("parent", || {
+        let theirs = Arc::clone(&barrier);
+        let child = lab.spawn("child", [], move || {
+            theirs.wait();
+            Name(lab, tell)
+        });
+        drop(child);
+        barrier.wait();
+        // Before this task's end, which cancels the child.
+        told.recv().expect("it was dropped")
+    });
+    // The child was forgotten.
+    assert_eq!(outcome.unwrap_err().into_value().expect("it came back"), "child");
+}
+
+#[test]
+fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
+    let lab = Lab::new();
+    let barrier = Arc::new(Barrier::new(2));
+    let outcome = lab.registry.run("parent", || {
+        let theirs = Arc::clone(&barrier);
+        let bomb = Bomb;
+        let reaper = move |_: &_, _| {
+            let _captured = &bomb;
+            theirs.wait();
+            theirs.wait();
+        };
+        let orphans = Orphans::reaped_by(&lab.registry, reaper);
+        let parent = thread_id();
+        let child = lab.spawn("child", [], move || until_blocked(parent, true));
+        orphans.adopt(child).expect("it is our child");
+        std::thread::spawn(move || {
+            barrier.wait();
+            // The reaper's own reference is the last one now.
+            drop(orphans);
+            barrier.wait();
+        });
+    });
+    assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
+}
+
+/// Panics at every event.
+struct BrokenLog;
+
+impl tracing::Subscriber for BrokenLog {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("a subscriber's own panic");
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
+    lab.root(|| {
+        let (go, gone) = channel::<()>();
+        let busy = pool.spawn([], move || gone.recv().is_ok()).expect("it is the first");
+        let text = lab.own("given");
+        let (give, bomb) = ([text.resource()], Bomb);
+        let waiting = pool.spawn(give, move || {
+            let _captured = (&text, &bomb);
+        });
+        let waiting = waiting.expect("there is room in the queue");
+        let cancelled = tracing::subscriber::with_default(BrokenLog, || waiting.cancel());
+        attest_cancelled(cancelled);
+        assert_eq!(lab.finalized(), ["given"]);
+        go.send(()).expect("it waits");
+        assert!(busy.join().expect("it ends well"));
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn a_loser_whose_result_panics_does_not_keep_the_others_from_ending() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let ended = |name| {
+            let child = lab.spawn(name, [], || Bomb);
+            while !child.has_ended() {
+                std::thread::yield_now();
+            }
+            child
+        };
+        let winner = pool::first([ended("a"), ended("b"), ended("c"), ended("d")]);
+        mem::forget(winner);
+    });
+    lab.attest_clean();
+}
+
+/// An error whose text or whose destructor panics.
+struct Broken {
+    text_panics: bool,
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Broken")
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        assert!(!self.text_panics, "a text's own panic");
+        f.write_str("the device is gone")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        assert!(self.text_panics, "an error's own panic");
+    }
+}
+
+#[test]
+fn an_error_whose_text_or_destructor_panics_skips_no_finalizer() {
+    let lab = Lab::new();
+    let outcome = lab.registry.run("failing", || -> () {
+        mem::forget(lab.own("first"));
+        for text_panics in [true, false] {
+            let finalizer = move |_| Err(io::Error::other(Broken { text_panics }));
+            mem::forget(lab.registry.own_with("broken", finalizer).expect("it is running"));
+        }
+        mem::forget(lab.own("last"));
+        panic!("the task's own error");
+    });
+    assert_eq!(panic_message(outcome), "the task's own error");
+    assert_eq!(lab.finalized(), ["last", "first"]);
+    assert_eq!(lab.codes(), ["finalizer-failed", "finalizer-failed"]);
+    assert_eq!(lab.registry.snapshot().resources.len(), 0);
+}
+
+#[test]
+fn a_release_whose_error_panics_returns_the_error() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let finalizer = |_| Err(io::Error::other(Broken { text_panics: true }));
+        let owned = lab.registry.own_with("broken", finalizer).expect("it is running");
+        let error = refusal(owned.release());
+        assert_eq!(error.kind(), ErrorKind::FinalizerFailed);
+        assert!(error.to_string().contains("a text's own panic"), "{error}");
+        assert_eq!(refusal(owned.release()).kind(), ErrorKind::Released);
+    });
+}
+
+#[test]
+fn a_replaced_descriptor_whose_finalizer_panics_when_dropped_skips_no_finalizer() {
+    let lab = Lab::new();
+    let newcomer = std::fs::File::open("/dev/null").expect("it can be opened");
+    let number = Cell::new(None);
+    let outcome = lab.registry.run("failing", || -> () {
+        mem::forget(lab.own("first"));
+        let bomb = Bomb;
+        let finalizer = move |_| {
+            let _captured = &bomb;
+            Ok(())
+        };
+        let (ours, _theirs) = UnixStream::pair().expect("a pair can be had");
+        let victim = lab.registry.own_fd_with(OwnedFd::from(ours), finalizer);
+        let victim = victim.expect("it is open");
+        let replaced = victim.with(|victim| rustix::io::dup2(&newcomer, victim));
+        replaced.expect("it is ours").expect("both are open");
+        number.set(victim.describe().number);
+        mem::forget(victim);
+        panic!("the task's own error");
+    });
+    assert_eq!(panic_message(outcome), "the task's own error");
+    assert_eq!(lab.finalized(), ["first"]);
+    assert_eq!(lab.codes(), ["theft"]);
+    drop(thief::second_owner(number.get().expect("it is a descriptor")));
+}
