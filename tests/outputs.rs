@@ -368,7 +368,10 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
     for (report, expected) in [
         ("report.xml", "expected FORMAT:FILE, as in `junit:target/echown.xml`, got `report.xml`"),
         ("xml:report", "unknown format `xml`, expected one of: text, json, junit, sarif, github"),
-        ("sarif:/nonexistent/x", "cannot write the report to /nonexistent/x: No such file"),
+        (
+            "sarif:/nonexistent/x",
+            "ECHOWN_REPORT=sarif:/nonexistent/x: cannot write it: No such file",
+        ),
         ("sarif:/dev/null", "a whole document needs a regular file"),
     ] {
         let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
