@@ -402,7 +402,18 @@ fn bench(
 /// This very program as a server, which sets this load no limits.
 fn own_server(style: StyleName, connections: usize, plan: &Plan) -> io::Result<Rival> {
     let options = format!("--max-connections {connections}{}", limits(style, plan));
-    own(&std::env::current_exe()?, "echown", &options)
+    own(&this_program()?, "echown", &options)
+}
+
+/// Where this program is, for starting it as a server.
+fn this_program() -> io::Result<PathBuf> {
+    std::env::current_exe().map_err(|error| {
+        let text = format!(
+            "cannot start a server: the path of this program is unknown ({error}); mount /proc, or \
+             give the address of a server that runs"
+        );
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// How many connections a server is to take for it.

@@ -279,8 +279,7 @@ fn say_the_end(summary: &Summary, verdict: &Verdict) {
 /// Declares what was open before the program began: the standard streams, and whatever else its
 /// parent left open for it.
 pub(super) fn declare_inherited(registry: &Registry) {
-    // Without a list of what is open, the custody table says nothing about it.
-    for number in crate::sys::fd::open_numbers().unwrap_or_default() {
+    for number in crate::sys::fd::open_numbers() {
         let name = match number {
             0 => "standard input",
             1 => "standard output",
@@ -314,6 +313,9 @@ fn serve(
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
     output.begin(registry)?;
     tell_of_limits(arguments, &server);
+    if let Some(lost) = crate::sys::limits::without_proc() {
+        tracing::warn!("{lost}");
+    }
     // All that the server opens for itself is open now: whoever reads these lines may count.
     for address in server.addresses() {
         say(format_args!("listening on {address}"));

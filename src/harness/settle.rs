@@ -27,7 +27,7 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) fn now() -> Before {
-        let marks = open::all().unwrap_or_default();
+        let marks = open::all();
         let words = marks.iter().map(|mark| described(mark.number).to_string()).collect();
         Before { marks, words, threads: threads() }
     }
@@ -65,7 +65,7 @@ impl Before {
     }
 
     fn new_marks(&self) -> Vec<Mark> {
-        let mut now = open::all().unwrap_or_default();
+        let mut now = open::all();
         now.retain(|mark| !self.marks.contains(mark));
         now
     }

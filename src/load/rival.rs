@@ -97,7 +97,7 @@ impl Rival {
         if let Some(before) = before {
             pin_to(&before).map_err(|error| failed(format!("the way back: {error}")))?;
         }
-        let child = started.map_err(|error| failed(format!("`{line}`: {error}")))?;
+        let child = started.map_err(|error| failed(format!("`{line}`: {}", why_not(&error))))?;
         let mut running = Running { child, address, watch: watch.clone() };
         watch.started(running.pid());
         running
@@ -105,6 +105,16 @@ impl Rival {
             .map_err(|what| failed(format!("`{line}` {what}")))?;
         Ok(running)
     }
+}
+
+/// Why the shell was not started. That the command's own program is missing would be the shell's error.
+fn why_not(error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::NotFound {
+        return error.to_string();
+    }
+    let has_null = std::path::Path::new("/dev/null").exists();
+    let missing = if has_null { "the shell `sh`" } else { "/dev/null" };
+    format!("{missing}, which is needed to start servers, is missing; give the address of a server")
 }
 
 /// A port on which nobody listens at the moment.

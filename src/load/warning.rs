@@ -24,6 +24,8 @@ pub enum Warning {
         /// Processors that they kept busy.
         processors: f64,
     },
+    /// What the machine's processors did meanwhile is unknown: `/proc` cannot be read.
+    ProcessorsUnknown,
     /// So few messages say little about the rarest latencies.
     TooFewSamples {
         /// How many there were.
@@ -78,6 +80,9 @@ impl Warning {
         if let Some(processors) = meter.others().filter(|others| *others > OTHERS_MAX) {
             warnings.push(Warning::OtherLoad { processors });
         }
+        if meter.ours().is_none() && !meter.elapsed().is_zero() {
+            warnings.push(Warning::ProcessorsUnknown);
+        }
         if outcome.messages < SAMPLES_MIN {
             warnings.push(Warning::TooFewSamples { messages: outcome.messages });
         }
@@ -104,6 +109,10 @@ impl fmt::Display for Warning {
                 f,
                 "{processors:.2} processors were busy with something else: end it, or measure again \
                  later"
+            ),
+            Warning::ProcessorsUnknown => f.write_str(
+                "processor times are unknown, because /proc cannot be read: whether the client or \
+                 another program was the limit is not noticed",
             ),
             Warning::TooFewSamples { messages } => write!(
                 f,

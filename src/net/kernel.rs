@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, Timespec};
-
 use rustix::io::{Errno, Result};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags,

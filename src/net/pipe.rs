@@ -65,6 +65,17 @@ pub fn pipe_in(registry: &Registry) -> io::Result<(PipeReader, PipeWriter)> {
 }
 
 impl PipeReader {
+    /// Another descriptor of this end, the current task's (`fcntl(2)`, `F_DUPFD_CLOEXEC`).
+    ///
+    /// # Errors
+    /// The system call's, and the registry's.
+    #[track_caller]
+    pub(crate) fn duplicate(&self) -> io::Result<PipeReader> {
+        let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
+        let registry = &self.handle().record().registry;
+        Ok(PipeReader(registry.own_fd_as(other, "pipe", None, Site::here())?))
+    }
+
     /// Waits until something can be read or every write end is closed, at most for `patience`
     /// (`poll(2)`). False when the time ran out.
     ///

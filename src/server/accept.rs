@@ -130,9 +130,9 @@ impl Acceptor {
 
     /// Closes the connection in hand, with the descriptor that was kept for that.
     fn refuse_one(&mut self) {
-        let Seat { listener, spare, .. } = &mut self.seat;
+        let Seat { listener, stop, spare } = &mut self.seat;
         // Waits for nobody: a connection was there a moment ago, or another acceptor has it.
-        let refused = spare.lend(|| listener.accept_if_any().is_ok_and(|one| one.is_some()));
+        let refused = spare.lend(stop, || listener.accept_if_any().is_ok_and(|one| one.is_some()));
         if refused == Some(true) {
             count(&self.gate.tally.refused, 1);
         }

@@ -123,7 +123,7 @@ fn open(registry: &Registry, endpoint: &Endpoint, settings: &Settings) -> io::Re
     let mut seats = Vec::with_capacity(settings.acceptors.get());
     for listener in std::iter::once(first).chain(siblings) {
         let (stop, order) = net::pipe_in(registry)?;
-        let spare = Spare::new(registry)?;
+        let spare = Spare::new(&stop)?;
         seats.push((order, Seat { listener, stop, spare }));
     }
     Ok(Place { name, seats, path })

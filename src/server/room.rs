@@ -88,7 +88,7 @@ impl Machine {
     /// Reads the limits. To be asked when the server's own descriptors are open.
     /// `reads_symbols`: whether backtraces may be printed, which takes memory once.
     pub(super) fn read(reads_symbols: bool) -> Machine {
-        let open = sys::fd::open_numbers().map_or(0, |numbers| numbers.len() as u64);
+        let open = sys::fd::open_numbers().len() as u64;
         Machine {
             threads: Ceiling::each(&Limits::read()),
             descriptors: sys::limits::descriptors().map(|limit| (limit, open)),
@@ -135,7 +135,7 @@ impl Machine {
 /// # Errors
 /// The limit, what is needed, and how to raise it.
 pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<(), String> {
-    let open = sys::fd::open_numbers().map_or(0, |numbers| numbers.len() as u64);
+    let open = sys::fd::open_numbers().len() as u64;
     match sys::limits::descriptors() {
         Some(limit) => are_enough(limit, open, acceptors, connections),
         None => Ok(()),

@@ -363,9 +363,11 @@ pub(crate) fn link_target(number: RawFd) -> Option<String> {
 
 /// The numbers that are open in this process right now, in ascending order.
 ///
-/// # Errors
-/// Where there is no `/proc/self/fd` (or `/dev/fd`) to read.
-pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
+/// Without `/proc/self/fd` (or `/dev/fd`), as in an empty root, they are asked for one by one.
+///
+/// # Limits
+/// Asked one by one, numbers above 65,536 are not found, unless nothing more can be opened.
+pub(crate) fn open_numbers() -> Vec<RawFd> {
     /// Where asking number by number ends, if the limit is lower: it may have been lowered below
     /// numbers that are open.
     const ASKED_MIN: RawFd = 65_536;
@@ -379,14 +381,15 @@ pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
         Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
             let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
             let limit = limit.and_then(|limit| RawFd::try_from(limit).ok()).unwrap_or(ASKED_MIN);
-            return Ok((0..limit.max(ASKED_MIN)).filter(is_open).collect());
+            return (0..limit.max(ASKED_MIN)).filter(is_open).collect();
         }
-        Err(error) => return Err(error),
+        // The limit may be a thousand million, of which the lowest are given out first.
+        Err(_) => return (0..ASKED_MIN).filter(is_open).collect(),
     };
     let mut numbers: Vec<RawFd> =
         directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     // The descriptor that read the directory was open while it read.
     numbers.retain(is_open);
     numbers.sort_unstable();
-    Ok(numbers)
+    numbers
 }

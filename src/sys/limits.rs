@@ -2,7 +2,8 @@
 //!
 //! Reads only; `pool::ceiling` draws the conclusions. A file that is missing or unreadable is
 //! `None`: in a container half of them are, and a limit nobody can read is met as an ordinary
-//! error of the thread's start instead. Only Linux is read; elsewhere every number is `None`.
+//! error of the thread's start instead. One mapping too many ends the process, so that limit is
+//! assumed where it cannot be read, as in an empty root; see [`without_proc`]. Only Linux is read; elsewhere every number is `None`.
 //! Limit of this reader: a mount point with a blank in its name is not found.
 
 #[cfg(any(target_os = "linux", target_os = "android", test))]
@@ -30,6 +31,31 @@ pub(crate) struct Limits {
     pub(crate) cores: Option<u64>,
 }
 
+/// `vm.max_map_count` where it cannot be read: the kernel's default.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_MAP_COUNT_ASSUMED: u64 = 65_530;
+
+/// Mappings of this process where they cannot be counted: more than a program has at its start.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAPPINGS_ASSUMED: u64 = 256;
+
+/// What is lost where `/proc` cannot be read, in a sentence for the log; `None` where it can.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn without_proc() -> Option<String> {
+    let error = std::fs::File::open("/proc/self/maps").err()?;
+    Some(format!(
+        "cannot read /proc ({error}): limits of control groups and of the system are unknown, \
+         vm.max_map_count is taken to be {MAX_MAP_COUNT_ASSUMED}, and descriptors are shown without \
+         paths; mount it with `mount -t proc proc /proc`, or set --max-connections"
+    ))
+}
+
+/// Not needed here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn without_proc() -> Option<String> {
+    None
+}
+
 impl Limits {
     /// Reads them: `getrlimit`, `capget` and files below `/proc` and the control groups' mounts.
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -42,8 +68,9 @@ impl Limits {
             threads_max: number(Path::new("/proc/sys/kernel/threads-max")),
             pid_max: number(Path::new("/proc/sys/kernel/pid_max")),
             cgroup_pids: cgroup_pids(),
-            max_map_count: number(Path::new("/proc/sys/vm/max_map_count")),
-            mappings: mappings(),
+            max_map_count: number(Path::new("/proc/sys/vm/max_map_count"))
+                .or(Some(MAX_MAP_COUNT_ASSUMED)),
+            mappings: mappings().or(Some(MAPPINGS_ASSUMED)),
             cores: cores(),
         }
     }

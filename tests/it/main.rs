@@ -13,6 +13,7 @@ mod clients;
 mod counters;
 mod documents;
 mod draining;
+mod empty_root;
 mod ends;
 mod examples;
 mod faults;

@@ -122,7 +122,7 @@ fn rival(text: &str, style: StyleName, plan: &Plan) -> Result<Rival, Failed> {
         }
         return Ok(Rival { name: escape::text(name).into_owned(), command: command.into() });
     }
-    let program = std::env::current_exe()?;
+    let program = super::this_program()?;
     let most = connections_max(plan);
     let options =
         |level: &str| format!("--max-connections {most} --check {level}{}", limits(style, plan));

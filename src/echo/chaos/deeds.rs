@@ -1,6 +1,5 @@
 //! What is done to a connection that is struck. Each deed is the real thing.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
@@ -131,8 +130,8 @@ fn tie_a_knot(stream: Stream) {
 fn rob(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
     let registry = registry_of(&stream);
     // No socket: a canceller that has just looked the number over may shut it down, which does nothing
-    // to this one.
-    let original = registry.own_fd(File::open("/dev/null")?)?;
+    // to this one. No file either: there may be none.
+    let original = registry.own_fd(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?.0)?;
     let mut taker = None;
     let robbed = original.with(|file| {
         stream.handle().call(|number| {
