@@ -4,6 +4,7 @@
 pub mod broadcast;
 pub mod callback;
 mod chaos;
+mod end;
 mod plain;
 mod staged;
 
@@ -17,6 +18,7 @@ use crate::pool::Pool;
 pub use broadcast::Broadcast;
 pub use callback::Callback;
 pub use chaos::{Chaos, Fault, Faults, Plan, PlanError};
+pub use end::EndReason;
 pub use plain::Plain;
 pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 

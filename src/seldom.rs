@@ -38,6 +38,11 @@ impl Seldom {
         }
     }
 
+    /// How many lines were held back since the last one, if this one may be written.
+    pub(crate) fn permit(&self) -> Option<u64> {
+        self.pass(Instant::now())
+    }
+
     /// How many were held back since the last one that passed, if this one passes.
     fn pass(&self, now: Instant) -> Option<u64> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);

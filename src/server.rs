@@ -15,6 +15,7 @@ mod accept;
 mod backoff;
 mod bind;
 mod drain;
+mod ends;
 mod gate;
 mod memory;
 mod room;
@@ -35,6 +36,7 @@ use crate::ownership::{Failure, Level, Registry, TaskLabel};
 use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT, SpawnError};
 pub use bind::BindError;
 use bind::{Place, SocketFile};
+pub use ends::{ConnectionCounts, EndCounts};
 use gate::{Bound, Gate};
 use room::{Machine, Needs, Room};
 pub use summary::Summary;
@@ -143,12 +145,25 @@ impl fmt::Debug for Orders {
     }
 }
 
+/// Reads a server's counts of connections, from any thread.
+#[derive(Clone, Debug)]
+pub struct Counters(Arc<Gate>);
+
+impl Counters {
+    /// What has been done with connections so far.
+    #[must_use]
+    pub fn read(&self) -> ConnectionCounts {
+        self.0.counts()
+    }
+}
+
 /// A server whose sockets are open and which does not accept yet.
 pub struct Server {
     registry: Registry,
     settings: Settings,
     style: SharedStyle,
     room: Room,
+    gate: Arc<Gate>,
     pool: Pool,
     places: Vec<Place>,
     orders: Orders,
@@ -189,12 +204,16 @@ impl Server {
         let tasks = room.connections.saturating_mul(needs.tasks_per_connection);
         let pool =
             Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
+        let tightest = room.tight.first();
+        let bound = tightest.map_or(Bound::Asked, |by| Bound::Machine(by.limit, by.value));
+        let gate = Arc::new(Gate::new(room.connections, bound, settings.max_per_ip));
         let (sender, mailbox) = sync_channel(MAIL_QUEUED);
         let orders = Orders { mail: sender, first: Arc::default() };
         Ok(Server {
             registry: registry.clone(),
             settings,
             style,
+            gate,
             room,
             pool,
             places,
@@ -225,6 +244,12 @@ impl Server {
     #[must_use]
     pub fn orders(&self) -> Orders {
         self.orders.clone()
+    }
+
+    /// What reads this server's counts of connections, also while it serves.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters(Arc::clone(&self.gate))
     }
 
     /// Serves until it is ordered to drain, drains, and answers what it has done.
@@ -258,10 +283,7 @@ impl Server {
             ..House::new(&self.pool, addresses, self.room.connections)
         };
         self.style.open(&house).map_err(|error| ServeError(error.to_string()))?;
-        let tightest = self.room.tight.first();
-        let bound = tightest.map_or(Bound::Asked, |by| Bound::Machine(by.limit, by.value));
-        let gate = Gate::new(self.room.connections, bound, self.settings.max_per_ip);
-        let gate = Arc::new(gate);
+        let gate = self.gate;
         let mail = self.orders.mail.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
             // Fails only when the server has given up on this acceptor.

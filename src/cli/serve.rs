@@ -21,7 +21,7 @@ use crate::echo::{SharedStyle, Signal};
 use crate::net::KeepAlive;
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::{Count, suppressions};
-use crate::server::{Endpoint, Order, Orders, Server, Settings, Summary};
+use crate::server::{Counters, Endpoint, Order, Orders, Server, Settings, Summary};
 use crate::signals::{Response, Signals};
 
 /// Below the options: a table, each line of which fits into 80 columns.
@@ -37,8 +37,8 @@ Signals:
                    `timeout` sends it)
   SIGQUIT          show the custody table, cut everything now, exit
   SIGUSR1          show the custody table: who holds which descriptor, since
-                   when, from where; and who keeps whom alive, where a style
-                   records it
+                   when, from where; why connections ended so far; and who
+                   keeps whom alive, where a style records it
   SIGHUP           reopen the files that are written to
   SIGINT, SIGQUIT and SIGHUP stay ignored if the parent ignores them, as a
   script does for its background jobs and `nohup` for SIGHUP. SIGTERM and
@@ -308,6 +308,7 @@ fn serve(
         output: Arc::clone(output),
         style: Arc::clone(&style),
         orders: server.orders(),
+        counters: server.counters(),
     });
     let signals = Signals::install(registry, response)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
@@ -368,6 +369,7 @@ struct Terminal {
     output: Arc<Output>,
     style: SharedStyle,
     orders: Orders,
+    counters: Counters,
 }
 
 impl Response for Terminal {
@@ -385,6 +387,11 @@ impl Response for Terminal {
         match self.format {
             log::Format::Json => say(custody.to_json()),
             log::Format::Text => say(custody),
+        }
+        let connections = self.counters.read();
+        match self.format {
+            log::Format::Json => say(connections.to_json()),
+            log::Format::Text => say(connections),
         }
         if references.edges.is_empty() {
             return;

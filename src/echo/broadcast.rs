@@ -51,7 +51,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{House, Memory, Style};
+use super::plain::timed_out;
+use super::{EndReason, House, Memory, Style};
 use crate::frame::{Assembler, Budget, Frame, FrameError};
 use crate::net::{Stream, WriteHalf};
 use crate::ownership::{Failure, Registry};
@@ -138,7 +139,7 @@ impl Broadcast {
             // The half comes back in the job, and is released as that is dropped.
             drop(error.into_job());
             self.hub.leave(token);
-            io::Error::other(text)
+            io::Error::new(io::ErrorKind::OutOfMemory, text)
         })
     }
 }
@@ -187,7 +188,7 @@ impl Style for Broadcast {
             |error| match member.give_up() {
                 // The writer met it first.
                 Some(Ok(Err(earlier))) => earlier,
-                _ => self.tell_of_bad_frame(&peer, error),
+                _ => timed_out(self.tell_of_bad_frame(&peer, error), EndReason::IdleTimeout),
             },
         )?;
         match end {
@@ -201,10 +202,7 @@ impl Style for Broadcast {
         let writing = member.written()?;
         reading.rejoin(writing)?.finish(LAST_WORDS_PATIENCE)?;
         match end {
-            End::Torn => {
-                let text = "it finished in the middle of a frame";
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, text))
-            }
+            End::Torn => Err(EndReason::Protocol.into_error()),
             _ => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ mod buffer;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{Memory, Style};
+use super::{EndReason, Memory, Style};
 use crate::net::{Eagerness, Stream};
 use buffer::Buffer;
 
@@ -40,7 +40,7 @@ impl Style for Plain {
         loop {
             let received = match receive(&stream, buffer.bytes(), &mut eagerness) {
                 Err(error) if buffer.was_silent(&error, &stream)? => continue,
-                answer => answer?,
+                answer => answer.map_err(|error| timed_out(error, EndReason::IdleTimeout))?,
             };
             if received == 0 {
                 break;
@@ -77,5 +77,11 @@ fn receive(stream: &Stream, buffer: &mut [u8], eagerness: &mut Eagerness) -> io:
 }
 
 fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
-    stream.write_all(bytes).map_err(|error| super::reset_by(stream, error))
+    let failed = |error| timed_out(super::reset_by(stream, error), EndReason::WriteTimeout);
+    stream.write_all(bytes).map_err(failed)
+}
+
+/// The error that says which timeout of the socket it was.
+pub(super) fn timed_out(error: io::Error, timeout: EndReason) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { timeout.into_error() } else { error }
 }

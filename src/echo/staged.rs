@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{House, Memory, Signal, Style};
+use super::{EndReason, House, Memory, Signal, Style};
 use crate::net::{Address, Line, Progress, Stream};
 use crate::stage::{Lent, Sink, Tag};
 use client::Client;
@@ -172,7 +172,7 @@ impl Style for Staged {
         let mut request = Line::new();
         loop {
             if !stream.wait_readable(patience)? {
-                return Err(io::ErrorKind::WouldBlock.into());
+                return Err(EndReason::IdleTimeout.into_error());
             }
             match request.receive(stream, self.request_bytes_max)? {
                 Progress::Partial => {}

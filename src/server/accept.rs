@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::bind::Seat;
-use super::gate::{Admission, Gate, Tally, count};
+use super::ends::EndTally;
+use super::gate::{Admission, Gate, count};
 use super::{Orders, Settings, after, drain, ip_of};
-use crate::echo::{SharedStyle, Style};
+use crate::echo::{EndReason, SharedStyle, Style};
 use crate::net::{Address, Eagerness, Stream};
 use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
@@ -37,8 +38,8 @@ pub(super) struct Acceptor {
     pub(super) orders: Orders,
 }
 
-/// How one connection went, as its task tells.
-type Went = io::Result<()>;
+/// How one connection ended, as its task reports it.
+type Went = io::Result<EndReason>;
 
 /// How the process stands with what connections are made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Acceptor {
         let gate = Arc::clone(&self.gate);
         let connections: Orphans<Went> =
             Orphans::reaped_by(self.pool.registry(), move |task, outcome| {
-                settle(&gate.tally, task, outcome);
+                settle(&gate.tally.ends, task, outcome);
             });
         let refusals = Seldom::default();
         let (pauses, recoveries) = (Seldom::default(), Seldom::default());
@@ -134,7 +135,7 @@ impl Acceptor {
         // Waits for nobody: a connection was there a moment ago, or another acceptor has it.
         let refused = spare.lend(stop, || listener.accept_if_any().is_ok_and(|one| one.is_some()));
         if refused == Some(true) {
-            count(&self.gate.tally.refused, 1);
+            self.gate.tally.ends.count(EndReason::Refused);
         }
     }
 
@@ -154,7 +155,7 @@ impl Acceptor {
             Err(full) => {
                 self.style.refused(peer);
                 refusals.warn(format_args!("{peer} was refused: {full}"));
-                count(&self.gate.tally.refused, 1);
+                self.gate.tally.ends.count(EndReason::Refused);
                 return Ok(());
             }
         };
@@ -174,7 +175,7 @@ impl Acceptor {
             }
             Err(error) => {
                 // The job comes back with the connection, which is closed as it is dropped.
-                count(&self.gate.tally.refused, 1);
+                self.gate.tally.ends.count(EndReason::Refused);
                 Err(error.to_string())
             }
         }
@@ -195,9 +196,11 @@ fn connection(
         if idle.is_some() {
             stream.set_read_timeout(idle)?;
         }
+        let registry = counted.resource.registry().clone();
         let went = style.serve(stream);
         drop(counted);
-        went
+        let is_drained = || registry.is_draining();
+        went.map(|()| if is_drained() { EndReason::Drained } else { EndReason::Finished })
     }
 }
 
@@ -214,31 +217,33 @@ impl Drop for Counted {
     }
 }
 
-/// Counts how a connection ended. Its report, if it left something behind, has been delivered.
-fn settle(tally: &Tally, task: &TaskLabel, outcome: Result<Went, Failure<Went>>) {
+/// Counts and logs how a connection ended. Its report, if it left something behind, has been
+/// delivered.
+fn settle(ends: &EndTally, task: &TaskLabel, outcome: Result<Went, Failure<Went>>) {
     let went = match outcome {
         Ok(went) => went,
         Err(Failure::Panicked(panic)) => {
             tracing::error!(%task, "panicked: {}", escape::text(panic.message()));
-            return count(&tally.panics, 1);
+            return ends.count(EndReason::Panic);
         }
-        Err(Failure::Cancelled) => return count(&tally.cancelled, 1),
+        // Whoever cuts says whom.
+        Err(Failure::Cancelled) => return ends.count(EndReason::Cut),
         Err(failure) => {
             tracing::debug!(%task, "{failure}");
             match failure.into_value() {
                 Some(went) => went,
-                None => return,
+                None => return ends.count(EndReason::Error),
             }
         }
     };
-    if let Err(error) = went {
-        let why = match error.kind() {
-            // What a timeout of the socket answers.
-            io::ErrorKind::WouldBlock => "nothing came or went for too long".to_owned(),
-            _ => error.to_string(),
-        };
-        tracing::debug!(%task, "ended: {why}");
-        count(&tally.errors, 1);
+    match went {
+        Ok(reason) => ends.note(reason, task, None),
+        Err(error) => {
+            let reason = EndReason::of(&error);
+            // An error that is nothing but the reason has nothing to add.
+            let is_more = error.to_string() != reason.to_string();
+            ends.note(reason, task, is_more.then_some(&error as _));
+        }
     }
 }
 

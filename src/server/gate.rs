@@ -9,6 +9,9 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::ends::{ConnectionCounts, EndTally};
+use crate::echo::EndReason;
+
 /// Lets in as many connections as are allowed at a time.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -32,12 +35,9 @@ struct Inside {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) connections: AtomicU64,
-    pub(super) refused: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
-    pub(super) errors: AtomicU64,
-    pub(super) cancelled: AtomicU64,
-    pub(super) panics: AtomicU64,
+    pub(super) ends: EndTally,
 }
 
 /// Adds to a counter of the tally.
@@ -115,6 +115,17 @@ impl Gate {
         inside.all += 1;
         drop(inside);
         Ok(Admission { gate: Arc::clone(self), ip })
+    }
+
+    /// What has been done with connections so far.
+    pub(super) fn counts(&self) -> ConnectionCounts {
+        // Ended ones first: one that ends meanwhile is counted as open and not missed.
+        let ends = self.tally.ends.counts();
+        // ord: Relaxed; a statistic.
+        let connections = self.tally.connections.load(Ordering::Relaxed);
+        // From the counts, so that the three always add up; one may end before it is counted.
+        let ended = ends.total() - ends.get(EndReason::Refused);
+        ConnectionCounts { connections, open: connections.saturating_sub(ended), ends }
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

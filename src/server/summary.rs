@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ended;
+use super::ends::EndCounts;
 use super::gate::Tally;
-use crate::echo::{Fault, Faults};
+use crate::echo::{EndReason, Fault, Faults};
 use crate::faults::{Saboteur, Struck};
 use crate::ownership::{Registry, Verdict};
 use crate::report::Count;
@@ -27,6 +28,8 @@ pub struct Summary {
     pub bytes_out: u64,
     /// Connections that ended by an error: a reset, a timeout.
     pub errors: u64,
+    /// How connections ended, by reason; those that were refused are among them.
+    pub ends: EndCounts,
     /// Connections cut at the drain's deadline.
     pub cancelled: u64,
     /// Connections whose task panicked.
@@ -64,21 +67,23 @@ impl Summary {
         let verdict = registry.verdict();
         // ord: Relaxed; every task that counted has ended.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let ends = tally.ends.counts();
         Summary {
             schema_version: crate::ownership::SCHEMA_VERSION,
             connections: count(&tally.connections),
-            refused: count(&tally.refused),
+            refused: ends.get(EndReason::Refused),
             bytes_in: count(&tally.bytes_in),
             bytes_out: count(&tally.bytes_out),
-            errors: count(&tally.errors),
-            cancelled: count(&tally.cancelled),
-            panics: count(&tally.panics),
+            errors: ends.errors(),
+            ends,
+            cancelled: ends.get(EndReason::Cut),
+            panics: ends.get(EndReason::Panic),
             leaks: verdict.leaks,
             violations: verdict.violations,
             thefts: verdict.thefts,
             open_resources: verdict.still_open.len() as u64,
             injected,
-            reported: reported(count(&tally.panics), &verdict),
+            reported: reported(ends.get(EndReason::Panic), &verdict),
             struck: registry.saboteur().map(Saboteur::struck).unwrap_or_default(),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
@@ -143,6 +148,9 @@ impl fmt::Display for Summary {
             self.open_resources,
             self.drain_ms
         )?;
+        if self.ends.total() > 0 {
+            write!(f, "\nconnections ended: {}", self.ends)?;
+        }
         if self.injected.total() > 0 {
             write!(f, "\ninjected {}; reported {}", self.injected, self.reported)?;
         }

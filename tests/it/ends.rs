@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
+use rustix::process::Signal;
 
 use super::broadcast::frame;
 use super::server::{PATIENCE, Server, TcpEnd};
@@ -59,4 +60,238 @@ fn a_silent_client_is_probed_after_a_minute_in_every_style() {
     let server = Server::start(&["--no-keepalive"]);
     let client = server.connect();
     assert_eq!(silent_end(&server, &client).probed_in, None);
+}
+
+/// A message that a style answers, as it is.
+fn message(style: &str) -> Vec<u8> {
+    match style {
+        "broadcast" => frame(b"12345678"),
+        _ => b"1234567\n".to_vec(),
+    }
+}
+
+fn exchange(server: &Server, style: &str) -> TcpStream {
+    let mut client = server.connect();
+    let message = message(style);
+    client.write_all(&message).unwrap();
+    client.read_exact(&mut vec![0; message.len()]).unwrap();
+    client
+}
+
+/// Writes until the server has had enough.
+fn flood(mut client: TcpStream, style: &str) {
+    let block = match style {
+        "broadcast" => frame(&[7; 50_000]),
+        // Long lines: each is a request, and many small ones take minutes.
+        "staged" => [&[b'x'; 50_000][..], b"\n"].concat(),
+        _ => message(style).repeat(10_000),
+    };
+    while client.write_all(&block).is_ok() {}
+}
+
+/// Reads until the server closes, in whichever way.
+fn until_closed(mut client: TcpStream) {
+    let _ = client.read_to_end(&mut Vec::new());
+}
+
+/// One way for a connection to end: the reason, what the server is told, and what the client does.
+type Way = (&'static str, &'static [&'static str], fn(&Server, &str));
+
+const WAYS: &[Way] = &[
+    ("finished", &[], |server, style| {
+        let client = exchange(server, style);
+        client.shutdown(Shutdown::Write).unwrap();
+        until_closed(client);
+    }),
+    ("reset", &[], |server, style| {
+        let client = exchange(server, style);
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    }),
+    ("idle_timeout", &["--idle-timeout", "50ms"], |server, style| {
+        until_closed(exchange(server, style));
+    }),
+    ("drained", &[], |server, style| {
+        let client = exchange(server, style);
+        server.signal(Signal::TERM);
+        until_closed(client);
+    }),
+    ("cut", &[], |server, style| {
+        let client = exchange(server, style);
+        server.signal(Signal::QUIT);
+        until_closed(client);
+    }),
+    ("panic", &["--chaos", "panic=1"], |server, style| {
+        let mut client = server.connect();
+        client.write_all(&message(style)).unwrap();
+        until_closed(client);
+    }),
+    ("refused", &["--max-connections", "1"], |server, style| {
+        let _inside = exchange(server, style);
+        until_closed(server.connect());
+        server.signal(Signal::TERM);
+    }),
+];
+
+/// Ways that not every style has.
+const OTHER_WAYS: &[(&str, Way)] = &[
+    (
+        "echo",
+        ("write_timeout", &["--write-timeout", "50ms"], |server, style| {
+            flood(server.connect(), style);
+        }),
+    ),
+    (
+        "staged",
+        ("write_timeout", &["--write-timeout", "50ms"], |server, style| {
+            flood(server.connect(), style);
+        }),
+    ),
+    (
+        "callback",
+        ("write_timeout", &["--write-timeout", "50ms"], |server, style| {
+            flood(server.connect(), style);
+        }),
+    ),
+    (
+        "broadcast",
+        ("write_timeout", &["--write-timeout", "50ms", "--max-outbox", "1GiB"], |server, style| {
+            flood(server.connect(), style)
+        }),
+    ),
+    (
+        "broadcast",
+        ("slow_reader", &["--max-outbox", "1KiB"], |server, style| {
+            flood(server.connect(), style);
+        }),
+    ),
+    (
+        "broadcast",
+        ("protocol", &[], |server, _| {
+            let mut client = server.connect();
+            client.write_all(&frame(b"12345678")[..10]).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            until_closed(client);
+        }),
+    ),
+    (
+        "broadcast",
+        ("protocol", &["--max-frame", "10"], |server, _| {
+            let mut client = server.connect();
+            client.write_all(&11_u64.to_be_bytes()).unwrap();
+            until_closed(client);
+        }),
+    ),
+    (
+        "staged",
+        ("protocol", &["--max-request", "4"], |server, style| {
+            let mut client = server.connect();
+            client.write_all(&message(style)).unwrap();
+            until_closed(client);
+        }),
+    ),
+    (
+        "staged",
+        ("request_timeout", &["--request-timeout", "50ms"], |server, _| {
+            let mut client = server.connect();
+            client.write_all(b"half a line").unwrap();
+            until_closed(client);
+        }),
+    ),
+];
+
+/// The counts that a running server shows, once no connection is open.
+fn counts(server: &mut Server) -> serde_json::Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        server.signal(Signal::USR1);
+        let line = server.wait_for_line("\"ends\":");
+        let counts: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+        if counts["open"] == 0 && counts["connections"] != 0 {
+            return counts;
+        }
+        assert!(Instant::now() < deadline, "a connection does not end: {counts}");
+    }
+}
+
+fn ends_by(style: &str, (reason, arguments, act): &Way) {
+    let place = super::trace_path().with_extension(format!("{style}-{reason}.json"));
+    let path = place.to_str().unwrap();
+    let usual = ["--style", style, "--log-format", "json", "--summary", path];
+    let mut server = Server::start(&[&usual, *arguments].concat());
+    act(&server, style);
+    let is_drain = ["drained", "cut", "refused"].contains(reason);
+    if !is_drain {
+        let counts = counts(&mut server);
+        assert_eq!(counts["ends"][reason], 1, "{style}, {reason}: {counts}");
+        server.signal(Signal::TERM);
+    }
+    assert_eq!(server.wait().code(), Some(0), "{style}, {reason}: {:#?}", server.seen);
+    let summary = std::fs::read_to_string(&place).unwrap();
+    std::fs::remove_file(&place).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["ends"][reason], 1, "{style}, {reason}: {summary}");
+    let ended: u64 =
+        summary["ends"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    let both = ["connections", "refused"].map(|name| summary[name].as_u64().unwrap());
+    assert_eq!(ended, both.iter().sum::<u64>(), "each has one reason: {summary}");
+    let said = server.seen.join("\n");
+    assert!(said.contains("connections ended: "), "{said}");
+    assert!(said.contains(&format!("1 {reason}")), "{said}");
+    let is_logged = said.lines().any(|line| line.contains("\"INFO\"") && line.contains("ended: "));
+    let is_logged_elsewhere = ["cut", "panic", "refused"].contains(reason);
+    assert!(is_logged != is_logged_elsewhere || *reason == "refused", "{reason}: {said}");
+}
+
+#[test]
+fn the_reason_why_a_connection_ended_is_counted_and_logged_in_every_style() {
+    for style in ["echo", "staged", "broadcast", "callback"] {
+        for way in WAYS {
+            ends_by(style, way);
+        }
+    }
+}
+
+#[test]
+fn timeouts_and_errors_of_a_style_are_told_apart() {
+    for (style, way) in OTHER_WAYS {
+        ends_by(style, way);
+    }
+}
+
+#[test]
+fn the_custody_output_as_text_says_how_connections_ended() {
+    let mut server = Server::start(&[]);
+    let mut open = exchange(&server, "echo");
+    until_closed({
+        let client = exchange(&server, "echo");
+        client.shutdown(Shutdown::Write).unwrap();
+        client
+    });
+    let line = "connections: 2 accepted, 1 open; ended: 1 finished";
+    let deadline = Instant::now() + PATIENCE;
+    while !server.lines().iter().any(|seen| seen == line) {
+        assert!(Instant::now() < deadline, "no {line:?} in {:#?}", server.seen);
+        server.signal(Signal::USR1);
+        server.wait_for_line("connections: 2 accepted");
+    }
+    open.write_all(b"x").unwrap();
+}
+
+#[test]
+fn many_ends_for_one_reason_are_one_line_a_second() {
+    const CLIENTS: usize = 200;
+    let mut server = Server::start(&[]);
+    let begun = Instant::now();
+    for _ in 0..CLIENTS {
+        let client = exchange(&server, "echo");
+        client.shutdown(Shutdown::Write).unwrap();
+        until_closed(client);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let lines = server.seen.iter().filter(|line| line.contains("ended: the client finished"));
+    // However slow this machine is: one for each second that it has taken.
+    let count = lines.count();
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!((1..=seconds + 2).contains(&count), "{count} lines: {:#?}", server.seen);
 }

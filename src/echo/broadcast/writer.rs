@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::hub::{Hub, Token, count};
 use super::outbox::{Batch, Outbox};
+use crate::echo::EndReason;
 use crate::net::WriteHalf;
 
 /// How long a writer whose peer takes nothing waits at a time before it looks whether it was given
@@ -64,7 +65,7 @@ fn send_all(
 /// Sends what there is room for; waits until there is some.
 ///
 /// # Errors
-/// `WouldBlock`: the peer has taken nothing for so long. It was given up by others. What the socket
+/// `TimedOut`: the peer has taken nothing for so long. It was given up by others. What the socket
 /// says.
 fn send(
     writing: &WriteHalf,
@@ -79,7 +80,7 @@ fn send(
                 let left =
                     deadline.map_or(SLICE, |at| at.saturating_duration_since(Instant::now()));
                 if left.is_zero() {
-                    return Err(error);
+                    return Err(EndReason::WriteTimeout.into_error());
                 }
                 writing.wait_writable(Some(left.min(SLICE)))?;
                 if outbox.is_cut() {
@@ -98,8 +99,5 @@ fn has_gone(error: &io::Error) -> bool {
 }
 
 fn given_up() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "it was given up: it read too slowly, or has left",
-    )
+    EndReason::SlowReader.into_error()
 }

@@ -10,6 +10,7 @@ use super::ConnectionLabel;
 use super::receiver::{MsgReceiver, MsgWaker, Notifier};
 use super::waiting::lock;
 use super::writer::{Outbox, over};
+use crate::echo::EndReason;
 use crate::net::{ReadHalf, Stream, WriteHalf};
 use crate::ownership::graph::{Edge, Kept, Node, edge};
 use crate::ownership::task::{self, Task};
@@ -452,7 +453,8 @@ impl Core {
     pub(super) fn reset_by(&self, error: &io::Error) {
         // Who was refused or cancelled has nothing to say any more; silence owes nothing; and one that
         // is gone needs nothing.
-        if Error::in_io(error).is_some() || error.kind() == io::ErrorKind::WouldBlock {
+        let is_silence = EndReason::of(error) == EndReason::IdleTimeout;
+        if Error::in_io(error).is_some() || is_silence {
             return;
         }
         lock(&self.flow).is_reset = true;

@@ -15,6 +15,8 @@ use super::manager::Works;
 use super::receiver::Taken;
 use super::sender::MsgSender;
 use super::{ConnCallback, ConnectionLabel};
+use crate::echo::EndReason;
+use crate::echo::plain::timed_out;
 use crate::net::Stream;
 use crate::ownership::graph::{Kept, Node};
 use crate::ownership::task;
@@ -116,7 +118,8 @@ impl Life {
     fn receive(&self, parts: &Parts) -> io::Result<()> {
         let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
         loop {
-            let bytes = self.read(parts, &mut buffer)?;
+            let silent = |error| timed_out(error, EndReason::IdleTimeout);
+            let bytes = self.read(parts, &mut buffer).map_err(silent)?;
             if bytes == 0 {
                 return Ok(());
             }
@@ -145,7 +148,8 @@ impl Life {
             WayIn::Half(half) => (&*half).read(buffer),
             WayIn::Whole(stream) => {
                 while self.core.awaits_room() {
-                    let patience = shorter(stream.read_timeout()?, stream.write_timeout()?);
+                    let (idle, write) = (stream.read_timeout()?, stream.write_timeout()?);
+                    let patience = shorter(idle, write);
                     let (is_readable, is_writable) = stream.wait_either(patience)?;
                     if is_writable {
                         self.tell_of_room(parts);
@@ -154,7 +158,10 @@ impl Life {
                         break;
                     }
                     if !is_writable {
-                        return Err(too_long());
+                        let is_idle = idle.is_some() && patience == idle;
+                        let reason =
+                            if is_idle { EndReason::IdleTimeout } else { EndReason::WriteTimeout };
+                        return Err(reason.into_error());
                     }
                 }
                 (&*stream).read(buffer)
@@ -198,7 +205,7 @@ impl Life {
                     if stream.wait_writable(Some(LOOK_INTERVAL))? {
                         self.tell_of_room(parts);
                     } else if patience.is_some_and(|patience| since.elapsed() >= patience) {
-                        return Err(too_long());
+                        return Err(EndReason::WriteTimeout.into_error());
                     }
                 }
                 _ => self.rest(Core::is_resumed)?,
@@ -244,7 +251,7 @@ impl Life {
                         return Ok(());
                     }
                     if !stream.wait_writable(stream.write_timeout()?)? {
-                        return Err(too_long());
+                        return Err(EndReason::WriteTimeout.into_error());
                     }
                 }
             }
@@ -263,9 +270,4 @@ fn into_weak(parts: Arc<Parts>) -> Weak<Parts> {
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     one.into_iter().chain(other).min()
-}
-
-/// What a timeout of the socket answers.
-fn too_long() -> io::Error {
-    io::ErrorKind::WouldBlock.into()
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::echo::reset_by;
+use crate::echo::{EndReason, reset_by};
 use crate::net::{Arrival, Line, Stream};
 use crate::ownership::{Baton, Error};
 use crate::stage::{Load, Tag};
@@ -94,7 +94,10 @@ impl Client {
             Wanted::Room => wait_for_room(stream, self.write_timeout),
         };
         if matches!(outcome, Ok(Tag::T(_))) {
-            self.fail(late("a request did not come in time"));
+            // Which of the two it was for: the deadline of the request is looked at first.
+            let is_late = matches!(wanted, Wanted::Request(at) if at <= Instant::now());
+            let reason = if is_late { EndReason::RequestTimeout } else { EndReason::IdleTimeout };
+            self.fail(reason.into_error());
         }
         outcome.unwrap_or_else(|error| {
             self.fail_owing(error);
@@ -127,10 +130,6 @@ impl Load for Client {
     }
 }
 
-fn late(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, what)
-}
-
 /// `D0`: bytes are there. `D2`: the end is. `T0`: neither, in time.
 fn wait_for_bytes(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Tag> {
     Ok(match Line::wait(stream, deadline, idle)? {
@@ -151,5 +150,5 @@ fn wait_for_room(stream: &Stream, patience: Option<Duration>) -> io::Result<Tag>
     if stream.wait_writable(patience)? {
         return Ok(Tag::D(1));
     }
-    Err(late("the client took nothing of its answer for too long"))
+    Err(EndReason::WriteTimeout.into_error())
 }

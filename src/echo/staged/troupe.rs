@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Wanted};
 use super::tables::{self, Action};
-use crate::echo::{House, Signal};
+use crate::echo::{EndReason, House, Signal};
 use crate::net::Progress;
 use crate::ownership::Error;
 use crate::seldom::Seldom;
@@ -167,7 +167,7 @@ impl Players {
                     "{} was closed: its request is longer than {bytes_max} bytes (--max-request)",
                     client.peer
                 ));
-                client.fail(io::Error::other("a request was too long"));
+                client.fail(EndReason::Protocol.into_error());
             }
             progress
         });

@@ -1,0 +1,173 @@
+//! How connections ended, counted by reason and logged.
+//!
+//! A server ends thousands of connections a second, so the log has at most one line a second for each
+//! reason, with the number of those that it stands for. At level `debug` every end has its line.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::gate::count;
+use crate::echo::EndReason;
+use crate::ownership::TaskLabel;
+use crate::seldom::Seldom;
+
+const REASONS: usize = EndReason::ALL.len();
+
+/// Counts and logs.
+#[derive(Debug, Default)]
+pub(super) struct EndTally {
+    counts: [AtomicU64; REASONS],
+    lines: [Seldom; REASONS],
+}
+
+impl EndTally {
+    /// Counts a connection that ended and is logged elsewhere.
+    pub(super) fn count(&self, reason: EndReason) {
+        count(&self.counts[reason as usize], 1);
+    }
+
+    /// Counts and logs a connection that ended; `error` is what ended it, if there is more to say.
+    pub(super) fn note(
+        &self,
+        reason: EndReason,
+        task: &TaskLabel,
+        error: Option<&dyn fmt::Display>,
+    ) {
+        self.count(reason);
+        let detail = |f: &mut fmt::Formatter<'_>| match error {
+            Some(error) => write!(f, "ended: {reason} ({error})"),
+            None => write!(f, "ended: {reason}"),
+        };
+        let what = fmt::from_fn(detail);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::debug!(%task, "{what}");
+        } else if let Some(held_back) = self.lines[reason as usize].permit() {
+            let more = fmt::from_fn(|f| match held_back {
+                0 => Ok(()),
+                more => write!(f, " (and {more} more like this since the last line)"),
+            });
+            tracing::info!(%task, "{what}{more}");
+        }
+    }
+
+    /// The counts at this moment.
+    pub(super) fn counts(&self) -> EndCounts {
+        // ord: Relaxed; statistics, exact once every task that counts has ended.
+        EndCounts(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+/// How many connections ended for each reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndCounts([u64; REASONS]);
+
+impl EndCounts {
+    /// How many ended for this reason.
+    #[must_use]
+    pub fn get(&self, reason: EndReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// How many ended, those that were refused among them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// How many ended by an error: everything but the ends that are meant to be, cuts and panics.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        let others = [
+            EndReason::Finished,
+            EndReason::Drained,
+            EndReason::Cut,
+            EndReason::Panic,
+            EndReason::Refused,
+        ];
+        self.total() - others.into_iter().map(|reason| self.get(reason)).sum::<u64>()
+    }
+}
+
+/// `3 finished, 1 idle_timeout`; those that did not occur are left out.
+impl fmt::Display for EndCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let met = EndReason::ALL.into_iter().filter(|reason| self.get(*reason) > 0);
+        for (index, reason) in met.enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{} {}", self.get(reason), reason.key())?;
+        }
+        Ok(())
+    }
+}
+
+/// An object with a key for every reason.
+#[cfg(feature = "json")]
+impl serde::Serialize for EndCounts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(EndReason::ALL.map(|reason| (reason.key(), self.get(reason))))
+    }
+}
+
+/// What a server has done with connections so far.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ConnectionCounts {
+    /// Connections that were served or are being served.
+    pub connections: u64,
+    /// Those that are being served.
+    pub open: u64,
+    /// How the others ended, and those that were refused.
+    pub ends: EndCounts,
+}
+
+#[cfg(feature = "json")]
+impl ConnectionCounts {
+    /// One line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        match serde_json::to_string(self) {
+            Ok(json) => json,
+            Err(error) => unreachable!("plain data always serializes: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for ConnectionCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConnectionCounts { connections, open, ends } = self;
+        write!(f, "connections: {connections} accepted, {open} open")?;
+        if ends.total() > 0 {
+            write!(f, "; ended: {ends}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_show_what_occurred_and_errors_are_what_is_not_meant_to_be() {
+        let tally = EndTally::default();
+        assert_eq!(tally.counts().to_string(), "");
+        for reason in EndReason::ALL {
+            tally.count(reason);
+        }
+        tally.count(EndReason::Reset);
+        let counts = tally.counts();
+        assert_eq!((counts.total(), counts.errors()), (15, 10));
+        assert!(counts.to_string().starts_with("1 finished, 1 drained, 2 reset, 1 idle_timeout, "));
+    }
+
+    #[cfg(feature = "json")]
+    #[test]
+    fn json_has_every_reason() {
+        let tally = EndTally::default();
+        tally.count(EndReason::Unreachable);
+        let json = serde_json::to_value(tally.counts()).unwrap();
+        assert_eq!((&json["unreachable"], &json["reset"]), (&1.into(), &0.into()));
+        assert_eq!(json.as_object().unwrap().len(), EndReason::ALL.len());
+    }
+}
