@@ -377,6 +377,14 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
         let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
         assert!(said.contains(expected), "{said}");
     }
+    // It is known before the test's body runs, whose failure would cost its time and then its report.
+    let report = ("ECHOWN_REPORT", "json:/nonexistent/x");
+    let said = assert_fails(&play("leaks", "leak", &[report]));
+    assert!(said.contains("cannot write the report to /nonexistent/x: No such file"), "{said}");
+    assert!(!said.contains("descriptors open"), "{said}");
+    let baseline = ("ECHOWN_WRITE_BASELINE", "/nonexistent/x");
+    let said = assert_fails(&play("leaks", "leak", &[baseline]));
+    assert!(!said.contains("descriptors open"), "{said}");
     // Where a panic is success, there is none.
     for report in ["xml:report", "sarif:/nonexistent/x"] {
         let said = assert_fails(&play("panics_bare", "", &[("ECHOWN_REPORT", report)]));

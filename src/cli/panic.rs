@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
+use super::output::Patience;
 use super::say;
 use crate::sys::memory;
 
@@ -38,7 +39,7 @@ fn tell(info: &PanicHookInfo<'_>) {
     }
     say::write(text.into_bytes());
     // The panic may become an abort.
-    say::flush();
+    say::flush(Patience::Panic);
 }
 
 /// Here nothing may allocate. What cannot be written is lost.

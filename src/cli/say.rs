@@ -38,10 +38,10 @@ pub(super) fn send_to(queue: Option<Arc<Queue>>) {
 }
 
 /// Waits a moment for what was said before, unless standard error is stalled: the process may end.
-pub(super) fn flush() {
+pub(super) fn flush(patience: Patience) {
     let queue = lock(&QUEUE).clone();
     if let Some(queue) = queue {
-        queue.flush(Patience::None);
+        queue.flush(patience);
     }
 }
 

@@ -23,7 +23,6 @@ use crate::ownership::Suppression;
 #[cfg(feature = "ci")]
 use crate::report::{Baseline, atomic_file::resolved, suppressions};
 use crate::report::{Destination, Sources};
-#[cfg(feature = "ci")]
 use crate::sys::escape;
 
 /// What is wanted.
@@ -69,8 +68,10 @@ impl Wishes {
                     |wrong: String| format!("ECHOWN_REPORT={}: {wrong}", escape::text(&text));
                 let Destination { format, path } = text.parse::<Destination>().map_err(wrong)?;
                 let path = whole(path);
-                shared::attempt(&path, format.is_document())
-                    .map_err(|error| wrong(format!("cannot write it: {error}")))?;
+                shared::attempt(&path, format.is_document()).map_err(|error| {
+                    let path = escape::path(&path);
+                    format!("ECHOWN_REPORT: cannot write the report to {path}: {error}")
+                })?;
                 Some(Destination { format, path })
             }
         };
@@ -106,7 +107,7 @@ impl Wishes {
                 ));
             }
             shared::attempt(path, true).map_err(|error| {
-                format!("ECHOWN_WRITE_BASELINE={name}: cannot write it: {error}")
+                format!("ECHOWN_WRITE_BASELINE: cannot write the baseline {name}: {error}")
             })?;
         }
         let suppressions = suppressions.map(suppressions::read).transpose();
@@ -178,9 +179,12 @@ mod tests {
             if cfg!(feature = "ci") { &["text", "github", "junit"][..] } else { &["text"] };
         for format in formats {
             let wrong = with(&format!("{format}:/nonexistent/file"), "").unwrap_err();
-            assert!(wrong.contains("cannot write it: No such file"), "{wrong}");
+            assert!(
+                wrong.contains("cannot write the report to /nonexistent/file: No such file"),
+                "{wrong}"
+            );
             let wrong = with(&format!("{format}:{}", folder.display()), "").unwrap_err();
-            assert!(wrong.contains("cannot write it: "), "{wrong}");
+            assert!(wrong.contains("ECHOWN_REPORT: cannot write the report to "), "{wrong}");
             let file = folder.join("file");
             with(&format!("{format}:{}", file.display()), "").unwrap();
             assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "it is only tried");
@@ -190,7 +194,7 @@ mod tests {
         #[cfg(feature = "ci")]
         {
             let wrong = with("", "/nonexistent/known").unwrap_err();
-            assert!(wrong.starts_with("ECHOWN_WRITE_BASELINE=/nonexistent/known: "), "{wrong}");
+            assert!(wrong.contains("cannot write the baseline /nonexistent/known: "), "{wrong}");
             let (one, same) = (folder.join("one"), folder.join("./one"));
             let report = format!("sarif:{}", one.display());
             let wrong = with(&report, same.to_str().unwrap()).unwrap_err();

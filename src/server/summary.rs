@@ -53,7 +53,7 @@ pub struct Summary {
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
     pub stuck: Vec<String>,
-    /// Lines and reports that an output did not take in time, and that are missing there.
+    /// Lines and reports that are missing in an output, because it was stalled or failed.
     pub dropped_output: u64,
 }
 
@@ -159,7 +159,7 @@ impl fmt::Display for Summary {
         }
         if self.dropped_output > 0 {
             let items = Count(self.dropped_output, "line");
-            write!(f, "\n{items} of output dropped: an output did not take them in time")?;
+            write!(f, "\n{items} of output dropped: an output was stalled or failed")?;
         }
         for task in &self.stuck {
             write!(f, "\ndid not end: {task}")?;

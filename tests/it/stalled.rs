@@ -272,9 +272,9 @@ fn what_a_stalled_output_loses_is_counted_in_its_place_and_in_the_summary() {
     let arguments = ["--style", "staged", "--summary", &summary, "--trace-events", &path];
     let (mut server, address) = Mute::serve(&arguments);
     let mut client = connect(address);
-    // More than 8 MiB of trace: a line of 60 bytes is told with all of them, in more than 1000.
+    // More than 4 MiB of trace: a line of 60 bytes is told with all of them, in more than 1000.
     let line = [&[b'x'; 59][..], b"\n"].concat();
-    for _ in 0..12_000 {
+    for _ in 0..8_000 {
         ask(&mut client, &line);
     }
     drop(client);

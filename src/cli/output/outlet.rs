@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::net::File;
@@ -74,7 +75,7 @@ impl Outlet {
             return Ok(Outlet::Standard(stream));
         }
         let deadline = Instant::now() + if waits { READER_PATIENCE } else { Duration::ZERO };
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
         let mut options = OpenOptions::new();
         options.append(true).create(true).custom_flags(flags);
         loop {

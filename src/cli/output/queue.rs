@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use crate::ownership::Report;
 
-/// Bytes that wait for one output. Several seconds of a busy trace, and the custody table of twenty
-/// thousand connections; taken only while an output does not keep up.
-const QUEUED_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that wait for one output: many times what comes while a busy machine lets a writer wait, and half
+/// of the memory that the server keeps back. Taken only while an output does not keep up.
+const QUEUED_MAX: usize = 4 * 1024 * 1024;
 
 /// What the queue needs for an item besides its bytes.
 const ITEM_BYTES: usize = 64;
@@ -33,13 +33,17 @@ pub(in crate::cli) const STALL_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an output that moves, but does not come to an end, is waited for there.
 const SLOW_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a thread waits for a writer that has had no processor yet.
+/// How long a thread waits for a writer that has had no processor yet: one that ends the process, and one
+/// that panics and goes on.
 const BUSY_PATIENCE: Duration = Duration::from_secs(1);
+const PANIC_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Whether an output that takes nothing at the moment is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Patience {
-    /// It is not: the process ends at once, or the service goes on.
+    /// It is not, and a slow one for a moment: this thread panics, which may become an abort.
+    Panic,
+    /// It is not: the process ends at once.
     None,
     /// It is, once until it moves again: what was handed in matters more.
     Stall,
@@ -168,12 +172,16 @@ impl Queue {
     /// Waits until all that was handed in before is written, at most for [`STALL_PATIENCE`].
     pub(in crate::cli) fn flush(&self, patience: Patience) {
         let begun = Instant::now();
-        let most = if patience == Patience::None { BUSY_PATIENCE } else { STALL_PATIENCE };
+        let most = match patience {
+            Patience::Panic => PANIC_PATIENCE,
+            Patience::None => BUSY_PATIENCE,
+            Patience::Stall => STALL_PATIENCE,
+        };
         let mut state = self.state();
         let wanted = state.accepted;
         while state.done < wanted && !state.is_given_up && !state.is_abandoned {
             let left = (begun + most).saturating_duration_since(Instant::now());
-            if patience == Patience::None && state.is_stalled {
+            if patience != Patience::Stall && state.is_stalled {
                 return;
             }
             if left.is_zero() {
