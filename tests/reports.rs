@@ -327,7 +327,7 @@ fn for_people(name: &str, fact: &str) -> Option<String> {
         }),
         // Left out when nothing went through.
         "bytes_in" | "bytes_out" if fact == "0" => None,
-        "custody_omitted" if fact == "0" => None,
+        "custody_omitted" | "resources_omitted" if fact == "0" => None,
         // The four kinds of findings have headlines of their own.
         "verdict" if ["violation", "finalizer"].contains(&fact) => None,
         "identity" if fact == "anonymous" => Some("anonymous inode".to_owned()),

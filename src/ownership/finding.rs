@@ -1,5 +1,7 @@
 //! What the checker found, as values. How they are printed is the business of `report`.
 
+use std::sync::Arc;
+
 use super::custody::Site;
 use super::record::Record;
 use super::snapshot::ResourceData;
@@ -20,19 +22,21 @@ pub struct LeakReport {
     /// The task that ended as the owner.
     pub task: TaskLabel,
     /// Name of the thread that it ran on.
-    pub thread: String,
+    pub thread: Arc<str>,
     /// The kernel's id of that thread.
     pub thread_id: u32,
     /// Where the task was spawned, unless it is a thread that nobody started as a task.
     pub spawned: Option<Site>,
     /// What was left, in the order of finalizing: the latest acquisition first.
     pub resources: Vec<ResourceData>,
+    /// How many further ones were left: [`Registry::reports`](super::Registry::reports) keeps so much
+    /// of each report and no more. Zero in a report that is delivered.
+    pub resources_omitted: u64,
 }
 
 impl LeakReport {
     pub(crate) fn new(task: &Task, resources: Vec<ResourceData>) -> LeakReport {
-        let (thread, thread_id) =
-            task.thread().map_or((String::new(), 0), |(name, id)| (name.to_string(), id));
+        let (thread, thread_id) = task.thread().unwrap_or_else(|| ("".into(), 0));
         LeakReport {
             schema_version: SCHEMA_VERSION,
             task: task.label(),
@@ -40,6 +44,20 @@ impl LeakReport {
             thread_id,
             spawned: task.was_spawned_at(),
             resources,
+            resources_omitted: 0,
+        }
+    }
+
+    /// The same without the resources and their number: what it costs to copy does not depend on them.
+    pub(crate) fn without_resources(&self) -> LeakReport {
+        LeakReport {
+            schema_version: self.schema_version,
+            task: self.task.clone(),
+            thread: Arc::clone(&self.thread),
+            thread_id: self.thread_id,
+            spawned: self.spawned,
+            resources: Vec::new(),
+            resources_omitted: 0,
         }
     }
 }

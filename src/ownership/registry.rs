@@ -7,8 +7,8 @@
 mod builder;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::Write;
 use std::os::fd::RawFd;
@@ -21,6 +21,7 @@ use once_cell::sync::{Lazy, OnceCell};
 use super::custody::Site;
 use super::finding::{LeakReport, Report, SCHEMA_VERSION};
 use super::graph::References;
+use super::kept::{self, Kept};
 use super::outcome::Failure;
 use super::policy::{Level, Policy, Suppression};
 use super::record::{Held, Record, ResourceId};
@@ -34,10 +35,6 @@ use super::{ending, task};
 use crate::faults::Saboteur;
 use crate::sys::escape;
 pub use builder::Builder;
-
-/// How many reports a registry keeps for [`Registry::reports`]; older ones go. Each was delivered
-/// when it was made, and all are counted.
-pub const REPORTS_KEPT: usize = 256;
 
 /// The exit code for leaks and violations under [`Policy::Fail`]: the one LeakSanitizer uses.
 pub const EXIT_CODE_FINDINGS: u8 = 23;
@@ -58,7 +55,7 @@ struct Inner {
     /// Which resource stands for which number, for all that is open.
     numbers: Mutex<Table<RawFd, Arc<dyn Held>>>,
     declared: Mutex<Vec<Declared>>,
-    reports: Mutex<VecDeque<Report>>,
+    reports: Mutex<Kept>,
     counts: Counts,
     /// How often each code was reported.
     reported: Mutex<BTreeMap<&'static str, u64>>,
@@ -193,10 +190,11 @@ impl Registry {
         Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared }
     }
 
-    /// The latest reports, oldest first, at most [`REPORTS_KEPT`].
+    /// The latest reports, oldest first, at most [`REPORTS_KEPT`](super::REPORTS_KEPT) and about 4 MiB
+    /// of them. A large leak is kept by its first resources; see [`LeakReport::resources_omitted`].
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
-        guard(&self.0.reports).iter().cloned().collect()
+        guard(&self.0.reports).reports()
     }
 
     /// The verdict so far; nothing is ended.
@@ -405,13 +403,8 @@ impl Registry {
             self.0.must_fail.store(true, Ordering::Relaxed);
         }
         self.count_reported(&report);
-        {
-            let mut reports = guard(&self.0.reports);
-            if reports.len() == REPORTS_KEPT {
-                reports.pop_front();
-            }
-            reports.push_back(report.clone());
-        }
+        let cut = kept::cut(&report);
+        guard(&self.0.reports).push(cut);
         match delivery {
             Some(_) => self.tell(&report),
             // Counted and kept, and nothing more; but the last word of a process that aborts is said.

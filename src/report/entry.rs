@@ -130,7 +130,7 @@ impl Entry {
 }
 
 fn of_leak(report: &LeakReport, left: &ResourceData, sources: &Sources) -> Entry {
-    let alone = LeakReport { resources: vec![left.clone()], ..report.clone() };
+    let alone = LeakReport { resources: vec![left.clone()], ..report.without_resources() };
     let site = left.acquired;
     Entry {
         code: "leak",

@@ -128,6 +128,9 @@ fn of_leak(report: &LeakReport) -> Vec<Part> {
     if let Some(first) = parts.first_mut() {
         first.title = report.headline();
         first.notes.insert(0, about_task);
+        if report.resources_omitted > 0 {
+            first.notes.push(format!("{} more were not kept", report.resources_omitted));
+        }
     }
     parts
 }

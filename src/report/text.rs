@@ -31,6 +31,9 @@ impl fmt::Display for LeakReport {
             write!(f, "\n  {}", Headline(resource))?;
             details(f, resource)?;
         }
+        if self.resources_omitted > 0 {
+            write!(f, "\n  ({} more were not kept)", self.resources_omitted)?;
+        }
         write!(f, "\n  help: {}", explain::help("leak"))
     }
 }
@@ -38,7 +41,7 @@ impl fmt::Display for LeakReport {
 impl LeakReport {
     /// What the report is about, in one line, after its code.
     pub(super) fn headline(&self) -> String {
-        let count = self.resources.len();
+        let count = self.resources.len() as u64 + self.resources_omitted;
         let noun = if count == 1 { "resource" } else { "resources" };
         format!("{} ended and still owned {count} {noun}", self.task)
     }

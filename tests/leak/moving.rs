@@ -85,7 +85,7 @@ fn a_plain_thread_is_given_things_as_a_pools_is() {
         });
         let (checked, report) = leaked(child.expect("a thread can be had").join());
         checked.expect("it was the owner");
-        assert_eq!(report.thread, "plain");
+        assert_eq!(&*report.thread, "plain");
     });
     lab.attest_all_closed();
 }

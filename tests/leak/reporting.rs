@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::mem;
 use std::os::unix::process::ExitStatusExt;
 use std::process::exit;
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use echown::ownership::{self, ErrorKind, Event, Level, Policy, Registry, Suppression};
+use echown::ownership::{self, ErrorKind, Event, Level, Policy, Registry, Report, Suppression};
 
 use crate::common::{
     self, Lab, alone, attest_cancelled, attest_success, failure, leaked, refusal, without_ages,
@@ -239,4 +240,54 @@ fn a_leak_under_policy_abort_is_reported_and_ends_the_process_at_once() {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("echown: leak: task "), "{errors}");
+}
+
+// What a registry keeps of its reports.
+
+#[test]
+fn kept_reports_are_bounded_in_size_and_tell_what_they_omit() {
+    const LEFT: usize = 5_000;
+    let delivered: &'static Mutex<Vec<usize>> = Box::leak(Box::default());
+    let count = |report: &Report| match report {
+        Report::Leak(leak) => {
+            assert_eq!(leak.resources_omitted, 0, "what is delivered is complete");
+            delivered.lock().expect("no sink panics").push(leak.resources.len());
+        }
+        other => panic!("expected a leak, got {other}"),
+    };
+    let registry = Registry::builder().sink(count).build();
+    for _ in 0..6 {
+        let outcome = registry.run("leaking", || {
+            (0..LEFT).for_each(|_| mem::forget(registry.own(()).expect("the task is running")));
+        });
+        assert_eq!(leaked(outcome).1.resources.len(), LEFT, "so is the outcome");
+    }
+    assert_eq!(*delivered.lock().expect("no sink panics"), [LEFT; 6]);
+    assert_eq!(registry.verdict().leaks, 6 * LEFT as u64);
+    let mut kept = 0;
+    for report in registry.reports() {
+        let Report::Leak(leak) = &report else { panic!("expected a leak, got {report}") };
+        kept += leak.resources.len();
+        assert!(!leak.resources.is_empty());
+        assert_eq!(leak.resources.len() as u64 + leak.resources_omitted, LEFT as u64);
+        let text = report.to_string();
+        assert!(text.contains(&format!("still owned {LEFT} resources")), "{text}");
+        assert!(text.contains(&format!("\n  ({} more were not kept)", leak.resources_omitted)));
+    }
+    // A resource takes some 700 bytes, and 4 MiB are kept.
+    assert!((2_000..10_000).contains(&kept), "{kept} resources are kept");
+}
+
+#[test]
+fn the_message_of_a_kept_report_is_bounded_and_tells_what_it_omits() {
+    let registry = Registry::builder().sink(|_| ()).build();
+    let outcome = registry.run("failing", || {
+        let finalizer = |()| Err(std::io::Error::other("ä".repeat(1 << 20)));
+        mem::forget(registry.own_with((), finalizer).expect("the task is running"));
+    });
+    drop(outcome);
+    let kept = registry.reports();
+    let Some(Report::Finalizer(report)) = kept.first() else { panic!("expected one: {kept:?}") };
+    assert!(report.message.len() < 20_000, "{} bytes", report.message.len());
+    assert!(report.message.ends_with(" more bytes were not kept)"), "{}", report.message);
 }

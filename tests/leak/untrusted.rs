@@ -45,7 +45,7 @@ fn hostile_names_of_tasks_and_threads_are_escaped_in_every_form() {
     assert_escaped("its name in the table", &table.tasks.last().unwrap().task.name);
     let reports = lab.reports();
     let Report::Leak(leak) = &reports[0] else { panic!("{reports:?}") };
-    assert_eq!(leak.thread, ESCAPED);
+    assert_eq!(&*leak.thread, ESCAPED);
     assert_escaped("the report", &reports[0].to_string());
     assert_escaped(
         "the report with sources",

@@ -1,0 +1,124 @@
+//! The reports that a registry keeps: the latest ones, bounded in number and in size.
+//!
+//! The failure story. A server that leaks is looked at by its reports, and each was kept as it was
+//! delivered: six tasks that each leaked 100,000 resources kept 637 MB until the process ended. So what
+//! is kept of a report is cut, and says by how much; what is delivered is complete.
+//!
+//! # Limits
+//!
+//! Sizes are estimates: names of tasks are shared and not counted.
+
+use std::collections::VecDeque;
+
+use super::finding::{LeakReport, Report, ViolationReport};
+use super::graph::EdgeData;
+use super::snapshot::{CustodyStep, ResourceData};
+
+/// How many reports a registry keeps for [`Registry::reports`](super::Registry::reports); older ones
+/// go. Each was delivered when it was made, and all are counted.
+pub const REPORTS_KEPT: usize = 256;
+
+/// The most that kept reports take, in bytes: some 4,000 resources at level `on`.
+const BYTES_MAX: usize = 4 << 20;
+
+/// The most that one report takes of it, so that a large one leaves room for others.
+const REPORT_BYTES_MAX: usize = BYTES_MAX / 4;
+
+/// The longest message that is kept; a finalizer's error can be of any length.
+const MESSAGE_BYTES_MAX: usize = 16 << 10;
+
+/// Reports with their sizes, oldest first.
+#[derive(Default)]
+pub(crate) struct Kept {
+    reports: VecDeque<(usize, Report)>,
+    bytes: usize,
+}
+
+impl Kept {
+    pub(crate) fn push(&mut self, report: Report) {
+        let size = size_of_report(&report);
+        self.reports.push_back((size, report));
+        self.bytes += size;
+        while self.reports.len() > REPORTS_KEPT
+            || (self.bytes > BYTES_MAX && self.reports.len() > 1)
+        {
+            self.bytes -= self.reports.pop_front().map_or(0, |(size, _)| size);
+        }
+    }
+
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        self.reports.iter().map(|(_, report)| report.clone()).collect()
+    }
+}
+
+/// A copy that may be kept. Of a leak with very many resources it has the first ones, at least one.
+pub(crate) fn cut(report: &Report) -> Report {
+    match report {
+        Report::Leak(leak) => {
+            let mut bytes = 0;
+            let fits = |resource: &&ResourceData| {
+                bytes += size_of_resource(resource);
+                bytes <= REPORT_BYTES_MAX
+            };
+            let count = leak.resources.iter().take_while(fits).count().max(1);
+            Report::Leak(leak.of_first(count))
+        }
+        Report::Violation(report) => Report::Violation(cut_message(report)),
+        Report::Theft(report) => Report::Theft(cut_message(report)),
+        Report::Finalizer(report) => Report::Finalizer(cut_message(report)),
+    }
+}
+
+impl LeakReport {
+    /// The same about its first resources; how many are omitted is part of it.
+    fn of_first(&self, count: usize) -> LeakReport {
+        let omitted = self.resources.len().saturating_sub(count) as u64;
+        LeakReport {
+            resources: self.resources.iter().take(count).cloned().collect(),
+            resources_omitted: self.resources_omitted + omitted,
+            ..self.without_resources()
+        }
+    }
+}
+
+fn cut_message(report: &ViolationReport) -> ViolationReport {
+    let ViolationReport { schema_version, code, message, actor, owner, site, resource } = report;
+    let mut end = message.len().min(MESSAGE_BYTES_MAX);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let omitted = match message.len() - end {
+        0 => String::new(),
+        bytes => format!(" ({bytes} more bytes were not kept)"),
+    };
+    ViolationReport {
+        schema_version: *schema_version,
+        code,
+        message: format!("{}{omitted}", &message[..end]),
+        actor: actor.clone(),
+        owner: owner.clone(),
+        site: *site,
+        resource: resource.clone(),
+    }
+}
+
+fn size_of_report(report: &Report) -> usize {
+    let inside = match report {
+        Report::Leak(leak) => leak.resources.iter().map(size_of_resource).sum(),
+        Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+            report.message.len() + report.resource.as_ref().map_or(0, size_of_resource)
+        }
+    };
+    size_of::<Report>() + inside
+}
+
+fn size_of_resource(resource: &ResourceData) -> usize {
+    let texts = [&resource.local, &resource.peer, &resource.path];
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let step = |step: &CustodyStep| {
+        size_of::<CustodyStep>() + step.backtrace.as_ref().map_or(0, String::len)
+    };
+    let steps: usize = resource.custody.iter().map(step).sum();
+    let edges = resource.kept_alive_by.as_ref().map_or(0, |it| it.edges.len() + it.path.len());
+    size_of::<ResourceData>() + texts + steps + edges * size_of::<EdgeData>()
+}
