@@ -41,6 +41,8 @@ pub(crate) mod closing;
 mod custody;
 pub(crate) mod ending;
 mod finding;
+#[cfg(all(test, not(echown_loom)))]
+mod forked;
 pub mod graph;
 mod half;
 pub(crate) mod handle;

@@ -27,14 +27,14 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::ownership::Promise;
-use crate::ownership::promise::Unstarted;
+use crate::ownership::promise::{Unstarted, Work};
 use crate::ownership::task::Task;
 use crate::ownership::{Error, Failure, Refused, Registry, Resource, Site};
 pub use orphans::{Care, Orphans};
 pub use plain::{spawn as spawn_thread, spawn_in as spawn_thread_in};
 pub use race::first;
 pub use scope::{Scope, ScopeFailure};
-use workers::{Config, Hurdle, NoThread, Workers};
+use workers::{Config, Hurdle, Job, NoThread, Workers};
 
 /// Threads of a pool unless set; what the machine carries may be less.
 const LIMIT_DEFAULT: usize = 10_000;
@@ -281,7 +281,7 @@ impl Pool {
     {
         let child = Unstarted::new(&self.registry, parent, name, give, job, site)?;
         let work = child.work();
-        match self.workers.execute(move || work.run()) {
+        match self.workers.execute(work) {
             Ok(()) => Ok(child.started()),
             Err(NoThread { job: work, reason }) => {
                 let job = child.undo();
@@ -290,6 +290,16 @@ impl Pool {
                 Err(SpawnError { cause: Cause::NoThread(reason.to_string()), job })
             }
         }
+    }
+}
+
+impl Job for Work {
+    fn run(self: Box<Work>) {
+        Work::run(*self);
+    }
+
+    fn is_void(&self) -> bool {
+        self.is_abandoned()
     }
 }
 

@@ -54,6 +54,9 @@ mod ending;
 #[path = "leak/families.rs"]
 mod families;
 
+#[path = "leak/waiting_jobs.rs"]
+mod waiting_jobs;
+
 #[path = "leak/cancelling.rs"]
 mod cancelling;
 

@@ -16,6 +16,7 @@ use super::registry::Registry;
 use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Refused};
 use crate::sys::fd::{self, Direction, Identity, Number};
+use crate::sys::fork;
 
 type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
 
@@ -59,6 +60,10 @@ impl<T: Send + 'static> Cell<T> {
         let me = task::current(registry);
         let record = Record::new(registry.clone(), kind, descriptor, &me, site);
         let cell = Arc::new(Cell { record, charge: Mutex::new(Some(charge)) });
+        if fork::in_forked_child() {
+            // Entered nowhere: what it is entered in is behind locks of the parent process's.
+            return Ok(Owned::new(cell));
+        }
         let held: Arc<dyn Held> = Arc::clone(&cell) as Arc<dyn Held>;
         match registry.enter_number(&held) {
             Ok(None) => {}
@@ -94,16 +99,29 @@ impl<T: Send + 'static> Cell<T> {
 
     /// Takes value and finalizer out: for whoever won the close, or is inside `with`.
     pub(crate) fn take(&self) -> Option<Charge<T>> {
-        self.charge().take()
+        self.charge()?.take()
+    }
+
+    /// Holds the value's lock, for tests.
+    #[cfg(test)]
+    pub(crate) fn hold_value(&self) -> impl Sized {
+        self.charge()
     }
 
     /// Puts them back after `with`.
     pub(crate) fn put_back(&self, charge: Option<Charge<T>>) {
-        *self.charge() = charge;
+        if let Some(mut place) = self.charge() {
+            *place = charge;
+        }
     }
 
-    fn charge(&self) -> MutexGuard<'_, Option<Charge<T>>> {
-        self.charge.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The value's place. None in a forked child if another thread was taking or putting back the
+    /// value at the moment of the fork: it may be half copied, and the lock stays held.
+    fn charge(&self) -> Option<MutexGuard<'_, Option<Charge<T>>>> {
+        if fork::in_forked_child() {
+            return self.charge.try_lock().ok();
+        }
+        Some(self.charge.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

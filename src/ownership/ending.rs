@@ -89,6 +89,10 @@ enum Manner {
 }
 
 fn end<T>(task: &Arc<Task>, result: std::thread::Result<T>) -> Result<T, Failure<T>> {
+    if !task.is_of_this_process() {
+        // It ends in the parent process. Here its locks may be held by threads that are not there.
+        return result.map_err(|payload| Failure::Panicked(Panic::new(task.label(), payload)));
+    }
     let was_cancelled = close_account(task, result.is_ok());
     let result = match result {
         // A cancelled task's value goes nowhere; its handles are released like captured ones.
@@ -116,6 +120,9 @@ fn end<T>(task: &Arc<Task>, result: std::thread::Result<T>) -> Result<T, Failure
 /// Gives back everything that a task has: resources, offers, children. What a first call was kept
 /// from by a panic, a second one does.
 fn settle(task: &Arc<Task>, manner: Manner) -> (Option<LeakReport>, Vec<TaskLabel>) {
+    if !task.is_of_this_process() {
+        return (None, Vec::new());
+    }
     let leaks = give_back(task, manner);
     (leaks, end_children(task))
 }
@@ -141,6 +148,9 @@ pub(crate) fn end_unstarted(task: &Arc<Task>, job: impl Any) {
 
 /// The end of a thread that was not started as a task: it must neither panic nor wait.
 pub(crate) fn end_of_foreign_thread(task: &Arc<Task>) {
+    if fork::in_forked_child() {
+        return;
+    }
     let ended = contain(|| {
         give_back(task, Manner::Normal);
         let root = task::root();
@@ -165,6 +175,9 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(10);
 /// Ends what the current task has in one registry, at the end of the process: its remaining
 /// resources and unclaimed offers, and its forgotten children.
 pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<TaskLabel>) {
+    if fork::in_forked_child() {
+        return (None, Vec::new());
+    }
     let me = task::current(registry);
     let here = |held: &dyn Held| held.record().registry == *registry;
     let leaks = finalize_all(&me, Manner::Normal, here);

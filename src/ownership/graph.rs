@@ -60,6 +60,7 @@ use super::policy::Level;
 use super::record::ResourceId;
 use super::registry::{Registry, Resource};
 use crate::sys::escape;
+use crate::sys::fork;
 
 pub use cycle::Cycle;
 
@@ -152,6 +153,10 @@ impl fmt::Debug for Node {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if fork::in_forked_child() {
+            // What is recorded is behind a lock of the parent process's.
+            return;
+        }
         if let Some((references, index)) = &self.place {
             references.strike(*index);
         }
@@ -205,6 +210,7 @@ pub struct Edge {
 impl Edge {
     fn make(from: Option<&Node>, to: &Node, strength: Strength, site: Site) -> Edge {
         let index = match (from, &to.0.place) {
+            _ if fork::in_forked_child() => None,
             (Some(from), Some((references, to))) => from
                 .0
                 .place
@@ -223,6 +229,9 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
+        if fork::in_forked_child() {
+            return;
+        }
         let Some((references, to)) = &self.to.0.place else { return };
         match (self.index, &self.from) {
             (Some(index), _) => references.disconnect(index),
@@ -554,11 +563,15 @@ impl Registry {
     /// Who keeps whom alive at this moment, as far as it was recorded; see [`graph`](self).
     #[must_use]
     pub fn graph(&self) -> Graph {
-        self.references_if_any().map_or_else(Graph::empty, |references| references.picture())
+        match self.references_if_any() {
+            Some(references) if !fork::in_forked_child() => references.picture(),
+            _ => Graph::empty(),
+        }
     }
 
     /// Where references are recorded; `None` at level `off`.
     fn references(&self) -> Option<Arc<References>> {
-        (self.level() != Level::Off).then(|| self.make_references())
+        let is_recorded = self.level() != Level::Off && !fork::in_forked_child();
+        is_recorded.then(|| self.make_references())
     }
 }

@@ -106,7 +106,7 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
         let split = {
             let mut account = me.account();
             record.set_halves(Some(Box::new([&held[0], &held[1]].map(Arc::downgrade))));
-            let split = record.slot.split(me.id().get());
+            let split = record.slot.split(record.name_of(&me));
             if split.is_ok() {
                 account.remove(record.position());
                 for half in held {
@@ -135,7 +135,7 @@ impl<T: Send + 'static> Half<T> {
     pub(crate) fn rejoin(self, other: Half<T>) -> Result<Owned<T>, Refused<Halves<T>>> {
         let site = Site::here();
         let me = task::current(&self.handle.record().registry);
-        let id = me.id().get();
+        let id = self.handle.record().name_of(&me);
         let whole = Arc::clone(&self.handle.cell().whole);
         let strangers = !Arc::ptr_eq(&whole, &other.handle.cell().whole);
         let refused = {

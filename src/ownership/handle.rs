@@ -48,8 +48,12 @@ impl<C: Held + 'static> Handle<C> {
     pub(crate) fn release(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
         if fork::in_forked_child() {
-            self.0.abandon();
-            return Ok(());
+            // A second release finds it released, as everywhere.
+            if record.slot.begin_close(record.slot.look().owner()).is_ok() {
+                self.0.abandon();
+                record.slot.closed();
+                return Ok(());
+            }
         }
         let me = task::current(&record.registry);
         let word = record.slot.look();
@@ -63,6 +67,9 @@ impl<C: Held + 'static> Handle<C> {
     }
 
     pub(crate) fn transfer(&self, site: Site) -> Result<(), Error> {
+        if fork::in_forked_child() {
+            return Ok(());
+        }
         let me = task::current(&self.record().registry);
         task::transfer(&me, &self.held(), site)
     }
@@ -70,13 +77,18 @@ impl<C: Held + 'static> Handle<C> {
     pub(crate) fn offer(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
         let me = task::current(&record.registry);
-        record.slot.offer(me.id().get()).map_err(|word| record.refuse(word, &me, site))?;
+        record.slot.offer(record.name_of(&me)).map_err(|word| record.refuse(word, &me, site))?;
         record.note(Event::Offered, Some(&me), None, site);
         Ok(())
     }
 
     pub(crate) fn claim(&self, site: Site) -> Result<(), Error> {
-        let me = task::current(&self.record().registry);
+        let record = self.record();
+        let me = task::current(&record.registry);
+        if fork::in_forked_child() {
+            let owner = record.name_of(&me);
+            return record.slot.claim(owner, owner).map_err(|word| record.refuse(word, &me, site));
+        }
         task::claim(&me, &self.held(), site)
     }
 
@@ -293,12 +305,13 @@ impl<T: Send + 'static> Owned<T> {
         let site = Site::here();
         record.admit()?;
         let me = task::current(&record.registry);
-        if let Err(word) = record.slot.enter(me.id().get()) {
+        if let Err(word) = record.slot.enter(record.name_of(&me)) {
             return Err(record.refuse(word, &me, site));
         }
         let mut lent = Lent { cell: self.handle.cell(), charge: self.handle.cell().take() };
         let Some(charge) = &mut lent.charge else {
-            unreachable!("a held cell has its value: only who closes or lends takes it")
+            assert_in_forked_child();
+            return Err(record.error(ErrorKind::InUse, record.slot.look(), &me, site, None));
         };
         Ok(f(&mut charge.value))
     }
@@ -313,9 +326,19 @@ impl<T: Send + 'static> Owned<T> {
         let site = Site::here();
         let record = self.handle.record();
         let me = task::current(&record.registry);
-        if let Err(word) = record.slot.check(me.id().get()) {
+        if let Err(word) = record.slot.check(record.name_of(&me)) {
             let error = record.refuse(word, &me, site);
             return Err(Refused::new(error, Some(self)));
+        }
+        if fork::in_forked_child() {
+            let Some(charge) = self.handle.cell().take() else {
+                let error = record.error(ErrorKind::InUse, record.slot.look(), &me, site, None);
+                return Err(Refused::new(error, Some(self)));
+            };
+            if record.slot.begin_close(record.name_of(&me)).is_ok() {
+                record.slot.closed();
+            }
+            return Ok(charge.value);
         }
         if let Some(now) = record.stolen() {
             let error = record.robbed(&me, site, &now);
@@ -345,6 +368,14 @@ impl<T: Send + 'static> Owned<T> {
 }
 
 moves!({T: Send + 'static} Owned<T>);
+
+/// A held cell has its value: only who closes or lends takes it. In a forked child the lock around it
+/// may be held by a thread that is not there.
+#[cold]
+#[track_caller]
+fn assert_in_forked_child() {
+    assert!(fork::in_forked_child(), "a held cell has lost its value");
+}
 
 /// The owner is inside `with`: puts the value back and ends the use, also while unwinding.
 struct Lent<'a, T: Send + 'static> {

@@ -68,6 +68,11 @@ impl Work {
     pub(crate) fn run(self) {
         self.0.execute();
     }
+
+    /// Whether the child was cancelled before it had a thread.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        !self.0.has_job()
+    }
 }
 
 impl Drop for Work {
@@ -241,7 +246,8 @@ impl<T> Promise<T> {
     /// The current task, if it is the parent.
     fn as_parent(&self, site: Site) -> Result<Arc<Task>, Error> {
         let me = task::current(&self.registry);
-        let parent = self.task.parent();
+        // In a forked child a task of the parent process's is nobody's.
+        let parent = if self.task.is_of_this_process() { self.task.parent() } else { None };
         if parent.as_ref().is_some_and(|parent| parent.id() == me.id()) {
             return Ok(me);
         }

@@ -153,7 +153,9 @@ impl Record {
 
     /// Sets the halves of a whole that is about to be split, or that has been rejoined.
     pub(crate) fn set_halves(&self, halves: Option<Box<[Weak<dyn Held>; 2]>>) {
-        self.history().halves = halves;
+        if !fork::in_forked_child() {
+            self.history().halves = halves;
+        }
     }
 
     pub(crate) fn label(&self) -> ResourceLabel {
@@ -240,7 +242,7 @@ impl Record {
     /// The error for `me`, who met `word`; reported when it is a violation.
     #[cold]
     pub(crate) fn refuse(&self, word: Word, me: &Task, site: Site) -> Error {
-        let mine = word.owner() == me.id().get();
+        let mine = word.owner() == self.name_of(me);
         let kind = match word.state() {
             // What was cancelled is told so, also about what its inline child had to finalize.
             State::Released | State::Closing if me.is_cancelled() && self.was_finalized() => {
@@ -282,6 +284,19 @@ impl Record {
             // The canceller flags what the task owns one by one, under this lock. Whoever was told
             // of one waits here until all are flagged: nothing that it tries next is let through.
             drop(me.account());
+        }
+        if fork::in_forked_child() {
+            // Owner and custody are behind locks of the parent process's.
+            return Error::new(Facts {
+                kind,
+                subject: Some(self.label()),
+                actor: me.label(),
+                owner: None,
+                earlier: None,
+                end: None,
+                site,
+                detail,
+            });
         }
         let (mut owner, mut earlier) = (task::find(word.owner()).map(|task| task.label()), None);
         let mut end = None;
@@ -385,7 +400,7 @@ impl Record {
         site: Site,
     ) -> Option<Step> {
         let level = self.registry.level();
-        if level == Level::Off && !is_an_end(event) {
+        if (level == Level::Off && !is_an_end(event)) || fork::in_forked_child() {
             return None;
         }
         let at = at();
@@ -402,8 +417,17 @@ impl Record {
         })
     }
 
+    /// In whose name `me` changes the slot: in its own, and in a forked child, where the registry is
+    /// off, in the owner's, whoever that is.
+    pub(crate) fn name_of(&self, me: &Task) -> u64 {
+        if fork::in_forked_child() { self.slot.look().owner() } else { me.id().get() }
+    }
+
     /// A copy of the custody.
     pub(crate) fn custody(&self) -> Custody {
+        if fork::in_forked_child() {
+            return Custody::default();
+        }
         self.history().custody.clone()
     }
 
@@ -425,6 +449,12 @@ impl Record {
         {
             number.shut(Direction::Read);
         }
+    }
+
+    /// Holds the lock of the history, for tests.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized {
+        self.history()
     }
 
     fn history(&self) -> MutexGuard<'_, History> {

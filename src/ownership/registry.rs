@@ -34,6 +34,7 @@ use super::violation::{Error, ErrorKind};
 use super::{ending, task};
 use crate::faults::Saboteur;
 use crate::sys::escape;
+use crate::sys::fork;
 pub use builder::Builder;
 
 /// The exit code for leaks and violations under [`Policy::Fail`]: the one LeakSanitizer uses.
@@ -174,19 +175,26 @@ impl Registry {
         let escaped = |text: String| escape::text(&text).into_owned();
         let (name, reason) = (escaped(name.into()), escaped(reason.into()));
         let declared = Declared { number, name, reason, site: Site::here() };
-        guard(&self.0.declared).push(declared);
+        if !fork::in_forked_child() {
+            guard(&self.0.declared).push(declared);
+        }
     }
 
     /// Takes a declaration back, when the library has closed the descriptor.
     pub fn retract(&self, number: i32) {
-        guard(&self.0.declared).retain(|declared| declared.number != number);
+        if !fork::in_forked_child() {
+            guard(&self.0.declared).retain(|declared| declared.number != number);
+        }
     }
 
     /// Tasks, resources, owners and custody at one moment.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let (tasks, resources) = snapshot::take(self.0.id);
-        let declared = guard(&self.0.declared).clone();
+        let declared = match fork::in_forked_child() {
+            true => Vec::new(),
+            false => guard(&self.0.declared).clone(),
+        };
         Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared }
     }
 
@@ -194,6 +202,9 @@ impl Registry {
     /// of them. A large leak is kept by its first resources; see [`LeakReport::resources_omitted`].
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
+        if fork::in_forked_child() {
+            return Vec::new();
+        }
         guard(&self.0.reports).reports()
     }
 
@@ -213,7 +224,10 @@ impl Registry {
             suppressed: count(&counts.suppressed),
             known: count(&counts.known),
             cycles: count(&counts.cycles),
-            reported: guard(&self.0.reported).clone(),
+            reported: match fork::in_forked_child() {
+                true => BTreeMap::new(),
+                false => guard(&self.0.reported).clone(),
+            },
             used_suppressions: self
                 .0
                 .suppressions
@@ -366,7 +380,7 @@ impl Registry {
     /// Reports a broken rule about a resource.
     #[cold]
     pub(crate) fn violated(&self, error: &Error, record: &Record) {
-        if error.kind().is_violation() && self.0.level != Level::Off {
+        if error.kind().is_violation() && self.reports_violations() {
             self.deliver(Report::of_error(error, record));
         }
     }
@@ -374,9 +388,20 @@ impl Registry {
     /// Reports a broken rule about tasks.
     #[cold]
     pub(crate) fn violated_by_task(&self, error: &Error) {
-        if error.kind().is_violation() && self.0.level != Level::Off {
+        if error.kind().is_violation() && self.reports_violations() {
             self.deliver(Report::of_task_error(error));
         }
+    }
+
+    /// Holds all locks, for tests.
+    #[cfg(test)]
+    pub(crate) fn hold_locks(&self) -> impl Sized {
+        let Inner { numbers, declared, reports, reported, .. } = &*self.0;
+        (guard(numbers), guard(declared), guard(reports), guard(reported))
+    }
+
+    fn reports_violations(&self) -> bool {
+        self.0.level != Level::Off && !fork::in_forked_child()
     }
 
     /// Counts a finding other than a leak and does what the policy says.

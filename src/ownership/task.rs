@@ -129,6 +129,8 @@ pub(crate) struct Task {
     origin: Origin,
     /// The registry it was spawned for, or that its thread touched first.
     home: u64,
+    /// Of the process that made it; see [`sys::fork`].
+    generation: u32,
     born: Instant,
     /// Where it was spawned: the place that its end is put down to.
     spawned: Site,
@@ -178,8 +180,11 @@ pub(crate) fn root() -> Arc<Task> {
     Arc::clone(&ROOT)
 }
 
-/// The task with this id, while anybody still refers to it.
+/// The task with this id, while anybody still refers to it. None in a forked child, which has no table.
 pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
+    if sys::fork::in_forked_child() {
+        return None;
+    }
     guard(&TASKS).by_id.get(&id)?.upgrade()
 }
 
@@ -191,14 +196,26 @@ fn find_from_here(id: u64) -> Option<Arc<Task>> {
     mine.ok().flatten().or_else(|| find(id))
 }
 
+/// Holds the lock of the table, for tests.
+#[cfg(test)]
+pub(crate) fn hold_table() -> impl Sized {
+    guard(&TASKS)
+}
+
 /// How many tasks have been made so far.
 pub(crate) fn made() -> u64 {
+    if sys::fork::in_forked_child() {
+        return 0;
+    }
     guard(&TASKS).made
 }
 
 /// Every task that somebody still refers to, in ascending order of ids; and how many had been made
 /// then.
 pub(crate) fn all() -> (Vec<Arc<Task>>, u64) {
+    if sys::fork::in_forked_child() {
+        return (Vec::new(), 0);
+    }
     let tasks = guard(&TASKS);
     let mut all: Vec<_> = tasks.by_id.values().filter_map(Weak::upgrade).collect();
     let made = tasks.made;
@@ -238,8 +255,8 @@ pub(crate) fn current_id() -> u64 {
 pub(crate) fn current(registry: &Registry) -> Arc<Task> {
     let known = CURRENT.try_with(|thread| thread.task.borrow().clone());
     match known {
-        Ok(Some(task)) => task,
-        Ok(None) => adopt_this_thread(registry),
+        Ok(Some(task)) if task.is_of_this_process() => task,
+        Ok(_) => adopt_this_thread(registry),
         // The thread's own record is gone already: its destructor is finalizing what was left, or
         // a thread-local that was made before it is being dropped.
         Err(_) => find(current_id()).unwrap_or_else(|| departed(registry)),
@@ -247,7 +264,10 @@ pub(crate) fn current(registry: &Registry) -> Arc<Task> {
 }
 
 fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
-    let task = if sys::thread::is_main() {
+    let task = if sys::fork::in_forked_child() {
+        // A task of its own, whose locks no thread of the parent's holds.
+        Task::new(sys::thread::name(), Origin::Foreign, registry.id(), None, Site::here())
+    } else if sys::thread::is_main() {
         root()
     } else {
         Task::new(sys::thread::name(), Origin::Foreign, registry.id(), Some(root()), Site::here())
@@ -267,7 +287,7 @@ fn departed(registry: &Registry) -> Arc<Task> {
         "departed thread".into(),
         Origin::Foreign,
         registry.id(),
-        Some(root()),
+        (!sys::fork::in_forked_child()).then(root),
         Site::here(),
     );
     lock(&task.account).phase = Phase::Ended;
@@ -284,19 +304,19 @@ pub(crate) struct Entered {
 }
 
 impl Entered {
-    /// The task whose thread this is, unless there was none.
+    /// The task whose thread this is, unless there was none, or it is the parent process's.
     pub(crate) fn outer(&self) -> Option<&Arc<Task>> {
-        self.before.as_ref()
+        self.before.as_ref().filter(|task| task.is_of_this_process())
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT_ID.set(self.before_id);
-        let before = self.before.take();
-        if let Some(outer) = before.as_ref().filter(|_| self.is_in_place) {
+        if let Some(outer) = self.outer().filter(|_| self.is_in_place) {
             outer.end_in_place();
         }
+        let before = self.before.take();
         let _ = CURRENT.try_with(|thread| thread.task.replace(before));
     }
 }
@@ -316,6 +336,7 @@ impl Task {
             name,
             origin,
             home,
+            generation: sys::fork::generation(),
             born: Instant::now(),
             spawned,
             parent: StdMutex::new(parent),
@@ -331,6 +352,9 @@ impl Task {
             in_place: Mutex::new(None),
             lender: StdMutex::default(),
         });
+        if sys::fork::in_forked_child() {
+            return task;
+        }
         let mut tasks = guard(&TASKS);
         tasks.by_id.insert(task.id.get(), Arc::downgrade(&task));
         tasks.made += 1;
@@ -340,6 +364,11 @@ impl Task {
 
     pub(crate) fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// Whether it was made since the last fork that led here: only then may its locks be waited for.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.generation == sys::fork::generation()
     }
 
     pub(crate) fn label(&self) -> TaskLabel {
@@ -391,6 +420,13 @@ impl Task {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// Holds the task's locks, for tests.
+    #[cfg(test)]
+    pub(crate) fn hold_locks(&self) -> impl Sized {
+        let family = (guard(&self.parent), guard(&self.children), guard(&self.thread));
+        (self.account(), family, guard(&self.job), guard(&self.on_end), lock(&self.in_place))
+    }
+
     fn is_on_this_thread(&self) {
         *guard(&self.thread) = Some((sys::thread::name(), sys::thread::kernel_id()));
     }
@@ -398,7 +434,7 @@ impl Task {
     /// Makes this the current task of this thread, in the place of the one that was.
     pub(crate) fn enter(self: &Arc<Task>) -> Entered {
         let mut entered = self.enter_apart();
-        if let Some(outer) = entered.before.as_ref().filter(|outer| !Arc::ptr_eq(outer, self)) {
+        if let Some(outer) = entered.outer().filter(|outer| !Arc::ptr_eq(outer, self)).cloned() {
             entered.is_in_place = true;
             outer.begin_in_place(self);
         }
@@ -455,6 +491,9 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        if sys::fork::in_forked_child() {
+            return;
+        }
         table::remove(&mut guard(&TASKS).by_id, &self.id.get());
         // A task may be the last to refer to its parent, and so on. One after the other: dropping
         // them from within each other would take a stack as deep as the family.

@@ -24,6 +24,8 @@
 //! On drop, running jobs go on and their threads end after them; jobs that still wait are dropped
 //! without having run, by the dropping thread; idle threads end at once. Nobody is waited for.
 
+mod refusal;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,7 +41,9 @@ use super::headroom::Headroom;
 use crate::faults::Saboteur;
 use crate::ownership::Registry;
 use crate::sys::escape;
+use crate::sys::fork;
 use crate::sys::limits::Limits;
+pub(crate) use refusal::{NoThread, Reason};
 
 /// Idle threads are let go when there are more than this many times the number to keep. Two: a
 /// start costs 40 to 100 microseconds, and so the threads let go at one job's end are paid for by as many
@@ -103,6 +107,8 @@ pub(crate) struct Workers {
     /// Held while a thread is started, so that threads come one at a time, and a job is never
     /// queued behind a thread that is still being started and might not come.
     growth: Mutex<Growth>,
+    /// Of the process that made it; see [`fork`].
+    generation: u32,
 }
 
 struct Growth {
@@ -111,42 +117,24 @@ struct Growth {
     was_refused: bool,
 }
 
-/// A job that got no thread, given back, and why.
-pub(crate) struct NoThread<F> {
-    /// The job, not run.
-    pub(crate) job: F,
-    /// The limit that was met.
-    pub(crate) reason: Reason,
+/// What a thread runs.
+pub(crate) trait Job: Send + 'static {
+    fn run(self: Box<Self>);
+
+    /// Whether there is nothing left to run: it then takes no place among those that wait. Called under
+    /// the lock.
+    fn is_void(&self) -> bool {
+        false
+    }
 }
 
-/// Which limit left a job without a thread.
-#[derive(Debug)]
-#[non_exhaustive]
-pub(crate) enum Reason {
-    /// As many threads as were configured, and as many jobs waiting.
-    Limit {
-        /// The configured limit: so many threads are busy.
-        threads: usize,
-        /// Jobs that wait already.
-        queued: usize,
-    },
-    /// As many threads as this machine carries, and as many jobs waiting.
-    Ceiling {
-        /// The tightest limit of this machine: so many threads are busy.
-        ceiling: Ceiling,
-        /// Jobs that wait already.
-        queued: usize,
-    },
-    /// The system refused to start one more thread.
-    Start {
-        /// Threads that there are, all busy.
-        threads: usize,
-        /// What the system said.
-        error: io::Error,
-    },
+impl<F: FnOnce() + Send + 'static> Job for F {
+    fn run(self: Box<F>) {
+        self();
+    }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type AnyJob = Box<dyn Job>;
 
 /// What the handle and the running threads share. An idle thread holds no reference to it.
 struct Shared {
@@ -164,13 +152,13 @@ struct State {
     idle: VecDeque<ThreadPool>,
     /// As many as there are threads that look are on their way to these; the others wait, and do so
     /// only while nobody is idle and at least one thread runs a job.
-    queue: VecDeque<Job>,
+    queue: VecDeque<AnyJob>,
     closed: bool,
 }
 
 /// What a thread does after a job.
 enum Next {
-    Run(ThreadPool, Job),
+    Run(ThreadPool, AnyJob),
     /// Return to the channel. The threads in here are let go; the own one may be among them.
     Rest(Vec<ThreadPool>),
 }
@@ -187,7 +175,8 @@ impl Workers {
         config.name = config.name.replace('\0', "?");
         let shared = Shared { keep_idle: config.keep_idle.max(1), state: Mutex::default() };
         let growth = Mutex::new(Growth { headroom, was_refused: false });
-        Workers { config, ceiling, shared: Arc::new(shared), growth }
+        let generation = fork::generation();
+        Workers { config, ceiling, shared: Arc::new(shared), growth, generation }
     }
 
     /// Runs `job` on an idle thread, else on a new one, else as soon as a thread is free.
@@ -198,10 +187,10 @@ impl Workers {
     ///
     /// [`NoThread`] if every thread is busy, no further one can be had, and the queue is full. It
     /// gives the job back. The queue is used also after a refused start, if any thread exists.
-    pub(crate) fn execute<F>(&self, job: F) -> Result<(), NoThread<F>>
-    where
-        F: FnOnce() + Send + 'static,
-    {
+    pub(crate) fn execute<J: Job>(&self, job: J) -> Result<(), NoThread<J>> {
+        if self.generation != fork::generation() {
+            return Err(NoThread { job, reason: Reason::Forked });
+        }
         let job = match self.run_on_idle(job) {
             Ok(()) => return Ok(()),
             Err((job, _)) => job,
@@ -214,8 +203,7 @@ impl Workers {
         };
         let size = state.size();
         if size >= self.limit() {
-            let reason = self.limit_met(state.waiting());
-            return self.queue_or_refuse(state, job, reason);
+            return self.queue_or_refuse(state, job, |queued| self.limit_met(queued));
         }
         drop(state);
         let error = match self.start(size, &mut growth) {
@@ -232,7 +220,7 @@ impl Workers {
             Err(left) => left,
         };
         let threads = state.size();
-        self.queue_or_refuse(state, job, Reason::Start { threads, error })
+        self.queue_or_refuse(state, job, |_| Reason::Start { threads, error })
     }
 
     /// The most threads there can be: the configured limit or the ceiling, whichever is lower.
@@ -266,10 +254,7 @@ impl Workers {
     }
 
     /// Hands `job` to an idle thread, or back together with the state in which nobody is idle.
-    fn run_on_idle<F>(&self, job: F) -> Result<(), (F, MutexGuard<'_, State>)>
-    where
-        F: FnOnce() + Send + 'static,
-    {
+    fn run_on_idle<J: Job>(&self, job: J) -> Result<(), (J, MutexGuard<'_, State>)> {
         let mut state = self.shared.lock();
         if state.queue.len() < state.looking {
             state.queue.push_back(Box::new(job));
@@ -284,7 +269,7 @@ impl Workers {
     }
 
     /// Counts a new thread in and gives it a job: the longest waiting one, if any waits.
-    fn run_on_new(&self, thread: ThreadPool, job: Job) {
+    fn run_on_new(&self, thread: ThreadPool, job: AnyJob) {
         let mut state = self.shared.lock();
         state.awake += 1;
         // Some wait although there was room to grow if an earlier start was refused.
@@ -296,22 +281,27 @@ impl Workers {
         }
     }
 
-    /// Queues `job`, in a state in which nobody is idle, or gives it back with `reason`.
-    fn queue_or_refuse<F>(
+    /// Queues `job`, in a state in which nobody is idle, or gives it back with the `reason` for so many
+    /// waiting jobs.
+    fn queue_or_refuse<J: Job>(
         &self,
         mut state: MutexGuard<'_, State>,
-        job: F,
-        reason: Reason,
-    ) -> Result<(), NoThread<F>>
-    where
-        F: FnOnce() + Send + 'static,
-    {
+        job: J,
+        reason: impl FnOnce(usize) -> Reason,
+    ) -> Result<(), NoThread<J>> {
+        let void = state.take_void();
+        let waiting = state.waiting();
         // Without a thread nobody would ever come for the job.
-        if state.size() > 0 && state.waiting() < self.config.queue {
+        let answer = if state.size() > 0 && waiting < self.config.queue {
             state.queue.push_back(Box::new(job));
-            return Ok(());
-        }
-        Err(NoThread { job, reason })
+            Ok(())
+        } else {
+            Err(NoThread { job, reason: reason(waiting) })
+        };
+        // What is left of them may be the user's to drop: without the lock.
+        drop(state);
+        drop(void);
+        answer
     }
 
     fn limit_met(&self, queued: usize) -> Reason {
@@ -348,6 +338,11 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            // Its threads are the parent process's, and its lock may be held by one of them.
+            std::mem::forget(Arc::clone(&self.shared));
+            return;
+        }
         let mut state = self.shared.lock();
         state.closed = true;
         let idle = std::mem::take(&mut state.idle);
@@ -369,16 +364,16 @@ impl Shared {
     /// Sends `job`, which is counted as running already, to `thread`.
     ///
     /// `ThreadPool::execute` panics only if nobody can receive; the handle itself keeps the receiver.
-    fn hand(self: &Arc<Shared>, thread: ThreadPool, job: Job) {
+    fn hand(self: &Arc<Shared>, thread: ThreadPool, job: AnyJob) {
         let shared = Arc::clone(self);
         let own = thread.clone();
         thread.execute(move || shared.work(own, job));
     }
 
     /// Runs `job`, then what waits. On the thread's own stack; `thread` is its handle.
-    fn work(self: Arc<Shared>, mut thread: ThreadPool, mut job: Job) {
+    fn work(self: Arc<Shared>, mut thread: ThreadPool, mut job: AnyJob) {
         loop {
-            contain("running a job", job);
+            contain("running a job", || job.run());
             match self.next(thread) {
                 Next::Run(same, next) => (thread, job) = (same, next),
                 Next::Rest(let_go) => return drop(let_go),
@@ -430,9 +425,17 @@ impl State {
         self.queue.len().min(self.looking)
     }
 
-    /// Jobs for which there is no thread yet.
+    /// Jobs for which there is no thread yet, and that are still to be run.
     fn waiting(&self) -> usize {
-        self.queue.len() - self.promised()
+        let live = self.queue.iter().filter(|job| !job.is_void()).count();
+        live.saturating_sub(self.looking)
+    }
+
+    /// Takes out what is not to be run any more.
+    fn take_void(&mut self) -> VecDeque<AnyJob> {
+        let (void, live) = self.queue.drain(..).partition(|job| job.is_void());
+        self.queue = live;
+        void
     }
 
     /// Threads that have a job, or are about to find it.
@@ -543,37 +546,6 @@ impl fmt::Debug for Workers {
             .field("idle", &state.idle())
             .field("queued", &state.waiting())
             .finish()
-    }
-}
-
-impl<F> fmt::Debug for NoThread<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NoThread").field("reason", &self.reason).finish_non_exhaustive()
-    }
-}
-
-impl<F> fmt::Display for NoThread<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no thread for the job: {}", self.reason)
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Limit { threads, queued } => {
-                write!(f, "expected fewer than {threads} busy threads, the configured limit")?;
-                write!(f, ", actually {threads} are busy; waiting jobs: {queued}")
-            }
-            Reason::Ceiling { ceiling, queued } => {
-                write!(f, "expected less than the ceiling of {ceiling}")?;
-                write!(f, ", actually all are busy; waiting jobs: {queued}")
-            }
-            Reason::Start { threads, error } => {
-                let next = threads + 1;
-                write!(f, "thread {next} of the pool could not be started: {error}")
-            }
-        }
     }
 }
 

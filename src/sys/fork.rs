@@ -2,20 +2,31 @@
 //!
 //! The child has a copy of every record but none of the threads that could honour them, and its
 //! descriptors share their open files with the parent: a `shutdown(2)` there would cut the
-//! parent's connections. So the registry is off in the child, and this flag says that it is one.
+//! parent's connections. So the registry is off in the child, and this says that it is one.
+//!
+//! A lock that another thread held at the moment of the fork is held in the child until it ends: the
+//! thread that would unlock it is not there. So nothing in the child waits for a lock that was made
+//! before the fork: what is made afterwards is told apart by its [`generation`].
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-static IN_FORKED_CHILD: AtomicBool = AtomicBool::new(false);
+/// How many forks lead from the process that called [`watch`] to this one.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 static WATCH: Once = Once::new();
 
 /// True in a process that was forked off one that had called [`watch`], before any exec.
 #[inline]
 pub(crate) fn in_forked_child() -> bool {
+    generation() != 0
+}
+
+/// How many forks lead to this process; see the module's introduction.
+#[inline]
+pub(crate) fn generation() -> u32 {
     // ord: Relaxed; the only store happens in the forked child while it has a single thread, and
     // thread creation orders it before every later one.
-    IN_FORKED_CHILD.load(Ordering::Relaxed)
+    GENERATION.load(Ordering::Relaxed)
 }
 
 /// Starts watching, once per process (`pthread_atfork(3)`).
@@ -25,12 +36,63 @@ pub(crate) fn in_forked_child() -> bool {
 pub(crate) fn watch() {
     WATCH.call_once(|| {
         extern "C" fn note_child() {
-            // ord: Relaxed, see `in_forked_child`.
-            IN_FORKED_CHILD.store(true, Ordering::Relaxed);
+            // ord: Relaxed, see `generation`. The child has this one thread.
+            GENERATION.store(generation() + 1, Ordering::Relaxed);
         }
         // SAFETY: the handler only stores to a static atomic, which is async-signal-safe, as a
         // fork from a process with several threads demands; `None` registers nothing for the
         // other two moments.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(note_child)) };
     });
+}
+
+/// Forks, for tests.
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+    /// Forks. The child's id; none in the child, which has to come to [`end`].
+    pub(crate) fn fork() -> Option<Pid> {
+        // SAFETY: the child has the memory of this process and one thread. The tests use there what
+        // they say may be used, and the allocator, which the C library keeps usable.
+        match unsafe { libc::fork() } {
+            -1 => panic!("no process can be had: {}", std::io::Error::last_os_error()),
+            pid => Pid::from_raw(pid),
+        }
+    }
+
+    /// Ends a child at once.
+    pub(crate) fn end(code: i32) -> ! {
+        // SAFETY: ends the process, and touches no memory.
+        unsafe { libc::_exit(code) }
+    }
+
+    /// A child's exit code; none if it has not ended after 30 seconds, and was killed.
+    pub(crate) fn exit_code(child: Pid) -> Option<i32> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let ended = waitpid(Some(child), WaitOptions::NOHANG).expect("it is this process's");
+            if let Some((_, status)) = ended {
+                return status.exit_status();
+            }
+            if Instant::now() > deadline {
+                kill_process(child, Signal::KILL).expect("it has not been waited for");
+                waitpid(Some(child), WaitOptions::empty()).expect("it is this process's");
+                return None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The exit code of a child that runs `f`, and fails if that panics.
+    pub(crate) fn in_child(f: impl FnOnce()) -> Option<i32> {
+        match fork() {
+            Some(child) => exit_code(child),
+            None => end(catch_unwind(AssertUnwindSafe(f)).map_or(101, |()| 0)),
+        }
+    }
 }

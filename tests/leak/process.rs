@@ -8,6 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use echown::ownership::{ErrorKind, Owned, Report};
+use echown::pool::Pool;
 
 use crate::common::{self, Lab, alone, attest_connected, attest_success, refusal, thief};
 use crate::test_name;
@@ -162,6 +163,10 @@ fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
             let string = lab.own("the parent's");
             if thief::is_forked_child() {
                 drop((string, stream));
+                // A task of the child's own, on a thread of its own.
+                let pool = Pool::builder().registry(&lab.registry).build();
+                let sum = pool.spawn([], || 3 + 4).expect("there is a thread").join();
+                assert_eq!(sum.expect("it leaves nothing"), 7);
                 let untouched = lab.finalized().is_empty() && lab.reports().is_empty();
                 thief::end_forked_child(if untouched { 0 } else { 1 });
             }

@@ -10,6 +10,7 @@ use crate::faults::Saboteur;
 use crate::ownership::finding::Report;
 use crate::ownership::policy::{Level, Policy, Suppression};
 use crate::ownership::task;
+use crate::sys::fork;
 
 /// Settings of a new registry.
 #[derive(Default)]
@@ -79,7 +80,9 @@ impl Builder {
     pub fn build(self) -> Registry {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // The root comes first: it has the smallest id, and it starts the watch for forks.
-        drop(task::root());
+        if !fork::in_forked_child() {
+            drop(task::root());
+        }
         Registry(Arc::new(Inner {
             // ord: Relaxed; only uniqueness matters.
             id: NEXT.fetch_add(1, Ordering::Relaxed),

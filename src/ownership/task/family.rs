@@ -77,7 +77,15 @@ impl Task {
         }
     }
 
+    /// Whether its job still waits for a thread.
+    pub(crate) fn has_job(&self) -> bool {
+        guard(&self.job).is_some()
+    }
+
     pub(crate) fn take_job(&self) -> Option<Job> {
+        if !self.is_of_this_process() {
+            return None;
+        }
         guard(&self.job).take()
     }
 
@@ -97,6 +105,9 @@ impl Task {
 
     /// Declares the task over, after its outcome was stored, and tells its parent.
     pub(crate) fn finish(self: &Arc<Task>) {
+        if !self.is_of_this_process() {
+            return;
+        }
         self.account().phase = Phase::Ended;
         // ord: Release; partner: `has_ended`.
         self.ended.store(true, Ordering::Release);

@@ -177,6 +177,9 @@ impl Task {
 
     /// A resting actor: it has no thread, and may be run or abandoned.
     pub(crate) fn rest(&self) {
+        if !self.is_of_this_process() {
+            return;
+        }
         *guard(&self.thread) = None;
         self.set_job(|_| ());
     }
@@ -184,6 +187,9 @@ impl Task {
 
 impl Drop for Part {
     fn drop(&mut self) {
+        if !self.actor.is_of_this_process() {
+            return;
+        }
         self.lender.end_in_place();
         let mut lender = guard(&self.actor.lender);
         *lender = None;

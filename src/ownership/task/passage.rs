@@ -12,6 +12,7 @@ use crate::ownership::custody::{Event, Site};
 use crate::ownership::record::Record;
 use crate::ownership::slot::{Pin, Purpose, State, Word};
 use crate::ownership::violation::{Error, ErrorKind};
+use crate::sys::fork;
 
 /// The parent's way of handing things to a child that does not run yet: all of them, or none.
 ///
@@ -24,6 +25,9 @@ pub(crate) fn give(
     event: Event,
     site: Site,
 ) -> Result<(), Error> {
+    if fork::in_forked_child() {
+        return Ok(());
+    }
     let (mine, theirs) = (parent.id.get(), child.id.get());
     let refused = {
         // Ascending ids: a child is younger than its parent.
@@ -70,6 +74,9 @@ pub(crate) fn return_all(
     given: &[Arc<dyn Held>],
     site: Site,
 ) {
+    if fork::in_forked_child() {
+        return;
+    }
     let mut returned = Vec::with_capacity(given.len());
     {
         let (mut to, mut from) = lock_both(parent, child);

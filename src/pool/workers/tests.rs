@@ -472,7 +472,7 @@ fn on_drop_a_job_that_is_on_its_way_to_a_thread_is_kept_for_it() {
     let shared = Arc::clone(&workers.shared);
     drop(workers);
     let job = shared.lock().queue.pop_front().expect("it was not dropped");
-    job();
+    job.run();
     assert_eq!(told.recv(), Ok(()));
 }
 
@@ -486,4 +486,28 @@ fn jobs_one_after_the_other_never_need_a_second_thread() {
         until("the thread is free", || counts(&workers).1 == 1);
     }
     assert_eq!(counts(&workers), (1, 1, 0, 0));
+}
+
+#[test]
+fn in_a_forked_child_a_pool_of_the_parents_refuses_at_once_and_a_new_one_works() {
+    // Forks are noticed once there is a registry.
+    let _registry = Registry::new();
+    let workers = Arc::new(Workers::new(config(1, 0, 1)));
+    let (theirs, (begin, begun), (end, ended)) = (Arc::clone(&workers), channel(), channel::<()>());
+    let holder = thread::spawn(move || {
+        let _locks = (lock(&theirs.growth), theirs.shared.lock());
+        begin.send(()).unwrap();
+        assert!(ended.recv().is_err());
+    });
+    begun.recv().unwrap();
+    let code = fork::tests::in_child(|| {
+        let refused = workers.execute(|| ()).unwrap_err();
+        assert!(matches!(refused.reason, Reason::Forked), "{refused}");
+        let (tell, told) = channel();
+        Workers::new(config(1, 0, 1)).execute(move || tell.send(7).unwrap()).unwrap();
+        assert_eq!(told.recv(), Ok(7));
+    });
+    drop(end);
+    holder.join().unwrap();
+    assert_eq!(code, Some(0), "it hangs (None) or fails");
 }

@@ -1,0 +1,146 @@
+//! A forked child waits for no lock that a thread of the parent process holds.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use super::graph::{self, Node};
+use super::{ErrorKind, Offer, Owned, Registry, task};
+use crate::sys::fork;
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("loopback has a free port")
+}
+
+/// What a task had when its process was forked.
+struct Before {
+    registry: Registry,
+    value: Owned<&'static str>,
+    in_use: Owned<&'static str>,
+    dropped: Owned<&'static str>,
+    disowned: Owned<TcpListener>,
+    offered: Offer<Owned<&'static str>>,
+    stream: Owned<OwnedFd>,
+    node: Node,
+    reference: graph::Edge,
+}
+
+impl Before {
+    fn new(registry: &Registry) -> Before {
+        let own = |name| registry.own(name).expect("the task is running");
+        let listener = listener();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let node = Node::of(&own("node").resource());
+        Before {
+            registry: registry.clone(),
+            value: own("value"),
+            in_use: own("in use"),
+            dropped: own("dropped"),
+            disowned: registry.own_fd(listener).expect("it is open"),
+            offered: own("offered").offer().expect("it is ours"),
+            stream: registry.own_fd(OwnedFd::from(stream)).expect("it is open"),
+            reference: node.keeps(&node),
+            node,
+        }
+    }
+
+    /// Does whatever can be done, in the child. What is ours there is no other task's to refuse.
+    fn use_all(self) {
+        let registry = &self.registry;
+        assert_eq!(self.value.with(|value| *value).unwrap(), "value");
+        assert_eq!(self.in_use.with(|_| ()).unwrap_err().kind(), ErrorKind::InUse);
+        assert_eq!(self.value.describe().state, "held");
+        self.value.transfer().unwrap();
+        self.value.release().unwrap();
+        assert_eq!(self.value.release().unwrap_err().kind(), ErrorKind::Released);
+        assert_eq!(self.value.with(|_| ()).unwrap_err().kind(), ErrorKind::Released);
+        drop(self.dropped);
+        drop(self.disowned.disown().unwrap());
+        assert_eq!(self.offered.claim().unwrap().with(|value| *value).unwrap(), "offered");
+        let (reading, writing) = self.stream.split().unwrap();
+        drop(reading.rejoin(writing).unwrap());
+        let own = |value| registry.own(value).expect("nothing refuses it");
+        own("released").release().unwrap();
+        drop(own("offered").offer().unwrap().claim().unwrap());
+        drop(registry.own_fd(listener()).unwrap());
+        drop(Registry::new().own(()).unwrap());
+        registry.run("a root", || drop(own("a root's"))).unwrap();
+        let given = own("given");
+        let inline = registry.run_inline("a child", [given.resource()], || given.release());
+        inline.unwrap().unwrap();
+        let mut actor = registry.actor("an actor").unwrap();
+        actor.act(|| drop(own("an actor's"))).unwrap();
+        actor.end().unwrap();
+        drop((self.node, self.reference, Node::new("after")));
+        registry.declare(0, "a library", "its own");
+        registry.retract(0);
+        assert!(registry.snapshot().resources.is_empty());
+        assert!(registry.reports().is_empty());
+        assert!(registry.graph().nodes.is_empty());
+        assert!(registry.finish().is_clean());
+    }
+}
+
+/// Has another thread run `hold`, which takes locks, until the answer is dropped.
+fn held(hold: impl FnOnce(&dyn Fn()) + Send + 'static) -> Sender<()> {
+    let (begin, begun) = channel();
+    let (end, ended) = channel::<()>();
+    thread::spawn(move || {
+        hold(&|| {
+            begin.send(()).expect("the test listens");
+            assert!(ended.recv().is_err());
+        });
+    });
+    begun.recv().expect("the locks are free");
+    end
+}
+
+#[test]
+fn a_forked_child_waits_for_no_lock_that_the_parent_holds() {
+    let registry = Registry::builder().sink(|_| ()).build();
+    let outcome = registry.run("forking", || {
+        let mut before = Some(Before::new(&registry));
+        let all = before.as_ref().expect("it was made");
+        let (cell, value) = (Arc::clone(all.in_use.handle().cell()), all.value.handle().held());
+        let (me, theirs) = (task::current(&registry), registry.clone());
+        let end = held(move |wait| {
+            let _task = (me.hold_locks(), task::hold_table());
+            let _registry = (theirs.hold_locks(), cell.hold_value(), value.record().hold());
+            wait();
+        });
+        let code = fork::tests::in_child(|| before.take().expect("it was made").use_all());
+        drop(end);
+        assert_eq!(code, Some(0), "it hangs (None) or fails");
+        let claimed = before.expect("the child took its own").offered.claim();
+        claimed.map(drop).expect("it was not claimed in this process");
+    });
+    outcome.expect("it leaves nothing");
+}
+
+#[test]
+fn a_task_that_ends_in_a_forked_child_waits_for_no_lock_that_the_parent_holds() {
+    let registry = Registry::builder().sink(|_| ()).build();
+    let (mut child, mut code) = (None, None);
+    let outcome = registry.run("parent", || {
+        let inline = registry.run_inline("forking", [], || {
+            let me = task::current(&registry);
+            let parent = me.parent().expect("it is a child");
+            let end = held(move |wait| {
+                let _tasks = (parent.hold_locks(), me.hold_locks(), task::hold_table());
+                wait();
+            });
+            child = fork::tests::fork();
+            // The child goes on while the locks are held; the parent waits for it here.
+            code = child.and_then(fork::tests::exit_code);
+            drop(end);
+        });
+        inline.expect("it leaves nothing");
+    });
+    if child.is_none() {
+        fork::tests::end(if outcome.is_ok() { 0 } else { 1 });
+    }
+    outcome.expect("it leaves nothing");
+    assert_eq!(code, Some(0), "it hangs (None) or fails");
+}

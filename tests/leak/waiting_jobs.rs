@@ -1,0 +1,48 @@
+//! Jobs that wait for a thread of a pool.
+
+use std::sync::mpsc::channel;
+
+use echown::pool::Pool;
+use echown::test;
+
+use crate::common::{Lab, attest_cancelled};
+
+#[test]
+fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
+    const QUEUE: usize = 3;
+    let lab = Lab::new();
+    lab.root(|| {
+        let pool = Pool::builder().registry(&lab.registry).limit(1).queue(QUEUE).build();
+        let (end, ended) = channel::<()>();
+        let busy = pool.spawn([], move || assert!(ended.recv().is_err())).expect("there is room");
+        let spawn = |name: &'static str| {
+            let given = lab.own(name);
+            let spawned = pool.spawn_named(name, [given.resource()], move || {
+                given.release().expect("it was given");
+                name
+            });
+            spawned.expect("there is room in the queue")
+        };
+        for _ in 0..5 {
+            let cancelled = [spawn("cancelled"), spawn("cancelled"), spawn("cancelled")];
+            assert_eq!(pool.queued(), QUEUE);
+            let refused = pool.spawn([], || ()).expect_err("the queue is full").to_string();
+            assert!(refused.ends_with("and 3 jobs wait"), "{refused}");
+            cancelled.into_iter().for_each(|promise| attest_cancelled(promise.cancel()));
+            assert_eq!(pool.queued(), 0);
+        }
+        let one = spawn("one");
+        attest_cancelled(spawn("between").cancel());
+        let others = [spawn("two"), spawn("three")];
+        assert_eq!(pool.queued(), QUEUE);
+        drop(end);
+        busy.join().expect("it leaves nothing");
+        one.join().expect("it leaves nothing");
+        for other in others {
+            other.join().expect("it leaves nothing");
+        }
+        assert_eq!((pool.queued(), pool.size()), (0, 1));
+    });
+    assert!(lab.finalized().ends_with(&["between", "one", "two", "three"]), "in their order");
+    lab.attest_clean();
+}
