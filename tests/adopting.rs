@@ -19,5 +19,8 @@ mod verdicts;
 #[path = "adopting/mistakes.rs"]
 mod mistakes;
 
+#[path = "adopting/allocator.rs"]
+mod allocator;
+
 #[path = "adopting/light.rs"]
 mod light;

@@ -14,8 +14,9 @@ use super::unix_address::UnixName;
 /// A descriptor's number, without a claim that it is open.
 ///
 /// The registry stores numbers, not descriptors: the value that closes stays in its slot. Whoever
-/// lends a number out must hold a proof from the registry that the number still is the resource
-/// it was registered for: being the owner's own thread, holding a pin, or having won the close.
+/// lends a number out to use it must hold a proof from the registry that it does not close the number
+/// meanwhile: being the owner's own thread, holding a pin, or having won the close. To look at what a
+/// number means takes no proof, and the answer is about that moment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Number(RawFd);
 
@@ -40,10 +41,15 @@ impl Number {
     /// The borrow cannot leave `call`: its lifetime is bound inside.
     #[inline]
     pub(crate) fn lend<R>(self, call: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
-        // SAFETY: `borrow_raw` asks for a number that is not -1 (it came from an `AsFd`) and stays
-        // open for the borrow. A close by the registry comes only from the owner's own thread or
-        // from the exclusive holder of the handle, and waits for pins (docs/proof.md, "Why a
-        // number is never used after its close"); each caller holds one of those proofs.
+        // SAFETY: `borrow_raw` asks for a number that is not -1 (it came from an `AsFd`, or from a list
+        // of what is open) and that stays open for the borrow. The registry's own closes keep to that:
+        // they come from the owner's own thread or from the exclusive holder of the handle, and wait
+        // for pins (docs/proof.md, "Why a number is never used after its close"). Nothing keeps to it
+        // for a number that is closed outside the registry, that is out of a list and only looked at,
+        // or that belongs to a registry at level `off` or in a forked child. There the call is made on
+        // whatever the number means at that moment, or answers EBADF. That breaks the convention of
+        // I/O safety and is no undefined behaviour: no memory is reached through a number, and the
+        // borrow does not outlive `call`.
         let borrowed = unsafe { BorrowedFd::borrow_raw(self.0) };
         call(borrowed)
     }

@@ -17,12 +17,20 @@
 //!
 //! Two more calls are trapped for the sake of the handler alone. A forced signal that is blocked, or
 //! that has no handler, kills: so whoever blocks all signals (every `posix_spawn` does, for a moment)
-//! blocks all but SIGSYS, and whoever resets it is told that it is done.
+//! blocks all but SIGSYS, a handler of another signal blocks all but SIGSYS while it runs, and whoever
+//! resets SIGSYS is told that it is done.
 //!
 //! # Limits
 //!
 //! - Linux on x86-64. Threads that ran before are not noted. Descriptors from io_uring, from 32-bit calls, `recvmmsg` and `clone3` are not
 //!   noted, nor are numbers from [`table::NUMBERS_MAX`] on.
+//! - The handler runs on the stack of the code that made the call, and needs more than 4 KiB of it: the
+//!   kernel's signal frame alone takes up to 3 KiB, the rest is the walk over the stack. Code with less
+//!   left, such as a signal's handler on a small alternate stack, overflows it.
+//! - A set of signals that a call takes for its own duration (`sigsuspend`, `ppoll`, `pselect`,
+//!   `epoll_pwait`) is not changed. If it has SIGSYS, a handler that runs inside of that call and opens or
+//!   closes anything ends the process. So does one whose mask a thread that ran before has set since.
+//! - A program that asks for its own signal masks or actions never finds SIGSYS in them.
 //! - The filter stays until the process ends, and with it NO_NEW_PRIVS: what needs set-user-id programs
 //!   fails under it.
 //! - A stack needs unwind tables, which Rust and C++ have, and C on x86-64 by default.
@@ -71,7 +79,7 @@ pub(crate) struct Double {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::table::{TABLE, Trace};
+    use super::table::{DOUBLES_MAX, Second, TABLE, Trace};
     use super::{Double, Mode, Stack, calls, filter, handler};
 
     /// Begins to note, for the rest of the process's life, on this thread and those that it starts.
@@ -95,8 +103,9 @@ mod here {
 
     /// What was closed twice so far.
     pub(crate) fn doubles() -> Vec<Double> {
-        let doubles = TABLE.with(|table| table.doubles()).unwrap_or_default();
-        let double = |(number, traces): (RawFd, [Option<Trace>; 3])| Double {
+        let mut doubles = Vec::with_capacity(DOUBLES_MAX);
+        TABLE.with(|table| table.doubles(&mut doubles));
+        let double = |(number, traces): Second| Double {
             number,
             stacks: traces.map(|trace| trace.map(stack)),
         };

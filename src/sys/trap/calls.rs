@@ -19,7 +19,7 @@ pub(super) enum Deed {
     ClosesRange,
     /// Sets which signals are blocked.
     Masks,
-    /// Sets a signal's handler. Trapped for SIGSYS alone.
+    /// Sets a signal's handler, and which signals are blocked while it runs.
     Handles,
 }
 

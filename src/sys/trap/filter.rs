@@ -106,7 +106,6 @@ pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
 enum To {
     Next,
     Duplicating,
-    Handling,
     /// It is a call to be trapped, if it comes from here.
     Judge,
     From(usize),
@@ -177,7 +176,6 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     for &(call, _, deed) in CALLS {
         let to = match deed {
             Deed::OpensOrAsks => To::Duplicating,
-            Deed::Handles => To::Handling,
             _ => To::Judge,
         };
         it.if_equal(low(call.cast_unsigned()), to, To::Next);
@@ -188,9 +186,6 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     it.if_equal(libc::F_DUPFD.cast_unsigned(), To::Judge, To::Next);
     it.if_equal(libc::F_GETFD.cast_unsigned(), To::Judge, To::Next);
     it.if_equal(libc::F_DUPFD_CLOEXEC.cast_unsigned(), To::Judge, To::Allow);
-    it.label(To::Handling);
-    it.load(argument(0));
-    it.if_equal(libc::SIGSYS.cast_unsigned(), To::Judge, To::Allow);
     it.label(To::Judge);
     it.load(argument(5));
     it.if_equal(low(magic), To::Next, To::From(0));
@@ -294,8 +289,9 @@ mod tests {
         let here = 0x5500_0000_2000;
         assert!(is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_DUPFD_CLOEXEC)));
         assert!(!is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_GETFL)));
-        assert!(is_trapped(libc::SYS_rt_sigaction, here, [libc::SIGSYS as u64, 0, 0, 0, 0, 0]));
-        assert!(!is_trapped(libc::SYS_rt_sigaction, here, [libc::SIGINT as u64, 0, 0, 0, 0, 0]));
+        for signal in [libc::SIGSYS, libc::SIGINT] {
+            assert!(is_trapped(libc::SYS_rt_sigaction, here, [signal as u64, 0, 0, 0, 0, 0]));
+        }
     }
 
     #[test]

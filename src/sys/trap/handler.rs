@@ -24,8 +24,18 @@ static GOES_ON: AtomicBool = AtomicBool::new(false);
 /// The size of the kernel's set of signals.
 const SET_BYTES: u64 = 8;
 
+/// SIGSYS in the kernel's set of signals.
+const SIGSYS_BIT: u64 = 1 << (libc::SIGSYS - 1);
+
 /// What the kernel calls `sigaction`.
-const ACTION_BYTES: usize = 32;
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Action {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: u64,
+}
 
 /// Installs the handler, and then what brings calls to it.
 ///
@@ -59,7 +69,29 @@ pub(super) fn install(
     if answer != 0 {
         return Err(String::from("SIGSYS cannot be handled"));
     }
+    never_block();
     filter(magic)
+}
+
+/// Takes SIGSYS out of what this thread blocks, and out of the masks of the handlers that there are. What
+/// is set from now on goes through `set_mask` and `set_action`.
+fn never_block() {
+    /// The kernel's signals are numbered up to this.
+    const SIGNAL_MAX: u64 = 64;
+    let mut action = Action { handler: 0, flags: 0, restorer: 0, mask: SIGSYS_BIT };
+    let (set, pointer) = (&raw const action.mask as u64, &raw mut action as u64);
+    // SAFETY: the kernel reads the eight bytes of the set, and writes and reads an action of the size
+    // that it has here. What is set is what was got, but for the mask.
+    unsafe {
+        repeat(libc::SYS_rt_sigprocmask, [libc::SIG_UNBLOCK as u64, set, 0, SET_BYTES, 0]);
+        for signal in (1..=SIGNAL_MAX).filter(|&signal| signal != libc::SIGSYS as u64) {
+            let got = repeat(libc::SYS_rt_sigaction, [signal, 0, pointer, SET_BYTES, 0]);
+            let now = (pointer as *const Action).read();
+            if got == 0 && now.mask & SIGSYS_BIT != 0 {
+                set_action([signal, pointer, 0, SET_BYTES, 0]);
+            }
+        }
+    }
 }
 
 /// The registers of a call, by their places in the context.
@@ -86,7 +118,7 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     let mask = &raw mut context.uc_sigmask;
     let answer = match deed(call) {
         Some(Deed::Masks) => set_mask(mask.cast(), arguments),
-        Some(Deed::Handles) => pretend_to_handle(arguments),
+        Some(Deed::Handles) => set_action(arguments),
         Some(deed) if is_noted_process() => {
             let mut trace = Trace::new(call, this_thread(), this_threads_name());
             unwind(&mut trace, pointer);
@@ -196,7 +228,6 @@ fn unmasked(call: i64, arguments: [u64; 5], mask: *mut libc::sigset_t) -> i64 {
 
 /// `rt_sigprocmask`, on the mask that is valid outside of the handler: with SIGSYS never blocked.
 fn set_mask(mask: *mut u64, [how, new, old, size, _]: [u64; 5]) -> i64 {
-    const SIGSYS_BIT: u64 = 1 << (libc::SIGSYS - 1);
     if size != SET_BYTES {
         return -i64::from(libc::EINVAL);
     }
@@ -220,13 +251,28 @@ fn set_mask(mask: *mut u64, [how, new, old, size, _]: [u64; 5]) -> i64 {
     0
 }
 
-/// `rt_sigaction` for SIGSYS: nothing is changed, and the default is answered as the former one.
-fn pretend_to_handle([_, _, old, _, _]: [u64; 5]) -> i64 {
-    if old != 0 {
-        // SAFETY: the program passed it for the kernel to write an action of this size there.
-        unsafe { (old as *mut [u8; ACTION_BYTES]).write([0; ACTION_BYTES]) };
+/// `rt_sigaction`, with SIGSYS never blocked in a handler: one that opens or closes anything would be
+/// killed. For SIGSYS itself nothing is changed, and the default is answered as the former action.
+fn set_action([signal, new, old, size, _]: [u64; 5]) -> i64 {
+    const DEFAULT: Action = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    if signal as libc::c_int == libc::SIGSYS {
+        if old != 0 {
+            // SAFETY: the program passed it for the kernel to write an action there.
+            unsafe { (old as *mut Action).write_unaligned(DEFAULT) };
+        }
+        return 0;
     }
-    0
+    let action: Action;
+    let mut pointer = new;
+    if new != 0 && size == SET_BYTES {
+        // SAFETY: the program passed it for the kernel to read an action there.
+        let asked = unsafe { (new as *const Action).read_unaligned() };
+        action = Action { mask: asked.mask & !SIGSYS_BIT, ..asked };
+        pointer = &raw const action as u64;
+    }
+    // SAFETY: the program's own call, with its own arguments but for the copy of the action, which lives
+    // as long as the call.
+    unsafe { repeat(libc::SYS_rt_sigaction, [signal, pointer, old, size, 0]) }
 }
 
 /// Notes the calls from the trapped instruction outwards. `pointer` is where that returns to: further in

@@ -1,7 +1,9 @@
 //! What is noted: for each number, who opened it and who closed it last.
 //!
 //! All memory is there before the first call is noted. The lock is a flag that is waited for in a loop:
-//! it is taken in a signal's handler, where all signals are blocked, and for the length of a copy.
+//! it is taken in a signal's handler, where all signals are blocked, and for the length of a copy. Nothing
+//! is allocated or freed under it: an allocator may itself open a file (the C library's does, to shrink a
+//! heap), and its call would wait in the handler for this lock.
 
 use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
@@ -16,7 +18,7 @@ pub(super) const NUMBERS_MAX: usize = 4096;
 pub(super) const FRAMES_MAX: usize = 32;
 
 /// Second closes that are kept: one is enough to fail.
-const DOUBLES_MAX: usize = 16;
+pub(super) const DOUBLES_MAX: usize = 16;
 
 /// Places that close numbers nobody opened.
 const SWEEPS_MAX: usize = 16;
@@ -84,7 +86,7 @@ struct Slot {
     closed_of_others: Option<Trace>,
 }
 
-type Second = (RawFd, [Option<Trace>; 3]);
+pub(super) type Second = (RawFd, [Option<Trace>; 3]);
 
 pub(super) struct Table {
     slots: Vec<Slot>,
@@ -190,12 +192,14 @@ impl Table {
         self.slot(number)?.closed_of_others
     }
 
-    pub(super) fn doubles(&mut self) -> Vec<Second> {
+    /// Adds the second closes to `found`, which has room for [`DOUBLES_MAX`] of them: nothing is
+    /// allocated here, under the lock.
+    pub(super) fn doubles(&mut self, found: &mut Vec<Second>) {
         let is_sweep = |(_, traces): &Second| {
             let second = traces[2].as_ref();
             second.is_some_and(|second| self.sweeps.iter().any(|it| it.is_from_where(second)))
         };
-        self.doubles.iter().filter(|double| !is_sweep(double)).copied().collect()
+        found.extend(self.doubles.iter().filter(|double| !is_sweep(double)));
     }
 }
 
@@ -226,10 +230,9 @@ impl Locked {
     pub(super) fn set(&self, table: Table) {
         self.lock();
         // SAFETY: as in `with`.
-        unsafe {
-            *self.table.get() = Some(table);
-        }
+        let before = unsafe { (*self.table.get()).replace(table) };
         self.unlock();
+        drop(before);
     }
 
     fn lock(&self) {
@@ -265,7 +268,9 @@ mod tests {
 
     fn doubles(table: &mut Table) -> Vec<(RawFd, Vec<usize>)> {
         let place = |trace: Option<Trace>| trace.map_or(0, |trace| trace.addresses()[0]);
-        table.doubles().into_iter().map(|(n, all)| (n, all.map(place).to_vec())).collect()
+        let mut found = Vec::new();
+        table.doubles(&mut found);
+        found.into_iter().map(|(n, all)| (n, all.map(place).to_vec())).collect()
     }
 
     #[test]

@@ -7,4 +7,5 @@ pub mod cycle;
 pub mod pass;
 pub mod paths;
 pub mod sessions;
+pub mod signals;
 pub mod worker;

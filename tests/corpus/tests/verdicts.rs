@@ -25,5 +25,8 @@ mod runner;
 #[path = "verdicts/crowd.rs"]
 mod crowd;
 
+#[path = "verdicts/signals.rs"]
+mod signals;
+
 #[path = "verdicts/runs.rs"]
 mod runs;

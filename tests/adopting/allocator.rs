@@ -1,0 +1,42 @@
+//! What the trace does beside an allocator that opens files itself.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::stranger::{Stranger, text};
+
+/// The runner takes a second; the rest is for a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[test]
+fn nothing_is_allocated_under_the_lock_of_the_trace() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let built = text(&Stranger::corpus().cargo(&["test", "--no-run", "--test", "allocator"]));
+    let line = built.lines().find(|line| line.contains("tests/allocator.rs"));
+    let path = line.and_then(|line| line.split(['(', ')']).nth(1));
+    let path = path.unwrap_or_else(|| panic!("cargo names no binary:\n{built}"));
+    let mut runner = Command::new(Stranger::corpus().folder.join(path));
+    runner.current_dir(&Stranger::corpus().folder).env("RUST_BACKTRACE", "0");
+    runner.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut runner = runner.spawn().expect("the runner starts");
+    let deadline = Instant::now() + DEADLINE;
+    while runner.try_wait().expect("it is this process's child").is_none() {
+        if Instant::now() > deadline {
+            // With the process that it has started, which waits for its own lock.
+            let group = Pid::from_child(&runner);
+            kill_process_group(group, Signal::KILL).expect("it has not been waited for");
+            panic!("it hangs: {}", text(&runner.wait_with_output().expect("it was killed")));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = runner.wait_with_output().expect("it has ended");
+    let said = text(&output);
+    assert!(said.contains("double-close: test `a_double_close_under_an_allocator"), "{said}");
+    assert!(said.contains("closed again by close at src/closes.rs:"), "{said}");
+}
