@@ -97,6 +97,26 @@ fn a_hostile_name_of_a_client_is_escaped_in_log_custody_and_reports() {
 }
 
 #[test]
+fn a_server_says_its_longest_path_in_full_and_serves_there() {
+    for length in [107, 108] {
+        let folder = Folder::new(&format!("longest-{length}"));
+        let mut path = folder.file("n");
+        path.push_str(&"n".repeat(length - path.len()));
+        let mut server = Server::run(&mut serve(&[&format!("unix:{path}")], &[]), 0);
+        assert_eq!(server.wait_for_line("listening on "), format!("listening on unix:{path}"));
+        let client: OwnedFd = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        connect(&client, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        let mut client = UnixStream::from(client);
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        server.signal(Signal::USR1);
+        let line = server.wait_for_line("unix stream fd ");
+        assert!(line.ends_with(&format!(", unix:{path}")), "{line}");
+    }
+}
+
+#[test]
 fn a_hostile_name_of_a_client_is_escaped_in_findings_of_every_format() {
     for format in ["text", "json", "github", "junit", "sarif"] {
         let folder = Folder::new(&format!("hostile-{format}"));

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,23 @@ fn all(address: SocketAddr, each: impl Fn(&[&str], Output) + Sync) {
             });
         }
     });
+}
+
+/// Waits for the end of what would take an hour if it waited for what cannot come.
+fn ended(mut command: Command) -> Output {
+    output_of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+fn output_of(mut child: Child) -> Output {
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+            panic!("it does not end: {:?}", child.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Reads everything and answers nothing.
@@ -118,11 +135,11 @@ fn the_line_of_the_throughput_agrees_with_the_errors() {
     assert_eq!(outcome_with(0, &[&honest, "--connections", "2"])["verified"], "whole");
 }
 
-/// Echoes 50 messages of 64 bytes on each connection.
+/// Echoes five messages of 64 bytes on each connection.
 fn for_a_while(then: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     server_that(move |mut client| {
         let mut message = [0; 64];
-        for _ in 0..50 {
+        for _ in 0..5 {
             if client.read_exact(&mut message).and_then(|()| client.write_all(&message)).is_err() {
                 return;
             }
@@ -139,12 +156,11 @@ fn a_server_that_goes_or_falls_silent_before_the_end_is_no_success() {
         for client in ["event", "blocking"] {
             let address = address.to_string();
             // Nothing is waited for where nothing can come any more.
-            let duration = if address == gone.to_string() { "1h" } else { "300ms" };
-            let output = echown()
-                .args(["bench", &address, "--client", client, "--connections", "2"])
-                .args(["--warmup", "0s", "--duration", duration])
-                .output()
-                .unwrap();
+            let duration = if address == gone.to_string() { "1h" } else { "2s" };
+            let mut command = echown();
+            command.args(["bench", &address, "--client", client, "--connections", "2"]);
+            command.args(["--warmup", "0s", "--duration", duration]);
+            let output = ended(command);
             assert_eq!(output.status.code(), Some(1), "{client}: {output:?}");
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             assert!(err.contains("the server has gone or stopped answering"), "{client}: {err}");
@@ -232,9 +248,10 @@ fn where_no_server_listens_it_says_so_at_once_with_what_to_do() {
     for (address, why) in [(&nobody, "refused"), (&missing, "no such socket")] {
         let broadcast = [&["--style", "broadcast"][..], &["--idle", "5"]];
         for client in CLIENTS.iter().chain(&broadcast) {
-            // A test that waits for this has failed.
-            let arguments = ["bench", address, "--duration", "1h", "--connections", "64"];
-            let output = echown().args(arguments).args(*client).output().unwrap();
+            let mut command = echown();
+            command.args(["bench", address, "--duration", "1h", "--connections", "64"]);
+            command.args(*client);
+            let output = ended(command);
             let said = text(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{client:?}: {said}");
             let cause = format!("failed to connect to {address}: {why}: no server listens there");
@@ -286,25 +303,35 @@ fn a_bench_that_is_killed_takes_its_server_with_it() {
 
 #[test]
 fn a_server_that_was_started_here_and_ends_during_the_run_is_exit_1() {
-    let mut command = echown();
-    command.args(["bench", "--duration", "1h", "--connections", "2", "--warmup", "0s"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let server = server_of(child.id());
-    let deadline = Instant::now() + PATIENCE;
-    // So much processor time is not of its start.
-    let ticks = || -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let times = fields.split(' ').skip(11).take(2);
-        times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
-    };
-    while ticks() < 20 {
-        assert!(Instant::now() < deadline, "it is never asked: {} ticks", ticks());
-        thread::sleep(Duration::from_millis(5));
+    let load = ["--duration", "1h", "--connections", "2", "--warmup", "0s"];
+    // A load, the mix, a comparison.
+    for arguments in [&load[..], &[], &[&["compare", "echown"][..], &load].concat()] {
+        let mut command = echown();
+        command.arg("bench").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let server = server_of(child.id());
+        let deadline = Instant::now() + PATIENCE;
+        while !has_client(server) {
+            assert!(Instant::now() < deadline, "nobody connects to it");
+            thread::yield_now();
+        }
+        kill_process(pid(server), Signal::KILL).unwrap();
+        let output = output_of(child);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("echown: the server ended during the run: signal: 9"), "{said}");
     }
-    kill_process(pid(server), Signal::KILL).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = text(&output.stderr);
-    assert!(said.contains("the server ended during the run: signal: 9"), "{said}");
+}
+
+/// Whether a process has a connection by TCP.
+fn has_client(process: u32) -> bool {
+    const ESTABLISHED: &str = "01";
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
+    let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let own: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let table = std::fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap_or_default();
+    table.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[3] == ESTABLISHED && own.contains(&format!("socket:[{}]", fields[9]))
+    })
 }
