@@ -403,7 +403,7 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
     attest(
         &["bench", "compare", "a=false {port}", "--load=one"],
         1,
-        "cannot start the server a: `false ",
+        "one, round 1, a: cannot start the server a: `false ",
     );
 }
 

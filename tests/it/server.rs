@@ -379,6 +379,9 @@ pub fn is_in_call(process: u32, number: &str) -> bool {
 /// The number of `sendto(2)`, which is what `send` is.
 pub const SENDTO: &str = if cfg!(target_arch = "x86_64") { "44" } else { "206" };
 
+/// The number of `write(2)`.
+pub const WRITE: &str = if cfg!(target_arch = "x86_64") { "1" } else { "64" };
+
 /// The number of `recvfrom(2)`, which is what `recv` is.
 const RECVFROM: &str = if cfg!(target_arch = "x86_64") { "45" } else { "207" };
 
