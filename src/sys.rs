@@ -5,6 +5,8 @@
 //! [`fd::Number`]) says who has to hold that proof.
 #![allow(unsafe_code)]
 
+#[cfg(any(feature = "cli", feature = "macros"))]
+pub(crate) mod append;
 #[cfg(all(feature = "load", target_os = "linux"))]
 pub(crate) mod child;
 pub(crate) mod escape;

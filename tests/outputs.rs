@@ -370,7 +370,7 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
         ("xml:report", "unknown format `xml`, expected one of: text, json, junit, sarif, github"),
         (
             "sarif:/nonexistent/x",
-            "ECHOWN_REPORT=sarif:/nonexistent/x: cannot write it: No such file",
+            "ECHOWN_REPORT: cannot write the report to /nonexistent/x: No such file",
         ),
         ("sarif:/dev/null", "a whole document needs a regular file"),
     ] {
@@ -382,6 +382,12 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
     let said = assert_fails(&play("leaks", "leak", &[report]));
     assert!(said.contains("cannot write the report to /nonexistent/x: No such file"), "{said}");
     assert!(!said.contains("descriptors open"), "{said}");
+    let fifo = folder.file("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let said =
+        assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &destination("json", &fifo))]));
+    assert!(said.contains("no process reads this FIFO"), "{said}");
     let baseline = ("ECHOWN_WRITE_BASELINE", "/nonexistent/x");
     let said = assert_fails(&play("leaks", "leak", &[baseline]));
     assert!(!said.contains("descriptors open"), "{said}");

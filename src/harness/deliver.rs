@@ -28,7 +28,7 @@ pub(super) fn deliver(
         (None, false) => Ok(()),
         (Some(report), false) => {
             let record = record(report, &case.suite(), destination.format, &wishes.sources);
-            shared::append(path, record.as_bytes()).map_err(|error| error.to_string())
+            shared::append_record(path, record.as_bytes()).map_err(|error| error.to_string())
         }
     };
     written.map_err(|wrong| format!("cannot write the report to {}: {wrong}", escape::path(path)))

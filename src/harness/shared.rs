@@ -8,13 +8,12 @@
 //! lying about. Who waited for it may have waited for a file that has been replaced meanwhile, and then
 //! begins again with the one that has the name now.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
 #[cfg(feature = "ci")]
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::Read,
     os::unix::fs::MetadataExt,
 };
@@ -22,13 +21,14 @@ use std::{
 use crate::report::atomic_file::AtomicFile;
 #[cfg(feature = "ci")]
 use crate::report::atomic_file::NOT_REGULAR;
+use crate::sys::append;
 
 /// Appends a record.
 ///
 /// Standard output and standard error are written to as this process has them, round the runner's
 /// capture, and not while another thread prints. Opened anew by its path a file would be written to from
 /// a place of its own, and what others write would go over it; and a socket cannot be opened.
-pub(super) fn append(path: &Path, record: &[u8]) -> io::Result<()> {
+pub(super) fn append_record(path: &Path, record: &[u8]) -> io::Result<()> {
     match standard(path) {
         Some(Standard::Error) => return io::stderr().lock().write_all(record),
         Some(Standard::Output) => {
@@ -38,7 +38,7 @@ pub(super) fn append(path: &Path, record: &[u8]) -> io::Result<()> {
         }
         None => {}
     }
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    let mut file = append::open_blocking(path)?;
     if file.metadata()?.is_file() {
         file.lock()?;
     }
@@ -86,9 +86,7 @@ pub(super) fn attempt(path: &Path, is_document: bool) -> io::Result<()> {
         return Ok(());
     }
     match std::fs::metadata(path) {
-        // Opening a FIFO would wait for its reader.
-        Ok(is) if !is_document && !is.is_file() && !is.is_dir() => Ok(()),
-        Ok(_) if !is_document => OpenOptions::new().append(true).open(path).map(drop),
+        Ok(_) if !is_document => append::open(path).map(drop),
         _ => AtomicFile::at(path).attempt(),
     }
 }

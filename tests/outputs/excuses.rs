@@ -112,7 +112,7 @@ fn a_file_that_cannot_be_read_is_told_with_its_variable() {
     for (name, expected) in [
         ("ECHOWN_BASELINE", "ECHOWN_BASELINE: cannot read the baseline /nonexistent/file: No such"),
         ("ECHOWN_SUPPRESSIONS", "cannot read the suppressions in /nonexistent/file: No such"),
-        ("ECHOWN_WRITE_BASELINE", "BASELINE=/nonexistent/file: cannot write it: No such"),
+        ("ECHOWN_WRITE_BASELINE", "cannot write the baseline /nonexistent/file: No such"),
     ] {
         let said = assert_fails(&play("leaks", "leak", &[(name, "/nonexistent/file")]));
         assert!(said.contains(expected), "{said}");

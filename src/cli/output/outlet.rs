@@ -11,20 +11,17 @@
 //! for a disk that does not answer.
 
 use std::borrow::Cow;
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::net::File;
 use crate::ownership::Registry;
-use crate::sys::escape;
+use crate::sys::{append, escape};
 
 /// What a pipe or a terminal takes in one call without blocking, when it takes anything: `PIPE_BUF`.
 const PIECE_MAX: usize = 4096;
@@ -75,27 +72,19 @@ impl Outlet {
             return Ok(Outlet::Standard(stream));
         }
         let deadline = Instant::now() + if waits { READER_PATIENCE } else { Duration::ZERO };
-        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-        let mut options = OpenOptions::new();
-        options.append(true).create(true).custom_flags(flags);
-        loop {
-            let opened = options.open(path);
-            let has_no_reader = opened.as_ref().is_err_and(|error| {
-                error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) && is_fifo(path)
-            });
-            if has_no_reader && Instant::now() < deadline {
-                std::thread::sleep(READER_PAUSE);
-                continue;
+        let file = loop {
+            match append::open(path) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotConnected && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(READER_PAUSE);
+                }
+                opened => break opened?,
             }
-            if has_no_reader {
-                let text = "no process reads this FIFO; start its reader first";
-                return Err(io::Error::new(io::ErrorKind::NotConnected, text));
-            }
-            let file = opened?;
-            let is_regular = file.metadata()?.is_file();
-            let file = File::own_in(registry, file)?;
-            return Ok(if is_regular { Outlet::File(file) } else { Outlet::Stream(file) });
-        }
+        };
+        let is_regular = file.metadata()?.is_file();
+        let file = File::own_in(registry, file)?;
+        Ok(if is_regular { Outlet::File(file) } else { Outlet::Stream(file) })
     }
 
     /// How much of several items is to be written together. Whole items, so that what another process
@@ -177,10 +166,6 @@ pub(in crate::cli) fn is_writable(stream: impl AsFd, patience: Duration) -> io::
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-fn is_fifo(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|is| is.file_type().is_fifo())
 }
 
 /// What the path is called in messages.

@@ -1,0 +1,41 @@
+//! Opens a file to append to, without waiting for another process.
+//!
+//! The failure story: `open(2)` of a FIFO for writing waits for a reader, also for good, and so does the
+//! program before it has done anything.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Opens a file to append to, made if there is none. A FIFO, a terminal or a device is non-blocking.
+///
+/// # Errors
+/// The system call's. `NotConnected`: no process reads the FIFO.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
+    opened.map_err(|error| {
+        let is_unread = error.raw_os_error() == Some(Errno::NXIO.raw_os_error());
+        if is_unread && std::fs::metadata(path).is_ok_and(|is| is.file_type().is_fifo()) {
+            let text = "no process reads this FIFO; start its reader first";
+            return io::Error::new(io::ErrorKind::NotConnected, text);
+        }
+        error
+    })
+}
+
+/// The same, and what is written waits for its reader.
+///
+/// # Errors
+/// As there.
+#[cfg(feature = "macros")]
+pub(crate) fn open_blocking(path: &Path) -> io::Result<File> {
+    let file = open(path)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
+}
