@@ -39,6 +39,9 @@
 
 mod common;
 
+#[path = "leak/accounts.rs"]
+mod accounts;
+
 #[path = "leak/ancestor.rs"]
 mod ancestor;
 
@@ -85,6 +88,9 @@ mod process;
 
 #[path = "leak/sinks.rs"]
 mod sinks;
+
+#[path = "leak/replacing.rs"]
+mod replacing;
 
 #[path = "leak/reporting.rs"]
 mod reporting;

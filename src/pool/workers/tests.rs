@@ -477,6 +477,25 @@ fn on_drop_a_job_that_is_on_its_way_to_a_thread_is_kept_for_it() {
 }
 
 #[test]
+fn after_a_drop_the_thread_that_looks_runs_the_job_it_was_promised() {
+    let workers = with_one_that_looks(1);
+    let (tell, told) = channel();
+    workers.execute(move || tell.send(()).expect("the test listens")).expect("it looks");
+    let shared = Arc::clone(&workers.shared);
+    let thread = build(&workers.config).expect("a thread can be had");
+    drop(workers);
+    // What the thread does when it stops looking.
+    shared.lock().looking = 0;
+    let Next::Run(thread, job) = shared.next(thread) else {
+        panic!("the job was left behind: {:?} waits", shared.lock().queue.len());
+    };
+    job.run();
+    assert_eq!(told.recv(), Ok(()));
+    assert!(matches!(shared.next(thread), Next::Rest(let_go) if let_go.len() == 1));
+    assert_eq!(shared.lock().size(), 0);
+}
+
+#[test]
 fn jobs_one_after_the_other_never_need_a_second_thread() {
     let workers = Workers::new(config(8, 0, 8));
     for _ in 0..2_000 {

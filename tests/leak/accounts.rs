@@ -1,0 +1,299 @@
+//! Rules 4, 7, 9 and 14 where they meet: on whose account a resource stands after a spawn that failed
+//! and in a task that was cancelled, and what is left of a child that has ended.
+
+use std::mem;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Instant;
+
+use echown::ownership::{ErrorKind, Event, Owned, TaskLabel};
+use echown::pool::{Care, Orphans, Pool};
+use echown::test;
+
+use crate::common::{
+    self, DEADLINE, Lab, attest_cancelled, leaked, panic_message, refusal, until_blocked,
+};
+use crate::events;
+
+#[track_caller]
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE / 2;
+    while !done() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        thread::yield_now();
+    }
+}
+
+// A spawn that fails.
+
+#[test]
+fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    lab.root(|| {
+        let parent = lab.spawn("parent", [], move || {
+            let (first, socket, last) = (lab.own("first"), lab.listener(), lab.own("last"));
+            let give = [first.resource(), socket.resource(), last.resource()];
+            let refused = pool.spawn(give, || ()).expect_err("the limit is 0");
+            assert!(refused.is_exhausted(), "{refused}");
+            mem::forget((first, socket, last));
+        });
+        let (_, report) = leaked(parent.join());
+        assert_eq!(report.resources.len(), 3);
+        assert_eq!(lab.finalized(), ["last", "first"]);
+        lab.attest_all_closed();
+    });
+}
+
+#[test]
+fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    lab.root(|| {
+        let parent = lab.spawn::<()>("parent", [], move || {
+            let string = lab.own("returned");
+            let scope = pool.scope(|scope| scope.spawn([string.resource()], || ()).is_err());
+            assert!(scope.expect("it has no children"));
+            mem::forget(string);
+            panic!("its own error");
+        });
+        assert_eq!(panic_message(parent.join()), "its own error");
+        assert_eq!(lab.finalized(), ["returned"]);
+    });
+}
+
+#[test]
+fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    lab.root(|| {
+        let (begin, begun) = channel();
+        let parent = lab.spawn("parent", [], move || {
+            let socket = lab.listener();
+            pool.spawn([socket.resource()], || ()).expect_err("the limit is 0");
+            begin.send(common::thread_id()).expect("the test listens");
+            assert_eq!(refusal(socket.accept()).kind(), ErrorKind::Cancelled);
+        });
+        until_blocked(begun.recv().expect("it begins"), false);
+        attest_cancelled(parent.cancel());
+    });
+    lab.attest_clean();
+}
+
+// A task that was cancelled.
+
+#[test]
+fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel();
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("cancelled", [], move || {
+            let offer = lab.own("offered").offer().expect("it is its own");
+            begin.send(()).expect("the test listens");
+            assert!(gone.recv().is_err());
+            let (error, offer) = offer.claim().expect_err("it takes nothing").into_parts();
+            tell.send((error.kind(), offer)).expect("the test listens");
+        });
+        begun.recv().expect("it begins");
+        child.request_cancel().expect("it is ours");
+        drop(go);
+        let (kind, offer) = told.recv().expect("it was sent");
+        assert_eq!(kind, ErrorKind::Cancelled);
+        attest_cancelled(child.join());
+        let claimed = offer.expect("the offer comes back").claim().expect("we are not cancelled");
+        assert_eq!(claimed.disown().expect("it is ours"), "offered");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn offers_pass_over_a_cancelled_ancestor_to_the_next_that_takes_them() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (begin, begun) = channel();
+        let (tell, told) = channel();
+        let (go, gone) = channel::<()>();
+        let parent = lab.spawn("parent", [], move || {
+            let (end, ended) = channel::<()>();
+            let child = lab.spawn("offerer", [], move || {
+                let string = lab.own("offered");
+                let resource = string.resource();
+                assert!(ended.recv().is_err());
+                (string.offer().expect("it is its own"), resource)
+            });
+            begin.send(end).expect("the test listens");
+            // It was cancelled by then, and goes on.
+            assert!(gone.recv().is_err());
+            until("the child's end", || child.has_ended());
+            tell.send(child.join().expect("an offer is no leak")).expect("the test listens");
+        });
+        let end = begun.recv().expect("it begins");
+        parent.request_cancel().expect("it is ours");
+        drop((end, go));
+        let (offer, resource) = told.recv().expect("it was sent");
+        let described = resource.describe();
+        assert_eq!(described.owner, Some(lab.registry.current_task()), "the parent was cancelled");
+        assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
+        attest_cancelled(parent.join());
+        assert_eq!(resource.describe().state, "offered", "the parent's end was no end for it");
+        let string = offer.claim().expect("nobody has claimed it");
+        assert_eq!(string.disown().expect("it is ours"), "offered");
+    });
+    lab.attest_clean();
+}
+
+/// Looks at what it is dropped in: the task, its state, and the handle that it holds.
+struct Witness {
+    lab: &'static Lab,
+    held: Owned<&'static str>,
+    tell: std::sync::mpsc::Sender<Seen>,
+}
+
+struct Seen {
+    task: TaskLabel,
+    state: &'static str,
+    refusal: ErrorKind,
+    thread: thread::ThreadId,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let registry = &self.lab.registry;
+        let task = registry.current_task();
+        let tasks = registry.snapshot().tasks;
+        let state = tasks.iter().find(|it| it.task == task).map_or("gone", |it| it.state);
+        let refusal = refusal(self.held.check()).kind();
+        self.lab.log("the result");
+        let thread = thread::current().id();
+        self.tell.send(Seen { task, state, refusal, thread }).expect("the test listens");
+    }
+}
+
+#[test]
+fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (tell, told) = channel();
+        let (begin, begun) = channel();
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("cancelled", [], move || {
+            mem::forget(lab.own("forgotten"));
+            let held = lab.own("in the result");
+            begin.send((thread::current().id(), held.resource())).expect("the test listens");
+            assert!(gone.recv().is_err());
+            Witness { lab, held, tell }
+        });
+        let (thread, resource) = begun.recv().expect("it begins");
+        let label = child.task();
+        child.request_cancel().expect("it is ours");
+        drop(go);
+        attest_cancelled(child.join());
+        let seen = told.recv().expect("the result was dropped");
+        assert_eq!((seen.task, seen.thread), (label, thread));
+        assert_eq!(seen.state, "running", "the account is not closed yet");
+        assert_eq!(seen.refusal, ErrorKind::Cancelled, "it is not finalized yet");
+        assert_eq!(events(&resource.describe()), [Event::Acquired, Event::Dropped]);
+    });
+    assert_eq!(lab.finalized(), ["the result", "in the result", "forgotten"]);
+    lab.attest_clean();
+}
+
+// A child that has ended.
+
+#[test]
+fn orphans_take_care_of_a_child_that_has_ended_already() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("ended", [], || "its value");
+        until("its end", || child.has_ended());
+        let orphans = Orphans::new(&lab.registry);
+        orphans.adopt(child).expect("it is ours");
+        assert_eq!(orphans.care(), Care::Ready(1));
+        let outcome = orphans.take().expect("it is ours").expect("there is one");
+        assert_eq!(outcome.expect("it ends well"), "its value");
+
+        let child = lab.spawn("ended", [], || ());
+        until("its end", || child.has_ended());
+        let reaped = Orphans::reaped_by(&lab.registry, |_, _| lab.log("reaped"));
+        reaped.adopt(child).expect("it is ours");
+        assert_eq!(lab.finalized(), ["reaped"]);
+        assert_eq!(reaped.care(), Care::Empty);
+    });
+    lab.attest_clean();
+}
+
+/// A task's record, followed by its name, which nothing else holds.
+struct Record(Weak<str>);
+
+impl Record {
+    fn of(task: TaskLabel) -> Record {
+        Record(Arc::downgrade(&task.name))
+    }
+
+    /// Attests that the record goes while its parent still runs. The thread that the task ran on is
+    /// the last to let go of it.
+    #[track_caller]
+    fn attest_goes(self, which: &str) {
+        until(which, || self.0.upgrade().is_none());
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_child_that_was_joined_cancelled_or_reaped() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("joined", [], || ());
+        let record = Record::of(child.task());
+        child.join().expect("it ends well");
+        record.attest_goes("joined");
+
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("cancelled", [], move || assert!(gone.recv().is_err()));
+        let record = Record::of(child.task());
+        drop(go);
+        let _ = child.cancel();
+        record.attest_goes("cancelled");
+
+        let orphans = Orphans::reaped_by(&lab.registry, |_, _| ());
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("reaped at its end", [], move || assert!(gone.recv().is_err()));
+        let record = Record::of(child.task());
+        orphans.adopt(child).expect("it is ours");
+        drop(go);
+        record.attest_goes("reaped at its end");
+
+        let child = lab.spawn("ended before it was adopted", [], || ());
+        let record = Record::of(child.task());
+        until("its end", || child.has_ended());
+        orphans.adopt(child).expect("it is ours");
+        record.attest_goes("ended before it was adopted");
+    });
+    lab.attest_clean();
+}
+
+#[test]
+fn nothing_is_left_of_an_inline_child_nor_of_one_that_could_not_be_started() {
+    let lab = Lab::new();
+    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    lab.root(|| {
+        let inline = lab.registry.run_inline("inline", [], || {
+            // What the snapshot holds is gone at the end of the line.
+            Record::of(lab.registry.current_task())
+        });
+        inline.expect("it ends well").attest_goes("inline");
+
+        let string = lab.own("given");
+        pool.spawn_named("unstarted", [string.resource()], || ()).expect_err("the limit is 0");
+        let custody = string.describe().custody;
+        let name = custody.iter().rev().find_map(|step| step.from.clone()).expect("it came back");
+        assert_eq!(&*name.name, "unstarted");
+        let record = Record::of(name);
+        drop(custody);
+        drop(string);
+        record.attest_goes("unstarted");
+    });
+    lab.attest_clean();
+}

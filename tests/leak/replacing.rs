@@ -1,0 +1,305 @@
+//! Rule 11 for a descriptor that moves: one whose number was closed or replaced outside the registry
+//! stays known as replaced wherever it goes, and nothing done with it reaches the newcomer.
+//!
+//! `closing.rs` has the cases in which it stays with the task that acquired it.
+
+use std::io::Read;
+use std::mem;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::sync::mpsc::channel;
+
+use echown::net::Stream;
+use echown::ownership::{ErrorKind, Event, Level, Report};
+use echown::test;
+
+use crate::common::{
+    self, Lab, attest_cancelled, attest_connected, leaked, panic_message, refusal, thief,
+};
+use crate::events;
+
+/// Replaces the file behind a number of the registry's by another one, in one step, so that no other
+/// test gets the number in between. The answer is the number's rightful owner from now on.
+fn replace(number: RawFd, newcomer: impl AsFd) -> OwnedFd {
+    let mut taken = thief::second_owner(number);
+    let flags = rustix::io::DupFlags::CLOEXEC;
+    rustix::io::dup3(newcomer, &mut taken, flags).expect("both are open");
+    taken
+}
+
+fn number(stream: &Stream) -> RawFd {
+    stream.describe().number.expect("it is a descriptor")
+}
+
+/// A stream that was replaced unnoticed: the newcomer under its number, and the newcomer's peer.
+fn replaced(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
+    let (stream, _peer) = lab.connection();
+    let (here, there) = common::connection();
+    let here = TcpStream::from(replace(number(&stream), here));
+    (stream, here, there)
+}
+
+/// The same, noticed by the registry, because the newcomer was owned for a moment.
+fn known_as_replaced(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
+    let (stream, here, there) = replaced(lab);
+    let owned = lab.registry.own_fd(OwnedFd::from(here)).expect("the number is the newcomer's");
+    let here = owned.disown().expect("it is ours");
+    (stream, TcpStream::from(here), there)
+}
+
+/// Ends of a task that still has a resource.
+const ENDS: [&str; 4] = ["drops it", "releases it", "forgets it", "panics"];
+
+fn end_with(stream: Stream, end: &str) {
+    match end {
+        "drops it" => drop(stream),
+        "releases it" => assert_eq!(refusal(stream.release()).kind(), ErrorKind::Theft),
+        "forgets it" => mem::forget(stream),
+        _ => {
+            mem::forget(stream);
+            panic!("its own error");
+        }
+    }
+}
+
+#[test]
+fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
+    for level in [Level::On, Level::Full] {
+        for end in ENDS {
+            let lab = Lab::with(|settings| settings.level(level));
+            lab.root(|| {
+                let (stream, _peer) = lab.connection();
+                let number = number(&stream);
+                let (go, gone) = channel::<()>();
+                let child = lab.spawn("child", [stream.resource()], move || {
+                    assert!(gone.recv().is_err());
+                    end_with(stream, end);
+                });
+                let (here, mut there) = common::connection();
+                let mut here = TcpStream::from(replace(number, here));
+                drop(go);
+                match end {
+                    "forgets it" => drop(leaked(child.join())),
+                    "panics" => assert_eq!(panic_message(child.join()), "its own error"),
+                    _ => child.join().expect("nothing is left"),
+                }
+                attest_connected(&mut here, &mut there);
+                let owner = lab.reports().iter().find_map(|report| match report {
+                    Report::Theft(theft) => theft.owner.clone(),
+                    _ => None,
+                });
+                assert_eq!(owner.map(|owner| owner.name).as_deref(), Some("child"));
+            });
+            let expected: &[_] = if end == "forgets it" { &["theft", "leak"] } else { &["theft"] };
+            assert_eq!(lab.codes(), expected, "{level}, {end}");
+            lab.attest_all_closed();
+        }
+    }
+}
+
+#[test]
+fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let child = lab.spawn("child", [], || {
+            let (stream, mut here, mut there) = known_as_replaced(lab);
+            let refused = lab.pool().spawn([stream.resource()], || ());
+            assert_eq!(refusal(refused).kind(), ErrorKind::Theft);
+            assert_eq!(refusal(stream.transfer()).kind(), ErrorKind::Theft);
+            let (error, stream) = stream.offer().expect_err("it is replaced").into_parts();
+            assert_eq!(error.kind(), ErrorKind::Theft);
+            let stream = stream.expect("the handle comes back");
+            assert_eq!(refusal(stream.check()).kind(), ErrorKind::Theft);
+            assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::Theft);
+            let (error, stream) = stream.split().expect_err("it is replaced").into_parts();
+            assert_eq!(error.kind(), ErrorKind::Theft);
+            drop(stream);
+            attest_connected(&mut here, &mut there);
+        });
+        child.join().expect("nothing is left");
+    });
+    assert_eq!(lab.codes(), ["theft"], "one replacement is one report");
+    lab.attest_all_closed();
+}
+
+#[test]
+fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, _peer) = lab.connection();
+        let number = number(&stream);
+        let (go, gone) = channel::<()>();
+        let child = lab.spawn("child", [stream.resource()], move || {
+            assert!(gone.recv().is_err());
+            assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::Theft);
+            mem::forget(stream);
+        });
+        let (here, there) = common::connection();
+        let here = Stream::own_in(&lab.registry, TcpStream::from(replace(number, here)));
+        let mut here = here.expect("the number is the newcomer's");
+        assert_eq!(lab.codes(), ["theft"]);
+        drop(go);
+        leaked(child.join());
+        let mut there = there;
+        attest_connected(&mut here, &mut there);
+    });
+    assert_eq!(lab.codes(), ["theft", "leak"]);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, _peer) = lab.connection();
+        let number = number(&stream);
+        let offer = stream.offer().expect("it is ours");
+        let (here, mut there) = common::connection();
+        let mut here = TcpStream::from(replace(number, here));
+        drop(offer);
+        attest_connected(&mut here, &mut there);
+    });
+    assert_eq!(lab.codes(), ["unclaimed", "theft"]);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claimer() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, _peer) = lab.connection();
+        let (resource, number) = (stream.resource(), number(&stream));
+        let (go, gone) = channel::<()>();
+        let (tell, told) = channel();
+        let child = lab.spawn("offerer", [stream.resource()], move || {
+            tell.send(stream.offer().expect("it is its own")).expect("the test listens");
+            assert!(gone.recv().is_err());
+        });
+        let offer = told.recv().expect("it was sent");
+        let (here, mut there) = common::connection();
+        let here = Stream::own_in(&lab.registry, TcpStream::from(replace(number, here)));
+        let mut here = here.expect("the number is the newcomer's");
+        assert_eq!(lab.codes(), ["theft"], "it is noticed while it is offered");
+        drop(go);
+        child.join().expect("an offer is no leak");
+        assert_eq!(resource.describe().owner, Some(lab.registry.current_task()));
+        let claimed = offer.claim().expect("it is still offered");
+        assert_eq!(refusal(claimed.set_nodelay(true)).kind(), ErrorKind::Theft);
+        drop(claimed);
+        attest_connected(&mut here, &mut there);
+        let custody = events(&resource.describe());
+        assert_eq!(custody.last(), Some(&Event::Dropped), "{custody:?}");
+    });
+    assert_eq!(lab.codes(), ["theft"]);
+    lab.attest_all_closed();
+}
+
+#[test]
+fn level_off_refuses_what_is_known_as_replaced_and_closes_no_newcomer() {
+    let lab = Lab::with(|settings| settings.level(Level::Off));
+    lab.root(|| {
+        let (stream, mut here, mut there) = replaced(lab);
+        drop(stream);
+        attest_connected(&mut here, &mut there);
+        let (stream, mut here, mut there) = known_as_replaced(lab);
+        assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::Theft);
+        assert_eq!(refusal((&stream).read(&mut [0])).kind(), ErrorKind::Theft);
+        drop(stream);
+        attest_connected(&mut here, &mut there);
+        let (stream, mut here, mut there) = replaced(lab);
+        let child = lab.spawn("child", [stream.resource()], move || mem::forget(stream));
+        child.join().expect("this level reports no leak");
+        attest_connected(&mut here, &mut there);
+    });
+    assert!(lab.codes().is_empty(), "this level reports nothing");
+    lab.attest_all_closed();
+}
+
+#[test]
+fn a_write_half_that_was_replaced_shuts_nothing_down() {
+    for level in [Level::Off, Level::On, Level::Full] {
+        for is_forgotten in [false, true] {
+            let lab = Lab::with(|settings| settings.level(level));
+            lab.root(|| {
+                let (stream, _peer) = lab.connection();
+                let number = number(&stream);
+                let (reading, writing) = stream.split().expect("it is ours");
+                let (here, mut there) = common::connection();
+                let mut here = TcpStream::from(replace(number, here));
+                if is_forgotten {
+                    let give = [writing.resource()];
+                    let child = lab.spawn("child", give, move || mem::forget(writing));
+                    let _ = child.join();
+                } else {
+                    drop(writing);
+                }
+                attest_connected(&mut here, &mut there);
+                drop(reading);
+                attest_connected(&mut here, &mut there);
+            });
+            let thefts = lab.codes().iter().filter(|code| **code == "theft").count();
+            assert_eq!(thefts, usize::from(level != Level::Off), "{level}, {is_forgotten}");
+            lab.attest_all_closed();
+        }
+    }
+}
+
+/// A stream that is known as replaced and whose number means its old socket again by now, through a
+/// duplicate of somebody else's: the identity is the registered one, and yet the number is not ours.
+/// What `split` makes of the stream, that duplicate, and the peer.
+fn replaced_by_its_own_duplicate<H>(
+    lab: &'static Lab,
+    split: impl FnOnce(Stream) -> H,
+) -> (H, TcpStream, TcpStream) {
+    let (socket, peer) = common::connection();
+    let aside = socket.try_clone().expect("there are descriptors");
+    let stream = Stream::own_in(&lab.registry, socket).expect("nobody's yet");
+    let number = number(&stream);
+    let handles = split(stream);
+    let (here, _there) = common::connection();
+    let newcomer = lab.registry.own_fd(replace(number, here)).expect("it is the newcomer's");
+    mem::forget(newcomer.disown().expect("it is ours"));
+    (handles, TcpStream::from(replace(number, aside)), peer)
+}
+
+#[test]
+fn a_known_replacement_is_final_even_if_the_identity_comes_back() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (stream, mut newcomer, mut peer) = replaced_by_its_own_duplicate(lab, |stream| stream);
+        assert_eq!(refusal(stream.release()).kind(), ErrorKind::Theft);
+        attest_connected(&mut newcomer, &mut peer);
+        let (halves, mut newcomer, mut peer) =
+            replaced_by_its_own_duplicate(lab, |stream| stream.split().expect("it is ours"));
+        let (reading, writing) = halves;
+        drop(writing);
+        attest_connected(&mut newcomer, &mut peer);
+        drop(reading);
+        attest_connected(&mut newcomer, &mut peer);
+    });
+    assert_eq!(lab.codes(), ["theft"; 2], "one replacement is one report");
+}
+
+#[test]
+fn cancelling_and_draining_do_not_shut_down_what_is_known_as_replaced() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let (go, gone) = channel::<()>();
+        let (begin, begun) = channel();
+        let owner = lab.spawn("owner", [], move || {
+            let (stream, newcomer, peer) = replaced_by_its_own_duplicate(lab, |stream| stream);
+            begin.send((newcomer, peer)).expect("the test listens");
+            assert!(gone.recv().is_err());
+            mem::forget(stream);
+        });
+        let (mut newcomer, mut peer) = begun.recv().expect("it begins");
+        owner.drain().expect("it is ours");
+        attest_connected(&mut newcomer, &mut peer);
+        owner.request_cancel().expect("it is ours");
+        attest_connected(&mut newcomer, &mut peer);
+        drop(go);
+        attest_cancelled(owner.join());
+        attest_connected(&mut newcomer, &mut peer);
+    });
+    assert_eq!(lab.codes(), ["theft"], "one replacement is one report");
+}
