@@ -11,7 +11,7 @@
 //!
 //! | kind | what happens | what may follow |
 //! |---|---|---|
-//! | interrupt | `EINTR` from any of them | nothing: the call is made again |
+//! | interrupt | `EINTR` from any of them | nothing: the call is made again, with what is left of its time |
 //! | short | a read or write moves fewer bytes than it could, at least one | nothing: the rest comes later |
 //! | again | `EAGAIN` from a call that was told not to wait | nothing: it is waited for |
 //! | accept | `ECONNABORTED`, `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM` | a client is refused, a pause |

@@ -43,6 +43,7 @@ mod address;
 mod adopt;
 mod after_stop;
 mod connect;
+mod deadline;
 mod eager;
 mod endpoint;
 mod file;

@@ -26,6 +26,9 @@ mod halves;
 #[path = "net/inherited.rs"]
 mod inherited;
 
+#[path = "net/interrupting.rs"]
+mod interrupting;
+
 #[path = "net/options.rs"]
 mod options;
 
@@ -37,6 +40,9 @@ mod refusals;
 
 #[path = "common/reserved.rs"]
 mod reserved;
+
+#[path = "common/signals.rs"]
+mod signals;
 
 #[path = "net/stopping.rs"]
 mod stopping;

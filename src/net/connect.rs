@@ -10,16 +10,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::sockopt::{self, Timeout};
+use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::deadline::Deadline;
 use super::kernel::Kernel;
 use super::stream::Stream;
 use crate::ownership::{Owned, Registry, Site};
+use crate::sys::fd::Direction;
 
 /// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it looks
 /// whether its task was cancelled.
@@ -40,7 +42,9 @@ pub(super) fn socket(
     if socket_type == SocketType::STREAM {
         sockopt::set_socket_oobinline(&socket, true)?;
     }
-    Ok(registry.own_fd_as(socket, kind, None, Site::here())?)
+    let socket = registry.own_fd_as(socket, kind, None, Site::here())?;
+    socket.handle().record().set_may_time_out(Direction::Both, false);
+    Ok(socket)
 }
 
 /// The family that an address is of.
@@ -110,14 +114,11 @@ fn establish(stream: &Stream, address: &SocketAddr, patience: Option<Duration>) 
 /// Waits until a connection stands, fails, or takes too long.
 #[track_caller]
 fn await_connection(stream: &Stream, patience: Option<Duration>) -> io::Result<()> {
-    // A patience beyond the clock's range is as good as none.
-    let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+    let mut deadline = Deadline::after(patience);
     let kernel = Kernel::of(stream.handle());
     let events = stream.handle().call(|fd| {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
         let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
-        kernel.poll(&mut polled, left.as_ref()).map(|_| polled[0].revents())
+        kernel.poll(&mut polled, deadline.left().as_ref()).map(|_| polled[0].revents())
     })?;
     if events.is_empty() {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"));
@@ -144,7 +145,7 @@ pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<
         Err(Errno::AGAIN) => Err(Errno::INTR),
         answer => answer,
     })?;
-    stream.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, None))?;
+    stream.set_write_timeout(None)?;
     Ok(stream)
 }
 

@@ -40,7 +40,7 @@ pub struct File(Owned<OwnedFd>);
 
 checked!(File, 0, Cell);
 disowned!(File);
-reads!(File, |handle, buffer| wire::read(handle, buffer));
+reads!(File, |handle, buffer| wire::read(handle, buffer), wire::read_vectored);
 writes!(File, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);
 
 impl File {

@@ -8,6 +8,7 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::address::Address;
+use super::deadline;
 use super::stream::Stream;
 use super::wire::{self, checked, reads, writes};
 use crate::ownership::{Half, Refused};
@@ -24,7 +25,11 @@ pub struct WriteHalf(Half<OwnedFd>);
 
 checked!(ReadHalf, 0, HalfCell);
 checked!(WriteHalf, 0, HalfCell);
-reads!(ReadHalf, |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()));
+reads!(
+    ReadHalf,
+    |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()),
+    wire::recv_vectored
+);
 writes!(
     WriteHalf,
     |handle, bytes| wire::send(handle, bytes, SendFlags::empty()),
@@ -63,7 +68,7 @@ impl ReadHalf {
     /// As there.
     #[track_caller]
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+        deadline::set_timeout(self.handle(), Timeout::Recv, patience)
     }
 
     /// As [`Stream::reset_on_close`]; the later of the two halves closes. A writing half that is released
@@ -109,7 +114,7 @@ impl WriteHalf {
     /// As there.
     #[track_caller]
     pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
+        deadline::set_timeout(self.handle(), Timeout::Send, patience)
     }
 
     /// Hangs up: ends both directions of the connection (`shutdown(2)`), as the peer's reset would.

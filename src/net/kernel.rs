@@ -9,7 +9,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, Timespec};
 use rustix::io::{Errno, Result};
 use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags,
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix,
+    SocketFlags,
 };
 
 use crate::faults::{Call, Saboteur, Waits};
@@ -90,7 +91,19 @@ impl<'a> Kernel<'a> {
         self.moving(buffer.len(), |room| rustix::io::read(fd, &mut buffer[..room]))
     }
 
-    /// `readv(2)`: for what is no socket, and for sockets.
+    /// `recvmsg(2)`, without control messages.
+    pub(super) fn recvmsg(
+        self,
+        fd: BorrowedFd<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        flags: RecvFlags,
+    ) -> Result<usize> {
+        self.before(|| Call::Receive(waits(!flags.contains(RecvFlags::DONTWAIT))))?;
+        let mut control = RecvAncillaryBuffer::default();
+        rustix::net::recvmsg(fd, buffers, &mut control, flags).map(|received| received.bytes)
+    }
+
+    /// `readv(2)`: for what is no socket.
     pub(super) fn readv(self, fd: BorrowedFd<'_>, buffers: &mut [IoSliceMut<'_>]) -> Result<usize> {
         self.before(|| Call::Other)?;
         rustix::io::readv(fd, buffers)
@@ -155,7 +168,7 @@ impl<'a> Kernel<'a> {
     }
 }
 
-fn waits(is_waiting: bool) -> Waits {
+pub(super) fn waits(is_waiting: bool) -> Waits {
     if is_waiting { Waits::Yes } else { Waits::No }
 }
 

@@ -70,10 +70,11 @@ impl Line {
     /// The connection's, and the registry's.
     #[track_caller]
     pub fn wait(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Arrival> {
+        let silence = idle.and_then(|idle| Instant::now().checked_add(idle));
+        let deadline = silence.map_or(deadline, |silence| silence.min(deadline));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let patience = idle.map_or(left, |idle| idle.min(left));
-            if left.is_zero() || !stream.wait_readable(Some(patience))? {
+            if left.is_zero() || !stream.wait_readable(Some(left))? {
                 return Ok(Arrival::Nothing);
             }
             match stream.try_peek(&mut [0]) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdListener;
 use super::after_stop::AfterStop;
 use super::connect;
+use super::deadline;
 use super::eager::Eagerness;
 use super::keep_alive::KeepAlive;
 use super::kernel::{Kernel, was_gone};
@@ -194,10 +195,8 @@ impl ListenerOptions {
             ..Listener::new(socket, Mode::Blocking)
         };
         if let patience @ Some(_) = self.heirloom.write_timeout {
-            // A Unix listener's streams do not inherit it, but that it can be had is known here, before
-            // there is a file.
-            let set = |fd: BorrowedFd<'_>| sockopt::set_socket_timeout(fd, Timeout::Send, patience);
-            listener.handle().call(set)?;
+            // A Unix listener's streams do not inherit it, but a wrong one fails before there is a file.
+            deadline::set_timeout(listener.handle(), Timeout::Send, patience)?;
         }
         Ok(listener)
     }
@@ -346,6 +345,7 @@ impl Listener {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
             let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
+            other.handle().record().inherit_timeouts(record);
             let after_stop = AfterStop::new(backlog);
             return Ok(Listener { heirloom, after_stop, ..Listener::new(other, self.mode()) });
         }
@@ -516,6 +516,7 @@ impl Listener {
         let is_unix = record.kind == "unix listener";
         let kind = if is_unix { "unix stream" } else { "tcp stream" };
         let stream = Stream::new(record.registry.own_fd_as(socket, kind, None, Site::here())?);
+        stream.handle().record().inherit_timeouts(record);
         if is_unix {
             // A TCP socket has these from its listener.
             stream.handle().call(|fd| sockopt::set_socket_oobinline(fd, true))?;

@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
-use super::kernel::Kernel;
+use super::ready;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Registry, Site};
 
@@ -25,7 +25,7 @@ checked!(PipeReader, 0, Cell);
 checked!(PipeWriter, 0, Cell);
 disowned!(PipeReader);
 disowned!(PipeWriter);
-reads!(PipeReader, |handle, buffer| wire::read(handle, buffer));
+reads!(PipeReader, |handle, buffer| wire::read(handle, buffer), wire::read_vectored);
 writes!(PipeWriter, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);
 
 /// A new pipe, both ends the current task's (`pipe2(2)`).
@@ -83,11 +83,6 @@ impl PipeReader {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn wait_readable(&self, patience: Duration) -> io::Result<bool> {
-        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-        let kernel = Kernel::of(self.handle());
-        let ready = self
-            .handle()
-            .call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)))?;
-        Ok(ready > 0)
+        ready::wait(self.handle(), PollFlags::IN, Some(patience))
     }
 }

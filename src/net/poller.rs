@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
+use super::deadline::Deadline;
 use super::kernel::Kernel;
 use super::stream::Stream;
 use crate::ownership::{Owned, Registry, Site};
@@ -68,20 +69,21 @@ impl Poller {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn wait(&mut self, patience: Duration) -> io::Result<impl Iterator<Item = u64>> {
-        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        let mut deadline = Deadline::after(Some(patience));
         let events = &mut self.events;
         let kernel = Kernel::of(self.epoll.handle());
         self.epoll.handle().call(|epoll| {
             events.clear();
-            let mut patience = patience;
-            if patience.tv_nsec % NANOS_A_MILLI != 0 {
+            let mut left = deadline.left();
+            if left.is_some_and(|left| left.tv_nsec % NANOS_A_MILLI != 0) {
                 // `epoll_wait` counts in milliseconds, `ppoll` does not.
-                if kernel.poll(&mut [PollFd::new(&epoll, PollFlags::IN)], Some(&patience))? == 0 {
+                let polled = &mut [PollFd::new(&epoll, PollFlags::IN)];
+                if kernel.poll(polled, left.as_ref())? == 0 {
                     return Ok(0);
                 }
-                patience = Timespec::default();
+                left = Some(Timespec::default());
             }
-            epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&patience))
+            epoll::wait(epoll, rustix::buffer::spare_capacity(events), left.as_ref())
         })?;
         Ok(self.events.iter().map(|event| event.data.u64()))
     }

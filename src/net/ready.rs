@@ -5,13 +5,13 @@
 //! (`poll(2)`); it wakes when its task is cancelled.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::deadline::Deadline;
 use super::half::{ReadHalf, WriteHalf};
 use super::kernel::Kernel;
 use super::stream::Stream;
@@ -26,10 +26,10 @@ pub(super) fn wait<C: Held>(
     wanted: PollFlags,
     patience: Option<Duration>,
 ) -> io::Result<bool> {
-    let patience = patience.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+    let mut deadline = Deadline::after(patience);
     let kernel = Kernel::of(handle);
-    let poll = |fd: BorrowedFd<'_>| kernel.poll(&mut [PollFd::new(&fd, wanted)], patience.as_ref());
-    let ready = handle.call(poll)?;
+    let ready =
+        handle.call(|fd| kernel.poll(&mut [PollFd::new(&fd, wanted)], deadline.left().as_ref()))?;
     Ok(ready > 0)
 }
 
@@ -142,11 +142,11 @@ impl Stream {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn wait_either(&self, patience: Option<Duration>) -> io::Result<(bool, bool)> {
-        let patience = patience.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+        let mut deadline = Deadline::after(patience);
         let kernel = Kernel::of(self.handle());
         let events = self.handle().call(|fd| {
             let mut polled = [PollFd::new(&fd, PollFlags::IN | PollFlags::OUT)];
-            kernel.poll(&mut polled, patience.as_ref()).map(|_| polled[0].revents())
+            kernel.poll(&mut polled, deadline.left().as_ref()).map(|_| polled[0].revents())
         })?;
         let is = |wanted: PollFlags| events.intersects(wanted | PollFlags::ERR | PollFlags::HUP);
         Ok((is(PollFlags::IN), is(PollFlags::OUT)))

@@ -13,12 +13,14 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use super::address::{Address, next_may_do, no_address};
 use super::adopt::StdStream;
 use super::connect;
+use super::deadline;
 use super::endpoint::Endpoint;
 use super::half::{ReadHalf, WriteHalf};
 use super::keep_alive::KeepAlive;
 use super::ready;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
+use crate::sys::fd::Direction;
 
 /// A connected stream socket, TCP or Unix, with one owner.
 ///
@@ -29,7 +31,11 @@ pub struct Stream(Owned<OwnedFd>);
 
 checked!(Stream, 0, Cell);
 disowned!(Stream);
-reads!(Stream, |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()));
+reads!(
+    Stream,
+    |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()),
+    wire::recv_vectored
+);
 writes!(Stream, |handle, bytes| wire::send(handle, bytes, SendFlags::empty()), wire::send_vectored);
 
 /// Making one.
@@ -205,6 +211,9 @@ impl Stream {
         sockopt::set_socket_oobinline(&other, true)?;
         let one = registry.own_fd_as(one, "unix stream", None, site)?;
         let other = registry.own_fd_as(other, "unix stream", None, site)?;
+        for end in [&one, &other] {
+            end.handle().record().set_may_time_out(Direction::Both, false);
+        }
         Ok((Stream(one), Stream(other)))
     }
 
@@ -295,22 +304,24 @@ impl Stream {
         self.handle().call(|fd| sockopt::tcp_nodelay(fd))
     }
 
-    /// How long a read waits before it answers `WouldBlock`; `None`: for ever (`SO_RCVTIMEO`).
+    /// How long a read waits before it answers `WouldBlock`, signals or not; `None`: for ever
+    /// (`SO_RCVTIMEO`).
     ///
     /// # Errors
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+        deadline::set_timeout(self.handle(), Timeout::Recv, patience)
     }
 
-    /// How long a write waits before it answers `WouldBlock`; `None`: for ever (`SO_SNDTIMEO`).
+    /// How long a write waits before it answers `WouldBlock`, signals or not; `None`: for ever
+    /// (`SO_SNDTIMEO`).
     ///
     /// # Errors
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
     pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Send, patience))
+        deadline::set_timeout(self.handle(), Timeout::Send, patience)
     }
 
     /// Whether a read or write that would have to wait answers `WouldBlock` instead (`FIONBIO`).

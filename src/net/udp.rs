@@ -6,13 +6,15 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{self, Timeout};
+use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::address::{next_may_do, no_address};
 use super::connect;
+use super::deadline::{self, in_time};
 use super::kernel::Kernel;
 use super::wire::{self, checked, disowned};
+use crate::faults::Waits;
 use crate::ownership::{Owned, Refused, Registry, Site};
 
 /// A UDP socket with one owner.
@@ -122,7 +124,9 @@ impl UdpSocket {
             return Err(no_address());
         };
         let flags = SendFlags::NOSIGNAL;
-        let sent = self.handle().call(|fd| rustix::net::sendto(fd, bytes, flags, &to))?;
+        let sent = in_time(self.handle(), Timeout::Send, Waits::Yes, |fd, waits| {
+            rustix::net::sendto(fd, bytes, flags | wire::send_flags(waits), &to)
+        })?;
         self.handle().record().count_sent(sent);
         Ok(sent)
     }
@@ -133,9 +137,9 @@ impl UdpSocket {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let flags = RecvFlags::empty();
-        let (bytes, _, from) =
-            self.handle().call(|fd| rustix::net::recvfrom(fd, &mut *buffer, flags))?;
+        let (bytes, _, from) = in_time(self.handle(), Timeout::Recv, Waits::Yes, |fd, waits| {
+            rustix::net::recvfrom(fd, &mut *buffer, wire::receive_flags(waits))
+        })?;
         // A datagram has a sender; without one the socket was shut down behind our back.
         let from = from.ok_or(Errno::NOTCONN)?.try_into()?;
         self.handle().record().count_received(bytes);
@@ -180,12 +184,13 @@ impl UdpSocket {
         Ok(peer.ok_or(Errno::NOTCONN)?.try_into()?)
     }
 
-    /// How long receiving waits before it answers `WouldBlock`; `None`: for ever (`SO_RCVTIMEO`).
+    /// How long receiving waits before it answers `WouldBlock`, signals or not; `None`: for ever
+    /// (`SO_RCVTIMEO`).
     ///
     /// # Errors
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
     pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle().call(|fd| sockopt::set_socket_timeout(fd, Timeout::Recv, patience))
+        deadline::set_timeout(self.handle(), Timeout::Recv, patience)
     }
 }

@@ -3,9 +3,12 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 
+use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::kernel::Kernel;
+use super::deadline::in_time;
+use super::kernel::{Kernel, waits};
+use crate::faults::Waits;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
 
@@ -21,7 +24,10 @@ pub(super) fn recv<C: Held>(
     flags: RecvFlags,
 ) -> io::Result<usize> {
     let kernel = Kernel::of(handle);
-    let bytes = handle.call(|fd| kernel.recv(fd, &mut *buffer, flags))?;
+    let waits = waits(!flags.contains(RecvFlags::DONTWAIT));
+    let bytes = in_time(handle, Timeout::Recv, waits, |fd, waits| {
+        kernel.recv(fd, &mut *buffer, flags | receive_flags(waits))
+    })?;
     if !flags.contains(RecvFlags::PEEK) {
         handle.record().count_received(bytes);
     }
@@ -37,7 +43,11 @@ pub(super) fn send<C: Held>(
     flags: SendFlags,
 ) -> io::Result<usize> {
     let kernel = Kernel::of(handle);
-    let sent = handle.call(|fd| kernel.send(fd, bytes, flags | SendFlags::NOSIGNAL))?;
+    let flags = flags | SendFlags::NOSIGNAL;
+    let waits = waits(!flags.contains(SendFlags::DONTWAIT));
+    let sent = in_time(handle, Timeout::Send, waits, |fd, waits| {
+        kernel.send(fd, bytes, flags | send_flags(waits))
+    })?;
     handle.record().count_sent(sent);
     Ok(sent)
 }
@@ -60,7 +70,11 @@ pub(super) fn send_vectored_as<C: Held>(
 ) -> io::Result<usize> {
     let buffers = &buffers[..buffers.len().min(BUFFERS_MAX)];
     let kernel = Kernel::of(handle);
-    let sent = handle.call(|fd| kernel.sendmsg(fd, buffers, flags | SendFlags::NOSIGNAL))?;
+    let flags = flags | SendFlags::NOSIGNAL;
+    let waits = waits(!flags.contains(SendFlags::DONTWAIT));
+    let sent = in_time(handle, Timeout::Send, waits, |fd, waits| {
+        kernel.sendmsg(fd, buffers, flags | send_flags(waits))
+    })?;
     handle.record().count_sent(sent);
     Ok(sent)
 }
@@ -75,7 +89,23 @@ pub(super) fn read<C: Held>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result
     Ok(bytes)
 }
 
-/// `readv(2)`.
+/// `recvmsg(2)`.
+#[track_caller]
+pub(super) fn recv_vectored<C: Held>(
+    handle: &Handle<C>,
+    buffers: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let most = buffers.len().min(BUFFERS_MAX);
+    let buffers = &mut buffers[..most];
+    let kernel = Kernel::of(handle);
+    let bytes = in_time(handle, Timeout::Recv, Waits::Yes, |fd, waits| {
+        kernel.recvmsg(fd, &mut *buffers, receive_flags(waits))
+    })?;
+    handle.record().count_received(bytes);
+    Ok(bytes)
+}
+
+/// `readv(2)`: for what is no socket.
 #[track_caller]
 pub(super) fn read_vectored<C: Held>(
     handle: &Handle<C>,
@@ -108,6 +138,14 @@ pub(super) fn write_vectored<C: Held>(
     let written = handle.call(|fd| kernel.writev(fd, buffers))?;
     handle.record().count_sent(written);
     Ok(written)
+}
+
+pub(super) fn receive_flags(waits: Waits) -> RecvFlags {
+    if waits == Waits::Yes { RecvFlags::empty() } else { RecvFlags::DONTWAIT }
+}
+
+pub(super) fn send_flags(waits: Waits) -> SendFlags {
+    if waits == Waits::Yes { SendFlags::empty() } else { SendFlags::DONTWAIT }
 }
 
 /// Gives a newtype its handle, the moves of the contract, `close`, `describe` and `Debug`.
@@ -177,7 +215,7 @@ pub(super) use disowned;
 
 /// `Read` for a type and for references to it, by two of the functions above.
 macro_rules! reads {
-    ($type:ty, |$handle:ident, $buffer:ident| $read:expr) => {
+    ($type:ty, |$handle:ident, $buffer:ident| $read:expr, $read_vectored:path) => {
         impl std::io::Read for &$type {
             #[inline]
             #[track_caller]
@@ -191,7 +229,7 @@ macro_rules! reads {
                 &mut self,
                 buffers: &mut [std::io::IoSliceMut<'_>],
             ) -> std::io::Result<usize> {
-                $crate::net::wire::read_vectored(self.handle(), buffers)
+                $read_vectored(self.handle(), buffers)
             }
         }
 

@@ -99,6 +99,7 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
             let descriptor = record.descriptor.map(|whole| Descriptor { direction, ..whole });
             let mut half = Record::new(record.registry.clone(), record.kind, descriptor, &me, site);
             half.become_half_of(Arc::clone(&whole) as Arc<dyn Held>);
+            half.inherit_timeouts(record);
             Arc::new(HalfCell { record: half, whole: Arc::clone(&whole) })
         };
         let (reading, writing) = (make(Direction::Read), make(Direction::Write));
@@ -178,6 +179,10 @@ impl<T: Send + 'static> Half<T> {
             record.slot.await_pins();
             record.note(Event::Rejoined, Some(&me), None, site);
             whole.record().absorb_traffic(record);
+            if let Some(Descriptor { direction, .. }) = record.descriptor {
+                let may_time_out = record.may_time_out(direction);
+                whole.record().set_may_time_out(direction, may_time_out);
+            }
             record.slot.closed();
         }
         whole.record().set_halves(None);

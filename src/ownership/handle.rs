@@ -93,7 +93,8 @@ impl<C: Held + 'static> Handle<C> {
     }
 
     /// A checked system call with the stored number: the proof before it, and the cancellation
-    /// asked after it. A call that a signal interrupted is made again.
+    /// asked after it. A call that a signal interrupted is made again: one that waits for a time has
+    /// to pass what is left of it.
     #[inline]
     #[track_caller]
     pub(crate) fn call<R>(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -96,6 +96,8 @@ pub(crate) struct Record {
     position: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
+    /// Which ways of a socket may have a timeout of their own: see [`Record::may_time_out`].
+    timeouts: AtomicU8,
     history: Mutex<History>,
 }
 
@@ -131,6 +133,7 @@ impl Record {
             position: AtomicU64::new(0),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            timeouts: AtomicU8::new(timeouts(Direction::Both)),
             history: Mutex::default(),
         };
         if let Some(step) = record.step(|| now, Event::Acquired, None, Some(owner), site) {
@@ -192,6 +195,30 @@ impl Record {
     pub(crate) fn traffic(&self) -> (u64, u64) {
         // ord: Relaxed; a statistic, read by whoever describes the resource.
         (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+
+    /// Whether calls this way may end by a timeout of the socket's own (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
+    /// Of a descriptor that came from outside, nobody knows: then they may.
+    #[inline]
+    pub(crate) fn may_time_out(&self, way: Direction) -> bool {
+        // ord: Relaxed; only the owner reads and writes it, and a change of owner orders them (the
+        // slot's AcqRel).
+        self.timeouts.load(Ordering::Relaxed) & timeouts(way) != 0
+    }
+
+    /// Notes whether a timeout is set, for one way or both.
+    pub(crate) fn set_may_time_out(&self, way: Direction, on: bool) {
+        // ord: Relaxed; as above.
+        let before = self.timeouts.load(Ordering::Relaxed);
+        let after = if on { before | timeouts(way) } else { before & !timeouts(way) };
+        // ord: Relaxed; as above.
+        self.timeouts.store(after, Ordering::Relaxed);
+    }
+
+    /// Takes over what is known of the timeouts of the same socket, or of one that passes them on.
+    pub(crate) fn inherit_timeouts(&self, from: &Record) {
+        // ord: Relaxed; as above, and both are the current task's.
+        self.timeouts.store(from.timeouts.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Adds the traffic of a half to the whole.
@@ -467,6 +494,14 @@ fn is_an_end(event: Event) -> bool {
         event,
         Event::Released | Event::Dropped | Event::Finalized | Event::Disowned | Event::Rejoined
     )
+}
+
+const fn timeouts(way: Direction) -> u8 {
+    match way {
+        Direction::Read => 1,
+        Direction::Write => 2,
+        Direction::Both => 3,
+    }
 }
 
 #[inline]

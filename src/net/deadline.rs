@@ -1,0 +1,241 @@
+//! Deadlines of waits: a signal does not restart a timeout.
+//!
+//! The failure story. A signal interrupts a call that waits (`EINTR`), and the call is made again with
+//! the whole of its timeout. Where signals come more often than that, from a profiler or a timer, the
+//! timeout never passes: an idle client keeps its thread, and a drain its client.
+//!
+//! `poll(2)` gets what is left of the time ([`Deadline`]). `recv(2)` and `send(2)` have their timeout in
+//! the socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`), so the first call waits there. Only one that was
+//! interrupted waits for the rest in `poll(2)` ([`in_time`]). It has to know when the wait began:
+//!
+//! - A read mostly waits. If the socket may have a timeout, the clock is read before the call.
+//! - A write mostly finds room, and servers have a write timeout by default. So it is first tried
+//!   without waiting, and the clock is read when that fails: what does not wait costs nothing more.
+//!
+//! # Limits
+//!
+//! Where such a timeout is set past this crate, on a descriptor that it owns already, the time counts
+//! from the first interruption.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+
+use super::kernel::Kernel;
+use crate::faults::Waits;
+use crate::ownership::Held;
+use crate::ownership::handle::Handle;
+use crate::sys::fd::Direction;
+
+/// When a wait ends that may have to be begun again.
+pub(super) struct Deadline {
+    /// For the first call, which need not look at the clock again.
+    whole: Option<Duration>,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// So far from now. None for `None`, and for what is beyond the clock's range.
+    pub(super) fn after(patience: Option<Duration>) -> Deadline {
+        let at = patience.and_then(|patience| Instant::now().checked_add(patience));
+        Deadline { whole: at.and(patience), at }
+    }
+
+    /// What is left, for the next call of `poll(2)`; `None`: it waits without a limit.
+    pub(super) fn left(&mut self) -> Option<Timespec> {
+        let rest = |at: Instant| at.saturating_duration_since(Instant::now());
+        let left = self.whole.take().or_else(|| self.at.map(rest));
+        left.and_then(|left| Timespec::try_from(left).ok())
+    }
+}
+
+/// Makes a call that the socket's own timeout limits, and that is limited by it as a whole if signals
+/// interrupt it.
+#[inline]
+#[track_caller]
+pub(super) fn in_time<C: Held, R>(
+    handle: &Handle<C>,
+    which: Timeout,
+    waits: Waits,
+    mut call: impl FnMut(BorrowedFd<'_>, Waits) -> rustix::io::Result<R>,
+) -> io::Result<R> {
+    if waits == Waits::No {
+        return handle.call(|fd| call(fd, Waits::No));
+    }
+    let may_time_out = handle.record().may_time_out(direction(which));
+    let mut began = (may_time_out && which == Timeout::Recv).then(Instant::now);
+    let mut is_first = true;
+    handle.call(|fd| {
+        if !std::mem::take(&mut is_first) {
+            let began = *began.get_or_insert_with(Instant::now);
+            return go_on(Kernel::of(handle), fd, which, began, &mut call);
+        }
+        if may_time_out && which == Timeout::Send {
+            match call(fd, Waits::No) {
+                Err(Errno::AGAIN) => began = Some(Instant::now()),
+                answer => return answer,
+            }
+        }
+        call(fd, Waits::Yes)
+    })
+}
+
+/// Goes on with a call that was interrupted.
+#[cold]
+fn go_on<R>(
+    kernel: Kernel<'_>,
+    fd: BorrowedFd<'_>,
+    which: Timeout,
+    began: Instant,
+    call: &mut impl FnMut(BorrowedFd<'_>, Waits) -> rustix::io::Result<R>,
+) -> rustix::io::Result<R> {
+    let timeout = sockopt::socket_timeout(fd, which)?;
+    let (Some(timeout), true) = (timeout, is_blocking(fd)?) else {
+        return call(fd, Waits::Yes);
+    };
+    let wanted = match which {
+        Timeout::Recv => PollFlags::IN,
+        Timeout::Send => PollFlags::OUT,
+    };
+    loop {
+        let left = timeout.saturating_sub(began.elapsed());
+        match call(fd, Waits::No) {
+            Err(Errno::AGAIN) if !left.is_zero() => {}
+            // Without time left, `EAGAIN` is also what the timeout itself answers.
+            answer => return answer,
+        }
+        kernel.poll(&mut [PollFd::new(&fd, wanted)], Timespec::try_from(left).ok().as_ref())?;
+    }
+}
+
+fn is_blocking(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    Ok(!rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
+}
+
+/// Sets how long calls wait in the socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
+#[track_caller]
+pub(super) fn set_timeout<C: Held>(
+    handle: &Handle<C>,
+    which: Timeout,
+    patience: Option<Duration>,
+) -> io::Result<()> {
+    handle.call(|fd| sockopt::set_socket_timeout(fd, which, patience))?;
+    handle.record().set_may_time_out(direction(which), patience.is_some());
+    Ok(())
+}
+
+fn direction(which: Timeout) -> Direction {
+    match which {
+        Timeout::Recv => Direction::Read,
+        Timeout::Send => Direction::Write,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Listener, Stream, UdpSocket};
+
+    const TIMEOUT: Duration = Duration::from_millis(20);
+
+    /// How often a call is made that is interrupted when its timeout has passed already.
+    fn calls(stream: &Stream) -> usize {
+        let mut calls = 0;
+        let answer = in_time(stream.handle(), Timeout::Recv, Waits::Yes, |_, waits| {
+            calls += 1;
+            if waits == Waits::Yes {
+                std::thread::sleep(TIMEOUT);
+                return Err(Errno::INTR);
+            }
+            Err::<(), _>(Errno::AGAIN)
+        });
+        assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        calls
+    }
+
+    #[test]
+    fn the_time_counts_from_before_the_call() {
+        let (stream, _other) = Stream::pair().unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        assert_eq!(calls(&stream), 2, "nothing is left to be waited for");
+    }
+
+    #[test]
+    fn a_timeout_that_is_not_known_of_counts_from_the_first_interruption() {
+        let (stream, _other) = Stream::pair().unwrap();
+        let set =
+            |fd: BorrowedFd<'_>| sockopt::set_socket_timeout(fd, Timeout::Recv, Some(TIMEOUT));
+        stream.handle().call(set).unwrap();
+        assert!(calls(&stream) > 2);
+    }
+
+    #[test]
+    fn a_write_that_finds_room_is_one_call_and_one_that_does_not_waits_in_the_second() {
+        let (stream, _other) = Stream::pair().unwrap();
+        let made = |answer: rustix::io::Result<()>| {
+            let mut made = Vec::new();
+            let outcome = in_time(stream.handle(), Timeout::Send, Waits::Yes, |_, waits| {
+                made.push(waits);
+                if waits == Waits::No { answer } else { Ok(()) }
+            });
+            outcome.unwrap();
+            made
+        };
+        assert_eq!(made(Ok(())), [Waits::Yes], "without a timeout it may wait at once");
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
+        assert_eq!(made(Ok(())), [Waits::No]);
+        assert_eq!(made(Err(Errno::AGAIN)), [Waits::No, Waits::Yes]);
+    }
+
+    /// Whether reads and writes look at the clock first.
+    fn known<C: Held>(handle: &Handle<C>) -> (bool, bool) {
+        let of = |which| handle.record().may_time_out(direction(which));
+        (of(Timeout::Recv), of(Timeout::Send))
+    }
+
+    #[test]
+    fn only_a_socket_that_may_have_a_timeout_has_the_clock_looked_at() {
+        let some = Some(Duration::from_secs(1));
+        let plain = Listener::bind("127.0.0.1:0").unwrap();
+        let timed = Listener::options().write_timeout(some).bind("127.0.0.1:0").unwrap();
+        for (listener, expected) in [(&plain, (false, false)), (&timed, (false, true))] {
+            let client = Stream::connect_to(&listener.local_addr().unwrap()).unwrap();
+            assert_eq!(known(client.handle()), (false, false));
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(known(accepted.handle()), expected, "it inherits its listener's");
+        }
+        let (stream, _other) = Stream::pair().unwrap();
+        assert_eq!(known(stream.handle()), (false, false));
+        stream.set_read_timeout(some).unwrap();
+        assert_eq!(known(stream.handle()), (true, false));
+
+        let (reading, writing) = stream.split().unwrap();
+        assert_eq!(known(reading.handle()), (true, false));
+        reading.set_read_timeout(None).unwrap();
+        writing.set_write_timeout(some).unwrap();
+        let stream = reading.rejoin(writing).unwrap();
+        assert_eq!(known(stream.handle()), (false, true));
+        stream.set_write_timeout(None).unwrap();
+        assert_eq!(known(stream.handle()), (false, false));
+
+        let adopted = UdpSocket::own(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        assert_eq!(known(adopted.handle()), (true, true), "nobody knows");
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_clock_is_none_and_the_first_wait_is_the_whole() {
+        assert_eq!(Deadline::after(None).left(), None);
+        assert_eq!(Deadline::after(Some(Duration::MAX)).left(), None);
+        let whole = Duration::from_secs(60);
+        let mut deadline = Deadline::after(Some(whole));
+        assert_eq!(deadline.left(), Timespec::try_from(whole).ok());
+        assert!(deadline.left() < Timespec::try_from(whole).ok());
+        let mut over = Deadline::after(Some(Duration::ZERO));
+        assert_eq!([over.left(), over.left()], [Some(Timespec::default()); 2]);
+    }
+}

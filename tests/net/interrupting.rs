@@ -1,0 +1,243 @@
+//! A signal restarts no timeout: whatever waits for a time ends at its deadline, although its system
+//! calls are interrupted more often than that.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use echown::faults::Saboteur;
+use echown::net::{Arrival, Line, Listener, Poller, Stream, UdpSocket, pipe_in};
+use echown::ownership::{ErrorKind, Failure, Registry};
+use echown::test;
+use echown::thread::spawn_in;
+
+use super::signals::interrupted;
+use super::{PATIENCE, Place, clean, connected, full_listener, kind_of};
+
+const TIMEOUT: Duration = Duration::from_millis(50);
+
+/// Attests that a call which its socket's timeout limits ends by it, and not before.
+#[track_caller]
+fn times_out<T>(what: &str, call: impl FnOnce() -> io::Result<T>) {
+    let begun = Instant::now();
+    match interrupted(what, call) {
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{what}: {error}"),
+        Ok(_) => panic!("{what}: nothing has come"),
+    }
+    assert!(begun.elapsed() >= TIMEOUT, "{what} ended after {:?}", begun.elapsed());
+}
+
+/// Attests that a wait answers this once its time has passed, and not before.
+#[track_caller]
+fn passes<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    expected: &T,
+    wait: impl FnOnce() -> io::Result<T>,
+) {
+    let begun = Instant::now();
+    assert_eq!(&interrupted(what, wait).expect(what), expected, "{what}");
+    assert!(begun.elapsed() >= TIMEOUT, "{what} ended after {:?}", begun.elapsed());
+}
+
+/// Writes until no more fits.
+fn fill(stream: &Stream) {
+    let block = vec![0; 1 << 20];
+    while stream.try_write(&block).is_ok() {}
+}
+
+#[test]
+fn a_read_ends_at_its_timeout_however_often_it_is_interrupted() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let (_client, tcp) = connected(registry, &listener);
+        let (unix, _other) = Stream::pair_in(registry).unwrap();
+        for mut stream in [&tcp, &unix] {
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+            times_out("read", || stream.read(&mut [0]));
+            times_out("peek", || stream.peek(&mut [0]));
+            let (mut one, mut two) = ([0], [0]);
+            let mut buffers = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+            times_out("read_vectored", || stream.read_vectored(&mut buffers));
+        }
+        let (mut reading, _writing) = tcp.split().unwrap();
+        times_out("read of a half", || reading.read(&mut [0]));
+        let (there, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        there.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let mut adopted = Stream::own_in(registry, there).unwrap();
+        times_out("read of an adopted stream", || adopted.read(&mut [0]));
+    });
+}
+
+#[test]
+fn a_write_ends_at_its_timeout_however_often_it_is_interrupted() {
+    clean(|registry| {
+        let place = Place::new("interrupted-write");
+        let options = Listener::options().registry(registry).write_timeout(Some(TIMEOUT));
+        let tcp = options.bind("127.0.0.1:0").unwrap();
+        let unix = options.bind_unix(&place.0).unwrap();
+        for listener in [tcp, unix] {
+            let (_client, accepted) = connected(registry, &listener);
+            fill(&accepted);
+            let bytes = vec![0; 8 << 20];
+            times_out("write_all", || (&accepted).write_all(&bytes));
+            let buffers = [IoSlice::new(&bytes), IoSlice::new(&bytes)];
+            fill(&accepted);
+            times_out("write_vectored", || (&accepted).write_vectored(&buffers));
+            let (_reading, mut writing) = accepted.split().unwrap();
+            times_out("write of a half", || writing.write_all(&bytes));
+        }
+    });
+}
+
+#[test]
+fn receiving_datagrams_ends_at_its_timeout_however_often_it_is_interrupted() {
+    clean(|registry| {
+        let socket = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        times_out("recv_from", || socket.recv_from(&mut [0]));
+        socket.connect(socket.local_addr().unwrap()).unwrap();
+        times_out("recv", || socket.recv(&mut [0]));
+    });
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_however_often_it_is_interrupted() {
+    clean(|registry| {
+        let (stream, _other) = Stream::pair_in(registry).unwrap();
+        passes("wait_readable", &false, || stream.wait_readable(Some(TIMEOUT)));
+        fill(&stream);
+        passes("wait_writable", &false, || stream.wait_writable(Some(TIMEOUT)));
+        passes("wait_either", &(false, false), || stream.wait_either(Some(TIMEOUT)));
+        let (reading, writing) = stream.split().unwrap();
+        passes("wait_readable of a half", &false, || reading.wait_readable(Some(TIMEOUT)));
+        passes("wait_writable of a half", &false, || writing.wait_writable(Some(TIMEOUT)));
+        let (reader, _writer) = pipe_in(registry).unwrap();
+        passes("wait_readable of a pipe", &false, || reader.wait_readable(TIMEOUT));
+    });
+}
+
+#[test]
+fn waiting_for_what_was_sent_ends_at_its_deadline() {
+    clean(|registry| {
+        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let (client, _server) = connected(registry, &listener);
+        fill(&client);
+        passes("wait_sent", &false, || client.wait_sent(TIMEOUT));
+    });
+}
+
+#[test]
+fn a_connect_ends_at_its_deadline() {
+    clean(|registry| {
+        let (_listener, _clients, address) = full_listener();
+        let connect = || Stream::connect_timeout_in(registry, &address, TIMEOUT);
+        let error = interrupted("connect_timeout", connect).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn a_poller_ends_at_its_deadline() {
+    clean(|registry| {
+        let mut poller = Poller::new_in(registry).unwrap();
+        // In whole milliseconds and not, which are two different calls.
+        for timeout in [TIMEOUT, TIMEOUT + Duration::from_micros(1)] {
+            let begun = Instant::now();
+            let events = interrupted("Poller::wait", || poller.wait(timeout).unwrap().count());
+            assert_eq!(events, 0);
+            assert!(begun.elapsed() >= timeout);
+        }
+    });
+}
+
+#[test]
+fn a_line_is_waited_for_until_its_deadline_and_until_its_silence_is_too_long() {
+    clean(|registry| {
+        let (stream, _other) = Stream::pair_in(registry).unwrap();
+        let nothing = &Arrival::Nothing;
+        passes("the deadline", nothing, || Line::wait(&stream, Instant::now() + TIMEOUT, None));
+        let late = Instant::now() + PATIENCE;
+        passes("the silence", nothing, || Line::wait(&stream, late, Some(TIMEOUT)));
+    });
+}
+
+#[test]
+fn a_child_is_waited_for_until_the_deadline() {
+    clean(|registry| {
+        let (go, gone) = channel::<()>();
+        let child = spawn_in(registry, "child", [], move || gone.recv().is_err()).unwrap();
+        let wait = || child.wait_until(Instant::now() + TIMEOUT).map_err(io::Error::other);
+        passes("Promise::wait_until", &false, wait);
+        drop(go);
+        assert!(child.join().unwrap());
+    });
+}
+
+#[test]
+fn what_comes_while_signals_do_is_received_and_room_is_used() {
+    clean(|registry| {
+        let (one, other) = Stream::pair_in(registry).unwrap();
+        one.set_read_timeout(Some(PATIENCE)).unwrap();
+        one.set_write_timeout(Some(PATIENCE)).unwrap();
+        fill(&one);
+        let mut peer = std::os::unix::net::UnixStream::from(other.disown().unwrap());
+        let late = std::thread::spawn(move || {
+            // Later than the first signals.
+            std::thread::sleep(TIMEOUT);
+            peer.write_all(b"late").unwrap();
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all
+        });
+        let mut text = [0; 4];
+        interrupted("read_exact", || (&one).read_exact(&mut text)).unwrap();
+        assert_eq!(&text, b"late");
+        interrupted("write_all", || (&one).write_all(b"the end")).unwrap();
+        drop(one);
+        assert!(late.join().unwrap().ends_with(b"the end"));
+    });
+}
+
+#[test]
+fn a_cancelled_task_wakes_in_what_is_left_of_its_timeout() {
+    clean(|registry| {
+        let (one, _other) = Stream::pair_in(registry).unwrap();
+        one.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (begin, begun) = channel();
+        let task = spawn_in(registry, "reader", [one.resource()], move || {
+            interrupted("read", || {
+                begin.send(()).unwrap();
+                let error = (&one).read(&mut [0]).unwrap_err();
+                assert_eq!(kind_of(&error), ErrorKind::Cancelled);
+            });
+        });
+        let task = task.unwrap();
+        begun.recv().unwrap();
+        // Some signals have come by then.
+        std::thread::sleep(TIMEOUT);
+        assert!(matches!(task.cancel(), Err(Failure::Cancelled)));
+    });
+}
+
+#[test]
+fn what_does_not_block_does_not_wait_after_an_interruption() {
+    let saboteur = Arc::new(Saboteur::new("interrupt=0.5".parse().unwrap(), 1));
+    let registry = Registry::builder().sabotage(&saboteur).sink(|_| {}).build();
+    let (stream, _other) = Stream::pair_in(&registry).unwrap();
+    fill(&stream);
+    for timeout in [None, Some(Duration::from_secs(3600))] {
+        stream.set_read_timeout(timeout).unwrap();
+        stream.set_write_timeout(timeout).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        saboteur.begin();
+        for _ in 0..20 {
+            let errors =
+                [(&stream).read(&mut [0]), (&stream).write(&[0]), stream.try_read(&mut [0])];
+            for error in errors.map(Result::unwrap_err) {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            }
+        }
+    }
+    assert!(saboteur.struck().interrupt > 20);
+}
