@@ -22,7 +22,7 @@
 //!
 //! One order may arrive twice: `timeout(1)` sends its signal to the process and then to the process
 //! group. A second signal ends the process at once, so a repetition must not count as one; see
-//! [`DrainOrder::is_repeat_of`].
+//! `DrainOrder::is_repeat_of`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

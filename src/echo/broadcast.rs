@@ -157,7 +157,7 @@ impl Style for Broadcast {
     }
 
     /// Frames are shared by all; each client has its own buffer, and a queue of places for those that
-    /// wait: 16 bytes at the most for one that counts as [`outbox::FRAME_KEEPING_BYTES`] and more.
+    /// wait: 16 bytes at the most for one that counts as `outbox::FRAME_KEEPING_BYTES` and more.
     fn memory(&self) -> Memory {
         let places = self.outbox_max / outbox::FRAME_KEEPING_BYTES * 16;
         let own = reader::BUFFER_BYTES.saturating_add(places) as u64;

@@ -50,6 +50,7 @@ pub(crate) struct Ceiling {
 
 impl Ceiling {
     /// Reads this machine's limits and finds the tightest.
+    #[cfg(feature = "load")]
     pub(crate) fn detect() -> Ceiling {
         Ceiling::of(&Limits::read())
     }

@@ -40,7 +40,7 @@ const MAX_MAP_COUNT_ASSUMED: u64 = 65_530;
 const MAPPINGS_ASSUMED: u64 = 256;
 
 /// What is lost where `/proc` cannot be read, in a sentence for the log; `None` where it can.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(all(feature = "cli", any(target_os = "linux", target_os = "android")))]
 pub(crate) fn without_proc() -> Option<String> {
     let error = std::fs::File::open("/proc/self/maps").err()?;
     Some(format!(
@@ -51,7 +51,7 @@ pub(crate) fn without_proc() -> Option<String> {
 }
 
 /// Not needed here.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(all(feature = "cli", not(any(target_os = "linux", target_os = "android"))))]
 pub(crate) fn without_proc() -> Option<String> {
     None
 }
