@@ -166,6 +166,13 @@ impl Style for Broadcast {
 
     fn open(&self, house: &House) -> io::Result<()> {
         let budget = house.memory.map_or_else(Budget::default, |bytes| Budget::of(bytes / 2));
+        if let Some(bytes) = budget.left() {
+            tracing::info!(
+                "frames of all clients together may take {} KiB, as a limit of memory leaves it; \
+                 with fewer --max-connections it is more",
+                bytes / 1024
+            );
+        }
         let ours = (house.registry.clone(), house.pool.clone(), budget);
         self.house
             .set(ours)

@@ -72,7 +72,10 @@ fn fill_and_flood(mut server: Server, (style, message): (&str, &[u8]), limit: &s
     server.wait_for("a place", |server| is_served(server, message).is_some());
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
-    assert!(!lines.join("\n").contains("panicked"), "{lines:#?}");
+    let said = lines.join("\n");
+    assert!(!said.contains("panicked"), "{said}");
+    let has_budget = said.contains("frames of all clients together may take ");
+    assert_eq!(has_budget, style == "broadcast", "{said}");
 }
 
 #[test]
@@ -214,4 +217,31 @@ fn take_all_mappings_and_grow() {
     for promise in inside {
         promise.join().unwrap();
     }
+}
+
+/// Each begins a frame of the longest length and leaves it at that; nobody's limit of its own is met.
+#[test]
+fn begun_frames_that_no_memory_has_room_for_close_their_clients_and_no_other() {
+    let wrapper = ["prlimit", "--as=160000000"];
+    let mut server = under(&wrapper, "broadcast", &["--max-connections", "20"]);
+    let innocent = frame(b"innocent");
+    let mut inside = is_served(&server, &innocent).expect("there is room");
+    inside.read_exact(&mut vec![0; innocent.len() - 1]).unwrap();
+    let begun = vec![7; 10 << 20];
+    let greedy: Vec<TcpStream> = (0..12)
+        .map(|_| {
+            let mut client = server.connect();
+            client.write_all(&(16_u64 << 20).to_be_bytes()).unwrap();
+            // Closed meanwhile, or not.
+            let _ = client.write_all(&begun);
+            client
+        })
+        .collect();
+    server.wait_for_line("there is no memory for ");
+    inside.write_all(&innocent).unwrap();
+    inside.read_exact(&mut vec![0; innocent.len()]).expect("it is not disturbed");
+    drop(greedy);
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    assert!(super::server::summary(&lines, " no_room") > 0, "{lines:#?}");
 }
