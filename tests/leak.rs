@@ -57,6 +57,9 @@ mod ending;
 #[path = "leak/families.rs"]
 mod families;
 
+#[path = "leak/reapers.rs"]
+mod reapers;
+
 #[path = "leak/waiting_jobs.rs"]
 mod waiting_jobs;
 

@@ -182,20 +182,23 @@ pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<Ta
     let here = |held: &dyn Held| held.record().registry == *registry;
     let leaks = finalize_all(&me, Manner::Normal, here);
     finalize_unclaimed(&me, here);
-    let mut forgotten = Vec::new();
+    let (mut left, mut forgotten) = (Vec::new(), Vec::new());
     for (child, care) in me.take_children() {
         if child.home() != registry.id() {
             me.adopt(&child, care);
-        } else if care == Care::Promise || !child.has_ended() {
-            child.request_cancel();
-            forgotten.push(child);
+            continue;
         }
+        if is_forgotten(&child, care) {
+            forgotten.push(child.label());
+        }
+        child.request_cancel();
+        left.push(child);
     }
     let deadline = Instant::now() + FINISH_PATIENCE;
-    for child in &forgotten {
+    for child in &left {
         me.wait_until(|| child.has_ended(), Some(deadline));
     }
-    (leaks, forgotten.iter().map(|child| child.label()).collect())
+    (leaks, forgotten)
 }
 
 /// Closes the account after a closure has come back, unless a cancelled one's value has to be
@@ -299,16 +302,23 @@ pub(crate) fn finalize_offer(held: &Arc<dyn Held>, me: &Task, site: Site) {
 /// Cancels and awaits the children that are left. Answers the forgotten ones: those that a promise
 /// stood for, and those that still ran.
 fn end_children(task: &Arc<Task>) -> Vec<TaskLabel> {
-    let mut forgotten = task.take_children();
-    forgotten.retain(|(child, care)| *care == Care::Promise || !child.has_ended());
+    let mut children = task.take_children();
+    children.retain(|(child, care)| *care == Care::Promise || !child.has_ended());
+    let forgotten = children.iter().filter(|(child, care)| is_forgotten(child, *care));
+    let forgotten = forgotten.map(|(child, _)| child.label()).collect();
     // All are asked before the first is waited for: one may wait for another.
-    for (child, _) in &forgotten {
+    for (child, _) in &children {
         child.request_cancel();
     }
-    for (child, _) in &forgotten {
+    for (child, _) in &children {
         task.wait_until(|| child.has_ended(), None);
     }
-    forgotten.into_iter().map(|(child, _)| child.label()).collect()
+    forgotten
+}
+
+/// Whether a child that has not been joined or reaped is its parent's fault: not while its reaper runs.
+fn is_forgotten(child: &Task, care: Care) -> bool {
+    care == Care::Promise || child.account().phase != Phase::Ended
 }
 
 /// Makes a child of `parent` (of the current task, if that is none), entered into its family, with

@@ -273,6 +273,9 @@ impl<T> Promise<T> {
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
+        if !self.task.is_of_this_process() {
+            return;
+        }
         // Dropped here and not with the last reference to the outcome, which may be any thread's.
         if let Some(outcome) = Pending::close(&self.outcome) {
             drop_contained(&self.task.label(), outcome);

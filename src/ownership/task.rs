@@ -120,6 +120,9 @@ struct Child {
     care: Care,
 }
 
+/// What happens at the very end of a task.
+type Hook = Box<dyn FnOnce() + Send>;
+
 /// A task that a job may still be waiting in.
 type Job = Box<dyn FnOnce(&Arc<Task>) + Send>;
 
@@ -149,7 +152,7 @@ pub(crate) struct Task {
     thread: StdMutex<Option<(Arc<str>, u32)>>,
     /// Taken by the thread that runs it, or by whoever cancels it before.
     job: StdMutex<Option<Job>>,
-    on_end: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
+    on_end: StdMutex<Option<Hook>>,
     /// What this task's thread runs in its place right now.
     in_place: Mutex<Option<InPlace>>,
     /// For an actor: the task whose thread plays its part.

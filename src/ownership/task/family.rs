@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Care, Child, Held, Job, Task, guard};
+use super::{Care, Child, Held, Hook, Job, Task, guard};
 use crate::ownership::account::Phase;
 use crate::ownership::closing::{contain, log_contained};
 use crate::ownership::ending;
@@ -67,14 +67,17 @@ impl Task {
         *guard(&self.job) = Some(Box::new(job));
     }
 
-    /// Sets what is to happen once the task has ended, on the thread that ends it, before its
-    /// parent is told; or here and now when it has ended already.
+    /// Sets what is to happen at the very end of the task, on the thread that ends it: the task has
+    /// ended for others when this has run. Runs it here and now when the task has ended already.
     pub(crate) fn set_on_end(self: &Arc<Task>, hook: impl FnOnce() + Send + 'static) {
-        *guard(&self.on_end) = Some(Box::new(hook));
-        // Whoever takes the hook runs it: `finish` looks for it after it has set the end.
-        if self.has_ended() {
-            self.run_end_hook();
+        let mut place = guard(&self.on_end);
+        // The end is set under the same lock, by a thread that finds no hook there.
+        if !self.has_ended() {
+            *place = Some(Box::new(hook));
+            return;
         }
+        drop(place);
+        self.run_end_hook(Box::new(hook));
     }
 
     /// Whether its job still waits for a thread.
@@ -109,9 +112,11 @@ impl Task {
             return;
         }
         self.account().phase = Phase::Ended;
-        // ord: Release; partner: `has_ended`.
-        self.ended.store(true, Ordering::Release);
-        self.run_end_hook();
+        // Before the end is set: a parent that ends waits for its children's ends, and so for the
+        // reaper of their outcomes, which is the parent's own doing.
+        while let Some(hook) = self.hook_or_end() {
+            self.run_end_hook(hook);
+        }
         if let Some(parent) = self.parent() {
             let mut children = guard(&parent.children);
             if children.get(&self.id).is_some_and(|child| child.care == Care::Reaped) {
@@ -127,22 +132,29 @@ impl Task {
         }
     }
 
-    fn run_end_hook(self: &Arc<Task>) {
-        // Taken in a statement of its own: no lock is held while the hook runs.
-        let hook = guard(&self.on_end).take();
-        if let Some(hook) = hook {
-            // In the ended task's name: what the hook drops is put down to it. The hook calls and
-            // drops what is the user's, and the parent waits for what comes after it.
-            let ran = contain(|| {
-                let _entered = self.enter();
-                hook();
-            });
-            if let Err(panic) = ran {
-                let task = self.label();
-                log_contained(
-                    || tracing::error!(%task, "a hook at the end of a task panicked: {}", escape::text(&panic)),
-                );
-            }
+    /// Takes the hook that is still to be run, or sets the end.
+    fn hook_or_end(&self) -> Option<Hook> {
+        let mut place = guard(&self.on_end);
+        let hook = place.take();
+        if hook.is_none() {
+            // ord: Release; partner: `has_ended`.
+            self.ended.store(true, Ordering::Release);
+        }
+        hook
+    }
+
+    fn run_end_hook(self: &Arc<Task>, hook: Hook) {
+        // In the ended task's name: what the hook drops is put down to it. The hook calls and
+        // drops what is the user's, and the parent waits for what comes after it.
+        let ran = contain(|| {
+            let _entered = self.enter();
+            hook();
+        });
+        if let Err(panic) = ran {
+            let task = self.label();
+            log_contained(
+                || tracing::error!(%task, "a hook at the end of a task panicked: {}", escape::text(&panic)),
+            );
         }
     }
 

@@ -1,0 +1,50 @@
+//! The reaper of an `Orphans` runs before the owner of the `Orphans` has ended.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use echown::pool::Orphans;
+use echown::test;
+
+use crate::common::{DEADLINE, Lab, lock};
+
+/// How a task stands in a snapshot; none when it has ended.
+fn state_of(lab: &Lab, name: &str) -> Option<&'static str> {
+    let tasks = lab.registry.snapshot().tasks;
+    tasks.iter().find(|task| &*task.task.name == name).map(|task| task.state)
+}
+
+#[test]
+fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
+    let lab = Lab::new();
+    lab.root(|| {
+        let is_reaped = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&is_reaped);
+        let parent = lab.spawn("parent", [], move || {
+            let (begin, begun) = channel();
+            let begin = Mutex::new(begin);
+            let orphans = Orphans::reaped_by(&lab.registry, move |_, outcome| {
+                outcome.expect("it leaves nothing");
+                lock(&begin).send(()).expect("the parent listens");
+                let deadline = Instant::now() + DEADLINE / 2;
+                while state_of(lab, "parent") == Some("running") && Instant::now() < deadline {
+                    thread::yield_now();
+                }
+                // Its end has begun, and does not go on without this.
+                for _ in 0..200 {
+                    assert_eq!(state_of(lab, "parent"), Some("ending"));
+                    thread::yield_now();
+                }
+                theirs.store(true, Ordering::Relaxed);
+            });
+            orphans.adopt(lab.spawn("child", [], || ())).expect("it is a child");
+            begun.recv().expect("the child is reaped");
+        });
+        parent.join().expect("a child whose reaper runs is not forgotten");
+        assert!(is_reaped.load(Ordering::Relaxed), "the parent ended before the reaper");
+    });
+    lab.attest_clean();
+}
