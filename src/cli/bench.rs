@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::EXIT_USAGE;
-use super::output::{Files, Output, Patience, Writers, documents};
+use super::output::{Files, Flush, Output, Writers, documents};
 use super::reports::Reporting;
 use super::say::{self, say};
 use super::style::StyleName;
@@ -536,7 +536,7 @@ impl StatusLine {
         if self.is_shown {
             say::write(b"\r\x1b[2K".to_vec());
             // On the same terminal figures follow, by another way.
-            say::flush(Patience::None);
+            say::flush(Flush::Exit);
             self.is_shown = false;
         }
     }

@@ -16,7 +16,7 @@
 //! gap is, once the output moves again, and stands in the summary; a report that is dropped counts in
 //! the verdict all the same.
 //!
-//! A document (JUnit, SARIF) is written anew whenever its writer has caught up; see [`paper`].
+//! A document (JUnit, SARIF) is rewritten whenever its writer has caught up; see [`paper`].
 //!
 //! SIGHUP is one more message. On the way out the queues are closed and the tasks joined: a stalled
 //! output gets two seconds, all outputs together, and is then given up. What the registry finds after
@@ -37,7 +37,7 @@ use crate::thread;
 
 pub(super) use outlet::Outlet;
 use paper::Paper;
-pub(super) use queue::{Item, Patience, Queue, STALL_PATIENCE};
+pub(super) use queue::{Flush, Item, Queue, STALL_TIMEOUT};
 use writer::{Notice, Writer};
 
 pub(super) mod documents;
@@ -58,12 +58,12 @@ pub(super) enum Writers {
 /// How often the end looks after a writer.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a writer whose output had its time may take to end; then it is blocked in a call.
-const STUCK_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a writer may take to end after its output timed out; then it is blocked in a call.
+const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// When a signal ends a process that waits for its outputs: later than the second signal of
 /// `timeout(1)`, which sends two at once.
-const SIGNAL_PATIENCE: Duration = Duration::from_millis(200);
+const SIGNAL_DELAY: Duration = Duration::from_millis(200);
 
 /// Whether standard error is written in colours: on a terminal, unless `NO_COLOR` says otherwise.
 pub(super) fn stderr_has_colours() -> bool {
@@ -153,7 +153,7 @@ impl Output {
         let desk = self.reports.as_ref().unwrap_or(&self.stderr);
         desk.queue.push(Item::Report(Box::new(report.clone())));
         if self.is_synchronous {
-            desk.queue.flush(Patience::Stall);
+            desk.queue.flush(Flush::Abort);
         }
     }
 
@@ -171,8 +171,8 @@ impl Output {
     /// Waits a moment for what was sent before, because the process is about to stop; not for an output
     /// that is stalled.
     pub(super) fn flush(&self) {
-        self.files().for_each(|desk| desk.queue.flush(Patience::None));
-        self.stderr.queue.flush(Patience::None);
+        self.files().for_each(|desk| desk.queue.flush(Flush::Exit));
+        self.stderr.queue.flush(Flush::Exit);
     }
 
     /// The program is on its way out, and has something else to wait for first: a stalled output has its
@@ -294,10 +294,10 @@ impl Desk {
         while !promise.wait_until(Instant::now() + LOOK_PAUSE).unwrap_or(true) {
             leaving(since);
             if self.queue.is_overdue()
-                && overdue.get_or_insert_with(Instant::now).elapsed() >= STUCK_PATIENCE
+                && overdue.get_or_insert_with(Instant::now).elapsed() >= STUCK_TIMEOUT
             {
                 self.queue.abandon(0);
-                self.tell_of_loss();
+                self.report_loss();
                 return Writers::Stuck;
             }
         }
@@ -305,12 +305,12 @@ impl Desk {
             say(format_args!("echown: the {} failed: {failure}", self.name));
         }
         if self.queue.is_abandoned() {
-            self.tell_of_loss();
+            self.report_loss();
         }
         Writers::Ended
     }
 
-    fn tell_of_loss(&self) {
+    fn report_loss(&self) {
         say(format_args!(
             "echown: {} was given up, it took nothing in the end; {} dropped in all",
             outlet::name(self.path.as_ref()),
@@ -339,7 +339,7 @@ impl Desk {
 
 /// Has a signal end the process, when it has waited for a while to end by itself.
 fn leaving(since: Instant) {
-    if since.elapsed() >= SIGNAL_PATIENCE {
+    if since.elapsed() >= SIGNAL_DELAY {
         signals::end_at_once();
     }
 }

@@ -1,7 +1,7 @@
 //! What a panic says: as everything else that is said, and a backtrace only where there is memory for it.
 //!
 //! The failure story: the standard library's hook writes to standard error itself. One that is stalled
-//! would hold up the task that panicked, for good, and every other that panics.
+//! would block the task that panicked indefinitely, and every other that panics.
 //!
 //! With `RUST_BACKTRACE` set, the symbols of the program are read at the first panic, holding a lock.
 //! Where memory is limited, an allocation fails meanwhile, and the message about that takes the same
@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
-use super::output::Patience;
+use super::output::Flush;
 use super::say;
 use crate::sys::memory;
 
@@ -24,10 +24,10 @@ const MESSAGE_MAX: usize = 1024;
 /// Replaces the standard library's hook. Once per process.
 pub(super) fn install_hook() {
     let has_room = !memory::prints_backtraces() || memory::has_room_for_symbols();
-    panic::set_hook(Box::new(if has_room { tell } else { tell_without_memory }));
+    panic::set_hook(Box::new(if has_room { print } else { print_without_memory }));
 }
 
-fn tell(info: &PanicHookInfo<'_>) {
+fn print(info: &PanicHookInfo<'_>) {
     static HINT: Once = Once::new();
     let mut text = format!("\nthread '{}' {info}\n", name(&std::thread::current()));
     let backtrace = Backtrace::capture();
@@ -39,11 +39,11 @@ fn tell(info: &PanicHookInfo<'_>) {
     }
     say::write(text.into_bytes());
     // The panic may become an abort.
-    say::flush(Patience::Panic);
+    say::flush(Flush::Panic);
 }
 
 /// Here nothing may allocate. What cannot be written is lost.
-fn tell_without_memory(info: &PanicHookInfo<'_>) {
+fn print_without_memory(info: &PanicHookInfo<'_>) {
     let mut text = [0; MESSAGE_MAX];
     let mut rest = &mut text[..];
     let _ = writeln!(rest, "thread '{}' {info}", name(&std::thread::current()));

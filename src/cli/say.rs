@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::output::{Item, Outlet, Patience, Queue, STALL_PATIENCE};
+use super::output::{Flush, Item, Outlet, Queue, STALL_TIMEOUT};
 
 /// Where what is said waits.
 static QUEUE: Mutex<Option<Arc<Queue>>> = Mutex::new(None);
@@ -38,10 +38,10 @@ pub(super) fn send_to(queue: Option<Arc<Queue>>) {
 }
 
 /// Waits a moment for what was said before, unless standard error is stalled: the process may end.
-pub(super) fn flush(patience: Patience) {
+pub(super) fn flush(before: Flush) {
     let queue = lock(&QUEUE).clone();
     if let Some(queue) = queue {
-        queue.flush(patience);
+        queue.flush(before);
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn flush(patience: Patience) {
 pub(super) fn write_directly(bytes: &[u8]) {
     let is_overdue = || {
         let mut deadline = lock(&DEADLINE);
-        let deadline = deadline.get_or_insert_with(|| Instant::now() + STALL_PATIENCE);
+        let deadline = deadline.get_or_insert_with(|| Instant::now() + STALL_TIMEOUT);
         Instant::now() >= *deadline
     };
     // Where standard error is closed, there is no reader to tell.
@@ -74,7 +74,7 @@ pub(super) fn answer(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::io::Re
     let is_overdue = || {
         if is_stopped() {
             let since = stopped.get_or_insert_with(Instant::now);
-            return since.elapsed() >= STALL_PATIENCE;
+            return since.elapsed() >= STALL_TIMEOUT;
         }
         false
     };

@@ -135,12 +135,12 @@ impl File {
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn wait_writable(&self, patience: Duration) -> io::Result<bool> {
-        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+    pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let kernel = Kernel::of(self.handle());
         let polled = self
             .handle()
-            .call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&patience)));
+            .call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timeout)));
         match polled {
             Ok(ready) => Ok(ready > 0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),

@@ -208,7 +208,7 @@ fn a_document_needs_a_file_that_can_be_replaced() {
     mknodat(CWD, &*fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     for path in [&*fifo, "/dev/stderr"] {
         let arguments = ["--report", "junit", "--report-file", path];
-        // The address that nobody has ends a server that would start.
+        // An address of the documentation ends a server that would start.
         let output = end(&mut serve(&["192.0.2.1:0"], &arguments));
         assert_eq!(output.status.code(), Some(1));
         let said = said(&output);

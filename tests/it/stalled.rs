@@ -50,8 +50,8 @@ impl Mute {
             while !line.ends_with('\n') {
                 let mut byte = [0];
                 let poll = &mut [PollFd::new(&self.errors, PollFlags::IN)];
-                let patience = Timespec::try_from(PATIENCE).unwrap();
-                let is_ready = rustix::event::poll(poll, Some(&patience)).unwrap() > 0;
+                let timeout = Timespec::try_from(PATIENCE).unwrap();
+                let is_ready = rustix::event::poll(poll, Some(&timeout)).unwrap() > 0;
                 assert!(is_ready, "no line with {part:?} in time");
                 assert_eq!(self.errors.read(&mut byte).unwrap(), 1, "no line with {part:?}");
                 line.push(byte[0].into());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::outlet::{self, Outlet};
-use super::{STALL_PATIENCE, leaving};
+use super::{STALL_TIMEOUT, leaving};
 use crate::ownership::Registry;
 use crate::report::atomic_file::{AtomicFile, resolved};
 use crate::sys::escape;
@@ -50,7 +50,7 @@ fn write_to_stream(registry: &Registry, path: &Path, text: &str) -> io::Result<(
     let begun = Instant::now();
     let is_overdue = || {
         leaving(begun);
-        begun.elapsed() >= STALL_PATIENCE
+        begun.elapsed() >= STALL_TIMEOUT
     };
     let written = outlet.write_all(text.as_bytes(), || (), is_overdue)?;
     written.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "its reader takes nothing"))

@@ -2,7 +2,7 @@
 //!
 //! Neither opening nor writing waits for another process without an end. A FIFO is opened without
 //! waiting for its reader, and written to in pieces that fit, each when there is room for it; between
-//! them the writer looks whether the output has had its time.
+//! them the writer checks whether the output has timed out.
 //!
 //! # Limits
 //!
@@ -29,11 +29,11 @@ const PIECE_MAX: usize = 4096;
 /// How much of several items is written to a file in one call.
 const BATCH_MAX: usize = 64 * 1024;
 
-/// How often a stalled output is asked whether it has had its time.
+/// How often the writer checks a stalled output for its timeout.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a FIFO may be without a reader when the program starts.
-const READER_PATIENCE: Duration = Duration::from_secs(2);
+const READER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often opening is tried again meanwhile.
 const READER_PAUSE: Duration = Duration::from_millis(20);
@@ -48,7 +48,7 @@ pub(in crate::cli) enum Outlet {
     Stream(File),
 }
 
-/// The standard stream that a path means, if it means one: opened anew it would have a position of its
+/// The standard stream that a path means, if it means one: opened again it would have a position of its
 /// own, and a socket cannot be opened.
 pub(in crate::cli) fn standard(path: &Path) -> Option<BorrowedFd<'static>> {
     match path.to_str()? {
@@ -71,7 +71,7 @@ impl Outlet {
         if let Some(stream) = standard(path) {
             return Ok(Outlet::Standard(stream));
         }
-        let deadline = Instant::now() + if waits { READER_PATIENCE } else { Duration::ZERO };
+        let deadline = Instant::now() + if waits { READER_TIMEOUT } else { Duration::ZERO };
         let file = loop {
             match append::open(path) {
                 Err(error)
@@ -159,9 +159,9 @@ fn piece(bytes: &[u8]) -> &[u8] {
 }
 
 /// Whether a stream takes something, or reports an error, within that time.
-pub(in crate::cli) fn is_writable(stream: impl AsFd, patience: Duration) -> io::Result<bool> {
-    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(&stream, PollFlags::OUT)], Some(&patience)) {
+pub(in crate::cli) fn is_writable(stream: impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(&stream, PollFlags::OUT)], Some(&timeout)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),

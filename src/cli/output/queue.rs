@@ -2,7 +2,7 @@
 //!
 //! A thread that has something to write pushes it and goes on. One writer takes it out. An output that
 //! takes nothing (a pipe without a reader at work, a terminal held with ^S) stalls its writer and
-//! nobody else: when the queue is full, what comes next is dropped and counted, and the count stands in
+//! no other thread: when the queue is full, what comes next is dropped and counted, and the count stands in
 //! the queue at the place of what is missing, so that the reader of the output sees the gap.
 //!
 //! # Limits
@@ -28,25 +28,25 @@ const REPORT_BYTES: usize = 512;
 const RESOURCE_BYTES: usize = 1024;
 
 /// How long a stalled output is waited for where the process is about to end.
-pub(in crate::cli) const STALL_PATIENCE: Duration = Duration::from_secs(2);
+pub(in crate::cli) const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long an output that moves, but does not come to an end, is waited for there.
-const SLOW_PATIENCE: Duration = Duration::from_secs(5);
+const SLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a thread waits for a writer that has had no processor yet: one that ends the process, and one
 /// that panics and goes on.
-const BUSY_PATIENCE: Duration = Duration::from_secs(1);
-const PANIC_PATIENCE: Duration = Duration::from_millis(200);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+const PANIC_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Whether an output that takes nothing at the moment is waited for.
+/// What comes after a flush, and whether an output that takes nothing at the moment is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Patience {
-    /// It is not, and a slow one for a moment: this thread panics, which may become an abort.
+pub(in crate::cli) enum Flush {
+    /// A panic, which may become an abort. It is not waited for, and a slow one for a moment.
     Panic,
-    /// It is not: the process ends at once.
-    None,
-    /// It is, once until it moves again: what was handed in matters more.
-    Stall,
+    /// The end of the process, at once. It is not waited for.
+    Exit,
+    /// An abort, by a policy. It is waited for, once until it moves again.
+    Abort,
 }
 
 /// One thing to be written, or to be done by the writer.
@@ -95,7 +95,7 @@ struct State {
     moved: Option<Instant>,
     /// The writer waits for the output.
     is_stalled: bool,
-    /// A thread has waited for the writer in vain, and the output has not moved since.
+    /// A thread has waited for the writer until its timeout, and the output has not moved since.
     is_given_up: bool,
     /// The process is on its way out since then.
     closing: Option<Instant>,
@@ -169,19 +169,19 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until all that was handed in before is written, at most for [`STALL_PATIENCE`].
-    pub(in crate::cli) fn flush(&self, patience: Patience) {
+    /// Waits until all that was handed in before is written, at most for [`STALL_TIMEOUT`].
+    pub(in crate::cli) fn flush(&self, before: Flush) {
         let begun = Instant::now();
-        let most = match patience {
-            Patience::Panic => PANIC_PATIENCE,
-            Patience::None => BUSY_PATIENCE,
-            Patience::Stall => STALL_PATIENCE,
+        let most = match before {
+            Flush::Panic => PANIC_TIMEOUT,
+            Flush::Exit => BUSY_TIMEOUT,
+            Flush::Abort => STALL_TIMEOUT,
         };
         let mut state = self.state();
         let wanted = state.accepted;
         while state.done < wanted && !state.is_given_up && !state.is_abandoned {
             let left = (begun + most).saturating_duration_since(Instant::now());
-            if patience != Patience::Stall && state.is_stalled {
+            if before != Flush::Abort && state.is_stalled {
                 return;
             }
             if left.is_zero() {
@@ -199,12 +199,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Whether the output has had its time: then the writer gives it up.
+    /// Whether the output has timed out: then the writer gives it up.
     pub(in crate::cli) fn is_overdue(&self) -> bool {
         let state = self.state();
         let Some(closing) = state.closing else { return false };
         let moved = state.moved.map_or(closing, |moved| moved.max(closing));
-        Instant::now() >= (moved + STALL_PATIENCE).min(closing + SLOW_PATIENCE)
+        Instant::now() >= (moved + STALL_TIMEOUT).min(closing + SLOW_TIMEOUT)
     }
 
     /// Counts items that were taken and could not be written.
@@ -212,7 +212,7 @@ impl Queue {
         self.state().dropped += items;
     }
 
-    /// Drops what waits, and counts it with so many items that were taken: nobody will write them.
+    /// Drops what waits, and counts it with this many items that were taken: there is no writer for them.
     pub(in crate::cli) fn abandon(&self, taken: u64) {
         let mut state = self.state();
         state.is_abandoned = true;
@@ -326,18 +326,18 @@ mod tests {
         let queue = Queue::default();
         queue.push(line(1));
         queue.stalled();
-        queue.flush(Patience::None);
+        queue.flush(Flush::Exit);
         assert!(!queue.state().is_given_up);
-        queue.flush(Patience::Stall);
+        queue.flush(Flush::Abort);
         assert!(queue.state().is_given_up);
         let moved = Instant::now();
-        (0..100).for_each(|_| queue.flush(Patience::Stall));
-        assert!(moved.elapsed() < 100 * STALL_PATIENCE);
+        (0..100).for_each(|_| queue.flush(Flush::Abort));
+        assert!(moved.elapsed() < 100 * STALL_TIMEOUT);
         queue.moved();
         assert!(!queue.state().is_given_up);
         let taken = queue.take(1).unwrap();
         queue.done(taken.len());
-        queue.flush(Patience::Stall);
+        queue.flush(Flush::Abort);
     }
 
     #[test]

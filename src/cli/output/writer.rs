@@ -1,4 +1,4 @@
-//! The task that writes one output: it owns the file and nobody else waits for it.
+//! The task that writes one output: it owns the file, and no other thread waits for it.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -41,10 +41,10 @@ pub(super) struct Writer {
     pub(super) is_last: bool,
 }
 
-/// The output has had its time.
+/// The output has timed out.
 struct GivenUp;
 
-/// Without a writer nothing is kept: a thread that waits for one would wait in vain.
+/// Without a writer nothing is kept: a thread that waits for one would only meet its timeout.
 struct Abandons<'a>(&'a Queue, bool);
 
 impl Drop for Abandons<'_> {
