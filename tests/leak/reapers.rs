@@ -40,7 +40,11 @@ fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
                 }
                 theirs.store(true, Ordering::Relaxed);
             });
-            orphans.adopt(lab.spawn("child", [], || ())).expect("it is a child");
+            // It ends after it was adopted, and so on its own thread.
+            let (end, ended) = channel::<()>();
+            let child = lab.spawn("child", [], move || assert!(ended.recv().is_err()));
+            orphans.adopt(child).expect("it is a child");
+            drop(end);
             begun.recv().expect("the child is reaped");
         });
         parent.join().expect("a child whose reaper runs is not forgotten");
