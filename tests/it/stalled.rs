@@ -2,7 +2,7 @@
 //! them, what is lost is counted, and the way out is short.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, PipeReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,15 +22,18 @@ const BETWEEN_ORDERS: Duration = Duration::from_millis(300);
 struct Mute {
     child: Child,
     errors: PipeReader,
+    /// The other end, for asking whether it takes something.
+    full: Option<PipeWriter>,
 }
 
 impl Mute {
     fn start(command: &mut Command) -> Mute {
         let (reader, writer) = std::io::pipe().unwrap();
+        let full = Some(writer.try_clone().unwrap());
         let child = command.stdin(Stdio::null()).stderr(writer).spawn().unwrap();
         // The parent's copies of the writing end are in the command.
         command.stderr(Stdio::null()).stdout(Stdio::null());
-        Mute { child, errors: reader }
+        Mute { child, errors: reader, full }
     }
 
     /// A server; reads no more than the line that says where it listens.
@@ -67,13 +70,14 @@ impl Mute {
 
     /// Has it show its custody table until the pipe is full, and then some more.
     fn stall(&self) {
-        let reader = &self.errors;
-        let much = rustix::pipe::fcntl_getpipe_size(reader).unwrap() as u64 / 4;
-        wait_until("it says much", || {
+        let writer = self.full.as_ref().unwrap();
+        wait_until("its standard error is full", || {
             self.signal(Signal::USR1);
             std::thread::sleep(Duration::from_millis(1));
-            rustix::io::ioctl_fionread(reader).unwrap() > much
+            let poll = &mut [PollFd::new(writer, PollFlags::OUT)];
+            rustix::event::poll(poll, Some(&Timespec::default())).unwrap() == 0
         });
+        // What a writer has taken before is waiting now, and more behind it.
         for _ in 0..60 {
             self.signal(Signal::USR1);
             std::thread::sleep(Duration::from_millis(1));
@@ -237,7 +241,8 @@ fn a_stalled_file_holds_up_neither_clients_nor_the_drain() {
         let path = folder.file(&format!("fifo{index}"));
         let fifo = fifo(&path);
         let (mut server, address) = Mute::serve(&[arguments, &[&path]].concat());
-        // Into the drain, so that the server itself has room to say what it has to.
+        // All of its standard error is read, to the end.
+        drop(server.full.take());
         let errors = server.errors.try_clone().unwrap();
         let said = std::thread::spawn(move || {
             let mut said = String::new();
@@ -369,9 +374,10 @@ fn clients_and_load_generators_with_a_stalled_stderr_end_by_one_signal() {
         let (reader, writer) = std::io::pipe().unwrap();
         // A chat goes on as long as its input.
         let (input, _input) = std::io::pipe().unwrap();
+        let full = Some(writer.try_clone().unwrap());
         let child = command.stdin(input).stderr(writer).spawn().unwrap();
         drop(command);
-        let mut program = Mute { child, errors: reader };
+        let mut program = Mute { child, errors: reader, full };
         // Before its signals are its own, one ends it.
         wait_until("it has its signals", || takes(&program.child, Signal::USR1));
         program.stall();
@@ -389,7 +395,7 @@ fn takes(child: &Child, signal: Signal) -> bool {
 }
 
 /// A pipe that takes nothing more.
-fn full() -> (PipeReader, std::io::PipeWriter) {
+fn full() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let bytes = rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     writer.write_all(&vec![b'\n'; bytes]).unwrap();
@@ -438,7 +444,7 @@ fn replies_that_are_not_read_are_waited_for_until_a_signal() {
         let (errors, stderr) = std::io::pipe().unwrap();
         let child = command.stdin(input).stderr(stderr).spawn().unwrap();
         drop(command);
-        let mut client = Mute { child, errors };
+        let mut client = Mute { child, errors, full: None };
         let _ = words.write_all(b"hello\n");
         wait_until("it has its signals", || takes(&client.child, Signal::USR1));
         client.signal(Signal::TERM);
