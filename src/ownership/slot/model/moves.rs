@@ -22,6 +22,10 @@ struct Thing {
     number: Arc<Number>,
 }
 
+// A model that panics has failed: nothing looks at what it leaves.
+impl std::panic::UnwindSafe for Thing {}
+impl std::panic::RefUnwindSafe for Thing {}
+
 impl Held for Thing {
     fn record(&self) -> &Record {
         &self.record
