@@ -80,6 +80,9 @@ mod in_place;
 #[path = "leak/replaced_halves.rs"]
 mod replaced_halves;
 
+#[path = "leak/linear.rs"]
+mod linear;
+
 #[path = "leak/panicking.rs"]
 mod panicking;
 

@@ -26,7 +26,7 @@ use super::record::Held;
 use super::registry::Registry;
 use super::slot::State;
 use super::snapshot::ResourceData;
-use super::task::{self, Care, Origin, Task, TaskLabel};
+use super::task::{self, Care, Entered, Origin, Task, TaskLabel};
 use super::violation::{Error, ErrorKind};
 use crate::sys::{escape, fork};
 
@@ -40,11 +40,7 @@ pub(crate) fn run<T, R>(
     let mut ending = Ending::of(task);
     let entered = task.enter();
     let result = catch_unwind(AssertUnwindSafe(f));
-    if entered.outer().is_some_and(|outer| outer.passes_cancel_on()) {
-        // The canceller may not have come to this task yet. What it leaves is no leak.
-        task.request_cancel();
-    }
-    let outcome = end(task, result);
+    let outcome = end(task, &entered, result);
     ending.is_settled = true;
     deliver(outcome)
 }
@@ -63,6 +59,7 @@ impl Ending<'_> {
 }
 
 impl Drop for Ending<'_> {
+    #[inline(never)]
     fn drop(&mut self) {
         if !self.is_settled {
             let settled = contain(|| {
@@ -88,10 +85,20 @@ enum Manner {
     Abrupt,
 }
 
-fn end<T>(task: &Arc<Task>, result: std::thread::Result<T>) -> Result<T, Failure<T>> {
+// Not inlined: what it needs of the stack is not kept while the task runs, and inline tasks nest.
+#[inline(never)]
+fn end<T>(
+    task: &Arc<Task>,
+    entered: &Entered,
+    result: std::thread::Result<T>,
+) -> Result<T, Failure<T>> {
     if !task.is_of_this_process() {
         // It ends in the parent process. Here its locks may be held by threads that are not there.
         return result.map_err(|payload| Failure::Panicked(Panic::new(task.label(), payload)));
+    }
+    if entered.outer().is_some_and(|outer| outer.passes_cancel_on()) {
+        // The canceller may not have come to this task yet. What it leaves is no leak.
+        task.request_cancel();
     }
     let was_cancelled = close_account(task, result.is_ok());
     let result = match result {
@@ -330,6 +337,7 @@ fn is_forgotten(child: &Task, care: Care) -> bool {
 /// # Errors
 /// The parent or the current task was cancelled or is at its end, or something cannot be given; then
 /// there is no child and nothing has moved.
+#[inline(never)]
 pub(crate) fn make_child(
     registry: &Registry,
     parent: Option<&Arc<Task>>,

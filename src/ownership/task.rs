@@ -314,6 +314,7 @@ impl Entered {
 }
 
 impl Drop for Entered {
+    #[inline(never)]
     fn drop(&mut self) {
         CURRENT_ID.set(self.before_id);
         if let Some(outer) = self.outer().filter(|_| self.is_in_place) {
@@ -435,6 +436,7 @@ impl Task {
     }
 
     /// Makes this the current task of this thread, in the place of the one that was.
+    #[inline(never)]
     pub(crate) fn enter(self: &Arc<Task>) -> Entered {
         let mut entered = self.enter_apart();
         if let Some(outer) = entered.outer().filter(|outer| !Arc::ptr_eq(outer, self)).cloned() {

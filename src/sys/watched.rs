@@ -2,6 +2,8 @@
 //!
 //! It stands in this room for its one line of `unsafe`.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
 use loom::cell::UnsafeCell;
 
 /// Something that may be used by several threads at once, or by one alone. loom fails a model in
@@ -12,6 +14,10 @@ pub(crate) struct Watched(UnsafeCell<()>);
 // it lends pointers to its content, which no function here passes on; its own bookkeeping belongs
 // to the execution, whose threads run one at a time.
 unsafe impl Sync for Watched {}
+
+// A panic fails the whole model: nothing is looked at after one.
+impl UnwindSafe for Watched {}
+impl RefUnwindSafe for Watched {}
 
 impl Watched {
     pub(crate) fn new() -> Watched {
