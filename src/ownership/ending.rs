@@ -104,7 +104,7 @@ fn end<T>(
     let result = match result {
         // A cancelled task's value goes nowhere; its handles are released like captured ones.
         Ok(value) if was_cancelled => {
-            drop_contained(&task.label(), value);
+            task.discard_result(value);
             Err(Failure::Cancelled)
         }
         Ok(value) => Ok(value),

@@ -156,7 +156,7 @@ impl<C: Held + 'static> Drop for Handle<C> {
         let me = task::current(&record.registry);
         let site = me.spawned();
         let is_mine = before.owner() == me.id().get();
-        if !is_mine {
+        if !is_mine && !me.discards_to(before.owner()) {
             let error = record.error(ErrorKind::DroppedElsewhere, before, &me, site, None);
             record.registry.violated(&error, record);
         }

@@ -35,7 +35,7 @@ impl<T> Pending<T> {
         } else {
             // Not under the lock: the value's destructor is the user's.
             drop(pending);
-            drop_contained(&task.label(), outcome);
+            task.discard_result(outcome);
         }
     }
 

@@ -148,6 +148,8 @@ pub(crate) struct Task {
     /// Follows the account's flag; true for an actor while its lender is cancelled, too.
     cancelled: AtomicBool,
     ended: AtomicBool,
+    /// Its result is being dropped in its name.
+    discards: AtomicBool,
     /// Name and kernel id of the thread it runs on.
     thread: StdMutex<Option<(Arc<str>, u32)>>,
     /// Taken by the thread that runs it, or by whoever cancels it before.
@@ -350,6 +352,7 @@ impl Task {
             listening: AtomicUsize::new(0),
             cancelled: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            discards: AtomicBool::new(false),
             thread: StdMutex::default(),
             job: StdMutex::default(),
             on_end: StdMutex::default(),

@@ -13,7 +13,7 @@ use echown::ownership::{ErrorKind, Failure, Promise, Registry};
 use echown::pool::{self, Orphans, Pool};
 use echown::test;
 
-use crate::common::{Lab, attest_cancelled, refusal, thread_id, until_blocked};
+use crate::common::{DEADLINE, Lab, attest_cancelled, refusal, thread_id, until_blocked};
 
 /// Spawns a child and waits until `work` blocks in a system call, or for another thread.
 #[track_caller]
@@ -442,4 +442,45 @@ fn what_is_transferred_to_an_actor_with_a_cancelled_lender_is_cancelled() {
         });
         attest_cancelled(child.cancel());
     });
+}
+
+#[test]
+fn a_discarded_result_whose_handle_was_transferred_is_no_drop_elsewhere() {
+    let lab = Lab::new();
+    lab.root(|| {
+        // Cancelled between its transfer and its end: the value goes nowhere.
+        let (begin, begun) = channel();
+        let (go, gone) = channel();
+        let child = lab.spawn("cancelled", [], move || {
+            let text = lab.own("transferred");
+            text.transfer().expect("the parent is alive");
+            begin.send(()).expect("the test listens");
+            gone.recv().expect("the test sends");
+            text
+        });
+        begun.recv().expect("the child runs");
+        child.request_cancel().expect("it is our child");
+        go.send(()).expect("the child listens");
+        attest_cancelled(child.join());
+        assert_eq!(lab.finalized(), ["transferred"]);
+    });
+    // Ended after its promise was dropped.
+    let (begin, begun) = channel::<()>();
+    let outcome = lab.registry.run("parent", || {
+        let child = lab.spawn("forgotten", [], move || {
+            let text = lab.own("result");
+            text.transfer().expect("the parent is alive");
+            let _ = begun.recv();
+            text
+        });
+        drop(child);
+        drop(begin);
+        let far = Instant::now() + DEADLINE;
+        while lab.finalized().len() < 2 && Instant::now() < far {
+            std::thread::yield_now();
+        }
+    });
+    assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
+    assert_eq!(lab.finalized(), ["transferred", "result"]);
+    assert_eq!(lab.codes(), [""; 0]);
 }

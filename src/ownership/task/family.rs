@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Care, Child, Held, Hook, Job, Task, guard};
 use crate::ownership::account::Phase;
-use crate::ownership::closing::{contain, log_contained};
+use crate::ownership::closing::{contain, drop_contained, log_contained};
 use crate::ownership::ending;
 use crate::ownership::slot::{Pin, Purpose};
 use crate::ownership::table;
@@ -60,6 +60,24 @@ impl Task {
         if self.has_ended() {
             heir.forget(self);
         }
+    }
+
+    /// Drops what this task returns and no other takes, in its name.
+    ///
+    /// What it transferred to its parent may be in there: the parent will not get that handle any
+    /// more, and that is the registry's doing and not a drop elsewhere.
+    pub(crate) fn discard_result<T>(&self, result: T) {
+        // ord: Relaxed, here and in `discards_to`; this thread alone reads and writes it.
+        self.discards.store(true, Ordering::Relaxed);
+        drop_contained(&self.label(), result);
+        self.discards.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether this task, which is the current one, discards its result, and `owner` is its parent.
+    pub(crate) fn discards_to(&self, owner: u64) -> bool {
+        // ord: Relaxed; see above.
+        self.discards.load(Ordering::Relaxed)
+            && self.parent().is_some_and(|parent| parent.id.get() == owner)
     }
 
     /// Gives the task its work.
