@@ -149,7 +149,7 @@ impl Wishes {
 mod tests {
     use super::*;
 
-    fn read(name: &'static str, value: &'static str) -> Result<Wishes, String> {
+    fn read(name: &str, value: &str) -> Result<Wishes, String> {
         Wishes::read(move |asked| (asked == name).then(|| OsString::from(value)))
     }
 
@@ -207,19 +207,28 @@ mod tests {
     #[test]
     fn nothing_is_wanted_unless_something_is_asked_for() {
         assert!(Wishes::read(|_| None).unwrap().report.is_none());
-        assert!(read("ECHOWN_REPORT", "text:file").unwrap().report.is_some());
+        let file = env::temp_dir().join(format!("echown-wanted-{}", std::process::id()));
+        let wanted = read("ECHOWN_REPORT", &format!("text:{}", file.display())).unwrap();
+        assert!(wanted.report.is_some());
+        let _ = std::fs::remove_file(file);
     }
 
     #[test]
     fn a_file_is_found_again_from_another_folder() {
         let here = env::current_dir().unwrap();
-        let report = read("ECHOWN_REPORT", "text:file").unwrap().report.unwrap();
-        assert_eq!(report.path, here.join("file"));
+        // By a way that does not begin at the root: the folder of the test may not be written to.
+        let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+        let below = env::temp_dir().strip_prefix("/").unwrap().to_owned();
+        let name = format!("echown-found-{}", std::process::id());
+        let file = up.join(below).join(name);
+        let report = read("ECHOWN_REPORT", &format!("text:{}", file.display())).unwrap().report;
+        assert_eq!(report.unwrap().path, here.join(&file));
         #[cfg(feature = "ci")]
         assert_eq!(
-            read("ECHOWN_WRITE_BASELINE", "known.toml").unwrap().write_baseline,
-            Some(here.join("known.toml"))
+            read("ECHOWN_WRITE_BASELINE", file.to_str().unwrap()).unwrap().write_baseline,
+            Some(here.join(&file))
         );
+        let _ = std::fs::remove_file(file);
     }
 
     #[cfg(not(feature = "ci"))]

@@ -1,6 +1,5 @@
 //! Servers side by side, in turn.
 
-use std::path::Path;
 use std::process::{self, Command};
 
 use serde_json::Value;
@@ -13,12 +12,14 @@ const LOAD: [&str; 4] = ["--duration", "1s", "--warmup", "50ms"];
 
 #[test]
 fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{}", process::id()));
+    let directory = std::env::temp_dir().join(format!("echown-peers-{}", process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    // Linked, and written by another process: what a thread here had open for writing while another
-    // starts a process could not be run.
+    // Written by other processes: what a thread here had open for writing while another starts a
+    // process could not be run.
     let program = directory.join("echown");
-    std::fs::hard_link(env!("CARGO_BIN_EXE_echown"), &program).unwrap();
+    let copied =
+        Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&program).status().unwrap();
+    assert!(copied.success());
     let refused = || {
         let output = Command::new(&program).args(["bench", "compare", "tok"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
