@@ -23,6 +23,7 @@ pub(crate) mod signal;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod stdio;
 pub(crate) mod thread;
+pub(crate) mod thread_exit;
 #[cfg(feature = "macros")]
 pub(crate) mod trap;
 pub(crate) mod unix_address;

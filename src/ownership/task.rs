@@ -10,6 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError, Weak};
@@ -195,10 +196,9 @@ pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
 
 /// [`find`], without the table of all tasks if it is the current one, as it mostly is.
 fn find_from_here(id: u64) -> Option<Arc<Task>> {
-    let mine = CURRENT.try_with(|thread| {
-        thread.task.borrow().as_ref().filter(|task| task.id.get() == id).cloned()
-    });
-    mine.ok().flatten().or_else(|| find(id))
+    let mine = CURRENT
+        .with(|current| current.borrow().as_ref().filter(|task| task.id.get() == id).cloned());
+    mine.or_else(|| find(id))
 }
 
 /// Holds the lock of the table, for tests.
@@ -232,22 +232,23 @@ pub(crate) fn all() -> (Vec<Arc<Task>>, u64) {
 thread_local! {
     /// Zero: this thread is no task yet. Needs no destructor, so that reading it is one load.
     static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
-    static CURRENT: Thread = const { Thread { task: RefCell::new(None) } };
+    /// What this thread is running. Never destroyed: other thread-locals may end after it, and
+    /// release what they hold in the thread's own name. [`end_of_thread`] empties it.
+    static CURRENT: ManuallyDrop<RefCell<Option<Arc<Task>>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
+    /// Whether this thread's own task has ended with it.
+    static HAS_ENDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a thread is running. Its destructor is the end of a foreign thread's task.
-struct Thread {
-    task: RefCell<Option<Arc<Task>>>,
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        let Some(task) = self.task.take() else { return };
-        if task.origin == Origin::Foreign {
-            ending::end_of_foreign_thread(&task);
-            CURRENT_ID.set(0);
-        }
+/// The end of a thread that was not started as a task, after its thread-locals.
+fn end_of_thread() {
+    let task = CURRENT.with(|current| current.borrow().clone());
+    if let Some(task) = task.filter(|task| task.origin == Origin::Foreign) {
+        ending::end_of_foreign_thread(&task);
+        CURRENT_ID.set(0);
+        HAS_ENDED.set(true);
     }
+    CURRENT.with(|current| current.take());
 }
 
 /// The current task's id; zero when this thread is no task yet.
@@ -258,13 +259,10 @@ pub(crate) fn current_id() -> u64 {
 
 /// The current task. A thread that is none becomes one, at home in `registry`.
 pub(crate) fn current(registry: &Registry) -> Arc<Task> {
-    let known = CURRENT.try_with(|thread| thread.task.borrow().clone());
-    match known {
-        Ok(Some(task)) if task.is_of_this_process() => task,
-        Ok(_) => adopt_this_thread(registry),
-        // The thread's own record is gone already: its destructor is finalizing what was left, or
-        // a thread-local that was made before it is being dropped.
-        Err(_) => find(current_id()).unwrap_or_else(|| departed(registry)),
+    match CURRENT.with(|current| current.borrow().clone()) {
+        Some(task) if task.is_of_this_process() => task,
+        _ if HAS_ENDED.get() => departed(registry),
+        _ => adopt_this_thread(registry),
     }
 }
 
@@ -279,14 +277,13 @@ fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     };
     task.is_on_this_thread();
     CURRENT_ID.set(task.id.get());
-    // Fails only in a thread-local destructor; then `find` above finds the task by its id, and
-    // nothing ends it but the process.
-    let _ = CURRENT.try_with(|thread| thread.task.replace(Some(Arc::clone(&task))));
+    CURRENT.with(|current| current.replace(Some(Arc::clone(&task))));
+    sys::thread_exit::at_thread_exit(end_of_thread);
     task
 }
 
-/// Stands for a thread whose task has ended while its last thread-locals are being dropped: it owns
-/// nothing and can own nothing.
+/// Stands for a thread whose task has ended, in a destructor that runs even later: it owns nothing
+/// and can own nothing.
 fn departed(registry: &Registry) -> Arc<Task> {
     let task = Task::new(
         "departed thread".into(),
@@ -323,7 +320,7 @@ impl Drop for Entered {
             outer.end_in_place();
         }
         let before = self.before.take();
-        let _ = CURRENT.try_with(|thread| thread.task.replace(before));
+        CURRENT.with(|current| current.replace(before));
     }
 }
 
@@ -453,9 +450,7 @@ impl Task {
     fn enter_apart(self: &Arc<Task>) -> Entered {
         self.is_on_this_thread();
         let before_id = CURRENT_ID.replace(self.id.get());
-        let before = CURRENT
-            .try_with(|thread| thread.task.replace(Some(Arc::clone(self))))
-            .unwrap_or_default();
+        let before = CURRENT.with(|current| current.replace(Some(Arc::clone(self))));
         Entered { before, before_id, is_in_place: false }
     }
 

@@ -34,23 +34,43 @@ fn a_foreign_threads_end_finalizes_and_reports_what_it_left_and_never_panics() {
 }
 
 #[test]
-fn a_handle_in_a_foreign_threads_local_is_leaked_when_the_thread_ends() {
+fn a_handle_in_a_thread_local_is_released_by_its_thread_whichever_was_used_first() {
     thread_local! {
         static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
     }
     let lab = Lab::new();
-    // Thread-locals end in reverse order of their beginnings: this one outlives the task.
-    let outlives = thread::spawn(|| {
+    // Thread-locals end in reverse order of their first use.
+    let local_first = thread::spawn(|| {
         KEPT.with_borrow(|kept| assert!(kept.is_none()));
-        KEPT.set(Some(lab.own("outlives the task")));
+        KEPT.set(Some(lab.own("local first")));
     });
-    outlives.join().expect("it doesn't panic");
-    assert_eq!(lab.codes(), ["leak"]);
-    // And this one ends while the thread is still its owner.
-    let ends_before = thread::spawn(|| KEPT.set(Some(lab.own("ends before the task"))));
-    ends_before.join().expect("it doesn't panic");
-    assert_eq!(lab.codes(), ["leak"], "no other");
-    assert_eq!(lab.finalized(), ["outlives the task", "ends before the task"]);
+    local_first.join().expect("it doesn't panic");
+    let task_first = thread::spawn(|| KEPT.set(Some(lab.own("task first"))));
+    task_first.join().expect("it doesn't panic");
+    assert_eq!(lab.finalized(), ["local first", "task first"]);
+    lab.attest_clean();
+}
+
+#[test]
+fn what_a_foreign_thread_and_its_thread_locals_leave_is_leaked() {
+    thread_local! {
+        static FORGETS: RefCell<Option<Forgets>> = const { RefCell::new(None) };
+    }
+    struct Forgets(Option<Owned<&'static str>>);
+    impl Drop for Forgets {
+        fn drop(&mut self) {
+            mem::forget(self.0.take());
+        }
+    }
+    let lab = Lab::new();
+    let thread = thread::spawn(|| {
+        FORGETS.with_borrow(|kept| assert!(kept.is_none()));
+        FORGETS.set(Some(Forgets(Some(lab.own("forgotten by a local")))));
+        mem::forget(lab.own("forgotten"));
+    });
+    thread.join().expect("it doesn't panic");
+    assert_eq!(lab.finalized(), ["forgotten", "forgotten by a local"]);
+    assert_eq!(lab.the_leak().resources.len(), 2);
 }
 
 #[test]
