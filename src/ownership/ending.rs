@@ -111,11 +111,13 @@ fn end<T>(
         Err(payload) => Err(Failure::Panicked(Panic::new(task.label(), payload))),
     };
     let manner = if result.is_ok() { Manner::Normal } else { Manner::Abrupt };
-    let (leaks, forgotten) = settle(task, manner);
+    let (leaks, (forgotten, omitted)) = settle(task, manner);
     match result {
         Err(failure) => Err(failure),
         Ok(value) if !forgotten.is_empty() => {
-            Err(Failure::StillHasChildren(Forgotten { value, children: forgotten, leaks }))
+            let children = forgotten;
+            let children_omitted = omitted;
+            Err(Failure::StillHasChildren(Forgotten { value, children, children_omitted, leaks }))
         }
         Ok(value) => match leaks {
             Some(report) => Err(Failure::Leaked(value, report)),
@@ -126,9 +128,9 @@ fn end<T>(
 
 /// Gives back everything that a task has: resources, offers, children. What a first call was kept
 /// from by a panic, a second one does.
-fn settle(task: &Arc<Task>, manner: Manner) -> (Option<LeakReport>, Vec<TaskLabel>) {
+fn settle(task: &Arc<Task>, manner: Manner) -> (Option<LeakReport>, (Vec<TaskLabel>, u32)) {
     if !task.is_of_this_process() {
-        return (None, Vec::new());
+        return (None, (Vec::new(), 0));
     }
     let leaks = give_back(task, manner);
     (leaks, end_children(task))
@@ -189,7 +191,7 @@ pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<Ta
     let here = |held: &dyn Held| held.record().registry == *registry;
     let leaks = finalize_all(&me, Manner::Normal, here);
     finalize_unclaimed(&me, here);
-    let (mut left, mut forgotten) = (Vec::new(), Vec::new());
+    let (mut left, (mut forgotten, _)) = (Vec::new(), me.take_forgotten(Some(registry.id())));
     for (child, care) in me.take_children() {
         if child.home() != registry.id() {
             me.adopt(&child, care);
@@ -308,11 +310,13 @@ pub(crate) fn finalize_offer(held: &Arc<dyn Held>, me: &Task, site: Site) {
 
 /// Cancels and awaits the children that are left. Answers the forgotten ones: those that a promise
 /// stood for, and those that still ran.
-fn end_children(task: &Arc<Task>) -> Vec<TaskLabel> {
+fn end_children(task: &Arc<Task>) -> (Vec<TaskLabel>, u32) {
     let mut children = task.take_children();
-    children.retain(|(child, care)| *care == Care::Promise || !child.has_ended());
-    let forgotten = children.iter().filter(|(child, care)| is_forgotten(child, *care));
-    let forgotten = forgotten.map(|(child, _)| child.label()).collect();
+    let (mut forgotten, omitted) = task.take_forgotten(None);
+    children.retain(|(child, care)| *care != Care::Reaped || !child.has_ended());
+    let left = children.iter().filter(|(child, care)| is_forgotten(child, *care));
+    forgotten.extend(left.map(|(child, _)| child.label()));
+    forgotten.sort_unstable_by_key(|child| child.id);
     // All are asked before the first is waited for: one may wait for another.
     for (child, _) in &children {
         child.request_cancel();
@@ -320,12 +324,12 @@ fn end_children(task: &Arc<Task>) -> Vec<TaskLabel> {
     for (child, _) in &children {
         task.wait_until(|| child.has_ended(), None);
     }
-    forgotten
+    (forgotten, omitted)
 }
 
 /// Whether a child that has not been joined or reaped is its parent's fault: not while its reaper runs.
 fn is_forgotten(child: &Task, care: Care) -> bool {
-    care == Care::Promise || child.account().phase != Phase::Ended
+    care != Care::Reaped || child.account().phase != Phase::Ended
 }
 
 /// Makes a child of `parent` (of the current task, if that is none), entered into its family, with

@@ -36,6 +36,8 @@ pub struct Forgotten<T> {
     pub value: T,
     /// The children, each of which was cancelled if it was still running.
     pub children: Vec<TaskLabel>,
+    /// How many more had ended, which are not named.
+    pub children_omitted: u32,
     /// What the parent leaked besides.
     pub leaks: Option<LeakReport>,
 }
@@ -117,6 +119,9 @@ impl<T> fmt::Display for Failure<T> {
                 f.write_str("the task forgot its children: ")?;
                 for (index, child) in forgotten.children.iter().enumerate() {
                     write!(f, "{}{child}", if index > 0 { ", " } else { "" })?;
+                }
+                if forgotten.children_omitted > 0 {
+                    write!(f, " and {} more", forgotten.children_omitted)?;
                 }
                 match &forgotten.leaks {
                     Some(report) => write!(f, "; {report}"),

@@ -276,8 +276,16 @@ impl<T> Drop for Promise<T> {
         if !self.task.is_of_this_process() {
             return;
         }
+        let pending = std::mem::replace(&mut *lock(&self.outcome), Pending::Closed);
+        if matches!(pending, Pending::Closed) {
+            // Joined, or taken by an `Orphans`.
+            return;
+        }
+        if let Some(parent) = self.task.parent() {
+            parent.promise_dropped(&self.task);
+        }
         // Dropped here and not with the last reference to the outcome, which may be any thread's.
-        if let Some(outcome) = Pending::close(&self.outcome) {
+        if let Pending::Ready(outcome) = pending {
             drop_contained(&self.task.label(), outcome);
         }
     }

@@ -19,9 +19,11 @@ use std::time::Instant;
 use once_cell::sync::Lazy;
 
 mod family;
+mod forgotten;
 mod in_place;
 mod passage;
 
+use forgotten::ForgottenChildren;
 use in_place::InPlace;
 pub(crate) use in_place::Part;
 pub(crate) use passage::{begin_close, claim, give, pass_offers_on, return_all, transfer};
@@ -112,6 +114,8 @@ pub(crate) enum Origin {
 pub(crate) enum Care {
     /// A promise: to be joined or cancelled, or the child is forgotten.
     Promise,
+    /// No one: the promise was dropped, and the child is forgotten.
+    Dropped,
     /// An `Orphans`, or the root after its parent thread ended: forgotten only while it runs.
     Reaped,
 }
@@ -141,6 +145,8 @@ pub(crate) struct Task {
     parent: StdMutex<Option<Arc<Task>>>,
     account: Mutex<Account<Arc<dyn Held>>>,
     children: StdMutex<Table<TaskId, Child>>,
+    /// Changes under the lock of `children`.
+    forgotten: StdMutex<ForgottenChildren>,
     /// Rung when a child ends and when this task is cancelled.
     bell: Condvar,
     /// How many listen for the bell; changes under the lock of `children`. Ringing is a system
@@ -345,6 +351,7 @@ impl Task {
             parent: StdMutex::new(parent),
             account: Mutex::new(Account::new()),
             children: StdMutex::default(),
+            forgotten: StdMutex::default(),
             bell: Condvar::new(),
             listening: AtomicUsize::new(0),
             cancelled: AtomicBool::new(false),

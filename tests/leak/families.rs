@@ -410,3 +410,23 @@ fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome
     });
     lab.attest_clean();
 }
+
+#[test]
+fn of_many_ended_children_of_dropped_promises_some_are_named_and_none_is_kept() {
+    const CHILDREN: usize = 300;
+    let lab = Lab::new();
+    let outcome = lab.registry.run("parent", || {
+        let running = || lab.pool().running();
+        for number in 0..CHILDREN {
+            let child = lab.spawn("child", [], || ());
+            // The promise is dropped after the child's end as well as before it.
+            until(|| number % 2 == 0 || child.has_ended());
+            drop(child);
+        }
+        until(|| running() == 0);
+    });
+    let Err(Failure::StillHasChildren(forgotten)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(forgotten.children.len(), 256);
+    assert_eq!(forgotten.children_omitted, 44);
+    assert!(forgotten.children.is_sorted_by_key(|child| child.id));
+}

@@ -8,12 +8,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Care, Child, Held, Hook, Job, Task, guard};
+use super::{Care, Child, Held, Hook, Job, Task, TaskId, TaskLabel, guard};
 use crate::ownership::account::Phase;
 use crate::ownership::closing::{contain, drop_contained, log_contained};
 use crate::ownership::ending;
 use crate::ownership::slot::{Pin, Purpose};
-use crate::ownership::table;
+use crate::ownership::table::{self, Table};
 use crate::sys::escape;
 
 impl Task {
@@ -31,6 +31,32 @@ impl Task {
         } else if let Some(entry) = children.get_mut(&child.id) {
             entry.care = care;
         }
+    }
+
+    /// The promise of a child was dropped: nobody answers for the child any more.
+    pub(crate) fn promise_dropped(&self, child: &Task) {
+        let mut children = guard(&self.children);
+        match children.get_mut(&child.id) {
+            Some(entry) if entry.care == Care::Promise && !child.has_ended() => {
+                entry.care = Care::Dropped;
+            }
+            Some(entry) if entry.care == Care::Promise => {
+                self.names_forgotten(child, &mut children);
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps the name of an ended child, in the place of the child.
+    fn names_forgotten(&self, child: &Task, children: &mut Table<TaskId, Child>) {
+        table::remove(children, &child.id);
+        guard(&self.forgotten).push(child.home, child.label());
+    }
+
+    /// Names of ended children that were forgotten, of one registry or of all; and how many others
+    /// there were.
+    pub(crate) fn take_forgotten(&self, home: Option<u64>) -> (Vec<TaskLabel>, u32) {
+        guard(&self.forgotten).take(home)
     }
 
     /// Strikes a child that was joined, cancelled or never started.
@@ -137,8 +163,10 @@ impl Task {
         }
         if let Some(parent) = self.parent() {
             let mut children = guard(&parent.children);
-            if children.get(&self.id).is_some_and(|child| child.care == Care::Reaped) {
-                table::remove(&mut children, &self.id);
+            match children.get(&self.id).map(|child| child.care) {
+                Some(Care::Reaped) => drop(table::remove(&mut children, &self.id)),
+                Some(Care::Dropped) => parent.names_forgotten(self, &mut children),
+                Some(Care::Promise) | None => {}
             }
             // ord: Relaxed; the lock of `children` orders it. Who counts itself in after us looks
             // at its condition afterwards, and finds that this child has ended.
