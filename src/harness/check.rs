@@ -119,7 +119,7 @@ impl Check {
             Ok(value) => (value, None, Vec::new()),
             Err(Failure::Leaked(value, report)) => (value, Some(report), Vec::new()),
             Err(Failure::StillHasChildren(Forgotten { value, children, leaks, .. })) => {
-                (value, leaks, children)
+                (value, leaks, children.into_vec())
             }
             Err(Failure::Panicked(panic)) => resume_unwind(panic.into_payload()),
             Err(other) => panic!("the check was not run to its end: {other}"),

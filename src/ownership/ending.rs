@@ -115,7 +115,7 @@ fn end<T>(
     match result {
         Err(failure) => Err(failure),
         Ok(value) if !forgotten.is_empty() => {
-            let children = forgotten;
+            let children = forgotten.into_boxed_slice();
             let children_omitted = omitted;
             Err(Failure::StillHasChildren(Forgotten { value, children, children_omitted, leaks }))
         }

@@ -35,7 +35,7 @@ pub struct Forgotten<T> {
     /// What the parent answered.
     pub value: T,
     /// The children, each of which was cancelled if it was still running.
-    pub children: Vec<TaskLabel>,
+    pub children: Box<[TaskLabel]>,
     /// How many more had ended, which are not named.
     pub children_omitted: u32,
     /// What the parent leaked besides.
