@@ -208,7 +208,7 @@ fn find_from_here(id: u64) -> Option<Arc<Task>> {
 }
 
 /// Holds the lock of the table, for tests.
-#[cfg(test)]
+#[cfg(all(test, not(echown_loom)))]
 pub(crate) fn hold_table() -> impl Sized {
     guard(&TASKS)
 }
@@ -432,7 +432,7 @@ impl Task {
     }
 
     /// Holds the task's locks, for tests.
-    #[cfg(test)]
+    #[cfg(all(test, not(echown_loom)))]
     pub(crate) fn hold_locks(&self) -> impl Sized {
         let family = (guard(&self.parent), guard(&self.children), guard(&self.thread));
         (self.account(), family, guard(&self.job), guard(&self.on_end), lock(&self.in_place))
