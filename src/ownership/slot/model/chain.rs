@@ -17,7 +17,7 @@ use crate::ownership::ending;
 use crate::ownership::record::Held;
 use crate::ownership::task::{self, Task};
 use crate::ownership::violation::ErrorKind;
-use crate::ownership::{Owned, Registry};
+use crate::ownership::{Failure, Owned, Registry};
 
 /// A socket of the current task's, and its peer. A shut socket is seen by its peer.
 fn socket(registry: &Registry) -> (Owned<UnixStream>, UnixStream) {
@@ -47,7 +47,10 @@ fn inline(family: &Family, owned: &Owned<UnixStream>, f: impl FnOnce()) {
     let held: [Arc<dyn Held>; 1] = [owned.handle().held()];
     let given = task::give(&family.parent, &family.child, &held, Event::Given, Site::here());
     if given.is_ok() {
-        let _ = ending::run(&family.child, f, std::convert::identity);
+        let ended = ending::run(&family.child, f, std::convert::identity);
+        if let Err(Failure::Panicked(panic)) = ended {
+            std::panic::resume_unwind(panic.into_payload());
+        }
     }
 }
 
