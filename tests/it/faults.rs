@@ -343,7 +343,8 @@ fn with_every_kind_at_once_what_came_back_is_right_and_nothing_is_left() {
 fn the_same_seed_strikes_the_same_calls_of_one_client_after_the_other() {
     let struck = |seed: &str, run: &str| {
         let further = ["--faults-seed", seed];
-        let plan = "short=0.3,read=0.05,write=0.05,thread=0.1";
+        // Not of starting threads: whether one is started depends on how soon the last is idle.
+        let plan = "short=0.3,read=0.05,write=0.05";
         let sabotaged = Sabotaged::start(&format!("seed-{seed}-{run}"), plan, &further);
         let went: Vec<bool> = (0..50)
             .map(|_| {
