@@ -135,5 +135,5 @@ fn a_check_that_finds_nothing_does_not_wait() {
     for _ in 0..100 {
         check(|| ());
     }
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }

@@ -75,17 +75,6 @@ mod handles;
 #[path = "leak/halves.rs"]
 mod halves;
 
-#[path = "leak/in_place.rs"]
-mod in_place;
-#[path = "leak/replaced_halves.rs"]
-mod replaced_halves;
-
-#[path = "leak/linear.rs"]
-mod linear;
-
-#[path = "leak/panicking.rs"]
-mod panicking;
-
 #[path = "leak/actors.rs"]
 mod actors;
 

@@ -448,7 +448,7 @@ fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect: &D
     assert!(unanswered <= may_be_cut, "{unanswered} bytes were received and not answered");
 }
 
-fn idle_connections_are_closed_within_a_second_of_the_signal(dialect: &Dialect) {
+fn idle_connections_are_closed_long_before_the_drain_timeout(dialect: &Dialect) {
     let mut server = dialect.start(&["--drain-timeout", "20s"]);
     let mut idle: Vec<TcpStream> = (0..50).map(|_| server.connect()).collect();
     for (n, client) in idle.iter_mut().enumerate() {
@@ -461,7 +461,7 @@ fn idle_connections_are_closed_within_a_second_of_the_signal(dialect: &Dialect) 
         client.read_to_end(&mut rest).expect("FIN, not a reset");
         assert!(rest.is_empty() || dialect.hears_others, "{rest:?}");
     }
-    assert!(ordered.elapsed() < Duration::from_secs(1), "took {:?}", ordered.elapsed());
+    assert!(ordered.elapsed() < Duration::from_secs(10), "took {:?}", ordered.elapsed());
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -623,7 +623,7 @@ macro_rules! whole_suite {
                 a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
                 a_server_out_of_threads_refuses_and_recovers,
                 exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full,
-                idle_connections_are_closed_within_a_second_of_the_signal,
+                idle_connections_are_closed_long_before_the_drain_timeout,
                 sigquit_shows_the_table_cuts_everything_and_exits_with_0,
                 sigquit_ends_a_drain_that_takes_too_long,
                 a_signal_that_only_asks_disturbs_nobody,
@@ -655,7 +655,7 @@ suite!(
         one_address_cannot_take_all_places,
         a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
         a_server_out_of_threads_refuses_and_recovers,
-        idle_connections_are_closed_within_a_second_of_the_signal,
+        idle_connections_are_closed_long_before_the_drain_timeout,
         sigquit_shows_the_table_cuts_everything_and_exits_with_0,
         sigquit_ends_a_drain_that_takes_too_long,
         a_signal_that_only_asks_disturbs_nobody,

@@ -1,6 +1,8 @@
 //! Rule 10: cancelling. Whatever a task is blocked in, and whenever the cancellation comes, it
 //! answers `Cancelled`: never an end of the stream that is none, never `Interrupted`.
 
+mod in_place;
+
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{Shutdown, TcpStream};

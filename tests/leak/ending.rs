@@ -1,5 +1,8 @@
 //! Rules 6, 7 and 8: what the end of a task does, in which order, and that it concerns nobody else.
 
+mod linear;
+mod panicking;
+
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::mem;

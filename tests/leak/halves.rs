@@ -1,5 +1,7 @@
 //! Rule 15: one socket, two owners.
 
+mod replaced_halves;
+
 use std::io::{Read, Write};
 use std::mem;
 use std::sync::mpsc::channel;

@@ -38,7 +38,7 @@ fn instructions(size: usize) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe().expect("we run"))
-        .args(["--exact", "linear::a_task_leaves_much_at_its_end", "--test-threads=1"])
+        .args(["--exact", "ending::linear::a_task_leaves_much_at_its_end", "--test-threads=1"])
         .env(SIZE, size.to_string())
         .output()
         .ok()?;

@@ -17,6 +17,7 @@ use echown::test;
 use crate::common::{
     Lab, attest_cancelled, panic_message, refusal, thief, thread_id, until_blocked,
 };
+use crate::sinks::OnEvent;
 
 /// Panics when it is dropped.
 struct Bomb;
@@ -120,31 +121,6 @@ fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
     assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
 }
 
-/// Panics at every event.
-struct BrokenLog;
-
-impl tracing::Subscriber for BrokenLog {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        panic!("a subscriber's own panic");
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
     let lab = Lab::new();
@@ -158,7 +134,8 @@ fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
             let _captured = (&text, &bomb);
         });
         let waiting = waiting.expect("there is room in the queue");
-        let cancelled = tracing::subscriber::with_default(BrokenLog, || waiting.cancel());
+        let broken = OnEvent(|| panic!("a subscriber's own panic"));
+        let cancelled = tracing::subscriber::with_default(broken, || waiting.cancel());
         attest_cancelled(cancelled);
         assert_eq!(lab.finalized(), ["given"]);
         go.send(()).expect("it waits");

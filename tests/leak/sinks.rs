@@ -80,35 +80,39 @@ fn a_known_predicate_that_breaks_a_rule_is_not_asked_about_it() {
     assert_ne!(verdict.exit_code, 0, "what is not known fails");
 }
 
+/// A log subscriber that does something at each event.
+pub(crate) struct OnEvent(pub(crate) fn());
+
+impl tracing::Subscriber for OnEvent {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        (self.0)();
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
 #[test]
 fn a_log_subscriber_that_breaks_a_rule_is_not_told_of_it() {
     static VICTIM: OnceLock<Victim> = OnceLock::new();
 
-    struct Subscriber;
-
-    impl tracing::Subscriber for Subscriber {
-        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-            true
-        }
-
-        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-            tracing::span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-        fn event(&self, _: &tracing::Event<'_>) {
-            VICTIM.get().into_iter().for_each(break_a_rule);
-        }
-
-        fn enter(&self, _: &tracing::span::Id) {}
-
-        fn exit(&self, _: &tracing::span::Id) {}
-    }
-
-    tracing::subscriber::set_global_default(Subscriber).expect("the process is the test's own");
+    tracing::subscriber::set_global_default(OnEvent(|| {
+        VICTIM.get().into_iter().for_each(break_a_rule)
+    }))
+    .expect("the process is the test's own");
     let victim = VICTIM.get_or_init(Victim::default);
     assert_eq!(break_a_rule_elsewhere(&Registry::new(), victim, 1).len(), 2);
 }
