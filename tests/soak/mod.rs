@@ -43,10 +43,9 @@ const REST: Duration = Duration::from_secs(1);
 const CHAOS: &str = "panic=0.004,leak=0.004,steal=0.002,double=0.002,theft=0.002,finalizer=0.002";
 
 /// Faults of the kernel's. An accept that finds no descriptors pauses for 50 ms: seldom, or there would
-/// be nothing but pauses. Not `close`: whoever is told that its close failed does not close a second
-/// time, and a `double` would be counted that was none.
+/// be nothing but pauses.
 const FAULTS: &str = "interrupt=0.002,short=0.01,again=0.002,read=0.0005,write=0.0005,\
-                      accept=0.0001,thread=0.002";
+                      accept=0.0001,thread=0.002,close=0.002";
 
 /// What is to be done.
 #[derive(Clone, Debug)]
