@@ -393,9 +393,12 @@ fn connections_come_from_the_addresses_that_were_said_in_turn() {
     });
     let sources = ["--source", "127.0.0.2", "--source", "127.0.0.3"];
     outcome(&[&[&*address.to_string(), "--connections", "4"], &sources[..]].concat());
-    let mut from: Vec<String> = told.try_iter().collect();
-    from.sort();
-    assert_eq!(from, ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"]);
+    // On a busy machine the bench may have been asked a second time.
+    let from: Vec<String> = told.try_iter().collect();
+    let of = |wanted: &str| from.iter().filter(|address| *address == wanted).count();
+    assert_eq!(from.len() % 4, 0, "{from:?}");
+    assert_eq!([of("127.0.0.2"), of("127.0.0.3")], [from.len() / 2; 2], "{from:?}");
+    assert!(!from.is_empty());
 }
 
 #[test]

@@ -627,6 +627,12 @@ fn a_client_that_takes_nothing_for_too_long_is_cut_though_it_is_not_too_much() {
 
 #[test]
 fn frames_under_way_at_sigterm_reach_everybody_and_then_comes_the_end() {
+    let in_time = (0..20).any(|_| frames_under_way_at_sigterm_reach_everybody());
+    assert!(in_time, "the machine is too busy to send the rest of a frame within a second");
+}
+
+/// False if half a frame was left alone for as long as a drain waits for its other half.
+fn frames_under_way_at_sigterm_reach_everybody() -> bool {
     const TALKERS: usize = 8;
     /// What is left fits into any receive window: a drained socket announces no new room.
     const BEGUN: usize = 10_000;
@@ -646,16 +652,23 @@ fn frames_under_way_at_sigterm_reach_everybody_and_then_comes_the_end() {
             })
         })
         .collect();
+    let begun = Instant::now();
     for (n, talker) in talkers.iter_mut().enumerate() {
         talker.write_all(&frame(&payload(n))[..BEGUN]).unwrap();
     }
     server.signal(Signal::TERM);
     server.wait_for("the drain", |server| TcpStream::connect(server.address()).is_err());
     for (n, talker) in talkers.iter_mut().enumerate() {
-        talker.write_all(&frame(&payload(n))[BEGUN..]).unwrap();
+        // Refused where it comes too late.
+        let _ = talker.write_all(&frame(&payload(n))[BEGUN..]);
     }
+    let in_time = begun.elapsed() < Duration::from_millis(700);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
-    let heard: Vec<Vec<u8>> = hearing.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let heard: Vec<_> = hearing.into_iter().map(std::thread::JoinHandle::join).collect();
+    if !in_time {
+        return false;
+    }
+    let heard: Vec<Vec<u8>> = heard.into_iter().map(Result::unwrap).collect();
     let order = |mut rest: &[u8]| {
         let mut order: Vec<usize> = Vec::new();
         while !rest.is_empty() {
@@ -673,6 +686,7 @@ fn frames_under_way_at_sigterm_reach_everybody_and_then_comes_the_end() {
     for other in &orders {
         assert_eq!(*other, orders[0], "all of them hear the same: {:#?}", server.seen);
     }
+    true
 }
 
 #[test]
