@@ -107,7 +107,7 @@ impl Broadcast {
         }
     }
 
-    /// Says aloud why a client is closed whose frame is not taken: whoever wrote it wants to know.
+    /// Logs why a client is closed whose frame is not taken: its author has no other sign of it.
     fn tell_of_bad_frame(&self, peer: &dyn fmt::Display, error: io::Error) -> io::Error {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<FrameError>()) {
             Some(FrameError::TooLong { .. }) => {

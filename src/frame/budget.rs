@@ -55,7 +55,7 @@ impl Charge {
         true
     }
 
-    /// Takes the charge out; what follows is charged anew.
+    /// Takes the charge out; what is reserved next is a charge of its own.
     pub(super) fn take(&mut self) -> Charge {
         let next = Charge::of(&self.budget);
         std::mem::replace(self, next)

@@ -33,7 +33,7 @@ impl Task {
         }
     }
 
-    /// The promise of a child was dropped: nobody answers for the child any more.
+    /// The promise of a child was dropped: the child can be neither joined nor cancelled by it.
     pub(crate) fn promise_dropped(&self, child: &Task) {
         let mut children = guard(&self.children);
         match children.get_mut(&child.id) {

@@ -2,7 +2,7 @@
 //! hook or abandoned closure runs there, an actor's part.
 //!
 //! The failure this prevents: task A is cancelled while its thread reads from a socket that its
-//! inline child B owns. A's descriptors are shut down, B's is not, and whoever cancelled A waits
+//! inline child B owns. A's descriptors are shut down, B's is not, and the canceller of A waits
 //! indefinitely. So tasks on one thread form a chain: each names the one that runs in its place, and
 //! cancel and drain walk the chain to its end. Each link is cancelled as a whole, so that `join`,
 //! `get` and `scope` in the innermost task wake too.
