@@ -46,14 +46,26 @@ fn fails_by_no_panic<T, E: std::fmt::Display>(ended: Result<T, E>) {
     }
 }
 
-/// A child that ends when it is cancelled.
+/// A child that ends when it is cancelled, be it before it has a stream to sleep on.
 fn sleeper(pool: &Pool) -> Promise<()> {
+    try_sleeper(pool).expect("a thread can be had")
+}
+
+/// Waits for a sleeper. Whoever is cancelled first has none to wait for.
+fn wait_for_a_sleeper(pool: &Pool) {
+    match try_sleeper(pool) {
+        Ok(child) => drop(child.join()),
+        Err(kind) => assert_eq!(kind, ErrorKind::Cancelled),
+    }
+}
+
+fn try_sleeper(pool: &Pool) -> Result<Promise<()>, ErrorKind> {
     let registry = pool.registry().clone();
-    let sleep = move || {
-        let (stream, _peer) = Stream::pair_in(&registry).expect("a pair can be had");
-        let _ = (&stream).read(&mut [0]);
+    let sleep = move || match Stream::pair_in(&registry) {
+        Ok((stream, _peer)) => drop((&stream).read(&mut [0])),
+        Err(error) => assert_eq!(refusal::<(), _>(Err(error)).kind(), ErrorKind::Cancelled),
     };
-    pool.spawn([], sleep).expect("a thread can be had")
+    pool.spawn([], sleep).map_err(|error| error.refusal().expect("refused").kind())
 }
 
 #[test]
@@ -119,7 +131,7 @@ fn cancel_wakes_every_way_of_waiting_in_an_inline_child() {
         |pool| {
             let scope = pool.scope(|scope| {
                 let pool = pool.clone();
-                let wait = move || drop(sleeper(&pool).join());
+                let wait = move || wait_for_a_sleeper(&pool);
                 scope.spawn([], wait).expect("a thread can be had");
             });
             assert!(scope.expect_err("it was cancelled").is_cancelled());
@@ -130,7 +142,7 @@ fn cancel_wakes_every_way_of_waiting_in_an_inline_child() {
         },
         |pool| {
             let theirs = pool.clone();
-            let ended = pool.parallel(2, move |_| drop(sleeper(&theirs).join()));
+            let ended = pool.parallel(2, move |_| wait_for_a_sleeper(&theirs));
             for outcome in ended.expect("threads can be had") {
                 assert!(matches!(outcome, Err(Failure::Cancelled)));
             }
