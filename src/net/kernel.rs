@@ -46,6 +46,24 @@ impl<'a> Kernel<'a> {
         call(room).inspect(|&bytes| saboteur.moved(bytes, room, most))
     }
 
+    /// Has a call read bytes, as many as it may of `most`. It was not cut short where nothing is left:
+    /// a byte that comes alone may meet a room of one.
+    #[inline]
+    fn reading(
+        self,
+        fd: BorrowedFd<'_>,
+        most: usize,
+        call: impl FnOnce(usize) -> Result<usize>,
+    ) -> Result<usize> {
+        let Some(saboteur) = self.0 else { return call(most) };
+        let room = saboteur.shorten(most);
+        call(room).inspect(|&bytes| {
+            if !rustix::io::ioctl_fionread(fd).is_ok_and(|left| left == 0) {
+                saboteur.moved(bytes, room, most);
+            }
+        })
+    }
+
     /// `recv(2)`.
     #[inline]
     pub(super) fn recv(
@@ -55,7 +73,7 @@ impl<'a> Kernel<'a> {
         flags: RecvFlags,
     ) -> Result<usize> {
         self.before(|| Call::Receive(waits(!flags.contains(RecvFlags::DONTWAIT))))?;
-        self.moving(buffer.len(), |room| {
+        self.reading(fd, buffer.len(), |room| {
             rustix::net::recv(fd, &mut buffer[..room], flags).map(|(bytes, _)| bytes)
         })
     }
@@ -88,7 +106,7 @@ impl<'a> Kernel<'a> {
     #[inline]
     pub(super) fn read(self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
         self.before(|| Call::Other)?;
-        self.moving(buffer.len(), |room| rustix::io::read(fd, &mut buffer[..room]))
+        self.reading(fd, buffer.len(), |room| rustix::io::read(fd, &mut buffer[..room]))
     }
 
     /// `recvmsg(2)`, without control messages.

@@ -446,6 +446,61 @@ fn a_trace_that_nobody_reads_does_not_keep_the_server_from_stopping() {
     }
 }
 
+#[track_caller]
+fn says_at_its_end(ended: &Server, part: &str) {
+    assert!(ended.seen.iter().any(|line| line.contains(part)), "{:#?}", ended.seen);
+}
+
+/// What the trace says between two of its lines, without what other threads say in between.
+const AFTER_A_LOST_CLIENT: [&str; 3] = [
+    "RX-1 @ WORK got 'M0' from SELF",
+    "WORKER-1 @ RECV got 'M2' from RX-1",
+    "LISTENER-1 @ WORK got 'M0' from WORKER-1",
+];
+
+#[test]
+fn a_drain_wakes_the_machine_that_waits_for_a_request() {
+    for part_of_a_line in ["", "abc"] {
+        let mut traced = Traced::start(&["--drain-timeout", "1h", "--request-timeout", "1h"]);
+        let mut client = traced.server.connect();
+        traced.says(&CONNECTED);
+        client.write_all(part_of_a_line.as_bytes()).unwrap();
+        if !part_of_a_line.is_empty() {
+            traced.wait_for("<<< 3 bytes: { 97, 98, 99 }");
+        }
+        traced.server.signal(Signal::TERM);
+        assert_eq!(traced.server.wait().code(), Some(0), "{:#?}", traced.server.seen);
+        let lines = traced.lines();
+        let mut woken = lines.iter().skip_while(|line| *line != "RX-1 @ WORK got 'D2' from OS");
+        for expected in AFTER_A_LOST_CLIENT {
+            assert!(woken.any(|line| line == expected), "no {expected:?} in {lines:#?}");
+        }
+        says_at_its_end(&traced.server, " 0 errors, 0 cancelled, 0 panics, 0 leaks, 0 violations");
+        ends(client);
+    }
+}
+
+#[test]
+fn a_cancel_wakes_the_machine_that_waits_for_room() {
+    let mut traced = Traced::start(&["--drain-timeout", "100ms", "--write-timeout", "1h"]);
+    let _greedy = never_reads(&traced.server);
+    traced.server.signal(Signal::TERM);
+    assert_eq!(traced.server.wait().code(), Some(0), "{:#?}", traced.server.seen);
+    let lines = traced.lines();
+    // Its last wait; what was sent before had room.
+    let woken = lines.iter().rposition(|line| line == "TX-1 @ WORK got 'D2' from OS");
+    let woken = woken.unwrap_or_else(|| panic!("TX is not woken in {lines:#?}"));
+    let expected = [
+        "TX-1 @ WORK got 'M0' from SELF",
+        "WORKER-1 @ SEND got 'M2' from TX-1",
+        "WORKER-1 @ FAIL got 'M0' from SELF",
+        "LISTENER-1 @ WORK got 'M0' from WORKER-1",
+        "Bye! It was 'LISTENER-1'.",
+    ];
+    assert_eq!(lines[woken + 1..], expected);
+    says_at_its_end(&traced.server, " 0 errors, 1 cancelled, 0 panics, 0 leaks, 0 violations");
+}
+
 #[test]
 fn a_drain_does_not_wait_for_a_client_that_has_reset_its_connection() {
     use rustix::net::sockopt;
