@@ -418,7 +418,7 @@ fn says_and_slams(server: &Server, listener: &mut TcpStream) {
     say(listener, b"this is not read");
     assert_eq!(hear(listener), b"this is not read");
     server.wait_for("it to be there", |_| end_of(&slammer).unread > 0);
-    server.signal(Signal::STOP);
+    server.hold();
     slammer.write_all(&said_at_last()).unwrap();
     server.wait_for("all to arrive", |_| end_of(&slammer).unsent == 0);
 }
@@ -474,7 +474,7 @@ fn a_sender_that_closes_a_unix_socket_without_reading_does_not_rob_the_others_ei
         let mut slammer = UnixStream::connect(&path).unwrap();
         slammer.write_all(&frame(b"I am in, and do not read that")).unwrap();
         assert!(hear(&mut listener).starts_with(b"I am in"));
-        server.signal(Signal::STOP);
+        server.hold();
         slammer.write_all(&said_at_last()).unwrap();
         drop(slammer);
         server.signal(Signal::CONT);

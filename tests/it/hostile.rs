@@ -282,7 +282,7 @@ fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
     let mut server = dialect.start(&["--max-connections", "50", "--log-format", "json"]);
     let calm = Calm::of(&server);
     // While it is stopped nobody accepts, and the queue overflows.
-    server.signal(Signal::STOP);
+    server.hold();
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let crowd: Vec<_> = (0..FLOOD)
         .map_while(|_| {

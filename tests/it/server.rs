@@ -93,6 +93,20 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("the server is there");
     }
 
+    /// Stops all of its threads. `SIGCONT` has them go on.
+    pub fn hold(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let is_held = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            // A thread that is gone meanwhile is none that goes on.
+            stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|s| s.starts_with('T')))
+        };
+        let threads = format!("/proc/{}/task", self.pid());
+        self.wait_for("all threads to stop", |_| {
+            std::fs::read_dir(&threads).expect("the server runs").all(is_held)
+        });
+    }
+
     /// Sets a soft limit of the running server, as in `--nofile=40`, by `prlimit(1)`.
     pub fn set_limit(&self, limit: &str) {
         use std::os::unix::fs::MetadataExt;

@@ -212,7 +212,7 @@ fn a_request_that_comes_together_with_the_end_is_answered() {
     let traced = Traced::start(&[]);
     let mut client = traced.server.connect();
     // Both are there before the server looks: it is stopped meanwhile.
-    traced.server.signal(Signal::STOP);
+    traced.server.hold();
     client.write_all(b"last words\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     traced.server.signal(Signal::CONT);
