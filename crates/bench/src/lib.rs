@@ -1,0 +1,1 @@
+//! A load generator for echo servers that verifies every byte that comes back.
