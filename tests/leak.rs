@@ -42,8 +42,8 @@ mod common;
 #[path = "leak/accounts.rs"]
 mod accounts;
 
-#[path = "leak/ancestor.rs"]
-mod ancestor;
+#[path = "leak/reference.rs"]
+mod reference;
 
 #[path = "leak/owning.rs"]
 mod owning;

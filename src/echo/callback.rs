@@ -87,7 +87,7 @@
 //!
 //! # Sources
 //!
-//! The names, and what they promise, are those of the SocketManager crate; `docs/ancestors.md` says
+//! The names, and what they promise, are those of the SocketManager crate; `docs/reference-servers.md` says
 //! what differs.
 
 mod connection;

@@ -1,4 +1,4 @@
-//! Transfers, exact to the byte. The long ones are as long as the ancestor's own tests where
+//! Transfers, exact to the byte. The long ones are as long as SocketManager's own tests where
 //! `ECHOWN_LONG` is set, and a sixty-fourth of that anywhere else.
 
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use super::dial;
 use super::party::{Heard, PATIENCE, Party, connect, devour, listen, manager};
 use crate::common::Lab;
 
-/// What the ancestor's tests transfer.
+/// What SocketManager's tests transfer.
 const LONG_BYTES: u64 = 1_048_576_000;
 
 fn bytes_to_transfer() -> u64 {

@@ -1,4 +1,4 @@
-//! Everybody hears everybody: the broadcast style, and what its ancestor got wrong.
+//! Broadcast: every client receives every frame; and the bugs of mob, the reference server.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! The echo by callbacks: its three pictures are the ancestor's, its cycle is cut at every end, and a
-//! round trip costs what it costs without callbacks.
+//! The echo by callbacks: its three graphs are those of SocketManager's article, its cycle is broken at
+//! every end, and a round trip takes as long as without callbacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -30,11 +30,11 @@ pub struct Drawn {
     weak: BTreeSet<String>,
 }
 
-/// The pictures of the ancestor's text, for the three moments: what its diagrams show of the echo, by
+/// The pictures of SocketManager's article, for the three moments: what its diagrams show of the echo, by
 /// the same names. The runtime's task is the connection's here.
 ///
 /// It draws no count for what it never counts: manager, callback and task.
-pub fn of_the_ancestor() -> [Drawn; 3] {
+pub fn of_the_reference() -> [Drawn; 3] {
     let drawn = |counts: &[(&str, u64)], strong: &[&str]| {
         let mut drawn = Drawn {
             counts: counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
@@ -102,7 +102,7 @@ impl Drawn {
                 let name = if name.starts_with("task ") { "task" } else { name };
                 names.insert(id.to_owned(), name.to_owned());
                 drawn.nodes.insert(name.to_owned());
-                // Held by one who does not count in the ancestor's pictures.
+                // Held by one who does not count in SocketManager's pictures.
                 if let Some(count) = count
                     && name != "ConnCallback"
                 {
@@ -153,7 +153,7 @@ fn pictures(said: &[String], connection: u64) -> Vec<(String, Drawn)> {
 }
 
 #[test]
-fn the_three_pictures_are_the_ancestors_edge_by_edge_and_count_by_count() {
+fn the_three_pictures_are_those_of_the_reference_edge_by_edge() {
     let server = start(&["--graph"]);
     assert_eq!(exchange(server.connect(), b"Hello\n"), b"Hello\n");
     let (code, said) = server.stop();
@@ -161,7 +161,7 @@ fn the_three_pictures_are_the_ancestors_edge_by_edge_and_count_by_count() {
     let pictures = pictures(&said, 1);
     let moments: Vec<&str> = pictures.iter().map(|(moment, _)| &**moment).collect();
     assert_eq!(moments, ["connected", "remote closed", "erased"], "{said:#?}");
-    for ((moment, drawn), expected) in pictures.into_iter().zip(of_the_ancestor()) {
+    for ((moment, drawn), expected) in pictures.into_iter().zip(of_the_reference()) {
         assert_eq!(drawn, expected, "{moment}");
     }
 }
@@ -185,7 +185,7 @@ fn the_pictures_of_one_connection_are_the_same_among_others_and_after_any_end() 
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
     drop(staying);
-    let [connected, closed, erased] = of_the_ancestor();
+    let [connected, closed, erased] = of_the_reference();
     for (connection, moment) in
         [(1, "remote closed"), (2, "remote closed"), (3, "closed"), (4, "closed")]
     {
@@ -319,7 +319,7 @@ fn fifteen_hundred_resets_leave_memory_where_it_was() {
 
 #[test]
 fn a_round_trip_takes_no_longer_than_the_plain_echos() {
-    /// The ancestor's flush timer makes it 1.1 ms, some fifty times as long. Both ways take their
+    /// SocketManager's flush timer makes it 1.1 ms, some fifty times as long. Both ways take their
     /// turns in one run; what a loaded machine makes of single turns falls out of the median.
     const RATIO_MAX: f64 = 1.5;
     const TURNS: usize = 41;

@@ -3,7 +3,6 @@
 //! One binary, one module per subject. Every server listens on a free port and is stopped when its
 //! handle is dropped.
 
-mod ancestors;
 mod bench;
 mod broadcast;
 mod callback;
@@ -30,6 +29,7 @@ mod outputs_of_pages;
 mod pages;
 mod plain_echo;
 mod readme;
+mod reference_servers;
 mod reports;
 #[path = "../common/reserved.rs"]
 mod reserved;

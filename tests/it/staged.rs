@@ -1,4 +1,5 @@
-//! `serve --style staged`: the trace of every workflow, whole; and each defect of its ancestor.
+//! `serve --style staged`: the complete trace of every workflow, and each bug of edsm, the reference
+//! server.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

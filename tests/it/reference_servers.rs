@@ -1,15 +1,15 @@
-//! `docs/ancestors.md` shows what the program shows.
+//! `docs/reference-servers.md`: its outputs are the program's, and the regression tests that it names exist.
 
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::callback::{Drawn, of_the_ancestor};
+use super::callback::{Drawn, of_the_reference};
 use super::outputs_of_pages::attest;
 use super::pages;
 use super::server::Server;
 
 fn page() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ancestors.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference-servers.md");
     std::fs::read_to_string(path).expect("the page is there")
 }
 
@@ -27,10 +27,45 @@ fn blocks<'a>(section: &'a str, language: &str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn the_ancestors_have_their_headings_in_order() {
+fn the_reference_servers_have_their_headings_in_order() {
     let page = page();
     let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-    assert_eq!(headings, ["Miou", "edsm", "mob", "SocketManager"]);
+    assert_eq!(headings, ["Overview", "Miou", "edsm", "mob", "SocketManager"]);
+}
+
+#[test]
+fn every_bug_in_the_table_has_a_regression_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    let mut folders = vec![root.join("tests"), root.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let page = page();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| reference server | bug |"));
+    let rows: Vec<Vec<&str>> = rows
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|row| row.split('|').map(str::trim).collect())
+        .collect();
+    for server in ["Miou", "edsm", "mob", "SocketManager"] {
+        let bugs = rows.iter().filter(|row| row[1] == server);
+        assert!(bugs.count() >= 3, "{server}");
+    }
+    for row in rows {
+        let mut names = row[3].split('`').skip(1).step_by(2).peekable();
+        assert!(names.peek().is_some(), "no test for {row:?}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}(")), "there is no test {name}");
+        }
+    }
 }
 
 #[test]
@@ -41,7 +76,7 @@ fn the_pictures_of_the_callbacks_are_the_programs() {
         .map(|it| Drawn::read(it))
         .collect();
     // The same that the program's own pictures are compared with.
-    assert_eq!(drawn, of_the_ancestor());
+    assert_eq!(drawn, of_the_reference());
 }
 
 /// A line of the custody table as the page has it: without numbers of descriptors, ages, threads,
@@ -88,7 +123,7 @@ fn attest_custody(
         .map(|line| line.replace(&server.address().to_string(), &format!("127.0.0.1:{port}")))
         .map(|line| line.replace(&client.local_addr().unwrap().to_string(), pages::CLIENT) + "\n")
         .collect();
-    attest("docs/ancestors.md", marker, "text", &said);
+    attest("docs/reference-servers.md", marker, "text", &said);
 }
 
 #[test]

@@ -39,7 +39,7 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 #[test]
 fn every_row_of_the_table_above_has_its_test() {
     let sources = [
-        include_str!("ancestor.rs"),
+        include_str!("reference.rs"),
         include_str!("../leak.rs"),
         include_str!("cancelling.rs"),
         include_str!("families.rs"),
