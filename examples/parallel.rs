@@ -59,7 +59,7 @@ fn main() -> Outcome {
     let processors = available_parallelism()?.get();
 
     let (pool, (served, serves)) = (Pool::new(), channel());
-    let ours = Listener::options().share_address(true).bind(address)?;
+    let ours = Listener::options().reuse_port(true).bind(address)?;
     let address = ours.local_addr()?;
     eprintln!("{processors} servers on {address}");
     let servers = pool.clone();
@@ -68,7 +68,7 @@ fn main() -> Outcome {
         let one = servers.spawn([ours.resource()], move || server(&mine, ours, more))?;
         let pool = servers.clone();
         let others = servers.parallel(processors - 1, move |_| {
-            let socket = Listener::options().share_address(true).bind(&address)?;
+            let socket = Listener::options().reuse_port(true).bind(&address)?;
             server(&pool, socket, served.clone())
         })?;
         for outcome in others.into_iter().chain([one.join()]) {

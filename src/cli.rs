@@ -10,8 +10,8 @@ mod output;
 mod panic;
 mod parse;
 mod reports;
-mod say;
 mod serve;
+mod stderr_line;
 mod style;
 mod trace;
 mod units;
@@ -72,7 +72,9 @@ fn printed(written: io::Result<()>) -> ExitCode {
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            say::say(format_args!("echown: cannot write to standard output: {error}"));
+            stderr_line::stderr_line(format_args!(
+                "echown: cannot write to standard output: {error}"
+            ));
             ExitCode::FAILURE
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,

@@ -17,21 +17,21 @@ use crate::pool::Pool;
 
 pub use broadcast::Broadcast;
 pub use callback::Callback;
-pub use chaos::{Chaos, Fault, Faults, Plan, PlanError};
+pub use chaos::{Chaos, ChaosTarget, Fault, Faults, Plan, PlanError};
 pub use end::EndReason;
 pub use plain::Plain;
 pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 
 /// A way of serving connections.
 ///
-/// [`open`](Style::open) comes first and [`close`](Style::close) last, each once and in the server's
+/// [`open`](Handler::open) comes first and [`close`](Handler::close) last, each once and in the server's
 /// main task; everything between in the task of the acceptor or of the connection that it is about,
 /// several at a time.
-pub trait Style: Send + Sync {
+pub trait Handler: Send + Sync {
     /// The name of its tasks in reports: `echo`.
     fn name(&self) -> &'static str;
 
-    /// How many tasks a connection needs, the one that [`serve`](Style::serve) runs in among them.
+    /// How many tasks a connection needs, the one that [`serve`](Handler::serve) runs in among them.
     fn tasks_per_connection(&self) -> usize {
         1
     }
@@ -46,8 +46,8 @@ pub trait Style: Send + Sync {
     ///
     /// # Errors
     /// The server cannot start: why.
-    fn open(&self, house: &House) -> io::Result<()> {
-        let _ = house;
+    fn open(&self, context: &ServerContext) -> io::Result<()> {
+        let _ = context;
         Ok(())
     }
 
@@ -59,36 +59,13 @@ pub trait Style: Send + Sync {
     /// refusal. It ends this connection and no other.
     fn serve(&self, stream: Stream) -> io::Result<()>;
 
-    /// Answers what comes first and no more, so that something can be done to a connection that has
-    /// begun; [`serve`](Style::serve) goes on from there. False when the peer has finished without
-    /// having sent anything that is answered.
-    ///
-    /// # Errors
-    /// As [`serve`](Style::serve).
-    fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
-        plain::answer(stream, &mut plain::buffer()?, &mut crate::net::Eagerness::default())
-            .map(|answered| answered > 0)
-    }
-
-    /// Serves one connection as [`serve`](Style::serve) does, but for one thing: where this way of
-    /// echoing ties a cycle of references that it cuts in the end, the cycle stays, and with it the
-    /// connection. `count` is called when that is certain. A style that ties none gives the stream
-    /// back.
-    ///
-    /// # Errors
-    /// The stream: this way of echoing has no cycle of its own.
-    fn serve_in_a_cycle(&self, stream: Stream, count: &dyn Fn()) -> Result<io::Result<()>, Stream> {
-        let _ = count;
-        Err(stream)
-    }
-
     /// Somebody was turned away for want of room.
-    fn refused(&self, peer: &Address) {
+    fn connection_refused(&self, peer: &Address) {
         let _ = peer;
     }
 
     /// A signal has come that begins the drain.
-    fn signalled(&self, signal: Signal) {
+    fn signal_received(&self, signal: Signal) {
         let _ = signal;
     }
 
@@ -124,41 +101,41 @@ fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
     error
 }
 
-/// The memory that connections take in a [`Style`].
+/// The memory that connections take in a [`Handler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes that each takes for itself, at the most.
     pub own: u64,
-    /// Bytes that each adds to what all of them share; the style keeps to [`House::memory`] in all.
+    /// Bytes that each adds to what all of them share; the handler keeps to [`ServerContext::memory`] in all.
     pub pooled: u64,
 }
 
-/// How a style reaches the server.
-pub type SharedStyle = Arc<dyn Style>;
+/// How a handler reaches the server.
+pub type SharedHandler = Arc<dyn Handler>;
 
-/// What a style gets from the server that it works in.
+/// What a handler gets from the server that it works in.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct House {
+pub struct ServerContext {
     /// Who owns what.
     pub registry: Registry,
-    /// Runs the connections' tasks. Its limit counts a style's own tasks: see
-    /// [`tasks_per_connection`](Style::tasks_per_connection).
+    /// Runs the connections' tasks. Its limit counts a handler's own tasks: see
+    /// [`tasks_per_connection`](Handler::tasks_per_connection).
     pub pool: Pool,
     /// What is listened on, numeric, as in `127.0.0.1:3000`.
     pub addresses: Vec<String>,
     /// How many connections there can be at a time.
     pub max_connections: usize,
-    /// Bytes for what the style shares among its connections, where something limits them: see
+    /// Bytes for what the handler shares among its connections, where something limits them: see
     /// [`Memory::pooled`].
     pub memory: Option<u64>,
 }
 
-impl House {
+impl ServerContext {
     /// A server's own.
     #[must_use]
-    pub fn new(pool: &Pool, addresses: Vec<String>, max_connections: usize) -> House {
-        House {
+    pub fn new(pool: &Pool, addresses: Vec<String>, max_connections: usize) -> ServerContext {
+        ServerContext {
             registry: pool.registry().clone(),
             pool: pool.clone(),
             addresses,

@@ -1,22 +1,22 @@
 //! Frames: eight bytes of length, big-endian, and then so many bytes.
 //!
-//! A stream has no segments that anybody could rely on. The [`Assembler`] takes bytes as they come,
+//! A stream has no segments that anybody could rely on. The [`FrameDecoder`] takes bytes as they come,
 //! in whatever pieces, and answers frames; a frame never depends on how it was cut. What it holds
 //! meanwhile follows the bytes that have really arrived: a peer that announces 2^40 bytes and sends
 //! ten costs twenty.
 //!
 //! # Examples
 //! ```
-//! use echown::frame::{Assembler, Frame};
+//! use echown::frame::{FrameDecoder, Frame};
 //!
 //! let sent = [Frame::of(b"hello"), Frame::of(b"")];
 //! let wire: Vec<u8> = sent.iter().flat_map(|frame| frame.wire()).copied().collect();
 //! assert_eq!(wire, b"\0\0\0\0\0\0\0\x05hello\0\0\0\0\0\0\0\0");
 //!
-//! let mut assembler = Assembler::new(1024);
+//! let mut decoder = FrameDecoder::new(1024);
 //! let mut heard = Vec::new();
 //! for mut piece in wire.chunks(3) {
-//!     while let Some(frame) = assembler.take(&mut piece)? {
+//!     while let Some(frame) = decoder.take(&mut piece)? {
 //!         heard.push(frame);
 //!     }
 //! }
@@ -30,14 +30,14 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-pub use budget::Budget;
-use budget::Charge;
+use budget::BudgetCharge;
+pub use budget::FrameBudget;
 
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 8;
 
 /// Memory of a frame beside its bytes: its head, and what the allocator adds to both.
-const KEEPING_BYTES: usize = 96;
+const OVERHEAD_BYTES: usize = 96;
 
 /// A frame as it stands on the wire. Its bytes are stored once, however many clones there are.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub struct Frame(Arc<Stored>);
 struct Stored {
     wire: Vec<u8>,
     /// Given back with the last clone.
-    _charge: Charge,
+    _charge: BudgetCharge,
 }
 
 impl PartialEq for Frame {
@@ -70,7 +70,7 @@ impl Frame {
         let mut wire = Vec::with_capacity(HEADER_BYTES + payload.len());
         wire.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         wire.extend_from_slice(payload);
-        Frame(Arc::new(Stored { wire, _charge: Charge::default() }))
+        Frame(Arc::new(Stored { wire, _charge: BudgetCharge::default() }))
     }
 
     /// All of it, its length in front.
@@ -94,28 +94,28 @@ impl fmt::Debug for Frame {
 
 /// Makes frames of a stream's bytes.
 #[derive(Debug)]
-pub struct Assembler {
+pub struct FrameDecoder {
     payload_max: usize,
     /// What has arrived of the frame that is begun, its length included.
     begun: Vec<u8>,
     /// What that is charged to.
-    charge: Charge,
+    charge: BudgetCharge,
 }
 
-impl Assembler {
+impl FrameDecoder {
     /// Takes frames whose payload has at most so many bytes.
     #[must_use]
-    pub fn new(payload_max: usize) -> Assembler {
-        Assembler::within(payload_max, &Budget::default())
+    pub fn new(payload_max: usize) -> FrameDecoder {
+        FrameDecoder::within(payload_max, &FrameBudget::default())
     }
 
-    /// [`new`](Assembler::new), with frames whose memory is charged to a budget for as long as a clone
+    /// [`new`](FrameDecoder::new), with frames whose memory is charged to a budget for as long as a clone
     /// of them is left.
     #[must_use]
-    pub fn within(payload_max: usize, budget: &Budget) -> Assembler {
+    pub fn within(payload_max: usize, budget: &FrameBudget) -> FrameDecoder {
         // No `Vec` could be longer, and the header is added to it.
         let payload_max = payload_max.min(isize::MAX as usize - HEADER_BYTES);
-        Assembler { payload_max, begun: Vec::new(), charge: Charge::of(budget) }
+        FrameDecoder { payload_max, begun: Vec::new(), charge: BudgetCharge::of(budget) }
     }
 
     /// Takes bytes from the front of a piece until a frame is complete, which it answers, or until
@@ -171,7 +171,7 @@ impl Assembler {
             let wanted = self.begun.len().max(taken.len()) * 2;
             let room = wanted.max(self.begun.len() + taken.len()).min(whole);
             let no_memory = FrameError::NoMemory { bytes: room };
-            if !self.charge.grow_to((room + KEEPING_BYTES) as u64) {
+            if !self.charge.grow_to((room + OVERHEAD_BYTES) as u64) {
                 return Err(no_memory);
             }
             self.begun.try_reserve_exact(room - self.begun.len()).map_err(|_| no_memory)?;
@@ -231,20 +231,20 @@ mod tests {
             cuts in prop::collection::vec(1..40_usize, 1..60),
         ) {
             let wire = wire(&payloads);
-            let mut assembler = Assembler::new(70);
+            let mut decoder = FrameDecoder::new(70);
             let mut heard = Vec::new();
             let (mut rest, mut cuts) = (&wire[..], cuts.iter().cycle());
             while !rest.is_empty() {
                 let cut = (*cuts.next().expect("a cycle")).min(rest.len());
                 let (mut piece, after) = rest.split_at(cut);
                 rest = after;
-                while let Some(frame) = assembler.take(&mut piece).expect("none is too long") {
+                while let Some(frame) = decoder.take(&mut piece).expect("none is too long") {
                     heard.push(frame.payload().to_vec());
                 }
                 prop_assert!(piece.is_empty(), "a piece is used up");
             }
             prop_assert_eq!(heard, payloads);
-            prop_assert!(!assembler.has_begun());
+            prop_assert!(!decoder.has_begun());
         }
 
         #[test]
@@ -254,14 +254,14 @@ mod tests {
         ) {
             let wire = wire(&payloads);
             let mut rest = &wire[..];
-            let mut assembler = Assembler::new(70);
+            let mut decoder = FrameDecoder::new(70);
             for payload in &payloads {
                 let frame = loop {
-                    let missing = assembler.missing();
+                    let missing = decoder.missing();
                     prop_assert!(missing > 0 && missing <= rest.len());
                     let (mut piece, after) = rest.split_at(missing.min(step));
                     rest = after;
-                    if let Some(frame) = assembler.take(&mut piece).expect("none is too long") {
+                    if let Some(frame) = decoder.take(&mut piece).expect("none is too long") {
                         break frame;
                     }
                 };
@@ -274,13 +274,13 @@ mod tests {
     #[test]
     fn a_length_over_the_limit_is_refused_when_its_last_byte_is_here_and_nothing_is_reserved() {
         for length in [101, 1 << 40, u64::MAX, i64::MAX as u64] {
-            let mut assembler = Assembler::new(100);
+            let mut decoder = FrameDecoder::new(100);
             let header = length.to_be_bytes();
-            assert_eq!(assembler.take(&mut &header[..7]), Ok(None));
-            let refused = assembler.take(&mut &header[7..]).unwrap_err();
+            assert_eq!(decoder.take(&mut &header[..7]), Ok(None));
+            let refused = decoder.take(&mut &header[7..]).unwrap_err();
             assert_eq!(refused, FrameError::TooLong { length, payload_max: 100 });
-            assert!(assembler.begun.capacity() <= 2 * HEADER_BYTES);
-            assert!(assembler.take(&mut &b"more"[..]).is_err(), "it stays refused");
+            assert!(decoder.begun.capacity() <= 2 * HEADER_BYTES);
+            assert!(decoder.take(&mut &b"more"[..]).is_err(), "it stays refused");
         }
         let text = FrameError::TooLong { length: 101, payload_max: 100 }.to_string();
         assert_eq!(text, "expected a frame of at most 100 bytes, actually 101 are announced");
@@ -288,36 +288,36 @@ mod tests {
 
     #[test]
     fn a_length_without_any_limit_is_refused_all_the_same_where_no_memory_could_have_it() {
-        let mut assembler = Assembler::new(usize::MAX);
-        assert!(assembler.take(&mut &u64::MAX.to_be_bytes()[..]).is_err());
+        let mut decoder = FrameDecoder::new(usize::MAX);
+        assert!(decoder.take(&mut &u64::MAX.to_be_bytes()[..]).is_err());
     }
 
     #[test]
     fn memory_follows_the_bytes_that_have_arrived() {
-        let mut assembler = Assembler::new(1 << 40);
-        assembler.take(&mut &(1_u64 << 40).to_be_bytes()[..]).unwrap();
+        let mut decoder = FrameDecoder::new(1 << 40);
+        decoder.take(&mut &(1_u64 << 40).to_be_bytes()[..]).unwrap();
         let mut arrived = HEADER_BYTES;
         while arrived < 100_000 {
-            assembler.take(&mut &[0; 100][..]).unwrap();
+            decoder.take(&mut &[0; 100][..]).unwrap();
             arrived += 100;
-            let capacity = assembler.begun.capacity();
+            let capacity = decoder.begun.capacity();
             assert!(capacity <= 2 * arrived, "{capacity} bytes for {arrived}");
         }
         // And a complete frame holds no more than itself.
-        let mut assembler = Assembler::new(1000);
+        let mut decoder = FrameDecoder::new(1000);
         let wire = Frame::of(&[7; 1000]).wire().to_vec();
         let mut frame = None;
         for mut piece in wire.chunks(7) {
-            frame = assembler.take(&mut piece).unwrap();
+            frame = decoder.take(&mut piece).unwrap();
         }
         assert_eq!(frame.expect("it is complete").0.wire.capacity(), wire.len());
     }
 
     #[test]
     fn frames_of_one_budget_are_refused_beyond_it_and_give_it_back() {
-        let budget = Budget::of(10_000);
+        let budget = FrameBudget::of(10_000);
         let wire = Frame::of(&[7; 4000]).wire().to_vec();
-        let assemble = || Assembler::within(4000, &budget).take(&mut &wire[..]);
+        let assemble = || FrameDecoder::within(4000, &budget).take(&mut &wire[..]);
         let first = assemble().unwrap().expect("it is complete");
         let (clone, second) = (first.clone(), assemble().unwrap());
         assert!(matches!(assemble(), Err(FrameError::NoMemory { bytes: 4008 })));
@@ -326,7 +326,7 @@ mod tests {
         drop(clone);
         assert!(assemble().is_ok());
         // What is begun counts as well, as far as it has arrived.
-        let mut begun = Assembler::within(4000, &budget);
+        let mut begun = FrameDecoder::within(4000, &budget);
         assert_eq!(begun.take(&mut &wire[..3000]), Ok(None));
         assert!(assemble().is_err());
         drop((begun, second));

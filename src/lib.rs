@@ -13,8 +13,8 @@ pub mod load;
 pub mod net;
 pub mod ownership;
 pub mod pool;
+mod rate_limited_log;
 pub mod report;
-mod seldom;
 pub mod server;
 #[cfg(feature = "cli")]
 pub mod signals;

@@ -33,42 +33,42 @@
 //!
 //! # Limits
 //!
-//! - Cancelling wakes nobody who is blocked in a pipe or a file. [`Listener::accept_unless`] waits
+//! - Cancelling wakes nobody who is blocked in a pipe or a file. [`Listener::accept_or_stop`] waits
 //!   for a pipe and a listener at once, and does wake.
 //! - A write that was cancelled half-way answers `Cancelled`; how much of it went out is not told.
 //! - Nothing here hands out a number or a borrowed descriptor: a reference could outlive the
 //!   ownership. `disown` gives the descriptor itself back.
 
+mod adaptive_spin;
 mod address;
 mod adopt;
-mod after_stop;
 mod connect;
 mod deadline;
-mod eager;
 mod endpoint;
 mod file;
 mod half;
 mod keep_alive;
-mod kernel;
-mod line;
+mod line_buffer;
 mod listener;
+mod nonblocking;
 mod pipe;
 #[cfg(target_os = "linux")]
 mod poller;
-mod ready;
+mod stop_quota;
 mod stream;
+mod syscalls;
 mod udp;
 mod wire;
 
+pub use adaptive_spin::AdaptiveSpin;
 pub use address::Address;
 pub use adopt::{StdListener, StdStream};
-pub use eager::Eagerness;
 pub use endpoint::Endpoint;
 pub use file::File;
 pub use half::{ReadHalf, WriteHalf};
 pub use keep_alive::KeepAlive;
-pub(crate) use line::CHUNK_BYTES as LINE_CHUNK_BYTES;
-pub use line::{Arrival, Line, Progress};
+pub(crate) use line_buffer::CHUNK_BYTES as LINE_CHUNK_BYTES;
+pub use line_buffer::{LineBuffer, LineStatus, Readiness};
 pub use listener::{DEFAULT_BACKLOG, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
 #[cfg(target_os = "linux")]

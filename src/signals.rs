@@ -1,6 +1,6 @@
 //! Signals become orders: the only file that names `ctrlc` and `signal-hook`.
 //!
-//! What an order means is up to the program's [`Response`]: a server's, a client's.
+//! What an stop means is up to the program's [`SignalHandler`]: a server's, a client's.
 //!
 //! `ctrlc` comes first and orders the drain; it tells neither which signal it was nor who sent it,
 //! and it also takes SIGHUP. So SIGHUP gets its default back, and `signal-hook`, which is registered
@@ -20,9 +20,9 @@
 //! others are taken over, whether they are ignored or blocked: a process that can only be killed
 //! loses what its clients have sent. See [`prepare`] for those that no handler waits for.
 //!
-//! One order may arrive twice: `timeout(1)` sends its signal to the process and then to the process
+//! One stop may arrive twice: `timeout(1)` sends its signal to the process and then to the process
 //! group. A second signal ends the process at once, so a repetition must not count as one; see
-//! `DrainOrder::is_repeat_of`.
+//! `StopSignal::is_repeat_of`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,13 +72,13 @@ pub fn prepare() {
 }
 
 /// What the program does on signals. Called on the watching thread, but for
-/// [`drain`](Response::drain), which may come from `ctrlc`'s.
-pub trait Response: Send + Sync {
+/// [`drain`](SignalHandler::drain), which may come from `ctrlc`'s.
+pub trait SignalHandler: Send + Sync {
     /// Begins to end: finishes what is under way. May be told several times.
     fn drain(&self);
 
     /// Ends everything now.
-    fn cut(&self);
+    fn abort(&self);
 
     /// Shows the custody table.
     fn show_custody(&self, registry: &Registry);
@@ -121,7 +121,7 @@ impl Signals {
     ///
     /// # Errors
     /// A handler cannot be installed, or its thread not be started.
-    pub fn install(registry: &Registry, response: Arc<dyn Response>) -> io::Result<Signals> {
+    pub fn install(registry: &Registry, handler: Arc<dyn SignalHandler>) -> io::Result<Signals> {
         let before = crate::sys::fd::open_numbers();
         let is_ignored = |signal: &i32| {
             FROM_TERMINAL.contains(signal) && crate::sys::signal::is_ignored(*signal)
@@ -129,8 +129,8 @@ impl Signals {
         let (ignored, wanted): (Vec<i32>, Vec<i32>) = HANDLED.into_iter().partition(is_ignored);
         // A program that does not call `prepare` has at least this thread and the watcher.
         crate::sys::signal::unblock(&HANDLED);
-        let to_main = Arc::clone(&response);
-        let has_ctrlc = match ctrlc::try_set_handler(move || to_main.drain()) {
+        let for_ctrlc = Arc::clone(&handler);
+        let has_ctrlc = match ctrlc::try_set_handler(move || for_ctrlc.drain()) {
             Ok(()) => {
                 crate::sys::signal::restore_default(SIGHUP);
                 true
@@ -161,7 +161,7 @@ impl Signals {
         for &number in &numbers {
             registry.declare(number, "signal-hook", "wakes the thread that watches for signals");
         }
-        let watcher = Watcher { registry: registry.clone(), response, has_ctrlc, order: None };
+        let watcher = SignalWatcher { registry: registry.clone(), handler, has_ctrlc, stop: None };
         let watcher = thread::spawn_in(registry, "signals", [], move || watcher.watch(signals))
             .map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Signals { registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
@@ -181,28 +181,28 @@ impl Signals {
     }
 }
 
-struct Watcher {
+struct SignalWatcher {
     registry: Registry,
-    response: Arc<dyn Response>,
+    handler: Arc<dyn SignalHandler>,
     has_ctrlc: bool,
-    /// The order to drain, when it has come.
-    order: Option<DrainOrder>,
+    /// The stop to drain, when it has come.
+    stop: Option<StopSignal>,
 }
 
-/// An order to drain: which signal, from where, when.
+/// An stop to drain: which signal, from where, when.
 #[derive(Clone, Copy, Debug)]
-struct DrainOrder {
+struct StopSignal {
     signal: i32,
     /// `None`: the kernel, for the terminal.
     sender: Option<i32>,
     at: Instant,
 }
 
-impl DrainOrder {
-    /// Whether this is `first` again and not a second order: the same signal from the same sender
+impl StopSignal {
+    /// Whether this is `first` again and not a second stop: the same signal from the same sender
     /// within [`REPEAT_WINDOW`]. The parent that passes on what the terminal has sent to the whole process
     /// group, as `timeout(1)` does with SIGINT, is the same sender as the terminal.
-    fn is_repeat_of(&self, first: &DrainOrder, parent: Option<i32>) -> bool {
+    fn is_repeat_of(&self, first: &StopSignal, parent: Option<i32>) -> bool {
         let both = [self.sender, first.sender];
         let is_passed_on = parent.is_some() && both.contains(&None) && both.contains(&parent);
         self.signal == first.signal
@@ -215,62 +215,62 @@ fn name(signal: i32) -> &'static str {
     signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
 }
 
-impl Watcher {
+impl SignalWatcher {
     fn watch(mut self, mut signals: SignalsInfo<WithOrigin>) {
         for origin in signals.forever() {
             // A panic in showing something must not be the end of listening to orders.
-            if catch_unwind(AssertUnwindSafe(|| self.see(&origin))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.handle(&origin))).is_err() {
                 tracing::error!("answering a signal panicked");
             }
         }
         // An idle server has drained before this thread wakes: what ended it is named all the
         // same.
         for origin in signals.pending() {
-            self.see(&origin);
+            self.handle(&origin);
         }
     }
 
-    fn see(&mut self, origin: &Origin) {
+    fn handle(&mut self, origin: &Origin) {
         let Origin { signal, process, .. } = origin;
         let name = name(*signal);
         let sender =
             process.as_ref().map_or_else(String::new, |sender| format!(" from PID {}", sender.pid));
         match *signal {
-            SIGUSR1 => self.response.show_custody(&self.registry),
+            SIGUSR1 => self.handler.show_custody(&self.registry),
             SIGHUP => {
                 tracing::info!("got {name}{sender}: reopening files");
-                self.response.reopen_files();
+                self.handler.reopen_files();
             }
             SIGQUIT => {
                 tracing::warn!("got {name}{sender}: cutting everything");
-                // The order first: it is urgent, and the table may be long.
-                self.response.cut();
-                self.response.show_custody(&self.registry);
+                // The stop first: it is urgent, and the table may be long.
+                self.handler.abort();
+                self.handler.show_custody(&self.registry);
             }
-            _ => self.see_order(*signal, process.as_ref().map(|sender| sender.pid), &sender),
+            _ => self.handle_stop(*signal, process.as_ref().map(|sender| sender.pid), &sender),
         }
     }
 
-    /// SIGINT or SIGTERM: the first order drains, another one ends the process.
-    fn see_order(&mut self, signal: i32, pid: Option<i32>, sender: &str) {
+    /// SIGINT or SIGTERM: the first stop drains, another one ends the process.
+    fn handle_stop(&mut self, signal: i32, pid: Option<i32>, sender: &str) {
         let name = name(signal);
-        let order = DrainOrder { signal, sender: pid, at: Instant::now() };
-        let Some(first) = self.order else {
+        let stop = StopSignal { signal, sender: pid, at: Instant::now() };
+        let Some(first) = self.stop else {
             tracing::info!("got {name}{sender}: draining");
-            self.order = Some(order);
-            self.response.drain_began(Signal { number: signal, pid });
+            self.stop = Some(stop);
+            self.handler.drain_began(Signal { number: signal, pid });
             if !self.has_ctrlc {
-                self.response.drain();
+                self.handler.drain();
             }
             return;
         };
         let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
-        if order.is_repeat_of(&first, parent) {
+        if stop.is_repeat_of(&first, parent) {
             tracing::debug!("got {name}{sender} again within {REPEAT_WINDOW:?}: the same order");
             return;
         }
         tracing::warn!("got {name}{sender} again: stopping now");
-        self.response.before_exit();
+        self.handler.before_exit();
         // The conventional code of a death by this signal; no finalizer runs.
         std::process::exit(128 + signal);
     }
@@ -291,9 +291,9 @@ mod tests {
 
     fn is_one_below(parent: Option<i32>, first: Sent, second: Sent, milliseconds: u64) -> bool {
         let at = Instant::now();
-        let first = DrainOrder { signal: first.0, sender: first.1, at };
+        let first = StopSignal { signal: first.0, sender: first.1, at };
         let at = at + Duration::from_millis(milliseconds);
-        DrainOrder { signal: second.0, sender: second.1, at }.is_repeat_of(&first, parent)
+        StopSignal { signal: second.0, sender: second.1, at }.is_repeat_of(&first, parent)
     }
 
     #[test]

@@ -124,10 +124,10 @@ fn an_accept_that_would_block_is_waited_for_and_one_client_is_one_connection() {
         }
     });
     for _ in 0..50 {
-        assert!(listener.accept_unless(&stop).unwrap().is_some());
+        assert!(listener.accept_or_stop(&stop).unwrap().is_some());
         tell.send(()).unwrap();
     }
     clients.join().unwrap();
-    assert!(listener.accept_if_any().unwrap().is_none());
+    assert!(listener.try_accept().unwrap().is_none());
     assert!(saboteur.struck().again > 5 && saboteur.struck().interrupt > 5);
 }

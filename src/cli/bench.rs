@@ -15,14 +15,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::EXIT_USAGE;
 use super::output::{Files, Flush, Output, Writers, documents};
 use super::reports::Reporting;
-use super::say::{self, say};
+use super::stderr_line::{self, stderr_line};
 use super::style::StyleName;
 use super::units::{at_least_one, duration, ip, measured, number, process, processor, size};
 use crate::echo::Signal;
 use crate::load::{self, Client, Dialect, Outcome, Plan, Progress, Rival, Target, Verified, Watch};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
-use crate::signals::{Response, Signals};
+use crate::signals::{SignalHandler, Signals};
 use crate::sys::escape;
 
 /// Bytes of a frame that say whose it is and which.
@@ -323,7 +323,7 @@ fn watched(
 
 fn fail(message: &str, code: u8) -> ExitCode {
     // Arguments of the user may be a part of it.
-    say(format_args!("echown: {}", escape::text(message)));
+    stderr_line(format_args!("echown: {}", escape::text(message)));
     ExitCode::from(code)
 }
 
@@ -333,17 +333,17 @@ struct Stop {
     output: Arc<Output>,
 }
 
-impl Response for Stop {
+impl SignalHandler for Stop {
     fn drain(&self) {
         self.watch.stop();
     }
 
-    fn cut(&self) {
+    fn abort(&self) {
         self.watch.stop();
     }
 
     fn show_custody(&self, registry: &Registry) {
-        say(registry.snapshot());
+        stderr_line(registry.snapshot());
     }
 
     fn reopen_files(&self) {}
@@ -448,7 +448,7 @@ fn own(program: &Path, name: &str, options: &str) -> io::Result<Rival> {
 
 /// Shows figures on standard output, for as long as its reader takes or until this is stopped.
 fn show(text: &str, watch: &Watch) -> io::Result<()> {
-    say::answer(text.as_bytes(), || watch.is_stopped())
+    stderr_line::write_stdout(text.as_bytes(), || watch.is_stopped())
 }
 
 fn tell(
@@ -474,7 +474,7 @@ fn finish(
 ) -> Result<ExitCode, Failed> {
     let mut code = ExitCode::SUCCESS;
     for failure in outcomes.iter().filter_map(|(name, outcome)| outcome.failure(name)) {
-        say(format_args!("echown: {failure}"));
+        stderr_line(format_args!("echown: {failure}"));
         code = ExitCode::FAILURE;
     }
     let has_something = outcomes.iter().any(|(_, outcome)| outcome.messages > 0);
@@ -520,23 +520,23 @@ impl StatusLine {
     fn show(&mut self, what: Progress<'_>) {
         let (Progress::Waiting(text) | Progress::Running(text)) = what;
         if io::stderr().is_terminal() {
-            say::write(format!("\r\x1b[2K{text}").into_bytes());
+            stderr_line::write(format!("\r\x1b[2K{text}").into_bytes());
             self.is_shown = true;
         } else if matches!(what, Progress::Running(_)) {
             (self.waiting, self.is_told) = (None, false);
         } else if !self.is_told
             && self.waiting.get_or_insert_with(Instant::now).elapsed() >= StatusLine::PATIENCE
         {
-            say(format_args!("echown: {text}"));
+            stderr_line(format_args!("echown: {text}"));
             self.is_told = true;
         }
     }
 
     fn clear(&mut self) {
         if self.is_shown {
-            say::write(b"\r\x1b[2K".to_vec());
+            stderr_line::write(b"\r\x1b[2K".to_vec());
             // On the same terminal figures follow, by another way.
-            say::flush(Flush::Exit);
+            stderr_line::flush(Flush::Exit);
             self.is_shown = false;
         }
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::units::{number, parsed};
-use crate::echo::{Chaos, Plan, SharedStyle};
+use super::units::{number, parse};
+use crate::echo::{Chaos, ChaosTarget, Plan, SharedHandler};
 use crate::faults::{self, Saboteur};
 use crate::ownership::{Builder, Level};
 
@@ -20,7 +20,7 @@ pub(super) struct ChaosArguments {
     /// the descriptor's number) and `finalizer` (a finalizer that panics). The rates add up to 1 at
     /// most: a connection has at most one fault. In the end the summary says how many of each kind
     /// were injected, and how many were reported.
-    #[arg(long, value_name = "KIND=RATE,...", value_parser = parsed::<Plan>)]
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<Plan>)]
     chaos: Option<Plan>,
 
     /// Strike the same connections, in the order of their arrival, as another run with this seed did;
@@ -32,12 +32,12 @@ pub(super) struct ChaosArguments {
     /// kind of fault strikes, once the server listens. `interrupt` (a signal came), `short` (fewer
     /// bytes are moved than could be) and `again` (it would have to wait) lose nothing and end no
     /// connection; `read` and `write` (reset, no buffers, no memory) end the connection that they
-    /// strike, in all styles but `broadcast` by a reset, so that nobody takes half an echo for a whole
+    /// wrap, in all styles but `broadcast` by a reset, so that nobody takes half an echo for a whole
     /// one; `accept` (aborted, no descriptors, no memory) and `thread` (none could be started) refuse a
     /// client; `close` (an error, once it is closed) is reported; `all` is all of these. `interrupt`,
     /// `again` and `all` are 0.9 at most. In the end the summary says how many calls of each kind were
     /// struck.
-    #[arg(long, value_name = "KIND=RATE,...", value_parser = parsed::<faults::Plan>)]
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<faults::Plan>)]
     faults: Option<faults::Plan>,
 
     /// Strike the same calls, each kind's in their order, as another run with this seed did; taken at
@@ -59,18 +59,18 @@ impl ChaosArguments {
     }
 
     /// The registry's settings, with somebody who makes system calls fail if that was asked for.
-    pub(super) fn sabotage(&self, settings: Builder) -> Builder {
+    pub(super) fn inject_faults(&self, settings: Builder) -> Builder {
         let Some(plan) = self.faults else { return settings };
         let seed = self.faults_seed.unwrap_or_else(|| fastrand::u64(..));
-        super::say::say(format_args!("faults: {plan} with --faults-seed {seed}"));
+        super::stderr_line::stderr_line(format_args!("faults: {plan} with --faults-seed {seed}"));
         settings.sabotage(&Arc::new(Saboteur::new(plan, seed)))
     }
 
     /// The style, struck at the rates that were asked for.
-    pub(super) fn strike(&self, style: SharedStyle) -> SharedStyle {
-        let Some(plan) = self.chaos else { return style };
+    pub(super) fn wrap(&self, handler: Arc<dyn ChaosTarget>) -> SharedHandler {
+        let Some(plan) = self.chaos else { return handler };
         let seed = self.chaos_seed.unwrap_or_else(|| fastrand::u64(..));
-        super::say::say(format_args!("chaos: {plan} with --chaos-seed {seed}"));
-        Arc::new(Chaos::new(style, plan, seed))
+        super::stderr_line::stderr_line(format_args!("chaos: {plan} with --chaos-seed {seed}"));
+        Arc::new(Chaos::new(handler, plan, seed))
     }
 }

@@ -12,7 +12,7 @@ use super::EXIT_USAGE;
 use super::log::LogArguments;
 use super::output::documents;
 use super::reports::{ReportArguments, Reporting};
-use super::say::say;
+use super::stderr_line::stderr_line;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 
@@ -88,20 +88,20 @@ pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
         ClientStyle::Broadcast => (staged.given(), "staged"),
     };
     if let Some(option) = of_another {
-        say(format_args!("echown: {option} is for --style {other}"));
+        stderr_line(format_args!("echown: {option} is for --style {other}"));
         return ExitCode::from(EXIT_USAGE);
     }
     let reporting = match reports.prepare() {
         Ok(reporting) => Arc::new(reporting),
         Err(message) => {
-            say(format_args!("echown: {message}"));
+            stderr_line(format_args!("echown: {message}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
     let outputs =
         [("--log-file", log.log_file.as_deref()), ("--trace-events", staged.trace_file())];
     if let Err(message) = documents::distinct(outputs.into_iter().chain(reports.outputs())) {
-        say(format_args!("echown: {message}"));
+        stderr_line(format_args!("echown: {message}"));
         return ExitCode::from(EXIT_USAGE);
     }
     match style {
@@ -111,11 +111,11 @@ pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
 }
 
 /// The exit code, when what was asked for at the end is written or cannot be.
-fn conclude(reporting: &Reporting, registry: &Registry, code: ExitCode) -> ExitCode {
-    match reporting.conclude(registry) {
+fn finish(reporting: &Reporting, registry: &Registry, code: ExitCode) -> ExitCode {
+    match reporting.finish(registry) {
         Ok(()) => code,
         Err(message) => {
-            say(format_args!("echown: {message}"));
+            stderr_line(format_args!("echown: {message}"));
             ExitCode::FAILURE
         }
     }

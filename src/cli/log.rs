@@ -14,11 +14,11 @@ use super::output::Output;
 pub(super) struct LogArguments {
     /// Which events are logged. Reports of the checker are no events: they are always written.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: Level,
+    log_level: LogLevel,
 
     /// How a log line is written: for people, or one JSON object a line. So is the custody table.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(super) log_format: Format,
+    pub(super) log_format: LogFormat,
 
     /// Append the log to this file instead of standard error. SIGHUP reopens it.
     #[arg(long, value_name = "FILE")]
@@ -26,7 +26,7 @@ pub(super) struct LogArguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Level {
+enum LogLevel {
     Off,
     Error,
     Warn,
@@ -36,7 +36,7 @@ enum Level {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum LogFormat {
     Text,
     Json,
 }
@@ -45,12 +45,12 @@ impl LogArguments {
     /// Begins to log. Once per process.
     pub(super) fn init(&self, output: &Arc<Output>) {
         let level = match self.log_level {
-            Level::Off => LevelFilter::OFF,
-            Level::Error => LevelFilter::ERROR,
-            Level::Warn => LevelFilter::WARN,
-            Level::Info => LevelFilter::INFO,
-            Level::Debug => LevelFilter::DEBUG,
-            Level::Trace => LevelFilter::TRACE,
+            LogLevel::Off => LevelFilter::OFF,
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
         };
         let has_colours = self.log_file.is_none() && super::output::stderr_has_colours();
         let output = Arc::clone(output);
@@ -59,8 +59,8 @@ impl LogArguments {
             .with_max_level(level)
             .with_writer(move || output.log_line());
         match self.log_format {
-            Format::Text => log.with_ansi(has_colours).init(),
-            Format::Json => log.json().flatten_event(true).init(),
+            LogFormat::Text => log.with_ansi(has_colours).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
         }
     }
 }

@@ -27,9 +27,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::log::{Format, LogArguments};
+use super::log::{LogArguments, LogFormat};
 use super::reports::Reporting;
-use super::say::{self, say};
+use super::stderr_line::{self, stderr_line};
 use crate::ownership::{Promise, Registry, Report};
 use crate::report::{Colours, Count};
 use crate::signals;
@@ -89,7 +89,7 @@ pub(super) struct Output {
 #[derive(Default)]
 pub(super) struct Files<'a> {
     pub(super) log: Option<&'a LogArguments>,
-    pub(super) events: Option<(&'a Path, Format)>,
+    pub(super) events: Option<(&'a Path, LogFormat)>,
 }
 
 impl Output {
@@ -102,15 +102,16 @@ impl Output {
             let notice = notice(log.log_format);
             log.log_file.as_deref().map(|path| desk("log writer", "line", path, Some(notice)))
         });
-        let of_events = |(path, format): (&Path, Format)| {
+        let of_events = |(path, format): (&Path, LogFormat)| {
             desk("event writer", "line", path, Some(notice(format)))
         };
         let of_reports = |path| Desk {
             paper: Paper::of(reports).map(|paper| Arc::new(Mutex::new(paper))),
             ..desk("report writer", "report", path, reports.notice())
         };
-        let stderr = Desk::new("stderr writer", "line", None, Some(notice(Format::Text)), reports);
-        say::send_to(Some(Arc::clone(&stderr.queue)));
+        let stderr =
+            Desk::new("stderr writer", "line", None, Some(notice(LogFormat::Text)), reports);
+        stderr_line::set_queue(Some(Arc::clone(&stderr.queue)));
         Output {
             stderr,
             log,
@@ -204,7 +205,7 @@ impl Output {
     pub(super) fn write_last(&self, registry: &Registry) {
         self.files().for_each(|desk| desk.write_last(registry));
         self.stderr.write_last(registry);
-        say::send_to(None);
+        stderr_line::set_queue(None);
     }
 
     /// Standard error first: what the others have to say goes there.
@@ -302,7 +303,7 @@ impl Desk {
             }
         }
         if let Err(failure) = promise.join() {
-            say(format_args!("echown: the {} failed: {failure}", self.name));
+            stderr_line(format_args!("echown: the {} failed: {failure}", self.name));
         }
         if self.queue.is_abandoned() {
             self.report_loss();
@@ -311,7 +312,7 @@ impl Desk {
     }
 
     fn report_loss(&self) {
-        say(format_args!(
+        stderr_line(format_args!(
             "echown: {} was given up, it took nothing in the end; {} dropped in all",
             outlet::name(self.path.as_ref()),
             Count(self.queue.dropped(), self.unit)
@@ -328,7 +329,7 @@ impl Desk {
                 let is_last = true;
                 Writer { is_last, ..writer }.run(&self.queue);
             }
-            Err(error) => say(format_args!("echown: {error}")),
+            Err(error) => stderr_line(format_args!("echown: {error}")),
         }
     }
 
@@ -345,13 +346,13 @@ fn leaving(since: Instant) {
 }
 
 /// How an output of lines says that some are missing.
-fn notice(format: Format) -> Notice {
+fn notice(format: LogFormat) -> Notice {
     match format {
-        Format::Text => |items| {
+        LogFormat::Text => |items| {
             let lines = Count(items, "line");
             format!("echown: {lines} dropped here: this output did not take them in time\n")
         },
-        Format::Json => |items| format!("{{\"event\":\"dropped\",\"lines\":{items}}}\n"),
+        LogFormat::Json => |items| format!("{{\"event\":\"dropped\",\"lines\":{items}}}\n"),
     }
 }
 

@@ -15,7 +15,7 @@ use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
 use super::output::Flush;
-use super::say;
+use super::stderr_line;
 use crate::sys::memory;
 
 /// The longest message where nothing may be allocated; the rest of it is cut off.
@@ -37,9 +37,9 @@ fn print(info: &PanicHookInfo<'_>) {
             text += "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
         }),
     }
-    say::write(text.into_bytes());
+    stderr_line::write(text.into_bytes());
     // The panic may become an abort.
-    say::flush(Flush::Panic);
+    stderr_line::flush(Flush::Panic);
 }
 
 /// Here nothing may allocate. What cannot be written is lost.
@@ -49,7 +49,7 @@ fn print_without_memory(info: &PanicHookInfo<'_>) {
     let _ = writeln!(rest, "thread '{}' {info}", name(&std::thread::current()));
     let _ = writeln!(rest, "note: a limit of memory leaves no room for a backtrace");
     let left = rest.len();
-    say::write_directly(&text[..MESSAGE_MAX - left]);
+    stderr_line::write_directly(&text[..MESSAGE_MAX - left]);
 }
 
 fn name(thread: &std::thread::Thread) -> &str {

@@ -14,38 +14,38 @@ use clap::{Arg, Command, Parser};
 use crate::sys::escape;
 
 /// Options that other programs have: the subcommand, the option, and what is meant here.
-const ELSEWHERE: &[(&str, &str, Here)] = &[
-    ("serve", "port", Here::Option("--listen")),
-    ("serve", "host", Here::Option("--listen")),
-    ("serve", "bind", Here::Option("--listen")),
-    ("serve", "address", Here::Option("--listen")),
-    ("serve", "threads", Here::Option("--max-connections")),
-    ("serve", "workers", Here::Option("--max-connections")),
+const FOREIGN_OPTIONS: &[(&str, &str, Suggestion)] = &[
+    ("serve", "port", Suggestion::Option("--listen")),
+    ("serve", "host", Suggestion::Option("--listen")),
+    ("serve", "bind", Suggestion::Option("--listen")),
+    ("serve", "address", Suggestion::Option("--listen")),
+    ("serve", "threads", Suggestion::Option("--max-connections")),
+    ("serve", "workers", Suggestion::Option("--max-connections")),
     (
         "serve",
         "timeout",
-        Here::Words("timeouts are --idle-timeout, --write-timeout, --drain-timeout"),
+        Suggestion::Words("timeouts are --idle-timeout, --write-timeout, --drain-timeout"),
     ),
-    ("serve", "verbose", Here::Option("--log-level")),
-    ("client", "port", Here::Words(POSITIONAL)),
-    ("client", "host", Here::Words(POSITIONAL)),
-    ("client", "connect", Here::Words(POSITIONAL)),
-    ("client", "connections", Here::Option("--workers")),
-    ("client", "timeout", Here::Option("--reply-timeout")),
-    ("client", "verbose", Here::Option("--log-level")),
-    ("bench", "port", Here::Words(POSITIONAL)),
-    ("bench", "host", Here::Words(POSITIONAL)),
-    ("bench", "connect", Here::Words(POSITIONAL)),
-    ("bench", "threads", Here::Option("--client-threads")),
-    ("bench", "time", Here::Option("--duration")),
-    ("bench", "json", Here::Words("JSON is --format json")),
+    ("serve", "verbose", Suggestion::Option("--log-level")),
+    ("client", "port", Suggestion::Words(POSITIONAL)),
+    ("client", "host", Suggestion::Words(POSITIONAL)),
+    ("client", "connect", Suggestion::Words(POSITIONAL)),
+    ("client", "connections", Suggestion::Option("--workers")),
+    ("client", "timeout", Suggestion::Option("--reply-timeout")),
+    ("client", "verbose", Suggestion::Option("--log-level")),
+    ("bench", "port", Suggestion::Words(POSITIONAL)),
+    ("bench", "host", Suggestion::Words(POSITIONAL)),
+    ("bench", "connect", Suggestion::Words(POSITIONAL)),
+    ("bench", "threads", Suggestion::Option("--client-threads")),
+    ("bench", "time", Suggestion::Option("--duration")),
+    ("bench", "json", Suggestion::Words("JSON is --format json")),
 ];
 
 const POSITIONAL: &str = "the address has no option: write it alone, as in `127.0.0.1:3000`";
 
 /// What is meant here by an option of other programs.
 #[derive(Clone, Copy)]
-enum Here {
+enum Suggestion {
     Option(&'static str),
     Words(&'static str),
 }
@@ -56,24 +56,24 @@ enum Here {
 /// They are wrong, or they ask for the help: it has been written, and this is the exit code.
 pub(super) fn arguments<A: Parser>() -> Result<A, ExitCode> {
     let command = take_negative_numbers(A::command());
-    let command = ELSEWHERE.iter().fold(command, with_elsewhere);
+    let command = FOREIGN_OPTIONS.iter().fold(command, with_foreign_option);
     // Without a colour the prefix is plain text, which can be replaced.
     let styles = Styles::styled().error(Style::new());
     let mut command = command.styles(styles);
     let parsed = command
         .try_get_matches_from_mut(std::env::args_os())
         .and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
-    parsed.map_err(|error| refuse(&escaped(error.format(&mut command))))
+    parsed.map_err(|error| print_error(&escaped(error.format(&mut command))))
 }
 
 /// Adds an option that is always refused, with a hint.
-fn with_elsewhere(
+fn with_foreign_option(
     command: Command,
-    (subcommand, option, here): &(&str, &'static str, Here),
+    (subcommand, option, here): &(&str, &'static str, Suggestion),
 ) -> Command {
     let parser = match *here {
-        Here::Option(option) => UnknownArgumentValueParser::suggest_arg(option),
-        Here::Words(words) => UnknownArgumentValueParser::suggest(StyledStr::from(words)),
+        Suggestion::Option(option) => UnknownArgumentValueParser::suggest_arg(option),
+        Suggestion::Words(words) => UnknownArgumentValueParser::suggest(StyledStr::from(words)),
     };
     let refused = Arg::new(*option)
         .long(*option)
@@ -108,7 +108,7 @@ fn escaped(mut error: clap::Error) -> clap::Error {
 }
 
 /// Writes a refusal to standard error, or what was asked for to standard output.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn print_error(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return super::printed(error.print().and_then(|()| std::io::stdout().flush()));
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::output::documents;
-use super::say::say;
+use super::stderr_line::stderr_line;
 use crate::ownership::{Builder, Registry, Report};
 use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
 use crate::sys::escape;
@@ -127,7 +127,7 @@ impl Reporting {
     }
 
     /// Has a registry's findings not fail that are known.
-    pub(super) fn tell_what_is_known(this: &Arc<Reporting>, registry: Builder) -> Builder {
+    pub(super) fn apply_baseline(this: &Arc<Reporting>, registry: Builder) -> Builder {
         if this.baseline.is_none() && this.gathered.is_none() {
             return registry;
         }
@@ -210,11 +210,11 @@ impl Reporting {
     ///
     /// # Errors
     /// The file that cannot be written.
-    pub(super) fn conclude(&self, registry: &Registry) -> Result<(), String> {
+    pub(super) fn finish(&self, registry: &Registry) -> Result<(), String> {
         if let Some(baseline) = &self.baseline {
             let (entries, findings) = baseline.used();
             if findings > 0 {
-                say(format_args!(
+                stderr_line(format_args!(
                     "known: {} by {} of the baseline",
                     Count(findings, "finding"),
                     entries
@@ -228,7 +228,7 @@ impl Reporting {
         let gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let text = Baseline::written("", gathered.values())?;
         documents::write(registry, BASELINE, path, &text)?;
-        say(format_args!(
+        stderr_line(format_args!(
             "baseline: {} written to {}",
             Count(gathered.len() as u64, "finding"),
             escape::path(path)

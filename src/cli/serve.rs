@@ -14,15 +14,17 @@ use super::chaos::ChaosArguments;
 use super::log;
 use super::output::{Files, Output, Writers, documents};
 use super::reports::{ReportArguments, Reporting};
-use super::say::say;
+use super::stderr_line::stderr_line;
 use super::style::{StyleArguments, StyleName};
 use super::units::{at_least_one, duration, one_of, timeout};
-use crate::echo::{SharedStyle, Signal};
+use crate::echo::{SharedHandler, Signal};
 use crate::net::KeepAlive;
 use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
 use crate::report::{Count, suppressions};
-use crate::server::{Counters, Endpoint, Order, Orders, Server, Settings, Summary};
-use crate::signals::{Response, Signals};
+use crate::server::{
+    Control, ControlHandle, CountsReader, Endpoint, Server, ServerSettings, ServerSummary,
+};
+use crate::signals::{SignalHandler, Signals};
 
 /// Below the options: a table, each line of which fits into 80 columns.
 const NOTES: &str = "\
@@ -99,10 +101,10 @@ pub(super) struct ServeArguments {
     styles: StyleArguments,
 
     #[command(flatten)]
-    limits: Limits,
+    limits: LimitArgs,
 
     #[command(flatten)]
-    check: Check,
+    check: CheckArgs,
 
     #[command(flatten)]
     reports: ReportArguments,
@@ -117,7 +119,7 @@ pub(super) struct ServeArguments {
 /// What one client, or all of them, can take.
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
-struct Limits {
+struct LimitArgs {
     /// Connections served at a time. One more is accepted, closed at once and counted, so that its
     /// client learns of it. Each costs a thread, a descriptor and memory: what the limits of the system
     /// do not allow is lowered to what they do, with a warning that says which to raise. [default:
@@ -154,7 +156,7 @@ struct Limits {
 /// What the checker does.
 #[derive(Args)]
 #[command(next_help_heading = "Checker")]
-struct Check {
+struct CheckArgs {
     /// How much is checked: `off` (no owner checks, no reports), `on`, or `full` (also backtraces,
     /// and each descriptor's identity at every operation).
     #[arg(long, visible_alias = "ownership", value_name = "LEVEL", default_value_t = Level::On,
@@ -217,8 +219,8 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         .on_leak(check.on_leak)
         .on_violation(check.on_violation)
         .sink(move |report| reports.report(report));
-    let settings = Reporting::tell_what_is_known(&reporting, settings);
-    let settings = arguments.chaos.sabotage(settings);
+    let settings = Reporting::apply_baseline(&reporting, settings);
+    let settings = arguments.chaos.inject_faults(settings);
     let registry = known.into_iter().fold(settings, Builder::suppress).build();
     declare_inherited(&registry);
     let served = output
@@ -232,10 +234,10 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             // Whoever does not end has been waited for already.
             let is_over = summary.stuck.is_empty() && writers == Writers::Ended;
             let verdict = if is_over { registry.finish() } else { registry.verdict() };
-            summary.conclude(&verdict, output.dropped());
-            say_the_end(&summary, &verdict);
+            summary.set_final(&verdict, output.dropped());
+            print_summary(&summary, &verdict);
             let summarized = write_summary(arguments, &registry, &summary);
-            match summarized.and_then(|()| reporting.conclude(&registry)) {
+            match summarized.and_then(|()| reporting.finish(&registry)) {
                 Ok(()) => ExitCode::from(verdict.exit_code),
                 Err(message) => fail(&message, EXIT_FAILURE),
             }
@@ -252,21 +254,21 @@ const SUMMARY: &str = "the summary";
 fn write_summary(
     arguments: &ServeArguments,
     registry: &Registry,
-    summary: &Summary,
+    summary: &ServerSummary,
 ) -> Result<(), String> {
     let Some(path) = &arguments.summary else { return Ok(()) };
     documents::write(registry, SUMMARY, path, &(summary.to_json() + "\n"))
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    say(format_args!("echown: {message}"));
+    stderr_line(format_args!("echown: {message}"));
     ExitCode::from(code)
 }
 
-fn say_the_end(summary: &Summary, verdict: &Verdict) {
-    say(summary);
+fn print_summary(summary: &ServerSummary, verdict: &Verdict) {
+    stderr_line(summary);
     for (reason, times) in &verdict.used_suppressions {
-        say(format_args!("suppressed {}: {reason}", Count(*times, "time")));
+        stderr_line(format_args!("suppressed {}: {reason}", Count(*times, "time")));
     }
     for unused in &verdict.unused_suppressions {
         tracing::warn!("suppression without a use, it may be out of date: {unused}");
@@ -294,32 +296,32 @@ fn serve(
     arguments: &ServeArguments,
     registry: &Registry,
     output: &Arc<Output>,
-) -> Result<Summary, String> {
+) -> Result<ServerSummary, String> {
     if let Some(path) = &arguments.summary {
         // Found out now, not after a week of serving.
         documents::attempt(SUMMARY, path)?;
     }
-    let style = arguments.chaos.strike(arguments.styles.build(arguments.style, output));
+    let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
     let endpoints = arguments.endpoints();
     let server = Server::bind(registry, &endpoints, arguments.settings(), Arc::clone(&style))
         .map_err(|error| error.to_string())?;
-    let response = Arc::new(Terminal {
+    let handler = Arc::new(ServeSignals {
         format: arguments.log.log_format,
         output: Arc::clone(output),
         style: Arc::clone(&style),
-        orders: server.orders(),
-        counters: server.counters(),
+        control: server.control(),
+        counts: server.counts_reader(),
     });
-    let signals = Signals::install(registry, response)
+    let signals = Signals::install(registry, handler)
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
     output.begin(registry)?;
-    tell_of_limits(arguments, &server);
+    log_limits(arguments, &server);
     if let Some(lost) = crate::sys::limits::without_proc() {
         tracing::warn!("{lost}");
     }
     // All that the server opens for itself is open now: whoever reads these lines may count.
     for address in server.addresses() {
-        say(format_args!("listening on {address}"));
+        stderr_line(format_args!("listening on {address}"));
     }
     // The watcher of signals may still have one to tell of, if the drain was quick.
     server.serve_then(|| signals.stop()).map_err(|error| error.to_string())
@@ -348,9 +350,9 @@ impl ServeArguments {
         given.unwrap_or_else(|| self.style.max_connections())
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> ServerSettings {
         let limits = &self.limits;
-        Settings {
+        ServerSettings {
             max_connections: self.max_connections(),
             max_per_ip: limits.max_per_ip,
             idle_timeout: limits.idle_timeout.map(|idle| idle.max(TIMEOUT_MIN)),
@@ -358,47 +360,49 @@ impl ServeArguments {
             keep_alive: (!limits.no_keepalive).then_some(KeepAlive::DEFAULT),
             drain_timeout: limits.drain_timeout,
             acceptors: self.acceptors,
-            ..Settings::default()
+            ..ServerSettings::default()
         }
     }
 }
 
 /// Answers signals on standard error and in the files.
-struct Terminal {
-    format: log::Format,
+struct ServeSignals {
+    format: log::LogFormat,
     output: Arc<Output>,
-    style: SharedStyle,
-    orders: Orders,
-    counters: Counters,
+    style: SharedHandler,
+    control: ControlHandle,
+    counts: CountsReader,
 }
 
-impl Response for Terminal {
+impl SignalHandler for ServeSignals {
     fn drain(&self) {
-        self.orders.give(Order::Drain);
+        self.control.send(Control::Drain);
     }
 
-    fn cut(&self) {
-        self.orders.give(Order::Cut);
+    fn abort(&self) {
+        self.control.send(Control::Abort);
     }
 
     fn show_custody(&self, registry: &Registry) {
         let custody = registry.snapshot();
         let references = registry.graph();
         match self.format {
-            log::Format::Json => say(custody.to_json()),
-            log::Format::Text => say(custody),
+            log::LogFormat::Json => stderr_line(custody.to_json()),
+            log::LogFormat::Text => stderr_line(custody),
         }
-        let connections = self.counters.read();
+        let connections = self.counts.read();
         match self.format {
-            log::Format::Json => say(connections.to_json()),
-            log::Format::Text => say(connections),
+            log::LogFormat::Json => stderr_line(connections.to_json()),
+            log::LogFormat::Text => stderr_line(connections),
         }
         if references.edges.is_empty() {
             return;
         }
         match self.format {
-            log::Format::Json => say(references.to_json()),
-            log::Format::Text => say(format_args!("references: {}", references.to_mermaid())),
+            log::LogFormat::Json => stderr_line(references.to_json()),
+            log::LogFormat::Text => {
+                stderr_line(format_args!("references: {}", references.to_mermaid()))
+            }
         }
     }
 
@@ -407,7 +411,7 @@ impl Response for Terminal {
     }
 
     fn drain_began(&self, signal: Signal) {
-        self.style.signalled(signal);
+        self.style.signal_received(signal);
     }
 
     fn before_exit(&self) {
@@ -416,7 +420,7 @@ impl Response for Terminal {
 }
 
 /// Says beforehand that fewer connections fit than were asked for, and what to do about it.
-fn tell_of_limits(arguments: &ServeArguments, server: &Server) {
+fn log_limits(arguments: &ServeArguments, server: &Server) {
     let wanted = arguments.max_connections();
     let fit = server.max_connections();
     if fit == wanted {

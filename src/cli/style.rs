@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::output::Output;
 use super::trace::TraceArguments;
-use crate::echo::{self, SharedStyle};
+use crate::echo::{self, ChaosTarget};
 use crate::ownership::Level;
 use crate::server::Endpoint;
 
@@ -111,7 +111,7 @@ impl StyleArguments {
     }
 
     /// The style, as it is asked for.
-    pub(super) fn build(&self, wanted: StyleName, output: &Arc<Output>) -> SharedStyle {
+    pub(super) fn build(&self, wanted: StyleName, output: &Arc<Output>) -> Arc<dyn ChaosTarget> {
         match wanted {
             StyleName::Echo => Arc::new(echo::Plain),
             StyleName::Staged => Arc::new(self.staged.build(output)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::log::Format;
+use super::log::LogFormat;
 use super::output::Output;
 use crate::stage::Sink;
 
@@ -28,7 +28,7 @@ pub(super) struct TraceArguments {
 
     /// How a traced line is written: as in the example, or as one JSON object.
     #[arg(long, value_name = "FORMAT", default_value = "text", requires = "trace_events")]
-    trace_format: Format,
+    trace_format: LogFormat,
 }
 
 impl TraceArguments {
@@ -42,7 +42,7 @@ impl TraceArguments {
     }
 
     /// The same, with how its lines are written.
-    pub(super) fn to_file(&self) -> Option<(&Path, Format)> {
+    pub(super) fn to_file(&self) -> Option<(&Path, LogFormat)> {
         self.file().map(|path| (path, self.trace_format))
     }
 
@@ -53,8 +53,8 @@ impl TraceArguments {
         self.is_wanted().then(|| -> Sink {
             Box::new(move |line| {
                 output.event(match format {
-                    Format::Text => format!("{line}\n"),
-                    Format::Json => line.to_json() + "\n",
+                    LogFormat::Text => format!("{line}\n"),
+                    LogFormat::Json => line.to_json() + "\n",
                 });
             })
         })

@@ -22,7 +22,7 @@ use crate::sys::escape;
 ///
 /// # Errors
 /// As there.
-pub(super) fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|why: T::Err| escape::text(&why.to_string()).into_owned())
 }
 

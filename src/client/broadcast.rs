@@ -6,8 +6,8 @@
 //!       └ listener ── owns the output, and the reading half
 //! ```
 //!
-//! What stops the talking, a signal, the server's end, an output that nobody reads any more, comes to
-//! main's mailbox; main lets go of the writing end of a pipe, and the chat, which waits for its input
+//! What stops the send, a signal, the server's end, an output that nobody reads any more, comes to
+//! main's events; main lets go of the writing end of a pipe, and the chat, which waits for its input
 //! and for that pipe at once, sees it.
 //!
 //! At the end of the input the chat waits until its own frames have come back, half-closes, and hears
@@ -23,9 +23,9 @@
 //! knowing when all has come back. A listener that is blocked in writing its output cannot be woken: after a
 //! signal it is given up.
 
-mod hearing;
 mod lines;
-mod talking;
+mod receive;
+mod send;
 
 use std::fmt;
 use std::io;
@@ -39,18 +39,18 @@ use crate::ownership::{Failure, Registry};
 use crate::pool::Orphans;
 use crate::thread;
 
-/// How long a chat may take to end after a signal. With [`CANCEL_PATIENCE`] it is two seconds in all.
-const STOP_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a chat may take to end after a signal. With [`CANCEL_TIMEOUT`] it is two seconds in all.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long a chat that was cancelled may take.
-const CANCEL_PATIENCE: Duration = Duration::from_millis(500);
+const CANCEL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What may wait for main: each says something once, or says nothing new.
-const MAIL_QUEUED: usize = 16;
+const EVENT_QUEUE_MAX: usize = 16;
 
 /// A chat to be.
 #[derive(Debug)]
-pub struct Chat {
+pub struct ChatClient {
     /// Where to.
     pub address: Endpoint,
     /// Put in front of each line, with a colon.
@@ -65,7 +65,7 @@ pub struct Chat {
 /// What was said and heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Summary {
+pub struct ChatSummary {
     /// Frames sent.
     pub sent: u64,
     /// Of these, frames that have come back.
@@ -138,49 +138,49 @@ fn is_too_long(error: &io::Error) -> bool {
 }
 
 /// What main is told.
-enum Mail {
-    /// There is no more talking.
+enum ChatEvent {
+    /// There is no more send.
     Stop,
     /// The chat is over.
-    Ended(Result<Outcome, Failure<Outcome>>),
+    Ended(Result<ChatResult, Failure<ChatResult>>),
 }
 
-type Outcome = Result<Summary, ChatError>;
+type ChatResult = Result<ChatSummary, ChatError>;
 
 /// Stops a chat, from any thread.
 #[derive(Clone)]
-pub struct Stopper(SyncSender<Mail>);
+pub struct StopHandle(SyncSender<ChatEvent>);
 
-impl Stopper {
+impl StopHandle {
     /// Has the chat say nothing more and come to its end.
     pub fn stop(&self) {
-        match self.0.try_send(Mail::Stop) {
-            // A full mailbox holds the same already.
+        match self.0.try_send(ChatEvent::Stop) {
+            // A full events holds the same already.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
 }
 
-impl fmt::Debug for Stopper {
+impl fmt::Debug for StopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stopper")
+        f.write_str("StopHandle")
     }
 }
 
 /// What stops a chat, and where it is heard.
-pub fn stopper() -> (Stopper, Stopped) {
-    let (sender, mailbox) = sync_channel(MAIL_QUEUED);
-    (Stopper(sender.clone()), Stopped { sender, mailbox })
+pub fn stop_channel() -> (StopHandle, StopReceiver) {
+    let (sender, events) = sync_channel(EVENT_QUEUE_MAX);
+    (StopHandle(sender.clone()), StopReceiver { sender, events })
 }
 
-/// For [`Chat::run`].
+/// For [`ChatClient::run`].
 #[derive(Debug)]
-pub struct Stopped {
-    sender: SyncSender<Mail>,
-    mailbox: Receiver<Mail>,
+pub struct StopReceiver {
+    sender: SyncSender<ChatEvent>,
+    events: Receiver<ChatEvent>,
 }
 
-impl Chat {
+impl ChatClient {
     /// Talks until the input ends, until it is stopped, or until the server finishes. The input and the
     /// output are the current task's, and go to those who use them.
     ///
@@ -191,19 +191,19 @@ impl Chat {
         registry: &Registry,
         input: File,
         output: File,
-        stopped: Stopped,
-    ) -> Result<Summary, ChatError> {
-        let Stopped { sender, mailbox } = stopped;
+        stopped: StopReceiver,
+    ) -> Result<ChatSummary, ChatError> {
+        let StopReceiver { sender, events } = stopped;
         let no_pipe = |error| ChatError::Local("make a pipe", error);
         let (told, tell) = pipe_in(registry).map_err(no_pipe)?;
         let to_main = sender.clone();
-        let chat: Orphans<Outcome> = Orphans::reaped_by(registry, move |_, outcome| {
+        let chat: Orphans<ChatResult> = Orphans::reaped_by(registry, move |_, outcome| {
             // Nobody waits for it any more when it was given up.
-            let _ = to_main.send(Mail::Ended(outcome));
+            let _ = to_main.send(ChatEvent::Ended(outcome));
         });
         let give = [input.resource(), output.resource(), told.resource()];
-        let (here, stopper) = (registry.clone(), Stopper(sender));
-        let job = move || talking::run(&self, &here, input, output, told, stopper);
+        let (here, stopper) = (registry.clone(), StopHandle(sender));
+        let job = move || send::run(&self, &here, input, output, told, stopper);
         let promise = thread::spawn_in(registry, "chat", give, job).map_err(|error| {
             let text = io::Error::other(error.to_string());
             drop(error.into_job());
@@ -211,39 +211,39 @@ impl Chat {
         })?;
         let adopted = chat.adopt(promise);
         debug_assert!(adopted.is_ok(), "the parent adopts its own child");
-        attend(&mailbox, &chat, tell)
+        wait_for_end(&events, &chat, tell)
     }
 }
 
 /// Waits for the chat's end, told to stop or not.
-fn attend(
-    mailbox: &Receiver<Mail>,
-    chat: &Orphans<Outcome>,
+fn wait_for_end(
+    events: &Receiver<ChatEvent>,
+    chat: &Orphans<ChatResult>,
     tell: crate::net::PipeWriter,
-) -> Outcome {
+) -> ChatResult {
     let mut tell = Some(tell);
     let mut deadline: Option<Instant> = None;
     let mut is_cancelled = false;
     loop {
-        let mail = match deadline {
-            None => mailbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(at) => mailbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+        let event = match deadline {
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
-        match mail {
-            Ok(Mail::Stop) => {
+        match event {
+            Ok(ChatEvent::Stop) => {
                 // Releasing what is ours cannot be refused. The chat sees it.
                 drop(tell.take());
-                deadline.get_or_insert_with(|| Instant::now() + STOP_PATIENCE);
+                deadline.get_or_insert_with(|| Instant::now() + STOP_TIMEOUT);
             }
-            Ok(Mail::Ended(Ok(outcome))) => return outcome,
+            Ok(ChatEvent::Ended(Ok(outcome))) => return outcome,
             // Told to stop, it may have to be cut out of a connection that goes nowhere.
-            Ok(Mail::Ended(Err(Failure::Cancelled))) => return Err(ChatError::Stuck),
-            Ok(Mail::Ended(Err(failure))) => {
+            Ok(ChatEvent::Ended(Err(Failure::Cancelled))) => return Err(ChatError::Stuck),
+            Ok(ChatEvent::Ended(Err(failure))) => {
                 return Err(ChatError::Broken(io::Error::other(failure.to_string())));
             }
             Err(RecvTimeoutError::Timeout) if !is_cancelled => {
                 is_cancelled = true;
-                deadline = Some(Instant::now() + CANCEL_PATIENCE);
+                deadline = Some(Instant::now() + CANCEL_TIMEOUT);
                 if chat.request_cancel().is_err() {
                     return Err(ChatError::Stuck);
                 }

@@ -1,6 +1,6 @@
 //! Chaos: faults on purpose, to see that each is found, and that nobody else is hurt.
 //!
-//! [`Chaos`] wraps a style. A connection that is struck gets its first answer as ever, and then the
+//! [`Chaos`] wraps a handler. A connection that is struck gets its first answer as ever, and then the
 //! fault happens in its task, for real: nothing is simulated, no report is made here. What the server
 //! counts as *injected* is counted here, where the deed is done; what it counts as *reported* comes from the
 //! registry's reports and the tasks' outcomes. The two are the same, kind by kind, or something is
@@ -14,7 +14,7 @@
 //! | panic | the task panics | the end | its outcome |
 //! | leak | the handle is forgotten | the end | `leak` |
 //! | steal | a thread that was given nothing writes | nothing: it goes on | `not-owner` |
-//! | cycle | two shared values hold each other, and the handle; or a style's own cycle is left in place | the end; with its own cycle all of its echo before | `leak`, with the cycle |
+//! | cycle | two shared values hold each other, and the handle; or a handler's own cycle is left in place | the end; with its own cycle all of its echo before | `leak`, with the cycle |
 //! | double | it is released twice | the end | `released` |
 //! | theft | another file takes its number | the end | `theft` |
 //! | finalizer | the finalizer closes it, and panics | the end | `finalizer-panicked` |
@@ -30,17 +30,48 @@ mod plan;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{House, Memory, SharedStyle, Signal, Style};
-use crate::net::{Address, Stream};
+use super::{Handler, Memory, ServerContext, Signal, plain};
+use crate::net::{AdaptiveSpin, Address, Stream};
 
 pub use crate::faults::PlanError;
 pub use plan::{Fault, Faults, Plan};
 
-/// Commits faults, at the rates of a [`Plan`], on connections that a style serves.
+/// A handler that [`Chaos`] can wrap: the hooks through which it injects faults in the middle of a
+/// connection.
+pub trait ChaosTarget: Handler {
+    /// Echoes the first input and returns, so that a fault can be injected into a connection that is in
+    /// use; [`serve`](Handler::serve) continues from there. Returns false when the peer finishes before
+    /// it sends anything that is echoed.
+    ///
+    /// # Errors
+    /// See [`Handler::serve`].
+    fn echo_first(&self, stream: &Stream) -> io::Result<bool> {
+        plain::answer(stream, &mut plain::buffer()?, &mut AdaptiveSpin::default())
+            .map(|echoed| echoed > 0)
+    }
+
+    /// Serves one connection as [`serve`](Handler::serve) does, but leaves in place the reference cycle
+    /// that this handler otherwise breaks at the end, and with it the connection. Calls `count` once the
+    /// leak is certain. A handler without a cycle returns the stream.
+    ///
+    /// # Errors
+    /// The stream: this handler has no reference cycle of its own.
+    fn serve_leaking_cycle(
+        &self,
+        stream: Stream,
+        count: &dyn Fn(),
+    ) -> Result<io::Result<()>, Stream> {
+        let _ = count;
+        Err(stream)
+    }
+}
+
+/// Commits faults, at the rates of a [`Plan`], on connections that a handler serves.
 pub struct Chaos {
-    inner: SharedStyle,
+    inner: Arc<dyn ChaosTarget>,
     plan: Plan,
     seed: u64,
     /// How many connections were served before.
@@ -51,7 +82,7 @@ pub struct Chaos {
 impl Chaos {
     /// Strikes what `inner` serves.
     #[must_use]
-    pub fn new(inner: SharedStyle, plan: Plan, seed: u64) -> Chaos {
+    pub fn new(inner: Arc<dyn ChaosTarget>, plan: Plan, seed: u64) -> Chaos {
         let injected = [const { AtomicU64::new(0) }; Fault::ALL.len()];
         Chaos { inner, plan, seed, served: AtomicU64::new(0), injected }
     }
@@ -62,7 +93,7 @@ impl Chaos {
     }
 }
 
-impl Style for Chaos {
+impl Handler for Chaos {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
@@ -75,8 +106,8 @@ impl Style for Chaos {
         self.inner.tasks_per_connection()
     }
 
-    fn open(&self, house: &House) -> io::Result<()> {
-        self.inner.open(house)
+    fn open(&self, context: &ServerContext) -> io::Result<()> {
+        self.inner.open(context)
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
@@ -85,12 +116,12 @@ impl Style for Chaos {
         let Some(fault) = self.plan.draw(self.seed, before) else {
             return self.inner.serve(stream);
         };
-        if !self.inner.answer_first(&stream)? {
+        if !self.inner.echo_first(&stream)? {
             return self.inner.serve(stream);
         }
         let count = || self.count(fault);
         let stream = match fault {
-            Fault::Cycle => match self.inner.serve_in_a_cycle(stream, &count) {
+            Fault::Cycle => match self.inner.serve_leaking_cycle(stream, &count) {
                 Ok(went) => return went,
                 // It has none of its own: one is tied.
                 Err(stream) => stream,
@@ -103,20 +134,12 @@ impl Style for Chaos {
         }
     }
 
-    fn answer_first(&self, stream: &Stream) -> io::Result<bool> {
-        self.inner.answer_first(stream)
+    fn connection_refused(&self, peer: &Address) {
+        self.inner.connection_refused(peer);
     }
 
-    fn serve_in_a_cycle(&self, stream: Stream, count: &dyn Fn()) -> Result<io::Result<()>, Stream> {
-        self.inner.serve_in_a_cycle(stream, count)
-    }
-
-    fn refused(&self, peer: &Address) {
-        self.inner.refused(peer);
-    }
-
-    fn signalled(&self, signal: Signal) {
-        self.inner.signalled(signal);
+    fn signal_received(&self, signal: Signal) {
+        self.inner.signal_received(signal);
     }
 
     fn close(&self) {

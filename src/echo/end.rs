@@ -90,14 +90,14 @@ impl EndReason {
             EndReason::SlowReader => io::ErrorKind::ConnectionAborted,
             _ => io::ErrorKind::TimedOut,
         };
-        io::Error::new(kind, Ended(self))
+        io::Error::new(kind, EndReasonError(self))
     }
 
     /// What an error that ended a connection says.
     #[must_use]
     pub fn of(error: &io::Error) -> EndReason {
         if let Some(inner) = error.get_ref() {
-            if let Some(Ended(reason)) = inner.downcast_ref() {
+            if let Some(EndReasonError(reason)) = inner.downcast_ref() {
                 return *reason;
             }
             match inner.downcast_ref() {
@@ -143,15 +143,15 @@ impl fmt::Display for EndReason {
 
 /// A reason as the inside of an error.
 #[derive(Debug)]
-struct Ended(EndReason);
+struct EndReasonError(EndReason);
 
-impl fmt::Display for Ended {
+impl fmt::Display for EndReasonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Ended {}
+impl std::error::Error for EndReasonError {}
 
 #[cfg(test)]
 mod tests {

@@ -10,16 +10,16 @@ mod buffer;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{EndReason, Memory, Style};
-use crate::net::{Eagerness, Stream};
-use buffer::Buffer;
+use super::{ChaosTarget, EndReason, Handler, Memory};
+use crate::net::{AdaptiveSpin, Stream};
+use buffer::AdaptiveBuffer;
 
-/// Bytes of the one read of [`Style::answer_first`].
+/// Bytes of the one read of [`ChaosTarget::echo_first`].
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
 /// mostly earlier.
-const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(30);
+const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection's buffer at its largest, and the smaller one that it takes the place of.
 pub(super) const MEMORY: Memory = Memory { own: 80 * 1024, pooled: 0 };
@@ -29,16 +29,16 @@ pub(super) const MEMORY: Memory = Memory { own: 80 * 1024, pooled: 0 };
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 
-impl Style for Plain {
+impl Handler for Plain {
     fn name(&self) -> &'static str {
         "echo"
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        let mut buffer = Buffer::new()?;
-        let mut eagerness = Eagerness::default();
+        let mut buffer = AdaptiveBuffer::new()?;
+        let mut spin = AdaptiveSpin::default();
         loop {
-            let received = match receive(&stream, buffer.bytes(), &mut eagerness) {
+            let received = match receive(&stream, buffer.bytes(), &mut spin) {
                 Err(error) if buffer.was_silent(&error, &stream)? => continue,
                 answer => answer.map_err(|error| timed_out(error, EndReason::IdleTimeout))?,
             };
@@ -48,9 +48,11 @@ impl Style for Plain {
             send_back(&stream, &buffer.bytes()[..received])?;
             buffer.was_filled(received, &stream)?;
         }
-        stream.conclude(LAST_WORDS_PATIENCE)
+        stream.finish(FINAL_SEND_TIMEOUT)
     }
 }
+
+impl ChaosTarget for Plain {}
 
 /// # Errors
 /// There is no memory for it.
@@ -62,15 +64,15 @@ pub(super) fn buffer() -> io::Result<Vec<u8>> {
 pub(super) fn answer(
     stream: &Stream,
     buffer: &mut [u8],
-    eagerness: &mut Eagerness,
+    spin: &mut AdaptiveSpin,
 ) -> io::Result<usize> {
-    let received = receive(stream, buffer, eagerness)?;
+    let received = receive(stream, buffer, spin)?;
     send_back(stream, &buffer[..received])?;
     Ok(received)
 }
 
-fn receive(stream: &Stream, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
-    stream.read_eagerly(buffer, eagerness).map_err(|error| match error.kind() {
+fn receive(stream: &Stream, buffer: &mut [u8], spin: &mut AdaptiveSpin) -> io::Result<usize> {
+    stream.read_spinning(buffer, spin).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => error,
         _ => super::reset_by(stream, error),
     })

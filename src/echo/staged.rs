@@ -38,8 +38,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{EndReason, House, Memory, Signal, Style};
-use crate::net::{Address, Line, Progress, Stream};
+use super::{ChaosTarget, EndReason, Handler, Memory, ServerContext, Signal};
+use crate::net::{Address, LineBuffer, LineStatus, Stream};
 use crate::stage::{Lent, Sink, Tag};
 use client::Client;
 use troupe::Play;
@@ -132,7 +132,7 @@ impl Default for Staged {
     }
 }
 
-impl Style for Staged {
+impl Handler for Staged {
     fn name(&self) -> &'static str {
         "staged"
     }
@@ -146,9 +146,9 @@ impl Style for Staged {
         Memory { own: own as u64, pooled: 0 }
     }
 
-    fn open(&self, house: &House) -> io::Result<()> {
+    fn open(&self, context: &ServerContext) -> io::Result<()> {
         let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let play = Play::open(house, sink, self.request_timeout, self.request_bytes_max)?;
+        let play = Play::open(context, sink, self.request_timeout, self.request_bytes_max)?;
         *self.play() = Some(play);
         Ok(())
     }
@@ -167,28 +167,11 @@ impl Style for Staged {
         self.play().as_mut().map_or(Ok(()), |play| play.outcome(id))
     }
 
-    fn answer_first(&self, mut stream: &Stream) -> io::Result<bool> {
-        let patience = stream.read_timeout()?;
-        let mut request = Line::new();
-        loop {
-            if !stream.wait_readable(patience)? {
-                return Err(EndReason::IdleTimeout.into_error());
-            }
-            match request.receive(stream, self.request_bytes_max)? {
-                Progress::Partial => {}
-                Progress::Complete => break,
-                Progress::Ended | Progress::TooLong => return Ok(false),
-            }
-        }
-        stream.write_all(request.bytes())?;
-        Ok(true)
-    }
-
-    fn refused(&self, _: &Address) {
+    fn connection_refused(&self, _: &Address) {
         self.with(Play::turn_away);
     }
 
-    fn signalled(&self, signal: Signal) {
+    fn signal_received(&self, signal: Signal) {
         self.waiting_signals().push_back(signal);
         self.deliver_signals();
     }
@@ -200,6 +183,25 @@ impl Style for Staged {
         if let Some(play) = play {
             play.close();
         }
+    }
+}
+
+impl ChaosTarget for Staged {
+    fn echo_first(&self, mut stream: &Stream) -> io::Result<bool> {
+        let patience = stream.read_timeout()?;
+        let mut request = LineBuffer::new();
+        loop {
+            if !stream.wait_readable(patience)? {
+                return Err(EndReason::IdleTimeout.into_error());
+            }
+            match request.receive(stream, self.request_bytes_max)? {
+                LineStatus::Partial => {}
+                LineStatus::Complete => break,
+                LineStatus::Ended | LineStatus::TooLong => return Ok(false),
+            }
+        }
+        stream.write_all(request.bytes())?;
+        Ok(true)
     }
 }
 

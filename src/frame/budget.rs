@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes that are left; without a limit unless told. Clones are the same budget.
 #[derive(Clone, Debug, Default)]
-pub struct Budget(Option<Arc<AtomicU64>>);
+pub struct FrameBudget(Option<Arc<AtomicU64>>);
 
-impl Budget {
+impl FrameBudget {
     /// So many bytes.
     #[must_use]
-    pub fn of(bytes: u64) -> Budget {
-        Budget(Some(Arc::new(AtomicU64::new(bytes))))
+    pub fn of(bytes: u64) -> FrameBudget {
+        FrameBudget(Some(Arc::new(AtomicU64::new(bytes))))
     }
 
     /// The bytes that are left, if there is a limit.
@@ -28,14 +28,14 @@ impl Budget {
 
 /// What is charged to a budget by one holder; given back when it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Charge {
-    budget: Budget,
+pub(super) struct BudgetCharge {
+    budget: FrameBudget,
     bytes: u64,
 }
 
-impl Charge {
-    pub(super) fn of(budget: &Budget) -> Charge {
-        Charge { budget: budget.clone(), bytes: 0 }
+impl BudgetCharge {
+    pub(super) fn of(budget: &FrameBudget) -> BudgetCharge {
+        BudgetCharge { budget: budget.clone(), bytes: 0 }
     }
 
     /// Charges what is missing to `bytes`. False when there is not so much left.
@@ -56,13 +56,13 @@ impl Charge {
     }
 
     /// Takes the charge out; what is reserved next is a charge of its own.
-    pub(super) fn take(&mut self) -> Charge {
-        let next = Charge::of(&self.budget);
+    pub(super) fn take(&mut self) -> BudgetCharge {
+        let next = BudgetCharge::of(&self.budget);
         std::mem::replace(self, next)
     }
 }
 
-impl Drop for Charge {
+impl Drop for BudgetCharge {
     fn drop(&mut self) {
         if let Some(left) = &self.budget.0 {
             // ord: Relaxed, as above.

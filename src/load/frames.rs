@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::agenda::{self, Agenda, Schedule};
 use super::run::{Run, Window};
 use super::tally::{self, Tally};
-use crate::frame::{Assembler, Frame};
+use crate::frame::{Frame, FrameDecoder};
 use crate::net::{Poller, Stream};
 
 /// Bytes of a frame that say whose it is and which.
@@ -58,7 +58,7 @@ type Label = (u64, u64);
 
 struct Member {
     stream: Stream,
-    assembler: Assembler,
+    decoder: FrameDecoder,
     /// What is to be sent, and how much of it was.
     unsent: VecDeque<u8>,
     /// When its own frames that are under way were due.
@@ -79,7 +79,7 @@ impl Member {
         let stream = run.connect(connection).map_err(failed)?;
         let mut member = Member {
             stream,
-            assembler: Assembler::new(run.plan.message_bytes),
+            decoder: FrameDecoder::new(run.plan.message_bytes),
             unsent: VecDeque::new(),
             begun: VecDeque::new(),
             said: 0,
@@ -103,7 +103,7 @@ impl Member {
             };
             let mut piece = &buffer[..bytes];
             // Nobody says anything else yet, so that nothing follows.
-            while let Some(frame) = member.assembler.take(&mut piece).map_err(|_| tally::LIE)? {
+            while let Some(frame) = member.decoder.take(&mut piece).map_err(|_| tally::LIE)? {
                 match is_greeting(frame.payload()) {
                     true if frame.payload() == greeting => return Ok(member),
                     true => {}
@@ -296,7 +296,7 @@ impl<'run> Room<'run> {
             member.is_heard_late |= self.is_late;
             let mut frames = Vec::new();
             let mut piece = &self.buffer[..bytes];
-            while let Some(frame) = member.assembler.take(&mut piece).map_err(|_| tally::LIE)? {
+            while let Some(frame) = member.decoder.take(&mut piece).map_err(|_| tally::LIE)? {
                 frames.push(frame);
             }
             let now = self.run.now();

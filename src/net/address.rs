@@ -103,11 +103,11 @@ impl fmt::Display for Address {
 
 /// Whether a name's next address is worth a try: not when the registry refused, because then it
 /// is the task that gets nothing, whichever the address.
-pub(super) fn next_may_do(error: &io::Error) -> bool {
+pub(super) fn may_try_next(error: &io::Error) -> bool {
     Error::in_io(error).is_none()
 }
 
-/// The answer where a name has no address at all.
+/// The result where a name has no address at all.
 pub(super) fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the name has no address")
 }

@@ -18,8 +18,8 @@ use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::deadline::Deadline;
-use super::kernel::Kernel;
 use super::stream::Stream;
+use super::syscalls::Syscalls;
 use crate::ownership::{Owned, Registry, Site};
 use crate::sys::fd::Direction;
 
@@ -57,12 +57,12 @@ pub(super) fn family(address: &SocketAddr) -> AddressFamily {
 pub(super) fn inet(
     registry: &Registry,
     address: &SocketAddr,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 ) -> io::Result<Stream> {
     let flags = SocketFlags::NONBLOCK;
     let stream =
         Stream::new(socket(registry, family(address), SocketType::STREAM, flags, "tcp stream")?);
-    establish(&stream, address, patience)?;
+    establish(&stream, address, timeout)?;
     stream.set_nonblocking(false)?;
     Ok(stream)
 }
@@ -84,8 +84,8 @@ pub(super) fn begin(
         stream.handle().call_number(crate::sys::fd::Number::leave_port_to_connect)?;
         stream.handle().call(|fd| rustix::net::bind(fd, &SocketAddr::from((source, 0))))?;
     }
-    let kernel = Kernel::of(stream.handle());
-    stream.handle().call(|fd| match kernel.connect(fd, address) {
+    let syscalls = Syscalls::of(stream.handle());
+    stream.handle().call(|fd| match syscalls.connect(fd, address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
         Err(error) => Err(error),
     })?;
@@ -94,31 +94,31 @@ pub(super) fn begin(
 
 /// Waits for what was [begun](begin), and makes the stream a blocking one.
 #[track_caller]
-pub(super) fn complete(stream: &Stream, patience: Option<Duration>) -> io::Result<()> {
-    await_connection(stream, patience)?;
+pub(super) fn complete(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
+    await_connection(stream, timeout)?;
     stream.set_nonblocking(false)
 }
 
 /// Connects a non-blocking socket.
 #[track_caller]
-fn establish(stream: &Stream, address: &SocketAddr, patience: Option<Duration>) -> io::Result<()> {
-    let kernel = Kernel::of(stream.handle());
-    let is_connected = stream.handle().call(|fd| match kernel.connect(fd, address) {
+fn establish(stream: &Stream, address: &SocketAddr, timeout: Option<Duration>) -> io::Result<()> {
+    let syscalls = Syscalls::of(stream.handle());
+    let is_connected = stream.handle().call(|fd| match syscalls.connect(fd, address) {
         Ok(()) => Ok(true),
         Err(Errno::INPROGRESS) => Ok(false),
         Err(error) => Err(error),
     })?;
-    if is_connected { Ok(()) } else { await_connection(stream, patience) }
+    if is_connected { Ok(()) } else { await_connection(stream, timeout) }
 }
 
 /// Waits until a connection stands, fails, or takes too long.
 #[track_caller]
-fn await_connection(stream: &Stream, patience: Option<Duration>) -> io::Result<()> {
-    let mut deadline = Deadline::after(patience);
-    let kernel = Kernel::of(stream.handle());
+fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
+    let mut deadline = Deadline::after(timeout);
+    let syscalls = Syscalls::of(stream.handle());
     let events = stream.handle().call(|fd| {
         let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
-        kernel.poll(&mut polled, deadline.left().as_ref()).map(|_| polled[0].revents())
+        syscalls.poll(&mut polled, deadline.left().as_ref()).map(|_| polled[0].revents())
     })?;
     if events.is_empty() {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"));
@@ -138,12 +138,12 @@ pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<
     let socket = socket(registry, AddressFamily::UNIX, SocketType::STREAM, flags, "unix stream")?;
     let stream = Stream::new(socket);
     stream.set_write_timeout(Some(UNIX_SLICE))?;
-    let kernel = Kernel::of(stream.handle());
-    stream.handle().call(|fd| match kernel.connect_unix(fd, address) {
+    let syscalls = Syscalls::of(stream.handle());
+    stream.handle().call(|fd| match syscalls.connect_unix(fd, address) {
         // The slice is over. `call` looks whether the task was cancelled, and an interrupted
         // call is made again.
         Err(Errno::AGAIN) => Err(Errno::INTR),
-        answer => answer,
+        result => result,
     })?;
     stream.set_write_timeout(None)?;
     Ok(stream)
@@ -173,8 +173,8 @@ mod tests {
         listener.handle().call(|fd| rustix::net::listen(fd, 0)).unwrap();
         let address = listener.handle().call(|fd| rustix::net::getsockname(fd)).unwrap();
         let address = SocketAddr::try_from(address).unwrap();
-        let patience = Duration::from_millis(300);
-        let fill = || TcpStream::connect_timeout(&address, patience).ok();
+        let timeout = Duration::from_millis(300);
+        let fill = || TcpStream::connect_timeout(&address, timeout).ok();
         let _clients: Vec<TcpStream> = std::iter::from_fn(fill).take(100).collect();
 
         let stream = Stream::new(new("tcp stream"));

@@ -6,7 +6,7 @@
 //!
 //! `poll(2)` gets what is left of the time ([`Deadline`]). `recv(2)` and `send(2)` have their timeout in
 //! the socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`), so the first call waits there. Only one that was
-//! interrupted waits for the rest in `poll(2)` ([`in_time`]). It has to know when the wait began:
+//! interrupted waits for the rest in `poll(2)` ([`with_timeout`]). It has to know when the wait began:
 //!
 //! - A read mostly waits. If the socket may have a timeout, the clock is read before the call.
 //! - A write mostly finds room, and servers have a write timeout by default. So it is first tried
@@ -26,7 +26,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
-use super::kernel::Kernel;
+use super::syscalls::Syscalls;
 use crate::faults::Waits;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
@@ -41,9 +41,9 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// So far from now. None for `None`, and for what is beyond the clock's range.
-    pub(super) fn after(patience: Option<Duration>) -> Deadline {
-        let at = patience.and_then(|patience| Instant::now().checked_add(patience));
-        Deadline { whole: at.and(patience), at }
+    pub(super) fn after(timeout: Option<Duration>) -> Deadline {
+        let at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Deadline { whole: at.and(timeout), at }
     }
 
     /// What is left, for the next call of `poll(2)`; `None`: it waits without a limit.
@@ -58,7 +58,7 @@ impl Deadline {
 /// interrupt it.
 #[inline]
 #[track_caller]
-pub(super) fn in_time<C: Held, R>(
+pub(super) fn with_timeout<C: Held, R>(
     handle: &Handle<C>,
     which: Timeout,
     waits: Waits,
@@ -73,12 +73,12 @@ pub(super) fn in_time<C: Held, R>(
     handle.call(|fd| {
         if !std::mem::take(&mut is_first) {
             let began = *began.get_or_insert_with(Instant::now);
-            return go_on(Kernel::of(handle), fd, which, began, &mut call);
+            return resume(Syscalls::of(handle), fd, which, began, &mut call);
         }
         if may_time_out && which == Timeout::Send {
             match call(fd, Waits::No) {
                 Err(Errno::AGAIN) => began = Some(Instant::now()),
-                answer => return answer,
+                result => return result,
             }
         }
         call(fd, Waits::Yes)
@@ -87,8 +87,8 @@ pub(super) fn in_time<C: Held, R>(
 
 /// Goes on with a call that was interrupted.
 #[cold]
-fn go_on<R>(
-    kernel: Kernel<'_>,
+fn resume<R>(
+    syscalls: Syscalls<'_>,
     fd: BorrowedFd<'_>,
     which: Timeout,
     began: Instant,
@@ -107,9 +107,9 @@ fn go_on<R>(
         match call(fd, Waits::No) {
             Err(Errno::AGAIN) if !left.is_zero() => {}
             // Without time left, `EAGAIN` is also what the timeout itself answers.
-            answer => return answer,
+            result => return result,
         }
-        kernel.poll(&mut [PollFd::new(&fd, wanted)], Timespec::try_from(left).ok().as_ref())?;
+        syscalls.poll(&mut [PollFd::new(&fd, wanted)], Timespec::try_from(left).ok().as_ref())?;
     }
 }
 
@@ -122,10 +122,10 @@ fn is_blocking(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 pub(super) fn set_timeout<C: Held>(
     handle: &Handle<C>,
     which: Timeout,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 ) -> io::Result<()> {
-    handle.call(|fd| sockopt::set_socket_timeout(fd, which, patience))?;
-    handle.record().set_may_time_out(direction(which), patience.is_some());
+    handle.call(|fd| sockopt::set_socket_timeout(fd, which, timeout))?;
+    handle.record().set_may_time_out(direction(which), timeout.is_some());
     Ok(())
 }
 
@@ -146,7 +146,7 @@ mod tests {
     /// How often a call is made that is interrupted when its timeout has passed already.
     fn calls(stream: &Stream) -> usize {
         let mut calls = 0;
-        let answer = in_time(stream.handle(), Timeout::Recv, Waits::Yes, |_, waits| {
+        let result = with_timeout(stream.handle(), Timeout::Recv, Waits::Yes, |_, waits| {
             calls += 1;
             if waits == Waits::Yes {
                 std::thread::sleep(TIMEOUT);
@@ -154,7 +154,7 @@ mod tests {
             }
             Err::<(), _>(Errno::AGAIN)
         });
-        assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         calls
     }
 
@@ -177,11 +177,11 @@ mod tests {
     #[test]
     fn a_write_that_finds_room_is_one_call_and_one_that_does_not_waits_in_the_second() {
         let (stream, _other) = Stream::pair().unwrap();
-        let made = |answer: rustix::io::Result<()>| {
+        let made = |result: rustix::io::Result<()>| {
             let mut made = Vec::new();
-            let outcome = in_time(stream.handle(), Timeout::Send, Waits::Yes, |_, waits| {
+            let outcome = with_timeout(stream.handle(), Timeout::Send, Waits::Yes, |_, waits| {
                 made.push(waits);
-                if waits == Waits::No { answer } else { Ok(()) }
+                if waits == Waits::No { result } else { Ok(()) }
             });
             outcome.unwrap();
             made

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::kernel::Kernel;
 use super::pipe::PipeReader;
+use super::syscalls::Syscalls;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
 
@@ -116,13 +116,13 @@ impl File {
     /// # Errors
     /// The system call's, and the registry's, for either of them.
     #[track_caller]
-    pub fn wait_readable_unless(&self, stop: &PipeReader) -> io::Result<bool> {
-        let kernel = Kernel::of(self.handle());
+    pub fn wait_readable_or_stop(&self, stop: &PipeReader) -> io::Result<bool> {
+        let syscalls = Syscalls::of(self.handle());
         self.handle().call(|file| {
             Ok(stop.handle().call(|stop| {
                 let mut polled =
                     [PollFd::new(&file, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
-                kernel.poll(&mut polled, None)?;
+                syscalls.poll(&mut polled, None)?;
                 Ok(!polled[0].revents().is_empty() && polled[1].revents().is_empty())
             }))
         })?
@@ -137,10 +137,10 @@ impl File {
     #[track_caller]
     pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
-        let kernel = Kernel::of(self.handle());
+        let syscalls = Syscalls::of(self.handle());
         let polled = self
             .handle()
-            .call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timeout)));
+            .call(|fd| syscalls.poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timeout)));
         match polled {
             Ok(ready) => Ok(ready > 0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),

@@ -67,8 +67,8 @@ impl ReadHalf {
     /// # Errors
     /// As there.
     #[track_caller]
-    pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        deadline::set_timeout(self.handle(), Timeout::Recv, patience)
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        deadline::set_timeout(self.handle(), Timeout::Recv, timeout)
     }
 
     /// As [`Stream::reset_on_close`]; the later of the two halves closes. A writing half that is released
@@ -113,8 +113,8 @@ impl WriteHalf {
     /// # Errors
     /// As there.
     #[track_caller]
-    pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        deadline::set_timeout(self.handle(), Timeout::Send, patience)
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        deadline::set_timeout(self.handle(), Timeout::Send, timeout)
     }
 
     /// Hangs up: ends both directions of the connection (`shutdown(2)`), as the peer's reset would.
@@ -126,7 +126,7 @@ impl WriteHalf {
     /// # Errors
     /// `NotConnected`, once the peer has reset the connection; the registry's.
     #[track_caller]
-    pub fn hang_up(&self) -> io::Result<()> {
+    pub fn shutdown_both(&self) -> io::Result<()> {
         self.handle().call(|fd| rustix::net::shutdown(fd, rustix::net::Shutdown::Both))
     }
 }

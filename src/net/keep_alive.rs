@@ -23,7 +23,7 @@ pub struct KeepAlive {
     pub idle: Duration,
     /// Time between two probes (`TCP_KEEPINTVL`), in whole seconds.
     pub interval: Duration,
-    /// Probes without an answer after which the connection ends (`TCP_KEEPCNT`).
+    /// Probes without an result after which the connection ends (`TCP_KEEPCNT`).
     pub probes: u32,
 }
 

@@ -13,22 +13,22 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::address::{Address, next_may_do, no_address};
+use super::adaptive_spin::AdaptiveSpin;
+use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdListener;
-use super::after_stop::AfterStop;
 use super::connect;
 use super::deadline;
-use super::eager::Eagerness;
 use super::keep_alive::KeepAlive;
-use super::kernel::{Kernel, was_gone};
 use super::pipe::PipeReader;
+use super::stop_quota::StopQuota;
 use super::stream::Stream;
+use super::syscalls::{Syscalls, was_gone};
 use super::wire::checked;
 use crate::ownership::{Owned, Refused, Registry, Site};
 use crate::sys::fd::Number;
 
-/// How many connections the kernel keeps for a listener that is not accepting just now. The
-/// standard library's 128 are gone in a few milliseconds of a busy server's pause; the kernel's
+/// How many connections the syscalls keeps for a listener that is not accepting just now. The
+/// standard library's 128 are gone in a few milliseconds of a busy server's pause; the syscalls's
 /// own ceiling (`net.core.somaxconn`, 4096) cuts what is more.
 pub const DEFAULT_BACKLOG: u32 = 1024;
 
@@ -40,8 +40,8 @@ pub const DEFAULT_BACKLOG: u32 = 1024;
 pub struct Listener {
     socket: Owned<OwnedFd>,
     mode: AtomicU8,
-    heirloom: Heirloom,
-    after_stop: AfterStop,
+    accepted: AcceptedOptions,
+    stop_quota: StopQuota,
 }
 
 checked!(Listener, socket, Cell);
@@ -49,10 +49,10 @@ checked!(Listener, socket, Cell);
 /// How accepting waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Mode {
+enum ListenerMode {
     /// In `accept4(2)`.
     Blocking = 0,
-    /// In `poll(2)`, because [`Listener::accept_unless`] made the socket non-blocking.
+    /// In `poll(2)`, because [`Listener::accept_or_stop`] made the socket non-blocking.
     Polling = 1,
     /// Not at all: the user said so.
     Nonblocking = 2,
@@ -60,7 +60,7 @@ enum Mode {
 
 /// What accepted streams have from the start.
 #[derive(Clone, Copy, Debug, Default)]
-struct Heirloom {
+struct AcceptedOptions {
     nodelay: bool,
     write_timeout: Option<Duration>,
     keep_alive: Option<KeepAlive>,
@@ -79,10 +79,10 @@ struct Heirloom {
 pub struct ListenerOptions {
     registry: Registry,
     backlog: u32,
-    shares_address: bool,
+    reuse_port: bool,
     /// `None`: what the system has as its default (`net.ipv6.bindv6only`).
     is_dual_stack: Option<bool>,
-    heirloom: Heirloom,
+    accepted: AcceptedOptions,
 }
 
 impl ListenerOptions {
@@ -99,10 +99,10 @@ impl ListenerOptions {
     }
 
     /// Whether other listeners of this user may have the same TCP address, each with a queue of its
-    /// own, among which the kernel spreads the clients (`SO_REUSEPORT`); not unless set. That the
-    /// address is busy is then no longer noticed; [`Listener::sibling`] notices.
-    pub fn share_address(mut self, on: bool) -> ListenerOptions {
-        self.shares_address = on;
+    /// own, among which the syscalls spreads the clients (`SO_REUSEPORT`); not unless set. That the
+    /// address is busy is then no longer noticed; [`Listener::reuse_port_clone`] notices.
+    pub fn reuse_port(mut self, on: bool) -> ListenerOptions {
+        self.reuse_port = on;
         self
     }
 
@@ -116,21 +116,21 @@ impl ListenerOptions {
     /// Whether streams that are accepted by TCP send small writes at once (`TCP_NODELAY`); not unless
     /// set. They inherit it: one call for all of them instead of one for each.
     pub fn nodelay(mut self, on: bool) -> ListenerOptions {
-        self.heirloom.nodelay = on;
+        self.accepted.nodelay = on;
         self
     }
 
     /// How long a write to an accepted stream waits before it answers `WouldBlock`; for ever unless set
     /// (`SO_SNDTIMEO`). By TCP they inherit it, as above; Unix streams are each told.
-    pub fn write_timeout(mut self, patience: Option<Duration>) -> ListenerOptions {
-        self.heirloom.write_timeout = patience;
+    pub fn write_timeout(mut self, timeout: Option<Duration>) -> ListenerOptions {
+        self.accepted.write_timeout = timeout;
         self
     }
 
     /// When the peers of streams that are accepted by TCP are probed (`SO_KEEPALIVE`); never unless
     /// set. They inherit it, as above; Unix streams need none.
     pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> ListenerOptions {
-        self.heirloom.keep_alive = keep_alive;
+        self.accepted.keep_alive = keep_alive;
         self
     }
 
@@ -145,8 +145,8 @@ impl ListenerOptions {
         let mut last = no_address();
         for address in addresses.to_socket_addrs()? {
             match self.bind_inet(&address) {
-                Err(error) if next_may_do(&error) => last = error,
-                answer => return answer,
+                Err(error) if may_try_next(&error) => last = error,
+                result => return result,
             }
         }
         Err(last)
@@ -168,7 +168,7 @@ impl ListenerOptions {
     fn bind_inet(&self, address: &SocketAddr) -> io::Result<Listener> {
         let listener = self.socket(connect::family(address), "tcp listener")?;
         listener.handle().call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
-        if self.shares_address {
+        if self.reuse_port {
             listener.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
         }
         if let Some(on) = self.is_dual_stack.filter(|_| address.is_ipv6()) {
@@ -176,10 +176,10 @@ impl ListenerOptions {
         }
         listener.handle().call(|fd| rustix::net::bind(fd, address))?;
         // Before the first client can come, which would inherit nothing.
-        if self.heirloom.nodelay {
+        if self.accepted.nodelay {
             listener.handle().call(|fd| sockopt::set_tcp_nodelay(fd, true))?;
         }
-        if let Some(keep_alive) = self.heirloom.keep_alive {
+        if let Some(keep_alive) = self.accepted.keep_alive {
             listener.handle().call(|fd| keep_alive.set(fd))?;
         }
         self.listen(listener)
@@ -190,13 +190,13 @@ impl ListenerOptions {
         let flags = SocketFlags::empty();
         let socket = connect::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
         let listener = Listener {
-            heirloom: self.heirloom,
-            after_stop: AfterStop::new(self.backlog),
-            ..Listener::new(socket, Mode::Blocking)
+            accepted: self.accepted,
+            stop_quota: StopQuota::new(self.backlog),
+            ..Listener::new(socket, ListenerMode::Blocking)
         };
-        if let patience @ Some(_) = self.heirloom.write_timeout {
+        if let timeout @ Some(_) = self.accepted.write_timeout {
             // A Unix listener's streams do not inherit it, but a wrong one fails before there is a file.
-            deadline::set_timeout(listener.handle(), Timeout::Send, patience)?;
+            deadline::set_timeout(listener.handle(), Timeout::Send, timeout)?;
         }
         Ok(listener)
     }
@@ -212,25 +212,25 @@ impl ListenerOptions {
 impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
         let registry = Registry::global().clone();
-        let heirloom = Heirloom::default();
+        let accepted = AcceptedOptions::default();
         ListenerOptions {
             registry,
             backlog: DEFAULT_BACKLOG,
-            shares_address: false,
+            reuse_port: false,
             is_dual_stack: None,
-            heirloom,
+            accepted,
         }
     }
 }
 
 /// Making one.
 impl Listener {
-    fn new(socket: Owned<OwnedFd>, mode: Mode) -> Listener {
+    fn new(socket: Owned<OwnedFd>, mode: ListenerMode) -> Listener {
         Listener {
             socket,
             mode: AtomicU8::new(mode as u8),
-            heirloom: Heirloom::default(),
-            after_stop: AfterStop::new(DEFAULT_BACKLOG),
+            accepted: AcceptedOptions::default(),
+            stop_quota: StopQuota::new(DEFAULT_BACKLOG),
         }
     }
 
@@ -294,7 +294,7 @@ impl Listener {
         let flags = rustix::fs::fcntl_getfl(socket.as_fd());
         // Where even this fails, the socket is not open, and `own` will say so.
         let waits = !flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));
-        let mode = if waits { Mode::Blocking } else { Mode::Nonblocking };
+        let mode = if waits { ListenerMode::Blocking } else { ListenerMode::Nonblocking };
         registry
             .own_fd_as(socket.into(), S::KIND, None, Site::here())
             .map(|socket| Listener::new(socket, mode))
@@ -309,14 +309,14 @@ impl Listener {
     /// was registered.
     #[track_caller]
     pub fn disown(self) -> Result<OwnedFd, Refused<Listener>> {
-        let Listener { socket, mode, heirloom, after_stop } = self;
+        let Listener { socket, mode, accepted, stop_quota } = self;
         let descriptor = match socket.disown() {
             Ok(descriptor) => descriptor,
             Err(refused) => {
-                return Err(refused.map(|socket| Listener { socket, mode, heirloom, after_stop }));
+                return Err(refused.map(|socket| Listener { socket, mode, accepted, stop_quota }));
             }
         };
-        if mode.into_inner() == Mode::Polling as u8 {
+        if mode.into_inner() == ListenerMode::Polling as u8 {
             // Nobody asked for a non-blocking socket. FIONBIO fails on no socket that is open.
             let _ = rustix::io::ioctl_fionbio(&descriptor, false);
         }
@@ -328,7 +328,7 @@ impl Listener {
 impl Listener {
     /// Another listener on the same address, with a queue of its own, for another acceptor.
     ///
-    /// TCP: a second socket (`SO_REUSEPORT`); the kernel spreads the clients. The option is set on
+    /// TCP: a second socket (`SO_REUSEPORT`); the syscalls spreads the clients. The option is set on
     /// this one only now, after its `bind(2)`, so that an address that another program has was
     /// noticed then. Unix: another descriptor of the same socket (`fcntl(2)`, `F_DUPFD_CLOEXEC`),
     /// because such a socket's path has room for one. What was set by [`ListenerOptions`] holds for its
@@ -337,17 +337,17 @@ impl Listener {
     /// # Errors
     /// The system calls', and the registry's.
     #[track_caller]
-    pub fn sibling(&self, backlog: u32) -> io::Result<Listener> {
+    pub fn reuse_port_clone(&self, backlog: u32) -> io::Result<Listener> {
         let record = self.handle().record();
         let registry = record.registry.clone();
-        let heirloom = self.heirloom;
+        let accepted = self.accepted;
         if record.kind == "unix listener" {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
             let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
             other.handle().record().inherit_timeouts(record);
-            let after_stop = AfterStop::new(backlog);
-            return Ok(Listener { heirloom, after_stop, ..Listener::new(other, self.mode()) });
+            let stop_quota = StopQuota::new(backlog);
+            return Ok(Listener { accepted, stop_quota, ..Listener::new(other, self.mode()) });
         }
         let address: SocketAddr =
             self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?;
@@ -358,7 +358,7 @@ impl Listener {
             None
         };
         let options =
-            ListenerOptions { registry, backlog, shares_address: true, is_dual_stack, heirloom };
+            ListenerOptions { registry, backlog, reuse_port: true, is_dual_stack, accepted };
         options.bind_inet(&address)
     }
 }
@@ -366,7 +366,7 @@ impl Listener {
 /// Using it.
 impl Listener {
     /// Holds each of the two buffers of every stream that is accepted from now on to so many bytes of
-    /// the kernel's memory (`SO_RCVBUF`, `SO_SNDBUF`), which it otherwise lets grow as it sees fit. The
+    /// the syscalls's memory (`SO_RCVBUF`, `SO_SNDBUF`), which it otherwise lets grow as it sees fit. The
     /// system's own limits (`net.core.rmem_max`, `net.core.wmem_max`) may hold them to less. By TCP
     /// streams inherit it; a Unix stream is told, and only of what it sends: what is sent to it counts
     /// as its peer's.
@@ -374,12 +374,12 @@ impl Listener {
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn hold_buffers(&mut self, bytes: usize) -> io::Result<()> {
-        // The kernel takes the number for payload and doubles it, for its own bookkeeping.
+    pub fn limit_buffers(&mut self, bytes: usize) -> io::Result<()> {
+        // The syscalls takes the number for payload and doubles it, for its own bookkeeping.
         let payload = bytes / 2;
         self.handle().call(|fd| sockopt::set_socket_recv_buffer_size(fd, payload))?;
         self.handle().call(|fd| sockopt::set_socket_send_buffer_size(fd, payload))?;
-        self.heirloom.buffer_bytes = Some(payload);
+        self.accepted.buffer_bytes = Some(payload);
         Ok(())
     }
 
@@ -396,14 +396,14 @@ impl Listener {
     #[track_caller]
     pub fn accept(&self) -> io::Result<(Stream, Address)> {
         loop {
-            if let Some(accepted) = self.try_accept()? {
+            if let Some(accepted) = self.accept_once()? {
                 return Ok(accepted);
             }
-            if self.mode() == Mode::Nonblocking {
+            if self.mode() == ListenerMode::Nonblocking {
                 return Err(Errno::AGAIN.into());
             }
-            let kernel = Kernel::of(self.handle());
-            self.handle().call(|fd| kernel.poll(&mut [PollFd::new(&fd, PollFlags::IN)], None))?;
+            let syscalls = Syscalls::of(self.handle());
+            self.handle().call(|fd| syscalls.poll(&mut [PollFd::new(&fd, PollFlags::IN)], None))?;
         }
     }
 
@@ -411,10 +411,10 @@ impl Listener {
     /// (`accept4(2)`, `poll(2)`).
     ///
     /// `stop` is on when its pipe's write end is closed, or when something was written there. The
-    /// listener stays as it is: clients that the kernel had already put into the backlog are still
+    /// listener stays as it is: clients that the syscalls had already put into the backlog are still
     /// served, because a waiting connection always comes first. Those that come later are not waited
     /// for: after as many as were waiting when `stop` was noticed, at most 16 connections late, the
-    /// answer is `None` however many there are. Waits even where the listener is non-blocking.
+    /// result is `None` however many there are. Waits even where the listener is non-blocking.
     ///
     /// # Limits
     /// How many are waiting is known for TCP on Linux. Elsewhere it is as many as the backlog has
@@ -433,47 +433,47 @@ impl Listener {
     /// let (stopped, stop) = pipe()?;
     /// stop.close()?;
     ///
-    /// let (_server, _) = listener.accept_unless(&stopped)?.expect("a client was waiting");
-    /// assert!(listener.accept_unless(&stopped)?.is_none());
+    /// let (_server, _) = listener.accept_or_stop(&stopped)?.expect("a client was waiting");
+    /// assert!(listener.accept_or_stop(&stopped)?.is_none());
     /// # drop(client);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]
-    pub fn accept_unless(&self, stop: &PipeReader) -> io::Result<Option<(Stream, Address)>> {
-        self.accept_eagerly_unless(stop, &mut Eagerness::none())
+    pub fn accept_or_stop(&self, stop: &PipeReader) -> io::Result<Option<(Stream, Address)>> {
+        self.accept_or_stop_spinning(stop, &mut AdaptiveSpin::none())
     }
 
-    /// As [`accept_unless`](Listener::accept_unless), but looks a few times before it sleeps, as far
+    /// As [`accept_or_stop`](Listener::accept_or_stop), but attempts a few times before it sleeps, as far
     /// as that has paid.
     ///
     /// # Errors
     /// As there.
     #[track_caller]
-    pub fn accept_eagerly_unless(
+    pub fn accept_or_stop_spinning(
         &self,
         stop: &PipeReader,
-        eagerness: &mut Eagerness,
+        spin: &mut AdaptiveSpin,
     ) -> io::Result<Option<(Stream, Address)>> {
         stop.check()?;
         self.prepare_to_poll()?;
         let is_stopped = || stop.wait_readable(Duration::ZERO);
-        if self.after_stop.is_reached(is_stopped, || self.queued())? {
+        if self.stop_quota.is_reached(is_stopped, || self.queued())? {
             return Ok(None);
         }
         loop {
-            if let Some(accepted) = self.try_accept()? {
+            if let Some(accepted) = self.accept_once()? {
                 return Ok(Some(accepted));
             }
-            let looks = eagerness.looks(&self.handle().record().registry);
-            for _ in 0..looks {
+            let attempts = spin.attempts(&self.handle().record().registry);
+            for _ in 0..attempts {
                 std::thread::yield_now();
-                if let Some(accepted) = self.try_accept()? {
-                    eagerness.gain();
+                if let Some(accepted) = self.accept_once()? {
+                    spin.hit();
                     return Ok(Some(accepted));
                 }
             }
-            if looks > 0 {
-                eagerness.lose();
+            if attempts > 0 {
+                spin.miss();
             }
             let (has_connection, is_stopped) = self.poll_with(stop)?;
             // Looked at in one moment: a connection that came between the two calls is seen here.
@@ -488,19 +488,19 @@ impl Listener {
     /// # Errors
     /// As [`accept`](Listener::accept).
     #[track_caller]
-    pub fn accept_if_any(&self) -> io::Result<Option<(Stream, Address)>> {
+    pub fn try_accept(&self) -> io::Result<Option<(Stream, Address)>> {
         self.prepare_to_poll()?;
-        self.try_accept()
+        self.accept_once()
     }
 
     /// One `accept4(2)`; `None` when it would have to wait.
     #[track_caller]
-    fn try_accept(&self) -> io::Result<Option<(Stream, Address)>> {
-        let kernel = Kernel::of(self.handle());
-        let is_waiting = self.mode() == Mode::Blocking;
-        // Cancelled meanwhile, the answer is dropped in `call`, and the connection with it.
-        let answer = self.handle().call(|fd| {
-            match kernel.accept(fd, is_waiting) {
+    fn accept_once(&self) -> io::Result<Option<(Stream, Address)>> {
+        let syscalls = Syscalls::of(self.handle());
+        let is_waiting = self.mode() == ListenerMode::Blocking;
+        // Cancelled meanwhile, the result is dropped in `call`, and the connection with it.
+        let result = self.handle().call(|fd| {
+            match syscalls.accept(fd, is_waiting) {
                 Ok(accepted) => Ok(Some(accepted)),
                 Err(Errno::AGAIN) => Ok(None),
                 // `call` makes an interrupted call again.
@@ -508,10 +508,10 @@ impl Listener {
                 Err(error) => Err(error),
             }
         })?;
-        let Some((socket, peer)) = answer else {
+        let Some((socket, peer)) = result else {
             return Ok(None);
         };
-        self.after_stop.count();
+        self.stop_quota.count();
         let record = self.handle().record();
         let is_unix = record.kind == "unix listener";
         let kind = if is_unix { "unix stream" } else { "tcp stream" };
@@ -520,10 +520,10 @@ impl Listener {
         if is_unix {
             // A TCP socket has these from its listener.
             stream.handle().call(|fd| sockopt::set_socket_oobinline(fd, true))?;
-            if self.heirloom.write_timeout.is_some() {
-                stream.set_write_timeout(self.heirloom.write_timeout)?;
+            if self.accepted.write_timeout.is_some() {
+                stream.set_write_timeout(self.accepted.write_timeout)?;
             }
-            if let Some(bytes) = self.heirloom.buffer_bytes {
+            if let Some(bytes) = self.accepted.buffer_bytes {
                 stream.handle().call(|fd| sockopt::set_socket_send_buffer_size(fd, bytes))?;
             }
         }
@@ -535,18 +535,18 @@ impl Listener {
     #[track_caller]
     fn queued(&self) -> io::Result<u32> {
         let waiting = self.handle().call(|fd| Ok(Number::of(&fd).queued_connections()))?;
-        Ok(waiting.unwrap_or(self.after_stop.places))
+        Ok(waiting.unwrap_or(self.stop_quota.places))
     }
 
     /// Waits for either; answers which of them has something.
     #[track_caller]
     fn poll_with(&self, stop: &PipeReader) -> io::Result<(bool, bool)> {
-        let kernel = Kernel::of(self.handle());
+        let syscalls = Syscalls::of(self.handle());
         self.handle().call(|listener| {
             Ok(stop.handle().call(|stop| {
                 let mut polled =
                     [PollFd::new(&listener, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
-                kernel.poll(&mut polled, None)?;
+                syscalls.poll(&mut polled, None)?;
                 Ok((!polled[0].revents().is_empty(), !polled[1].revents().is_empty()))
             }))
         })?
@@ -555,9 +555,9 @@ impl Listener {
     /// Between `poll(2)` and `accept4(2)` a connection can go; accepting must not block then.
     #[track_caller]
     fn prepare_to_poll(&self) -> io::Result<()> {
-        if self.mode() == Mode::Blocking {
+        if self.mode() == ListenerMode::Blocking {
             self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, true))?;
-            self.set_mode(Mode::Polling);
+            self.set_mode(ListenerMode::Polling);
         }
         Ok(())
     }
@@ -570,11 +570,11 @@ impl Listener {
     #[track_caller]
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, on))?;
-        self.set_mode(if on { Mode::Nonblocking } else { Mode::Blocking });
+        self.set_mode(if on { ListenerMode::Nonblocking } else { ListenerMode::Blocking });
         Ok(())
     }
 
-    /// The address that is listened on, with the port that the kernel chose (`getsockname(2)`).
+    /// The address that is listened on, with the port that the syscalls chose (`getsockname(2)`).
     ///
     /// # Errors
     /// The system call's, and the registry's.
@@ -583,17 +583,17 @@ impl Listener {
         Address::of(self.handle().call(|fd| rustix::net::getsockname(fd))?)
     }
 
-    fn mode(&self) -> Mode {
+    fn mode(&self) -> ListenerMode {
         // ord: Relaxed; only the owner reads and writes it, and a change of owner orders them (the
         // slot's AcqRel).
         match self.mode.load(Ordering::Relaxed) {
-            0 => Mode::Blocking,
-            1 => Mode::Polling,
-            _ => Mode::Nonblocking,
+            0 => ListenerMode::Blocking,
+            1 => ListenerMode::Polling,
+            _ => ListenerMode::Nonblocking,
         }
     }
 
-    fn set_mode(&self, mode: Mode) {
+    fn set_mode(&self, mode: ListenerMode) {
         // ord: Relaxed, as above.
         self.mode.store(mode as u8, Ordering::Relaxed);
     }

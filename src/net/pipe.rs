@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
-use super::ready;
+use super::nonblocking;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Registry, Site};
 
@@ -76,13 +76,13 @@ impl PipeReader {
         Ok(PipeReader(registry.own_fd_as(other, "pipe", None, Site::here())?))
     }
 
-    /// Waits until something can be read or every write end is closed, at most for `patience`
+    /// Waits until something can be read or every write end is closed, at most for `timeout`
     /// (`poll(2)`). False when the time ran out.
     ///
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn wait_readable(&self, patience: Duration) -> io::Result<bool> {
-        ready::wait(self.handle(), PollFlags::IN, Some(patience))
+    pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
+        nonblocking::wait(self.handle(), PollFlags::IN, Some(timeout))
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 use super::deadline::Deadline;
-use super::kernel::Kernel;
 use super::stream::Stream;
+use super::syscalls::Syscalls;
 use crate::ownership::{Owned, Registry, Site};
 
 /// What is told at once, at most.
@@ -23,8 +23,8 @@ const NANOS_A_MILLI: i64 = 1_000_000;
 ///
 /// It tells of changes and not of states (`EPOLLET`): after an event, read and write until
 /// `WouldBlock`, or until what is there cannot be more. It never owns a stream, and one that is closed
-/// is forgotten by the kernel. A task that is cancelled while it waits here is not woken: wait with a
-/// patience.
+/// is forgotten by the syscalls. A task that is cancelled while it waits here is not woken: wait with a
+/// timeout.
 #[must_use = "it is closed when it is dropped"]
 pub struct Poller {
     epoll: Owned<OwnedFd>,
@@ -62,23 +62,23 @@ impl Poller {
         added
     }
 
-    /// Waits for changes, at most for `patience` (`epoll_wait(2)`). The tokens of the streams that
+    /// Waits for changes, at most for `timeout` (`epoll_wait(2)`). The tokens of the streams that
     /// have some; none, when the time ran out.
     ///
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn wait(&mut self, patience: Duration) -> io::Result<impl Iterator<Item = u64>> {
-        let mut deadline = Deadline::after(Some(patience));
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<impl Iterator<Item = u64>> {
+        let mut deadline = Deadline::after(Some(timeout));
         let events = &mut self.events;
-        let kernel = Kernel::of(self.epoll.handle());
+        let syscalls = Syscalls::of(self.epoll.handle());
         self.epoll.handle().call(|epoll| {
             events.clear();
             let mut left = deadline.left();
             if left.is_some_and(|left| left.tv_nsec % NANOS_A_MILLI != 0) {
                 // `epoll_wait` counts in milliseconds, `ppoll` does not.
                 let polled = &mut [PollFd::new(&epoll, PollFlags::IN)];
-                if kernel.poll(polled, left.as_ref())? == 0 {
+                if syscalls.poll(polled, left.as_ref())? == 0 {
                     return Ok(0);
                 }
                 left = Some(Timespec::default());

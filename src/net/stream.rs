@@ -10,14 +10,14 @@ use rustix::event::PollFlags;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::address::{Address, next_may_do, no_address};
+use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdStream;
 use super::connect;
 use super::deadline;
 use super::endpoint::Endpoint;
 use super::half::{ReadHalf, WriteHalf};
 use super::keep_alive::KeepAlive;
-use super::ready;
+use super::nonblocking;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
 use crate::sys::fd::Direction;
@@ -65,8 +65,8 @@ impl Stream {
         let mut last = no_address();
         for address in addresses.to_socket_addrs()? {
             match connect::inet(registry, &address, None) {
-                Err(error) if next_may_do(&error) => last = error,
-                answer => return answer,
+                Err(error) if may_try_next(&error) => last = error,
+                result => return result,
             }
         }
         Err(last)
@@ -77,8 +77,8 @@ impl Stream {
     /// # Errors
     /// `TimedOut`; `InvalidInput` for no time at all; else as [`connect`](Stream::connect).
     #[track_caller]
-    pub fn connect_timeout(address: &SocketAddr, patience: Duration) -> io::Result<Stream> {
-        Stream::connect_timeout_in(Registry::global(), address, patience)
+    pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<Stream> {
+        Stream::connect_timeout_in(Registry::global(), address, timeout)
     }
 
     /// [`connect_timeout`](Stream::connect_timeout) in another registry.
@@ -89,19 +89,19 @@ impl Stream {
     pub fn connect_timeout_in(
         registry: &Registry,
         address: &SocketAddr,
-        patience: Duration,
+        timeout: Duration,
     ) -> io::Result<Stream> {
-        if patience.is_zero() {
+        if timeout.is_zero() {
             let text = "a connection cannot be made in no time";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        connect::inet(registry, address, Some(patience))
+        connect::inet(registry, address, Some(timeout))
     }
 
     /// Begins to connect by TCP and does not wait (`connect(2)`); `source` is the address at this end,
     /// where the system's choice will not do: a pair of addresses has no more than 65,535 connections.
     ///
-    /// The stream does not block: until it stands, reading and writing answer `WouldBlock` or
+    /// The stream does not block: until it stands, reading and writing result `WouldBlock` or
     /// `NotConnected`, and if it fails, why. [`complete_connect`](Stream::complete_connect) waits.
     ///
     /// # Errors
@@ -116,13 +116,13 @@ impl Stream {
     }
 
     /// Waits until a connection that was [begun](Stream::begin_connect_in) stands, at most for
-    /// `patience` (`poll(2)`). From then on the stream blocks, as streams do.
+    /// `timeout` (`poll(2)`). From then on the stream blocks, as streams do.
     ///
     /// # Errors
     /// `TimedOut`; else as [`connect`](Stream::connect).
     #[track_caller]
-    pub fn complete_connect(&self, patience: Option<Duration>) -> io::Result<()> {
-        connect::complete(self, patience)
+    pub fn complete_connect(&self, timeout: Option<Duration>) -> io::Result<()> {
+        connect::complete(self, timeout)
     }
 
     /// Connects to a Unix listener (`connect(2)`).
@@ -310,8 +310,8 @@ impl Stream {
     /// # Errors
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
-    pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        deadline::set_timeout(self.handle(), Timeout::Recv, patience)
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        deadline::set_timeout(self.handle(), Timeout::Recv, timeout)
     }
 
     /// How long a write waits before it answers `WouldBlock`, signals or not; `None`: for ever
@@ -320,8 +320,8 @@ impl Stream {
     /// # Errors
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
-    pub fn set_write_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        deadline::set_timeout(self.handle(), Timeout::Send, patience)
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        deadline::set_timeout(self.handle(), Timeout::Send, timeout)
     }
 
     /// Whether a read or write that would have to wait answers `WouldBlock` instead (`FIONBIO`).
@@ -339,8 +339,8 @@ impl Stream {
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn set_linger(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.handle().call(|fd| sockopt::set_socket_linger(fd, patience))
+    pub fn set_linger(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.handle().call(|fd| sockopt::set_socket_linger(fd, timeout))
     }
 
     /// Has the close reset the connection (`SO_LINGER` of no time): for one that ends by an error, with
@@ -368,35 +368,35 @@ impl Stream {
     ///
     /// In a task that is [drained](crate::ownership::Promise::drain) the peer may still be sending,
     /// and closing would then reset the connection; so what was sent is waited for first, until
-    /// the deadline of the drain cancels the task, or for `patience`.
+    /// the deadline of the drain cancels the task, or for `timeout`.
     ///
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn finish(&self, patience: Duration) -> io::Result<()> {
+    pub fn shutdown_write(&self, timeout: Duration) -> io::Result<()> {
         if self.handle().record().registry.is_draining() {
-            self.wait_sent(patience)?;
+            self.wait_sent(timeout)?;
         }
         self.shutdown(Shutdown::Write)
     }
 
-    /// Closes it, once the peer has [finished](Stream::finish) or is asked no more: as
-    /// [`finish`](Stream::finish), and where nothing is left to be read, `close(2)` alone does the
+    /// Closes it, once the peer has [finished](Stream::shutdown_write) or is asked no more: as
+    /// [`shutdown_write`](Stream::shutdown_write), and where nothing is left to be read, `close(2)` alone does the
     /// same as `shutdown(2)` before it. A close that fails is the finalizer's to report.
     ///
     /// # Errors
     /// As there.
     #[track_caller]
-    pub fn conclude(self, patience: Duration) -> io::Result<()> {
+    pub fn finish(self, timeout: Duration) -> io::Result<()> {
         if self.handle().record().registry.is_draining() {
-            self.finish(patience)?;
+            self.shutdown_write(timeout)?;
         }
         drop(self);
         Ok(())
     }
 
     /// Waits until the peer's system has everything that was sent (`SIOCOUTQ`), at most for
-    /// `patience`. False when the time ran out, or when the connection is gone, so that nothing more
+    /// `timeout`. False when the time ran out, or when the connection is gone, so that nothing more
     /// will arrive.
     ///
     /// For closing a TCP connection on which the peer may still be sending: such a close resets
@@ -406,18 +406,18 @@ impl Stream {
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn wait_sent(&self, patience: Duration) -> io::Result<bool> {
+    pub fn wait_sent(&self, timeout: Duration) -> io::Result<bool> {
         // No event tells of it. Doubling from a short pause finds a quick peer quickly.
         const PAUSE_MIN: Duration = Duration::from_micros(50);
         const PAUSE_MAX: Duration = Duration::from_millis(10);
-        let deadline = std::time::Instant::now().checked_add(patience);
+        let deadline = std::time::Instant::now().checked_add(timeout);
         let mut pause = PAUSE_MIN;
         while self.unacknowledged()? > 0 {
             if deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline) {
                 return Ok(false);
             }
             // After a reset the number never falls: the error, or the hang-up, is told at once.
-            if ready::wait(self.handle(), PollFlags::empty(), Some(pause))? {
+            if nonblocking::wait(self.handle(), PollFlags::empty(), Some(pause))? {
                 return Ok(false);
             }
             pause = (pause * 2).min(PAUSE_MAX);

@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::address::{next_may_do, no_address};
+use super::address::{may_try_next, no_address};
 use super::connect;
-use super::deadline::{self, in_time};
-use super::kernel::Kernel;
+use super::deadline::{self, with_timeout};
+use super::syscalls::Syscalls;
 use super::wire::{self, checked, disowned};
 use crate::faults::Waits;
 use crate::ownership::{Owned, Refused, Registry, Site};
@@ -57,8 +57,8 @@ impl UdpSocket {
         let mut last = no_address();
         for address in addresses.to_socket_addrs()? {
             match UdpSocket::bind_one(registry, &address) {
-                Err(error) if next_may_do(&error) => last = error,
-                answer => return answer,
+                Err(error) if may_try_next(&error) => last = error,
+                result => return result,
             }
         }
         Err(last)
@@ -106,9 +106,9 @@ impl UdpSocket {
     pub fn connect(&self, addresses: impl ToSocketAddrs) -> io::Result<()> {
         let mut last = no_address();
         for address in addresses.to_socket_addrs()? {
-            match self.handle().call(|fd| Kernel::of(self.handle()).connect(fd, &address)) {
-                Err(error) if next_may_do(&error) => last = error,
-                answer => return answer,
+            match self.handle().call(|fd| Syscalls::of(self.handle()).connect(fd, &address)) {
+                Err(error) if may_try_next(&error) => last = error,
+                result => return result,
             }
         }
         Err(last)
@@ -124,7 +124,7 @@ impl UdpSocket {
             return Err(no_address());
         };
         let flags = SendFlags::NOSIGNAL;
-        let sent = in_time(self.handle(), Timeout::Send, Waits::Yes, |fd, waits| {
+        let sent = with_timeout(self.handle(), Timeout::Send, Waits::Yes, |fd, waits| {
             rustix::net::sendto(fd, bytes, flags | wire::send_flags(waits), &to)
         })?;
         self.handle().record().count_sent(sent);
@@ -137,9 +137,10 @@ impl UdpSocket {
     /// The system call's, and the registry's.
     #[track_caller]
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (bytes, _, from) = in_time(self.handle(), Timeout::Recv, Waits::Yes, |fd, waits| {
-            rustix::net::recvfrom(fd, &mut *buffer, wire::receive_flags(waits))
-        })?;
+        let (bytes, _, from) =
+            with_timeout(self.handle(), Timeout::Recv, Waits::Yes, |fd, waits| {
+                rustix::net::recvfrom(fd, &mut *buffer, wire::receive_flags(waits))
+            })?;
         // A datagram has a sender; without one the socket was shut down behind our back.
         let from = from.ok_or(Errno::NOTCONN)?.try_into()?;
         self.handle().record().count_received(bytes);
@@ -190,7 +191,7 @@ impl UdpSocket {
     /// # Errors
     /// `InvalidInput` for no time at all; the registry's.
     #[track_caller]
-    pub fn set_read_timeout(&self, patience: Option<Duration>) -> io::Result<()> {
-        deadline::set_timeout(self.handle(), Timeout::Recv, patience)
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        deadline::set_timeout(self.handle(), Timeout::Recv, timeout)
     }
 }

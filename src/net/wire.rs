@@ -6,8 +6,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::deadline::in_time;
-use super::kernel::{Kernel, waits};
+use super::deadline::with_timeout;
+use super::syscalls::{Syscalls, waits};
 use crate::faults::Waits;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
@@ -23,9 +23,9 @@ pub(super) fn recv<C: Held>(
     buffer: &mut [u8],
     flags: RecvFlags,
 ) -> io::Result<usize> {
-    let kernel = Kernel::of(handle);
+    let kernel = Syscalls::of(handle);
     let waits = waits(!flags.contains(RecvFlags::DONTWAIT));
-    let bytes = in_time(handle, Timeout::Recv, waits, |fd, waits| {
+    let bytes = with_timeout(handle, Timeout::Recv, waits, |fd, waits| {
         kernel.recv(fd, &mut *buffer, flags | receive_flags(waits))
     })?;
     if !flags.contains(RecvFlags::PEEK) {
@@ -42,10 +42,10 @@ pub(super) fn send<C: Held>(
     bytes: &[u8],
     flags: SendFlags,
 ) -> io::Result<usize> {
-    let kernel = Kernel::of(handle);
+    let kernel = Syscalls::of(handle);
     let flags = flags | SendFlags::NOSIGNAL;
     let waits = waits(!flags.contains(SendFlags::DONTWAIT));
-    let sent = in_time(handle, Timeout::Send, waits, |fd, waits| {
+    let sent = with_timeout(handle, Timeout::Send, waits, |fd, waits| {
         kernel.send(fd, bytes, flags | send_flags(waits))
     })?;
     handle.record().count_sent(sent);
@@ -69,10 +69,10 @@ pub(super) fn send_vectored_as<C: Held>(
     flags: SendFlags,
 ) -> io::Result<usize> {
     let buffers = &buffers[..buffers.len().min(BUFFERS_MAX)];
-    let kernel = Kernel::of(handle);
+    let kernel = Syscalls::of(handle);
     let flags = flags | SendFlags::NOSIGNAL;
     let waits = waits(!flags.contains(SendFlags::DONTWAIT));
-    let sent = in_time(handle, Timeout::Send, waits, |fd, waits| {
+    let sent = with_timeout(handle, Timeout::Send, waits, |fd, waits| {
         kernel.sendmsg(fd, buffers, flags | send_flags(waits))
     })?;
     handle.record().count_sent(sent);
@@ -83,7 +83,7 @@ pub(super) fn send_vectored_as<C: Held>(
 #[inline]
 #[track_caller]
 pub(super) fn read<C: Held>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result<usize> {
-    let kernel = Kernel::of(handle);
+    let kernel = Syscalls::of(handle);
     let bytes = handle.call(|fd| kernel.read(fd, &mut *buffer))?;
     handle.record().count_received(bytes);
     Ok(bytes)
@@ -97,8 +97,8 @@ pub(super) fn recv_vectored<C: Held>(
 ) -> io::Result<usize> {
     let most = buffers.len().min(BUFFERS_MAX);
     let buffers = &mut buffers[..most];
-    let kernel = Kernel::of(handle);
-    let bytes = in_time(handle, Timeout::Recv, Waits::Yes, |fd, waits| {
+    let kernel = Syscalls::of(handle);
+    let bytes = with_timeout(handle, Timeout::Recv, Waits::Yes, |fd, waits| {
         kernel.recvmsg(fd, &mut *buffers, receive_flags(waits))
     })?;
     handle.record().count_received(bytes);
@@ -111,7 +111,7 @@ pub(super) fn read_vectored<C: Held>(
     handle: &Handle<C>,
     buffers: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
-    let kernel = Kernel::of(handle);
+    let kernel = Syscalls::of(handle);
     let bytes = handle.call(|fd| kernel.readv(fd, &mut *buffers))?;
     handle.record().count_received(bytes);
     Ok(bytes)
@@ -122,7 +122,7 @@ pub(super) fn read_vectored<C: Held>(
 #[inline]
 #[track_caller]
 pub(super) fn write<C: Held>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
-    let kernel = Kernel::of(handle);
+    let kernel = Syscalls::of(handle);
     let written = handle.call(|fd| kernel.write(fd, bytes))?;
     handle.record().count_sent(written);
     Ok(written)
@@ -134,7 +134,7 @@ pub(super) fn write_vectored<C: Held>(
     handle: &Handle<C>,
     buffers: &[IoSlice<'_>],
 ) -> io::Result<usize> {
-    let kernel = Kernel::of(handle);
+    let kernel = Syscalls::of(handle);
     let written = handle.call(|fd| kernel.writev(fd, buffers))?;
     handle.record().count_sent(written);
     Ok(written)

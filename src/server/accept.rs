@@ -9,42 +9,42 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::bind::Seat;
-use super::ends::EndTally;
-use super::gate::{Admission, Gate, count};
-use super::{Orders, Settings, after, drain, ip_of};
-use crate::echo::{EndReason, SharedStyle, Style};
-use crate::net::{Address, Eagerness, Stream};
+use super::bind::AcceptorResources;
+use super::end_counts::EndCounter;
+use super::limiter::{ConnectionLimiter, Permit, count};
+use super::{ControlHandle, ServerSettings, after, drain, ip_of};
+use crate::echo::{EndReason, Handler, SharedHandler};
+use crate::net::{AdaptiveSpin, Address, Stream};
 use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
-use crate::seldom::Seldom;
+use crate::rate_limited_log::RateLimited;
 use crate::sys::escape;
 
-/// How long accepting pauses when the process is out of descriptors, threads or memory: long enough
+/// How long accepting pause_log when the process is out of descriptors, threads or memory: long enough
 /// not to spin, short enough that a client hardly notices.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Room for the name of a connection's task, `echo 127.0.0.1:40123`, so that it need not grow piece by
+/// Capacity for the name of a connection's task, `echo 127.0.0.1:40123`, so that it need not grow piece by
 /// piece. Longer ones grow.
 const NAME_BYTES: usize = 32;
 
 /// What an accept loop needs; everything with an owner is given to its task.
 pub(super) struct Acceptor {
-    pub(super) seat: Seat,
+    pub(super) resources: AcceptorResources,
     pub(super) pool: Pool,
-    pub(super) gate: Arc<Gate>,
-    pub(super) style: SharedStyle,
-    pub(super) settings: Settings,
-    pub(super) orders: Orders,
+    pub(super) limiter: Arc<ConnectionLimiter>,
+    pub(super) handler: SharedHandler,
+    pub(super) settings: ServerSettings,
+    pub(super) control: ControlHandle,
 }
 
 /// How one connection ended, as its task reports it.
-type Went = io::Result<EndReason>;
+type ConnectionResult = io::Result<EndReason>;
 
 /// How the process stands with what connections are made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Means {
-    Ample,
+enum ResourceState {
+    Available,
     /// Something has run out; one line has said so.
     Exhausted,
 }
@@ -52,23 +52,23 @@ enum Means {
 impl Acceptor {
     /// Accepts until told to stop, then drains.
     pub(super) fn run(mut self) {
-        let gate = Arc::clone(&self.gate);
-        let connections: Orphans<Went> =
+        let limiter = Arc::clone(&self.limiter);
+        let connections: Orphans<ConnectionResult> =
             Orphans::reaped_by(self.pool.registry(), move |task, outcome| {
-                settle(&gate.tally.ends, task, outcome);
+                record_outcome(&limiter.counters.ends, task, outcome);
             });
-        let refusals = Seldom::default();
-        let (pauses, recoveries) = (Seldom::default(), Seldom::default());
-        let mut means = Means::Ample;
+        let refusal_log = RateLimited::default();
+        let (pause_log, recovery_log) = (RateLimited::default(), RateLimited::default());
+        let mut state = ResourceState::Available;
         let mut backoff = Backoff::default();
-        let mut eagerness = Eagerness::default();
+        let mut spin = AdaptiveSpin::default();
         // In a drain until what is queued has been accepted, but not beyond its deadline.
         while self.deadline().is_none_or(|deadline| Instant::now() < deadline) {
-            let Seat { listener, stop, .. } = &self.seat;
-            let now = match listener.accept_eagerly_unless(stop, &mut eagerness) {
+            let AcceptorResources { listener, stop, .. } = &self.resources;
+            let now = match listener.accept_or_stop_spinning(stop, &mut spin) {
                 Ok(Some((stream, peer))) => {
                     backoff.reset();
-                    self.serve(&connections, stream, &peer, &refusals)
+                    self.serve(&connections, stream, &peer, &refusal_log)
                 }
                 Ok(None) => break,
                 // Cancelled: the order to cut. Another refusal: there is no listener any more.
@@ -90,18 +90,18 @@ impl Acceptor {
                     continue;
                 }
             };
-            match (means, now) {
-                (Means::Ample, Ok(())) => {}
-                (Means::Exhausted, Ok(())) => {
-                    recoveries.info("accepting goes on");
-                    means = Means::Ample;
+            match (state, now) {
+                (ResourceState::Available, Ok(())) => {}
+                (ResourceState::Exhausted, Ok(())) => {
+                    recovery_log.info("accepting goes on");
+                    state = ResourceState::Available;
                 }
                 (_, Err(what)) => {
                     // At the limit the two take turns; one line a second is enough.
-                    pauses.warn(format_args!(
+                    pause_log.warn(format_args!(
                         "accepting pauses until others let go of theirs: {what}"
                     ));
-                    means = Means::Exhausted;
+                    state = ResourceState::Exhausted;
                     if self.pause(PAUSE) {
                         break;
                     }
@@ -109,33 +109,34 @@ impl Acceptor {
             }
         }
         let deadline = self.deadline().unwrap_or_else(Instant::now);
-        drain::drain(self.seat.listener, &connections, deadline);
+        drain::drain(self.resources.listener, &connections, deadline);
     }
 
     /// When the drain has to end, if it has begun.
     fn deadline(&self) -> Option<Instant> {
-        Some(after(self.orders.first()?, self.settings.drain_timeout))
+        Some(after(self.control.first()?, self.settings.drain_timeout))
     }
 
     /// Waits, at most until the order to stop; whether that has come.
     fn pause(&self, pause: Duration) -> bool {
-        if let Err(error) = self.seat.stop.wait_readable(pause) {
+        if let Err(error) = self.resources.stop.wait_readable(pause) {
             tracing::debug!("the pause was cut: {error}");
         }
         self.is_stopped()
     }
 
     fn is_stopped(&self) -> bool {
-        self.seat.stop.wait_readable(Duration::ZERO).unwrap_or(true)
+        self.resources.stop.wait_readable(Duration::ZERO).unwrap_or(true)
     }
 
     /// Closes the connection in hand, with the descriptor that was kept for that.
     fn refuse_one(&mut self) {
-        let Seat { listener, stop, spare } = &mut self.seat;
+        let AcceptorResources { listener, stop, reserve } = &mut self.resources;
         // Waits for nobody: a connection was there a moment ago, or another acceptor has it.
-        let refused = spare.lend(stop, || listener.accept_if_any().is_ok_and(|one| one.is_some()));
+        let refused =
+            reserve.release_for(stop, || listener.try_accept().is_ok_and(|one| one.is_some()));
         if refused == Some(true) {
-            self.gate.tally.ends.count(EndReason::Refused);
+            self.limiter.counters.ends.count(EndReason::Refused);
         }
     }
 
@@ -145,28 +146,28 @@ impl Acceptor {
     /// No thread could be had: which limit it was.
     fn serve(
         &self,
-        connections: &Orphans<Went>,
+        connections: &Orphans<ConnectionResult>,
         stream: Stream,
         peer: &Address,
-        refusals: &Seldom,
+        refusal_log: &RateLimited,
     ) -> Result<(), String> {
-        let admission = match self.gate.enter(ip_of(peer)) {
-            Ok(admission) => admission,
+        let permit = match self.limiter.acquire(ip_of(peer)) {
+            Ok(permit) => permit,
             Err(full) => {
-                self.style.refused(peer);
-                refusals.warn(format_args!("{peer} was refused: {full}"));
-                self.gate.tally.ends.count(EndReason::Refused);
+                self.handler.connection_refused(peer);
+                refusal_log.warn(format_args!("{peer} was refused: {full}"));
+                self.limiter.counters.ends.count(EndReason::Refused);
                 return Ok(());
             }
         };
         let give = [stream.resource()];
         let mut name = String::with_capacity(NAME_BYTES);
         // A string takes whatever it is given.
-        let _ = write!(name, "{} {peer}", self.style.name());
-        let job = connection(stream, admission, Arc::clone(&self.style), &self.settings);
+        let _ = write!(name, "{} {peer}", self.handler.name());
+        let job = connection(stream, permit, Arc::clone(&self.handler), &self.settings);
         match self.pool.spawn_named(&name, give, job) {
             Ok(promise) => {
-                count(&self.gate.tally.connections, 1);
+                count(&self.limiter.counters.connections, 1);
                 if let Err(refused) = connections.adopt(promise) {
                     // Only a task that is not the parent is refused, and this is the parent.
                     tracing::error!("{refused}");
@@ -175,7 +176,7 @@ impl Acceptor {
             }
             Err(error) => {
                 // The job comes back with the connection, which is closed as it is dropped.
-                self.gate.tally.ends.count(EndReason::Refused);
+                self.limiter.counters.ends.count(EndReason::Refused);
                 Err(error.to_string())
             }
         }
@@ -185,43 +186,47 @@ impl Acceptor {
 /// The life of one connection.
 fn connection(
     stream: Stream,
-    admission: Admission,
-    style: Arc<dyn Style>,
-    settings: &Settings,
-) -> impl FnOnce() -> Went + Send + 'static {
+    permit: Permit,
+    handler: Arc<dyn Handler>,
+    settings: &ServerSettings,
+) -> impl FnOnce() -> ConnectionResult + Send + 'static {
     let idle = settings.idle_timeout;
     move || {
-        let counted = Counted { resource: stream.resource(), admission };
+        let counted = TrafficGuard { resource: stream.resource(), permit };
         // Without one it is as it was accepted: a call less for each connection.
         if idle.is_some() {
             stream.set_read_timeout(idle)?;
         }
         let registry = counted.resource.registry().clone();
-        let went = style.serve(stream);
+        let result = handler.serve(stream);
         drop(counted);
         let is_drained = || registry.is_draining();
-        went.map(|()| if is_drained() { EndReason::Drained } else { EndReason::Finished })
+        result.map(|()| if is_drained() { EndReason::Drained } else { EndReason::Finished })
     }
 }
 
 /// Counts a connection's bytes when it is over, also when its task unwinds.
-struct Counted {
+struct TrafficGuard {
     resource: Resource,
-    admission: Admission,
+    permit: Permit,
 }
 
-impl Drop for Counted {
+impl Drop for TrafficGuard {
     fn drop(&mut self) {
         let (received, sent) = self.resource.traffic();
-        self.admission.count_bytes(received, sent);
+        self.permit.count_bytes(received, sent);
     }
 }
 
 /// Counts and logs how a connection ended. Its report, if it left something behind, has been
 /// delivered.
-fn settle(ends: &EndTally, task: &TaskLabel, outcome: Result<Went, Failure<Went>>) {
-    let went = match outcome {
-        Ok(went) => went,
+fn record_outcome(
+    ends: &EndCounter,
+    task: &TaskLabel,
+    outcome: Result<ConnectionResult, Failure<ConnectionResult>>,
+) {
+    let result = match outcome {
+        Ok(result) => result,
         Err(Failure::Panicked(panic)) => {
             tracing::error!(%task, "panicked: {}", escape::text(panic.message()));
             return ends.count(EndReason::Panic);
@@ -231,18 +236,18 @@ fn settle(ends: &EndTally, task: &TaskLabel, outcome: Result<Went, Failure<Went>
         Err(failure) => {
             tracing::debug!(%task, "{failure}");
             match failure.into_value() {
-                Some(went) => went,
+                Some(result) => result,
                 None => return ends.count(EndReason::Error),
             }
         }
     };
-    match went {
-        Ok(reason) => ends.note(reason, task, None),
+    match result {
+        Ok(reason) => ends.count_and_log(reason, task, None),
         Err(error) => {
             let reason = EndReason::of(&error);
             // An error that is nothing but the reason has nothing to add.
             let is_more = error.to_string() != reason.to_string();
-            ends.note(reason, task, is_more.then_some(&error as _));
+            ends.count_and_log(reason, task, is_more.then_some(&error as _));
         }
     }
 }

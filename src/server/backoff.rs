@@ -2,7 +2,7 @@
 //!
 //! The failure story: where a firewall or a seccomp filter forbids `accept4(2)`, every call fails, and
 //! the connection stays in the backlog, readable. Without a pause the acceptor would use a processor;
-//! with a short one it would write a log line for each. So the pause grows, and a row of failures is
+//! with a short one it would write a log line for each. So the pause grows, and a row of failure_log is
 //! logged once.
 
 use std::io;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::seldom::Seldom;
+use crate::rate_limited_log::RateLimited;
 
 /// The first pause of a row: a single failure delays the next client by no more than this.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -23,15 +23,15 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Backoff {
     /// The last pause; `None` where the last call has succeeded.
     last: Option<Duration>,
-    failures: Seldom,
-    recoveries: Seldom,
+    failure_log: RateLimited,
+    recovery_log: RateLimited,
 }
 
 impl Backoff {
     /// Logs the first failure of a row; the pause before the next call.
     pub(super) fn after(&mut self, error: &io::Error) -> Duration {
         if self.last.is_none() {
-            self.failures.warn(format_args!(
+            self.failure_log.warn(format_args!(
                 "cannot accept: {}; trying again, every {} s at the most",
                 cause(error),
                 PAUSE_MAX.as_secs()
@@ -45,7 +45,7 @@ impl Backoff {
     /// A call has succeeded: the next failure begins a new row.
     pub(super) fn reset(&mut self) {
         if self.last.take().is_some() {
-            self.recoveries.info("accepting goes on");
+            self.recovery_log.info("accepting goes on");
         }
     }
 }

@@ -11,27 +11,27 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::Settings;
-use super::spare::Spare;
+use super::ServerSettings;
+use super::reserve::ReserveFd;
 use crate::net::{self, Endpoint, Listener, PipeReader, PipeWriter};
 use crate::ownership::{Registry, Resource};
 
 /// One address with the acceptors that it will have.
-pub(super) struct Place {
+pub(super) struct BoundAddress {
     /// Numeric.
     pub(super) name: String,
     /// Each acceptor's order to stop, and what it works with.
-    pub(super) seats: Vec<(PipeWriter, Seat)>,
+    pub(super) acceptors: Vec<(PipeWriter, AcceptorResources)>,
     /// The socket's file, removed when this is dropped.
     pub(super) path: Option<SocketFile>,
 }
 
-impl Place {
+impl BoundAddress {
     /// Holds the kernel's buffers of connections to so many bytes each.
-    pub(super) fn hold_buffers(&mut self, bytes: u64) -> Result<(), BindError> {
+    pub(super) fn limit_buffers(&mut self, bytes: u64) -> Result<(), BindError> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        for (_, seat) in &mut self.seats {
-            let held = seat.listener.hold_buffers(bytes);
+        for (_, resources) in &mut self.acceptors {
+            let held = resources.listener.limit_buffers(bytes);
             held.map_err(|error| {
                 let name = &self.name;
                 let text = format!("cannot hold the buffers of connections to {name}: {error}");
@@ -43,17 +43,17 @@ impl Place {
 }
 
 /// What one acceptor works with, all of it owned.
-pub(super) struct Seat {
+pub(super) struct AcceptorResources {
     pub(super) listener: Listener,
     pub(super) stop: PipeReader,
-    pub(super) spare: Spare,
+    pub(super) reserve: ReserveFd,
 }
 
-impl Seat {
+impl AcceptorResources {
     /// For giving all of it to the acceptor's task.
     pub(super) fn resources(&self) -> Vec<Resource> {
         let mut resources = vec![self.listener.resource(), self.stop.resource()];
-        resources.extend(self.spare.resource());
+        resources.extend(self.reserve.resource());
         resources
     }
 }
@@ -90,20 +90,20 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 pub(super) fn open_all(
     registry: &Registry,
     endpoints: &[Endpoint],
-    settings: &Settings,
-) -> Result<Vec<Place>, BindError> {
-    let mut places = Vec::with_capacity(endpoints.len());
+    settings: &ServerSettings,
+) -> Result<Vec<BoundAddress>, BindError> {
+    let mut addresses = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
         match open(registry, endpoint, settings) {
-            Ok(place) => places.push(place),
+            Ok(address) => addresses.push(address),
             Err(error) => {
-                let cause = cause::cause(endpoint, &error, &places);
+                let cause = cause::cause(endpoint, &error, &addresses);
                 let text = format!("cannot listen on {endpoint}: {cause}");
                 return Err(BindError { text, error: Some(error) });
             }
         }
     }
-    Ok(places)
+    Ok(addresses)
 }
 
 /// Descriptors of one acceptor: its listener, both ends of what stops it, the reserve.
@@ -111,26 +111,34 @@ pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
 
 /// Opens listeners, stops and reserves for one endpoint.
 #[track_caller]
-fn open(registry: &Registry, endpoint: &Endpoint, settings: &Settings) -> io::Result<Place> {
+fn open(
+    registry: &Registry,
+    endpoint: &Endpoint,
+    settings: &ServerSettings,
+) -> io::Result<BoundAddress> {
     let first = listen(registry, endpoint, settings)?;
     let path = match endpoint {
         Endpoint::Unix(path) => Some(SocketFile::new(path)),
         Endpoint::Inet(_) | Endpoint::All(_) => None,
     };
     let name = first.local_addr()?.to_string();
-    let siblings = (1..settings.acceptors.get()).map(|_| first.sibling(settings.backlog));
-    let siblings = siblings.collect::<io::Result<Vec<Listener>>>()?;
-    let mut seats = Vec::with_capacity(settings.acceptors.get());
-    for listener in std::iter::once(first).chain(siblings) {
+    let clones = (1..settings.acceptors.get()).map(|_| first.reuse_port_clone(settings.backlog));
+    let clones = clones.collect::<io::Result<Vec<Listener>>>()?;
+    let mut acceptors = Vec::with_capacity(settings.acceptors.get());
+    for listener in std::iter::once(first).chain(clones) {
         let (stop, order) = net::pipe_in(registry)?;
-        let spare = Spare::new(&stop)?;
-        seats.push((order, Seat { listener, stop, spare }));
+        let reserve = ReserveFd::new(&stop)?;
+        acceptors.push((order, AcceptorResources { listener, stop, reserve }));
     }
-    Ok(Place { name, seats, path })
+    Ok(BoundAddress { name, acceptors, path })
 }
 
 #[track_caller]
-fn listen(registry: &Registry, endpoint: &Endpoint, settings: &Settings) -> io::Result<Listener> {
+fn listen(
+    registry: &Registry,
+    endpoint: &Endpoint,
+    settings: &ServerSettings,
+) -> io::Result<Listener> {
     // What is sent is all there is: a last short segment would wait for the acknowledgement of the one
     // before, which a peer may delay for 40 ms.
     let options = Listener::options().registry(registry).backlog(settings.backlog).nodelay(true);

@@ -34,12 +34,12 @@ pub(super) fn drain<T: Send + 'static>(
         .and_then(|_| connections.drain())
         .and_then(|()| connections.wait_until(deadline))
         .unwrap_or(false);
-    if !is_drained && let Err(error) = cut(connections) {
+    if !is_drained && let Err(error) = cancel_rest(connections) {
         tracing::error!("{error}");
     }
 }
 
-fn cut<T: Send + 'static>(connections: &Orphans<T>) -> Result<(), Error> {
+fn cancel_rest<T: Send + 'static>(connections: &Orphans<T>) -> Result<(), Error> {
     let late = connections.tasks();
     tracing::warn!("cutting what is left: {}", Count(late.len() as u64, "connection"));
     for task in late {

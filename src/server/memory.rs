@@ -18,7 +18,7 @@
 use crate::echo::Memory;
 use crate::sys::memory::{Limit, MemoryLimits};
 
-use super::room::{Needs, Tight};
+use super::capacity::{LimitingFactor, Requirements};
 
 /// A control group's limit, by the name of version 2.
 pub(super) const CGROUP_MEMORY: &str = "cgroup memory.max";
@@ -58,7 +58,7 @@ const SOCKET_BUFFER_MIN: u64 = 64 * KIB;
 
 /// What the memory of the process is enough for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     limit: &'static str,
     /// The limit.
     bytes: u64,
@@ -72,27 +72,27 @@ pub(super) struct Budget {
 
 /// How memory is divided among connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shares {
+pub(super) struct MemoryShares {
     /// What each of the two buffers of a socket is held to. `None`: the kernel decides.
     pub(super) socket_buffer: Option<u64>,
     /// What all connections together have for what the style shares among them. `None`: no limit.
     pub(super) pooled: Option<u64>,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Each of the limits; `sockets_max` is what the kernel lets both buffers of a socket grow to.
     pub(super) fn each(
         limits: &MemoryLimits,
         sockets_max: u64,
         reads_symbols: bool,
-    ) -> Vec<Budget> {
+    ) -> Vec<MemoryBudget> {
         let symbols = limits.symbols().filter(|_| reads_symbols).unwrap_or_default();
         let budget = |limit: &'static str, of: Option<Limit>, symbols: u64, is_cgroup: bool| {
             let Limit { bytes, taken } = of?;
             let kept = if is_cgroup { KEPT_BACK_BYTES } else { KEPT_BACK_MAPPED_BYTES } + symbols;
             let share = if is_cgroup { bytes / SHARE_KEPT_BACK } else { 0 };
             let taken = taken.saturating_add(kept).saturating_add(share);
-            Some(Budget { limit, bytes, taken, is_cgroup, sockets_max })
+            Some(MemoryBudget { limit, bytes, taken, is_cgroup, sockets_max })
         };
         let limits = [
             budget(CGROUP_MEMORY, limits.cgroup, symbols[0], true),
@@ -103,54 +103,60 @@ impl Budget {
     }
 
     /// What there is for connections.
-    fn left(&self, needs: &Needs) -> u64 {
-        self.bytes.saturating_sub(self.taken).saturating_sub(self.others(needs))
+    fn left(&self, requirements: &Requirements) -> u64 {
+        self.bytes.saturating_sub(self.taken).saturating_sub(self.others(requirements))
     }
 
     /// What threads take that serve no connection.
-    fn others(&self, needs: &Needs) -> u64 {
-        self.thread(needs).saturating_mul(needs.other_threads() as u64)
+    fn others(&self, requirements: &Requirements) -> u64 {
+        self.thread(requirements).saturating_mul(requirements.other_threads() as u64)
     }
 
-    fn thread(&self, needs: &Needs) -> u64 {
-        if self.is_cgroup { THREAD_BYTES } else { needs.stack_bytes + THREAD_MAPPED_BYTES }
+    fn thread(&self, requirements: &Requirements) -> u64 {
+        if self.is_cgroup { THREAD_BYTES } else { requirements.stack_bytes + THREAD_MAPPED_BYTES }
     }
 
     /// What a connection takes at the most, but for the buffers of its socket.
-    fn fixed(&self, needs: &Needs) -> u64 {
-        let Memory { own, pooled } = needs.memory;
-        let threads = self.thread(needs).saturating_mul(needs.tasks_per_connection as u64);
+    fn fixed(&self, requirements: &Requirements) -> u64 {
+        let Memory { own, pooled } = requirements.memory;
+        let threads =
+            self.thread(requirements).saturating_mul(requirements.tasks_per_connection as u64);
         threads.saturating_add(CONNECTION_BYTES).saturating_add(own).saturating_add(pooled)
     }
 
     /// What both buffers of a socket are held to, so that `wanted` connections fit if they can; `None`
     /// where they need not be held.
-    fn sockets(&self, wanted: usize, needs: &Needs) -> Option<u64> {
+    fn sockets(&self, wanted: usize, requirements: &Requirements) -> Option<u64> {
         if !self.is_cgroup {
             return None;
         }
-        let share = self.left(needs) / (wanted as u64).max(1);
-        let for_sockets = share.saturating_sub(self.fixed(needs));
+        let share = self.left(requirements) / (wanted as u64).max(1);
+        let for_sockets = share.saturating_sub(self.fixed(requirements));
         (for_sockets < self.sockets_max).then(|| for_sockets.max(2 * SOCKET_BUFFER_MIN))
     }
 
-    fn per_connection(&self, wanted: usize, needs: &Needs) -> u64 {
+    fn per_connection(&self, wanted: usize, requirements: &Requirements) -> u64 {
         let unheld = if self.is_cgroup { self.sockets_max } else { 0 };
-        self.fixed(needs).saturating_add(self.sockets(wanted, needs).unwrap_or(unheld))
+        self.fixed(requirements)
+            .saturating_add(self.sockets(wanted, requirements).unwrap_or(unheld))
     }
 
     /// How many connections this limit is enough for.
-    pub(super) fn tight(&self, wanted: usize, needs: &Needs) -> Tight {
-        let each = self.per_connection(wanted, needs);
-        let connections = self.left(needs) / each;
+    pub(super) fn limiting_factor(
+        &self,
+        wanted: usize,
+        requirements: &Requirements,
+    ) -> LimitingFactor {
+        let each = self.per_connection(wanted, requirements);
+        let connections = self.left(requirements) / each;
         let share = if self.is_cgroup { self.bytes / SHARE_KEPT_BACK } else { 0 };
-        let others = (self.taken - share).saturating_add(self.others(needs));
+        let others = (self.taken - share).saturating_add(self.others(requirements));
         let enough = (wanted as u64).saturating_mul(each).saturating_add(others);
         // The inverse of keeping a share back.
         let share = if self.is_cgroup { enough.div_ceil(SHARE_KEPT_BACK - 1) } else { 0 };
         // What is taken differs a little from run to run.
         let enough = enough.saturating_add(share).div_ceil(MIB).saturating_add(1) * MIB;
-        Tight {
+        LimitingFactor {
             limit: self.limit,
             value: self.bytes,
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
@@ -160,22 +166,27 @@ impl Budget {
     }
 
     /// How memory is divided when there are so many connections.
-    fn shares(&self, connections: usize, needs: &Needs) -> Shares {
-        let each = self.per_connection(connections, needs) - needs.memory.pooled;
-        let pooled = self.left(needs).saturating_sub(each.saturating_mul(connections as u64));
-        Shares {
-            socket_buffer: self.sockets(connections, needs).map(|both| both / 2),
-            pooled: (needs.memory.pooled > 0).then_some(pooled),
+    fn shares(&self, connections: usize, requirements: &Requirements) -> MemoryShares {
+        let each = self.per_connection(connections, requirements) - requirements.memory.pooled;
+        let pooled =
+            self.left(requirements).saturating_sub(each.saturating_mul(connections as u64));
+        MemoryShares {
+            socket_buffer: self.sockets(connections, requirements).map(|both| both / 2),
+            pooled: (requirements.memory.pooled > 0).then_some(pooled),
         }
     }
 }
 
 /// How memory is divided so that every limit is kept.
-pub(super) fn shares(budgets: &[Budget], connections: usize, needs: &Needs) -> Shares {
+pub(super) fn shares(
+    budgets: &[MemoryBudget],
+    connections: usize,
+    requirements: &Requirements,
+) -> MemoryShares {
     let lower = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
-    budgets.iter().map(|budget| budget.shares(connections, needs)).fold(
-        Shares::default(),
-        |all, one| Shares {
+    budgets.iter().map(|budget| budget.shares(connections, requirements)).fold(
+        MemoryShares::default(),
+        |all, one| MemoryShares {
             socket_buffer: lower(all.socket_buffer, one.socket_buffer),
             pooled: lower(all.pooled, one.pooled),
         },
@@ -195,7 +206,7 @@ pub(super) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs {
+    const REQUIREMENTS: Requirements = Requirements {
         tasks_per_connection: 1,
         acceptors: 1,
         stack_bytes: 256 * KIB,
@@ -208,23 +219,23 @@ mod tests {
         Some(Limit { bytes: mib * MIB, taken: 2 * MIB })
     }
 
-    fn cgroup(mib: u64) -> Budget {
+    fn cgroup(mib: u64) -> MemoryBudget {
         let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
-        Budget::each(&limits, SOCKETS_MAX, false)[0]
+        MemoryBudget::each(&limits, SOCKETS_MAX, false)[0]
     }
 
-    fn address_space(mib: u64) -> Budget {
+    fn address_space(mib: u64) -> MemoryBudget {
         let limits = MemoryLimits { address_space: limit(mib), ..MemoryLimits::default() };
-        Budget::each(&limits, SOCKETS_MAX, false)[0]
+        MemoryBudget::each(&limits, SOCKETS_MAX, false)[0]
     }
 
     #[test]
     fn a_small_group_holds_sockets_to_the_least_and_then_lowers_connections() {
         let budget = cgroup(64);
-        let tight = budget.tight(1024, &NEEDS);
+        let limiting = budget.limiting_factor(1024, &REQUIREMENTS);
         // 64 less 2 that are taken, 8 and a 16th kept back, and 41 threads; 264 KiB each.
-        assert_eq!((tight.connections, tight.each), (186, 264 * KIB));
-        let shares = shares(&[budget], tight.connections, &NEEDS);
+        assert_eq!((limiting.connections, limiting.each), (186, 264 * KIB));
+        let shares = shares(&[budget], limiting.connections, &REQUIREMENTS);
         assert_eq!(shares.socket_buffer.unwrap() / KIB, 64);
         assert_eq!(shares.pooled, None);
     }
@@ -232,35 +243,36 @@ mod tests {
     #[test]
     fn a_large_group_has_room_for_all_with_larger_buffers_or_with_none_held() {
         let budget = cgroup(2048);
-        assert!(budget.tight(1024, &NEEDS).connections >= 1024);
-        let held = shares(&[budget], 1024, &NEEDS).socket_buffer.unwrap();
+        assert!(budget.limiting_factor(1024, &REQUIREMENTS).connections >= 1024);
+        let held = shares(&[budget], 1024, &REQUIREMENTS).socket_buffer.unwrap();
         assert!((512 * KIB..SOCKETS_MAX / 2).contains(&held), "{held}");
         let budget = cgroup(64 * 1024);
-        assert!(budget.tight(1024, &NEEDS).connections >= 1024);
-        assert_eq!(shares(&[budget], 1024, &NEEDS), Shares::default());
+        assert!(budget.limiting_factor(1024, &REQUIREMENTS).connections >= 1024);
+        assert_eq!(shares(&[budget], 1024, &REQUIREMENTS), MemoryShares::default());
     }
 
     #[test]
     fn what_is_promised_is_within_the_limit() {
-        let broadcast = Needs {
+        let broadcast = Requirements {
             tasks_per_connection: 2,
             memory: Memory { own: 700 * KIB, pooled: 256 * KIB },
-            ..NEEDS
+            ..REQUIREMENTS
         };
-        for needs in [NEEDS, broadcast] {
+        for requirements in [REQUIREMENTS, broadcast] {
             for mib in [32, 64, 200, 1000, 5000, 100_000] {
                 let budget = cgroup(mib);
-                let connections = budget.tight(1024, &needs).connections.min(1024);
-                let Shares { socket_buffer, pooled } = shares(&[budget], connections, &needs);
+                let connections = budget.limiting_factor(1024, &requirements).connections.min(1024);
+                let MemoryShares { socket_buffer, pooled } =
+                    shares(&[budget], connections, &requirements);
                 let sockets = socket_buffer.map_or(SOCKETS_MAX, |one| 2 * one);
-                let each = THREAD_BYTES * needs.tasks_per_connection as u64
+                let each = THREAD_BYTES * requirements.tasks_per_connection as u64
                     + CONNECTION_BYTES
-                    + needs.memory.own
+                    + requirements.memory.own
                     + sockets;
                 let all = each * connections as u64 + pooled.unwrap_or(0);
                 let most = mib * MIB - 2 * MIB - KEPT_BACK_BYTES - mib * MIB / SHARE_KEPT_BACK;
                 assert!(all <= most, "{all} of {most} with {mib} MiB");
-                let least = needs.memory.pooled * connections as u64;
+                let least = requirements.memory.pooled * connections as u64;
                 assert!(pooled.unwrap_or(0) >= least, "{pooled:?} with {mib} MiB");
             }
         }
@@ -269,25 +281,28 @@ mod tests {
     #[test]
     fn address_space_is_taken_by_whole_stacks_and_not_by_sockets() {
         let budget = address_space(200);
-        let tight = budget.tight(10_000, &NEEDS);
-        assert_eq!(tight.each, (256 + 32 + 8 + 80) * KIB);
-        assert_eq!(tight.connections as u64, (182 * MIB - 41 * 288 * KIB) / tight.each);
-        assert_eq!(shares(&[budget], tight.connections, &NEEDS), Shares::default());
+        let limiting = budget.limiting_factor(10_000, &REQUIREMENTS);
+        assert_eq!(limiting.each, (256 + 32 + 8 + 80) * KIB);
+        assert_eq!(limiting.connections as u64, (182 * MIB - 41 * 288 * KIB) / limiting.each);
+        assert_eq!(shares(&[budget], limiting.connections, &REQUIREMENTS), MemoryShares::default());
     }
 
     #[test]
     fn a_limit_that_is_raised_as_said_is_enough() {
         for wanted in [1, 300, 5000, 1_000_000] {
             for budget in [cgroup(64), address_space(64)] {
-                let enough = budget.tight(wanted, &NEEDS).enough;
+                let enough = budget.limiting_factor(wanted, &REQUIREMENTS).enough;
                 let limit = Some(Limit { bytes: enough, taken: 2 * MIB });
                 let raised = if budget.is_cgroup {
                     MemoryLimits { cgroup: limit, ..MemoryLimits::default() }
                 } else {
                     MemoryLimits { address_space: limit, ..MemoryLimits::default() }
                 };
-                let raised = Budget::each(&raised, SOCKETS_MAX, false)[0];
-                assert!(raised.tight(wanted, &NEEDS).connections >= wanted, "{wanted}: {raised:?}");
+                let raised = MemoryBudget::each(&raised, SOCKETS_MAX, false)[0];
+                assert!(
+                    raised.limiting_factor(wanted, &REQUIREMENTS).connections >= wanted,
+                    "{wanted}: {raised:?}"
+                );
             }
         }
     }
@@ -296,7 +311,7 @@ mod tests {
     fn symbols_are_kept_back_where_backtraces_may_be_printed_and_fit() {
         let left = |mib: u64, reads_symbols: bool| {
             let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
-            Budget::each(&limits, SOCKETS_MAX, reads_symbols)[0].left(&NEEDS)
+            MemoryBudget::each(&limits, SOCKETS_MAX, reads_symbols)[0].left(&REQUIREMENTS)
         };
         assert_eq!(left(1000, false) - left(1000, true), 64 * MIB);
         assert_eq!(left(100, false), left(100, true), "they are not read");
@@ -310,7 +325,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lowered_without_a_limit() {
-        assert!(Budget::each(&MemoryLimits::default(), SOCKETS_MAX, true).is_empty());
-        assert_eq!(shares(&[], 1024, &NEEDS), Shares::default());
+        assert!(MemoryBudget::each(&MemoryLimits::default(), SOCKETS_MAX, true).is_empty());
+        assert_eq!(shares(&[], 1024, &REQUIREMENTS), MemoryShares::default());
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Ended;
-use super::ends::EndCounts;
-use super::gate::Tally;
+use super::ShutdownResult;
+use super::end_counts::EndCounts;
+use super::limiter::Counters;
 use crate::echo::{EndReason, Fault, Faults};
 use crate::faults::{Saboteur, Struck};
 use crate::ownership::{Registry, Verdict};
@@ -15,7 +15,7 @@ use crate::report::Count;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Summary {
+pub struct ServerSummary {
     /// Version of this form; see [`SCHEMA_VERSION`](crate::ownership::SCHEMA_VERSION).
     pub schema_version: u32,
     /// Connections served.
@@ -57,23 +57,23 @@ pub struct Summary {
     pub dropped_output: u64,
 }
 
-impl Summary {
+impl ServerSummary {
     pub(super) fn new(
-        tally: &Tally,
+        counters: &Counters,
         registry: &Registry,
         injected: Faults,
-        ended: Ended,
-    ) -> Summary {
+        ended: ShutdownResult,
+    ) -> ServerSummary {
         let verdict = registry.verdict();
         // ord: Relaxed; every task that counted has ended.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let ends = tally.ends.counts();
-        Summary {
+        let ends = counters.ends.counts();
+        ServerSummary {
             schema_version: crate::ownership::SCHEMA_VERSION,
-            connections: count(&tally.connections),
+            connections: count(&counters.connections),
             refused: ends.get(EndReason::Refused),
-            bytes_in: count(&tally.bytes_in),
-            bytes_out: count(&tally.bytes_out),
+            bytes_in: count(&counters.bytes_in),
+            bytes_out: count(&counters.bytes_out),
             errors: ends.errors(),
             ends,
             cancelled: ends.get(EndReason::Cut),
@@ -106,9 +106,9 @@ fn reported(panics: u64, verdict: &Verdict) -> Faults {
     })
 }
 
-impl Summary {
+impl ServerSummary {
     /// Takes over what the registry found until its very end, and how much its outputs have dropped.
-    pub fn conclude(&mut self, verdict: &Verdict, dropped_output: u64) {
+    pub fn set_final(&mut self, verdict: &Verdict, dropped_output: u64) {
         self.dropped_output = dropped_output;
         self.leaks = verdict.leaks;
         self.violations = verdict.violations;
@@ -118,7 +118,7 @@ impl Summary {
 }
 
 #[cfg(feature = "json")]
-impl Summary {
+impl ServerSummary {
     /// One line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -129,7 +129,7 @@ impl Summary {
     }
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for ServerSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use echown::echo::Style;
+use echown::echo::Handler;
 use echown::net::{Address, Endpoint, Stream};
 use echown::ownership::Registry;
-use echown::server::{Order, Orders, Server, Settings, Summary};
+use echown::server::{Control, ControlHandle, Server, ServerSettings, ServerSummary};
 use rustix::process::Signal;
 
 use super::server;
@@ -36,7 +36,7 @@ impl Place {
 /// A style in which nobody is served, and for each client that is turned away another one comes.
 #[derive(Default)]
 struct Rush {
-    at: OnceLock<(Place, Orders)>,
+    at: OnceLock<(Place, ControlHandle)>,
     refused: AtomicUsize,
     is_ordered: AtomicBool,
     refused_after: AtomicUsize,
@@ -49,7 +49,7 @@ impl Rush {
     const MOST: usize = 5_000;
 }
 
-impl Style for Rush {
+impl Handler for Rush {
     fn name(&self) -> &'static str {
         "rush"
     }
@@ -58,8 +58,8 @@ impl Style for Rush {
         Ok(())
     }
 
-    fn refused(&self, _: &Address) {
-        let (place, orders) = self.at.get().expect("it is set before the server serves");
+    fn connection_refused(&self, _: &Address) {
+        let (place, control) = self.at.get().expect("it is set before the server serves");
         if self.is_ordered.load(Ordering::SeqCst) {
             self.refused_after.fetch_add(1, Ordering::SeqCst);
         }
@@ -68,7 +68,7 @@ impl Style for Rush {
             place.visit();
         }
         if number == Rush::BEFORE {
-            orders.give(Order::Drain);
+            control.send(Control::Drain);
             // Main has to wake up and to pass the order on, meanwhile others go on accepting.
             std::thread::sleep(Duration::from_secs(1));
             self.is_ordered.store(true, Ordering::SeqCst);
@@ -79,13 +79,13 @@ impl Style for Rush {
 /// Serves a rush, and answers how many clients were accepted after the order.
 fn rush(endpoint: &str, acceptors: usize) -> usize {
     const BACKLOG: u32 = 64;
-    let mut settings = Settings::default();
+    let mut settings = ServerSettings::default();
     settings.max_connections = 0;
     settings.backlog = BACKLOG;
     settings.acceptors = NonZeroUsize::new(acceptors).unwrap();
     let endpoint: Endpoint = endpoint.parse().unwrap();
     let style = Arc::new(Rush::default());
-    let shared: Arc<dyn Style> = Arc::clone(&style) as _;
+    let shared: Arc<dyn Handler> = Arc::clone(&style) as _;
     let endpoints = std::slice::from_ref(&endpoint);
     let server = Server::bind(&Registry::new(), endpoints, settings, shared).unwrap();
     let place = match endpoint {
@@ -93,7 +93,7 @@ fn rush(endpoint: &str, acceptors: usize) -> usize {
         _ => Place::Tcp(server.addresses().next().unwrap().parse().unwrap()),
     };
     (0..8).for_each(|_| place.visit());
-    assert!(style.at.set((place, server.orders())).is_ok());
+    assert!(style.at.set((place, server.control())).is_ok());
     let summary = server.serve().expect("it is ordered to drain");
     assert!(summary.refused as usize > Rush::BEFORE, "{summary}");
     style.refused_after.load(Ordering::SeqCst)
@@ -114,13 +114,13 @@ fn the_drain_accepts_what_is_queued_however_many_clients_keep_arriving() {
 /// A style whose one client is blocked until it is cut, and which holds the acceptor at the order.
 #[derive(Default)]
 struct Held {
-    orders: OnceLock<Orders>,
+    control: OnceLock<ControlHandle>,
 }
 
 /// How long the acceptor is held, and how long the drain may take.
 const HOLD: Duration = Duration::from_secs(2);
 
-impl Style for Held {
+impl Handler for Held {
     fn name(&self) -> &'static str {
         "held"
     }
@@ -131,26 +131,26 @@ impl Style for Held {
         }
     }
 
-    fn refused(&self, _: &Address) {
-        self.orders.get().expect("it is set before the server serves").give(Order::Drain);
+    fn connection_refused(&self, _: &Address) {
+        self.control.get().expect("it is set before the server serves").send(Control::Drain);
         std::thread::sleep(HOLD);
     }
 }
 
 #[test]
 fn the_timeout_of_the_drain_is_counted_from_the_order() {
-    let mut settings = Settings::default();
+    let mut settings = ServerSettings::default();
     settings.max_connections = 1;
     settings.drain_timeout = HOLD;
     let style = Arc::new(Held::default());
-    let shared: Arc<dyn Style> = Arc::clone(&style) as _;
+    let shared: Arc<dyn Handler> = Arc::clone(&style) as _;
     let endpoint: Endpoint = "127.0.0.1:0".parse().unwrap();
     let server = Server::bind(&Registry::new(), &[endpoint], settings, shared).unwrap();
     let address: SocketAddr = server.addresses().next().unwrap().parse().unwrap();
     let _served = TcpStream::connect(address).unwrap();
     let _refused = TcpStream::connect(address).unwrap();
-    style.orders.set(server.orders()).unwrap();
-    let summary: Summary = server.serve().unwrap();
+    style.control.set(server.control()).unwrap();
+    let summary: ServerSummary = server.serve().unwrap();
     let most = u64::try_from((HOLD * 7 / 4).as_millis()).unwrap();
     assert!(summary.drain_ms < most, "{summary}");
     assert_eq!(summary.cancelled, 1, "{summary}");

@@ -294,7 +294,7 @@ fn accept_unless_is_woken_though_it_waits_for_a_pipe_too() {
         lab.watches(&reader.resource());
         let give = [listener.resource(), reader.resource()];
         let woken = cancelled_in(lab, give, move || {
-            let woken = kind(listener.accept_unless(&reader));
+            let woken = kind(listener.accept_or_stop(&reader));
             mem::forget((listener, reader));
             woken
         });

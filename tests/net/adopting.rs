@@ -43,7 +43,7 @@ fn a_listener_that_was_polled_goes_out_as_it_came_in() {
             let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             tcp.set_nonblocking(nonblocking).unwrap();
             let listener = Listener::own_in(registry, tcp).unwrap();
-            assert!(listener.accept_unless(&stopped).unwrap().is_none());
+            assert!(listener.accept_or_stop(&stopped).unwrap().is_none());
             let descriptor = listener.disown().unwrap();
             let flags = rustix::fs::fcntl_getfl(&descriptor).unwrap();
             assert_eq!(flags.contains(rustix::fs::OFlags::NONBLOCK), nonblocking);

@@ -54,7 +54,7 @@ fn a_cancelled_accept_that_can_be_stopped_wakes() {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let (stopped, _stop) = pipe_in(registry).unwrap();
         let given = [listener.resource(), stopped.resource()];
-        is_woken(registry, given, move || listener.accept_unless(&stopped));
+        is_woken(registry, given, move || listener.accept_or_stop(&stopped));
     });
 }
 

@@ -44,7 +44,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
         drop(peer);
         receives_it_all(&accepted);
         // The kernel says which of two gets the client: only the second is left.
-        let sibling = listener.sibling(16).unwrap();
+        let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
         let peer = TcpStream::connect(address).unwrap();
         let (accepted, _) = sibling.accept().unwrap();
@@ -102,7 +102,7 @@ fn accepted_streams_inherit_keep_alive_from_their_listener() {
         let listener = options.bind("127.0.0.1:0").unwrap();
         let (_client, accepted) = connected(registry, &listener);
         assert_eq!(accepted.keep_alive().unwrap(), Some(OURS));
-        let sibling = listener.sibling(16).unwrap();
+        let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
         let (client, accepted) = connected(registry, &sibling);
         assert_eq!(accepted.keep_alive().unwrap(), Some(OURS));

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use echown::faults::Saboteur;
-use echown::net::{Arrival, Line, Listener, Poller, Stream, UdpSocket, pipe_in};
+use echown::net::{LineBuffer, Listener, Poller, Readiness, Stream, UdpSocket, pipe_in};
 use echown::ownership::{ErrorKind, Failure, Registry};
 use echown::test;
 use echown::thread::spawn_in;
@@ -155,10 +155,12 @@ fn a_poller_ends_at_its_deadline() {
 fn a_line_is_waited_for_until_its_deadline_and_until_its_silence_is_too_long() {
     clean(|registry| {
         let (stream, _other) = Stream::pair_in(registry).unwrap();
-        let nothing = &Arrival::Nothing;
-        passes("the deadline", nothing, || Line::wait(&stream, Instant::now() + TIMEOUT, None));
+        let nothing = &Readiness::Nothing;
+        passes("the deadline", nothing, || {
+            LineBuffer::wait(&stream, Instant::now() + TIMEOUT, None)
+        });
         let late = Instant::now() + PATIENCE;
-        passes("the silence", nothing, || Line::wait(&stream, late, Some(TIMEOUT)));
+        passes("the silence", nothing, || LineBuffer::wait(&stream, late, Some(TIMEOUT)));
     });
 }
 

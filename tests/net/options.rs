@@ -72,7 +72,7 @@ fn a_writer_that_hangs_up_ends_the_reading_of_the_other_half_whose_owner_it_does
             (read, reading.check())
         })
         .unwrap();
-        writing.hang_up().unwrap();
+        writing.shutdown_both().unwrap();
         let (read, owned) = reader.join().unwrap();
         assert_eq!(read.unwrap(), 0, "it wakes, and it is an end");
         owned.expect("the reading half is its owner's as before");
@@ -84,7 +84,7 @@ fn a_writer_that_hangs_up_ends_the_reading_of_the_other_half_whose_owner_it_does
 #[test]
 fn listeners_that_share_an_address_have_a_queue_each_and_others_are_refused() {
     clean(|registry| {
-        let options = Listener::options().registry(registry).share_address(true);
+        let options = Listener::options().registry(registry).reuse_port(true);
         let first = options.bind("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
         let second = options.bind(&address).unwrap();
@@ -95,7 +95,7 @@ fn listeners_that_share_an_address_have_a_queue_each_and_others_are_refused() {
             .map(|_| {
                 let client = Stream::connect_to_in(registry, &address).unwrap();
                 let index =
-                    [&first, &second].iter().position(|one| one.accept_if_any().unwrap().is_some());
+                    [&first, &second].iter().position(|one| one.try_accept().unwrap().is_some());
                 accepted[index.expect("one of them has it")] += 1;
                 client
             })
@@ -213,7 +213,7 @@ fn what_is_accepted_has_what_its_listener_was_told() {
             (true, patience)
         );
         // The kernel says which of two gets the client: only the second is left.
-        let sibling = listener.sibling(16).unwrap();
+        let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
         let (_client, accepted) = connected(registry, &sibling);
         assert_eq!(
@@ -231,7 +231,7 @@ fn what_is_accepted_has_what_its_listener_was_told() {
         let listener = told(registry).bind_unix(&place.0).unwrap();
         let (_client, accepted) = connected(registry, &listener);
         assert_eq!(accepted.write_timeout().unwrap(), patience);
-        let sibling = listener.sibling(16).unwrap();
+        let sibling = listener.reuse_port_clone(16).unwrap();
         let (_client, accepted) = connected(registry, &sibling);
         assert_eq!(accepted.write_timeout().unwrap(), patience);
     });

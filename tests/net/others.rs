@@ -63,14 +63,14 @@ fn who_waits_for_a_strangers_pipe_can_be_told_to_stop() {
         let input = File::own_in(registry, input).unwrap();
         let (stop, told) = pipe_in(registry).unwrap();
         from.write_all(b"x").unwrap();
-        assert!(input.wait_readable_unless(&stop).unwrap());
+        assert!(input.wait_readable_or_stop(&stop).unwrap());
         assert_eq!((&input).read(&mut [0; 8]).unwrap(), 1);
         let give = [told.resource()];
         let teller = echown::thread::spawn_in(registry, "teller", give, move || drop(told));
-        assert!(!input.wait_readable_unless(&stop).unwrap());
+        assert!(!input.wait_readable_or_stop(&stop).unwrap());
         teller.unwrap().join().unwrap();
         drop(from);
-        assert!(!input.wait_readable_unless(&stop).unwrap(), "the order comes first");
+        assert!(!input.wait_readable_or_stop(&stop).unwrap(), "the order comes first");
     });
 }
 

@@ -23,12 +23,12 @@ fn a_waiting_client_is_served_before_the_stop_is_heard() {
             let (stopped, mut stop) = pipe_in(registry).unwrap();
             stop.write_all(b"!").unwrap();
             for mut client in clients {
-                let (mut server, _) = listener.accept_unless(&stopped).unwrap().unwrap();
+                let (mut server, _) = listener.accept_or_stop(&stopped).unwrap().unwrap();
                 client.write_all(b"x").unwrap();
                 server.read_exact(&mut [0]).unwrap();
             }
-            assert!(listener.accept_unless(&stopped).unwrap().is_none());
-            assert!(listener.accept_unless(&stopped).unwrap().is_none(), "it stays on");
+            assert!(listener.accept_or_stop(&stopped).unwrap().is_none());
+            assert!(listener.accept_or_stop(&stopped).unwrap().is_none(), "it stays on");
             // The listener goes on: it was not shut down.
             carries_both_ways(
                 registry,
@@ -54,7 +54,7 @@ fn a_stop_is_noticed_while_clients_keep_arriving() {
             stop.write_all(b"!").unwrap();
             (0..5).for_each(|_| visit());
             let mut accepted = 0;
-            while let Some(client) = listener.accept_unless(&stopped).unwrap() {
+            while let Some(client) = listener.accept_or_stop(&stopped).unwrap() {
                 drop(client);
                 accepted += 1;
                 assert!(accepted <= MOST, "{address}: {accepted}");
@@ -75,7 +75,7 @@ fn releasing_the_write_end_stops_an_acceptor_that_waits() {
         let given = [listener.resource(), stopped.resource()];
         let acceptor = spawn_in(registry, "acceptor", given, move || {
             let mut served = 0;
-            while let Some((mut stream, _)) = listener.accept_unless(&stopped).unwrap() {
+            while let Some((mut stream, _)) = listener.accept_or_stop(&stopped).unwrap() {
                 stream.write_all(b"served").unwrap();
                 served += 1;
             }
@@ -103,7 +103,7 @@ fn the_stop_must_be_the_acceptors_own() {
         let given = [listener.resource()];
         registry
             .run_inline("child", given, || {
-                let error = listener.accept_unless(&stopped).unwrap_err();
+                let error = listener.accept_or_stop(&stopped).unwrap_err();
                 assert_eq!(kind_of(&error), ErrorKind::NotOwner);
                 listener.close().unwrap();
             })

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::{Failed, FormName, Shape, StatusLine, connections_max, limits, own, show};
-use crate::cli::say::say;
+use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
 use crate::load::compare::{Cell, Settings, compare};
@@ -84,7 +84,7 @@ pub(super) fn run(
             FormName::Json => show(&(row.to_json() + "\n"), watch)?,
         }
         for failure in row.cells.iter().filter_map(Cell::failure) {
-            say(format_args!("echown: {failure} (load `{}`)", scenario.name));
+            stderr_line(format_args!("echown: {failure} (load `{}`)", scenario.name));
             code = ExitCode::FAILURE;
         }
         if watch.is_stopped() {

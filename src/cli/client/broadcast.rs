@@ -7,18 +7,20 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::conclude;
+use super::finish;
 use crate::cli::log::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
 use crate::cli::reports::Reporting;
-use crate::cli::say::say;
+use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::units::size;
-use crate::client::broadcast::{Chat, ChatError, Stopped, Stopper, Summary, stopper};
+use crate::client::broadcast::{
+    ChatClient, ChatError, ChatSummary, StopHandle, StopReceiver, stop_channel,
+};
 use crate::echo::broadcast::FRAME_MAX_DEFAULT;
 use crate::net::{Endpoint, File};
 use crate::ownership::Registry;
-use crate::signals::{Response, Signals};
+use crate::signals::{SignalHandler, Signals};
 
 /// What concerns the chat alone.
 #[derive(Args)]
@@ -48,7 +50,7 @@ pub(super) fn run(
     reporting: &Arc<Reporting>,
 ) -> ExitCode {
     let address = address.cloned().unwrap_or_else(|| StyleName::Broadcast.endpoint());
-    let chat = Chat {
+    let chat = ChatClient {
         address,
         name: arguments.name.clone(),
         is_terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
@@ -59,17 +61,17 @@ pub(super) fn run(
     let output = Arc::new(Output::new(&files, reporting, false));
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
-    let registry = Reporting::tell_what_is_known(reporting, settings).build();
+    let registry = Reporting::apply_baseline(reporting, settings).build();
     crate::cli::serve::declare_inherited(&registry);
-    let (stopper, stopped) = stopper();
+    let (stop_channel, stopped) = stop_channel();
     let talked = output
         .open(&registry)
         .and_then(|()| reporting.attempt())
-        .map_err(Failed::Before)
-        .and_then(|()| talk(chat, &registry, stopper, stopped, &output));
-    let is_started = !matches!(talked, Err(Failed::Before(_)));
+        .map_err(ChatRunError::Setup)
+        .and_then(|()| talk(chat, &registry, stop_channel, stopped, &output));
+    let is_started = !matches!(talked, Err(ChatRunError::Setup(_)));
     let writers = output.close();
-    let is_stuck = matches!(talked, Err(Failed::Chat(ChatError::Stuck)));
+    let is_stuck = matches!(talked, Err(ChatRunError::ChatClient(ChatError::Stuck)));
     // Whoever does not end has been waited for already.
     let is_over = !is_stuck && writers == Writers::Ended;
     let verdict = if is_over { registry.finish() } else { registry.verdict() };
@@ -77,70 +79,70 @@ pub(super) fn run(
         Ok(_) => ExitCode::from(verdict.exit_code),
         Err(error) => {
             let text = match error {
-                Failed::Chat(error) => error.to_string(),
-                Failed::Before(text) => text,
+                ChatRunError::ChatClient(error) => error.to_string(),
+                ChatRunError::Setup(text) => text,
             };
-            say(format_args!("echown: {text}"));
+            stderr_line(format_args!("echown: {text}"));
             ExitCode::FAILURE
         }
     };
-    let code = if is_started { conclude(reporting, &registry, code) } else { code };
+    let code = if is_started { finish(reporting, &registry, code) } else { code };
     output.write_last(&registry);
     code
 }
 
-enum Failed {
+enum ChatRunError {
     /// It did not come to a chat.
-    Before(String),
-    Chat(ChatError),
+    Setup(String),
+    ChatClient(ChatError),
 }
 
 fn talk(
-    chat: Chat,
+    chat: ChatClient,
     registry: &Registry,
-    stopper: Stopper,
-    stopped: Stopped,
+    stop_channel: StopHandle,
+    stopped: StopReceiver,
     outputs: &Arc<Output>,
-) -> Result<Summary, Failed> {
+) -> Result<ChatSummary, ChatRunError> {
     let own = |fd: io::Result<std::os::fd::OwnedFd>, what: &str| {
         fd.and_then(|fd| Ok(File::own_in(registry, std::fs::File::from(fd))?))
-            .map_err(|error| Failed::Before(format!("cannot use the {what}: {error}")))
+            .map_err(|error| ChatRunError::Setup(format!("cannot use the {what}: {error}")))
     };
     // Numbers of our own: the standard ones belong to whoever started the program.
     let input = own(io::stdin().as_fd().try_clone_to_owned(), "standard input")?;
     let output = own(io::stdout().as_fd().try_clone_to_owned(), "standard output")?;
-    let told = Told { stopper, output: Arc::clone(outputs) };
+    let told = ChatSignals { stop_channel, output: Arc::clone(outputs) };
     let signals = Signals::install(registry, Arc::new(told))
-        .map_err(|error| Failed::Before(format!("cannot watch for signals: {error}")))?;
-    outputs.begin(registry).map_err(Failed::Before)?;
-    let talked = chat.run(registry, input, output, stopped).map_err(Failed::Chat);
+        .map_err(|error| ChatRunError::Setup(format!("cannot watch for signals: {error}")))?;
+    outputs.begin(registry).map_err(ChatRunError::Setup)?;
+    let talked = chat.run(registry, input, output, stopped).map_err(ChatRunError::ChatClient);
     signals.stop();
     talked
 }
 
 /// What signals do to a chat.
-struct Told {
-    stopper: Stopper,
+struct ChatSignals {
+    stop_channel: StopHandle,
     output: Arc<Output>,
 }
 
-impl Response for Told {
+impl SignalHandler for ChatSignals {
     fn drain(&self) {
         self.output.leave();
-        self.stopper.stop();
+        self.stop_channel.stop();
     }
 
-    fn cut(&self) {
-        self.stopper.stop();
+    fn abort(&self) {
+        self.stop_channel.stop();
     }
 
     fn show_custody(&self, registry: &Registry) {
-        say(registry.snapshot());
+        stderr_line(registry.snapshot());
     }
 
     /// The terminal has gone.
     fn reopen_files(&self) {
-        self.stopper.stop();
+        self.stop_channel.stop();
     }
 
     fn before_exit(&self) {

@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::conclude;
+use super::finish;
 use crate::cli::log::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
 use crate::cli::reports::Reporting;
-use crate::cli::say::say;
+use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::trace::TraceArguments;
 use crate::cli::units::{at_least_one, duration, positive, timeout};
 use crate::client::staged::{self, Settings, Stop, Summary};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
-use crate::signals::{Response, Signals};
+use crate::signals::{SignalHandler, Signals};
 use crate::stage::{Line, Signal, Sink};
 
 /// What concerns the asking workers alone.
@@ -95,7 +95,7 @@ pub(super) fn run(
     log.init(&output);
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
-    let registry = Reporting::tell_what_is_known(reporting, settings).build();
+    let registry = Reporting::apply_baseline(reporting, settings).build();
     crate::cli::serve::declare_inherited(&registry);
     let settings = arguments.settings(address);
     let unheard = Arc::new(AtomicBool::new(false));
@@ -103,7 +103,7 @@ pub(super) fn run(
     let asked = output
         .open(&registry)
         .and_then(|()| reporting.attempt())
-        .map_err(Failed::Before)
+        .map_err(WorkersRunError::Setup)
         .and_then(|()| ask(&registry, &settings, sink, &output));
     let writers = output.close();
     // Workers that are left behind are not waited for once more.
@@ -113,24 +113,24 @@ pub(super) fn run(
     let is_unheard = unheard.load(Ordering::Relaxed);
     let code = match asked {
         Ok(summary) => {
-            say(summary);
+            stderr_line(summary);
             if is_unheard {
-                say(format_args!("echown: not all could be written to standard output"));
+                stderr_line(format_args!("echown: not all could be written to standard output"));
             }
             let code = if is_fine(&settings, &summary) && !is_unheard {
                 ExitCode::from(verdict.exit_code)
             } else {
                 ExitCode::FAILURE
             };
-            conclude(reporting, &registry, code)
+            finish(reporting, &registry, code)
         }
-        Err(Failed::Before(message)) => {
-            say(format_args!("echown: {message}"));
+        Err(WorkersRunError::Setup(message)) => {
+            stderr_line(format_args!("echown: {message}"));
             ExitCode::FAILURE
         }
-        Err(Failed::Asking(message)) => {
-            say(format_args!("echown: {message}"));
-            conclude(reporting, &registry, ExitCode::FAILURE)
+        Err(WorkersRunError::Run(message)) => {
+            stderr_line(format_args!("echown: {message}"));
+            finish(reporting, &registry, ExitCode::FAILURE)
         }
     };
     output.write_last(&registry);
@@ -138,10 +138,10 @@ pub(super) fn run(
 }
 
 /// Why nothing more is asked.
-enum Failed {
+enum WorkersRunError {
     /// It did not come to that.
-    Before(String),
-    Asking(String),
+    Setup(String),
+    Run(String),
 }
 
 /// Whether every reply was right, and none is missing that was counted on.
@@ -159,15 +159,15 @@ fn ask(
     settings: &Settings,
     sink: Sink,
     output: &Arc<Output>,
-) -> Result<Summary, Failed> {
+) -> Result<Summary, WorkersRunError> {
     let stop = Stop::new();
-    let told = Told { stop: stop.clone(), output: Arc::clone(output) };
+    let told = WorkerSignals { stop: stop.clone(), output: Arc::clone(output) };
     let signals = Signals::install(registry, Arc::new(told))
-        .map_err(|error| Failed::Before(format!("cannot watch for signals: {error}")))?;
-    output.begin(registry).map_err(Failed::Before)?;
+        .map_err(|error| WorkersRunError::Setup(format!("cannot watch for signals: {error}")))?;
+    output.begin(registry).map_err(WorkersRunError::Setup)?;
     let asked = staged::run(registry, settings, Some(sink), &stop);
     signals.stop();
-    asked.map_err(|error| Failed::Asking(error.to_string()))
+    asked.map_err(|error| WorkersRunError::Run(error.to_string()))
 }
 
 /// What is for people goes to standard output, and all of it to the trace, if there is one. Where both
@@ -196,23 +196,23 @@ fn sink(trace: &TraceArguments, output: &Arc<Output>, unheard: &Arc<AtomicBool>)
 }
 
 /// What signals do to the workers.
-struct Told {
+struct WorkerSignals {
     stop: Stop,
     output: Arc<Output>,
 }
 
-impl Response for Told {
-    /// Told with its number by [`drain_began`](Response::drain_began).
+impl SignalHandler for WorkerSignals {
+    /// WorkerSignals with its number by [`drain_began`](SignalHandler::drain_began).
     fn drain(&self) {}
 
-    fn cut(&self) {
+    fn abort(&self) {
         /// SIGQUIT, on every system that there is.
         const QUIT: i32 = 3;
         self.stop.give(Signal { number: QUIT, pid: None });
     }
 
     fn show_custody(&self, registry: &Registry) {
-        say(registry.snapshot());
+        stderr_line(registry.snapshot());
     }
 
     fn reopen_files(&self) {

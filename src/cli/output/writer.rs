@@ -12,7 +12,7 @@ use super::paper::Paper;
 use super::queue::{Item, Queue};
 use super::{guard, leaving};
 use crate::cli::reports::Reporting;
-use crate::cli::say::say;
+use crate::cli::stderr_line::stderr_line;
 use crate::net::File;
 use crate::ownership::Registry;
 use crate::report::{Colours, Count, Sources};
@@ -112,7 +112,7 @@ impl Writer {
             Item::Dropped(items) => {
                 let unit = Count(items, self.unit);
                 if self.path.is_some() {
-                    say(format_args!(
+                    stderr_line(format_args!(
                         "echown: {}: {unit} dropped: it did not take them in time",
                         name(self.path.as_ref())
                     ));
@@ -146,7 +146,7 @@ impl Writer {
                     self.complain(&format!("cannot write ({error}); standard error has the rest"));
                 }
                 self.is_failing = true;
-                crate::cli::say::write(bytes.to_vec());
+                crate::cli::stderr_line::write(bytes.to_vec());
             }
         }
         Ok(())
@@ -187,7 +187,7 @@ impl Writer {
     }
 
     fn complain(&self, what: &str) {
-        say(format_args!("echown: {}: {what}", name(self.path.as_ref())));
+        stderr_line(format_args!("echown: {}: {what}", name(self.path.as_ref())));
     }
 }
 

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::super::units::size;
 use crate::echo::Broadcast;
-use crate::echo::broadcast::{FRAME_MAX_DEFAULT, OUTBOX_MAX_DEFAULT, SlowReader};
+use crate::echo::broadcast::{FRAME_MAX_DEFAULT, SEND_QUEUE_MAX_DEFAULT, SlowReader};
 
 /// What concerns the broadcast style alone.
 #[derive(Args)]
@@ -54,7 +54,7 @@ impl BroadcastArguments {
         };
         Broadcast::new(
             self.max_frame.unwrap_or(FRAME_MAX_DEFAULT),
-            self.max_outbox.unwrap_or(OUTBOX_MAX_DEFAULT),
+            self.max_outbox.unwrap_or(SEND_QUEUE_MAX_DEFAULT),
             slow_reader,
         )
     }

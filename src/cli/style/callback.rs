@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::super::say::say;
+use super::super::stderr_line::stderr_line;
 use crate::echo::Callback;
 use crate::echo::callback::Picture;
 use crate::ownership::Level;
@@ -44,5 +44,5 @@ impl CallbackArguments {
 fn show(picture: &Picture) {
     let Picture { connection, moment, graph, .. } = picture;
     let drawn = graph.to_mermaid();
-    say(format_args!("graph of {connection}, {moment}:\n```mermaid\n{drawn}```"));
+    stderr_line(format_args!("graph of {connection}, {moment}:\n```mermaid\n{drawn}```"));
 }

@@ -11,7 +11,7 @@ pub(super) struct Lines {
 
 /// A line is longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) struct LineTooLong;
 
 impl Lines {
     pub(super) fn new(line_max: usize) -> Lines {
@@ -20,11 +20,11 @@ impl Lines {
 
     /// Takes bytes from the front of a piece until a line is complete, which it answers without its
     /// end, or until the piece is used up.
-    pub(super) fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Vec<u8>>, TooLong> {
+    pub(super) fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Vec<u8>>, LineTooLong> {
         let end = piece.iter().position(|&byte| byte == b'\n');
         let (taken, rest) = piece.split_at(end.unwrap_or(piece.len()));
         if self.begun.len() + taken.len() > self.line_max {
-            return Err(TooLong);
+            return Err(LineTooLong);
         }
         self.begun.extend_from_slice(taken);
         *piece = rest.get(1..).unwrap_or_default();
@@ -74,7 +74,7 @@ mod tests {
         let mut lines = Lines::new(3);
         assert_eq!(lines.take(&mut &b"abc\n"[..]), Ok(Some(b"abc".to_vec())));
         assert_eq!(lines.take(&mut &b"ab"[..]), Ok(None));
-        assert_eq!(lines.take(&mut &b"cd"[..]), Err(TooLong));
+        assert_eq!(lines.take(&mut &b"cd"[..]), Err(LineTooLong));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Stop;
-use crate::net::{Arrival, Endpoint, Line, Stream};
+use crate::net::{Endpoint, LineBuffer, Readiness, Stream};
 use crate::ownership::{Baton, Error, Registry};
 use crate::stage::{Load, Tag};
 
@@ -39,7 +39,7 @@ pub(super) struct Talk {
     pub(super) errand: Errand,
     pub(super) request: Vec<u8>,
     /// The request as it goes, and the reply as it comes.
-    pub(super) line: Line,
+    pub(super) line: LineBuffer,
     stream: Baton<Stream>,
     /// What went wrong last.
     pub(super) error: Option<io::Error>,
@@ -54,7 +54,7 @@ impl Talk {
             stop: stop.clone(),
             errand: Errand::Connect,
             request: Vec::new(),
-            line: Line::new(),
+            line: LineBuffer::new(),
             stream: Baton::empty(),
             error: None,
         }
@@ -72,7 +72,7 @@ impl Talk {
     /// Lets `act` work with line and connection; an error is noted, and answered by nothing.
     pub(super) fn with<R>(
         &mut self,
-        act: impl FnOnce(&mut Line, &Stream) -> io::Result<R>,
+        act: impl FnOnce(&mut LineBuffer, &Stream) -> io::Result<R>,
     ) -> Option<R> {
         let outcome = act(&mut self.line, self.stream.held()?);
         outcome.map_err(|error| self.error = Some(error)).ok()
@@ -112,10 +112,10 @@ impl Talk {
     }
 
     fn wait_for_bytes(&self, deadline: Instant) -> io::Result<Tag> {
-        match Line::wait(self.stream()?, deadline, None)? {
-            Arrival::Bytes => Ok(Tag::D(0)),
-            Arrival::Nothing => Ok(Tag::T(0)),
-            Arrival::End => Err(io::ErrorKind::UnexpectedEof.into()),
+        match LineBuffer::wait(self.stream()?, deadline, None)? {
+            Readiness::Bytes => Ok(Tag::D(0)),
+            Readiness::Nothing => Ok(Tag::T(0)),
+            Readiness::End => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::tables::{self, Action};
 use super::talk::{Errand, Talk, Wanted};
 use super::{Settings, Stop, Summary};
-use crate::net::Progress;
+use crate::net::LineStatus;
 use crate::ownership::{Error, Registry};
 use crate::stage::{Cast, Kind, Lent, Line, MachineId, Signal, Sink, Source, Stage, Tag, Troupe};
 use crate::sys::escape;
@@ -189,11 +189,11 @@ impl Players {
             talk.with(|line, stream| line.receive(stream, bytes_max))
         });
         match progress.flatten() {
-            Some(Progress::Complete | Progress::TooLong) => {
+            Some(LineStatus::Complete | LineStatus::TooLong) => {
                 self.cast.answer(stage, me, tables::DONE);
             }
-            Some(Progress::Partial) => self.wait_for_reply(me),
-            Some(Progress::Ended) | None => self.cast.answer(stage, me, tables::FAILED),
+            Some(LineStatus::Partial) => self.wait_for_reply(me),
+            Some(LineStatus::Ended) | None => self.cast.answer(stage, me, tables::FAILED),
         }
     }
 

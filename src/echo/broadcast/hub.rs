@@ -1,6 +1,6 @@
 //! Who is connected, and the one order of frames.
 //!
-//! Every frame is put into every member's outbox under one lock: that is the one order which all of
+//! Every frame is put into every member's queue under one lock: that is the one order which all of
 //! them see. Nothing waits under it, neither for a socket nor for a writer.
 //!
 //! A member is known by a token, and three parties may want to take it out: the task that reads from
@@ -19,9 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slotmap::{DefaultKey, SlotMap};
 
-use super::outbox::{Outbox, Room, SlowReader};
+use super::send_queue::{PushResult, SendQueue, SlowReader};
 use crate::frame::Frame;
-use crate::seldom::Seldom;
+use crate::rate_limited_log::RateLimited;
 
 /// Names a member for as long as it is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +30,16 @@ pub(super) struct Token(DefaultKey);
 /// Everybody who is connected.
 #[derive(Debug)]
 pub(super) struct Hub {
-    outbox_max: usize,
+    send_queue_max: usize,
     slow_reader: SlowReader,
-    members: Mutex<SlotMap<DefaultKey, Member>>,
-    drops: Seldom,
+    members: Mutex<SlotMap<DefaultKey, HubMember>>,
+    drops: RateLimited,
     pub(super) totals: Totals,
 }
 
 #[derive(Debug)]
-struct Member {
-    outbox: Arc<Outbox>,
+struct HubMember {
+    queue: Arc<SendQueue>,
     /// It says nothing more itself, and listens to those who still do.
     is_resting: bool,
 }
@@ -66,16 +66,17 @@ pub(super) fn count(total: &AtomicU64, more: u64) {
 }
 
 impl Hub {
-    pub(super) fn new(outbox_max: usize, slow_reader: SlowReader) -> Hub {
-        let (members, drops, totals) = (Mutex::default(), Seldom::default(), Totals::default());
-        Hub { outbox_max, slow_reader, members, drops, totals }
+    pub(super) fn new(send_queue_max: usize, slow_reader: SlowReader) -> Hub {
+        let (members, drops, totals) =
+            (Mutex::default(), RateLimited::default(), Totals::default());
+        Hub { send_queue_max, slow_reader, members, drops, totals }
     }
 
-    /// Lets somebody in. From here on every frame waits for it in the outbox.
-    pub(super) fn join(&self, peer: &str) -> (Token, Arc<Outbox>) {
-        let outbox = Arc::new(Outbox::new(peer, self.outbox_max, self.slow_reader));
-        let member = Member { outbox: Arc::clone(&outbox), is_resting: false };
-        (Token(self.members().insert(member)), outbox)
+    /// Lets somebody in. From here on every frame waits for it in the queue.
+    pub(super) fn join(&self, peer: &str) -> (Token, Arc<SendQueue>) {
+        let queue = Arc::new(SendQueue::new(peer, self.send_queue_max, self.slow_reader));
+        let member = HubMember { queue: Arc::clone(&queue), is_resting: false };
+        (Token(self.members().insert(member)), queue)
     }
 
     /// Takes a member out; what waits for it is still sent. False when it had gone already, which is
@@ -85,10 +86,10 @@ impl Hub {
         let member = members.remove(token.0);
         let last = take_rested(&mut members);
         drop(members);
-        last.iter().for_each(|outbox| outbox.close());
+        last.iter().for_each(|queue| queue.close());
         match member {
             Some(member) => {
-                member.outbox.close();
+                member.queue.close();
                 true
             }
             None => {
@@ -108,26 +109,26 @@ impl Hub {
         }
         let last = take_rested(&mut members);
         drop(members);
-        last.iter().for_each(|outbox| outbox.close());
+        last.iter().for_each(|queue| queue.close());
     }
 
     /// Gives a frame to every member.
     pub(super) fn publish(&self, frame: &Frame) {
-        let (mut asleep, mut slow, mut thinned) = (Vec::new(), Vec::new(), None);
+        let (mut parked, mut slow, mut thinned) = (Vec::new(), Vec::new(), None);
         let mut all_dropped = Vec::new();
         let mut members = self.members();
         members.retain(|_, member| {
-            let (room, wake) = member.outbox.put(frame, &mut all_dropped);
+            let (room, wake) = member.queue.push(frame, &mut all_dropped);
             if wake {
-                asleep.push(Arc::clone(&member.outbox));
+                parked.push(Arc::clone(&member.queue));
             }
             match room {
-                Room::Found { dropped: 0 } | Room::Closed => {}
-                Room::Found { .. } => {
-                    thinned.get_or_insert_with(|| Arc::clone(&member.outbox));
+                PushResult::Queued { dropped: 0 } | PushResult::Closed => {}
+                PushResult::Queued { .. } => {
+                    thinned.get_or_insert_with(|| Arc::clone(&member.queue));
                 }
-                Room::Full => {
-                    slow.push(Arc::clone(&member.outbox));
+                PushResult::Full => {
+                    slow.push(Arc::clone(&member.queue));
                     return false;
                 }
             }
@@ -136,19 +137,19 @@ impl Hub {
         let last = if slow.is_empty() { Vec::new() } else { take_rested(&mut members) };
         drop(members);
         // All that wakes somebody, frees much or writes a line is done without the lock.
-        asleep.iter().for_each(|outbox| outbox.wake());
-        last.iter().for_each(|outbox| outbox.close());
-        for outbox in &slow {
-            let bytes = outbox.cut();
+        parked.iter().for_each(|queue| queue.wake());
+        last.iter().for_each(|queue| queue.close());
+        for queue in &slow {
+            let bytes = queue.abort();
             self.drops.warn(format_args!(
                 "{} is disconnected: it reads too slowly, {bytes} bytes waited for it (--max-outbox)",
-                outbox.peer()
+                queue.peer()
             ));
         }
-        if let Some(outbox) = thinned {
+        if let Some(queue) = thinned {
             self.drops.warn(format_args!(
                 "{} reads too slowly, its oldest frames are dropped (--max-outbox)",
-                outbox.peer()
+                queue.peer()
             ));
         }
         count(&self.totals.frames, 1);
@@ -156,26 +157,26 @@ impl Hub {
         count(&self.totals.dropped, all_dropped.len() as u64);
     }
 
-    fn members(&self) -> MutexGuard<'_, SlotMap<DefaultKey, Member>> {
+    fn members(&self) -> MutexGuard<'_, SlotMap<DefaultKey, HubMember>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Takes everybody out if everybody rests.
-fn take_rested(members: &mut SlotMap<DefaultKey, Member>) -> Vec<Arc<Outbox>> {
+fn take_rested(members: &mut SlotMap<DefaultKey, HubMember>) -> Vec<Arc<SendQueue>> {
     if members.values().any(|member| !member.is_resting) {
         return Vec::new();
     }
-    members.drain().map(|(_, member)| member.outbox).collect()
+    members.drain().map(|(_, member)| member.queue).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::outbox::{Batch, FRAME_KEEPING_BYTES};
+    use super::super::send_queue::{Batch, FRAME_OVERHEAD_BYTES};
     use super::*;
 
     fn hub() -> Hub {
-        Hub::new(100 + 3 * FRAME_KEEPING_BYTES, SlowReader::Disconnect)
+        Hub::new(100 + 3 * FRAME_OVERHEAD_BYTES, SlowReader::Disconnect)
     }
 
     fn gone(hub: &Hub) -> u64 {
@@ -183,10 +184,10 @@ mod tests {
     }
 
     /// What waits, without waiting for it.
-    fn waiting(outbox: &Outbox) -> usize {
-        outbox.close();
+    fn waiting(queue: &SendQueue) -> usize {
+        queue.close();
         let mut batch = Batch::default();
-        while outbox.take(&mut batch) {}
+        while queue.take(&mut batch) {}
         batch.pieces().len()
     }
 
@@ -227,7 +228,7 @@ mod tests {
         }
         let (_, quick) = hub.join("quick");
         hub.publish(&Frame::of(&[0; 25]));
-        assert!(slow.is_cut());
+        assert!(slow.is_aborted());
         assert!(!hub.leave(token), "whoever reads from it comes second");
         assert_eq!(waiting(&quick), 1);
     }
@@ -240,12 +241,12 @@ mod tests {
         hub.rest(first);
         hub.publish(&Frame::of(b"last words"));
         assert_eq!(
-            early.put(&Frame::of(b""), &mut Vec::new()).0,
-            Room::Found { dropped: 0 },
+            early.push(&Frame::of(b""), &mut Vec::new()).0,
+            PushResult::Queued { dropped: 0 },
             "it is open"
         );
         hub.rest(second);
-        assert_eq!(early.put(&Frame::of(b""), &mut Vec::new()).0, Room::Closed);
+        assert_eq!(early.push(&Frame::of(b""), &mut Vec::new()).0, PushResult::Closed);
         assert_eq!(waiting(&early), 2);
         assert_eq!(waiting(&late), 1);
     }
@@ -257,6 +258,6 @@ mod tests {
         let (second, _late) = hub.join("late");
         hub.rest(first);
         hub.leave(second);
-        assert_eq!(early.put(&Frame::of(b""), &mut Vec::new()).0, Room::Closed);
+        assert_eq!(early.push(&Frame::of(b""), &mut Vec::new()).0, PushResult::Closed);
     }
 }

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use super::hub::Hub;
-use super::outbox::Outbox;
-use crate::frame::{Assembler, FrameError};
+use super::send_queue::SendQueue;
+use crate::frame::{FrameDecoder, FrameError};
 use crate::net::ReadHalf;
 use crate::ownership::Registry;
 
@@ -23,11 +23,11 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Why there is nothing more to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ReadEnd {
     /// The client has finished, between two frames.
     Finished,
     /// The client has finished in the middle of a frame.
-    Torn,
+    MidFrame,
     /// The server drains, and what had arrived was read.
     Drained,
     /// The client was given up; the writer knows why.
@@ -35,7 +35,7 @@ pub(super) enum End {
 }
 
 /// How a drain stands.
-struct Drain {
+struct DrainProgress {
     /// Bytes that had arrived when it was noticed and are not published yet.
     left: u64,
 }
@@ -52,50 +52,50 @@ struct Drain {
 pub(super) fn run(
     mut reading: &ReadHalf,
     hub: &Hub,
-    outbox: &Outbox,
+    queue: &SendQueue,
     registry: &Registry,
-    mut assembler: Assembler,
-) -> io::Result<End> {
+    mut decoder: FrameDecoder,
+) -> io::Result<ReadEnd> {
     let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
-    let mut drain: Option<Drain> = None;
+    let mut drain: Option<DrainProgress> = None;
     // When the latest piece of a frame that is not complete came.
     let mut heard = Instant::now();
     loop {
         let received = reading.read(&mut buffer)?;
-        if outbox.is_cut() {
-            return Ok(End::GivenUp);
+        if queue.is_aborted() {
+            return Ok(ReadEnd::GivenUp);
         }
         if drain.is_none() && registry.is_draining() {
             let left = reading.unread()? + received as u64;
-            drain = Some(Drain { left });
+            drain = Some(DrainProgress { left });
         }
         let mut piece = &buffer[..received];
         match &mut drain {
             None if received == 0 => {
-                return Ok(if assembler.has_begun() { End::Torn } else { End::Finished });
+                return Ok(if decoder.has_begun() { ReadEnd::MidFrame } else { ReadEnd::Finished });
             }
             None => {
-                while let Some(frame) = assembler.take(&mut piece).map_err(no_frame)? {
+                while let Some(frame) = decoder.take(&mut piece).map_err(frame_error)? {
                     hub.publish(&frame);
                 }
-                if assembler.has_begun() {
+                if decoder.has_begun() {
                     heard = Instant::now();
                 }
             }
             Some(_) if received == 0 => {
-                let is_silent = outbox.is_deserted() || heard.elapsed() >= SILENCE_MAX;
-                if !assembler.has_begun() || is_silent {
-                    return Ok(End::Drained);
+                let is_silent = queue.is_peer_gone() || heard.elapsed() >= SILENCE_MAX;
+                if !decoder.has_begun() || is_silent {
+                    return Ok(ReadEnd::Drained);
                 }
                 std::thread::sleep(PAUSE);
             }
             Some(drain) => {
                 heard = Instant::now();
-                while let Some(frame) = assembler.take(&mut piece).map_err(no_frame)? {
+                while let Some(frame) = decoder.take(&mut piece).map_err(frame_error)? {
                     hub.publish(&frame);
                     // Whoever goes on talking is not waited for.
                     if drain.left <= (received - piece.len()) as u64 {
-                        return Ok(End::Drained);
+                        return Ok(ReadEnd::Drained);
                     }
                 }
                 drain.left = drain.left.saturating_sub(received as u64);
@@ -104,6 +104,6 @@ pub(super) fn run(
     }
 }
 
-pub(super) fn no_frame(error: FrameError) -> io::Error {
+pub(super) fn frame_error(error: FrameError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

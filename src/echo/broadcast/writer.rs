@@ -1,13 +1,13 @@
 //! The task that writes to one client.
 //!
-//! It owns the writing half of the connection and waits for nothing but the outbox and room in the
+//! It owns the writing half of the connection and waits for nothing but the queue and room in the
 //! socket. In the end it hands its half back to the task that reads, which closes the whole.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::hub::{Hub, Token, count};
-use super::outbox::{Batch, Outbox};
+use super::send_queue::{Batch, SendQueue};
 use crate::echo::EndReason;
 use crate::net::WriteHalf;
 
@@ -15,7 +15,7 @@ use crate::net::WriteHalf;
 /// up. Nobody but the owner may touch its socket, so nobody else can wake it there.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Sends what waits in the outbox until that is closed and empty. The half comes back, the parent's.
+/// Sends what waits in the queue until that is closed and empty. The half comes back, the parent's.
 ///
 /// # Errors
 /// What ended the writing before its time. The peer has been hung up on, so that whoever reads from
@@ -24,23 +24,23 @@ pub(super) fn run(
     writing: WriteHalf,
     hub: &Hub,
     token: Token,
-    outbox: &Outbox,
-    patience: Option<Duration>,
+    queue: &SendQueue,
+    timeout: Option<Duration>,
 ) -> io::Result<WriteHalf> {
-    let sent = send_all(&writing, hub, outbox, patience);
+    let sent = send_all(&writing, hub, queue, timeout);
     match sent.and_then(|()| Ok(writing.transfer()?)) {
         Ok(()) => Ok(writing),
         Err(error) => {
             if has_gone(&error) {
                 // What it had said has arrived and is not read yet. It stays a member until that is
                 // published: in a drain, those who rest wait for it.
-                outbox.desert();
+                queue.mark_peer_gone();
             } else {
                 hub.leave(token);
-                outbox.cut();
+                queue.abort();
             }
             // What has arrived stays readable. Refused when this task was cancelled, in vain when the peer has gone: it is over.
-            let _ = writing.hang_up();
+            let _ = writing.shutdown_both();
             Err(error)
         }
     }
@@ -49,17 +49,17 @@ pub(super) fn run(
 fn send_all(
     writing: &WriteHalf,
     hub: &Hub,
-    outbox: &Outbox,
-    patience: Option<Duration>,
+    queue: &SendQueue,
+    timeout: Option<Duration>,
 ) -> io::Result<()> {
     let mut batch = Batch::default();
-    while outbox.take(&mut batch) {
+    while queue.take(&mut batch) {
         while !batch.is_empty() {
-            let sent = send(writing, &batch, outbox, patience)?;
-            count(&hub.totals.deliveries, batch.strike(sent));
+            let sent = send(writing, &batch, queue, timeout)?;
+            count(&hub.totals.deliveries, batch.advance(sent));
         }
     }
-    if outbox.is_cut() { Err(given_up()) } else { Ok(()) }
+    if queue.is_aborted() { Err(given_up()) } else { Ok(()) }
 }
 
 /// Sends what there is room for; waits until there is some.
@@ -70,10 +70,10 @@ fn send_all(
 fn send(
     writing: &WriteHalf,
     batch: &Batch,
-    outbox: &Outbox,
-    patience: Option<Duration>,
+    queue: &SendQueue,
+    timeout: Option<Duration>,
 ) -> io::Result<usize> {
-    let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
         match writing.try_write_vectored(&batch.pieces()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -83,7 +83,7 @@ fn send(
                     return Err(EndReason::WriteTimeout.into_error());
                 }
                 writing.wait_writable(Some(left.min(SLICE)))?;
-                if outbox.is_cut() {
+                if queue.is_aborted() {
                     return Err(given_up());
                 }
             }

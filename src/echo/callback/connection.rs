@@ -309,7 +309,7 @@ impl Core {
         };
         match last {
             // A peer that has reset the connection reads no end.
-            Last::Mine(stream) if !is_reset => drop(stream.finish(LAST_WORDS_PATIENCE)),
+            Last::Mine(stream) if !is_reset => drop(stream.shutdown_write(LAST_WORDS_PATIENCE)),
             Last::Queued(outbox) => outbox.finish(),
             Last::Strangers if !self.task.has_ended() => {
                 tracing::warn!(

@@ -20,7 +20,7 @@ use super::{
     ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Sent,
     SocketManager, Taken,
 };
-use crate::echo::{House, Memory, Style};
+use crate::echo::{ChaosTarget, Handler, Memory, ServerContext};
 use crate::net::Stream;
 use crate::ownership::graph::{Graph, Kept, Node, NodeLabel};
 use crate::ownership::task;
@@ -76,7 +76,7 @@ pub struct Callback {
 /// While the server runs.
 struct Working {
     careful: SocketManager,
-    /// Leaves the cycle in place; see [`Style::serve_in_a_cycle`]. Made when it is asked for.
+    /// Leaves the cycle in place; see [`ChaosTarget::serve_leaking_cycle`]. Made when it is asked for.
     careless: OnceLock<SocketManager>,
     /// The tasks whose connection has left its cycle.
     careless_tasks: Arc<Mutex<Vec<TaskId>>>,
@@ -113,7 +113,7 @@ impl Callback {
     }
 }
 
-impl Style for Callback {
+impl Handler for Callback {
     fn name(&self) -> &'static str {
         "callback"
     }
@@ -124,12 +124,12 @@ impl Style for Callback {
         Memory { own: (super::life::BUFFER_BYTES + RECORD_BYTES) as u64, pooled: 0 }
     }
 
-    fn open(&self, house: &House) -> io::Result<()> {
+    fn open(&self, context: &ServerContext) -> io::Result<()> {
         let working = Working {
-            careful: self.manager(&house.pool, None),
+            careful: self.manager(&context.pool, None),
             careless: OnceLock::new(),
             careless_tasks: Arc::default(),
-            pool: house.pool.clone(),
+            pool: context.pool.clone(),
         };
         *lock(&self.working) = Some(Arc::new(working));
         Ok(())
@@ -139,7 +139,17 @@ impl Style for Callback {
         self.working()?.careful.serve(stream)
     }
 
-    fn serve_in_a_cycle(&self, stream: Stream, count: &dyn Fn()) -> Result<io::Result<()>, Stream> {
+    fn close(&self) {
+        *lock(&self.working) = None;
+    }
+}
+
+impl ChaosTarget for Callback {
+    fn serve_leaking_cycle(
+        &self,
+        stream: Stream,
+        count: &dyn Fn(),
+    ) -> Result<io::Result<()>, Stream> {
         let Ok(working) = self.working() else { return Err(stream) };
         let left = || Some(Arc::clone(&working.careless_tasks));
         let careless = working.careless.get_or_init(|| self.manager(&working.pool, left()));
@@ -154,10 +164,6 @@ impl Style for Callback {
             count();
         }
         Ok(went)
-    }
-
-    fn close(&self) {
-        *lock(&self.working) = None;
     }
 }
 

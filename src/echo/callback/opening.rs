@@ -62,7 +62,7 @@ fn open(works: &Works, asked: SocketAddr) -> io::Result<(Listener, SocketAddr)> 
 fn accept(works: &Arc<Works>, listener: &Listener, stop: &PipeReader, connections: &Orphans<Went>) {
     let mut is_pausing = false;
     loop {
-        let trouble = match listener.accept_unless(stop) {
+        let trouble = match listener.accept_or_stop(stop) {
             Ok(None) => return,
             Ok(Some((stream, peer))) => serve(works, stream, &peer, connections).err(),
             // Cancelled, which is the end; another refusal: there is no listener any more.

@@ -26,17 +26,17 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// What is read into. On the heap: a buffer on the stack would be touched page by page and stay with
 /// the thread.
-pub(super) struct Buffer {
+pub(super) struct AdaptiveBuffer {
     bytes: Vec<u8>,
     /// The socket's read timeout is ours.
     is_timed: bool,
 }
 
-impl Buffer {
+impl AdaptiveBuffer {
     /// # Errors
     /// There is no memory for it.
-    pub(super) fn new() -> io::Result<Buffer> {
-        Ok(Buffer { bytes: crate::echo::buffer(SMALL_BYTES)?, is_timed: false })
+    pub(super) fn new() -> io::Result<AdaptiveBuffer> {
+        Ok(AdaptiveBuffer { bytes: crate::echo::buffer(SMALL_BYTES)?, is_timed: false })
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {

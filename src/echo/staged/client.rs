@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::echo::{EndReason, reset_by};
-use crate::net::{Arrival, Line, Stream};
+use crate::net::{LineBuffer, Readiness, Stream};
 use crate::ownership::{Baton, Error};
 use crate::stage::{Load, Tag};
 
@@ -26,7 +26,7 @@ pub(super) struct Client {
     id: u64,
     pub(super) peer: String,
     /// What came, and then what goes: they are the same.
-    pub(super) request: Line,
+    pub(super) request: LineBuffer,
     stream: Baton<Stream>,
     /// Without anything from it for so long it is cut.
     idle_timeout: Option<Duration>,
@@ -45,7 +45,7 @@ impl Client {
         let mut client = Client {
             id,
             peer: stream.peer_addr()?.to_string(),
-            request: Line::new(),
+            request: LineBuffer::new(),
             idle_timeout: stream.read_timeout()?,
             write_timeout: stream.write_timeout()?,
             stream: Baton::new(stream),
@@ -80,7 +80,7 @@ impl Client {
     /// Lets `act` work with request and connection; an error is noted, and answered by nothing.
     pub(super) fn with<R>(
         &mut self,
-        act: impl FnOnce(&mut Line, &Stream) -> io::Result<R>,
+        act: impl FnOnce(&mut LineBuffer, &Stream) -> io::Result<R>,
     ) -> Option<R> {
         let outcome = act(&mut self.request, self.stream.held()?);
         outcome.map_err(|error| self.fail_owing(error)).ok()
@@ -132,10 +132,10 @@ impl Load for Client {
 
 /// `D0`: bytes are there. `D2`: the end is. `T0`: neither, in time.
 fn wait_for_bytes(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Tag> {
-    Ok(match Line::wait(stream, deadline, idle)? {
-        Arrival::Bytes => Tag::D(0),
-        Arrival::Nothing => Tag::T(0),
-        Arrival::End => {
+    Ok(match LineBuffer::wait(stream, deadline, idle)? {
+        Readiness::Bytes => Tag::D(0),
+        Readiness::Nothing => Tag::T(0),
+        Readiness::End => {
             // What was answered arrives, whatever the client is still sending.
             if stream.resource().registry().is_draining() {
                 stream.wait_sent(LAST_WORDS_PATIENCE)?;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Wanted};
 use super::tables::{self, Action};
-use crate::echo::{EndReason, House, Signal};
-use crate::net::Progress;
+use crate::echo::{EndReason, ServerContext, Signal};
+use crate::net::LineStatus;
 use crate::ownership::Error;
-use crate::seldom::Seldom;
+use crate::rate_limited_log::RateLimited;
 use crate::stage::{Cast, Kind, Lent, Line, Load, MachineId, Sink, Source, Stage, Tag, Troupe};
 
 type OurStage = Stage<Action, Client>;
@@ -29,28 +29,28 @@ impl Play {
     /// # Errors
     /// A machine that cannot be a task, because the current one is at its end.
     pub(super) fn open(
-        house: &House,
+        context: &ServerContext,
         sink: Option<Sink>,
         request_timeout: Duration,
         request_bytes_max: usize,
     ) -> Result<Play, Error> {
         let mut stage = Stage::new(sink);
-        let mut cast = Cast::new(&house.registry, tables::PROTOCOL);
+        let mut cast = Cast::new(&context.registry, tables::PROTOCOL);
         let listener = cast.add(&mut stage, &tables::LISTENER, 1)?;
         let mut troupe = Players {
             cast,
             listener,
-            places: house.addresses.iter().map(|address| place(address)).collect(),
+            places: context.addresses.iter().map(|address| place(address)).collect(),
             timers: HashMap::new(),
             ended: HashMap::new(),
             signal: None,
             request_timeout,
             request_bytes_max,
-            too_long: Seldom::default(),
+            too_long: RateLimited::default(),
         };
         let kinds: [&'static Kind<Action>; 3] = [&tables::RX, &tables::TX, &tables::WORKER];
         for kind in kinds {
-            for number in 1..=house.max_connections {
+            for number in 1..=context.max_connections {
                 let machine = troupe.cast.add(&mut stage, kind, number)?;
                 stage.enter(&mut troupe, machine);
             }
@@ -127,7 +127,7 @@ struct Players {
     signal: Option<Signal>,
     request_timeout: Duration,
     request_bytes_max: usize,
-    too_long: Seldom,
+    too_long: RateLimited,
 }
 
 impl Players {
@@ -162,7 +162,7 @@ impl Players {
             if !bytes.is_empty() {
                 stage.say(&Line::Received { bytes });
             }
-            if progress == Some(Progress::TooLong) {
+            if progress == Some(LineStatus::TooLong) {
                 too_long.warn(format_args!(
                     "{} was closed: its request is longer than {bytes_max} bytes (--max-request)",
                     client.peer
@@ -172,9 +172,9 @@ impl Players {
             progress
         });
         match progress.flatten() {
-            Some(Progress::Complete) => self.cast.answer(stage, me, tables::DONE),
-            Some(Progress::Partial) => self.wait_for_request(me),
-            Some(Progress::TooLong | Progress::Ended) | None => {
+            Some(LineStatus::Complete) => self.cast.answer(stage, me, tables::DONE),
+            Some(LineStatus::Partial) => self.wait_for_request(me),
+            Some(LineStatus::TooLong | LineStatus::Ended) | None => {
                 self.cast.answer(stage, me, tables::FAILED);
             }
         }

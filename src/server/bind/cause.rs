@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{Place, identity, is_socket};
+use super::{BoundAddress, identity, is_socket};
 use crate::net::Endpoint;
 
 /// The longest path of a Unix socket.
@@ -19,12 +19,12 @@ const UNIX_PATH_MAX_BYTES: usize = 107;
 /// What else could be listened on.
 const ANOTHER: &str = "choose another address with --listen";
 
-/// The cause of an error and what to do, for the end of a message. `places` are the addresses that
+/// The cause of an error and what to do, for the end of a message. `addresses` are the addresses that
 /// this server already listens on.
-pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, places: &[Place]) -> String {
+pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -> String {
     let known = match endpoint {
-        Endpoint::Unix(path) => of_path(path, error, places),
-        Endpoint::Inet(_) | Endpoint::All(_) => of_inet(endpoint, error, places),
+        Endpoint::Unix(path) => of_path(path, error, addresses),
+        Endpoint::Inet(_) | Endpoint::All(_) => of_inet(endpoint, error, addresses),
     };
     known.unwrap_or_else(|| match Errno::from_io_error(error) {
         Some(Errno::MFILE) => {
@@ -43,12 +43,12 @@ pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, places: &[Place]) ->
     })
 }
 
-fn of_path(path: &Path, error: &io::Error, places: &[Place]) -> Option<String> {
+fn of_path(path: &Path, error: &io::Error, addresses: &[BoundAddress]) -> Option<String> {
     const ANOTHER: &str = "choose another path with --listen";
     Some(match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => {
             let this = identity(path);
-            let mut files = places.iter().filter_map(|place| place.path.as_ref());
+            let mut files = addresses.iter().filter_map(|address| address.path.as_ref());
             if this.is_some() && files.any(|file| file.identity == this) {
                 "it is given twice; give each address once".into()
             } else if is_socket(path) {
@@ -71,17 +71,17 @@ fn of_path(path: &Path, error: &io::Error, places: &[Place]) -> Option<String> {
     })
 }
 
-fn of_inet(endpoint: &Endpoint, error: &io::Error, places: &[Place]) -> Option<String> {
+fn of_inet(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -> Option<String> {
     let wanted = match endpoint {
         Endpoint::All(port) => vec![SocketAddr::from(([0, 0, 0, 0], *port))],
         _ => endpoint.resolve().unwrap_or_default(),
     };
     Some(match Errno::from_io_error(error)? {
-        Errno::ADDRINUSE => match places.iter().find(|place| overlaps(place, &wanted)) {
-            Some(place) if wanted.iter().any(|it| it.to_string() == place.name) => {
+        Errno::ADDRINUSE => match addresses.iter().find(|address| overlaps(address, &wanted)) {
+            Some(address) if wanted.iter().any(|it| it.to_string() == address.name) => {
                 "it is given twice; give each address once".into()
             }
-            Some(Place { name, .. }) => {
+            Some(BoundAddress { name, .. }) => {
                 format!("it overlaps with {name}, which this server has too; give one of the two")
             }
             None => format!("another program has it; stop that one or {ANOTHER}"),
@@ -109,9 +109,9 @@ fn of_inet(endpoint: &Endpoint, error: &io::Error, places: &[Place]) -> Option<S
     })
 }
 
-/// Whether one of these addresses is the place's, or one of the two means all addresses.
-fn overlaps(place: &Place, wanted: &[SocketAddr]) -> bool {
-    let Ok(had) = place.name.parse::<SocketAddr>() else { return false };
+/// Whether one of these addresses is the address's, or one of the two means all addresses.
+fn overlaps(address: &BoundAddress, wanted: &[SocketAddr]) -> bool {
+    let Ok(had) = address.name.parse::<SocketAddr>() else { return false };
     let is_all = |it: &SocketAddr| it.ip().is_unspecified();
     wanted
         .iter()

@@ -15,7 +15,7 @@ const NO_ORDER: u32 = u32::MAX;
 
 /// Counts for one listener; only its owner accepts.
 #[derive(Debug)]
-pub(super) struct AfterStop {
+pub(super) struct StopQuota {
     /// The most connections that can wait, where their number cannot be asked for.
     pub(super) places: u32,
     /// Accepted since the last look.
@@ -24,12 +24,12 @@ pub(super) struct AfterStop {
     left: AtomicU32,
 }
 
-impl AfterStop {
+impl StopQuota {
     /// For a queue with so many places.
-    pub(super) fn new(backlog: u32) -> AfterStop {
+    pub(super) fn new(backlog: u32) -> StopQuota {
         // The kernel queues one more than it is asked for.
         let places = backlog.saturating_add(1).min(NO_ORDER - 1);
-        AfterStop { places, accepted: AtomicU32::new(0), left: AtomicU32::new(NO_ORDER) }
+        StopQuota { places, accepted: AtomicU32::new(0), left: AtomicU32::new(NO_ORDER) }
     }
 
     /// Counts an accepted connection.
@@ -83,14 +83,14 @@ mod tests {
 
     #[test]
     fn after_the_order_as_many_are_accepted_as_were_waiting() {
-        let after_stop = AfterStop::new(64);
+        let stop_quota = StopQuota::new(64);
         let accept_until_reached = |is_ordered: bool, waiting: u32| -> u32 {
             (0..1000)
                 .find(|_| {
-                    let is_reached = after_stop.is_reached(|| Ok(is_ordered), || Ok(waiting));
+                    let is_reached = stop_quota.is_reached(|| Ok(is_ordered), || Ok(waiting));
                     let is_reached = is_reached.unwrap();
                     if !is_reached {
-                        after_stop.count();
+                        stop_quota.count();
                     }
                     is_reached
                 })

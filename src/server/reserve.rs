@@ -11,15 +11,15 @@ use crate::ownership::Resource;
 
 /// One descriptor, kept for bad times.
 #[derive(Debug)]
-pub(super) struct Spare(Option<PipeReader>);
+pub(super) struct ReserveFd(Option<PipeReader>);
 
-impl Spare {
+impl ReserveFd {
     /// Reserves one for the current task, as a duplicate.
     ///
     /// # Errors
     /// Not even now is there one.
-    pub(super) fn new(of: &PipeReader) -> std::io::Result<Spare> {
-        Ok(Spare(Some(of.duplicate()?)))
+    pub(super) fn new(of: &PipeReader) -> std::io::Result<ReserveFd> {
+        Ok(ReserveFd(Some(of.duplicate()?)))
     }
 
     /// For giving it to another task.
@@ -29,7 +29,7 @@ impl Spare {
 
     /// Lends the room of one descriptor to `f`. `None` when the reserve was not there: somebody
     /// else was quicker the last time. It is tried again the next time.
-    pub(super) fn lend<R>(&mut self, of: &PipeReader, f: impl FnOnce() -> R) -> Option<R> {
+    pub(super) fn release_for<R>(&mut self, of: &PipeReader, f: impl FnOnce() -> R) -> Option<R> {
         // Dropping the duplicate is what makes the room.
         let had = self.0.take().is_some();
         let answer = had.then(f);

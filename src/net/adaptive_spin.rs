@@ -7,8 +7,8 @@
 //! that of a wake-up.
 //!
 //! Where it does not, it is a waste: a lone client's next message takes longer than any looking, and a
-//! quiet one's never comes. So each connection learns from itself ([`Eagerness`]) how often it pays to
-//! look, and one that has learned that it does not pay only looks now and then whether that is still
+//! quiet one's never comes. So each connection learns from itself ([`AdaptiveSpin`]) how often it pays to
+//! look, and one that has learned that it does not pay only attempts now and then whether that is still
 //! so. Finding something is not enough: where client and server share a processor, the lone client
 //! writes as soon as it is let run, and being woken by it would have been a little quicker. It has paid if
 //! another connection has had a message meanwhile.
@@ -20,77 +20,77 @@ use super::stream::Stream;
 use crate::ownership::Registry;
 
 /// Looks at the most. With 4 or 16 of them it is not faster, and less fair (`docs/performance.md`).
-const LOOKS_MAX: u8 = 2;
+const ATTEMPTS_MAX: u8 = 2;
 
 /// Calls that go straight to sleep before the next look, where looking does not pay.
-const REST_MAX: u8 = 64;
+const BACKOFF_MAX: u8 = 64;
 
-/// Which connection has had the last message, by where its eagerness is.
+/// Which connection has had the last message, by where its spin is.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
 /// What a connection or a listener has learned about looking again before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Eagerness {
-    /// How often the next call looks before it sleeps.
-    looks: u8,
+pub struct AdaptiveSpin {
+    /// How often the next call attempts before it sleeps.
+    attempts: u8,
     /// Calls that are still to go straight to sleep.
-    rest: u8,
+    backoff: u8,
     /// How many those are to be the next time.
-    next_rest: u8,
+    next_backoff: u8,
 }
 
-impl Default for Eagerness {
-    fn default() -> Eagerness {
+impl Default for AdaptiveSpin {
+    fn default() -> AdaptiveSpin {
         // The first message mostly comes with the connection: reading finds it without looking.
-        Eagerness { looks: 1, rest: 1, next_rest: 1 }
+        AdaptiveSpin { attempts: 1, backoff: 1, next_backoff: 1 }
     }
 }
 
-impl Eagerness {
-    /// Never looks.
-    pub(super) const fn none() -> Eagerness {
-        Eagerness { looks: 0, rest: 0, next_rest: 0 }
+impl AdaptiveSpin {
+    /// Never attempts.
+    pub(super) const fn none() -> AdaptiveSpin {
+        AdaptiveSpin { attempts: 0, backoff: 0, next_backoff: 0 }
     }
 
     /// How often to look this time, each time after `sched_yield(2)`. Whoever does says afterwards
     /// whether it has found something.
-    pub(super) fn looks(&mut self, registry: &Registry) -> u8 {
+    pub(super) fn attempts(&mut self, registry: &Registry) -> u8 {
         // How often it pays depends on the moment, and which calls a seed strikes must not.
         if registry.saboteur().is_some() {
             return 0;
         }
-        if self.rest > 0 {
-            self.rest -= 1;
+        if self.backoff > 0 {
+            self.backoff -= 1;
             return 0;
         }
-        self.looks
+        self.attempts
     }
 
     /// A look has paid.
-    pub(super) fn gain(&mut self) {
-        self.looks = (self.looks + 1).min(LOOKS_MAX);
-        self.next_rest = 1;
+    pub(super) fn hit(&mut self) {
+        self.attempts = (self.attempts + 1).min(ATTEMPTS_MAX);
+        self.next_backoff = 1;
     }
 
-    /// None has paid: half as many the next time, and where that is none, a rest that grows.
-    pub(super) fn lose(&mut self) {
-        self.looks /= 2;
-        if self.looks == 0 {
-            self.looks = 1;
-            self.rest = self.next_rest;
-            self.next_rest = self.next_rest.saturating_mul(2).min(REST_MAX);
+    /// None has paid: half as many the next time, and where that is none, a backoff that grows.
+    pub(super) fn miss(&mut self) {
+        self.attempts /= 2;
+        if self.attempts == 0 {
+            self.attempts = 1;
+            self.backoff = self.next_backoff;
+            self.next_backoff = self.next_backoff.saturating_mul(2).min(BACKOFF_MAX);
         }
     }
 }
 
 impl Stream {
-    /// Reads as [`Read::read`] does, but looks a few times before it sleeps, as far as that has paid.
+    /// Reads as [`Read::read`] does, but attempts a few times before it sleeps, as far as that has paid.
     ///
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn read_eagerly(&self, buffer: &mut [u8], eagerness: &mut Eagerness) -> io::Result<usize> {
-        self.read_among(&LAST, buffer, eagerness)
+    pub fn read_spinning(&self, buffer: &mut [u8], spin: &mut AdaptiveSpin) -> io::Result<usize> {
+        self.read_among(&LAST, buffer, spin)
     }
 
     /// The same; `last` is where those leave their mark among which this connection is.
@@ -99,38 +99,38 @@ impl Stream {
         &self,
         last: &AtomicUsize,
         buffer: &mut [u8],
-        eagerness: &mut Eagerness,
+        spin: &mut AdaptiveSpin,
     ) -> io::Result<usize> {
-        let looks = eagerness.looks(&self.handle().record().registry);
-        let own = std::ptr::from_ref(eagerness).addr();
+        let attempts = spin.attempts(&self.handle().record().registry);
+        let own = std::ptr::from_ref(spin).addr();
         // ord: Relaxed; a hint, and nothing else is told by it.
         let is_last = || last.load(Ordering::Relaxed) == own;
-        for _ in 0..looks {
+        for _ in 0..attempts {
             std::thread::yield_now();
             match self.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                answer => {
+                result => {
                     if is_last() {
-                        eagerness.lose();
+                        spin.miss();
                     } else {
-                        eagerness.gain();
+                        spin.hit();
                         // ord: Relaxed; as above.
                         last.store(own, Ordering::Relaxed);
                     }
-                    return answer;
+                    return result;
                 }
             }
         }
-        if looks > 0 {
-            eagerness.lose();
+        if attempts > 0 {
+            spin.miss();
         }
         let mut stream = self;
-        let answer = stream.read(buffer);
+        let result = stream.read(buffer);
         if !is_last() {
             // ord: Relaxed; as above.
             last.store(own, Ordering::Relaxed);
         }
-        answer
+        result
     }
 }
 
@@ -138,39 +138,39 @@ impl Stream {
 mod tests {
     use super::*;
 
-    /// How many looks a thousand reads cost, none of which finds anything.
-    fn looks_of_a_thousand(mut eagerness: Eagerness) -> u32 {
+    /// How many attempts a thousand reads cost, none of which finds anything.
+    fn attempts_of_a_thousand_reads(mut spin: AdaptiveSpin) -> u32 {
         let read = |_| {
-            let looks = eagerness.looks(Registry::global());
-            if looks > 0 {
-                eagerness.lose();
+            let attempts = spin.attempts(Registry::global());
+            if attempts > 0 {
+                spin.miss();
             }
-            u32::from(looks)
+            u32::from(attempts)
         };
         (0..1000).map(read).sum()
     }
 
     #[test]
     fn where_looking_does_not_pay_hardly_any_read_looks() {
-        assert!(looks_of_a_thousand(Eagerness::default()) < 25);
-        let mut spoiled = Eagerness::default();
-        (0..100).for_each(|_| spoiled.gain());
-        assert!(looks_of_a_thousand(spoiled) < 25 + 2 * u32::from(LOOKS_MAX));
+        assert!(attempts_of_a_thousand_reads(AdaptiveSpin::default()) < 25);
+        let mut spoiled = AdaptiveSpin::default();
+        (0..100).for_each(|_| spoiled.hit());
+        assert!(attempts_of_a_thousand_reads(spoiled) < 25 + 2 * u32::from(ATTEMPTS_MAX));
     }
 
     #[test]
     fn where_looking_pays_again_it_is_noticed_soon() {
-        let mut tired = Eagerness::default();
+        let mut tired = AdaptiveSpin::default();
         (0..1000).for_each(|_| {
-            if tired.looks(Registry::global()) > 0 {
-                tired.lose();
+            if tired.attempts(Registry::global()) > 0 {
+                tired.miss();
             }
         });
-        let reads = (1..).find(|_| tired.looks(Registry::global()) > 0).unwrap();
-        assert!(reads <= u32::from(REST_MAX) + 1);
-        tired.gain();
-        assert_eq!(tired.looks(Registry::global()), 2, "and from then on each time");
-        assert_eq!(tired.looks(Registry::global()), 2);
+        let reads = (1..).find(|_| tired.attempts(Registry::global()) > 0).unwrap();
+        assert!(reads <= u32::from(BACKOFF_MAX) + 1);
+        tired.hit();
+        assert_eq!(tired.attempts(Registry::global()), 2, "and from then on each time");
+        assert_eq!(tired.attempts(Registry::global()), 2);
     }
 
     #[test]
@@ -180,14 +180,14 @@ mod tests {
         use std::time::{Duration, Instant};
         let (reader, writer) = Stream::pair().unwrap();
         let last = AtomicUsize::new(0);
-        let mut eagerness = Eagerness::default();
-        // Whatever it looks for is there.
-        let read = |eagerness: &mut Eagerness| {
+        let mut spin = AdaptiveSpin::default();
+        // Whatever it attempts for is there.
+        let read = |spin: &mut AdaptiveSpin| {
             (&writer).write_all(b"x").unwrap();
-            reader.read_among(&last, &mut [0], eagerness).unwrap();
+            reader.read_among(&last, &mut [0], spin).unwrap();
         };
-        (0..200).for_each(|_| read(&mut eagerness));
-        assert_eq!(eagerness.next_rest, REST_MAX, "alone it hardly looks any more");
+        (0..200).for_each(|_| read(&mut spin));
+        assert_eq!(spin.next_backoff, BACKOFF_MAX, "alone it hardly attempts any more");
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -196,22 +196,22 @@ mod tests {
                 }
             });
             let deadline = Instant::now() + Duration::from_secs(20);
-            while eagerness.looks < LOOKS_MAX && Instant::now() < deadline {
-                read(&mut eagerness);
+            while spin.attempts < ATTEMPTS_MAX && Instant::now() < deadline {
+                read(&mut spin);
             }
             is_over.store(true, Ordering::Relaxed);
         });
-        assert_eq!(eagerness.looks, LOOKS_MAX, "among others it looks as often as it may");
+        assert_eq!(spin.attempts, ATTEMPTS_MAX, "among others it attempts as often as it may");
     }
 
     #[test]
     fn what_is_read_eagerly_is_what_was_sent_and_then_the_end() {
         use std::io::Write;
         let (reader, writer) = Stream::pair().unwrap();
-        let mut eagerness = Eagerness::default();
+        let mut spin = AdaptiveSpin::default();
         let mut buffer = [0; 3];
         let mut read =
-            || reader.read_eagerly(&mut buffer, &mut eagerness).map(|it| buffer[..it].to_vec());
+            || reader.read_spinning(&mut buffer, &mut spin).map(|it| buffer[..it].to_vec());
         (&writer).write_all(b"eager").unwrap();
         assert_eq!(read().unwrap(), b"eag");
         assert_eq!(read().unwrap(), b"er");

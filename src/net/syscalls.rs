@@ -1,5 +1,5 @@
 //! The system calls that move bytes and connections, each in one place: here a saboteur is asked what
-//! the kernel shall answer (see [`faults`](crate::faults)). Everybody else makes them through this
+//! the kernel shall result (see [`faults`](crate::faults)). Everybody else makes them through this
 //! file; `tests/tidy.rs` holds that.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -22,15 +22,15 @@ const UDP: &str = "udp socket";
 
 /// Who may make the calls fail; mostly nobody.
 #[derive(Clone, Copy)]
-pub(super) struct Kernel<'a>(Option<&'a Saboteur>);
+pub(super) struct Syscalls<'a>(Option<&'a Saboteur>);
 
-impl<'a> Kernel<'a> {
+impl<'a> Syscalls<'a> {
     /// The kernel as a resource's registry meets it.
     #[inline]
-    pub(super) fn of<C: Held>(handle: &'a Handle<C>) -> Kernel<'a> {
+    pub(super) fn of<C: Held>(handle: &'a Handle<C>) -> Syscalls<'a> {
         let record = handle.record();
         // A datagram is whole or lost; nothing that is said here of streams holds for it.
-        Kernel(record.registry.saboteur().filter(|_| record.kind != UDP))
+        Syscalls(record.registry.saboteur().filter(|_| record.kind != UDP))
     }
 
     #[inline]
@@ -169,10 +169,10 @@ impl<'a> Kernel<'a> {
     pub(super) fn poll(
         self,
         polled: &mut [PollFd<'_>],
-        patience: Option<&Timespec>,
+        timeout: Option<&Timespec>,
     ) -> Result<usize> {
         self.before(|| Call::Other)?;
-        rustix::event::poll(polled, patience)
+        rustix::event::poll(polled, timeout)
     }
 
     /// Has a call move a part of the first buffer, if no more than that is to be moved.

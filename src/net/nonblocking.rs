@@ -1,6 +1,6 @@
 //! Not waiting, and waiting until something can be done.
 //!
-//! `try_read` and `try_write` never wait, whatever the socket's mode is (`MSG_DONTWAIT`), and answer
+//! `try_read` and `try_write` never wait, whatever the socket's mode is (`MSG_DONTWAIT`), and result
 //! `WouldBlock` where they would have to. The waiting is a call of its own, with a deadline of its own
 //! (`poll(2)`); it wakes when its task is cancelled.
 
@@ -13,8 +13,8 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::deadline::Deadline;
 use super::half::{ReadHalf, WriteHalf};
-use super::kernel::Kernel;
 use super::stream::Stream;
+use super::syscalls::Syscalls;
 use super::wire;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
@@ -24,12 +24,12 @@ use crate::ownership::handle::Handle;
 pub(super) fn wait<C: Held>(
     handle: &Handle<C>,
     wanted: PollFlags,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 ) -> io::Result<bool> {
-    let mut deadline = Deadline::after(patience);
-    let kernel = Kernel::of(handle);
-    let ready =
-        handle.call(|fd| kernel.poll(&mut [PollFd::new(&fd, wanted)], deadline.left().as_ref()))?;
+    let mut deadline = Deadline::after(timeout);
+    let syscalls = Syscalls::of(handle);
+    let ready = handle
+        .call(|fd| syscalls.poll(&mut [PollFd::new(&fd, wanted)], deadline.left().as_ref()))?;
     Ok(ready > 0)
 }
 
@@ -58,13 +58,13 @@ macro_rules! tries_to_read {
             }
 
             /// Waits until something can be read, the peer has finished, or an error is there to be
-            /// told, at most for `patience` (`poll(2)`). False when the time ran out.
+            /// told, at most for `timeout` (`poll(2)`). False when the time ran out.
             ///
             /// # Errors
             /// The system call's, and the registry's.
             #[track_caller]
-            pub fn wait_readable(&self, patience: Option<Duration>) -> io::Result<bool> {
-                wait(self.handle(), PollFlags::IN, patience)
+            pub fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
+                wait(self.handle(), PollFlags::IN, timeout)
             }
 
             /// How many bytes have arrived and were not read yet (`FIONREAD`).
@@ -112,13 +112,13 @@ macro_rules! tries_to_write {
             }
 
             /// Waits until something can be written, or an error is there to be told, at most for
-            /// `patience` (`poll(2)`). False when the time ran out.
+            /// `timeout` (`poll(2)`). False when the time ran out.
             ///
             /// # Errors
             /// The system call's, and the registry's.
             #[track_caller]
-            pub fn wait_writable(&self, patience: Option<Duration>) -> io::Result<bool> {
-                wait(self.handle(), PollFlags::OUT, patience)
+            pub fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
+                wait(self.handle(), PollFlags::OUT, timeout)
             }
 
             /// How long a write waits (`SO_SNDTIMEO`).
@@ -134,19 +134,19 @@ macro_rules! tries_to_write {
 }
 
 impl Stream {
-    /// Waits until something can be read or something can be written, at most for `patience`
+    /// Waits until something can be read or something can be written, at most for `timeout`
     /// (`poll(2)`). Answers whether something can be read, and whether something can be written; an
     /// error that is there to be told counts as both. Neither: the time ran out.
     ///
     /// # Errors
     /// The system call's, and the registry's.
     #[track_caller]
-    pub fn wait_either(&self, patience: Option<Duration>) -> io::Result<(bool, bool)> {
-        let mut deadline = Deadline::after(patience);
-        let kernel = Kernel::of(self.handle());
+    pub fn wait_either(&self, timeout: Option<Duration>) -> io::Result<(bool, bool)> {
+        let mut deadline = Deadline::after(timeout);
+        let syscalls = Syscalls::of(self.handle());
         let events = self.handle().call(|fd| {
             let mut polled = [PollFd::new(&fd, PollFlags::IN | PollFlags::OUT)];
-            kernel.poll(&mut polled, deadline.left().as_ref()).map(|_| polled[0].revents())
+            syscalls.poll(&mut polled, deadline.left().as_ref()).map(|_| polled[0].revents())
         })?;
         let is = |wanted: PollFlags| events.intersects(wanted | PollFlags::ERR | PollFlags::HUP);
         Ok((is(PollFlags::IN), is(PollFlags::OUT)))

@@ -1,8 +1,8 @@
 //! What waits for one client: a bounded queue between everybody who publishes and one writer.
 //!
 //! Putting a frame in never waits. What happens to a client for which too much waits is decided
-//! here, in bytes, those of the wire and [`FRAME_KEEPING_BYTES`] for each frame: either it is over with it ([`Room::Full`]), or its oldest frames go. A frame that
-//! is longer than the outbox waits alone: it is taken when nothing else waits.
+//! here, in bytes, those of the wire and [`FRAME_OVERHEAD_BYTES`] for each frame: either it is over with it ([`PushResult::Full`]), or its oldest frames go. A frame that
+//! is longer than the queue waits alone: it is taken when nothing else waits.
 //!
 //! What the writer has in hand ([`Batch`]) does not wait any more and is not counted: at the most
 //! [`BATCH_BYTES`] or one frame.
@@ -24,11 +24,11 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// has it: its counted head (48), what its bytes are rounded up by (at most 24, but for long ones, whose
 /// pages are small beside them), and its place in a queue that doubles (8 to 16). Without it, a limit
 /// would let frames of nothing take twelve times its memory.
-pub(super) const FRAME_KEEPING_BYTES: usize = 96;
+pub(super) const FRAME_OVERHEAD_BYTES: usize = 96;
 
 /// Bytes that a waiting frame is counted for.
 fn weight(frame: &Frame) -> usize {
-    frame.wire().len() + FRAME_KEEPING_BYTES
+    frame.wire().len() + FRAME_OVERHEAD_BYTES
 }
 
 /// What is done with a client that reads more slowly than it is written to.
@@ -42,53 +42,53 @@ pub enum SlowReader {
 }
 
 /// What waits for one client.
-pub(super) struct Outbox {
+pub(super) struct SendQueue {
     /// Whose it is, for log lines.
     peer: Box<str>,
     max_bytes: usize,
     slow_reader: SlowReader,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Rung for the one writer.
-    bell: Condvar,
+    writer_wakeup: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<Frame>,
     /// What all that wait weigh.
     bytes: usize,
-    stage: Stage,
-    /// The writer waits for the bell.
-    is_asleep: bool,
+    phase: QueuePhase,
+    /// The writer waits for the writer_wakeup.
+    is_parked: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum QueuePhase {
     #[default]
     Open,
     /// Nothing comes in any more; what waits is still sent.
     Closed,
     /// The client has gone: nothing is sent any more, and what it had said is still heard.
-    Deserted,
+    PeerGone,
     /// Nothing is sent any more, nor heard.
-    Cut,
+    Aborted,
 }
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum PushResult {
     /// It waits; so many others were dropped for it.
-    Found { dropped: u64 },
+    Queued { dropped: u64 },
     /// It found none, and the client is to be disconnected.
     Full,
-    /// The outbox was closed before.
+    /// The queue was closed before.
     Closed,
 }
 
-impl Outbox {
-    pub(super) fn new(peer: &str, max_bytes: usize, slow_reader: SlowReader) -> Outbox {
-        let (state, bell) = (Mutex::default(), Condvar::new());
-        Outbox { peer: peer.into(), max_bytes, slow_reader, state, bell }
+impl SendQueue {
+    pub(super) fn new(peer: &str, max_bytes: usize, slow_reader: SlowReader) -> SendQueue {
+        let (state, writer_wakeup) = (Mutex::default(), Condvar::new());
+        SendQueue { peer: peer.into(), max_bytes, slow_reader, state, writer_wakeup }
     }
 
     /// Whose it is.
@@ -96,18 +96,18 @@ impl Outbox {
         &self.peer
     }
 
-    /// Puts a frame in. True with it when the writer is to be [woken](Outbox::wake): by the caller,
+    /// Puts a frame in. True with it when the writer is to be [woken](SendQueue::wake): by the caller,
     /// once no lock is held. Then it may also free what was dropped, which comes to `dropped`.
-    pub(super) fn put(&self, frame: &Frame, dropped: &mut Vec<Frame>) -> (Room, bool) {
+    pub(super) fn push(&self, frame: &Frame, dropped: &mut Vec<Frame>) -> (PushResult, bool) {
         let mut state = self.state();
-        if state.stage != Stage::Open {
-            return (Room::Closed, false);
+        if state.phase != QueuePhase::Open {
+            return (PushResult::Closed, false);
         }
         let more = weight(frame);
         let before = dropped.len();
         while !state.waiting.is_empty() && state.bytes + more > self.max_bytes {
             match self.slow_reader {
-                SlowReader::Disconnect => return (Room::Full, false),
+                SlowReader::Disconnect => return (PushResult::Full, false),
                 SlowReader::DropOldest => {
                     let oldest = state.waiting.pop_front();
                     state.bytes -= oldest.as_ref().map_or(0, weight);
@@ -117,57 +117,57 @@ impl Outbox {
         }
         if state.waiting.try_reserve(1).is_err() {
             // No memory for its place.
-            return (Room::Full, false);
+            return (PushResult::Full, false);
         }
         state.bytes += more;
         state.waiting.push_back(frame.clone());
-        // Only the first who finds it asleep has to wake it.
+        // Only the first who finds it parked has to wake it.
         (
-            Room::Found { dropped: (dropped.len() - before) as u64 },
-            std::mem::take(&mut state.is_asleep),
+            PushResult::Queued { dropped: (dropped.len() - before) as u64 },
+            std::mem::take(&mut state.is_parked),
         )
     }
 
     /// Wakes the writer.
     pub(super) fn wake(&self) {
-        self.bell.notify_one();
+        self.writer_wakeup.notify_one();
     }
 
     /// Lets nothing more in. The writer sends what waits and then comes to its end.
     pub(super) fn close(&self) {
         let mut state = self.state();
-        if state.stage == Stage::Open {
-            state.stage = Stage::Closed;
+        if state.phase == QueuePhase::Open {
+            state.phase = QueuePhase::Closed;
         }
         drop(state);
         self.wake();
     }
 
     /// Lets nothing more in and throws away what waits. How many bytes it was counted for.
-    pub(super) fn cut(&self) -> usize {
-        self.end(Stage::Cut)
+    pub(super) fn abort(&self) -> usize {
+        self.end(QueuePhase::Aborted)
     }
 
-    /// Whether it was [cut](Outbox::cut): what the client says is not heard any more either.
-    pub(super) fn is_cut(&self) -> bool {
-        self.state().stage == Stage::Cut
+    /// Whether it was [cut](SendQueue::cut): what the client says is not heard any more either.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.state().phase == QueuePhase::Aborted
     }
 
-    /// As [`cut`](Outbox::cut), when it is the client that has gone: what it had said before is still
+    /// As [`cut`](SendQueue::cut), when it is the client that has gone: what it had said before is still
     /// to be heard.
-    pub(super) fn desert(&self) {
-        self.end(Stage::Deserted);
+    pub(super) fn mark_peer_gone(&self) {
+        self.end(QueuePhase::PeerGone);
     }
 
-    /// Whether the client has [gone](Outbox::desert).
-    pub(super) fn is_deserted(&self) -> bool {
-        self.state().stage == Stage::Deserted
+    /// Whether the client has [gone](SendQueue::mark_peer_gone).
+    pub(super) fn is_peer_gone(&self) -> bool {
+        self.state().phase == QueuePhase::PeerGone
     }
 
-    fn end(&self, stage: Stage) -> usize {
+    fn end(&self, phase: QueuePhase) -> usize {
         let mut state = self.state();
-        if state.stage != Stage::Cut {
-            state.stage = stage;
+        if state.phase != QueuePhase::Aborted {
+            state.phase = phase;
         }
         let waiting = std::mem::take(&mut state.waiting);
         let bytes = std::mem::take(&mut state.bytes);
@@ -183,19 +183,19 @@ impl Outbox {
     pub(super) fn take(&self, batch: &mut Batch) -> bool {
         let mut state = self.state();
         loop {
-            if matches!(state.stage, Stage::Cut | Stage::Deserted) {
+            if matches!(state.phase, QueuePhase::Aborted | QueuePhase::PeerGone) {
                 return false;
             }
             if !state.waiting.is_empty() {
                 break;
             }
-            if state.stage == Stage::Closed {
+            if state.phase == QueuePhase::Closed {
                 return false;
             }
-            state.is_asleep = true;
-            state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.is_parked = true;
+            state = self.writer_wakeup.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.is_asleep = false;
+        state.is_parked = false;
         while let Some(next) = state.waiting.pop_front_if(|next| batch.has_room_for(next)) {
             state.bytes -= weight(&next);
             batch.push(next);
@@ -204,15 +204,15 @@ impl Outbox {
     }
 
     /// No code of others runs under this lock, and nothing behind it can be left half done.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Outbox {
+impl fmt::Debug for SendQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        write!(f, "Outbox({}, {} bytes, {:?})", self.peer, state.bytes, state.stage)
+        write!(f, "SendQueue({}, {} bytes, {:?})", self.peer, state.bytes, state.phase)
     }
 }
 
@@ -250,7 +250,7 @@ impl Batch {
     }
 
     /// Strikes off what was sent. How many frames are complete thereby.
-    pub(super) fn strike(&mut self, bytes: usize) -> u64 {
+    pub(super) fn advance(&mut self, bytes: usize) -> u64 {
         let mut complete = 0;
         self.sent += bytes;
         while let Some(first) = self.frames.front()
@@ -273,126 +273,130 @@ mod tests {
         Frame::of(&vec![7; bytes - crate::frame::HEADER_BYTES])
     }
 
-    fn outbox(slow_reader: SlowReader) -> Outbox {
-        Outbox::new("peer", 100 + 2 * FRAME_KEEPING_BYTES, slow_reader)
+    fn queue(slow_reader: SlowReader) -> SendQueue {
+        SendQueue::new("peer", 100 + 2 * FRAME_OVERHEAD_BYTES, slow_reader)
     }
 
-    fn put(outbox: &Outbox, bytes: usize) -> (Room, bool) {
-        outbox.put(&frame(bytes), &mut Vec::new())
+    fn push(queue: &SendQueue, bytes: usize) -> (PushResult, bool) {
+        queue.push(&frame(bytes), &mut Vec::new())
     }
 
     fn lengths(batch: &Batch) -> Vec<usize> {
         batch.pieces().iter().map(|piece| piece.len()).collect()
     }
 
-    const FOUND: Room = Room::Found { dropped: 0 };
+    const FOUND: PushResult = PushResult::Queued { dropped: 0 };
 
     #[test]
     fn a_frame_that_finds_no_room_says_so_and_the_others_wait_on() {
-        let outbox = outbox(SlowReader::Disconnect);
-        assert_eq!(put(&outbox, 60).0, FOUND);
-        assert_eq!(put(&outbox, 40).0, FOUND, "to the last byte");
-        assert_eq!(put(&outbox, 8).0, Room::Full);
+        let queue = queue(SlowReader::Disconnect);
+        assert_eq!(push(&queue, 60).0, FOUND);
+        assert_eq!(push(&queue, 40).0, FOUND, "to the last byte");
+        assert_eq!(push(&queue, 8).0, PushResult::Full);
         let mut batch = Batch::default();
-        assert!(outbox.take(&mut batch));
+        assert!(queue.take(&mut batch));
         assert_eq!(lengths(&batch), [60, 40]);
-        assert_eq!(put(&outbox, 100).0, FOUND, "what is in hand does not wait");
+        assert_eq!(push(&queue, 100).0, FOUND, "what is in hand does not wait");
     }
 
     #[test]
     fn the_oldest_are_dropped_for_a_newer_one() {
-        let outbox = outbox(SlowReader::DropOldest);
+        let queue = queue(SlowReader::DropOldest);
         for bytes in [30, 31] {
-            assert_eq!(put(&outbox, bytes).0, FOUND);
+            assert_eq!(push(&queue, bytes).0, FOUND);
         }
         let mut dropped = Vec::new();
-        let room = outbox.put(&frame(32), &mut dropped).0;
-        assert_eq!(room, Room::Found { dropped: 1 }, "each is counted for its keeping");
-        let room = outbox.put(&frame(60), &mut dropped).0;
-        assert_eq!(room, Room::Found { dropped: 1 }, "those that others have dropped do not count");
+        let room = queue.push(&frame(32), &mut dropped).0;
+        assert_eq!(room, PushResult::Queued { dropped: 1 }, "each is counted for its keeping");
+        let room = queue.push(&frame(60), &mut dropped).0;
+        assert_eq!(
+            room,
+            PushResult::Queued { dropped: 1 },
+            "those that others have dropped do not count"
+        );
         assert_eq!(dropped, [frame(30), frame(31)], "the caller frees them");
         let mut batch = Batch::default();
-        assert!(outbox.take(&mut batch));
+        assert!(queue.take(&mut batch));
         assert_eq!(lengths(&batch), [32, 60]);
     }
 
     #[test]
     fn a_frame_longer_than_the_outbox_waits_alone() {
-        let disconnecting = outbox(SlowReader::Disconnect);
-        assert_eq!(put(&disconnecting, 1000).0, FOUND);
-        assert_eq!(put(&disconnecting, 8).0, Room::Full);
-        let dropping = outbox(SlowReader::DropOldest);
-        assert_eq!(put(&dropping, 10).0, FOUND);
-        assert_eq!(put(&dropping, 1000).0, Room::Found { dropped: 1 });
-        assert_eq!(put(&dropping, 1001).0, Room::Found { dropped: 1 });
+        let disconnecting = queue(SlowReader::Disconnect);
+        assert_eq!(push(&disconnecting, 1000).0, FOUND);
+        assert_eq!(push(&disconnecting, 8).0, PushResult::Full);
+        let dropping = queue(SlowReader::DropOldest);
+        assert_eq!(push(&dropping, 10).0, FOUND);
+        assert_eq!(push(&dropping, 1000).0, PushResult::Queued { dropped: 1 });
+        assert_eq!(push(&dropping, 1001).0, PushResult::Queued { dropped: 1 });
     }
 
     #[test]
     fn a_closed_one_gives_out_what_waits_and_a_cut_one_does_not() {
-        let closed = outbox(SlowReader::Disconnect);
-        put(&closed, 10);
+        let closed = queue(SlowReader::Disconnect);
+        push(&closed, 10);
         closed.close();
-        assert_eq!(put(&closed, 10).0, Room::Closed);
+        assert_eq!(push(&closed, 10).0, PushResult::Closed);
         assert!(closed.take(&mut Batch::default()));
         assert!(!closed.take(&mut Batch::default()));
-        let cut = outbox(SlowReader::Disconnect);
-        put(&cut, 10);
-        assert_eq!(cut.cut(), 10 + FRAME_KEEPING_BYTES);
+        let cut = queue(SlowReader::Disconnect);
+        push(&cut, 10);
+        assert_eq!(cut.abort(), 10 + FRAME_OVERHEAD_BYTES);
         assert!(!cut.take(&mut Batch::default()));
         cut.close();
-        assert!(cut.is_cut(), "closing does not mend it");
-        cut.desert();
-        assert!(cut.is_cut(), "nor does the client's going");
+        assert!(cut.is_aborted(), "closing does not mend it");
+        cut.mark_peer_gone();
+        assert!(cut.is_aborted(), "nor does the client's going");
     }
 
     #[test]
     fn a_deserted_one_takes_and_gives_nothing_and_is_not_cut() {
-        let deserted = outbox(SlowReader::Disconnect);
-        put(&deserted, 10);
-        deserted.desert();
-        assert!(deserted.is_deserted() && !deserted.is_cut());
-        assert_eq!(put(&deserted, 1000).0, Room::Closed, "and is never full");
+        let deserted = queue(SlowReader::Disconnect);
+        push(&deserted, 10);
+        deserted.mark_peer_gone();
+        assert!(deserted.is_peer_gone() && !deserted.is_aborted());
+        assert_eq!(push(&deserted, 1000).0, PushResult::Closed, "and is never full");
         assert!(!deserted.take(&mut Batch::default()));
         deserted.close();
-        assert!(deserted.is_deserted(), "closing does not mend it");
-        deserted.cut();
-        assert!(deserted.is_cut());
+        assert!(deserted.is_peer_gone(), "closing does not mend it");
+        deserted.abort();
+        assert!(deserted.is_aborted());
     }
 
     #[test]
     fn a_writer_that_sleeps_is_woken_by_the_first_and_by_nobody_else() {
-        let outbox = outbox(SlowReader::Disconnect);
+        let queue = queue(SlowReader::Disconnect);
         std::thread::scope(|threads| {
-            let writer = threads.spawn(|| outbox.take(&mut Batch::default()));
-            while !outbox.state().is_asleep {
+            let writer = threads.spawn(|| queue.take(&mut Batch::default()));
+            while !queue.state().is_parked {
                 std::thread::yield_now();
             }
-            assert!(put(&outbox, 10).1);
-            assert!(!put(&outbox, 10).1);
-            outbox.wake();
+            assert!(push(&queue, 10).1);
+            assert!(!push(&queue, 10).1);
+            queue.wake();
             assert!(writer.join().expect("it does not panic"));
         });
     }
 
     #[test]
     fn a_batch_has_a_limit_and_is_struck_off_byte_by_byte() {
-        let outbox = Outbox::new("peer", usize::MAX, SlowReader::Disconnect);
+        let queue = SendQueue::new("peer", usize::MAX, SlowReader::Disconnect);
         for _ in 0..BATCH_FRAMES + 1 {
-            put(&outbox, 10);
+            push(&queue, 10);
         }
-        put(&outbox, BATCH_BYTES);
-        put(&outbox, 2 * BATCH_BYTES);
+        push(&queue, BATCH_BYTES);
+        push(&queue, 2 * BATCH_BYTES);
         let mut batch = Batch::default();
-        assert!(outbox.take(&mut batch));
+        assert!(queue.take(&mut batch));
         assert_eq!(batch.frames.len(), BATCH_FRAMES);
-        assert_eq!(batch.strike(25), 2);
+        assert_eq!(batch.advance(25), 2);
         assert_eq!(lengths(&batch)[..2], [5, 10]);
-        assert_eq!(batch.strike(10 * BATCH_FRAMES - 25), BATCH_FRAMES as u64 - 2);
+        assert_eq!(batch.advance(10 * BATCH_FRAMES - 25), BATCH_FRAMES as u64 - 2);
         assert!(batch.is_empty());
         for expected in [vec![10], vec![BATCH_BYTES], vec![2 * BATCH_BYTES]] {
-            assert!(outbox.take(&mut batch));
+            assert!(queue.take(&mut batch));
             assert_eq!(lengths(&batch), expected, "one more would be too many bytes");
-            batch.strike(expected[0]);
+            batch.advance(expected[0]);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lines;
-use crate::frame::{Assembler, Frame};
+use crate::frame::{Frame, FrameDecoder};
 use crate::net::{File, ReadHalf};
 
 /// Bytes that are read at a time.
@@ -15,12 +15,12 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Frames that were sent and have not come back; and how many were heard.
 #[derive(Debug, Default)]
-pub(super) struct Expected {
+pub(super) struct PendingFrames {
     frames: Mutex<VecDeque<Frame>>,
     heard: AtomicU64,
 }
 
-impl Expected {
+impl PendingFrames {
     pub(super) fn push(&self, frame: Frame) {
         self.frames().push_back(frame);
     }
@@ -36,14 +36,14 @@ impl Expected {
     }
 
     /// Strikes a frame off that has come back, and those before it: they come in order, and a server
-    /// that dropped some has dropped the older ones. How many bytes are struck off; `None` when it is
+    /// that dropped some has dropped the older ones. How many bytes are echoed off; `None` when it is
     /// somebody else's.
-    fn strike(&self, heard: &Frame) -> Option<Struck> {
+    fn take_echoed(&self, heard: &Frame) -> Option<EchoedFrames> {
         let mut frames = self.frames();
         let place = frames.iter().position(|expected| expected == heard)?;
         let lost = place as u64;
         let bytes = frames.drain(..=place).map(|frame| frame.wire().len()).sum();
-        Some(Struck { bytes, lost })
+        Some(EchoedFrames { bytes, lost })
     }
 
     fn frames(&self) -> MutexGuard<'_, VecDeque<Frame>> {
@@ -53,7 +53,7 @@ impl Expected {
 
 /// What is no longer expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Struck {
+pub(super) struct EchoedFrames {
     /// Bytes of all of it.
     pub(super) bytes: usize,
     /// Frames that came before the one that has come back, and did not.
@@ -62,7 +62,7 @@ pub(super) struct Struck {
 
 /// How the listening ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum ReceiveEnd {
     /// The server has finished.
     Finished,
     /// Nobody reads the output any more.
@@ -77,17 +77,17 @@ pub(super) enum Ended {
 pub(super) fn run(
     reading: ReadHalf,
     output: &File,
-    expected: &Expected,
-    back: &Sender<Struck>,
+    expected: &PendingFrames,
+    back: &Sender<EchoedFrames>,
     frame_max: usize,
     is_terminal: bool,
-) -> Ended {
+) -> ReceiveEnd {
     listen(reading, frame_max, |batch| {
         let mut lines = Vec::new();
-        let mut struck = Vec::new();
+        let mut echoed = Vec::new();
         for frame in batch {
-            let own = expected.strike(frame);
-            struck.extend(own);
+            let own = expected.take_echoed(frame);
+            echoed.extend(own);
             // On a terminal it stands there already, as it was typed.
             if !is_terminal || own.is_none() {
                 lines.extend_from_slice(lines::visible(frame.payload()).as_bytes());
@@ -96,9 +96,9 @@ pub(super) fn run(
         }
         let mut output = output;
         output.write_all(&lines)?;
-        for struck in struck {
+        for echoed in echoed {
             // Whoever talks may be at its end.
-            let _ = back.send(struck);
+            let _ = back.send(echoed);
         }
         // ord: Relaxed; as where it is asked for.
         expected.heard.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -111,21 +111,21 @@ fn listen(
     mut reading: ReadHalf,
     frame_max: usize,
     mut show: impl FnMut(&[Frame]) -> io::Result<()>,
-) -> Ended {
-    let mut assembler = Assembler::new(frame_max);
+) -> ReceiveEnd {
+    let mut decoder = FrameDecoder::new(frame_max);
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut batch = Vec::new();
     loop {
         let mut piece = match reading.read(&mut buffer) {
-            Ok(0) if assembler.has_begun() => {
-                return Ended::Broken(io::ErrorKind::UnexpectedEof.into());
+            Ok(0) if decoder.has_begun() => {
+                return ReceiveEnd::Broken(io::ErrorKind::UnexpectedEof.into());
             }
-            Ok(0) => return Ended::Finished,
+            Ok(0) => return ReceiveEnd::Finished,
             Ok(received) => &buffer[..received],
-            Err(error) => return Ended::Broken(error),
+            Err(error) => return ReceiveEnd::Broken(error),
         };
         let wrong = loop {
-            match assembler.take(&mut piece) {
+            match decoder.take(&mut piece) {
                 Ok(Some(frame)) => batch.push(frame),
                 Ok(None) => break None,
                 Err(error) => break Some(error),
@@ -134,11 +134,11 @@ fn listen(
         // What came before a wrong length is right.
         match show(&batch) {
             Ok(()) => batch.clear(),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ended::Unread,
-            Err(error) => return Ended::Unwritable(error),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ReceiveEnd::Unread,
+            Err(error) => return ReceiveEnd::Unwritable(error),
         }
         if let Some(error) = wrong {
-            return Ended::Broken(io::Error::new(io::ErrorKind::InvalidData, error));
+            return ReceiveEnd::Broken(io::Error::new(io::ErrorKind::InvalidData, error));
         }
     }
 }
@@ -149,14 +149,14 @@ mod tests {
 
     #[test]
     fn what_comes_back_is_struck_off_with_what_was_lost_before_it() {
-        let expected = Expected::default();
+        let expected = PendingFrames::default();
         let frame = |text: &str| Frame::of(text.as_bytes());
         for text in ["a", "bb", "ccc", "bb"] {
             expected.push(frame(text));
         }
-        assert_eq!(expected.strike(&frame("zzz")), None);
-        assert_eq!(expected.strike(&frame("a")), Some(Struck { bytes: 9, lost: 0 }));
-        assert_eq!(expected.strike(&frame("ccc")), Some(Struck { bytes: 21, lost: 1 }));
+        assert_eq!(expected.take_echoed(&frame("zzz")), None);
+        assert_eq!(expected.take_echoed(&frame("a")), Some(EchoedFrames { bytes: 9, lost: 0 }));
+        assert_eq!(expected.take_echoed(&frame("ccc")), Some(EchoedFrames { bytes: 21, lost: 1 }));
         assert_eq!(expected.len(), 1);
     }
 }

@@ -20,25 +20,25 @@ const KEPT_BYTES: usize = 4 * 1024;
 /// ```
 /// use std::io::Write;
 ///
-/// use echown::net::{Line, Progress, Stream};
+/// use echown::net::{LineBuffer, LineStatus, Stream};
 ///
 /// let (mut client, server) = Stream::pair()?;
 /// client.write_all(b"one\ntwo\nthr")?;
-/// let mut line = Line::new();
-/// assert_eq!(line.receive(&server, 80)?, Progress::Complete);
+/// let mut line = LineBuffer::new();
+/// assert_eq!(line.receive(&server, 80)?, LineStatus::Complete);
 /// assert_eq!(line.bytes(), b"one\n");
 /// assert!(line.send(&server)?, "there is room for an echo");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct Line {
+pub struct LineBuffer {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 /// How far a line has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum LineStatus {
     /// All of it is there, its newline included.
     Complete,
     /// There is more to come.
@@ -51,7 +51,7 @@ pub enum Progress {
 
 /// What there is to be had of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum Readiness {
     /// Bytes are there.
     Bytes,
     /// The end of the stream is.
@@ -60,8 +60,8 @@ pub enum Arrival {
     Nothing,
 }
 
-impl Line {
-    /// Waits until something of a line can be [received](Line::receive), until `deadline`, and without
+impl LineBuffer {
+    /// Waits until something of a line can be [received](LineBuffer::receive), until `deadline`, and without
     /// any news for `idle` at most.
     ///
     /// The deadline is looked at first: whoever sends a byte now and then is late all the same.
@@ -69,17 +69,21 @@ impl Line {
     /// # Errors
     /// The connection's, and the registry's.
     #[track_caller]
-    pub fn wait(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Arrival> {
+    pub fn wait(
+        stream: &Stream,
+        deadline: Instant,
+        idle: Option<Duration>,
+    ) -> io::Result<Readiness> {
         let silence = idle.and_then(|idle| Instant::now().checked_add(idle));
         let deadline = silence.map_or(deadline, |silence| silence.min(deadline));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || !stream.wait_readable(Some(left))? {
-                return Ok(Arrival::Nothing);
+                return Ok(Readiness::Nothing);
             }
             match stream.try_peek(&mut [0]) {
-                Ok(0) => return Ok(Arrival::End),
-                Ok(_) => return Ok(Arrival::Bytes),
+                Ok(0) => return Ok(Readiness::End),
+                Ok(_) => return Ok(Readiness::Bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
@@ -88,17 +92,17 @@ impl Line {
 
     /// An empty one.
     #[must_use]
-    pub fn new() -> Line {
-        Line::default()
+    pub fn new() -> LineBuffer {
+        LineBuffer::default()
     }
 
     /// Takes what is there, up to the newline, without waiting. Answers how far that goes; what came
-    /// now is at the end of [`bytes`](Line::bytes). `bytes_max` counts the newline.
+    /// now is at the end of [`bytes`](LineBuffer::bytes). `bytes_max` counts the newline.
     ///
     /// # Errors
     /// The connection's, and the registry's. That nothing is there at the moment is no error.
     #[track_caller]
-    pub fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<Progress> {
+    pub fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<LineStatus> {
         let before = self.bytes.len();
         let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         self.bytes.try_reserve(CHUNK_BYTES).map_err(no_memory)?;
@@ -106,11 +110,11 @@ impl Line {
         let received = receive(stream, &mut self.bytes[before..]);
         self.bytes.truncate(before + received.as_ref().map_or(0, |taken| *taken));
         match received {
-            Ok(0) => Ok(Progress::Ended),
-            Ok(_) if self.bytes.len() > bytes_max => Ok(Progress::TooLong),
-            Ok(_) if self.bytes.ends_with(b"\n") => Ok(Progress::Complete),
-            Ok(_) => Ok(Progress::Partial),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Partial),
+            Ok(0) => Ok(LineStatus::Ended),
+            Ok(_) if self.bytes.len() > bytes_max => Ok(LineStatus::TooLong),
+            Ok(_) if self.bytes.ends_with(b"\n") => Ok(LineStatus::Complete),
+            Ok(_) => Ok(LineStatus::Partial),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(LineStatus::Partial),
             Err(error) => Err(error),
         }
     }
@@ -179,11 +183,11 @@ mod tests {
     fn two_lines_in_one_segment_are_two() {
         with_pair(|mut client, server| {
             client.write_all(b"one\ntwo\nthr").unwrap();
-            let mut line = Line::new();
+            let mut line = LineBuffer::new();
             for (expected, progress) in [
-                (&b"one\n"[..], Progress::Complete),
-                (b"two\n", Progress::Complete),
-                (b"thr", Progress::Partial),
+                (&b"one\n"[..], LineStatus::Complete),
+                (b"two\n", LineStatus::Complete),
+                (b"thr", LineStatus::Partial),
             ] {
                 assert_eq!(line.receive(&server, 100).unwrap(), progress);
                 assert_eq!(line.bytes(), expected);
@@ -195,17 +199,17 @@ mod tests {
     #[test]
     fn a_line_in_pieces_is_one_and_waiting_for_more_is_no_error() {
         with_pair(|mut client, server| {
-            let mut line = Line::new();
-            assert_eq!(line.receive(&server, 100).unwrap(), Progress::Partial);
+            let mut line = LineBuffer::new();
+            assert_eq!(line.receive(&server, 100).unwrap(), LineStatus::Partial);
             for byte in *b"split" {
                 client.write_all(&[byte]).unwrap();
-                assert_eq!(line.receive(&server, 100).unwrap(), Progress::Partial);
+                assert_eq!(line.receive(&server, 100).unwrap(), LineStatus::Partial);
             }
             client.write_all(b"\n").unwrap();
-            assert_eq!(line.receive(&server, 100).unwrap(), Progress::Complete);
+            assert_eq!(line.receive(&server, 100).unwrap(), LineStatus::Complete);
             assert_eq!(line.bytes(), b"split\n");
             client.shutdown(std::net::Shutdown::Write).unwrap();
-            assert_eq!(line.receive(&server, 100).unwrap(), Progress::Ended);
+            assert_eq!(line.receive(&server, 100).unwrap(), LineStatus::Ended);
         });
     }
 
@@ -213,14 +217,14 @@ mod tests {
     fn the_limit_counts_the_newline_and_holds_with_and_without_one() {
         with_pair(|mut client, server| {
             client.write_all(b"1234567\n").unwrap();
-            let mut line = Line::new();
-            assert_eq!(line.receive(&server, 8).unwrap(), Progress::Complete);
+            let mut line = LineBuffer::new();
+            assert_eq!(line.receive(&server, 8).unwrap(), LineStatus::Complete);
             line.clear();
             client.write_all(b"12345678\n").unwrap();
-            assert_eq!(line.receive(&server, 8).unwrap(), Progress::TooLong);
+            assert_eq!(line.receive(&server, 8).unwrap(), LineStatus::TooLong);
             line.clear();
             client.write_all(b"123456789").unwrap();
-            assert_eq!(line.receive(&server, 8).unwrap(), Progress::TooLong);
+            assert_eq!(line.receive(&server, 8).unwrap(), LineStatus::TooLong);
         });
     }
 }

@@ -19,7 +19,7 @@ static DEADLINE: Mutex<Option<Instant>> = Mutex::new(None);
 /// Writes a line to standard error. What cannot be written there is lost: that nobody listens must
 /// not end the program, as `eprintln!` would by its panic. In one piece, so that another process
 /// that writes there comes between two lines and not into one.
-pub(super) fn say(line: impl fmt::Display) {
+pub(super) fn stderr_line(line: impl fmt::Display) {
     write(format!("{line}\n").into_bytes());
 }
 
@@ -33,7 +33,7 @@ pub(super) fn write(bytes: Vec<u8>) {
 }
 
 /// From now on all goes to this queue, or to none.
-pub(super) fn send_to(queue: Option<Arc<Queue>>) {
+pub(super) fn set_queue(queue: Option<Arc<Queue>>) {
     *lock(&QUEUE) = queue;
 }
 
@@ -66,7 +66,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// The system call's. `TimedOut`: it was stopped.
 #[cfg(target_os = "linux")]
-pub(super) fn answer(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::io::Result<()> {
+pub(super) fn write_stdout(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::io::Result<()> {
     if crate::sys::stdio::stdout_was_closed() {
         return Err(std::io::Error::other("cannot write to standard output: it is closed"));
     }

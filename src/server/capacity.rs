@@ -10,7 +10,7 @@
 use std::fmt;
 
 use super::bind::DESCRIPTORS_PER_ACCEPTOR;
-use super::memory::{self, ADDRESS_SPACE, Budget, CGROUP_MEMORY, DATA, Shares};
+use super::memory::{self, ADDRESS_SPACE, CGROUP_MEMORY, DATA, MemoryBudget, MemoryShares};
 use crate::echo::Memory;
 use crate::pool::ceiling::{CGROUP, Ceiling, MAP_COUNT};
 use crate::report::Count;
@@ -26,13 +26,13 @@ const DESCRIPTORS_KEPT_BACK: u64 = 16;
 const DESCRIPTORS: &str = "RLIMIT_NOFILE";
 
 /// What this process may have.
-pub(super) struct Machine {
+pub(super) struct SystemLimits {
     /// By each limit of threads.
     threads: Vec<Ceiling>,
     /// Descriptors that may be open, and those that are.
     descriptors: Option<(u64, u64)>,
     /// By each limit of memory.
-    memory: Vec<Budget>,
+    memory: Vec<MemoryBudget>,
 }
 
 /// Threads that serve nobody: those of main, signals, log and reports, and those that the pool keeps
@@ -41,7 +41,7 @@ const OTHER_THREADS: usize = 8 + 2 * crate::pool::KEEP_IDLE_DEFAULT;
 
 /// What connections need.
 #[derive(Clone, Copy)]
-pub(super) struct Needs {
+pub(super) struct Requirements {
     pub(super) tasks_per_connection: usize,
     /// Each has a thread, and in its hand a connection that it has not refused yet.
     pub(super) acceptors: usize,
@@ -51,7 +51,7 @@ pub(super) struct Needs {
     pub(super) memory: Memory,
 }
 
-impl Needs {
+impl Requirements {
     /// Threads that serve no connection, at the most.
     pub(super) fn other_threads(&self) -> usize {
         self.acceptors.saturating_add(OTHER_THREADS)
@@ -60,18 +60,18 @@ impl Needs {
 
 /// How many connections there may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct Capacity {
     /// As many as were asked for, or as fit; at least 1.
     pub(super) connections: usize,
-    /// The limits that are too tight for what was asked for, the tightest first.
-    pub(super) tight: Vec<Tight>,
+    /// The limits that are too limiting for what was asked for, the tightest first.
+    pub(super) limiting: Vec<LimitingFactor>,
     /// How the memory is divided among them.
-    pub(super) shares: Shares,
+    pub(super) shares: MemoryShares,
 }
 
-/// A limit that is too tight.
+/// A limit that is too limiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tight {
+pub(super) struct LimitingFactor {
     /// Its name, such as `RLIMIT_NOFILE`.
     pub(super) limit: &'static str,
     /// What it is.
@@ -84,23 +84,23 @@ pub(super) struct Tight {
     pub(super) each: u64,
 }
 
-impl Machine {
+impl SystemLimits {
     /// Reads the limits. To be asked when the server's own descriptors are open.
     /// `reads_symbols`: whether backtraces may be printed, which takes memory once.
-    pub(super) fn read(reads_symbols: bool) -> Machine {
+    pub(super) fn read(reads_symbols: bool) -> SystemLimits {
         let open = sys::fd::open_numbers().len() as u64;
-        Machine {
+        SystemLimits {
             threads: Ceiling::each(&Limits::read()),
             descriptors: sys::limits::descriptors().map(|limit| (limit, open)),
             memory: budgets(reads_symbols),
         }
     }
 
-    /// Room for `wanted` connections, or for as many as fit.
-    pub(super) fn room(&self, wanted: usize, needs: Needs) -> Room {
-        let Needs { tasks_per_connection, acceptors, .. } = needs;
+    /// Capacity for `wanted` connections, or for as many as fit.
+    pub(super) fn capacity(&self, wanted: usize, requirements: Requirements) -> Capacity {
+        let Requirements { tasks_per_connection, acceptors, .. } = requirements;
         let tasks = wanted.saturating_mul(tasks_per_connection).saturating_add(acceptors);
-        let by_threads = self.threads.iter().map(|ceiling| Tight {
+        let by_threads = self.threads.iter().map(|ceiling| LimitingFactor {
             limit: ceiling.limit,
             value: ceiling.value,
             connections: ceiling.threads.saturating_sub(acceptors) / tasks_per_connection.max(1),
@@ -109,7 +109,7 @@ impl Machine {
         });
         let by_descriptors = self.descriptors.map(|(value, open)| {
             let taken = open + DESCRIPTORS_KEPT_BACK + acceptors as u64;
-            Tight {
+            LimitingFactor {
                 limit: DESCRIPTORS,
                 value,
                 connections: usize::try_from(value.saturating_sub(taken)).unwrap_or(usize::MAX),
@@ -117,16 +117,21 @@ impl Machine {
                 each: 0,
             }
         });
-        let by_memory = self.memory.iter().map(|budget| budget.tight(wanted, &needs));
+        let by_memory =
+            self.memory.iter().map(|budget| budget.limiting_factor(wanted, &requirements));
         let all = by_threads.chain(by_descriptors).chain(by_memory);
-        let mut tight: Vec<Tight> = all
+        let mut limiting: Vec<LimitingFactor> = all
             // One client is always tried: a limit so low is better met as the kernel's own error.
-            .map(|tight| Tight { connections: tight.connections.max(1), ..tight })
-            .filter(|tight| tight.connections < wanted)
+            .map(|limiting| LimitingFactor { connections: limiting.connections.max(1), ..limiting })
+            .filter(|limiting| limiting.connections < wanted)
             .collect();
-        tight.sort_by_key(|tight| tight.connections);
-        let connections = tight.first().map_or(wanted, |tight| tight.connections);
-        Room { connections, tight, shares: memory::shares(&self.memory, connections, &needs) }
+        limiting.sort_by_key(|limiting| limiting.connections);
+        let connections = limiting.first().map_or(wanted, |limiting| limiting.connections);
+        Capacity {
+            connections,
+            limiting,
+            shares: memory::shares(&self.memory, connections, &requirements),
+        }
     }
 }
 
@@ -159,16 +164,16 @@ fn are_enough(limit: u64, open: u64, acceptors: usize, connections: usize) -> Re
     ))
 }
 
-fn budgets(reads_symbols: bool) -> Vec<Budget> {
+fn budgets(reads_symbols: bool) -> Vec<MemoryBudget> {
     let text = |name| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
     let [receive, send] = ["tcp_rmem", "tcp_wmem"].map(|name| text(name).unwrap_or_default());
-    Budget::each(&MemoryLimits::read(), memory::sockets_max(&receive, &send), reads_symbols)
+    MemoryBudget::each(&MemoryLimits::read(), memory::sockets_max(&receive, &send), reads_symbols)
 }
 
-impl fmt::Display for Tight {
+impl fmt::Display for LimitingFactor {
     /// `RLIMIT_NOFILE is 64, enough for 40; raise it with "ulimit -n 1048"`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tight { limit, value, connections, enough, each } = self;
+        let LimitingFactor { limit, value, connections, enough, each } = self;
         write!(f, "{limit} is {value}, enough for {connections}; ")?;
         if *each > 0 {
             write!(f, "a connection may take {} KiB: ", each / 1024)?;
@@ -202,7 +207,7 @@ impl fmt::Display for Tight {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs {
+    const REQUIREMENTS: Requirements = Requirements {
         tasks_per_connection: 1,
         acceptors: 1,
         stack_bytes: 256 << 10,
@@ -210,9 +215,9 @@ mod tests {
     };
 
     /// A machine whose mappings carry 8,046 threads, with 10 descriptors open.
-    fn machine(limits: Limits, descriptors: u64) -> Machine {
+    fn machine(limits: Limits, descriptors: u64) -> SystemLimits {
         let descriptors = Some((descriptors, 10));
-        Machine { threads: Ceiling::each(&limits), descriptors, memory: Vec::new() }
+        SystemLimits { threads: Ceiling::each(&limits), descriptors, memory: Vec::new() }
     }
 
     fn usual() -> Limits {
@@ -230,25 +235,25 @@ mod tests {
 
     #[test]
     fn what_fits_is_not_touched() {
-        let room = machine(usual(), 20_000).room(1_024, NEEDS);
-        let shares = Shares::default();
-        assert_eq!(room, Room { connections: 1_024, tight: Vec::new(), shares });
+        let capacity = machine(usual(), 20_000).capacity(1_024, REQUIREMENTS);
+        let shares = MemoryShares::default();
+        assert_eq!(capacity, Capacity { connections: 1_024, limiting: Vec::new(), shares });
     }
 
     #[test]
     fn descriptors_are_told_with_what_would_be_enough() {
-        let room = machine(usual(), 64).room(1_024, NEEDS);
-        assert_eq!(room.connections, 64 - 10 - 16 - 1);
-        let said: Vec<String> = room.tight.iter().map(Tight::to_string).collect();
+        let capacity = machine(usual(), 64).capacity(1_024, REQUIREMENTS);
+        assert_eq!(capacity.connections, 64 - 10 - 16 - 1);
+        let said: Vec<String> = capacity.limiting.iter().map(LimitingFactor::to_string).collect();
         assert_eq!(said, ["RLIMIT_NOFILE is 64, enough for 37; raise it with `ulimit -n 1051`"]);
-        assert_eq!(machine(usual(), 1_051).room(1_024, NEEDS).connections, 1_024);
+        assert_eq!(machine(usual(), 1_051).capacity(1_024, REQUIREMENTS).connections, 1_024);
     }
 
     #[test]
     fn mappings_are_met_before_the_abort_and_all_that_is_too_tight_is_told_at_once() {
-        let room = machine(usual(), 9_000).room(10_000, NEEDS);
-        assert_eq!(room.connections, 8_045);
-        let said: Vec<String> = room.tight.iter().map(Tight::to_string).collect();
+        let capacity = machine(usual(), 9_000).capacity(10_000, REQUIREMENTS);
+        assert_eq!(capacity.connections, 8_045);
+        let said: Vec<String> = capacity.limiting.iter().map(LimitingFactor::to_string).collect();
         assert_eq!(
             said,
             [
@@ -258,14 +263,14 @@ mod tests {
             ]
         );
         let raised = Limits { max_map_count: Some(40_588), ..usual() };
-        assert_eq!(machine(raised, 10_027).room(10_000, NEEDS).connections, 10_000);
+        assert_eq!(machine(raised, 10_027).capacity(10_000, REQUIREMENTS).connections, 10_000);
     }
 
     #[test]
     fn a_style_with_two_tasks_for_a_connection_has_half_the_room() {
-        let needs = Needs { tasks_per_connection: 2, acceptors: 2, ..NEEDS };
-        let room = machine(usual(), 20_000).room(10_000, needs);
-        assert_eq!(room.connections, (8_046 - 2) / 2);
+        let requirements = Requirements { tasks_per_connection: 2, acceptors: 2, ..REQUIREMENTS };
+        let capacity = machine(usual(), 20_000).capacity(10_000, requirements);
+        assert_eq!(capacity.connections, (8_046 - 2) / 2);
     }
 
     #[test]
@@ -276,8 +281,8 @@ mod tests {
             (Limits { threads_max: Some(100), ..usual() }, "`sysctl kernel.threads-max="),
             (Limits { pid_max: Some(301), ..usual() }, "`sysctl kernel.pid_max="),
         ] {
-            let room = machine(limits, 20_000).room(1_024, NEEDS);
-            assert!(room.tight[0].to_string().contains(remedy), "{:?}", room.tight);
+            let capacity = machine(limits, 20_000).capacity(1_024, REQUIREMENTS);
+            assert!(capacity.limiting[0].to_string().contains(remedy), "{:?}", capacity.limiting);
         }
     }
 
@@ -293,11 +298,12 @@ mod tests {
         let refused = are_enough(20_000, 4, 100_000, 1_024).unwrap_err();
         assert!(refused.ends_with("have fewer --acceptors, or raise it with `ulimit -n 501044`"));
         // What is refused before anything is opened is what would leave no room afterwards.
-        let room = |limit| {
+        let capacity = |limit| {
             let (threads, memory) = (Vec::new(), Vec::new());
-            Machine { threads, descriptors: Some((limit, 8)), memory }.room(2, NEEDS)
+            SystemLimits { threads, descriptors: Some((limit, 8)), memory }
+                .capacity(2, REQUIREMENTS)
         };
-        assert_eq!((room(26).connections, room(27).connections), (1, 2));
+        assert_eq!((capacity(26).connections, capacity(27).connections), (1, 2));
     }
 
     #[test]
@@ -308,24 +314,25 @@ mod tests {
             (MemoryLimits { address_space: limit, ..MemoryLimits::default() }, "`ulimit -v "),
             (MemoryLimits { data: limit, ..MemoryLimits::default() }, "`ulimit -d "),
         ] {
-            let memory = Budget::each(&limits, 10 << 20, false);
-            let room = Machine { memory, ..machine(usual(), 20_000) }.room(1_024, NEEDS);
-            let said = room.tight[0].to_string();
+            let memory = MemoryBudget::each(&limits, 10 << 20, false);
+            let capacity =
+                SystemLimits { memory, ..machine(usual(), 20_000) }.capacity(1_024, REQUIREMENTS);
+            let said = capacity.limiting[0].to_string();
             assert!(said.contains(remedy) && said.contains("a connection may take "), "{said}");
-            assert_eq!(room.connections, room.tight[0].connections);
+            assert_eq!(capacity.connections, capacity.limiting[0].connections);
         }
     }
 
     #[test]
     fn limits_that_are_too_low_for_anything_still_let_one_be_tried() {
         let full = Limits { mappings: Some(40_000), ..usual() };
-        assert_eq!(machine(full, 5).room(1_024, NEEDS).connections, 1);
+        assert_eq!(machine(full, 5).capacity(1_024, REQUIREMENTS).connections, 1);
     }
 
     #[test]
     fn where_nothing_can_be_read_nothing_is_lowered() {
         let threads = Ceiling::each(&Limits::default());
-        let unknown = Machine { threads, descriptors: None, memory: Vec::new() };
-        assert_eq!(unknown.room(usize::MAX, NEEDS).connections, usize::MAX);
+        let unknown = SystemLimits { threads, descriptors: None, memory: Vec::new() };
+        assert_eq!(unknown.capacity(usize::MAX, REQUIREMENTS).connections, usize::MAX);
     }
 }

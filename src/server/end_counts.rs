@@ -6,28 +6,28 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::gate::count;
+use super::limiter::count;
 use crate::echo::EndReason;
 use crate::ownership::TaskLabel;
-use crate::seldom::Seldom;
+use crate::rate_limited_log::RateLimited;
 
 const REASONS: usize = EndReason::ALL.len();
 
 /// Counts and logs.
 #[derive(Debug, Default)]
-pub(super) struct EndTally {
+pub(super) struct EndCounter {
     counts: [AtomicU64; REASONS],
-    lines: [Seldom; REASONS],
+    lines: [RateLimited; REASONS],
 }
 
-impl EndTally {
+impl EndCounter {
     /// Counts a connection that ended and is logged elsewhere.
     pub(super) fn count(&self, reason: EndReason) {
         count(&self.counts[reason as usize], 1);
     }
 
     /// Counts and logs a connection that ended; `error` is what ended it, if there is more to say.
-    pub(super) fn note(
+    pub(super) fn count_and_log(
         &self,
         reason: EndReason,
         task: &TaskLabel,
@@ -41,8 +41,8 @@ impl EndTally {
         let what = fmt::from_fn(detail);
         if tracing::enabled!(tracing::Level::DEBUG) {
             tracing::debug!(%task, "{what}");
-        } else if let Some(held_back) = self.lines[reason as usize].permit() {
-            let more = fmt::from_fn(|f| match held_back {
+        } else if let Some(suppressed) = self.lines[reason as usize].permit() {
+            let more = fmt::from_fn(|f| match suppressed {
                 0 => Ok(()),
                 more => write!(f, " (and {more} more like this since the last line)"),
             });
@@ -150,13 +150,13 @@ mod tests {
 
     #[test]
     fn counts_show_what_occurred_and_errors_are_what_is_not_meant_to_be() {
-        let tally = EndTally::default();
-        assert_eq!(tally.counts().to_string(), "");
+        let counters = EndCounter::default();
+        assert_eq!(counters.counts().to_string(), "");
         for reason in EndReason::ALL {
-            tally.count(reason);
+            counters.count(reason);
         }
-        tally.count(EndReason::Reset);
-        let counts = tally.counts();
+        counters.count(EndReason::Reset);
+        let counts = counters.counts();
         assert_eq!((counts.total(), counts.errors()), (15, 10));
         assert!(counts.to_string().starts_with("1 finished, 1 drained, 2 reset, 1 idle_timeout, "));
     }
@@ -164,9 +164,9 @@ mod tests {
     #[cfg(feature = "json")]
     #[test]
     fn json_has_every_reason() {
-        let tally = EndTally::default();
-        tally.count(EndReason::Unreachable);
-        let json = serde_json::to_value(tally.counts()).unwrap();
+        let counters = EndCounter::default();
+        counters.count(EndReason::Unreachable);
+        let json = serde_json::to_value(counters.counts()).unwrap();
         assert_eq!((&json["unreachable"], &json["reset"]), (&1.into(), &0.into()));
         assert_eq!(json.as_object().unwrap().len(), EndReason::ALL.len());
     }

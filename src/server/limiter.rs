@@ -9,22 +9,22 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::ends::{ConnectionCounts, EndTally};
+use super::end_counts::{ConnectionCounts, EndCounter};
 use crate::echo::EndReason;
 
 /// Lets in as many connections as are allowed at a time.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct ConnectionLimiter {
     limit: usize,
     /// What `limit` comes from.
-    bound: Bound,
+    source: LimitSource,
     per_ip: Option<NonZeroUsize>,
-    inside: Mutex<Inside>,
-    pub(super) tally: Tally,
+    state: Mutex<LimiterState>,
+    pub(super) counters: Counters,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
+struct LimiterState {
     all: usize,
     /// Counted only when there is a limit per address. Holds no address without a connection, so
     /// it is as large as `all` at most.
@@ -33,42 +33,42 @@ struct Inside {
 
 /// What the connections have done, all added up.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) connections: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
-    pub(super) ends: EndTally,
+    pub(super) ends: EndCounter,
 }
 
-/// Adds to a counter of the tally.
+/// Adds to a counter of the counters.
 pub(super) fn count(counter: &AtomicU64, more: u64) {
     // ord: Relaxed; a statistic, exact once the tasks that count have been joined.
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// One connection's place inside. Dropped with the connection's closure.
+/// One connection's place state. Dropped with the connection's closure.
 #[derive(Debug)]
-pub(super) struct Admission {
-    gate: Arc<Gate>,
+pub(super) struct Permit {
+    limiter: Arc<ConnectionLimiter>,
     ip: Option<IpAddr>,
 }
 
 /// Who says how many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bound {
+pub(super) enum LimitSource {
     /// Whoever started the server.
-    Asked,
+    Setting,
     /// This limit of the machine: its name and its value.
-    Machine(&'static str, u64),
+    System(&'static str, u64),
 }
 
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum LimitReached {
     /// As many connections as are allowed.
-    All(usize, Bound),
+    Total(usize, LimitSource),
     /// As many as are allowed for this address.
-    Ip(IpAddr, usize),
+    PerIp(IpAddr, usize),
 }
 
 /// `1 connection is`, `2 connections are`.
@@ -77,76 +77,89 @@ fn are(connections: usize) -> String {
     format!("{} {verb}", Count(connections as u64, "connection"))
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Full::All(limit, Bound::Asked) => {
+            LimitReached::Total(limit, LimitSource::Setting) => {
                 write!(f, "{} served (--max-connections)", are(*limit))
             }
-            Full::All(limit, Bound::Machine(name, value)) => {
+            LimitReached::Total(limit, LimitSource::System(name, value)) => {
                 write!(f, "{} served, and {name} of {value} allows no more", are(*limit))
             }
-            Full::Ip(ip, limit) => {
+            LimitReached::PerIp(ip, limit) => {
                 write!(f, "{} served for {ip} (--max-per-ip)", are(*limit))
             }
         }
     }
 }
 
-impl Gate {
-    pub(super) fn new(limit: usize, bound: Bound, per_ip: Option<NonZeroUsize>) -> Gate {
-        Gate { limit, bound, per_ip, inside: Mutex::default(), tally: Tally::default() }
+impl ConnectionLimiter {
+    pub(super) fn new(
+        limit: usize,
+        source: LimitSource,
+        per_ip: Option<NonZeroUsize>,
+    ) -> ConnectionLimiter {
+        ConnectionLimiter {
+            limit,
+            source,
+            per_ip,
+            state: Mutex::default(),
+            counters: Counters::default(),
+        }
     }
 
     /// Lets a connection in, if there is room. `ip` is the client's, if it has one.
-    pub(super) fn enter(self: &Arc<Gate>, ip: Option<IpAddr>) -> Result<Admission, Full> {
-        let mut inside = self.inside();
-        if inside.all >= self.limit {
-            return Err(Full::All(self.limit, self.bound));
+    pub(super) fn acquire(
+        self: &Arc<ConnectionLimiter>,
+        ip: Option<IpAddr>,
+    ) -> Result<Permit, LimitReached> {
+        let mut state = self.state();
+        if state.all >= self.limit {
+            return Err(LimitReached::Total(self.limit, self.source));
         }
         let ip = ip.filter(|_| self.per_ip.is_some());
         if let (Some(ip), Some(limit)) = (ip, self.per_ip) {
-            let of_ip = inside.by_ip.entry(ip).or_default();
+            let of_ip = state.by_ip.entry(ip).or_default();
             if *of_ip >= limit.get() {
-                return Err(Full::Ip(ip, limit.get()));
+                return Err(LimitReached::PerIp(ip, limit.get()));
             }
             *of_ip += 1;
         }
-        inside.all += 1;
-        drop(inside);
-        Ok(Admission { gate: Arc::clone(self), ip })
+        state.all += 1;
+        drop(state);
+        Ok(Permit { limiter: Arc::clone(self), ip })
     }
 
     /// What has been done with connections so far.
     pub(super) fn counts(&self) -> ConnectionCounts {
         // Ended ones first: one that ends meanwhile is counted as open and not missed.
-        let ends = self.tally.ends.counts();
+        let ends = self.counters.ends.counts();
         // ord: Relaxed; a statistic.
-        let connections = self.tally.connections.load(Ordering::Relaxed);
+        let connections = self.counters.connections.load(Ordering::Relaxed);
         // From the counts, so that the three always add up; one may end before it is counted.
         let ended = ends.total() - ends.get(EndReason::Refused);
         ConnectionCounts { connections, open: connections.saturating_sub(ended), ends }
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Admission {
-    /// Adds one connection's bytes to the tally.
+impl Permit {
+    /// Adds one connection's bytes to the counters.
     pub(super) fn count_bytes(&self, received: u64, sent: u64) {
-        count(&self.gate.tally.bytes_in, received);
-        count(&self.gate.tally.bytes_out, sent);
+        count(&self.limiter.counters.bytes_in, received);
+        count(&self.limiter.counters.bytes_out, sent);
     }
 }
 
-impl Drop for Admission {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut inside = self.gate.inside();
-        inside.all -= 1;
+        let mut state = self.limiter.state();
+        state.all -= 1;
         if let Some(ip) = self.ip
-            && let Entry::Occupied(mut of_ip) = inside.by_ip.entry(ip)
+            && let Entry::Occupied(mut of_ip) = state.by_ip.entry(ip)
         {
             *of_ip.get_mut() -= 1;
             if *of_ip.get() == 0 {
@@ -165,23 +178,30 @@ mod tests {
 
     #[test]
     fn a_place_that_is_left_can_be_taken_again_and_a_refusal_takes_none() {
-        let gate = Arc::new(Gate::new(1, Bound::Asked, None));
-        let first = gate.enter(Some(HERE)).expect("an empty gate lets one in");
-        assert_eq!(gate.enter(Some(HERE)).unwrap_err(), Full::All(1, Bound::Asked));
-        assert_eq!(gate.enter(None).unwrap_err(), Full::All(1, Bound::Asked));
+        let limiter = Arc::new(ConnectionLimiter::new(1, LimitSource::Setting, None));
+        let first = limiter.acquire(Some(HERE)).expect("an empty limiter lets one in");
+        assert_eq!(
+            limiter.acquire(Some(HERE)).unwrap_err(),
+            LimitReached::Total(1, LimitSource::Setting)
+        );
+        assert_eq!(
+            limiter.acquire(None).unwrap_err(),
+            LimitReached::Total(1, LimitSource::Setting)
+        );
         drop(first);
-        assert!(gate.enter(Some(HERE)).is_ok());
+        assert!(limiter.acquire(Some(HERE)).is_ok());
     }
 
     #[test]
     fn one_address_has_its_own_limit_and_leaves_nothing_behind() {
-        let gate = Arc::new(Gate::new(10, Bound::Asked, NonZeroUsize::new(2)));
-        let two = [gate.enter(Some(HERE)).unwrap(), gate.enter(Some(HERE)).unwrap()];
-        assert_eq!(gate.enter(Some(HERE)).unwrap_err(), Full::Ip(HERE, 2));
-        assert!(gate.enter(Some(THERE)).is_ok(), "another client is not concerned");
-        assert!(gate.enter(None).is_ok(), "nor is one without an address");
+        let limiter =
+            Arc::new(ConnectionLimiter::new(10, LimitSource::Setting, NonZeroUsize::new(2)));
+        let two = [limiter.acquire(Some(HERE)).unwrap(), limiter.acquire(Some(HERE)).unwrap()];
+        assert_eq!(limiter.acquire(Some(HERE)).unwrap_err(), LimitReached::PerIp(HERE, 2));
+        assert!(limiter.acquire(Some(THERE)).is_ok(), "another client is not concerned");
+        assert!(limiter.acquire(None).is_ok(), "nor is one without an address");
         drop(two);
-        assert!(gate.enter(Some(HERE)).is_ok());
-        assert!(gate.inside().by_ip.is_empty());
+        assert!(limiter.acquire(Some(HERE)).is_ok());
+        assert!(limiter.state().by_ip.is_empty());
     }
 }
