@@ -1,8 +1,8 @@
-//! The smallest server: a task for each client, and the task owns the client's socket.
+//! The smallest echo server: one task per client, which owns the client's socket.
 //!
-//! It reads side by side with the last program of Miou's tutorial: `echo`, `clean_up`, and a
-//! `server` that accepts a client and gives it to its task. Without arguments it listens on
-//! 127.0.0.1:3000 for ever; `echown serve` is the same with limits and an orderly end.
+//! Its structure follows the last program of Miou's tutorial: `echo`, `clean_up`, and a `server`
+//! that accepts a client and gives it to its task. Without arguments it listens on 127.0.0.1:3000
+//! until it is killed; `echown serve` is the same with limits and a graceful shutdown.
 //!
 //! ```sh
 //! $ cargo run --example echo &
@@ -10,8 +10,8 @@
 //! Hello
 //! ```
 //!
-//! It takes another address as its first argument, and as its second one how many clients it is to
-//! serve. After `echo 127.0.0.1:3000 2` and two clients it prints
+//! The first argument is another address, the second one the number of clients to serve. After
+//! `echo 127.0.0.1:3000 2` and two clients it prints
 //!
 //! ```text
 //! 0 leaks, 0 violations, 0 thefts, 0 failed finalizers, 0 still open

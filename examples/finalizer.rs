@@ -1,4 +1,4 @@
-//! Finalizers: once each, the latest first, however the task ends, and whatever they do.
+//! Finalizers: each runs once, in reverse order, however the task ends and even if others fail.
 //!
 //! It prints
 //!

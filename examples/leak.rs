@@ -1,7 +1,7 @@
-//! A connection that nobody closed, and a report that says whose it was and how it got there.
+//! A leaked connection, and the report that names its owner and its history.
 //!
-//! A session keeps its stream alive in a cycle of references: its task ends, but the handle is never
-//! dropped. Where a plain program has lost a descriptor, this one prints
+//! A session keeps its stream alive in a reference cycle: its task ends, but the handle is never
+//! dropped. A plain program would leak the descriptor; this one closes it and prints
 //!
 //! ```text
 //! task 2 `session` ended and still owned a unix stream:

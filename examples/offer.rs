@@ -1,7 +1,7 @@
-//! Offers: what goes through a channel has an owner on the way, too.
+//! Offers: a resource that is sent through a channel has an owner in transit, too.
 //!
-//! Letters are offered and sent to a worker, which claims two of them and throws the third offer
-//! away. It prints
+//! The main task offers letters and sends them to a worker, which claims two of them and drops the
+//! third offer. It prints
 //!
 //! ```text
 //! the worker reads: first

@@ -1,9 +1,9 @@
-//! Several servers on one address, first come, first served.
+//! Several servers on one address.
 //!
-//! It reads side by side with the parallel server of Miou's tutorial: one server in a task of ours,
-//! and by `parallel` one more for each further processor. Each has a socket of its own on the same
-//! address, and tasks of its own for its clients. `echown serve --acceptors N` is the same with
-//! limits and an orderly end.
+//! Its structure follows the parallel server of Miou's tutorial: one server in a task of its own,
+//! and one more per further processor with `parallel`. Each has its own socket on the same address
+//! and its own tasks for clients. `echown serve --acceptors N` is the same with limits and a
+//! graceful shutdown.
 //!
 //! ```sh
 //! $ cargo run --example parallel &
@@ -11,8 +11,8 @@
 //! Hello
 //! ```
 //!
-//! It takes another address as its first argument, and as its second one after how many clients it is
-//! to stop. After `parallel 127.0.0.1:3000 2` and two clients it prints
+//! The first argument is another address, the second one the number of clients after which it stops.
+//! After `parallel 127.0.0.1:3000 2` and two clients it prints
 //!
 //! ```text
 //! served 2 clients; the servers end: cancelled, as they never end by themselves

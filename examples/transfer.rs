@@ -1,6 +1,6 @@
-//! From child to parent: what a task has made may outlive it, even if it comes to a bad end.
+//! Transfer from child to parent: a resource can outlive the task that made it, even after a panic.
 //!
-//! A child gathers a harvest, hands it to its parent, and panics afterwards. It prints
+//! A child gathers a harvest, transfers it to its parent, and then panics. It prints
 //!
 //! ```text
 //! the child is refused: resource 1 (Vec<&str>) used by task 2 `harvester`, expected owner task 1 `main` (owned at examples/transfer.rs:24:22)

@@ -10,6 +10,10 @@ use std::fs;
 
 use source::{File, everything, peers, root, sources};
 
+#[path = "tidy/markdown.rs"]
+mod markdown;
+#[path = "tidy/prose.rs"]
+mod prose;
 #[path = "tidy/source.rs"]
 mod source;
 

@@ -1,0 +1,121 @@
+//! Rules for prose: banned words in Markdown.
+//!
+//! Code blocks and code spans do not count: `nobody` is a Unix account. The places that still break
+//! the rule are listed in `tests/tidy/prose_exceptions.txt`. The list can only shrink: a place that no
+//! longer needs to be listed fails the test, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use super::Faults;
+use super::markdown::{PENDING, documents, without_code};
+use super::source::root;
+
+/// Words and phrases of the project's former private dialect, with what to write instead.
+const BANNED: &[(&str, &str)] = &[
+    ("anew", "again, or name what is new"),
+    ("answers", "returns, or replies"),
+    ("beside", "next to"),
+    ("for ever", "indefinitely, or permanently"),
+    ("in hand", "in use"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
+    ("mends", "fixes"),
+    ("nobody", "no task, no client, no reader"),
+    ("patience", "timeout"),
+    ("refused", "rejected"),
+    ("so long", "this long, or the duration"),
+    ("stranger", "another task, or a downstream crate"),
+    ("strangers", "other tasks, or downstream crates"),
+    ("told", "logged, notified or reported"),
+    ("whoever", "the caller, the client, a task that"),
+];
+
+/// What the kernel calls it.
+const PERMITTED: &[(&str, &str)] = &[("connection", "refused")];
+
+const EXCEPTIONS: &str = "tests/tidy/prose_exceptions.txt";
+
+#[test]
+fn prose_has_no_banned_words() {
+    let mut faults = Faults::because(
+        "documents are written in plain technical English: \
+         no banned words outside code spans and code blocks",
+    );
+    let mut found = BTreeMap::new();
+    for (kind, texts) in [("Markdown", documents())] {
+        let mut count = 0;
+        let mut files = 0;
+        for (name, text) in texts {
+            if PENDING.iter().any(|pending| name.starts_with(pending)) {
+                continue;
+            }
+            let words = banned_words(&text);
+            count += words.len();
+            files += usize::from(!words.is_empty());
+            found.insert(name, words);
+        }
+        println!("{kind}: {count} banned words in {files} places");
+    }
+    let exceptions = exceptions();
+    for (name, words) in &found {
+        match (exceptions.contains(name), words.is_empty()) {
+            (false, false) => {
+                for (line, word, instead) in words {
+                    faults.add_at(name, *line, format!("`{word}`; write: {instead}"));
+                }
+            }
+            (true, true) => {
+                faults.add_at(EXCEPTIONS, 1, format!("{name} is clean: take it off the list"));
+            }
+            _ => {}
+        }
+    }
+    for name in exceptions.iter().filter(|name| !found.contains_key(*name)) {
+        faults.add_at(EXCEPTIONS, 1, format!("{name} does not exist: take it off the list"));
+    }
+    faults.attest();
+}
+
+#[test]
+fn banned_words_are_found_where_they_count_and_nowhere_else() {
+    let text =
+        "Nobody is\nfor\never told.\n\n```text\nanew\n```\n`nobody`, connection refused, mending";
+    let words: Vec<(usize, &str)> =
+        banned_words(&without_code(text)).into_iter().map(|(line, word, _)| (line, word)).collect();
+    assert_eq!(words, [(1, "nobody"), (2, "for ever"), (3, "told")]);
+}
+
+/// Each banned word of a text, with its line and its replacement.
+fn banned_words(text: &str) -> Vec<(usize, &'static str, &'static str)> {
+    let words: Vec<(usize, String)> = text
+        .lines()
+        .enumerate()
+        .flat_map(|(index, line)| {
+            let words = line.split(|sign: char| !sign.is_alphanumeric() && sign != '-');
+            words.filter(|word| !word.is_empty()).map(move |word| (index + 1, word.to_lowercase()))
+        })
+        .collect();
+    let mut found = Vec::new();
+    for (index, (line, word)) in words.iter().enumerate() {
+        let before = index.checked_sub(1).map_or("", |before| &*words[before].1);
+        if PERMITTED.contains(&(before, word)) {
+            continue;
+        }
+        let is_here = |phrase: &str| {
+            let rest = words[index..].iter().map(|(_, word)| &**word);
+            phrase.split(' ').zip(rest.map(Some).chain([None])).all(|(is, it)| Some(is) == it)
+                && words.len() - index >= phrase.split(' ').count()
+        };
+        if let Some((phrase, instead)) = BANNED.iter().find(|(phrase, _)| is_here(phrase)) {
+            found.push((*line, *phrase, *instead));
+        }
+    }
+    found
+}
+
+fn exceptions() -> BTreeSet<String> {
+    let list = fs::read_to_string(root().join(EXCEPTIONS)).expect("the list is there");
+    let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
