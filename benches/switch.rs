@@ -25,7 +25,7 @@ fn main() {
         false => (1, Duration::from_millis(10)),
     };
     let here = first_processor().expect("the system tells where this may run");
-    echown::load::pin_to(&[here]).expect("this may run there");
+    echown_bench::pin_to(&[here]).expect("this may run there");
     let mut nanos = THREADS.map(|_| Vec::new());
     for _ in 0..rounds {
         for (threads, nanos) in THREADS.iter().zip(&mut nanos) {

@@ -8,8 +8,6 @@ pub mod echo;
 pub mod faults;
 pub mod frame;
 pub mod harness;
-#[cfg(all(feature = "load", target_os = "linux"))]
-pub mod load;
 pub mod net;
 pub mod ownership;
 pub mod pool;

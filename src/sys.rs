@@ -7,7 +7,7 @@
 
 #[cfg(any(feature = "cli", feature = "macros"))]
 pub(crate) mod append;
-#[cfg(all(feature = "load", target_os = "linux"))]
+#[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod child;
 pub(crate) mod escape;
 pub(crate) mod fd;

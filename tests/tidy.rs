@@ -37,7 +37,6 @@ const FLOORS: &[(&str, u8)] = &[
     ("harness", 4),
     ("server", 5),
     ("signals", 5),
-    ("load", 5),
     ("lessons", 5),
     ("tracer", 5),
     ("cli", 6),

@@ -1,6 +1,7 @@
 //! `echown bench`: asks a server as hard as it can, and verifies every byte.
 
 mod compare;
+mod host;
 mod mix;
 
 use std::io::{self, IsTerminal};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
+use echown_bench::{Client, Dialect, Outcome, Plan, Progress, Rival, Target, Verified, Watch};
 
 use super::EXIT_USAGE;
 use super::output::{Files, Flush, Output, Writers, documents};
@@ -19,7 +21,6 @@ use super::stderr_line::{self, stderr_line};
 use super::style::StyleName;
 use super::units::{at_least_one, duration, ip, measured, number, process, processor, size};
 use crate::echo::Signal;
-use crate::load::{self, Client, Dialect, Outcome, Plan, Progress, Rival, Target, Verified, Watch};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
@@ -188,7 +189,7 @@ impl Shape {
         if self.pin_client.is_empty() {
             return Ok(said);
         }
-        let before = load::pin_to(&self.pin_client).map_err(|error| {
+        let before = echown_bench::pin_to(&self.pin_client).map_err(|error| {
             let processors = &self.pin_client;
             let each: Vec<String> = processors.iter().map(ToString::to_string).collect();
             Failed::Usage(format!(
@@ -305,7 +306,7 @@ fn watched(
     output: &Arc<Output>,
     what: impl FnOnce(&Watch) -> Result<ExitCode, Failed>,
 ) -> ExitCode {
-    crate::load::raise_descriptors();
+    echown_bench::raise_descriptors();
     let watch = Watch::default();
     let stop = Arc::new(Stop { watch: watch.clone(), output: Arc::clone(output) });
     let signals = match Signals::install(registry, stop) {
@@ -383,7 +384,8 @@ fn bench(
         }
         let most = connections_max(&plan);
         let server = own_server(shape.style, most, &plan)?;
-        let outcome = server.bench(registry, &plan, processors, watch, |what| line.show(what))?;
+        let host = host::of(registry);
+        let outcome = server.bench(&host, &plan, processors, watch, |what| line.show(what))?;
         line.clear();
         return tell(arguments, registry, watch, &[("echown".into(), outcome)]);
     };
@@ -391,12 +393,25 @@ fn bench(
         let text = "--pin-server is for a server that is started here";
         return Err(Failed::Usage(text.into()));
     }
-    let target = Target::resolve(endpoint)
-        .map_err(|error| Failed::Otherwise(format!("{endpoint}: {error}")))?;
-    let outcome =
-        load::run(registry, &plan, &target, arguments.pid, watch, |what| line.show(what))?;
+    let target =
+        resolve(endpoint).map_err(|error| Failed::Otherwise(format!("{endpoint}: {error}")))?;
+    let host = host::of(registry);
+    let outcome = echown_bench::run(&host, &plan, &target, arguments.pid, watch, |what| {
+        line.show(what);
+    })?;
     line.clear();
     tell(arguments, registry, watch, &[(endpoint.to_string(), outcome)])
+}
+
+/// Looks a name up. Of several addresses the first one is used.
+fn resolve(endpoint: &Endpoint) -> io::Result<Target> {
+    if let Endpoint::Unix(path) = endpoint {
+        return Ok(Target::Unix(path.clone()));
+    }
+    let first = endpoint.resolve()?.into_iter().next();
+    first
+        .map(Target::Inet)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
 }
 
 /// This very program as a server, which sets this load no limits.
@@ -499,7 +514,7 @@ fn draw(registry: &Registry, path: &Path, outcomes: &[(String, Outcome)]) -> Res
     let failed = |error: io::Error| {
         Failed::Otherwise(format!("cannot draw {}: {error}", escape::path(path)))
     };
-    let svg = load::plot(&named).map_err(failed)?;
+    let svg = echown_bench::plot(&named).map_err(failed)?;
     documents::write(registry, PLOT, path, &svg).map_err(Failed::Otherwise)
 }
 
@@ -519,6 +534,8 @@ impl StatusLine {
 
     fn show(&mut self, what: Progress<'_>) {
         let (Progress::Waiting(text) | Progress::Running(text)) = what;
+        // The path of a Unix socket may be a part of it.
+        let text = escape::text(text);
         if io::stderr().is_terminal() {
             stderr_line::write(format!("\r\x1b[2K{text}").into_bytes());
             self.is_shown = true;

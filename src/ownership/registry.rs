@@ -55,7 +55,8 @@ struct Inner {
     saboteur: Option<Arc<Saboteur>>,
     /// Which resource stands for which number, for all that is open.
     numbers: Mutex<Table<RawFd, Arc<dyn Held>>>,
-    declared: Mutex<Vec<Declared>>,
+    /// By their numbers: a load generator declares thousands.
+    declared: Mutex<BTreeMap<i32, Declared>>,
     reports: Mutex<Kept>,
     counts: Counts,
     /// How often each code was reported.
@@ -176,14 +177,14 @@ impl Registry {
         let (name, reason) = (escaped(name.into()), escaped(reason.into()));
         let declared = Declared { number, name, reason, site: Site::here() };
         if !fork::in_forked_child() {
-            guard(&self.0.declared).push(declared);
+            guard(&self.0.declared).insert(number, declared);
         }
     }
 
     /// Takes a declaration back, when the library has closed the descriptor.
     pub fn retract(&self, number: i32) {
         if !fork::in_forked_child() {
-            guard(&self.0.declared).retain(|declared| declared.number != number);
+            guard(&self.0.declared).remove(&number);
         }
     }
 
@@ -193,7 +194,7 @@ impl Registry {
         let (tasks, resources) = snapshot::take(self.0.id);
         let declared = match fork::in_forked_child() {
             true => Vec::new(),
-            false => guard(&self.0.declared).clone(),
+            false => guard(&self.0.declared).values().cloned().collect(),
         };
         Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared }
     }

@@ -49,12 +49,6 @@ pub(crate) struct Ceiling {
 }
 
 impl Ceiling {
-    /// Reads this machine's limits and finds the tightest.
-    #[cfg(feature = "load")]
-    pub(crate) fn detect() -> Ceiling {
-        Ceiling::of(&Limits::read())
-    }
-
     /// Finds the tightest of `limits`; of two that allow the same, the one that would abort.
     pub(crate) fn of(limits: &Limits) -> Ceiling {
         let each = Ceiling::each(limits).into_iter();

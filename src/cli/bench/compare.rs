@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use echown_bench::compare::{Cell, Settings, compare};
+use echown_bench::scenario::{self, Metric, Scenario};
+use echown_bench::{Plan, Rival, Watch};
 
-use super::{Failed, FormName, Shape, StatusLine, connections_max, limits, own, show};
+use super::{Failed, FormName, Shape, StatusLine, connections_max, host, limits, own, show};
 use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
-use crate::load::compare::{Cell, Settings, compare};
-use crate::load::scenario::{self, Metric, Scenario};
-use crate::load::{Plan, Rival, Watch};
 use crate::ownership::Registry;
 use crate::sys::escape;
 
@@ -71,12 +71,13 @@ pub(super) fn run(
     let scenarios = scenarios(arguments)?;
     let mut settings = Settings::new(arguments.rounds.get());
     settings.server_processors = shape.pin()?;
+    let host = host::of(registry);
     let mut line = StatusLine::default();
     let mut code = ExitCode::SUCCESS;
     for scenario in scenarios {
         let rival = |text: &String| rival(text, shape.style, &scenario.plan);
         let rivals: Vec<Rival> = arguments.servers.iter().map(rival).collect::<Result<_, _>>()?;
-        let row = compare(registry, &scenario, &rivals, &settings, watch, |what| line.show(what))?;
+        let row = compare(&host, &scenario, &rivals, &settings, watch, |what| line.show(what))?;
         line.clear();
         let Some(row) = row else { break };
         match arguments.form.format {

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::{BenchArguments, Failed, FormName, StatusLine, finish, own_server, show};
+use echown_bench::scenario::{self, Metric};
+use echown_bench::{Outcome, Plan, Verified, Watch};
+
+use super::{BenchArguments, Failed, FormName, StatusLine, finish, host, own_server, show};
 use crate::cli::style::StyleName;
-use crate::load::scenario::{self, Metric};
-use crate::load::{Outcome, Plan, Verified, Watch};
 use crate::ownership::Registry;
 use crate::report::Count;
 
@@ -20,6 +21,7 @@ pub(super) fn run(
 ) -> Result<ExitCode, Failed> {
     let shape = &arguments.shape;
     let rival = own_server(StyleName::Echo, CONNECTIONS_MAX, &Plan::default())?;
+    let host = host::of(registry);
     let mut line = StatusLine::default();
     let mut done: Vec<(Metric, (String, Outcome))> = Vec::new();
     for mut scenario in scenario::mix() {
@@ -29,7 +31,7 @@ pub(super) fn run(
         scenario.plan.sources.clone_from(&shape.source);
         let plan = &scenario.plan;
         // Another one for each, so that what one load has left behind is not on the next one's account.
-        let outcome = rival.bench(registry, plan, processors, watch, |what| {
+        let outcome = rival.bench(&host, plan, processors, watch, |what| {
             what.under(scenario.about, |what| line.show(what));
         });
         line.clear();

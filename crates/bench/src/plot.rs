@@ -4,7 +4,7 @@ use std::io;
 
 use plotters::prelude::*;
 
-use super::outcome::Outcome;
+use crate::outcome::Outcome;
 
 /// In pixels.
 const SIZE: (u32, u32) = (900, 480);
@@ -70,7 +70,7 @@ fn draw(
         .x_desc("messages: the slowest of so many")
         .y_desc("latency")
         .x_label_formatter(&|one_in| format!("{one_in:.0}"))
-        .y_label_formatter(&|micros| super::show::time(*micros))
+        .y_label_formatter(&|micros| crate::show::time(*micros))
         .draw()?;
     const COLOURS: [RGBColor; 6] = [
         RGBColor(0, 90, 181),

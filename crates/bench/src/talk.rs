@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::pattern::Pattern;
+use crate::pattern::Pattern;
 
 /// What came is not what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lie;
+pub(crate) struct Lie;
 
-pub(super) struct Talk {
+pub(crate) struct Talk {
     pattern: Arc<Pattern>,
     beginning: u64,
     message_bytes: u64,
@@ -23,7 +23,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    pub(super) fn new(pattern: &Arc<Pattern>, message_bytes: usize, connection: usize) -> Talk {
+    pub(crate) fn new(pattern: &Arc<Pattern>, message_bytes: usize, connection: usize) -> Talk {
         Talk {
             pattern: Arc::clone(pattern),
             beginning: pattern.beginning(connection),
@@ -36,28 +36,28 @@ impl Talk {
     }
 
     /// Begins a message, which was due then.
-    pub(super) fn begin(&mut self, due: u64) {
+    pub(crate) fn begin(&mut self, due: u64) {
         self.owed += self.message_bytes;
         self.begun.push_back(due);
     }
 
     /// Messages under way.
-    pub(super) fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.begun.len()
     }
 
     /// What can be sent now.
-    pub(super) fn unsent(&self) -> &[u8] {
+    pub(crate) fn unsent(&self) -> &[u8] {
         self.pattern.slice(self.beginning + self.sent, self.owed - self.sent)
     }
 
-    pub(super) fn was_sent(&mut self, bytes: usize) {
+    pub(crate) fn was_sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
     /// Compares what has come. How many messages it completes, which are then to be
     /// [taken](Talk::take_completed).
-    pub(super) fn receive(&mut self, mut bytes: &[u8]) -> Result<u64, Lie> {
+    pub(crate) fn receive(&mut self, mut bytes: &[u8]) -> Result<u64, Lie> {
         if bytes.len() as u64 > self.sent - self.received {
             return Err(Lie);
         }
@@ -75,12 +75,12 @@ impl Talk {
     }
 
     /// When the oldest message was due; it is no longer under way.
-    pub(super) fn take_completed(&mut self) -> u64 {
+    pub(crate) fn take_completed(&mut self) -> u64 {
         self.begun.pop_front().unwrap_or_default()
     }
 
     /// Begins anew, on another connection.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.owed = 0;
         self.sent = 0;
         self.received = 0;
@@ -90,8 +90,8 @@ impl Talk {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Dialect;
     use super::*;
+    use crate::plan::Dialect;
 
     fn talk() -> Talk {
         let pattern = Arc::new(Pattern::new(Dialect::Bytes, 10, 1));

@@ -4,19 +4,19 @@
 //! what is compared is what they did in the same round, and a round in which somebody else used the
 //! machine is dropped and made up for.
 
-use crate::report::Count;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::outcome::{Latency, Outcome, Verified};
-use super::rival::Rival;
-use super::run::{LoadError, Progress};
-use super::scenario::{Metric, Scenario};
-use super::show::{memory, time};
-use super::warning::Warning;
-use super::watch::Watch;
-use crate::ownership::Registry;
+use crate::host::Host;
+use crate::outcome::{Latency, Outcome, Verified};
+use crate::rival::Rival;
+use crate::run::{LoadError, Progress};
+use crate::scenario::{Metric, Scenario};
+use crate::show::{Count, memory, time};
+use crate::warning::Warning;
+use crate::watch::Watch;
 
 /// How it is done.
 #[derive(Clone, Debug)]
@@ -123,7 +123,7 @@ impl Cell {
 /// # Errors
 /// A server that cannot be started, or that takes no connections.
 pub fn compare(
-    registry: &Registry,
+    host: &Arc<dyn Host>,
     scenario: &Scenario,
     rivals: &[Rival],
     settings: &Settings,
@@ -139,7 +139,7 @@ pub fn compare(
             let what = format!("{}, round {number}, {}", scenario.name, rival.name);
             progress(Progress::Running(&what));
             let processors = settings.server_processors.as_deref();
-            let outcome = rival.bench(registry, &scenario.plan, processors, watch, |how| {
+            let outcome = rival.bench(host, &scenario.plan, processors, watch, |how| {
                 how.under(&what, &mut progress);
             });
             if watch.is_stopped() {
@@ -192,7 +192,7 @@ fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) ->
         .filter_map(|round| metric.of(&round[index]).zip(metric.of(&round[0])))
         .map(|(its, first)| metric.advantage(its, first))
         .collect();
-    let server = |what: fn(&super::ServerUse) -> f64| {
+    let server = |what: fn(&crate::ServerUse) -> f64| {
         median(of_all(&|outcome| outcome.server.as_ref().map_or(f64::NAN, what)))
     };
     let its = || rounds.iter().map(|round| &round[index]);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::machine::{Meter, Reading};
-use super::plan::{Client, Plan};
-use super::tally::{self, Tally};
-use super::warning::Warning;
+use crate::machine::{Meter, Reading};
+use crate::plan::{Client, Plan};
+use crate::tally::{self, Tally};
+use crate::warning::Warning;
 
 /// A connection has starved that was answered less than this part of what the median one was.
 const STARVED_BELOW: f64 = 0.1;
@@ -66,7 +66,7 @@ pub struct Outcome {
     pub warnings: Vec<Warning>,
     /// Every latency, in nanoseconds.
     #[serde(skip)]
-    pub(super) histogram: Histogram<u64>,
+    pub(crate) histogram: Histogram<u64>,
 }
 
 /// Latencies in microseconds.
@@ -123,19 +123,19 @@ pub struct ServerUse {
 }
 
 /// What [`Outcome::new`] is made of.
-pub(super) struct Measured {
-    pub(super) tally: Tally,
-    pub(super) idle: usize,
-    pub(super) before: Reading,
-    pub(super) meter: Meter,
+pub(crate) struct Measured {
+    pub(crate) tally: Tally,
+    pub(crate) idle: usize,
+    pub(crate) before: Reading,
+    pub(crate) meter: Meter,
     /// It was stopped, and what was under way not waited for.
-    pub(super) is_stopped: bool,
+    pub(crate) is_stopped: bool,
     /// It was over before its time.
-    pub(super) is_cut: bool,
+    pub(crate) is_cut: bool,
 }
 
 impl Outcome {
-    pub(super) fn new(plan: &Plan, measured: Measured) -> Outcome {
+    pub(crate) fn new(plan: &Plan, measured: Measured) -> Outcome {
         let Measured { tally, idle, before, meter, is_stopped, is_cut } = measured;
         let Tally { latencies, messages, errors, each, established, left, .. } = tally;
         let elapsed = if is_cut { meter.elapsed() } else { plan.duration };
@@ -203,7 +203,7 @@ impl Outcome {
     }
 
     /// Errors by kind: `reset: 3, unanswered: 1`.
-    pub(super) fn errors_in_words(&self) -> String {
+    pub(crate) fn errors_in_words(&self) -> String {
         let each = self.errors.iter().map(|(what, times)| format!("{what}: {times}"));
         each.collect::<Vec<_>>().join(", ")
     }
@@ -215,7 +215,7 @@ impl Outcome {
     }
 
     /// Threads of the client that wait in an event loop; none, where each connection has one.
-    pub(super) fn loops(&self) -> Option<usize> {
+    pub(crate) fn loops(&self) -> Option<usize> {
         match self.plan.client {
             Client::Event { threads } => Some(threads),
             Client::Blocking => None,

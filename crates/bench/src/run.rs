@@ -6,23 +6,23 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::blocking;
-use super::event;
-use super::frames;
-use super::gate::Gate;
-use super::idle::Idle;
-use super::machine::{Meter, Reading};
-use super::outcome::{Measured, Outcome};
-use super::pattern::Pattern;
-use super::plan::{Client, Dialect, Plan, Target};
-use super::tally::{self, Tally};
-use super::watch::Watch;
+use crate::blocking;
+use crate::event;
+use crate::frames;
+use crate::gate::Gate;
+use crate::host::Host;
+use crate::idle::Idle;
+use crate::machine::{Meter, Reading};
 use crate::net::Stream;
-use crate::ownership::{Promise, Registry};
-use crate::pool::ceiling::Ceiling;
-use crate::thread;
+use crate::outcome::{Measured, Outcome};
+use crate::pattern::Pattern;
+use crate::plan::{Client, Dialect, Plan, Target};
+use crate::tally::{self, Tally};
+use crate::threads::ThreadLimit;
+use crate::watch::Watch;
 
 /// How long answers are waited for that were missing when the time was over.
 const GRACE: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ const TELLING_PERIOD: Duration = Duration::from_millis(250);
 pub struct LoadError(String);
 
 impl LoadError {
-    pub(super) fn new(text: impl Into<String>) -> LoadError {
+    pub(crate) fn new(text: impl Into<String>) -> LoadError {
         LoadError(text.into())
     }
 }
@@ -68,11 +68,11 @@ impl Progress<'_> {
 }
 
 /// What the workers of one run have in common.
-pub(super) struct Run {
-    pub(super) registry: Registry,
-    pub(super) plan: Plan,
-    pub(super) target: Target,
-    pub(super) pattern: Arc<Pattern>,
+pub(crate) struct Run {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) plan: Plan,
+    pub(crate) target: Target,
+    pub(crate) pattern: Arc<Pattern>,
     watch: Watch,
     epoch: Instant,
     gate: Gate,
@@ -84,12 +84,12 @@ pub(super) struct Run {
 
 impl Run {
     /// Nanoseconds since the run's epoch.
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
     }
 
     /// Waits until all workers are connected. `None`: nothing is to be measured.
-    pub(super) fn wait_for_all(&self) -> Option<Window> {
+    pub(crate) fn wait_for_all(&self) -> Option<Window> {
         self.gate.arrive().map(|began| self.window(began))
     }
 
@@ -101,53 +101,53 @@ impl Run {
     }
 
     /// Whether nothing more is to be asked.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.watch.is_stopped()
     }
 
     /// Tells whoever watches of a connection that stands.
-    pub(super) fn tell_connected(&self) {
+    pub(crate) fn tell_connected(&self) {
         // ord: Relaxed; it is shown and nothing else.
         self.connected.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether no connection was made so far: a worker whose first attempt failed does not try the
     /// others, each of which may take as long to fail.
-    pub(super) fn has_none_connected(&self) -> bool {
+    pub(crate) fn has_none_connected(&self) -> bool {
         // ord: Relaxed; a connection that another worker makes at this moment may be missed, which
         // costs this worker its own.
         self.connected.load(Ordering::Relaxed) == 0
     }
 
     /// Tells whoever watches of answers.
-    pub(super) fn tell_answered(&self, messages: u64) {
+    pub(crate) fn tell_answered(&self, messages: u64) {
         // ord: Relaxed; it is shown and nothing else.
         self.answered.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// A connection of the run, by its number.
-    pub(super) fn connect(&self, connection: usize) -> io::Result<Stream> {
-        self.target.connect(&self.registry, self.plan.source(connection))
+    pub(crate) fn connect(&self, connection: usize) -> io::Result<Stream> {
+        self.target.connect(&self.host, self.plan.source(connection))
     }
 }
 
 /// What counts when, in nanoseconds of the run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// The workers begin.
-    pub(super) began: u64,
+    pub(crate) began: u64,
     /// Answers begin to count.
-    pub(super) from: u64,
+    pub(crate) from: u64,
     /// Nothing more is asked.
-    pub(super) until: u64,
+    pub(crate) until: u64,
     /// Nothing more is waited for.
-    pub(super) give_up: u64,
+    pub(crate) give_up: u64,
     /// Messages are due at a rate, whether or not those before are answered.
-    pub(super) is_of_a_rate: bool,
+    pub(crate) is_of_a_rate: bool,
 }
 
 impl Window {
-    pub(super) fn counts(&self, now: u64) -> bool {
+    pub(crate) fn counts(&self, now: u64) -> bool {
         (self.from..self.until).contains(&now)
     }
 }
@@ -159,7 +159,7 @@ impl Window {
 /// No connection could be made, which is known at once and not when the time is over; a worker not be
 /// started, or the process not be looked at; or it was stopped before anything was measured.
 pub fn run(
-    registry: &Registry,
+    host: &Arc<dyn Host>,
     plan: &Plan,
     target: &Target,
     pid: Option<i32>,
@@ -176,9 +176,9 @@ pub fn run(
         let what = "there is none on this machine that may be looked at";
         return Err(LoadError::new(format!("the server's process {pid}: {what}")));
     }
-    let mut idle = Idle::open(registry, &plan, target, watch, &mut progress)?;
+    let mut idle = Idle::open(host, &plan, target, watch, &mut progress)?;
     let run = Arc::new(Run {
-        registry: registry.clone(),
+        host: Arc::clone(host),
         pattern: Arc::new(Pattern::new(plan.dialect, plan.message_bytes, plan.seed)),
         plan,
         target: target.clone(),
@@ -195,8 +195,9 @@ pub fn run(
         let of_worker = Arc::clone(&run);
         // ord: Relaxed; what counts is when it is zero again, which is looked at again and again.
         run.working.fetch_add(1, Ordering::Relaxed);
-        match thread::spawn_in(registry, "client", [], move || work(&of_worker, share)) {
-            Ok(promise) => workers.push(promise),
+        let builder = thread::Builder::new().name("client".into());
+        match builder.spawn(move || work(&of_worker, share)) {
+            Ok(worker) => workers.push(worker),
             Err(error) => {
                 failed = Some(format!("no thread for another client: {error}"));
                 break;
@@ -232,7 +233,7 @@ pub fn run(
 }
 
 /// Why there is no connection, and what to do about it.
-pub(super) fn no_connection(target: &Target, why: &str) -> LoadError {
+pub(crate) fn no_connection(target: &Target, why: &str) -> LoadError {
     let advice = match (why, target) {
         (tally::REFUSED | tally::NO_SOCKET, _) => format!(
             ": no server listens there; start one (`echown serve --listen {target}`), or leave the \
@@ -251,11 +252,11 @@ pub(super) fn no_connection(target: &Target, why: &str) -> LoadError {
 /// Whether a thread for each connection is no more than this machine carries. Beyond that the standard
 /// library may end the process.
 fn fits(connections: usize) -> Result<(), LoadError> {
-    let ceiling = Ceiling::detect();
-    if connections <= ceiling.threads {
+    let limit = ThreadLimit::read();
+    if connections as u64 <= limit.threads {
         return Ok(());
     }
-    let what = format!("{connections} threads are more than the ceiling of {ceiling}");
+    let what = format!("{connections} threads are more than the ceiling of {limit}");
     Err(LoadError::new(format!("{what}: have fewer connections, or the event client")))
 }
 
@@ -287,16 +288,22 @@ fn work(run: &Run, share: Range<usize>) -> Tally {
     tally
 }
 
-fn gather(workers: Vec<Promise<Tally>>) -> Result<Tally, LoadError> {
+fn gather(workers: Vec<JoinHandle<Tally>>) -> Result<Tally, LoadError> {
     let mut tally = Tally::new(0);
     let mut failed = None;
     for worker in workers {
         match worker.join() {
             Ok(of_worker) => tally.add(of_worker),
-            Err(failure) => failed = Some(format!("a client failed: {failure}")),
+            Err(panic) => failed = Some(format!("a client panicked: {}", message(&*panic))),
         }
     }
     failed.map_or(Ok(tally), |failed| Err(LoadError::new(failed)))
+}
+
+/// The message of a panic.
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Opens the gate, tells what goes on, and looks at the machine at both ends of what counts. Whether that

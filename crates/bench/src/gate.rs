@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 #[derive(Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     state: Mutex<State>,
     bell: Condvar,
 }
@@ -18,7 +18,7 @@ struct State {
 
 impl Gate {
     /// Waits with the others. When to begin; `None`: not at all.
-    pub(super) fn arrive(&self) -> Option<u64> {
+    pub(crate) fn arrive(&self) -> Option<u64> {
         let mut state = self.state();
         state.arrived += 1;
         self.bell.notify_all();
@@ -31,7 +31,7 @@ impl Gate {
     }
 
     /// Waits until so many have arrived, at most for `patience`. Whether they have.
-    pub(super) fn wait_for(&self, workers: usize, patience: Duration) -> bool {
+    pub(crate) fn wait_for(&self, workers: usize, patience: Duration) -> bool {
         let waiting =
             self.bell.wait_timeout_while(self.state(), patience, |state| state.arrived < workers);
         let (state, _) = waiting.unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +39,7 @@ impl Gate {
     }
 
     /// Lets all of them go, also those who have not arrived yet. Only the first time counts.
-    pub(super) fn open(&self, when: Option<u64>) {
+    pub(crate) fn open(&self, when: Option<u64>) {
         self.state().opened.get_or_insert(when);
         self.bell.notify_all();
     }

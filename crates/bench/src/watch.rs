@@ -46,18 +46,18 @@ impl Watch {
     }
 
     /// Waits for the stop, at most so long.
-    pub(super) fn wait(&self, patience: Duration) {
+    pub(crate) fn wait(&self, patience: Duration) {
         let is_running = |_: &mut Vec<i32>| !self.is_stopped();
         let waited = self.0.bell.wait_timeout_while(self.servers(), patience, is_running);
         drop(waited);
     }
 
-    pub(super) fn started(&self, pid: i32) {
+    pub(crate) fn started(&self, pid: i32) {
         self.servers().push(pid);
     }
 
     /// How a server that was started has ended, if it has. From then on its number may be another's.
-    pub(super) fn reap(&self, server: &mut Child) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn reap(&self, server: &mut Child) -> io::Result<Option<ExitStatus>> {
         let mut servers = self.servers();
         let status = server.try_wait()?;
         if status.is_some() {

@@ -9,25 +9,25 @@ use rustix::thread::CpuSet;
 
 /// What was used until a moment.
 #[derive(Clone, Debug)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     at: Instant,
     /// By all programs together, stolen time included: whoever has it, we have not.
     machine: Option<Duration>,
     ours: Option<Duration>,
-    pub(super) server: Option<Usage>,
+    pub(crate) server: Option<Usage>,
 }
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Usage {
-    pub(super) processor: Duration,
+pub(crate) struct Usage {
+    pub(crate) processor: Duration,
     /// Resident.
-    pub(super) memory_bytes: u64,
-    pub(super) threads: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) threads: u64,
 }
 
 impl Reading {
-    pub(super) fn take(pid: Option<i32>) -> Reading {
+    pub(crate) fn take(pid: Option<i32>) -> Reading {
         let ours = Process::myself().ok().as_ref().and_then(usage);
         Reading {
             at: Instant::now(),
@@ -68,9 +68,9 @@ fn ticks(ticks: u64) -> Duration {
 
 /// What was used between two moments.
 #[derive(Clone, Debug)]
-pub(super) struct Meter {
-    pub(super) first: Reading,
-    pub(super) last: Reading,
+pub(crate) struct Meter {
+    pub(crate) first: Reading,
+    pub(crate) last: Reading,
 }
 
 impl Default for Meter {
@@ -81,22 +81,22 @@ impl Default for Meter {
 }
 
 impl Meter {
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.last.at - self.first.at
     }
 
     /// Processors that this process has kept busy: 1.5 is one and a half.
-    pub(super) fn ours(&self) -> Option<f64> {
+    pub(crate) fn ours(&self) -> Option<f64> {
         self.share(self.last.ours?, self.first.ours?)
     }
 
     /// Processors that the server has kept busy.
-    pub(super) fn server(&self) -> Option<f64> {
+    pub(crate) fn server(&self) -> Option<f64> {
         self.share(self.last.server?.processor, self.first.server?.processor)
     }
 
     /// Processors that neither of us has kept busy, but some other program has, or another machine.
-    pub(super) fn others(&self) -> Option<f64> {
+    pub(crate) fn others(&self) -> Option<f64> {
         let all = self.share(self.last.machine?, self.first.machine?)?;
         Some((all - self.ours()? - self.server()?).max(0.0))
     }

@@ -4,14 +4,14 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::pattern::Pattern;
-use super::plan::{Dialect, Plan, Target};
-use super::run::{LoadError, Progress, no_connection};
-use super::talk::Talk;
-use super::tally::{self, Tally};
-use super::watch::Watch;
+use crate::host::Host;
 use crate::net::Stream;
-use crate::ownership::Registry;
+use crate::pattern::Pattern;
+use crate::plan::{Dialect, Plan, Target};
+use crate::run::{LoadError, Progress, no_connection};
+use crate::talk::Talk;
+use crate::tally::{self, Tally};
+use crate::watch::Watch;
 
 /// How long an idle connection's answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,14 +22,14 @@ const PATIENCE_MIN: Duration = Duration::from_millis(1);
 /// Bytes that an idle connection asks with.
 const MESSAGE_BYTES: usize = 16;
 
-pub(super) struct Idle {
+pub(crate) struct Idle {
     held: Vec<(Stream, Talk)>,
 }
 
 impl Idle {
     /// Connects and asks each of them.
-    pub(super) fn open(
-        registry: &Registry,
+    pub(crate) fn open(
+        host: &Arc<dyn Host>,
         plan: &Plan,
         target: &Target,
         watch: &Watch,
@@ -48,7 +48,7 @@ impl Idle {
             }
             let mut talk = Talk::new(&pattern, MESSAGE_BYTES, index);
             let asked = target
-                .connect(registry, plan.source(plan.connections + index))
+                .connect(host, plan.source(plan.connections + index))
                 .map_err(|error| (tally::name(&error), Some(error)))
                 .and_then(|stream| ask(&stream, &mut talk, PATIENCE).map(|()| stream));
             match asked {
@@ -68,12 +68,12 @@ impl Idle {
     }
 
     /// How many there are.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held.len()
     }
 
     /// Asks each of them once more, all of them together for as long as one may take.
-    pub(super) fn check(&mut self, watch: &Watch, tally: &mut Tally) {
+    pub(crate) fn check(&mut self, watch: &Watch, tally: &mut Tally) {
         let deadline = Instant::now() + PATIENCE;
         for (stream, talk) in &mut self.held {
             if watch.is_stopped() {
@@ -98,7 +98,7 @@ fn ask(
         io::ErrorKind::WouldBlock => (tally::UNANSWERED, None),
         _ => (tally::name(&error), Some(error)),
     };
-    stream.set_read_timeout(Some(patience)).map_err(failed)?;
+    stream.set_read_timeout(patience).map_err(failed)?;
     talk.begin(0);
     stream.write_all(talk.unsent()).map_err(failed)?;
     talk.was_sent(MESSAGE_BYTES);

@@ -1,13 +1,22 @@
 //! An outcome for people.
 
-use crate::report::Count;
 use std::fmt;
 
-use super::outcome::{Outcome, ServerUse, Verified};
-use super::plan::Dialect;
+use crate::outcome::{Outcome, ServerUse, Verified};
+use crate::plan::Dialect;
+
+/// A count with its noun, whose plural ends in s: `1 error`, `2 errors`.
+pub(crate) struct Count(pub(crate) u64, pub(crate) &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count(number, noun) = self;
+        write!(f, "{number} {noun}{}", if *number == 1 { "" } else { "s" })
+    }
+}
 
 /// A time in microseconds, in the unit that suits it.
-pub(super) fn time(micros: f64) -> String {
+pub(crate) fn time(micros: f64) -> String {
     match micros {
         micros if micros < 1000.0 => format!("{micros:.1} us"),
         micros if micros < 1_000_000.0 => format!("{:.2} ms", micros / 1e3),
@@ -16,7 +25,7 @@ pub(super) fn time(micros: f64) -> String {
 }
 
 /// A number that is read at a glance: `184 thousand`.
-pub(super) fn number(number: f64) -> String {
+pub(crate) fn number(number: f64) -> String {
     match number {
         number if number < 10_000.0 => format!("{number:.0}"),
         number if number < 10_000_000.0 => format!("{:.1} thousand", number / 1e3),
@@ -25,7 +34,7 @@ pub(super) fn number(number: f64) -> String {
 }
 
 /// Bytes, as memory is counted.
-pub(super) fn memory(bytes: f64) -> String {
+pub(crate) fn memory(bytes: f64) -> String {
     match bytes {
         bytes if bytes < 1024.0 * 1024.0 => format!("{:.1} KiB", bytes / 1024.0),
         bytes => format!("{:.1} MiB", bytes / 1024.0 / 1024.0),

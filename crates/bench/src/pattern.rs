@@ -6,18 +6,18 @@
 
 use fastrand::Rng;
 
-use super::plan::Dialect;
+use crate::plan::Dialect;
 
 /// Bytes after which it repeats.
 const PERIOD: usize = 16_381;
 
 /// The most that is sent or compared at once.
-pub(super) const SLICE_MAX: usize = 256 * 1024;
+pub(crate) const SLICE_MAX: usize = 256 * 1024;
 
 /// How far apart two connections begin.
 const STEP: u64 = 7_919;
 
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// One period, and as much again as a slice may reach over its end.
     ring: Vec<u8>,
     period: u64,
@@ -26,7 +26,7 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn new(dialect: Dialect, message_bytes: usize, seed: u64) -> Pattern {
+    pub(crate) fn new(dialect: Dialect, message_bytes: usize, seed: u64) -> Pattern {
         let mut random = Rng::with_seed(seed);
         let (period, grain) = match dialect {
             Dialect::Bytes | Dialect::Frames => (PERIOD, 1),
@@ -48,12 +48,12 @@ impl Pattern {
     }
 
     /// Where a connection begins.
-    pub(super) fn beginning(&self, connection: usize) -> u64 {
+    pub(crate) fn beginning(&self, connection: usize) -> u64 {
         (connection as u64).wrapping_mul(STEP) % (self.period / self.grain) * self.grain
     }
 
     /// What stands there, so many bytes of it; fewer where that is too many at once.
-    pub(super) fn slice(&self, offset: u64, bytes: u64) -> &[u8] {
+    pub(crate) fn slice(&self, offset: u64, bytes: u64) -> &[u8] {
         let at = (offset % self.period) as usize;
         &self.ring[at..at + bytes.min(SLICE_MAX as u64) as usize]
     }

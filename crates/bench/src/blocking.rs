@@ -4,11 +4,11 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::agenda::Schedule;
-use super::run::{Run, Window};
-use super::talk::Talk;
-use super::tally::{self, Tally};
+use crate::agenda::Schedule;
 use crate::net::Stream;
+use crate::run::{Run, Window};
+use crate::talk::Talk;
+use crate::tally::{self, Tally};
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -29,7 +29,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// What ends a connection.
 type Failed = &'static str;
 
-pub(super) fn work(run: &Run, share: Range<usize>) -> Tally {
+pub(crate) fn work(run: &Run, share: Range<usize>) -> Tally {
     let mut tally = Tally::new(share.len());
     let Some(connection) = share.into_iter().next() else { return tally };
     let connected = if run.is_stopped() { None } else { Some(connect(run, connection)) };
@@ -55,7 +55,7 @@ pub(super) fn work(run: &Run, share: Range<usize>) -> Tally {
 
 fn connect(run: &Run, connection: usize) -> io::Result<Stream> {
     let stream = run.connect(connection)?;
-    stream.set_read_timeout(Some(WAIT_MAX))?;
+    stream.set_read_timeout(WAIT_MAX)?;
     Ok(stream)
 }
 
@@ -246,9 +246,9 @@ impl<'run> Asker<'run> {
                 Err(error) => return Err(failed(&error)),
             }
             if self.talk.unsent().is_empty() {
-                stream.wait_readable(Some(WAIT_MAX)).map_err(|error| failed(&error))?;
+                stream.wait_readable(WAIT_MAX).map_err(|error| failed(&error))?;
             } else {
-                stream.wait_either(Some(WAIT_MAX)).map_err(|error| failed(&error))?;
+                stream.wait_either(WAIT_MAX).map_err(|error| failed(&error))?;
             }
         }
     }

@@ -9,14 +9,14 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::agenda::{self, Agenda, Schedule};
-use super::run::{Run, Window};
-use super::tally::{self, Tally};
+use crate::agenda::{self, Agenda, Schedule};
 use crate::frame::{Frame, FrameDecoder};
 use crate::net::{Poller, Stream};
+use crate::run::{Run, Window};
+use crate::tally::{self, Tally};
 
 /// Bytes of a frame that say whose it is and which.
-pub(super) const LABEL_BYTES: usize = 16;
+pub(crate) const LABEL_BYTES: usize = 16;
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -37,7 +37,7 @@ const UNSENT_BYTES_MAX: usize = 64 << 20;
 /// After so many frames those are forgotten that everybody has heard.
 const FORGETTING_PERIOD: usize = 4096;
 
-pub(super) fn work(run: &Run, share: Range<usize>) -> Tally {
+pub(crate) fn work(run: &Run, share: Range<usize>) -> Tally {
     let mut tally = Tally::new(share.len());
     match Room::connect(run, share, &mut tally) {
         Ok(mut room) => {
@@ -89,7 +89,7 @@ impl Member {
         };
         let greeting = [index.to_be_bytes(), GREETING.to_be_bytes()].concat();
         let mut stream = &member.stream;
-        stream.set_read_timeout(Some(JOINING_PATIENCE)).map_err(failed)?;
+        stream.set_read_timeout(JOINING_PATIENCE).map_err(failed)?;
         stream.write_all(Frame::of(&greeting).wire()).map_err(failed)?;
         let mut buffer = [0; 4096];
         loop {
@@ -135,7 +135,7 @@ struct Room<'run> {
 
 impl<'run> Room<'run> {
     fn connect(run: &'run Run, share: Range<usize>, tally: &mut Tally) -> io::Result<Room<'run>> {
-        let poller = Poller::new_in(&run.registry)?;
+        let poller = Poller::new(&run.host)?;
         let mut members = Vec::new();
         for connection in share {
             let index = members.len() as u64;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::outcome::Outcome;
-use super::plan::{Client, Plan};
+use crate::outcome::Outcome;
+use crate::plan::{Client, Plan};
 
 /// Which figure of an outcome a load is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

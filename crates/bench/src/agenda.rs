@@ -2,23 +2,23 @@
 
 /// Evenly, the connections in turn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     began: u64,
     nanos_a_message: f64,
 }
 
 impl Schedule {
     /// `rate` messages a second from `began` on, in nanoseconds of the run.
-    pub(super) fn new(rate: f64, began: u64) -> Schedule {
+    pub(crate) fn new(rate: f64, began: u64) -> Schedule {
         Schedule { began, nanos_a_message: 1e9 / rate }
     }
 
-    pub(super) fn due(&self, message: u64) -> u64 {
+    pub(crate) fn due(&self, message: u64) -> u64 {
         self.began + (message as f64 * self.nanos_a_message) as u64
     }
 
     /// How many messages are due before `until`.
-    pub(super) fn count(&self, until: u64) -> u64 {
+    pub(crate) fn count(&self, until: u64) -> u64 {
         // A quotient is not rounded as a product is: about so many, and then by what `due` says.
         let mut count = (until.saturating_sub(self.began) as f64 / self.nanos_a_message) as u64;
         while count > 0 && self.due(count - 1) >= until {
@@ -32,17 +32,17 @@ impl Schedule {
 }
 
 /// Messages that are asked in one go, before answers are looked for.
-pub(super) const BURST_MAX: usize = 1024;
+pub(crate) const BURST_MAX: usize = 1024;
 
 /// Messages that one event loop may have under way at a time, at the most.
-pub(super) const UNDER_WAY_MAX: usize = 1 << 20;
+pub(crate) const UNDER_WAY_MAX: usize = 1 << 20;
 
 /// What an event loop has to ask, one message after the other.
 ///
 /// If the server does not keep up, what is due has to wait once too much is under way: it waits here,
 /// where it takes no memory, and its latency counts all the same.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Agenda {
+pub(crate) struct Agenda {
     schedule: Schedule,
     until: u64,
     under_way_max: usize,
@@ -51,13 +51,13 @@ pub(super) struct Agenda {
 
 impl Agenda {
     /// All that is due before `until`; not more than so many are to be under way.
-    pub(super) fn new(schedule: Schedule, until: u64, under_way_max: usize) -> Agenda {
+    pub(crate) fn new(schedule: Schedule, until: u64, under_way_max: usize) -> Agenda {
         Agenda { schedule, until, under_way_max, next: 0 }
     }
 
     /// The next message, if it is due by now, however late that is, and not too many are under way:
     /// which it is, and when it was due.
-    pub(super) fn take(&mut self, now: u64, under_way: usize) -> Option<(u64, u64)> {
+    pub(crate) fn take(&mut self, now: u64, under_way: usize) -> Option<(u64, u64)> {
         if under_way >= self.under_way_max {
             return None;
         }
@@ -67,12 +67,12 @@ impl Agenda {
     }
 
     /// Whether all have been taken.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.next_due().is_none()
     }
 
     /// How long it is until the next can be taken, in nanoseconds; `None` if that is not for time to say.
-    pub(super) fn wait(&self, now: u64, under_way: usize) -> Option<u64> {
+    pub(crate) fn wait(&self, now: u64, under_way: usize) -> Option<u64> {
         let due = self.next_due().filter(|_| under_way < self.under_way_max)?;
         Some(due.saturating_sub(now))
     }
@@ -82,7 +82,7 @@ impl Agenda {
     }
 
     /// How many have not been taken.
-    pub(super) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.schedule.count(self.until).saturating_sub(self.next)
     }
 }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::net::{Endpoint, Stream};
-use crate::ownership::Registry;
-use crate::sys::escape;
+use crate::host::Host;
+use crate::net::Stream;
 
 /// How long a connection may take to stand.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,48 +33,28 @@ pub enum Target {
 }
 
 impl Target {
-    /// Looks a name up; the first of its addresses it is.
-    ///
-    /// # Errors
-    /// The resolver's.
-    pub fn resolve(endpoint: &Endpoint) -> io::Result<Target> {
-        match endpoint {
-            Endpoint::Unix(path) => Ok(Target::Unix(path.clone())),
-            Endpoint::Inet(_) | Endpoint::All(_) => {
-                let first = endpoint.resolve()?.into_iter().next();
-                first.map(Target::Inet).ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::NotFound, "the name has no address")
-                })
-            }
-        }
-    }
-
     /// A connection that stands.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         &self,
-        registry: &Registry,
+        host: &Arc<dyn Host>,
         source: Option<IpAddr>,
     ) -> io::Result<Stream> {
-        let stream = self.begin_connect(registry, source)?;
+        let stream = self.begin_connect(host, source)?;
         if matches!(self, Target::Inet(_)) {
-            stream.complete_connect(Some(CONNECT_PATIENCE))?;
+            stream.complete_connect(CONNECT_PATIENCE)?;
         }
         Ok(stream)
     }
 
     /// A connection that may not stand yet, and does not wait.
-    pub(super) fn begin_connect(
+    pub(crate) fn begin_connect(
         &self,
-        registry: &Registry,
+        host: &Arc<dyn Host>,
         source: Option<IpAddr>,
     ) -> io::Result<Stream> {
         match self {
-            Target::Inet(address) => {
-                let stream = Stream::begin_connect_in(registry, address, source)?;
-                stream.set_nodelay(true)?;
-                Ok(stream)
-            }
-            Target::Unix(path) => Stream::connect_unix_in(registry, path),
+            Target::Inet(address) => Stream::begin_connect(host, address, source),
+            Target::Unix(path) => Stream::connect_unix(host, path, CONNECT_PATIENCE),
         }
     }
 }
@@ -83,7 +63,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Inet(address) => address.fmt(f),
-            Target::Unix(path) => write!(f, "unix:{}", escape::path(path)),
+            Target::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -214,7 +194,7 @@ impl Plan {
     }
 
     /// Where a connection comes from.
-    pub(super) fn source(&self, connection: usize) -> Option<IpAddr> {
+    pub(crate) fn source(&self, connection: usize) -> Option<IpAddr> {
         let sources = self.sources.len();
         (sources > 0).then(|| self.sources[connection % sources])
     }
@@ -251,7 +231,7 @@ impl Plan {
 }
 
 /// `64 B`, `16 KiB`, `1 MiB`.
-pub(super) fn bytes(bytes: usize) -> String {
+pub(crate) fn bytes(bytes: usize) -> String {
     match bytes {
         bytes if bytes > 0 && bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
         bytes if bytes > 0 && bytes % (1 << 10) == 0 => format!("{} KiB", bytes >> 10),

@@ -1,13 +1,13 @@
 //! What to think of before a figure is believed.
 
-use crate::report::Count;
 use std::fmt;
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
-use super::machine::Meter;
-use super::outcome::Outcome;
+use crate::machine::Meter;
+use crate::outcome::Outcome;
+use crate::show::Count;
 
 /// A reason why a figure may not be what it seems, and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -52,7 +52,7 @@ pub enum Warning {
 const SATURATED_FROM: f64 = 0.95;
 
 /// Others may use so much of a processor.
-pub(super) const OTHERS_MAX: f64 = 0.15;
+pub(crate) const OTHERS_MAX: f64 = 0.15;
 
 /// 99.9 of a hundred of fewer than these is a handful.
 const SAMPLES_MIN: u64 = 10_000;
@@ -66,7 +66,7 @@ fn usable_processors() -> usize {
 }
 
 impl Warning {
-    pub(super) fn of(outcome: &Outcome, meter: &Meter, is_cut: bool) -> Vec<Warning> {
+    pub(crate) fn of(outcome: &Outcome, meter: &Meter, is_cut: bool) -> Vec<Warning> {
         let mut warnings = Vec::new();
         if is_cut {
             warnings.push(Warning::Cut { seconds: outcome.seconds });

@@ -1,21 +1,21 @@
 //! A server that is started for a run, and ended after it.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::machine::pin_to;
-use super::outcome::Outcome;
-use super::plan::{Plan, Target};
-use super::run::{LoadError, Progress, run};
-use super::watch::Watch;
-use crate::net::{Listener, Stream};
-use crate::ownership::Registry;
-use crate::sys;
+use crate::host::Host;
+use crate::machine::pin_to;
+use crate::net::Descriptor;
+use crate::outcome::Outcome;
+use crate::plan::{Plan, Target};
+use crate::run::{LoadError, Progress, run};
+use crate::watch::Watch;
 
 /// How long a server may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -41,15 +41,15 @@ impl Rival {
     /// It cannot be started; as [`run`]; or it has ended before it was asked to.
     pub fn bench(
         &self,
-        registry: &Registry,
+        host: &Arc<dyn Host>,
         plan: &Plan,
         processors: Option<&[usize]>,
         watch: &Watch,
         mut progress: impl FnMut(Progress<'_>),
     ) -> Result<Outcome, LoadError> {
-        let server = self.start(registry, processors, watch, &mut progress)?;
+        let server = self.start(host, processors, watch, &mut progress)?;
         let (target, pid) = (server.target(), server.pid());
-        let outcome = run(registry, plan, &target, Some(pid), watch, progress);
+        let outcome = run(host, plan, &target, Some(pid), watch, progress);
         match server.stop() {
             // That it was not there any more is why it did not answer.
             Ok(Some(status)) if !watch.is_stopped() => Err(LoadError::new(format!(
@@ -71,7 +71,7 @@ impl Rival {
     /// It cannot be started, or has ended, or does not listen in time.
     pub fn start(
         &self,
-        registry: &Registry,
+        host: &Arc<dyn Host>,
         processors: Option<&[usize]>,
         watch: &Watch,
         progress: impl FnMut(Progress<'_>),
@@ -79,14 +79,14 @@ impl Rival {
         let failed =
             |what: String| LoadError::new(format!("cannot start the server {}: {what}", self.name));
         let address =
-            free_address(registry).map_err(|error| failed(format!("no free port: {error}")))?;
+            free_address(host).map_err(|error| failed(format!("no free port: {error}")))?;
         // `exec`, so that the process is the server and not a shell that waits for it.
         let line = self.command.replace("{port}", &address.port().to_string());
         let mut command = Command::new("sh");
         command.args(["-c", &format!("exec {line}")]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.process_group(0);
-        sys::child::kill_with_this_process(&mut command);
+        host.before_spawn(&mut command);
         // A child has what the thread has that starts it.
         let before = processors.map(pin_to).transpose().map_err(|error| {
             let each: Vec<String> =
@@ -101,7 +101,7 @@ impl Rival {
         let mut running = Running { child, address, watch: watch.clone() };
         watch.started(running.pid());
         running
-            .wait_until_it_listens(registry, progress)
+            .wait_until_it_listens(host, progress)
             .map_err(|what| failed(format!("`{line}` {what}")))?;
         Ok(running)
     }
@@ -118,9 +118,11 @@ fn why_not(error: &io::Error) -> String {
 }
 
 /// A port on which nobody listens at the moment.
-fn free_address(registry: &Registry) -> io::Result<SocketAddr> {
-    let listener = Listener::bind_in(registry, (Ipv4Addr::LOCALHOST, 0))?;
-    listener.local_addr()?.inet().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+fn free_address(host: &Arc<dyn Host>) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    drop(Descriptor::new(host, listener, "tcp listener"));
+    Ok(address)
 }
 
 /// A server that runs, and is ended when this is dropped.
@@ -146,7 +148,7 @@ impl Running {
 
     fn wait_until_it_listens(
         &mut self,
-        registry: &Registry,
+        host: &Arc<dyn Host>,
         mut progress: impl FnMut(Progress<'_>),
     ) -> Result<(), String> {
         let deadline = Instant::now() + START_PATIENCE;
@@ -161,7 +163,7 @@ impl Running {
                 Err(error) => return Err(format!("cannot be waited for: {error}")),
             }
             // A connection that is made and closed: the server's first.
-            if Stream::connect_in(registry, self.address).is_ok() {
+            if self.target().connect(host, None).is_ok() {
                 return Ok(());
             }
             if Instant::now() >= deadline {

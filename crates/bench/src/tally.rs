@@ -5,30 +5,30 @@ use std::io;
 
 use hdrhistogram::Histogram;
 
-use super::run::Window;
+use crate::run::Window;
 
 /// The longest latency that is told apart: beyond it they are counted as this.
 const LATENCY_MAX_NANOS: u64 = 100_000_000_000;
 
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// In nanoseconds, to three digits.
-    pub(super) latencies: Histogram<u64>,
-    pub(super) messages: u64,
+    pub(crate) latencies: Histogram<u64>,
+    pub(crate) messages: u64,
     /// Connections that were made within the time measured.
-    pub(super) connects: u64,
+    pub(crate) connects: u64,
     /// By what they are called.
-    pub(super) errors: BTreeMap<&'static str, u64>,
+    pub(crate) errors: BTreeMap<&'static str, u64>,
     /// Messages of each connection.
-    pub(super) each: Vec<u64>,
+    pub(crate) each: Vec<u64>,
     /// Connections that stood when the measuring began.
-    pub(super) established: usize,
+    pub(crate) established: usize,
     /// Connections that worked until the end: nothing was owed on them, or it was still coming when no
     /// more of it was waited for.
-    pub(super) left: usize,
+    pub(crate) left: usize,
 }
 
 impl Tally {
-    pub(super) fn new(connections: usize) -> Tally {
+    pub(crate) fn new(connections: usize) -> Tally {
         Tally {
             latencies: Histogram::new_with_bounds(1, LATENCY_MAX_NANOS, 3)
                 .unwrap_or_else(|error| unreachable!("these bounds are possible: {error}")),
@@ -45,7 +45,7 @@ impl Tally {
     /// answered within the time measured. Its latency counts then, too, where the next one waits for the
     /// answer; at a rate, when it was due within that time: or else a stall at the end would be on
     /// nobody's account.
-    pub(super) fn answered(&mut self, connection: usize, window: &Window, due: u64, now: u64) {
+    pub(crate) fn answered(&mut self, connection: usize, window: &Window, due: u64, now: u64) {
         let is_counted = window.counts(now);
         if is_counted {
             self.messages += 1;
@@ -56,18 +56,18 @@ impl Tally {
         }
     }
 
-    pub(super) fn failed(&mut self, what: &'static str) {
+    pub(crate) fn failed(&mut self, what: &'static str) {
         self.failed_times(what, 1);
     }
 
-    pub(super) fn failed_times(&mut self, what: &'static str, times: u64) {
+    pub(crate) fn failed_times(&mut self, what: &'static str, times: u64) {
         if times > 0 {
             *self.errors.entry(what).or_default() += times;
         }
     }
 
     /// Adds what another worker has seen, of other connections.
-    pub(super) fn add(&mut self, other: Tally) {
+    pub(crate) fn add(&mut self, other: Tally) {
         // The bounds are the same.
         let _ = self.latencies.add(&other.latencies);
         self.messages += other.messages;
@@ -82,26 +82,26 @@ impl Tally {
 }
 
 /// What came back was not what was sent.
-pub(super) const LIE: &str = "wrong bytes";
+pub(crate) const LIE: &str = "wrong bytes";
 /// Nothing came back, and waiting longer would be no use.
-pub(super) const UNANSWERED: &str = "unanswered";
+pub(crate) const UNANSWERED: &str = "unanswered";
 /// A message was due in time, and there was no time left to ask it.
-pub(super) const UNASKED: &str = "due and never asked";
+pub(crate) const UNASKED: &str = "due and never asked";
 /// The server has closed a connection on which answers were missing, or more was to be asked.
-pub(super) const CLOSED: &str = "closed by the server";
+pub(crate) const CLOSED: &str = "closed by the server";
 /// A message was due on a connection that is gone.
-pub(super) const NO_CONNECTION: &str = "due without a connection";
+pub(crate) const NO_CONNECTION: &str = "due without a connection";
 /// No server listens at the address.
-pub(super) const REFUSED: &str = "refused";
+pub(crate) const REFUSED: &str = "refused";
 /// There is no Unix socket at the path.
-pub(super) const NO_SOCKET: &str = "no such socket";
+pub(crate) const NO_SOCKET: &str = "no such socket";
 /// A connection did not stand in time.
-pub(super) const TIMED_OUT: &str = "timed out";
+pub(crate) const TIMED_OUT: &str = "timed out";
 /// An idle connection was not there any more.
-pub(super) const IDLE_LOST: &str = "idle connection lost";
+pub(crate) const IDLE_LOST: &str = "idle connection lost";
 
 /// What an error is called.
-pub(super) fn name(error: &io::Error) -> &'static str {
+pub(crate) fn name(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => REFUSED,
         io::ErrorKind::NotFound => NO_SOCKET,

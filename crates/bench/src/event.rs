@@ -5,11 +5,11 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::agenda::{self, Agenda, Schedule};
-use super::run::{Run, Window};
-use super::talk::Talk;
-use super::tally::{self, Tally};
+use crate::agenda::{self, Agenda, Schedule};
 use crate::net::{Poller, Stream};
+use crate::run::{Run, Window};
+use crate::talk::Talk;
+use crate::tally::{self, Tally};
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -20,7 +20,7 @@ const WAIT_MAX: u64 = 50_000_000;
 /// How long nothing is tried on a slot whose connection could not be made.
 const RETRY_PAUSE: u64 = 10_000_000;
 
-pub(super) fn work(run: &Run, share: Range<usize>) -> Tally {
+pub(crate) fn work(run: &Run, share: Range<usize>) -> Tally {
     let mut tally = Tally::new(share.len());
     match Loop::connect(run, share, &mut tally) {
         Ok(mut all) => {
@@ -90,7 +90,7 @@ impl<'run> Loop<'run> {
     fn connect(run: &'run Run, share: Range<usize>, tally: &mut Tally) -> io::Result<Loop<'run>> {
         let mut all = Loop {
             run,
-            poller: Poller::new_in(&run.registry)?,
+            poller: Poller::new(&run.host)?,
             slots: Vec::with_capacity(share.len()),
             first: share.start,
             buffer: vec![0; BUFFER_BYTES],
@@ -249,7 +249,7 @@ impl<'run> Loop<'run> {
         let slot = &mut self.slots[index];
         slot.generation = slot.generation.wrapping_add(1);
         let generation = slot.generation;
-        let begun = run.target.begin_connect(&run.registry, run.plan.source(self.first + made));
+        let begun = run.target.begin_connect(&run.host, run.plan.source(self.first + made));
         match begun.and_then(|stream| self.watch(index, generation, stream)) {
             Ok(stream) => {
                 self.slots[index].stream = Some(stream);

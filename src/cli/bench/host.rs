@@ -1,0 +1,31 @@
+//! The load generator's descriptors in the registry's custody table.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::process::Command;
+use std::sync::Arc;
+
+use echown_bench::Host;
+
+use crate::ownership::Registry;
+use crate::sys::child;
+
+struct RegistryHost(Registry);
+
+/// A host that declares descriptors in `registry`.
+pub(super) fn of(registry: &Registry) -> Arc<dyn Host> {
+    Arc::new(RegistryHost(registry.clone()))
+}
+
+impl Host for RegistryHost {
+    fn opened(&self, fd: BorrowedFd<'_>, kind: &'static str) {
+        self.0.declare(fd.as_raw_fd(), kind, "opened by the load generator");
+    }
+
+    fn closing(&self, fd: BorrowedFd<'_>) {
+        self.0.retract(fd.as_raw_fd());
+    }
+
+    fn before_spawn(&self, command: &mut Command) {
+        child::kill_with_this_process(command);
+    }
+}
