@@ -13,35 +13,34 @@ use crate::ownership::{Builder, Level};
 #[derive(Args)]
 #[command(next_help_heading = "Chaos")]
 pub(super) struct ChaosArguments {
-    /// Break connections on purpose, as in `leak=0.05,panic=0.1`: the share of connections that each
-    /// kind of fault strikes, after the first echo. Kinds are `panic` (in the middle of an exchange),
-    /// `leak` (the handle is forgotten), `steal` (a thread that was given nothing writes), `cycle` (a
-    /// cycle of references keeps the handle), `double` (a second release), `theft` (another file takes
-    /// the descriptor's number) and `finalizer` (a finalizer that panics). The rates add up to 1 at
-    /// most: a connection has at most one fault. In the end the summary says how many of each kind
-    /// were injected, and how many were reported.
+    /// Inject faults into connections, as in `leak=0.05,panic=0.1`: each rate is the share of
+    /// connections that get this fault, after their first echo. Kinds are `panic` (the task panics),
+    /// `leak` (the handle is forgotten), `foreign-write` (a task that is not the owner writes), `cycle`
+    /// (a reference cycle keeps the handle), `double-release` (a second release), `fd-replaced`
+    /// (another file replaces the descriptor) and `finalizer-panic` (the finalizer panics). The sum of
+    /// the rates is at most 1: a connection has at most one fault. The summary at exit counts, by
+    /// kind, how many were injected and how many were reported.
     #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<Plan>)]
     chaos: Option<Plan>,
 
-    /// Strike the same connections, in the order of their arrival, as another run with this seed did;
-    /// taken at random unless given, and said at the start.
+    /// Seed that selects the connections for --chaos; the same seed selects the same connections, in
+    /// order of arrival. Random by default; logged at startup.
     #[arg(long, value_name = "N", value_parser = number::<u64>, requires = "chaos")]
     chaos_seed: Option<u64>,
 
-    /// Have system calls fail on purpose, as in `read=0.01,short=0.2`: the share of calls that each
-    /// kind of fault strikes, once the server listens. `interrupt` (a signal came), `short` (fewer
-    /// bytes are moved than could be) and `again` (it would have to wait) lose nothing and end no
-    /// connection; `read` and `write` (reset, no buffers, no memory) end the connection that they
-    /// wrap, in all styles but `broadcast` by a reset, so that nobody takes half an echo for a whole
-    /// one; `accept` (aborted, no descriptors, no memory) and `thread` (none could be started) refuse a
-    /// client; `close` (an error, once it is closed) is reported; `all` is all of these. `interrupt`,
-    /// `again` and `all` are 0.9 at most. In the end the summary says how many calls of each kind were
-    /// struck.
+    /// Make system calls fail, as in `read=0.01,short=0.2`: each rate is the share of calls that get
+    /// this fault, once the server listens. `interrupt` (EINTR), `short` (fewer bytes are moved than
+    /// possible) and `again` (EAGAIN) lose no data and end no connection. `read` and `write` (reset,
+    /// no buffers, no memory) end the connection; all styles but `broadcast` reset it, so that a
+    /// client does not take half an echo for a whole one. `accept` (aborted, no descriptors, no
+    /// memory) and `thread` (a thread cannot be started) refuse a client. `close` (an error, after
+    /// the descriptor is closed) is reported. `all` sets all of these. `interrupt`, `again` and `all`
+    /// are at most 0.9. The summary at exit counts the injected failures by kind.
     #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<faults::Plan>)]
     faults: Option<faults::Plan>,
 
-    /// Strike the same calls, each kind's in their order, as another run with this seed did; taken at
-    /// random unless given, and said at the start.
+    /// Seed that selects the calls for --faults; the same seed selects the same calls of each kind,
+    /// in order. Random by default; logged at startup.
     #[arg(long, value_name = "N", value_parser = number::<u64>, requires = "faults")]
     faults_seed: Option<u64>,
 }
@@ -53,7 +52,7 @@ impl ChaosArguments {
     /// There is not, in words.
     pub(super) fn check(&self, level: Level) -> Result<(), String> {
         if self.chaos.is_some() && level == Level::Off {
-            return Err("--chaos asks what the checker finds, and --check off finds nothing".into());
+            return Err("--chaos needs the checker: use --ownership on or full".into());
         }
         Ok(())
     }

@@ -13,11 +13,11 @@
 //! |---|---|---|---|
 //! | panic | the task panics | the end | its outcome |
 //! | leak | the handle is forgotten | the end | `leak` |
-//! | steal | a thread that was given nothing writes | nothing: it goes on | `not-owner` |
+//! | foreign-write | a thread that does not own the connection writes to it | nothing: it goes on | `not-owner` |
 //! | cycle | two shared values hold each other, and the handle; or a handler's own cycle is left in place | the end; with its own cycle all of its echo before | `leak`, with the cycle |
-//! | double | it is released twice | the end | `released` |
-//! | theft | another file takes its number | the end | `theft` |
-//! | finalizer | the finalizer closes it, and panics | the end | `finalizer-panicked` |
+//! | double-release | it is released twice | the end | `released` |
+//! | fd-replaced | another file replaces the descriptor | the end | `theft` |
+//! | finalizer-panic | the finalizer closes it, and panics | the end | `finalizer-panicked` |
 //!
 //! # Limits
 //!

@@ -98,11 +98,11 @@ fn reported(panics: u64, verdict: &Verdict) -> Faults {
     Faults::by(|fault| match fault {
         Fault::Panic => panics,
         Fault::Leak => reports("leak").saturating_sub(verdict.cycles),
-        Fault::Steal => reports("not-owner"),
+        Fault::ForeignWrite => reports("not-owner"),
         Fault::Cycle => verdict.cycles,
-        Fault::Double => reports("released"),
-        Fault::Theft => reports("theft"),
-        Fault::Finalizer => reports("finalizer-panicked"),
+        Fault::DoubleRelease => reports("released"),
+        Fault::FdReplaced => reports("theft"),
+        Fault::FinalizerPanic => reports("finalizer-panicked"),
     })
 }
 

@@ -789,7 +789,7 @@ fn converse(address: SocketAddr, who: u64) -> bool {
 fn under_chaos_what_was_injected_is_reported_and_nobody_else_is_hurt() {
     const CLIENTS: u64 = 600;
     let path = std::env::temp_dir().join(format!("echown-{}-broadcast.json", std::process::id()));
-    let plan = "panic=0.08,leak=0.08,steal=0.08,cycle=0.08,double=0.08,theft=0.08,finalizer=0.08";
+    let plan = "panic=0.08,leak=0.08,foreign-write=0.08,cycle=0.08,double-release=0.08,fd-replaced=0.08,finalizer-panic=0.08";
     let path_text = path.to_str().unwrap();
     let arguments = ["--chaos", plan, "--chaos-seed", "1", "--summary", path_text];
     let server =
@@ -812,8 +812,8 @@ fn under_chaos_what_was_injected_is_reported_and_nobody_else_is_hurt() {
     let summary: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(summary["injected"], summary["reported"], "{lines:#?}");
-    let injected = |kind: &str| summary["injected"][kind].as_u64().unwrap();
+    let injected = |kind: &str| summary["injected"][kind.replace('-', "_")].as_u64().unwrap();
     let all: u64 = summary["injected"].as_object().unwrap().keys().map(|kind| injected(kind)).sum();
     assert!(all > 200, "{summary}");
-    assert_eq!(cut, all - injected("steal"), "who was struck, and nobody else: {summary}");
+    assert_eq!(cut, all - injected("foreign-write"), "who was struck, and nobody else: {summary}");
 }

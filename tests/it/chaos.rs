@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::server::{PATIENCE, Server, echown, pattern};
 
-const KINDS: [&str; 7] = ["panic", "leak", "steal", "cycle", "double", "theft", "finalizer"];
+const KINDS: [&str; 7] = ["panic", "leak", "foreign-write", "cycle", "double-release", "fd-replaced", "finalizer-panic"];
 
 /// What the clients met.
 #[derive(Debug, Default)]
@@ -169,7 +169,7 @@ impl Left {
     }
 
     fn injected(&self, kind: &str) -> u64 {
-        self.summary["injected"][kind].as_u64().expect("a number for each kind")
+        self.summary["injected"][kind.replace('-', "_")].as_u64().expect("a number for each kind")
     }
 }
 
@@ -181,16 +181,16 @@ fn kind_of(report: &Value) -> &str {
             assert_eq!(resources.len(), 1, "a connection has one socket");
             if resources[0]["kept_alive_by"].is_null() { "leak" } else { "cycle" }
         }
-        (verdict, code) if verdict == "violation" && code == "not-owner" => "steal",
-        (verdict, code) if verdict == "violation" && code == "released" => "double",
-        (verdict, code) if verdict == "theft" && code == "theft" => "theft",
-        (verdict, code) if verdict == "finalizer" && code == "finalizer-panicked" => "finalizer",
+        (verdict, code) if verdict == "violation" && code == "not-owner" => "foreign-write",
+        (verdict, code) if verdict == "violation" && code == "released" => "double-release",
+        (verdict, code) if verdict == "theft" && code == "theft" => "fd-replaced",
+        (verdict, code) if verdict == "finalizer" && code == "finalizer-panicked" => "finalizer-panic",
         other => panic!("a report of what nobody did: {other:?} in {report}"),
     }
 }
 
 const MIXED: &str =
-    "panic=0.08,leak=0.08,steal=0.08,cycle=0.08,double=0.08,theft=0.08,finalizer=0.08";
+    "panic=0.08,leak=0.08,foreign-write=0.08,cycle=0.08,double-release=0.08,fd-replaced=0.08,finalizer-panic=0.08";
 
 #[test]
 fn three_thousand_connections_under_chaos_leave_no_trace_but_their_reports() {
@@ -211,12 +211,12 @@ fn three_thousand_connections_under_chaos_leave_no_trace_but_their_reports() {
         let count = left.injected(kind);
         assert!((90..390).contains(&count), "{kind}: {count}");
     }
-    // Who was struck is cut, but for those robbed by a thief that is refused; nobody else is.
-    assert_eq!(met.cut, struck - left.injected("steal"), "{met:?} in {summary}");
+    // A foreign write is rejected and its connection goes on; every other fault ends its connection.
+    assert_eq!(met.cut, struck - left.injected("foreign-write"), "{met:?} in {summary}");
     // The totals that other counters know, too.
     assert_eq!(summary["leaks"], left.injected("leak") + left.injected("cycle"));
-    assert_eq!(summary["violations"], left.injected("steal") + left.injected("double"));
-    assert_eq!(summary["thefts"], left.injected("theft"));
+    assert_eq!(summary["violations"], left.injected("foreign-write") + left.injected("double-release"));
+    assert_eq!(summary["thefts"], left.injected("fd-replaced"));
     assert_eq!(summary["panics"], left.injected("panic"));
     assert!(left.said.contains("\ninjected "), "the summary in words: {}", left.said);
 }
@@ -233,7 +233,7 @@ fn lines_that_go_from_machine_to_machine_survive_chaos_too() {
     assert_eq!(left.code, Some(0), "the policy is to warn");
     let struck = left.attest_all_reported();
     assert!(struck > 200, "{struck} of {CLIENTS}");
-    assert_eq!(met.cut, struck - left.injected("steal"), "{met:?} in {}", left.summary);
+    assert_eq!(met.cut, struck - left.injected("foreign-write"), "{met:?} in {}", left.summary);
 }
 
 #[test]
@@ -262,14 +262,14 @@ fn each_kind_alone_strikes_every_connection_and_is_reported_as_itself() {
         assert_eq!(left.code, Some(0), "{kind}");
         assert_eq!(left.attest_all_reported(), CLIENTS, "{kind}");
         assert_eq!(left.injected(kind), CLIENTS, "{kind}");
-        assert_eq!(met.cut, if kind == "steal" { 0 } else { CLIENTS }, "{kind}");
+        assert_eq!(met.cut, if kind == "foreign-write" { 0 } else { CLIENTS }, "{kind}");
         let part = match kind {
             "panic" => "chaos: a panic in the middle of an exchange",
             "leak" => "\"acquired\":\"src/server/accept.rs:",
-            "steal" => "used by task",
+            "foreign-write" => "used by task",
             "cycle" => "\"kept_alive_by\":{",
-            "double" => "first released at src/echo/chaos/deeds.rs:",
-            "theft" => "registered as socket cookie",
+            "double-release" => "first released at src/echo/chaos/deeds.rs:",
+            "fd-replaced" => "registered as socket cookie",
             _ => "has a finalizer that panicked: chaos: a finalizer that panics",
         };
         let told = left.reports.first().map_or(left.said, Value::to_string);
@@ -299,7 +299,7 @@ fn a_leak_kept_by_a_cycle_names_it_and_the_reference_to_cut() {
 #[test]
 fn with_the_policy_to_fail_chaos_ends_with_23_after_all_work_is_done() {
     for (kind, policy) in
-        [("leak", "--on-leak"), ("cycle", "--on-leak"), ("theft", "--on-violation")]
+        [("leak", "--on-leak"), ("cycle", "--on-leak"), ("fd-replaced", "--on-violation")]
     {
         let plan = format!("{kind}=0.5");
         let chaotic = Chaotic::start(&format!("fail-{kind}"), &plan, 3, &[policy, "fail"]);
@@ -358,5 +358,5 @@ fn a_plan_that_makes_no_sense_is_refused_with_2() {
     let text = refused(&["--chaos-seed", "1"]);
     assert!(text.contains("--chaos <KIND=RATE"), "{text}");
     let text = refused(&["--chaos", "leak=0.1", "--check", "off"]);
-    assert!(text.contains("--check off finds nothing"), "{text}");
+    assert!(text.contains("--chaos needs the checker: use --ownership on or full"), "{text}");
 }

@@ -102,7 +102,7 @@ fn a_server_in_an_empty_root_serves_in_every_style_and_says_what_is_lost() {
 fn chaos_in_an_empty_root_is_reported_as_anywhere() {
     const CLIENTS: u64 = 20;
     let Some(root) = EmptyRoot::new("chaos") else { return };
-    let server = root.serve(&["--chaos", "theft=1"]);
+    let server = root.serve(&["--chaos", "fd-replaced=1"]);
     for _ in 0..CLIENTS {
         let mut client = server.connect();
         std::io::Write::write_all(&mut client, b"x").unwrap();

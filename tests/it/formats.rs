@@ -214,7 +214,7 @@ fn a_baseline_lets_old_findings_pass_fails_for_new_ones_and_tells_what_was_mende
     assert!(!said.contains("error[leak]"), "{said}");
 
     let marked = ["--baseline", &known, "--report", "sarif", "--report-file", &report];
-    let (code, said) = run(&[&["--chaos", "double=1"][..], &marked].concat());
+    let (code, said) = run(&[&["--chaos", "double-release=1"][..], &marked].concat());
     assert_eq!(code, Some(23), "{said}");
     assert!(
         said.contains("in the baseline and not found again, it may be mended: leak of"),

@@ -40,7 +40,7 @@ const REST: Duration = Duration::from_secs(1);
 
 /// Faults of our own, after the first answer of a connection. Not `cycle`: the values of a cycle stay in
 /// memory, that is what a cycle is.
-const CHAOS: &str = "panic=0.004,leak=0.004,steal=0.002,double=0.002,theft=0.002,finalizer=0.002";
+const CHAOS: &str = "panic=0.004,leak=0.004,foreign-write=0.002,double-release=0.002,fd-replaced=0.002,finalizer-panic=0.002";
 
 /// Faults of the kernel's. An accept that finds no descriptors pauses for 50 ms: seldom, or there would
 /// be nothing but pauses.

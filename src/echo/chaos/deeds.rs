@@ -27,13 +27,13 @@ pub(super) fn commit(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Resu
             std::mem::forget(stream);
             Ok(None)
         }
-        Fault::Steal => steal(stream, count),
+        Fault::ForeignWrite => steal(stream, count),
         Fault::Cycle => {
             count();
             tie_a_knot(stream);
             Ok(None)
         }
-        Fault::Double => {
+        Fault::DoubleRelease => {
             // It is released whatever its close says.
             let closed = stream.release();
             // The second release is what this is about; a cancelled task is refused for that reason.
@@ -43,8 +43,8 @@ pub(super) fn commit(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Resu
             closed?;
             Ok(None)
         }
-        Fault::Theft => rob(stream, count).map(|()| None),
-        Fault::Finalizer => fail_to_finalize(stream, count).map(|()| None),
+        Fault::FdReplaced => rob(stream, count).map(|()| None),
+        Fault::FinalizerPanic => fail_to_finalize(stream, count).map(|()| None),
     }
 }
 
@@ -63,7 +63,7 @@ fn steal(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
     let theirs = Arc::clone(&shared);
     let refused = Arc::new(OnceLock::new());
     let told = Arc::clone(&refused);
-    let thief = crate::thread::spawn_in(&registry, "thief", [], move || {
+    let thief = crate::thread::spawn_in(&registry, "foreign-writer", [], move || {
         if let Err(error) = (&*theirs).write(LOOT)
             && let Some(error) = Error::in_io(&error)
         {

@@ -12,16 +12,16 @@ pub enum Fault {
     Panic,
     /// A forgotten handle.
     Leak,
-    /// A use by a thread that was not given the descriptor.
-    Steal,
+    /// A write by a task that does not own the descriptor.
+    ForeignWrite,
     /// A cycle of references that keeps the handle.
     Cycle,
     /// A second release.
-    Double,
-    /// A close behind the registry's back, with the number taken by another file.
-    Theft,
+    DoubleRelease,
+    /// Another file replaces the descriptor outside the registry (`dup3`).
+    FdReplaced,
     /// A finalizer that panics.
-    Finalizer,
+    FinalizerPanic,
 }
 
 impl Fault {
@@ -29,11 +29,11 @@ impl Fault {
     pub const ALL: [Fault; 7] = [
         Fault::Panic,
         Fault::Leak,
-        Fault::Steal,
+        Fault::ForeignWrite,
         Fault::Cycle,
-        Fault::Double,
-        Fault::Theft,
-        Fault::Finalizer,
+        Fault::DoubleRelease,
+        Fault::FdReplaced,
+        Fault::FinalizerPanic,
     ];
 
     /// The word for it.
@@ -42,11 +42,11 @@ impl Fault {
         match self {
             Fault::Panic => "panic",
             Fault::Leak => "leak",
-            Fault::Steal => "steal",
+            Fault::ForeignWrite => "foreign-write",
             Fault::Cycle => "cycle",
-            Fault::Double => "double",
-            Fault::Theft => "theft",
-            Fault::Finalizer => "finalizer",
+            Fault::DoubleRelease => "double-release",
+            Fault::FdReplaced => "fd-replaced",
+            Fault::FinalizerPanic => "finalizer-panic",
         }
     }
 }
@@ -60,16 +60,16 @@ pub struct Faults {
     pub panic: u64,
     /// [`Fault::Leak`].
     pub leak: u64,
-    /// [`Fault::Steal`].
-    pub steal: u64,
+    /// [`Fault::ForeignWrite`].
+    pub foreign_write: u64,
     /// [`Fault::Cycle`].
     pub cycle: u64,
-    /// [`Fault::Double`].
-    pub double: u64,
-    /// [`Fault::Theft`].
-    pub theft: u64,
-    /// [`Fault::Finalizer`].
-    pub finalizer: u64,
+    /// [`Fault::DoubleRelease`].
+    pub double_release: u64,
+    /// [`Fault::FdReplaced`].
+    pub fd_replaced: u64,
+    /// [`Fault::FinalizerPanic`].
+    pub finalizer_panic: u64,
 }
 
 impl Faults {
@@ -79,11 +79,11 @@ impl Faults {
         Faults {
             panic: count(Fault::Panic),
             leak: count(Fault::Leak),
-            steal: count(Fault::Steal),
+            foreign_write: count(Fault::ForeignWrite),
             cycle: count(Fault::Cycle),
-            double: count(Fault::Double),
-            theft: count(Fault::Theft),
-            finalizer: count(Fault::Finalizer),
+            double_release: count(Fault::DoubleRelease),
+            fd_replaced: count(Fault::FdReplaced),
+            finalizer_panic: count(Fault::FinalizerPanic),
         }
     }
 
@@ -93,11 +93,11 @@ impl Faults {
         match fault {
             Fault::Panic => self.panic,
             Fault::Leak => self.leak,
-            Fault::Steal => self.steal,
+            Fault::ForeignWrite => self.foreign_write,
             Fault::Cycle => self.cycle,
-            Fault::Double => self.double,
-            Fault::Theft => self.theft,
-            Fault::Finalizer => self.finalizer,
+            Fault::DoubleRelease => self.double_release,
+            Fault::FdReplaced => self.fd_replaced,
+            Fault::FinalizerPanic => self.finalizer_panic,
         }
     }
 
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     const ALL_KINDS: &str =
-        "panic=0.1,leak=0.1,steal=0.1,cycle=0.1,double=0.1,theft=0.1,finalizer=0.1";
+        "panic=0.1,leak=0.1,foreign-write=0.1,cycle=0.1,double-release=0.1,fd-replaced=0.1,finalizer-panic=0.1";
 
     fn refused(text: &str) -> String {
         text.parse::<Plan>().unwrap_err().to_string()
@@ -184,12 +184,12 @@ mod tests {
         let plan: Plan = ALL_KINDS.parse().unwrap();
         assert_eq!(plan.to_string(), ALL_KINDS);
         assert_eq!("leak=1".parse::<Plan>().unwrap().to_string(), "leak=1");
-        assert!("panic=0.9,leak=0.1,steal=0".parse::<Plan>().is_ok());
+        assert!("panic=0.9,leak=0.1,foreign-write=0".parse::<Plan>().is_ok());
     }
 
     #[test]
     fn a_plan_that_makes_no_sense_is_refused_with_what_was_expected() {
-        let kinds = "panic, leak, steal, cycle, double, theft, finalizer";
+        let kinds = "panic, leak, foreign-write, cycle, double-release, fd-replaced, finalizer-panic";
         assert_eq!(refused("leek=0.1"), format!("unknown fault `leek`, expected one of: {kinds}"));
         assert_eq!(refused("leak=1.1"), "`leak=1.1`: this rate is a number from 0 to 1");
         assert_eq!(
@@ -229,8 +229,8 @@ mod tests {
 
     #[test]
     fn faults_in_words_are_those_that_occurred() {
-        let faults = Faults { panic: 3, theft: 1, ..Faults::default() };
-        assert_eq!(faults.to_string(), "3 panic, 1 theft");
+        let faults = Faults { panic: 3, fd_replaced: 1, ..Faults::default() };
+        assert_eq!(faults.to_string(), "3 panic, 1 fd-replaced");
         assert_eq!(faults.total(), 4);
         assert_eq!(Faults::default().to_string(), "none");
     }
