@@ -14,7 +14,7 @@
 //! `echo 127.0.0.1:3000 2` and two clients it prints
 //!
 //! ```text
-//! 0 leaks, 0 violations, 0 thefts, 0 failed finalizers, 0 still open
+//! 0 leaks, 0 violations, 0 replaced fds, 0 failed finalizers, 0 still open
 //! ```
 
 use std::error::Error;

@@ -5,8 +5,8 @@
 //! ```text
 //! released twice:
 //!   shed taken down
-//!   reported: released
-//!   refused: resource 1 (&str) used by task 1 `main` after its release by task 1 `main` (first released at examples/finalizer.rs:47:10)
+//!   reported: double-release
+//!   refused: resource 1 (&str) released again by task 1 `main` after its release by task 1 `main` (first released at examples/finalizer.rs:47:10)
 //! dropped at the end of a block:
 //!   ground floor taken down
 //!   cellar taken down
@@ -18,7 +18,7 @@
 //!   task 2 `builder` panicked: earthquake
 //! disowned: nothing is run
 //!   here is the garage
-//! 0 leaks, 1 violation, 0 thefts, 1 failed finalizer, 0 still open
+//! 0 leaks, 1 violation, 0 replaced fds, 1 failed finalizer, 0 still open
 //! ```
 
 use std::error::Error;

@@ -9,7 +9,7 @@
 //!   given task 1 `main` -> task 2 `session` at examples/leak.rs:51:21
 //! task 2 `session` leaked, as its outcome says
 //! the peer reads 0 bytes: the stream was closed all the same
-//! 1 leak, 0 violations, 0 thefts, 0 failed finalizers, 0 still open
+//! 1 leak, 0 violations, 0 replaced fds, 0 failed finalizers, 0 still open
 //! ```
 
 use std::error::Error;

@@ -8,7 +8,7 @@
 //! the worker reads: second
 //! unclaimed: resource 3 (String) offered, but never claimed (owned at examples/offer.rs:35:31)
 //! finalized: third
-//! 0 leaks, 1 violation, 0 thefts, 0 failed finalizers, 0 still open
+//! 0 leaks, 1 violation, 0 replaced fds, 0 failed finalizers, 0 still open
 //! ```
 
 use std::error::Error;

@@ -7,7 +7,7 @@
 //! task 2 `harvester` panicked: the harvester falls off the ladder
 //! the parent has 4 fruits
 //! finalized: 4 apples rot
-//! 0 leaks, 1 violation, 0 thefts, 0 failed finalizers, 0 still open
+//! 0 leaks, 1 violation, 0 replaced fds, 0 failed finalizers, 0 still open
 //! ```
 
 use std::error::Error;

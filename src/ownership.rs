@@ -20,8 +20,8 @@
 //!
 //! - Identity tells sockets apart exactly, files and pipes by inode, and epoll, eventfd, timerfd
 //!   and inotify descriptors not at all. Between the comparison and `close(2)` a race remains, in
-//!   which a number that is closed and replaced behind the registry's back is not noticed.
-//! - A theft is noticed when the number is closed or owned again (at [`Level::Full`], at every
+//!   which a descriptor that is closed and replaced outside the registry is not noticed.
+//! - A replaced descriptor is noticed when its number is closed or owned again (at [`Level::Full`], at every
 //!   operation); until then operations reach the newcomer.
 //! - `std::process::exit`, `abort`, `panic = "abort"` and fatal signals run no finalizer. The
 //!   final verdict comes from [`finish`].

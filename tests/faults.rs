@@ -82,7 +82,7 @@ fn a_close_that_tells_an_error_has_closed_and_is_not_made_again() {
             told += 1;
         }
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "the peer reads the end: it is closed");
-        assert_eq!(ours.release().unwrap_err().kind(), Refusal::Released);
+        assert_eq!(ours.release().unwrap_err().kind(), Refusal::DoubleRelease);
     }
     assert_eq!(saboteur.struck().close, 40);
     assert!((5..35).contains(&told), "interrupted ones tell nothing, the others do: {told}");

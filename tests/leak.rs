@@ -29,10 +29,10 @@
 //! | cancel a task that has ended | its outcome stays | `cancelling::cancelling_a_task_that_has_ended_keeps_its_outcome` |
 //! | task swallows the cancellation and goes on | every further operation is `Cancelled` | `cancelling::a_task_that_swallows_its_cancellation_is_refused_everything_else` |
 //! | release whose finalizer fails | once; the failure is the result of `release` | `a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again` |
-//! | release or close twice | `Released`, naming the first | `a_second_release_is_refused_and_names_the_first` |
+//! | release or close twice | `DoubleRelease`, naming the first | `a_second_release_is_refused_and_names_the_first` |
 //! | leak in A while B runs | B unaffected | `a_leak_in_one_task_leaves_its_neighbour_untouched` |
 //! | forgotten child that owns | cancelled, finalized, reported | `a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
-//! | raw close, number reused, task fails | theft reported, newcomer untouched | `closing::a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone` |
+//! | raw close, number reused, task fails | replaced fd reported, newcomer untouched | `closing::a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone` |
 //! | raw accessor bypasses the check | none: consuming or `unsafe` | `handles::there_is_no_way_to_the_value_round_the_check` |
 //! | leak report | what, whose, where, since when, through whose hands | `reporting::a_leak_report_says_what_whose_where_since_when_and_through_whose_hands` |
 //! | one client resets its connection | that task ends, the server goes on | `ending::a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on` |
@@ -223,7 +223,10 @@ fn a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its
     assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
     assert_eq!(lab.codes(), ["finalizer-panicked"]);
     let message = lab.the_message("finalizer-panicked");
-    assert!(message.ends_with("has a finalizer that panicked: the finalizer's error"), "{message}");
+    assert!(
+        message.ends_with("failed to finalize: its finalizer panicked: the finalizer's error"),
+        "{message}"
+    );
     assert_eq!(lab.registry.verdict().failed_finalizers, 1);
 }
 
@@ -355,7 +358,7 @@ fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
         let give = [mine.resource(), gone.resource()];
         let refused = lab.pool().spawn(give, || "the job").expect_err("one of them is gone");
         let error = refused.refusal().expect("the registry refused");
-        assert_eq!(error.kind(), ErrorKind::Released);
+        assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
         assert_eq!(lab.pool().size(), 0, "there is no child");
         mine.check().expect("nothing has moved");
         assert_eq!(events(&mine.describe()), [Event::Acquired]);
@@ -377,12 +380,12 @@ fn giving_the_same_twice_is_refused_before_the_child_exists() {
         let give = [first.resource(), socket.resource(), socket.resource()];
         let refused = lab.pool().spawn(give, || ()).expect_err("one stands there twice");
         let error = refused.refusal().expect("the registry refused");
-        assert_eq!(error.kind(), ErrorKind::GivenTwice);
+        assert_eq!(error.kind(), ErrorKind::DuplicateGive);
         let (number, me) = (socket.describe().number, lab.registry.current_task());
         assert_eq!(
             error.to_string(),
             format!(
-                "fd {} (tcp listener) given twice by {me} in one list",
+                "fd {} (tcp listener) occurs twice in the give list of {me}",
                 number.expect("it is a descriptor")
             )
         );
@@ -483,7 +486,7 @@ fn a_root_has_nobody_to_transfer_to() {
         assert_eq!(
             error.to_string(),
             format!(
-                "fd {} (tcp listener) transferred by {me}, which is a root: it has no parent",
+                "fd {} (tcp listener) transferred by {me}, a root task, which has no parent",
                 number.expect("it is a descriptor")
             )
         );
@@ -508,13 +511,13 @@ fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
         assert_eq!(error.kind(), ErrorKind::FinalizerFailed);
         assert_eq!(
             error.to_string(),
-            format!("resource {} (&str) could not be finalized: the disk is full", broken.id())
+            format!("resource {} (&str) failed to finalize: the disk is full", broken.id())
         );
-        assert_eq!(refusal(broken.release()).kind(), ErrorKind::Released);
+        assert_eq!(refusal(broken.release()).kind(), ErrorKind::DoubleRelease);
         mem::forget(broken);
     });
     assert_eq!(lab.finalized(), ["broken"]);
-    assert_eq!(lab.codes(), ["released"], "the failure was somebody's result, so no report");
+    assert_eq!(lab.codes(), ["double-release"], "the failure was somebody's result, so no report");
 }
 
 #[test]
@@ -526,20 +529,20 @@ fn a_second_release_is_refused_and_names_the_first() {
         first.expect("it is ours");
         lab.attest_all_closed();
         let second = refusal(socket.close());
-        assert_eq!(second.kind(), ErrorKind::Released);
+        assert_eq!(second.kind(), ErrorKind::DoubleRelease);
         assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
         let (number, me) = (socket.describe().number, lab.registry.current_task());
         assert_eq!(
             second.to_string(),
             format!(
-                "fd {} (tcp listener) used by {me} after its release by {me} (first released at {})",
+                "fd {} (tcp listener) released again by {me} after its release by {me} (first released at {})",
                 number.expect("it was a descriptor"),
                 second.earlier_site().expect("it is known")
             )
         );
-        assert_eq!(refusal(socket.accept()).kind(), ErrorKind::Released, "and not EBADF");
+        assert_eq!(refusal(socket.accept()).kind(), ErrorKind::UseAfterRelease, "and not EBADF");
     });
-    assert_eq!(lab.codes(), ["released"; 2]);
+    assert_eq!(lab.codes(), ["double-release", "use-after-release"]);
 }
 
 // One task's trouble is not another's.

@@ -157,7 +157,7 @@ impl Model {
     fn check(&self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
         let thing = &self.things[thing];
         match thing.state {
-            State::Released => Err(ErrorKind::Released),
+            State::Released => Err(ErrorKind::UseAfterRelease),
             _ if thing.owner != me => Err(ErrorKind::NotOwner),
             State::Offered => Err(ErrorKind::NotOwner),
             State::Busy => Err(ErrorKind::InUse),
@@ -214,7 +214,10 @@ impl Model {
     }
 
     fn release(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
-        self.checked(me, thing)?;
+        self.checked(me, thing).map_err(|kind| match kind {
+            ErrorKind::UseAfterRelease => ErrorKind::DoubleRelease,
+            kind => kind,
+        })?;
         self.finalize(me, thing, Event::Released)
     }
 
@@ -235,7 +238,7 @@ impl Model {
     fn transfer(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
         let Some(&parent) = self.parents.get(&me) else {
             let kind = match self.check(me, thing) {
-                Err(kind @ (ErrorKind::Released | ErrorKind::NotOwner))
+                Err(kind @ (ErrorKind::UseAfterRelease | ErrorKind::NotOwner))
                     if self.things[thing].state != State::Offered
                         || self.things[thing].owner != me =>
                 {
@@ -259,7 +262,7 @@ impl Model {
 
     fn claim(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
         if self.things[thing].state != State::Offered {
-            return self.refuse(ErrorKind::Released);
+            return self.refuse(ErrorKind::UseAfterRelease);
         }
         let from = self.things[thing].owner;
         self.hand_over(thing, me, (Event::Claimed, Some(from), Some(me)));
@@ -285,7 +288,7 @@ impl Model {
     fn can_give(&mut self, me: TaskId, give: &[usize]) -> Result<(), ErrorKind> {
         for (index, &thing) in give.iter().enumerate() {
             if give[..index].contains(&thing) {
-                return self.refuse(ErrorKind::GivenTwice);
+                return self.refuse(ErrorKind::DuplicateGive);
             }
             self.checked(me, thing)?;
         }
@@ -676,9 +679,9 @@ impl World {
         assert_eq!(seen, expected, "after {after:?}");
         let verdict = self.registry.verdict();
         assert_eq!(
-            (verdict.leaks, verdict.violations, verdict.failed_finalizers, verdict.thefts),
+            (verdict.leaks, verdict.violations, verdict.failed_finalizers, verdict.replaced),
             (model.leaks, model.violations, model.failed_finalizers, 0),
-            "leaks, violations, failed finalizers, thefts after {after:?}"
+            "leaks, violations, failed finalizers, replaced after {after:?}"
         );
     }
 }

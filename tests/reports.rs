@@ -32,16 +32,17 @@ type Scene = fn(&Registry);
 /// What each code's scene is. Answers that are no findings have none.
 const SCENES: &[(&str, Scene)] = &[
     ("leak", a_connection_that_its_task_forgot),
-    ("released", closed_twice),
+    ("double-release", closed_twice),
+    ("use-after-release", written_after_the_close),
     ("not-owner", used_by_a_thread_that_was_given_nothing),
-    ("theft", replaced_behind_the_owners_back),
+    ("fd-replaced", replaced_outside_the_registry),
     ("already-owned", a_second_value_of_one_number),
-    ("dropped-elsewhere", dropped_by_whoever_had_the_handle),
+    ("dropped-by-non-owner", dropped_by_whoever_had_the_handle),
     ("unclaimed", offered_to_nobody),
     ("in-use", released_inside_with),
-    ("given-twice", named_twice_in_the_list),
+    ("duplicate-give", named_twice_in_the_list),
     ("is-split", given_whole_while_split),
-    ("not-its-other-half", two_clients_mixed_up),
+    ("mismatched-halves", two_clients_mixed_up),
     ("no-parent", transferred_by_a_root),
     ("not-a-child", joined_by_a_stranger),
     ("not-open", owned_when_it_was_closed_already),
@@ -68,23 +69,29 @@ fn a_connection_that_its_task_forgot(registry: &Registry) {
 fn closed_twice(registry: &Registry) {
     let (ours, _theirs) = Stream::pair_in(registry).unwrap();
     ours.close().unwrap();
-    assert_eq!(ours.close().unwrap_err().kind(), ErrorKind::Released);
+    assert_eq!(ours.close().unwrap_err().kind(), ErrorKind::DoubleRelease);
+}
+
+fn written_after_the_close(registry: &Registry) {
+    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    ours.close().unwrap();
+    (&ours).write(b"late").unwrap_err();
 }
 
 fn used_by_a_thread_that_was_given_nothing(registry: &Registry) {
     let (ours, _theirs) = Stream::pair_in(registry).unwrap();
     std::thread::scope(|threads| {
-        let thief = std::thread::Builder::new().name("thief".to_owned());
-        thief.spawn_scoped(threads, || (&ours).write(b"mine").unwrap_err()).unwrap();
+        let other = std::thread::Builder::new().name("other".to_owned());
+        other.spawn_scoped(threads, || (&ours).write(b"mine").unwrap_err()).unwrap();
     });
 }
 
-fn replaced_behind_the_owners_back(registry: &Registry) {
+fn replaced_outside_the_registry(registry: &Registry) {
     let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
     let owned = registry.own_fd(file).unwrap();
     let newcomer = fs::File::open("/dev/zero").unwrap();
     owned.with(|ours| rustix::io::dup2(&newcomer, ours).unwrap()).unwrap();
-    assert_eq!(owned.release().unwrap_err().kind(), ErrorKind::Theft);
+    assert_eq!(owned.release().unwrap_err().kind(), ErrorKind::FdReplaced);
 }
 
 fn a_second_value_of_one_number(registry: &Registry) {
@@ -242,7 +249,7 @@ fn section(known: &Explanation) -> String {
     let text = known.text.trim_end().replace("## ", "### ");
     let mut report = match reported(known.code) {
         Some(report) => shown(&report),
-        None => "An answer, not a finding: it is not reported.".to_owned(),
+        None => "An error that a correct program can get: it is not reported.".to_owned(),
     };
     if known.code == "leak" {
         let reports = play(Level::On, a_connection_in_a_cycle);
@@ -383,12 +390,13 @@ fn at_level_full_the_backtraces_are_in_every_form() {
 }
 
 #[test]
-fn the_headlines_have_the_words_that_people_look_for() {
+fn headlines_start_with_the_code_and_its_words() {
     for (code, words) in [
         ("leak", "error[leak]: task "),
-        ("released", "error[released]: double release: fd "),
+        ("double-release", "error[double-release]: fd "),
+        ("use-after-release", "error[use-after-release]: fd "),
         ("not-owner", "error[not-owner]: not owner: fd "),
-        ("theft", "error[theft]: fd "),
+        ("fd-replaced", "error[fd-replaced]: fd "),
     ] {
         let report = reported(code).unwrap();
         let text = report.render(&Sources::none(), Colours::Never);

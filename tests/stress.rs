@@ -112,7 +112,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
             one.release().unwrap();
             assert_eq!(other.read(&mut [0]).unwrap(), 0);
             let again = one.release().unwrap_err();
-            assert_eq!(again.kind(), ErrorKind::Released);
+            assert_eq!(again.kind(), ErrorKind::DoubleRelease);
         }
     }
 }
@@ -150,6 +150,6 @@ fn recycled_numbers_never_carry_a_strangers_bytes_and_nothing_stays_open() {
     let left = registry.snapshot();
     assert!(left.resources.is_empty(), "{left}");
     let verdict = registry.verdict();
-    assert_eq!(verdict.thefts, 0, "{verdict}");
+    assert_eq!(verdict.replaced, 0, "{verdict}");
     assert_eq!(verdict.failed_finalizers, 0, "{verdict}");
 }

@@ -1,4 +1,4 @@
-//! `echown explain`: what a verdict means.
+//! `echown explain`: prints the explanation of a report code.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,14 +8,13 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::report::explain::{self, EXPLANATIONS};
 
-/// Explains a verdict: what happened, why it is wrong, an example, how to mend it, and how to tell
-/// victim, bystander and offender apart.
+/// Explain a report code: what happened, why it is wrong, an example, how to fix it, and which task is
+/// victim, bystander or offender.
 ///
-/// Without a code it lists them all. An unknown code is refused with those that come near, and exit
-/// code 2.
+/// Without a code, list all codes. An unknown code is an error (exit code 2) that names similar codes.
 #[derive(Args)]
 pub(super) struct ExplainArguments {
-    /// The word in the brackets of a report's headline: `leak` in `error[leak]`.
+    /// The code in the brackets of a report's headline: `leak` in `error[leak]`.
     #[arg(value_name = "CODE", value_parser = codes(), hide_possible_values = true)]
     code: Option<String>,
 }
@@ -40,5 +39,5 @@ fn list() -> String {
     for known in EXPLANATIONS {
         text += &format!("{:width$}  {}\n", known.code, known.summary);
     }
-    text + "\n`echown explain CODE` tells more about one of them.\n"
+    text + "\nRun `echown explain CODE` for details.\n"
 }

@@ -88,7 +88,7 @@ impl File {
     ///
     /// # Errors
     /// `AlreadyOwned`: the number is on record, and the file comes back unclosed. `Cancelled`,
-    /// `Ending`: it was closed at once.
+    /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(file: std::fs::File) -> Result<File, Refused<std::fs::File>> {
         File::own_in(Registry::global(), file)

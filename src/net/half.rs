@@ -44,7 +44,7 @@ impl ReadHalf {
     /// Makes the two halves of a stream the whole again.
     ///
     /// # Errors
-    /// `NotOwner` and its kin for either half; `NotItsOtherHalf`. Both come back.
+    /// `NotOwner` and its kin for either half; `MismatchedHalves`. Both come back.
     #[track_caller]
     pub fn rejoin(self, writing: WriteHalf) -> Result<Stream, Refused<(ReadHalf, WriteHalf)>> {
         match self.0.rejoin(writing.0) {

@@ -279,7 +279,7 @@ impl Listener {
     ///
     /// # Errors
     /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
-    /// `Ending`: it was closed at once.
+    /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own<S: StdListener>(socket: S) -> Result<Listener, Refused<S>> {
         Listener::own_in(Registry::global(), socket)
@@ -305,7 +305,7 @@ impl Listener {
     /// back.
     ///
     /// # Errors
-    /// `NotOwner` and its kin, and it comes back; `Theft`, when the number no longer means what
+    /// `NotOwner` and its kin, and it comes back; `FdReplaced`, when the number no longer means what
     /// was registered.
     #[track_caller]
     pub fn disown(self) -> Result<OwnedFd, Refused<Listener>> {

@@ -221,7 +221,7 @@ impl Stream {
     ///
     /// # Errors
     /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
-    /// `Ending`: it was closed at once.
+    /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own<S: StdStream>(socket: S) -> Result<Stream, Refused<S>> {
         Stream::own_in(Registry::global(), socket)

@@ -77,7 +77,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
-    /// `Ending`: it was closed at once.
+    /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(socket: std::net::UdpSocket) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
         UdpSocket::own_in(Registry::global(), socket)

@@ -163,7 +163,7 @@ macro_rules! checked {
             /// Closes it: another word for `release`.
             ///
             /// # Errors
-            /// As for `release`; a second close is `Released`, naming the first one's place.
+            /// As for `release`; a second close is `DoubleRelease`, which names the place of the first.
             #[track_caller]
             pub fn close(&self) -> Result<(), $crate::ownership::Error> {
                 self.release()
@@ -202,7 +202,7 @@ macro_rules! disowned {
             /// comes back.
             ///
             /// # Errors
-            /// `NotOwner` and its kin, and it comes back; `Theft`, when the number no longer means
+            /// `NotOwner` and its kin, and it comes back; `FdReplaced`, when the number no longer means
             /// what was registered.
             #[track_caller]
             pub fn disown(self) -> Result<std::os::fd::OwnedFd, $crate::ownership::Refused<$type>> {

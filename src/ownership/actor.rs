@@ -77,8 +77,11 @@ impl Actor {
     pub fn act<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Error> {
         // The right to run is what a resting actor has instead of a job.
         let Some(rest) = self.task.take_job() else {
-            let kind =
-                if self.task.is_cancelled() { ErrorKind::Cancelled } else { ErrorKind::Ending };
+            let kind = if self.task.is_cancelled() {
+                ErrorKind::Cancelled
+            } else {
+                ErrorKind::TaskExiting
+            };
             return Err(self.task.refusal(kind, None, Site::here()));
         };
         drop(rest);

@@ -33,7 +33,7 @@ pub(crate) fn conclude_reporting(held: &dyn Held, me: &Task, event: Event, site:
     let _closing = Closing(&record.slot);
     if let Err(error) = finalize(held, me, event, site)
         // A replaced number was reported where it was found.
-        && error.kind() != ErrorKind::Theft
+        && error.kind() != ErrorKind::FdReplaced
     {
         record.registry.deliver(Report::of_error(&error, record));
     }

@@ -98,8 +98,8 @@ pub enum Event {
     Dropped,
     /// The end of its task finalized it.
     Finalized,
-    /// Its number was found to mean something else.
-    Robbed,
+    /// Its descriptor was found closed or replaced outside the registry.
+    Replaced,
 }
 
 impl fmt::Display for Event {
@@ -118,7 +118,7 @@ impl fmt::Display for Event {
             Event::Released => "released",
             Event::Dropped => "dropped",
             Event::Finalized => "finalized",
-            Event::Robbed => "robbed",
+            Event::Replaced => "replaced",
         })
     }
 }

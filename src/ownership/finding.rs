@@ -86,15 +86,15 @@ pub struct ViolationReport {
 /// One finding.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[cfg_attr(feature = "json", serde(tag = "verdict", rename_all = "snake_case"))]
+#[cfg_attr(feature = "json", serde(tag = "verdict", rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Report {
     /// A task ended normally and still owned something.
     Leak(LeakReport),
     /// A rule was broken; the offender was refused.
     Violation(ViolationReport),
-    /// A number was closed or replaced behind the registry's back; the newcomer was not touched.
-    Theft(ViolationReport),
+    /// A descriptor was closed or replaced outside the registry; its replacement was not touched.
+    FdReplaced(ViolationReport),
     /// A finalizer failed or panicked where there was nobody to tell.
     Finalizer(ViolationReport),
 }
@@ -120,18 +120,18 @@ impl Report {
             resource,
         };
         match facts.kind {
-            ErrorKind::Theft => Report::Theft(report),
+            ErrorKind::FdReplaced => Report::FdReplaced(report),
             ErrorKind::FinalizerFailed | ErrorKind::FinalizerPanicked => Report::Finalizer(report),
             _ => Report::Violation(report),
         }
     }
 
-    /// The stable word for the verdict: `leak`, `theft`, `not-owner` and so on.
+    /// The stable word for the verdict: `leak`, `fd-replaced`, `not-owner` and so on.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
             Report::Leak(_) => "leak",
-            Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+            Report::Violation(report) | Report::FdReplaced(report) | Report::Finalizer(report) => {
                 report.code
             }
         }

@@ -54,8 +54,8 @@ impl Before {
         assert_eq!(self.value.describe().state, "held");
         self.value.transfer().unwrap();
         self.value.release().unwrap();
-        assert_eq!(self.value.release().unwrap_err().kind(), ErrorKind::Released);
-        assert_eq!(self.value.with(|_| ()).unwrap_err().kind(), ErrorKind::Released);
+        assert_eq!(self.value.release().unwrap_err().kind(), ErrorKind::DoubleRelease);
+        assert_eq!(self.value.with(|_| ()).unwrap_err().kind(), ErrorKind::UseAfterRelease);
         drop(self.dropped);
         drop(self.disowned.disown().unwrap());
         assert_eq!(self.offered.claim().unwrap().with(|value| *value).unwrap(), "offered");

@@ -131,7 +131,7 @@ impl<T: Send + 'static> Half<T> {
     /// Makes two halves the whole again.
     ///
     /// # Errors
-    /// `NotOwner` and its kin for either half; `NotItsOtherHalf`. Both come back.
+    /// `NotOwner` and its kin for either half; `MismatchedHalves`. Both come back.
     #[track_caller]
     pub(crate) fn rejoin(self, other: Half<T>) -> Result<Owned<T>, Refused<Halves<T>>> {
         let site = Site::here();
@@ -170,7 +170,7 @@ impl<T: Send + 'static> Half<T> {
         if strangers {
             let record = other.handle.record();
             let word = record.slot.look();
-            let error = record.error(ErrorKind::NotItsOtherHalf, word, &me, site, None);
+            let error = record.error(ErrorKind::MismatchedHalves, word, &me, site, None);
             record.registry.violated(&error, record);
             return Err(Refused::new(error, Some((self, other))));
         }

@@ -1,7 +1,7 @@
 //! Handles: what user code holds of a resource.
 //!
 //! The value is never in a handle; it stays in the registry's cell, behind the slot. A handle that
-//! outlives its resource (in a cycle, a global, a forgotten box) therefore answers `Released`, and
+//! outlives its resource (in a cycle, a global, a forgotten box) therefore returns `UseAfterRelease`, and
 //! can never reach the value, or the number, again.
 
 use std::fmt;
@@ -59,10 +59,10 @@ impl<C: Held + 'static> Handle<C> {
         let word = record.slot.look();
         let held: Arc<dyn Held> = self.held();
         if word.state() != State::Held || word.owner() != me.id().get() {
-            return Err(record.refuse(word, &me, site));
+            return Err(record.refuse_release(word, &me, site));
         }
         task::begin_close(&held, Some(State::Held))
-            .map_err(|word| record.refuse(word, &me, site))?;
+            .map_err(|word| record.refuse_release(word, &me, site))?;
         conclude(&*held, &me, Event::Released, site)
     }
 
@@ -157,7 +157,7 @@ impl<C: Held + 'static> Drop for Handle<C> {
         let site = me.spawned();
         let is_mine = before.owner() == me.id().get();
         if !is_mine && !me.discards_to(before.owner()) {
-            let error = record.error(ErrorKind::DroppedElsewhere, before, &me, site, None);
+            let error = record.error(ErrorKind::DroppedByNonOwner, before, &me, site, None);
             record.registry.violated(&error, record);
         }
         conclude_reporting(&*held, &me, Event::Dropped, site);
@@ -195,7 +195,7 @@ macro_rules! moves {
             /// Proves that the current task is the owner.
             ///
             /// # Errors
-            /// `NotOwner`, `Released`, `Cancelled`, `InUse`, `Theft`: whatever keeps the current
+            /// `NotOwner`, `UseAfterRelease`, `Cancelled`, `InUse`, `FdReplaced`: whatever keeps the current
             /// task from using it now.
             #[inline]
             #[track_caller]
@@ -205,7 +205,8 @@ macro_rules! moves {
 
             /// Gives the resource up and finalizes it, once: a descriptor is closed.
             ///
-            /// Whatever handle is left answers `Released` from now on, naming this place.
+            /// From then on every remaining handle returns `UseAfterRelease`, or `DoubleRelease` for
+            /// another release; both name this place.
             ///
             /// # Errors
             /// The current task is not the owner, or the finalizer failed. A finalizer never runs
@@ -219,7 +220,7 @@ macro_rules! moves {
             /// parent; send it there in the task's answer or by any other way.
             ///
             /// # Errors
-            /// `NotOwner` and its kin; `NoParent` in a root; `ParentEnding`, and the resource stays
+            /// `NotOwner` and its kin; `NoParent` in a root; `ParentExiting`, and the resource stays
             /// here, when the parent is at its end.
             #[track_caller]
             pub fn transfer(&self) -> Result<(), $crate::ownership::Error> {
@@ -299,7 +300,7 @@ impl<T: Send + 'static> Owned<T> {
     /// transferred, offered or lent a second time.
     ///
     /// # Errors
-    /// `NotOwner`, `Released`, `Cancelled`, `InUse`, `Theft`; `f` has not run.
+    /// `NotOwner`, `UseAfterRelease`, `Cancelled`, `InUse`, `FdReplaced`; `f` has not run.
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, Error> {
         let record = self.handle.record();
@@ -320,7 +321,7 @@ impl<T: Send + 'static> Owned<T> {
     /// Gives the resource up without finalizing it: the value comes back.
     ///
     /// # Errors
-    /// `NotOwner` and its kin; the handle comes back. `Theft`: the number no longer is what was
+    /// `NotOwner` and its kin; the handle comes back. `FdReplaced`: the number no longer is what was
     /// registered, so there is nothing that could be given back.
     #[track_caller]
     pub fn disown(self) -> Result<T, Refused<Owned<T>>> {
@@ -430,7 +431,7 @@ impl Registry {
     ///
     /// # Errors
     /// `AlreadyOwned`: this registry has the number on record; the value comes back unclosed.
-    /// `Cancelled`, `Ending`: it was closed at once. `NotOpen`: the kernel doesn't know the number.
+    /// `Cancelled`, `TaskExiting`: it was closed at once. `NotOpen`: the kernel doesn't know the number.
     #[track_caller]
     pub fn own_fd<T>(&self, value: T) -> Result<Owned<T>, Refused<T>>
     where

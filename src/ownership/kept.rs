@@ -64,7 +64,7 @@ pub(crate) fn cut(report: &Report) -> Report {
             Report::Leak(leak.of_first(count))
         }
         Report::Violation(report) => Report::Violation(cut_message(report)),
-        Report::Theft(report) => Report::Theft(cut_message(report)),
+        Report::FdReplaced(report) => Report::FdReplaced(cut_message(report)),
         Report::Finalizer(report) => Report::Finalizer(cut_message(report)),
     }
 }
@@ -105,7 +105,7 @@ fn cut_message(report: &ViolationReport) -> ViolationReport {
 fn size_of_report(report: &Report) -> usize {
     let inside = match report {
         Report::Leak(leak) => leak.resources.iter().map(size_of_resource).sum(),
-        Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+        Report::Violation(report) | Report::FdReplaced(report) | Report::Finalizer(report) => {
             report.message.len() + report.resource.as_ref().map_or(0, size_of_resource)
         }
     };

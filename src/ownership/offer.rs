@@ -65,8 +65,8 @@ impl<H: Offerable> Offer<H> {
     /// Becomes the owner.
     ///
     /// # Errors
-    /// `Cancelled`, `Ending`: the current task takes nothing any more; the offer comes back.
-    /// `Released`: nobody claimed it in time and it was finalized.
+    /// `Cancelled`, `TaskExiting`: the current task takes nothing any more; the offer comes back.
+    /// `UseAfterRelease`: it was not claimed in time and was finalized.
     #[track_caller]
     pub fn claim(mut self) -> Result<H, Refused<Offer<H>>> {
         let Some(handle) = self.handle.take() else {

@@ -266,25 +266,36 @@ impl Record {
         Ok(())
     }
 
-    /// The error for `me`, who met `word`; reported when it is a violation.
+    /// The error for a use by `me` that found `word`; reported when it is a violation.
     #[cold]
     pub(crate) fn refuse(&self, word: Word, me: &Task, site: Site) -> Error {
+        self.refuse_as(ErrorKind::UseAfterRelease, word, me, site)
+    }
+
+    /// [`refuse`](Record::refuse) for a release.
+    #[cold]
+    pub(crate) fn refuse_release(&self, word: Word, me: &Task, site: Site) -> Error {
+        self.refuse_as(ErrorKind::DoubleRelease, word, me, site)
+    }
+
+    /// `after_release` is the kind for a resource that is already released.
+    fn refuse_as(&self, after_release: ErrorKind, word: Word, me: &Task, site: Site) -> Error {
         let mine = word.owner() == self.name_of(me);
         let kind = match word.state() {
             // What was cancelled is told so, also about what its inline child had to finalize.
             State::Released | State::Closing if me.is_cancelled() && self.was_finalized() => {
                 ErrorKind::Cancelled
             }
-            State::Released | State::Closing => ErrorKind::Released,
+            State::Released | State::Closing => after_release,
             State::Split => ErrorKind::IsSplit,
             _ if !mine => ErrorKind::NotOwner,
             _ if word.is_cancelled() => ErrorKind::Cancelled,
-            _ if word.is_robbed() => ErrorKind::Theft,
+            _ if word.is_robbed() => ErrorKind::FdReplaced,
             State::Offered => ErrorKind::NotOwner,
             State::Busy | State::Held => ErrorKind::InUse,
         };
         let error = self.error(kind, word, me, site, None);
-        if kind != ErrorKind::Theft {
+        if kind != ErrorKind::FdReplaced {
             // The theft itself was reported when it was found.
             self.registry.violated(&error, self);
         }
@@ -329,7 +340,7 @@ impl Record {
         let mut end = None;
         let history = self.history();
         match kind {
-            ErrorKind::Released => {
+            ErrorKind::DoubleRelease | ErrorKind::UseAfterRelease => {
                 let last = history.custody.steps().rev().find(|step| is_an_end(step.event));
                 owner = last.and_then(|step| step.from.clone());
                 earlier = last.map(|step| step.site);
@@ -338,7 +349,7 @@ impl Record {
             ErrorKind::IsSplit => {
                 earlier = history.custody.latest(Event::Split).map(|step| step.site)
             }
-            ErrorKind::Cancelled | ErrorKind::Ending => {}
+            ErrorKind::Cancelled | ErrorKind::TaskExiting => {}
             _ => earlier = Some(self.acquired),
         }
         drop(history);
@@ -385,12 +396,12 @@ impl Record {
             (Some(mine), Err(error)) => format!("registered as {}, now {error}", mine.identity),
             (None, _) => unreachable!("only a descriptor has a number to steal"),
         };
-        let error = self.error(ErrorKind::Theft, self.slot.look(), me, site, Some(detail));
+        let error = self.error(ErrorKind::FdReplaced, self.slot.look(), me, site, Some(detail));
         let is_first = !std::mem::replace(&mut whole.history().theft_is_reported, true);
         if is_first {
-            whole.note(Event::Robbed, None, None, site);
+            whole.note(Event::Replaced, None, None, site);
             for half in &halves {
-                half.record().note(Event::Robbed, None, None, site);
+                half.record().note(Event::Replaced, None, None, site);
             }
             self.registry.violated(&error, self);
         }

@@ -73,7 +73,7 @@ type Known = Box<dyn Fn(&Report) -> bool + Send + Sync>;
 struct Counts {
     leaks: AtomicU64,
     violations: AtomicU64,
-    thefts: AtomicU64,
+    replaced: AtomicU64,
     finalizers: AtomicU64,
     suppressed: AtomicU64,
     known: AtomicU64,
@@ -220,7 +220,7 @@ impl Registry {
             schema_version: SCHEMA_VERSION,
             leaks: count(&counts.leaks),
             violations: count(&counts.violations),
-            thefts: count(&counts.thefts),
+            replaced: count(&counts.replaced),
             failed_finalizers: count(&counts.finalizers),
             suppressed: count(&counts.suppressed),
             known: count(&counts.known),
@@ -408,7 +408,7 @@ impl Registry {
     /// Counts a finding other than a leak and does what the policy says.
     pub(crate) fn deliver(&self, report: Report) {
         let counter = match &report {
-            Report::Theft(_) => &self.0.counts.thefts,
+            Report::FdReplaced(_) => &self.0.counts.replaced,
             Report::Finalizer(_) => &self.0.counts.finalizers,
             _ => &self.0.counts.violations,
         };

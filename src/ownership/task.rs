@@ -494,7 +494,7 @@ impl Task {
         match account.phase {
             _ if account.cancelled => Some(ErrorKind::Cancelled),
             Phase::Open => None,
-            Phase::Ending | Phase::Ended => Some(ErrorKind::Ending),
+            Phase::Ending | Phase::Ended => Some(ErrorKind::TaskExiting),
         }
     }
 }

@@ -16,8 +16,8 @@ pub struct Verdict {
     pub leaks: u64,
     /// Broken rules.
     pub violations: u64,
-    /// Numbers that were closed or replaced behind the registry's back.
-    pub thefts: u64,
+    /// Descriptors that were closed or replaced outside the registry.
+    pub replaced: u64,
     /// Finalizers that failed or panicked where there was nobody to tell.
     pub failed_finalizers: u64,
     /// Leaks that a suppression matched.
@@ -47,7 +47,7 @@ impl Verdict {
     pub fn is_clean(&self) -> bool {
         self.leaks == 0
             && self.violations == 0
-            && self.thefts == 0
+            && self.replaced == 0
             && self.failed_finalizers == 0
             && self.still_open.is_empty()
             && self.forgotten_children.is_empty()

@@ -1,4 +1,4 @@
-//! What those get who do what they may not: one error, with all its wording.
+//! The checker's error type and all of its messages.
 
 use std::fmt;
 use std::io;
@@ -14,36 +14,38 @@ use crate::sys::escape;
 pub enum ErrorKind {
     /// The current task is not the owner.
     NotOwner,
-    /// The resource was already released or disowned.
-    Released,
-    /// The registry has this number on record already.
+    /// The resource was released again after it had been released, disowned or finalized.
+    DoubleRelease,
+    /// The resource was used after it had been released, disowned or finalized.
+    UseAfterRelease,
+    /// The registry already has an owner on record for this descriptor.
     AlreadyOwned,
     /// The owner is inside `with` on this resource.
     InUse,
-    /// The same resource stands twice in one list of things to give.
-    GivenTwice,
+    /// The same resource occurs twice in one give list.
+    DuplicateGive,
     /// The resource was split; only its halves can be used.
     IsSplit,
     /// The two halves do not belong together.
-    NotItsOtherHalf,
+    MismatchedHalves,
     /// The current task was cancelled.
     Cancelled,
-    /// The current task is at its end and takes nothing any more.
-    Ending,
+    /// The current task is exiting and cannot acquire resources.
+    TaskExiting,
     /// A root task has no parent to transfer to.
     NoParent,
-    /// The parent is at its end, or was cancelled, and takes nothing any more.
-    ParentEnding,
+    /// The parent is exiting or was cancelled and cannot acquire resources.
+    ParentExiting,
     /// The task is not a child of the current one.
     NotAChild,
     /// A handle was dropped by a task that is not the owner.
-    DroppedElsewhere,
-    /// An offer was dropped unclaimed, or nobody claimed it before the root ended.
+    DroppedByNonOwner,
+    /// An offer was dropped unclaimed, or was still unclaimed when the root task ended.
     Unclaimed,
-    /// The number no longer means this resource: it was closed or replaced behind the registry's
-    /// back.
-    Theft,
-    /// The kernel doesn't know the number that was to be owned.
+    /// The descriptor was closed or replaced outside the registry: its number no longer refers to
+    /// this resource.
+    FdReplaced,
+    /// The descriptor to own is not open.
     NotOpen,
     /// The finalizer failed.
     FinalizerFailed,
@@ -55,89 +57,91 @@ impl ErrorKind {
     /// All kinds.
     pub const ALL: &[ErrorKind] = &[
         ErrorKind::NotOwner,
-        ErrorKind::Released,
+        ErrorKind::DoubleRelease,
+        ErrorKind::UseAfterRelease,
         ErrorKind::AlreadyOwned,
         ErrorKind::InUse,
-        ErrorKind::GivenTwice,
+        ErrorKind::DuplicateGive,
         ErrorKind::IsSplit,
-        ErrorKind::NotItsOtherHalf,
+        ErrorKind::MismatchedHalves,
         ErrorKind::Cancelled,
-        ErrorKind::Ending,
+        ErrorKind::TaskExiting,
         ErrorKind::NoParent,
-        ErrorKind::ParentEnding,
+        ErrorKind::ParentExiting,
         ErrorKind::NotAChild,
-        ErrorKind::DroppedElsewhere,
+        ErrorKind::DroppedByNonOwner,
         ErrorKind::Unclaimed,
-        ErrorKind::Theft,
+        ErrorKind::FdReplaced,
         ErrorKind::NotOpen,
         ErrorKind::FinalizerFailed,
         ErrorKind::FinalizerPanicked,
     ];
 
-    /// A short, stable word: what reports call it and `echown explain` knows it by.
+    /// The stable code: reports print it and `echown explain` takes it.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
             ErrorKind::NotOwner => "not-owner",
-            ErrorKind::Released => "released",
+            ErrorKind::DoubleRelease => "double-release",
+            ErrorKind::UseAfterRelease => "use-after-release",
             ErrorKind::AlreadyOwned => "already-owned",
             ErrorKind::InUse => "in-use",
-            ErrorKind::GivenTwice => "given-twice",
+            ErrorKind::DuplicateGive => "duplicate-give",
             ErrorKind::IsSplit => "is-split",
-            ErrorKind::NotItsOtherHalf => "not-its-other-half",
+            ErrorKind::MismatchedHalves => "mismatched-halves",
             ErrorKind::Cancelled => "cancelled",
-            ErrorKind::Ending => "ending",
+            ErrorKind::TaskExiting => "task-exiting",
             ErrorKind::NoParent => "no-parent",
-            ErrorKind::ParentEnding => "parent-ending",
+            ErrorKind::ParentExiting => "parent-exiting",
             ErrorKind::NotAChild => "not-a-child",
-            ErrorKind::DroppedElsewhere => "dropped-elsewhere",
+            ErrorKind::DroppedByNonOwner => "dropped-by-non-owner",
             ErrorKind::Unclaimed => "unclaimed",
-            ErrorKind::Theft => "theft",
+            ErrorKind::FdReplaced => "fd-replaced",
             ErrorKind::NotOpen => "not-open",
             ErrorKind::FinalizerFailed => "finalizer-failed",
             ErrorKind::FinalizerPanicked => "finalizer-panicked",
         }
     }
 
-    /// Whether somebody broke a rule, as opposed to an answer that a correct program gets too.
+    /// Whether a rule was broken. A correct program can get the other kinds, too.
     #[must_use]
     pub fn is_violation(self) -> bool {
         !matches!(
             self,
             ErrorKind::Cancelled
-                | ErrorKind::Ending
-                | ErrorKind::ParentEnding
+                | ErrorKind::TaskExiting
+                | ErrorKind::ParentExiting
                 | ErrorKind::FinalizerFailed
                 | ErrorKind::FinalizerPanicked
         )
     }
 }
 
-/// The facts of a refusal. Everything optional is left out of the text when it is unknown.
+/// The data of an error. The text leaves out every optional field that is unknown.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) kind: ErrorKind,
-    /// What it is about, in words: `fd 7 (tcp stream)`.
+    /// The resource: `fd 7 (tcp stream)`.
     pub(crate) subject: Option<ResourceLabel>,
-    /// Who did it.
+    /// The task that made the call.
     pub(crate) actor: TaskLabel,
-    /// Who is entitled, or who came first.
+    /// The owner, or for a released resource the task that released it.
     pub(crate) owner: Option<TaskLabel>,
     /// Where the owner got it, or where the first release happened.
     pub(crate) earlier: Option<Site>,
-    /// How it came to its end, for a use after that.
+    /// How the resource was released.
     pub(crate) end: Option<Event>,
-    /// Where the refused call was made.
+    /// Where the call was made.
     pub(crate) site: Site,
-    /// Further words, such as a finalizer's own message.
+    /// Further text, such as the message of a finalizer's error.
     pub(crate) detail: Option<String>,
 }
 
-/// A refusal of the registry: an ordinary error, which names the thing, what was expected, what was
-/// found, and where.
+/// An operation that the registry rejected. Names the resource, what was expected, what was found,
+/// and where.
 ///
-/// Reads, writes and all else that answers [`io::Error`] carry it inside;
-/// [`Error::in_io`] finds it there.
+/// Operations that return an [`io::Error`], such as reads and writes, wrap it;
+/// [`Error::in_io`] unwraps it.
 #[derive(Clone)]
 pub struct Error(Box<Facts>);
 
@@ -156,25 +160,25 @@ impl Error {
         self.0.kind
     }
 
-    /// Where the refused call was made.
+    /// Where the rejected call was made.
     #[must_use]
     pub fn site(&self) -> Site {
         self.0.site
     }
 
-    /// Where the owner got the resource, or where the first release happened; what the text ends with.
+    /// Where the owner acquired the resource, or where it was first released.
     #[must_use]
     pub fn earlier_site(&self) -> Option<Site> {
         self.0.earlier
     }
 
-    /// The task that is entitled to what was refused, if that is known.
+    /// The task that owns the resource, or that released it, if known.
     #[must_use]
     pub fn owner(&self) -> Option<&TaskLabel> {
         self.0.owner.as_ref()
     }
 
-    /// The registry's refusal inside an [`io::Error`], if there is one.
+    /// The registry's error inside an [`io::Error`], if there is one.
     #[must_use]
     pub fn in_io(error: &io::Error) -> Option<&Error> {
         error.get_ref()?.downcast_ref()
@@ -194,7 +198,7 @@ impl fmt::Display for Error {
         };
         let entitled = |f: &mut fmt::Formatter<'_>| match owner {
             Some(owner) => write!(f, ", expected owner {owner}"),
-            None => f.write_str(", which nobody owns"),
+            None => f.write_str(", which has no owner"),
         };
         match kind {
             ErrorKind::NotOwner => {
@@ -202,7 +206,12 @@ impl fmt::Display for Error {
                 entitled(f)?;
                 at(f, "owned")?;
             }
-            ErrorKind::Released => {
+            ErrorKind::DoubleRelease | ErrorKind::UseAfterRelease => {
+                let verb = match (kind, end) {
+                    (ErrorKind::UseAfterRelease, _) => "used",
+                    (_, None | Some(Event::Released)) => "released again",
+                    _ => "released",
+                };
                 let (what, place) = match end {
                     Some(Event::Disowned) => ("it was disowned", "disowned"),
                     Some(Event::Dropped) => ("its handle was dropped", "in the task spawned"),
@@ -212,7 +221,7 @@ impl fmt::Display for Error {
                     Some(Event::Rejoined) => ("the whole was rejoined", "rejoined"),
                     _ => ("its release", "first released"),
                 };
-                write!(f, "used by {actor} after {what}")?;
+                write!(f, "{verb} by {actor} after {what}")?;
                 if let Some(owner) = owner {
                     write!(f, " by {owner}")?;
                 }
@@ -226,27 +235,29 @@ impl fmt::Display for Error {
                 at(f, "first owned")?;
             }
             ErrorKind::InUse => write!(f, "is in use by {actor} inside `with`")?,
-            ErrorKind::GivenTwice => write!(f, "given twice by {actor} in one list")?,
+            ErrorKind::DuplicateGive => write!(f, "occurs twice in the give list of {actor}")?,
             ErrorKind::IsSplit => {
                 write!(f, "used whole by {actor}, but it is split")?;
                 at(f, "split")?;
             }
-            ErrorKind::NotItsOtherHalf => write!(f, "rejoined by {actor} with a stranger's half")?,
-            ErrorKind::Cancelled => write!(f, "refused: {actor} was cancelled")?,
-            ErrorKind::Ending => write!(f, "refused: {actor} is at its end")?,
-            ErrorKind::NoParent => {
-                write!(f, "transferred by {actor}, which is a root: it has no parent")?
+            ErrorKind::MismatchedHalves => {
+                write!(f, "rejoined by {actor} with a half of another socket")?
             }
-            ErrorKind::ParentEnding => {
-                write!(f, "kept by {actor}: its parent is at its end and takes nothing")?;
+            ErrorKind::Cancelled => write!(f, "rejected: {actor} was cancelled")?,
+            ErrorKind::TaskExiting => write!(f, "rejected: {actor} is exiting")?,
+            ErrorKind::NoParent => {
+                write!(f, "transferred by {actor}, a root task, which has no parent")?
+            }
+            ErrorKind::ParentExiting => {
+                write!(f, "kept by {actor}: its parent is exiting and cannot acquire resources")?;
             }
             ErrorKind::NotAChild => {
-                write!(f, "awaited by {actor}")?;
+                write!(f, "joined by {actor}")?;
                 if let Some(owner) = owner {
                     write!(f, ", expected its parent {owner}")?;
                 }
             }
-            ErrorKind::DroppedElsewhere => {
+            ErrorKind::DroppedByNonOwner => {
                 write!(f, "dropped by {actor}")?;
                 entitled(f)?;
                 at(f, "owned")?;
@@ -255,13 +266,15 @@ impl fmt::Display for Error {
                 f.write_str("offered, but never claimed")?;
                 at(f, "owned")?;
             }
-            ErrorKind::Theft => {
-                f.write_str("was closed or replaced behind the registry's back")?;
+            ErrorKind::FdReplaced => {
+                f.write_str("was closed or replaced outside the registry")?;
                 at(f, "owned")?;
             }
-            ErrorKind::NotOpen => write!(f, "refused: {actor} wanted to own what is not open")?,
-            ErrorKind::FinalizerFailed => f.write_str("could not be finalized")?,
-            ErrorKind::FinalizerPanicked => f.write_str("has a finalizer that panicked")?,
+            ErrorKind::NotOpen => write!(f, "cannot be owned by {actor}: it is not open")?,
+            ErrorKind::FinalizerFailed => f.write_str("failed to finalize")?,
+            ErrorKind::FinalizerPanicked => {
+                f.write_str("failed to finalize: its finalizer panicked")?
+            }
         }
         if let Some(detail) = detail {
             write!(f, ": {}", escape::text(detail))?;
@@ -280,7 +293,7 @@ impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
-        // Never `Interrupted`: the standard library's loops would try again for ever.
+        // Never `Interrupted`: the standard library's loops would retry it indefinitely.
         let kind = match error.kind() {
             ErrorKind::NotOwner | ErrorKind::NotAChild => io::ErrorKind::PermissionDenied,
             ErrorKind::AlreadyOwned => io::ErrorKind::AlreadyExists,
@@ -291,7 +304,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// A refusal that gives back what was handed in.
+/// An error together with the value that the call did not take.
 pub struct Refused<V> {
     error: Error,
     value: Option<V>,
@@ -302,20 +315,20 @@ impl<V> Refused<V> {
         Refused { error, value }
     }
 
-    /// Why.
+    /// The error.
     #[must_use]
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// What was handed in; `None` when a cancelled or ending task handed it in, because then it
-    /// was finalized at once.
+    /// The value; `None` if a cancelled or exiting task passed it, because then it was finalized
+    /// immediately.
     #[must_use]
     pub fn into_value(self) -> Option<V> {
         self.value
     }
 
-    /// Both.
+    /// The error and the value.
     #[must_use]
     pub fn into_parts(self) -> (Error, Option<V>) {
         (self.error, self.value)

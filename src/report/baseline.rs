@@ -257,7 +257,7 @@ mod tests {
         let baseline = baseline(&known, &Sources::none());
         assert!(baseline.covers(&known));
         for other in [
-            Entry { code: "theft", ..known.clone() },
+            Entry { code: "fd-replaced", ..known.clone() },
             Entry { resource: Some("file".to_owned()), ..known.clone() },
             Entry { resource: None, ..known.clone() },
             Entry { spot: Spot::new("gone/b.rs", 3, 5), ..known.clone() },

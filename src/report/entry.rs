@@ -101,7 +101,7 @@ impl Entry {
             Report::Leak(leak) => {
                 leak.resources.iter().map(|left| of_leak(leak, left, sources)).collect()
             }
-            Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+            Report::Violation(report) | Report::FdReplaced(report) | Report::Finalizer(report) => {
                 vec![of_violation(report, sources)]
             }
         }

@@ -1,23 +1,23 @@
-//! What each verdict means: the texts of `echown explain` and of `docs/reports.md`.
+//! Explanations of the report codes: the texts of `echown explain` and of `docs/reports.md`.
 
 use std::fmt;
 
-/// One verdict, explained.
+/// The explanation of one code.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// The stable word, as in `error[leak]`.
+    /// The stable code, as in `error[leak]`.
     pub code: &'static str,
-    /// Other words that people look for.
+    /// Other words that `echown explain` accepts.
     pub aliases: &'static [&'static str],
-    /// What headlines call it; where that is the code itself, they don't repeat it.
+    /// The words for it in headlines; where they equal the code, headlines do not repeat them.
     pub words: &'static str,
-    /// In half a line.
+    /// A summary in half a line.
     pub summary: &'static str,
     /// The advice at the end of a report.
     pub help: &'static str,
-    /// What happened, why it is wrong, an example, how to mend it, and how to tell victim,
-    /// bystander and offender apart. Markdown.
+    /// What happened, why it is wrong, an example, how to fix it, and which task is victim,
+    /// bystander or offender. Markdown.
     pub text: &'static str,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// All verdicts: those of the checker first, then the answers that a correct program gets too.
+/// The explanations of all codes: first violations, then errors that a correct program gets, too.
 pub const EXPLANATIONS: &[Explanation] = &[
     Explanation {
         code: "leak",
@@ -38,51 +38,58 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/leak.md"),
     },
     Explanation {
-        code: "released",
-        aliases: &["double-release", "double-close", "use-after-release", "use-after-close"],
-        words: "double release",
-        summary: "a second release, or a use after the first",
-        help: "release once, at the place that knows that all use is over; or let the drop do it",
-        text: include_str!("explain/released.md"),
+        code: "double-release",
+        aliases: &["double-free", "released"],
+        words: "double-release",
+        summary: "a resource was released a second time",
+        help: "release once, after all use has ended; or let the drop of the handle release it",
+        text: include_str!("explain/double-release.md"),
+    },
+    Explanation {
+        code: "use-after-release",
+        aliases: &["use-after-close", "use-after-free"],
+        words: "use-after-release",
+        summary: "a resource was used after its release",
+        help: "release it after the last use, or stop using it earlier",
+        text: include_str!("explain/use-after-release.md"),
     },
     Explanation {
         code: "not-owner",
         aliases: &["notowner"],
         words: "not owner",
-        summary: "a task used what another one owns",
+        summary: "a task used a resource that another task owns",
         help: "give it to this task when it is spawned, or hand it over with `offer` and `claim`",
         text: include_str!("explain/not-owner.md"),
     },
     Explanation {
-        code: "theft",
-        aliases: &["stolen", "robbed"],
-        words: "theft",
-        summary: "a number was closed or replaced behind the registry's back",
-        help: "look for a raw close, a `dup2`, or a `from_raw_fd` of this number: it was done by \
-               code that does not ask the registry",
-        text: include_str!("explain/theft.md"),
+        code: "fd-replaced",
+        aliases: &["replaced", "stolen"],
+        words: "fd-replaced",
+        summary: "a descriptor was closed or replaced outside the registry",
+        help: "look for code that bypasses the registry: a raw close, a `dup2`, or a `from_raw_fd` of this number",
+        text: include_str!("explain/fd-replaced.md"),
     },
     Explanation {
         code: "already-owned",
         aliases: &["owned-twice", "double-own"],
         words: "already-owned",
-        summary: "a descriptor was owned that is on record already",
-        help: "keep the first handle and use that; `disown` it first if it is to be owned anew",
+        summary: "a descriptor was owned that already has an owner",
+        help: "keep the first handle and use that; `disown` it first to own it through a new one",
         text: include_str!("explain/already-owned.md"),
     },
     Explanation {
-        code: "dropped-elsewhere",
+        code: "dropped-by-non-owner",
         aliases: &[],
-        words: "dropped-elsewhere",
-        summary: "a handle was dropped by a task that does not own it",
-        help: "drop it in the owner's task, or hand the ownership over along with the handle",
-        text: include_str!("explain/dropped-elsewhere.md"),
+        words: "dropped-by-non-owner",
+        summary: "a handle was dropped by a task that does not own the resource",
+        help: "drop it in the owner's task, or pass the ownership along with the handle",
+        text: include_str!("explain/dropped-by-non-owner.md"),
     },
     Explanation {
         code: "unclaimed",
         aliases: &["unclaimed-offer"],
         words: "unclaimed",
-        summary: "an offer was dropped, or the program ended, before anybody claimed it",
+        summary: "an offer was dropped, or the program ended, before a task claimed it",
         help: "claim the offer, or take it back (claim it in the task that made it) and release it",
         text: include_str!("explain/unclaimed.md"),
     },
@@ -90,39 +97,39 @@ pub const EXPLANATIONS: &[Explanation] = &[
         code: "in-use",
         aliases: &["busy"],
         words: "in-use",
-        summary: "a value was used again inside `with`, or given away from there",
-        help: "do it after `with` has come back",
+        summary: "a value was used again inside `with`, or given away there",
+        help: "do it after `with` has returned",
         text: include_str!("explain/in-use.md"),
     },
     Explanation {
-        code: "given-twice",
-        aliases: &[],
-        words: "given-twice",
-        summary: "one resource stands twice in a list of things to give",
+        code: "duplicate-give",
+        aliases: &["given-twice"],
+        words: "duplicate-give",
+        summary: "a give list contains one resource twice",
         help: "name each resource once in the list",
-        text: include_str!("explain/given-twice.md"),
+        text: include_str!("explain/duplicate-give.md"),
     },
     Explanation {
         code: "is-split",
         aliases: &["split"],
         words: "is-split",
-        summary: "a socket was used whole while its halves are out",
+        summary: "a socket was used as a whole while it is split",
         help: "use the halves, or `rejoin` them first",
         text: include_str!("explain/is-split.md"),
     },
     Explanation {
-        code: "not-its-other-half",
+        code: "mismatched-halves",
         aliases: &[],
-        words: "not-its-other-half",
-        summary: "two halves were rejoined that do not belong together",
-        help: "rejoin the two halves that came from one `split`; both came back with the error",
-        text: include_str!("explain/not-its-other-half.md"),
+        words: "mismatched-halves",
+        summary: "two halves of different sockets were rejoined",
+        help: "rejoin the two halves that came from one `split`; the error returns both",
+        text: include_str!("explain/mismatched-halves.md"),
     },
     Explanation {
         code: "no-parent",
         aliases: &[],
         words: "no-parent",
-        summary: "a root task transferred something, and has nobody to transfer to",
+        summary: "a root task transferred a resource, but has no parent",
         help: "`offer` it to another task, or release it here",
         text: include_str!("explain/no-parent.md"),
     },
@@ -130,61 +137,61 @@ pub const EXPLANATIONS: &[Explanation] = &[
         code: "not-a-child",
         aliases: &[],
         words: "not-a-child",
-        summary: "a task joined, cancelled or drained what is another task's child",
-        help: "join it in the task that spawned it, and send on what it answered",
+        summary: "a task joined, cancelled or drained another task's child",
+        help: "join it in the task that spawned it, and send its result on",
         text: include_str!("explain/not-a-child.md"),
     },
     Explanation {
         code: "not-open",
         aliases: &[],
         words: "not-open",
-        summary: "a number was to be owned that the kernel doesn't know",
-        help: "find out who closed it before this point: it was closed without the registry",
+        summary: "a descriptor was owned that is not open",
+        help: "find the code that closed it earlier: it was closed outside the registry",
         text: include_str!("explain/not-open.md"),
     },
     Explanation {
         code: "finalizer-failed",
         aliases: &["finalizer"],
         words: "finalizer-failed",
-        summary: "a finalizer answered an error, and there was nobody to tell",
-        help: "release it in the task, where the error is the result of `release`",
+        summary: "a finalizer returned an error where no caller can receive it",
+        help: "release it in the task, where `release` returns the error",
         text: include_str!("explain/finalizer-failed.md"),
     },
     Explanation {
         code: "finalizer-panicked",
-        aliases: &["panicked"],
+        aliases: &["panicked", "finalizer-panic"],
         words: "finalizer-panicked",
-        summary: "a finalizer panicked; the others ran all the same",
-        help: "answer an error from the finalizer instead: it runs at the worst of moments",
+        summary: "a finalizer panicked; the others still ran",
+        help: "return an error from the finalizer instead of panicking",
         text: include_str!("explain/finalizer-panicked.md"),
     },
     Explanation {
         code: "cancelled",
         aliases: &["canceled"],
         words: "cancelled",
-        summary: "the task was asked to end; no rule was broken",
+        summary: "the task was cancelled; no rule was broken",
         help: "return from the task",
         text: include_str!("explain/cancelled.md"),
     },
     Explanation {
-        code: "ending",
-        aliases: &[],
-        words: "ending",
-        summary: "the task is at its end and takes nothing any more; no rule was broken",
-        help: "acquire it earlier, or in a task that lives on",
-        text: include_str!("explain/ending.md"),
+        code: "task-exiting",
+        aliases: &["exiting"],
+        words: "task-exiting",
+        summary: "the task is exiting and cannot acquire resources; no rule was broken",
+        help: "acquire it earlier, or in a task that outlives this one",
+        text: include_str!("explain/task-exiting.md"),
     },
     Explanation {
-        code: "parent-ending",
+        code: "parent-exiting",
         aliases: &[],
-        words: "parent-ending",
-        summary: "the parent is at its end, so a transfer was refused; no rule was broken",
-        help: "release it here: it is still this task's",
-        text: include_str!("explain/parent-ending.md"),
+        words: "parent-exiting",
+        summary: "the parent is exiting, so a transfer was rejected; no rule was broken",
+        help: "release it here: this task still owns it",
+        text: include_str!("explain/parent-exiting.md"),
     },
 ];
 
-/// The explanation of a code, or of another word for it.
+/// The explanation of a code or of one of its aliases.
 ///
 /// # Examples
 /// ```
@@ -202,7 +209,7 @@ pub(super) fn help(code: &str) -> &'static str {
     find(code).map_or("see the documentation of `ownership::ErrorKind`", |known| known.help)
 }
 
-/// What headlines call a code.
+/// The words for a code in headlines.
 pub(super) fn words(code: &'static str) -> &'static str {
     find(code).map_or(code, |known| known.words)
 }
@@ -212,26 +219,28 @@ pub(super) fn words(code: &'static str) -> &'static str {
 mod examples {
     #[doc = include_str!("explain/leak.md")]
     struct Leak;
-    #[doc = include_str!("explain/released.md")]
-    struct Released;
+    #[doc = include_str!("explain/double-release.md")]
+    struct DoubleRelease;
+    #[doc = include_str!("explain/use-after-release.md")]
+    struct UseAfterRelease;
     #[doc = include_str!("explain/not-owner.md")]
     struct NotOwner;
-    #[doc = include_str!("explain/theft.md")]
-    struct Theft;
+    #[doc = include_str!("explain/fd-replaced.md")]
+    struct FdReplaced;
     #[doc = include_str!("explain/already-owned.md")]
     struct AlreadyOwned;
-    #[doc = include_str!("explain/dropped-elsewhere.md")]
-    struct DroppedElsewhere;
+    #[doc = include_str!("explain/dropped-by-non-owner.md")]
+    struct DroppedByNonOwner;
     #[doc = include_str!("explain/unclaimed.md")]
     struct Unclaimed;
     #[doc = include_str!("explain/in-use.md")]
     struct InUse;
-    #[doc = include_str!("explain/given-twice.md")]
-    struct GivenTwice;
+    #[doc = include_str!("explain/duplicate-give.md")]
+    struct DuplicateGive;
     #[doc = include_str!("explain/is-split.md")]
     struct IsSplit;
-    #[doc = include_str!("explain/not-its-other-half.md")]
-    struct NotItsOtherHalf;
+    #[doc = include_str!("explain/mismatched-halves.md")]
+    struct MismatchedHalves;
     #[doc = include_str!("explain/no-parent.md")]
     struct NoParent;
     #[doc = include_str!("explain/not-a-child.md")]
@@ -244,10 +253,10 @@ mod examples {
     struct FinalizerPanicked;
     #[doc = include_str!("explain/cancelled.md")]
     struct Cancelled;
-    #[doc = include_str!("explain/ending.md")]
-    struct Ending;
-    #[doc = include_str!("explain/parent-ending.md")]
-    struct ParentEnding;
+    #[doc = include_str!("explain/task-exiting.md")]
+    struct TaskExiting;
+    #[doc = include_str!("explain/parent-exiting.md")]
+    struct ParentExiting;
 }
 
 #[cfg(test)]
@@ -279,7 +288,7 @@ mod tests {
                 "## What happened",
                 "## Why it is wrong",
                 "## Example",
-                "## How to mend it",
+                "## How to fix it",
                 "## Victim, bystander, offender",
             ] {
                 assert!(known.text.contains(part), "{} has no {part:?}", known.code);

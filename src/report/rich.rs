@@ -52,7 +52,7 @@ impl Report {
         };
         let parts = match self {
             Report::Leak(report) => of_leak(report),
-            Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+            Report::Violation(report) | Report::FdReplaced(report) | Report::Finalizer(report) => {
                 of_violation(report)
             }
         };
@@ -71,7 +71,7 @@ impl Report {
                     title.elements(places(&part.places, sources)).elements(notes(part.notes));
                 if index + 1 == count {
                     let help = explain::help(code);
-                    let more = format!("`echown explain {code}` tells more");
+                    let more = format!("for details, run `echown explain {code}`");
                     group =
                         group.element(Level::HELP.message(help)).element(Level::HELP.message(more));
                 }
@@ -138,10 +138,10 @@ fn of_leak(report: &LeakReport) -> Vec<Part> {
 fn of_violation(report: &ViolationReport) -> Vec<Part> {
     let label = match report.code {
         // A drop and an end have no place of their own.
-        "dropped-elsewhere" | "unclaimed" | "finalizer-failed" | "finalizer-panicked" => {
+        "dropped-by-non-owner" | "unclaimed" | "finalizer-failed" | "finalizer-panicked" => {
             format!("in {}, which was spawned here", report.actor)
         }
-        "theft" => format!("noticed here, by {}", report.actor),
+        "fd-replaced" => format!("noticed here, by {}", report.actor),
         _ => format!("here, by {}", report.actor),
     };
     let here = Place { site: report.site, is_primary: true, label };
@@ -264,7 +264,7 @@ impl fmt::Display for Label<'_> {
         match step.event {
             Event::Finalized => f.write_str("finalized at the end of a task")?,
             Event::Dropped => f.write_str("handle dropped")?,
-            Event::Robbed => f.write_str("found robbed")?,
+            Event::Replaced => f.write_str("found replaced")?,
             event => write!(f, "{event} here")?,
         }
         match (&step.from, &step.to) {

@@ -13,7 +13,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Report::Leak(report) => report.fmt(f),
-            Report::Violation(report) | Report::Theft(report) | Report::Finalizer(report) => {
+            Report::Violation(report) | Report::FdReplaced(report) | Report::Finalizer(report) => {
                 report.fmt(f)
             }
         }
@@ -219,7 +219,7 @@ impl fmt::Display for Verdict {
             "{}, {}, {}, {}, {} still open",
             Count(self.leaks, "leak"),
             Count(self.violations, "violation"),
-            Count(self.thefts, "theft"),
+            Count(self.replaced, "replaced fd"),
             Count(self.failed_finalizers, "failed finalizer"),
             self.still_open.len()
         )?;

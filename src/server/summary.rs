@@ -38,8 +38,8 @@ pub struct ServerSummary {
     pub leaks: u64,
     /// Rules broken.
     pub violations: u64,
-    /// Numbers closed or replaced behind the registry's back.
-    pub thefts: u64,
+    /// Descriptors closed or replaced outside the registry.
+    pub replaced: u64,
     /// Resources that connections and acceptors still hold.
     pub open_resources: u64,
     /// Faults that were committed on purpose (`--chaos`), by kind.
@@ -80,7 +80,7 @@ impl ServerSummary {
             panics: ends.get(EndReason::Panic),
             leaks: verdict.leaks,
             violations: verdict.violations,
-            thefts: verdict.thefts,
+            replaced: verdict.replaced,
             open_resources: verdict.still_open.len() as u64,
             injected,
             reported: reported(ends.get(EndReason::Panic), &verdict),
@@ -100,8 +100,8 @@ fn reported(panics: u64, verdict: &Verdict) -> Faults {
         Fault::Leak => reports("leak").saturating_sub(verdict.cycles),
         Fault::ForeignWrite => reports("not-owner"),
         Fault::Cycle => verdict.cycles,
-        Fault::DoubleRelease => reports("released"),
-        Fault::FdReplaced => reports("theft"),
+        Fault::DoubleRelease => reports("double-release"),
+        Fault::FdReplaced => reports("fd-replaced"),
         Fault::FinalizerPanic => reports("finalizer-panicked"),
     })
 }
@@ -112,7 +112,7 @@ impl ServerSummary {
         self.dropped_output = dropped_output;
         self.leaks = verdict.leaks;
         self.violations = verdict.violations;
-        self.thefts = verdict.thefts;
+        self.replaced = verdict.replaced;
         self.open_resources = verdict.still_open.len() as u64;
     }
 }
@@ -144,7 +144,7 @@ impl fmt::Display for ServerSummary {
             Count(self.panics, "panic"),
             Count(self.leaks, "leak"),
             Count(self.violations, "violation"),
-            Count(self.thefts, "theft"),
+            Count(self.replaced, "replaced fd"),
             self.open_resources,
             self.drain_ms
         )?;

@@ -162,7 +162,7 @@ impl Lab {
         let mut found = self.reports();
         found.retain(|report| report.code() == code);
         match found.as_slice() {
-            [Report::Violation(it) | Report::Theft(it) | Report::Finalizer(it)] => {
+            [Report::Violation(it) | Report::FdReplaced(it) | Report::Finalizer(it)] => {
                 it.message.clone()
             }
             _ => panic!("expected one `{code}`, got {:#?}", self.reports()),

@@ -11,9 +11,9 @@ use super::broadcast::frame;
 use super::reports::{Folder, text};
 use super::server::{PATIENCE, Server};
 
-const CHAOS: &str =
-    "panic=0.14,leak=0.14,foreign-write=0.14,cycle=0.14,double-release=0.14,fd-replaced=0.14,finalizer-panic=0.14";
-const CHAOS_KINDS: [&str; 7] = ["panic", "leak", "foreign-write", "cycle", "double-release", "fd-replaced", "finalizer-panic"];
+const CHAOS: &str = "panic=0.14,leak=0.14,foreign-write=0.14,cycle=0.14,double-release=0.14,fd-replaced=0.14,finalizer-panic=0.14";
+const CHAOS_KINDS: [&str; 7] =
+    ["panic", "leak", "foreign-write", "cycle", "double-release", "fd-replaced", "finalizer-panic"];
 
 /// Every kind of fault, as often as leaves most connections alive until their first answer.
 const FAULTS: [&str; 11] = [
@@ -82,7 +82,8 @@ fn injected_counts_only_what_was_done_for_every_kind_under_every_fault() {
             let seeds = ["--chaos-seed", "3", "--faults-seed", "5", "--max-connections", "64"];
             let name = format!("counters-{style}-{faults}");
             let summary = summary(&name, &[&arguments[..], &seeds].concat(), CLIENTS, message);
-            let of = |what: &str, kind: &str| summary[what][kind.replace('-', "_")].as_u64().unwrap();
+            let of =
+                |what: &str, kind: &str| summary[what][kind.replace('-', "_")].as_u64().unwrap();
             for (done, kind) in done.iter_mut().zip(CHAOS_KINDS) {
                 let (injected, reported) = (of("injected", kind), of("reported", kind));
                 assert_eq!(injected, reported, "{kind}, {style} with {faults}: {summary}");

@@ -111,7 +111,7 @@ fn chaos_in_an_empty_root_is_reported_as_anywhere() {
     }
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
-    assert_eq!(summary(&lines, "thefts"), CLIENTS, "{lines:#?}");
+    assert_eq!(summary(&lines, "replaced fds"), CLIENTS, "{lines:#?}");
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Sabotaged {
         let reports = read(&self.reports).lines().map(json).collect();
         assert_eq!(summary["open_resources"], 0, "{summary}");
         assert_eq!(summary["leaks"], 0, "{summary}");
-        assert_eq!(summary["thefts"], 0, "{summary}");
+        assert_eq!(summary["replaced"], 0, "{summary}");
         assert_eq!(summary["panics"], 0, "{summary}");
         assert_eq!(summary["stuck"], Value::Array(Vec::new()), "{summary}");
         Left { summary, reports, said }

@@ -526,7 +526,7 @@ fn the_summary_is_written_as_json(dialect: &Dialect) {
         "leaks",
         "violations",
         "panics",
-        "thefts",
+        "replaced",
         "open_resources",
         "drain_ms",
     ] {

@@ -21,7 +21,7 @@ use crate::common::{
 };
 use crate::{events, test_name};
 
-/// Puts `newcomer` under the number of `victim`, behind the registry's back. Answers the number.
+/// Puts `newcomer` under the number of `victim`, outside the registry. Returns the number.
 fn rob(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
     let robbed = victim.with(|victim| {
         rustix::io::dup2(&newcomer, victim).expect("both are open");
@@ -46,7 +46,7 @@ fn a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is
             panic!("its own error");
         });
         assert_eq!(panic_message(outcome), "its own error");
-        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
         let newcomer = newcomer.into_inner().expect("nobody panicked here").expect("it was kept");
         let mut client = TcpStream::connect(newcomer.local_addr().expect("it is open"))
             .expect("the newcomer listens");
@@ -70,16 +70,16 @@ fn a_theft_is_reported_with_both_identities_and_the_newcomer_is_not_closed() {
         let new = rustix::net::sockopt::socket_cookie(&here).expect("it is a socket");
         let number = rob(&victim, &here);
         let error = refusal(victim.release());
-        assert_eq!(error.kind(), ErrorKind::Theft);
+        assert_eq!(error.kind(), ErrorKind::FdReplaced);
         assert_eq!(
             error.to_string(),
             format!(
-                "fd {number} (tcp listener) was closed or replaced behind the registry's back \
+                "fd {number} (tcp listener) was closed or replaced outside the registry \
                  (owned at {acquired}): registered as socket cookie {old}, now socket cookie {new}"
             )
         );
-        assert_eq!(lab.the_message("theft"), error.to_string());
-        assert_eq!(lab.registry.verdict().thefts, 1);
+        assert_eq!(lab.the_message("fd-replaced"), error.to_string());
+        assert_eq!(lab.registry.verdict().replaced, 1);
         let mut newcomer = TcpStream::from(thief::second_owner(number));
         assert_eq!(target(number), target(here.as_raw_fd()), "the newcomer is still open");
         attest_connected(&mut newcomer, &mut there);
@@ -108,7 +108,7 @@ fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
         assert!(lab.finalized().is_empty());
         lab.sees(TcpListener::from(thief::second_owner(number)));
     });
-    assert_eq!(lab.codes(), ["theft", "leak"]);
+    assert_eq!(lab.codes(), ["fd-replaced", "leak"]);
     lab.attest_all_closed();
 }
 
@@ -120,16 +120,16 @@ fn a_pipe_and_a_unix_socket_are_told_apart_from_others_of_their_kind() {
         let (other, _others_writer) = rustix::pipe::pipe().expect("there is room");
         let victim = lab.own_fd(reader);
         let number = rob(&victim, &other);
-        assert_eq!(refusal(victim.release()).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
         lab.sees(thief::second_owner(number));
         let (socket, _peer) = UnixStream::pair().expect("there is room");
         let (other, _others_peer) = UnixStream::pair().expect("there is room");
         let victim = lab.own_fd(OwnedFd::from(socket));
         let number = rob(&victim, &other);
-        assert_eq!(refusal(victim.disown()).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(victim.disown()).kind(), ErrorKind::FdReplaced);
         lab.sees(thief::second_owner(number));
     });
-    assert_eq!(lab.codes(), ["theft"; 2]);
+    assert_eq!(lab.codes(), ["fd-replaced"; 2]);
     lab.attest_all_closed();
 }
 
@@ -158,11 +158,11 @@ fn a_number_that_was_closed_and_not_reused_is_a_theft_too() {
             let number = victim.describe().number.expect("it is a descriptor");
             thief::close_behind_the_owners_back(number);
             let error = refusal(victim.release());
-            assert_eq!(error.kind(), ErrorKind::Theft);
+            assert_eq!(error.kind(), ErrorKind::FdReplaced);
             let text = error.to_string();
             assert!(text.ends_with(", now Bad file descriptor (os error 9)"), "{text}");
         });
-        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
         lab.attest_all_closed();
     });
     attest_success(&output);
@@ -190,16 +190,16 @@ fn level_full_notices_a_theft_at_the_operation_and_the_newcomers_bytes_stay_its_
         lab.root(|| {
             let (stream, mut here, mut there) = robbed_stream(lab);
             there.write_all(b"for the newcomer").expect("it is connected");
-            assert_eq!(refusal((&stream).read(&mut [0; 64])).kind(), ErrorKind::Theft);
-            assert_eq!(refusal((&stream).write(b"forged")).kind(), ErrorKind::Theft);
-            assert_eq!(refusal(stream.check()).kind(), ErrorKind::Theft);
+            assert_eq!(refusal((&stream).read(&mut [0; 64])).kind(), ErrorKind::FdReplaced);
+            assert_eq!(refusal((&stream).write(b"forged")).kind(), ErrorKind::FdReplaced);
+            assert_eq!(refusal(stream.check()).kind(), ErrorKind::FdReplaced);
             let mut text = [0; 16];
             here.read_exact(&mut text).expect("nobody took it");
             assert_eq!(&text, b"for the newcomer");
             drop(stream);
             attest_connected(&mut here, &mut there);
         });
-        assert_eq!(lab.codes(), ["theft"], "one theft is reported once");
+        assert_eq!(lab.codes(), ["fd-replaced"], "one theft is reported once");
         lab.attest_all_closed();
     });
     attest_success(&output);
@@ -213,10 +213,10 @@ fn level_on_notices_a_theft_at_the_close_and_until_then_reaches_the_newcomer() {
             let (stream, mut here, mut there) = robbed_stream(lab);
             (&stream).write_all(b"x").expect("the limit of this rule");
             there.read_exact(&mut [0]).expect("the limit of this rule");
-            assert_eq!(refusal(stream.close()).kind(), ErrorKind::Theft);
+            assert_eq!(refusal(stream.close()).kind(), ErrorKind::FdReplaced);
             attest_connected(&mut here, &mut there);
         });
-        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
         lab.attest_all_closed();
     });
     attest_success(&output);
@@ -242,7 +242,7 @@ fn the_cancellation_of_a_robbed_owner_does_not_shut_the_newcomer_down() {
             attest_cancelled(child.join());
             attest_connected(&mut here, &mut there);
         });
-        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
         lab.attest_all_closed();
     });
     attest_success(&output);
@@ -259,11 +259,11 @@ fn a_handle_dropped_by_a_robbed_owner_closes_nothing() {
             attest_connected(&mut here, &mut there);
             assert_eq!(
                 events(&resource.describe()),
-                [Event::Acquired, Event::Dropped, Event::Robbed]
+                [Event::Acquired, Event::Dropped, Event::Replaced]
             );
         });
-        let [Report::Theft(theft)] = &lab.reports()[..] else { panic!("expected one theft") };
-        assert_eq!(theft.code, "theft");
+        let [Report::FdReplaced(theft)] = &lab.reports()[..] else { panic!("expected one theft") };
+        assert_eq!(theft.code, "fd-replaced");
         lab.attest_all_closed();
     });
     attest_success(&output);

@@ -73,7 +73,7 @@ fn a_handle_that_a_task_answers_but_did_not_transfer_is_leaked() {
         let (listener, report) = leaked(child.join());
         assert_eq!(report.resources[0].id, listener.id());
         lab.attest_all_closed();
-        assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Released);
+        assert_eq!(refusal(listener.accept()).kind(), ErrorKind::UseAfterRelease);
     });
 }
 
@@ -104,7 +104,7 @@ fn a_handle_in_a_global_is_leaked() {
         leaked(child.join());
         assert_eq!(lab.finalized(), ["kept"]);
         let kept = lock(&KEPT).take().expect("it is still there");
-        assert_eq!(refusal(kept.check()).kind(), ErrorKind::Released);
+        assert_eq!(refusal(kept.check()).kind(), ErrorKind::UseAfterRelease);
     });
 }
 
@@ -123,7 +123,7 @@ fn a_handle_in_a_pool_threads_local_is_leaked_by_the_task_that_put_it_there() {
         let look = || KEPT.with_borrow(|kept| kept.as_ref().map(|kept| refusal(kept.check())));
         let next = pool.spawn([], look).expect("there is a thread");
         let refused = next.join().expect("it owns nothing").expect("it is the same thread");
-        assert_eq!(refused.kind(), ErrorKind::Released);
+        assert_eq!(refused.kind(), ErrorKind::UseAfterRelease);
     });
 }
 
@@ -144,7 +144,7 @@ fn a_handle_in_another_threads_hands_is_leaked_and_answers_released_there() {
         leaked(child.join());
         assert_eq!(lab.finalized(), ["sent away"]);
         drop(go);
-        assert_eq!(thread.join().expect("it is refused"), ErrorKind::Released);
+        assert_eq!(thread.join().expect("it is refused"), ErrorKind::UseAfterRelease);
     });
 }
 
@@ -250,7 +250,7 @@ fn a_finalizer_that_fails_at_the_end_is_reported_and_the_leak_is_still_the_outco
     });
     assert_eq!(lab.finalized(), ["sound"]);
     let message = lab.the_message("finalizer-failed");
-    assert!(message.ends_with("could not be finalized: the disk is full"), "{message}");
+    assert!(message.ends_with("failed to finalize: the disk is full"), "{message}");
 }
 
 #[test]
@@ -264,8 +264,8 @@ fn a_finalizer_may_use_the_registry_and_owns_nothing_new() {
                     lab.log(name);
                     Ok(())
                 });
-                assert_eq!(refusal(late).kind(), ErrorKind::Ending);
-                assert_eq!(refusal(lab.pool().spawn([], || ())).kind(), ErrorKind::Ending);
+                assert_eq!(refusal(late).kind(), ErrorKind::TaskExiting);
+                assert_eq!(refusal(lab.pool().spawn([], || ())).kind(), ErrorKind::TaskExiting);
                 assert_eq!(lab.registry.snapshot().resources.len(), 1);
                 lab.log("curious");
                 Ok(())
@@ -331,7 +331,7 @@ fn whatever_its_neighbours_do_wrong_no_task_loses_its_finalizer() {
         |lab| {
             let handle = lab.registry.own("twice").expect("the task is running");
             handle.release().expect("it is ours");
-            assert_eq!(refusal(handle.release()).kind(), ErrorKind::Released);
+            assert_eq!(refusal(handle.release()).kind(), ErrorKind::DoubleRelease);
         },
     ];
     let lab = Lab::new();

@@ -46,7 +46,7 @@ fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
         let (stranger, child, error) = stranger.join().expect("it has no children");
         assert_eq!(
             error.to_string(),
-            format!("operation awaited by {stranger}, expected its parent {root}: {label}")
+            format!("operation joined by {stranger}, expected its parent {root}: {label}")
         );
         drop(go);
         assert!(child.join().expect("nobody cancelled it"));

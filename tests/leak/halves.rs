@@ -89,7 +89,7 @@ fn a_half_is_refused_to_the_owner_of_the_other() {
         });
         let mut writing = child.join().expect("it owns nothing");
         peer.read_exact(&mut [0]).expect("it arrives");
-        assert_eq!(refusal(writing.write(b"x")).kind(), ErrorKind::Released);
+        assert_eq!(refusal(writing.write(b"x")).kind(), ErrorKind::UseAfterRelease);
         reading.check().expect("it stayed ours");
     });
     lab.attest_all_closed();
@@ -193,7 +193,7 @@ fn strangers_halves_and_halves_of_another_task_are_not_rejoined_and_come_back() 
         let (one_reading, one_writing) = one.split().expect("it is ours");
         let (other_reading, other_writing) = other.split().expect("it is ours");
         let refused = one_reading.rejoin(other_writing).expect_err("they are of two sockets");
-        assert_eq!(refused.error().kind(), ErrorKind::NotItsOtherHalf);
+        assert_eq!(refused.error().kind(), ErrorKind::MismatchedHalves);
         let (one_reading, other_writing) = refused.into_value().expect("both come back");
         let mut other = other_reading.rejoin(other_writing).expect("these belong together");
         attest_connected(&mut other, &mut other_peer);

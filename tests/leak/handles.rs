@@ -50,7 +50,7 @@ fn a_handle_that_a_stranger_drops_is_released_on_its_thread_and_reported() {
             )
         );
     });
-    assert_eq!(lab.codes(), ["dropped-elsewhere"; 2]);
+    assert_eq!(lab.codes(), ["dropped-by-non-owner"; 2]);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_handle_that_a_child_captured_but_was_not_given_is_dropped_elsewhere() {
         assert_eq!(child.join().expect("it owned nothing"), ErrorKind::NotOwner);
     });
     assert_eq!(lab.finalized(), ["captured"]);
-    assert_eq!(lab.codes(), ["not-owner", "dropped-elsewhere"]);
+    assert_eq!(lab.codes(), ["not-owner", "dropped-by-non-owner"]);
 }
 
 // Rule 13: sound for any `T`.
@@ -248,9 +248,9 @@ fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_numb
             assert!(recycled, "the kernel hands out the lowest number");
             let stream = &node.stream;
             let forged = (&*stream).write(b"forged");
-            assert_eq!(refusal(forged).kind(), ErrorKind::Released);
-            assert_eq!(refusal((&*stream).read(&mut [0])).kind(), ErrorKind::Released);
-            assert_eq!(refusal(stream.close()).kind(), ErrorKind::Released);
+            assert_eq!(refusal(forged).kind(), ErrorKind::UseAfterRelease);
+            assert_eq!(refusal((&*stream).read(&mut [0])).kind(), ErrorKind::UseAfterRelease);
+            assert_eq!(refusal(stream.close()).kind(), ErrorKind::DoubleRelease);
             attest_connected(&mut here, &mut there);
             // The cycle is cut: at last the handle is dropped, and nothing happens.
             lock(&node.next).take();

@@ -110,7 +110,7 @@ fn a_child_that_runs_inline_is_a_task_of_its_own() {
         assert_eq!(lab.finalized(), ["given"]);
         kept.check().expect("it is the parent's");
         match lab.registry.run_inline("never", [given.resource()], || ()) {
-            Err(Inline::Refused(error)) => assert_eq!(error.kind(), ErrorKind::Released),
+            Err(Inline::Refused(error)) => assert_eq!(error.kind(), ErrorKind::UseAfterRelease),
             other => panic!("expected a refusal, got {other:?}"),
         }
     });
@@ -139,7 +139,7 @@ fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
                 let error = refusal(string.transfer());
                 string.check().expect("it stays with the child");
                 let expected = format!(
-                    "resource {} (&str) kept by {me}: its parent is at its end and takes nothing",
+                    "resource {} (&str) kept by {me}: its parent is exiting and cannot acquire resources",
                     string.id()
                 );
                 tell.send((error, expected)).expect("the test listens");
@@ -148,7 +148,7 @@ fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
             drop(child);
         });
         let (error, expected) = told.recv().expect("the child was there");
-        assert_eq!(error.kind(), ErrorKind::ParentEnding);
+        assert_eq!(error.kind(), ErrorKind::ParentExiting);
         assert_eq!(error.to_string(), expected);
         assert!(matches!(failure(parent.join()), Failure::StillHasChildren(_)));
     });
@@ -181,7 +181,7 @@ fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
         let told = told.recv();
         attest_cancelled(parent.join());
         // The child may have been cancelled itself by then.
-        let refused = [ErrorKind::ParentEnding, ErrorKind::Cancelled];
+        let refused = [ErrorKind::ParentExiting, ErrorKind::Cancelled];
         assert!(told.is_ok_and(|kind| refused.contains(&kind)));
     });
     assert_eq!(lab.finalized(), ["stays"]);
@@ -333,7 +333,7 @@ fn a_forgotten_offer_is_finalized_and_reported_when_the_root_ends() {
     assert_eq!(lab.codes(), ["unclaimed"; 2]);
     lab.attest_all_closed();
     let (error, offer) = offer.claim().expect_err("the root ended").into_parts();
-    assert_eq!(error.kind(), ErrorKind::Released);
+    assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
     drop(offer);
     assert_eq!(lab.finalized(), ["forgotten"], "once");
 }

@@ -31,7 +31,7 @@ fn a_released_number_can_be_owned_again_under_a_new_id() {
         let second = lab.registry.own_fd(socket).expect("nobody's any more");
         assert_eq!(second.describe().number, first.describe().number);
         assert_ne!(second.id(), first.id());
-        assert_eq!(refusal(first.check()).kind(), ErrorKind::Released);
+        assert_eq!(refusal(first.check()).kind(), ErrorKind::UseAfterRelease);
         second.check().expect("it is ours");
     });
     lab.attest_all_closed();
@@ -75,18 +75,18 @@ fn a_number_whose_record_was_robbed_is_owned_and_the_theft_is_on_the_old_record(
         // What a program does that was just handed this number by the kernel.
         let again = thief::second_owner(number);
         let owned = lab.registry.own_fd(again).expect("the old record was robbed");
-        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
         let [report] = &lab.reports()[..] else { panic!("expected one report") };
-        let Report::Theft(theft) = report else { panic!("{report}") };
+        let Report::FdReplaced(theft) = report else { panic!("{report}") };
         let resource = theft.resource.as_ref().expect("it is about a resource");
         assert_eq!(resource.id, victim.id());
-        assert_eq!(refusal(victim.check()).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(victim.check()).kind(), ErrorKind::FdReplaced);
         owned.check().expect("it is the new record's");
         // The end of the old record does not touch the new one's number.
-        assert_eq!(refusal(victim.release()).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
         assert!(target(number).is_some(), "the newcomer is still open");
         owned.release().expect("it is ours");
-        assert_eq!(lab.codes(), ["theft"], "one theft is reported once");
+        assert_eq!(lab.codes(), ["fd-replaced"], "one theft is reported once");
         drop(newcomer);
     });
     lab.attest_all_closed();
@@ -187,7 +187,7 @@ fn anybody_may_ask_who_the_owner_is() {
     lab.attest_clean();
 }
 
-// Rule 3: a second release is `Released`, naming the first one's place.
+// Rule 3: a second release is `DoubleRelease`, naming the first one's place.
 
 #[test]
 fn what_the_end_of_a_task_released_names_that_end() {
@@ -197,13 +197,13 @@ fn what_the_end_of_a_task_released_names_that_end() {
         let label = child.task();
         let (stream, report) = leaked(child.join());
         let error = refusal(stream.release());
-        assert_eq!(error.kind(), ErrorKind::Released);
+        assert_eq!(error.kind(), ErrorKind::DoubleRelease);
         assert_eq!(error.owner(), Some(&label));
         assert_eq!(error.earlier_site(), report.spawned, "where that task was spawned");
         stream
     });
     let error = refusal(stream.disown());
-    assert_eq!(error.kind(), ErrorKind::Released);
+    assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
     lab.attest_all_closed();
 }
 
@@ -231,7 +231,7 @@ fn only_one_of_many_who_release_at_once_does_and_it_is_the_owner() {
             stranger.join().expect("it owns nothing");
         }
         let refused = lock(&refused);
-        let honest = [ErrorKind::NotOwner, ErrorKind::Released];
+        let honest = [ErrorKind::NotOwner, ErrorKind::DoubleRelease];
         assert!(refused.len() == 8 && refused.iter().all(|kind| honest.contains(kind)));
         Arc::clone(&socket)
     });

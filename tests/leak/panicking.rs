@@ -214,7 +214,7 @@ fn a_release_whose_error_panics_returns_the_error() {
         let error = refusal(owned.release());
         assert_eq!(error.kind(), ErrorKind::FinalizerFailed);
         assert!(error.to_string().contains("a text's own panic"), "{error}");
-        assert_eq!(refusal(owned.release()).kind(), ErrorKind::Released);
+        assert_eq!(refusal(owned.release()).kind(), ErrorKind::DoubleRelease);
     });
 }
 
@@ -241,6 +241,6 @@ fn a_replaced_descriptor_whose_finalizer_panics_when_dropped_skips_no_finalizer(
     });
     assert_eq!(panic_message(outcome), "the task's own error");
     assert_eq!(lab.finalized(), ["first"]);
-    assert_eq!(lab.codes(), ["theft"]);
+    assert_eq!(lab.codes(), ["fd-replaced"]);
     drop(thief::second_owner(number.get().expect("it is a descriptor")));
 }

@@ -60,11 +60,11 @@ fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
             } else {
                 [refusal(it.writing.write(b"x")), refusal(it.reading.read(&mut [0]))]
             };
-            assert_eq!(kinds.map(|error| error.kind()), [ErrorKind::Theft; 2]);
+            assert_eq!(kinds.map(|error| error.kind()), [ErrorKind::FdReplaced; 2]);
             it.attest_untouched(lab);
         });
-        assert_eq!(lab.codes(), ["theft"]);
-        assert_eq!(lab.registry.verdict().thefts, 1);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
+        assert_eq!(lab.registry.verdict().replaced, 1);
         lab.attest_all_closed();
     }
 }
@@ -77,17 +77,17 @@ fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
         let mut it = Replaced::new(lab);
         let halves = [it.reading.resource(), it.writing.resource()];
         let taken = lab.registry.own_fd(thief::second_owner(it.number)).expect("it is a newcomer");
-        assert_eq!(lab.codes(), ["theft"]);
-        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::Theft);
-        assert_eq!(refusal(it.writing.write(b"x")).kind(), ErrorKind::Theft);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
+        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
+        assert_eq!(refusal(it.writing.write(b"x")).kind(), ErrorKind::FdReplaced);
         for half in halves {
             let custody = half.describe().custody;
-            assert!(custody.iter().any(|step| step.event == Event::Robbed), "{custody:?}");
+            assert!(custody.iter().any(|step| step.event == Event::Replaced), "{custody:?}");
         }
         mem::forget(taken.disown().expect("it is ours"));
         it.attest_untouched(lab);
     });
-    assert_eq!(lab.codes(), ["theft"]);
+    assert_eq!(lab.codes(), ["fd-replaced"]);
     lab.attest_all_closed();
 }
 
@@ -97,11 +97,11 @@ fn a_replacement_found_by_the_end_of_the_write_half_is_known_to_the_reader() {
     let lab = Lab::new();
     lab.root(|| {
         let mut it = Replaced::new(lab);
-        assert_eq!(refusal(it.writing.release()).kind(), ErrorKind::Theft);
-        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(it.writing.release()).kind(), ErrorKind::FdReplaced);
+        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
         it.attest_untouched(lab);
     });
-    assert_eq!(lab.codes(), ["theft"]);
+    assert_eq!(lab.codes(), ["fd-replaced"]);
     lab.attest_all_closed();
 }
 
@@ -111,12 +111,12 @@ fn marked_halves_are_not_rejoined() {
     let lab = Lab::with(|settings| settings.level(Level::Full));
     lab.root(|| {
         let mut it = Replaced::new(lab);
-        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
         let refused = it.reading.rejoin(it.writing).expect_err("they are marked");
-        assert_eq!(refused.error().kind(), ErrorKind::Theft);
+        assert_eq!(refused.error().kind(), ErrorKind::FdReplaced);
         (it.reading, it.writing) = refused.into_value().expect("both come back");
         it.attest_untouched(lab);
     });
-    assert_eq!(lab.codes(), ["theft"]);
+    assert_eq!(lab.codes(), ["fd-replaced"]);
     lab.attest_all_closed();
 }

@@ -53,7 +53,7 @@ const ENDS: [&str; 4] = ["drops it", "releases it", "forgets it", "panics"];
 fn end_with(stream: Stream, end: &str) {
     match end {
         "drops it" => drop(stream),
-        "releases it" => assert_eq!(refusal(stream.release()).kind(), ErrorKind::Theft),
+        "releases it" => assert_eq!(refusal(stream.release()).kind(), ErrorKind::FdReplaced),
         "forgets it" => mem::forget(stream),
         _ => {
             mem::forget(stream);
@@ -85,12 +85,13 @@ fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
                 }
                 attest_connected(&mut here, &mut there);
                 let owner = lab.reports().iter().find_map(|report| match report {
-                    Report::Theft(theft) => theft.owner.clone(),
+                    Report::FdReplaced(theft) => theft.owner.clone(),
                     _ => None,
                 });
                 assert_eq!(owner.map(|owner| owner.name).as_deref(), Some("child"));
             });
-            let expected: &[_] = if end == "forgets it" { &["theft", "leak"] } else { &["theft"] };
+            let expected: &[_] =
+                if end == "forgets it" { &["fd-replaced", "leak"] } else { &["fd-replaced"] };
             assert_eq!(lab.codes(), expected, "{level}, {end}");
             lab.attest_all_closed();
         }
@@ -104,21 +105,21 @@ fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
         let child = lab.spawn("child", [], || {
             let (stream, mut here, mut there) = known_as_replaced(lab);
             let refused = lab.pool().spawn([stream.resource()], || ());
-            assert_eq!(refusal(refused).kind(), ErrorKind::Theft);
-            assert_eq!(refusal(stream.transfer()).kind(), ErrorKind::Theft);
+            assert_eq!(refusal(refused).kind(), ErrorKind::FdReplaced);
+            assert_eq!(refusal(stream.transfer()).kind(), ErrorKind::FdReplaced);
             let (error, stream) = stream.offer().expect_err("it is replaced").into_parts();
-            assert_eq!(error.kind(), ErrorKind::Theft);
+            assert_eq!(error.kind(), ErrorKind::FdReplaced);
             let stream = stream.expect("the handle comes back");
-            assert_eq!(refusal(stream.check()).kind(), ErrorKind::Theft);
-            assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::Theft);
+            assert_eq!(refusal(stream.check()).kind(), ErrorKind::FdReplaced);
+            assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
             let (error, stream) = stream.split().expect_err("it is replaced").into_parts();
-            assert_eq!(error.kind(), ErrorKind::Theft);
+            assert_eq!(error.kind(), ErrorKind::FdReplaced);
             drop(stream);
             attest_connected(&mut here, &mut there);
         });
         child.join().expect("nothing is left");
     });
-    assert_eq!(lab.codes(), ["theft"], "one replacement is one report");
+    assert_eq!(lab.codes(), ["fd-replaced"], "one replacement is one report");
     lab.attest_all_closed();
 }
 
@@ -131,19 +132,19 @@ fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
         let (go, gone) = channel::<()>();
         let child = lab.spawn("child", [stream.resource()], move || {
             assert!(gone.recv().is_err());
-            assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::Theft);
+            assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
             mem::forget(stream);
         });
         let (here, there) = common::connection();
         let here = Stream::own_in(&lab.registry, TcpStream::from(replace(number, here)));
         let mut here = here.expect("the number is the newcomer's");
-        assert_eq!(lab.codes(), ["theft"]);
+        assert_eq!(lab.codes(), ["fd-replaced"]);
         drop(go);
         leaked(child.join());
         let mut there = there;
         attest_connected(&mut here, &mut there);
     });
-    assert_eq!(lab.codes(), ["theft", "leak"]);
+    assert_eq!(lab.codes(), ["fd-replaced", "leak"]);
     lab.attest_all_closed();
 }
 
@@ -159,7 +160,7 @@ fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
         drop(offer);
         attest_connected(&mut here, &mut there);
     });
-    assert_eq!(lab.codes(), ["unclaimed", "theft"]);
+    assert_eq!(lab.codes(), ["unclaimed", "fd-replaced"]);
     lab.attest_all_closed();
 }
 
@@ -179,18 +180,18 @@ fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claim
         let (here, mut there) = common::connection();
         let here = Stream::own_in(&lab.registry, TcpStream::from(replace(number, here)));
         let mut here = here.expect("the number is the newcomer's");
-        assert_eq!(lab.codes(), ["theft"], "it is noticed while it is offered");
+        assert_eq!(lab.codes(), ["fd-replaced"], "it is noticed while it is offered");
         drop(go);
         child.join().expect("an offer is no leak");
         assert_eq!(resource.describe().owner, Some(lab.registry.current_task()));
         let claimed = offer.claim().expect("it is still offered");
-        assert_eq!(refusal(claimed.set_nodelay(true)).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(claimed.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
         drop(claimed);
         attest_connected(&mut here, &mut there);
         let custody = events(&resource.describe());
         assert_eq!(custody.last(), Some(&Event::Dropped), "{custody:?}");
     });
-    assert_eq!(lab.codes(), ["theft"]);
+    assert_eq!(lab.codes(), ["fd-replaced"]);
     lab.attest_all_closed();
 }
 
@@ -202,8 +203,8 @@ fn level_off_refuses_what_is_known_as_replaced_and_closes_no_newcomer() {
         drop(stream);
         attest_connected(&mut here, &mut there);
         let (stream, mut here, mut there) = known_as_replaced(lab);
-        assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::Theft);
-        assert_eq!(refusal((&stream).read(&mut [0])).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
+        assert_eq!(refusal((&stream).read(&mut [0])).kind(), ErrorKind::FdReplaced);
         drop(stream);
         attest_connected(&mut here, &mut there);
         let (stream, mut here, mut there) = replaced(lab);
@@ -237,8 +238,8 @@ fn a_write_half_that_was_replaced_shuts_nothing_down() {
                 drop(reading);
                 attest_connected(&mut here, &mut there);
             });
-            let thefts = lab.codes().iter().filter(|code| **code == "theft").count();
-            assert_eq!(thefts, usize::from(level != Level::Off), "{level}, {is_forgotten}");
+            let replaced = lab.codes().iter().filter(|code| **code == "fd-replaced").count();
+            assert_eq!(replaced, usize::from(level != Level::Off), "{level}, {is_forgotten}");
             lab.attest_all_closed();
         }
     }
@@ -267,7 +268,7 @@ fn a_known_replacement_is_final_even_if_the_identity_comes_back() {
     let lab = Lab::new();
     lab.root(|| {
         let (stream, mut newcomer, mut peer) = replaced_by_its_own_duplicate(lab, |stream| stream);
-        assert_eq!(refusal(stream.release()).kind(), ErrorKind::Theft);
+        assert_eq!(refusal(stream.release()).kind(), ErrorKind::FdReplaced);
         attest_connected(&mut newcomer, &mut peer);
         let (halves, mut newcomer, mut peer) =
             replaced_by_its_own_duplicate(lab, |stream| stream.split().expect("it is ours"));
@@ -277,7 +278,7 @@ fn a_known_replacement_is_final_even_if_the_identity_comes_back() {
         drop(reading);
         attest_connected(&mut newcomer, &mut peer);
     });
-    assert_eq!(lab.codes(), ["theft"; 2], "one replacement is one report");
+    assert_eq!(lab.codes(), ["fd-replaced"; 2], "one replacement is one report");
 }
 
 #[test]
@@ -301,5 +302,5 @@ fn cancelling_and_draining_do_not_shut_down_what_is_known_as_replaced() {
         attest_cancelled(owner.join());
         attest_connected(&mut newcomer, &mut peer);
     });
-    assert_eq!(lab.codes(), ["theft"], "one replacement is one report");
+    assert_eq!(lab.codes(), ["fd-replaced"], "one replacement is one report");
 }

@@ -97,7 +97,7 @@ fn where_nobody_listens_reports_go_to_standard_error_and_finish_has_the_verdict(
         let verdict = ownership::finish();
         assert_eq!(
             verdict.to_string(),
-            "1 leak, 0 violations, 0 thefts, 0 failed finalizers, 0 still open"
+            "1 leak, 0 violations, 0 replaced fds, 0 failed finalizers, 0 still open"
         );
         exit(verdict.exit_code.into());
     });
@@ -132,7 +132,7 @@ fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
         let (twice, line) = (lab.own("twice"), line!() + 1);
         twice.release().expect("it is ours");
         let second = refusal(twice.release());
-        assert_eq!(second.kind(), ErrorKind::Released);
+        assert_eq!(second.kind(), ErrorKind::DoubleRelease);
         assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
         assert_eq!(events(&twice.describe()), [Event::Released], "no custody but the end");
     });
@@ -223,7 +223,7 @@ fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
         let lab = Lab::with(|settings| settings.on_violation(Policy::Fail));
         let twice = lab.own("twice");
         twice.release().expect("it is ours");
-        assert_eq!(refusal(twice.release()).kind(), ErrorKind::Released);
+        assert_eq!(refusal(twice.release()).kind(), ErrorKind::DoubleRelease);
         exit(lab.registry.finish().exit_code.into());
     });
     assert_eq!(output.status.code(), Some(23));

@@ -64,7 +64,7 @@ fn halves_of_two_streams_do_not_join_and_come_back() {
         let (one_reading, one_writing) = one.split().unwrap();
         let (other_reading, mut other_writing) = other.split().unwrap();
         let (error, halves) = one_reading.rejoin(other_writing).unwrap_err().into_parts();
-        assert_eq!(error.kind(), ErrorKind::NotItsOtherHalf);
+        assert_eq!(error.kind(), ErrorKind::MismatchedHalves);
         let mut one_reading: ReadHalf;
         (one_reading, other_writing) = halves.unwrap();
         let _: (&ReadHalf, &WriteHalf) = (&other_reading, &one_writing);

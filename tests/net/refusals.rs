@@ -68,12 +68,12 @@ fn a_second_close_is_refused_and_names_the_first() {
         let line = line!() + 1;
         one.close().unwrap();
         let error = one.close().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Released);
+        assert_eq!(error.kind(), ErrorKind::DoubleRelease);
         let first = error.earlier_site().unwrap();
         assert_eq!((first.file(), first.line()), (file!(), line));
         assert!(error.to_string().contains(&format!("first released at {first}")), "{error}");
         let error = (&one).read(&mut [0]).unwrap_err();
-        assert_eq!(kind_of(&error), ErrorKind::Released);
+        assert_eq!(kind_of(&error), ErrorKind::UseAfterRelease);
     });
 }
 

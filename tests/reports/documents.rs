@@ -126,9 +126,9 @@ fn each_cwe_stands_at_its_rule() {
     for (code, tag) in [
         ("leak", "external/cwe/cwe-775"),
         ("double-close", "external/cwe/cwe-1341"),
-        ("released", "external/cwe/cwe-1341"),
-        ("released", "external/cwe/cwe-910"),
-        ("theft", "external/cwe/cwe-910"),
+        ("double-release", "external/cwe/cwe-1341"),
+        ("use-after-release", "external/cwe/cwe-910"),
+        ("fd-replaced", "external/cwe/cwe-910"),
         ("exposure", "external/cwe/cwe-403"),
     ] {
         let rule = rules.iter().find(|rule| rule["id"] == code).unwrap();

@@ -37,7 +37,7 @@ pub(super) fn commit(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Resu
             // It is released whatever its close says.
             let closed = stream.release();
             // The second release is what this is about; a cancelled task is refused for that reason.
-            if stream.release().is_err_and(|refused| refused.kind() == ErrorKind::Released) {
+            if stream.release().is_err_and(|refused| refused.kind() == ErrorKind::DoubleRelease) {
                 count();
             }
             closed?;

@@ -172,8 +172,7 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
 
-    const ALL_KINDS: &str =
-        "panic=0.1,leak=0.1,foreign-write=0.1,cycle=0.1,double-release=0.1,fd-replaced=0.1,finalizer-panic=0.1";
+    const ALL_KINDS: &str = "panic=0.1,leak=0.1,foreign-write=0.1,cycle=0.1,double-release=0.1,fd-replaced=0.1,finalizer-panic=0.1";
 
     fn refused(text: &str) -> String {
         text.parse::<Plan>().unwrap_err().to_string()
@@ -189,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_plan_that_makes_no_sense_is_refused_with_what_was_expected() {
-        let kinds = "panic, leak, foreign-write, cycle, double-release, fd-replaced, finalizer-panic";
+        let kinds =
+            "panic, leak, foreign-write, cycle, double-release, fd-replaced, finalizer-panic";
         assert_eq!(refused("leek=0.1"), format!("unknown fault `leek`, expected one of: {kinds}"));
         assert_eq!(refused("leak=1.1"), "`leak=1.1`: this rate is a number from 0 to 1");
         assert_eq!(

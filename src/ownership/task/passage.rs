@@ -50,7 +50,7 @@ pub(crate) fn give(
     if let Some((_, held, word)) = refused {
         let record = held.record();
         if word.owner() == child.id.get() {
-            let error = record.error(ErrorKind::GivenTwice, word, parent, site, None);
+            let error = record.error(ErrorKind::DuplicateGive, word, parent, site, None);
             record.registry.violated(&error, record);
             return Err(error);
         }
@@ -161,7 +161,7 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Resu
         } else if to.cancelled {
             Err(NotMoved::Closed(ErrorKind::Cancelled))
         } else {
-            Err(NotMoved::Closed(ErrorKind::ParentEnding))
+            Err(NotMoved::Closed(ErrorKind::ParentExiting))
         }
     };
     match outcome {

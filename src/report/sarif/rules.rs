@@ -22,12 +22,10 @@ const WEAKNESSES: &[(u16, &str)] = &[
 fn weaknesses(code: &str) -> &'static [u16] {
     match code {
         "leak" | "unclaimed" => &[775],
-        // One code has both: a second release is a use after the first.
-        "released" => &[1341, 910],
-        "double-close" => &[1341],
+        "double-release" | "double-close" => &[1341],
         "already-owned" => &[1341, 282],
-        "not-owner" | "dropped-elsewhere" | "given-twice" | "foreign-close" => &[282],
-        "theft" | "not-open" => &[910],
+        "not-owner" | "dropped-by-non-owner" | "duplicate-give" | "foreign-close" => &[282],
+        "use-after-release" | "fd-replaced" | "not-open" => &[910],
         "in-use" | "is-split" => &[666],
         "finalizer-failed" | "finalizer-panicked" => &[404],
         "exposure" => &[403],
