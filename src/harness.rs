@@ -17,7 +17,7 @@
 //!
 //! - A clean test costs one process. A test that left something is run a second time in another child,
 //!   for two things. On Linux on x86-64 that child notes every opening with its stack (a seccomp filter
-//!   that traps; see `sys::trap`), so that the report says *where*. And it runs the body twice in one
+//!   that traps; see `echown_fd::trap`), so that the report says *where*. And it runs the body twice in one
 //!   process: what is not left again the second time belongs to the process and not to the test, such
 //!   as the descriptor in a lazy static, a logger's file or a pool's epoll, and is no leak.
 //! - The child's output is the test's output: captured where the runner captures, else passed on as it

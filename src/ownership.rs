@@ -60,11 +60,11 @@ pub(crate) mod task;
 mod verdict;
 mod violation;
 
-pub use crate::sys::fd::Identity;
 pub use actor::Actor;
 pub use baton::Baton;
 pub(crate) use cell::Cell;
 pub use custody::{Event, Site};
+pub use echown_fd::fd::Identity;
 pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
 pub use half::Half;
 pub(crate) use half::HalfCell;

@@ -122,7 +122,7 @@ impl Signals {
     /// # Errors
     /// A handler cannot be installed, or its thread not be started.
     pub fn install(registry: &Registry, handler: Arc<dyn SignalHandler>) -> io::Result<Signals> {
-        let before = crate::sys::fd::open_numbers();
+        let before = echown_fd::fd::open_numbers();
         let is_ignored = |signal: &i32| {
             FROM_TERMINAL.contains(signal) && crate::sys::signal::is_ignored(*signal)
         };
@@ -154,7 +154,7 @@ impl Signals {
         }
         let signals = SignalsInfo::<WithOrigin>::new(wanted)?;
         let watch = signals.handle();
-        let numbers: Vec<i32> = crate::sys::fd::open_numbers()
+        let numbers: Vec<i32> = echown_fd::fd::open_numbers()
             .into_iter()
             .filter(|number| !before.contains(number))
             .collect();

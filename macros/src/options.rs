@@ -6,38 +6,7 @@ use std::iter::Peekable;
 use proc_macro::token_stream::IntoIter;
 use proc_macro::{Ident, Literal, Span, TokenStream, TokenTree};
 
-use crate::Fault;
-
-/// What `ignore_kind` knows. The words are those of reports; the harness has the same list, and a test
-/// holds them together.
-const KINDS: &[&str] = &[
-    "socket",
-    "tcp listener",
-    "tcp stream",
-    "udp socket",
-    "unix listener",
-    "unix stream",
-    "unix datagram",
-    "netlink socket",
-    "pipe",
-    "file",
-    "directory",
-    "device",
-    "epoll",
-    "eventfd",
-    "timerfd",
-    "signalfd",
-    "memfd",
-    "inotify",
-    "fanotify",
-    "pidfd",
-    "io_uring",
-    "userfaultfd",
-    "perf event",
-    "bpf",
-    "namespace",
-    "anonymous inode",
-];
+use crate::{Fault, kind};
 
 /// What stands in the parentheses.
 #[derive(Default)]
@@ -153,10 +122,10 @@ impl fmt::Display for Options {
 
 fn check_kind(kind: &Literal) -> Result<(), Fault> {
     let text = kind.to_string();
-    if KINDS.iter().any(|known| text == format!("\"{known}\"")) {
+    if kind::ALL.iter().any(|known| text == format!("\"{known}\"")) {
         return Ok(());
     }
-    let known = KINDS.join("`, `");
+    let known = kind::ALL.join("`, `");
     Err(Fault::new(kind.span(), format!("no kind {text}; there are `{known}`")))
 }
 

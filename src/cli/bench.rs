@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 use echown_bench::{Client, Dialect, Outcome, Plan, Progress, Rival, Target, Verified, Watch};
+use echown_fd::escape;
 
 use super::EXIT_USAGE;
 use super::output::{Files, Flush, Output, Writers, documents};
@@ -24,7 +25,6 @@ use crate::echo::Signal;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
-use crate::sys::escape;
 
 /// Bytes of a frame that say whose it is and which.
 const FRAME_MIN: usize = 16;

@@ -10,8 +10,7 @@ use clap::builder::styling::{Style, Styles};
 use clap::builder::{StyledStr, UnknownArgumentValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, Parser};
-
-use crate::sys::escape;
+use echown_fd::escape;
 
 /// Options that other programs have: the subcommand, the option, and what is meant here.
 const FOREIGN_OPTIONS: &[(&str, &str, Suggestion)] = &[

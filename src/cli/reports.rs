@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use echown_fd::escape;
 
 use super::output::documents;
 use super::stderr_line::stderr_line;
 use crate::ownership::{Builder, Registry, Report};
 use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
-use crate::sys::escape;
 
 /// Where the checker's findings go.
 #[derive(Args)]

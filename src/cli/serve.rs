@@ -281,7 +281,7 @@ fn print_summary(summary: &ServerSummary, verdict: &Verdict) {
 /// Declares what was open before the program began: the standard streams, and whatever else its
 /// parent left open for it.
 pub(super) fn declare_inherited(registry: &Registry) {
-    for number in crate::sys::fd::open_numbers() {
+    for number in echown_fd::fd::open_numbers() {
         let name = match number {
             0 => "standard input",
             1 => "standard output",

@@ -15,8 +15,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-
-use crate::sys::escape;
+use echown_fd::escape;
 
 /// A value whose own parser says why it is wrong, and repeats the user's text in that: it is escaped.
 ///

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use echown_fd::kind;
+
 /// How long a thread that is just finishing may take to close what it has. As long as goleak waits,
 /// doubled, for machines that run as many tests as they have threads for. Only tests with other threads
 /// that left something wait.
@@ -127,9 +129,7 @@ impl Ignore {
             Ignore::Path { what, because } => {
                 (places.iter().any(|place| place.contains(what)), because)
             }
-            Ignore::Kind { what: "socket", because } => {
-                (["socket", "tcp ", "udp ", "unix "].iter().any(|it| kind.contains(it)), because)
-            }
+            Ignore::Kind { what: kind::SOCKET, because } => (kind::is_socket(kind), because),
             Ignore::Kind { what, because } => (kind == what, because),
             Ignore::Closed { .. } => return None,
         };

@@ -8,15 +8,18 @@ use std::process::{ExitCode, Termination, exit};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use echown_fd::{
+    open::{self, Mark},
+    passing,
+    trap::{self, Stack},
+};
+
 use super::case::Case;
 use super::message::{Closed, Coverage, Double, Ended, Left, Message, Outcome, Owned, Started};
 use super::settle::{Before, described};
 use super::sites::Sites;
 use crate::ownership::{Failure, Forgotten, LeakReport, Panic, Registry, ResourceData, snapshot};
 use crate::report::{Descriptor, Frame, Place};
-use crate::sys::open::{self, Mark};
-use crate::sys::passing;
-use crate::sys::trap::{self, Stack};
 
 /// The variable that tells a child that it is one.
 pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";

@@ -5,12 +5,13 @@
 //! that a mended test goes out of the document by itself, also where each test runs in a process of its
 //! own and nobody knows where a run begins.
 
+use echown_fd::escape;
+
 use super::case::Case;
 use super::excuse::Excused;
 use super::shared;
 use super::wishes::Wishes;
 use crate::report::{Destination, Entry, Format, Sources, TestReport, github};
-use crate::sys::escape;
 
 /// Writes what a test has to say, which may be nothing.
 ///

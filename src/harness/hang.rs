@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::fd::BorrowedFd;
 
+use echown_fd::{escape, open};
 use rustix::process::{Pid, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd};
 
 use super::message::Started;
 use crate::report::Descriptor;
-use crate::sys::{escape, open};
 
 /// A hanging test's process at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]

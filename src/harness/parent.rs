@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use echown_fd::{passing, trap::Mode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -21,8 +22,6 @@ use super::hang;
 use super::judge::{self, Told, Verdict};
 use super::message::Message;
 use super::wishes::Wishes;
-use crate::sys::passing;
-use crate::sys::trap::Mode;
 
 /// How often a child is asked whether it has ended where the kernel does not tell (no pidfd).
 const ASKING_PAUSE: Duration = Duration::from_millis(10);

@@ -6,8 +6,9 @@ use std::os::fd::RawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use echown_fd::open::{self, Described, Mark};
+
 use crate::report::Descriptor;
-use crate::sys::open::{self, Described, Mark};
 
 /// Between two looks; it doubles up to the second, see [`pauses`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);

@@ -18,10 +18,11 @@ use std::{
     os::unix::fs::MetadataExt,
 };
 
+use echown_fd::append;
+
 use crate::report::atomic_file::AtomicFile;
 #[cfg(feature = "ci")]
 use crate::report::atomic_file::NOT_REGULAR;
-use crate::sys::append;
 
 /// Appends a record.
 ///

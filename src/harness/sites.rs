@@ -6,10 +6,10 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use echown_fd::{escape, trap::Stack};
+
 use super::case::Case;
 use crate::report::{Frame, Place};
-use crate::sys::escape;
-use crate::sys::trap::Stack;
 
 /// Turns stacks into places, with paths as the compiler writes them.
 pub(super) struct Sites {

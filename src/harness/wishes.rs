@@ -15,6 +15,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use echown_fd::escape;
 use once_cell::sync::OnceCell;
 
 use super::shared;
@@ -23,7 +24,6 @@ use crate::ownership::Suppression;
 #[cfg(feature = "ci")]
 use crate::report::{Baseline, atomic_file::resolved, suppressions};
 use crate::report::{Destination, Sources};
-use crate::sys::escape;
 
 /// What is wanted.
 #[derive(Debug)]

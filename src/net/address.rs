@@ -5,11 +5,10 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
+use echown_fd::{escape, unix_address::UnixName};
 use rustix::net::{AddressFamily, SocketAddrAny};
 
 use crate::ownership::Error;
-use crate::sys::escape;
-use crate::sys::unix_address::UnixName;
 
 /// Where a socket stands, or its peer.
 ///

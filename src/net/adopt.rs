@@ -4,6 +4,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use echown_fd::kind;
+
 /// A stream of the standard library, for [`Stream::own`](super::Stream::own).
 pub trait StdStream: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::Kind {}
 
@@ -20,7 +22,7 @@ pub(super) mod sealed {
 }
 
 macro_rules! known {
-    ($($type:ty: $role:ident = $kind:literal;)*) => {$(
+    ($($type:ty: $role:ident = $kind:expr;)*) => {$(
         impl $role for $type {}
         impl sealed::Kind for $type {
             const KIND: &'static str = $kind;
@@ -29,8 +31,8 @@ macro_rules! known {
 }
 
 known! {
-    TcpStream: StdStream = "tcp stream";
-    UnixStream: StdStream = "unix stream";
-    TcpListener: StdListener = "tcp listener";
-    UnixListener: StdListener = "unix listener";
+    TcpStream: StdStream = kind::TCP_STREAM;
+    UnixStream: StdStream = kind::UNIX_STREAM;
+    TcpListener: StdListener = kind::TCP_LISTENER;
+    UnixListener: StdListener = kind::UNIX_LISTENER;
 }

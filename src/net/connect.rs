@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use echown_fd::{fd::Direction, kind};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -21,7 +22,6 @@ use super::deadline::Deadline;
 use super::stream::Stream;
 use super::syscalls::Syscalls;
 use crate::ownership::{Owned, Registry, Site};
-use crate::sys::fd::Direction;
 
 /// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it looks
 /// whether its task was cancelled.
@@ -60,8 +60,13 @@ pub(super) fn inet(
     timeout: Option<Duration>,
 ) -> io::Result<Stream> {
     let flags = SocketFlags::NONBLOCK;
-    let stream =
-        Stream::new(socket(registry, family(address), SocketType::STREAM, flags, "tcp stream")?);
+    let stream = Stream::new(socket(
+        registry,
+        family(address),
+        SocketType::STREAM,
+        flags,
+        kind::TCP_STREAM,
+    )?);
     establish(&stream, address, timeout)?;
     stream.set_nonblocking(false)?;
     Ok(stream)
@@ -76,12 +81,17 @@ pub(super) fn begin(
     source: Option<IpAddr>,
 ) -> io::Result<Stream> {
     let flags = SocketFlags::NONBLOCK;
-    let stream =
-        Stream::new(socket(registry, family(address), SocketType::STREAM, flags, "tcp stream")?);
+    let stream = Stream::new(socket(
+        registry,
+        family(address),
+        SocketType::STREAM,
+        flags,
+        kind::TCP_STREAM,
+    )?);
     if let Some(source) = source {
         // Else `bind(2)` would take a port that is free for any peer, of which there are few.
         #[cfg(target_os = "linux")]
-        stream.handle().call_number(crate::sys::fd::Number::leave_port_to_connect)?;
+        stream.handle().call_number(echown_fd::fd::Number::leave_port_to_connect)?;
         stream.handle().call(|fd| rustix::net::bind(fd, &SocketAddr::from((source, 0))))?;
     }
     let syscalls = Syscalls::of(stream.handle());
@@ -135,7 +145,8 @@ fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()
 #[track_caller]
 pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<Stream> {
     let flags = SocketFlags::empty();
-    let socket = socket(registry, AddressFamily::UNIX, SocketType::STREAM, flags, "unix stream")?;
+    let socket =
+        socket(registry, AddressFamily::UNIX, SocketType::STREAM, flags, kind::UNIX_STREAM)?;
     let stream = Stream::new(socket);
     stream.set_write_timeout(Some(UNIX_SLICE))?;
     let syscalls = Syscalls::of(stream.handle());
@@ -167,7 +178,7 @@ mod tests {
         let registry = Registry::new();
         let (family, flags) = (AddressFamily::INET, SocketFlags::NONBLOCK);
         let new = |kind| socket(&registry, family, SocketType::STREAM, flags, kind).unwrap();
-        let listener = new("tcp listener");
+        let listener = new(kind::TCP_LISTENER);
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         listener.handle().call(|fd| rustix::net::bind(fd, &anywhere)).unwrap();
         listener.handle().call(|fd| rustix::net::listen(fd, 0)).unwrap();
@@ -177,7 +188,7 @@ mod tests {
         let fill = || TcpStream::connect_timeout(&address, timeout).ok();
         let _clients: Vec<TcpStream> = std::iter::from_fn(fill).take(100).collect();
 
-        let stream = Stream::new(new("tcp stream"));
+        let stream = Stream::new(new(kind::TCP_STREAM));
         let both = rustix::net::Shutdown::Both;
         let shut = stream.handle().call(|fd| rustix::net::shutdown(fd, both)).unwrap_err();
         assert_eq!(shut.kind(), io::ErrorKind::NotConnected, "and remembered all the same");

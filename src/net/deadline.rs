@@ -21,6 +21,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use echown_fd::fd::Direction;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -30,7 +31,6 @@ use super::syscalls::Syscalls;
 use crate::faults::Waits;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
-use crate::sys::fd::Direction;
 
 /// When a wait ends that may have to be begun again.
 pub(super) struct Deadline {

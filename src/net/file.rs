@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use echown_fd::kind;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::pipe::PipeReader;
@@ -104,7 +105,7 @@ impl File {
         file: std::fs::File,
     ) -> Result<File, Refused<std::fs::File>> {
         registry
-            .own_fd_as(OwnedFd::from(file), "file", None, Site::here())
+            .own_fd_as(OwnedFd::from(file), kind::FILE, None, Site::here())
             .map(File)
             .map_err(|refused| refused.map(std::fs::File::from))
     }

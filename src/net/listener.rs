@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use echown_fd::{fd::Number, kind};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -25,7 +26,6 @@ use super::stream::Stream;
 use super::syscalls::{Syscalls, was_gone};
 use super::wire::checked;
 use crate::ownership::{Owned, Refused, Registry, Site};
-use crate::sys::fd::Number;
 
 /// How many connections the syscalls keeps for a listener that is not accepting just now. The
 /// standard library's 128 are gone in a few milliseconds of a busy server's pause; the syscalls's
@@ -159,14 +159,14 @@ impl ListenerOptions {
     #[track_caller]
     pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
         let address = connect::unix_path(path.as_ref())?;
-        let listener = self.socket(AddressFamily::UNIX, "unix listener")?;
+        let listener = self.socket(AddressFamily::UNIX, kind::UNIX_LISTENER)?;
         listener.handle().call(|fd| rustix::net::bind(fd, &address))?;
         self.listen(listener)
     }
 
     #[track_caller]
     fn bind_inet(&self, address: &SocketAddr) -> io::Result<Listener> {
-        let listener = self.socket(connect::family(address), "tcp listener")?;
+        let listener = self.socket(connect::family(address), kind::TCP_LISTENER)?;
         listener.handle().call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
         if self.reuse_port {
             listener.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
@@ -341,7 +341,7 @@ impl Listener {
         let record = self.handle().record();
         let registry = record.registry.clone();
         let accepted = self.accepted;
-        if record.kind == "unix listener" {
+        if record.kind == kind::UNIX_LISTENER {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
             let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
@@ -513,8 +513,8 @@ impl Listener {
         };
         self.stop_quota.count();
         let record = self.handle().record();
-        let is_unix = record.kind == "unix listener";
-        let kind = if is_unix { "unix stream" } else { "tcp stream" };
+        let is_unix = record.kind == kind::UNIX_LISTENER;
+        let kind = if is_unix { kind::UNIX_STREAM } else { kind::TCP_STREAM };
         let stream = Stream::new(record.registry.own_fd_as(socket, kind, None, Site::here())?);
         stream.handle().record().inherit_timeouts(record);
         if is_unix {

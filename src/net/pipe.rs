@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use echown_fd::kind;
 use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
@@ -59,8 +60,8 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 pub fn pipe_in(registry: &Registry) -> io::Result<(PipeReader, PipeWriter)> {
     let site = Site::here();
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let reader = registry.own_fd_as(reader, "pipe", None, site)?;
-    let writer = registry.own_fd_as(writer, "pipe", None, site)?;
+    let reader = registry.own_fd_as(reader, kind::PIPE, None, site)?;
+    let writer = registry.own_fd_as(writer, kind::PIPE, None, site)?;
     Ok((PipeReader(reader), PipeWriter(writer)))
 }
 
@@ -73,7 +74,7 @@ impl PipeReader {
     pub(crate) fn duplicate(&self) -> io::Result<PipeReader> {
         let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
         let registry = &self.handle().record().registry;
-        Ok(PipeReader(registry.own_fd_as(other, "pipe", None, Site::here())?))
+        Ok(PipeReader(registry.own_fd_as(other, kind::PIPE, None, Site::here())?))
     }
 
     /// Waits until something can be read or every write end is closed, at most for `timeout`

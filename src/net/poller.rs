@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use echown_fd::kind;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 use super::deadline::Deadline;
@@ -39,7 +40,7 @@ impl Poller {
     #[track_caller]
     pub fn new_in(registry: &Registry) -> io::Result<Poller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let epoll = registry.own_fd_as(epoll, "epoll", None, Site::here())?;
+        let epoll = registry.own_fd_as(epoll, kind::EPOLL, None, Site::here())?;
         Ok(Poller { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
 

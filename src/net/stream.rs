@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use echown_fd::{fd::Direction, kind};
 use rustix::event::PollFlags;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -20,7 +21,6 @@ use super::keep_alive::KeepAlive;
 use super::nonblocking;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
-use crate::sys::fd::Direction;
 
 /// A connected stream socket, TCP or Unix, with one owner.
 ///
@@ -209,8 +209,8 @@ impl Stream {
         // As for every other stream socket: see `connect::socket`.
         sockopt::set_socket_oobinline(&one, true)?;
         sockopt::set_socket_oobinline(&other, true)?;
-        let one = registry.own_fd_as(one, "unix stream", None, site)?;
-        let other = registry.own_fd_as(other, "unix stream", None, site)?;
+        let one = registry.own_fd_as(one, kind::UNIX_STREAM, None, site)?;
+        let other = registry.own_fd_as(other, kind::UNIX_STREAM, None, site)?;
         for end in [&one, &other] {
             end.handle().record().set_may_time_out(Direction::Both, false);
         }
@@ -429,8 +429,8 @@ impl Stream {
     fn unacknowledged(&self) -> io::Result<u32> {
         self.check()?;
         #[cfg(target_os = "linux")]
-        if self.handle().record().kind == "tcp stream" {
-            return self.handle().call_number(crate::sys::fd::Number::unacknowledged);
+        if self.handle().record().kind == kind::TCP_STREAM {
+            return self.handle().call_number(echown_fd::fd::Number::unacknowledged);
         }
         Ok(0)
     }

@@ -6,6 +6,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use echown_fd::kind;
 use rustix::event::{PollFd, Timespec};
 use rustix::io::{Errno, Result};
 use rustix::net::{
@@ -18,7 +19,7 @@ use crate::ownership::Held;
 use crate::ownership::handle::Handle;
 
 /// The kind of a UDP socket, as registries have it.
-const UDP: &str = "udp socket";
+const UDP: &str = kind::UDP_SOCKET;
 
 /// Who may make the calls fail; mostly nobody.
 #[derive(Clone, Copy)]

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use echown_fd::kind;
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -67,7 +68,7 @@ impl UdpSocket {
     #[track_caller]
     fn bind_one(registry: &Registry, address: &SocketAddr) -> io::Result<UdpSocket> {
         let (family, flags) = (connect::family(address), SocketFlags::empty());
-        let socket = connect::socket(registry, family, SocketType::DGRAM, flags, "udp socket")?;
+        let socket = connect::socket(registry, family, SocketType::DGRAM, flags, kind::UDP_SOCKET)?;
         let socket = UdpSocket(socket);
         socket.handle().call(|fd| rustix::net::bind(fd, address))?;
         Ok(socket)
@@ -93,7 +94,7 @@ impl UdpSocket {
         socket: std::net::UdpSocket,
     ) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
         registry
-            .own_fd_as(OwnedFd::from(socket), "udp socket", None, Site::here())
+            .own_fd_as(OwnedFd::from(socket), kind::UDP_SOCKET, None, Site::here())
             .map(UdpSocket)
             .map_err(|refused| refused.map(std::net::UdpSocket::from))
     }

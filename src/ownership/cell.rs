@@ -8,6 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use echown_fd::fd::{Direction, Identity, Number};
+use echown_fd::kind;
+
 use super::closing::{conclude_reporting, contain, drop_contained, run_finalizer};
 use super::custody::{Event, Site};
 use super::handle::Owned;
@@ -15,8 +18,7 @@ use super::record::{Descriptor, Held, Record};
 use super::registry::Registry;
 use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Refused};
-use crate::sys::fd::{self, Direction, Identity, Number};
-use crate::sys::fork;
+use crate::sys::{close, fork};
 
 type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
 
@@ -157,7 +159,7 @@ impl<T: Send + 'static> Held for Cell<T> {
                 let closed = close(value);
                 // Closed it is, whatever is told of it.
                 match record.registry.saboteur() {
-                    Some(saboteur) if closed.is_ok() => Ok(fd::tell(saboteur.after_close())?),
+                    Some(saboteur) if closed.is_ok() => Ok(close::tell(saboteur.after_close())?),
                     _ => closed,
                 }
             }
@@ -187,8 +189,8 @@ impl Registry {
         T: AsFd + Into<OwnedFd> + Send + 'static,
     {
         let number = Number::of(&value);
-        let is_socket = ["stream", "listener", "socket"].iter().any(|last| kind.ends_with(last));
-        let identity = if is_socket { number.identity_as_socket() } else { number.identity() };
+        let identity =
+            if kind::is_socket(kind) { number.identity_as_socket() } else { number.identity() };
         let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
@@ -205,7 +207,7 @@ impl Registry {
             // The number is somebody else's now: it stays as it is.
             let _ = fd.into_raw_fd();
         };
-        let close = |value: T| Ok(fd::close(value.into())?);
+        let close = |value: T| Ok(close::close(value.into())?);
         Cell::own(self, kind, Some(descriptor), Charge { value, finalizer, forget, close }, site)
     }
 }

@@ -8,6 +8,8 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use echown_fd::escape;
+
 use super::custody::{Event, Site};
 use super::finding::Report;
 use super::outcome;
@@ -15,7 +17,6 @@ use super::record::Held;
 use super::slot::Slot;
 use super::task::Task;
 use super::violation::{Error, ErrorKind};
-use crate::sys::escape;
 
 /// Finalizes what the caller has begun to close, and ends the closing, also while unwinding.
 ///

@@ -11,10 +11,10 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
+use echown_fd::escape;
 use smallvec::SmallVec;
 
 use super::task::TaskLabel;
-use crate::sys::escape;
 
 /// How the story began: acquisition and the first hands are what explains most leaks.
 const STEPS_KEPT_FIRST: usize = 8;

@@ -17,6 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use echown_fd::escape;
+
 use super::account::{Phase, Position};
 use super::closing::{conclude_reporting, contain, drop_contained, log_contained};
 use super::custody::{Event, Site};
@@ -28,7 +30,7 @@ use super::slot::State;
 use super::snapshot::ResourceData;
 use super::task::{self, Care, Entered, Origin, Task, TaskLabel};
 use super::violation::{Error, ErrorKind};
-use crate::sys::{escape, fork};
+use crate::sys::fork;
 
 /// Runs `f` as `task` on this thread, through to the task's end. `deliver` gets the outcome while
 /// the task is still the current one; then the task has ended for those that wait.

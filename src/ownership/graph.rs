@@ -50,6 +50,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use echown_fd::escape;
 use petgraph::Direction;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
 use petgraph::visit::{EdgeRef, IntoEdgeReferences};
@@ -59,7 +60,6 @@ use super::finding::SCHEMA_VERSION;
 use super::policy::Level;
 use super::record::ResourceId;
 use super::registry::{Registry, Resource};
-use crate::sys::escape;
 use crate::sys::fork;
 
 pub use cycle::Cycle;

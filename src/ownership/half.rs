@@ -9,13 +9,15 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use echown_fd::fd::Direction;
+
 use super::cell::Cell;
 use super::custody::{Event, Site};
 use super::handle::{Handle, Owned, moves};
 use super::record::{Descriptor, Held, Record};
 use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Refused};
-use crate::sys::fd::Direction;
+use crate::sys::close;
 
 /// The cell of a half.
 pub(crate) struct HalfCell<T: Send + 'static> {
@@ -36,7 +38,7 @@ impl<T: Send + 'static> Held for HalfCell<T> {
             && !whole.slot.look().is_robbed()
         {
             match whole.stolen() {
-                None => number.shut(Direction::Write),
+                None => close::shut(number, Direction::Write),
                 Some(now) => finalized = Err(self.record.robbed(me, site, &now)),
             }
         }

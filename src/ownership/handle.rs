@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use echown_fd::fd::Number;
+
 use super::cell::{Cell, Charge};
 use super::closing::{conclude, conclude_reporting};
 use super::custody::{Event, Site};
@@ -18,7 +20,6 @@ use super::slot::State;
 use super::snapshot::ResourceData;
 use super::task;
 use super::violation::{Error, ErrorKind, Refused};
-use crate::sys::fd::Number;
 use crate::sys::fork;
 
 /// What every handle does, whole or half: the moves of the contract.
@@ -437,7 +438,7 @@ impl Registry {
     where
         T: AsFd + Into<OwnedFd> + Send + 'static,
     {
-        let kind = crate::sys::fd::Number::of(&value).kind();
+        let kind = echown_fd::fd::Number::of(&value).kind();
         self.own_fd_as(value, kind, None, Site::here())
     }
 
@@ -454,7 +455,7 @@ impl Registry {
     where
         T: AsFd + Into<OwnedFd> + Send + 'static,
     {
-        let kind = crate::sys::fd::Number::of(&value).kind();
+        let kind = echown_fd::fd::Number::of(&value).kind();
         self.own_fd_as(value, kind, Some(Box::new(finalizer)), Site::here())
     }
 }

@@ -4,11 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use echown_fd::escape;
+
 use super::finding::LeakReport;
 use super::promise::Promise;
 use super::task::TaskLabel;
 use super::violation::Error;
-use crate::sys::escape;
 
 /// How a task ended, if not with its value alone.
 ///

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::sys::escape;
+use echown_fd::escape;
 
 /// How much a registry checks and remembers. Fixed when the registry is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use echown_fd::fd::{Direction, Identity, Number};
+use echown_fd::kind;
+
 use super::custody::{Custody, Event, Site, Step};
 use super::policy::Level;
 use super::registry::Registry;
 use super::slot::{Slot, State, Word};
 use super::task::{self, Task};
 use super::violation::{Error, ErrorKind, Facts};
-use crate::sys::fd::{Direction, Identity, Number};
-use crate::sys::fork;
+use crate::sys::{close, fork};
 
 /// Identifies a resource for the life of the process; never reused, as descriptor numbers are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -474,7 +476,7 @@ impl Record {
         if let Some(Descriptor { number, direction, .. }) = self.descriptor
             && self.stolen().is_none()
         {
-            number.shut(direction);
+            close::shut(number, direction);
         }
     }
 
@@ -482,10 +484,10 @@ impl Record {
     pub(crate) fn shut_reading(&self) {
         if let Some(Descriptor { number, direction, .. }) = self.descriptor
             && direction != Direction::Write
-            && self.kind.ends_with("stream")
+            && kind::is_stream(self.kind)
             && self.stolen().is_none()
         {
-            number.shut(Direction::Read);
+            close::shut(number, Direction::Read);
         }
     }
 

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use echown_fd::escape;
 use once_cell::sync::{Lazy, OnceCell};
 
 use super::custody::Site;
@@ -33,7 +34,6 @@ use super::verdict::Verdict;
 use super::violation::{Error, ErrorKind};
 use super::{ending, task};
 use crate::faults::Saboteur;
-use crate::sys::escape;
 use crate::sys::fork;
 pub use builder::Builder;
 

@@ -9,13 +9,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use echown_fd::fd::{Direction, Identity, Place};
+
 use super::account::Phase;
 use super::custody::{Custody, Event, Site};
 use super::graph::Cycle;
 use super::record::{Held, Record, ResourceId};
 use super::slot::{Purpose, State, Word};
 use super::task::{self, Task, TaskId, TaskLabel};
-use crate::sys::fd::{Direction, Identity, Place};
 
 /// One resource, described.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use echown_fd::escape;
 use once_cell::sync::Lazy;
 
 mod family;
@@ -38,7 +39,6 @@ use super::table::{self, Table};
 use super::violation::{Error, ErrorKind, Facts};
 use crate::sync::{Mutex, lock};
 use crate::sys;
-use crate::sys::escape;
 
 /// Identifies a task for the life of the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

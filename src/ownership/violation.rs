@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 
+use echown_fd::escape;
+
 use super::custody::{Event, Site};
 use super::record::ResourceLabel;
 use super::task::TaskLabel;
-use crate::sys::escape;
 
 /// What went wrong, as a value to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,12 +9,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use echown_fd::escape;
+
 use crate::ownership::closing::{contain, drop_contained, log_contained};
 use crate::ownership::task::{self, Care as Duty, Task};
 use crate::ownership::{
     Error, ErrorKind, Failure, Promise, Refused, Registry, Site, TaskId, TaskLabel,
 };
-use crate::sys::escape;
 
 /// How an [`Orphans`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,13 +34,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use echown_fd::escape;
 use threadpool::ThreadPool;
 
 use super::ceiling::Ceiling;
 use super::headroom::Headroom;
 use crate::faults::Saboteur;
 use crate::ownership::Registry;
-use crate::sys::escape;
 use crate::sys::fork;
 use crate::sys::limits::Limits;
 pub(crate) use refusal::{NoThread, Reason};

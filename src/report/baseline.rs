@@ -20,11 +20,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use echown_fd::escape;
 use serde::{Deserialize, Serialize};
 
 use super::Sources;
 use super::entry::Entry;
-use crate::sys::escape;
 
 /// The version of this form.
 const VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::sys::escape;
+use echown_fd::escape;
 
 /// A form of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use echown_fd::escape;
 use once_cell::sync::Lazy;
 
 use super::sources;
-use crate::sys::escape;
 
 /// A source's path for readers elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]

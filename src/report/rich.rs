@@ -8,6 +8,7 @@ use std::fmt;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
+use echown_fd::escape;
 
 use super::explain;
 use super::sources::Sources;
@@ -16,7 +17,6 @@ use crate::ownership::graph::{Cycle, EdgeData};
 use crate::ownership::{
     CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport,
 };
-use crate::sys::escape;
 
 /// Source lines are not cut on account of long labels: whoever reads this scrolls or wraps.
 const WIDTH: usize = 240;

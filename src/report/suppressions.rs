@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 
+use echown_fd::escape;
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::ownership::Suppression;
-use crate::sys::escape;
 
 /// ```toml
 /// [[suppress]]

@@ -8,6 +8,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use echown_fd::escape;
+
 use super::backoff::Backoff;
 use super::bind::AcceptorResources;
 use super::end_counts::EndCounter;
@@ -18,7 +20,6 @@ use crate::net::{AdaptiveSpin, Address, Stream};
 use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use crate::rate_limited_log::RateLimited;
-use crate::sys::escape;
 
 /// How long accepting pause_log when the process is out of descriptors, threads or memory: long enough
 /// not to spin, short enough that a client hardly notices.

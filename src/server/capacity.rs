@@ -88,7 +88,7 @@ impl SystemLimits {
     /// Reads the limits. To be asked when the server's own descriptors are open.
     /// `reads_symbols`: whether backtraces may be printed, which takes memory once.
     pub(super) fn read(reads_symbols: bool) -> SystemLimits {
-        let open = sys::fd::open_numbers().len() as u64;
+        let open = echown_fd::fd::open_numbers().len() as u64;
         SystemLimits {
             threads: Ceiling::each(&Limits::read()),
             descriptors: sys::limits::descriptors().map(|limit| (limit, open)),
@@ -140,7 +140,7 @@ impl SystemLimits {
 /// # Errors
 /// The limit, what is needed, and how to raise it.
 pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<(), String> {
-    let open = sys::fd::open_numbers().len() as u64;
+    let open = echown_fd::fd::open_numbers().len() as u64;
     match sys::limits::descriptors() {
         Some(limit) => are_enough(limit, open, acceptors, connections),
         None => Ok(()),

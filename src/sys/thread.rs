@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
-use super::escape;
+use echown_fd::escape;
 
 thread_local! {
     static KERNEL_ID: Cell<u32> = const { Cell::new(0) };

@@ -92,23 +92,20 @@ fn where_there_is_no_runner_the_test_is_left_out() {
     assert!(!said.contains("it was run"), "{said}");
 }
 
-/// The attribute and the harness have a list of kinds each: one is a macro's and cannot ask the other.
+/// The attribute's crate, which can depend on nothing, reads the table of kinds of `echown-fd`.
 #[test]
-fn every_kind_that_can_be_ignored_is_a_kind_that_is_found() {
+fn the_attribute_and_the_harness_have_one_table_of_kinds() {
     let source = |path: &str| fs::read_to_string(root().join(path)).unwrap();
-    let list = source("macros/src/options.rs");
-    let (_, list) = list.split_once("const KINDS: &[&str] = &[").expect("the list is there");
-    let (list, _) = list.split_once("];").expect("it ends");
-    let kinds: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
-    assert!(kinds.len() > 20);
-    let found = source("src/sys/open.rs") + &source("src/sys/fd.rs");
-    for kind in &kinds {
-        assert!(found.contains(&format!("\"{kind}\"")), "nothing is ever found to be a `{kind}`");
-    }
-    let open = source("src/sys/open.rs");
-    let (_, table) = open.split_once("const KINDS: &[(&str, &str)] = &[").expect("it is there");
-    let (table, _) = table.split_once("];").expect("it ends");
-    for kind in table.split('"').skip(3).step_by(4) {
-        assert!(kinds.contains(&kind), "`{kind}` is found and cannot be ignored");
+    let table = source("crates/fd/src/kind.rs");
+    assert_eq!(source("macros/src/kind.rs"), table);
+    let found = source("crates/fd/src/sys/open.rs") + &source("crates/fd/src/sys/fd.rs") + &table;
+    let (_, rows) = table.split_once("\nkinds! {").expect("the table is there");
+    let (rows, _) = rows.split_once("\n}").expect("it ends");
+    let names: Vec<&str> = rows.lines().filter_map(|row| row.split_whitespace().next()).collect();
+    assert!(names.len() > 20);
+    for name in &names {
+        let is_found =
+            found.contains(&format!("kind::{name}")) || found.contains(&format!("\", {name})"));
+        assert!(is_found, "nothing is ever found to be a {name}");
     }
 }

@@ -42,10 +42,16 @@ pub struct File {
 }
 
 impl File {
-    /// The modules that lead to this file: `["ownership", "slot"]`.
+    /// The modules that lead to this file from its crate: `["ownership", "slot"]`.
     fn modules(&self) -> Vec<&str> {
-        let path = self.name.trim_start_matches("src/").trim_end_matches(".rs");
+        let path = self.name.rsplit_once("src/").map_or(&*self.name, |(_, path)| path);
+        let path = path.trim_end_matches(".rs");
         path.split('/').collect()
+    }
+
+    /// Whether this is a source of the package at the top.
+    pub fn is_in_root_package(&self) -> bool {
+        self.name.starts_with("src/")
     }
 
     /// The module right below the crate.
@@ -151,7 +157,8 @@ pub fn root() -> &'static Path {
 }
 
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
-    ["src", "macros", "tests", "examples", "benches"].into_iter().flat_map(folder).collect()
+    let folders = ["src", "crates", "macros", "tests", "examples", "benches"];
+    folders.into_iter().flat_map(folder).collect()
 });
 
 /// All Rust sources of the project.
@@ -159,9 +166,13 @@ pub fn everything() -> impl Iterator<Item = &'static File> {
     FILES.iter()
 }
 
-/// The Rust sources below `src`, in the order of their names.
+/// The Rust sources of the root package and of the crates below `crates`, in the order of their names.
 pub fn sources() -> impl Iterator<Item = &'static File> {
-    everything().filter(|file| file.name.starts_with("src/"))
+    let is_source = |file: &&File| {
+        file.is_in_root_package()
+            || (file.name.starts_with("crates/") && file.name.contains("/src/"))
+    };
+    everything().filter(is_source)
 }
 
 /// The Rust sources of the servers that this one is measured against.

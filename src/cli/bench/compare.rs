@@ -9,13 +9,13 @@ use clap::builder::PossibleValuesParser;
 use echown_bench::compare::{Cell, Settings, compare};
 use echown_bench::scenario::{self, Metric, Scenario};
 use echown_bench::{Plan, Rival, Watch};
+use echown_fd::escape;
 
 use super::{Failed, FormName, Shape, StatusLine, connections_max, host, limits, own, show};
 use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
 use crate::ownership::Registry;
-use crate::sys::escape;
 
 /// How long a round is unless told.
 const DURATION_DEFAULT: Duration = Duration::from_secs(3);

@@ -9,11 +9,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use echown_fd::escape;
+
 use super::outlet::{self, Outlet};
 use super::{STALL_TIMEOUT, leaving};
 use crate::ownership::Registry;
 use crate::report::atomic_file::{AtomicFile, resolved};
-use crate::sys::escape;
 
 /// Tries whether a document can be written there at the end; what is there stays as it is.
 ///

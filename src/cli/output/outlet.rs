@@ -16,12 +16,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use echown_fd::{append, escape};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::net::File;
 use crate::ownership::Registry;
-use crate::sys::{append, escape};
 
 /// What a pipe or a terminal takes in one call without blocking, when it takes anything: `PIPE_BUF`.
 const PIECE_MAX: usize = 4096;

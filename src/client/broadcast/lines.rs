@@ -1,6 +1,6 @@
 //! Lines out of an input that comes in pieces, and payloads as lines.
 
-use crate::sys::escape;
+use echown_fd::escape;
 
 /// Cuts an input into lines.
 #[derive(Debug)]

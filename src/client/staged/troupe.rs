@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use echown_fd::escape;
+
 use super::tables::{self, Action};
 use super::talk::{Errand, Talk, Wanted};
 use super::{Settings, Stop, Summary};
 use crate::net::LineStatus;
 use crate::ownership::{Error, Registry};
 use crate::stage::{Cast, Kind, Lent, Line, MachineId, Signal, Sink, Source, Stage, Tag, Troupe};
-use crate::sys::escape;
 
 type OurStage = Stage<Action, Talk>;
 

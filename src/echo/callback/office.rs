@@ -17,6 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use echown_fd::escape;
+
 use super::ConnCallback;
 use super::manager::Works;
 use super::opening;
@@ -25,7 +27,6 @@ use crate::net::{PipeWriter, pipe_in};
 use crate::ownership::task::{self, Task};
 use crate::ownership::{Failure, Resource, TaskLabel, message};
 use crate::pool::{Orphans, SpawnError};
-use crate::sys::escape;
 
 /// The most that may be asked of a manager before it has done it: connects by the thousand fit.
 const WANTED_MAX: usize = 4096;

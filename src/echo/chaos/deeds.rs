@@ -135,7 +135,7 @@ fn rob(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
     let mut taker = None;
     let robbed = original.with(|file| {
         stream.handle().call(|number| {
-            taker = Some(sys::fd::take_over(number, &*file)?);
+            taker = Some(sys::close::take_over(number, &*file)?);
             Ok(())
         })
     });

@@ -8,13 +8,14 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use echown_fd::escape;
+
 use super::{Care, Child, Held, Hook, Job, Task, TaskId, TaskLabel, guard};
 use crate::ownership::account::Phase;
 use crate::ownership::closing::{contain, drop_contained, log_contained};
 use crate::ownership::ending;
 use crate::ownership::slot::{Pin, Purpose};
 use crate::ownership::table::{self, Table};
-use crate::sys::escape;
 
 impl Task {
     /// Enters a child into the family.

@@ -278,17 +278,46 @@ fn set_action([signal, new, old, size, _]: [u64; 5]) -> i64 {
 /// Notes the calls from the trapped instruction outwards. `pointer` is where that returns to: further in
 /// there is only this handler.
 fn unwind(trace: &mut Trace, pointer: usize) {
-    let mut is_outside = false;
-    // SAFETY: unsynchronised means that two threads may not *symbolise* at once; walking a stack reads
-    // it and the unwind tables, and takes no lock of the crate's.
-    unsafe {
-        backtrace::trace_unsynchronized(|frame| {
-            let address = frame.ip() as usize;
-            is_outside |= address == pointer;
-            // The outermost call returns to nowhere.
-            !is_outside || (address != 0 && trace.push(address))
-        });
+    struct Walk<'a> {
+        trace: &'a mut Trace,
+        pointer: usize,
+        is_outside: bool,
     }
+
+    extern "C" fn step(context: *mut Context, walk: *mut libc::c_void) -> libc::c_int {
+        /// `_URC_NO_REASON`: on to the next outer call.
+        const CONTINUE: libc::c_int = 0;
+        /// `_URC_NORMAL_STOP`.
+        const STOP: libc::c_int = 4;
+        // SAFETY: `context` is the unwinder's for the length of this call, and `walk` is what `unwind`
+        // handed to it, which nothing else uses meanwhile.
+        let (address, walk) = unsafe { (_Unwind_GetIP(context), &mut *walk.cast::<Walk<'_>>()) };
+        walk.is_outside |= address == walk.pointer;
+        // The outermost call returns to nowhere.
+        let goes_on = !walk.is_outside || (address != 0 && walk.trace.push(address));
+        if goes_on { CONTINUE } else { STOP }
+    }
+
+    let mut walk = Walk { trace, pointer, is_outside: false };
+    // SAFETY: walking a stack reads it and the unwind tables. `step` has the signature that the
+    // unwinder calls, does not unwind itself, and gets a pointer that outlives the walk.
+    unsafe { _Unwind_Backtrace(step, (&raw mut walk).cast()) };
+}
+
+/// A frame, as the unwinder shows it.
+#[repr(C)]
+struct Context {
+    _opaque: [u8; 0],
+}
+
+// SAFETY: the two functions as the Itanium C++ ABI declares them; the unwinder is the one that the
+// standard library links.
+unsafe extern "C" {
+    fn _Unwind_Backtrace(
+        step: extern "C" fn(*mut Context, *mut libc::c_void) -> libc::c_int,
+        argument: *mut libc::c_void,
+    ) -> libc::c_int;
+    fn _Unwind_GetIP(context: *mut Context) -> usize;
 }
 
 fn is_noted_process() -> bool {

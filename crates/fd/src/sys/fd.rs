@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::FileType;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrAny, SocketType, sockopt};
 
-use super::escape;
 use super::unix_address::UnixName;
+use crate::{escape, kind};
 
 /// A descriptor's number, without a claim that it is open.
 ///
@@ -18,21 +18,22 @@ use super::unix_address::UnixName;
 /// meanwhile: being the owner's own thread, holding a pin, or having won the close. To look at what a
 /// number means takes no proof, and the answer is about that moment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Number(RawFd);
+pub struct Number(RawFd);
 
 impl Number {
-    pub(crate) fn of(fd: &impl AsFd) -> Number {
+    /// The number of an open descriptor.
+    pub fn of(fd: &impl AsFd) -> Number {
         Number(fd.as_fd().as_raw_fd())
     }
 
     /// A number out of the list of what is open, for looking at it and nothing else: whoever has it
     /// may close it meanwhile, and then the look answers `EBADF`, or sees a newcomer.
-    #[cfg(feature = "macros")]
-    pub(crate) fn listed(number: RawFd) -> Number {
+    pub fn listed(number: RawFd) -> Number {
         Number(number)
     }
 
-    pub(crate) fn raw(self) -> RawFd {
+    /// The plain number.
+    pub fn raw(self) -> RawFd {
         self.0
     }
 
@@ -40,7 +41,7 @@ impl Number {
     ///
     /// The borrow cannot leave `call`: its lifetime is bound inside.
     #[inline]
-    pub(crate) fn lend<R>(self, call: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
+    pub fn lend<R>(self, call: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
         // SAFETY: `borrow_raw` asks for a number that is not -1 (it came from an `AsFd`, or from a list
         // of what is open) and that stays open for the borrow. The registry's own closes keep to that:
         // they come from the owner's own thread or from the exclusive holder of the handle, and wait
@@ -58,7 +59,7 @@ impl Number {
     ///
     /// # Errors
     /// `EBADF` when the number is closed.
-    pub(crate) fn identity(self) -> io::Result<Identity> {
+    pub fn identity(self) -> io::Result<Identity> {
         self.lend(|fd| {
             let stat = rustix::fs::fstat(fd)?;
             let file = FileType::from_raw_mode(stat.st_mode);
@@ -76,7 +77,7 @@ impl Number {
     ///
     /// # Errors
     /// `EBADF` when the number is closed.
-    pub(crate) fn identity_as_socket(self) -> io::Result<Identity> {
+    pub fn identity_as_socket(self) -> io::Result<Identity> {
         match self.lend(socket_identity) {
             Err(error) if error.raw_os_error() != Some(rustix::io::Errno::BADF.raw_os_error()) => {
                 self.identity()
@@ -86,25 +87,25 @@ impl Number {
     }
 
     /// What kind of thing the number means, in the field's words.
-    pub(crate) fn kind(self) -> &'static str {
+    pub fn kind(self) -> &'static str {
         self.lend(|fd| {
             let Ok(stat) = rustix::fs::fstat(fd) else {
-                return "closed descriptor";
+                return kind::CLOSED;
             };
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Socket => socket_kind(fd),
-                FileType::Fifo => "pipe",
-                FileType::RegularFile => "file",
-                FileType::Directory => "directory",
-                FileType::CharacterDevice => "character device",
-                FileType::BlockDevice => "block device",
-                _ => "anonymous inode",
+                FileType::Fifo => kind::PIPE,
+                FileType::RegularFile => kind::FILE,
+                FileType::Directory => kind::DIRECTORY,
+                FileType::CharacterDevice => kind::CHARACTER_DEVICE,
+                FileType::BlockDevice => kind::BLOCK_DEVICE,
+                _ => kind::ANONYMOUS_INODE,
             }
         })
     }
 
     /// Addresses or path, as far as the kernel tells them.
-    pub(crate) fn place(self) -> Place {
+    pub fn place(self) -> Place {
         self.lend(|fd| {
             let local = rustix::net::getsockname(fd).ok().and_then(address);
             let peer = rustix::net::getpeername(fd).ok().flatten().and_then(address);
@@ -118,7 +119,7 @@ impl Number {
     /// # Errors
     /// The number is no socket.
     #[cfg(target_os = "linux")]
-    pub(crate) fn unacknowledged(self) -> io::Result<u32> {
+    pub fn unacknowledged(self) -> io::Result<u32> {
         let mut bytes: libc::c_int = 0;
         // SAFETY: SIOCOUTQ (which is TIOCOUTQ) writes one int where the pointer leads, which is
         // alive and writable for the call.
@@ -129,7 +130,7 @@ impl Number {
     /// How many connections wait to be accepted from a TCP listener: `tcpi_unacked` of `TCP_INFO`,
     /// which has this meaning for listeners. `None` for every other kind of descriptor.
     #[cfg(target_os = "linux")]
-    pub(crate) fn queued_connections(self) -> Option<u32> {
+    pub fn queued_connections(self) -> Option<u32> {
         /// Where the field is in `struct tcp_info`: after eight bytes and four words.
         const UNACKED: usize = 6;
         const LISTENING: u8 = 10;
@@ -154,7 +155,7 @@ impl Number {
 
     /// Unknown here.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn queued_connections(self) -> Option<u32> {
+    pub fn queued_connections(self) -> Option<u32> {
         None
     }
 
@@ -164,7 +165,7 @@ impl Number {
     /// # Errors
     /// The number is no such socket.
     #[cfg(target_os = "linux")]
-    pub(crate) fn leave_port_to_connect(self) -> io::Result<()> {
+    pub fn leave_port_to_connect(self) -> io::Result<()> {
         let on: libc::c_int = 1;
         // SAFETY: the option takes one int, which is alive for the call, and its size is told.
         let answer = unsafe {
@@ -181,12 +182,8 @@ impl Number {
 
     /// Shuts the socket behind the number down (`shutdown(2)`), waking whoever is blocked in it.
     ///
-    /// What is no socket, or no longer connected, is left as it is: there is nobody to wake. So is
-    /// everything in a forked child, whose sockets are its parent's connections.
-    pub(crate) fn shut(self, direction: Direction) {
-        if super::fork::in_forked_child() {
-            return;
-        }
+    /// What is no socket, or no longer connected, is left as it is: there is nobody to wake.
+    pub fn shut(self, direction: Direction) {
         let how = match direction {
             Direction::Both => Shutdown::Both,
             Direction::Read => Shutdown::Read,
@@ -202,84 +199,21 @@ impl fmt::Debug for Number {
     }
 }
 
-/// Lets the file behind `by` take over `number`, whose own is closed thereby (`dup3(2)`): the theft
-/// that chaos commits. In one step, so that the number is never free: no newcomer of another thread
-/// can get it, and be taken for this one.
-///
-/// For the owner of `number` alone, in the owner's thread.
-///
-/// # Errors
-/// The system call's; the number means what it meant before.
-pub(crate) fn take_over(
-    number: BorrowedFd<'_>,
-    by: impl AsFd,
-) -> rustix::io::Result<std::os::fd::OwnedFd> {
-    use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-
-    // SAFETY: this breaks I/O safety on purpose. The number is open and the caller's (it holds the
-    // registry's proof, which is where the borrow comes from), so that nobody else's descriptor is
-    // closed. From then on two think that they own the number: what is answered here, rightly, and the
-    // old owner's value in its cell, which the registry never closes because it compares identities
-    // first (`Cell::finalize`), and a socket never has that of `by`, which is none. No memory is
-    // reached through a number.
-    let mut taken = unsafe { OwnedFd::from_raw_fd(number.as_raw_fd()) };
-    #[cfg(target_os = "linux")]
-    let replaced = rustix::io::dup3(by.as_fd(), &mut taken, rustix::io::DupFlags::CLOEXEC);
-    #[cfg(not(target_os = "linux"))]
-    let replaced = rustix::io::dup2(by.as_fd(), &mut taken);
-    match replaced {
-        Ok(()) => Ok(taken),
-        Err(error) => {
-            // Still the old owner's.
-            let _ = taken.into_raw_fd();
-            Err(error)
-        }
-    }
-}
-
-/// Closes a descriptor (`close(2)`), once, and answers what the system said of it.
-///
-/// Whatever that is, the number is gone: a second try could close what somebody else has just opened.
-///
-/// # Errors
-/// What was written could not be kept (`EIO`, `ENOSPC`, `EDQUOT`).
-pub(crate) fn close(fd: std::os::fd::OwnedFd) -> rustix::io::Result<()> {
-    use std::os::fd::IntoRawFd;
-
-    // SAFETY: the number comes from the descriptor's one owner, which has given it up on the line
-    // itself, so that nobody closes it a second time. No memory is reached through it.
-    let answer = unsafe { libc::close(fd.into_raw_fd()) };
-    if answer == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    tell(Err(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))
-}
-
-/// What there is to tell of a close. That it was interrupted says nothing: on Linux the number is free
-/// before anything could be interrupted.
-///
-/// # Errors
-/// Anything else.
-pub(crate) fn tell(closed: rustix::io::Result<()>) -> rustix::io::Result<()> {
-    match closed {
-        Err(rustix::io::Errno::INTR) => Ok(()),
-        told => told,
-    }
-}
-
 /// Which ways of a socket are meant: the whole, or one half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
+    /// Reading and writing.
     Both,
+    /// What arrives.
     Read,
+    /// What is sent.
     Write,
 }
 
 /// Tells one open file from another that has the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Identity {
     /// A socket, by the kernel's `SO_COOKIE`: never reused while the machine runs.
@@ -320,10 +254,13 @@ impl fmt::Display for Identity {
 
 /// Where a descriptor leads, [escaped](escape): clients choose their sockets' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) local: Option<String>,
-    pub(crate) peer: Option<String>,
-    pub(crate) path: Option<String>,
+pub struct Place {
+    /// The own address.
+    pub local: Option<String>,
+    /// The peer's address.
+    pub peer: Option<String>,
+    /// The target of the link in `/proc/self/fd`, if there is no address.
+    pub path: Option<String>,
 }
 
 fn socket_identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
@@ -337,16 +274,18 @@ fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {
     let family = rustix::net::getsockname(fd).map(|address| address.address_family());
     let listening = sockopt::socket_acceptconn(fd).unwrap_or(false);
     match (family, sockopt::socket_type(fd), listening) {
-        (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM), true) => "unix listener",
-        (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM), false) => "unix stream",
+        (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM), true) => kind::UNIX_LISTENER,
+        (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM), false) => kind::UNIX_STREAM,
         (Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::STREAM), true) => {
-            "tcp listener"
+            kind::TCP_LISTENER
         }
         (Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::STREAM), false) => {
-            "tcp stream"
+            kind::TCP_STREAM
         }
-        (Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::DGRAM), _) => "udp socket",
-        _ => "socket",
+        (Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::DGRAM), _) => {
+            kind::UDP_SOCKET
+        }
+        _ => kind::SOCKET,
     }
 }
 
@@ -362,7 +301,7 @@ fn address(any: SocketAddrAny) -> Option<String> {
 }
 
 /// What `/proc/self/fd` says about a number, [escaped](escape); `None` without a proc file system.
-pub(crate) fn link_target(number: RawFd) -> Option<String> {
+pub fn link_target(number: RawFd) -> Option<String> {
     let target = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
     Some(escape::path(&target).into_owned())
 }
@@ -373,7 +312,7 @@ pub(crate) fn link_target(number: RawFd) -> Option<String> {
 ///
 /// # Limits
 /// Asked one by one, numbers above 65,536 are not found, unless nothing more can be opened.
-pub(crate) fn open_numbers() -> Vec<RawFd> {
+pub fn open_numbers() -> Vec<RawFd> {
     /// Where asking number by number ends, if the limit is lower: it may have been lowered below
     /// numbers that are open.
     const ASKED_MIN: RawFd = 65_536;

@@ -9,7 +9,7 @@ use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::sys::escape;
+use crate::escape;
 
 /// Numbers from this one on are not noted: four times what `select` takes, and a few megabytes.
 pub(super) const NUMBERS_MAX: usize = 4096;

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use crate::kind;
+
 use super::fd::{Identity, Number, Place, link_target, open_numbers};
 
 /// A number and which open file it means.
@@ -13,19 +15,20 @@ use super::fd::{Identity, Number, Place, link_target, open_numbers};
 /// Two of them are equal when they certainly cannot be told apart: the same number, and the same
 /// socket, inode, or for what shares one anonymous inode, the same kind (and, of an eventfd, its id).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) number: RawFd,
+pub struct Mark {
+    /// The number.
+    pub number: RawFd,
     identity: Identity,
     anonymous: Option<String>,
 }
 
 /// The marks of all that is open right now, in ascending order of numbers.
-pub(crate) fn all() -> Vec<Mark> {
+pub fn all() -> Vec<Mark> {
     open_numbers().into_iter().filter_map(mark).collect()
 }
 
 /// The mark of a number; `None` when it is closed.
-pub(crate) fn mark(number: RawFd) -> Option<Mark> {
+pub fn mark(number: RawFd) -> Option<Mark> {
     let identity = Number::listed(number).identity().ok()?;
     let anonymous = (identity == Identity::Anonymous).then(|| {
         let mut what = link_target(number).unwrap_or_default();
@@ -39,13 +42,13 @@ pub(crate) fn mark(number: RawFd) -> Option<Mark> {
 
 impl Mark {
     /// Whether the number still means the same open file.
-    pub(crate) fn still_holds(&self) -> bool {
+    pub fn still_holds(&self) -> bool {
         mark(self.number).as_ref() == Some(self)
     }
 
     /// Whether another number certainly leads to the same socket, or to the same end of the same open
     /// file where the kernel can compare.
-    pub(crate) fn shares_with(&self, other: &Mark) -> bool {
+    pub fn shares_with(&self, other: &Mark) -> bool {
         match (self.identity, other.identity) {
             (Identity::Socket { .. }, _) | (_, Identity::Socket { .. }) => {
                 self.identity == other.identity
@@ -57,18 +60,23 @@ impl Mark {
 
 /// A descriptor, described: what it is in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Described {
-    pub(crate) kind: &'static str,
-    pub(crate) local: Option<String>,
-    pub(crate) peer: Option<String>,
-    pub(crate) path: Option<String>,
-    pub(crate) facts: Vec<String>,
+pub struct Described {
+    /// A word of [`kind::ALL`].
+    pub kind: &'static str,
+    /// The own address.
+    pub local: Option<String>,
+    /// The peer's address.
+    pub peer: Option<String>,
+    /// The path, if there is no address.
+    pub path: Option<String>,
+    /// What else is known, such as the state of a connection.
+    pub facts: Vec<String>,
 }
 
 /// Describes an open number of this process.
-pub(crate) fn describe(number: RawFd) -> Described {
+pub fn describe(number: RawFd) -> Described {
     let link = link_target(number);
-    let kind = kind(number, link.as_deref());
+    let kind = kind_of(number, link.as_deref());
     let Place { local, peer, path } = Number::listed(number).place();
     let facts = Number::listed(number).lend(|fd| facts(fd, kind));
     // A link to an anonymous inode says no more than the kind.
@@ -77,36 +85,25 @@ pub(crate) fn describe(number: RawFd) -> Described {
 }
 
 /// What a number is, in one of the words that `ignore_kind` knows.
-fn kind(number: RawFd, link: Option<&str>) -> &'static str {
+fn kind_of(number: RawFd, link: Option<&str>) -> &'static str {
     let number = Number::listed(number);
     match (number.kind(), link.unwrap_or_default()) {
-        ("socket", _) => number.lend(rarer_socket),
-        ("character device" | "block device", _) => "device",
+        (kind::SOCKET, _) => number.lend(rarer_socket),
+        (kind::CHARACTER_DEVICE | kind::BLOCK_DEVICE, _) => kind::DEVICE,
         (_, link) if link.starts_with("anon_inode:") => anonymous(link),
-        (_, link) if link.starts_with("pidfd:") || link.starts_with("anon_inode:[pidfd") => "pidfd",
-        (_, link) if link.starts_with("/memfd:") => "memfd",
-        (_, link) if is_namespace(link) => "namespace",
-        ("pipe" | "file" | "directory", link) if link.starts_with("/dev/mqueue/") => "file",
+        (_, link) if link.starts_with("pidfd:") => kind::PIDFD,
+        (_, link) if link.starts_with("/memfd:") => kind::MEMFD,
+        (_, link) if is_namespace(link) => kind::NAMESPACE,
+        (kind::PIPE | kind::FILE | kind::DIRECTORY, link) if link.starts_with("/dev/mqueue/") => {
+            kind::FILE
+        }
         (known, _) => known,
     }
 }
 
 fn anonymous(link: &str) -> &'static str {
-    const KINDS: &[(&str, &str)] = &[
-        ("eventpoll", "epoll"),
-        ("eventfd", "eventfd"),
-        ("timerfd", "timerfd"),
-        ("signalfd", "signalfd"),
-        ("inotify", "inotify"),
-        ("fanotify", "fanotify"),
-        ("pidfd", "pidfd"),
-        ("io_uring", "io_uring"),
-        ("userfaultfd", "userfaultfd"),
-        ("perf_event", "perf event"),
-        ("bpf", "bpf"),
-    ];
-    let found = KINDS.iter().find(|(word, _)| link.contains(word));
-    found.map_or("anonymous inode", |(_, kind)| kind)
+    let found = kind::BY_LINK.iter().find(|(word, _)| link.contains(word));
+    found.map_or(kind::ANONYMOUS_INODE, |(_, kind)| kind)
 }
 
 fn is_namespace(link: &str) -> bool {
@@ -117,9 +114,9 @@ fn is_namespace(link: &str) -> bool {
 fn rarer_socket(fd: BorrowedFd<'_>) -> &'static str {
     let family = rustix::net::getsockname(fd).map(|address| address.address_family());
     match (family, sockopt::socket_type(fd)) {
-        (Ok(AddressFamily::UNIX), Ok(SocketType::DGRAM)) => "unix datagram",
-        (Ok(AddressFamily::NETLINK), _) => "netlink socket",
-        _ => "socket",
+        (Ok(AddressFamily::UNIX), Ok(SocketType::DGRAM)) => kind::UNIX_DATAGRAM,
+        (Ok(AddressFamily::NETLINK), _) => kind::NETLINK_SOCKET,
+        _ => kind::SOCKET,
     }
 }
 
@@ -127,17 +124,17 @@ fn rarer_socket(fd: BorrowedFd<'_>) -> &'static str {
 fn facts(fd: BorrowedFd<'_>, kind: &str) -> Vec<String> {
     let number = fd.as_raw_fd();
     match kind {
-        "tcp stream" => tcp_state(fd).map(str::to_owned).into_iter().collect(),
-        "pipe" => pipe_end(fd).map(str::to_owned).into_iter().collect(),
-        "epoll" => watched(number),
-        "eventfd" => labelled(number, "eventfd-count", "count"),
-        "signalfd" => labelled(number, "sigmask", "mask"),
-        "pidfd" => labelled(number, "Pid", "of process"),
-        "inotify" => {
+        kind::TCP_STREAM => tcp_state(fd).map(str::to_owned).into_iter().collect(),
+        kind::PIPE => pipe_end(fd).map(str::to_owned).into_iter().collect(),
+        kind::EPOLL => watched(number),
+        kind::EVENTFD => labelled(number, "eventfd-count", "count"),
+        kind::SIGNALFD => labelled(number, "sigmask", "mask"),
+        kind::PIDFD => labelled(number, "Pid", "of process"),
+        kind::INOTIFY => {
             let watches = lines(number).filter(|line| line.starts_with("inotify wd:")).count();
             vec![format!("{watches} watches")]
         }
-        "file" | "directory" => opened_for(fd).map(str::to_owned).into_iter().collect(),
+        kind::FILE | kind::DIRECTORY => opened_for(fd).map(str::to_owned).into_iter().collect(),
         _ => Vec::new(),
     }
 }
@@ -245,6 +242,6 @@ fn is_same_open_file(_: RawFd, _: RawFd) -> bool {
 }
 
 /// Describes a descriptor of another process that this one has a duplicate of.
-pub(crate) fn describe_borrowed(fd: &impl AsFd) -> Described {
+pub fn describe_borrowed(fd: &impl AsFd) -> Described {
     describe(fd.as_fd().as_raw_fd())
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 /// Bytes as they came, whether they are UTF-8 or not. Reversible: two different inputs have two
 /// different outputs.
-pub(crate) fn bytes(raw: &[u8]) -> Cow<'_, str> {
+pub fn bytes(raw: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(raw)
         && !text.chars().any(|it| it == '\\' || is_unprintable(it))
     {
@@ -45,13 +45,13 @@ pub(crate) fn bytes(raw: &[u8]) -> Cow<'_, str> {
 }
 
 /// A path as [`bytes`].
-pub(crate) fn path(path: &Path) -> Cow<'_, str> {
+pub fn path(path: &Path) -> Cow<'_, str> {
     bytes(path.as_os_str().as_bytes())
 }
 
 /// A text that a program composed, such as the name of a task or an error's message: the same, but for
 /// its backslashes, which stay. What is inside may have been escaped already.
-pub(crate) fn text(text: &str) -> Cow<'_, str> {
+pub fn text(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unprintable) {
         return Cow::Borrowed(text);
     }
@@ -61,7 +61,7 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
 }
 
 /// A shared name as [`text`].
-pub(crate) fn name(name: Arc<str>) -> Arc<str> {
+pub fn name(name: Arc<str>) -> Arc<str> {
     match text(&name) {
         Cow::Borrowed(_) => name,
         Cow::Owned(escaped) => escaped.into(),

@@ -48,7 +48,7 @@ use std::os::fd::RawFd;
 
 /// What to do when the standard library is about to abort because its descriptor was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// Nothing: what the program does is what it would do.
     Faithful,
     /// Have it go on, so that it comes to tell.
@@ -57,22 +57,24 @@ pub(crate) enum Mode {
 
 /// What one call did, where.
 #[derive(Clone, Debug)]
-pub(crate) struct Stack {
+pub struct Stack {
     /// The system call's name.
-    pub(crate) call: &'static str,
+    pub call: &'static str,
     /// The kernel's id of the thread.
-    pub(crate) thread: u32,
+    pub thread: u32,
     /// Its name at that time; may be empty.
-    pub(crate) thread_name: String,
+    pub thread_name: String,
     /// The innermost first; each is the address that its call returns to.
-    pub(crate) addresses: Vec<usize>,
+    pub addresses: Vec<usize>,
 }
 
 /// A number that was closed twice: opened, closed first and closed again, as far as each was noted.
 #[derive(Clone, Debug)]
-pub(crate) struct Double {
-    pub(crate) number: RawFd,
-    pub(crate) stacks: [Option<Stack>; 3],
+pub struct Double {
+    /// The number.
+    pub number: RawFd,
+    /// The three calls, in this order.
+    pub stacks: [Option<Stack>; 3],
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -86,23 +88,23 @@ mod here {
     ///
     /// # Errors
     /// Why it cannot be, in half a sentence; nothing has changed then.
-    pub(crate) fn install(mode: Mode) -> Result<(), String> {
+    pub fn install(mode: Mode) -> Result<(), String> {
         let text = filter::text_of_this_process()?;
         handler::install(mode, |magic| filter::install(&text, magic))
     }
 
     /// The call that made what the number means now.
-    pub(crate) fn opened(number: RawFd) -> Option<Stack> {
+    pub fn opened(number: RawFd) -> Option<Stack> {
         TABLE.with(|table| table.opened(number)).flatten().map(stack)
     }
 
     /// The call that closed what the number meant when noting began.
-    pub(crate) fn closed(number: RawFd) -> Option<Stack> {
+    pub fn closed(number: RawFd) -> Option<Stack> {
         TABLE.with(|table| table.closed_of_others(number)).flatten().map(stack)
     }
 
     /// What was closed twice so far.
-    pub(crate) fn doubles() -> Vec<Double> {
+    pub fn doubles() -> Vec<Double> {
         let mut doubles = Vec::with_capacity(DOUBLES_MAX);
         TABLE.with(|table| table.doubles(&mut doubles));
         let double = |(number, traces): Second| Double {
@@ -128,21 +130,21 @@ mod here {
 
     use super::{Double, Mode, Stack};
 
-    pub(crate) fn install(_: Mode) -> Result<(), String> {
+    pub fn install(_: Mode) -> Result<(), String> {
         Err(String::from("openings are noted on Linux on x86-64 only"))
     }
 
-    pub(crate) fn opened(_: RawFd) -> Option<Stack> {
+    pub fn opened(_: RawFd) -> Option<Stack> {
         None
     }
 
-    pub(crate) fn closed(_: RawFd) -> Option<Stack> {
+    pub fn closed(_: RawFd) -> Option<Stack> {
         None
     }
 
-    pub(crate) fn doubles() -> Vec<Double> {
+    pub fn doubles() -> Vec<Double> {
         Vec::new()
     }
 }
 
-pub(crate) use here::{closed, doubles, install, opened};
+pub use here::{closed, doubles, install, opened};

@@ -20,7 +20,7 @@ const SEARCHED_MAX: RawFd = 65_536;
 /// Has the child start with `passed` under their numbers, and die with the thread that starts it.
 ///
 /// The descriptors go with the command: drop it when the child runs, or this process keeps them.
-pub(crate) fn pass(command: &mut Command, passed: Vec<(OwnedFd, RawFd)>) {
+pub fn pass(command: &mut Command, passed: Vec<(OwnedFd, RawFd)>) {
     let hand_over = move || {
         #[cfg(target_os = "linux")]
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
@@ -43,13 +43,13 @@ pub(crate) fn pass(command: &mut Command, passed: Vec<(OwnedFd, RawFd)>) {
 }
 
 /// How many descriptors this process can have (RLIMIT_NOFILE).
-pub(crate) fn descriptors_max() -> u64 {
+pub fn descriptors_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Sees to it that so many descriptors can be opened, after a test that may have used them all up: by
 /// raising the limit, if need be and as far as the hard limit allows.
-pub(crate) fn make_room(count: usize) {
+pub fn make_room(count: usize) {
     let limit = getrlimit(Resource::Nofile);
     if let Some(current) = limit.current
         && free_numbers(count).len() < count
@@ -61,13 +61,13 @@ pub(crate) fn make_room(count: usize) {
 }
 
 /// Whether nothing more can be opened.
-pub(crate) fn is_full() -> bool {
+pub fn is_full() -> bool {
     free_numbers(1).is_empty()
 }
 
 /// The highest numbers that are free now. The lowest are given out first, so that they stay free while
 /// the child is started.
-pub(crate) fn free_numbers(count: usize) -> Vec<RawFd> {
+pub fn free_numbers(count: usize) -> Vec<RawFd> {
     let top = RawFd::try_from(descriptors_max()).unwrap_or(RawFd::MAX);
     // Not F_GETFD, which a test that is traced would be trapped for.
     let is_free =
@@ -82,7 +82,7 @@ pub(crate) fn free_numbers(count: usize) -> Vec<RawFd> {
 ///
 /// # Errors
 /// Nothing was passed under it.
-pub(crate) fn receive(number: RawFd) -> io::Result<OwnedFd> {
+pub fn receive(number: RawFd) -> io::Result<OwnedFd> {
     Number::listed(number).lend(|fd| rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC))?;
     // SAFETY: the number is open (the line above found it so), and it is nobody else's: `pass` put it
     // there before this program began, under a number that was told to the one caller.

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// The system call's. `NotConnected`: no process reads the FIFO.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
     opened.map_err(|error| {
@@ -32,8 +32,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As there.
-#[cfg(feature = "macros")]
-pub(crate) fn open_blocking(path: &Path) -> io::Result<File> {
+pub fn open_blocking(path: &Path) -> io::Result<File> {
     let file = open(path)?;
     let flags = rustix::fs::fcntl_getfl(&file)?;
     rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;

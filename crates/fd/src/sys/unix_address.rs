@@ -13,7 +13,7 @@ use rustix::net::SocketAddrAny;
 
 /// How a Unix socket is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum UnixName {
+pub enum UnixName {
     /// A path in the file system.
     Path(PathBuf),
     /// A name in Linux' abstract space, any bytes.
@@ -24,7 +24,7 @@ pub(crate) enum UnixName {
 
 impl UnixName {
     /// The name in an address of the family `AF_UNIX`.
-    pub(crate) fn of(any: &SocketAddrAny) -> UnixName {
+    pub fn of(any: &SocketAddrAny) -> UnixName {
         // SAFETY: the pointer leads to the storage inside `any`, which is borrowed for the whole time,
         // and of which the first `addr_len` bytes are initialized.
         let bytes = unsafe {

@@ -1,0 +1,90 @@
+//! The table of descriptor kinds: the words that reports, suppressions and `ignore_kind` use.
+//!
+//! The registry, the harness and the attribute read this one file. The attribute's crate contains it
+//! as a link, because a macro that depends on nothing compiles first.
+
+macro_rules! kinds {
+    ($($name:ident = $word:literal,)*) => {
+        $(
+            #[doc = concat!("`", $word, "`")]
+            pub const $name: &str = $word;
+        )*
+
+        /// Every kind that `ignore_kind` accepts.
+        pub const ALL: &[&str] = &[$($name),*];
+    };
+}
+
+kinds! {
+    SOCKET = "socket",
+    TCP_LISTENER = "tcp listener",
+    TCP_STREAM = "tcp stream",
+    UDP_SOCKET = "udp socket",
+    UNIX_LISTENER = "unix listener",
+    UNIX_STREAM = "unix stream",
+    UNIX_DATAGRAM = "unix datagram",
+    NETLINK_SOCKET = "netlink socket",
+    PIPE = "pipe",
+    FILE = "file",
+    DIRECTORY = "directory",
+    DEVICE = "device",
+    EPOLL = "epoll",
+    EVENTFD = "eventfd",
+    TIMERFD = "timerfd",
+    SIGNALFD = "signalfd",
+    MEMFD = "memfd",
+    INOTIFY = "inotify",
+    FANOTIFY = "fanotify",
+    PIDFD = "pidfd",
+    IO_URING = "io_uring",
+    USERFAULTFD = "userfaultfd",
+    PERF_EVENT = "perf event",
+    BPF = "bpf",
+    NAMESPACE = "namespace",
+    ANONYMOUS_INODE = "anonymous inode",
+}
+
+/// What the registry calls a [`DEVICE`] of this type.
+pub const CHARACTER_DEVICE: &str = "character device";
+
+/// What the registry calls a [`DEVICE`] of this type.
+pub const BLOCK_DEVICE: &str = "block device";
+
+/// A number that is not open.
+pub const CLOSED: &str = "closed descriptor";
+
+/// What a link in `/proc/self/fd` to an anonymous inode contains, and the kind that it means. The first
+/// match counts.
+pub const BY_LINK: &[(&str, &str)] = &[
+    ("eventpoll", EPOLL),
+    ("eventfd", EVENTFD),
+    ("timerfd", TIMERFD),
+    ("signalfd", SIGNALFD),
+    ("inotify", INOTIFY),
+    ("fanotify", FANOTIFY),
+    ("pidfd", PIDFD),
+    ("io_uring", IO_URING),
+    ("userfaultfd", USERFAULTFD),
+    ("perf_event", PERF_EVENT),
+    ("bpf", BPF),
+];
+
+/// Whether a kind is a socket of any family; `ignore_kind = "socket"` means all of them.
+pub fn is_socket(kind: &str) -> bool {
+    const SOCKETS: &[&str] = &[
+        SOCKET,
+        TCP_LISTENER,
+        TCP_STREAM,
+        UDP_SOCKET,
+        UNIX_LISTENER,
+        UNIX_STREAM,
+        UNIX_DATAGRAM,
+        NETLINK_SOCKET,
+    ];
+    SOCKETS.contains(&kind)
+}
+
+/// Whether a kind is a connected stream socket.
+pub fn is_stream(kind: &str) -> bool {
+    [TCP_STREAM, UNIX_STREAM].contains(&kind)
+}

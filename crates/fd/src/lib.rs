@@ -1,0 +1,23 @@
+//! File descriptors of this process: their kind, identity and description, the list of open ones, and
+//! the in-process trap that records where they are opened and closed.
+//!
+//! The crates `echown` and `echown-test` are built on it. It has no promise of a stable interface.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`kind`] | the table of descriptor kinds |
+//! | [`fd`] | a descriptor number, its identity and its addresses |
+//! | [`open`] | all open descriptors, described |
+//! | [`trap`] | records of the calls that open and close descriptors |
+//! | [`passing`] | descriptors for a child process |
+//! | [`unix_address`] | names of Unix sockets |
+//! | [`escape`] | text from outside, made printable |
+//! | [`append`] | opens an output file without waiting for its reader |
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod append;
+pub mod escape;
+pub mod kind;
+mod sys;
+
+pub use sys::{fd, open, passing, trap, unix_address};

@@ -1,0 +1,8 @@
+//! Calls to the kernel, and the only module of this crate that contains `unsafe`.
+#![allow(unsafe_code)]
+
+pub mod fd;
+pub mod open;
+pub mod passing;
+pub mod trap;
+pub mod unix_address;

@@ -1,0 +1,1 @@
+../../crates/fd/src/kind.rs
