@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, OnceLock};
 
-use common::{Lab, leaked};
+use common::{Fixture, leaked};
 use echown::ownership::graph::{self, Edge, EdgeData, Graph, Kept, Node, Strength};
 use echown::ownership::{Level, Registry};
 use echown::test;
@@ -52,7 +52,7 @@ fn tie_a_knot<T>(registry: &Registry, treasure: T, to_it: &Node) {
 
 #[test]
 fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.root(|| {
         let job = || {
             let listener = lab.listener();
@@ -70,7 +70,7 @@ fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() 
     assert_eq!(cycle.cut.site.line(), LINE_OF_PARENT_TO_CHILD);
     let number = report.resources[0].number.unwrap();
     assert_eq!(drawn(&cycle.path), [format!("Parent -> fd {number} (tcp listener)")]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 
     let text = report.to_string();
     let here = |line| format!("made at tests/graph.rs:{line}:");
@@ -87,7 +87,7 @@ fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() 
 
 #[test]
 fn a_leak_without_a_cycle_names_none() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.root(|| {
         let job = || {
             let listener = lab.listener();

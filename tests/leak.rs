@@ -1,7 +1,7 @@
 //! What the checker promises, read from the top: the headline promises here, then rule by rule.
 //!
 //! Only the public interface is used. Every descriptor is followed by what it is and not by its
-//! number (see [`common::Witness`]), and every test has a registry of its own.
+//! number (see [`common::FdTracker`]), and every test has a registry of its own.
 //!
 //! The parity table against Miou's `Ownership`, with the test that holds each row. "Forgets" means
 //! that the handle outlives the task's closure.
@@ -100,7 +100,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use common::{Lab, Shared, failure, leaked, panic_message, refusal, target};
+use common::{Fixture, SharedFd, failure, leaked, panic_message, refusal, target};
 use echown::ownership::{ErrorKind, Event, Failure, ResourceData};
 use echown::test;
 
@@ -133,7 +133,7 @@ fn events(resource: &ResourceData) -> Vec<Event> {
 
 #[test]
 fn what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn::<()>("failing", [], || {
             mem::forget(lab.own("forgotten"));
@@ -143,12 +143,12 @@ fn what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error
         assert_eq!(panic_message(child.join()), "its own error");
     });
     assert_eq!(lab.finalized(), ["forgotten"]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_a_task_still_owns_at_its_normal_end_is_finalized_and_that_task_alone_is_leaked() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let neighbour = lab.spawn("neighbour", [], || lab.own("released").release());
         let child = lab.spawn("forgetful", [], || {
@@ -173,12 +173,12 @@ fn what_a_task_still_owns_at_its_normal_end_is_finalized_and_that_task_alone_is_
     });
     assert_eq!(lab.finalized().len(), 2);
     assert_eq!(lab.codes(), ["leak"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn what_was_disowned_comes_back_alive_and_is_not_finalized() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let (string, socket) = lab.root(|| {
         let child =
             lab.spawn("generous", [], || (lab.own("disowned").disown(), lab.listener().disown()));
@@ -189,12 +189,12 @@ fn what_was_disowned_comes_back_alive_and_is_not_finalized() {
     let socket = socket.expect("it was the owner's");
     assert!(target(socket.as_raw_fd()).is_some(), "it was not closed");
     drop(socket);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("failing", || -> () {
         for name in ["r1", "r2", "r3"] {
             mem::forget(lab.own(name));
@@ -203,12 +203,12 @@ fn three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition() {
     });
     assert_eq!(panic_message(outcome), "its own error");
     assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its_own_error() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("failing", || -> () {
         mem::forget(lab.own("r1"));
         let broken = lab.registry.own_with("r2", |name| {
@@ -234,9 +234,9 @@ fn a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its
 
 #[test]
 fn owning_a_second_time_is_refused_names_the_first_and_gives_the_value_back_unclosed() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let socket = Shared::new(lab.sees(common::listener()));
+        let socket = SharedFd::new(lab.track(common::listener()));
         let line = line!() + 1;
         let first = lab.registry.own_fd(socket.clone());
         let first = first.expect("nobody's yet");
@@ -258,14 +258,14 @@ fn owning_a_second_time_is_refused_names_the_first_and_gives_the_value_back_uncl
         drop(value);
     });
     assert_eq!(lab.codes(), ["already-owned"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let socket = Shared::new(lab.sees(common::listener()));
+        let socket = SharedFd::new(lab.track(common::listener()));
         let close = |_| {
             lab.log("closed");
             Ok(())
@@ -283,18 +283,18 @@ fn two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once() {
         first.release().expect("the first stays the owner");
     });
     assert_eq!(lab.finalized(), ["closed"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 // Those who are not the owner.
 
 #[test]
 fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custody() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.listener();
         let owner = lab.registry.current_task();
-        let thief = lab.spawn("thief", [], move || {
+        let other = lab.spawn("other", [], move || {
             let me = lab.registry.current_task();
             let check = refusal(socket.check());
             assert_eq!(check.kind(), ErrorKind::NotOwner);
@@ -303,13 +303,13 @@ fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custod
             assert_eq!(disown.kind(), ErrorKind::NotOwner);
             (check, me, socket.expect("the handle comes back"))
         });
-        let (error, thief, socket) = thief.join().expect("being refused is no failure");
+        let (error, other, socket) = other.join().expect("being refused is no failure");
         assert_eq!(error.owner(), Some(&owner));
         let described = socket.describe();
         assert_eq!(
             error.to_string(),
             format!(
-                "fd {} (tcp listener) used by {thief}, expected owner {owner} (owned at {})",
+                "fd {} (tcp listener) used by {other}, expected owner {owner} (owned at {})",
                 described.number.expect("it is a descriptor"),
                 described.acquired
             )
@@ -321,14 +321,14 @@ fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custod
         drop(socket.accept().expect("it still accepts"));
     });
     assert_eq!(lab.codes(), ["not-owner"; 3]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 // Give.
 
 #[test]
 fn after_give_the_parent_is_refused_and_only_the_child_may() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let socket = Arc::new(lab.listener());
         let (go, gone) = channel::<()>();
@@ -346,12 +346,12 @@ fn after_give_the_parent_is_refused_and_only_the_child_may() {
         drop(go);
         child.join().expect("it owns nothing at its end").expect("it is the owner");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (mine, gone) = (lab.listener(), lab.own("gone"));
         gone.release().expect("it is ours");
@@ -369,12 +369,12 @@ fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
         });
         assert_eq!(stranger.join().expect("no child was forgotten"), ErrorKind::NotOwner);
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn giving_the_same_twice_is_refused_before_the_child_exists() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (first, socket) = (lab.own("first"), lab.listener());
         let give = [first.resource(), socket.resource(), socket.resource()];
@@ -393,14 +393,14 @@ fn giving_the_same_twice_is_refused_before_the_child_exists() {
         socket.check().expect("nothing has moved");
     });
     assert_eq!(lab.finalized(), ["first"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 // Transfer.
 
 #[test]
 fn what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (to_parent, from_child) = channel();
         let child = lab.spawn::<()>("child", [], move || {
@@ -418,12 +418,12 @@ fn what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure() {
         socket.local_addr().expect("it is the parent's now");
     });
     assert_eq!(lab.finalized(), ["transferred"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_transfer_climbs_two_levels_to_the_root() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let middle = lab.spawn("middle", [], || {
             let bottom = lab.spawn("bottom", [], || {
@@ -440,12 +440,12 @@ fn a_transfer_climbs_two_levels_to_the_root() {
         assert_eq!(names, ["bottom", "middle", "root"]);
         socket.release().expect("it is the root's now");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let hands = lab.root(|| {
         let socket = lab.listener();
         let middle = lab.spawn("middle", [socket.resource()], move || {
@@ -472,12 +472,12 @@ fn what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand() {
         ]
     );
     assert_eq!(&*lab.the_leak().task.name, "bottom");
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_root_has_nobody_to_transfer_to() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.listener();
         let error = refusal(socket.transfer());
@@ -493,14 +493,14 @@ fn a_root_has_nobody_to_transfer_to() {
         socket.check().expect("it stays the root's");
     });
     assert_eq!(lab.codes(), ["no-parent"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 // Release.
 
 #[test]
 fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let broken = lab.registry.own_with("broken", |name| {
             lab.log(name);
@@ -522,12 +522,12 @@ fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
 
 #[test]
 fn a_second_release_is_refused_and_names_the_first() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.listener();
         let (first, line) = (socket.release(), line!());
         first.expect("it is ours");
-        lab.attest_all_closed();
+        lab.assert_all_closed();
         let second = refusal(socket.close());
         assert_eq!(second.kind(), ErrorKind::DoubleRelease);
         assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
@@ -549,7 +549,7 @@ fn a_second_release_is_refused_and_names_the_first() {
 
 #[test]
 fn a_leak_in_one_task_leaves_its_neighbour_untouched() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let neighbour = lab.spawn("neighbour", [stream.resource()], move || {
@@ -569,12 +569,12 @@ fn a_leak_in_one_task_leaves_its_neighbour_untouched() {
     });
     assert_eq!(lab.finalized(), ["leaked", "the neighbour's"]);
     assert_eq!(&*lab.the_leak().task.name, "leaking");
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
             let (string, listener) = (lab.own("the child's"), lab.listener());
@@ -597,6 +597,6 @@ fn a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome()
             other => panic!("expected a forgotten child, got {other}"),
         }
         assert_eq!(lab.finalized(), ["the child's"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }

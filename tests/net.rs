@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use echown::net::{Listener, Stream};
 use echown::ownership::{Error, ErrorKind, Failure, Promise, Registry};
@@ -38,8 +38,8 @@ mod others;
 #[path = "net/refusals.rs"]
 mod refusals;
 
-#[path = "common/reserved.rs"]
-mod reserved;
+#[path = "common/mod.rs"]
+mod common;
 
 #[path = "common/signals.rs"]
 mod signals;
@@ -47,8 +47,7 @@ mod signals;
 #[path = "net/stopping.rs"]
 mod stopping;
 
-/// Longer than anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+use common::{DEADLINE, poll};
 
 /// A registry whose reports are only kept.
 fn quiet() -> Registry {
@@ -125,27 +124,23 @@ fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, SocketAddr
     (listener, clients, address)
 }
 
-/// Waits until the task's thread sleeps in the kernel. What is claimed must also hold if it does
-/// not yet: this only makes the interesting case the usual one.
+/// Waits until the task's thread is blocked in the kernel. The test must hold in any case: this only
+/// makes the interesting case the usual one.
 fn let_block<T>(registry: &Registry, task: &Promise<T>) {
-    let deadline = Instant::now() + PATIENCE;
     let id = task.task().id;
-    while Instant::now() < deadline && !task.has_ended() {
+    let is_blocked = || {
         let tasks = registry.snapshot().tasks;
-        let thread = tasks.iter().find(|data| data.task.id == id).and_then(|data| data.thread_id);
-        let Some(thread) = thread else { continue };
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")) else {
-            return;
-        };
-        if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')) {
-            return;
-        }
-        std::thread::yield_now();
-    }
+        let data = tasks.iter().find(|data| data.task.id == id)?;
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", data.thread_id?));
+        let is_sleeping =
+            |stat: &str| stat.rsplit(") ").next().is_some_and(|it| it.starts_with('S'));
+        stat.map_or(true, |stat| is_sleeping(&stat)).then_some(())
+    };
+    let _ = poll(DEADLINE, || if task.has_ended() { Some(()) } else { is_blocked() });
 }
 
 #[track_caller]
-fn carries_both_ways(registry: &Registry, listener: &Listener, kind: &str) {
+fn assert_carries_both_ways(registry: &Registry, listener: &Listener, kind: &str) {
     let address = listener.local_addr().unwrap();
     let mut client = Stream::connect_to_in(registry, &address).unwrap();
     let (mut server, peer) = listener.accept().unwrap();

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use common::pages::KERNELS;
-use common::thief;
+use common::doc_pages::KERNELS;
+use common::fd_misuse;
 use echown::net::{Listener, Stream};
 use echown::ownership::graph::{Edge, Kept, Node};
 use echown::ownership::{ErrorKind, Level, Registry, Report};
@@ -98,7 +98,7 @@ fn a_second_value_of_one_number(registry: &Registry) {
     let (ours, _theirs) = std::io::pipe().unwrap();
     let number = ours.as_raw_fd();
     let _first = registry.own_fd(ours).unwrap();
-    let refused = registry.own_fd(thief::second_owner(number)).unwrap_err();
+    let refused = registry.own_fd(fd_misuse::second_owner(number)).unwrap_err();
     mem::forget(refused.into_value());
 }
 
@@ -160,7 +160,7 @@ fn joined_by_a_stranger(registry: &Registry) {
 }
 
 fn owned_when_it_was_closed_already(registry: &Registry) {
-    let nobodys = thief::second_owner(1_000_000_000);
+    let nobodys = fd_misuse::second_owner(1_000_000_000);
     let refused = registry.own_fd(nobodys).unwrap_err();
     let _ = refused.into_value().unwrap().into_raw_fd();
 }
@@ -270,7 +270,7 @@ const INTRODUCTION: &str = include_str!("reports/introduction.md");
 /// The text with everything counted from 1 that differs from run to run.
 fn steady(text: &str) -> String {
     let own = ["task ", "resource ", "half of ", "127.0.0.1:"];
-    common::pages::steady(text, &[&own[..], KERNELS].concat())
+    common::doc_pages::steady(text, &[&own[..], KERNELS].concat())
 }
 
 #[test]

@@ -19,7 +19,7 @@ use echown::test;
 /// So many connections are made by so many tasks, at most for so long.
 const WORKERS: u64 = 6;
 const ROUNDS: u64 = 3000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a task found when it used its pair: its own secret, or an ordinary refusal.
 fn proves_itself(one: &Stream, other: &Stream, secret: u64) -> Result<(), Error> {
@@ -122,7 +122,7 @@ fn recycled_numbers_never_carry_a_strangers_bytes_and_nothing_stays_open() {
     let registry = Registry::builder().sink(|_| {}).build();
     let secrets = Arc::new(AtomicU64::new(1));
     let pool = Pool::builder().registry(&registry).keep_idle(4).build();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     registry
         .run("stress", || {
             let workers: Vec<_> = (0..WORKERS)

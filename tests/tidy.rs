@@ -106,7 +106,7 @@ fn a_file_imports_only_from_lower_floors() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn unsafe_stands_only_in_sys() {
             faults.add_idents(file, &["unsafe"]);
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn every_unsafe_says_which_fact_makes_it_safe() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 /// How it is matched: from the line with the `Ordering::X` upwards, at most [`ORD_LINES_MAX`] lines
@@ -189,7 +189,7 @@ fn every_atomic_operation_says_why_its_ordering_is_enough() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn there_is_one_compare_and_swap_and_it_is_the_slots() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn loom_is_named_only_at_its_door_and_in_the_models() {
             faults.add_idents(file, &["loom"]);
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn signals_are_touched_in_one_file() {
             faults.add_idents(file, &["ctrlc", "signal_hook"]);
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 /// The functions of `rustix` by which bytes and connections move, with the module that each is named
@@ -274,7 +274,7 @@ fn bytes_and_connections_pass_through_one_file() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn arguments_are_parsed_in_cli() {
             faults.add_idents(file, &["clap"]);
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 /// Lists of tests may be longer: each test in them is an idea of its own.
@@ -301,7 +301,7 @@ fn a_file_is_one_idea_and_short() {
             faults.add(file, LINES_MAX + 1, format!("{} lines", file.lines.len()));
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn nothing_is_left_to_do_and_no_test_is_ignored() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn nothing_is_unwrapped_outside_tests() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn only_those_print_who_have_a_reason() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn every_file_says_what_it_is() {
             faults.add(file, 1, "no module documentation in the first line");
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn every_dependency_has_its_reason() {
             before = line;
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 // What the rules are made of.
@@ -431,7 +431,7 @@ impl Faults {
     }
 
     #[track_caller]
-    fn attest(&self) {
+    fn assert_none(&self) {
         if self.found.is_empty() {
             return;
         }

@@ -2,15 +2,11 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::common::{DEADLINE, poll};
 use super::stranger::{Stranger, text};
-
-/// The runner takes a second; the rest is for a loaded machine.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn nothing_is_allocated_under_the_lock_of_the_trace() {
@@ -25,15 +21,11 @@ fn nothing_is_allocated_under_the_lock_of_the_trace() {
     runner.current_dir(&Stranger::corpus().folder).env("RUST_BACKTRACE", "0");
     runner.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut runner = runner.spawn().expect("the runner starts");
-    let deadline = Instant::now() + DEADLINE;
-    while runner.try_wait().expect("it is this process's child").is_none() {
-        if Instant::now() > deadline {
-            // With the process that it has started, which waits for its own lock.
-            let group = Pid::from_child(&runner);
-            kill_process_group(group, Signal::KILL).expect("it has not been waited for");
-            panic!("it hangs: {}", text(&runner.wait_with_output().expect("it was killed")));
-        }
-        thread::sleep(Duration::from_millis(5));
+    if poll(DEADLINE, || runner.try_wait().expect("it is this process's child")).is_none() {
+        // With the process that it has started, which waits for its own lock.
+        let group = Pid::from_child(&runner);
+        kill_process_group(group, Signal::KILL).expect("it has not been waited for");
+        panic!("it hangs: {}", text(&runner.wait_with_output().expect("it was killed")));
     }
     let output = runner.wait_with_output().expect("it has ended");
     let said = text(&output);

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::stranger::{Ending, Stranger, endings, root, text};
+use crate::common::require_tool;
 
 /// Whether places are known here.
 const HAS_PLACES: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
@@ -72,7 +73,7 @@ fn in_a_process_for_each_test_without_capture_the_verdicts_are_the_same() {
                     let code = if expected.word == "ok" { 0 } else { 101 };
                     assert_eq!(output.status.code(), Some(code), "{name}: {}", text(&output));
                     // Of a test that passes the runner shows the same, but for what it prints itself.
-                    attest_parts(name, expected, &text(&output));
+                    assert_parts(name, expected, &text(&output));
                 }
             });
         }
@@ -179,7 +180,7 @@ fn more_tests_than_there_are_descriptors_for_wait_for_their_turn() {
             assert_eq!(ending.word, expected[&name].word, "{name}:\n{}", ending.section);
             // A passing test's section is not shown.
             if ending.word == "FAILED" {
-                attest_parts(&name, &expected[&name], &ending.section);
+                assert_parts(&name, &expected[&name], &ending.section);
             }
         }
     }
@@ -209,8 +210,8 @@ fn a_body_is_run_once_and_again_only_when_it_leaves_something() {
 #[test]
 fn nextest_has_the_same_verdicts() {
     let corpus = Stranger::corpus();
-    if !corpus.cargo(&["nextest", "--version"]).status.success() {
-        eprintln!("skipped: cargo-nextest is not installed");
+    let has_nextest = corpus.cargo(&["nextest", "--version"]).status.success();
+    if !require_tool("cargo-nextest", has_nextest) {
         return;
     }
     let said = text(&corpus.cargo(&[
@@ -248,14 +249,14 @@ fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, End
     for (name, expected) in expected {
         let Ending { word, section } = &endings[name];
         assert_eq!(*word, *expected.word, "{name}:\n{section}");
-        attest_parts(name, expected, section);
+        assert_parts(name, expected, section);
         for stranger in endings.keys().filter(|stranger| *stranger != name) {
             assert!(!section.contains(&format!("test `{stranger}`")), "{name}:\n{section}");
         }
     }
 }
 
-fn attest_parts(name: &str, expected: &Expected, said: &str) {
+fn assert_parts(name: &str, expected: &Expected, said: &str) {
     for part in &expected.parts {
         let part = match part.strip_prefix('@') {
             Some(place) if HAS_PLACES => place,

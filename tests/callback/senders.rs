@@ -3,16 +3,16 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use echown::echo::callback::{MsgReceiver, MsgSender, Notifier, QUEUE_BYTES, Sent, Taken};
 use echown::ownership;
 use echown::test;
 
-use super::party::{Heard, Notes, PATIENCE, Party, Senders, devour, listen, manager};
-use super::{assert_is_over, dial, reset, wait_for};
-use crate::common::{Lab, attest_cancelled, lock, refusal};
+use super::recorder::{Heard, Notes, Recorder, Senders, devour, listen, manager};
+use super::{assert_is_over, dial, reset};
+use crate::common::{
+    DEADLINE, Fixture, assert_cancelled, lock, refusal, wait_for, wait_until, wait_until_still,
+};
 
 /// Tells by a channel.
 struct Tells(Mutex<Sender<()>>);
@@ -23,18 +23,18 @@ impl Notifier for Tells {
     }
 }
 
-/// A party that hands its senders out, shared, with word of their notifiers.
-fn generous() -> (Party, Notes, mpsc::Receiver<(MsgSender, mpsc::Receiver<()>)>) {
+/// A recorder that hands its senders out, shared, with word of their notifiers.
+fn generous() -> (Recorder, Notes, mpsc::Receiver<(MsgSender, mpsc::Receiver<()>)>) {
     let (out, senders) = mpsc::channel();
     let out = Mutex::new(out);
-    let (party, notes) = Party::new(move |connection, sender| {
+    let (recorder, notes) = Recorder::new(move |connection, sender| {
         sender.share()?;
         sender.share()?;
         let (told, hear) = mpsc::channel();
         let _ = lock(&out).send((sender, hear));
         connection.start_with(devour, Tells(Mutex::new(told)))
     });
-    (party, notes, senders)
+    (recorder, notes, senders)
 }
 
 /// Something in which a lost, doubled or moved byte shows.
@@ -44,14 +44,14 @@ fn pattern(bytes: usize) -> Vec<u8> {
 
 #[test]
 fn a_shared_sender_is_any_tasks_and_its_drop_flushes_and_ends_the_writing() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let (party, notes, senders) = generous();
-        let manager = manager(lab, party);
+        let (recorder, notes, senders) = generous();
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
-        let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
-        notes.expect(&[Heard::Connect(1)]);
+        let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
+        notes.assert_next(&[Heard::Connect(1)]);
         let bytes = pattern(3 * QUEUE_BYTES);
         let sent = bytes.clone();
         let writer = lab.spawn("somebody", [], move || {
@@ -65,47 +65,47 @@ fn a_shared_sender_is_any_tasks_and_its_drop_flushes_and_ends_the_writing() {
         assert!(heard == bytes, "{} of {} bytes", heard.len(), bytes.len());
         writer.join().expect("it ends well").expect("all was sent");
         // The reading goes on: a half-closed connection is one.
-        notes.silence();
+        notes.assert_silence();
         client.write_all(b"still heard").expect("it reads");
         drop(client);
-        notes.expect(&[Heard::RemoteClose(1), Heard::Close(1)]);
+        notes.assert_next(&[Heard::RemoteClose(1), Heard::Close(1)]);
         drop(manager);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_connection_stays_until_its_shared_sender_goes_though_the_peer_has_finished() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let (party, notes, senders) = generous();
-        let manager = manager(lab, party);
+        let (recorder, notes, senders) = generous();
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
-        let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
+        let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
         client.shutdown(std::net::Shutdown::Write).expect("it is connected");
-        notes.expect(&[Heard::Connect(1), Heard::RemoteClose(1)]);
-        notes.silence();
+        notes.assert_next(&[Heard::Connect(1), Heard::RemoteClose(1)]);
+        notes.assert_silence();
         sender.send(b"an afterthought").expect("the peer still reads");
         drop(sender);
         let mut heard = String::new();
         client.read_to_string(&mut heard).expect("the end, and no reset");
         assert_eq!(heard, "an afterthought");
-        notes.expect(&[Heard::Close(1)]);
+        notes.assert_next(&[Heard::Close(1)]);
         drop(manager);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_is_sent_arrives_without_a_flush() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let (party, notes, senders) = generous();
-        let manager = manager(lab, party);
+        let (recorder, notes, senders) = generous();
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
-        let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
+        let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
         let mut byte = [0];
         for n in 0..100_u8 {
             sender.send(&[n]).expect("it is connected");
@@ -115,32 +115,26 @@ fn what_is_sent_arrives_without_a_flush() {
         sender.flush().expect("all is sent");
         drop(sender);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_peer_that_never_reads_is_bounded_and_holds_up_whoever_sends() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let (party, notes, senders) = generous();
-        let manager = manager(lab, party);
+        let (recorder, notes, senders) = generous();
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
-        let (sender, told) = senders.recv_timeout(PATIENCE).expect("it is connected");
+        let (sender, told) = senders.recv_timeout(DEADLINE).expect("it is connected");
         let sender = Arc::new(sender);
         let block = pattern(QUEUE_BYTES);
         // Until the kernel takes nothing, and then until the queue does not.
         let mut queued = 0;
-        let mut since = Instant::now();
-        while since.elapsed() < Duration::from_millis(200) {
-            match sender.try_send(&block).expect("it is connected") {
-                0 => sleep(Duration::from_millis(1)),
-                taken => {
-                    queued += taken;
-                    since = Instant::now();
-                }
-            }
-        }
+        wait_until_still("the queue to be full", || {
+            queued += sender.try_send(&block).expect("it is connected");
+            queued
+        });
         assert_eq!(sender.try_send(b"x").expect("it is connected"), 0, "there is no room");
         assert_eq!(sender.send_some(b"x").expect("it is connected"), Sent::Pending);
         assert!(told.try_recv().is_err());
@@ -150,65 +144,59 @@ fn a_peer_that_never_reads_is_bounded_and_holds_up_whoever_sends() {
             let error = theirs.send(b"x").expect_err("it is cancelled");
             assert_eq!(refusal::<(), _>(Err(error)).kind(), ownership::ErrorKind::Cancelled);
         });
-        wait_for("it to wait", || {
+        wait_until("it to wait", || {
             let tasks = lab.registry.snapshot().tasks;
             tasks.iter().any(|task| &*task.task.name == "waiting")
         });
-        attest_cancelled(waiting.cancel());
+        assert_cancelled(waiting.cancel());
         // The peer reads, and who was pending is told.
         let mut heard = vec![0; queued];
         client.read_exact(&mut heard).expect("all that was taken arrives");
         assert!(heard.chunks(1).zip(block.iter().cycle()).take(1000).all(|(a, b)| a[0] == *b));
-        told.recv_timeout(PATIENCE).expect("there is room");
+        told.recv_timeout(DEADLINE).expect("there is room");
         assert_eq!(sender.send_some(b"xyz").expect("there is room"), Sent::Bytes(3));
         drop((sender, manager));
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn whoever_sends_to_a_peer_that_is_gone_gets_an_error_and_the_connection_one_close() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let (party, notes, senders) = generous();
-        let manager = manager(lab, party);
+        let (recorder, notes, senders) = generous();
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         for id in 1..=20 {
             let client = dial(address);
-            let (sender, _) = senders.recv_timeout(PATIENCE).expect("it is connected");
-            notes.expect(&[Heard::Connect(id)]);
+            let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
+            notes.assert_next(&[Heard::Connect(id)]);
             reset(client);
-            let since = Instant::now();
-            let error = loop {
-                assert!(since.elapsed() < PATIENCE, "it never fails");
-                if let Err(error) = sender.send(&[0; 1000]) {
-                    break error;
-                }
-            };
+            let error = wait_for("sending to fail", || sender.send(&[0; 1000]).err());
             assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
-            notes.expect(&[Heard::Close(id)]);
+            notes.assert_next(&[Heard::Close(id)]);
         }
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_sender_that_is_not_shared_is_refused_to_other_tasks_before_the_system_call() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let senders = Senders::default();
         let theirs = senders.clone();
-        let (party, notes) = Party::new(move |connection, sender| {
+        let (recorder, notes) = Recorder::new(move |connection, sender| {
             theirs.put(sender);
             connection.start(devour)
         });
-        let manager = manager(lab, party);
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
-        notes.expect(&[Heard::Connect(1)]);
-        wait_for("the sender", || senders.of(1).is_some());
+        notes.assert_next(&[Heard::Connect(1)]);
+        wait_until("the sender", || senders.of(1).is_some());
         let sender = senders.of(1).expect("it is there");
         senders.erase(1);
         let attempts = [
@@ -226,20 +214,20 @@ fn a_sender_that_is_not_shared_is_refused_to_other_tasks_before_the_system_call(
         let mut heard = Vec::new();
         client.read_to_end(&mut heard).expect("the end, and no reset");
         assert!(heard.is_empty());
-        notes.expect(&[Heard::RemoteClose(1), Heard::Close(1)]);
+        notes.assert_next(&[Heard::RemoteClose(1), Heard::Close(1)]);
         drop(manager);
     });
     assert_eq!(lab.codes(), ["not-owner"; 5]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_sender_that_is_dropped_in_its_own_task_ends_the_writing_and_the_reading_goes_on() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (heard, hear) = mpsc::channel();
         let heard = Mutex::new(heard);
-        let (party, notes) = Party::new(move |connection, sender| {
+        let (recorder, notes) = Recorder::new(move |connection, sender| {
             sender.send(b"all there is")?;
             drop(sender);
             let heard = lock(&heard).clone();
@@ -248,20 +236,20 @@ fn a_sender_that_is_dropped_in_its_own_task_ends_the_writing_and_the_reading_goe
                 Ok(Taken::All)
             })
         });
-        let manager = manager(lab, party);
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
         let mut said = String::new();
         client.read_to_string(&mut said).expect("the end, and no reset");
         assert_eq!(said, "all there is");
         client.write_all(b"still heard").expect("it reads");
-        assert_eq!(hear.recv_timeout(PATIENCE).expect("it is heard"), b"still heard");
-        notes.expect(&[Heard::Connect(1)]);
-        notes.silence();
+        assert_eq!(hear.recv_timeout(DEADLINE).expect("it is heard"), b"still heard");
+        notes.assert_next(&[Heard::Connect(1)]);
+        notes.assert_silence();
         drop(client);
-        notes.expect(&[Heard::RemoteClose(1), Heard::Close(1)]);
+        notes.assert_next(&[Heard::RemoteClose(1), Heard::Close(1)]);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 /// Answers as much as there is room for, and goes on when it is woken.
@@ -290,14 +278,14 @@ impl Notifier for Wakes {
 /// Sends much and reads nothing until then: the echo is pending, direct or through the queue, and
 /// what comes back is exact.
 #[track_caller]
-fn pends_and_goes_on(is_shared: bool) {
-    let lab = Lab::new();
+fn assert_pends_and_continues(is_shared: bool) {
+    let lab = Fixture::new();
     lab.root(|| {
         let senders = Senders::default();
         let theirs = senders.clone();
         let (told, hear) = mpsc::channel();
         let told = Mutex::new(told);
-        let (party, notes) = Party::new(move |connection, sender| {
+        let (recorder, notes) = Recorder::new(move |connection, sender| {
             if is_shared {
                 sender.share()?;
             }
@@ -306,7 +294,7 @@ fn pends_and_goes_on(is_shared: bool) {
             let told = Mutex::new(lock(&told).clone());
             connection.start_with(Partial(theirs.clone(), id), Wakes(waker, told))
         });
-        let manager = manager(lab, party);
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
         let sent = pattern(16 * 1024 * 1024);
@@ -317,39 +305,41 @@ fn pends_and_goes_on(is_shared: bool) {
             writing.shutdown(std::net::Shutdown::Write)
         });
         // Nothing is read until both directions are full.
-        sleep(Duration::from_millis(100));
+        let unread = || rustix::io::ioctl_fionread(&client).expect("it is a socket");
+        wait_until("something to come back", || unread() > 0);
+        wait_until_still("both directions to be full", unread);
         let mut back = vec![0; sent.len()];
         client.read_exact(&mut back).expect("all comes back");
         assert!(back == sent);
         writer.join().expect("no panic").expect("all was taken");
-        notes.expect(&[Heard::Connect(1), Heard::RemoteClose(1)]);
+        notes.assert_next(&[Heard::Connect(1), Heard::RemoteClose(1)]);
         assert!(hear.try_iter().count() > 0, "it was never pending");
         senders.erase(1);
         if is_shared {
             assert_is_over(&mut client);
         }
-        notes.expect(&[Heard::Close(1)]);
+        notes.assert_next(&[Heard::Close(1)]);
         drop(manager);
     });
     if is_shared {
-        lab.attest_clean();
+        lab.assert_clean();
     }
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn an_echo_of_partial_sends_is_pending_and_goes_on_straight_to_the_kernel() {
-    pends_and_goes_on(false);
+    assert_pends_and_continues(false);
 }
 
 #[test]
 fn an_echo_of_partial_sends_is_pending_and_goes_on_through_the_queue() {
-    pends_and_goes_on(true);
+    assert_pends_and_continues(true);
 }
 
 #[test]
 fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let senders = Senders::default();
         let theirs = senders.clone();
@@ -362,28 +352,30 @@ fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
                 let _ = lock(&self.1).send(sender.flush().expect_err("refused").kind());
             }
         }
-        let (party, notes) = Party::new(move |connection, sender| {
+        let (recorder, notes) = Recorder::new(move |connection, sender| {
             sender.share()?;
             theirs.put(sender);
             let told = Mutex::new(lock(&told).clone());
             connection.start_with(devour, Waits(theirs.clone(), told))
         });
-        let manager = manager(lab, party);
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
-        notes.expect(&[Heard::Connect(1)]);
-        wait_for("the sender", || senders.of(1).is_some());
+        notes.assert_next(&[Heard::Connect(1)]);
+        wait_until("the sender", || senders.of(1).is_some());
         let sender = senders.of(1).expect("it is there");
+        let (full, is_full) = mpsc::channel();
         let reader = std::thread::spawn(move || {
-            sleep(Duration::from_millis(50));
+            is_full.recv().expect("the sender fills the queue");
             let mut heard = Vec::new();
             client.read_to_end(&mut heard).map(|_| ())
         });
         while sender.send_some(&[0; 65536]).expect("it is connected") != Sent::Pending {}
-        assert_eq!(hear.recv_timeout(PATIENCE), Ok(ErrorKind::WouldBlock));
+        full.send(()).expect("the reader waits");
+        assert_eq!(hear.recv_timeout(DEADLINE), Ok(ErrorKind::WouldBlock));
         senders.erase(1);
         drop(sender);
         reader.join().expect("no panic").expect("the end");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

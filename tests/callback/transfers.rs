@@ -10,8 +10,8 @@ use echown::echo::callback::Taken;
 use echown::test;
 
 use super::dial;
-use super::party::{Heard, PATIENCE, Party, connect, devour, listen, manager};
-use crate::common::Lab;
+use super::recorder::{Heard, Recorder, connect, devour, listen, manager};
+use crate::common::{DEADLINE, Fixture};
 
 /// What SocketManager's tests transfer.
 const LONG_BYTES: u64 = 1_048_576_000;
@@ -35,19 +35,19 @@ fn pattern(bytes: usize) -> Vec<u8> {
 /// compares. Then both close.
 #[track_caller]
 fn transfer(message_bytes: usize) {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let total = bytes_to_transfer();
     lab.root(|| {
         let (out, senders) = mpsc::channel();
         let out = std::sync::Mutex::new(out);
-        let (sending, sender_notes) = Party::new(move |connection, sender| {
+        let (sending, sender_notes) = Recorder::new(move |connection, sender| {
             sender.share()?;
             let _ = crate::common::lock(&out).send(sender);
             connection.start(devour)
         });
         let received = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&received);
-        let (receiving, notes) = Party::new(move |connection, sender| {
+        let (receiving, notes) = Recorder::new(move |connection, sender| {
             // Nothing to say: the writing ends.
             drop(sender);
             let count = Arc::clone(&count);
@@ -62,7 +62,7 @@ fn transfer(message_bytes: usize) {
         let (from, to) = (manager(lab, sending), manager(lab, receiving));
         let address = listen(&to, &notes);
         connect(&from, address);
-        let sender = senders.recv_timeout(PATIENCE).expect("it is connected");
+        let sender = senders.recv_timeout(DEADLINE).expect("it is connected");
         let pattern = pattern(message_bytes);
         let mut place = 0;
         while place < total {
@@ -76,10 +76,10 @@ fn transfer(message_bytes: usize) {
         assert_eq!(notes.next(), Heard::RemoteClose(1));
         assert_eq!(notes.next(), Heard::Close(1));
         assert_eq!(received.load(Ordering::Relaxed), total);
-        sender_notes.expect(&[Heard::Connect(1), Heard::RemoteClose(1), Heard::Close(1)]);
+        sender_notes.assert_next(&[Heard::Connect(1), Heard::RemoteClose(1), Heard::Close(1)]);
         drop((from, to));
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
@@ -99,10 +99,10 @@ fn a_long_transfer_in_large_messages_arrives_exactly_and_then_closes() {
 
 #[test]
 fn a_half_close_with_four_mebibytes_in_flight_gets_all_of_it_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let (party, notes) = Party::echoing();
-        let manager = manager(lab, party);
+        let (recorder, notes) = Recorder::echoing();
+        let manager = manager(lab, recorder);
         let address = listen(&manager, &notes);
         let mut client = dial(address);
         let sent = pattern(4 * 1024 * 1024);
@@ -116,7 +116,7 @@ fn a_half_close_with_four_mebibytes_in_flight_gets_all_of_it_back() {
         client.read_to_end(&mut back).expect("the end, and no reset");
         assert!(back == sent, "{} of {} bytes", back.len(), sent.len());
         writer.join().expect("no panic").expect("all was taken");
-        notes.expect(&[Heard::Connect(1), Heard::RemoteClose(1), Heard::Close(1)]);
+        notes.assert_next(&[Heard::Connect(1), Heard::RemoteClose(1), Heard::Close(1)]);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

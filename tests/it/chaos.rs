@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::server::{PATIENCE, Server, echown, pattern};
+use super::server::{DEADLINE, Server, echown, pattern};
 
 const KINDS: [&str; 7] =
     ["panic", "leak", "foreign-write", "cycle", "double-release", "fd-replaced", "finalizer-panic"];
@@ -31,7 +31,7 @@ struct Met {
 fn exchange_is_whole(address: SocketAddr, sent: &[u8]) -> bool {
     const FIRST: usize = 100;
     let mut client = TcpStream::connect(address).expect("the server accepts");
-    client.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    client.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
     let mut back = vec![0; FIRST];
     client.write_all(&sent[..FIRST]).expect("the server takes something");
     client.read_exact(&mut back).expect("whoever is struck gets its first bytes");
@@ -152,7 +152,7 @@ impl Left {
     /// reports, where each fault has one report and nothing else has any. Answers how many there
     /// were.
     #[track_caller]
-    fn attest_all_reported(&self) -> u64 {
+    fn assert_all_reported(&self) -> u64 {
         let injected = &self.summary["injected"];
         assert_eq!(injected, &self.summary["reported"], "in {}", self.summary);
         let mut reported: BTreeMap<&str, u64> = BTreeMap::new();
@@ -207,7 +207,7 @@ fn three_thousand_connections_under_chaos_leave_no_trace_but_their_reports() {
     let summary = &left.summary;
     assert_eq!(summary["connections"], CLIENTS);
     assert_eq!(summary["refused"], 0);
-    let struck = left.attest_all_reported();
+    let struck = left.assert_all_reported();
     for kind in KINDS {
         // 240 are expected; ten standard deviations to either side.
         let count = left.injected(kind);
@@ -236,7 +236,7 @@ fn lines_that_go_from_machine_to_machine_survive_chaos_too() {
     chaotic.server.wait_for_descriptors(|open| open == before);
     let left = chaotic.stop();
     assert_eq!(left.code, Some(0), "the policy is to warn");
-    let struck = left.attest_all_reported();
+    let struck = left.assert_all_reported();
     assert!(struck > 200, "{struck} of {CLIENTS}");
     assert_eq!(met.cut, struck - left.injected("foreign-write"), "{met:?} in {}", left.summary);
 }
@@ -247,7 +247,7 @@ fn the_same_seed_strikes_alike_and_another_one_does_not() {
         let chaotic = Chaotic::start(&format!("seed-{seed}-{run}"), MIXED, seed, &[]);
         meet(chaotic.server.address(), 200);
         let left = chaotic.stop();
-        left.attest_all_reported();
+        left.assert_all_reported();
         left.summary["injected"].clone()
     };
     let first = injected(7, 1);
@@ -265,7 +265,7 @@ fn each_kind_alone_strikes_every_connection_and_is_reported_as_itself() {
         chaotic.server.wait_for_descriptors(|open| open == before);
         let left = chaotic.stop();
         assert_eq!(left.code, Some(0), "{kind}");
-        assert_eq!(left.attest_all_reported(), CLIENTS, "{kind}");
+        assert_eq!(left.assert_all_reported(), CLIENTS, "{kind}");
         assert_eq!(left.injected(kind), CLIENTS, "{kind}");
         assert_eq!(met.cut, if kind == "foreign-write" { 0 } else { CLIENTS }, "{kind}");
         let part = match kind {
@@ -312,7 +312,7 @@ fn with_the_policy_to_fail_chaos_ends_with_23_after_all_work_is_done() {
         assert!(met.whole > 0 && met.cut > 0, "{kind}: {met:?}");
         let left = chaotic.stop();
         assert_eq!(left.code, Some(23), "{kind}");
-        assert_eq!(left.attest_all_reported(), met.cut, "{kind}");
+        assert_eq!(left.assert_all_reported(), met.cut, "{kind}");
     }
 }
 
@@ -324,7 +324,7 @@ fn at_level_full_chaos_is_reported_as_often() {
     chaotic.server.wait_for_descriptors(|open| open == before);
     let left = chaotic.stop();
     assert_eq!(left.code, Some(0));
-    assert!(left.attest_all_reported() > 0);
+    assert!(left.assert_all_reported() > 0);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_drain_in_the_middle_of_chaos_ends_with_0_and_all_is_reported() {
     let left = chaotic.stop();
     drop(clients);
     assert_eq!(left.code, Some(0), "{}", left.said);
-    left.attest_all_reported();
+    left.assert_all_reported();
 }
 
 #[test]

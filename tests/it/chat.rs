@@ -3,13 +3,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::broadcast::{frame, try_hear};
-use super::reserved::Reserved;
-use super::server::{PATIENCE, SENDTO, Server, echown, is_in_call};
+use super::server::{SENDTO, Server, echown, is_in_call};
+use crate::common::reserved::Reserved;
+use crate::common::{require_tool, wait_for, wait_until};
 
 fn start() -> Server {
     Server::start(&["--style", "broadcast"])
@@ -67,14 +68,7 @@ impl Chatting {
 
     /// The exit code and what was said on standard error.
     fn end(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::yield_now();
-        };
+        let status = wait_for("the client to end", || self.child.try_wait().unwrap());
         let mut text = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         (status.code(), text)
@@ -266,23 +260,18 @@ fn a_frame_that_does_not_come_back_is_missed() {
 fn a_server_that_goes_nowhere_does_not_hold_up_a_signal() {
     let (done, until) = std::sync::mpsc::channel::<()>();
     let address = stranger(move |stream| {
-        // It neither reads nor closes.
-        let _ = until.recv_timeout(PATIENCE);
+        // It neither reads nor closes until the test has ended.
+        let _ = until.recv();
         drop(stream);
     });
     let mut chat = Chatting::start(address, &[]);
     let long = "x".repeat(8 * 1024 * 1024);
     let mut stdin = chat.child.stdin.take().unwrap();
     let typing = std::thread::spawn(move || drop(stdin.write_all(long.as_bytes())));
-    let deadline = Instant::now() + PATIENCE;
-    while !is_in_call(chat.child.id(), SENDTO) {
-        assert!(Instant::now() < deadline, "it is never blocked");
-        std::thread::yield_now();
-    }
-    let since = Instant::now();
+    wait_until("the client to block", || is_in_call(chat.child.id(), SENDTO));
     chat.signal(Signal::TERM);
+    // Without a signal it would wait until the server closes.
     let (code, said) = chat.end();
-    assert!(since.elapsed() < Duration::from_secs(8), "took {:?}", since.elapsed());
     assert_eq!(code, Some(1), "{said}");
     typing.join().unwrap();
     drop(done);
@@ -291,8 +280,8 @@ fn a_server_that_goes_nowhere_does_not_hold_up_a_signal() {
 #[test]
 fn on_a_terminal_ones_own_lines_are_not_shown_again_and_commands_are_made_visible() {
     // Gives a program a terminal.
-    if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("skipped: needs `script`, of util-linux");
+    let script = Command::new("script").arg("--version").output();
+    if !require_tool("`script`, of util-linux", script.is_ok()) {
         return;
     }
     let server = start();

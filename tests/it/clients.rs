@@ -1,6 +1,6 @@
 //! Other people's clients: each talks to the plain server and gets its own bytes back.
 //!
-//! A tool that is not installed skips its test, which says so; `.ci/run` installs them.
+//! Without its tool a test is skipped, unless tools are required (see `tests/common/tools.rs`).
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
@@ -8,21 +8,19 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use super::server::{Server, pattern, summary};
+use crate::common::require_tool;
 
 /// Enough for many reads and writes, and for every buffer on the way to fill.
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// Whether a tool is there, and says of itself what it should.
+/// Whether a tool is there, by what it prints about itself.
 fn is_installed(tool: &str, asks: &str, says: &str) -> bool {
     let output = Command::new(tool).arg(asks).output();
     let is_it = output.is_ok_and(|output| {
         let said = [output.stdout, output.stderr].concat();
         String::from_utf8_lossy(&said).to_lowercase().contains(says)
     });
-    if !is_it {
-        eprintln!("skipped: {tool} is not installed");
-    }
-    is_it
+    require_tool(tool, is_it)
 }
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -52,7 +50,7 @@ impl Drop for Input {
 
 /// Runs a client that sends its standard input and prints what comes; attests that it is the same, and
 /// that the server noticed nothing but one client.
-fn attest_echo(name: &str, client: impl FnOnce(&str) -> Command) {
+fn assert_echo(name: &str, client: impl FnOnce(&str) -> Command) {
     let server = Server::start(&[]);
     let sent = pattern(BYTES);
     let input = Input::new(name, &sent);
@@ -71,7 +69,7 @@ fn attest_echo(name: &str, client: impl FnOnce(&str) -> Command) {
 #[test]
 fn ncat_gets_its_bytes_back() {
     if is_installed("ncat", "--version", "ncat") {
-        attest_echo("ncat", |port| {
+        assert_echo("ncat", |port| {
             let mut ncat = Command::new("ncat");
             ncat.args(["127.0.0.1", port]);
             ncat
@@ -82,7 +80,7 @@ fn ncat_gets_its_bytes_back() {
 #[test]
 fn socat_gets_its_bytes_back() {
     if is_installed("socat", "-V", "socat") {
-        attest_echo("socat", |port| {
+        assert_echo("socat", |port| {
             let mut socat = Command::new("socat");
             // `-t`: how long it waits for the echo's end after its own.
             socat.args(["-t", "30", "-", &format!("TCP:127.0.0.1:{port}")]);
@@ -94,7 +92,7 @@ fn socat_gets_its_bytes_back() {
 #[test]
 fn openbsd_netcat_gets_its_bytes_back() {
     if is_installed("nc", "-h", "openbsd") {
-        attest_echo("nc", |port| {
+        assert_echo("nc", |port| {
             let mut nc = Command::new("nc");
             nc.args(["-N", "127.0.0.1", port]);
             nc
@@ -124,7 +122,7 @@ sys.stdout.buffer.write(back)
 #[test]
 fn a_python_script_gets_its_bytes_back() {
     if is_installed("python3", "--version", "python 3") {
-        attest_echo("python", |port| {
+        assert_echo("python", |port| {
             let mut python = Command::new("python3");
             python.args(["-c", SCRIPT, port]);
             python

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::broadcast::frame;
 use super::reports::{Folder, text};
-use super::server::{PATIENCE, Server};
+use super::server::{DEADLINE, Server};
 
 const CHAOS: &str = "panic=0.14,leak=0.14,foreign-write=0.14,cycle=0.14,double-release=0.14,fd-replaced=0.14,finalizer-panic=0.14";
 const CHAOS_KINDS: [&str; 7] =
@@ -35,7 +35,7 @@ const CLIENTS: usize = 64;
 /// Sends two messages, reads what comes until the end, and takes whatever happens.
 fn meet(address: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
     let mut client = TcpStream::connect(address).ok()?;
-    client.set_read_timeout(Some(PATIENCE)).ok()?;
+    client.set_read_timeout(Some(DEADLINE)).ok()?;
     client.write_all(message).ok()?;
     // The fault comes after the first answer.
     client.read_exact(&mut vec![0; message.len()]).ok()?;

@@ -6,13 +6,13 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use super::reports::{Folder, said, text};
-use super::server::{PATIENCE, Server, echown, serve};
+use super::server::{DEADLINE, Server, echown, serve};
+use crate::common::poll;
 
 fn run(arguments: &[&str]) -> Output {
     end(echown().args(arguments))
@@ -23,14 +23,10 @@ fn run(arguments: &[&str]) -> Output {
 fn end(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() >= deadline {
-            // Only this child, by its own handle.
-            let _ = child.kill();
-            panic!("it does not end: {command:?}: {}", said(&child.wait_with_output().unwrap()));
-        }
-        std::thread::sleep(Duration::from_millis(1));
+    if poll(DEADLINE, || child.try_wait().unwrap()).is_none() {
+        // Only this child, by its own handle.
+        let _ = child.kill();
+        panic!("it does not end: {command:?}: {}", said(&child.wait_with_output().unwrap()));
     }
     child.wait_with_output().unwrap()
 }

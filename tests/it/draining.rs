@@ -16,6 +16,7 @@ use echown::server::{Control, ControlHandle, Server, ServerSettings, ServerSumma
 use rustix::process::Signal;
 
 use super::server;
+use crate::common::stall;
 
 /// Where a server listens, for clients that come and go.
 enum Place {
@@ -70,7 +71,7 @@ impl Handler for Rush {
         if number == Rush::BEFORE {
             control.send(Control::Drain);
             // Main has to wake up and to pass the order on, meanwhile others go on accepting.
-            std::thread::sleep(Duration::from_secs(1));
+            stall(Duration::from_secs(1));
             self.is_ordered.store(true, Ordering::SeqCst);
         }
     }
@@ -133,7 +134,7 @@ impl Handler for Held {
 
     fn connection_refused(&self, _: &Address) {
         self.control.get().expect("it is set before the server serves").send(Control::Drain);
-        std::thread::sleep(HOLD);
+        stall(HOLD);
     }
 }
 
@@ -193,8 +194,8 @@ fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
     let mut over_unix: Vec<UnixStream> =
         (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
     over_unix.iter_mut().enumerate().for_each(|(part, client)| idle(client, part));
-    // Idle is who has been silent for a while; the rest of half a frame could be on its way.
-    std::thread::sleep(Duration::from_millis(1_100));
+    // A client is idle once it has been silent for a second: the rest of a frame could be on its way.
+    stall(Duration::from_millis(1_100));
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
     let text = std::fs::read_to_string(&summary).unwrap();

@@ -7,6 +7,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use super::server::{Server, as_in_a_terminal, exchange, summary};
+use crate::common::require_tool;
 
 /// A folder with the program and the libraries that it loads. Removed in the end.
 struct EmptyRoot {
@@ -37,9 +38,7 @@ impl EmptyRoot {
                 return Some(root);
             }
         }
-        eprintln!(
-            "skipped: `unshare -r chroot` and `chroot` are not possible here, or `ldd` is not"
-        );
+        require_tool("a way to change the root (`unshare -r chroot`, `chroot`, `ldd`)", false);
         None
     }
 

@@ -8,7 +8,8 @@ use rustix::net::SendFlags;
 use rustix::process::Signal;
 
 use super::broadcast::frame;
-use super::server::{PATIENCE, Server, TcpEnd};
+use super::server::{DEADLINE, Server, TcpEnd};
+use crate::common::{wait_for, wait_until};
 
 /// Every style, with what one exchange is in it: these bytes come back as they are.
 const STYLES: &[(&str, &[u8])] =
@@ -55,7 +56,7 @@ fn a_silent_client_is_probed_after_a_minute_in_every_style() {
         let probed_in = silent_end(&server, &client).probed_in;
         let probed_in = probed_in.unwrap_or_else(|| panic!("{style}: no keep-alive"));
         assert!(probed_in <= Duration::from_secs(60), "{style}: {probed_in:?}");
-        assert!(probed_in + PATIENCE > Duration::from_secs(60), "{style}: {probed_in:?}");
+        assert!(probed_in + DEADLINE > Duration::from_secs(60), "{style}: {probed_in:?}");
     }
     let server = Server::start(&["--no-keepalive"]);
     let client = server.connect();
@@ -201,19 +202,15 @@ const OTHER_WAYS: &[(&str, Way)] = &[
 
 /// The counts that a running server shows, once no connection is open.
 fn counts(server: &mut Server) -> serde_json::Value {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_for("all connections to end", || {
         server.signal(Signal::USR1);
         let line = server.wait_for_line("\"ends\":");
         let counts: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
-        if counts["open"] == 0 && counts["connections"] != 0 {
-            return counts;
-        }
-        assert!(Instant::now() < deadline, "a connection does not end: {counts}");
-    }
+        (counts["open"] == 0 && counts["connections"] != 0).then_some(counts)
+    })
 }
 
-fn ends_by(style: &str, (reason, arguments, act): &Way) {
+fn assert_ends_by(style: &str, (reason, arguments, act): &Way) {
     let place = super::trace_path().with_extension(format!("{style}-{reason}.json"));
     let path = place.to_str().unwrap();
     let usual = ["--style", style, "--log-format", "json", "--summary", path];
@@ -246,7 +243,7 @@ fn ends_by(style: &str, (reason, arguments, act): &Way) {
 fn the_reason_why_a_connection_ended_is_counted_and_logged_in_every_style() {
     for style in ["echo", "staged", "broadcast", "callback"] {
         for way in WAYS {
-            ends_by(style, way);
+            assert_ends_by(style, way);
         }
     }
 }
@@ -254,7 +251,7 @@ fn the_reason_why_a_connection_ended_is_counted_and_logged_in_every_style() {
 #[test]
 fn timeouts_and_errors_of_a_style_are_told_apart() {
     for (style, way) in OTHER_WAYS {
-        ends_by(style, way);
+        assert_ends_by(style, way);
     }
 }
 
@@ -268,12 +265,11 @@ fn the_custody_output_as_text_says_how_connections_ended() {
         client
     });
     let line = "connections: 2 accepted, 1 open; ended: 1 finished";
-    let deadline = Instant::now() + PATIENCE;
-    while !server.lines().iter().any(|seen| seen == line) {
-        assert!(Instant::now() < deadline, "no {line:?} in {:#?}", server.seen);
+    wait_until(line, || {
         server.signal(Signal::USR1);
         server.wait_for_line("connections: 2 accepted");
-    }
+        server.lines().iter().any(|seen| seen == line)
+    });
     open.write_all(b"x").unwrap();
 }
 

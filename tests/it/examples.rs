@@ -41,7 +41,7 @@ fn promised(name: &str) -> String {
 }
 
 #[track_caller]
-fn attest_as_promised(name: &str, output: &Output) {
+fn assert_as_documented(name: &str, output: &Output) {
     let printed = String::from_utf8_lossy(&output.stdout);
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} ended with {}:\n{printed}{log}", output.status);
@@ -91,7 +91,7 @@ impl Drop for Stopped {
 #[track_caller]
 fn prints_what_it_says(name: &str) {
     let output = Stopped::start(&mut example(name)).output();
-    attest_as_promised(name, &output);
+    assert_as_documented(name, &output);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn echo_answers_its_clients_and_ends_clean() {
         client.read_to_end(&mut rest).expect("it closes");
         assert!(rest.is_empty(), "{rest:?}");
     }
-    attest_as_promised("echo", &server.output());
+    assert_as_documented("echo", &server.output());
     let mut rest = String::new();
     log.read_to_string(&mut rest).expect("its log can be read");
     assert_eq!(rest, "", "a client was lost");
@@ -172,7 +172,7 @@ fn parallel_serves_on_one_address_with_several_servers_and_ends_clean() {
     // The documentation has two clients.
     let printed = String::from_utf8_lossy(&output.stdout).replace("served 20", "served 2");
     output.stdout = printed.into_bytes();
-    attest_as_promised("parallel", &output);
+    assert_as_documented("parallel", &output);
     let mut rest = String::new();
     log.read_to_string(&mut rest).expect("its log can be read");
     assert_eq!(rest, "", "a client was lost");

@@ -8,9 +8,10 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::reports::{Folder, meet, said, text, wait_until};
-use super::reserved::Reserved;
+use super::reports::{Folder, meet, said, text};
 use super::server::{Server, echown, serve};
+use crate::common::reserved::Reserved;
+use crate::common::wait_until;
 
 /// The results of a document, which has to be whole.
 #[track_caller]

@@ -14,8 +14,9 @@ use rustix::process::Signal;
 
 use super::broadcast::{frame, never_reads as never_hears, try_hear};
 use super::server::{
-    PATIENCE, Server, as_in_a_terminal, echown, never_reads, pattern, serve, summary,
+    DEADLINE, Server, as_in_a_terminal, echown, never_reads, pattern, serve, summary,
 };
+use crate::common::{temp_path::TempPath, wait_until};
 
 /// A way of echoing, as a client sees it.
 struct Dialect {
@@ -142,7 +143,7 @@ impl Calm {
     /// Waits until it is calm again, and asks an innocent client and the custody table.
     fn is_back(&self, dialect: &Dialect, server: &mut Server) {
         let numbers: Vec<i32> = self.descriptors.iter().map(|(number, _)| *number).collect();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         // Calm is when both agree: after a crowd has left, its last members are still accepted and
         // found gone.
         loop {
@@ -225,13 +226,12 @@ fn a_peer_that_never_reads_is_cut_by_the_write_timeout(dialect: &Dialect) {
     let mut greedy = server.connect();
     greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
     let request = (dialect.request)(1, 1024 * 1024);
-    let deadline = Instant::now() + PATIENCE;
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
     // The cut shows as an error that is no timeout: the connection is gone.
-    while !greedy.write(&request).is_err_and(|error| {
-        !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
-    }) {
-        assert!(Instant::now() < deadline, "it is never cut");
-    }
+    wait_until("it to be cut", || {
+        let written = greedy.write(&request);
+        written.is_err_and(|error| !matches!(error.kind(), WouldBlock | TimedOut))
+    });
     drop(greedy);
     calm.is_back(dialect, &mut server);
 }
@@ -296,7 +296,7 @@ fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
     assert!(crowd.len() > 1100, "this machine allows {} descriptors only", crowd.len());
     server.signal(Signal::CONT);
     drop(crowd);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let mut client = server.connect();
         let request = (dialect.request)(1, 100);
@@ -360,7 +360,7 @@ fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Dialec
 
 fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
     // The limit is counted per user, and binds no privileged one.
-    let Some(mut command) = as_nobody(dialect.name) else {
+    let Some((mut command, _copy)) = as_nobody(dialect.name) else {
         eprintln!("skipped: needs root, to become a user without privileges");
         return;
     };
@@ -376,40 +376,37 @@ fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
     }
     drop(crowd);
     drop(inside);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_until("the server to recover", || {
         let mut client = server.connect();
         let request = (dialect.request)(1, 100);
         let _ = client.write_all(&request);
-        if (dialect.hear)(&mut client, &(dialect.reply)(&request)).is_ok() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "it does not recover");
-    }
+        (dialect.hear)(&mut client, &(dialect.reply)(&request)).is_ok()
+    });
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
 }
 
-/// The server as a user of its own, whose threads are limited, if we may become one.
-pub fn as_nobody(name: &str) -> Option<Command> {
+/// The server as a user of its own, whose threads are limited, and the copy of the program that it
+/// runs; `None` without the right to change the user.
+pub fn as_nobody(name: &str) -> Option<(Command, TempPath)> {
     if !rustix::process::getuid().is_root() {
         return None;
     }
-    // A user nobody else here is, so that nobody else's threads count.
+    // No other process has this user, whose threads are counted together.
     let other = name.bytes().map(u32::from).sum::<u32>();
     let user = 54_000 + (std::process::id() + other) % 1000;
-    // The program may lie where such a user cannot look: it gets a copy.
-    let copy = std::env::temp_dir().join(format!("echown-{user}"));
-    // By another process: a child that another test starts meanwhile would inherit the file that is
-    // being written, and what somebody writes to cannot be run.
-    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&copy).status();
+    // The program may be in a folder that such a user cannot enter.
+    let copy = TempPath::new("of-another-user");
+    // Copied by another process: a child that another test starts meanwhile would inherit the file
+    // that is open for writing, and such a file cannot be executed.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&*copy).status();
     if !copied.is_ok_and(|status| status.success()) {
         return None;
     }
     let mut command = Command::new("setpriv");
-    command.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups"]).arg(&copy);
+    command.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups"]).arg(&*copy);
     command.args(["serve", "--listen", "127.0.0.1:0"]);
-    Some(command)
+    Some((command, copy))
 }
 
 fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect: &Dialect) {
@@ -438,7 +435,7 @@ fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect: &D
         })
         .collect();
     for (_, _, has_begun) in &clients {
-        has_begun.recv_timeout(PATIENCE).expect("the server answers");
+        has_begun.recv_timeout(DEADLINE).expect("the server answers");
     }
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
@@ -456,19 +453,17 @@ fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect: &D
 }
 
 fn idle_connections_are_closed_long_before_the_drain_timeout(dialect: &Dialect) {
-    let mut server = dialect.start(&["--drain-timeout", "20s"]);
+    let mut server = dialect.start(&["--drain-timeout", "1h"]);
     let mut idle: Vec<TcpStream> = (0..50).map(|_| server.connect()).collect();
     for (n, client) in idle.iter_mut().enumerate() {
         dialect.exchange(client, n);
     }
-    let ordered = Instant::now();
     server.signal(Signal::TERM);
     for client in &mut idle {
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).expect("FIN, not a reset");
         assert!(rest.is_empty() || dialect.hears_others, "{rest:?}");
     }
-    assert!(ordered.elapsed() < Duration::from_secs(10), "took {:?}", ordered.elapsed());
     assert_eq!(server.wait().code(), Some(0));
 }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::reserved::Reserved;
-use super::server::{PATIENCE, Server, exchange, never_reads, pattern, serve};
+use super::server::{DEADLINE, Server, exchange, never_reads, pattern, serve};
+use crate::common::reserved::Reserved;
+use crate::common::stall;
 
 #[test]
 fn sigint_and_sigterm_end_an_idle_server_with_0() {
@@ -20,14 +21,12 @@ fn sigint_and_sigterm_end_an_idle_server_with_0() {
 
 #[test]
 fn an_idle_connection_does_not_hold_up_the_drain() {
-    let server = Server::start(&["--drain-timeout", "20s"]);
+    let server = Server::start(&["--drain-timeout", "1h"]);
     let mut idle = server.connect();
     idle.write_all(b"x").unwrap();
     idle.read_exact(&mut [0]).unwrap();
-    let ordered = Instant::now();
     let (code, _) = server.stop();
     assert_eq!(code, Some(0));
-    assert!(ordered.elapsed() < Duration::from_secs(10), "took {:?}", ordered.elapsed());
     assert_eq!(idle.read(&mut [0]).unwrap(), 0, "the connection ends with FIN, not with a reset");
 }
 
@@ -139,7 +138,7 @@ fn an_exchange_under_way_at_the_drain_ends_with_fin_not_with_a_reset() {
     client.read_exact(&mut first).unwrap();
     server.signal(Signal::TERM);
     let mut rest = Vec::new();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
     client.read_to_end(&mut rest).expect("FIN, not a reset");
     let _ = client.shutdown(Shutdown::Both);
 }
@@ -174,10 +173,10 @@ fn an_idle_server_is_not_scheduled_at_all() {
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
-    // What has just been served may still be on its way to sleep: one window has to be still.
+    // A thread that has just served may not be blocked yet: one window has to be still.
     server.wait_for("stillness", |server| {
         let before = server.times_scheduled();
-        std::thread::sleep(WINDOW);
+        stall(WINDOW);
         server.times_scheduled() == before
     });
 }

@@ -90,7 +90,7 @@ fn at_the_ceiling_of_descriptors_clients_are_refused_and_those_inside_notice_not
 fn at_the_ceiling_of_threads_clients_are_refused_and_those_inside_notice_nothing() {
     // Each style by itself: one of them has two tasks for a connection.
     for (style, is_enough) in [("echo", 30..64), ("broadcast", 15..32)] {
-        let Some(mut command) = as_nobody(&format!("limit {style}")) else {
+        let Some((mut command, _copy)) = as_nobody(&format!("limit {style}")) else {
             eprintln!("skipped: needs root, to become a user without privileges");
             return;
         };

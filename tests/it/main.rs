@@ -9,6 +9,8 @@ mod callback;
 mod chaos;
 mod chat;
 mod clients;
+#[path = "../common/mod.rs"]
+mod common;
 mod counters;
 mod documents;
 mod draining;
@@ -24,15 +26,11 @@ mod limits;
 mod memory;
 mod messages;
 mod nothing_leaks;
-#[path = "../common/pages.rs"]
-mod outputs_of_pages;
 mod pages;
 mod plain_echo;
 mod readme;
 mod reference_servers;
 mod reports;
-#[path = "../common/reserved.rs"]
-mod reserved;
 mod server;
 mod signals;
 mod soaking;

@@ -10,6 +10,7 @@ use echown::pool::Pool;
 
 use super::broadcast::frame;
 use super::server::{Server, serve};
+use crate::common::poll;
 
 /// Every style, with a message that it answers.
 fn styles() -> [(&'static str, Vec<u8>); 4] {
@@ -134,10 +135,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // Its last process has been waited for, but the kernel may need a moment to account for it.
-        let deadline = std::time::Instant::now() + super::server::PATIENCE;
-        while std::fs::remove_dir(&self.0).is_err() && std::time::Instant::now() < deadline {
-            std::thread::yield_now();
-        }
+        let _ = poll(super::server::DEADLINE, || std::fs::remove_dir(&self.0).ok());
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Output;
 
 use super::hostile::as_nobody;
 use super::server::{Server, echown, serve};
+use crate::common::{require_tool, temp_path::TempPath};
 
 /// What every address that does not parse is answered.
 const ADDRESSES: &str =
@@ -19,7 +20,7 @@ fn said(output: &Output) -> String {
 
 /// Arguments, the exit code, and the first line of standard error, whole or from its beginning.
 #[track_caller]
-fn attest(arguments: &[&str], code: i32, expected: &str) {
+fn assert_error(arguments: &[&str], code: i32, expected: &str) {
     let output = echown().args(arguments).output().unwrap();
     let said = said(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
@@ -31,10 +32,10 @@ fn attest(arguments: &[&str], code: i32, expected: &str) {
 
 /// A refused value, by the option's usage and the reason.
 #[track_caller]
-fn attest_value(arguments: &[&str], option: &str, reason: &str) {
+fn assert_value(arguments: &[&str], option: &str, reason: &str) {
     let value = arguments.last().unwrap();
     let value = value.split_once('=').filter(|_| value.starts_with("--")).map_or(*value, |it| it.1);
-    attest(arguments, USAGE, &format!("invalid value '{value}' for '{option}': {reason}\n"));
+    assert_error(arguments, USAGE, &format!("invalid value '{value}' for '{option}': {reason}\n"));
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn an_address_that_does_not_parse_is_refused_with_the_reason_and_the_forms() {
             ("", "it is empty"),
         ] {
             let arguments = [subcommand, &[address]].concat();
-            attest_value(&arguments, option, &format!("{why}; {ADDRESSES}"));
+            assert_value(&arguments, option, &format!("{why}; {ADDRESSES}"));
         }
     }
 }
@@ -85,7 +86,11 @@ fn an_address_that_cannot_be_listened_on_has_its_cause_and_a_remedy() {
             eprintln!("skipped: {address}: this system has no IPv6");
             continue;
         }
-        attest(&["serve", "--listen", address], 1, &format!("cannot listen on {address}: {cause}"));
+        assert_error(
+            &["serve", "--listen", address],
+            1,
+            &format!("cannot listen on {address}: {cause}"),
+        );
     }
 }
 
@@ -93,7 +98,7 @@ fn an_address_that_cannot_be_listened_on_has_its_cause_and_a_remedy() {
 fn an_address_given_twice_is_not_another_programs() {
     let busy = Server::start(&[]);
     let taken = busy.address().to_string();
-    attest(
+    assert_error(
         &["serve", "--listen", &taken],
         1,
         &format!(
@@ -119,7 +124,7 @@ fn an_address_given_twice_is_not_another_programs() {
         (&taken, &all, &star, overlaps(&taken)),
     ] {
         let arguments = ["serve", "--listen", first, "--listen", second];
-        attest(&arguments, 1, &format!("cannot listen on {named}: {cause}"));
+        assert_error(&arguments, 1, &format!("cannot listen on {named}: {cause}"));
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -156,7 +161,7 @@ fn a_port_alone_is_one_of_this_machine_for_servers_and_clients() {
 
 #[test]
 fn what_is_forbidden_is_not_always_a_low_port() {
-    let Some(mut command) = as_nobody("low port") else {
+    let Some((mut command, _copy)) = as_nobody("low port") else {
         eprintln!("skipped: needs root, to become a user without privileges");
         return;
     };
@@ -174,10 +179,11 @@ fn what_is_forbidden_is_not_always_a_low_port() {
     strace.args(["-f", "-o", "/dev/null", "-e", "trace=bind", "-e", "inject=bind:error=EPERM"]);
     let program = serve(&["127.0.0.1:0"], &[]);
     let refused = strace.arg(program.get_program()).args(program.get_args()).output();
-    let Some(refused) = refused.ok().filter(|it| it.status.code() == Some(1)) else {
-        eprintln!("skipped: strace(1) is missing, or cannot trace here");
+    let refused = refused.ok().filter(|it| it.status.code() == Some(1));
+    if !require_tool("strace(1) with the right to trace", refused.is_some()) {
         return;
-    };
+    }
+    let refused = refused.unwrap();
     let expected = "echown: cannot listen on 127.0.0.1:0: a rule of this system forbids it, such as a \
                     seccomp filter; choose another address with --listen\n";
     assert_eq!(said(&refused), expected);
@@ -204,16 +210,16 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
         (&["bench", "--client-threads"], "--client-threads <N>", "x"),
         (&["bench", "compare", "echown", "--rounds"], "--rounds <N>", "x"),
     ] {
-        attest_value(&[start, &[value]].concat(), option, whole);
-        attest_value(&[start, &[huge.as_str()]].concat(), option, large);
+        assert_value(&[start, &[value]].concat(), option, whole);
+        assert_value(&[start, &[huge.as_str()]].concat(), option, large);
     }
     for (start, option, value) in [
         (&["serve", "--chaos=leak=1", "--chaos-seed"][..], "--chaos-seed <N>", "x"),
         (&["serve", "--faults=all=0.1", "--faults-seed"], "--faults-seed <N>", "-1"),
         (&["bench", "--idle"], "--idle <N>", "-1"),
     ] {
-        attest_value(&[start, &[value]].concat(), option, any);
-        attest_value(&[start, &[huge.as_str()]].concat(), option, large);
+        assert_value(&[start, &[value]].concat(), option, any);
+        assert_value(&[start, &[huge.as_str()]].concat(), option, large);
     }
     let time = "expected a duration; a duration carries a unit, as in `500ms`, `5s` or `1h30m`";
     for (subcommand, option) in [
@@ -229,11 +235,11 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
     ] {
         for value in ["5", "x", "", "-1s"] {
             let written = format!("{option}={value}");
-            attest_value(&[subcommand, &written], &format!("{option} <DURATION>"), time);
+            assert_value(&[subcommand, &written], &format!("{option} <DURATION>"), time);
         }
         let written = format!("{option}=400d");
         let option = format!("{option} <DURATION>");
-        attest_value(&[subcommand, &written], &option, "expected at most 365d");
+        assert_value(&[subcommand, &written], &option, "expected at most 365d");
     }
     let size = "expected a size such as `65536`, `64KiB` or `16MiB`";
     for (subcommand, option) in [
@@ -245,10 +251,10 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
     ] {
         for value in ["x", "", "1.5", "-5", "5zb", &huge] {
             let written = format!("{option}={value}");
-            attest_value(&[subcommand, &written], &format!("{option} <SIZE>"), size);
+            assert_value(&[subcommand, &written], &format!("{option} <SIZE>"), size);
         }
         let refused = format!("a size is more than 0; {size}");
-        attest_value(&[subcommand, option, "0"], &format!("{option} <SIZE>"), &refused);
+        assert_value(&[subcommand, option, "0"], &format!("{option} <SIZE>"), &refused);
     }
     for (option, usage, value, expected) in [
         ("--pid", "--pid <PID>", "x", "expected the number of a process, such as `4711`"),
@@ -278,7 +284,7 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
             "expected a number of messages a second, more than 0, such as `5000`",
         ),
     ] {
-        attest_value(&["bench", option, value], usage, expected);
+        assert_value(&["bench", option, value], usage, expected);
     }
 }
 
@@ -294,11 +300,11 @@ fn a_duration_of_0_has_one_rule_for_all_options() {
     ] {
         for value in ["0", "0s"] {
             let usage = format!("{option} <DURATION>");
-            attest_value(&[subcommand, option, value], &usage, refused);
+            assert_value(&[subcommand, option, value], &usage, refused);
         }
     }
     let measured = "nothing can be measured in no time; expected more than 0";
-    attest_value(&["bench", "--duration", "0s"], "--duration <DURATION>", measured);
+    assert_value(&["bench", "--duration", "0s"], "--duration <DURATION>", measured);
     let server = Server::start(&["--drain-timeout", "0s"]);
     let _idle = server.connect();
     assert_eq!(server.stop().0, Some(0));
@@ -332,7 +338,7 @@ fn words_are_refused_with_those_that_are_known() {
         let value = arguments.last().unwrap();
         let expected =
             format!("invalid value '{value}' for '{option}'\n  [possible values: {known}");
-        attest(arguments, USAGE, &expected);
+        assert_error(arguments, USAGE, &expected);
     }
 }
 
@@ -351,7 +357,7 @@ fn options_of_other_programs_lead_to_those_that_are_meant() {
     ] {
         for arguments in [&[subcommand, option][..], &[subcommand, option, "3000"]] {
             let expected = format!("unexpected argument '{option}' found\n\n  tip: {tip}\n");
-            attest(arguments, USAGE, &expected);
+            assert_error(arguments, USAGE, &expected);
         }
         let help = echown().args([subcommand, "--help"]).output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
@@ -398,9 +404,9 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
         (&["bench", "compare", "a="], "`a=`: expected NAME=COMMAND with {port} in the command"),
         (&["explain", "leak", "extra"], "unexpected argument 'extra' found"),
     ] {
-        attest(arguments, USAGE, expected);
+        assert_error(arguments, USAGE, expected);
     }
-    attest(
+    assert_error(
         &["bench", "compare", "a=false {port}", "--load=one"],
         1,
         "one, round 1, a: cannot start the server a: `false ",
@@ -423,7 +429,7 @@ fn a_limit_of_descriptors_that_leaves_none_for_a_client_is_an_error_at_the_start
     assert!(text.starts_with(expected) && text.contains("; raise it with `ulimit -n "), "{text}");
     let many = "cannot serve a single client: RLIMIT_NOFILE is ";
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--acceptors", "100000000"];
-    attest(&arguments, 1, many);
+    assert_error(&arguments, 1, many);
     let text = said(&echown().args(arguments).output().unwrap());
     assert!(text.contains("; have fewer --acceptors, or raise it with `ulimit -n "), "{text}");
 }
@@ -431,12 +437,12 @@ fn a_limit_of_descriptors_that_leaves_none_for_a_client_is_an_error_at_the_start
 /// As a firewall or a seccomp filter does: every `accept4(2)` fails, and the client stays queued.
 #[test]
 fn an_accept_that_is_always_forbidden_is_said_once_and_tried_less_and_less() {
-    let log = std::env::temp_dir().join(format!("echown-accepts-{}", std::process::id()));
+    let log = TempPath::new("accepts");
     let mut strace = std::process::Command::new("strace");
-    strace.args(["-f", "-e", "trace=accept4", "-e", "inject=accept4:error=EPERM", "-o"]).arg(&log);
+    strace.args(["-f", "-e", "trace=accept4", "-e", "inject=accept4:error=EPERM", "-o"]).arg(&*log);
     let probe = std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).status();
-    if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: strace(1) is missing, or cannot trace here");
+    let can_trace = probe.is_ok_and(|status| status.success());
+    if !require_tool("strace(1) with the right to trace", can_trace) {
         return;
     }
     let program = serve(&["127.0.0.1:0"], &[]);
@@ -444,14 +450,13 @@ fn an_accept_that_is_always_forbidden_is_said_once_and_tried_less_and_less() {
     let _queued = server.connect();
     let warning = server.wait_for_line("cannot accept: ");
     assert!(warning.contains("a firewall or a seccomp filter"), "{warning}");
-    let calls = || std::fs::read_to_string(&log).unwrap_or_default().matches("accept4(").count();
+    let calls = || std::fs::read_to_string(&*log).unwrap_or_default().matches("accept4(").count();
     server.wait_for("six calls", |_| calls() >= 6);
     // What is traced is a child of strace's, by its own number in the log.
     let lines = server.lines().iter().filter(|line| line.contains("accept")).count();
     assert_eq!(lines, 1, "{:#?}", server.seen);
-    let first = std::fs::read_to_string(&log).unwrap();
+    let first = std::fs::read_to_string(&*log).unwrap();
     drop(server);
-    std::fs::remove_file(&log).unwrap();
     assert!(first.contains("EPERM"), "{first}");
 }
 

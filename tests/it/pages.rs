@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use rustix::process::Signal;
 
 use super::broadcast::{frame, try_hear};
-use super::outputs_of_pages::{KERNELS, attest, steady, without_lines};
-use super::server::{PATIENCE, Server, echown, exchange};
+use super::server::{DEADLINE, Server, echown, exchange};
+use crate::common::doc_pages::{KERNELS, assert_page_shows, steady, without_lines};
+use crate::common::{poll, require_tool, wait_until};
 
 const README: &str = "README.md";
 const STYLES: &str = "docs/styles.md";
@@ -47,8 +48,8 @@ pub fn custody(server: &mut Server, wanted: &[&str]) -> Vec<String> {
 }
 
 fn custody_with(server: &mut Server, is_wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
+    let mut last = Vec::new();
+    let found = poll(DEADLINE, || {
         server.seen.clear();
         server.signal(Signal::USR1);
         server.wait_for_line("custody: ");
@@ -59,10 +60,12 @@ fn custody_with(server: &mut Server, is_wanted: impl Fn(&[String]) -> bool) -> V
             let declared = table[0].rfind(", ").expect("how many are declared comes last");
             // The standard streams and two of the signals'.
             table[0].replace_range(declared.., ", 5 declared");
-            return table;
+            return Some(table);
         }
-        assert!(std::time::Instant::now() < deadline, "waited in vain, until {table:#?}");
-    }
+        last = table;
+        None
+    });
+    found.unwrap_or_else(|| panic!("not as expected: {last:#?}"))
 }
 
 /// A task's part of the table; of a task that is cut, the first line of each of its first resources.
@@ -96,8 +99,8 @@ fn hello_comes_back_in_the_pages() {
         "$ echo Hello | nc -N localhost 3000\n{}",
         String::from_utf8(back).expect("it is what was sent")
     );
-    attest(README, "hello", "console", &said);
-    attest(STYLES, "hello", "console", &said);
+    assert_page_shows(README, "hello", "console", &said);
+    assert_page_shows(STYLES, "hello", "console", &said);
 }
 
 #[test]
@@ -113,7 +116,7 @@ fn the_custody_table_is_the_one_in_the_readme() {
     lines.extend(task(&table, "echo ", None));
     let said = Shown::new(&server, 3000, Some(&client)).text(&lines);
     let said = format!("$ kill -USR1 $(pgrep echown)\n{said}");
-    attest(README, "custody of serve", "console", &said);
+    assert_page_shows(README, "custody of serve", "console", &said);
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn the_servers_leak_is_the_one_in_the_readme() {
     assert_eq!(exchange(client, b"Hello\n"), b"Hello\n");
     let said = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
     let said = format!("$ cargo run --release -- serve --chaos leak=1\n{said}");
-    attest(README, "a leak of serve", "console", &said);
+    assert_page_shows(README, "a leak of serve", "console", &said);
 }
 
 mod program {
@@ -160,7 +163,7 @@ fn the_programs_leak_is_the_one_in_the_readme() {
     let report =
         report.replace("task 2 `main`", "task 1 `main`").replace("task 3 `job`", "task 2 `job`");
     let said = steady(&report.replace("tests/it/readme_program.txt", "src/main.rs"), KERNELS);
-    attest(README, "the program's leak", "text", &said);
+    assert_page_shows(README, "the program's leak", "text", &said);
 }
 
 #[test]
@@ -182,12 +185,12 @@ fn the_servers_trace_is_the_one_in_the_docs() {
     let said = said
         .replace(&format!("on port {port}."), "on port 3333.")
         .replace(&format!("from PID {}", std::process::id()), "from PID 4711");
-    attest(STYLES, "trace of serve --style staged", "text", &said);
+    assert_page_shows(STYLES, "trace of serve --style staged", "text", &said);
 }
 
 #[test]
 fn the_clients_trace_is_the_one_in_the_docs() {
-    let address = super::reserved::Reserved::new();
+    let address = crate::common::reserved::Reserved::new();
     let path = super::trace_path();
     let address = address.address().to_string();
     let asked = echown()
@@ -199,7 +202,7 @@ fn the_clients_trace_is_the_one_in_the_docs() {
     let said = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let said = said.replace(&address, "127.0.0.1:3333");
-    attest(STYLES, "trace of client --style staged", "text", &said);
+    assert_page_shows(STYLES, "trace of client --style staged", "text", &said);
 }
 
 #[test]
@@ -212,7 +215,7 @@ fn the_way_through_the_machines_is_the_one_in_the_docs() {
     let lines = task(&table, "RX-1", None);
     let said = Shown::new(&server, 3333, Some(&client)).text(&lines);
     let said = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n...\n{said}...\n");
-    attest(STYLES, "custody of serve --style staged", "console", &said);
+    assert_page_shows(STYLES, "custody of serve --style staged", "console", &said);
 }
 
 #[test]
@@ -224,7 +227,7 @@ fn the_staged_client_says_what_is_in_the_docs() {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).unwrap().replace(&address, "127.0.0.1:3333");
     let said = format!("$ echown client --workers 1 --count 2\n{said}");
-    attest(STYLES, "client --style staged", "console", &said);
+    assert_page_shows(STYLES, "client --style staged", "console", &said);
 }
 
 #[test]
@@ -233,7 +236,7 @@ fn the_broadcast_says_what_is_in_the_docs() {
     let first =
         server.seen.last().unwrap().replace(&server.address().to_string(), "127.0.0.1:8000");
     let said = format!("$ echown serve --style broadcast\n{first}\n");
-    attest(STYLES, "serve --style broadcast", "console", &said);
+    assert_page_shows(STYLES, "serve --style broadcast", "console", &said);
 
     let mut chat = echown()
         .args(["client", "--style=broadcast", "--name=ann", &server.address().to_string()])
@@ -245,14 +248,14 @@ fn the_broadcast_says_what_is_in_the_docs() {
     let heard = String::from_utf8(chat.wait_with_output().unwrap().stdout).unwrap();
     let said =
         format!("$ printf 'one\\ntwo\\n' | echown client --style broadcast --name ann\n{heard}");
-    attest(STYLES, "client --style broadcast in a pipe", "console", &said);
+    assert_page_shows(STYLES, "client --style broadcast in a pipe", "console", &said);
 
     let mut client = server.connect();
     client.write_all(&[&[u8::MAX; 8][..], b"a frame"].concat()).unwrap();
     let shown = Shown::new(&server, 8000, Some(&client));
     let line = server.wait_for_line("--max-frame");
     let line = format!("... {}", &line[line.find("WARN").unwrap()..]);
-    attest(STYLES, "a frame that is too long", "console", &shown.text(&[line]));
+    assert_page_shows(STYLES, "a frame that is too long", "console", &shown.text(&[line]));
 }
 
 #[test]
@@ -267,7 +270,7 @@ fn the_owners_of_the_halves_and_the_last_lines_are_those_in_the_docs() {
     lines.extend(task(&table, "writer of ", None));
     let said = Shown::new(&server, 8000, Some(&client)).text(&lines);
     let said = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n{said}...\n");
-    attest(STYLES, "custody of serve --style broadcast", "console", &said);
+    assert_page_shows(STYLES, "custody of serve --style broadcast", "console", &said);
 
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
@@ -282,7 +285,7 @@ fn the_owners_of_the_halves_and_the_last_lines_are_those_in_the_docs() {
     let (before, rest) = said.rsplit_once(", drained in ").expect("it drains");
     let (_, after) = rest.split_once(" ms\n").expect("a line");
     let said = format!("{before}, drained in 0 ms\n{after}");
-    attest(STYLES, "the end of serve --style broadcast", "console", &said);
+    assert_page_shows(STYLES, "the end of serve --style broadcast", "console", &said);
 }
 
 #[test]
@@ -291,7 +294,7 @@ fn the_faults_are_announced_as_in_the_docs() {
     let server = Server::start(&faults);
     let said = Shown::new(&server, 3000, None).text(&server.seen);
     let said = format!("$ echown serve {}\n{said}", faults.join(" "));
-    attest("docs/robustness.md", "faults of serve", "console", &said);
+    assert_page_shows("docs/robustness.md", "faults of serve", "console", &said);
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn the_cycle_is_the_one_in_the_docs() {
     assert_eq!(exchange(client, b"Hello\n"), b"Hello\n");
     let said = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
     let said = format!("$ echown serve --style callback --chaos cycle=1\n{said}");
-    attest(STYLES, "a cycle of serve --style callback", "console", &said);
+    assert_page_shows(STYLES, "a cycle of serve --style callback", "console", &said);
 }
 
 /// Somebody at a terminal of their own.
@@ -340,11 +343,7 @@ impl Terminal {
     }
 
     fn wait_for(&self, part: &str) {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while !self.shown.lock().unwrap().contains(part) {
-            assert!(std::time::Instant::now() < deadline, "no {part:?} in {:?}", self.shown);
-            std::thread::yield_now();
-        }
+        wait_until(part, || self.shown.lock().unwrap().contains(part));
     }
 
     /// What is on the screen when the program has ended.
@@ -359,8 +358,8 @@ impl Terminal {
 
 #[test]
 fn a_chat_of_two_is_the_one_in_the_docs() {
-    if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("skipped: needs `script`, of util-linux");
+    let script = Command::new("script").arg("--version").output();
+    if !require_tool("`script`, of util-linux", script.is_ok()) {
         return;
     }
     let mut server = Server::start(&["--style", "broadcast"]);
@@ -386,8 +385,8 @@ fn a_chat_of_two_is_the_one_in_the_docs() {
     let (code, said) = server.stop();
     assert_eq!(code, Some(0), "{said:#?}");
     let of = |name, screen| format!("$ echown client --style broadcast --name {name}\n{screen}");
-    attest(STYLES, "ann", "console", &of("ann", ann));
-    attest(STYLES, "bob", "console", &of("bob", bob.end()));
+    assert_page_shows(STYLES, "ann", "console", &of("ann", ann));
+    assert_page_shows(STYLES, "bob", "console", &of("bob", bob.end()));
 }
 
 /// The marker of an output that depends on the machine and is not written again.

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::server::{Server, exchange, pattern};
+use crate::common::wait_until;
 
 #[test]
 fn hello_comes_back() {
@@ -109,19 +110,24 @@ fn the_short_end_of_a_reply_does_not_wait_for_an_acknowledgement() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let message = pattern(16 * 1024 + 100);
-    let mut times: Vec<Duration> = (0..61)
-        .map(|_| {
-            let began = Instant::now();
-            client.write_all(&message).unwrap();
-            let mut reply = vec![0; message.len()];
-            client.read_exact(&mut reply).unwrap();
-            assert!(reply == message);
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    // The first few are acknowledged at once in any case.
-    assert!(times[40] < Duration::from_millis(35), "{times:?}");
+    let mut batch = || {
+        let mut times: Vec<Duration> = (0..61)
+            .map(|_| {
+                let began = Instant::now();
+                client.write_all(&message).unwrap();
+                let mut reply = vec![0; message.len()];
+                client.read_exact(&mut reply).unwrap();
+                assert!(reply == message);
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        times
+    };
+    // The first few are acknowledged at once in any case; a loaded machine may delay a whole batch.
+    wait_until("two thirds of a batch to take less than 35 ms", || {
+        batch()[40] < Duration::from_millis(35)
+    });
 }
 
 #[test]

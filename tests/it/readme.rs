@@ -4,14 +4,14 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::server::Server;
+use crate::common::require_tool;
 
 #[test]
 fn netcat_gets_its_hello_back() {
     let help = Command::new("nc").arg("-h").output();
     let is_openbsd =
         help.is_ok_and(|help| String::from_utf8_lossy(&help.stderr).contains("OpenBSD"));
-    if !is_openbsd {
-        eprintln!("skipped: OpenBSD netcat is not installed");
+    if !require_tool("OpenBSD netcat", is_openbsd) {
         return;
     }
     let server = Server::start(&[]);

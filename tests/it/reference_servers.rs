@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::callback::{Drawn, of_the_reference};
-use super::outputs_of_pages::attest;
 use super::pages;
 use super::server::Server;
+use crate::common::doc_pages::assert_page_shows;
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference-servers.md");
@@ -104,7 +104,7 @@ fn as_on_the_page(line: &str) -> Option<String> {
 }
 
 /// Compares the picture of one client's custody with the program's own, once that has all of `wanted`.
-fn attest_custody(
+fn assert_custody(
     marker: &str,
     port: u16,
     arguments: &[&str],
@@ -123,13 +123,13 @@ fn attest_custody(
         .map(|line| line.replace(&server.address().to_string(), &format!("127.0.0.1:{port}")))
         .map(|line| line.replace(&client.local_addr().unwrap().to_string(), pages::CLIENT) + "\n")
         .collect();
-    attest("docs/reference-servers.md", marker, "text", &said);
+    assert_page_shows("docs/reference-servers.md", marker, "text", &said);
 }
 
 #[test]
 fn the_custody_of_one_client_is_the_programs() {
     let tasks = ["main", "accept ", "echo "];
-    attest_custody("custody by Miou", 3000, &[], b"Hello\n", &["6 bytes out"], &tasks);
+    assert_custody("custody by Miou", 3000, &[], b"Hello\n", &["6 bytes out"], &tasks);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn the_way_through_the_machines_is_the_programs() {
     let staged = ["--style", "staged", "--max-connections", "1"];
     let wanted = ["4 bytes out", "owner task 5 `RX-1`"];
     let tasks = ["staged ", "RX-1"];
-    attest_custody("custody by edsm", 3333, &staged, b"123\n", &wanted, &tasks);
+    assert_custody("custody by edsm", 3333, &staged, b"123\n", &wanted, &tasks);
 }
 
 #[test]
@@ -145,5 +145,5 @@ fn the_two_owners_of_a_split_socket_are_the_programs() {
     let frame = b"\0\0\0\0\0\0\0\x05Hello";
     let wanted = ["13 bytes in, 0 bytes out", "0 bytes in, 13 bytes out"];
     let (style, tasks) = (["--style", "broadcast"], ["broadcast ", "writer of"]);
-    attest_custody("custody by mob", 8000, &style, frame, &wanted, &tasks);
+    assert_custody("custody by mob", 8000, &style, frame, &wanted, &tasks);
 }

@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::server::{PATIENCE, Server, echown, serve};
+use super::server::{Server, echown, serve};
+use crate::common::wait_until;
 
 /// A directory of one test's own, gone afterwards.
 pub struct Folder(pub PathBuf);
@@ -34,15 +34,6 @@ impl Drop for Folder {
 
 pub fn text(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
-}
-
-#[track_caller]
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} does not come about");
-        std::thread::yield_now();
-    }
 }
 
 /// One connection, which under chaos commits its fault after the first echo.

@@ -1,13 +1,13 @@
 //! A server under test: started on a free port, stopped when dropped.
 
+use crate::common::{poll, wait_until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before the test fails. Generous: a loaded machine is not a bug.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use crate::common::DEADLINE;
 
 pub struct Server {
     child: Child,
@@ -60,8 +60,8 @@ impl Server {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).expect("the server accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a timeout can be set");
         stream
     }
 
@@ -71,7 +71,7 @@ impl Server {
 
     /// Waits for a line of standard error that contains `part`.
     pub fn wait_for_line(&mut self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
@@ -127,7 +127,7 @@ impl Server {
 
     /// Waits for the end and reads what is left of standard error into `seen`.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         let status = loop {
             // The readers' end of the pipe tells when the process is gone; the loop has a deadline.
             match self.lines.recv_timeout(Duration::from_millis(10)) {
@@ -146,12 +146,13 @@ impl Server {
 
     /// Sends a signal until the server has ended: within 200 ms a repetition is the same order.
     pub fn signal_until_it_ends(&mut self, signal: rustix::process::Signal) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait().expect("it can be waited for").is_none() {
-            assert!(Instant::now() < deadline, "{signal:?} does not end it: {:#?}", self.seen);
-            self.signal(signal);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until("the server to end", || {
+            let has_ended = self.child.try_wait().expect("it can be waited for").is_some();
+            if !has_ended {
+                self.signal(signal);
+            }
+            has_ended
+        });
         self.wait()
     }
 
@@ -216,9 +217,9 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the server runs").count()
     }
 
-    /// The server's end of a client's connection.
+    /// The server's end of a client's connection. A client whose connection was reset has no peer.
     pub fn end_of(&self, client: &TcpStream) -> Option<TcpEnd> {
-        TcpEnd::find(client.peer_addr().unwrap(), client.local_addr().unwrap())
+        TcpEnd::find(client.peer_addr().ok()?, client.local_addr().unwrap())
     }
 
     /// How many TCP sockets of the server listen, as the kernel says.
@@ -256,12 +257,9 @@ impl Server {
     }
 
     /// Waits until the server satisfies `wanted`.
+    #[track_caller]
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&Server) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !wanted(self) {
-            assert!(Instant::now() < deadline, "waited in vain for {what}");
-            std::thread::yield_now();
-        }
+        wait_until(what, || wanted(self));
     }
 
     /// What `/proc/PID/fd` says: number and what it leads to.
@@ -286,15 +284,12 @@ impl Server {
         &self,
         wanted: impl Fn(&[(i32, String)]) -> bool,
     ) -> Vec<(i32, String)> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let open = self.open_descriptors();
-            if wanted(&open) {
-                return open;
-            }
-            assert!(Instant::now() < deadline, "still open: {open:#?}");
-            std::thread::yield_now();
-        }
+        let mut open = Vec::new();
+        let found = poll(DEADLINE, || {
+            open = self.open_descriptors();
+            wanted(&open).then(|| open.clone())
+        });
+        found.unwrap_or_else(|| panic!("still open: {open:#?}"))
     }
 }
 
@@ -372,7 +367,7 @@ pub fn never_reads(server: &Server) -> TcpStream {
     let mut greedy = server.connect();
     greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
     let block = pattern(1024 * 1024);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     while !server.is_in_call(SENDTO) && !server.polls_one_descriptor() {
         assert!(Instant::now() < deadline, "the server is never blocked in writing");
         // Stalled or not, what counts is what the server does.
@@ -410,7 +405,7 @@ pub fn summary(lines: &[String], what: &str) -> u64 {
     lines.iter().find_map(part).unwrap_or_else(|| panic!("no {what:?} in {lines:#?}"))
 }
 
-/// One end of a connection by TCP (version 4), as the kernel's table has it.
+/// One end of a TCP connection (IPv4), as the kernel's table lists it.
 pub struct TcpEnd {
     pub is_established: bool,
     /// Bytes sent that the other end's system has not acknowledged, or that are still to be sent.

@@ -4,18 +4,18 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::server::{PATIENCE, Server, echown, exchange, never_reads};
+use super::server::{Server, echown, exchange, never_reads};
+use crate::common::{require_tool, wait_until};
 
 /// A command in front of `echown` that changes what is inherited, such as `env --block-signal=TERM`.
 /// `None` where this machine's `env` cannot do that; a message says so.
 fn after_env(option: &str, arguments: &[&str]) -> Option<Command> {
     let is_known = Command::new("env").args([option, "true"]).output();
-    if !is_known.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: there is no `env {option}`");
+    let is_known = is_known.is_ok_and(|output| output.status.success());
+    if !require_tool(&format!("`env {option}`"), is_known) {
         return None;
     }
     let mut command = Command::new("env");
@@ -62,16 +62,16 @@ fn a_server_at_its_file_size_limit_keeps_serving_and_logs_failed_writes() {
         let mut server = Server::start(&arguments);
         // Not before: the first edition of a document has to fit.
         server.set_limit("--fsize=0");
-        let (start, mut clients) = (Instant::now(), 0);
-        while !server.lines().iter().any(|line| line.contains(said)) {
-            assert!(start.elapsed() < PATIENCE, "{option}: {:#?}", server.seen);
+        let mut clients = 0;
+        wait_until(&format!("{option} to fail"), || {
             if option == "--log-file" {
-                // What is logged: clients that come and go are not.
+                // The signal is logged: clients that come and go are not.
                 server.signal(Signal::HUP);
             }
             clients += 1;
             assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n", "{option}: {clients}");
-        }
+            server.lines().iter().any(|line| line.contains(said))
+        });
         server.signal(Signal::TERM);
         assert_eq!(server.wait().code(), Some(0), "{option}: {:#?}", server.seen);
         let _ = fs::remove_file(file);

@@ -5,12 +5,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::reserved::Reserved;
-use super::server::{PATIENCE, Server, WRITE, echown, is_in_call};
+use super::server::{DEADLINE, Server, WRITE, echown, is_in_call};
+use crate::common::reserved::Reserved;
+use crate::common::{poll, require_tool, stall, wait_until};
 
 /// One worker with short pauses, and its trace in a file.
 struct Asking {
@@ -72,7 +73,7 @@ fn serve_lines(
         let mut heard = Vec::new();
         for _ in 0..connections {
             let (stream, _) = listener.accept().unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
             for line in BufReader::new(stream.try_clone().unwrap()).lines() {
                 let Ok(line) = line else { break };
                 heard.push(line.clone());
@@ -233,11 +234,9 @@ fn started(asking: &mut Asking) -> Child {
 }
 
 fn wait_for_trace(path: &Path, part: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while !std::fs::read_to_string(path).is_ok_and(|text| text.contains(part)) {
-        assert!(Instant::now() < deadline, "no {part:?} in {:?}", std::fs::read_to_string(path));
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let text = || std::fs::read_to_string(path);
+    let found = poll(DEADLINE, || text().is_ok_and(|text| text.contains(part)).then_some(()));
+    assert!(found.is_some(), "no {part:?} in {:?}", text());
 }
 
 #[test]
@@ -306,15 +305,10 @@ fn servers_that_are_not_ours_will_do() {
     for (program, arguments) in servers {
         let mut command = Command::new(program);
         command.args(&arguments).stdin(Stdio::null()).stderr(Stdio::null());
-        let Ok(mut server) = command.spawn() else {
-            eprintln!("skipped: {program} is not installed");
-            continue;
-        };
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "{program} does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let server = command.spawn();
+        require_tool(program, server.is_ok());
+        let Ok(mut server) = server else { continue };
+        wait_until("the server to listen", || TcpStream::connect(address).is_ok());
         let answered = Asking::new(address, &["--count", "3", "--workers", "4"]).run();
         let _ = server.kill();
         server.wait().unwrap();
@@ -348,7 +342,7 @@ fn a_reply_in_pieces_is_one_and_a_byte_now_and_then_does_not_extend_its_time() {
                 if stream.write_all(&[*byte]).is_err() {
                     break;
                 }
-                std::thread::sleep(pause);
+                stall(pause);
             }
         }
     });
@@ -400,16 +394,9 @@ fn an_output_that_nobody_reads_does_not_keep_it_from_stopping() {
     let pipe = child.stdout.as_ref().unwrap();
     let room = rustix::pipe::fcntl_getpipe_size(pipe).unwrap() as u64;
     let is_full = || rustix::io::ioctl_fionread(pipe).unwrap() + 4096 > room;
-    let deadline = Instant::now() + PATIENCE;
-    while !(is_full() && is_in_call(child.id(), WRITE)) {
-        assert!(Instant::now() < deadline, "it is never stuck");
-        std::thread::yield_now();
-    }
+    wait_until("it to block", || is_full() && is_in_call(child.id(), WRITE));
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
-    while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "it does not stop");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("it to stop", || child.try_wait().unwrap().is_some());
     let answered = Answered::read(child.wait_with_output().unwrap(), &asking.trace);
     assert_eq!(answered.code, Some(1));
     assert!(answered.errors.contains("nobody reads what it says"), "{}", answered.errors);

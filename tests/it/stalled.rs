@@ -6,14 +6,15 @@ use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::reports::{Folder, text, wait_until};
-use super::server::{PATIENCE, echown};
+use super::reports::{Folder, text};
+use super::server::{DEADLINE, echown};
+use crate::common::{stall, wait_for, wait_until};
 
 /// Longer than the time in which a repeated signal is one order, and shorter than an output gets.
 const BETWEEN_ORDERS: Duration = Duration::from_millis(300);
@@ -53,7 +54,7 @@ impl Mute {
             while !line.ends_with('\n') {
                 let mut byte = [0];
                 let poll = &mut [PollFd::new(&self.errors, PollFlags::IN)];
-                let timeout = Timespec::try_from(PATIENCE).unwrap();
+                let timeout = Timespec::try_from(DEADLINE).unwrap();
                 let is_ready = rustix::event::poll(poll, Some(&timeout)).unwrap() > 0;
                 assert!(is_ready, "no line with {part:?} in time");
                 assert_eq!(self.errors.read(&mut byte).unwrap(), 1, "no line with {part:?}");
@@ -69,45 +70,33 @@ impl Mute {
     }
 
     /// Has it show its custody table until the pipe is full, and then some more.
-    fn stall(&self) {
+    fn fill_stderr(&self) {
         let writer = self.full.as_ref().unwrap();
         wait_until("its standard error is full", || {
             self.signal(Signal::USR1);
-            std::thread::sleep(Duration::from_millis(1));
             let poll = &mut [PollFd::new(writer, PollFlags::OUT)];
             rustix::event::poll(poll, Some(&Timespec::default())).unwrap() == 0
         });
         // What a writer has taken before is waiting now, and more behind it.
         for _ in 0..60 {
             self.signal(Signal::USR1);
-            std::thread::sleep(Duration::from_millis(1));
+            stall(Duration::from_millis(1));
         }
     }
 
     #[track_caller]
     fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_for("the program to end", || self.child.try_wait().unwrap())
     }
 
     /// Signals until it ends.
     #[track_caller]
     fn end_by_many(&mut self, signal: Signal) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        wait_for("the program to end", || {
             self.signal(signal);
-            std::thread::sleep(BETWEEN_ORDERS);
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-        }
+            stall(BETWEEN_ORDERS);
+            self.child.try_wait().unwrap()
+        })
     }
 }
 
@@ -127,8 +116,8 @@ fn fifo(path: &str) -> File {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream
 }
 
@@ -151,7 +140,7 @@ const LOUD: [&[&str]; 4] = [
 fn a_stalled_stderr_holds_up_neither_clients_nor_the_drain() {
     for arguments in LOUD {
         let (mut server, address) = Mute::serve(arguments);
-        server.stall();
+        server.fill_stderr();
         for _ in 0..20 {
             let mut client = connect(address);
             if arguments[1] == "broadcast" {
@@ -179,7 +168,7 @@ fn a_second_signal_ends_a_drain_with_a_stalled_stderr() {
         // Until its task is blocked in writing to it.
         client.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         while client.write_all(&[0; 1 << 16]).is_ok() {}
-        server.stall();
+        server.fill_stderr();
         assert_eq!(server.end_by_many(signal).code(), Some(code));
     }
 }
@@ -187,7 +176,7 @@ fn a_second_signal_ends_a_drain_with_a_stalled_stderr() {
 #[test]
 fn a_signal_ends_the_wait_for_a_stalled_stderr_at_the_end() {
     let (mut server, _) = Mute::serve(&[]);
-    server.stall();
+    server.fill_stderr();
     server.signal(Signal::TERM);
     // Drained at once, it gives its output two seconds.
     assert_eq!(server.end_by_many(Signal::TERM).code(), Some(143));
@@ -196,7 +185,7 @@ fn a_signal_ends_the_wait_for_a_stalled_stderr_at_the_end() {
 #[test]
 fn panics_with_a_stalled_stderr_end_their_clients_tasks_alone() {
     let (mut server, address) = Mute::serve(&["--chaos", "panic=1"]);
-    server.stall();
+    server.fill_stderr();
     for _ in 0..20 {
         let mut client = connect(address);
         ask(&mut client, b"x");
@@ -219,7 +208,7 @@ fn a_policy_aborts_the_process_also_with_a_stalled_stderr() {
     let mut server = Mute::start(command.args(["-c", &line]).stdout(Stdio::null()));
     let address = server.line_with("listening on ");
     let address = address.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
-    server.stall();
+    server.fill_stderr();
     let mut client = connect(address);
     ask(&mut client, b"x");
     drop(client);
@@ -380,7 +369,7 @@ fn clients_and_load_generators_with_a_stalled_stderr_end_by_one_signal() {
         let mut program = Mute { child, errors: reader, full };
         // Before its signals are its own, one ends it.
         wait_until("it has its signals", || takes(&program.child, Signal::USR1));
-        program.stall();
+        program.fill_stderr();
         program.signal(Signal::TERM);
         assert_eq!(program.end().code(), Some(code), "{arguments:?}");
     }
@@ -422,7 +411,7 @@ fn figures_that_are_not_read_are_waited_for_until_a_signal() {
     command.args(["bench", &address, "--duration", "100ms", "--warmup", "0s"]);
     let mut bench = Mute::start(command.args(["--connections", "1"]).stdout(writer));
     // All is measured, and the figures find no room.
-    measured.recv_timeout(PATIENCE).unwrap();
+    measured.recv_timeout(DEADLINE).unwrap();
     bench.signal(Signal::TERM);
     assert_eq!(bench.end().code(), Some(1));
     let line = bench.line_with("standard output");

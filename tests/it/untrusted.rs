@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use super::broadcast::{frame, try_hear};
 use super::reports::Folder;
-use super::server::{PATIENCE, Server, echown, serve};
+use super::server::{DEADLINE, Server, echown, serve};
 
 /// Commands a terminal, forges a line, reorders, hides; and is no UTF-8 at its end.
 const HOSTILE: &[u8] =
@@ -32,7 +32,7 @@ fn unprintable(text: &str) -> Vec<char> {
 
 #[track_caller]
 fn assert_printable(what: &str, text: &str) {
-    assert_eq!(unprintable(text), [], "{what}: {text:?}");
+    assert_eq!(unprintable(text), Vec::<char>::new(), "{what}: {text:?}");
     assert!(!text.contains("\n2026 ERROR forged"), "{what} has a forged line: {text:?}");
 }
 
@@ -107,7 +107,7 @@ fn a_server_says_its_longest_path_in_full_and_serves_there() {
         let client: OwnedFd = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
         connect(&client, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         let mut client = UnixStream::from(client);
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
         server.signal(Signal::USR1);
@@ -128,7 +128,7 @@ fn a_hostile_name_of_a_client_is_escaped_in_findings_of_every_format() {
         let address = SocketAddrUnix::new(&place).unwrap();
         for (name, _) in hostile_names(&folder) {
             let Some(mut client) = client_called(&name, &address) else { continue };
-            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
             // The fault comes after the first echo.
             client.write_all(b"x").unwrap();
             client.read_exact(&mut [0]).unwrap();
@@ -182,7 +182,7 @@ fn a_wrong_reply_is_escaped_in_the_log_of_who_asked() {
     let address = listener.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let hostile: Vec<u8> = HOSTILE.iter().copied().filter(|&byte| byte != b'\n').collect();
         stream.write_all(&[&hostile[..], b"\n"].concat()).unwrap();
         let _ = std::io::copy(&mut stream, &mut std::io::sink());

@@ -5,31 +5,21 @@ use std::mem;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Instant;
 
 use echown::ownership::{ErrorKind, Event, Owned, TaskLabel};
 use echown::pool::{Care, Orphans, Pool};
 use echown::test;
 
 use crate::common::{
-    self, DEADLINE, Lab, attest_cancelled, leaked, panic_message, refusal, until_blocked,
+    self, Fixture, assert_cancelled, leaked, panic_message, refusal, wait_until, wait_until_blocked,
 };
 use crate::events;
-
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE / 2;
-    while !done() {
-        assert!(Instant::now() < deadline, "never happened: {what}");
-        thread::yield_now();
-    }
-}
 
 // A spawn that fails.
 
 #[test]
 fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(0).build();
     lab.root(|| {
         let parent = lab.spawn("parent", [], move || {
@@ -42,13 +32,13 @@ fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
         let (_, report) = leaked(parent.join());
         assert_eq!(report.resources.len(), 3);
         assert_eq!(lab.finalized(), ["last", "first"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }
 
 #[test]
 fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(0).build();
     lab.root(|| {
         let parent = lab.spawn::<()>("parent", [], move || {
@@ -65,7 +55,7 @@ fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
 
 #[test]
 fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(0).build();
     lab.root(|| {
         let (begin, begun) = channel();
@@ -75,17 +65,17 @@ fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
             begin.send(common::thread_id()).expect("the test listens");
             assert_eq!(refusal(socket.accept()).kind(), ErrorKind::Cancelled);
         });
-        until_blocked(begun.recv().expect("it begins"), false);
-        attest_cancelled(parent.cancel());
+        wait_until_blocked(begun.recv().expect("it begins"), false);
+        assert_cancelled(parent.cancel());
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 // A task that was cancelled.
 
 #[test]
 fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let (begin, begun) = channel();
@@ -102,16 +92,16 @@ fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
         drop(go);
         let (kind, offer) = told.recv().expect("it was sent");
         assert_eq!(kind, ErrorKind::Cancelled);
-        attest_cancelled(child.join());
+        assert_cancelled(child.join());
         let claimed = offer.expect("the offer comes back").claim().expect("we are not cancelled");
         assert_eq!(claimed.disown().expect("it is ours"), "offered");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn offers_pass_over_a_cancelled_ancestor_to_the_next_that_takes_them() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (begin, begun) = channel();
         let (tell, told) = channel();
@@ -127,7 +117,7 @@ fn offers_pass_over_a_cancelled_ancestor_to_the_next_that_takes_them() {
             begin.send(end).expect("the test listens");
             // It was cancelled by then, and goes on.
             assert!(gone.recv().is_err());
-            until("the child's end", || child.has_ended());
+            wait_until("the child's end", || child.has_ended());
             tell.send(child.join().expect("an offer is no leak")).expect("the test listens");
         });
         let end = begun.recv().expect("it begins");
@@ -137,17 +127,17 @@ fn offers_pass_over_a_cancelled_ancestor_to_the_next_that_takes_them() {
         let described = resource.describe();
         assert_eq!(described.owner, Some(lab.registry.current_task()), "the parent was cancelled");
         assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
-        attest_cancelled(parent.join());
+        assert_cancelled(parent.join());
         assert_eq!(resource.describe().state, "offered", "the parent's end was no end for it");
         let string = offer.claim().expect("nobody has claimed it");
         assert_eq!(string.disown().expect("it is ours"), "offered");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 /// Looks at what it is dropped in: the task, its state, and the handle that it holds.
-struct Witness {
-    lab: &'static Lab,
+struct FdTracker {
+    lab: &'static Fixture,
     held: Owned<&'static str>,
     tell: std::sync::mpsc::Sender<Seen>,
 }
@@ -159,7 +149,7 @@ struct Seen {
     thread: thread::ThreadId,
 }
 
-impl Drop for Witness {
+impl Drop for FdTracker {
     fn drop(&mut self) {
         let registry = &self.lab.registry;
         let task = registry.current_task();
@@ -174,7 +164,7 @@ impl Drop for Witness {
 
 #[test]
 fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let (begin, begun) = channel();
@@ -184,13 +174,13 @@ fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
             let held = lab.own("in the result");
             begin.send((thread::current().id(), held.resource())).expect("the test listens");
             assert!(gone.recv().is_err());
-            Witness { lab, held, tell }
+            FdTracker { lab, held, tell }
         });
         let (thread, resource) = begun.recv().expect("it begins");
         let label = child.task();
         child.request_cancel().expect("it is ours");
         drop(go);
-        attest_cancelled(child.join());
+        assert_cancelled(child.join());
         let seen = told.recv().expect("the result was dropped");
         assert_eq!((seen.task, seen.thread), (label, thread));
         assert_eq!(seen.state, "running", "the account is not closed yet");
@@ -198,17 +188,17 @@ fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
         assert_eq!(events(&resource.describe()), [Event::Acquired, Event::Dropped]);
     });
     assert_eq!(lab.finalized(), ["the result", "in the result", "forgotten"]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 // A child that has ended.
 
 #[test]
 fn orphans_take_care_of_a_child_that_has_ended_already() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("ended", [], || "its value");
-        until("its end", || child.has_ended());
+        wait_until("its end", || child.has_ended());
         let orphans = Orphans::new(&lab.registry);
         orphans.adopt(child).expect("it is ours");
         assert_eq!(orphans.care(), Care::Ready(1));
@@ -216,13 +206,13 @@ fn orphans_take_care_of_a_child_that_has_ended_already() {
         assert_eq!(outcome.expect("it ends well"), "its value");
 
         let child = lab.spawn("ended", [], || ());
-        until("its end", || child.has_ended());
+        wait_until("its end", || child.has_ended());
         let reaped = Orphans::reaped_by(&lab.registry, |_, _| lab.log("reaped"));
         reaped.adopt(child).expect("it is ours");
         assert_eq!(lab.finalized(), ["reaped"]);
         assert_eq!(reaped.care(), Care::Empty);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 /// A task's record, followed by its name, which nothing else holds.
@@ -233,29 +223,29 @@ impl Record {
         Record(Arc::downgrade(&task.name))
     }
 
-    /// Attests that the record goes while its parent still runs. The thread that the task ran on is
-    /// the last to let go of it.
+    /// Asserts that the record is dropped while its parent still runs. The thread that the task ran on
+    /// drops it last.
     #[track_caller]
-    fn attest_goes(self, which: &str) {
-        until(which, || self.0.upgrade().is_none());
+    fn assert_forgotten(self, which: &str) {
+        wait_until(which, || self.0.upgrade().is_none());
     }
 }
 
 #[test]
 fn nothing_is_left_of_a_child_that_was_joined_cancelled_or_reaped() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("joined", [], || ());
         let record = Record::of(child.task());
         child.join().expect("it ends well");
-        record.attest_goes("joined");
+        record.assert_forgotten("joined");
 
         let (go, gone) = channel::<()>();
         let child = lab.spawn("cancelled", [], move || assert!(gone.recv().is_err()));
         let record = Record::of(child.task());
         drop(go);
         let _ = child.cancel();
-        record.attest_goes("cancelled");
+        record.assert_forgotten("cancelled");
 
         let orphans = Orphans::reaped_by(&lab.registry, |_, _| ());
         let (go, gone) = channel::<()>();
@@ -263,27 +253,27 @@ fn nothing_is_left_of_a_child_that_was_joined_cancelled_or_reaped() {
         let record = Record::of(child.task());
         orphans.adopt(child).expect("it is ours");
         drop(go);
-        record.attest_goes("reaped at its end");
+        record.assert_forgotten("reaped at its end");
 
         let child = lab.spawn("ended before it was adopted", [], || ());
         let record = Record::of(child.task());
-        until("its end", || child.has_ended());
+        wait_until("its end", || child.has_ended());
         orphans.adopt(child).expect("it is ours");
-        record.attest_goes("ended before it was adopted");
+        record.assert_forgotten("ended before it was adopted");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn nothing_is_left_of_an_inline_child_nor_of_one_that_could_not_be_started() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(0).build();
     lab.root(|| {
         let inline = lab.registry.run_inline("inline", [], || {
             // What the snapshot holds is gone at the end of the line.
             Record::of(lab.registry.current_task())
         });
-        inline.expect("it ends well").attest_goes("inline");
+        inline.expect("it ends well").assert_forgotten("inline");
 
         let string = lab.own("given");
         pool.spawn_named("unstarted", [string.resource()], || ()).expect_err("the limit is 0");
@@ -293,7 +283,7 @@ fn nothing_is_left_of_an_inline_child_nor_of_one_that_could_not_be_started() {
         let record = Record::of(name);
         drop(custody);
         drop(string);
-        record.attest_goes("unstarted");
+        record.assert_forgotten("unstarted");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

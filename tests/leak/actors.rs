@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use echown::ownership::{ErrorKind, Event, Failure};
 use echown::test;
 
-use crate::common::{Lab, attest_cancelled, leaked, refusal, thread_id, until_blocked};
+use crate::common::{Fixture, assert_cancelled, leaked, refusal, thread_id, wait_until_blocked};
 
 #[test]
 fn what_is_acquired_in_an_actors_part_is_the_actors_and_not_the_lenders() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut actor = lab.registry.actor("archive").expect("we are alive");
         let (stream, mut peer) = actor.act(|| lab.connection()).expect("it is alive");
@@ -28,14 +28,14 @@ fn what_is_acquired_in_an_actors_part_is_the_actors_and_not_the_lenders() {
             })
             .expect("it is alive");
         peer.read_exact(&mut [0]).expect("it arrives");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
     assert_eq!(lab.codes(), ["not-owner"]);
 }
 
 #[test]
 fn a_descriptor_goes_from_actor_to_actor_and_its_custody_names_each() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut names = ["LISTENER-1", "WORKER-4", "RX-4", "TX-4"].into_iter();
         let mut actors: Vec<_> =
@@ -70,34 +70,34 @@ fn a_descriptor_goes_from_actor_to_actor_and_its_custody_names_each() {
         assert_eq!(hands[1..], expected[1..]);
         assert!(hands[0].ends_with("-> LISTENER-1"), "{hands:?}");
         actors[0].act(|| stream.release().expect("it is its own")).expect("it is alive");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn an_actor_that_ends_with_something_in_its_hands_is_a_leak_that_names_it() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut actor = lab.registry.actor("RX-4").expect("we are alive");
         let (stream, peer) = actor.act(|| lab.connection()).expect("it is alive");
         mem::forget(stream);
         let ((), report) = leaked(actor.end());
         assert_eq!(&*report.task.name, "RX-4");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
     assert_eq!(lab.codes(), ["leak"]);
 }
 
 #[test]
 fn an_actor_that_is_dropped_ends_and_one_that_owns_nothing_ends_clean() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut actor = lab.registry.actor("dropped").expect("we are alive");
         let (stream, peer) = actor.act(|| lab.connection()).expect("it is alive");
         mem::forget(stream);
         drop(actor);
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
         let clean = lab.registry.actor("clean").expect("we are alive");
         clean.end().expect("it owns nothing");
     });
@@ -106,7 +106,7 @@ fn an_actor_that_is_dropped_ends_and_one_that_owns_nothing_ends_clean() {
 
 #[test]
 fn an_actor_ends_with_its_parent_and_then_nobody_acts() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, peer) = lab.connection();
         let parent = lab.spawn("parent", [stream.resource()], move || {
@@ -120,15 +120,15 @@ fn an_actor_ends_with_its_parent_and_then_nobody_acts() {
             panic!("the parent had a child left")
         };
         let mut actor = forgotten.value;
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
         assert_eq!(refusal(actor.act(|| ())).kind(), ErrorKind::Cancelled);
-        attest_cancelled(actor.end());
+        assert_cancelled(actor.end());
     });
 }
 
 #[test]
 fn cancelling_the_lender_wakes_the_actors_call_and_the_actor_goes_on() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (send, receive) = channel();
         let (tell, told) = channel();
@@ -143,12 +143,12 @@ fn cancelling_the_lender_wakes_the_actors_call_and_the_actor_goes_on() {
             actor.act(|| stream.release().expect("it is its own")).expect("it is alive");
             send.send((actor, read)).expect("somebody listens");
         });
-        until_blocked(told.recv().expect("it begins"), false);
-        attest_cancelled(lender.cancel());
+        wait_until_blocked(told.recv().expect("it begins"), false);
+        assert_cancelled(lender.cancel());
         let (mut actor, read) = receive.recv().expect("it was sent");
         let refused = echown::ownership::Error::in_io(&read.unwrap_err()).map(|error| error.kind());
         assert_eq!(refused, Some(ErrorKind::Cancelled));
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
         actor
             .act(|| {
                 let (stream, _peer) = lab.connection();
@@ -157,12 +157,12 @@ fn cancelling_the_lender_wakes_the_actors_call_and_the_actor_goes_on() {
             .expect("it is alive");
         actor.end().expect("it owns nothing");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn an_actor_played_by_a_cancelled_task_is_interrupted_before_it_blocks() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, peer) = lab.connection();
         let mut actor = lab.registry.actor("RX").expect("we are alive");
@@ -184,15 +184,15 @@ fn an_actor_played_by_a_cancelled_task_is_interrupted_before_it_blocks() {
         lender.request_cancel().expect("it is our child");
         go.send(()).expect("it listens");
         assert!(answered.recv().expect("it answers"), "it read from a connection that was cut");
-        attest_cancelled(lender.cancel());
-        lab.attest_all_closed_but(&peer);
+        assert_cancelled(lender.cancel());
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_an_actor_comes_to_own_after_its_lender_was_cancelled_is_interrupted_too() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, peer) = lab.connection();
         let offered = stream.offer().expect("it is ours");
@@ -214,15 +214,15 @@ fn what_an_actor_comes_to_own_after_its_lender_was_cancelled_is_interrupted_too(
         begun.recv().expect("it begins");
         lender.request_cancel().expect("it is our child");
         go.send(()).expect("it listens");
-        attest_cancelled(lender.cancel());
-        lab.attest_all_closed_but(&peer);
+        assert_cancelled(lender.cancel());
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn draining_the_lender_ends_the_actors_reading_after_what_has_arrived() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let mut actor = lab.registry.actor("RX").expect("we are alive");
@@ -244,17 +244,17 @@ fn draining_the_lender_ends_the_actors_reading_after_what_has_arrived() {
             actor.act(|| drop(stream)).expect("it is alive");
             text
         });
-        until_blocked(told.recv().expect("it begins"), false);
+        wait_until_blocked(told.recv().expect("it begins"), false);
         lender.drain().expect("it is our child");
         assert_eq!(lender.join().expect("it leaves nothing"), "rrived");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn cancelling_reaches_every_part_that_is_played_within_another() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (outer_stream, outer_peer) = lab.connection();
         let (inner_stream, _inner_peer) = lab.connection();
@@ -279,16 +279,16 @@ fn cancelling_reaches_every_part_that_is_played_within_another() {
                 })
                 .expect("it is alive");
         });
-        until_blocked(told.recv().expect("it begins"), false);
-        attest_cancelled(lender.cancel());
+        wait_until_blocked(told.recv().expect("it begins"), false);
+        assert_cancelled(lender.cancel());
         drop(outer_peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_panic_in_an_actors_part_leaves_the_actor_ready_for_the_next_thread() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let actor = lab.registry.actor("shaken").expect("we are alive");
         let shaken = lab.spawn("panics", [], {
@@ -308,12 +308,12 @@ fn a_panic_in_an_actors_part_leaves_the_actor_ready_for_the_next_thread() {
         });
         shaken.join().expect("no leak").expect("it owns nothing");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn cancelling_one_lender_leaves_the_next_lenders_time_alone() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let actor = Arc::new(Mutex::new(lab.registry.actor("LISTENER").expect("we are alive")));
         let halt = Arc::new(AtomicBool::new(false));
@@ -351,5 +351,5 @@ fn cancelling_one_lender_leaves_the_next_lenders_time_alone() {
         halt.store(true, Ordering::Relaxed);
         innocent.join().expect("it leaves nothing");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

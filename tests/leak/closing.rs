@@ -16,8 +16,8 @@ use echown::ownership::{ErrorKind, Event, Identity, Level, Owned, Report};
 use echown::test;
 
 use crate::common::{
-    self, Lab, alone, attest_cancelled, attest_connected, attest_success, leaked, lock,
-    panic_message, refusal, target, thief,
+    self, Fixture, assert_cancelled, assert_connected, assert_success, fd_misuse, in_own_process,
+    leaked, lock, panic_message, refusal, target,
 };
 use crate::{events, test_name};
 
@@ -32,13 +32,13 @@ fn rob(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
 
 #[test]
 fn a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         let newcomer = Mutex::new(None);
         let outcome = lab.registry.run("failing", || -> () {
             let victim = lab.listener();
             let number = victim.describe().number.expect("it is a descriptor");
-            thief::close_behind_the_owners_back(number);
+            fd_misuse::close_number(number);
             let innocent = common::listener();
             assert_eq!(innocent.as_raw_fd(), number, "the kernel hands out the lowest number");
             *lock(&newcomer) = Some(innocent);
@@ -51,15 +51,15 @@ fn a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is
         let mut client = TcpStream::connect(newcomer.local_addr().expect("it is open"))
             .expect("the newcomer listens");
         let (mut server, _) = newcomer.accept().expect("the newcomer accepts");
-        common::attest_connected(&mut client, &mut server);
-        lab.attest_all_closed();
+        common::assert_connected(&mut client, &mut server);
+        lab.assert_all_closed();
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 #[test]
 fn a_theft_is_reported_with_both_identities_and_the_newcomer_is_not_closed() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let victim = lab.own_fd(OwnedFd::from(common::listener()));
         let acquired = victim.describe().acquired;
@@ -80,21 +80,21 @@ fn a_theft_is_reported_with_both_identities_and_the_newcomer_is_not_closed() {
         );
         assert_eq!(lab.the_message("fd-replaced"), error.to_string());
         assert_eq!(lab.registry.verdict().replaced, 1);
-        let mut newcomer = TcpStream::from(thief::second_owner(number));
+        let mut newcomer = TcpStream::from(fd_misuse::second_owner(number));
         assert_eq!(target(number), target(here.as_raw_fd()), "the newcomer is still open");
-        attest_connected(&mut newcomer, &mut there);
-        attest_connected(&mut here, &mut there);
-        lab.sees(newcomer);
+        assert_connected(&mut newcomer, &mut there);
+        assert_connected(&mut here, &mut there);
+        lab.track(newcomer);
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("robbed", [], || {
-            let socket = OwnedFd::from(lab.sees(common::listener()));
+            let socket = OwnedFd::from(lab.track(common::listener()));
             let victim = lab.registry.own_fd_with(socket, |_| {
                 lab.log("finalized");
                 Ok(())
@@ -106,36 +106,36 @@ fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
         });
         let (number, _) = leaked(child.join());
         assert!(lab.finalized().is_empty());
-        lab.sees(TcpListener::from(thief::second_owner(number)));
+        lab.track(TcpListener::from(fd_misuse::second_owner(number)));
     });
     assert_eq!(lab.codes(), ["fd-replaced", "leak"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_pipe_and_a_unix_socket_are_told_apart_from_others_of_their_kind() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (reader, _writer) = rustix::pipe::pipe().expect("there is room");
         let (other, _others_writer) = rustix::pipe::pipe().expect("there is room");
         let victim = lab.own_fd(reader);
         let number = rob(&victim, &other);
         assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
-        lab.sees(thief::second_owner(number));
+        lab.track(fd_misuse::second_owner(number));
         let (socket, _peer) = UnixStream::pair().expect("there is room");
         let (other, _others_peer) = UnixStream::pair().expect("there is room");
         let victim = lab.own_fd(OwnedFd::from(socket));
         let number = rob(&victim, &other);
         assert_eq!(refusal(victim.disown()).kind(), ErrorKind::FdReplaced);
-        lab.sees(thief::second_owner(number));
+        lab.track(fd_misuse::second_owner(number));
     });
     assert_eq!(lab.codes(), ["fd-replaced"; 2]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn another_open_of_the_same_file_cannot_be_told_apart() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let open = || std::fs::File::open(file_of_this_test()).expect("this source is a file");
         let victim = lab.registry.own_fd(OwnedFd::from(open())).expect("nobody's yet");
@@ -151,32 +151,32 @@ fn file_of_this_test() -> &'static str {
 
 #[test]
 fn a_number_that_was_closed_and_not_reused_is_a_theft_too() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         lab.root(|| {
             let victim = lab.listener();
             let number = victim.describe().number.expect("it is a descriptor");
-            thief::close_behind_the_owners_back(number);
+            fd_misuse::close_number(number);
             let error = refusal(victim.release());
             assert_eq!(error.kind(), ErrorKind::FdReplaced);
             let text = error.to_string();
             assert!(text.ends_with(", now Bad file descriptor (os error 9)"), "{text}");
         });
         assert_eq!(lab.codes(), ["fd-replaced"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 /// A stream of the current task whose number was closed and handed out again, and the two ends of
 /// the newcomer's connection.
-fn robbed_stream(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
+fn robbed_stream(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, peer) = lab.connection();
     let number = stream.describe().number.expect("it is a descriptor");
     let listener = common::listener();
     let address = listener.local_addr().expect("it is bound");
     let there = TcpStream::connect(address).expect("it listens");
-    thief::close_behind_the_owners_back(number);
+    fd_misuse::close_number(number);
     let (here, _) = listener.accept().expect("somebody connects");
     assert_eq!(here.as_raw_fd(), number, "the kernel hands out the lowest number");
     drop(peer);
@@ -185,8 +185,8 @@ fn robbed_stream(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
 
 #[test]
 fn level_full_notices_a_theft_at_the_operation_and_the_newcomers_bytes_stay_its_own() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::with(|settings| settings.level(Level::Full));
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::with(|settings| settings.level(Level::Full));
         lab.root(|| {
             let (stream, mut here, mut there) = robbed_stream(lab);
             there.write_all(b"for the newcomer").expect("it is connected");
@@ -197,35 +197,35 @@ fn level_full_notices_a_theft_at_the_operation_and_the_newcomers_bytes_stay_its_
             here.read_exact(&mut text).expect("nobody took it");
             assert_eq!(&text, b"for the newcomer");
             drop(stream);
-            attest_connected(&mut here, &mut there);
+            assert_connected(&mut here, &mut there);
         });
         assert_eq!(lab.codes(), ["fd-replaced"], "one theft is reported once");
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 #[test]
 fn level_on_notices_a_theft_at_the_close_and_until_then_reaches_the_newcomer() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         lab.root(|| {
             let (stream, mut here, mut there) = robbed_stream(lab);
             (&stream).write_all(b"x").expect("the limit of this rule");
             there.read_exact(&mut [0]).expect("the limit of this rule");
             assert_eq!(refusal(stream.close()).kind(), ErrorKind::FdReplaced);
-            attest_connected(&mut here, &mut there);
+            assert_connected(&mut here, &mut there);
         });
         assert_eq!(lab.codes(), ["fd-replaced"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 #[test]
 fn the_cancellation_of_a_robbed_owner_does_not_shut_the_newcomer_down() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         lab.root(|| {
             let (stream, mut here, mut there) = robbed_stream(lab);
             let (begin, begun) = channel();
@@ -237,26 +237,26 @@ fn the_cancellation_of_a_robbed_owner_does_not_shut_the_newcomer_down() {
             });
             begun.recv().expect("the child begins");
             child.request_cancel().expect("it is ours");
-            attest_connected(&mut here, &mut there);
+            assert_connected(&mut here, &mut there);
             drop(go);
-            attest_cancelled(child.join());
-            attest_connected(&mut here, &mut there);
+            assert_cancelled(child.join());
+            assert_connected(&mut here, &mut there);
         });
         assert_eq!(lab.codes(), ["fd-replaced"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 #[test]
 fn a_handle_dropped_by_a_robbed_owner_closes_nothing() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         lab.root(|| {
             let (stream, mut here, mut there) = robbed_stream(lab);
             let resource = stream.resource();
             drop(stream);
-            attest_connected(&mut here, &mut there);
+            assert_connected(&mut here, &mut there);
             assert_eq!(
                 events(&resource.describe()),
                 [Event::Acquired, Event::Dropped, Event::Replaced]
@@ -264,7 +264,7 @@ fn a_handle_dropped_by_a_robbed_owner_closes_nothing() {
         });
         let [Report::FdReplaced(theft)] = &lab.reports()[..] else { panic!("expected one theft") };
         assert_eq!(theft.code, "fd-replaced");
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    attest_success(&output);
+    assert_success(&output);
 }

@@ -17,28 +17,28 @@ use echown::ownership::{ErrorKind, Failure, Owned, Registry};
 use echown::pool::Pool;
 use echown::test;
 
-use crate::common::{Lab, attest_cancelled, failure, leaked, lock, panic_message, refusal};
+use crate::common::{Fixture, assert_cancelled, failure, leaked, lock, panic_message, refusal};
 
 // Rule 6: the normal end.
 
 #[test]
 fn a_handle_that_its_owner_drops_is_released_there_and_then() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("tidy", [], || {
             drop((lab.own("dropped"), lab.listener()));
-            lab.attest_all_closed();
+            lab.assert_all_closed();
             lab.log("the task goes on");
         });
         child.join().expect("it left nothing behind");
     });
     assert_eq!(lab.finalized(), ["dropped", "the task goes on"]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_handle_that_is_dropped_while_unwinding_is_released_too() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("failing", || -> () {
         let _first = lab.own("first");
         let _second = lab.own("second");
@@ -47,12 +47,12 @@ fn a_handle_that_is_dropped_while_unwinding_is_released_too() {
     });
     assert_eq!(panic_message(outcome), "its own error");
     assert_eq!(lab.finalized(), ["second", "first"]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_the_closure_captured_is_gone_before_the_end_is_judged() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (string, socket) = (lab.own("captured"), lab.listener());
         let give = [string.resource(), socket.resource()];
@@ -62,17 +62,17 @@ fn what_the_closure_captured_is_gone_before_the_end_is_judged() {
         });
         assert_eq!(child.join().expect("nothing is left"), "its value");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_handle_that_a_task_answers_but_did_not_transfer_is_leaked() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || lab.listener());
         let (listener, report) = leaked(child.join());
         assert_eq!(report.resources[0].id, listener.id());
-        lab.attest_all_closed();
+        lab.assert_all_closed();
         assert_eq!(refusal(listener.accept()).kind(), ErrorKind::UseAfterRelease);
     });
 }
@@ -83,7 +83,7 @@ fn a_handle_in_a_reference_cycle_is_leaked() {
         _socket: Listener,
         _next: Mutex<Option<Arc<Node>>>,
     }
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("cyclic", [], || {
             let (_socket, _next) = (lab.listener(), Mutex::new(None));
@@ -91,14 +91,14 @@ fn a_handle_in_a_reference_cycle_is_leaked() {
             *lock(&node._next) = Some(Arc::clone(&node));
         });
         leaked(child.join());
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }
 
 #[test]
 fn a_handle_in_a_global_is_leaked() {
     static KEPT: Mutex<Option<Owned<&str>>> = Mutex::new(None);
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || *lock(&KEPT) = Some(lab.own("kept")));
         leaked(child.join());
@@ -113,7 +113,7 @@ fn a_handle_in_a_pool_threads_local_is_leaked_by_the_task_that_put_it_there() {
     thread_local! {
         static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
     }
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
     lab.root(|| {
         let keep = || KEPT.with_borrow_mut(|kept| *kept = Some(lab.own("kept")));
@@ -129,7 +129,7 @@ fn a_handle_in_a_pool_threads_local_is_leaked_by_the_task_that_put_it_there() {
 
 #[test]
 fn a_handle_in_another_threads_hands_is_leaked_and_answers_released_there() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (to_thread, handles) = channel::<Owned<&str>>();
         let (go, gone) = channel::<()>();
@@ -150,7 +150,7 @@ fn a_handle_in_another_threads_hands_is_leaked_and_answers_released_there() {
 
 #[test]
 fn a_leak_into_two_registries_is_one_report_to_each_about_its_own() {
-    let (one, other) = (Lab::new(), Lab::new());
+    let (one, other) = (Fixture::new(), Fixture::new());
     let outcome = one.registry.run("forgetful", || {
         for _ in 0..2 {
             mem::forget(one.own("one's"));
@@ -169,7 +169,7 @@ fn a_leak_into_two_registries_is_one_report_to_each_about_its_own() {
 
 #[test]
 fn three_levels_are_cancelled_and_finalized_from_the_top() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let top = lab.spawn("L1", [], move || {
@@ -192,15 +192,15 @@ fn three_levels_are_cancelled_and_finalized_from_the_top() {
             mem::forget((mine, listener, middle));
         });
         told.recv().expect("all three are running");
-        attest_cancelled(top.cancel());
+        assert_cancelled(top.cancel());
         assert_eq!(lab.finalized(), ["L1", "L2", "L3"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }
 
 #[test]
 fn a_tasks_end_is_over_only_when_its_last_finalizer_is() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
@@ -224,7 +224,7 @@ fn a_tasks_end_is_over_only_when_its_last_finalizer_is() {
 
 #[test]
 fn finalizers_run_on_the_tasks_own_thread() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || {
             mem::forget(lab.own("left"));
@@ -238,7 +238,7 @@ fn finalizers_run_on_the_tasks_own_thread() {
 
 #[test]
 fn a_finalizer_that_fails_at_the_end_is_reported_and_the_leak_is_still_the_outcome() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || {
             let fails = |_| Err(io::Error::other("the disk is full"));
@@ -255,7 +255,7 @@ fn a_finalizer_that_fails_at_the_end_is_reported_and_the_leak_is_still_the_outco
 
 #[test]
 fn a_finalizer_may_use_the_registry_and_owns_nothing_new() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || {
             mem::forget(lab.own("below"));
@@ -281,7 +281,7 @@ fn a_finalizer_may_use_the_registry_and_owns_nothing_new() {
 
 #[test]
 fn a_task_that_panics_keeps_its_own_error_and_its_children_are_cancelled() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn::<()>("parent", [], || {
             let listener = lab.listener();
@@ -294,14 +294,14 @@ fn a_task_that_panics_keeps_its_own_error_and_its_children_are_cancelled() {
             panic!("its own error");
         });
         assert_eq!(panic_message(parent.join()), "its own error");
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_was_released_is_not_finalized_again_at_the_end() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("failing", || -> () {
         let (released, dropped) = (lab.own("released"), lab.own("dropped"));
         released.release().expect("it is ours");
@@ -317,7 +317,7 @@ fn what_was_released_is_not_finalized_again_at_the_end() {
 
 #[test]
 fn whatever_its_neighbours_do_wrong_no_task_loses_its_finalizer() {
-    type Wrong = fn(&'static Lab);
+    type Wrong = fn(&'static Fixture);
     const WRONGS: [Wrong; 7] = [
         |lab| mem::forget(lab.own("leaked")),
         |_| panic!("a panic"),
@@ -334,7 +334,7 @@ fn whatever_its_neighbours_do_wrong_no_task_loses_its_finalizer() {
             assert_eq!(refusal(handle.release()).kind(), ErrorKind::DoubleRelease);
         },
     ];
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let children: Vec<_> = (0..4)
             .flat_map(|_| WRONGS)
@@ -353,13 +353,13 @@ fn whatever_its_neighbours_do_wrong_no_task_loses_its_finalizer() {
         }
         let honest = lab.finalized().iter().filter(|name| **name == "honest").count();
         assert_eq!(honest, 28);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }
 
 #[test]
 fn a_sink_that_panics_keeps_no_finalizer_from_running() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let registry = Registry::builder().sink(|_| panic!("a bad sink")).build();
     let outcome = registry.run("child", || {
         for name in ["r1", "r2"] {
@@ -378,20 +378,20 @@ fn a_sink_that_panics_keeps_no_finalizer_from_running() {
 
 #[test]
 fn a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let listener = lab.listener();
         let address = listener.local_addr().expect("it is ours").inet().expect("by TCP");
         let serve = || {
             let (client, _) = listener.accept().expect("a client connects");
-            lab.watches(&client.resource());
+            lab.track_resource(&client.resource());
             lab.spawn("echo", [client.resource()], move || {
                 io::copy(&mut &client, &mut &client).map(|_| ())
             })
         };
-        let rude = lab.sees(TcpStream::connect(address).expect("it listens"));
+        let rude = lab.track(TcpStream::connect(address).expect("it listens"));
         let for_rude = serve();
-        let mut polite = lab.sees(TcpStream::connect(address).expect("it listens"));
+        let mut polite = lab.track(TcpStream::connect(address).expect("it listens"));
         let for_polite = serve();
         rustix::net::sockopt::set_socket_linger(&rude, Some(Duration::ZERO)).expect("it is open");
         drop(rude);
@@ -404,5 +404,5 @@ fn a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on(
         drop(polite);
         for_polite.join().expect("it owns nothing").expect("the client closed");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

@@ -5,27 +5,19 @@ use std::io::{Read, Write};
 use std::mem;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::thread;
 use std::time::Instant;
 
 use echown::ownership::{ErrorKind, Failure};
 use echown::pool::{self, Care, Orphans};
 use echown::test;
 
-use crate::common::{DEADLINE, Lab, attest_cancelled, failure, lock, panic_message, refusal};
-
-/// Lets others run until `done`.
-fn until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < DEADLINE, "it never happened");
-        thread::yield_now();
-    }
-}
+use crate::common::{
+    DEADLINE, Fixture, assert_cancelled, failure, lock, panic_message, refusal, wait_until,
+};
 
 #[test]
 fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (go, gone) = channel::<()>();
         let child = lab.spawn("child", [], move || gone.recv().is_err());
@@ -56,11 +48,11 @@ fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
 
 #[test]
 fn a_child_that_ended_well_is_forgotten_all_the_same_if_nobody_joined_it() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
             let child = lab.spawn("child", [], || ());
-            until(|| child.has_ended());
+            wait_until("the child to end", || child.has_ended());
             drop(child);
         });
         let Failure::StillHasChildren(forgotten) = failure(parent.join()) else {
@@ -72,7 +64,7 @@ fn a_child_that_ended_well_is_forgotten_all_the_same_if_nobody_joined_it() {
 
 #[test]
 fn a_parent_that_forgot_a_child_and_leaked_is_told_both() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
             mem::forget(lab.own("leaked"));
@@ -88,7 +80,7 @@ fn a_parent_that_forgot_a_child_and_leaked_is_told_both() {
 
 #[test]
 fn forgotten_children_are_told_of_in_the_order_in_which_they_were_spawned() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
             for number in 0..20 {
@@ -102,12 +94,12 @@ fn forgotten_children_are_told_of_in_the_order_in_which_they_were_spawned() {
         let expected: Vec<String> = (0..20).map(|number| format!("child {number}")).collect();
         assert_eq!(names, expected);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn forgotten_children_that_wait_for_each_other_are_all_asked_before_one_is_waited_for() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
             let (begin, begun) = channel();
@@ -131,18 +123,18 @@ fn forgotten_children_that_wait_for_each_other_are_all_asked_before_one_is_waite
         };
         assert_eq!(forgotten.children.len(), 2);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 // Orphans.
 
 #[test]
 fn an_orphan_is_reaped_when_it_ends_and_not_when_somebody_looks() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let orphans = Orphans::reaped_by(&lab.registry, move |task, outcome| {
-            lab.attest_all_closed();
+            lab.assert_all_closed();
             let outcome: Result<&str, Failure<&str>> = outcome;
             tell.send((task.clone(), outcome.is_ok())).expect("the test listens");
         });
@@ -156,14 +148,14 @@ fn an_orphan_is_reaped_when_it_ends_and_not_when_somebody_looks() {
         assert_eq!(orphans.care(), Care::Running(1));
         drop(peer);
         assert_eq!(told.recv().expect("it was reaped"), (label, true));
-        until(|| orphans.care() == Care::Empty);
+        wait_until("the set to be empty", || orphans.care() == Care::Empty);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let orphans = Orphans::new(&lab.registry);
         let mut peers: Vec<_> = (0..42)
@@ -189,17 +181,17 @@ fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
         orphans.cancel().expect("it is ours");
         assert_eq!(orphans.care(), Care::Ready(42));
         for _ in 0..42 {
-            attest_cancelled(orphans.get().expect("it is ours").expect("one for each"));
+            assert_cancelled(orphans.get().expect("it is ours").expect("one for each"));
         }
         assert!(orphans.get().expect("it is ours").is_none());
         assert!(orphans.is_empty());
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn get_misses_no_outcome_however_quickly_the_orphans_end() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         for _ in 0..200 {
             let orphans = Orphans::new(&lab.registry);
@@ -214,12 +206,12 @@ fn get_misses_no_outcome_however_quickly_the_orphans_end() {
             assert_eq!(numbers, [0, 1, 2, 3]);
         }
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
@@ -240,12 +232,12 @@ fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
         orphans.cancel().expect("it is ours");
         assert_eq!(lab.finalized(), ["reaped"]);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn an_orphans_obeys_its_owner_alone() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let orphans = Orphans::new(&lab.registry);
         orphans.adopt(lab.spawn("orphan", [], || "its value")).expect("it is ours");
@@ -270,7 +262,7 @@ fn an_orphans_obeys_its_owner_alone() {
 
 #[test]
 fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_not() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let running = lab.spawn("parent", [], || {
             let orphans = Orphans::new(&lab.registry);
@@ -283,7 +275,7 @@ fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_
             orphans.adopt(child).expect("it is ours");
         });
         assert!(matches!(failure(running.join()), Failure::StillHasChildren(_)));
-        lab.attest_all_closed();
+        lab.assert_all_closed();
         let ended = lab.spawn("parent", [], || {
             let orphans = Orphans::new(&lab.registry);
             orphans.adopt(lab.spawn("orphan", [], || ())).expect("it is ours");
@@ -297,7 +289,7 @@ fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_
 
 #[test]
 fn first_answers_the_first_end_when_all_the_others_are_over() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let slow = || {
             let listener = lab.listener();
@@ -309,14 +301,14 @@ fn first_answers_the_first_end_when_all_the_others_are_over() {
         };
         let quick = lab.spawn("quick", [], || String::from("quick"));
         assert_eq!(pool::first([slow(), quick, slow()]).expect("it ends well"), "quick");
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn first_refuses_a_strangers_child() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || ());
         let stranger = lab.spawn("stranger", [], move || {
@@ -333,7 +325,7 @@ fn first_refuses_a_strangers_child() {
 
 #[test]
 fn a_scope_is_over_when_all_its_children_are() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let scope = lab.pool().scope(|scope| {
             for _ in 0..3 {
@@ -345,12 +337,12 @@ fn a_scope_is_over_when_all_its_children_are() {
         assert_eq!(scope.expect("all end well"), "the body's value");
         assert_eq!(lab.finalized(), ["child's"; 3]);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let scope = lab.pool().scope(|scope| {
             let listener = lab.listener();
@@ -368,14 +360,14 @@ fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
             panic!("expected a panic: {ended}");
         };
         assert_eq!(panic.message(), "its own error");
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_panic_of_a_scopes_body_goes_on_when_its_children_are_over() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("root", || {
         let scope = lab.pool().scope(|scope| -> () {
             let listener = lab.listener();
@@ -389,12 +381,12 @@ fn a_panic_of_a_scopes_body_goes_on_when_its_children_are_over() {
         scope.is_ok()
     });
     assert_eq!(panic_message(outcome), "the body's error");
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let outcomes = lab.pool().parallel(4, |index| {
             let mine = lab.own("each one's");
@@ -408,22 +400,22 @@ fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome
         assert_eq!(values, [Some(0), Some(10), None, Some(30)]);
         assert_eq!(lab.finalized().len(), 4);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn of_many_ended_children_of_dropped_promises_some_are_named_and_none_is_kept() {
     const CHILDREN: usize = 300;
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("parent", || {
         let running = || lab.pool().running();
         for number in 0..CHILDREN {
             let child = lab.spawn("child", [], || ());
             // The promise is dropped after the child's end as well as before it.
-            until(|| number % 2 == 0 || child.has_ended());
+            wait_until("the child to end", || number % 2 == 0 || child.has_ended());
             drop(child);
         }
-        until(|| running() == 0);
+        wait_until("all children to end", || running() == 0);
     });
     let Err(Failure::StillHasChildren(forgotten)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(forgotten.children.len(), 256);

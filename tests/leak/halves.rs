@@ -11,12 +11,12 @@ use echown::ownership::ErrorKind;
 use echown::test;
 
 use crate::common::{
-    self, Lab, attest_cancelled, attest_connected, leaked, refusal, until_blocked,
+    self, Fixture, assert_cancelled, assert_connected, leaked, refusal, wait_until_blocked,
 };
 
 #[test]
 fn releasing_the_read_half_does_nothing_to_the_socket() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let (reading, mut writing) = stream.split().expect("it is ours");
@@ -25,14 +25,14 @@ fn releasing_the_read_half_does_nothing_to_the_socket() {
         writing.write_all(b"x").expect("the other half goes on");
         peer.read_exact(&mut [0]).expect("it arrives");
         writing.release().expect("it is ours");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn releasing_the_write_half_ends_the_writing_and_the_reading_goes_on() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let (mut reading, writing) = stream.split().expect("it is ours");
@@ -43,14 +43,14 @@ fn releasing_the_write_half_ends_the_writing_and_the_reading_goes_on() {
         reading.read_exact(&mut text).expect("the other half goes on");
         assert_eq!(&text, b"still heard");
         reading.release().expect("it is ours");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn two_tasks_each_own_one_half_and_the_later_end_closes() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let (mut reading, mut writing) = stream.split().expect("it is ours");
@@ -71,14 +71,14 @@ fn two_tasks_each_own_one_half_and_the_later_end_closes() {
         peer.shutdown(std::net::Shutdown::Write).expect("it is connected");
         reader.join().expect("it leaves nothing");
         writer.join().expect("it leaves nothing");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_half_is_refused_to_the_owner_of_the_other() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let (reading, mut writing) = stream.split().expect("it is ours");
@@ -92,12 +92,12 @@ fn a_half_is_refused_to_the_owner_of_the_other() {
         assert_eq!(refusal(writing.write(b"x")).kind(), ErrorKind::UseAfterRelease);
         reading.check().expect("it stayed ours");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn cancelling_the_reader_leaves_the_writer_at_work() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let (mut reading, mut writing) = stream.split().expect("it is ours");
@@ -107,17 +107,17 @@ fn cancelling_the_reader_leaves_the_writer_at_work() {
             assert_eq!(refusal(reading.read(&mut [0])).kind(), ErrorKind::Cancelled);
             mem::forget(reading);
         });
-        until_blocked(begun.recv().expect("the reader runs"), false);
-        attest_cancelled(reader.cancel());
+        wait_until_blocked(begun.recv().expect("the reader runs"), false);
+        assert_cancelled(reader.cancel());
         writing.write_all(b"x").expect("the writer was not cancelled");
         peer.read_exact(&mut [0]).expect("it arrives");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn cancelling_a_blocked_writer_leaves_the_reader_at_work() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let (mut reading, mut writing) = stream.split().expect("it is ours");
@@ -133,17 +133,17 @@ fn cancelling_a_blocked_writer_leaves_the_reader_at_work() {
             assert_eq!(refused.kind(), ErrorKind::Cancelled);
             mem::forget(writing);
         });
-        until_blocked(begun.recv().expect("the writer runs"), false);
-        attest_cancelled(writer.cancel());
+        wait_until_blocked(begun.recv().expect("the writer runs"), false);
+        assert_cancelled(writer.cancel());
         peer.write_all(b"x").expect("the reader was not cancelled");
         reading.read_exact(&mut [0]).expect("it arrives");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn the_whole_is_refused_while_it_is_split() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, _peer) = lab.connection();
         let whole = stream.resource();
@@ -163,12 +163,12 @@ fn the_whole_is_refused_while_it_is_split() {
         drop((reading, writing));
         assert_eq!(whole.describe().state, "released");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn two_halves_are_rejoined_to_the_whole_that_they_were() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         let id = stream.id();
@@ -176,17 +176,17 @@ fn two_halves_are_rejoined_to_the_whole_that_they_were() {
         let halves = [reading.resource(), writing.resource()];
         let mut whole = Stream::rejoin(reading, writing).expect("both are ours");
         assert_eq!(whole.id(), id);
-        attest_connected(&mut whole, &mut peer);
+        assert_connected(&mut whole, &mut peer);
         assert!(halves.iter().all(|half| half.describe().state == "released"));
         whole.release().expect("it is ours");
-        lab.attest_all_closed_but(&peer);
+        lab.assert_all_closed_except(&peer);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn strangers_halves_and_halves_of_another_task_are_not_rejoined_and_come_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (one, mut one_peer) = lab.connection();
         let (other, mut other_peer) = lab.connection();
@@ -196,7 +196,7 @@ fn strangers_halves_and_halves_of_another_task_are_not_rejoined_and_come_back() 
         assert_eq!(refused.error().kind(), ErrorKind::MismatchedHalves);
         let (one_reading, other_writing) = refused.into_value().expect("both come back");
         let mut other = other_reading.rejoin(other_writing).expect("these belong together");
-        attest_connected(&mut other, &mut other_peer);
+        assert_connected(&mut other, &mut other_peer);
         let child = lab.spawn("child", [one_reading.resource()], move || {
             let refused = one_reading.rejoin(one_writing).expect_err("it was given only one");
             let (error, halves) = refused.into_parts();
@@ -207,14 +207,14 @@ fn strangers_halves_and_halves_of_another_task_are_not_rejoined_and_come_back() 
         let (kind, reading, writing) = child.join().expect("it owns nothing");
         assert_eq!(kind, ErrorKind::NotOwner);
         let mut one = reading.rejoin(writing).expect("now both are ours");
-        attest_connected(&mut one, &mut one_peer);
+        assert_connected(&mut one, &mut one_peer);
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_forgotten_half_is_a_leak_that_says_which_half() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || {
             let (stream, peer) = lab.connection();
@@ -230,12 +230,12 @@ fn a_forgotten_half_is_a_leak_that_says_which_half() {
         let headline = format!("tcp stream fd {number}, read half, ");
         assert!(report.to_string().contains(&headline), "{report}");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_rejoined_whole_that_is_forgotten_is_one_leak() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || {
             let (stream, peer) = lab.connection();
@@ -246,6 +246,6 @@ fn a_rejoined_whole_that_is_forgotten_is_one_leak() {
         let (_, report) = leaked(child.join());
         assert_eq!(report.resources.len(), 1);
         assert_eq!(report.resources[0].half, None);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }

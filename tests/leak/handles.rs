@@ -17,8 +17,8 @@ use echown::ownership::{ErrorKind, Half, Offer, Owned, Report, Resource};
 use echown::test;
 
 use crate::common::{
-    self, Lab, alone, attest_cancelled, attest_connected, attest_success, leaked, lock, refusal,
-    until_blocked,
+    self, Fixture, assert_cancelled, assert_connected, assert_success, in_own_process, leaked,
+    lock, refusal, wait_until_blocked,
 };
 use crate::test_name;
 
@@ -26,7 +26,7 @@ use crate::test_name;
 
 #[test]
 fn a_handle_that_a_stranger_drops_is_released_on_its_thread_and_reported() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (string, socket) = (lab.own("dropped"), lab.listener());
         let (named, me) = (string.resource(), lab.registry.current_task());
@@ -36,7 +36,7 @@ fn a_handle_that_a_stranger_drops_is_released_on_its_thread_and_reported() {
         });
         let (stranger, thread) = stranger.join().expect("a violation is no failure");
         assert_eq!(lab.finalized_on("dropped"), thread);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
         let Some(Report::Violation(report)) = lab.reports().into_iter().next() else {
             panic!("expected a violation");
         };
@@ -55,7 +55,7 @@ fn a_handle_that_a_stranger_drops_is_released_on_its_thread_and_reported() {
 
 #[test]
 fn a_handle_that_a_child_captured_but_was_not_given_is_dropped_elsewhere() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mine = lab.own("captured");
         let child = lab.spawn("child", [], move || refusal(mine.check()).kind());
@@ -108,7 +108,7 @@ fn handles_go_to_any_thread_and_through_any_panic() {
 
 #[test]
 fn a_string_and_a_closure_are_owned_as_a_socket_is() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let text = lab.registry.own(String::from("ours")).expect("the task is running");
         text.with(|text| text.push_str(" alone")).expect("it is ours");
@@ -128,12 +128,12 @@ fn a_string_and_a_closure_are_owned_as_a_socket_is() {
         assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2], "and then the closure is gone");
         assert_eq!(text.disown().expect("it is ours"), "ours alone");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || {
             let mine = lab.own("lent");
@@ -163,7 +163,7 @@ fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again()
 
 #[test]
 fn a_stranger_is_refused_as_a_stranger_while_the_owner_is_inside_with() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mine = lab.own("lent");
         let refused = mine.with(|_| {
@@ -182,7 +182,7 @@ fn a_stranger_is_refused_as_a_stranger_while_the_owner_is_inside_with() {
 
 #[test]
 fn a_panic_inside_with_gives_the_value_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let numbers = lab.registry.own(vec![1]).expect("the task is running");
         let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -194,12 +194,12 @@ fn a_panic_inside_with_gives_the_value_back() {
         assert!(panicked.is_err());
         assert_eq!(numbers.disown().expect("it is ours"), [1, 2]);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_cancellation_that_comes_inside_with_is_answered_after_it() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mine = lab.own("lent");
         let (begin, begun) = channel();
@@ -218,7 +218,7 @@ fn a_cancellation_that_comes_inside_with_is_answered_after_it() {
         child.request_cancel().expect("it is ours");
         drop(go);
         assert_eq!(told.recv().expect("it was sent"), (Some("lent"), ErrorKind::Cancelled));
-        attest_cancelled(child.join());
+        assert_cancelled(child.join());
     });
     assert_eq!(lab.finalized(), ["lent"]);
 }
@@ -229,8 +229,8 @@ fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_numb
         stream: Stream,
         next: Mutex<Option<Arc<Node>>>,
     }
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         lab.root(|| {
             let listener = common::listener();
             let address = listener.local_addr().expect("it is bound");
@@ -251,21 +251,21 @@ fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_numb
             assert_eq!(refusal(forged).kind(), ErrorKind::UseAfterRelease);
             assert_eq!(refusal((&*stream).read(&mut [0])).kind(), ErrorKind::UseAfterRelease);
             assert_eq!(refusal(stream.close()).kind(), ErrorKind::DoubleRelease);
-            attest_connected(&mut here, &mut there);
+            assert_connected(&mut here, &mut there);
             // The cycle is cut: at last the handle is dropped, and nothing happens.
             lock(&node.next).take();
             assert_eq!(Arc::strong_count(&node), 1);
             drop(node);
-            attest_connected(&mut here, &mut there);
+            assert_connected(&mut here, &mut there);
         });
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 #[test]
 fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let listener = Arc::new(lab.listener());
         let (begin, begun) = channel();
@@ -283,7 +283,7 @@ fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
         };
         begun.recv().expect("the watcher looks");
         listener.release().expect("it is ours");
-        lab.attest_all_closed();
+        lab.assert_all_closed();
         drop(stop);
         assert_eq!(watcher.join().expect("looking is always possible"), "released");
     });
@@ -291,7 +291,7 @@ fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
 
 #[test]
 fn one_owner_reads_and_writes_at_once_through_shared_references() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, peer) = lab.connection();
         let (begin, begun) = channel();
@@ -299,7 +299,7 @@ fn one_owner_reads_and_writes_at_once_through_shared_references() {
             begin.send(common::thread_id()).expect("the test listens");
             io::copy(&mut &stream, &mut &stream)
         });
-        until_blocked(begun.recv().expect("the child runs"), false);
+        wait_until_blocked(begun.recv().expect("the child runs"), false);
         (&peer).write_all(b"echo").expect("it is connected");
         peer.shutdown(Shutdown::Write).expect("it is connected");
         let mut echo = String::new();
@@ -307,5 +307,5 @@ fn one_owner_reads_and_writes_at_once_through_shared_references() {
         assert_eq!(echo, "echo");
         assert_eq!(child.join().expect("it owns nothing").expect("no error"), 4);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

@@ -13,24 +13,26 @@ use echown::ownership::{ErrorKind, Failure, Promise, Registry};
 use echown::pool::{self, Orphans, Pool};
 use echown::test;
 
-use crate::common::{DEADLINE, Lab, attest_cancelled, refusal, thread_id, until_blocked};
+use crate::common::{
+    Fixture, assert_cancelled, refusal, thread_id, wait_until, wait_until_blocked,
+};
 
 /// Spawns a child and waits until `work` blocks in a system call, or for another thread.
 #[track_caller]
 fn blocked<T: Send + 'static>(
-    lab: &'static Lab,
+    lab: &'static Fixture,
     by_a_thread: bool,
     work: impl FnOnce(Sender<i32>) -> T + Send + 'static,
 ) -> Promise<T> {
     let (begin, begun) = channel();
     let child = lab.spawn("outer", [], move || work(begin));
-    until_blocked(begun.recv().expect("the child runs"), by_a_thread);
+    wait_until_blocked(begun.recv().expect("the child runs"), by_a_thread);
     child
 }
 
 /// Reads from a connection whose peer sends nothing. What the read returned.
 fn read_from_a_silent_peer(
-    lab: &'static Lab,
+    lab: &'static Fixture,
     begin: &Sender<i32>,
 ) -> Result<usize, echown::ownership::Error> {
     let (stream, _peer) = lab.connection();
@@ -40,7 +42,7 @@ fn read_from_a_silent_peer(
 
 /// An inner task may be cancelled; what it asserts must hold.
 #[track_caller]
-fn fails_by_no_panic<T, E: std::fmt::Display>(ended: Result<T, E>) {
+fn assert_fails_without_panic<T, E: std::fmt::Display>(ended: Result<T, E>) {
     if let Err(failure) = ended {
         assert!(!failure.to_string().contains("panicked"), "{failure}");
     }
@@ -70,38 +72,38 @@ fn try_sleeper(pool: &Pool) -> Result<Promise<()>, ErrorKind> {
 
 #[test]
 fn cancel_reaches_a_read_in_an_inline_child() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = blocked(lab, false, |begin| {
             let read = || read_from_a_silent_peer(lab, &begin);
             let ended = lab.registry.run_inline("inline", [], read);
             assert!(ended.is_err(), "the inline child is cancelled with its outer task");
         });
-        attest_cancelled(child.cancel());
+        assert_cancelled(child.cancel());
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn cancel_reaches_a_read_in_a_local_root_two_levels_down() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = blocked(lab, false, |begin| {
             let read = || {
                 let read = read_from_a_silent_peer(lab, &begin);
                 assert_eq!(read.unwrap_err().kind(), ErrorKind::Cancelled);
             };
-            let local_root = || fails_by_no_panic(lab.registry.run("local root", read));
-            fails_by_no_panic(lab.registry.run_inline("inline", [], local_root));
+            let local_root = || assert_fails_without_panic(lab.registry.run("local root", read));
+            assert_fails_without_panic(lab.registry.run_inline("inline", [], local_root));
         });
-        attest_cancelled(child.cancel());
+        assert_cancelled(child.cancel());
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn drain_reaches_a_read_two_levels_down_and_nothing_is_cancelled() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = blocked(lab, false, |begin| {
             let read = || read_from_a_silent_peer(lab, &begin);
@@ -111,7 +113,7 @@ fn drain_reaches_a_read_two_levels_down_and_nothing_is_cancelled() {
         child.drain().expect("it is our child");
         assert_eq!(child.join().expect("it ends well").expect("the stream ends"), 0);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
@@ -148,24 +150,24 @@ fn cancel_wakes_every_way_of_waiting_in_an_inline_child() {
             }
         },
     ];
-    let lab = Lab::with(|settings| settings.on_violation(echown::ownership::Policy::Ignore));
+    let lab = Fixture::with(|settings| settings.on_violation(echown::ownership::Policy::Ignore));
     lab.root(|| {
         for way in ways {
             let child = blocked(lab, true, move |begin| {
                 let pool = lab.pool();
-                fails_by_no_panic(lab.registry.run_inline("inline", [], || {
+                assert_fails_without_panic(lab.registry.run_inline("inline", [], || {
                     begin.send(thread_id()).expect("the test listens");
                     way(&pool);
                 }));
             });
-            attest_cancelled(child.cancel());
+            assert_cancelled(child.cancel());
         }
     });
 }
 
 #[test]
 fn cancel_wakes_a_join_in_an_actors_part_and_the_actor_goes_on() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut actor = lab.registry.actor("archive").expect("we are alive");
         let (back, came_back) = channel();
@@ -178,22 +180,22 @@ fn cancel_wakes_a_join_in_an_actors_part_and_the_actor_goes_on() {
                 assert_eq!(error.kind(), ErrorKind::Cancelled);
                 let spawned = pool.spawn([], || ()).expect_err("its lender is cancelled");
                 assert_eq!(spawned.refusal().expect("refused").kind(), ErrorKind::Cancelled);
-                attest_cancelled(sleeper.cancel());
+                assert_cancelled(sleeper.cancel());
             };
             actor.act(waits).expect("it is alive");
             back.send(actor).expect("the test listens");
         });
-        attest_cancelled(child.cancel());
+        assert_cancelled(child.cancel());
         let mut actor = came_back.recv().expect("it was sent back");
         let spawn = || lab.spawn("next", [], || 7).join().expect("the actor was not cancelled");
         assert_eq!(actor.act(spawn).expect("it is alive"), 7);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_is_spawned_into_a_scope_is_the_scopes_whatever_runs_in_its_place() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let pool = lab.pool();
@@ -211,7 +213,7 @@ fn what_is_spawned_into_a_scope_is_the_scopes_whatever_runs_in_its_place() {
         scope.expect("all children ended well");
         assert!(told.recv().expect("the child ran"));
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 /// How often a race is tried. The order that fails is rare; with these numbers a fault shows in
@@ -229,9 +231,9 @@ fn wait_for_some_moves(round: u32) {
 /// In each round, `inline` runs in a child with a stream of the child's own while `interrupt` comes
 /// at the same time; the child must end.
 fn storm(
-    lab: &'static Lab,
+    lab: &'static Fixture,
     interrupt: fn(&Promise<()>),
-    work: fn(&'static Lab, &Stream) -> std::io::Result<usize>,
+    work: fn(&'static Fixture, &Stream) -> std::io::Result<usize>,
 ) {
     lab.root(|| {
         for round in 0..ROUNDS {
@@ -249,7 +251,7 @@ fn storm(
             ends(child);
         }
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 /// However it ends, it does not panic.
@@ -268,7 +270,7 @@ fn drain(child: &Promise<()>) {
     child.drain().expect("it is our child");
 }
 
-fn read_in_an_inline_child(lab: &'static Lab, mut stream: &Stream) -> std::io::Result<usize> {
+fn read_in_an_inline_child(lab: &'static Fixture, mut stream: &Stream) -> std::io::Result<usize> {
     let given = [stream.resource()];
     let read = || {
         let read = stream.read(&mut [0]);
@@ -283,39 +285,39 @@ fn read_in_an_inline_child(lab: &'static Lab, mut stream: &Stream) -> std::io::R
 }
 
 fn read_what_an_inline_child_transferred(
-    lab: &'static Lab,
+    lab: &'static Fixture,
     mut stream: &Stream,
 ) -> std::io::Result<usize> {
     for _ in 0..MOVES {
         let up = || stream.transfer();
-        fails_by_no_panic(lab.registry.run_inline("inline", [stream.resource()], up));
+        assert_fails_without_panic(lab.registry.run_inline("inline", [stream.resource()], up));
     }
     stream.read(&mut [0])
 }
 
 #[test]
 fn a_cancel_while_an_inline_child_begins_reaches_it() {
-    storm(Lab::new(), cancel, read_in_an_inline_child);
+    storm(Fixture::new(), cancel, read_in_an_inline_child);
 }
 
 #[test]
 fn a_drain_while_an_inline_child_begins_reaches_it() {
-    storm(Lab::new(), drain, read_in_an_inline_child);
+    storm(Fixture::new(), drain, read_in_an_inline_child);
 }
 
 #[test]
 fn a_cancel_while_an_inline_child_transfers_is_cancelled_and_no_violation() {
-    storm(Lab::new(), cancel, read_what_an_inline_child_transferred);
+    storm(Fixture::new(), cancel, read_what_an_inline_child_transferred);
 }
 
 #[test]
 fn a_drain_while_an_inline_child_transfers_reaches_what_moves() {
-    storm(Lab::new(), drain, read_what_an_inline_child_transferred);
+    storm(Fixture::new(), drain, read_what_an_inline_child_transferred);
 }
 
 #[test]
 fn a_cancelled_task_that_meets_what_its_inline_child_finalized_is_told_cancelled() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = blocked(lab, false, |begin| {
             let (stream, _peer) = lab.connection();
@@ -323,19 +325,23 @@ fn a_cancelled_task_that_meets_what_its_inline_child_finalized_is_told_cancelled
                 begin.send(thread_id()).expect("the test listens");
                 drop((&stream).read(&mut [0]));
             };
-            fails_by_no_panic(lab.registry.run_inline("inline", [stream.resource()], read));
+            assert_fails_without_panic(lab.registry.run_inline(
+                "inline",
+                [stream.resource()],
+                read,
+            ));
             let refused = refusal((&stream).read(&mut [0]));
             assert_eq!(refused.kind(), ErrorKind::Cancelled);
             mem::forget(stream);
         });
-        attest_cancelled(child.cancel());
+        assert_cancelled(child.cancel());
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_transfer_to_a_cancelled_parent_is_told_cancelled() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (go, gone) = channel::<()>();
         let child = blocked(lab, true, move |begin| {
@@ -353,9 +359,9 @@ fn a_transfer_to_a_cancelled_parent_is_told_cancelled() {
             }
             assert_eq!(inner.cancel().expect("it had ended"), ErrorKind::Cancelled);
         });
-        attest_cancelled(child.cancel());
+        assert_cancelled(child.cancel());
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 /// A registry whose pool never has a thread: every spawn comes back.
@@ -365,19 +371,19 @@ fn without_threads(registry: &Registry) -> Pool {
 
 #[test]
 fn what_a_failed_spawn_hands_back_to_a_cancelled_task_is_flagged() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool: &'static Pool = Box::leak(Box::new(without_threads(&lab.registry)));
     storm_of_failed_spawns(lab, pool, cancel);
 }
 
 #[test]
 fn what_a_failed_spawn_hands_back_to_a_drained_task_comes_to_its_end() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool: &'static Pool = Box::leak(Box::new(without_threads(&lab.registry)));
     storm_of_failed_spawns(lab, pool, drain);
 }
 
-fn storm_of_failed_spawns(lab: &'static Lab, pool: &'static Pool, interrupt: fn(&Promise<()>)) {
+fn storm_of_failed_spawns(lab: &'static Fixture, pool: &'static Pool, interrupt: fn(&Promise<()>)) {
     lab.root(|| {
         for round in 0..ROUNDS {
             let start: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
@@ -406,12 +412,12 @@ fn storm_of_failed_spawns(lab: &'static Lab, pool: &'static Pool, interrupt: fn(
             ends(child);
         }
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_is_dropped_elsewhere_during_a_failed_spawn_is_closed_once() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = without_threads(&lab.registry);
     lab.root(|| {
         for _ in 0..ROUNDS {
@@ -434,7 +440,7 @@ fn what_is_dropped_elsewhere_during_a_failed_spawn_is_closed_once() {
 
 #[test]
 fn what_is_transferred_to_an_actor_with_a_cancelled_lender_is_cancelled() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut actor = lab.registry.actor("archive").expect("we are alive");
         let (go, gone) = channel::<()>();
@@ -460,13 +466,13 @@ fn what_is_transferred_to_an_actor_with_a_cancelled_lender_is_cancelled() {
             };
             actor.act(receive).expect("it is alive");
         });
-        attest_cancelled(child.cancel());
+        assert_cancelled(child.cancel());
     });
 }
 
 #[test]
 fn a_discarded_result_whose_handle_was_transferred_is_no_drop_elsewhere() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         // Cancelled between its transfer and its end: the value goes nowhere.
         let (begin, begun) = channel();
@@ -481,7 +487,7 @@ fn a_discarded_result_whose_handle_was_transferred_is_no_drop_elsewhere() {
         begun.recv().expect("the child runs");
         child.request_cancel().expect("it is our child");
         go.send(()).expect("the child listens");
-        attest_cancelled(child.join());
+        assert_cancelled(child.join());
         assert_eq!(lab.finalized(), ["transferred"]);
     });
     // Ended after its promise was dropped.
@@ -495,10 +501,7 @@ fn a_discarded_result_whose_handle_was_transferred_is_no_drop_elsewhere() {
         });
         drop(child);
         drop(begin);
-        let far = Instant::now() + DEADLINE;
-        while lab.finalized().len() < 2 && Instant::now() < far {
-            std::thread::yield_now();
-        }
+        wait_until("both finalizers to run", || lab.finalized().len() == 2);
     });
     assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
     assert_eq!(lab.finalized(), ["transferred", "result"]);

@@ -6,6 +6,7 @@
 use std::mem;
 use std::process::Command;
 
+use crate::common::require_tool;
 use echown::ownership::{Policy, Registry};
 use echown::pool::Orphans;
 
@@ -50,10 +51,9 @@ fn instructions(size: usize) -> Option<u64> {
 
 #[test]
 fn four_times_as_much_takes_at_most_five_times_the_instructions() {
-    let Some(nothing) = instructions(0) else {
-        eprintln!("skipped: valgrind is not installed");
-        return;
-    };
+    let nothing = instructions(0);
+    require_tool("valgrind", nothing.is_some());
+    let Some(nothing) = nothing else { return };
     let [one, four] = [1_000, 4_000].map(|size| instructions(size).expect("it ran before"));
     let ratio = (four - nothing) as f64 / (one - nothing) as f64;
     assert!(ratio <= 5.0, "{nothing}, {one} and {four} instructions: {ratio:.1} times as many");

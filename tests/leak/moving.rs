@@ -9,14 +9,14 @@ use echown::ownership::{ErrorKind, Event, Failure, Inline};
 use echown::pool::Pool;
 use echown::test;
 
-use crate::common::{Lab, attest_cancelled, failure, leaked, panic_message, refusal};
+use crate::common::{Fixture, assert_cancelled, failure, leaked, panic_message, refusal};
 use crate::events;
 
 // Rule 4: `give` moves from the moment of the spawn.
 
 #[test]
 fn a_give_moves_at_the_spawn_and_not_when_the_child_begins() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
     lab.root(|| {
         let (go, gone) = channel::<()>();
@@ -33,12 +33,12 @@ fn a_give_moves_at_the_spawn_and_not_when_the_child_begins() {
         assert!(busy.join().expect("it ends well"));
         waiting.join().expect("it owns nothing").expect("it was the owner");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn where_no_thread_can_be_had_there_is_no_child_and_everything_comes_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(0).build();
     lab.root(|| {
         let (string, socket) = (lab.own("given"), lab.listener());
@@ -50,12 +50,12 @@ fn where_no_thread_can_be_had_there_is_no_child_and_everything_comes_back() {
         assert_eq!(events(&socket.describe()), [Event::Acquired, Event::Given, Event::Returned]);
         string.release().expect("it came back");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_child_whose_pool_is_dropped_before_it_began_still_finalizes_what_it_was_given() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
     lab.root(|| {
         let (go, gone) = channel::<()>();
@@ -65,18 +65,18 @@ fn a_child_whose_pool_is_dropped_before_it_began_still_finalizes_what_it_was_giv
         let job = move || mem::forget((string, socket));
         let waiting = pool.spawn(give, job).expect("there is a queue");
         drop(pool);
-        attest_cancelled(waiting.join());
-        lab.attest_all_closed();
+        assert_cancelled(waiting.join());
+        lab.assert_all_closed();
         assert_eq!(lab.finalized_on("given"), thread::current().id());
         drop(go);
         assert!(busy.join().expect("it goes on"));
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_plain_thread_is_given_things_as_a_pools_is() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.listener();
         let give = [socket.resource()];
@@ -87,12 +87,12 @@ fn a_plain_thread_is_given_things_as_a_pools_is() {
         checked.expect("it was the owner");
         assert_eq!(&*report.thread, "plain");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_child_that_runs_inline_is_a_task_of_its_own() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (given, kept) = (lab.own("given"), lab.own("kept"));
         let outcome = lab.registry.run_inline("inline", [given.resource()], || {
@@ -120,7 +120,7 @@ fn a_child_that_runs_inline_is_a_task_of_its_own() {
 
 #[test]
 fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let parent = lab.spawn("parent", [], move || {
@@ -158,7 +158,7 @@ fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
 
 #[test]
 fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let (begin, begun) = channel();
@@ -179,7 +179,7 @@ fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
         parent.request_cancel().expect("it is ours");
         drop(go);
         let told = told.recv();
-        attest_cancelled(parent.join());
+        assert_cancelled(parent.join());
         // The child may have been cancelled itself by then.
         let refused = [ErrorKind::ParentExiting, ErrorKind::Cancelled];
         assert!(told.is_ok_and(|kind| refused.contains(&kind)));
@@ -189,7 +189,7 @@ fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
 
 #[test]
 fn what_was_transferred_and_forgotten_is_finalized_at_the_parents_end() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
             mem::forget(lab.own("the parent's own"));
@@ -203,14 +203,14 @@ fn what_was_transferred_and_forgotten_is_finalized_at_the_parents_end() {
         });
         let (_, report) = leaked(parent.join());
         assert_eq!(report.resources.len(), 4);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
     assert_eq!(lab.finalized(), ["later", "transferred", "the parent's own"]);
 }
 
 #[test]
 fn only_the_owner_may_transfer() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mine = lab.own("mine");
         let its = Arc::new(mine);
@@ -225,7 +225,7 @@ fn only_the_owner_may_transfer() {
 
 #[test]
 fn an_offer_is_claimed_by_any_thread_through_any_channel() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let custody = lab.root(|| {
         let (to_worker, offers) = channel();
         let socket = lab.listener();
@@ -246,12 +246,12 @@ fn an_offer_is_claimed_by_any_thread_through_any_channel() {
         events(&resource.describe())
     });
     assert_eq!(custody, [Event::Acquired, Event::Offered, Event::Claimed, Event::Released]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_was_claimed_and_forgotten_is_the_claimers_leak() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (string, socket) = (lab.own("claimed"), lab.listener());
         let offers = (string.offer().expect("it is ours"), socket.offer().expect("it is ours"));
@@ -263,13 +263,13 @@ fn what_was_claimed_and_forgotten_is_the_claimers_leak() {
         let expected = [Event::Acquired, Event::Offered, Event::Claimed];
         assert!(report.resources.iter().all(|resource| events(resource) == expected), "{report}");
         assert_eq!(lab.finalized(), ["claimed"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }
 
 #[test]
 fn an_offer_that_is_dropped_unclaimed_is_finalized_there_and_reported() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (string, id) = (lab.own("lost"), lab.own("other").id());
         let named = string.resource();
@@ -295,7 +295,7 @@ fn an_offer_that_is_dropped_unclaimed_is_finalized_there_and_reported() {
 
 #[test]
 fn an_unclaimed_offer_outlives_its_offerer_on_the_parents_account() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
         let child = lab.spawn::<()>("offerer", [], move || {
@@ -314,12 +314,12 @@ fn an_unclaimed_offer_outlives_its_offerer_on_the_parents_account() {
         let socket = offer.claim().expect("nobody has claimed it");
         socket.local_addr().expect("it is open, and ours");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_forgotten_offer_is_finalized_and_reported_when_the_root_ends() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let offer = lab.root(|| {
         let child = lab.spawn("offerer", [], || {
             mem::forget(lab.own("forgotten").offer().expect("it is its own"));
@@ -331,7 +331,7 @@ fn a_forgotten_offer_is_finalized_and_reported_when_the_root_ends() {
     });
     assert_eq!(lab.finalized(), ["forgotten"]);
     assert_eq!(lab.codes(), ["unclaimed"; 2]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
     let (error, offer) = offer.claim().expect_err("the root ended").into_parts();
     assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
     drop(offer);
@@ -340,7 +340,7 @@ fn a_forgotten_offer_is_finalized_and_reported_when_the_root_ends() {
 
 #[test]
 fn finish_finalizes_and_reports_a_forgotten_offer() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         mem::forget(lab.own("forgotten").offer().expect("it is ours"));
         let verdict = lab.registry.finish();
@@ -352,7 +352,7 @@ fn finish_finalizes_and_reports_a_forgotten_offer() {
 
 #[test]
 fn a_cancelled_task_cannot_claim_and_the_offer_comes_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let offer = lab.own("offered").offer().expect("it is ours");
         let (tell, told) = channel();
@@ -368,18 +368,18 @@ fn a_cancelled_task_cannot_claim_and_the_offer_comes_back() {
         child.request_cancel().expect("it is ours");
         drop(go);
         let (kind, offer) = told.recv().expect("it was sent");
-        attest_cancelled(child.join());
+        assert_cancelled(child.join());
         assert_eq!(kind, ErrorKind::Cancelled);
         let string = offer.expect("it comes back").claim().expect("this task may");
         string.release().expect("it is ours again");
     });
     assert_eq!(lab.finalized(), ["offered"]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn only_the_owner_may_offer_and_the_handle_comes_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mine = lab.own("mine");
         let child = lab.spawn("child", [], move || {

@@ -15,7 +15,8 @@ use echown::test;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::common::{
-    Lab, Shared, alone, attest_success, leaked, listener, lock, refusal, target, thief,
+    Fixture, SharedFd, assert_success, fd_misuse, in_own_process, leaked, listener, lock, refusal,
+    target,
 };
 use crate::test_name;
 
@@ -23,9 +24,9 @@ use crate::test_name;
 
 #[test]
 fn a_released_number_can_be_owned_again_under_a_new_id() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let socket = Shared::new(lab.sees(listener()));
+        let socket = SharedFd::new(lab.track(listener()));
         let first = lab.registry.own_fd(socket.clone()).expect("nobody's yet");
         first.release().expect("it is ours");
         let second = lab.registry.own_fd(socket).expect("nobody's any more");
@@ -34,26 +35,26 @@ fn a_released_number_can_be_owned_again_under_a_new_id() {
         assert_eq!(refusal(first.check()).kind(), ErrorKind::UseAfterRelease);
         second.check().expect("it is ours");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_disowned_number_can_be_owned_again() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.own_fd(listener()).disown().expect("it is ours");
         let again = lab.registry.own_fd(socket).expect("nobody's any more");
         again.check().expect("it is ours");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_identity_cannot_tell_apart_is_taken_for_the_same() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
-        let eventfd = Shared::new(eventfd);
+        let eventfd = SharedFd::new(eventfd);
         let first = lab.registry.own_fd(eventfd.clone()).expect("nobody's yet");
         assert_eq!(refusal(lab.registry.own_fd(eventfd)).kind(), ErrorKind::AlreadyOwned);
         first.release().expect("it is ours");
@@ -62,10 +63,10 @@ fn what_identity_cannot_tell_apart_is_taken_for_the_same() {
 
 #[test]
 fn a_number_whose_record_was_robbed_is_owned_and_the_theft_is_on_the_old_record() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let victim = lab.own_fd(OwnedFd::from(listener()));
-        let newcomer = Shared::new(lab.sees(listener()));
+        let newcomer = SharedFd::new(lab.track(listener()));
         // dup2(2) puts the newcomer under the victim's number, whatever the registry thinks of it.
         let number = victim.with(|victim| {
             rustix::io::dup2(&newcomer, victim).expect("both are open");
@@ -73,7 +74,7 @@ fn a_number_whose_record_was_robbed_is_owned_and_the_theft_is_on_the_old_record(
         });
         let number = number.expect("it is ours");
         // What a program does that was just handed this number by the kernel.
-        let again = thief::second_owner(number);
+        let again = fd_misuse::second_owner(number);
         let owned = lab.registry.own_fd(again).expect("the old record was robbed");
         assert_eq!(lab.codes(), ["fd-replaced"]);
         let [report] = &lab.reports()[..] else { panic!("expected one report") };
@@ -89,15 +90,15 @@ fn a_number_whose_record_was_robbed_is_owned_and_the_theft_is_on_the_old_record(
         assert_eq!(lab.codes(), ["fd-replaced"], "one theft is reported once");
         drop(newcomer);
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn two_registries_do_not_see_each_others_resources() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let other = Registry::new();
     lab.root(|| {
-        let socket = Shared::new(lab.sees(listener()));
+        let socket = SharedFd::new(lab.track(listener()));
         let here = lab.registry.own_fd(socket.clone()).expect("nobody's here");
         let there = other.own_fd(socket).expect("nobody's there");
         assert_eq!(lab.registry.snapshot().resources.len(), 1);
@@ -105,27 +106,27 @@ fn two_registries_do_not_see_each_others_resources() {
         there.check().expect("it is ours there");
     });
     assert!(other.verdict().is_clean());
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn what_is_not_open_cannot_be_owned_and_comes_back() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         let socket = listener();
-        thief::close_behind_the_owners_back(socket.as_raw_fd());
+        fd_misuse::close_number(socket.as_raw_fd());
         let (error, socket) = lab.registry.own_fd(socket).expect_err("closed").into_parts();
         assert_eq!(error.kind(), ErrorKind::NotOpen);
         mem::forget(socket.expect("it comes back"));
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 // Rule 2: non-owners are refused before the system call.
 
 #[test]
 fn a_strangers_read_takes_nothing_and_the_owner_still_reads_every_byte() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         peer.write_all(b"for the owner").expect("it is connected");
@@ -153,12 +154,12 @@ fn a_strangers_read_takes_nothing_and_the_owner_still_reads_every_byte() {
         assert_eq!(text, "for the owner");
     });
     assert_eq!(lab.codes(), ["not-owner"; 4]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn with_refuses_a_stranger_before_its_closure_runs() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mine = Arc::new(lab.own("mine"));
         let its = Arc::clone(&mine);
@@ -173,7 +174,7 @@ fn with_refuses_a_stranger_before_its_closure_runs() {
 
 #[test]
 fn anybody_may_ask_who_the_owner_is() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.listener();
         let (resource, owner) = (socket.resource(), lab.registry.current_task());
@@ -184,14 +185,14 @@ fn anybody_may_ask_who_the_owner_is() {
         let local = socket.local_addr().expect("it is ours").to_string();
         assert_eq!(described.local, Some(local));
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 // Rule 3: a second release is `DoubleRelease`, naming the first one's place.
 
 #[test]
 fn what_the_end_of_a_task_released_names_that_end() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let stream: Stream = lab.root(|| {
         let child = lab.spawn("forgetful", [], || lab.connection().0);
         let label = child.task();
@@ -204,12 +205,12 @@ fn what_the_end_of_a_task_released_names_that_end() {
     });
     let error = refusal(stream.disown());
     assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn only_one_of_many_who_release_at_once_does_and_it_is_the_owner() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let socket = lab.root(|| {
         let socket = Arc::new(lab.own("shared"));
         let refused = Arc::new(Mutex::new(Vec::new()));

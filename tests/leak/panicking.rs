@@ -15,7 +15,7 @@ use echown::pool::{self, Orphans, Pool};
 use echown::test;
 
 use crate::common::{
-    Lab, attest_cancelled, panic_message, refusal, thief, thread_id, until_blocked,
+    Fixture, assert_cancelled, fd_misuse, panic_message, refusal, thread_id, wait_until_blocked,
 };
 use crate::sinks::OnEvent;
 
@@ -36,7 +36,7 @@ fn returns_a_bomb(barrier: &Barrier) -> Bomb {
 
 #[test]
 fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let barrier = Arc::new(Barrier::new(2));
     let outcome = lab.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
@@ -48,7 +48,7 @@ fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
 
 #[test]
 fn a_result_that_is_discarded_after_the_end_does_not_panic_in_the_parent() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || Bomb);
         while !child.has_ended() {
@@ -65,19 +65,19 @@ fn a_result_that_is_discarded_after_the_end_does_not_panic_in_the_parent() {
         assert!(orphans.wait_until(far).expect("it is ours"));
         drop(orphans);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_result_that_is_never_taken_is_dropped_in_its_own_tasks_name() {
-    struct Name(&'static Lab, std::sync::mpsc::Sender<String>);
+    struct Name(&'static Fixture, std::sync::mpsc::Sender<String>);
     impl Drop for Name {
         fn drop(&mut self) {
             let task = self.0.registry.current_task().name.to_string();
             self.1.send(task).expect("the test listens");
         }
     }
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let (tell, told) = channel();
     let barrier = Arc::new(Barrier::new(2));
     let outcome = lab.registry.run("parent", || {
@@ -97,7 +97,7 @@ fn a_result_that_is_never_taken_is_dropped_in_its_own_tasks_name() {
 
 #[test]
 fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let barrier = Arc::new(Barrier::new(2));
     let outcome = lab.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
@@ -109,7 +109,7 @@ fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
         };
         let orphans = Orphans::reaped_by(&lab.registry, reaper);
         let parent = thread_id();
-        let child = lab.spawn("child", [], move || until_blocked(parent, true));
+        let child = lab.spawn("child", [], move || wait_until_blocked(parent, true));
         orphans.adopt(child).expect("it is our child");
         std::thread::spawn(move || {
             barrier.wait();
@@ -123,7 +123,7 @@ fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
 
 #[test]
 fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
     lab.root(|| {
         let (go, gone) = channel::<()>();
@@ -136,17 +136,17 @@ fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
         let waiting = waiting.expect("there is room in the queue");
         let broken = OnEvent(|| panic!("a subscriber's own panic"));
         let cancelled = tracing::subscriber::with_default(broken, || waiting.cancel());
-        attest_cancelled(cancelled);
+        assert_cancelled(cancelled);
         assert_eq!(lab.finalized(), ["given"]);
         go.send(()).expect("it waits");
         assert!(busy.join().expect("it ends well"));
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn a_loser_whose_result_panics_does_not_keep_the_others_from_ending() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let ended = |name| {
             let child = lab.spawn(name, [], || Bomb);
@@ -158,7 +158,7 @@ fn a_loser_whose_result_panics_does_not_keep_the_others_from_ending() {
         let winner = pool::first([ended("a"), ended("b"), ended("c"), ended("d")]);
         mem::forget(winner);
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 /// An error whose text or whose destructor panics.
@@ -189,7 +189,7 @@ impl Drop for Broken {
 
 #[test]
 fn an_error_whose_text_or_destructor_panics_skips_no_finalizer() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("failing", || -> () {
         mem::forget(lab.own("first"));
         for text_panics in [true, false] {
@@ -207,7 +207,7 @@ fn an_error_whose_text_or_destructor_panics_skips_no_finalizer() {
 
 #[test]
 fn a_release_whose_error_panics_returns_the_error() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let finalizer = |_| Err(io::Error::other(Broken { text_panics: true }));
         let owned = lab.registry.own_with("broken", finalizer).expect("it is running");
@@ -220,7 +220,7 @@ fn a_release_whose_error_panics_returns_the_error() {
 
 #[test]
 fn a_replaced_descriptor_whose_finalizer_panics_when_dropped_skips_no_finalizer() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let newcomer = std::fs::File::open("/dev/null").expect("it can be opened");
     let number = Cell::new(None);
     let outcome = lab.registry.run("failing", || -> () {
@@ -242,5 +242,5 @@ fn a_replaced_descriptor_whose_finalizer_panics_when_dropped_skips_no_finalizer(
     assert_eq!(panic_message(outcome), "the task's own error");
     assert_eq!(lab.finalized(), ["first"]);
     assert_eq!(lab.codes(), ["fd-replaced"]);
-    drop(thief::second_owner(number.get().expect("it is a descriptor")));
+    drop(fd_misuse::second_owner(number.get().expect("it is a descriptor")));
 }

@@ -10,14 +10,16 @@ use std::thread;
 use echown::ownership::{ErrorKind, Owned, Report};
 use echown::pool::Pool;
 
-use crate::common::{self, Lab, alone, attest_connected, attest_success, refusal, thief};
+use crate::common::{
+    self, Fixture, assert_connected, assert_success, fd_misuse, in_own_process, refusal,
+};
 use crate::test_name;
 
 // Rule 16: the end of a foreign thread.
 
 #[test]
 fn a_foreign_threads_end_finalizes_and_reports_what_it_left_and_never_panics() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let thread = thread::Builder::new().name("foreign".into()).spawn(|| {
         mem::forget((lab.own("left"), lab.listener()));
         mem::forget(lab.registry.own_with((), |()| panic!("a finalizer's panic")));
@@ -25,7 +27,7 @@ fn a_foreign_threads_end_finalizes_and_reports_what_it_left_and_never_panics() {
     });
     let (kernel_id, id) = thread.expect("there is a thread").join().expect("it doesn't panic");
     assert_eq!(lab.finalized_on("left"), id);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
     assert_eq!(lab.codes(), ["finalizer-panicked", "leak"]);
     let Some(Report::Leak(report)) = lab.reports().pop() else { panic!("expected a leak") };
     assert_eq!((&*report.task.name, &*report.thread), ("foreign", "foreign"));
@@ -38,7 +40,7 @@ fn a_handle_in_a_thread_local_is_released_by_its_thread_whichever_was_used_first
     thread_local! {
         static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
     }
-    let lab = Lab::new();
+    let lab = Fixture::new();
     // Thread-locals end in reverse order of their first use.
     let local_first = thread::spawn(|| {
         KEPT.with_borrow(|kept| assert!(kept.is_none()));
@@ -48,7 +50,7 @@ fn a_handle_in_a_thread_local_is_released_by_its_thread_whichever_was_used_first
     let task_first = thread::spawn(|| KEPT.set(Some(lab.own("task first"))));
     task_first.join().expect("it doesn't panic");
     assert_eq!(lab.finalized(), ["local first", "task first"]);
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
@@ -62,7 +64,7 @@ fn what_a_foreign_thread_and_its_thread_locals_leave_is_leaked() {
             mem::forget(self.0.take());
         }
     }
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let thread = thread::spawn(|| {
         FORGETS.with_borrow(|kept| assert!(kept.is_none()));
         FORGETS.set(Some(Forgets(Some(lab.own("forgotten by a local")))));
@@ -75,7 +77,7 @@ fn what_a_foreign_thread_and_its_thread_locals_leave_is_leaked() {
 
 #[test]
 fn a_foreign_threads_children_go_to_the_root_cancelled_and_nobody_waits_for_them() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let (begin, begun) = channel();
     let (go, gone) = channel::<()>();
     let (tell, told) = channel();
@@ -104,14 +106,14 @@ fn a_foreign_threads_children_go_to_the_root_cancelled_and_nobody_waits_for_them
     while lab.registry.snapshot().tasks.iter().any(|data| data.task == child) {
         thread::yield_now();
     }
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 // Rule 16: the end of the process.
 
 #[test]
 fn finish_finalizes_what_is_ones_own_and_lists_what_is_anothers() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
@@ -130,12 +132,12 @@ fn finish_finalizes_what_is_ones_own_and_lists_what_is_anothers() {
         drop(go);
         other.join().expect("it doesn't panic").expect("nobody closed it");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn finish_cancels_the_children_that_were_forgotten_and_names_them() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let listener = lab.listener();
         let child = lab.spawn("forgotten", [listener.resource()], move || {
@@ -147,14 +149,14 @@ fn finish_cancels_the_children_that_were_forgotten_and_names_them() {
         let names: Vec<&str> = verdict.forgotten_children.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["forgotten"]);
         assert!(!verdict.is_clean());
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     });
 }
 
 #[test]
 fn process_exit_runs_no_finalizer_of_another_thread() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         let (begin, begun) = channel();
         thread::spawn(move || {
             let _owned = lab.registry.own_with((), |()| {
@@ -176,40 +178,40 @@ fn process_exit_runs_no_finalizer_of_another_thread() {
 
 #[test]
 fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
-    let output = alone(test_name!(), || {
-        let lab = Lab::new();
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::new();
         lab.root(|| {
             let (mut stream, mut peer) = lab.connection();
             let string = lab.own("the parent's");
-            if thief::is_forked_child() {
+            if fd_misuse::is_forked_child() {
                 drop((string, stream));
                 // A task of the child's own, on a thread of its own.
                 let pool = Pool::builder().registry(&lab.registry).build();
                 let sum = pool.spawn([], || 3 + 4).expect("there is a thread").join();
                 assert_eq!(sum.expect("it leaves nothing"), 7);
                 let untouched = lab.finalized().is_empty() && lab.reports().is_empty();
-                thief::end_forked_child(if untouched { 0 } else { 1 });
+                fd_misuse::end_forked_child(if untouched { 0 } else { 1 });
             }
             let options = rustix::process::WaitOptions::empty();
             let ended = rustix::process::wait(options).expect("there is one child");
             let (_, status) = ended.expect("it has ended");
             assert_eq!(status.exit_status(), Some(0));
-            attest_connected(&mut stream, &mut peer);
+            assert_connected(&mut stream, &mut peer);
             string.release().expect("it is ours");
         });
         assert_eq!(lab.finalized(), ["the parent's"]);
-        lab.attest_clean();
+        lab.assert_clean();
     });
-    attest_success(&output);
+    assert_success(&output);
 }
 
 // Rule 17: libraries' own descriptors.
 
 #[test]
 fn a_declared_descriptor_is_listed_with_its_reason_and_is_no_leak() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
-        let theirs = lab.sees(common::listener());
+        let theirs = lab.track(common::listener());
         let number = theirs.as_raw_fd();
         lab.registry.declare(number, "a library", "wakes its handler");
         let snapshot = lab.registry.snapshot();
@@ -223,5 +225,5 @@ fn a_declared_descriptor_is_listed_with_its_reason_and_is_no_leak() {
         lab.registry.retract(number);
         assert!(lab.registry.snapshot().declared.is_empty());
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

@@ -4,22 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
 
 use echown::pool::Orphans;
 use echown::test;
 
-use crate::common::{DEADLINE, Lab, lock};
+use crate::common::{Fixture, lock, wait_until};
 
 /// How a task stands in a snapshot; none when it has ended.
-fn state_of(lab: &Lab, name: &str) -> Option<&'static str> {
+fn state_of(lab: &Fixture, name: &str) -> Option<&'static str> {
     let tasks = lab.registry.snapshot().tasks;
     tasks.iter().find(|task| &*task.task.name == name).map(|task| task.state)
 }
 
 #[test]
 fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let is_reaped = Arc::new(AtomicBool::new(false));
         let theirs = Arc::clone(&is_reaped);
@@ -29,10 +28,8 @@ fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
             let orphans = Orphans::reaped_by(&lab.registry, move |_, outcome| {
                 outcome.expect("it leaves nothing");
                 lock(&begin).send(()).expect("the parent listens");
-                let deadline = Instant::now() + DEADLINE / 2;
-                while state_of(lab, "parent") == Some("running") && Instant::now() < deadline {
-                    thread::yield_now();
-                }
+                let is_running = || state_of(lab, "parent") == Some("running");
+                wait_until("the parent to begin its end", || !is_running());
                 // Its end has begun, and does not go on without this.
                 for _ in 0..200 {
                     assert_eq!(state_of(lab, "parent"), Some("ending"));
@@ -50,5 +47,5 @@ fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
         parent.join().expect("a child whose reaper runs is not forgotten");
         assert!(is_reaped.load(Ordering::Relaxed), "the parent ended before the reaper");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }

@@ -10,7 +10,7 @@ use echown::net::{ReadHalf, WriteHalf};
 use echown::ownership::{ErrorKind, Event, Level};
 use echown::test;
 
-use crate::common::{self, Lab, attest_connected, refusal, thief};
+use crate::common::{self, Fixture, assert_connected, fd_misuse, refusal};
 
 /// A connection that is the newcomer, under its own number and under that of a split stream.
 struct Replaced {
@@ -22,29 +22,29 @@ struct Replaced {
 }
 
 impl Replaced {
-    fn new(lab: &Lab) -> Replaced {
+    fn new(lab: &Fixture) -> Replaced {
         let (stream, _peer) = lab.connection();
         let number = stream.resource().describe().number.expect("it is a descriptor");
         let (reading, writing) = stream.split().expect("it is ours");
         let (newcomer, newcomers_peer) = common::connection();
         // A half that reads it all the same fails, and does not hang.
         newcomer.set_read_timeout(Some(common::DEADLINE / 3)).expect("it is a socket");
-        thief::replace(number, &newcomer);
+        fd_misuse::replace(number, &newcomer);
         Replaced { reading, writing, number, newcomer, newcomers_peer }
     }
 
     /// Attests that the newcomer is open under the stolen number, and that nothing was sent to it,
     /// read from it or shut down. Closes it.
     #[track_caller]
-    fn attest_untouched(mut self, lab: &Lab) {
+    fn assert_untouched(mut self, lab: &Fixture) {
         drop((self.reading, self.writing));
-        let mut taken = TcpStream::from(thief::second_owner(self.number));
-        attest_connected(&mut taken, &mut self.newcomers_peer);
+        let mut taken = TcpStream::from(fd_misuse::second_owner(self.number));
+        assert_connected(&mut taken, &mut self.newcomers_peer);
         self.newcomer.shutdown(Shutdown::Write).expect("it is connected");
         let mut rest = Vec::new();
         self.newcomers_peer.read_to_end(&mut rest).expect("it is connected");
         assert!(rest.is_empty(), "{rest:?} was sent to the newcomer");
-        lab.sees(taken);
+        lab.track(taken);
     }
 }
 
@@ -52,7 +52,7 @@ impl Replaced {
 #[test]
 fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
     for reader_finds_it in [true, false] {
-        let lab = Lab::with(|settings| settings.level(Level::Full));
+        let lab = Fixture::with(|settings| settings.level(Level::Full));
         lab.root(|| {
             let mut it = Replaced::new(lab);
             let kinds = if reader_finds_it {
@@ -61,22 +61,23 @@ fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
                 [refusal(it.writing.write(b"x")), refusal(it.reading.read(&mut [0]))]
             };
             assert_eq!(kinds.map(|error| error.kind()), [ErrorKind::FdReplaced; 2]);
-            it.attest_untouched(lab);
+            it.assert_untouched(lab);
         });
         assert_eq!(lab.codes(), ["fd-replaced"]);
         assert_eq!(lab.registry.verdict().replaced, 1);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
     }
 }
 
 /// What an `own` finds on the whole, at level `on`, stops both halves.
 #[test]
 fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut it = Replaced::new(lab);
         let halves = [it.reading.resource(), it.writing.resource()];
-        let taken = lab.registry.own_fd(thief::second_owner(it.number)).expect("it is a newcomer");
+        let taken =
+            lab.registry.own_fd(fd_misuse::second_owner(it.number)).expect("it is a newcomer");
         assert_eq!(lab.codes(), ["fd-replaced"]);
         assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
         assert_eq!(refusal(it.writing.write(b"x")).kind(), ErrorKind::FdReplaced);
@@ -85,38 +86,38 @@ fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
             assert!(custody.iter().any(|step| step.event == Event::Replaced), "{custody:?}");
         }
         mem::forget(taken.disown().expect("it is ours"));
-        it.attest_untouched(lab);
+        it.assert_untouched(lab);
     });
     assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 /// What the end of the write half finds stops the read half, at level `on`.
 #[test]
 fn a_replacement_found_by_the_end_of_the_write_half_is_known_to_the_reader() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let mut it = Replaced::new(lab);
         assert_eq!(refusal(it.writing.release()).kind(), ErrorKind::FdReplaced);
         assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
-        it.attest_untouched(lab);
+        it.assert_untouched(lab);
     });
     assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 /// Rejoined, the halves of a replaced socket are no way round the mark.
 #[test]
 fn marked_halves_are_not_rejoined() {
-    let lab = Lab::with(|settings| settings.level(Level::Full));
+    let lab = Fixture::with(|settings| settings.level(Level::Full));
     lab.root(|| {
         let mut it = Replaced::new(lab);
         assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
         let refused = it.reading.rejoin(it.writing).expect_err("they are marked");
         assert_eq!(refused.error().kind(), ErrorKind::FdReplaced);
         (it.reading, it.writing) = refused.into_value().expect("both come back");
-        it.attest_untouched(lab);
+        it.assert_untouched(lab);
     });
     assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }

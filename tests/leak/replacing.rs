@@ -14,14 +14,14 @@ use echown::ownership::{ErrorKind, Event, Level, Report};
 use echown::test;
 
 use crate::common::{
-    self, Lab, attest_cancelled, attest_connected, leaked, panic_message, refusal, thief,
+    self, Fixture, assert_cancelled, assert_connected, fd_misuse, leaked, panic_message, refusal,
 };
 use crate::events;
 
 /// Replaces the file behind a number of the registry's by another one, in one step, so that no other
 /// test gets the number in between. The answer is the number's rightful owner from now on.
 fn replace(number: RawFd, newcomer: impl AsFd) -> OwnedFd {
-    let mut taken = thief::second_owner(number);
+    let mut taken = fd_misuse::second_owner(number);
     let flags = rustix::io::DupFlags::CLOEXEC;
     rustix::io::dup3(newcomer, &mut taken, flags).expect("both are open");
     taken
@@ -32,7 +32,7 @@ fn number(stream: &Stream) -> RawFd {
 }
 
 /// A stream that was replaced unnoticed: the newcomer under its number, and the newcomer's peer.
-fn replaced(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
+fn replaced(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, _peer) = lab.connection();
     let (here, there) = common::connection();
     let here = TcpStream::from(replace(number(&stream), here));
@@ -40,7 +40,7 @@ fn replaced(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
 }
 
 /// The same, noticed by the registry, because the newcomer was owned for a moment.
-fn known_as_replaced(lab: &'static Lab) -> (Stream, TcpStream, TcpStream) {
+fn known_as_replaced(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, here, there) = replaced(lab);
     let owned = lab.registry.own_fd(OwnedFd::from(here)).expect("the number is the newcomer's");
     let here = owned.disown().expect("it is ours");
@@ -66,7 +66,7 @@ fn end_with(stream: Stream, end: &str) {
 fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
     for level in [Level::On, Level::Full] {
         for end in ENDS {
-            let lab = Lab::with(|settings| settings.level(level));
+            let lab = Fixture::with(|settings| settings.level(level));
             lab.root(|| {
                 let (stream, _peer) = lab.connection();
                 let number = number(&stream);
@@ -83,7 +83,7 @@ fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
                     "panics" => assert_eq!(panic_message(child.join()), "its own error"),
                     _ => child.join().expect("nothing is left"),
                 }
-                attest_connected(&mut here, &mut there);
+                assert_connected(&mut here, &mut there);
                 let owner = lab.reports().iter().find_map(|report| match report {
                     Report::FdReplaced(theft) => theft.owner.clone(),
                     _ => None,
@@ -93,14 +93,14 @@ fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
             let expected: &[_] =
                 if end == "forgets it" { &["fd-replaced", "leak"] } else { &["fd-replaced"] };
             assert_eq!(lab.codes(), expected, "{level}, {end}");
-            lab.attest_all_closed();
+            lab.assert_all_closed();
         }
     }
 }
 
 #[test]
 fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || {
             let (stream, mut here, mut there) = known_as_replaced(lab);
@@ -115,17 +115,17 @@ fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
             let (error, stream) = stream.split().expect_err("it is replaced").into_parts();
             assert_eq!(error.kind(), ErrorKind::FdReplaced);
             drop(stream);
-            attest_connected(&mut here, &mut there);
+            assert_connected(&mut here, &mut there);
         });
         child.join().expect("nothing is left");
     });
     assert_eq!(lab.codes(), ["fd-replaced"], "one replacement is one report");
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, _peer) = lab.connection();
         let number = number(&stream);
@@ -142,15 +142,15 @@ fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
         drop(go);
         leaked(child.join());
         let mut there = there;
-        attest_connected(&mut here, &mut there);
+        assert_connected(&mut here, &mut there);
     });
     assert_eq!(lab.codes(), ["fd-replaced", "leak"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, _peer) = lab.connection();
         let number = number(&stream);
@@ -158,15 +158,15 @@ fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
         let (here, mut there) = common::connection();
         let mut here = TcpStream::from(replace(number, here));
         drop(offer);
-        attest_connected(&mut here, &mut there);
+        assert_connected(&mut here, &mut there);
     });
     assert_eq!(lab.codes(), ["unclaimed", "fd-replaced"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claimer() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, _peer) = lab.connection();
         let (resource, number) = (stream.resource(), number(&stream));
@@ -187,40 +187,40 @@ fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claim
         let claimed = offer.claim().expect("it is still offered");
         assert_eq!(refusal(claimed.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
         drop(claimed);
-        attest_connected(&mut here, &mut there);
+        assert_connected(&mut here, &mut there);
         let custody = events(&resource.describe());
         assert_eq!(custody.last(), Some(&Event::Dropped), "{custody:?}");
     });
     assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn level_off_refuses_what_is_known_as_replaced_and_closes_no_newcomer() {
-    let lab = Lab::with(|settings| settings.level(Level::Off));
+    let lab = Fixture::with(|settings| settings.level(Level::Off));
     lab.root(|| {
         let (stream, mut here, mut there) = replaced(lab);
         drop(stream);
-        attest_connected(&mut here, &mut there);
+        assert_connected(&mut here, &mut there);
         let (stream, mut here, mut there) = known_as_replaced(lab);
         assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
         assert_eq!(refusal((&stream).read(&mut [0])).kind(), ErrorKind::FdReplaced);
         drop(stream);
-        attest_connected(&mut here, &mut there);
+        assert_connected(&mut here, &mut there);
         let (stream, mut here, mut there) = replaced(lab);
         let child = lab.spawn("child", [stream.resource()], move || mem::forget(stream));
         child.join().expect("this level reports no leak");
-        attest_connected(&mut here, &mut there);
+        assert_connected(&mut here, &mut there);
     });
     assert!(lab.codes().is_empty(), "this level reports nothing");
-    lab.attest_all_closed();
+    lab.assert_all_closed();
 }
 
 #[test]
 fn a_write_half_that_was_replaced_shuts_nothing_down() {
     for level in [Level::Off, Level::On, Level::Full] {
         for is_forgotten in [false, true] {
-            let lab = Lab::with(|settings| settings.level(level));
+            let lab = Fixture::with(|settings| settings.level(level));
             lab.root(|| {
                 let (stream, _peer) = lab.connection();
                 let number = number(&stream);
@@ -234,13 +234,13 @@ fn a_write_half_that_was_replaced_shuts_nothing_down() {
                 } else {
                     drop(writing);
                 }
-                attest_connected(&mut here, &mut there);
+                assert_connected(&mut here, &mut there);
                 drop(reading);
-                attest_connected(&mut here, &mut there);
+                assert_connected(&mut here, &mut there);
             });
             let replaced = lab.codes().iter().filter(|code| **code == "fd-replaced").count();
             assert_eq!(replaced, usize::from(level != Level::Off), "{level}, {is_forgotten}");
-            lab.attest_all_closed();
+            lab.assert_all_closed();
         }
     }
 }
@@ -249,7 +249,7 @@ fn a_write_half_that_was_replaced_shuts_nothing_down() {
 /// duplicate of somebody else's: the identity is the registered one, and yet the number is not ours.
 /// What `split` makes of the stream, that duplicate, and the peer.
 fn replaced_by_its_own_duplicate<H>(
-    lab: &'static Lab,
+    lab: &'static Fixture,
     split: impl FnOnce(Stream) -> H,
 ) -> (H, TcpStream, TcpStream) {
     let (socket, peer) = common::connection();
@@ -265,25 +265,25 @@ fn replaced_by_its_own_duplicate<H>(
 
 #[test]
 fn a_known_replacement_is_final_even_if_the_identity_comes_back() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut newcomer, mut peer) = replaced_by_its_own_duplicate(lab, |stream| stream);
         assert_eq!(refusal(stream.release()).kind(), ErrorKind::FdReplaced);
-        attest_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut newcomer, &mut peer);
         let (halves, mut newcomer, mut peer) =
             replaced_by_its_own_duplicate(lab, |stream| stream.split().expect("it is ours"));
         let (reading, writing) = halves;
         drop(writing);
-        attest_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut newcomer, &mut peer);
         drop(reading);
-        attest_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut newcomer, &mut peer);
     });
     assert_eq!(lab.codes(), ["fd-replaced"; 2], "one replacement is one report");
 }
 
 #[test]
 fn cancelling_and_draining_do_not_shut_down_what_is_known_as_replaced() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let (go, gone) = channel::<()>();
         let (begin, begun) = channel();
@@ -295,12 +295,12 @@ fn cancelling_and_draining_do_not_shut_down_what_is_known_as_replaced() {
         });
         let (mut newcomer, mut peer) = begun.recv().expect("it begins");
         owner.drain().expect("it is ours");
-        attest_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut newcomer, &mut peer);
         owner.request_cancel().expect("it is ours");
-        attest_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut newcomer, &mut peer);
         drop(go);
-        attest_cancelled(owner.join());
-        attest_connected(&mut newcomer, &mut peer);
+        assert_cancelled(owner.join());
+        assert_connected(&mut newcomer, &mut peer);
     });
     assert_eq!(lab.codes(), ["fd-replaced"], "one replacement is one report");
 }

@@ -11,7 +11,8 @@ use std::thread;
 use echown::ownership::{self, ErrorKind, Event, Level, Policy, Registry, Report, Suppression};
 
 use crate::common::{
-    self, Lab, alone, attest_cancelled, attest_success, failure, leaked, refusal, without_ages,
+    self, Fixture, assert_cancelled, assert_success, failure, in_own_process, leaked, refusal,
+    without_ages,
 };
 use crate::{events, test_name};
 
@@ -19,7 +20,7 @@ use crate::{events, test_name};
 
 #[test]
 fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let (report, [acquired, spawned], thread) = lab.root(|| {
         let (stream, _peer) = lab.connection();
         let described = stream.describe();
@@ -60,12 +61,12 @@ fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
     assert_eq!(delivered.len(), 1);
     assert_eq!(delivered[0].code(), "leak");
     #[cfg(feature = "json")]
-    attest_json(&delivered[0].to_json(), &acquired);
-    lab.attest_all_closed();
+    assert_json(&delivered[0].to_json(), &acquired);
+    lab.assert_all_closed();
 }
 
 #[cfg(feature = "json")]
-fn attest_json(json: &str, acquired: &str) {
+fn assert_json(json: &str, acquired: &str) {
     for part in [
         r#"{"verdict":"leak","schema_version":1,"#,
         r#""name":"worker""#,
@@ -79,7 +80,7 @@ fn attest_json(json: &str, acquired: &str) {
 
 #[test]
 fn a_report_reaches_the_sink_once_and_is_kept() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let outcome = lab.registry.run("leaking", || mem::forget(lab.own("leaked")));
     assert!(failure(outcome).leaks().is_some());
     assert_eq!(lab.reports().len(), 1);
@@ -90,7 +91,7 @@ fn a_report_reaches_the_sink_once_and_is_kept() {
 
 #[test]
 fn where_nobody_listens_reports_go_to_standard_error_and_finish_has_the_verdict() {
-    let output = alone(test_name!(), || {
+    let output = in_own_process(test_name!(), || {
         let leaked = ownership::own(String::from("leaked")).expect("the task is running");
         mem::forget(leaked);
         assert_eq!(ownership::snapshot().resources.len(), 1);
@@ -101,7 +102,7 @@ fn where_nobody_listens_reports_go_to_standard_error_and_finish_has_the_verdict(
         );
         exit(verdict.exit_code.into());
     });
-    attest_success(&output);
+    assert_success(&output);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("ended and still owned 1 resource\n  thread: "), "{errors}");
     assert!(errors.contains("\n    acquired at tests/leak/reporting.rs:"), "{errors}");
@@ -111,7 +112,7 @@ fn where_nobody_listens_reports_go_to_standard_error_and_finish_has_the_verdict(
 
 #[test]
 fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
-    let lab = Lab::with(|settings| settings.level(Level::Off));
+    let lab = Fixture::with(|settings| settings.level(Level::Off));
     lab.root(|| {
         let child = lab.spawn("forgetful", [], || {
             for name in ["r1", "r2", "r3"] {
@@ -122,13 +123,13 @@ fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
         });
         assert_eq!(child.join().expect("a leak is not looked for"), "its value");
         assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
-        lab.attest_all_closed();
+        lab.assert_all_closed();
         let listener = lab.listener();
         let child = lab.spawn("accepting", [listener.resource()], move || {
             assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
             mem::forget(listener);
         });
-        attest_cancelled(child.cancel());
+        assert_cancelled(child.cancel());
         let (twice, line) = (lab.own("twice"), line!() + 1);
         twice.release().expect("it is ours");
         let second = refusal(twice.release());
@@ -136,12 +137,12 @@ fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
         assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
         assert_eq!(events(&twice.describe()), [Event::Released], "no custody but the end");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn level_off_asks_nobody_who_they_are() {
-    let lab = Lab::with(|settings| settings.level(Level::Off));
+    let lab = Fixture::with(|settings| settings.level(Level::Off));
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
         thread::scope(|threads| {
@@ -151,13 +152,13 @@ fn level_off_asks_nobody_who_they_are() {
         });
         peer.read_exact(&mut [0]).expect("it arrives");
     });
-    lab.attest_clean();
+    lab.assert_clean();
 }
 
 #[test]
 fn level_full_keeps_a_backtrace_of_every_hand_and_level_on_none() {
     let custody_at = |level| {
-        let lab = Lab::with(|settings| settings.level(level));
+        let lab = Fixture::with(|settings| settings.level(level));
         lab.root(|| {
             let listener = lab.listener();
             let child = lab.spawn("child", [listener.resource()], move || mem::forget(listener));
@@ -177,7 +178,7 @@ fn level_full_keeps_a_backtrace_of_every_hand_and_level_on_none() {
 
 #[test]
 fn an_ignored_leak_is_counted_and_is_its_tasks_outcome_but_no_report() {
-    let lab = Lab::with(|settings| settings.on_leak(Policy::Ignore));
+    let lab = Fixture::with(|settings| settings.on_leak(Policy::Ignore));
     lab.root(|| {
         let child = lab.spawn("leaking", [], || mem::forget(lab.own("leaked")));
         leaked(child.join());
@@ -189,18 +190,18 @@ fn an_ignored_leak_is_counted_and_is_its_tasks_outcome_but_no_report() {
 
 #[test]
 fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome() {
-    let lab = Lab::with(|settings| {
+    let lab = Fixture::with(|settings| {
         let known = Suppression::because("the listener stays until exit").kind("tcp listener");
-        settings.on_leak(Policy::Fail).suppress(known.site("tests/common/mod.rs"))
+        settings.on_leak(Policy::Fail).suppress(known.site("tests/common/fixture.rs"))
     });
     lab.root(|| {
-        let known = || mem::forget(lab.registry.own_fd(lab.sees(common::listener())));
+        let known = || mem::forget(lab.registry.own_fd(lab.track(common::listener())));
         let elsewhere = lab.spawn("elsewhere", [], known);
         leaked(elsewhere.join());
         let child = lab.spawn("known", [], || lab.leak_a_listener());
         child.join().expect("it is known");
     });
-    lab.attest_all_closed();
+    lab.assert_all_closed();
     let verdict = lab.registry.finish();
     assert_eq!((verdict.leaks, verdict.suppressed, verdict.exit_code), (1, 1, 23));
     let text = verdict.to_string();
@@ -210,7 +211,7 @@ fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome(
 #[test]
 fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
     let code = |on_leak, on_violation, expected| {
-        let lab = Lab::with(|settings| settings.on_leak(on_leak).on_violation(on_violation));
+        let lab = Fixture::with(|settings| settings.on_leak(on_leak).on_violation(on_violation));
         lab.root(|| {
             let child = lab.spawn("leaking", [], || mem::forget(lab.own("leaked")));
             leaked(child.join());
@@ -219,8 +220,8 @@ fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
     };
     code(Policy::Warn, Policy::Fail, 0);
     code(Policy::Fail, Policy::Warn, ownership::EXIT_CODE_FINDINGS);
-    let output = alone(test_name!(), || {
-        let lab = Lab::with(|settings| settings.on_violation(Policy::Fail));
+    let output = in_own_process(test_name!(), || {
+        let lab = Fixture::with(|settings| settings.on_violation(Policy::Fail));
         let twice = lab.own("twice");
         twice.release().expect("it is ours");
         assert_eq!(refusal(twice.release()).kind(), ErrorKind::DoubleRelease);
@@ -231,7 +232,7 @@ fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
 
 #[test]
 fn a_leak_under_policy_abort_is_reported_and_ends_the_process_at_once() {
-    let output = alone(test_name!(), || {
+    let output = in_own_process(test_name!(), || {
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
         rustix::process::setrlimit(rustix::process::Resource::Core, none).expect("lower is fine");
         let registry = Registry::builder().on_leak(Policy::Abort).build();

@@ -7,7 +7,7 @@ use std::thread;
 use echown::ownership::{Owned, Policy, Registry, Report};
 use echown::test;
 
-use crate::common::{alone, lock};
+use crate::common::{in_own_process, lock};
 use crate::test_name;
 
 /// Something that the main thread owns and that anything may use against the rules.
@@ -120,7 +120,7 @@ fn a_log_subscriber_that_breaks_a_rule_is_not_told_of_it() {
 /// A plain test: the process that it starts dies on purpose.
 #[std::prelude::v1::test]
 fn what_aborts_the_process_inside_of_a_sink_is_said_on_standard_error() {
-    let output = alone(test_name!(), || {
+    let output = in_own_process(test_name!(), || {
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
         rustix::process::setrlimit(rustix::process::Resource::Core, none).expect("lower is fine");
         let (victim, other_victim) = (Victim::default(), Victim::default());

@@ -7,7 +7,7 @@ use echown::ownership::graph::{Kept, Node};
 use echown::ownership::{Report, Suppression};
 use echown::report::{Colours, Sources};
 
-use crate::common::Lab;
+use crate::common::Fixture;
 
 const HOSTILE: &str = "a\u{1b}[2J\nleak: forged\u{202e}\u{85}\u{200b}\\b";
 const ESCAPED: &str = r"a\x1b[2J\nleak: forged\u{202e}\u{85}\u{200b}\b";
@@ -28,7 +28,7 @@ fn assert_escaped(what: &str, text: &str) {
 
 #[test]
 fn hostile_names_of_tasks_and_threads_are_escaped_in_every_form() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let registry = lab.registry.clone();
     let named = thread::Builder::new().name(HOSTILE.to_owned());
     let ran = named.spawn(move || {
@@ -56,7 +56,7 @@ fn hostile_names_of_tasks_and_threads_are_escaped_in_every_form() {
 
 #[test]
 fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     let registry = &lab.registry;
     lab.root(|| {
         drop(registry.own_with("wrong", |_| Err(io::Error::other(HOSTILE))));
@@ -73,7 +73,7 @@ fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
 
 #[test]
 fn hostile_names_in_the_graph_of_references_are_escaped() {
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let node = Node::new_in(&lab.registry, HOSTILE);
         assert_escaped("a node", &node.label().to_string());
@@ -87,6 +87,6 @@ fn hostile_names_in_the_graph_of_references_are_escaped() {
 fn the_reason_of_a_suppression_is_escaped() {
     let known = Suppression::because(HOSTILE).path(HOSTILE);
     assert_escaped("a suppression", &known.to_string());
-    let lab = Lab::with(|settings| settings.suppress(known));
+    let lab = Fixture::with(|settings| settings.suppress(known));
     assert_escaped("the verdict", &lab.registry.verdict().to_string());
 }

@@ -5,12 +5,12 @@ use std::sync::mpsc::channel;
 use echown::pool::Pool;
 use echown::test;
 
-use crate::common::{Lab, attest_cancelled};
+use crate::common::{Fixture, assert_cancelled};
 
 #[test]
 fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
     const QUEUE: usize = 3;
-    let lab = Lab::new();
+    let lab = Fixture::new();
     lab.root(|| {
         let pool = Pool::builder().registry(&lab.registry).limit(1).queue(QUEUE).build();
         let (end, ended) = channel::<()>();
@@ -28,11 +28,11 @@ fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
             assert_eq!(pool.queued(), QUEUE);
             let refused = pool.spawn([], || ()).expect_err("the queue is full").to_string();
             assert!(refused.ends_with("waiting jobs: 3"), "{refused}");
-            cancelled.into_iter().for_each(|promise| attest_cancelled(promise.cancel()));
+            cancelled.into_iter().for_each(|promise| assert_cancelled(promise.cancel()));
             assert_eq!(pool.queued(), 0);
         }
         let one = spawn("one");
-        attest_cancelled(spawn("between").cancel());
+        assert_cancelled(spawn("between").cancel());
         let others = [spawn("two"), spawn("three")];
         assert_eq!(pool.queued(), QUEUE);
         drop(end);
@@ -44,5 +44,5 @@ fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
         assert_eq!((pool.queued(), pool.size()), (0, 1));
     });
     assert!(lab.finalized().ends_with(&["between", "one", "two", "three"]), "in their order");
-    lab.attest_clean();
+    lab.assert_clean();
 }

@@ -9,8 +9,9 @@ use echown::ownership::{ErrorKind, Failure, Registry};
 use echown::test;
 use echown::thread::spawn_in;
 
-use super::reserved::Reserved;
-use super::{PATIENCE, Place, clean, connected, full_listener, kind_of, let_block};
+use super::{Place, clean, connected, full_listener, kind_of, let_block};
+use crate::common::DEADLINE;
+use crate::common::reserved::Reserved;
 
 /// Runs `block` as a task with what it is given, cancels it once it blocks, and asserts that it
 /// woke with `Cancelled`.
@@ -27,10 +28,10 @@ fn is_woken<T: Send + 'static>(
         sender.send(Some(answer)).unwrap();
     })
     .unwrap();
-    assert!(receiver.recv_timeout(PATIENCE).unwrap().is_none());
+    assert!(receiver.recv_timeout(DEADLINE).unwrap().is_none());
     let_block(registry, &task);
     task.request_cancel().unwrap();
-    let answer = receiver.recv_timeout(PATIENCE).expect("a cancelled task wakes").unwrap();
+    let answer = receiver.recv_timeout(DEADLINE).expect("a cancelled task wakes").unwrap();
     let error = answer.expect_err("a cancelled task gets nothing");
     assert_eq!(kind_of(&error), ErrorKind::Cancelled, "{error}");
     assert_ne!(error.kind(), io::ErrorKind::Interrupted);
@@ -106,7 +107,7 @@ fn a_connect_wakes_whenever_it_is_cancelled() {
             let begun = Instant::now();
             // Before it began, before or after the system call, while it waits.
             assert!(matches!(task.cancel(), Err(Failure::Cancelled)));
-            assert!(begun.elapsed() < PATIENCE);
+            assert!(begun.elapsed() < DEADLINE);
         }
     });
 }
@@ -151,7 +152,7 @@ fn an_accept_that_is_cancelled_leaves_no_connection_open() {
             let clients = std::thread::spawn(move || {
                 let mut ends = 0;
                 while let Ok(mut client) = std::net::TcpStream::connect(address) {
-                    client.set_read_timeout(Some(PATIENCE)).unwrap();
+                    client.set_read_timeout(Some(DEADLINE)).unwrap();
                     match client.read(&mut [0]) {
                         Ok(0) => ends += 1,
                         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => ends += 1,

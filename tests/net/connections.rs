@@ -8,20 +8,21 @@ use echown::ownership::Error;
 use echown::test;
 use echown::thread::spawn_in;
 
-use super::{PATIENCE, Place, carries_both_ways, clean, connected, deaf_socket, rustix_address};
+use super::{Place, assert_carries_both_ways, clean, connected, deaf_socket, rustix_address};
+use crate::common::DEADLINE;
 
 #[test]
 fn a_connection_by_tcp_carries_both_ways() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, (Ipv4Addr::LOCALHOST, 0)).unwrap();
-        carries_both_ways(registry, &listener, "tcp stream");
+        assert_carries_both_ways(registry, &listener, "tcp stream");
     });
 }
 
 #[test]
 fn a_connection_by_tcp_version_6_carries_both_ways() {
     clean(|registry| match Listener::bind_in(registry, (Ipv6Addr::LOCALHOST, 0)) {
-        Ok(listener) => carries_both_ways(registry, &listener, "tcp stream"),
+        Ok(listener) => assert_carries_both_ways(registry, &listener, "tcp stream"),
         Err(error) => eprintln!("no version 6 on this machine: {error}"),
     });
 }
@@ -34,7 +35,7 @@ fn a_connection_by_path_carries_both_ways() {
         let address = listener.local_addr().unwrap();
         assert_eq!(address.path(), Some(&*place.0));
         assert_eq!(address.to_string(), format!("unix:{}", place.0.display()));
-        carries_both_ways(registry, &listener, "unix stream");
+        assert_carries_both_ways(registry, &listener, "unix stream");
         listener.close().unwrap();
         assert!(place.0.exists(), "a listener removes nothing on its own");
     });
@@ -63,7 +64,7 @@ fn a_refused_connection_is_an_ordinary_error_and_leaves_nothing_open() {
         let address = rustix_address(&deaf);
         for error in [
             Stream::connect_in(registry, address).unwrap_err(),
-            Stream::connect_timeout_in(registry, &address, PATIENCE).unwrap_err(),
+            Stream::connect_timeout_in(registry, &address, DEADLINE).unwrap_err(),
         ] {
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
             assert!(Error::in_io(&error).is_none());

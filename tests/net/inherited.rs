@@ -10,7 +10,8 @@ use echown::net::{KeepAlive, Listener, Stream};
 use echown::test;
 use rustix::net::SendFlags;
 
-use super::{PATIENCE, Place, clean, connected};
+use super::{Place, clean, connected};
+use crate::common::DEADLINE;
 
 /// Sends `abcXdefYg` with `X` and `Y` as urgent data. Two of them, because a socket that has urgent
 /// data out of line loses only the last.
@@ -27,7 +28,7 @@ fn send_urgently(peer: impl AsFd) {
 
 #[track_caller]
 fn receives_it_all(mut stream: &Stream) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut received = Vec::new();
     stream.read_to_end(&mut received).unwrap();
     assert_eq!(String::from_utf8_lossy(&received), "abcXdefYg");
@@ -55,7 +56,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let begun = Stream::begin_connect_in(registry, &address, None).unwrap();
-        begun.complete_connect(Some(PATIENCE)).unwrap();
+        begun.complete_connect(Some(DEADLINE)).unwrap();
         for connected in [begun, Stream::connect_in(registry, address).unwrap()] {
             let (peer, _) = server.accept().unwrap();
             send_urgently(&peer);

@@ -13,13 +13,14 @@ use echown::test;
 use echown::thread::spawn_in;
 
 use super::signals::interrupted;
-use super::{PATIENCE, Place, clean, connected, full_listener, kind_of};
+use super::{Place, clean, connected, full_listener, kind_of};
+use crate::common::{DEADLINE, stall};
 
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Attests that a call which its socket's timeout limits ends by it, and not before.
+/// Asserts that a call ends by the timeout of its socket, and not before.
 #[track_caller]
-fn times_out<T>(what: &str, call: impl FnOnce() -> io::Result<T>) {
+fn assert_times_out<T>(what: &str, call: impl FnOnce() -> io::Result<T>) {
     let begun = Instant::now();
     match interrupted(what, call) {
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{what}: {error}"),
@@ -28,9 +29,9 @@ fn times_out<T>(what: &str, call: impl FnOnce() -> io::Result<T>) {
     assert!(begun.elapsed() >= TIMEOUT, "{what} ended after {:?}", begun.elapsed());
 }
 
-/// Attests that a wait answers this once its time has passed, and not before.
+/// Asserts that a wait returns this once its time has passed, and not before.
 #[track_caller]
-fn passes<T: PartialEq + std::fmt::Debug>(
+fn assert_waits<T: PartialEq + std::fmt::Debug>(
     what: &str,
     expected: &T,
     wait: impl FnOnce() -> io::Result<T>,
@@ -54,18 +55,18 @@ fn a_read_ends_at_its_timeout_however_often_it_is_interrupted() {
         let (unix, _other) = Stream::pair_in(registry).unwrap();
         for mut stream in [&tcp, &unix] {
             stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-            times_out("read", || stream.read(&mut [0]));
-            times_out("peek", || stream.peek(&mut [0]));
+            assert_times_out("read", || stream.read(&mut [0]));
+            assert_times_out("peek", || stream.peek(&mut [0]));
             let (mut one, mut two) = ([0], [0]);
             let mut buffers = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
-            times_out("read_vectored", || stream.read_vectored(&mut buffers));
+            assert_times_out("read_vectored", || stream.read_vectored(&mut buffers));
         }
         let (mut reading, _writing) = tcp.split().unwrap();
-        times_out("read of a half", || reading.read(&mut [0]));
+        assert_times_out("read of a half", || reading.read(&mut [0]));
         let (there, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         there.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut adopted = Stream::own_in(registry, there).unwrap();
-        times_out("read of an adopted stream", || adopted.read(&mut [0]));
+        assert_times_out("read of an adopted stream", || adopted.read(&mut [0]));
     });
 }
 
@@ -80,12 +81,12 @@ fn a_write_ends_at_its_timeout_however_often_it_is_interrupted() {
             let (_client, accepted) = connected(registry, &listener);
             fill(&accepted);
             let bytes = vec![0; 8 << 20];
-            times_out("write_all", || (&accepted).write_all(&bytes));
+            assert_times_out("write_all", || (&accepted).write_all(&bytes));
             let buffers = [IoSlice::new(&bytes), IoSlice::new(&bytes)];
             fill(&accepted);
-            times_out("write_vectored", || (&accepted).write_vectored(&buffers));
+            assert_times_out("write_vectored", || (&accepted).write_vectored(&buffers));
             let (_reading, mut writing) = accepted.split().unwrap();
-            times_out("write of a half", || writing.write_all(&bytes));
+            assert_times_out("write of a half", || writing.write_all(&bytes));
         }
     });
 }
@@ -95,9 +96,9 @@ fn receiving_datagrams_ends_at_its_timeout_however_often_it_is_interrupted() {
     clean(|registry| {
         let socket = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-        times_out("recv_from", || socket.recv_from(&mut [0]));
+        assert_times_out("recv_from", || socket.recv_from(&mut [0]));
         socket.connect(socket.local_addr().unwrap()).unwrap();
-        times_out("recv", || socket.recv(&mut [0]));
+        assert_times_out("recv", || socket.recv(&mut [0]));
     });
 }
 
@@ -105,15 +106,15 @@ fn receiving_datagrams_ends_at_its_timeout_however_often_it_is_interrupted() {
 fn a_wait_ends_at_its_deadline_however_often_it_is_interrupted() {
     clean(|registry| {
         let (stream, _other) = Stream::pair_in(registry).unwrap();
-        passes("wait_readable", &false, || stream.wait_readable(Some(TIMEOUT)));
+        assert_waits("wait_readable", &false, || stream.wait_readable(Some(TIMEOUT)));
         fill(&stream);
-        passes("wait_writable", &false, || stream.wait_writable(Some(TIMEOUT)));
-        passes("wait_either", &(false, false), || stream.wait_either(Some(TIMEOUT)));
+        assert_waits("wait_writable", &false, || stream.wait_writable(Some(TIMEOUT)));
+        assert_waits("wait_either", &(false, false), || stream.wait_either(Some(TIMEOUT)));
         let (reading, writing) = stream.split().unwrap();
-        passes("wait_readable of a half", &false, || reading.wait_readable(Some(TIMEOUT)));
-        passes("wait_writable of a half", &false, || writing.wait_writable(Some(TIMEOUT)));
+        assert_waits("wait_readable of a half", &false, || reading.wait_readable(Some(TIMEOUT)));
+        assert_waits("wait_writable of a half", &false, || writing.wait_writable(Some(TIMEOUT)));
         let (reader, _writer) = pipe_in(registry).unwrap();
-        passes("wait_readable of a pipe", &false, || reader.wait_readable(TIMEOUT));
+        assert_waits("wait_readable of a pipe", &false, || reader.wait_readable(TIMEOUT));
     });
 }
 
@@ -123,7 +124,7 @@ fn waiting_for_what_was_sent_ends_at_its_deadline() {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let (client, _server) = connected(registry, &listener);
         fill(&client);
-        passes("wait_sent", &false, || client.wait_sent(TIMEOUT));
+        assert_waits("wait_sent", &false, || client.wait_sent(TIMEOUT));
     });
 }
 
@@ -156,11 +157,11 @@ fn a_line_is_waited_for_until_its_deadline_and_until_its_silence_is_too_long() {
     clean(|registry| {
         let (stream, _other) = Stream::pair_in(registry).unwrap();
         let nothing = &Readiness::Nothing;
-        passes("the deadline", nothing, || {
+        assert_waits("the deadline", nothing, || {
             LineBuffer::wait(&stream, Instant::now() + TIMEOUT, None)
         });
-        let late = Instant::now() + PATIENCE;
-        passes("the silence", nothing, || LineBuffer::wait(&stream, late, Some(TIMEOUT)));
+        let late = Instant::now() + DEADLINE;
+        assert_waits("the silence", nothing, || LineBuffer::wait(&stream, late, Some(TIMEOUT)));
     });
 }
 
@@ -170,7 +171,7 @@ fn a_child_is_waited_for_until_the_deadline() {
         let (go, gone) = channel::<()>();
         let child = spawn_in(registry, "child", [], move || gone.recv().is_err()).unwrap();
         let wait = || child.wait_until(Instant::now() + TIMEOUT).map_err(io::Error::other);
-        passes("Promise::wait_until", &false, wait);
+        assert_waits("Promise::wait_until", &false, wait);
         drop(go);
         assert!(child.join().unwrap());
     });
@@ -180,13 +181,13 @@ fn a_child_is_waited_for_until_the_deadline() {
 fn what_comes_while_signals_do_is_received_and_room_is_used() {
     clean(|registry| {
         let (one, other) = Stream::pair_in(registry).unwrap();
-        one.set_read_timeout(Some(PATIENCE)).unwrap();
-        one.set_write_timeout(Some(PATIENCE)).unwrap();
+        one.set_read_timeout(Some(DEADLINE)).unwrap();
+        one.set_write_timeout(Some(DEADLINE)).unwrap();
         fill(&one);
         let mut peer = std::os::unix::net::UnixStream::from(other.disown().unwrap());
         let late = std::thread::spawn(move || {
             // Later than the first signals.
-            std::thread::sleep(TIMEOUT);
+            stall(TIMEOUT);
             peer.write_all(b"late").unwrap();
             let mut all = Vec::new();
             peer.read_to_end(&mut all).unwrap();
@@ -205,7 +206,7 @@ fn what_comes_while_signals_do_is_received_and_room_is_used() {
 fn a_cancelled_task_wakes_in_what_is_left_of_its_timeout() {
     clean(|registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();
-        one.set_read_timeout(Some(PATIENCE)).unwrap();
+        one.set_read_timeout(Some(DEADLINE)).unwrap();
         let (begin, begun) = channel();
         let task = spawn_in(registry, "reader", [one.resource()], move || {
             interrupted("read", || {
@@ -217,7 +218,7 @@ fn a_cancelled_task_wakes_in_what_is_left_of_its_timeout() {
         let task = task.unwrap();
         begun.recv().unwrap();
         // Some signals have come by then.
-        std::thread::sleep(TIMEOUT);
+        stall(TIMEOUT);
         assert!(matches!(task.cancel(), Err(Failure::Cancelled)));
     });
 }

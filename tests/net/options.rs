@@ -8,7 +8,8 @@ use echown::ownership::Failure;
 use echown::test;
 use echown::thread::spawn_in;
 
-use super::{PATIENCE, Place, clean, connected, full_listener};
+use super::{Place, clean, connected, full_listener};
+use crate::common::DEADLINE;
 
 #[test]
 fn a_read_and_a_write_wait_no_longer_than_they_are_told() {
@@ -132,7 +133,7 @@ fn a_reading_half_tells_of_a_reset_that_nobody_reads() {
         assert!(reading.take_error().unwrap().is_none());
         peer.set_linger(Some(Duration::ZERO)).unwrap();
         peer.close().unwrap();
-        assert!(reading.wait_readable(Some(PATIENCE)).unwrap());
+        assert!(reading.wait_readable(Some(DEADLINE)).unwrap());
         let error = reading.take_error().unwrap().expect("it was reset");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         drop((reading, writing));
@@ -255,7 +256,7 @@ fn a_connected_stream_blocks_and_takes_its_options() {
         }
         client.set_linger(Some(Duration::ZERO)).unwrap();
         client.close().unwrap();
-        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
         let error = (&mut &server).read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert!(server.peer_addr().is_err());

@@ -7,7 +7,7 @@ use echown::ownership::ErrorKind;
 use echown::test;
 use echown::thread::spawn_in;
 
-use super::{Place, carries_both_ways, clean, kind_of, let_block, quiet, run};
+use super::{Place, assert_carries_both_ways, clean, kind_of, let_block, quiet, run};
 
 #[test]
 fn a_waiting_client_is_served_before_the_stop_is_heard() {
@@ -30,7 +30,7 @@ fn a_waiting_client_is_served_before_the_stop_is_heard() {
             assert!(listener.accept_or_stop(&stopped).unwrap().is_none());
             assert!(listener.accept_or_stop(&stopped).unwrap().is_none(), "it stays on");
             // The listener goes on: it was not shut down.
-            carries_both_ways(
+            assert_carries_both_ways(
                 registry,
                 &listener,
                 if address.inet().is_some() { "tcp stream" } else { "unix stream" },

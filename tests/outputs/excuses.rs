@@ -17,7 +17,7 @@ fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
     }
     let written = fs::read_to_string(&path).unwrap();
     assert_eq!(written.matches("[[known]]").count(), 2, "{written}");
-    common::pages::attest("docs/ci.md", "a baseline", "toml", &written);
+    common::doc_pages::assert_page_shows("docs/ci.md", "a baseline", "toml", &written);
 
     let wishes = [("ECHOWN_BASELINE", known), ("ECHOWN_REPORT", &destination("sarif", &report))];
     let said = assert_passes(&play("leaks", "leak", &wishes));

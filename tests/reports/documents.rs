@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_sarif::sarif::Sarif;
 
 use super::*;
+use crate::common::require_tool;
 
 /// The schema of the standard, out of the package of somebody who makes types of it. `None` where cargo
 /// cannot be run: a user without privileges may not reach it.
@@ -34,9 +35,7 @@ fn sarif_schema() -> Option<&'static jsonschema::Validator> {
         assert!(schema["$id"].as_str().unwrap().ends_with("sarif-schema-2.1.0.json"));
         Some(jsonschema::validator_for(&schema).unwrap())
     });
-    if schema.is_none() {
-        eprintln!("skipped, the schema of SARIF: cargo or rustc cannot be run");
-    }
+    require_tool("cargo and rustc, for the schema of SARIF", schema.is_some());
     schema.as_ref()
 }
 
@@ -238,6 +237,6 @@ fn the_page_for_ci_shows_what_is_written() {
         ("a JUnit document", "xml", document(Format::Junit, &entries, Novelty::Unasked)),
         ("a result of SARIF", "json", format!("{result:#}\n")),
     ] {
-        common::pages::attest("docs/ci.md", marker, kind, &steady(&text));
+        common::doc_pages::assert_page_shows("docs/ci.md", marker, kind, &steady(&text));
     }
 }

@@ -29,7 +29,7 @@ pub const ALL: &[Deed] = &[
 ];
 
 /// How long a client waits for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Whoever waits for the server looks so often whether the soak is over.
 const SLICE: Duration = Duration::from_millis(20);
@@ -38,13 +38,13 @@ fn connect(load: &Load) -> Option<TcpStream> {
     match TcpStream::connect(load.address) {
         Ok(stream) => {
             load.count_connection();
-            let _ = stream.set_read_timeout(Some(PATIENCE));
-            let _ = stream.set_write_timeout(Some(PATIENCE));
+            let _ = stream.set_read_timeout(Some(DEADLINE));
+            let _ = stream.set_write_timeout(Some(DEADLINE));
             Some(stream)
         }
         Err(_) => {
             // No free port: those of the connections before are taken for a second.
-            std::thread::sleep(SLICE);
+            super::wait::stall(SLICE);
             None
         }
     }
@@ -146,7 +146,7 @@ fn read_slowly(load: &Load, random: &mut Rng) {
         if random.u8(..) < 8 && matches!(client.read(&mut [0; 1000]), Ok(0)) {
             return;
         }
-        std::thread::sleep(SLICE);
+        super::wait::stall(SLICE);
     }
 }
 
@@ -166,7 +166,7 @@ fn crowd(load: &Load, random: &mut Rng) {
     drop(clients);
     for _ in 0..random.usize(0..20) {
         if !load.is_over() {
-            std::thread::sleep(SLICE);
+            super::wait::stall(SLICE);
         }
     }
 }
@@ -177,7 +177,7 @@ fn signal(load: &Load, random: &mut Rng) {
     let _ = kill_process(load.pid, signal);
     for _ in 0..random.usize(1..20) {
         if !load.is_over() {
-            std::thread::sleep(SLICE);
+            super::wait::stall(SLICE);
         }
     }
 }

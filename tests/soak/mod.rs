@@ -7,6 +7,8 @@
 //! explain.
 
 mod deeds;
+#[path = "../common/wait.rs"]
+mod wait;
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -33,7 +35,7 @@ const IDLE_MAX: usize = 32;
 const FORGOTTEN_BYTES: i64 = 2048;
 
 /// How long the server may need to come to rest: its own write timeout, and a loaded machine.
-const REST_PATIENCE: Duration = Duration::from_secs(60);
+const REST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long it has been at rest when it is measured: the allocator's own pace.
 const REST: Duration = Duration::from_secs(1);
@@ -271,7 +273,7 @@ fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
         }
         let mut line_at = Duration::ZERO;
         while began.elapsed() < duration {
-            std::thread::sleep(Duration::from_millis(50).min(duration));
+            wait::stall(Duration::from_millis(50).min(duration));
             if began.elapsed() >= line_at {
                 line_at += Duration::from_secs(1);
                 let connections = load.connections.load(Ordering::Relaxed);
@@ -291,30 +293,26 @@ fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
 /// listens.
 fn begun(pid: Pid) -> Has {
     const SAMPLES: usize = 25;
-    let deadline = Instant::now() + REST_PATIENCE;
     let (mut last, mut same) = (has(pid), 0);
-    while same < SAMPLES && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(20));
+    let _ = wait::poll(REST_DEADLINE, || {
+        wait::stall(Duration::from_millis(20));
         let now = has(pid);
         same = if now.threads == last.threads { same + 1 } else { 0 };
         last = now;
-    }
+        (same == SAMPLES).then_some(())
+    });
     last
 }
 
 /// Waits until the server has no connection any more, and as few threads as it should have.
 fn rest(pid: Pid, descriptors: usize, threads: Option<usize>) -> Has {
-    let deadline = Instant::now() + REST_PATIENCE;
-    loop {
+    let _ = wait::poll(REST_DEADLINE, || {
         let now = has(pid);
         let is_at_rest =
             now.descriptors == descriptors && threads.is_none_or(|threads| now.threads <= threads);
-        if is_at_rest || Instant::now() > deadline {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::thread::sleep(REST);
+        is_at_rest.then_some(())
+    });
+    wait::stall(REST);
     has(pid)
 }
 
@@ -323,14 +321,7 @@ fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> Value {
     if kill_process(Pid::from_child(child), Signal::TERM).is_err() {
         faults.push("the server was gone".to_owned());
     }
-    let deadline = Instant::now() + REST_PATIENCE;
-    let status = loop {
-        match child.try_wait().expect("a child can be waited for") {
-            Some(status) => break Some(status),
-            None if Instant::now() > deadline => break None,
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
+    let status = wait::poll(REST_DEADLINE, || child.try_wait().expect("a child can be waited for"));
     let Some(status) = status else {
         faults.push("it did not drain".to_owned());
         // Only this child, by its own handle.

@@ -24,7 +24,7 @@ fn a_paragraph_is_one_line() {
             faults.add_at(&name, line, "continues the paragraph of the line above");
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn links_lead_to_files_and_headings_that_exist() {
             }
         }
     }
-    faults.attest();
+    faults.assert_none();
 }
 
 #[test]

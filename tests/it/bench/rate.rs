@@ -2,13 +2,15 @@
 
 use std::io::Read;
 use std::net::TcpListener;
+use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::super::server::echown;
-use super::{SHORT, bench, echoing, outcome, outcome_with, server_that, text};
+use super::{SHORT, bench, echoing, measured, outcome, outcome_with, server_that, text};
+use crate::common::stall;
 
 #[test]
 fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
@@ -16,7 +18,7 @@ fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
     let stalling = || {
         echoing(|before, bytes| {
             if (before..before + bytes.len() as u64).contains(&6400) {
-                thread::sleep(Duration::from_millis(500));
+                stall(Duration::from_millis(500));
             }
         })
     };
@@ -39,7 +41,7 @@ fn at_a_rate_a_stall_that_lasts_until_the_end_is_on_the_servers_account_too() {
     for client in ["event", "blocking"] {
         let stalling = echoing(|before, bytes| {
             if (before..before + bytes.len() as u64).contains(&(64 * 700)) {
-                thread::sleep(Duration::from_millis(900));
+                stall(Duration::from_millis(900));
             }
         });
         let arguments = ["--rate", "1000", "--duration", "1s", "--connections", "1"];
@@ -82,15 +84,23 @@ fn what_could_never_be_asked_at_a_rate_is_told_when_there_is_no_time_left() {
         // None of what was asked was due while it was measured: that is no latency of zero.
         assert!(outcome["latency"].is_null(), "{more:?}: {outcome:#}");
     }
-    let output = bench(&["--rate", "1e9", "--connections", "1"]);
+    let unknown = ["--rate", "1e9", "--connections", "1"];
+    let run = |longer: &[&str]| bench(&[&unknown, longer].concat());
+    let output = measured(run, |output| output.status.success());
     let said = text(&output.stdout);
     assert!(said.contains("latency     unknown") && !said.contains("p50"), "{said}");
     let load = ["--load", "one", "--rounds", "1", "--rate", "1e9"];
     let arguments = [&["bench", "compare", "echown"][..], &load].concat();
-    let output =
-        echown().args(arguments).args(SHORT).args(["--connections", "1"]).output().unwrap();
-    let said = text(&output.stdout);
-    let row = said.lines().find(|line| line.starts_with("| echown |")).expect("it has a row");
+    let run = |longer: &[&str]| {
+        let short = [&SHORT[..], &["--connections", "1"]].concat();
+        echown().args(&arguments).args(short).args(longer).output().unwrap()
+    };
+    let row = |output: &Output| {
+        let said = text(&output.stdout);
+        said.lines().find(|line| line.starts_with("| echown |")).map(str::to_owned)
+    };
+    // A run in which nothing came back has no row.
+    let row = row(&measured(run, |output| row(output).is_some())).expect("it has a row");
     let cells: Vec<&str> = row.split('|').map(str::trim).collect();
     assert_eq!(cells[2..8], ["-"; 6], "figure, ratio, p99 and their ranges in {row}");
 }
@@ -102,7 +112,7 @@ fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more(
     thread::spawn(move || {
         // Slow, so that much waits, and then gone.
         for client in listener.incoming().map_while(Result::ok).take(40) {
-            thread::sleep(Duration::from_millis(10));
+            stall(Duration::from_millis(10));
             drop(client);
         }
     });
@@ -114,7 +124,7 @@ fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more(
 
 #[test]
 fn a_rate_that_the_server_cannot_hold_is_warned_about() {
-    let slow = echoing(|_, _| thread::sleep(Duration::from_millis(10)));
+    let slow = echoing(|_, _| stall(Duration::from_millis(10)));
     let address = slow.to_string();
     let outcome = outcome(&[&address, "--rate", "5000", "--connections", "1", "--size", "1000"]);
     let warnings = outcome["warnings"].as_array().unwrap();

@@ -3,17 +3,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
 use super::super::broadcast::{frame, try_hear};
-use super::super::reserved::Reserved;
-use super::super::server::{PATIENCE, echown};
-use super::{bench, echoing, outcome_with, server_of, server_that, text};
+use super::super::server::{DEADLINE, echown};
+use super::{
+    bench, echoing, has_client, measured, outcome_with, output_of, server_of, server_that, started,
+    text,
+};
+use crate::common::reserved::Reserved;
+use crate::common::wait_until;
 
 /// Every kind of client, for a server of any kind.
 const CLIENTS: &[&[&str]] = &[
@@ -45,18 +48,6 @@ fn all(address: SocketAddr, each: impl Fn(&[&str], Output) + Sync) {
 /// Waits for the end of what would take an hour if it waited for what cannot come.
 fn ended(mut command: Command) -> Output {
     output_of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-}
-
-fn output_of(mut child: Child) -> Output {
-    let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() >= deadline {
-            child.kill().unwrap();
-            panic!("it does not end: {:?}", child.wait_with_output());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    child.wait_with_output().unwrap()
 }
 
 /// Reads everything and answers nothing.
@@ -205,11 +196,16 @@ fn a_comparison_with_a_server_that_answers_nothing_is_exit_1() {
     // It takes the bytes for the length of a frame that is too long.
     let other = format!("other={program} serve --listen 127.0.0.1:{{port}} --style broadcast");
     for format in ["text", "json"] {
-        let output = echown()
-            .args(["bench", "compare", "echown", &other, "--rounds", "1", "--connections", "2"])
-            .args(["--duration", "100ms", "--warmup", "20ms", "--format", format])
-            .output()
-            .unwrap();
+        let arguments = ["bench", "compare", "echown", &other, "--rounds", "1"];
+        let more = ["--connections", "2", "--warmup", "20ms", "--format", format];
+        let run = |longer: &[&str]| {
+            let duration = ["--duration", "100ms"];
+            echown().args(arguments).args(more).args(duration).args(longer).output().unwrap()
+        };
+        // Long enough for the server that does answer.
+        let output = measured(run, |output| {
+            !text(&output.stderr).contains("echown: echown: nothing was verified")
+        });
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let said = text(&output.stderr);
         assert!(said.contains("other: nothing was verified"), "{said}");
@@ -269,7 +265,7 @@ fn pid(number: u32) -> Pid {
 fn wait_for_the_end(process: u32) {
     let Ok(handle) = pidfd_open(pid(process), PidfdFlags::empty()) else { return };
     let mut polled = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
-    let patience = rustix::event::Timespec::try_from(PATIENCE).unwrap();
+    let patience = rustix::event::Timespec::try_from(DEADLINE).unwrap();
     let ended = rustix::event::poll(&mut polled, Some(&patience)).unwrap();
     assert_eq!(ended, 1, "process {process} is still there");
 }
@@ -288,13 +284,12 @@ fn a_bench_that_is_killed_takes_its_server_with_it() {
         let mut child = command.spawn().unwrap();
         let server = server_of(child.id());
         // It is the server when it is no shell of ours any more.
-        let deadline = Instant::now() + PATIENCE;
-        let name =
-            || std::fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap_or_default();
-        while name().is_empty() || name().contains("exec ") || name().contains("\0bench") {
-            assert!(Instant::now() < deadline, "{arguments:?}: {:?}", name());
-            thread::yield_now();
-        }
+        let is_shell =
+            |name: &str| name.is_empty() || name.contains("exec ") || name.contains("\0bench");
+        wait_until("the server to be executed", || {
+            let name = std::fs::read_to_string(format!("/proc/{server}/cmdline"));
+            !is_shell(&name.unwrap_or_default())
+        });
         child.kill().unwrap();
         child.wait().unwrap();
         wait_for_the_end(server);
@@ -306,32 +301,13 @@ fn a_server_that_was_started_here_and_ends_during_the_run_is_exit_1() {
     let load = ["--duration", "1h", "--connections", "2", "--warmup", "0s"];
     // A load, the mix, a comparison.
     for arguments in [&load[..], &[], &[&["compare", "echown"][..], &load].concat()] {
-        let mut command = echown();
-        command.arg("bench").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
+        let child = started(arguments);
         let server = server_of(child.id());
-        let deadline = Instant::now() + PATIENCE;
-        while !has_client(server) {
-            assert!(Instant::now() < deadline, "nobody connects to it");
-            thread::yield_now();
-        }
+        wait_until("a client of the server", || has_client(server));
         kill_process(pid(server), Signal::KILL).unwrap();
         let output = output_of(child);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
         let said = text(&output.stderr);
         assert!(said.contains("echown: the server ended during the run: signal: 9"), "{said}");
     }
-}
-
-/// Whether a process has a connection by TCP.
-fn has_client(process: u32) -> bool {
-    const ESTABLISHED: &str = "01";
-    let open = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
-    let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    let own: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
-    let table = std::fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap_or_default();
-    table.lines().skip(1).any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields[3] == ESTABLISHED && own.contains(&format!("socket:[{}]", fields[9]))
-    })
 }

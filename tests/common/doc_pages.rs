@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 /// Compares the block after a marker (`<!-- MARKER -->`) in a page with what the program has said, or,
 /// with `UPDATE_DOCS=1`, writes it there.
 #[track_caller]
-pub fn attest(page: &str, marker: &str, kind: &str, said: &str) {
+pub fn assert_page_shows(page: &str, marker: &str, kind: &str, said: &str) {
     static PAGES: Mutex<()> = Mutex::new(());
     let _alone = PAGES.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);

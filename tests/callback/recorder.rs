@@ -1,5 +1,4 @@
-//! What the tests of callbacks share: a callback that writes down what it hears, and does what the
-//! test says.
+//! A callback that records its calls and does what the test says, and helpers around it.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,10 +11,7 @@ use echown::echo::callback::{
     ConnCallback, Connection, ConnectionLabel, MsgSender, SocketManager, Taken,
 };
 
-use crate::common::{Lab, lock};
-
-/// Longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use crate::common::{DEADLINE, Fixture, lock};
 
 /// What a callback heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,30 +48,30 @@ impl Senders {
 type OnConnect = Box<dyn Fn(Connection, MsgSender) -> io::Result<()> + Send + Sync>;
 
 /// Writes down what it hears; what it does with a connection is the test's.
-pub struct Party {
+pub struct Recorder {
     heard: Mutex<Sender<Heard>>,
     on_connect: OnConnect,
     senders: Senders,
 }
 
-/// The other end of a party's notes.
+/// The other end of a recorder's notes.
 pub struct Notes(pub Receiver<Heard>);
 
-impl Party {
+impl Recorder {
     pub fn new(
         on_connect: impl Fn(Connection, MsgSender) -> io::Result<()> + Send + Sync + 'static,
-    ) -> (Party, Notes) {
+    ) -> (Recorder, Notes) {
         let (heard, notes) = channel();
         let on_connect = Box::new(on_connect);
         let senders = Senders::default();
-        (Party { heard: Mutex::new(heard), on_connect, senders }, Notes(notes))
+        (Recorder { heard: Mutex::new(heard), on_connect, senders }, Notes(notes))
     }
 
-    /// A party that answers with what it hears.
-    pub fn echoing() -> (Party, Notes) {
+    /// A recorder that answers with what it hears.
+    pub fn echoing() -> (Recorder, Notes) {
         let senders = Senders::default();
         let theirs = senders.clone();
-        let (mut party, notes) = Party::new(move |connection, sender| {
+        let (mut recorder, notes) = Recorder::new(move |connection, sender| {
             theirs.put(sender);
             let (senders, id) = (theirs.clone(), connection.label().id);
             connection.start(move |message: &[u8]| {
@@ -83,8 +79,8 @@ impl Party {
                 Ok(Taken::All)
             })
         });
-        party.senders = senders;
-        (party, notes)
+        recorder.senders = senders;
+        (recorder, notes)
     }
 
     fn hears(&self, heard: Heard) {
@@ -93,7 +89,7 @@ impl Party {
     }
 }
 
-impl ConnCallback for Party {
+impl ConnCallback for Recorder {
     fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()> {
         self.hears(Heard::Connect(connection.label().id));
         (self.on_connect)(connection, sender)
@@ -127,12 +123,12 @@ impl Notes {
     /// What is heard next.
     #[track_caller]
     pub fn next(&self) -> Heard {
-        self.0.recv_timeout(PATIENCE).expect("something is heard")
+        self.0.recv_timeout(DEADLINE).expect("something is heard")
     }
 
-    /// Attests that this is heard next.
+    /// Asserts that these are the next notes.
     #[track_caller]
-    pub fn expect(&self, expected: &[Heard]) {
+    pub fn assert_next(&self, expected: &[Heard]) {
         for heard in expected {
             assert_eq!(&self.next(), heard);
         }
@@ -143,9 +139,9 @@ impl Notes {
         self.0.try_iter().collect()
     }
 
-    /// Attests that nothing is heard for a moment.
+    /// Asserts that there is no note for a moment.
     #[track_caller]
-    pub fn silence(&self) {
+    pub fn assert_silence(&self) {
         let moment = Duration::from_millis(50);
         assert_eq!(self.0.recv_timeout(moment), Err(RecvTimeoutError::Timeout));
     }
@@ -173,8 +169,8 @@ pub fn devour(_message: &[u8]) -> io::Result<Taken> {
     Ok(Taken::All)
 }
 
-/// A manager on the lab's own pool.
+/// A manager on the fixture's pool.
 #[track_caller]
-pub fn manager(lab: &Lab, party: impl ConnCallback) -> SocketManager {
-    SocketManager::new(party, &lab.pool()).expect("there is a thread for it")
+pub fn manager(lab: &Fixture, recorder: impl ConnCallback) -> SocketManager {
+    SocketManager::new(recorder, &lab.pool()).expect("there is a thread for it")
 }

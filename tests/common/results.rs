@@ -1,0 +1,100 @@
+//! What a call must have returned: a refusal of the registry, or the failure of a task.
+
+use std::io;
+
+use echown::ownership::{Error, Failure, LeakReport, Refused};
+use echown::pool::SpawnError;
+
+/// The registry's refusal in the error that a call returned.
+pub trait IntoRefusal {
+    fn into_refusal(self) -> Error;
+}
+
+impl IntoRefusal for Error {
+    fn into_refusal(self) -> Error {
+        self
+    }
+}
+
+impl<V> IntoRefusal for Refused<V> {
+    fn into_refusal(self) -> Error {
+        self.error().clone()
+    }
+}
+
+impl<F> IntoRefusal for SpawnError<F> {
+    fn into_refusal(self) -> Error {
+        let refusal = self.refusal().cloned();
+        refusal.unwrap_or_else(|| panic!("no refusal of the registry: {self}"))
+    }
+}
+
+impl IntoRefusal for io::Error {
+    fn into_refusal(self) -> Error {
+        let refusal = Error::in_io(&self).cloned();
+        refusal.unwrap_or_else(|| panic!("no refusal of the registry: {self}"))
+    }
+}
+
+impl<T> IntoRefusal for Failure<T> {
+    fn into_refusal(self) -> Error {
+        match self {
+            Failure::Refused(_, error) => error,
+            other => panic!("no refusal of the registry: {other}"),
+        }
+    }
+}
+
+/// The refusal that a call must have returned.
+#[track_caller]
+pub fn refusal<T, E: IntoRefusal>(outcome: Result<T, E>) -> Error {
+    match outcome {
+        Ok(_) => panic!("expected a refusal, but the call succeeded"),
+        Err(error) => error.into_refusal(),
+    }
+}
+
+/// The failure that a task must have ended with.
+#[track_caller]
+pub fn failure<T>(outcome: Result<T, Failure<T>>) -> Failure<T> {
+    match outcome {
+        Ok(_) => panic!("expected a failure, but the task succeeded"),
+        Err(failure) => failure,
+    }
+}
+
+/// The message that a task must have panicked with.
+#[track_caller]
+pub fn panic_message<T>(outcome: Result<T, Failure<T>>) -> String {
+    match failure(outcome) {
+        Failure::Panicked(panic) => panic.message().to_owned(),
+        other => panic!("expected a panic, got: {other}"),
+    }
+}
+
+/// The report that a task must have leaked with, and its value.
+#[track_caller]
+pub fn leaked<T>(outcome: Result<T, Failure<T>>) -> (T, LeakReport) {
+    match failure(outcome) {
+        Failure::Leaked(value, report) => (value, report),
+        other => panic!("expected a leak, got: {other}"),
+    }
+}
+
+#[track_caller]
+pub fn assert_cancelled<T>(outcome: Result<T, Failure<T>>) {
+    match failure(outcome) {
+        Failure::Cancelled => {}
+        other => panic!("expected a cancellation, got: {other}"),
+    }
+}
+
+/// A report's text without the ages of its resources, which differ from run to run.
+pub fn without_ages(text: &str) -> String {
+    let ends_in_age = |line: &str| line.ends_with(" ago") || line.contains(" ago (thread ");
+    let ageless = |line: &str| match (line.rfind(", "), ends_in_age(line)) {
+        (Some(comma), true) => line[..comma].to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(ageless).collect::<Vec<_>>().join("\n")
+}

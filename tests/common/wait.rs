@@ -1,0 +1,74 @@
+//! Waiting: the deadline of the tests, and the only place where a test may sleep.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Far more than any test takes, so that only a hang reaches it.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The pause between two checks of a condition.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Checks a condition until it holds. Panics at the deadline.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    wait_for(what, || is_so().then_some(()));
+}
+
+/// Checks until there is a value, and returns it. Panics at the deadline.
+#[track_caller]
+pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    poll(DEADLINE, check).unwrap_or_else(|| panic!("not within {DEADLINE:?}: {what}"))
+}
+
+/// Checks until there is a value, or until the time is up.
+pub fn poll<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = check() {
+            return Some(value);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Checks until a value has been the same often enough in a row: until a queue is full, for example.
+/// Panics at the deadline.
+#[track_caller]
+pub fn wait_until_still<T: PartialEq>(what: &str, mut value: impl FnMut() -> T) {
+    const CHECKS: u32 = 200;
+    let (mut last, mut same) = (value(), 0);
+    wait_until(what, || {
+        let now = value();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        same >= CHECKS
+    });
+}
+
+/// Blocks this thread for a time that is itself part of the test: a slow peer, a pace, a window in
+/// which nothing may happen. No test waits for a condition with it.
+pub fn stall(time: Duration) {
+    thread::sleep(time);
+}
+
+/// The kernel's id of the current thread.
+pub fn thread_id() -> i32 {
+    rustix::thread::gettid().as_raw_pid()
+}
+
+/// Waits until a thread is blocked in a system call: in a wait for another thread (a futex) if
+/// `by_a_thread`, otherwise in any other call. Returns at once where the kernel hides system calls.
+#[track_caller]
+pub fn wait_until_blocked(thread: i32, by_a_thread: bool) {
+    wait_until("the thread to block", || {
+        let call = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
+        let Ok(call) = call else { return true };
+        let number = call.split(' ').next().and_then(|word| word.parse::<i64>().ok());
+        number.is_some_and(|number| (number == libc::SYS_futex) == by_a_thread)
+    });
+}
