@@ -1,6 +1,8 @@
 //! The soak, to be run for minutes: `ci/soak --minutes 5`. What it does is in `tests/soak`, and some
 //! seconds of it are among the tests.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
 #[path = "../tests/soak/mod.rs"]
 mod soak;
 

@@ -1,5 +1,4 @@
 //! Waiting: the deadline of the tests, and the only place where a test may sleep.
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -44,7 +44,7 @@ fn connect(load: &Load) -> Option<TcpStream> {
         }
         Err(_) => {
             // No free port: those of the connections before are taken for a second.
-            super::wait::stall(SLICE);
+            crate::common::stall(SLICE);
             None
         }
     }
@@ -146,7 +146,7 @@ fn read_slowly(load: &Load, random: &mut Rng) {
         if random.u8(..) < 8 && matches!(client.read(&mut [0; 1000]), Ok(0)) {
             return;
         }
-        super::wait::stall(SLICE);
+        crate::common::stall(SLICE);
     }
 }
 
@@ -166,7 +166,7 @@ fn crowd(load: &Load, random: &mut Rng) {
     drop(clients);
     for _ in 0..random.usize(0..20) {
         if !load.is_over() {
-            super::wait::stall(SLICE);
+            crate::common::stall(SLICE);
         }
     }
 }
@@ -177,7 +177,7 @@ fn signal(load: &Load, random: &mut Rng) {
     let _ = kill_process(load.pid, signal);
     for _ in 0..random.usize(1..20) {
         if !load.is_over() {
-            super::wait::stall(SLICE);
+            crate::common::stall(SLICE);
         }
     }
 }

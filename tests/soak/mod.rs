@@ -7,8 +7,6 @@
 //! explain.
 
 mod deeds;
-#[path = "../common/wait.rs"]
-mod wait;
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -20,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::common::{poll, stall};
 
 /// What a soak may leave in memory. The allocator keeps what it got for the highest load, by an arena of
 /// some MiB at a time, and how high that was is chance; a real leak of 100 bytes a connection is more
@@ -273,7 +273,7 @@ fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
         }
         let mut line_at = Duration::ZERO;
         while began.elapsed() < duration {
-            wait::stall(Duration::from_millis(50).min(duration));
+            stall(Duration::from_millis(50).min(duration));
             if began.elapsed() >= line_at {
                 line_at += Duration::from_secs(1);
                 let connections = load.connections.load(Ordering::Relaxed);
@@ -294,8 +294,8 @@ fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
 fn begun(pid: Pid) -> Has {
     const SAMPLES: usize = 25;
     let (mut last, mut same) = (has(pid), 0);
-    let _ = wait::poll(REST_DEADLINE, || {
-        wait::stall(Duration::from_millis(20));
+    let _ = poll(REST_DEADLINE, || {
+        stall(Duration::from_millis(20));
         let now = has(pid);
         same = if now.threads == last.threads { same + 1 } else { 0 };
         last = now;
@@ -306,13 +306,13 @@ fn begun(pid: Pid) -> Has {
 
 /// Waits until the server has no connection any more, and as few threads as it should have.
 fn rest(pid: Pid, descriptors: usize, threads: Option<usize>) -> Has {
-    let _ = wait::poll(REST_DEADLINE, || {
+    let _ = poll(REST_DEADLINE, || {
         let now = has(pid);
         let is_at_rest =
             now.descriptors == descriptors && threads.is_none_or(|threads| now.threads <= threads);
         is_at_rest.then_some(())
     });
-    wait::stall(REST);
+    stall(REST);
     has(pid)
 }
 
@@ -321,7 +321,7 @@ fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> Value {
     if kill_process(Pid::from_child(child), Signal::TERM).is_err() {
         faults.push("the server was gone".to_owned());
     }
-    let status = wait::poll(REST_DEADLINE, || child.try_wait().expect("a child can be waited for"));
+    let status = poll(REST_DEADLINE, || child.try_wait().expect("a child can be waited for"));
     let Some(status) = status else {
         faults.push("it did not drain".to_owned());
         // Only this child, by its own handle.
