@@ -23,8 +23,45 @@ pub struct Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n\n{}", self.code, self.summary, self.text.trim_end())
+        write!(f, "{}: {}\n\n{}", self.code, self.summary, wrapped(self.text.trim_end()))
     }
+}
+
+/// The columns that paragraphs are wrapped at for a terminal.
+const COLUMNS: usize = 100;
+
+/// A Markdown text, which has one line per paragraph, with its paragraphs wrapped at [`COLUMNS`]. Code
+/// blocks stay as they are.
+fn wrapped(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut is_code = false;
+    for line in text.lines() {
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        if !wrapped.is_empty() {
+            wrapped.push('\n');
+        }
+        if is_code || is_fence {
+            wrapped += line;
+            continue;
+        }
+        let indent = if line.starts_with("- ") { "  " } else { "" };
+        let mut column = 0;
+        for (index, word) in line.split(' ').enumerate() {
+            let width = word.chars().count();
+            if index > 0 && column + 1 + width > COLUMNS {
+                wrapped.push('\n');
+                wrapped += indent;
+                column = indent.len();
+            } else if index > 0 {
+                wrapped.push(' ');
+                column += 1;
+            }
+            wrapped += word;
+            column += width;
+        }
+    }
+    wrapped
 }
 
 /// The explanations of all codes: first violations, then errors that a correct program gets, too.
@@ -279,6 +316,18 @@ mod tests {
                 assert_eq!(find(word).map(|found| found.code), Some(known.code), "{word}");
             }
         }
+    }
+
+    #[test]
+    fn explanations_are_wrapped_for_a_terminal_and_lose_no_word() {
+        for known in EXPLANATIONS {
+            let printed = known.to_string();
+            let (_, text) = printed.split_once("\n\n").expect("the text follows the headline");
+            assert!(text.split_whitespace().eq(known.text.split_whitespace()), "{printed}");
+            let longest = text.lines().map(|line| line.chars().count()).max();
+            assert!(longest <= Some(COLUMNS), "{printed}");
+        }
+        assert_eq!(wrapped("- a\n```\nb  c\n```"), "- a\n```\nb  c\n```");
     }
 
     #[test]
