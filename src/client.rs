@@ -1,4 +1,4 @@
-//! Clients of the servers, ours and others'.
+//! Clients of the staged and the broadcast protocol.
 
 pub mod broadcast;
 pub mod staged;

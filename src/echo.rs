@@ -1,5 +1,5 @@
-//! What is done with a connection. One room per way of echoing; the loop that accepts, the limits
-//! and the drain are the server's, and the same for all.
+//! Connection handlers: what a server does with a connection. One module per protocol; the accept loop,
+//! the limits and the drain belong to the server and are the same for all.
 
 pub mod broadcast;
 pub mod callback;
@@ -22,30 +22,30 @@ pub use end::EndReason;
 pub use plain::Plain;
 pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 
-/// A way of serving connections.
+/// A connection handler.
 ///
-/// [`open`](Handler::open) comes first and [`close`](Handler::close) last, each once and in the server's
-/// main task; everything between in the task of the acceptor or of the connection that it is about,
+/// The server calls [`open`](Handler::open) first and [`close`](Handler::close) last, each once and in its
+/// main task. It calls the other methods in the task of the acceptor or of the connection concerned,
 /// several at a time.
 pub trait Handler: Send + Sync {
-    /// The name of its tasks in reports: `echo`.
+    /// The name of its tasks in reports, such as `echo`.
     fn name(&self) -> &'static str;
 
-    /// How many tasks a connection needs, the one that [`serve`](Handler::serve) runs in among them.
+    /// How many tasks a connection needs, including the one that runs [`serve`](Handler::serve).
     fn tasks_per_connection(&self) -> usize {
         1
     }
 
-    /// The memory that a connection takes at the most, its threads and the kernel's part not counted.
-    /// Unless said otherwise, as much as the plain echo.
+    /// The most memory that a connection takes, without its threads and the kernel's part. The default is
+    /// the figure of the plain echo.
     fn memory(&self) -> Memory {
         plain::MEMORY
     }
 
-    /// Makes ready what all connections share. Nothing is accepted yet.
+    /// Prepares what all connections share. Nothing is accepted yet.
     ///
     /// # Errors
-    /// The server cannot start: why.
+    /// Why the server cannot start.
     fn open(&self, context: &ServerContext) -> io::Result<()> {
         let _ = context;
         Ok(())
@@ -55,30 +55,30 @@ pub trait Handler: Send + Sync {
     /// timeouts.
     ///
     /// # Errors
-    /// What ended the connection before its time: the peer's reset, a timeout, the registry's
-    /// refusal. It ends this connection and no other.
+    /// What ended the connection early: the peer's reset, a timeout, the registry's refusal. It ends only
+    /// this connection.
     fn serve(&self, stream: Stream) -> io::Result<()>;
 
-    /// Somebody was turned away for want of room.
+    /// Called when a connection is refused because a limit is reached.
     fn connection_refused(&self, peer: &Address) {
         let _ = peer;
     }
 
-    /// A signal has come that begins the drain.
+    /// Called when a signal starts the drain.
     fn signal_received(&self, signal: Signal) {
         let _ = signal;
     }
 
-    /// Gives back what all connections shared: the last one has ended.
+    /// Releases what all connections shared; the last one has ended.
     fn close(&self) {}
 
-    /// The faults that were committed on purpose so far; see [`Chaos`].
+    /// The faults injected so far; see [`Chaos`].
     fn injected(&self) -> Faults {
         Faults::default()
     }
 }
 
-/// A buffer of so many bytes, all zero.
+/// A zeroed buffer of this many bytes.
 ///
 /// # Errors
 /// There is no memory for it: this ends a connection and not the process.
@@ -91,10 +91,10 @@ fn no_memory(bytes: usize) -> io::Error {
     io::Error::new(io::ErrorKind::OutOfMemory, text)
 }
 
-/// Has a connection reset when it is closed, because it ends by this error with bytes owed: the end
-/// means that there are none.
+/// Makes the close reset the connection, because it ends with this error before everything is sent: an
+/// ordinary end would mean that nothing is missing.
 fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
-    // Who is refused has nothing to say about this connection; one that is gone needs nothing more.
+    // A registry error concerns the task and not the connection; a closed connection needs no reset.
     if Error::in_io(&error).is_none() {
         let _ = stream.reset_on_close();
     }
@@ -104,35 +104,35 @@ fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
 /// The memory that connections take in a [`Handler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes that each takes for itself, at the most.
+    /// The most bytes that each takes for itself.
     pub own: u64,
-    /// Bytes that each adds to what all of them share; the handler keeps to [`ServerContext::memory`] in all.
+    /// Bytes that each adds to the shared pool; the handler respects [`ServerContext::memory`] in total.
     pub pooled: u64,
 }
 
-/// How a handler reaches the server.
+/// A handler as a server takes it.
 pub type SharedHandler = Arc<dyn Handler>;
 
-/// What a handler gets from the server that it works in.
+/// What a server provides to its handler.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerContext {
-    /// Who owns what.
+    /// The registry of the server's resources.
     pub registry: Registry,
-    /// Runs the connections' tasks. Its limit counts a handler's own tasks: see
+    /// Runs the connections' tasks. Its limit includes a handler's own tasks: see
     /// [`tasks_per_connection`](Handler::tasks_per_connection).
     pub pool: Pool,
-    /// What is listened on, numeric, as in `127.0.0.1:3000`.
+    /// The bound addresses, numeric, as in `127.0.0.1:3000`.
     pub addresses: Vec<String>,
-    /// How many connections there can be at a time.
+    /// The most connections at a time.
     pub max_connections: usize,
-    /// Bytes for what the handler shares among its connections, where something limits them: see
+    /// Bytes for what the handler shares among its connections, where memory is limited: see
     /// [`Memory::pooled`].
     pub memory: Option<u64>,
 }
 
 impl ServerContext {
-    /// A server's own.
+    /// The context of a server that uses this pool.
     #[must_use]
     pub fn new(pool: &Pool, addresses: Vec<String>, max_connections: usize) -> ServerContext {
         ServerContext {

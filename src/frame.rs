@@ -1,26 +1,25 @@
-//! Frames: eight bytes of length, big-endian, and then so many bytes.
+//! Length-prefixed frames: eight bytes of length, big-endian, followed by the payload.
 //!
-//! A stream has no segments that anybody could rely on. The [`FrameDecoder`] takes bytes as they come,
-//! in whatever pieces, and answers frames; a frame never depends on how it was cut. What it holds
-//! meanwhile follows the bytes that have really arrived: a peer that announces 2^40 bytes and sends
-//! ten costs twenty.
+//! A stream does not preserve the boundaries of writes. The [`FrameDecoder`] accepts bytes in pieces of
+//! any size and returns frames; the result does not depend on where the stream is cut. Its memory grows
+//! with the bytes that have arrived: a peer that announces 2^40 bytes and sends ten costs twenty.
 //!
 //! # Examples
 //! ```
-//! use echown::frame::{FrameDecoder, Frame};
+//! use echown::frame::{Frame, FrameDecoder};
 //!
 //! let sent = [Frame::of(b"hello"), Frame::of(b"")];
 //! let wire: Vec<u8> = sent.iter().flat_map(|frame| frame.wire()).copied().collect();
 //! assert_eq!(wire, b"\0\0\0\0\0\0\0\x05hello\0\0\0\0\0\0\0\0");
 //!
 //! let mut decoder = FrameDecoder::new(1024);
-//! let mut heard = Vec::new();
+//! let mut received = Vec::new();
 //! for mut piece in wire.chunks(3) {
 //!     while let Some(frame) = decoder.take(&mut piece)? {
-//!         heard.push(frame);
+//!         received.push(frame);
 //!     }
 //! }
-//! assert_eq!(heard, sent);
+//! assert_eq!(received, sent);
 //! # Ok::<(), echown::frame::FrameError>(())
 //! ```
 
@@ -33,19 +32,19 @@ use std::sync::Arc;
 use budget::BudgetCharge;
 pub use budget::FrameBudget;
 
-/// Bytes of a frame before its payload.
+/// Length of a frame's header.
 pub const HEADER_BYTES: usize = 8;
 
-/// Memory of a frame beside its bytes: its head, and what the allocator adds to both.
+/// Memory of a frame in addition to its bytes: its header, and what the allocator adds to both.
 const OVERHEAD_BYTES: usize = 96;
 
-/// A frame as it stands on the wire. Its bytes are stored once, however many clones there are.
+/// A frame with its header. Clones share the bytes.
 #[derive(Clone)]
 pub struct Frame(Arc<Stored>);
 
 struct Stored {
     wire: Vec<u8>,
-    /// Given back with the last clone.
+    /// Returned to the budget with the last clone.
     _charge: BudgetCharge,
 }
 
@@ -64,7 +63,7 @@ impl Hash for Frame {
 }
 
 impl Frame {
-    /// Makes a frame of a payload; an empty one is a frame of nothing.
+    /// Makes a frame of a payload, which may be empty.
     #[must_use]
     pub fn of(payload: &[u8]) -> Frame {
         let mut wire = Vec::with_capacity(HEADER_BYTES + payload.len());
@@ -73,13 +72,13 @@ impl Frame {
         Frame(Arc::new(Stored { wire, _charge: BudgetCharge::default() }))
     }
 
-    /// All of it, its length in front.
+    /// The header and the payload.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
         &self.0.wire
     }
 
-    /// What it carries.
+    /// The payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.0.wire[HEADER_BYTES..]
@@ -92,25 +91,25 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// Makes frames of a stream's bytes.
+/// Decodes a stream of bytes into frames.
 #[derive(Debug)]
 pub struct FrameDecoder {
     payload_max: usize,
-    /// What has arrived of the frame that is begun, its length included.
+    /// The bytes of the incomplete frame, including its header.
     begun: Vec<u8>,
-    /// What that is charged to.
+    /// The budget's charge for `begun`.
     charge: BudgetCharge,
 }
 
 impl FrameDecoder {
-    /// Takes frames whose payload has at most so many bytes.
+    /// Decodes frames whose payload has at most `payload_max` bytes.
     #[must_use]
     pub fn new(payload_max: usize) -> FrameDecoder {
         FrameDecoder::within(payload_max, &FrameBudget::default())
     }
 
-    /// [`new`](FrameDecoder::new), with frames whose memory is charged to a budget for as long as a clone
-    /// of them is left.
+    /// [`new`](FrameDecoder::new), with a budget that is charged for a frame's memory until its last clone
+    /// is dropped.
     #[must_use]
     pub fn within(payload_max: usize, budget: &FrameBudget) -> FrameDecoder {
         // No `Vec` could be longer, and the header is added to it.
@@ -118,12 +117,12 @@ impl FrameDecoder {
         FrameDecoder { payload_max, begun: Vec::new(), charge: BudgetCharge::of(budget) }
     }
 
-    /// Takes bytes from the front of a piece until a frame is complete, which it answers, or until
-    /// the piece is used up.
+    /// Takes bytes from the front of `piece` until a frame is complete, and returns the frame; or until
+    /// `piece` is empty.
     ///
     /// # Errors
-    /// The frame's announced length is over the limit. Nothing was reserved for it, and no frame
-    /// comes any more: where the next one would begin is not known. There is no memory for what has
+    /// The announced length exceeds the limit: nothing was allocated for it, and no further frame can be
+    /// decoded, because the start of the next one is unknown. Or there is no memory for the bytes that have
     /// arrived, or the budget is used up.
     pub fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         self.move_from(piece, HEADER_BYTES)?;
@@ -136,21 +135,21 @@ impl FrameDecoder {
         Ok(Some(Frame(Arc::new(Stored { wire, _charge: charge }))))
     }
 
-    /// How many bytes can be taken for certain without reaching into the next frame: those that the
-    /// header misses, and then those that the payload does.
+    /// How many bytes can be taken without reaching into the next frame: the rest of the header, and then
+    /// the rest of the payload.
     #[must_use]
     pub fn missing(&self) -> usize {
         let whole = self.whole().ok().flatten().unwrap_or(HEADER_BYTES);
         whole - self.begun.len()
     }
 
-    /// Whether a frame has begun and is not complete.
+    /// Whether a frame is incomplete.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         !self.begun.is_empty()
     }
 
-    /// Bytes of the begun frame, its header included, once that is there.
+    /// Total bytes of the incomplete frame, once its header is complete.
     fn whole(&self) -> Result<Option<usize>, FrameError> {
         let Some(header) = self.begun.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let length = u64::from_be_bytes(*header);
@@ -160,14 +159,14 @@ impl FrameDecoder {
         }
     }
 
-    /// Moves bytes until so many of the frame are here.
+    /// Moves bytes until this many of the frame have arrived.
     fn move_from(&mut self, piece: &mut &[u8], whole: usize) -> Result<(), FrameError> {
         let missing = whole.saturating_sub(self.begun.len());
         let (taken, rest) = piece.split_at(missing.min(piece.len()));
         *piece = rest;
         if self.begun.capacity() - self.begun.len() < taken.len() {
-            // Twice what is there or comes now, so that growing stays cheap; never more than the
-            // frame, and never what was only announced.
+            // Twice what is there or arrives now, so that growing stays cheap; never more than the frame,
+            // and never what was only announced.
             let wanted = self.begun.len().max(taken.len()) * 2;
             let room = wanted.max(self.begun.len() + taken.len()).min(whole);
             let no_memory = FrameError::NoMemory { bytes: room };
@@ -181,19 +180,19 @@ impl FrameDecoder {
     }
 }
 
-/// Why no frame comes.
+/// Why a stream cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A frame's announced length is over the limit.
+    /// A frame's announced length exceeds the limit.
     TooLong {
-        /// What was announced, in bytes.
+        /// The announced length, in bytes.
         length: u64,
-        /// The most that a payload may have.
+        /// The largest payload that is accepted.
         payload_max: usize,
     },
-    /// There is no memory for what has arrived of a frame.
+    /// There is no memory for the bytes of a frame that have arrived.
     NoMemory {
-        /// What would have to be kept of it, in bytes.
+        /// The bytes that would be stored.
         bytes: usize,
     },
 }
@@ -232,18 +231,18 @@ mod tests {
         ) {
             let wire = wire(&payloads);
             let mut decoder = FrameDecoder::new(70);
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             let (mut rest, mut cuts) = (&wire[..], cuts.iter().cycle());
             while !rest.is_empty() {
                 let cut = (*cuts.next().expect("a cycle")).min(rest.len());
                 let (mut piece, after) = rest.split_at(cut);
                 rest = after;
                 while let Some(frame) = decoder.take(&mut piece).expect("none is too long") {
-                    heard.push(frame.payload().to_vec());
+                    received.push(frame.payload().to_vec());
                 }
                 prop_assert!(piece.is_empty(), "a piece is used up");
             }
-            prop_assert_eq!(heard, payloads);
+            prop_assert_eq!(received, payloads);
             prop_assert!(!decoder.has_begun());
         }
 
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_over_the_limit_is_refused_when_its_last_byte_is_here_and_nothing_is_reserved() {
+    fn a_length_over_the_limit_is_refused_at_its_last_byte_and_nothing_is_reserved() {
         for length in [101, 1 << 40, u64::MAX, i64::MAX as u64] {
             let mut decoder = FrameDecoder::new(100);
             let header = length.to_be_bytes();
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_without_any_limit_is_refused_all_the_same_where_no_memory_could_have_it() {
+    fn a_length_that_no_memory_could_hold_is_refused_without_any_limit() {
         let mut decoder = FrameDecoder::new(usize::MAX);
         assert!(decoder.take(&mut &u64::MAX.to_be_bytes()[..]).is_err());
     }
@@ -303,7 +302,7 @@ mod tests {
             let capacity = decoder.begun.capacity();
             assert!(capacity <= 2 * arrived, "{capacity} bytes for {arrived}");
         }
-        // And a complete frame holds no more than itself.
+        // And a complete frame has no spare capacity.
         let mut decoder = FrameDecoder::new(1000);
         let wire = Frame::of(&[7; 1000]).wire().to_vec();
         let mut frame = None;
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_one_budget_are_refused_beyond_it_and_give_it_back() {
+    fn frames_beyond_their_budget_are_refused_and_dropped_frames_return_it() {
         let budget = FrameBudget::of(10_000);
         let wire = Frame::of(&[7; 4000]).wire().to_vec();
         let assemble = || FrameDecoder::within(4000, &budget).take(&mut &wire[..]);
@@ -325,7 +324,7 @@ mod tests {
         assert!(assemble().is_err(), "a clone keeps its bytes");
         drop(clone);
         assert!(assemble().is_ok());
-        // What is begun counts as well, as far as it has arrived.
+        // An incomplete frame counts as well, as far as it has arrived.
         let mut begun = FrameDecoder::within(4000, &budget);
         assert_eq!(begun.take(&mut &wire[..3000]), Ok(None));
         assert!(assemble().is_err());

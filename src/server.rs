@@ -1,15 +1,15 @@
-//! The server: one task per connection, which is given the accepted socket.
+//! The echo server: acceptor tasks, and one task per connection that owns the accepted socket.
 //!
 //! ```text
 //! main ── acceptor (owns its listener) ── connection (owns its socket)
-//!    \─ holds the writing end of a pipe     └ an orphan: reaped when it ends
-//!       whose reading end the acceptor owns
+//!    \─ owns the write end of a pipe        └ an orphan: reaped when it ends
+//!       whose read end the acceptor owns
 //! ```
 //!
-//! The command to drain is a moment in time, which all acceptors look at between two clients. Main also
-//! holds one end of a pipe for each of them and releases it, which wakes those that wait. An acceptor
-//! serves what is queued, closes its listener, and lets its connections finish (see `drain`). Everything that main waits for comes through one events: control, from whoever has
-//! a sender (signals, a test), and the ends of acceptors.
+//! The command to drain sets a time stamp, which every acceptor checks between two clients. Main also
+//! owns the write end of one pipe per acceptor and closes it, which wakes acceptors that wait. An acceptor
+//! serves what is queued, closes its listener, and lets its connections finish (see `drain`). Main waits
+//! on one channel of events: commands (from a signal or a test) and the ends of acceptors.
 
 mod accept;
 mod backoff;
@@ -41,38 +41,38 @@ pub use end_counts::{ConnectionCounts, EndCounts};
 use limiter::{ConnectionLimiter, LimitSource};
 pub use summary::ServerSummary;
 
-/// Connections that wait to be accepted, as asked of the kernel, whose own limit
-/// (`net.core.somaxconn`) may be lower. Enough for a burst while one connection is set up.
+/// The backlog requested from the kernel, whose own limit (`net.core.somaxconn`) may be lower. Large
+/// enough for a burst while one connection is set up.
 pub const BACKLOG_DEFAULT: u32 = 1024;
 
-/// What may wait in the events: each acceptor ends once, and control say nothing new when repeated.
+/// Length of the event channel: each acceptor ends once, and a repeated command changes nothing.
 const EVENT_QUEUE_MAX: usize = 1024;
 
-/// How long the end waits for tasks that were cancelled and do not end. They are blocked outside of
-/// any socket of theirs, where nothing wakes them.
+/// How long shutdown waits for cancelled tasks that do not end: they are blocked outside of any socket
+/// that they own, where nothing wakes them.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a server behaves.
+/// Settings of a server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerSettings {
     /// Connections served at a time, over all addresses. One more is accepted, closed at once and
-    /// counted: its client learns that it is refused, and does not hang in the backlog. What the
-    /// process cannot carry is lowered to what it can: [`Server::max_connections`].
+    /// counted, so that its client gets an error instead of waiting in the backlog. The server lowers
+    /// this to what the process limits allow: [`Server::max_connections`].
     pub max_connections: usize,
-    /// Connections served at a time for one IP address.
+    /// Connections served at a time per IP address.
     pub max_per_ip: Option<NonZeroUsize>,
-    /// A connection on which nothing arrives for so long is closed.
+    /// Close a connection after this long without input.
     pub idle_timeout: Option<Duration>,
-    /// A peer that takes nothing for so long is cut: its task would be blocked for ever.
+    /// Disconnect a peer that reads nothing for this long; its task would otherwise block indefinitely.
     pub write_timeout: Option<Duration>,
-    /// When a silent client is probed by TCP, so that one whose host is gone does not keep its thread.
+    /// TCP keep-alive probes, so that a client whose host is gone does not occupy a thread.
     pub keep_alive: Option<KeepAlive>,
-    /// How long connections may go on after the command to drain, before they are cancelled.
+    /// How long connections may continue after the command to drain before they are cancelled.
     pub drain_timeout: Duration,
-    /// Connections that the kernel queues before they are accepted.
+    /// Length of the kernel's queue of connections that are not accepted yet.
     pub backlog: u32,
-    /// Acceptors per address, each with a socket, a queue and orphans of its own.
+    /// Acceptors per address, each with its own socket, queue and orphans.
     pub acceptors: NonZeroUsize,
 }
 
@@ -91,13 +91,13 @@ impl Default for ServerSettings {
     }
 }
 
-/// What a server can be told.
+/// A command to a running server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Control {
-    /// Stop accepting, finish what is under way.
+    /// Stop accepting, finish open connections.
     Drain,
-    /// Cancel everything now.
+    /// Cancel all connections now.
     Abort,
 }
 
@@ -106,34 +106,35 @@ enum ServerEvent {
     AcceptorEnded(TaskLabel, Result<(), Failure<()>>),
 }
 
-/// Gives control to a server, from any thread.
+/// Sends commands to a server, from any thread.
 #[derive(Clone)]
 pub struct ControlHandle {
     event: SyncSender<ServerEvent>,
-    /// When the first one was given: what the drain's time is counted from.
+    /// When the first command was sent; the drain timeout starts here.
     first: Arc<OnceLock<Instant>>,
 }
 
 impl ControlHandle {
-    /// Gives an command. After the server's end nobody hears it.
+    /// Sends a command. Does nothing after the server has ended.
     pub fn send(&self, command: Control) {
         if command == Control::Drain {
-            // Before the event: acceptors look at this, and the end of one must not look unordered. A
-            // cut begins when the acceptors are cancelled: before, they would let connections finish.
+            // Before the event: acceptors read this time stamp, and an acceptor that ends must not look as
+            // if it ended without a command. An abort starts when the acceptors are cancelled; earlier,
+            // they would let connections finish.
             self.begin();
         }
         match self.event.try_send(ServerEvent::Control(command)) {
-            // A full events holds the same command already.
+            // A full channel already contains the same command.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
 
-    /// Notes the first command, and answers when it was given.
+    /// Records the time of the first command and returns it.
     fn begin(&self) -> Instant {
         *self.first.get_or_init(Instant::now)
     }
 
-    /// When the first command was given, if there was one.
+    /// Returns when the first command was sent, if there was one.
     fn first(&self) -> Option<Instant> {
         self.first.get().copied()
     }
@@ -145,19 +146,19 @@ impl fmt::Debug for ControlHandle {
     }
 }
 
-/// Reads a server's counts of connections, from any thread.
+/// Reads a server's connection counts, from any thread.
 #[derive(Clone, Debug)]
 pub struct CountsReader(Arc<ConnectionLimiter>);
 
 impl CountsReader {
-    /// What has been done with connections so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn read(&self) -> ConnectionCounts {
         self.0.counts()
     }
 }
 
-/// A server whose sockets are open and which does not accept yet.
+/// A server whose sockets are open and that does not accept yet.
 pub struct Server {
     registry: Registry,
     settings: ServerSettings,
@@ -171,12 +172,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens everything the server requirements: listeners for each address, what stops them, and the
-    /// descriptors that are kept in reserve.
+    /// Opens everything the server needs: listeners for each address, their stop pipes, and the reserve
+    /// descriptors.
     ///
     /// # Errors
-    /// An address that cannot be had, with its name; a limit of descriptors that leaves none for a
-    /// client. What had been opened before is closed.
+    /// The address that cannot be bound, with the cause; or a descriptor limit that leaves none for a
+    /// client. Everything that was opened before is closed.
     #[track_caller]
     pub fn bind(
         registry: &Registry,
@@ -225,50 +226,50 @@ impl Server {
         })
     }
 
-    /// The addresses that the server listens on, numeric, in the command they were asked for.
+    /// The addresses that the server listens on, numeric, in the order they were given.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
         self.bound.iter().map(|address| address.name.as_str())
     }
 
-    /// How many connections there can be at a time: what was set, or what this process can carry by
-    /// its limits of descriptors, threads, memory mappings and memory.
+    /// How many connections there can be at a time: the setting, or what the process limits of
+    /// descriptors, threads, memory mappings and memory allow.
     #[must_use]
     pub fn max_connections(&self) -> usize {
         self.capacity.connections
     }
 
-    /// The limits that are too limiting for the connections that were set, the tightest first: what
-    /// each is, what it is enough for, and how to raise it to what is needed.
+    /// The limits that are too low for the configured connections, the lowest first: value, how many
+    /// connections it allows, and how to raise it.
     pub fn tight_limits(&self) -> impl Iterator<Item = String> {
         self.capacity.limiting.iter().map(ToString::to_string)
     }
 
-    /// What gives this server control.
+    /// Returns a handle that sends commands to this server.
     #[must_use]
     pub fn control(&self) -> ControlHandle {
         self.control.clone()
     }
 
-    /// What reads this server's counts of connections, also while it serves.
+    /// Returns a handle that reads this server's connection counts, also while it serves.
     #[must_use]
     pub fn counts_reader(&self) -> CountsReader {
         CountsReader(Arc::clone(&self.limiter))
     }
 
-    /// Serves until it is ordered to drain, drains, and answers what it has done.
+    /// Serves until it receives a command to drain, drains, and returns the summary.
     ///
     /// # Errors
-    /// The handler could not be made ready, and nothing was accepted; or an acceptor could not be
-    /// started, and the others have been drained.
+    /// The handler failed to start, and nothing was accepted; or an acceptor failed to start, and the
+    /// others were drained.
     pub fn serve(self) -> Result<ServerSummary, ServeError> {
         self.serve_then(|| ())
     }
 
-    /// [`serve`](Server::serve); when the last connection has ended, and before the handler gives back
-    /// what it has, `at_end` is run: for ending what may still tell the handler something.
+    /// [`serve`](Server::serve), and runs `at_end` after the last connection has ended and before the
+    /// handler closes: to stop what may still call the handler.
     ///
     /// # Errors
-    /// As there; `at_end` has run all the same.
+    /// See [`serve`](Server::serve); `at_end` runs in every case.
     pub fn serve_then(self, at_end: impl FnOnce()) -> Result<ServerSummary, ServeError> {
         let handler = Arc::clone(&self.handler);
         let served = self.run();
@@ -289,7 +290,7 @@ impl Server {
         let limiter = self.limiter;
         let event = self.control.event.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
-            // Fails only when the server has given up on this acceptor.
+            // Fails only when the server no longer waits for this acceptor.
             let _ = event.send(ServerEvent::AcceptorEnded(task.clone(), outcome));
         });
         let mut paths = Vec::new();
@@ -322,7 +323,7 @@ impl Server {
             }
         }
         if let Some(saboteur) = self.registry.saboteur() {
-            // What a server requirements for itself is there; a start that fails is the starter's to see.
+            // Faults start here: the server's own resources are open. A failed start is the caller's error.
             saboteur.begin();
         }
         if failed.is_some() {
@@ -353,7 +354,7 @@ impl Server {
     }
 }
 
-/// The main thread while the server runs.
+/// The main thread's event loop while the server runs.
 struct EventLoop {
     registry: Registry,
     acceptors: Orphans<()>,
@@ -364,7 +365,7 @@ struct EventLoop {
     drain_timeout: Duration,
 }
 
-/// How the end went.
+/// The result of a shutdown.
 struct ShutdownResult {
     drain: Duration,
     stuck: Vec<TaskLabel>,
@@ -373,12 +374,12 @@ struct ShutdownResult {
 }
 
 impl EventLoop {
-    /// Attends to the events until every acceptor has ended, or until waiting makes no sense.
+    /// Handles events until every acceptor has ended, or until the time to wait for them has passed.
     fn run(mut self) -> ShutdownResult {
         let mut give_up: Option<Instant> = None;
         let mut lost = None;
-        // Counted here: an acceptor's event is sent by its reaper, and while that runs the orphans
-        // still have it.
+        // Counted here: the reaper sends an acceptor's event, and while it runs the set of orphans
+        // still contains the acceptor.
         let mut running = self.stops.len();
         while running > 0 {
             let timeout = give_up.map(|at| at.saturating_duration_since(Instant::now()));
@@ -396,10 +397,10 @@ impl EventLoop {
                         Control::Drain => after(ordered, self.drain_timeout),
                         Control::Abort => Instant::now(),
                     };
-                    // Without its file a socket gets no more clients, and its queue an end.
+                    // Without its file a Unix socket gets no more clients, so its queue drains.
                     self.paths.clear();
-                    // After the cut: an acceptor that is woken by this begins to drain. Releasing
-                    // what is ours cannot be refused.
+                    // After the abort: an acceptor that this wakes starts to drain. The owner can always
+                    // release its own resource.
                     self.stops.clear();
                     let latest = after(deadline, STUCK_TIMEOUT);
                     give_up = Some(give_up.map_or(latest, |before| before.min(latest)));
@@ -408,7 +409,7 @@ impl EventLoop {
                     report(&task, &outcome);
                     running -= 1;
                     if self.control.first().is_none() {
-                        // Nobody listens on its address any more: better no server than half a one.
+                        // Its address is no longer served: stop the whole server instead of serving in part.
                         lost.get_or_insert(task);
                         self.control.send(Control::Drain);
                     }
@@ -422,14 +423,14 @@ impl EventLoop {
         let mut stuck = Vec::new();
         if !self.acceptors.tasks().is_empty() {
             stuck = self.cancelled_tasks();
-            // At its own end a task waits for its children: these are left to the process's end.
+            // A task waits for its children at its end: leave these to the end of the process.
             std::mem::forget(self.acceptors);
         }
         let drain = self.control.first().map_or(Duration::ZERO, |at| at.elapsed());
         ShutdownResult { drain, stuck, lost }
     }
 
-    /// Who was asked to end and has not: those who are stuck, and those who wait for them.
+    /// Tasks that were cancelled and have not ended: the stuck ones, and those that wait for them.
     fn cancelled_tasks(&self) -> Vec<TaskLabel> {
         let tasks = self.registry.snapshot().tasks;
         tasks.into_iter().filter(|task| task.cancelled).map(|task| task.task).collect()
@@ -444,7 +445,7 @@ impl EventLoop {
 
 fn report(task: &TaskLabel, outcome: &Result<(), Failure<()>>) {
     match outcome {
-        // A leak's report was delivered when it was made.
+        // A leak's report was delivered when it was found.
         Ok(()) | Err(Failure::Leaked(..) | Failure::Cancelled) => {}
         Err(failure) => tracing::error!(%task, "{failure}"),
     }
@@ -456,7 +457,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A server that could not accept, or not go on accepting.
+/// A server that could not accept, or could not continue to accept.
 #[derive(Debug)]
 pub struct ServeError(String);
 
@@ -474,13 +475,13 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// A moment so much later; a year later when it is too late for the clock.
+/// `moment` plus `duration`; a year later if the clock cannot represent the sum.
 fn after(moment: Instant, duration: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     moment.checked_add(duration).unwrap_or(moment + YEAR)
 }
 
-/// The address that a limit per client goes by; `None` for those without one (Unix sockets).
+/// The IP address that the per-client limit applies to; `None` for Unix sockets, which have none.
 fn ip_of(peer: &crate::net::Address) -> Option<IpAddr> {
     peer.inet().map(|address| address.ip().to_canonical())
 }

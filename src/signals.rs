@@ -1,27 +1,25 @@
-//! Signals become orders: the only file that names `ctrlc` and `signal-hook`.
+//! Signal handling: maps signals to the methods of a [`SignalHandler`]. Only this file uses `ctrlc` and
+//! `signal-hook`.
 //!
-//! What an stop means is up to the program's [`SignalHandler`]: a server's, a client's.
-//!
-//! `ctrlc` comes first and orders the drain; it tells neither which signal it was nor who sent it,
-//! and it also takes SIGHUP. So SIGHUP gets its default back, and `signal-hook`, which is registered
-//! second and therefore sees every signal too, watches: it names signal and sender, and does what
-//! the others ask for.
+//! `ctrlc` runs first and starts the drain; it reports neither the signal nor its sender, and it also
+//! takes SIGHUP. So SIGHUP gets its default action back, and `signal-hook`, which is registered second
+//! and therefore sees every signal too, logs signal and sender and handles the other signals.
 //!
 //! | signal | what it does |
 //! |---|---|
 //! | SIGINT, SIGTERM | drain; a second one ends the process at once, with 130 or 143 |
-//! | SIGQUIT | show the custody table, cut everything now |
+//! | SIGQUIT | show the custody table, abort |
 //! | SIGUSR1 | show the custody table, and the references on record |
 //! | SIGHUP | reopen log and report files |
 //!
-//! What a parent leaves behind: SIGINT, SIGQUIT and SIGHUP come from the terminal, and a parent that
-//! ignores them for this process (a script's background job, `nohup`) means that the terminal does
-//! not concern it. They stay ignored; `ctrlc` refuses then, and the watcher orders the drain. All
-//! others are taken over, whether they are ignored or blocked: a process that can only be killed
-//! loses what its clients have sent. See [`prepare`] for those that no handler waits for.
+//! Inherited dispositions: SIGINT, SIGQUIT and SIGHUP come from the terminal. If the parent ignores them
+//! for this process (a script's background job, `nohup`), the terminal does not control the process, and
+//! they stay ignored; `ctrlc` then fails to install, and the watcher starts the drain. All other signals
+//! are handled, even if they are inherited as ignored or blocked: killing a process that cannot be
+//! stopped otherwise loses what its clients have sent. See [`prepare`] for signals without a handler.
 //!
-//! One stop may arrive twice: `timeout(1)` sends its signal to the process and then to the process
-//! group. A second signal ends the process at once, so a repetition must not count as one; see
+//! One request to stop may arrive twice: `timeout(1)` sends its signal to the process and then to the
+//! process group. A second signal ends the process at once, so a repetition must not count as one; see
 //! `StopSignal::is_repeat_of`.
 
 use std::io;
@@ -43,23 +41,22 @@ use crate::thread;
 /// The signals that the program handles.
 const HANDLED: [i32; 5] = [SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGHUP];
 
-/// Those that come from the terminal. Ignored by the parent, they stay ignored.
+/// Those that come from the terminal. If the parent ignores them, they stay ignored.
 const FROM_TERMINAL: [i32; 3] = [SIGINT, SIGQUIT, SIGHUP];
 
 /// The same signal from the same sender counts once within this time. `timeout(1)` sends its two
 /// within microseconds; a person who presses Ctrl-C twice takes longer.
 const REPEAT_WINDOW: Duration = Duration::from_millis(200);
 
-/// Gives the process the signal handling that a program expects, whatever its parent has left. To be
-/// called first in `main`: threads inherit the mask.
+/// Sets up signal handling for a program, independent of what its parent left. Call this first in
+/// `main`: threads inherit the mask.
 ///
-/// - Signals that the program handles are unblocked.
-/// - SIGXFSZ has a handler that does nothing: a write beyond `RLIMIT_FSIZE` fails with `EFBIG`, which
-///   is handled like a full disk. A handler and not `SIG_IGN`, which programs started from here would
-///   inherit.
-/// - SIGCHLD is no longer ignored: the status of a program that is started from here would be lost.
+/// - Unblocks the signals that the program handles.
+/// - Installs a handler for SIGXFSZ that does nothing: a write beyond `RLIMIT_FSIZE` fails with `EFBIG`,
+///   which is handled like a full disk. Child programs would inherit `SIG_IGN`, but not a handler.
+/// - Restores the default of SIGCHLD if it is ignored: the status of child programs would be lost.
 ///
-/// SIGPIPE is ignored by the standard library, and has its default in what is started from here.
+/// The standard library ignores SIGPIPE and restores its default in child programs.
 pub fn prepare() {
     crate::sys::signal::unblock(&HANDLED);
     if !crate::sys::signal::is_ignored(SIGXFSZ) {
@@ -71,10 +68,10 @@ pub fn prepare() {
     }
 }
 
-/// What the program does on signals. Called on the watching thread, but for
-/// [`drain`](SignalHandler::drain), which may come from `ctrlc`'s.
+/// What the program does on signals. Called on the watcher thread, except for
+/// [`drain`](SignalHandler::drain), which `ctrlc`'s thread may call.
 pub trait SignalHandler: Send + Sync {
-    /// Begins to end: finishes what is under way. May be told several times.
+    /// Starts the drain: finish open work, then end. May be called several times.
     fn drain(&self);
 
     /// Ends everything now.
@@ -83,32 +80,32 @@ pub trait SignalHandler: Send + Sync {
     /// Shows the custody table.
     fn show_custody(&self, registry: &Registry);
 
-    /// Closes and opens the files that are written to: somebody has moved them away.
+    /// Closes and reopens the output files, which may have been moved away.
     fn reopen_files(&self);
 
-    /// A signal has begun the drain.
+    /// Called when a signal has started the drain.
     fn drain_began(&self, signal: Signal) {
         let _ = signal;
     }
 
-    /// Lets what was already said reach its place: the process stops right after this.
+    /// Flushes outputs; the process exits right after this.
     fn before_exit(&self) {}
 }
 
-/// Whether SIGINT and SIGTERM end the process in their handler.
+/// Whether the handler of SIGINT and SIGTERM ends the process.
 fn ends_at_once() -> &'static Arc<AtomicBool> {
     static ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     ENDS.get_or_init(Arc::default)
 }
 
-/// From now on SIGINT and SIGTERM end the process at once, with 130 and 143: its work is done, and it
-/// waits for an output. There may be no thread that watches for them any more.
+/// Makes SIGINT and SIGTERM end the process at once from now on, with 130 and 143: its work is done, and
+/// it waits for an output. The watcher thread may have ended already.
 pub fn end_at_once() {
-    // ord: Relaxed; nothing else is told by it.
+    // ord: Relaxed; no other access depends on it.
     ends_at_once().store(true, Ordering::Relaxed);
 }
 
-/// Signals that are being watched for.
+/// The installed signal handlers and their watcher thread.
 pub struct Signals {
     registry: Registry,
     numbers: Vec<i32>,
@@ -117,10 +114,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over. The descriptors that this opens are declared in the registry.
+    /// Installs the handlers. The descriptors that this opens are declared in the registry.
     ///
     /// # Errors
-    /// A handler cannot be installed, or its thread not be started.
+    /// A handler cannot be installed, or the watcher thread cannot be started.
     pub fn install(registry: &Registry, handler: Arc<dyn SignalHandler>) -> io::Result<Signals> {
         let before = echown_fd::fd::open_numbers();
         let is_ignored = |signal: &i32| {
@@ -135,7 +132,7 @@ impl Signals {
                 crate::sys::signal::restore_default(SIGHUP);
                 true
             }
-            // One of its three signals is ignored, or a handler was set before.
+            // One of its three signals is ignored, or a handler was installed before.
             Err(error) => {
                 tracing::debug!("without ctrlc ({error}): the watcher of signals orders the drain");
                 false
@@ -167,7 +164,7 @@ impl Signals {
         Ok(Signals { registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
     }
 
-    /// Ends the watching; signals fall back to what `signal-hook` leaves of them.
+    /// Stops the watcher; the signals keep what `signal-hook` leaves installed.
     pub fn stop(mut self) {
         self.watch.close();
         if let Some(Err(failure)) = self.watcher.take().map(Promise::join)
@@ -185,23 +182,23 @@ struct SignalWatcher {
     registry: Registry,
     handler: Arc<dyn SignalHandler>,
     has_ctrlc: bool,
-    /// The stop to drain, when it has come.
+    /// The first signal that requested the drain.
     stop: Option<StopSignal>,
 }
 
-/// An stop to drain: which signal, from where, when.
+/// A request to stop: which signal, from where, when.
 #[derive(Clone, Copy, Debug)]
 struct StopSignal {
     signal: i32,
-    /// `None`: the kernel, for the terminal.
+    /// `None`: sent by the kernel, for the terminal.
     sender: Option<i32>,
     at: Instant,
 }
 
 impl StopSignal {
-    /// Whether this is `first` again and not a second stop: the same signal from the same sender
-    /// within [`REPEAT_WINDOW`]. The parent that passes on what the terminal has sent to the whole process
-    /// group, as `timeout(1)` does with SIGINT, is the same sender as the terminal.
+    /// Whether this repeats `first` and is not a second request: the same signal from the same sender
+    /// within [`REPEAT_WINDOW`]. A parent that forwards what the terminal has sent to the whole process
+    /// group, as `timeout(1)` does with SIGINT, counts as the same sender as the terminal.
     fn is_repeat_of(&self, first: &StopSignal, parent: Option<i32>) -> bool {
         let both = [self.sender, first.sender];
         let is_passed_on = parent.is_some() && both.contains(&None) && both.contains(&parent);
@@ -218,13 +215,12 @@ fn name(signal: i32) -> &'static str {
 impl SignalWatcher {
     fn watch(mut self, mut signals: SignalsInfo<WithOrigin>) {
         for origin in signals.forever() {
-            // A panic in showing something must not be the end of listening to orders.
+            // A panic while showing something must not end the handling of signals.
             if catch_unwind(AssertUnwindSafe(|| self.handle(&origin))).is_err() {
                 tracing::error!("answering a signal panicked");
             }
         }
-        // An idle server has drained before this thread wakes: what ended it is named all the
-        // same.
+        // An idle server has drained before this thread wakes: log the signal that ended it all the same.
         for origin in signals.pending() {
             self.handle(&origin);
         }
@@ -243,7 +239,7 @@ impl SignalWatcher {
             }
             SIGQUIT => {
                 tracing::warn!("got {name}{sender}: cutting everything");
-                // The stop first: it is urgent, and the table may be long.
+                // Abort first: it is urgent, and the table may be long.
                 self.handler.abort();
                 self.handler.show_custody(&self.registry);
             }
@@ -251,7 +247,7 @@ impl SignalWatcher {
         }
     }
 
-    /// SIGINT or SIGTERM: the first stop drains, another one ends the process.
+    /// SIGINT or SIGTERM: the first one drains, another one ends the process.
     fn handle_stop(&mut self, signal: i32, pid: Option<i32>, sender: &str) {
         let name = name(signal);
         let stop = StopSignal { signal, sender: pid, at: Instant::now() };
@@ -271,7 +267,7 @@ impl SignalWatcher {
         }
         tracing::warn!("got {name}{sender} again: stopping now");
         self.handler.before_exit();
-        // The conventional code of a death by this signal; no finalizer runs.
+        // The conventional exit code for this signal; no finalizer runs.
         std::process::exit(128 + signal);
     }
 }
@@ -297,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_signal_from_the_same_sender_is_one_order_for_200_ms() {
+    fn the_same_signal_from_the_same_sender_counts_once_for_200_ms() {
         for sender in [PARENT, OTHER, None] {
             assert!(is_one((SIGTERM, sender), (SIGTERM, sender), 0));
             assert!(is_one((SIGTERM, sender), (SIGTERM, sender), 199));
@@ -306,18 +302,18 @@ mod tests {
     }
 
     #[test]
-    fn another_signal_and_another_sender_are_a_second_order() {
+    fn another_signal_or_another_sender_counts_as_a_second_one() {
         assert!(!is_one((SIGTERM, OTHER), (SIGINT, OTHER), 0));
         assert!(!is_one((SIGTERM, OTHER), (SIGTERM, PARENT), 0));
         assert!(!is_one((SIGINT, None), (SIGINT, OTHER), 0));
     }
 
     #[test]
-    fn what_the_terminal_sends_and_the_parent_passes_on_is_one_order() {
+    fn a_terminal_signal_that_the_parent_forwards_counts_once() {
         assert!(is_one((SIGINT, None), (SIGINT, PARENT), 1));
         assert!(is_one((SIGINT, PARENT), (SIGINT, None), 1));
         assert!(!is_one((SIGINT, None), (SIGTERM, PARENT), 1));
-        // The first process of a container has no parent that it can see.
+        // The first process of a container has no visible parent.
         assert!(!is_one_below(None, (SIGINT, None), (SIGINT, OTHER), 1));
     }
 }

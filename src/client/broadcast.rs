@@ -1,27 +1,26 @@
-//! A chat: lines out as frames, frames in as lines.
+//! The broadcast client, a chat: sends input lines as frames, and prints received frames as lines.
 //!
 //! ```text
 //! main ── waits for signals and for the ends of the others
-//!   └ chat ── connects; owns the input, and the writing half
-//!       └ listener ── owns the output, and the reading half
+//!   └ chat ── connects; owns the input, and the write half
+//!       └ listener ── owns the output, and the read half
 //! ```
 //!
-//! What stops the send, a signal, the server's end, an output that nobody reads any more, comes to
-//! main's events; main lets go of the writing end of a pipe, and the chat, which waits for its input
-//! and for that pipe at once, sees it.
+//! A signal, the server's end, or a closed output stop the sending: main gets an event and closes the write
+//! end of a pipe. The chat task, which polls its input and that pipe, notices.
 //!
-//! At the end of the input the chat waits until its own frames have come back, half-closes, and hears
-//! whatever else comes until the server has closed, too.
+//! At the end of the input the chat waits until its own frames have come back, half-closes, and prints
+//! further frames until the server closes, too.
 //!
-//! What others send is untrusted: a frame is one line of output, and what would command a terminal, is
-//! invisible or is no UTF-8 is escaped. A pipe and a file get the same, because their text ends up on a
-//! terminal, too; the notation is reversible, so that no byte is lost.
+//! Received frames are untrusted: a frame is one line of output, and control sequences, invisible
+//! characters and invalid UTF-8 are escaped. The same holds for pipes and files, because their text may be
+//! shown on a terminal later; the notation is reversible, so that no byte is lost.
 //!
 //! # Limits
 //!
-//! Whoever sends the same bytes as we do at the same time is taken for us, which matters only for
-//! knowing when all has come back. A listener that is blocked in writing its output cannot be woken: after a
-//! signal it is given up.
+//! A frame of another client with the same bytes as one of ours counts as ours, which matters only for
+//! detecting that all frames have come back. A listener that is blocked in writing its output cannot be
+//! woken: after a signal the chat ends without it.
 
 mod lines;
 mod receive;
@@ -39,30 +38,30 @@ use crate::ownership::{Failure, Registry};
 use crate::pool::Orphans;
 use crate::thread;
 
-/// How long a chat may take to end after a signal. With [`CANCEL_TIMEOUT`] it is two seconds in all.
+/// How long a chat may take to end after a signal. With [`CANCEL_TIMEOUT`] it is two seconds in total.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long a chat that was cancelled may take.
+/// How long a cancelled chat may take to end.
 const CANCEL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What may wait for main: each says something once, or says nothing new.
+/// Length of the event channel: each sender sends one event, or repeats itself.
 const EVENT_QUEUE_MAX: usize = 16;
 
-/// A chat to be.
+/// A broadcast client.
 #[derive(Debug)]
 pub struct ChatClient {
-    /// Where to.
+    /// The server's address.
     pub address: Endpoint,
     /// Put in front of each line, with a colon.
     pub name: Option<String>,
-    /// Who speaks and who listens is one person at a terminal: what comes back of one's own lines is
-    /// not shown again.
+    /// Whether input and output are one terminal: the client's own lines are then not printed again when
+    /// they come back.
     pub is_terminal: bool,
-    /// Bytes of a frame's payload at the most, either way.
+    /// The largest payload of a frame, in bytes, in both directions.
     pub frame_max: usize,
 }
 
-/// What was said and heard.
+/// Numbers of frames of a chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChatSummary {
@@ -70,28 +69,28 @@ pub struct ChatSummary {
     pub sent: u64,
     /// Of these, frames that have come back.
     pub returned: u64,
-    /// Frames heard, one's own included.
-    pub heard: u64,
+    /// Frames received, including one's own.
+    pub received: u64,
 }
 
-/// Why a chat ended before its time.
+/// Why a chat failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ChatError {
-    /// There was nobody to talk to.
+    /// The connection could not be established.
     CannotConnect(Endpoint, io::Error),
-    /// The connection broke.
-    Broken(io::Error),
-    /// The server finished first: there was more to say, or so many of the frames that were sent
-    /// have not come back.
+    /// The connection failed.
+    Connection(io::Error),
+    /// The server closed the connection before all input was sent, or before this many of the sent frames
+    /// had come back.
     ServerFinished(u64),
-    /// So many of the frames that were sent have not come back.
+    /// This many of the sent frames have not come back.
     Missing(u64),
-    /// A line of the input is longer than a frame may be.
+    /// An input line is longer than a frame may be.
     LineTooLong(usize),
-    /// The input cannot be read, or the output not be written.
+    /// The input cannot be read, or the output cannot be written.
     Local(&'static str, io::Error),
-    /// It was told to stop and did not come to its end in time.
+    /// The chat was stopped and did not end in time.
     Stuck,
 }
 
@@ -106,10 +105,10 @@ impl fmt::Display for ChatError {
             ChatError::CannotConnect(address, error) => {
                 write!(f, "cannot connect to {address}: {error}")
             }
-            ChatError::Broken(error) if is_too_long(error) => {
+            ChatError::Connection(error) if is_too_long(error) => {
                 write!(f, "the server does not send frames: {error}")
             }
-            ChatError::Broken(error) => write!(f, "the connection broke: {error}"),
+            ChatError::Connection(error) => write!(f, "the connection broke: {error}"),
             ChatError::ServerFinished(0) => f.write_str("the server has closed the connection"),
             ChatError::ServerFinished(missing) => {
                 let missing = ChatError::Missing(*missing);
@@ -137,11 +136,11 @@ fn is_too_long(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<FrameError>())
 }
 
-/// What main is told.
+/// An event for the main task.
 enum ChatEvent {
-    /// There is no more send.
+    /// Stop sending.
     Stop,
-    /// The chat is over.
+    /// The chat task has ended.
     Ended(Result<ChatResult, Failure<ChatResult>>),
 }
 
@@ -152,10 +151,10 @@ type ChatResult = Result<ChatSummary, ChatError>;
 pub struct StopHandle(SyncSender<ChatEvent>);
 
 impl StopHandle {
-    /// Has the chat say nothing more and come to its end.
+    /// Makes the chat send nothing more and end.
     pub fn stop(&self) {
         match self.0.try_send(ChatEvent::Stop) {
-            // A full events holds the same already.
+            // A full channel already contains the same event.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
@@ -167,13 +166,13 @@ impl fmt::Debug for StopHandle {
     }
 }
 
-/// What stops a chat, and where it is heard.
+/// Creates a stop handle and its receiver.
 pub fn stop_channel() -> (StopHandle, StopReceiver) {
     let (sender, events) = sync_channel(EVENT_QUEUE_MAX);
     (StopHandle(sender.clone()), StopReceiver { sender, events })
 }
 
-/// For [`ChatClient::run`].
+/// The receiver of stop requests, for [`ChatClient::run`].
 #[derive(Debug)]
 pub struct StopReceiver {
     sender: SyncSender<ChatEvent>,
@@ -181,11 +180,11 @@ pub struct StopReceiver {
 }
 
 impl ChatClient {
-    /// Talks until the input ends, until it is stopped, or until the server finishes. The input and the
-    /// output are the current task's, and go to those who use them.
+    /// Runs until the input ends, the chat is stopped, or the server closes. The input and the output are
+    /// the current task's; they are given to the tasks that use them.
     ///
     /// # Errors
-    /// It ended before its time.
+    /// Why the chat failed.
     pub fn run(
         self,
         registry: &Registry,
@@ -195,15 +194,15 @@ impl ChatClient {
     ) -> Result<ChatSummary, ChatError> {
         let StopReceiver { sender, events } = stopped;
         let no_pipe = |error| ChatError::Local("make a pipe", error);
-        let (told, tell) = pipe_in(registry).map_err(no_pipe)?;
+        let (stop_reader, stop_writer) = pipe_in(registry).map_err(no_pipe)?;
         let to_main = sender.clone();
         let chat: Orphans<ChatResult> = Orphans::reaped_by(registry, move |_, outcome| {
-            // Nobody waits for it any more when it was given up.
+            // Fails only when main no longer waits for the chat.
             let _ = to_main.send(ChatEvent::Ended(outcome));
         });
-        let give = [input.resource(), output.resource(), told.resource()];
-        let (here, stopper) = (registry.clone(), StopHandle(sender));
-        let job = move || send::run(&self, &here, input, output, told, stopper);
+        let give = [input.resource(), output.resource(), stop_reader.resource()];
+        let (here, stop_handle) = (registry.clone(), StopHandle(sender));
+        let job = move || send::run(&self, &here, input, output, stop_reader, stop_handle);
         let promise = thread::spawn_in(registry, "chat", give, job).map_err(|error| {
             let text = io::Error::other(error.to_string());
             drop(error.into_job());
@@ -211,17 +210,17 @@ impl ChatClient {
         })?;
         let adopted = chat.adopt(promise);
         debug_assert!(adopted.is_ok(), "the parent adopts its own child");
-        wait_for_end(&events, &chat, tell)
+        wait_for_end(&events, &chat, stop_writer)
     }
 }
 
-/// Waits for the chat's end, told to stop or not.
+/// Waits for the chat task's end, and forwards a stop request to it.
 fn wait_for_end(
     events: &Receiver<ChatEvent>,
     chat: &Orphans<ChatResult>,
-    tell: crate::net::PipeWriter,
+    stop_writer: crate::net::PipeWriter,
 ) -> ChatResult {
-    let mut tell = Some(tell);
+    let mut stop_writer = Some(stop_writer);
     let mut deadline: Option<Instant> = None;
     let mut is_cancelled = false;
     loop {
@@ -231,15 +230,15 @@ fn wait_for_end(
         };
         match event {
             Ok(ChatEvent::Stop) => {
-                // Releasing what is ours cannot be refused. The chat sees it.
-                drop(tell.take());
+                // The owner can always release its own resource. The chat notices the closed pipe.
+                drop(stop_writer.take());
                 deadline.get_or_insert_with(|| Instant::now() + STOP_TIMEOUT);
             }
             Ok(ChatEvent::Ended(Ok(outcome))) => return outcome,
-            // Told to stop, it may have to be cut out of a connection that goes nowhere.
+            // After a stop request it may have to be cancelled in a connect that does not return.
             Ok(ChatEvent::Ended(Err(Failure::Cancelled))) => return Err(ChatError::Stuck),
             Ok(ChatEvent::Ended(Err(failure))) => {
-                return Err(ChatError::Broken(io::Error::other(failure.to_string())));
+                return Err(ChatError::Connection(io::Error::other(failure.to_string())));
             }
             Err(RecvTimeoutError::Timeout) if !is_cancelled => {
                 is_cancelled = true;

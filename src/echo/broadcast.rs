@@ -1,44 +1,44 @@
-//! Everybody hears everybody: each frame of each client goes to all clients, in one order.
+//! The broadcast handler: sends each frame of each client to all clients, in one order.
 //!
 //! ```text
-//!  connection (a task) ── owns the reading half; publishes what it reads
-//!     └ writer (its child) ── owns the writing half; sends what waits in the client's queue
+//!  connection (a task) ── owns the read half; publishes the frames that it reads
+//!     └ writer (its child) ── owns the write half; sends the client's queue
 //!
-//!                          hub: who is connected, and the one order
+//!                          hub: the connected clients, and the order of frames
 //!  connection ── frame ──>  ├ queue ──> writer ──> client
 //!  connection ── frame ──>  ├ queue ──> writer ──> client
 //!                           └ queue ──> writer ──> client
 //! ```
 //!
-//! Who owns a socket that one task reads and everybody writes to? Nobody writes to it but its writer:
-//! the others put frames into its queue (`queue`), which never waits. So a client that does not read
-//! keeps its own writer waiting and nobody else, its reset meets its own two tasks, and the custody
-//! table shows both halves with their owners. A frame's bytes are stored once, whoever it goes to.
+//! Which task owns a socket that one task reads and all others write to? Only its writer writes to it: the
+//! others push frames into its queue (`send_queue`), which never waits. So a client that does not read
+//! delays only its own writer, its reset reaches only its own two tasks, and the custody table shows both
+//! halves with their owners. A frame's bytes are stored once, independent of the number of receivers.
 //!
 //! # The end of a connection
 //!
-//! 1. The client finishes, or is drained: it leaves the hub, the writer sends what waits, hands its
-//!    half back to its parent and ends; the parent joins the halves and closes the whole with FIN.
-//! 2. The client resets, is silent for too long, or sends what is no frame: the reading task cuts the
+//! 1. The client finishes, or is drained: it leaves the hub, the writer sends what is queued, transfers
+//!    its half to its parent and ends; the parent joins the halves and closes the stream with FIN.
+//! 2. The client resets, is idle for too long, or sends an invalid frame: the reading task aborts the
 //!    queue and cancels its child.
-//! 3. The client has closed without reading, and the writer meets the reset of that first: the writer
-//!    ends, and the reading task publishes what had arrived before it does.
-//! 4. The client takes nothing for too long, or too much waits for it: the writer hangs up, which ends
-//!    the reading too. What had arrived and was not read is lost, with all that it would still say.
+//! 3. The client has closed without reading, and the writer gets the reset first: the writer ends, and
+//!    the reading task publishes what had arrived before it ends too.
+//! 4. The client reads nothing for too long, or its queue is full: the writer shuts down both directions,
+//!    which ends the reading too. Input that was not read yet is lost.
 //!
-//! In a drain nobody leaves before everybody has said what had arrived: all of them hear it.
+//! In a drain no client leaves before every client has published what had arrived: all of them receive it.
 //!
 //! # Limits
 //!
-//! A frame that is begun when a drain comes is completed if its rest fits into the receive window that
-//! the peer knows of: Linux announces no new room after a socket's reading was shut down. A longer rest
-//! comes by the peer's probes, with pauses; after a second's pause it is given up.
+//! A frame that is incomplete at the start of a drain is completed if its rest fits into the receive window
+//! that the peer knows: Linux announces no more room after a socket's read side was shut down. A longer
+//! rest arrives with the peer's window probes, with pauses; after a pause of one second it is given up.
 //!
-//! Where the memory of the process is limited, all frames together have a limit as well: a client
-//! whose frame comes to it is closed, however short its own frame is.
+//! Where the memory of the process is limited, all frames together have a limit as well: a client whose
+//! frame exceeds it is closed, even if its own frame is short.
 //!
-//! Two threads per client. What a client misses is not kept for it: it hears what is published from
-//! the moment that it is connected.
+//! Two threads per client. There is no history: a client receives what is published from the moment that it
+//! is connected.
 
 mod hub;
 mod reader;
@@ -59,30 +59,30 @@ use crate::ownership::{Failure, Registry};
 use crate::pool::{Pool, Promise};
 use crate::rate_limited_log::RateLimited;
 use crate::report::Count;
-use hub::{Hub, Token, count};
+use hub::{Hub, MemberToken, count};
 use reader::ReadEnd;
 use send_queue::SendQueue;
 pub use send_queue::SlowReader;
 
-/// The longest payload of a frame unless told.
+/// Default for the longest payload of a frame.
 pub const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
-/// The most that waits for one client unless told, in bytes: those of the wire, and 96 for each frame's
-/// keeping.
+/// Default for the size of a client's send queue in bytes: bytes on the wire, and 96 bytes of overhead
+/// per frame.
 pub const SEND_QUEUE_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
-/// What a client adds to the memory that all frames share, where memory is limited. Half of that is
-/// for frames: the allocator keeps what was given back, in pieces.
+/// What a client adds to the memory that all frames share, where memory is limited. Half of that is for
+/// frames: the allocator keeps freed memory in pieces.
 const POOLED_BYTES: u64 = 256 * 1024;
 
-/// How long a drained client waits for what others still have to say.
+/// How long a drained client waits for frames of others.
 const DRAIN_LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
-/// mostly earlier.
+/// usually earlier.
 const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends every frame of every client to all clients, in one order.
+/// A [`Handler`] that sends every frame of every client to all clients, in one order.
 pub struct Broadcast {
     frame_max: usize,
     hub: Arc<Hub>,
@@ -93,8 +93,8 @@ pub struct Broadcast {
 }
 
 impl Broadcast {
-    /// Takes frames with payloads of so many bytes, and lets so many bytes wait for one client, 96
-    /// for each frame's keeping among them.
+    /// Accepts frames with payloads of at most `frame_max` bytes, and queues at most `send_queue_max` bytes
+    /// for one client, including 96 bytes of overhead per frame.
     #[must_use]
     pub fn new(frame_max: usize, send_queue_max: usize, slow_reader: SlowReader) -> Broadcast {
         Broadcast {
@@ -107,7 +107,7 @@ impl Broadcast {
         }
     }
 
-    /// Logs why a client is closed whose frame is not taken: its author has no other sign of it.
+    /// Logs why a client with an invalid frame is closed: the client itself sees no reason.
     fn log_bad_frame(&self, peer: &dyn fmt::Display, error: io::Error) -> io::Error {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<FrameError>()) {
             Some(FrameError::TooLong { .. }) => {
@@ -121,22 +121,22 @@ impl Broadcast {
         error
     }
 
-    /// Gives the writing half to a task of its own.
+    /// Starts the task that owns the write half.
     fn start_writer(
         &self,
         pool: &Pool,
         peer: &str,
         writing: WriteHalf,
-        (token, queue): (Token, &Arc<SendQueue>),
+        (token, queue): (MemberToken, &Arc<SendQueue>),
         timeout: Option<Duration>,
-    ) -> io::Result<Promise<Written>> {
+    ) -> io::Result<Promise<WriterResult>> {
         let give = [writing.resource()];
         let (hub, theirs) = (Arc::clone(&self.hub), Arc::clone(queue));
         let job = move || writer::run(writing, &hub, token, &theirs, timeout);
         pool.spawn_named(&format!("writer of {peer}"), give, job).map_err(|error| {
             self.no_threads.warn(format_args!("{peer} is closed, no writer for it: {error}"));
             let text = error.to_string();
-            // The half comes back in the job, and is released as that is dropped.
+            // The error contains the job and with it the half, which is released when it is dropped.
             drop(error.into_job());
             self.hub.leave(token);
             io::Error::new(io::ErrorKind::OutOfMemory, text)
@@ -144,8 +144,8 @@ impl Broadcast {
     }
 }
 
-/// The writing half again, or what ended the writing.
-type Written = io::Result<WriteHalf>;
+/// The write half, or what ended the writing.
+type WriterResult = io::Result<WriteHalf>;
 
 impl Handler for Broadcast {
     fn name(&self) -> &'static str {
@@ -156,8 +156,8 @@ impl Handler for Broadcast {
         2
     }
 
-    /// Frames are shared by all; each client has its own buffer, and a queue of places for those that
-    /// wait: 16 bytes at the most for one that counts as `send_queue::FRAME_OVERHEAD_BYTES` and more.
+    /// Frames are shared; each client has its own read buffer, and a queue whose entries take 16 bytes
+    /// each, where an entry counts as `send_queue::FRAME_OVERHEAD_BYTES` or more.
     fn memory(&self) -> Memory {
         let places = self.send_queue_max / send_queue::FRAME_OVERHEAD_BYTES * 16;
         let own = reader::BUFFER_BYTES.saturating_add(places) as u64;
@@ -193,8 +193,8 @@ impl Handler for Broadcast {
         let mut client = ConnectedClient { hub, token, queue, writer: Some(writer) };
         let decoder = FrameDecoder::within(self.frame_max, budget);
         let end = reader::run(&reading, &client.hub, &client.queue, registry, decoder).map_err(
-            |error| match client.give_up() {
-                // The writer met it first.
+            |error| match client.cancel_writer() {
+                // The writer got the error first.
                 Some(Ok(Err(earlier))) => earlier,
                 _ => timed_out(self.log_bad_frame(&peer, error), EndReason::IdleTimeout),
             },
@@ -203,11 +203,11 @@ impl Handler for Broadcast {
             ReadEnd::Finished | ReadEnd::MidFrame => {
                 client.hub.leave(token);
             }
-            ReadEnd::Drained => client.rest()?,
-            // It had left the hub before it was given up.
-            ReadEnd::GivenUp => {}
+            ReadEnd::Drained => client.receive_until_drained()?,
+            // The writer has already left the hub.
+            ReadEnd::QueueAborted => {}
         }
-        let writing = client.written()?;
+        let writing = client.join_writer()?;
         reading.rejoin(writing)?.shutdown_write(FINAL_SEND_TIMEOUT)?;
         match end {
             ReadEnd::MidFrame => Err(EndReason::Protocol.into_error()),
@@ -218,23 +218,28 @@ impl Handler for Broadcast {
     fn close(&self) {
         let totals = &self.hub.totals;
         // ord: Relaxed; every task that counted has ended.
-        let [frames, deliveries, slow, dropped, gone] =
-            [&totals.frames, &totals.deliveries, &totals.slow, &totals.dropped, &totals.gone]
-                .map(|total| total.load(Ordering::Relaxed));
+        let [frames, deliveries, slow, dropped, stale_lookups] = [
+            &totals.frames,
+            &totals.deliveries,
+            &totals.slow,
+            &totals.dropped,
+            &totals.stale_lookups,
+        ]
+        .map(|total| total.load(Ordering::Relaxed));
         tracing::info!(
             "broadcast: {} in, {} out, {} disconnected, {} dropped, {} of clients that had gone",
             Count(frames, "frame"),
             Count(deliveries, "frame"),
             Count(slow, "slow reader"),
             Count(dropped, "frame"),
-            Count(gone, "look-up")
+            Count(stale_lookups, "look-up")
         );
     }
 }
 
 impl ChaosTarget for Broadcast {
-    /// One frame is read, to the byte, published, and sent back. The client is no client yet: what
-    /// others say until [`serve`](Handler::serve) goes on is not for it.
+    /// Reads exactly one frame, publishes it, and sends it back. The client has not joined the hub yet:
+    /// it does not receive what others publish until [`serve`](Handler::serve) continues.
     fn echo_first(&self, stream: &Stream) -> io::Result<bool> {
         let peer = prepare(stream)?;
         let budget = self.context.get().map(|(_, _, budget)| budget.clone()).unwrap_or_default();
@@ -249,19 +254,18 @@ impl ChaosTarget for Broadcast {
     }
 }
 
-/// Has small frames sent at once, and answers the peer's name.
+/// Disables Nagle's algorithm and returns the peer's name.
 fn prepare(stream: &Stream) -> io::Result<String> {
     let peer = stream.peer_addr()?;
     if peer.inet().is_some() {
-        // Two small segments in a row would otherwise wait for the first one's acknowledgement,
-        // which the peer's system delays by some 40 ms.
+        // Otherwise the second of two small segments would wait for the acknowledgement of the first,
+        // which the peer's system delays by about 40 ms.
         stream.set_nodelay(true)?;
     }
     Ok(peer.to_string())
 }
 
-/// Reads one frame and not a byte of the next; `None` when the peer has finished before a frame was
-/// complete.
+/// Reads one frame and no byte of the next; `None` if the peer finishes before a frame is complete.
 fn first_frame(mut stream: &Stream, mut decoder: FrameDecoder) -> io::Result<Option<Frame>> {
     const PIECE_MAX: usize = 16 * 1024;
     let mut buffer = super::buffer(PIECE_MAX)?;
@@ -278,21 +282,21 @@ fn first_frame(mut stream: &Stream, mut decoder: FrameDecoder) -> io::Result<Opt
     }
 }
 
-/// A client that is connected, seen from the task that reads.
+/// A connected client, as its reading task sees it.
 struct ConnectedClient {
     hub: Arc<Hub>,
-    token: Token,
+    token: MemberToken,
     queue: Arc<SendQueue>,
-    writer: Option<Promise<Written>>,
+    writer: Option<Promise<WriterResult>>,
 }
 
 impl ConnectedClient {
-    /// Listens on until everybody has said what had arrived.
-    fn rest(&self) -> io::Result<()> {
-        self.hub.rest(self.token);
+    /// Receives frames until every client has published what had arrived.
+    fn receive_until_drained(&self) -> io::Result<()> {
+        self.hub.set_receive_only(self.token);
         if let Some(writer) = &self.writer {
             let has_ended = writer.wait_until(Instant::now() + DRAIN_LISTEN_TIMEOUT)?;
-            // A writer whose client has gone leaves that to us.
+            // A writer whose client has gone does not leave the hub itself.
             if !has_ended || self.queue.is_peer_gone() {
                 self.hub.leave(self.token);
             }
@@ -300,8 +304,8 @@ impl ConnectedClient {
         Ok(())
     }
 
-    /// Waits until all that waits is sent. The writing half is ours again.
-    fn written(&mut self) -> Written {
+    /// Waits until the queue is sent, and returns the write half to this task.
+    fn join_writer(&mut self) -> WriterResult {
         let Some(writer) = self.writer.take() else {
             unreachable!("a writer is waited for once");
         };
@@ -310,15 +314,15 @@ impl ConnectedClient {
             // This task was cancelled meanwhile, and its child ends before it does.
             Err(Failure::Refused(writer, error)) => {
                 self.writer = Some(writer);
-                self.give_up();
+                self.cancel_writer();
                 Err(error.into())
             }
             Err(failure) => Err(io::Error::other(failure.to_string())),
         }
     }
 
-    /// Throws away what waits, and ends the writer. How it had ended, if it had.
-    fn give_up(&mut self) -> Option<Result<Written, Failure<Written>>> {
+    /// Discards the queue and cancels the writer. Returns the writer's result, if it had ended.
+    fn cancel_writer(&mut self) -> Option<Result<WriterResult, Failure<WriterResult>>> {
         let writer = self.writer.take()?;
         self.hub.leave(self.token);
         self.queue.abort();
@@ -326,10 +330,10 @@ impl ConnectedClient {
     }
 }
 
-/// Also when the reading task unwinds.
+/// Runs also when the reading task unwinds.
 impl Drop for ConnectedClient {
     fn drop(&mut self) {
-        self.give_up();
+        self.cancel_writer();
     }
 }
 

@@ -1,13 +1,13 @@
-//! Chaos: faults on purpose, to see that each is found, and that nobody else is hurt.
+//! Chaos: fault injection into connections, to verify that the checker finds every fault and that other
+//! connections are not affected.
 //!
-//! [`Chaos`] wraps a handler. A connection that is struck gets its first answer as ever, and then the
-//! fault happens in its task, for real: nothing is simulated, no report is made here. What the server
-//! counts as *injected* is counted here, where the deed is done; what it counts as *reported* comes from the
-//! registry's reports and the tasks' outcomes. The two are the same, kind by kind, or something is
-//! wrong.
+//! [`Chaos`] wraps a handler. A selected connection gets its first echo, and then the fault happens in its
+//! task, for real: nothing is simulated, and no report is made here. The *injected* counts of a summary
+//! are counted here, where the fault happens; the *reported* counts come from the registry's reports and
+//! the outcomes of tasks. The two must be equal for every kind.
 //!
-//! Which connection is struck by what follows from the seed and from how many were served before it,
-//! and from nothing else. A connection on which nothing ever arrives is spared.
+//! The selection depends only on the seed and on how many connections were served before. A connection
+//! without any input gets no fault.
 //!
 //! | fault | what happens | what the client sees | what reports it |
 //! |---|---|---|---|
@@ -21,9 +21,9 @@
 //!
 //! # Limits
 //!
-//! A connection that is cancelled in the moment between a leak and its task's end (a drain's deadline)
-//! is finalized as cancelled ones are, without a report. The values of a cycle stay in memory: that is
-//! what a cycle is. Its descriptor does not.
+//! A connection that is cancelled between a leak and its task's end (at a drain deadline) is finalized
+//! like any cancelled one, without a report. The values of a cycle stay in memory, because a cycle is
+//! never freed; its descriptor does not stay open.
 
 mod deeds;
 mod plan;
@@ -69,7 +69,7 @@ pub trait ChaosTarget: Handler {
     }
 }
 
-/// Commits faults, at the rates of a [`Plan`], on connections that a handler serves.
+/// Injects faults, at the rates of a [`Plan`], into connections that a handler serves.
 pub struct Chaos {
     inner: Arc<dyn ChaosTarget>,
     plan: Plan,
@@ -80,7 +80,7 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    /// Strikes what `inner` serves.
+    /// Wraps `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn ChaosTarget>, plan: Plan, seed: u64) -> Chaos {
         let injected = [const { AtomicU64::new(0) }; Fault::ALL.len()];
@@ -111,7 +111,7 @@ impl Handler for Chaos {
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        // ord: Relaxed; every number is drawn once, which is the increment's own.
+        // ord: Relaxed; the increment alone makes each number unique.
         let before = self.served.fetch_add(1, Ordering::Relaxed);
         let Some(fault) = self.plan.draw(self.seed, before) else {
             return self.inner.serve(stream);
@@ -123,7 +123,7 @@ impl Handler for Chaos {
         let stream = match fault {
             Fault::Cycle => match self.inner.serve_leaking_cycle(stream, &count) {
                 Ok(went) => return went,
-                // It has none of its own: one is tied.
+                // It has no cycle of its own: create one.
                 Err(stream) => stream,
             },
             _ => stream,

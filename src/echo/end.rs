@@ -1,8 +1,7 @@
-//! Why a connection ended.
+//! The reason why a connection ended.
 //!
-//! A style answers an [`io::Error`] for a connection that ended before its time. Most of them say
-//! themselves what they are; what a socket's timeout answers does not say which timeout it was, so a
-//! style says that by an error with an [`EndReason`] inside.
+//! A handler returns an [`io::Error`] for a connection that ended early. Most errors identify themselves;
+//! a socket timeout does not say which timeout it was, so a handler wraps an [`EndReason`] in the error.
 
 use std::fmt;
 use std::io;
@@ -13,29 +12,29 @@ use crate::frame::FrameError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// The client closed its sending side, and everything was answered.
+    /// The client closed its sending side, and everything was echoed.
     Finished,
-    /// It ended in a drain, with everything answered that had arrived.
+    /// It ended in a drain, and everything that had arrived was echoed.
     Drained,
     /// The client reset the connection, or closed it before it had read everything.
     Reset,
-    /// Nothing arrived for the idle timeout.
+    /// Nothing arrived within the idle timeout.
     IdleTimeout,
-    /// A request was not complete in its time.
+    /// A request was not complete in time.
     RequestTimeout,
-    /// The client took nothing for the write timeout.
+    /// The client read nothing within the write timeout.
     WriteTimeout,
-    /// More waited for the client than may wait for it.
+    /// More was queued for the client than the limit allows.
     SlowReader,
-    /// The client's host does not answer: keep-alive or retransmissions were given up.
+    /// The client's host does not respond: keep-alive probes or retransmissions failed.
     Unreachable,
-    /// What the client sent is not what the style takes: a request or frame too long, or cut short.
+    /// The client violated the protocol: a request or frame too long, or cut short.
     Protocol,
     /// There was no thread or memory for it.
     NoRoom,
-    /// Another error of the system's, or a refusal of the registry's.
+    /// Another system error, or a refusal by the registry.
     Error,
-    /// It was cut: at the drain's deadline, or by the order to cut.
+    /// It was cancelled, at the drain deadline or by an abort.
     Cut,
     /// Its task panicked.
     Panic,
@@ -44,7 +43,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// All of them, in the order in which they are shown.
+    /// All of them, in display order.
     pub const ALL: [EndReason; 14] = [
         EndReason::Finished,
         EndReason::Drained,
@@ -83,7 +82,7 @@ impl EndReason {
         }
     }
 
-    /// As the error of a connection that ends by it.
+    /// An error with this reason, for a connection that ends because of it.
     pub(crate) fn into_error(self) -> io::Error {
         let kind = match self {
             EndReason::Protocol => io::ErrorKind::InvalidData,
@@ -93,7 +92,7 @@ impl EndReason {
         io::Error::new(kind, EndReasonError(self))
     }
 
-    /// What an error that ended a connection says.
+    /// Returns the reason that an error of a connection stands for.
     #[must_use]
     pub fn of(error: &io::Error) -> EndReason {
         if let Some(inner) = error.get_ref() {
@@ -141,7 +140,7 @@ impl fmt::Display for EndReason {
     }
 }
 
-/// A reason as the inside of an error.
+/// A reason as the source of an error.
 #[derive(Debug)]
 struct EndReasonError(EndReason);
 

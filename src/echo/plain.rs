@@ -1,9 +1,9 @@
-//! The plain echo of RFC 862: every byte comes back, in order, until the peer has finished.
+//! The plain echo of RFC 862: sends every byte back, in order, until the peer has finished.
 //!
-//! The failure story: a write fails when all that the peer sent has been read. An ordinary close would
-//! then send the end, and whoever waits for the end would take half an echo for the whole. So what
-//! ends by an error of the system's is reset. Silence is no error: whoever sent nothing is owed nothing,
-//! and gets the end.
+//! The failure story: a write fails after all input was read. An ordinary close would then send the end
+//! of the stream, and the client would take half an echo for a complete one. So a connection that ends
+//! with a system error is reset. A timeout without input is no such error: nothing is missing, and the
+//! client gets an ordinary end.
 
 mod buffer;
 
@@ -14,18 +14,18 @@ use super::{ChaosTarget, EndReason, Handler, Memory};
 use crate::net::{AdaptiveSpin, Stream};
 use buffer::AdaptiveBuffer;
 
-/// Bytes of the one read of [`ChaosTarget::echo_first`].
+/// Size of the one read of [`ChaosTarget::echo_first`].
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
-/// mostly earlier.
+/// usually earlier.
 const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connection's buffer at its largest, and the smaller one that it takes the place of.
+/// A connection's buffer at its largest, and the smaller one that it replaces.
 pub(super) const MEMORY: Memory = Memory { own: 80 * 1024, pooled: 0 };
 
-/// Sends back what it receives until the peer has closed its sending side, and then closes ours:
-/// whoever sends a file and half-closes gets all of it back, and then the end.
+/// Echoes what it receives until the peer closes its sending side, and then closes ours: a client that
+/// sends a file and half-closes gets all of it back, and then the end of the stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 
@@ -54,13 +54,15 @@ impl Handler for Plain {
 
 impl ChaosTarget for Plain {}
 
+/// Allocates the buffer of one read.
+///
 /// # Errors
 /// There is no memory for it.
 pub(super) fn buffer() -> io::Result<Vec<u8>> {
     super::buffer(BUFFER_BYTES)
 }
 
-/// Sends back what comes in one read. How much that was; zero at the end.
+/// Echoes the input of one read and returns its length; zero at the end of the stream.
 pub(super) fn answer(
     stream: &Stream,
     buffer: &mut [u8],
@@ -83,7 +85,7 @@ fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).map_err(failed)
 }
 
-/// The error that says which timeout of the socket it was.
+/// The error that says which socket timeout passed.
 pub(super) fn timed_out(error: io::Error, timeout: EndReason) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { timeout.into_error() } else { error }
 }

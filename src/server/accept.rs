@@ -1,7 +1,7 @@
-//! The accept loop: one per listener, a task that owns it.
+//! The accept loop: one task per listener, which owns it.
 //!
-//! A socket is owned from the moment it is accepted, given to its connection's task, and is that
-//! task's alone from then on. Whatever happens to one connection ends that connection.
+//! The acceptor owns a socket from the moment it is accepted, and gives it to the connection's task.
+//! An error of one connection ends only that connection.
 
 use std::fmt::Write as _;
 use std::io;
@@ -21,12 +21,12 @@ use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use crate::rate_limited_log::RateLimited;
 
-/// How long accepting pause_log when the process is out of descriptors, threads or memory: long enough
-/// not to spin, short enough that a client hardly notices.
+/// Pause after running out of descriptors, threads or memory: long enough not to spin, short enough
+/// that a client hardly notices.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Capacity for the name of a connection's task, `echo 127.0.0.1:40123`, so that it need not grow piece by
-/// piece. Longer ones grow.
+/// Initial capacity for the name of a connection's task, `echo 127.0.0.1:40123`, so that it rarely
+/// reallocates.
 const NAME_BYTES: usize = 32;
 
 /// What an accept loop needs; everything with an owner is given to its task.
@@ -39,19 +39,19 @@ pub(super) struct Acceptor {
     pub(super) control: ControlHandle,
 }
 
-/// How one connection ended, as its task reports it.
+/// How one connection ended, as its task returns it.
 type ConnectionResult = io::Result<EndReason>;
 
-/// How the process stands with what connections are made of.
+/// Whether the process has the resources that a new connection needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ResourceState {
     Available,
-    /// Something has run out; one line has said so.
+    /// One has run out; this was logged once.
     Exhausted,
 }
 
 impl Acceptor {
-    /// Accepts until told to stop, then drains.
+    /// Accepts until it is stopped, then drains.
     pub(super) fn run(mut self) {
         let limiter = Arc::clone(&self.limiter);
         let connections: Orphans<ConnectionResult> =
@@ -63,7 +63,7 @@ impl Acceptor {
         let mut state = ResourceState::Available;
         let mut backoff = Backoff::default();
         let mut spin = AdaptiveSpin::default();
-        // In a drain until what is queued has been accepted, but not beyond its deadline.
+        // In a drain: until the queued connections are accepted, but not beyond the deadline.
         while self.deadline().is_none_or(|deadline| Instant::now() < deadline) {
             let AcceptorResources { listener, stop, .. } = &self.resources;
             let now = match listener.accept_or_stop_spinning(stop, &mut spin) {
@@ -72,7 +72,7 @@ impl Acceptor {
                     self.serve(&connections, stream, &peer, &refusal_log)
                 }
                 Ok(None) => break,
-                // Cancelled: the order to cut. Another refusal: there is no listener any more.
+                // Cancelled: the server aborts. Any other refusal: the listener is gone.
                 Err(error) if Error::in_io(&error).is_some() => {
                     if !is_cancelled(&error) {
                         tracing::error!("accepting ends: {error}");
@@ -83,7 +83,7 @@ impl Acceptor {
                     self.refuse_one();
                     Err(error.to_string())
                 }
-                // What is unknown may pass as well.
+                // An unknown error may be temporary.
                 Err(error) => {
                     if self.pause(backoff.after(&error)) {
                         break;
@@ -98,7 +98,7 @@ impl Acceptor {
                     state = ResourceState::Available;
                 }
                 (_, Err(what)) => {
-                    // At the limit the two take turns; one line a second is enough.
+                    // At the limit the two states alternate; one line a second is enough.
                     pause_log.warn(format_args!(
                         "accepting pauses until others let go of theirs: {what}"
                     ));
@@ -113,12 +113,12 @@ impl Acceptor {
         drain::drain(self.resources.listener, &connections, deadline);
     }
 
-    /// When the drain has to end, if it has begun.
+    /// The deadline of the drain, if it has started.
     fn deadline(&self) -> Option<Instant> {
         Some(after(self.control.first()?, self.settings.drain_timeout))
     }
 
-    /// Waits, at most until the order to stop; whether that has come.
+    /// Waits for `pause` or until the stop, and returns whether the acceptor is stopped.
     fn pause(&self, pause: Duration) -> bool {
         if let Err(error) = self.resources.stop.wait_readable(pause) {
             tracing::debug!("the pause was cut: {error}");
@@ -130,10 +130,10 @@ impl Acceptor {
         self.resources.stop.wait_readable(Duration::ZERO).unwrap_or(true)
     }
 
-    /// Closes the connection in hand, with the descriptor that was kept for that.
+    /// Accepts the next connection into the reserve descriptor and closes it.
     fn refuse_one(&mut self) {
         let AcceptorResources { listener, stop, reserve } = &mut self.resources;
-        // Waits for nobody: a connection was there a moment ago, or another acceptor has it.
+        // Does not wait: a connection was there a moment ago, or another acceptor has taken it.
         let refused =
             reserve.release_for(stop, || listener.try_accept().is_ok_and(|one| one.is_some()));
         if refused == Some(true) {
@@ -144,7 +144,7 @@ impl Acceptor {
     /// Starts a task for a connection, or closes it at once.
     ///
     /// # Errors
-    /// No thread could be had: which limit it was.
+    /// No thread could be started: the limit that was reached.
     fn serve(
         &self,
         connections: &Orphans<ConnectionResult>,
@@ -154,29 +154,29 @@ impl Acceptor {
     ) -> Result<(), String> {
         let permit = match self.limiter.acquire(ip_of(peer)) {
             Ok(permit) => permit,
-            Err(full) => {
+            Err(reached) => {
                 self.handler.connection_refused(peer);
-                refusal_log.warn(format_args!("{peer} was refused: {full}"));
+                refusal_log.warn(format_args!("{peer} was refused: {reached}"));
                 self.limiter.counters.ends.count(EndReason::Refused);
                 return Ok(());
             }
         };
         let give = [stream.resource()];
         let mut name = String::with_capacity(NAME_BYTES);
-        // A string takes whatever it is given.
+        // Writing to a string does not fail.
         let _ = write!(name, "{} {peer}", self.handler.name());
         let job = connection(stream, permit, Arc::clone(&self.handler), &self.settings);
         match self.pool.spawn_named(&name, give, job) {
             Ok(promise) => {
                 count(&self.limiter.counters.connections, 1);
                 if let Err(refused) = connections.adopt(promise) {
-                    // Only a task that is not the parent is refused, and this is the parent.
+                    // Only a non-parent is refused, and this task is the parent.
                     tracing::error!("{refused}");
                 }
                 Ok(())
             }
             Err(error) => {
-                // The job comes back with the connection, which is closed as it is dropped.
+                // The error contains the job and with it the connection, which closes when it is dropped.
                 self.limiter.counters.ends.count(EndReason::Refused);
                 Err(error.to_string())
             }
@@ -184,7 +184,7 @@ impl Acceptor {
     }
 }
 
-/// The life of one connection.
+/// The job of one connection's task.
 fn connection(
     stream: Stream,
     permit: Permit,
@@ -194,7 +194,7 @@ fn connection(
     let idle = settings.idle_timeout;
     move || {
         let counted = TrafficGuard { resource: stream.resource(), permit };
-        // Without one it is as it was accepted: a call less for each connection.
+        // Without a timeout the socket stays as accepted, which saves a call per connection.
         if idle.is_some() {
             stream.set_read_timeout(idle)?;
         }
@@ -206,7 +206,7 @@ fn connection(
     }
 }
 
-/// Counts a connection's bytes when it is over, also when its task unwinds.
+/// Counts a connection's bytes when its task ends or unwinds.
 struct TrafficGuard {
     resource: Resource,
     permit: Permit,
@@ -219,7 +219,7 @@ impl Drop for TrafficGuard {
     }
 }
 
-/// Counts and logs how a connection ended. Its report, if it left something behind, has been
+/// Counts and logs how a connection ended. If it leaked something, the report has already been
 /// delivered.
 fn record_outcome(
     ends: &EndCounter,
@@ -232,7 +232,7 @@ fn record_outcome(
             tracing::error!(%task, "panicked: {}", escape::text(panic.message()));
             return ends.count(EndReason::Panic);
         }
-        // Whoever cuts says whom.
+        // Logged where the connection is cancelled.
         Err(Failure::Cancelled) => return ends.count(EndReason::Cut),
         Err(failure) => {
             tracing::debug!(%task, "{failure}");
@@ -246,7 +246,7 @@ fn record_outcome(
         Ok(reason) => ends.count_and_log(reason, task, None),
         Err(error) => {
             let reason = EndReason::of(&error);
-            // An error that is nothing but the reason has nothing to add.
+            // Do not repeat an error that says no more than the reason.
             let is_more = error.to_string() != reason.to_string();
             ends.count_and_log(reason, task, is_more.then_some(&error as _));
         }
@@ -257,7 +257,7 @@ fn is_cancelled(error: &io::Error) -> bool {
     Error::in_io(error).is_some_and(|error| error.kind() == ErrorKind::Cancelled)
 }
 
-/// Out of descriptors, buffers or memory: it passes when others let go of theirs.
+/// Out of descriptors, buffers or memory: temporary, until other users release theirs.
 fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

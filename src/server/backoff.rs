@@ -1,9 +1,9 @@
-//! How accepting goes on after an error that is no shortage.
+//! Backoff of the accept loop after errors other than exhaustion.
 //!
 //! The failure story: where a firewall or a seccomp filter forbids `accept4(2)`, every call fails, and
-//! the connection stays in the backlog, readable. Without a pause the acceptor would use a processor;
-//! with a short one it would write a log line for each. So the pause grows, and a row of failure_log is
-//! logged once.
+//! the connection stays in the backlog, readable. Without a pause the acceptor would use a whole
+//! processor; with a constant short one it would log each failure. So the pause grows, and a series of
+//! failures is logged once.
 
 use std::io;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use rustix::io::Errno;
 
 use crate::rate_limited_log::RateLimited;
 
-/// The first pause of a row: a single failure delays the next client by no more than this.
+/// The first pause of a series: a single failure delays the next client by no more than this.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// The pauses of one acceptor.
+/// The backoff state of one acceptor.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// The last pause; `None` where the last call has succeeded.
+    /// The last pause; `None` if the last call succeeded.
     last: Option<Duration>,
     failure_log: RateLimited,
     recovery_log: RateLimited,
 }
 
 impl Backoff {
-    /// Logs the first failure of a row; the pause before the next call.
+    /// Logs the first failure of a series, and returns the pause before the next call.
     pub(super) fn after(&mut self, error: &io::Error) -> Duration {
         if self.last.is_none() {
             self.failure_log.warn(format_args!(
@@ -42,7 +42,7 @@ impl Backoff {
         pause
     }
 
-    /// A call has succeeded: the next failure begins a new row.
+    /// Records a success: the next failure starts a new series.
     pub(super) fn reset(&mut self) {
         if self.last.take().is_some() {
             self.recovery_log.info("accepting goes on");

@@ -1,4 +1,4 @@
-//! Opening what a server listens on.
+//! The listeners, stop pipes and reserve descriptors of a server.
 
 mod cause;
 
@@ -16,18 +16,18 @@ use super::reserve::ReserveFd;
 use crate::net::{self, Endpoint, Listener, PipeReader, PipeWriter};
 use crate::ownership::{Registry, Resource};
 
-/// One address with the acceptors that it will have.
+/// A bound address and the resources of its acceptors.
 pub(super) struct BoundAddress {
-    /// Numeric.
+    /// The numeric address.
     pub(super) name: String,
-    /// Each acceptor's order to stop, and what it works with.
+    /// For each acceptor: the write end of its stop pipe, and its resources.
     pub(super) acceptors: Vec<(PipeWriter, AcceptorResources)>,
-    /// The socket's file, removed when this is dropped.
+    /// The Unix socket's file, removed when this is dropped.
     pub(super) path: Option<SocketFile>,
 }
 
 impl BoundAddress {
-    /// Holds the kernel's buffers of connections to so many bytes each.
+    /// Limits the kernel's buffers of each accepted connection to this many bytes each.
     pub(super) fn limit_buffers(&mut self, bytes: u64) -> Result<(), BindError> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         for (_, resources) in &mut self.acceptors {
@@ -42,7 +42,7 @@ impl BoundAddress {
     }
 }
 
-/// What one acceptor works with, all of it owned.
+/// The resources of one acceptor, all owned.
 pub(super) struct AcceptorResources {
     pub(super) listener: Listener,
     pub(super) stop: PipeReader,
@@ -50,7 +50,7 @@ pub(super) struct AcceptorResources {
 }
 
 impl AcceptorResources {
-    /// For giving all of it to the acceptor's task.
+    /// All of them, to be given to the acceptor's task.
     pub(super) fn resources(&self) -> Vec<Resource> {
         let mut resources = vec![self.listener.resource(), self.stop.resource()];
         resources.extend(self.reserve.resource());
@@ -58,10 +58,10 @@ impl AcceptorResources {
     }
 }
 
-/// A Unix socket's file, which outlives the socket unless somebody removes it.
+/// A Unix socket's file, which outlives the socket unless it is removed.
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: at the end the path may be somebody else's.
+    /// Device and inode: by then another program may have created a file at this path.
     identity: Option<(u64, u64)>,
 }
 
@@ -74,7 +74,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
-            // Already gone is as good.
+            // It may already be gone.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -85,7 +85,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
-/// Opens listeners, stops and reserves for every endpoint.
+/// Opens the resources of every endpoint.
 #[track_caller]
 pub(super) fn open_all(
     registry: &Registry,
@@ -106,10 +106,10 @@ pub(super) fn open_all(
     Ok(addresses)
 }
 
-/// Descriptors of one acceptor: its listener, both ends of what stops it, the reserve.
+/// Descriptors of one acceptor: its listener, both ends of the stop pipe, the reserve.
 pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
 
-/// Opens listeners, stops and reserves for one endpoint.
+/// Opens the resources of one endpoint.
 #[track_caller]
 fn open(
     registry: &Registry,
@@ -139,13 +139,13 @@ fn listen(
     endpoint: &Endpoint,
     settings: &ServerSettings,
 ) -> io::Result<Listener> {
-    // What is sent is all there is: a last short segment would wait for the acknowledgement of the one
-    // before, which a peer may delay for 40 ms.
+    // An echo has no more data to wait for: with Nagle's algorithm a last short segment would wait for
+    // the acknowledgement of the one before, which a peer may delay by 40 ms.
     let options = Listener::options().registry(registry).backlog(settings.backlog).nodelay(true);
     let options = options.write_timeout(settings.write_timeout).keep_alive(settings.keep_alive);
     match endpoint {
         Endpoint::Inet(_) => options.bind(&*endpoint.resolve()?),
-        // One socket for both versions of IP, whatever the system's default is.
+        // One socket for both versions of IP, independent of the system's default.
         Endpoint::All(port) => {
             match options.clone().dual_stack(true).bind((Ipv6Addr::UNSPECIFIED, *port)) {
                 Err(error) if is_without_ipv6(&error) => {
@@ -164,12 +164,12 @@ fn listen(
     }
 }
 
-/// Whether a path is a socket on which nobody listens: left over from a server that was killed.
+/// Whether a path is a socket without a listener, left behind by a server that was killed.
 fn is_stale(registry: &Registry, path: &Path) -> bool {
     is_socket(path) && is_refused(registry, path).unwrap_or(false)
 }
 
-/// Whether connecting is refused. Without waiting: a live server whose queue is full answers
+/// Whether a connection is refused. Does not wait: a live server whose queue is full gives
 /// `EAGAIN`.
 fn is_refused(registry: &Registry, path: &Path) -> io::Result<bool> {
     let address = SocketAddrUnix::new(path)?;
@@ -179,13 +179,13 @@ fn is_refused(registry: &Registry, path: &Path) -> io::Result<bool> {
     Ok(probe.with(|probe| rustix::net::connect(probe, &address) == Err(Errno::CONNREFUSED))?)
 }
 
-/// Whether this system has no IPv6, or has it switched off.
+/// Whether this system lacks IPv6 or has it disabled.
 fn is_without_ipv6(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-/// A server that cannot listen: on which address, why, and what to do.
+/// A server cannot listen: the address, the cause, and what to do.
 #[derive(Debug)]
 pub struct BindError {
     text: String,

@@ -1,11 +1,11 @@
-//! How many connections fit into this process, known before the first one comes.
+//! Capacity check: how many connections the process limits allow, computed before the first one.
 //!
-//! The failure story: a descriptor or a thread too many is an error that the acceptor survives, but
-//! it has then no room for anything else, and one memory mapping too many ends the process (see
-//! `pool::ceiling`). So the limits are read once, when the server opens; what is asked for beyond
-//! them is lowered to what fits, and at that number clients are refused as at any other.
+//! The failure story: the acceptor survives the error of one descriptor or thread too many, but then has
+//! no room for anything else; and one memory mapping too many ends the process (see `pool::ceiling`). So
+//! the limits are read once, when the server opens. A setting beyond them is lowered to what fits, and at
+//! that number clients are refused as at any other limit.
 //!
-//! What connections take of the memory is reckoned in `memory`.
+//! `memory` computes how much memory connections need.
 
 use std::fmt;
 
@@ -18,75 +18,74 @@ use crate::sys;
 use crate::sys::limits::Limits;
 use crate::sys::memory::MemoryLimits;
 
-/// Descriptors that are kept for what is opened later: signals, files that are opened anew, what is
-/// looked at under `/proc`, and the reserve of chaos.
+/// Descriptors kept for what is opened later: signals, reopened files, files under `/proc`, and those
+/// that chaos needs.
 const DESCRIPTORS_KEPT_BACK: u64 = 16;
 
-/// The limit that threads have nothing to do with.
+/// The descriptor limit.
 const DESCRIPTORS: &str = "RLIMIT_NOFILE";
 
-/// What this process may have.
+/// The resource limits of this process.
 pub(super) struct SystemLimits {
-    /// By each limit of threads.
+    /// One entry per limit on threads.
     threads: Vec<Ceiling>,
-    /// Descriptors that may be open, and those that are.
+    /// The descriptor limit, and how many descriptors are open.
     descriptors: Option<(u64, u64)>,
-    /// By each limit of memory.
+    /// One entry per limit on memory.
     memory: Vec<MemoryBudget>,
 }
 
-/// Threads that serve nobody: those of main, signals, log and reports, and those that the pool keeps
-/// for the next job.
+/// Threads that serve no client: main, signals, log, reports, and the idle threads of the pool.
 const OTHER_THREADS: usize = 8 + 2 * crate::pool::KEEP_IDLE_DEFAULT;
 
-/// What connections need.
+/// What connections require.
 #[derive(Clone, Copy)]
 pub(super) struct Requirements {
     pub(super) tasks_per_connection: usize,
-    /// Each has a thread, and in its hand a connection that it has not refused yet.
+    /// Each has a thread, and one accepted connection that is not refused yet.
     pub(super) acceptors: usize,
     /// Stack of a thread, in bytes.
     pub(super) stack_bytes: u64,
-    /// What the style takes for each connection.
+    /// Memory of the handler per connection.
     pub(super) memory: Memory,
 }
 
 impl Requirements {
-    /// Threads that serve no connection, at the most.
+    /// The most threads that serve no connection.
     pub(super) fn other_threads(&self) -> usize {
         self.acceptors.saturating_add(OTHER_THREADS)
     }
 }
 
-/// How many connections there may be.
+/// How many connections are possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Capacity {
-    /// As many as were asked for, or as fit; at least 1.
+    /// As many as requested, or as many as fit; at least 1.
     pub(super) connections: usize,
-    /// The limits that are too limiting for what was asked for, the tightest first.
+    /// The limits that are too low for the request, the lowest first.
     pub(super) limiting: Vec<LimitingFactor>,
-    /// How the memory is divided among them.
+    /// How memory is divided among connections.
     pub(super) shares: MemoryShares,
 }
 
-/// A limit that is too limiting.
+/// A limit that allows fewer connections than requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LimitingFactor {
     /// Its name, such as `RLIMIT_NOFILE`.
     pub(super) limit: &'static str,
-    /// What it is.
+    /// Its value.
     pub(super) value: u64,
-    /// How many connections that is enough for.
+    /// How many connections it allows.
     pub(super) connections: usize,
-    /// What would be enough for all that was asked for.
+    /// The value that would allow all requested connections.
     pub(super) enough: u64,
-    /// What a connection takes of it, where that is not simply one or its tasks.
+    /// How much of it a connection takes, where that is not one descriptor or its tasks.
     pub(super) each: u64,
 }
 
 impl SystemLimits {
-    /// Reads the limits. To be asked when the server's own descriptors are open.
-    /// `reads_symbols`: whether backtraces may be printed, which takes memory once.
+    /// Reads the limits. Call this when the server's own descriptors are open. `reads_symbols`: whether
+    /// backtraces may be printed, which takes memory once.
     pub(super) fn read(reads_symbols: bool) -> SystemLimits {
         let open = echown_fd::fd::open_numbers().len() as u64;
         SystemLimits {
@@ -121,7 +120,7 @@ impl SystemLimits {
             self.memory.iter().map(|budget| budget.limiting_factor(wanted, &requirements));
         let all = by_threads.chain(by_descriptors).chain(by_memory);
         let mut limiting: Vec<LimitingFactor> = all
-            // One client is always tried: a limit so low is better met as the kernel's own error.
+            // Always allow one client: a limit so low is better reported as the kernel's own error.
             .map(|limiting| LimitingFactor { connections: limiting.connections.max(1), ..limiting })
             .filter(|limiting| limiting.connections < wanted)
             .collect();
@@ -135,10 +134,10 @@ impl SystemLimits {
     }
 }
 
-/// Whether the limit of descriptors leaves one for a client, before anything is opened.
+/// Checks, before anything is opened, that the descriptor limit leaves one for a client.
 ///
 /// # Errors
-/// The limit, what is needed, and how to raise it.
+/// The limit, what is required, and how to raise it.
 pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<(), String> {
     let open = echown_fd::fd::open_numbers().len() as u64;
     match sys::limits::descriptors() {
@@ -148,7 +147,7 @@ pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<
 }
 
 fn are_enough(limit: u64, open: u64, acceptors: usize, connections: usize) -> Result<(), String> {
-    // One more for each: what it has accepted and not refused yet.
+    // One more for each: the connection that it has accepted and not refused yet.
     let by_acceptors = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_ACCEPTOR + 1);
     let taken = by_acceptors.saturating_add(open + DESCRIPTORS_KEPT_BACK);
     if limit > taken {
@@ -180,7 +179,7 @@ impl fmt::Display for LimitingFactor {
         }
         match *limit {
             DESCRIPTORS => write!(f, "raise it with `ulimit -n {enough}`"),
-            // The shell's numbers are KiB.
+            // The shell counts in KiB.
             ADDRESS_SPACE => write!(f, "raise it with `ulimit -v {}`", enough.div_ceil(1024)),
             DATA => write!(f, "raise it with `ulimit -d {}`", enough.div_ceil(1024)),
             CGROUP_MEMORY => write!(
@@ -214,7 +213,7 @@ mod tests {
         memory: Memory { own: 80 << 10, pooled: 0 },
     };
 
-    /// A machine whose mappings carry 8,046 threads, with 10 descriptors open.
+    /// A system whose mappings allow 8,046 threads, with 10 descriptors open.
     fn machine(limits: Limits, descriptors: u64) -> SystemLimits {
         let descriptors = Some((descriptors, 10));
         SystemLimits { threads: Ceiling::each(&limits), descriptors, memory: Vec::new() }
@@ -234,28 +233,33 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_not_touched() {
+    fn a_request_within_the_limits_is_not_lowered() {
         let capacity = machine(usual(), 20_000).capacity(1_024, REQUIREMENTS);
         let shares = MemoryShares::default();
         assert_eq!(capacity, Capacity { connections: 1_024, limiting: Vec::new(), shares });
     }
 
     #[test]
-    fn descriptors_are_told_with_what_would_be_enough() {
+    fn a_descriptor_limit_is_reported_with_the_value_that_would_be_enough() {
         let capacity = machine(usual(), 64).capacity(1_024, REQUIREMENTS);
         assert_eq!(capacity.connections, 64 - 10 - 16 - 1);
-        let said: Vec<String> = capacity.limiting.iter().map(LimitingFactor::to_string).collect();
-        assert_eq!(said, ["RLIMIT_NOFILE is 64, enough for 37; raise it with `ulimit -n 1051`"]);
+        let messages: Vec<String> =
+            capacity.limiting.iter().map(LimitingFactor::to_string).collect();
+        assert_eq!(
+            messages,
+            ["RLIMIT_NOFILE is 64, enough for 37; raise it with `ulimit -n 1051`"]
+        );
         assert_eq!(machine(usual(), 1_051).capacity(1_024, REQUIREMENTS).connections, 1_024);
     }
 
     #[test]
-    fn mappings_are_met_before_the_abort_and_all_that_is_too_tight_is_told_at_once() {
+    fn mappings_limit_before_the_abort_and_all_limits_are_reported_at_once() {
         let capacity = machine(usual(), 9_000).capacity(10_000, REQUIREMENTS);
         assert_eq!(capacity.connections, 8_045);
-        let said: Vec<String> = capacity.limiting.iter().map(LimitingFactor::to_string).collect();
+        let messages: Vec<String> =
+            capacity.limiting.iter().map(LimitingFactor::to_string).collect();
         assert_eq!(
-            said,
+            messages,
             [
                 "vm.max_map_count is 32768, enough for 8045; a thread takes 4 mappings, and one too \
                  many would end the process: raise it with `sysctl vm.max_map_count=40588`",
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_style_with_two_tasks_for_a_connection_has_half_the_room() {
+    fn a_handler_with_two_tasks_per_connection_has_half_the_capacity() {
         let requirements = Requirements { tasks_per_connection: 2, acceptors: 2, ..REQUIREMENTS };
         let capacity = machine(usual(), 20_000).capacity(10_000, requirements);
         assert_eq!(capacity.connections, (8_046 - 2) / 2);
@@ -297,7 +301,7 @@ mod tests {
         );
         let refused = are_enough(20_000, 4, 100_000, 1_024).unwrap_err();
         assert!(refused.ends_with("have fewer --acceptors, or raise it with `ulimit -n 501044`"));
-        // What is refused before anything is opened is what would leave no room afterwards.
+        // What is refused before anything is opened is what would leave no capacity afterwards.
         let capacity = |limit| {
             let (threads, memory) = (Vec::new(), Vec::new());
             SystemLimits { threads, descriptors: Some((limit, 8)), memory }
@@ -317,20 +321,23 @@ mod tests {
             let memory = MemoryBudget::each(&limits, 10 << 20, false);
             let capacity =
                 SystemLimits { memory, ..machine(usual(), 20_000) }.capacity(1_024, REQUIREMENTS);
-            let said = capacity.limiting[0].to_string();
-            assert!(said.contains(remedy) && said.contains("a connection may take "), "{said}");
+            let message = capacity.limiting[0].to_string();
+            assert!(
+                message.contains(remedy) && message.contains("a connection may take "),
+                "{message}"
+            );
             assert_eq!(capacity.connections, capacity.limiting[0].connections);
         }
     }
 
     #[test]
-    fn limits_that_are_too_low_for_anything_still_let_one_be_tried() {
+    fn limits_that_are_too_low_still_allow_one_connection() {
         let full = Limits { mappings: Some(40_000), ..usual() };
         assert_eq!(machine(full, 5).capacity(1_024, REQUIREMENTS).connections, 1);
     }
 
     #[test]
-    fn where_nothing_can_be_read_nothing_is_lowered() {
+    fn unreadable_limits_lower_nothing() {
         let threads = Ceiling::each(&Limits::default());
         let unknown = SystemLimits { threads, descriptors: None, memory: Vec::new() };
         assert_eq!(unknown.capacity(usize::MAX, REQUIREMENTS).connections, usize::MAX);

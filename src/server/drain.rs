@@ -1,16 +1,17 @@
-//! The story of shutting down.
+//! The drain: how a server shuts down.
 //!
-//! 1. Somebody orders the drain; each acceptor learns of it between two accepts. The time that the
-//!    drain may take begins with the order.
-//! 2. What the kernel has queued at that moment is accepted and served: those clients believe they
-//!    are connected. Clients that come later are not waited for, or there would be no end to it.
-//! 3. The listener is closed. New clients are refused by the kernel.
-//! 4. Every connection reads what has arrived for it, and then the end of the stream: what was
-//!    begun is answered in full, and then comes our FIN. Idle ones end at once.
-//! 5. At the deadline, or when everything is to be cut, the connections that are left are cancelled:
-//!    their sockets are shut down, their tasks answer `Cancelled`, their finalizers run.
-//! 6. A task that does not even end then is blocked outside of any socket of its own. Main gives it
-//!    a moment, names it, and lets the process end.
+//! 1. A command starts the drain; each acceptor notices it between two accepts. The drain timeout
+//!    starts with the command.
+//! 2. The acceptor accepts and serves what the kernel has queued at that moment: those clients believe
+//!    they are connected. It does not wait for clients that arrive later; otherwise the drain might
+//!    never end.
+//! 3. The acceptor closes its listener. The kernel refuses new clients.
+//! 4. Every connection reads what has arrived for it, and then the end of the stream: it echoes that
+//!    input in full and then sends our FIN. Idle connections end at once.
+//! 5. At the deadline, or on an abort, the remaining connections are cancelled: their sockets are shut
+//!    down, their tasks return `Cancelled`, their finalizers run.
+//! 6. A task that does not end even then is blocked outside of its own sockets. Main waits for it a
+//!    moment longer, logs its name, and lets the process end.
 
 use std::time::Instant;
 
@@ -27,8 +28,8 @@ pub(super) fn drain<T: Send + 'static>(
 ) {
     drop(listener);
     let now = Instant::now();
-    // An error: this task was itself cancelled, which is the order to cut. Asked first, so that what
-    // is to be cut is not told to finish.
+    // An error: this task was itself cancelled, which means abort. Checked first, so that connections
+    // that are to be cancelled are not drained.
     let is_drained = connections
         .wait_until(now)
         .and_then(|_| connections.drain())

@@ -1,7 +1,7 @@
-//! How connections ended, counted by reason and logged.
+//! Counters of ended connections, by reason, and their log lines.
 //!
 //! A server ends thousands of connections a second, so the log has at most one line a second for each
-//! reason, with the number of those that it stands for. At level `debug` every end has its line.
+//! reason, with the number of those it stands for. At level `debug` every end has its line.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::rate_limited_log::RateLimited;
 
 const REASONS: usize = EndReason::ALL.len();
 
-/// Counts and logs.
+/// Counts and logs the ends of connections.
 #[derive(Debug, Default)]
 pub(super) struct EndCounter {
     counts: [AtomicU64; REASONS],
@@ -26,7 +26,7 @@ impl EndCounter {
         count(&self.counts[reason as usize], 1);
     }
 
-    /// Counts and logs a connection that ended; `error` is what ended it, if there is more to say.
+    /// Counts and logs a connection that ended; `error` is the cause, if it adds to the reason.
     pub(super) fn count_and_log(
         &self,
         reason: EndReason,
@@ -50,7 +50,7 @@ impl EndCounter {
         }
     }
 
-    /// The counts at this moment.
+    /// The current counts.
     pub(super) fn counts(&self) -> EndCounts {
         // ord: Relaxed; statistics, exact once every task that counts has ended.
         EndCounts(self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
@@ -68,13 +68,13 @@ impl EndCounts {
         self.0[reason as usize]
     }
 
-    /// How many ended, those that were refused among them.
+    /// How many ended, including refused ones.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// How many ended by an error: everything but the ends that are meant to be, cuts and panics.
+    /// How many ended with an error: all except finished, drained, cancelled, panicked and refused ones.
     #[must_use]
     pub fn errors(&self) -> u64 {
         let others = [
@@ -88,7 +88,7 @@ impl EndCounts {
     }
 }
 
-/// `3 finished, 1 idle_timeout`; those that did not occur are left out.
+/// `3 finished, 1 idle_timeout`; reasons without connections are omitted.
 impl fmt::Display for EndCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let met = EndReason::ALL.into_iter().filter(|reason| self.get(*reason) > 0);
@@ -108,16 +108,16 @@ impl serde::Serialize for EndCounts {
     }
 }
 
-/// What a server has done with connections so far.
+/// Connection counts of a server so far.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConnectionCounts {
-    /// Connections that were served or are being served.
+    /// Connections accepted for service so far.
     pub connections: u64,
-    /// Those that are being served.
+    /// Connections that are open.
     pub open: u64,
-    /// How the others ended, and those that were refused.
+    /// How the others ended, including the refused ones.
     pub ends: EndCounts,
 }
 
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_show_what_occurred_and_errors_are_what_is_not_meant_to_be() {
+    fn display_lists_what_occurred_and_errors_exclude_regular_ends() {
         let counters = EndCounter::default();
         assert_eq!(counters.counts().to_string(), "");
         for reason in EndReason::ALL {

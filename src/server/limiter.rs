@@ -1,4 +1,4 @@
-//! How many connections are served, over all and per client, and what they have done.
+//! The connection limiter, in total and per client, and the counters of connections.
 
 use crate::report::Count;
 use std::collections::HashMap;
@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::end_counts::{ConnectionCounts, EndCounter};
 use crate::echo::EndReason;
 
-/// Lets in as many connections as are allowed at a time.
+/// Admits at most the configured number of connections at a time.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
     limit: usize,
-    /// What `limit` comes from.
+    /// Where `limit` comes from.
     source: LimitSource,
     per_ip: Option<NonZeroUsize>,
     state: Mutex<LimiterState>,
@@ -26,12 +26,12 @@ pub(super) struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct LimiterState {
     all: usize,
-    /// Counted only when there is a limit per address. Holds no address without a connection, so
-    /// it is as large as `all` at most.
+    /// Used only with a limit per address. Contains no address without a connection, so it has at most
+    /// `all` entries.
     by_ip: HashMap<IpAddr, usize>,
 }
 
-/// What the connections have done, all added up.
+/// Totals over all connections.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) connections: AtomicU64,
@@ -40,34 +40,34 @@ pub(super) struct Counters {
     pub(super) ends: EndCounter,
 }
 
-/// Adds to a counter of the counters.
+/// Adds to one of the counters.
 pub(super) fn count(counter: &AtomicU64, more: u64) {
     // ord: Relaxed; a statistic, exact once the tasks that count have been joined.
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// One connection's place state. Dropped with the connection's closure.
+/// Permission for one connection. Dropped with the connection's closure.
 #[derive(Debug)]
 pub(super) struct Permit {
     limiter: Arc<ConnectionLimiter>,
     ip: Option<IpAddr>,
 }
 
-/// Who says how many connections there may be.
+/// The source of the total limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitSource {
-    /// Whoever started the server.
+    /// The server's settings.
     Setting,
-    /// This limit of the machine: its name and its value.
+    /// A system limit: its name and its value.
     System(&'static str, u64),
 }
 
-/// Why a connection is not let in.
+/// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitReached {
-    /// As many connections as are allowed.
+    /// The total limit is reached.
     Total(usize, LimitSource),
-    /// As many as are allowed for this address.
+    /// The limit for this address is reached.
     PerIp(IpAddr, usize),
 }
 
@@ -108,7 +108,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Lets a connection in, if there is room. `ip` is the client's, if it has one.
+    /// Admits a connection, unless a limit is reached. `ip` is the client's, if it has one.
     pub(super) fn acquire(
         self: &Arc<ConnectionLimiter>,
         ip: Option<IpAddr>,
@@ -130,13 +130,13 @@ impl ConnectionLimiter {
         Ok(Permit { limiter: Arc::clone(self), ip })
     }
 
-    /// What has been done with connections so far.
+    /// Returns the counts so far.
     pub(super) fn counts(&self) -> ConnectionCounts {
-        // Ended ones first: one that ends meanwhile is counted as open and not missed.
+        // Ends first: a connection that ends meanwhile is counted as open rather than missed.
         let ends = self.counters.ends.counts();
         // ord: Relaxed; a statistic.
         let connections = self.counters.connections.load(Ordering::Relaxed);
-        // From the counts, so that the three always add up; one may end before it is counted.
+        // Computed, so that the three always add up; a connection may end before it is counted.
         let ended = ends.total() - ends.get(EndReason::Refused);
         ConnectionCounts { connections, open: connections.saturating_sub(ended), ends }
     }
@@ -177,7 +177,7 @@ mod tests {
     const THERE: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
 
     #[test]
-    fn a_place_that_is_left_can_be_taken_again_and_a_refusal_takes_none() {
+    fn a_released_permit_can_be_acquired_again_and_a_refusal_takes_none() {
         let limiter = Arc::new(ConnectionLimiter::new(1, LimitSource::Setting, None));
         let first = limiter.acquire(Some(HERE)).expect("an empty limiter lets one in");
         assert_eq!(

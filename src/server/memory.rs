@@ -1,26 +1,25 @@
-//! How many connections fit into the memory that this process may have.
+//! Memory budget: how many connections fit into the memory limits of the process.
 //!
-//! The failure story: nobody is told that memory runs out. A control group kills the process; where
-//! `RLIMIT_AS` is met, a thread that is being started or any small allocation aborts it. So what a
-//! connection can take at the most is known beforehand: its threads, its buffers, and the kernel's
-//! buffers of its socket, which are held to a size where a control group would not have room for
-//! what the kernel lets them grow to.
+//! The failure story: running out of memory gives no warning. A control group kills the process; at
+//! `RLIMIT_AS`, a thread start or any small allocation aborts it. So the most memory that a connection
+//! can take is computed in advance: its threads, its buffers, and the kernel's buffers of its socket.
+//! Where a control group has no room for what the kernel lets socket buffers grow to, they are limited.
 //!
 //! The figures were measured with `benches/idle.py` and a control group (Linux 6.18, x86-64, glibc
 //! 2.36, a build without optimization, which takes more) and rounded up.
 //!
 //! # Limits
 //!
-//! What chaos forgets on purpose is not counted, nor what a program's own style takes beyond what it
-//! says. Where nothing limits the memory of the process, nothing is lowered: the machine's own memory
-//! is shared with others, and its swap with it.
+//! Memory that chaos leaks on purpose is not counted, nor what a custom handler takes beyond its stated
+//! figure. Where nothing limits the memory of the process, nothing is lowered: other programs share the
+//! machine's own memory and swap.
 
 use crate::echo::Memory;
 use crate::sys::memory::{Limit, MemoryLimits};
 
 use super::capacity::{LimitingFactor, Requirements};
 
-/// A control group's limit, by the name of version 2.
+/// A control group's limit, by its name in version 2.
 pub(super) const CGROUP_MEMORY: &str = "cgroup memory.max";
 
 /// Address space.
@@ -32,39 +31,39 @@ pub(super) const DATA: &str = "RLIMIT_DATA";
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// Memory of a thread that runs a task: 25 KiB of the kernel's (its stack, page tables, the thread
-/// itself) and 17 of its stack, its thread-locals and its records.
+/// Memory of a thread that runs a task: 25 KiB in the kernel (stack, page tables, the thread itself)
+/// and 17 KiB of its own stack, thread-locals and records.
 const THREAD_BYTES: u64 = 48 * KIB;
 
-/// Address space of a thread beside its stack: a signal stack, guard pages, what its first
-/// allocations take. 16 to 20 KiB were measured.
+/// Address space of a thread in addition to its stack: a signal stack, guard pages, its first
+/// allocations. 16 to 20 KiB were measured.
 const THREAD_MAPPED_BYTES: u64 = 32 * KIB;
 
-/// Memory of a connection beside its threads and buffers: the socket, its file, who owns it.
+/// Memory of a connection in addition to threads and buffers: the socket, its file, its records.
 const CONNECTION_BYTES: u64 = 8 * KIB;
 
 /// Kept for everything else: the custody table of all connections, reports, the log, the main thread;
-/// and of address space what the pool wants to be left beside a new thread's stack.
+/// and of address space what the pool keeps free next to a new thread's stack.
 const KEPT_BACK_BYTES: u64 = 8 * MIB;
 const KEPT_BACK_MAPPED_BYTES: u64 = 16 * MIB;
 
-/// One part in this many of a control group's limit is kept as well: page cache that is in use, and
-/// what the kernel counts per processor before it adds it up.
+/// One part in this many of a control group's limit is kept as well: page cache in use, and what the
+/// kernel counts per processor before it adds it up.
 const SHARE_KEPT_BACK: u64 = 16;
 
-/// The least that each of the two buffers of a socket is held to. The window that is announced is half
-/// of it: some segments of Ethernet, or half of one of loopback.
+/// The smallest limit for each of the two buffers of a socket. The announced window is half of it: some
+/// Ethernet segments, or half of a loopback segment.
 const SOCKET_BUFFER_MIN: u64 = 64 * KIB;
 
-/// What the memory of the process is enough for.
+/// The share of one memory limit that is available to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MemoryBudget {
     limit: &'static str,
-    /// The limit.
+    /// The value of the limit.
     bytes: u64,
-    /// What is not for connections: taken already, or kept back.
+    /// Not available to connections: in use already, or kept back.
     taken: u64,
-    /// Whether the kernel's memory is counted, and what is mapped only when it is touched.
+    /// Whether the limit counts the kernel's memory, and mapped memory only once it is touched.
     is_cgroup: bool,
     /// What the kernel lets both buffers of a socket grow to.
     sockets_max: u64,
@@ -73,14 +72,14 @@ pub(super) struct MemoryBudget {
 /// How memory is divided among connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MemoryShares {
-    /// What each of the two buffers of a socket is held to. `None`: the kernel decides.
+    /// Limit for each of the two buffers of a socket. `None`: the kernel decides.
     pub(super) socket_buffer: Option<u64>,
-    /// What all connections together have for what the style shares among them. `None`: no limit.
+    /// What all connections together have for what the handler shares among them. `None`: no limit.
     pub(super) pooled: Option<u64>,
 }
 
 impl MemoryBudget {
-    /// Each of the limits; `sockets_max` is what the kernel lets both buffers of a socket grow to.
+    /// One budget per limit; `sockets_max` is what the kernel lets both buffers of a socket grow to.
     pub(super) fn each(
         limits: &MemoryLimits,
         sockets_max: u64,
@@ -102,12 +101,12 @@ impl MemoryBudget {
         limits.into_iter().flatten().collect()
     }
 
-    /// What there is for connections.
+    /// Bytes available to connections.
     fn left(&self, requirements: &Requirements) -> u64 {
         self.bytes.saturating_sub(self.taken).saturating_sub(self.others(requirements))
     }
 
-    /// What threads take that serve no connection.
+    /// Bytes for threads that serve no connection.
     fn others(&self, requirements: &Requirements) -> u64 {
         self.thread(requirements).saturating_mul(requirements.other_threads() as u64)
     }
@@ -116,7 +115,7 @@ impl MemoryBudget {
         if self.is_cgroup { THREAD_BYTES } else { requirements.stack_bytes + THREAD_MAPPED_BYTES }
     }
 
-    /// What a connection takes at the most, but for the buffers of its socket.
+    /// The most that a connection takes, except for the buffers of its socket.
     fn fixed(&self, requirements: &Requirements) -> u64 {
         let Memory { own, pooled } = requirements.memory;
         let threads =
@@ -124,8 +123,8 @@ impl MemoryBudget {
         threads.saturating_add(CONNECTION_BYTES).saturating_add(own).saturating_add(pooled)
     }
 
-    /// What both buffers of a socket are held to, so that `wanted` connections fit if they can; `None`
-    /// where they need not be held.
+    /// The limit for both buffers of a socket such that `wanted` connections fit if possible; `None` where
+    /// no limit is required.
     fn sockets(&self, wanted: usize, requirements: &Requirements) -> Option<u64> {
         if !self.is_cgroup {
             return None;
@@ -141,7 +140,7 @@ impl MemoryBudget {
             .saturating_add(self.sockets(wanted, requirements).unwrap_or(unheld))
     }
 
-    /// How many connections this limit is enough for.
+    /// How many connections this limit allows.
     pub(super) fn limiting_factor(
         &self,
         wanted: usize,
@@ -154,7 +153,7 @@ impl MemoryBudget {
         let enough = (wanted as u64).saturating_mul(each).saturating_add(others);
         // The inverse of keeping a share back.
         let share = if self.is_cgroup { enough.div_ceil(SHARE_KEPT_BACK - 1) } else { 0 };
-        // What is taken differs a little from run to run.
+        // Memory in use differs a little from run to run.
         let enough = enough.saturating_add(share).div_ceil(MIB).saturating_add(1) * MIB;
         LimitingFactor {
             limit: self.limit,
@@ -165,7 +164,7 @@ impl MemoryBudget {
         }
     }
 
-    /// How memory is divided when there are so many connections.
+    /// How memory is divided among this many connections.
     fn shares(&self, connections: usize, requirements: &Requirements) -> MemoryShares {
         let each = self.per_connection(connections, requirements) - requirements.memory.pooled;
         let pooled =
@@ -177,7 +176,7 @@ impl MemoryBudget {
     }
 }
 
-/// How memory is divided so that every limit is kept.
+/// How memory is divided so that every limit is respected.
 pub(super) fn shares(
     budgets: &[MemoryBudget],
     connections: usize,
@@ -193,10 +192,10 @@ pub(super) fn shares(
     )
 }
 
-/// What the kernel lets both buffers of a TCP socket grow to; `tcp_rmem` and `tcp_wmem` are the texts
-/// of `/proc/sys/net/ipv4/tcp_rmem` and `tcp_wmem`: three numbers, the last of which is the most.
+/// What the kernel lets both buffers of a TCP socket grow to; `tcp_rmem` and `tcp_wmem` are the contents
+/// of `/proc/sys/net/ipv4/tcp_rmem` and `tcp_wmem`: three numbers, the last of which is the maximum.
 pub(super) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
-    /// Where they cannot be read: Linux's own defaults of a machine with much memory.
+    /// For files that cannot be read: Linux's defaults for a machine with much memory.
     const DEFAULTS: [u64; 2] = [6 * MIB, 4 * MIB];
     let most = |text: &str| text.split_whitespace().nth(2).and_then(|most| most.parse().ok());
     most(tcp_rmem).unwrap_or(DEFAULTS[0]) + most(tcp_wmem).unwrap_or(DEFAULTS[1])
@@ -230,10 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_small_group_holds_sockets_to_the_least_and_then_lowers_connections() {
+    fn a_small_group_limits_sockets_first_and_then_connections() {
         let budget = cgroup(64);
         let limiting = budget.limiting_factor(1024, &REQUIREMENTS);
-        // 64 less 2 that are taken, 8 and a 16th kept back, and 41 threads; 264 KiB each.
+        // 64 less 2 in use, 8 and a 16th kept back, and 41 threads; 264 KiB each.
         assert_eq!((limiting.connections, limiting.each), (186, 264 * KIB));
         let shares = shares(&[budget], limiting.connections, &REQUIREMENTS);
         assert_eq!(shares.socket_buffer.unwrap() / KIB, 64);
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_group_has_room_for_all_with_larger_buffers_or_with_none_held() {
+    fn a_large_group_has_room_for_all_with_larger_buffers_or_without_a_limit() {
         let budget = cgroup(2048);
         assert!(budget.limiting_factor(1024, &REQUIREMENTS).connections >= 1024);
         let held = shares(&[budget], 1024, &REQUIREMENTS).socket_buffer.unwrap();
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_promised_is_within_the_limit() {
+    fn the_shares_stay_within_the_limit() {
         let broadcast = Requirements {
             tasks_per_connection: 2,
             memory: Memory { own: 700 * KIB, pooled: 256 * KIB },
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn address_space_is_taken_by_whole_stacks_and_not_by_sockets() {
+    fn address_space_counts_whole_stacks_and_no_sockets() {
         let budget = address_space(200);
         let limiting = budget.limiting_factor(10_000, &REQUIREMENTS);
         assert_eq!(limiting.each, (256 + 32 + 8 + 80) * KIB);
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_raised_as_said_is_enough() {
+    fn a_limit_that_is_raised_as_advised_is_enough() {
         for wanted in [1, 300, 5000, 1_000_000] {
             for budget in [cgroup(64), address_space(64)] {
                 let enough = budget.limiting_factor(wanted, &REQUIREMENTS).enough;
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn symbols_are_kept_back_where_backtraces_may_be_printed_and_fit() {
+    fn memory_for_symbols_is_kept_where_backtraces_may_be_printed_and_fit() {
         let left = |mib: u64, reads_symbols: bool| {
             let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
             MemoryBudget::each(&limits, SOCKETS_MAX, reads_symbols)[0].left(&REQUIREMENTS)
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sockets_may_grow_to_is_the_last_of_three_numbers() {
+    fn the_socket_maximum_is_the_last_of_three_numbers() {
         assert_eq!(sockets_max("4096\t131072\t6000000\n", "4096\t16384\t4000000\n"), 10_000_000);
         assert_eq!(sockets_max("", "nonsense"), 10 * MIB);
     }

@@ -1,36 +1,37 @@
-//! A descriptor in reserve, for the moment when there is none left.
+//! The reserve descriptor, for when the process has run out of them.
 //!
-//! Without one, a process that is out of descriptors cannot even refuse a client: the connection
-//! stays in the backlog, readable, and whoever accepts in a loop spins. With one, the connection in
-//! hand can be accepted and closed, so that its client learns of it.
+//! Without it, a process that is out of descriptors cannot even refuse a client: the connection stays in
+//! the backlog, readable, and an accept loop spins. With it, the acceptor can accept and close the
+//! connection, so that its client gets an error.
 //!
-//! It is a duplicate of what the acceptor has anyway, and no file: in an empty root there is none.
+//! It is a duplicate of a descriptor that the acceptor has anyway, not a file: an empty root directory
+//! has no files.
 
 use crate::net::PipeReader;
 use crate::ownership::Resource;
 
-/// One descriptor, kept for bad times.
+/// One reserve descriptor.
 #[derive(Debug)]
 pub(super) struct ReserveFd(Option<PipeReader>);
 
 impl ReserveFd {
-    /// Reserves one for the current task, as a duplicate.
+    /// Opens one for the current task, as a duplicate.
     ///
     /// # Errors
-    /// Not even now is there one.
+    /// There is no free descriptor even now.
     pub(super) fn new(of: &PipeReader) -> std::io::Result<ReserveFd> {
         Ok(ReserveFd(Some(of.duplicate()?)))
     }
 
-    /// For giving it to another task.
+    /// Its resource, to give it to another task.
     pub(super) fn resource(&self) -> Option<Resource> {
         self.0.as_ref().map(PipeReader::resource)
     }
 
-    /// Lends the room of one descriptor to `f`. `None` when the reserve was not there: somebody
-    /// else was quicker the last time. It is tried again the next time.
+    /// Closes the reserve while `f` runs, then opens it again. `None` if there was no reserve: another
+    /// thread took the descriptor the last time. Each call tries to open it again.
     pub(super) fn release_for<R>(&mut self, of: &PipeReader, f: impl FnOnce() -> R) -> Option<R> {
-        // Dropping the duplicate is what makes the room.
+        // Dropping the duplicate frees the descriptor.
         let had = self.0.take().is_some();
         let answer = had.then(f);
         self.0 = of.duplicate().ok();

@@ -1,4 +1,4 @@
-//! What a server has done, in numbers.
+//! The server's summary: its final numbers.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,12 +11,12 @@ use crate::faults::{Saboteur, Struck};
 use crate::ownership::{Registry, Verdict};
 use crate::report::Count;
 
-/// What a server has done.
+/// Summary of a server's run.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ServerSummary {
-    /// Version of this form; see [`SCHEMA_VERSION`](crate::ownership::SCHEMA_VERSION).
+    /// Version of this format; see [`SCHEMA_VERSION`](crate::ownership::SCHEMA_VERSION).
     pub schema_version: u32,
     /// Connections served.
     pub connections: u64,
@@ -26,17 +26,17 @@ pub struct ServerSummary {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
-    /// Connections that ended by an error: a reset, a timeout.
+    /// Connections that ended with an error: a reset, a timeout.
     pub errors: u64,
-    /// How connections ended, by reason; those that were refused are among them.
+    /// How connections ended, by reason, including refused ones.
     pub ends: EndCounts,
-    /// Connections cut at the drain's deadline.
+    /// Connections cancelled at the drain deadline or by an abort.
     pub cancelled: u64,
     /// Connections whose task panicked.
     pub panics: u64,
     /// Resources leaked by tasks.
     pub leaks: u64,
-    /// Rules broken.
+    /// Rule violations.
     pub violations: u64,
     /// Descriptors closed or replaced outside the registry.
     pub replaced: u64,
@@ -49,11 +49,11 @@ pub struct ServerSummary {
     pub reported: Faults,
     /// System calls that were made to fail (`--faults`), by kind.
     pub struck: Struck,
-    /// Milliseconds from the order to drain to the end of the last acceptor.
+    /// Milliseconds from the command to drain until the last acceptor ended.
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
     pub stuck: Vec<String>,
-    /// Lines and reports that are missing in an output, because it was stalled or failed.
+    /// Lines and reports that are missing in an output because it was stalled or failed.
     pub dropped_output: u64,
 }
 
@@ -92,7 +92,7 @@ impl ServerSummary {
     }
 }
 
-/// What was found, as the kinds of faults that lead to it.
+/// The reported findings, mapped to the kinds of faults that cause them.
 fn reported(panics: u64, verdict: &Verdict) -> Faults {
     let reports = |code| verdict.reported.get(code).copied().unwrap_or_default();
     Faults::by(|fault| match fault {
@@ -107,7 +107,7 @@ fn reported(panics: u64, verdict: &Verdict) -> Faults {
 }
 
 impl ServerSummary {
-    /// Takes over what the registry found until its very end, and how much its outputs have dropped.
+    /// Sets what the registry found until its end, and how much its outputs have dropped.
     pub fn set_final(&mut self, verdict: &Verdict, dropped_output: u64) {
         self.dropped_output = dropped_output;
         self.leaks = verdict.leaks;

@@ -1,15 +1,15 @@
-//! Lines out of an input that comes in pieces, and payloads as lines.
+//! Line splitter for input in pieces, and payloads as lines of output.
 
 use echown_fd::escape;
 
-/// Cuts an input into lines.
+/// Splits input into lines.
 #[derive(Debug)]
 pub(super) struct Lines {
     line_max: usize,
     begun: Vec<u8>,
 }
 
-/// A line is longer than it may be.
+/// A line exceeds the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LineTooLong;
 
@@ -18,8 +18,8 @@ impl Lines {
         Lines { line_max, begun: Vec::new() }
     }
 
-    /// Takes bytes from the front of a piece until a line is complete, which it answers without its
-    /// end, or until the piece is used up.
+    /// Takes bytes from the front of `piece` until a line is complete, and returns the line without its
+    /// newline; or until `piece` is empty.
     pub(super) fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Vec<u8>>, LineTooLong> {
         let end = piece.iter().position(|&byte| byte == b'\n');
         let (taken, rest) = piece.split_at(end.unwrap_or(piece.len()));
@@ -31,13 +31,13 @@ impl Lines {
         Ok(end.map(|_| std::mem::take(&mut self.begun)))
     }
 
-    /// What came after the last line's end, if anything did.
+    /// The bytes after the last newline, if there are any.
     pub(super) fn rest(self) -> Option<Vec<u8>> {
         (!self.begun.is_empty()).then_some(self.begun)
     }
 }
 
-/// A payload as one line of output: [escaped](escape), but for tabs, which command no terminal.
+/// A payload as one line of output, [escaped](escape) except for tabs, which terminals display safely.
 pub(super) fn visible(payload: &[u8]) -> String {
     let pieces: Vec<_> = payload.split(|&byte| byte == b'\t').map(escape::bytes).collect();
     pieces.join("\t")
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_one_line_and_commands_no_terminal() {
+    fn a_payload_is_one_line_without_control_sequences() {
         assert_eq!(visible("plain, Grüße\t😀".as_bytes()), "plain, Grüße\t😀");
         assert_eq!(visible(b"\x1b[2J\tgone\r\nbob: yes"), "\\x1b[2J\tgone\\r\\nbob: yes");
         assert_eq!(visible(b"\xff\xfe"), "\\xff\\xfe");

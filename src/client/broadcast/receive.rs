@@ -1,4 +1,4 @@
-//! The task that listens: frames out of the connection, lines to the output.
+//! The receive task: decodes frames from the connection and prints them as lines.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,14 +10,14 @@ use super::lines;
 use crate::frame::{Frame, FrameDecoder};
 use crate::net::{File, ReadHalf};
 
-/// Bytes that are read at a time.
+/// Size of one read.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Frames that were sent and have not come back; and how many were heard.
+/// Frames that were sent and have not come back, and a counter of received frames.
 #[derive(Debug, Default)]
 pub(super) struct PendingFrames {
     frames: Mutex<VecDeque<Frame>>,
-    heard: AtomicU64,
+    received: AtomicU64,
 }
 
 impl PendingFrames {
@@ -25,22 +25,22 @@ impl PendingFrames {
         self.frames().push_back(frame);
     }
 
-    /// How many frames were heard, whoever sent them.
-    pub(super) fn heard(&self) -> u64 {
-        // ord: Relaxed; a statistic, asked for when the listener has ended.
-        self.heard.load(Ordering::Relaxed)
+    /// Frames received, including those of other clients.
+    pub(super) fn received(&self) -> u64 {
+        // ord: Relaxed; a statistic, read when the listener has ended.
+        self.received.load(Ordering::Relaxed)
     }
 
     pub(super) fn len(&self) -> usize {
         self.frames().len()
     }
 
-    /// Strikes a frame off that has come back, and those before it: they come in order, and a server
-    /// that dropped some has dropped the older ones. How many bytes are echoed off; `None` when it is
-    /// somebody else's.
-    fn take_echoed(&self, heard: &Frame) -> Option<EchoedFrames> {
+    /// Removes a frame that has come back, and those before it: frames come in order, and a server that
+    /// dropped some has dropped the older ones. Returns what was removed; `None` for a frame of another
+    /// client.
+    fn take_echoed(&self, received: &Frame) -> Option<EchoedFrames> {
         let mut frames = self.frames();
-        let place = frames.iter().position(|expected| expected == heard)?;
+        let place = frames.iter().position(|pending| pending == received)?;
         let lost = place as u64;
         let bytes = frames.drain(..=place).map(|frame| frame.wire().len()).sum();
         Some(EchoedFrames { bytes, lost })
@@ -51,33 +51,33 @@ impl PendingFrames {
     }
 }
 
-/// What is no longer expected.
+/// Own frames that are no longer pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EchoedFrames {
-    /// Bytes of all of it.
+    /// Total bytes.
     pub(super) bytes: usize,
-    /// Frames that came before the one that has come back, and did not.
+    /// Frames before the one that has come back, which were dropped.
     pub(super) lost: u64,
 }
 
-/// How the listening ended.
+/// How the receiving ended.
 #[derive(Debug)]
 pub(super) enum ReceiveEnd {
-    /// The server has finished.
+    /// The server has closed the connection.
     Finished,
-    /// Nobody reads the output any more.
-    Unread,
-    /// The connection broke.
-    Broken(io::Error),
+    /// The reader of the output has closed it.
+    OutputClosed,
+    /// The connection failed.
+    Failed(io::Error),
     /// The output cannot be written.
-    Unwritable(io::Error),
+    OutputFailed(io::Error),
 }
 
-/// Shows frames until there are none. Each of our own that comes back is told to `back`.
+/// Prints frames until there are none. Own frames that come back are reported to `back`.
 pub(super) fn run(
     reading: ReadHalf,
     output: &File,
-    expected: &PendingFrames,
+    pending: &PendingFrames,
     back: &Sender<EchoedFrames>,
     frame_max: usize,
     is_terminal: bool,
@@ -86,9 +86,9 @@ pub(super) fn run(
         let mut lines = Vec::new();
         let mut echoed = Vec::new();
         for frame in batch {
-            let own = expected.take_echoed(frame);
+            let own = pending.take_echoed(frame);
             echoed.extend(own);
-            // On a terminal it stands there already, as it was typed.
+            // On a terminal the line is already visible, as it was typed.
             if !is_terminal || own.is_none() {
                 lines.extend_from_slice(lines::visible(frame.payload()).as_bytes());
                 lines.push(b'\n');
@@ -97,16 +97,16 @@ pub(super) fn run(
         let mut output = output;
         output.write_all(&lines)?;
         for echoed in echoed {
-            // Whoever talks may be at its end.
+            // The sending task may have ended.
             let _ = back.send(echoed);
         }
-        // ord: Relaxed; as where it is asked for.
-        expected.heard.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        // ord: Relaxed; see `received`.
+        pending.received.fetch_add(batch.len() as u64, Ordering::Relaxed);
         Ok(())
     })
 }
 
-/// Hands over the frames of each read together: one write shows them.
+/// Passes the frames of each read together: one write prints them.
 fn listen(
     mut reading: ReadHalf,
     frame_max: usize,
@@ -118,11 +118,11 @@ fn listen(
     loop {
         let mut piece = match reading.read(&mut buffer) {
             Ok(0) if decoder.has_begun() => {
-                return ReceiveEnd::Broken(io::ErrorKind::UnexpectedEof.into());
+                return ReceiveEnd::Failed(io::ErrorKind::UnexpectedEof.into());
             }
             Ok(0) => return ReceiveEnd::Finished,
             Ok(received) => &buffer[..received],
-            Err(error) => return ReceiveEnd::Broken(error),
+            Err(error) => return ReceiveEnd::Failed(error),
         };
         let wrong = loop {
             match decoder.take(&mut piece) {
@@ -131,14 +131,16 @@ fn listen(
                 Err(error) => break Some(error),
             }
         };
-        // What came before a wrong length is right.
+        // The frames before an invalid length are valid.
         match show(&batch) {
             Ok(()) => batch.clear(),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ReceiveEnd::Unread,
-            Err(error) => return ReceiveEnd::Unwritable(error),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ReceiveEnd::OutputClosed;
+            }
+            Err(error) => return ReceiveEnd::OutputFailed(error),
         }
         if let Some(error) = wrong {
-            return ReceiveEnd::Broken(io::Error::new(io::ErrorKind::InvalidData, error));
+            return ReceiveEnd::Failed(io::Error::new(io::ErrorKind::InvalidData, error));
         }
     }
 }
@@ -148,15 +150,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_back_is_struck_off_with_what_was_lost_before_it() {
-        let expected = PendingFrames::default();
+    fn an_echoed_frame_is_removed_with_the_lost_ones_before_it() {
+        let pending = PendingFrames::default();
         let frame = |text: &str| Frame::of(text.as_bytes());
         for text in ["a", "bb", "ccc", "bb"] {
-            expected.push(frame(text));
+            pending.push(frame(text));
         }
-        assert_eq!(expected.take_echoed(&frame("zzz")), None);
-        assert_eq!(expected.take_echoed(&frame("a")), Some(EchoedFrames { bytes: 9, lost: 0 }));
-        assert_eq!(expected.take_echoed(&frame("ccc")), Some(EchoedFrames { bytes: 21, lost: 1 }));
-        assert_eq!(expected.len(), 1);
+        assert_eq!(pending.take_echoed(&frame("zzz")), None);
+        assert_eq!(pending.take_echoed(&frame("a")), Some(EchoedFrames { bytes: 9, lost: 0 }));
+        assert_eq!(pending.take_echoed(&frame("ccc")), Some(EchoedFrames { bytes: 21, lost: 1 }));
+        assert_eq!(pending.len(), 1);
     }
 }

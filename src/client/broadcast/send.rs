@@ -1,4 +1,4 @@
-//! The task that talks: lines out of the input, frames into the connection.
+//! The send task: reads lines from the input and sends them as frames.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -14,62 +14,63 @@ use crate::net::{File, PipeReader, Stream, WriteHalf};
 use crate::ownership::{Failure, Promise, Registry};
 use crate::thread;
 
-/// Bytes that are read at a time.
+/// Size of one read.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Bytes that may be on their way at a time. A chat that sends a file would otherwise be ahead of its
-/// own listening, and the server would find it a slow reader.
+/// The most bytes in flight. A chat that sends a file would otherwise send faster than it receives, and
+/// the server would treat it as a slow reader.
 const AHEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// Frames that may be on their way at a time: among so many each one that comes is looked for.
+/// The most frames in flight: each frame that comes echoes is searched among them.
 const AHEAD_FRAMES_MAX: usize = 1024;
 
-/// How often somebody who waits for its frames looks whether it was stop to stop.
+/// How often a task that waits for its frames checks whether it was stopped.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// How long nothing may come back before the rest is given up, and how long a server may take to
-/// finish after us.
+/// How long to wait for the next frame that comes echoes before the rest counts as missing, and how long a
+/// server may take to close after us.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// How long a chat that was stop to stop still listens.
+/// How long a stopped chat still receives.
 const STOP_RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why the talking is over.
+/// Why the sending has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendEnd {
     /// The input has ended.
     InputEnded,
-    /// It was stop to stop.
+    /// It was stopped.
     Stopped,
-    /// The server takes nothing more.
+    /// The server has closed the connection.
     HungUp,
 }
 
-/// Connects, talks and listens to the end.
+/// Connects, sends the input, and waits for the receive task.
 pub(super) fn run(
     chat: &ChatClient,
     registry: &Registry,
     input: File,
     output: File,
     stop: PipeReader,
-    stopper: StopHandle,
+    stop_handle: StopHandle,
 ) -> Result<ChatSummary, ChatError> {
     let cannot = |error| ChatError::CannotConnect(chat.address.clone(), error);
     let stream = Stream::connect_to_endpoint_in(registry, &chat.address).map_err(cannot)?;
     if stream.peer_addr().is_ok_and(|peer| peer.inet().is_some()) {
-        stream.set_nodelay(true).map_err(ChatError::Broken)?;
+        stream.set_nodelay(true).map_err(ChatError::Connection)?;
     }
-    let (reading, writing) = stream.split().map_err(|error| ChatError::Broken(error.into()))?;
-    let expected = Arc::new(PendingFrames::default());
-    let (to_us, back) = channel();
+    let (reading, writing) = stream.split().map_err(|error| ChatError::Connection(error.into()))?;
+    let pending = Arc::new(PendingFrames::default());
+    let (echo_sender, echoes) = channel();
     let give = [reading.resource(), output.resource()];
-    let theirs = Arc::clone(&expected);
+    let pending_frames = Arc::clone(&pending);
     let (frame_max, is_terminal) = (chat.frame_max, chat.is_terminal);
     let job = move || {
-        let ended = receive::run(reading, &output, &theirs, &to_us, frame_max, is_terminal);
-        // In this order: who is stop to stop by this finds that nothing comes back any more.
-        drop(to_us);
-        stopper.stop();
+        let ended =
+            receive::run(reading, &output, &pending_frames, &echo_sender, frame_max, is_terminal);
+        // In this order: after the stop, the sender must find that no more frames come echoes.
+        drop(echo_sender);
+        stop_handle.stop();
         ended
     };
     let listener = thread::spawn_in(registry, "listener", give, job).map_err(|error| {
@@ -81,29 +82,29 @@ pub(super) fn run(
         chat,
         writing,
         stop,
-        expected,
-        back,
+        pending,
+        echoes,
         sent: 0,
         returned: 0,
         lost: 0,
         ahead_bytes: 0,
     };
-    let over = sender.send_all(&input);
-    if matches!(over, Ok(SendEnd::InputEnded)) {
+    let end = sender.send_all(&input);
+    if matches!(end, Ok(SendEnd::InputEnded)) {
         sender.wait_for_all();
     }
-    sender.end(listener, over)
+    sender.end(listener, end)
 }
 
 struct ChatSender<'a> {
     chat: &'a ChatClient,
     writing: WriteHalf,
     stop: PipeReader,
-    expected: Arc<PendingFrames>,
-    back: Receiver<EchoedFrames>,
+    pending: Arc<PendingFrames>,
+    echoes: Receiver<EchoedFrames>,
     sent: u64,
     returned: u64,
-    /// Frames that others overtook: they will not come back.
+    /// Frames that were dropped: later ones have come echoes.
     lost: u64,
     ahead_bytes: usize,
 }
@@ -122,7 +123,7 @@ impl ChatSender<'_> {
             let mut input = input;
             let received = match input.read(&mut buffer) {
                 Ok(received) => received,
-                // A terminal that others have set so.
+                // Another program has made the terminal non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(cannot_read(error)),
             };
@@ -134,7 +135,7 @@ impl ChatSender<'_> {
             while let Some(line) = lines.take(&mut piece).map_err(too_long)? {
                 match self.send_line(&prefix, &line)? {
                     SendEnd::InputEnded => {}
-                    over => return Ok(over),
+                    end => return Ok(end),
                 }
             }
         }
@@ -147,39 +148,39 @@ impl ChatSender<'_> {
     fn send_line(&mut self, prefix: &str, line: &[u8]) -> Result<SendEnd, ChatError> {
         let frame = Frame::of(&[prefix.as_bytes(), line].concat());
         let more = frame.wire().len();
-        while self.expected.len() >= AHEAD_FRAMES_MAX
+        while self.pending.len() >= AHEAD_FRAMES_MAX
             || self.ahead_bytes > 0 && self.ahead_bytes + more > AHEAD_BYTES_MAX
         {
-            match self.back.recv_timeout(SLICE) {
+            match self.echoes.recv_timeout(SLICE) {
                 Ok(echoed) => self.take_echoed(echoed),
                 Err(RecvTimeoutError::Timeout) if !self.is_stopped() => {}
-                // Told, or nobody listens any more.
+                // Stopped, or the receive task has ended.
                 Err(_) => return Ok(SendEnd::Stopped),
             }
         }
-        // PendingFrames before it is sent: it may be back before we have returned from sending.
-        self.expected.push(frame.clone());
+        // Pending before it is sent: it may come echoes before this call returns.
+        self.pending.push(frame.clone());
         self.ahead_bytes += more;
         self.sent += 1;
         match self.writing.write_all(frame.wire()) {
             Ok(()) => Ok(SendEnd::InputEnded),
-            // The listener knows why.
+            // The receive task knows the reason.
             Err(error) if is_hang_up(&error) => Ok(SendEnd::HungUp),
-            Err(error) => Err(ChatError::Broken(error)),
+            Err(error) => Err(ChatError::Connection(error)),
         }
     }
 
-    /// Waits until all that was said has come back, as long as something does.
+    /// Waits until all sent frames have come echoes, while some still do.
     fn wait_for_all(&mut self) {
-        let mut heard = Instant::now();
-        while self.expected.len() > 0 {
-            match self.back.recv_timeout(SLICE) {
+        let mut received = Instant::now();
+        while self.pending.len() > 0 {
+            match self.echoes.recv_timeout(SLICE) {
                 Ok(echoed) => {
                     self.take_echoed(echoed);
-                    heard = Instant::now();
+                    received = Instant::now();
                 }
                 Err(RecvTimeoutError::Timeout)
-                    if !self.is_stopped() && heard.elapsed() < SILENCE_MAX => {}
+                    if !self.is_stopped() && received.elapsed() < SILENCE_MAX => {}
                 Err(_) => break,
             }
         }
@@ -192,14 +193,14 @@ impl ChatSender<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        // An error is a cancellation: an order, too.
+        // An error means that this task is cancelled: stop as well.
         self.stop.wait_readable(Duration::ZERO).unwrap_or(true)
     }
 
-    /// Takes what has come back, without waiting. False when the listener has nothing more to tell.
+    /// Takes the frames that have come echoes, without waiting. Returns false if the receive task has ended.
     fn take_back(&mut self) -> bool {
         loop {
-            match self.back.try_recv() {
+            match self.echoes.try_recv() {
                 Ok(echoed) => self.take_echoed(echoed),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
@@ -207,56 +208,58 @@ impl ChatSender<'_> {
         }
     }
 
-    /// Says goodbye, and hears the rest.
+    /// Half-closes, and waits for the receive task.
     fn end(
         mut self,
         listener: Promise<ReceiveEnd>,
-        over: Result<SendEnd, ChatError>,
+        end: Result<SendEnd, ChatError>,
     ) -> Result<ChatSummary, ChatError> {
-        let is_heard = self.take_back();
-        // Half-closing cannot be refused to the owner; a peer that has gone needs none.
+        let is_receiving = self.take_back();
+        // The owner can always half-close; a peer that has gone needs no end of stream.
         let _ = self.writing.release();
-        let timeout = match over {
+        let timeout = match end {
             Ok(SendEnd::InputEnded) => SILENCE_MAX,
             Ok(SendEnd::Stopped | SendEnd::HungUp) => STOP_RECEIVE_TIMEOUT,
             Err(_) => Duration::ZERO,
         };
         let ended = wait_for_receiver(listener, timeout);
         self.take_back();
-        let over = over?;
-        let missing = self.expected.len() as u64 + self.lost;
-        let heard = self.expected.heard();
+        let end = end?;
+        let missing = self.pending.len() as u64 + self.lost;
+        let received = self.pending.received();
         match ended {
-            Some(ReceiveEnd::Broken(error)) => Err(ChatError::Broken(error)),
-            Some(ReceiveEnd::Unwritable(error)) => Err(ChatError::Local("write the output", error)),
+            Some(ReceiveEnd::Failed(error)) => Err(ChatError::Connection(error)),
+            Some(ReceiveEnd::OutputFailed(error)) => {
+                Err(ChatError::Local("write the output", error))
+            }
             Some(ReceiveEnd::Finished)
-                if (over == SendEnd::HungUp || !is_heard)
-                    && (over != SendEnd::InputEnded || missing > 0) =>
+                if (end == SendEnd::HungUp || !is_receiving)
+                    && (end != SendEnd::InputEnded || missing > 0) =>
             {
                 Err(ChatError::ServerFinished(missing))
             }
-            // Whoever read the output has read enough.
-            Some(ReceiveEnd::Unread) => {
-                Ok(ChatSummary { sent: self.sent, returned: self.returned, heard })
+            // The reader of the output has read enough.
+            Some(ReceiveEnd::OutputClosed) => {
+                Ok(ChatSummary { sent: self.sent, returned: self.returned, received })
             }
             _ if missing > 0 => Err(ChatError::Missing(missing)),
-            _ => Ok(ChatSummary { sent: self.sent, returned: self.returned, heard }),
+            _ => Ok(ChatSummary { sent: self.sent, returned: self.returned, received }),
         }
     }
 }
 
-/// How the listening ended; `None` when it had to be cut.
+/// Returns how the receiving ended; `None` if it had to be cancelled.
 fn wait_for_receiver(listener: Promise<ReceiveEnd>, timeout: Duration) -> Option<ReceiveEnd> {
     let has_ended = listener.wait_until(Instant::now() + timeout).unwrap_or(false);
     match if has_ended { listener.join() } else { listener.cancel() } {
         Ok(ended) => Some(ended),
-        // This task was cancelled meanwhile: so is its child.
+        // This task was cancelled meanwhile, and so was its child.
         Err(Failure::Refused(listener, _)) => {
             drop(listener.cancel());
             None
         }
         Err(Failure::Cancelled) => None,
-        Err(failure) => Some(ReceiveEnd::Broken(io::Error::other(failure.to_string()))),
+        Err(failure) => Some(ReceiveEnd::Failed(io::Error::other(failure.to_string()))),
     }
 }
 

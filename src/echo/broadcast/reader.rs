@@ -1,4 +1,4 @@
-//! What one client says: frames out of its bytes, until it has said everything.
+//! The reader of one client: decodes its bytes into frames and publishes them.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -9,46 +9,45 @@ use crate::frame::{FrameDecoder, FrameError};
 use crate::net::ReadHalf;
 use crate::ownership::Registry;
 
-/// Bytes that are read at a time. On the heap: a buffer on the stack would be touched page by page
-/// and stay with the thread.
+/// Size of one read. The buffer is on the heap: on the stack it would be touched page by page and stay
+/// with the thread.
 pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 
-/// How long a drained client that is in the middle of a frame may be silent, the time before the drain
-/// included: half a frame that was sent long ago does not hold up the drain.
+/// How long a drained client in the middle of a frame may be silent, including the time before the drain:
+/// half a frame that was sent long ago does not delay the drain.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// How often a drained client in the middle of a frame is looked at: after its reading was shut down
-/// no event tells of what still comes.
+/// How often a drained client in the middle of a frame is polled: after its read side was shut down, no
+/// event announces further bytes.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Why there is nothing more to read.
+/// Why the reader has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadEnd {
-    /// The client has finished, between two frames.
+    /// The client finished between two frames.
     Finished,
-    /// The client has finished in the middle of a frame.
+    /// The client finished in the middle of a frame.
     MidFrame,
     /// The server drains, and what had arrived was read.
     Drained,
-    /// The client was given up; the writer knows why.
-    GivenUp,
+    /// The queue was aborted; the writer returns the reason.
+    QueueAborted,
 }
 
-/// How a drain stands.
+/// Progress of a drain.
 struct DrainProgress {
-    /// Bytes that had arrived when it was noticed and are not published yet.
+    /// Bytes that had arrived when the drain was noticed and are not published yet.
     left: u64,
 }
 
-/// Publishes every frame that comes until the client has finished, or until it is drained: then all
-/// that had arrived, and the frame that was begun if it comes to its end.
+/// Publishes every frame until the client finishes, or until it is drained: then everything that had
+/// arrived, and the incomplete frame if its rest arrives.
 ///
-/// That the client cannot be written to any more, as one that has sent much and closed without having
-/// read the echo of it, is no reason to stop: the system keeps what has arrived, and only then tells
-/// of the reset.
+/// A failed write is no reason to stop: a client may send much and close without reading the echo. The
+/// system keeps what has arrived and reports the reset only afterwards.
 ///
 /// # Errors
-/// What ended the reading before its time; a frame that cannot be taken, with [`FrameError`] inside.
+/// What ended the reading early; or an invalid frame, with [`FrameError`] as the source.
 pub(super) fn run(
     mut reading: &ReadHalf,
     hub: &Hub,
@@ -58,12 +57,12 @@ pub(super) fn run(
 ) -> io::Result<ReadEnd> {
     let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
     let mut drain: Option<DrainProgress> = None;
-    // When the latest piece of a frame that is not complete came.
-    let mut heard = Instant::now();
+    // When the latest piece of an incomplete frame arrived.
+    let mut last_input = Instant::now();
     loop {
         let received = reading.read(&mut buffer)?;
         if queue.is_aborted() {
-            return Ok(ReadEnd::GivenUp);
+            return Ok(ReadEnd::QueueAborted);
         }
         if drain.is_none() && registry.is_draining() {
             let left = reading.unread()? + received as u64;
@@ -79,21 +78,21 @@ pub(super) fn run(
                     hub.publish(&frame);
                 }
                 if decoder.has_begun() {
-                    heard = Instant::now();
+                    last_input = Instant::now();
                 }
             }
             Some(_) if received == 0 => {
-                let is_silent = queue.is_peer_gone() || heard.elapsed() >= SILENCE_MAX;
+                let is_silent = queue.is_peer_gone() || last_input.elapsed() >= SILENCE_MAX;
                 if !decoder.has_begun() || is_silent {
                     return Ok(ReadEnd::Drained);
                 }
                 std::thread::sleep(PAUSE);
             }
             Some(drain) => {
-                heard = Instant::now();
+                last_input = Instant::now();
                 while let Some(frame) = decoder.take(&mut piece).map_err(frame_error)? {
                     hub.publish(&frame);
-                    // Whoever goes on talking is not waited for.
+                    // Do not wait for a client that keeps sending.
                     if drain.left <= (received - piece.len()) as u64 {
                         return Ok(ReadEnd::Drained);
                     }

@@ -1,11 +1,12 @@
-//! What waits for one client: a bounded queue between everybody who publishes and one writer.
+//! The send queue of one client: a bounded queue between all publishers and one writer.
 //!
-//! Putting a frame in never waits. What happens to a client for which too much waits is decided
-//! here, in bytes, those of the wire and [`FRAME_OVERHEAD_BYTES`] for each frame: either it is over with it ([`PushResult::Full`]), or its oldest frames go. A frame that
-//! is longer than the queue waits alone: it is taken when nothing else waits.
+//! A push never waits. The limit counts bytes on the wire and [`FRAME_OVERHEAD_BYTES`] for each frame. What
+//! happens at the limit is decided here: either the client is to be disconnected ([`PushResult::Full`]), or
+//! its oldest frames are dropped. A frame that is longer than the limit is accepted when the queue is
+//! empty.
 //!
-//! What the writer has in hand ([`Batch`]) does not wait any more and is not counted: at the most
-//! [`BATCH_BYTES`] or one frame.
+//! The writer's current [`Batch`] is not in the queue and is not counted: at most [`BATCH_BYTES`] or one
+//! frame.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,51 +15,51 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::frame::Frame;
 
-/// Frames that one system call sends at the most: beyond that a call costs little per frame.
+/// The most frames per system call: beyond that a call costs little per frame.
 const BATCH_FRAMES: usize = 64;
 
-/// A batch is closed when it has so many bytes: about what a socket takes at once.
+/// A batch is complete at this many bytes: about what a socket takes at once.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// What it costs to keep a waiting frame, beside its bytes on the wire, as an allocator for 64 bits
-/// has it: its counted head (48), what its bytes are rounded up by (at most 24, but for long ones, whose
-/// pages are small beside them), and its place in a queue that doubles (8 to 16). Without it, a limit
-/// would let frames of nothing take twelve times its memory.
+/// Memory of a queued frame in addition to its bytes on the wire, with a 64-bit allocator: its
+/// reference-counted header (48), rounding of its bytes (at most 24, except for long frames, where a page
+/// is a small part), and its entry in a queue that doubles (8 to 16). Without it, empty frames could take
+/// twelve times the limit.
 pub(super) const FRAME_OVERHEAD_BYTES: usize = 96;
 
-/// Bytes that a waiting frame is counted for.
+/// Bytes that a queued frame counts as.
 fn weight(frame: &Frame) -> usize {
     frame.wire().len() + FRAME_OVERHEAD_BYTES
 }
 
-/// What is done with a client that reads more slowly than it is written to.
+/// The policy for a client that reads more slowly than the others write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowReader {
-    /// It is disconnected: it misses everything from then on, and knows it.
+    /// Disconnect it: it receives nothing more, and notices that.
     #[default]
     Disconnect,
-    /// The frames that have waited longest are dropped: it stays, with gaps.
+    /// Drop the oldest queued frames: it stays connected, with gaps.
     DropOldest,
 }
 
-/// What waits for one client.
+/// The bounded queue of frames for one client.
 pub(super) struct SendQueue {
-    /// Whose it is, for log lines.
+    /// The client, for log lines.
     peer: Box<str>,
     max_bytes: usize,
     slow_reader: SlowReader,
     state: Mutex<QueueState>,
-    /// Rung for the one writer.
+    /// Notified for the one writer.
     writer_wakeup: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
     waiting: VecDeque<Frame>,
-    /// What all that wait weigh.
+    /// Total weight of the queued frames.
     bytes: usize,
     phase: QueuePhase,
-    /// The writer waits for the writer_wakeup.
+    /// Whether the writer waits for `writer_wakeup`.
     is_parked: bool,
 }
 
@@ -66,20 +67,20 @@ struct QueueState {
 enum QueuePhase {
     #[default]
     Open,
-    /// Nothing comes in any more; what waits is still sent.
+    /// Accepts no more frames; what is queued is still sent.
     Closed,
-    /// The client has gone: nothing is sent any more, and what it had said is still heard.
+    /// The client has gone: nothing more is sent, but its input is still published.
     PeerGone,
-    /// Nothing is sent any more, nor heard.
+    /// Nothing more is sent, and no input published.
     Aborted,
 }
 
-/// What became of a frame.
+/// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PushResult {
-    /// It waits; so many others were dropped for it.
+    /// The frame is queued; this many others were dropped for it.
     Queued { dropped: u64 },
-    /// It found none, and the client is to be disconnected.
+    /// The queue is full, and the client is to be disconnected.
     Full,
     /// The queue was closed before.
     Closed,
@@ -91,13 +92,13 @@ impl SendQueue {
         SendQueue { peer: peer.into(), max_bytes, slow_reader, state, writer_wakeup }
     }
 
-    /// Whose it is.
+    /// The client, for log lines.
     pub(super) fn peer(&self) -> &str {
         &self.peer
     }
 
-    /// Puts a frame in. True with it when the writer is to be [woken](SendQueue::wake): by the caller,
-    /// once no lock is held. Then it may also free what was dropped, which comes to `dropped`.
+    /// Pushes a frame. Returns true with the result if the caller must [wake](SendQueue::wake) the writer,
+    /// once it holds no lock. Dropped frames are moved to `dropped`, for the caller to free then.
     pub(super) fn push(&self, frame: &Frame, dropped: &mut Vec<Frame>) -> (PushResult, bool) {
         let mut state = self.state();
         if state.phase != QueuePhase::Open {
@@ -116,12 +117,12 @@ impl SendQueue {
             }
         }
         if state.waiting.try_reserve(1).is_err() {
-            // No memory for its place.
+            // No memory for its entry.
             return (PushResult::Full, false);
         }
         state.bytes += more;
         state.waiting.push_back(frame.clone());
-        // Only the first who finds it parked has to wake it.
+        // Only the first push that finds the writer parked has to wake it.
         (
             PushResult::Queued { dropped: (dropped.len() - before) as u64 },
             std::mem::take(&mut state.is_parked),
@@ -133,7 +134,7 @@ impl SendQueue {
         self.writer_wakeup.notify_one();
     }
 
-    /// Lets nothing more in. The writer sends what waits and then comes to its end.
+    /// Accepts no more frames. The writer sends what is queued and then ends.
     pub(super) fn close(&self) {
         let mut state = self.state();
         if state.phase == QueuePhase::Open {
@@ -143,18 +144,18 @@ impl SendQueue {
         self.wake();
     }
 
-    /// Lets nothing more in and throws away what waits. How many bytes it was counted for.
+    /// Accepts no more frames and discards the queue. Returns how many bytes it counted.
     pub(super) fn abort(&self) -> usize {
         self.end(QueuePhase::Aborted)
     }
 
-    /// Whether it was [cut](SendQueue::cut): what the client says is not heard any more either.
+    /// Whether it was [aborted](SendQueue::abort): the client's input is not published any more either.
     pub(super) fn is_aborted(&self) -> bool {
         self.state().phase == QueuePhase::Aborted
     }
 
-    /// As [`cut`](SendQueue::cut), when it is the client that has gone: what it had said before is still
-    /// to be heard.
+    /// Like [`abort`](SendQueue::abort), but because the client has gone: its input that has arrived is
+    /// still published.
     pub(super) fn mark_peer_gone(&self) {
         self.end(QueuePhase::PeerGone);
     }
@@ -173,13 +174,13 @@ impl SendQueue {
         let bytes = std::mem::take(&mut state.bytes);
         drop(state);
         self.wake();
-        // Freeing many frames takes its time: not under the lock.
+        // Freeing many frames takes time: not under the lock.
         drop(waiting);
         bytes
     }
 
-    /// Waits for frames and takes them, for the writer. False at the end: closed and empty, or cut,
-    /// or deserted.
+    /// Waits for frames and moves them into the writer's batch. Returns false at the end: closed and
+    /// empty, aborted, or the client has gone.
     pub(super) fn take(&self, batch: &mut Batch) -> bool {
         let mut state = self.state();
         loop {
@@ -203,7 +204,7 @@ impl SendQueue {
         true
     }
 
-    /// No code of others runs under this lock, and nothing behind it can be left half done.
+    // No foreign code runs under this lock, so the state is consistent even after a panic.
     fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -216,7 +217,7 @@ impl fmt::Debug for SendQueue {
     }
 }
 
-/// What a writer has in hand.
+/// The frames that the writer is sending.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     frames: VecDeque<Frame>,
@@ -242,14 +243,14 @@ impl Batch {
         self.frames.is_empty()
     }
 
-    /// What is left to be sent, in one call.
+    /// The unsent bytes, for one system call.
     pub(super) fn pieces(&self) -> Vec<IoSlice<'_>> {
         let mut skip = self.sent;
         let rest = |frame| IoSlice::new(&Frame::wire(frame)[std::mem::take(&mut skip)..]);
         self.frames.iter().map(rest).collect()
     }
 
-    /// Strikes off what was sent. How many frames are complete thereby.
+    /// Removes `sent` bytes from the front. Returns how many frames that completes.
     pub(super) fn advance(&mut self, bytes: usize) -> u64 {
         let mut complete = 0;
         self.sent += bytes;
@@ -288,7 +289,7 @@ mod tests {
     const FOUND: PushResult = PushResult::Queued { dropped: 0 };
 
     #[test]
-    fn a_frame_that_finds_no_room_says_so_and_the_others_wait_on() {
+    fn a_full_queue_refuses_a_frame_and_keeps_the_others() {
         let queue = queue(SlowReader::Disconnect);
         assert_eq!(push(&queue, 60).0, FOUND);
         assert_eq!(push(&queue, 40).0, FOUND, "to the last byte");
@@ -296,21 +297,21 @@ mod tests {
         let mut batch = Batch::default();
         assert!(queue.take(&mut batch));
         assert_eq!(lengths(&batch), [60, 40]);
-        assert_eq!(push(&queue, 100).0, FOUND, "what is in hand does not wait");
+        assert_eq!(push(&queue, 100).0, FOUND, "a batch in progress does not count");
     }
 
     #[test]
-    fn the_oldest_are_dropped_for_a_newer_one() {
+    fn the_oldest_frames_are_dropped_for_a_newer_one() {
         let queue = queue(SlowReader::DropOldest);
         for bytes in [30, 31] {
             assert_eq!(push(&queue, bytes).0, FOUND);
         }
         let mut dropped = Vec::new();
-        let room = queue.push(&frame(32), &mut dropped).0;
-        assert_eq!(room, PushResult::Queued { dropped: 1 }, "each is counted for its keeping");
-        let room = queue.push(&frame(60), &mut dropped).0;
+        let result = queue.push(&frame(32), &mut dropped).0;
+        assert_eq!(result, PushResult::Queued { dropped: 1 }, "the overhead of each frame counts");
+        let result = queue.push(&frame(60), &mut dropped).0;
         assert_eq!(
-            room,
+            result,
             PushResult::Queued { dropped: 1 },
             "those that others have dropped do not count"
         );
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_longer_than_the_outbox_waits_alone() {
+    fn a_frame_longer_than_the_limit_is_queued_alone() {
         let disconnecting = queue(SlowReader::Disconnect);
         assert_eq!(push(&disconnecting, 1000).0, FOUND);
         assert_eq!(push(&disconnecting, 8).0, PushResult::Full);
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_one_gives_out_what_waits_and_a_cut_one_does_not() {
+    fn a_closed_queue_is_still_sent_and_an_aborted_one_is_not() {
         let closed = queue(SlowReader::Disconnect);
         push(&closed, 10);
         closed.close();
@@ -344,27 +345,27 @@ mod tests {
         assert_eq!(cut.abort(), 10 + FRAME_OVERHEAD_BYTES);
         assert!(!cut.take(&mut Batch::default()));
         cut.close();
-        assert!(cut.is_aborted(), "closing does not mend it");
+        assert!(cut.is_aborted(), "closing does not change that");
         cut.mark_peer_gone();
-        assert!(cut.is_aborted(), "nor does the client's going");
+        assert!(cut.is_aborted(), "nor does a lost peer");
     }
 
     #[test]
-    fn a_deserted_one_takes_and_gives_nothing_and_is_not_cut() {
-        let deserted = queue(SlowReader::Disconnect);
-        push(&deserted, 10);
-        deserted.mark_peer_gone();
-        assert!(deserted.is_peer_gone() && !deserted.is_aborted());
-        assert_eq!(push(&deserted, 1000).0, PushResult::Closed, "and is never full");
-        assert!(!deserted.take(&mut Batch::default()));
-        deserted.close();
-        assert!(deserted.is_peer_gone(), "closing does not mend it");
-        deserted.abort();
-        assert!(deserted.is_aborted());
+    fn a_queue_without_its_peer_sends_nothing_and_is_not_aborted() {
+        let without_peer = queue(SlowReader::Disconnect);
+        push(&without_peer, 10);
+        without_peer.mark_peer_gone();
+        assert!(without_peer.is_peer_gone() && !without_peer.is_aborted());
+        assert_eq!(push(&without_peer, 1000).0, PushResult::Closed, "and is never full");
+        assert!(!without_peer.take(&mut Batch::default()));
+        without_peer.close();
+        assert!(without_peer.is_peer_gone(), "closing does not change that");
+        without_peer.abort();
+        assert!(without_peer.is_aborted());
     }
 
     #[test]
-    fn a_writer_that_sleeps_is_woken_by_the_first_and_by_nobody_else() {
+    fn only_the_first_push_wakes_a_parked_writer() {
         let queue = queue(SlowReader::Disconnect);
         std::thread::scope(|threads| {
             let writer = threads.spawn(|| queue.take(&mut Batch::default()));
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_a_limit_and_is_struck_off_byte_by_byte() {
+    fn a_batch_has_a_limit_and_advances_byte_by_byte() {
         let queue = SendQueue::new("peer", usize::MAX, SlowReader::Disconnect);
         for _ in 0..BATCH_FRAMES + 1 {
             push(&queue, 10);

@@ -1,29 +1,29 @@
-//! The task that writes to one client.
+//! The writer task of one client.
 //!
-//! It owns the writing half of the connection and waits for nothing but the queue and room in the
-//! socket. In the end it hands its half back to the task that reads, which closes the whole.
+//! It owns the write half of the connection and waits only for its queue and for room in the socket. At
+//! the end it transfers its half to the reading task, which closes the stream.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::hub::{Hub, Token, count};
+use super::hub::{Hub, MemberToken, count};
 use super::send_queue::{Batch, SendQueue};
 use crate::echo::EndReason;
 use crate::net::WriteHalf;
 
-/// How long a writer whose peer takes nothing waits at a time before it looks whether it was given
-/// up. Nobody but the owner may touch its socket, so nobody else can wake it there.
+/// How long a writer waits for room in the socket before it checks whether its queue was aborted. Only
+/// the owner may use its socket, so no other task can wake it there.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Sends what waits in the queue until that is closed and empty. The half comes back, the parent's.
+/// Sends the queue until it is closed and empty, and transfers the half to the parent.
 ///
 /// # Errors
-/// What ended the writing before its time. The peer has been hung up on, so that whoever reads from
-/// it learns of it. When it was the peer that has gone, it is still a member.
+/// What ended the writing early. Both directions of the connection are shut down, so that its reading
+/// task notices. If the peer has gone, it is still a member of the hub.
 pub(super) fn run(
     writing: WriteHalf,
     hub: &Hub,
-    token: Token,
+    token: MemberToken,
     queue: &SendQueue,
     timeout: Option<Duration>,
 ) -> io::Result<WriteHalf> {
@@ -32,14 +32,15 @@ pub(super) fn run(
         Ok(()) => Ok(writing),
         Err(error) => {
             if has_gone(&error) {
-                // What it had said has arrived and is not read yet. It stays a member until that is
-                // published: in a drain, those who rest wait for it.
+                // Its input has arrived and is not read yet. It stays a member until that is published: in a
+                // drain, receive-only members wait for it.
                 queue.mark_peer_gone();
             } else {
                 hub.leave(token);
                 queue.abort();
             }
-            // What has arrived stays readable. Refused when this task was cancelled, in vain when the peer has gone: it is over.
+            // What has arrived stays readable. This fails if the task was cancelled or the peer has gone;
+            // the connection ends anyway.
             let _ = writing.shutdown_both();
             Err(error)
         }
@@ -59,14 +60,14 @@ fn send_all(
             count(&hub.totals.deliveries, batch.advance(sent));
         }
     }
-    if queue.is_aborted() { Err(given_up()) } else { Ok(()) }
+    if queue.is_aborted() { Err(aborted()) } else { Ok(()) }
 }
 
-/// Sends what there is room for; waits until there is some.
+/// Sends as much as the socket has room for; waits until there is some.
 ///
 /// # Errors
-/// `TimedOut`: the peer has taken nothing for so long. It was given up by others. What the socket
-/// says.
+/// `TimedOut`: the peer has read nothing within the timeout. The queue was aborted. The error of the
+/// socket.
 fn send(
     writing: &WriteHalf,
     batch: &Batch,
@@ -84,7 +85,7 @@ fn send(
                 }
                 writing.wait_writable(Some(left.min(SLICE)))?;
                 if queue.is_aborted() {
-                    return Err(given_up());
+                    return Err(aborted());
                 }
             }
             sent => return sent,
@@ -92,12 +93,11 @@ fn send(
     }
 }
 
-/// Whether this error of a write says that the peer has gone, or takes nothing ever again; as opposed
-/// to one that is given up.
+/// Whether this write error means that the peer has gone, as opposed to an abort or a timeout.
 fn has_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
-fn given_up() -> io::Error {
+fn aborted() -> io::Error {
     EndReason::SlowReader.into_error()
 }

@@ -1,4 +1,4 @@
-//! Which connection is struck, and by what.
+//! Fault rates of chaos, and the draw of the fault for each connection.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,7 +51,7 @@ impl Fault {
     }
 }
 
-/// How many faults there were, by kind.
+/// Number of faults, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -73,7 +73,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// What `count` answers for each kind.
+    /// Calls `count` for each kind.
     #[must_use]
     pub fn by(count: impl Fn(Fault) -> u64) -> Faults {
         Faults {
@@ -87,7 +87,7 @@ impl Faults {
         }
     }
 
-    /// How many there were of one kind.
+    /// Number of faults of one kind.
     #[must_use]
     pub fn of(&self, fault: Fault) -> u64 {
         match fault {
@@ -101,7 +101,7 @@ impl Faults {
         }
     }
 
-    /// How many there were of all kinds.
+    /// Number of faults of all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {
         Fault::ALL.iter().map(|&fault| self.of(fault)).sum()
@@ -115,22 +115,22 @@ impl fmt::Display for Faults {
     }
 }
 
-/// How likely each kind is. Written as `panic=0.1,leak=0.05`; what is not named does not happen.
+/// The rate of each kind. Written as `panic=0.1,leak=0.05`; a kind that is not named has rate 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Plan {
     /// In the order of [`Fault::ALL`]. Each is in 0..=1, and so is their sum.
     rates: [f64; Fault::ALL.len()],
 }
 
-/// How far the sum of rates may be above 1 for what adding ten times 0.1 makes of it.
+/// Tolerance for the sum of rates, as ten times 0.1 is not exactly 1.
 const ROUNDING: f64 = 1e-9;
 
 impl Plan {
-    /// What strikes the connection before which `before` others were served: at most one fault.
+    /// The fault of the connection before which `before` others were served: at most one.
     #[must_use]
     pub fn draw(&self, seed: u64, before: u64) -> Option<Fault> {
-        // Neighbouring seeds must not mean the same draws, shifted by one connection: what the seed
-        // draws first is the number that the connections are counted from.
+        // Neighbouring seeds must not give the same draws shifted by one connection: the first number
+        // drawn from the seed is the one that connections are counted from.
         let start = fastrand::Rng::with_seed(seed).u64(..);
         let mut left = fastrand::Rng::with_seed(start.wrapping_add(before)).f64();
         for (fault, rate) in Fault::ALL.into_iter().zip(self.rates) {
@@ -160,7 +160,7 @@ impl FromStr for Plan {
     }
 }
 
-/// As it was written, in the order of [`Fault::ALL`].
+/// As parsed, in the order of [`Fault::ALL`].
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Fault::ALL.iter().map(|fault| fault.name());

@@ -1,7 +1,7 @@
-//! Why an address cannot be listened on, and what to do about it.
+//! Diagnosis of bind errors: the cause, and what to do about it.
 //!
-//! The failure story: the same error code has several causes. Each is looked up at the moment of the
-//! failure (who has the address, which ports are privileged), because later it may have changed.
+//! The failure story: one error code has several causes. Each is looked up at the moment of the failure
+//! (which program has the address, which ports are privileged), because it may change later.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use crate::net::Endpoint;
 /// The longest path of a Unix socket.
 const UNIX_PATH_MAX_BYTES: usize = 107;
 
-/// What else could be listened on.
+/// The advice to choose another address.
 const ANOTHER: &str = "choose another address with --listen";
 
-/// The cause of an error and what to do, for the end of a message. `addresses` are the addresses that
-/// this server already listens on.
+/// The cause of an error and what to do, as the end of a message. `addresses` are those that this server
+/// already listens on.
 pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -> String {
     let known = match endpoint {
         Endpoint::Unix(path) => of_path(path, error, addresses),
@@ -109,7 +109,7 @@ fn of_inet(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -
     })
 }
 
-/// Whether one of these addresses is the address's, or one of the two means all addresses.
+/// Whether one of `wanted` equals the bound address, or one of the two is the unspecified address.
 fn overlaps(address: &BoundAddress, wanted: &[SocketAddr]) -> bool {
     let Ok(had) = address.name.parse::<SocketAddr>() else { return false };
     let is_all = |it: &SocketAddr| it.ip().is_unspecified();
