@@ -1,12 +1,11 @@
-//! Checked descriptors: sockets, pipes and files with a proof of ownership in front of every call.
+//! Checked descriptors: sockets, pipes and files whose every call is checked for ownership first.
 //!
-//! They are used as those of the standard library are, with two differences. Each has one owner,
-//! the task that made it, until it is given, transferred or offered; whoever else uses it gets an
-//! ordinary [`io::Error`](std::io::Error), before the system call, in which
-//! [`Error::in_io`](crate::ownership::Error::in_io) finds the registry's own. And a task that is
-//! cancelled while it is blocked in a socket of its own wakes and answers `Cancelled`: never an
-//! end of stream that is none, never
-//! [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted).
+//! They are used like those of the standard library, with two differences. Each has one owner, the task
+//! that made it, until it is given, transferred or offered. Any other user gets an ordinary
+//! [`io::Error`](std::io::Error), before the system call, in which
+//! [`Error::in_io`](crate::ownership::Error::in_io) finds the registry's error. And a task that is
+//! cancelled while it is blocked in its own socket wakes and returns `Cancelled`: never a false end of
+//! stream, and never [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted).
 //!
 //! # Examples
 //! ```
@@ -33,11 +32,11 @@
 //!
 //! # Limits
 //!
-//! - Cancelling wakes nobody who is blocked in a pipe or a file. [`Listener::accept_or_stop`] waits
-//!   for a pipe and a listener at once, and does wake.
-//! - A write that was cancelled half-way answers `Cancelled`; how much of it went out is not told.
-//! - Nothing here hands out a number or a borrowed descriptor: a reference could outlive the
-//!   ownership. `disown` gives the descriptor itself back.
+//! - Cancelling does not wake a task that is blocked in a pipe or a file. [`Listener::accept_or_stop`],
+//!   which waits for a pipe and a listener, does wake.
+//! - A write that is cancelled half-way returns `Cancelled`, without how much of it was sent.
+//! - No function returns a descriptor number or a borrowed descriptor, which could outlive the ownership.
+//!   `disown` returns the owned descriptor.
 
 mod adaptive_spin;
 mod address;

@@ -1,17 +1,15 @@
-//! Reading and accepting that look a few times before they sleep.
+//! Adaptive spinning: reads and accepts that yield and poll a few times before they block.
 //!
-//! Falling asleep in `recv(2)` or `poll(2)` and being woken costs a server on few processors more than
-//! the reading or accepting itself. Where many connections are busy, another thread always has
-//! something to do: letting it run (`sched_yield(2)`) and looking again (`MSG_DONTWAIT`) mostly finds
-//! that the next message or client has come meanwhile, at the price of a change of threads and without
-//! that of a wake-up.
+//! Blocking in `recv(2)` or `poll(2)` and being woken costs a server on few processors more than the read
+//! or accept itself. Where many connections are busy, another thread always has work: yielding to it
+//! (`sched_yield(2)`) and polling again (`MSG_DONTWAIT`) usually finds that the next message or client has
+//! arrived, at the price of a context switch and without that of a wake-up.
 //!
-//! Where it does not, it is a waste: a lone client's next message takes longer than any looking, and a
-//! quiet one's never comes. So each connection learns from itself ([`AdaptiveSpin`]) how often it pays to
-//! look, and one that has learned that it does not pay only attempts now and then whether that is still
-//! so. Finding something is not enough: where client and server share a processor, the lone client
-//! writes as soon as it is let run, and being woken by it would have been a little quicker. It has paid if
-//! another connection has had a message meanwhile.
+//! Elsewhere spinning is a waste: a lone client's next message takes longer than any spinning, and an idle
+//! one's never comes. So each connection learns ([`AdaptiveSpin`]) how often spinning pays; where it does
+//! not, the connection spins only now and then, to check again. Finding input is not enough: where client
+//! and server share a processor, the lone client writes as soon as it may run, and being woken by it would
+//! have been a little faster. Spinning has paid if another connection has received a message meanwhile.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,43 +17,43 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::stream::Stream;
 use crate::ownership::Registry;
 
-/// Looks at the most. With 4 or 16 of them it is not faster, and less fair (`docs/performance.md`).
+/// The most attempts per call. 4 or 16 are not faster, and less fair (`docs/performance.md`).
 const ATTEMPTS_MAX: u8 = 2;
 
-/// Calls that go straight to sleep before the next look, where looking does not pay.
+/// The most calls that block at once before the next attempt, where spinning does not pay.
 const BACKOFF_MAX: u8 = 64;
 
-/// Which connection has had the last message, by where its spin is.
+/// The connection that received the last message, as the address of its `AdaptiveSpin`.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// What a connection or a listener has learned about looking again before it sleeps.
+/// What a connection or a listener has learned about spinning before it blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveSpin {
-    /// How often the next call attempts before it sleeps.
+    /// How often the next call polls before it blocks.
     attempts: u8,
-    /// Calls that are still to go straight to sleep.
+    /// Calls left that block at once.
     backoff: u8,
-    /// How many those are to be the next time.
+    /// The next value of `backoff`.
     next_backoff: u8,
 }
 
 impl Default for AdaptiveSpin {
     fn default() -> AdaptiveSpin {
-        // The first message mostly comes with the connection: reading finds it without looking.
+        // The first message usually arrives with the connection: the first read finds it without spinning.
         AdaptiveSpin { attempts: 1, backoff: 1, next_backoff: 1 }
     }
 }
 
 impl AdaptiveSpin {
-    /// Never attempts.
+    /// Never spins.
     pub(super) const fn none() -> AdaptiveSpin {
         AdaptiveSpin { attempts: 0, backoff: 0, next_backoff: 0 }
     }
 
-    /// How often to look this time, each time after `sched_yield(2)`. Whoever does says afterwards
-    /// whether it has found something.
+    /// How many attempts to make in this call, each after `sched_yield(2)`. The caller reports a hit or a
+    /// miss afterwards.
     pub(super) fn attempts(&mut self, registry: &Registry) -> u8 {
-        // How often it pays depends on the moment, and which calls a seed strikes must not.
+        // Whether spinning pays depends on timing, and the calls that a fault seed selects must not.
         if registry.saboteur().is_some() {
             return 0;
         }
@@ -66,13 +64,13 @@ impl AdaptiveSpin {
         self.attempts
     }
 
-    /// A look has paid.
+    /// An attempt has paid.
     pub(super) fn hit(&mut self) {
         self.attempts = (self.attempts + 1).min(ATTEMPTS_MAX);
         self.next_backoff = 1;
     }
 
-    /// None has paid: half as many the next time, and where that is none, a backoff that grows.
+    /// No attempt has paid: halves the attempts, and at zero starts a backoff that grows.
     pub(super) fn miss(&mut self) {
         self.attempts /= 2;
         if self.attempts == 0 {
@@ -84,16 +82,16 @@ impl AdaptiveSpin {
 }
 
 impl Stream {
-    /// Reads as [`Read::read`] does, but attempts a few times before it sleeps, as far as that has paid.
+    /// [`Read::read`] that yields and polls a few times before it blocks, where that pays.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn read_spinning(&self, buffer: &mut [u8], spin: &mut AdaptiveSpin) -> io::Result<usize> {
         self.read_among(&LAST, buffer, spin)
     }
 
-    /// The same; `last` is where those leave their mark among which this connection is.
+    /// The same; `last` identifies the connection that received the last message.
     #[track_caller]
     fn read_among(
         &self,
@@ -103,7 +101,7 @@ impl Stream {
     ) -> io::Result<usize> {
         let attempts = spin.attempts(&self.handle().record().registry);
         let own = std::ptr::from_ref(spin).addr();
-        // ord: Relaxed; a hint, and nothing else is told by it.
+        // ord: Relaxed; a hint, no other access depends on it.
         let is_last = || last.load(Ordering::Relaxed) == own;
         for _ in 0..attempts {
             std::thread::yield_now();
@@ -138,7 +136,7 @@ impl Stream {
 mod tests {
     use super::*;
 
-    /// How many attempts a thousand reads cost, none of which finds anything.
+    /// How many attempts a thousand reads make if all of them miss.
     fn attempts_of_a_thousand_reads(mut spin: AdaptiveSpin) -> u32 {
         let read = |_| {
             let attempts = spin.attempts(Registry::global());
@@ -151,43 +149,43 @@ mod tests {
     }
 
     #[test]
-    fn where_looking_does_not_pay_hardly_any_read_looks() {
+    fn where_spinning_does_not_pay_hardly_any_read_spins() {
         assert!(attempts_of_a_thousand_reads(AdaptiveSpin::default()) < 25);
-        let mut spoiled = AdaptiveSpin::default();
-        (0..100).for_each(|_| spoiled.hit());
-        assert!(attempts_of_a_thousand_reads(spoiled) < 25 + 2 * u32::from(ATTEMPTS_MAX));
+        let mut eager = AdaptiveSpin::default();
+        (0..100).for_each(|_| eager.hit());
+        assert!(attempts_of_a_thousand_reads(eager) < 25 + 2 * u32::from(ATTEMPTS_MAX));
     }
 
     #[test]
-    fn where_looking_pays_again_it_is_noticed_soon() {
-        let mut tired = AdaptiveSpin::default();
+    fn where_spinning_pays_again_it_is_noticed_soon() {
+        let mut reluctant = AdaptiveSpin::default();
         (0..1000).for_each(|_| {
-            if tired.attempts(Registry::global()) > 0 {
-                tired.miss();
+            if reluctant.attempts(Registry::global()) > 0 {
+                reluctant.miss();
             }
         });
-        let reads = (1..).find(|_| tired.attempts(Registry::global()) > 0).unwrap();
+        let reads = (1..).find(|_| reluctant.attempts(Registry::global()) > 0).unwrap();
         assert!(reads <= u32::from(BACKOFF_MAX) + 1);
-        tired.hit();
-        assert_eq!(tired.attempts(Registry::global()), 2, "and from then on each time");
-        assert_eq!(tired.attempts(Registry::global()), 2);
+        reluctant.hit();
+        assert_eq!(reluctant.attempts(Registry::global()), 2, "and from then on each time");
+        assert_eq!(reluctant.attempts(Registry::global()), 2);
     }
 
     #[test]
-    fn it_pays_only_among_others() {
+    fn spinning_pays_only_among_other_connections() {
         use std::io::Write;
         use std::sync::atomic::AtomicBool;
         use std::time::{Duration, Instant};
         let (reader, writer) = Stream::pair().unwrap();
         let last = AtomicUsize::new(0);
         let mut spin = AdaptiveSpin::default();
-        // Whatever it attempts for is there.
+        // The input is always there.
         let read = |spin: &mut AdaptiveSpin| {
             (&writer).write_all(b"x").unwrap();
             reader.read_among(&last, &mut [0], spin).unwrap();
         };
         (0..200).for_each(|_| read(&mut spin));
-        assert_eq!(spin.next_backoff, BACKOFF_MAX, "alone it hardly attempts any more");
+        assert_eq!(spin.next_backoff, BACKOFF_MAX, "alone it hardly spins any more");
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -201,11 +199,11 @@ mod tests {
             }
             is_over.store(true, Ordering::Relaxed);
         });
-        assert_eq!(spin.attempts, ATTEMPTS_MAX, "among others it attempts as often as it may");
+        assert_eq!(spin.attempts, ATTEMPTS_MAX, "among others it spins as often as allowed");
     }
 
     #[test]
-    fn what_is_read_eagerly_is_what_was_sent_and_then_the_end() {
+    fn a_spinning_read_returns_what_was_sent_and_then_the_end() {
         use std::io::Write;
         let (reader, writer) = Stream::pair().unwrap();
         let mut spin = AdaptiveSpin::default();

@@ -1,4 +1,4 @@
-//! Addresses of sockets, whichever family.
+//! Socket addresses of every family.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrAny};
 
 use crate::ownership::Error;
 
-/// Where a socket stands, or its peer.
+/// The address of a socket or of its peer.
 ///
 /// # Examples
 /// ```
@@ -24,16 +24,16 @@ use crate::ownership::Error;
 pub enum Address {
     /// TCP or UDP, version 4 or 6.
     Inet(SocketAddr),
-    /// A Unix socket with a place in the file system.
+    /// A Unix socket with a path.
     Path(PathBuf),
-    /// A Unix socket with a name in Linux' abstract space.
+    /// A Unix socket with a name in Linux's abstract namespace.
     Abstract(Box<[u8]>),
-    /// A Unix socket without a name, as most clients are.
+    /// A Unix socket without a name, as most clients have.
     Unnamed,
 }
 
 impl Address {
-    /// What the kernel said.
+    /// Converts an address from the kernel.
     pub(super) fn of(any: SocketAddrAny) -> io::Result<Address> {
         if any.address_family() != AddressFamily::UNIX {
             return Ok(Address::Inet(any.try_into()?));
@@ -54,7 +54,7 @@ impl Address {
         }
     }
 
-    /// The place of a Unix socket in the file system.
+    /// The path of a Unix socket.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -70,8 +70,8 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// So that it goes wherever an internet address does, [`Stream::connect`](super::Stream::connect)
-/// and the standard library included. (`InvalidInput` for a Unix socket's.)
+/// Makes it usable wherever an internet address is, in [`Stream::connect`](super::Stream::connect) and
+/// the standard library. (`InvalidInput` for a Unix socket's.)
 impl ToSocketAddrs for Address {
     type Iter = std::option::IntoIter<SocketAddr>;
 
@@ -87,7 +87,7 @@ impl ToSocketAddrs for Address {
 }
 
 /// `127.0.0.1:80`, `[::1]:80`, `unix:/run/echo`, `unix:@name`, `unix:`. A peer chooses its name: control
-/// characters, what is invisible, what is no UTF-8 and backslashes are escaped (`\n`, `\x1b`, `\u{202e}`,
+/// characters, invisible characters, invalid UTF-8 and backslashes are escaped (`\n`, `\x1b`, `\u{202e}`,
 /// `\\`).
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,13 +100,13 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether a name's next address is worth a try: not when the registry refused, because then it
-/// is the task that gets nothing, whichever the address.
+/// Whether to try a name's next address: not after an error of the registry, which concerns the task
+/// and not the address.
 pub(super) fn may_try_next(error: &io::Error) -> bool {
     Error::in_io(error).is_none()
 }
 
-/// The result where a name has no address at all.
+/// The error for a name without addresses.
 pub(super) fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the name has no address")
 }

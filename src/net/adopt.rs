@@ -1,4 +1,4 @@
-//! Sockets of the standard library that become owned ones.
+//! Traits of standard library sockets that the registry can own.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,16 +7,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use echown_fd::kind;
 
 /// A stream of the standard library, for [`Stream::own`](super::Stream::own).
-pub trait StdStream: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::Kind {}
+pub trait StdStream: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::StdKind {}
 
 /// A listener of the standard library, for [`Listener::own`](super::Listener::own).
-pub trait StdListener: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::Kind {}
+pub trait StdListener: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::StdKind {}
 
 pub(super) mod sealed {
-    //! Keeps the two traits to types whose kind is known.
+    //! Limits the two traits to known types.
     #![allow(missing_docs, unreachable_pub)]
 
-    pub trait Kind {
+    pub trait StdKind {
         const KIND: &'static str;
     }
 }
@@ -24,7 +24,7 @@ pub(super) mod sealed {
 macro_rules! known {
     ($($type:ty: $role:ident = $kind:expr;)*) => {$(
         impl $role for $type {}
-        impl sealed::Kind for $type {
+        impl sealed::StdKind for $type {
             const KIND: &'static str = $kind;
         }
     )*};

@@ -1,10 +1,10 @@
-//! Connecting, so that a task that waits for a connection can be cancelled.
+//! Cancellable connects.
 //!
-//! A blocked `connect(2)` is woken by a shutdown only when it has already begun: one that comes
-//! between the check and the call is remembered by the socket and not looked at by the call, which
-//! then waits for minutes. So TCP connects without blocking and waits in `poll(2)`, which does
-//! look. On a Unix socket `connect(2)` waits for a place in the listener's backlog, which neither
-//! a shutdown nor `poll(2)` knows of; there it is made in slices.
+//! A shutdown wakes a blocked `connect(2)` only if the call has already started: a shutdown between the
+//! check and the call is recorded in the socket but ignored by the call, which then waits for minutes. So
+//! TCP connects without blocking and waits in `poll(2)`, which notices the shutdown. On a Unix socket
+//! `connect(2)` waits for room in the listener's backlog, which neither a shutdown nor `poll(2)` covers;
+//! there it waits in slices.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,13 +23,13 @@ use super::stream::Stream;
 use super::syscalls::Syscalls;
 use crate::ownership::{Owned, Registry, Site};
 
-/// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it looks
-/// whether its task was cancelled.
+/// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it checks whether its
+/// task was cancelled.
 const UNIX_SLICE: Duration = Duration::from_millis(50);
 
-/// A new socket, owned from its first moment. A stream socket has urgent data in line
-/// (`SO_OOBINLINE`): otherwise reads skip the urgent byte, and no call of a [`Stream`] gets it. What
-/// a TCP listener accepts inherits that.
+/// A new socket, owned from the start. A stream socket receives urgent data in line (`SO_OOBINLINE`):
+/// otherwise reads skip the urgent byte, and no call of a [`Stream`] returns it. Accepted TCP sockets
+/// inherit that from their listener.
 #[track_caller]
 pub(super) fn socket(
     registry: &Registry,
@@ -47,7 +47,7 @@ pub(super) fn socket(
     Ok(socket)
 }
 
-/// The family that an address is of.
+/// The address family of an address.
 pub(super) fn family(address: &SocketAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
@@ -72,8 +72,8 @@ pub(super) fn inet(
     Ok(stream)
 }
 
-/// Begins to connect, from an address of one's own if one is given: `socket(2)`, own, `bind(2)`,
-/// `connect(2)`. The stream stays non-blocking.
+/// Starts to connect, from `source` if it is given: `socket(2)`, own, `bind(2)`, `connect(2)`. The
+/// stream stays non-blocking.
 #[track_caller]
 pub(super) fn begin(
     registry: &Registry,
@@ -89,7 +89,7 @@ pub(super) fn begin(
         kind::TCP_STREAM,
     )?);
     if let Some(source) = source {
-        // Else `bind(2)` would take a port that is free for any peer, of which there are few.
+        // Otherwise `bind(2)` would take a port that is free for every peer, of which there are few.
         #[cfg(target_os = "linux")]
         stream.handle().call_number(echown_fd::fd::Number::leave_port_to_connect)?;
         stream.handle().call(|fd| rustix::net::bind(fd, &SocketAddr::from((source, 0))))?;
@@ -102,7 +102,7 @@ pub(super) fn begin(
     Ok(stream)
 }
 
-/// Waits for what was [begun](begin), and makes the stream a blocking one.
+/// Waits for a connect that [`begin`] has started, and makes the stream blocking.
 #[track_caller]
 pub(super) fn complete(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
     await_connection(stream, timeout)?;
@@ -121,7 +121,7 @@ fn establish(stream: &Stream, address: &SocketAddr, timeout: Option<Duration>) -
     if is_connected { Ok(()) } else { await_connection(stream, timeout) }
 }
 
-/// Waits until a connection stands, fails, or takes too long.
+/// Waits until the connection is established, fails, or times out.
 #[track_caller]
 fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
     let mut deadline = Deadline::after(timeout);
@@ -135,7 +135,7 @@ fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()
     }
     stream.handle().call(|fd| sockopt::socket_error(fd))??;
     if events.contains(PollFlags::HUP) {
-        // Shut down before it stood, and no error was left to say so.
+        // Shut down before it was established, without a pending error.
         return Err(Errno::NOTCONN.into());
     }
     Ok(())
@@ -151,8 +151,8 @@ pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<
     stream.set_write_timeout(Some(UNIX_SLICE))?;
     let syscalls = Syscalls::of(stream.handle());
     stream.handle().call(|fd| match syscalls.connect_unix(fd, address) {
-        // The slice is over. `call` looks whether the task was cancelled, and an interrupted
-        // call is made again.
+        // The slice has passed. `call` checks whether the task was cancelled, and repeats an
+        // interrupted call.
         Err(Errno::AGAIN) => Err(Errno::INTR),
         result => result,
     })?;
@@ -160,7 +160,7 @@ pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<
     Ok(stream)
 }
 
-/// A path as an address.
+/// Converts a path to an address.
 pub(super) fn unix_path(path: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(path)?)
 }
@@ -171,8 +171,8 @@ mod tests {
 
     use super::*;
 
-    /// What a cancellation does that comes after the check and before the system call. The
-    /// listener's backlog takes nobody, so that only the shutdown can end the waiting.
+    /// The effect of a cancellation between the check and the system call. The listener's backlog is full,
+    /// so that only the shutdown can end the wait.
     #[test]
     fn a_shutdown_that_came_before_the_connect_ends_it() {
         let registry = Registry::new();

@@ -1,21 +1,21 @@
-//! Deadlines of waits: a signal does not restart a timeout.
+//! Deadlines for blocking calls, so that a signal does not restart a timeout.
 //!
-//! The failure story. A signal interrupts a call that waits (`EINTR`), and the call is made again with
-//! the whole of its timeout. Where signals come more often than that, from a profiler or a timer, the
-//! timeout never passes: an idle client keeps its thread, and a drain its client.
+//! The failure story: a signal interrupts a blocking call (`EINTR`), and the call is repeated with its
+//! full timeout. Where signals arrive more often than that, from a profiler or a timer, the timeout never
+//! passes: an idle client keeps its thread, and a drain never ends.
 //!
-//! `poll(2)` gets what is left of the time ([`Deadline`]). `recv(2)` and `send(2)` have their timeout in
-//! the socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`), so the first call waits there. Only one that was
-//! interrupted waits for the rest in `poll(2)` ([`with_timeout`]). It has to know when the wait began:
+//! `poll(2)` gets the time that is left ([`Deadline`]). For `recv(2)` and `send(2)` the socket itself has
+//! the timeout (`SO_RCVTIMEO`, `SO_SNDTIMEO`), so the first call waits there. Only an interrupted call
+//! waits for the rest in `poll(2)` ([`with_timeout`]), which has to know when the wait began:
 //!
-//! - A read mostly waits. If the socket may have a timeout, the clock is read before the call.
-//! - A write mostly finds room, and servers have a write timeout by default. So it is first tried
-//!   without waiting, and the clock is read when that fails: what does not wait costs nothing more.
+//! - A read usually waits. If the socket may have a timeout, the clock is read before the call.
+//! - A write usually finds room, and servers have a write timeout by default. So it is first tried
+//!   without waiting, and the clock is read if that fails: a write that does not wait costs no more.
 //!
 //! # Limits
 //!
-//! Where such a timeout is set past this crate, on a descriptor that it owns already, the time counts
-//! from the first interruption.
+//! If the timeout is set without this crate, on a descriptor that it already owns, the time counts from
+//! the first interruption.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -32,21 +32,21 @@ use crate::faults::Waits;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
 
-/// When a wait ends that may have to be begun again.
+/// The deadline of a wait that may have to be repeated.
 pub(super) struct Deadline {
-    /// For the first call, which need not look at the clock again.
+    /// For the first call, which need not read the clock again.
     whole: Option<Duration>,
     at: Option<Instant>,
 }
 
 impl Deadline {
-    /// So far from now. None for `None`, and for what is beyond the clock's range.
+    /// A deadline this far from now; none for `None`, and beyond the clock's range.
     pub(super) fn after(timeout: Option<Duration>) -> Deadline {
         let at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Deadline { whole: at.and(timeout), at }
     }
 
-    /// What is left, for the next call of `poll(2)`; `None`: it waits without a limit.
+    /// The time left, for the next `poll(2)`; `None`: no limit.
     pub(super) fn left(&mut self) -> Option<Timespec> {
         let rest = |at: Instant| at.saturating_duration_since(Instant::now());
         let left = self.whole.take().or_else(|| self.at.map(rest));
@@ -54,8 +54,7 @@ impl Deadline {
     }
 }
 
-/// Makes a call that the socket's own timeout limits, and that is limited by it as a whole if signals
-/// interrupt it.
+/// Makes a call that is limited by the socket's own timeout, in total, even if signals interrupt it.
 #[inline]
 #[track_caller]
 pub(super) fn with_timeout<C: Held, R>(
@@ -85,7 +84,7 @@ pub(super) fn with_timeout<C: Held, R>(
     })
 }
 
-/// Goes on with a call that was interrupted.
+/// Continues an interrupted call.
 #[cold]
 fn resume<R>(
     syscalls: Syscalls<'_>,
@@ -106,7 +105,7 @@ fn resume<R>(
         let left = timeout.saturating_sub(began.elapsed());
         match call(fd, Waits::No) {
             Err(Errno::AGAIN) if !left.is_zero() => {}
-            // Without time left, `EAGAIN` is also what the timeout itself answers.
+            // Without time left, `EAGAIN` is also the result of a timeout.
             result => return result,
         }
         syscalls.poll(&mut [PollFd::new(&fd, wanted)], Timespec::try_from(left).ok().as_ref())?;
@@ -117,7 +116,7 @@ fn is_blocking(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(!rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
 }
 
-/// Sets how long calls wait in the socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
+/// Sets the socket's timeout of calls (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
 #[track_caller]
 pub(super) fn set_timeout<C: Held>(
     handle: &Handle<C>,
@@ -143,7 +142,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(20);
 
-    /// How often a call is made that is interrupted when its timeout has passed already.
+    /// How many calls are made if the first is interrupted after its timeout has passed.
     fn calls(stream: &Stream) -> usize {
         let mut calls = 0;
         let result = with_timeout(stream.handle(), Timeout::Recv, Waits::Yes, |_, waits| {
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_that_is_not_known_of_counts_from_the_first_interruption() {
+    fn an_unknown_timeout_counts_from_the_first_interruption() {
         let (stream, _other) = Stream::pair().unwrap();
         let set =
             |fd: BorrowedFd<'_>| sockopt::set_socket_timeout(fd, Timeout::Recv, Some(TIMEOUT));
@@ -192,14 +191,14 @@ mod tests {
         assert_eq!(made(Err(Errno::AGAIN)), [Waits::No, Waits::Yes]);
     }
 
-    /// Whether reads and writes look at the clock first.
+    /// Whether reads and writes read the clock first.
     fn known<C: Held>(handle: &Handle<C>) -> (bool, bool) {
         let of = |which| handle.record().may_time_out(direction(which));
         (of(Timeout::Recv), of(Timeout::Send))
     }
 
     #[test]
-    fn only_a_socket_that_may_have_a_timeout_has_the_clock_looked_at() {
+    fn the_clock_is_read_only_for_a_socket_that_may_have_a_timeout() {
         let some = Some(Duration::from_secs(1));
         let plain = Listener::bind("127.0.0.1:0").unwrap();
         let timed = Listener::options().write_timeout(some).bind("127.0.0.1:0").unwrap();

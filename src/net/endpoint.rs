@@ -1,8 +1,7 @@
-//! Addresses as people write them.
+//! Endpoints: addresses as users write them.
 //!
-//! The failure story: what is no address is refused where it is parsed, with the reason and the forms
-//! that are accepted. Whether a name is known and an interface exists is found out by
-//! [`Endpoint::resolve`].
+//! The failure story: an invalid address is refused where it is parsed, with the reason and the accepted
+//! forms. [`Endpoint::resolve`] finds out whether a name is known and an interface exists.
 
 use std::fmt;
 use std::io;
@@ -12,7 +11,7 @@ use std::str::FromStr;
 
 use echown_fd::escape;
 
-/// An address as people write it.
+/// An address as users write it.
 ///
 /// # Examples
 /// ```
@@ -28,20 +27,21 @@ use echown_fd::escape;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Endpoint {
-    /// A host and a port; port 0 takes a free one. The host is a name or a number; one of IPv6 is in
-    /// brackets and may have a scope, by the name of a network interface or by its index.
+    /// A host and a port; port 0 takes a free one. The host is a name or a number; an IPv6 address is in
+    /// brackets and may have a scope, as the name or the index of a network interface.
     Inet(String),
     /// All addresses of this machine, IPv6 and IPv4, at this port. To connect to: this machine.
     All(u16),
-    /// A path in the file system.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// The numeric addresses to connect to, or to listen on, in the order in which to try them.
+    /// The numeric addresses to connect to or to listen on, in the order in which to try them.
     ///
     /// # Errors
-    /// `InvalidInput`: not a host with a port, or a Unix socket. Else the resolver's, with the name.
+    /// `InvalidInput`: not a host with a port, or a Unix socket. Otherwise the resolver's error, with the
+    /// name.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let address = match self {
             Endpoint::Inet(address) => address,
@@ -73,12 +73,12 @@ fn unknown(host: &str, error: &io::Error) -> String {
         );
     }
     let error = error.to_string();
-    // What the standard library puts in front.
+    // The standard library's prefix.
     let cause = error.strip_prefix("failed to lookup address information: ").unwrap_or(&error);
     format!("the host `{host}` has no known address ({cause}); check the name, or give a number")
 }
 
-/// What is accepted, for the end of every refusal.
+/// The accepted forms, for the end of every error.
 const EXPECTED: &str =
     "expected ADDRESS:PORT, [IPv6]:PORT, :PORT (all addresses), PORT or unix:PATH";
 
@@ -113,7 +113,7 @@ fn refusal(why: &str) -> String {
 /// Splits an address at the colon before its port; the host keeps its brackets.
 ///
 /// # Errors
-/// Which of the two is missing or wrong.
+/// Which of the two is missing or invalid.
 fn host_and_port(text: &str) -> Result<(&str, u16), String> {
     if text.is_empty() {
         return Err("it is empty".into());
@@ -142,7 +142,7 @@ fn host_and_port(text: &str) -> Result<(&str, u16), String> {
     }
 }
 
-/// Why this cannot be the host of an address; `None` where only the resolver knows.
+/// Why this cannot be the host of an address; `None` if only the resolver can tell.
 fn why_not_host(host: &str) -> Option<String> {
     if let Some(inner) = host.strip_prefix('[') {
         let (number, scope) = match inner.strip_suffix(']')?.split_once('%') {
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_what_people_write() {
+    fn an_endpoint_is_parsed_from_every_accepted_form() {
         let inet = |text: &str| Ok(Endpoint::Inet(text.into()));
         for (text, endpoint) in [
             ("127.0.0.1:0", inet("127.0.0.1:0")),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_the_reason_and_what_is_expected() {
+    fn an_invalid_endpoint_is_refused_with_the_reason_and_the_accepted_forms() {
         assert!("unix:".parse::<Endpoint>().unwrap_err().contains("needs a path"));
         for (text, why) in [
             ("", "it is empty"),

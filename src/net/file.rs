@@ -1,4 +1,4 @@
-//! Files with an owner.
+//! Owned files.
 
 use std::fs::OpenOptions;
 use std::io::{self, Seek, SeekFrom};
@@ -16,8 +16,8 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 
 /// An open file with one owner.
 ///
-/// Reading, writing and seeking go by `&File` too; they share one position, as they do in the
-/// standard library. Cancelling does not wake a task that is blocked here.
+/// Reading, writing and seeking also work through `&File`; they share one position, as in the standard
+/// library. Cancelling does not wake a task that is blocked here.
 ///
 /// # Examples
 /// ```
@@ -48,25 +48,25 @@ impl File {
     /// Opens a file for reading (`open(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn open(path: impl AsRef<Path>) -> io::Result<File> {
         File::open_with(path, OpenOptions::new().read(true))
     }
 
-    /// Opens a file for writing, emptied if there is one, made if there is none (`open(2)`).
+    /// Opens a file for writing; truncates or creates it (`open(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn create(path: impl AsRef<Path>) -> io::Result<File> {
         File::open_with(path, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
-    /// Opens a file in any other way (`open(2)`).
+    /// Opens a file with the given options (`open(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> io::Result<File> {
         File::open_with_in(Registry::global(), path, options)
@@ -75,7 +75,7 @@ impl File {
     /// [`open_with`](File::open_with) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`open_with`](File::open_with).
     #[track_caller]
     pub fn open_with_in(
         registry: &Registry,
@@ -88,7 +88,7 @@ impl File {
     /// Becomes the owner of a file of the standard library.
     ///
     /// # Errors
-    /// `AlreadyOwned`: the number is on record, and the file comes back unclosed. `Cancelled`,
+    /// `AlreadyOwned`: the number is already registered, and the file is returned open. `Cancelled`,
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(file: std::fs::File) -> Result<File, Refused<std::fs::File>> {
@@ -98,7 +98,7 @@ impl File {
     /// [`own`](File::own) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`own`](File::own).
     #[track_caller]
     pub fn own_in(
         registry: &Registry,
@@ -110,12 +110,12 @@ impl File {
             .map_err(|refused| refused.map(std::fs::File::from))
     }
 
-    /// Waits until something can be read, the end included, or until every write end of a pipe is
-    /// closed (`poll(2)`). True when something can be read. A file on a disk is always ready; this
-    /// is for terminals, and pipes that came from elsewhere.
+    /// Waits until there is something to read, including the end, or until every write end of `stop` is
+    /// closed (`poll(2)`). Returns true if there is something to read. A file on a disk is always ready;
+    /// this is for terminals and inherited pipes.
     ///
     /// # Errors
-    /// The system call's, and the registry's, for either of them.
+    /// Errors of the system call and the registry, for either descriptor.
     #[track_caller]
     pub fn wait_readable_or_stop(&self, stop: &PipeReader) -> io::Result<bool> {
         let syscalls = Syscalls::of(self.handle());
@@ -129,12 +129,11 @@ impl File {
         })?
     }
 
-    /// Waits until something can be written, or writing fails, at most this long (`poll(2)`). False
-    /// when the time ran out, or a signal came. A file on a disk is always ready; this is for
-    /// terminals and pipes.
+    /// Waits until a write is possible or fails, at most this long (`poll(2)`). Returns false on a timeout
+    /// or a signal. A file on a disk is always ready; this is for terminals and pipes.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
@@ -152,16 +151,16 @@ impl File {
     /// Waits until contents and metadata are on the disk (`fsync(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn sync_all(&self) -> io::Result<()> {
         self.handle().call(|fd| rustix::fs::fsync(fd))
     }
 
-    /// Makes the file this many bytes long (`ftruncate(2)`).
+    /// Sets the length of the file (`ftruncate(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.handle().call(|fd| rustix::fs::ftruncate(fd, bytes))

@@ -13,13 +13,13 @@ use super::stream::Stream;
 use super::wire::{self, checked, reads, writes};
 use crate::ownership::{Half, Refused};
 
-/// The reading half of a [`Stream`]. Releasing it does nothing to the socket, unless it is the
-/// later of the two: that one closes.
+/// The read half of a [`Stream`]. Releasing it does nothing to the socket, unless it is the second of the
+/// two halves: that one closes.
 #[must_use = "a half is released when its handle is dropped"]
 pub struct ReadHalf(Half<OwnedFd>);
 
-/// The writing half of a [`Stream`]. Releasing it ends the writing, so that the peer reads the end
-/// of the stream; the later of the two halves closes.
+/// The write half of a [`Stream`]. Releasing it ends the writing, so that the peer reads the end of the
+/// stream; the second of the two halves closes.
 #[must_use = "a half is released when its handle is dropped"]
 pub struct WriteHalf(Half<OwnedFd>);
 
@@ -41,7 +41,7 @@ impl ReadHalf {
         ReadHalf(half)
     }
 
-    /// Makes the two halves of a stream the whole again.
+    /// Joins the two halves of a stream.
     ///
     /// # Errors
     /// `NotOwner` and its kin for either half; `MismatchedHalves`. Both come back.
@@ -53,38 +53,38 @@ impl ReadHalf {
         }
     }
 
-    /// As [`Stream::peek`].
+    /// See [`Stream::peek`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`Stream::peek`].
     #[track_caller]
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         wire::recv(self.handle(), buffer, RecvFlags::PEEK)
     }
 
-    /// As [`Stream::set_read_timeout`].
+    /// See [`Stream::set_read_timeout`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`Stream::set_read_timeout`].
     #[track_caller]
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         deadline::set_timeout(self.handle(), Timeout::Recv, timeout)
     }
 
-    /// As [`Stream::reset_on_close`]; the later of the two halves closes. A writing half that is released
-    /// before has sent the end already.
+    /// See [`Stream::reset_on_close`]; the second of the two halves closes. A write half that was released
+    /// before has already sent the end.
     ///
     /// # Errors
-    /// As there.
+    /// See [`Stream::reset_on_close`].
     #[track_caller]
     pub fn reset_on_close(&self) -> io::Result<()> {
         self.handle().call(|fd| sockopt::set_socket_linger(fd, Some(Duration::ZERO)))
     }
 
-    /// As [`Stream::peer_addr`].
+    /// See [`Stream::peer_addr`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`Stream::peer_addr`].
     #[track_caller]
     pub fn peer_addr(&self) -> io::Result<Address> {
         match self.handle().call(|fd| rustix::net::getpeername(fd))? {
@@ -93,10 +93,10 @@ impl ReadHalf {
         }
     }
 
-    /// As [`Stream::take_error`].
+    /// See [`Stream::take_error`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`Stream::take_error`].
     #[track_caller]
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(self.handle().call(|fd| sockopt::socket_error(fd))?.err().map(io::Error::from))
@@ -108,23 +108,23 @@ impl WriteHalf {
         WriteHalf(half)
     }
 
-    /// As [`Stream::set_write_timeout`].
+    /// See [`Stream::set_write_timeout`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`Stream::set_write_timeout`].
     #[track_caller]
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         deadline::set_timeout(self.handle(), Timeout::Send, timeout)
     }
 
-    /// Hangs up: ends both directions of the connection (`shutdown(2)`), as the peer's reset would.
+    /// Shuts down both directions of the connection (`shutdown(2)`), as the peer's reset would.
     ///
-    /// For a writer that gives up on its peer. Releasing the half ends the writing only, and whoever
-    /// reads would go on waiting for a peer that is not worth it. The reading half stays its owner's:
-    /// a read that waits there answers the end of the stream.
+    /// For a writer that gives up on its peer: releasing the half ends only the writing, and the reading
+    /// task would continue to wait for the peer. The read half keeps its owner: a read that waits there
+    /// returns the end of the stream.
     ///
     /// # Errors
-    /// `NotConnected`, once the peer has reset the connection; the registry's.
+    /// `NotConnected` after the peer has reset the connection; errors of the registry.
     #[track_caller]
     pub fn shutdown_both(&self) -> io::Result<()> {
         self.handle().call(|fd| rustix::net::shutdown(fd, rustix::net::Shutdown::Both))

@@ -1,14 +1,14 @@
-//! TCP keep-alive: a peer whose host is gone is noticed although nothing is sent to it.
+//! TCP keep-alive, which detects a peer whose host is gone although nothing is sent to it.
 //!
-//! The failure story: a client's power fails. No FIN and no reset come, and a task that waits in a
-//! read waits until the process ends. With keep-alive the kernel sends probes on a silent
-//! connection, and when none of them is answered, the read fails (`ETIMEDOUT`).
+//! The failure story: a client's power fails. No FIN and no reset arrive, and a task that waits in a read
+//! waits until the process ends. With keep-alive the kernel sends probes on a silent connection, and if
+//! none of them is answered, the read fails (`ETIMEDOUT`).
 //!
 //! # Limits
 //!
-//! There are no probes while sent bytes are not acknowledged: then the kernel's retransmissions end
-//! the connection (`net.ipv4.tcp_retries2`, about 15 minutes). Unix sockets need none of this: both
-//! ends are on one machine.
+//! There are no probes while sent bytes are unacknowledged: then the kernel's retransmissions end the
+//! connection (`net.ipv4.tcp_retries2`, about 15 minutes). Unix sockets do not need it: both ends are on
+//! one machine.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -16,25 +16,25 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-/// When a silent TCP connection is probed, and when it is given up.
+/// When a silent TCP connection is probed, and when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
     /// Silence before the first probe (`TCP_KEEPIDLE`), in whole seconds.
     pub idle: Duration,
     /// Time between two probes (`TCP_KEEPINTVL`), in whole seconds.
     pub interval: Duration,
-    /// Probes without an result after which the connection ends (`TCP_KEEPCNT`).
+    /// Unanswered probes after which the connection fails (`TCP_KEEPCNT`).
     pub probes: u32,
 }
 
 impl KeepAlive {
-    /// The first probe after 60 s of silence, six probes 10 s apart: a dead host is noticed after two
-    /// minutes, and an idle connection costs its client one small segment a minute. The kernel's own
-    /// defaults are 2 hours, 75 s and 9.
+    /// The first probe after 60 s of silence, six probes 10 s apart: a dead host is detected after two
+    /// minutes, and an idle connection costs its client one small segment a minute. The kernel's defaults
+    /// are 2 hours, 75 s and 9.
     pub const DEFAULT: KeepAlive =
         KeepAlive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 6 };
 
-    /// Sets it on a TCP socket; what a listener accepts inherits it.
+    /// Sets it on a TCP socket; accepted sockets inherit it from their listener.
     pub(super) fn set(self, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
         sockopt::set_tcp_keepidle(fd, self.idle)?;
         sockopt::set_tcp_keepintvl(fd, self.interval)?;
@@ -59,8 +59,8 @@ impl super::Stream {
     /// Sets or clears keep-alive of a TCP stream (`SO_KEEPALIVE` and its `TCP_*` options).
     ///
     /// # Errors
-    /// The system call's: `InvalidInput` for values that the kernel does not take, and a Unix stream
-    /// has no such options. The registry's.
+    /// The error of the system call: `InvalidInput` for values that the kernel does not accept, and a Unix
+    /// stream has no such options. Errors of the registry.
     #[track_caller]
     pub fn set_keep_alive(&self, keep_alive: Option<KeepAlive>) -> io::Result<()> {
         self.handle().call(|fd| match keep_alive {
@@ -72,7 +72,7 @@ impl super::Stream {
     /// Reads keep-alive of a TCP stream; `None` where it is off.
     ///
     /// # Errors
-    /// As [`set_keep_alive`](Self::set_keep_alive).
+    /// See [`set_keep_alive`](Self::set_keep_alive).
     #[track_caller]
     pub fn keep_alive(&self) -> io::Result<Option<KeepAlive>> {
         self.handle().call(KeepAlive::of)

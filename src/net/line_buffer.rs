@@ -1,20 +1,20 @@
-//! Lines: bytes up to a newline, however they come and go, without waiting.
+//! The line buffer: receives and sends lines in pieces, without blocking.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
 
-/// Bytes that are asked for at a time.
+/// Size of one read.
 pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
 
-/// What is kept of a long line's room for the next one.
+/// Capacity that is kept after a long line.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// A line that is coming in or going out, piece by piece.
+/// A line that is received or sent piece by piece.
 ///
-/// Of what has arrived no more is taken than this line: what follows stays in the kernel, where it is
-/// as much news to whoever waits for the stream as it was before.
+/// It takes no more input than this line: what follows stays in the kernel, so that a later wait for the
+/// stream still reports it.
 ///
 /// # Examples
 /// ```
@@ -36,38 +36,38 @@ pub struct LineBuffer {
     sent: usize,
 }
 
-/// How far a line has come.
+/// The state of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineStatus {
-    /// All of it is there, its newline included.
+    /// Complete, including its newline.
     Complete,
-    /// There is more to come.
+    /// Incomplete.
     Partial,
-    /// It is longer than it may be.
+    /// Longer than allowed.
     TooLong,
-    /// Nothing more comes.
+    /// The stream has ended.
     Ended,
 }
 
-/// What there is to be had of a line.
+/// The result of waiting for a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Bytes are there.
+    /// There are bytes to read.
     Bytes,
-    /// The end of the stream is.
+    /// The stream has ended.
     End,
-    /// Neither came in time.
+    /// Neither, until the timeout.
     Nothing,
 }
 
 impl LineBuffer {
-    /// Waits until something of a line can be [received](LineBuffer::receive), until `deadline`, and without
-    /// any news for `idle` at most.
+    /// Waits until there is something to [receive](LineBuffer::receive), until `deadline`, and for `idle`
+    /// at most.
     ///
-    /// The deadline is looked at first: whoever sends a byte now and then is late all the same.
+    /// The deadline is checked first: a byte now and then does not extend it.
     ///
     /// # Errors
-    /// The connection's, and the registry's.
+    /// Errors of the connection and the registry.
     #[track_caller]
     pub fn wait(
         stream: &Stream,
@@ -90,17 +90,17 @@ impl LineBuffer {
         }
     }
 
-    /// An empty one.
+    /// An empty line.
     #[must_use]
     pub fn new() -> LineBuffer {
         LineBuffer::default()
     }
 
-    /// Takes what is there, up to the newline, without waiting. Answers how far that goes; what came
-    /// now is at the end of [`bytes`](LineBuffer::bytes). `bytes_max` counts the newline.
+    /// Takes what has arrived, up to the newline, without blocking, and returns the state of the line. New
+    /// bytes are at the end of [`bytes`](LineBuffer::bytes). `bytes_max` includes the newline.
     ///
     /// # Errors
-    /// The connection's, and the registry's. That nothing is there at the moment is no error.
+    /// Errors of the connection and the registry. No input at the moment is not an error.
     #[track_caller]
     pub fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<LineStatus> {
         let before = self.bytes.len();
@@ -119,10 +119,10 @@ impl LineBuffer {
         }
     }
 
-    /// Sends what there is room for, without waiting. True when all of it is sent.
+    /// Sends as much as the socket has room for, without blocking. Returns true when all is sent.
     ///
     /// # Errors
-    /// The connection's, and the registry's. That there is no room at the moment is no error.
+    /// Errors of the connection and the registry. No room at the moment is not an error.
     #[track_caller]
     pub fn send(&mut self, stream: &Stream) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
@@ -135,19 +135,19 @@ impl LineBuffer {
         Ok(true)
     }
 
-    /// What has come so far.
+    /// The bytes received so far.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Makes it a line to be sent.
+    /// Sets a line to send.
     pub fn set(&mut self, bytes: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Makes room for the next one.
+    /// Empties the buffer for the next line.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
@@ -155,7 +155,7 @@ impl LineBuffer {
     }
 }
 
-/// Takes what is there up to a newline.
+/// Reads what has arrived, up to a newline.
 #[track_caller]
 fn receive(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
     let seen = stream.try_peek(buffer)?;

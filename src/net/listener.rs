@@ -1,4 +1,4 @@
-//! Listeners: taking connections, and being told to stop.
+//! Listeners: accept connections, and stop on request.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -27,15 +27,15 @@ use super::syscalls::{Syscalls, was_gone};
 use super::wire::checked;
 use crate::ownership::{Owned, Refused, Registry, Site};
 
-/// How many connections the syscalls keeps for a listener that is not accepting just now. The
-/// standard library's 128 are gone in a few milliseconds of a busy server's pause; the syscalls's
-/// own ceiling (`net.core.somaxconn`, 4096) cuts what is more.
+/// Default for the number of connections that wait to be accepted. The standard library's 128 are used
+/// up by a few milliseconds of a busy server's pause; the kernel's own limit (`net.core.somaxconn`, 4096)
+/// caps larger values.
 pub const DEFAULT_BACKLOG: u32 = 1024;
 
 /// A listening socket, TCP or Unix, with one owner.
 ///
-/// What it accepts is owned by the accepting task from its first moment, in the listener's
-/// registry. A Unix listener's path is left where it is when the listener is closed.
+/// The accepting task owns what it accepts from the start, in the listener's registry. Closing a Unix
+/// listener leaves its path in place.
 #[must_use = "a listener is closed when its handle is dropped"]
 pub struct Listener {
     socket: Owned<OwnedFd>,
@@ -54,11 +54,11 @@ enum ListenerMode {
     Blocking = 0,
     /// In `poll(2)`, because [`Listener::accept_or_stop`] made the socket non-blocking.
     Polling = 1,
-    /// Not at all: the user said so.
+    /// Not at all: set by the user.
     Nonblocking = 2,
 }
 
-/// What accepted streams have from the start.
+/// Options that accepted streams have from the start.
 #[derive(Clone, Copy, Debug, Default)]
 struct AcceptedOptions {
     nodelay: bool,
@@ -80,66 +80,65 @@ pub struct ListenerOptions {
     registry: Registry,
     backlog: u32,
     reuse_port: bool,
-    /// `None`: what the system has as its default (`net.ipv6.bindv6only`).
+    /// `None`: the system's default (`net.ipv6.bindv6only`).
     is_dual_stack: Option<bool>,
     accepted: AcceptedOptions,
 }
 
 impl ListenerOptions {
-    /// Where the listener and what it accepts are owned; the process-wide registry unless set.
+    /// The registry of the listener and of what it accepts; by default the process-wide one.
     pub fn registry(mut self, registry: &Registry) -> ListenerOptions {
         self.registry = registry.clone();
         self
     }
 
-    /// How many connections may wait to be accepted; [`DEFAULT_BACKLOG`] unless set.
+    /// How many connections may wait to be accepted; [`DEFAULT_BACKLOG`] by default.
     pub fn backlog(mut self, connections: u32) -> ListenerOptions {
         self.backlog = connections;
         self
     }
 
-    /// Whether other listeners of this user may have the same TCP address, each with a queue of its
-    /// own, among which the syscalls spreads the clients (`SO_REUSEPORT`); not unless set. That the
-    /// address is busy is then no longer noticed; [`Listener::reuse_port_clone`] notices.
+    /// Whether other listeners of this user may bind the same TCP address, each with its own queue, among
+    /// which the kernel distributes the clients (`SO_REUSEPORT`); off by default. A busy address is then
+    /// no longer detected; [`Listener::reuse_port_clone`] detects it.
     pub fn reuse_port(mut self, on: bool) -> ListenerOptions {
         self.reuse_port = on;
         self
     }
 
-    /// Whether a listener on an IPv6 address also takes clients that come by IPv4, whose addresses are
-    /// then of the form `[::ffff:192.0.2.1]:1234` (`IPV6_V6ONLY`); the system's default unless set.
+    /// Whether a listener on an IPv6 address also accepts IPv4 clients, whose addresses then have the form
+    /// `[::ffff:192.0.2.1]:1234` (`IPV6_V6ONLY`); the system's default unless set.
     pub fn dual_stack(mut self, on: bool) -> ListenerOptions {
         self.is_dual_stack = Some(on);
         self
     }
 
-    /// Whether streams that are accepted by TCP send small writes at once (`TCP_NODELAY`); not unless
-    /// set. They inherit it: one call for all of them instead of one for each.
+    /// Whether accepted TCP streams send small writes at once (`TCP_NODELAY`); off by default. They inherit
+    /// it, which saves a call per stream.
     pub fn nodelay(mut self, on: bool) -> ListenerOptions {
         self.accepted.nodelay = on;
         self
     }
 
-    /// How long a write to an accepted stream waits before it answers `WouldBlock`; for ever unless set
-    /// (`SO_SNDTIMEO`). By TCP they inherit it, as above; Unix streams are each told.
+    /// How long a write to an accepted stream waits before it returns `WouldBlock`; indefinitely by default
+    /// (`SO_SNDTIMEO`). TCP streams inherit it; it is set on each Unix stream.
     pub fn write_timeout(mut self, timeout: Option<Duration>) -> ListenerOptions {
         self.accepted.write_timeout = timeout;
         self
     }
 
-    /// When the peers of streams that are accepted by TCP are probed (`SO_KEEPALIVE`); never unless
-    /// set. They inherit it, as above; Unix streams need none.
+    /// When the peers of accepted TCP streams are probed (`SO_KEEPALIVE`); never by default. They inherit
+    /// it; Unix streams need none.
     pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> ListenerOptions {
         self.accepted.keep_alive = keep_alive;
         self
     }
 
-    /// Listens by TCP on the first of the name's addresses that is free (`bind(2)`, `listen(2)`),
-    /// with `SO_REUSEADDR`, as the standard library does.
+    /// Listens by TCP on the first of the name's addresses that is free (`bind(2)`, `listen(2)`), with
+    /// `SO_REUSEADDR`, as the standard library does.
     ///
     /// # Errors
-    /// The last address's, the resolver's, or the registry's. `InvalidInput`: a write timeout of no time
-    /// at all.
+    /// The error of the last address, the resolver or the registry. `InvalidInput`: a zero write timeout.
     #[track_caller]
     pub fn bind(&self, addresses: impl ToSocketAddrs) -> io::Result<Listener> {
         let mut last = no_address();
@@ -155,7 +154,7 @@ impl ListenerOptions {
     /// Listens on a Unix socket at a path that does not exist yet (`bind(2)`, `listen(2)`).
     ///
     /// # Errors
-    /// `AddrInUse`: the path exists, whoever made it. The registry's. `InvalidInput` as above.
+    /// `AddrInUse`: the path exists. Errors of the registry. `InvalidInput` as above.
     #[track_caller]
     pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
         let address = connect::unix_path(path.as_ref())?;
@@ -175,7 +174,7 @@ impl ListenerOptions {
             listener.handle().call(|fd| sockopt::set_ipv6_v6only(fd, !on))?;
         }
         listener.handle().call(|fd| rustix::net::bind(fd, address))?;
-        // Before the first client can come, which would inherit nothing.
+        // Before the first client can connect, whose stream would inherit nothing.
         if self.accepted.nodelay {
             listener.handle().call(|fd| sockopt::set_tcp_nodelay(fd, true))?;
         }
@@ -195,7 +194,7 @@ impl ListenerOptions {
             ..Listener::new(socket, ListenerMode::Blocking)
         };
         if let timeout @ Some(_) = self.accepted.write_timeout {
-            // A Unix listener's streams do not inherit it, but a wrong one fails before there is a file.
+            // A Unix listener's streams do not inherit it, but an invalid one fails before there is a file.
             deadline::set_timeout(listener.handle(), Timeout::Send, timeout)?;
         }
         Ok(listener)
@@ -223,7 +222,7 @@ impl Default for ListenerOptions {
     }
 }
 
-/// Making one.
+/// Constructors.
 impl Listener {
     fn new(socket: Owned<OwnedFd>, mode: ListenerMode) -> Listener {
         Listener {
@@ -242,7 +241,7 @@ impl Listener {
     /// [`ListenerOptions::bind`] with the default settings.
     ///
     /// # Errors
-    /// As there.
+    /// See [`ListenerOptions::bind`].
     #[track_caller]
     pub fn bind(addresses: impl ToSocketAddrs) -> io::Result<Listener> {
         Listener::options().bind(addresses)
@@ -251,7 +250,7 @@ impl Listener {
     /// [`ListenerOptions::bind`] in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`ListenerOptions::bind`].
     #[track_caller]
     pub fn bind_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<Listener> {
         Listener::options().registry(registry).bind(addresses)
@@ -260,7 +259,7 @@ impl Listener {
     /// [`ListenerOptions::bind_unix`] with the default settings.
     ///
     /// # Errors
-    /// As there.
+    /// See [`ListenerOptions::bind_unix`].
     #[track_caller]
     pub fn bind_unix(path: impl AsRef<Path>) -> io::Result<Listener> {
         Listener::options().bind_unix(path)
@@ -269,7 +268,7 @@ impl Listener {
     /// [`ListenerOptions::bind_unix`] in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`ListenerOptions::bind_unix`].
     #[track_caller]
     pub fn bind_unix_in(registry: &Registry, path: impl AsRef<Path>) -> io::Result<Listener> {
         Listener::options().registry(registry).bind_unix(path)
@@ -278,7 +277,7 @@ impl Listener {
     /// Becomes the owner of a `TcpListener` or a `UnixListener`.
     ///
     /// # Errors
-    /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
+    /// `AlreadyOwned`: the number is already registered, and the socket is returned open. `Cancelled`,
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own<S: StdListener>(socket: S) -> Result<Listener, Refused<S>> {
@@ -288,11 +287,11 @@ impl Listener {
     /// [`own`](Listener::own) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`own`](Listener::own).
     #[track_caller]
     pub fn own_in<S: StdListener>(registry: &Registry, socket: S) -> Result<Listener, Refused<S>> {
         let flags = rustix::fs::fcntl_getfl(socket.as_fd());
-        // Where even this fails, the socket is not open, and `own` will say so.
+        // If even this fails, the socket is not open, and `own` reports it.
         let waits = !flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));
         let mode = if waits { ListenerMode::Blocking } else { ListenerMode::Nonblocking };
         registry
@@ -301,8 +300,8 @@ impl Listener {
             .map_err(|refused| refused.map(S::from))
     }
 
-    /// Gives it up without closing it. Types of the standard library can be made from what comes
-    /// back.
+    /// Ends the ownership without closing it. The returned descriptor converts into types of the standard
+    /// library.
     ///
     /// # Errors
     /// `NotOwner` and its kin, and it comes back; `FdReplaced`, when the number no longer means what
@@ -317,25 +316,24 @@ impl Listener {
             }
         };
         if mode.into_inner() == ListenerMode::Polling as u8 {
-            // Nobody asked for a non-blocking socket. FIONBIO fails on no socket that is open.
+            // The user expects a blocking socket. FIONBIO fails on no open socket.
             let _ = rustix::io::ioctl_fionbio(&descriptor, false);
         }
         Ok(descriptor)
     }
 }
 
-/// Several on one address.
+/// Several listeners on one address.
 impl Listener {
-    /// Another listener on the same address, with a queue of its own, for another acceptor.
+    /// Another listener on the same address, with its own queue, for another acceptor.
     ///
-    /// TCP: a second socket (`SO_REUSEPORT`); the syscalls spreads the clients. The option is set on
-    /// this one only now, after its `bind(2)`, so that an address that another program has was
-    /// noticed then. Unix: another descriptor of the same socket (`fcntl(2)`, `F_DUPFD_CLOEXEC`),
-    /// because such a socket's path has room for one. What was set by [`ListenerOptions`] holds for its
-    /// streams as well.
+    /// TCP: a second socket (`SO_REUSEPORT`); the kernel distributes the clients. The option is set on this
+    /// listener only now, after its `bind(2)`, so that the bind could detect a busy address. Unix: a
+    /// duplicate descriptor of the same socket (`fcntl(2)`, `F_DUPFD_CLOEXEC`), because a path can have only
+    /// one socket. The [`ListenerOptions`] apply to its streams as well.
     ///
     /// # Errors
-    /// The system calls', and the registry's.
+    /// Errors of the system calls and the registry.
     #[track_caller]
     pub fn reuse_port_clone(&self, backlog: u32) -> io::Result<Listener> {
         let record = self.handle().record();
@@ -363,19 +361,18 @@ impl Listener {
     }
 }
 
-/// Using it.
+/// Accepting and options.
 impl Listener {
-    /// Holds each of the two buffers of every stream that is accepted from now on to so many bytes of
-    /// the syscalls's memory (`SO_RCVBUF`, `SO_SNDBUF`), which it otherwise lets grow as it sees fit. The
-    /// system's own limits (`net.core.rmem_max`, `net.core.wmem_max`) may hold them to less. By TCP
-    /// streams inherit it; a Unix stream is told, and only of what it sends: what is sent to it counts
-    /// as its peer's.
+    /// Limits each of the two buffers of every stream accepted from now on to this many bytes of the kernel's
+    /// memory (`SO_RCVBUF`, `SO_SNDBUF`); without it the kernel lets them grow. The system's own limits
+    /// (`net.core.rmem_max`, `net.core.wmem_max`) may reduce the value. TCP streams inherit it; a Unix stream
+    /// gets only the limit on what it sends, because what it receives counts as its peer's.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn limit_buffers(&mut self, bytes: usize) -> io::Result<()> {
-        // The syscalls takes the number for payload and doubles it, for its own bookkeeping.
+        // The kernel takes the number as payload and doubles it, for its own bookkeeping.
         let payload = bytes / 2;
         self.handle().call(|fd| sockopt::set_socket_recv_buffer_size(fd, payload))?;
         self.handle().call(|fd| sockopt::set_socket_send_buffer_size(fd, payload))?;
@@ -383,16 +380,15 @@ impl Listener {
         Ok(())
     }
 
-    /// Takes the next connection, owned by the current task, and its peer's address
-    /// (`accept4(2)`). Waits for one, unless the listener is
-    /// [non-blocking](Listener::set_nonblocking).
+    /// Accepts the next connection, owned by the current task, and returns it with its peer's address
+    /// (`accept4(2)`). Waits for one, unless the listener is [non-blocking](Listener::set_nonblocking).
     ///
-    /// A connection that was gone before it could be accepted is passed over.
+    /// Skips a connection that was closed before it could be accepted.
     ///
     /// # Errors
-    /// `Cancelled` and the registry's other refusals, with which no connection is left open. What
-    /// a limit brings (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) leaves the connection in the
-    /// backlog: whoever tries again at once spins.
+    /// `Cancelled` and the registry's other refusals, which leave no connection open. Errors of a limit
+    /// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) leave the connection in the backlog: an immediate retry
+    /// would spin.
     #[track_caller]
     pub fn accept(&self) -> io::Result<(Stream, Address)> {
         loop {
@@ -407,22 +403,22 @@ impl Listener {
         }
     }
 
-    /// Takes the next connection, or answers `None` once `stop` is on and no connection is left
+    /// Accepts the next connection, or returns `None` once `stop` is set and no connection is left
     /// (`accept4(2)`, `poll(2)`).
     ///
-    /// `stop` is on when its pipe's write end is closed, or when something was written there. The
-    /// listener stays as it is: clients that the syscalls had already put into the backlog are still
-    /// served, because a waiting connection always comes first. Those that come later are not waited
-    /// for: after as many as were waiting when `stop` was noticed, at most 16 connections late, the
-    /// result is `None` however many there are. Waits even where the listener is non-blocking.
+    /// `stop` is set when its pipe's write end is closed, or when something was written there. The listener
+    /// stays open: clients that the kernel had already put into the backlog are still served, because a
+    /// waiting connection comes first. Clients that arrive later do not extend the stop: after as many
+    /// connections as were waiting when `stop` was noticed, which takes at most 16 connections, the result is
+    /// `None`. Waits even if the listener is non-blocking.
     ///
     /// # Limits
-    /// How many are waiting is known for TCP on Linux. Elsewhere it is as many as the backlog has
-    /// places.
+    /// The number of waiting connections is known for TCP on Linux. Elsewhere the size of the backlog is
+    /// used.
     ///
     /// # Errors
-    /// As [`accept`](Listener::accept); the registry's refusals also for `stop`, which the current
-    /// task must own too.
+    /// See [`accept`](Listener::accept); the registry's refusals also for `stop`, which the current task must
+    /// own too.
     ///
     /// # Examples
     /// ```
@@ -443,11 +439,11 @@ impl Listener {
         self.accept_or_stop_spinning(stop, &mut AdaptiveSpin::none())
     }
 
-    /// As [`accept_or_stop`](Listener::accept_or_stop), but attempts a few times before it sleeps, as far
-    /// as that has paid.
+    /// [`accept_or_stop`](Listener::accept_or_stop) that yields and polls a few times before it blocks, where
+    /// that pays.
     ///
     /// # Errors
-    /// As there.
+    /// See [`accept_or_stop`](Listener::accept_or_stop).
     #[track_caller]
     pub fn accept_or_stop_spinning(
         &self,
@@ -476,34 +472,34 @@ impl Listener {
                 spin.miss();
             }
             let (has_connection, is_stopped) = self.poll_with(stop)?;
-            // Looked at in one moment: a connection that came between the two calls is seen here.
+            // Both polled at once: a connection that arrived between the two calls is noticed here.
             if is_stopped && !has_connection {
                 return Ok(None);
             }
         }
     }
 
-    /// Takes the next connection if there is one, without waiting (`accept4(2)`).
+    /// Accepts the next connection if there is one, without waiting (`accept4(2)`).
     ///
     /// # Errors
-    /// As [`accept`](Listener::accept).
+    /// See [`accept`](Listener::accept).
     #[track_caller]
     pub fn try_accept(&self) -> io::Result<Option<(Stream, Address)>> {
         self.prepare_to_poll()?;
         self.accept_once()
     }
 
-    /// One `accept4(2)`; `None` when it would have to wait.
+    /// One `accept4(2)`; `None` if it would have to wait.
     #[track_caller]
     fn accept_once(&self) -> io::Result<Option<(Stream, Address)>> {
         let syscalls = Syscalls::of(self.handle());
         let is_waiting = self.mode() == ListenerMode::Blocking;
-        // Cancelled meanwhile, the result is dropped in `call`, and the connection with it.
+        // If the task was cancelled meanwhile, `call` drops the result and with it the connection.
         let result = self.handle().call(|fd| {
             match syscalls.accept(fd, is_waiting) {
                 Ok(accepted) => Ok(Some(accepted)),
                 Err(Errno::AGAIN) => Ok(None),
-                // `call` makes an interrupted call again.
+                // `call` repeats an interrupted call.
                 Err(error) if was_gone(error) => Err(Errno::INTR),
                 Err(error) => Err(error),
             }
@@ -518,7 +514,7 @@ impl Listener {
         let stream = Stream::new(record.registry.own_fd_as(socket, kind, None, Site::here())?);
         stream.handle().record().inherit_timeouts(record);
         if is_unix {
-            // A TCP socket has these from its listener.
+            // A TCP socket inherits these from its listener.
             stream.handle().call(|fd| sockopt::set_socket_oobinline(fd, true))?;
             if self.accepted.write_timeout.is_some() {
                 stream.set_write_timeout(self.accepted.write_timeout)?;
@@ -531,14 +527,14 @@ impl Listener {
         Ok(Some((stream, peer)))
     }
 
-    /// How many connections wait to be accepted, at most.
+    /// The most connections that wait to be accepted.
     #[track_caller]
     fn queued(&self) -> io::Result<u32> {
         let waiting = self.handle().call(|fd| Ok(Number::of(&fd).queued_connections()))?;
         Ok(waiting.unwrap_or(self.stop_quota.places))
     }
 
-    /// Waits for either; answers which of them has something.
+    /// Waits for either, and returns which of the two is ready.
     #[track_caller]
     fn poll_with(&self, stop: &PipeReader) -> io::Result<(bool, bool)> {
         let syscalls = Syscalls::of(self.handle());
@@ -552,7 +548,7 @@ impl Listener {
         })?
     }
 
-    /// Between `poll(2)` and `accept4(2)` a connection can go; accepting must not block then.
+    // A connection can disappear between `poll(2)` and `accept4(2)`; accepting must not block then.
     #[track_caller]
     fn prepare_to_poll(&self) -> io::Result<()> {
         if self.mode() == ListenerMode::Blocking {
@@ -562,11 +558,11 @@ impl Listener {
         Ok(())
     }
 
-    /// Whether [`accept`](Listener::accept) answers `WouldBlock` when no connection is there
-    /// (`FIONBIO`). What is accepted waits in any case.
+    /// Whether [`accept`](Listener::accept) returns `WouldBlock` when no connection waits (`FIONBIO`).
+    /// Accepted streams block in any case.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, on))?;
@@ -574,10 +570,10 @@ impl Listener {
         Ok(())
     }
 
-    /// The address that is listened on, with the port that the syscalls chose (`getsockname(2)`).
+    /// The local address, with the port that the kernel chose (`getsockname(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn local_addr(&self) -> io::Result<Address> {
         Address::of(self.handle().call(|fd| rustix::net::getsockname(fd))?)

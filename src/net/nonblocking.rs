@@ -1,8 +1,8 @@
-//! Not waiting, and waiting until something can be done.
+//! Non-blocking I/O, and waiting for readiness.
 //!
-//! `try_read` and `try_write` never wait, whatever the socket's mode is (`MSG_DONTWAIT`), and result
-//! `WouldBlock` where they would have to. The waiting is a call of its own, with a deadline of its own
-//! (`poll(2)`); it wakes when its task is cancelled.
+//! `try_read` and `try_write` never block, in any mode of the socket (`MSG_DONTWAIT`), and return
+//! `WouldBlock` where they would have to. Waiting is a separate call with its own timeout (`poll(2)`),
+//! which wakes when its task is cancelled.
 
 use std::io;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::wire;
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
 
-/// Waits for a condition of a socket; false when the time ran out.
+/// Waits for readiness of a socket; returns false on a timeout.
 #[track_caller]
 pub(super) fn wait<C: Held>(
     handle: &Handle<C>,
@@ -33,35 +33,35 @@ pub(super) fn wait<C: Held>(
     Ok(ready > 0)
 }
 
-/// Gives a type the reading side.
+/// Implements the read side for a type.
 macro_rules! tries_to_read {
     ($type:ty) => {
         impl $type {
-            /// Reads what is there, without waiting (`recv(2)` with `MSG_DONTWAIT`). Zero: the peer
-            /// has finished.
+            /// Reads what has arrived, without blocking (`recv(2)` with `MSG_DONTWAIT`). Returns zero when the
+            /// peer has finished.
             ///
             /// # Errors
-            /// `WouldBlock`: nothing is there. The system call's others, and the registry's.
+            /// `WouldBlock`: nothing has arrived. Other errors of the system call and the registry.
             #[track_caller]
             pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
                 wire::recv(self.handle(), buffer, RecvFlags::DONTWAIT)
             }
 
-            /// Looks at what is there, without taking it and without waiting (`recv(2)` with
-            /// `MSG_PEEK` and `MSG_DONTWAIT`). Zero: the peer has finished.
+            /// Copies what has arrived, without taking it and without blocking (`recv(2)` with `MSG_PEEK` and
+            /// `MSG_DONTWAIT`). Returns zero when the peer has finished.
             ///
             /// # Errors
-            /// As [`try_read`](Self::try_read).
+            /// See [`try_read`](Self::try_read).
             #[track_caller]
             pub fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
                 wire::recv(self.handle(), buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)
             }
 
-            /// Waits until something can be read, the peer has finished, or an error is there to be
-            /// told, at most for `timeout` (`poll(2)`). False when the time ran out.
+            /// Waits until there is something to read, the peer has finished, or an error is pending, at most
+            /// for `timeout` (`poll(2)`). Returns false on a timeout.
             ///
             /// # Errors
-            /// The system call's, and the registry's.
+            /// Errors of the system call and the registry.
             #[track_caller]
             pub fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<bool> {
                 wait(self.handle(), PollFlags::IN, timeout)
@@ -70,16 +70,16 @@ macro_rules! tries_to_read {
             /// How many bytes have arrived and were not read yet (`FIONREAD`).
             ///
             /// # Errors
-            /// The system call's, and the registry's.
+            /// Errors of the system call and the registry.
             #[track_caller]
             pub fn unread(&self) -> io::Result<u64> {
                 self.handle().call(|fd| rustix::io::ioctl_fionread(fd))
             }
 
-            /// How long a read waits (`SO_RCVTIMEO`).
+            /// The timeout of reads (`SO_RCVTIMEO`).
             ///
             /// # Errors
-            /// The system call's, and the registry's.
+            /// Errors of the system call and the registry.
             #[track_caller]
             pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
                 self.handle().call(|fd| sockopt::socket_timeout(fd, Timeout::Recv))
@@ -88,43 +88,43 @@ macro_rules! tries_to_read {
     };
 }
 
-/// Gives a type the writing side.
+/// Implements the write side for a type.
 macro_rules! tries_to_write {
     ($type:ty) => {
         impl $type {
-            /// Writes what there is room for, without waiting (`send(2)` with `MSG_DONTWAIT`).
+            /// Writes as much as there is room for, without blocking (`send(2)` with `MSG_DONTWAIT`).
             ///
             /// # Errors
-            /// `WouldBlock`: there is no room. The system call's others, and the registry's.
+            /// `WouldBlock`: there is no room. Other errors of the system call and the registry.
             #[track_caller]
             pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
                 wire::send(self.handle(), bytes, SendFlags::DONTWAIT)
             }
 
-            /// [`try_write`](Self::try_write) of several buffers, one after the other, in one call
-            /// (`sendmsg(2)` with `MSG_DONTWAIT`).
+            /// [`try_write`](Self::try_write) of several buffers in one call (`sendmsg(2)` with
+            /// `MSG_DONTWAIT`).
             ///
             /// # Errors
-            /// As there.
+            /// See [`try_write`](Self::try_write).
             #[track_caller]
             pub fn try_write_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
                 wire::send_vectored_as(self.handle(), buffers, SendFlags::DONTWAIT)
             }
 
-            /// Waits until something can be written, or an error is there to be told, at most for
-            /// `timeout` (`poll(2)`). False when the time ran out.
+            /// Waits until a write is possible, or an error is pending, at most for `timeout` (`poll(2)`).
+            /// Returns false on a timeout.
             ///
             /// # Errors
-            /// The system call's, and the registry's.
+            /// Errors of the system call and the registry.
             #[track_caller]
             pub fn wait_writable(&self, timeout: Option<Duration>) -> io::Result<bool> {
                 wait(self.handle(), PollFlags::OUT, timeout)
             }
 
-            /// How long a write waits (`SO_SNDTIMEO`).
+            /// The timeout of writes (`SO_SNDTIMEO`).
             ///
             /// # Errors
-            /// The system call's, and the registry's.
+            /// Errors of the system call and the registry.
             #[track_caller]
             pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
                 self.handle().call(|fd| sockopt::socket_timeout(fd, Timeout::Send))
@@ -134,12 +134,12 @@ macro_rules! tries_to_write {
 }
 
 impl Stream {
-    /// Waits until something can be read or something can be written, at most for `timeout`
-    /// (`poll(2)`). Answers whether something can be read, and whether something can be written; an
-    /// error that is there to be told counts as both. Neither: the time ran out.
+    /// Waits until a read or a write is possible, at most for `timeout` (`poll(2)`). Returns whether the
+    /// stream is readable and whether it is writable; a pending error counts as both. Neither on a
+    /// timeout.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn wait_either(&self, timeout: Option<Duration>) -> io::Result<(bool, bool)> {
         let mut deadline = Deadline::after(timeout);

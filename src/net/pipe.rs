@@ -1,4 +1,4 @@
-//! Pipes, each end with an owner of its own.
+//! Owned pipes; each end has its own owner.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,13 +12,13 @@ use super::nonblocking;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Registry, Site};
 
-/// The end of a pipe that is read from.
+/// The read end of a pipe.
 ///
-/// Cancelling does not wake a task that is blocked here: it is waited for.
+/// Cancelling does not wake a task that is blocked here.
 #[must_use = "a pipe's end is closed when its handle is dropped"]
 pub struct PipeReader(Owned<OwnedFd>);
 
-/// The end of a pipe that is written to. Its release is the reader's end of file.
+/// The write end of a pipe. Releasing it is the reader's end of file.
 #[must_use = "a pipe's end is closed when its handle is dropped"]
 pub struct PipeWriter(Owned<OwnedFd>);
 
@@ -29,10 +29,10 @@ disowned!(PipeWriter);
 reads!(PipeReader, |handle, buffer| wire::read(handle, buffer), wire::read_vectored);
 writes!(PipeWriter, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);
 
-/// A new pipe, both ends the current task's (`pipe2(2)`).
+/// A new pipe, both ends owned by the current task (`pipe2(2)`).
 ///
 /// # Errors
-/// The system call's, and the registry's.
+/// Errors of the system call and the registry.
 ///
 /// # Examples
 /// ```
@@ -55,7 +55,7 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 /// [`pipe`] in another registry.
 ///
 /// # Errors
-/// As there.
+/// See [`pipe`].
 #[track_caller]
 pub fn pipe_in(registry: &Registry) -> io::Result<(PipeReader, PipeWriter)> {
     let site = Site::here();
@@ -66,10 +66,10 @@ pub fn pipe_in(registry: &Registry) -> io::Result<(PipeReader, PipeWriter)> {
 }
 
 impl PipeReader {
-    /// Another descriptor of this end, the current task's (`fcntl(2)`, `F_DUPFD_CLOEXEC`).
+    /// A duplicate of this end, owned by the current task (`fcntl(2)`, `F_DUPFD_CLOEXEC`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub(crate) fn duplicate(&self) -> io::Result<PipeReader> {
         let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
@@ -77,11 +77,11 @@ impl PipeReader {
         Ok(PipeReader(registry.own_fd_as(other, kind::PIPE, None, Site::here())?))
     }
 
-    /// Waits until something can be read or every write end is closed, at most for `timeout`
-    /// (`poll(2)`). False when the time ran out.
+    /// Waits until there is something to read or every write end is closed, at most for `timeout`
+    /// (`poll(2)`). Returns false on a timeout.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
         nonblocking::wait(self.handle(), PollFlags::IN, Some(timeout))

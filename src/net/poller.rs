@@ -1,7 +1,7 @@
-//! Many streams waited for on one thread (`epoll(7)`).
+//! The poller: one thread waits for many streams (`epoll(7)`).
 //!
-//! For whoever has to talk to a thousand servers at once, as a load generator does; a server here has
-//! a thread for each connection and needs none of it.
+//! For clients with a thousand connections, such as a load generator; the servers here have a thread per
+//! connection and do not use it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,17 +15,16 @@ use super::stream::Stream;
 use super::syscalls::Syscalls;
 use crate::ownership::{Owned, Registry, Site};
 
-/// What is told at once, at most.
+/// The most events per call.
 const EVENTS_MAX: usize = 256;
 
 const NANOS_A_MILLI: i64 = 1_000_000;
 
 /// Waits for any of the streams that were added to it.
 ///
-/// It tells of changes and not of states (`EPOLLET`): after an event, read and write until
-/// `WouldBlock`, or until what is there cannot be more. It never owns a stream, and one that is closed
-/// is forgotten by the syscalls. A task that is cancelled while it waits here is not woken: wait with a
-/// timeout.
+/// It is edge-triggered (`EPOLLET`): after an event, read and write until `WouldBlock`, or until nothing
+/// more can be there. It never owns a stream, and the kernel removes a stream that is closed. Cancelling
+/// does not wake a task that waits here: wait with a timeout.
 #[must_use = "it is closed when it is dropped"]
 pub struct Poller {
     epoll: Owned<OwnedFd>,
@@ -33,10 +32,10 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// A new one, owned by the current task (`epoll_create1(2)`).
+    /// A new poller, owned by the current task (`epoll_create1(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn new_in(registry: &Registry) -> io::Result<Poller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -44,10 +43,10 @@ impl Poller {
         Ok(Poller { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
-    /// Has changes of a stream told by this token, in both directions (`epoll_ctl(2)`).
+    /// Adds a stream, in both directions, whose events have this token (`epoll_ctl(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's: both have to be the current task's.
+    /// Errors of the system call and the registry: the current task must own both.
     #[track_caller]
     pub fn add(&self, stream: &Stream, token: u64) -> io::Result<()> {
         let wanted = epoll::EventFlags::IN
@@ -63,11 +62,11 @@ impl Poller {
         added
     }
 
-    /// Waits for changes, at most for `timeout` (`epoll_wait(2)`). The tokens of the streams that
-    /// have some; none, when the time ran out.
+    /// Waits for events, at most for `timeout` (`epoll_wait(2)`), and returns the tokens of their streams;
+    /// none on a timeout.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn wait(&mut self, timeout: Duration) -> io::Result<impl Iterator<Item = u64>> {
         let mut deadline = Deadline::after(Some(timeout));
@@ -77,7 +76,7 @@ impl Poller {
             events.clear();
             let mut left = deadline.left();
             if left.is_some_and(|left| left.tv_nsec % NANOS_A_MILLI != 0) {
-                // `epoll_wait` counts in milliseconds, `ppoll` does not.
+                // `epoll_wait` has a resolution of milliseconds, `ppoll` does not.
                 let polled = &mut [PollFd::new(&epoll, PollFlags::IN)];
                 if syscalls.poll(polled, left.as_ref())? == 0 {
                     return Ok(0);

@@ -1,42 +1,42 @@
-//! How many connections a listener still accepts after its order to stop.
+//! The quota of connections that a listener still accepts after it was stopped.
 //!
-//! A listener that looks at its order only when no connection waits never stops while clients keep
-//! arriving faster than it accepts. So it looks every few connections; what waits at that moment is
-//! accepted, because those clients believe that they are connected, and nothing after it.
+//! A listener that checks for the stop only when no connection waits never stops while clients arrive
+//! faster than it accepts. So it checks every few connections; it then accepts the connections that wait
+//! at that moment, because those clients believe that they are connected, and none after them.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Connections between two looks at the order: each is a system call.
-const LOOK_EVERY: u32 = 16;
+/// Connections between two checks: each check is a system call.
+const CHECK_EVERY: u32 = 16;
 
-/// `left` while the order is not known to be given.
-const NO_ORDER: u32 = u32::MAX;
+/// `left` while no stop was noticed.
+const NOT_STOPPED: u32 = u32::MAX;
 
-/// Counts for one listener; only its owner accepts.
+/// The quota of one listener; only its owner accepts.
 #[derive(Debug)]
 pub(super) struct StopQuota {
-    /// The most connections that can wait, where their number cannot be asked for.
+    /// The most connections that can wait, where their number is unknown.
     pub(super) places: u32,
-    /// Accepted since the last look.
+    /// Accepted since the last check.
     accepted: AtomicU32,
-    /// What may still be accepted, or [`NO_ORDER`].
+    /// How many may still be accepted, or [`NOT_STOPPED`].
     left: AtomicU32,
 }
 
 impl StopQuota {
-    /// For a queue with so many places.
+    /// For a queue of this length.
     pub(super) fn new(backlog: u32) -> StopQuota {
-        // The kernel queues one more than it is asked for.
-        let places = backlog.saturating_add(1).min(NO_ORDER - 1);
-        StopQuota { places, accepted: AtomicU32::new(0), left: AtomicU32::new(NO_ORDER) }
+        // The kernel queues one more than requested.
+        let places = backlog.saturating_add(1).min(NOT_STOPPED - 1);
+        StopQuota { places, accepted: AtomicU32::new(0), left: AtomicU32::new(NOT_STOPPED) }
     }
 
     /// Counts an accepted connection.
     pub(super) fn count(&self) {
         // ord: Relaxed; only the owner counts, and a change of owner orders it (the slot's AcqRel).
         let left = self.left.load(Ordering::Relaxed);
-        let (counter, value) = if left == NO_ORDER {
+        let (counter, value) = if left == NOT_STOPPED {
             // ord: Relaxed, as above.
             (&self.accepted, self.accepted.load(Ordering::Relaxed).saturating_add(1))
         } else {
@@ -46,27 +46,27 @@ impl StopQuota {
         counter.store(value, Ordering::Relaxed);
     }
 
-    /// Whether all has been accepted that waited when the order was noticed. `is_ordered` looks at the
-    /// order, and `waiting` answers how many connections wait.
+    /// Whether all connections have been accepted that waited when the stop was noticed. `is_stopped`
+    /// checks for the stop, and `waiting` returns how many connections wait.
     ///
     /// # Errors
-    /// Theirs.
+    /// Those of the two functions.
     pub(super) fn is_reached(
         &self,
-        is_ordered: impl FnOnce() -> io::Result<bool>,
+        is_stopped: impl FnOnce() -> io::Result<bool>,
         waiting: impl FnOnce() -> io::Result<u32>,
     ) -> io::Result<bool> {
         // ord: Relaxed, as above.
         let (left, accepted) =
             (self.left.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed));
-        let is_due = if left == NO_ORDER { accepted >= LOOK_EVERY } else { left == 0 };
+        let is_due = if left == NOT_STOPPED { accepted >= CHECK_EVERY } else { left == 0 };
         if !is_due {
             return Ok(false);
         }
-        let now_left = match (is_ordered()?, left) {
-            // The order may have been taken back: what was written to the pipe has been read.
-            (false, _) => NO_ORDER,
-            (true, NO_ORDER) => waiting()?.min(self.places),
+        let now_left = match (is_stopped()?, left) {
+            // The stop may have been revoked: what was written to the pipe has been read.
+            (false, _) => NOT_STOPPED,
+            (true, NOT_STOPPED) => waiting()?.min(self.places),
             (true, left) => left,
         };
         // ord: Relaxed, as above.
@@ -82,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_the_order_as_many_are_accepted_as_were_waiting() {
+    fn after_the_stop_as_many_are_accepted_as_were_waiting() {
         let stop_quota = StopQuota::new(64);
-        let accept_until_reached = |is_ordered: bool, waiting: u32| -> u32 {
+        let accept_until_reached = |is_stopped: bool, waiting: u32| -> u32 {
             (0..1000)
                 .find(|_| {
-                    let is_reached = stop_quota.is_reached(|| Ok(is_ordered), || Ok(waiting));
+                    let is_reached = stop_quota.is_reached(|| Ok(is_stopped), || Ok(waiting));
                     let is_reached = is_reached.unwrap();
                     if !is_reached {
                         stop_quota.count();
@@ -96,14 +96,14 @@ mod tests {
                 })
                 .unwrap_or(1000)
         };
-        assert_eq!(accept_until_reached(false, 5), 1000, "without an order there is no end");
+        assert_eq!(accept_until_reached(false, 5), 1000, "without a stop there is no end");
         let accepted = accept_until_reached(true, 5);
-        assert!((5..5 + LOOK_EVERY).contains(&accepted), "{accepted}");
+        assert!((5..5 + CHECK_EVERY).contains(&accepted), "{accepted}");
         assert_eq!(accept_until_reached(true, 5), 0, "it stays so");
-        assert_eq!(accept_until_reached(false, 5), 1000, "until the order is taken back");
+        assert_eq!(accept_until_reached(false, 5), 1000, "until the stop is revoked");
         let accepted = accept_until_reached(true, 1000);
         assert!(
-            (65..65 + LOOK_EVERY).contains(&accepted),
+            (65..65 + CHECK_EVERY).contains(&accepted),
             "more than there are places: {accepted}"
         );
     }

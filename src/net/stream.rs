@@ -1,4 +1,4 @@
-//! Streams: TCP of either version, and Unix.
+//! Stream sockets: TCP over IPv4 and IPv6, and Unix.
 
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs};
@@ -24,8 +24,8 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 
 /// A connected stream socket, TCP or Unix, with one owner.
 ///
-/// Reading and writing go by `&Stream` too, so that both can be done at once by one owner; for two
-/// owners there is [`split`](Stream::split).
+/// Reading and writing also work through `&Stream`, so that one owner can do both at once; for two owners
+/// there is [`split`](Stream::split).
 #[must_use = "a stream is closed when its handle is dropped"]
 pub struct Stream(Owned<OwnedFd>);
 
@@ -38,19 +38,19 @@ reads!(
 );
 writes!(Stream, |handle, bytes| wire::send(handle, bytes, SendFlags::empty()), wire::send_vectored);
 
-/// Making one.
+/// Constructors.
 impl Stream {
     pub(super) fn new(socket: Owned<OwnedFd>) -> Stream {
         Stream(socket)
     }
 
-    /// Connects by TCP, to the first of the name's addresses that answers (`connect(2)`).
+    /// Connects by TCP, to the first of the name's addresses that accepts (`connect(2)`).
     ///
-    /// The socket is owned before it connects: a task that is cancelled meanwhile wakes. (Resolving
-    /// a name is up to the system and is waited for.)
+    /// The socket is owned before it connects: a task that is cancelled meanwhile wakes. (Resolving a name
+    /// is up to the system and cannot be cancelled.)
     ///
     /// # Errors
-    /// The last address's, the resolver's, or the registry's: `Cancelled`.
+    /// The error of the last address, the resolver or the registry: `Cancelled`.
     #[track_caller]
     pub fn connect(addresses: impl ToSocketAddrs) -> io::Result<Stream> {
         Stream::connect_in(Registry::global(), addresses)
@@ -59,7 +59,7 @@ impl Stream {
     /// [`connect`](Stream::connect) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`connect`](Stream::connect).
     #[track_caller]
     pub fn connect_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<Stream> {
         let mut last = no_address();
@@ -72,10 +72,10 @@ impl Stream {
         Err(last)
     }
 
-    /// Connects by TCP to one address, for at most this long (`connect(2)`, `poll(2)`).
+    /// Connects by TCP to one address, with a timeout (`connect(2)`, `poll(2)`).
     ///
     /// # Errors
-    /// `TimedOut`; `InvalidInput` for no time at all; else as [`connect`](Stream::connect).
+    /// `TimedOut`; `InvalidInput` for a zero timeout; otherwise see [`connect`](Stream::connect).
     #[track_caller]
     pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<Stream> {
         Stream::connect_timeout_in(Registry::global(), address, timeout)
@@ -84,7 +84,7 @@ impl Stream {
     /// [`connect_timeout`](Stream::connect_timeout) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`connect_timeout`](Stream::connect_timeout).
     #[track_caller]
     pub fn connect_timeout_in(
         registry: &Registry,
@@ -98,14 +98,14 @@ impl Stream {
         connect::inet(registry, address, Some(timeout))
     }
 
-    /// Begins to connect by TCP and does not wait (`connect(2)`); `source` is the address at this end,
-    /// where the system's choice will not do: a pair of addresses has no more than 65,535 connections.
+    /// Starts to connect by TCP and does not wait (`connect(2)`); `source` is the local address, where the
+    /// system's choice is not enough: a pair of addresses has at most 65,535 connections.
     ///
-    /// The stream does not block: until it stands, reading and writing result `WouldBlock` or
-    /// `NotConnected`, and if it fails, why. [`complete_connect`](Stream::complete_connect) waits.
+    /// The stream does not block: until it is connected, reads and writes return `WouldBlock` or
+    /// `NotConnected`, or the error of the connect. [`complete_connect`](Stream::complete_connect) waits.
     ///
     /// # Errors
-    /// The system calls', and the registry's.
+    /// Errors of the system calls and the registry.
     #[track_caller]
     pub fn begin_connect_in(
         registry: &Registry,
@@ -115,11 +115,11 @@ impl Stream {
         connect::begin(registry, address, source)
     }
 
-    /// Waits until a connection that was [begun](Stream::begin_connect_in) stands, at most for
-    /// `timeout` (`poll(2)`). From then on the stream blocks, as streams do.
+    /// Waits until a connect that [`begin_connect_in`](Stream::begin_connect_in) started has succeeded, at
+    /// most for `timeout` (`poll(2)`). From then on the stream blocks.
     ///
     /// # Errors
-    /// `TimedOut`; else as [`connect`](Stream::connect).
+    /// `TimedOut`; otherwise see [`connect`](Stream::connect).
     #[track_caller]
     pub fn complete_connect(&self, timeout: Option<Duration>) -> io::Result<()> {
         connect::complete(self, timeout)
@@ -128,7 +128,7 @@ impl Stream {
     /// Connects to a Unix listener (`connect(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn connect_unix(path: impl AsRef<Path>) -> io::Result<Stream> {
         Stream::connect_unix_in(Registry::global(), path)
@@ -137,7 +137,7 @@ impl Stream {
     /// [`connect_unix`](Stream::connect_unix) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`connect_unix`](Stream::connect_unix).
     #[track_caller]
     pub fn connect_unix_in(registry: &Registry, path: impl AsRef<Path>) -> io::Result<Stream> {
         connect::unix(registry, &connect::unix_path(path.as_ref())?)
@@ -146,7 +146,7 @@ impl Stream {
     /// Connects to an address of either family, such as a listener's own (`connect(2)`).
     ///
     /// # Errors
-    /// `InvalidInput` for a Unix socket without a name; else as [`connect`](Stream::connect).
+    /// `InvalidInput` for a Unix socket without a name; otherwise see [`connect`](Stream::connect).
     #[track_caller]
     pub fn connect_to(address: &Address) -> io::Result<Stream> {
         Stream::connect_to_in(Registry::global(), address)
@@ -155,7 +155,7 @@ impl Stream {
     /// [`connect_to`](Stream::connect_to) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`connect_to`](Stream::connect_to).
     #[track_caller]
     pub fn connect_to_in(registry: &Registry, address: &Address) -> io::Result<Stream> {
         match address {
@@ -171,11 +171,11 @@ impl Stream {
         }
     }
 
-    /// Connects to an address as people write it: a name with a port, or a path. By TCP it has
-    /// [keep-alive](KeepAlive::DEFAULT), so that a task that reads learns when the host is gone.
+    /// Connects to an address as users write it: a name with a port, or a path. TCP streams get
+    /// [keep-alive](KeepAlive::DEFAULT), so that a reading task notices when the host is gone.
     ///
     /// # Errors
-    /// As [`connect`](Stream::connect) and [`connect_unix`](Stream::connect_unix).
+    /// See [`connect`](Stream::connect) and [`connect_unix`](Stream::connect_unix).
     #[track_caller]
     pub fn connect_to_endpoint_in(registry: &Registry, endpoint: &Endpoint) -> io::Result<Stream> {
         match endpoint {
@@ -191,7 +191,7 @@ impl Stream {
     /// Two streams that are connected to each other (`socketpair(2)`, Unix).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn pair() -> io::Result<(Stream, Stream)> {
         Stream::pair_in(Registry::global())
@@ -200,7 +200,7 @@ impl Stream {
     /// [`pair`](Stream::pair) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`pair`](Stream::pair).
     #[track_caller]
     pub fn pair_in(registry: &Registry) -> io::Result<(Stream, Stream)> {
         let site = Site::here();
@@ -220,7 +220,7 @@ impl Stream {
     /// Becomes the owner of a `TcpStream` or a `UnixStream`.
     ///
     /// # Errors
-    /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
+    /// `AlreadyOwned`: the number is already registered, and the socket is returned open. `Cancelled`,
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own<S: StdStream>(socket: S) -> Result<Stream, Refused<S>> {
@@ -230,7 +230,7 @@ impl Stream {
     /// [`own`](Stream::own) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`own`](Stream::own).
     #[track_caller]
     pub fn own_in<S: StdStream>(registry: &Registry, socket: S) -> Result<Stream, Refused<S>> {
         registry
@@ -240,21 +240,21 @@ impl Stream {
     }
 }
 
-/// Using it.
+/// I/O, options and shutdown.
 impl Stream {
     /// Reads without taking: the next read gets the same bytes (`recv(2)` with `MSG_PEEK`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         wire::recv(self.handle(), buffer, RecvFlags::PEEK)
     }
 
-    /// The address at the other end (`getpeername(2)`).
+    /// The address of the peer (`getpeername(2)`).
     ///
     /// # Errors
-    /// `NotConnected`, once the peer has reset the connection; the registry's.
+    /// `NotConnected` after the peer has reset the connection; errors of the registry.
     #[track_caller]
     pub fn peer_addr(&self) -> io::Result<Address> {
         match self.handle().call(|fd| rustix::net::getpeername(fd))? {
@@ -263,19 +263,19 @@ impl Stream {
         }
     }
 
-    /// The address at this end (`getsockname(2)`).
+    /// The local address (`getsockname(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn local_addr(&self) -> io::Result<Address> {
         Address::of(self.handle().call(|fd| rustix::net::getsockname(fd))?)
     }
 
-    /// Ends one direction, or both (`shutdown(2)`). The stream stays owned until it is released.
+    /// Shuts down one direction, or both (`shutdown(2)`). The stream stays owned until it is released.
     ///
     /// # Errors
-    /// `NotConnected`, once the peer has reset the connection; the registry's.
+    /// `NotConnected` after the peer has reset the connection; errors of the registry.
     #[track_caller]
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         let how = match how {
@@ -289,7 +289,7 @@ impl Stream {
     /// Sends small writes at once instead of collecting them (`TCP_NODELAY`).
     ///
     /// # Errors
-    /// The system call's: a Unix stream has no such option. The registry's.
+    /// The error of the system call: a Unix stream has no such option. Errors of the registry.
     #[track_caller]
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.handle().call(|fd| sockopt::set_tcp_nodelay(fd, on))
@@ -298,80 +298,80 @@ impl Stream {
     /// Whether small writes are sent at once (`TCP_NODELAY`).
     ///
     /// # Errors
-    /// As [`set_nodelay`](Stream::set_nodelay).
+    /// See [`set_nodelay`](Stream::set_nodelay).
     #[track_caller]
     pub fn nodelay(&self) -> io::Result<bool> {
         self.handle().call(|fd| sockopt::tcp_nodelay(fd))
     }
 
-    /// How long a read waits before it answers `WouldBlock`, signals or not; `None`: for ever
+    /// Sets how long a read waits before it returns `WouldBlock`, signals or not; `None`: indefinitely
     /// (`SO_RCVTIMEO`).
     ///
     /// # Errors
-    /// `InvalidInput` for no time at all; the registry's.
+    /// `InvalidInput` for a zero timeout; errors of the registry.
     #[track_caller]
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         deadline::set_timeout(self.handle(), Timeout::Recv, timeout)
     }
 
-    /// How long a write waits before it answers `WouldBlock`, signals or not; `None`: for ever
+    /// Sets how long a write waits before it returns `WouldBlock`, signals or not; `None`: indefinitely
     /// (`SO_SNDTIMEO`).
     ///
     /// # Errors
-    /// `InvalidInput` for no time at all; the registry's.
+    /// `InvalidInput` for a zero timeout; errors of the registry.
     #[track_caller]
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         deadline::set_timeout(self.handle(), Timeout::Send, timeout)
     }
 
-    /// Whether a read or write that would have to wait answers `WouldBlock` instead (`FIONBIO`).
+    /// Whether a read or write that would have to wait returns `WouldBlock` instead (`FIONBIO`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         self.handle().call(|fd| rustix::io::ioctl_fionbio(fd, on))
     }
 
-    /// How long a close waits for what was not sent yet; with no time at all it resets the
-    /// connection (`SO_LINGER`, in whole seconds).
+    /// Sets how long a close waits for unsent bytes; zero resets the connection (`SO_LINGER`, in whole
+    /// seconds).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn set_linger(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.handle().call(|fd| sockopt::set_socket_linger(fd, timeout))
     }
 
-    /// Has the close reset the connection (`SO_LINGER` of no time): for one that ends by an error, with
-    /// bytes owed. The end that an ordinary close sends would tell the peer that it has everything.
-    /// What was sent and has not arrived is thrown away. A Unix socket has no resets: there the peer
-    /// learns of it if something is left that was not read.
+    /// Makes the close reset the connection (zero `SO_LINGER`), for a connection that ends with an error
+    /// before everything is sent: the end that an ordinary close sends would mean that nothing is missing.
+    /// Bytes that have not arrived are discarded. A Unix socket has no resets: there the peer notices only
+    /// if some of its bytes were not read.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn reset_on_close(&self) -> io::Result<()> {
         self.set_linger(Some(Duration::ZERO))
     }
 
-    /// Takes the error that the socket has pending, if there is one (`SO_ERROR`).
+    /// Takes the socket's pending error, if there is one (`SO_ERROR`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(self.handle().call(|fd| sockopt::socket_error(fd))?.err().map(io::Error::from))
     }
 
-    /// Closes our sending side, so that all that was sent arrives (`shutdown(2)`).
+    /// Shuts down the write side, after all that was sent (`shutdown(2)`).
     ///
-    /// In a task that is [drained](crate::ownership::Promise::drain) the peer may still be sending,
-    /// and closing would then reset the connection; so what was sent is waited for first, until
-    /// the deadline of the drain cancels the task, or for `timeout`.
+    /// In a task that is [drained](crate::ownership::Promise::drain) the peer may still be sending, and a
+    /// close would then reset the connection; so this first waits until the peer has what was sent, until
+    /// the drain deadline cancels the task, or for `timeout`.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn shutdown_write(&self, timeout: Duration) -> io::Result<()> {
         if self.handle().record().registry.is_draining() {
@@ -380,12 +380,12 @@ impl Stream {
         self.shutdown(Shutdown::Write)
     }
 
-    /// Closes it, once the peer has [finished](Stream::shutdown_write) or is asked no more: as
-    /// [`shutdown_write`](Stream::shutdown_write), and where nothing is left to be read, `close(2)` alone does the
-    /// same as `shutdown(2)` before it. A close that fails is the finalizer's to report.
+    /// Closes the stream after the peer has finished: in a drained task like
+    /// [`shutdown_write`](Stream::shutdown_write) first; otherwise nothing is left to read, and `close(2)`
+    /// alone has the same effect. The finalizer reports a close that fails.
     ///
     /// # Errors
-    /// As there.
+    /// See [`shutdown_write`](Stream::shutdown_write).
     #[track_caller]
     pub fn finish(self, timeout: Duration) -> io::Result<()> {
         if self.handle().record().registry.is_draining() {
@@ -395,19 +395,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until the peer's system has everything that was sent (`SIOCOUTQ`), at most for
-    /// `timeout`. False when the time ran out, or when the connection is gone, so that nothing more
-    /// will arrive.
+    /// Waits until the peer's system has everything that was sent (`SIOCOUTQ`), at most for `timeout`.
+    /// Returns false on a timeout, or if the connection is gone, so that nothing more will arrive.
     ///
-    /// For closing a TCP connection on which the peer may still be sending: such a close resets
-    /// it, and throws away what has not arrived yet. A Unix socket keeps what was sent, and so
-    /// needs no waiting.
+    /// For closing a TCP connection on which the peer may still be sending: such a close resets it and
+    /// discards what has not arrived yet. A Unix socket keeps what was sent and needs no waiting.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn wait_sent(&self, timeout: Duration) -> io::Result<bool> {
-        // No event tells of it. Doubling from a short pause finds a quick peer quickly.
+        // There is no event for it. Doubling from a short pause finds a fast peer quickly.
         const PAUSE_MIN: Duration = Duration::from_micros(50);
         const PAUSE_MAX: Duration = Duration::from_millis(10);
         let deadline = std::time::Instant::now().checked_add(timeout);
@@ -416,7 +414,7 @@ impl Stream {
             if deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline) {
                 return Ok(false);
             }
-            // After a reset the number never falls: the error, or the hang-up, is told at once.
+            // After a reset the number never falls: an error or a hang-up is noticed at once.
             if nonblocking::wait(self.handle(), PollFlags::empty(), Some(pause))? {
                 return Ok(false);
             }
@@ -435,10 +433,10 @@ impl Stream {
         Ok(0)
     }
 
-    /// Splits the stream into its reading and its writing half, both of them the current task's.
+    /// Splits the stream into its read half and its write half, both owned by the current task.
     ///
     /// # Errors
-    /// `NotOwner` and its kin; the stream comes back.
+    /// `NotOwner` and related errors; the stream is returned.
     #[track_caller]
     pub fn split(self) -> Result<(ReadHalf, WriteHalf), Refused<Stream>> {
         match self.0.split() {
@@ -447,10 +445,10 @@ impl Stream {
         }
     }
 
-    /// Makes two halves the whole again; see [`ReadHalf::rejoin`].
+    /// Joins two halves; see [`ReadHalf::rejoin`].
     ///
     /// # Errors
-    /// As there.
+    /// See [`ReadHalf::rejoin`].
     #[track_caller]
     pub fn rejoin(
         reading: ReadHalf,

@@ -1,6 +1,6 @@
-//! The system calls that move bytes and connections, each in one place: here a saboteur is asked what
-//! the kernel shall result (see [`faults`](crate::faults)). Everybody else makes them through this
-//! file; `tests/tidy.rs` holds that.
+//! The system calls that move bytes and connections, each in one place, where the fault injector decides
+//! their result (see [`faults`](crate::faults)). All other code makes them through this file;
+//! `tests/tidy.rs` checks that.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -18,19 +18,19 @@ use crate::faults::{Call, Saboteur, Waits};
 use crate::ownership::Held;
 use crate::ownership::handle::Handle;
 
-/// The kind of a UDP socket, as registries have it.
+/// The kind of a UDP socket in registries.
 const UDP: &str = kind::UDP_SOCKET;
 
-/// Who may make the calls fail; mostly nobody.
+/// The system calls of one resource, with the registry's fault injector, if it has one.
 #[derive(Clone, Copy)]
 pub(super) struct Syscalls<'a>(Option<&'a Saboteur>);
 
 impl<'a> Syscalls<'a> {
-    /// The kernel as a resource's registry meets it.
+    /// The system calls for a resource.
     #[inline]
     pub(super) fn of<C: Held>(handle: &'a Handle<C>) -> Syscalls<'a> {
         let record = handle.record();
-        // A datagram is whole or lost; nothing that is said here of streams holds for it.
+        // A datagram is complete or lost; the faults of streams do not apply.
         Syscalls(record.registry.saboteur().filter(|_| record.kind != UDP))
     }
 
@@ -39,7 +39,7 @@ impl<'a> Syscalls<'a> {
         self.0.map_or(Ok(()), |saboteur| saboteur.before(call()))
     }
 
-    /// Has a call move bytes, as many as it may of `most`.
+    /// Makes a call that moves up to `most` bytes, or fewer if a fault shortens it.
     #[inline]
     fn moving(self, most: usize, call: impl FnOnce(usize) -> Result<usize>) -> Result<usize> {
         let Some(saboteur) = self.0 else { return call(most) };
@@ -47,8 +47,8 @@ impl<'a> Syscalls<'a> {
         call(room).inspect(|&bytes| saboteur.moved(bytes, room, most))
     }
 
-    /// Has a call read bytes, as many as it may of `most`. It was not cut short where nothing is left:
-    /// a byte that comes alone may meet a room of one.
+    /// Makes a call that reads up to `most` bytes, or fewer if a fault shortens it. It counts as shortened
+    /// only if bytes are left: a single byte may also fit into a buffer of one.
     #[inline]
     fn reading(
         self,
@@ -103,7 +103,7 @@ impl<'a> Syscalls<'a> {
         })
     }
 
-    /// `read(2)`: for what is no socket.
+    /// `read(2)`, for descriptors other than sockets.
     #[inline]
     pub(super) fn read(self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
         self.before(|| Call::Other)?;
@@ -122,20 +122,20 @@ impl<'a> Syscalls<'a> {
         rustix::net::recvmsg(fd, buffers, &mut control, flags).map(|received| received.bytes)
     }
 
-    /// `readv(2)`: for what is no socket.
+    /// `readv(2)`, for descriptors other than sockets.
     pub(super) fn readv(self, fd: BorrowedFd<'_>, buffers: &mut [IoSliceMut<'_>]) -> Result<usize> {
         self.before(|| Call::Other)?;
         rustix::io::readv(fd, buffers)
     }
 
-    /// `write(2)`: for what is no socket.
+    /// `write(2)`, for descriptors other than sockets.
     #[inline]
     pub(super) fn write(self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
         self.before(|| Call::Other)?;
         self.moving(bytes.len(), |room| rustix::io::write(fd, &bytes[..room]))
     }
 
-    /// `writev(2)`: for what is no socket.
+    /// `writev(2)`, for descriptors other than sockets.
     pub(super) fn writev(self, fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Result<usize> {
         self.before(|| Call::Other)?;
         self.moving_first(buffers, |part| match part {
@@ -144,7 +144,7 @@ impl<'a> Syscalls<'a> {
         })
     }
 
-    /// `accept4(2)`, of a listener that waits or not.
+    /// `accept4(2)`, on a listener that blocks or not.
     pub(super) fn accept(
         self,
         fd: BorrowedFd<'_>,
@@ -176,7 +176,7 @@ impl<'a> Syscalls<'a> {
         rustix::event::poll(polled, timeout)
     }
 
-    /// Has a call move a part of the first buffer, if no more than that is to be moved.
+    /// Makes a call that moves a part of the first buffer, if a fault shortens it to less than that.
     fn moving_first<'b>(
         self,
         buffers: &'b [IoSlice<'_>],
@@ -191,8 +191,8 @@ pub(super) fn waits(is_waiting: bool) -> Waits {
     if is_waiting { Waits::Yes } else { Waits::No }
 }
 
-/// Whether an accept failed because of that one connection, which is out of the backlog: the next
-/// may do (accept(2), "Error handling").
+/// Whether an accept failed because of that one connection, which has left the backlog: the next accept
+/// may succeed (accept(2), "Error handling").
 pub(super) fn was_gone(error: Errno) -> bool {
     matches!(
         error,

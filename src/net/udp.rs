@@ -1,4 +1,4 @@
-//! Datagrams with an owner.
+//! Owned UDP sockets.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -40,10 +40,10 @@ checked!(UdpSocket, 0, Cell);
 disowned!(UdpSocket);
 
 impl UdpSocket {
-    /// Takes a place on the first of the name's addresses that is free (`bind(2)`).
+    /// Binds to the first of the name's addresses that is free (`bind(2)`).
     ///
     /// # Errors
-    /// The last address's, the resolver's, or the registry's.
+    /// The error of the last address, the resolver or the registry.
     #[track_caller]
     pub fn bind(addresses: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         UdpSocket::bind_in(Registry::global(), addresses)
@@ -52,7 +52,7 @@ impl UdpSocket {
     /// [`bind`](UdpSocket::bind) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`bind`](UdpSocket::bind).
     #[track_caller]
     pub fn bind_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         let mut last = no_address();
@@ -77,7 +77,7 @@ impl UdpSocket {
     /// Becomes the owner of a UDP socket of the standard library.
     ///
     /// # Errors
-    /// `AlreadyOwned`: the number is on record, and the socket comes back unclosed. `Cancelled`,
+    /// `AlreadyOwned`: the number is already registered, and the socket is returned open. `Cancelled`,
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(socket: std::net::UdpSocket) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
@@ -87,7 +87,7 @@ impl UdpSocket {
     /// [`own`](UdpSocket::own) in another registry.
     ///
     /// # Errors
-    /// As there.
+    /// See [`own`](UdpSocket::own).
     #[track_caller]
     pub fn own_in(
         registry: &Registry,
@@ -99,10 +99,10 @@ impl UdpSocket {
             .map_err(|refused| refused.map(std::net::UdpSocket::from))
     }
 
-    /// Sends to this address and receives from it alone, from now on (`connect(2)`).
+    /// Sets the only address to send to and to receive from (`connect(2)`).
     ///
     /// # Errors
-    /// The last address's, the resolver's, or the registry's.
+    /// The error of the last address, the resolver or the registry.
     #[track_caller]
     pub fn connect(&self, addresses: impl ToSocketAddrs) -> io::Result<()> {
         let mut last = no_address();
@@ -118,7 +118,7 @@ impl UdpSocket {
     /// Sends one datagram to the first of the name's addresses (`sendto(2)`).
     ///
     /// # Errors
-    /// The system call's, the resolver's, and the registry's.
+    /// Errors of the system call, the resolver and the registry.
     #[track_caller]
     pub fn send_to(&self, bytes: &[u8], to: impl ToSocketAddrs) -> io::Result<usize> {
         let Some(to) = to.to_socket_addrs()?.next() else {
@@ -135,14 +135,14 @@ impl UdpSocket {
     /// Receives one datagram and its sender (`recvfrom(2)`). What exceeds the buffer is lost.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (bytes, _, from) =
             with_timeout(self.handle(), Timeout::Recv, Waits::Yes, |fd, waits| {
                 rustix::net::recvfrom(fd, &mut *buffer, wire::receive_flags(waits))
             })?;
-        // A datagram has a sender; without one the socket was shut down behind our back.
+        // A datagram has a sender; without one the socket was shut down outside the registry.
         let from = from.ok_or(Errno::NOTCONN)?.try_into()?;
         self.handle().record().count_received(bytes);
         Ok((bytes, from))
@@ -151,7 +151,7 @@ impl UdpSocket {
     /// Sends one datagram to the connected address (`send(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         wire::send(self.handle(), bytes, SendFlags::empty())
@@ -161,7 +161,7 @@ impl UdpSocket {
     /// lost.
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         wire::recv(self.handle(), buffer, RecvFlags::empty())
@@ -170,7 +170,7 @@ impl UdpSocket {
     /// The address at this end (`getsockname(2)`).
     ///
     /// # Errors
-    /// The system call's, and the registry's.
+    /// Errors of the system call and the registry.
     #[track_caller]
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?)
@@ -186,11 +186,11 @@ impl UdpSocket {
         Ok(peer.ok_or(Errno::NOTCONN)?.try_into()?)
     }
 
-    /// How long receiving waits before it answers `WouldBlock`, signals or not; `None`: for ever
+    /// Sets how long a receive waits before it returns `WouldBlock`, signals or not; `None`: indefinitely
     /// (`SO_RCVTIMEO`).
     ///
     /// # Errors
-    /// `InvalidInput` for no time at all; the registry's.
+    /// `InvalidInput` for a zero timeout; errors of the registry.
     #[track_caller]
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         deadline::set_timeout(self.handle(), Timeout::Recv, timeout)
