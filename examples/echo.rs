@@ -21,7 +21,7 @@ use std::error::Error;
 use std::io::{self, Read, Write};
 
 use echown::net::{Listener, Stream};
-use echown::ownership::{self, Failure};
+use echown::ownership::{self, TaskError};
 use echown::pool::{Orphans, Pool};
 
 fn echo(mut client: Stream) -> io::Result<()> {
@@ -35,7 +35,7 @@ fn echo(mut client: Stream) -> io::Result<()> {
     }
 }
 
-fn clean_up(outcome: Result<io::Result<()>, Failure<io::Result<()>>>) {
+fn clean_up(outcome: Result<io::Result<()>, TaskError<io::Result<()>>>) {
     match outcome {
         Ok(Ok(())) => {}
         // A client that resets its connection ends its own task and nobody else's.

@@ -24,7 +24,7 @@
 use std::error::Error;
 use std::mem::forget;
 
-use echown::ownership::{Failure, Owned, Registry, Report};
+use echown::ownership::{Owned, Registry, Report, TaskError};
 
 /// Owns a floor of the house; its finalizer takes it down.
 fn build(registry: &Registry, floor: &'static str) -> Owned<&'static str> {
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         panic!("earthquake");
     });
-    let failure: Failure<()> = outcome.expect_err("it panicked");
+    let failure: TaskError<()> = outcome.expect_err("it panicked");
     println!("  {failure}");
 
     println!("disowned: nothing is run");

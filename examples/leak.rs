@@ -17,7 +17,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 use echown::net::Stream;
-use echown::ownership::{Failure, Registry, Report};
+use echown::ownership::{Registry, Report, TaskError};
 use echown::pool::Pool;
 
 struct Session {
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let task = pool.spawn_named("session", [stream.resource()], move || session(stream))?;
     match task.join() {
-        Err(Failure::Leaked((), leak)) => println!("{} leaked, as its outcome says", leak.task),
+        Err(TaskError::Leaked((), leak)) => println!("{} leaked, as its outcome says", leak.task),
         other => other?,
     }
 

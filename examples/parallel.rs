@@ -25,7 +25,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::available_parallelism;
 
 use echown::net::{Listener, Stream};
-use echown::ownership::{self, Failure};
+use echown::ownership::{self, TaskError};
 use echown::pool::{Orphans, Pool};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -43,7 +43,7 @@ fn echo(mut client: Stream) -> io::Result<()> {
 
 fn server(pool: &Pool, socket: Listener, served: Sender<()>) -> Outcome {
     let orphans = Orphans::reaped_by(pool.registry(), move |_, outcome| match outcome {
-        Ok(Ok(())) | Err(Failure::Cancelled) => drop(served.send(())),
+        Ok(Ok(())) | Err(TaskError::Cancelled) => drop(served.send(())),
         lost => eprintln!("a client was lost: {lost:?}"),
     });
     loop {

@@ -13,7 +13,7 @@
 use std::error::Error;
 use std::sync::mpsc::channel;
 
-use echown::ownership::{self, Failure};
+use echown::ownership::{self, TaskError};
 use echown::pool::Pool;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         panic!("the harvester falls off the ladder");
     })?;
 
-    if let Err(Failure::Panicked(panic)) = child.join() {
+    if let Err(TaskError::Panicked(panic)) = child.join() {
         println!("{} panicked: {}", panic.task(), panic.message());
     }
     let apples = from_child.recv()?;

@@ -1,6 +1,6 @@
 //! Faults at the border to the kernel: system calls that fail on purpose, as they do in bad times.
 //!
-//! A [`Saboteur`] is given to a registry ([`Builder::sabotage`](crate::ownership::Builder::sabotage)).
+//! A [`Saboteur`] is given to a registry ([`RegistryBuilder::sabotage`](crate::ownership::RegistryBuilder::sabotage)).
 //! From [`Saboteur::begin`] on it is asked before each system call by which that registry's
 //! descriptors are accepted, read, written, waited for and connected, at the start of each thread of a
 //! pool that is at home there, and after each close. What it answers goes on as the kernel's own

@@ -15,26 +15,26 @@
 //! read when the pool is built; another program may use up what it promised, which then is an
 //! ordinary error too.
 
-pub(crate) mod ceiling;
 mod headroom;
+mod join;
 mod orphans;
-mod plain;
-mod race;
 mod scope;
+mod thread;
+pub(crate) mod thread_limit;
 mod workers;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use crate::ownership::Promise;
-use crate::ownership::promise::{Unstarted, Work};
+use crate::ownership::promise::{UnstartedChild, Work};
 use crate::ownership::task::Task;
-use crate::ownership::{Error, Failure, Refused, Registry, Resource, Site};
-pub use orphans::{Care, Orphans};
-pub use plain::{spawn as spawn_thread, spawn_in as spawn_thread_in};
-pub use race::first;
+use crate::ownership::{Error, Refused, Registry, Resource, Site, TaskError};
+pub use join::first;
+pub use orphans::{OrphanStatus, Orphans};
 pub use scope::{Scope, ScopeFailure};
-use workers::{Config, Hurdle, Job, NoThread, Workers};
+pub use thread::{spawn as spawn_thread, spawn_in as spawn_thread_in};
+use workers::{Config, Job, NoThread, StartFaults, Workers};
 
 /// Threads of a pool unless set; what the machine carries may be less.
 const LIMIT_DEFAULT: usize = 10_000;
@@ -67,46 +67,46 @@ pub struct Pool {
 
 /// Settings of a new pool.
 #[must_use = "a builder does nothing until `build`"]
-pub struct Builder {
+pub struct PoolBuilder {
     registry: Option<Registry>,
     config: Config,
 }
 
-impl Builder {
+impl PoolBuilder {
     /// The registry that the pool's tasks are at home in; the process-wide one unless set.
-    pub fn registry(mut self, registry: &Registry) -> Builder {
+    pub fn registry(mut self, registry: &Registry) -> PoolBuilder {
         self.registry = Some(registry.clone());
         self
     }
 
     /// The most threads at a time; 10,000 unless set. The machine's own limits may be lower:
     /// [`Pool::limit`].
-    pub fn limit(mut self, threads: usize) -> Builder {
+    pub fn limit(mut self, threads: usize) -> PoolBuilder {
         self.config.limit = threads;
         self
     }
 
     /// The most tasks that wait for a thread; none unless set. A waiting task that its parent joins
     /// may wait for ever if all threads do the same.
-    pub fn queue(mut self, tasks: usize) -> Builder {
+    pub fn queue(mut self, tasks: usize) -> PoolBuilder {
         self.config.queue = tasks;
         self
     }
 
     /// Stack of each thread in bytes; 256 KiB unless set.
-    pub fn stack_bytes(mut self, bytes: usize) -> Builder {
+    pub fn stack_bytes(mut self, bytes: usize) -> PoolBuilder {
         self.config.stack_bytes = bytes;
         self
     }
 
     /// How many idle threads are kept for the next job; 16 unless set, at least 1.
-    pub fn keep_idle(mut self, threads: usize) -> Builder {
+    pub fn keep_idle(mut self, threads: usize) -> PoolBuilder {
         self.config.keep_idle = threads;
         self
     }
 
     /// Name of the threads, as a debugger shows it; `echown` unless set.
-    pub fn thread_name(mut self, name: impl Into<String>) -> Builder {
+    pub fn thread_name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.config.name = name.into();
         self
     }
@@ -115,7 +115,7 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Pool {
         let registry = self.registry.unwrap_or_else(|| Registry::global().clone());
-        let config = Config { hurdle: Hurdle::of(&registry), ..self.config };
+        let config = Config { start_faults: StartFaults::of(&registry), ..self.config };
         Pool { workers: Arc::new(Workers::new(config)), registry }
     }
 }
@@ -128,8 +128,8 @@ impl Pool {
     }
 
     /// Settings for a new pool.
-    pub fn builder() -> Builder {
-        Builder {
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder {
             registry: None,
             config: Config {
                 name: "echown".into(),
@@ -137,7 +137,7 @@ impl Pool {
                 limit: LIMIT_DEFAULT,
                 queue: 0,
                 keep_idle: KEEP_IDLE_DEFAULT,
-                hurdle: Hurdle::default(),
+                start_faults: StartFaults::default(),
             },
         }
     }
@@ -234,7 +234,7 @@ impl Pool {
         &self,
         n: usize,
         f: F,
-    ) -> Result<Vec<Result<T, Failure<T>>>, SpawnError<()>>
+    ) -> Result<Vec<Result<T, TaskError<T>>>, SpawnError<()>>
     where
         T: Send + 'static,
         F: Fn(usize) -> T + Send + Sync + 'static,
@@ -247,12 +247,12 @@ impl Pool {
             match self.start(None, &format!("parallel {index}"), [], move || f(index), site) {
                 Ok(promise) => promises.push(promise),
                 Err(refused) => {
-                    race::cancel_all(promises);
+                    join::cancel_all(promises);
                     return Err(refused.without_job());
                 }
             }
         }
-        Ok(race::join_all(promises))
+        Ok(join::join_all(promises))
     }
 
     /// Runs `body`, which may spawn children in the scope, and waits for all of them.
@@ -279,7 +279,7 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let child = Unstarted::new(&self.registry, parent, name, give, job, site)?;
+        let child = UnstartedChild::new(&self.registry, parent, name, give, job, site)?;
         let work = child.work();
         match self.workers.execute(work) {
             Ok(()) => Ok(child.started()),
@@ -287,7 +287,7 @@ impl Pool {
                 let job = child.undo();
                 // Only now: work that is dropped before the child is undone would end it.
                 drop(work);
-                Err(SpawnError { cause: Cause::NoThread(reason.to_string()), job })
+                Err(SpawnError { cause: SpawnErrorCause::NoThread(reason.to_string()), job })
             }
         }
     }
@@ -298,7 +298,7 @@ impl Job for Work {
         Work::run(*self);
     }
 
-    fn is_void(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.is_abandoned()
     }
 }
@@ -322,33 +322,33 @@ impl fmt::Debug for Pool {
 
 /// Why a task could not be spawned. The job comes back with it.
 pub struct SpawnError<F> {
-    cause: Cause,
+    cause: SpawnErrorCause,
     job: Option<F>,
 }
 
-enum Cause {
+enum SpawnErrorCause {
     Refused(Error),
     NoThread(String),
 }
 
 impl<F> SpawnError<F> {
     pub(crate) fn no_thread(reason: String, job: Option<F>) -> SpawnError<F> {
-        SpawnError { cause: Cause::NoThread(reason), job }
+        SpawnError { cause: SpawnErrorCause::NoThread(reason), job }
     }
 
     /// The registry's refusal, if it was that: something could not be given.
     #[must_use]
     pub fn refusal(&self) -> Option<&Error> {
         match &self.cause {
-            Cause::Refused(error) => Some(error),
-            Cause::NoThread(_) => None,
+            SpawnErrorCause::Refused(error) => Some(error),
+            SpawnErrorCause::NoThread(_) => None,
         }
     }
 
     /// Whether a thread could not be had; the text names the limit.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        matches!(self.cause, Cause::NoThread(_))
+        matches!(self.cause, SpawnErrorCause::NoThread(_))
     }
 
     /// The job, with all that it captured.
@@ -365,15 +365,15 @@ impl<F> SpawnError<F> {
 impl<F> From<Refused<F>> for SpawnError<F> {
     fn from(refused: Refused<F>) -> SpawnError<F> {
         let (error, job) = refused.into_parts();
-        SpawnError { cause: Cause::Refused(error), job }
+        SpawnError { cause: SpawnErrorCause::Refused(error), job }
     }
 }
 
 impl<F> fmt::Display for SpawnError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
-            Cause::Refused(error) => error.fmt(f),
-            Cause::NoThread(reason) => f.write_str(reason),
+            SpawnErrorCause::Refused(error) => error.fmt(f),
+            SpawnErrorCause::NoThread(reason) => f.write_str(reason),
         }
     }
 }

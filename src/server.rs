@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use crate::echo::{ServerContext, SharedHandler};
 pub use crate::net::Endpoint;
 use crate::net::{KeepAlive, PipeWriter};
-use crate::ownership::{Failure, Level, Registry, TaskLabel};
+use crate::ownership::{Level, Registry, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT, SpawnError};
 pub use bind::BindError;
 use bind::{BoundAddress, SocketFile};
@@ -103,7 +103,7 @@ pub enum Control {
 
 enum ServerEvent {
     Control(Control),
-    AcceptorEnded(TaskLabel, Result<(), Failure<()>>),
+    AcceptorEnded(TaskLabel, Result<(), TaskError<()>>),
 }
 
 /// Sends commands to a server, from any thread.
@@ -443,10 +443,10 @@ impl EventLoop {
     }
 }
 
-fn report(task: &TaskLabel, outcome: &Result<(), Failure<()>>) {
+fn report(task: &TaskLabel, outcome: &Result<(), TaskError<()>>) {
     match outcome {
         // A leak's report was delivered when it was found.
-        Ok(()) | Err(Failure::Leaked(..) | Failure::Cancelled) => {}
+        Ok(()) | Err(TaskError::Leaked(..) | TaskError::Cancelled) => {}
         Err(failure) => tracing::error!(%task, "{failure}"),
     }
 }

@@ -35,7 +35,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 
 use crate::echo::Signal;
-use crate::ownership::{Failure, Promise, Registry};
+use crate::ownership::{Promise, Registry, TaskError};
 use crate::thread;
 
 /// The signals that the program handles.
@@ -156,7 +156,11 @@ impl Signals {
             .filter(|number| !before.contains(number))
             .collect();
         for &number in &numbers {
-            registry.declare(number, "signal-hook", "wakes the thread that watches for signals");
+            registry.declare_external(
+                number,
+                "signal-hook",
+                "wakes the thread that watches for signals",
+            );
         }
         let watcher = SignalWatcher { registry: registry.clone(), handler, has_ctrlc, stop: None };
         let watcher = thread::spawn_in(registry, "signals", [], move || watcher.watch(signals))
@@ -168,12 +172,12 @@ impl Signals {
     pub fn stop(mut self) {
         self.watch.close();
         if let Some(Err(failure)) = self.watcher.take().map(Promise::join)
-            && !matches!(failure, Failure::Cancelled)
+            && !matches!(failure, TaskError::Cancelled)
         {
             tracing::error!("the watcher of signals: {failure}");
         }
         for number in &self.numbers {
-            self.registry.retract(*number);
+            self.registry.forget_external(*number);
         }
     }
 }

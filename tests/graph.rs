@@ -3,7 +3,7 @@
 use std::sync::{Mutex, OnceLock};
 
 use common::{Fixture, leaked};
-use echown::ownership::graph::{self, Edge, EdgeData, Graph, Kept, Node, Strength};
+use echown::ownership::graph::{self, Edge, EdgeData, Graph, Node, Strength, TrackedArc};
 use echown::ownership::{Level, Registry};
 use echown::test;
 
@@ -29,11 +29,11 @@ fn counts(graph: &Graph) -> Vec<String> {
 struct Parent<T> {
     _treasure: T,
     _to_treasure: Edge,
-    child: OnceLock<Kept<Child<T>>>,
+    child: OnceLock<TrackedArc<Child<T>>>,
 }
 
 struct Child<T> {
-    _parent: Kept<Parent<T>>,
+    _parent: TrackedArc<Parent<T>>,
 }
 
 /// The lines on which the references of the cycle are made.
@@ -44,10 +44,10 @@ fn tie_a_knot<T>(registry: &Registry, treasure: T, to_it: &Node) {
     let node = Node::new_in(registry, "Parent");
     let to_treasure = graph::edge(&node, to_it);
     let parent = Parent { _treasure: treasure, _to_treasure: to_treasure, child: OnceLock::new() };
-    let parent = Kept::new(node, parent);
+    let parent = TrackedArc::new(node, parent);
     let node = Node::new_in(registry, "Child");
-    let child = Kept::new(node.clone(), Child { _parent: parent.held_by(&node) });
-    let _ = parent.child.set(child.held_by(parent.node()));
+    let child = TrackedArc::new(node.clone(), Child { _parent: parent.clone_for(&node) });
+    let _ = parent.child.set(child.clone_for(parent.node()));
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn the_node_of_a_resource_is_one_and_the_same_while_it_is_there() {
 fn a_shared_value_counts_all_its_references_and_draws_those_with_a_holder() {
     let registry = Registry::new();
     let manager = Node::new_in(&registry, "Manager");
-    let first = Kept::new(Node::new_in(&registry, "Connection"), 7);
+    let first = TrackedArc::new(Node::new_in(&registry, "Connection"), 7);
     assert_eq!(counts(&registry.graph()), ["Manager -", "Connection 1"]);
-    let second = first.held_by(&manager);
+    let second = first.clone_for(&manager);
     let third = second.clone();
     assert_eq!((*third, third.count()), (7, 3));
     assert_eq!(counts(&registry.graph()), ["Manager -", "Connection 3"]);
@@ -154,7 +154,7 @@ fn a_shared_value_counts_all_its_references_and_draws_those_with_a_holder() {
 /// Looks at the graph while it is being dropped, as the sender of a connection does that flushes.
 struct Dying {
     registry: Registry,
-    _holds: Kept<()>,
+    _holds: TrackedArc<()>,
     last_look: &'static Mutex<Option<Graph>>,
 }
 
@@ -169,14 +169,14 @@ fn a_node_whose_count_is_zero_stays_drawn_with_what_it_still_holds() {
     static LAST_LOOK: Mutex<Option<Graph>> = Mutex::new(None);
     let registry = Registry::new();
     let node = Node::new_in(&registry, "Sender");
-    let connection = Kept::new(Node::new_in(&registry, "Connection"), ());
+    let connection = TrackedArc::new(Node::new_in(&registry, "Connection"), ());
     let dying = Dying {
         registry: registry.clone(),
-        _holds: connection.held_by(&node),
+        _holds: connection.clone_for(&node),
         last_look: &LAST_LOOK,
     };
     drop(connection);
-    drop(Kept::new(node, dying));
+    drop(TrackedArc::new(node, dying));
     let last_look = LAST_LOOK.lock().unwrap().take().expect("it was dropped");
     assert_eq!(counts(&last_look), ["Sender 0", "Connection 1"]);
     assert_eq!(drawn(&last_look.edges), ["Sender -> Connection"]);
@@ -188,8 +188,8 @@ fn a_node_whose_count_is_zero_stays_drawn_with_what_it_still_holds() {
 fn a_weak_reference_is_drawn_and_neither_counted_nor_part_of_a_cycle() {
     let registry = Registry::new();
     let (parent, child) = (Node::new_in(&registry, "Parent"), Node::new_in(&registry, "Child"));
-    let _down = parent.keeps(&child);
-    let _up = child.knows(&parent);
+    let _down = parent.strong_edge(&child);
+    let _up = child.weak_edge(&parent);
     let graph = registry.graph();
     assert_eq!(counts(&graph), ["Parent -", "Child 1"]);
     assert_eq!(graph.edges[1].strength, Strength::Weak);
@@ -202,10 +202,10 @@ fn mermaid_draws_cycles_thick_and_red_weak_references_dotted_and_names_every_lin
     let node = |name: &str| Node::new_in(&registry, name);
     let (manager, parent, child) = (node("Manager"), node("Parent"), node("Child \"x\""));
     let first = line!() + 1;
-    let _a = manager.keeps(&parent);
-    let _b = parent.keeps(&child);
-    let _c = child.keeps(&parent);
-    let _d = child.knows(&manager);
+    let _a = manager.strong_edge(&parent);
+    let _b = parent.strong_edge(&child);
+    let _c = child.strong_edge(&parent);
+    let _d = child.weak_edge(&manager);
     let site = |line: u32, column: u32| format!("|\"tests/graph.rs:{}:{column}\"|", first + line);
     let expected = [
         "flowchart TD".to_owned(),
@@ -230,12 +230,12 @@ fn the_part_around_a_node_is_what_holds_it_and_what_it_holds() {
     let (leaf, holder) = (node("leaf"), node("holder of the leaf"));
     let words = registry.own(vec!["ours"]).unwrap();
     let _edges = [
-        manager.keeps(&one),
-        manager.keeps(&other),
-        one.keeps(&leaf),
-        holder.keeps(&leaf),
-        one.keeps(&Node::of(&words.resource())),
-        leaf.knows(&one),
+        manager.strong_edge(&one),
+        manager.strong_edge(&other),
+        one.strong_edge(&leaf),
+        holder.strong_edge(&leaf),
+        one.strong_edge(&Node::of(&words.resource())),
+        leaf.weak_edge(&one),
     ];
     let part = registry.graph().around(&one.label());
     let resource = format!("resource {} (Vec<&str>) 1", words.id());
@@ -255,9 +255,9 @@ fn at_level_off_nothing_is_recorded() {
     let registry = Registry::builder().level(Level::Off).build();
     let words = registry.own(vec!["ours"]).unwrap();
     let node = Node::new_in(&registry, "node");
-    let kept = Kept::new(node.clone(), ());
-    let _held = kept.held_by(&Node::of(&words.resource()));
-    let _reference = node.keeps(&Node::of(&words.resource()));
+    let kept = TrackedArc::new(node.clone(), ());
+    let _held = kept.clone_for(&Node::of(&words.resource()));
+    let _reference = node.strong_edge(&Node::of(&words.resource()));
     assert_eq!(kept.count(), 2, "an Arc counts as ever");
     let graph = registry.graph();
     assert!(graph.nodes.is_empty() && graph.edges.is_empty(), "{graph:?}");
@@ -278,7 +278,7 @@ fn a_reference_from_one_registrys_node_to_anothers_is_in_neither_graph() {
 #[test]
 fn references_come_and_go_on_many_threads_and_leave_nothing() {
     let registry = Registry::new();
-    let shared = Kept::new(Node::new_in(&registry, "shared"), ());
+    let shared = TrackedArc::new(Node::new_in(&registry, "shared"), ());
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
@@ -286,7 +286,7 @@ fn references_come_and_go_on_many_threads_and_leave_nothing() {
                 for _ in 0..500 {
                     let node = Node::of(&resource.resource());
                     let holder = Node::new_in(&registry, "holder");
-                    let _both = (holder.keeps(&node), shared.held_by(&holder));
+                    let _both = (holder.strong_edge(&node), shared.clone_for(&holder));
                     assert!(registry.graph().edges.len() <= 8);
                 }
                 resource.release().unwrap();

@@ -101,7 +101,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use common::{Fixture, SharedFd, failure, leaked, panic_message, refusal, target};
-use echown::ownership::{ErrorKind, Event, Failure, ResourceData};
+use echown::ownership::{ErrorKind, Event, ResourceData, TaskError};
 use echown::test;
 
 #[test]
@@ -588,7 +588,7 @@ fn a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome()
             "its value"
         });
         match failure(parent.join()) {
-            Failure::StillHasChildren(forgotten) => {
+            TaskError::UnjoinedChildren(forgotten) => {
                 assert_eq!(forgotten.value, "its value");
                 let names: Vec<&str> = forgotten.children.iter().map(|it| &*it.name).collect();
                 assert_eq!(names, ["forgotten"]);

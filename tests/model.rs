@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use echown::ownership::{
-    Error, ErrorKind, Event, Failure, Inline, Offer, Owned, Registry, Resource, TaskId,
+    Error, ErrorKind, Event, Offer, Owned, Registry, Resource, RunInlineError, TaskError, TaskId,
 };
 use proptest::prelude::*;
 
@@ -610,8 +610,8 @@ impl World {
         });
         let outcome = match outcome {
             Ok(()) => Ok(()),
-            Err(Inline::Failed(failure)) => Err(failure),
-            Err(Inline::Refused(error)) => {
+            Err(RunInlineError::Failed(failure)) => Err(failure),
+            Err(RunInlineError::Refused(error)) => {
                 // The closure was dropped with what it had captured, in the parent's name.
                 assert_eq!(Err(error.kind()), expected, "giving {give:?}");
                 return;
@@ -634,18 +634,18 @@ impl World {
     }
 
     /// The model's end of a task, and whether the registry's outcome says the same.
-    fn compare_outcome(&self, task: TaskId, end: &End, outcome: Result<(), Failure<()>>) {
+    fn compare_outcome(&self, task: TaskId, end: &End, outcome: Result<(), TaskError<()>>) {
         let normally = matches!(end, End::Normally);
         let leaked = self.model.borrow_mut().end(task, normally);
         match outcome {
             Ok(()) => assert!(normally && leaked.is_empty(), "expected leaks: {leaked:?}"),
-            Err(Failure::Leaked((), report)) => {
+            Err(TaskError::Leaked((), report)) => {
                 let resources = self.resources.borrow();
                 let expected: Vec<_> = leaked.iter().map(|thing| resources[*thing].id()).collect();
                 let reported: Vec<_> = report.resources.iter().map(|data| data.id).collect();
                 assert_eq!((reported, report.task.id), (expected, task));
             }
-            Err(Failure::Panicked(panic)) => {
+            Err(TaskError::Panicked(panic)) => {
                 assert!(!normally && panic.message().contains("body panics"));
             }
             Err(unexpected) => panic!("{unexpected}"),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use echown::net::{Listener, Stream};
-use echown::ownership::{Error, ErrorKind, Failure, Promise, Registry};
+use echown::ownership::{Error, ErrorKind, Promise, Registry, TaskError};
 
 #[path = "net/adopting.rs"]
 mod adopting;
@@ -65,7 +65,7 @@ fn clean(test: impl FnOnce(&Registry)) {
 fn run(registry: &Registry, test: impl FnOnce(&Registry)) {
     match registry.run("test", || test(registry)) {
         Ok(()) => {}
-        Err(Failure::Panicked(panic)) => std::panic::resume_unwind(panic.into_payload()),
+        Err(TaskError::Panicked(panic)) => std::panic::resume_unwind(panic.into_payload()),
         Err(failure) => panic!("{failure}"),
     }
 }

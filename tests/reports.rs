@@ -15,7 +15,7 @@ use std::time::Duration;
 use common::doc_pages::KERNELS;
 use common::fd_misuse;
 use echown::net::{Listener, Stream};
-use echown::ownership::graph::{Edge, Kept, Node};
+use echown::ownership::graph::{Edge, Node, TrackedArc};
 use echown::ownership::{ErrorKind, Level, Registry, Report};
 use echown::pool::Pool;
 use echown::report::explain::{EXPLANATIONS, Explanation};
@@ -154,7 +154,7 @@ fn joined_by_a_stranger(registry: &Registry) {
         stranger.join().unwrap()
     });
     match joined {
-        Err(echown::ownership::Failure::Refused(child, _)) => child.join().unwrap(),
+        Err(echown::ownership::TaskError::Refused(child, _)) => child.join().unwrap(),
         outcome => panic!("{outcome:?}"),
     }
 }
@@ -178,7 +178,7 @@ fn a_finalizer_that_panics(registry: &Registry) {
 struct Session {
     _stream: Stream,
     _holds: Edge,
-    itself: OnceLock<Kept<Session>>,
+    itself: OnceLock<TrackedArc<Session>>,
 }
 
 fn a_connection_in_a_cycle(registry: &Registry) {
@@ -187,10 +187,10 @@ fn a_connection_in_a_cycle(registry: &Registry) {
     let registry = registry.clone();
     let child = pool.spawn_named("session", [ours.resource()], move || {
         let node = Node::new_in(&registry, "Session");
-        let holds = node.keeps(&Node::of(&ours.resource()));
+        let holds = node.strong_edge(&Node::of(&ours.resource()));
         let itself = OnceLock::new();
-        let session = Kept::new(node, Session { _stream: ours, _holds: holds, itself });
-        let again = session.held_by(session.node());
+        let session = TrackedArc::new(node, Session { _stream: ours, _holds: holds, itself });
+        let again = session.clone_for(session.node());
         assert!(session.itself.set(again).is_ok());
     });
     drop(child.unwrap().join());

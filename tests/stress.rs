@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use echown::net::Stream;
-use echown::ownership::{Error, ErrorKind, Failure, Registry};
+use echown::ownership::{Error, ErrorKind, Registry, TaskError};
 use echown::pool::Pool;
 use echown::test;
 
@@ -53,7 +53,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
                 proof
             });
             match child.unwrap().join() {
-                Err(Failure::Leaked(proof, report)) => {
+                Err(TaskError::Leaked(proof, report)) => {
                     proof.unwrap();
                     assert_eq!(report.resources.len(), 2);
                 }
@@ -67,7 +67,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
                 std::panic::resume_unwind(Box::new((one, other)));
             });
             let outcome: Result<(), _> = child.unwrap().join();
-            assert!(matches!(outcome, Err(Failure::Panicked(_))), "{outcome:?}");
+            assert!(matches!(outcome, Err(TaskError::Panicked(_))), "{outcome:?}");
         }
         // Given, blocked in a read, cancelled.
         3 => {
@@ -77,7 +77,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
                 Err(Error::in_io(&blocked).expect("never a false end of file").clone())
             });
             let outcome: Result<Result<(), Error>, _> = child.unwrap().cancel();
-            assert!(matches!(outcome, Err(Failure::Cancelled)), "{outcome:?}");
+            assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
         }
         // Offered and claimed by a sibling; the halves part and meet again.
         4 => {

@@ -7,7 +7,7 @@ use clap::Args;
 use super::units::{number, parse};
 use crate::echo::{Chaos, ChaosTarget, Plan, SharedHandler};
 use crate::faults::{self, Saboteur};
-use crate::ownership::{Builder, Level};
+use crate::ownership::{Level, RegistryBuilder};
 
 /// Which connections are broken, and how.
 #[derive(Args)]
@@ -58,7 +58,7 @@ impl ChaosArguments {
     }
 
     /// The registry's settings, with somebody who makes system calls fail if that was asked for.
-    pub(super) fn inject_faults(&self, settings: Builder) -> Builder {
+    pub(super) fn inject_faults(&self, settings: RegistryBuilder) -> RegistryBuilder {
         let Some(plan) = self.faults else { return settings };
         let seed = self.faults_seed.unwrap_or_else(|| fastrand::u64(..));
         super::stderr_line::stderr_line(format_args!("faults: {plan} with --faults-seed {seed}"));

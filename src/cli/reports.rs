@@ -10,7 +10,7 @@ use echown_fd::escape;
 
 use super::output::documents;
 use super::stderr_line::stderr_line;
-use crate::ownership::{Builder, Registry, Report};
+use crate::ownership::{Registry, RegistryBuilder, Report};
 use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
 
 /// Where the checker's findings go.
@@ -127,12 +127,15 @@ impl Reporting {
     }
 
     /// Has a registry's findings not fail that are known.
-    pub(super) fn apply_baseline(this: &Arc<Reporting>, registry: Builder) -> Builder {
+    pub(super) fn apply_baseline(
+        this: &Arc<Reporting>,
+        registry: RegistryBuilder,
+    ) -> RegistryBuilder {
         if this.baseline.is_none() && this.gathered.is_none() {
             return registry;
         }
         let this = Arc::clone(this);
-        registry.known(move |report| {
+        registry.baseline(move |report| {
             // Where the report was found, no file can be read: the line itself is enough.
             let entries = Entry::of_report(report, &Sources::none());
             let known = this.baseline.as_ref().map(|known| {

@@ -19,7 +19,7 @@ use super::style::{StyleArguments, StyleName};
 use super::units::{at_least_one, duration, one_of, timeout};
 use crate::echo::{SharedHandler, Signal};
 use crate::net::KeepAlive;
-use crate::ownership::{Builder, Level, Policy, Registry, Verdict};
+use crate::ownership::{Level, Policy, Registry, RegistryBuilder, Verdict};
 use crate::report::{Count, suppressions};
 use crate::server::{
     Control, ControlHandle, CountsReader, Endpoint, Server, ServerSettings, ServerSummary,
@@ -221,7 +221,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         .sink(move |report| reports.report(report));
     let settings = Reporting::apply_baseline(&reporting, settings);
     let settings = arguments.chaos.inject_faults(settings);
-    let registry = known.into_iter().fold(settings, Builder::suppress).build();
+    let registry = known.into_iter().fold(settings, RegistryBuilder::suppress).build();
     declare_inherited(&registry);
     let served = output
         .open(&registry)
@@ -288,7 +288,7 @@ pub(super) fn declare_inherited(registry: &Registry) {
             2 => "standard error",
             _ => "inherited",
         };
-        registry.declare(number, name, "opened by whoever started the program");
+        registry.declare_external(number, name, "opened by whoever started the program");
     }
 }
 

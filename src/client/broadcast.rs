@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use crate::frame::FrameError;
 
 use crate::net::{Endpoint, File, pipe_in};
-use crate::ownership::{Failure, Registry};
+use crate::ownership::{Registry, TaskError};
 use crate::pool::Orphans;
 use crate::thread;
 
@@ -141,7 +141,7 @@ enum ChatEvent {
     /// Stop sending.
     Stop,
     /// The chat task has ended.
-    Ended(Result<ChatResult, Failure<ChatResult>>),
+    Ended(Result<ChatResult, TaskError<ChatResult>>),
 }
 
 type ChatResult = Result<ChatSummary, ChatError>;
@@ -236,7 +236,7 @@ fn wait_for_end(
             }
             Ok(ChatEvent::Ended(Ok(outcome))) => return outcome,
             // After a stop request it may have to be cancelled in a connect that does not return.
-            Ok(ChatEvent::Ended(Err(Failure::Cancelled))) => return Err(ChatError::Stuck),
+            Ok(ChatEvent::Ended(Err(TaskError::Cancelled))) => return Err(ChatError::Stuck),
             Ok(ChatEvent::Ended(Err(failure))) => {
                 return Err(ChatError::Connection(io::Error::other(failure.to_string())));
             }

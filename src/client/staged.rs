@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::net::Endpoint;
-use crate::ownership::{Failure, Registry};
+use crate::ownership::{Registry, TaskError};
 use crate::stage::{Lent, Sink, Tag};
 use crate::thread;
 pub use stop::Stop;
@@ -114,7 +114,7 @@ pub fn run(
     }
     for worker in workers {
         match worker.join() {
-            Ok(()) | Err(Failure::Cancelled) => {}
+            Ok(()) | Err(TaskError::Cancelled) => {}
             Err(failure) => tracing::error!("a worker: {failure}"),
         }
     }

@@ -55,7 +55,7 @@ use super::plain::timed_out;
 use super::{ChaosTarget, EndReason, Handler, Memory, ServerContext};
 use crate::frame::{Frame, FrameBudget, FrameDecoder, FrameError};
 use crate::net::{Stream, WriteHalf};
-use crate::ownership::{Failure, Registry};
+use crate::ownership::{Registry, TaskError};
 use crate::pool::{Pool, Promise};
 use crate::rate_limited_log::RateLimited;
 use crate::report::Count;
@@ -312,7 +312,7 @@ impl ConnectedClient {
         match writer.join() {
             Ok(written) => written,
             // This task was cancelled meanwhile, and its child ends before it does.
-            Err(Failure::Refused(writer, error)) => {
+            Err(TaskError::Refused(writer, error)) => {
                 self.writer = Some(writer);
                 self.cancel_writer();
                 Err(error.into())
@@ -322,7 +322,7 @@ impl ConnectedClient {
     }
 
     /// Discards the queue and cancels the writer. Returns the writer's result, if it had ended.
-    fn cancel_writer(&mut self) -> Option<Result<WriterResult, Failure<WriterResult>>> {
+    fn cancel_writer(&mut self) -> Option<Result<WriterResult, TaskError<WriterResult>>> {
         let writer = self.writer.take()?;
         self.hub.leave(self.token);
         self.queue.abort();

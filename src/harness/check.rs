@@ -4,7 +4,9 @@ use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 use super::case::Ignore;
-use crate::ownership::{Failure, Forgotten, LeakReport, Registry, ResourceData, TaskLabel, task};
+use crate::ownership::{
+    LeakReport, Registry, ResourceData, TaskError, TaskLabel, UnjoinedChildren, task,
+};
 use crate::report::Count;
 
 /// How long children that end by themselves may take.
@@ -117,11 +119,11 @@ impl Check {
         };
         let (value, leaks, children) = match Registry::global().run("check", settled) {
             Ok(value) => (value, None, Vec::new()),
-            Err(Failure::Leaked(value, report)) => (value, Some(report), Vec::new()),
-            Err(Failure::StillHasChildren(Forgotten { value, children, leaks, .. })) => {
-                (value, leaks, children.into_vec())
-            }
-            Err(Failure::Panicked(panic)) => resume_unwind(panic.into_payload()),
+            Err(TaskError::Leaked(value, report)) => (value, Some(report), Vec::new()),
+            Err(TaskError::UnjoinedChildren(UnjoinedChildren {
+                value, children, leaks, ..
+            })) => (value, leaks, children.into_vec()),
+            Err(TaskError::Panicked(panic)) => resume_unwind(panic.into_payload()),
             Err(other) => panic!("the check was not run to its end: {other}"),
         };
         if let Some(fault) = self.fault(leaks, &children) {

@@ -18,7 +18,9 @@ use super::case::Case;
 use super::message::{Closed, Coverage, Double, Ended, Left, Message, Outcome, Owned, Started};
 use super::settle::{Before, described};
 use super::sites::Sites;
-use crate::ownership::{Failure, Forgotten, LeakReport, Panic, Registry, ResourceData, snapshot};
+use crate::ownership::{
+    LeakReport, Panic, Registry, ResourceData, TaskError, UnjoinedChildren, snapshot,
+};
 use crate::report::{Descriptor, Frame, Place};
 
 /// The variable that tells a child that it is one.
@@ -307,25 +309,25 @@ fn report(answer: impl Termination) -> bool {
     answer.report() == ExitCode::SUCCESS
 }
 
-fn failed(failure: Failure<bool>, ended: &mut Ended) {
+fn failed(failure: TaskError<bool>, ended: &mut Ended) {
     let mut came_back = |well: bool| {
         ended.outcome = if well { Outcome::Returned } else { Outcome::Erred };
     };
     let leaks = match failure {
-        Failure::Panicked(panic) => {
+        TaskError::Panicked(panic) => {
             ended.outcome = Outcome::Panicked(panic_text(panic));
             return;
         }
-        Failure::Leaked(well, report) => {
+        TaskError::Leaked(well, report) => {
             came_back(well);
             Some(report)
         }
-        Failure::StillHasChildren(Forgotten { value: well, children, leaks, .. }) => {
+        TaskError::UnjoinedChildren(UnjoinedChildren { value: well, children, leaks, .. }) => {
             came_back(well);
             ended.forgotten = children.iter().map(ToString::to_string).collect();
             leaks
         }
-        Failure::Cancelled | Failure::Refused(..) => {
+        TaskError::Cancelled | TaskError::Refused(..) => {
             ended.outcome = Outcome::Panicked(Some(String::from("the test's task was cancelled")));
             return;
         }

@@ -29,7 +29,7 @@ use rustix::net::sockopt::{self, Timeout};
 
 use super::syscalls::Syscalls;
 use crate::faults::Waits;
-use crate::ownership::Held;
+use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
 
 /// The deadline of a wait that may have to be repeated.
@@ -57,7 +57,7 @@ impl Deadline {
 /// Makes a call that is limited by the socket's own timeout, in total, even if signals interrupt it.
 #[inline]
 #[track_caller]
-pub(super) fn with_timeout<C: Held, R>(
+pub(super) fn with_timeout<C: Managed, R>(
     handle: &Handle<C>,
     which: Timeout,
     waits: Waits,
@@ -118,7 +118,7 @@ fn is_blocking(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 
 /// Sets the socket's timeout of calls (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
 #[track_caller]
-pub(super) fn set_timeout<C: Held>(
+pub(super) fn set_timeout<C: Managed>(
     handle: &Handle<C>,
     which: Timeout,
     timeout: Option<Duration>,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     /// Whether reads and writes read the clock first.
-    fn known<C: Held>(handle: &Handle<C>) -> (bool, bool) {
+    fn known<C: Managed>(handle: &Handle<C>) -> (bool, bool) {
         let of = |which| handle.record().may_time_out(direction(which));
         (of(Timeout::Recv), of(Timeout::Send))
     }

@@ -39,7 +39,7 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 #[must_use = "a file is closed when its handle is dropped"]
 pub struct File(Owned<OwnedFd>);
 
-checked!(File, 0, Cell);
+checked!(File, 0, ResourceCell);
 disowned!(File);
 reads!(File, |handle, buffer| wire::read(handle, buffer), wire::read_vectored);
 writes!(File, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);

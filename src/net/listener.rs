@@ -44,7 +44,7 @@ pub struct Listener {
     stop_quota: StopQuota,
 }
 
-checked!(Listener, socket, Cell);
+checked!(Listener, socket, ResourceCell);
 
 /// How accepting waits.
 #[derive(Clone, Copy, PartialEq, Eq)]

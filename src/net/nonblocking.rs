@@ -16,12 +16,12 @@ use super::half::{ReadHalf, WriteHalf};
 use super::stream::Stream;
 use super::syscalls::Syscalls;
 use super::wire;
-use crate::ownership::Held;
+use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
 
 /// Waits for readiness of a socket; returns false on a timeout.
 #[track_caller]
-pub(super) fn wait<C: Held>(
+pub(super) fn wait<C: Managed>(
     handle: &Handle<C>,
     wanted: PollFlags,
     timeout: Option<Duration>,

@@ -22,8 +22,8 @@ pub struct PipeReader(Owned<OwnedFd>);
 #[must_use = "a pipe's end is closed when its handle is dropped"]
 pub struct PipeWriter(Owned<OwnedFd>);
 
-checked!(PipeReader, 0, Cell);
-checked!(PipeWriter, 0, Cell);
+checked!(PipeReader, 0, ResourceCell);
+checked!(PipeWriter, 0, ResourceCell);
 disowned!(PipeReader);
 disowned!(PipeWriter);
 reads!(PipeReader, |handle, buffer| wire::read(handle, buffer), wire::read_vectored);

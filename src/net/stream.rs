@@ -29,7 +29,7 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 #[must_use = "a stream is closed when its handle is dropped"]
 pub struct Stream(Owned<OwnedFd>);
 
-checked!(Stream, 0, Cell);
+checked!(Stream, 0, ResourceCell);
 disowned!(Stream);
 reads!(
     Stream,

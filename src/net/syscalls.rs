@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use crate::faults::{Call, Saboteur, Waits};
-use crate::ownership::Held;
+use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
 
 /// The kind of a UDP socket in registries.
@@ -28,7 +28,7 @@ pub(super) struct Syscalls<'a>(Option<&'a Saboteur>);
 impl<'a> Syscalls<'a> {
     /// The system calls for a resource.
     #[inline]
-    pub(super) fn of<C: Held>(handle: &'a Handle<C>) -> Syscalls<'a> {
+    pub(super) fn of<C: Managed>(handle: &'a Handle<C>) -> Syscalls<'a> {
         let record = handle.record();
         // A datagram is complete or lost; the faults of streams do not apply.
         Syscalls(record.registry.saboteur().filter(|_| record.kind != UDP))

@@ -36,7 +36,7 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 #[must_use = "a socket is closed when its handle is dropped"]
 pub struct UdpSocket(Owned<OwnedFd>);
 
-checked!(UdpSocket, 0, Cell);
+checked!(UdpSocket, 0, ResourceCell);
 disowned!(UdpSocket);
 
 impl UdpSocket {

@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::deadline::with_timeout;
 use super::syscalls::{Syscalls, waits};
 use crate::faults::Waits;
-use crate::ownership::Held;
+use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
 
 /// The most buffers that one vectored call takes (`IOV_MAX`); those beyond wait for the next call.
@@ -18,7 +18,7 @@ const BUFFERS_MAX: usize = 1024;
 /// `recv(2)`.
 #[inline]
 #[track_caller]
-pub(super) fn recv<C: Held>(
+pub(super) fn recv<C: Managed>(
     handle: &Handle<C>,
     buffer: &mut [u8],
     flags: RecvFlags,
@@ -37,7 +37,7 @@ pub(super) fn recv<C: Held>(
 /// `send(2)`, without SIGPIPE.
 #[inline]
 #[track_caller]
-pub(super) fn send<C: Held>(
+pub(super) fn send<C: Managed>(
     handle: &Handle<C>,
     bytes: &[u8],
     flags: SendFlags,
@@ -54,7 +54,7 @@ pub(super) fn send<C: Held>(
 
 /// `sendmsg(2)`, without SIGPIPE.
 #[track_caller]
-pub(super) fn send_vectored<C: Held>(
+pub(super) fn send_vectored<C: Managed>(
     handle: &Handle<C>,
     buffers: &[IoSlice<'_>],
 ) -> io::Result<usize> {
@@ -63,7 +63,7 @@ pub(super) fn send_vectored<C: Held>(
 
 /// [`send_vectored`] with flags.
 #[track_caller]
-pub(super) fn send_vectored_as<C: Held>(
+pub(super) fn send_vectored_as<C: Managed>(
     handle: &Handle<C>,
     buffers: &[IoSlice<'_>],
     flags: SendFlags,
@@ -82,7 +82,7 @@ pub(super) fn send_vectored_as<C: Held>(
 /// `read(2)`: for what is no socket.
 #[inline]
 #[track_caller]
-pub(super) fn read<C: Held>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read<C: Managed>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result<usize> {
     let kernel = Syscalls::of(handle);
     let bytes = handle.call(|fd| kernel.read(fd, &mut *buffer))?;
     handle.record().count_received(bytes);
@@ -91,7 +91,7 @@ pub(super) fn read<C: Held>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result
 
 /// `recvmsg(2)`.
 #[track_caller]
-pub(super) fn recv_vectored<C: Held>(
+pub(super) fn recv_vectored<C: Managed>(
     handle: &Handle<C>,
     buffers: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
@@ -107,7 +107,7 @@ pub(super) fn recv_vectored<C: Held>(
 
 /// `readv(2)`: for what is no socket.
 #[track_caller]
-pub(super) fn read_vectored<C: Held>(
+pub(super) fn read_vectored<C: Managed>(
     handle: &Handle<C>,
     buffers: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
@@ -121,7 +121,7 @@ pub(super) fn read_vectored<C: Held>(
 /// ignores it), writing to a pipe that nobody reads is the end of the process.
 #[inline]
 #[track_caller]
-pub(super) fn write<C: Held>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn write<C: Managed>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
     let kernel = Syscalls::of(handle);
     let written = handle.call(|fd| kernel.write(fd, bytes))?;
     handle.record().count_sent(written);
@@ -130,7 +130,7 @@ pub(super) fn write<C: Held>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usi
 
 /// `writev(2)`; see [`write`].
 #[track_caller]
-pub(super) fn write_vectored<C: Held>(
+pub(super) fn write_vectored<C: Managed>(
     handle: &Handle<C>,
     buffers: &[IoSlice<'_>],
 ) -> io::Result<usize> {
@@ -189,7 +189,7 @@ macro_rules! checked {
             }
         }
 
-        $crate::ownership::handle::moves!($type);
+        $crate::ownership::handle::handle_methods!($type);
     };
 }
 pub(super) use checked;

@@ -21,7 +21,7 @@ pub(crate) enum Phase {
 pub(crate) type Position = u64;
 
 /// Entries that need no allocation: most tasks own one thing.
-const ENTRIES_AT_HAND: usize = 2;
+const ENTRIES_INLINE: usize = 2;
 
 /// Gaps that are left alone however few entries there are.
 const GAPS_MIN: usize = 8;
@@ -43,7 +43,7 @@ pub(crate) struct Account<E> {
     /// By position, ascending. An entry that goes leaves a gap, never the last of the list; when more
     /// than half are gaps they are closed, which makes an arrival and its leaving a constant price
     /// in the mean, and a search for a position.
-    entries: SmallVec<[(Position, Option<E>); ENTRIES_AT_HAND]>,
+    entries: SmallVec<[(Position, Option<E>); ENTRIES_INLINE]>,
     gaps: usize,
     next: Position,
 }
@@ -77,7 +77,7 @@ impl<E> Account<E> {
         let index = self.entries.binary_search_by_key(&position, |(position, _)| *position).ok()?;
         let entry = self.entries[index].1.take()?;
         self.gaps += 1;
-        self.tidy_up();
+        self.compact();
         Some(entry)
     }
 
@@ -99,12 +99,12 @@ impl<E> Account<E> {
         *before = self.entries[index].0;
         let entry = self.entries[index].1.take();
         self.gaps += 1;
-        self.tidy_up();
+        self.compact();
         entry
     }
 
     /// Keeps the list about as long as it has entries.
-    fn tidy_up(&mut self) {
+    fn compact(&mut self) {
         while self.entries.last().is_some_and(|(_, entry)| entry.is_none()) {
             self.entries.pop();
             self.gaps -= 1;

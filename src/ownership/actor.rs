@@ -20,11 +20,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::custody::Site;
-use super::ending;
-use super::outcome::Failure;
+use super::error::{Error, ErrorKind};
 use super::registry::Registry;
-use super::task::{self, Care, Task, TaskLabel};
-use super::violation::{Error, ErrorKind};
+use super::task::{self, JoinDuty, Task, TaskLabel};
+use super::task_error::TaskError;
+use super::task_exit;
 
 /// A task that runs on whichever thread is lent to it, one at a time.
 ///
@@ -56,8 +56,8 @@ impl Registry {
     /// The current task was cancelled or is at its end.
     #[track_caller]
     pub fn actor(&self, name: &str) -> Result<Actor, Error> {
-        let task = ending::make_child(self, None, name, &[], Care::Reaped, Site::here())?;
-        task.rest();
+        let task = task::make_child(self, None, name, &[], JoinDuty::Reaped, Site::here())?;
+        task.park();
         Ok(Actor { task, registry: self.clone() })
     }
 }
@@ -86,7 +86,7 @@ impl Actor {
         };
         drop(rest);
         let lender = task::current(&self.registry);
-        let acting = Acting { part: Some(lender.play(&self.task)), task: &self.task };
+        let acting = Acting { part: Some(lender.lend_thread(&self.task)), task: &self.task };
         let answer = f();
         drop(acting);
         Ok(answer)
@@ -95,17 +95,17 @@ impl Actor {
     /// Ends it on this thread, and says how it was left.
     ///
     /// # Errors
-    /// [`Failure::Leaked`]: it still owned something, which has been finalized. [`Failure::Cancelled`]:
+    /// [`TaskError::Leaked`]: it still owned something, which has been finalized. [`TaskError::Cancelled`]:
     /// its parent had ended it before. Others as for any task.
-    pub fn end(self) -> Result<(), Failure<()>> {
+    pub fn end(self) -> Result<(), TaskError<()>> {
         self.finish()
     }
 
-    fn finish(&self) -> Result<(), Failure<()>> {
+    fn finish(&self) -> Result<(), TaskError<()>> {
         if self.task.take_job().is_none() {
-            return Err(Failure::Cancelled);
+            return Err(TaskError::Cancelled);
         }
-        ending::run(&self.task, || (), std::convert::identity)
+        task_exit::run(&self.task, || (), std::convert::identity)
     }
 }
 
@@ -118,14 +118,14 @@ impl Drop for Actor {
 
 /// A thread is the actor until this is dropped, also while it unwinds.
 struct Acting<'a> {
-    part: Option<task::Part>,
+    part: Option<task::ThreadLoan>,
     task: &'a Arc<Task>,
 }
 
 impl Drop for Acting<'_> {
     fn drop(&mut self) {
         self.part = None;
-        self.task.rest();
+        self.task.park();
         // Whoever cancelled it meanwhile found nothing to end, and has left that to this thread.
         if self.task.is_cancelled() {
             self.task.abandon();

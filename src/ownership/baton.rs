@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::custody::Site;
+use super::error::Error;
 use super::offer::{Offer, Offerable};
-use super::violation::Error;
 
 /// A handle that is handed on with what it is in: a message, a request, a client.
 ///

@@ -11,19 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
 
-use super::closing::{conclude_reporting, contain, drop_contained, run_finalizer};
+use super::closing::{catch_panic, complete_close_reporting, drop_catching, run_finalizer};
 use super::custody::{Event, Site};
+use super::error::{Error, ErrorKind, Refused};
 use super::handle::Owned;
-use super::record::{Descriptor, Held, Record};
+use super::record::{Descriptor, Managed, Record};
 use super::registry::Registry;
 use super::task::{self, Task};
-use super::violation::{Error, ErrorKind, Refused};
 use crate::sys::{close, fork};
 
 type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
 
 /// A value and what is to happen to it in the end.
-pub(crate) struct Charge<T> {
+pub(crate) struct StoredValue<T> {
     pub(crate) value: T,
     /// `None`: closing the descriptor is all. Only descriptors come without.
     finalizer: Option<Finalizer<T>>,
@@ -33,124 +33,124 @@ pub(crate) struct Charge<T> {
     close: fn(T) -> io::Result<()>,
 }
 
-impl<T> Charge<T> {
-    pub(crate) fn generic(value: T, finalizer: Finalizer<T>) -> Charge<T> {
-        Charge { value, finalizer: Some(finalizer), forget: drop, close: let_go }
+impl<T> StoredValue<T> {
+    pub(crate) fn generic(value: T, finalizer: Finalizer<T>) -> StoredValue<T> {
+        StoredValue { value, finalizer: Some(finalizer), forget: drop, close: drop_value }
     }
 }
 
-fn let_go<T>(value: T) -> io::Result<()> {
+fn drop_value<T>(value: T) -> io::Result<()> {
     drop(value);
     Ok(())
 }
 
 /// The cell of a whole resource.
-pub(crate) struct Cell<T: Send + 'static> {
+pub(crate) struct ResourceCell<T: Send + 'static> {
     record: Record,
-    charge: Mutex<Option<Charge<T>>>,
+    stored: Mutex<Option<StoredValue<T>>>,
 }
 
-impl<T: Send + 'static> Cell<T> {
+impl<T: Send + 'static> ResourceCell<T> {
     /// Makes the current task the owner of a new cell.
     pub(crate) fn own(
         registry: &Registry,
         kind: &'static str,
         descriptor: Option<Descriptor>,
-        charge: Charge<T>,
+        stored: StoredValue<T>,
         site: Site,
     ) -> Result<Owned<T>, Refused<T>> {
         let me = task::current(registry);
         let record = Record::new(registry.clone(), kind, descriptor, &me, site);
-        let cell = Arc::new(Cell { record, charge: Mutex::new(Some(charge)) });
+        let cell = Arc::new(ResourceCell { record, stored: Mutex::new(Some(stored)) });
         if fork::in_forked_child() {
             // Entered nowhere: what it is entered in is behind locks of the parent process's.
             return Ok(Owned::new(cell));
         }
-        let held: Arc<dyn Held> = Arc::clone(&cell) as Arc<dyn Held>;
-        match registry.enter_number(&held) {
+        let held: Arc<dyn Managed> = Arc::clone(&cell) as Arc<dyn Managed>;
+        match registry.insert_fd(&held) {
             Ok(None) => {}
             Ok(Some(robbed)) => {
                 let now = descriptor.map_or(Ok(Identity::Anonymous), |new| Ok(new.identity));
-                robbed.record().robbed(&me, site, &now);
+                robbed.record().mark_replaced(&me, site, &now);
             }
             Err(first) => {
                 let error = registry.already_owned(&*first, &me, site);
-                let value = cell.take().map(|charge| charge.value);
+                let value = cell.take().map(|stored| stored.value);
                 return Err(Refused::new(error, value));
             }
         }
         let closed = {
             let mut account = me.account();
-            let closed = Task::closed_because(&account);
+            let closed = Task::closed_reason(&account);
             if closed.is_none() {
                 cell.record.set_position(account.push(Arc::clone(&held)));
             }
             closed
         };
         let Some(kind) = closed else {
-            me.obey_lender();
+            me.propagate_cancel();
             return Ok(Owned::new(cell));
         };
         // Nothing of a cancelled or ending task's is left behind: finalized at once.
-        let error = cell.record.error(kind, cell.record.slot.look(), &me, site, None);
+        let error = cell.record.error(kind, cell.record.slot.load(), &me, site, None);
         if cell.record.slot.begin_close(me.id().get()).is_ok() {
-            conclude_reporting(&*cell, &me, Event::Finalized, site);
+            complete_close_reporting(&*cell, &me, Event::Finalized, site);
         }
         Err(Refused::new(error, None))
     }
 
     /// Takes value and finalizer out: for whoever won the close, or is inside `with`.
-    pub(crate) fn take(&self) -> Option<Charge<T>> {
-        self.charge()?.take()
+    pub(crate) fn take(&self) -> Option<StoredValue<T>> {
+        self.stored()?.take()
     }
 
     /// Holds the value's lock, for tests.
     #[cfg(all(test, not(echown_loom)))]
-    pub(crate) fn hold_value(&self) -> impl Sized {
-        self.charge()
+    pub(crate) fn lock_value(&self) -> impl Sized {
+        self.stored()
     }
 
     /// Puts them back after `with`.
-    pub(crate) fn put_back(&self, charge: Option<Charge<T>>) {
-        if let Some(mut place) = self.charge() {
-            *place = charge;
+    pub(crate) fn put_back(&self, stored: Option<StoredValue<T>>) {
+        if let Some(mut place) = self.stored() {
+            *place = stored;
         }
     }
 
     /// The value's place. None in a forked child if another thread was taking or putting back the
     /// value at the moment of the fork: it may be half copied, and the lock stays held.
-    fn charge(&self) -> Option<MutexGuard<'_, Option<Charge<T>>>> {
+    fn stored(&self) -> Option<MutexGuard<'_, Option<StoredValue<T>>>> {
         if fork::in_forked_child() {
-            return self.charge.try_lock().ok();
+            return self.stored.try_lock().ok();
         }
-        Some(self.charge.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.stored.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl<T: Send + 'static> Held for Cell<T> {
+impl<T: Send + 'static> Managed for ResourceCell<T> {
     fn record(&self) -> &Record {
         &self.record
     }
 
     fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
         let record = &self.record;
-        let stolen = record.stolen();
-        let was_robbed = record.slot.look().is_robbed();
+        let replacement = record.replacement();
+        let was_replaced = record.slot.load().is_replaced();
         // Before the close: afterwards the number may be somebody else's.
-        record.registry.strike_number(record);
-        let Some(Charge { value, finalizer, forget, close }) = self.take() else {
+        record.registry.remove_fd(record);
+        let Some(StoredValue { value, finalizer, forget, close }) = self.take() else {
             return Ok(());
         };
-        if stolen.is_some() || was_robbed {
+        if replacement.is_some() || was_replaced {
             let task = me.label();
-            drop_contained(&task, finalizer);
-            let _ = contain(|| forget(value));
-            let now = stolen.unwrap_or_else(|| {
+            drop_catching(&task, finalizer);
+            let _ = catch_panic(|| forget(value));
+            let now = replacement.unwrap_or_else(|| {
                 record
                     .descriptor
                     .map_or(Ok(Identity::Anonymous), |descriptor| descriptor.number.identity())
             });
-            return Err(record.robbed(me, site, &now));
+            return Err(record.mark_replaced(me, site, &now));
         }
         // The value's own destructor is the user's code as much as a finalizer is.
         let finalized = run_finalizer(|| match finalizer {
@@ -165,13 +165,13 @@ impl<T: Send + 'static> Held for Cell<T> {
             }
         });
         finalized.map_err(|(kind, detail)| {
-            record.error(kind, record.slot.look(), me, site, Some(detail))
+            record.error(kind, record.slot.load(), me, site, Some(detail))
         })
     }
 
-    fn abandon(&self) {
-        if let Some(charge) = self.take() {
-            drop(charge.value);
+    fn drop_in_fork(&self) {
+        if let Some(stored) = self.take() {
+            drop(stored.value);
         }
     }
 }
@@ -197,7 +197,7 @@ impl Registry {
                 let me = task::current(self);
                 let detail = format!("fd {}: {error}", number.raw());
                 let error = me.refusal_with(ErrorKind::NotOpen, detail, site);
-                self.violated_by_task(&error);
+                self.report_task_violation(&error);
                 return Err(Refused::new(error, Some(value)));
             }
         };
@@ -208,6 +208,12 @@ impl Registry {
             let _ = fd.into_raw_fd();
         };
         let close = |value: T| Ok(close::close(value.into())?);
-        Cell::own(self, kind, Some(descriptor), Charge { value, finalizer, forget, close }, site)
+        ResourceCell::own(
+            self,
+            kind,
+            Some(descriptor),
+            StoredValue { value, finalizer, forget, close },
+            site,
+        )
     }
 }

@@ -11,25 +11,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use echown_fd::escape;
 
 use super::custody::{Event, Site};
+use super::error::{Error, ErrorKind};
 use super::finding::Report;
-use super::outcome;
-use super::record::Held;
+use super::record::Managed;
 use super::slot::Slot;
 use super::task::Task;
-use super::violation::{Error, ErrorKind};
+use super::task_error;
 
 /// Finalizes what the caller has begun to close, and ends the closing, also while unwinding.
 ///
 /// # Errors
 /// The finalizer failed, panicked, or found the number replaced.
-pub(crate) fn conclude(held: &dyn Held, me: &Task, event: Event, site: Site) -> Result<(), Error> {
+pub(crate) fn complete_close(
+    held: &dyn Managed,
+    me: &Task,
+    event: Event,
+    site: Site,
+) -> Result<(), Error> {
     let _closing = Closing(&held.record().slot);
     finalize(held, me, event, site)
 }
 
-/// [`conclude`] where no caller takes the error: it is reported, while the resource still is known
+/// [`complete_close`] where no caller takes the error: it is reported, while the resource still is known
 /// to be its last owner's.
-pub(crate) fn conclude_reporting(held: &dyn Held, me: &Task, event: Event, site: Site) {
+pub(crate) fn complete_close_reporting(held: &dyn Managed, me: &Task, event: Event, site: Site) {
     let record = held.record();
     let _closing = Closing(&record.slot);
     if let Err(error) = finalize(held, me, event, site)
@@ -40,10 +45,10 @@ pub(crate) fn conclude_reporting(held: &dyn Held, me: &Task, event: Event, site:
     }
 }
 
-fn finalize(held: &dyn Held, me: &Task, event: Event, site: Site) -> Result<(), Error> {
+fn finalize(held: &dyn Managed, me: &Task, event: Event, site: Site) -> Result<(), Error> {
     let record = held.record();
-    record.slot.await_pins();
-    record.note(event, Some(me), None, site);
+    record.slot.wait_for_pins();
+    record.record_step(event, Some(me), None, site);
     held.finalize(me, site)
 }
 
@@ -52,7 +57,7 @@ struct Closing<'a>(&'a Slot);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.closed();
+        self.0.end_close();
     }
 }
 
@@ -62,10 +67,10 @@ impl Drop for Closing<'_> {
 pub(crate) fn run_finalizer(
     finalizer: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<(), (ErrorKind, String)> {
-    match contain(finalizer) {
+    match catch_panic(finalizer) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            let text = contain(|| error.to_string())
+            let text = catch_panic(|| error.to_string())
                 .unwrap_or_else(|panic| format!("an error whose text panicked: {panic}"));
             discard(error);
             Err((ErrorKind::FinalizerFailed, text))
@@ -78,9 +83,9 @@ pub(crate) fn run_finalizer(
 ///
 /// # Errors
 /// The text of the panic.
-pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-        let text = outcome::message(&*payload).to_owned();
+        let text = task_error::panic_message(&*payload).to_owned();
         discard_payload(payload);
         text
     })
@@ -88,19 +93,19 @@ pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, String> {
 
 /// Drops a value of the user's, whose destructor may panic: that is logged by the name of the task
 /// that it is dropped for.
-pub(crate) fn drop_contained<T>(task: &impl fmt::Display, value: T) {
-    if let Err(panic) = contain(|| drop(value)) {
-        log_contained(|| tracing::warn!(%task, "a destructor panicked: {}", escape::text(&panic)));
+pub(crate) fn drop_catching<T>(task: &impl fmt::Display, value: T) {
+    if let Err(panic) = catch_panic(|| drop(value)) {
+        log_catching(|| tracing::warn!(%task, "a destructor panicked: {}", escape::text(&panic)));
     }
 }
 
 /// Logs where nothing may unwind: a subscriber is the user's code, too.
-pub(crate) fn log_contained(log: impl FnOnce()) {
-    discard(contain(log));
+pub(crate) fn log_catching(log: impl FnOnce()) {
+    discard(catch_panic(log));
 }
 
 fn discard<T>(value: T) {
-    let _ = contain(|| drop(value));
+    let _ = catch_panic(|| drop(value));
 }
 
 /// The payload's own destructor could panic, and the payload of that, and so on: it is leaked.

@@ -21,7 +21,7 @@ const STEPS_KEPT_FIRST: usize = 8;
 /// How it ended.
 const STEPS_KEPT_LAST: usize = 24;
 /// Steps that need no allocation: own, give and release is the life of most resources.
-const STEPS_AT_HAND: usize = 3;
+const STEPS_INLINE: usize = 3;
 
 /// A place in the source, as `#[track_caller]` sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,13 +140,13 @@ pub(crate) struct Step {
 /// The bounded list of steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Custody {
-    first: SmallVec<[Step; STEPS_AT_HAND]>,
+    first: SmallVec<[Step; STEPS_INLINE]>,
     /// Few have more than the first ones.
-    further: Option<Box<Further>>,
+    further: Option<Box<OmittedMiddle>>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Further {
+struct OmittedMiddle {
     last: VecDeque<Step>,
     omitted: u64,
 }
@@ -163,7 +163,7 @@ impl Custody {
 
     #[cold]
     fn push_further(&mut self, step: Step) {
-        let Further { last, omitted } = &mut **self.further.get_or_insert_default();
+        let OmittedMiddle { last, omitted } = &mut **self.further.get_or_insert_default();
         if last.len() == STEPS_KEPT_LAST {
             last.pop_front();
             *omitted += 1;

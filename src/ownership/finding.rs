@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::custody::Site;
+use super::error::{Error, ErrorKind};
 use super::record::Record;
 use super::snapshot::ResourceData;
 use super::task::{Task, TaskLabel};
-use super::violation::{Error, ErrorKind};
 
 /// Version of the JSON form of reports, snapshots and verdicts. Grows when a field changes its
 /// meaning or goes; new fields may come at any time.
@@ -42,7 +42,7 @@ impl LeakReport {
             task: task.label(),
             thread,
             thread_id,
-            spawned: task.was_spawned_at(),
+            spawned: task.explicit_spawn_site(),
             resources,
             resources_omitted: 0,
         }
@@ -109,17 +109,17 @@ impl Report {
     }
 
     fn classify(error: &Error, resource: Option<ResourceData>) -> Report {
-        let facts = error.facts();
+        let data = error.data();
         let report = ViolationReport {
             schema_version: SCHEMA_VERSION,
-            code: facts.kind.code(),
+            code: data.kind.code(),
             message: error.to_string(),
-            actor: facts.actor.clone(),
-            owner: facts.owner.clone(),
-            site: facts.site,
+            actor: data.actor.clone(),
+            owner: data.owner.clone(),
+            site: data.site,
             resource,
         };
-        match facts.kind {
+        match data.kind {
             ErrorKind::FdReplaced => Report::FdReplaced(report),
             ErrorKind::FinalizerFailed | ErrorKind::FinalizerPanicked => Report::Finalizer(report),
             _ => Report::Violation(report),

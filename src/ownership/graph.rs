@@ -8,7 +8,7 @@
 //!
 //! So a program that shares things says who holds them. A [`Node`] is something that holds or is
 //! held: anything with a name, or a resource. An [`Edge`] is one reference, from the moment it is
-//! made until it is dropped; it is kept beside the pointer that it stands for. [`Kept`] does both for
+//! made until it is dropped; it is kept beside the pointer that it stands for. [`TrackedArc`] does both for
 //! an `Arc`: each clone says whose it is, and nothing can be forgotten.
 //!
 //! When a task leaks a resource, the report looks at what keeps it at that moment. If that is a cycle,
@@ -26,16 +26,16 @@
 //! ```
 //! use std::sync::OnceLock;
 //!
-//! use echown::ownership::graph::{Kept, Node};
+//! use echown::ownership::graph::{TrackedArc, Node};
 //! use echown::ownership::Registry;
 //!
-//! struct Parent(OnceLock<Kept<Child>>);
-//! struct Child(#[allow(dead_code)] Kept<Parent>);
+//! struct Parent(OnceLock<TrackedArc<Child>>);
+//! struct Child(#[allow(dead_code)] TrackedArc<Parent>);
 //!
-//! let parent = Kept::new(Node::new("Parent"), Parent(OnceLock::new()));
+//! let parent = TrackedArc::new(Node::new("Parent"), Parent(OnceLock::new()));
 //! let node = Node::new("Child");
-//! let child = Kept::new(node.clone(), Child(parent.held_by(&node)));
-//! let _ = parent.0.set(child.held_by(parent.node()));
+//! let child = TrackedArc::new(node.clone(), Child(parent.clone_for(&node)));
+//! let _ = parent.0.set(child.clone_for(parent.node()));
 //! assert_eq!((parent.count(), child.count()), (2, 2));
 //!
 //! let graph = Registry::global().graph();
@@ -67,9 +67,9 @@ pub use cycle::Cycle;
 /// Something that holds others or is held: in the graph as long as the node, a clone of it, or an
 /// edge from or to it is there.
 #[derive(Clone)]
-pub struct Node(Arc<Inner>);
+pub struct Node(Arc<NodeInner>);
 
-struct Inner {
+struct NodeInner {
     label: NodeLabel,
     /// `None` at level `off`.
     place: Option<(Arc<References>, NodeIndex)>,
@@ -110,7 +110,7 @@ impl Node {
         let name = escape::name(name.into());
         match registry.references() {
             Some(references) => references.add(name, None),
-            None => Node(Arc::new(Inner { label: NodeLabel { id: 0, name }, place: None })),
+            None => Node(Arc::new(NodeInner { label: NodeLabel { id: 0, name }, place: None })),
         }
     }
 
@@ -121,7 +121,7 @@ impl Node {
         let name = resource.name().into();
         match resource.registry().references() {
             Some(references) => references.add(name, Some(resource.id())),
-            None => Node(Arc::new(Inner { label: NodeLabel { id: 0, name }, place: None })),
+            None => Node(Arc::new(NodeInner { label: NodeLabel { id: 0, name }, place: None })),
         }
     }
 
@@ -133,14 +133,14 @@ impl Node {
 
     /// Records that this node keeps another one alive; see [`edge`].
     #[track_caller]
-    pub fn keeps(&self, other: &Node) -> Edge {
+    pub fn strong_edge(&self, other: &Node) -> Edge {
         Edge::make(Some(self), other, Strength::Strong, Site::here())
     }
 
     /// Records that this node refers to another one without keeping it alive. It is drawn, and
     /// neither counted nor part of a cycle.
     #[track_caller]
-    pub fn knows(&self, other: &Node) -> Edge {
+    pub fn weak_edge(&self, other: &Node) -> Edge {
         Edge::make(Some(self), other, Strength::Weak, Site::here())
     }
 }
@@ -151,14 +151,14 @@ impl fmt::Debug for Node {
     }
 }
 
-impl Drop for Inner {
+impl Drop for NodeInner {
     fn drop(&mut self) {
         if fork::in_forked_child() {
             // What is recorded is behind a lock of the parent process's.
             return;
         }
         if let Some((references, index)) = &self.place {
-            references.strike(*index);
+            references.remove_node(*index);
         }
     }
 }
@@ -181,7 +181,7 @@ impl Drop for Inner {
 /// ```
 #[track_caller]
 pub fn edge(from: &Node, to: &Node) -> Edge {
-    from.keeps(to)
+    from.strong_edge(to)
 }
 
 /// Whether a reference keeps what it refers to alive.
@@ -218,7 +218,7 @@ impl Edge {
                 .filter(|(theirs, _)| Arc::ptr_eq(theirs, references))
                 .map(|(_, from)| references.connect(*from, *to, strength, site)),
             (None, Some((references, to))) => {
-                references.count_loose(*to, 1);
+                references.count_anonymous(*to, 1);
                 None
             }
             (_, None) => None,
@@ -235,7 +235,7 @@ impl Drop for Edge {
         let Some((references, to)) = &self.to.0.place else { return };
         match (self.index, &self.from) {
             (Some(index), _) => references.disconnect(index),
-            (None, None) => references.count_loose(*to, -1),
+            (None, None) => references.count_anonymous(*to, -1),
             (None, Some(_)) => {}
         }
     }
@@ -252,34 +252,34 @@ impl fmt::Debug for Edge {
 ///
 /// The count falls before the value's destructor runs: a graph that is drawn in there shows the node
 /// with a count of zero, and all that the value still holds.
-pub struct Kept<T> {
+pub struct TrackedArc<T> {
     // In this order: the reference is off the record before what it refers to is dropped.
     edge: Edge,
-    shared: Arc<Shared<T>>,
+    shared: Arc<TrackedInner<T>>,
 }
 
-struct Shared<T> {
+struct TrackedInner<T> {
     // In this order, too: what the value holds is dropped while its node is there.
     value: T,
     node: Node,
 }
 
-impl<T> Kept<T> {
+impl<T> TrackedArc<T> {
     /// Shares a value that `node` stands for. This first reference is held by nobody with a name: a
     /// variable, for the moment.
     #[must_use]
     #[track_caller]
-    pub fn new(node: Node, value: T) -> Kept<T> {
+    pub fn new(node: Node, value: T) -> TrackedArc<T> {
         let edge = Edge::make(None, &node, Strength::Strong, Site::here());
-        Kept { edge, shared: Arc::new(Shared { value, node }) }
+        TrackedArc { edge, shared: Arc::new(TrackedInner { value, node }) }
     }
 
     /// One more reference, which `holder` holds.
     #[must_use]
     #[track_caller]
-    pub fn held_by(&self, holder: &Node) -> Kept<T> {
+    pub fn clone_for(&self, holder: &Node) -> TrackedArc<T> {
         let edge = Edge::make(Some(holder), &self.shared.node, Strength::Strong, Site::here());
-        Kept { edge, shared: Arc::clone(&self.shared) }
+        TrackedArc { edge, shared: Arc::clone(&self.shared) }
     }
 
     /// The node that stands for the value.
@@ -295,7 +295,7 @@ impl<T> Kept<T> {
     }
 }
 
-impl<T> Deref for Kept<T> {
+impl<T> Deref for TrackedArc<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -304,17 +304,17 @@ impl<T> Deref for Kept<T> {
 }
 
 /// One more reference, held by nobody with a name.
-impl<T> Clone for Kept<T> {
+impl<T> Clone for TrackedArc<T> {
     #[track_caller]
-    fn clone(&self) -> Kept<T> {
+    fn clone(&self) -> TrackedArc<T> {
         let edge = Edge::make(None, &self.shared.node, Strength::Strong, Site::here());
-        Kept { edge, shared: Arc::clone(&self.shared) }
+        TrackedArc { edge, shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<T> fmt::Debug for Kept<T> {
+impl<T> fmt::Debug for TrackedArc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Kept({:?})", self.edge)
+        write!(f, "TrackedArc({:?})", self.edge)
     }
 }
 
@@ -372,33 +372,33 @@ impl fmt::Display for EdgeData {
 /// The references of one registry. Its lock is a leaf: nothing else is locked and no user code runs
 /// under it.
 #[derive(Default)]
-pub(crate) struct References(Mutex<State>);
+pub(crate) struct References(Mutex<GraphState>);
 
 #[derive(Default)]
-struct State {
-    graph: Recorded,
+struct GraphState {
+    graph: RecordedGraph,
     resources: HashMap<ResourceId, NodeIndex>,
     /// Ids of nodes and ages of edges; petgraph uses its own numbers again.
     made: u64,
 }
 
-type Recorded = StableDiGraph<Vertex, Reference>;
+type RecordedGraph = StableDiGraph<Vertex, Reference>;
 
 #[derive(Clone)]
 struct Vertex {
     label: NodeLabel,
     resource: Option<ResourceId>,
     /// The node itself, for whoever asks for the resource's a second time.
-    node: Weak<Inner>,
+    node: Weak<NodeInner>,
     /// References without a named holder.
-    loose: u64,
+    anonymous: u64,
     /// Whether there ever was a strong reference to it.
-    was_kept: bool,
+    was_strong: bool,
 }
 
 impl Vertex {
     fn new(label: NodeLabel, resource: Option<ResourceId>) -> Vertex {
-        Vertex { label, resource, node: Weak::new(), loose: 0, was_kept: false }
+        Vertex { label, resource, node: Weak::new(), anonymous: 0, was_strong: false }
     }
 }
 
@@ -424,7 +424,7 @@ impl References {
         state.made += 1;
         let label = NodeLabel { id: state.made, name };
         let index = state.graph.add_node(Vertex::new(label.clone(), resource));
-        let inner = Arc::new(Inner { label, place: Some((Arc::clone(&self), index)) });
+        let inner = Arc::new(NodeInner { label, place: Some((Arc::clone(&self), index)) });
         state.graph[index].node = Arc::downgrade(&inner);
         if let Some(id) = resource {
             state.resources.insert(id, index);
@@ -432,7 +432,7 @@ impl References {
         Node(inner)
     }
 
-    fn strike(&self, index: NodeIndex) {
+    fn remove_node(&self, index: NodeIndex) {
         let mut state = self.state();
         let Some(vertex) = state.graph.remove_node(index) else { return };
         // Meanwhile somebody may have asked for the resource's node anew, and got another one.
@@ -448,7 +448,7 @@ impl References {
         state.made += 1;
         let age = state.made;
         if strength == Strength::Strong {
-            state.graph[to].was_kept = true;
+            state.graph[to].was_strong = true;
         }
         state.graph.add_edge(from, to, Reference { strength, site, age })
     }
@@ -457,11 +457,11 @@ impl References {
         self.state().graph.remove_edge(index);
     }
 
-    fn count_loose(&self, to: NodeIndex, more: i64) {
+    fn count_anonymous(&self, to: NodeIndex, more: i64) {
         let mut state = self.state();
         let vertex = &mut state.graph[to];
-        vertex.was_kept = true;
-        vertex.loose = vertex.loose.saturating_add_signed(more);
+        vertex.was_strong = true;
+        vertex.anonymous = vertex.anonymous.saturating_add_signed(more);
     }
 
     /// What keeps a resource alive, if it is a cycle.
@@ -476,7 +476,7 @@ impl References {
     }
 
     /// All of it, at one moment.
-    pub(crate) fn picture(&self) -> Graph {
+    pub(crate) fn snapshot(&self) -> Graph {
         let graph = self.state().graph.clone();
         let cyclic = cycle::cyclic_edges(&graph);
         let strong_in = |index| {
@@ -489,7 +489,7 @@ impl References {
                 let vertex = &graph[index];
                 NodeData {
                     node: vertex.label.clone(),
-                    count: vertex.was_kept.then(|| strong_in(index) + vertex.loose),
+                    count: vertex.was_strong.then(|| strong_in(index) + vertex.anonymous),
                     resource: vertex.resource,
                 }
             })
@@ -510,7 +510,7 @@ impl References {
         Graph { schema_version: SCHEMA_VERSION, nodes, edges }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GraphState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -564,7 +564,7 @@ impl Registry {
     #[must_use]
     pub fn graph(&self) -> Graph {
         match self.references_if_any() {
-            Some(references) if !fork::in_forked_child() => references.picture(),
+            Some(references) if !fork::in_forked_child() => references.snapshot(),
             _ => Graph::empty(),
         }
     }

@@ -11,21 +11,21 @@ use std::sync::Arc;
 
 use echown_fd::fd::Direction;
 
-use super::cell::Cell;
+use super::cell::ResourceCell;
 use super::custody::{Event, Site};
-use super::handle::{Handle, Owned, moves};
-use super::record::{Descriptor, Held, Record};
+use super::error::{Error, ErrorKind, Refused};
+use super::handle::{Handle, Owned, handle_methods};
+use super::record::{Descriptor, Managed, Record};
 use super::task::{self, Task};
-use super::violation::{Error, ErrorKind, Refused};
 use crate::sys::close;
 
 /// The cell of a half.
 pub(crate) struct HalfCell<T: Send + 'static> {
     record: Record,
-    whole: Arc<Cell<T>>,
+    whole: Arc<ResourceCell<T>>,
 }
 
-impl<T: Send + 'static> Held for HalfCell<T> {
+impl<T: Send + 'static> Managed for HalfCell<T> {
     fn record(&self) -> &Record {
         &self.record
     }
@@ -35,27 +35,27 @@ impl<T: Send + 'static> Held for HalfCell<T> {
         let mut finalized = Ok(());
         // The number is still the whole's: this half has not left it yet, and pins are waited for.
         if let Some(Descriptor { number, direction: Direction::Write, .. }) = self.record.descriptor
-            && !whole.slot.look().is_robbed()
+            && !whole.slot.load().is_replaced()
         {
-            match whole.stolen() {
+            match whole.replacement() {
                 None => close::shut(number, Direction::Write),
-                Some(now) => finalized = Err(self.record.robbed(me, site, &now)),
+                Some(now) => finalized = Err(self.record.mark_replaced(me, site, &now)),
             }
         }
-        whole.absorb_traffic(&self.record);
-        if !whole.slot.leave_split() {
+        whole.add_traffic(&self.record);
+        if !whole.slot.drop_half() {
             return finalized;
         }
-        whole.slot.await_pins();
-        whole.note(Event::Released, Some(me), None, site);
+        whole.slot.wait_for_pins();
+        whole.record_step(Event::Released, Some(me), None, site);
         let finalized = self.whole.finalize(me, site);
-        whole.slot.closed();
+        whole.slot.end_close();
         finalized
     }
 
-    fn abandon(&self) {
-        if self.whole.record().slot.leave_split() {
-            self.whole.abandon();
+    fn drop_in_fork(&self) {
+        if self.whole.record().slot.drop_half() {
+            self.whole.drop_in_fork();
         }
     }
 }
@@ -76,7 +76,7 @@ impl<T: Send + 'static> Half<T> {
     }
 }
 
-moves!({T: Send + 'static} Half<T>);
+handle_methods!({T: Send + 'static} Half<T>);
 
 impl<T: Send + 'static> fmt::Debug for Half<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,16 +100,16 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
         let make = |direction| {
             let descriptor = record.descriptor.map(|whole| Descriptor { direction, ..whole });
             let mut half = Record::new(record.registry.clone(), record.kind, descriptor, &me, site);
-            half.become_half_of(Arc::clone(&whole) as Arc<dyn Held>);
+            half.set_whole(Arc::clone(&whole) as Arc<dyn Managed>);
             half.inherit_timeouts(record);
             Arc::new(HalfCell { record: half, whole: Arc::clone(&whole) })
         };
         let (reading, writing) = (make(Direction::Read), make(Direction::Write));
-        let held = [&reading, &writing].map(|half| Arc::clone(half) as Arc<dyn Held>);
+        let held = [&reading, &writing].map(|half| Arc::clone(half) as Arc<dyn Managed>);
         let split = {
             let mut account = me.account();
             record.set_halves(Some(Box::new([&held[0], &held[1]].map(Arc::downgrade))));
-            let split = record.slot.split(record.name_of(&me));
+            let split = record.slot.split(record.acting_owner(&me));
             if split.is_ok() {
                 account.remove(record.position());
                 for half in held {
@@ -121,10 +121,10 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
         };
         if let Err(word) = split {
             record.set_halves(None);
-            let error = record.refuse(word, &me, site);
+            let error = record.refusal(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }
-        record.note(Event::Split, Some(&me), None, site);
+        record.record_step(Event::Split, Some(&me), None, site);
         Ok((Half { handle: Handle::new(reading) }, Half { handle: Handle::new(writing) }))
     }
 }
@@ -138,7 +138,7 @@ impl<T: Send + 'static> Half<T> {
     pub(crate) fn rejoin(self, other: Half<T>) -> Result<Owned<T>, Refused<Halves<T>>> {
         let site = Site::here();
         let me = task::current(&self.handle.record().registry);
-        let id = self.handle.record().name_of(&me);
+        let id = self.handle.record().acting_owner(&me);
         let whole = Arc::clone(&self.handle.cell().whole);
         let strangers = !Arc::ptr_eq(&whole, &other.handle.cell().whole);
         let refused = {
@@ -159,36 +159,36 @@ impl<T: Send + 'static> Half<T> {
                 }
                 let rejoined = whole.record().slot.rejoin(id);
                 debug_assert!(rejoined.is_ok(), "both halves were here: {rejoined:?}");
-                let held: Arc<dyn Held> = Arc::clone(&whole) as Arc<dyn Held>;
+                let held: Arc<dyn Managed> = Arc::clone(&whole) as Arc<dyn Managed>;
                 whole.record().set_position(account.push(held));
             }
             refused.map(|(record, word)| (record.id, word))
         };
         if let Some((id, word)) = refused {
             let refused = if self.id() == id { &self } else { &other };
-            let error = refused.handle.record().refuse(word, &me, site);
+            let error = refused.handle.record().refusal(word, &me, site);
             return Err(Refused::new(error, Some((self, other))));
         }
         if strangers {
             let record = other.handle.record();
-            let word = record.slot.look();
+            let word = record.slot.load();
             let error = record.error(ErrorKind::MismatchedHalves, word, &me, site, None);
-            record.registry.violated(&error, record);
+            record.registry.report_violation(&error, record);
             return Err(Refused::new(error, Some((self, other))));
         }
         for record in [&self, &other].map(|half| half.handle.record()) {
             // Whoever pinned a half has the whole's number in hand; only this thread could close it.
-            record.slot.await_pins();
-            record.note(Event::Rejoined, Some(&me), None, site);
-            whole.record().absorb_traffic(record);
+            record.slot.wait_for_pins();
+            record.record_step(Event::Rejoined, Some(&me), None, site);
+            whole.record().add_traffic(record);
             if let Some(Descriptor { direction, .. }) = record.descriptor {
                 let may_time_out = record.may_time_out(direction);
                 whole.record().set_may_time_out(direction, may_time_out);
             }
-            record.slot.closed();
+            record.slot.end_close();
         }
         whole.record().set_halves(None);
-        whole.record().note(Event::Rejoined, None, Some(&me), site);
+        whole.record().record_step(Event::Rejoined, None, Some(&me), site);
         Ok(Owned::new(whole))
     }
 }

@@ -11,24 +11,24 @@ use std::sync::Arc;
 
 use echown_fd::fd::Number;
 
-use super::cell::{Cell, Charge};
-use super::closing::{conclude, conclude_reporting};
+use super::cell::{ResourceCell, StoredValue};
+use super::closing::{complete_close, complete_close_reporting};
 use super::custody::{Event, Site};
-use super::record::{Held, Record};
+use super::error::{Error, ErrorKind, Refused};
+use super::record::{Managed, Record};
 use super::registry::Registry;
-use super::slot::State;
+use super::slot::SlotState;
 use super::snapshot::ResourceData;
 use super::task;
-use super::violation::{Error, ErrorKind, Refused};
 use crate::sys::fork;
 
 /// What every handle does, whole or half: the moves of the contract.
 ///
 /// One handle exists per cell, so that dropping it is the end of the resource unless it went
 /// elsewhere before.
-pub(crate) struct Handle<C: Held + 'static>(Arc<C>);
+pub(crate) struct Handle<C: Managed + 'static>(Arc<C>);
 
-impl<C: Held + 'static> Handle<C> {
+impl<C: Managed + 'static> Handle<C> {
     pub(crate) fn new(cell: Arc<C>) -> Handle<C> {
         Handle(cell)
     }
@@ -42,29 +42,29 @@ impl<C: Held + 'static> Handle<C> {
         self.0.record()
     }
 
-    pub(crate) fn held(&self) -> Arc<dyn Held> {
-        Arc::clone(&self.0) as Arc<dyn Held>
+    pub(crate) fn held(&self) -> Arc<dyn Managed> {
+        Arc::clone(&self.0) as Arc<dyn Managed>
     }
 
     pub(crate) fn release(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
         if fork::in_forked_child() {
             // A second release finds it released, as everywhere.
-            if record.slot.begin_close(record.slot.look().owner()).is_ok() {
-                self.0.abandon();
-                record.slot.closed();
+            if record.slot.begin_close(record.slot.load().owner()).is_ok() {
+                self.0.drop_in_fork();
+                record.slot.end_close();
                 return Ok(());
             }
         }
         let me = task::current(&record.registry);
-        let word = record.slot.look();
-        let held: Arc<dyn Held> = self.held();
-        if word.state() != State::Held || word.owner() != me.id().get() {
-            return Err(record.refuse_release(word, &me, site));
+        let word = record.slot.load();
+        let held: Arc<dyn Managed> = self.held();
+        if word.state() != SlotState::Held || word.owner() != me.id().get() {
+            return Err(record.release_refusal(word, &me, site));
         }
-        task::begin_close(&held, Some(State::Held))
-            .map_err(|word| record.refuse_release(word, &me, site))?;
-        conclude(&*held, &me, Event::Released, site)
+        task::begin_close(&held, Some(SlotState::Held))
+            .map_err(|word| record.release_refusal(word, &me, site))?;
+        complete_close(&*held, &me, Event::Released, site)
     }
 
     pub(crate) fn transfer(&self, site: Site) -> Result<(), Error> {
@@ -78,8 +78,11 @@ impl<C: Held + 'static> Handle<C> {
     pub(crate) fn offer(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
         let me = task::current(&record.registry);
-        record.slot.offer(record.name_of(&me)).map_err(|word| record.refuse(word, &me, site))?;
-        record.note(Event::Offered, Some(&me), None, site);
+        record
+            .slot
+            .offer(record.acting_owner(&me))
+            .map_err(|word| record.refusal(word, &me, site))?;
+        record.record_step(Event::Offered, Some(&me), None, site);
         Ok(())
     }
 
@@ -87,8 +90,8 @@ impl<C: Held + 'static> Handle<C> {
         let record = self.record();
         let me = task::current(&record.registry);
         if fork::in_forked_child() {
-            let owner = record.name_of(&me);
-            return record.slot.claim(owner, owner).map_err(|word| record.refuse(word, &me, site));
+            let owner = record.acting_owner(&me);
+            return record.slot.claim(owner, owner).map_err(|word| record.refusal(word, &me, site));
         }
         task::claim(&me, &self.held(), site)
     }
@@ -107,7 +110,7 @@ impl<C: Held + 'static> Handle<C> {
             unreachable!("system calls are made on descriptors only")
         };
         loop {
-            record.admit()?;
+            record.check_access()?;
             let answer = descriptor.number.lend(&mut call);
             if record.slot.is_cancelled() {
                 return Err(self.was_cancelled(Site::here()).into());
@@ -134,41 +137,41 @@ impl<C: Held + 'static> Handle<C> {
     fn was_cancelled(&self, site: Site) -> Error {
         let record = self.record();
         let me = task::current(&record.registry);
-        record.error(ErrorKind::Cancelled, record.slot.look(), &me, site, None)
+        record.error(ErrorKind::Cancelled, record.slot.load(), &me, site, None)
     }
 }
 
-impl<C: Held + 'static> Drop for Handle<C> {
+impl<C: Managed + 'static> Drop for Handle<C> {
     fn drop(&mut self) {
         let record = self.record();
         if fork::in_forked_child() {
             // A consumed handle (offered, split) leaves the value to what took its place.
-            if record.slot.look().state() == State::Held {
-                self.0.abandon();
+            if record.slot.load().state() == SlotState::Held {
+                self.0.drop_in_fork();
             }
             return;
         }
-        let held: Arc<dyn Held> = self.held();
+        let held: Arc<dyn Managed> = self.held();
         // Anything but Held: the handle was consumed (disowned, offered, split, rejoined) or its
         // resource is gone.
-        let Ok(before) = task::begin_close(&held, Some(State::Held)) else {
+        let Ok(before) = task::begin_close(&held, Some(SlotState::Held)) else {
             return;
         };
         let me = task::current(&record.registry);
-        let site = me.spawned();
+        let site = me.spawn_site();
         let is_mine = before.owner() == me.id().get();
         if !is_mine && !me.discards_to(before.owner()) {
             let error = record.error(ErrorKind::DroppedByNonOwner, before, &me, site, None);
-            record.registry.violated(&error, record);
+            record.registry.report_violation(&error, record);
         }
-        conclude_reporting(&*held, &me, Event::Dropped, site);
+        complete_close_reporting(&*held, &me, Event::Dropped, site);
     }
 }
 
-impl<C: Held + 'static> fmt::Debug for Handle<C> {
+impl<C: Managed + 'static> fmt::Debug for Handle<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = self.record();
-        let word = record.slot.look();
+        let word = record.slot.load();
         write!(f, "{}, {:?}", record.label(), word.state())?;
         match task::find(word.owner()) {
             Some(owner) => write!(f, " by {}", owner.label()),
@@ -178,7 +181,7 @@ impl<C: Held + 'static> fmt::Debug for Handle<C> {
 }
 
 /// Gives a type that wraps a [`Handle`] the public moves of the contract.
-macro_rules! moves {
+macro_rules! handle_methods {
     ($({ $($generics:tt)* })? $type:ty) => {
         impl $(<$($generics)*>)? $type {
             /// The resource's id, which is never reused.
@@ -201,7 +204,7 @@ macro_rules! moves {
             #[inline]
             #[track_caller]
             pub fn check(&self) -> Result<(), $crate::ownership::Error> {
-                self.handle().record().admit()
+                self.handle().record().check_access()
             }
 
             /// Gives the resource up and finalizes it, once: a descriptor is closed.
@@ -244,21 +247,21 @@ macro_rules! moves {
         impl $(<$($generics)*>)? $crate::ownership::Offerable for $type {}
 
         impl $(<$($generics)*>)? $crate::ownership::sealed::Claim for $type {
-            fn offer_up(&self, site: $crate::ownership::Site) -> Result<(), $crate::ownership::Error> {
+            fn begin_offer(&self, site: $crate::ownership::Site) -> Result<(), $crate::ownership::Error> {
                 self.handle().offer(site)
             }
 
-            fn claim_up(&self, site: $crate::ownership::Site) -> Result<(), $crate::ownership::Error> {
+            fn finish_claim(&self, site: $crate::ownership::Site) -> Result<(), $crate::ownership::Error> {
                 self.handle().claim(site)
             }
 
-            fn named(&self) -> $crate::ownership::Resource {
+            fn to_resource(&self) -> $crate::ownership::Resource {
                 self.resource()
             }
         }
     };
 }
-pub(crate) use moves;
+pub(crate) use handle_methods;
 
 /// A value of which the registry knows the one owner.
 ///
@@ -284,16 +287,16 @@ pub(crate) use moves;
 /// ```
 #[must_use = "an owned value is released when its handle is dropped"]
 pub struct Owned<T: Send + 'static> {
-    handle: Handle<Cell<T>>,
+    handle: Handle<ResourceCell<T>>,
 }
 
 impl<T: Send + 'static> Owned<T> {
-    pub(crate) fn new(cell: Arc<Cell<T>>) -> Owned<T> {
+    pub(crate) fn new(cell: Arc<ResourceCell<T>>) -> Owned<T> {
         Owned { handle: Handle::new(cell) }
     }
 
     #[inline]
-    pub(crate) fn handle(&self) -> &Handle<Cell<T>> {
+    pub(crate) fn handle(&self) -> &Handle<ResourceCell<T>> {
         &self.handle
     }
 
@@ -306,17 +309,17 @@ impl<T: Send + 'static> Owned<T> {
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, Error> {
         let record = self.handle.record();
         let site = Site::here();
-        record.admit()?;
+        record.check_access()?;
         let me = task::current(&record.registry);
-        if let Err(word) = record.slot.enter(record.name_of(&me)) {
-            return Err(record.refuse(word, &me, site));
+        if let Err(word) = record.slot.begin_with(record.acting_owner(&me)) {
+            return Err(record.refusal(word, &me, site));
         }
-        let mut lent = Lent { cell: self.handle.cell(), charge: self.handle.cell().take() };
-        let Some(charge) = &mut lent.charge else {
+        let mut lent = WithGuard { cell: self.handle.cell(), stored: self.handle.cell().take() };
+        let Some(stored) = &mut lent.stored else {
             assert_in_forked_child();
-            return Err(record.error(ErrorKind::InUse, record.slot.look(), &me, site, None));
+            return Err(record.error(ErrorKind::InUse, record.slot.load(), &me, site, None));
         };
-        Ok(f(&mut charge.value))
+        Ok(f(&mut stored.value))
     }
 
     /// Gives the resource up without finalizing it: the value comes back.
@@ -329,38 +332,38 @@ impl<T: Send + 'static> Owned<T> {
         let site = Site::here();
         let record = self.handle.record();
         let me = task::current(&record.registry);
-        if let Err(word) = record.slot.check(record.name_of(&me)) {
-            let error = record.refuse(word, &me, site);
+        if let Err(word) = record.slot.check(record.acting_owner(&me)) {
+            let error = record.refusal(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }
         if fork::in_forked_child() {
-            let Some(charge) = self.handle.cell().take() else {
-                let error = record.error(ErrorKind::InUse, record.slot.look(), &me, site, None);
+            let Some(stored) = self.handle.cell().take() else {
+                let error = record.error(ErrorKind::InUse, record.slot.load(), &me, site, None);
                 return Err(Refused::new(error, Some(self)));
             };
-            if record.slot.begin_close(record.name_of(&me)).is_ok() {
-                record.slot.closed();
+            if record.slot.begin_close(record.acting_owner(&me)).is_ok() {
+                record.slot.end_close();
             }
-            return Ok(charge.value);
+            return Ok(stored.value);
         }
-        if let Some(now) = record.stolen() {
-            let error = record.robbed(&me, site, &now);
+        if let Some(now) = record.replacement() {
+            let error = record.mark_replaced(&me, site, &now);
             return Err(Refused::new(error, Some(self)));
         }
         let held = self.handle.held();
-        if let Err(word) = task::begin_close(&held, Some(State::Held)) {
-            let error = record.refuse(word, &me, site);
+        if let Err(word) = task::begin_close(&held, Some(SlotState::Held)) {
+            let error = record.refusal(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }
-        record.slot.await_pins();
-        record.note(Event::Disowned, Some(&me), None, site);
-        record.registry.strike_number(record);
-        let charge = self.handle.cell().take();
-        record.slot.closed();
-        let Some(charge) = charge else {
+        record.slot.wait_for_pins();
+        record.record_step(Event::Disowned, Some(&me), None, site);
+        record.registry.remove_fd(record);
+        let stored = self.handle.cell().take();
+        record.slot.end_close();
+        let Some(stored) = stored else {
             unreachable!("a held cell has its value: only who closes or lends takes it")
         };
-        Ok(charge.value)
+        Ok(stored.value)
     }
 
     /// Describes the resource: owner, state, addresses, custody. Anybody may ask.
@@ -370,7 +373,7 @@ impl<T: Send + 'static> Owned<T> {
     }
 }
 
-moves!({T: Send + 'static} Owned<T>);
+handle_methods!({T: Send + 'static} Owned<T>);
 
 /// A held cell has its value: only who closes or lends takes it. In a forked child the lock around it
 /// may be held by a thread that is not there.
@@ -381,15 +384,15 @@ fn assert_in_forked_child() {
 }
 
 /// The owner is inside `with`: puts the value back and ends the use, also while unwinding.
-struct Lent<'a, T: Send + 'static> {
-    cell: &'a Cell<T>,
-    charge: Option<Charge<T>>,
+struct WithGuard<'a, T: Send + 'static> {
+    cell: &'a ResourceCell<T>,
+    stored: Option<StoredValue<T>>,
 }
 
-impl<T: Send + 'static> Drop for Lent<'_, T> {
+impl<T: Send + 'static> Drop for WithGuard<'_, T> {
     fn drop(&mut self) {
-        self.cell.put_back(self.charge.take());
-        self.cell.record().slot.leave();
+        self.cell.put_back(self.stored.take());
+        self.cell.record().slot.end_with();
     }
 }
 
@@ -423,8 +426,8 @@ impl Registry {
         value: T,
         finalizer: impl FnOnce(T) -> io::Result<()> + Send + 'static,
     ) -> Result<Owned<T>, Refused<T>> {
-        let charge = Charge::generic(value, Box::new(finalizer));
-        Cell::own(self, short_type_name::<T>(), None, charge, Site::here())
+        let stored = StoredValue::generic(value, Box::new(finalizer));
+        ResourceCell::own(self, short_type_name::<T>(), None, stored, Site::here())
     }
 
     /// Becomes the one owner of a descriptor, which is closed by its identity when it is released:

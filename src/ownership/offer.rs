@@ -7,10 +7,10 @@
 use std::fmt;
 
 use super::custody::Site;
-use super::ending;
-use super::slot::State;
+use super::error::{Error, Refused};
+use super::slot::SlotState;
 use super::task;
-use super::violation::{Error, Refused};
+use super::task_exit;
 use crate::sys::fork;
 
 /// Handles that can be offered: owned values, halves, and the sockets, files and pipes of `net`.
@@ -25,9 +25,9 @@ pub(crate) mod sealed {
     use super::{Error, Site};
 
     pub trait Claim {
-        fn offer_up(&self, site: Site) -> Result<(), Error>;
-        fn claim_up(&self, site: Site) -> Result<(), Error>;
-        fn named(&self) -> Resource;
+        fn begin_offer(&self, site: Site) -> Result<(), Error>;
+        fn finish_claim(&self, site: Site) -> Result<(), Error>;
+        fn to_resource(&self) -> Resource;
     }
 }
 
@@ -56,7 +56,7 @@ pub struct Offer<H: Offerable> {
 
 impl<H: Offerable> Offer<H> {
     pub(crate) fn make(handle: H, site: Site) -> Result<Offer<H>, Refused<H>> {
-        match handle.offer_up(site) {
+        match handle.begin_offer(site) {
             Ok(()) => Ok(Offer { handle: Some(handle) }),
             Err(error) => Err(Refused::new(error, Some(handle))),
         }
@@ -72,7 +72,7 @@ impl<H: Offerable> Offer<H> {
         let Some(handle) = self.handle.take() else {
             unreachable!("an offer has its handle until it is claimed, which consumes the offer")
         };
-        match handle.claim_up(Site::here()) {
+        match handle.finish_claim(Site::here()) {
             Ok(()) => Ok(handle),
             Err(error) => {
                 self.handle = Some(handle);
@@ -85,14 +85,14 @@ impl<H: Offerable> Offer<H> {
 impl<H: Offerable> Drop for Offer<H> {
     fn drop(&mut self) {
         let Some(handle) = &self.handle else { return };
-        let held = handle.named().into_held();
+        let held = handle.to_resource().into_managed();
         if fork::in_forked_child() {
-            held.abandon();
+            held.drop_in_fork();
             return;
         }
-        if task::begin_close(&held, Some(State::Offered)).is_ok() {
+        if task::begin_close(&held, Some(SlotState::Offered)).is_ok() {
             let me = task::current(&held.record().registry);
-            ending::finalize_offer(&held, &me, me.spawned());
+            task_exit::finalize_offer(&held, &me, me.spawn_site());
         }
     }
 }

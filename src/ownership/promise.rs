@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::closing::drop_contained;
+use super::closing::drop_catching;
 use super::custody::Site;
-use super::ending;
-use super::outcome::Failure;
-use super::record::Held;
+use super::error::{Error, ErrorKind, Refused};
+use super::record::Managed;
 use super::registry::{Registry, Resource};
-use super::task::{Care, Task, TaskLabel};
-use super::violation::{Error, ErrorKind, Refused};
-use super::{task, violation};
+use super::task::{JoinDuty, Task, TaskLabel};
+use super::task_error::TaskError;
+use super::task_exit;
+use super::{error, task};
 
 type Outcome<T> = Arc<Mutex<Pending<T>>>;
 
@@ -20,7 +20,7 @@ type Outcome<T> = Arc<Mutex<Pending<T>>>;
 enum Pending<T> {
     /// The child has not ended, or it ended without one: it was cancelled before it ran.
     Nothing,
-    Ready(Result<T, Failure<T>>),
+    Ready(Result<T, TaskError<T>>),
     /// Taken, or the promise is gone: what comes now is dropped where it comes from.
     Closed,
 }
@@ -28,7 +28,7 @@ enum Pending<T> {
 impl<T> Pending<T> {
     /// Stores the outcome for the holder of the promise. If there is none, drops it in the name of
     /// the current task: its own, which is at its end.
-    fn deliver(pending: &Mutex<Pending<T>>, task: &Task, outcome: Result<T, Failure<T>>) {
+    fn deliver(pending: &Mutex<Pending<T>>, task: &Task, outcome: Result<T, TaskError<T>>) {
         let mut pending = lock(pending);
         if matches!(*pending, Pending::Nothing) {
             *pending = Pending::Ready(outcome);
@@ -39,7 +39,7 @@ impl<T> Pending<T> {
         }
     }
 
-    fn close(pending: &Mutex<Pending<T>>) -> Option<Result<T, Failure<T>>> {
+    fn close(pending: &Mutex<Pending<T>>) -> Option<Result<T, TaskError<T>>> {
         match std::mem::replace(&mut *lock(pending), Pending::Closed) {
             Pending::Ready(outcome) => Some(outcome),
             Pending::Nothing | Pending::Closed => None,
@@ -51,7 +51,7 @@ impl<T> Pending<T> {
 ///
 /// Only the parent may [`join`](Promise::join) or [`cancel`](Promise::cancel). Dropping a promise
 /// forgets the child: the parent's own outcome will be
-/// [`StillHasChildren`](Failure::StillHasChildren).
+/// [`UnjoinedChildren`](TaskError::UnjoinedChildren).
 #[must_use = "a child whose promise is dropped is forgotten: join it, cancel it, or hand it to an `Orphans`"]
 pub struct Promise<T> {
     task: Arc<Task>,
@@ -83,14 +83,14 @@ impl Drop for Work {
 }
 
 /// A child that is made but not yet started; starting it may still fail without a loss.
-pub(crate) struct Unstarted<T, F> {
+pub(crate) struct UnstartedChild<T, F> {
     promise: Promise<T>,
     closure: Arc<Mutex<Option<F>>>,
-    given: Vec<Arc<dyn Held>>,
+    given: Vec<Arc<dyn Managed>>,
     site: Site,
 }
 
-impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
+impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> UnstartedChild<T, F> {
     /// Makes a child of `parent`, which is the current task unless said otherwise, and gives it
     /// things of the current task's.
     ///
@@ -103,9 +103,9 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
         give: impl IntoIterator<Item = Resource>,
         closure: F,
         site: Site,
-    ) -> Result<Unstarted<T, F>, Refused<F>> {
-        let given: Vec<Arc<dyn Held>> = give.into_iter().map(Resource::into_held).collect();
-        let task = match ending::make_child(registry, parent, name, &given, Care::Promise, site) {
+    ) -> Result<UnstartedChild<T, F>, Refused<F>> {
+        let given: Vec<Arc<dyn Managed>> = give.into_iter().map(Resource::into_managed).collect();
+        let task = match task::make_child(registry, parent, name, &given, JoinDuty::Promise, site) {
             Ok(task) => task,
             Err(error) => return Err(Refused::new(error, Some(closure))),
         };
@@ -118,9 +118,9 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
             let Some(closure) = closure else {
                 unreachable!("a child that runs was started, and so was not undone")
             };
-            ending::run(task, closure, |ended| Pending::deliver(&outcome, task, ended));
+            task_exit::run(task, closure, |ended| Pending::deliver(&outcome, task, ended));
         });
-        Ok(Unstarted { promise, closure, given, site })
+        Ok(UnstartedChild { promise, closure, given, site })
     }
 
     /// The work, for whichever thread is to run it.
@@ -137,7 +137,7 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Unstarted<T, F> {
     pub(crate) fn undo(self) -> Option<F> {
         let closure = lock(&self.closure).take();
         let Promise { task, registry, .. } = &self.promise;
-        ending::unmake_child(registry, task, &self.given, self.site);
+        task::undo_make_child(registry, task, &self.given, self.site);
         closure
     }
 }
@@ -169,19 +169,19 @@ impl<T> Promise<T> {
     /// ```
     ///
     /// # Errors
-    /// Every end other than the value alone; see [`Failure`]. [`Failure::Refused`] gives the
+    /// Every end other than the value alone; see [`TaskError`]. [`TaskError::Refused`] gives the
     /// promise back: the current task is not the parent, or was cancelled while it waited.
     #[track_caller]
-    pub fn join(self) -> Result<T, Failure<T>> {
+    pub fn join(self) -> Result<T, TaskError<T>> {
         let site = Site::here();
         let me = match self.as_parent(site) {
             Ok(me) => me,
-            Err(error) => return Err(Failure::Refused(self, error)),
+            Err(error) => return Err(TaskError::Refused(self, error)),
         };
         me.wait_until(|| self.task.has_ended() || me.is_cancelled(), None);
         if !self.task.has_ended() {
             let error = me.refusal(ErrorKind::Cancelled, None, site);
-            return Err(Failure::Refused(self, error));
+            return Err(TaskError::Refused(self, error));
         }
         self.take_outcome(&me)
     }
@@ -208,12 +208,12 @@ impl<T> Promise<T> {
     /// it was given on this thread.
     ///
     /// # Errors
-    /// As [`join`](Promise::join); usually [`Failure::Cancelled`].
+    /// As [`join`](Promise::join); usually [`TaskError::Cancelled`].
     #[track_caller]
-    pub fn cancel(self) -> Result<T, Failure<T>> {
+    pub fn cancel(self) -> Result<T, TaskError<T>> {
         let me = match self.as_parent(Site::here()) {
             Ok(me) => me,
-            Err(error) => return Err(Failure::Refused(self, error)),
+            Err(error) => return Err(TaskError::Refused(self, error)),
         };
         self.task.cancel_and_wait(&me);
         self.take_outcome(&me)
@@ -251,23 +251,23 @@ impl<T> Promise<T> {
         if parent.as_ref().is_some_and(|parent| parent.id() == me.id()) {
             return Ok(me);
         }
-        let error = violation::Error::new(violation::Facts {
+        let error = error::Error::new(error::ErrorData {
             kind: ErrorKind::NotAChild,
             subject: None,
             actor: me.label(),
             owner: parent.map(|parent| parent.label()),
-            earlier: Some(self.task.spawned()),
+            earlier: Some(self.task.spawn_site()),
             end: None,
             site,
             detail: Some(self.task.label().to_string()),
         });
-        self.registry.violated_by_task(&error);
+        self.registry.report_task_violation(&error);
         Err(error)
     }
 
-    fn take_outcome(self, me: &Task) -> Result<T, Failure<T>> {
-        me.forget(&self.task);
-        Pending::close(&self.outcome).unwrap_or(Err(Failure::Cancelled))
+    fn take_outcome(self, me: &Task) -> Result<T, TaskError<T>> {
+        me.remove_child(&self.task);
+        Pending::close(&self.outcome).unwrap_or(Err(TaskError::Cancelled))
     }
 }
 
@@ -286,7 +286,7 @@ impl<T> Drop for Promise<T> {
         }
         // Dropped here and not with the last reference to the outcome, which may be any thread's.
         if let Pending::Ready(outcome) = pending {
-            drop_contained(&self.task.label(), outcome);
+            drop_catching(&self.task.label(), outcome);
         }
     }
 }
@@ -299,8 +299,8 @@ impl<T> Promise<T> {
 
     /// Takes the outcome of an ended child without a parent's rights: for an `Orphans`, which has
     /// checked its own.
-    pub(crate) fn take_ended(self) -> Result<T, Failure<T>> {
-        Pending::close(&self.outcome).unwrap_or(Err(Failure::Cancelled))
+    pub(crate) fn take_ended(self) -> Result<T, TaskError<T>> {
+        Pending::close(&self.outcome).unwrap_or(Err(TaskError::Cancelled))
     }
 
     /// Checks that the current task is the parent.

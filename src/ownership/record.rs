@@ -12,11 +12,11 @@ use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
 
 use super::custody::{Custody, Event, Site, Step};
+use super::error::{Error, ErrorData, ErrorKind};
 use super::policy::Level;
 use super::registry::Registry;
-use super::slot::{Slot, State, Word};
+use super::slot::{Slot, SlotState, Word};
 use super::task::{self, Task};
-use super::violation::{Error, ErrorKind, Facts};
 use crate::sys::{close, fork};
 
 /// Identifies a resource for the life of the process; never reused, as descriptor numbers are.
@@ -91,9 +91,9 @@ pub(crate) struct Record {
     pub(crate) kind: &'static str,
     pub(crate) descriptor: Option<Descriptor>,
     pub(crate) acquired: Site,
-    pub(crate) born: Instant,
+    pub(crate) created_at: Instant,
     /// For a half: the whole that it belongs to.
-    whole: Option<Arc<dyn Held>>,
+    whole: Option<Arc<dyn Managed>>,
     /// Where it stands on its owner's account; changes under that account's lock.
     position: AtomicU64,
     received: AtomicU64,
@@ -107,10 +107,10 @@ pub(crate) struct Record {
 struct History {
     custody: Custody,
     /// Of a half, the whole's counts: one replacement is one theft.
-    theft_is_reported: bool,
+    replacement_is_reported: bool,
     /// Of a split whole: its halves. Set before the slot is split, so that who finds the slot split
     /// finds them. Boxed, because few resources are split.
-    halves: Option<Box<[Weak<dyn Held>; 2]>>,
+    halves: Option<Box<[Weak<dyn Managed>; 2]>>,
 }
 
 impl Record {
@@ -130,7 +130,7 @@ impl Record {
             kind,
             descriptor,
             acquired: site,
-            born: now,
+            created_at: now,
             whole: None,
             position: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -147,7 +147,7 @@ impl Record {
     }
 
     /// Makes a new record, which is not known to any other task yet, that of a half.
-    pub(crate) fn become_half_of(&mut self, whole: Arc<dyn Held>) {
+    pub(crate) fn set_whole(&mut self, whole: Arc<dyn Managed>) {
         self.whole = Some(whole);
     }
 
@@ -157,7 +157,7 @@ impl Record {
     }
 
     /// Sets the halves of a whole that is about to be split, or that has been rejoined.
-    pub(crate) fn set_halves(&self, halves: Option<Box<[Weak<dyn Held>; 2]>>) {
+    pub(crate) fn set_halves(&self, halves: Option<Box<[Weak<dyn Managed>; 2]>>) {
         if !fork::in_forked_child() {
             self.history().halves = halves;
         }
@@ -224,7 +224,7 @@ impl Record {
     }
 
     /// Adds the traffic of a half to the whole.
-    pub(crate) fn absorb_traffic(&self, half: &Record) {
+    pub(crate) fn add_traffic(&self, half: &Record) {
         let (received, sent) = half.traffic();
         // ord: Relaxed; a statistic. Two halves may end at once, hence the additions.
         self.received.fetch_add(received, Ordering::Relaxed);
@@ -234,72 +234,74 @@ impl Record {
     /// The check in front of every operation.
     ///
     /// # Errors
-    /// What [`Record::refuse`] makes of the slot's word.
+    /// What [`Record::refusal`] makes of the slot's word.
     #[inline]
     #[track_caller]
-    pub(crate) fn admit(&self) -> Result<(), Error> {
+    pub(crate) fn check_access(&self) -> Result<(), Error> {
         let level = self.registry.level();
         let fine = match level {
             Level::On => self.slot.held_by(task::current_id()),
-            Level::Off => self.slot.usable(),
+            Level::Off => self.slot.is_usable(),
             Level::Full => false,
         };
-        if fine { Ok(()) } else { self.admit_slowly(Site::here()) }
+        if fine { Ok(()) } else { self.check_access_slow(Site::here()) }
     }
 
     /// All that is not the common case: a thread that is no task yet, a forked child, level
     /// `full`, and refusals.
     #[cold]
     #[inline(never)]
-    fn admit_slowly(&self, site: Site) -> Result<(), Error> {
+    fn check_access_slow(&self, site: Site) -> Result<(), Error> {
         if fork::in_forked_child() {
             return Ok(());
         }
         let me = task::current(&self.registry);
         if let Err(word) = self.slot.check(me.id().get()) {
-            return Err(self.refuse(word, &me, site));
+            return Err(self.refusal(word, &me, site));
         }
         if self.registry.level() == Level::Full
-            && let Some(now) = self.stolen()
+            && let Some(now) = self.replacement()
         {
-            self.robbed(&me, site, &now);
-            return Err(self.refuse(self.slot.look(), &me, site));
+            self.mark_replaced(&me, site, &now);
+            return Err(self.refusal(self.slot.load(), &me, site));
         }
         Ok(())
     }
 
     /// The error for a use by `me` that found `word`; reported when it is a violation.
     #[cold]
-    pub(crate) fn refuse(&self, word: Word, me: &Task, site: Site) -> Error {
-        self.refuse_as(ErrorKind::UseAfterRelease, word, me, site)
+    pub(crate) fn refusal(&self, word: Word, me: &Task, site: Site) -> Error {
+        self.refusal_as(ErrorKind::UseAfterRelease, word, me, site)
     }
 
-    /// [`refuse`](Record::refuse) for a release.
+    /// [`refuse`](Record::refusal) for a release.
     #[cold]
-    pub(crate) fn refuse_release(&self, word: Word, me: &Task, site: Site) -> Error {
-        self.refuse_as(ErrorKind::DoubleRelease, word, me, site)
+    pub(crate) fn release_refusal(&self, word: Word, me: &Task, site: Site) -> Error {
+        self.refusal_as(ErrorKind::DoubleRelease, word, me, site)
     }
 
     /// `after_release` is the kind for a resource that is already released.
-    fn refuse_as(&self, after_release: ErrorKind, word: Word, me: &Task, site: Site) -> Error {
-        let mine = word.owner() == self.name_of(me);
+    fn refusal_as(&self, after_release: ErrorKind, word: Word, me: &Task, site: Site) -> Error {
+        let mine = word.owner() == self.acting_owner(me);
         let kind = match word.state() {
             // What was cancelled is told so, also about what its inline child had to finalize.
-            State::Released | State::Closing if me.is_cancelled() && self.was_finalized() => {
+            SlotState::Released | SlotState::Closing
+                if me.is_cancelled() && self.was_finalized() =>
+            {
                 ErrorKind::Cancelled
             }
-            State::Released | State::Closing => after_release,
-            State::Split => ErrorKind::IsSplit,
+            SlotState::Released | SlotState::Closing => after_release,
+            SlotState::Split => ErrorKind::IsSplit,
             _ if !mine => ErrorKind::NotOwner,
             _ if word.is_cancelled() => ErrorKind::Cancelled,
-            _ if word.is_robbed() => ErrorKind::FdReplaced,
-            State::Offered => ErrorKind::NotOwner,
-            State::Busy | State::Held => ErrorKind::InUse,
+            _ if word.is_replaced() => ErrorKind::FdReplaced,
+            SlotState::Offered => ErrorKind::NotOwner,
+            SlotState::Busy | SlotState::Held => ErrorKind::InUse,
         };
         let error = self.error(kind, word, me, site, None);
         if kind != ErrorKind::FdReplaced {
             // The theft itself was reported when it was found.
-            self.registry.violated(&error, self);
+            self.registry.report_violation(&error, self);
         }
         error
     }
@@ -307,7 +309,7 @@ impl Record {
     /// Whether the resource ended with its owner, and was not released or dropped by a call.
     fn was_finalized(&self) -> bool {
         let history = self.history();
-        let last = history.custody.steps().rev().find(|step| is_an_end(step.event));
+        let last = history.custody.steps().rev().find(|step| is_final(step.event));
         last.is_some_and(|step| step.event == Event::Finalized)
     }
 
@@ -327,7 +329,7 @@ impl Record {
         }
         if fork::in_forked_child() {
             // Owner and custody are behind locks of the parent process's.
-            return Error::new(Facts {
+            return Error::new(ErrorData {
                 kind,
                 subject: Some(self.label()),
                 actor: me.label(),
@@ -343,7 +345,7 @@ impl Record {
         let history = self.history();
         match kind {
             ErrorKind::DoubleRelease | ErrorKind::UseAfterRelease => {
-                let last = history.custody.steps().rev().find(|step| is_an_end(step.event));
+                let last = history.custody.steps().rev().find(|step| is_final(step.event));
                 owner = last.and_then(|step| step.from.clone());
                 earlier = last.map(|step| step.site);
                 end = last.map(|step| step.event);
@@ -355,7 +357,7 @@ impl Record {
             _ => earlier = Some(self.acquired),
         }
         drop(history);
-        Error::new(Facts {
+        Error::new(ErrorData {
             kind,
             subject: Some(self.label()),
             actor: me.label(),
@@ -368,7 +370,7 @@ impl Record {
     }
 
     /// What the number means now, if that is not this resource any more.
-    pub(crate) fn stolen(&self) -> Option<io::Result<Identity>> {
+    pub(crate) fn replacement(&self) -> Option<io::Result<Identity>> {
         let Descriptor { number, identity, .. } = self.descriptor?;
         let now = match identity {
             Identity::Socket { .. } => number.identity_as_socket(),
@@ -383,40 +385,46 @@ impl Record {
     /// Marks the record as robbed, a whole with its halves and a half with its whole, and reports it
     /// once for all of them.
     #[cold]
-    pub(crate) fn robbed(&self, me: &Task, site: Site, now: &io::Result<Identity>) -> Error {
+    pub(crate) fn mark_replaced(&self, me: &Task, site: Site, now: &io::Result<Identity>) -> Error {
         let whole = self.whole.as_ref().map_or(self, |whole| whole.record());
         // The whole first: halves that are rejoined before they are marked become a marked whole.
-        whole.slot.rob();
+        whole.slot.mark_replaced();
         let halves = whole.history().halves.clone();
         let halves: Vec<_> = halves.iter().flat_map(|halves| &**halves).collect();
         let halves: Vec<_> = halves.into_iter().filter_map(Weak::upgrade).collect();
         for half in &halves {
-            half.record().slot.rob();
+            half.record().slot.mark_replaced();
         }
         let detail = match (&self.descriptor, now) {
             (Some(mine), Ok(now)) => format!("registered as {}, now {now}", mine.identity),
             (Some(mine), Err(error)) => format!("registered as {}, now {error}", mine.identity),
             (None, _) => unreachable!("only a descriptor has a number to steal"),
         };
-        let error = self.error(ErrorKind::FdReplaced, self.slot.look(), me, site, Some(detail));
-        let is_first = !std::mem::replace(&mut whole.history().theft_is_reported, true);
+        let error = self.error(ErrorKind::FdReplaced, self.slot.load(), me, site, Some(detail));
+        let is_first = !std::mem::replace(&mut whole.history().replacement_is_reported, true);
         if is_first {
-            whole.note(Event::Replaced, None, None, site);
+            whole.record_step(Event::Replaced, None, None, site);
             for half in &halves {
-                half.record().note(Event::Replaced, None, None, site);
+                half.record().record_step(Event::Replaced, None, None, site);
             }
-            self.registry.violated(&error, self);
+            self.registry.report_violation(&error, self);
         }
         error
     }
 
     /// Adds a step to the custody. At level `off` only the ends are kept, for error messages.
-    pub(crate) fn note(&self, event: Event, from: Option<&Task>, to: Option<&Task>, site: Site) {
-        self.note_at(Instant::now, event, from, to, site);
+    pub(crate) fn record_step(
+        &self,
+        event: Event,
+        from: Option<&Task>,
+        to: Option<&Task>,
+        site: Site,
+    ) {
+        self.record_step_at(Instant::now, event, from, to, site);
     }
 
-    /// [`note`](Record::note) of what happened at a moment that is known.
-    pub(crate) fn note_at(
+    /// [`note`](Record::record_step) of what happened at a moment that is known.
+    pub(crate) fn record_step_at(
         &self,
         at: impl FnOnce() -> Instant,
         event: Event,
@@ -440,7 +448,7 @@ impl Record {
         site: Site,
     ) -> Option<Step> {
         let level = self.registry.level();
-        if (level == Level::Off && !is_an_end(event)) || fork::in_forked_child() {
+        if (level == Level::Off && !is_final(event)) || fork::in_forked_child() {
             return None;
         }
         let at = at();
@@ -459,8 +467,8 @@ impl Record {
 
     /// In whose name `me` changes the slot: in its own, and in a forked child, where the registry is
     /// off, in the owner's, whoever that is.
-    pub(crate) fn name_of(&self, me: &Task) -> u64 {
-        if fork::in_forked_child() { self.slot.look().owner() } else { me.id().get() }
+    pub(crate) fn acting_owner(&self, me: &Task) -> u64 {
+        if fork::in_forked_child() { self.slot.load().owner() } else { me.id().get() }
     }
 
     /// A copy of the custody.
@@ -472,20 +480,20 @@ impl Record {
     }
 
     /// Ends the pinned or exclusively held number's traffic.
-    pub(crate) fn shut(&self) {
+    pub(crate) fn shutdown(&self) {
         if let Some(Descriptor { number, direction, .. }) = self.descriptor
-            && self.stolen().is_none()
+            && self.replacement().is_none()
         {
             close::shut(number, direction);
         }
     }
 
     /// Ends the reading of a stream, softly: what has arrived is still read, then comes the end.
-    pub(crate) fn shut_reading(&self) {
+    pub(crate) fn shutdown_read(&self) {
         if let Some(Descriptor { number, direction, .. }) = self.descriptor
             && direction != Direction::Write
             && kind::is_stream(self.kind)
-            && self.stolen().is_none()
+            && self.replacement().is_none()
         {
             close::shut(number, Direction::Read);
         }
@@ -502,7 +510,7 @@ impl Record {
     }
 }
 
-fn is_an_end(event: Event) -> bool {
+fn is_final(event: Event) -> bool {
     matches!(
         event,
         Event::Released | Event::Dropped | Event::Finalized | Event::Disowned | Event::Rejoined
@@ -526,7 +534,7 @@ fn count(counter: &AtomicU64, bytes: usize) {
 }
 
 /// Anything that can stand on a task's account.
-pub(crate) trait Held: Send + Sync + UnwindSafe + RefUnwindSafe {
+pub(crate) trait Managed: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn record(&self) -> &Record;
 
     /// Runs the finalizer. For whoever won [`Slot::begin_close`] and has waited for the pins.
@@ -537,5 +545,5 @@ pub(crate) trait Held: Send + Sync + UnwindSafe + RefUnwindSafe {
 
     /// Lets the value go without any finalizer's promise: in a forked child, where only this
     /// process's copy of a descriptor is to be closed.
-    fn abandon(&self);
+    fn drop_in_fork(&self);
 }

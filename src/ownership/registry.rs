@@ -20,44 +20,44 @@ use echown_fd::escape;
 use once_cell::sync::{Lazy, OnceCell};
 
 use super::custody::Site;
+use super::error::{Error, ErrorKind};
 use super::finding::{LeakReport, Report, SCHEMA_VERSION};
 use super::graph::References;
-use super::kept::{self, Kept};
-use super::outcome::Failure;
+use super::int_map::{self, IntMap};
 use super::policy::{Level, Policy, Suppression};
-use super::record::{Held, Record, ResourceId};
-use super::slot::State;
+use super::record::{Managed, Record, ResourceId};
+use super::report_log::{self, ReportLog};
+use super::slot::SlotState;
 use super::snapshot::{self, Declared, ResourceData, Snapshot};
-use super::table::{self, Table};
 use super::task::{Origin, Task, TaskLabel};
+use super::task_error::TaskError;
 use super::verdict::Verdict;
-use super::violation::{Error, ErrorKind};
-use super::{ending, task};
+use super::{task, task_exit};
 use crate::faults::Saboteur;
 use crate::sys::fork;
-pub use builder::Builder;
+pub use builder::RegistryBuilder;
 
 /// The exit code for leaks and violations under [`Policy::Fail`]: the one LeakSanitizer uses.
 pub const EXIT_CODE_FINDINGS: u8 = 23;
 
 /// Who owns what. Cheap to clone; all clones are the same registry.
 #[derive(Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry(Arc<RegistryInner>);
 
-struct Inner {
+struct RegistryInner {
     id: u64,
     level: Level,
     on_leak: Policy,
     on_violation: Policy,
     suppressions: Vec<(Suppression, AtomicU64)>,
     sink: Option<Sink>,
-    known: Option<Known>,
+    is_baseline: Option<BaselinePredicate>,
     saboteur: Option<Arc<Saboteur>>,
     /// Which resource stands for which number, for all that is open.
-    numbers: Mutex<Table<RawFd, Arc<dyn Held>>>,
+    numbers: Mutex<IntMap<RawFd, Arc<dyn Managed>>>,
     /// By their numbers: a load generator declares thousands.
     declared: Mutex<BTreeMap<i32, Declared>>,
-    reports: Mutex<Kept>,
+    reports: Mutex<ReportLog>,
     counts: Counts,
     /// How often each code was reported.
     reported: Mutex<BTreeMap<&'static str, u64>>,
@@ -67,7 +67,7 @@ struct Inner {
 }
 
 type Sink = Box<dyn Fn(&Report) + Send + Sync>;
-type Known = Box<dyn Fn(&Report) -> bool + Send + Sync>;
+type BaselinePredicate = Box<dyn Fn(&Report) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Counts {
@@ -113,8 +113,8 @@ impl Registry {
     }
 
     /// Settings for a new registry.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder::default()
     }
 
     /// The process-wide registry.
@@ -146,33 +146,38 @@ impl Registry {
     /// Runs `f` on this thread as a root task of its own: a task without a parent.
     ///
     /// # Errors
-    /// Every end other than the value alone; see [`Failure`].
+    /// Every end other than the value alone; see [`TaskError`].
     #[track_caller]
-    pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, Failure<T>> {
+    pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, TaskError<T>> {
         let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
-        ending::run(&task, f, std::convert::identity)
+        task_exit::run(&task, f, std::convert::identity)
     }
 
     /// Runs `f` on this thread as a child of the current task, which is given `give`.
     ///
     /// # Errors
-    /// [`Inline::Refused`] when something cannot be given; else as the child ended.
+    /// [`RunInlineError::Refused`] when something cannot be given; else as the child ended.
     #[track_caller]
     pub fn run_inline<T>(
         &self,
         name: &str,
         give: impl IntoIterator<Item = Resource>,
         f: impl FnOnce() -> T,
-    ) -> Result<T, Inline<T>> {
-        let give: Vec<_> = give.into_iter().map(Resource::into_held).collect();
-        let task = ending::make_child(self, None, name, &give, task::Care::Reaped, Site::here())
-            .map_err(Inline::Refused)?;
-        ending::run(&task, f, |outcome| outcome.map_err(Inline::Failed))
+    ) -> Result<T, RunInlineError<T>> {
+        let give: Vec<_> = give.into_iter().map(Resource::into_managed).collect();
+        let task = task::make_child(self, None, name, &give, task::JoinDuty::Reaped, Site::here())
+            .map_err(RunInlineError::Refused)?;
+        task_exit::run(&task, f, |outcome| outcome.map_err(RunInlineError::Failed))
     }
 
     /// Declares a descriptor that a library opened for itself: not owned, and no leak.
     #[track_caller]
-    pub fn declare(&self, number: i32, name: impl Into<String>, reason: impl Into<String>) {
+    pub fn declare_external(
+        &self,
+        number: i32,
+        name: impl Into<String>,
+        reason: impl Into<String>,
+    ) {
         let escaped = |text: String| escape::text(&text).into_owned();
         let (name, reason) = (escaped(name.into()), escaped(reason.into()));
         let declared = Declared { number, name, reason, site: Site::here() };
@@ -182,7 +187,7 @@ impl Registry {
     }
 
     /// Takes a declaration back, when the library has closed the descriptor.
-    pub fn retract(&self, number: i32) {
+    pub fn forget_external(&self, number: i32) {
         if !fork::in_forked_child() {
             guard(&self.0.declared).remove(&number);
         }
@@ -260,39 +265,39 @@ impl Registry {
     /// A program calls this last, on the thread it began with. What other tasks still hold is
     /// listed in the verdict and left to them: only its owner's thread may close a descriptor.
     pub fn finish(&self) -> Verdict {
-        let (_, forgotten) = ending::settle_process(self);
+        let (_, forgotten) = task_exit::settle_process(self);
         Verdict { forgotten_children: forgotten, ..self.verdict() }
     }
 }
 
 /// How an inline child failed.
 #[non_exhaustive]
-pub enum Inline<T> {
+pub enum RunInlineError<T> {
     /// There was no child: something could not be given.
     Refused(Error),
     /// The child ran and did not end well.
-    Failed(Failure<T>),
+    Failed(TaskError<T>),
 }
 
-impl<T> fmt::Display for Inline<T> {
+impl<T> fmt::Display for RunInlineError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Inline::Refused(error) => error.fmt(f),
-            Inline::Failed(failure) => failure.fmt(f),
+            RunInlineError::Refused(error) => error.fmt(f),
+            RunInlineError::Failed(failure) => failure.fmt(f),
         }
     }
 }
 
-impl<T> fmt::Debug for Inline<T> {
+impl<T> fmt::Debug for RunInlineError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Inline::Refused(error) => write!(f, "Refused({error:?})"),
-            Inline::Failed(failure) => write!(f, "Failed({failure:?})"),
+            RunInlineError::Refused(error) => write!(f, "Refused({error:?})"),
+            RunInlineError::Failed(failure) => write!(f, "Failed({failure:?})"),
         }
     }
 }
 
-impl<T> std::error::Error for Inline<T> {}
+impl<T> std::error::Error for RunInlineError<T> {}
 
 /// What the rest of the floor does with a registry.
 impl Registry {
@@ -315,10 +320,10 @@ impl Registry {
     ///
     /// # Errors
     /// The resource that the number rightly stands for.
-    pub(crate) fn enter_number(
+    pub(crate) fn insert_fd(
         &self,
-        held: &Arc<dyn Held>,
-    ) -> Result<Option<Arc<dyn Held>>, Arc<dyn Held>> {
+        held: &Arc<dyn Managed>,
+    ) -> Result<Option<Arc<dyn Managed>>, Arc<dyn Managed>> {
         let Some(descriptor) = held.record().descriptor else {
             return Ok(None);
         };
@@ -331,8 +336,8 @@ impl Registry {
             Entry::Occupied(entered) => entered,
         };
         let old = entered.get().record();
-        let word = old.slot.look();
-        if word.state() == State::Released || word.is_robbed() {
+        let word = old.slot.load();
+        if word.state() == SlotState::Released || word.is_replaced() {
             entered.insert(Arc::clone(held));
             return Ok(None);
         }
@@ -344,14 +349,14 @@ impl Registry {
     }
 
     /// Strikes a number, before its descriptor is closed: afterwards it may be somebody else's.
-    pub(crate) fn strike_number(&self, record: &Record) {
+    pub(crate) fn remove_fd(&self, record: &Record) {
         let Some(descriptor) = record.descriptor else {
             return;
         };
         let mut numbers = guard(&self.0.numbers);
         let number = descriptor.number.raw();
         if numbers.get(&number).is_some_and(|held| held.record().id == record.id) {
-            table::remove(&mut numbers, &number);
+            int_map::remove(&mut numbers, &number);
         }
     }
 
@@ -375,12 +380,12 @@ impl Registry {
     pub(crate) fn leaked(&self, report: LeakReport) {
         // ord: Relaxed; a statistic.
         self.0.counts.leaks.fetch_add(report.resources.len() as u64, Ordering::Relaxed);
-        self.follow(self.0.on_leak, Report::Leak(report));
+        self.apply_policy(self.0.on_leak, Report::Leak(report));
     }
 
     /// Reports a broken rule about a resource.
     #[cold]
-    pub(crate) fn violated(&self, error: &Error, record: &Record) {
+    pub(crate) fn report_violation(&self, error: &Error, record: &Record) {
         if error.kind().is_violation() && self.reports_violations() {
             self.deliver(Report::of_error(error, record));
         }
@@ -388,7 +393,7 @@ impl Registry {
 
     /// Reports a broken rule about tasks.
     #[cold]
-    pub(crate) fn violated_by_task(&self, error: &Error) {
+    pub(crate) fn report_task_violation(&self, error: &Error) {
         if error.kind().is_violation() && self.reports_violations() {
             self.deliver(Report::of_task_error(error));
         }
@@ -397,7 +402,7 @@ impl Registry {
     /// Holds all locks, for tests.
     #[cfg(all(test, not(echown_loom)))]
     pub(crate) fn hold_locks(&self) -> impl Sized {
-        let Inner { numbers, declared, reports, reported, .. } = &*self.0;
+        let RegistryInner { numbers, declared, reports, reported, .. } = &*self.0;
         (guard(numbers), guard(declared), guard(reports), guard(reported))
     }
 
@@ -414,25 +419,25 @@ impl Registry {
         };
         // ord: Relaxed; a statistic.
         counter.fetch_add(1, Ordering::Relaxed);
-        self.follow(self.0.on_violation, report);
+        self.apply_policy(self.0.on_violation, report);
     }
 
-    fn follow(&self, policy: Policy, report: Report) {
+    fn apply_policy(&self, policy: Policy, report: Report) {
         if policy == Policy::Ignore {
             return;
         }
         let delivery = Delivery::begin();
-        let is_known = delivery.is_some() && self.is_known(&report);
-        let policy = if is_known { Policy::Warn } else { policy };
+        let is_in_baseline = delivery.is_some() && self.is_in_baseline(&report);
+        let policy = if is_in_baseline { Policy::Warn } else { policy };
         if policy == Policy::Fail {
             // ord: Relaxed; read at the end, by whoever joined the tasks.
             self.0.must_fail.store(true, Ordering::Relaxed);
         }
         self.count_reported(&report);
-        let cut = kept::cut(&report);
+        let cut = report_log::cut(&report);
         guard(&self.0.reports).push(cut);
         match delivery {
-            Some(_) => self.tell(&report),
+            Some(_) => self.deliver_to_sink(&report),
             // Counted and kept, and nothing more; but the last word of a process that aborts is said.
             None if policy == Policy::Abort => write_on_stderr(&report),
             None => {}
@@ -442,32 +447,33 @@ impl Registry {
         }
     }
 
-    fn tell(&self, report: &Report) {
+    fn deliver_to_sink(&self, report: &Report) {
         // No lock is held here: the sink is the user's. One that panics must not keep the
         // finalizers that are still to come from running; the report itself is kept.
-        let told = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
+        let pending = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
             Some(sink) => sink(report),
             None if tracing::dispatcher::has_been_set() => {
                 tracing::warn!(target: "echown::report", code = report.code(), "{report}");
             }
             None => write_on_stderr(report),
         }));
-        if let Err(payload) = told {
+        if let Err(payload) = pending {
             // Its own destructor could panic again.
             std::mem::forget(payload);
         }
     }
 
-    fn is_known(&self, report: &Report) -> bool {
-        let Some(known) = &self.0.known else { return false };
+    fn is_in_baseline(&self, report: &Report) -> bool {
+        let Some(known) = &self.0.is_baseline else { return false };
         // As with the sink: who panics knows nothing.
-        let is_known = catch_unwind(AssertUnwindSafe(|| known(report))).unwrap_or_else(|payload| {
-            std::mem::forget(payload);
-            false
-        });
+        let is_in_baseline =
+            catch_unwind(AssertUnwindSafe(|| known(report))).unwrap_or_else(|payload| {
+                std::mem::forget(payload);
+                false
+            });
         // ord: Relaxed; a statistic.
-        self.0.counts.known.fetch_add(is_known.into(), Ordering::Relaxed);
-        is_known
+        self.0.counts.known.fetch_add(is_in_baseline.into(), Ordering::Relaxed);
+        is_in_baseline
     }
 
     fn count_reported(&self, report: &Report) {
@@ -494,11 +500,11 @@ impl Registry {
     }
 
     /// The error of a second `own` on a number that is rightly on record.
-    pub(crate) fn already_owned(&self, first: &dyn Held, me: &Task, site: Site) -> Error {
+    pub(crate) fn already_owned(&self, first: &dyn Managed, me: &Task, site: Site) -> Error {
         let record = first.record();
-        let word = record.slot.look();
+        let word = record.slot.load();
         let error = record.error(ErrorKind::AlreadyOwned, word, me, site, None);
-        self.violated(&error, record);
+        self.report_violation(&error, record);
         error
     }
 }
@@ -542,14 +548,14 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Names a resource, for giving it to a child and for asking about it. No way to its value.
 #[derive(Clone)]
-pub struct Resource(Arc<dyn Held>);
+pub struct Resource(Arc<dyn Managed>);
 
 impl Resource {
-    pub(crate) fn new(held: Arc<dyn Held>) -> Resource {
+    pub(crate) fn new(held: Arc<dyn Managed>) -> Resource {
         Resource(held)
     }
 
-    pub(crate) fn into_held(self) -> Arc<dyn Held> {
+    pub(crate) fn into_managed(self) -> Arc<dyn Managed> {
         self.0
     }
 

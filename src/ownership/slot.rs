@@ -35,7 +35,7 @@ mod model;
 
 const STATE_BITS: u64 = 0b111;
 const CANCELLED: u64 = 1 << 3;
-const ROBBED: u64 = 1 << 4;
+const REPLACED: u64 = 1 << 4;
 const HALF_ONE: u64 = 1 << 6;
 const HALVES_BITS: u64 = 0b11 << 6;
 const PIN_ONE: u64 = 1 << 8;
@@ -49,7 +49,7 @@ pub(crate) const OWNER_MAX: u64 = u64::MAX >> OWNER_SHIFT;
 /// Where a resource stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub(crate) enum State {
+pub(crate) enum SlotState {
     /// Finalized or disowned; nothing can be done any more.
     Released = 0,
     /// One task owns it.
@@ -69,19 +69,19 @@ pub(crate) enum State {
 pub(crate) struct Word(u64);
 
 impl Word {
-    fn new(state: State, owner: u64) -> Word {
+    fn new(state: SlotState, owner: u64) -> Word {
         debug_assert!(owner <= OWNER_MAX, "task id {owner} exceeds the owner field");
         Word(owner << OWNER_SHIFT | state as u64)
     }
 
-    pub(crate) fn state(self) -> State {
+    pub(crate) fn state(self) -> SlotState {
         match self.0 & STATE_BITS {
-            0 => State::Released,
-            1 => State::Held,
-            2 => State::Busy,
-            3 => State::Offered,
-            4 => State::Split,
-            5 => State::Closing,
+            0 => SlotState::Released,
+            1 => SlotState::Held,
+            2 => SlotState::Busy,
+            3 => SlotState::Offered,
+            4 => SlotState::Split,
+            5 => SlotState::Closing,
             impossible => unreachable!("slot state {impossible}"),
         }
     }
@@ -94,8 +94,8 @@ impl Word {
         self.0 & CANCELLED != 0
     }
 
-    pub(crate) fn is_robbed(self) -> bool {
-        self.0 & ROBBED != 0
+    pub(crate) fn is_replaced(self) -> bool {
+        self.0 & REPLACED != 0
     }
 
     fn pins(self) -> u64 {
@@ -106,7 +106,7 @@ impl Word {
         (self.0 & HALVES_BITS) / HALF_ONE
     }
 
-    fn with_state(self, state: State) -> Word {
+    fn with_state(self, state: SlotState) -> Word {
         Word(self.0 & !STATE_BITS | state as u64)
     }
 
@@ -132,7 +132,7 @@ impl fmt::Debug for Word {
         if self.is_cancelled() {
             f.write_str(", cancelled")?;
         }
-        if self.is_robbed() {
+        if self.is_replaced() {
             f.write_str(", robbed")?;
         }
         Ok(())
@@ -147,7 +147,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// A slot held by `owner`.
     pub(crate) fn new(owner: u64) -> Slot {
-        Slot { word: AtomicU64::new(Word::new(State::Held, owner).0) }
+        Slot { word: AtomicU64::new(Word::new(SlotState::Held, owner).0) }
     }
 
     /// Whether `me` owns the resource and nothing forbids its use. The check in front of every
@@ -165,16 +165,17 @@ impl Slot {
         // itself owner sees all that the previous owner did with the resource. Weaker, a parent
         // could use what its child transferred before the child's last use has happened.
         let word = Word(self.word.load(Ordering::Acquire));
-        if word.is_free_for(me) { Ok(()) } else { Err(word) }
+        if word.is_usable_by(me) { Ok(()) } else { Err(word) }
     }
 
     /// Whether the resource can be used by anybody at all: the reduced check of level `off`.
     #[inline]
-    pub(crate) fn usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         // ord: Relaxed; no partner. The answer is yes before a hand-over as well as after it, so it
         // proves nothing about who came first, and no ordering could make it.
         let word = Word(self.word.load(Ordering::Relaxed));
-        matches!(word.state(), State::Held | State::Busy) && word.0 & (CANCELLED | ROBBED) == 0
+        matches!(word.state(), SlotState::Held | SlotState::Busy)
+            && word.0 & (CANCELLED | REPLACED) == 0
     }
 
     /// Whether the owner was cancelled; asked after every system call.
@@ -187,7 +188,7 @@ impl Slot {
     }
 
     /// The word at this moment, for messages and for choosing a path; never for permission.
-    pub(crate) fn look(&self) -> Word {
+    pub(crate) fn load(&self) -> Word {
         // ord: Relaxed; no partner. A path is taken by `change`, which looks again. A message asks
         // the record's history under its lock: the entry was made before the word became Released,
         // so who has seen that finds the entry.
@@ -197,13 +198,13 @@ impl Slot {
     /// The one compare-and-swap: applies `change` until it sticks or refuses.
     ///
     /// Answers the word before the change, or the word that was refused.
-    fn change(&self, mut change: impl FnMut(Word) -> Option<Word>) -> Result<Word, Word> {
-        let mut word = self.look();
+    fn update(&self, mut change: impl FnMut(Word) -> Option<Word>) -> Result<Word, Word> {
+        let mut word = self.load();
         loop {
             let Some(next) = change(word) else {
                 return Err(word);
             };
-            // ord: AcqRel on success; partners: `check`, `await_pins`, and this same line. Release, so
+            // ord: AcqRel on success; partners: `check`, `wait_for_pins`, and this same line. Release, so
             // that the next owner, the other half or the closer sees what we did: weaker, it could
             // use or close the number before our last use. Acquire, to see what was done before
             // the resource was let go: weaker, a claimer, who does not check, could use it before its
@@ -225,50 +226,54 @@ impl Slot {
     /// Held(`from`) -> Held(`to`): give and transfer. Pins stay: they are about the number, which
     /// does not change. A cancelled or robbed resource goes nowhere.
     pub(crate) fn hand_over(&self, from: u64, to: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(from).then(|| word.with_owner(to))).map(drop)
+        self.update(|word| word.is_usable_by(from).then(|| word.with_owner(to))).map(drop)
     }
 
     /// Held(`from`) -> Held(`to`), whatever the flags: undoes a [`hand_over`](Slot::hand_over) to a
     /// child that never came to be. A theft may have been noticed meanwhile; the resource must
     /// still be on the account of a task that will end.
     pub(crate) fn hand_back(&self, from: u64, to: u64) -> Result<(), Word> {
-        self.change(|word| {
-            (word.state() == State::Held && word.owner() == from).then(|| word.with_owner(to))
+        self.update(|word| {
+            (word.state() == SlotState::Held && word.owner() == from).then(|| word.with_owner(to))
         })
         .map(drop)
     }
 
     /// Held(`me`) -> Offered(`me`).
     pub(crate) fn offer(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Offered))).map(drop)
+        self.update(|word| word.is_usable_by(me).then(|| word.with_state(SlotState::Offered)))
+            .map(drop)
     }
 
     /// Offered(`account`) -> Held(`to`).
     pub(crate) fn claim(&self, account: u64, to: u64) -> Result<(), Word> {
-        self.change(|word| {
-            (word.state() == State::Offered && word.owner() == account)
-                .then(|| word.with_state(State::Held).with_owner(to))
+        self.update(|word| {
+            (word.state() == SlotState::Offered && word.owner() == account)
+                .then(|| word.with_state(SlotState::Held).with_owner(to))
         })
         .map(drop)
     }
 
     /// Offered(`from`) -> Offered(`to`): an unclaimed offer passes to the parent's account.
     pub(crate) fn pass_offer(&self, from: u64, to: u64) -> Result<(), Word> {
-        self.change(|word| {
-            (word.state() == State::Offered && word.owner() == from).then(|| word.with_owner(to))
+        self.update(|word| {
+            (word.state() == SlotState::Offered && word.owner() == from)
+                .then(|| word.with_owner(to))
         })
         .map(drop)
     }
 
     /// Held(`me`) -> Busy(`me`): the owner goes into `with`.
-    pub(crate) fn enter(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| word.is_free_for(me).then(|| word.with_state(State::Busy))).map(drop)
+    pub(crate) fn begin_with(&self, me: u64) -> Result<(), Word> {
+        self.update(|word| word.is_usable_by(me).then(|| word.with_state(SlotState::Busy)))
+            .map(drop)
     }
 
     /// Busy -> Held: the owner comes back. Flags that were set meanwhile stay.
-    pub(crate) fn leave(&self) {
-        let left =
-            self.change(|word| (word.state() == State::Busy).then(|| word.with_state(State::Held)));
+    pub(crate) fn end_with(&self) {
+        let left = self.update(|word| {
+            (word.state() == SlotState::Busy).then(|| word.with_state(SlotState::Held))
+        });
         debug_assert!(left.is_ok(), "left a slot that was not busy: {left:?}");
     }
 
@@ -277,17 +282,17 @@ impl Slot {
     ///
     /// A canceller sets `cancelled` in the same step, so that there is no moment in which the
     /// owner is woken and doesn't know why, nor one in which the number can go.
-    pub(crate) fn pin(&self, owner: u64, purpose: Purpose) -> Result<(), Word> {
+    pub(crate) fn pin(&self, owner: u64, purpose: PinPurpose) -> Result<(), Word> {
         loop {
-            let answer = self.change(|word| {
-                let live = matches!(word.state(), State::Held | State::Busy);
+            let answer = self.update(|word| {
+                let live = matches!(word.state(), SlotState::Held | SlotState::Busy);
                 (live
                     && word.owner() == owner
-                    && !word.is_robbed()
+                    && !word.is_replaced()
                     && word.0 & PINS_BITS != PINS_BITS)
                     .then(|| match purpose {
-                        Purpose::Cancel => Word((word.0 | CANCELLED) + PIN_ONE),
-                        Purpose::Look => Word(word.0 + PIN_ONE),
+                        PinPurpose::Cancel => Word((word.0 | CANCELLED) + PIN_ONE),
+                        PinPurpose::Inspect => Word(word.0 + PIN_ONE),
                     })
             });
             match answer {
@@ -304,7 +309,7 @@ impl Slot {
 
     /// Takes a pin back.
     pub(crate) fn unpin(&self) {
-        // ord: Release; partner: the Acquire load in `await_pins`. The closer must see our use of
+        // ord: Release; partner: the Acquire load in `wait_for_pins`. The closer must see our use of
         // the number as over before it closes it.
         let before = Word(self.word.fetch_sub(PIN_ONE, Ordering::Release));
         #[cfg(all(test, not(echown_loom)))]
@@ -313,13 +318,13 @@ impl Slot {
     }
 
     /// Held(`owner`) or Offered(`owner`) -> Closing: whoever gets `Ok` finalizes, once and alone,
-    /// after [`await_pins`](Slot::await_pins) and before [`closed`](Slot::closed).
+    /// after [`wait_for_pins`](Slot::wait_for_pins) and before [`closed`](Slot::closed).
     ///
     /// Allowed to the owner's thread and to the exclusive holder of the handle or the offer.
     pub(crate) fn begin_close(&self, owner: u64) -> Result<Word, Word> {
-        self.change(|word| {
-            let open = matches!(word.state(), State::Held | State::Offered);
-            (open && word.owner() == owner).then(|| word.with_state(State::Closing))
+        self.update(|word| {
+            let open = matches!(word.state(), SlotState::Held | SlotState::Offered);
+            (open && word.owner() == owner).then(|| word.with_state(SlotState::Closing))
         })
     }
 
@@ -327,7 +332,7 @@ impl Slot {
     /// was granted is given back after system calls that do not wait: those that describe this
     /// resource, or those that shut down what its owner had when it was cancelled or drained, so this
     /// ends.
-    pub(crate) fn await_pins(&self) {
+    pub(crate) fn wait_for_pins(&self) {
         // ord: Acquire; partner: the Release of `unpin`. Weaker, the close could overtake the
         // canceller's shutdown, which would then hit whoever got the number next.
         while self.word.load(Ordering::Acquire) & PINS_BITS != 0 {
@@ -336,35 +341,36 @@ impl Slot {
     }
 
     /// Closing -> Released.
-    pub(crate) fn closed(&self) {
-        let closed = self.change(|word| {
-            (word.state() == State::Closing).then_some(Word::new(State::Released, 0))
+    pub(crate) fn end_close(&self) {
+        let closed = self.update(|word| {
+            (word.state() == SlotState::Closing).then_some(Word::new(SlotState::Released, 0))
         });
         debug_assert!(closed.is_ok(), "closed a slot that was not closing: {closed:?}");
     }
 
     /// Marks the number as no longer meaning this resource. True for the one who marked it first.
-    pub(crate) fn rob(&self) -> bool {
-        self.change(|word| {
-            let open = !matches!(word.state(), State::Released | State::Closing);
-            (open && !word.is_robbed()).then_some(Word(word.0 | ROBBED))
+    pub(crate) fn mark_replaced(&self) -> bool {
+        self.update(|word| {
+            let open = !matches!(word.state(), SlotState::Released | SlotState::Closing);
+            (open && !word.is_replaced()).then_some(Word(word.0 | REPLACED))
         })
         .is_ok()
     }
 
     /// Held(`me`) -> Split with two halves, owned by nobody itself.
     pub(crate) fn split(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| {
-            word.is_free_for(me).then(|| word.with_state(State::Split).with_owner(0).with_halves(2))
+        self.update(|word| {
+            word.is_usable_by(me)
+                .then(|| word.with_state(SlotState::Split).with_owner(0).with_halves(2))
         })
         .map(drop)
     }
 
     /// One half is gone. True for the last one, which then is closing the whole.
-    pub(crate) fn leave_split(&self) -> bool {
-        let left = self.change(|word| match (word.state(), word.halves()) {
-            (State::Split, 2) => Some(word.with_halves(1)),
-            (State::Split, 1) => Some(word.with_halves(0).with_state(State::Closing)),
+    pub(crate) fn drop_half(&self) -> bool {
+        let left = self.update(|word| match (word.state(), word.halves()) {
+            (SlotState::Split, 2) => Some(word.with_halves(1)),
+            (SlotState::Split, 1) => Some(word.with_halves(0).with_state(SlotState::Closing)),
             _ => None,
         });
         match left {
@@ -375,9 +381,9 @@ impl Slot {
 
     /// Split -> Held(`me`), by the task that has both halves in hand.
     pub(crate) fn rejoin(&self, me: u64) -> Result<(), Word> {
-        self.change(|word| {
-            (word.state() == State::Split && word.halves() == 2)
-                .then(|| word.with_state(State::Held).with_owner(me).with_halves(0))
+        self.update(|word| {
+            (word.state() == SlotState::Split && word.halves() == 2)
+                .then(|| word.with_state(SlotState::Held).with_owner(me).with_halves(0))
         })
         .map(drop)
     }
@@ -385,29 +391,29 @@ impl Slot {
 
 impl Word {
     /// Held by `me`, and neither cancelled nor robbed.
-    fn is_free_for(self, me: u64) -> bool {
-        self.0 & !PINS_BITS == me << OWNER_SHIFT | State::Held as u64
+    fn is_usable_by(self, me: u64) -> bool {
+        self.0 & !PINS_BITS == me << OWNER_SHIFT | SlotState::Held as u64
     }
 }
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.look().fmt(f)
+        self.load().fmt(f)
     }
 }
 
 /// Somebody else's number in hand, until this is dropped, also by unwinding.
-pub(crate) struct Pin<'a>(&'a Slot);
+pub(crate) struct PinGuard<'a>(&'a Slot);
 
 impl Slot {
     /// [`pin`](Slot::pin) that takes itself back.
-    pub(crate) fn pinned(&self, owner: u64, purpose: Purpose) -> Option<Pin<'_>> {
+    pub(crate) fn pin_guard(&self, owner: u64, purpose: PinPurpose) -> Option<PinGuard<'_>> {
         self.pin(owner, purpose).ok()?;
-        Some(Pin(self))
+        Some(PinGuard(self))
     }
 }
 
-impl Drop for Pin<'_> {
+impl Drop for PinGuard<'_> {
     fn drop(&mut self) {
         self.0.unpin();
     }
@@ -415,11 +421,11 @@ impl Drop for Pin<'_> {
 
 /// Why somebody pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum PinPurpose {
     /// To shut the descriptor down and have its owner answer `Cancelled`.
     Cancel,
     /// To ask the kernel about it, or to end its reading softly.
-    Look,
+    Inspect,
 }
 
 /// Counts the pins of a thread, for tests.

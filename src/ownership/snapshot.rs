@@ -14,8 +14,8 @@ use echown_fd::fd::{Direction, Identity, Place};
 use super::account::Phase;
 use super::custody::{Custody, Event, Site};
 use super::graph::Cycle;
-use super::record::{Held, Record, ResourceId};
-use super::slot::{Purpose, State, Word};
+use super::record::{Managed, Record, ResourceId};
+use super::slot::{PinPurpose, SlotState, Word};
 use super::task::{self, Task, TaskId, TaskLabel};
 
 /// One resource, described.
@@ -152,15 +152,16 @@ impl Snapshot {
 
 impl ResourceData {
     /// Describes what the caller is closing, and so has for itself.
-    pub(crate) fn of_closing(held: &dyn Held) -> ResourceData {
+    pub(crate) fn of_closing(held: &dyn Managed) -> ResourceData {
         let record = held.record();
-        let place = if record.stolen().is_none() { place_of(record) } else { Place::default() };
-        describe(record, record.slot.look(), place, Instant::now())
+        let place =
+            if record.replacement().is_none() { place_of(record) } else { Place::default() };
+        describe(record, record.slot.load(), place, Instant::now())
     }
 
     /// Describes what somebody else may own, pinning its number while the kernel is asked.
     pub(crate) fn of_record(record: &Record) -> ResourceData {
-        let word = record.slot.look();
+        let word = record.slot.load();
         let place = pinned_place_of(record, word.owner());
         describe(record, word, place, Instant::now())
     }
@@ -168,7 +169,7 @@ impl ResourceData {
 
 /// Where a number leads, if `owner` still has it. The pin is held for this alone.
 fn pinned_place_of(record: &Record, owner: u64) -> Place {
-    let pin = record.slot.pinned(owner, Purpose::Look);
+    let pin = record.slot.pin_guard(owner, PinPurpose::Inspect);
     pin.as_ref().map(|_| place_of(record)).unwrap_or_default()
 }
 
@@ -196,16 +197,16 @@ fn describe(record: &Record, word: Word, place: Place, noted: Instant) -> Resour
         peer: place.peer,
         path: place.path,
         state: match word.state() {
-            State::Released => "released",
-            State::Held => "held",
-            State::Busy => "busy",
-            State::Offered => "offered",
-            State::Split => "split",
-            State::Closing => "closing",
+            SlotState::Released => "released",
+            SlotState::Held => "held",
+            SlotState::Busy => "busy",
+            SlotState::Offered => "offered",
+            SlotState::Split => "split",
+            SlotState::Closing => "closing",
         },
         owner: task::find(word.owner()).map(|task| task.label()),
         acquired: record.acquired,
-        age_ms: millis_since(record.born),
+        age_ms: millis_since(record.created_at),
         bytes_in,
         bytes_out,
         custody_omitted: custody.omitted(),
@@ -248,7 +249,7 @@ struct Noted {
     task: Arc<Task>,
     phase: Phase,
     cancelled: bool,
-    owned: Vec<(Arc<dyn Held>, Word)>,
+    owned: Vec<(Arc<dyn Managed>, Word)>,
 }
 
 /// Tasks and resources of the registry with this id.
@@ -265,7 +266,7 @@ fn note(registry: u64) -> (Vec<Noted>, Instant) {
         let accounts: Vec<_> = all.iter().map(|task| task.account()).collect();
         // A task that was made while the locks were being taken may have been given what is
         // missing here. One that is made from now on can be given nothing until all is noted.
-        let complete = task::made() == made;
+        let complete = task::created() == made;
         if complete || attempts_left == 0 {
             break accounts;
         }
@@ -277,9 +278,9 @@ fn note(registry: u64) -> (Vec<Noted>, Instant) {
     for (task, account) in all.iter().zip(&accounts) {
         let here = account.entries().filter(|held| held.record().registry.id() == registry);
         let owned: Vec<_> =
-            here.map(|held| (Arc::clone(held), held.record().slot.look())).collect();
+            here.map(|held| (Arc::clone(held), held.record().slot.load())).collect();
         // An ended task that somebody still has a promise of is no part of what is.
-        let lives_here = task.home() == registry && account.phase != Phase::Ended;
+        let lives_here = task.registry_id() == registry && account.phase != Phase::Ended;
         if lives_here || !owned.is_empty() {
             let (phase, cancelled) = (account.phase, account.cancelled);
             noted.push(Noted { task: Arc::clone(task), phase, cancelled, owned });
@@ -310,7 +311,7 @@ fn describe_all(noted: Vec<Noted>, at: Instant) -> (Vec<TaskData>, Vec<ResourceD
 #[cfg(feature = "macros")]
 pub(crate) fn of_all_registries() -> Vec<ResourceData> {
     let owned = |task: &Arc<Task>| task.account().entries().cloned().collect::<Vec<_>>();
-    let held: Vec<Arc<dyn Held>> = task::all().0.iter().flat_map(owned).collect();
+    let held: Vec<Arc<dyn Managed>> = task::all().0.iter().flat_map(owned).collect();
     held.iter().map(|held| ResourceData::of_record(held.record())).collect()
 }
 
@@ -328,8 +329,8 @@ fn task_data(task: &Task, phase: Phase, cancelled: bool, owns: Vec<ResourceId>) 
         cancelled,
         thread: thread.as_ref().map(|(name, _)| name.to_string()),
         thread_id: thread.map(|(_, id)| id),
-        spawned: task.was_spawned_at(),
-        age_ms: millis_since(task.born()),
+        spawned: task.explicit_spawn_site(),
+        age_ms: millis_since(task.created_at()),
         owns,
     }
 }

@@ -19,24 +19,25 @@ use std::time::Instant;
 use echown_fd::escape;
 use once_cell::sync::Lazy;
 
-mod family;
-mod forgotten;
+mod children;
 mod in_place;
-mod passage;
+mod transfer;
+mod unjoined;
 
-use forgotten::ForgottenChildren;
+pub(crate) use children::{make_child, undo_make_child};
 use in_place::InPlace;
-pub(crate) use in_place::Part;
-pub(crate) use passage::{begin_close, claim, give, pass_offers_on, return_all, transfer};
+pub(crate) use in_place::ThreadLoan;
+pub(crate) use transfer::{begin_close, claim, give, pass_offers_on, return_all, transfer};
+use unjoined::UnjoinedNames;
 
 use super::account::{Account, Phase};
 use super::custody::Site;
-use super::ending;
-use super::record::Held;
+use super::error::{Error, ErrorData, ErrorKind};
+use super::int_map::{self, IntMap};
+use super::record::Managed;
 use super::registry::Registry;
 use super::slot::OWNER_MAX;
-use super::table::{self, Table};
-use super::violation::{Error, ErrorKind, Facts};
+use super::task_exit;
 use crate::sync::{Mutex, lock};
 use crate::sys;
 
@@ -104,14 +105,14 @@ pub(crate) enum Origin {
     /// `Registry::run`: a root of its own.
     LocalRoot,
     /// A thread that nobody started as a task.
-    Foreign,
+    Adopted,
     /// Spawned with a thread to come, or inline.
     Child,
 }
 
 /// What answers to a parent for its child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Care {
+pub(crate) enum JoinDuty {
     /// A promise: to be joined or cancelled, or the child is forgotten.
     Promise,
     /// No one: the promise was dropped, and the child is forgotten.
@@ -122,36 +123,36 @@ pub(crate) enum Care {
 
 struct Child {
     task: Arc<Task>,
-    care: Care,
+    duty: JoinDuty,
 }
 
 /// What happens at the very end of a task.
-type Hook = Box<dyn FnOnce() + Send>;
+type EndHook = Box<dyn FnOnce() + Send>;
 
 /// A task that a job may still be waiting in.
-type Job = Box<dyn FnOnce(&Arc<Task>) + Send>;
+type TaskJob = Box<dyn FnOnce(&Arc<Task>) + Send>;
 
 pub(crate) struct Task {
     id: TaskId,
     name: Arc<str>,
     origin: Origin,
     /// The registry it was spawned for, or that its thread touched first.
-    home: u64,
+    registry_id: u64,
     /// Of the process that made it; see [`sys::fork`].
     generation: u32,
-    born: Instant,
+    created_at: Instant,
     /// Where it was spawned: the place that its end is put down to.
     spawned: Site,
     parent: StdMutex<Option<Arc<Task>>>,
-    account: Mutex<Account<Arc<dyn Held>>>,
-    children: StdMutex<Table<TaskId, Child>>,
+    account: Mutex<Account<Arc<dyn Managed>>>,
+    children: StdMutex<IntMap<TaskId, Child>>,
     /// Changes under the lock of `children`.
-    forgotten: StdMutex<ForgottenChildren>,
+    unjoined: StdMutex<UnjoinedNames>,
     /// Rung when a child ends and when this task is cancelled.
-    bell: Condvar,
+    wakeup: Condvar,
     /// How many listen for the bell; changes under the lock of `children`. Ringing is a system
     /// call, and most children end while their parent does something else.
-    listening: AtomicUsize,
+    waiters: AtomicUsize,
     /// Follows the account's flag; true for an actor while its lender is cancelled, too.
     cancelled: AtomicBool,
     ended: AtomicBool,
@@ -160,8 +161,8 @@ pub(crate) struct Task {
     /// Name and kernel id of the thread it runs on.
     thread: StdMutex<Option<(Arc<str>, u32)>>,
     /// Taken by the thread that runs it, or by whoever cancels it before.
-    job: StdMutex<Option<Job>>,
-    on_end: StdMutex<Option<Hook>>,
+    job: StdMutex<Option<TaskJob>>,
+    on_end: StdMutex<Option<EndHook>>,
     /// What this task's thread runs in its place right now.
     in_place: Mutex<Option<InPlace>>,
     /// For an actor: the task whose thread plays its part.
@@ -175,9 +176,9 @@ fn guard<T>(mutex: &StdMutex<T>) -> StdGuard<'_, T> {
 #[derive(Default)]
 struct Tasks {
     /// Those that somebody still refers to.
-    by_id: Table<u64, Weak<Task>>,
+    by_id: IntMap<u64, Weak<Task>>,
     /// Counted as they come into the table, which need not be in the order of their ids.
-    made: u64,
+    created: u64,
 }
 
 static TASKS: Lazy<StdMutex<Tasks>> = Lazy::new(StdMutex::default);
@@ -201,7 +202,7 @@ pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
 }
 
 /// [`find`], without the table of all tasks if it is the current one, as it mostly is.
-fn find_from_here(id: u64) -> Option<Arc<Task>> {
+fn find_current_first(id: u64) -> Option<Arc<Task>> {
     let mine = CURRENT
         .with(|current| current.borrow().as_ref().filter(|task| task.id.get() == id).cloned());
     mine.or_else(|| find(id))
@@ -214,11 +215,11 @@ pub(crate) fn hold_table() -> impl Sized {
 }
 
 /// How many tasks have been made so far.
-pub(crate) fn made() -> u64 {
+pub(crate) fn created() -> u64 {
     if sys::fork::in_forked_child() {
         return 0;
     }
-    guard(&TASKS).made
+    guard(&TASKS).created
 }
 
 /// Every task that somebody still refers to, in ascending order of ids; and how many had been made
@@ -229,7 +230,7 @@ pub(crate) fn all() -> (Vec<Arc<Task>>, u64) {
     }
     let tasks = guard(&TASKS);
     let mut all: Vec<_> = tasks.by_id.values().filter_map(Weak::upgrade).collect();
-    let made = tasks.made;
+    let made = tasks.created;
     drop(tasks);
     all.sort_unstable_by_key(|task| task.id);
     (all, made)
@@ -249,8 +250,8 @@ thread_local! {
 /// The end of a thread that was not started as a task, after its thread-locals.
 fn end_of_thread() {
     let task = CURRENT.with(|current| current.borrow().clone());
-    if let Some(task) = task.filter(|task| task.origin == Origin::Foreign) {
-        ending::end_of_foreign_thread(&task);
+    if let Some(task) = task.filter(|task| task.origin == Origin::Adopted) {
+        task_exit::exit_adopted_thread(&task);
         CURRENT_ID.set(0);
         HAS_ENDED.set(true);
     }
@@ -267,7 +268,7 @@ pub(crate) fn current_id() -> u64 {
 pub(crate) fn current(registry: &Registry) -> Arc<Task> {
     match CURRENT.with(|current| current.borrow().clone()) {
         Some(task) if task.is_of_this_process() => task,
-        _ if HAS_ENDED.get() => departed(registry),
+        _ if HAS_ENDED.get() => exited_thread(registry),
         _ => adopt_this_thread(registry),
     }
 }
@@ -275,11 +276,11 @@ pub(crate) fn current(registry: &Registry) -> Arc<Task> {
 fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     let task = if sys::fork::in_forked_child() {
         // A task of its own, whose locks no thread of the parent's holds.
-        Task::new(sys::thread::name(), Origin::Foreign, registry.id(), None, Site::here())
+        Task::new(sys::thread::name(), Origin::Adopted, registry.id(), None, Site::here())
     } else if sys::thread::is_main() {
         root()
     } else {
-        Task::new(sys::thread::name(), Origin::Foreign, registry.id(), Some(root()), Site::here())
+        Task::new(sys::thread::name(), Origin::Adopted, registry.id(), Some(root()), Site::here())
     };
     task.is_on_this_thread();
     CURRENT_ID.set(task.id.get());
@@ -290,10 +291,10 @@ fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
 
 /// Stands for a thread whose task has ended, in a destructor that runs even later: it owns nothing
 /// and can own nothing.
-fn departed(registry: &Registry) -> Arc<Task> {
+fn exited_thread(registry: &Registry) -> Arc<Task> {
     let task = Task::new(
         "departed thread".into(),
-        Origin::Foreign,
+        Origin::Adopted,
         registry.id(),
         (!sys::fork::in_forked_child()).then(root),
         Site::here(),
@@ -303,7 +304,7 @@ fn departed(registry: &Registry) -> Arc<Task> {
 }
 
 /// Makes a task the current one of this thread until dropped.
-pub(crate) struct Entered {
+pub(crate) struct CurrentTaskGuard {
     before: Option<Arc<Task>>,
     /// Kept apart: at the end of a thread its task is known by its id alone.
     before_id: u64,
@@ -311,14 +312,14 @@ pub(crate) struct Entered {
     is_in_place: bool,
 }
 
-impl Entered {
+impl CurrentTaskGuard {
     /// The task whose thread this is, unless there was none, or it is the parent process's.
     pub(crate) fn outer(&self) -> Option<&Arc<Task>> {
         self.before.as_ref().filter(|task| task.is_of_this_process())
     }
 }
 
-impl Drop for Entered {
+impl Drop for CurrentTaskGuard {
     #[inline(never)]
     fn drop(&mut self) {
         CURRENT_ID.set(self.before_id);
@@ -334,7 +335,7 @@ impl Task {
     pub(crate) fn new(
         name: Arc<str>,
         origin: Origin,
-        home: u64,
+        registry_id: u64,
         parent: Option<Arc<Task>>,
         spawned: Site,
     ) -> Arc<Task> {
@@ -344,16 +345,16 @@ impl Task {
             id: TaskId::next(),
             name,
             origin,
-            home,
+            registry_id,
             generation: sys::fork::generation(),
-            born: Instant::now(),
+            created_at: Instant::now(),
             spawned,
             parent: StdMutex::new(parent),
             account: Mutex::new(Account::new()),
             children: StdMutex::default(),
-            forgotten: StdMutex::default(),
-            bell: Condvar::new(),
-            listening: AtomicUsize::new(0),
+            unjoined: StdMutex::default(),
+            wakeup: Condvar::new(),
+            waiters: AtomicUsize::new(0),
             cancelled: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             discards: AtomicBool::new(false),
@@ -368,7 +369,7 @@ impl Task {
         }
         let mut tasks = guard(&TASKS);
         tasks.by_id.insert(task.id.get(), Arc::downgrade(&task));
-        tasks.made += 1;
+        tasks.created += 1;
         drop(tasks);
         task
     }
@@ -386,21 +387,21 @@ impl Task {
         TaskLabel { id: self.id, name: Arc::clone(&self.name) }
     }
 
-    pub(crate) fn home(&self) -> u64 {
-        self.home
+    pub(crate) fn registry_id(&self) -> u64 {
+        self.registry_id
     }
 
-    pub(crate) fn born(&self) -> Instant {
-        self.born
+    pub(crate) fn created_at(&self) -> Instant {
+        self.created_at
     }
 
-    pub(crate) fn spawned(&self) -> Site {
+    pub(crate) fn spawn_site(&self) -> Site {
         self.spawned
     }
 
     /// The same for people: `None` for a thread that nobody started as a task.
-    pub(crate) fn was_spawned_at(&self) -> Option<Site> {
-        (!matches!(self.origin, Origin::Root | Origin::Foreign)).then_some(self.spawned)
+    pub(crate) fn explicit_spawn_site(&self) -> Option<Site> {
+        (!matches!(self.origin, Origin::Root | Origin::Adopted)).then_some(self.spawned)
     }
 
     pub(crate) fn parent(&self) -> Option<Arc<Task>> {
@@ -411,12 +412,12 @@ impl Task {
         guard(&self.thread).clone()
     }
 
-    pub(crate) fn account(&self) -> crate::sync::MutexGuard<'_, Account<Arc<dyn Held>>> {
+    pub(crate) fn account(&self) -> crate::sync::MutexGuard<'_, Account<Arc<dyn Managed>>> {
         lock(&self.account)
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        // ord: Acquire; partner: the Release in `cancel_alone`. Advice for code that is about to
+        // ord: Acquire; partner: the Release in `cancel_self`. Advice for code that is about to
         // wait; what counts is decided under the account's lock.
         self.cancelled.load(Ordering::Acquire)
     }
@@ -444,8 +445,8 @@ impl Task {
 
     /// Makes this the current task of this thread, in the place of the one that was.
     #[inline(never)]
-    pub(crate) fn enter(self: &Arc<Task>) -> Entered {
-        let mut entered = self.enter_apart();
+    pub(crate) fn enter(self: &Arc<Task>) -> CurrentTaskGuard {
+        let mut entered = self.enter_detached();
         if let Some(outer) = entered.outer().filter(|outer| !Arc::ptr_eq(outer, self)).cloned() {
             entered.is_in_place = true;
             outer.begin_in_place(self);
@@ -454,16 +455,16 @@ impl Task {
     }
 
     /// [`enter`](Task::enter) for an actor, which is linked to its lender in another way.
-    fn enter_apart(self: &Arc<Task>) -> Entered {
+    fn enter_detached(self: &Arc<Task>) -> CurrentTaskGuard {
         self.is_on_this_thread();
         let before_id = CURRENT_ID.replace(self.id.get());
         let before = CURRENT.with(|current| current.replace(Some(Arc::clone(self))));
-        Entered { before, before_id, is_in_place: false }
+        CurrentTaskGuard { before, before_id, is_in_place: false }
     }
 
     /// A plain refusal that is about this task and no particular resource.
     pub(crate) fn refusal(&self, kind: ErrorKind, owner: Option<TaskLabel>, site: Site) -> Error {
-        Error::new(Facts {
+        Error::new(ErrorData {
             kind,
             subject: None,
             actor: self.label(),
@@ -477,7 +478,7 @@ impl Task {
 
     /// A refusal with further words.
     pub(crate) fn refusal_with(&self, kind: ErrorKind, detail: String, site: Site) -> Error {
-        Error::new(Facts {
+        Error::new(ErrorData {
             kind,
             subject: None,
             actor: self.label(),
@@ -490,7 +491,7 @@ impl Task {
     }
 
     /// Why this task's account takes nothing, if so.
-    pub(crate) fn closed_because(account: &Account<Arc<dyn Held>>) -> Option<ErrorKind> {
+    pub(crate) fn closed_reason(account: &Account<Arc<dyn Managed>>) -> Option<ErrorKind> {
         match account.phase {
             _ if account.cancelled => Some(ErrorKind::Cancelled),
             Phase::Open => None,
@@ -504,7 +505,7 @@ impl Drop for Task {
         if sys::fork::in_forked_child() {
             return;
         }
-        table::remove(&mut guard(&TASKS).by_id, &self.id.get());
+        int_map::remove(&mut guard(&TASKS).by_id, &self.id.get());
         // A task may be the last to refer to its parent, and so on. One after the other: dropping
         // them from within each other would take a stack as deep as the family.
         let mut parent = self.parent.get_mut().unwrap_or_else(PoisonError::into_inner).take();

@@ -22,7 +22,7 @@ pub struct Verdict {
     pub failed_finalizers: u64,
     /// Leaks that a suppression matched.
     pub suppressed: u64,
-    /// Reports that were known before ([`Builder::known`](super::Builder::known)).
+    /// Reports that were known before ([`RegistryBuilder::baseline`](super::RegistryBuilder::known)).
     pub known: u64,
     /// Resources that were leaked, reported, and kept alive by a cycle of recorded references.
     pub cycles: u64,

@@ -15,7 +15,7 @@ use std::io;
 use crate::sys::limits::{self, Limits};
 use crate::sys::memory;
 
-use super::ceiling::{MAP_COUNT, MAPPINGS_PER_THREAD};
+use super::thread_limit::{MAP_COUNT, MAPPINGS_PER_THREAD};
 
 /// Address space that must be left beside a thread's stack: what the threads that run already allocate
 /// for their clients, and the few pages that the new one takes besides.

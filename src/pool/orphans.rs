@@ -11,15 +11,15 @@ use std::time::Instant;
 
 use echown_fd::escape;
 
-use crate::ownership::closing::{contain, drop_contained, log_contained};
-use crate::ownership::task::{self, Care as Duty, Task};
+use crate::ownership::closing::{catch_panic, drop_catching, log_catching};
+use crate::ownership::task::{self, JoinDuty, Task};
 use crate::ownership::{
-    Error, ErrorKind, Failure, Promise, Refused, Registry, Site, TaskId, TaskLabel,
+    Error, ErrorKind, Promise, Refused, Registry, Site, TaskError, TaskId, TaskLabel,
 };
 
 /// How an [`Orphans`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Care {
+pub enum OrphanStatus {
     /// No task, no outcome.
     Empty,
     /// So many tasks are running, and there is no outcome to take.
@@ -28,8 +28,8 @@ pub enum Care {
     Ready(usize),
 }
 
-type Outcome<T> = Result<T, Failure<T>>;
-type Reaper<T> = Box<dyn Fn(&TaskLabel, Outcome<T>) + Send + Sync>;
+type TaskResult<T> = Result<T, TaskError<T>>;
+type Reaper<T> = Box<dyn Fn(&TaskLabel, TaskResult<T>) + Send + Sync>;
 
 /// Takes care of children that were not joined. Belongs to the task that made it.
 ///
@@ -53,30 +53,30 @@ type Reaper<T> = Box<dyn Fn(&TaskLabel, Outcome<T>) + Send + Sync>;
 pub struct Orphans<T> {
     owner: Arc<Task>,
     registry: Registry,
-    shared: Arc<Shared<T>>,
+    shared: Arc<OrphansShared<T>>,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct OrphansShared<T> {
+    state: Mutex<OrphansState<T>>,
     reaper: Option<Reaper<T>>,
 }
 
-struct State<T> {
+struct OrphansState<T> {
     running: BTreeMap<TaskId, Promise<T>>,
     /// Ended tasks whose outcomes are in the reaper's hands right now. They count as running:
     /// whoever waits for the last task waits for its reaping too.
     reaping: usize,
-    ready: VecDeque<Outcome<T>>,
+    ready: VecDeque<TaskResult<T>>,
 }
 
-impl<T> State<T> {
+impl<T> OrphansState<T> {
     fn running(&self) -> usize {
         self.running.len() + self.reaping
     }
 }
 
-impl<T> Shared<T> {
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+impl<T> OrphansShared<T> {
+    fn state(&self) -> MutexGuard<'_, OrphansState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,21 +93,21 @@ impl<T> Shared<T> {
         };
         state.reaping += 1;
         drop(state);
-        let reaped = contain(|| reaper(&label, outcome));
+        let reaped = catch_panic(|| reaper(&label, outcome));
         self.state().reaping -= 1;
         if let Err(panic) = reaped {
-            log_contained(|| {
+            log_catching(|| {
                 tracing::error!(task = %label, "the function that reaps this task's outcome panicked: {}", escape::text(&panic));
             });
         }
     }
 }
 
-impl<T> Drop for State<T> {
+impl<T> Drop for OrphansState<T> {
     fn drop(&mut self) {
         // One by one: a destructor that panics must not keep the others from running.
         for outcome in self.ready.drain(..) {
-            drop_contained(&"an outcome that was not taken", outcome);
+            drop_catching(&"an outcome that was not taken", outcome);
         }
     }
 }
@@ -124,18 +124,21 @@ impl<T: Send + 'static> Orphans<T> {
     #[must_use]
     pub fn reaped_by(
         registry: &Registry,
-        reaper: impl Fn(&TaskLabel, Outcome<T>) + Send + Sync + 'static,
+        reaper: impl Fn(&TaskLabel, TaskResult<T>) + Send + Sync + 'static,
     ) -> Orphans<T> {
         Orphans::make(registry, Some(Box::new(reaper)))
     }
 
     fn make(registry: &Registry, reaper: Option<Reaper<T>>) -> Orphans<T> {
-        let state =
-            Mutex::new(State { running: BTreeMap::new(), reaping: 0, ready: VecDeque::new() });
+        let state = Mutex::new(OrphansState {
+            running: BTreeMap::new(),
+            reaping: 0,
+            ready: VecDeque::new(),
+        });
         Orphans {
             owner: task::current(registry),
             registry: registry.clone(),
-            shared: Arc::new(Shared { state, reaper }),
+            shared: Arc::new(OrphansShared { state, reaper }),
         }
     }
 
@@ -152,9 +155,9 @@ impl<T: Send + 'static> Orphans<T> {
         };
         let child = Arc::clone(promise.inner());
         self.shared.state().running.insert(child.id(), promise);
-        me.entrust(&child, Duty::Reaped);
+        me.set_duty(&child, JoinDuty::Reaped);
         // Weak: when the `Orphans` is gone, so are the outcomes that nobody took.
-        let shared: Weak<Shared<T>> = Arc::downgrade(&self.shared);
+        let shared: Weak<OrphansShared<T>> = Arc::downgrade(&self.shared);
         let id = child.id();
         child.set_on_end(move || {
             if let Some(shared) = shared.upgrade() {
@@ -166,12 +169,12 @@ impl<T: Send + 'static> Orphans<T> {
 
     /// How it stands. Anybody may ask.
     #[must_use]
-    pub fn care(&self) -> Care {
+    pub fn status(&self) -> OrphanStatus {
         let state = self.shared.state();
         match (state.ready.len(), state.running()) {
-            (0, 0) => Care::Empty,
-            (0, running) => Care::Running(running),
-            (ready, _) => Care::Ready(ready),
+            (0, 0) => OrphanStatus::Empty,
+            (0, running) => OrphanStatus::Running(running),
+            (ready, _) => OrphanStatus::Ready(ready),
         }
     }
 
@@ -193,7 +196,7 @@ impl<T: Send + 'static> Orphans<T> {
     /// # Errors
     /// `NotAChild`: this `Orphans` is another task's.
     #[track_caller]
-    pub fn take(&self) -> Result<Option<Outcome<T>>, Error> {
+    pub fn take(&self) -> Result<Option<TaskResult<T>>, Error> {
         self.as_owner(Site::here())?;
         Ok(self.shared.state().ready.pop_front())
     }
@@ -205,7 +208,7 @@ impl<T: Send + 'static> Orphans<T> {
     /// `NotAChild`: this `Orphans` is another task's. `Cancelled`: the current task was cancelled
     /// while it waited.
     #[track_caller]
-    pub fn get(&self) -> Result<Option<Outcome<T>>, Error> {
+    pub fn get(&self) -> Result<Option<TaskResult<T>>, Error> {
         let site = Site::here();
         let me = self.as_owner(site)?;
         self.wait(&me, |state| !state.ready.is_empty(), None, site)?;
@@ -276,7 +279,7 @@ impl<T: Send + 'static> Orphans<T> {
     fn wait(
         &self,
         me: &Task,
-        done: impl Fn(&State<T>) -> bool,
+        done: impl Fn(&OrphansState<T>) -> bool,
         deadline: Option<Instant>,
         site: Site,
     ) -> Result<(), Error> {
@@ -297,7 +300,7 @@ impl<T: Send + 'static> Orphans<T> {
             return Ok(me);
         }
         let error = me.refusal(ErrorKind::NotAChild, Some(self.owner.label()), site);
-        self.registry.violated_by_task(&error);
+        self.registry.report_task_violation(&error);
         Err(error)
     }
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use super::{Pool, SpawnError, race};
+use super::{Pool, SpawnError, join};
 use crate::ownership::task::{self, Task};
-use crate::ownership::{Error, ErrorKind, Failure, Promise, Resource, Site, TaskLabel};
+use crate::ownership::{Error, ErrorKind, Promise, Resource, Site, TaskError, TaskLabel};
 
 /// Where children are spawned that the enclosing [`Pool::scope`] waits for.
 pub struct Scope<'pool> {
@@ -43,36 +43,36 @@ impl Scope<'_> {
 pub struct ScopeFailure<R> {
     /// What the body answered.
     pub value: R,
-    cause: Box<Cause>,
+    cause: Box<ScopeFailureCause>,
 }
 
-enum Cause {
-    Child(TaskLabel, Failure<()>),
+enum ScopeFailureCause {
+    Child(TaskLabel, TaskError<()>),
     Cancelled(Error),
 }
 
 impl<R> ScopeFailure<R> {
     /// The child that failed first, and how.
     #[must_use]
-    pub fn child(&self) -> Option<(&TaskLabel, &Failure<()>)> {
+    pub fn child(&self) -> Option<(&TaskLabel, &TaskError<()>)> {
         match &*self.cause {
-            Cause::Child(task, failure) => Some((task, failure)),
-            Cause::Cancelled(_) => None,
+            ScopeFailureCause::Child(task, failure) => Some((task, failure)),
+            ScopeFailureCause::Cancelled(_) => None,
         }
     }
 
     /// Whether the task that waited was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(*self.cause, Cause::Cancelled(_))
+        matches!(*self.cause, ScopeFailureCause::Cancelled(_))
     }
 }
 
 impl<R> fmt::Display for ScopeFailure<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.cause {
-            Cause::Child(task, failure) => write!(f, "{task} failed: {failure}"),
-            Cause::Cancelled(error) => error.fmt(f),
+            ScopeFailureCause::Child(task, failure) => write!(f, "{task} failed: {failure}"),
+            ScopeFailureCause::Cancelled(error) => error.fmt(f),
         }
     }
 }
@@ -95,7 +95,7 @@ pub(super) fn run<R>(
     let value = match catch_unwind(AssertUnwindSafe(|| body(&scope))) {
         Ok(value) => value,
         Err(payload) => {
-            race::cancel_all(scope.children.into_inner());
+            join::cancel_all(scope.children.into_inner());
             resume_unwind(payload);
         }
     };
@@ -104,15 +104,21 @@ pub(super) fn run<R>(
         let over = |child: &Promise<()>| child.has_ended();
         me.wait_until(|| children.iter().any(over) || me.is_cancelled(), None);
         let Some(index) = children.iter().position(over) else {
-            race::cancel_all(children);
+            join::cancel_all(children);
             let error = me.refusal(ErrorKind::Cancelled, None, site);
-            return Err(ScopeFailure { value, cause: Box::new(Cause::Cancelled(error)) });
+            return Err(ScopeFailure {
+                value,
+                cause: Box::new(ScopeFailureCause::Cancelled(error)),
+            });
         };
         let child = children.swap_remove(index);
         let name = child.task();
         if let Err(failure) = child.join() {
-            race::cancel_all(children);
-            return Err(ScopeFailure { value, cause: Box::new(Cause::Child(name, failure)) });
+            join::cancel_all(children);
+            return Err(ScopeFailure {
+                value,
+                cause: Box::new(ScopeFailureCause::Child(name, failure)),
+            });
         }
     }
     Ok(value)

@@ -14,7 +14,7 @@
 //!
 //! A thread that has ended a job looks a few times for the next one before it goes back to its
 //! channel, and whoever has a job leaves it to a thread that looks. Neither is woken then, which is most
-//! of what a short job costs. A job that is left like this cannot be lost either: a thread stops looking
+//! of what a short job costs. A job that is left like this cannot be lost either: a thread stops spinning
 //! and sees that there is none in one step, under the lock.
 //!
 //! What is counted: a thread is running from the moment a job is handed to it until the job and
@@ -24,7 +24,7 @@
 //! On drop, running jobs go on and their threads end after them; jobs that still wait are dropped
 //! without having run, by the dropping thread; idle threads end at once. Nobody is waited for.
 
-mod refusal;
+mod no_thread;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -37,13 +37,13 @@ use std::thread;
 use echown_fd::escape;
 use threadpool::ThreadPool;
 
-use super::ceiling::Ceiling;
 use super::headroom::Headroom;
+use super::thread_limit::ThreadLimit;
 use crate::faults::Saboteur;
 use crate::ownership::Registry;
 use crate::sys::fork;
 use crate::sys::limits::Limits;
-pub(crate) use refusal::{NoThread, Reason};
+pub(crate) use no_thread::{NoThread, NoThreadReason};
 
 /// Idle threads are let go when there are more than this many times the number to keep. Two: a
 /// start costs 40 to 100 microseconds, and so the threads let go at one job's end are paid for by as many
@@ -53,7 +53,7 @@ const IDLE_FACTOR: usize = 2;
 /// How often a thread without a job lets others run and looks for the next before it sleeps. Where
 /// clients come and go, that saves waking it, and a third of a short connection's time; more looks
 /// save no more. Where they do not, it is a microsecond for each connection.
-const LOOKS: usize = 2;
+const SPIN_YIELDS: usize = 2;
 
 /// From this share of the ceiling on (one part in so many), a start is probed. A quarter: most of
 /// the limits are shared with other processes, which may hold three times what this one does; and
@@ -67,24 +67,24 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Stack of every thread, in bytes.
     pub(crate) stack_bytes: usize,
-    /// The most threads at a time; the machine's [`Ceiling`] may be lower.
+    /// The most threads at a time; the machine's [`ThreadLimit`] may be lower.
     pub(crate) limit: usize,
     /// The most jobs that wait for a thread; 0 refuses what cannot run at once.
     pub(crate) queue: usize,
     /// Idle threads kept when nothing runs; at least 1 is.
     pub(crate) keep_idle: usize,
     /// Asked before each start whether it is to fail.
-    pub(crate) hurdle: Hurdle,
+    pub(crate) start_faults: StartFaults,
 }
 
 /// What may keep a thread from starting besides the system: see [`faults`](crate::faults).
 #[derive(Clone, Default)]
-pub(crate) struct Hurdle(Option<Registry>);
+pub(crate) struct StartFaults(Option<Registry>);
 
-impl Hurdle {
+impl StartFaults {
     /// Whatever sabotages a registry.
-    pub(crate) fn of(registry: &Registry) -> Hurdle {
-        Hurdle(registry.saboteur().map(|_| registry.clone()))
+    pub(crate) fn of(registry: &Registry) -> StartFaults {
+        StartFaults(registry.saboteur().map(|_| registry.clone()))
     }
 
     fn pass(&self) -> io::Result<()> {
@@ -93,7 +93,7 @@ impl Hurdle {
     }
 }
 
-impl fmt::Debug for Hurdle {
+impl fmt::Debug for StartFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() { "a saboteur" } else { "none" })
     }
@@ -102,8 +102,8 @@ impl fmt::Debug for Hurdle {
 /// Runs jobs on threads that it starts when there is a job and no idle thread.
 pub(crate) struct Workers {
     config: Config,
-    ceiling: Ceiling,
-    shared: Arc<Shared>,
+    ceiling: ThreadLimit,
+    shared: Arc<PoolShared>,
     /// Held while a thread is started, so that threads come one at a time, and a job is never
     /// queued behind a thread that is still being started and might not come.
     growth: Mutex<Growth>,
@@ -123,7 +123,7 @@ pub(crate) trait Job: Send + 'static {
 
     /// Whether there is nothing left to run: it then takes no place among those that wait. Called under
     /// the lock.
-    fn is_void(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         false
     }
 }
@@ -137,17 +137,17 @@ impl<F: FnOnce() + Send + 'static> Job for F {
 type AnyJob = Box<dyn Job>;
 
 /// What the handle and the running threads share. An idle thread holds no reference to it.
-struct Shared {
+struct PoolShared {
     keep_idle: usize,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     /// Threads with a job, and those that look for one.
-    awake: usize,
+    active: usize,
     /// How many of them look for one.
-    looking: usize,
+    spinning: usize,
     /// In the order in which they became idle.
     idle: VecDeque<ThreadPool>,
     /// As many as there are threads that look are on their way to these; the others wait, and do so
@@ -157,23 +157,23 @@ struct State {
 }
 
 /// What a thread does after a job.
-enum Next {
+enum NextStep {
     Run(ThreadPool, AnyJob),
     /// Return to the channel. The threads in here are let go; the own one may be among them.
-    Rest(Vec<ThreadPool>),
+    GoIdle(Vec<ThreadPool>),
 }
 
 impl Workers {
     /// Reads the machine's ceiling; starts no thread yet.
     pub(crate) fn new(config: Config) -> Workers {
         let limits = Limits::read();
-        Workers::below(Ceiling::of(&limits), Headroom::new(&limits), config)
+        Workers::with_limits(ThreadLimit::of(&limits), Headroom::new(&limits), config)
     }
 
-    fn below(ceiling: Ceiling, headroom: Headroom, mut config: Config) -> Workers {
+    fn with_limits(ceiling: ThreadLimit, headroom: Headroom, mut config: Config) -> Workers {
         // The standard library panics on a thread's name with a NUL inside.
         config.name = config.name.replace('\0', "?");
-        let shared = Shared { keep_idle: config.keep_idle.max(1), state: Mutex::default() };
+        let shared = PoolShared { keep_idle: config.keep_idle.max(1), state: Mutex::default() };
         let growth = Mutex::new(Growth { headroom, was_refused: false });
         let generation = fork::generation();
         Workers { config, ceiling, shared: Arc::new(shared), growth, generation }
@@ -189,7 +189,7 @@ impl Workers {
     /// gives the job back. The queue is used also after a refused start, if any thread exists.
     pub(crate) fn execute<J: Job>(&self, job: J) -> Result<(), NoThread<J>> {
         if self.generation != fork::generation() {
-            return Err(NoThread { job, reason: Reason::Forked });
+            return Err(NoThread { job, reason: NoThreadReason::Forked });
         }
         let job = match self.run_on_idle(job) {
             Ok(()) => return Ok(()),
@@ -203,7 +203,7 @@ impl Workers {
         };
         let size = state.size();
         if size >= self.limit() {
-            return self.queue_or_refuse(state, job, |queued| self.limit_met(queued));
+            return self.queue_or_reject(state, job, |queued| self.limit_reached(queued));
         }
         drop(state);
         let error = match self.start(size, &mut growth) {
@@ -220,7 +220,7 @@ impl Workers {
             Err(left) => left,
         };
         let threads = state.size();
-        self.queue_or_refuse(state, job, |_| Reason::Start { threads, error })
+        self.queue_or_reject(state, job, |_| NoThreadReason::StartFailed { threads, error })
     }
 
     /// The most threads there can be: the configured limit or the ceiling, whichever is lower.
@@ -229,7 +229,7 @@ impl Workers {
     }
 
     /// This machine's ceiling, as it was when the workers were made.
-    pub(crate) fn ceiling(&self) -> Ceiling {
+    pub(crate) fn ceiling(&self) -> ThreadLimit {
         self.ceiling
     }
 
@@ -254,9 +254,9 @@ impl Workers {
     }
 
     /// Hands `job` to an idle thread, or back together with the state in which nobody is idle.
-    fn run_on_idle<J: Job>(&self, job: J) -> Result<(), (J, MutexGuard<'_, State>)> {
+    fn run_on_idle<J: Job>(&self, job: J) -> Result<(), (J, MutexGuard<'_, PoolState>)> {
         let mut state = self.shared.lock();
-        if state.queue.len() < state.looking {
+        if state.queue.len() < state.spinning {
             state.queue.push_back(Box::new(job));
             return Ok(());
         }
@@ -264,32 +264,32 @@ impl Workers {
             return Err((job, state));
         };
         drop(state);
-        self.shared.hand(thread, Box::new(job));
+        self.shared.dispatch(thread, Box::new(job));
         Ok(())
     }
 
     /// Counts a new thread in and gives it a job: the longest waiting one, if any waits.
     fn run_on_new(&self, thread: ThreadPool, job: AnyJob) {
         let mut state = self.shared.lock();
-        state.awake += 1;
+        state.active += 1;
         // Some wait although there was room to grow if an earlier start was refused.
         state.queue.push_back(job);
         let first = state.queue.pop_front();
         drop(state);
         if let Some(first) = first {
-            self.shared.hand(thread, first);
+            self.shared.dispatch(thread, first);
         }
     }
 
     /// Queues `job`, in a state in which nobody is idle, or gives it back with the `reason` for so many
     /// waiting jobs.
-    fn queue_or_refuse<J: Job>(
+    fn queue_or_reject<J: Job>(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, PoolState>,
         job: J,
-        reason: impl FnOnce(usize) -> Reason,
+        reason: impl FnOnce(usize) -> NoThreadReason,
     ) -> Result<(), NoThread<J>> {
-        let void = state.take_void();
+        let void = state.take_abandoned();
         let waiting = state.waiting();
         // Without a thread nobody would ever come for the job.
         let answer = if state.size() > 0 && waiting < self.config.queue {
@@ -304,13 +304,13 @@ impl Workers {
         answer
     }
 
-    fn limit_met(&self, queued: usize) -> Reason {
+    fn limit_reached(&self, queued: usize) -> NoThreadReason {
         if self.config.limit <= self.ceiling.threads {
             let threads = self.config.limit;
-            Reason::Limit { threads, queued }
+            NoThreadReason::PoolLimit { threads, queued }
         } else {
             let ceiling = self.ceiling;
-            Reason::Ceiling { ceiling, queued }
+            NoThreadReason::SystemLimit { ceiling, queued }
         }
     }
 
@@ -322,7 +322,7 @@ impl Workers {
     /// and where `threadpool`'s panic would be fatal. A refusal elsewhere is caught and is the same
     /// error, but has left a panic message on standard error, once.
     fn start(&self, size: usize, growth: &mut Growth) -> io::Result<ThreadPool> {
-        self.config.hurdle.pass()?;
+        self.config.start_faults.pass()?;
         growth.headroom.check(self.config.stack_bytes)?;
         let near = size >= self.ceiling.threads / PROBE_SHARE;
         if near || growth.was_refused || cfg!(panic = "abort") {
@@ -346,63 +346,63 @@ impl Drop for Workers {
         let mut state = self.shared.lock();
         state.closed = true;
         let idle = std::mem::take(&mut state.idle);
-        let promised = state.promised();
+        let promised = state.claimed_by_spinning();
         let waiting = state.queue.split_off(promised);
         drop(state);
         drop(idle);
         for job in waiting {
-            contain("dropping a job that never ran", || drop(job));
+            run_catching("dropping a job that never ran", || drop(job));
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl PoolShared {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         lock(&self.state)
     }
 
     /// Sends `job`, which is counted as running already, to `thread`.
     ///
     /// `ThreadPool::execute` panics only if nobody can receive; the handle itself keeps the receiver.
-    fn hand(self: &Arc<Shared>, thread: ThreadPool, job: AnyJob) {
+    fn dispatch(self: &Arc<PoolShared>, thread: ThreadPool, job: AnyJob) {
         let shared = Arc::clone(self);
         let own = thread.clone();
         thread.execute(move || shared.work(own, job));
     }
 
     /// Runs `job`, then what waits. On the thread's own stack; `thread` is its handle.
-    fn work(self: Arc<Shared>, mut thread: ThreadPool, mut job: AnyJob) {
+    fn work(self: Arc<PoolShared>, mut thread: ThreadPool, mut job: AnyJob) {
         loop {
-            contain("running a job", || job.run());
+            run_catching("running a job", || job.run());
             match self.next(thread) {
-                Next::Run(same, next) => (thread, job) = (same, next),
-                Next::Rest(let_go) => return drop(let_go),
+                NextStep::Run(same, next) => (thread, job) = (same, next),
+                NextStep::GoIdle(retired) => return drop(retired),
             }
         }
     }
 
     /// Accounts for the end of a job on `thread`.
-    fn next(&self, thread: ThreadPool) -> Next {
+    fn next(&self, thread: ThreadPool) -> NextStep {
         let mut state = self.lock();
         if state.queue.is_empty() && !state.closed {
-            state = self.look(state);
+            state = self.spin(state);
         }
         if let Some(job) = state.queue.pop_front() {
-            return Next::Run(thread, job);
+            return NextStep::Run(thread, job);
         }
-        state.awake -= 1;
+        state.active -= 1;
         if state.closed {
-            return Next::Rest(vec![thread]);
+            return NextStep::GoIdle(vec![thread]);
         }
         state.idle.push_back(thread);
         let surplus = surplus(state.idle.len(), state.running(), self.keep_idle);
-        Next::Rest(state.idle.drain(..surplus).collect())
+        NextStep::GoIdle(state.idle.drain(..surplus).collect())
     }
 
     /// Lets others run, a few times, until there is a job.
-    fn look<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        state.looking += 1;
-        for _ in 0..LOOKS {
+    fn spin<'a>(&'a self, mut state: MutexGuard<'a, PoolState>) -> MutexGuard<'a, PoolState> {
+        state.spinning += 1;
+        for _ in 0..SPIN_YIELDS {
             drop(state);
             thread::yield_now();
             state = self.lock();
@@ -410,37 +410,37 @@ impl Shared {
                 break;
             }
         }
-        state.looking -= 1;
+        state.spinning -= 1;
         state
     }
 }
 
-impl State {
+impl PoolState {
     fn size(&self) -> usize {
-        self.awake + self.idle.len()
+        self.active + self.idle.len()
     }
 
     /// Jobs that a thread that looks is about to find.
-    fn promised(&self) -> usize {
-        self.queue.len().min(self.looking)
+    fn claimed_by_spinning(&self) -> usize {
+        self.queue.len().min(self.spinning)
     }
 
     /// Jobs for which there is no thread yet, and that are still to be run.
     fn waiting(&self) -> usize {
-        let live = self.queue.iter().filter(|job| !job.is_void()).count();
-        live.saturating_sub(self.looking)
+        let live = self.queue.iter().filter(|job| !job.is_abandoned()).count();
+        live.saturating_sub(self.spinning)
     }
 
     /// Takes out what is not to be run any more.
-    fn take_void(&mut self) -> VecDeque<AnyJob> {
-        let (void, live) = self.queue.drain(..).partition(|job| job.is_void());
+    fn take_abandoned(&mut self) -> VecDeque<AnyJob> {
+        let (void, live) = self.queue.drain(..).partition(|job| job.is_abandoned());
         self.queue = live;
         void
     }
 
     /// Threads that have a job, or are about to find it.
     fn running(&self) -> usize {
-        self.awake - self.looking + self.promised()
+        self.active - self.spinning + self.claimed_by_spinning()
     }
 
     /// Threads that nothing has been handed to.
@@ -454,7 +454,7 @@ impl State {
     /// 53 microseconds for a job there and back where the longest idle one took 32.
     fn take_idle(&mut self) -> Option<ThreadPool> {
         let thread = self.idle.pop_front()?;
-        self.awake += 1;
+        self.active += 1;
         Some(thread)
     }
 }
@@ -494,7 +494,7 @@ fn build(config: &Config) -> io::Result<ThreadPool> {
 /// Were a panic to reach `threadpool`, it would start another thread from a destructor, and where
 /// that cannot be had the process would abort. Nobody waits for a job, so it is logged; a log that
 /// panics in turn (it is a stranger's code too) must not cost the thread either.
-fn contain(doing: &'static str, step: impl FnOnce()) {
+fn run_catching(doing: &'static str, step: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
         return;
     };

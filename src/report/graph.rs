@@ -31,12 +31,12 @@ impl Graph {
     /// # Examples
     /// ```
     /// use echown::ownership::Registry;
-    /// use echown::ownership::graph::{Kept, Node};
+    /// use echown::ownership::graph::{TrackedArc, Node};
     ///
     /// let registry = Registry::new();
     /// let manager = Node::new_in(&registry, "Manager");
-    /// let connection = Kept::new(Node::new_in(&registry, "Connection"), ());
-    /// let theirs = connection.held_by(&manager);
+    /// let connection = TrackedArc::new(Node::new_in(&registry, "Connection"), ());
+    /// let theirs = connection.clone_for(&manager);
     ///
     /// let drawn = registry.graph().to_mermaid();
     /// assert!(drawn.starts_with("flowchart TD\n    n1(\"Manager\")\n    n2(\"Connection ref=2\")\n"));

@@ -17,7 +17,7 @@ use super::limiter::{ConnectionLimiter, Permit, count};
 use super::{ControlHandle, ServerSettings, after, drain, ip_of};
 use crate::echo::{EndReason, Handler, SharedHandler};
 use crate::net::{AdaptiveSpin, Address, Stream};
-use crate::ownership::{Error, ErrorKind, Failure, Resource, TaskLabel};
+use crate::ownership::{Error, ErrorKind, Resource, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use crate::rate_limited_log::RateLimited;
 
@@ -224,16 +224,16 @@ impl Drop for TrafficGuard {
 fn record_outcome(
     ends: &EndCounter,
     task: &TaskLabel,
-    outcome: Result<ConnectionResult, Failure<ConnectionResult>>,
+    outcome: Result<ConnectionResult, TaskError<ConnectionResult>>,
 ) {
     let result = match outcome {
         Ok(result) => result,
-        Err(Failure::Panicked(panic)) => {
+        Err(TaskError::Panicked(panic)) => {
             tracing::error!(%task, "panicked: {}", escape::text(panic.message()));
             return ends.count(EndReason::Panic);
         }
         // Logged where the connection is cancelled.
-        Err(Failure::Cancelled) => return ends.count(EndReason::Cut),
+        Err(TaskError::Cancelled) => return ends.count(EndReason::Cut),
         Err(failure) => {
             tracing::debug!(%task, "{failure}");
             match failure.into_value() {

@@ -1,7 +1,7 @@
 //! Capacity check: how many connections the process limits allow, computed before the first one.
 //!
 //! The failure story: the acceptor survives the error of one descriptor or thread too many, but then has
-//! no room for anything else; and one memory mapping too many ends the process (see `pool::ceiling`). So
+//! no room for anything else; and one memory mapping too many ends the process (see `pool::thread_limit`). So
 //! the limits are read once, when the server opens. A setting beyond them is lowered to what fits, and at
 //! that number clients are refused as at any other limit.
 //!
@@ -12,7 +12,7 @@ use std::fmt;
 use super::bind::DESCRIPTORS_PER_ACCEPTOR;
 use super::memory::{self, ADDRESS_SPACE, CGROUP_MEMORY, DATA, MemoryBudget, MemoryShares};
 use crate::echo::Memory;
-use crate::pool::ceiling::{CGROUP, Ceiling, MAP_COUNT};
+use crate::pool::thread_limit::{CGROUP, MAP_COUNT, ThreadLimit};
 use crate::report::Count;
 use crate::sys;
 use crate::sys::limits::Limits;
@@ -28,7 +28,7 @@ const DESCRIPTORS: &str = "RLIMIT_NOFILE";
 /// The resource limits of this process.
 pub(super) struct SystemLimits {
     /// One entry per limit on threads.
-    threads: Vec<Ceiling>,
+    threads: Vec<ThreadLimit>,
     /// The descriptor limit, and how many descriptors are open.
     descriptors: Option<(u64, u64)>,
     /// One entry per limit on memory.
@@ -89,7 +89,7 @@ impl SystemLimits {
     pub(super) fn read(reads_symbols: bool) -> SystemLimits {
         let open = echown_fd::fd::open_numbers().len() as u64;
         SystemLimits {
-            threads: Ceiling::each(&Limits::read()),
+            threads: ThreadLimit::all(&Limits::read()),
             descriptors: sys::limits::descriptors().map(|limit| (limit, open)),
             memory: budgets(reads_symbols),
         }
@@ -216,7 +216,7 @@ mod tests {
     /// A system whose mappings allow 8,046 threads, with 10 descriptors open.
     fn machine(limits: Limits, descriptors: u64) -> SystemLimits {
         let descriptors = Some((descriptors, 10));
-        SystemLimits { threads: Ceiling::each(&limits), descriptors, memory: Vec::new() }
+        SystemLimits { threads: ThreadLimit::all(&limits), descriptors, memory: Vec::new() }
     }
 
     fn usual() -> Limits {
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn unreadable_limits_lower_nothing() {
-        let threads = Ceiling::each(&Limits::default());
+        let threads = ThreadLimit::all(&Limits::default());
         let unknown = SystemLimits { threads, descriptors: None, memory: Vec::new() };
         assert_eq!(unknown.capacity(usize::MAX, REQUIREMENTS).connections, usize::MAX);
     }

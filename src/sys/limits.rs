@@ -1,6 +1,6 @@
 //! The kernel's limits on the number of threads, as plain numbers.
 //!
-//! Reads only; `pool::ceiling` draws the conclusions. A file that is missing or unreadable is
+//! Reads only; `pool::thread_limit` draws the conclusions. A file that is missing or unreadable is
 //! `None`: in a container half of them are, and a limit nobody can read is met as an ordinary
 //! error of the thread's start instead. One mapping too many ends the process, so that limit is
 //! assumed where it cannot be read, as in an empty root; see [`without_proc`]. Only Linux is read; elsewhere every number is `None`.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, ThreadId};
 
 use echown::net::{Listener, Stream};
-use echown::ownership::{self, Failure, LeakReport, Owned, Registry, Report, Resource};
+use echown::ownership::{self, LeakReport, Owned, Registry, Report, Resource, TaskError};
 use echown::pool::{Pool, Promise};
 
 use super::fds::{FdTracker, connection, listener};
@@ -51,7 +51,7 @@ impl Fixture {
     }
 
     pub fn with(
-        settings: impl FnOnce(ownership::Builder) -> ownership::Builder,
+        settings: impl FnOnce(ownership::RegistryBuilder) -> ownership::RegistryBuilder,
     ) -> &'static Fixture {
         let delivered: &'static Mutex<Vec<Report>> = Box::leak(Box::default());
         let collect = |report: &Report| lock(delivered).push(report.clone());
@@ -77,7 +77,7 @@ impl Fixture {
     pub fn root<T>(&self, f: impl FnOnce() -> T) -> T {
         match self.registry.run("root", f) {
             Ok(value) => value,
-            Err(Failure::Panicked(panic)) => std::panic::resume_unwind(panic.into_payload()),
+            Err(TaskError::Panicked(panic)) => std::panic::resume_unwind(panic.into_payload()),
             Err(other) => panic!("the root task failed: {other}"),
         }
     }

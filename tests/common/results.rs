@@ -2,7 +2,7 @@
 
 use std::io;
 
-use echown::ownership::{Error, Failure, LeakReport, Refused};
+use echown::ownership::{Error, LeakReport, Refused, TaskError};
 use echown::pool::SpawnError;
 
 /// The registry's refusal in the error that a call returned.
@@ -36,10 +36,10 @@ impl IntoRefusal for io::Error {
     }
 }
 
-impl<T> IntoRefusal for Failure<T> {
+impl<T> IntoRefusal for TaskError<T> {
     fn into_refusal(self) -> Error {
         match self {
-            Failure::Refused(_, error) => error,
+            TaskError::Refused(_, error) => error,
             other => panic!("no refusal of the registry: {other}"),
         }
     }
@@ -56,7 +56,7 @@ pub fn refusal<T, E: IntoRefusal>(outcome: Result<T, E>) -> Error {
 
 /// The failure that a task must have ended with.
 #[track_caller]
-pub fn failure<T>(outcome: Result<T, Failure<T>>) -> Failure<T> {
+pub fn failure<T>(outcome: Result<T, TaskError<T>>) -> TaskError<T> {
     match outcome {
         Ok(_) => panic!("expected a failure, but the task succeeded"),
         Err(failure) => failure,
@@ -65,26 +65,26 @@ pub fn failure<T>(outcome: Result<T, Failure<T>>) -> Failure<T> {
 
 /// The message that a task must have panicked with.
 #[track_caller]
-pub fn panic_message<T>(outcome: Result<T, Failure<T>>) -> String {
+pub fn panic_message<T>(outcome: Result<T, TaskError<T>>) -> String {
     match failure(outcome) {
-        Failure::Panicked(panic) => panic.message().to_owned(),
+        TaskError::Panicked(panic) => panic.message().to_owned(),
         other => panic!("expected a panic, got: {other}"),
     }
 }
 
 /// The report that a task must have leaked with, and its value.
 #[track_caller]
-pub fn leaked<T>(outcome: Result<T, Failure<T>>) -> (T, LeakReport) {
+pub fn leaked<T>(outcome: Result<T, TaskError<T>>) -> (T, LeakReport) {
     match failure(outcome) {
-        Failure::Leaked(value, report) => (value, report),
+        TaskError::Leaked(value, report) => (value, report),
         other => panic!("expected a leak, got: {other}"),
     }
 }
 
 #[track_caller]
-pub fn assert_cancelled<T>(outcome: Result<T, Failure<T>>) {
+pub fn assert_cancelled<T>(outcome: Result<T, TaskError<T>>) {
     match failure(outcome) {
-        Failure::Cancelled => {}
+        TaskError::Cancelled => {}
         other => panic!("expected a cancellation, got: {other}"),
     }
 }

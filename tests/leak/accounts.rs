@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 
 use echown::ownership::{ErrorKind, Event, Owned, TaskLabel};
-use echown::pool::{Care, Orphans, Pool};
+use echown::pool::{OrphanStatus, Orphans, Pool};
 use echown::test;
 
 use crate::common::{
@@ -201,7 +201,7 @@ fn orphans_take_care_of_a_child_that_has_ended_already() {
         wait_until("its end", || child.has_ended());
         let orphans = Orphans::new(&lab.registry);
         orphans.adopt(child).expect("it is ours");
-        assert_eq!(orphans.care(), Care::Ready(1));
+        assert_eq!(orphans.status(), OrphanStatus::Ready(1));
         let outcome = orphans.take().expect("it is ours").expect("there is one");
         assert_eq!(outcome.expect("it ends well"), "its value");
 
@@ -210,7 +210,7 @@ fn orphans_take_care_of_a_child_that_has_ended_already() {
         let reaped = Orphans::reaped_by(&lab.registry, |_, _| lab.log("reaped"));
         reaped.adopt(child).expect("it is ours");
         assert_eq!(lab.finalized(), ["reaped"]);
-        assert_eq!(reaped.care(), Care::Empty);
+        assert_eq!(reaped.status(), OrphanStatus::Empty);
     });
     lab.assert_clean();
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use echown::ownership::{ErrorKind, Event, Failure};
+use echown::ownership::{ErrorKind, Event, TaskError};
 use echown::test;
 
 use crate::common::{Fixture, assert_cancelled, leaked, refusal, thread_id, wait_until_blocked};
@@ -116,7 +116,7 @@ fn an_actor_ends_with_its_parent_and_then_nobody_acts() {
             actor
         });
         // It ran when its parent ended: it counts as forgotten.
-        let Err(Failure::StillHasChildren(forgotten)) = parent.join() else {
+        let Err(TaskError::UnjoinedChildren(forgotten)) = parent.join() else {
             panic!("the parent had a child left")
         };
         let mut actor = forgotten.value;
@@ -178,7 +178,7 @@ fn an_actor_played_by_a_cancelled_task_is_interrupted_before_it_blocks() {
             answer.send(read.is_err()).expect("somebody listens");
             actor.act(|| drop(stream)).expect("it is alive");
             // It ends in the place of a cancelled task.
-            assert!(matches!(actor.end(), Err(Failure::Cancelled)));
+            assert!(matches!(actor.end(), Err(TaskError::Cancelled)));
         });
         begun.recv().expect("it begins");
         lender.request_cancel().expect("it is our child");

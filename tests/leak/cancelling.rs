@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use echown::net::{Listener, Stream, UdpSocket, pipe_in};
-use echown::ownership::{ErrorKind, Failure, Promise, Resource};
+use echown::ownership::{ErrorKind, Promise, Resource, TaskError};
 use echown::pool::{self, Orphans, Pool};
 use echown::test;
 
@@ -330,7 +330,7 @@ fn whoever_waits_in_join_is_woken_and_then_so_is_the_child() {
             let child = sleeper(lab);
             begin.send(common::thread_id()).expect("the test listens");
             match child.join() {
-                Err(Failure::Refused(child, error)) => {
+                Err(TaskError::Refused(child, error)) => {
                     assert!(!child.has_ended(), "it is as it was");
                     error.kind()
                 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use echown::net::Listener;
-use echown::ownership::{ErrorKind, Failure, Owned, Registry};
+use echown::ownership::{ErrorKind, Owned, Registry, TaskError};
 use echown::pool::Pool;
 use echown::test;
 
@@ -348,7 +348,7 @@ fn whatever_its_neighbours_do_wrong_no_task_loses_its_finalizer() {
             })
             .collect();
         for (child, peer) in children {
-            assert!(!matches!(failure(child.join()), Failure::Cancelled));
+            assert!(!matches!(failure(child.join()), TaskError::Cancelled));
             drop(peer);
         }
         let honest = lab.finalized().iter().filter(|name| **name == "honest").count();

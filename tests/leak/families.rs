@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use echown::ownership::{ErrorKind, Failure};
-use echown::pool::{self, Care, Orphans};
+use echown::ownership::{ErrorKind, TaskError};
+use echown::pool::{self, OrphanStatus, Orphans};
 use echown::test;
 
 use crate::common::{
@@ -26,11 +26,11 @@ fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
             let me = lab.registry.current_task();
             assert_eq!(refusal(child.request_cancel()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(child.drain()).kind(), ErrorKind::NotAChild);
-            let Err(Failure::Refused(child, error)) = child.cancel() else {
+            let Err(TaskError::Refused(child, error)) = child.cancel() else {
                 panic!("a stranger cancelled it");
             };
             assert_eq!(error.kind(), ErrorKind::NotAChild);
-            let Err(Failure::Refused(child, error)) = child.join() else {
+            let Err(TaskError::Refused(child, error)) = child.join() else {
                 panic!("a stranger joined it");
             };
             (me, child, error)
@@ -55,7 +55,7 @@ fn a_child_that_ended_well_is_forgotten_all_the_same_if_nobody_joined_it() {
             wait_until("the child to end", || child.has_ended());
             drop(child);
         });
-        let Failure::StillHasChildren(forgotten) = failure(parent.join()) else {
+        let TaskError::UnjoinedChildren(forgotten) = failure(parent.join()) else {
             panic!("expected a forgotten child");
         };
         assert_eq!(forgotten.children.len(), 1);
@@ -87,7 +87,7 @@ fn forgotten_children_are_told_of_in_the_order_in_which_they_were_spawned() {
                 drop(lab.spawn(&format!("child {number}"), [], || ()));
             }
         });
-        let Failure::StillHasChildren(forgotten) = failure(parent.join()) else {
+        let TaskError::UnjoinedChildren(forgotten) = failure(parent.join()) else {
             panic!("expected forgotten children");
         };
         let names: Vec<String> = forgotten.children.iter().map(|it| it.name.to_string()).collect();
@@ -118,7 +118,7 @@ fn forgotten_children_that_wait_for_each_other_are_all_asked_before_one_is_waite
             begun.recv().expect("the first begins");
             drop((first, second));
         });
-        let Failure::StillHasChildren(forgotten) = failure(parent.join()) else {
+        let TaskError::UnjoinedChildren(forgotten) = failure(parent.join()) else {
             panic!("expected forgotten children");
         };
         assert_eq!(forgotten.children.len(), 2);
@@ -135,7 +135,7 @@ fn an_orphan_is_reaped_when_it_ends_and_not_when_somebody_looks() {
         let (tell, told) = channel();
         let orphans = Orphans::reaped_by(&lab.registry, move |task, outcome| {
             lab.assert_all_closed();
-            let outcome: Result<&str, Failure<&str>> = outcome;
+            let outcome: Result<&str, TaskError<&str>> = outcome;
             tell.send((task.clone(), outcome.is_ok())).expect("the test listens");
         });
         let (stream, peer) = lab.connection();
@@ -145,10 +145,10 @@ fn an_orphan_is_reaped_when_it_ends_and_not_when_somebody_looks() {
         });
         let label = child.task();
         orphans.adopt(child).expect("it is our child, and our Orphans");
-        assert_eq!(orphans.care(), Care::Running(1));
+        assert_eq!(orphans.status(), OrphanStatus::Running(1));
         drop(peer);
         assert_eq!(told.recv().expect("it was reaped"), (label, true));
-        wait_until("the set to be empty", || orphans.care() == Care::Empty);
+        wait_until("the set to be empty", || orphans.status() == OrphanStatus::Empty);
     });
     lab.assert_clean();
 }
@@ -177,9 +177,9 @@ fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
             peer.write_all(b"x").expect("it is connected");
             peer.read_exact(&mut [0]).expect("each of them is at work");
         }
-        assert_eq!((orphans.len(), orphans.care()), (42, Care::Running(42)));
+        assert_eq!((orphans.len(), orphans.status()), (42, OrphanStatus::Running(42)));
         orphans.cancel().expect("it is ours");
-        assert_eq!(orphans.care(), Care::Ready(42));
+        assert_eq!(orphans.status(), OrphanStatus::Ready(42));
         for _ in 0..42 {
             assert_cancelled(orphans.get().expect("it is ours").expect("one for each"));
         }
@@ -226,7 +226,7 @@ fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
         orphans.adopt(child).expect("it is ours");
         drop(end);
         begun.recv().expect("the reaper begins");
-        assert_eq!((orphans.len(), orphans.care()), (1, Care::Running(1)));
+        assert_eq!((orphans.len(), orphans.status()), (1, OrphanStatus::Running(1)));
         assert!(!orphans.wait_until(Instant::now()).expect("it is ours"), "it is not over");
         drop(go);
         orphans.cancel().expect("it is ours");
@@ -274,7 +274,7 @@ fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_
             });
             orphans.adopt(child).expect("it is ours");
         });
-        assert!(matches!(failure(running.join()), Failure::StillHasChildren(_)));
+        assert!(matches!(failure(running.join()), TaskError::UnjoinedChildren(_)));
         lab.assert_all_closed();
         let ended = lab.spawn("parent", [], || {
             let orphans = Orphans::new(&lab.registry);
@@ -312,7 +312,7 @@ fn first_refuses_a_strangers_child() {
     lab.root(|| {
         let child = lab.spawn("child", [], || ());
         let stranger = lab.spawn("stranger", [], move || {
-            let Err(Failure::Refused(child, error)) = pool::first([child]) else {
+            let Err(TaskError::Refused(child, error)) = pool::first([child]) else {
                 panic!("a stranger joined it");
             };
             (child, error.kind())
@@ -356,7 +356,7 @@ fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
         });
         let ended = scope.expect_err("a child failed");
         assert_eq!(ended.value, "the body's value");
-        let (_, Failure::Panicked(panic)) = ended.child().expect("it was a child") else {
+        let (_, TaskError::Panicked(panic)) = ended.child().expect("it was a child") else {
             panic!("expected a panic: {ended}");
         };
         assert_eq!(panic.message(), "its own error");
@@ -417,7 +417,7 @@ fn of_many_ended_children_of_dropped_promises_some_are_named_and_none_is_kept() 
         }
         wait_until("all children to end", || running() == 0);
     });
-    let Err(Failure::StillHasChildren(forgotten)) = outcome else { panic!("{outcome:?}") };
+    let Err(TaskError::UnjoinedChildren(forgotten)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(forgotten.children.len(), 256);
     assert_eq!(forgotten.children_omitted, 44);
     assert!(forgotten.children.is_sorted_by_key(|child| child.id));

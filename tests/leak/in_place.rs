@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use echown::net::Stream;
-use echown::ownership::{ErrorKind, Failure, Promise, Registry};
+use echown::ownership::{ErrorKind, Promise, Registry, TaskError};
 use echown::pool::{self, Orphans, Pool};
 use echown::test;
 
@@ -120,7 +120,7 @@ fn drain_reaches_a_read_two_levels_down_and_nothing_is_cancelled() {
 fn cancel_wakes_every_way_of_waiting_in_an_inline_child() {
     type Wait = fn(&Pool);
     let ways: [Wait; 6] = [
-        |pool| assert!(matches!(sleeper(pool).join(), Err(Failure::Refused(..)))),
+        |pool| assert!(matches!(sleeper(pool).join(), Err(TaskError::Refused(..)))),
         |pool| {
             let far = Instant::now() + Duration::from_secs(3600);
             assert_eq!(refusal(sleeper(pool).wait_until(far)).kind(), ErrorKind::Cancelled);
@@ -140,13 +140,13 @@ fn cancel_wakes_every_way_of_waiting_in_an_inline_child() {
         },
         |pool| {
             let refused = pool::first([sleeper(pool), sleeper(pool)]);
-            assert!(matches!(refused, Err(Failure::Refused(..))));
+            assert!(matches!(refused, Err(TaskError::Refused(..))));
         },
         |pool| {
             let theirs = pool.clone();
             let ended = pool.parallel(2, move |_| wait_for_a_sleeper(&theirs));
             for outcome in ended.expect("threads can be had") {
-                assert!(matches!(outcome, Err(Failure::Cancelled)));
+                assert!(matches!(outcome, Err(TaskError::Cancelled)));
             }
         },
     ];
@@ -176,7 +176,9 @@ fn cancel_wakes_a_join_in_an_actors_part_and_the_actor_goes_on() {
             let waits = || {
                 begin.send(thread_id()).expect("the test listens");
                 let refused = sleeper(&pool).join();
-                let Err(Failure::Refused(sleeper, error)) = refused else { panic!("{refused:?}") };
+                let Err(TaskError::Refused(sleeper, error)) = refused else {
+                    panic!("{refused:?}")
+                };
                 assert_eq!(error.kind(), ErrorKind::Cancelled);
                 let spawned = pool.spawn([], || ()).expect_err("its lender is cancelled");
                 assert_eq!(spawned.refusal().expect("refused").kind(), ErrorKind::Cancelled);
@@ -257,7 +259,7 @@ fn storm(
 /// However it ends, it does not panic.
 #[track_caller]
 fn ends(child: Promise<()>) {
-    if let Err(Failure::Panicked(panic)) = child.join() {
+    if let Err(TaskError::Panicked(panic)) = child.join() {
         panic!("{}", panic.message());
     }
 }
@@ -352,7 +354,7 @@ fn a_transfer_to_a_cancelled_parent_is_told_cancelled() {
                 refusal(text.transfer()).kind()
             });
             let refused = inner.join();
-            let Err(Failure::Refused(inner, _)) = refused else { panic!("{refused:?}") };
+            let Err(TaskError::Refused(inner, _)) = refused else { panic!("{refused:?}") };
             drop(go);
             while !inner.has_ended() {
                 std::thread::yield_now();
@@ -453,7 +455,7 @@ fn what_is_transferred_to_an_actor_with_a_cancelled_lender_is_cancelled() {
                     (stream, peer)
                 });
                 begin.send(thread_id()).expect("the test listens");
-                let Err(Failure::Refused(child, _)) = child.join() else {
+                let Err(TaskError::Refused(child, _)) = child.join() else {
                     panic!("the lender was cancelled")
                 };
                 drop(go);
@@ -503,7 +505,7 @@ fn a_discarded_result_whose_handle_was_transferred_is_no_drop_elsewhere() {
         drop(begin);
         wait_until("both finalizers to run", || lab.finalized().len() == 2);
     });
-    assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(TaskError::UnjoinedChildren(_))), "{outcome:?}");
     assert_eq!(lab.finalized(), ["transferred", "result"]);
     assert_eq!(lab.codes(), [""; 0]);
 }

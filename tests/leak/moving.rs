@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use echown::ownership::{ErrorKind, Event, Failure, Inline};
+use echown::ownership::{ErrorKind, Event, RunInlineError, TaskError};
 use echown::pool::Pool;
 use echown::test;
 
@@ -100,7 +100,7 @@ fn a_child_that_runs_inline_is_a_task_of_its_own() {
             refusal(kept.check()).kind()
         });
         match outcome {
-            Err(Inline::Failed(ended)) => {
+            Err(RunInlineError::Failed(ended)) => {
                 let (kept, report) = leaked(Err(ended));
                 assert_eq!(kept, ErrorKind::NotOwner);
                 assert_eq!(&*report.task.name, "inline");
@@ -110,7 +110,9 @@ fn a_child_that_runs_inline_is_a_task_of_its_own() {
         assert_eq!(lab.finalized(), ["given"]);
         kept.check().expect("it is the parent's");
         match lab.registry.run_inline("never", [given.resource()], || ()) {
-            Err(Inline::Refused(error)) => assert_eq!(error.kind(), ErrorKind::UseAfterRelease),
+            Err(RunInlineError::Refused(error)) => {
+                assert_eq!(error.kind(), ErrorKind::UseAfterRelease)
+            }
             other => panic!("expected a refusal, got {other:?}"),
         }
     });
@@ -150,7 +152,7 @@ fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
         let (error, expected) = told.recv().expect("the child was there");
         assert_eq!(error.kind(), ErrorKind::ParentExiting);
         assert_eq!(error.to_string(), expected);
-        assert!(matches!(failure(parent.join()), Failure::StillHasChildren(_)));
+        assert!(matches!(failure(parent.join()), TaskError::UnjoinedChildren(_)));
     });
     assert_eq!(lab.finalized(), ["stays"]);
     assert_eq!(lab.codes(), ["leak"], "being refused by a parent's end breaks no rule");

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 
-use echown::ownership::{ErrorKind, Failure};
+use echown::ownership::{ErrorKind, TaskError};
 use echown::pool::{self, Orphans, Pool};
 use echown::test;
 
@@ -43,7 +43,7 @@ fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
         drop(lab.spawn("child", [], move || returns_a_bomb(&theirs)));
         barrier.wait();
     });
-    assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(TaskError::UnjoinedChildren(_))), "{outcome:?}");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
             barrier.wait();
         });
     });
-    assert!(matches!(outcome, Err(Failure::StillHasChildren(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(TaskError::UnjoinedChildren(_))), "{outcome:?}");
 }
 
 #[test]

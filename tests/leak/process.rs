@@ -213,7 +213,7 @@ fn a_declared_descriptor_is_listed_with_its_reason_and_is_no_leak() {
     lab.root(|| {
         let theirs = lab.track(common::listener());
         let number = theirs.as_raw_fd();
-        lab.registry.declare(number, "a library", "wakes its handler");
+        lab.registry.declare_external(number, "a library", "wakes its handler");
         let snapshot = lab.registry.snapshot();
         assert_eq!(snapshot.numbers(), [number]);
         assert_eq!((&*snapshot.declared[0].name, snapshot.resources.len()), ("a library", 0));
@@ -222,7 +222,7 @@ fn a_declared_descriptor_is_listed_with_its_reason_and_is_no_leak() {
         assert!(text.ends_with(&line), "{text}");
         assert!(lab.registry.finish().is_clean());
         theirs.local_addr().expect("nobody closed it");
-        lab.registry.retract(number);
+        lab.registry.forget_external(number);
         assert!(lab.registry.snapshot().declared.is_empty());
     });
     lab.assert_clean();

@@ -23,8 +23,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use echown::net::Stream;
-use echown::ownership::{Failure, Promise};
-use echown::pool::{self, Care, Orphans};
+use echown::ownership::{Promise, TaskError};
+use echown::pool::{self, OrphanStatus, Orphans};
 use echown::test;
 
 use crate::common::reserved::Reserved;
@@ -72,7 +72,7 @@ fn what_was_joined_is_nobodys_to_join_a_second_time() {
         assert_eq!(orphans.get().expect("we own it").map(|end| end.expect("it is well")), Some(7));
         assert!(orphans.get().expect("we own it").is_none());
         assert!(orphans.take().expect("we own it").is_none());
-        assert_eq!(orphans.care(), Care::Empty);
+        assert_eq!(orphans.status(), OrphanStatus::Empty);
     });
     lab.assert_clean();
 }
@@ -92,7 +92,7 @@ fn cancelling_a_task_that_has_ever_more_children_returns() {
                 if n % 3 == 0 {
                     kept.push(child);
                 } else if let Err(failure) = child.join() {
-                    assert!(matches!(failure, Failure::Refused(..)), "{failure}");
+                    assert!(matches!(failure, TaskError::Refused(..)), "{failure}");
                     break;
                 }
                 if n == 100 {
@@ -187,7 +187,7 @@ fn a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that() {
         good.sort_unstable();
         assert_eq!(good, [0, 2]);
         assert!(matches!(&bad[..], [one] if one.contains("the bad one")), "{bad:?}");
-        assert_eq!(orphans.care(), Care::Empty);
+        assert_eq!(orphans.status(), OrphanStatus::Empty);
     });
     lab.assert_clean();
 }

@@ -73,7 +73,8 @@ fn a_known_predicate_that_breaks_a_rule_is_not_asked_about_it() {
         break_a_rule(&theirs);
         true
     };
-    let registry = Registry::builder().sink(|_| ()).known(known).on_violation(Policy::Fail).build();
+    let registry =
+        Registry::builder().sink(|_| ()).baseline(known).on_violation(Policy::Fail).build();
     assert_eq!(break_a_rule_elsewhere(&registry, &victim, 1).len(), 2);
     let verdict = registry.verdict();
     assert_eq!((verdict.violations, verdict.known), (2, 1));

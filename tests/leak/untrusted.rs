@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use echown::ownership::graph::{Kept, Node};
+use echown::ownership::graph::{Node, TrackedArc};
 use echown::ownership::{Report, Suppression};
 use echown::report::{Colours, Sources};
 
@@ -62,9 +62,9 @@ fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
         drop(registry.own_with("wrong", |_| Err(io::Error::other(HOSTILE))));
         let declared = std::fs::File::open("/dev/null").unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&declared);
-        registry.declare(number, HOSTILE, HOSTILE);
+        registry.declare_external(number, HOSTILE, HOSTILE);
         assert_escaped("a declaration", &registry.snapshot().to_string());
-        registry.retract(number);
+        registry.forget_external(number);
     });
     assert_escaped("a finalizer's error", &lab.reports()[0].to_string());
     let panicked = registry.run("root", || -> () { panic!("{HOSTILE}") }).unwrap_err();
@@ -77,7 +77,7 @@ fn hostile_names_in_the_graph_of_references_are_escaped() {
     lab.root(|| {
         let node = Node::new_in(&lab.registry, HOSTILE);
         assert_escaped("a node", &node.label().to_string());
-        let _kept = Kept::new(node, ());
+        let _kept = TrackedArc::new(node, ());
         let drawn = lab.registry.graph().to_mermaid();
         assert_escaped("the drawing", &drawn);
     });

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use echown::net::{Listener, Stream, UdpSocket, pipe_in};
-use echown::ownership::{ErrorKind, Failure, Registry};
+use echown::ownership::{ErrorKind, Registry, TaskError};
 use echown::test;
 use echown::thread::spawn_in;
 
@@ -35,7 +35,7 @@ fn is_woken<T: Send + 'static>(
     let error = answer.expect_err("a cancelled task gets nothing");
     assert_eq!(kind_of(&error), ErrorKind::Cancelled, "{error}");
     assert_ne!(error.kind(), io::ErrorKind::Interrupted);
-    assert!(matches!(task.join(), Err(Failure::Cancelled)));
+    assert!(matches!(task.join(), Err(TaskError::Cancelled)));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_connect_wakes_whenever_it_is_cancelled() {
             .unwrap();
             let begun = Instant::now();
             // Before it began, before or after the system call, while it waits.
-            assert!(matches!(task.cancel(), Err(Failure::Cancelled)));
+            assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
             assert!(begun.elapsed() < DEADLINE);
         }
     });
@@ -161,7 +161,7 @@ fn an_accept_that_is_cancelled_leaves_no_connection_open() {
                 }
                 ends
             });
-            assert!(matches!(acceptor.cancel(), Err(Failure::Cancelled)));
+            assert!(matches!(acceptor.cancel(), Err(TaskError::Cancelled)));
             clients.join().unwrap();
         }
     });
@@ -183,7 +183,7 @@ fn a_cancelled_task_makes_no_sockets() {
         })
         .unwrap();
         let_block(registry, &task);
-        assert!(matches!(task.cancel(), Err(Failure::Cancelled)));
+        assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
         let answers: Vec<_> = receiver.iter().collect();
         // None at all when the cancellation came before the task had begun.
         for answer in answers {

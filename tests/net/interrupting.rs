@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use echown::faults::Saboteur;
 use echown::net::{LineBuffer, Listener, Poller, Readiness, Stream, UdpSocket, pipe_in};
-use echown::ownership::{ErrorKind, Failure, Registry};
+use echown::ownership::{ErrorKind, Registry, TaskError};
 use echown::test;
 use echown::thread::spawn_in;
 
@@ -219,7 +219,7 @@ fn a_cancelled_task_wakes_in_what_is_left_of_its_timeout() {
         begun.recv().unwrap();
         // Some signals have come by then.
         stall(TIMEOUT);
-        assert!(matches!(task.cancel(), Err(Failure::Cancelled)));
+        assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
     });
 }
 

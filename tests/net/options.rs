@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use echown::net::{Listener, Stream};
-use echown::ownership::Failure;
+use echown::ownership::TaskError;
 use echown::test;
 use echown::thread::spawn_in;
 
@@ -151,7 +151,7 @@ fn who_waits_until_it_can_read_or_write_is_woken_by_its_cancellation() {
                 _ => ours.wait_writable(None),
             });
             let ended = waiter.unwrap().cancel();
-            assert!(matches!(ended, Err(Failure::Cancelled)), "{ended:?}");
+            assert!(matches!(ended, Err(TaskError::Cancelled)), "{ended:?}");
             drop(theirs);
         });
     }

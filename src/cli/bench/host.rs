@@ -18,11 +18,11 @@ pub(super) fn of(registry: &Registry) -> Arc<dyn Host> {
 
 impl Host for RegistryHost {
     fn opened(&self, fd: BorrowedFd<'_>, kind: &'static str) {
-        self.0.declare(fd.as_raw_fd(), kind, "opened by the load generator");
+        self.0.declare_external(fd.as_raw_fd(), kind, "opened by the load generator");
     }
 
     fn closing(&self, fd: BorrowedFd<'_>) {
-        self.0.retract(fd.as_raw_fd());
+        self.0.forget_external(fd.as_raw_fd());
     }
 
     fn before_spawn(&self, command: &mut Command) {

@@ -11,7 +11,7 @@ use super::{ChatClient, ChatError, ChatSummary, StopHandle};
 use crate::frame::Frame;
 
 use crate::net::{File, PipeReader, Stream, WriteHalf};
-use crate::ownership::{Failure, Promise, Registry};
+use crate::ownership::{Promise, Registry, TaskError};
 use crate::thread;
 
 /// Size of one read.
@@ -254,11 +254,11 @@ fn wait_for_receiver(listener: Promise<ReceiveEnd>, timeout: Duration) -> Option
     match if has_ended { listener.join() } else { listener.cancel() } {
         Ok(ended) => Some(ended),
         // This task was cancelled meanwhile, and so was its child.
-        Err(Failure::Refused(listener, _)) => {
+        Err(TaskError::Refused(listener, _)) => {
             drop(listener.cancel());
             None
         }
-        Err(Failure::Cancelled) => None,
+        Err(TaskError::Cancelled) => None,
         Err(failure) => Some(ReceiveEnd::Failed(io::Error::other(failure.to_string()))),
     }
 }

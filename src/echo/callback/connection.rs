@@ -12,9 +12,9 @@ use super::waiting::lock;
 use super::writer::{Outbox, over};
 use crate::echo::EndReason;
 use crate::net::{ReadHalf, Stream, WriteHalf};
-use crate::ownership::graph::{Edge, Kept, Node, edge};
+use crate::ownership::graph::{Edge, Node, TrackedArc, edge};
 use crate::ownership::task::{self, Task};
-use crate::ownership::{Error, Failure, Promise, Registry, Resource};
+use crate::ownership::{Error, Promise, Registry, Resource, TaskError};
 use crate::pool::Pool;
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
@@ -23,12 +23,12 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection that stands, to be started or closed. Dropped unstarted it is closed.
 pub struct Connection {
-    link: Kept<Link>,
+    link: TrackedArc<Link>,
     callback: Node,
 }
 
 impl Connection {
-    pub(super) fn new(link: Kept<Link>, callback: Node) -> Connection {
+    pub(super) fn new(link: TrackedArc<Link>, callback: Node) -> Connection {
         Connection { link, callback }
     }
 
@@ -247,7 +247,7 @@ impl Core {
             return Err(over("the connection is over"));
         }
         lock(&self.flow).start = Start::Started;
-        self.task.ring();
+        self.task.notify();
         Ok(())
     }
 
@@ -256,13 +256,13 @@ impl Core {
         if flow.start == Start::Awaited {
             flow.start = Start::Never;
             drop(flow);
-            self.task.ring();
+            self.task.notify();
         }
     }
 
     pub(super) fn resume(&self) {
         lock(&self.flow).is_resumed = true;
-        self.task.ring();
+        self.task.notify();
     }
 
     /// The way out for the current task. Refused to all but the connection's own while the sender is
@@ -277,7 +277,7 @@ impl Core {
             Wire::Halves(_, outbox) => return Ok(Way::Queue(Arc::clone(outbox))),
             Wire::Gone => return Err(over("the connection is over")),
         }
-        self.socket.clone().into_held().record().admit()?;
+        self.socket.clone().into_managed().record().check_access()?;
         // Shared meanwhile, or over: the next attempt finds out.
         Err(over("its sender is not shared"))
     }
@@ -321,7 +321,7 @@ impl Core {
             }
             Last::Mine(_) | Last::Strangers | Last::Over => {}
         }
-        self.task.ring();
+        self.task.notify();
     }
 
     /// Gives the writing half to a task of its own.
@@ -393,7 +393,7 @@ impl Core {
         lock(&self.flow).failed.get_or_insert_with(|| why.to_owned());
         // Wakes the reading; what had arrived is read, and thrown away.
         self.task.request_drain();
-        self.task.ring();
+        self.task.notify();
     }
 
     // What the connection's own task does.
@@ -489,11 +489,11 @@ impl Core {
 }
 
 /// A writer's outcome as the connection's.
-fn settle(outcome: Result<io::Result<()>, Failure<io::Result<()>>>) -> io::Result<()> {
+fn settle(outcome: Result<io::Result<()>, TaskError<io::Result<()>>>) -> io::Result<()> {
     match outcome {
         Ok(written) => written,
         // Cancelled while waiting: the child ends before its parent does.
-        Err(Failure::Refused(writer, error)) => {
+        Err(TaskError::Refused(writer, error)) => {
             drop(writer.cancel());
             Err(error.into())
         }

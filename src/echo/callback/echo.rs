@@ -22,7 +22,7 @@ use super::{
 };
 use crate::echo::{ChaosTarget, Handler, Memory, ServerContext};
 use crate::net::Stream;
-use crate::ownership::graph::{Graph, Kept, Node, NodeLabel};
+use crate::ownership::graph::{Graph, Node, NodeLabel, TrackedArc};
 use crate::ownership::task;
 use crate::ownership::{Registry, TaskId};
 use crate::pool::Pool;
@@ -177,7 +177,7 @@ impl fmt::Debug for Callback {
 struct Echo {
     registry: Registry,
     show: Option<Show>,
-    receivers: Mutex<HashMap<u64, Kept<Receiver>>>,
+    receivers: Mutex<HashMap<u64, TrackedArc<Receiver>>>,
     /// Where it says whose cycle it has left in place, if it is that careless.
     leaves: Option<Arc<Mutex<Vec<TaskId>>>>,
 }
@@ -194,21 +194,23 @@ impl ConnCallback for Echo {
         };
 
         let waker = connection.waker();
-        let waker = Kept::new(waker.node().clone(), waker);
+        let waker = TrackedArc::new(waker.node().clone(), waker);
         let notifier = node("Notifier");
-        let notifier = Kept::new(notifier.clone(), Resumes { waker: waker.held_by(&notifier) });
-        let sender = Kept::new(sender.node().clone(), Answers { album: album.clone(), sender });
-        let receiver = Kept::new(node("MsgReceiver"), Receiver::default());
-        let known = receiver.held_by(connection.callback_node());
+        let notifier =
+            TrackedArc::new(notifier.clone(), Resumes { waker: waker.clone_for(&notifier) });
+        let sender =
+            TrackedArc::new(sender.node().clone(), Answers { album: album.clone(), sender });
+        let receiver = TrackedArc::new(node("MsgReceiver"), Receiver::default());
+        let known = receiver.clone_for(connection.callback_node());
         lock(&self.receivers).insert(label.id, known);
 
         let link = connection.node().clone();
-        connection.start_with(receiver.held_by(&link), notifier.held_by(&link))?;
+        connection.start_with(receiver.clone_for(&link), notifier.clone_for(&link))?;
         // This closes the cycle. It is made last: what a report advises to cut is the latest.
         let node = receiver.node();
         receiver.hold(Held {
-            notifier: Some(notifier.held_by(node)),
-            sender: Some(sender.held_by(node)),
+            notifier: Some(notifier.clone_for(node)),
+            sender: Some(sender.clone_for(node)),
         });
         drop((waker, notifier, sender, receiver));
         album.take(Moment::Connected);
@@ -254,8 +256,8 @@ struct Receiver {
 /// What closes the cycle.
 #[derive(Default)]
 struct Held {
-    notifier: Option<Kept<Resumes>>,
-    sender: Option<Kept<Answers>>,
+    notifier: Option<TrackedArc<Resumes>>,
+    sender: Option<TrackedArc<Answers>>,
 }
 
 impl Receiver {
@@ -285,7 +287,7 @@ impl MsgReceiver for Receiver {
 
 /// Room to send means that the receiver can go on.
 struct Resumes {
-    waker: Kept<MsgWaker>,
+    waker: TrackedArc<MsgWaker>,
 }
 
 impl Notifier for Resumes {

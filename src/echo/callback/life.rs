@@ -18,7 +18,7 @@ use super::{ConnCallback, ConnectionLabel};
 use crate::echo::EndReason;
 use crate::echo::plain::timed_out;
 use crate::net::Stream;
-use crate::ownership::graph::{Kept, Node};
+use crate::ownership::graph::{Node, TrackedArc};
 use crate::ownership::task;
 
 /// Bytes that are read at a time: the most of a connection that waits for its receiver. On the heap:
@@ -33,9 +33,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Life {
     core: Arc<Core>,
     /// Held by the manager until nothing more comes, and then by this task alone.
-    callback: Kept<Arc<dyn ConnCallback>>,
+    callback: TrackedArc<Arc<dyn ConnCallback>>,
     /// Held by the callback until nothing more comes.
-    connection: Option<Kept<Link>>,
+    connection: Option<TrackedArc<Link>>,
     socket: Node,
 }
 
@@ -45,9 +45,11 @@ impl Life {
     pub(super) fn begin(works: &Works, stream: Stream) -> io::Result<Life> {
         let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
         let label = ConnectionLabel { id: works.next_id(), local, peer };
-        let callback =
-            Kept::new(Node::new_in(&works.registry, "ConnCallback"), Arc::clone(&works.callback));
-        let callback = callback.held_by(&works.node);
+        let callback = TrackedArc::new(
+            Node::new_in(&works.registry, "ConnCallback"),
+            Arc::clone(&works.callback),
+        );
+        let callback = callback.clone_for(&works.node);
         let socket = Node::of(&stream.resource());
         let me = task::current(&works.registry);
         let core = Core::new(label, stream, &works.pool, me);
@@ -91,11 +93,11 @@ impl Life {
     /// Hands the connection over, in its two parts.
     fn connect(&mut self, callback: &dyn ConnCallback) -> io::Result<Arc<Parts>> {
         let node = Node::new_in(self.core.registry(), "Connection");
-        let link = Kept::new(node.clone(), Link::new(&self.core, &node, &self.socket));
+        let link = TrackedArc::new(node.clone(), Link::new(&self.core, &node, &self.socket));
         let parts = Arc::clone(link.parts());
-        self.connection = Some(link.held_by(self.callback.node()));
+        self.connection = Some(link.clone_for(self.callback.node()));
         let node = Node::new_in(self.core.registry(), "Sender");
-        let sender = MsgSender::new(link.held_by(&node), node);
+        let sender = MsgSender::new(link.clone_for(&node), node);
         let connection = Connection::new(link, self.callback.node().clone());
         callback.on_connect(connection, sender)?;
         Ok(parts)

@@ -25,7 +25,7 @@ use super::opening;
 use super::waiting::{Waiters, lock};
 use crate::net::{PipeWriter, pipe_in};
 use crate::ownership::task::{self, Task};
-use crate::ownership::{Failure, Resource, TaskLabel, message};
+use crate::ownership::{Resource, TaskError, TaskLabel, panic_message};
 use crate::pool::{Orphans, SpawnError};
 
 /// The most that may be asked of a manager before it has done it: connects by the thousand fit.
@@ -183,7 +183,7 @@ impl Office {
 
     fn ring(&self) {
         if let Some(keeper) = self.keeper.get() {
-            keeper.ring();
+            keeper.notify();
         }
     }
 
@@ -212,7 +212,7 @@ impl Office {
     pub(super) fn tell(&self, call: impl FnOnce(&dyn ConnCallback)) {
         let call = || call(&*self.works.callback);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-            tracing::error!("a callback panicked: {}", escape::text(message(&*payload)));
+            tracing::error!("a callback panicked: {}", escape::text(panic_message(&*payload)));
             // Its own destructor could panic again.
             std::mem::forget(payload);
         }
@@ -385,10 +385,10 @@ fn no_thread<F>(refused: SpawnError<F>) -> io::Error {
     io::Error::other(refused.to_string())
 }
 
-fn report(task: &TaskLabel, outcome: &Result<(), Failure<()>>) {
+fn report(task: &TaskLabel, outcome: &Result<(), TaskError<()>>) {
     match outcome {
         // A leak's report was delivered when it was made.
-        Ok(()) | Err(Failure::Leaked(..) | Failure::Cancelled) => {}
+        Ok(()) | Err(TaskError::Leaked(..) | TaskError::Cancelled) => {}
         Err(failure) => tracing::error!(%task, "{failure}"),
     }
 }

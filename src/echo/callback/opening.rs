@@ -10,7 +10,7 @@ use super::manager::Works;
 use super::office::{ListenerId, Office, Owed};
 use crate::net::{Address, KeepAlive, Listener, PipeReader, Stream};
 use crate::ownership::task;
-use crate::ownership::{Error, Failure, TaskLabel};
+use crate::ownership::{Error, TaskError, TaskLabel};
 use crate::pool::Orphans;
 
 /// How long accepting pauses when the process is out of descriptors, threads or memory: long enough
@@ -127,9 +127,9 @@ pub(super) fn connect(works: &Works, address: SocketAddr, delay: Duration, owed:
 }
 
 /// Says how a connection ended. Its report, if it left something behind, has been delivered.
-fn settle(task: &TaskLabel, outcome: Result<Went, Failure<Went>>) {
+fn settle(task: &TaskLabel, outcome: Result<Went, TaskError<Went>>) {
     match outcome {
-        Ok(Ok(())) | Err(Failure::Cancelled | Failure::Leaked(..)) => {}
+        Ok(Ok(())) | Err(TaskError::Cancelled | TaskError::Leaked(..)) => {}
         Ok(Err(error)) => tracing::debug!(%task, "ended: {error}"),
         Err(failure) => tracing::error!(%task, "{failure}"),
     }

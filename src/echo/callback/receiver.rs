@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use super::connection::Core;
-use crate::ownership::graph::{Edge, Kept, Node};
+use crate::ownership::graph::{Edge, Node, TrackedArc};
 
 /// How much of a message was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ where
 }
 
 /// A receiver whose references are on record.
-impl<T: MsgReceiver> MsgReceiver for Kept<T> {
+impl<T: MsgReceiver> MsgReceiver for TrackedArc<T> {
     fn on_message(&self, message: &[u8]) -> io::Result<Taken> {
         (**self).on_message(message)
     }
@@ -53,7 +53,7 @@ pub trait Notifier: Send + Sync + 'static {
 }
 
 /// A notifier whose references are on record.
-impl<T: Notifier> Notifier for Kept<T> {
+impl<T: Notifier> Notifier for TrackedArc<T> {
     fn on_writable(&self) {
         (**self).on_writable();
     }
@@ -71,7 +71,7 @@ impl MsgWaker {
     pub(super) fn new(core: &Arc<Core>) -> MsgWaker {
         let node = Node::new_in(core.registry(), "Waker");
         let task = Node::new_in(core.registry(), core.task().label().to_string());
-        MsgWaker { core: Arc::downgrade(core), _to_task: node.knows(&task), node }
+        MsgWaker { core: Arc::downgrade(core), _to_task: node.weak_edge(&task), node }
     }
 
     /// Lets the receiver be called again. Woken before the receiver has said that it is pending, it
@@ -82,7 +82,7 @@ impl MsgWaker {
         }
     }
 
-    /// What stands for it in the graph of references: for a [`Kept`] that counts who holds it.
+    /// What stands for it in the graph of references: for a [`TrackedArc`] that counts who holds it.
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node

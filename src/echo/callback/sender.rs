@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::connection::{Link, Way};
-use crate::ownership::graph::{Kept, Node};
+use crate::ownership::graph::{Node, TrackedArc};
 
 /// What a partial send came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub enum Sent {
 /// attempt reported. Dropped by another task, such a sender ends the reading as well, because only the
 /// connection's own task could end the writing.
 pub struct MsgSender {
-    link: Kept<Link>,
+    link: TrackedArc<Link>,
     node: Node,
 }
 
 impl MsgSender {
-    pub(super) fn new(link: Kept<Link>, node: Node) -> MsgSender {
+    pub(super) fn new(link: TrackedArc<Link>, node: Node) -> MsgSender {
         MsgSender { link, node }
     }
 
@@ -109,7 +109,7 @@ impl MsgSender {
         self.link.core().label()
     }
 
-    /// What stands for it in the graph of references: for a [`Kept`] that counts who holds it.
+    /// What stands for it in the graph of references: for a [`TrackedArc`] that counts who holds it.
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node

@@ -40,7 +40,7 @@ impl Waiters {
     pub(super) fn ring(&self) {
         let waiting = lock(&self.0).clone();
         for task in waiting {
-            task.ring();
+            task.notify();
         }
     }
 }

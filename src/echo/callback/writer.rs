@@ -173,7 +173,7 @@ impl Outbox {
         let writer = queue.writer.clone().filter(|_| has_news);
         drop(queue);
         if let Some(writer) = writer {
-            writer.ring();
+            writer.notify();
         }
         result
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::plan::Fault;
 use crate::net::Stream;
-use crate::ownership::graph::{Edge, Kept, Node, edge};
-use crate::ownership::{Error, ErrorKind, Failure, Registry};
+use crate::ownership::graph::{Edge, Node, TrackedArc, edge};
+use crate::ownership::{Error, ErrorKind, Registry, TaskError};
 use crate::sys;
 
 /// Commits a fault on the stream, in the task that owns it. `count` is called once, when the deed is
@@ -73,7 +73,7 @@ fn steal(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
     let ended = match thief {
         Ok(thief) => match thief.join() {
             // This task was cancelled meanwhile. Its child ends before it does.
-            Err(Failure::Refused(thief, error)) => {
+            Err(TaskError::Refused(thief, error)) => {
                 drop(thief.cancel());
                 Err(error.into())
             }
@@ -100,12 +100,12 @@ fn steal(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
 struct Session {
     _stream: Stream,
     _to_stream: Edge,
-    watcher: OnceLock<Kept<Watcher>>,
+    watcher: OnceLock<TrackedArc<Watcher>>,
 }
 
 /// Holds the session that it watches over. One of the two would have to know the other only weakly.
 struct Watcher {
-    _session: Kept<Session>,
+    _session: TrackedArc<Session>,
 }
 
 /// Two values that hold each other hold the handle: it outlives its task.
@@ -114,11 +114,11 @@ fn tie_a_knot(stream: Stream) {
     let node = Node::new_in(&registry, "Session");
     let to_stream = edge(&node, &Node::of(&stream.resource()));
     let session = Session { _stream: stream, _to_stream: to_stream, watcher: OnceLock::new() };
-    let session = Kept::new(node, session);
+    let session = TrackedArc::new(node, session);
     let node = Node::new_in(&registry, "Watcher");
-    let watcher = Kept::new(node.clone(), Watcher { _session: session.held_by(&node) });
+    let watcher = TrackedArc::new(node.clone(), Watcher { _session: session.clone_for(&node) });
     // The reference that closes the cycle.
-    let closing = watcher.held_by(session.node());
+    let closing = watcher.clone_for(session.node());
     if session.watcher.set(closing).is_err() {
         unreachable!("a new session is watched by nobody");
     }

@@ -11,7 +11,7 @@ use petgraph::graph::DiGraph;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef, IntoEdgeReferences};
 
-use super::{EdgeData, NodeLabel, Recorded, Reference, Strength};
+use super::{EdgeData, NodeLabel, RecordedGraph, Reference, Strength};
 
 /// References that keep each other alive, and with them a resource.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Cycle {
 pub(super) type Holders = DiGraph<NodeLabel, Reference>;
 
 /// Copies what keeps `resource` alive, directly or through others.
-pub(super) fn holders_of(recorded: &Recorded, resource: NodeIndex) -> Holders {
+pub(super) fn holders_of(recorded: &RecordedGraph, resource: NodeIndex) -> Holders {
     let mut holders = Holders::new();
     let first = holders.add_node(recorded[resource].label.clone());
     let mut copies = HashMap::from([(resource, first)]);
@@ -128,7 +128,7 @@ fn is_part(holders: &Holders, from: NodeIndex, to: NodeIndex) -> bool {
 }
 
 /// The strong references that are part of a cycle.
-pub(super) fn cyclic_edges(recorded: &Recorded) -> HashSet<EdgeIndex> {
+pub(super) fn cyclic_edges(recorded: &RecordedGraph) -> HashSet<EdgeIndex> {
     let strong = EdgeFiltered::from_fn(recorded, |reference| {
         reference.weight().strength == Strength::Strong
     });
@@ -151,8 +151,8 @@ mod tests {
     use super::*;
 
     /// Node 0 is the resource; edges in the order in which they were made.
-    fn recorded(nodes: usize, edges: &[(usize, usize)]) -> Recorded {
-        let mut recorded = Recorded::new();
+    fn recorded(nodes: usize, edges: &[(usize, usize)]) -> RecordedGraph {
+        let mut recorded = RecordedGraph::new();
         let indices: Vec<NodeIndex> = (0..nodes)
             .map(|id| {
                 let label = NodeLabel { id: id as u64, name: id.to_string().into() };

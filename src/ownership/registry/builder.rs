@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use once_cell::sync::OnceCell;
 
-use super::{Counts, Inner, Known, Registry, Sink};
+use super::{BaselinePredicate, Counts, Registry, RegistryInner, Sink};
 use crate::faults::Saboteur;
 use crate::ownership::finding::Report;
 use crate::ownership::policy::{Level, Policy, Suppression};
@@ -15,37 +15,37 @@ use crate::sys::fork;
 /// Settings of a new registry.
 #[derive(Default)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct Builder {
+pub struct RegistryBuilder {
     level: Level,
     on_leak: Policy,
     on_violation: Policy,
     suppressions: Vec<Suppression>,
     sink: Option<Sink>,
-    known: Option<Known>,
+    is_baseline: Option<BaselinePredicate>,
     saboteur: Option<Arc<Saboteur>>,
 }
 
-impl Builder {
+impl RegistryBuilder {
     /// How much is checked; [`Level::On`] unless set.
-    pub fn level(mut self, level: Level) -> Builder {
+    pub fn level(mut self, level: Level) -> RegistryBuilder {
         self.level = level;
         self
     }
 
     /// What follows from a leak; [`Policy::Warn`] unless set.
-    pub fn on_leak(mut self, policy: Policy) -> Builder {
+    pub fn on_leak(mut self, policy: Policy) -> RegistryBuilder {
         self.on_leak = policy;
         self
     }
 
     /// What follows from a violation; [`Policy::Warn`] unless set.
-    pub fn on_violation(mut self, policy: Policy) -> Builder {
+    pub fn on_violation(mut self, policy: Policy) -> RegistryBuilder {
         self.on_violation = policy;
         self
     }
 
     /// Adds a known leak that is not to be reported.
-    pub fn suppress(mut self, suppression: Suppression) -> Builder {
+    pub fn suppress(mut self, suppression: Suppression) -> RegistryBuilder {
         self.suppressions.push(suppression);
         self
     }
@@ -54,23 +54,26 @@ impl Builder {
     /// where no subscriber listens.
     ///
     /// The sink runs on the thread that made the finding, without any lock held. What a thread finds
-    /// while it is inside of a sink, of [`known`](Builder::known) or of a subscriber is counted and
+    /// while it is inside of a sink, of [`baseline`](RegistryBuilder::baseline) or of a subscriber is counted and
     /// kept, and not delivered: a sink that breaks a rule would call itself until the stack overflows.
-    pub fn sink(mut self, sink: impl Fn(&Report) + Send + Sync + 'static) -> Builder {
+    pub fn sink(mut self, sink: impl Fn(&Report) + Send + Sync + 'static) -> RegistryBuilder {
         self.sink = Some(Box::new(sink));
         self
     }
 
     /// Which findings were there before and may stay for now: they are counted and delivered as others,
     /// and neither fail nor abort the process. It is asked as the sink is, and before.
-    pub fn known(mut self, known: impl Fn(&Report) -> bool + Send + Sync + 'static) -> Builder {
-        self.known = Some(Box::new(known));
+    pub fn baseline(
+        mut self,
+        is_known: impl Fn(&Report) -> bool + Send + Sync + 'static,
+    ) -> RegistryBuilder {
+        self.is_baseline = Some(Box::new(is_known));
         self
     }
 
     /// Who makes system calls fail on purpose; nobody unless set. It does nothing before its
     /// [`begin`](Saboteur::begin).
-    pub fn sabotage(mut self, saboteur: &Arc<Saboteur>) -> Builder {
+    pub fn sabotage(mut self, saboteur: &Arc<Saboteur>) -> RegistryBuilder {
         self.saboteur = Some(Arc::clone(saboteur));
         self
     }
@@ -83,7 +86,7 @@ impl Builder {
         if !fork::in_forked_child() {
             drop(task::root());
         }
-        Registry(Arc::new(Inner {
+        Registry(Arc::new(RegistryInner {
             // ord: Relaxed; only uniqueness matters.
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             level: self.level,
@@ -95,7 +98,7 @@ impl Builder {
                 .map(|suppression| (suppression, AtomicU64::new(0)))
                 .collect(),
             sink: self.sink,
-            known: self.known,
+            is_baseline: self.is_baseline,
             saboteur: self.saboteur,
             numbers: Default::default(),
             declared: Default::default(),

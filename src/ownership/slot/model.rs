@@ -97,8 +97,8 @@ impl Number {
 
 /// What every finalizing path does once it has won the close.
 fn close(slot: &Slot, number: &Number) {
-    slot.await_pins();
+    slot.wait_for_pins();
     number.close();
     number.reuse();
-    slot.closed();
+    slot.end_close();
 }

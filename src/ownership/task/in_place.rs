@@ -26,7 +26,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Entered, Phase, Task, guard};
+use super::{CurrentTaskGuard, Phase, Task, guard};
 use crate::sync::lock;
 
 /// What runs in a task's place.
@@ -35,7 +35,7 @@ pub(super) enum InPlace {
     /// A task that has this one outer task for its whole life on this thread.
     Task(Arc<Task>),
     /// An actor, which may have another lender next.
-    Part(Arc<Task>),
+    Actor(Arc<Task>),
 }
 
 /// What a chain is asked to do.
@@ -51,43 +51,43 @@ impl Task {
     ///
     /// Returns at once. A task in its own finalizers is left alone.
     pub(crate) fn request_cancel(self: &Arc<Task>) {
-        self.ask(Request::Cancel);
+        self.send_request(Request::Cancel);
     }
 
     /// Asks this task, and everything that its thread runs in its place, to come to its end by
     /// itself: every connection it owns reads what has arrived, and then the end of the stream.
     pub(crate) fn request_drain(self: &Arc<Task>) {
-        self.ask(Request::Drain);
+        self.send_request(Request::Drain);
     }
 
     /// A loop and no recursion: the chain is as deep as the program nests inline tasks.
-    fn ask(self: &Arc<Task>, request: Request) {
+    fn send_request(self: &Arc<Task>, request: Request) {
         let mut next = Some(Arc::clone(self));
         while let Some(task) = next.take() {
             let goes_on = match request {
-                Request::Cancel => task.cancel_alone(),
-                Request::Drain => task.drain_alone(),
+                Request::Cancel => task.cancel_self(),
+                Request::Drain => task.drain_self(),
             };
             if goes_on {
-                next = task.ask_part(request);
+                next = task.request_in_place(request);
             }
         }
     }
 
     /// The task in this one's place. An actor in its place is asked here.
-    fn ask_part(self: &Arc<Task>, request: Request) -> Option<Arc<Task>> {
+    fn request_in_place(self: &Arc<Task>, request: Request) -> Option<Arc<Task>> {
         let in_place = lock(&self.in_place).clone();
         match in_place? {
             InPlace::Task(inner) => Some(inner),
-            InPlace::Part(actor) => {
+            InPlace::Actor(actor) => {
                 let lender = guard(&actor.lender);
                 // A part that has ended may have another lender by now; what it owns is not ours.
                 if lender.as_ref().is_some_and(|lender| Arc::ptr_eq(lender, self)) {
-                    actor.ask_for_lender(request);
+                    actor.request_for_lender(request);
                     // Under the lock of `lender`: what stands in the actor's place does so on this
                     // lender's thread.
-                    if let Some(inner) = actor.ask_part(request) {
-                        inner.ask(request);
+                    if let Some(inner) = actor.request_in_place(request) {
+                        inner.send_request(request);
                     }
                 }
                 None
@@ -96,16 +96,16 @@ impl Task {
     }
 
     /// Asks an actor on account of its lender.
-    fn ask_for_lender(&self, request: Request) {
+    fn request_for_lender(&self, request: Request) {
         match request {
             Request::Cancel => {
                 // ord: Release; partner: `is_cancelled`. Before the shutdown, which wakes a call.
                 self.cancelled.store(true, Ordering::Release);
-                self.interrupt();
-                self.ring();
+                self.cancel_owned();
+                self.notify();
             }
             Request::Drain => {
-                self.drain_alone();
+                self.drain_self();
             }
         }
     }
@@ -113,7 +113,7 @@ impl Task {
     /// Puts `inner` in this task's place and tells it what this task was told before.
     pub(super) fn begin_in_place(&self, inner: &Arc<Task>) {
         *lock(&self.in_place) = Some(InPlace::Task(Arc::clone(inner)));
-        match self.request_so_far() {
+        match self.pending_request() {
             Some(Request::Cancel) => inner.request_cancel(),
             Some(Request::Drain) => inner.request_drain(),
             None => {}
@@ -125,7 +125,7 @@ impl Task {
         *lock(&self.in_place) = None;
     }
 
-    fn request_so_far(&self) -> Option<Request> {
+    fn pending_request(&self) -> Option<Request> {
         let account = self.account();
         match () {
             // Finalizers are promised, and so is what they run.
@@ -137,46 +137,46 @@ impl Task {
     }
 
     /// Whether the task was cancelled and does not run its finalizers yet.
-    pub(crate) fn passes_cancel_on(&self) -> bool {
-        matches!(self.request_so_far(), Some(Request::Cancel))
+    pub(crate) fn propagates_cancel(&self) -> bool {
+        matches!(self.pending_request(), Some(Request::Cancel))
     }
 }
 
 /// A task plays an actor's part until this is dropped.
-pub(crate) struct Part {
+pub(crate) struct ThreadLoan {
     lender: Arc<Task>,
     actor: Arc<Task>,
     /// Ends after the part does: nothing is done in the lender's name before it can be found there.
-    _entered: Entered,
+    _entered: CurrentTaskGuard,
 }
 
 impl Task {
     /// Begins to play an actor's part on this thread, which is this task's.
-    pub(crate) fn play(self: &Arc<Task>, actor: &Arc<Task>) -> Part {
-        let entered = actor.enter_apart();
+    pub(crate) fn lend_thread(self: &Arc<Task>, actor: &Arc<Task>) -> ThreadLoan {
+        let entered = actor.enter_detached();
         *guard(&actor.lender) = Some(Arc::clone(self));
-        *lock(&self.in_place) = Some(InPlace::Part(Arc::clone(actor)));
-        if let Some(request) = self.request_so_far() {
-            actor.ask_for_lender(request);
+        *lock(&self.in_place) = Some(InPlace::Actor(Arc::clone(actor)));
+        if let Some(request) = self.pending_request() {
+            actor.request_for_lender(request);
         }
-        Part { lender: Arc::clone(self), actor: Arc::clone(actor), _entered: entered }
+        ThreadLoan { lender: Arc::clone(self), actor: Arc::clone(actor), _entered: entered }
     }
 
     /// Tells what an actor has just come to own what its lender was told before: called after
     /// everything that arrives on the account of a task that may be an actor.
-    pub(crate) fn obey_lender(&self) {
+    pub(crate) fn propagate_cancel(&self) {
         if guard(&self.lender).is_none() {
             return;
         }
-        match self.request_so_far() {
-            Some(Request::Cancel) => self.interrupt(),
-            Some(Request::Drain) => self.shut_reading(),
+        match self.pending_request() {
+            Some(Request::Cancel) => self.cancel_owned(),
+            Some(Request::Drain) => self.shutdown_read(),
             None => {}
         }
     }
 
     /// A resting actor: it has no thread, and may be run or abandoned.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn park(&self) {
         if !self.is_of_this_process() {
             return;
         }
@@ -185,7 +185,7 @@ impl Task {
     }
 }
 
-impl Drop for Part {
+impl Drop for ThreadLoan {
     fn drop(&mut self) {
         if !self.actor.is_of_this_process() {
             return;

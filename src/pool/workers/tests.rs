@@ -15,7 +15,7 @@ const IMPOSSIBLE_STACK_BYTES: usize = 1 << 47;
 
 fn config(limit: usize, queue: usize, keep_idle: usize) -> Config {
     let (name, stack_bytes) = ("worker".to_owned(), 128 * 1024);
-    Config { name, stack_bytes, limit, queue, keep_idle, hurdle: Hurdle::default() }
+    Config { name, stack_bytes, limit, queue, keep_idle, start_faults: StartFaults::default() }
 }
 
 /// Lets others run until `done` is true.
@@ -126,9 +126,9 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
 
 #[test]
 fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
-    let ceiling = Ceiling { threads: 1, limit: "vm.max_map_count", value: 64, taken: 0 };
+    let ceiling = ThreadLimit { threads: 1, limit: "vm.max_map_count", value: 64, taken: 0 };
     let headroom = Headroom::new(&Limits::default());
-    let workers = Workers::below(ceiling, headroom, config(100, 0, 1));
+    let workers = Workers::with_limits(ceiling, headroom, config(100, 0, 1));
     assert_eq!(workers.limit(), 1);
     let _end = occupy(&workers, 1);
     let refused = workers.execute(|| {}).expect_err("the ceiling is 1");
@@ -143,7 +143,7 @@ fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
 fn a_limit_of_nothing_refuses_also_where_there_is_a_queue() {
     let workers = Workers::new(config(0, 8, 1));
     let refused = workers.execute(|| {}).expect_err("nobody would run it");
-    assert!(matches!(refused.reason, Reason::Limit { threads: 0, .. }));
+    assert!(matches!(refused.reason, NoThreadReason::PoolLimit { threads: 0, .. }));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_refused_start_is_an_error_that_says_why_and_counts_no_thread() {
     let workers = Workers::new(config);
     for _ in 0..2 {
         let refused = workers.execute(|| {}).expect_err("no such stack");
-        let Reason::Start { threads: 0, error } = &refused.reason else {
+        let NoThreadReason::StartFailed { threads: 0, error } = &refused.reason else {
             panic!("expected a refused start, got {refused:?}");
         };
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error:?}");
@@ -176,7 +176,7 @@ fn a_refused_start_leaves_the_job_in_the_queue_of_the_threads_there_are() {
     workers.execute(number(1)).expect("there is room in the queue");
     assert_eq!(counts(&workers), (1, 0, 1, 1));
     let refused = workers.execute(|| {}).expect_err("the queue is full");
-    assert!(matches!(refused.reason, Reason::Start { threads: 1, .. }));
+    assert!(matches!(refused.reason, NoThreadReason::StartFailed { threads: 1, .. }));
 
     // A start that succeeds again serves the one who waits first.
     workers.config.stack_bytes = 128 * 1024;
@@ -197,7 +197,7 @@ fn the_queue_takes_what_was_configured_and_no_more_in_order() {
     }
     assert_eq!(counts(&workers), (1, 0, 1, 2));
     let refused = workers.execute(|| {}).expect_err("the queue holds 2");
-    assert!(matches!(refused.reason, Reason::Limit { threads: 1, queued: 2 }));
+    assert!(matches!(refused.reason, NoThreadReason::PoolLimit { threads: 1, queued: 2 }));
     drop(ends);
     assert_eq!([told.recv(), told.recv()], [Ok(1), Ok(2)]);
     until("idle", || counts(&workers) == (1, 1, 0, 0));
@@ -437,7 +437,7 @@ fn under_contention_every_accepted_job_runs_once_and_every_refused_one_comes_bac
 fn with_one_that_looks(limit: usize) -> Workers {
     let workers = Workers::new(config(limit, 0, 1));
     let mut state = workers.shared.lock();
-    (state.awake, state.looking) = (1, 1);
+    (state.active, state.spinning) = (1, 1);
     drop(state);
     assert_eq!(counts(&workers), (1, 1, 0, 0), "it is as good as idle");
     workers
@@ -453,7 +453,7 @@ fn a_job_is_left_for_the_thread_that_looks_and_the_next_one_gets_another() {
     assert!(second.recv_timeout(DEADLINE).is_ok());
     // Whoever is free first takes it: here the thread that was started for the second one.
     assert!(first.recv_timeout(DEADLINE).is_ok());
-    until("the looking one is idle again", || counts(&workers).1 == 2);
+    until("the spinning one is idle again", || counts(&workers).1 == 2);
 }
 
 #[test]
@@ -484,14 +484,14 @@ fn after_a_drop_the_thread_that_looks_runs_the_job_it_was_promised() {
     let shared = Arc::clone(&workers.shared);
     let thread = build(&workers.config).expect("a thread can be had");
     drop(workers);
-    // What the thread does when it stops looking.
-    shared.lock().looking = 0;
-    let Next::Run(thread, job) = shared.next(thread) else {
+    // What the thread does when it stops spinning.
+    shared.lock().spinning = 0;
+    let NextStep::Run(thread, job) = shared.next(thread) else {
         panic!("the job was left behind: {:?} waits", shared.lock().queue.len());
     };
     job.run();
     assert_eq!(told.recv(), Ok(()));
-    assert!(matches!(shared.next(thread), Next::Rest(let_go) if let_go.len() == 1));
+    assert!(matches!(shared.next(thread), NextStep::GoIdle(retired) if retired.len() == 1));
     assert_eq!(shared.lock().size(), 0);
 }
 
@@ -521,7 +521,7 @@ fn in_a_forked_child_a_pool_of_the_parents_refuses_at_once_and_a_new_one_works()
     begun.recv().unwrap();
     let code = fork::tests::in_child(|| {
         let refused = workers.execute(|| ()).unwrap_err();
-        assert!(matches!(refused.reason, Reason::Forked), "{refused}");
+        assert!(matches!(refused.reason, NoThreadReason::Forked), "{refused}");
         let (tell, told) = channel();
         Workers::new(config(1, 0, 1)).execute(move || tell.send(7).unwrap()).unwrap();
         assert_eq!(told.recv(), Ok(7));

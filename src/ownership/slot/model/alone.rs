@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering as StdOrdering};
 use loom::sync::Condvar;
 use loom::thread;
 
-use super::super::{PIN_ONE, PINS_BITS, Purpose, Slot, State};
+use super::super::{PIN_ONE, PINS_BITS, PinPurpose, Slot, SlotState};
 use super::{NOBODY, Number, close, explore};
 use crate::sync::{Mutex, lock};
 use crate::sys::watched::Watched;
@@ -26,7 +26,7 @@ fn model_a_of_two_operators_the_one_that_is_not_the_owner_is_refused() {
                     number.call();
                     unreachable!("a stranger was let in");
                 }
-                assert!(slot.enter(CHILD).is_err() && slot.offer(CHILD).is_err());
+                assert!(slot.begin_with(CHILD).is_err() && slot.offer(CHILD).is_err());
                 assert!(slot.hand_over(CHILD, 3).is_err() && slot.begin_close(CHILD).is_err());
             })
         };
@@ -80,7 +80,7 @@ fn model_b_a_new_owner_that_closes_without_a_check_closes_after_the_old_owners_l
     });
 }
 
-fn a_pinning_visitor_never_meets_the_newcomer(purpose: Purpose) {
+fn a_pinning_visitor_never_meets_the_newcomer(purpose: PinPurpose) {
     explore(None, move || {
         let slot = Arc::new(Slot::new(PARENT));
         let number = Number::open();
@@ -105,12 +105,12 @@ fn a_pinning_visitor_never_meets_the_newcomer(purpose: Purpose) {
             })
         };
         slot.begin_close(PARENT).unwrap();
-        slot.await_pins();
+        slot.wait_for_pins();
         {
             let _table = lock(&table);
             number.close();
         }
-        slot.closed();
+        slot.end_close();
         visitor.join().unwrap();
         newcomer.join().unwrap();
         assert_eq!(number.closes(), 1);
@@ -119,12 +119,12 @@ fn a_pinning_visitor_never_meets_the_newcomer(purpose: Purpose) {
 
 #[test]
 fn model_c_a_cancellers_shutdown_never_hits_the_newcomer() {
-    a_pinning_visitor_never_meets_the_newcomer(Purpose::Cancel);
+    a_pinning_visitor_never_meets_the_newcomer(PinPurpose::Cancel);
 }
 
 #[test]
 fn model_c_a_description_never_asks_about_the_newcomer() {
-    a_pinning_visitor_never_meets_the_newcomer(Purpose::Look);
+    a_pinning_visitor_never_meets_the_newcomer(PinPurpose::Inspect);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn model_c_two_visitors_are_both_waited_for() {
     explore(Some(2), || {
         let slot = Arc::new(Slot::new(PARENT));
         let number = Number::open();
-        let visitors = [Purpose::Cancel, Purpose::Look].map(|purpose| {
+        let visitors = [PinPurpose::Cancel, PinPurpose::Inspect].map(|purpose| {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
                 if slot.pin(PARENT, purpose).is_ok() {
@@ -157,7 +157,7 @@ fn model_d_the_new_owner_of_what_was_moved_in_time_is_not_cancelled_with_the_old
         let canceller = {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
-                let pinned = slot.pin(CHILD, Purpose::Cancel).is_ok();
+                let pinned = slot.pin(CHILD, PinPurpose::Cancel).is_ok();
                 if pinned {
                     number.call();
                     slot.unpin();
@@ -179,12 +179,12 @@ fn model_d_the_new_owner_of_what_was_moved_in_time_is_not_cancelled_with_the_old
 /// One half's end, as `HalfCell::finalize` does it.
 fn end_half(half: &Slot, whole: &Slot, number: &Number, owner: u64) {
     half.begin_close(owner).unwrap();
-    half.await_pins();
+    half.wait_for_pins();
     number.call();
-    if whole.leave_split() {
+    if whole.drop_half() {
         close(whole, number);
     }
-    half.closed();
+    half.end_close();
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn model_e_the_later_half_closes_once_and_after_all_uses_of_both() {
         let canceller = {
             let (half, number) = (Arc::clone(&reading), Arc::clone(&number));
             thread::spawn(move || {
-                if half.pin(PARENT, Purpose::Cancel).is_ok() {
+                if half.pin(PARENT, PinPurpose::Cancel).is_ok() {
                     number.call();
                     half.unpin();
                 }
@@ -218,7 +218,7 @@ fn model_e_the_later_half_closes_once_and_after_all_uses_of_both() {
         writer.join().unwrap();
         canceller.join().unwrap();
         assert_eq!(number.closes(), 1);
-        assert_eq!(whole.look().state(), State::Released);
+        assert_eq!(whole.load().state(), SlotState::Released);
     });
 }
 
@@ -230,15 +230,15 @@ fn model_e_a_pin_from_before_the_split_is_waited_for_by_the_later_half() {
         let visitor = {
             let (whole, number) = (Arc::clone(&whole), Arc::clone(&number));
             thread::spawn(move || {
-                if whole.pin(PARENT, Purpose::Look).is_ok() {
+                if whole.pin(PARENT, PinPurpose::Inspect).is_ok() {
                     number.call();
                     whole.unpin();
                 }
             })
         };
         whole.split(PARENT).unwrap();
-        assert!(!whole.leave_split(), "the first half leaves the number open");
-        assert!(whole.leave_split());
+        assert!(!whole.drop_half(), "the first half leaves the number open");
+        assert!(whole.drop_half());
         close(&whole, &number);
         visitor.join().unwrap();
     });
@@ -324,19 +324,19 @@ fn model_h_a_flag_set_while_the_owner_is_inside_with_is_not_lost() {
         let canceller = {
             let slot = Arc::clone(&slot);
             thread::spawn(move || {
-                let pinned = slot.pin(PARENT, Purpose::Cancel);
+                let pinned = slot.pin(PARENT, PinPurpose::Cancel);
                 if pinned.is_ok() {
                     slot.unpin();
                 }
                 assert!(pinned.is_ok(), "held or busy, it is there: {pinned:?}");
             })
         };
-        if slot.enter(PARENT).is_ok() {
-            slot.leave();
+        if slot.begin_with(PARENT).is_ok() {
+            slot.end_with();
         }
         canceller.join().unwrap();
         assert!(slot.is_cancelled());
-        assert!(!slot.held_by(PARENT) && slot.enter(PARENT).is_err());
+        assert!(!slot.held_by(PARENT) && slot.begin_with(PARENT).is_err());
     });
 }
 
@@ -346,14 +346,14 @@ fn model_h_a_theft_noticed_while_the_owner_is_inside_with_is_marked_once() {
         let slot = Arc::new(Slot::new(PARENT));
         let finder = {
             let slot = Arc::clone(&slot);
-            thread::spawn(move || slot.rob())
+            thread::spawn(move || slot.mark_replaced())
         };
-        if slot.enter(PARENT).is_ok() {
-            slot.leave();
+        if slot.begin_with(PARENT).is_ok() {
+            slot.end_with();
         }
-        let here = slot.rob();
+        let here = slot.mark_replaced();
         assert!(here != finder.join().unwrap(), "one of the two found it first");
-        assert!(!slot.held_by(PARENT) && slot.pin(PARENT, Purpose::Cancel).is_err());
+        assert!(!slot.held_by(PARENT) && slot.pin(PARENT, PinPurpose::Cancel).is_err());
     });
 }
 
@@ -364,14 +364,14 @@ fn model_j_the_pin_after_the_last_one_waits_and_spoils_no_neighbouring_field() {
         let number = Number::open();
         let most = PINS_BITS / PIN_ONE;
         for _ in 0..most {
-            slot.pin(PARENT, Purpose::Look).unwrap();
+            slot.pin(PARENT, PinPurpose::Inspect).unwrap();
         }
-        assert_eq!(slot.look().owner(), PARENT);
+        assert_eq!(slot.load().owner(), PARENT);
         let late = {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
-                slot.pin(PARENT, Purpose::Look).unwrap();
-                assert_eq!(slot.look().owner(), PARENT, "pins run over into the owner");
+                slot.pin(PARENT, PinPurpose::Inspect).unwrap();
+                assert_eq!(slot.load().owner(), PARENT, "pins run over into the owner");
                 number.call();
                 slot.unpin();
             })
@@ -381,7 +381,7 @@ fn model_j_the_pin_after_the_last_one_waits_and_spoils_no_neighbouring_field() {
         for _ in 1..most {
             slot.unpin();
         }
-        assert_eq!((slot.look().owner(), slot.look().pins()), (PARENT, 0));
+        assert_eq!((slot.load().owner(), slot.load().pins()), (PARENT, 0));
         slot.begin_close(PARENT).unwrap();
         close(&slot, &number);
     });
@@ -396,7 +396,7 @@ fn model_k_a_call_that_a_cancellers_shutdown_woke_knows_that_it_was_cancelled() 
         let canceller = {
             let (slot, socket) = (Arc::clone(&slot), Arc::clone(&socket));
             thread::spawn(move || {
-                slot.pin(CHILD, Purpose::Cancel).unwrap();
+                slot.pin(CHILD, PinPurpose::Cancel).unwrap();
                 *lock(&socket.0) = true;
                 socket.1.notify_all();
                 slot.unpin();

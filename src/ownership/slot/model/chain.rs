@@ -13,11 +13,11 @@ use loom::thread;
 use super::explore;
 use super::moves::Family;
 use crate::ownership::custody::{Event, Site};
-use crate::ownership::ending;
-use crate::ownership::record::Held;
+use crate::ownership::error::ErrorKind;
+use crate::ownership::record::Managed;
 use crate::ownership::task::{self, Task};
-use crate::ownership::violation::ErrorKind;
-use crate::ownership::{Failure, Owned, Registry};
+use crate::ownership::task_exit;
+use crate::ownership::{Owned, Registry, TaskError};
 
 /// A socket of the current task's, and its peer. A shut socket is seen by its peer.
 fn socket(registry: &Registry) -> (Owned<UnixStream>, UnixStream) {
@@ -44,11 +44,11 @@ fn draining(task: &Arc<Task>) -> thread::JoinHandle<()> {
 
 /// Gives the socket to the child, which runs `f` inline.
 fn inline(family: &Family, owned: &Owned<UnixStream>, f: impl FnOnce()) {
-    let held: [Arc<dyn Held>; 1] = [owned.handle().held()];
+    let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
     let given = task::give(&family.parent, &family.child, &held, Event::Given, Site::here());
     if given.is_ok() {
-        let ended = ending::run(&family.child, f, std::convert::identity);
-        if let Err(Failure::Panicked(panic)) = ended {
+        let ended = task_exit::run(&family.child, f, std::convert::identity);
+        if let Err(TaskError::Panicked(panic)) = ended {
             std::panic::resume_unwind(panic.into_payload());
         }
     }
@@ -98,11 +98,11 @@ fn model_l_a_drain_reaches_what_an_inline_child_transfers() {
         let family = Family::new();
         let entered = family.parent.enter();
         let (owned, _peer) = socket(&family.registry);
-        let held: [Arc<dyn Held>; 1] = [owned.handle().held()];
+        let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
         task::give(&family.parent, &family.child, &held, Event::Given, Site::here()).unwrap();
         let drainer = draining(&family.parent);
         let up = || owned.transfer().unwrap();
-        ending::run(&family.child, up, std::convert::identity).unwrap();
+        task_exit::run(&family.child, up, std::convert::identity).unwrap();
         drainer.join().unwrap();
         assert!(!would_block(&owned));
         drop(owned);
@@ -116,10 +116,10 @@ fn model_l_a_cancelled_task_never_uses_what_its_inline_child_transfers() {
         let family = Family::new();
         let entered = family.parent.enter();
         let (owned, _peer) = socket(&family.registry);
-        let held: [Arc<dyn Held>; 1] = [owned.handle().held()];
+        let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
         task::give(&family.parent, &family.child, &held, Event::Given, Site::here()).unwrap();
         let canceller = cancelling(&family.parent);
-        let moved = ending::run(&family.child, || owned.transfer(), std::convert::identity);
+        let moved = task_exit::run(&family.child, || owned.transfer(), std::convert::identity);
         if let Ok(Err(error)) = moved {
             assert_eq!(error.kind(), ErrorKind::Cancelled);
         }
@@ -144,7 +144,7 @@ fn model_m_what_a_failed_spawn_hands_back_is_cancelled_with_its_task() {
         canceller.join().unwrap();
         let slot = &held.record().slot;
         assert!(slot.is_cancelled());
-        assert_eq!(slot.look().owner(), family.parent.id().get());
+        assert_eq!(slot.load().owner(), family.parent.id().get());
         super::moves::assert_on_the_owners_account(&family, &held);
     });
 }

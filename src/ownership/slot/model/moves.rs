@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::super::{Purpose, State};
+use super::super::{PinPurpose, SlotState};
 use super::{Number, explore};
 use crate::ownership::account::Phase;
 use crate::ownership::custody::{Event, Site};
-use crate::ownership::ending;
-use crate::ownership::record::{Held, Record};
+use crate::ownership::error::{Error, ErrorKind};
+use crate::ownership::record::{Managed, Record};
 use crate::ownership::registry::Registry;
 use crate::ownership::task::{self, Origin, Task};
-use crate::ownership::violation::{Error, ErrorKind};
+use crate::ownership::task_exit;
 use crate::ownership::{Level, Owned, Policy};
 
 /// A resource on a task's account whose finalizer closes a modelled number.
@@ -26,7 +26,7 @@ struct Thing {
 impl std::panic::UnwindSafe for Thing {}
 impl std::panic::RefUnwindSafe for Thing {}
 
-impl Held for Thing {
+impl Managed for Thing {
     fn record(&self) -> &Record {
         &self.record
     }
@@ -37,7 +37,7 @@ impl Held for Thing {
         Ok(())
     }
 
-    fn abandon(&self) {}
+    fn drop_in_fork(&self) {}
 }
 
 /// Two tasks, parent and child, in a quiet registry: refusals are looked at by the models.
@@ -59,23 +59,23 @@ impl Family {
     }
 
     /// Something that `owner` owns.
-    pub(super) fn own(&self, owner: &Task) -> (Arc<dyn Held>, Arc<Number>) {
+    pub(super) fn own(&self, owner: &Task) -> (Arc<dyn Managed>, Arc<Number>) {
         let number = Number::open();
         let record = Record::new(self.registry.clone(), "thing", None, owner, Site::here());
-        let held: Arc<dyn Held> = Arc::new(Thing { record, number: Arc::clone(&number) });
+        let held: Arc<dyn Managed> = Arc::new(Thing { record, number: Arc::clone(&number) });
         held.record().set_position(owner.account().push(Arc::clone(&held)));
         (held, number)
     }
 }
 
 /// How often `held` stands on the account.
-fn entries(task: &Task, held: &Arc<dyn Held>) -> usize {
+fn entries(task: &Task, held: &Arc<dyn Managed>) -> usize {
     task.account().entries().filter(|entry| entry.record().id == held.record().id).count()
 }
 
 /// Slot and accounts agree: the owner, and nobody else, has the entry.
-pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Held>) {
-    let owner = held.record().slot.look().owner();
+pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Managed>) {
+    let owner = held.record().slot.load().owner();
     for task in [&family.parent, &family.child] {
         let expected = usize::from(task.id().get() == owner);
         assert_eq!(entries(task, held), expected, "{task:?}, owner {owner}");
@@ -83,12 +83,12 @@ pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Held>
 }
 
 /// A drop elsewhere: what `Handle::drop` does, by whoever has the handle exclusively.
-pub(super) fn drop_elsewhere(held: &Arc<dyn Held>, me: &Task, wanted: State) -> bool {
+pub(super) fn drop_elsewhere(held: &Arc<dyn Managed>, me: &Task, wanted: SlotState) -> bool {
     let won = task::begin_close(held, Some(wanted)).is_ok();
     if won {
-        held.record().slot.await_pins();
+        held.record().slot.wait_for_pins();
         held.finalize(me, Site::here()).unwrap();
-        held.record().slot.closed();
+        held.record().slot.end_close();
     }
     won
 }
@@ -114,7 +114,7 @@ fn model_d_a_transfer_comes_before_the_cancel_or_is_refused_as_cancelled() {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Cancelled);
                 assert!(slot.is_cancelled());
-                assert_eq!(slot.look().owner(), family.child.id().get());
+                assert_eq!(slot.load().owner(), family.child.id().get());
             }
         }
         assert_on_the_owners_account(&family, &held);
@@ -194,13 +194,13 @@ fn model_f_the_end_of_the_task_and_a_drop_elsewhere_finalize_once() {
         let (held, number) = family.own(&family.child);
         let elsewhere = {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
-            thread::spawn(move || drop_elsewhere(&held, &parent, State::Held))
+            thread::spawn(move || drop_elsewhere(&held, &parent, SlotState::Held))
         };
-        let ended = ending::run(&family.child, || (), std::convert::identity);
+        let ended = task_exit::run(&family.child, || (), std::convert::identity);
         assert!(ended.is_ok(), "level off tells no leaks: {ended:?}");
         elsewhere.join().unwrap();
         assert_eq!(number.closes(), 1);
-        assert_eq!(held.record().slot.look().state(), State::Released);
+        assert_eq!(held.record().slot.load().state(), SlotState::Released);
         assert_eq!(entries(&family.child, &held), 0);
     });
 }
@@ -212,7 +212,7 @@ fn model_f_a_drop_elsewhere_follows_what_is_transferred_meanwhile() {
         let (held, number) = family.own(&family.child);
         let elsewhere = {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
-            thread::spawn(move || drop_elsewhere(&held, &parent, State::Held))
+            thread::spawn(move || drop_elsewhere(&held, &parent, SlotState::Held))
         };
         let _ = task::transfer(&family.child, &held, Site::here());
         assert!(elsewhere.join().unwrap(), "nobody else closes it");
@@ -239,7 +239,7 @@ fn model_f_a_canceller_of_an_ending_task_never_meets_the_newcomer() {
                         account.cancelled = true;
                         let slot = &held.record().slot;
                         let listed = account.entries().next().is_some();
-                        listed && slot.pin(child.id().get(), Purpose::Cancel).is_ok()
+                        listed && slot.pin(child.id().get(), PinPurpose::Cancel).is_ok()
                     }
                 };
                 if pinned {
@@ -248,7 +248,7 @@ fn model_f_a_canceller_of_an_ending_task_never_meets_the_newcomer() {
                 }
             })
         };
-        let _ = ending::run(&family.child, || (), std::convert::identity);
+        let _ = task_exit::run(&family.child, || (), std::convert::identity);
         canceller.join().unwrap();
         assert_eq!(number.closes(), 1);
     });
@@ -269,7 +269,7 @@ fn model_g_an_offer_that_passes_to_the_parent_is_claimed_or_dropped_once() {
                 task::claim(&me, &held, Site::here()).unwrap();
                 assert!(held.record().slot.held_by(me.id().get()));
                 assert_eq!(entries(&me, &held), 1);
-                drop_elsewhere(&held, &me, State::Held)
+                drop_elsewhere(&held, &me, SlotState::Held)
             })
         };
         family.child.account().phase = Phase::Ending;
@@ -290,9 +290,9 @@ fn model_g_an_offer_dropped_while_it_passes_to_the_parent_is_finalized_once() {
         held.record().slot.offer(family.child.id().get()).unwrap();
         let dropper = {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
-            thread::spawn(move || drop_elsewhere(&held, &parent, State::Offered))
+            thread::spawn(move || drop_elsewhere(&held, &parent, SlotState::Offered))
         };
-        let _ = ending::run(&family.child, || (), std::convert::identity);
+        let _ = task_exit::run(&family.child, || (), std::convert::identity);
         assert!(dropper.join().unwrap(), "the parent's account keeps it for whoever has the offer");
         assert_eq!(number.closes(), 1);
     });

@@ -3,36 +3,36 @@
 use std::fmt;
 use std::io;
 
-use crate::pool::ceiling::Ceiling;
+use crate::pool::thread_limit::ThreadLimit;
 
 /// A job that got no thread, given back, and why.
 pub(crate) struct NoThread<F> {
     /// The job, not run.
     pub(crate) job: F,
     /// The limit that was met.
-    pub(crate) reason: Reason,
+    pub(crate) reason: NoThreadReason,
 }
 
 /// Which limit left a job without a thread.
 #[derive(Debug)]
 #[non_exhaustive]
-pub(crate) enum Reason {
+pub(crate) enum NoThreadReason {
     /// As many threads as were configured, and as many jobs waiting.
-    Limit {
+    PoolLimit {
         /// The configured limit: so many threads are busy.
         threads: usize,
         /// Jobs that wait already.
         queued: usize,
     },
     /// As many threads as this machine carries, and as many jobs waiting.
-    Ceiling {
+    SystemLimit {
         /// The tightest limit of this machine: so many threads are busy.
-        ceiling: Ceiling,
+        ceiling: ThreadLimit,
         /// Jobs that wait already.
         queued: usize,
     },
     /// The system refused to start one more thread.
-    Start {
+    StartFailed {
         /// Threads that there are, all busy.
         threads: usize,
         /// What the system said.
@@ -54,22 +54,22 @@ impl<F> fmt::Display for NoThread<F> {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for NoThreadReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Limit { threads, queued } => {
+            NoThreadReason::PoolLimit { threads, queued } => {
                 write!(f, "expected fewer than {threads} busy threads, the configured limit")?;
                 write!(f, ", actually {threads} are busy; waiting jobs: {queued}")
             }
-            Reason::Ceiling { ceiling, queued } => {
+            NoThreadReason::SystemLimit { ceiling, queued } => {
                 write!(f, "expected less than the ceiling of {ceiling}")?;
                 write!(f, ", actually all are busy; waiting jobs: {queued}")
             }
-            Reason::Start { threads, error } => {
+            NoThreadReason::StartFailed { threads, error } => {
                 let next = threads + 1;
                 write!(f, "thread {next} of the pool could not be started: {error}")
             }
-            Reason::Forked => f.write_str(
+            NoThreadReason::Forked => f.write_str(
                 "this process was forked off the one that has the pool's threads: build a pool here",
             ),
         }

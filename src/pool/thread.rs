@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Promise, SpawnError};
-use crate::ownership::promise::Unstarted;
+use crate::ownership::promise::UnstartedChild;
 use crate::ownership::{Registry, Resource, Site};
 
 /// Runs `job` on a thread of its own, as a child of the current task, which is given `give`.
@@ -62,7 +62,7 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    let child = Unstarted::new(registry, None, name, give, job, site)?;
+    let child = UnstartedChild::new(registry, None, name, give, job, site)?;
     // Kept here as well: a thread that cannot be started drops its closure, and work that is
     // dropped unrun ends the child, when all we want is to have everything back.
     let work = Arc::new(Mutex::new(Some(child.work())));

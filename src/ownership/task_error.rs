@@ -6,16 +6,16 @@ use std::sync::{Mutex, PoisonError};
 
 use echown_fd::escape;
 
+use super::error::Error;
 use super::finding::LeakReport;
 use super::promise::Promise;
 use super::task::TaskLabel;
-use super::violation::Error;
 
 /// How a task ended, if not with its value alone.
 ///
 /// What the closure answered is never lost: a leak or forgotten children come with the value.
 #[non_exhaustive]
-pub enum Failure<T> {
+pub enum TaskError<T> {
     /// The task ended normally but still owned something, which was finalized.
     Leaked(T, LeakReport),
     /// The task panicked; what it owned was finalized.
@@ -24,7 +24,7 @@ pub enum Failure<T> {
     Cancelled,
     /// The task ended normally without having joined, cancelled or handed over all its children.
     /// They were cancelled, and what they owned was finalized.
-    StillHasChildren(Forgotten<T>),
+    UnjoinedChildren(UnjoinedChildren<T>),
     /// The question was refused: the promise is not the asking task's to await, or the asking task
     /// was itself cancelled while it waited. The child is as it was, and the promise comes back.
     Refused(Promise<T>, Error),
@@ -32,7 +32,7 @@ pub enum Failure<T> {
 
 /// Children that their parent forgot.
 #[non_exhaustive]
-pub struct Forgotten<T> {
+pub struct UnjoinedChildren<T> {
     /// What the parent answered.
     pub value: T,
     /// The children, each of which was cancelled if it was still running.
@@ -54,7 +54,7 @@ pub struct Panic {
 
 impl Panic {
     pub(crate) fn new(task: TaskLabel, payload: Box<dyn Any + Send>) -> Panic {
-        Panic { task, message: message(&*payload).to_owned(), payload: Mutex::new(payload) }
+        Panic { task, message: panic_message(&*payload).to_owned(), payload: Mutex::new(payload) }
     }
 
     /// The task that panicked.
@@ -77,7 +77,7 @@ impl Panic {
 }
 
 /// The text of a panic's payload.
-pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&'static str>()
         .copied()
@@ -85,15 +85,14 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without a text")
 }
 
-impl<T> Failure<T> {
+impl<T> TaskError<T> {
     /// The value that the task answered, if it came to answer.
     #[must_use]
     pub fn into_value(self) -> Option<T> {
         match self {
-            Failure::Leaked(value, _) | Failure::StillHasChildren(Forgotten { value, .. }) => {
-                Some(value)
-            }
-            Failure::Panicked(_) | Failure::Cancelled | Failure::Refused(..) => None,
+            TaskError::Leaked(value, _)
+            | TaskError::UnjoinedChildren(UnjoinedChildren { value, .. }) => Some(value),
+            TaskError::Panicked(_) | TaskError::Cancelled | TaskError::Refused(..) => None,
         }
     }
 
@@ -101,22 +100,22 @@ impl<T> Failure<T> {
     #[must_use]
     pub fn leaks(&self) -> Option<&LeakReport> {
         match self {
-            Failure::Leaked(_, report) => Some(report),
-            Failure::StillHasChildren(forgotten) => forgotten.leaks.as_ref(),
+            TaskError::Leaked(_, report) => Some(report),
+            TaskError::UnjoinedChildren(forgotten) => forgotten.leaks.as_ref(),
             _ => None,
         }
     }
 }
 
-impl<T> fmt::Display for Failure<T> {
+impl<T> fmt::Display for TaskError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Leaked(_, report) => report.fmt(f),
-            Failure::Panicked(panic) => {
+            TaskError::Leaked(_, report) => report.fmt(f),
+            TaskError::Panicked(panic) => {
                 write!(f, "{} panicked: {}", panic.task, escape::text(panic.message()))
             }
-            Failure::Cancelled => f.write_str("the task was cancelled"),
-            Failure::StillHasChildren(forgotten) => {
+            TaskError::Cancelled => f.write_str("the task was cancelled"),
+            TaskError::UnjoinedChildren(forgotten) => {
                 f.write_str("the task forgot its children: ")?;
                 for (index, child) in forgotten.children.iter().enumerate() {
                     write!(f, "{}{child}", if index > 0 { ", " } else { "" })?;
@@ -129,22 +128,22 @@ impl<T> fmt::Display for Failure<T> {
                     None => Ok(()),
                 }
             }
-            Failure::Refused(_, error) => error.fmt(f),
+            TaskError::Refused(_, error) => error.fmt(f),
         }
     }
 }
 
-impl<T> fmt::Debug for Failure<T> {
+impl<T> fmt::Debug for TaskError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
-            Failure::Leaked(..) => "Leaked",
-            Failure::Panicked(_) => "Panicked",
-            Failure::Cancelled => "Cancelled",
-            Failure::StillHasChildren(_) => "StillHasChildren",
-            Failure::Refused(..) => "Refused",
+            TaskError::Leaked(..) => "Leaked",
+            TaskError::Panicked(_) => "Panicked",
+            TaskError::Cancelled => "Cancelled",
+            TaskError::UnjoinedChildren(_) => "UnjoinedChildren",
+            TaskError::Refused(..) => "Refused",
         };
         write!(f, "{name}({self})")
     }
 }
 
-impl<T> std::error::Error for Failure<T> {}
+impl<T> std::error::Error for TaskError<T> {}

@@ -120,7 +120,7 @@ impl ErrorKind {
 
 /// The data of an error. The text leaves out every optional field that is unknown.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct ErrorData {
     pub(crate) kind: ErrorKind,
     /// The resource: `fd 7 (tcp stream)`.
     pub(crate) subject: Option<ResourceLabel>,
@@ -144,14 +144,14 @@ pub(crate) struct Facts {
 /// Operations that return an [`io::Error`], such as reads and writes, wrap it;
 /// [`Error::in_io`] unwraps it.
 #[derive(Clone)]
-pub struct Error(Box<Facts>);
+pub struct Error(Box<ErrorData>);
 
 impl Error {
-    pub(crate) fn new(facts: Facts) -> Error {
-        Error(Box::new(facts))
+    pub(crate) fn new(data: ErrorData) -> Error {
+        Error(Box::new(data))
     }
 
-    pub(crate) fn facts(&self) -> &Facts {
+    pub(crate) fn data(&self) -> &ErrorData {
         &self.0
     }
 
@@ -188,7 +188,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { kind, subject, actor, owner, earlier, end, detail, .. } = &*self.0;
+        let ErrorData { kind, subject, actor, owner, earlier, end, detail, .. } = &*self.0;
         match subject {
             Some(subject) => write!(f, "{subject} ")?,
             None => f.write_str("operation ")?,

@@ -41,7 +41,7 @@ impl Before {
             disowned: registry.own_fd(listener).expect("it is open"),
             offered: own("offered").offer().expect("it is ours"),
             stream: registry.own_fd(OwnedFd::from(stream)).expect("it is open"),
-            reference: node.keeps(&node),
+            reference: node.strong_edge(&node),
             node,
         }
     }
@@ -74,8 +74,8 @@ impl Before {
         actor.act(|| drop(own("an actor's"))).unwrap();
         actor.end().unwrap();
         drop((self.node, self.reference, Node::new("after")));
-        registry.declare(0, "a library", "its own");
-        registry.retract(0);
+        registry.declare_external(0, "a library", "its own");
+        registry.forget_external(0);
         assert!(registry.snapshot().resources.is_empty());
         assert!(registry.reports().is_empty());
         assert!(registry.graph().nodes.is_empty());
@@ -107,7 +107,7 @@ fn a_forked_child_waits_for_no_lock_that_the_parent_holds() {
         let (me, theirs) = (task::current(&registry), registry.clone());
         let end = held(move |wait| {
             let _task = (me.hold_locks(), task::hold_table());
-            let _registry = (theirs.hold_locks(), cell.hold_value(), value.record().hold());
+            let _registry = (theirs.hold_locks(), cell.lock_value(), value.record().hold());
             wait();
         });
         let code = fork::tests::in_child(|| before.take().expect("it was made").use_all());

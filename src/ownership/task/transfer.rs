@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use super::{Account, Held, Task, find, find_from_here};
+use super::{Account, Managed, Task, find, find_current_first};
 use crate::ownership::account::Position;
 use crate::ownership::custody::{Event, Site};
+use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::Record;
-use crate::ownership::slot::{Pin, Purpose, State, Word};
-use crate::ownership::violation::{Error, ErrorKind};
+use crate::ownership::slot::{PinGuard, PinPurpose, SlotState, Word};
 use crate::sys::fork;
 
 /// The parent's way of handing things to a child that does not run yet: all of them, or none.
@@ -21,7 +21,7 @@ use crate::sys::fork;
 pub(crate) fn give(
     parent: &Arc<Task>,
     child: &Arc<Task>,
-    give: &[Arc<dyn Held>],
+    give: &[Arc<dyn Managed>],
     event: Event,
     site: Site,
 ) -> Result<(), Error> {
@@ -51,14 +51,14 @@ pub(crate) fn give(
         let record = held.record();
         if word.owner() == child.id.get() {
             let error = record.error(ErrorKind::DuplicateGive, word, parent, site, None);
-            record.registry.violated(&error, record);
+            record.registry.report_violation(&error, record);
             return Err(error);
         }
-        return Err(record.refuse(word, parent, site));
+        return Err(record.refusal(word, parent, site));
     }
     for held in give {
         // The moment is that of the child's making: the clock need not be asked again.
-        held.record().note_at(|| child.born(), event, Some(parent), Some(child), site);
+        held.record().record_step_at(|| child.created_at(), event, Some(parent), Some(child), site);
     }
     Ok(())
 }
@@ -71,7 +71,7 @@ pub(crate) fn give(
 pub(crate) fn return_all(
     child: &Arc<Task>,
     parent: &Arc<Task>,
-    given: &[Arc<dyn Held>],
+    given: &[Arc<dyn Managed>],
     site: Site,
 ) {
     if fork::in_forked_child() {
@@ -83,50 +83,54 @@ pub(crate) fn return_all(
         for held in given {
             if held.record().slot.hand_back(child.id.get(), parent.id.get()).is_ok() {
                 move_entry(held, &mut from, &mut to);
-                returned.push((held, Told::on_arrival(held, parent, &to)));
+                returned.push((held, PendingRequest::on_arrival(held, parent, &to)));
             }
         }
     }
-    for (held, told) in returned {
-        held.record().note(Event::Returned, Some(child), Some(parent), site);
-        told.carry_out(held);
+    for (held, pending) in returned {
+        held.record().record_step(Event::Returned, Some(child), Some(parent), site);
+        pending.carry_out(held);
     }
-    parent.obey_lender();
+    parent.propagate_cancel();
 }
 
 /// What the receiver of a resource was told before the resource arrived: what its canceller or
 /// drainer would have done to it.
-enum Told<'a> {
+enum PendingRequest<'a> {
     Nothing,
-    Cancel(Pin<'a>),
-    Drain(Pin<'a>),
+    Cancel(PinGuard<'a>),
+    Drain(PinGuard<'a>),
 }
 
-impl<'a> Told<'a> {
+impl<'a> PendingRequest<'a> {
     /// Under the lock of the receiver's account, which has just got the entry.
     fn on_arrival(
-        held: &'a Arc<dyn Held>,
+        held: &'a Arc<dyn Managed>,
         receiver: &Task,
-        account: &Account<Arc<dyn Held>>,
-    ) -> Told<'a> {
-        let pin = |purpose| held.record().slot.pinned(receiver.id.get(), purpose);
+        account: &Account<Arc<dyn Managed>>,
+    ) -> PendingRequest<'a> {
+        let pin = |purpose| held.record().slot.pin_guard(receiver.id.get(), purpose);
         match () {
-            () if account.cancelled => pin(Purpose::Cancel).map_or(Told::Nothing, Told::Cancel),
-            () if account.draining => pin(Purpose::Look).map_or(Told::Nothing, Told::Drain),
-            () => Told::Nothing,
+            () if account.cancelled => {
+                pin(PinPurpose::Cancel).map_or(PendingRequest::Nothing, PendingRequest::Cancel)
+            }
+            () if account.draining => {
+                pin(PinPurpose::Inspect).map_or(PendingRequest::Nothing, PendingRequest::Drain)
+            }
+            () => PendingRequest::Nothing,
         }
     }
 
     /// Without a lock: it is a system call.
-    fn carry_out(self, held: &Arc<dyn Held>) {
+    fn carry_out(self, held: &Arc<dyn Managed>) {
         match self {
-            Told::Nothing => {}
-            Told::Cancel(pin) => {
-                held.record().shut();
+            PendingRequest::Nothing => {}
+            PendingRequest::Cancel(pin) => {
+                held.record().shutdown();
                 drop(pin);
             }
-            Told::Drain(pin) => {
-                held.record().shut_reading();
+            PendingRequest::Drain(pin) => {
+                held.record().shutdown_read();
                 drop(pin);
             }
         }
@@ -137,15 +141,15 @@ impl<'a> Told<'a> {
 ///
 /// # Errors
 /// The child doesn't own it, is a root, or the parent was cancelled or is at its end.
-pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<(), Error> {
+pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> Result<(), Error> {
     let record = held.record();
     let Some(parent) = me.parent() else {
-        let word = record.slot.look();
+        let word = record.slot.load();
         if word.owner() != me.id.get() {
-            return Err(record.refuse(word, me, site));
+            return Err(record.refusal(word, me, site));
         }
         let error = record.error(ErrorKind::NoParent, word, me, site, None);
-        record.registry.violated(&error, record);
+        record.registry.report_violation(&error, record);
         return Err(error);
     };
     let outcome = {
@@ -154,7 +158,7 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Resu
             match record.slot.hand_over(me.id.get(), parent.id.get()) {
                 Ok(()) => {
                     move_entry(held, &mut from, &mut to);
-                    Ok(Told::on_arrival(held, &parent, &to))
+                    Ok(PendingRequest::on_arrival(held, &parent, &to))
                 }
                 Err(word) => Err(NotMoved::Refused(word)),
             }
@@ -165,17 +169,17 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Resu
         }
     };
     match outcome {
-        Ok(told) => {
-            record.note(Event::Transferred, Some(me), Some(&parent), site);
-            told.carry_out(held);
-            parent.obey_lender();
+        Ok(pending) => {
+            record.record_step(Event::Transferred, Some(me), Some(&parent), site);
+            pending.carry_out(held);
+            parent.propagate_cancel();
             Ok(())
         }
-        Err(NotMoved::Refused(word)) => Err(record.refuse(word, me, site)),
+        Err(NotMoved::Refused(word)) => Err(record.refusal(word, me, site)),
         Err(NotMoved::Closed(kind)) => {
-            let word = record.slot.look();
+            let word = record.slot.load();
             if word.owner() != me.id.get() {
-                return Err(record.refuse(word, me, site));
+                return Err(record.refusal(word, me, site));
             }
             Err(record.error(kind, word, me, site, None))
         }
@@ -194,17 +198,17 @@ enum NotMoved {
 ///
 /// # Errors
 /// The offer is gone (finalized with the root), or the claimer takes nothing any more.
-pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<(), Error> {
+pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> Result<(), Error> {
     let record = held.record();
     loop {
-        let word = record.slot.look();
-        if word.state() != State::Offered {
-            return Err(record.refuse(word, me, site));
+        let word = record.slot.load();
+        if word.state() != SlotState::Offered {
+            return Err(record.refusal(word, me, site));
         }
         let account = word.owner();
         let offerer = if account == me.id.get() {
             let mut mine = me.account();
-            if let Some(kind) = Task::closed_because(&mine) {
+            if let Some(kind) = Task::closed_reason(&mine) {
                 drop(mine);
                 return Err(record.error(kind, word, me, site, None));
             }
@@ -222,7 +226,7 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
                 continue;
             };
             let (mut from, mut to) = lock_in_order(&other, me);
-            if let Some(kind) = Task::closed_because(&to) {
+            if let Some(kind) = Task::closed_reason(&to) {
                 drop((from, to));
                 return Err(record.error(kind, word, me, site, None));
             }
@@ -233,8 +237,8 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Held>, site: Site) -> Result<
             drop((from, to));
             other
         };
-        record.note(Event::Claimed, Some(&offerer), Some(me), site);
-        me.obey_lender();
+        record.record_step(Event::Claimed, Some(&offerer), Some(me), site);
+        me.propagate_cancel();
         return Ok(());
     }
 }
@@ -246,8 +250,8 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
         // The account is closed: nothing can come in after this look.
         return;
     }
-    let mut heir = task.parent();
-    while let Some(ancestor) = heir {
+    let mut new_parent = task.parent();
+    while let Some(ancestor) = new_parent {
         let mut passed = Vec::new();
         let done = {
             let (mut to, mut from) = lock_both(&ancestor, task);
@@ -270,16 +274,16 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
             }
         };
         for held in passed {
-            held.record().note(Event::Inherited, Some(task), Some(&ancestor), site);
+            held.record().record_step(Event::Inherited, Some(task), Some(&ancestor), site);
         }
         if done {
             return;
         }
-        heir = ancestor.parent();
+        new_parent = ancestor.parent();
     }
 }
 
-type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Held>>>;
+type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Managed>>>;
 
 /// Locks two accounts; `elder` has the smaller id.
 fn lock_both<'a>(elder: &'a Task, younger: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
@@ -298,9 +302,9 @@ fn lock_in_order<'a>(a: &'a Task, b: &'a Task) -> (AccountGuard<'a>, AccountGuar
 }
 
 fn move_entry(
-    held: &Arc<dyn Held>,
-    from: &mut Account<Arc<dyn Held>>,
-    to: &mut Account<Arc<dyn Held>>,
+    held: &Arc<dyn Managed>,
+    from: &mut Account<Arc<dyn Managed>>,
+    to: &mut Account<Arc<dyn Managed>>,
 ) {
     let record = held.record();
     if let Some(entry) = from.remove(record.position()) {
@@ -313,16 +317,19 @@ fn move_entry(
 ///
 /// # Errors
 /// The word of a resource that cannot be closed now: released, split, or in use.
-pub(crate) fn begin_close(held: &Arc<dyn Held>, wanted: Option<State>) -> Result<Word, Word> {
+pub(crate) fn begin_close(
+    held: &Arc<dyn Managed>,
+    wanted: Option<SlotState>,
+) -> Result<Word, Word> {
     let record = held.record();
     loop {
-        let word = record.slot.look();
-        if !matches!(word.state(), State::Held | State::Offered)
+        let word = record.slot.load();
+        if !matches!(word.state(), SlotState::Held | SlotState::Offered)
             || wanted.is_some_and(|wanted| wanted != word.state())
         {
             return Err(word);
         }
-        let Some(owner) = find_from_here(word.owner()) else {
+        let Some(owner) = find_current_first(word.owner()) else {
             assert_moved_on(record, word);
             continue;
         };
@@ -342,6 +349,6 @@ pub(crate) fn begin_close(held: &Arc<dyn Held>, wanted: Option<State>) -> Result
 /// be to look for ever.
 #[cold]
 fn assert_moved_on(record: &Record, word: Word) {
-    let now = record.slot.look();
+    let now = record.slot.load();
     assert!(now != word, "{} is left by a task that is gone: {word:?}", record.label());
 }

@@ -37,7 +37,7 @@ pub(crate) const CGROUP: &str = "cgroup pids.max";
 
 /// The most threads a pool should ever have here, and which limit says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ceiling {
+pub(crate) struct ThreadLimit {
     /// Threads; at least 1, `usize::MAX` if no limit is known.
     pub(crate) threads: usize,
     /// Name of the tightest limit, such as `vm.max_map_count`.
@@ -48,15 +48,15 @@ pub(crate) struct Ceiling {
     pub(crate) taken: u64,
 }
 
-impl Ceiling {
+impl ThreadLimit {
     /// Finds the tightest of `limits`; of two that allow the same, the one that would abort.
-    pub(crate) fn of(limits: &Limits) -> Ceiling {
-        let each = Ceiling::each(limits).into_iter();
-        each.min_by_key(|ceiling| ceiling.threads).unwrap_or(Ceiling::UNKNOWN)
+    pub(crate) fn of(limits: &Limits) -> ThreadLimit {
+        let all = ThreadLimit::all(limits).into_iter();
+        all.min_by_key(|ceiling| ceiling.threads).unwrap_or(ThreadLimit::UNKNOWN)
     }
 
     /// What each of the limits allows by itself.
-    pub(crate) fn each(limits: &Limits) -> Vec<Ceiling> {
+    pub(crate) fn all(limits: &Limits) -> Vec<ThreadLimit> {
         let nproc = limits.nproc.filter(|_| limits.nproc_binds);
         let (group, in_group) = limits.cgroup_pids.unzip();
         let shared = [
@@ -68,10 +68,10 @@ impl Ceiling {
         let by_mappings = limits.max_map_count.map(|value| {
             let allocator = limits.cores.unwrap_or(1).saturating_mul(MAPPINGS_PER_CORE);
             let taken = limits.mappings.unwrap_or(0).saturating_add(allocator);
-            Ceiling::new(MAP_COUNT, value, taken.saturating_add(MAPPINGS_KEPT_BACK))
+            ThreadLimit::new(MAP_COUNT, value, taken.saturating_add(MAPPINGS_KEPT_BACK))
         });
         let by_share = shared.into_iter().filter_map(|(limit, value, taken)| {
-            Some(Ceiling::new(limit, value?, taken + THREADS_KEPT_BACK))
+            Some(ThreadLimit::new(limit, value?, taken + THREADS_KEPT_BACK))
         });
         by_mappings.into_iter().chain(by_share).collect()
     }
@@ -87,10 +87,10 @@ impl Ceiling {
         for_threads.saturating_add(self.taken)
     }
 
-    const UNKNOWN: Ceiling =
-        Ceiling { threads: usize::MAX, limit: "no known limit", value: u64::MAX, taken: 0 };
+    const UNKNOWN: ThreadLimit =
+        ThreadLimit { threads: usize::MAX, limit: "no known limit", value: u64::MAX, taken: 0 };
 
-    fn new(limit: &'static str, value: u64, taken: u64) -> Ceiling {
+    fn new(limit: &'static str, value: u64, taken: u64) -> ThreadLimit {
         let free = value.saturating_sub(taken);
         let threads = if limit == MAP_COUNT {
             free / MAPPINGS_PER_THREAD
@@ -99,14 +99,14 @@ impl Ceiling {
         };
         // One thread is always tried: a limit so low is better met as the kernel's own error.
         let threads = usize::try_from(threads.max(1)).unwrap_or(usize::MAX);
-        Ceiling { threads, limit, value, taken }
+        ThreadLimit { threads, limit, value, taken }
     }
 }
 
-impl fmt::Display for Ceiling {
+impl fmt::Display for ThreadLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ceiling { threads, limit, value, .. } = *self;
-        if *self == Ceiling::UNKNOWN {
+        let ThreadLimit { threads, limit, value, .. } = *self;
+        if *self == ThreadLimit::UNKNOWN {
             return f.write_str("no known limit of threads");
         }
         let noun = if threads == 1 { "thread" } else { "threads" };
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn mappings_are_the_usual_ceiling_and_the_sentence_says_why() {
-        let ceiling = Ceiling::of(&USUAL);
+        let ceiling = ThreadLimit::of(&USUAL);
         assert_eq!(ceiling.threads, (32_768 - 40 - 32 - 512) / 4);
         assert_eq!(
             ceiling.to_string(),
@@ -147,51 +147,51 @@ mod tests {
 
     #[test]
     fn the_ceiling_stays_below_the_number_at_which_the_process_was_seen_to_abort() {
-        assert!(Ceiling::of(&USUAL).threads < 8_166);
+        assert!(ThreadLimit::of(&USUAL).threads < 8_166);
     }
 
     #[test]
     fn the_tightest_limit_is_named_with_its_own_value() {
-        let ceiling = Ceiling::of(&Limits { cgroup_pids: Some((100, 0)), ..USUAL });
+        let ceiling = ThreadLimit::of(&Limits { cgroup_pids: Some((100, 0)), ..USUAL });
         assert_eq!(
             ceiling.to_string(),
             "87 threads (cgroup pids.max is 100, a 16th is left to others)"
         );
-        let pid_max = Ceiling::of(&Limits { pid_max: Some(512), ..USUAL });
+        let pid_max = ThreadLimit::of(&Limits { pid_max: Some(512), ..USUAL });
         assert_eq!((pid_max.limit, pid_max.value), ("kernel.pid_max", 512));
-        let threads_max = Ceiling::of(&Limits { threads_max: Some(512), ..USUAL });
+        let threads_max = ThreadLimit::of(&Limits { threads_max: Some(512), ..USUAL });
         assert_eq!(threads_max.limit, "kernel.threads-max");
     }
 
     #[test]
     fn the_limit_of_processes_binds_a_user_and_not_root() {
         let bound = Limits { nproc: Some(1_024), ..USUAL };
-        assert_eq!(Ceiling::of(&bound).limit, "RLIMIT_NPROC");
-        assert_eq!(Ceiling::of(&bound).threads, 1_024 - 8 - 63);
+        assert_eq!(ThreadLimit::of(&bound).limit, "RLIMIT_NPROC");
+        assert_eq!(ThreadLimit::of(&bound).threads, 1_024 - 8 - 63);
         let root = Limits { nproc_binds: false, ..bound };
-        assert_eq!(Ceiling::of(&root).limit, "vm.max_map_count");
+        assert_eq!(ThreadLimit::of(&root).limit, "vm.max_map_count");
     }
 
     #[test]
     fn what_is_mapped_already_is_not_counted_on() {
         let full = Limits { mappings: Some(20_040), ..USUAL };
-        assert_eq!(Ceiling::of(&USUAL).threads - Ceiling::of(&full).threads, 20_000 / 4);
+        assert_eq!(ThreadLimit::of(&USUAL).threads - ThreadLimit::of(&full).threads, 20_000 / 4);
     }
 
     #[test]
     fn what_else_lives_in_the_control_group_is_not_counted_on() {
-        let alone = Ceiling::of(&Limits { cgroup_pids: Some((160, 0)), ..USUAL });
-        let among_others = Ceiling::of(&Limits { cgroup_pids: Some((160, 80)), ..USUAL });
+        let alone = ThreadLimit::of(&Limits { cgroup_pids: Some((160, 0)), ..USUAL });
+        let among_others = ThreadLimit::of(&Limits { cgroup_pids: Some((160, 80)), ..USUAL });
         assert_eq!((alone.threads, among_others.threads), (143, 68));
     }
 
     #[test]
     fn a_limit_that_is_raised_as_said_allows_what_was_wanted() {
         let limits = Limits { nproc: Some(100), cgroup_pids: Some((100, 60)), ..USUAL };
-        for ceiling in Ceiling::each(&limits) {
+        for ceiling in ThreadLimit::all(&limits) {
             for threads in [1, 50, 8_000, 20_001] {
                 let value = ceiling.value_for(threads);
-                let raised = Ceiling::new(ceiling.limit, value, ceiling.taken);
+                let raised = ThreadLimit::new(ceiling.limit, value, ceiling.taken);
                 let (allowed, threads) = (raised.threads, usize::try_from(threads).unwrap());
                 assert!((threads..=threads + 1).contains(&allowed), "{raised:?} for {threads}");
             }
@@ -202,16 +202,16 @@ mod tests {
     fn an_exhausted_limit_still_allows_one_thread_to_be_tried() {
         let full = Limits { mappings: Some(40_000), ..USUAL };
         assert_eq!(
-            Ceiling::of(&full).to_string(),
+            ThreadLimit::of(&full).to_string(),
             "1 thread (vm.max_map_count is 32768, a thread takes 4 mappings)"
         );
         let none = Limits { cgroup_pids: Some((0, 0)), ..USUAL };
-        assert_eq!(Ceiling::of(&none).threads, 1);
+        assert_eq!(ThreadLimit::of(&none).threads, 1);
     }
 
     #[test]
     fn where_nothing_can_be_read_nothing_is_claimed() {
-        let ceiling = Ceiling::of(&Limits::default());
+        let ceiling = ThreadLimit::of(&Limits::default());
         assert_eq!(ceiling.threads, usize::MAX);
         assert_eq!(ceiling.to_string(), "no known limit of threads");
     }

@@ -20,16 +20,16 @@ use std::time::{Duration, Instant};
 use echown_fd::escape;
 
 use super::account::{Phase, Position};
-use super::closing::{conclude_reporting, contain, drop_contained, log_contained};
+use super::closing::{catch_panic, complete_close_reporting, drop_catching, log_catching};
 use super::custody::{Event, Site};
+use super::error::ErrorKind;
 use super::finding::LeakReport;
-use super::outcome::{Failure, Forgotten, Panic};
-use super::record::Held;
+use super::record::Managed;
 use super::registry::Registry;
-use super::slot::State;
+use super::slot::SlotState;
 use super::snapshot::ResourceData;
-use super::task::{self, Care, Entered, Origin, Task, TaskLabel};
-use super::violation::{Error, ErrorKind};
+use super::task::{self, CurrentTaskGuard, JoinDuty, Task, TaskLabel};
+use super::task_error::{Panic, TaskError, UnjoinedChildren};
 use crate::sys::fork;
 
 /// Runs `f` as `task` on this thread, through to the task's end. `deliver` gets the outcome while
@@ -37,9 +37,9 @@ use crate::sys::fork;
 pub(crate) fn run<T, R>(
     task: &Arc<Task>,
     f: impl FnOnce() -> T,
-    deliver: impl FnOnce(Result<T, Failure<T>>) -> R,
+    deliver: impl FnOnce(Result<T, TaskError<T>>) -> R,
 ) -> R {
-    let mut ending = Ending::of(task);
+    let mut ending = TaskExit::of(task);
     let entered = task.enter();
     let result = catch_unwind(AssertUnwindSafe(f));
     let outcome = end(task, &entered, result);
@@ -48,29 +48,29 @@ pub(crate) fn run<T, R>(
 }
 
 /// The end of a task, which comes whatever unwinds: its parent waits for it.
-struct Ending<'a> {
+struct TaskExit<'a> {
     task: &'a Arc<Task>,
     /// Whether everything that the task had was given back.
     is_settled: bool,
 }
 
-impl Ending<'_> {
-    fn of(task: &Arc<Task>) -> Ending<'_> {
-        Ending { task, is_settled: false }
+impl TaskExit<'_> {
+    fn of(task: &Arc<Task>) -> TaskExit<'_> {
+        TaskExit { task, is_settled: false }
     }
 }
 
-impl Drop for Ending<'_> {
+impl Drop for TaskExit<'_> {
     #[inline(never)]
     fn drop(&mut self) {
         if !self.is_settled {
-            let settled = contain(|| {
+            let settled = catch_panic(|| {
                 let _entered = self.task.enter();
-                settle(self.task, Manner::Abrupt);
+                settle(self.task, ExitKind::Abrupt);
             });
             if let Err(panic) = settled {
                 let task = self.task.label();
-                log_contained(
+                log_catching(
                     || tracing::error!(%task, "the end of a task failed: {}", escape::text(&panic)),
                 );
             }
@@ -81,7 +81,7 @@ impl Drop for Ending<'_> {
 
 /// How the closure came back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum ExitKind {
     Normal,
     /// By panic or cancellation: what is left is expected, not leaked.
     Abrupt,
@@ -91,14 +91,14 @@ enum Manner {
 #[inline(never)]
 fn end<T>(
     task: &Arc<Task>,
-    entered: &Entered,
+    entered: &CurrentTaskGuard,
     result: std::thread::Result<T>,
-) -> Result<T, Failure<T>> {
+) -> Result<T, TaskError<T>> {
     if !task.is_of_this_process() {
         // It ends in the parent process. Here its locks may be held by threads that are not there.
-        return result.map_err(|payload| Failure::Panicked(Panic::new(task.label(), payload)));
+        return result.map_err(|payload| TaskError::Panicked(Panic::new(task.label(), payload)));
     }
-    if entered.outer().is_some_and(|outer| outer.passes_cancel_on()) {
+    if entered.outer().is_some_and(|outer| outer.propagates_cancel()) {
         // The canceller may not have come to this task yet. What it leaves is no leak.
         task.request_cancel();
     }
@@ -107,22 +107,27 @@ fn end<T>(
         // A cancelled task's value goes nowhere; its handles are released like captured ones.
         Ok(value) if was_cancelled => {
             task.discard_result(value);
-            Err(Failure::Cancelled)
+            Err(TaskError::Cancelled)
         }
         Ok(value) => Ok(value),
-        Err(payload) => Err(Failure::Panicked(Panic::new(task.label(), payload))),
+        Err(payload) => Err(TaskError::Panicked(Panic::new(task.label(), payload))),
     };
-    let manner = if result.is_ok() { Manner::Normal } else { Manner::Abrupt };
-    let (leaks, (forgotten, omitted)) = settle(task, manner);
+    let kind = if result.is_ok() { ExitKind::Normal } else { ExitKind::Abrupt };
+    let (leaks, (forgotten, omitted)) = settle(task, kind);
     match result {
         Err(failure) => Err(failure),
         Ok(value) if !forgotten.is_empty() => {
             let children = forgotten.into_boxed_slice();
             let children_omitted = omitted;
-            Err(Failure::StillHasChildren(Forgotten { value, children, children_omitted, leaks }))
+            Err(TaskError::UnjoinedChildren(UnjoinedChildren {
+                value,
+                children,
+                children_omitted,
+                leaks,
+            }))
         }
         Ok(value) => match leaks {
-            Some(report) => Err(Failure::Leaked(value, report)),
+            Some(report) => Err(TaskError::Leaked(value, report)),
             None => Ok(value),
         },
     }
@@ -130,40 +135,40 @@ fn end<T>(
 
 /// Gives back everything that a task has: resources, offers, children. What a first call was kept
 /// from by a panic, a second one does.
-fn settle(task: &Arc<Task>, manner: Manner) -> (Option<LeakReport>, (Vec<TaskLabel>, u32)) {
+fn settle(task: &Arc<Task>, kind: ExitKind) -> (Option<LeakReport>, (Vec<TaskLabel>, u32)) {
     if !task.is_of_this_process() {
         return (None, (Vec::new(), 0));
     }
-    let leaks = give_back(task, manner);
+    let leaks = release_owned(task, kind);
     (leaks, end_children(task))
 }
 
 /// Closes the account and empties it.
-fn give_back(task: &Arc<Task>, manner: Manner) -> Option<LeakReport> {
+fn release_owned(task: &Arc<Task>, kind: ExitKind) -> Option<LeakReport> {
     task.account().phase = Phase::Ending;
-    let leaks = finalize_all(task, manner, |_| true);
-    task::pass_offers_on(task, task.spawned());
+    let leaks = finalize_all(task, kind, |_| true);
+    task::pass_offers_on(task, task.spawn_site());
     finalize_unclaimed(task, |_| true);
     leaks
 }
 
 /// Ends a task whose closure never ran: it is dropped here, in the task's name.
-pub(crate) fn end_unstarted(task: &Arc<Task>, job: impl Any) {
-    let mut ending = Ending::of(task);
+pub(crate) fn exit_unstarted(task: &Arc<Task>, job: impl Any) {
+    let mut ending = TaskExit::of(task);
     let entered = task.enter();
-    drop_contained(&task.label(), job);
-    settle(task, Manner::Abrupt);
+    drop_catching(&task.label(), job);
+    settle(task, ExitKind::Abrupt);
     drop(entered);
     ending.is_settled = true;
 }
 
 /// The end of a thread that was not started as a task: it must neither panic nor wait.
-pub(crate) fn end_of_foreign_thread(task: &Arc<Task>) {
+pub(crate) fn exit_adopted_thread(task: &Arc<Task>) {
     if fork::in_forked_child() {
         return;
     }
-    let ended = contain(|| {
-        give_back(task, Manner::Normal);
+    let ended = catch_panic(|| {
+        release_owned(task, ExitKind::Normal);
         let root = task::root();
         for (child, _) in task.take_children() {
             child.move_to(&root);
@@ -173,7 +178,7 @@ pub(crate) fn end_of_foreign_thread(task: &Arc<Task>) {
     if let Err(panic) = ended {
         // Unwinding out of a thread-local's destructor would abort the process.
         let task = task.label();
-        log_contained(
+        log_catching(
             || tracing::error!(%task, "the end of a thread failed: {}", escape::text(&panic)),
         );
     }
@@ -181,7 +186,7 @@ pub(crate) fn end_of_foreign_thread(task: &Arc<Task>) {
 }
 
 /// How long the end of the process waits for forgotten children that do not end.
-const FINISH_PATIENCE: Duration = Duration::from_secs(10);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ends what the current task has in one registry, at the end of the process: its remaining
 /// resources and unclaimed offers, and its forgotten children.
@@ -190,22 +195,22 @@ pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<Ta
         return (None, Vec::new());
     }
     let me = task::current(registry);
-    let here = |held: &dyn Held| held.record().registry == *registry;
-    let leaks = finalize_all(&me, Manner::Normal, here);
+    let here = |held: &dyn Managed| held.record().registry == *registry;
+    let leaks = finalize_all(&me, ExitKind::Normal, here);
     finalize_unclaimed(&me, here);
-    let (mut left, (mut forgotten, _)) = (Vec::new(), me.take_forgotten(Some(registry.id())));
-    for (child, care) in me.take_children() {
-        if child.home() != registry.id() {
-            me.adopt(&child, care);
+    let (mut left, (mut forgotten, _)) = (Vec::new(), me.take_unjoined(Some(registry.id())));
+    for (child, duty) in me.take_children() {
+        if child.registry_id() != registry.id() {
+            me.add_child(&child, duty);
             continue;
         }
-        if is_forgotten(&child, care) {
+        if is_unjoined(&child, duty) {
             forgotten.push(child.label());
         }
         child.request_cancel();
         left.push(child);
     }
-    let deadline = Instant::now() + FINISH_PATIENCE;
+    let deadline = Instant::now() + FINISH_TIMEOUT;
     for child in &left {
         me.wait_until(|| child.has_ended(), Some(deadline));
     }
@@ -226,8 +231,8 @@ fn close_account(task: &Task, came_back: bool) -> bool {
 /// Finalizes what is left, latest first. Answers the leaks, which have been reported.
 fn finalize_all(
     task: &Arc<Task>,
-    manner: Manner,
-    wanted: impl Fn(&dyn Held) -> bool,
+    kind: ExitKind,
+    wanted: impl Fn(&dyn Managed) -> bool,
 ) -> Option<LeakReport> {
     if fork::in_forked_child() {
         // The promises are the parent's to keep; this process's copies go with the process.
@@ -239,20 +244,22 @@ fn finalize_all(
     loop {
         let next = task.account().take_last(&mut before, |held| {
             let slot = &held.record().slot;
-            wanted(&**held) && slot.look().state() == State::Held && slot.begin_close(me).is_ok()
+            wanted(&**held)
+                && slot.load().state() == SlotState::Held
+                && slot.begin_close(me).is_ok()
         });
         let Some(held) = next else { break };
-        if manner == Manner::Normal {
+        if kind == ExitKind::Normal {
             // Described while the descriptor is still open: the kernel knows its addresses.
             leaks.extend(leaked(&*held).map(|data| (held.record().registry.clone(), data)));
         }
-        conclude_reporting(&*held, task, Event::Finalized, task.spawned());
+        complete_close_reporting(&*held, task, Event::Finalized, task.spawn_site());
     }
     report_leaks(task, leaks)
 }
 
 /// A leak's description, unless the registry's level or a suppression says otherwise.
-fn leaked(held: &dyn Held) -> Option<ResourceData> {
+fn leaked(held: &dyn Managed) -> Option<ResourceData> {
     let record = held.record();
     if !record.registry.reports_leaks() {
         return None;
@@ -285,7 +292,7 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
 }
 
 /// Finalizes and reports the offers that no ancestor's account could take.
-fn finalize_unclaimed(task: &Arc<Task>, wanted: impl Fn(&dyn Held) -> bool) {
+fn finalize_unclaimed(task: &Arc<Task>, wanted: impl Fn(&dyn Managed) -> bool) {
     if fork::in_forked_child() {
         return;
     }
@@ -294,29 +301,31 @@ fn finalize_unclaimed(task: &Arc<Task>, wanted: impl Fn(&dyn Held) -> bool) {
     loop {
         let next = task.account().take_last(&mut before, |held| {
             let slot = &held.record().slot;
-            wanted(&**held) && slot.look().state() == State::Offered && slot.begin_close(me).is_ok()
+            wanted(&**held)
+                && slot.load().state() == SlotState::Offered
+                && slot.begin_close(me).is_ok()
         });
         let Some(held) = next else { return };
-        finalize_offer(&held, task, task.spawned());
+        finalize_offer(&held, task, task.spawn_site());
     }
 }
 
 /// Finalizes an offer that was closed unclaimed, and reports it.
-pub(crate) fn finalize_offer(held: &Arc<dyn Held>, me: &Task, site: Site) {
+pub(crate) fn finalize_offer(held: &Arc<dyn Managed>, me: &Task, site: Site) {
     let record = held.record();
-    let word = record.slot.look();
+    let word = record.slot.load();
     let error = record.error(ErrorKind::Unclaimed, word, me, site, None);
-    record.registry.violated(&error, record);
-    conclude_reporting(&**held, me, Event::Finalized, site);
+    record.registry.report_violation(&error, record);
+    complete_close_reporting(&**held, me, Event::Finalized, site);
 }
 
 /// Cancels and awaits the children that are left. Answers the forgotten ones: those that a promise
 /// stood for, and those that still ran.
 fn end_children(task: &Arc<Task>) -> (Vec<TaskLabel>, u32) {
     let mut children = task.take_children();
-    let (mut forgotten, omitted) = task.take_forgotten(None);
-    children.retain(|(child, care)| *care != Care::Reaped || !child.has_ended());
-    let left = children.iter().filter(|(child, care)| is_forgotten(child, *care));
+    let (mut forgotten, omitted) = task.take_unjoined(None);
+    children.retain(|(child, duty)| *duty != JoinDuty::Reaped || !child.has_ended());
+    let left = children.iter().filter(|(child, duty)| is_unjoined(child, *duty));
     forgotten.extend(left.map(|(child, _)| child.label()));
     forgotten.sort_unstable_by_key(|child| child.id);
     // All are asked before the first is waited for: one may wait for another.
@@ -330,56 +339,6 @@ fn end_children(task: &Arc<Task>) -> (Vec<TaskLabel>, u32) {
 }
 
 /// Whether a child that has not been joined or reaped is its parent's fault: not while its reaper runs.
-fn is_forgotten(child: &Task, care: Care) -> bool {
-    care != Care::Reaped || child.account().phase != Phase::Ended
-}
-
-/// Makes a child of `parent` (of the current task, if that is none), entered into its family, with
-/// what the current task gives it.
-///
-/// A parent of its own has what is spawned while another task runs in the parent's place, into a
-/// scope of the parent's.
-///
-/// # Errors
-/// The parent or the current task was cancelled or is at its end, or something cannot be given; then
-/// there is no child and nothing has moved.
-#[inline(never)]
-pub(crate) fn make_child(
-    registry: &Registry,
-    parent: Option<&Arc<Task>>,
-    name: &str,
-    give: &[Arc<dyn Held>],
-    care: Care,
-    site: Site,
-) -> Result<Arc<Task>, Error> {
-    let me = task::current(registry);
-    let parent = parent.unwrap_or(&me);
-    for task in [&me, parent] {
-        let closed = Task::closed_because(&task.account());
-        // An actor whose lender was cancelled starts nothing either.
-        let closed = closed.or(task.is_cancelled().then_some(ErrorKind::Cancelled));
-        if let Some(kind) = closed {
-            return Err(me.refusal(kind, None, site));
-        }
-    }
-    let child =
-        Task::new(name.into(), Origin::Child, registry.id(), Some(Arc::clone(parent)), site);
-    task::give(&me, &child, give, Event::Given, site)?;
-    parent.adopt(&child, care);
-    Ok(child)
-}
-
-/// Undoes [`make_child`] for a child that cannot be started.
-pub(crate) fn unmake_child(
-    registry: &Registry,
-    child: &Arc<Task>,
-    given: &[Arc<dyn Held>],
-    site: Site,
-) {
-    if let Some(parent) = child.parent() {
-        parent.forget(child);
-    }
-    drop(child.take_job());
-    task::return_all(child, &task::current(registry), given, site);
-    child.account().phase = Phase::Ended;
+fn is_unjoined(child: &Task, duty: JoinDuty) -> bool {
+    duty != JoinDuty::Reaped || child.account().phase != Phase::Ended
 }

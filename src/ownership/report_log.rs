@@ -29,12 +29,12 @@ const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
 /// Reports with their sizes, oldest first.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct ReportLog {
     reports: VecDeque<(usize, Report)>,
     bytes: usize,
 }
 
-impl Kept {
+impl ReportLog {
     pub(crate) fn push(&mut self, report: Report) {
         let size = size_of_report(&report);
         self.reports.push_back((size, report));

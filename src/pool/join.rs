@@ -1,7 +1,7 @@
 //! Waiting for several children at once.
 
-use crate::ownership::closing::drop_contained;
-use crate::ownership::{ErrorKind, Failure, Promise, Site};
+use crate::ownership::closing::drop_catching;
+use crate::ownership::{ErrorKind, Promise, Site, TaskError};
 
 /// Waits for the first of several children to end, cancels the others, and answers its outcome once
 /// all of them are over.
@@ -9,13 +9,13 @@ use crate::ownership::{ErrorKind, Failure, Promise, Site};
 /// The first end counts, whether it is a success or not.
 ///
 /// # Errors
-/// As [`Promise::join`]. [`Failure::Refused`] gives back one promise that is not the current
+/// As [`Promise::join`]. [`TaskError::Refused`] gives back one promise that is not the current
 /// task's; the others are cancelled as far as they are.
 ///
 /// # Panics
 /// When `promises` is empty: there is nothing to wait for.
 #[track_caller]
-pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Failure<T>> {
+pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, TaskError<T>> {
     let site = Site::here();
     let mut promises: Vec<Promise<T>> = promises.into_iter().collect();
     assert!(!promises.is_empty(), "first of no promises");
@@ -26,7 +26,7 @@ pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Fai
             Err(error) => {
                 let stranger = promises.swap_remove(index);
                 cancel_all(promises);
-                return Err(Failure::Refused(stranger, error));
+                return Err(TaskError::Refused(stranger, error));
             }
         }
     }
@@ -38,7 +38,7 @@ pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Fai
         let error = me.refusal(ErrorKind::Cancelled, None, site);
         let one = promises.swap_remove(0);
         cancel_all(promises);
-        return Err(Failure::Refused(one, error));
+        return Err(TaskError::Refused(one, error));
     };
     let winner = promises.swap_remove(winner);
     cancel_all(promises);
@@ -55,18 +55,18 @@ pub(crate) fn cancel_all<T>(promises: Vec<Promise<T>>) {
     }
     for promise in promises {
         let task = promise.task();
-        drop_contained(&task, promise.cancel());
+        drop_catching(&task, promise.cancel());
     }
 }
 
 /// Joins children in order. When the current task is cancelled meanwhile, so are they.
 #[track_caller]
-pub(super) fn join_all<T>(promises: Vec<Promise<T>>) -> Vec<Result<T, Failure<T>>> {
+pub(super) fn join_all<T>(promises: Vec<Promise<T>>) -> Vec<Result<T, TaskError<T>>> {
     let mut outcomes = Vec::with_capacity(promises.len());
     let mut waiting = promises.into_iter();
     while let Some(promise) = waiting.next() {
         match promise.join() {
-            Err(Failure::Refused(promise, error)) if error.kind() == ErrorKind::Cancelled => {
+            Err(TaskError::Refused(promise, error)) if error.kind() == ErrorKind::Cancelled => {
                 let rest: Vec<Promise<T>> = std::iter::once(promise).chain(waiting).collect();
                 for promise in &rest {
                     let _ = promise.request_cancel();

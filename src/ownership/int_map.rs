@@ -8,7 +8,7 @@ use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
 
-pub(crate) type Table<K, V> = FxHashMap<K, V>;
+pub(crate) type IntMap<K, V> = FxHashMap<K, V>;
 
 /// Room that is kept however little is left.
 const ROOM_MIN: usize = 256;
@@ -17,7 +17,7 @@ const ROOM_MIN: usize = 256;
 const ROOM_FACTOR: usize = 8;
 
 /// Takes something out of a table.
-pub(crate) fn remove<K: Eq + Hash, V>(table: &mut Table<K, V>, key: &K) -> Option<V> {
+pub(crate) fn remove<K: Eq + Hash, V>(table: &mut IntMap<K, V>, key: &K) -> Option<V> {
     let removed = table.remove(key)?;
     if table.capacity() > ROOM_MIN && table.len() < table.capacity() / ROOM_FACTOR {
         table.shrink_to(2 * table.len());
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn what_has_held_much_gives_the_room_back() {
-        let mut table: Table<u64, u64> = (0..10_000).map(|number| (number, number)).collect();
+        let mut table: IntMap<u64, u64> = (0..10_000).map(|number| (number, number)).collect();
         assert!(table.capacity() >= 10_000);
         for number in 1..10_000 {
             assert_eq!(remove(&mut table, &number), Some(number));
