@@ -49,7 +49,7 @@ fn abort_then_join_ends() {
 }
 
 #[test]
-fn after_an_abort_every_call_is_refused_with_a_reason_and_abort_and_join_can_be_repeated() {
+fn after_an_abort_calls_are_refused_and_abort_and_join_can_be_repeated() {
     let lab = Fixture::new();
     lab.root(|| {
         let (recorder, _notes) = Recorder::new(|connection, _| connection.start(devour));
@@ -73,7 +73,7 @@ fn after_an_abort_every_call_is_refused_with_a_reason_and_abort_and_join_can_be_
 }
 
 #[test]
-fn a_bad_address_fails_at_the_call_and_calls_nobody() {
+fn a_bad_address_fails_at_the_call_without_a_callback() {
     let lab = Fixture::new();
     lab.root(|| {
         let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
@@ -176,7 +176,7 @@ fn a_callback_may_abort_its_manager_and_does_not_wait_for_itself() {
 }
 
 #[test]
-fn a_manager_without_a_thread_for_a_listener_or_a_connect_says_so_from_where_it_may_be_aborted() {
+fn a_missing_thread_is_a_listen_or_connect_error_and_its_callback_may_abort() {
     struct Aborts(Arc<OnceLock<Arc<SocketManager>>>, Mutex<mpsc::Sender<String>>);
     impl ConnCallback for Aborts {
         fn on_connect(&self, _: Connection, _: MsgSender) -> io::Result<()> {

@@ -55,7 +55,7 @@ fn resources_of_any_registry_count() {
 }
 
 #[test]
-fn a_task_that_nobody_joined_is_named_cancelled_and_waited_for() {
+fn an_unjoined_task_is_named_cancelled_and_waited_for() {
     let (told, hear) = channel();
     let text = fault(|| {
         check(|| {
@@ -119,7 +119,7 @@ fn so_many_leaks_as_are_expected_are_no_fault_and_any_other_number_is() {
 }
 
 #[test]
-fn checks_beside_each_other_see_only_their_own() {
+fn parallel_checks_see_only_their_own_resources() {
     std::thread::scope(|scope| {
         for index in 0..16 {
             scope.spawn(move || match index % 2 {

@@ -106,7 +106,7 @@ fn a_leak_without_a_cycle_names_none() {
 }
 
 #[test]
-fn a_reference_is_on_record_until_it_is_dropped_and_a_node_while_anything_of_it_is_there() {
+fn a_reference_is_recorded_until_it_is_dropped_and_a_node_until_its_last_part() {
     let registry = Registry::new();
     assert!(registry.graph().nodes.is_empty());
     let (one, other) = (Node::new_in(&registry, "one"), Node::new_in(&registry, "other"));

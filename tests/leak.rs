@@ -9,11 +9,11 @@
 //! | scenario | what is promised | test |
 //! |---|---|---|
 //! | own, forget, fail | finalizer once, the task's own error | `what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error` |
-//! | own, forget, end normally | finalizer, report, `Leaked` for that task alone | `what_a_task_still_owns_at_its_normal_end_is_finalized_and_that_task_alone_is_leaked` |
+//! | own, forget, end normally | finalizer, report, `Leaked` for that task alone | `what_a_task_still_owns_at_its_end_is_finalized_and_is_a_leak_of_that_task` |
 //! | own, disown, end | finalizer not run | `what_was_disowned_comes_back_alive_and_is_not_finalized` |
 //! | own and forget r1 r2 r3, fail | r3, r2, r1 | `three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition` |
-//! | one finalizer of three panics | the others run, it is reported, the task keeps its error | `a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its_own_error` |
-//! | own twice in one task | `AlreadyOwned`, naming the first site | `owning_a_second_time_is_refused_names_the_first_and_gives_the_value_back_unclosed` |
+//! | one finalizer of three panics | the others run, it is reported, the task keeps its error | `a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays` |
+//! | own twice in one task | `AlreadyOwned`, naming the first site | `owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed` |
 //! | own by two tasks | refused | `two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once` |
 //! | disown or check by a non-owner | `NotOwner`, ordinary, with owner and place | `a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custody` |
 //! | parent checks or disowns after give | `NotOwner` | `after_give_the_parent_is_refused_and_only_the_child_may` |
@@ -22,17 +22,17 @@
 //! | transfer to the parent, child then fails | the parent owns, not finalized | `what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure` |
 //! | transfer climbing two levels | the root owns | `a_transfer_climbs_two_levels_to_the_root` |
 //! | give down two levels, leak at the bottom | leak, custody shows every hand | `what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand` |
-//! | transfer from the root | error saying so | `a_root_has_nobody_to_transfer_to` |
+//! | transfer from the root | error saying so | `a_root_task_cannot_transfer` |
 //! | cancel a task blocked in accept | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left` |
-//! | cancel a task blocked in read | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_read_and_it_never_takes_that_for_the_end_of_the_stream` |
-//! | cancel a task that never started | finalizes what it was given | `cancelling::a_child_cancelled_before_it_began_finalizes_what_it_was_given_on_the_cancellers_thread` |
+//! | cancel a task blocked in read | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_read_with_an_error_and_not_with_end_of_stream` |
+//! | cancel a task that never started | finalizes what it was given | `cancelling::a_child_cancelled_before_it_began_is_finalized_on_the_cancelling_thread` |
 //! | cancel a task that has ended | its outcome stays | `cancelling::cancelling_a_task_that_has_ended_keeps_its_outcome` |
 //! | task swallows the cancellation and goes on | every further operation is `Cancelled` | `cancelling::a_task_that_swallows_its_cancellation_is_refused_everything_else` |
 //! | release whose finalizer fails | once; the failure is the result of `release` | `a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again` |
 //! | release or close twice | `DoubleRelease`, naming the first | `a_second_release_is_refused_and_names_the_first` |
 //! | leak in A while B runs | B unaffected | `a_leak_in_one_task_leaves_its_neighbour_untouched` |
 //! | forgotten child that owns | cancelled, finalized, reported | `a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
-//! | raw close, number reused, task fails | replaced fd reported, newcomer untouched | `closing::a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone` |
+//! | raw close, number reused, task fails | replaced fd reported, newcomer untouched | `closing::a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open` |
 //! | raw accessor bypasses the check | none: consuming or `unsafe` | `handles::there_is_no_way_to_the_value_round_the_check` |
 //! | leak report | what, whose, where, since when, through whose hands | `reporting::a_leak_report_says_what_whose_where_since_when_and_through_whose_hands` |
 //! | one client resets its connection | that task ends, the server goes on | `ending::a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on` |
@@ -147,7 +147,7 @@ fn what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error
 }
 
 #[test]
-fn what_a_task_still_owns_at_its_normal_end_is_finalized_and_that_task_alone_is_leaked() {
+fn what_a_task_still_owns_at_its_end_is_finalized_and_is_a_leak_of_that_task() {
     let lab = Fixture::new();
     lab.root(|| {
         let neighbour = lab.spawn("neighbour", [], || lab.own("released").release());
@@ -207,7 +207,7 @@ fn three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition() {
 }
 
 #[test]
-fn a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its_own_error() {
+fn a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays() {
     let lab = Fixture::new();
     let outcome = lab.registry.run("failing", || -> () {
         mem::forget(lab.own("r1"));
@@ -233,7 +233,7 @@ fn a_finalizer_that_panics_is_reported_and_the_others_run_and_the_task_keeps_its
 // Own twice.
 
 #[test]
-fn owning_a_second_time_is_refused_names_the_first_and_gives_the_value_back_unclosed() {
+fn owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed() {
     let lab = Fixture::new();
     lab.root(|| {
         let socket = SharedFd::new(lab.track(common::listener()));
@@ -476,7 +476,7 @@ fn what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand() {
 }
 
 #[test]
-fn a_root_has_nobody_to_transfer_to() {
+fn a_root_task_cannot_transfer() {
     let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.listener();

@@ -445,7 +445,7 @@ fn closed(mut schema: serde_json::Value) -> serde_json::Value {
 }
 
 #[test]
-fn the_json_is_as_its_schema_says_and_has_no_field_besides() {
+fn the_json_matches_its_schema_and_has_no_other_field() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reports.schema.json");
     let schema = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let schema = jsonschema::validator_for(&closed(schema)).unwrap();

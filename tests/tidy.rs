@@ -47,6 +47,9 @@ const FLOORS: &[(&str, u8)] = &[
 /// The most lines that a file has.
 const LINES_MAX: usize = 600;
 
+/// The most characters that the name of a test has.
+const TEST_NAME_MAX: usize = 80;
+
 /// How many lines above an atomic operation its reason may begin.
 const ORD_LINES_MAX: usize = 10;
 
@@ -299,6 +302,24 @@ fn a_file_is_one_idea_and_short() {
         let is_all_tests = file.tokens.iter().all(|token| token.is_test);
         if file.lines.len() > LINES_MAX && !is_all_tests {
             faults.add(file, LINES_MAX + 1, format!("{} lines", file.lines.len()));
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn the_name_of_a_test_is_short() {
+    let mut faults = Faults::because(
+        "the name of a test has at most 80 characters: what is done and what is expected; \
+         the rest is a line of documentation above it",
+    );
+    for file in everything() {
+        for (index, token) in file.tokens.iter().enumerate() {
+            let is_function = index > 0 && file.tokens[index - 1].is("fn");
+            if is_function && token.text.len() > TEST_NAME_MAX {
+                let what = format!("`{}` has {} characters", token.text, token.text.len());
+                faults.add(file, token.line, what);
+            }
         }
     }
     faults.assert_none();

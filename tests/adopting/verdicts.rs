@@ -23,7 +23,7 @@ struct Expected {
 }
 
 #[test]
-fn sixty_four_at_once_each_leak_is_blamed_on_its_own_test_and_no_innocent_is() {
+fn sixty_four_parallel_tests_each_get_their_own_leaks_only() {
     let expected = expected();
     assert!(expected.len() >= TESTS_MIN, "{} tests", expected.len());
     // How far it can be trusted: with `ECHOWN_ROUNDS=100`.
@@ -37,7 +37,7 @@ fn sixty_four_at_once_each_leak_is_blamed_on_its_own_test_and_no_innocent_is() {
 }
 
 #[test]
-fn again_and_again_the_innocent_are_not_blamed() {
+fn repeated_runs_never_blame_a_clean_test() {
     let expected = expected();
     for _ in 0..3 {
         // Those that are quick: what they left does not have to be looked for.
@@ -81,7 +81,7 @@ fn in_a_process_for_each_test_without_capture_the_verdicts_are_the_same() {
 }
 
 #[test]
-fn an_ignored_test_is_run_when_it_is_asked_for_and_arguments_for_the_runner_are_no_ones_else() {
+fn an_ignored_test_runs_on_request_and_arguments_go_to_the_runner_only() {
     let mut runner = Stranger::corpus().binary();
     let output =
         runner.args(["--ignored", "--skip", "inherited", "--color", "never"]).output().unwrap();

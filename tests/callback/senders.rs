@@ -119,7 +119,7 @@ fn what_is_sent_arrives_without_a_flush() {
 }
 
 #[test]
-fn a_peer_that_never_reads_is_bounded_and_holds_up_whoever_sends() {
+fn a_peer_that_never_reads_is_bounded_and_blocks_the_sender() {
     let lab = Fixture::new();
     lab.root(|| {
         let (recorder, notes, senders) = generous();
@@ -161,7 +161,7 @@ fn a_peer_that_never_reads_is_bounded_and_holds_up_whoever_sends() {
 }
 
 #[test]
-fn whoever_sends_to_a_peer_that_is_gone_gets_an_error_and_the_connection_one_close() {
+fn sending_to_a_lost_peer_is_an_error_and_the_connection_gets_one_close() {
     let lab = Fixture::new();
     lab.root(|| {
         let (recorder, notes, senders) = generous();
@@ -222,7 +222,7 @@ fn a_sender_that_is_not_shared_is_refused_to_other_tasks_before_the_system_call(
 }
 
 #[test]
-fn a_sender_that_is_dropped_in_its_own_task_ends_the_writing_and_the_reading_goes_on() {
+fn a_sender_dropped_in_its_own_task_ends_writing_and_reading_continues() {
     let lab = Fixture::new();
     lab.root(|| {
         let (heard, hear) = mpsc::channel();

@@ -131,7 +131,7 @@ const SHAPES: &[&[&str]] = &[
 ];
 
 #[test]
-fn an_honest_server_is_asked_in_every_shape_without_an_error() {
+fn an_honest_server_gives_no_error_under_every_load() {
     for shape in SHAPES {
         let outcome = outcome(&[shape, &["--connections", "4"][..]].concat());
         assert!(is_without_errors(&outcome), "{shape:?}: {outcome:#}");
@@ -146,7 +146,7 @@ fn an_honest_server_is_asked_in_every_shape_without_an_error() {
 }
 
 #[test]
-fn one_wrong_byte_is_exit_1_whoever_asks() {
+fn one_wrong_byte_is_exit_1_for_every_client() {
     let address = echoing(|before, bytes| {
         if (before..before + bytes.len() as u64).contains(&1000) {
             bytes[(1000 - before) as usize] ^= 0x20;
@@ -206,7 +206,7 @@ fn a_frame_that_is_changed_or_comes_out_of_order_is_a_wrong_byte() {
 }
 
 #[test]
-fn a_server_that_closes_or_never_answers_is_told_by_kind() {
+fn a_server_that_closes_or_never_answers_is_reported_by_kind() {
     let closing = server_that(|mut client| {
         let _ = client.read(&mut [0; 64]);
     });
@@ -263,7 +263,7 @@ fn an_idle_connection_that_is_lost_meanwhile_is_an_error() {
 }
 
 #[test]
-fn a_wrong_byte_to_an_idle_connection_is_a_lie_too() {
+fn a_wrong_byte_to_an_idle_connection_is_a_wrong_byte_too() {
     let address = server_that(|mut client| {
         let mut buffer = [0; 64];
         let mut asked = 0;
@@ -291,7 +291,7 @@ fn there_are_no_more_event_loops_than_connections() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_what_to_do() {
+fn impossible_arguments_are_errors_that_say_what_to_do() {
     let reserved = Reserved::new();
     let nobody = reserved.address().to_string();
     for (arguments, code, expected) in [
@@ -505,7 +505,7 @@ fn has_client(process: u32) -> bool {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_and_its_server_with_it() {
+fn a_second_signal_ends_the_bench_and_its_server_at_once() {
     let mut bench = started(&["--duration", "1h"]);
     let server = server_of(bench.id());
     wait_until("the run to be under way", || has_client(server));

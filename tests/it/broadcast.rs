@@ -117,7 +117,7 @@ fn total(lines: &[String], what: &str) -> u64 {
 }
 
 #[test]
-fn every_frame_goes_to_everybody_the_sender_included() {
+fn every_frame_goes_to_every_client_and_to_the_sender() {
     let server = start(&[]);
     let mut clients = enter_all(&server, 3);
     for sender in 0..3 {
@@ -130,7 +130,7 @@ fn every_frame_goes_to_everybody_the_sender_included() {
 }
 
 #[test]
-fn a_length_that_comes_in_pieces_is_a_length() {
+fn a_frame_length_in_pieces_is_read_as_one() {
     let server = start(&[]);
     let mut clients = enter_all(&server, 2);
     for cut in 1..8 {
@@ -147,7 +147,7 @@ fn a_length_that_comes_in_pieces_is_a_length() {
 }
 
 #[test]
-fn a_payload_that_comes_in_pieces_is_one_and_joined_frames_are_several() {
+fn a_payload_in_pieces_is_one_frame_and_joined_frames_are_several() {
     let server = start(&[]);
     let mut client = enter(&server);
     let payload = pattern(500);
@@ -167,7 +167,7 @@ fn a_payload_that_comes_in_pieces_is_one_and_joined_frames_are_several() {
 }
 
 #[test]
-fn an_absurd_length_closes_that_connection_with_a_reason_and_nobody_else() {
+fn an_absurd_length_closes_its_connection_with_a_reason_and_no_other() {
     for (length, reason) in [
         (u64::MAX, "actually 18446744073709551615 are announced (--max-frame)"),
         (1 << 40, "actually 1099511627776 are announced (--max-frame)"),
@@ -190,7 +190,7 @@ fn an_absurd_length_closes_that_connection_with_a_reason_and_nobody_else() {
 }
 
 #[test]
-fn memory_is_taken_for_what_has_come_and_not_for_what_is_announced() {
+fn memory_is_taken_for_received_bytes_and_not_for_an_announced_length() {
     let server = start(&["--max-frame", "8TiB"]);
     let mut client = enter(&server);
     let before = memory(&server);
@@ -205,7 +205,7 @@ fn memory_is_taken_for_what_has_come_and_not_for_what_is_announced() {
 }
 
 #[test]
-fn a_slow_reader_is_bounded_and_disconnected_and_delays_nobody() {
+fn a_slow_reader_is_bounded_and_disconnected_and_delays_no_other() {
     let mut server = start(&["--max-outbox", "1MiB", "--write-timeout", "1h"]);
     let mut slow = with_small_ears(&server);
     say(&mut slow, b"I am in");
@@ -233,7 +233,7 @@ fn a_slow_reader_is_bounded_and_disconnected_and_delays_nobody() {
 }
 
 #[test]
-fn frames_of_nothing_that_wait_for_a_slow_reader_are_bounded_by_what_they_cost() {
+fn queued_empty_frames_are_bounded_by_their_memory_and_not_by_their_bytes() {
     const OUTBOX_BYTES: u64 = 4 * 1024 * 1024;
     /// At a time: both kinds of waiting, the quick client's too, stay small beside the outbox.
     const CHUNK_FRAMES: usize = 4096;
@@ -257,7 +257,7 @@ fn frames_of_nothing_that_wait_for_a_slow_reader_are_bounded_by_what_they_cost()
 }
 
 #[test]
-fn a_frame_that_waits_for_many_is_kept_once() {
+fn a_frame_queued_for_many_clients_is_stored_once() {
     const SLOW: usize = 8;
     const FRAME_BYTES: usize = 16 * 1024 * 1024;
     let server = start(&["--max-outbox", "64MiB", "--write-timeout", "1h"]);
@@ -318,7 +318,7 @@ fn a_small_frame_does_not_wait_until_the_one_before_it_is_acknowledged() {
 }
 
 #[test]
-fn a_slow_reader_whose_oldest_frames_are_dropped_stays_and_hears_the_newest_in_order() {
+fn a_slow_reader_that_loses_its_oldest_frames_receives_the_newest_in_order() {
     let server = start(&["--max-outbox", "1MiB", "--slow-reader", "drop-oldest"]);
     let mut slow = with_small_ears(&server);
     say(&mut slow, b"I am in");
@@ -365,7 +365,7 @@ fn a_slow_reader_is_drained_without_having_to_speak() {
 }
 
 #[test]
-fn a_frame_longer_than_the_outbox_goes_to_everybody_all_the_same() {
+fn a_frame_longer_than_the_send_queue_goes_to_every_client() {
     let server = start(&["--max-outbox", "64KiB"]);
     let mut clients = enter_all(&server, 3);
     let payload = pattern(5 * 1024 * 1024);
@@ -382,7 +382,7 @@ fn a_frame_longer_than_the_outbox_goes_to_everybody_all_the_same() {
 }
 
 #[test]
-fn the_reset_of_one_neither_disconnects_the_sender_nor_robs_the_others() {
+fn a_reset_of_one_client_disconnects_no_other_and_loses_no_frame() {
     let server = start(&[]);
     let mut innocent = enter_all(&server, 3);
     for round in 0..50_u32 {
@@ -430,7 +430,7 @@ fn says_and_slams(server: &Server, listener: &mut TcpStream) {
 }
 
 #[test]
-fn a_sender_that_closes_without_reading_does_not_rob_the_others_of_what_it_said() {
+fn frames_sent_before_a_close_with_unread_data_reach_all_others() {
     let mut server = start(&[]);
     let mut listener = enter(&server);
     for round in 0..10 {
@@ -447,7 +447,7 @@ fn a_sender_that_closes_without_reading_does_not_rob_the_others_of_what_it_said(
 }
 
 #[test]
-fn nor_does_it_in_a_drain() {
+fn frames_sent_before_a_close_with_unread_data_reach_all_others_in_a_drain() {
     for round in 0..5 {
         let mut server = start(&[]);
         let mut listener = enter(&server);
@@ -464,7 +464,7 @@ fn nor_does_it_in_a_drain() {
 }
 
 #[test]
-fn a_sender_that_closes_a_unix_socket_without_reading_does_not_rob_the_others_either() {
+fn frames_sent_before_a_unix_socket_closes_with_unread_data_reach_all_others() {
     use std::os::unix::net::UnixStream;
     let path = std::env::temp_dir().join(format!("echown-{}-slam.sock", std::process::id()));
     let unix = format!("unix:{}", path.display());
@@ -487,7 +487,7 @@ fn a_sender_that_closes_a_unix_socket_without_reading_does_not_rob_the_others_ei
 }
 
 #[test]
-fn more_clients_than_fit_strand_nobody_who_comes_after_them() {
+fn clients_that_are_refused_leave_the_places_free_for_later_ones() {
     let server = start(&["--max-connections", "3"]);
     let mut inside = enter_all(&server, 3);
     for _ in 0..5 {
@@ -555,7 +555,7 @@ fn custody_shows_two_halves_of_a_connection_and_two_owners() {
 }
 
 #[test]
-fn looking_up_a_client_that_has_just_gone_is_counted_and_nothing_else() {
+fn a_lookup_of_a_client_that_has_left_is_only_counted() {
     let mut server = start(&["--max-outbox", "64KiB"]);
     let mut quick = enter(&server);
     let much = pattern(64 * 1024);
@@ -613,7 +613,7 @@ fn a_half_closed_client_gets_what_was_sent_to_it_before_and_then_the_end() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_for_too_long_is_cut_though_it_is_not_too_much() {
+fn a_client_that_reads_nothing_for_too_long_is_cut_below_the_size_limit() {
     let mut server = start(&["--max-outbox", "64MiB", "--write-timeout", "200ms"]);
     let mut deaf = with_small_ears(&server);
     let mebibyte = frame(&pattern(1024 * 1024));
@@ -628,14 +628,14 @@ fn a_client_that_takes_nothing_for_too_long_is_cut_though_it_is_not_too_much() {
 }
 
 #[test]
-fn frames_under_way_at_sigterm_reach_everybody_and_then_comes_the_end() {
+fn frames_under_way_at_sigterm_reach_every_client_before_the_end() {
     wait_until("the rest of each frame to be sent within a second", || {
-        frames_under_way_at_sigterm_reach_everybody()
+        drain_with_frames_under_way()
     });
 }
 
 /// False if half a frame was left alone for as long as a drain waits for its other half.
-fn frames_under_way_at_sigterm_reach_everybody() -> bool {
+fn drain_with_frames_under_way() -> bool {
     const TALKERS: usize = 8;
     /// What is left fits into any receive window: a drained socket announces no new room.
     const BEGUN: usize = 10_000;
@@ -693,7 +693,7 @@ fn frames_under_way_at_sigterm_reach_everybody() -> bool {
 }
 
 #[test]
-fn whoever_goes_on_talking_in_a_drain_is_not_waited_for() {
+fn a_client_that_keeps_sending_does_not_delay_the_drain() {
     let mut server = start(&["--drain-timeout", "1h", "--max-outbox", "1GiB"]);
     let mut clients = enter_all(&server, 2);
     let mut flooding = clients[0].try_clone().unwrap();
@@ -786,7 +786,7 @@ fn converse(address: SocketAddr, who: u64) -> bool {
 }
 
 #[test]
-fn under_chaos_what_was_injected_is_reported_and_nobody_else_is_hurt() {
+fn under_chaos_what_was_injected_is_reported_and_no_other_client_is_affected() {
     const CLIENTS: u64 = 600;
     let path = std::env::temp_dir().join(format!("echown-{}-broadcast.json", std::process::id()));
     let plan = "panic=0.08,leak=0.08,foreign-write=0.08,cycle=0.08,double-release=0.08,fd-replaced=0.08,finalizer-panic=0.08";

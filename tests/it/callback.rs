@@ -391,7 +391,7 @@ fn pictures_are_refused_where_there_are_none() {
 }
 
 #[test]
-fn under_chaos_of_every_kind_nothing_is_left_and_nobody_else_is_hurt() {
+fn under_chaos_of_every_kind_nothing_is_left_and_no_other_client_is_affected() {
     const PLAN: &str = "panic=0.1,leak=0.1,foreign-write=0.1,cycle=0.1,double-release=0.1,fd-replaced=0.1,finalizer-panic=0.1";
     let server = start(&["--chaos", PLAN, "--chaos-seed", "1", "--report-file", "/dev/null"]);
     let before = server.open_descriptors();

@@ -156,7 +156,7 @@ fn sigint_and_sigterm_end_a_chat_with_0() {
 }
 
 #[test]
-fn where_nobody_listens_one_line_says_so() {
+fn without_a_server_one_line_says_so() {
     let nobody = Reserved::new();
     let free = nobody.address();
     let output = talk(free, &[], b"hello?\n");
@@ -232,7 +232,7 @@ fn stranger(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
 }
 
 #[test]
-fn a_server_that_speaks_something_else_is_told_apart() {
+fn a_server_of_another_protocol_is_recognized() {
     let address = stranger(|mut stream| {
         stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
         let _ = stream.read(&mut [0; 100]);

@@ -249,7 +249,7 @@ fn the_reason_why_a_connection_ended_is_counted_and_logged_in_every_style() {
 }
 
 #[test]
-fn timeouts_and_errors_of_a_style_are_told_apart() {
+fn timeouts_and_errors_of_a_style_are_distinguished() {
     for (style, way) in OTHER_WAYS {
         assert_ends_by(style, way);
     }

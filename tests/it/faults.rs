@@ -247,7 +247,7 @@ fn what_can_be_survived_loses_nothing_and_ends_nothing_whatever_the_style() {
 }
 
 #[test]
-fn a_read_or_write_that_fails_ends_its_connection_by_a_reset_and_is_counted_and_logged() {
+fn a_failed_read_or_write_resets_its_connection_and_is_counted_and_logged() {
     for style in ["echo", "callback", "staged"] {
         let prepare = if style == "staged" { lines } else { <[u8]>::to_vec };
         for kind in ["read", "write"] {

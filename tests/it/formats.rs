@@ -163,7 +163,7 @@ fn a_document_without_a_file_is_refused_with_what_to_add() {
 }
 
 #[test]
-fn github_is_told_of_each_place_once() {
+fn github_gets_each_place_once() {
     let server = Server::start(&["--chaos", "leak=1", "--report", "github"]);
     (0..5).for_each(|_| meet(&server));
     let (code, said) = server.stop();
@@ -193,7 +193,7 @@ fn both_clients_write_documents_as_servers_do() {
 }
 
 #[test]
-fn a_baseline_lets_old_findings_pass_fails_for_new_ones_and_tells_what_was_mended() {
+fn a_baseline_accepts_old_findings_fails_for_new_ones_and_lists_fixed_ones() {
     let folder = Folder::new("baseline");
     let (known, report) = (folder.file("known.toml"), folder.file("report"));
     let fail = ["--on-leak", "fail", "--on-violation", "fail"];

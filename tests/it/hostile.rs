@@ -487,7 +487,7 @@ fn sigquit_ends_a_drain_that_takes_too_long(dialect: &Dialect) {
     assert_eq!(summary(&server.seen, "cancelled"), 1);
 }
 
-fn a_signal_that_only_asks_disturbs_nobody(dialect: &Dialect) {
+fn a_signal_that_only_asks_disturbs_no_client(dialect: &Dialect) {
     let mut server = dialect.start(&[]);
     let mut client = server.connect();
     for n in 0..20 {
@@ -628,7 +628,7 @@ macro_rules! whole_suite {
                 idle_connections_are_closed_long_before_the_drain_timeout,
                 sigquit_shows_the_table_cuts_everything_and_exits_with_0,
                 sigquit_ends_a_drain_that_takes_too_long,
-                a_signal_that_only_asks_disturbs_nobody,
+                a_signal_that_only_asks_disturbs_no_client,
                 the_summary_is_written_as_json,
                 each_of_several_acceptors_takes_clients,
                 a_unix_socket_serves_and_its_file_goes_with_the_server,
@@ -660,7 +660,7 @@ suite!(
         idle_connections_are_closed_long_before_the_drain_timeout,
         sigquit_shows_the_table_cuts_everything_and_exits_with_0,
         sigquit_ends_a_drain_that_takes_too_long,
-        a_signal_that_only_asks_disturbs_nobody,
+        a_signal_that_only_asks_disturbs_no_client,
         the_summary_is_written_as_json,
         each_of_several_acceptors_takes_clients,
         a_unix_socket_serves_and_its_file_goes_with_the_server,
@@ -704,7 +704,7 @@ fn a_standard_error_that_is_full_or_closed_ends_nothing() {
 }
 
 #[test]
-fn a_report_file_that_nobody_reads_does_not_hold_up_the_end() {
+fn a_report_fifo_without_a_reader_does_not_delay_the_end() {
     let fifo = std::env::temp_dir().join(format!("echown-{}.fifo", std::process::id()));
     let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there");
     assert!(made.success());

@@ -31,7 +31,7 @@ fn an_idle_connection_does_not_hold_up_the_drain() {
 }
 
 #[test]
-fn what_was_sent_before_the_drain_is_answered_in_full() {
+fn bytes_sent_before_the_drain_are_echoed_in_full() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     // Less than the kernel's buffers hold on both sides: all of it is with the server when we
@@ -144,7 +144,7 @@ fn an_exchange_under_way_at_the_drain_ends_with_fin_not_with_a_reset() {
 }
 
 #[test]
-fn threads_come_with_the_crowd_and_go_with_it() {
+fn threads_start_with_many_clients_and_end_with_them() {
     const CROWD: usize = 200;
     /// Twice those that the pool keeps: fewer than that are not worth a thought while others run.
     const KEPT_MAX: usize = 32;

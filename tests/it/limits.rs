@@ -79,7 +79,7 @@ fn a_limit_that_is_raised_as_it_says_lets_in_as_many_as_were_asked_for() {
 }
 
 #[test]
-fn at_the_ceiling_of_descriptors_clients_are_refused_and_those_inside_notice_nothing() {
+fn at_the_descriptor_limit_new_clients_are_refused_and_others_are_undisturbed() {
     let mut server = under("--nofile=64", &["--max-connections", "1000"]);
     let fit = lowered_to(&mut server);
     assert!((30..64).contains(&fit), "{fit}");
@@ -87,7 +87,7 @@ fn at_the_ceiling_of_descriptors_clients_are_refused_and_those_inside_notice_not
 }
 
 #[test]
-fn at_the_ceiling_of_threads_clients_are_refused_and_those_inside_notice_nothing() {
+fn at_the_thread_limit_new_clients_are_refused_and_others_are_undisturbed() {
     // Each style by itself: one of them has two tasks for a connection.
     for (style, is_enough) in [("echo", 30..64), ("broadcast", 15..32)] {
         let Some((mut command, _copy)) = as_nobody(&format!("limit {style}")) else {

@@ -219,7 +219,7 @@ fn the_exit_code_is_23_when_a_leak_is_to_fail() {
 }
 
 #[test]
-fn a_suppressed_leak_is_listed_with_its_reason_and_an_unused_suppression_is_warned_about() {
+fn a_suppressed_leak_is_listed_with_its_reason_and_an_unused_one_is_a_warning() {
     let folder = Folder::new("suppressed");
     let path = folder.file("known.toml");
     fs::write(

@@ -191,7 +191,7 @@ fn one_client_too_many_is_turned_away_and_a_later_one_is_served() {
 }
 
 #[test]
-fn a_signal_is_told_with_its_sender_and_the_listener_says_goodbye() {
+fn a_signal_is_traced_with_its_sender_and_the_listener_says_goodbye() {
     for (signal, tag, number) in [(Signal::INT, "S0", 2), (Signal::TERM, "S1", 15)] {
         let mut traced = Traced::start(&[]);
         traced.server.signal(signal);
@@ -241,7 +241,7 @@ fn requests_in_one_segment_are_each_answered_at_once() {
 }
 
 #[test]
-fn bytes_without_a_newline_are_waited_with_and_spin_nothing() {
+fn bytes_without_a_newline_are_kept_and_take_no_processor_time() {
     let mut traced = Traced::start(&[]);
     let mut client = traced.server.connect();
     client.write_all(&[b'x'; 200]).unwrap();
@@ -277,7 +277,7 @@ fn a_request_that_is_too_long_closes_its_connection_with_a_logged_reason() {
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_extend_the_time_for_a_request() {
+fn slow_bytes_do_not_extend_the_request_timeout() {
     let traced = Traced::start(&["--request-timeout", "500ms"]);
     let mut client = traced.server.connect();
     // Each answered request has its own time.
@@ -406,7 +406,7 @@ fn a_path_that_ends_like_a_port_is_said_as_a_path() {
 }
 
 #[test]
-fn a_trace_that_nobody_reads_does_not_keep_the_server_from_stopping() {
+fn a_trace_without_a_reader_does_not_keep_the_server_from_stopping() {
     for again in [false, true] {
         let path = super::trace_path();
         let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");

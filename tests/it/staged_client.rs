@@ -182,7 +182,7 @@ fn a_worker_that_cannot_connect_says_so_waits_and_tries_again() {
 }
 
 #[test]
-fn a_lost_connection_is_made_anew_and_the_sequence_goes_on() {
+fn a_lost_connection_is_made_again_and_the_sequence_continues() {
     let (listener, address) = listener();
     // Of three requests the second is not answered.
     let server =
@@ -220,7 +220,7 @@ fn a_server_that_answers_something_else_is_found_out() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_given_up_after_a_while() {
+fn a_server_that_does_not_answer_ends_by_the_reply_timeout() {
     let (listener, address) = listener();
     let server = serve_lines(listener, 1, |_, _| Some(String::new()));
     let answered = Asking::new(address, &["--count", "1", "--reply-timeout", "100ms"]).run();
@@ -293,7 +293,7 @@ fn four_workers_ask_our_own_server() {
 }
 
 #[test]
-fn servers_that_are_not_ours_will_do() {
+fn the_client_works_with_servers_of_other_programs() {
     let reserved = Reserved::new();
     let address = reserved.address();
     let port = address.port().to_string();
@@ -332,7 +332,7 @@ fn an_option_of_another_style_is_refused_by_name() {
 }
 
 #[test]
-fn a_reply_in_pieces_is_one_and_a_byte_now_and_then_does_not_extend_its_time() {
+fn a_reply_in_pieces_is_one_and_slow_bytes_do_not_extend_its_timeout() {
     let (listener, address) = listener();
     let server = std::thread::spawn(move || {
         for pause in [Duration::from_millis(20), Duration::from_millis(150)] {
@@ -357,7 +357,7 @@ fn a_reply_in_pieces_is_one_and_a_byte_now_and_then_does_not_extend_its_time() {
 }
 
 #[test]
-fn told_to_stop_it_has_not_failed_whatever_was_counted_on() {
+fn a_stop_by_a_signal_is_no_failure_whatever_count_was_asked_for() {
     let (listener, address) = listener();
     let server = serve_lines(listener, 1, echo);
     let most = u64::MAX.to_string();
@@ -371,7 +371,7 @@ fn told_to_stop_it_has_not_failed_whatever_was_counted_on() {
 }
 
 #[test]
-fn a_standard_output_that_cannot_be_written_is_told_and_is_a_failure() {
+fn a_standard_output_that_cannot_be_written_is_reported_and_a_failure() {
     let (listener, address) = listener();
     let server = serve_lines(listener, 1, echo);
     let mut asking = Asking::new(address, &["--count", "1"]);
@@ -385,7 +385,7 @@ fn a_standard_output_that_cannot_be_written_is_told_and_is_a_failure() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_does_not_keep_it_from_stopping() {
+fn an_output_without_a_reader_does_not_keep_it_from_stopping() {
     let (listener, address) = listener();
     let server = serve_lines(listener, 1, echo);
     let mut asking = Asking::new(address, &["--pause", "0s"]);

@@ -100,7 +100,7 @@ fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
 }
 
 #[test]
-fn offers_pass_over_a_cancelled_ancestor_to_the_next_that_takes_them() {
+fn offers_skip_a_cancelled_ancestor_and_go_to_the_next_one() {
     let lab = Fixture::new();
     lab.root(|| {
         let (begin, begun) = channel();

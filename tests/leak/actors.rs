@@ -105,7 +105,7 @@ fn an_actor_that_is_dropped_ends_and_one_that_owns_nothing_ends_clean() {
 }
 
 #[test]
-fn an_actor_ends_with_its_parent_and_then_nobody_acts() {
+fn an_actor_ends_with_its_parent_and_cannot_act_afterwards() {
     let lab = Fixture::new();
     lab.root(|| {
         let (stream, peer) = lab.connection();

@@ -94,7 +94,7 @@ fn cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left() {
 }
 
 #[test]
-fn cancel_wakes_a_task_blocked_in_read_and_it_never_takes_that_for_the_end_of_the_stream() {
+fn cancel_wakes_a_task_blocked_in_read_with_an_error_and_not_with_end_of_stream() {
     let lab = Fixture::new();
     lab.root(|| {
         let (stream, peer) = lab.connection();
@@ -114,7 +114,7 @@ fn cancel_wakes_a_task_blocked_in_read_and_it_never_takes_that_for_the_end_of_th
 }
 
 #[test]
-fn a_child_cancelled_before_it_began_finalizes_what_it_was_given_on_the_cancellers_thread() {
+fn a_child_cancelled_before_it_began_is_finalized_on_the_cancelling_thread() {
     let lab = Fixture::new();
     let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
     lab.root(|| {
@@ -196,7 +196,7 @@ fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
 }
 
 #[test]
-fn once_a_task_was_told_that_it_is_cancelled_all_that_it_owns_says_so() {
+fn after_one_cancelled_error_every_owned_resource_returns_it() {
     let lab = Fixture::new();
     lab.root(|| {
         for _ in 0..100 {
@@ -221,7 +221,7 @@ fn once_a_task_was_told_that_it_is_cancelled_all_that_it_owns_says_so() {
 // What it wakes.
 
 #[test]
-fn a_write_that_nobody_reads_is_woken() {
+fn a_blocked_write_is_woken() {
     let lab = Fixture::new();
     lab.root(|| {
         let (stream, peer) = lab.connection();
@@ -323,7 +323,7 @@ fn sleeper(lab: &'static Fixture) -> Promise<()> {
 }
 
 #[test]
-fn whoever_waits_in_join_is_woken_and_then_so_is_the_child() {
+fn a_task_that_waits_in_join_is_woken_and_then_the_child_is() {
     let lab = Fixture::new();
     lab.root(|| {
         let woken = cancelled_waiting(lab, |begin| {
@@ -343,7 +343,7 @@ fn whoever_waits_in_join_is_woken_and_then_so_is_the_child() {
 }
 
 #[test]
-fn whoever_waits_for_an_orphan_is_woken() {
+fn a_task_that_waits_for_an_orphan_is_woken() {
     let lab = Fixture::new();
     lab.root(|| {
         let woken = cancelled_waiting(lab, |begin| {
@@ -358,7 +358,7 @@ fn whoever_waits_for_an_orphan_is_woken() {
 }
 
 #[test]
-fn whoever_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
+fn a_task_that_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
     let lab = Fixture::new();
     lab.root(|| {
         let woken = cancelled_waiting(lab, |begin| {
@@ -380,7 +380,7 @@ fn whoever_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
 }
 
 #[test]
-fn whoever_waits_for_the_first_of_several_is_woken() {
+fn a_task_that_waits_for_the_first_of_several_is_woken() {
     let lab = Fixture::new();
     lab.root(|| {
         let woken = cancelled_waiting(lab, |begin| {
@@ -394,7 +394,7 @@ fn whoever_waits_for_the_first_of_several_is_woken() {
 }
 
 #[test]
-fn whoever_waits_for_all_of_several_is_woken_and_their_outcomes_say_cancelled() {
+fn a_task_that_waits_for_several_is_woken_and_their_outcomes_are_cancelled() {
     let lab = Fixture::new();
     lab.root(|| {
         let woken = cancelled_waiting(lab, move |begin| {

@@ -31,7 +31,7 @@ fn rob(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
 }
 
 #[test]
-fn a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is_left_alone() {
+fn a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         let newcomer = Mutex::new(None);
@@ -58,7 +58,7 @@ fn a_number_closed_and_reused_behind_the_registry_is_a_theft_and_the_newcomer_is
 }
 
 #[test]
-fn a_theft_is_reported_with_both_identities_and_the_newcomer_is_not_closed() {
+fn a_replacement_is_reported_with_both_identities_and_the_new_file_is_not_closed() {
     let lab = Fixture::new();
     lab.root(|| {
         let victim = lab.own_fd(OwnedFd::from(common::listener()));
@@ -113,7 +113,7 @@ fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
 }
 
 #[test]
-fn a_pipe_and_a_unix_socket_are_told_apart_from_others_of_their_kind() {
+fn a_pipe_and_a_unix_socket_are_distinguished_from_others_of_their_kind() {
     let lab = Fixture::new();
     lab.root(|| {
         let (reader, _writer) = rustix::pipe::pipe().expect("there is room");
@@ -134,7 +134,7 @@ fn a_pipe_and_a_unix_socket_are_told_apart_from_others_of_their_kind() {
 }
 
 #[test]
-fn another_open_of_the_same_file_cannot_be_told_apart() {
+fn another_open_of_the_same_file_cannot_be_distinguished() {
     let lab = Fixture::new();
     lab.root(|| {
         let open = || std::fs::File::open(file_of_this_test()).expect("this source is a file");
@@ -150,7 +150,7 @@ fn file_of_this_test() -> &'static str {
 }
 
 #[test]
-fn a_number_that_was_closed_and_not_reused_is_a_theft_too() {
+fn a_number_that_was_closed_and_not_reused_is_reported_too() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         lab.root(|| {
@@ -184,7 +184,7 @@ fn robbed_stream(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
 }
 
 #[test]
-fn level_full_notices_a_theft_at_the_operation_and_the_newcomers_bytes_stay_its_own() {
+fn level_full_finds_a_replacement_at_the_operation_and_takes_no_bytes() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::with(|settings| settings.level(Level::Full));
         lab.root(|| {
@@ -206,7 +206,7 @@ fn level_full_notices_a_theft_at_the_operation_and_the_newcomers_bytes_stay_its_
 }
 
 #[test]
-fn level_on_notices_a_theft_at_the_close_and_until_then_reaches_the_newcomer() {
+fn level_on_finds_a_replacement_at_the_close_and_uses_the_new_file_until_then() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         lab.root(|| {
@@ -223,7 +223,7 @@ fn level_on_notices_a_theft_at_the_close_and_until_then_reaches_the_newcomer() {
 }
 
 #[test]
-fn the_cancellation_of_a_robbed_owner_does_not_shut_the_newcomer_down() {
+fn cancelling_the_owner_of_a_replaced_number_does_not_shut_down_the_new_file() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         lab.root(|| {
@@ -249,7 +249,7 @@ fn the_cancellation_of_a_robbed_owner_does_not_shut_the_newcomer_down() {
 }
 
 #[test]
-fn a_handle_dropped_by_a_robbed_owner_closes_nothing() {
+fn dropping_a_handle_of_a_replaced_number_closes_nothing() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         lab.root(|| {

@@ -47,7 +47,7 @@ fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
 }
 
 #[test]
-fn a_child_that_ended_well_is_forgotten_all_the_same_if_nobody_joined_it() {
+fn a_child_that_ended_well_is_unjoined_all_the_same() {
     let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
@@ -63,7 +63,7 @@ fn a_child_that_ended_well_is_forgotten_all_the_same_if_nobody_joined_it() {
 }
 
 #[test]
-fn a_parent_that_forgot_a_child_and_leaked_is_told_both() {
+fn a_parent_with_an_unjoined_child_and_a_leak_gets_both() {
     let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
@@ -79,7 +79,7 @@ fn a_parent_that_forgot_a_child_and_leaked_is_told_both() {
 }
 
 #[test]
-fn forgotten_children_are_told_of_in_the_order_in_which_they_were_spawned() {
+fn unjoined_children_are_reported_in_the_order_of_spawning() {
     let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
@@ -98,7 +98,7 @@ fn forgotten_children_are_told_of_in_the_order_in_which_they_were_spawned() {
 }
 
 #[test]
-fn forgotten_children_that_wait_for_each_other_are_all_asked_before_one_is_waited_for() {
+fn unjoined_children_that_wait_for_each_other_are_all_cancelled_before_a_join() {
     let lab = Fixture::new();
     lab.root(|| {
         let parent = lab.spawn("parent", [], || {
@@ -129,7 +129,7 @@ fn forgotten_children_that_wait_for_each_other_are_all_asked_before_one_is_waite
 // Orphans.
 
 #[test]
-fn an_orphan_is_reaped_when_it_ends_and_not_when_somebody_looks() {
+fn an_orphan_is_reaped_when_it_ends_and_not_at_the_next_call() {
     let lab = Fixture::new();
     lab.root(|| {
         let (tell, told) = channel();
@@ -307,7 +307,7 @@ fn first_answers_the_first_end_when_all_the_others_are_over() {
 }
 
 #[test]
-fn first_refuses_a_strangers_child() {
+fn first_refuses_a_child_of_another_task() {
     let lab = Fixture::new();
     lab.root(|| {
         let child = lab.spawn("child", [], || ());

@@ -185,7 +185,7 @@ fn two_halves_are_rejoined_to_the_whole_that_they_were() {
 }
 
 #[test]
-fn strangers_halves_and_halves_of_another_task_are_not_rejoined_and_come_back() {
+fn halves_of_other_sockets_or_tasks_are_not_rejoined_and_come_back() {
     let lab = Fixture::new();
     lab.root(|| {
         let (one, mut one_peer) = lab.connection();

@@ -25,7 +25,7 @@ use crate::test_name;
 // Rule 12: a drop elsewhere.
 
 #[test]
-fn a_handle_that_a_stranger_drops_is_released_on_its_thread_and_reported() {
+fn a_handle_dropped_by_another_task_is_released_on_its_thread_and_reported() {
     let lab = Fixture::new();
     lab.root(|| {
         let (string, socket) = (lab.own("dropped"), lab.listener());
@@ -162,7 +162,7 @@ fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again()
 }
 
 #[test]
-fn a_stranger_is_refused_as_a_stranger_while_the_owner_is_inside_with() {
+fn another_task_is_refused_as_not_owner_while_the_owner_is_inside_with() {
     let lab = Fixture::new();
     lab.root(|| {
         let mine = lab.own("lent");

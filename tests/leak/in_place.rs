@@ -318,7 +318,7 @@ fn a_drain_while_an_inline_child_transfers_reaches_what_moves() {
 }
 
 #[test]
-fn a_cancelled_task_that_meets_what_its_inline_child_finalized_is_told_cancelled() {
+fn a_cancelled_task_that_uses_what_its_inline_child_finalized_gets_cancelled() {
     let lab = Fixture::new();
     lab.root(|| {
         let child = blocked(lab, false, |begin| {
@@ -342,7 +342,7 @@ fn a_cancelled_task_that_meets_what_its_inline_child_finalized_is_told_cancelled
 }
 
 #[test]
-fn a_transfer_to_a_cancelled_parent_is_told_cancelled() {
+fn a_transfer_to_a_cancelled_parent_gets_cancelled() {
     let lab = Fixture::new();
     lab.root(|| {
         let (go, gone) = channel::<()>();

@@ -62,7 +62,7 @@ fn what_identity_cannot_tell_apart_is_taken_for_the_same() {
 }
 
 #[test]
-fn a_number_whose_record_was_robbed_is_owned_and_the_theft_is_on_the_old_record() {
+fn a_replaced_number_can_be_owned_and_the_old_record_has_the_replacement() {
     let lab = Fixture::new();
     lab.root(|| {
         let victim = lab.own_fd(OwnedFd::from(listener()));
@@ -125,7 +125,7 @@ fn what_is_not_open_cannot_be_owned_and_comes_back() {
 // Rule 2: non-owners are refused before the system call.
 
 #[test]
-fn a_strangers_read_takes_nothing_and_the_owner_still_reads_every_byte() {
+fn a_read_by_another_task_takes_nothing_and_the_owner_reads_every_byte() {
     let lab = Fixture::new();
     lab.root(|| {
         let (stream, mut peer) = lab.connection();
@@ -158,7 +158,7 @@ fn a_strangers_read_takes_nothing_and_the_owner_still_reads_every_byte() {
 }
 
 #[test]
-fn with_refuses_a_stranger_before_its_closure_runs() {
+fn with_refuses_another_task_before_its_closure_runs() {
     let lab = Fixture::new();
     lab.root(|| {
         let mine = Arc::new(lab.own("mine"));
@@ -173,7 +173,7 @@ fn with_refuses_a_stranger_before_its_closure_runs() {
 }
 
 #[test]
-fn anybody_may_ask_who_the_owner_is() {
+fn every_task_may_ask_who_the_owner_is() {
     let lab = Fixture::new();
     lab.root(|| {
         let socket = lab.listener();

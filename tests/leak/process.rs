@@ -76,7 +76,7 @@ fn what_a_foreign_thread_and_its_thread_locals_leave_is_leaked() {
 }
 
 #[test]
-fn a_foreign_threads_children_go_to_the_root_cancelled_and_nobody_waits_for_them() {
+fn children_of_an_adopted_thread_go_to_the_root_cancelled_and_are_not_joined() {
     let lab = Fixture::new();
     let (begin, begun) = channel();
     let (go, gone) = channel::<()>();

@@ -90,7 +90,7 @@ fn a_report_reaches_the_sink_once_and_is_kept() {
 }
 
 #[test]
-fn where_nobody_listens_reports_go_to_standard_error_and_finish_has_the_verdict() {
+fn without_a_subscriber_reports_go_to_stderr_and_finish_has_the_verdict() {
     let output = in_own_process(test_name!(), || {
         let leaked = ownership::own(String::from("leaked")).expect("the task is running");
         mem::forget(leaked);
@@ -141,7 +141,7 @@ fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
 }
 
 #[test]
-fn level_off_asks_nobody_who_they_are() {
+fn level_off_does_not_look_up_the_current_task() {
     let lab = Fixture::with(|settings| settings.level(Level::Off));
     lab.root(|| {
         let (stream, mut peer) = lab.connection();

@@ -12,7 +12,7 @@ use super::{Place, clean, connected, full_listener};
 use crate::common::DEADLINE;
 
 #[test]
-fn a_read_and_a_write_wait_no_longer_than_they_are_told() {
+fn a_read_and_a_write_end_by_their_timeouts() {
     clean(|registry| {
         let (mut one, _other) = Stream::pair_in(registry).unwrap();
         one.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
@@ -61,7 +61,7 @@ fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
 }
 
 #[test]
-fn a_writer_that_hangs_up_ends_the_reading_of_the_other_half_whose_owner_it_does_not_touch() {
+fn a_writing_half_that_shuts_down_both_ways_ends_reads_of_the_other_half() {
     clean(|registry| {
         let listener = Listener::options().registry(registry).bind("127.0.0.1:0").unwrap();
         let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
@@ -124,7 +124,7 @@ fn waiting_for_either_direction_tells_which_it_was() {
 }
 
 #[test]
-fn a_reading_half_tells_of_a_reset_that_nobody_reads() {
+fn a_reading_half_reports_a_reset_that_was_not_read() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
@@ -170,7 +170,7 @@ fn a_timeout_that_was_set_can_be_asked_for() {
 }
 
 #[test]
-fn a_halfs_read_waits_no_longer_than_it_is_told() {
+fn a_read_of_a_half_ends_by_its_timeout() {
     clean(|registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();
         let (mut reading, mut writing) = one.split().unwrap();
@@ -183,7 +183,7 @@ fn a_halfs_read_waits_no_longer_than_it_is_told() {
 }
 
 #[test]
-fn connecting_waits_no_longer_than_it_is_told() {
+fn a_connect_ends_by_its_timeout() {
     clean(|registry| {
         let (_listener, _clients, address) = full_listener();
         let patience = Duration::from_millis(50);
@@ -197,7 +197,7 @@ fn connecting_waits_no_longer_than_it_is_told() {
 }
 
 #[test]
-fn what_is_accepted_has_what_its_listener_was_told() {
+fn an_accepted_stream_has_the_options_of_its_listener() {
     let patience = Some(Duration::from_secs(7));
     let told = |registry: &echown::ownership::Registry| {
         Listener::options().registry(registry).nodelay(true).write_timeout(patience)

@@ -56,7 +56,7 @@ fn a_pipe_ends_with_its_writers_release() {
 }
 
 #[test]
-fn who_waits_for_a_strangers_pipe_can_be_told_to_stop() {
+fn a_wait_for_an_unowned_pipe_can_be_stopped() {
     clean(|registry| {
         let (theirs, mut from) = std::io::pipe().unwrap();
         let input = std::fs::File::from(std::os::fd::OwnedFd::from(theirs));

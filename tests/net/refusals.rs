@@ -11,7 +11,7 @@ use echown::thread::spawn_in;
 use super::{clean, kind_of, quiet, run};
 
 #[test]
-fn a_strangers_read_is_refused_and_the_bytes_stay_for_the_owner() {
+fn a_read_by_another_task_is_refused_and_the_owner_gets_the_bytes() {
     let registry = quiet();
     run(&registry, |registry| {
         let (mut one, mut other) = Stream::pair_in(registry).unwrap();
@@ -100,7 +100,7 @@ fn debug_shows_number_and_owner_and_custody_the_users_line() {
 }
 
 #[test]
-fn an_offered_stream_belongs_to_whoever_claims_it() {
+fn an_offered_stream_belongs_to_the_task_that_claims_it() {
     clean(|registry| {
         let (one, mut other) = Stream::pair_in(registry).unwrap();
         let offer = one.offer().unwrap();

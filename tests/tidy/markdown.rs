@@ -60,7 +60,7 @@ fn links_lead_to_files_and_headings_that_exist() {
 }
 
 #[test]
-fn continued_lines_are_told_from_blocks() {
+fn continued_lines_are_distinguished_from_blocks() {
     let text = "# A\none\ntwo\n\n- item\n  more\n- item\n\n| a |\n|---|\ntext\n```\nx\ny\n```\nz\n";
     let lines: Vec<usize> = continued_lines(text).iter().map(|(line, _)| *line).collect();
     assert_eq!(lines, [3, 6, 11]);

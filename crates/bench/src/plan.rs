@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_as_many_source_addresses_as_are_needed_and_only_where_there_are_more_than_one() {
+    fn source_addresses_are_as_many_as_needed_and_unused_where_one_is_enough() {
         let local = Target::Inet(SocketAddr::from(([127, 0, 0, 1], 3000)));
         let plan = |connections, churn| Plan { connections, churn, ..Plan::default() };
         let sources = |plan: Plan, target| plan.with_enough_sources(target).sources.len();

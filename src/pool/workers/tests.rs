@@ -204,7 +204,7 @@ fn the_queue_takes_what_was_configured_and_no_more_in_order() {
 }
 
 #[test]
-fn surplus_is_let_go_at_once_when_nothing_runs_and_beyond_twice_the_number_to_keep_otherwise() {
+fn surplus_threads_end_at_once_when_idle_and_otherwise_beyond_twice_the_number_kept() {
     assert_eq!(surplus(4, 0, 4), 0);
     assert_eq!(surplus(5, 0, 4), 1);
     assert_eq!(surplus(8, 1, 4), 0);

@@ -11,7 +11,7 @@ use super::text;
 const LOAD: [&str; 4] = ["--duration", "1s", "--warmup", "50ms"];
 
 #[test]
-fn a_peer_by_its_name_alone_needs_the_program_beside_ours_and_one_that_it_has() {
+fn a_peer_by_name_needs_the_peers_program_and_a_name_that_it_has() {
     let directory = std::env::temp_dir().join(format!("echown-peers-{}", process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     // Written by other processes: what a thread here had open for writing while another starts a

@@ -53,7 +53,7 @@ fn at_a_rate_a_stall_that_lasts_until_the_end_is_on_the_servers_account_too() {
 }
 
 #[test]
-fn at_a_rate_what_is_due_on_a_connection_that_is_gone_is_told() {
+fn at_a_rate_messages_due_on_a_lost_connection_are_reported() {
     for client in ["event", "blocking"] {
         let closing = server_that(|mut client| {
             let _ = client.read(&mut [0; 64]);
@@ -70,7 +70,7 @@ fn at_a_rate_what_is_due_on_a_connection_that_is_gone_is_told() {
 }
 
 #[test]
-fn what_could_never_be_asked_at_a_rate_is_told_when_there_is_no_time_left() {
+fn messages_that_could_never_be_sent_at_a_rate_are_reported() {
     for more in [
         &["--client", "event"][..],
         &["--client", "event", "--churn"],

@@ -40,7 +40,7 @@ fn model_a_of_two_operators_the_one_that_is_not_the_owner_is_refused() {
 }
 
 #[test]
-fn model_b_what_a_child_did_before_its_transfer_happened_before_the_parent_finds_itself_owner() {
+fn model_b_a_childs_writes_before_its_transfer_are_seen_by_the_new_owner() {
     explore(None, || {
         let slot = Arc::new(Slot::new(CHILD));
         // Exclusive: a child's write to the value, which the parent reads.
@@ -62,7 +62,7 @@ fn model_b_what_a_child_did_before_its_transfer_happened_before_the_parent_finds
 }
 
 #[test]
-fn model_b_a_new_owner_that_closes_without_a_check_closes_after_the_old_owners_last_use() {
+fn model_b_a_new_owner_that_closes_unchecked_closes_after_the_old_owners_last_use() {
     explore(None, || {
         let slot = Arc::new(Slot::new(PARENT));
         let number = Number::open();
@@ -150,7 +150,7 @@ fn model_c_two_visitors_are_both_waited_for() {
 }
 
 #[test]
-fn model_d_the_new_owner_of_what_was_moved_in_time_is_not_cancelled_with_the_old_one() {
+fn model_d_a_new_owner_is_not_cancelled_with_the_old_one() {
     explore(None, || {
         let slot = Arc::new(Slot::new(CHILD));
         let number = Number::open();
