@@ -32,7 +32,7 @@
 //!   in doctests, nor with `harness = false`. [`check`](crate::check()) works there.
 //! - What a test changes in memory is changed in the child; nothing of it is seen by other tests.
 //! - A descriptor that was closed again before the end is no leak, whoever closed it. A second close is
-//!   seen only with the option `trace`, or when it makes the standard library abort.
+//!   seen only with the option `trace_fds`, or when it makes the standard library abort.
 //! - epoll, eventfd, timerfd and inotify descriptors share one inode: one that the process was started
 //!   with and that the test replaced by another of its kind under the same number is not noticed.
 //! - Where the opening cannot be noted (other systems, no address space randomisation, a kernel without

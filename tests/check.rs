@@ -68,7 +68,7 @@ fn an_unjoined_task_is_named_cancelled_and_waited_for() {
             drop(child);
         });
     });
-    assert!(text.starts_with("forgotten-task: the check left 1 task: task "), "{text}");
+    assert!(text.starts_with("unjoined-task: the check left 1 task: task "), "{text}");
     assert_eq!(hear.recv(), Ok(true), "it was woken and had come to its end");
 }
 
@@ -108,14 +108,14 @@ fn what_is_ignored_is_no_fault_and_what_is_not_still_is() {
 fn so_many_leaks_as_are_expected_are_no_fault_and_any_other_number_is() {
     Check::new().expect_leaks(1, "issue 12").run(leak_a_listener);
     let none = fault(|| Check::new().expect_leaks(1, "issue 12").run(|| ()));
-    assert_eq!(none, "expectation: the check left 0 resources, expected 1 (issue 12)");
+    assert_eq!(none, "leak-count: the check left 0 resources, expected 1 (issue 12)");
     let more = fault(|| {
         Check::new().expect_leaks(1, "issue 12").run(|| {
             leak_a_listener();
             leak_a_listener();
         });
     });
-    assert_eq!(more, "expectation: the check left 2 resources, expected 1 (issue 12)");
+    assert_eq!(more, "leak-count: the check left 2 resources, expected 1 (issue 12)");
 }
 
 #[test]

@@ -84,7 +84,7 @@ mod scene {
     /// So many at once.
     macro_rules! crowd {
         ($($name:ident)+) => {$(
-            #[echown::test(once)]
+            #[echown::test(no_rerun)]
             fn $name() {
                 if !fault().is_empty() {
                     leak_a_pipe();

@@ -42,8 +42,7 @@ impl Function {
                 if arguments.delimiter() == Delimiter::Parenthesis
                     && arguments.stream().is_empty() => {}
             Some(other) => {
-                let what =
-                    "a test takes no arguments and has no generics; nobody could fill them in";
+                let what = "a test takes no arguments and has no generics";
                 return Err(Fault::new(other.span(), what));
             }
             None => return Err(Fault::new(name.span(), "expected `()` after the name")),
@@ -51,7 +50,7 @@ impl Function {
         let rest: Vec<TokenTree> = tokens.collect();
         let answers = rest.len() > 1;
         if answers && !should_panic.is_empty() {
-            let what = "a `#[should_panic]` test answers nothing: take the result away, or the \
+            let what = "a `#[should_panic]` test returns nothing: remove the result type, or the \
                         `#[should_panic]`";
             return Err(Fault::new(name.span(), what));
         }
@@ -77,7 +76,7 @@ fn read_attribute(attribute: &Group) -> Result<Option<TokenStream>, Fault> {
         }
         [TokenTree::Ident(word)] if word.to_string() == "test" => {
             let what =
-                "take the `#[test]` away: this attribute is one, and the test would run twice";
+                "remove the `#[test]`: this attribute adds one, and the test would run twice";
             Err(Fault::new(word.span(), what))
         }
         _ => Ok(None),
@@ -123,13 +122,14 @@ fn read_qualifiers(tokens: &mut Peekable<IntoIter>) -> Result<TokenStream, Fault
                 let text = word.to_string();
                 match &*text {
                     "async" => {
-                        let what = "an async test needs a runtime, and which one is yours to say: \
-                                    write `fn` and call `block_on(async { ... })` of your runtime in \
-                                    it; the runtime's own descriptors are then checked, too";
+                        let what = "an async test needs a runtime: write `fn` and call `block_on(async \
+                                    { ... })` of your runtime in it; the descriptors of the runtime \
+                                    are then checked, too";
                         return Err(Fault::new(word.span(), what));
                     }
                     "unsafe" => {
-                        let what = "a test cannot be an unsafe function: have the unsafe inside";
+                        let what =
+                            "a test cannot be an unsafe function: use an unsafe block inside";
                         return Err(Fault::new(word.span(), what));
                     }
                     "fn" | "const" | "extern" => qualifiers.extend([TokenTree::Ident(word)]),

@@ -13,24 +13,24 @@ use function::Function;
 use options::Options;
 use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
 
-/// Turns a function into a test that fails when it leaves a descriptor open.
+/// Turns a function into a test that fails if it leaves a descriptor open.
 ///
-/// The test runs alone in a process of its own, and what is open before and after it is compared. All
-/// else is as with `#[test]`: `#[should_panic]`, `#[ignore]`, `#[cfg]`, results, the output.
+/// The test runs alone in a child process, which compares the open descriptors before and after it.
+/// Everything else works as with `#[test]`: `#[should_panic]`, `#[ignore]`, `#[cfg]`, results, output.
 ///
-/// Options, separated by commas. Those that silence something are followed by `because = "..."`:
+/// Options are separated by commas. Those that silence a finding need a reason, `because = "..."`:
 ///
-/// | option | what |
+/// | option | effect |
 /// |---|---|
-/// | `ignore_path = "PART"` | what has this in its path or address is no finding |
-/// | `ignore_kind = "KIND"` | nor is a descriptor of this kind: `"epoll"`, `"tcp stream"`, `"socket"` for all sockets ... |
-/// | `ignore_closed` | nor is closing what the process was started with |
-/// | `expect_leaks = N` | it leaves exactly so many open; more and fewer fail |
-/// | `ignore_inherited = false` | what the process was started with is a finding, too (else it is not) |
-/// | `settle_ms = N` | how long a thread that is just finishing may take (1000) |
-/// | `timeout_ms = N` | after which a hanging test is killed, with a report (300000) |
-/// | `trace` | note every opening and closing from the beginning: tells a second close (Linux on x86-64) |
-/// | `once` | never run the test a second time to learn more about what it left |
+/// | `ignore_path = "PART"` | ignores descriptors with PART in their path or address |
+/// | `ignore_kind = "KIND"` | ignores descriptors of this kind: `"epoll"`, `"tcp stream"`, `"socket"` for all sockets ... |
+/// | `allow_close_inherited` | allows closing descriptors that the process inherited |
+/// | `expect_leaks = N` | expects exactly N leaks; more and fewer fail |
+/// | `report_inherited` | reports descriptors that the process inherited |
+/// | `settle_ms = N` | how long a thread that is finishing may take (default 1000) |
+/// | `timeout_ms = N` | after which a hanging test is killed and reported (default 300000) |
+/// | `trace_fds` | records openings and closings in the first run, too, which detects double closes (Linux on x86-64) |
+/// | `no_rerun` | never runs the test a second time to find the places of its leaks |
 ///
 /// # Examples
 /// ```ignore
@@ -88,7 +88,9 @@ fn expand(options: &Options, function: Function) -> TokenStream {
 }
 
 fn parse(text: &str) -> TokenStream {
-    text.parse().unwrap_or_else(|error| panic!("the attribute wrote what is not Rust: {error}"))
+    text.parse().unwrap_or_else(|error| {
+        panic!("failed to parse the code that the attribute generated: {error}")
+    })
 }
 
 /// Where the user looks when the compiler has something to say about what was written here.

@@ -1,4 +1,4 @@
-//! The options of the attribute: verbs, and a reason for each that silences something.
+//! The options of the attribute.
 
 use std::fmt;
 use std::iter::Peekable;
@@ -16,11 +16,11 @@ pub(crate) struct Options {
     report_inherited: bool,
     settle_ms: Option<Literal>,
     timeout_ms: Option<Literal>,
-    trace: bool,
-    once: bool,
+    trace_fds: bool,
+    no_rerun: bool,
 }
 
-/// One thing that is no finding, and why.
+/// A finding to ignore, and the reason.
 struct Ignore {
     form: &'static str,
     what: Option<Literal>,
@@ -60,29 +60,29 @@ impl Options {
                 let reason = reason(word, tokens)?;
                 self.ignores.push(Ignore { form: "Kind", what: Some(kind), reason });
             }
-            "ignore_closed" => {
+            "allow_close_inherited" => {
                 let reason = reason(word, tokens)?;
-                self.ignores.push(Ignore { form: "Closed", what: None, reason });
+                self.ignores.push(Ignore { form: "CloseInherited", what: None, reason });
             }
             "expect_leaks" => {
                 let count = number(word, tokens)?;
                 self.expect_leaks = Some((count, reason(word, tokens)?));
             }
-            "ignore_inherited" => self.report_inherited = !yes_or_no(word, tokens)?,
+            "report_inherited" => self.report_inherited = yes_or_no(word, tokens)?,
             "settle_ms" => self.settle_ms = Some(number(word, tokens)?),
             "timeout_ms" => self.timeout_ms = Some(number(word, tokens)?),
-            "trace" => self.trace = yes_or_no(word, tokens)?,
-            "once" => self.once = yes_or_no(word, tokens)?,
+            "trace_fds" => self.trace_fds = yes_or_no(word, tokens)?,
+            "no_rerun" => self.no_rerun = yes_or_no(word, tokens)?,
             "because" => {
-                let what = "`because` follows the option that it is the reason for: ignore_path, \
-                            ignore_kind, ignore_closed or expect_leaks";
+                let what = "`because` needs an option before it: ignore_path, ignore_kind, \
+                            allow_close_inherited or expect_leaks";
                 return Err(Fault::new(word.span(), what));
             }
             other => {
                 let what = format!(
-                    "no option `{other}`; there are ignore_path, ignore_kind, ignore_closed, \
-                     expect_leaks (each followed by because), ignore_inherited, settle_ms, \
-                     timeout_ms, trace and once"
+                    "unknown option `{other}`; options are ignore_path, ignore_kind, \
+                     allow_close_inherited, expect_leaks (each followed by because), \
+                     report_inherited, settle_ms, timeout_ms, trace_fds and no_rerun"
                 );
                 return Err(Fault::new(word.span(), what));
             }
@@ -116,7 +116,7 @@ impl fmt::Display for Options {
                 None => write!(f, ", {name}: ::core::option::Option::None")?,
             }
         }
-        write!(f, ", trace: {}, once: {}", self.trace, self.once)
+        write!(f, ", trace_fds: {}, no_rerun: {}", self.trace_fds, self.no_rerun)
     }
 }
 
@@ -133,8 +133,8 @@ fn check_kind(kind: &Literal) -> Result<(), Fault> {
 fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
     let missing = || {
         let what = format!(
-            "`{word}` silences something, so say why: write `, because = \"...\"` after it; the \
-             reason is printed whenever it is used"
+            "`{word}` needs a reason: write `, because = \"...\"` after it; the reason is printed \
+             when the option applies"
         );
         Fault::new(word.span(), what)
     };
@@ -146,7 +146,7 @@ fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Faul
         Some(TokenTree::Ident(because)) if because.to_string() == "because" => {
             let reason = string(&because, tokens)?;
             match reason.to_string().trim_matches('"').trim() {
-                "" => Err(Fault::new(reason.span(), "an empty reason is none")),
+                "" => Err(Fault::new(reason.span(), "`because` must not be empty")),
                 _ => Ok(reason),
             }
         }
@@ -160,7 +160,7 @@ fn string(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Faul
     if value.to_string().starts_with(['"', 'r']) {
         return Ok(value);
     }
-    Err(Fault::new(value.span(), format!("`{word}` expects a text: `{word} = \"...\"`")))
+    Err(Fault::new(value.span(), format!("`{word}` expects a string: `{word} = \"...\"`")))
 }
 
 /// `= N`

@@ -273,7 +273,7 @@ fn print_summary(summary: &ServerSummary, verdict: &Verdict) {
     for unused in &verdict.unused_suppressions {
         tracing::warn!("suppression without a use, it may be out of date: {unused}");
     }
-    if !verdict.still_open.is_empty() || !verdict.forgotten_children.is_empty() {
+    if !verdict.still_open.is_empty() || !verdict.unjoined_children.is_empty() {
         tracing::error!("at the end: {verdict}");
     }
 }

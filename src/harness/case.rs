@@ -40,10 +40,10 @@ pub struct Case {
     pub settle_ms: Option<u64>,
     /// See [`Case::timeout`].
     pub timeout_ms: Option<u64>,
-    /// Note openings and closings from the first run on.
-    pub trace: bool,
-    /// Never run it a second time.
-    pub once: bool,
+    /// Record openings and closings in the first run, too.
+    pub trace_fds: bool,
+    /// Never run the test a second time.
+    pub no_rerun: bool,
 }
 
 /// What cargo said of a test's binary when it was compiled. A crate's name tells too little: a package's
@@ -75,8 +75,8 @@ pub enum Ignore {
         /// Printed when it is used.
         because: &'static str,
     },
-    /// Closing what the process was started with.
-    Closed {
+    /// Closing descriptors that the process inherited.
+    CloseInherited {
         /// Printed when it is used.
         because: &'static str,
     },
@@ -131,7 +131,7 @@ impl Ignore {
             }
             Ignore::Kind { what: kind::SOCKET, because } => (kind::is_socket(kind), because),
             Ignore::Kind { what, because } => (kind == what, because),
-            Ignore::Closed { .. } => return None,
+            Ignore::CloseInherited { .. } => return None,
         };
         covers.then_some(because)
     }
@@ -155,8 +155,8 @@ pub(super) mod tests {
         report_inherited: false,
         settle_ms: None,
         timeout_ms: None,
-        trace: false,
-        once: false,
+        trace_fds: false,
+        no_rerun: false,
     };
 
     #[test]

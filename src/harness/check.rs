@@ -138,7 +138,7 @@ impl Check {
         if !children.is_empty() {
             let names: Vec<String> = children.iter().map(ToString::to_string).collect();
             faults.push(format!(
-                "forgotten-task: the check left {}: {}\n  help: join its promise, cancel it, or hand \
+                "unjoined-task: the check left {}: {}\n  help: join its promise, cancel it, or hand \
                  it to an `Orphans`",
                 Count(children.len() as u64, "task"),
                 names.join(", ")
@@ -151,7 +151,7 @@ impl Check {
         let count = leaks.as_ref().map_or(0, |report| report.resources.len());
         match (self.expected, leaks) {
             (Some((expected, because)), _) if expected != count => faults.push(format!(
-                "expectation: the check left {}, expected {expected} ({because})",
+                "leak-count: the check left {}, expected {expected} ({because})",
                 Count(count as u64, "resource")
             )),
             (None, Some(report)) if count > 0 => faults.push(report.to_string()),

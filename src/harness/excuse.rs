@@ -40,7 +40,7 @@ pub(super) fn excuse(mut report: TestReport, suite: &str, wishes: &Wishes) -> Ex
     report.findings.retain(|_| !at.next().copied().unwrap_or_default());
     let all = entries.into_iter().zip(&known);
     let known: Vec<Entry> = all.filter(|(_, known)| **known).map(|(entry, _)| entry).collect();
-    let what = if wishes.write_baseline.is_some() { "entered into" } else { "known, by" };
+    let what = if wishes.write_baseline.is_some() { "added to" } else { "known in" };
     notes.extend(
         known.iter().map(|it| format!("{what} the baseline: {}: {}", it.code, it.headline)),
     );
@@ -59,14 +59,14 @@ pub(super) fn excuse(report: TestReport, _: &str, _: &Wishes) -> Excused {
 
 #[cfg(feature = "ci")]
 fn is_of_leak(finding: &TestFinding) -> bool {
-    matches!(finding.verdict, TestVerdict::Leak | TestVerdict::Exposure)
+    matches!(finding.verdict, TestVerdict::Leak | TestVerdict::InheritedFd)
 }
 
 /// Whether the test did. One that did not has told nothing, and might hide anything: by the test's name
 /// alone, which is all that would be known of it, the next death would pass for the last one.
 #[cfg(feature = "ci")]
 fn came_back(finding: &TestFinding) -> bool {
-    !matches!(finding.verdict, TestVerdict::Death | TestVerdict::Hang)
+    !matches!(finding.verdict, TestVerdict::ProcessExited | TestVerdict::Hang)
 }
 
 /// Takes out of a finding what a suppression matches.
@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn a_test_that_did_not_come_back_is_known_to_no_baseline() {
         for (verdict, is_known) in [
-            (TestVerdict::Death, false),
+            (TestVerdict::ProcessExited, false),
             (TestVerdict::Hang, false),
-            (TestVerdict::ForgottenTask, true),
+            (TestVerdict::UnjoinedTask, true),
         ] {
             let found = report(vec![bare(verdict)]);
             let entries = Entry::of_test(&found, "s", &Sources::none());

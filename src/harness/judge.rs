@@ -56,7 +56,7 @@ pub(super) struct Verdict {
 pub(super) fn wants_more(case: &Case, first: &Told) -> bool {
     let Some(ended) = &first.ended else {
         // The standard library aborts when it finds its own descriptor closed.
-        return first.status.signal() == Some(libc_abort()) && !case.once;
+        return first.status.signal() == Some(libc_abort()) && !case.no_rerun;
     };
     // A test that should panic and came back fails, and is told what it left besides.
     let is_judged = ended.outcome == Outcome::Returned || case.should_panic;
@@ -67,7 +67,7 @@ pub(super) fn wants_more(case: &Case, first: &Told) -> bool {
     let owned = ended.owned.iter().filter(|owned| owned_ignored(case, owned).is_none()).count();
     let as_expected = case.expect_leaks.is_some_and(|(count, _)| count == leaks + owned);
     let has_more = (leaks > 0 && !as_expected) || (unknown_close && closed_ignored(case).is_none());
-    is_judged && has_more && !case.once
+    is_judged && has_more && !case.no_rerun
 }
 
 /// Whether a run has told of something left.
@@ -138,7 +138,7 @@ fn is_in_place(left: &Left, ended: &Ended) -> bool {
 
 fn closed_ignored(case: &Case) -> Option<&'static str> {
     case.ignores.iter().find_map(|ignore| match ignore {
-        Ignore::Closed { because } => Some(*because),
+        Ignore::CloseInherited { because } => Some(*because),
         _ => None,
     })
 }
@@ -175,31 +175,31 @@ impl Judging<'_> {
         let message = match (status.signal(), status.code()) {
             (_, Some(LOST_EXIT_CODE)) if started => {
                 let message = String::from(
-                    "closed everything, and with it the pipe by which it is to tell what it left",
+                    "closed all descriptors, including the pipe on which its process reports to the runner",
                 );
-                self.find(TestVerdict::ForeignClose, message);
+                self.find(TestVerdict::ClosedInherited, message);
                 if closed_ignored(self.case).is_some() {
                     self.notes.push(String::from(
-                        "`ignore_closed` is of no use here: without that pipe nothing can be judged",
+                        "`allow_close_inherited` has no effect here: without the pipe, the test cannot be \
+                         judged",
                     ));
                 }
                 return;
             }
             (Some(signal), _) => {
-                format!("was ended by signal {signal} ({}) before it came back", name(signal))
+                format!("was terminated by signal {signal} ({}) before it returned", name(signal))
             }
-            (None, code) if started => format!(
-                "ended its process with exit code {} before it came back",
-                code.unwrap_or_default()
-            ),
+            (None, code) if started => {
+                format!("exited with code {} before it returned", code.unwrap_or_default())
+            }
             (None, code) => format!(
-                "could not be run alone (exit code {}): its own binary has no test of that name, or \
-                 has another runner than the standard one. Doctests and `harness = false` have no \
-                 such runner; use `echown::check` there",
+                "could not be run in a child process (exit code {}): its binary has no test of that \
+                 name, or does not use the standard test runner. Doctests and `harness = false` do \
+                 not use it; use `echown::check` there",
                 code.unwrap_or_default()
             ),
         };
-        self.find(TestVerdict::Death, message);
+        self.find(TestVerdict::ProcessExited, message);
         if let Some(more) = second.and_then(|told| told.ended.as_ref()) {
             self.doubles(more, None);
         }
@@ -239,7 +239,7 @@ impl Judging<'_> {
             };
             let number = i32::try_from(*number).unwrap_or(-1);
             let kind = String::from("descriptor");
-            let finding = self.find(TestVerdict::ForeignClose, message);
+            let finding = self.find(TestVerdict::ClosedInherited, message);
             finding.descriptors = vec![Descriptor { number, kind, ..Descriptor::default() }];
             finding.places.extend(place);
         }
@@ -281,7 +281,7 @@ impl Judging<'_> {
                 count => format!(" and still owned {}", Count(count, "resource")),
             };
             let message = format!("left {found} open{and_owned}, expected {expected} ({because})");
-            self.find(TestVerdict::Expectation, message);
+            self.find(TestVerdict::LeakCount, message);
         }
         let (all, places) = (
             leaks.len(),
@@ -313,8 +313,8 @@ impl Judging<'_> {
                 others => format!(" (and {others} more)"),
             };
             self.notes.push(format!(
-                "{descriptor}{others}: opened once in a process and not again when the test is run \
-                 a second time, so it is the process's and not the test's"
+                "{descriptor}{others}: opened once per process and not again in a second run, so it \
+                 does not count as a leak of the test"
             ));
         }
     }
@@ -343,26 +343,26 @@ impl Judging<'_> {
 
     fn why_no_place(&self, ended: &Ended, second: Option<&Told>) -> String {
         let why = match (second, second.and_then(|told| told.ended.as_ref())) {
-            _ if self.case.once => "the option `once` keeps the test from being run for it",
+            _ if self.case.no_rerun => "the option `no_rerun` prevents the run that would find it",
             (None, _) => match &ended.coverage {
                 Coverage::Missing(why) => why,
-                _ => "it was opened by a call that is not noted, or before the test began",
+                _ => "it was opened by a call that is not recorded, or before the test began",
             },
             (Some(told), None) if told.hang.is_some() => {
-                "the test did not come back when it was run once more for it"
+                "the test did not return when it was run again to find it"
             }
             (Some(told), None) => {
-                &format!("the test ended by {} when it was run once more for it", told.status)
+                &format!("the test ended with {} when it was run again to find it", told.status)
             }
             (Some(_), Some(more)) => match &more.coverage {
                 Coverage::Missing(why) => why,
                 _ if more.left.is_empty() => {
-                    "the test left nothing when it was run once more for it"
+                    "the test left nothing open when it was run again to find it"
                 }
-                _ => "it was opened by a call that is not noted, or otherwise than the first time",
+                _ => "it was opened by a call that is not recorded, or by another call than before",
             },
         };
-        format!("where it was opened is not known: {why}")
+        format!("the place of the opening is unknown: {why}")
     }
 
     /// What the registry closed that is a leak.
@@ -379,7 +379,7 @@ impl Judging<'_> {
 
     fn forgotten(&mut self, ended: &Ended) {
         for task in &ended.forgotten {
-            self.find(TestVerdict::ForgottenTask, format!("left {task} unjoined"));
+            self.find(TestVerdict::UnjoinedTask, format!("left {task} unjoined"));
         }
     }
 
@@ -390,7 +390,7 @@ impl Judging<'_> {
         let reported = ended.inherited.iter().filter(|it| ignored(self.case, it).is_none());
         let reported: Vec<Descriptor> = reported.cloned().collect();
         if !reported.is_empty() {
-            self.find(TestVerdict::Exposure, String::new()).descriptors = reported;
+            self.find(TestVerdict::InheritedFd, String::new()).descriptors = reported;
         }
     }
 
@@ -408,8 +408,7 @@ impl Judging<'_> {
         self.findings.sort_by_key(|finding| finding.verdict);
         if self.case.should_panic {
             self.notes.push(String::from(
-                "a panic would be success here, so this test fails by not panicking: the runner \
-                 says so below",
+                "this `#[should_panic]` test fails by not panicking; the runner reports that below",
             ));
         }
         let report = TestReport {
@@ -550,7 +549,7 @@ mod tests {
         let closed = Closed { number: 2, now: Some("file fd 2, /log".into()), ..Closed::default() };
         let ended = || Ended { closed: vec![closed.clone()], ..left(&[(2, "file")]) };
         assert!(judge(&CASE, told(ended(), None), None).report.is_some());
-        let ignoring = Case { ignores: &[Ignore::Closed { because: "a reason" }], ..CASE };
+        let ignoring = Case { ignores: &[Ignore::CloseInherited { because: "a reason" }], ..CASE };
         assert!(!wants_more(&ignoring, &told(ended(), None)));
         let verdict = judge(&ignoring, told(ended(), None), None);
         assert_eq!(verdict.report, None);
@@ -563,9 +562,12 @@ mod tests {
     #[test]
     fn a_process_that_never_began_was_no_runner_that_knows_the_test() {
         let report = judge(&CASE, Told::default(), None).report.unwrap();
-        assert_eq!(report.findings[0].verdict, TestVerdict::Death);
+        assert_eq!(report.findings[0].verdict, TestVerdict::ProcessExited);
         let message = &report.findings[0].message;
-        assert!(message.starts_with("could not be run alone (exit code 0)"), "{message}");
+        assert!(
+            message.starts_with("could not be run in a child process (exit code 0)"),
+            "{message}"
+        );
         assert!(message.contains("use `echown::check` there"), "{message}");
     }
 
@@ -578,7 +580,7 @@ mod tests {
         assert!(!wants_more(&ignoring, &told(left(&[(3, "file")]), None)));
         let expecting = Case { expect_leaks: Some((1, "a reason")), ..CASE };
         assert!(!wants_more(&expecting, &told(left(&[(3, "file")]), None)));
-        assert!(!wants_more(&Case { once: true, ..CASE }, &told(left(&[(3, "file")]), None)));
+        assert!(!wants_more(&Case { no_rerun: true, ..CASE }, &told(left(&[(3, "file")]), None)));
         let failed = || Ended { outcome: Outcome::Panicked(None), ..left(&[(3, "file")]) };
         assert!(!wants_more(&CASE, &told(failed(), None)));
         let panicking = Case { should_panic: true, ..CASE };

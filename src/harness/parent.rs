@@ -51,7 +51,8 @@ pub(super) fn run(case: &Case) {
 /// taken for a clean one.
 fn verdict(case: &Case) -> Result<Verdict, String> {
     let wishes = Wishes::of_this_process().map_err(|wrong| format!("echown: {wrong}"))?;
-    let trace = case.trace || env::var("ECHOWN_TRACE").is_ok_and(|it| !["", "0"].contains(&&*it));
+    let trace =
+        case.trace_fds || env::var("ECHOWN_TRACE_FDS").is_ok_and(|it| !["", "0"].contains(&&*it));
     let trace = trace.then_some(Mode::Faithful);
     let first = watch(case, Errand { trace, again: false, is_shown: true })?;
     let mut second = None;
@@ -120,7 +121,7 @@ fn conclude(case: &Case, verdict: Verdict) {
     match verdict.panic {
         // The child's hook has printed it.
         Some(Some(text)) => resume_unwind(Box::new(text)),
-        Some(None) => resume_unwind(Box::new("a panic without a text")),
+        Some(None) => resume_unwind(Box::new("a panic without a message")),
         None => {}
     }
 }
@@ -141,10 +142,10 @@ struct Errand {
 fn watch(case: &Case, errand: Errand) -> Result<Told, String> {
     let _turn = Turn::take();
     let started = start(case, errand).map_err(|error| {
-        format!("test `{}` could not be started in a process of its own: {error}", case.name())
+        format!("failed to start test `{}` in a child process: {error}", case.name())
     })?;
     started.watch(case).map_err(|error| {
-        format!("test `{}` could not be watched in its process: {error}", case.name())
+        format!("failed to watch the child process of test `{}`: {error}", case.name())
     })
 }
 

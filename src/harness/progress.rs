@@ -36,13 +36,13 @@ impl Progress {
         let time = self.timeout(case);
         match self {
             Progress::Begins => {
-                format!("was not begun within {time:?}, and its process was killed")
+                format!("did not start within {time:?}, and its process was killed")
             }
             Progress::Runs => {
-                format!("did not come back within {time:?}, and its process was killed")
+                format!("did not return within {time:?}, and its process was killed")
             }
             Progress::CameBack => {
-                format!("came back, but its process did not end within {time:?}, and was killed")
+                format!("returned, but its process did not exit within {time:?} and was killed")
             }
         }
     }

@@ -249,7 +249,7 @@ impl Registry {
                 .map(|(suppression, _)| suppression.to_string())
                 .collect(),
             still_open: self.snapshot().resources,
-            forgotten_children: Vec::new(),
+            unjoined_children: Vec::new(),
             // ord: Relaxed, as above.
             exit_code: if self.0.must_fail.load(Ordering::Relaxed) {
                 EXIT_CODE_FINDINGS
@@ -266,7 +266,7 @@ impl Registry {
     /// listed in the verdict and left to them: only its owner's thread may close a descriptor.
     pub fn finish(&self) -> Verdict {
         let (_, forgotten) = task_exit::settle_process(self);
-        Verdict { forgotten_children: forgotten, ..self.verdict() }
+        Verdict { unjoined_children: forgotten, ..self.verdict() }
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Verdict {
     /// What is owned or offered still.
     pub still_open: Vec<ResourceData>,
     /// Children that nobody joined, cancelled or handed over.
-    pub forgotten_children: Vec<TaskLabel>,
+    pub unjoined_children: Vec<TaskLabel>,
     /// 23 if something was found whose policy is `fail`, else 0.
     pub exit_code: u8,
 }
@@ -50,6 +50,6 @@ impl Verdict {
             && self.replaced == 0
             && self.failed_finalizers == 0
             && self.still_open.is_empty()
-            && self.forgotten_children.is_empty()
+            && self.unjoined_children.is_empty()
     }
 }

@@ -101,7 +101,7 @@ fn case(name: String, all: &[&Found]) -> TestCase {
     let mut codes: Vec<&str> = codes.collect();
     codes.dedup();
     match new.is_empty() {
-        true => status.set_message(format!("known, by the baseline: {headline}")),
+        true => status.set_message(format!("known in the baseline: {headline}")),
         false => status.set_type(codes.join(",")).set_message(headline),
     };
     let texts: Vec<String> = told.iter().map(|found| of_one(found)).collect();

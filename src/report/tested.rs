@@ -22,7 +22,7 @@ pub struct TestReport {
     pub line: u32,
     /// What was found, the worst first.
     pub findings: Vec<TestFinding>,
-    /// What else whoever mends it should know: why a place is not known, which threads still ran.
+    /// Further information: why a place is unknown, which threads still ran.
     pub notes: Vec<String>,
 }
 
@@ -49,97 +49,94 @@ pub struct TestFinding {
 #[cfg_attr(feature = "json", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum TestVerdict {
-    /// The test's process ended before the test came back.
-    Death,
-    /// The test did not come back in time, and its process was killed.
+    /// The process of the test exited before the test returned.
+    ProcessExited,
+    /// The test did not return in time, and its process was killed.
     Hang,
     /// A descriptor was closed a second time.
     DoubleClose,
-    /// The test closed, or replaced, a descriptor that its process was started with.
-    ForeignClose,
-    /// A descriptor that the test opened was still open after it.
+    /// The test closed, or replaced, a descriptor that its process inherited.
+    ClosedInherited,
+    /// A descriptor that the test opened was still open after the test.
     Leak,
-    /// A task that the test started was still unjoined after it.
-    ForgottenTask,
-    /// A descriptor came from outside, because whoever started the tests let it be inherited.
-    Exposure,
-    /// Other than so many leaks as were expected.
-    Expectation,
+    /// A task that the test started was not joined.
+    UnjoinedTask,
+    /// The process of the test inherited a descriptor that lacks O_CLOEXEC.
+    InheritedFd,
+    /// The number of leaks differs from `expect_leaks`.
+    LeakCount,
 }
 
 impl TestVerdict {
     /// All of them, the worst first.
     pub const ALL: &[TestVerdict] = &[
-        TestVerdict::Death,
+        TestVerdict::ProcessExited,
         TestVerdict::Hang,
         TestVerdict::DoubleClose,
-        TestVerdict::ForeignClose,
+        TestVerdict::ClosedInherited,
         TestVerdict::Leak,
-        TestVerdict::ForgottenTask,
-        TestVerdict::Exposure,
-        TestVerdict::Expectation,
+        TestVerdict::UnjoinedTask,
+        TestVerdict::InheritedFd,
+        TestVerdict::LeakCount,
     ];
 
-    /// In half a line.
+    /// A summary in half a line.
     #[must_use]
     pub fn summary(self) -> &'static str {
         match self {
-            TestVerdict::Death => "a test's process ended before the test came back",
-            TestVerdict::Hang => "a test did not come back in time",
+            TestVerdict::ProcessExited => "the process of a test exited before the test returned",
+            TestVerdict::Hang => "a test did not return in time",
             TestVerdict::DoubleClose => "a test closed a descriptor a second time",
-            TestVerdict::ForeignClose => "a test closed a descriptor that it does not own",
+            TestVerdict::ClosedInherited => "a test closed a descriptor that its process inherited",
             TestVerdict::Leak => "a test left a descriptor open",
-            TestVerdict::ForgottenTask => "a test left a task unjoined",
-            TestVerdict::Exposure => "a descriptor came into the test's process from outside",
-            TestVerdict::Expectation => {
-                "a test left other than so many descriptors as were expected"
-            }
+            TestVerdict::UnjoinedTask => "a test left a task unjoined",
+            TestVerdict::InheritedFd => "the process of a test inherited a descriptor",
+            TestVerdict::LeakCount => "the number of leaks differs from `expect_leaks`",
         }
     }
 
-    /// The stable word for it.
+    /// The stable code.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
-            TestVerdict::Death => "death",
+            TestVerdict::ProcessExited => "process-exited",
             TestVerdict::Hang => "hang",
             TestVerdict::DoubleClose => "double-close",
-            TestVerdict::ForeignClose => "foreign-close",
+            TestVerdict::ClosedInherited => "closed-inherited",
             TestVerdict::Leak => "leak",
-            TestVerdict::ForgottenTask => "forgotten-task",
-            TestVerdict::Exposure => "exposure",
-            TestVerdict::Expectation => "expectation",
+            TestVerdict::UnjoinedTask => "unjoined-task",
+            TestVerdict::InheritedFd => "inherited-fd",
+            TestVerdict::LeakCount => "leak-count",
         }
     }
 
-    /// What mends it most often.
+    /// The advice at the end of a report.
     #[must_use]
     pub fn help(self) -> &'static str {
         match self {
-            TestVerdict::Death => {
-                "a test has to come back: return or panic, and leave `exit` to the test runner"
+            TestVerdict::ProcessExited => {
+                "a test has to return or panic; do not call `exit` in a test"
             }
             TestVerdict::Hang => {
-                "look at what its threads wait for; a test that needs longer says so: \
-                 `timeout_ms = N`"
+                "see what its threads wait for; set `timeout_ms = N` for a test that needs longer"
             }
             TestVerdict::DoubleClose => {
-                "one of the two closes is not its owner's: keep the descriptor in one `OwnedFd` and \
-                 let that close it"
+                "one of the two closes is not by the owner: keep the descriptor in one `OwnedFd`, \
+                 which closes it once"
             }
-            TestVerdict::ForeignClose => {
-                "whoever passed it on may still use it: work on a duplicate (`try_clone`), and put \
-                 back what was replaced; or say `ignore_closed`"
+            TestVerdict::ClosedInherited => {
+                "the parent process may still use it: work on a duplicate (`try_clone`) and restore \
+                 what was replaced, or allow it with `allow_close_inherited`"
             }
             TestVerdict::Leak => {
-                "drop what holds it, join the thread that holds it, or close it on the error path, \
-                 too, before the test ends"
+                "before the test ends, drop what holds it or join the thread that holds it; check \
+                 error paths, too"
             }
-            TestVerdict::ForgottenTask => "join its promise, cancel it, or hand it to an `Orphans`",
-            TestVerdict::Exposure => {
-                "have whoever starts the tests open it with O_CLOEXEC, or close it there"
+            TestVerdict::UnjoinedTask => "join its promise, cancel it, or hand it to an `Orphans`",
+            TestVerdict::InheritedFd => {
+                "open it with O_CLOEXEC in the program that starts the tests, or close it there"
             }
-            TestVerdict::Expectation => "correct the number, or take `expect_leaks` away",
+            TestVerdict::LeakCount => "correct the number, or remove `expect_leaks`",
         }
     }
 }

@@ -223,7 +223,7 @@ impl fmt::Display for Verdict {
             Count(self.failed_finalizers, "failed finalizer"),
             self.still_open.len()
         )?;
-        for child in &self.forgotten_children {
+        for child in &self.unjoined_children {
             write!(f, "\nforgotten child: {child}")?;
         }
         for (reason, times) in &self.used_suppressions {

@@ -12,26 +12,32 @@ const MISTAKES: &[(&str, &str)] = &[
     ("#[echown::test] fn it<T>() {}", "a test takes no arguments and has no generics"),
     ("#[echown::test] unsafe fn it() {}", "a test cannot be an unsafe function"),
     ("#[echown::test] struct It;", "expected a function, found `struct`"),
-    ("#[echown::test] #[test] fn it() {}", "take the `#[test]` away"),
+    ("#[echown::test] #[test] fn it() {}", "remove the `#[test]`"),
     (
         "#[echown::test] #[should_panic] fn it() -> Result<(), String> { Ok(()) }",
-        "a `#[should_panic]` test answers nothing",
+        "a `#[should_panic]` test returns nothing",
     ),
-    ("#[echown::test(ignore_fd = 3)] fn it() {}", "no option `ignore_fd`; there are ignore_path"),
+    (
+        "#[echown::test(ignore_fd = 3)] fn it() {}",
+        "unknown option `ignore_fd`; options are ignore_path",
+    ),
     ("#[echown::test(ignore_path = \"/tmp\")] fn it() {}", "write `, because = \"...\"` after it"),
     (
         "#[echown::test(ignore_path = \"/tmp\", because = \" \")] fn it() {}",
-        "an empty reason is none",
+        "`because` must not be empty",
     ),
-    ("#[echown::test(because = \"why\")] fn it() {}", "`because` follows the option"),
+    ("#[echown::test(because = \"why\")] fn it() {}", "`because` needs an option before it"),
     (
         "#[echown::test(ignore_kind = \"sokcet\", because = \"why\")] fn it() {}",
-        "no kind \"sokcet\"; there are `socket`, `tcp listener`",
+        "unknown kind \"sokcet\"; kinds are `socket`, `tcp listener`",
     ),
     ("#[echown::test(settle_ms = \"5\")] fn it() {}", "`settle_ms` expects a number"),
     ("#[echown::test(settle_ms)] fn it() {}", "write `settle_ms = N`"),
-    ("#[echown::test(trace = 1)] fn it() {}", "write `trace = true` or `trace = false`"),
-    ("#[echown::test(trace once)] fn it() {}", "expected a comma between two options"),
+    (
+        "#[echown::test(trace_fds = 1)] fn it() {}",
+        "write `trace_fds = true` or `trace_fds = false`",
+    ),
+    ("#[echown::test(trace_fds no_rerun)] fn it() {}", "expected a comma between two options"),
     // The compiler's own words for a `use super::*` above which the attribute was imported.
     (
         "pub use echown::test; #[cfg(test)] mod tests { use super::*; #[test] fn it() {} }",

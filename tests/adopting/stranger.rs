@@ -76,7 +76,7 @@ impl Stranger {
 
 /// Without what this run of the tests was told.
 fn quiet(command: &mut Command) -> &mut Command {
-    for variable in ["RUSTFLAGS", "RUST_TEST_THREADS", "RUST_TEST_NOCAPTURE", "ECHOWN_TRACE"] {
+    for variable in ["RUSTFLAGS", "RUST_TEST_THREADS", "RUST_TEST_NOCAPTURE", "ECHOWN_TRACE_FDS"] {
         command.env_remove(variable);
     }
     // What nextest, if it runs this, says to its tests.

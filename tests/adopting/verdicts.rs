@@ -123,7 +123,7 @@ fn descriptors_that_came_from_outside_are_not_blamed() {
     }
 }
 
-/// With `ignore_inherited = false` it is a finding, unless it is ignored by its path or kind.
+/// With `report_inherited` it is a finding, unless its path or kind is ignored.
 #[test]
 fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
     let program = Stranger::corpus().binary().get_program().to_owned();
@@ -136,7 +136,7 @@ fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
     let (plain, ignoring) = ("options::inherited", "options::inherited_but_for_a_path");
     let found = run("7</etc/passwd");
     assert_eq!(found[plain].word, "FAILED", "{found:#?}");
-    let begin = "exposure: test `options::inherited` was started with ";
+    let begin = "inherited-fd: test `options::inherited` inherited ";
     for part in [begin, "file fd 7, /etc/passwd", "open it with O_CLOEXEC"] {
         assert!(found[plain].section.contains(part), "expected `{part}` in {found:#?}");
     }
@@ -150,7 +150,7 @@ fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
     assert!(!run("7<&-")[plain].section.contains("fd 7,"));
 }
 
-/// `ECHOWN_TRACE=1` is the option `trace` for all tests, and means off as other variables do.
+/// `ECHOWN_TRACE_FDS=1` is the option `trace_fds` for all tests, and means off as other variables do.
 #[test]
 fn a_second_close_is_seen_by_the_variable_as_by_the_option() {
     if !HAS_PLACES {
@@ -158,10 +158,10 @@ fn a_second_close_is_seen_by_the_variable_as_by_the_option() {
     }
     for (value, is_on) in [("1", true), ("0", false), ("", false)] {
         let mut runner = Stranger::corpus().binary();
-        runner.args(["--exact", "closes::twice_without_the_trace"]).env("ECHOWN_TRACE", value);
+        runner.args(["--exact", "closes::twice_without_the_trace"]).env("ECHOWN_TRACE_FDS", value);
         let said = text(&runner.output().unwrap());
         let found = "double-close: test `closes::twice_without_the_trace` closed fd";
-        assert_eq!(said.contains(found), is_on, "ECHOWN_TRACE={value}: {said}");
+        assert_eq!(said.contains(found), is_on, "ECHOWN_TRACE_FDS={value}: {said}");
     }
 }
 

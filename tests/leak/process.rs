@@ -146,7 +146,7 @@ fn finish_cancels_the_children_that_were_forgotten_and_names_them() {
         });
         drop(child);
         let verdict = lab.registry.finish();
-        let names: Vec<&str> = verdict.forgotten_children.iter().map(|it| &*it.name).collect();
+        let names: Vec<&str> = verdict.unjoined_children.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["forgotten"]);
         assert!(!verdict.is_clean());
         lab.assert_all_closed();

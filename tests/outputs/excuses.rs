@@ -8,7 +8,7 @@ fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
     let (path, report) = (folder.file("known.toml"), folder.file("report.sarif"));
     let known = path.to_str().unwrap();
     let said = assert_passes(&play("leaks", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
-    assert!(said.contains("entered into the baseline: leak: test `scene::leaks` left"), "{said}");
+    assert!(said.contains("added to the baseline: leak: test `scene::leaks` left"), "{said}");
     let written = fs::read_to_string(&path).unwrap();
     assert!(written.contains("code = \"leak\"\nresource = \"pipe\"\n"), "{written}");
     // A second test adds its own, and entering it again changes nothing.
@@ -21,7 +21,7 @@ fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
 
     let wishes = [("ECHOWN_BASELINE", known), ("ECHOWN_REPORT", &destination("sarif", &report))];
     let said = assert_passes(&play("leaks", "leak", &wishes));
-    assert!(said.contains("known, by the baseline: leak: test `scene::leaks` left"), "{said}");
+    assert!(said.contains("known in the baseline: leak: test `scene::leaks` left"), "{said}");
     assert_passes(&play("forgets", "leak", &wishes));
     let said = assert_fails(&play("leaks", "more", &wishes));
     assert!(said.contains("left 1 descriptor open") && said.contains("/dev/null"), "{said}");
@@ -37,21 +37,24 @@ fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
 }
 
 #[test]
-fn no_baseline_makes_a_death_pass() {
-    let folder = Folder::new("death");
+fn no_baseline_makes_a_crashed_test_pass() {
+    let folder = Folder::new("process-exited");
     let path = folder.file("known.toml");
     let known = path.to_str().unwrap();
     // What it would have to say for the next one to be the same.
     fs::write(
         &path,
-        "version = 1\n\n[[known]]\ncode = \"death\"\nfile = \"tests/outputs.rs\"\nline = 1\n\
+        "version = 1\n\n[[known]]\ncode = \"process-exited\"\nfile = \"tests/outputs.rs\"\nline = 1\n\
          function = \"scene::aborts\"\n",
     )
     .unwrap();
     for variable in ["ECHOWN_BASELINE", "ECHOWN_WRITE_BASELINE"] {
         let said = assert_fails(&play("aborts", "abort", &[(variable, known)]));
-        assert!(said.contains("death: test `scene::aborts` was ended by signal 6"), "{said}");
-        assert!(!said.contains("the baseline: death"), "{said}");
+        assert!(
+            said.contains("process-exited: test `scene::aborts` was terminated by signal 6"),
+            "{said}"
+        );
+        assert!(!said.contains("the baseline: process-exited"), "{said}");
     }
     assert_eq!(fs::read_to_string(&path).unwrap().matches("[[known]]").count(), 1);
 }

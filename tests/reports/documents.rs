@@ -128,7 +128,7 @@ fn each_cwe_stands_at_its_rule() {
         ("double-release", "external/cwe/cwe-1341"),
         ("use-after-release", "external/cwe/cwe-910"),
         ("fd-replaced", "external/cwe/cwe-910"),
-        ("exposure", "external/cwe/cwe-403"),
+        ("inherited-fd", "external/cwe/cwe-403"),
     ] {
         let rule = rules.iter().find(|rule| rule["id"] == code).unwrap();
         let tags = rule["properties"]["tags"].as_array().unwrap();

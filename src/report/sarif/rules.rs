@@ -24,11 +24,11 @@ fn weaknesses(code: &str) -> &'static [u16] {
         "leak" | "unclaimed" => &[775],
         "double-release" | "double-close" => &[1341],
         "already-owned" => &[1341, 282],
-        "not-owner" | "dropped-by-non-owner" | "duplicate-give" | "foreign-close" => &[282],
+        "not-owner" | "dropped-by-non-owner" | "duplicate-give" | "closed-inherited" => &[282],
         "use-after-release" | "fd-replaced" | "not-open" => &[910],
         "in-use" | "is-split" => &[666],
         "finalizer-failed" | "finalizer-panicked" => &[404],
-        "exposure" => &[403],
+        "inherited-fd" => &[403],
         _ => &[],
     }
 }

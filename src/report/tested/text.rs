@@ -47,16 +47,16 @@ impl fmt::Display for Headline<'_> {
         match finding.verdict {
             TestVerdict::Leak if finding.descriptors.is_empty() => f.write_str(&finding.message),
             TestVerdict::Leak => write!(f, "left {count} open"),
-            TestVerdict::ForeignClose if finding.descriptors.is_empty() => {
+            TestVerdict::ClosedInherited if finding.descriptors.is_empty() => {
                 f.write_str(&finding.message)
             }
-            TestVerdict::ForeignClose => write!(f, "closed {count} that it does not own"),
-            TestVerdict::Exposure => write!(f, "was started with {count} from outside"),
-            TestVerdict::Death
+            TestVerdict::ClosedInherited => write!(f, "closed {count} that its process inherited"),
+            TestVerdict::InheritedFd => write!(f, "inherited {count}"),
+            TestVerdict::ProcessExited
             | TestVerdict::DoubleClose
             | TestVerdict::Hang
-            | TestVerdict::ForgottenTask
-            | TestVerdict::Expectation => f.write_str(&finding.message),
+            | TestVerdict::UnjoinedTask
+            | TestVerdict::LeakCount => f.write_str(&finding.message),
         }
     }
 }
@@ -75,10 +75,10 @@ impl fmt::Display for TestFinding {
         }
         let says_it_already = matches!(
             self.verdict,
-            TestVerdict::Death
+            TestVerdict::ProcessExited
                 | TestVerdict::Hang
-                | TestVerdict::ForgottenTask
-                | TestVerdict::Expectation
+                | TestVerdict::UnjoinedTask
+                | TestVerdict::LeakCount
         ) || self.descriptors.is_empty();
         if !self.message.is_empty() && !says_it_already {
             write!(f, "\n    {}", self.message)?;

@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Opening {
 #[global_allocator]
 static ALLOCATOR: Opening = Opening;
 
-#[echown::test(trace)]
+#[echown::test(trace_fds)]
 fn a_double_close_under_an_allocator_that_opens() {
     OPENS.store(true, Ordering::Relaxed);
     closes::twice();

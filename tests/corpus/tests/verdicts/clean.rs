@@ -7,20 +7,20 @@ use std::process::Command;
 
 use strangers::clean;
 
-//~ passes | it is the process's and not the test's
+//~ passes | it does not count as a leak of the test
 #[echown::test]
 fn a_lazy_static() {
     assert!(clean::lazy_static() > 0);
 }
 
-//~ passes | it is the process's and not the test's
+//~ passes | it does not count as a leak of the test
 #[echown::test]
 fn a_logger() {
     clean::log("one");
     clean::log("two");
 }
 
-//~ passes | it is the process's and not the test's
+//~ passes | it does not count as a leak of the test
 #[echown::test]
 fn a_pool_that_outlives_the_test() {
     let pool = clean::pool().lock().unwrap();
@@ -28,7 +28,7 @@ fn a_pool_that_outlives_the_test() {
     pool.join();
 }
 
-//~ passes | it is the process's and not the test's
+//~ passes | it does not count as a leak of the test
 #[echown::test]
 fn a_background_thread_for_the_process() {
     let (done, wait) = std::sync::mpsc::channel();
@@ -36,7 +36,7 @@ fn a_background_thread_for_the_process() {
     wait.recv().unwrap();
 }
 
-//~ passes | it is the process's and not the test's
+//~ passes | it does not count as a leak of the test
 #[echown::test(timeout_ms = 2000, settle_ms = 2100)]
 fn what_settles_longer_than_the_test_may_run() {
     let (done, wait) = std::sync::mpsc::channel();
@@ -80,7 +80,7 @@ fn a_program_that_is_still_running() {
 }
 
 //~ passes
-#[echown::test(trace)]
+#[echown::test(trace_fds)]
 fn programs_under_the_trace() {
     for _ in 0..3 {
         assert!(Command::new("ls").arg("/").output().unwrap().status.success());

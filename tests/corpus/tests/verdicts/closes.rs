@@ -3,7 +3,7 @@
 use strangers::closes;
 
 //~ fails | double-close: test | closed fd | twice | @opened by open | @closed first by close at src/closes.rs: | @closed again by close at src/closes.rs:
-#[echown::test(trace)]
+#[echown::test(trace_fds)]
 fn twice() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         panic!("double-close: test that closed fd twice is seen on Linux on x86-64 only");
@@ -12,7 +12,7 @@ fn twice() {
 }
 
 //~ fails | double-close: test | twice | @closed again by close at src/closes.rs: | @in strangers::closes::twice_with_a_newcomer (src/closes.rs:27) | @in strangers::closes::twice_with_a_newcomer (src/closes.rs:28)
-#[echown::test(trace)]
+#[echown::test(trace_fds)]
 fn twice_with_a_newcomer_in_between() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         panic!("double-close: test that closed fd twice is seen on Linux on x86-64 only");
@@ -27,17 +27,17 @@ fn twice_without_the_trace() {
     closes::twice();
 }
 
-//~ fails | death: test | signal 6 (SIGABRT) | IO Safety violation | @double-close: test | @closed first by close at src/closes.rs:
+//~ fails | process-exited: test | signal 6 (SIGABRT) | IO Safety violation | @double-close: test | @closed first by close at src/closes.rs:
 #[echown::test]
 fn under_the_hands_of_a_file() {
     if !cfg!(debug_assertions) {
-        panic!("death: test signal 6 (SIGABRT) IO Safety violation is found with debug assertions");
+        panic!("process-exited: test signal 6 (SIGABRT) IO Safety violation is found with debug assertions");
     }
     closes::under_the_hands_of_a_file();
 }
 
 //~ passes
-#[echown::test(trace)]
+#[echown::test(trace_fds)]
 fn a_sweep_is_no_second_close() {
     for number in (0..4).map(|_| closes::open()).collect::<Vec<_>>() {
         closes::close(number);
@@ -45,19 +45,19 @@ fn a_sweep_is_no_second_close() {
     closes::sweep(300, 330);
 }
 
-//~ fails | foreign-close: test | closed 1 descriptor that it does not own | fd 1 | and now is closed | @closed by close at src/closes.rs:
+//~ fails | closed-inherited: test | closed 1 descriptor that its process inherited | fd 1 | and now is closed | @closed by close at src/closes.rs:
 #[echown::test]
 fn standard_output() {
     closes::standard_output();
 }
 
-//~ fails | foreign-close: test | fd 2 | and now is device fd 2, /dev/null | @closed by dup2 at src/closes.rs:
+//~ fails | closed-inherited: test | fd 2 | and now is device fd 2, /dev/null | @closed by dup2 at src/closes.rs:
 #[echown::test]
 fn a_redirection_that_stays() {
     closes::redirect_and_leave();
 }
 
-//~ fails | foreign-close: test | closed everything
+//~ fails | closed-inherited: test | closed all descriptors
 #[echown::test]
 fn everything() {
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };

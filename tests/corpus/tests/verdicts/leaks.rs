@@ -172,7 +172,7 @@ fn what_its_own_task_still_owned() {
     forget(echown::net::Listener::bind("127.0.0.1:0"));
 }
 
-//~ fails | forgotten-task: test | left task | `thread` unjoined
+//~ fails | unjoined-task: test | left task | `thread` unjoined
 #[echown::test]
 fn a_task_that_nobody_joined() {
     drop(echown::thread::spawn([], || ()));
@@ -197,7 +197,7 @@ fn every_descriptor_there_is() {
     }
 }
 
-//~ fails | leak: test `leaks::every_descriptor_there_can_be` left | file fd | /etc/passwd | where it was opened is not known: nothing could be opened any more
+//~ fails | leak: test `leaks::every_descriptor_there_can_be` left | file fd | /etc/passwd | the place of the opening is unknown: nothing could be opened any more
 #[echown::test]
 fn every_descriptor_there_can_be() {
     limit(64, true);

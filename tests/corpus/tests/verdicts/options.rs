@@ -37,17 +37,17 @@ fn leaks_that_are_expected() {
     forget(File::open("/etc/hostname"));
 }
 
-//~ fails | expectation: test | left 1 descriptor open, expected 2 (issue 12) | /etc/passwd
+//~ fails | leak-count: test | left 1 descriptor open, expected 2 (issue 12) | /etc/passwd
 #[echown::test(expect_leaks = 2, because = "issue 12")]
 fn fewer_leaks_than_expected() {
     forget(File::open("/etc/passwd"));
 }
 
-//~ fails | expectation: test | left 0 descriptors open, expected 1 (issue 12)
+//~ fails | leak-count: test | left 0 descriptors open, expected 1 (issue 12)
 #[echown::test(expect_leaks = 1, because = "issue 12")]
 fn no_leak_where_one_was_expected() {}
 
-//~ fails | expectation: test | left 1 descriptor open and still owned 1 resource, expected 1 (issue 12) | file fd | still owned tcp listener fd
+//~ fails | leak-count: test | left 1 descriptor open and still owned 1 resource, expected 1 (issue 12) | file fd | still owned tcp listener fd
 #[echown::test(expect_leaks = 1, because = "issue 12")]
 fn what_a_registry_closed_is_one_leak_more() {
     forget(File::open("/etc/passwd"));
@@ -73,7 +73,7 @@ fn what_a_registry_closed_is_ignored_by_its_address() {
 }
 
 //~ passes | ignored: fd 2 was closed, and now is file fd 2, | : it writes a log there
-#[echown::test(ignore_closed, because = "it writes a log there")]
+#[echown::test(allow_close_inherited, because = "it writes a log there")]
 fn a_redirection_to_a_new_file_ignored() {
     let path = std::env::temp_dir().join(format!("strangers-{}.err", std::process::id()));
     let file = File::create(&path).unwrap();
@@ -81,14 +81,14 @@ fn a_redirection_to_a_new_file_ignored() {
     unsafe { libc::dup2(file.as_raw_fd(), 2) };
 }
 
-//~ fails | foreign-close: test | closed everything | `ignore_closed` is of no use here
-#[echown::test(ignore_closed, because = "it makes itself a daemon")]
+//~ fails | closed-inherited: test | closed all descriptors | `allow_close_inherited` has no effect here
+#[echown::test(allow_close_inherited, because = "it makes itself a daemon")]
 fn everything_closed_and_ignored() {
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
 }
 
 //~ passes | ignored: fd 0 was closed: it makes itself a daemon
-#[echown::test(ignore_closed, because = "it makes itself a daemon")]
+#[echown::test(allow_close_inherited, because = "it makes itself a daemon")]
 fn a_close_ignored() {
     unsafe { libc::close(0) };
 }
@@ -103,13 +103,13 @@ fn a_thread_that_takes_longer_than_it_may() {
     });
 }
 
-//~ fails | left 1 descriptor open | file fd | is not known: the option `once`
-#[echown::test(once)]
+//~ fails | left 1 descriptor open | file fd | the place of the opening is unknown: the option `no_rerun`
+#[echown::test(no_rerun)]
 fn a_lazy_static_that_is_judged_by_one_run() {
     strangers::clean::lazy_static();
 }
 
-//~ fails | hang: test | did not come back within 2s | tcp listener fd | 127.0.0.1: | @note: thread `options::a_test` is in accept4(fd  | it had started a program, which was killed too: `sleep`
+//~ fails | hang: test | did not return within 2s | tcp listener fd | 127.0.0.1: | @note: thread `options::a_test` is in accept4(fd  | it had started a program, which was killed too: `sleep`
 #[echown::test(timeout_ms = 2000)]
 fn a_test_that_hangs() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -123,11 +123,11 @@ fn times_that_never_come() {}
 
 // These two are run by a test that knows what it leaves open for them.
 //~ ignored
-#[echown::test(ignore_inherited = false)]
+#[echown::test(report_inherited)]
 #[ignore]
 fn inherited() {}
 
 //~ ignored
-#[echown::test(ignore_inherited = false, ignore_path = "/etc/passwd", because = "for the example")]
+#[echown::test(report_inherited, ignore_path = "/etc/passwd", because = "for the example")]
 #[ignore]
 fn inherited_but_for_a_path() {}

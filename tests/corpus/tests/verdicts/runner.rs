@@ -29,7 +29,7 @@ fn a_panic_with_another_text() {
 #[should_panic]
 fn a_panic_that_does_not_come() {}
 
-//~ fails | did not panic as expected | it is the process's and not the test's
+//~ fails | did not panic as expected | it does not count as a leak of the test
 #[echown::test]
 #[should_panic]
 fn a_panic_that_does_not_come_and_a_lazy_static() {
@@ -103,20 +103,20 @@ fn a_test_for_another_system() {
     a_function_of_another_system();
 }
 
-//~ fails | death: test | exit code 3 before it came back
+//~ fails | process-exited: test | exited with code 3 before it returned
 #[echown::test]
 fn an_exit() {
     std::process::exit(3);
 }
 
-//~ fails | death: test | signal 6 (SIGABRT) | its last words
+//~ fails | process-exited: test | signal 6 (SIGABRT) | its last words
 #[echown::test]
 fn an_abort() {
     println!("its last words");
     std::process::abort();
 }
 
-//~ fails | death: test | signal 11 (SIGSEGV)
+//~ fails | process-exited: test | signal 11 (SIGSEGV)
 #[echown::test]
 fn a_signal() {
     unsafe { libc::raise(libc::SIGSEGV) };
