@@ -377,7 +377,7 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
             &["serve", "--graph", "--style=callback", "--check=off"],
             "--graph shows what is recorded",
         ),
-        (&["serve", "--chaos", "leak=1", "--check", "off"], "--chaos asks what the checker finds"),
+        (&["serve", "--chaos", "leak=1", "--check", "off"], "--chaos needs the checker"),
         (&["serve", "--report", "junit"], "--report junit is a whole document"),
         (
             &["serve", "--suppressions", "/nonexistent"],
