@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand, from arguments to exit code.
+//! The command line interface: one file per subcommand, from arguments to exit code.
 
 #[cfg(target_os = "linux")]
 mod bench;
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The exit code of wrong arguments.
+/// The exit code for invalid arguments.
 const EXIT_USAGE: u8 = 2;
 
 /// Echo servers on blocking threads, in which every descriptor has exactly one provable owner.
@@ -41,10 +41,10 @@ enum Command {
     Explain(explain::ExplainArguments),
 }
 
-/// Reads the process's arguments and does what they say.
+/// Parses the process's arguments and runs the subcommand.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Before there is a thread, and before the first line is written.
+    // Before the first thread starts, and before the first line is written.
     crate::signals::prepare();
     crate::sys::memory::save_address_space();
     panic::install_hook();
@@ -61,8 +61,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The exit code of a command whose work is a text on standard output. A reader that has read enough and
-/// closes the pipe, as in `echown help | head`, is no failure.
+/// The exit code of a command that prints a text to standard output. A reader that closes the pipe early,
+/// as in `echown help | head`, is not a failure.
 fn printed(written: io::Result<()>) -> ExitCode {
     #[cfg(target_os = "linux")]
     let written = if crate::sys::stdio::stdout_was_closed() {

@@ -1,4 +1,4 @@
-//! `--chaos` and `--faults`: broken rules and broken promises of the kernel's, on purpose.
+//! The options `--chaos` and `--faults`: injection of rule violations and of system call failures.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::echo::{Chaos, ChaosTarget, Plan, SharedHandler};
 use crate::faults::{self, Saboteur};
 use crate::ownership::{Level, RegistryBuilder};
 
-/// Which connections are broken, and how.
+/// Options of fault injection.
 #[derive(Args)]
 #[command(next_help_heading = "Chaos")]
 pub(super) struct ChaosArguments {
@@ -46,10 +46,10 @@ pub(super) struct ChaosArguments {
 }
 
 impl ChaosArguments {
-    /// Whether there is somebody to find what is broken.
+    /// Checks that the checker is on, which finds what chaos injects.
     ///
     /// # Errors
-    /// There is not, in words.
+    /// The message for the user.
     pub(super) fn check(&self, level: Level) -> Result<(), String> {
         if self.chaos.is_some() && level == Level::Off {
             return Err("--chaos needs the checker: use --ownership on or full".into());
@@ -57,7 +57,7 @@ impl ChaosArguments {
         Ok(())
     }
 
-    /// The registry's settings, with somebody who makes system calls fail if that was asked for.
+    /// Adds the fault injector to the registry's settings if `--faults` is given.
     pub(super) fn inject_faults(&self, settings: RegistryBuilder) -> RegistryBuilder {
         let Some(plan) = self.faults else { return settings };
         let seed = self.faults_seed.unwrap_or_else(|| fastrand::u64(..));
@@ -65,7 +65,7 @@ impl ChaosArguments {
         settings.sabotage(&Arc::new(Saboteur::new(plan, seed)))
     }
 
-    /// The style, struck at the rates that were asked for.
+    /// Wraps the handler in chaos if `--chaos` is given.
     pub(super) fn wrap(&self, handler: Arc<dyn ChaosTarget>) -> SharedHandler {
         let Some(plan) = self.chaos else { return handler };
         let seed = self.chaos_seed.unwrap_or_else(|| fastrand::u64(..));

@@ -1,4 +1,4 @@
-//! `echown client`: the other end of a connection.
+//! The subcommand `echown client`.
 
 mod broadcast;
 mod staged;
@@ -16,7 +16,7 @@ use super::stderr_line::stderr_line;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 
-/// Below the options: a table, each line of which fits into 80 columns.
+/// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
 Durations:
   Each has its unit, as in 500ms, 5s or 1h30m. 0 means not to wait, as in
@@ -60,7 +60,7 @@ pub(super) struct ClientArguments {
     address: Option<Endpoint>,
 
     #[command(flatten)]
-    staged: staged::StagedArguments,
+    staged: staged::StagedClientArguments,
 
     #[command(flatten)]
     broadcast: broadcast::ChatArguments,
@@ -110,7 +110,7 @@ pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
     }
 }
 
-/// The exit code, when what was asked for at the end is written or cannot be.
+/// Writes what was requested for the end, and returns the exit code.
 fn finish(reporting: &Reporting, registry: &Registry, code: ExitCode) -> ExitCode {
     match reporting.finish(registry) {
         Ok(()) => code,

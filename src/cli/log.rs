@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::output::Output;
 
-/// How the log is written.
+/// Options of the log.
 #[derive(Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArguments {
@@ -42,7 +42,7 @@ pub(super) enum LogFormat {
 }
 
 impl LogArguments {
-    /// Begins to log. Once per process.
+    /// Starts the log. Call once per process.
     pub(super) fn init(&self, output: &Arc<Output>) {
         let level = match self.log_level {
             LogLevel::Off => LevelFilter::OFF,

@@ -1,13 +1,13 @@
-//! What a panic says: as everything else that is said, and a backtrace only where there is memory for it.
+//! The panic hook: writes through the same queue as all other output, and prints a backtrace only where
+//! there is memory for it.
 //!
-//! The failure story: the standard library's hook writes to standard error itself. One that is stalled
-//! would block the task that panicked indefinitely, and every other that panics.
+//! The failure story: the standard library's hook writes to standard error itself. A stalled standard
+//! error would block the task that panicked indefinitely, and every other task that panics.
 //!
-//! With `RUST_BACKTRACE` set, the symbols of the program are read at the first panic, holding a lock.
-//! Where memory is limited, an allocation fails meanwhile, and the message about that takes the same
-//! lock: the thread waits for itself, and every other thread that panics waits for it. The server
-//! lived, served nobody, and could not be stopped. So the backtrace is left out where a limit of memory
-//! has no room for the symbols.
+//! With `RUST_BACKTRACE` set, the first panic reads the symbols of the program while it holds a lock. Under
+//! a memory limit an allocation may fail meanwhile, and the message about that takes the same lock: the
+//! thread deadlocks, and every other thread that panics blocks. The server stayed alive, served no client,
+//! and could not be stopped. So the backtrace is omitted where a memory limit has no room for the symbols.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write as _;
@@ -18,10 +18,10 @@ use super::output::Flush;
 use super::stderr_line;
 use crate::sys::memory;
 
-/// The longest message where nothing may be allocated; the rest of it is cut off.
+/// The longest message where allocation is not possible; longer ones are truncated.
 const MESSAGE_MAX: usize = 1024;
 
-/// Replaces the standard library's hook. Once per process.
+/// Replaces the standard library's hook. Call once per process.
 pub(super) fn install_hook() {
     let has_room = !memory::prints_backtraces() || memory::has_room_for_symbols();
     panic::set_hook(Box::new(if has_room { print } else { print_without_memory }));
@@ -42,7 +42,7 @@ fn print(info: &PanicHookInfo<'_>) {
     stderr_line::flush(Flush::Panic);
 }
 
-/// Here nothing may allocate. What cannot be written is lost.
+/// Does not allocate. Errors of the write are ignored.
 fn print_without_memory(info: &PanicHookInfo<'_>) {
     let mut text = [0; MESSAGE_MAX];
     let mut rest = &mut text[..];

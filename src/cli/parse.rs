@@ -1,7 +1,7 @@
-//! Arguments, and how wrong ones are refused.
+//! The argument parser and its error messages.
 //!
-//! The failure story: a refusal has the prefix of every other message of this program, names what is
-//! expected, and for an option of other programs the one of this program that is meant.
+//! An error message has the same prefix as every other message of this program and names what is expected;
+//! for an option that other programs use, it names the equivalent one of this program.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, Parser};
 use echown_fd::escape;
 
-/// Options that other programs have: the subcommand, the option, and what is meant here.
+/// Options of other programs: the subcommand, the option, and the equivalent here.
 const FOREIGN_OPTIONS: &[(&str, &str, Suggestion)] = &[
     ("serve", "port", Suggestion::Option("--listen")),
     ("serve", "host", Suggestion::Option("--listen")),
@@ -42,17 +42,17 @@ const FOREIGN_OPTIONS: &[(&str, &str, Suggestion)] = &[
 
 const POSITIONAL: &str = "the address has no option: write it alone, as in `127.0.0.1:3000`";
 
-/// What is meant here by an option of other programs.
+/// The equivalent of another program's option.
 #[derive(Clone, Copy)]
 enum Suggestion {
     Option(&'static str),
     Words(&'static str),
 }
 
-/// The process's arguments.
+/// Parses the process's arguments.
 ///
 /// # Errors
-/// They are wrong, or they ask for the help: it has been written, and this is the exit code.
+/// The exit code, after the error message or the help has been written.
 pub(super) fn arguments<A: Parser>() -> Result<A, ExitCode> {
     let command = take_negative_numbers(A::command());
     let command = FOREIGN_OPTIONS.iter().fold(command, with_foreign_option);
@@ -65,7 +65,7 @@ pub(super) fn arguments<A: Parser>() -> Result<A, ExitCode> {
     parsed.map_err(|error| print_error(&escaped(error.format(&mut command))))
 }
 
-/// Adds an option that is always refused, with a hint.
+/// Adds an option that is always an error, with a hint.
 fn with_foreign_option(
     command: Command,
     (subcommand, option, here): &(&str, &'static str, Suggestion),
@@ -83,7 +83,7 @@ fn with_foreign_option(
     command.mut_subcommand(*subcommand, |command| command.arg(refused))
 }
 
-/// Has `--acceptors -1` refused for its value, and not as an option that does not exist.
+/// Makes `--acceptors -1` an error about its value, and not about an unknown option.
 fn take_negative_numbers(command: Command) -> Command {
     command
         .mut_args(|arg| match arg.get_action().takes_values() {
@@ -93,7 +93,7 @@ fn take_negative_numbers(command: Command) -> Command {
         .mut_subcommands(take_negative_numbers)
 }
 
-/// The same with the user's text in it as text that can be printed.
+/// Escapes the user's text in an error.
 fn escaped(mut error: clap::Error) -> clap::Error {
     let text = |(kind, value): (ContextKind, &ContextValue)| match value {
         ContextValue::String(text) => Some((kind, escape::text(text).into_owned())),
@@ -106,14 +106,14 @@ fn escaped(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Writes a refusal to standard error, or what was asked for to standard output.
+/// Writes an error to standard error, or the help to standard output.
 fn print_error(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return super::printed(error.print().and_then(|()| std::io::stdout().flush()));
     }
     let text = error.render().ansi().to_string();
     let text = text.strip_prefix("error: ").map_or(text.clone(), |text| format!("echown: {text}"));
-    // Nothing can be done where standard error cannot be written to.
+    // If standard error cannot be written to, there is no other place for the message.
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
     ExitCode::from(super::EXIT_USAGE)
 }

@@ -1,4 +1,4 @@
-//! `--report`, `--report-file`, `--baseline`: in which form findings are written, and which are news.
+//! The options `--report`, `--report-file` and `--baseline`: format and destination of findings.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::stderr_line::stderr_line;
 use crate::ownership::{Registry, RegistryBuilder, Report};
 use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
 
-/// Where the checker's findings go.
+/// Options of the checker's reports.
 #[derive(Args)]
 #[command(next_help_heading = "Reports")]
 pub(super) struct ReportArguments {
@@ -35,7 +35,7 @@ pub(super) struct ReportArguments {
 
     /// Findings that are known, as `--write-baseline` wrote them: they are counted, and neither
     /// reported (but for `sarif`, which marks them as `unchanged`) nor failed for. At the end those
-    /// that were not found again are told.
+    /// that were not found again are annotated.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
@@ -45,7 +45,7 @@ pub(super) struct ReportArguments {
     write_baseline: Option<PathBuf>,
 }
 
-/// What messages call it.
+/// The name of the document in messages.
 const BASELINE: &str = "the baseline";
 
 fn formats() -> impl TypedValueParser<Value = Format> {
@@ -61,10 +61,10 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 }
 
 impl ReportArguments {
-    /// Reads what is known. Once the files of this process have owners, nothing else is read.
+    /// Reads the baseline. Nothing else is read once the files of this process have owners.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The message for the user.
     pub(super) fn prepare(&self) -> Result<Reporting, String> {
         if self.report.is_document() && self.report_file.is_none() {
             return Err(format!(
@@ -78,14 +78,14 @@ impl ReportArguments {
             format: self.report,
             path: self.report_file.clone(),
             baseline: self.baseline.as_ref().map(read).transpose()?,
-            gathered: self.write_baseline.clone().map(|path| (path, Mutex::default())),
+            findings: self.write_baseline.clone().map(|path| (path, Mutex::default())),
             annotated: Mutex::default(),
         })
     }
 }
 
 impl ReportArguments {
-    /// The files that are written, by option.
+    /// The output files, by option.
     pub(super) fn outputs(&self) -> [(&'static str, Option<&Path>); 2] {
         [
             ("--report-file", self.report_file.as_deref()),
@@ -94,26 +94,26 @@ impl ReportArguments {
     }
 }
 
-/// How findings are written.
+/// Format, destination and baseline of the reports.
 pub(super) struct Reporting {
     format: Format,
     path: Option<PathBuf>,
     baseline: Option<Baseline>,
-    /// For a baseline to be written: each finding once, by its fingerprint.
-    gathered: Option<(PathBuf, Mutex<HashMap<String, Entry>>)>,
-    /// Fingerprints of what GitHub has been told.
+    /// For `--write-baseline`: each finding once, by its fingerprint.
+    findings: Option<(PathBuf, Mutex<HashMap<String, Entry>>)>,
+    /// Fingerprints that were already written as GitHub annotations.
     annotated: Mutex<HashSet<String>>,
 }
 
 impl Reporting {
-    /// As text on standard error, and all of them.
+    /// All findings as text on standard error.
     #[cfg(target_os = "linux")]
     pub(super) fn plain() -> Reporting {
         Reporting {
             format: Format::Text,
             path: None,
             baseline: None,
-            gathered: None,
+            findings: None,
             annotated: Mutex::default(),
         }
     }
@@ -126,33 +126,30 @@ impl Reporting {
         self.format
     }
 
-    /// Has a registry's findings not fail that are known.
-    pub(super) fn apply_baseline(
-        this: &Arc<Reporting>,
-        registry: RegistryBuilder,
-    ) -> RegistryBuilder {
-        if this.baseline.is_none() && this.gathered.is_none() {
+    /// Makes the registry ignore findings of the baseline in its exit code.
+    pub(super) fn apply_baseline(this: &Arc<Reporting>, registry: RegistryBuilder) -> RegistryBuilder {
+        if this.baseline.is_none() && this.findings.is_none() {
             return registry;
         }
         let this = Arc::clone(this);
         registry.baseline(move |report| {
-            // Where the report was found, no file can be read: the line itself is enough.
+            // No file can be read where a report is made: the line itself is enough.
             let entries = Entry::of_report(report, &Sources::none());
             let known = this.baseline.as_ref().map(|known| {
-                // Each counts, also where one before it is new.
+                // Mark each entry as used, also after a new one.
                 entries.iter().filter(|entry| known.knows(entry)).count() == entries.len()
             });
-            this.gathered.is_some() || known == Some(true)
+            this.findings.is_some() || known == Some(true)
         })
     }
 
-    /// A report as entries, each with whether it is news; noted for the baseline that is to be written.
+    /// Splits a report into entries with their baseline state, and records them for `--write-baseline`.
     pub(super) fn entries(&self, report: &Report, sources: &Sources) -> Vec<(Entry, Novelty)> {
         let entries = Entry::of_report(report, sources);
-        if let Some((_, gathered)) = &self.gathered {
-            let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, findings)) = &self.findings {
+            let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
             for entry in &entries {
-                gathered.entry(entry.fingerprint()).or_insert_with(|| entry.clone());
+                findings.entry(entry.fingerprint()).or_insert_with(|| entry.clone());
             }
         }
         entries
@@ -170,8 +167,8 @@ impl Reporting {
         }
     }
 
-    /// A report as it follows others: with an empty line after it, or as lines. Nothing, if it is known.
-    pub(super) fn written(&self, report: &Report, sources: &Sources, colours: Colours) -> Vec<u8> {
+    /// A report as text that follows others: with an empty line after it, or as lines. Empty if it is known.
+    pub(super) fn render(&self, report: &Report, sources: &Sources, colours: Colours) -> Vec<u8> {
         let mut entries = Entry::of_report(report, sources);
         entries.retain(|entry| self.novelty(entry) != Novelty::Known);
         if entries.is_empty() {
@@ -180,11 +177,11 @@ impl Reporting {
         let text = match self.format {
             Format::Json => format!("{}\n", report.to_json()),
             Format::Github => {
-                let mut told = self.annotated.lock().unwrap_or_else(PoisonError::into_inner);
-                entries.retain(|entry| told.insert(entry.fingerprint()));
+                let mut annotated = self.annotated.lock().unwrap_or_else(PoisonError::into_inner);
+                entries.retain(|entry| annotated.insert(entry.fingerprint()));
                 entries.iter().map(|entry| format!("{}\n", github::annotation(entry))).collect()
             }
-            // For a document: where it cannot be written to yet, or no longer.
+            // Also for documents: before their file is open, and after it is closed.
             Format::Text | Format::Junit | Format::Sarif => {
                 format!("{}\n\n", report.render(sources, colours))
             }
@@ -192,7 +189,7 @@ impl Reporting {
         text.into_bytes()
     }
 
-    /// How the file of reports says that some are missing, where it is read line by line by people.
+    /// The line that reports dropped items, for a report file that people read line by line.
     pub(super) fn notice(&self) -> Option<fn(u64) -> String> {
         (self.format == Format::Text).then_some(|items| {
             let reports = Count(items, "report");
@@ -200,16 +197,15 @@ impl Reporting {
         })
     }
 
-    /// Tries whether the baseline that is asked for can be written at the end.
+    /// Checks whether the requested baseline can be written at the end.
     ///
     /// # Errors
-    /// It cannot, in words.
-    pub(super) fn attempt(&self) -> Result<(), String> {
-        self.gathered.as_ref().map_or(Ok(()), |(path, _)| documents::attempt(BASELINE, path))
+    /// The message for the user.
+    pub(super) fn check_writable(&self) -> Result<(), String> {
+        self.findings.as_ref().map_or(Ok(()), |(path, _)| documents::attempt(BASELINE, path))
     }
 
-    /// At the end of a run that was started: says what the baseline was good for, and writes the one
-    /// that was asked for.
+    /// At the end of a run that was started: logs how the baseline was used, and writes the requested one.
     ///
     /// # Errors
     /// The file that cannot be written.
@@ -227,13 +223,13 @@ impl Reporting {
                 tracing::warn!("in the baseline and not found again, it may be mended: {unused}");
             }
         }
-        let Some((path, gathered)) = &self.gathered else { return Ok(()) };
-        let gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = Baseline::written("", gathered.values())?;
+        let Some((path, findings)) = &self.findings else { return Ok(()) };
+        let findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = Baseline::written("", findings.values())?;
         documents::write(registry, BASELINE, path, &text)?;
         stderr_line(format_args!(
             "baseline: {} written to {}",
-            Count(gathered.len() as u64, "finding"),
+            Count(findings.len() as u64, "finding"),
             escape::path(path)
         ));
         Ok(())

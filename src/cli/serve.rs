@@ -1,4 +1,4 @@
-//! `echown serve`: the echo server.
+//! The subcommand `echown serve`: the echo server.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::server::{
 };
 use crate::signals::{SignalHandler, Signals};
 
-/// Below the options: a table, each line of which fits into 80 columns.
+/// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
 Durations:
   Each has its unit, as in 500ms, 5s or 1h30m. 0 means not to wait, as in
@@ -61,7 +61,7 @@ Exit codes:
   130  stopped by a second SIGINT
   143  stopped by a second SIGTERM";
 
-/// Could not do what was asked: a busy port, no thread.
+/// The exit code of a failure at runtime: a busy port, no thread.
 const EXIT_FAILURE: u8 = 1;
 
 /// Echoes bytes (RFC 862) until SIGINT or SIGTERM.
@@ -70,7 +70,7 @@ const EXIT_FAILURE: u8 = 1;
 /// does, a reset, silence, a flood, ends that client's task and no other. A client that closes its
 /// sending side gets back all that it sent, and then the end.
 #[derive(Args)]
-// The later of two wins: whoever adds to a script's arguments need not edit them.
+// The last value wins: scripts can append arguments.
 #[command(args_override_self = true, after_long_help = NOTES)]
 pub(super) struct ServeArguments {
     /// How to echo.
@@ -96,7 +96,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
 
-    // Those with a heading of their own come last: what follows a heading stands under it.
+    // Groups with a heading come last: clap prints what follows a heading under it.
     #[command(flatten)]
     styles: StyleArguments,
 
@@ -116,7 +116,7 @@ pub(super) struct ServeArguments {
     log: log::LogArguments,
 }
 
-/// What one client, or all of them, can take.
+/// Options of limits.
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
@@ -153,7 +153,7 @@ struct LimitArgs {
     drain_timeout: Duration,
 }
 
-/// What the checker does.
+/// Options of the checker.
 #[derive(Args)]
 #[command(next_help_heading = "Checker")]
 struct CheckArgs {
@@ -182,7 +182,7 @@ fn policy() -> impl TypedValueParser<Value = Policy> {
     one_of(&["ignore", "warn", "fail", "abort"])
 }
 
-/// Timeouts of sockets are no shorter than this; the kernel takes zero for "never".
+/// The shortest timeout of a socket; the kernel takes zero for "no timeout".
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
@@ -225,13 +225,13 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     declare_inherited(&registry);
     let served = output
         .open(&registry)
-        .and_then(|()| reporting.attempt())
+        .and_then(|()| reporting.check_writable())
         .and_then(|()| serve(arguments, &registry, &output));
-    // The writers own their files: they end before the registry asks who still owns what.
+    // The writers own their files: they end before the registry checks for open resources.
     let writers = output.close();
     let code = match served {
         Ok(mut summary) => {
-            // Whoever does not end has been waited for already.
+            // A task that does not end has been waited for already.
             let is_over = summary.stuck.is_empty() && writers == Writers::Ended;
             let verdict = if is_over { registry.finish() } else { registry.verdict() };
             summary.set_final(&verdict, output.dropped());
@@ -248,7 +248,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     code
 }
 
-/// What messages call it.
+/// The name of the document in messages.
 const SUMMARY: &str = "the summary";
 
 fn write_summary(
@@ -278,8 +278,8 @@ fn print_summary(summary: &ServerSummary, verdict: &Verdict) {
     }
 }
 
-/// Declares what was open before the program began: the standard streams, and whatever else its
-/// parent left open for it.
+/// Declares the descriptors that were open at startup: the standard streams, and others that the parent
+/// left open.
 pub(super) fn declare_inherited(registry: &Registry) {
     for number in echown_fd::fd::open_numbers() {
         let name = match number {
@@ -298,7 +298,7 @@ fn serve(
     output: &Arc<Output>,
 ) -> Result<ServerSummary, String> {
     if let Some(path) = &arguments.summary {
-        // Found out now, not after a week of serving.
+        // Detected now, not after a week of serving.
         documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
@@ -319,16 +319,16 @@ fn serve(
     if let Some(lost) = crate::sys::limits::without_proc() {
         tracing::warn!("{lost}");
     }
-    // All that the server opens for itself is open now: whoever reads these lines may count.
+    // All descriptors of the server itself are open now: a reader of these lines may count them.
     for address in server.addresses() {
         stderr_line(format_args!("listening on {address}"));
     }
-    // The watcher of signals may still have one to tell of, if the drain was quick.
+    // The signal watcher may still have a signal to log, if the drain was quick.
     server.serve_then(|| signals.stop()).map_err(|error| error.to_string())
 }
 
 impl ServeArguments {
-    /// The files that are written, by option.
+    /// The output files, by option.
     fn outputs(&self) -> impl Iterator<Item = (&'static str, Option<&Path>)> {
         let own = [
             ("--log-file", self.log.log_file.as_deref()),
@@ -365,7 +365,7 @@ impl ServeArguments {
     }
 }
 
-/// Answers signals on standard error and in the files.
+/// The signal handler of the server.
 struct ServeSignals {
     format: log::LogFormat,
     output: Arc<Output>,
@@ -419,7 +419,7 @@ impl SignalHandler for ServeSignals {
     }
 }
 
-/// Says beforehand that fewer connections fit than were asked for, and what to do about it.
+/// Logs that fewer connections fit than requested, and how to change that.
 fn log_limits(arguments: &ServeArguments, server: &Server) {
     let wanted = arguments.max_connections();
     let fit = server.max_connections();

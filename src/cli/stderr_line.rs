@@ -1,8 +1,8 @@
-//! Standard error, which may be closed, full, or stalled.
+//! Lines on standard error, which may be closed, full, or stalled.
 //!
-//! While the program runs, what is said waits in a queue for the task that writes standard error (see
-//! `output`): a thread that says something never waits for its reader. Before there is a queue, and
-//! when there is none any more, it is written directly, and a stalled reader gets two seconds, once.
+//! While the program runs, lines go through a queue to the task that writes standard error (see `output`):
+//! a thread that prints a line never waits for the reader. Before the queue exists, and after it has ended,
+//! lines are written directly, and a stalled reader delays them by two seconds, once.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,20 +10,19 @@ use std::time::Instant;
 
 use super::output::{Flush, Item, Outlet, Queue, STALL_TIMEOUT};
 
-/// Where what is said waits.
+/// The queue, while it exists.
 static QUEUE: Mutex<Option<Arc<Queue>>> = Mutex::new(None);
 
-/// Until when a direct write waits; there was none that had to.
+/// The deadline of direct writes, set when the first one has to wait.
 static DEADLINE: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Writes a line to standard error. What cannot be written there is lost: that nobody listens must
-/// not end the program, as `eprintln!` would by its panic. In one piece, so that another process
-/// that writes there comes between two lines and not into one.
+/// Writes a line to standard error. Errors are ignored: a missing reader must not end the program, as the
+/// panic of `eprintln!` would. The line is one write, so that lines of other processes do not split it.
 pub(super) fn stderr_line(line: impl fmt::Display) {
     write(format!("{line}\n").into_bytes());
 }
 
-/// The same with the bytes as they are.
+/// Writes bytes as they are.
 pub(super) fn write(bytes: Vec<u8>) {
     let queue = lock(&QUEUE).clone();
     match queue {
@@ -32,12 +31,12 @@ pub(super) fn write(bytes: Vec<u8>) {
     }
 }
 
-/// From now on all goes to this queue, or to none.
+/// Sets the queue that lines go to, or none.
 pub(super) fn set_queue(queue: Option<Arc<Queue>>) {
     *lock(&QUEUE) = queue;
 }
 
-/// Waits a moment for what was said before, unless standard error is stalled: the process may end.
+/// Waits a moment for earlier lines, unless standard error is stalled: the process may end.
 pub(super) fn flush(before: Flush) {
     let queue = lock(&QUEUE).clone();
     if let Some(queue) = queue {
@@ -45,14 +44,15 @@ pub(super) fn flush(before: Flush) {
     }
 }
 
-/// Writes without a queue and without an allocation; waits for a stalled reader two seconds in all.
+/// Writes without a queue and without allocation; a stalled reader delays all such writes by two seconds in
+/// total.
 pub(super) fn write_directly(bytes: &[u8]) {
     let is_overdue = || {
         let mut deadline = lock(&DEADLINE);
         let deadline = deadline.get_or_insert_with(|| Instant::now() + STALL_TIMEOUT);
         Instant::now() >= *deadline
     };
-    // Where standard error is closed, there is no reader to tell.
+    // Fails only if standard error is closed.
     let _ = Outlet::Standard(rustix::stdio::stderr()).write_all(bytes, || (), is_overdue);
 }
 
@@ -60,11 +60,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes what a command was asked for to standard output, for as long as its reader takes; at most two
-/// seconds of a stall after `is_stopped`.
+/// Writes the result of a command to standard output, however long its reader takes; after `is_stopped`
+/// a stall lasts at most two seconds.
 ///
 /// # Errors
-/// The system call's. `TimedOut`: it was stopped.
+/// The error of the system call. `TimedOut`: it was stopped.
 #[cfg(target_os = "linux")]
 pub(super) fn write_stdout(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::io::Result<()> {
     if crate::sys::stdio::stdout_was_closed() {

@@ -1,4 +1,4 @@
-//! `--style`: which way of echoing is served, with its own options.
+//! The option `--style`: the protocol of the server, with the options of each protocol.
 
 mod broadcast;
 mod callback;
@@ -36,7 +36,7 @@ pub(super) enum StyleName {
 }
 
 impl StyleName {
-    /// Where it listens unless told.
+    /// The default address.
     pub(super) fn endpoint(self) -> Endpoint {
         let port = match self {
             StyleName::Echo => 3000,
@@ -47,7 +47,7 @@ impl StyleName {
         Endpoint::Inet(format!("127.0.0.1:{port}"))
     }
 
-    /// How many connections it serves at a time unless told.
+    /// The default for the most connections at a time.
     pub(super) fn max_connections(self) -> usize {
         match self {
             StyleName::Echo | StyleName::Broadcast | StyleName::Callback => 1024,
@@ -63,7 +63,7 @@ impl fmt::Display for StyleName {
     }
 }
 
-/// What concerns one way of echoing alone.
+/// Options of one style each.
 #[derive(Args)]
 pub(super) struct StyleArguments {
     #[command(flatten)]
@@ -75,10 +75,10 @@ pub(super) struct StyleArguments {
 }
 
 impl StyleArguments {
-    /// Whether every option that was given is one of the style that is wanted.
+    /// Checks that every given option belongs to the selected style.
     ///
     /// # Errors
-    /// The first that is not, in words.
+    /// The first option that does not, as a message.
     pub(super) fn check(&self, wanted: StyleName) -> Result<(), String> {
         let others = [
             (StyleName::Staged, self.staged.given()),
@@ -97,20 +97,20 @@ impl StyleArguments {
         Ok(())
     }
 
-    /// Whether there is something to show.
+    /// Checks that the checker records what `--graph` shows.
     ///
     /// # Errors
-    /// There is not, in words.
+    /// The message for the user.
     pub(super) fn check_level(&self, level: Level) -> Result<(), String> {
         self.callback.check(level)
     }
 
-    /// Where events are traced to, if they are.
+    /// Where events are traced to.
     pub(super) fn trace(&self) -> &TraceArguments {
         &self.staged.trace
     }
 
-    /// The style, as it is asked for.
+    /// Builds the selected handler.
     pub(super) fn build(&self, wanted: StyleName, output: &Arc<Output>) -> Arc<dyn ChaosTarget> {
         match wanted {
             StyleName::Echo => Arc::new(echo::Plain),

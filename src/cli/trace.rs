@@ -1,4 +1,4 @@
-//! `--trace-events`: what machines say to each other.
+//! The option `--trace-events`: a trace of the messages between state machines.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use super::log::LogFormat;
 use super::output::Output;
 use crate::stage::Sink;
 
-/// What stands for standard error.
+/// The value that means standard error.
 const STDERR: &str = "-";
 
-/// Where a trace of events goes.
+/// Destination and format of the event trace.
 #[derive(Args)]
 pub(super) struct TraceArguments {
     /// Tell every message between the machines, one a line, before the reaction to it:
@@ -36,17 +36,17 @@ impl TraceArguments {
         self.trace_events.is_some()
     }
 
-    /// The file, if it is one.
+    /// The file, unless the trace goes to standard error.
     pub(super) fn file(&self) -> Option<&Path> {
         self.trace_events.as_deref().filter(|path| *path != Path::new(STDERR))
     }
 
-    /// The same, with how its lines are written.
+    /// The file with the format of its lines.
     pub(super) fn to_file(&self) -> Option<(&Path, LogFormat)> {
         self.file().map(|path| (path, self.trace_format))
     }
 
-    /// What the machines tell, if anybody wants to hear it.
+    /// The sink of the event trace, if one is requested.
     pub(super) fn sink(&self, output: &Arc<Output>) -> Option<Sink> {
         let output = Arc::clone(output);
         let format = self.trace_format;

@@ -1,11 +1,10 @@
-//! Values of arguments: numbers, durations, sizes.
+//! Parsers of argument values: numbers, durations, sizes.
 //!
-//! A value that does not parse is refused with what is expected, in this program's words: the errors
-//! of the libraries that parse it name their own types.
+//! The error for an invalid value names what is expected, in this program's words: the errors of the
+//! parsing libraries name their own types.
 //!
-//! One rule for durations of 0: where the program itself waits (a pause, a drain, a warm-up), 0 means
-//! not to wait. A limit on what a peer may take ([`timeout`]) is more than 0, because 0 would end
-//! every connection.
+//! One rule for zero durations: where the program itself waits (a pause, a drain, a warm-up), 0 means not
+//! to wait. A limit on a peer ([`timeout`]) is more than 0, because 0 would end every connection.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -17,10 +16,10 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use echown_fd::escape;
 
-/// A value whose own parser says why it is wrong, and repeats the user's text in that: it is escaped.
+/// A value with its own parser, whose error may repeat the user's text; that text is escaped.
 ///
 /// # Errors
-/// As there.
+/// The error of the parser.
 pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|why: T::Err| escape::text(&why.to_string()).into_owned())
 }
@@ -33,7 +32,7 @@ where
     PossibleValuesParser::new(words).try_map(|word| word.parse())
 }
 
-/// A whole number that is not negative.
+/// A non-negative integer.
 pub(super) fn number<N: FromStr>(text: &str) -> Result<N, String> {
     text.parse().map_err(|_| match is_whole(text) {
         true => "the number is too large".into(),
@@ -41,14 +40,14 @@ pub(super) fn number<N: FromStr>(text: &str) -> Result<N, String> {
     })
 }
 
-/// A number of things, at least one.
+/// A positive count.
 pub(super) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
     let number: u64 = positive(text)?.get();
     let number = usize::try_from(number).ok().and_then(NonZeroUsize::new);
     number.ok_or_else(|| "the number is too large".into())
 }
 
-/// A whole number that is more than 0.
+/// A positive integer.
 pub(super) fn positive(text: &str) -> Result<NonZeroU64, String> {
     text.parse().map_err(|_| match is_whole(text) && text.bytes().any(|byte| byte != b'0') {
         true => "the number is too large".into(),
@@ -60,7 +59,7 @@ fn is_whole(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The number of a process.
+/// A process ID.
 pub(super) fn process(text: &str) -> Result<i32, String> {
     text.parse::<i32>()
         .ok()
@@ -68,17 +67,17 @@ pub(super) fn process(text: &str) -> Result<i32, String> {
         .ok_or_else(|| "expected the number of a process, such as `4711`".into())
 }
 
-/// The number of a processor.
+/// A processor number.
 pub(super) fn processor(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "expected numbers of processors, such as `0` or `0,2`".into())
 }
 
-/// An address to connect from.
+/// A local IP address.
 pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| "expected an IP address without a port, such as `127.0.0.2`".into())
 }
 
-/// A time with its unit, as in `500ms`.
+/// A duration with its unit, as in `500ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|_| DURATION_EXPECTED)?;
     if duration > DURATION_MAX {
@@ -90,7 +89,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 const DURATION_EXPECTED: &str =
     "expected a duration; a duration carries a unit, as in `500ms`, `5s` or `1h30m`";
 
-/// Longer than any server waits for anything, and no clock overflows by it.
+/// Longer than any useful wait, and within the range of clocks.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A size in bytes, with or without a unit.
@@ -104,12 +103,12 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A limit on how long a peer may take.
+/// A timeout for a peer.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     more_than_zero(text, "a timeout of 0 would end every connection; expected more than 0")
 }
 
-/// How long something is measured.
+/// The duration of a measurement.
 pub(super) fn measured(text: &str) -> Result<Duration, String> {
     more_than_zero(text, "nothing can be measured in no time; expected more than 0")
 }
@@ -126,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_parse_is_refused_with_what_is_expected() {
+    fn an_invalid_value_is_refused_with_what_is_expected() {
         let whole = "expected a whole number, 1 or more";
         for text in ["", "x", "-1", "1e3", "1k", "0", "00", " 1"] {
             assert_eq!(at_least_one(text).unwrap_err(), whole, "{text}");

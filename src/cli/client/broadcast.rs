@@ -1,4 +1,4 @@
-//! `echown client --style broadcast`: a chat.
+//! `echown client --style broadcast`: the chat client.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -22,7 +22,7 @@ use crate::net::{Endpoint, File};
 use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
 
-/// What concerns the chat alone.
+/// Options of the chat.
 #[derive(Args)]
 #[command(next_help_heading = "With --style broadcast")]
 pub(super) struct ChatArguments {
@@ -36,7 +36,7 @@ pub(super) struct ChatArguments {
 }
 
 impl ChatArguments {
-    /// The first option that was given.
+    /// The first of these options that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         let given = [("--name", self.name.is_some()), ("--max-frame", self.max_frame.is_some())];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
@@ -56,30 +56,30 @@ pub(super) fn run(
         is_terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
         frame_max: arguments.max_frame.unwrap_or(FRAME_MAX_DEFAULT),
     };
-    // A chat is said line by line to people: its log is nobody's.
+    // A chat is read line by line by people: it writes no log.
     let files = Files { log: Some(log), events: None };
     let output = Arc::new(Output::new(&files, reporting, false));
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
     let registry = Reporting::apply_baseline(reporting, settings).build();
     crate::cli::serve::declare_inherited(&registry);
-    let (stop_channel, stopped) = stop_channel();
-    let talked = output
+    let (stop_handle, stop_receiver) = stop_channel();
+    let ran = output
         .open(&registry)
-        .and_then(|()| reporting.attempt())
+        .and_then(|()| reporting.check_writable())
         .map_err(ChatRunError::Setup)
-        .and_then(|()| talk(chat, &registry, stop_channel, stopped, &output));
-    let is_started = !matches!(talked, Err(ChatRunError::Setup(_)));
+        .and_then(|()| run_chat(chat, &registry, stop_handle, stop_receiver, &output));
+    let is_started = !matches!(ran, Err(ChatRunError::Setup(_)));
     let writers = output.close();
-    let is_stuck = matches!(talked, Err(ChatRunError::ChatClient(ChatError::Stuck)));
-    // Whoever does not end has been waited for already.
+    let is_stuck = matches!(ran, Err(ChatRunError::Chat(ChatError::Stuck)));
+    // A task that does not end has been waited for already.
     let is_over = !is_stuck && writers == Writers::Ended;
     let verdict = if is_over { registry.finish() } else { registry.verdict() };
-    let code = match talked {
+    let code = match ran {
         Ok(_) => ExitCode::from(verdict.exit_code),
         Err(error) => {
             let text = match error {
-                ChatRunError::ChatClient(error) => error.to_string(),
+                ChatRunError::Chat(error) => error.to_string(),
                 ChatRunError::Setup(text) => text,
             };
             stderr_line(format_args!("echown: {text}"));
@@ -92,57 +92,57 @@ pub(super) fn run(
 }
 
 enum ChatRunError {
-    /// It did not come to a chat.
+    /// The chat was not started.
     Setup(String),
-    ChatClient(ChatError),
+    Chat(ChatError),
 }
 
-fn talk(
+fn run_chat(
     chat: ChatClient,
     registry: &Registry,
-    stop_channel: StopHandle,
-    stopped: StopReceiver,
+    stop_handle: StopHandle,
+    stop_receiver: StopReceiver,
     outputs: &Arc<Output>,
 ) -> Result<ChatSummary, ChatRunError> {
     let own = |fd: io::Result<std::os::fd::OwnedFd>, what: &str| {
         fd.and_then(|fd| Ok(File::own_in(registry, std::fs::File::from(fd))?))
             .map_err(|error| ChatRunError::Setup(format!("cannot use the {what}: {error}")))
     };
-    // Numbers of our own: the standard ones belong to whoever started the program.
+    // Duplicates: the standard descriptors belong to the parent of the program.
     let input = own(io::stdin().as_fd().try_clone_to_owned(), "standard input")?;
     let output = own(io::stdout().as_fd().try_clone_to_owned(), "standard output")?;
-    let told = ChatSignals { stop_channel, output: Arc::clone(outputs) };
-    let signals = Signals::install(registry, Arc::new(told))
+    let signals = ChatSignals { stop_handle, output: Arc::clone(outputs) };
+    let signals = Signals::install(registry, Arc::new(signals))
         .map_err(|error| ChatRunError::Setup(format!("cannot watch for signals: {error}")))?;
     outputs.begin(registry).map_err(ChatRunError::Setup)?;
-    let talked = chat.run(registry, input, output, stopped).map_err(ChatRunError::ChatClient);
+    let ran = chat.run(registry, input, output, stop_receiver).map_err(ChatRunError::Chat);
     signals.stop();
-    talked
+    ran
 }
 
-/// What signals do to a chat.
+/// The signal handler of a chat.
 struct ChatSignals {
-    stop_channel: StopHandle,
+    stop_handle: StopHandle,
     output: Arc<Output>,
 }
 
 impl SignalHandler for ChatSignals {
     fn drain(&self) {
         self.output.leave();
-        self.stop_channel.stop();
+        self.stop_handle.stop();
     }
 
     fn abort(&self) {
-        self.stop_channel.stop();
+        self.stop_handle.stop();
     }
 
     fn show_custody(&self, registry: &Registry) {
         stderr_line(registry.snapshot());
     }
 
-    /// The terminal has gone.
+    /// The terminal has been closed.
     fn reopen_files(&self) {
-        self.stop_channel.stop();
+        self.stop_handle.stop();
     }
 
     fn before_exit(&self) {

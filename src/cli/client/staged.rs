@@ -1,4 +1,4 @@
-//! `echown client --style staged`: workers that ask for ever.
+//! `echown client --style staged`: workers that send requests in a loop.
 
 use std::io::{self, IsTerminal, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -24,10 +24,10 @@ use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
 use crate::stage::{Line, Signal, Sink};
 
-/// What concerns the asking workers alone.
+/// Options of the workers.
 #[derive(Args)]
 #[command(next_help_heading = "With --style staged")]
-pub(super) struct StagedArguments {
+pub(super) struct StagedClientArguments {
     /// How many connections are made, each by a worker of its own. [default: 4]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     workers: Option<NonZeroUsize>,
@@ -53,8 +53,8 @@ pub(super) struct StagedArguments {
     trace: TraceArguments,
 }
 
-impl StagedArguments {
-    /// The first option that was given.
+impl StagedClientArguments {
+    /// The first of these options that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         let given = [
             ("--workers", self.workers.is_some()),
@@ -67,7 +67,7 @@ impl StagedArguments {
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
 
-    /// The file of the trace, if there is one.
+    /// The file of the event trace, if there is one.
     pub(super) fn trace_file(&self) -> Option<&Path> {
         self.trace.file()
     }
@@ -85,7 +85,7 @@ impl StagedArguments {
 }
 
 pub(super) fn run(
-    arguments: &StagedArguments,
+    arguments: &StagedClientArguments,
     address: Option<&Endpoint>,
     log: &LogArguments,
     reporting: &Arc<Reporting>,
@@ -98,26 +98,26 @@ pub(super) fn run(
     let registry = Reporting::apply_baseline(reporting, settings).build();
     crate::cli::serve::declare_inherited(&registry);
     let settings = arguments.settings(address);
-    let unheard = Arc::new(AtomicBool::new(false));
-    let sink = sink(&arguments.trace, &output, &unheard);
-    let asked = output
+    let write_failed = Arc::new(AtomicBool::new(false));
+    let sink = sink(&arguments.trace, &output, &write_failed);
+    let ran = output
         .open(&registry)
-        .and_then(|()| reporting.attempt())
+        .and_then(|()| reporting.check_writable())
         .map_err(WorkersRunError::Setup)
-        .and_then(|()| ask(&registry, &settings, sink, &output));
+        .and_then(|()| run_workers(&registry, &settings, sink, &output));
     let writers = output.close();
-    // Workers that are left behind are not waited for once more.
-    let is_over = asked.is_ok() && writers == Writers::Ended;
+    // Workers that are left behind are not waited for again.
+    let is_over = ran.is_ok() && writers == Writers::Ended;
     let verdict = if is_over { registry.finish() } else { registry.verdict() };
     // ord: Relaxed; the workers that set it have been joined.
-    let is_unheard = unheard.load(Ordering::Relaxed);
-    let code = match asked {
+    let has_write_failed = write_failed.load(Ordering::Relaxed);
+    let code = match ran {
         Ok(summary) => {
             stderr_line(summary);
-            if is_unheard {
+            if has_write_failed {
                 stderr_line(format_args!("echown: not all could be written to standard output"));
             }
-            let code = if is_fine(&settings, &summary) && !is_unheard {
+            let code = if is_fine(&settings, &summary) && !has_write_failed {
                 ExitCode::from(verdict.exit_code)
             } else {
                 ExitCode::FAILURE
@@ -137,14 +137,14 @@ pub(super) fn run(
     code
 }
 
-/// Why nothing more is asked.
+/// Why the client failed.
 enum WorkersRunError {
-    /// It did not come to that.
+    /// The workers were not started.
     Setup(String),
     Run(String),
 }
 
-/// Whether every reply was right, and none is missing that was counted on.
+/// Whether every reply was correct, and none that `--count` requires is missing.
 fn is_fine(settings: &Settings, summary: &Summary) -> bool {
     let workers = settings.workers.get() as u64;
     let wanted = match settings.count {
@@ -154,28 +154,28 @@ fn is_fine(settings: &Settings, summary: &Summary) -> bool {
     summary.wrong == 0 && summary.replies >= wanted
 }
 
-fn ask(
+fn run_workers(
     registry: &Registry,
     settings: &Settings,
     sink: Sink,
     output: &Arc<Output>,
 ) -> Result<Summary, WorkersRunError> {
     let stop = Stop::new();
-    let told = WorkerSignals { stop: stop.clone(), output: Arc::clone(output) };
-    let signals = Signals::install(registry, Arc::new(told))
+    let signals = WorkerSignals { stop: stop.clone(), output: Arc::clone(output) };
+    let signals = Signals::install(registry, Arc::new(signals))
         .map_err(|error| WorkersRunError::Setup(format!("cannot watch for signals: {error}")))?;
     output.begin(registry).map_err(WorkersRunError::Setup)?;
-    let asked = staged::run(registry, settings, Some(sink), &stop);
+    let ran = staged::run(registry, settings, Some(sink), &stop);
     signals.stop();
-    asked.map_err(|error| WorkersRunError::Run(error.to_string()))
+    ran.map_err(|error| WorkersRunError::Run(error.to_string()))
 }
 
-/// What is for people goes to standard output, and all of it to the trace, if there is one. Where both
-/// are the same terminal, nothing is said twice.
-fn sink(trace: &TraceArguments, output: &Arc<Output>, unheard: &Arc<AtomicBool>) -> Sink {
-    let unheard = Arc::clone(unheard);
+/// Prints the events for people to standard output, and all events to the trace, if there is one. If both
+/// are the same terminal, no event is printed twice.
+fn sink(trace: &TraceArguments, output: &Arc<Output>, write_failed: &Arc<AtomicBool>) -> Sink {
+    let write_failed = Arc::clone(write_failed);
     let is_on_stderr = trace.is_wanted() && trace.file().is_none();
-    let is_said_twice = is_on_stderr && io::stderr().is_terminal() && io::stdout().is_terminal();
+    let is_duplicate = is_on_stderr && io::stderr().is_terminal() && io::stdout().is_terminal();
     let trace = trace.sink(output);
     Box::new(move |line| {
         if let Some(trace) = &trace {
@@ -185,28 +185,28 @@ fn sink(trace: &TraceArguments, output: &Arc<Output>, unheard: &Arc<AtomicBool>)
             line,
             Line::Connected { .. } | Line::CannotConnect { .. } | Line::Reply { .. }
         );
-        if is_for_people && !is_said_twice {
-            // The exit code tells. The asking goes on: it has a trace, and a server that is asked.
+        if is_for_people && !is_duplicate {
+            // Reported by the exit code. The workers continue: the trace and the server still need them.
             if writeln!(io::stdout().lock(), "{line}").is_err() {
-                // ord: Relaxed; see where it is read.
-                unheard.store(true, Ordering::Relaxed);
+                // ord: Relaxed; see the load.
+                write_failed.store(true, Ordering::Relaxed);
             }
         }
     })
 }
 
-/// What signals do to the workers.
+/// The signal handler of the workers.
 struct WorkerSignals {
     stop: Stop,
     output: Arc<Output>,
 }
 
 impl SignalHandler for WorkerSignals {
-    /// WorkerSignals with its number by [`drain_began`](SignalHandler::drain_began).
+    /// Does nothing: [`drain_began`](SignalHandler::drain_began) stops the workers, with the signal.
     fn drain(&self) {}
 
     fn abort(&self) {
-        /// SIGQUIT, on every system that there is.
+        /// SIGQUIT has this number on every Unix system.
         const QUIT: i32 = 3;
         self.stop.give(Signal { number: QUIT, pid: None });
     }

@@ -106,7 +106,7 @@ impl Writer {
                         guard(paper).add(entries);
                         Vec::new()
                     }
-                    None => self.reporting.written(&report, &self.sources, self.colours),
+                    None => self.reporting.render(&report, &self.sources, self.colours),
                 }
             }
             Item::Dropped(items) => {

@@ -6,7 +6,7 @@ use super::super::units::size;
 use crate::echo::Broadcast;
 use crate::echo::broadcast::{FRAME_MAX_DEFAULT, SEND_QUEUE_MAX_DEFAULT, SlowReader};
 
-/// What concerns the broadcast style alone.
+/// Options of the broadcast style.
 #[derive(Args)]
 #[command(next_help_heading = "With --style broadcast")]
 pub(super) struct BroadcastArguments {
@@ -36,7 +36,7 @@ enum SlowReaderName {
 }
 
 impl BroadcastArguments {
-    /// The first option that was given.
+    /// The first of these options that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         let given = [
             ("--max-frame", self.max_frame.is_some()),
@@ -46,7 +46,7 @@ impl BroadcastArguments {
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
 
-    /// The style, as it is asked for.
+    /// Builds the handler.
     pub(super) fn build(&self) -> Broadcast {
         let slow_reader = match self.slow_reader {
             None | Some(SlowReaderName::Disconnect) => SlowReader::Disconnect,

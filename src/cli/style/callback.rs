@@ -7,7 +7,7 @@ use crate::echo::Callback;
 use crate::echo::callback::Picture;
 use crate::ownership::Level;
 
-/// What concerns the callback style alone.
+/// Options of the callback style.
 #[derive(Args)]
 #[command(next_help_heading = "With --style callback")]
 pub(super) struct CallbackArguments {
@@ -18,15 +18,15 @@ pub(super) struct CallbackArguments {
 }
 
 impl CallbackArguments {
-    /// The first option that was given.
+    /// The first of these options that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         self.graph.then_some("--graph")
     }
 
-    /// Whether there is something to show.
+    /// Checks that references are recorded.
     ///
     /// # Errors
-    /// There is not, in words.
+    /// The message for the user.
     pub(super) fn check(&self, level: Level) -> Result<(), String> {
         if self.graph && level == Level::Off {
             return Err("--graph shows what is recorded, and --check off records nothing".into());
@@ -34,13 +34,13 @@ impl CallbackArguments {
         Ok(())
     }
 
-    /// The style, as it is asked for.
+    /// Builds the handler.
     pub(super) fn build(&self) -> Callback {
         if self.graph { Callback::showing(show) } else { Callback::new() }
     }
 }
 
-/// A picture of a connection's references on standard error, to be pasted wherever Mermaid is read.
+/// Prints a graph of a connection's references to standard error, in Mermaid notation.
 fn show(picture: &Picture) {
     let Picture { connection, moment, graph, .. } = picture;
     let drawn = graph.to_mermaid();

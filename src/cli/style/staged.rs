@@ -1,4 +1,4 @@
-//! `--style staged`.
+//! The options of `--style staged`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::super::trace::TraceArguments;
 use super::super::units::{size, timeout};
 use crate::echo::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 
-/// What concerns the staged machines alone.
+/// Options of the staged style.
 #[derive(Args)]
 #[command(next_help_heading = "With --style staged")]
 pub(super) struct StagedArguments {
@@ -29,7 +29,7 @@ pub(super) struct StagedArguments {
 }
 
 impl StagedArguments {
-    /// The first option that was given.
+    /// The first of these options that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         let given = [
             ("--max-request", self.max_request.is_some()),
