@@ -17,7 +17,7 @@ use crate::pool::Pool;
 
 pub use broadcast::Broadcast;
 pub use callback::Callback;
-pub use chaos::{Chaos, ChaosTarget, Fault, Faults, Plan, PlanError};
+pub use chaos::{Chaos, ChaosRates, ChaosTarget, Fault, FaultCounts, PlanError};
 pub use end::EndReason;
 pub use plain::Plain;
 pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
@@ -73,8 +73,8 @@ pub trait Handler: Send + Sync {
     fn close(&self) {}
 
     /// The faults injected so far; see [`Chaos`].
-    fn injected(&self) -> Faults {
-        Faults::default()
+    fn injected(&self) -> FaultCounts {
+        FaultCounts::default()
     }
 }
 

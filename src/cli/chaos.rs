@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::units::{number, parse};
-use crate::echo::{Chaos, ChaosTarget, Plan, SharedHandler};
+use crate::echo::{Chaos, ChaosRates, ChaosTarget, SharedHandler};
 use crate::faults::{self, Saboteur};
 use crate::ownership::{Level, RegistryBuilder};
 
@@ -20,8 +20,8 @@ pub(super) struct ChaosArguments {
     /// (another file replaces the descriptor) and `finalizer-panic` (the finalizer panics). The sum of
     /// the rates is at most 1: a connection has at most one fault. The summary at exit counts, by
     /// kind, how many were injected and how many were reported.
-    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<Plan>)]
-    chaos: Option<Plan>,
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<ChaosRates>)]
+    chaos: Option<ChaosRates>,
 
     /// Seed that selects the connections for --chaos; the same seed selects the same connections, in
     /// order of arrival. Random by default; logged at startup.

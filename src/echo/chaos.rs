@@ -25,8 +25,8 @@
 //! like any cancelled one, without a report. The values of a cycle stay in memory, because a cycle is
 //! never freed; its descriptor does not stay open.
 
-mod deeds;
-mod plan;
+mod fault_actions;
+mod rates;
 
 use std::fmt;
 use std::io;
@@ -37,7 +37,7 @@ use super::{Handler, Memory, ServerContext, Signal, plain};
 use crate::net::{AdaptiveSpin, Address, Stream};
 
 pub use crate::faults::PlanError;
-pub use plan::{Fault, Faults, Plan};
+pub use rates::{ChaosRates, Fault, FaultCounts};
 
 /// A handler that [`Chaos`] can wrap: the hooks through which it injects faults in the middle of a
 /// connection.
@@ -49,7 +49,7 @@ pub trait ChaosTarget: Handler {
     /// # Errors
     /// See [`Handler::serve`].
     fn echo_first(&self, stream: &Stream) -> io::Result<bool> {
-        plain::answer(stream, &mut plain::buffer()?, &mut AdaptiveSpin::default())
+        plain::echo_once(stream, &mut plain::buffer()?, &mut AdaptiveSpin::default())
             .map(|echoed| echoed > 0)
     }
 
@@ -69,10 +69,10 @@ pub trait ChaosTarget: Handler {
     }
 }
 
-/// Injects faults, at the rates of a [`Plan`], into connections that a handler serves.
+/// Injects faults, at the rates of a [`ChaosRates`], into connections that a handler serves.
 pub struct Chaos {
     inner: Arc<dyn ChaosTarget>,
-    plan: Plan,
+    rates: ChaosRates,
     seed: u64,
     /// How many connections were served before.
     served: AtomicU64,
@@ -82,9 +82,9 @@ pub struct Chaos {
 impl Chaos {
     /// Wraps `inner`.
     #[must_use]
-    pub fn new(inner: Arc<dyn ChaosTarget>, plan: Plan, seed: u64) -> Chaos {
+    pub fn new(inner: Arc<dyn ChaosTarget>, rates: ChaosRates, seed: u64) -> Chaos {
         let injected = [const { AtomicU64::new(0) }; Fault::ALL.len()];
-        Chaos { inner, plan, seed, served: AtomicU64::new(0), injected }
+        Chaos { inner, rates, seed, served: AtomicU64::new(0), injected }
     }
 
     fn count(&self, fault: Fault) {
@@ -113,7 +113,7 @@ impl Handler for Chaos {
     fn serve(&self, stream: Stream) -> io::Result<()> {
         // ord: Relaxed; the increment alone makes each number unique.
         let before = self.served.fetch_add(1, Ordering::Relaxed);
-        let Some(fault) = self.plan.draw(self.seed, before) else {
+        let Some(fault) = self.rates.draw(self.seed, before) else {
             return self.inner.serve(stream);
         };
         if !self.inner.echo_first(&stream)? {
@@ -128,7 +128,7 @@ impl Handler for Chaos {
             },
             _ => stream,
         };
-        match deeds::commit(fault, stream, &count)? {
+        match fault_actions::inject(fault, stream, &count)? {
             Some(unharmed) => self.inner.serve(unharmed),
             None => Ok(()),
         }
@@ -146,14 +146,14 @@ impl Handler for Chaos {
         self.inner.close();
     }
 
-    fn injected(&self) -> Faults {
+    fn injected(&self) -> FaultCounts {
         // ord: Relaxed; as in `count`.
-        Faults::by(|fault| self.injected[fault as usize].load(Ordering::Relaxed))
+        FaultCounts::by(|fault| self.injected[fault as usize].load(Ordering::Relaxed))
     }
 }
 
 impl fmt::Debug for Chaos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chaos({} with seed {}, on {})", self.plan, self.seed, self.inner.name())
+        write!(f, "Chaos({} with seed {}, on {})", self.rates, self.seed, self.inner.name())
     }
 }

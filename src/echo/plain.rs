@@ -40,7 +40,7 @@ impl Handler for Plain {
         loop {
             let received = match receive(&stream, buffer.bytes(), &mut spin) {
                 Err(error) if buffer.was_silent(&error, &stream)? => continue,
-                answer => answer.map_err(|error| timed_out(error, EndReason::IdleTimeout))?,
+                result => result.map_err(|error| timed_out(error, EndReason::IdleTimeout))?,
             };
             if received == 0 {
                 break;
@@ -63,7 +63,7 @@ pub(super) fn buffer() -> io::Result<Vec<u8>> {
 }
 
 /// Echoes the input of one read and returns its length; zero at the end of the stream.
-pub(super) fn answer(
+pub(super) fn echo_once(
     stream: &Stream,
     buffer: &mut [u8],
     spin: &mut AdaptiveSpin,

@@ -151,7 +151,7 @@ fn listen(
                 Err(error) if is_without_ipv6(&error) => {
                     options.bind((Ipv4Addr::UNSPECIFIED, *port))
                 }
-                answer => answer,
+                result => result,
             }
         }
         Endpoint::Unix(path) => match options.bind_unix(path) {
@@ -159,7 +159,7 @@ fn listen(
                 std::fs::remove_file(path)?;
                 options.bind_unix(path)
             }
-            answer => answer,
+            result => result,
         },
     }
 }

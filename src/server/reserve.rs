@@ -33,8 +33,8 @@ impl ReserveFd {
     pub(super) fn release_for<R>(&mut self, of: &PipeReader, f: impl FnOnce() -> R) -> Option<R> {
         // Dropping the duplicate frees the descriptor.
         let had = self.0.take().is_some();
-        let answer = had.then(f);
+        let result = had.then(f);
         self.0 = of.duplicate().ok();
-        answer
+        result
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::ShutdownResult;
 use super::end_counts::EndCounts;
 use super::limiter::Counters;
-use crate::echo::{EndReason, Fault, Faults};
+use crate::echo::{EndReason, Fault, FaultCounts};
 use crate::faults::{Saboteur, Struck};
 use crate::ownership::{Registry, Verdict};
 use crate::report::Count;
@@ -42,12 +42,12 @@ pub struct ServerSummary {
     pub replaced: u64,
     /// Resources that connections and acceptors still hold.
     pub open_resources: u64,
-    /// Faults that were committed on purpose (`--chaos`), by kind.
-    pub injected: Faults,
-    /// What was found of each kind of fault, whoever committed it: panics by the outcomes of tasks,
-    /// the others by the registry's reports.
-    pub reported: Faults,
-    /// System calls that were made to fail (`--faults`), by kind.
+    /// Faults that were injected on purpose (`--chaos`), by kind.
+    pub injected: FaultCounts,
+    /// Findings of each kind of fault, injected or not: panics from the outcomes of tasks, the others
+    /// from the registry's reports.
+    pub reported: FaultCounts,
+    /// Injected failures of system calls (`--faults`), by kind.
     pub struck: Struck,
     /// Milliseconds from the command to drain until the last acceptor ended.
     pub drain_ms: u64,
@@ -61,7 +61,7 @@ impl ServerSummary {
     pub(super) fn new(
         counters: &Counters,
         registry: &Registry,
-        injected: Faults,
+        injected: FaultCounts,
         ended: ShutdownResult,
     ) -> ServerSummary {
         let verdict = registry.verdict();
@@ -93,9 +93,9 @@ impl ServerSummary {
 }
 
 /// The reported findings, mapped to the kinds of faults that cause them.
-fn reported(panics: u64, verdict: &Verdict) -> Faults {
+fn reported(panics: u64, verdict: &Verdict) -> FaultCounts {
     let reports = |code| verdict.reported.get(code).copied().unwrap_or_default();
-    Faults::by(|fault| match fault {
+    FaultCounts::by(|fault| match fault {
         Fault::Panic => panics,
         Fault::Leak => reports("leak").saturating_sub(verdict.cycles),
         Fault::ForeignWrite => reports("not-owner"),

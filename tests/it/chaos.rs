@@ -273,7 +273,7 @@ fn each_kind_alone_strikes_every_connection_and_is_reported_as_itself() {
             "leak" => "\"acquired\":\"src/server/accept.rs:",
             "foreign-write" => "used by task",
             "cycle" => "\"kept_alive_by\":{",
-            "double-release" => "first released at src/echo/chaos/deeds.rs:",
+            "double-release" => "first released at src/echo/chaos/fault_actions.rs:",
             "fd-replaced" => "registered as socket cookie",
             _ => "failed to finalize: its finalizer panicked: chaos: a finalizer that panics",
         };
@@ -298,7 +298,7 @@ fn a_leak_kept_by_a_cycle_names_it_and_the_reference_to_cut() {
     assert_eq!(drawn(&cycle["path"]), [format!("Session -> fd {number} (tcp stream)")]);
     assert_eq!(cycle["cut"], cycle["edges"][0], "the one that closed the cycle");
     let site = cycle["cut"]["site"].as_str().expect("a place in the source");
-    assert!(site.starts_with("src/echo/chaos/deeds.rs:"), "{site}");
+    assert!(site.starts_with("src/echo/chaos/fault_actions.rs:"), "{site}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::faults::{PlanError, rates};
+use crate::faults::{PlanError, rates as fault_rates};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +55,7 @@ impl Fault {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Faults {
+pub struct FaultCounts {
     /// [`Fault::Panic`].
     pub panic: u64,
     /// [`Fault::Leak`].
@@ -72,11 +72,11 @@ pub struct Faults {
     pub finalizer_panic: u64,
 }
 
-impl Faults {
+impl FaultCounts {
     /// Calls `count` for each kind.
     #[must_use]
-    pub fn by(count: impl Fn(Fault) -> u64) -> Faults {
-        Faults {
+    pub fn by(count: impl Fn(Fault) -> u64) -> FaultCounts {
+        FaultCounts {
             panic: count(Fault::Panic),
             leak: count(Fault::Leak),
             foreign_write: count(Fault::ForeignWrite),
@@ -109,15 +109,15 @@ impl Faults {
 }
 
 /// The kinds that occurred: `3 panic, 1 leak`; `none` without any.
-impl fmt::Display for Faults {
+impl fmt::Display for FaultCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        rates::write_counts(f, Fault::ALL.iter().map(|&fault| (fault.name(), self.of(fault))))
+        fault_rates::write_counts(f, Fault::ALL.iter().map(|&fault| (fault.name(), self.of(fault))))
     }
 }
 
 /// The rate of each kind. Written as `panic=0.1,leak=0.05`; a kind that is not named has rate 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct ChaosRates {
     /// In the order of [`Fault::ALL`]. Each is in 0..=1, and so is their sum.
     rates: [f64; Fault::ALL.len()],
 }
@@ -125,7 +125,7 @@ pub struct Plan {
 /// Tolerance for the sum of rates, as ten times 0.1 is not exactly 1.
 const ROUNDING: f64 = 1e-9;
 
-impl Plan {
+impl ChaosRates {
     /// The fault of the connection before which `before` others were served: at most one.
     #[must_use]
     pub fn draw(&self, seed: u64, before: u64) -> Option<Fault> {
@@ -143,12 +143,12 @@ impl Plan {
     }
 }
 
-impl FromStr for Plan {
+impl FromStr for ChaosRates {
     type Err = PlanError;
 
-    fn from_str(text: &str) -> Result<Plan, PlanError> {
+    fn from_str(text: &str) -> Result<ChaosRates, PlanError> {
         let known = Fault::ALL.map(|fault| (fault.name(), 1.0));
-        let rates = rates::parse(text, known, None)?;
+        let rates = fault_rates::parse(text, known, None)?;
         let sum: f64 = rates.iter().sum();
         if sum > 1.0 + ROUNDING {
             let text = format!(
@@ -156,15 +156,15 @@ impl FromStr for Plan {
             );
             return Err(PlanError::new(text));
         }
-        Ok(Plan { rates })
+        Ok(ChaosRates { rates })
     }
 }
 
 /// As parsed, in the order of [`Fault::ALL`].
-impl fmt::Display for Plan {
+impl fmt::Display for ChaosRates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Fault::ALL.iter().map(|fault| fault.name());
-        rates::write_rates(f, names.zip(self.rates))
+        fault_rates::write_rates(f, names.zip(self.rates))
     }
 }
 
@@ -175,19 +175,19 @@ mod tests {
     const ALL_KINDS: &str = "panic=0.1,leak=0.1,foreign-write=0.1,cycle=0.1,double-release=0.1,fd-replaced=0.1,finalizer-panic=0.1";
 
     fn refused(text: &str) -> String {
-        text.parse::<Plan>().unwrap_err().to_string()
+        text.parse::<ChaosRates>().unwrap_err().to_string()
     }
 
     #[test]
-    fn a_plan_is_read_as_it_is_written() {
-        let plan: Plan = ALL_KINDS.parse().unwrap();
-        assert_eq!(plan.to_string(), ALL_KINDS);
-        assert_eq!("leak=1".parse::<Plan>().unwrap().to_string(), "leak=1");
-        assert!("panic=0.9,leak=0.1,foreign-write=0".parse::<Plan>().is_ok());
+    fn rates_are_parsed_and_displayed_alike() {
+        let rates: ChaosRates = ALL_KINDS.parse().unwrap();
+        assert_eq!(rates.to_string(), ALL_KINDS);
+        assert_eq!("leak=1".parse::<ChaosRates>().unwrap().to_string(), "leak=1");
+        assert!("panic=0.9,leak=0.1,foreign-write=0".parse::<ChaosRates>().is_ok());
     }
 
     #[test]
-    fn a_plan_that_makes_no_sense_is_refused_with_what_was_expected() {
+    fn invalid_rates_are_refused_with_what_was_expected() {
         let kinds =
             "panic, leak, foreign-write, cycle, double-release, fd-replaced, finalizer-panic";
         assert_eq!(refused("leek=0.1"), format!("unknown fault `leek`, expected one of: {kinds}"));
@@ -200,17 +200,17 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same_and_another_one_does_not() {
-        let plan: Plan = ALL_KINDS.parse().unwrap();
-        let drawn = |seed| (0..1000).map(|before| plan.draw(seed, before)).collect::<Vec<_>>();
+        let rates: ChaosRates = ALL_KINDS.parse().unwrap();
+        let drawn = |seed| (0..1000).map(|before| rates.draw(seed, before)).collect::<Vec<_>>();
         assert_eq!(drawn(7), drawn(7));
         assert_ne!(drawn(7), drawn(8));
         assert_ne!(drawn(7)[1..], drawn(8)[..999], "not the same, shifted by one");
     }
 
     #[test]
-    fn each_kind_is_drawn_as_often_as_its_rate_says() {
-        let plan: Plan = "panic=0.2,leak=0.3".parse().unwrap();
-        let drawn: Vec<Option<Fault>> = (0..10_000).map(|before| plan.draw(1, before)).collect();
+    fn each_kind_is_drawn_at_its_rate() {
+        let rates: ChaosRates = "panic=0.2,leak=0.3".parse().unwrap();
+        let drawn: Vec<Option<Fault>> = (0..10_000).map(|before| rates.draw(1, before)).collect();
         let count = |wanted| drawn.iter().filter(|&&drawn| drawn == wanted).count();
         // Ten standard deviations to either side.
         assert!((1600..2400).contains(&count(Some(Fault::Panic))), "{}", count(Some(Fault::Panic)));
@@ -219,19 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_one_strikes_every_connection_and_no_plan_strikes_none() {
+    fn a_rate_of_one_selects_every_connection_and_no_rate_selects_none() {
         for fault in Fault::ALL {
-            let plan: Plan = format!("{}=1", fault.name()).parse().unwrap();
-            assert!((0..1000).all(|before| plan.draw(3, before) == Some(fault)));
+            let rates: ChaosRates = format!("{}=1", fault.name()).parse().unwrap();
+            assert!((0..1000).all(|before| rates.draw(3, before) == Some(fault)));
         }
-        assert!((0..1000).all(|before| Plan::default().draw(3, before).is_none()));
+        assert!((0..1000).all(|before| ChaosRates::default().draw(3, before).is_none()));
     }
 
     #[test]
-    fn faults_in_words_are_those_that_occurred() {
-        let faults = Faults { panic: 3, fd_replaced: 1, ..Faults::default() };
+    fn display_lists_the_faults_that_occurred() {
+        let faults = FaultCounts { panic: 3, fd_replaced: 1, ..FaultCounts::default() };
         assert_eq!(faults.to_string(), "3 panic, 1 fd-replaced");
         assert_eq!(faults.total(), 4);
-        assert_eq!(Faults::default().to_string(), "none");
+        assert_eq!(FaultCounts::default().to_string(), "none");
     }
 }
