@@ -323,7 +323,7 @@ impl Server {
             }
         }
         if let Some(saboteur) = self.registry.saboteur() {
-            // FaultCounts start here: the server's own resources are open. A failed start is the caller's error.
+            // Faults start here: the server's own resources are open. A failed start is the caller's error.
             saboteur.begin();
         }
         if failed.is_some() {
