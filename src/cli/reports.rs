@@ -127,7 +127,10 @@ impl Reporting {
     }
 
     /// Makes the registry ignore findings of the baseline in its exit code.
-    pub(super) fn apply_baseline(this: &Arc<Reporting>, registry: RegistryBuilder) -> RegistryBuilder {
+    pub(super) fn apply_baseline(
+        this: &Arc<Reporting>,
+        registry: RegistryBuilder,
+    ) -> RegistryBuilder {
         if this.baseline.is_none() && this.findings.is_none() {
             return registry;
         }
