@@ -12,7 +12,6 @@ pub mod net;
 pub mod ownership;
 pub mod pool;
 mod rate_limited_log;
-pub mod report;
 pub mod server;
 #[cfg(feature = "cli")]
 pub mod signals;
@@ -22,12 +21,16 @@ mod sys;
 
 #[cfg(feature = "macros")]
 pub use echown_macros::test;
+pub use echown_report as report;
 pub use harness::{Check, check};
 
 pub mod thread {
     //! Tasks on plain threads, without a pool.
     pub use crate::pool::{Promise, spawn_thread as spawn, spawn_thread_in as spawn_in};
 }
+
+#[cfg(doctest)]
+mod explained;
 
 /// The README's program, compiled and run with the other examples of the documentation.
 #[cfg(doctest)]

@@ -40,7 +40,6 @@ mod cell;
 pub(crate) mod closing;
 mod custody;
 mod error;
-mod finding;
 #[cfg(all(test, not(echown_loom)))]
 mod fork_tests;
 pub mod graph;
@@ -52,37 +51,35 @@ mod policy;
 pub(crate) mod promise;
 mod record;
 mod registry;
+mod report;
 mod report_log;
 mod slot;
 pub(crate) mod snapshot;
 pub(crate) mod task;
 mod task_error;
 pub(crate) mod task_exit;
-mod verdict;
 
 pub use actor::Actor;
 pub use baton::Baton;
 pub(crate) use cell::ResourceCell;
-pub use custody::{Event, Site};
 pub use echown_fd::fd::Identity;
+pub use echown_report::{
+    CustodyStep, Declared, Event, LeakReport, Report, ResourceData, ResourceId, SCHEMA_VERSION,
+    Site, Snapshot, Suppression, TaskData, TaskId, TaskLabel, Verdict, ViolationReport,
+};
 pub use error::{Error, ErrorKind, Refused};
-pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
 pub use half::Half;
 pub(crate) use half::HalfCell;
 pub use handle::Owned;
 pub(crate) use offer::sealed;
 pub use offer::{Offer, Offerable};
-pub use policy::{Level, Policy, Suppression};
+pub use policy::{Level, Policy};
 pub use promise::Promise;
 pub(crate) use record::Managed;
-pub use record::ResourceId;
 pub use registry::{EXIT_CODE_FINDINGS, Registry, RegistryBuilder, Resource, RunInlineError};
 pub use report_log::REPORTS_KEPT;
-pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
-pub use task::{TaskId, TaskLabel};
 pub(crate) use task_error::panic_message;
 pub use task_error::{Panic, TaskError, UnjoinedChildren};
-pub use verdict::Verdict;
 
 /// [`Registry::own`] in the process-wide registry.
 ///

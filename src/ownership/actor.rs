@@ -19,10 +19,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::custody::Site;
+use echown_report::{Site, TaskLabel};
+
 use super::error::{Error, ErrorKind};
 use super::registry::Registry;
-use super::task::{self, JoinDuty, Task, TaskLabel};
+use super::task::{self, JoinDuty, Task};
 use super::task_error::TaskError;
 use super::task_exit;
 

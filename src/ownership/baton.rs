@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::custody::Site;
+use echown_report::Site;
+
 use super::error::Error;
 use super::offer::{Offer, Offerable};
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
+use echown_report::{Event, Site};
 
 use super::closing::{catch_panic, complete_close_reporting, drop_catching, run_finalizer};
-use super::custody::{Event, Site};
 use super::error::{Error, ErrorKind, Refused};
 use super::handle::Owned;
 use super::record::{Descriptor, Managed, Record};

@@ -9,14 +9,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use echown_fd::escape;
+use echown_report::{Event, Site};
 
-use super::custody::{Event, Site};
 use super::error::{Error, ErrorKind};
-use super::finding::Report;
 use super::record::Managed;
 use super::slot::Slot;
 use super::task::Task;
-use super::task_error;
+use super::{report, task_error};
 
 /// Finalizes what the caller has begun to close, and ends the closing, also while unwinding.
 ///
@@ -41,7 +40,7 @@ pub(crate) fn complete_close_reporting(held: &dyn Managed, me: &Task, event: Eve
         // A replaced number was reported where it was found.
         && error.kind() != ErrorKind::FdReplaced
     {
-        record.registry.deliver(Report::of_error(&error, record));
+        record.registry.deliver(report::of_error(&error, record));
     }
 }
 

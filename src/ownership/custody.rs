@@ -6,15 +6,11 @@
 
 use std::backtrace::Backtrace;
 use std::collections::VecDeque;
-use std::fmt;
-use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
-use echown_fd::escape;
+use echown_report::{Event, Site, TaskLabel};
 use smallvec::SmallVec;
-
-use super::task::TaskLabel;
 
 /// How the story began: acquisition and the first hands are what explains most leaks.
 const STEPS_KEPT_FIRST: usize = 8;
@@ -22,106 +18,6 @@ const STEPS_KEPT_FIRST: usize = 8;
 const STEPS_KEPT_LAST: usize = 24;
 /// Steps that need no allocation: own, give and release is the life of most resources.
 const STEPS_INLINE: usize = 3;
-
-/// A place in the source, as `#[track_caller]` sees it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Site(&'static Location<'static>);
-
-impl Site {
-    /// The caller's place.
-    #[track_caller]
-    #[must_use]
-    pub fn here() -> Site {
-        Site(Location::caller())
-    }
-
-    /// Path of the source file, as it was given to the compiler.
-    #[must_use]
-    pub fn file(self) -> &'static str {
-        self.0.file()
-    }
-
-    /// Line, counted from 1.
-    #[must_use]
-    pub fn line(self) -> u32 {
-        self.0.line()
-    }
-
-    /// Column in characters, counted from 1.
-    #[must_use]
-    pub fn column(self) -> u32 {
-        self.0.column()
-    }
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", escape::text(self.file()), self.line(), self.column())
-    }
-}
-
-impl fmt::Debug for Site {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// What happened to a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Event {
-    /// A task became its first owner.
-    Acquired,
-    /// A parent gave it to a child that it spawned.
-    Given,
-    /// A child handed it to its parent.
-    Transferred,
-    /// Its owner gave it up for whoever claims it.
-    Offered,
-    /// A task took an offer.
-    Claimed,
-    /// An unclaimed offer passed to the account of the offerer's parent.
-    Inherited,
-    /// It came into being as one half of a whole, or was cut into halves.
-    Split,
-    /// Two halves became the whole again.
-    Rejoined,
-    /// A give was undone because the child could not be started.
-    Returned,
-    /// Its owner gave it up without finalizing it.
-    Disowned,
-    /// Its owner finalized it.
-    Released,
-    /// Its handle was dropped, which finalized it.
-    Dropped,
-    /// The end of its task finalized it.
-    Finalized,
-    /// Its descriptor was found closed or replaced outside the registry.
-    Replaced,
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Event::Acquired => "acquired",
-            Event::Given => "given",
-            Event::Transferred => "transferred",
-            Event::Offered => "offered",
-            Event::Claimed => "claimed",
-            Event::Inherited => "inherited",
-            Event::Split => "split",
-            Event::Rejoined => "rejoined",
-            Event::Returned => "returned",
-            Event::Disowned => "disowned",
-            Event::Released => "released",
-            Event::Dropped => "dropped",
-            Event::Finalized => "finalized",
-            Event::Replaced => "replaced",
-        })
-    }
-}
 
 /// One step as it is recorded: cheap to make, rendered only when somebody reads it.
 #[derive(Clone, Debug)]

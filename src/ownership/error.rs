@@ -4,10 +4,9 @@ use std::fmt;
 use std::io;
 
 use echown_fd::escape;
+use echown_report::{Event, Site, TaskLabel};
 
-use super::custody::{Event, Site};
 use super::record::ResourceLabel;
-use super::task::TaskLabel;
 
 /// What went wrong, as a value to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -363,5 +362,20 @@ impl<V> From<Refused<V>> for Error {
 impl<V> From<Refused<V>> for io::Error {
     fn from(refused: Refused<V>) -> io::Error {
         refused.error.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use echown_report::explain::{EXPLANATIONS, find};
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_explained() {
+        for kind in ErrorKind::ALL {
+            assert!(find(kind.code()).is_some(), "{} is not explained", kind.code());
+        }
+        assert_eq!(EXPLANATIONS.len(), ErrorKind::ALL.len() + 1, "each kind, and `leak`");
     }
 }

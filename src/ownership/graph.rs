@@ -45,24 +45,22 @@
 
 mod cycle;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use echown_fd::escape;
+use echown_report::{ResourceId, SCHEMA_VERSION, Site};
 use petgraph::Direction;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
 use petgraph::visit::{EdgeRef, IntoEdgeReferences};
 
-use super::custody::Site;
-use super::finding::SCHEMA_VERSION;
 use super::policy::Level;
-use super::record::ResourceId;
 use super::registry::{Registry, Resource};
 use crate::sys::fork;
 
-pub use cycle::Cycle;
+pub use echown_report::graph::{Cycle, EdgeData, Graph, NodeData, NodeLabel, Strength};
 
 /// Something that holds others or is held: in the graph as long as the node, a clone of it, or an
 /// edge from or to it is there.
@@ -73,28 +71,6 @@ struct NodeInner {
     label: NodeLabel,
     /// `None` at level `off`.
     place: Option<(Arc<References>, NodeIndex)>,
-}
-
-/// A node's id and name.
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct NodeLabel {
-    /// Never reused within a graph. Names may repeat: one for each connection.
-    pub id: u64,
-    /// What the program calls it.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for NodeLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-impl fmt::Debug for NodeLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (node {})", self.name, self.id)
-    }
 }
 
 impl Node {
@@ -182,18 +158,6 @@ impl Drop for NodeInner {
 #[track_caller]
 pub fn edge(from: &Node, to: &Node) -> Edge {
     from.strong_edge(to)
-}
-
-/// Whether a reference keeps what it refers to alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Strength {
-    /// It does.
-    Strong,
-    /// It doesn't.
-    Weak,
 }
 
 /// One reference, on record until this is dropped.
@@ -315,57 +279,6 @@ impl<T> Clone for TrackedArc<T> {
 impl<T> fmt::Debug for TrackedArc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TrackedArc({:?})", self.edge)
-    }
-}
-
-/// All references of a registry at one moment, as plain data.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Graph {
-    /// See [`SCHEMA_VERSION`].
-    pub schema_version: u32,
-    /// In the order in which they were made.
-    pub nodes: Vec<NodeData>,
-    /// In the order in which they were made.
-    pub edges: Vec<EdgeData>,
-}
-
-/// One node, described.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct NodeData {
-    /// Id and name.
-    pub node: NodeLabel,
-    /// How many strong references there are to it, those without a named holder included. `None`:
-    /// there never was one, and so its life is nobody's in this graph.
-    pub count: Option<u64>,
-    /// The resource that it stands for.
-    pub resource: Option<ResourceId>,
-}
-
-/// One reference, described.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct EdgeData {
-    /// Who refers.
-    pub from: NodeLabel,
-    /// To what.
-    pub to: NodeLabel,
-    /// Whether it keeps it alive.
-    pub strength: Strength,
-    /// Whether it is part of a cycle of strong references.
-    pub is_in_cycle: bool,
-    /// Where the reference was made.
-    pub site: Site,
-}
-
-/// `from -> to`.
-impl fmt::Display for EdgeData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {}", self.from, self.to)
     }
 }
 
@@ -512,50 +425,6 @@ impl References {
 
     fn state(&self) -> MutexGuard<'_, GraphState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Graph {
-    pub(crate) fn empty() -> Graph {
-        Graph { schema_version: SCHEMA_VERSION, nodes: Vec::new(), edges: Vec::new() }
-    }
-
-    /// The part of it that is about one node: what refers to it, directly or through others, what
-    /// it refers to in the same way, and the references among all these. Counts are what they are.
-    #[must_use]
-    pub fn around(&self, node: &NodeLabel) -> Graph {
-        let holders = self.reached(node, |edge| (edge.to.id, edge.from.id));
-        let held = self.reached(node, |edge| (edge.from.id, edge.to.id));
-        self.part(|node| holders.contains(&node.node.id) || held.contains(&node.node.id))
-    }
-
-    /// The same without the nodes that stand for resources, and without what leads to them.
-    #[must_use]
-    pub fn without_resources(&self) -> Graph {
-        self.part(|node| node.resource.is_none())
-    }
-
-    /// The nodes that some steps lead to, the first one included. A step goes from the first id to
-    /// the second.
-    fn reached(&self, node: &NodeLabel, step: impl Fn(&EdgeData) -> (u64, u64)) -> HashSet<u64> {
-        let mut reached = HashSet::from([node.id]);
-        let mut to_visit = vec![node.id];
-        while let Some(here) = to_visit.pop() {
-            for (from, to) in self.edges.iter().map(&step) {
-                if from == here && reached.insert(to) {
-                    to_visit.push(to);
-                }
-            }
-        }
-        reached
-    }
-
-    fn part(&self, wanted: impl Fn(&NodeData) -> bool) -> Graph {
-        let nodes: Vec<NodeData> = self.nodes.iter().filter(|node| wanted(node)).cloned().collect();
-        let ids: HashSet<u64> = nodes.iter().map(|node| node.node.id).collect();
-        let is_inside = |edge: &&EdgeData| ids.contains(&edge.from.id) && ids.contains(&edge.to.id);
-        let edges = self.edges.iter().filter(is_inside).cloned().collect();
-        Graph { schema_version: self.schema_version, nodes, edges }
     }
 }
 

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use echown_fd::fd::Direction;
+use echown_report::{Event, Site};
 
 use super::cell::ResourceCell;
-use super::custody::{Event, Site};
 use super::error::{Error, ErrorKind, Refused};
 use super::handle::{Handle, Owned, handle_methods};
 use super::record::{Descriptor, Managed, Record};

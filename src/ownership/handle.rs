@@ -10,16 +10,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use echown_fd::fd::Number;
+use echown_report::{Event, ResourceData, Site};
 
 use super::cell::{ResourceCell, StoredValue};
 use super::closing::{complete_close, complete_close_reporting};
-use super::custody::{Event, Site};
 use super::error::{Error, ErrorKind, Refused};
 use super::record::{Managed, Record};
 use super::registry::Registry;
 use super::slot::SlotState;
-use super::snapshot::ResourceData;
-use super::task;
+use super::{snapshot, task};
 use crate::sys::fork;
 
 /// What every handle does, whole or half: the moves of the contract.
@@ -369,7 +368,7 @@ impl<T: Send + 'static> Owned<T> {
     /// Describes the resource: owner, state, addresses, custody. Anybody may ask.
     #[must_use]
     pub fn describe(&self) -> ResourceData {
-        ResourceData::of_record(self.handle.record())
+        snapshot::of_record(self.handle.record())
     }
 }
 

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use super::custody::Site;
+use echown_report::Site;
+
 use super::error::{Error, Refused};
 use super::slot::SlotState;
 use super::task;

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use echown_report::{Site, TaskLabel};
+
 use super::closing::drop_catching;
-use super::custody::Site;
 use super::error::{Error, ErrorKind, Refused};
 use super::record::Managed;
 use super::registry::{Registry, Resource};
-use super::task::{JoinDuty, Task, TaskLabel};
+use super::task::{JoinDuty, Task};
 use super::task_error::TaskError;
 use super::task_exit;
 use super::{error, task};

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
+use echown_report::{Event, ResourceId, Site};
 
-use super::custody::{Custody, Event, Site, Step};
+use super::custody::{Custody, Step};
 use super::error::{Error, ErrorData, ErrorKind};
 use super::policy::Level;
 use super::registry::Registry;
@@ -19,36 +20,12 @@ use super::slot::{Slot, SlotState, Word};
 use super::task::{self, Task};
 use crate::sys::{close, fork};
 
-/// Identifies a resource for the life of the process; never reused, as descriptor numbers are.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct ResourceId(NonZeroU64);
-
-impl ResourceId {
-    fn next() -> ResourceId {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        // ord: Relaxed; only uniqueness matters, and that is the increment's own.
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        ResourceId(NonZeroU64::new(id).expect("2^64 resources take longer than any process lives"))
-    }
-
-    /// The number, counted from 1.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        self.0.get()
-    }
-}
-
-impl fmt::Display for ResourceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for ResourceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ResourceId({})", self.0)
-    }
+/// An id that no other resource of this process has or had.
+fn next_id() -> ResourceId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // ord: Relaxed; only uniqueness matters, and that is the increment's own.
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    ResourceId::new(NonZeroU64::new(id).expect("2^64 resources take longer than any process lives"))
 }
 
 /// A resource's name in messages: ``fd 7 (tcp stream)``, ``resource 12 (String)``.
@@ -124,7 +101,7 @@ impl Record {
     ) -> Record {
         let now = Instant::now();
         let mut record = Record {
-            id: ResourceId::next(),
+            id: next_id(),
             slot: Slot::new(owner.id().get()),
             registry,
             kind,

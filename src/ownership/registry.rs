@@ -17,21 +17,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use echown_fd::escape;
+use echown_report::{
+    Declared, LeakReport, Report, ResourceData, ResourceId, SCHEMA_VERSION, Site, Snapshot,
+    Suppression, TaskLabel, Verdict,
+};
 use once_cell::sync::{Lazy, OnceCell};
 
-use super::custody::Site;
 use super::error::{Error, ErrorKind};
-use super::finding::{LeakReport, Report, SCHEMA_VERSION};
 use super::graph::References;
 use super::int_map::{self, IntMap};
-use super::policy::{Level, Policy, Suppression};
-use super::record::{Managed, Record, ResourceId};
+use super::policy::{Level, Policy};
+use super::record::{Managed, Record};
 use super::report_log::{self, ReportLog};
 use super::slot::SlotState;
-use super::snapshot::{self, Declared, ResourceData, Snapshot};
-use super::task::{Origin, Task, TaskLabel};
+use super::task::{Origin, Task};
 use super::task_error::TaskError;
-use super::verdict::Verdict;
+use super::{report, snapshot};
 use super::{task, task_exit};
 use crate::faults::Saboteur;
 use crate::sys::fork;
@@ -387,7 +388,7 @@ impl Registry {
     #[cold]
     pub(crate) fn report_violation(&self, error: &Error, record: &Record) {
         if error.kind().is_violation() && self.reports_violations() {
-            self.deliver(Report::of_error(error, record));
+            self.deliver(report::of_error(error, record));
         }
     }
 
@@ -395,7 +396,7 @@ impl Registry {
     #[cold]
     pub(crate) fn report_task_violation(&self, error: &Error) {
         if error.kind().is_violation() && self.reports_violations() {
-            self.deliver(Report::of_task_error(error));
+            self.deliver(report::of_task_error(error));
         }
     }
 
@@ -577,7 +578,7 @@ impl Resource {
     /// Describes it: owner, state, addresses, custody. Anybody may ask.
     #[must_use]
     pub fn describe(&self) -> ResourceData {
-        ResourceData::of_record(self.0.record())
+        snapshot::of_record(self.0.record())
     }
 
     /// Bytes received and bytes sent through it so far, also after its end. Anybody may ask.

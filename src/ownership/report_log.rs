@@ -10,9 +10,8 @@
 
 use std::collections::VecDeque;
 
-use super::finding::{LeakReport, Report, ViolationReport};
-use super::graph::EdgeData;
-use super::snapshot::{CustodyStep, ResourceData};
+use echown_report::graph::EdgeData;
+use echown_report::{CustodyStep, Report, ResourceData, ViolationReport};
 
 /// How many reports a registry keeps for [`Registry::reports`](super::Registry::reports); older ones
 /// go. Each was delivered when it was made, and all are counted.
@@ -66,18 +65,6 @@ pub(crate) fn cut(report: &Report) -> Report {
         Report::Violation(report) => Report::Violation(cut_message(report)),
         Report::FdReplaced(report) => Report::FdReplaced(cut_message(report)),
         Report::Finalizer(report) => Report::Finalizer(cut_message(report)),
-    }
-}
-
-impl LeakReport {
-    /// The same about its first resources; how many are omitted is part of it.
-    fn of_first(&self, count: usize) -> LeakReport {
-        let omitted = self.resources.len().saturating_sub(count) as u64;
-        LeakReport {
-            resources: self.resources.iter().take(count).cloned().collect(),
-            resources_omitted: self.resources_omitted + omitted,
-            ..self.without_resources()
-        }
     }
 }
 

@@ -9,162 +9,27 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use echown_fd::fd::{Direction, Identity, Place};
+use echown_fd::fd::{Direction, Place};
+use echown_report::{CustodyStep, ResourceData, ResourceId, TaskData};
 
 use super::account::Phase;
-use super::custody::{Custody, Event, Site};
-use super::graph::Cycle;
-use super::record::{Managed, Record, ResourceId};
+use super::custody::Custody;
+use super::record::{Managed, Record};
 use super::slot::{PinPurpose, SlotState, Word};
-use super::task::{self, Task, TaskId, TaskLabel};
+use super::task::{self, Task};
 
-/// One resource, described.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct ResourceData {
-    /// Never reused.
-    pub id: ResourceId,
-    /// What it is: `tcp stream`, `file`, or the name of a type.
-    pub kind: &'static str,
-    /// For a half: the resource that was split.
-    pub half_of: Option<ResourceId>,
-    /// For a half: `read` or `write`.
-    pub half: Option<&'static str>,
-    /// The descriptor's number, for descriptors.
-    pub number: Option<i32>,
-    /// Which open file the number was registered for.
-    pub identity: Option<Identity>,
-    /// Local address, while the socket is open.
-    pub local: Option<String>,
-    /// The peer's address, while the socket is open.
-    pub peer: Option<String>,
-    /// Path, while the file is open.
-    pub path: Option<String>,
-    /// Where it stands: `held`, `busy`, `offered`, `split`, `closing`, `released`.
-    pub state: &'static str,
-    /// Who owns it, or on whose account the offer stands.
-    pub owner: Option<TaskLabel>,
-    /// Where it was acquired.
-    pub acquired: Site,
-    /// Milliseconds since then.
-    pub age_ms: u64,
-    /// Bytes received through it.
-    pub bytes_in: u64,
-    /// Bytes sent through it.
-    pub bytes_out: u64,
-    /// Through whose hands it went, oldest first.
-    pub custody: Vec<CustodyStep>,
-    /// Steps in the middle that were not kept.
-    pub custody_omitted: u64,
-    /// In the report of a leak: the cycle of recorded references that kept it, if there was one.
-    pub kept_alive_by: Option<Cycle>,
+/// Describes what the caller is closing, and so has for itself.
+pub(super) fn of_closing(held: &dyn Managed) -> ResourceData {
+    let record = held.record();
+    let place = if record.replacement().is_none() { place_of(record) } else { Place::default() };
+    describe(record, record.slot.load(), place, Instant::now())
 }
 
-/// One step of a custody.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct CustodyStep {
-    /// What happened.
-    pub event: Event,
-    /// Out of whose hands.
-    pub from: Option<TaskLabel>,
-    /// Into whose hands.
-    pub to: Option<TaskLabel>,
-    /// Where.
-    pub site: Site,
-    /// Milliseconds ago.
-    pub ago_ms: u64,
-    /// The kernel's id of the thread.
-    pub thread_id: u32,
-    /// At level `full`.
-    pub backtrace: Option<String>,
-}
-
-/// One task, described.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct TaskData {
-    /// Id and name.
-    pub task: TaskLabel,
-    /// Its parent; `None` for a root.
-    pub parent: Option<TaskId>,
-    /// `waiting`, `running`, `ending` or `ended`.
-    pub state: &'static str,
-    /// Whether it was asked to end.
-    pub cancelled: bool,
-    /// Name of its thread, once it has one.
-    pub thread: Option<String>,
-    /// The kernel's id of that thread.
-    pub thread_id: Option<u32>,
-    /// Where it was spawned, unless it is a thread that nobody started as a task.
-    pub spawned: Option<Site>,
-    /// Milliseconds since then.
-    pub age_ms: u64,
-    /// What it owns, in order of acquisition.
-    pub owns: Vec<ResourceId>,
-}
-
-/// A descriptor that a library opened for itself: declared, not owned, and no leak.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Declared {
-    /// The descriptor's number.
-    pub number: i32,
-    /// Whose it is.
-    pub name: String,
-    /// Why it is open.
-    pub reason: String,
-    /// Where it was declared.
-    pub site: Site,
-}
-
-/// One registry at one moment.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
-    pub schema_version: u32,
-    /// Tasks that are at home in this registry or own something in it, oldest first.
-    pub tasks: Vec<TaskData>,
-    /// Everything that is owned or offered, in order of tasks and of acquisition.
-    pub resources: Vec<ResourceData>,
-    /// Libraries' own descriptors.
-    pub declared: Vec<Declared>,
-}
-
-impl Snapshot {
-    /// Every descriptor number that the registry knows of, owned or declared, in ascending order.
-    #[must_use]
-    pub fn numbers(&self) -> Vec<i32> {
-        let owned = self.resources.iter().filter_map(|resource| resource.number);
-        let declared = self.declared.iter().map(|declared| declared.number);
-        let mut numbers: Vec<i32> = owned.chain(declared).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers
-    }
-}
-
-impl ResourceData {
-    /// Describes what the caller is closing, and so has for itself.
-    pub(crate) fn of_closing(held: &dyn Managed) -> ResourceData {
-        let record = held.record();
-        let place =
-            if record.replacement().is_none() { place_of(record) } else { Place::default() };
-        describe(record, record.slot.load(), place, Instant::now())
-    }
-
-    /// Describes what somebody else may own, pinning its number while the kernel is asked.
-    pub(crate) fn of_record(record: &Record) -> ResourceData {
-        let word = record.slot.load();
-        let place = pinned_place_of(record, word.owner());
-        describe(record, word, place, Instant::now())
-    }
+/// Describes what somebody else may own, pinning its number while the kernel is asked.
+pub(super) fn of_record(record: &Record) -> ResourceData {
+    let word = record.slot.load();
+    let place = pinned_place_of(record, word.owner());
+    describe(record, word, place, Instant::now())
 }
 
 /// Where a number leads, if `owner` still has it. The pin is held for this alone.
@@ -312,7 +177,7 @@ fn describe_all(noted: Vec<Noted>, at: Instant) -> (Vec<TaskData>, Vec<ResourceD
 pub(crate) fn of_all_registries() -> Vec<ResourceData> {
     let owned = |task: &Arc<Task>| task.account().entries().cloned().collect::<Vec<_>>();
     let held: Vec<Arc<dyn Managed>> = task::all().0.iter().flat_map(owned).collect();
-    held.iter().map(|held| ResourceData::of_record(held.record())).collect()
+    held.iter().map(|held| of_record(held.record())).collect()
 }
 
 fn task_data(task: &Task, phase: Phase, cancelled: bool, owns: Vec<ResourceId>) -> TaskData {
@@ -340,6 +205,7 @@ mod tests {
     use super::*;
     use crate::ownership::Registry;
     use crate::ownership::slot::pins;
+    use echown_report::Event;
     use std::net::TcpListener;
 
     fn listener() -> TcpListener {

@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonE
 use std::time::Instant;
 
 use echown_fd::escape;
+use echown_report::{Site, TaskId, TaskLabel};
 use once_cell::sync::Lazy;
 
 mod children;
@@ -31,7 +32,6 @@ pub(crate) use transfer::{begin_close, claim, give, pass_offers_on, return_all, 
 use unjoined::UnjoinedNames;
 
 use super::account::{Account, Phase};
-use super::custody::Site;
 use super::error::{Error, ErrorData, ErrorKind};
 use super::int_map::{self, IntMap};
 use super::record::Managed;
@@ -41,60 +41,13 @@ use super::task_exit;
 use crate::sync::{Mutex, lock};
 use crate::sys;
 
-/// Identifies a task for the life of the process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct TaskId(NonZeroU64);
-
-impl TaskId {
-    fn next() -> TaskId {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        // ord: Relaxed; only uniqueness matters, and that is the increment's own.
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(id <= OWNER_MAX, "task ids are exhausted after {OWNER_MAX} tasks");
-        TaskId(NonZeroU64::new(id).expect("ids are counted from 1"))
-    }
-
-    /// The number, counted from 1, which is the root's.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        self.0.get()
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskId({})", self.0)
-    }
-}
-
-/// A task's id and name: ``task 3 `reader` ``.
-#[derive(Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct TaskLabel {
-    /// Never reused.
-    pub id: TaskId,
-    /// What the spawner called it, with control characters and what is invisible escaped (`\n`,
-    /// `\u{202e}`).
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for TaskLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {} `{}`", self.id, self.name)
-    }
-}
-
-impl fmt::Debug for TaskLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+/// An id that no other task of this process has or had.
+fn next_id() -> TaskId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // ord: Relaxed; only uniqueness matters, and that is the increment's own.
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(id <= OWNER_MAX, "task ids are exhausted after {OWNER_MAX} tasks");
+    TaskId::new(NonZeroU64::new(id).expect("ids are counted from 1"))
 }
 
 /// How a task came into being.
@@ -342,7 +295,7 @@ impl Task {
         // An address may be a part of the name, and every report and log line has it.
         let name = escape::name(name);
         let task = Arc::new(Task {
-            id: TaskId::next(),
+            id: next_id(),
             name,
             origin,
             registry_id,

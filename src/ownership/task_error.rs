@@ -5,11 +5,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use echown_fd::escape;
+use echown_report::{LeakReport, TaskLabel};
 
 use super::error::Error;
-use super::finding::LeakReport;
 use super::promise::Promise;
-use super::task::TaskLabel;
 
 /// How a task ended, if not with its value alone.
 ///

@@ -18,18 +18,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use echown_fd::escape;
+use echown_report::{Event, LeakReport, ResourceData, Site, TaskLabel};
 
 use super::account::{Phase, Position};
 use super::closing::{catch_panic, complete_close_reporting, drop_catching, log_catching};
-use super::custody::{Event, Site};
 use super::error::ErrorKind;
-use super::finding::LeakReport;
 use super::record::Managed;
 use super::registry::Registry;
 use super::slot::SlotState;
-use super::snapshot::ResourceData;
-use super::task::{self, CurrentTaskGuard, JoinDuty, Task, TaskLabel};
+use super::task::{self, CurrentTaskGuard, JoinDuty, Task};
 use super::task_error::{Panic, TaskError, UnjoinedChildren};
+use super::{report, snapshot};
 use crate::sys::fork;
 
 /// Runs `f` as `task` on this thread, through to the task's end. `deliver` gets the outcome while
@@ -264,7 +263,7 @@ fn leaked(held: &dyn Managed) -> Option<ResourceData> {
     if !record.registry.reports_leaks() {
         return None;
     }
-    let mut data = ResourceData::of_closing(held);
+    let mut data = snapshot::of_closing(held);
     if record.registry.suppresses(&data) {
         return None;
     }
@@ -285,10 +284,10 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
         }
         registries.push(registry);
         let here = leaks.iter().filter(|(of, _)| of == registry);
-        let report = LeakReport::new(task, here.map(|(_, data)| data.clone()).collect());
+        let report = report::of_leak(task, here.map(|(_, data)| data.clone()).collect());
         registry.leaked(report);
     }
-    Some(LeakReport::new(task, leaks.into_iter().map(|(_, data)| data).collect()))
+    Some(report::of_leak(task, leaks.into_iter().map(|(_, data)| data).collect()))
 }
 
 /// Finalizes and reports the offers that no ancestor's account could take.

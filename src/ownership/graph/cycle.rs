@@ -5,28 +5,14 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use echown_report::graph::{Cycle, EdgeData, NodeLabel, Strength};
 use petgraph::Direction;
 use petgraph::algo::{astar, tarjan_scc};
 use petgraph::graph::DiGraph;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef, IntoEdgeReferences};
 
-use super::{EdgeData, NodeLabel, RecordedGraph, Reference, Strength};
-
-/// References that keep each other alive, and with them a resource.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Cycle {
-    /// Once round: each one's `to` is the next one's `from`, and the last one's the first one's.
-    pub edges: Vec<EdgeData>,
-    /// From the cycle to the resource, in the same way; empty when the resource is itself part of
-    /// the cycle.
-    pub path: Vec<EdgeData>,
-    /// The reference to cut: the latest of the cycle, unless another one just like it would still
-    /// keep the cycle closed.
-    pub cut: EdgeData,
-}
+use super::{RecordedGraph, Reference};
 
 /// All that keeps a resource alive, nearest first: the first node is the resource's own.
 pub(super) type Holders = DiGraph<NodeLabel, Reference>;
@@ -146,9 +132,9 @@ pub(super) fn cyclic_edges(recorded: &RecordedGraph) -> HashSet<EdgeIndex> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::custody::Site;
     use super::super::Vertex;
     use super::*;
+    use echown_report::Site;
 
     /// Node 0 is the resource; edges in the order in which they were made.
     fn recorded(nodes: usize, edges: &[(usize, usize)]) -> RecordedGraph {

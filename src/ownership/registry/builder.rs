@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use echown_report::{Report, Suppression};
 use once_cell::sync::OnceCell;
 
 use super::{BaselinePredicate, Counts, Registry, RegistryInner, Sink};
 use crate::faults::Saboteur;
-use crate::ownership::finding::Report;
-use crate::ownership::policy::{Level, Policy, Suppression};
+use crate::ownership::policy::{Level, Policy};
 use crate::ownership::task;
 use crate::sys::fork;
 

@@ -9,14 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use echown_fd::escape;
+use echown_report::{Event, Site, TaskId, TaskLabel};
 
 use super::{
-    Child, EndHook, JoinDuty, Managed, Origin, Task, TaskId, TaskJob, TaskLabel, current, give,
-    guard, return_all,
+    Child, EndHook, JoinDuty, Managed, Origin, Task, TaskJob, current, give, guard, return_all,
 };
 use crate::ownership::account::Phase;
 use crate::ownership::closing::{catch_panic, drop_catching, log_catching};
-use crate::ownership::custody::{Event, Site};
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::int_map::{self, IntMap};
 use crate::ownership::registry::Registry;

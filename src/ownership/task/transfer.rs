@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use echown_report::{Event, Site};
+
 use super::{Account, Managed, Task, find, find_current_first};
 use crate::ownership::account::Position;
-use crate::ownership::custody::{Event, Site};
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::Record;
 use crate::ownership::slot::{PinGuard, PinPurpose, SlotState, Word};

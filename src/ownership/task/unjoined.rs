@@ -3,7 +3,7 @@
 //! A parent that lives long and drops promises would keep every ended child until its own end. What
 //! it needs of one is the name, and of many not even that.
 
-use super::TaskLabel;
+use echown_report::TaskLabel;
 
 /// How many are named; others are counted.
 const NAMED_MAX: usize = 256;

@@ -23,7 +23,7 @@
 //! # Limits
 //!
 //! - Linux on x86-64. Threads that ran before are not noted. Descriptors from io_uring, from 32-bit calls, `recvmmsg` and `clone3` are not
-//!   noted, nor are numbers from [`table::NUMBERS_MAX`] on.
+//!   noted, nor are numbers from 4096 on.
 //! - The handler runs on the stack of the code that made the call, and needs more than 4 KiB of it: the
 //!   kernel's signal frame alone takes up to 3 KiB, the rest is the walk over the stack. Code with less
 //!   left, such as a signal's handler on a small alternate stack, overflows it.

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use echown_report::{Event, Site};
+
 use super::explore;
 use super::moves::Family;
-use crate::ownership::custody::{Event, Site};
 use crate::ownership::error::ErrorKind;
 use crate::ownership::record::Managed;
 use crate::ownership::task::{self, Task};

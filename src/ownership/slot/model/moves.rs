@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use echown_report::{Event, Site};
+
 use super::super::{PinPurpose, SlotState};
 use super::{Number, explore};
 use crate::ownership::account::Phase;
-use crate::ownership::custody::{Event, Site};
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::{Managed, Record};
 use crate::ownership::registry::Registry;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
-use crate::report::Count;
+use crate::Count;
 
 /// How many descriptors of one place are described one by one; the rest are numbers.
 const DESCRIBED_MAX: usize = 5;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::report::TestVerdict;
-use crate::report::explain::EXPLANATIONS;
+use crate::TestVerdict;
+use crate::explain::EXPLANATIONS;
 
 /// The weaknesses that are meant, by number, as of CWE 4.17.
 const WEAKNESSES: &[(u16, &str)] = &[

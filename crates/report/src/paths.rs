@@ -9,10 +9,9 @@
 use std::collections::HashMap;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use echown_fd::escape;
-use once_cell::sync::Lazy;
 
 use super::sources;
 
@@ -26,8 +25,8 @@ pub(super) struct Shown {
 
 /// Shows a path that the compiler wrote.
 pub(super) fn shown(file: &str) -> Shown {
-    static KNOWN: Lazy<Mutex<HashMap<String, Shown>>> = Lazy::new(Mutex::default);
-    static PLACES: Lazy<Places> = Lazy::new(Places::of_this_process);
+    static KNOWN: LazyLock<Mutex<HashMap<String, Shown>>> = LazyLock::new(Mutex::default);
+    static PLACES: LazyLock<Places> = LazyLock::new(Places::of_this_process);
     if let Some(shown) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(file) {
         return shown.clone();
     }

@@ -167,7 +167,7 @@ impl Baseline {
 }
 
 /// A complaint about a file.
-pub(crate) fn at(path: &Path, wrong: &str) -> String {
+pub fn at(path: &Path, wrong: &str) -> String {
     format!("wrong baseline in {}: {wrong}", escape::path(path))
 }
 
@@ -224,7 +224,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Spot;
+    use crate::Spot;
 
     fn entry(line: u32, function: Option<&str>, source: Option<&str>) -> Entry {
         let spot =

@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::TestReport;
-use crate::ownership::graph::Graph;
-use crate::ownership::{Report, Site, Snapshot, Verdict};
+use crate::graph::Graph;
+use crate::{Report, Site, Snapshot, Verdict};
 
 impl Serialize for Site {
     /// As `file:line:column`.

@@ -10,9 +10,8 @@ use std::fmt;
 /// All findings of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct TestReport {
-    /// See [`SCHEMA_VERSION`](crate::ownership::SCHEMA_VERSION).
+    /// See [`SCHEMA_VERSION`](crate::SCHEMA_VERSION).
     pub schema_version: u32,
     /// The test, as its runner calls it.
     pub test: String,
@@ -29,7 +28,6 @@ pub struct TestReport {
 /// One finding: one cause, and all the descriptors that it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct TestFinding {
     /// What kind of a fault.
     pub verdict: TestVerdict,
@@ -47,7 +45,6 @@ pub struct TestFinding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[cfg_attr(feature = "json", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
 pub enum TestVerdict {
     /// The process of the test exited before the test returned.
     ProcessExited,
@@ -150,7 +147,6 @@ impl fmt::Display for TestVerdict {
 /// A descriptor as it was found open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct Descriptor {
     /// Its number.
     pub number: i32,
@@ -169,7 +165,6 @@ pub struct Descriptor {
 /// Where something was done to a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct Place {
     /// What was done: `opened by accept4`, `closed`.
     pub what: String,
@@ -182,7 +177,6 @@ pub struct Place {
 /// One call on a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct Frame {
     /// The function, or the address where there is no name.
     pub function: String,

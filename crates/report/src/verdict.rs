@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::ids::TaskLabel;
 use super::snapshot::ResourceData;
-use super::task::TaskLabel;
 
 /// What a registry found, in numbers, and what is still open.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct Verdict {
     /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
@@ -22,7 +21,7 @@ pub struct Verdict {
     pub failed_finalizers: u64,
     /// Leaks that a suppression matched.
     pub suppressed: u64,
-    /// Reports that were known before ([`RegistryBuilder::baseline`](super::RegistryBuilder::known)).
+    /// Reports that were known before (`RegistryBuilder::known`).
     pub known: u64,
     /// Resources that were leaked, reported, and kept alive by a cycle of recorded references.
     pub cycles: u64,

@@ -8,13 +8,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-#[cfg(feature = "report")]
+#[cfg(feature = "annotated")]
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-#[cfg(feature = "report")]
-use crate::ownership::Site;
+#[cfg(feature = "annotated")]
+use crate::Site;
 
 /// How far above the program the root is looked for: `ROOT/target/TRIPLE/debug/deps/program`.
 const LEVELS_ABOVE_PROGRAM: usize = 5;
@@ -66,7 +66,7 @@ impl Sources {
     }
 
     /// The text of a file and the bytes in it that a site stands for.
-    #[cfg(feature = "report")]
+    #[cfg(feature = "annotated")]
     pub(super) fn find(&self, site: Site) -> Option<(Arc<str>, Range<usize>)> {
         let text = self.text(site.file())?;
         let bytes = span(&text, site.line(), site.column())?;
@@ -118,7 +118,7 @@ pub(super) fn roots() -> Vec<PathBuf> {
 /// What to underline for a site, of which the compiler tells only the beginning: the path and the
 /// call that begin there, as far as they are on that line. `None` when nothing can begin there: it
 /// is another file, or another version of it.
-#[cfg(feature = "report")]
+#[cfg(feature = "annotated")]
 fn span(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
     let mut start = 0;
     for _ in 1..line {
@@ -135,7 +135,7 @@ fn span(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
 }
 
 /// The length of the path and the call that a line begins with.
-#[cfg(feature = "report")]
+#[cfg(feature = "annotated")]
 fn call_length(line: &str) -> usize {
     let is_path = |sign: char| sign.is_alphanumeric() || "_:!".contains(sign);
     let path = line.find(|sign| !is_path(sign)).unwrap_or(line.len());
@@ -156,7 +156,7 @@ fn call_length(line: &str) -> usize {
     if path > 0 { path } else { line.chars().next().map_or(0, char::len_utf8) }
 }
 
-#[cfg(all(test, feature = "report"))]
+#[cfg(all(test, feature = "annotated"))]
 mod tests {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! A test's findings as entries.
 
 use super::{Entry, Spot, Step, TestName};
-use crate::report::{Frame, Place, Sources, TestFinding, TestReport, TestVerdict};
+use crate::{Frame, Place, Sources, TestFinding, TestReport, TestVerdict};
 
 impl Entry {
     /// The findings of a test; `suite` is its binary.
@@ -39,7 +39,7 @@ impl Entry {
 
 impl TestFinding {
     /// What its descriptors are.
-    pub(crate) fn kind(&self) -> Option<&str> {
+    pub fn kind(&self) -> Option<&str> {
         let described = self.descriptors.first().map(|descriptor| &*descriptor.kind);
         // What the registry has closed at the end of the test is no descriptor any more.
         described.or_else(|| {
@@ -61,7 +61,7 @@ fn spot(finding: &TestFinding, report: &TestReport) -> Spot {
 }
 
 /// Where a call is, if that is known.
-pub(crate) fn of_frame(frame: &Frame) -> Option<Spot> {
+pub fn of_frame(frame: &Frame) -> Option<Spot> {
     let file = frame.file.as_deref()?;
     // The registry says who, where a stack says in which function, and tasks have other numbers
     // in the next run.
@@ -86,7 +86,7 @@ fn step(line: &str) -> Option<Step> {
 impl Place {
     /// Each call with its place, the innermost first.
     #[cfg(feature = "ci")]
-    pub(crate) fn spots(&self) -> impl Iterator<Item = (&Frame, Option<Spot>)> {
+    pub fn spots(&self) -> impl Iterator<Item = (&Frame, Option<Spot>)> {
         self.frames.iter().map(|frame| (frame, of_frame(frame)))
     }
 }
@@ -94,23 +94,26 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ownership::{Registry, Report};
-    use std::sync::Mutex;
+    use crate::{CustodyStep, Event, Site, TaskId, TaskLabel};
+    use std::num::NonZeroU64;
 
     #[test]
     fn a_step_is_read_out_of_its_line_as_custody_writes_it() {
-        static REPORTS: Mutex<Vec<Report>> = Mutex::new(Vec::new());
-        let sink = |report: &Report| REPORTS.lock().unwrap().push(report.clone());
-        let registry = Registry::builder().sink(sink).build();
-        let _ = registry.run("at home, here", || std::mem::forget(registry.own("kept")));
-        let reports = REPORTS.lock().unwrap();
-        let Report::Leak(leak) = &reports[0] else { panic!("{reports:?}") };
-        let written = &leak.resources[0].custody[0];
+        let site = Site::here();
+        let id = TaskId::new(NonZeroU64::MIN);
+        let written = CustodyStep {
+            event: Event::Acquired,
+            from: None,
+            to: Some(TaskLabel { id, name: "at home, here".into() }),
+            site,
+            ago_ms: 0,
+            thread_id: 9,
+            backtrace: None,
+        };
         let step = step(&written.to_string()).unwrap();
-        assert_eq!(step.spot.line, written.site.line());
-        assert_eq!(step.spot.column, written.site.column());
-        assert!(step.spot.file.ends_with("src/report/entry/of_test.rs"), "{}", step.spot.file);
-        assert_eq!(step.thread, written.thread_id.to_string());
+        assert_eq!((step.spot.line, step.spot.column), (site.line(), site.column()));
+        assert!(step.spot.file.ends_with("src/entry/of_test.rs"), "{}", step.spot.file);
+        assert_eq!(step.thread, "9");
         assert!(step.label.starts_with("acquired by task "), "{}", step.label);
     }
 

@@ -17,22 +17,22 @@ use std::path::{Path, PathBuf};
 const LINKS_MAX: usize = 40;
 
 /// Why a device or a stream is refused.
-pub(crate) const NOT_REGULAR: &str = "a whole document needs a regular file";
+pub const NOT_REGULAR: &str = "a whole document needs a regular file";
 
 /// Where a document goes.
 #[derive(Clone, Debug)]
-pub(crate) struct AtomicFile {
+pub struct AtomicFile {
     path: PathBuf,
 }
 
 impl AtomicFile {
     /// For a path; a link to a file stays one.
-    pub(crate) fn at(path: &Path) -> AtomicFile {
+    pub fn at(path: &Path) -> AtomicFile {
         AtomicFile { path: resolved(path) }
     }
 
     /// Where it is, behind all links.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -40,7 +40,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// It cannot: it is no regular file, or its folder takes no new one.
-    pub(crate) fn attempt(&self) -> io::Result<()> {
+    pub fn attempt(&self) -> io::Result<()> {
         match fs::metadata(&self.path) {
             Ok(is) if is.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(is) if !is.is_file() => {
@@ -57,7 +57,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// What `write` says, or the system call; the old document stays.
-    pub(crate) fn replace(&self, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    pub fn replace(&self, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let beside = self.beside();
         let replaced = write(&beside).and_then(|()| {
             if let Ok(old) = fs::metadata(&self.path) {
@@ -81,7 +81,7 @@ impl AtomicFile {
 }
 
 /// A path without links, also where the last one leads to no file yet.
-pub(crate) fn resolved(path: &Path) -> PathBuf {
+pub fn resolved(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
         if let Ok(whole) = fs::canonicalize(&path) {

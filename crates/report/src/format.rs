@@ -8,7 +8,6 @@ use echown_fd::escape;
 
 /// A form of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Format {
     /// For people. With the source lines in `echown serve`.
     Text,
@@ -109,7 +108,7 @@ impl FromStr for Destination {
 }
 
 /// How a stranger's crate gets a feature that it was built without.
-pub(crate) fn enable(feature: &str) -> String {
+pub fn enable(feature: &str) -> String {
     format!(
         "add the feature \"{feature}\" to the dev-dependency: echown = {{ ..., default-features = \
          false, features = [\"macros\", \"{feature}\"] }}"

@@ -8,7 +8,7 @@ use super::paths;
 use super::sources::Sources;
 use super::tested::Place;
 use super::text::Headline;
-use crate::ownership::{CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
+use crate::{CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
 
 mod of_test;
 

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::Count;
 use super::explain;
-use crate::ownership::{
-    CustodyStep, LeakReport, Report, ResourceData, Snapshot, Verdict, ViolationReport,
-};
+use crate::{CustodyStep, LeakReport, Report, ResourceData, Snapshot, Verdict, ViolationReport};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,7 +128,7 @@ impl fmt::Display for Traffic<'_> {
 }
 
 /// The backtraces that were kept, with the numbers of their steps.
-#[cfg(feature = "report")]
+#[cfg(feature = "annotated")]
 pub(super) fn backtraces(resource: &ResourceData) -> impl Iterator<Item = (usize, &str)> {
     let steps = resource.custody.iter().enumerate();
     steps.filter_map(|(index, step)| Some((index + 1, step.backtrace.as_deref()?)))

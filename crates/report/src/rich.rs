@@ -13,10 +13,8 @@ use echown_fd::escape;
 use super::explain;
 use super::sources::Sources;
 use super::text::{Age, Headline, Standing, Traffic, backtraces};
-use crate::ownership::graph::{Cycle, EdgeData};
-use crate::ownership::{
-    CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport,
-};
+use crate::graph::{Cycle, EdgeData};
+use crate::{CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport};
 
 /// Source lines are not cut on account of long labels: whoever reads this scrolls or wraps.
 const WIDTH: usize = 240;

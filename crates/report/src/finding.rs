@@ -1,12 +1,10 @@
-//! What the checker found, as values. How they are printed is the business of `report`.
+//! What the checker found, as plain data.
 
 use std::sync::Arc;
 
-use super::custody::Site;
-use super::error::{Error, ErrorKind};
-use super::record::Record;
+use super::ids::TaskLabel;
+use super::site::Site;
 use super::snapshot::ResourceData;
-use super::task::{Task, TaskLabel};
 
 /// Version of the JSON form of reports, snapshots and verdicts. Grows when a field changes its
 /// meaning or goes; new fields may come at any time.
@@ -15,7 +13,6 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// What a task left behind, all of which has been finalized.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct LeakReport {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -29,27 +26,26 @@ pub struct LeakReport {
     pub spawned: Option<Site>,
     /// What was left, in the order of finalizing: the latest acquisition first.
     pub resources: Vec<ResourceData>,
-    /// How many further ones were left: [`Registry::reports`](super::Registry::reports) keeps so much
+    /// How many further ones were left: `Registry::reports` keeps so much
     /// of each report and no more. Zero in a report that is delivered.
     pub resources_omitted: u64,
 }
 
 impl LeakReport {
-    pub(crate) fn new(task: &Task, resources: Vec<ResourceData>) -> LeakReport {
-        let (thread, thread_id) = task.thread().unwrap_or_else(|| ("".into(), 0));
+    /// The same about its first resources; how many are omitted is part of it.
+    #[must_use]
+    pub fn of_first(&self, count: usize) -> LeakReport {
+        let omitted = self.resources.len().saturating_sub(count) as u64;
         LeakReport {
-            schema_version: SCHEMA_VERSION,
-            task: task.label(),
-            thread,
-            thread_id,
-            spawned: task.explicit_spawn_site(),
-            resources,
-            resources_omitted: 0,
+            resources: self.resources.iter().take(count).cloned().collect(),
+            resources_omitted: self.resources_omitted + omitted,
+            ..self.without_resources()
         }
     }
 
     /// The same without the resources and their number: what it costs to copy does not depend on them.
-    pub(crate) fn without_resources(&self) -> LeakReport {
+    #[must_use]
+    pub fn without_resources(&self) -> LeakReport {
         LeakReport {
             schema_version: self.schema_version,
             task: self.task.clone(),
@@ -65,11 +61,10 @@ impl LeakReport {
 /// Somebody did what only the owner may do, or a finalizer failed.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct ViolationReport {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// The stable word for what happened; see [`ErrorKind::code`].
+    /// The stable word for what happened; see `ErrorKind::code`.
     pub code: &'static str,
     /// The sentence that the offender got as its error.
     pub message: String,
@@ -87,7 +82,6 @@ pub struct ViolationReport {
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[cfg_attr(feature = "json", serde(tag = "verdict", rename_all = "kebab-case"))]
-#[non_exhaustive]
 pub enum Report {
     /// A task ended normally and still owned something.
     Leak(LeakReport),
@@ -100,32 +94,6 @@ pub enum Report {
 }
 
 impl Report {
-    pub(crate) fn of_error(error: &Error, record: &Record) -> Report {
-        Report::classify(error, Some(ResourceData::of_record(record)))
-    }
-
-    pub(crate) fn of_task_error(error: &Error) -> Report {
-        Report::classify(error, None)
-    }
-
-    fn classify(error: &Error, resource: Option<ResourceData>) -> Report {
-        let data = error.data();
-        let report = ViolationReport {
-            schema_version: SCHEMA_VERSION,
-            code: data.kind.code(),
-            message: error.to_string(),
-            actor: data.actor.clone(),
-            owner: data.owner.clone(),
-            site: data.site,
-            resource,
-        };
-        match data.kind {
-            ErrorKind::FdReplaced => Report::FdReplaced(report),
-            ErrorKind::FinalizerFailed | ErrorKind::FinalizerPanicked => Report::Finalizer(report),
-            _ => Report::Violation(report),
-        }
-    }
-
     /// The stable word for the verdict: `leak`, `fd-replaced`, `not-owner` and so on.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -8,7 +8,7 @@ use echown_fd::escape;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::ownership::Suppression;
+use crate::Suppression;
 
 /// ```toml
 /// [[suppress]]

@@ -1,0 +1,59 @@
+//! The kinds of steps in a custody.
+
+use std::fmt;
+
+/// What happened to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
+pub enum Event {
+    /// A task became its first owner.
+    Acquired,
+    /// A parent gave it to a child that it spawned.
+    Given,
+    /// A child handed it to its parent.
+    Transferred,
+    /// Its owner gave it up for whoever claims it.
+    Offered,
+    /// A task took an offer.
+    Claimed,
+    /// An unclaimed offer passed to the account of the offerer's parent.
+    Inherited,
+    /// It came into being as one half of a whole, or was cut into halves.
+    Split,
+    /// Two halves became the whole again.
+    Rejoined,
+    /// A give was undone because the child could not be started.
+    Returned,
+    /// Its owner gave it up without finalizing it.
+    Disowned,
+    /// Its owner finalized it.
+    Released,
+    /// Its handle was dropped, which finalized it.
+    Dropped,
+    /// The end of its task finalized it.
+    Finalized,
+    /// Its descriptor was found closed or replaced outside the registry.
+    Replaced,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Event::Acquired => "acquired",
+            Event::Given => "given",
+            Event::Transferred => "transferred",
+            Event::Offered => "offered",
+            Event::Claimed => "claimed",
+            Event::Inherited => "inherited",
+            Event::Split => "split",
+            Event::Rejoined => "rejoined",
+            Event::Returned => "returned",
+            Event::Disowned => "disowned",
+            Event::Released => "released",
+            Event::Dropped => "dropped",
+            Event::Finalized => "finalized",
+            Event::Replaced => "replaced",
+        })
+    }
+}

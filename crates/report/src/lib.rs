@@ -1,0 +1,65 @@
+//! Findings about descriptors: plain data, and the only code that formats it.
+//!
+//! A finding is a value ([`Report`] of a registry, [`TestReport`] of a test) and has three forms with
+//! the same facts: `Display`, plain lines; with the feature `annotated`, `Report::render`, as rustc
+//! prints errors, with the source lines underlined; with the feature `json`, `Report::to_json`, one
+//! line. [`explain`] has the text of `echown explain`.
+//!
+//! For CI systems a finding of either kind is an [`Entry`]: an annotation ([`github`]), and with the
+//! feature `ci` part of a `Document` (JUnit, SARIF) and of a `Baseline`.
+#![forbid(unsafe_code)]
+
+#[cfg_attr(not(feature = "ci"), allow(dead_code, reason = "without documents it is only tried"))]
+pub mod atomic_file;
+mod count;
+mod entry;
+mod event;
+pub mod explain;
+mod finding;
+pub mod format;
+pub mod github;
+pub mod graph;
+mod ids;
+mod paths;
+mod site;
+mod snapshot;
+mod sources;
+mod suppression;
+mod tested;
+mod text;
+mod verdict;
+
+pub use count::Count;
+pub use entry::{Entry, Spot, Step, TestName};
+pub use event::Event;
+pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
+pub use format::{Destination, Format};
+pub use ids::{ResourceId, TaskId, TaskLabel};
+pub use site::Site;
+pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
+pub use sources::Sources;
+pub use suppression::Suppression;
+pub use tested::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
+pub use verdict::Verdict;
+
+#[cfg(feature = "ci")]
+mod baseline;
+#[cfg(feature = "ci")]
+mod document;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "ci")]
+mod junit;
+#[cfg(feature = "annotated")]
+mod rich;
+#[cfg(feature = "ci")]
+mod sarif;
+#[cfg(feature = "ci")]
+pub mod suppressions;
+
+#[cfg(feature = "ci")]
+pub use baseline::Baseline;
+#[cfg(feature = "ci")]
+pub use document::{Document, Novelty};
+#[cfg(feature = "annotated")]
+pub use rich::Colours;

@@ -1,0 +1,135 @@
+//! Tasks and resources at one moment, as plain data.
+
+use echown_fd::fd::Identity;
+
+use super::event::Event;
+use super::graph::Cycle;
+use super::ids::{ResourceId, TaskId, TaskLabel};
+use super::site::Site;
+
+/// One resource, described.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct ResourceData {
+    /// Never reused.
+    pub id: ResourceId,
+    /// What it is: `tcp stream`, `file`, or the name of a type.
+    pub kind: &'static str,
+    /// For a half: the resource that was split.
+    pub half_of: Option<ResourceId>,
+    /// For a half: `read` or `write`.
+    pub half: Option<&'static str>,
+    /// The descriptor's number, for descriptors.
+    pub number: Option<i32>,
+    /// Which open file the number was registered for.
+    pub identity: Option<Identity>,
+    /// Local address, while the socket is open.
+    pub local: Option<String>,
+    /// The peer's address, while the socket is open.
+    pub peer: Option<String>,
+    /// Path, while the file is open.
+    pub path: Option<String>,
+    /// Where it stands: `held`, `busy`, `offered`, `split`, `closing`, `released`.
+    pub state: &'static str,
+    /// Who owns it, or on whose account the offer stands.
+    pub owner: Option<TaskLabel>,
+    /// Where it was acquired.
+    pub acquired: Site,
+    /// Milliseconds since then.
+    pub age_ms: u64,
+    /// Bytes received through it.
+    pub bytes_in: u64,
+    /// Bytes sent through it.
+    pub bytes_out: u64,
+    /// Through whose hands it went, oldest first.
+    pub custody: Vec<CustodyStep>,
+    /// Steps in the middle that were not kept.
+    pub custody_omitted: u64,
+    /// In the report of a leak: the cycle of recorded references that kept it, if there was one.
+    pub kept_alive_by: Option<Cycle>,
+}
+
+/// One step of a custody.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct CustodyStep {
+    /// What happened.
+    pub event: Event,
+    /// Out of whose hands.
+    pub from: Option<TaskLabel>,
+    /// Into whose hands.
+    pub to: Option<TaskLabel>,
+    /// Where.
+    pub site: Site,
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+    /// The kernel's id of the thread.
+    pub thread_id: u32,
+    /// At level `full`.
+    pub backtrace: Option<String>,
+}
+
+/// One task, described.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct TaskData {
+    /// Id and name.
+    pub task: TaskLabel,
+    /// Its parent; `None` for a root.
+    pub parent: Option<TaskId>,
+    /// `waiting`, `running`, `ending` or `ended`.
+    pub state: &'static str,
+    /// Whether it was asked to end.
+    pub cancelled: bool,
+    /// Name of its thread, once it has one.
+    pub thread: Option<String>,
+    /// The kernel's id of that thread.
+    pub thread_id: Option<u32>,
+    /// Where it was spawned, unless it is a thread that nobody started as a task.
+    pub spawned: Option<Site>,
+    /// Milliseconds since then.
+    pub age_ms: u64,
+    /// What it owns, in order of acquisition.
+    pub owns: Vec<ResourceId>,
+}
+
+/// A descriptor that a library opened for itself: declared, not owned, and no leak.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct Declared {
+    /// The descriptor's number.
+    pub number: i32,
+    /// Whose it is.
+    pub name: String,
+    /// Why it is open.
+    pub reason: String,
+    /// Where it was declared.
+    pub site: Site,
+}
+
+/// One registry at one moment.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct Snapshot {
+    /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
+    pub schema_version: u32,
+    /// Tasks that are at home in this registry or own something in it, oldest first.
+    pub tasks: Vec<TaskData>,
+    /// Everything that is owned or offered, in order of tasks and of acquisition.
+    pub resources: Vec<ResourceData>,
+    /// Libraries' own descriptors.
+    pub declared: Vec<Declared>,
+}
+
+impl Snapshot {
+    /// Every descriptor number that the registry knows of, owned or declared, in ascending order.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<i32> {
+        let owned = self.resources.iter().filter_map(|resource| resource.number);
+        let declared = self.declared.iter().map(|declared| declared.number);
+        let mut numbers: Vec<i32> = owned.chain(declared).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+}
