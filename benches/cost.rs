@@ -1,6 +1,6 @@
-//! What the checker's single operations cost, next to what they stand in front of.
+//! Benchmark of the checker's single operations, compared with the calls that they precede.
 //!
-//! `cargo bench --bench cost`; figures and doubts are in `benches/README.md`. Everything runs on
+//! `cargo bench --bench cost`; `benches/README.md` has figures and their limits. Everything runs on
 //! one thread and without contention.
 
 use std::collections::HashMap;

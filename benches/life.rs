@@ -1,9 +1,9 @@
-//! What the life of a socket takes beyond its opening and closing: to be owned, given and released.
+//! Benchmark of own, give and release of a socket, compared with opening and closing it.
 //!
-//! `cargo bench --bench life`. The ways take turns, and what one takes more than another is the median
-//! over the turns, so that what disturbs the machine for longer than a turn falls out. Everything runs
-//! on one thread. A message over loopback is among them as a yardstick: how dear the kernel is differs
-//! by more between machines than anything that the checker does.
+//! `cargo bench --bench life`. The variants take turns, and a difference is the median over the
+//! turns, so that a disturbance that lasts longer than a turn cancels out. Everything runs on one
+//! thread. A message over loopback is included as a yardstick, because the cost of system calls
+//! differs more between machines than the cost of the checker.
 
 use std::hint::black_box;
 use std::io::{Read, Write};

@@ -1,12 +1,12 @@
-//! What the checker costs a server's round trip: 64 bytes read and written back.
+//! Benchmark of the checker's cost in a server's round trip: 64 bytes read and written back.
 //!
 //! `cargo bench --bench roundtrip` compares in one run: a plain loop of the standard library, the
 //! same with a locked map in front of every call, and checked streams at the three levels. They
 //! take turns, and the order changes from turn to turn.
 //!
-//! `... -- count MODE N` does nothing but N round trips in one thread, for callgrind to count;
-//! with `life` for a mode, N times own, give to a task and release there.
-//! Commands, figures and doubts are in `benches/README.md`.
+//! `... -- count MODE N` does only N round trips in one thread, for callgrind to count; with mode
+//! `life`, N times own, give to a task and release there. `benches/README.md` has commands, figures
+//! and their limits.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,8 +1,8 @@
-//! What a change of threads costs here: so many threads on one processor, of which each does nothing but
-//! let the others run (`sched_yield(2)`).
+//! Benchmark of a thread switch: N threads on one processor, each of which only yields to the
+//! others (`sched_yield(2)`).
 //!
-//! That is what a thread per connection pays for each message under load, and an event loop does not
-//! (`docs/performance.md`). The first row, a thread that nobody else waits for, is the system call alone.
+//! A server with a thread per connection pays this for each message under load; an event loop does
+//! not (`docs/performance.md`). The first row, one thread alone, is the cost of the system call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

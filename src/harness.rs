@@ -1,9 +1,10 @@
-//! Leak detection for anybody's tests: `#[echown::test]` and [`check`](crate::check()).
+//! Leak detection for tests: `#[echown::test]` and [`check`](crate::check()).
 //!
-//! A test that counts the entries of `/proc/self/fd` lies as soon as another one runs beside it. So the
-//! attribute has its test run *alone*: the test starts its own binary again as a child process with the
-//! one test selected, and the child compares what is open before and after, by identity and not by
-//! number. What is new afterwards was left open by this test; nobody else was there.
+//! A test that counts the entries of `/proc/self/fd` is wrong as soon as another test runs in
+//! parallel. So the attribute runs its test *alone*: the test starts its own binary again as a
+//! child process with only that test selected, and the child compares what is open before and
+//! after, by identity and not by number. What is new afterwards was left open by this test, because
+//! no other test ran in that process.
 //!
 //! ```text
 //!   test runner ── the test (parent) ──── starts ──> child: the same binary, --exact NAME
@@ -30,9 +31,10 @@
 //!
 //! - The test must be found under its name in its own binary by the standard runner or by nextest: not
 //!   in doctests, nor with `harness = false`. [`check`](crate::check()) works there.
-//! - What a test changes in memory is changed in the child; nothing of it is seen by other tests.
-//! - A descriptor that was closed again before the end is no leak, whoever closed it. A second close is
-//!   seen only with the option `trace_fds`, or when it makes the standard library abort.
+//! - A test changes the memory of the child; other tests do not see these changes.
+//! - A descriptor that was closed again before the end is not a leak, whichever code closed it. A
+//!   second close is detected only with the option `trace_fds`, or when it makes the standard
+//!   library abort.
 //! - epoll, eventfd, timerfd and inotify descriptors share one inode: one that the process was started
 //!   with and that the test replaced by another of its kind under the same number is not noticed.
 //! - Where the opening cannot be noted (other systems, no address space randomisation, a kernel without

@@ -1,7 +1,8 @@
-//! The door to the kernel, and the only place where `unsafe` may stand.
+//! System calls behind safe functions: the only module of this crate with `unsafe`.
 //!
-//! Everything above calls these functions and nothing below them. They are thin: a system call, its
-//! result as a value. What is known about a single descriptor is in the crate `echown-fd`.
+//! The other modules call these functions for everything that needs `unsafe`. The functions are thin: a
+//! system call, and its result as a value. Functions about a single descriptor are in the crate
+//! `echown-fd`.
 #![allow(unsafe_code)]
 
 #[cfg(all(feature = "cli", target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! The function below the attribute: its head taken apart, its body left alone.
+//! The function below the attribute: its head is parsed, its body is passed on.
 
 use std::iter::Peekable;
 

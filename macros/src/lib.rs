@@ -1,8 +1,8 @@
-//! The attribute `#[echown::test]`. Use it through the crate `echown`, feature `macros`.
+//! The attribute macro `#[echown::test]`. Use it through the crate `echown`, feature `macros`.
 //!
-//! It reads the head of one function and a list of options, and writes one call into
-//! `echown::harness`; what the attribute does is there. There is no parser of Rust here: attributes,
-//! qualifiers and a body are passed on as they are, so that a newer language needs no newer macro.
+//! It reads the head of one function and a list of options, and generates one call into
+//! `echown::harness`, which does the work. There is no parser of Rust here: attributes, qualifiers
+//! and a body are passed on unchanged, so that a newer language needs no newer macro.
 
 mod function;
 #[allow(dead_code, reason = "the table is that of echown-fd, and has more than a macro needs")]

@@ -1,4 +1,5 @@
-//! `check`: what a closure's tasks and owned resources left, inside any test, without a process.
+//! `check`: reports what a closure's tasks and owned resources left, inside any test, without a
+//! child process.
 
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! In the child: runs the body alone, and tells what it left.
+//! The child process: runs the body alone, and reports what it left open.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};

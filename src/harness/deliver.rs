@@ -1,9 +1,9 @@
-//! Findings into the file that `ECHOWN_REPORT` names.
+//! The writer of findings to the file that `ECHOWN_REPORT` names.
 //!
-//! Records (`text`, `json`, `github`) follow those that are there. In a document (`junit`, `sarif`) a
-//! test has its place: what it has to say now takes the place of what it said in an earlier run, so
-//! that a mended test goes out of the document by itself, also where each test runs in a process of its
-//! own and nobody knows where a run begins.
+//! Records (`text`, `json`, `github`) are appended. In a document (`junit`, `sarif`) each test has
+//! an entry: its present findings replace those of an earlier run. So a fixed test disappears from
+//! the document by itself, even if each test runs in a process of its own and no process knows
+//! where a run begins.
 
 use echown_fd::escape;
 

@@ -1,4 +1,4 @@
-//! Findings that are right, or known: they fail no test. Pure.
+//! The filter of findings: suppressions and the baseline remove those that fail no test. Pure.
 
 use super::wishes::Wishes;
 #[cfg(feature = "ci")]

@@ -1,4 +1,4 @@
-//! The verdict over what the child told: pure, so that every case can be tested without a process.
+//! The verdict on a child's report: pure, so that every case can be tested without a process.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

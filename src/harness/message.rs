@@ -1,8 +1,8 @@
-//! What the child tells its parent, and its form on the way.
+//! Messages from the child to its parent, and their encoding.
 //!
-//! A message is its length in eight bytes and then its fields, one after the other: numbers in eight
-//! bytes, texts and lists behind their lengths. Both ends are the same binary, so that there are no
-//! versions; a message that ends in the middle (the child died) is none.
+//! A message is its length in eight bytes, followed by its fields: numbers in eight bytes, texts
+//! and lists with their lengths before them. Both ends are the same binary, so there are no
+//! versions. An incomplete message (the child exited) is ignored.
 
 use crate::report::{Descriptor, Frame, Place};
 

@@ -1,4 +1,5 @@
-//! In the runner's process: starts the child, passes its output on, and acts on the verdict.
+//! The parent process (the runner's): starts the child, forwards its output, and acts on the
+//! verdict.
 
 use std::env;
 use std::io;

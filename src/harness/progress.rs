@@ -1,4 +1,4 @@
-//! How far a child is, and how long it may take for that.
+//! The progress of a child, and the time limit for each step.
 
 use std::time::Duration;
 

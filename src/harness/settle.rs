@@ -1,4 +1,4 @@
-//! What is left when all is quiet: new descriptors that stay, and threads that still run.
+//! The settled state after a test: new descriptors that stay, and threads that still run.
 
 use std::fs;
 use std::iter;

@@ -1,12 +1,12 @@
-//! A file that many processes write to, none of which knows of the others.
+//! A file that many processes write to without knowing of each other.
 //!
 //! Records are appended under the file's lock, each by one call. A document is read, changed and
-//! replaced under the lock, whole ([`AtomicFile`]): a reader finds a whole document (or an empty file,
-//! before there is the first).
+//! replaced as a whole under the lock ([`AtomicFile`]): a reader finds a complete document, or an
+//! empty file before the first one.
 //!
-//! The lock (`flock`) is on the file itself and goes with the process that has it; nothing is left
-//! lying about. Who waited for it may have waited for a file that has been replaced meanwhile, and then
-//! begins again with the one that has the name now.
+//! The lock (`flock`) is on the file itself and ends with the process that has it, so no lock file
+//! is left behind. A process that waited for it may have waited for a file that has been replaced
+//! meanwhile. It then starts again with the file that has the name now.
 
 use std::io::{self, Write};
 use std::path::Path;

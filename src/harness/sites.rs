@@ -1,4 +1,4 @@
-//! Addresses into places: only when there is a report to make.
+//! The symbolizer: turns addresses into source locations, only when there is a report to make.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

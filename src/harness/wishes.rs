@@ -1,4 +1,4 @@
-//! What whoever runs the tests wants done with findings, by variables of the environment.
+//! The `ECHOWN_*` environment variables: what to do with findings.
 //!
 //! | variable | what |
 //! |---|---|
@@ -7,9 +7,8 @@
 //! | `ECHOWN_BASELINE=FILE` | findings that are known: only new ones fail |
 //! | `ECHOWN_WRITE_BASELINE=FILE` | enter what is found there, and fail for none of it |
 //!
-//! They are read once, before the first test, and whether the files can be written is tried then; what
-//! is wrong with them fails every test, because who wants a report and gets none would take it for a
-//! clean one.
+//! They are read once, before the first test, and the files are tested for writing then. An error
+//! in them fails every test, because a missing report would be taken for a clean one.
 
 use std::env;
 use std::ffi::OsString;

@@ -1,4 +1,5 @@
-//! The calls by which the registry ends what it owns: close, shutdown, and the theft that chaos commits.
+//! The calls by which the registry ends what it owns: close, shutdown, and the replacement that
+//! chaos makes.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

@@ -1,12 +1,12 @@
-//! Notices a fork without exec, in the child.
+//! Fork detection: notices a fork without exec, in the child.
 //!
 //! The child has a copy of every record but none of the threads that could honour them, and its
 //! descriptors share their open files with the parent: a `shutdown(2)` there would cut the
 //! parent's connections. So the registry is off in the child, and this says that it is one.
 //!
-//! A lock that another thread held at the moment of the fork is held in the child until it ends: the
-//! thread that would unlock it is not there. So nothing in the child waits for a lock that was made
-//! before the fork: what is made afterwards is told apart by its [`generation`].
+//! A lock that another thread held at the moment of the fork stays locked in the child until it
+//! ends: the thread that would unlock it does not exist there. So nothing in the child waits for a
+//! lock that was made before the fork; its [`generation`] identifies what was made afterwards.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};

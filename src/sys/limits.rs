@@ -1,10 +1,11 @@
 //! The kernel's limits on the number of threads, as plain numbers.
 //!
-//! Reads only; `pool::thread_limit` draws the conclusions. A file that is missing or unreadable is
-//! `None`: in a container half of them are, and a limit nobody can read is met as an ordinary
-//! error of the thread's start instead. One mapping too many ends the process, so that limit is
-//! assumed where it cannot be read, as in an empty root; see [`without_proc`]. Only Linux is read; elsewhere every number is `None`.
-//! Limit of this reader: a mount point with a blank in its name is not found.
+//! This module only reads; `pool::thread_limit` draws the conclusions. A file that is missing or
+//! unreadable is `None`: in a container half of them are, and an unreadable limit then appears as
+//! an ordinary error when a thread starts. One mapping too many ends the process, so that limit is
+//! assumed where it cannot be read, as in an empty root; see [`without_proc`]. Only Linux is read;
+//! elsewhere every number is `None`. Limit of this reader: it does not find a mount point with a
+//! blank in its name.
 
 #[cfg(any(target_os = "linux", target_os = "android", test))]
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
-//! Memory: what limits it, and whether some can be had just now.
+//! Memory: its limits, and whether an allocation would succeed now.
 //!
-//! The failure story: an allocation that fails ends the process, and where `RUST_BACKTRACE` is set it
-//! can hang it instead (a panic that is being printed holds the lock that the message about the failed
-//! allocation takes). A control group does not fail allocations at all: it kills the process. So the
-//! limits are read beforehand, and large pieces are asked for in a way that can be refused.
+//! The failure story: an allocation that fails ends the process, and where `RUST_BACKTRACE` is set
+//! it can hang it instead (a panic that is being printed holds the lock that the message about the
+//! failed allocation takes). A control group does not fail allocations at all: it kills the
+//! process. So the limits are read in advance, and large allocations are made in a way that can
+//! fail.
 //!
 //! # Limits
 //!

@@ -1,8 +1,8 @@
-//! Whether the program was started with its standard output closed.
+//! Standard output: whether the program was started with it closed.
 //!
-//! The failure story: the standard library opens `/dev/null` in the place of a standard stream that is
-//! closed, before `main`. From then on what is written to it goes nowhere, without an error, and cannot
-//! be told from a `/dev/null` that the user asked for. So the look is taken before that.
+//! The failure story: the standard library opens `/dev/null` in the place of a closed standard
+//! stream, before `main`. From then on, output to it is discarded without an error, as if the user
+//! had redirected it to `/dev/null`. So the check runs before that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,4 @@
-//! Which thread this is, in the kernel's words and by its name.
+//! The current thread: its kernel id and its name.
 
 use std::cell::{Cell, OnceCell};
 use std::sync::Arc;

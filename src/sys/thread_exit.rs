@@ -1,9 +1,9 @@
 //! Runs a function at the very end of a thread: after the destructors of its thread-locals.
 //!
-//! The failure this prevents: a handle in a thread-local is a leak or is not, by whether that
-//! thread-local or the task's own was used first, because destructors of thread-locals run last in,
-//! first out. The destructor of a POSIX key runs after all of them. It runs in the first round of
-//! such destructors, because the standard library forgets the thread's name and id in the second.
+//! The failure this prevents: whether a handle in a thread-local is a leak depended on which was
+//! used first, that thread-local or the task's own, because destructors of thread-locals run in
+//! reverse order. The destructor of a POSIX key runs after all of them. It runs in the first round
+//! of such destructors, because the standard library drops the thread's name and id in the second.
 //!
 //! # Limits
 //! Where the standard library ends thread-locals by a POSIX key of its own (it does not with glibc),

@@ -1,6 +1,6 @@
-//! A thing whose uses loom watches, for the models of the slot.
+//! A probe whose uses loom watches, for the models of the slot.
 //!
-//! It stands in this room for its one line of `unsafe`.
+//! It is in this module because of its one line of `unsafe`.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 

@@ -1,4 +1,4 @@
-//! The two in C: `c/threads.c` and `c/epoll.c`. The only `unsafe` of this crate.
+//! The two peers in C: `c/threads.c` and `c/epoll.c`. The only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;

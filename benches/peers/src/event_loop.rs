@@ -1,7 +1,7 @@
-//! mio: one thread and its event loop, edge-triggered.
+//! The mio peer: one thread and its event loop, edge-triggered.
 //!
-//! One buffer for all: what a client does not take at once is kept with its connection, which is
-//! then not read from until all of it is gone.
+//! All connections share one buffer. What a client does not take at once is kept with its
+//! connection, which is then not read from until all of it is sent.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! tokio: a task per connection, on all cores or on one thread.
+//! The tokio peers: a task per connection, on all cores or on one thread.
 
 use std::io;
 use std::net::TcpListener;

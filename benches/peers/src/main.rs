@@ -1,7 +1,7 @@
-//! Small echo servers of other makes, to measure echown against: `echown-peers NAME PORT`.
+//! Small echo servers built with other libraries, to compare echown with: `echown-peers NAME PORT`.
 //!
-//! Each is what a competent hand would write first, and no more. `--list` names them. What they
-//! have in common, so that only the make differs:
+//! Each is the first version that a competent author would write, and no more. `--list` names them.
+//! They have the following in common, so that only the implementation differs:
 //!
 //! - one listener, made here and handed to the peer: `SO_REUSEADDR`, a backlog of
 //!   [`BACKLOG`] (`net.core.somaxconn` may be lower), and `TCP_NODELAY`, which accepted sockets
@@ -13,7 +13,7 @@
 //!   pauses;
 //! - SIGINT and SIGTERM have their default action: the end.
 //!
-//! They know no limits, no timeouts and no drain, and write no log.
+//! They have no limits, no timeouts, no drain and no log.
 
 mod c;
 mod event_loop;

@@ -1,4 +1,4 @@
-//! The blocking ones: a thread per connection, started anew or taken from a pool.
+//! The blocking peers: a thread per connection, new or from a pool.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
