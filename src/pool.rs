@@ -1,19 +1,19 @@
 //! Tasks on threads: a pool that gives and takes ownership.
 //!
-//! A job is a *task*: it is spawned with a list of resources that become its own, and it ends when
-//! its closure, its finalizers and its children have. [`Pool::spawn`] answers a [`Promise`], which
-//! its parent joins or cancels; children that nobody wants to wait for are handed to an
-//! [`Orphans`]; [`Pool::scope`] waits for all that it started; [`first`] takes the quickest and
-//! cancels the others; [`Pool::parallel`] runs one function several times.
+//! A job is a *task*. It is spawned with a list of resources, which it then owns. It ends when its
+//! closure, its finalizers and its children have ended. [`Pool::spawn`] returns a [`Promise`], which
+//! the parent joins or cancels. An [`Orphans`] takes over children that are not joined one by one.
+//! [`Pool::scope`] waits for every child spawned in it, [`first`] returns the first result and
+//! cancels the other children, and [`Pool::parallel`] runs one function several times.
 //!
-//! Threads come on demand, stay for the next job, and go when they are too many. A thread that
-//! cannot be had is an ordinary error that names the limit.
+//! The pool starts threads on demand, reuses them, and ends surplus ones. If no thread can be
+//! started, the caller gets an ordinary error that names the limit.
 //!
 //! # Limits
 //!
-//! A closure must be `'static`: it may outlive the frame that spawned it. The ceiling of threads is
-//! read when the pool is built; another program may use up what it promised, which then is an
-//! ordinary error too.
+//! A closure must be `'static`: it may outlive the frame that spawned it. The system's thread limit is
+//! read when the pool is built. If another program uses those threads first, the start fails with an
+//! ordinary error.
 
 mod headroom;
 mod join;
@@ -32,22 +32,21 @@ use crate::ownership::task::Task;
 use crate::ownership::{Error, Refused, Registry, Resource, Site, TaskError};
 pub use join::first;
 pub use orphans::{OrphanStatus, Orphans};
-pub use scope::{Scope, ScopeFailure};
+pub use scope::{Scope, ScopeError};
 pub use thread::{spawn as spawn_thread, spawn_in as spawn_thread_in};
 use workers::{Config, Job, NoThread, StartFaults, Workers};
 
-/// Threads of a pool unless set; what the machine carries may be less.
+/// The default limit of threads. The system's limit may be lower.
 const LIMIT_DEFAULT: usize = 10_000;
 
-/// Stack of a pool's thread unless set: enough for formatting, logging and shallow recursion.
-/// Buffers belong on the heap; a page of stack that was touched once stays with its thread.
+/// The default stack size: enough for formatting, logging and shallow recursion. Buffers belong on
+/// the heap: a page of stack that was touched once stays allocated to its thread.
 pub(crate) const STACK_BYTES_DEFAULT: usize = 256 * 1024;
 
-/// Idle threads that are kept unless set: a burst of clients is served without starting threads
-/// anew.
+/// The default number of idle threads to keep, so that a burst of clients starts no new threads.
 pub(crate) const KEEP_IDLE_DEFAULT: usize = 16;
 
-/// Runs tasks on threads. Cheap to clone; all clones are the same pool.
+/// A thread pool that runs tasks. Cheap to clone: all clones are the same pool.
 ///
 /// # Examples
 /// ```
@@ -65,7 +64,7 @@ pub struct Pool {
     registry: Registry,
 }
 
-/// Settings of a new pool.
+/// Builds a [`Pool`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct PoolBuilder {
     registry: Option<Registry>,
@@ -73,45 +72,45 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// The registry that the pool's tasks are at home in; the process-wide one unless set.
+    /// The registry of the pool's tasks. Default: the process-wide one.
     pub fn registry(mut self, registry: &Registry) -> PoolBuilder {
         self.registry = Some(registry.clone());
         self
     }
 
-    /// The most threads at a time; 10,000 unless set. The machine's own limits may be lower:
+    /// The maximum number of threads. Default: 10,000. The system's limits may be lower; see
     /// [`Pool::limit`].
     pub fn limit(mut self, threads: usize) -> PoolBuilder {
         self.config.limit = threads;
         self
     }
 
-    /// The most tasks that wait for a thread; none unless set. A waiting task that its parent joins
-    /// may wait for ever if all threads do the same.
+    /// The maximum number of tasks that wait for a thread. Default: 0. If every thread joins a task
+    /// that waits in the queue, they deadlock.
     pub fn queue(mut self, tasks: usize) -> PoolBuilder {
         self.config.queue = tasks;
         self
     }
 
-    /// Stack of each thread in bytes; 256 KiB unless set.
+    /// The stack size of each thread in bytes. Default: 256 KiB.
     pub fn stack_bytes(mut self, bytes: usize) -> PoolBuilder {
         self.config.stack_bytes = bytes;
         self
     }
 
-    /// How many idle threads are kept for the next job; 16 unless set, at least 1.
+    /// How many idle threads to keep, at least 1. Default: 16.
     pub fn keep_idle(mut self, threads: usize) -> PoolBuilder {
         self.config.keep_idle = threads;
         self
     }
 
-    /// Name of the threads, as a debugger shows it; `echown` unless set.
+    /// The name of the threads, as a debugger shows it. Default: `echown`.
     pub fn thread_name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.config.name = name.into();
         self
     }
 
-    /// The pool. No thread is started yet.
+    /// Builds the pool. It starts no thread yet.
     #[must_use]
     pub fn build(self) -> Pool {
         let registry = self.registry.unwrap_or_else(|| Registry::global().clone());
@@ -127,7 +126,7 @@ impl Pool {
         Pool::builder().build()
     }
 
-    /// Settings for a new pool.
+    /// A builder for a new pool.
     pub fn builder() -> PoolBuilder {
         PoolBuilder {
             registry: None,
@@ -142,56 +141,56 @@ impl Pool {
         }
     }
 
-    /// The registry that the pool's tasks are at home in.
+    /// The registry of the pool's tasks.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The most threads that this pool can have: what was configured, or what the machine carries.
+    /// The maximum number of threads: the configured limit or the system's, whichever is lower.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.workers.limit()
     }
 
-    /// What the machine carries, in words: how many threads, and which of its limits says so.
+    /// The system's thread limit as text, with the name of the kernel limit that determines it.
     #[must_use]
-    pub fn ceiling(&self) -> String {
-        self.workers.ceiling().to_string()
+    pub fn system_limit(&self) -> String {
+        self.workers.system_limit().to_string()
     }
 
-    /// Threads right now, running and idle.
+    /// The number of threads, running and idle.
     #[must_use]
     pub fn size(&self) -> usize {
         self.workers.size()
     }
 
-    /// Threads that run a task.
+    /// The number of threads that run a task.
     #[must_use]
     pub fn running(&self) -> usize {
         self.workers.running()
     }
 
-    /// Threads that wait for a job.
+    /// The number of threads that wait for a job.
     #[must_use]
     pub fn idle(&self) -> usize {
         self.workers.idle()
     }
 
-    /// Tasks that wait for a thread.
+    /// The number of tasks that wait for a thread.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.workers.queued()
     }
 
-    /// Runs `job` as a child of the current task, which is given `give`.
+    /// Runs `job` as a child of the current task and gives it the resources in `give`.
     ///
-    /// From this moment the resources are the child's: the current task is refused, whether or not
-    /// the child has begun.
+    /// The child owns the resources as soon as this returns, even if it has not started yet. The
+    /// current task can no longer use them.
     ///
     /// # Errors
-    /// Something is not the current task's to give, stands in the list twice, or no thread can be
-    /// had: there is no child, nothing has moved, and the job comes back.
+    /// The current task does not own one of the resources, the list contains one twice, or no thread
+    /// can be started. No child exists then, nothing has moved, and the error contains the job.
     #[track_caller]
     pub fn spawn<T, F>(
         &self,
@@ -208,7 +207,7 @@ impl Pool {
     /// [`spawn`](Pool::spawn) with a name for the task, which reports show.
     ///
     /// # Errors
-    /// As there.
+    /// See [`spawn`](Pool::spawn).
     #[track_caller]
     pub fn spawn_named<T, F>(
         &self,
@@ -223,12 +222,11 @@ impl Pool {
         self.start(None, name, give, job, Site::here())
     }
 
-    /// Runs `f(0)` to `f(n - 1)` as `n` tasks at a time and waits for them all. Outcomes are in the
-    /// order of the arguments.
+    /// Runs `f(0)` to `f(n - 1)` as `n` concurrent tasks and waits for all of them. The results are in
+    /// the order of the arguments. If the current task is cancelled while it waits, so are they.
     ///
     /// # Errors
-    /// Not all of them could be started: those that were have been cancelled. When the current task
-    /// is cancelled while it waits, so are they, and their outcomes say so.
+    /// One of the tasks could not be started. Those already started were cancelled.
     #[track_caller]
     pub fn parallel<T, F>(
         &self,
@@ -246,9 +244,9 @@ impl Pool {
             let f = Arc::clone(&f);
             match self.start(None, &format!("parallel {index}"), [], move || f(index), site) {
                 Ok(promise) => promises.push(promise),
-                Err(refused) => {
+                Err(error) => {
                     join::cancel_all(promises);
-                    return Err(refused.without_job());
+                    return Err(error.without_job());
                 }
             }
         }
@@ -257,13 +255,13 @@ impl Pool {
 
     /// Runs `body`, which may spawn children in the scope, and waits for all of them.
     ///
-    /// The first child that fails has its siblings cancelled; so has a panic of the body, which goes
-    /// on afterwards.
+    /// If a child fails, its siblings are cancelled. If the body panics, all children are cancelled and
+    /// the panic resumes.
     ///
     /// # Errors
     /// A child failed, or the current task was cancelled while it waited.
     #[track_caller]
-    pub fn scope<R>(&self, body: impl FnOnce(&Scope<'_>) -> R) -> Result<R, ScopeFailure<R>> {
+    pub fn scope<R>(&self, body: impl FnOnce(&Scope<'_>) -> R) -> Result<R, ScopeError<R>> {
         scope::run(self, body, Site::here())
     }
 
@@ -285,7 +283,7 @@ impl Pool {
             Ok(()) => Ok(child.started()),
             Err(NoThread { job: work, reason }) => {
                 let job = child.undo();
-                // Only now: work that is dropped before the child is undone would end it.
+                // Drop the work only after `undo`: dropping it earlier would end the child.
                 drop(work);
                 Err(SpawnError { cause: SpawnErrorCause::NoThread(reason.to_string()), job })
             }
@@ -320,7 +318,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Why a task could not be spawned. The job comes back with it.
+/// The error of a failed spawn. It contains the job.
 pub struct SpawnError<F> {
     cause: SpawnErrorCause,
     job: Option<F>,
@@ -336,7 +334,7 @@ impl<F> SpawnError<F> {
         SpawnError { cause: SpawnErrorCause::NoThread(reason), job }
     }
 
-    /// The registry's refusal, if it was that: something could not be given.
+    /// The registry's error, if a resource could not be given.
     #[must_use]
     pub fn refusal(&self) -> Option<&Error> {
         match &self.cause {
@@ -345,13 +343,13 @@ impl<F> SpawnError<F> {
         }
     }
 
-    /// Whether a thread could not be had; the text names the limit.
+    /// Whether no thread could be started. The message names the limit.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         matches!(self.cause, SpawnErrorCause::NoThread(_))
     }
 
-    /// The job, with all that it captured.
+    /// The job, with everything it captured.
     #[must_use]
     pub fn into_job(self) -> Option<F> {
         self.job

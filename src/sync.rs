@@ -1,7 +1,7 @@
-//! The one door to atomics and locks: the standard library's, or loom's when the models are built.
+//! Atomics and locks: the standard library's, or loom's when the models are built.
 //!
-//! Only what a model explores comes through here (the slot and the account). Statics and
-//! thread-locals stay with `std`: loom's types cannot live longer than one execution.
+//! Only the types that a model explores (the slot and the account) use this module. Statics and
+//! thread-locals use `std`, because loom's types cannot outlive one execution.
 
 #[cfg(not(echown_loom))]
 pub(crate) use std::sync::{
@@ -11,22 +11,22 @@ pub(crate) use std::sync::{
 
 #[cfg(echown_loom)]
 pub(crate) use {
+    fully_explored::AtomicU64,
     loom::sync::{Mutex, MutexGuard, atomic::Ordering},
-    thorough::AtomicU64,
 };
 
 #[cfg(echown_loom)]
-mod thorough {
-    //! loom's atomic, of which every order of two accesses is tried.
+mod fully_explored {
+    //! A wrapper of loom's atomic that makes loom try every order of two accesses.
     //!
-    //! To choose what to try next, loom remembers one latest access per atomic. When a thread loads
-    //! and then swaps, its own load is the latest, and a load of another thread before that is
-    //! forgotten: the order in which the swap comes before it is never tried. Every transition of
-    //! the slot is a load and then a swap, so most orders went untried: a model in which a check
-    //! races with a transfer came to an end after a single execution.
+    //! The failure story. To choose the next execution, loom stores only the latest access per atomic.
+    //! If a thread loads and then swaps, its own load is the latest, and an earlier load of another
+    //! thread is lost: loom never tries the order in which the swap comes before that load. Every
+    //! transition of the slot is a load and then a swap, so most orders went untried. A model in which a
+    //! check races with a transfer ended after a single execution.
     //!
-    //! So every access takes a turn first: a read-modify-write, of which the latest one is all that
-    //! needs to be remembered. Being relaxed, it orders no memory and hides no missing ordering.
+    //! So every access first does a read-modify-write on `turn`, for which the latest access is enough.
+    //! It is relaxed, so it orders no memory and hides no missing ordering.
 
     use loom::sync::atomic::{self, AtomicUsize, Ordering};
 
@@ -41,7 +41,7 @@ mod thorough {
         }
 
         fn take_turn(&self) {
-            // ord: Relaxed; see the introduction.
+            // ord: Relaxed; see the module's documentation.
             self.turn.fetch_add(1, Ordering::Relaxed);
         }
 
@@ -71,20 +71,18 @@ mod thorough {
     }
 }
 
-/// Gives the processor away while another thread finishes a step that is a few instructions or one
-/// non-blocking system call long.
-pub(crate) fn wait_a_moment() {
+/// Yields while another thread finishes a step of a few instructions or one non-blocking system call.
+pub(crate) fn yield_now() {
     #[cfg(not(echown_loom))]
     std::thread::yield_now();
     #[cfg(echown_loom)]
     loom::thread::yield_now();
 }
 
-/// Locks `mutex`, also after a panic elsewhere.
+/// Locks `mutex`, even if it is poisoned.
 ///
-/// No user code runs under the locks of this crate, so a poisoned one only says that a thread of
-/// ours met a bug of ours; the data behind it changes in single steps and stays usable, and
-/// finalizers must still run.
+/// No user code runs under the locks of this crate, so poison only means a bug in this crate. The data
+/// changes in single steps and stays usable, and finalizers must still run.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

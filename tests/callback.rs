@@ -203,11 +203,11 @@ fn a_missing_thread_is_a_listen_or_connect_error_and_its_callback_may_abort() {
         manager.connect_to_addr("127.0.0.1:1", Duration::ZERO).expect("that is an address");
         for _ in 0..2 {
             let error = hear.recv_timeout(DEADLINE).expect("it cannot");
-            assert!(error.contains("fewer than 1 busy threads"), "{error}");
+            assert!(error.contains("limit of 1 thread are busy"), "{error}");
         }
         manager.join().expect("it was aborted");
         let refused = SocketManager::new(Recorder::echoing().0, &Pool::builder().limit(0).build());
-        assert!(refused.expect_err("there is no thread").to_string().contains("busy threads"));
+        assert!(refused.expect_err("there is no thread").to_string().contains("are busy"));
     });
     lab.assert_clean();
 }

@@ -59,10 +59,7 @@ fn a_thread_that_does_not_start_gives_job_and_resources_back() {
     let give = [ours.resource()];
     let refused = pool.spawn(give, move || drop(ours)).unwrap_err();
     assert!(refused.is_exhausted());
-    assert!(
-        refused.to_string().contains("could not be started: Resource temporarily"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("of the pool: Resource temporarily"), "{refused}");
     drop(refused.into_job());
     assert_eq!(registry.snapshot().resources.len(), 1, "ours was released, theirs is there");
 }

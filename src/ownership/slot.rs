@@ -28,7 +28,7 @@
 
 use std::fmt;
 
-use crate::sync::{AtomicU64, Ordering, wait_a_moment};
+use crate::sync::{AtomicU64, Ordering, yield_now};
 
 #[cfg(all(test, echown_loom))]
 mod model;
@@ -297,7 +297,7 @@ impl Slot {
             });
             match answer {
                 // All 255 pins are taken, each for a few system calls that do not wait.
-                Err(word) if word.0 & PINS_BITS == PINS_BITS => wait_a_moment(),
+                Err(word) if word.0 & PINS_BITS == PINS_BITS => yield_now(),
                 other => {
                     #[cfg(all(test, not(echown_loom)))]
                     pins::count(other.is_ok().into());
@@ -336,7 +336,7 @@ impl Slot {
         // ord: Acquire; partner: the Release of `unpin`. Weaker, the close could overtake the
         // canceller's shutdown, which would then hit whoever got the number next.
         while self.word.load(Ordering::Acquire) & PINS_BITS != 0 {
-            wait_a_moment();
+            yield_now();
         }
     }
 

@@ -1,14 +1,14 @@
-//! Whether there is room for one more thread, asked before it is started.
+//! The memory check before a thread start.
 //!
-//! The failure story: a start that the system refuses is an error, but a thread that has started maps
-//! its signal stack and allocates, and where that fails the standard library aborts the process from
-//! inside the thread. So a thread is started only where more could be had than it takes: its stack and a
-//! reserve are mapped and given back, which costs 2 microseconds, and the number of mappings, which the
-//! whole process shares, is read again while threads grow.
+//! The failure story: a start that the system rejects is an error. But a thread that has started maps
+//! its signal stack and allocates, and if that fails the standard library aborts the process from
+//! inside the thread. So a thread is started only if more memory is available than it needs: its stack
+//! and a reserve are mapped and unmapped first, which costs 2 microseconds. The number of mappings,
+//! which the whole process shares, is read again as the number of threads grows.
 //!
 //! # Limits
 //!
-//! Between the question and the start, others take memory as well; the reserve is for them.
+//! Other threads allocate memory between the check and the start. The reserve is for them.
 
 use std::io;
 
@@ -17,25 +17,25 @@ use crate::sys::memory;
 
 use super::thread_limit::{MAP_COUNT, MAPPINGS_PER_THREAD};
 
-/// Address space that must be left beside a thread's stack: what the threads that run already allocate
-/// for their clients, and the few pages that the new one takes besides.
+/// Address space that must be free in addition to a thread's stack: for what running threads allocate
+/// for their clients, and for a few further pages of the new thread.
 const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Mappings that are never used for threads: what is between two readings, and what other parts of the
-/// program map. Half of what the ceiling keeps back.
+/// Mappings that are never used for threads: for the time between two readings, and for other parts of
+/// the program. Half of what [`ThreadLimit`](super::thread_limit::ThreadLimit) reserves.
 const MAPPINGS_RESERVE: u64 = 256;
 
-/// The fewest starts between two readings. So many threads take a quarter of the reserve.
+/// The minimum number of starts between two readings. That many threads use a quarter of the reserve.
 const STARTS_MIN: u64 = 16;
 
-/// Mappings are read again after one start for so many of them. Reading takes half a microsecond for
-/// each, so that it is 8 microseconds for each start, however many there are.
+/// Mappings are read again after one start per this many mappings. Reading takes half a microsecond per
+/// mapping, so it costs 8 microseconds per start, independent of their number.
 const MAPPINGS_PER_START: u64 = 16;
 
-/// When mappings are counted again.
+/// When to count the mappings again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Headroom {
-    /// Starts until then. `None`: they cannot be counted.
+    /// Starts until then. `None`: mappings cannot be counted.
     starts: Option<u64>,
 }
 
@@ -45,12 +45,14 @@ impl Headroom {
         Headroom { starts: mappings.map(|(max, now)| next_reading(max, now)) }
     }
 
+    /// Checks that there is memory for one more thread.
+    ///
     /// # Errors
-    /// There is no room, and what is short of.
+    /// There is not; the message names what is missing.
     pub(super) fn check(&mut self, stack_bytes: usize) -> io::Result<()> {
         if !memory::can_map(stack_bytes.saturating_add(RESERVE_BYTES)) {
             let text = format!(
-                "there is no address space for its stack of {} KiB and a reserve of {} KiB \
+                "not enough address space for its stack of {} KiB and a reserve of {} KiB \
                  (RLIMIT_AS, RLIMIT_DATA, vm.overcommit_memory)",
                 stack_bytes / 1024,
                 RESERVE_BYTES / 1024
@@ -64,14 +66,14 @@ impl Headroom {
         match &mut self.starts {
             None => {}
             Some(0) => {
-                // What cannot be read any more is met as it comes.
+                // Mappings can no longer be read: start without this check.
                 let Some((max, now)) = read() else { return Ok(()) };
                 if threads_left(max, now) == 0 {
                     let text =
                         format!("{now} memory mappings are in use, and {MAP_COUNT} is {max}");
                     return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
                 }
-                // Less this one.
+                // Minus this start.
                 self.starts = Some(next_reading(max, now) - 1);
             }
             Some(starts) => *starts -= 1,
@@ -80,13 +82,13 @@ impl Headroom {
     }
 }
 
-/// How many more threads there can be with so many mappings in use.
+/// How many more threads are possible with this many mappings in use.
 fn threads_left(max: u64, now: u64) -> u64 {
     max.saturating_sub(now).saturating_sub(MAPPINGS_RESERVE) / MAPPINGS_PER_THREAD
 }
 
-/// After how many starts mappings are counted again: at the latest when half of the threads are there
-/// that were left, so that others may take as many mappings meanwhile.
+/// After how many starts mappings are counted again: at the latest after half of the threads that are
+/// still possible, so that the rest of the program can use as many mappings meanwhile.
 fn next_reading(max: u64, now: u64) -> u64 {
     match threads_left(max, now) {
         0 => 0,

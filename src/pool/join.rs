@@ -1,19 +1,19 @@
-//! Waiting for several children at once.
+//! Join and cancel functions for several children at once.
 
 use crate::ownership::closing::drop_catching;
 use crate::ownership::{ErrorKind, Promise, Site, TaskError};
 
-/// Waits for the first of several children to end, cancels the others, and answers its outcome once
-/// all of them are over.
+/// Waits until the first of several children ends, cancels the others, and returns the first result
+/// when all of them have ended.
 ///
 /// The first end counts, whether it is a success or not.
 ///
 /// # Errors
-/// As [`Promise::join`]. [`TaskError::Refused`] gives back one promise that is not the current
-/// task's; the others are cancelled as far as they are.
+/// See [`Promise::join`]. [`TaskError::Refused`] returns one promise of a task that is not a child of
+/// the current task. The children among the others are cancelled.
 ///
 /// # Panics
-/// When `promises` is empty: there is nothing to wait for.
+/// If `promises` is empty.
 #[track_caller]
 pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, TaskError<T>> {
     let site = Site::here();
@@ -24,9 +24,9 @@ pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Tas
         match promises[index].check_parent(site) {
             Ok(parent) => me = Some(parent),
             Err(error) => {
-                let stranger = promises.swap_remove(index);
+                let not_a_child = promises.swap_remove(index);
                 cancel_all(promises);
-                return Err(TaskError::Refused(stranger, error));
+                return Err(TaskError::Refused(not_a_child, error));
             }
         }
     }
@@ -34,7 +34,7 @@ pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Tas
     let any_ended = |promises: &[Promise<T>]| promises.iter().position(Promise::has_ended);
     me.wait_until(|| any_ended(&promises).is_some() || me.is_cancelled(), None);
     let Some(winner) = any_ended(&promises) else {
-        // Cancelled while waiting: the children are cancelled at this task's own end.
+        // Cancelled while waiting. The end of this task cancels the child whose promise is returned.
         let error = me.refusal(ErrorKind::Cancelled, None, site);
         let one = promises.swap_remove(0);
         cancel_all(promises);
@@ -45,12 +45,12 @@ pub fn first<T>(promises: impl IntoIterator<Item = Promise<T>>) -> Result<T, Tas
     winner.join()
 }
 
-/// Cancels children: all are asked before the first is waited for. Outcomes are dropped, and a
-/// destructor that panics keeps none of the others from being cancelled.
+/// Cancels children: requests all cancellations first, then waits. The results are dropped. A panic
+/// in one result's destructor does not keep the other children from being cancelled.
 #[track_caller]
 pub(crate) fn cancel_all<T>(promises: Vec<Promise<T>>) {
     for promise in &promises {
-        // Refused only to a stranger, whose promise the join below refuses as well.
+        // Fails only if this task is not the parent, and then `cancel` below fails, too.
         let _ = promise.request_cancel();
     }
     for promise in promises {
@@ -59,7 +59,7 @@ pub(crate) fn cancel_all<T>(promises: Vec<Promise<T>>) {
     }
 }
 
-/// Joins children in order. When the current task is cancelled meanwhile, so are they.
+/// Joins children in order. If the current task is cancelled meanwhile, so are they.
 #[track_caller]
 pub(super) fn join_all<T>(promises: Vec<Promise<T>>) -> Vec<Result<T, TaskError<T>>> {
     let mut outcomes = Vec::with_capacity(promises.len());

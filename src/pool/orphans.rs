@@ -1,8 +1,8 @@
-//! Children that nobody waits for one by one.
+//! `Orphans`, a `JoinSet` that reaps: a set of children that are not joined one by one.
 //!
-//! An `Orphans` takes over the duty of a promise. Its tasks are reaped when they end (descriptors,
-//! thread and record of the task go at once), not when somebody next looks; only the outcomes are
-//! kept until they are taken, or handed to a function on the spot.
+//! An `Orphans` takes over the duty to join a promise. It reaps a task when the task ends, not at the
+//! next call: the descriptors, the thread and the record of the task are freed at once. Results are
+//! kept until they are taken, or passed to a function immediately.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -17,21 +17,21 @@ use crate::ownership::{
     Error, ErrorKind, Promise, Refused, Registry, Site, TaskError, TaskId, TaskLabel,
 };
 
-/// How an [`Orphans`] stands.
+/// The status of an [`Orphans`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrphanStatus {
-    /// No task, no outcome.
+    /// No task is running, and no result is ready.
     Empty,
-    /// So many tasks are running, and there is no outcome to take.
+    /// This many tasks are running, and no result is ready.
     Running(usize),
-    /// So many outcomes can be taken.
+    /// This many results are ready.
     Ready(usize),
 }
 
 type TaskResult<T> = Result<T, TaskError<T>>;
 type Reaper<T> = Box<dyn Fn(&TaskLabel, TaskResult<T>) + Send + Sync>;
 
-/// Takes care of children that were not joined. Belongs to the task that made it.
+/// A set of children that reaps them when they end. It belongs to the task that created it.
 ///
 /// # Examples
 /// ```
@@ -63,8 +63,8 @@ struct OrphansShared<T> {
 
 struct OrphansState<T> {
     running: BTreeMap<TaskId, Promise<T>>,
-    /// Ended tasks whose outcomes are in the reaper's hands right now. They count as running:
-    /// whoever waits for the last task waits for its reaping too.
+    /// Ended tasks whose results are being passed to the reaper. They count as running, so that a wait
+    /// for the last task also waits for its reaper.
     reaping: usize,
     ready: VecDeque<TaskResult<T>>,
 }
@@ -80,24 +80,24 @@ impl<T> OrphansShared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// On the ended task's thread: its promise becomes an outcome.
+    /// Replaces the promise of an ended task by its result. Runs on that task's thread.
     fn reap(&self, id: TaskId) {
         let mut state = self.state();
         let Some(promise) = state.running.remove(&id) else { return };
         let label = promise.task();
-        let outcome = promise.take_ended();
+        let result = promise.take_ended();
         let Some(reaper) = &self.reaper else {
-            // In the same step: in between, `get` would find neither the task nor its outcome.
-            state.ready.push_back(outcome);
+            // Under the same lock as the removal: otherwise `get` could find neither the task nor its result.
+            state.ready.push_back(result);
             return;
         };
         state.reaping += 1;
         drop(state);
-        let reaped = catch_panic(|| reaper(&label, outcome));
+        let reaped = catch_panic(|| reaper(&label, result));
         self.state().reaping -= 1;
         if let Err(panic) = reaped {
             log_catching(|| {
-                tracing::error!(task = %label, "the function that reaps this task's outcome panicked: {}", escape::text(&panic));
+                tracing::error!(task = %label, "the function that reaps this task's result panicked: {}", escape::text(&panic));
             });
         }
     }
@@ -105,22 +105,23 @@ impl<T> OrphansShared<T> {
 
 impl<T> Drop for OrphansState<T> {
     fn drop(&mut self) {
-        // One by one: a destructor that panics must not keep the others from running.
-        for outcome in self.ready.drain(..) {
-            drop_catching(&"an outcome that was not taken", outcome);
+        // One by one, so that a panic in one destructor does not skip the others.
+        for result in self.ready.drain(..) {
+            drop_catching(&"a result that was not taken", result);
         }
     }
 }
 
 impl<T: Send + 'static> Orphans<T> {
-    /// Takes care of children of the current task; outcomes are kept until taken.
+    /// An empty set for children of the current task. It keeps results until they are taken.
     #[must_use]
     pub fn new(registry: &Registry) -> Orphans<T> {
         Orphans::make(registry, None)
     }
 
-    /// Takes care of children of the current task; each outcome is handed to `reaper` at once, on
-    /// the thread and in the name of the task that ended, and nothing is kept. (A task that has ended before it is adopted is reaped by the adopter.)
+    /// An empty set for children of the current task. It keeps no results: it passes each one to
+    /// `reaper` on the thread of the task that ended, as that task. A task that has already ended when
+    /// it is adopted is reaped on the adopting thread.
     #[must_use]
     pub fn reaped_by(
         registry: &Registry,
@@ -142,10 +143,11 @@ impl<T: Send + 'static> Orphans<T> {
         }
     }
 
-    /// Takes over a child. It is nobody's duty to join it any more.
+    /// Takes over a child, which then does not have to be joined.
     ///
     /// # Errors
-    /// `NotAChild`: the promise, or this `Orphans`, is another task's. The promise comes back.
+    /// `NotAChild`: the promise or this `Orphans` belongs to another task. The error contains the
+    /// promise.
     #[track_caller]
     pub fn adopt(&self, promise: Promise<T>) -> Result<(), Refused<Promise<T>>> {
         let site = Site::here();
@@ -156,7 +158,7 @@ impl<T: Send + 'static> Orphans<T> {
         let child = Arc::clone(promise.inner());
         self.shared.state().running.insert(child.id(), promise);
         me.set_duty(&child, JoinDuty::Reaped);
-        // Weak: when the `Orphans` is gone, so are the outcomes that nobody took.
+        // Weak: the results that were not taken are dropped with the `Orphans`.
         let shared: Weak<OrphansShared<T>> = Arc::downgrade(&self.shared);
         let id = child.id();
         child.set_on_end(move || {
@@ -167,7 +169,7 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(())
     }
 
-    /// How it stands. Anybody may ask.
+    /// The current status. Any task may call this.
     #[must_use]
     pub fn status(&self) -> OrphanStatus {
         let state = self.shared.state();
@@ -178,34 +180,34 @@ impl<T: Send + 'static> Orphans<T> {
         }
     }
 
-    /// Tasks that are running plus outcomes that were not taken.
+    /// The number of running tasks plus the number of results that were not taken.
     #[must_use]
     pub fn len(&self) -> usize {
         let state = self.shared.state();
         state.running() + state.ready.len()
     }
 
-    /// Whether there is neither a task nor an outcome.
+    /// Whether no task is running and no result is ready.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes an outcome if there is one, without waiting.
+    /// Takes a result if one is ready, without waiting.
     ///
     /// # Errors
-    /// `NotAChild`: this `Orphans` is another task's.
+    /// `NotAChild`: this `Orphans` belongs to another task.
     #[track_caller]
     pub fn take(&self) -> Result<Option<TaskResult<T>>, Error> {
         self.as_owner(Site::here())?;
         Ok(self.shared.state().ready.pop_front())
     }
 
-    /// Takes an outcome, waiting for one if tasks are running; `None` when there is nothing to wait
-    /// for.
+    /// Takes a result, and waits for one while tasks are running. `None`: no task is running and no
+    /// result is ready.
     ///
     /// # Errors
-    /// `NotAChild`: this `Orphans` is another task's. `Cancelled`: the current task was cancelled
+    /// `NotAChild`: this `Orphans` belongs to another task. `Cancelled`: the current task was cancelled
     /// while it waited.
     #[track_caller]
     pub fn get(&self) -> Result<Option<TaskResult<T>>, Error> {
@@ -215,10 +217,10 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(self.shared.state().ready.pop_front())
     }
 
-    /// Waits until no task is running, or until the deadline. True when none is.
+    /// Waits until no task is running, at most until `deadline`. Returns whether no task is running.
     ///
     /// # Errors
-    /// As [`get`](Orphans::get).
+    /// See [`get`](Orphans::get).
     #[track_caller]
     pub fn wait_until(&self, deadline: Instant) -> Result<bool, Error> {
         let site = Site::here();
@@ -227,10 +229,10 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(self.shared.state().running() == 0)
     }
 
-    /// Ends the reading of every stream that the running tasks own; see [`Promise::drain`].
+    /// Shuts down reading on every stream that the running tasks own; see [`Promise::drain`].
     ///
     /// # Errors
-    /// `NotAChild`: this `Orphans` is another task's.
+    /// `NotAChild`: this `Orphans` belongs to another task.
     #[track_caller]
     pub fn drain(&self) -> Result<(), Error> {
         self.as_owner(Site::here())?;
@@ -240,11 +242,11 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(())
     }
 
-    /// Cancels all running tasks and waits until they are over. Their outcomes are there to be taken
-    /// (or were reaped).
+    /// Cancels all running tasks and waits until they have ended. Their results are ready then, or were
+    /// reaped.
     ///
     /// # Errors
-    /// `NotAChild`: this `Orphans` is another task's.
+    /// `NotAChild`: this `Orphans` belongs to another task.
     #[track_caller]
     pub fn cancel(&self) -> Result<(), Error> {
         self.request_cancel()?;
@@ -252,10 +254,10 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(())
     }
 
-    /// Asks all running tasks to end, without waiting.
+    /// Requests the cancellation of all running tasks, without waiting.
     ///
     /// # Errors
-    /// `NotAChild`: this `Orphans` is another task's.
+    /// `NotAChild`: this `Orphans` belongs to another task.
     #[track_caller]
     pub fn request_cancel(&self) -> Result<(), Error> {
         self.as_owner(Site::here())?;
@@ -265,7 +267,7 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(())
     }
 
-    /// The tasks that are running, by id and name. Anybody may ask.
+    /// The labels of the running tasks. Any task may call this.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskLabel> {
         self.shared.state().running.values().map(Promise::task).collect()
@@ -275,7 +277,7 @@ impl<T: Send + 'static> Orphans<T> {
         self.shared.state().running.values().map(|promise| Arc::clone(promise.inner())).collect()
     }
 
-    /// Waits until `done`, until nothing is running, or until the deadline.
+    /// Waits until `done` returns true, no task is running, or the deadline has passed.
     fn wait(
         &self,
         me: &Task,
@@ -283,12 +285,12 @@ impl<T: Send + 'static> Orphans<T> {
         deadline: Option<Instant>,
         site: Site,
     ) -> Result<(), Error> {
-        let over = || {
+        let is_done = || {
             let state = self.shared.state();
             done(&state) || state.running() == 0
         };
-        me.wait_until(|| over() || me.is_cancelled(), deadline);
-        if !over() && me.is_cancelled() {
+        me.wait_until(|| is_done() || me.is_cancelled(), deadline);
+        if !is_done() && me.is_cancelled() {
             return Err(me.refusal(ErrorKind::Cancelled, None, site));
         }
         Ok(())

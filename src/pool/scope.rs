@@ -1,4 +1,4 @@
-//! A scope: children that cannot outlive a block.
+//! Scopes: children that cannot outlive a block.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,21 +9,21 @@ use super::{Pool, SpawnError, join};
 use crate::ownership::task::{self, Task};
 use crate::ownership::{Error, ErrorKind, Promise, Resource, Site, TaskError, TaskLabel};
 
-/// Where children are spawned that the enclosing [`Pool::scope`] waits for.
+/// Spawns children that the enclosing [`Pool::scope`] waits for.
 pub struct Scope<'pool> {
     pool: &'pool Pool,
-    /// The task that waits for the children: their parent, whichever task runs in its place when
-    /// they are spawned.
+    /// The task that called [`Pool::scope`]. It is the children's parent even if another task runs on
+    /// its thread when they are spawned.
     owner: Arc<Task>,
     children: RefCell<Vec<Promise<()>>>,
 }
 
 impl Scope<'_> {
-    /// Runs `job` as a child of the task that the scope belongs to, and gives it `give` from what
-    /// the current task owns. The job returns nothing; send results through a channel.
+    /// Runs `job` as a child of the task that the scope belongs to, and gives it the resources in
+    /// `give`, which the current task owns. The job returns nothing; send results through a channel.
     ///
     /// # Errors
-    /// As [`Pool::spawn`].
+    /// See [`Pool::spawn`].
     #[track_caller]
     pub fn spawn<F>(
         &self,
@@ -39,57 +39,57 @@ impl Scope<'_> {
     }
 }
 
-/// Why a scope did not end well. What the body answered is not lost.
-pub struct ScopeFailure<R> {
-    /// What the body answered.
+/// The error of a scope. It contains the body's return value.
+pub struct ScopeError<R> {
+    /// The body's return value.
     pub value: R,
-    cause: Box<ScopeFailureCause>,
+    cause: Box<ScopeErrorCause>,
 }
 
-enum ScopeFailureCause {
+enum ScopeErrorCause {
     Child(TaskLabel, TaskError<()>),
     Cancelled(Error),
 }
 
-impl<R> ScopeFailure<R> {
-    /// The child that failed first, and how.
+impl<R> ScopeError<R> {
+    /// The child that failed first, with its error.
     #[must_use]
     pub fn child(&self) -> Option<(&TaskLabel, &TaskError<()>)> {
         match &*self.cause {
-            ScopeFailureCause::Child(task, failure) => Some((task, failure)),
-            ScopeFailureCause::Cancelled(_) => None,
+            ScopeErrorCause::Child(task, failure) => Some((task, failure)),
+            ScopeErrorCause::Cancelled(_) => None,
         }
     }
 
     /// Whether the task that waited was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(*self.cause, ScopeFailureCause::Cancelled(_))
+        matches!(*self.cause, ScopeErrorCause::Cancelled(_))
     }
 }
 
-impl<R> fmt::Display for ScopeFailure<R> {
+impl<R> fmt::Display for ScopeError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.cause {
-            ScopeFailureCause::Child(task, failure) => write!(f, "{task} failed: {failure}"),
-            ScopeFailureCause::Cancelled(error) => error.fmt(f),
+            ScopeErrorCause::Child(task, failure) => write!(f, "{task} failed: {failure}"),
+            ScopeErrorCause::Cancelled(error) => error.fmt(f),
         }
     }
 }
 
-impl<R> fmt::Debug for ScopeFailure<R> {
+impl<R> fmt::Debug for ScopeError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ScopeFailure({self})")
+        write!(f, "ScopeError({self})")
     }
 }
 
-impl<R> std::error::Error for ScopeFailure<R> {}
+impl<R> std::error::Error for ScopeError<R> {}
 
 pub(super) fn run<R>(
     pool: &Pool,
     body: impl FnOnce(&Scope<'_>) -> R,
     site: Site,
-) -> Result<R, ScopeFailure<R>> {
+) -> Result<R, ScopeError<R>> {
     let me = task::current(pool.registry());
     let scope = Scope { pool, owner: Arc::clone(&me), children: RefCell::default() };
     let value = match catch_unwind(AssertUnwindSafe(|| body(&scope))) {
@@ -101,23 +101,20 @@ pub(super) fn run<R>(
     };
     let mut children = scope.children.into_inner();
     while !children.is_empty() {
-        let over = |child: &Promise<()>| child.has_ended();
-        me.wait_until(|| children.iter().any(over) || me.is_cancelled(), None);
-        let Some(index) = children.iter().position(over) else {
+        let has_ended = |child: &Promise<()>| child.has_ended();
+        me.wait_until(|| children.iter().any(has_ended) || me.is_cancelled(), None);
+        let Some(index) = children.iter().position(has_ended) else {
             join::cancel_all(children);
             let error = me.refusal(ErrorKind::Cancelled, None, site);
-            return Err(ScopeFailure {
-                value,
-                cause: Box::new(ScopeFailureCause::Cancelled(error)),
-            });
+            return Err(ScopeError { value, cause: Box::new(ScopeErrorCause::Cancelled(error)) });
         };
         let child = children.swap_remove(index);
         let name = child.task();
         if let Err(failure) = child.join() {
             join::cancel_all(children);
-            return Err(ScopeFailure {
+            return Err(ScopeError {
                 value,
-                cause: Box::new(ScopeFailureCause::Child(name, failure)),
+                cause: Box::new(ScopeErrorCause::Child(name, failure)),
             });
         }
     }

@@ -1,4 +1,4 @@
-//! Tasks for people who want a plain thread, without a pool: `echown::thread`.
+//! Tasks with a new thread each, without a pool: `echown::thread`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,11 +6,11 @@ use super::{Promise, SpawnError};
 use crate::ownership::promise::UnstartedChild;
 use crate::ownership::{Registry, Resource, Site};
 
-/// Runs `job` on a thread of its own, as a child of the current task, which is given `give`.
+/// Runs `job` on a new thread, as a child of the current task, and gives it the resources in `give`.
 ///
 /// # Errors
-/// Something is not the current task's to give, or the system starts no thread: there is no child,
-/// nothing has moved, and the job comes back.
+/// The current task does not own one of the resources, or the system starts no thread. No child
+/// exists then, nothing has moved, and the error contains the job.
 ///
 /// # Examples
 /// ```
@@ -33,10 +33,10 @@ where
     start(Registry::global(), "thread", give, job, Site::here())
 }
 
-/// [`spawn`] with a registry to be at home in, and a name for task and thread.
+/// [`spawn`] with a registry for the task, and a name for task and thread.
 ///
 /// # Errors
-/// As there.
+/// See [`spawn`].
 #[track_caller]
 pub fn spawn_in<T, F>(
     registry: &Registry,
@@ -63,8 +63,8 @@ where
     F: FnOnce() -> T + Send + 'static,
 {
     let child = UnstartedChild::new(registry, None, name, give, job, site)?;
-    // Kept here as well: a thread that cannot be started drops its closure, and work that is
-    // dropped unrun ends the child, when all we want is to have everything back.
+    // A thread that cannot be started drops its closure, and work that is dropped before it ran ends
+    // the child. This second reference keeps the work until `undo` has taken everything back.
     let work = Arc::new(Mutex::new(Some(child.work())));
     let to_run = Arc::clone(&work);
     let started = std::thread::Builder::new().name(name.replace('\0', " ")).spawn(move || {
@@ -74,11 +74,11 @@ where
         }
     });
     match started {
-        // Detached: the promise, not the thread's handle, is what is waited for.
+        // Detached: the parent waits for the promise, not for the thread's handle.
         Ok(_) => Ok(child.started()),
         Err(error) => {
             let job = child.undo();
-            let reason = format!("thread `{name}` could not be started: {error}");
+            let reason = format!("failed to start thread `{name}`: {error}");
             Err(SpawnError::no_thread(reason, job))
         }
     }

@@ -1,28 +1,28 @@
-//! Threads that run jobs: as many as are needed, reused while warm, let go when they are too many.
+//! The worker threads of a pool: started on demand, reused, and ended when too many are idle.
 //!
-//! The failure story. The `threadpool` crate panics in its caller when a thread cannot be had and
-//! keeps counting the thread it did not get. It lets an idle thread go only if that thread finishes
-//! a job while enough others are busy, so that which and how many leave depends on timing. After a
-//! job's panic it replaces the thread from inside a destructor, and aborts the process if it cannot.
+//! The failure story. The `threadpool` crate panics in its caller when it cannot start a thread, and
+//! it still counts that thread. It ends an idle thread only if that thread finishes a job while enough
+//! others are busy, so which threads end, and how many, depends on timing. After a job's panic it
+//! replaces the thread from inside a destructor, and aborts the process if it cannot.
 //!
-//! So every thread here is a [`ThreadPool`] of exactly one, and this file decides which of them
-//! gets a job. Growing is building one more, with no count to restore when it fails. Letting go is
-//! dropping the handle: its thread takes what was sent to it before, then ends. No job can be lost
-//! and none can hang, because only a thread with nothing to do is ever dropped. The price is
-//! 1.5 KiB for a channel of one's own; waking is no slower (200 jobs that wait for each other:
-//! 18 to 25 microseconds each, against 23 to 31 through one shared channel on the same 2 cores).
+//! So every worker here is a [`ThreadPool`] of exactly one thread, and this file decides which of them
+//! gets a job. Growing means building one more, with no count to restore when that fails. Retiring
+//! means dropping the handle: the thread first runs what was sent to it before, then ends. No job can
+//! be lost and no job can hang, because only a thread without a job is ever dropped. The cost is
+//! 1.5 KiB for a channel per thread. Waking is no slower: 200 jobs that wait for each other take 18 to
+//! 25 microseconds each, against 23 to 31 through one shared channel on the same 2 cores.
 //!
-//! A thread that has ended a job looks a few times for the next one before it goes back to its
-//! channel, and whoever has a job leaves it to a thread that looks. Neither is woken then, which is most
-//! of what a short job costs. A job that is left like this cannot be lost either: a thread stops spinning
-//! and sees that there is none in one step, under the lock.
+//! A thread that has finished a job spins: it polls a few times for the next job before it goes back
+//! to its channel, and `execute` leaves a job to a spinning thread. This saves the wake-up, which is
+//! most of the cost of a short job. Such a job cannot be lost: a thread stops spinning and checks
+//! the queue in one step, under the lock.
 //!
-//! What is counted: a thread is running from the moment a job is handed to it until the job and
-//! everything it captured are gone, and idle otherwise. A thread that is let go is no longer
-//! counted, though the kernel may need a moment more to end it.
+//! What is counted: a thread is running from the moment a job is sent to it until the job and
+//! everything it captured have been dropped, and idle otherwise. A retired thread is no longer
+//! counted, although the kernel may need a moment more to end it.
 //!
-//! On drop, running jobs go on and their threads end after them; jobs that still wait are dropped
-//! without having run, by the dropping thread; idle threads end at once. Nobody is waited for.
+//! On drop, running jobs continue and their threads end afterwards. Queued jobs are dropped
+//! by the dropping thread without having run. Idle threads end at once. The drop does not wait.
 
 mod no_thread;
 
@@ -45,49 +45,49 @@ use crate::sys::fork;
 use crate::sys::limits::Limits;
 pub(crate) use no_thread::{NoThread, NoThreadReason};
 
-/// Idle threads are let go when there are more than this many times the number to keep. Two: a
-/// start costs 40 to 100 microseconds, and so the threads let go at one job's end are paid for by as many
-/// earlier ends at which nothing was done.
+/// Idle threads are retired when there are more than this many times the number to keep. Two: a start
+/// costs 40 to 100 microseconds, and the cost of retiring threads at the end of one job is spread over
+/// as many earlier ends at which no thread was retired.
 const IDLE_FACTOR: usize = 2;
 
-/// How often a thread without a job lets others run and looks for the next before it sleeps. Where
-/// clients come and go, that saves waking it, and a third of a short connection's time; more looks
-/// save no more. Where they do not, it is a microsecond for each connection.
+/// How often a thread without a job yields and polls for the next one before it sleeps. With short
+/// connections this saves the wake-up, a third of a connection's time; more polls save no more. With
+/// long ones it costs a microsecond per connection.
 const SPIN_YIELDS: usize = 2;
 
-/// From this share of the ceiling on (one part in so many), a start is probed. A quarter: most of
-/// the limits are shared with other processes, which may hold three times what this one does; and
-/// where mappings are the ceiling, the first 2,000 threads are still had at the lower price.
+/// From this share of the system's limit on (1 / `PROBE_SHARE`), a start is probed. A quarter: most of
+/// the limits are shared with other processes, which may use three times what this one does. Where
+/// mappings are the limit, the first 2,000 threads still start at the lower cost.
 const PROBE_SHARE: usize = 4;
 
-/// How many threads there may be, and how they look.
+/// The settings of the workers.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// Name of every thread, as debuggers and panic messages show it.
+    /// The name of every thread, as debuggers and panic messages show it.
     pub(crate) name: String,
-    /// Stack of every thread, in bytes.
+    /// The stack size of every thread, in bytes.
     pub(crate) stack_bytes: usize,
-    /// The most threads at a time; the machine's [`ThreadLimit`] may be lower.
+    /// The maximum number of threads. The system's [`ThreadLimit`] may be lower.
     pub(crate) limit: usize,
-    /// The most jobs that wait for a thread; 0 refuses what cannot run at once.
+    /// The maximum number of queued jobs. With 0, a job that cannot run at once is rejected.
     pub(crate) queue: usize,
-    /// Idle threads kept when nothing runs; at least 1 is.
+    /// The number of idle threads to keep when no job runs, at least 1.
     pub(crate) keep_idle: usize,
-    /// Asked before each start whether it is to fail.
+    /// Injected failures of thread starts.
     pub(crate) start_faults: StartFaults,
 }
 
-/// What may keep a thread from starting besides the system: see [`faults`](crate::faults).
+/// Injects failures of thread starts; see [`faults`](crate::faults).
 #[derive(Clone, Default)]
 pub(crate) struct StartFaults(Option<Registry>);
 
 impl StartFaults {
-    /// Whatever sabotages a registry.
+    /// The injector of this registry, if it has one.
     pub(crate) fn of(registry: &Registry) -> StartFaults {
         StartFaults(registry.saboteur().map(|_| registry.clone()))
     }
 
-    fn pass(&self) -> io::Result<()> {
+    fn check(&self) -> io::Result<()> {
         let saboteur = self.0.as_ref().and_then(Registry::saboteur);
         Ok(saboteur.map_or(Ok(()), Saboteur::before_thread)?)
     }
@@ -102,27 +102,27 @@ impl fmt::Debug for StartFaults {
 /// Runs jobs on threads that it starts when there is a job and no idle thread.
 pub(crate) struct Workers {
     config: Config,
-    ceiling: ThreadLimit,
+    system_limit: ThreadLimit,
     shared: Arc<PoolShared>,
-    /// Held while a thread is started, so that threads come one at a time, and a job is never
-    /// queued behind a thread that is still being started and might not come.
+    /// Locked while a thread is started, so that threads start one at a time, and a job is never
+    /// queued behind a thread whose start may still fail.
     growth: Mutex<Growth>,
-    /// Of the process that made it; see [`fork`].
+    /// The fork generation of the process that created it; see [`fork`].
     generation: u32,
 }
 
 struct Growth {
     headroom: Headroom,
-    /// A start has been refused: from then on every start is probed.
-    was_refused: bool,
+    /// Whether a start has failed. From then on every start is probed.
+    has_failed: bool,
 }
 
-/// What a thread runs.
+/// A job for a worker thread.
 pub(crate) trait Job: Send + 'static {
     fn run(self: Box<Self>);
 
-    /// Whether there is nothing left to run: it then takes no place among those that wait. Called under
-    /// the lock.
+    /// Whether the job has nothing left to run. It then takes no place in the queue. Called under the
+    /// lock.
     fn is_abandoned(&self) -> bool {
         false
     }
@@ -136,7 +136,7 @@ impl<F: FnOnce() + Send + 'static> Job for F {
 
 type AnyJob = Box<dyn Job>;
 
-/// What the handle and the running threads share. An idle thread holds no reference to it.
+/// The state that the handle and the running threads share. An idle thread holds no reference to it.
 struct PoolShared {
     keep_idle: usize,
     state: Mutex<PoolState>,
@@ -144,14 +144,14 @@ struct PoolShared {
 
 #[derive(Default)]
 struct PoolState {
-    /// Threads with a job, and those that look for one.
+    /// Threads with a job, and spinning threads.
     active: usize,
-    /// How many of them look for one.
+    /// Threads that poll for a job.
     spinning: usize,
     /// In the order in which they became idle.
     idle: VecDeque<ThreadPool>,
-    /// As many as there are threads that look are on their way to these; the others wait, and do so
-    /// only while nobody is idle and at least one thread runs a job.
+    /// Each spinning thread is about to take one of these. The other jobs wait, and only while no
+    /// thread is idle and at least one thread runs a job.
     queue: VecDeque<AnyJob>,
     closed: bool,
 }
@@ -159,34 +159,34 @@ struct PoolState {
 /// What a thread does after a job.
 enum NextStep {
     Run(ThreadPool, AnyJob),
-    /// Return to the channel. The threads in here are let go; the own one may be among them.
+    /// Return to the channel. The threads in the list are retired; the current one may be among them.
     GoIdle(Vec<ThreadPool>),
 }
 
 impl Workers {
-    /// Reads the machine's ceiling; starts no thread yet.
+    /// Reads the system's limits. Starts no thread yet.
     pub(crate) fn new(config: Config) -> Workers {
         let limits = Limits::read();
         Workers::with_limits(ThreadLimit::of(&limits), Headroom::new(&limits), config)
     }
 
-    fn with_limits(ceiling: ThreadLimit, headroom: Headroom, mut config: Config) -> Workers {
+    fn with_limits(system_limit: ThreadLimit, headroom: Headroom, mut config: Config) -> Workers {
         // The standard library panics on a thread's name with a NUL inside.
         config.name = config.name.replace('\0', "?");
         let shared = PoolShared { keep_idle: config.keep_idle.max(1), state: Mutex::default() };
-        let growth = Mutex::new(Growth { headroom, was_refused: false });
+        let growth = Mutex::new(Growth { headroom, has_failed: false });
         let generation = fork::generation();
-        Workers { config, ceiling, shared: Arc::new(shared), growth, generation }
+        Workers { config, system_limit, shared: Arc::new(shared), growth, generation }
     }
 
     /// Runs `job` on an idle thread, else on a new one, else as soon as a thread is free.
     ///
-    /// Returns as soon as that is decided. A panic of the job ends with the job; the thread goes on.
+    /// Returns as soon as that is decided. A panic of the job is caught; the thread continues.
     ///
     /// # Errors
     ///
-    /// [`NoThread`] if every thread is busy, no further one can be had, and the queue is full. It
-    /// gives the job back. The queue is used also after a refused start, if any thread exists.
+    /// [`NoThread`], which contains the job: every thread is busy, no further thread can be started, and
+    /// the queue is full. The job is also queued after a failed start, if any thread exists.
     pub(crate) fn execute<J: Job>(&self, job: J) -> Result<(), NoThread<J>> {
         if self.generation != fork::generation() {
             return Err(NoThread { job, reason: NoThreadReason::Forked });
@@ -213,7 +213,7 @@ impl Workers {
             }
             Err(error) => error,
         };
-        growth.was_refused = true;
+        growth.has_failed = true;
         // While the start was tried, a job may have ended.
         let (job, state) = match self.run_on_idle(job) {
             Ok(()) => return Ok(()),
@@ -223,37 +223,37 @@ impl Workers {
         self.queue_or_reject(state, job, |_| NoThreadReason::StartFailed { threads, error })
     }
 
-    /// The most threads there can be: the configured limit or the ceiling, whichever is lower.
+    /// The maximum number of threads: the configured limit or the system's, whichever is lower.
     pub(crate) fn limit(&self) -> usize {
-        self.config.limit.min(self.ceiling.threads)
+        self.config.limit.min(self.system_limit.threads)
     }
 
-    /// This machine's ceiling, as it was when the workers were made.
-    pub(crate) fn ceiling(&self) -> ThreadLimit {
-        self.ceiling
+    /// The system's limit, as it was when the workers were created.
+    pub(crate) fn system_limit(&self) -> ThreadLimit {
+        self.system_limit
     }
 
-    /// Threads, running and idle.
+    /// The number of threads, running and idle.
     pub(crate) fn size(&self) -> usize {
         self.shared.lock().size()
     }
 
-    /// Threads without a job.
+    /// The number of threads without a job.
     pub(crate) fn idle(&self) -> usize {
         self.shared.lock().idle()
     }
 
-    /// Threads with a job.
+    /// The number of threads with a job.
     pub(crate) fn running(&self) -> usize {
         self.shared.lock().running()
     }
 
-    /// Jobs that wait for a thread.
+    /// The number of jobs that wait for a thread.
     pub(crate) fn queued(&self) -> usize {
         self.shared.lock().waiting()
     }
 
-    /// Hands `job` to an idle thread, or back together with the state in which nobody is idle.
+    /// Sends `job` to an idle thread. If no thread is idle, returns the job and the locked state.
     fn run_on_idle<J: Job>(&self, job: J) -> Result<(), (J, MutexGuard<'_, PoolState>)> {
         let mut state = self.shared.lock();
         if state.queue.len() < state.spinning {
@@ -268,11 +268,11 @@ impl Workers {
         Ok(())
     }
 
-    /// Counts a new thread in and gives it a job: the longest waiting one, if any waits.
+    /// Counts a new thread and sends it a job: the first in the queue, if there is one.
     fn run_on_new(&self, thread: ThreadPool, job: AnyJob) {
         let mut state = self.shared.lock();
         state.active += 1;
-        // Some wait although there was room to grow if an earlier start was refused.
+        // Jobs can wait although the pool could grow: an earlier start has failed.
         state.queue.push_back(job);
         let first = state.queue.pop_front();
         drop(state);
@@ -281,56 +281,56 @@ impl Workers {
         }
     }
 
-    /// Queues `job`, in a state in which nobody is idle, or gives it back with the `reason` for so many
-    /// waiting jobs.
+    /// Queues `job`, in a state in which no thread is idle. If the queue is full, returns the job with
+    /// the `reason`, which gets the number of queued jobs.
     fn queue_or_reject<J: Job>(
         &self,
         mut state: MutexGuard<'_, PoolState>,
         job: J,
         reason: impl FnOnce(usize) -> NoThreadReason,
     ) -> Result<(), NoThread<J>> {
-        let void = state.take_abandoned();
+        let abandoned = state.take_abandoned();
         let waiting = state.waiting();
-        // Without a thread nobody would ever come for the job.
-        let answer = if state.size() > 0 && waiting < self.config.queue {
+        // If the pool has no thread, no thread would ever take the job from the queue.
+        let result = if state.size() > 0 && waiting < self.config.queue {
             state.queue.push_back(Box::new(job));
             Ok(())
         } else {
             Err(NoThread { job, reason: reason(waiting) })
         };
-        // What is left of them may be the user's to drop: without the lock.
+        // Abandoned jobs may run destructors of user code, so drop them without the lock.
         drop(state);
-        drop(void);
-        answer
+        drop(abandoned);
+        result
     }
 
     fn limit_reached(&self, queued: usize) -> NoThreadReason {
-        if self.config.limit <= self.ceiling.threads {
+        if self.config.limit <= self.system_limit.threads {
             let threads = self.config.limit;
             NoThreadReason::PoolLimit { threads, queued }
         } else {
-            let ceiling = self.ceiling;
-            NoThreadReason::SystemLimit { ceiling, queued }
+            let limit = self.system_limit;
+            NoThreadReason::SystemLimit { limit, queued }
         }
     }
 
-    /// Starts a thread, the `size + 1`st.
+    /// Starts thread number `size + 1`.
     ///
-    /// A probe costs more than the start itself, because it is waited for: growing by 500 threads
-    /// takes 31 to 51 microseconds a thread without and 102 to 116 with it (2 cores, 256 KiB
-    /// stacks). So it is made where a refusal is likely, near the ceiling and after a first refusal,
-    /// and where `threadpool`'s panic would be fatal. A refusal elsewhere is caught and is the same
-    /// error, but has left a panic message on standard error, once.
+    /// A probe costs more than the start itself, because it is joined: growing by 500 threads takes 31
+    /// to 51 microseconds per thread without a probe and 102 to 116 with it (2 cores, 256 KiB stacks).
+    /// So a start is probed only where it is likely to fail (near the system's limit and after a first
+    /// failure) and where `threadpool`'s panic would be fatal. A failure elsewhere is caught and becomes
+    /// the same error, but its panic message has been written to standard error, once.
     fn start(&self, size: usize, growth: &mut Growth) -> io::Result<ThreadPool> {
-        self.config.start_faults.pass()?;
+        self.config.start_faults.check()?;
         growth.headroom.check(self.config.stack_bytes)?;
-        let near = size >= self.ceiling.threads / PROBE_SHARE;
-        if near || growth.was_refused || cfg!(panic = "abort") {
+        let near = size >= self.system_limit.threads / PROBE_SHARE;
+        if near || growth.has_failed || cfg!(panic = "abort") {
             probe(&self.config)?;
         }
         build(&self.config).map_err(|panicked| match probe(&self.config) {
-            // The panic has the system's answer only as text; ask again for the answer itself.
-            Err(refusal) => refusal,
+            // The panic has the system's error only as text; the probe gets the error itself.
+            Err(error) => error,
             Ok(()) => panicked,
         })
     }
@@ -339,7 +339,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         if self.generation != fork::generation() {
-            // Its threads are the parent process's, and its lock may be held by one of them.
+            // The threads belong to the parent process, and one of them may hold the lock.
             std::mem::forget(Arc::clone(&self.shared));
             return;
         }
@@ -361,16 +361,16 @@ impl PoolShared {
         lock(&self.state)
     }
 
-    /// Sends `job`, which is counted as running already, to `thread`.
+    /// Sends `job`, which is already counted as running, to `thread`.
     ///
-    /// `ThreadPool::execute` panics only if nobody can receive; the handle itself keeps the receiver.
+    /// `ThreadPool::execute` panics only without a receiver, and the handle itself keeps the receiver.
     fn dispatch(self: &Arc<PoolShared>, thread: ThreadPool, job: AnyJob) {
         let shared = Arc::clone(self);
         let own = thread.clone();
         thread.execute(move || shared.work(own, job));
     }
 
-    /// Runs `job`, then what waits. On the thread's own stack; `thread` is its handle.
+    /// Runs `job`, then queued jobs, on the worker thread. `thread` is the thread's own handle.
     fn work(self: Arc<PoolShared>, mut thread: ThreadPool, mut job: AnyJob) {
         loop {
             run_catching("running a job", || job.run());
@@ -381,7 +381,7 @@ impl PoolShared {
         }
     }
 
-    /// Accounts for the end of a job on `thread`.
+    /// Decides what `thread` does after a job.
     fn next(&self, thread: ThreadPool) -> NextStep {
         let mut state = self.lock();
         if state.queue.is_empty() && !state.closed {
@@ -399,7 +399,7 @@ impl PoolShared {
         NextStep::GoIdle(state.idle.drain(..surplus).collect())
     }
 
-    /// Lets others run, a few times, until there is a job.
+    /// Yields a few times, until there is a job.
     fn spin<'a>(&'a self, mut state: MutexGuard<'a, PoolState>) -> MutexGuard<'a, PoolState> {
         state.spinning += 1;
         for _ in 0..SPIN_YIELDS {
@@ -420,38 +420,38 @@ impl PoolState {
         self.active + self.idle.len()
     }
 
-    /// Jobs that a thread that looks is about to find.
+    /// Jobs that spinning threads are about to take.
     fn claimed_by_spinning(&self) -> usize {
         self.queue.len().min(self.spinning)
     }
 
-    /// Jobs for which there is no thread yet, and that are still to be run.
+    /// Jobs that still have to run and that no thread is about to take.
     fn waiting(&self) -> usize {
         let live = self.queue.iter().filter(|job| !job.is_abandoned()).count();
         live.saturating_sub(self.spinning)
     }
 
-    /// Takes out what is not to be run any more.
+    /// Removes the abandoned jobs from the queue.
     fn take_abandoned(&mut self) -> VecDeque<AnyJob> {
         let (void, live) = self.queue.drain(..).partition(|job| job.is_abandoned());
         self.queue = live;
         void
     }
 
-    /// Threads that have a job, or are about to find it.
+    /// Threads that have a job or are about to take one.
     fn running(&self) -> usize {
         self.active - self.spinning + self.claimed_by_spinning()
     }
 
-    /// Threads that nothing has been handed to.
+    /// Threads without a job.
     fn idle(&self) -> usize {
         self.size() - self.running()
     }
 
     /// Takes the thread that has been idle longest and counts it as running.
     ///
-    /// The longest, not the last: that one is often still on its way to sleep, and waking it took
-    /// 53 microseconds for a job there and back where the longest idle one took 32.
+    /// The longest, because the latest is often still about to sleep: a round trip of a job took 53
+    /// microseconds with it and 32 with the longest idle one.
     fn take_idle(&mut self) -> Option<ThreadPool> {
         let thread = self.idle.pop_front()?;
         self.active += 1;
@@ -459,10 +459,10 @@ impl PoolState {
     }
 }
 
-/// How many idle threads to let go after a job's end.
+/// How many idle threads to retire after the end of a job.
 ///
-/// While others run, only when there are clearly too many; when nothing runs, all above
-/// `keep_idle`, because no later end of a job would do it.
+/// While other threads run, only above `IDLE_FACTOR` times `keep_idle`. When no thread runs, all above
+/// `keep_idle`, because no later end of a job would retire them.
 fn surplus(idle: usize, running: usize, keep_idle: usize) -> usize {
     if running == 0 || idle > keep_idle.saturating_mul(IDLE_FACTOR) {
         idle.saturating_sub(keep_idle)
@@ -471,16 +471,16 @@ fn surplus(idle: usize, running: usize, keep_idle: usize) -> usize {
     }
 }
 
-/// Starts a thread that ends at once, to learn whether one can be had.
+/// Starts a thread that ends at once, to find out whether a start succeeds.
 fn probe(config: &Config) -> io::Result<()> {
     let probe = thread::Builder::new().name(config.name.clone()).stack_size(config.stack_bytes);
     let started = catch_unwind(AssertUnwindSafe(|| probe.spawn(|| {})));
     let running = started.unwrap_or_else(|payload| Err(panicked(payload)))?;
-    // Joined, so that what it took is free again for the thread that is wanted.
+    // Joined, so that its stack and its thread id are free again for the real start.
     running.join().map_err(panicked)
 }
 
-/// Starts the thread that is wanted. `threadpool` answers a refusal with a panic.
+/// Starts a worker thread. `threadpool` panics if the system cannot start it.
 fn build(config: &Config) -> io::Result<ThreadPool> {
     let builder = threadpool::Builder::new()
         .num_threads(1)
@@ -489,11 +489,11 @@ fn build(config: &Config) -> io::Result<ThreadPool> {
     catch_unwind(AssertUnwindSafe(|| builder.build())).map_err(panicked)
 }
 
-/// Runs `step`, which may be a stranger's code, and ends its panic here.
+/// Runs `step`, which may be user code, and catches its panic.
 ///
-/// Were a panic to reach `threadpool`, it would start another thread from a destructor, and where
-/// that cannot be had the process would abort. Nobody waits for a job, so it is logged; a log that
-/// panics in turn (it is a stranger's code too) must not cost the thread either.
+/// If a panic reached `threadpool`, it would start another thread from a destructor and abort the
+/// process if that failed. No caller waits for the job, so the panic is logged. The log subscriber is
+/// user code, too; its panic must not end the thread either.
 fn run_catching(doing: &'static str, step: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(step)) else {
         return;
@@ -511,7 +511,7 @@ fn run_catching(doing: &'static str, step: impl FnOnce()) {
     discard(payload);
 }
 
-/// The panic as an error.
+/// Converts a panic into an error.
 fn panicked(payload: Box<dyn Any + Send>) -> io::Error {
     let error = io::Error::other(text(&*payload).to_owned());
     discard(payload);
@@ -520,18 +520,19 @@ fn panicked(payload: Box<dyn Any + Send>) -> io::Error {
 
 fn text(payload: &(dyn Any + Send)) -> &str {
     let owned = payload.downcast_ref::<String>().map(String::as_str);
-    owned.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a payload that is no text")
+    owned.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("(payload is not a string)")
 }
 
-/// Drops a panic's payload, which may panic in turn. Forgetting what that leaves ends the regress.
+/// Drops a panic's payload, whose destructor may panic. The payload of that panic is leaked, so that
+/// this does not repeat.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
 }
 
-/// Locks also after a panic elsewhere: no stranger's code runs under these locks, and what is
-/// behind them changes in steps that cannot panic halfway.
+/// Locks `mutex`, even if it is poisoned: no user code runs under these locks, and the data changes in
+/// steps that cannot panic halfway.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -541,7 +542,7 @@ impl fmt::Debug for Workers {
         let state = self.shared.lock();
         f.debug_struct("Workers")
             .field("config", &self.config)
-            .field("ceiling", &self.ceiling)
+            .field("system_limit", &self.system_limit)
             .field("running", &state.running())
             .field("idle", &state.idle())
             .field("queued", &state.waiting())

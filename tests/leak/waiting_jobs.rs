@@ -27,7 +27,7 @@ fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
             let cancelled = [spawn("cancelled"), spawn("cancelled"), spawn("cancelled")];
             assert_eq!(pool.queued(), QUEUE);
             let refused = pool.spawn([], || ()).expect_err("the queue is full").to_string();
-            assert!(refused.ends_with("waiting jobs: 3"), "{refused}");
+            assert!(refused.ends_with("queued jobs: 3"), "{refused}");
             cancelled.into_iter().for_each(|promise| assert_cancelled(promise.cancel()));
             assert_eq!(pool.queued(), 0);
         }

@@ -1,44 +1,44 @@
-//! Why a job got no thread.
+//! The error of a job that got no thread.
 
 use std::fmt;
 use std::io;
 
 use crate::pool::thread_limit::ThreadLimit;
 
-/// A job that got no thread, given back, and why.
+/// A job that got no thread, with the reason.
 pub(crate) struct NoThread<F> {
-    /// The job, not run.
+    /// The job, which has not run.
     pub(crate) job: F,
-    /// The limit that was met.
+    /// The limit that was reached.
     pub(crate) reason: NoThreadReason,
 }
 
-/// Which limit left a job without a thread.
+/// Why a job got no thread.
 #[derive(Debug)]
 #[non_exhaustive]
 pub(crate) enum NoThreadReason {
-    /// As many threads as were configured, and as many jobs waiting.
+    /// All threads of the configured limit are busy, and the queue is full.
     PoolLimit {
-        /// The configured limit: so many threads are busy.
+        /// The configured limit.
         threads: usize,
-        /// Jobs that wait already.
+        /// Jobs in the queue.
         queued: usize,
     },
-    /// As many threads as this machine carries, and as many jobs waiting.
+    /// All threads of the system's limit are busy, and the queue is full.
     SystemLimit {
-        /// The tightest limit of this machine: so many threads are busy.
-        ceiling: ThreadLimit,
-        /// Jobs that wait already.
+        /// The lowest of the system's limits.
+        limit: ThreadLimit,
+        /// Jobs in the queue.
         queued: usize,
     },
-    /// The system refused to start one more thread.
+    /// The system failed to start one more thread.
     StartFailed {
-        /// Threads that there are, all busy.
+        /// Existing threads, all busy.
         threads: usize,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The process was forked off the one that has the threads.
+    /// This process is a fork of the process that has the threads.
     Forked,
 }
 
@@ -50,7 +50,7 @@ impl<F> fmt::Debug for NoThread<F> {
 
 impl<F> fmt::Display for NoThread<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no thread for the job: {}", self.reason)
+        write!(f, "failed to run the job: {}", self.reason)
     }
 }
 
@@ -58,19 +58,21 @@ impl fmt::Display for NoThreadReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NoThreadReason::PoolLimit { threads, queued } => {
-                write!(f, "expected fewer than {threads} busy threads, the configured limit")?;
-                write!(f, ", actually {threads} are busy; waiting jobs: {queued}")
+                let noun = if *threads == 1 { "thread" } else { "threads" };
+                write!(f, "no free thread: all of the pool's limit of {threads} {noun} are busy")?;
+                write!(f, "; queued jobs: {queued}")
             }
-            NoThreadReason::SystemLimit { ceiling, queued } => {
-                write!(f, "expected less than the ceiling of {ceiling}")?;
-                write!(f, ", actually all are busy; waiting jobs: {queued}")
+            NoThreadReason::SystemLimit { limit, queued } => {
+                write!(f, "no free thread: all of the system's limit of {limit} are busy")?;
+                write!(f, "; queued jobs: {queued}")
             }
             NoThreadReason::StartFailed { threads, error } => {
                 let next = threads + 1;
-                write!(f, "thread {next} of the pool could not be started: {error}")
+                write!(f, "failed to start thread {next} of the pool: {error}")
             }
             NoThreadReason::Forked => f.write_str(
-                "this process was forked off the one that has the pool's threads: build a pool here",
+                "no free thread: the pool's threads belong to the parent of this forked process; \
+                 build a new pool",
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! The claims of `workers`, with barriers instead of waiting.
+//! Tests of `workers`, with barriers instead of waiting.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-/// Far more than any of these steps takes, so that only a real hang meets it.
+/// Much longer than any of these steps takes, so that only a real hang reaches it.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// No address space holds two such stacks, so the system refuses every start.
+/// No address space has room for two such stacks, so the system rejects every start.
 const IMPOSSIBLE_STACK_BYTES: usize = 1 << 47;
 
 fn config(limit: usize, queue: usize, keep_idle: usize) -> Config {
@@ -18,7 +18,7 @@ fn config(limit: usize, queue: usize, keep_idle: usize) -> Config {
     Config { name, stack_bytes, limit, queue, keep_idle, start_faults: StartFaults::default() }
 }
 
-/// Lets others run until `done` is true.
+/// Yields until `done` returns true.
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -46,10 +46,10 @@ fn occupy(workers: &Workers, count: usize) -> Vec<Sender<()>> {
 }
 
 fn run(workers: &Workers) -> Receiver<thread::ThreadId> {
-    let (tell, told) = channel();
-    let job = move || tell.send(thread::current().id()).expect("the test listens");
+    let (sender, receiver) = channel();
+    let job = move || sender.send(thread::current().id()).expect("the test receives");
     workers.execute(job).expect("there is room");
-    told
+    receiver
 }
 
 /// Threads of this process with `name`; the kernel keeps 15 bytes of it.
@@ -69,7 +69,7 @@ fn no_thread_is_started_before_the_first_job() {
 }
 
 #[test]
-fn it_grows_by_one_thread_for_each_job_that_finds_nobody_idle() {
+fn it_grows_by_one_thread_for_each_job_that_finds_no_idle_thread() {
     let workers = Workers::new(config(8, 0, 4));
     let mut ends = Vec::new();
     for busy in 1..=4 {
@@ -95,10 +95,10 @@ fn threads_have_the_configured_name_without_what_would_panic() {
     let mut config = config(1, 0, 1);
     config.name = "a\0b".to_owned();
     let workers = Workers::new(config);
-    let (tell, told) = channel();
-    let job = move || tell.send(thread::current().name().map(str::to_owned));
+    let (sender, receiver) = channel();
+    let job = move || sender.send(thread::current().name().map(str::to_owned));
     workers.execute(move || drop(job())).expect("there is room");
-    assert_eq!(told.recv().expect("the job runs").as_deref(), Some("a?b"));
+    assert_eq!(receiver.recv().expect("the job runs").as_deref(), Some("a?b"));
 }
 
 #[test]
@@ -110,14 +110,14 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
     let job = move || {
         seen.fetch_add(1, Ordering::SeqCst);
     };
-    let refused = workers.execute(job).expect_err("the limit is 2");
+    let rejected = workers.execute(job).expect_err("the limit is 2");
     assert_eq!(
-        refused.to_string(),
-        "no thread for the job: expected fewer than 2 busy threads, the configured limit, \
-         actually 2 are busy; waiting jobs: 0"
+        rejected.to_string(),
+        "failed to run the job: no free thread: all of the pool's limit of 2 threads are busy; \
+         queued jobs: 0"
     );
     assert_eq!(runs.load(Ordering::SeqCst), 0);
-    (refused.job)();
+    (rejected.job)();
     assert_eq!(runs.load(Ordering::SeqCst), 1);
     drop(ends);
     until("room again", || workers.idle() > 0);
@@ -125,63 +125,63 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
 }
 
 #[test]
-fn a_ceiling_below_the_limit_is_the_one_that_is_named() {
-    let ceiling = ThreadLimit { threads: 1, limit: "vm.max_map_count", value: 64, taken: 0 };
+fn a_system_limit_below_the_configured_one_is_named() {
+    let system_limit = ThreadLimit { threads: 1, limit: "vm.max_map_count", value: 64, taken: 0 };
     let headroom = Headroom::new(&Limits::default());
-    let workers = Workers::with_limits(ceiling, headroom, config(100, 0, 1));
+    let workers = Workers::with_limits(system_limit, headroom, config(100, 0, 1));
     assert_eq!(workers.limit(), 1);
     let _end = occupy(&workers, 1);
-    let refused = workers.execute(|| {}).expect_err("the ceiling is 1");
+    let rejected = workers.execute(|| {}).expect_err("the system_limit is 1");
     assert_eq!(
-        refused.reason.to_string(),
-        "expected less than the ceiling of 1 thread (vm.max_map_count is 64, a thread takes 4 \
-         mappings), actually all are busy; waiting jobs: 0"
+        rejected.reason.to_string(),
+        "no free thread: all of the system's limit of 1 thread (vm.max_map_count is 64, a thread takes \
+         4 mappings) are busy; queued jobs: 0"
     );
 }
 
 #[test]
-fn a_limit_of_nothing_refuses_also_where_there_is_a_queue() {
+fn a_limit_of_zero_rejects_jobs_even_with_a_queue() {
     let workers = Workers::new(config(0, 8, 1));
-    let refused = workers.execute(|| {}).expect_err("nobody would run it");
-    assert!(matches!(refused.reason, NoThreadReason::PoolLimit { threads: 0, .. }));
+    let rejected = workers.execute(|| {}).expect_err("no thread would run it");
+    assert!(matches!(rejected.reason, NoThreadReason::PoolLimit { threads: 0, .. }));
 }
 
 #[test]
-fn a_refused_start_is_an_error_that_says_why_and_counts_no_thread() {
+fn a_failed_start_is_an_error_with_the_reason_and_counts_no_thread() {
     let mut config = config(8, 8, 1);
     config.stack_bytes = IMPOSSIBLE_STACK_BYTES;
     let workers = Workers::new(config);
     for _ in 0..2 {
-        let refused = workers.execute(|| {}).expect_err("no such stack");
-        let NoThreadReason::StartFailed { threads: 0, error } = &refused.reason else {
-            panic!("expected a refused start, got {refused:?}");
+        let rejected = workers.execute(|| {}).expect_err("no such stack");
+        let NoThreadReason::StartFailed { threads: 0, error } = &rejected.reason else {
+            panic!("expected a rejected start, got {rejected:?}");
         };
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error:?}");
-        let wanted = "no thread for the job: thread 1 of the pool could not be started: ";
-        assert!(refused.to_string().starts_with(wanted), "{refused}");
+        let wanted = "failed to run the job: failed to start thread 1 of the pool: ";
+        assert!(rejected.to_string().starts_with(wanted), "{rejected}");
         assert_eq!(counts(&workers), (0, 0, 0, 0));
     }
 }
 
 #[test]
-fn a_refused_start_leaves_the_job_in_the_queue_of_the_threads_there_are() {
+fn after_a_failed_start_the_job_is_queued_for_the_existing_threads() {
     let mut workers = Workers::new(config(8, 1, 1));
     let ends = occupy(&workers, 1);
     workers.config.stack_bytes = IMPOSSIBLE_STACK_BYTES;
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let number = |number| {
-        let tell = tell.clone();
-        move || tell.send(number).expect("the test listens")
+        let sender = sender.clone();
+        move || sender.send(number).expect("the test receives")
     };
     workers.execute(number(1)).expect("there is room in the queue");
     assert_eq!(counts(&workers), (1, 0, 1, 1));
-    let refused = workers.execute(|| {}).expect_err("the queue is full");
-    assert!(matches!(refused.reason, NoThreadReason::StartFailed { threads: 1, .. }));
+    let rejected = workers.execute(|| {}).expect_err("the queue is full");
+    assert!(matches!(rejected.reason, NoThreadReason::StartFailed { threads: 1, .. }));
 
-    // A start that succeeds again serves the one who waits first.
+    // A start that succeeds again serves the job that waits first.
     workers.config.stack_bytes = 128 * 1024;
     workers.execute(number(2)).expect("there is room to grow");
-    assert_eq!([told.recv(), told.recv()], [Ok(1), Ok(2)]);
+    assert_eq!([receiver.recv(), receiver.recv()], [Ok(1), Ok(2)]);
     drop(ends);
 }
 
@@ -189,17 +189,17 @@ fn a_refused_start_leaves_the_job_in_the_queue_of_the_threads_there_are() {
 fn the_queue_takes_what_was_configured_and_no_more_in_order() {
     let workers = Workers::new(config(1, 2, 1));
     let ends = occupy(&workers, 1);
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     for number in [1, 2] {
-        let tell = tell.clone();
-        let job = move || tell.send(number).expect("the test listens");
+        let sender = sender.clone();
+        let job = move || sender.send(number).expect("the test receives");
         workers.execute(job).expect("there is room in the queue");
     }
     assert_eq!(counts(&workers), (1, 0, 1, 2));
-    let refused = workers.execute(|| {}).expect_err("the queue holds 2");
-    assert!(matches!(refused.reason, NoThreadReason::PoolLimit { threads: 1, queued: 2 }));
+    let rejected = workers.execute(|| {}).expect_err("the queue holds 2");
+    assert!(matches!(rejected.reason, NoThreadReason::PoolLimit { threads: 1, queued: 2 }));
     drop(ends);
-    assert_eq!([told.recv(), told.recv()], [Ok(1), Ok(2)]);
+    assert_eq!([receiver.recv(), receiver.recv()], [Ok(1), Ok(2)]);
     until("idle", || counts(&workers) == (1, 1, 0, 0));
 }
 
@@ -223,7 +223,7 @@ fn surplus_leaves_while_others_still_run() {
     // The fifth end finds 5 idle, more than twice 2.
     until("2 idle", || counts(&workers) == (3, 2, 1, 0));
     drop(busy);
-    until("nobody runs", || counts(&workers) == (2, 2, 0, 0));
+    until("no job runs", || counts(&workers) == (2, 2, 0, 0));
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn two_hundred_jobs_at_once_then_back_to_the_number_to_keep() {
         until("4 idle", || counts(&workers) == (4, 4, 0, 0));
     }
     #[cfg(target_os = "linux")]
-    until("the kernel has only 4", || threads_named("two-hundred") == 4);
+    until("the kernel has only 4 threads", || threads_named("two-hundred") == 4);
     run(&workers).recv().expect("those that are left still work");
 }
 
@@ -283,57 +283,57 @@ fn a_job_is_counted_until_what_it_captured_is_gone() {
     struct Slow(Receiver<()>, Sender<()>);
     impl Drop for Slow {
         fn drop(&mut self) {
-            self.1.send(()).expect("the test listens");
+            self.1.send(()).expect("the test receives");
             let _ = self.0.recv();
         }
     }
     let workers = Workers::new(config(1, 0, 1));
     let (end, ended) = channel();
-    let (tell, told) = channel();
-    let slow = Slow(ended, tell);
+    let (sender, receiver) = channel();
+    let slow = Slow(ended, sender);
     workers.execute(move || drop(slow)).expect("there is room");
-    told.recv().expect("the drop has begun");
+    receiver.recv().expect("the drop has begun");
     assert_eq!(counts(&workers), (1, 0, 1, 0));
     drop(end);
     until("idle", || counts(&workers) == (1, 1, 0, 0));
 }
 
 #[test]
-fn on_drop_running_jobs_go_on_and_waiting_ones_are_dropped_unrun() {
-    struct Told(Sender<&'static str>);
-    impl Drop for Told {
+fn on_drop_running_jobs_continue_and_queued_ones_are_dropped() {
+    struct SendOnDrop(Sender<&'static str>);
+    impl Drop for SendOnDrop {
         fn drop(&mut self) {
-            self.0.send("dropped").expect("the test listens");
+            self.0.send("dropped").expect("the test receives");
         }
     }
     let mut config = config(1, 2, 1);
     config.name = "on-drop".to_owned();
     let workers = Workers::new(config);
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let (end, ended) = channel::<()>();
     let (begin, begun) = channel();
-    let finish = tell.clone();
+    let finish = sender.clone();
     let running = move || {
-        begin.send(()).expect("the test listens");
+        begin.send(()).expect("the test receives");
         let _ = ended.recv();
-        finish.send("finished").expect("the test listens");
+        finish.send("finished").expect("the test receives");
     };
     workers.execute(running).expect("there is room");
     begun.recv().expect("the job runs");
     for _ in 0..2 {
-        let (waiting, ran) = (Told(tell.clone()), tell.clone());
+        let (waiting, ran) = (SendOnDrop(sender.clone()), sender.clone());
         let job = move || {
-            ran.send("ran").expect("the test listens");
+            ran.send("ran").expect("the test receives");
             drop(waiting);
         };
         workers.execute(job).expect("there is room in the queue");
     }
     drop(workers);
     // Dropped by the thread that dropped the workers, and before the running job ends.
-    assert_eq!([told.try_recv(), told.try_recv()], [Ok("dropped"); 2]);
-    assert!(told.try_recv().is_err());
+    assert_eq!([receiver.try_recv(), receiver.try_recv()], [Ok("dropped"); 2]);
+    assert!(receiver.try_recv().is_err());
     drop(end);
-    assert_eq!(told.recv(), Ok("finished"));
+    assert_eq!(receiver.recv(), Ok("finished"));
     #[cfg(target_os = "linux")]
     until("no thread is left", || threads_named("on-drop") == 0);
 }
@@ -354,7 +354,7 @@ fn after_a_drop_each_thread_ends_with_its_own_job() {
 }
 
 #[test]
-fn a_waiting_job_that_panics_when_dropped_keeps_no_other_from_being_dropped() {
+fn a_panic_in_the_drop_of_a_queued_job_does_not_skip_the_others() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -363,17 +363,17 @@ fn a_waiting_job_that_panics_when_dropped_keeps_no_other_from_being_dropped() {
     }
     let workers = Workers::new(config(1, 3, 1));
     let _ends = occupy(&workers, 1);
-    let told = Arc::new(());
+    let receiver = Arc::new(());
     for _ in 0..2 {
         let bomb = Bomb;
         let job = move || drop(bomb);
         workers.execute(job).expect("there is room in the queue");
     }
-    let held = Arc::clone(&told);
+    let held = Arc::clone(&receiver);
     let job = move || drop(held);
     workers.execute(job).expect("there is room in the queue");
     drop(workers);
-    assert_eq!(Arc::strong_count(&told), 1);
+    assert_eq!(Arc::strong_count(&receiver), 1);
 }
 
 #[test]
@@ -381,32 +381,32 @@ fn jobs_may_start_jobs_and_the_last_one_may_drop_the_workers() {
     let mut config = config(4, 0, 4);
     config.name = "self-drop".to_owned();
     let workers = Arc::new(Workers::new(config));
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let (inner, outer) = (Arc::clone(&workers), Arc::clone(&workers));
     let (begin, begun) = channel::<()>();
     let job = move || {
         let deepest = move || {
             let _ = begun.recv();
             drop(inner);
-            tell.send(()).expect("the test listens");
+            sender.send(()).expect("the test receives");
         };
         outer.execute(deepest).expect("the limit is 4");
     };
     workers.execute(job).expect("there is room");
     drop(workers);
     drop(begin);
-    told.recv().expect("the innermost job ends");
+    receiver.recv().expect("the innermost job ends");
     #[cfg(target_os = "linux")]
     until("no thread is left", || threads_named("self-drop") == 0);
 }
 
 #[test]
-fn under_contention_every_accepted_job_runs_once_and_every_refused_one_comes_back() {
+fn under_contention_accepted_jobs_run_once_and_rejected_ones_come_back() {
     const SPAWNERS: usize = 8;
     const JOBS: usize = 2_000;
     let workers = Workers::new(config(6, 3, 1));
     let ran = Arc::new(AtomicUsize::new(0));
-    let refused = AtomicUsize::new(0);
+    let rejected = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..SPAWNERS {
             scope.spawn(|| {
@@ -419,7 +419,7 @@ fn under_contention_every_accepted_job_runs_once_and_every_refused_one_comes_bac
                         }
                     };
                     if workers.execute(job).is_err() {
-                        refused.fetch_add(1, Ordering::SeqCst);
+                        rejected.fetch_add(1, Ordering::SeqCst);
                         thread::yield_now();
                     }
                     let (size, _, running, queued) = counts(&workers);
@@ -429,58 +429,58 @@ fn under_contention_every_accepted_job_runs_once_and_every_refused_one_comes_bac
         }
     });
     until("at rest", || counts(&workers) == (1, 1, 0, 0));
-    let (ran, refused) = (ran.load(Ordering::SeqCst), refused.into_inner());
-    assert_eq!(ran + refused, SPAWNERS * JOBS);
+    let (ran, rejected) = (ran.load(Ordering::SeqCst), rejected.into_inner());
+    assert_eq!(ran + rejected, SPAWNERS * JOBS);
 }
 
-/// Workers with a thread that looks, as far as the accounting goes: no look lasts long enough to be met.
-fn with_one_that_looks(limit: usize) -> Workers {
+/// Workers with a spinning thread, as far as the counters say: real spinning is too short to observe.
+fn with_spinning_thread(limit: usize) -> Workers {
     let workers = Workers::new(config(limit, 0, 1));
     let mut state = workers.shared.lock();
     (state.active, state.spinning) = (1, 1);
     drop(state);
-    assert_eq!(counts(&workers), (1, 1, 0, 0), "it is as good as idle");
+    assert_eq!(counts(&workers), (1, 1, 0, 0), "a spinning thread counts as idle");
     workers
 }
 
 #[test]
-fn a_job_is_left_for_the_thread_that_looks_and_the_next_one_gets_another() {
-    let workers = with_one_that_looks(2);
+fn a_job_is_left_to_a_spinning_thread_and_the_next_gets_another_thread() {
+    let workers = with_spinning_thread(2);
     let first = run(&workers);
-    assert_eq!(counts(&workers), (1, 0, 1, 0), "nobody was started, and nothing waits");
+    assert_eq!(counts(&workers), (1, 0, 1, 0), "no thread was started, and no job waits");
     assert!(first.try_recv().is_err());
     let second = run(&workers);
     assert!(second.recv_timeout(DEADLINE).is_ok());
-    // Whoever is free first takes it: here the thread that was started for the second one.
+    // The first free thread takes it: here the one that was started for the second job.
     assert!(first.recv_timeout(DEADLINE).is_ok());
-    until("the spinning one is idle again", || counts(&workers).1 == 2);
+    until("the spinning thread is idle again", || counts(&workers).1 == 2);
 }
 
 #[test]
-fn at_the_limit_a_job_that_is_on_its_way_is_no_waiting_one() {
-    let workers = with_one_that_looks(1);
+fn at_the_limit_a_job_left_to_a_spinning_thread_is_not_counted_as_queued() {
+    let workers = with_spinning_thread(1);
     let _first = run(&workers);
-    let refused = workers.execute(|| {}).expect_err("the one thread there may be has a job");
-    assert!(refused.to_string().ends_with("1 are busy; waiting jobs: 0"), "{refused}");
+    let rejected = workers.execute(|| {}).expect_err("the one thread there may be has a job");
+    assert!(rejected.to_string().ends_with("1 thread are busy; queued jobs: 0"), "{rejected}");
 }
 
 #[test]
-fn on_drop_a_job_that_is_on_its_way_to_a_thread_is_kept_for_it() {
-    let workers = with_one_that_looks(1);
-    let (tell, told) = channel();
-    workers.execute(move || tell.send(()).expect("the test listens")).expect("it looks");
+fn on_drop_a_job_left_to_a_spinning_thread_stays_in_the_queue() {
+    let workers = with_spinning_thread(1);
+    let (sender, receiver) = channel();
+    workers.execute(move || sender.send(()).expect("the test receives")).expect("a thread spins");
     let shared = Arc::clone(&workers.shared);
     drop(workers);
     let job = shared.lock().queue.pop_front().expect("it was not dropped");
     job.run();
-    assert_eq!(told.recv(), Ok(()));
+    assert_eq!(receiver.recv(), Ok(()));
 }
 
 #[test]
-fn after_a_drop_the_thread_that_looks_runs_the_job_it_was_promised() {
-    let workers = with_one_that_looks(1);
-    let (tell, told) = channel();
-    workers.execute(move || tell.send(()).expect("the test listens")).expect("it looks");
+fn after_a_drop_a_spinning_thread_still_runs_its_job() {
+    let workers = with_spinning_thread(1);
+    let (sender, receiver) = channel();
+    workers.execute(move || sender.send(()).expect("the test receives")).expect("a thread spins");
     let shared = Arc::clone(&workers.shared);
     let thread = build(&workers.config).expect("a thread can be had");
     drop(workers);
@@ -490,7 +490,7 @@ fn after_a_drop_the_thread_that_looks_runs_the_job_it_was_promised() {
         panic!("the job was left behind: {:?} waits", shared.lock().queue.len());
     };
     job.run();
-    assert_eq!(told.recv(), Ok(()));
+    assert_eq!(receiver.recv(), Ok(()));
     assert!(matches!(shared.next(thread), NextStep::GoIdle(retired) if retired.len() == 1));
     assert_eq!(shared.lock().size(), 0);
 }
@@ -499,17 +499,17 @@ fn after_a_drop_the_thread_that_looks_runs_the_job_it_was_promised() {
 fn jobs_one_after_the_other_never_need_a_second_thread() {
     let workers = Workers::new(config(8, 0, 8));
     for _ in 0..2_000 {
-        let told = run(&workers);
-        told.recv_timeout(DEADLINE).expect("it ran");
-        // Its thread may not be done with it; only then another one would be started for the next.
+        let receiver = run(&workers);
+        receiver.recv_timeout(DEADLINE).expect("it ran");
+        // If its thread had not finished it, another one would be started for the next job.
         until("the thread is free", || counts(&workers).1 == 1);
     }
     assert_eq!(counts(&workers), (1, 1, 0, 0));
 }
 
 #[test]
-fn in_a_forked_child_a_pool_of_the_parents_refuses_at_once_and_a_new_one_works() {
-    // Forks are noticed once there is a registry.
+fn in_a_forked_child_the_parents_pool_rejects_jobs_and_a_new_one_works() {
+    // Forks are detected once a registry exists.
     let _registry = Registry::new();
     let workers = Arc::new(Workers::new(config(1, 0, 1)));
     let (theirs, (begin, begun), (end, ended)) = (Arc::clone(&workers), channel(), channel::<()>());
@@ -520,11 +520,11 @@ fn in_a_forked_child_a_pool_of_the_parents_refuses_at_once_and_a_new_one_works()
     });
     begun.recv().unwrap();
     let code = fork::tests::in_child(|| {
-        let refused = workers.execute(|| ()).unwrap_err();
-        assert!(matches!(refused.reason, NoThreadReason::Forked), "{refused}");
-        let (tell, told) = channel();
-        Workers::new(config(1, 0, 1)).execute(move || tell.send(7).unwrap()).unwrap();
-        assert_eq!(told.recv(), Ok(7));
+        let rejected = workers.execute(|| ()).unwrap_err();
+        assert!(matches!(rejected.reason, NoThreadReason::Forked), "{rejected}");
+        let (sender, receiver) = channel();
+        Workers::new(config(1, 0, 1)).execute(move || sender.send(7).unwrap()).unwrap();
+        assert_eq!(receiver.recv(), Ok(7));
     });
     drop(end);
     holder.join().unwrap();
