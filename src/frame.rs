@@ -96,8 +96,8 @@ impl fmt::Debug for Frame {
 pub struct FrameDecoder {
     payload_max: usize,
     /// The bytes of the incomplete frame, including its header.
-    begun: Vec<u8>,
-    /// The budget's charge for `begun`.
+    partial: Vec<u8>,
+    /// The budget's charge for `partial`.
     charge: BudgetCharge,
 }
 
@@ -114,7 +114,7 @@ impl FrameDecoder {
     pub fn within(payload_max: usize, budget: &FrameBudget) -> FrameDecoder {
         // No `Vec` could be longer, and the header is added to it.
         let payload_max = payload_max.min(isize::MAX as usize - HEADER_BYTES);
-        FrameDecoder { payload_max, begun: Vec::new(), charge: BudgetCharge::of(budget) }
+        FrameDecoder { payload_max, partial: Vec::new(), charge: BudgetCharge::of(budget) }
     }
 
     /// Takes bytes from the front of `piece` until a frame is complete, and returns the frame; or until
@@ -126,12 +126,12 @@ impl FrameDecoder {
     /// arrived, or the budget is used up.
     pub fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         self.move_from(piece, HEADER_BYTES)?;
-        let Some(whole) = self.whole()? else { return Ok(None) };
-        self.move_from(piece, whole)?;
-        if self.begun.len() < whole {
+        let Some(frame_bytes) = self.frame_bytes()? else { return Ok(None) };
+        self.move_from(piece, frame_bytes)?;
+        if self.partial.len() < frame_bytes {
             return Ok(None);
         }
-        let (wire, charge) = (std::mem::take(&mut self.begun), self.charge.take());
+        let (wire, charge) = (std::mem::take(&mut self.partial), self.charge.take());
         Ok(Some(Frame(Arc::new(Stored { wire, _charge: charge }))))
     }
 
@@ -139,19 +139,19 @@ impl FrameDecoder {
     /// the rest of the payload.
     #[must_use]
     pub fn missing(&self) -> usize {
-        let whole = self.whole().ok().flatten().unwrap_or(HEADER_BYTES);
-        whole - self.begun.len()
+        let frame_bytes = self.frame_bytes().ok().flatten().unwrap_or(HEADER_BYTES);
+        frame_bytes - self.partial.len()
     }
 
     /// Whether a frame is incomplete.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
-        !self.begun.is_empty()
+    pub fn has_partial(&self) -> bool {
+        !self.partial.is_empty()
     }
 
     /// Total bytes of the incomplete frame, once its header is complete.
-    fn whole(&self) -> Result<Option<usize>, FrameError> {
-        let Some(header) = self.begun.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+    fn frame_bytes(&self) -> Result<Option<usize>, FrameError> {
+        let Some(header) = self.partial.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let length = u64::from_be_bytes(*header);
         match usize::try_from(length) {
             Ok(payload) if payload <= self.payload_max => Ok(Some(HEADER_BYTES + payload)),
@@ -160,22 +160,22 @@ impl FrameDecoder {
     }
 
     /// Moves bytes until this many of the frame have arrived.
-    fn move_from(&mut self, piece: &mut &[u8], whole: usize) -> Result<(), FrameError> {
-        let missing = whole.saturating_sub(self.begun.len());
+    fn move_from(&mut self, piece: &mut &[u8], frame_bytes: usize) -> Result<(), FrameError> {
+        let missing = frame_bytes.saturating_sub(self.partial.len());
         let (taken, rest) = piece.split_at(missing.min(piece.len()));
         *piece = rest;
-        if self.begun.capacity() - self.begun.len() < taken.len() {
+        if self.partial.capacity() - self.partial.len() < taken.len() {
             // Twice what is there or arrives now, so that growing stays cheap; never more than the frame,
             // and never what was only announced.
-            let wanted = self.begun.len().max(taken.len()) * 2;
-            let room = wanted.max(self.begun.len() + taken.len()).min(whole);
-            let no_memory = FrameError::NoMemory { bytes: room };
-            if !self.charge.grow_to((room + OVERHEAD_BYTES) as u64) {
+            let wanted = self.partial.len().max(taken.len()) * 2;
+            let capacity = wanted.max(self.partial.len() + taken.len()).min(frame_bytes);
+            let no_memory = FrameError::NoMemory { bytes: capacity };
+            if !self.charge.grow_to((capacity + OVERHEAD_BYTES) as u64) {
                 return Err(no_memory);
             }
-            self.begun.try_reserve_exact(room - self.begun.len()).map_err(|_| no_memory)?;
+            self.partial.try_reserve_exact(capacity - self.partial.len()).map_err(|_| no_memory)?;
         }
-        self.begun.extend_from_slice(taken);
+        self.partial.extend_from_slice(taken);
         Ok(())
     }
 }
@@ -243,7 +243,7 @@ mod tests {
                 prop_assert!(piece.is_empty(), "a piece is used up");
             }
             prop_assert_eq!(received, payloads);
-            prop_assert!(!decoder.has_begun());
+            prop_assert!(!decoder.has_partial());
         }
 
         #[test]
@@ -278,7 +278,7 @@ mod tests {
             assert_eq!(decoder.take(&mut &header[..7]), Ok(None));
             let refused = decoder.take(&mut &header[7..]).unwrap_err();
             assert_eq!(refused, FrameError::TooLong { length, payload_max: 100 });
-            assert!(decoder.begun.capacity() <= 2 * HEADER_BYTES);
+            assert!(decoder.partial.capacity() <= 2 * HEADER_BYTES);
             assert!(decoder.take(&mut &b"more"[..]).is_err(), "it stays refused");
         }
         let text = FrameError::TooLong { length: 101, payload_max: 100 }.to_string();
@@ -299,7 +299,7 @@ mod tests {
         while arrived < 100_000 {
             decoder.take(&mut &[0; 100][..]).unwrap();
             arrived += 100;
-            let capacity = decoder.begun.capacity();
+            let capacity = decoder.partial.capacity();
             assert!(capacity <= 2 * arrived, "{capacity} bytes for {arrived}");
         }
         // And a complete frame has no spare capacity.
@@ -325,10 +325,10 @@ mod tests {
         drop(clone);
         assert!(assemble().is_ok());
         // An incomplete frame counts as well, as far as it has arrived.
-        let mut begun = FrameDecoder::within(4000, &budget);
-        assert_eq!(begun.take(&mut &wire[..3000]), Ok(None));
+        let mut partial = FrameDecoder::within(4000, &budget);
+        assert_eq!(partial.take(&mut &wire[..3000]), Ok(None));
         assert!(assemble().is_err());
-        drop((begun, second));
+        drop((partial, second));
         assert_eq!(budget.left(), Some(10_000));
     }
 }

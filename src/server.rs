@@ -339,7 +339,7 @@ impl Server {
             drain_timeout: self.settings.drain_timeout,
         };
         let ended = event_loop.run();
-        if let Some(acceptor) = &ended.lost {
+        if let Some(acceptor) = &ended.unexpected_end {
             failed.get_or_insert(ServeError(format!("{acceptor} ended without an order")));
         }
         match failed {
@@ -370,14 +370,14 @@ struct ShutdownResult {
     drain: Duration,
     stuck: Vec<TaskLabel>,
     /// An acceptor that ended without an order.
-    lost: Option<TaskLabel>,
+    unexpected_end: Option<TaskLabel>,
 }
 
 impl EventLoop {
     /// Handles events until every acceptor has ended, or until the time to wait for them has passed.
     fn run(mut self) -> ShutdownResult {
         let mut give_up: Option<Instant> = None;
-        let mut lost = None;
+        let mut unexpected_end = None;
         // Counted here: the reaper sends an acceptor's event, and while it runs the set of orphans
         // still contains the acceptor.
         let mut running = self.stops.len();
@@ -410,7 +410,7 @@ impl EventLoop {
                     running -= 1;
                     if self.control.first().is_none() {
                         // Its address is no longer served: stop the whole server instead of serving in part.
-                        lost.get_or_insert(task);
+                        unexpected_end.get_or_insert(task);
                         self.control.send(Control::Drain);
                     }
                 }
@@ -427,7 +427,7 @@ impl EventLoop {
             std::mem::forget(self.acceptors);
         }
         let drain = self.control.first().map_or(Duration::ZERO, |at| at.elapsed());
-        ShutdownResult { drain, stuck, lost }
+        ShutdownResult { drain, stuck, unexpected_end }
     }
 
     /// Tasks that were cancelled and have not ended: the stuck ones, and those that wait for them.

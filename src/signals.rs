@@ -123,7 +123,7 @@ impl Signals {
         let is_ignored = |signal: &i32| {
             FROM_TERMINAL.contains(signal) && crate::sys::signal::is_ignored(*signal)
         };
-        let (ignored, wanted): (Vec<i32>, Vec<i32>) = HANDLED.into_iter().partition(is_ignored);
+        let (ignored, handled): (Vec<i32>, Vec<i32>) = HANDLED.into_iter().partition(is_ignored);
         // A program that does not call `prepare` has at least this thread and the watcher.
         crate::sys::signal::unblock(&HANDLED);
         let for_ctrlc = Arc::clone(&handler);
@@ -145,11 +145,11 @@ impl Signals {
                 names.join(", ")
             );
         }
-        for &signal in wanted.iter().filter(|signal| [SIGINT, SIGTERM].contains(*signal)) {
+        for &signal in handled.iter().filter(|signal| [SIGINT, SIGTERM].contains(*signal)) {
             let ends = Arc::clone(ends_at_once());
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, ends)?;
         }
-        let signals = SignalsInfo::<WithOrigin>::new(wanted)?;
+        let signals = SignalsInfo::<WithOrigin>::new(handled)?;
         let watch = signals.handle();
         let numbers: Vec<i32> = echown_fd::fd::open_numbers()
             .into_iter()
@@ -283,13 +283,18 @@ mod tests {
     const PARENT: Option<i32> = Some(7);
     const OTHER: Option<i32> = Some(8);
 
-    type Sent = (i32, Option<i32>);
+    type SentSignal = (i32, Option<i32>);
 
-    fn is_one(first: Sent, second: Sent, milliseconds: u64) -> bool {
+    fn is_one(first: SentSignal, second: SentSignal, milliseconds: u64) -> bool {
         is_one_below(PARENT, first, second, milliseconds)
     }
 
-    fn is_one_below(parent: Option<i32>, first: Sent, second: Sent, milliseconds: u64) -> bool {
+    fn is_one_below(
+        parent: Option<i32>,
+        first: SentSignal,
+        second: SentSignal,
+        milliseconds: u64,
+    ) -> bool {
         let at = Instant::now();
         let first = StopSignal { signal: first.0, sender: first.1, at };
         let at = at + Duration::from_millis(milliseconds);

@@ -421,17 +421,17 @@ impl SignalHandler for ServeSignals {
 
 /// Logs that fewer connections fit than requested, and how to change that.
 fn log_limits(arguments: &ServeArguments, server: &Server) {
-    let wanted = arguments.max_connections();
+    let requested = arguments.max_connections();
     let fit = server.max_connections();
-    if fit == wanted {
+    if fit == requested {
         return;
     }
     let why = server.tight_limits().collect::<Vec<_>>().join("; and ");
     if arguments.limits.max_connections.is_some() {
-        tracing::warn!("--max-connections {wanted} is lowered to {fit}: {why}");
+        tracing::warn!("--max-connections {requested} is lowered to {fit}: {why}");
     } else {
         let verb = if fit == 1 { "fits" } else { "fit" };
         let fits = format!("{} {verb}", Count(fit as u64, "connection"));
-        tracing::info!("{}, fewer than the default of {wanted}: {why}", fits);
+        tracing::info!("{}, fewer than the default of {requested}: {why}", fits);
     }
 }

@@ -79,7 +79,7 @@ impl StyleArguments {
     ///
     /// # Errors
     /// The first option that does not, as a message.
-    pub(super) fn check(&self, wanted: StyleName) -> Result<(), String> {
+    pub(super) fn check(&self, selected: StyleName) -> Result<(), String> {
         let others = [
             (StyleName::Staged, self.staged.given()),
             (StyleName::Broadcast, self.broadcast.given()),
@@ -87,10 +87,10 @@ impl StyleArguments {
         ];
         for (style, given) in others {
             if let Some(option) = given
-                && style != wanted
+                && style != selected
             {
                 return Err(format!(
-                    "{option} is for --style {style}, and this is --style {wanted}"
+                    "{option} is for --style {style}, and this is --style {selected}"
                 ));
             }
         }
@@ -111,8 +111,8 @@ impl StyleArguments {
     }
 
     /// Builds the selected handler.
-    pub(super) fn build(&self, wanted: StyleName, output: &Arc<Output>) -> Arc<dyn ChaosTarget> {
-        match wanted {
+    pub(super) fn build(&self, selected: StyleName, output: &Arc<Output>) -> Arc<dyn ChaosTarget> {
+        match selected {
             StyleName::Echo => Arc::new(echo::Plain),
             StyleName::Staged => Arc::new(self.staged.build(output)),
             StyleName::Broadcast => Arc::new(self.broadcast.build()),

@@ -131,8 +131,8 @@ impl Broadcast {
         timeout: Option<Duration>,
     ) -> io::Result<Promise<WriterResult>> {
         let give = [writing.resource()];
-        let (hub, theirs) = (Arc::clone(&self.hub), Arc::clone(queue));
-        let job = move || writer::run(writing, &hub, token, &theirs, timeout);
+        let (hub, writer_queue) = (Arc::clone(&self.hub), Arc::clone(queue));
+        let job = move || writer::run(writing, &hub, token, &writer_queue, timeout);
         pool.spawn_named(&format!("writer of {peer}"), give, job).map_err(|error| {
             self.no_threads.warn(format_args!("{peer} is closed, no writer for it: {error}"));
             let text = error.to_string();
@@ -174,9 +174,9 @@ impl Handler for Broadcast {
                 bytes / 1024
             );
         }
-        let ours = (context.registry.clone(), context.pool.clone(), budget);
+        let context = (context.registry.clone(), context.pool.clone(), budget);
         self.context
-            .set(ours)
+            .set(context)
             .map_err(|_| io::Error::other("this style serves another server already"))
     }
 

@@ -122,14 +122,14 @@ impl Handler for Chaos {
         let count = || self.count(fault);
         let stream = match fault {
             Fault::Cycle => match self.inner.serve_leaking_cycle(stream, &count) {
-                Ok(went) => return went,
+                Ok(result) => return result,
                 // It has no cycle of its own: create one.
                 Err(stream) => stream,
             },
             _ => stream,
         };
         match fault_actions::inject(fault, stream, &count)? {
-            Some(unharmed) => self.inner.serve(unharmed),
+            Some(usable) => self.inner.serve(usable),
             None => Ok(()),
         }
     }

@@ -97,7 +97,7 @@ fn resume<R>(
     let (Some(timeout), true) = (timeout, is_blocking(fd)?) else {
         return call(fd, Waits::Yes);
     };
-    let wanted = match which {
+    let events = match which {
         Timeout::Recv => PollFlags::IN,
         Timeout::Send => PollFlags::OUT,
     };
@@ -108,7 +108,7 @@ fn resume<R>(
             // Without time left, `EAGAIN` is also the result of a timeout.
             result => return result,
         }
-        syscalls.poll(&mut [PollFd::new(&fd, wanted)], Timespec::try_from(left).ok().as_ref())?;
+        syscalls.poll(&mut [PollFd::new(&fd, events)], Timespec::try_from(left).ok().as_ref())?;
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(known(stream.handle()), (false, false));
 
         let adopted = UdpSocket::own(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-        assert_eq!(known(adopted.handle()), (true, true), "nobody knows");
+        assert_eq!(known(adopted.handle()), (true, true), "an adopted socket may have timeouts");
     }
 
     #[test]

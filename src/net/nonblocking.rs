@@ -23,13 +23,13 @@ use crate::ownership::handle::Handle;
 #[track_caller]
 pub(super) fn wait<C: Managed>(
     handle: &Handle<C>,
-    wanted: PollFlags,
+    events: PollFlags,
     timeout: Option<Duration>,
 ) -> io::Result<bool> {
     let mut deadline = Deadline::after(timeout);
     let syscalls = Syscalls::of(handle);
     let ready = handle
-        .call(|fd| syscalls.poll(&mut [PollFd::new(&fd, wanted)], deadline.left().as_ref()))?;
+        .call(|fd| syscalls.poll(&mut [PollFd::new(&fd, events)], deadline.left().as_ref()))?;
     Ok(ready > 0)
 }
 

@@ -49,14 +49,14 @@ impl Poller {
     /// Errors of the system call and the registry: the current task must own both.
     #[track_caller]
     pub fn add(&self, stream: &Stream, token: u64) -> io::Result<()> {
-        let wanted = epoll::EventFlags::IN
+        let interests = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
             | epoll::EventFlags::ET;
         let data = epoll::EventData::new_u64(token);
         let mut added = Ok(());
         self.epoll.handle().call(|epoll| {
-            added = stream.handle().call(|fd| epoll::add(epoll, fd, data, wanted));
+            added = stream.handle().call(|fd| epoll::add(epoll, fd, data, interests));
             Ok(())
         })?;
         added

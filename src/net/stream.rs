@@ -92,7 +92,7 @@ impl Stream {
         timeout: Duration,
     ) -> io::Result<Stream> {
         if timeout.is_zero() {
-            let text = "a connection cannot be made in no time";
+            let text = "connect timeout must be greater than zero";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         connect::inet(registry, address, Some(timeout))

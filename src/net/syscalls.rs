@@ -43,8 +43,8 @@ impl<'a> Syscalls<'a> {
     #[inline]
     fn moving(self, most: usize, call: impl FnOnce(usize) -> Result<usize>) -> Result<usize> {
         let Some(saboteur) = self.0 else { return call(most) };
-        let room = saboteur.shorten(most);
-        call(room).inspect(|&bytes| saboteur.moved(bytes, room, most))
+        let len = saboteur.shorten(most);
+        call(len).inspect(|&bytes| saboteur.moved(bytes, len, most))
     }
 
     /// Makes a call that reads up to `most` bytes, or fewer if a fault shortens it. It counts as shortened
@@ -57,10 +57,10 @@ impl<'a> Syscalls<'a> {
         call: impl FnOnce(usize) -> Result<usize>,
     ) -> Result<usize> {
         let Some(saboteur) = self.0 else { return call(most) };
-        let room = saboteur.shorten(most);
-        call(room).inspect(|&bytes| {
+        let len = saboteur.shorten(most);
+        call(len).inspect(|&bytes| {
             if !rustix::io::ioctl_fionread(fd).is_ok_and(|left| left == 0) {
-                saboteur.moved(bytes, room, most);
+                saboteur.moved(bytes, len, most);
             }
         })
     }
@@ -74,8 +74,8 @@ impl<'a> Syscalls<'a> {
         flags: RecvFlags,
     ) -> Result<usize> {
         self.before(|| Call::Receive(waits(!flags.contains(RecvFlags::DONTWAIT))))?;
-        self.reading(fd, buffer.len(), |room| {
-            rustix::net::recv(fd, &mut buffer[..room], flags).map(|(bytes, _)| bytes)
+        self.reading(fd, buffer.len(), |len| {
+            rustix::net::recv(fd, &mut buffer[..len], flags).map(|(bytes, _)| bytes)
         })
     }
 
@@ -83,7 +83,7 @@ impl<'a> Syscalls<'a> {
     #[inline]
     pub(super) fn send(self, fd: BorrowedFd<'_>, bytes: &[u8], flags: SendFlags) -> Result<usize> {
         self.before(|| Call::Send(waits(!flags.contains(SendFlags::DONTWAIT))))?;
-        self.moving(bytes.len(), |room| rustix::net::send(fd, &bytes[..room], flags))
+        self.moving(bytes.len(), |len| rustix::net::send(fd, &bytes[..len], flags))
     }
 
     /// `sendmsg(2)`, without control messages.
@@ -107,7 +107,7 @@ impl<'a> Syscalls<'a> {
     #[inline]
     pub(super) fn read(self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
         self.before(|| Call::Other)?;
-        self.reading(fd, buffer.len(), |room| rustix::io::read(fd, &mut buffer[..room]))
+        self.reading(fd, buffer.len(), |len| rustix::io::read(fd, &mut buffer[..len]))
     }
 
     /// `recvmsg(2)`, without control messages.
@@ -132,7 +132,7 @@ impl<'a> Syscalls<'a> {
     #[inline]
     pub(super) fn write(self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
         self.before(|| Call::Other)?;
-        self.moving(bytes.len(), |room| rustix::io::write(fd, &bytes[..room]))
+        self.moving(bytes.len(), |len| rustix::io::write(fd, &bytes[..len]))
     }
 
     /// `writev(2)`, for descriptors other than sockets.
@@ -183,7 +183,7 @@ impl<'a> Syscalls<'a> {
         call: impl FnOnce(Option<&'b [u8]>) -> Result<usize>,
     ) -> Result<usize> {
         let first: &'b [u8] = buffers.first().map_or(&[], |first| &**first);
-        self.moving(first.len(), |room| call((room < first.len()).then(|| &first[..room])))
+        self.moving(first.len(), |len| call((len < first.len()).then(|| &first[..len])))
     }
 }
 

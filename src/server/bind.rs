@@ -31,8 +31,8 @@ impl BoundAddress {
     pub(super) fn limit_buffers(&mut self, bytes: u64) -> Result<(), BindError> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         for (_, resources) in &mut self.acceptors {
-            let held = resources.listener.limit_buffers(bytes);
-            held.map_err(|error| {
+            let limited = resources.listener.limit_buffers(bytes);
+            limited.map_err(|error| {
                 let name = &self.name;
                 let text = format!("cannot hold the buffers of connections to {name}: {error}");
                 BindError { text, error: Some(error) }

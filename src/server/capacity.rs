@@ -78,7 +78,7 @@ pub(super) struct LimitingFactor {
     /// How many connections it allows.
     pub(super) connections: usize,
     /// The value that would allow all requested connections.
-    pub(super) enough: u64,
+    pub(super) sufficient: u64,
     /// How much of it a connection takes, where that is not one descriptor or its tasks.
     pub(super) each: u64,
 }
@@ -95,15 +95,15 @@ impl SystemLimits {
         }
     }
 
-    /// Capacity for `wanted` connections, or for as many as fit.
-    pub(super) fn capacity(&self, wanted: usize, requirements: Requirements) -> Capacity {
+    /// Capacity for `requested` connections, or for as many as fit.
+    pub(super) fn capacity(&self, requested: usize, requirements: Requirements) -> Capacity {
         let Requirements { tasks_per_connection, acceptors, .. } = requirements;
-        let tasks = wanted.saturating_mul(tasks_per_connection).saturating_add(acceptors);
+        let tasks = requested.saturating_mul(tasks_per_connection).saturating_add(acceptors);
         let by_threads = self.threads.iter().map(|ceiling| LimitingFactor {
             limit: ceiling.limit,
             value: ceiling.value,
             connections: ceiling.threads.saturating_sub(acceptors) / tasks_per_connection.max(1),
-            enough: ceiling.value_for(tasks as u64),
+            sufficient: ceiling.value_for(tasks as u64),
             each: 0,
         });
         let by_descriptors = self.descriptors.map(|(value, open)| {
@@ -112,20 +112,20 @@ impl SystemLimits {
                 limit: DESCRIPTORS,
                 value,
                 connections: usize::try_from(value.saturating_sub(taken)).unwrap_or(usize::MAX),
-                enough: taken.saturating_add(wanted as u64),
+                sufficient: taken.saturating_add(requested as u64),
                 each: 0,
             }
         });
         let by_memory =
-            self.memory.iter().map(|budget| budget.limiting_factor(wanted, &requirements));
+            self.memory.iter().map(|budget| budget.limiting_factor(requested, &requirements));
         let all = by_threads.chain(by_descriptors).chain(by_memory);
         let mut limiting: Vec<LimitingFactor> = all
             // Always allow one client: a limit so low is better reported as the kernel's own error.
             .map(|limiting| LimitingFactor { connections: limiting.connections.max(1), ..limiting })
-            .filter(|limiting| limiting.connections < wanted)
+            .filter(|limiting| limiting.connections < requested)
             .collect();
         limiting.sort_by_key(|limiting| limiting.connections);
-        let connections = limiting.first().map_or(wanted, |limiting| limiting.connections);
+        let connections = limiting.first().map_or(requested, |limiting| limiting.connections);
         Capacity {
             connections,
             limiting,
@@ -141,12 +141,12 @@ impl SystemLimits {
 pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<(), String> {
     let open = echown_fd::fd::open_numbers().len() as u64;
     match sys::limits::descriptors() {
-        Some(limit) => are_enough(limit, open, acceptors, connections),
+        Some(limit) => check_limit(limit, open, acceptors, connections),
         None => Ok(()),
     }
 }
 
-fn are_enough(limit: u64, open: u64, acceptors: usize, connections: usize) -> Result<(), String> {
+fn check_limit(limit: u64, open: u64, acceptors: usize, connections: usize) -> Result<(), String> {
     // One more for each: the connection that it has accepted and not refused yet.
     let by_acceptors = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_ACCEPTOR + 1);
     let taken = by_acceptors.saturating_add(open + DESCRIPTORS_KEPT_BACK);
@@ -154,12 +154,12 @@ fn are_enough(limit: u64, open: u64, acceptors: usize, connections: usize) -> Re
         return Ok(());
     }
     let needed = taken.saturating_add(1);
-    let enough = taken.saturating_add(connections as u64);
+    let sufficient = taken.saturating_add(connections as u64);
     let noun = Count(acceptors as u64, "acceptor");
     let fewer = if acceptors > 1 { "have fewer --acceptors, or " } else { "" };
     Err(format!(
         "cannot serve a single client: {DESCRIPTORS} is {limit}, and {noun} and one client need \
-         {needed} descriptors; {fewer}raise it with `ulimit -n {enough}`"
+         {needed} descriptors; {fewer}raise it with `ulimit -n {sufficient}`"
     ))
 }
 
@@ -172,32 +172,32 @@ fn budgets(reads_symbols: bool) -> Vec<MemoryBudget> {
 impl fmt::Display for LimitingFactor {
     /// `RLIMIT_NOFILE is 64, enough for 40; raise it with "ulimit -n 1048"`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LimitingFactor { limit, value, connections, enough, each } = self;
+        let LimitingFactor { limit, value, connections, sufficient, each } = self;
         write!(f, "{limit} is {value}, enough for {connections}; ")?;
         if *each > 0 {
             write!(f, "a connection may take {} KiB: ", each / 1024)?;
         }
         match *limit {
-            DESCRIPTORS => write!(f, "raise it with `ulimit -n {enough}`"),
+            DESCRIPTORS => write!(f, "raise it with `ulimit -n {sufficient}`"),
             // The shell counts in KiB.
-            ADDRESS_SPACE => write!(f, "raise it with `ulimit -v {}`", enough.div_ceil(1024)),
-            DATA => write!(f, "raise it with `ulimit -d {}`", enough.div_ceil(1024)),
+            ADDRESS_SPACE => write!(f, "raise it with `ulimit -v {}`", sufficient.div_ceil(1024)),
+            DATA => write!(f, "raise it with `ulimit -d {}`", sufficient.div_ceil(1024)),
             CGROUP_MEMORY => write!(
                 f,
                 "raise it to {} MiB (MemoryMax= of a systemd unit, --memory of a container)",
-                enough >> 20
+                sufficient >> 20
             ),
-            "RLIMIT_NPROC" => write!(f, "raise it with `ulimit -u {enough}`"),
+            "RLIMIT_NPROC" => write!(f, "raise it with `ulimit -u {sufficient}`"),
             CGROUP => write!(
                 f,
-                "raise it to {enough} (TasksMax= of a systemd unit, --pids-limit of a container)"
+                "raise it to {sufficient} (TasksMax= of a systemd unit, --pids-limit of a container)"
             ),
             MAP_COUNT => write!(
                 f,
                 "a thread takes 4 mappings, and one too many would end the process: raise it with \
-                 `sysctl {limit}={enough}`"
+                 `sysctl {limit}={sufficient}`"
             ),
-            _ => write!(f, "raise it with `sysctl {limit}={enough}`"),
+            _ => write!(f, "raise it with `sysctl {limit}={sufficient}`"),
         }
     }
 }
@@ -292,14 +292,14 @@ mod tests {
 
     #[test]
     fn too_few_descriptors_for_one_client_are_an_error_that_says_how_many_are_enough() {
-        assert_eq!(are_enough(26, 4, 1, 1_024), Ok(()));
-        let refused = are_enough(25, 4, 1, 1_024).unwrap_err();
+        assert_eq!(check_limit(26, 4, 1, 1_024), Ok(()));
+        let refused = check_limit(25, 4, 1, 1_024).unwrap_err();
         assert_eq!(
             refused,
             "cannot serve a single client: RLIMIT_NOFILE is 25, and 1 acceptor and one client need \
              26 descriptors; raise it with `ulimit -n 1049`"
         );
-        let refused = are_enough(20_000, 4, 100_000, 1_024).unwrap_err();
+        let refused = check_limit(20_000, 4, 100_000, 1_024).unwrap_err();
         assert!(refused.ends_with("have fewer --acceptors, or raise it with `ulimit -n 501044`"));
         // What is refused before anything is opened is what would leave no capacity afterwards.
         let capacity = |limit| {

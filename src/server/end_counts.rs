@@ -77,22 +77,22 @@ impl EndCounts {
     /// How many ended with an error: all except finished, drained, cancelled, panicked and refused ones.
     #[must_use]
     pub fn errors(&self) -> u64 {
-        let others = [
+        let not_errors = [
             EndReason::Finished,
             EndReason::Drained,
             EndReason::Cut,
             EndReason::Panic,
             EndReason::Refused,
         ];
-        self.total() - others.into_iter().map(|reason| self.get(reason)).sum::<u64>()
+        self.total() - not_errors.into_iter().map(|reason| self.get(reason)).sum::<u64>()
     }
 }
 
 /// `3 finished, 1 idle_timeout`; reasons without connections are omitted.
 impl fmt::Display for EndCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let met = EndReason::ALL.into_iter().filter(|reason| self.get(*reason) > 0);
-        for (index, reason) in met.enumerate() {
+        let occurring = EndReason::ALL.into_iter().filter(|reason| self.get(*reason) > 0);
+        for (index, reason) in occurring.enumerate() {
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{} {}", self.get(reason), reason.key())?;
         }

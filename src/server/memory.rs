@@ -102,64 +102,65 @@ impl MemoryBudget {
     }
 
     /// Bytes available to connections.
-    fn left(&self, requirements: &Requirements) -> u64 {
-        self.bytes.saturating_sub(self.taken).saturating_sub(self.others(requirements))
+    fn available(&self, requirements: &Requirements) -> u64 {
+        self.bytes.saturating_sub(self.taken).saturating_sub(self.other_threads_bytes(requirements))
     }
 
     /// Bytes for threads that serve no connection.
-    fn others(&self, requirements: &Requirements) -> u64 {
-        self.thread(requirements).saturating_mul(requirements.other_threads() as u64)
+    fn other_threads_bytes(&self, requirements: &Requirements) -> u64 {
+        self.thread_bytes(requirements).saturating_mul(requirements.other_threads() as u64)
     }
 
-    fn thread(&self, requirements: &Requirements) -> u64 {
+    fn thread_bytes(&self, requirements: &Requirements) -> u64 {
         if self.is_cgroup { THREAD_BYTES } else { requirements.stack_bytes + THREAD_MAPPED_BYTES }
     }
 
     /// The most that a connection takes, except for the buffers of its socket.
-    fn fixed(&self, requirements: &Requirements) -> u64 {
+    fn bytes_without_sockets(&self, requirements: &Requirements) -> u64 {
         let Memory { own, pooled } = requirements.memory;
-        let threads =
-            self.thread(requirements).saturating_mul(requirements.tasks_per_connection as u64);
+        let threads = self
+            .thread_bytes(requirements)
+            .saturating_mul(requirements.tasks_per_connection as u64);
         threads.saturating_add(CONNECTION_BYTES).saturating_add(own).saturating_add(pooled)
     }
 
-    /// The limit for both buffers of a socket such that `wanted` connections fit if possible; `None` where
+    /// The limit for both buffers of a socket such that `requested` connections fit if possible; `None` where
     /// no limit is required.
-    fn sockets(&self, wanted: usize, requirements: &Requirements) -> Option<u64> {
+    fn socket_limit(&self, requested: usize, requirements: &Requirements) -> Option<u64> {
         if !self.is_cgroup {
             return None;
         }
-        let share = self.left(requirements) / (wanted as u64).max(1);
-        let for_sockets = share.saturating_sub(self.fixed(requirements));
+        let share = self.available(requirements) / (requested as u64).max(1);
+        let for_sockets = share.saturating_sub(self.bytes_without_sockets(requirements));
         (for_sockets < self.sockets_max).then(|| for_sockets.max(2 * SOCKET_BUFFER_MIN))
     }
 
-    fn per_connection(&self, wanted: usize, requirements: &Requirements) -> u64 {
-        let unheld = if self.is_cgroup { self.sockets_max } else { 0 };
-        self.fixed(requirements)
-            .saturating_add(self.sockets(wanted, requirements).unwrap_or(unheld))
+    fn per_connection(&self, requested: usize, requirements: &Requirements) -> u64 {
+        let without_limit = if self.is_cgroup { self.sockets_max } else { 0 };
+        self.bytes_without_sockets(requirements)
+            .saturating_add(self.socket_limit(requested, requirements).unwrap_or(without_limit))
     }
 
     /// How many connections this limit allows.
     pub(super) fn limiting_factor(
         &self,
-        wanted: usize,
+        requested: usize,
         requirements: &Requirements,
     ) -> LimitingFactor {
-        let each = self.per_connection(wanted, requirements);
-        let connections = self.left(requirements) / each;
+        let each = self.per_connection(requested, requirements);
+        let connections = self.available(requirements) / each;
         let share = if self.is_cgroup { self.bytes / SHARE_KEPT_BACK } else { 0 };
-        let others = (self.taken - share).saturating_add(self.others(requirements));
-        let enough = (wanted as u64).saturating_mul(each).saturating_add(others);
+        let others = (self.taken - share).saturating_add(self.other_threads_bytes(requirements));
+        let sufficient = (requested as u64).saturating_mul(each).saturating_add(others);
         // The inverse of keeping a share back.
-        let share = if self.is_cgroup { enough.div_ceil(SHARE_KEPT_BACK - 1) } else { 0 };
+        let share = if self.is_cgroup { sufficient.div_ceil(SHARE_KEPT_BACK - 1) } else { 0 };
         // Memory in use differs a little from run to run.
-        let enough = enough.saturating_add(share).div_ceil(MIB).saturating_add(1) * MIB;
+        let sufficient = sufficient.saturating_add(share).div_ceil(MIB).saturating_add(1) * MIB;
         LimitingFactor {
             limit: self.limit,
             value: self.bytes,
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
-            enough,
+            sufficient,
             each,
         }
     }
@@ -168,9 +169,9 @@ impl MemoryBudget {
     fn shares(&self, connections: usize, requirements: &Requirements) -> MemoryShares {
         let each = self.per_connection(connections, requirements) - requirements.memory.pooled;
         let pooled =
-            self.left(requirements).saturating_sub(each.saturating_mul(connections as u64));
+            self.available(requirements).saturating_sub(each.saturating_mul(connections as u64));
         MemoryShares {
-            socket_buffer: self.sockets(connections, requirements).map(|both| both / 2),
+            socket_buffer: self.socket_limit(connections, requirements).map(|both| both / 2),
             pooled: (requirements.memory.pooled > 0).then_some(pooled),
         }
     }
@@ -288,10 +289,10 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_raised_as_advised_is_enough() {
-        for wanted in [1, 300, 5000, 1_000_000] {
+        for requested in [1, 300, 5000, 1_000_000] {
             for budget in [cgroup(64), address_space(64)] {
-                let enough = budget.limiting_factor(wanted, &REQUIREMENTS).enough;
-                let limit = Some(Limit { bytes: enough, taken: 2 * MIB });
+                let sufficient = budget.limiting_factor(requested, &REQUIREMENTS).sufficient;
+                let limit = Some(Limit { bytes: sufficient, taken: 2 * MIB });
                 let raised = if budget.is_cgroup {
                     MemoryLimits { cgroup: limit, ..MemoryLimits::default() }
                 } else {
@@ -299,8 +300,8 @@ mod tests {
                 };
                 let raised = MemoryBudget::each(&raised, SOCKETS_MAX, false)[0];
                 assert!(
-                    raised.limiting_factor(wanted, &REQUIREMENTS).connections >= wanted,
-                    "{wanted}: {raised:?}"
+                    raised.limiting_factor(requested, &REQUIREMENTS).connections >= requested,
+                    "{requested}: {raised:?}"
                 );
             }
         }
@@ -310,7 +311,7 @@ mod tests {
     fn memory_for_symbols_is_kept_where_backtraces_may_be_printed_and_fit() {
         let left = |mib: u64, reads_symbols: bool| {
             let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
-            MemoryBudget::each(&limits, SOCKETS_MAX, reads_symbols)[0].left(&REQUIREMENTS)
+            MemoryBudget::each(&limits, SOCKETS_MAX, reads_symbols)[0].available(&REQUIREMENTS)
         };
         assert_eq!(left(1000, false) - left(1000, true), 64 * MIB);
         assert_eq!(left(100, false), left(100, true), "they are not read");

@@ -32,8 +32,8 @@ impl ReserveFd {
     /// thread took the descriptor the last time. Each call tries to open it again.
     pub(super) fn release_for<R>(&mut self, of: &PipeReader, f: impl FnOnce() -> R) -> Option<R> {
         // Dropping the duplicate frees the descriptor.
-        let had = self.0.take().is_some();
-        let result = had.then(f);
+        let had_reserve = self.0.take().is_some();
+        let result = had_reserve.then(f);
         self.0 = of.duplicate().ok();
         result
     }

@@ -147,11 +147,11 @@ enum WorkersRunError {
 /// Whether every reply was correct, and none that `--count` requires is missing.
 fn is_fine(settings: &Settings, summary: &Summary) -> bool {
     let workers = settings.workers.get() as u64;
-    let wanted = match settings.count {
+    let required = match settings.count {
         Some(count) if !summary.is_stopped => count.saturating_mul(workers),
         _ => 0,
     };
-    summary.wrong == 0 && summary.replies >= wanted
+    summary.wrong == 0 && summary.replies >= required
 }
 
 fn run_workers(

@@ -6,7 +6,7 @@ use echown_fd::escape;
 #[derive(Debug)]
 pub(super) struct Lines {
     line_max: usize,
-    begun: Vec<u8>,
+    partial: Vec<u8>,
 }
 
 /// A line exceeds the limit.
@@ -15,7 +15,7 @@ pub(super) struct LineTooLong;
 
 impl Lines {
     pub(super) fn new(line_max: usize) -> Lines {
-        Lines { line_max, begun: Vec::new() }
+        Lines { line_max, partial: Vec::new() }
     }
 
     /// Takes bytes from the front of `piece` until a line is complete, and returns the line without its
@@ -23,17 +23,17 @@ impl Lines {
     pub(super) fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Vec<u8>>, LineTooLong> {
         let end = piece.iter().position(|&byte| byte == b'\n');
         let (taken, rest) = piece.split_at(end.unwrap_or(piece.len()));
-        if self.begun.len() + taken.len() > self.line_max {
+        if self.partial.len() + taken.len() > self.line_max {
             return Err(LineTooLong);
         }
-        self.begun.extend_from_slice(taken);
+        self.partial.extend_from_slice(taken);
         *piece = rest.get(1..).unwrap_or_default();
-        Ok(end.map(|_| std::mem::take(&mut self.begun)))
+        Ok(end.map(|_| std::mem::take(&mut self.partial)))
     }
 
     /// The bytes after the last newline, if there are any.
     pub(super) fn rest(self) -> Option<Vec<u8>> {
-        (!self.begun.is_empty()).then_some(self.begun)
+        (!self.partial.is_empty()).then_some(self.partial)
     }
 }
 

@@ -117,7 +117,7 @@ fn listen(
     let mut batch = Vec::new();
     loop {
         let mut piece = match reading.read(&mut buffer) {
-            Ok(0) if decoder.has_begun() => {
+            Ok(0) if decoder.has_partial() => {
                 return ReceiveEnd::Failed(io::ErrorKind::UnexpectedEof.into());
             }
             Ok(0) => return ReceiveEnd::Finished,

@@ -112,7 +112,7 @@ impl Hub {
 
     /// Pushes a frame into every member's queue.
     pub(super) fn publish(&self, frame: &Frame) {
-        let (mut parked, mut slow_queues, mut thinned) = (Vec::new(), Vec::new(), None);
+        let (mut parked, mut slow_queues, mut first_thinned) = (Vec::new(), Vec::new(), None);
         let mut dropped = Vec::new();
         let mut members = self.members();
         members.retain(|_, member| {
@@ -123,7 +123,7 @@ impl Hub {
             match result {
                 PushResult::Queued { dropped: 0 } | PushResult::Closed => {}
                 PushResult::Queued { .. } => {
-                    thinned.get_or_insert_with(|| Arc::clone(&member.queue));
+                    first_thinned.get_or_insert_with(|| Arc::clone(&member.queue));
                 }
                 PushResult::Full => {
                     slow_queues.push(Arc::clone(&member.queue));
@@ -148,7 +148,7 @@ impl Hub {
                 queue.peer()
             ));
         }
-        if let Some(queue) = thinned {
+        if let Some(queue) = first_thinned {
             self.drops.warn(format_args!(
                 "{} reads too slowly, its oldest frames are dropped (--max-outbox)",
                 queue.peer()

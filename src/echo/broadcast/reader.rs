@@ -71,19 +71,23 @@ pub(super) fn run(
         let mut piece = &buffer[..received];
         match &mut drain {
             None if received == 0 => {
-                return Ok(if decoder.has_begun() { ReadEnd::MidFrame } else { ReadEnd::Finished });
+                return Ok(if decoder.has_partial() {
+                    ReadEnd::MidFrame
+                } else {
+                    ReadEnd::Finished
+                });
             }
             None => {
                 while let Some(frame) = decoder.take(&mut piece).map_err(frame_error)? {
                     hub.publish(&frame);
                 }
-                if decoder.has_begun() {
+                if decoder.has_partial() {
                     last_input = Instant::now();
                 }
             }
             Some(_) if received == 0 => {
                 let is_silent = queue.is_peer_gone() || last_input.elapsed() >= SILENCE_MAX;
-                if !decoder.has_begun() || is_silent {
+                if !decoder.has_partial() || is_silent {
                     return Ok(ReadEnd::Drained);
                 }
                 std::thread::sleep(PAUSE);

@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(
             result,
             PushResult::Queued { dropped: 1 },
-            "those that others have dropped do not count"
+            "frames that others have dropped do not count"
         );
         assert_eq!(dropped, [frame(30), frame(31)], "the caller frees them");
         let mut batch = Batch::default();
