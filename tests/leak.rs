@@ -30,8 +30,8 @@
 //! | task swallows the cancellation and goes on | every further operation is `Cancelled` | `cancelling::a_task_that_swallows_its_cancellation_is_refused_everything_else` |
 //! | release whose finalizer fails | once; the failure is the result of `release` | `a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again` |
 //! | release or close twice | `DoubleRelease`, naming the first | `a_second_release_is_refused_and_names_the_first` |
-//! | leak in A while B runs | B unaffected | `a_leak_in_one_task_leaves_its_neighbour_untouched` |
-//! | forgotten child that owns | cancelled, finalized, reported | `a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
+//! | leak in A while B runs | B unaffected | `ending::a_leak_in_one_task_leaves_its_neighbour_untouched` |
+//! | forgotten child that owns | cancelled, finalized, reported | `ending::a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
 //! | raw close, number reused, task fails | replaced fd reported, newcomer untouched | `closing::a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open` |
 //! | raw accessor bypasses the check | none: consuming or `unsafe` | `handles::there_is_no_way_to_the_value_round_the_check` |
 //! | leak report | what, whose, where, since when, through whose hands | `reporting::a_leak_report_says_what_whose_where_since_when_and_through_whose_hands` |
@@ -93,15 +93,15 @@ mod reporting;
 #[path = "leak/untrusted.rs"]
 mod untrusted;
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use common::{Fixture, SharedFd, failure, leaked, panic_message, refusal, target};
-use echown::ownership::{ErrorKind, Event, ResourceData, TaskError};
+use common::{Fixture, SharedFd, leaked, panic_message, refusal, target};
+use echown::ownership::{ErrorKind, Event, ResourceData};
 use echown::test;
 
 #[test]
@@ -543,60 +543,4 @@ fn a_second_release_is_refused_and_names_the_first() {
         assert_eq!(refusal(socket.accept()).kind(), ErrorKind::UseAfterRelease, "and not EBADF");
     });
     assert_eq!(lab.codes(), ["double-release", "use-after-release"]);
-}
-
-// One task's trouble is not another's.
-
-#[test]
-fn a_leak_in_one_task_leaves_its_neighbour_untouched() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
-        let neighbour = lab.spawn("neighbour", [stream.resource()], move || {
-            mem::forget(lab.own("the neighbour's"));
-            let mut byte = [0];
-            (&stream).read_exact(&mut byte).expect("the leak has not closed it");
-            (&stream).write_all(&byte).expect("the leak has not closed it");
-            panic!("its own error");
-        });
-        let leaking = lab.spawn("leaking", [], || mem::forget((lab.own("leaked"), lab.listener())));
-        leaked(leaking.join());
-        assert_eq!(lab.finalized(), ["leaked"]);
-        peer.write_all(b"x").expect("the neighbour reads");
-        peer.read_exact(&mut [0]).expect("the neighbour writes");
-        let neighbour: Result<(), _> = neighbour.join();
-        assert_eq!(panic_message(neighbour), "its own error");
-    });
-    assert_eq!(lab.finalized(), ["leaked", "the neighbour's"]);
-    assert_eq!(&*lab.the_leak().task.name, "leaking");
-    lab.assert_all_closed();
-}
-
-#[test]
-fn a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let parent = lab.spawn("parent", [], || {
-            let (string, listener) = (lab.own("the child's"), lab.listener());
-            let give = [string.resource(), listener.resource()];
-            let child = lab.spawn("forgotten", give, move || {
-                let refused = refusal(listener.accept()).kind();
-                mem::forget((string, listener));
-                refused
-            });
-            drop(child);
-            "its value"
-        });
-        match failure(parent.join()) {
-            TaskError::UnjoinedChildren(forgotten) => {
-                assert_eq!(forgotten.value, "its value");
-                let names: Vec<&str> = forgotten.children.iter().map(|it| &*it.name).collect();
-                assert_eq!(names, ["forgotten"]);
-                assert!(forgotten.leaks.is_none());
-            }
-            other => panic!("expected a forgotten child, got {other}"),
-        }
-        assert_eq!(lab.finalized(), ["the child's"]);
-        lab.assert_all_closed();
-    });
 }

@@ -406,3 +406,59 @@ fn a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on(
     });
     lab.assert_clean();
 }
+
+// One task's trouble is not another's.
+
+#[test]
+fn a_leak_in_one_task_leaves_its_neighbour_untouched() {
+    let lab = Fixture::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        let neighbour = lab.spawn("neighbour", [stream.resource()], move || {
+            mem::forget(lab.own("the neighbour's"));
+            let mut byte = [0];
+            (&stream).read_exact(&mut byte).expect("the leak has not closed it");
+            (&stream).write_all(&byte).expect("the leak has not closed it");
+            panic!("its own error");
+        });
+        let leaking = lab.spawn("leaking", [], || mem::forget((lab.own("leaked"), lab.listener())));
+        leaked(leaking.join());
+        assert_eq!(lab.finalized(), ["leaked"]);
+        peer.write_all(b"x").expect("the neighbour reads");
+        peer.read_exact(&mut [0]).expect("the neighbour writes");
+        let neighbour: Result<(), _> = neighbour.join();
+        assert_eq!(panic_message(neighbour), "its own error");
+    });
+    assert_eq!(lab.finalized(), ["leaked", "the neighbour's"]);
+    assert_eq!(&*lab.the_leak().task.name, "leaking");
+    lab.assert_all_closed();
+}
+
+#[test]
+fn a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome() {
+    let lab = Fixture::new();
+    lab.root(|| {
+        let parent = lab.spawn("parent", [], || {
+            let (string, listener) = (lab.own("the child's"), lab.listener());
+            let give = [string.resource(), listener.resource()];
+            let child = lab.spawn("forgotten", give, move || {
+                let refused = refusal(listener.accept()).kind();
+                mem::forget((string, listener));
+                refused
+            });
+            drop(child);
+            "its value"
+        });
+        match failure(parent.join()) {
+            TaskError::UnjoinedChildren(forgotten) => {
+                assert_eq!(forgotten.value, "its value");
+                let names: Vec<&str> = forgotten.children.iter().map(|it| &*it.name).collect();
+                assert_eq!(names, ["forgotten"]);
+                assert!(forgotten.leaks.is_none());
+            }
+            other => panic!("expected a forgotten child, got {other}"),
+        }
+        assert_eq!(lab.finalized(), ["the child's"]);
+        lab.assert_all_closed();
+    });
+}

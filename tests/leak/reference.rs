@@ -39,6 +39,7 @@ fn every_row_of_the_table_above_has_its_test() {
         include_str!("reference.rs"),
         include_str!("../leak.rs"),
         include_str!("cancelling.rs"),
+        include_str!("ending.rs"),
         include_str!("families.rs"),
     ];
     let rows = sources[0].lines().filter_map(|line| line.strip_prefix("//! | ")?.split('|').nth(1));

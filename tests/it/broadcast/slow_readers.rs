@@ -1,0 +1,179 @@
+//! Clients that read slowly or not at all: bounded, disconnected, and no delay for the others.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use super::super::server::{pattern, summary};
+use super::{enter, frame, hear, is_gone, is_let_go, memory, say, start, total, with_small_ears};
+use crate::common::wait_until;
+
+#[test]
+fn a_slow_reader_is_bounded_and_disconnected_and_delays_no_other() {
+    let mut server = start(&["--max-outbox", "1MiB", "--write-timeout", "1h"]);
+    let mut slow = with_small_ears(&server);
+    say(&mut slow, b"I am in");
+    hear(&mut slow);
+    let mut quick = enter(&server);
+    let before = memory(&server);
+    let payload = pattern(64 * 1024);
+    wait_until("it to be too slow", || {
+        // Whoever reads hears each at once, whatever waits for the other client.
+        say(&mut quick, &payload);
+        assert!(hear(&mut quick) == payload);
+        server.lines().iter().any(|line| line.contains("reads too slowly"))
+    });
+    assert!(memory(&server) < before + 16 * 1024 * 1024, "what waits is bounded");
+    let name = slow.local_addr().unwrap().to_string();
+    assert!(server.seen.iter().any(|line| line.contains(&format!("{name} is disconnected"))));
+    // Without its having to read, speak, or wait for a timeout.
+    server.wait_for("it to be let go", |server| is_gone(server, &slow));
+    assert!(is_let_go(&mut slow));
+    say(&mut quick, b"goes on");
+    assert_eq!(hear(&mut quick), b"goes on");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0));
+    assert_eq!(total(&lines, "disconnected"), 1, "{lines:#?}");
+}
+
+#[test]
+fn queued_empty_frames_are_bounded_by_their_memory_and_not_by_their_bytes() {
+    const OUTBOX_BYTES: u64 = 4 * 1024 * 1024;
+    /// At a time: both kinds of waiting, the quick client's too, stay small beside the outbox.
+    const CHUNK_FRAMES: usize = 4096;
+    let mut server = start(&["--max-outbox", "4MiB", "--write-timeout", "1h"]);
+    let mut slow = with_small_ears(&server);
+    say(&mut slow, b"I am in");
+    hear(&mut slow);
+    let mut quick = enter(&server);
+    let (before, mut most) = (memory(&server), 0);
+    let chunk = frame(b"").repeat(CHUNK_FRAMES);
+    let mut heard = vec![0; chunk.len()];
+    wait_until("it to be too slow", || {
+        quick.write_all(&chunk).unwrap();
+        quick.read_exact(&mut heard).unwrap();
+        most = most.max(memory(&server));
+        server.lines().iter().any(|line| line.contains("reads too slowly"))
+    });
+    // As much again for what the allocator does not give back. By the wire alone it would be 48 MiB.
+    let more = most.saturating_sub(before);
+    assert!(more < 2 * OUTBOX_BYTES, "{more} bytes for an outbox of {OUTBOX_BYTES}");
+}
+
+#[test]
+fn a_frame_queued_for_many_clients_is_stored_once() {
+    const SLOW: usize = 8;
+    const FRAME_BYTES: usize = 16 * 1024 * 1024;
+    let server = start(&["--max-outbox", "64MiB", "--write-timeout", "1h"]);
+    let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| with_small_ears(&server)).collect();
+    for client in &mut slow {
+        say(client, b"I am in");
+        hear(client);
+    }
+    let mut quick = enter(&server);
+    let before = memory(&server);
+    let mut speaking = quick.try_clone().unwrap();
+    let wire = frame(&pattern(FRAME_BYTES));
+    std::thread::scope(|threads| {
+        threads.spawn(|| speaking.write_all(&wire).unwrap());
+        // Once it has come back it waits for all the others: next to nothing of it fits into sockets.
+        // What the last of the slow ones has said may come before it.
+        while hear(&mut quick).len() != FRAME_BYTES {}
+    });
+    // Once, and once more for a buffer that was moved as it grew. A copy for each would be nine.
+    let more = memory(&server).saturating_sub(before);
+    assert!(more > FRAME_BYTES as u64 / 2, "it waits: {more} bytes");
+    assert!(more < 2 * FRAME_BYTES as u64, "{more} bytes for a frame of {FRAME_BYTES}");
+}
+
+#[test]
+fn a_slow_reader_that_loses_its_oldest_frames_receives_the_newest_in_order() {
+    let server = start(&["--max-outbox", "1MiB", "--slow-reader", "drop-oldest"]);
+    let mut slow = with_small_ears(&server);
+    say(&mut slow, b"I am in");
+    hear(&mut slow);
+    let mut quick = enter(&server);
+    hear(&mut slow);
+    const FRAMES: u64 = 400;
+    let numbered = |n: u64| [n.to_be_bytes().to_vec(), pattern(64 * 1024)].concat();
+    for n in 0..FRAMES {
+        say(&mut quick, &numbered(n));
+        assert!(hear(&mut quick) == numbered(n));
+    }
+    let mut heard = Vec::new();
+    while heard.last() != Some(&(FRAMES - 1)) {
+        let payload = hear(&mut slow);
+        let n = u64::from_be_bytes(payload[..8].try_into().unwrap());
+        assert!(payload == numbered(n), "whole frames only");
+        heard.push(n);
+    }
+    assert!(heard.is_sorted_by(|a, b| a < b), "in order: {heard:?}");
+    assert!(heard.len() < FRAMES as usize, "26 MiB do not fit into one");
+    let (_, lines) = server.stop();
+    assert_eq!(total(&lines, "frames dropped"), FRAMES - heard.len() as u64, "{lines:#?}");
+    assert_eq!(total(&lines, "disconnected"), 0, "{lines:#?}");
+}
+
+#[test]
+fn a_slow_reader_is_drained_without_having_to_speak() {
+    let server = start(&["--max-outbox", "64MiB"]);
+    let mut slow = with_small_ears(&server);
+    say(&mut slow, b"I am in");
+    hear(&mut slow);
+    let mut quick = enter(&server);
+    hear(&mut slow);
+    let payload = pattern(256 * 1024);
+    for _ in 0..64 {
+        say(&mut quick, &payload);
+        assert!(hear(&mut quick) == payload);
+    }
+    // It only reads: 16 MiB, of which its own system has room for next to nothing.
+    for n in 0..64 {
+        assert!(hear(&mut slow) == payload, "frame {n}");
+    }
+}
+
+#[test]
+fn a_lookup_of_a_client_that_has_left_is_only_counted() {
+    let mut server = start(&["--max-outbox", "64KiB"]);
+    let mut quick = enter(&server);
+    let much = pattern(64 * 1024);
+    for n in 1..=3 {
+        let mut slow = with_small_ears(&server);
+        say(&mut slow, b"I am in");
+        hear(&mut slow);
+        // Who publishes takes it out; the writer that then gives up, and the reader, come second.
+        while !is_gone(&server, &slow) {
+            // Looking takes longer than saying.
+            for _ in 0..16 {
+                say(&mut quick, &much);
+                while hear(&mut quick).len() < much.len() {}
+            }
+        }
+        // A newcomer in its slot is not taken for it.
+        let mut newcomer = enter(&server);
+        say(&mut newcomer, b"I stay");
+        assert_eq!(hear(&mut newcomer), b"I stay", "round {n}");
+        while hear(&mut quick) != b"I stay" {}
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(total(&server.seen, "look-up") >= 3, "{:#?}", server.seen);
+    assert_eq!(summary(&server.seen, "panics"), 0);
+}
+
+#[test]
+fn a_client_that_reads_nothing_for_too_long_is_cut_below_the_size_limit() {
+    let mut server = start(&["--max-outbox", "64MiB", "--write-timeout", "200ms"]);
+    let mut deaf = with_small_ears(&server);
+    let mebibyte = frame(&pattern(1024 * 1024));
+    // More than fits on the way; the cut may come before all of it is said.
+    let _ = (0..32).try_for_each(|_| deaf.write_all(&mebibyte));
+    server.wait_for("it to be let go", |server| is_gone(server, &deaf));
+    assert!(is_let_go(&mut deaf));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(total(&server.seen, "disconnected"), 0, "it was time that ran out");
+    assert_eq!(summary(&server.seen, "error"), 1);
+}

@@ -1,0 +1,173 @@
+//! More clients than a server has places, descriptors or threads for.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::super::server::{DEADLINE, Server, summary};
+use super::dialect::{Calm, Dialect};
+use crate::common::{temp_path::TempPath, wait_until};
+
+pub fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing(
+    dialect: &Dialect,
+) {
+    let arguments = ["--max-connections", "10", "--log-format", "json"];
+    let mut server = dialect.start(&arguments);
+    let calm = Calm::of(&server);
+    let mut inside: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
+    for (n, client) in inside.iter_mut().enumerate() {
+        dialect.exchange(client, n);
+    }
+    for round in 0..300 {
+        let mut outside = server.connect();
+        let mut answer = Vec::new();
+        // Closed at once: with FIN, or with a reset if we were quicker.
+        let _ = outside.read_to_end(&mut answer);
+        assert!(answer.is_empty());
+        dialect.exchange(&mut inside[round % 10], round);
+    }
+    let said = server.lines().iter().filter(|line| line.contains("was refused")).count();
+    assert!((1..=30).contains(&said), "{said} lines about 300 refusals");
+    drop(inside);
+    calm.is_back(dialect, &mut server);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(summary(&server.seen, "refused") >= 300, "{:#?}", server.seen.last());
+}
+
+pub fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    /// More than the 1,024 that are queued.
+    const FLOOD: usize = 1500;
+    let mut server = dialect.start(&["--max-connections", "50", "--log-format", "json"]);
+    let calm = Calm::of(&server);
+    // While it is stopped nobody accepts, and the queue overflows.
+    server.hold();
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let crowd: Vec<_> = (0..FLOOD)
+        .map_while(|_| {
+            let inet = AddressFamily::INET;
+            let client = rustix::net::socket_with(inet, SocketType::STREAM, flags, None).ok()?;
+            // In progress, or refused for want of room: both are what a flood is.
+            let _ = rustix::net::connect(&client, &server.address());
+            Some(client)
+        })
+        .collect();
+    assert!(crowd.len() > 1100, "this machine allows {} descriptors only", crowd.len());
+    server.signal(Signal::CONT);
+    drop(crowd);
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let mut client = server.connect();
+        let request = (dialect.request)(1, 100);
+        let reply = (dialect.reply)(&request);
+        if client.write_all(&request).is_ok() && (dialect.hear)(&mut client, &reply).is_ok() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not recover");
+    }
+    calm.is_back(dialect, &mut server);
+}
+
+pub fn one_address_cannot_take_all_places(dialect: &Dialect) {
+    let server = dialect.start(&["--max-per-ip", "3"]);
+    let mut inside: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    for (n, client) in inside.iter_mut().enumerate() {
+        dialect.exchange(client, n);
+    }
+    let mut fourth = server.connect();
+    let mut answer = Vec::new();
+    let _ = fourth.read_to_end(&mut answer);
+    assert!(answer.is_empty());
+    // Another address of the same machine is another client.
+    let elsewhere = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&elsewhere, &"127.0.0.2:0".parse::<std::net::SocketAddr>().unwrap()).unwrap();
+    rustix::net::connect(&elsewhere, &server.address()).unwrap();
+    dialect.exchange(&mut TcpStream::from(elsewhere), 1);
+}
+
+pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Dialect) {
+    let mut server = dialect.start(&["--log-format", "json"]);
+    // Below what it has reckoned with at its start, as when the whole system runs out.
+    server.set_limit("--nofile=40");
+    let calm = Calm::of(&server);
+    let mut inside = server.connect();
+    dialect.exchange(&mut inside, 1);
+    let mut crowd: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+    server.wait_for_line("accepting pauses");
+    for n in 0..50 {
+        dialect.exchange(&mut inside, n);
+    }
+    // Some of the crowd were closed with the descriptor in reserve.
+    let closed = crowd.iter_mut().any(|client| {
+        client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        matches!(client.read(&mut [0]), Ok(0))
+    });
+    assert!(closed, "nobody was told");
+    crowd.clear();
+    server.wait_for_line("accepting goes on");
+    let pauses = server.seen.iter().filter(|line| line.contains("accepting pauses")).count();
+    assert!(pauses <= 5, "{pauses} lines about it");
+    drop(inside);
+    calm.is_back(dialect, &mut server);
+}
+
+pub fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
+    // The limit is counted per user, and binds no privileged one.
+    let Some((mut command, _copy)) = as_nobody(dialect.name) else {
+        eprintln!("skipped: needs root, to become a user without privileges");
+        return;
+    };
+    let mut server = Server::run(command.args(dialect.arguments), 1);
+    // Below what it has reckoned with at its start, as when others of the same user take theirs.
+    server.set_limit("--nproc=40");
+    let mut inside = server.connect();
+    dialect.exchange(&mut inside, 1);
+    let crowd: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+    server.wait_for_line(dialect.out_of_threads);
+    for n in 0..50 {
+        dialect.exchange(&mut inside, n);
+    }
+    drop(crowd);
+    drop(inside);
+    wait_until("the server to recover", || {
+        let mut client = server.connect();
+        let request = (dialect.request)(1, 100);
+        let _ = client.write_all(&request);
+        (dialect.hear)(&mut client, &(dialect.reply)(&request)).is_ok()
+    });
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+}
+
+/// The server as a user of its own, whose threads are limited, and the copy of the program that it
+/// runs; `None` without the right to change the user.
+pub fn as_nobody(name: &str) -> Option<(Command, TempPath)> {
+    if !rustix::process::getuid().is_root() {
+        return None;
+    }
+    // No other process has this user, whose threads are counted together.
+    let other = name.bytes().map(u32::from).sum::<u32>();
+    let user = 54_000 + (std::process::id() + other) % 1000;
+    // The program may be in a folder that such a user cannot enter.
+    let copy = TempPath::new("of-another-user");
+    // Copied by another process: a child that another test starts meanwhile would inherit the file
+    // that is open for writing, and such a file cannot be executed.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&*copy).status();
+    if !copied.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups"]).arg(&*copy);
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    Some((command, copy))
+}

@@ -1,0 +1,240 @@
+//! The model: vectors that say who owns what.
+
+use std::collections::HashMap;
+
+use super::script::Finalizer;
+use echown::ownership::{ErrorKind, Event, TaskId};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum State {
+    Held,
+    Busy,
+    Offered,
+    Released,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Held => "held",
+            State::Busy => "busy",
+            State::Offered => "offered",
+            State::Released => "released",
+        }
+    }
+}
+
+type Step = (Event, Option<TaskId>, Option<TaskId>);
+
+#[derive(Debug)]
+pub struct Thing {
+    pub state: State,
+    pub owner: TaskId,
+    pub finalizer: Finalizer,
+    pub custody: Vec<Step>,
+    pub disowned: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub things: Vec<Thing>,
+    /// What stands on each task's account, in order of arrival.
+    pub accounts: HashMap<TaskId, Vec<usize>>,
+    pub parents: HashMap<TaskId, TaskId>,
+    pub finalized: Vec<usize>,
+    pub leaks: u64,
+    pub violations: u64,
+    pub failed_finalizers: u64,
+}
+
+impl Model {
+    /// What keeps `me` from using the thing now.
+    pub fn check(&self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
+        let thing = &self.things[thing];
+        match thing.state {
+            State::Released => Err(ErrorKind::UseAfterRelease),
+            _ if thing.owner != me => Err(ErrorKind::NotOwner),
+            State::Offered => Err(ErrorKind::NotOwner),
+            State::Busy => Err(ErrorKind::InUse),
+            State::Held => Ok(()),
+        }
+    }
+
+    /// A refusal, counted as what it is.
+    pub fn refuse<T>(&mut self, kind: ErrorKind) -> Result<T, ErrorKind> {
+        self.violations += u64::from(kind.is_violation());
+        Err(kind)
+    }
+
+    pub fn checked(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
+        self.check(me, thing).or_else(|kind| self.refuse(kind))
+    }
+
+    pub fn own(&mut self, me: TaskId, finalizer: Finalizer) -> usize {
+        let thing = self.things.len();
+        let custody = vec![(Event::Acquired, None, Some(me))];
+        let held = Thing { state: State::Held, owner: me, finalizer, custody, disowned: false };
+        self.things.push(held);
+        self.accounts.entry(me).or_default().push(thing);
+        thing
+    }
+
+    pub fn leave_account(&mut self, thing: usize) {
+        let owner = self.things[thing].owner;
+        self.accounts.entry(owner).or_default().retain(|entry| *entry != thing);
+    }
+
+    pub fn put_down(&mut self, thing: usize, step: Step) {
+        self.leave_account(thing);
+        self.things[thing].state = State::Released;
+        self.things[thing].custody.push(step);
+    }
+
+    /// Finalizes for whatever reason; the finalizer's own fault, if any.
+    pub fn finalize(&mut self, me: TaskId, thing: usize, event: Event) -> Result<(), ErrorKind> {
+        self.put_down(thing, (event, Some(me), None));
+        self.finalized.push(thing);
+        match self.things[thing].finalizer {
+            Finalizer::Succeeds => Ok(()),
+            Finalizer::Fails => Err(ErrorKind::FinalizerFailed),
+            Finalizer::Panics => Err(ErrorKind::FinalizerPanicked),
+        }
+    }
+
+    /// As [`finalize`](Model::finalize), where there is nobody to tell but the reports.
+    pub fn finalize_unasked(&mut self, me: TaskId, thing: usize, event: Event) {
+        if self.finalize(me, thing, event).is_err() {
+            self.failed_finalizers += 1;
+        }
+    }
+
+    pub fn release(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
+        self.checked(me, thing).map_err(|kind| match kind {
+            ErrorKind::UseAfterRelease => ErrorKind::DoubleRelease,
+            kind => kind,
+        })?;
+        self.finalize(me, thing, Event::Released)
+    }
+
+    pub fn disown(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
+        self.checked(me, thing)?;
+        self.put_down(thing, (Event::Disowned, Some(me), None));
+        self.things[thing].disowned = true;
+        Ok(())
+    }
+
+    pub fn hand_over(&mut self, thing: usize, to: TaskId, step: Step) {
+        self.leave_account(thing);
+        self.things[thing].owner = to;
+        self.things[thing].custody.push(step);
+        self.accounts.entry(to).or_default().push(thing);
+    }
+
+    pub fn transfer(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
+        let Some(&parent) = self.parents.get(&me) else {
+            let kind = match self.check(me, thing) {
+                Err(kind @ (ErrorKind::UseAfterRelease | ErrorKind::NotOwner))
+                    if self.things[thing].state != State::Offered
+                        || self.things[thing].owner != me =>
+                {
+                    kind
+                }
+                _ => ErrorKind::NoParent,
+            };
+            return self.refuse(kind);
+        };
+        self.checked(me, thing)?;
+        self.hand_over(thing, parent, (Event::Transferred, Some(me), Some(parent)));
+        Ok(())
+    }
+
+    pub fn offer(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
+        self.checked(me, thing)?;
+        self.things[thing].state = State::Offered;
+        self.things[thing].custody.push((Event::Offered, Some(me), None));
+        Ok(())
+    }
+
+    pub fn claim(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
+        if self.things[thing].state != State::Offered {
+            return self.refuse(ErrorKind::UseAfterRelease);
+        }
+        let from = self.things[thing].owner;
+        self.hand_over(thing, me, (Event::Claimed, Some(from), Some(me)));
+        self.things[thing].state = State::Held;
+        Ok(())
+    }
+
+    pub fn drop_handle(&mut self, me: TaskId, thing: usize) {
+        if self.things[thing].state == State::Held {
+            self.violations += u64::from(self.things[thing].owner != me);
+            self.finalize_unasked(me, thing, Event::Dropped);
+        }
+    }
+
+    pub fn drop_offer(&mut self, me: TaskId, thing: usize) {
+        if self.things[thing].state == State::Offered {
+            self.violations += 1;
+            self.finalize_unasked(me, thing, Event::Finalized);
+        }
+    }
+
+    /// Whether all of these can be given. Nothing moves before the child has an id.
+    pub fn can_give(&mut self, me: TaskId, give: &[usize]) -> Result<(), ErrorKind> {
+        for (index, &thing) in give.iter().enumerate() {
+            if give[..index].contains(&thing) {
+                return self.refuse(ErrorKind::DuplicateGive);
+            }
+            self.checked(me, thing)?;
+        }
+        Ok(())
+    }
+
+    pub fn spawn(&mut self, me: TaskId, child: TaskId, give: &[usize]) {
+        self.parents.insert(child, me);
+        for &thing in give {
+            self.hand_over(thing, child, (Event::Given, Some(me), Some(child)));
+        }
+    }
+
+    /// The end of a task whose closure is gone. Answers what it leaked, in order.
+    pub fn end(&mut self, me: TaskId, normally: bool) -> Vec<usize> {
+        let mut leaked = Vec::new();
+        let left = self.accounts.get(&me).cloned().unwrap_or_default();
+        for &thing in left.iter().rev().filter(|&&thing| self.held(thing)) {
+            leaked.push(thing);
+        }
+        for &thing in &leaked {
+            self.finalize_unasked(me, thing, Event::Finalized);
+        }
+        let offers = self.accounts.get(&me).cloned().unwrap_or_default();
+        match self.parents.get(&me).copied() {
+            Some(heir) => {
+                for thing in offers {
+                    self.hand_over(thing, heir, (Event::Inherited, Some(me), Some(heir)));
+                }
+            }
+            None => {
+                for thing in offers.into_iter().rev() {
+                    self.drop_offer(me, thing);
+                }
+            }
+        }
+        if !normally {
+            leaked.clear();
+        }
+        self.leaks += leaked.len() as u64;
+        leaked
+    }
+
+    pub fn held(&self, thing: usize) -> bool {
+        self.things[thing].state == State::Held
+    }
+
+    /// Everything on an account, by task and arrival.
+    pub fn on_account(&self) -> Vec<usize> {
+        let mut tasks: Vec<_> = self.accounts.iter().collect();
+        tasks.sort();
+        tasks.into_iter().flat_map(|(_, things)| things.iter().copied()).collect()
+    }
+}
