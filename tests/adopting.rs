@@ -1,8 +1,8 @@
-//! What a stranger gets who adds `#[echown::test]`: their crate is built as they would build it, their
-//! tests are run as they would run them, and every verdict is compared with the expected one.
+//! `#[echown::test]` in a downstream crate: the crate is built and its tests are run as its authors
+//! would do it, and every verdict is compared with the expected one.
 //!
-//! The stranger's crate is `tests/corpus`. It is copied, so that nothing is written among the sources,
-//! and takes the versions in this project's lock file, so that nothing is fetched.
+//! The downstream crate is `tests/corpus`. It is copied, so that nothing is written among the
+//! sources, and uses the versions in this project's lock file, so that nothing is fetched.
 
 #[path = "common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! `echown::check`: what a closure's tasks and owned resources left, told before it comes back.
+//! `echown::check`: reports what a closure's tasks and owned resources left, before it returns.
 
 use std::io::Read;
 use std::mem::forget;

@@ -1,10 +1,11 @@
-//! What the checker promises, read from the top: the headline promises here, then rule by rule.
+//! The contract of the checker, to be read from the top: the main guarantees here, then rule by
+//! rule.
 //!
-//! Only the public interface is used. Every descriptor is followed by what it is and not by its
-//! number (see [`common::FdTracker`]), and every test has a registry of its own.
+//! The tests use only the public interface. They track every descriptor by its identity and not by
+//! its number (see [`common::FdTracker`]), and every test has a registry of its own.
 //!
-//! The parity table against Miou's `Ownership`, with the test that holds each row. "Forgets" means
-//! that the handle outlives the task's closure.
+//! The parity table with Miou's `Ownership`, with the test for each row. "Forgets" means that the
+//! handle outlives the task's closure.
 //!
 //! | scenario | what is promised | test |
 //! |---|---|---|
@@ -14,11 +15,11 @@
 //! | own and forget r1 r2 r3, fail | r3, r2, r1 | `three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition` |
 //! | one finalizer of three panics | the others run, it is reported, the task keeps its error | `a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays` |
 //! | own twice in one task | `AlreadyOwned`, naming the first site | `owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed` |
-//! | own by two tasks | refused | `two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once` |
+//! | own by two tasks | rejected | `two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once` |
 //! | disown or check by a non-owner | `NotOwner`, ordinary, with owner and place | `a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custody` |
 //! | parent checks or disowns after give | `NotOwner` | `after_give_the_parent_is_refused_and_only_the_child_may` |
-//! | give what nobody owns | refused before the child exists | `giving_what_one_does_not_own_is_refused_before_the_child_exists` |
-//! | give the same twice | refused before the child exists | `giving_the_same_twice_is_refused_before_the_child_exists` |
+//! | give what is not owned | rejected before the child exists | `giving_what_one_does_not_own_is_refused_before_the_child_exists` |
+//! | give the same twice | rejected before the child exists | `giving_the_same_twice_is_refused_before_the_child_exists` |
 //! | transfer to the parent, child then fails | the parent owns, not finalized | `what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure` |
 //! | transfer climbing two levels | the root owns | `a_transfer_climbs_two_levels_to_the_root` |
 //! | give down two levels, leak at the bottom | leak, custody shows every hand | `what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand` |

@@ -1,7 +1,7 @@
-//! What tests write for a CI, and what they are excused by: `ECHOWN_REPORT` and the others.
+//! The output of tests for CI, and what excuses findings: `ECHOWN_REPORT` and the other variables.
 //!
-//! The stranger whose tests leak is this very binary: the tests in `scene` are clean, and commit their
-//! fault only when they are asked to ([`FAULT`]), which the tests below do in processes of their own.
+//! This binary is its own test subject: the tests in `scene` are clean, and make their mistake only
+//! on request ([`FAULT`]), which the tests below make in processes of their own.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,9 +1,9 @@
-//! Real descriptors whose numbers are recycled all the time.
+//! Stress test: real descriptors whose numbers are recycled all the time.
 //!
-//! Every connection carries a secret of its own. Many tasks open pairs, hand them on by every way
-//! there is, leak them, drop them elsewhere, panic with them and are cancelled with them. As numbers
-//! come back at once, one use of a number after its close would show a stranger's secret, or a hole
-//! in the count of finalizers.
+//! Every connection carries a secret of its own. Many tasks open pairs, pass them on in every
+//! possible way, leak them, drop them in other tasks, panic with them and are cancelled with them.
+//! Numbers are reused at once, so one use of a number after its close would show the secret of
+//! another connection, or a gap in the count of finalizers.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;

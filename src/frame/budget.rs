@@ -2,7 +2,7 @@
 //!
 //! The failure story: each client may begin a frame of 16 MiB and stop there, and a complete frame stays
 //! in memory until its last reader has read it. A limit per client would have to be small for many
-//! clients to fit; so there is one limit for all, and a client whose frame exceeds it is refused.
+//! clients to fit; so there is one limit for all, and a client whose frame exceeds it is rejected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

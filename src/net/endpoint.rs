@@ -1,6 +1,6 @@
 //! Endpoints: addresses as users write them.
 //!
-//! The failure story: an invalid address is refused where it is parsed, with the reason and the accepted
+//! The failure story: an invalid address is rejected where it is parsed, with the reason and the accepted
 //! forms. [`Endpoint::resolve`] finds out whether a name is known and an interface exists.
 
 use std::fmt;

@@ -3,7 +3,7 @@
 //! The failure story: the acceptor survives the error of one descriptor or thread too many, but then has
 //! no room for anything else; and one memory mapping too many ends the process (see `pool::thread_limit`). So
 //! the limits are read once, when the server opens. A setting beyond them is lowered to what fits, and at
-//! that number clients are refused as at any other limit.
+//! that number clients are rejected as at any other limit.
 //!
 //! `memory` computes how much memory connections need.
 

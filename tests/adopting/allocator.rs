@@ -1,4 +1,4 @@
-//! What the trace does beside an allocator that opens files itself.
+//! The trace together with an allocator that opens files itself.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};

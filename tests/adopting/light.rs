@@ -1,4 +1,5 @@
-//! A stranger who takes the attribute alone gets nothing else, and is told how to get more.
+//! A downstream crate that uses only the attribute gets nothing else, and the errors say how to get
+//! more.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The stranger's crate, copied and built once, and what its runner says.
+//! The downstream crate, copied and built once, and the output of its runner.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! An address on loopback that stays the test's own, whether or not anything listens on it.
 //!
-//! The failure story. A test closes a listener and expects that connecting is refused. The port is
-//! free then, and another test's listener gets it; or the connecting socket itself gets it as its own
+//! The failure story. A test closes a listener and expects that connecting fails. The port is free
+//! then, and another test's listener gets it; or the connecting socket itself gets it as its own
 //! port, and TCP connects it to itself. Both are rare, and both have happened.
 
 use std::net::{Ipv4Addr, SocketAddr};

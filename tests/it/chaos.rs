@@ -1,4 +1,5 @@
-//! Chaos: every fault is found and reported once, everything comes back, and nobody else is hurt.
+//! Chaos: every fault is found and reported once, every byte comes back, and no other client is
+//! affected.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

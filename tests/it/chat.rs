@@ -1,4 +1,4 @@
-//! `echown client --style broadcast`, as whoever types into it meets it.
+//! `echown client --style broadcast`, from the user's view.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

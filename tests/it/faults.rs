@@ -1,5 +1,5 @@
-//! System calls that fail on purpose (`--faults`): no byte that came back is wrong, nobody takes half
-//! an echo for a whole one, nothing leaks, and the server serves on.
+//! System calls that fail on purpose (`--faults`): no byte that comes back is wrong, no client
+//! takes half an echo for a whole one, nothing leaks, and the server continues.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};

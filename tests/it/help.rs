@@ -1,4 +1,4 @@
-//! Arguments: the help says what is true, and wrong ones are refused with a reason.
+//! Arguments: the help is correct, and wrong arguments are rejected with a reason.
 
 use super::server::{echown, serve};
 

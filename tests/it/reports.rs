@@ -1,4 +1,4 @@
-//! What the checker finds, as whoever runs the program reads it; and the files it is written to.
+//! The checker's reports as the operator reads them, and the files that they are written to.
 
 use std::fs;
 use std::io::{Read, Write};

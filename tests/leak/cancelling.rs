@@ -1,5 +1,5 @@
-//! Rule 10: cancelling. Whatever a task is blocked in, and whenever the cancellation comes, it
-//! answers `Cancelled`: never an end of the stream that is none, never `Interrupted`.
+//! Rule 10: cancelling. Whatever a task is blocked in, and whenever the cancellation comes, it gets
+//! `Cancelled`: never a false end of the stream, never `Interrupted`.
 
 mod in_place;
 

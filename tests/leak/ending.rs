@@ -1,4 +1,5 @@
-//! Rules 6, 7 and 8: what the end of a task does, in which order, and that it concerns nobody else.
+//! Rules 6, 7 and 8: what the end of a task does, in which order, and that it affects no other
+//! task.
 
 mod linear;
 mod panicking;

@@ -1,4 +1,4 @@
-//! Rules 1, 2 and 3: one owner at any moment; non-owners are refused before the system call; a
+//! Rules 1, 2 and 3: one owner at any moment; non-owners are rejected before the system call; a
 //! second release names the first.
 
 use std::io::{self, Read, Write};

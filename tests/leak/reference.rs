@@ -1,21 +1,22 @@
-//! What Miou's own tests promise, under our names. Those that no other file states are here.
+//! The guarantees of Miou's own tests, with our tests for them. Tests that no other file contains
+//! are here.
 //!
 //! | Miou's promise | test |
 //! |---|---|
 //! | a child must not be forgotten | `a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
 //! | a promise is awaited once | `a_joined_child_cannot_be_joined_a_second_time` |
 //! | cancelling a task with infinite children returns | `cancelling_a_task_that_has_ever_more_children_returns` |
-//! | of a race the winner is answered, and the loser is cancelled early | `first_answers_the_first_end_when_all_the_others_are_over` |
+//! | a race returns the winner, and the loser is cancelled early | `first_answers_the_first_end_when_all_the_others_are_over` |
 //! | a sibling's promise is not a child | `only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back` |
-//! | a parent that fails while a child sleeps tells its own error at once, and the child is cancelled | `a_failing_task_returns_its_own_error_and_its_sleeping_child_is_cancelled` |
+//! | a parent that fails while a child sleeps returns its own error at once, and the child is cancelled | `a_failing_task_returns_its_own_error_and_its_sleeping_child_is_cancelled` |
 //! | a sleeper is cancelled fast | `a_sleeper_is_cancelled_at_once` |
 //! | a finalizer has run when cancel returns | `when_cancel_returns_the_finalizer_has_run` |
-//! | orphans obey their owner alone | `an_orphans_obeys_its_owner_alone` |
+//! | only their owner controls orphans | `an_orphans_obeys_its_owner_alone` |
 //! | 42 orphans, taken and cancelled, leave nothing | `forty_two_orphans_are_taken_and_cancelled_and_leave_nothing` |
 //! | a drained mix of two that end well and one that does not | `a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that` |
-//! | who waits for an orphan can be cancelled | `a_task_that_waits_for_an_orphan_is_woken` |
+//! | a task that waits for an orphan can be cancelled | `a_task_that_waits_for_an_orphan_is_woken` |
 //! | the end of a stream beats a timeout | `the_end_of_a_stream_beats_the_timeout` |
-//! | a refused connect is delivered, and does not time out | `a_refused_connect_fails_at_once_and_not_at_the_timeout` |
+//! | a failed connect is reported, and does not time out | `a_refused_connect_fails_at_once_and_not_at_the_timeout` |
 
 use std::io::{self, Read};
 use std::mem;

@@ -1,5 +1,5 @@
-//! Code of the user's that is told of a finding and makes one itself: a sink, a `known` predicate, a
-//! log subscriber. What it does is counted and kept, and not delivered to it again.
+//! User code that gets a finding and makes one itself: a sink, a `known` predicate, a log
+//! subscriber. Its findings are counted and kept, and not delivered to it again.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;

@@ -1,4 +1,4 @@
-//! What a stranger, a late comer and a lost handle are told.
+//! Errors for another task, for a use after release, and for a leaked handle.
 
 use std::io::{self, IoSliceMut, Read, Write};
 use std::net::Shutdown;

@@ -1,4 +1,4 @@
-//! Accepting until told to stop.
+//! Accepting until a stop is requested.
 
 use std::io::{Read, Write};
 

@@ -1,7 +1,7 @@
 //! Opens a file to append to, without waiting for another process.
 //!
-//! The failure story: `open(2)` of a FIFO for writing waits for a reader, also
-//! indefinitely, and so does the program before it has done anything.
+//! The failure story: `open(2)` of a FIFO for writing waits for a reader, possibly indefinitely,
+//! and the program hangs before it has done anything.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,13 +1,14 @@
-//! Text from outside as text that can be printed: the one place where it is escaped.
+//! Escaping of untrusted text: the one place where it happens.
 //!
-//! Clients choose their socket's path, chat peers choose what they send, and whoever starts a program
-//! chooses names of files, threads and tasks. Printed as it is, such text can command the terminal,
-//! forge a second log line, or show itself in another order than the one it has. So it is escaped where
-//! it becomes a `String`, and every output gets it that way: log, reports, custody table, JSON.
+//! Clients choose their socket's path, chat peers choose what they send, and users choose names of
+//! files, threads and tasks. Unescaped, such text can control the terminal, forge a second log
+//! line, or appear in another order. So it is escaped where it becomes a `String`, and every output
+//! gets the escaped form: log, reports, custody table, JSON.
 //!
-//! Escaped are control characters (C0, DEL, C1), line and paragraph separators, and what Unicode calls
-//! default-ignorable: characters that are invisible or that change the direction of others. The notation
-//! is Rust's: `\n`, `\r`, `\t`, `\x1b` for one byte, `\u{202e}` for one character, and `\\`.
+//! The function escapes control characters (C0, DEL, C1), line and paragraph separators, and
+//! Unicode's default-ignorable characters, which are invisible or change the direction of others.
+//! The notation is Rust's: `\n`, `\r`, `\t`, `\x1b` for one byte, `\u{202e}` for one character, and
+//! `\\`.
 //!
 //! # Limits
 //!

@@ -1,4 +1,4 @@
-//! Calls to the kernel, and the only module of this crate that contains `unsafe`.
+//! System calls: the only module of this crate that contains `unsafe`.
 #![allow(unsafe_code)]
 
 pub mod fd;

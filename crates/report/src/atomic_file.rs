@@ -1,13 +1,14 @@
-//! A document that is replaced whole: tried before the work, written at its end.
+//! A document that is replaced as a whole: tested before the work, written at its end.
 //!
-//! The new document is written to a file beside it, which then takes its name: at every moment a reader
-//! finds a whole document, the old one or the new one, also when this process is killed. Until then
-//! nothing touches the old one.
+//! The new document is written to a temporary file in the same folder, which is then renamed. So a
+//! reader always finds a complete document, the old one or the new one, even if this process is
+//! killed. Until then, the old one is unchanged.
 //!
 //! # Limits
 //!
-//! The folder must take a new file: a document that could be written in its place and not beside it is
-//! refused. Who owns the old file and its other names (hard links) are not carried over; its mode is.
+//! The folder must accept a new file: a document that could only be overwritten in place is
+//! rejected. The owner of the old file and its other names (hard links) are not preserved; its mode
+//! is.
 
 use std::fs::{self, OpenOptions};
 use std::io;

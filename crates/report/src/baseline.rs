@@ -1,4 +1,4 @@
-//! A baseline: the findings that there were when it was written, so that only new ones fail.
+//! A baseline: the findings at the time when it was written, so that only new ones fail.
 //!
 //! ```toml
 //! version = 1
@@ -11,10 +11,10 @@
 //! source = "let stream = TcpStream::connect(address)?;"
 //! ```
 //!
-//! A finding is known by its code, the kind of its resource, its file, and one thing more, because
-//! lines move: by the function, where that is known (tests know it); or else it is on a line with the
-//! same text as then, wherever in the file that is now; or, where the sources are not at hand, near the
-//! line where it was. What is no longer in the source was mended, and comes back as new.
+//! A finding matches by its code, the kind of its resource, its file, and one more property,
+//! because lines move: the function, if it is known (tests know it); otherwise the text of the
+//! source line, wherever in the file it is now; or, if the sources are not available, a line near
+//! the old one. A finding that is no longer in the source was fixed, and comes back as new.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Numbers with their nouns.
+//! Plural forms: numbers with their nouns.
 
 use std::fmt;
 

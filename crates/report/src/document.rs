@@ -1,8 +1,8 @@
-//! A document of findings, which is whole at every moment: JUnit or SARIF.
+//! A document of findings, which is complete at every moment: JUnit or SARIF.
 //!
-//! Each place in the source is there once, with how often it was found: a server that leaks at one
-//! line a million times has one result and the number. So a document is never longer than the program
-//! has places, and can be written anew whenever something was found.
+//! Each place in the source appears once, with the number of its findings: a server that leaks at
+//! one line a million times has one result and the number. So a document has at most as many
+//! entries as the program has places, and can be rewritten after each finding.
 
 use std::collections::HashMap;
 

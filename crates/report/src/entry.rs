@@ -1,7 +1,8 @@
-//! One finding as machines elsewhere take it: one cause, one line of source, one text.
+//! An entry: one finding for CI systems, with one cause, one source line and one text.
 //!
-//! A server's [`Report`] and a test's [`TestReport`](super::TestReport) know different things. What a
-//! CI shows of either is the same, and it is this; whatever has more to tell stands in the text.
+//! A server's [`Report`] and a test's [`TestReport`](super::TestReport) contain different data. A
+//! CI system shows the same parts of both, which are the fields of an entry. The text contains the
+//! rest.
 
 use super::explain;
 use super::paths;

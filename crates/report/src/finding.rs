@@ -1,4 +1,4 @@
-//! What the checker found, as plain data.
+//! Findings of the checker as plain data.
 
 use std::sync::Arc;
 

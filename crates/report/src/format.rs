@@ -1,4 +1,4 @@
-//! The forms that findings are written in, by name, and where to.
+//! The formats of findings, by name, and their destinations.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! Findings as annotations of the source on GitHub: workflow commands, one a line.
+//! GitHub annotations: findings as workflow commands, one per line.
 //!
-//! `::error file=F,line=L,col=C,title=T::MESSAGE`. The runner reads them in what a step prints. Its
-//! limits: ten annotations of errors a step are shown, and a message is cut.
+//! `::error file=F,line=L,col=C,title=T::MESSAGE`. The runner reads them in the output of a step.
+//! Its limits: it shows ten error annotations per step, and truncates a message.
 
 use super::entry::Entry;
 

@@ -1,7 +1,8 @@
-//! Findings as JUnit has them: test cases that failed.
+//! JUnit documents: findings as failed test cases.
 //!
-//! For tests a case is a test and a suite is a binary, as in the runner's own JUnit; only tests with
-//! findings are in it, and where there are none a case that says so. For a server a case is a place in the source. What a baseline knows is skipped.
+//! For tests, a case is a test and a suite is a binary, as in the runner's own JUnit. Only tests
+//! with findings are included; if there are none, one case says so. For a server, a case is a place
+//! in the source. Findings in the baseline are skipped.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 

@@ -1,10 +1,10 @@
-//! Where a source is, for readers elsewhere: its path from the top of the repository.
+//! Paths of sources for readers elsewhere: relative to the top of the repository.
 //!
-//! The compiler writes a path from where it was run (the root of the package or workspace), or a whole
-//! one. What shows findings beside the code, a code host above all, counts from the top of the
-//! repository. That is the folder with `.git` in it, above the working directory or the program, or
-//! `GITHUB_WORKSPACE`. Sources of dependencies keep the part of their path that is the same on every
-//! machine. Nothing is opened for it.
+//! The compiler writes a path relative to where it ran (the root of the package or workspace), or
+//! an absolute one. Tools that show findings next to the code, such as a code host, need paths
+//! relative to the top of the repository. That is the folder that contains `.git`, above the
+//! working directory or the program, or `GITHUB_WORKSPACE`. Sources of dependencies keep the part
+//! of their path that is the same on every machine. No file is opened for this.
 
 use std::collections::HashMap;
 use std::env;

@@ -1,8 +1,8 @@
-//! Findings as rustc would show them: the places underlined in the source and labelled, then the
-//! facts, then the advice.
+//! Annotated reports in the style of rustc: the places underlined in the source and labelled, then
+//! the facts, then the advice.
 //!
-//! The places of a resource are numbered in the order of time, for lines are shown in the order of
-//! the file. Where a source is not at hand its places are lines of text.
+//! The places of a resource are numbered in order of time, because lines are shown in the order of
+//! the file. If a source is not available, its places are lines of text.
 
 use std::fmt;
 

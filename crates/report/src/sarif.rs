@@ -1,13 +1,16 @@
-//! Findings as SARIF 2.1.0 has them: results with rules, places and the way that a resource went.
+//! SARIF 2.1.0 documents: findings as results with rules, locations and custody.
 //!
-//! - The place of a result is the line that matters most: where a leaked resource was acquired, where a
-//!   rule was broken. Its custody is told twice: in `relatedLocations`, and as a code flow with one
-//!   thread flow per thread, whose `executionOrder` is the order of the whole. Noted calls are `stacks`.
-//! - Paths count from the top of the repository (`SRCROOT`), and are escaped as URIs.
-//! - `partialFingerprints` has what is the same in the next run: no number of a task, descriptor or line.
+//! - The location of a result is the most important line: where a leaked resource was acquired, or
+//!   where a rule was violated. Its custody appears twice: in `relatedLocations`, and as a code
+//!   flow with one thread flow per thread, whose `executionOrder` is the order across all threads.
+//!   Recorded calls are `stacks`.
+//! - Paths are relative to the top of the repository (`SRCROOT`), and are escaped as URIs.
+//! - `partialFingerprints` contains what is the same in the next run: no number of a task,
+//!   descriptor or line.
 //!
-//! The form is written as JSON values and not with a library's types: it is a page, and the types that
-//! others derive from the schema then read it back in the tests as a second opinion.
+//! The document is written as JSON values and not with the types of a library, because it is short.
+//! The tests read it back with the types that a library derives from the schema, as a second
+//! opinion.
 
 use serde_json::{Value, json};
 

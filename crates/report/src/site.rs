@@ -1,4 +1,4 @@
-//! A place in the source.
+//! Sites: places in the source.
 
 use std::fmt;
 use std::panic::Location;

@@ -1,4 +1,4 @@
-//! Tasks and resources at one moment, as plain data.
+//! Snapshots: tasks and resources at one moment, as plain data.
 
 use echown_fd::fd::Identity;
 

@@ -1,9 +1,9 @@
-//! The sources that a report shows lines of, if they are at hand.
+//! The source files whose lines a report shows, if they are available.
 //!
-//! A site has its path as the compiler was given it: absolute for a dependency, else relative to the
-//! root of the package or workspace that was built. That root is looked for above the program's own
-//! file (`target/debug/...`), then above the working directory. A file is read once; what is not
-//! found, or does not fit the site, is not shown, and nothing fails for it.
+//! A site has the path that the compiler was given: absolute for a dependency, otherwise relative
+//! to the root of the package or workspace that was built. That root is searched for above the
+//! program's own file (`target/debug/...`), then above the working directory. A file is read once.
+//! A file that is not found, or does not fit the site, is not shown, without an error.
 
 use std::collections::HashMap;
 use std::fmt;

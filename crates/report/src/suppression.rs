@@ -1,4 +1,4 @@
-//! A leak that is right, and why.
+//! Suppressions: accepted leaks, with their reasons.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Files of suppressions (`--suppressions FILE`, `ECHOWN_SUPPRESSIONS=FILE`): leaks that are right, each
+//! Files of suppressions (`--suppressions FILE`, `ECHOWN_SUPPRESSIONS=FILE`): accepted leaks, each
 //! with a reason.
 
 use std::fs;

@@ -1,7 +1,7 @@
-//! What a test did wrong with descriptors, as values.
+//! Test reports: the findings of one test as values.
 //!
-//! They are made by [`harness`](crate::harness), in another process than the one that reports them, so
-//! that texts in them are owned. Whoever writes reports in another form starts from a [`TestReport`].
+//! The [`harness`](crate::harness) makes them in another process than the one that reports them, so
+//! their texts are owned. To write reports in another format, start from a [`TestReport`].
 
 mod text;
 

@@ -1,4 +1,4 @@
-//! What a registry has found so far: numbers, an exit code, and what is still open.
+//! The verdict of a registry: counts, an exit code, and what is still open.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! An accept loop that nobody ends, and a thread that nobody joins.
+//! An accept loop without an end, and a thread that is not joined.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -1,4 +1,4 @@
-//! Descriptors: their numbers, what they are, and which one a number means right now.
+//! Descriptors: their numbers, kinds and identities.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! Everything that is open in this process: what it is, and what tells it from others.
+//! The list of open descriptors of this process: their kinds and identities.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

@@ -1,4 +1,4 @@
-//! Passing descriptors to a child process under numbers that it is told.
+//! Inheritance of descriptors: passes them to a child process under numbers that it knows.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -1,24 +1,25 @@
-//! Notes where descriptors are opened and closed in this process, whoever's code does it.
+//! The trap: records where descriptors are opened and closed in this process, by any code.
 //!
-//! The kernel is asked, by a seccomp filter, to trap the calls that make and close descriptors; the
-//! signal's handler makes the call again with a magic sixth argument that the filter lets through, and
-//! notes the number, the thread and the stack. It sees the calls of any library and of inline assembly,
-//! on all threads, for some microseconds a call. What is noted is symbolised by whoever asks, later.
+//! A seccomp filter traps the calls that make and close descriptors. The signal's handler makes the
+//! call again with a magic sixth argument that the filter lets through, and records the number, the
+//! thread and the stack. It sees the calls of any library and of inline assembly, on all threads,
+//! for some microseconds per call. The reader of a record symbolizes it later.
 //!
 //! # The programs that are started meanwhile
 //!
-//! A filter outlives `exec` and a handler does not: a program started under such a filter would die of
-//! SIGSYS at its first `open`. So the filter traps only calls that come *from the text of this process
-//! as it is mapped now*: of its binary and its libraries. A started program has its text elsewhere,
-//! since addresses are randomised, and runs as if there were no filter. (The odds that libraries come to
-//! lie on the old ones are less than one in ten thousand.) Between fork and exec the handler is still
-//! there; it tells by the process id that it is in a child, and only passes the calls on. Where addresses
-//! are not random, or the binary lies at a fixed one, nothing is trapped, and the reason is answered.
+//! A filter outlives `exec` and a handler does not: SIGSYS would kill a program started under such
+//! a filter at its first `open`. So the filter traps only calls that come *from the text of this
+//! process as it is mapped now*: of its binary and its libraries. A started program has its text
+//! elsewhere, because addresses are randomised, and runs as if there were no filter. (The
+//! probability that libraries get the old addresses is less than one in ten thousand.) Between fork
+//! and exec the handler still exists; it detects by the process id that it is in a child, and only
+//! forwards the calls. Where addresses are not random, or the binary has a fixed address, nothing
+//! is trapped, and the reason is returned.
 //!
-//! Two more calls are trapped for the sake of the handler alone. A forced signal that is blocked, or
-//! that has no handler, kills: so whoever blocks all signals (every `posix_spawn` does, for a moment)
-//! blocks all but SIGSYS, a handler of another signal blocks all but SIGSYS while it runs, and whoever
-//! resets SIGSYS is told that it is done.
+//! Two more calls are trapped only for the sake of the handler. A forced signal that is blocked, or
+//! that has no handler, kills the process. So a call that blocks all signals (every `posix_spawn`
+//! does, for a moment) blocks all but SIGSYS, a handler of another signal blocks all but SIGSYS
+//! while it runs, and a call that resets SIGSYS reports success without doing it.
 //!
 //! # Limits
 //!

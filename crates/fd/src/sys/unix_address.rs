@@ -1,4 +1,4 @@
-//! Names of Unix sockets, out of the kernel's `sockaddr_un`.
+//! Names of Unix sockets, decoded from the kernel's `sockaddr_un`.
 //!
 //! Decoded here from the bytes, because rustix 1.1 panics at the 111 bytes that Linux returns for a path
 //! of 108 (the structure has no room for the NUL after it), and takes the NUL for a part of a path of

@@ -1,4 +1,4 @@
-//! What can be found, as SARIF's rules, and which weakness of the CWE each is.
+//! The rules of SARIF: one per code, with the CWE weakness of each.
 
 use std::collections::BTreeSet;
 
