@@ -1,4 +1,4 @@
-//! `echown bench`: asks a server as hard as it can, and verifies every byte.
+//! `echown bench`: the load generator as a command. Arguments in, library call, exit code out.
 
 mod compare;
 mod host;
@@ -12,7 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use echown_bench::{Client, Dialect, Outcome, Plan, Progress, Rival, Target, Verified, Watch};
+use echown_bench::{
+    ClientKind, LoadPlan, LoadProgress, LoadResult, Protocol, ServerCommand, StopHandle, Target,
+    Verified,
+};
 use echown_fd::escape;
 
 use super::EXIT_USAGE;
@@ -26,56 +29,56 @@ use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
 
-/// Bytes of a frame that say whose it is and which.
+/// Bytes of a frame for its sender and number.
 const FRAME_MIN: usize = 16;
 
 /// Below the options: a table, each line of which fits into 80 columns.
 const NOTES: &str = "\
 Exit codes:
-  0    messages came back, each as it was sent, whatever the figures
-  1    wrong bytes came back, no message came back, no connection could be
-       made or worked at the end, a server could not be started or ended
-       during the run, or it was ended before anything was measured
+  0    replies arrived and every byte was correct, whatever the figures
+  1    wrong bytes, no reply, no connection could be established or none
+       worked at the end, a server could not be started or exited during
+       the run, or the run was stopped before anything was measured
   2    wrong arguments
   130  a second SIGINT; 143: a second SIGTERM";
 
-/// Asks an echo server as hard as it can, verifies every byte that comes back, and says how fast it was.
+/// Measure the throughput and latency of an echo server, and verify every byte that comes back.
 ///
-/// Without an address, our own server is started on a free port, with this program's defaults, and ended
-/// afterwards; and unless it is said what to ask, a mix of loads runs for half a minute, with a verdict
-/// at the end.
+/// Without an address, `bench` starts the server of this program on a free port, with default settings,
+/// and stops it afterwards. Without load options too, it runs a mix of loads for half a minute and prints
+/// a summary.
 ///
-/// Which server is faster depends on who asks: an event loop hands over many messages at once, threads
-/// that wait make the server's threads wait for theirs. So both kinds of client are here, and every
-/// figure names its own.
+/// The kind of client decides which of two servers is faster. An event loop delivers many messages at
+/// once; blocking threads and the server's threads wait for each other. So there are both kinds, and every
+/// result names its client.
 ///
-/// At a --rate, a latency counts from when the message was due, not from when it could be sent: a server
-/// that stalls has all that was due meanwhile on its account.
+/// With --rate, latency runs from the scheduled send time: if the server stalls, the delay of all messages
+/// that were due meanwhile is counted.
 ///
-/// SIGINT ends it early, and the figures until then are shown; a second one stops at once. A server that
-/// was started here ends with it, also when this program is killed.
+/// SIGINT ends the run early and prints the figures until then. A second one exits at once. A server that
+/// `bench` started exits with it, even if `bench` is killed.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, args_override_self = true, after_long_help = NOTES)]
 pub(super) struct BenchArguments {
     #[command(subcommand)]
     command: Option<BenchCommand>,
 
-    /// Where the server listens: ADDRESS:PORT, [IPv6]:PORT, PORT (on this machine) or unix:PATH.
+    /// The server: ADDRESS:PORT, [IPv6]:PORT, PORT (on this machine) or unix:PATH.
     #[arg(value_name = "ADDR")]
     address: Option<Endpoint>,
 
     #[command(flatten)]
-    shape: Shape,
+    load_args: LoadArgs,
 
-    /// The server's process, for what it costs there: processor time, memory, threads. It has to run on
-    /// this machine; known by itself for a server that is started here.
+    /// The server's process on this machine, to measure its processor time, memory and threads. Detected
+    /// automatically for servers that `bench` starts.
     #[arg(long, value_name = "PID", value_parser = process)]
     pid: Option<i32>,
 
     #[command(flatten)]
-    form: Form,
+    format_args: FormatArgs,
 
-    /// Draw the latencies to this file, as SVG. Whether that can be done is tried at the start.
+    /// Plot latency by percentile to this file, as SVG. The file is checked at the start.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
@@ -85,123 +88,123 @@ enum BenchCommand {
     Compare(compare::CompareArguments),
 }
 
-/// What is asked.
+/// The load.
 #[derive(Args)]
 #[command(next_help_heading = "Load")]
-struct Shape {
-    /// Connections that ask at the same time. [default: 64]
+struct LoadArgs {
+    /// Active connections. [default: 64]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     connections: Option<NonZeroUsize>,
 
-    /// Bytes of a message, as in `16KiB`. [default: 64]
+    /// Message size, such as `16KiB`. [default: 64]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<usize>,
 
-    /// How long is measured. [default: 10s, in a comparison 3s]
+    /// Measured time. [default: 10s, in a comparison 3s]
     #[arg(long, value_name = "DURATION", value_parser = measured)]
     duration: Option<Duration>,
 
-    /// How long it runs before that. [default: 1s, in a comparison 500ms, and a millisecond more for each
-    /// connection: a thread for each takes time to start]
+    /// Warm-up before the measured time. [default: 1s, in a comparison 500ms, plus 1ms for each
+    /// connection, at most 5s: servers need time to start threads]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     warmup: Option<Duration>,
 
-    /// Ask for so many messages a second, all connections together, whether or not they are answered;
-    /// threads of the blocking client ask as soon as the one before is. Unless given, each connection asks
-    /// again when it has been answered.
+    /// Messages per second, all connections together, whether or not replies arrive (an open loop). A
+    /// blocking client sends its next message only after the previous reply. By default, each connection
+    /// sends the next message after a reply (a closed loop).
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
 
-    /// Who asks. [default: event]
+    /// Kind of client. [default: event]
     #[arg(long, value_name = "CLIENT")]
     client: Option<ClientName>,
 
-    /// Event loops of the client, each on a thread of its own; not more than connections. [default: 1]
+    /// Event loops of the client, each on its own thread; at most one per connection. [default: 1]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     client_threads: Option<NonZeroUsize>,
 
-    /// Messages under way at a time on each connection. [default: 1]
+    /// Messages in flight on each connection. [default: 1]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pipeline: Option<NonZeroUsize>,
 
-    /// Connect, ask once, close, and again.
+    /// Use a new connection for every message.
     #[arg(long)]
     churn: bool,
 
-    /// Hold so many connections open besides; each is asked once before and once after. [default: 0]
+    /// Idle connections to hold open. Each sends one message before and one after the run. [default: 0]
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     idle: Option<usize>,
 
-    /// What the server understands.
+    /// Style of the server, which decides the protocol.
     #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
     style: StyleName,
 
-    /// Connect from these addresses in turn; may be given several times. One address has about 28,000
-    /// connections to one server. Unless given, the system's choice; to 127.0.0.1, as many addresses of
-    /// the loopback as are needed.
+    /// Connect from these addresses in turn; may be repeated. One address allows about 28,000 connections
+    /// to one server. By default the system chooses; to 127.0.0.1, as many loopback addresses as needed
+    /// are used.
     #[arg(long, value_name = "ADDR", value_parser = ip)]
     source: Vec<std::net::IpAddr>,
 
-    /// Run the client on these processors only, as in `0` or `0,2`; not a server that is started here.
+    /// Run the client on these processors only, such as `0` or `0,2`.
     #[arg(long, value_name = "CPUS", value_delimiter = ',', value_parser = processor)]
     pin_client: Vec<usize>,
 
-    /// Run a server that is started here on these processors only.
+    /// Run servers that `bench` starts on these processors only.
     #[arg(long, value_name = "CPUS", value_delimiter = ',', value_parser = processor)]
     pin_server: Vec<usize>,
 }
 
-/// How it is told.
+/// The output format.
 #[derive(Args)]
-struct Form {
-    /// For people or for programs, one JSON object a line.
+struct FormatArgs {
+    /// Text for people, or one JSON object per line for programs.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: FormName,
+    format: FormatName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FormName {
+enum FormatName {
     Text,
     Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ClientName {
-    /// An event loop with all connections.
+    /// Event loops, each with many connections.
     Event,
     /// A thread for each connection.
     Blocking,
 }
 
-/// A number of messages a second.
+/// Parses a rate.
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if (1e-3..=1e9).contains(&rate) => Ok(rate),
-        _ => Err("expected a number of messages a second, more than 0, such as `5000`".into()),
+        _ => Err("expected messages per second, more than 0, such as `5000`".into()),
     }
 }
 
-impl Shape {
-    /// Has the client run where it is to run. Where servers are to run that are started afterwards: what
-    /// is started has its starter's processors.
-    fn pin(&self) -> Result<Option<Vec<usize>>, Failed> {
-        let said = Some(self.pin_server.clone()).filter(|it| !it.is_empty());
+impl LoadArgs {
+    /// Pins the client. Returns the processors for servers that are started afterwards, because these
+    /// would inherit the client's.
+    fn pin(&self) -> Result<Option<Vec<usize>>, BenchError> {
+        let for_servers = Some(self.pin_server.clone()).filter(|it| !it.is_empty());
         if self.pin_client.is_empty() {
-            return Ok(said);
+            return Ok(for_servers);
         }
         let before = echown_bench::pin_to(&self.pin_client).map_err(|error| {
             let processors = &self.pin_client;
             let each: Vec<String> = processors.iter().map(ToString::to_string).collect();
-            Failed::Usage(format!(
+            BenchError::Usage(format!(
                 "--pin-client: cannot run on the processors {}: {error}",
                 each.join(",")
             ))
         })?;
-        Ok(said.or(Some(before)))
+        Ok(for_servers.or(Some(before)))
     }
 
-    /// Whether it was said what to ask.
-    fn is_shaped(&self) -> bool {
+    /// Whether there are options that define a load.
+    fn has_load(&self) -> bool {
         self.connections.is_some()
             || self.size.is_some()
             || self.rate.is_some()
@@ -213,13 +216,13 @@ impl Shape {
             || self.style != StyleName::Echo
     }
 
-    /// The same, or how long.
-    fn is_said(&self) -> bool {
-        self.is_shaped() || self.duration.is_some() || self.warmup.is_some()
+    /// Whether there are options that define a load or its duration.
+    fn is_customized(&self) -> bool {
+        self.has_load() || self.duration.is_some() || self.warmup.is_some()
     }
 
-    /// Changes a plan by what was said.
-    fn apply(&self, plan: &mut Plan) -> Result<(), String> {
+    /// Changes a plan by the options.
+    fn apply(&self, plan: &mut LoadPlan) -> Result<(), String> {
         plan.connections = self.connections.map_or(plan.connections, NonZeroUsize::get);
         plan.message_bytes = self.size.unwrap_or(plan.message_bytes);
         plan.duration = self.duration.unwrap_or(plan.duration);
@@ -231,35 +234,38 @@ impl Shape {
         plan.sources.clone_from(&self.source);
         let threads = self.client_threads.map_or(1, NonZeroUsize::get);
         plan.client = match (self.client, plan.client) {
-            (Some(ClientName::Blocking), _) => Client::Blocking,
-            (None, Client::Blocking) => Client::Blocking,
-            (Some(ClientName::Event) | None, _) => Client::Event { threads },
+            (Some(ClientName::Blocking), _) => ClientKind::Blocking,
+            (None, ClientKind::Blocking) => ClientKind::Blocking,
+            (Some(ClientName::Event) | None, _) => ClientKind::Event { threads },
         };
-        plan.dialect = match self.style {
-            StyleName::Echo | StyleName::Callback => Dialect::Bytes,
-            StyleName::Staged => Dialect::Lines,
-            StyleName::Broadcast => Dialect::Frames,
+        plan.protocol = match self.style {
+            StyleName::Echo | StyleName::Callback => Protocol::Bytes,
+            StyleName::Staged => Protocol::Lines,
+            StyleName::Broadcast => Protocol::Frames,
         };
-        if self.client_threads.is_some() && plan.client == Client::Blocking {
-            return Err("--client-threads is for --client event".into());
+        if self.client_threads.is_some() && plan.client == ClientKind::Blocking {
+            return Err("--client-threads needs --client event".into());
         }
         if plan.rate.is_some() && plan.pipeline > 1 {
-            return Err("at a --rate it is the rate that says how many are under way: --pipeline \
-                        has no use"
-                .into());
+            return Err(
+                "--pipeline cannot be used with --rate: the rate decides how many messages \
+                        are in flight"
+                    .into(),
+            );
         }
         if plan.churn && plan.pipeline > 1 {
             return Err(
-                "with --churn a connection is for one message: --pipeline has no use".into()
+                "--pipeline cannot be used with --churn: a connection carries one message".into()
             );
         }
-        if plan.dialect == Dialect::Frames {
+        if plan.protocol == Protocol::Frames {
             if plan.message_bytes < FRAME_MIN {
-                return Err(format!("a frame says whose it is: --size {FRAME_MIN} or more"));
+                return Err(format!(
+                    "--style broadcast needs --size {FRAME_MIN} or more, for the sender and number of a frame"
+                ));
             }
-            if plan.churn || plan.client == Client::Blocking || plan.idle > 0 {
-                return Err("--style broadcast goes with the event client alone, without --churn \
-                            and --idle"
+            if plan.churn || plan.client == ClientKind::Blocking || plan.idle > 0 {
+                return Err("--style broadcast needs --client event, and does not support --churn or --idle"
                     .into());
             }
         }
@@ -276,9 +282,9 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
         Err(message) => fail(&message, 1),
         Ok(()) => match &arguments.command {
             Some(BenchCommand::Compare(arguments)) => {
-                watched(&registry, &output, |watch| compare::run(arguments, &registry, watch))
+                with_signals(&registry, &output, |stop| compare::run(arguments, &registry, stop))
             }
-            None => watched(&registry, &output, |watch| bench(arguments, &registry, watch)),
+            None => with_signals(&registry, &output, |stop| bench(arguments, &registry, stop)),
         },
     };
     let writers = output.close();
@@ -288,59 +294,59 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
     if verdict.exit_code == 0 { code } else { ExitCode::from(verdict.exit_code) }
 }
 
-/// Why nothing was measured.
-enum Failed {
+/// Why the command failed.
+enum BenchError {
     Usage(String),
     Otherwise(String),
 }
 
-impl<E: std::error::Error> From<E> for Failed {
-    fn from(error: E) -> Failed {
-        Failed::Otherwise(error.to_string())
+impl<E: std::error::Error> From<E> for BenchError {
+    fn from(error: E) -> BenchError {
+        BenchError::Otherwise(error.to_string())
     }
 }
 
-/// Runs it, so that signals end it early.
-fn watched(
+/// Runs the command so that signals end it early.
+fn with_signals(
     registry: &Registry,
     output: &Arc<Output>,
-    what: impl FnOnce(&Watch) -> Result<ExitCode, Failed>,
+    what: impl FnOnce(&StopHandle) -> Result<ExitCode, BenchError>,
 ) -> ExitCode {
     echown_bench::raise_descriptors();
-    let watch = Watch::default();
-    let stop = Arc::new(Stop { watch: watch.clone(), output: Arc::clone(output) });
-    let signals = match Signals::install(registry, stop) {
+    let stop = StopHandle::default();
+    let handler = BenchSignals { stop: stop.clone(), output: Arc::clone(output) };
+    let signals = match Signals::install(registry, Arc::new(handler)) {
         Ok(signals) => signals,
-        Err(error) => return fail(&format!("cannot watch for signals: {error}"), 1),
+        Err(error) => return fail(&format!("failed to install signal handlers: {error}"), 1),
     };
-    let done = what(&watch);
+    let done = what(&stop);
     signals.stop();
     match done {
         Ok(code) => code,
-        Err(Failed::Usage(message)) => fail(&message, EXIT_USAGE),
-        Err(Failed::Otherwise(message)) => fail(&message, 1),
+        Err(BenchError::Usage(message)) => fail(&message, EXIT_USAGE),
+        Err(BenchError::Otherwise(message)) => fail(&message, 1),
     }
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    // Arguments of the user may be a part of it.
+    // It may contain arguments of the user.
     stderr_line(format_args!("echown: {}", escape::text(message)));
     ExitCode::from(code)
 }
 
-/// What signals do to a run.
-struct Stop {
-    watch: Watch,
+/// The signal handlers of a run.
+struct BenchSignals {
+    stop: StopHandle,
     output: Arc<Output>,
 }
 
-impl SignalHandler for Stop {
+impl SignalHandler for BenchSignals {
     fn drain(&self) {
-        self.watch.stop();
+        self.stop.stop();
     }
 
     fn abort(&self) {
-        self.watch.stop();
+        self.stop.stop();
     }
 
     fn show_custody(&self, registry: &Registry) {
@@ -350,57 +356,58 @@ impl SignalHandler for Stop {
     fn reopen_files(&self) {}
 
     fn before_exit(&self) {
-        self.watch.kill_servers();
+        self.stop.kill_servers();
         self.output.flush();
     }
 
     fn drain_began(&self, _: Signal) {
-        self.watch.stop();
+        self.stop.stop();
     }
 }
 
 fn bench(
     arguments: &BenchArguments,
     registry: &Registry,
-    watch: &Watch,
-) -> Result<ExitCode, Failed> {
-    let shape = &arguments.shape;
-    let mut plan = Plan::default();
-    shape.apply(&mut plan).map_err(Failed::Usage)?;
+    stop: &StopHandle,
+) -> Result<ExitCode, BenchError> {
+    let load_args = &arguments.load_args;
+    let mut plan = LoadPlan::default();
+    load_args.apply(&mut plan).map_err(BenchError::Usage)?;
     if let Some(path) = &arguments.plot {
-        // Found out now, not after the last load.
-        documents::attempt(PLOT, path).map_err(Failed::Otherwise)?;
+        // Fail now, not after the last load.
+        documents::attempt(PLOT, path).map_err(BenchError::Otherwise)?;
     }
-    let processors = shape.pin()?;
+    let processors = load_args.pin()?;
     let processors = processors.as_deref();
     let mut line = StatusLine::default();
     let Some(endpoint) = &arguments.address else {
         if arguments.pid.is_some() {
-            let text = "--pid is for a server that runs already: say where it listens";
-            return Err(Failed::Usage(text.into()));
+            let text = "--pid needs the address of a running server";
+            return Err(BenchError::Usage(text.into()));
         }
-        if !shape.is_said() {
-            return mix::run(arguments, registry, processors, watch);
+        if !load_args.is_customized() {
+            return mix::run(arguments, registry, processors, stop);
         }
         let most = connections_max(&plan);
-        let server = own_server(shape.style, most, &plan)?;
+        let server = own_server(load_args.style, most, &plan)?;
         let host = host::of(registry);
-        let outcome = server.bench(&host, &plan, processors, watch, |what| line.show(what))?;
+        let result = server.bench(&host, &plan, processors, stop, |what| line.show(what))?;
         line.clear();
-        return tell(arguments, registry, watch, &[("echown".into(), outcome)]);
+        return print_results(arguments, registry, stop, &[("echown".into(), result)]);
     };
-    if !shape.pin_server.is_empty() {
-        let text = "--pin-server is for a server that is started here";
-        return Err(Failed::Usage(text.into()));
+    if !load_args.pin_server.is_empty() {
+        let text =
+            "--pin-server cannot be used with an address: it is for servers that `bench` starts";
+        return Err(BenchError::Usage(text.into()));
     }
     let target =
-        resolve(endpoint).map_err(|error| Failed::Otherwise(format!("{endpoint}: {error}")))?;
+        resolve(endpoint).map_err(|error| BenchError::Otherwise(format!("{endpoint}: {error}")))?;
     let host = host::of(registry);
-    let outcome = echown_bench::run(&host, &plan, &target, arguments.pid, watch, |what| {
+    let result = echown_bench::run(&host, &plan, &target, arguments.pid, stop, |what| {
         line.show(what);
     })?;
     line.clear();
-    tell(arguments, registry, watch, &[(endpoint.to_string(), outcome)])
+    print_results(arguments, registry, stop, &[(endpoint.to_string(), result)])
 }
 
 /// Looks a name up. Of several addresses the first one is used.
@@ -414,35 +421,35 @@ fn resolve(endpoint: &Endpoint) -> io::Result<Target> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
 }
 
-/// This very program as a server, which sets this load no limits.
-fn own_server(style: StyleName, connections: usize, plan: &Plan) -> io::Result<Rival> {
+/// This program as a server, with limits that allow the load.
+fn own_server(style: StyleName, connections: usize, plan: &LoadPlan) -> io::Result<ServerCommand> {
     let options = format!("--max-connections {connections}{}", limits(style, plan));
     own(&this_program()?, "echown", &options)
 }
 
-/// Where this program is, for starting it as a server.
+/// The path of this program, to start it as a server.
 fn this_program() -> io::Result<PathBuf> {
     std::env::current_exe().map_err(|error| {
         let text = format!(
-            "cannot start a server: the path of this program is unknown ({error}); mount /proc, or \
-             give the address of a server that runs"
+            "failed to start a server: the path of this program is unknown ({error}); mount /proc, \
+             or give the address of a running server"
         );
         io::Error::new(error.kind(), text)
     })
 }
 
-/// How many connections a server is to take for it.
-fn connections_max(plan: &Plan) -> usize {
-    // One that was closed here is still being closed there while the next one comes.
-    plan.connections_in_all() * if plan.churn { 4 } else { 1 } + 64
+/// The connections that a server has to allow.
+fn connections_max(plan: &LoadPlan) -> usize {
+    // The server may still be closing a connection when the next one arrives.
+    plan.all_connections() * if plan.churn { 4 } else { 1 } + 64
 }
 
-/// The style, and its limits where they are for clients that ask less.
-fn limits(style: StyleName, plan: &Plan) -> String {
+/// Options for the style, and for limits that the load would exceed.
+fn limits(style: StyleName, plan: &LoadPlan) -> String {
     let bytes = plan.message_bytes;
     match style {
         StyleName::Echo | StyleName::Callback => format!(" --style {style}"),
-        // An idle connection is one that has not asked for long.
+        // Idle connections send nothing for a long time.
         StyleName::Staged => {
             format!(" --style {style} --request-timeout 1h --max-request {}", bytes.max(65_536))
         }
@@ -450,109 +457,112 @@ fn limits(style: StyleName, plan: &Plan) -> String {
     }
 }
 
-fn own(program: &Path, name: &str, options: &str) -> io::Result<Rival> {
+fn own(program: &Path, name: &str, options: &str) -> io::Result<ServerCommand> {
     let Some(program) = program.to_str().filter(|path| !path.contains('\'')) else {
-        let text = format!("{}: not a path that a shell can be told", escape::path(program));
+        let text = format!("{}: this path cannot be quoted for a shell", escape::path(program));
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     };
-    Ok(Rival {
+    Ok(ServerCommand {
         name: name.into(),
         command: format!("'{program}' serve --listen 127.0.0.1:{{port}} {options}"),
     })
 }
 
-/// Shows figures on standard output, for as long as its reader takes or until this is stopped.
-fn show(text: &str, watch: &Watch) -> io::Result<()> {
-    stderr_line::write_stdout(text.as_bytes(), || watch.is_stopped())
+/// Prints to standard output. A slow reader is waited for until the run is stopped.
+fn show(text: &str, stop: &StopHandle) -> io::Result<()> {
+    stderr_line::write_stdout(text.as_bytes(), || stop.is_stopped())
 }
 
-fn tell(
+fn print_results(
     arguments: &BenchArguments,
     registry: &Registry,
-    watch: &Watch,
-    outcomes: &[(String, Outcome)],
-) -> Result<ExitCode, Failed> {
-    for (_, outcome) in outcomes {
-        match arguments.form.format {
-            FormName::Text => show(&outcome.to_string(), watch)?,
-            FormName::Json => show(&(outcome.to_json() + "\n"), watch)?,
+    stop: &StopHandle,
+    results: &[(String, LoadResult)],
+) -> Result<ExitCode, BenchError> {
+    for (_, result) in results {
+        match arguments.format_args.format {
+            FormatName::Text => show(&result.to_string(), stop)?,
+            FormatName::Json => show(&(result.to_json() + "\n"), stop)?,
         }
     }
-    finish(arguments, registry, outcomes)
+    finish(arguments, registry, results)
 }
 
-/// Draws, and says what is no success.
+/// Draws the plot, and reports failures.
 fn finish(
     arguments: &BenchArguments,
     registry: &Registry,
-    outcomes: &[(String, Outcome)],
-) -> Result<ExitCode, Failed> {
+    results: &[(String, LoadResult)],
+) -> Result<ExitCode, BenchError> {
     let mut code = ExitCode::SUCCESS;
-    for failure in outcomes.iter().filter_map(|(name, outcome)| outcome.failure(name)) {
+    for failure in results.iter().filter_map(|(name, result)| result.failure(name)) {
         stderr_line(format_args!("echown: {failure}"));
         code = ExitCode::FAILURE;
     }
-    let has_something = outcomes.iter().any(|(_, outcome)| outcome.messages > 0);
+    let has_something = results.iter().any(|(_, result)| result.messages > 0);
     if let Some(path) = arguments.plot.as_ref().filter(|_| has_something) {
-        draw(registry, path, outcomes)?;
+        draw(registry, path, results)?;
     }
     Ok(code)
 }
 
-/// What messages call it.
+/// The name of the plot in messages.
 const PLOT: &str = "the plot";
 
-fn draw(registry: &Registry, path: &Path, outcomes: &[(String, Outcome)]) -> Result<(), Failed> {
-    let named: Vec<(String, &Outcome)> = outcomes
+fn draw(
+    registry: &Registry,
+    path: &Path,
+    results: &[(String, LoadResult)],
+) -> Result<(), BenchError> {
+    let named: Vec<(String, &LoadResult)> = results
         .iter()
-        .map(|(name, outcome)| match outcome.verified {
-            Verified::Wrong => (format!("{name} (wrong bytes came back)"), outcome),
-            Verified::Nothing => (format!("{name} (nothing verified)"), outcome),
-            _ => (name.clone(), outcome),
+        .map(|(name, result)| match result.verified {
+            Verified::Wrong => (format!("{name} (wrong bytes received)"), result),
+            Verified::Nothing => (format!("{name} (nothing verified)"), result),
+            _ => (name.clone(), result),
         })
         .collect();
     let failed = |error: io::Error| {
-        Failed::Otherwise(format!("cannot draw {}: {error}", escape::path(path)))
+        BenchError::Otherwise(format!("failed to draw {}: {error}", escape::path(path)))
     };
     let svg = echown_bench::plot(&named).map_err(failed)?;
-    documents::write(registry, PLOT, path, &svg).map_err(Failed::Otherwise)
+    documents::write(registry, PLOT, path, &svg).map_err(BenchError::Otherwise)
 }
 
-/// What goes on, on a terminal: one line that is written over and over. Elsewhere only what takes longer
-/// than it should.
+/// The progress. On a terminal, one line that is overwritten; elsewhere, only waits that take too long.
 #[derive(Default)]
 struct StatusLine {
     is_shown: bool,
-    /// When it began to wait.
+    /// When the current wait began.
     waiting: Option<Instant>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl StatusLine {
-    /// After so long a wait is worth a line.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    /// The shortest wait that is reported.
+    const LONG_WAIT: Duration = Duration::from_secs(2);
 
-    fn show(&mut self, what: Progress<'_>) {
-        let (Progress::Waiting(text) | Progress::Running(text)) = what;
-        // The path of a Unix socket may be a part of it.
+    fn show(&mut self, what: LoadProgress<'_>) {
+        let (LoadProgress::Waiting(text) | LoadProgress::Running(text)) = what;
+        // It may contain the path of a Unix socket.
         let text = escape::text(text);
         if io::stderr().is_terminal() {
             stderr_line::write(format!("\r\x1b[2K{text}").into_bytes());
             self.is_shown = true;
-        } else if matches!(what, Progress::Running(_)) {
-            (self.waiting, self.is_told) = (None, false);
-        } else if !self.is_told
-            && self.waiting.get_or_insert_with(Instant::now).elapsed() >= StatusLine::PATIENCE
+        } else if matches!(what, LoadProgress::Running(_)) {
+            (self.waiting, self.is_reported) = (None, false);
+        } else if !self.is_reported
+            && self.waiting.get_or_insert_with(Instant::now).elapsed() >= StatusLine::LONG_WAIT
         {
             stderr_line(format_args!("echown: {text}"));
-            self.is_told = true;
+            self.is_reported = true;
         }
     }
 
     fn clear(&mut self) {
         if self.is_shown {
             stderr_line::write(b"\r\x1b[2K".to_vec());
-            // On the same terminal figures follow, by another way.
+            // Figures follow on the same terminal, from another writer.
             stderr_line::flush(Flush::Exit);
             self.is_shown = false;
         }

@@ -277,12 +277,7 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
             "-1",
             "expected numbers of processors, such as `0` or `0,2`",
         ),
-        (
-            "--rate",
-            "--rate <R>",
-            "-1",
-            "expected a number of messages a second, more than 0, such as `5000`",
-        ),
+        ("--rate", "--rate <R>", "-1", "expected messages per second, more than 0, such as `5000`"),
     ] {
         assert_value(&["bench", option, value], usage, expected);
     }
@@ -332,7 +327,11 @@ fn words_are_refused_with_those_that_are_known() {
         (&["serve", "--report", "xml"], "--report <FORMAT>", "text, json, junit, sarif, github"),
         (&["client", "--style", "bad"], "--style <STYLE>", "staged, broadcast"),
         (&["bench", "--client", "bad"], "--client <CLIENT>", "event, blocking"),
-        (&["bench", "compare", "echown", "--load", "bad"], "--load <NAME>", "one, crowd"),
+        (
+            &["bench", "compare", "echown", "--load", "bad"],
+            "--load <NAME>",
+            "latency-1, throughput-64",
+        ),
         (&["explain", "bad"], "[CODE]", "leak, "),
     ] {
         let value = arguments.last().unwrap();
@@ -388,13 +387,13 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
         (&["client", "--style=broadcast", "--workers=3"], "--workers is for --style staged"),
         (
             &["bench", "--client=blocking", "--client-threads=2"],
-            "--client-threads is for --client event",
+            "--client-threads needs --client event",
         ),
-        (&["bench", "--pipeline", "4", "--churn"], "with --churn a connection is for one message"),
-        (&["bench", "--pid", "5"], "--pid is for a server that runs already"),
+        (&["bench", "--pipeline", "4", "--churn"], "--pipeline cannot be used with --churn"),
+        (&["bench", "--pid", "5"], "--pid needs the address of a running server"),
         (
             &["bench", "127.0.0.1:1", "--pin-server", "0"],
-            "--pin-server is for a server that is started",
+            "--pin-server cannot be used with an address",
         ),
         (
             &["bench", "127.0.0.1:1", "compare", "echown"],
@@ -407,9 +406,9 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
         assert_error(arguments, USAGE, expected);
     }
     assert_error(
-        &["bench", "compare", "a=false {port}", "--load=one"],
+        &["bench", "compare", "a=false {port}", "--load=latency-1"],
         1,
-        "one, round 1, a: cannot start the server a: `false ",
+        "latency-1, round 1, a: failed to start the server a: `false ",
     );
 }
 

@@ -1,117 +1,118 @@
-//! The client with a thread for each connection, which waits for each answer.
+//! The blocking client: a thread for each connection, which waits for each reply.
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::agenda::Schedule;
-use crate::net::Stream;
-use crate::run::{Run, Window};
-use crate::talk::Talk;
-use crate::tally::{self, Tally};
+use crate::error_kind;
+use crate::net::ClientSocket;
+use crate::open_loop::Schedule;
+use crate::run::{RunContext, Window};
+use crate::session::EchoSession;
+use crate::worker_stats::WorkerStats;
 
-/// Bytes read at once.
+/// The size of the read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// As much as is sent before anything is read. A client that sends more and does not listen meanwhile
-/// waits for a server that waits for it.
-const UNHEARD_BYTES_MAX: usize = 32 * 1024;
+/// The most bytes that are sent before anything is read. A client that sends more without reading
+/// deadlocks with a server that waits for it to read.
+const UNREAD_BYTES_MAX: usize = 32 * 1024;
 
-/// How long one wait is at most, so that the end is noticed.
+/// The longest single wait, so that the end is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// After so long whoever watches is told of answers.
-const TELLING_PERIOD: u64 = 100_000_000;
+/// How often replies are counted for the progress, in nanoseconds.
+const PROGRESS_INTERVAL: u64 = 100_000_000;
 
-/// How long nothing is tried after a connection could not be made.
+/// The pause after a failed attempt to connect.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// What ends a connection.
-type Failed = &'static str;
+/// Why a connection ended.
+type EndReason = &'static str;
 
-pub(crate) fn work(run: &Run, share: Range<usize>) -> Tally {
-    let mut tally = Tally::new(share.len());
-    let Some(connection) = share.into_iter().next() else { return tally };
+pub(crate) fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
+    let mut stats = WorkerStats::new(share.len());
+    let Some(connection) = share.into_iter().next() else { return stats };
     let connected = if run.is_stopped() { None } else { Some(connect(run, connection)) };
     let stream = match connected {
         None => None,
         Some(Ok(stream)) => {
-            tally.established += 1;
-            run.tell_connected();
+            stats.established += 1;
+            run.count_connected();
             Some(stream)
         }
         Some(Err(error)) => {
-            tally.failed(tally::name(&error));
+            stats.record_error(error_kind::of(&error));
             None
         }
     };
     let window = run.wait_for_all();
-    // At a rate, what is due is due also without a connection.
+    // In an open loop, messages are due also without a connection.
     if let Some(window) = window.filter(|_| stream.is_some() || run.plan.rate.is_some()) {
-        Asker::new(run, connection, window).talk(stream, &mut tally);
+        BlockingClient::new(run, connection, window).drive(stream, &mut stats);
     }
-    tally
+    stats
 }
 
-fn connect(run: &Run, connection: usize) -> io::Result<Stream> {
+fn connect(run: &RunContext, connection: usize) -> io::Result<ClientSocket> {
     let stream = run.connect(connection)?;
     stream.set_read_timeout(WAIT_MAX)?;
     Ok(stream)
 }
 
-struct Asker<'run> {
-    run: &'run Run,
+struct BlockingClient<'run> {
+    run: &'run RunContext,
     connection: usize,
-    /// How often another connection was made.
+    /// The number of reconnects.
     attempts: usize,
     window: Window,
-    talk: Talk,
+    session: EchoSession,
     buffer: Vec<u8>,
-    told: (u64, u64),
-    /// Whether all that is under way can be sent before anything is read.
+    reported: (u64, u64),
+    /// Whether all messages in flight can be sent before anything is read.
     is_short: bool,
-    /// Whether the connection works; see [`Tally::left`].
-    is_left: bool,
-    /// Bytes came after the time was over.
-    is_heard_late: bool,
+    /// See [`WorkerStats::working_at_end`].
+    works: bool,
+    /// Bytes arrived after the measured time.
+    received_late: bool,
 }
 
-impl<'run> Asker<'run> {
-    fn new(run: &'run Run, connection: usize, window: Window) -> Asker<'run> {
+impl<'run> BlockingClient<'run> {
+    fn new(run: &'run RunContext, connection: usize, window: Window) -> BlockingClient<'run> {
         let plan = &run.plan;
-        let is_short = plan.message_bytes.saturating_mul(plan.pipeline) <= UNHEARD_BYTES_MAX;
-        Asker {
+        let is_short = plan.message_bytes.saturating_mul(plan.pipeline) <= UNREAD_BYTES_MAX;
+        BlockingClient {
             run,
             connection,
             attempts: 0,
             window,
-            talk: Talk::new(&run.pattern, plan.message_bytes, connection),
+            session: EchoSession::new(&run.payload, plan.message_bytes, connection),
             buffer: vec![0; BUFFER_BYTES.min(plan.message_bytes * plan.pipeline).max(1)],
-            told: (window.began, 0),
+            reported: (window.start, 0),
             is_short,
-            is_left: false,
-            is_heard_late: false,
+            works: false,
+            received_late: false,
         }
     }
 
-    fn talk(&mut self, stream: Option<Stream>, tally: &mut Tally) {
-        self.is_left = stream.is_some();
-        self.exchange_all(stream, tally);
-        tally.left = usize::from(self.is_left);
+    fn drive(&mut self, stream: Option<ClientSocket>, stats: &mut WorkerStats) {
+        self.works = stream.is_some();
+        self.exchange_all(stream, stats);
+        stats.working_at_end = usize::from(self.works);
     }
 
-    fn exchange_all(&mut self, mut stream: Option<Stream>, tally: &mut Tally) {
+    fn exchange_all(&mut self, mut stream: Option<ClientSocket>, stats: &mut WorkerStats) {
         let connections = self.run.plan.connections as u64;
-        let schedule = self.run.plan.rate.map(|rate| Schedule::new(rate, self.window.began));
-        let mut asked = 0;
+        let schedule = self.run.plan.rate.map(|rate| Schedule::new(rate, self.window.start));
+        let mut sent = 0;
         loop {
             let now = self.run.now();
             let due = match schedule {
                 None => now,
-                Some(schedule) => schedule.due(asked * connections + self.connection as u64),
+                Some(schedule) => schedule.due(sent * connections + self.connection as u64),
             };
-            // At a rate, what was due in time is asked even if it is late by now.
-            let is_too_late = due >= self.window.until || now >= self.window.give_up;
+            // In an open loop, a message that was due in time is sent even if it is late.
+            let is_too_late = due >= self.window.until || now >= self.window.deadline;
             if is_too_late || self.run.is_stopped() {
                 break;
             }
@@ -121,131 +122,139 @@ impl<'run> Asker<'run> {
                 continue;
             }
             if stream.is_none() && !self.run.plan.churn {
-                tally.failed(tally::NO_CONNECTION);
-                asked += 1;
+                stats.record_error(error_kind::NO_CONNECTION);
+                sent += 1;
                 continue;
             }
             if stream.is_none() {
-                stream = self.reconnect(tally);
+                stream = self.reconnect(stats);
                 if stream.is_none() {
                     std::thread::sleep(RETRY_PAUSE);
                     continue;
                 }
             }
-            self.talk.begin(due);
-            asked += 1;
+            self.session.schedule(due);
+            sent += 1;
             if schedule.is_none() && !self.run.plan.churn {
-                while self.talk.under_way() < self.run.plan.pipeline {
-                    self.talk.begin(now);
+                while self.session.in_flight() < self.run.plan.pipeline {
+                    self.session.schedule(now);
                 }
             }
-            let answered = stream.as_ref().map(|stream| self.exchange(stream, tally));
-            if let Some(Err(why)) = answered {
-                self.fail(why, tally);
+            let exchanged = stream.as_ref().map(|stream| self.exchange(stream, stats));
+            if let Some(Err(why)) = exchanged {
+                self.fail(why, stats);
                 stream = None;
-                self.talk.forget();
+                self.session.reset();
                 if !self.run.plan.churn && schedule.is_none() {
                     return;
                 }
             } else if self.run.plan.churn {
                 stream = None;
-                self.talk.forget();
-                tally.connects += u64::from(self.window.counts(self.run.now()));
+                self.session.reset();
+                stats.connects += u64::from(self.window.contains(self.run.now()));
             }
-            self.tell(tally);
+            self.report_progress(stats);
         }
         if let Some(schedule) = schedule.filter(|_| !self.run.is_stopped()) {
             let others = connections - 1 - self.connection as u64;
             let own = (schedule.count(self.window.until) + others) / connections;
-            tally.failed_times(tally::UNASKED, own.saturating_sub(asked));
+            stats.record_errors(error_kind::NEVER_SENT, own.saturating_sub(sent));
         }
-        // What is still under way has its time.
-        while let Some(stream) = stream.as_ref().filter(|_| self.talk.under_way() > 0) {
-            if let Err(why) = self.exchange(stream, tally) {
-                self.fail(why, tally);
+        // Wait for the messages in flight.
+        while let Some(stream) = stream.as_ref().filter(|_| self.session.in_flight() > 0) {
+            if let Err(why) = self.exchange(stream, stats) {
+                self.fail(why, stats);
                 return;
             }
         }
     }
 
-    fn fail(&mut self, why: Failed, tally: &mut Tally) {
-        self.is_left = why == tally::UNANSWERED && self.is_heard_late;
-        // Ended early, an answer was not waited for.
-        let lost = self.talk.under_way() as u64;
-        if why != tally::UNANSWERED {
-            tally.failed(why);
+    fn fail(&mut self, why: EndReason, stats: &mut WorkerStats) {
+        self.works = why == error_kind::UNANSWERED && self.received_late;
+        // A run that is stopped does not wait for replies.
+        let lost = self.session.in_flight() as u64;
+        if why != error_kind::UNANSWERED {
+            stats.record_error(why);
             if self.run.plan.rate.is_some() {
-                tally.failed_times(tally::UNANSWERED, lost);
+                stats.record_errors(error_kind::UNANSWERED, lost);
             }
         } else if !self.run.is_stopped() {
-            tally.failed_times(tally::UNANSWERED, lost);
+            stats.record_errors(error_kind::UNANSWERED, lost);
         }
     }
 
-    fn reconnect(&mut self, tally: &mut Tally) -> Option<Stream> {
-        // Each connection's own sequence of sources.
+    fn reconnect(&mut self, stats: &mut WorkerStats) -> Option<ClientSocket> {
+        // Each connection has its own sequence of sources.
         self.attempts += 1;
         let turn = self.connection + self.attempts;
-        let stream =
-            connect(self.run, turn).map_err(|error| tally.failed(tally::name(&error))).ok();
-        self.is_left = stream.is_some();
+        let stream = connect(self.run, turn)
+            .map_err(|error| stats.record_error(error_kind::of(&error)))
+            .ok();
+        self.works = stream.is_some();
         stream
     }
 
-    /// Sends what is begun, and waits until a message is answered.
-    fn exchange(&mut self, stream: &Stream, tally: &mut Tally) -> Result<(), Failed> {
+    /// Sends what is scheduled, and waits for a reply.
+    fn exchange(
+        &mut self,
+        stream: &ClientSocket,
+        stats: &mut WorkerStats,
+    ) -> Result<(), EndReason> {
         let mut writer = stream;
-        while self.is_short && !self.talk.unsent().is_empty() {
-            let bytes = writer.write(self.talk.unsent()).map_err(|error| tally::name(&error))?;
-            self.talk.was_sent(bytes);
+        while self.is_short && !self.session.unsent().is_empty() {
+            let bytes =
+                writer.write(self.session.unsent()).map_err(|error| error_kind::of(&error))?;
+            self.session.mark_sent(bytes);
         }
         loop {
-            let bytes = if self.is_short { self.read(stream)? } else { self.go_on(stream)? };
-            self.is_heard_late |= self.run.now() >= self.window.until;
-            let completed = self.talk.receive(&self.buffer[..bytes]).map_err(|_| tally::LIE)?;
+            let bytes =
+                if self.is_short { self.read(stream)? } else { self.send_and_read(stream)? };
+            self.received_late |= self.run.now() >= self.window.until;
+            let completed =
+                self.session.receive(&self.buffer[..bytes]).map_err(|_| error_kind::WRONG_BYTES)?;
             if completed > 0 {
                 let now = self.run.now();
                 for _ in 0..completed {
-                    let due = self.talk.take_completed();
-                    tally.answered(0, &self.window, due, now);
+                    let due = self.session.take_completed();
+                    stats.record_reply(0, &self.window, due, now);
                 }
                 return Ok(());
             }
         }
     }
 
-    /// Waits for bytes.
-    fn read(&mut self, mut stream: &Stream) -> Result<usize, Failed> {
+    /// Reads, and waits for bytes.
+    fn read(&mut self, mut stream: &ClientSocket) -> Result<usize, EndReason> {
         loop {
             match stream.read(&mut self.buffer) {
-                Ok(0) => return Err(tally::CLOSED),
+                Ok(0) => return Err(error_kind::CLOSED),
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(tally::name(&error)),
+                Err(error) => return Err(error_kind::of(&error)),
             }
-            self.look_at_the_clock()?;
+            self.check_deadline()?;
         }
     }
 
-    /// Sends and reads what can be sent and read. How many bytes have come.
-    fn go_on(&mut self, stream: &Stream) -> Result<usize, Failed> {
-        let failed = |error: &io::Error| tally::name(error);
+    /// Sends and reads at the same time. Returns the number of bytes read.
+    fn send_and_read(&mut self, stream: &ClientSocket) -> Result<usize, EndReason> {
+        let failed = |error: &io::Error| error_kind::of(error);
         loop {
-            self.look_at_the_clock()?;
-            if !self.talk.unsent().is_empty() {
-                match stream.try_write(self.talk.unsent()) {
-                    Ok(bytes) => self.talk.was_sent(bytes),
+            self.check_deadline()?;
+            if !self.session.unsent().is_empty() {
+                match stream.try_write(self.session.unsent()) {
+                    Ok(bytes) => self.session.mark_sent(bytes),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(failed(&error)),
                 }
             }
             match stream.try_read(&mut self.buffer) {
-                Ok(0) => return Err(tally::CLOSED),
+                Ok(0) => return Err(error_kind::CLOSED),
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(failed(&error)),
             }
-            if self.talk.unsent().is_empty() {
+            if self.session.unsent().is_empty() {
                 stream.wait_readable(WAIT_MAX).map_err(|error| failed(&error))?;
             } else {
                 stream.wait_either(WAIT_MAX).map_err(|error| failed(&error))?;
@@ -253,16 +262,16 @@ impl<'run> Asker<'run> {
         }
     }
 
-    fn look_at_the_clock(&self) -> Result<(), Failed> {
-        let is_over = self.run.now() > self.window.give_up || self.run.is_stopped();
-        if is_over { Err(tally::UNANSWERED) } else { Ok(()) }
+    fn check_deadline(&self) -> Result<(), EndReason> {
+        let is_over = self.run.now() > self.window.deadline || self.run.is_stopped();
+        if is_over { Err(error_kind::UNANSWERED) } else { Ok(()) }
     }
 
-    fn tell(&mut self, tally: &Tally) {
+    fn report_progress(&mut self, stats: &WorkerStats) {
         let now = self.run.now();
-        if now - self.told.0 >= TELLING_PERIOD {
-            self.run.tell_answered(tally.messages - self.told.1);
-            self.told = (now, tally.messages);
+        if now - self.reported.0 >= PROGRESS_INTERVAL {
+            self.run.count_replies(stats.messages - self.reported.1);
+            self.reported = (now, stats.messages);
         }
     }
 }

@@ -1,169 +1,172 @@
-//! Several servers under the same load, in turn, again and again.
+//! Comparison of several servers under the same load.
 //!
-//! The machine is not the same from one minute to the next. So the servers take turns (A B C A B C),
-//! what is compared is what they did in the same round, and a round in which somebody else used the
-//! machine is dropped and made up for.
+//! The speed of a machine changes from one minute to the next. So the servers take turns (A B C,
+//! A B C), they are compared within each round, and a round in which another program used the machine
+//! is dropped and repeated.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::format::{memory, plural, time};
 use crate::host::Host;
-use crate::outcome::{Latency, Outcome, Verified};
-use crate::rival::Rival;
-use crate::run::{LoadError, Progress};
-use crate::scenario::{Metric, Scenario};
-use crate::show::{Count, memory, time};
+use crate::loads::{Metric, NamedLoad};
+use crate::result::{LatencySummary, LoadResult, ServerUsage, Verified};
+use crate::run::{LoadError, LoadProgress};
+use crate::server_process::ServerCommand;
+use crate::stop_handle::StopHandle;
 use crate::warning::Warning;
-use crate::watch::Watch;
 
-/// How it is done.
+/// How servers are compared.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Settings {
+pub struct CompareSettings {
     /// Rounds that count.
     pub rounds: usize,
-    /// Processors that the servers run on, if not on any.
+    /// Processors that the servers run on. The default is any.
     pub server_processors: Option<Vec<usize>>,
 }
 
-impl Settings {
-    /// So many rounds, on any processor.
+impl CompareSettings {
+    /// This many rounds, on any processor.
     #[must_use]
-    pub fn new(rounds: usize) -> Settings {
-        Settings { rounds, server_processors: None }
+    pub fn new(rounds: usize) -> CompareSettings {
+        CompareSettings { rounds, server_processors: None }
     }
 }
 
-/// What came of a load.
+/// The results of all servers under one load.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct Row {
+pub struct Comparison {
     /// The load.
-    pub scenario: Scenario,
-    /// The servers in the order in which they were given.
-    pub cells: Vec<Cell>,
+    pub load: NamedLoad,
+    /// The servers, in the order in which they were given.
+    pub servers: Vec<ServerSummary>,
     /// Rounds that count.
     pub rounds: usize,
-    /// Rounds that were asked for. There are fewer when it was ended early, or when so many were
-    /// disturbed that no more were tried.
-    pub wanted: usize,
-    /// Rounds that were dropped, because somebody else used the machine.
-    pub dropped: usize,
-    /// All rounds were disturbed, and count all the same.
+    /// Rounds that were requested. Fewer count if the comparison was stopped early, or if more rounds
+    /// than this were disturbed.
+    pub rounds_requested: usize,
+    /// Rounds that were dropped because another program used the machine.
+    pub rounds_dropped: usize,
+    /// All rounds were disturbed by other programs. They count all the same.
     pub is_disturbed: bool,
 }
 
-impl Row {
-    /// The same as JSON.
+impl Comparison {
+    /// Serializes the comparison as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self)
-            .unwrap_or_else(|error| unreachable!("plain data has no secrets: {error}"))
+            .unwrap_or_else(|error| unreachable!("plain data can be serialized: {error}"))
     }
 }
 
-/// What one server did.
+/// The results of one server. A figure that is unknown in every round is `None`.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct Cell {
+pub struct ServerSummary {
     /// Its name.
     pub name: String,
-    /// The median of the rounds; of those in which it is known, as everything here.
-    pub figure: Option<f64>,
-    /// The lowest and the highest.
+    /// The median of the rounds, in the unit of the load's [`Metric`].
+    pub median: Option<f64>,
+    /// The lowest and the highest round.
     pub range: Option<(f64, f64)>,
-    /// How much better than the first server, as the median of the rounds' ratios.
-    pub advantage: Option<f64>,
+    /// How many times as good as the first server: the median of the rounds' ratios.
+    pub ratio: Option<f64>,
     /// The lowest and the highest of these ratios.
-    pub advantage_range: Option<(f64, f64)>,
-    /// The median of the rounds' 99th of a hundred latencies, in microseconds.
+    pub ratio_range: Option<(f64, f64)>,
+    /// The median of the rounds' 99th percentiles of latency, in microseconds.
     pub p99: Option<f64>,
-    /// The same for 99.9.
+    /// The median of the rounds' 99.9th percentiles of latency, in microseconds.
     pub p999: Option<f64>,
-    /// Processor time of the server for each message, in microseconds.
+    /// Processor time of the server per message, in microseconds.
     pub micros_per_message: f64,
-    /// Memory for each connection, in bytes; nothing is known of connections that come and go.
+    /// Memory per connection in bytes. Unknown for connections that are opened and closed all the time.
     pub memory_per_connection: Option<f64>,
-    /// Connections that starved, in all rounds.
+    /// Starved connections, in all rounds.
     pub starved: usize,
-    /// What went wrong, in all rounds.
+    /// Errors, in all rounds.
     pub errors: u64,
-    /// Messages that came back, in all rounds.
+    /// Replies, in all rounds.
     pub messages: u64,
-    /// What is known of the bytes that came back: the worst of the rounds.
+    /// Whether the replies were correct: the worst of the rounds.
     pub verified: Verified,
-    /// There was a round at whose end no connection worked.
-    pub is_lost: bool,
+    /// In at least one round, no connection worked at the end.
+    pub is_gone: bool,
 }
 
-impl Cell {
-    /// Why this is no success, in a sentence.
+impl ServerSummary {
+    /// Why this is a failure, in a sentence.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         match self.verified {
-            Verified::Whole if self.is_lost => Some(format!(
-                "{}: the server has gone or stopped answering: there was a round at whose end no \
-                 connection worked",
+            Verified::Whole if self.is_gone => Some(format!(
+                "{}: the server has gone or stopped replying: in at least one round no connection \
+                 worked at the end",
                 self.name
             )),
             Verified::Whole => None,
-            Verified::Wrong => Some(format!("{}: what came back was not what was sent", self.name)),
+            Verified::Wrong => {
+                Some(format!("{}: replies differed from the messages that were sent", self.name))
+            }
             Verified::Nothing => Some(format!(
-                "{}: nothing was verified: there was a round in which no message came back",
+                "{}: nothing was verified: in at least one round no reply arrived",
                 self.name
             )),
         }
     }
 }
 
-/// Puts the servers under a load, in turn. The rows come one by one, as they are done.
+/// Runs one load against each server, in turn. `None`: it was stopped before the first round was
+/// complete.
 ///
 /// # Errors
-/// A server that cannot be started, or that takes no connections.
+/// A server could not be started, or accepted no connections.
 pub fn compare(
     host: &Arc<dyn Host>,
-    scenario: &Scenario,
-    rivals: &[Rival],
-    settings: &Settings,
-    watch: &Watch,
-    mut progress: impl FnMut(Progress<'_>),
-) -> Result<Option<Row>, LoadError> {
-    let mut rounds: Vec<Vec<Outcome>> = Vec::new();
-    let mut disturbed: Vec<Vec<Outcome>> = Vec::new();
+    load: &NamedLoad,
+    servers: &[ServerCommand],
+    settings: &CompareSettings,
+    stop: &StopHandle,
+    mut progress: impl FnMut(LoadProgress<'_>),
+) -> Result<Option<Comparison>, LoadError> {
+    let mut rounds: Vec<Vec<LoadResult>> = Vec::new();
+    let mut disturbed: Vec<Vec<LoadResult>> = Vec::new();
     while rounds.len() < settings.rounds && disturbed.len() <= settings.rounds {
         let number = rounds.len() + disturbed.len() + 1;
         let mut round = Vec::new();
-        for rival in rivals {
-            let what = format!("{}, round {number}, {}", scenario.name, rival.name);
-            progress(Progress::Running(&what));
+        for server in servers {
+            let what = format!("{}, round {number}, {}", load.name, server.name);
+            progress(LoadProgress::Running(&what));
             let processors = settings.server_processors.as_deref();
-            let outcome = rival.bench(host, &scenario.plan, processors, watch, |how| {
+            let result = server.bench(host, &load.plan, processors, stop, |how| {
                 how.under(&what, &mut progress);
             });
-            if watch.is_stopped() {
-                // A round that is not whole compares nothing.
-                return Ok(row(scenario, rivals, settings, rounds, disturbed));
+            if stop.is_stopped() {
+                // An incomplete round compares nothing.
+                return Ok(summarize(load, servers, settings, rounds, disturbed));
             }
-            round.push(outcome.map_err(|error| LoadError::new(format!("{what}: {error}")))?);
+            round.push(result.map_err(|error| LoadError::new(format!("{what}: {error}")))?);
         }
         if round.iter().any(is_disturbed) { &mut disturbed } else { &mut rounds }.push(round);
     }
-    Ok(row(scenario, rivals, settings, rounds, disturbed))
+    Ok(summarize(load, servers, settings, rounds, disturbed))
 }
 
-fn is_disturbed(outcome: &Outcome) -> bool {
-    outcome.warnings.iter().any(|warning| matches!(warning, Warning::OtherLoad { .. }))
+fn is_disturbed(result: &LoadResult) -> bool {
+    result.warnings.iter().any(|warning| matches!(warning, Warning::OtherLoad { .. }))
 }
 
-fn row(
-    scenario: &Scenario,
-    rivals: &[Rival],
-    settings: &Settings,
-    mut rounds: Vec<Vec<Outcome>>,
-    mut disturbed: Vec<Vec<Outcome>>,
-) -> Option<Row> {
+fn summarize(
+    load: &NamedLoad,
+    servers: &[ServerCommand],
+    settings: &CompareSettings,
+    mut rounds: Vec<Vec<LoadResult>>,
+    mut disturbed: Vec<Vec<LoadResult>>,
+) -> Option<Comparison> {
     let is_disturbed = rounds.is_empty();
     if is_disturbed {
         rounds = std::mem::take(&mut disturbed);
@@ -171,40 +174,44 @@ fn row(
     if rounds.is_empty() {
         return None;
     }
-    let cells = rivals.iter().enumerate();
-    Some(Row {
-        scenario: scenario.clone(),
-        cells: cells.map(|(index, rival)| cell(scenario.metric, index, rival, &rounds)).collect(),
+    let summary = |(index, server): (usize, &ServerCommand)| {
+        summarize_server(load.metric, index, &server.name, &rounds)
+    };
+    Some(Comparison {
+        load: load.clone(),
+        servers: servers.iter().enumerate().map(summary).collect(),
         rounds: rounds.len(),
-        wanted: settings.rounds,
-        dropped: disturbed.len(),
+        rounds_requested: settings.rounds,
+        rounds_dropped: disturbed.len(),
         is_disturbed,
     })
 }
 
-fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) -> Cell {
-    let of_all = |what: &dyn Fn(&Outcome) -> f64| -> Vec<f64> {
-        rounds.iter().map(|round| what(&round[index])).collect()
-    };
-    let figures: Vec<f64> = rounds.iter().filter_map(|round| metric.of(&round[index])).collect();
-    let advantages: Vec<f64> = rounds
+fn summarize_server(
+    metric: Metric,
+    index: usize,
+    name: &str,
+    rounds: &[Vec<LoadResult>],
+) -> ServerSummary {
+    let own = || rounds.iter().map(|round| &round[index]);
+    let figures: Vec<f64> = own().filter_map(|result| metric.of(result)).collect();
+    let ratios: Vec<f64> = rounds
         .iter()
         .filter_map(|round| metric.of(&round[index]).zip(metric.of(&round[0])))
-        .map(|(its, first)| metric.advantage(its, first))
+        .map(|(own, first)| metric.ratio(own, first))
         .collect();
-    let server = |what: fn(&crate::ServerUse) -> f64| {
-        median(of_all(&|outcome| outcome.server.as_ref().map_or(f64::NAN, what)))
+    let server = |what: fn(&ServerUsage) -> f64| {
+        median(own().map(|result| result.server.as_ref().map_or(f64::NAN, what)).collect())
     };
-    let its = || rounds.iter().map(|round| &round[index]);
-    let latency = |what: fn(Latency) -> f64| {
-        known(its().filter_map(|outcome| outcome.latency.map(what)).collect())
+    let latency = |what: fn(LatencySummary) -> f64| {
+        known(own().filter_map(|result| result.latency.map(what)).collect())
     };
-    Cell {
-        name: rival.name.clone(),
+    ServerSummary {
+        name: name.to_owned(),
         range: range(&figures),
-        figure: known(figures),
-        advantage_range: range(&advantages),
-        advantage: known(advantages),
+        median: known(figures),
+        ratio_range: range(&ratios),
+        ratio: known(ratios),
         p99: latency(|latency| latency.p99),
         p999: latency(|latency| latency.p999),
         micros_per_message: server(|server| server.micros_per_message),
@@ -212,11 +219,11 @@ fn cell(metric: Metric, index: usize, rival: &Rival, rounds: &[Vec<Outcome>]) ->
             server.memory_per_connection.unwrap_or(f64::NAN)
         }))
         .filter(|bytes| !bytes.is_nan()),
-        starved: its().map(|outcome| outcome.starved).sum(),
-        errors: its().flat_map(|outcome| outcome.errors.values()).sum(),
-        messages: its().map(|outcome| outcome.messages).sum(),
-        is_lost: its().any(|outcome| outcome.left == Some(0)),
-        verified: its().map(|outcome| outcome.verified).max().unwrap_or(Verified::Nothing),
+        starved: own().map(|result| result.starved).sum(),
+        errors: own().flat_map(|result| result.errors.values()).sum(),
+        messages: own().map(|result| result.messages).sum(),
+        is_gone: own().any(|result| result.working_at_end == Some(0)),
+        verified: own().map(|result| result.verified).max().unwrap_or(Verified::Nothing),
     }
 }
 
@@ -239,10 +246,10 @@ fn range(figures: &[f64]) -> Option<(f64, f64)> {
     least.zip(figures.iter().copied().reduce(f64::max))
 }
 
-/// A table in Markdown, as it stands in a page.
-impl fmt::Display for Row {
+/// A table in Markdown.
+impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scenario { name, about, plan, metric } = &self.scenario;
+        let NamedLoad { name, about, plan, metric } = &self.load;
         writeln!(f, "**{name}**: {about} ({}; client: {})\n", plan.in_words(), plan.client)?;
         writeln!(
             f,
@@ -250,49 +257,44 @@ impl fmt::Display for Row {
              time | memory each |\n|---|---|---|---|---|---|---|---|---|",
             metric.unit()
         )?;
-        for cell in &self.cells {
+        for server in &self.servers {
             let shown = |what: Option<String>| what.unwrap_or_else(|| "-".into());
             writeln!(
                 f,
                 "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                cell.name,
-                shown(cell.figure.map(|figure| format!("{figure:.1}"))),
-                shown(cell.range.map(|(low, high)| format!("{low:.1} to {high:.1}"))),
-                shown(cell.advantage.map(|advantage| format!("{advantage:.2}"))),
-                shown(cell.advantage_range.map(|(low, high)| format!("{low:.2} to {high:.2}"))),
-                shown(cell.p99.map(time)),
-                shown(cell.p999.map(time)),
-                time(cell.micros_per_message),
-                shown(cell.memory_per_connection.map(memory))
+                server.name,
+                shown(server.median.map(|median| format!("{median:.1}"))),
+                shown(server.range.map(|(low, high)| format!("{low:.1} to {high:.1}"))),
+                shown(server.ratio.map(|ratio| format!("{ratio:.2}"))),
+                shown(server.ratio_range.map(|(low, high)| format!("{low:.2} to {high:.2}"))),
+                shown(server.p99.map(time)),
+                shown(server.p999.map(time)),
+                time(server.micros_per_message),
+                shown(server.memory_per_connection.map(memory))
             )?;
         }
         writeln!(f)?;
-        let rounds = if self.rounds == 1 { "1 round" } else { &format!("{} rounds", self.rounds) };
-        write!(f, "{rounds} of {:?} each", plan.duration)?;
-        if self.rounds < self.wanted {
-            write!(f, "; {} were wanted", self.wanted)?;
+        write!(f, "{} of {:?} each", plural(self.rounds as u64, "round"), plan.duration)?;
+        if self.rounds < self.rounds_requested {
+            write!(f, "; {} were requested", self.rounds_requested)?;
         }
-        if self.dropped > 0 {
-            write!(f, "; {} more dropped: something else used the machine", self.dropped)?;
+        if self.rounds_dropped > 0 {
+            write!(f, "; {} more dropped: another program used the machine", self.rounds_dropped)?;
         }
         if self.is_disturbed {
-            write!(f, "; all of them disturbed by something else that used the machine")?;
+            write!(f, "; all of them disturbed by another program that used the machine")?;
         }
         writeln!(f, ".")?;
-        for cell in &self.cells {
-            if let Some(failure) = cell.failure() {
+        for server in &self.servers {
+            if let Some(failure) = server.failure() {
                 writeln!(f, "{failure}.")?;
             }
-            if cell.errors > 0 {
-                writeln!(f, "{}: {}.", cell.name, Count(cell.errors, "error"))?;
+            if server.errors > 0 {
+                writeln!(f, "{}: {}.", server.name, plural(server.errors, "error"))?;
             }
-            if cell.starved > 0 {
-                writeln!(
-                    f,
-                    "{}: {} starved.",
-                    cell.name,
-                    Count(cell.starved as u64, "connection")
-                )?;
+            if server.starved > 0 {
+                let starved = plural(server.starved as u64, "connection");
+                writeln!(f, "{}: {starved} starved.", server.name)?;
             }
         }
         Ok(())

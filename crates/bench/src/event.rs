@@ -1,118 +1,129 @@
-//! The client with an event loop: one thread talks on many connections.
+//! The event client: each thread drives many connections in an event loop.
 
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::agenda::{self, Agenda, Schedule};
-use crate::net::{Poller, Stream};
-use crate::run::{Run, Window};
-use crate::talk::Talk;
-use crate::tally::{self, Tally};
+use crate::error_kind;
+use crate::net::{ClientSocket, EventPoller};
+use crate::open_loop::{self, OpenLoopQueue, Schedule};
+use crate::run::{RunContext, Window};
+use crate::session::EchoSession;
+use crate::worker_stats::WorkerStats;
 
-/// Bytes read at once.
+/// The size of the read buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// How long one wait is at most, so that the end is noticed.
+/// The longest single wait in nanoseconds, so that the end is noticed.
 const WAIT_MAX: u64 = 50_000_000;
 
-/// How long nothing is tried on a slot whose connection could not be made.
+/// The pause on a slot after a failed attempt to connect, in nanoseconds.
 const RETRY_PAUSE: u64 = 10_000_000;
 
-pub(crate) fn work(run: &Run, share: Range<usize>) -> Tally {
-    let mut tally = Tally::new(share.len());
-    match Loop::connect(run, share, &mut tally) {
+pub(crate) fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
+    let mut stats = WorkerStats::new(share.len());
+    match EventLoop::connect(run, share, &mut stats) {
         Ok(mut all) => {
             if let Some(window) = run.wait_for_all() {
-                all.talk(window, &mut tally);
+                all.drive(window, &mut stats);
             }
         }
         Err(error) => {
-            tally.failed(tally::name(&error));
+            stats.record_error(error_kind::of(&error));
             let _ = run.wait_for_all();
         }
     }
-    tally
+    stats
 }
 
 /// The connections of one thread.
-struct Loop<'run> {
-    run: &'run Run,
-    poller: Poller,
-    slots: Vec<Slot>,
+struct EventLoop<'run> {
+    run: &'run RunContext,
+    poller: EventPoller,
+    slots: Vec<ConnectionSlot>,
     first: usize,
     buffer: Vec<u8>,
-    /// Slots that are to be tried again, and when.
+    /// When to try again, on which slots.
     retries: VecDeque<(u64, usize)>,
-    /// Connections made, by which the next one's source is chosen.
+    /// Connections made so far, by which the next source is chosen.
     made: usize,
-    /// Messages under way, on all of them.
-    under_way: usize,
-    /// The time is over, and what is under way is waited for.
+    /// Messages in flight, on all connections.
+    in_flight: usize,
+    /// The measured time is over; messages in flight are waited for.
     is_late: bool,
 }
 
-struct Slot {
-    stream: Option<Stream>,
-    talk: Talk,
-    /// How often the slot had another connection: an event may be of one that is gone.
+struct ConnectionSlot {
+    stream: Option<ClientSocket>,
+    session: EchoSession,
+    /// The number of earlier connections: an event may belong to one that is closed.
     generation: u32,
-    /// Messages that are due and have to wait for the end of the one before, where each has a
-    /// connection of its own.
+    /// Messages that are due and wait for the previous one, where each has a connection of its own.
     waiting: VecDeque<u64>,
-    /// The last connection, or the last attempt to have one, came to nothing.
+    /// The last connection, or the last attempt to connect, failed.
     has_failed: bool,
-    /// Bytes came after the time was over.
-    is_heard_late: bool,
+    /// Bytes arrived after the measured time.
+    received_late: bool,
 }
 
-impl Slot {
-    fn new(talk: Talk) -> Slot {
+impl ConnectionSlot {
+    fn new(session: EchoSession) -> ConnectionSlot {
         let waiting = VecDeque::new();
-        Slot { stream: None, talk, generation: 0, waiting, has_failed: true, is_heard_late: false }
+        ConnectionSlot {
+            stream: None,
+            session,
+            generation: 0,
+            waiting,
+            has_failed: true,
+            received_late: false,
+        }
     }
 
-    /// Whether it works at the end; see [`Tally::left`].
-    fn is_left(&self) -> bool {
-        !self.has_failed && (self.talk.under_way() == 0 || self.is_heard_late)
+    /// See [`WorkerStats::working_at_end`].
+    fn works(&self) -> bool {
+        !self.has_failed && (self.session.in_flight() == 0 || self.received_late)
     }
 }
 
-/// Why a connection is over.
-enum End {
-    /// Its message came back, and it was for one.
+/// Why a connection ended.
+enum ConnectionEnd {
+    /// It carried its one message.
     Done,
     Failed(&'static str),
 }
 
-impl<'run> Loop<'run> {
-    fn connect(run: &'run Run, share: Range<usize>, tally: &mut Tally) -> io::Result<Loop<'run>> {
-        let mut all = Loop {
+impl<'run> EventLoop<'run> {
+    fn connect(
+        run: &'run RunContext,
+        share: Range<usize>,
+        stats: &mut WorkerStats,
+    ) -> io::Result<EventLoop<'run>> {
+        let mut all = EventLoop {
             run,
-            poller: Poller::new(&run.host)?,
+            poller: EventPoller::new(&run.host)?,
             slots: Vec::with_capacity(share.len()),
             first: share.start,
             buffer: vec![0; BUFFER_BYTES],
             retries: VecDeque::new(),
             made: share.len(),
-            under_way: 0,
+            in_flight: 0,
             is_late: false,
         };
         for connection in share {
-            let talk = Talk::new(&run.pattern, run.plan.message_bytes, connection);
-            let mut slot = Slot::new(talk);
-            let is_hopeless = !tally.errors.is_empty() && run.has_none_connected();
+            let session = EchoSession::new(&run.payload, run.plan.message_bytes, connection);
+            let mut slot = ConnectionSlot::new(session);
+            let is_hopeless = !stats.errors.is_empty() && run.has_none_connected();
             if !run.is_stopped() && !is_hopeless {
                 let index = all.slots.len();
                 match run.connect(connection).and_then(|stream| all.watch(index, 0, stream)) {
                     Ok(stream) => {
                         slot.stream = Some(stream);
                         slot.has_failed = false;
-                        tally.established += 1;
-                        run.tell_connected();
+                        stats.established += 1;
+                        run.count_connected();
                     }
-                    Err(error) => tally.failed(tally::name(&error)),
+                    Err(error) => stats.record_error(error_kind::of(&error)),
                 }
             }
             all.slots.push(slot);
@@ -120,56 +131,61 @@ impl<'run> Loop<'run> {
         Ok(all)
     }
 
-    fn watch(&self, index: usize, generation: u32, stream: Stream) -> io::Result<Stream> {
+    fn watch(
+        &self,
+        index: usize,
+        generation: u32,
+        stream: ClientSocket,
+    ) -> io::Result<ClientSocket> {
         self.poller.add(&stream, u64::from(generation) << 32 | index as u64)?;
         Ok(stream)
     }
 
-    fn talk(&mut self, window: Window, tally: &mut Tally) {
+    fn drive(&mut self, window: Window, stats: &mut WorkerStats) {
         let run = self.run;
-        let mut agenda = run.plan.rate.map(|rate| {
-            // Each thread has its connections' part of the rate.
+        let mut queue = run.plan.rate.map(|rate| {
+            // Each thread has a share of the rate, by its connections.
             let part = self.slots.len() as f64 / run.plan.connections.max(1) as f64;
-            let schedule = Schedule::new(rate * part, window.began);
-            Agenda::new(schedule, window.until, agenda::UNDER_WAY_MAX)
+            let schedule = Schedule::new(rate * part, window.start);
+            OpenLoopQueue::new(schedule, window.until, open_loop::IN_FLIGHT_MAX)
         });
-        if agenda.is_none() {
+        if queue.is_none() {
             for index in 0..self.slots.len() {
                 for _ in 0..run.plan.pipeline {
-                    self.ask(index, run.now(), tally);
+                    self.send_message(index, run.now(), stats);
                 }
             }
         }
         loop {
             let mut now = run.now();
             let is_over = now >= window.until || run.is_stopped();
-            if let Some(agenda) = agenda.as_mut().filter(|_| !run.is_stopped()) {
-                self.ask_what_is_due(agenda, now, tally);
+            if let Some(queue) = queue.as_mut().filter(|_| !run.is_stopped()) {
+                self.send_due(queue, now, stats);
                 now = run.now();
             }
-            let is_done = self.under_way == 0 && agenda.is_none_or(|agenda| agenda.is_done());
-            if is_over && (is_done || now >= window.give_up || run.is_stopped()) {
+            let is_done = self.in_flight == 0 && queue.is_none_or(|queue| queue.is_done());
+            if is_over && (is_done || now >= window.deadline || run.is_stopped()) {
                 break;
             }
-            if self.under_way == 0 && agenda.is_none() && !run.plan.churn {
-                // Each connection that stands has a message under way: there is none left.
+            if self.in_flight == 0 && queue.is_none() && !run.plan.churn {
+                // Each working connection has a message in flight: there is none left.
                 break;
             }
             self.is_late = is_over;
             while let Some((_, index)) = self.retries.pop_front_if(|(at, _)| *at <= now) {
                 match self.slots[index].waiting.pop_front() {
                     Some(due) => {
-                        self.under_way -= 1;
-                        self.ask(index, due, tally);
+                        self.in_flight -= 1;
+                        self.send_message(index, due, stats);
                     }
-                    None if agenda.is_none() && !is_over && self.is_free(index) => {
-                        self.ask(index, now, tally);
+                    None if queue.is_none() && !is_over && self.is_free(index) => {
+                        self.send_message(index, now, stats);
                     }
                     None => {}
                 }
             }
             // A whole number of milliseconds costs one call less; only an open loop needs more.
-            let wait = agenda.and_then(|agenda| agenda.wait(now, self.under_way));
+            let wait = queue.and_then(|queue| queue.wait(now, self.in_flight));
             let wait = wait.unwrap_or(WAIT_MAX);
             let wait = match self.retries.front() {
                 Some((at, _)) => wait.min(at.saturating_sub(now).max(1_000_000)),
@@ -179,71 +195,72 @@ impl<'run> Loop<'run> {
             {
                 Ok(tokens) => tokens.collect(),
                 Err(error) => {
-                    tally.failed(tally::name(&error));
+                    stats.record_error(error_kind::of(&error));
                     break;
                 }
             };
-            let before = tally.messages;
+            let before = stats.messages;
             for token in tokens {
                 let (generation, index) = ((token >> 32) as u32, (token & 0xffff_ffff) as usize);
                 if self.slots[index].generation == generation {
-                    self.serve(index, window, agenda.is_some(), tally);
+                    self.serve(index, window, queue.is_some(), stats);
                 }
             }
-            run.tell_answered(tally.messages - before);
+            run.count_replies(stats.messages - before);
         }
-        tally.left = self.slots.iter().filter(|slot| slot.is_left()).count();
-        // Ended early, their answers were not waited for.
+        stats.working_at_end = self.slots.iter().filter(|slot| slot.works()).count();
+        // A run that is stopped does not wait for replies.
         if !run.is_stopped() {
             let waiting: usize = self.slots.iter().map(|slot| slot.waiting.len()).sum();
-            tally.failed_times(tally::UNANSWERED, (self.under_way - waiting) as u64);
-            let left = agenda.map_or(0, |agenda| agenda.left());
-            tally.failed_times(tally::UNASKED, left + waiting as u64);
+            stats.record_errors(error_kind::UNANSWERED, (self.in_flight - waiting) as u64);
+            let left = queue.map_or(0, |queue| queue.left());
+            stats.record_errors(error_kind::NEVER_SENT, left + waiting as u64);
         }
     }
 
-    /// Begins messages of an open loop that are due by now.
-    fn ask_what_is_due(&mut self, agenda: &mut Agenda, now: u64, tally: &mut Tally) {
-        for _ in 0..agenda::BURST_MAX {
-            let Some((message, due)) = agenda.take(now, self.under_way) else { break };
-            self.ask_when_due((message % self.slots.len() as u64) as usize, due, tally);
+    /// Sends messages of an open loop that are due.
+    fn send_due(&mut self, queue: &mut OpenLoopQueue, now: u64, stats: &mut WorkerStats) {
+        for _ in 0..open_loop::BURST_MAX {
+            let Some((message, due)) = queue.take(now, self.in_flight) else { break };
+            self.send_or_queue((message % self.slots.len() as u64) as usize, due, stats);
         }
     }
 
-    /// Begins a message of an open loop, on whatever connection its turn is.
-    fn ask_when_due(&mut self, index: usize, due: u64, tally: &mut Tally) {
+    /// Sends a message of an open loop, or queues it if its connection is busy.
+    fn send_or_queue(&mut self, index: usize, due: u64, stats: &mut WorkerStats) {
         let slot = &self.slots[index];
-        let is_busy = slot.talk.under_way() > 0 || !slot.waiting.is_empty();
+        let is_busy = slot.session.in_flight() > 0 || !slot.waiting.is_empty();
         if self.run.plan.churn && is_busy {
             self.slots[index].waiting.push_back(due);
-            self.under_way += 1;
+            self.in_flight += 1;
             return;
         }
         if !self.run.plan.churn && self.slots[index].stream.is_none() {
-            tally.failed(tally::NO_CONNECTION);
+            stats.record_error(error_kind::NO_CONNECTION);
             return;
         }
-        self.ask(index, due, tally);
+        self.send_message(index, due, stats);
     }
 
-    /// Whether nothing is under way on a slot.
+    /// Whether a slot has no message in flight.
     fn is_free(&self, index: usize) -> bool {
-        self.slots[index].talk.under_way() == 0
+        self.slots[index].session.in_flight() == 0
     }
 
-    /// Begins a message and sends what can be sent of it.
-    fn ask(&mut self, index: usize, due: u64, tally: &mut Tally) {
-        if self.slots[index].stream.is_none() && !(self.run.plan.churn && self.renew(index, tally))
+    /// Schedules a message and sends what can be sent of it.
+    fn send_message(&mut self, index: usize, due: u64, stats: &mut WorkerStats) {
+        if self.slots[index].stream.is_none()
+            && !(self.run.plan.churn && self.reconnect(index, stats))
         {
             return;
         }
-        self.slots[index].talk.begin(due);
-        self.under_way += 1;
-        self.send(index, tally);
+        self.slots[index].session.schedule(due);
+        self.in_flight += 1;
+        self.send(index, stats);
     }
 
-    /// A new connection for a slot.
-    fn renew(&mut self, index: usize, tally: &mut Tally) -> bool {
+    /// Opens a new connection on a slot.
+    fn reconnect(&mut self, index: usize, stats: &mut WorkerStats) -> bool {
         let (run, made) = (self.run, self.made);
         self.made += 1;
         let slot = &mut self.slots[index];
@@ -257,7 +274,7 @@ impl<'run> Loop<'run> {
                 true
             }
             Err(error) => {
-                tally.failed(tally::name(&error));
+                stats.record_error(error_kind::of(&error));
                 self.slots[index].has_failed = true;
                 self.retries.push_back((run.now() + RETRY_PAUSE, index));
                 false
@@ -265,15 +282,17 @@ impl<'run> Loop<'run> {
         }
     }
 
-    fn send(&mut self, index: usize, tally: &mut Tally) {
-        let Slot { stream: Some(stream), talk, .. } = &mut self.slots[index] else { return };
-        while !talk.unsent().is_empty() {
-            match stream.try_write(talk.unsent()) {
-                Ok(bytes) => talk.was_sent(bytes),
-                // A connection that does not stand yet is told of when it does.
-                Err(error) if is_not_now(&error) => return,
+    fn send(&mut self, index: usize, stats: &mut WorkerStats) {
+        let ConnectionSlot { stream: Some(stream), session, .. } = &mut self.slots[index] else {
+            return;
+        };
+        while !session.unsent().is_empty() {
+            match stream.try_write(session.unsent()) {
+                Ok(bytes) => session.mark_sent(bytes),
+                // An event follows when the connection is established.
+                Err(error) if would_block(&error) => return,
                 Err(error) => {
-                    self.end(index, &End::Failed(tally::name(&error)), tally);
+                    self.end(index, &ConnectionEnd::Failed(error_kind::of(&error)), stats);
                     if self.run.plan.churn {
                         self.retries.push_back((self.run.now() + RETRY_PAUSE, index));
                     }
@@ -283,19 +302,19 @@ impl<'run> Loop<'run> {
         }
     }
 
-    /// Reads what is there, begins what follows, and sends what can be sent.
-    fn serve(&mut self, index: usize, window: Window, is_open: bool, tally: &mut Tally) {
-        let ended = self.receive(index, window, is_open, tally);
+    /// Reads, schedules the next messages, and sends what can be sent.
+    fn serve(&mut self, index: usize, window: Window, is_open: bool, stats: &mut WorkerStats) {
+        let ended = self.receive(index, window, is_open, stats);
         match ended {
-            None => self.send(index, tally),
+            None => self.send(index, stats),
             Some(end) => {
-                self.end(index, &end, tally);
+                self.end(index, &end, stats);
                 let is_over = self.run.now() >= window.until || self.run.is_stopped();
                 if let Some(due) = self.slots[index].waiting.pop_front() {
-                    self.under_way -= 1;
-                    self.ask(index, due, tally);
+                    self.in_flight -= 1;
+                    self.send_message(index, due, stats);
                 } else if self.run.plan.churn && !is_open && !is_over {
-                    self.ask(index, self.run.now(), tally);
+                    self.send_message(index, self.run.now(), stats);
                 }
             }
         }
@@ -306,66 +325,68 @@ impl<'run> Loop<'run> {
         index: usize,
         window: Window,
         is_open: bool,
-        tally: &mut Tally,
-    ) -> Option<End> {
+        stats: &mut WorkerStats,
+    ) -> Option<ConnectionEnd> {
         let run = self.run;
-        let Slot { stream: Some(stream), talk, is_heard_late, .. } = &mut self.slots[index] else {
+        let ConnectionSlot { stream: Some(stream), session, received_late, .. } =
+            &mut self.slots[index]
+        else {
             return None;
         };
         loop {
             let bytes = match stream.try_read(&mut self.buffer) {
-                Ok(0) => return Some(End::Failed(tally::CLOSED)),
+                Ok(0) => return Some(ConnectionEnd::Failed(error_kind::CLOSED)),
                 Ok(bytes) => bytes,
-                Err(error) if is_not_now(&error) => return None,
-                Err(error) => return Some(End::Failed(tally::name(&error))),
+                Err(error) if would_block(&error) => return None,
+                Err(error) => return Some(ConnectionEnd::Failed(error_kind::of(&error))),
             };
-            *is_heard_late |= self.is_late;
-            let Ok(completed) = talk.receive(&self.buffer[..bytes]) else {
-                return Some(End::Failed(tally::LIE));
+            *received_late |= self.is_late;
+            let Ok(completed) = session.receive(&self.buffer[..bytes]) else {
+                return Some(ConnectionEnd::Failed(error_kind::WRONG_BYTES));
             };
             if completed > 0 {
                 let now = run.now();
                 for _ in 0..completed {
-                    let due = talk.take_completed();
-                    self.under_way -= 1;
-                    tally.answered(index, &window, due, now);
+                    let due = session.take_completed();
+                    self.in_flight -= 1;
+                    stats.record_reply(index, &window, due, now);
                     if run.plan.churn {
-                        tally.connects += u64::from(window.counts(now));
-                        return Some(End::Done);
+                        stats.connects += u64::from(window.contains(now));
+                        return Some(ConnectionEnd::Done);
                     }
                     if !is_open && now < window.until {
-                        talk.begin(now);
-                        self.under_way += 1;
+                        session.schedule(now);
+                        self.in_flight += 1;
                     }
                 }
             }
             if bytes < self.buffer.len() && completed > 0 {
-                // That was all; what comes later is an event of its own. Half an answer may have been
-                // the last word.
+                // That was all; more bytes are another event. After half a reply, read on: the connection
+                // may be closed.
                 return None;
             }
         }
     }
 
-    /// Closes a slot's connection. What was under way on it will not be answered.
-    fn end(&mut self, index: usize, end: &End, tally: &mut Tally) {
+    /// Closes a slot's connection. Its messages in flight get no reply.
+    fn end(&mut self, index: usize, end: &ConnectionEnd, stats: &mut WorkerStats) {
         let slot = &mut self.slots[index];
         slot.stream = None;
         slot.generation = slot.generation.wrapping_add(1);
-        let lost = slot.talk.under_way();
-        self.under_way -= lost;
-        slot.talk.forget();
-        if let End::Failed(why) = end {
+        let lost = slot.session.in_flight();
+        self.in_flight -= lost;
+        slot.session.reset();
+        if let ConnectionEnd::Failed(why) = end {
             slot.has_failed = true;
-            tally.failed(why);
+            stats.record_error(why);
             if self.run.plan.rate.is_some() {
-                tally.failed_times(tally::UNANSWERED, lost as u64);
+                stats.record_errors(error_kind::UNANSWERED, lost as u64);
             }
         }
     }
 }
 
-/// Nothing is there, or there is no room, or the connection does not stand yet.
-fn is_not_now(error: &io::Error) -> bool {
+/// Nothing to read, no room to write, or not connected yet.
+fn would_block(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected)
 }

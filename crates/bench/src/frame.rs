@@ -8,14 +8,14 @@ const HEADER_BYTES: usize = 8;
 
 /// A frame as it is on the wire.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Frame(Vec<u8>);
+pub(crate) struct WireFrame(Vec<u8>);
 
-impl Frame {
-    pub(crate) fn of(payload: &[u8]) -> Frame {
+impl WireFrame {
+    pub(crate) fn of(payload: &[u8]) -> WireFrame {
         let mut wire = Vec::with_capacity(HEADER_BYTES + payload.len());
         wire.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         wire.extend_from_slice(payload);
-        Frame(wire)
+        WireFrame(wire)
     }
 
     pub(crate) fn wire(&self) -> &[u8] {
@@ -29,31 +29,34 @@ impl Frame {
 
 /// A frame's length is over the limit.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct FrameTooLong;
+pub(crate) struct WireFrameTooLong;
 
 /// Decodes frames from a stream's bytes, in whatever pieces they arrive.
-pub(crate) struct FrameDecoder {
+pub(crate) struct WireDecoder {
     payload_max: usize,
     /// What has arrived of the current frame, its header included.
     wire: Vec<u8>,
 }
 
-impl FrameDecoder {
-    pub(crate) fn new(payload_max: usize) -> FrameDecoder {
-        FrameDecoder { payload_max, wire: Vec::new() }
+impl WireDecoder {
+    pub(crate) fn new(payload_max: usize) -> WireDecoder {
+        WireDecoder { payload_max, wire: Vec::new() }
     }
 
     /// Takes bytes from the front of `piece` until a frame is complete, or until the piece is used up.
-    pub(crate) fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Frame>, FrameTooLong> {
+    pub(crate) fn take(
+        &mut self,
+        piece: &mut &[u8],
+    ) -> Result<Option<WireFrame>, WireFrameTooLong> {
         self.fill(piece, HEADER_BYTES);
         let Some(header) = self.wire.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-        let length = usize::try_from(u64::from_be_bytes(*header)).map_err(|_| FrameTooLong)?;
+        let length = usize::try_from(u64::from_be_bytes(*header)).map_err(|_| WireFrameTooLong)?;
         if length > self.payload_max {
-            return Err(FrameTooLong);
+            return Err(WireFrameTooLong);
         }
         self.fill(piece, HEADER_BYTES + length);
         let is_whole = self.wire.len() == HEADER_BYTES + length;
-        Ok(is_whole.then(|| Frame(std::mem::take(&mut self.wire))))
+        Ok(is_whole.then(|| WireFrame(std::mem::take(&mut self.wire))))
     }
 
     /// Moves bytes from the piece until `wanted` bytes of the frame are here.
@@ -72,10 +75,10 @@ mod tests {
 
     #[test]
     fn frames_do_not_depend_on_how_the_stream_is_cut() {
-        let sent = [Frame::of(b"hello"), Frame::of(b""), Frame::of(&[7; 100])];
+        let sent = [WireFrame::of(b"hello"), WireFrame::of(b""), WireFrame::of(&[7; 100])];
         let wire: Vec<u8> = sent.iter().flat_map(|frame| frame.wire()).copied().collect();
         for size in 1..wire.len() {
-            let mut decoder = FrameDecoder::new(100);
+            let mut decoder = WireDecoder::new(100);
             let mut received = Vec::new();
             for mut piece in wire.chunks(size) {
                 while let Some(frame) = decoder.take(&mut piece).unwrap() {
@@ -91,7 +94,7 @@ mod tests {
     fn a_length_over_the_limit_is_an_error() {
         for length in [101, 1 << 40, u64::MAX] {
             let header = length.to_be_bytes();
-            assert_eq!(FrameDecoder::new(100).take(&mut &header[..]), Err(FrameTooLong));
+            assert_eq!(WireDecoder::new(100).take(&mut &header[..]), Err(WireFrameTooLong));
         }
     }
 }

@@ -1,156 +1,167 @@
-//! The client of a broadcasting server: every connection hears every frame, in one order.
+//! The client of a broadcasting server: every connection receives every frame, in one order.
 //!
-//! A frame says whose it is and which one of theirs; the rest of it is the pattern. It is answered
-//! when it has come back to who sent it. That the others hear it, too, whole and in the same order,
-//! is looked at for each of them.
+//! A frame starts with its sender and its number; the rest is payload. Its latency ends when it has come
+//! back to its sender. Every connection verifies that it receives all frames, unchanged and in the same
+//! order.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::agenda::{self, Agenda, Schedule};
-use crate::frame::{Frame, FrameDecoder};
-use crate::net::{Poller, Stream};
-use crate::run::{Run, Window};
-use crate::tally::{self, Tally};
+use crate::error_kind;
+use crate::frame::{WireDecoder, WireFrame};
+use crate::net::{ClientSocket, EventPoller};
+use crate::open_loop::{self, OpenLoopQueue, Schedule};
+use crate::run::{RunContext, Window};
+use crate::worker_stats::WorkerStats;
 
-/// Bytes of a frame that say whose it is and which.
+/// Bytes of a frame for its sender and number.
 pub(crate) const LABEL_BYTES: usize = 16;
 
-/// Bytes read at once.
+/// The size of the read buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// How long one wait is at most, so that the end is noticed.
+/// The longest single wait in nanoseconds, so that the end is noticed.
 const WAIT_MAX: u64 = 50_000_000;
 
-/// In the place of which frame of theirs it is: who joins.
-const GREETING: u64 = u64::MAX;
+/// The number of the frame with which a connection joins.
+const JOIN_MARKER: u64 = u64::MAX;
 
-/// How long it may take until the server has heard who joins.
-const JOINING_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the echo of the joining frame may take.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes that may be under way at a rate, at the most, for they are kept until they are sent; but each
-/// connection may have a frame.
+/// The most bytes in flight in an open loop, because they are kept until they are sent. Each connection
+/// may have one frame all the same.
 const UNSENT_BYTES_MAX: usize = 64 << 20;
 
-/// After so many frames those are forgotten that everybody has heard.
-const FORGETTING_PERIOD: usize = 4096;
+/// After this many frames, those that all connections have received are removed from the order.
+const PRUNE_INTERVAL: usize = 4096;
 
-pub(crate) fn work(run: &Run, share: Range<usize>) -> Tally {
-    let mut tally = Tally::new(share.len());
-    match Room::connect(run, share, &mut tally) {
+pub(crate) fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
+    let mut stats = WorkerStats::new(share.len());
+    match BroadcastClients::connect(run, share, &mut stats) {
         Ok(mut room) => {
             if let Some(window) = run.wait_for_all() {
-                room.talk(window, &mut tally);
+                room.drive(window, &mut stats);
             }
         }
         Err(error) => {
-            tally.failed(tally::name(&error));
+            stats.record_error(error_kind::of(&error));
             let _ = run.wait_for_all();
         }
     }
-    tally
+    stats
 }
 
-/// Whose frame it is, and which of theirs.
+/// The sender of a frame, and its number.
 type Label = (u64, u64);
 
-struct Member {
-    stream: Stream,
-    decoder: FrameDecoder,
-    /// What is to be sent, and how much of it was.
+struct BroadcastConnection {
+    stream: ClientSocket,
+    decoder: WireDecoder,
+    /// Bytes to send.
     unsent: VecDeque<u8>,
-    /// When its own frames that are under way were due.
-    begun: VecDeque<u64>,
-    said: u64,
-    heard_of_own: u64,
-    /// Its place in the order.
+    /// When its own frames in flight were due.
+    due: VecDeque<u64>,
+    sent: u64,
+    received_own: u64,
+    /// The number of frames that it has received.
     place: u64,
-    /// Frames came after the time was over.
-    is_heard_late: bool,
+    /// Frames arrived after the measured time.
+    received_late: bool,
 }
 
-impl Member {
-    /// Connects, and is heard by the server before the next one comes: from then on each hears every
-    /// frame, so that the order begins with the same one for all of them.
-    fn join(run: &Run, connection: usize, index: u64) -> Result<Member, &'static str> {
-        let failed = |error: io::Error| tally::name(&error);
+impl BroadcastConnection {
+    /// Connects, and waits for the echo of its joining frame before the next one connects. From then on
+    /// each receives every frame, so that the order starts with the same one for all of them.
+    fn join(
+        run: &RunContext,
+        connection: usize,
+        index: u64,
+    ) -> Result<BroadcastConnection, &'static str> {
+        let failed = |error: io::Error| error_kind::of(&error);
         let stream = run.connect(connection).map_err(failed)?;
-        let mut member = Member {
+        let mut connection = BroadcastConnection {
             stream,
-            decoder: FrameDecoder::new(run.plan.message_bytes),
+            decoder: WireDecoder::new(run.plan.message_bytes),
             unsent: VecDeque::new(),
-            begun: VecDeque::new(),
-            said: 0,
-            heard_of_own: 0,
+            due: VecDeque::new(),
+            sent: 0,
+            received_own: 0,
             place: 0,
-            is_heard_late: false,
+            received_late: false,
         };
-        let greeting = [index.to_be_bytes(), GREETING.to_be_bytes()].concat();
-        let mut stream = &member.stream;
-        stream.set_read_timeout(JOINING_PATIENCE).map_err(failed)?;
-        stream.write_all(Frame::of(&greeting).wire()).map_err(failed)?;
+        let marker = [index.to_be_bytes(), JOIN_MARKER.to_be_bytes()].concat();
+        let mut stream = &connection.stream;
+        stream.set_read_timeout(JOIN_TIMEOUT).map_err(failed)?;
+        stream.write_all(WireFrame::of(&marker).wire()).map_err(failed)?;
         let mut buffer = [0; 4096];
         loop {
             let bytes = match stream.read(&mut buffer) {
-                Ok(0) => return Err(tally::CLOSED),
+                Ok(0) => return Err(error_kind::CLOSED),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(tally::UNANSWERED);
+                    return Err(error_kind::UNANSWERED);
                 }
-                Err(error) => return Err(tally::name(&error)),
+                Err(error) => return Err(error_kind::of(&error)),
             };
             let mut piece = &buffer[..bytes];
-            // Nobody says anything else yet, so that nothing follows.
-            while let Some(frame) = member.decoder.take(&mut piece).map_err(|_| tally::LIE)? {
-                match is_greeting(frame.payload()) {
-                    true if frame.payload() == greeting => return Ok(member),
+            // No other frames are sent yet, so nothing follows.
+            while let Some(frame) =
+                connection.decoder.take(&mut piece).map_err(|_| error_kind::WRONG_BYTES)?
+            {
+                match is_join_marker(frame.payload()) {
+                    true if frame.payload() == marker => return Ok(connection),
                     true => {}
-                    false => return Err(tally::LIE),
+                    false => return Err(error_kind::WRONG_BYTES),
                 }
             }
         }
     }
 }
 
-/// Whether a frame is who joins saying so.
-fn is_greeting(payload: &[u8]) -> bool {
-    payload.len() == LABEL_BYTES && payload.ends_with(&GREETING.to_be_bytes())
+/// Whether a frame is the one with which a connection joins.
+fn is_join_marker(payload: &[u8]) -> bool {
+    payload.len() == LABEL_BYTES && payload.ends_with(&JOIN_MARKER.to_be_bytes())
 }
 
-/// All connections, and the order that they have to agree on.
-struct Room<'run> {
-    run: &'run Run,
-    poller: Poller,
-    members: Vec<Option<Member>>,
+/// All connections, and the order of frames that they have to agree on.
+struct BroadcastClients<'run> {
+    run: &'run RunContext,
+    poller: EventPoller,
+    connections: Vec<Option<BroadcastConnection>>,
     buffer: Vec<u8>,
     order: VecDeque<Label>,
     /// Frames before the first one in `order`.
-    forgotten: u64,
-    under_way: usize,
-    /// The time is over, and what is under way is waited for.
+    pruned: u64,
+    in_flight: usize,
+    /// The measured time is over; messages in flight are waited for.
     is_late: bool,
 }
 
-impl<'run> Room<'run> {
-    fn connect(run: &'run Run, share: Range<usize>, tally: &mut Tally) -> io::Result<Room<'run>> {
-        let poller = Poller::new(&run.host)?;
-        let mut members = Vec::new();
+impl<'run> BroadcastClients<'run> {
+    fn connect(
+        run: &'run RunContext,
+        share: Range<usize>,
+        stats: &mut WorkerStats,
+    ) -> io::Result<BroadcastClients<'run>> {
+        let poller = EventPoller::new(&run.host)?;
+        let mut connections = Vec::new();
         for connection in share {
-            let index = members.len() as u64;
-            let joined = Member::join(run, connection, index).and_then(|member| {
-                let added = poller.add(&member.stream, index);
-                added.map_err(|error| tally::name(&error)).map(|()| member)
+            let index = connections.len() as u64;
+            let joined = BroadcastConnection::join(run, connection, index).and_then(|connection| {
+                let added = poller.add(&connection.stream, index);
+                added.map_err(|error| error_kind::of(&error)).map(|()| connection)
             });
-            members.push(match joined {
-                Ok(member) => {
-                    tally.established += 1;
-                    run.tell_connected();
-                    Some(member)
+            connections.push(match joined {
+                Ok(connection) => {
+                    stats.established += 1;
+                    run.count_connected();
+                    Some(connection)
                 }
                 Err(why) => {
-                    tally.failed(why);
+                    stats.record_error(why);
                     None
                 }
             });
@@ -160,167 +171,179 @@ impl<'run> Room<'run> {
         }
         let buffer = vec![0; BUFFER_BYTES];
         let order = VecDeque::new();
-        Ok(Room { run, poller, members, buffer, order, forgotten: 0, under_way: 0, is_late: false })
+        Ok(BroadcastClients {
+            run,
+            poller,
+            connections,
+            buffer,
+            order,
+            pruned: 0,
+            in_flight: 0,
+            is_late: false,
+        })
     }
 
-    fn talk(&mut self, window: Window, tally: &mut Tally) {
+    fn drive(&mut self, window: Window, stats: &mut WorkerStats) {
         let run = self.run;
-        let mut agenda = run.plan.rate.map(|rate| {
-            let schedule = Schedule::new(rate, window.began);
+        let mut queue = run.plan.rate.map(|rate| {
+            let schedule = Schedule::new(rate, window.start);
             let by_bytes = UNSENT_BYTES_MAX / run.plan.message_bytes.max(1);
-            let least = self.members.len().min(agenda::UNDER_WAY_MAX);
-            let under_way_max = by_bytes.clamp(least, agenda::UNDER_WAY_MAX);
-            Agenda::new(schedule, window.until, under_way_max)
+            let least = self.connections.len().min(open_loop::IN_FLIGHT_MAX);
+            let in_flight_max = by_bytes.clamp(least, open_loop::IN_FLIGHT_MAX);
+            OpenLoopQueue::new(schedule, window.until, in_flight_max)
         });
-        if agenda.is_none() {
-            for index in 0..self.members.len() {
+        if queue.is_none() {
+            for index in 0..self.connections.len() {
                 for _ in 0..run.plan.pipeline {
-                    self.say(index, run.now(), tally);
+                    self.send_frame(index, run.now(), stats);
                 }
             }
         }
         loop {
             let now = run.now();
             let is_over = now >= window.until || run.is_stopped();
-            if let Some(agenda) = agenda.as_mut().filter(|_| !run.is_stopped()) {
-                self.say_what_is_due(agenda, now, tally);
+            if let Some(queue) = queue.as_mut().filter(|_| !run.is_stopped()) {
+                self.send_due(queue, now, stats);
             }
-            let is_done = self.under_way == 0 && agenda.is_none_or(|agenda| agenda.is_done());
-            if is_over && (is_done || now >= window.give_up || run.is_stopped()) {
+            let is_done = self.in_flight == 0 && queue.is_none_or(|queue| queue.is_done());
+            if is_over && (is_done || now >= window.deadline || run.is_stopped()) {
                 break;
             }
-            if self.under_way == 0 && agenda.is_none() {
-                // Each connection that stands has a frame under way: there is none left.
+            if self.in_flight == 0 && queue.is_none() {
+                // Each working connection has a frame in flight: there is none left.
                 break;
             }
             self.is_late = is_over;
-            let wait = agenda.and_then(|agenda| agenda.wait(run.now(), self.under_way));
+            let wait = queue.and_then(|queue| queue.wait(run.now(), self.in_flight));
             let wait = Duration::from_nanos(wait.map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX)));
             let tokens: Vec<u64> = match self.poller.wait(wait) {
                 Ok(tokens) => tokens.collect(),
                 Err(error) => {
-                    tally.failed(tally::name(&error));
+                    stats.record_error(error_kind::of(&error));
                     break;
                 }
             };
-            let before = tally.messages;
+            let before = stats.messages;
             for index in tokens.into_iter().map(|token| token as usize) {
-                let again = agenda.is_none().then_some(window.until);
-                let served = self.hear(index, window, again, tally);
+                let again = queue.is_none().then_some(window.until);
+                let served = self.receive(index, window, again, stats);
                 if let Err(why) = served.and_then(|()| self.send(index)) {
-                    self.lose(index, why, tally);
+                    self.close(index, why, stats);
                 }
             }
-            self.forget();
-            run.tell_answered(tally.messages - before);
+            self.prune();
+            run.count_replies(stats.messages - before);
         }
-        let members = self.members.iter().flatten();
-        tally.left = members.filter(|it| it.begun.is_empty() || it.is_heard_late).count();
-        // Ended early, their answers were not waited for.
+        let connections = self.connections.iter().flatten();
+        stats.working_at_end =
+            connections.filter(|it| it.due.is_empty() || it.received_late).count();
+        // A run that is stopped does not wait for replies.
         if !run.is_stopped() {
-            tally.failed_times(tally::UNANSWERED, self.under_way as u64);
-            tally.failed_times(tally::UNASKED, agenda.map_or(0, |agenda| agenda.left()));
+            stats.record_errors(error_kind::UNANSWERED, self.in_flight as u64);
+            stats.record_errors(error_kind::NEVER_SENT, queue.map_or(0, |queue| queue.left()));
         }
     }
 
-    /// Begins frames of an open loop that are due by now.
-    fn say_what_is_due(&mut self, agenda: &mut Agenda, now: u64, tally: &mut Tally) {
-        for _ in 0..agenda::BURST_MAX {
-            let Some((message, due)) = agenda.take(now, self.under_way) else { break };
-            self.say((message % self.members.len() as u64) as usize, due, tally);
+    /// Sends frames of an open loop that are due.
+    fn send_due(&mut self, queue: &mut OpenLoopQueue, now: u64, stats: &mut WorkerStats) {
+        for _ in 0..open_loop::BURST_MAX {
+            let Some((message, due)) = queue.take(now, self.in_flight) else { break };
+            self.send_frame((message % self.connections.len() as u64) as usize, due, stats);
         }
     }
 
-    fn lose(&mut self, index: usize, why: &'static str, tally: &mut Tally) {
-        tally.failed(why);
-        if let Some(member) = self.members[index].take() {
-            self.under_way -= member.begun.len();
+    fn close(&mut self, index: usize, why: &'static str, stats: &mut WorkerStats) {
+        stats.record_error(why);
+        if let Some(connection) = self.connections[index].take() {
+            self.in_flight -= connection.due.len();
             if self.run.plan.rate.is_some() {
-                tally.failed_times(tally::UNANSWERED, member.begun.len() as u64);
+                stats.record_errors(error_kind::UNANSWERED, connection.due.len() as u64);
             }
         }
     }
 
-    fn say(&mut self, index: usize, due: u64, tally: &mut Tally) {
+    fn send_frame(&mut self, index: usize, due: u64, stats: &mut WorkerStats) {
         let payload_bytes = self.run.plan.message_bytes;
-        let Some(member) = &mut self.members[index] else {
-            tally.failed(tally::NO_CONNECTION);
+        let Some(connection) = &mut self.connections[index] else {
+            stats.record_error(error_kind::NO_CONNECTION);
             return;
         };
-        let label = (index as u64, member.said);
+        let label = (index as u64, connection.sent);
         let mut payload = Vec::with_capacity(payload_bytes);
         payload.extend_from_slice(&label.0.to_be_bytes());
         payload.extend_from_slice(&label.1.to_be_bytes());
         while payload.len() < payload_bytes {
             let missing = (payload_bytes - payload.len()) as u64;
             let at = offset(label) + (payload.len() - LABEL_BYTES) as u64;
-            payload.extend_from_slice(self.run.pattern.slice(at, missing));
+            payload.extend_from_slice(self.run.payload.slice(at, missing));
         }
-        member.unsent.extend(Frame::of(&payload).wire());
-        member.said += 1;
-        member.begun.push_back(due);
-        self.under_way += 1;
+        connection.unsent.extend(WireFrame::of(&payload).wire());
+        connection.sent += 1;
+        connection.due.push_back(due);
+        self.in_flight += 1;
         if let Err(why) = self.send(index) {
-            self.lose(index, why, tally);
+            self.close(index, why, stats);
         }
     }
 
     fn send(&mut self, index: usize) -> Result<(), &'static str> {
-        let Some(member) = &mut self.members[index] else { return Ok(()) };
-        while !member.unsent.is_empty() {
-            match member.stream.try_write(member.unsent.as_slices().0) {
-                Ok(bytes) => drop(member.unsent.drain(..bytes)),
+        let Some(connection) = &mut self.connections[index] else { return Ok(()) };
+        while !connection.unsent.is_empty() {
+            match connection.stream.try_write(connection.unsent.as_slices().0) {
+                Ok(bytes) => drop(connection.unsent.drain(..bytes)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(tally::name(&error)),
+                Err(error) => return Err(error_kind::of(&error)),
             }
         }
         Ok(())
     }
 
-    /// Reads what is there. `again`: each frame that came back is followed by one more, until then.
-    fn hear(
+    /// Reads. `again`: until then, each own frame that comes back is followed by another one.
+    fn receive(
         &mut self,
         index: usize,
         window: Window,
         again: Option<u64>,
-        tally: &mut Tally,
+        stats: &mut WorkerStats,
     ) -> Result<(), &'static str> {
         loop {
-            let Some(member) = &mut self.members[index] else { return Ok(()) };
-            let bytes = match member.stream.try_read(&mut self.buffer) {
-                Ok(0) => return Err(tally::CLOSED),
+            let Some(connection) = &mut self.connections[index] else { return Ok(()) };
+            let bytes = match connection.stream.try_read(&mut self.buffer) {
+                Ok(0) => return Err(error_kind::CLOSED),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(tally::name(&error)),
+                Err(error) => return Err(error_kind::of(&error)),
             };
-            member.is_heard_late |= self.is_late;
+            connection.received_late |= self.is_late;
             let mut frames = Vec::new();
             let mut piece = &self.buffer[..bytes];
-            while let Some(frame) = member.decoder.take(&mut piece).map_err(|_| tally::LIE)? {
+            while let Some(frame) =
+                connection.decoder.take(&mut piece).map_err(|_| error_kind::WRONG_BYTES)?
+            {
                 frames.push(frame);
             }
             let now = self.run.now();
             let mut more = 0;
             for frame in frames {
-                if is_greeting(frame.payload()) {
+                if is_join_marker(frame.payload()) {
                     continue;
                 }
-                let label = self.check(index, frame.payload()).ok_or(tally::LIE)?;
-                let Some(member) = &mut self.members[index] else { return Ok(()) };
+                let label = self.check(index, frame.payload()).ok_or(error_kind::WRONG_BYTES)?;
+                let Some(connection) = &mut self.connections[index] else { return Ok(()) };
                 if label.0 != index as u64 {
                     continue;
                 }
-                if label.1 != member.heard_of_own {
-                    return Err(tally::LIE);
+                if label.1 != connection.received_own {
+                    return Err(error_kind::WRONG_BYTES);
                 }
-                member.heard_of_own += 1;
-                let due = member.begun.pop_front().ok_or(tally::LIE)?;
-                self.under_way -= 1;
-                tally.answered(index, &window, due, now);
+                connection.received_own += 1;
+                let due = connection.due.pop_front().ok_or(error_kind::WRONG_BYTES)?;
+                self.in_flight -= 1;
+                stats.record_reply(index, &window, due, now);
                 more += u64::from(again.is_some_and(|until| now < until));
             }
             for _ in 0..more {
-                self.say(index, now, tally);
+                self.send_frame(index, now, stats);
             }
             if bytes < self.buffer.len() {
                 return Ok(());
@@ -328,7 +351,7 @@ impl<'run> Room<'run> {
         }
     }
 
-    /// Whether a frame is one that was sent, and this connection hears it when its turn is.
+    /// Verifies a frame: it was sent, and it is the next one in the order.
     fn check(&mut self, index: usize, payload: &[u8]) -> Option<Label> {
         let (whose, rest) = payload.split_first_chunk()?;
         let (which, mut rest) = rest.split_first_chunk()?;
@@ -338,33 +361,33 @@ impl<'run> Room<'run> {
         }
         let mut at = offset(label);
         while !rest.is_empty() {
-            let wanted = self.run.pattern.slice(at, rest.len() as u64);
+            let wanted = self.run.payload.slice(at, rest.len() as u64);
             rest = rest.strip_prefix(wanted)?;
             at += wanted.len() as u64;
         }
-        let end = self.forgotten + self.order.len() as u64;
-        let member = self.members[index].as_mut()?;
-        let place = member.place;
-        member.place = place + 1;
+        let end = self.pruned + self.order.len() as u64;
+        let connection = self.connections[index].as_mut()?;
+        let place = connection.place;
+        connection.place = place + 1;
         if place == end {
             self.order.push_back(label);
         }
-        (self.order[(place - self.forgotten) as usize] == label).then_some(label)
+        (self.order[(place - self.pruned) as usize] == label).then_some(label)
     }
 
-    /// Forgets what everybody has heard.
-    fn forget(&mut self) {
-        if self.order.len() < FORGETTING_PERIOD {
+    /// Removes frames from the order that all connections have received.
+    fn prune(&mut self) {
+        if self.order.len() < PRUNE_INTERVAL {
             return;
         }
-        let places = self.members.iter().flatten().map(|member| member.place);
+        let places = self.connections.iter().flatten().map(|connection| connection.place);
         let Some(first) = places.min() else { return };
-        self.order.drain(..(first - self.forgotten) as usize);
-        self.forgotten = first;
+        self.order.drain(..(first - self.pruned) as usize);
+        self.pruned = first;
     }
 }
 
-/// Where a frame's bytes stand in the pattern.
+/// The offset of a frame's bytes in the payload.
 fn offset(label: Label) -> u64 {
     label.0.wrapping_mul(31).wrapping_add(label.1) % (1 << 32)
 }

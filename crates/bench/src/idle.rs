@@ -1,58 +1,60 @@
-//! Connections that are held open beside those that ask: each is asked once before and once after.
+//! Idle connections, held open during a run. Each sends one message before and one after it.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::error_kind;
 use crate::host::Host;
-use crate::net::Stream;
-use crate::pattern::Pattern;
-use crate::plan::{Dialect, Plan, Target};
-use crate::run::{LoadError, Progress, no_connection};
-use crate::talk::Talk;
-use crate::tally::{self, Tally};
-use crate::watch::Watch;
+use crate::net::ClientSocket;
+use crate::payload::Payload;
+use crate::plan::{LoadPlan, Protocol, Target};
+use crate::run::{LoadError, LoadProgress, no_connection};
+use crate::session::EchoSession;
+use crate::stop_handle::StopHandle;
+use crate::worker_stats::WorkerStats;
 
-/// How long an idle connection's answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reply may take.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long it may take where others have used up the time.
-const PATIENCE_MIN: Duration = Duration::from_millis(1);
+/// How long a reply may take when the other connections have used up the time.
+const REPLY_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
-/// Bytes that an idle connection asks with.
+/// Bytes of an idle connection's message.
 const MESSAGE_BYTES: usize = 16;
 
-pub(crate) struct Idle {
-    held: Vec<(Stream, Talk)>,
+pub(crate) struct IdleConnections {
+    held: Vec<(ClientSocket, EchoSession)>,
 }
 
-impl Idle {
-    /// Connects and asks each of them.
+impl IdleConnections {
+    /// Connects them, and sends a message on each.
     pub(crate) fn open(
         host: &Arc<dyn Host>,
-        plan: &Plan,
+        plan: &LoadPlan,
         target: &Target,
-        watch: &Watch,
-        progress: &mut impl FnMut(Progress<'_>),
-    ) -> Result<Idle, LoadError> {
-        let dialect = if plan.dialect == Dialect::Lines { Dialect::Lines } else { Dialect::Bytes };
-        let pattern = Arc::new(Pattern::new(dialect, MESSAGE_BYTES, plan.seed));
+        stop: &StopHandle,
+        progress: &mut impl FnMut(LoadProgress<'_>),
+    ) -> Result<IdleConnections, LoadError> {
+        let protocol =
+            if plan.protocol == Protocol::Lines { Protocol::Lines } else { Protocol::Bytes };
+        let payload = Arc::new(Payload::new(protocol, MESSAGE_BYTES, plan.seed));
         let mut held = Vec::with_capacity(plan.idle);
         for index in 0..plan.idle {
             if index % 500 == 0 {
                 let text = format!("idle connections: {index} of {}", plan.idle);
-                progress(Progress::Running(&text));
+                progress(LoadProgress::Running(&text));
             }
-            if watch.is_stopped() {
+            if stop.is_stopped() {
                 break;
             }
-            let mut talk = Talk::new(&pattern, MESSAGE_BYTES, index);
-            let asked = target
+            let mut session = EchoSession::new(&payload, MESSAGE_BYTES, index);
+            let exchanged = target
                 .connect(host, plan.source(plan.connections + index))
-                .map_err(|error| (tally::name(&error), Some(error)))
-                .and_then(|stream| ask(&stream, &mut talk, PATIENCE).map(|()| stream));
-            match asked {
-                Ok(stream) => held.push((stream, talk)),
+                .map_err(|error| (error_kind::of(&error), Some(error)))
+                .and_then(|stream| exchange(&stream, &mut session, REPLY_TIMEOUT).map(|()| stream));
+            match exchanged {
+                Ok(stream) => held.push((stream, session)),
                 Err((what, _)) if index == 0 => return Err(no_connection(target, what)),
                 Err((what, error)) => {
                     let error = error.map_or(String::new(), |error| format!(": {error}"));
@@ -64,52 +66,52 @@ impl Idle {
                 }
             }
         }
-        Ok(Idle { held })
+        Ok(IdleConnections { held })
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub(crate) fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Asks each of them once more, all of them together for as long as one may take.
-    pub(crate) fn check(&mut self, watch: &Watch, tally: &mut Tally) {
-        let deadline = Instant::now() + PATIENCE;
-        for (stream, talk) in &mut self.held {
-            if watch.is_stopped() {
+    /// Sends another message on each. All of them together may take as long as one.
+    pub(crate) fn check(&mut self, stop: &StopHandle, stats: &mut WorkerStats) {
+        let deadline = Instant::now() + REPLY_TIMEOUT;
+        for (stream, session) in &mut self.held {
+            if stop.is_stopped() {
                 return;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match ask(stream, talk, left.max(PATIENCE_MIN)) {
+            match exchange(stream, session, left.max(REPLY_TIMEOUT_MIN)) {
                 Ok(()) => {}
-                Err((tally::LIE, _)) => tally.failed(tally::LIE),
-                Err(_) => tally.failed(tally::IDLE_LOST),
+                Err((error_kind::WRONG_BYTES, _)) => stats.record_error(error_kind::WRONG_BYTES),
+                Err(_) => stats.record_error(error_kind::IDLE_LOST),
             }
         }
     }
 }
 
-fn ask(
-    mut stream: &Stream,
-    talk: &mut Talk,
-    patience: Duration,
+fn exchange(
+    mut stream: &ClientSocket,
+    session: &mut EchoSession,
+    timeout: Duration,
 ) -> Result<(), (&'static str, Option<io::Error>)> {
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock => (tally::UNANSWERED, None),
-        _ => (tally::name(&error), Some(error)),
+        io::ErrorKind::WouldBlock => (error_kind::UNANSWERED, None),
+        _ => (error_kind::of(&error), Some(error)),
     };
-    stream.set_read_timeout(patience).map_err(failed)?;
-    talk.begin(0);
-    stream.write_all(talk.unsent()).map_err(failed)?;
-    talk.was_sent(MESSAGE_BYTES);
+    stream.set_read_timeout(timeout).map_err(failed)?;
+    session.schedule(0);
+    stream.write_all(session.unsent()).map_err(failed)?;
+    session.mark_sent(MESSAGE_BYTES);
     let mut buffer = [0; MESSAGE_BYTES];
     loop {
         let bytes = stream.read(&mut buffer).map_err(failed)?;
         if bytes == 0 {
-            return Err((tally::CLOSED, None));
+            return Err((error_kind::CLOSED, None));
         }
-        if talk.receive(&buffer[..bytes]).map_err(|_| (tally::LIE, None))? > 0 {
-            talk.take_completed();
+        if session.receive(&buffer[..bytes]).map_err(|_| (error_kind::WRONG_BYTES, None))? > 0 {
+            session.take_completed();
             return Ok(());
         }
     }

@@ -1,52 +1,72 @@
-//! A load generator that looks at every byte that comes back.
+//! A load generator for echo servers that verifies every byte that comes back.
 //!
-//! A [`Plan`] says what is asked of a server: how many connections, messages of which size, one after
-//! the other or at a rate, by which kind of client. [`run`] does it and answers an [`Outcome`]:
-//! throughput, latencies, errors by kind, connections that starved, what it cost the server, and
-//! [`Warning`]s where a figure is not what it seems. [`compare()`](compare::compare) does it with
-//! several servers in turn.
+//! A [`LoadPlan`] describes a load: the number of connections, the message size, a closed loop or a
+//! fixed rate, and the kind of client. [`run`] applies it to a server and returns a [`LoadResult`]:
+//! throughput, latency percentiles, errors by kind, starved connections, the server's processor time
+//! and memory, and [`Warning`]s about unreliable figures. [`compare()`](compare::compare) runs the same
+//! load against several servers in turn.
 //!
-//! The kind of [`Client`] decides which server looks better, so that every figure names it. At a rate,
-//! latencies count from when a message was due, not from when it could be sent: a server that stalls
-//! would otherwise be asked less while it stalls, and look well.
+//! The kind of client decides which of two servers looks better, so every result names its
+//! [`ClientKind`]. At a fixed rate, latency runs from the scheduled send time. Otherwise a server that
+//! stalls would receive fewer messages while it stalls, and look good ("coordinated omission", after
+//! Gil Tene, whose histograms are used here).
 //!
-//! # Sources
+//! # Examples
+//! ```no_run
+//! use std::sync::Arc;
 //!
-//! The last thought is Gil Tene's ("coordinated omission"), and the histograms are his.
+//! use echown_bench::{Host, LoadPlan, StopHandle, Target, run};
+//!
+//! let host: Arc<dyn Host> = Arc::new(());
+//! let target = Target::Inet("127.0.0.1:7777".parse()?);
+//! let plan = LoadPlan::default();
+//! let result = run(&host, &plan, &target, None, &StopHandle::default(), |_| {})?;
+//! println!("{result}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Limits
+//! Linux only: figures about processes come from `/proc`, and the event client uses `epoll(7)`.
 
 #![cfg(target_os = "linux")]
 
-mod agenda;
+/// The example of the README, compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod blocking;
 pub mod compare;
+mod error_kind;
 mod event;
+mod format;
 mod frame;
 mod frames;
-mod gate;
 mod host;
 mod idle;
-mod machine;
+pub mod loads;
 mod net;
-mod outcome;
-mod pattern;
+mod open_loop;
+mod payload;
 mod plan;
 mod plot;
-mod rival;
+mod result;
 mod run;
-pub mod scenario;
-mod show;
-mod talk;
-mod tally;
-mod threads;
+mod server_process;
+mod session;
+mod start_barrier;
+mod stop_handle;
+mod thread_limit;
+mod usage;
 mod warning;
-mod watch;
+mod worker_stats;
 
 pub use host::Host;
-pub use machine::{pin_to, raise_descriptors};
-pub use outcome::{Latency, Outcome, ServerUse, Verified};
-pub use plan::{Client, Dialect, Plan, Target};
+pub use plan::{ClientKind, LoadPlan, Protocol, Target};
 pub use plot::plot;
-pub use rival::{Rival, Running};
-pub use run::{LoadError, Progress, run};
+pub use result::{LatencySummary, LoadResult, ServerUsage, Verified};
+pub use run::{LoadError, LoadProgress, run};
+pub use server_process::{ServerCommand, ServerProcess};
+pub use stop_handle::StopHandle;
+pub use usage::{pin_to, raise_descriptors};
 pub use warning::Warning;
-pub use watch::Watch;

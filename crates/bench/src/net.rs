@@ -1,4 +1,4 @@
-//! Client sockets and the event poller.
+//! ClientKind sockets and the event poller.
 //!
 //! Every descriptor is reported to the [`Host`] when it is opened and before it is closed.
 
@@ -21,35 +21,35 @@ use rustix::net::{
 use crate::host::Host;
 
 /// A descriptor that its host knows of.
-pub(crate) struct Descriptor {
+pub(crate) struct ReportedFd {
     fd: OwnedFd,
     host: Arc<dyn Host>,
 }
 
-impl Descriptor {
+impl ReportedFd {
     pub(crate) fn new(host: &Arc<dyn Host>, fd: impl Into<OwnedFd>, kind: &'static str) -> Self {
         let fd = fd.into();
         host.opened(fd.as_fd(), kind);
-        Descriptor { fd, host: Arc::clone(host) }
+        ReportedFd { fd, host: Arc::clone(host) }
     }
 }
 
-impl AsFd for Descriptor {
+impl AsFd for ReportedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Drop for Descriptor {
+impl Drop for ReportedFd {
     fn drop(&mut self) {
         self.host.closing(self.fd.as_fd());
     }
 }
 
 /// A stream socket, TCP or Unix.
-pub(crate) struct Stream(Descriptor);
+pub(crate) struct ClientSocket(ReportedFd);
 
-impl Stream {
+impl ClientSocket {
     /// Starts to connect over TCP and does not wait (`connect(2)`). `source` is the local address; by
     /// default the system chooses one.
     ///
@@ -59,9 +59,9 @@ impl Stream {
         host: &Arc<dyn Host>,
         address: &SocketAddr,
         source: Option<IpAddr>,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<ClientSocket> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let stream = Stream::new(host, family, SocketFlags::NONBLOCK, "tcp stream")?;
+        let stream = ClientSocket::new(host, family, SocketFlags::NONBLOCK, "tcp stream")?;
         if let Some(source) = source {
             // Without it `bind(2)` takes a port that is free for any peer, and these run out.
             setsockopt(&stream.0.fd, IpBindAddressNoPort, &true)?;
@@ -94,9 +94,10 @@ impl Stream {
         host: &Arc<dyn Host>,
         path: &Path,
         timeout: Duration,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<ClientSocket> {
         let address = SocketAddrUnix::new(path)?;
-        let stream = Stream::new(host, AddressFamily::UNIX, SocketFlags::empty(), "unix stream")?;
+        let stream =
+            ClientSocket::new(host, AddressFamily::UNIX, SocketFlags::empty(), "unix stream")?;
         sockopt::set_socket_timeout(&stream.0, Timeout::Send, Some(timeout))?;
         match retry_on_intr(|| connect(&stream.0, &address)) {
             Ok(()) => {}
@@ -112,12 +113,12 @@ impl Stream {
         family: AddressFamily,
         flags: SocketFlags,
         kind: &'static str,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<ClientSocket> {
         let flags = flags | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         // Otherwise an urgent byte of the server would never be read, and so not be noticed.
         sockopt::set_socket_oobinline(&socket, true)?;
-        Ok(Stream(Descriptor::new(host, socket, kind)))
+        Ok(ClientSocket(ReportedFd::new(host, socket, kind)))
     }
 
     /// How long a read waits before it returns `WouldBlock` (`SO_RCVTIMEO`).
@@ -162,13 +163,13 @@ impl Stream {
     }
 }
 
-impl Read for &Stream {
+impl Read for &ClientSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.receive(buffer, RecvFlags::empty())
     }
 }
 
-impl Write for &Stream {
+impl Write for &ClientSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.send(bytes, SendFlags::empty())
     }
@@ -187,20 +188,20 @@ const NANOS_PER_MILLI: u32 = 1_000_000;
 ///
 /// It is edge-triggered (`EPOLLET`): after an event, read and write until `WouldBlock`, or until what
 /// is there cannot be more. A stream that is closed leaves the poller by itself.
-pub(crate) struct Poller {
-    epoll: Descriptor,
+pub(crate) struct EventPoller {
+    epoll: ReportedFd,
     events: Vec<epoll::Event>,
 }
 
-impl Poller {
-    pub(crate) fn new(host: &Arc<dyn Host>) -> io::Result<Poller> {
+impl EventPoller {
+    pub(crate) fn new(host: &Arc<dyn Host>) -> io::Result<EventPoller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let epoll = Descriptor::new(host, epoll, "epoll");
-        Ok(Poller { epoll, events: Vec::with_capacity(EVENTS_MAX) })
+        let epoll = ReportedFd::new(host, epoll, "epoll");
+        Ok(EventPoller { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// Adds a stream, for both directions; `token` stands for it in the events.
-    pub(crate) fn add(&self, stream: &Stream, token: u64) -> io::Result<()> {
+    pub(crate) fn add(&self, stream: &ClientSocket, token: u64) -> io::Result<()> {
         let wanted = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP

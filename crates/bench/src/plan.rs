@@ -1,4 +1,4 @@
-//! What is asked of a server.
+//! The plan of a load: what is sent to a server, and by which client.
 
 use std::fmt;
 use std::io;
@@ -10,51 +10,51 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::host::Host;
-use crate::net::Stream;
+use crate::net::ClientSocket;
 
-/// How long a connection may take to stand.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections from one source address to one server, at most; the system has about 28,000 ports for
+/// The most connections from one source address to one server. The system has about 28,000 ports for
 /// them.
-const CONNECTIONS_A_SOURCE: usize = 20_000;
+const CONNECTIONS_PER_SOURCE: usize = 20_000;
 
-/// Source addresses for connections that are opened and closed all the time: the ports of those that
-/// were closed are not to be had for a second or more.
-const SOURCES_OF_CHURN: usize = 64;
+/// Source addresses for connections that are opened and closed all the time: the port of a closed one is
+/// not available for a second or more.
+const CHURN_SOURCES: usize = 64;
 
-/// Where the server is.
+/// The address of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// By TCP.
+    /// A TCP address.
     Inet(SocketAddr),
-    /// A Unix socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl Target {
-    /// A connection that stands.
+    /// Connects, and waits until the connection is established.
     pub(crate) fn connect(
         &self,
         host: &Arc<dyn Host>,
         source: Option<IpAddr>,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<ClientSocket> {
         let stream = self.begin_connect(host, source)?;
         if matches!(self, Target::Inet(_)) {
-            stream.complete_connect(CONNECT_PATIENCE)?;
+            stream.complete_connect(CONNECT_TIMEOUT)?;
         }
         Ok(stream)
     }
 
-    /// A connection that may not stand yet, and does not wait.
+    /// Starts to connect, and does not wait.
     pub(crate) fn begin_connect(
         &self,
         host: &Arc<dyn Host>,
         source: Option<IpAddr>,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<ClientSocket> {
         match self {
-            Target::Inet(address) => Stream::begin_connect(host, address, source),
-            Target::Unix(path) => Stream::connect_unix(host, path, CONNECT_PATIENCE),
+            Target::Inet(address) => ClientSocket::begin_connect(host, address, source),
+            Target::Unix(path) => ClientSocket::connect_unix(host, path, CONNECT_TIMEOUT),
         }
     }
 }
@@ -68,103 +68,103 @@ impl fmt::Display for Target {
     }
 }
 
-/// How the client waits, which decides the ranking of servers.
+/// How the client waits. This decides which of two servers looks better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Client {
-    /// Few threads with an event loop each: the server never waits for the client's threads to be
+pub enum ClientKind {
+    /// Few threads, each with an event loop. The server never waits for a thread of the client to be
     /// scheduled, and gets many messages at once.
     Event {
-        /// The connections are dealt out among them.
+        /// The number of event loops; the connections are divided among them.
         threads: usize,
     },
-    /// A thread for each connection, as programs have that ask a server and wait for its answer.
+    /// A thread for each connection, which waits for each reply.
     Blocking,
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for ClientKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Client::Event { threads: 1 } => f.write_str("event loop"),
-            Client::Event { threads } => write!(f, "{threads} event loops"),
-            Client::Blocking => f.write_str("blocking threads"),
+            ClientKind::Event { threads: 1 } => f.write_str("event loop"),
+            ClientKind::Event { threads } => write!(f, "{threads} event loops"),
+            ClientKind::Blocking => f.write_str("blocking threads"),
         }
     }
 }
 
-/// What the server understands.
+/// The protocol of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Dialect {
-    /// Every byte comes back.
+pub enum Protocol {
+    /// The server echoes every byte.
     #[default]
     Bytes,
-    /// Every line comes back when it is whole.
+    /// The server echoes every line when it is complete.
     Lines,
-    /// Every frame goes to all clients.
+    /// The server sends every frame to all clients.
     Frames,
 }
 
-/// What a warm-up is longer by for each connection. A server that starts a thread for each, on a processor
-/// that those who have one keep busy, takes some 0.7 ms for the next.
+/// By how much the warm-up is longer for each connection. A server that starts a thread for each takes
+/// about 0.7 ms on a processor that the existing connections keep busy.
 const WARMUP_PER_CONNECTION: Duration = Duration::from_millis(1);
 
-/// What a warm-up is longer by for all connections at the most.
+/// The most by which the warm-up is longer for all connections.
 const WARMUP_FOR_CONNECTIONS_MAX: Duration = Duration::from_secs(5);
 
-/// What is asked of a server.
+/// A load: what is sent to a server, and by which client.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct Plan {
-    /// Connections that ask, at a time.
+pub struct LoadPlan {
+    /// Active connections.
     pub connections: usize,
-    /// Bytes of a message.
+    /// The message size in bytes.
     pub message_bytes: usize,
-    /// How long is measured.
+    /// The measured time.
     pub duration: Duration,
-    /// How long before that everything is as it is then, and not counted.
+    /// The warm-up: the load runs for this long before it is measured.
     pub warmup: Duration,
-    /// Messages a second, all connections together; unless set, each connection asks again when it
-    /// has been answered.
+    /// Messages per second, all connections together (an open loop). If unset, each connection sends
+    /// the next message when it has received a reply (a closed loop).
     pub rate: Option<f64>,
-    /// Who asks.
-    pub client: Client,
-    /// Messages under way on a connection.
+    /// The kind of client.
+    pub client: ClientKind,
+    /// Messages in flight on each connection.
     pub pipeline: usize,
-    /// Each connection is for one message: connect, ask, close.
+    /// Each connection carries one message: connect, send, receive, close.
     pub churn: bool,
-    /// Connections held open besides, asked before and after.
+    /// Idle connections that are held open. Each sends one message before and one after the run.
     pub idle: usize,
-    /// How messages look.
-    pub dialect: Dialect,
-    /// Addresses to connect from, in turn; the system's choice if there are none.
+    /// The protocol of the server.
+    pub protocol: Protocol,
+    /// Local addresses to connect from, in turn. If empty, the system chooses.
     pub sources: Vec<IpAddr>,
-    /// What the messages are made of, again the same with the same seed.
+    /// The seed of the payload.
     pub seed: u64,
 }
 
-impl Default for Plan {
-    /// 64 connections with 64 bytes each, for ten seconds.
-    fn default() -> Plan {
-        Plan {
+impl Default for LoadPlan {
+    /// 64 connections, 64-byte messages, ten seconds.
+    fn default() -> LoadPlan {
+        LoadPlan {
             connections: 64,
             message_bytes: 64,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(1),
             rate: None,
-            client: Client::Event { threads: 1 },
+            client: ClientKind::Event { threads: 1 },
             pipeline: 1,
             churn: false,
             idle: 0,
-            dialect: Dialect::Bytes,
+            protocol: Protocol::Bytes,
             sources: Vec::new(),
             seed: 1,
         }
     }
 }
 
-impl Plan {
-    /// A warm-up of so much for any server, and what the connections take to get going.
+impl LoadPlan {
+    /// A warm-up of at least `base`, longer for many connections.
     #[must_use]
     pub fn warmup_from(&self, base: Duration) -> Duration {
         let connections = u32::try_from(self.connections).unwrap_or(u32::MAX);
@@ -172,15 +172,15 @@ impl Plan {
         base + longer.min(WARMUP_FOR_CONNECTIONS_MAX)
     }
 
-    /// Adds source addresses where one is too few and there are more: on the loopback of IPv4.
+    /// Adds source addresses if one is too few for the connections. This is possible on the IPv4 loopback.
     #[must_use]
-    pub fn with_enough_sources(mut self, target: &Target) -> Plan {
+    pub fn with_enough_sources(mut self, target: &Target) -> LoadPlan {
         let is_loopback =
             matches!(target, Target::Inet(SocketAddr::V4(it)) if it.ip().is_loopback());
         if self.sources.is_empty() && is_loopback {
-            let mut sources = (self.connections + self.idle).div_ceil(CONNECTIONS_A_SOURCE);
+            let mut sources = (self.connections + self.idle).div_ceil(CONNECTIONS_PER_SOURCE);
             if self.churn {
-                sources = sources.max(SOURCES_OF_CHURN);
+                sources = sources.max(CHURN_SOURCES);
             }
             if sources > 1 {
                 let address = |host| {
@@ -193,19 +193,19 @@ impl Plan {
         self
     }
 
-    /// Where a connection comes from.
+    /// The source address of a connection.
     pub(crate) fn source(&self, connection: usize) -> Option<IpAddr> {
         let sources = self.sources.len();
         (sources > 0).then(|| self.sources[connection % sources])
     }
 
-    /// Descriptors that a server needs for it, about.
+    /// All connections, idle ones included.
     #[must_use]
-    pub fn connections_in_all(&self) -> usize {
+    pub fn all_connections(&self) -> usize {
         self.connections + self.idle
     }
 
-    /// What is asked, in a few words.
+    /// The load in a few words.
     #[must_use]
     pub fn in_words(&self) -> String {
         let mut words = format!(
@@ -215,16 +215,16 @@ impl Plan {
             bytes(self.message_bytes)
         );
         if self.idle > 0 {
-            words += &format!(" beside {} idle ones", self.idle);
+            words += &format!(" and {} idle ones", self.idle);
         }
         if self.churn {
-            words += ", each for one message";
+            words += ", one message each";
         }
         if self.pipeline > 1 {
-            words += &format!(", {} under way", self.pipeline);
+            words += &format!(", {} in flight", self.pipeline);
         }
         if let Some(rate) = self.rate {
-            words += &format!(", {rate:.0} messages a second");
+            words += &format!(", {rate:.0} messages per second");
         }
         words
     }
@@ -244,13 +244,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_addresses_are_as_many_as_needed_and_unused_where_one_is_enough() {
+    fn source_addresses_are_added_only_where_one_is_too_few() {
         let local = Target::Inet(SocketAddr::from(([127, 0, 0, 1], 3000)));
-        let plan = |connections, churn| Plan { connections, churn, ..Plan::default() };
-        let sources = |plan: Plan, target| plan.with_enough_sources(target).sources.len();
+        let plan = |connections, churn| LoadPlan { connections, churn, ..LoadPlan::default() };
+        let sources = |plan: LoadPlan, target| plan.with_enough_sources(target).sources.len();
         assert_eq!(sources(plan(20_000, false), &local), 0);
         assert_eq!(sources(plan(20_001, false), &local), 2);
-        assert_eq!(sources(plan(1, true), &local), SOURCES_OF_CHURN);
+        assert_eq!(sources(plan(1, true), &local), CHURN_SOURCES);
         let remote = Target::Inet(SocketAddr::from(([192, 0, 2, 1], 3000)));
         assert_eq!(sources(plan(50_000, true), &remote), 0);
         let many = plan(2_000_000, false).with_enough_sources(&local);

@@ -1,96 +1,100 @@
-//! What to think of before a figure is believed.
+//! Warnings about unreliable figures.
 
 use std::fmt;
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
-use crate::machine::Meter;
-use crate::outcome::Outcome;
-use crate::show::Count;
+use crate::format::plural;
+use crate::result::LoadResult;
+use crate::usage::UsageInterval;
 
-/// A reason why a figure may not be what it seems, and what to do about it.
+/// A reason why figures may be unreliable. As text, with what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Warning {
-    /// The client's event loops had no time left: it is the client that was measured.
+    /// The client's event loops were busy all the time: the client was measured, not the server.
     ClientSaturated {
-        /// Processors that it kept busy.
+        /// Processors that the client kept busy.
         processors: f64,
     },
-    /// Somebody else has used the machine meanwhile.
+    /// Other programs used the machine.
     OtherLoad {
         /// Processors that they kept busy.
         processors: f64,
     },
-    /// What the machine's processors did meanwhile is unknown: `/proc` cannot be read.
+    /// Processor times are unknown: `/proc` cannot be read.
     ProcessorsUnknown,
-    /// So few messages say little about the rarest latencies.
+    /// Too few messages for the high latency percentiles.
     TooFewSamples {
-        /// How many there were.
+        /// The number of replies.
         messages: u64,
     },
-    /// The server could not do what was wanted.
+    /// The server did not reach the requested rate.
     RateMissed {
-        /// Messages a second, answered.
-        answered: f64,
+        /// Replies per second.
+        replies_per_second: f64,
     },
-    /// Some connections were hardly ever answered, which the throughput does not show.
+    /// Some connections got hardly any replies, which the throughput does not show.
     Starvation {
-        /// How many.
+        /// The number of such connections.
         connections: usize,
     },
-    /// It was ended before its time.
-    Cut {
-        /// What was measured.
+    /// The run ended early.
+    EndedEarly {
+        /// The measured time.
         seconds: f64,
     },
 }
 
-/// An event loop that is busier than this has no time left.
+/// An event loop that is busier than this is saturated.
 const SATURATED_FROM: f64 = 0.95;
 
-/// Others may use so much of a processor.
-pub(crate) const OTHERS_MAX: f64 = 0.15;
+/// How much of a processor other programs may use.
+pub(crate) const OTHER_LOAD_MAX: f64 = 0.15;
 
-/// 99.9 of a hundred of fewer than these is a handful.
+/// With fewer samples, p99.9 rests on fewer than ten values.
 const SAMPLES_MIN: u64 = 10_000;
 
-/// As much of the wanted rate has to be answered.
+/// The share of the requested rate that has to be reached.
 const RATE_MIN: f64 = 0.98;
 
-/// More loops than these can never all be busy. `--pin-client` leaves fewer.
+/// The most event loops that can be busy at a time. `--pin-client` lowers it.
 fn usable_processors() -> usize {
     std::thread::available_parallelism().map_or(usize::MAX, NonZeroUsize::get)
 }
 
 impl Warning {
-    pub(crate) fn of(outcome: &Outcome, meter: &Meter, is_cut: bool) -> Vec<Warning> {
+    pub(crate) fn of(
+        result: &LoadResult,
+        usage: &UsageInterval,
+        ended_early: bool,
+    ) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        if is_cut {
-            warnings.push(Warning::Cut { seconds: outcome.seconds });
+        if ended_early {
+            warnings.push(Warning::EndedEarly { seconds: result.seconds });
         }
-        if let Some((loops, processors)) = outcome.loops().zip(meter.ours())
+        if let Some((loops, processors)) = result.loops().zip(usage.client())
             && processors > loops.min(usable_processors()) as f64 * SATURATED_FROM
         {
             warnings.push(Warning::ClientSaturated { processors });
         }
-        // Without the server's share it would be taken for somebody else's.
-        if let Some(processors) = meter.others().filter(|others| *others > OTHERS_MAX) {
+        // If the server's share is unknown, so is that of other programs.
+        if let Some(processors) = usage.others().filter(|others| *others > OTHER_LOAD_MAX) {
             warnings.push(Warning::OtherLoad { processors });
         }
-        if meter.ours().is_none() && !meter.elapsed().is_zero() {
+        if usage.client().is_none() && !usage.elapsed().is_zero() {
             warnings.push(Warning::ProcessorsUnknown);
         }
-        if outcome.messages < SAMPLES_MIN {
-            warnings.push(Warning::TooFewSamples { messages: outcome.messages });
+        if result.messages < SAMPLES_MIN {
+            warnings.push(Warning::TooFewSamples { messages: result.messages });
         }
-        if outcome.plan.rate.is_some_and(|rate| outcome.messages_per_second < rate * RATE_MIN) {
-            warnings.push(Warning::RateMissed { answered: outcome.messages_per_second });
+        if result.plan.rate.is_some_and(|rate| result.messages_per_second < rate * RATE_MIN) {
+            warnings.push(Warning::RateMissed { replies_per_second: result.messages_per_second });
         }
-        if outcome.starved > 0 {
-            warnings.push(Warning::Starvation { connections: outcome.starved });
+        if result.starved > 0 {
+            warnings.push(Warning::Starvation { connections: result.starved });
         }
         warnings
     }
@@ -101,36 +105,36 @@ impl fmt::Display for Warning {
         match self {
             Warning::ClientSaturated { processors } => write!(
                 f,
-                "the client was the limit ({processors:.2} processors busy): give it more event \
-                 loops (--client-threads), processors of its own (--pin-client), or take the other \
-                 kind of client"
+                "the client was the bottleneck ({processors:.2} processors busy): use more event \
+                 loops (--client-threads), processors of its own (--pin-client), or the other kind \
+                 of client"
             ),
             Warning::OtherLoad { processors } => write!(
                 f,
-                "{processors:.2} processors were busy with something else: end it, or measure again \
+                "other programs kept {processors:.2} processors busy: stop them, or measure again \
                  later"
             ),
             Warning::ProcessorsUnknown => f.write_str(
-                "processor times are unknown, because /proc cannot be read: whether the client or \
-                 another program was the limit is not noticed",
+                "processor times are unknown because /proc cannot be read: a saturated client or \
+                 another busy program is not detected",
             ),
             Warning::TooFewSamples { messages } => write!(
                 f,
-                "too few messages, {messages}, for the rarest latencies: measure longer \
+                "{messages} messages are too few for the high percentiles: measure longer \
                  (--duration)"
             ),
-            Warning::RateMissed { answered } => write!(
+            Warning::RateMissed { replies_per_second } => write!(
                 f,
-                "only {answered:.0} messages a second came back: the latencies are of a queue that \
-                 grows; ask for less (--rate)"
+                "only {replies_per_second:.0} replies per second: the latencies are those of a \
+                 growing queue; lower the --rate"
             ),
             Warning::Starvation { connections } => write!(
                 f,
-                "{} answered less than a tenth as often as the median one: the server is not fair",
-                Count(*connections as u64, "connection")
+                "{} got less than a tenth of the median number of replies: the server is not fair",
+                plural(*connections as u64, "connection")
             ),
-            Warning::Cut { seconds } => {
-                write!(f, "it was ended early: the figures are of {seconds:.1} seconds")
+            Warning::EndedEarly { seconds } => {
+                write!(f, "the run ended early: the figures cover {seconds:.1} seconds")
             }
         }
     }

@@ -1,114 +1,117 @@
-//! A mix of loads on our own server, and what to make of it.
+//! The default mix of loads against the server of this program, and its summary.
 
 use std::process::ExitCode;
 
-use echown_bench::scenario::{self, Metric};
-use echown_bench::{Outcome, Plan, Verified, Watch};
+use echown_bench::loads::{self, Metric};
+use echown_bench::{LoadPlan, LoadResult, StopHandle, Verified};
 
-use super::{BenchArguments, Failed, FormName, StatusLine, finish, host, own_server, show};
+use super::{BenchArguments, BenchError, FormatName, StatusLine, finish, host, own_server, show};
 use crate::cli::style::StyleName;
 use crate::ownership::Registry;
 use crate::report::Count;
 
-/// More connections than any of the loads has.
+/// More connections than any load of the mix has.
 const CONNECTIONS_MAX: usize = 1100;
 
 pub(super) fn run(
     arguments: &BenchArguments,
     registry: &Registry,
     processors: Option<&[usize]>,
-    watch: &Watch,
-) -> Result<ExitCode, Failed> {
-    let shape = &arguments.shape;
-    let rival = own_server(StyleName::Echo, CONNECTIONS_MAX, &Plan::default())?;
+    stop: &StopHandle,
+) -> Result<ExitCode, BenchError> {
+    let load_args = &arguments.load_args;
+    let server = own_server(StyleName::Echo, CONNECTIONS_MAX, &LoadPlan::default())?;
     let host = host::of(registry);
     let mut line = StatusLine::default();
-    let mut done: Vec<(Metric, (String, Outcome))> = Vec::new();
-    for mut scenario in scenario::mix() {
-        if watch.is_stopped() {
+    let mut done: Vec<(Metric, (String, LoadResult))> = Vec::new();
+    for mut load in loads::mix() {
+        if stop.is_stopped() {
             break;
         }
-        scenario.plan.sources.clone_from(&shape.source);
-        let plan = &scenario.plan;
-        // Another one for each, so that what one load has left behind is not on the next one's account.
-        let outcome = rival.bench(&host, plan, processors, watch, |what| {
-            what.under(scenario.about, |what| line.show(what));
+        load.plan.sources.clone_from(&load_args.source);
+        let plan = &load.plan;
+        // A new server for each load, so that no load is affected by the previous one.
+        let result = server.bench(&host, plan, processors, stop, |what| {
+            what.under(load.about, |what| line.show(what));
         });
         line.clear();
-        if outcome.is_err() && watch.is_stopped() && !done.is_empty() {
+        if result.is_err() && stop.is_stopped() && !done.is_empty() {
             break;
         }
-        let outcome = outcome?;
-        match arguments.form.format {
-            FormName::Text => show(&outcome.to_string(), watch)?,
-            FormName::Json => show(&(outcome.to_json() + "\n"), watch)?,
+        let result = result?;
+        match arguments.format_args.format {
+            FormatName::Text => show(&result.to_string(), stop)?,
+            FormatName::Json => show(&(result.to_json() + "\n"), stop)?,
         }
-        done.push((scenario.metric, (scenario.name.to_owned(), outcome)));
+        done.push((load.metric, (load.name.to_owned(), result)));
     }
-    if arguments.form.format == FormName::Text {
-        show(&format!("\n{}\n", verdict(&done)), watch)?;
+    if arguments.format_args.format == FormatName::Text {
+        show(&format!("\n{}\n", summary(&done)), stop)?;
     }
-    let outcomes: Vec<(String, Outcome)> = done.into_iter().map(|(_, named)| named).collect();
-    finish(arguments, registry, &outcomes)
+    let results: Vec<(String, LoadResult)> = done.into_iter().map(|(_, named)| named).collect();
+    finish(arguments, registry, &results)
 }
 
-/// The figures that matter, in sentences.
-fn verdict(done: &[(Metric, (String, Outcome))]) -> String {
+/// The main figures, in sentences.
+fn summary(done: &[(Metric, (String, LoadResult))]) -> String {
     let named = |name: &str| {
-        // What was not answered has no figures.
-        let mut answered = done.iter().filter(|(_, (_, outcome))| outcome.messages > 0);
-        let found = answered.find(|(_, (its, _))| its == name);
-        found.map(|(metric, (_, outcome))| (metric.of(outcome).unwrap_or(0.0), outcome))
+        // Without replies there are no figures.
+        let mut replied = done.iter().filter(|(_, (_, result))| result.messages > 0);
+        let found = replied.find(|(_, (its, _))| its == name);
+        found.map(|(metric, (_, result))| (metric.of(result).unwrap_or(0.0), result))
     };
     let mut words = Vec::new();
-    if let Some((micros, outcome)) = named("one") {
-        words.push(match outcome.latency {
+    if let Some((micros, result)) = named("latency-1") {
+        words.push(match result.latency {
             Some(latency) => format!(
-                "One client has its answer in {micros:.0} us, and 999 times of a thousand in {:.0} us.",
+                "One client: median round trip {micros:.0} us, p99.9 {:.0} us.",
                 latency.p999
             ),
-            None => "One client has no answer.".to_owned(),
+            None => "One client: no reply.".to_owned(),
         });
     }
-    if let Some((event, _)) = named("crowd") {
+    if let Some((event, _)) = named("throughput-64") {
         let blocking = named("blocking").map_or(String::new(), |(blocking, _)| {
-            format!("; clients with threads of their own get {blocking:.0} thousand")
+            format!("; with a thread each, {blocking:.0} thousand")
         });
         words.push(format!(
-            "64 clients in an event loop are answered {event:.0} thousand times a second{blocking}."
+            "64 clients in an event loop: {event:.0} thousand messages per second{blocking}."
         ));
     }
-    if let Some((thousand, outcome)) = named("thousand") {
-        let starved = match outcome.starved {
-            0 => "none of them starves".to_owned(),
-            starved => format!("{starved} of them starve"),
+    if let Some((thousand, result)) = named("throughput-1k") {
+        let starved = match result.starved {
+            0 => "none starved".to_owned(),
+            starved => format!("{starved} starved"),
         };
-        let memory = outcome.server.map_or(String::new(), |server| {
+        let memory = result.server.map_or(String::new(), |server| {
             let each = server.memory_per_connection.unwrap_or_default();
-            format!(", and each costs {:.0} KiB", each / 1024.0)
+            format!(", {:.0} KiB of memory each", each / 1024.0)
         });
-        words.push(format!("A thousand get {thousand:.0} thousand; {starved}{memory}."));
+        words.push(format!(
+            "1,000 clients in an event loop: {thousand:.0} thousand messages per second, \
+             {starved}{memory}."
+        ));
     }
     if let Some((churn, _)) = named("churn") {
-        words.push(format!("{churn:.0} thousand connections a second come and go."));
+        words.push(format!("Short connections: {churn:.0} thousand per second."));
     }
-    if let Some((bulk, _)) = named("streams") {
-        words.push(format!("Sixteen streams carry {bulk:.0} MB/s, each way."));
+    if let Some((bulk, _)) = named("bulk-16") {
+        words.push(format!("16 streams of 16 KiB messages: {bulk:.0} MB/s in each direction."));
     }
-    let errors: u64 = done.iter().flat_map(|(_, (_, outcome))| outcome.errors.values()).sum();
-    let messages: u64 = done.iter().map(|(_, (_, outcome))| outcome.messages).sum();
-    let failures = done.iter().filter_map(|(_, (name, outcome))| outcome.failure(name));
+    let errors: u64 = done.iter().flat_map(|(_, (_, result))| result.errors.values()).sum();
+    let messages: u64 = done.iter().map(|(_, (_, result))| result.messages).sum();
+    let failures = done.iter().filter_map(|(_, (name, result))| result.failure(name));
     words.extend(failures.map(|failure| format!("Failed: {failure}.")));
-    let is_whole = done.iter().all(|(_, (_, outcome))| outcome.verified == Verified::Whole);
+    let is_whole = done.iter().all(|(_, (_, result))| result.verified == Verified::Whole);
     match errors {
-        0 if is_whole => words.push(format!(
-            "All {messages} messages came back as they were sent, without an error."
-        )),
+        0 if is_whole => {
+            words.push(format!("All {messages} replies were correct, without an error."))
+        }
         0 => {}
         _ => words.push(format!("{}; see above.", Count(errors, "error"))),
     }
-    if done.iter().any(|(_, (_, outcome))| !outcome.warnings.is_empty()) {
-        words.push("Some figures have notes: read them before you compare.".into());
+    if done.iter().any(|(_, (_, result))| !result.warnings.is_empty()) {
+        words.push("Some figures have notes. Read them before you compare.".into());
     }
     words.join("\n")
 }

@@ -63,7 +63,7 @@ fn at_a_rate_messages_due_on_a_lost_connection_are_reported() {
         let outcome = outcome_with(1, &[&arguments[..], &[&closing.to_string()]].concat());
         let errors = |kind: &str| outcome["errors"][kind].as_u64().unwrap_or(0);
         // The first few before it was known that it is gone.
-        let (lost, due) = (errors("unanswered"), errors("due without a connection"));
+        let (lost, due) = (errors("unanswered"), errors("scheduled without a connection"));
         assert!(due > 100, "{client}: {outcome:#}");
         assert_eq!(lost + due, 2050, "{client}: each message is told of: {outcome:#}");
     }
@@ -79,7 +79,7 @@ fn messages_that_could_never_be_sent_at_a_rate_are_reported() {
     ] {
         let arguments = ["--rate", "1e9", "--connections", "1"];
         let outcome = outcome(&[&arguments[..], more].concat());
-        let never = outcome["errors"]["due and never asked"].as_u64().unwrap_or(0);
+        let never = outcome["errors"]["scheduled but never sent"].as_u64().unwrap_or(0);
         assert!(never > 100_000_000, "{more:?}: {outcome:#}");
         // None of what was asked was due while it was measured: that is no latency of zero.
         assert!(outcome["latency"].is_null(), "{more:?}: {outcome:#}");
@@ -89,7 +89,7 @@ fn messages_that_could_never_be_sent_at_a_rate_are_reported() {
     let output = measured(run, |output| output.status.success());
     let said = text(&output.stdout);
     assert!(said.contains("latency     unknown") && !said.contains("p50"), "{said}");
-    let load = ["--load", "one", "--rounds", "1", "--rate", "1e9"];
+    let load = ["--load", "latency-1", "--rounds", "1", "--rate", "1e9"];
     let arguments = [&["bench", "compare", "echown"][..], &load].concat();
     let run = |longer: &[&str]| {
         let short = [&SHORT[..], &["--connections", "1"]].concat();
@@ -118,7 +118,10 @@ fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more(
     });
     let arguments = ["--churn", "--rate", "100000", "--duration", "1s", "--connections", "2"];
     let outcome = outcome_with(1, &[&arguments[..], &[&address]].concat());
-    assert!(outcome["errors"]["due and never asked"].as_u64().unwrap_or(0) > 50_000, "{outcome:#}");
+    assert!(
+        outcome["errors"]["scheduled but never sent"].as_u64().unwrap_or(0) > 50_000,
+        "{outcome:#}"
+    );
     assert!(outcome["errors"]["refused"].as_u64().unwrap_or(0) > 0, "{outcome:#}");
 }
 

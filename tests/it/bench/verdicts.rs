@@ -67,7 +67,7 @@ fn where_no_message_came_back_nothing_was_verified_and_it_is_exit_1() {
             assert_eq!(output.status.code(), Some(1), "{client:?}: {output:?}");
             assert!(out.contains(", nothing verified)"), "{client:?}: {out}");
             assert!(!out.contains("byte verified"), "{client:?}: {out}");
-            let sentence = format!("{address}: nothing was verified: no message came back");
+            let sentence = format!("{address}: nothing was verified: no reply arrived");
             assert!(err.contains(&sentence), "{client:?}: {err}");
             // A connection of two kinds of errors has the first one said, too.
             assert!(err.contains(why) || err.contains("reset"), "{client:?}: {err}");
@@ -97,7 +97,7 @@ fn answers_to_idle_connections_alone_verify_nothing() {
     let output = bench(&[&silent.to_string(), "--connections", "1", "--idle", "3"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = text(&output.stderr);
-    assert!(said.contains("failed to connect to ") && said.contains("does not answer"), "{said}");
+    assert!(said.contains("failed to connect to ") && said.contains("does not reply"), "{said}");
 }
 
 #[test]
@@ -113,10 +113,7 @@ fn the_line_of_the_throughput_agrees_with_the_errors() {
         let output = bench(&arguments);
         let out = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(
-            out.contains("wrong bytes: 1") && out.contains(", wrong bytes came back)"),
-            "{out}"
-        );
+        assert!(out.contains("wrong bytes: 1") && out.contains(", wrong bytes received)"), "{out}");
         assert!(!out.contains("byte verified"), "{out}");
         assert_eq!(outcome_with(1, &arguments)["verified"], "wrong");
     }
@@ -154,8 +151,8 @@ fn a_server_that_goes_or_falls_silent_before_the_end_is_no_success() {
             let output = ended(command);
             assert_eq!(output.status.code(), Some(1), "{client}: {output:?}");
             let (out, err) = (text(&output.stdout), text(&output.stderr));
-            assert!(err.contains("the server has gone or stopped answering"), "{client}: {err}");
-            assert!(out.contains("every byte that came back verified"), "{client}: {out}");
+            assert!(err.contains("the server has gone or stopped replying"), "{client}: {err}");
+            assert!(out.contains("every received byte verified"), "{client}: {out}");
         }
     }
 }
@@ -212,7 +209,7 @@ fn a_comparison_with_a_server_that_answers_nothing_is_exit_1() {
         assert!(!said.contains("echown: echown: nothing"), "{said}");
         if format == "json" {
             let row: Value = serde_json::from_slice(&output.stdout).unwrap();
-            let verified = row["cells"].as_array().unwrap().iter().map(|cell| &cell["verified"]);
+            let verified = row["servers"].as_array().unwrap().iter().map(|cell| &cell["verified"]);
             assert_eq!(verified.collect::<Vec<_>>(), ["whole", "nothing"], "{row:#}");
         } else {
             assert!(text(&output.stdout).contains("other: nothing was verified"), "{output:?}");
@@ -233,7 +230,7 @@ fn what_has_no_latencies_is_not_drawn_and_wrong_bytes_are_named_in_the_picture()
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let svg = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
-    assert!(svg.contains("(wrong bytes came back)"), "{svg}");
+    assert!(svg.contains("(wrong bytes received)"), "{svg}");
 }
 
 #[test]
@@ -308,6 +305,6 @@ fn a_server_that_was_started_here_and_ends_during_the_run_is_exit_1() {
         let output = output_of(child);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
         let said = text(&output.stderr);
-        assert!(said.contains("echown: the server ended during the run: signal: 9"), "{said}");
+        assert!(said.contains("echown: the server exited during the run: signal: 9"), "{said}");
     }
 }

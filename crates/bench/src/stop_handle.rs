@@ -1,4 +1,4 @@
-//! Ending a run early, and the servers that were started for it with it.
+//! The handle that ends a run early, and kills the servers that were started for it.
 
 use std::io;
 use std::process::{Child, ExitStatus};
@@ -8,55 +8,55 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Whoever watches a run, and can end it.
+/// Ends a run early. Clones are the same handle.
 #[derive(Clone, Debug, Default)]
-pub struct Watch(Arc<Shared>);
+pub struct StopHandle(Arc<StopState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct StopState {
     is_stopped: AtomicBool,
-    /// Servers that were started and have not ended yet.
+    /// Servers that were started and not reaped yet.
     servers: Mutex<Vec<i32>>,
-    bell: Condvar,
+    stopped: Condvar,
 }
 
-impl Watch {
-    /// Ends what is measured now, early; the outcome is of the time until then.
+impl StopHandle {
+    /// Ends the run now. Its result covers the time until then.
     pub fn stop(&self) {
         let servers = self.servers();
-        // ord: Relaxed; it is looked at again and again, and nothing else is told by it.
+        // ord: Relaxed; it is polled, and publishes nothing else.
         self.0.is_stopped.store(true, Ordering::Relaxed);
         drop(servers);
-        self.0.bell.notify_all();
+        self.0.stopped.notify_all();
     }
 
-    /// Whether it was stopped.
+    /// Whether [`stop`](StopHandle::stop) was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         // ord: Relaxed; as above.
         self.0.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Kills the servers that were started, for whoever ends this process at once.
+    /// Kills the servers that were started. For a process that exits at once.
     pub fn kill_servers(&self) {
         for pid in self.servers().drain(..).filter_map(Pid::from_raw) {
-            // It may just have ended.
+            // It may just have exited.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
 
-    /// Waits for the stop, at most so long.
-    pub(crate) fn wait(&self, patience: Duration) {
+    /// Waits for the stop, at most for `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration) {
         let is_running = |_: &mut Vec<i32>| !self.is_stopped();
-        let waited = self.0.bell.wait_timeout_while(self.servers(), patience, is_running);
+        let waited = self.0.stopped.wait_timeout_while(self.servers(), timeout, is_running);
         drop(waited);
     }
 
-    pub(crate) fn started(&self, pid: i32) {
+    pub(crate) fn add_server(&self, pid: i32) {
         self.servers().push(pid);
     }
 
-    /// How a server that was started has ended, if it has. From then on its number may be another's.
+    /// The exit status of a server, if it has exited. From then on its PID may be another process's.
     pub(crate) fn reap(&self, server: &mut Child) -> io::Result<Option<ExitStatus>> {
         let mut servers = self.servers();
         let status = server.try_wait()?;

@@ -1,21 +1,16 @@
-//! An outcome for people.
+//! Results as text for people.
 
 use std::fmt;
 
-use crate::outcome::{Outcome, ServerUse, Verified};
-use crate::plan::Dialect;
+use crate::plan::Protocol;
+use crate::result::{LoadResult, ServerUsage, Verified};
 
 /// A count with its noun, whose plural ends in s: `1 error`, `2 errors`.
-pub(crate) struct Count(pub(crate) u64, pub(crate) &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Count(number, noun) = self;
-        write!(f, "{number} {noun}{}", if *number == 1 { "" } else { "s" })
-    }
+pub(crate) fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A time in microseconds, in the unit that suits it.
+/// A time in microseconds, in a suitable unit.
 pub(crate) fn time(micros: f64) -> String {
     match micros {
         micros if micros < 1000.0 => format!("{micros:.1} us"),
@@ -24,7 +19,7 @@ pub(crate) fn time(micros: f64) -> String {
     }
 }
 
-/// A number that is read at a glance: `184 thousand`.
+/// A number with few digits: `184.2 thousand`.
 pub(crate) fn number(number: f64) -> String {
     match number {
         number if number < 10_000.0 => format!("{number:.0}"),
@@ -33,7 +28,7 @@ pub(crate) fn number(number: f64) -> String {
     }
 }
 
-/// Bytes, as memory is counted.
+/// A size of memory.
 pub(crate) fn memory(bytes: f64) -> String {
     match bytes {
         bytes if bytes < 1024.0 * 1024.0 => format!("{:.1} KiB", bytes / 1024.0),
@@ -41,24 +36,24 @@ pub(crate) fn memory(bytes: f64) -> String {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for LoadResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = &self.plan;
         writeln!(f, "{}, client: {}", plan.in_words(), plan.client)?;
-        let what = match (plan.churn, plan.dialect) {
+        let what = match (plan.churn, plan.protocol) {
             (true, _) => "connections",
-            (false, Dialect::Frames) => "frames",
+            (false, Protocol::Frames) => "frames",
             (false, _) => "messages",
         };
         let verified = match self.verified {
             Verified::Whole if self.is_clean() => "every byte verified",
-            Verified::Whole => "every byte that came back verified, errors below",
+            Verified::Whole => "every received byte verified, errors below",
             Verified::Nothing => "nothing verified",
-            Verified::Wrong => "wrong bytes came back",
+            Verified::Wrong => "wrong bytes received",
         };
         writeln!(
             f,
-            "  throughput  {} {what} a second, {:.1} MB/s ({} in {:.1} s, {verified})",
+            "  throughput  {} {what} per second, {:.1} MB/s ({} in {:.1} s, {verified})",
             number(self.messages_per_second),
             self.megabytes_per_second,
             self.messages,
@@ -77,23 +72,23 @@ impl fmt::Display for Outcome {
         } else {
             writeln!(
                 f,
-                "  latency     unknown: nothing that was due while it was measured was answered"
+                "  latency     unknown: no message that was due within the measured time got a reply"
             )?;
         }
         if self.idle > 0 {
-            writeln!(f, "  idle        {} held open", Count(self.idle as u64, "connection"))?;
+            writeln!(f, "  idle        {} held open", plural(self.idle as u64, "connection"))?;
         }
         if let Some(server) = &self.server {
-            let ServerUse { processors, micros_per_message, .. } = server;
-            let each = server.memory_per_connection.map_or(String::new(), |each| {
-                format!(" ({} more for each connection)", memory(each))
-            });
+            let ServerUsage { processors, micros_per_message, .. } = server;
+            let each = server
+                .memory_per_connection
+                .map_or(String::new(), |each| format!(" ({} more per connection)", memory(each)));
             writeln!(
                 f,
-                "  server      {} of processor time for each, {processors:.2} processors busy, {}, \
+                "  server      {} of processor time per message, {processors:.2} processors busy, {}, \
                  {} resident{each}",
                 time(*micros_per_message),
-                Count(server.threads, "thread"),
+                plural(server.threads, "thread"),
                 memory(server.memory_bytes as f64)
             )?;
         }

@@ -1,4 +1,4 @@
-//! What a server's process has used, and the whole machine, as `/proc` tells it.
+//! Processor time and memory of processes and of the whole machine, from `/proc`; processor affinity.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,40 +7,40 @@ use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats, WithCurrentSystemInfo};
 use rustix::thread::CpuSet;
 
-/// What was used until a moment.
+/// The resources used until one moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct UsageSample {
     at: Instant,
-    /// By all programs together, stolen time included: whoever has it, we have not.
+    /// By all programs together, stolen time included: it was not available here.
     machine: Option<Duration>,
-    ours: Option<Duration>,
-    pub(crate) server: Option<Usage>,
+    client: Option<Duration>,
+    pub(crate) server: Option<ProcessUsage>,
 }
 
-/// What a process has used.
+/// The resources used by one process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
+pub(crate) struct ProcessUsage {
     pub(crate) processor: Duration,
     /// Resident.
     pub(crate) memory_bytes: u64,
     pub(crate) threads: u64,
 }
 
-impl Reading {
-    pub(crate) fn take(pid: Option<i32>) -> Reading {
-        let ours = Process::myself().ok().as_ref().and_then(usage);
-        Reading {
+impl UsageSample {
+    pub(crate) fn take(pid: Option<i32>) -> UsageSample {
+        let client = Process::myself().ok().as_ref().and_then(usage);
+        UsageSample {
             at: Instant::now(),
             machine: machine(),
-            ours: ours.map(|usage| usage.processor),
+            client: client.map(|usage| usage.processor),
             server: pid.and_then(|pid| Process::new(pid).ok()).as_ref().and_then(usage),
         }
     }
 }
 
-fn usage(process: &Process) -> Option<Usage> {
+fn usage(process: &Process) -> Option<ProcessUsage> {
     let stat = process.stat().ok()?;
-    Some(Usage {
+    Some(ProcessUsage {
         processor: ticks(stat.utime + stat.stime),
         memory_bytes: stat.rss_bytes().get(),
         threads: stat.num_threads.unsigned_abs(),
@@ -48,7 +48,7 @@ fn usage(process: &Process) -> Option<Usage> {
 }
 
 fn machine() -> Option<Duration> {
-    // The kernel's own threads do what was asked of it, by us above all.
+    // The kernel's own threads work for the programs, mainly for client and server.
     const KERNEL_THREAD: u32 = 0x0020_0000;
     let programs = procfs::process::all_processes().ok()?.filter_map(|it| it.ok()?.stat().ok());
     let of_programs: u64 = programs
@@ -66,39 +66,39 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
-/// What was used between two moments.
+/// The resources used between two moments.
 #[derive(Clone, Debug)]
-pub(crate) struct Meter {
-    pub(crate) first: Reading,
-    pub(crate) last: Reading,
+pub(crate) struct UsageInterval {
+    pub(crate) first: UsageSample,
+    pub(crate) last: UsageSample,
 }
 
-impl Default for Meter {
-    fn default() -> Meter {
-        let now = Reading::take(None);
-        Meter { first: now.clone(), last: now }
+impl Default for UsageInterval {
+    fn default() -> UsageInterval {
+        let now = UsageSample::take(None);
+        UsageInterval { first: now.clone(), last: now }
     }
 }
 
-impl Meter {
+impl UsageInterval {
     pub(crate) fn elapsed(&self) -> Duration {
         self.last.at - self.first.at
     }
 
-    /// Processors that this process has kept busy: 1.5 is one and a half.
-    pub(crate) fn ours(&self) -> Option<f64> {
-        self.share(self.last.ours?, self.first.ours?)
+    /// Processors that this process, the client, kept busy: 1.5 is one and a half.
+    pub(crate) fn client(&self) -> Option<f64> {
+        self.share(self.last.client?, self.first.client?)
     }
 
-    /// Processors that the server has kept busy.
+    /// Processors that the server kept busy.
     pub(crate) fn server(&self) -> Option<f64> {
         self.share(self.last.server?.processor, self.first.server?.processor)
     }
 
-    /// Processors that neither of us has kept busy, but some other program has, or another machine.
+    /// Processors that other programs kept busy, or other virtual machines.
     pub(crate) fn others(&self) -> Option<f64> {
         let all = self.share(self.last.machine?, self.first.machine?)?;
-        Some((all - self.ours()? - self.server()?).max(0.0))
+        Some((all - self.client()? - self.server()?).max(0.0))
     }
 
     fn share(&self, last: Duration, first: Duration) -> Option<f64> {
@@ -107,19 +107,19 @@ impl Meter {
     }
 }
 
-/// Lets this process have as many descriptors as it may (`setrlimit(2)`).
+/// Raises the limit of open descriptors to its maximum (`setrlimit(2)`).
 pub fn raise_descriptors() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
-    // Those who are short of them learn of it by the error of a connection.
+    // If the limit is still too low, connecting fails with a clear error.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
-/// Has this thread, and those that it starts from now on, processes included, run on these processors
-/// only (`sched_setaffinity(2)`). Answers what it may run on until now, for the way back.
+/// Restricts this thread, and the threads and processes that it starts from now on, to these processors
+/// (`sched_setaffinity(2)`). Returns the processors that were allowed before.
 ///
 /// # Errors
-/// There is no such processor, or it is not ours to use.
+/// There is no such processor, or this process may not use it.
 pub fn pin_to(processors: &[usize]) -> io::Result<Vec<usize>> {
     let before = rustix::thread::sched_getaffinity(None)?;
     let mut set = CpuSet::new();
@@ -138,18 +138,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_thread_is_seen_to_be_busy() {
+    fn a_busy_thread_uses_processor_time() {
         let pid = std::process::id().cast_signed();
-        let first = Reading::take(Some(pid));
+        let first = UsageSample::take(Some(pid));
         let end = Instant::now() + Duration::from_millis(200);
         while Instant::now() < end {
             std::hint::black_box(0);
         }
-        let meter = Meter { first, last: Reading::take(Some(pid)) };
-        // However little of a processor is to be had beside the other tests.
-        assert!(meter.server().unwrap() > 0.02, "{meter:?}");
-        assert!(meter.last.server.unwrap().memory_bytes > 100_000);
-        assert!(meter.last.server.unwrap().threads >= 1);
-        assert!(Reading::take(None).server.is_none());
+        let usage = UsageInterval { first, last: UsageSample::take(Some(pid)) };
+        // The other tests may leave little of a processor.
+        assert!(usage.server().unwrap() > 0.02, "{usage:?}");
+        assert!(usage.last.server.unwrap().memory_bytes > 100_000);
+        assert!(usage.last.server.unwrap().threads >= 1);
+        assert!(UsageSample::take(None).server.is_none());
     }
 }
