@@ -280,7 +280,7 @@ impl Pool {
         let child = UnstartedChild::new(&self.registry, parent, name, give, job, site)?;
         let work = child.work();
         match self.workers.execute(work) {
-            Ok(()) => Ok(child.started()),
+            Ok(()) => Ok(child.into_promise()),
             Err(NoThread { job: work, reason }) => {
                 let job = child.undo();
                 // Drop the work only after `undo`: dropping it earlier would end the child.

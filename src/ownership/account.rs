@@ -1,48 +1,48 @@
-//! What one task owns, in the order in which it came.
+//! Accounts: the list of what one task owns, in order of acquisition.
 //!
-//! The account is an index: who owns a resource is decided by its slot, and every move between two
-//! accounts changes the slot and both lists under both locks, so that whoever holds a task's lock
-//! sees exactly what the task owns. Locks are taken in ascending order of task ids.
+//! The account is an index. The slot decides who owns a resource. Every move between two accounts
+//! changes the slot and both lists under both locks, so a thread that holds a task's lock sees exactly
+//! what the task owns. Locks are taken in ascending order of task ids.
 
 use smallvec::SmallVec;
 
-/// How far a task has come, as seen by those who want to put something on its account.
+/// The phase of a task, which decides whether its account accepts entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Waiting for a thread, or running.
     Open,
-    /// Finalizing what is left; nothing comes in any more.
+    /// Finalizing what is left; the account accepts no more entries.
     Ending,
-    /// Over, children included.
+    /// The task and its children have ended.
     Ended,
 }
 
-/// Position on an account; grows with every arrival and is never used twice.
+/// Position on an account. Grows with every entry and is never reused.
 pub(crate) type Position = u64;
 
-/// Entries that need no allocation: most tasks own one thing.
+/// Entries that need no allocation: most tasks own one resource.
 const ENTRIES_INLINE: usize = 2;
 
-/// Gaps that are left alone however few entries there are.
+/// Up to this many gaps are kept, independent of the number of entries.
 const GAPS_MIN: usize = 8;
 
-/// A list that has room for more than this many times its length, gaps included, gives it back: whoever
-/// once owned very much does not keep the memory.
-const ROOM_FACTOR: usize = 4;
+/// A list with a capacity of more than this many times its length, gaps included, is shrunk, so that a
+/// task that once owned many resources does not keep the memory.
+const CAPACITY_FACTOR: usize = 4;
 
-/// Room that is kept however few entries there are.
-const ROOM_MIN: usize = 64;
+/// Capacity up to this is kept, independent of the number of entries.
+const CAPACITY_MIN: usize = 64;
 
-/// What one task owns; `E` is how an entry is reached.
+/// The resources that one task owns. `E` is a reference to a resource.
 #[derive(Debug)]
 pub(crate) struct Account<E> {
     pub(crate) phase: Phase,
     pub(crate) cancelled: bool,
-    /// Whether the task was asked to come to its end by itself.
+    /// Whether the task was asked to finish on its own.
     pub(crate) draining: bool,
-    /// By position, ascending. An entry that goes leaves a gap, never the last of the list; when more
-    /// than half are gaps they are closed, which makes an arrival and its leaving a constant price
-    /// in the mean, and a search for a position.
+    /// By position, ascending. A removed entry leaves a gap, except at the end of the list. When more
+    /// than half of the list are gaps they are removed, so that adding and removing an entry costs
+    /// amortized constant time plus one search for the position.
     entries: SmallVec<[(Position, Option<E>); ENTRIES_INLINE]>,
     gaps: usize,
     next: Position,
@@ -60,12 +60,12 @@ impl<E> Account<E> {
         }
     }
 
-    /// Whether the account takes new entries.
+    /// Whether the account accepts new entries.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open && !self.cancelled
     }
 
-    /// Puts an entry at the end.
+    /// Appends an entry.
     pub(crate) fn push(&mut self, entry: E) -> Position {
         let position = self.next;
         self.next += 1;
@@ -81,9 +81,9 @@ impl<E> Account<E> {
         Some(entry)
     }
 
-    /// Takes the latest entry before `before` that `wanted` accepts, and sets `before` to its
-    /// position. What was refused is not asked about again, so that a pass over the whole account
-    /// is linear in its length, whatever stays.
+    /// Takes the latest entry before `before` for which `wanted` returns true, and sets `before` to its
+    /// position. `wanted` is called once per entry in a pass over the whole account, so that the pass is
+    /// linear in the account's length however many entries stay.
     pub(crate) fn take_last(
         &mut self,
         before: &mut Position,
@@ -103,7 +103,7 @@ impl<E> Account<E> {
         entry
     }
 
-    /// Keeps the list about as long as it has entries.
+    /// Removes gaps and shrinks the list when there are too many.
     fn compact(&mut self) {
         while self.entries.last().is_some_and(|(_, entry)| entry.is_none()) {
             self.entries.pop();
@@ -113,8 +113,8 @@ impl<E> Account<E> {
             self.entries.retain(|(_, entry)| entry.is_some());
             self.gaps = 0;
         }
-        let room = self.entries.capacity();
-        if room > ROOM_MIN && self.entries.len() < room / ROOM_FACTOR {
+        let capacity = self.entries.capacity();
+        if capacity > CAPACITY_MIN && self.entries.len() < capacity / CAPACITY_FACTOR {
             self.entries.shrink_to_fit();
         }
     }
@@ -134,10 +134,10 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Move {
         Push,
-        /// The entry so far from the oldest, and again: both answers count.
+        /// Removes the entry at this index, counted from the oldest, and tries to remove it again.
         RemoveTwice(prop::sample::Index),
         TakeLast,
-        /// Of every third.
+        /// Takes the last entry whose number is divisible by three.
         TakeLastOfSome,
     }
 
@@ -187,8 +187,8 @@ mod tests {
                 }
                 prop_assert!(account.entries().eq(map.values()));
                 prop_assert!(account.entries.len() <= 2 * map.len() + GAPS_MIN + 1);
-                let room_max = ROOM_MIN.max(ROOM_FACTOR * (account.entries.len() + 1));
-                prop_assert!(account.entries.capacity() <= room_max, "{}", account.entries.capacity());
+                let capacity_max = CAPACITY_MIN.max(CAPACITY_FACTOR * (account.entries.len() + 1));
+                prop_assert!(account.entries.capacity() <= capacity_max, "{}", account.entries.capacity());
             }
         }
     }
@@ -200,7 +200,7 @@ mod tests {
             account.push(number);
         });
         let (mut before, mut asked) = (Position::MAX, 0);
-        // The upper half stays, so that what is taken is never at the end of the list.
+        // The upper half stays, so that a taken entry is never at the end of the list.
         let taken = std::iter::from_fn(|| {
             account.take_last(&mut before, |number| {
                 asked += 1;
@@ -223,7 +223,7 @@ mod tests {
                 }
             }
             assert_eq!(account.entries().copied().collect::<Vec<_>>(), [left]);
-            assert!(account.entries.capacity() <= ROOM_MIN, "{}", account.entries.capacity());
+            assert!(account.entries.capacity() <= CAPACITY_MIN, "{}", account.entries.capacity());
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
         account.push(0);
         let mut before = account.push(1);
         for number in 2..10_000 {
-            // Never is the list's last entry the one that goes.
+            // The removed entry is never the last of the list.
             let next = account.push(number);
             assert_eq!(account.remove(before), Some(number - 1));
             before = next;

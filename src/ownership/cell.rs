@@ -1,8 +1,8 @@
-//! Where an owned value lives, with its finalizer, from `own` to the end.
+//! `ResourceCell`: the storage of an owned value and its finalizer, from `own` to the close.
 //!
-//! The slot decides who may have the value; the lock around it makes that sound without a line of
-//! unsafe code, even if the argument for the slot were wrong. The lock is only ever held for taking
-//! out or putting back: no user code runs under it.
+//! The slot decides who may use the value. The lock around the value makes this sound without unsafe
+//! code, even if the argument for the slot were wrong. The lock is held only to take the value out or to
+//! put it back: no user code runs under it.
 
 use std::io;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
@@ -22,14 +22,14 @@ use crate::sys::{close, fork};
 
 type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
 
-/// A value and what is to happen to it in the end.
+/// A value with its finalizer.
 pub(crate) struct StoredValue<T> {
     pub(crate) value: T,
-    /// `None`: closing the descriptor is all. Only descriptors come without.
+    /// `None`: only close the descriptor. Other values always have a finalizer.
     finalizer: Option<Finalizer<T>>,
-    /// For descriptors: lets the value go without closing its number.
+    /// For descriptors: drops the value without closing its number.
     forget: fn(T),
-    /// For descriptors: closes the number, and answers what `close(2)` said.
+    /// For descriptors: closes the number and returns the result of `close(2)`.
     close: fn(T) -> io::Result<()>,
 }
 
@@ -63,15 +63,15 @@ impl<T: Send + 'static> ResourceCell<T> {
         let record = Record::new(registry.clone(), kind, descriptor, &me, site);
         let cell = Arc::new(ResourceCell { record, stored: Mutex::new(Some(stored)) });
         if fork::in_forked_child() {
-            // Entered nowhere: what it is entered in is behind locks of the parent process's.
+            // Not recorded: threads of the parent process may hold the locks of the tables.
             return Ok(Owned::new(cell));
         }
         let held: Arc<dyn Managed> = Arc::clone(&cell) as Arc<dyn Managed>;
         match registry.insert_fd(&held) {
             Ok(None) => {}
-            Ok(Some(robbed)) => {
+            Ok(Some(replaced)) => {
                 let now = descriptor.map_or(Ok(Identity::Anonymous), |new| Ok(new.identity));
-                robbed.record().mark_replaced(&me, site, &now);
+                replaced.record().mark_replaced(&me, site, &now);
             }
             Err(first) => {
                 let error = registry.already_owned(&*first, &me, site);
@@ -91,7 +91,7 @@ impl<T: Send + 'static> ResourceCell<T> {
             me.propagate_cancel();
             return Ok(Owned::new(cell));
         };
-        // Nothing of a cancelled or ending task's is left behind: finalized at once.
+        // A cancelled or ending task can own nothing new: finalize at once.
         let error = cell.record.error(kind, cell.record.slot.load(), &me, site, None);
         if cell.record.slot.begin_close(me.id().get()).is_ok() {
             complete_close_reporting(&*cell, &me, Event::Finalized, site);
@@ -99,7 +99,7 @@ impl<T: Send + 'static> ResourceCell<T> {
         Err(Refused::new(error, None))
     }
 
-    /// Takes value and finalizer out: for whoever won the close, or is inside `with`.
+    /// Takes the value and its finalizer out: for the thread that won the close, or runs `with`.
     pub(crate) fn take(&self) -> Option<StoredValue<T>> {
         self.stored()?.take()
     }
@@ -117,8 +117,8 @@ impl<T: Send + 'static> ResourceCell<T> {
         }
     }
 
-    /// The value's place. None in a forked child if another thread was taking or putting back the
-    /// value at the moment of the fork: it may be half copied, and the lock stays held.
+    /// The locked value. `None` in a forked child if another thread held the lock at the moment of the
+    /// fork: the value may be half written, and the lock is never released.
     fn stored(&self) -> Option<MutexGuard<'_, Option<StoredValue<T>>>> {
         if fork::in_forked_child() {
             return self.stored.try_lock().ok();
@@ -136,7 +136,7 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
         let record = &self.record;
         let replacement = record.replacement();
         let was_replaced = record.slot.load().is_replaced();
-        // Before the close: afterwards the number may be somebody else's.
+        // Before the close: afterwards the number may belong to another owner.
         record.registry.remove_fd(record);
         let Some(StoredValue { value, finalizer, forget, close }) = self.take() else {
             return Ok(());
@@ -152,12 +152,12 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
             });
             return Err(record.mark_replaced(me, site, &now));
         }
-        // The value's own destructor is the user's code as much as a finalizer is.
+        // The value's own destructor is user code, as a finalizer is.
         let finalized = run_finalizer(|| match finalizer {
             Some(finalizer) => finalizer(value),
             None => {
                 let closed = close(value);
-                // Closed it is, whatever is told of it.
+                // It is closed, whatever error the fault injector returns.
                 match record.registry.saboteur() {
                     Some(saboteur) if closed.is_ok() => Ok(close::tell(saboteur.after_close())?),
                     _ => closed,
@@ -204,7 +204,7 @@ impl Registry {
         let descriptor = Descriptor { number, identity, direction: Direction::Both };
         let forget = |value: T| {
             let fd: OwnedFd = value.into();
-            // The number is somebody else's now: it stays as it is.
+            // The number belongs to another owner now: leave it open.
             let _ = fd.into_raw_fd();
         };
         let close = |value: T| Ok(close::close(value.into())?);

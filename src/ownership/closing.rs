@@ -1,8 +1,9 @@
-//! The end of one resource, whoever closes it: the steps after a close was won.
+//! The close of one resource: the steps after `Slot::begin_close` succeeded, and functions that
+//! catch the panics of user code.
 //!
-//! `Slot::begin_close` makes one caller the closer. From then on nobody else finalizes the resource,
-//! so the closer must: a step that is skipped, by an early return or by a panic, would leave a slot
-//! that is Closing for good.
+//! `Slot::begin_close` makes one caller the closer. From then on only the closer can finalize the
+//! resource, so it must: a step that is skipped, by an early return or by a panic, would leave the
+//! slot Closing permanently.
 
 use std::any::Any;
 use std::fmt;
@@ -17,7 +18,7 @@ use super::slot::Slot;
 use super::task::Task;
 use super::{report, task_error};
 
-/// Finalizes what the caller has begun to close, and ends the closing, also while unwinding.
+/// Finalizes the resource that the caller has begun to close, and ends the close, also while unwinding.
 ///
 /// # Errors
 /// The finalizer failed, panicked, or found the number replaced.
@@ -31,8 +32,8 @@ pub(crate) fn complete_close(
     finalize(held, me, event, site)
 }
 
-/// [`complete_close`] where no caller takes the error: it is reported, while the resource still is known
-/// to be its last owner's.
+/// [`complete_close`] where no caller can handle the error: it is reported, while the slot still names
+/// the last owner.
 pub(crate) fn complete_close_reporting(held: &dyn Managed, me: &Task, event: Event, site: Site) {
     let record = held.record();
     let _closing = Closing(&record.slot);
@@ -60,9 +61,8 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Runs a finalizer of the user's and turns its failure or panic into an error's text. Everything
-/// that is the user's is contained: the finalizer, the text of its error, and its error's
-/// destructor.
+/// Runs a finalizer and converts its error or panic into text. Panics of all user code involved are
+/// caught: the finalizer, its error's `Display`, and its error's destructor.
 pub(crate) fn run_finalizer(
     finalizer: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<(), (ErrorKind, String)> {
@@ -78,7 +78,7 @@ pub(crate) fn run_finalizer(
     }
 }
 
-/// Runs code of the user's. A panic ends here.
+/// Runs user code and catches its panic.
 ///
 /// # Errors
 /// The text of the panic.
@@ -90,15 +90,15 @@ pub(crate) fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
-/// Drops a value of the user's, whose destructor may panic: that is logged by the name of the task
-/// that it is dropped for.
+/// Drops a user's value. If its destructor panics, the panic is caught and logged with the name of the
+/// task that the value is dropped for.
 pub(crate) fn drop_catching<T>(task: &impl fmt::Display, value: T) {
     if let Err(panic) = catch_panic(|| drop(value)) {
         log_catching(|| tracing::warn!(%task, "a destructor panicked: {}", escape::text(&panic)));
     }
 }
 
-/// Logs where nothing may unwind: a subscriber is the user's code, too.
+/// Logs where nothing may unwind: the log subscriber is user code, too.
 pub(crate) fn log_catching(log: impl FnOnce()) {
     discard(catch_panic(log));
 }
@@ -107,7 +107,8 @@ fn discard<T>(value: T) {
     let _ = catch_panic(|| drop(value));
 }
 
-/// The payload's own destructor could panic, and the payload of that, and so on: it is leaked.
+/// Leaks a panic's payload: its destructor could panic, with a payload whose destructor panics, and so
+/// on.
 pub(crate) fn discard_payload(payload: Box<dyn Any + Send>) {
     std::mem::forget(payload);
 }

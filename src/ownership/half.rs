@@ -1,9 +1,9 @@
-//! Halves: one socket, two owners.
+//! Halves: the read half and the write half of one socket, with an owner each.
 //!
-//! Splitting leaves the whole without an owner and makes two resources, each with an owner word of
-//! its own. Releasing the read half does nothing to the socket; releasing the write half shuts down
-//! writing; the later of the two closes, on its thread. What concerns the whole needs both halves
-//! rejoined.
+//! A split leaves the whole without an owner and creates two resources, each with its own slot.
+//! Releasing the read half does nothing to the socket. Releasing the write half shuts down writing.
+//! The later of the two releases closes the socket, on its thread. An operation on the whole socket
+//! needs both halves rejoined.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,7 +33,7 @@ impl<T: Send + 'static> Managed for HalfCell<T> {
     fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
         let whole = self.whole.record();
         let mut finalized = Ok(());
-        // The number is still the whole's: this half has not left it yet, and pins are waited for.
+        // The number still belongs to the whole: this half has not left it, and all pins are gone.
         if let Some(Descriptor { number, direction: Direction::Write, .. }) = self.record.descriptor
             && !whole.slot.load().is_replaced()
         {
@@ -87,10 +87,10 @@ impl<T: Send + 'static> fmt::Debug for Half<T> {
 }
 
 impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
-    /// Splits a socket into its reading and its writing half, both of them the current task's.
+    /// Splits a socket into its read half and its write half. The current task owns both.
     ///
     /// # Errors
-    /// `NotOwner` and its kin; the handle comes back.
+    /// The current task cannot use the socket (`NotOwner` and others). The error contains the handle.
     #[track_caller]
     pub(crate) fn split(self) -> Result<Halves<T>, Refused<Owned<T>>> {
         let site = Site::here();
@@ -130,28 +130,29 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
 }
 
 impl<T: Send + 'static> Half<T> {
-    /// Makes two halves the whole again.
+    /// Joins two halves to the whole socket.
     ///
     /// # Errors
-    /// `NotOwner` and its kin for either half; `MismatchedHalves`. Both come back.
+    /// The current task cannot use one of the halves (`NotOwner` and others), or they belong to two
+    /// sockets (`MismatchedHalves`). The error contains both.
     #[track_caller]
     pub(crate) fn rejoin(self, other: Half<T>) -> Result<Owned<T>, Refused<Halves<T>>> {
         let site = Site::here();
         let me = task::current(&self.handle.record().registry);
         let id = self.handle.record().acting_owner(&me);
         let whole = Arc::clone(&self.handle.cell().whole);
-        let strangers = !Arc::ptr_eq(&whole, &other.handle.cell().whole);
+        let are_mismatched = !Arc::ptr_eq(&whole, &other.handle.cell().whole);
         let refused = {
-            // One step under the account's lock: a canceller finds both halves, and then the whole
-            // is not made, or it finds the whole. In between it would flag halves that are
-            // gone, and the whole would read the shutdown as the end of the stream.
+            // One step under the account's lock, so that a canceller finds either both halves, and the
+            // whole is not made, or the whole. Between the two it would flag halves that are gone, and
+            // a read on the whole would return the shutdown as the end of the stream.
             let mut account = me.account();
             let halves = [&self, &other];
             let refused = halves.into_iter().find_map(|half| {
                 let record = half.handle.record();
                 record.slot.check(id).err().map(|word| (record, word))
             });
-            if refused.is_none() && !strangers {
+            if refused.is_none() && !are_mismatched {
                 for record in halves.map(|half| half.handle.record()) {
                     let closing = record.slot.begin_close(id);
                     debug_assert!(closing.is_ok(), "the owner's own thread rejoins: {closing:?}");
@@ -169,7 +170,7 @@ impl<T: Send + 'static> Half<T> {
             let error = refused.handle.record().refusal(word, &me, site);
             return Err(Refused::new(error, Some((self, other))));
         }
-        if strangers {
+        if are_mismatched {
             let record = other.handle.record();
             let word = record.slot.load();
             let error = record.error(ErrorKind::MismatchedHalves, word, &me, site, None);
@@ -177,7 +178,7 @@ impl<T: Send + 'static> Half<T> {
             return Err(Refused::new(error, Some((self, other))));
         }
         for record in [&self, &other].map(|half| half.handle.record()) {
-            // Whoever pinned a half has the whole's number in hand; only this thread could close it.
+            // A task that pinned a half uses the whole's number; only this thread could close it.
             record.slot.wait_for_pins();
             record.record_step(Event::Rejoined, Some(&me), None, site);
             whole.record().add_traffic(record);

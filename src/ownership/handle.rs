@@ -1,6 +1,6 @@
-//! Handles: what user code holds of a resource.
+//! Handles: the references to a resource that user code holds.
 //!
-//! The value is never in a handle; it stays in the registry's cell, behind the slot. A handle that
+//! A handle never contains the value. The value stays in the registry's cell, behind the slot. A handle that
 //! outlives its resource (in a cycle, a global, a forgotten box) therefore returns `UseAfterRelease`, and
 //! can never reach the value, or the number, again.
 
@@ -21,10 +21,10 @@ use super::slot::SlotState;
 use super::{snapshot, task};
 use crate::sys::fork;
 
-/// What every handle does, whole or half: the moves of the contract.
+/// The operations that every handle has, of a whole resource or of a half.
 ///
-/// One handle exists per cell, so that dropping it is the end of the resource unless it went
-/// elsewhere before.
+/// Exactly one handle exists per cell, so dropping it ends the resource unless ownership was given up
+/// before.
 pub(crate) struct Handle<C: Managed + 'static>(Arc<C>);
 
 impl<C: Managed + 'static> Handle<C> {
@@ -48,7 +48,7 @@ impl<C: Managed + 'static> Handle<C> {
     pub(crate) fn release(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
         if fork::in_forked_child() {
-            // A second release finds it released, as everywhere.
+            // A second release fails, as in the parent process.
             if record.slot.begin_close(record.slot.load().owner()).is_ok() {
                 self.0.drop_in_fork();
                 record.slot.end_close();
@@ -95,9 +95,9 @@ impl<C: Managed + 'static> Handle<C> {
         task::claim(&me, &self.held(), site)
     }
 
-    /// A checked system call with the stored number: the proof before it, and the cancellation
-    /// asked after it. A call that a signal interrupted is made again: one that waits for a time has
-    /// to pass what is left of it.
+    /// Makes a system call with the stored number. Checks the owner before the call and the cancellation
+    /// after it. Repeats a call that a signal interrupted: a call with a timeout must pass the
+    /// remaining time.
     #[inline]
     #[track_caller]
     pub(crate) fn call<R>(
@@ -110,26 +110,26 @@ impl<C: Managed + 'static> Handle<C> {
         };
         loop {
             record.check_access()?;
-            let answer = descriptor.number.lend(&mut call);
+            let result = descriptor.number.lend(&mut call);
             if record.slot.is_cancelled() {
                 return Err(self.was_cancelled(Site::here()).into());
             }
-            match answer {
+            match result {
                 Err(rustix::io::Errno::INTR) => {}
-                answer => return Ok(answer?),
+                result => return Ok(result?),
             }
         }
     }
 
-    /// [`call`](Handle::call) for what `sys` does with a number itself.
+    /// [`call`](Handle::call) with the number itself, for functions of `sys`.
     #[track_caller]
     pub(crate) fn call_number<R>(&self, call: impl Fn(Number) -> io::Result<R>) -> io::Result<R> {
-        let mut answer = None;
+        let mut result = None;
         self.call(|fd| {
-            answer = Some(call(Number::of(&fd)));
+            result = Some(call(Number::of(&fd)));
             Ok(())
         })?;
-        answer.unwrap_or_else(|| unreachable!("a call that came back was made"))
+        result.unwrap_or_else(|| unreachable!("the call was made"))
     }
 
     #[cold]
@@ -144,15 +144,15 @@ impl<C: Managed + 'static> Drop for Handle<C> {
     fn drop(&mut self) {
         let record = self.record();
         if fork::in_forked_child() {
-            // A consumed handle (offered, split) leaves the value to what took its place.
+            // If the handle was consumed (offered, split), the offer or the halves drop the value.
             if record.slot.load().state() == SlotState::Held {
                 self.0.drop_in_fork();
             }
             return;
         }
         let held: Arc<dyn Managed> = self.held();
-        // Anything but Held: the handle was consumed (disowned, offered, split, rejoined) or its
-        // resource is gone.
+        // Any state but Held: the handle was consumed (disowned, offered, split, rejoined), or its
+        // resource was finalized.
         let Ok(before) = task::begin_close(&held, Some(SlotState::Held)) else {
             return;
         };
@@ -179,7 +179,7 @@ impl<C: Managed + 'static> fmt::Debug for Handle<C> {
     }
 }
 
-/// Gives a type that wraps a [`Handle`] the public moves of the contract.
+/// Defines the public methods of a type that wraps a [`Handle`].
 macro_rules! handle_methods {
     ($({ $($generics:tt)* })? $type:ty) => {
         impl $(<$($generics)*>)? $type {
@@ -189,24 +189,24 @@ macro_rules! handle_methods {
                 self.handle().record().id
             }
 
-            /// Names the resource, for giving it to a child and for asking about it.
+            /// A reference to the resource, to give it to a child or to describe it.
             #[must_use]
             pub fn resource(&self) -> $crate::ownership::Resource {
                 $crate::ownership::Resource::new(self.handle().held())
             }
 
-            /// Proves that the current task is the owner.
+            /// Checks that the current task is the owner.
             ///
             /// # Errors
-            /// `NotOwner`, `UseAfterRelease`, `Cancelled`, `InUse`, `FdReplaced`: whatever keeps the current
-            /// task from using it now.
+            /// `NotOwner`, `UseAfterRelease`, `Cancelled`, `InUse`, `FdReplaced`: why the current task cannot
+            /// use it now.
             #[inline]
             #[track_caller]
             pub fn check(&self) -> Result<(), $crate::ownership::Error> {
                 self.handle().record().check_access()
             }
 
-            /// Gives the resource up and finalizes it, once: a descriptor is closed.
+            /// Gives up the resource and finalizes it, once: a descriptor is closed.
             ///
             /// From then on every remaining handle returns `UseAfterRelease`, or `DoubleRelease` for
             /// another release; both name this place.
@@ -219,22 +219,24 @@ macro_rules! handle_methods {
                 self.handle().release($crate::ownership::Site::here())
             }
 
-            /// Hands the resource to the current task's parent. The handle stays good, for the
-            /// parent; send it there in the task's answer or by any other way.
+            /// Transfers the resource to the current task's parent. The handle stays valid, for the
+            /// parent; send it there in the task's return value or through a channel.
             ///
             /// # Errors
-            /// `NotOwner` and its kin; `NoParent` in a root; `ParentExiting`, and the resource stays
-            /// here, when the parent is at its end.
+            /// The current task cannot use the resource (`NotOwner` and others); `NoParent` in a
+            /// root task; `ParentExiting`: the parent is exiting, and the resource stays with the
+            /// current task.
             #[track_caller]
             pub fn transfer(&self) -> Result<(), $crate::ownership::Error> {
                 self.handle().transfer($crate::ownership::Site::here())
             }
 
-            /// Gives the resource up for whichever task claims it. Until then it stays on this
-            /// task's account; unclaimed, it is finalized and reported.
+            /// Gives up the resource for the task that claims it. Until then it stays on this
+            /// task's account. If no task claims it, it is finalized and reported.
             ///
             /// # Errors
-            /// `NotOwner` and its kin; the handle comes back.
+            /// The current task cannot use the resource (`NotOwner` and others). The error contains
+            /// the handle.
             #[track_caller]
             pub fn offer(
                 self,
@@ -262,14 +264,14 @@ macro_rules! handle_methods {
 }
 pub(crate) use handle_methods;
 
-/// A value of which the registry knows the one owner.
+/// A value with exactly one owner, which the registry checks.
 ///
-/// Made by [`Registry::own`] and its kin. The handle can go to other threads and be shared; what can
-/// be done with it is decided by which task asks. Dropped in its owner's task it is released; in
-/// any other task that is a violation, and it is released all the same.
+/// Created by [`Registry::own`] and the other `own` functions. The handle can be sent to other threads
+/// and shared; only the owning task can use it. Dropping it in the owning task releases the resource.
+/// Dropping it in any other task is a violation, and releases the resource, too.
 ///
-/// There is no way to the value that goes round the check: [`with`](Owned::with) lends it,
-/// [`disown`](Owned::disown) gives it back for the handle.
+/// The value can be reached only with a check: [`with`](Owned::with) borrows it, and
+/// [`disown`](Owned::disown) exchanges the handle for it.
 ///
 /// # Examples
 /// ```
@@ -299,8 +301,8 @@ impl<T: Send + 'static> Owned<T> {
         &self.handle
     }
 
-    /// Lends the value to `f`. Meanwhile the resource is in use: it cannot be released, given,
-    /// transferred, offered or lent a second time.
+    /// Calls `f` with the value. Meanwhile the resource is in use: it cannot be released, given,
+    /// transferred, offered, or passed to a second `with`.
     ///
     /// # Errors
     /// `NotOwner`, `UseAfterRelease`, `Cancelled`, `InUse`, `FdReplaced`; `f` has not run.
@@ -321,11 +323,12 @@ impl<T: Send + 'static> Owned<T> {
         Ok(f(&mut stored.value))
     }
 
-    /// Gives the resource up without finalizing it: the value comes back.
+    /// Gives up the resource without finalizing it, and returns the value.
     ///
     /// # Errors
-    /// `NotOwner` and its kin; the handle comes back. `FdReplaced`: the number no longer is what was
-    /// registered, so there is nothing that could be given back.
+    /// The current task cannot use the resource (`NotOwner` and others). `FdReplaced`: the number no
+    /// longer refers to the registered file, so there is no value to return. The error contains the
+    /// handle.
     #[track_caller]
     pub fn disown(self) -> Result<T, Refused<Owned<T>>> {
         let site = Site::here();
@@ -360,12 +363,12 @@ impl<T: Send + 'static> Owned<T> {
         let stored = self.handle.cell().take();
         record.slot.end_close();
         let Some(stored) = stored else {
-            unreachable!("a held cell has its value: only who closes or lends takes it")
+            unreachable!("a held cell has its value: only a close and `with` take it")
         };
         Ok(stored.value)
     }
 
-    /// Describes the resource: owner, state, addresses, custody. Anybody may ask.
+    /// Describes the resource: owner, state, addresses, custody. Any task may call this.
     #[must_use]
     pub fn describe(&self) -> ResourceData {
         snapshot::of_record(self.handle.record())
@@ -374,15 +377,15 @@ impl<T: Send + 'static> Owned<T> {
 
 handle_methods!({T: Send + 'static} Owned<T>);
 
-/// A held cell has its value: only who closes or lends takes it. In a forked child the lock around it
-/// may be held by a thread that is not there.
+/// A held cell has its value: only a close and `with` take it. The exception is a forked child, where
+/// the lock may have been held by a thread that does not exist there.
 #[cold]
 #[track_caller]
 fn assert_in_forked_child() {
     assert!(fork::in_forked_child(), "a held cell has lost its value");
 }
 
-/// The owner is inside `with`: puts the value back and ends the use, also while unwinding.
+/// The guard of a `with`: puts the value back and ends the use when dropped, also while unwinding.
 struct WithGuard<'a, T: Send + 'static> {
     cell: &'a ResourceCell<T>,
     stored: Option<StoredValue<T>>,
@@ -402,10 +405,10 @@ impl<T: Send + 'static> fmt::Debug for Owned<T> {
 }
 
 impl Registry {
-    /// Becomes the one owner of a value, which is dropped when it is released.
+    /// Makes the current task the owner of a value, which is dropped when it is released.
     ///
     /// # Errors
-    /// The current task was cancelled or is at its end: the value was dropped at once.
+    /// The current task was cancelled or is exiting. The value was dropped at once.
     #[track_caller]
     pub fn own<T: Send + 'static>(&self, value: T) -> Result<Owned<T>, Refused<T>> {
         self.own_with(value, |value| {
@@ -414,11 +417,11 @@ impl Registry {
         })
     }
 
-    /// Becomes the one owner of a value with this finalizer: it runs exactly once, when the value
-    /// is released or its owner ends without having released it.
+    /// Makes the current task the owner of a value with this finalizer. The finalizer runs exactly once,
+    /// when the value is released or its owner ends without having released it.
     ///
     /// # Errors
-    /// The current task was cancelled or is at its end: the finalizer ran at once.
+    /// The current task was cancelled or is exiting. The finalizer ran at once.
     #[track_caller]
     pub fn own_with<T: Send + 'static>(
         &self,
@@ -429,8 +432,8 @@ impl Registry {
         ResourceCell::own(self, short_type_name::<T>(), None, stored, Site::here())
     }
 
-    /// Becomes the one owner of a descriptor, which is closed by its identity when it is released:
-    /// if the number means something else by then, the newcomer is not touched.
+    /// Makes the current task the owner of a descriptor. It is closed by its identity when it is
+    /// released: if the number refers to another open file by then, that file is not touched.
     ///
     /// # Errors
     /// `AlreadyOwned`: this registry has the number on record; the value comes back unclosed.
@@ -447,7 +450,7 @@ impl Registry {
     /// [`own_fd`](Registry::own_fd) with a finalizer, which gets the descriptor to close it.
     ///
     /// # Errors
-    /// As [`own_fd`](Registry::own_fd).
+    /// See [`own_fd`](Registry::own_fd).
     #[track_caller]
     pub fn own_fd_with<T>(
         &self,
@@ -462,11 +465,11 @@ impl Registry {
     }
 }
 
-/// The last part of a type's path; generics are kept as they are.
+/// The last part of a type's path. Type parameters are unchanged.
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     let head = name.find('<').unwrap_or(name.len());
-    // By bytes: searching for `::` as text would be a third of what `own` costs.
+    // By bytes: a text search for `::` would take a third of the time of `own`.
     match name.as_bytes()[..head].iter().rposition(|byte| *byte == b':') {
         Some(colon) => &name[colon + 1..],
         None => name,

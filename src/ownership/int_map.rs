@@ -1,8 +1,8 @@
-//! Tables by small numbers that the kernel or this crate counts: descriptors, tasks, children.
+//! Hash maps with integer keys that the kernel or this crate assigns: descriptors, tasks, children.
 //!
-//! Nobody outside chooses the keys, so that the hash need not guard against chosen ones. What has held
-//! very much gives its room back: a server that once had ten thousand connections is not to keep the
-//! memory, nor to walk over it whenever somebody looks at all tasks.
+//! No outside input chooses the keys, so the hash function needs no protection against collisions.
+//! A map that has shrunk a lot releases its memory: a server that once had ten thousand connections
+//! should not keep it, nor iterate over empty buckets for every snapshot.
 
 use std::hash::Hash;
 
@@ -10,17 +10,17 @@ use rustc_hash::FxHashMap;
 
 pub(crate) type IntMap<K, V> = FxHashMap<K, V>;
 
-/// Room that is kept however little is left.
-const ROOM_MIN: usize = 256;
+/// Capacity up to this is kept, independent of the number of entries.
+const CAPACITY_MIN: usize = 256;
 
-/// Room for more than this many times what is left is given back.
-const ROOM_FACTOR: usize = 8;
+/// A map with a capacity of more than this many times its length is shrunk.
+const CAPACITY_FACTOR: usize = 8;
 
-/// Takes something out of a table.
-pub(crate) fn remove<K: Eq + Hash, V>(table: &mut IntMap<K, V>, key: &K) -> Option<V> {
-    let removed = table.remove(key)?;
-    if table.capacity() > ROOM_MIN && table.len() < table.capacity() / ROOM_FACTOR {
-        table.shrink_to(2 * table.len());
+/// Removes an entry, and shrinks the map if it has become much too large.
+pub(crate) fn remove<K: Eq + Hash, V>(map: &mut IntMap<K, V>, key: &K) -> Option<V> {
+    let removed = map.remove(key)?;
+    if map.capacity() > CAPACITY_MIN && map.len() < map.capacity() / CAPACITY_FACTOR {
+        map.shrink_to(2 * map.len());
     }
     Some(removed)
 }
@@ -31,13 +31,13 @@ mod tests {
 
     #[test]
     fn what_has_held_much_gives_the_room_back() {
-        let mut table: IntMap<u64, u64> = (0..10_000).map(|number| (number, number)).collect();
-        assert!(table.capacity() >= 10_000);
+        let mut map: IntMap<u64, u64> = (0..10_000).map(|number| (number, number)).collect();
+        assert!(map.capacity() >= 10_000);
         for number in 1..10_000 {
-            assert_eq!(remove(&mut table, &number), Some(number));
+            assert_eq!(remove(&mut map, &number), Some(number));
         }
-        assert_eq!(remove(&mut table, &1), None);
-        assert_eq!(table.get(&0), Some(&0));
-        assert!(table.capacity() <= ROOM_MIN, "{}", table.capacity());
+        assert_eq!(remove(&mut map, &1), None);
+        assert_eq!(map.get(&0), Some(&0));
+        assert!(map.capacity() <= CAPACITY_MIN, "{}", map.capacity());
     }
 }

@@ -1,8 +1,9 @@
-//! Offer and claim: handing a resource to any task, through any channel.
+//! `Offer`: a resource in transit to any task, through any channel.
 //!
-//! An offer stands on its offerer's account until somebody claims it, and on that of the nearest
-//! living ancestor when the offerer ends: what is in transit always has somebody who answers for
-//! it. Dropped unclaimed, or left over at the root's end, it is finalized and reported.
+//! An offer is on the account of the offering task until a task claims it. If the offering task ends,
+//! the offer moves to the account of its nearest running ancestor, so that a resource in transit is
+//! always on some account. An offer that is dropped unclaimed, or left when the root ends, is
+//! finalized and reported.
 
 use std::fmt;
 
@@ -14,12 +15,11 @@ use super::task;
 use super::task_exit;
 use crate::sys::fork;
 
-/// Handles that can be offered: owned values, halves, and the sockets, files and pipes of `net`.
+/// A handle that can be offered: owned values, halves, and the sockets, files and pipes of `net`.
 pub trait Offerable: sealed::Claim {}
 
 pub(crate) mod sealed {
-    //! Keeps [`Offerable`](super::Offerable) to the handles of this crate: the registry's proof
-    //! rests on what they do.
+    //! Seals [`Offerable`](super::Offerable): the registry's proof depends on the handles of this crate.
     #![allow(missing_docs, unreachable_pub)]
 
     use super::super::registry::Resource;
@@ -32,7 +32,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// A resource in transit: for whichever task claims it.
+/// A resource in transit, for the task that claims it.
 ///
 /// # Examples
 /// ```
@@ -51,7 +51,7 @@ pub(crate) mod sealed {
 /// ```
 #[must_use = "an offer that is dropped unclaimed is finalized and reported"]
 pub struct Offer<H: Offerable> {
-    /// Always there until claimed. Its own destructor does nothing while the slot is Offered.
+    /// `Some` until claimed. The handle's own destructor does nothing while the slot is Offered.
     handle: Option<H>,
 }
 
@@ -63,10 +63,10 @@ impl<H: Offerable> Offer<H> {
         }
     }
 
-    /// Becomes the owner.
+    /// Makes the current task the owner.
     ///
     /// # Errors
-    /// `Cancelled`, `TaskExiting`: the current task takes nothing any more; the offer comes back.
+    /// `Cancelled`, `TaskExiting`: the current task accepts nothing more. The error contains the offer.
     /// `UseAfterRelease`: it was not claimed in time and was finalized.
     #[track_caller]
     pub fn claim(mut self) -> Result<H, Refused<Offer<H>>> {

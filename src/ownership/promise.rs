@@ -1,4 +1,4 @@
-//! What a parent holds of its child: the right, and the duty, to join or cancel it.
+//! `Promise`, a `JoinHandle` that may not be ignored: the right and the duty to join or cancel a child.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,53 +15,53 @@ use super::task_error::TaskError;
 use super::task_exit;
 use super::{error, task};
 
-type Outcome<T> = Arc<Mutex<Pending<T>>>;
+type SharedResult<T> = Arc<Mutex<Pending<T>>>;
 
-/// What has become of a child's outcome.
+/// The result of a child, as its promise sees it.
 enum Pending<T> {
-    /// The child has not ended, or it ended without one: it was cancelled before it ran.
+    /// The child has not ended, or it was cancelled before it ran.
     Nothing,
     Ready(Result<T, TaskError<T>>),
-    /// Taken, or the promise is gone: what comes now is dropped where it comes from.
+    /// The result was taken, or the promise was dropped. A later result is dropped by the child.
     Closed,
 }
 
 impl<T> Pending<T> {
-    /// Stores the outcome for the holder of the promise. If there is none, drops it in the name of
-    /// the current task: its own, which is at its end.
-    fn deliver(pending: &Mutex<Pending<T>>, task: &Task, outcome: Result<T, TaskError<T>>) {
+    /// Stores the result for the holder of the promise. If the promise was dropped, drops the result in
+    /// `task`, the child, which is exiting.
+    fn deliver(pending: &Mutex<Pending<T>>, task: &Task, result: Result<T, TaskError<T>>) {
         let mut pending = lock(pending);
         if matches!(*pending, Pending::Nothing) {
-            *pending = Pending::Ready(outcome);
+            *pending = Pending::Ready(result);
         } else {
-            // Not under the lock: the value's destructor is the user's.
+            // Not under the lock: the value's destructor is user code.
             drop(pending);
-            task.discard_result(outcome);
+            task.discard_result(result);
         }
     }
 
     fn close(pending: &Mutex<Pending<T>>) -> Option<Result<T, TaskError<T>>> {
         match std::mem::replace(&mut *lock(pending), Pending::Closed) {
-            Pending::Ready(outcome) => Some(outcome),
+            Pending::Ready(result) => Some(result),
             Pending::Nothing | Pending::Closed => None,
         }
     }
 }
 
-/// A child's outcome, to come.
+/// A `JoinHandle` that may not be ignored: the future result of a child.
 ///
-/// Only the parent may [`join`](Promise::join) or [`cancel`](Promise::cancel). Dropping a promise
-/// forgets the child: the parent's own outcome will be
+/// Only the parent may [`join`](Promise::join) or [`cancel`](Promise::cancel) the child. Dropping a
+/// promise leaves the child unjoined: the parent's own result will be
 /// [`UnjoinedChildren`](TaskError::UnjoinedChildren).
-#[must_use = "a child whose promise is dropped is forgotten: join it, cancel it, or hand it to an `Orphans`"]
+#[must_use = "a child whose promise is dropped is unjoined: join it, cancel it, or hand it to an `Orphans`"]
 pub struct Promise<T> {
     task: Arc<Task>,
-    outcome: Outcome<T>,
+    result: SharedResult<T>,
     registry: Registry,
 }
 
-/// The work of a child that waits for a thread. Dropped without having run, it ends the child as
-/// cancelled: what the child was given is finalized then and there.
+/// The work of a child that waits for a thread. Dropping it before it ran ends the child as cancelled,
+/// and finalizes on the dropping thread what the child was given.
 pub(crate) struct Work(Arc<Task>);
 
 impl Work {
@@ -78,12 +78,13 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // Does nothing when it has run.
+        // Does nothing if the work has run.
         self.0.abandon();
     }
 }
 
-/// A child that is made but not yet started; starting it may still fail without a loss.
+/// A child that was created but not started. If the start fails, [`undo`](UnstartedChild::undo) returns
+/// everything.
 pub(crate) struct UnstartedChild<T, F> {
     promise: Promise<T>,
     closure: Arc<Mutex<Option<F>>>,
@@ -92,11 +93,11 @@ pub(crate) struct UnstartedChild<T, F> {
 }
 
 impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> UnstartedChild<T, F> {
-    /// Makes a child of `parent`, which is the current task unless said otherwise, and gives it
-    /// things of the current task's.
+    /// Creates a child of `parent` (default: the current task) and gives it resources of the current
+    /// task.
     ///
     /// # Errors
-    /// Something cannot be given; nothing has moved, and the closure comes back.
+    /// A resource cannot be given. Nothing has moved, and the error contains the closure.
     pub(crate) fn new(
         registry: &Registry,
         parent: Option<&Arc<Task>>,
@@ -111,30 +112,30 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> UnstartedChild<T, F> 
             Err(error) => return Err(Refused::new(error, Some(closure))),
         };
         let closure = Arc::new(Mutex::new(Some(closure)));
-        let outcome = Arc::new(Mutex::new(Pending::Nothing));
-        let promise = Promise { task, outcome: Arc::clone(&outcome), registry: registry.clone() };
+        let result = Arc::new(Mutex::new(Pending::Nothing));
+        let promise = Promise { task, result: Arc::clone(&result), registry: registry.clone() };
         let to_run = Arc::clone(&closure);
         promise.task.set_job(move |task| {
             let closure = lock(&to_run).take();
             let Some(closure) = closure else {
-                unreachable!("a child that runs was started, and so was not undone")
+                unreachable!("a child that runs was started, and therefore not undone")
             };
-            task_exit::run(task, closure, |ended| Pending::deliver(&outcome, task, ended));
+            task_exit::run(task, closure, |ended| Pending::deliver(&result, task, ended));
         });
         Ok(UnstartedChild { promise, closure, given, site })
     }
 
-    /// The work, for whichever thread is to run it.
+    /// The work, for the thread that will run it.
     pub(crate) fn work(&self) -> Work {
         Work(Arc::clone(&self.promise.task))
     }
 
-    /// It has a thread.
-    pub(crate) fn started(self) -> Promise<T> {
+    /// The promise, after the work has got a thread.
+    pub(crate) fn into_promise(self) -> Promise<T> {
         self.promise
     }
 
-    /// It could not be started: what was given comes back to the parent, and so does the closure.
+    /// Undoes the creation: returns the resources to the parent, and the closure to the caller.
     pub(crate) fn undo(self) -> Option<F> {
         let closure = lock(&self.closure).take();
         let Promise { task, registry, .. } = &self.promise;
@@ -154,15 +155,15 @@ impl<T> Promise<T> {
         self.task.label()
     }
 
-    /// Whether the child is over, finalizers and grandchildren included.
+    /// Whether the child has ended, including its finalizers and its children.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.task.has_ended()
     }
 
-    /// Waits for the child's end, finalizers and grandchildren included.
+    /// Waits until the child has ended, including its finalizers and its children, and returns its result.
     ///
-    /// Once: the promise is consumed.
+    /// This consumes the promise, so a child is joined once:
     /// ```compile_fail,E0382
     /// let child = echown::thread::spawn([], || 7).unwrap();
     /// let first = child.join();
@@ -170,8 +171,8 @@ impl<T> Promise<T> {
     /// ```
     ///
     /// # Errors
-    /// Every end other than the value alone; see [`TaskError`]. [`TaskError::Refused`] gives the
-    /// promise back: the current task is not the parent, or was cancelled while it waited.
+    /// The child did not end with its value alone; see [`TaskError`]. [`TaskError::Refused`] returns the
+    /// promise: the current task is not the parent, or was cancelled while it waited.
     #[track_caller]
     pub fn join(self) -> Result<T, TaskError<T>> {
         let site = Site::here();
@@ -184,10 +185,10 @@ impl<T> Promise<T> {
             let error = me.refusal(ErrorKind::Cancelled, None, site);
             return Err(TaskError::Refused(self, error));
         }
-        self.take_outcome(&me)
+        self.take_result(&me)
     }
 
-    /// Waits for the child's end, at most until `deadline`. False when it has not ended by then.
+    /// Waits until the child has ended, at most until `deadline`. Returns whether it has ended.
     ///
     /// # Errors
     /// `NotAChild`: the current task is not the parent. `Cancelled`: it was cancelled while it
@@ -203,13 +204,13 @@ impl<T> Promise<T> {
         Ok(self.task.has_ended())
     }
 
-    /// Cancels the child and waits for its end.
+    /// Cancels the child and waits until it has ended.
     ///
-    /// A child that has ended already keeps its outcome. One that never started finalizes what
-    /// it was given on this thread.
+    /// A child that has already ended keeps its result. For a child that never started, what it was
+    /// given is finalized on this thread.
     ///
     /// # Errors
-    /// As [`join`](Promise::join); usually [`TaskError::Cancelled`].
+    /// See [`join`](Promise::join); usually [`TaskError::Cancelled`].
     #[track_caller]
     pub fn cancel(self) -> Result<T, TaskError<T>> {
         let me = match self.as_parent(Site::here()) {
@@ -217,11 +218,11 @@ impl<T> Promise<T> {
             Err(error) => return Err(TaskError::Refused(self, error)),
         };
         self.task.cancel_and_wait(&me);
-        self.take_outcome(&me)
+        self.take_result(&me)
     }
 
-    /// Asks the child to end, without waiting: the first half of [`cancel`](Promise::cancel), for
-    /// whoever has several to end at once.
+    /// Requests the cancellation of the child, without waiting: the first part of
+    /// [`cancel`](Promise::cancel), for a task that cancels several children at once.
     ///
     /// # Errors
     /// The current task is not the parent.
@@ -232,8 +233,8 @@ impl<T> Promise<T> {
         Ok(())
     }
 
-    /// Ends the reading of every stream that the child owns: it reads what has arrived, and then
-    /// the end of the stream. A soft way of asking an exchange to finish.
+    /// Shuts down reading on every stream that the child owns: the child reads what has arrived, and
+    /// then the end of the stream. This asks a connection to finish without cutting it off.
     ///
     /// # Errors
     /// The current task is not the parent.
@@ -247,7 +248,7 @@ impl<T> Promise<T> {
     /// The current task, if it is the parent.
     fn as_parent(&self, site: Site) -> Result<Arc<Task>, Error> {
         let me = task::current(&self.registry);
-        // In a forked child a task of the parent process's is nobody's.
+        // In a forked child, tasks of the parent process have no parent.
         let parent = if self.task.is_of_this_process() { self.task.parent() } else { None };
         if parent.as_ref().is_some_and(|parent| parent.id() == me.id()) {
             return Ok(me);
@@ -266,9 +267,9 @@ impl<T> Promise<T> {
         Err(error)
     }
 
-    fn take_outcome(self, me: &Task) -> Result<T, TaskError<T>> {
+    fn take_result(self, me: &Task) -> Result<T, TaskError<T>> {
         me.remove_child(&self.task);
-        Pending::close(&self.outcome).unwrap_or(Err(TaskError::Cancelled))
+        Pending::close(&self.result).unwrap_or(Err(TaskError::Cancelled))
     }
 }
 
@@ -277,7 +278,7 @@ impl<T> Drop for Promise<T> {
         if !self.task.is_of_this_process() {
             return;
         }
-        let pending = std::mem::replace(&mut *lock(&self.outcome), Pending::Closed);
+        let pending = std::mem::replace(&mut *lock(&self.result), Pending::Closed);
         if matches!(pending, Pending::Closed) {
             // Joined, or taken by an `Orphans`.
             return;
@@ -285,23 +286,23 @@ impl<T> Drop for Promise<T> {
         if let Some(parent) = self.task.parent() {
             parent.promise_dropped(&self.task);
         }
-        // Dropped here and not with the last reference to the outcome, which may be any thread's.
-        if let Pending::Ready(outcome) = pending {
-            drop_catching(&self.task.label(), outcome);
+        // Dropped here, and not with the last reference to the result, which any thread may hold.
+        if let Pending::Ready(result) = pending {
+            drop_catching(&self.task.label(), result);
         }
     }
 }
 
-// What the pool's own ways of waiting need.
+// For the pool's functions that wait.
 impl<T> Promise<T> {
     pub(crate) fn inner(&self) -> &Arc<Task> {
         &self.task
     }
 
-    /// Takes the outcome of an ended child without a parent's rights: for an `Orphans`, which has
-    /// checked its own.
+    /// Takes the result of an ended child without checking that the current task is the parent: for an
+    /// `Orphans`, which has checked its owner.
     pub(crate) fn take_ended(self) -> Result<T, TaskError<T>> {
-        Pending::close(&self.outcome).unwrap_or(Err(TaskError::Cancelled))
+        Pending::close(&self.result).unwrap_or(Err(TaskError::Cancelled))
     }
 
     /// Checks that the current task is the parent.

@@ -1,30 +1,31 @@
-//! One resource's state machine: the only compare-and-swap in the crate.
+//! `Slot`: the state machine of one resource, with the only compare-and-swap in the crate.
 //!
 //! # The failure this prevents
 //!
-//! Thread A decides to write to descriptor 9. Thread B closes 9. Thread C accepts a connection and
-//! is handed 9 again. A's bytes go to C's peer, and nobody is told. So a number may be used only
-//! by its owner, closed only once, and never while somebody who is entitled to it has it in hand.
+//! Thread A decides to write to descriptor 9. Thread B closes 9. Thread C accepts a connection and the
+//! kernel returns 9 again. A's bytes go to C's peer, and no error is reported. So a number may be used
+//! only by its owner, closed only once, and never while another task uses it with permission.
 //!
 //! # The word
 //!
-//! Everything that decides this fits one 64-bit word, so that every transition is one step:
+//! The whole state fits one 64-bit word, so every transition is one atomic step:
 //!
 //! ```text
 //! 63            16 15      8  7      6 5        4         3        2     0
-//! +---------------+---------+--------+--------+-----------+---------+
-//! |  owner (48)   | pins(8) | halves | robbed | cancelled | state(3)|
-//! +---------------+---------+--------+--------+-----------+---------+
+//! +---------------+---------+--------+----------+-----------+---------+
+//! |  owner (48)   | pins(8) | halves | replaced | cancelled | state(3)|
+//! +---------------+---------+--------+----------+-----------+---------+
 //! ```
 //!
-//! - `owner`: the task that holds the resource, or on whose account an offer stands; 0 for none.
-//! - `pins`: how many others (a canceller, somebody describing the resource) use the number right
-//!   now. Closing waits for them.
+//! - `owner`: the task that holds the resource, or whose account has the offer; 0 for none.
+//! - `pins`: how many other threads (a canceller, a description of the resource) use the number right
+//!   now. A close waits for them.
 //! - `halves`: how many halves of a split resource are still alive.
-//! - `cancelled`: the owner was cancelled; `robbed`: the number no longer is this resource.
+//! - `cancelled`: the owner was cancelled.
+//! - `replaced`: the number no longer refers to this resource.
 //!
-//! The table of states and events, and why no number is used after its close, are in
-//! `docs/proof.md`; the models at the end of this room check the shipped source.
+//! The table of states and events, and the argument that no number is used after its close, are in
+//! `docs/proof.md`. The models in `slot/model` check the shipped source.
 
 use std::fmt;
 
@@ -42,29 +43,29 @@ const PIN_ONE: u64 = 1 << 8;
 const PINS_BITS: u64 = 0xff << 8;
 const OWNER_SHIFT: u32 = 16;
 
-/// The largest owner a word can hold. Ids are counted up from 1: at a million tasks a second this
-/// lasts for nine years.
+/// The largest owner that fits in a word. Ids are assigned from 1 upwards: at a million tasks per second
+/// they last for nine years.
 pub(crate) const OWNER_MAX: u64 = u64::MAX >> OWNER_SHIFT;
 
-/// Where a resource stands.
+/// The state of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum SlotState {
-    /// Finalized or disowned; nothing can be done any more.
+    /// Finalized or disowned; no further operation is possible.
     Released = 0,
     /// One task owns it.
     Held = 1,
     /// Its owner is inside `with`.
     Busy = 2,
-    /// Given up for whoever claims it, on its offerer's account.
+    /// On its offerer's account, until a task claims it.
     Offered = 3,
-    /// Two halves stand for it.
+    /// Replaced by its two halves.
     Split = 4,
-    /// Somebody won the right to finalize it and is doing so.
+    /// Being finalized by the thread that won the right to do so.
     Closing = 5,
 }
 
-/// A word, taken apart.
+/// A word, with accessors for its fields.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Word(u64);
 
@@ -133,13 +134,13 @@ impl fmt::Debug for Word {
             f.write_str(", cancelled")?;
         }
         if self.is_replaced() {
-            f.write_str(", robbed")?;
+            f.write_str(", replaced")?;
         }
         Ok(())
     }
 }
 
-/// One resource's state; see the module's introduction.
+/// The state of one resource; see the module's documentation.
 pub(crate) struct Slot {
     word: AtomicU64,
 }
@@ -150,54 +151,53 @@ impl Slot {
         Slot { word: AtomicU64::new(Word::new(SlotState::Held, owner).0) }
     }
 
-    /// Whether `me` owns the resource and nothing forbids its use. The check in front of every
-    /// operation: one load.
+    /// Whether `me` owns the resource and may use it. The check before every operation: one load.
     #[inline]
     pub(crate) fn held_by(&self, me: u64) -> bool {
         self.check(me).is_ok()
     }
 
-    /// As [`held_by`](Slot::held_by); answers the word that was refused, so that the refusal says
-    /// what was found and not what has become of it since.
+    /// [`held_by`](Slot::held_by) that returns the rejected word, so that the error describes what the
+    /// check found and not a later state.
     #[inline]
     pub(crate) fn check(&self, me: u64) -> Result<(), Word> {
-        // ord: Acquire; partner: the Release half of `change` in `hand_over`. A task that finds
-        // itself owner sees all that the previous owner did with the resource. Weaker, a parent
-        // could use what its child transferred before the child's last use has happened.
+        // ord: Acquire; partner: the Release half of `update` in `hand_over`. A task that finds itself the
+        // owner sees everything that the previous owner did with the resource. With a weaker ordering, a
+        // parent could use what its child transferred before the child's last use has happened.
         let word = Word(self.word.load(Ordering::Acquire));
         if word.is_usable_by(me) { Ok(()) } else { Err(word) }
     }
 
-    /// Whether the resource can be used by anybody at all: the reduced check of level `off`.
+    /// Whether any task can use the resource: the reduced check of level `off`.
     #[inline]
     pub(crate) fn is_usable(&self) -> bool {
-        // ord: Relaxed; no partner. The answer is yes before a hand-over as well as after it, so it
-        // proves nothing about who came first, and no ordering could make it.
+        // ord: Relaxed; no partner. The result is true before a hand-over as well as after it, so it
+        // says nothing about their order, whatever ordering is used.
         let word = Word(self.word.load(Ordering::Relaxed));
         matches!(word.state(), SlotState::Held | SlotState::Busy)
             && word.0 & (CANCELLED | REPLACED) == 0
     }
 
-    /// Whether the owner was cancelled; asked after every system call.
+    /// Whether the owner was cancelled. Checked after every system call.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        // ord: Relaxed; no partner here. What woke the system call (a shutdown) came after the flag,
-        // and the lock inside the kernel, which the shutdown left and the woken call entered,
-        // orders the two; see docs/proof.md. Nothing else that the canceller did is read.
+        // ord: Relaxed; no partner here. The shutdown that woke the system call came after the flag, and
+        // the lock inside the kernel, which the shutdown released and the woken call acquired, orders the
+        // two; see docs/proof.md. Nothing else that the canceller wrote is read.
         self.word.load(Ordering::Relaxed) & CANCELLED != 0
     }
 
-    /// The word at this moment, for messages and for choosing a path; never for permission.
+    /// The current word, for messages and for choosing a path, never for permission.
     pub(crate) fn load(&self) -> Word {
-        // ord: Relaxed; no partner. A path is taken by `change`, which looks again. A message asks
-        // the record's history under its lock: the entry was made before the word became Released,
-        // so who has seen that finds the entry.
+        // ord: Relaxed; no partner. A path is taken by `update`, which reads the word again. A message
+        // reads the record's history under its lock: the entry was made before the word became Released,
+        // so a thread that has seen Released finds the entry.
         Word(self.word.load(Ordering::Relaxed))
     }
 
-    /// The one compare-and-swap: applies `change` until it sticks or refuses.
+    /// The one compare-and-swap: retries `change` until its result is stored, or until it returns `None`.
     ///
-    /// Answers the word before the change, or the word that was refused.
+    /// Returns the word before the change, or the word that was rejected.
     fn update(&self, mut change: impl FnMut(Word) -> Option<Word>) -> Result<Word, Word> {
         let mut word = self.load();
         loop {
@@ -205,12 +205,12 @@ impl Slot {
                 return Err(word);
             };
             // ord: AcqRel on success; partners: `check`, `wait_for_pins`, and this same line. Release, so
-            // that the next owner, the other half or the closer sees what we did: weaker, it could
-            // use or close the number before our last use. Acquire, to see what was done before
-            // the resource was let go: weaker, a claimer, who does not check, could use it before its
-            // offerer's last use.
-            // ord: Relaxed on failure; the fresh word only proposes the next attempt, and nothing
-            // is touched before one has succeeded.
+            // that the next owner, the other half or the closer sees what this thread did: without it, they
+            // could use or close the number before this thread's last use. Acquire, to see what was done
+            // before the resource was given up: without it, a claimer, which does not check, could use the
+            // resource before its offerer's last use.
+            // ord: Relaxed on failure; the fresh word is only the input of the next attempt, and nothing
+            // is used before an attempt has succeeded.
             match self.word.compare_exchange_weak(
                 word.0,
                 next.0,
@@ -223,14 +223,14 @@ impl Slot {
         }
     }
 
-    /// Held(`from`) -> Held(`to`): give and transfer. Pins stay: they are about the number, which
-    /// does not change. A cancelled or robbed resource goes nowhere.
+    /// Held(`from`) -> Held(`to`): give and transfer. Pins stay, because the number does not change. A
+    /// cancelled or replaced resource cannot be moved.
     pub(crate) fn hand_over(&self, from: u64, to: u64) -> Result<(), Word> {
         self.update(|word| word.is_usable_by(from).then(|| word.with_owner(to))).map(drop)
     }
 
-    /// Held(`from`) -> Held(`to`), whatever the flags: undoes a [`hand_over`](Slot::hand_over) to a
-    /// child that never came to be. A theft may have been noticed meanwhile; the resource must
+    /// Held(`from`) -> Held(`to`), with any flags: undoes a [`hand_over`](Slot::hand_over) to a child
+    /// that was not started. The number may have been marked as replaced meanwhile; the resource must
     /// still be on the account of a task that will end.
     pub(crate) fn hand_back(&self, from: u64, to: u64) -> Result<(), Word> {
         self.update(|word| {
@@ -263,13 +263,13 @@ impl Slot {
         .map(drop)
     }
 
-    /// Held(`me`) -> Busy(`me`): the owner goes into `with`.
+    /// Held(`me`) -> Busy(`me`): the owner enters `with`.
     pub(crate) fn begin_with(&self, me: u64) -> Result<(), Word> {
         self.update(|word| word.is_usable_by(me).then(|| word.with_state(SlotState::Busy)))
             .map(drop)
     }
 
-    /// Busy -> Held: the owner comes back. Flags that were set meanwhile stay.
+    /// Busy -> Held: the owner returns from `with`. Flags that were set meanwhile stay.
     pub(crate) fn end_with(&self) {
         let left = self.update(|word| {
             (word.state() == SlotState::Busy).then(|| word.with_state(SlotState::Held))
@@ -277,14 +277,14 @@ impl Slot {
         debug_assert!(left.is_ok(), "left a slot that was not busy: {left:?}");
     }
 
-    /// Pins the number for somebody who is not the owner, as long as `owner` holds it: until
-    /// [`unpin`](Slot::unpin) nobody closes it.
+    /// Pins the number for a thread that is not the owner's, if `owner` holds it: it is not closed until
+    /// [`unpin`](Slot::unpin).
     ///
-    /// A canceller sets `cancelled` in the same step, so that there is no moment in which the
-    /// owner is woken and doesn't know why, nor one in which the number can go.
+    /// A canceller sets `cancelled` in the same step. So the owner never wakes without the flag, and the
+    /// number cannot be closed between the flag and the shutdown.
     pub(crate) fn pin(&self, owner: u64, purpose: PinPurpose) -> Result<(), Word> {
         loop {
-            let answer = self.update(|word| {
+            let result = self.update(|word| {
                 let live = matches!(word.state(), SlotState::Held | SlotState::Busy);
                 (live
                     && word.owner() == owner
@@ -295,8 +295,8 @@ impl Slot {
                         PinPurpose::Inspect => Word(word.0 + PIN_ONE),
                     })
             });
-            match answer {
-                // All 255 pins are taken, each for a few system calls that do not wait.
+            match result {
+                // All 255 pins are in use, each for a few system calls that do not block.
                 Err(word) if word.0 & PINS_BITS == PINS_BITS => yield_now(),
                 other => {
                     #[cfg(all(test, not(echown_loom)))]
@@ -307,7 +307,7 @@ impl Slot {
         }
     }
 
-    /// Takes a pin back.
+    /// Removes a pin.
     pub(crate) fn unpin(&self) {
         // ord: Release; partner: the Acquire load in `wait_for_pins`. The closer must see our use of
         // the number as over before it closes it.
@@ -317,10 +317,10 @@ impl Slot {
         debug_assert!(before.pins() > 0, "unpinned without a pin: {before:?}");
     }
 
-    /// Held(`owner`) or Offered(`owner`) -> Closing: whoever gets `Ok` finalizes, once and alone,
-    /// after [`wait_for_pins`](Slot::wait_for_pins) and before [`closed`](Slot::closed).
+    /// Held(`owner`) or Offered(`owner`) -> Closing. Only the caller that gets `Ok` finalizes, once, after
+    /// [`wait_for_pins`](Slot::wait_for_pins) and before [`end_close`](Slot::end_close).
     ///
-    /// Allowed to the owner's thread and to the exclusive holder of the handle or the offer.
+    /// May be called by the owner's thread and by the exclusive holder of the handle or the offer.
     pub(crate) fn begin_close(&self, owner: u64) -> Result<Word, Word> {
         self.update(|word| {
             let open = matches!(word.state(), SlotState::Held | SlotState::Offered);
@@ -328,13 +328,12 @@ impl Slot {
         })
     }
 
-    /// Waits until nobody has the number in hand. No new pin is granted while closing, and each that
-    /// was granted is given back after system calls that do not wait: those that describe this
-    /// resource, or those that shut down what its owner had when it was cancelled or drained, so this
-    /// ends.
+    /// Waits until no other thread uses the number. This ends: no new pin is granted while closing, and
+    /// each granted pin is removed after system calls that do not block. Those describe this resource,
+    /// or shut down what its owner had when it was cancelled or drained.
     pub(crate) fn wait_for_pins(&self) {
-        // ord: Acquire; partner: the Release of `unpin`. Weaker, the close could overtake the
-        // canceller's shutdown, which would then hit whoever got the number next.
+        // ord: Acquire; partner: the Release of `unpin`. With a weaker ordering the close could happen
+        // before the canceller's shutdown, which would then hit the next owner of the number.
         while self.word.load(Ordering::Acquire) & PINS_BITS != 0 {
             yield_now();
         }
@@ -348,7 +347,7 @@ impl Slot {
         debug_assert!(closed.is_ok(), "closed a slot that was not closing: {closed:?}");
     }
 
-    /// Marks the number as no longer meaning this resource. True for the one who marked it first.
+    /// Marks that the number no longer refers to this resource. Returns true for the first caller.
     pub(crate) fn mark_replaced(&self) -> bool {
         self.update(|word| {
             let open = !matches!(word.state(), SlotState::Released | SlotState::Closing);
@@ -357,7 +356,7 @@ impl Slot {
         .is_ok()
     }
 
-    /// Held(`me`) -> Split with two halves, owned by nobody itself.
+    /// Held(`me`) -> Split with two halves and without an owner.
     pub(crate) fn split(&self, me: u64) -> Result<(), Word> {
         self.update(|word| {
             word.is_usable_by(me)
@@ -366,7 +365,7 @@ impl Slot {
         .map(drop)
     }
 
-    /// One half is gone. True for the last one, which then is closing the whole.
+    /// Removes one half. Returns true for the last one, whose caller then closes the whole.
     pub(crate) fn drop_half(&self) -> bool {
         let left = self.update(|word| match (word.state(), word.halves()) {
             (SlotState::Split, 2) => Some(word.with_halves(1)),
@@ -375,11 +374,11 @@ impl Slot {
         });
         match left {
             Ok(before) => before.halves() == 1,
-            Err(word) => unreachable!("a half left a whole that is {word:?}"),
+            Err(word) => unreachable!("a half was dropped of a whole that is {word:?}"),
         }
     }
 
-    /// Split -> Held(`me`), by the task that has both halves in hand.
+    /// Split -> Held(`me`), by the task that owns both halves.
     pub(crate) fn rejoin(&self, me: u64) -> Result<(), Word> {
         self.update(|word| {
             (word.state() == SlotState::Split && word.halves() == 2)
@@ -390,7 +389,7 @@ impl Slot {
 }
 
 impl Word {
-    /// Held by `me`, and neither cancelled nor robbed.
+    /// Held by `me`, and neither cancelled nor replaced.
     fn is_usable_by(self, me: u64) -> bool {
         self.0 & !PINS_BITS == me << OWNER_SHIFT | SlotState::Held as u64
     }
@@ -402,11 +401,11 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// Somebody else's number in hand, until this is dropped, also by unwinding.
+/// A pin that is removed on drop, also while unwinding.
 pub(crate) struct PinGuard<'a>(&'a Slot);
 
 impl Slot {
-    /// [`pin`](Slot::pin) that takes itself back.
+    /// [`pin`](Slot::pin) with a guard that removes the pin.
     pub(crate) fn pin_guard(&self, owner: u64, purpose: PinPurpose) -> Option<PinGuard<'_>> {
         self.pin(owner, purpose).ok()?;
         Some(PinGuard(self))
@@ -419,12 +418,12 @@ impl Drop for PinGuard<'_> {
     }
 }
 
-/// Why somebody pins.
+/// The purpose of a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PinPurpose {
-    /// To shut the descriptor down and have its owner answer `Cancelled`.
+    /// To shut down the descriptor, with the flag that makes its owner return `Cancelled`.
     Cancel,
-    /// To ask the kernel about it, or to end its reading softly.
+    /// To read its addresses from the kernel, or to shut down its reading.
     Inspect,
 }
 
@@ -443,10 +442,10 @@ pub(crate) mod pins {
         MOST.set(MOST.get().max(HELD.get()));
     }
 
-    /// The most pins that this thread held at one moment while `f` ran, and what `f` answered.
+    /// The maximum number of pins that this thread held at one moment while `f` ran, and `f`'s result.
     pub(crate) fn most<R>(f: impl FnOnce() -> R) -> (isize, R) {
         MOST.set(HELD.get());
-        let answer = f();
-        (MOST.get(), answer)
+        let result = f();
+        (MOST.get(), result)
     }
 }

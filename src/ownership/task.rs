@@ -1,12 +1,12 @@
-//! Tasks: who can own, and which one this thread is running.
+//! Tasks: the owners of resources, and the current task of each thread.
 //!
 //! A task has an id that is never reused, a name, a parent and an account. A thread runs one task
-//! at a time; a sub-task that runs inline takes its parent's place until it ends. A thread that
-//! nobody started as a task becomes one when it first touches a registry, with the root as its
-//! parent. The root is the main thread.
+//! at a time. A child that runs inline is the current task of its parent's thread until it ends. A
+//! thread that was not started as a task is adopted when it first uses a registry: it becomes a task
+//! whose parent is the root. The root is the main thread's task.
 //!
-//! Locks: a task's account and its family. Two accounts are locked in ascending order of ids, and
-//! no user code runs under either.
+//! Locks: each task has one for its account and one for its children. Two accounts are locked in
+//! ascending order of ids, and no user code runs under either.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -50,27 +50,27 @@ fn next_id() -> TaskId {
     TaskId::new(NonZeroU64::new(id).expect("ids are counted from 1"))
 }
 
-/// How a task came into being.
+/// How a task was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The main thread.
     Root,
-    /// `Registry::run`: a root of its own.
+    /// By `Registry::run`, without a parent.
     LocalRoot,
-    /// A thread that nobody started as a task.
+    /// From a thread that was not started as a task.
     Adopted,
-    /// Spawned with a thread to come, or inline.
+    /// Spawned by its parent, on another thread or inline.
     Child,
 }
 
-/// What answers to a parent for its child.
+/// Which duty to join a child its parent still has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinDuty {
-    /// A promise: to be joined or cancelled, or the child is forgotten.
+    /// The promise must be joined or cancelled; otherwise the child is unjoined.
     Promise,
-    /// No one: the promise was dropped, and the child is forgotten.
+    /// The promise was dropped: the child is unjoined.
     Dropped,
-    /// An `Orphans`, or the root after its parent thread ended: forgotten only while it runs.
+    /// An `Orphans` reaps it, or the root after the parent's thread ended: unjoined only while it runs.
     Reaped,
 }
 
@@ -79,46 +79,46 @@ struct Child {
     duty: JoinDuty,
 }
 
-/// What happens at the very end of a task.
+/// A function that runs as the last step of a task.
 type EndHook = Box<dyn FnOnce() + Send>;
 
-/// A task that a job may still be waiting in.
+/// The job of a task that has not started.
 type TaskJob = Box<dyn FnOnce(&Arc<Task>) + Send>;
 
 pub(crate) struct Task {
     id: TaskId,
     name: Arc<str>,
     origin: Origin,
-    /// The registry it was spawned for, or that its thread touched first.
+    /// The registry that it was spawned for, or that its thread used first.
     registry_id: u64,
-    /// Of the process that made it; see [`sys::fork`].
+    /// The fork generation of the process that created it; see [`sys::fork`].
     generation: u32,
     created_at: Instant,
-    /// Where it was spawned: the place that its end is put down to.
+    /// Where it was spawned: the site that custody steps of its exit name.
     spawned: Site,
     parent: StdMutex<Option<Arc<Task>>>,
     account: Mutex<Account<Arc<dyn Managed>>>,
     children: StdMutex<IntMap<TaskId, Child>>,
     /// Changes under the lock of `children`.
     unjoined: StdMutex<UnjoinedNames>,
-    /// Rung when a child ends and when this task is cancelled.
+    /// Notified when a child ends and when this task is cancelled. Its mutex is `children`.
     wakeup: Condvar,
-    /// How many listen for the bell; changes under the lock of `children`. Ringing is a system
-    /// call, and most children end while their parent does something else.
+    /// How many threads wait on `wakeup`; changes under the lock of `children`. Notifying is a system
+    /// call, and most children end while their parent is not waiting.
     waiters: AtomicUsize,
     /// Follows the account's flag; true for an actor while its lender is cancelled, too.
     cancelled: AtomicBool,
     ended: AtomicBool,
-    /// Its result is being dropped in its name.
+    /// Whether its result is being dropped, with this task as the current one.
     discards: AtomicBool,
-    /// Name and kernel id of the thread it runs on.
+    /// Name and kernel id of the thread that it runs on.
     thread: StdMutex<Option<(Arc<str>, u32)>>,
-    /// Taken by the thread that runs it, or by whoever cancels it before.
+    /// Taken by the thread that runs it, or by the thread that cancels it before.
     job: StdMutex<Option<TaskJob>>,
     on_end: StdMutex<Option<EndHook>>,
-    /// What this task's thread runs in its place right now.
+    /// The task that currently runs on this task's thread, in its place.
     in_place: Mutex<Option<InPlace>>,
-    /// For an actor: the task whose thread plays its part.
+    /// For an actor: the task that lends it a thread.
     lender: StdMutex<Option<Arc<Task>>>,
 }
 
@@ -128,9 +128,9 @@ fn guard<T>(mutex: &StdMutex<T>) -> StdGuard<'_, T> {
 
 #[derive(Default)]
 struct Tasks {
-    /// Those that somebody still refers to.
+    /// The tasks that are still referenced.
     by_id: IntMap<u64, Weak<Task>>,
-    /// Counted as they come into the table, which need not be in the order of their ids.
+    /// The number of tasks added so far. They may be added in another order than that of their ids.
     created: u64,
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn root() -> Arc<Task> {
     Arc::clone(&ROOT)
 }
 
-/// The task with this id, while anybody still refers to it. None in a forked child, which has no table.
+/// The task with this id, while it is still referenced. `None` in a forked child, which has no table.
 pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
     if sys::fork::in_forked_child() {
         return None;
@@ -154,7 +154,7 @@ pub(crate) fn find(id: u64) -> Option<Arc<Task>> {
     guard(&TASKS).by_id.get(&id)?.upgrade()
 }
 
-/// [`find`], without the table of all tasks if it is the current one, as it mostly is.
+/// [`find`] that first checks the current task, which avoids the table in most cases.
 fn find_current_first(id: u64) -> Option<Arc<Task>> {
     let mine = CURRENT
         .with(|current| current.borrow().as_ref().filter(|task| task.id.get() == id).cloned());
@@ -167,7 +167,7 @@ pub(crate) fn hold_table() -> impl Sized {
     guard(&TASKS)
 }
 
-/// How many tasks have been made so far.
+/// How many tasks have been created so far.
 pub(crate) fn created() -> u64 {
     if sys::fork::in_forked_child() {
         return 0;
@@ -175,7 +175,7 @@ pub(crate) fn created() -> u64 {
     guard(&TASKS).created
 }
 
-/// Every task that somebody still refers to, in ascending order of ids; and how many had been made
+/// Every task that is still referenced, in ascending order of ids, and how many had been created by
 /// then.
 pub(crate) fn all() -> (Vec<Arc<Task>>, u64) {
     if sys::fork::in_forked_child() {
@@ -190,10 +190,11 @@ pub(crate) fn all() -> (Vec<Arc<Task>>, u64) {
 }
 
 thread_local! {
-    /// Zero: this thread is no task yet. Needs no destructor, so that reading it is one load.
+    /// The id of the current task; zero while the thread has none. Needs no destructor, so that reading
+    /// it is one load.
     static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
-    /// What this thread is running. Never destroyed: other thread-locals may end after it, and
-    /// release what they hold in the thread's own name. [`end_of_thread`] empties it.
+    /// The current task. Never destroyed: other thread-locals may be dropped after it, and release what
+    /// they hold as this task. [`end_of_thread`] empties it.
     static CURRENT: ManuallyDrop<RefCell<Option<Arc<Task>>>> =
         const { ManuallyDrop::new(RefCell::new(None)) };
     /// Whether this thread's own task has ended with it.
@@ -211,13 +212,13 @@ fn end_of_thread() {
     CURRENT.with(|current| current.take());
 }
 
-/// The current task's id; zero when this thread is no task yet.
+/// The current task's id; zero while this thread has no task.
 #[inline]
 pub(crate) fn current_id() -> u64 {
     CURRENT_ID.get()
 }
 
-/// The current task. A thread that is none becomes one, at home in `registry`.
+/// The current task. A thread without a task is adopted, for `registry`.
 pub(crate) fn current(registry: &Registry) -> Arc<Task> {
     match CURRENT.with(|current| current.borrow().clone()) {
         Some(task) if task.is_of_this_process() => task,
@@ -228,7 +229,7 @@ pub(crate) fn current(registry: &Registry) -> Arc<Task> {
 
 fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     let task = if sys::fork::in_forked_child() {
-        // A task of its own, whose locks no thread of the parent's holds.
+        // A new task, whose locks no thread of the parent process holds.
         Task::new(sys::thread::name(), Origin::Adopted, registry.id(), None, Site::here())
     } else if sys::thread::is_main() {
         root()
@@ -242,7 +243,7 @@ fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     task
 }
 
-/// Stands for a thread whose task has ended, in a destructor that runs even later: it owns nothing
+/// A task for a thread whose own task has ended, for destructors that run even later. It owns nothing
 /// and can own nothing.
 fn exited_thread(registry: &Registry) -> Arc<Task> {
     let task = Task::new(
@@ -259,14 +260,14 @@ fn exited_thread(registry: &Registry) -> Arc<Task> {
 /// Makes a task the current one of this thread until dropped.
 pub(crate) struct CurrentTaskGuard {
     before: Option<Arc<Task>>,
-    /// Kept apart: at the end of a thread its task is known by its id alone.
+    /// Stored separately: at the end of a thread only the id of its task is left.
     before_id: u64,
-    /// Whether the task stands in the place of the one before.
+    /// Whether the task runs in place of the one before.
     is_in_place: bool,
 }
 
 impl CurrentTaskGuard {
-    /// The task whose thread this is, unless there was none, or it is the parent process's.
+    /// The task that was current before, unless there was none, or it is a task of the parent process.
     pub(crate) fn outer(&self) -> Option<&Arc<Task>> {
         self.before.as_ref().filter(|task| task.is_of_this_process())
     }
@@ -292,7 +293,7 @@ impl Task {
         parent: Option<Arc<Task>>,
         spawned: Site,
     ) -> Arc<Task> {
-        // An address may be a part of the name, and every report and log line has it.
+        // The name may contain input, such as an address, and appears in every report and log line.
         let name = escape::name(name);
         let task = Arc::new(Task {
             id: next_id(),
@@ -331,7 +332,8 @@ impl Task {
         self.id
     }
 
-    /// Whether it was made since the last fork that led here: only then may its locks be waited for.
+    /// Whether it was created in this process, and not before a fork. Only then may its locks be waited
+    /// for.
     pub(crate) fn is_of_this_process(&self) -> bool {
         self.generation == sys::fork::generation()
     }
@@ -352,7 +354,7 @@ impl Task {
         self.spawned
     }
 
-    /// The same for people: `None` for a thread that nobody started as a task.
+    /// The spawn site for reports: `None` for the root and for adopted threads.
     pub(crate) fn explicit_spawn_site(&self) -> Option<Site> {
         (!matches!(self.origin, Origin::Root | Origin::Adopted)).then_some(self.spawned)
     }
@@ -370,8 +372,8 @@ impl Task {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        // ord: Acquire; partner: the Release in `cancel_self`. Advice for code that is about to
-        // wait; what counts is decided under the account's lock.
+        // ord: Acquire; partner: the Release in `cancel_self`. A hint for code that is about to wait;
+        // the decision is made under the account's lock.
         self.cancelled.load(Ordering::Acquire)
     }
 
@@ -380,8 +382,8 @@ impl Task {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        // ord: Acquire; partner: the Release in `finish`. Whoever sees the end sees the outcome
-        // that was stored before it.
+        // ord: Acquire; partner: the Release in `hook_or_end`. A thread that sees the end also sees the
+        // result that was stored before it.
         self.ended.load(Ordering::Acquire)
     }
 
@@ -396,7 +398,7 @@ impl Task {
         *guard(&self.thread) = Some((sys::thread::name(), sys::thread::kernel_id()));
     }
 
-    /// Makes this the current task of this thread, in the place of the one that was.
+    /// Makes this the current task of this thread, in place of the previous one.
     #[inline(never)]
     pub(crate) fn enter(self: &Arc<Task>) -> CurrentTaskGuard {
         let mut entered = self.enter_detached();
@@ -415,7 +417,7 @@ impl Task {
         CurrentTaskGuard { before, before_id, is_in_place: false }
     }
 
-    /// A plain refusal that is about this task and no particular resource.
+    /// An error about this task and no particular resource.
     pub(crate) fn refusal(&self, kind: ErrorKind, owner: Option<TaskLabel>, site: Site) -> Error {
         Error::new(ErrorData {
             kind,
@@ -429,7 +431,7 @@ impl Task {
         })
     }
 
-    /// A refusal with further words.
+    /// [`refusal`](Task::refusal) with details.
     pub(crate) fn refusal_with(&self, kind: ErrorKind, detail: String, site: Site) -> Error {
         Error::new(ErrorData {
             kind,
@@ -443,7 +445,7 @@ impl Task {
         })
     }
 
-    /// Why this task's account takes nothing, if so.
+    /// Why this account accepts no entries, if it does not.
     pub(crate) fn closed_reason(account: &Account<Arc<dyn Managed>>) -> Option<ErrorKind> {
         match account.phase {
             _ if account.cancelled => Some(ErrorKind::Cancelled),
@@ -459,8 +461,8 @@ impl Drop for Task {
             return;
         }
         int_map::remove(&mut guard(&TASKS).by_id, &self.id.get());
-        // A task may be the last to refer to its parent, and so on. One after the other: dropping
-        // them from within each other would take a stack as deep as the family.
+        // A task may hold the last reference to its parent, and so on. Drop them in a loop: nested drops
+        // would need a stack as deep as the chain of ancestors.
         let mut parent = self.parent.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         while let Some(mut task) = parent.and_then(Arc::into_inner) {
             parent = task.parent.get_mut().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,4 +1,4 @@
-//! How a task can end other than well.
+//! `TaskError`: the error of a task that did not end with its value alone.
 
 use std::any::Any;
 use std::fmt;
@@ -10,9 +10,9 @@ use echown_report::{LeakReport, TaskLabel};
 use super::error::Error;
 use super::promise::Promise;
 
-/// How a task ended, if not with its value alone.
+/// The error of a task that did not end with its value alone.
 ///
-/// What the closure answered is never lost: a leak or forgotten children come with the value.
+/// The closure's return value is never lost: the variants for leaks and unjoined children contain it.
 #[non_exhaustive]
 pub enum TaskError<T> {
     /// The task ended normally but still owned something, which was finalized.
@@ -21,24 +21,24 @@ pub enum TaskError<T> {
     Panicked(Panic),
     /// The task was cancelled; what it owned was finalized.
     Cancelled,
-    /// The task ended normally without having joined, cancelled or handed over all its children.
-    /// They were cancelled, and what they owned was finalized.
+    /// The task ended normally, but had not joined, cancelled or handed over all its children. They
+    /// were cancelled, and what they owned was finalized.
     UnjoinedChildren(UnjoinedChildren<T>),
-    /// The question was refused: the promise is not the asking task's to await, or the asking task
-    /// was itself cancelled while it waited. The child is as it was, and the promise comes back.
+    /// The current task may not wait for the child: it is not the parent, or it was cancelled while it
+    /// waited. The child is unchanged. Contains the promise.
     Refused(Promise<T>, Error),
 }
 
-/// Children that their parent forgot.
+/// Children that their parent did not join.
 #[non_exhaustive]
 pub struct UnjoinedChildren<T> {
-    /// What the parent answered.
+    /// The parent's return value.
     pub value: T,
-    /// The children, each of which was cancelled if it was still running.
+    /// The children. Each was cancelled if it was still running.
     pub children: Box<[TaskLabel]>,
-    /// How many more had ended, which are not named.
+    /// How many further children had ended and are not listed.
     pub children_omitted: u32,
-    /// What the parent leaked besides.
+    /// What the parent also leaked.
     pub leaks: Option<LeakReport>,
 }
 
@@ -46,8 +46,8 @@ pub struct UnjoinedChildren<T> {
 pub struct Panic {
     task: TaskLabel,
     message: String,
-    /// Behind a lock that nobody waits for: it makes a failure `Sync`, so that `?` turns it into
-    /// the errors that programs use.
+    /// The lock makes the error `Sync`, so that `?` converts it into common error types. It is never
+    /// contended.
     payload: Mutex<Box<dyn Any + Send>>,
 }
 
@@ -81,11 +81,11 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
         .downcast_ref::<&'static str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a text")
+        .unwrap_or("(payload is not a string)")
 }
 
 impl<T> TaskError<T> {
-    /// The value that the task answered, if it came to answer.
+    /// The task's return value, if it returned one.
     #[must_use]
     pub fn into_value(self) -> Option<T> {
         match self {
@@ -95,12 +95,12 @@ impl<T> TaskError<T> {
         }
     }
 
-    /// What was leaked, if anything was.
+    /// The report about leaked resources, if there were any.
     #[must_use]
     pub fn leaks(&self) -> Option<&LeakReport> {
         match self {
             TaskError::Leaked(_, report) => Some(report),
-            TaskError::UnjoinedChildren(forgotten) => forgotten.leaks.as_ref(),
+            TaskError::UnjoinedChildren(unjoined) => unjoined.leaks.as_ref(),
             _ => None,
         }
     }
@@ -114,15 +114,15 @@ impl<T> fmt::Display for TaskError<T> {
                 write!(f, "{} panicked: {}", panic.task, escape::text(panic.message()))
             }
             TaskError::Cancelled => f.write_str("the task was cancelled"),
-            TaskError::UnjoinedChildren(forgotten) => {
-                f.write_str("the task forgot its children: ")?;
-                for (index, child) in forgotten.children.iter().enumerate() {
+            TaskError::UnjoinedChildren(unjoined) => {
+                f.write_str("the task did not join its children: ")?;
+                for (index, child) in unjoined.children.iter().enumerate() {
                     write!(f, "{}{child}", if index > 0 { ", " } else { "" })?;
                 }
-                if forgotten.children_omitted > 0 {
-                    write!(f, " and {} more", forgotten.children_omitted)?;
+                if unjoined.children_omitted > 0 {
+                    write!(f, " and {} more", unjoined.children_omitted)?;
                 }
-                match &forgotten.leaks {
+                match &unjoined.leaks {
                     Some(report) => write!(f, "; {report}"),
                     None => Ok(()),
                 }

@@ -1,16 +1,16 @@
-//! The end of a task decides what was a leak, and gives everything back.
+//! Task exit: finalizers, leak detection, unclaimed offers, and unjoined children.
 //!
-//! The order is the same for every end:
+//! The order is the same for every exit:
 //!
-//! 1. the closure and all that it captured are gone (handles dropped there were released);
-//! 2. the account closes: nothing comes in any more;
-//! 3. what is left is finalized, last in, first out, on this thread. After a normal end each of
-//!    these is a leak; after a panic or a cancellation it is what finalizers are for;
-//! 4. unclaimed offers pass to the parent;
-//! 5. the children that are left are cancelled and waited for: parents first;
-//! 6. the outcome is stored, and only then is the task over for whoever waits.
+//! 1. The closure and everything it captured are dropped (handles dropped there were released).
+//! 2. The account closes and accepts no more entries.
+//! 3. What is left is finalized on this thread, last in, first out. After a normal return each of these
+//!    is a leak. After a panic or a cancellation it is not: finalizers exist for that.
+//! 4. Unclaimed offers move to the parent.
+//! 5. The remaining children are cancelled and waited for: parents before their children.
+//! 6. The result is stored, and only then has the task ended for the tasks that wait for it.
 //!
-//! A finalizer that fails or panics is reported and keeps none of the others from running.
+//! A finalizer that fails or panics is reported, and the others still run.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,25 +31,25 @@ use super::task_error::{Panic, TaskError, UnjoinedChildren};
 use super::{report, snapshot};
 use crate::sys::fork;
 
-/// Runs `f` as `task` on this thread, through to the task's end. `deliver` gets the outcome while
-/// the task is still the current one; then the task has ended for those that wait.
+/// Runs `f` as `task` on this thread, including the task's exit. `deliver` gets the result while the
+/// task is still the current one. Afterwards the task has ended for the tasks that wait for it.
 pub(crate) fn run<T, R>(
     task: &Arc<Task>,
     f: impl FnOnce() -> T,
     deliver: impl FnOnce(Result<T, TaskError<T>>) -> R,
 ) -> R {
-    let mut ending = TaskExit::of(task);
+    let mut exit = TaskExit::of(task);
     let entered = task.enter();
     let result = catch_unwind(AssertUnwindSafe(f));
     let outcome = end(task, &entered, result);
-    ending.is_settled = true;
+    exit.is_settled = true;
     deliver(outcome)
 }
 
-/// The end of a task, which comes whatever unwinds: its parent waits for it.
+/// The guard of a task's exit, which also runs while unwinding: the parent waits for the end.
 struct TaskExit<'a> {
     task: &'a Arc<Task>,
-    /// Whether everything that the task had was given back.
+    /// Whether everything that the task had was released.
     is_settled: bool,
 }
 
@@ -78,15 +78,15 @@ impl Drop for TaskExit<'_> {
     }
 }
 
-/// How the closure came back.
+/// How the closure ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ExitKind {
     Normal,
-    /// By panic or cancellation: what is left is expected, not leaked.
+    /// By panic or cancellation: what is left is not a leak.
     Abrupt,
 }
 
-// Not inlined: what it needs of the stack is not kept while the task runs, and inline tasks nest.
+// Not inlined, so that its stack frame does not exist while the task runs: inline tasks nest.
 #[inline(never)]
 fn end<T>(
     task: &Arc<Task>,
@@ -94,16 +94,16 @@ fn end<T>(
     result: std::thread::Result<T>,
 ) -> Result<T, TaskError<T>> {
     if !task.is_of_this_process() {
-        // It ends in the parent process. Here its locks may be held by threads that are not there.
+        // The task ends in the parent process. Here its locks may be held by threads that do not exist.
         return result.map_err(|payload| TaskError::Panicked(Panic::new(task.label(), payload)));
     }
     if entered.outer().is_some_and(|outer| outer.propagates_cancel()) {
-        // The canceller may not have come to this task yet. What it leaves is no leak.
+        // The canceller may not have reached this task yet. What it leaves is not a leak.
         task.request_cancel();
     }
     let was_cancelled = close_account(task, result.is_ok());
     let result = match result {
-        // A cancelled task's value goes nowhere; its handles are released like captured ones.
+        // No task gets a cancelled task's value; its handles are released as captured ones are.
         Ok(value) if was_cancelled => {
             task.discard_result(value);
             Err(TaskError::Cancelled)
@@ -112,11 +112,11 @@ fn end<T>(
         Err(payload) => Err(TaskError::Panicked(Panic::new(task.label(), payload))),
     };
     let kind = if result.is_ok() { ExitKind::Normal } else { ExitKind::Abrupt };
-    let (leaks, (forgotten, omitted)) = settle(task, kind);
+    let (leaks, (unjoined, omitted)) = settle(task, kind);
     match result {
         Err(failure) => Err(failure),
-        Ok(value) if !forgotten.is_empty() => {
-            let children = forgotten.into_boxed_slice();
+        Ok(value) if !unjoined.is_empty() => {
+            let children = unjoined.into_boxed_slice();
             let children_omitted = omitted;
             Err(TaskError::UnjoinedChildren(UnjoinedChildren {
                 value,
@@ -132,8 +132,8 @@ fn end<T>(
     }
 }
 
-/// Gives back everything that a task has: resources, offers, children. What a first call was kept
-/// from by a panic, a second one does.
+/// Releases everything that a task has: resources, offers, children. If a panic interrupted a first
+/// call, a second one does the rest.
 fn settle(task: &Arc<Task>, kind: ExitKind) -> (Option<LeakReport>, (Vec<TaskLabel>, u32)) {
     if !task.is_of_this_process() {
         return (None, (Vec::new(), 0));
@@ -151,17 +151,17 @@ fn release_owned(task: &Arc<Task>, kind: ExitKind) -> Option<LeakReport> {
     leaks
 }
 
-/// Ends a task whose closure never ran: it is dropped here, in the task's name.
+/// Ends a task whose closure never ran. The closure is dropped here, with the task as the current one.
 pub(crate) fn exit_unstarted(task: &Arc<Task>, job: impl Any) {
-    let mut ending = TaskExit::of(task);
+    let mut exit = TaskExit::of(task);
     let entered = task.enter();
     drop_catching(&task.label(), job);
     settle(task, ExitKind::Abrupt);
     drop(entered);
-    ending.is_settled = true;
+    exit.is_settled = true;
 }
 
-/// The end of a thread that was not started as a task: it must neither panic nor wait.
+/// The exit of a thread that was not started as a task. It must neither panic nor wait.
 pub(crate) fn exit_adopted_thread(task: &Arc<Task>) {
     if fork::in_forked_child() {
         return;
@@ -184,11 +184,11 @@ pub(crate) fn exit_adopted_thread(task: &Arc<Task>) {
     task.finish();
 }
 
-/// How long the end of the process waits for forgotten children that do not end.
+/// How long the end of the process waits for unjoined children that do not end.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ends what the current task has in one registry, at the end of the process: its remaining
-/// resources and unclaimed offers, and its forgotten children.
+/// Releases what the current task has in one registry, at the end of the process: its remaining
+/// resources, its unclaimed offers and its unjoined children.
 pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<TaskLabel>) {
     if fork::in_forked_child() {
         return (None, Vec::new());
@@ -197,14 +197,14 @@ pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<Ta
     let here = |held: &dyn Managed| held.record().registry == *registry;
     let leaks = finalize_all(&me, ExitKind::Normal, here);
     finalize_unclaimed(&me, here);
-    let (mut left, (mut forgotten, _)) = (Vec::new(), me.take_unjoined(Some(registry.id())));
+    let (mut left, (mut unjoined, _)) = (Vec::new(), me.take_unjoined(Some(registry.id())));
     for (child, duty) in me.take_children() {
         if child.registry_id() != registry.id() {
             me.add_child(&child, duty);
             continue;
         }
         if is_unjoined(&child, duty) {
-            forgotten.push(child.label());
+            unjoined.push(child.label());
         }
         child.request_cancel();
         left.push(child);
@@ -213,28 +213,28 @@ pub(crate) fn settle_process(registry: &Registry) -> (Option<LeakReport>, Vec<Ta
     for child in &left {
         me.wait_until(|| child.has_ended(), Some(deadline));
     }
-    (leaks, forgotten)
+    (leaks, unjoined)
 }
 
-/// Closes the account after a closure has come back, unless a cancelled one's value has to be
-/// dropped first. True when the task was cancelled.
-fn close_account(task: &Task, came_back: bool) -> bool {
+/// Closes the account after the closure has ended, unless the value of a cancelled task has to be
+/// dropped first. Returns whether the task was cancelled.
+fn close_account(task: &Task, has_returned: bool) -> bool {
     let mut account = task.account();
-    let keep_open = account.cancelled && came_back;
+    let keep_open = account.cancelled && has_returned;
     if !keep_open {
         account.phase = Phase::Ending;
     }
     account.cancelled
 }
 
-/// Finalizes what is left, latest first. Answers the leaks, which have been reported.
+/// Finalizes what is left, latest first. Reports the leaks and returns them.
 fn finalize_all(
     task: &Arc<Task>,
     kind: ExitKind,
     wanted: impl Fn(&dyn Managed) -> bool,
 ) -> Option<LeakReport> {
     if fork::in_forked_child() {
-        // The promises are the parent's to keep; this process's copies go with the process.
+        // Only the parent process runs finalizers; this process's copies end with the process.
         return None;
     }
     let me = task.id().get();
@@ -249,8 +249,8 @@ fn finalize_all(
         });
         let Some(held) = next else { break };
         if kind == ExitKind::Normal {
-            // Described while the descriptor is still open: the kernel knows its addresses.
-            leaks.extend(leaked(&*held).map(|data| (held.record().registry.clone(), data)));
+            // Described while the descriptor is still open, because the kernel still has its addresses.
+            leaks.extend(describe_leak(&*held).map(|data| (held.record().registry.clone(), data)));
         }
         complete_close_reporting(&*held, task, Event::Finalized, task.spawn_site());
     }
@@ -258,7 +258,7 @@ fn finalize_all(
 }
 
 /// A leak's description, unless the registry's level or a suppression says otherwise.
-fn leaked(held: &dyn Managed) -> Option<ResourceData> {
+fn describe_leak(held: &dyn Managed) -> Option<ResourceData> {
     let record = held.record();
     if !record.registry.reports_leaks() {
         return None;
@@ -278,7 +278,7 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
     }
     let mut registries: Vec<&Registry> = Vec::new();
     for (registry, _) in &leaks {
-        // One report to each, however the leaks are mixed.
+        // One report per registry, in whatever order their leaks are.
         if registries.contains(&registry) {
             continue;
         }
@@ -290,7 +290,7 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
     Some(report::of_leak(task, leaks.into_iter().map(|(_, data)| data).collect()))
 }
 
-/// Finalizes and reports the offers that no ancestor's account could take.
+/// Finalizes and reports the offers that no ancestor's account has accepted.
 fn finalize_unclaimed(task: &Arc<Task>, wanted: impl Fn(&dyn Managed) -> bool) {
     if fork::in_forked_child() {
         return;
@@ -318,26 +318,26 @@ pub(crate) fn finalize_offer(held: &Arc<dyn Managed>, me: &Task, site: Site) {
     complete_close_reporting(&**held, me, Event::Finalized, site);
 }
 
-/// Cancels and awaits the children that are left. Answers the forgotten ones: those that a promise
-/// stood for, and those that still ran.
+/// Cancels the remaining children and waits for them. Returns the unjoined ones: those with a promise,
+/// and those that were still running.
 fn end_children(task: &Arc<Task>) -> (Vec<TaskLabel>, u32) {
     let mut children = task.take_children();
-    let (mut forgotten, omitted) = task.take_unjoined(None);
+    let (mut unjoined, omitted) = task.take_unjoined(None);
     children.retain(|(child, duty)| *duty != JoinDuty::Reaped || !child.has_ended());
     let left = children.iter().filter(|(child, duty)| is_unjoined(child, *duty));
-    forgotten.extend(left.map(|(child, _)| child.label()));
-    forgotten.sort_unstable_by_key(|child| child.id);
-    // All are asked before the first is waited for: one may wait for another.
+    unjoined.extend(left.map(|(child, _)| child.label()));
+    unjoined.sort_unstable_by_key(|child| child.id);
+    // Request all cancellations before the first wait: one child may wait for another.
     for (child, _) in &children {
         child.request_cancel();
     }
     for (child, _) in &children {
         task.wait_until(|| child.has_ended(), None);
     }
-    (forgotten, omitted)
+    (unjoined, omitted)
 }
 
-/// Whether a child that has not been joined or reaped is its parent's fault: not while its reaper runs.
+/// Whether a child counts as unjoined: not while its reaper runs.
 fn is_unjoined(child: &Task, duty: JoinDuty) -> bool {
     duty != JoinDuty::Reaped || child.account().phase != Phase::Ended
 }

@@ -75,7 +75,7 @@ where
     });
     match started {
         // Detached: the parent waits for the promise, not for the thread's handle.
-        Ok(_) => Ok(child.started()),
+        Ok(_) => Ok(child.into_promise()),
         Err(error) => {
             let job = child.undo();
             let reason = format!("failed to start thread `{name}`: {error}");

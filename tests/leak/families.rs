@@ -73,7 +73,10 @@ fn a_parent_with_an_unjoined_child_and_a_leak_gets_both() {
         });
         let ended = failure(parent.join());
         assert_eq!(ended.leaks().map(|report| report.resources.len()), Some(1));
-        assert!(ended.to_string().starts_with("the task forgot its children: task "), "{ended}");
+        assert!(
+            ended.to_string().starts_with("the task did not join its children: task "),
+            "{ended}"
+        );
         assert_eq!(ended.into_value(), Some("its value"));
     });
 }

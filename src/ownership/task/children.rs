@@ -1,7 +1,7 @@
-//! Families: children and who answers for them, waiting for them, cancelling them.
+//! A task's children: creating, join duty, waiting, cancelling, and the end of a task.
 //!
-//! A task has one bell. It rings when a child ends and when the task itself is cancelled, so that
-//! whoever waits in a task waits in one place for everything. The children's lock is the bell's.
+//! A task has one condition variable, `wakeup`. It is notified when a child ends and when the task
+//! itself is cancelled, so that one wait covers both. Its mutex is the one of the children.
 
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -23,13 +23,13 @@ use crate::ownership::slot::{PinGuard, PinPurpose};
 use crate::ownership::task_exit;
 
 impl Task {
-    /// Enters a child into the family.
+    /// Adds a child.
     pub(crate) fn add_child(&self, child: &Arc<Task>, duty: JoinDuty) {
         let child = Child { task: Arc::clone(child), duty };
         guard(&self.children).insert(child.task.id, child);
     }
 
-    /// Changes who answers for a child; an ended one that is to be reaped is gone at once.
+    /// Changes the join duty of a child. An ended child that is to be reaped is removed at once.
     pub(crate) fn set_duty(&self, child: &Task, duty: JoinDuty) {
         let mut children = guard(&self.children);
         if child.has_ended() && duty == JoinDuty::Reaped {
@@ -39,7 +39,7 @@ impl Task {
         }
     }
 
-    /// The promise of a child was dropped: the child can be neither joined nor cancelled by it.
+    /// Records that the promise of a child was dropped: the child can no longer be joined or cancelled.
     pub(crate) fn promise_dropped(&self, child: &Task) {
         let mut children = guard(&self.children);
         match children.get_mut(&child.id) {
@@ -53,31 +53,31 @@ impl Task {
         }
     }
 
-    /// Keeps the name of an ended child, in the place of the child.
+    /// Replaces an ended child by its name.
     fn record_unjoined(&self, child: &Task, children: &mut IntMap<TaskId, Child>) {
         int_map::remove(children, &child.id);
         guard(&self.unjoined).push(child.registry_id, child.label());
     }
 
-    /// Names of ended children that were forgotten, of one registry or of all; and how many others
+    /// The names of ended children that were not joined, of one registry or of all, and how many others
     /// there were.
     pub(crate) fn take_unjoined(&self, registry_id: Option<u64>) -> (Vec<TaskLabel>, u32) {
         guard(&self.unjoined).take(registry_id)
     }
 
-    /// Strikes a child that was joined, cancelled or never started.
+    /// Removes a child that was joined, cancelled or never started.
     pub(crate) fn remove_child(&self, child: &Task) {
         int_map::remove(&mut guard(&self.children), &child.id);
     }
 
-    /// The children that have not ended, in no order.
+    /// The children that have not ended, in any order.
     pub(crate) fn running_children(&self) -> Vec<Arc<Task>> {
         let children = guard(&self.children);
         let running = children.values().filter(|child| !child.task.has_ended());
         running.map(|child| Arc::clone(&child.task)).collect()
     }
 
-    /// The family as it is, oldest first: for the end of the task.
+    /// Takes all children, oldest first, for the exit of the task.
     pub(crate) fn take_children(&self) -> Vec<(Arc<Task>, JoinDuty)> {
         let children = std::mem::take(&mut *guard(&self.children)).into_values();
         let mut children: Vec<_> = children.map(|child| (child.task, child.duty)).collect();
@@ -85,7 +85,7 @@ impl Task {
         children
     }
 
-    /// Lets `new_parent` answer for a child from now on.
+    /// Makes this task a child of `new_parent`, which does not have to join it.
     pub(crate) fn move_to(self: &Arc<Task>, new_parent: &Arc<Task>) {
         *guard(&self.parent) = Some(Arc::clone(new_parent));
         new_parent.add_child(self, JoinDuty::Reaped);
@@ -94,10 +94,10 @@ impl Task {
         }
     }
 
-    /// Drops what this task returns and no other takes, in its name.
+    /// Drops this task's result, which no other task takes, with this task as the current one.
     ///
-    /// What it transferred to its parent may be in there: the parent will not get that handle any
-    /// more, and that is the registry's doing and not a drop elsewhere.
+    /// The result may contain handles that the task transferred to its parent. Their drop is the
+    /// registry's doing and not a drop by a non-owner.
     pub(crate) fn discard_result<T>(&self, result: T) {
         // ord: Relaxed, here and in `discards_to`; this thread alone reads and writes it.
         self.discards.store(true, Ordering::Relaxed);
@@ -105,20 +105,20 @@ impl Task {
         self.discards.store(false, Ordering::Relaxed);
     }
 
-    /// Whether this task, which is the current one, discards its result, and `owner` is its parent.
+    /// Whether this task, which is the current one, is dropping its result, and `owner` is its parent.
     pub(crate) fn discards_to(&self, owner: u64) -> bool {
         // ord: Relaxed; see above.
         self.discards.load(Ordering::Relaxed)
             && self.parent().is_some_and(|parent| parent.id.get() == owner)
     }
 
-    /// Gives the task its work.
+    /// Sets the job of the task.
     pub(crate) fn set_job(&self, job: impl FnOnce(&Arc<Task>) + Send + 'static) {
         *guard(&self.job) = Some(Box::new(job));
     }
 
-    /// Sets what is to happen at the very end of the task, on the thread that ends it: the task has
-    /// ended for others when this has run. Runs it here and now when the task has ended already.
+    /// Sets a hook that runs as the last step of the task, on the thread that ends it. The task has ended
+    /// for other tasks when the hook has run. If the task has already ended, runs the hook at once.
     pub(crate) fn set_on_end(self: &Arc<Task>, hook: impl FnOnce() + Send + 'static) {
         let mut place = guard(&self.on_end);
         // The end is set under the same lock, by a thread that finds no hook there.
@@ -142,7 +142,7 @@ impl Task {
         guard(&self.job).take()
     }
 
-    /// Runs the task's job here and now, if nobody has run or abandoned it.
+    /// Runs the task's job on this thread, unless it was run or abandoned before.
     pub(crate) fn execute(self: &Arc<Task>) {
         if let Some(job) = self.take_job() {
             job(self);
@@ -156,14 +156,14 @@ impl Task {
         }
     }
 
-    /// Declares the task over, after its outcome was stored, and tells its parent.
+    /// Marks the task as ended, after its result was stored, and notifies its parent.
     pub(crate) fn finish(self: &Arc<Task>) {
         if !self.is_of_this_process() {
             return;
         }
         self.account().phase = Phase::Ended;
-        // Before the end is set: a parent that ends waits for its children's ends, and so for the
-        // reaper of their outcomes, which is the parent's own doing.
+        // Before the end is set: a parent that exits waits for the ends of its children, and so also for
+        // the reaper of their results, which is the parent's own code.
         while let Some(hook) = self.hook_or_end() {
             self.run_end_hook(hook);
         }
@@ -174,11 +174,11 @@ impl Task {
                 Some(JoinDuty::Dropped) => parent.record_unjoined(self, &mut children),
                 Some(JoinDuty::Promise) | None => {}
             }
-            // ord: Relaxed; the lock of `children` orders it. Who counts itself in after us looks
-            // at its condition afterwards, and finds that this child has ended.
-            let is_heard = parent.waiters.load(Ordering::Relaxed) > 0;
+            // ord: Relaxed; the lock of `children` orders it. A thread that increments it after us
+            // checks its condition afterwards, and finds that this child has ended.
+            let has_waiters = parent.waiters.load(Ordering::Relaxed) > 0;
             drop(children);
-            if is_heard {
+            if has_waiters {
                 parent.wakeup.notify_all();
             }
         }
@@ -196,8 +196,8 @@ impl Task {
     }
 
     fn run_end_hook(self: &Arc<Task>, hook: EndHook) {
-        // In the ended task's name: what the hook drops is put down to it. The hook calls and
-        // drops what is the user's, and the parent waits for what comes after it.
+        // As the ended task, so that drops in the hook are attributed to it. The hook calls and drops
+        // user code, and the parent waits for what comes after it.
         let ran = catch_panic(|| {
             let _entered = self.enter();
             hook();
@@ -210,16 +210,16 @@ impl Task {
         }
     }
 
-    /// Waits until `done`, woken by the ends of children and by this task's cancellation.
+    /// Waits until `done` returns true. Ends of children and this task's cancellation wake the wait.
     ///
-    /// False when the deadline passed first.
+    /// Returns false if the deadline passed first.
     pub(crate) fn wait_until(
         &self,
         mut done: impl FnMut() -> bool,
         deadline: Option<Instant>,
     ) -> bool {
         let mut children = guard(&self.children);
-        // ord: Relaxed; under the lock of `children`, as is the look at it in `finish`.
+        // ord: Relaxed; under the lock of `children`, as is the load in `finish`.
         self.waiters.fetch_add(1, Ordering::Relaxed);
         let is_done = loop {
             if done() {
@@ -245,23 +245,23 @@ impl Task {
         is_done
     }
 
-    /// Wakes whatever waits in this task.
+    /// Wakes the threads that wait in this task.
     pub(crate) fn notify(&self) {
-        // Taking the lock orders this after a waiter's look at its condition.
+        // Taking the lock orders this after a waiter's check of its condition.
         drop(guard(&self.children));
         self.wakeup.notify_all();
     }
 
-    /// Cancels this task and not what runs in its place. Whether that is to be cancelled as well:
-    /// not while this task runs its finalizers.
+    /// Cancels this task, but not the tasks that run in its place. Returns whether those must be cancelled
+    /// as well: not while this task runs its finalizers.
     pub(super) fn cancel_self(self: &Arc<Task>) -> bool {
         let mut account = self.account();
         if !account.is_open() {
             return account.phase != Phase::Ending;
         }
         account.cancelled = true;
-        // ord: Release; partner: `is_cancelled`. Under the lock, as the account's own flag: a task
-        // that finds one of them set finds both.
+        // ord: Release; partner: `is_cancelled`. Under the lock, like the account's own flag, so that a
+        // task that finds one of them set finds both.
         self.cancelled.store(true, Ordering::Release);
         let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();
         let pinned = self.pin_all(&owned, PinPurpose::Cancel);
@@ -275,18 +275,19 @@ impl Task {
         true
     }
 
-    /// Drains this task and not what runs in its place. Whether that is to be drained as well.
+    /// Drains this task, but not the tasks that run in its place. Returns whether those must be drained as
+    /// well.
     pub(super) fn drain_self(&self) -> bool {
         let mut account = self.account();
         // Before the shutdown, which is what wakes the task.
         account.draining = true;
-        let goes_on = account.phase != Phase::Ending;
+        let continues = account.phase != Phase::Ending;
         drop(account);
         self.shutdown_read();
-        goes_on
+        continues
     }
 
-    /// Lets every stream that this task owns come to its end.
+    /// Shuts down reading on every stream that this task owns.
     pub(super) fn shutdown_read(&self) {
         let account = self.account();
         let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();
@@ -298,7 +299,8 @@ impl Task {
         }
     }
 
-    /// Cancels what this task owns now, and not the task: whoever lends it a thread is cancelled.
+    /// Cancels what this task owns now, but not the task itself: the task that lends it a thread is
+    /// cancelled.
     pub(super) fn cancel_owned(&self) {
         let account = self.account();
         let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();
@@ -310,7 +312,7 @@ impl Task {
         }
     }
 
-    /// Pins what this task holds of `owned`; under its account's lock.
+    /// Pins those of `owned` that this task holds, under its account's lock.
     fn pin_all<'a>(
         &self,
         owned: &'a [Arc<dyn Managed>],
@@ -322,22 +324,22 @@ impl Task {
         owned.iter().filter_map(pin).collect()
     }
 
-    /// Cancels the task and waits until all of it is over.
+    /// Cancels the task and waits until it has ended.
     pub(crate) fn cancel_and_wait(self: &Arc<Task>, me: &Task) {
         self.request_cancel();
         me.wait_until(|| self.has_ended(), None);
     }
 }
 
-/// Makes a child of `parent` (of the current task, if that is none), entered into its family, with
-/// what the current task gives it.
+/// Creates a child of `parent` (default: the current task), adds it to the parent's children, and gives
+/// it resources of the current task.
 ///
-/// A parent of its own has what is spawned while another task runs in the parent's place, into a
-/// scope of the parent's.
+/// The parent and the current task differ if another task, running in the parent's place, spawns into a
+/// scope of the parent.
 ///
 /// # Errors
-/// The parent or the current task was cancelled or is at its end, or something cannot be given; then
-/// there is no child and nothing has moved.
+/// The parent or the current task was cancelled or is exiting, or a resource cannot be given. No child
+/// exists then, and nothing has moved.
 #[inline(never)]
 pub(crate) fn make_child(
     registry: &Registry,
@@ -351,7 +353,7 @@ pub(crate) fn make_child(
     let parent = parent.unwrap_or(&me);
     for task in [&me, parent] {
         let closed = Task::closed_reason(&task.account());
-        // An actor whose lender was cancelled starts nothing either.
+        // An actor whose lender was cancelled cannot start a child either.
         let closed = closed.or(task.is_cancelled().then_some(ErrorKind::Cancelled));
         if let Some(kind) = closed {
             return Err(me.refusal(kind, None, site));

@@ -1,8 +1,7 @@
-//! From one account to another: give, transfer, claim, and the passing on of offers; and off an
-//! account for good.
+//! Moves between accounts: give, transfer, claim, and passing offers on; and the removal at a close.
 //!
-//! Each of them changes the slot and both accounts under the locks of both, which are taken in
-//! ascending order of task ids. No user code runs under them.
+//! Each move changes the slot and both accounts under the locks of both, which are taken in ascending
+//! order of task ids. No user code runs under them.
 
 use std::sync::Arc;
 
@@ -15,10 +14,10 @@ use crate::ownership::record::Record;
 use crate::ownership::slot::{PinGuard, PinPurpose, SlotState, Word};
 use crate::sys::fork;
 
-/// The parent's way of handing things to a child that does not run yet: all of them, or none.
+/// Moves resources from a parent to a child that does not run yet: all of them, or none.
 ///
 /// # Errors
-/// The parent doesn't own one of them, or it stands in the list twice.
+/// The parent does not own one of them, or the list contains one twice.
 pub(crate) fn give(
     parent: &Arc<Task>,
     child: &Arc<Task>,
@@ -30,25 +29,25 @@ pub(crate) fn give(
         return Ok(());
     }
     let (mine, theirs) = (parent.id.get(), child.id.get());
-    let refused = {
+    let failed = {
         // Ascending ids: a child is younger than its parent.
         let (mut from, mut to) = lock_both(parent, child);
-        let refused = give.iter().enumerate().find_map(|(index, held)| {
+        let failed = give.iter().enumerate().find_map(|(index, held)| {
             let word = held.record().slot.hand_over(mine, theirs).err()?;
             Some((index, held, word))
         });
-        // The entries move when all is decided: a refusal leaves the order of the account alone.
-        for held in &give[..refused.map_or(give.len(), |(index, ..)| index)] {
-            if refused.is_some() {
+        // The entries move only after every slot has changed, so that a failure keeps the account's order.
+        for held in &give[..failed.map_or(give.len(), |(index, ..)| index)] {
+            if failed.is_some() {
                 let undone = held.record().slot.hand_back(theirs, mine);
-                debug_assert!(undone.is_ok(), "nobody else knows the child: {undone:?}");
+                debug_assert!(undone.is_ok(), "no other task has the child: {undone:?}");
             } else {
                 move_entry(held, &mut from, &mut to);
             }
         }
-        refused
+        failed
     };
-    if let Some((_, held, word)) = refused {
+    if let Some((_, held, word)) = failed {
         let record = held.record();
         if word.owner() == child.id.get() {
             let error = record.error(ErrorKind::DuplicateGive, word, parent, site, None);
@@ -58,17 +57,17 @@ pub(crate) fn give(
         return Err(record.refusal(word, parent, site));
     }
     for held in give {
-        // The moment is that of the child's making: the clock need not be asked again.
+        // The time of the child's creation is used: no second clock call.
         held.record().record_step_at(|| child.created_at(), event, Some(parent), Some(child), site);
     }
     Ok(())
 }
 
-/// Hands everything back that a child was given which cannot be started.
+/// Returns to the parent everything that was given to a child that cannot be started.
 ///
-/// The parent may have been cancelled or drained meanwhile: then that is done to what comes back,
-/// which was on another account at the time. What was dropped elsewhere meanwhile does not come
-/// back.
+/// If the parent was cancelled or drained meanwhile, the returned resources, which were on another
+/// account at the time, are cancelled or drained here. Resources that were dropped elsewhere meanwhile
+/// are not returned.
 pub(crate) fn return_all(
     child: &Arc<Task>,
     parent: &Arc<Task>,
@@ -95,8 +94,8 @@ pub(crate) fn return_all(
     parent.propagate_cancel();
 }
 
-/// What the receiver of a resource was told before the resource arrived: what its canceller or
-/// drainer would have done to it.
+/// A request that the receiver of a resource got before the resource arrived, and that its canceller or
+/// drainer would otherwise have applied to it.
 enum PendingRequest<'a> {
     Nothing,
     Cancel(PinGuard<'a>),
@@ -104,7 +103,7 @@ enum PendingRequest<'a> {
 }
 
 impl<'a> PendingRequest<'a> {
-    /// Under the lock of the receiver's account, which has just got the entry.
+    /// Called under the lock of the receiver's account, after the entry was added.
     fn on_arrival(
         held: &'a Arc<dyn Managed>,
         receiver: &Task,
@@ -122,7 +121,7 @@ impl<'a> PendingRequest<'a> {
         }
     }
 
-    /// Without a lock: it is a system call.
+    /// Called without a lock: this makes a system call.
     fn carry_out(self, held: &Arc<dyn Managed>) {
         match self {
             PendingRequest::Nothing => {}
@@ -138,10 +137,10 @@ impl<'a> PendingRequest<'a> {
     }
 }
 
-/// A child's way of handing something to its parent.
+/// Moves a resource from a child to its parent.
 ///
 /// # Errors
-/// The child doesn't own it, is a root, or the parent was cancelled or is at its end.
+/// The child does not own it or is a root, or the parent was cancelled or is exiting.
 pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> Result<(), Error> {
     let record = held.record();
     let Some(parent) = me.parent() else {
@@ -189,16 +188,16 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> R
 
 /// Why a transfer moved nothing.
 enum NotMoved {
-    /// The slot says no.
+    /// The slot rejected the move.
     Refused(Word),
-    /// The parent takes nothing any more.
+    /// The parent accepts nothing more.
     Closed(ErrorKind),
 }
 
-/// Takes an offer: from whoever's account it stands on, to the current task's.
+/// Moves an offer from the account it is on to the current task's.
 ///
 /// # Errors
-/// The offer is gone (finalized with the root), or the claimer takes nothing any more.
+/// The offer was finalized with the root, or the current task accepts nothing more.
 pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> Result<(), Error> {
     let record = held.record();
     loop {
@@ -216,7 +215,7 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> Resu
             if record.slot.claim(account, account).is_err() {
                 continue;
             }
-            // It counts from now: last in, first out.
+            // It counts as acquired now: last in, first out.
             if let Some(entry) = mine.remove(record.position()) {
                 record.set_position(mine.push(entry));
             }
@@ -244,15 +243,15 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> Resu
     }
 }
 
-/// Passes an ending task's unclaimed offers to the nearest ancestor that still takes something.
-/// What nobody takes is left on the account.
+/// Moves an exiting task's unclaimed offers to the nearest ancestor that still accepts entries. Without
+/// such an ancestor they stay on the account.
 pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
     if task.account().entries().next().is_none() {
-        // The account is closed: nothing can come in after this look.
+        // The account is closed: no entry can be added after this check.
         return;
     }
-    let mut new_parent = task.parent();
-    while let Some(ancestor) = new_parent {
+    let mut next = task.parent();
+    while let Some(ancestor) = next {
         let mut passed = Vec::new();
         let done = {
             let (mut to, mut from) = lock_both(&ancestor, task);
@@ -264,7 +263,7 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
                 }) {
                     passed.push(held);
                 }
-                // Oldest first, so that the heir, too, finalizes the latest first.
+                // Oldest first, so that the ancestor finalizes the latest first, too.
                 passed.reverse();
                 for held in &passed {
                     held.record().set_position(to.push(Arc::clone(held)));
@@ -280,19 +279,20 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
         if done {
             return;
         }
-        new_parent = ancestor.parent();
+        next = ancestor.parent();
     }
 }
 
 type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Managed>>>;
 
-/// Locks two accounts; `elder` has the smaller id.
+/// Locks two accounts. `elder` has the smaller id.
 fn lock_both<'a>(elder: &'a Task, younger: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
     debug_assert!(elder.id < younger.id, "locks are taken in ascending order of ids");
     (elder.account(), younger.account())
 }
 
-/// Locks two different accounts in ascending order of ids; answers them in the order asked for.
+/// Locks two different accounts in ascending order of ids, and returns them in the order of the
+/// arguments.
 fn lock_in_order<'a>(a: &'a Task, b: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
     if a.id < b.id {
         lock_both(a, b)
@@ -313,8 +313,8 @@ fn move_entry(
     }
 }
 
-/// Wins the right to finalize, for the owner's thread or for the exclusive holder of a handle or an
-/// offer, and takes the resource off its account. Answers the word before.
+/// Begins a close, for the owner's thread or for the exclusive holder of a handle or an offer: wins the
+/// right to finalize and removes the resource from its account. Returns the word before.
 ///
 /// # Errors
 /// The word of a resource that cannot be closed now: released, split, or in use.
@@ -345,11 +345,11 @@ pub(crate) fn begin_close(
     }
 }
 
-/// An owner that cannot be found has just ended: its account was emptied or passed on before, so
-/// that the word is another one by now. Else an account has lost an entry, and to look again would
-/// be to look for ever.
+/// Asserts that the word has changed, after its owner could not be found. Such an owner has just ended,
+/// and its account was emptied before. If the word is unchanged, an account has lost an entry, and the
+/// caller would retry indefinitely.
 #[cold]
 fn assert_moved_on(record: &Record, word: Word) {
     let now = record.slot.load();
-    assert!(now != word, "{} is left by a task that is gone: {word:?}", record.label());
+    assert!(now != word, "{} is owned by a task that no longer exists: {word:?}", record.label());
 }

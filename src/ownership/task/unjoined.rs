@@ -1,15 +1,15 @@
-//! Ended children whose promises were dropped: what their parent's outcome says of them.
+//! The names of ended children whose promises were dropped, for their parent's result.
 //!
-//! A parent that lives long and drops promises would keep every ended child until its own end. What
-//! it needs of one is the name, and of many not even that.
+//! A parent that runs long and drops promises would otherwise keep every ended child until its own end.
+//! It needs only the names, and above a limit only their number.
 
 use echown_report::TaskLabel;
 
-/// How many are named; others are counted.
+/// How many names are kept; further children are only counted.
 const NAMED_MAX: usize = 256;
 
-/// Ended children that were neither joined, cancelled nor handed over, by the registry that they
-/// were at registry_id in.
+/// Ended children that were neither joined, cancelled nor handed over, with the registries they were
+/// spawned for.
 #[derive(Default)]
 pub(crate) struct UnjoinedNames {
     named: Vec<(u64, TaskLabel)>,
@@ -25,7 +25,7 @@ impl UnjoinedNames {
         }
     }
 
-    /// Takes those of one registry, or all of them; and how many are not named.
+    /// Takes the names of one registry, or all of them, and the number of children without a name.
     pub(crate) fn take(&mut self, registry_id: Option<u64>) -> (Vec<TaskLabel>, u32) {
         let wanted = |(theirs, _): &mut (u64, _)| {
             registry_id.is_none_or(|registry_id| *theirs == registry_id)
