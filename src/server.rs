@@ -109,7 +109,7 @@ enum ServerEvent {
 /// Sends commands to a server, from any thread.
 #[derive(Clone)]
 pub struct ControlHandle {
-    event: SyncSender<ServerEvent>,
+    events: SyncSender<ServerEvent>,
     /// When the first command was sent; the drain timeout starts here.
     first: Arc<OnceLock<Instant>>,
 }
@@ -123,7 +123,7 @@ impl ControlHandle {
             // they would let connections finish.
             self.begin();
         }
-        match self.event.try_send(ServerEvent::Control(command)) {
+        match self.events.try_send(ServerEvent::Control(command)) {
             // A full channel already contains the same command.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
@@ -212,7 +212,7 @@ impl Server {
         let limiter =
             Arc::new(ConnectionLimiter::new(capacity.connections, source, settings.max_per_ip));
         let (sender, events) = sync_channel(EVENT_QUEUE_MAX);
-        let control = ControlHandle { event: sender, first: Arc::default() };
+        let control = ControlHandle { events: sender, first: Arc::default() };
         Ok(Server {
             registry: registry.clone(),
             settings,
@@ -288,10 +288,10 @@ impl Server {
         };
         self.handler.open(&context).map_err(|error| ServeError(error.to_string()))?;
         let limiter = self.limiter;
-        let event = self.control.event.clone();
+        let events = self.control.events.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
             // Fails only when the server no longer waits for this acceptor.
-            let _ = event.send(ServerEvent::AcceptorEnded(task.clone(), outcome));
+            let _ = events.send(ServerEvent::AcceptorEnded(task.clone(), outcome));
         });
         let mut paths = Vec::new();
         let mut stops = Vec::new();
@@ -340,7 +340,7 @@ impl Server {
         };
         let ended = event_loop.run();
         if let Some(acceptor) = &ended.unexpected_end {
-            failed.get_or_insert(ServeError(format!("{acceptor} ended without an order")));
+            failed.get_or_insert(ServeError(format!("{acceptor} ended unexpectedly")));
         }
         match failed {
             Some(error) => Err(error),
@@ -369,20 +369,20 @@ struct EventLoop {
 struct ShutdownResult {
     drain: Duration,
     stuck: Vec<TaskLabel>,
-    /// An acceptor that ended without an order.
+    /// An acceptor that ended without a command.
     unexpected_end: Option<TaskLabel>,
 }
 
 impl EventLoop {
     /// Handles events until every acceptor has ended, or until the time to wait for them has passed.
     fn run(mut self) -> ShutdownResult {
-        let mut give_up: Option<Instant> = None;
+        let mut wait_until: Option<Instant> = None;
         let mut unexpected_end = None;
         // Counted here: the reaper sends an acceptor's event, and while it runs the set of orphans
         // still contains the acceptor.
         let mut running = self.stops.len();
         while running > 0 {
-            let timeout = give_up.map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = wait_until.map(|at| at.saturating_duration_since(Instant::now()));
             let event = match timeout {
                 None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(timeout) => self.events.recv_timeout(timeout),
@@ -392,9 +392,9 @@ impl EventLoop {
                     if command == Control::Abort {
                         self.abort();
                     }
-                    let ordered = self.control.begin();
+                    let started = self.control.begin();
                     let deadline = match command {
-                        Control::Drain => after(ordered, self.drain_timeout),
+                        Control::Drain => after(started, self.drain_timeout),
                         Control::Abort => Instant::now(),
                     };
                     // Without its file a Unix socket gets no more clients, so its queue drains.
@@ -403,7 +403,7 @@ impl EventLoop {
                     // release its own resource.
                     self.stops.clear();
                     let latest = after(deadline, STUCK_TIMEOUT);
-                    give_up = Some(give_up.map_or(latest, |before| before.min(latest)));
+                    wait_until = Some(wait_until.map_or(latest, |before| before.min(latest)));
                 }
                 Ok(ServerEvent::AcceptorEnded(task, outcome)) => {
                     report(&task, &outcome);

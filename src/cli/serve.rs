@@ -101,10 +101,10 @@ pub(super) struct ServeArguments {
     styles: StyleArguments,
 
     #[command(flatten)]
-    limits: LimitArgs,
+    limits: LimitArguments,
 
     #[command(flatten)]
-    check: CheckArgs,
+    check: CheckArguments,
 
     #[command(flatten)]
     reports: ReportArguments,
@@ -119,7 +119,7 @@ pub(super) struct ServeArguments {
 /// Options of limits.
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
-struct LimitArgs {
+struct LimitArguments {
     /// Connections served at a time. One more is accepted, closed at once and counted, so that its
     /// client learns of it. Each costs a thread, a descriptor and memory: what the limits of the system
     /// do not allow is lowered to what they do, with a warning that says which to raise. [default:
@@ -156,7 +156,7 @@ struct LimitArgs {
 /// Options of the checker.
 #[derive(Args)]
 #[command(next_help_heading = "Checker")]
-struct CheckArgs {
+struct CheckArguments {
     /// How much is checked: `off` (no owner checks, no reports), `on`, or `full` (also backtraces,
     /// and each descriptor's identity at every operation).
     #[arg(long, visible_alias = "ownership", value_name = "LEVEL", default_value_t = Level::On,

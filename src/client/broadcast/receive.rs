@@ -73,12 +73,12 @@ pub(super) enum ReceiveEnd {
     OutputFailed(io::Error),
 }
 
-/// Prints frames until there are none. Own frames that come back are reported to `back`.
+/// Prints frames until there are none. Own frames that come back are reported to `echoes`.
 pub(super) fn run(
     reading: ReadHalf,
     output: &File,
     pending: &PendingFrames,
-    back: &Sender<EchoedFrames>,
+    echoes: &Sender<EchoedFrames>,
     frame_max: usize,
     is_terminal: bool,
 ) -> ReceiveEnd {
@@ -98,7 +98,7 @@ pub(super) fn run(
         output.write_all(&lines)?;
         for echoed in echoed {
             // The sending task may have ended.
-            let _ = back.send(echoed);
+            let _ = echoes.send(echoed);
         }
         // ord: Relaxed; see `received`.
         pending.received.fetch_add(batch.len() as u64, Ordering::Relaxed);

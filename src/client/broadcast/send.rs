@@ -21,13 +21,13 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// the server would treat it as a slow reader.
 const AHEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// The most frames in flight: each frame that comes echoes is searched among them.
+/// The most frames in flight: each frame that comes back is searched among them.
 const AHEAD_FRAMES_MAX: usize = 1024;
 
 /// How often a task that waits for its frames checks whether it was stopped.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// How long to wait for the next frame that comes echoes before the rest counts as missing, and how long a
+/// How long to wait for the next frame that comes back before the rest counts as missing, and how long a
 /// server may take to close after us.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -68,7 +68,7 @@ pub(super) fn run(
     let job = move || {
         let ended =
             receive::run(reading, &output, &pending_frames, &echo_sender, frame_max, is_terminal);
-        // In this order: after the stop, the sender must find that no more frames come echoes.
+        // In this order: after the stop, the sender must find that no more frames come back.
         drop(echo_sender);
         stop_handle.stop();
         ended
@@ -104,7 +104,7 @@ struct ChatSender<'a> {
     echoes: Receiver<EchoedFrames>,
     sent: u64,
     returned: u64,
-    /// Frames that were dropped: later ones have come echoes.
+    /// Frames that were dropped: later ones have come back.
     lost: u64,
     ahead_bytes: usize,
 }
@@ -158,7 +158,7 @@ impl ChatSender<'_> {
                 Err(_) => return Ok(SendEnd::Stopped),
             }
         }
-        // Pending before it is sent: it may come echoes before this call returns.
+        // Pending before it is sent: it may come back before this call returns.
         self.pending.push(frame.clone());
         self.ahead_bytes += more;
         self.sent += 1;
@@ -170,7 +170,7 @@ impl ChatSender<'_> {
         }
     }
 
-    /// Waits until all sent frames have come echoes, while some still do.
+    /// Waits until all sent frames have come back, while some still do.
     fn wait_for_all(&mut self) {
         let mut received = Instant::now();
         while self.pending.len() > 0 {
@@ -197,8 +197,8 @@ impl ChatSender<'_> {
         self.stop.wait_readable(Duration::ZERO).unwrap_or(true)
     }
 
-    /// Takes the frames that have come echoes, without waiting. Returns false if the receive task has ended.
-    fn take_back(&mut self) -> bool {
+    /// Takes the frames that have come back, without waiting. Returns false if the receive task has ended.
+    fn drain_echoes(&mut self) -> bool {
         loop {
             match self.echoes.try_recv() {
                 Ok(echoed) => self.take_echoed(echoed),
@@ -214,7 +214,7 @@ impl ChatSender<'_> {
         listener: Promise<ReceiveEnd>,
         end: Result<SendEnd, ChatError>,
     ) -> Result<ChatSummary, ChatError> {
-        let is_receiving = self.take_back();
+        let is_receiving = self.drain_echoes();
         // The owner can always half-close; a peer that has gone needs no end of stream.
         let _ = self.writing.release();
         let timeout = match end {
@@ -223,7 +223,7 @@ impl ChatSender<'_> {
             Err(_) => Duration::ZERO,
         };
         let ended = wait_for_receiver(listener, timeout);
-        self.take_back();
+        self.drain_echoes();
         let end = end?;
         let missing = self.pending.len() as u64 + self.lost;
         let received = self.pending.received();

@@ -5,7 +5,7 @@
 //!
 //! A member is identified by a token, and three parties may remove it: the task that reads from it (its
 //! end, its reset), the task that writes to it (a reset, a timeout), and any publisher (it reads too
-//! slowly). Each acts on a past observation; the second of them finds that the member is stale_lookups, and maybe
+//! slowly). Each acts on a past observation; the second of them finds that the member is gone, and maybe
 //! that a new one uses its slot. So a token contains its slot's generation: a lookup is one index and one
 //! comparison, a stale token is an ordinary result, which is counted, and no other member is removed.
 //!
