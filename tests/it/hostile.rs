@@ -137,9 +137,11 @@ fn a_standard_error_that_is_full_or_closed_ends_nothing() {
         let line = format!("exec {program} serve --listen unix:{} {nowhere}", path.display());
         let mut command = as_in_a_terminal("sh");
         let mut server = Server::run(command.args(["-c", &line]), 0);
-        server.wait_for("its socket", |_| path.exists());
+        let connect = || std::os::unix::net::UnixStream::connect(&path);
+        // The file exists from `bind(2)` on, and connects succeed from `listen(2)` on.
+        server.wait_for("its socket", |_| connect().is_ok());
         let talk = || {
-            let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            let mut client = connect().unwrap();
             client.write_all(b"still here").unwrap();
             client.read_exact(&mut [0; 10]).unwrap();
         };
