@@ -1,85 +1,50 @@
-//! Leak detection for tests: `#[echown::test]` and [`check`](crate::check()).
+//! Test support: connects the registry to the tests of `echown-test`.
 //!
-//! A test that counts the entries of `/proc/self/fd` is wrong as soon as another test runs in
-//! parallel. So the attribute runs its test *alone*: the test starts its own binary again as a
-//! child process with only that test selected, and the child compares what is open before and
-//! after, by identity and not by number. What is new afterwards was left open by this test, because
-//! no other test ran in that process.
-//!
-//! ```text
-//!   test runner ── the test (parent) ──── starts ──> child: the same binary, --exact NAME
-//!                        │                             │ what is open?            (before)
-//!                        │  <── its output ──────────  │ the test's body, on a thread of its own
-//!                        │                             │ what is open?            (after, settled)
-//!                        │  <── what is left, and ───  │
-//!                        │      how the test ended
-//!                     verdict: return, panic as the test did, or fail with a report
-//! ```
-//!
-//! - A clean test costs one process. A test that left something is run a second time in another child,
-//!   for two things. On Linux on x86-64 that child notes every opening with its stack (a seccomp filter
-//!   that traps; see `echown_fd::trap`), so that the report says *where*. And it runs the body twice in one
-//!   process: what is not left again the second time belongs to the process and not to the test, such
-//!   as the descriptor in a lazy static, a logger's file or a pool's epoll, and is no leak.
-//! - The child's output is the test's output: captured where the runner captures, else passed on as it
-//!   comes. Panics, results, `#[should_panic]` and `#[ignore]` are as ever.
-//! - The verdict is a value, a [`TestReport`](crate::report::TestReport). `ECHOWN_REPORT=FORMAT:FILE`
-//!   has it written to a file, too; `ECHOWN_BASELINE` and `ECHOWN_SUPPRESSIONS` name findings that fail
-//!   no test. See `docs/ci.md`.
-//!
-//! # Limits
-//!
-//! - The test must be found under its name in its own binary by the standard runner or by nextest: not
-//!   in doctests, nor with `harness = false`. [`check`](crate::check()) works there.
-//! - A test changes the memory of the child; other tests do not see these changes.
-//! - A descriptor that was closed again before the end is not a leak, whichever code closed it. A
-//!   second close is detected only with the option `trace_fds`, or when it makes the standard
-//!   library abort.
-//! - epoll, eventfd, timerfd and inotify descriptors share one inode: one that the process was started
-//!   with and that the test replaced by another of its kind under the same number is not noticed.
-//! - Where the opening cannot be noted (other systems, no address space randomisation, a kernel without
-//!   seccomp), the report says so in a note.
+//! The attribute [`#[echown::test]`](macro@crate::test) is that of `echown-test`, and in addition runs
+//! the body as a task: what the task still owns at its end, and which of its children are unjoined, is
+//! part of the verdict. See [`echown_test`] for how a test is run.
 
-mod case;
-mod check;
+use std::process::Termination;
 
-pub use case::{Binary, Case, Ignore};
-pub use check::{Check, check};
+pub use echown_test::{Binary, Case, Ignore};
+use echown_test::{Observed, Observer, Outcome};
 
-#[cfg(feature = "macros")]
-mod child;
-#[cfg(feature = "macros")]
-mod deliver;
-#[cfg(feature = "macros")]
-mod excuse;
-#[cfg(feature = "macros")]
-mod hang;
-#[cfg(feature = "macros")]
-mod judge;
-#[cfg(feature = "macros")]
-mod message;
-#[cfg(feature = "macros")]
-mod parent;
-#[cfg(feature = "macros")]
-mod progress;
-#[cfg(feature = "macros")]
-mod settle;
-#[cfg(feature = "macros")]
-mod shared;
-#[cfg(feature = "macros")]
-mod sites;
-#[cfg(feature = "macros")]
-mod wishes;
+use crate::ownership::{Registry, ResourceData, TaskError, UnjoinedChildren, snapshot};
 
-/// Runs a test as [`#[echown::test]`](macro@crate::test) has it: in the runner's process as the parent
-/// that judges, in the child as the test itself.
+/// Runs a test as [`#[echown::test]`](macro@crate::test) has it.
 ///
 /// # Panics
 /// As the test did, or because of what it left.
-#[cfg(feature = "macros")]
-pub fn run<R: std::process::Termination + 'static>(case: &Case, body: fn() -> R) {
-    match child::Orders::from_environment() {
-        Some(orders) => child::run(case, orders, body),
-        None => parent::run(case),
+pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
+    echown_test::run_observed(case, body, &Registries);
+}
+
+/// All registries of the process.
+struct Registries;
+
+impl Observer for Registries {
+    fn run(&self, body: Box<dyn FnOnce() -> bool + Send>) -> Observed {
+        match Registry::global().run("test", body) {
+            Ok(success) => Observed::returned(success),
+            Err(TaskError::Panicked(panic)) => Observed::panicked(&*panic.into_payload()),
+            Err(TaskError::Leaked(success, report)) => {
+                Observed { owned: report.resources, ..Observed::returned(success) }
+            }
+            Err(TaskError::UnjoinedChildren(UnjoinedChildren {
+                value, children, leaks, ..
+            })) => Observed {
+                owned: leaks.map(|report| report.resources).unwrap_or_default(),
+                unjoined: children.iter().map(ToString::to_string).collect(),
+                ..Observed::returned(value)
+            },
+            Err(TaskError::Cancelled | TaskError::Refused(..)) => {
+                let why = String::from("the test's task was cancelled");
+                Observed { outcome: Outcome::Panicked(Some(why)), ..Observed::default() }
+            }
+        }
+    }
+
+    fn resources(&self) -> Vec<ResourceData> {
+        snapshot::of_all_registries()
     }
 }

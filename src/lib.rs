@@ -1,12 +1,14 @@
 //! Descriptors with exactly one provable owner, and an echo server that stands on them.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod client;
 pub mod echo;
 pub mod faults;
 pub mod frame;
+#[cfg(feature = "macros")]
 pub mod harness;
 pub mod net;
 pub mod ownership;
@@ -19,10 +21,10 @@ pub mod stage;
 mod sync;
 mod sys;
 
-#[cfg(feature = "macros")]
-pub use echown_macros::test;
+pub use check::{Check, check};
 pub use echown_report as report;
-pub use harness::{Check, check};
+#[cfg(feature = "macros")]
+pub use echown_test::test_of_echown as test;
 
 pub mod thread {
     //! Tasks on plain threads, without a pool.

@@ -22,5 +22,8 @@ mod mistakes;
 #[path = "adopting/allocator.rs"]
 mod allocator;
 
+#[path = "adopting/alone.rs"]
+mod alone;
+
 #[path = "adopting/light.rs"]
 mod light;

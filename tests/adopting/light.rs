@@ -12,7 +12,7 @@ fn what_was_not_built_in_fails_the_test_and_names_the_feature() {
     for (variable, value, feature) in [
         ("ECHOWN_REPORT", "junit:report", "ci"),
         ("ECHOWN_REPORT", "sarif:report", "ci"),
-        ("ECHOWN_REPORT", "json:report", "json"),
+        ("ECHOWN_REPORT", "json:report", "ci"),
         ("ECHOWN_BASELINE", "known.toml", "ci"),
         ("ECHOWN_WRITE_BASELINE", "known.toml", "ci"),
         ("ECHOWN_SUPPRESSIONS", "known.toml", "ci"),

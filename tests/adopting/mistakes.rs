@@ -103,7 +103,7 @@ fn where_there_is_no_runner_the_test_is_left_out() {
 fn the_attribute_and_the_harness_have_one_table_of_kinds() {
     let source = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let table = source("crates/fd/src/kind.rs");
-    assert_eq!(source("macros/src/kind.rs"), table);
+    assert_eq!(source("crates/test-macros/src/kind.rs"), table);
     let found = source("crates/fd/src/sys/open.rs") + &source("crates/fd/src/sys/fd.rs") + &table;
     let (_, rows) = table.split_once("\nkinds! {").expect("the table is there");
     let (rows, _) = rows.split_once("\n}").expect("it ends");

@@ -49,7 +49,7 @@ impl Format {
     #[must_use]
     pub fn missing_feature(self) -> Option<&'static str> {
         match self {
-            Format::Json if cfg!(not(feature = "json")) => Some("json"),
+            Format::Json if cfg!(not(feature = "json")) => Some("ci"),
             Format::Junit | Format::Sarif if cfg!(not(feature = "ci")) => Some("ci"),
             _ => None,
         }
@@ -107,11 +107,11 @@ impl FromStr for Destination {
     }
 }
 
-/// How a stranger's crate gets a feature that it was built without.
+/// How a crate gets a feature that this one was built without.
 pub fn enable(feature: &str) -> String {
     format!(
-        "add the feature \"{feature}\" to the dev-dependency: echown = {{ ..., default-features = \
-         false, features = [\"macros\", \"{feature}\"] }}"
+        "add the feature \"{feature}\" to the dev-dependency: echown-test = {{ ..., features = \
+         [\"{feature}\"] }}, or echown = {{ ..., features = [\"macros\", \"{feature}\"] }}"
     )
 }
 

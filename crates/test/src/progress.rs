@@ -51,7 +51,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::case::tests::CASE;
+    use crate::case::tests::CASE;
 
     #[test]
     fn only_the_body_is_held_to_the_tests_own_timeout() {

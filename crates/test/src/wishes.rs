@@ -13,16 +13,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use echown_fd::escape;
-use once_cell::sync::OnceCell;
 
 use super::shared;
 #[cfg(feature = "ci")]
-use crate::ownership::Suppression;
+use echown_report::Suppression;
 #[cfg(feature = "ci")]
-use crate::report::{Baseline, atomic_file::resolved, suppressions};
-use crate::report::{Destination, Sources};
+use echown_report::{Baseline, atomic_file::resolved, suppressions};
+use echown_report::{Destination, Sources};
 
 /// What is wanted.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Wishes {
     /// # Errors
     /// What is wrong with them.
     pub(super) fn of_this_process() -> Result<&'static Wishes, &'static str> {
-        static WISHES: OnceCell<Result<Wishes, String>> = OnceCell::new();
+        static WISHES: OnceLock<Result<Wishes, String>> = OnceLock::new();
         let read = || Wishes::read(|name| env::var_os(name).filter(|value| !value.is_empty()));
         WISHES.get_or_init(read).as_ref().map_err(String::as_str)
     }
@@ -138,7 +138,7 @@ impl Wishes {
             None => Ok(Wishes { report, sources: Sources::nearby() }),
             Some((name, _)) => Err(format!(
                 "{name} is set, and this build of echown does not read such files; {}",
-                crate::report::format::enable("ci")
+                echown_report::format::enable("ci")
             )),
         }
     }

@@ -20,9 +20,9 @@ use std::{
 
 use echown_fd::append;
 
-use crate::report::atomic_file::AtomicFile;
+use echown_report::atomic_file::AtomicFile;
 #[cfg(feature = "ci")]
-use crate::report::atomic_file::NOT_REGULAR;
+use echown_report::atomic_file::NOT_REGULAR;
 
 /// Appends a record.
 ///

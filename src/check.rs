@@ -4,11 +4,11 @@
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
-use super::case::Ignore;
+use echown_report::{Count, Ignore};
+
 use crate::ownership::{
     LeakReport, Registry, ResourceData, TaskError, TaskLabel, UnjoinedChildren, task,
 };
-use crate::report::Count;
 
 /// How long children that end by themselves may take.
 const SETTLE: Duration = Duration::from_millis(1000);

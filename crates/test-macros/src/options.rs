@@ -91,32 +91,48 @@ impl Options {
     }
 }
 
-/// The fields of `echown::harness::Case` that options fill in.
-impl fmt::Display for Options {
+/// The fields of `Case` that options fill in.
+struct Fields<'a> {
+    options: &'a Options,
+    /// Where `Ignore` is.
+    path: &'a str,
+}
+
+impl Options {
+    /// Writes the fields of `Case` that options fill in; `path` is where `Ignore` is.
+    pub(crate) fn fields<'a>(&'a self, path: &'a str) -> impl fmt::Display + 'a {
+        Fields { options: self, path }
+    }
+}
+
+impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fields { options, path } = self;
         f.write_str("ignores: &[")?;
-        for Ignore { form, what, reason } in &self.ignores {
-            write!(f, "::echown::harness::Ignore::{form} {{ ")?;
+        for Ignore { form, what, reason } in &options.ignores {
+            write!(f, "{path}::Ignore::{form} {{ ")?;
             if let Some(what) = what {
                 write!(f, "what: {what}, ")?;
             }
             write!(f, "because: {reason} }}, ")?;
         }
         f.write_str("], expect_leaks: ")?;
-        match &self.expect_leaks {
+        match &options.expect_leaks {
             Some((count, reason)) => {
                 write!(f, "::core::option::Option::Some(({count}, {reason}))")?
             }
             None => f.write_str("::core::option::Option::None")?,
         }
-        write!(f, ", report_inherited: {}", self.report_inherited)?;
-        for (name, value) in [("settle_ms", &self.settle_ms), ("timeout_ms", &self.timeout_ms)] {
+        write!(f, ", report_inherited: {}", options.report_inherited)?;
+        for (name, value) in
+            [("settle_ms", &options.settle_ms), ("timeout_ms", &options.timeout_ms)]
+        {
             match value {
                 Some(value) => write!(f, ", {name}: ::core::option::Option::Some({value})")?,
                 None => write!(f, ", {name}: ::core::option::Option::None")?,
             }
         }
-        write!(f, ", trace_fds: {}, no_rerun: {}", self.trace_fds, self.no_rerun)
+        write!(f, ", trace_fds: {}, no_rerun: {}", options.trace_fds, options.no_rerun)
     }
 }
 
@@ -126,7 +142,7 @@ fn check_kind(kind: &Literal) -> Result<(), Fault> {
         return Ok(());
     }
     let known = kind::ALL.join("`, `");
-    Err(Fault::new(kind.span(), format!("no kind {text}; there are `{known}`")))
+    Err(Fault::new(kind.span(), format!("unknown kind {text}; kinds are `{known}`")))
 }
 
 /// `, because = "REASON"`

@@ -1,7 +1,8 @@
-//! The attribute macro `#[echown::test]`. Use it through the crate `echown`, feature `macros`.
+//! The attribute macro `#[echown_test::test]`. Use it through the crate `echown-test`, or as
+//! `#[echown::test]` through the crate `echown`, feature `macros`.
 //!
-//! It reads the head of one function and a list of options, and generates one call into
-//! `echown::harness`, which does the work. There is no parser of Rust here: attributes, qualifiers
+//! It reads the head of one function and a list of options, and generates one call into the crate that
+//! it was used through, which does the work. There is no parser of Rust here: attributes, qualifiers
 //! and a body are passed on unchanged, so that a newer language needs no newer macro.
 
 mod function;
@@ -34,34 +35,57 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 ///
 /// # Examples
 /// ```ignore
-/// #[echown::test]
+/// #[echown_test::test]
 /// fn answers() { /* std::net, libc, anything */ }
 ///
-/// #[echown::test(ignore_path = "/var/log/app", because = "the logger lives as long as the process")]
+/// #[echown_test::test(ignore_path = "/var/log/app", because = "the logger lives as long as the process")]
 /// fn logs() { /* ... */ }
 /// ```
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
-    let read = Function::read(item.clone());
-    match read.and_then(|function| Ok((Options::read(options)?, function))) {
-        Ok((options, function)) => expand(&options, function),
-        // The function stays, so that nothing else seems to be missing because of a mistake here.
-        Err(fault) => [fault.into_compile_error(), item].into_iter().collect(),
+    Origin { name: "echown_test::test", path: "::echown_test" }.attribute(options, item)
+}
+
+/// The same attribute, as `echown` exports it: a crate that depends on `echown` alone has no path to
+/// `echown_test`, and the registry takes part.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn test_of_echown(options: TokenStream, item: TokenStream) -> TokenStream {
+    Origin { name: "echown::test", path: "::echown::harness" }.attribute(options, item)
+}
+
+/// The crate that the attribute was used through.
+struct Origin {
+    /// The attribute, in messages.
+    name: &'static str,
+    /// Where the generated code finds `Case`, `Binary`, `Ignore` and `run`.
+    path: &'static str,
+}
+
+impl Origin {
+    fn attribute(&self, options: TokenStream, item: TokenStream) -> TokenStream {
+        let read = Function::read(item.clone());
+        match read.and_then(|function| Ok((Options::read(options)?, function))) {
+            Ok((options, function)) => expand(self.path, &options, function),
+            // The function stays, so that nothing else seems to be missing because of a mistake here.
+            Err(fault) => [fault.into_compile_error(self.name), item].into_iter().collect(),
+        }
     }
 }
 
-fn expand(options: &Options, function: Function) -> TokenStream {
+fn expand(path: &str, options: &Options, function: Function) -> TokenStream {
     let name = &function.name;
     let stays = function.should_panic.iter().map(ToString::to_string).collect::<Vec<_>>();
     let should_panic = if stays.is_empty() { String::from("false") } else { stays.join(" || ") };
+    let options = options.fields(path);
     let case = format!(
-        "::echown::harness::Case {{ \
+        "{path}::Case {{ \
             module: ::core::module_path!(), \
             function: ::core::stringify!({name}), \
             file: ::core::file!(), \
             line: ::core::line!(), \
             package: ::core::option_env!(\"CARGO_MANIFEST_DIR\"), \
-            binary: ::echown::harness::Binary {{ \
+            binary: {path}::Binary {{ \
                 package: ::core::option_env!(\"CARGO_PKG_NAME\"), \
                 program: ::core::option_env!(\"CARGO_BIN_NAME\"), \
                 is_integration: ::core::option_env!(\"CARGO_TARGET_TMPDIR\").is_some(), \
@@ -70,7 +94,7 @@ fn expand(options: &Options, function: Function) -> TokenStream {
             {options} \
         }}"
     );
-    let call = format!("::echown::harness::run(&{case}, {name})");
+    let call = format!("{path}::run(&{case}, {name})");
     let call = spanned(parse(&call), name.span());
     let mut body = TokenStream::new();
     body.extend(function.inner);
@@ -116,8 +140,8 @@ impl Fault {
         Fault { span, what: what.into() }
     }
 
-    fn into_compile_error(self) -> TokenStream {
-        let message = Literal::string(&format!("#[echown::test]: {}", self.what));
+    fn into_compile_error(self, attribute: &str) -> TokenStream {
+        let message = Literal::string(&format!("#[{attribute}]: {}", self.what));
         let mut tokens = vec![
             TokenTree::Ident(Ident::new("compile_error", self.span)),
             Punct::new('!', Spacing::Alone).into(),

@@ -7,7 +7,7 @@ use echown_fd::{escape, open};
 use rustix::process::{Pid, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd};
 
 use super::message::Started;
-use crate::report::Descriptor;
+use echown_report::Descriptor;
 
 /// A hanging test's process at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]

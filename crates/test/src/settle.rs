@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use echown_fd::open::{self, Described, Mark};
 
-use crate::report::Descriptor;
+use echown_report::Descriptor;
 
 /// Between two looks; it doubles up to the second, see [`pauses`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use echown_fd::kind;
+use echown_report::Ignore;
 
 /// How long a thread that is just finishing may take to close what it has. As long as goleak waits,
 /// doubled, for machines that run as many tests as they have threads for. Only tests with other threads
@@ -58,30 +58,6 @@ pub struct Binary {
     pub is_integration: bool,
 }
 
-/// What is no finding, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ignore {
-    /// Something in the path or in an address.
-    Path {
-        /// A part of it.
-        what: &'static str,
-        /// Printed when it is used.
-        because: &'static str,
-    },
-    /// Descriptors of one kind.
-    Kind {
-        /// The kind, or `socket` for all sockets.
-        what: &'static str,
-        /// Printed when it is used.
-        because: &'static str,
-    },
-    /// Closing descriptors that the process inherited.
-    CloseInherited {
-        /// Printed when it is used.
-        because: &'static str,
-    },
-}
-
 impl Case {
     /// The test's name as its runner has it: the path without the crate.
     #[must_use]
@@ -121,28 +97,12 @@ impl Case {
     }
 }
 
-impl Ignore {
-    /// The reason, if this is about a descriptor of such a kind and such a place.
-    #[must_use]
-    pub fn covers(&self, kind: &str, places: &[&str]) -> Option<&'static str> {
-        let (covers, because) = match *self {
-            Ignore::Path { what, because } => {
-                (places.iter().any(|place| place.contains(what)), because)
-            }
-            Ignore::Kind { what: kind::SOCKET, because } => (kind::is_socket(kind), because),
-            Ignore::Kind { what, because } => (kind == what, because),
-            Ignore::CloseInherited { .. } => return None,
-        };
-        covers.then_some(because)
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
 
     /// A test without options.
-    pub(in crate::harness) const CASE: Case = Case {
+    pub(crate) const CASE: Case = Case {
         module: "a_crate",
         function: "a_test",
         file: "tests/a.rs",
@@ -160,17 +120,6 @@ pub(super) mod tests {
     };
 
     #[test]
-    fn socket_covers_every_kind_of_socket_and_nothing_else() {
-        let ignore = Ignore::Kind { what: "socket", because: "a reason" };
-        for kind in ["socket", "tcp stream", "udp socket", "unix datagram", "netlink socket"] {
-            assert_eq!(ignore.covers(kind, &[]), Some("a reason"), "{kind}");
-        }
-        for kind in ["pipe", "file", "epoll"] {
-            assert_eq!(ignore.covers(kind, &["socket"]), None, "{kind}");
-        }
-    }
-
-    #[test]
     fn two_binaries_of_one_crates_name_are_two_suites() {
         let suite = |program, is_integration| {
             let binary = Binary { package: Some("an-app"), program, is_integration };
@@ -182,12 +131,5 @@ pub(super) mod tests {
         assert_eq!(suite(None, false), "an-app");
         assert_eq!(suite(None, true), "an-app::an_app");
         assert_eq!(suite(Some("an-app"), false), "an-app::bin/an-app");
-    }
-
-    #[test]
-    fn a_path_is_covered_by_a_part_of_it() {
-        let ignore = Ignore::Path { what: "/log/", because: "a reason" };
-        assert_eq!(ignore.covers("file", &["/var/log/app"]), Some("a reason"));
-        assert_eq!(ignore.covers("file", &["/var/lib/app"]), None);
     }
 }

@@ -4,7 +4,7 @@
 //! and lists with their lengths before them. Both ends are the same binary, so there are no
 //! versions. An incomplete message (the child exited) is ignored.
 
-use crate::report::{Descriptor, Frame, Place};
+use echown_report::{Descriptor, Frame, Place};
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +53,10 @@ pub(super) struct Ended {
     pub(super) coverage: Coverage,
 }
 
+/// How a test's body ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
+    /// It returned, and not an error.
     #[default]
     Returned,
     /// By a `Result` that is an error; it has been printed.

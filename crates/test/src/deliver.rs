@@ -11,7 +11,7 @@ use super::case::Case;
 use super::excuse::Excused;
 use super::shared;
 use super::wishes::Wishes;
-use crate::report::{Destination, Entry, Format, Sources, TestReport, github};
+use echown_report::{Destination, Entry, Format, Sources, TestReport, github};
 
 /// Writes what a test has to say, which may be nothing.
 ///
@@ -38,7 +38,7 @@ pub(super) fn deliver(
 /// A report as it follows others.
 fn record(report: &TestReport, suite: &str, format: Format, sources: &Sources) -> String {
     match format {
-        #[cfg(feature = "json")]
+        #[cfg(feature = "ci")]
         Format::Json => format!("{}\n", report.to_json()),
         Format::Github => Entry::of_test(report, suite, sources)
             .iter()
@@ -55,7 +55,7 @@ fn update_document(
     to: &Destination,
     wishes: &Wishes,
 ) -> Result<(), String> {
-    use crate::report::{Document, Novelty, TestName};
+    use echown_report::{Document, Novelty, TestName};
 
     let mut document = Document::new(to.format);
     let new = if wishes.has_baseline() { Novelty::New } else { Novelty::Unasked };
@@ -95,7 +95,7 @@ fn update_document(_: &Case, _: &Excused, to: &Destination, _: &Wishes) -> Resul
 pub(super) fn enter(excused: &Excused, wishes: &Wishes) -> Result<(), String> {
     let Some(path) = &wishes.write_baseline else { return Ok(()) };
     let entered = shared::update(path, |text| {
-        let written = crate::report::Baseline::written(text, &excused.known)?;
+        let written = echown_report::Baseline::written(text, &excused.known)?;
         Ok((written != text).then_some(written))
     });
     entered.map_err(|wrong| format!("cannot write the baseline {}: {wrong}", escape::path(path)))

@@ -2,10 +2,10 @@
 
 use super::wishes::Wishes;
 #[cfg(feature = "ci")]
-use crate::ownership::Suppression;
-use crate::report::TestReport;
+use echown_report::Suppression;
+use echown_report::TestReport;
 #[cfg(feature = "ci")]
-use crate::report::{Baseline, Descriptor, Entry, Place, TestFinding, TestVerdict};
+use echown_report::{Baseline, Descriptor, Entry, Place, TestFinding, TestVerdict};
 
 /// A report without what is excused.
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
 #[cfg(all(test, feature = "ci"))]
 mod tests {
     use super::*;
-    use crate::report::{Frame, Sources};
+    use echown_report::{Frame, Sources};
 
     fn leak(kind: &str, path: &str, function: &str) -> TestFinding {
         let descriptor = Descriptor {

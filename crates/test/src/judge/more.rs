@@ -1,8 +1,8 @@
 //! What the second run says about what the first one left.
 
 use super::Told;
-use crate::harness::message::Left;
-use crate::report::Descriptor;
+use crate::message::Left;
+use echown_report::Descriptor;
 
 /// What the second run left, of which each can stand for one thing of the first.
 pub(super) struct More<'a> {

@@ -5,13 +5,15 @@ use std::process::ExitStatus;
 
 use more::More;
 
-use super::case::{Case, Ignore};
+use echown_report::Ignore;
+use echown_report::SCHEMA_VERSION;
+use echown_report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
+
+use super::case::Case;
 use super::child::LOST_EXIT_CODE;
 use super::hang::Hang;
 use super::message::{Closed, Coverage, Ended, Left, Message, Outcome, Owned, Started};
 use super::progress::Progress;
-use crate::ownership::SCHEMA_VERSION;
-use crate::report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
 
 mod more;
 
@@ -320,7 +322,7 @@ impl Judging<'_> {
     }
 
     /// Enters a leak: with the others of its kind from the same place, if there are any.
-    fn leak(&mut self, left: &Left, known: Option<crate::report::Place>) {
+    fn leak(&mut self, left: &Left, known: Option<echown_report::Place>) {
         let place = left.opened.clone().or(known);
         let like = |finding: &&mut TestFinding| {
             finding.verdict == TestVerdict::Leak
@@ -447,7 +449,7 @@ fn name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::case::tests::CASE;
+    use crate::case::tests::CASE;
 
     fn left(kinds: &[(i32, &str)]) -> Ended {
         let one = |&(number, kind): &(i32, &str)| Left {

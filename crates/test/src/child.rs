@@ -18,10 +18,8 @@ use super::case::Case;
 use super::message::{Closed, Coverage, Double, Ended, Left, Message, Outcome, Owned, Started};
 use super::settle::{Before, described};
 use super::sites::Sites;
-use crate::ownership::{
-    LeakReport, Panic, Registry, ResourceData, TaskError, UnjoinedChildren, snapshot,
-};
-use crate::report::{Descriptor, Frame, Place};
+use crate::observer::{Observed, Observer};
+use echown_report::{Descriptor, Frame, Place, ResourceData};
 
 /// The variable that tells a child that it is one.
 pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
@@ -91,7 +89,12 @@ impl Orders {
 }
 
 /// Runs the test and ends the process.
-pub(super) fn run<R: Termination + 'static>(case: &Case, orders: Orders, body: fn() -> R) -> ! {
+pub(super) fn run<R: Termination + 'static>(
+    case: &Case,
+    orders: Orders,
+    body: fn() -> R,
+    observer: &'static dyn Observer,
+) -> ! {
     let link = Link::new(&orders);
     let before = Before::now();
     link.send(&Message::Started(Started {
@@ -105,7 +108,7 @@ pub(super) fn run<R: Termination + 'static>(case: &Case, orders: Orders, body: f
             Err(why) => Coverage::Missing(why),
         },
     };
-    let run = Run { case, body, link: &link, sites: Sites::new(case) };
+    let run = Run { case, body, observer, link: &link, sites: Sites::new(case) };
     let mut first = run.round(&before);
     first.ended.coverage = coverage;
     let outcome = first.ended.outcome.clone();
@@ -175,6 +178,7 @@ impl Round {
 struct Run<'a, R> {
     case: &'a Case,
     body: fn() -> R,
+    observer: &'static dyn Observer,
     link: &'a Link,
     sites: Sites,
 }
@@ -182,18 +186,20 @@ struct Run<'a, R> {
 impl<R: Termination + 'static> Run<'_, R> {
     /// Runs the body once, on a thread of its own: when that has ended, so have its thread-locals.
     fn round(&self, before: &Before) -> Round {
-        let body = self.body;
+        let (body, observer) = (self.body, self.observer);
         let in_task =
-            move || Registry::global().run("test", || report(__rust_begin_short_backtrace(body)));
+            move || observer.run(Box::new(move || report(__rust_begin_short_backtrace(body))));
         self.link.send(&Message::Began);
         let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
         let running =
             running.unwrap_or_else(|error| panic!("no thread for the test's body: {error}"));
         let mut ended = Ended::default();
         match running.join() {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => ended.outcome = Outcome::Erred,
-            Ok(Err(failure)) => failed(failure, &mut ended),
+            Ok(Observed { outcome, owned: resources, unjoined }) => {
+                ended.outcome = outcome;
+                ended.owned = resources.into_iter().map(owned).collect();
+                ended.forgotten = unjoined;
+            }
             // Out of a thread-local's destructor, or the registry's own mistake.
             Err(payload) => ended.outcome = Outcome::Panicked(text(&*payload)),
         }
@@ -203,7 +209,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         let is_full = passing::is_full();
         passing::make_room(ROOM_TO_LOOK);
         let marks = before.left_after(self.case.settle());
-        let on_record = snapshot::of_all_registries();
+        let on_record = self.observer.resources();
         ended.left = marks.iter().map(|mark| left(mark, &marks, before, &on_record)).collect();
         ended.closed = before.gone().map(|(mark, was)| closed(mark, was)).collect();
         ended.inherited = inherited(before, self.link);
@@ -309,44 +315,15 @@ fn report(answer: impl Termination) -> bool {
     answer.report() == ExitCode::SUCCESS
 }
 
-fn failed(failure: TaskError<bool>, ended: &mut Ended) {
-    let mut came_back = |well: bool| {
-        ended.outcome = if well { Outcome::Returned } else { Outcome::Erred };
-    };
-    let leaks = match failure {
-        TaskError::Panicked(panic) => {
-            ended.outcome = Outcome::Panicked(panic_text(panic));
-            return;
-        }
-        TaskError::Leaked(well, report) => {
-            came_back(well);
-            Some(report)
-        }
-        TaskError::UnjoinedChildren(UnjoinedChildren { value: well, children, leaks, .. }) => {
-            came_back(well);
-            ended.forgotten = children.iter().map(ToString::to_string).collect();
-            leaks
-        }
-        TaskError::Cancelled | TaskError::Refused(..) => {
-            ended.outcome = Outcome::Panicked(Some(String::from("the test's task was cancelled")));
-            return;
-        }
-    };
-    ended.owned = leaks.map(owned).unwrap_or_default();
-}
-
-fn panic_text(panic: Panic) -> Option<String> {
-    text(&*panic.into_payload())
-}
-
-fn text(payload: &(dyn Any + Send)) -> Option<String> {
+/// The text of a panic.
+pub(super) fn text(payload: &(dyn Any + Send)) -> Option<String> {
     let literal = payload.downcast_ref::<&'static str>().map(|text| (*text).to_owned());
     literal.or_else(|| payload.downcast_ref::<String>().cloned())
 }
 
-/// What the test's task left on its account. The registry has closed it, and knows its story.
-fn owned(report: LeakReport) -> Vec<Owned> {
-    let one = |resource: ResourceData| Owned {
+/// A resource that the test left on record. The registry has closed it, and knows its story.
+fn owned(resource: ResourceData) -> Owned {
+    Owned {
         what: match resource.number {
             Some(number) => format!("{} fd {number}", resource.kind),
             None => format!("{} (resource {})", resource.kind, resource.id),
@@ -354,8 +331,7 @@ fn owned(report: LeakReport) -> Vec<Owned> {
         kind: resource.kind.to_owned(),
         custody: custody(&resource),
         places: [resource.local, resource.peer, resource.path].into_iter().flatten().collect(),
-    };
-    report.resources.into_iter().map(one).collect()
+    }
 }
 
 fn custody(resource: &ResourceData) -> Vec<String> {

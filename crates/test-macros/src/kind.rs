@@ -1,0 +1,1 @@
+../../fd/src/kind.rs

@@ -1,0 +1,90 @@
+//! Leak detection for tests: `#[echown::test]` and [`check`](crate::check()).
+//!
+//! A test that counts the entries of `/proc/self/fd` is wrong as soon as another test runs in
+//! parallel. So the attribute runs its test *alone*: the test starts its own binary again as a
+//! child process with only that test selected, and the child compares what is open before and
+//! after, by identity and not by number. What is new afterwards was left open by this test, because
+//! no other test ran in that process.
+//!
+//! ```text
+//!   test runner ── the test (parent) ──── starts ──> child: the same binary, --exact NAME
+//!                        │                             │ what is open?            (before)
+//!                        │  <── its output ──────────  │ the test's body, on a thread of its own
+//!                        │                             │ what is open?            (after, settled)
+//!                        │  <── what is left, and ───  │
+//!                        │      how the test ended
+//!                     verdict: return, panic as the test did, or fail with a report
+//! ```
+//!
+//! - A clean test costs one process. A test that left something is run a second time in another child,
+//!   for two things. On Linux on x86-64 that child notes every opening with its stack (a seccomp filter
+//!   that traps; see `echown_fd::trap`), so that the report says *where*. And it runs the body twice in one
+//!   process: what is not left again the second time belongs to the process and not to the test, such
+//!   as the descriptor in a lazy static, a logger's file or a pool's epoll, and is no leak.
+//! - The child's output is the test's output: captured where the runner captures, else passed on as it
+//!   comes. Panics, results, `#[should_panic]` and `#[ignore]` are as ever.
+//! - The verdict is a value, a [`TestReport`](echown_report::TestReport). `ECHOWN_REPORT=FORMAT:FILE`
+//!   has it written to a file, too; `ECHOWN_BASELINE` and `ECHOWN_SUPPRESSIONS` name findings that fail
+//!   no test. See `docs/ci.md`.
+//!
+//! # Limits
+//!
+//! - The test must be found under its name in its own binary by the standard runner or by nextest: not
+//!   in doctests, nor with `harness = false`. [`check`](crate::check()) works there.
+//! - A test changes the memory of the child; other tests do not see these changes.
+//! - A descriptor that was closed again before the end is not a leak, whichever code closed it. A
+//!   second close is detected only with the option `trace_fds`, or when it makes the standard
+//!   library abort.
+//! - epoll, eventfd, timerfd and inotify descriptors share one inode: one that the process was started
+//!   with and that the test replaced by another of its kind under the same number is not noticed.
+//! - Where the opening cannot be noted (other systems, no address space randomisation, a kernel without
+//!   seccomp), the report says so in a note.
+
+mod case;
+mod child;
+mod deliver;
+mod excuse;
+mod hang;
+mod judge;
+mod message;
+mod observer;
+mod parent;
+mod progress;
+mod settle;
+mod shared;
+mod sites;
+mod symbols;
+mod wishes;
+
+use std::process::Termination;
+
+pub use case::{Binary, Case};
+pub use echown_report::Ignore;
+pub use echown_test_macros::test;
+#[doc(hidden)]
+pub use echown_test_macros::test_of_echown;
+pub use observer::{Observed, Observer, Outcome};
+
+/// Runs a test as [`#[echown_test::test]`](macro@test) has it: in the runner's process as the parent
+/// that judges, in the child as the test itself.
+///
+/// # Panics
+/// As the test did, or because of what it left.
+pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
+    run_observed(case, body, &observer::NoRegistry);
+}
+
+/// [`run`], with a registry that takes part.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_observed<R: Termination + 'static>(
+    case: &Case,
+    body: fn() -> R,
+    observer: &'static dyn Observer,
+) {
+    match child::Orders::from_environment() {
+        Some(orders) => child::run(case, orders, body, observer),
+        None => parent::run(case),
+    }
+}

@@ -1,0 +1,59 @@
+//! The interface of a resource registry that takes part in tests.
+
+use std::any::Any;
+
+use echown_report::ResourceData;
+
+pub use crate::message::Outcome;
+
+/// A registry that knows more about a test than the descriptors of its process.
+///
+/// `echown` implements it: its attribute runs the body as a task, and reports what the task still owns
+/// and which of its children are unjoined.
+pub trait Observer: Sync {
+    /// Runs the test's body, in the child process on a thread of its own. The body returns whether the
+    /// test succeeded. A panic of the body may pass through.
+    fn run(&self, body: Box<dyn FnOnce() -> bool + Send>) -> Observed;
+
+    /// Every resource on record at this moment.
+    fn resources(&self) -> Vec<ResourceData>;
+}
+
+/// How the body of a test ended, and what it left on record.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Resources that it still owned, which have been closed.
+    pub owned: Vec<ResourceData>,
+    /// Its unjoined tasks.
+    pub unjoined: Vec<String>,
+}
+
+impl Observed {
+    /// A body that returned: successfully, or an error.
+    #[must_use]
+    pub fn returned(success: bool) -> Observed {
+        let outcome = if success { Outcome::Returned } else { Outcome::Erred };
+        Observed { outcome, ..Observed::default() }
+    }
+
+    /// A body that panicked.
+    #[must_use]
+    pub fn panicked(payload: &(dyn Any + Send)) -> Observed {
+        Observed { outcome: Outcome::Panicked(crate::child::text(payload)), ..Observed::default() }
+    }
+}
+
+/// Without a registry: descriptors are all there is.
+pub(crate) struct NoRegistry;
+
+impl Observer for NoRegistry {
+    fn run(&self, body: Box<dyn FnOnce() -> bool + Send>) -> Observed {
+        Observed::returned(body())
+    }
+
+    fn resources(&self) -> Vec<ResourceData> {
+        Vec::new()
+    }
+}

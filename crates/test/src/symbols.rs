@@ -1,0 +1,239 @@
+//! The symbols and line tables of this process's binary and libraries.
+//!
+//! Mappings are read once; a file's symbols are read when an address in it is resolved for the first
+//! time. Addresses in memory become addresses in the file by `/proc/self/maps` and the file's program
+//! headers.
+//!
+//! # Limits
+//!
+//! Compressed debug sections and debug information in separate files (`split-debuginfo`, debug links)
+//! are not read; functions are then named after the symbol table, without lines.
+
+use std::path::PathBuf;
+
+/// A function and a place in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Symbol {
+    /// Demangled, without the hash.
+    pub(super) function: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    /// Zero if unknown, as is the column.
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(super) use linux::Symbols;
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+pub(super) use elsewhere::Symbols;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod linux {
+    use std::cell::OnceCell;
+    use std::fs::{self, File};
+    use std::ops::Range;
+    use std::path::{Path, PathBuf};
+
+    use addr2line::gimli::{Dwarf, EndianSlice, RunTimeEndian, SectionId};
+    use object::read::elf::ElfFile64;
+    use object::{Object, ObjectSection, ObjectSegment, ReadCache, SymbolMap, SymbolMapName};
+
+    use super::Symbol;
+
+    type Slice = EndianSlice<'static, RunTimeEndian>;
+
+    /// All files with code in this process.
+    pub(in super::super) struct Symbols {
+        mappings: Vec<Mapping>,
+        files: Vec<MappedFile>,
+    }
+
+    /// A range of memory that shows a part of a file.
+    struct Mapping {
+        memory: Range<usize>,
+        /// Where the part begins in the file.
+        offset: u64,
+        /// In `Symbols::files`.
+        file: usize,
+    }
+
+    struct MappedFile {
+        path: PathBuf,
+        /// `None` inside: it cannot be read.
+        debug_info: OnceCell<Option<DebugInfo>>,
+    }
+
+    struct DebugInfo {
+        /// Offset and size in the file, and the address that it is linked at.
+        segments: Vec<(u64, u64, u64)>,
+        context: Option<addr2line::Context<Slice>>,
+        names: SymbolMap<SymbolMapName<'static>>,
+    }
+
+    impl Symbols {
+        pub(in super::super) fn of_this_process() -> Symbols {
+            let mut symbols = Symbols { mappings: Vec::new(), files: Vec::new() };
+            let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+            for (memory, offset, path) in maps.lines().filter_map(mapping) {
+                let path = PathBuf::from(path);
+                let known = symbols.files.iter().position(|file| file.path == path);
+                let file = known.unwrap_or(symbols.files.len());
+                if known.is_none() {
+                    symbols.files.push(MappedFile { path, debug_info: OnceCell::new() });
+                }
+                symbols.mappings.push(Mapping { memory, offset, file });
+            }
+            symbols
+        }
+
+        pub(in super::super) fn is_in_c_library(&self, address: usize) -> bool {
+            let Some(mapping) = self.mapping(address) else { return false };
+            let name = self.files[mapping.file].path.file_name();
+            name.is_some_and(|name| name.to_string_lossy().starts_with("libc."))
+        }
+
+        /// The functions at an address, the innermost first: several where calls were inlined.
+        pub(in super::super) fn resolve(&self, address: usize) -> Vec<Symbol> {
+            self.find(address).unwrap_or_default()
+        }
+
+        fn find(&self, address: usize) -> Option<Vec<Symbol>> {
+            let mapping = self.mapping(address)?;
+            let file = &self.files[mapping.file];
+            let debug_info =
+                file.debug_info.get_or_init(|| DebugInfo::read(&file.path)).as_ref()?;
+            let offset = (address - mapping.memory.start) as u64 + mapping.offset;
+            debug_info.find(offset)
+        }
+
+        fn mapping(&self, address: usize) -> Option<&Mapping> {
+            self.mappings.iter().find(|mapping| mapping.memory.contains(&address))
+        }
+    }
+
+    impl DebugInfo {
+        /// Reads a file. What is read stays for the rest of the process's life.
+        fn read(path: &Path) -> Option<DebugInfo> {
+            let cache: &'static ReadCache<File> =
+                Box::leak(Box::new(ReadCache::new(File::open(path).ok()?)));
+            let file = ElfFile64::<object::Endianness, _>::parse(cache).ok()?;
+            let segments = file.segments().map(|segment| {
+                let (offset, size) = segment.file_range();
+                (offset, size, segment.address())
+            });
+            let section = |id: SectionId| {
+                let data = file.section_by_name(id.name()).and_then(|section| section.data().ok());
+                Ok::<Slice, ()>(EndianSlice::new(data.unwrap_or_default(), RunTimeEndian::Little))
+            };
+            let dwarf = Dwarf::load(section).ok()?;
+            Some(DebugInfo {
+                segments: segments.collect(),
+                context: addr2line::Context::from_dwarf(dwarf).ok(),
+                names: file.symbol_map(),
+            })
+        }
+
+        /// The functions at an offset in the file.
+        fn find(&self, offset: u64) -> Option<Vec<Symbol>> {
+            let is_inside =
+                |segment: &&(u64, u64, u64)| (segment.0..segment.0 + segment.1).contains(&offset);
+            let (begin, _, linked_at) = self.segments.iter().find(is_inside)?;
+            let address = offset - begin + linked_at;
+            let mut symbols = self.context.as_ref().and_then(|context| frames(context, address));
+            let symbols_here = symbols.get_or_insert_with(Vec::new);
+            if symbols_here.is_empty() {
+                symbols_here.push(Symbol::default());
+            }
+            // Only the outermost is a function of its own, and in the symbol table.
+            let outermost = symbols_here.last_mut().filter(|symbol| symbol.function.is_none());
+            if let Some(outermost) = outermost {
+                outermost.function = self.name(address);
+            }
+            symbols
+        }
+
+        /// The function at an address by the symbol table.
+        fn name(&self, address: u64) -> Option<String> {
+            let names = self.names.symbols();
+            let end = names.partition_point(|name| name.address() <= address);
+            Some(demangled(names[..end].last()?.name()))
+        }
+    }
+
+    fn frames(context: &addr2line::Context<Slice>, address: u64) -> Option<Vec<Symbol>> {
+        let mut frames = context.find_frames(address).skip_all_loads().ok()?;
+        let mut symbols = Vec::new();
+        while let Ok(Some(frame)) = frames.next() {
+            let location = frame.location.as_ref();
+            let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+            symbols.push(Symbol {
+                function: name.map(|name| demangled(&name)),
+                file: location.and_then(|location| location.file).map(PathBuf::from),
+                line: location.and_then(|location| location.line).unwrap_or(0),
+                column: location.and_then(|location| location.column).unwrap_or(0),
+            });
+        }
+        Some(symbols)
+    }
+
+    fn demangled(name: &str) -> String {
+        format!("{:#}", rustc_demangle::demangle(name))
+    }
+
+    /// Range, offset and path of a line of `/proc/self/maps`, if it shows a file.
+    fn mapping(line: &str) -> Option<(Range<usize>, u64, &str)> {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;
+        let path = line.find('/').map(|begin| &line[begin..])?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        Some((number(start)?..number(end)?, offset, path))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn an_address_in_this_test_is_resolved_to_it() {
+            let here = an_address_in_this_test_is_resolved_to_it as fn() as usize;
+            let symbols = Symbols::of_this_process().resolve(here);
+            let symbol = symbols.last().expect("tests have debug information");
+            let function = symbol.function.as_deref().unwrap_or_default();
+            assert!(function.ends_with("an_address_in_this_test_is_resolved_to_it"), "{symbols:?}");
+            assert!(symbol.file.as_ref().is_some_and(|file| file.ends_with("src/symbols.rs")));
+            assert!(symbol.line > 0);
+        }
+
+        #[test]
+        fn a_line_of_maps_shows_a_file_or_none() {
+            let line = "7f00-7f10 r-xp 00026000 00:1f 2      /lib/a b/libc.so.6";
+            assert_eq!(mapping(line), Some((0x7f00..0x7f10, 0x26000, "/lib/a b/libc.so.6")));
+            assert_eq!(mapping("7f00-7f10 r-xp 00000000 00:00 0      [vdso]"), None);
+            assert_eq!(mapping("7f00-7f10 rw-p 00000000 00:00 0"), None);
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+mod elsewhere {
+    use super::Symbol;
+
+    /// None: openings are not recorded here, and so there are no addresses.
+    pub(in super::super) struct Symbols;
+
+    impl Symbols {
+        pub(in super::super) fn of_this_process() -> Symbols {
+            Symbols
+        }
+
+        pub(in super::super) fn is_in_c_library(&self, _: usize) -> bool {
+            false
+        }
+
+        pub(in super::super) fn resolve(&self, _: usize) -> Vec<Symbol> {
+            Vec::new()
+        }
+    }
+}

@@ -1,1 +1,0 @@
-../../crates/fd/src/kind.rs

@@ -1,0 +1,71 @@
+//! A crate that depends on `echown-test` alone: the attribute by both of its names, and how light it is.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::stranger::{Stranger, root, text};
+
+/// Crates in the default build of `echown-test`, its own four included.
+const CRATES_MAX: usize = 15;
+
+const TESTS: &str = r#"//! One test that closes what it opens, and one that leaks.
+
+use echown_test::test;
+
+#[test]
+fn closes_what_it_opens() {
+    drop(std::fs::File::open("/dev/null").unwrap());
+}
+
+#[echown_test::test]
+fn leaks_a_file() {
+    std::mem::forget(std::fs::File::open("Cargo.toml").unwrap());
+}
+
+#[echown_test::test(ignore_kind = "file", because = "it is meant to stay open")]
+fn leaks_an_ignored_file() {
+    std::mem::forget(std::fs::File::open("Cargo.toml").unwrap());
+}
+"#;
+
+fn light() -> Stranger {
+    let manifest = format!(
+        "[package]\nname = \"light\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[workspace]\n\
+         [dev-dependencies]\nechown-test = {{ path = {:?} }}\n",
+        root().join("crates/test")
+    );
+    let files = [
+        (PathBuf::from("Cargo.toml"), manifest),
+        (PathBuf::from("src/lib.rs"), String::new()),
+        (PathBuf::from("tests/files.rs"), TESTS.to_owned()),
+    ];
+    Stranger::new("light", &files)
+}
+
+#[test]
+fn a_crate_that_depends_on_echown_test_alone_gets_its_leak_with_the_line() {
+    let output = light().cargo(&["test", "--test", "files"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(101), "{said}");
+    for line in [
+        "test closes_what_it_opens ... ok",
+        "test leaks_an_ignored_file ... ok",
+        "test leaks_a_file ... FAILED",
+        "leak: test `leaks_a_file` left 1 descriptor open",
+    ] {
+        assert!(said.contains(line), "no {line:?} in\n{said}");
+    }
+    if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        assert!(said.contains("tests/files.rs:12:"), "{said}");
+    }
+}
+
+#[test]
+fn the_default_build_of_echown_test_has_few_crates() {
+    let light = light();
+    let tree = light.cargo(&["tree", "--package", "echown-test", "--prefix", "none"]);
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let crates: BTreeSet<String> = tree.lines().map(name).collect();
+    assert!((4..=CRATES_MAX).contains(&crates.len()), "{} crates: {crates:#?}", crates.len());
+}
