@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 use echown_bench::{
-    ClientKind, LoadPlan, LoadProgress, LoadResult, Protocol, ServerCommand, StopHandle, Target,
-    Verified,
+    ClientKind, LoadPlan, LoadProgress, LoadResult, LoadStopHandle, ServerCommand, Target,
+    Verified, WireProtocol,
 };
 use echown_fd::escape;
 
@@ -239,9 +239,9 @@ impl LoadArgs {
             (Some(ClientName::Event) | None, _) => ClientKind::Event { threads },
         };
         plan.protocol = match self.style {
-            StyleName::Echo | StyleName::Callback => Protocol::Bytes,
-            StyleName::Staged => Protocol::Lines,
-            StyleName::Broadcast => Protocol::Frames,
+            StyleName::Echo | StyleName::Callback => WireProtocol::Bytes,
+            StyleName::Staged => WireProtocol::Lines,
+            StyleName::Broadcast => WireProtocol::Frames,
         };
         if self.client_threads.is_some() && plan.client == ClientKind::Blocking {
             return Err("--client-threads needs --client event".into());
@@ -258,7 +258,7 @@ impl LoadArgs {
                 "--pipeline cannot be used with --churn: a connection carries one message".into()
             );
         }
-        if plan.protocol == Protocol::Frames {
+        if plan.protocol == WireProtocol::Frames {
             if plan.message_bytes < FRAME_MIN {
                 return Err(format!(
                     "--style broadcast needs --size {FRAME_MIN} or more, for the sender and number of a frame"
@@ -310,10 +310,10 @@ impl<E: std::error::Error> From<E> for BenchError {
 fn with_signals(
     registry: &Registry,
     output: &Arc<Output>,
-    what: impl FnOnce(&StopHandle) -> Result<ExitCode, BenchError>,
+    what: impl FnOnce(&LoadStopHandle) -> Result<ExitCode, BenchError>,
 ) -> ExitCode {
     echown_bench::raise_descriptors();
-    let stop = StopHandle::default();
+    let stop = LoadStopHandle::default();
     let handler = BenchSignals { stop: stop.clone(), output: Arc::clone(output) };
     let signals = match Signals::install(registry, Arc::new(handler)) {
         Ok(signals) => signals,
@@ -336,7 +336,7 @@ fn fail(message: &str, code: u8) -> ExitCode {
 
 /// The signal handlers of a run.
 struct BenchSignals {
-    stop: StopHandle,
+    stop: LoadStopHandle,
     output: Arc<Output>,
 }
 
@@ -368,7 +368,7 @@ impl SignalHandler for BenchSignals {
 fn bench(
     arguments: &BenchArguments,
     registry: &Registry,
-    stop: &StopHandle,
+    stop: &LoadStopHandle,
 ) -> Result<ExitCode, BenchError> {
     let load_args = &arguments.load_args;
     let mut plan = LoadPlan::default();
@@ -469,14 +469,14 @@ fn own(program: &Path, name: &str, options: &str) -> io::Result<ServerCommand> {
 }
 
 /// Prints to standard output. A slow reader is waited for until the run is stopped.
-fn show(text: &str, stop: &StopHandle) -> io::Result<()> {
+fn show(text: &str, stop: &LoadStopHandle) -> io::Result<()> {
     stderr_line::write_stdout(text.as_bytes(), || stop.is_stopped())
 }
 
 fn print_results(
     arguments: &BenchArguments,
     registry: &Registry,
-    stop: &StopHandle,
+    stop: &LoadStopHandle,
     results: &[(String, LoadResult)],
 ) -> Result<ExitCode, BenchError> {
     for (_, result) in results {

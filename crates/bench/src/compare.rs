@@ -15,7 +15,7 @@ use crate::loads::{Metric, NamedLoad};
 use crate::result::{LatencySummary, LoadResult, ServerUsage, Verified};
 use crate::run::{LoadError, LoadProgress};
 use crate::server_process::ServerCommand;
-use crate::stop_handle::StopHandle;
+use crate::stop_handle::LoadStopHandle;
 use crate::warning::Warning;
 
 /// How servers are compared.
@@ -43,7 +43,7 @@ pub struct Comparison {
     /// The load.
     pub load: NamedLoad,
     /// The servers, in the order in which they were given.
-    pub servers: Vec<ServerSummary>,
+    pub servers: Vec<ServerComparison>,
     /// Rounds that count.
     pub rounds: usize,
     /// Rounds that were requested. Fewer count if the comparison was stopped early, or if more rounds
@@ -67,7 +67,7 @@ impl Comparison {
 /// The results of one server. A figure that is unknown in every round is `None`.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct ServerSummary {
+pub struct ServerComparison {
     /// Its name.
     pub name: String,
     /// The median of the rounds, in the unit of the load's [`Metric`].
@@ -98,7 +98,7 @@ pub struct ServerSummary {
     pub is_gone: bool,
 }
 
-impl ServerSummary {
+impl ServerComparison {
     /// Why this is a failure, in a sentence.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -130,7 +130,7 @@ pub fn compare(
     load: &NamedLoad,
     servers: &[ServerCommand],
     settings: &CompareSettings,
-    stop: &StopHandle,
+    stop: &LoadStopHandle,
     mut progress: impl FnMut(LoadProgress<'_>),
 ) -> Result<Option<Comparison>, LoadError> {
     let mut rounds: Vec<Vec<LoadResult>> = Vec::new();
@@ -192,7 +192,7 @@ fn summarize_server(
     index: usize,
     name: &str,
     rounds: &[Vec<LoadResult>],
-) -> ServerSummary {
+) -> ServerComparison {
     let own = || rounds.iter().map(|round| &round[index]);
     let figures: Vec<f64> = own().filter_map(|result| metric.of(result)).collect();
     let ratios: Vec<f64> = rounds
@@ -206,7 +206,7 @@ fn summarize_server(
     let latency = |what: fn(LatencySummary) -> f64| {
         known(own().filter_map(|result| result.latency.map(what)).collect())
     };
-    ServerSummary {
+    ServerComparison {
         name: name.to_owned(),
         range: range(&figures),
         median: known(figures),

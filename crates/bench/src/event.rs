@@ -23,7 +23,7 @@ const RETRY_PAUSE: u64 = 10_000_000;
 
 pub(crate) fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
     let mut stats = WorkerStats::new(share.len());
-    match EventLoop::connect(run, share, &mut stats) {
+    match EventClient::connect(run, share, &mut stats) {
         Ok(mut all) => {
             if let Some(window) = run.wait_for_all() {
                 all.drive(window, &mut stats);
@@ -38,7 +38,7 @@ pub(crate) fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
 }
 
 /// The connections of one thread.
-struct EventLoop<'run> {
+struct EventClient<'run> {
     run: &'run RunContext,
     poller: EventPoller,
     slots: Vec<ConnectionSlot>,
@@ -93,13 +93,13 @@ enum ConnectionEnd {
     Failed(&'static str),
 }
 
-impl<'run> EventLoop<'run> {
+impl<'run> EventClient<'run> {
     fn connect(
         run: &'run RunContext,
         share: Range<usize>,
         stats: &mut WorkerStats,
-    ) -> io::Result<EventLoop<'run>> {
-        let mut all = EventLoop {
+    ) -> io::Result<EventClient<'run>> {
+        let mut all = EventClient {
             run,
             poller: EventPoller::new(&run.host)?,
             slots: Vec::with_capacity(share.len()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::plan::Protocol;
+use crate::plan::WireProtocol;
 use crate::result::{LoadResult, ServerUsage, Verified};
 
 /// A count with its noun, whose plural ends in s: `1 error`, `2 errors`.
@@ -42,7 +42,7 @@ impl fmt::Display for LoadResult {
         writeln!(f, "{}, client: {}", plan.in_words(), plan.client)?;
         let what = match (plan.churn, plan.protocol) {
             (true, _) => "connections",
-            (false, Protocol::Frames) => "frames",
+            (false, WireProtocol::Frames) => "frames",
             (false, _) => "messages",
         };
         let verified = match self.verified {

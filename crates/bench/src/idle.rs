@@ -8,10 +8,10 @@ use crate::error_kind;
 use crate::host::Host;
 use crate::net::ClientSocket;
 use crate::payload::Payload;
-use crate::plan::{LoadPlan, Protocol, Target};
+use crate::plan::{LoadPlan, Target, WireProtocol};
 use crate::run::{LoadError, LoadProgress, no_connection};
 use crate::session::EchoSession;
-use crate::stop_handle::StopHandle;
+use crate::stop_handle::LoadStopHandle;
 use crate::worker_stats::WorkerStats;
 
 /// How long a reply may take.
@@ -33,11 +33,14 @@ impl IdleConnections {
         host: &Arc<dyn Host>,
         plan: &LoadPlan,
         target: &Target,
-        stop: &StopHandle,
+        stop: &LoadStopHandle,
         progress: &mut impl FnMut(LoadProgress<'_>),
     ) -> Result<IdleConnections, LoadError> {
-        let protocol =
-            if plan.protocol == Protocol::Lines { Protocol::Lines } else { Protocol::Bytes };
+        let protocol = if plan.protocol == WireProtocol::Lines {
+            WireProtocol::Lines
+        } else {
+            WireProtocol::Bytes
+        };
         let payload = Arc::new(Payload::new(protocol, MESSAGE_BYTES, plan.seed));
         let mut held = Vec::with_capacity(plan.idle);
         for index in 0..plan.idle {
@@ -75,7 +78,7 @@ impl IdleConnections {
     }
 
     /// Sends another message on each. All of them together may take as long as one.
-    pub(crate) fn check(&mut self, stop: &StopHandle, stats: &mut WorkerStats) {
+    pub(crate) fn check(&mut self, stop: &LoadStopHandle, stats: &mut WorkerStats) {
         let deadline = Instant::now() + REPLY_TIMEOUT;
         for (stream, session) in &mut self.held {
             if stop.is_stopped() {

@@ -15,12 +15,12 @@
 //! ```no_run
 //! use std::sync::Arc;
 //!
-//! use echown_bench::{Host, LoadPlan, StopHandle, Target, run};
+//! use echown_bench::{Host, LoadPlan, LoadStopHandle, Target, run};
 //!
 //! let host: Arc<dyn Host> = Arc::new(());
 //! let target = Target::Inet("127.0.0.1:7777".parse()?);
 //! let plan = LoadPlan::default();
-//! let result = run(&host, &plan, &target, None, &StopHandle::default(), |_| {})?;
+//! let result = run(&host, &plan, &target, None, &LoadStopHandle::default(), |_| {})?;
 //! println!("{result}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -62,11 +62,11 @@ mod warning;
 mod worker_stats;
 
 pub use host::Host;
-pub use plan::{ClientKind, LoadPlan, Protocol, Target};
+pub use plan::{ClientKind, LoadPlan, Target, WireProtocol};
 pub use plot::plot;
 pub use result::{LatencySummary, LoadResult, ServerUsage, Verified};
 pub use run::{LoadError, LoadProgress, run};
 pub use server_process::{ServerCommand, ServerProcess};
-pub use stop_handle::StopHandle;
+pub use stop_handle::LoadStopHandle;
 pub use usage::{pin_to, raise_descriptors};
 pub use warning::Warning;

@@ -20,7 +20,7 @@ use rustix::net::{
 
 use crate::host::Host;
 
-/// A descriptor that its host knows of.
+/// A descriptor that was reported to the host.
 pub(crate) struct ReportedFd {
     fd: OwnedFd,
     host: Arc<dyn Host>,

@@ -6,7 +6,7 @@
 
 use fastrand::Rng;
 
-use crate::plan::Protocol;
+use crate::plan::WireProtocol;
 
 /// Bytes after which the payload repeats.
 const PERIOD: usize = 16_381;
@@ -26,14 +26,14 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    pub(crate) fn new(protocol: Protocol, message_bytes: usize, seed: u64) -> Payload {
+    pub(crate) fn new(protocol: WireProtocol, message_bytes: usize, seed: u64) -> Payload {
         let mut random = Rng::with_seed(seed);
         let (period, grain) = match protocol {
-            Protocol::Bytes | Protocol::Frames => (PERIOD, 1),
-            Protocol::Lines => (message_bytes * PERIOD.div_ceil(message_bytes), message_bytes),
+            WireProtocol::Bytes | WireProtocol::Frames => (PERIOD, 1),
+            WireProtocol::Lines => (message_bytes * PERIOD.div_ceil(message_bytes), message_bytes),
         };
         let mut ring: Vec<u8> = (0..period).map(|_| random.u8(..)).collect();
-        if protocol == Protocol::Lines {
+        if protocol == WireProtocol::Lines {
             for line in ring.chunks_mut(message_bytes) {
                 let Some((newline, text)) = line.split_last_mut() else { continue };
                 *newline = b'\n';
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_slice_is_the_same_stream_at_every_offset() {
-        let payload = Payload::new(Protocol::Bytes, 64, 1);
+        let payload = Payload::new(WireProtocol::Bytes, 64, 1);
         let far = 3 * PERIOD as u64 - 5;
         let long = payload.slice(far, 1 << 40);
         assert_eq!(long.len(), SLICE_MAX);
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn every_connection_starts_at_a_whole_line() {
         for bytes in [1, 2, 64, 20_000] {
-            let payload = Payload::new(Protocol::Lines, bytes, 1);
+            let payload = Payload::new(WireProtocol::Lines, bytes, 1);
             for connection in 0..5 {
                 let at = payload.offset(connection);
                 let line = payload.slice(at, bytes as u64);

@@ -95,7 +95,7 @@ impl fmt::Display for ClientKind {
 /// The protocol of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Protocol {
+pub enum WireProtocol {
     /// The server echoes every byte.
     #[default]
     Bytes,
@@ -136,7 +136,7 @@ pub struct LoadPlan {
     /// Idle connections that are held open. Each sends one message before and one after the run.
     pub idle: usize,
     /// The protocol of the server.
-    pub protocol: Protocol,
+    pub protocol: WireProtocol,
     /// Local addresses to connect from, in turn. If empty, the system chooses.
     pub sources: Vec<IpAddr>,
     /// The seed of the payload.
@@ -156,7 +156,7 @@ impl Default for LoadPlan {
             pipeline: 1,
             churn: false,
             idle: 0,
-            protocol: Protocol::Bytes,
+            protocol: WireProtocol::Bytes,
             sources: Vec::new(),
             seed: 1,
         }

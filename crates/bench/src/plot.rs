@@ -105,7 +105,7 @@ struct Curve<'a> {
     points: Vec<(f64, f64)>,
     /// The points at ticks.
     marks: Vec<(f64, f64)>,
-    /// The position of the highest percentile that so many latencies have.
+    /// The position of the highest percentile that this many latencies can show.
     end: f64,
 }
 

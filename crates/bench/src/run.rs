@@ -17,11 +17,11 @@ use crate::host::Host;
 use crate::idle::IdleConnections;
 use crate::net::ClientSocket;
 use crate::payload::Payload;
-use crate::plan::{ClientKind, LoadPlan, Protocol, Target};
+use crate::plan::{ClientKind, LoadPlan, Target, WireProtocol};
 use crate::result::{LoadResult, Measurements};
 use crate::start_barrier::StartBarrier;
-use crate::stop_handle::StopHandle;
-use crate::thread_limit::ThreadLimit;
+use crate::stop_handle::LoadStopHandle;
+use crate::thread_limit::ClientThreadLimit;
 use crate::usage::{UsageInterval, UsageSample};
 use crate::worker_stats::WorkerStats;
 
@@ -78,7 +78,7 @@ pub(crate) struct RunContext {
     pub(crate) plan: LoadPlan,
     pub(crate) target: Target,
     pub(crate) payload: Arc<Payload>,
-    stop: StopHandle,
+    stop: LoadStopHandle,
     epoch: Instant,
     barrier: StartBarrier,
     connected: AtomicU64,
@@ -173,7 +173,7 @@ pub fn run(
     plan: &LoadPlan,
     target: &Target,
     pid: Option<i32>,
-    stop: &StopHandle,
+    stop: &LoadStopHandle,
     mut progress: impl FnMut(LoadProgress<'_>),
 ) -> Result<LoadResult, LoadError> {
     let mut plan = plan.clone().with_enough_sources(target);
@@ -264,9 +264,9 @@ pub(crate) fn no_connection(target: &Target, why: &str) -> LoadError {
     LoadError::new(format!("failed to connect to {target}: {why}{advice}"))
 }
 
-/// Checks that a thread can be started for each connection; see [`ThreadLimit`].
+/// Checks that a thread can be started for each connection; see [`ClientThreadLimit`].
 fn check_threads(connections: usize) -> Result<(), LoadError> {
-    let limit = ThreadLimit::read();
+    let limit = ClientThreadLimit::read();
     if connections as u64 <= limit.threads {
         return Ok(());
     }
@@ -281,7 +281,7 @@ fn shares(plan: &LoadPlan) -> Vec<Range<usize>> {
     let connections = plan.connections;
     let workers = match plan.client {
         // One worker, because the order of frames is compared across all connections.
-        _ if plan.protocol == Protocol::Frames => 1,
+        _ if plan.protocol == WireProtocol::Frames => 1,
         ClientKind::Event { threads } => threads.clamp(1, connections.max(1)),
         ClientKind::Blocking => connections,
     };
@@ -295,7 +295,7 @@ fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     }
     let stats = match run.plan.client {
-        _ if run.plan.protocol == Protocol::Frames => frames::work(run, share),
+        _ if run.plan.protocol == WireProtocol::Frames => frames::work(run, share),
         ClientKind::Event { .. } => event::work(run, share),
         ClientKind::Blocking => blocking::work(run, share),
     };

@@ -14,7 +14,7 @@ use crate::net::ReportedFd;
 use crate::plan::{LoadPlan, Target};
 use crate::result::LoadResult;
 use crate::run::{LoadError, LoadProgress, run};
-use crate::stop_handle::StopHandle;
+use crate::stop_handle::LoadStopHandle;
 use crate::usage::pin_to;
 
 /// How long a server may take until it listens.
@@ -44,7 +44,7 @@ impl ServerCommand {
         host: &Arc<dyn Host>,
         plan: &LoadPlan,
         processors: Option<&[usize]>,
-        stop: &StopHandle,
+        stop: &LoadStopHandle,
         mut progress: impl FnMut(LoadProgress<'_>),
     ) -> Result<LoadResult, LoadError> {
         let server = self.start(host, processors, stop, &mut progress)?;
@@ -73,7 +73,7 @@ impl ServerCommand {
         &self,
         host: &Arc<dyn Host>,
         processors: Option<&[usize]>,
-        stop: &StopHandle,
+        stop: &LoadStopHandle,
         progress: impl FnMut(LoadProgress<'_>),
     ) -> Result<ServerProcess, LoadError> {
         let failed = |what: String| {
@@ -132,7 +132,7 @@ fn free_address(host: &Arc<dyn Host>) -> io::Result<SocketAddr> {
 pub struct ServerProcess {
     child: Child,
     address: SocketAddr,
-    stop: StopHandle,
+    stop: LoadStopHandle,
 }
 
 impl ServerProcess {

@@ -96,10 +96,10 @@ impl EchoSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Protocol;
+    use crate::plan::WireProtocol;
 
     fn session() -> EchoSession {
-        let payload = Arc::new(Payload::new(Protocol::Bytes, 10, 1));
+        let payload = Arc::new(Payload::new(WireProtocol::Bytes, 10, 1));
         let mut session = EchoSession::new(&payload, 10, 3);
         session.schedule(5);
         session.schedule(6);

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Ends a run early. Clones are the same handle.
 #[derive(Clone, Debug, Default)]
-pub struct StopHandle(Arc<StopState>);
+pub struct LoadStopHandle(Arc<StopState>);
 
 #[derive(Debug, Default)]
 struct StopState {
@@ -20,7 +20,7 @@ struct StopState {
     stopped: Condvar,
 }
 
-impl StopHandle {
+impl LoadStopHandle {
     /// Ends the run now. Its result covers the time until then.
     pub fn stop(&self) {
         let servers = self.servers();
@@ -30,7 +30,7 @@ impl StopHandle {
         self.0.stopped.notify_all();
     }
 
-    /// Whether [`stop`](StopHandle::stop) was called.
+    /// Whether [`stop`](LoadStopHandle::stop) was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         // ord: Relaxed; as above.

@@ -19,24 +19,24 @@ const MAPPINGS_RESERVED: u64 = 544;
 const MAX_MAP_COUNT_DEFAULT: u64 = 65_530;
 
 /// How many threads can be started, by `vm.max_map_count`.
-pub(crate) struct ThreadLimit {
+pub(crate) struct ClientThreadLimit {
     pub(crate) threads: u64,
     max_map_count: u64,
 }
 
-impl ThreadLimit {
-    pub(crate) fn read() -> ThreadLimit {
+impl ClientThreadLimit {
+    pub(crate) fn read() -> ClientThreadLimit {
         let max_map_count = procfs::sys::vm::max_map_count().unwrap_or(MAX_MAP_COUNT_DEFAULT);
         let maps = Process::myself().and_then(|process| process.maps());
         let used = maps.map_or(0, |maps| maps.into_iter().count() as u64);
         let free = max_map_count.saturating_sub(used + MAPPINGS_RESERVED);
-        ThreadLimit { threads: free / MAPPINGS_PER_THREAD, max_map_count }
+        ClientThreadLimit { threads: free / MAPPINGS_PER_THREAD, max_map_count }
     }
 }
 
-impl fmt::Display for ThreadLimit {
+impl fmt::Display for ClientThreadLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ThreadLimit { threads, max_map_count } = self;
+        let ClientThreadLimit { threads, max_map_count } = self;
         write!(
             f,
             "{threads} threads (vm.max_map_count is {max_map_count}, and a thread takes \

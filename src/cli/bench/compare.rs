@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use echown_bench::compare::{CompareSettings, ServerSummary, compare};
+use echown_bench::compare::{CompareSettings, ServerComparison, compare};
 use echown_bench::loads::{self, Metric, NamedLoad};
-use echown_bench::{LoadPlan, ServerCommand, StopHandle};
+use echown_bench::{LoadPlan, LoadStopHandle, ServerCommand};
 use echown_fd::escape;
 
 use super::{
@@ -67,7 +67,7 @@ fn load_names() -> PossibleValuesParser {
 pub(super) fn run(
     arguments: &CompareArguments,
     registry: &Registry,
-    stop: &StopHandle,
+    stop: &LoadStopHandle,
 ) -> Result<ExitCode, BenchError> {
     let load_args = &arguments.load_args;
     let loads = selected_loads(arguments)?;
@@ -87,7 +87,7 @@ pub(super) fn run(
             FormatName::Text => show(&format!("{comparison}\n"), stop)?,
             FormatName::Json => show(&(comparison.to_json() + "\n"), stop)?,
         }
-        for failure in comparison.servers.iter().filter_map(ServerSummary::failure) {
+        for failure in comparison.servers.iter().filter_map(ServerComparison::failure) {
             stderr_line(format_args!("echown: {failure} (load `{}`)", load.name));
             code = ExitCode::FAILURE;
         }

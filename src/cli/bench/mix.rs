@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use echown_bench::loads::{self, Metric};
-use echown_bench::{LoadPlan, LoadResult, StopHandle, Verified};
+use echown_bench::{LoadPlan, LoadResult, LoadStopHandle, Verified};
 
 use super::{BenchArguments, BenchError, FormatName, StatusLine, finish, host, own_server, show};
 use crate::cli::style::StyleName;
@@ -17,7 +17,7 @@ pub(super) fn run(
     arguments: &BenchArguments,
     registry: &Registry,
     processors: Option<&[usize]>,
-    stop: &StopHandle,
+    stop: &LoadStopHandle,
 ) -> Result<ExitCode, BenchError> {
     let load_args = &arguments.load_args;
     let server = own_server(StyleName::Echo, CONNECTIONS_MAX, &LoadPlan::default())?;
