@@ -381,8 +381,10 @@ fn the_custody_table_of_a_load_lists_every_descriptor_that_is_open() {
         let arguments = [&arguments[..], &["--client", client]].concat();
         let mut bench = Server::run(echown().args(arguments).args(["--connections", "5"]), 0);
         wait_until("all connections to be in use", || echoed.load(Ordering::Relaxed) == 5);
-        let open: Vec<i32> =
-            bench.open_descriptors().into_iter().map(|(number, _)| number).collect();
+        let open = bench.open_descriptors().into_iter();
+        // Processor times may be read at this moment, with files that are closed at once.
+        let open = open.filter(|(_, target)| !target.starts_with("/proc"));
+        let open: Vec<i32> = open.map(|(number, _)| number).collect();
         assert!(open.len() >= 5 + 3, "{open:?}");
         bench.signal(Signal::USR1);
         // Every descriptor has a line that begins with what it is, or with its number.
