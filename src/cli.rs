@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
 
 /// The exit code of a command that prints a text to standard output. A reader that closes the pipe early,
 /// as in `echown help | head`, is not a failure.
-fn printed(written: io::Result<()>) -> ExitCode {
+fn exit_code_of_print(written: io::Result<()>) -> ExitCode {
     #[cfg(target_os = "linux")]
     let written = if crate::sys::stdio::stdout_was_closed() {
         Err(io::Error::other("it is closed"))

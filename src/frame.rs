@@ -8,7 +8,7 @@
 //! ```
 //! use echown::frame::{Frame, FrameDecoder};
 //!
-//! let sent = [Frame::of(b"hello"), Frame::of(b"")];
+//! let sent = [Frame::new(b"hello"), Frame::new(b"")];
 //! let wire: Vec<u8> = sent.iter().flat_map(|frame| frame.wire()).copied().collect();
 //! assert_eq!(wire, b"\0\0\0\0\0\0\0\x05hello\0\0\0\0\0\0\0\0");
 //!
@@ -65,7 +65,7 @@ impl Hash for Frame {
 impl Frame {
     /// Makes a frame of a payload, which may be empty.
     #[must_use]
-    pub fn of(payload: &[u8]) -> Frame {
+    pub fn new(payload: &[u8]) -> Frame {
         let mut wire = Vec::with_capacity(HEADER_BYTES + payload.len());
         wire.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         wire.extend_from_slice(payload);
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn wire(payloads: &[Vec<u8>]) -> Vec<u8> {
-        payloads.iter().flat_map(|payload| Frame::of(payload).wire().to_vec()).collect()
+        payloads.iter().flat_map(|payload| Frame::new(payload).wire().to_vec()).collect()
     }
 
     proptest! {
@@ -304,7 +304,7 @@ mod tests {
         }
         // And a complete frame has no spare capacity.
         let mut decoder = FrameDecoder::new(1000);
-        let wire = Frame::of(&[7; 1000]).wire().to_vec();
+        let wire = Frame::new(&[7; 1000]).wire().to_vec();
         let mut frame = None;
         for mut piece in wire.chunks(7) {
             frame = decoder.take(&mut piece).unwrap();
@@ -314,8 +314,8 @@ mod tests {
 
     #[test]
     fn frames_beyond_their_budget_are_refused_and_dropped_frames_return_it() {
-        let budget = FrameBudget::of(10_000);
-        let wire = Frame::of(&[7; 4000]).wire().to_vec();
+        let budget = FrameBudget::limited(10_000);
+        let wire = Frame::new(&[7; 4000]).wire().to_vec();
         let assemble = || FrameDecoder::within(4000, &budget).take(&mut &wire[..]);
         let first = assemble().unwrap().expect("it is complete");
         let (clone, second) = (first.clone(), assemble().unwrap());

@@ -68,7 +68,7 @@ pub use half::{ReadHalf, WriteHalf};
 pub use keep_alive::KeepAlive;
 pub(crate) use line_buffer::CHUNK_BYTES as LINE_CHUNK_BYTES;
 pub use line_buffer::{LineBuffer, LineStatus, Readiness};
-pub use listener::{DEFAULT_BACKLOG, Listener, ListenerOptions};
+pub use listener::{BACKLOG_DEFAULT, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
 #[cfg(target_os = "linux")]
 pub use poller::Poller;

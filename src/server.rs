@@ -30,7 +30,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::echo::{ServerContext, SharedHandler};
-pub use crate::net::Endpoint;
+pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Level, Registry, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT, SpawnError};
@@ -40,10 +40,6 @@ use capacity::{Capacity, Requirements, SystemLimits};
 pub use end_counts::{ConnectionCounts, EndCounts};
 use limiter::{ConnectionLimiter, LimitSource};
 pub use summary::ServerSummary;
-
-/// The backlog requested from the kernel, whose own limit (`net.core.somaxconn`) may be lower. Large
-/// enough for a burst while one connection is set up.
-pub const BACKLOG_DEFAULT: u32 = 1024;
 
 /// Length of the event channel: each acceptor ends once, and a repeated command changes nothing.
 const EVENT_QUEUE_MAX: usize = 1024;
@@ -240,7 +236,7 @@ impl Server {
 
     /// The limits that are too low for the configured connections, the lowest first: value, how many
     /// connections it allows, and how to raise it.
-    pub fn tight_limits(&self) -> impl Iterator<Item = String> {
+    pub fn limiting_factors(&self) -> impl Iterator<Item = String> {
         self.capacity.limiting.iter().map(ToString::to_string)
     }
 

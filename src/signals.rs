@@ -93,16 +93,16 @@ pub trait SignalHandler: Send + Sync {
 }
 
 /// Whether the handler of SIGINT and SIGTERM ends the process.
-fn ends_at_once() -> &'static Arc<AtomicBool> {
-    static ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    ENDS.get_or_init(Arc::default)
+fn exits_on_signal() -> &'static Arc<AtomicBool> {
+    static EXITS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    EXITS.get_or_init(Arc::default)
 }
 
 /// Makes SIGINT and SIGTERM end the process at once from now on, with 130 and 143: its work is done, and
 /// it waits for an output. The watcher thread may have ended already.
-pub fn end_at_once() {
+pub fn exit_on_next_signal() {
     // ord: Relaxed; no other access depends on it.
-    ends_at_once().store(true, Ordering::Relaxed);
+    exits_on_signal().store(true, Ordering::Relaxed);
 }
 
 /// The installed signal handlers and their watcher thread.
@@ -146,7 +146,7 @@ impl Signals {
             );
         }
         for &signal in handled.iter().filter(|signal| [SIGINT, SIGTERM].contains(*signal)) {
-            let ends = Arc::clone(ends_at_once());
+            let ends = Arc::clone(exits_on_signal());
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, ends)?;
         }
         let signals = SignalsInfo::<WithOrigin>::new(handled)?;

@@ -23,7 +23,9 @@ use super::output::{Files, Flush, Output, Writers, documents};
 use super::reports::Reporting;
 use super::stderr_line::{self, stderr_line};
 use super::style::StyleName;
-use super::units::{at_least_one, duration, ip, measured, number, process, processor, size};
+use super::units::{
+    at_least_one, duration, ip, number, positive_duration, process, processor, size,
+};
 use crate::echo::Signal;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
@@ -101,7 +103,7 @@ struct LoadArgs {
     size: Option<usize>,
 
     /// Measured time. [default: 10s, in a comparison 3s]
-    #[arg(long, value_name = "DURATION", value_parser = measured)]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     duration: Option<Duration>,
 
     /// Warm-up before the measured time. [default: 1s, in a comparison 500ms, plus 1ms for each
@@ -274,7 +276,8 @@ impl LoadArgs {
 }
 
 pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
-    let output = Arc::new(Output::new(&Files::default(), &Arc::new(Reporting::plain()), false));
+    let output =
+        Arc::new(Output::new(&Files::default(), &Arc::new(Reporting::text_to_stderr()), false));
     let reports = Arc::clone(&output);
     let registry = Registry::builder().sink(move |report| reports.report(report)).build();
     super::serve::declare_inherited(&registry);

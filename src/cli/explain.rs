@@ -30,7 +30,9 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
         Some(explanation) => format!("{explanation}\n"),
         None => list(),
     };
-    super::printed(io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()))
+    super::exit_code_of_print(
+        io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()),
+    )
 }
 
 fn list() -> String {

@@ -341,7 +341,7 @@ impl Desk {
 /// Has a signal end the process, when it has waited for a while to end by itself.
 fn leaving(since: Instant) {
     if since.elapsed() >= SIGNAL_DELAY {
-        signals::end_at_once();
+        signals::exit_on_next_signal();
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn arguments<A: Parser>() -> Result<A, ExitCode> {
     let parsed = command
         .try_get_matches_from_mut(std::env::args_os())
         .and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
-    parsed.map_err(|error| print_error(&escaped(error.format(&mut command))))
+    parsed.map_err(|error| print_error(&escape_values(error.format(&mut command))))
 }
 
 /// Adds an option that is always an error, with a hint.
@@ -94,7 +94,7 @@ fn take_negative_numbers(command: Command) -> Command {
 }
 
 /// Escapes the user's text in an error.
-fn escaped(mut error: clap::Error) -> clap::Error {
+fn escape_values(mut error: clap::Error) -> clap::Error {
     let text = |(kind, value): (ContextKind, &ContextValue)| match value {
         ContextValue::String(text) => Some((kind, escape::text(text).into_owned())),
         _ => None,
@@ -109,7 +109,7 @@ fn escaped(mut error: clap::Error) -> clap::Error {
 /// Writes an error to standard error, or the help to standard output.
 fn print_error(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        return super::printed(error.print().and_then(|()| std::io::stdout().flush()));
+        return super::exit_code_of_print(error.print().and_then(|()| std::io::stdout().flush()));
     }
     let text = error.render().ansi().to_string();
     let text = text.strip_prefix("error: ").map_or(text.clone(), |text| format!("echown: {text}"));

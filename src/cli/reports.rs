@@ -108,7 +108,7 @@ pub(super) struct Reporting {
 impl Reporting {
     /// All findings as text on standard error.
     #[cfg(target_os = "linux")]
-    pub(super) fn plain() -> Reporting {
+    pub(super) fn text_to_stderr() -> Reporting {
         Reporting {
             format: Format::Text,
             path: None,

@@ -426,7 +426,7 @@ fn log_limits(arguments: &ServeArguments, server: &Server) {
     if fit == requested {
         return;
     }
-    let why = server.tight_limits().collect::<Vec<_>>().join("; and ");
+    let why = server.limiting_factors().collect::<Vec<_>>().join("; and ");
     if arguments.limits.max_connections.is_some() {
         tracing::warn!("--max-connections {requested} is lowered to {fit}: {why}");
     } else {

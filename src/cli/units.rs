@@ -109,7 +109,7 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 /// The duration of a measurement.
-pub(super) fn measured(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     more_than_zero(text, "nothing can be measured in no time; expected more than 0")
 }
 

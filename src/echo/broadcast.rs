@@ -165,8 +165,9 @@ impl Handler for Broadcast {
     }
 
     fn open(&self, context: &ServerContext) -> io::Result<()> {
-        let budget =
-            context.memory.map_or_else(FrameBudget::default, |bytes| FrameBudget::of(bytes / 2));
+        let budget = context
+            .memory
+            .map_or_else(FrameBudget::default, |bytes| FrameBudget::limited(bytes / 2));
         if let Some(bytes) = budget.left() {
             tracing::info!(
                 "frames of all clients together may take {} KiB, as a limit of memory leaves it; \

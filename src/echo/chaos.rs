@@ -148,7 +148,7 @@ impl Handler for Chaos {
 
     fn injected(&self) -> FaultCounts {
         // ord: Relaxed; as in `count`.
-        FaultCounts::by(|fault| self.injected[fault as usize].load(Ordering::Relaxed))
+        FaultCounts::from_fn(|fault| self.injected[fault as usize].load(Ordering::Relaxed))
     }
 }
 

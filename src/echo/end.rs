@@ -94,7 +94,7 @@ impl EndReason {
 
     /// Returns the reason that an error of a connection stands for.
     #[must_use]
-    pub fn of(error: &io::Error) -> EndReason {
+    pub fn from_error(error: &io::Error) -> EndReason {
         if let Some(inner) = error.get_ref() {
             if let Some(EndReasonError(reason)) = inner.downcast_ref() {
                 return *reason;
@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn an_error_with_a_reason_inside_keeps_it_and_others_say_what_they_are() {
         for reason in EndReason::ALL {
-            assert_eq!(EndReason::of(&reason.into_error()), reason);
+            assert_eq!(EndReason::from_error(&reason.into_error()), reason);
         }
-        let raw = |errno: rustix::io::Errno| EndReason::of(&errno.into());
+        let raw = |errno: rustix::io::Errno| EndReason::from_error(&errno.into());
         use rustix::io::Errno;
         assert_eq!(raw(Errno::CONNRESET), EndReason::Reset);
         assert_eq!(raw(Errno::PIPE), EndReason::Reset);
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(raw(Errno::IO), EndReason::Error);
         let frame = FrameError::TooLong { length: 2, payload_max: 1 };
         let frame = io::Error::new(io::ErrorKind::InvalidData, frame);
-        assert_eq!(EndReason::of(&frame), EndReason::Protocol);
+        assert_eq!(EndReason::from_error(&frame), EndReason::Protocol);
     }
 
     #[test]

@@ -39,14 +39,14 @@ impl Handler for Plain {
         let mut spin = AdaptiveSpin::default();
         loop {
             let received = match receive(&stream, buffer.bytes(), &mut spin) {
-                Err(error) if buffer.was_silent(&error, &stream)? => continue,
+                Err(error) if buffer.shrink_if_silent(&error, &stream)? => continue,
                 result => result.map_err(|error| timed_out(error, EndReason::IdleTimeout))?,
             };
             if received == 0 {
                 break;
             }
             send_back(&stream, &buffer.bytes()[..received])?;
-            buffer.was_filled(received, &stream)?;
+            buffer.grow_if_filled(received, &stream)?;
         }
         stream.finish(FINAL_SEND_TIMEOUT)
     }

@@ -14,7 +14,7 @@ pub struct FrameBudget(Option<Arc<AtomicU64>>);
 impl FrameBudget {
     /// A budget of this many bytes.
     #[must_use]
-    pub fn of(bytes: u64) -> FrameBudget {
+    pub fn limited(bytes: u64) -> FrameBudget {
         FrameBudget(Some(Arc::new(AtomicU64::new(bytes))))
     }
 

@@ -46,7 +46,7 @@ impl Default for AdaptiveSpin {
 
 impl AdaptiveSpin {
     /// Never spins.
-    pub(super) const fn none() -> AdaptiveSpin {
+    pub(super) const fn disabled() -> AdaptiveSpin {
         AdaptiveSpin { attempts: 0, backoff: 0, next_backoff: 0 }
     }
 

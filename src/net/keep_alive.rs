@@ -35,7 +35,7 @@ impl KeepAlive {
         KeepAlive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 6 };
 
     /// Sets it on a TCP socket; accepted sockets inherit it from their listener.
-    pub(super) fn set(self, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    pub(super) fn apply_to(self, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
         sockopt::set_tcp_keepidle(fd, self.idle)?;
         sockopt::set_tcp_keepintvl(fd, self.interval)?;
         sockopt::set_tcp_keepcnt(fd, self.probes)?;
@@ -43,7 +43,7 @@ impl KeepAlive {
     }
 
     /// Reads it from a TCP socket; `None` where keep-alive is off.
-    pub(super) fn of(fd: BorrowedFd<'_>) -> rustix::io::Result<Option<KeepAlive>> {
+    pub(super) fn read_from(fd: BorrowedFd<'_>) -> rustix::io::Result<Option<KeepAlive>> {
         if !sockopt::socket_keepalive(fd)? {
             return Ok(None);
         }
@@ -64,7 +64,7 @@ impl super::Stream {
     #[track_caller]
     pub fn set_keep_alive(&self, keep_alive: Option<KeepAlive>) -> io::Result<()> {
         self.handle().call(|fd| match keep_alive {
-            Some(keep_alive) => keep_alive.set(fd),
+            Some(keep_alive) => keep_alive.apply_to(fd),
             None => sockopt::set_socket_keepalive(fd, false),
         })
     }
@@ -75,6 +75,6 @@ impl super::Stream {
     /// See [`set_keep_alive`](Self::set_keep_alive).
     #[track_caller]
     pub fn keep_alive(&self) -> io::Result<Option<KeepAlive>> {
-        self.handle().call(KeepAlive::of)
+        self.handle().call(KeepAlive::read_from)
     }
 }

@@ -30,7 +30,7 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 /// Default for the number of connections that wait to be accepted. The standard library's 128 are used
 /// up by a few milliseconds of a busy server's pause; the kernel's own limit (`net.core.somaxconn`, 4096)
 /// caps larger values.
-pub const DEFAULT_BACKLOG: u32 = 1024;
+pub const BACKLOG_DEFAULT: u32 = 1024;
 
 /// A listening socket, TCP or Unix, with one owner.
 ///
@@ -92,7 +92,7 @@ impl ListenerOptions {
         self
     }
 
-    /// How many connections may wait to be accepted; [`DEFAULT_BACKLOG`] by default.
+    /// How many connections may wait to be accepted; [`BACKLOG_DEFAULT`] by default.
     pub fn backlog(mut self, connections: u32) -> ListenerOptions {
         self.backlog = connections;
         self
@@ -179,7 +179,7 @@ impl ListenerOptions {
             listener.handle().call(|fd| sockopt::set_tcp_nodelay(fd, true))?;
         }
         if let Some(keep_alive) = self.accepted.keep_alive {
-            listener.handle().call(|fd| keep_alive.set(fd))?;
+            listener.handle().call(|fd| keep_alive.apply_to(fd))?;
         }
         self.listen(listener)
     }
@@ -214,7 +214,7 @@ impl Default for ListenerOptions {
         let accepted = AcceptedOptions::default();
         ListenerOptions {
             registry,
-            backlog: DEFAULT_BACKLOG,
+            backlog: BACKLOG_DEFAULT,
             reuse_port: false,
             is_dual_stack: None,
             accepted,
@@ -229,7 +229,7 @@ impl Listener {
             socket,
             mode: AtomicU8::new(mode as u8),
             accepted: AcceptedOptions::default(),
-            stop_quota: StopQuota::new(DEFAULT_BACKLOG),
+            stop_quota: StopQuota::new(BACKLOG_DEFAULT),
         }
     }
 
@@ -436,7 +436,7 @@ impl Listener {
     /// ```
     #[track_caller]
     pub fn accept_or_stop(&self, stop: &PipeReader) -> io::Result<Option<(Stream, Address)>> {
-        self.accept_or_stop_spinning(stop, &mut AdaptiveSpin::none())
+        self.accept_or_stop_spinning(stop, &mut AdaptiveSpin::disabled())
     }
 
     /// [`accept_or_stop`](Listener::accept_or_stop) that yields and polls a few times before it blocks, where

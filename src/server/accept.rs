@@ -68,7 +68,7 @@ impl Acceptor {
             let AcceptorResources { listener, stop, .. } = &self.resources;
             let now = match listener.accept_or_stop_spinning(stop, &mut spin) {
                 Ok(Some((stream, peer))) => {
-                    backoff.reset();
+                    backoff.record_success();
                     self.serve(&connections, stream, &peer, &refusal_log)
                 }
                 Ok(None) => break,
@@ -85,7 +85,7 @@ impl Acceptor {
                 }
                 // An unknown error may be temporary.
                 Err(error) => {
-                    if self.pause(backoff.after(&error)) {
+                    if self.pause(backoff.record_failure(&error)) {
                         break;
                     }
                     continue;
@@ -245,7 +245,7 @@ fn record_outcome(
     match result {
         Ok(reason) => ends.count_and_log(reason, task, None),
         Err(error) => {
-            let reason = EndReason::of(&error);
+            let reason = EndReason::from_error(&error);
             // Do not repeat an error that says no more than the reason.
             let is_more = error.to_string() != reason.to_string();
             ends.count_and_log(reason, task, is_more.then_some(&error as _));

@@ -29,7 +29,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Logs the first failure of a series, and returns the pause before the next call.
-    pub(super) fn after(&mut self, error: &io::Error) -> Duration {
+    pub(super) fn record_failure(&mut self, error: &io::Error) -> Duration {
         if self.last.is_none() {
             self.failure_log.warn(format_args!(
                 "cannot accept: {}; trying again, every {} s at the most",
@@ -43,7 +43,7 @@ impl Backoff {
     }
 
     /// Records a success: the next failure starts a new series.
-    pub(super) fn reset(&mut self) {
+    pub(super) fn record_success(&mut self) {
         if self.last.take().is_some() {
             self.recovery_log.info("accepting goes on");
         }
@@ -69,9 +69,10 @@ mod tests {
     fn the_pause_grows_to_a_limit_and_begins_small_again_after_a_success() {
         let error = io::Error::from(Errno::PERM);
         let mut backoff = Backoff::default();
-        let pauses: Vec<u128> = (0..10).map(|_| backoff.after(&error).as_millis()).collect();
+        let pauses: Vec<u128> =
+            (0..10).map(|_| backoff.record_failure(&error).as_millis()).collect();
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
-        backoff.reset();
-        assert_eq!(backoff.after(&error), PAUSE_MIN);
+        backoff.record_success();
+        assert_eq!(backoff.record_failure(&error), PAUSE_MIN);
     }
 }

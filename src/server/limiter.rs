@@ -72,7 +72,7 @@ pub(super) enum LimitReached {
 }
 
 /// `1 connection is`, `2 connections are`.
-fn are(connections: usize) -> String {
+fn connections_are(connections: usize) -> String {
     let verb = if connections == 1 { "is" } else { "are" };
     format!("{} {verb}", Count(connections as u64, "connection"))
 }
@@ -81,13 +81,17 @@ impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LimitReached::Total(limit, LimitSource::Setting) => {
-                write!(f, "{} served (--max-connections)", are(*limit))
+                write!(f, "{} served (--max-connections)", connections_are(*limit))
             }
             LimitReached::Total(limit, LimitSource::System(name, value)) => {
-                write!(f, "{} served, and {name} of {value} allows no more", are(*limit))
+                write!(
+                    f,
+                    "{} served, and {name} of {value} allows no more",
+                    connections_are(*limit)
+                )
             }
             LimitReached::PerIp(ip, limit) => {
-                write!(f, "{} served for {ip} (--max-per-ip)", are(*limit))
+                write!(f, "{} served for {ip} (--max-per-ip)", connections_are(*limit))
             }
         }
     }

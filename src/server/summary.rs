@@ -95,7 +95,7 @@ impl ServerSummary {
 /// The reported findings, mapped to the kinds of faults that cause them.
 fn reported(panics: u64, verdict: &Verdict) -> FaultCounts {
     let reports = |code| verdict.reported.get(code).copied().unwrap_or_default();
-    FaultCounts::by(|fault| match fault {
+    FaultCounts::from_fn(|fault| match fault {
         Fault::Panic => panics,
         Fault::Leak => reports("leak").saturating_sub(verdict.cycles),
         Fault::ForeignWrite => reports("not-owner"),

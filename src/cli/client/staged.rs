@@ -117,7 +117,7 @@ pub(super) fn run(
             if has_write_failed {
                 stderr_line(format_args!("echown: not all could be written to standard output"));
             }
-            let code = if is_fine(&settings, &summary) && !has_write_failed {
+            let code = if has_succeeded(&settings, &summary) && !has_write_failed {
                 ExitCode::from(verdict.exit_code)
             } else {
                 ExitCode::FAILURE
@@ -145,7 +145,7 @@ enum WorkersRunError {
 }
 
 /// Whether every reply was correct, and none that `--count` requires is missing.
-fn is_fine(settings: &Settings, summary: &Summary) -> bool {
+fn has_succeeded(settings: &Settings, summary: &Summary) -> bool {
     let workers = settings.workers.get() as u64;
     let required = match settings.count {
         Some(count) if !summary.is_stopped => count.saturating_mul(workers),

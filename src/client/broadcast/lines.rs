@@ -38,7 +38,7 @@ impl Lines {
 }
 
 /// A payload as one line of output, [escaped](escape) except for tabs, which terminals display safely.
-pub(super) fn visible(payload: &[u8]) -> String {
+pub(super) fn escape_payload(payload: &[u8]) -> String {
     let pieces: Vec<_> = payload.split(|&byte| byte == b'\t').map(escape::bytes).collect();
     pieces.join("\t")
 }
@@ -79,8 +79,8 @@ mod tests {
 
     #[test]
     fn a_payload_is_one_line_without_control_sequences() {
-        assert_eq!(visible("plain, Grüße\t😀".as_bytes()), "plain, Grüße\t😀");
-        assert_eq!(visible(b"\x1b[2J\tgone\r\nbob: yes"), "\\x1b[2J\tgone\\r\\nbob: yes");
-        assert_eq!(visible(b"\xff\xfe"), "\\xff\\xfe");
+        assert_eq!(escape_payload("plain, Grüße\t😀".as_bytes()), "plain, Grüße\t😀");
+        assert_eq!(escape_payload(b"\x1b[2J\tgone\r\nbob: yes"), "\\x1b[2J\tgone\\r\\nbob: yes");
+        assert_eq!(escape_payload(b"\xff\xfe"), "\\xff\\xfe");
     }
 }

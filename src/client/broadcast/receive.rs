@@ -90,7 +90,7 @@ pub(super) fn run(
             echoed.extend(own);
             // On a terminal the line is already visible, as it was typed.
             if !is_terminal || own.is_none() {
-                lines.extend_from_slice(lines::visible(frame.payload()).as_bytes());
+                lines.extend_from_slice(lines::escape_payload(frame.payload()).as_bytes());
                 lines.push(b'\n');
             }
         }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn an_echoed_frame_is_removed_with_the_lost_ones_before_it() {
         let pending = PendingFrames::default();
-        let frame = |text: &str| Frame::of(text.as_bytes());
+        let frame = |text: &str| Frame::new(text.as_bytes());
         for text in ["a", "bb", "ccc", "bb"] {
             pending.push(frame(text));
         }

@@ -91,7 +91,7 @@ pub(super) fn run(
     };
     let end = sender.send_all(&input);
     if matches!(end, Ok(SendEnd::InputEnded)) {
-        sender.wait_for_all();
+        sender.wait_for_echoes();
     }
     sender.end(listener, end)
 }
@@ -146,7 +146,7 @@ impl ChatSender<'_> {
     }
 
     fn send_line(&mut self, prefix: &str, line: &[u8]) -> Result<SendEnd, ChatError> {
-        let frame = Frame::of(&[prefix.as_bytes(), line].concat());
+        let frame = Frame::new(&[prefix.as_bytes(), line].concat());
         let more = frame.wire().len();
         while self.pending.len() >= AHEAD_FRAMES_MAX
             || self.ahead_bytes > 0 && self.ahead_bytes + more > AHEAD_BYTES_MAX
@@ -171,7 +171,7 @@ impl ChatSender<'_> {
     }
 
     /// Waits until all sent frames have come back, while some still do.
-    fn wait_for_all(&mut self) {
+    fn wait_for_echoes(&mut self) {
         let mut received = Instant::now();
         while self.pending.len() > 0 {
             match self.echoes.recv_timeout(SLICE) {

@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(slot(old), slot(new), "both use the same slot");
         assert_ne!(old, new);
         assert!(!hub.leave(old));
-        hub.publish(&Frame::of(b"still here"));
+        hub.publish(&Frame::new(b"still here"));
         assert_eq!(waiting(&newcomer), 1);
     }
 
@@ -226,10 +226,10 @@ mod tests {
         let hub = hub();
         let (token, slow) = hub.join("slow");
         for _ in 0..3 {
-            hub.publish(&Frame::of(&[0; 25]));
+            hub.publish(&Frame::new(&[0; 25]));
         }
         let (_, quick) = hub.join("quick");
-        hub.publish(&Frame::of(&[0; 25]));
+        hub.publish(&Frame::new(&[0; 25]));
         assert!(slow.is_aborted());
         assert!(!hub.leave(token), "its reader comes second");
         assert_eq!(waiting(&quick), 1);
@@ -241,14 +241,14 @@ mod tests {
         let (first, early) = hub.join("early");
         let (second, late) = hub.join("late");
         hub.set_receive_only(first);
-        hub.publish(&Frame::of(b"last words"));
+        hub.publish(&Frame::new(b"last words"));
         assert_eq!(
-            early.push(&Frame::of(b""), &mut Vec::new()).0,
+            early.push(&Frame::new(b""), &mut Vec::new()).0,
             PushResult::Queued { dropped: 0 },
             "it is open"
         );
         hub.set_receive_only(second);
-        assert_eq!(early.push(&Frame::of(b""), &mut Vec::new()).0, PushResult::Closed);
+        assert_eq!(early.push(&Frame::new(b""), &mut Vec::new()).0, PushResult::Closed);
         assert_eq!(waiting(&early), 2);
         assert_eq!(waiting(&late), 1);
     }
@@ -260,6 +260,6 @@ mod tests {
         let (second, _late) = hub.join("late");
         hub.set_receive_only(first);
         hub.leave(second);
-        assert_eq!(early.push(&Frame::of(b""), &mut Vec::new()).0, PushResult::Closed);
+        assert_eq!(early.push(&Frame::new(b""), &mut Vec::new()).0, PushResult::Closed);
     }
 }

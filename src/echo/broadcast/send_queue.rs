@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     fn frame(bytes: usize) -> Frame {
-        Frame::of(&vec![7; bytes - crate::frame::HEADER_BYTES])
+        Frame::new(&vec![7; bytes - crate::frame::HEADER_BYTES])
     }
 
     fn queue(slow_reader: SlowReader) -> SendQueue {

@@ -453,7 +453,7 @@ impl Core {
     pub(super) fn reset_by(&self, error: &io::Error) {
         // Who was refused or cancelled has nothing to say any more; silence owes nothing; and one that
         // is gone needs nothing.
-        let is_silence = EndReason::of(error) == EndReason::IdleTimeout;
+        let is_silence = EndReason::from_error(error) == EndReason::IdleTimeout;
         if Error::in_io(error).is_some() || is_silence {
             return;
         }

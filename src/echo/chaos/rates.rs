@@ -75,7 +75,7 @@ pub struct FaultCounts {
 impl FaultCounts {
     /// Calls `count` for each kind.
     #[must_use]
-    pub fn by(count: impl Fn(Fault) -> u64) -> FaultCounts {
+    pub fn from_fn(count: impl Fn(Fault) -> u64) -> FaultCounts {
         FaultCounts {
             panic: count(Fault::Panic),
             leak: count(Fault::Leak),
@@ -89,7 +89,7 @@ impl FaultCounts {
 
     /// Number of faults of one kind.
     #[must_use]
-    pub fn of(&self, fault: Fault) -> u64 {
+    pub fn get(&self, fault: Fault) -> u64 {
         match fault {
             Fault::Panic => self.panic,
             Fault::Leak => self.leak,
@@ -104,14 +104,17 @@ impl FaultCounts {
     /// Number of faults of all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {
-        Fault::ALL.iter().map(|&fault| self.of(fault)).sum()
+        Fault::ALL.iter().map(|&fault| self.get(fault)).sum()
     }
 }
 
 /// The kinds that occurred: `3 panic, 1 leak`; `none` without any.
 impl fmt::Display for FaultCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fault_rates::write_counts(f, Fault::ALL.iter().map(|&fault| (fault.name(), self.of(fault))))
+        fault_rates::write_counts(
+            f,
+            Fault::ALL.iter().map(|&fault| (fault.name(), self.get(fault))),
+        )
     }
 }
 

@@ -44,7 +44,7 @@ impl AdaptiveBuffer {
     }
 
     /// Grows the buffer if a read filled it. The bytes of that read are no longer needed.
-    pub(super) fn was_filled(&mut self, received: usize, stream: &Stream) -> io::Result<()> {
+    pub(super) fn grow_if_filled(&mut self, received: usize, stream: &Stream) -> io::Result<()> {
         if received < self.bytes.len() {
             return Ok(());
         }
@@ -62,7 +62,11 @@ impl AdaptiveBuffer {
     }
 
     /// After a failed read: whether the buffer's own timeout has passed, so that the read is repeated.
-    pub(super) fn was_silent(&mut self, error: &io::Error, stream: &Stream) -> io::Result<bool> {
+    pub(super) fn shrink_if_silent(
+        &mut self,
+        error: &io::Error,
+        stream: &Stream,
+    ) -> io::Result<bool> {
         if !self.is_timed || error.kind() != io::ErrorKind::WouldBlock {
             return Ok(false);
         }
