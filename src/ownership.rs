@@ -1,37 +1,38 @@
-//! Ownership that can be proven: who holds what, since when, from which line, through whose hands.
+//! The ownership checker: every resource has exactly one owner, which is checked before each use.
 //!
-//! A *resource* is anything that must be released, a descriptor above all. A *task* is a unit of
-//! execution: the main thread, a job of a [`Pool`](crate::pool::Pool), any thread that touches a
+//! A *resource* is a value that must be released, most often a file descriptor. A *task* is a unit of
+//! execution: the main thread, a job of a [`Pool`](crate::pool::Pool), or any thread that uses a
 //! registry. Every resource has one owner at any moment:
 //!
-//! - [`own`]: become the owner. [`Owned::check`]: prove it. [`Owned::with`]: use the value.
-//! - [`Owned::release`]: give it up and finalize it. [`Owned::disown`]: give it up, nothing is run.
-//! - *give*: hand it to a child as it is spawned. [`Owned::transfer`]: hand it to the parent.
-//! - [`Owned::offer`] and [`Offer::claim`]: hand it to any task, through any channel.
+//! - [`own`]: become the owner. [`Owned::check`]: check that. [`Owned::with`]: use the value.
+//! - [`Owned::release`]: give up and finalize. [`Owned::disown`]: give up without finalizing.
+//! - *give*: move to a child when it is spawned. [`Owned::transfer`]: move to the parent.
+//! - [`Owned::offer`] and [`Offer::claim`]: move to any task, through any channel.
 //!
-//! A task need not have a thread: an [`Actor`] owns, and acts when a thread is lent to it.
+//! A task does not need a thread of its own: an [`Actor`] owns resources and runs on threads that
+//! other tasks lend it.
 //!
-//! Whoever is not the owner is refused before the system call, by an ordinary error that says what
-//! was expected, what was found and where. What a task leaves behind when it ends is finalized,
-//! whichever way it ended; after a normal end it is a *leak*, and a [`LeakReport`] says what it was
-//! and whose hands it went through.
+//! A use by a non-owner fails before the system call, with an ordinary error that names what was
+//! expected, what was found and where. What a task still owns when it ends is finalized, however it
+//! ended. After a normal return it is a *leak*, and a [`LeakReport`] shows the resource and its chain
+//! of custody.
 //!
 //! # Limits
 //!
 //! - Identity tells sockets apart exactly, files and pipes by inode, and epoll, eventfd, timerfd
 //!   and inotify descriptors not at all. Between the comparison and `close(2)` a race remains, in
 //!   which a descriptor that is closed and replaced outside the registry is not noticed.
-//! - A replaced descriptor is noticed when its number is closed or owned again (at [`Level::Full`], at every
-//!   operation); until then operations reach the newcomer.
+//! - A replaced descriptor is noticed when its number is closed or owned again (at [`Level::Full`], at
+//!   every operation). Until then operations reach the new file.
 //! - `std::process::exit`, `abort`, `panic = "abort"` and fatal signals run no finalizer. The
-//!   final verdict comes from [`finish`].
+//!   final summary comes from [`finish`].
 //! - After a fork without exec the registry is off in the child.
-//! - Cancelling wakes a task that is blocked in a socket it owns; code that blocks elsewhere is
-//!   waited for.
+//! - Cancelling wakes a task that is blocked in a socket that it owns. Code that blocks elsewhere delays
+//!   the cancellation until it returns.
 //!
 //! # Sources
 //!
-//! The model is that of Miou's `Ownership`; `docs/rationale.md` says where this one goes further.
+//! The model is that of Miou's `Ownership`; `docs/rationale.md` describes the differences.
 
 mod account;
 mod actor;
@@ -84,7 +85,7 @@ pub use task_error::{Panic, TaskError, UnjoinedChildren};
 /// [`Registry::own`] in the process-wide registry.
 ///
 /// # Errors
-/// As there.
+/// See [`Registry::own`].
 #[track_caller]
 pub fn own<T: Send + 'static>(value: T) -> Result<Owned<T>, Refused<T>> {
     Registry::global().own(value)
@@ -93,7 +94,7 @@ pub fn own<T: Send + 'static>(value: T) -> Result<Owned<T>, Refused<T>> {
 /// [`Registry::own_with`] in the process-wide registry.
 ///
 /// # Errors
-/// As there.
+/// See [`Registry::own_with`].
 #[track_caller]
 pub fn own_with<T: Send + 'static>(
     value: T,
@@ -105,7 +106,7 @@ pub fn own_with<T: Send + 'static>(
 /// [`Registry::own_fd`] in the process-wide registry.
 ///
 /// # Errors
-/// As there.
+/// See [`Registry::own_fd`].
 #[track_caller]
 pub fn own_fd<T>(value: T) -> Result<Owned<T>, Refused<T>>
 where
@@ -120,7 +121,7 @@ pub fn snapshot() -> Snapshot {
     Registry::global().snapshot()
 }
 
-/// [`Registry::finish`] of the process-wide registry: the last thing a program does.
+/// [`Registry::finish`] of the process-wide registry. A program calls this last.
 pub fn finish() -> Verdict {
     Registry::global().finish()
 }

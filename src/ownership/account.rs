@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 /// The phase of a task, which decides whether its account accepts entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum TaskPhase {
     /// Waiting for a thread, or running.
     Open,
     /// Finalizing what is left; the account accepts no more entries.
@@ -36,7 +36,7 @@ const CAPACITY_MIN: usize = 64;
 /// The resources that one task owns. `E` is a reference to a resource.
 #[derive(Debug)]
 pub(crate) struct Account<E> {
-    pub(crate) phase: Phase,
+    pub(crate) phase: TaskPhase,
     pub(crate) cancelled: bool,
     /// Whether the task was asked to finish on its own.
     pub(crate) draining: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Account<E> {
 impl<E> Account<E> {
     pub(crate) fn new() -> Account<E> {
         Account {
-            phase: Phase::Open,
+            phase: TaskPhase::Open,
             cancelled: false,
             draining: false,
             entries: SmallVec::new(),
@@ -62,7 +62,7 @@ impl<E> Account<E> {
 
     /// Whether the account accepts new entries.
     pub(crate) fn is_open(&self) -> bool {
-        self.phase == Phase::Open && !self.cancelled
+        self.phase == TaskPhase::Open && !self.cancelled
     }
 
     /// Appends an entry.

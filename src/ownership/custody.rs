@@ -1,8 +1,8 @@
-//! Where and when something changed hands, and through whose.
+//! The chain of custody: which tasks a resource passed through, where and when.
 //!
-//! A custody is a list of steps, kept per resource, oldest first. It is bounded: a resource that
-//! is handed to and fro forever keeps its first [`STEPS_KEPT_FIRST`] and its last
-//! [`STEPS_KEPT_LAST`] steps and counts what lies between.
+//! A custody is a list of steps per resource, oldest first. It is bounded: a resource that changes
+//! owners very often keeps its first [`STEPS_KEPT_FIRST`] and its last [`STEPS_KEPT_LAST`] steps, and
+//! the number of steps between them.
 
 use std::backtrace::Backtrace;
 use std::collections::VecDeque;
@@ -12,16 +12,16 @@ use std::time::Instant;
 use echown_report::{Event, Site, TaskLabel};
 use smallvec::SmallVec;
 
-/// How the story began: acquisition and the first hands are what explains most leaks.
+/// The first steps to keep: the acquisition and the first owners explain most leaks.
 const STEPS_KEPT_FIRST: usize = 8;
-/// How it ended.
+/// The last steps to keep.
 const STEPS_KEPT_LAST: usize = 24;
-/// Steps that need no allocation: own, give and release is the life of most resources.
+/// Steps that need no allocation: most resources have three, acquired, given and released.
 const STEPS_INLINE: usize = 3;
 
-/// One step as it is recorded: cheap to make, rendered only when somebody reads it.
+/// One recorded step: cheap to create, rendered only when it is read.
 #[derive(Clone, Debug)]
-pub(crate) struct Step {
+pub(crate) struct RecordedStep {
     pub(crate) event: Event,
     pub(crate) from: Option<TaskLabel>,
     pub(crate) to: Option<TaskLabel>,
@@ -36,30 +36,30 @@ pub(crate) struct Step {
 /// The bounded list of steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Custody {
-    first: SmallVec<[Step; STEPS_INLINE]>,
-    /// Few have more than the first ones.
-    further: Option<Box<OmittedMiddle>>,
+    first: SmallVec<[RecordedStep; STEPS_INLINE]>,
+    /// `Some` for the few resources with more steps.
+    later: Option<Box<LaterSteps>>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct OmittedMiddle {
-    last: VecDeque<Step>,
+struct LaterSteps {
+    last: VecDeque<RecordedStep>,
     omitted: u64,
 }
 
 impl Custody {
     #[inline]
-    pub(crate) fn push(&mut self, step: Step) {
+    pub(crate) fn push(&mut self, step: RecordedStep) {
         if self.first.len() < STEPS_KEPT_FIRST {
             self.first.push(step);
         } else {
-            self.push_further(step);
+            self.push_later(step);
         }
     }
 
     #[cold]
-    fn push_further(&mut self, step: Step) {
-        let OmittedMiddle { last, omitted } = &mut **self.further.get_or_insert_default();
+    fn push_later(&mut self, step: RecordedStep) {
+        let LaterSteps { last, omitted } = &mut **self.later.get_or_insert_default();
         if last.len() == STEPS_KEPT_LAST {
             last.pop_front();
             *omitted += 1;
@@ -68,17 +68,17 @@ impl Custody {
     }
 
     /// The steps that are kept, oldest first.
-    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
-        self.first.iter().chain(self.further.iter().flat_map(|further| &further.last))
+    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &RecordedStep> {
+        self.first.iter().chain(self.later.iter().flat_map(|later| &later.last))
     }
 
-    /// How many steps between the first and the last ones were not kept.
+    /// How many steps between the first and the last ones were dropped.
     pub(crate) fn omitted(&self) -> u64 {
-        self.further.as_ref().map_or(0, |further| further.omitted)
+        self.later.as_ref().map_or(0, |later| later.omitted)
     }
 
     /// The latest step of one kind.
-    pub(crate) fn latest(&self, event: Event) -> Option<&Step> {
+    pub(crate) fn latest(&self, event: Event) -> Option<&RecordedStep> {
         self.steps().rev().find(|step| step.event == event)
     }
 }
@@ -87,8 +87,8 @@ impl Custody {
 mod tests {
     use super::*;
 
-    fn step(event: Event) -> Step {
-        Step {
+    fn step(event: Event) -> RecordedStep {
+        RecordedStep {
             event,
             from: None,
             to: None,

@@ -1,4 +1,4 @@
-//! A forked child waits for no lock that a thread of the parent process holds.
+//! Tests that a forked child waits for no lock that a thread of the parent process holds.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -14,8 +14,8 @@ fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("loopback has a free port")
 }
 
-/// What a task had when its process was forked.
-struct Before {
+/// The resources of a task whose process is forked.
+struct ForkedState {
     registry: Registry,
     value: Owned<&'static str>,
     in_use: Owned<&'static str>,
@@ -27,13 +27,13 @@ struct Before {
     reference: graph::Edge,
 }
 
-impl Before {
-    fn new(registry: &Registry) -> Before {
+impl ForkedState {
+    fn new(registry: &Registry) -> ForkedState {
         let own = |name| registry.own(name).expect("the task is running");
         let listener = listener();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let node = Node::of(&own("node").resource());
-        Before {
+        ForkedState {
             registry: registry.clone(),
             value: own("value"),
             in_use: own("in use"),
@@ -46,7 +46,7 @@ impl Before {
         }
     }
 
-    /// Does whatever can be done, in the child. What is ours there is no other task's to refuse.
+    /// Runs every operation in the child, where the registry is off and rejects none of them.
     fn use_all(self) {
         let registry = &self.registry;
         assert_eq!(self.value.with(|value| *value).unwrap(), "value");
@@ -61,7 +61,7 @@ impl Before {
         assert_eq!(self.offered.claim().unwrap().with(|value| *value).unwrap(), "offered");
         let (reading, writing) = self.stream.split().unwrap();
         drop(reading.rejoin(writing).unwrap());
-        let own = |value| registry.own(value).expect("nothing refuses it");
+        let own = |value| registry.own(value).expect("the registry is off");
         own("released").release().unwrap();
         drop(own("offered").offer().unwrap().claim().unwrap());
         drop(registry.own_fd(listener()).unwrap());
@@ -83,13 +83,13 @@ impl Before {
     }
 }
 
-/// Has another thread run `hold`, which takes locks, until the answer is dropped.
+/// Runs `hold`, which takes locks, on another thread until the returned sender is dropped.
 fn held(hold: impl FnOnce(&dyn Fn()) + Send + 'static) -> Sender<()> {
     let (begin, begun) = channel();
     let (end, ended) = channel::<()>();
     thread::spawn(move || {
         hold(&|| {
-            begin.send(()).expect("the test listens");
+            begin.send(()).expect("the test receives");
             assert!(ended.recv().is_err());
         });
     });
@@ -101,7 +101,7 @@ fn held(hold: impl FnOnce(&dyn Fn()) + Send + 'static) -> Sender<()> {
 fn a_forked_child_waits_for_no_lock_that_the_parent_holds() {
     let registry = Registry::builder().sink(|_| ()).build();
     let outcome = registry.run("forking", || {
-        let mut before = Some(Before::new(&registry));
+        let mut before = Some(ForkedState::new(&registry));
         let all = before.as_ref().expect("it was made");
         let (cell, value) = (Arc::clone(all.in_use.handle().cell()), all.value.handle().held());
         let (me, theirs) = (task::current(&registry), registry.clone());

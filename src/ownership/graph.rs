@@ -1,26 +1,27 @@
-//! Who keeps whom alive: references, recorded as edges with the line that made them.
+//! The graph of recorded references: which values keep which others alive, and the line that made each
+//! reference.
 //!
 //! The failure story. A connection holds the receiver of its messages, the receiver holds the sender
-//! with which it answers, and the sender holds the connection. Each is an `Arc`, each reference is
-//! right by itself, and together they never die: the descriptor inside stays open. The leak report
-//! tells who acquired it and where, but not what keeps it, because no program can ask an `Arc` who
-//! has its clones.
+//! with which it replies, and the sender holds the connection. Each is an `Arc`, and each reference is
+//! correct by itself, but the cycle is never freed: the descriptor inside stays open. The leak report
+//! names the acquiring task and the line, but not what keeps the resource alive, because a program
+//! cannot list the holders of an `Arc`'s clones.
 //!
-//! So a program that shares things says who holds them. A [`Node`] is something that holds or is
-//! held: anything with a name, or a resource. An [`Edge`] is one reference, from the moment it is
-//! made until it is dropped; it is kept beside the pointer that it stands for. [`TrackedArc`] does both for
-//! an `Arc`: each clone says whose it is, and nothing can be forgotten.
+//! So a program that shares values records the holders. A [`Node`] is a holder or a held value: any
+//! value with a name, or a resource. An [`Edge`] is one reference, from its creation until it is
+//! dropped; keep it next to the pointer that it stands for. [`TrackedArc`] combines an `Arc` with its
+//! node and its edges: each clone names its holder, so no reference is missed.
 //!
-//! When a task leaks a resource, the report looks at what keeps it at that moment. If that is a cycle,
-//! it names every reference of it with its line, and the one to cut: the latest, without which there
-//! had been no cycle.
+//! When a task leaks a resource, the report shows what keeps it alive at that moment. If that is a
+//! cycle, it names every reference of the cycle with its line, and the one to cut: the latest, which
+//! closed the cycle.
 //!
 //! # Limits
 //!
-//! - What is not recorded is not known: a leak without a cycle in its report may have one.
+//! - Only recorded references count: a leak without a cycle in its report may have one.
 //! - One cycle is named, the shortest of those nearest to the resource. There may be others.
 //! - A graph belongs to a registry. A reference from a node of one registry to a node of another is
-//!   recorded in neither; at [`Level::Off`] nothing is.
+//!   recorded in neither. At [`Level::Off`] nothing is recorded.
 //!
 //! # Examples
 //! ```
@@ -62,25 +63,25 @@ use crate::sys::fork;
 
 pub use echown_report::graph::{Cycle, EdgeData, Graph, NodeData, NodeLabel, Strength};
 
-/// Something that holds others or is held: in the graph as long as the node, a clone of it, or an
-/// edge from or to it is there.
+/// A holder or a held value. It is in the graph while this node, a clone of it, or an edge from or to it
+/// exists.
 #[derive(Clone)]
 pub struct Node(Arc<NodeInner>);
 
 struct NodeInner {
     label: NodeLabel,
     /// `None` at level `off`.
-    place: Option<(Arc<References>, NodeIndex)>,
+    place: Option<(Arc<ReferenceGraph>, NodeIndex)>,
 }
 
 impl Node {
-    /// A node of this name in the graph of the process-wide registry.
+    /// A node with this name in the graph of the process-wide registry.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Node {
         Node::new_in(Registry::global(), name)
     }
 
-    /// A node of this name in the graph of another registry.
+    /// A node with this name in the graph of `registry`.
     #[must_use]
     pub fn new_in(registry: &Registry, name: impl Into<Arc<str>>) -> Node {
         let name = escape::name(name.into());
@@ -90,8 +91,8 @@ impl Node {
         }
     }
 
-    /// The node that stands for a resource: what has an edge to it holds its handle. Asked for twice,
-    /// it is the same one.
+    /// The node that stands for a resource: a value with an edge to it holds the resource's handle. Each
+    /// call returns the same node.
     #[must_use]
     pub fn of(resource: &Resource) -> Node {
         let name = resource.name().into();
@@ -107,13 +108,13 @@ impl Node {
         self.0.label.clone()
     }
 
-    /// Records that this node keeps another one alive; see [`edge`].
+    /// Records that this node keeps another one alive. See [`edge`].
     #[track_caller]
     pub fn strong_edge(&self, other: &Node) -> Edge {
         Edge::make(Some(self), other, Strength::Strong, Site::here())
     }
 
-    /// Records that this node refers to another one without keeping it alive. It is drawn, and
+    /// Records that this node refers to another one without keeping it alive. The edge is drawn, but it is
     /// neither counted nor part of a cycle.
     #[track_caller]
     pub fn weak_edge(&self, other: &Node) -> Edge {
@@ -130,7 +131,7 @@ impl fmt::Debug for Node {
 impl Drop for NodeInner {
     fn drop(&mut self) {
         if fork::in_forked_child() {
-            // What is recorded is behind a lock of the parent process's.
+            // A thread of the parent process may hold the graph's lock.
             return;
         }
         if let Some((references, index)) = &self.place {
@@ -139,7 +140,7 @@ impl Drop for NodeInner {
     }
 }
 
-/// Records that `from` keeps `to` alive, until the answer is dropped. Keep it beside the pointer
+/// Records that `from` keeps `to` alive, until the returned edge is dropped. Keep it next to the pointer
 /// that it stands for.
 ///
 /// # Examples
@@ -160,14 +161,14 @@ pub fn edge(from: &Node, to: &Node) -> Edge {
     from.strong_edge(to)
 }
 
-/// One reference, on record until this is dropped.
-#[must_use = "the reference is on record until this is dropped: keep it beside the pointer"]
+/// One reference, recorded until this is dropped.
+#[must_use = "the reference is recorded until this is dropped: keep it next to the pointer"]
 pub struct Edge {
-    // The nodes stay while the edge does: petgraph would drop it with either of them.
+    // Keeps both nodes in the graph: petgraph removes an edge with either of its nodes.
     from: Option<Node>,
     to: Node,
     strength: Strength,
-    /// `None`: nothing is recorded, or the holder has no name and is only counted.
+    /// `None`: not recorded, or only counted because the holder has no name.
     index: Option<EdgeIndex>,
 }
 
@@ -212,25 +213,25 @@ impl fmt::Debug for Edge {
     }
 }
 
-/// A shared value whose every reference is on record: an `Arc` that knows who holds it.
+/// An `Arc` whose references are all recorded in the graph.
 ///
-/// The count falls before the value's destructor runs: a graph that is drawn in there shows the node
-/// with a count of zero, and all that the value still holds.
+/// The count falls before the value's destructor runs: a graph that is drawn inside the destructor shows
+/// the node with a count of zero, and everything that the value still holds.
 pub struct TrackedArc<T> {
-    // In this order: the reference is off the record before what it refers to is dropped.
+    // In this order: the edge is removed before the value is dropped.
     edge: Edge,
     shared: Arc<TrackedInner<T>>,
 }
 
 struct TrackedInner<T> {
-    // In this order, too: what the value holds is dropped while its node is there.
+    // In this order, too: the value and its edges are dropped while its node exists.
     value: T,
     node: Node,
 }
 
 impl<T> TrackedArc<T> {
-    /// Shares a value that `node` stands for. This first reference is held by nobody with a name: a
-    /// variable, for the moment.
+    /// Shares a value that `node` stands for. This first reference has no named holder, like a local
+    /// variable.
     #[must_use]
     #[track_caller]
     pub fn new(node: Node, value: T) -> TrackedArc<T> {
@@ -238,7 +239,7 @@ impl<T> TrackedArc<T> {
         TrackedArc { edge, shared: Arc::new(TrackedInner { value, node }) }
     }
 
-    /// One more reference, which `holder` holds.
+    /// Clones the reference for `holder`.
     #[must_use]
     #[track_caller]
     pub fn clone_for(&self, holder: &Node) -> TrackedArc<T> {
@@ -252,7 +253,7 @@ impl<T> TrackedArc<T> {
         &self.shared.node
     }
 
-    /// How many references there are.
+    /// The number of references.
     #[must_use]
     pub fn count(&self) -> usize {
         Arc::strong_count(&self.shared)
@@ -267,7 +268,7 @@ impl<T> Deref for TrackedArc<T> {
     }
 }
 
-/// One more reference, held by nobody with a name.
+/// Clones the reference without a named holder.
 impl<T> Clone for TrackedArc<T> {
     #[track_caller]
     fn clone(&self) -> TrackedArc<T> {
@@ -282,16 +283,15 @@ impl<T> fmt::Debug for TrackedArc<T> {
     }
 }
 
-/// The references of one registry. Its lock is a leaf: nothing else is locked and no user code runs
-/// under it.
+/// The recorded references of one registry. Under its lock no other lock is taken and no user code runs.
 #[derive(Default)]
-pub(crate) struct References(Mutex<GraphState>);
+pub(crate) struct ReferenceGraph(Mutex<GraphState>);
 
 #[derive(Default)]
 struct GraphState {
     graph: RecordedGraph,
     resources: HashMap<ResourceId, NodeIndex>,
-    /// Ids of nodes and ages of edges; petgraph uses its own numbers again.
+    /// The counter for ids of nodes and ages of edges, because petgraph reuses its own indices.
     made: u64,
 }
 
@@ -301,9 +301,9 @@ type RecordedGraph = StableDiGraph<Vertex, Reference>;
 struct Vertex {
     label: NodeLabel,
     resource: Option<ResourceId>,
-    /// The node itself, for whoever asks for the resource's a second time.
+    /// The node itself, for a second [`Node::of`] the same resource.
     node: Weak<NodeInner>,
-    /// References without a named holder.
+    /// ReferenceGraph without a named holder.
     anonymous: u64,
     /// Whether there ever was a strong reference to it.
     was_strong: bool,
@@ -323,14 +323,14 @@ struct Reference {
     age: u64,
 }
 
-impl References {
-    /// A new node; for a resource the one that it has already.
-    fn add(self: Arc<References>, name: Arc<str>, resource: Option<ResourceId>) -> Node {
+impl ReferenceGraph {
+    /// Adds a node. For a resource that already has one, returns that.
+    fn add(self: Arc<ReferenceGraph>, name: Arc<str>, resource: Option<ResourceId>) -> Node {
         let mut state = self.state();
         let known = resource.and_then(|id| state.resources.get(&id).copied());
         if let Some(inner) = known.and_then(|index| state.graph[index].node.upgrade()) {
-            // The lock goes first: a node that was given up meanwhile ends right here, and its end
-            // takes the lock.
+            // Release the lock first: if all other references to the node were dropped meanwhile, it is
+            // dropped here, and its drop takes the lock.
             drop(state);
             return Node(inner);
         }
@@ -348,7 +348,7 @@ impl References {
     fn remove_node(&self, index: NodeIndex) {
         let mut state = self.state();
         let Some(vertex) = state.graph.remove_node(index) else { return };
-        // Meanwhile somebody may have asked for the resource's node anew, and got another one.
+        // The resource may have got another node meanwhile.
         if let Some(id) = vertex.resource
             && state.resources.get(&id) == Some(&index)
         {
@@ -377,18 +377,18 @@ impl References {
         vertex.anonymous = vertex.anonymous.saturating_add_signed(more);
     }
 
-    /// What keeps a resource alive, if it is a cycle.
+    /// The cycle that keeps a resource alive, if there is one.
     pub(crate) fn cycle_behind(&self, resource: ResourceId) -> Option<Cycle> {
         let holders = {
             let state = self.state();
             let index = *state.resources.get(&resource)?;
             cycle::holders_of(&state.graph, index)
         };
-        // The search itself goes over a copy, without the lock.
+        // The search uses a copy, without the lock.
         cycle::nearest(&holders)
     }
 
-    /// All of it, at one moment.
+    /// The whole graph at one moment, as plain data.
     pub(crate) fn snapshot(&self) -> Graph {
         let graph = self.state().graph.clone();
         let cyclic = cycle::cyclic_edges(&graph);
@@ -429,7 +429,7 @@ impl References {
 }
 
 impl Registry {
-    /// Who keeps whom alive at this moment, as far as it was recorded; see [`graph`](self).
+    /// The recorded references at this moment; see [`graph`](self).
     #[must_use]
     pub fn graph(&self) -> Graph {
         match self.references_if_any() {
@@ -438,8 +438,8 @@ impl Registry {
         }
     }
 
-    /// Where references are recorded; `None` at level `off`.
-    fn references(&self) -> Option<Arc<References>> {
+    /// The graph to record references in; `None` at level `off`.
+    fn references(&self) -> Option<Arc<ReferenceGraph>> {
         let is_recorded = self.level() != Level::Off && !fork::in_forked_child();
         is_recorded.then(|| self.make_references())
     }

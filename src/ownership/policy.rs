@@ -1,29 +1,29 @@
-//! How much is checked, and what follows from what is found.
+//! The level of checking, and the policy for leaks and violations.
 
 use std::fmt;
 use std::str::FromStr;
 
 use echown_fd::escape;
 
-/// How much a registry checks and remembers. Fixed when the registry is built.
+/// How much a registry checks and records. Fixed when the registry is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Level {
-    /// No owner check in front of operations, no custody, no reports. Who owns what is still
-    /// recorded, so that finalizing, cancelling and draining work.
+    /// No owner check before operations, no custody, no reports. Owners are still recorded, so that
+    /// finalizing, cancelling and draining work.
     ///
-    /// Nobody is refused, so a use by a non-owner may meet a close on the owner's thread: the
-    /// failure that the other levels rule out is possible again. For measuring what the check costs.
+    /// No use is rejected, so a use by a non-owner can race with a close on the owner's thread: the failure
+    /// that the other levels exclude is possible again. For measuring the cost of the check.
     Off,
     /// Owner checks, and custody without backtraces.
     #[default]
     On,
-    /// Also backtraces at every step of custody, and the identity of a descriptor verified at
-    /// every operation.
+    /// Owner checks, custody with a backtrace for every step, and a check of the descriptor's identity
+    /// before every operation.
     Full,
 }
 
-/// What a registry does with a leak or a violation, besides counting it.
+/// What a registry does with a leak or a violation, in addition to counting it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
@@ -32,9 +32,9 @@ pub enum Policy {
     /// Delivers the report.
     #[default]
     Warn,
-    /// Delivers the report, and [`finish`](super::Registry::finish) answers exit code 23.
+    /// Delivers the report, and [`finish`](super::Registry::finish) returns exit code 23.
     Fail,
-    /// Delivers the report and aborts the process: for a core dump at the moment of the fault.
+    /// Delivers the report and aborts the process, to get a core dump at the moment of the violation.
     Abort,
 }
 

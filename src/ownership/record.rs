@@ -1,4 +1,4 @@
-//! What the registry keeps about one resource, whatever its type.
+//! `Record`: the registry's bookkeeping of one resource, independent of its type.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
 use echown_report::{Event, ResourceId, Site};
 
-use super::custody::{Custody, Step};
+use super::custody::{Custody, RecordedStep};
 use super::error::{Error, ErrorData, ErrorKind};
 use super::policy::Level;
 use super::registry::Registry;
@@ -60,7 +60,7 @@ pub(crate) struct Descriptor {
     pub(crate) direction: Direction,
 }
 
-/// What the registry keeps about one resource; the value itself is in the cell around it.
+/// The registry's bookkeeping of one resource. The value itself is in the cell around the record.
 pub(crate) struct Record {
     pub(crate) id: ResourceId,
     pub(crate) slot: Slot,
@@ -71,11 +71,11 @@ pub(crate) struct Record {
     pub(crate) created_at: Instant,
     /// For a half: the whole that it belongs to.
     whole: Option<Arc<dyn Managed>>,
-    /// Where it stands on its owner's account; changes under that account's lock.
+    /// Its position on its owner's account; changes under that account's lock.
     position: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
-    /// Which ways of a socket may have a timeout of their own: see [`Record::may_time_out`].
+    /// Which directions of a socket may have a timeout; see [`Record::may_time_out`].
     timeouts: AtomicU8,
     history: Mutex<History>,
 }
@@ -83,10 +83,10 @@ pub(crate) struct Record {
 #[derive(Default)]
 struct History {
     custody: Custody,
-    /// Of a half, the whole's counts: one replacement is one theft.
+    /// For a half the whole's flag counts, so that one replacement is reported once.
     replacement_is_reported: bool,
-    /// Of a split whole: its halves. Set before the slot is split, so that who finds the slot split
-    /// finds them. Boxed, because few resources are split.
+    /// The halves of a split whole. Set before the slot is split, so that a thread that finds the slot
+    /// split finds them. Boxed, because few resources are split.
     halves: Option<Box<[Weak<dyn Managed>; 2]>>,
 }
 
@@ -116,14 +116,14 @@ impl Record {
             history: Mutex::default(),
         };
         if let Some(step) = record.step(|| now, Event::Acquired, None, Some(owner), site) {
-            // Nobody else knows the record yet.
+            // No other thread has the record yet.
             let history = record.history.get_mut().unwrap_or_else(PoisonError::into_inner);
             history.custody.push(step);
         }
         record
     }
 
-    /// Makes a new record, which is not known to any other task yet, that of a half.
+    /// Makes a new record, which no other task has yet, the record of a half.
     pub(crate) fn set_whole(&mut self, whole: Arc<dyn Managed>) {
         self.whole = Some(whole);
     }
@@ -158,13 +158,13 @@ impl Record {
         self.position.store(position, Ordering::Relaxed);
     }
 
-    /// Counts bytes that came in. Called by the owner alone, so that a load and a store do.
+    /// Counts received bytes. Only the owner calls it, so a load and a store suffice.
     #[inline]
     pub(crate) fn count_received(&self, bytes: usize) {
         count(&self.received, bytes);
     }
 
-    /// Counts bytes that went out; as above.
+    /// Counts sent bytes; see [`count_received`](Record::count_received).
     #[inline]
     pub(crate) fn count_sent(&self, bytes: usize) {
         count(&self.sent, bytes);
@@ -172,12 +172,12 @@ impl Record {
 
     /// Bytes in, bytes out.
     pub(crate) fn traffic(&self) -> (u64, u64) {
-        // ord: Relaxed; a statistic, read by whoever describes the resource.
+        // ord: Relaxed; a statistic, read for descriptions of the resource.
         (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
     }
 
-    /// Whether calls this way may end by a timeout of the socket's own (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
-    /// Of a descriptor that came from outside, nobody knows: then they may.
+    /// Whether calls in this direction may end by a timeout of the socket (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
+    /// True for a descriptor from outside, whose options are unknown.
     #[inline]
     pub(crate) fn may_time_out(&self, way: Direction) -> bool {
         // ord: Relaxed; only the owner reads and writes it, and a change of owner orders them (the
@@ -185,7 +185,7 @@ impl Record {
         self.timeouts.load(Ordering::Relaxed) & timeouts(way) != 0
     }
 
-    /// Notes whether a timeout is set, for one way or both.
+    /// Records whether a timeout is set, for one direction or both.
     pub(crate) fn set_may_time_out(&self, way: Direction, on: bool) {
         // ord: Relaxed; as above.
         let before = self.timeouts.load(Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl Record {
         self.timeouts.store(after, Ordering::Relaxed);
     }
 
-    /// Takes over what is known of the timeouts of the same socket, or of one that passes them on.
+    /// Copies the timeout flags of the same socket, or of a listener whose options are inherited.
     pub(crate) fn inherit_timeouts(&self, from: &Record) {
         // ord: Relaxed; as above, and both are the current task's.
         self.timeouts.store(from.timeouts.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -208,10 +208,10 @@ impl Record {
         self.sent.fetch_add(sent, Ordering::Relaxed);
     }
 
-    /// The check in front of every operation.
+    /// The access check before every operation.
     ///
     /// # Errors
-    /// What [`Record::refusal`] makes of the slot's word.
+    /// See [`Record::refusal`].
     #[inline]
     #[track_caller]
     pub(crate) fn check_access(&self) -> Result<(), Error> {
@@ -224,8 +224,7 @@ impl Record {
         if fine { Ok(()) } else { self.check_access_slow(Site::here()) }
     }
 
-    /// All that is not the common case: a thread that is no task yet, a forked child, level
-    /// `full`, and refusals.
+    /// The uncommon cases: a thread without a task, a forked child, level `full`, and rejections.
     #[cold]
     #[inline(never)]
     fn check_access_slow(&self, site: Site) -> Result<(), Error> {
@@ -261,7 +260,7 @@ impl Record {
     fn refusal_as(&self, after_release: ErrorKind, word: Word, me: &Task, site: Site) -> Error {
         let mine = word.owner() == self.acting_owner(me);
         let kind = match word.state() {
-            // What was cancelled is told so, also about what its inline child had to finalize.
+            // A cancelled task gets `Cancelled`, also for what its inline child had to finalize.
             SlotState::Released | SlotState::Closing
                 if me.is_cancelled() && self.was_finalized() =>
             {
@@ -277,7 +276,7 @@ impl Record {
         };
         let error = self.error(kind, word, me, site, None);
         if kind != ErrorKind::FdReplaced {
-            // The theft itself was reported when it was found.
+            // The replacement itself was reported when it was found.
             self.registry.report_violation(&error, self);
         }
         error
@@ -290,7 +289,7 @@ impl Record {
         last.is_some_and(|step| step.event == Event::Finalized)
     }
 
-    /// An error of this kind about this resource, with owner and place as its custody tells.
+    /// An error of this kind about this resource, with the owner and the site from its custody.
     pub(crate) fn error(
         &self,
         kind: ErrorKind,
@@ -300,12 +299,12 @@ impl Record {
         detail: Option<String>,
     ) -> Error {
         if kind == ErrorKind::Cancelled {
-            // The canceller flags what the task owns one by one, under this lock. Whoever was told
-            // of one waits here until all are flagged: nothing that it tries next is let through.
+            // The canceller flags the task's resources one by one, under this lock. A task that found one
+            // flag waits here until all are set, so that none of its next operations is allowed.
             drop(me.account());
         }
         if fork::in_forked_child() {
-            // Owner and custody are behind locks of the parent process's.
+            // Threads of the parent process may hold the locks of the owner and the custody.
             return Error::new(ErrorData {
                 kind,
                 subject: Some(self.label()),
@@ -346,7 +345,7 @@ impl Record {
         })
     }
 
-    /// What the number means now, if that is not this resource any more.
+    /// What the number refers to now, if that is no longer this resource.
     pub(crate) fn replacement(&self) -> Option<io::Result<Identity>> {
         let Descriptor { number, identity, .. } = self.descriptor?;
         let now = match identity {
@@ -364,7 +363,7 @@ impl Record {
     #[cold]
     pub(crate) fn mark_replaced(&self, me: &Task, site: Site, now: &io::Result<Identity>) -> Error {
         let whole = self.whole.as_ref().map_or(self, |whole| whole.record());
-        // The whole first: halves that are rejoined before they are marked become a marked whole.
+        // The whole first: if the halves are rejoined before they are marked, the whole is marked.
         whole.slot.mark_replaced();
         let halves = whole.history().halves.clone();
         let halves: Vec<_> = halves.iter().flat_map(|halves| &**halves).collect();
@@ -375,7 +374,7 @@ impl Record {
         let detail = match (&self.descriptor, now) {
             (Some(mine), Ok(now)) => format!("registered as {}, now {now}", mine.identity),
             (Some(mine), Err(error)) => format!("registered as {}, now {error}", mine.identity),
-            (None, _) => unreachable!("only a descriptor has a number to steal"),
+            (None, _) => unreachable!("only a descriptor has a number that can be replaced"),
         };
         let error = self.error(ErrorKind::FdReplaced, self.slot.load(), me, site, Some(detail));
         let is_first = !std::mem::replace(&mut whole.history().replacement_is_reported, true);
@@ -389,7 +388,7 @@ impl Record {
         error
     }
 
-    /// Adds a step to the custody. At level `off` only the ends are kept, for error messages.
+    /// Adds a step to the custody. At level `off` only final steps are kept, for error messages.
     pub(crate) fn record_step(
         &self,
         event: Event,
@@ -400,7 +399,7 @@ impl Record {
         self.record_step_at(Instant::now, event, from, to, site);
     }
 
-    /// [`note`](Record::record_step) of what happened at a moment that is known.
+    /// [`record_step`](Record::record_step) with a given time.
     pub(crate) fn record_step_at(
         &self,
         at: impl FnOnce() -> Instant,
@@ -414,7 +413,7 @@ impl Record {
         }
     }
 
-    /// A step, if this level keeps it.
+    /// A custody step, if this level keeps it.
     #[inline]
     fn step(
         &self,
@@ -423,7 +422,7 @@ impl Record {
         from: Option<&Task>,
         to: Option<&Task>,
         site: Site,
-    ) -> Option<Step> {
+    ) -> Option<RecordedStep> {
         let level = self.registry.level();
         if (level == Level::Off && !is_final(event)) || fork::in_forked_child() {
             return None;
@@ -431,7 +430,7 @@ impl Record {
         let at = at();
         let backtrace =
             (level == Level::Full).then(|| std::backtrace::Backtrace::force_capture().into());
-        Some(Step {
+        Some(RecordedStep {
             event,
             from: from.map(Task::label),
             to: to.map(Task::label),
@@ -442,8 +441,8 @@ impl Record {
         })
     }
 
-    /// In whose name `me` changes the slot: in its own, and in a forked child, where the registry is
-    /// off, in the owner's, whoever that is.
+    /// The owner that `me` passes to the slot: its own id. In a forked child, where the registry is off,
+    /// the current owner's id.
     pub(crate) fn acting_owner(&self, me: &Task) -> u64 {
         if fork::in_forked_child() { self.slot.load().owner() } else { me.id().get() }
     }
@@ -456,7 +455,7 @@ impl Record {
         self.history().custody.clone()
     }
 
-    /// Ends the pinned or exclusively held number's traffic.
+    /// Shuts down the number, which is pinned or held exclusively, in this resource's direction.
     pub(crate) fn shutdown(&self) {
         if let Some(Descriptor { number, direction, .. }) = self.descriptor
             && self.replacement().is_none()
@@ -465,7 +464,8 @@ impl Record {
         }
     }
 
-    /// Ends the reading of a stream, softly: what has arrived is still read, then comes the end.
+    /// Shuts down the reading of a stream. What has arrived can still be read, then comes the end of the
+    /// stream.
     pub(crate) fn shutdown_read(&self) {
         if let Some(Descriptor { number, direction, .. }) = self.descriptor
             && direction != Direction::Write
@@ -476,7 +476,7 @@ impl Record {
         }
     }
 
-    /// Holds the lock of the history, for tests.
+    /// Locks the history, for tests.
     #[cfg(all(test, not(echown_loom)))]
     pub(crate) fn hold(&self) -> impl Sized {
         self.history()
@@ -504,23 +504,23 @@ const fn timeouts(way: Direction) -> u8 {
 
 #[inline]
 fn count(counter: &AtomicU64, bytes: usize) {
-    // ord: Relaxed; only the owner writes, a change of owner orders the writers (the slot's
-    // AcqRel), and readers want a statistic.
+    // ord: Relaxed; only the owner writes, a change of owner orders the writers (the slot's AcqRel), and
+    // it is a statistic for readers.
     let before = counter.load(Ordering::Relaxed);
     counter.store(before + bytes as u64, Ordering::Relaxed);
 }
 
-/// Anything that can stand on a task's account.
+/// A resource that can be on a task's account.
 pub(crate) trait Managed: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn record(&self) -> &Record;
 
-    /// Runs the finalizer. For whoever won [`Slot::begin_close`] and has waited for the pins.
+    /// Runs the finalizer. Only for the caller that won [`Slot::begin_close`] and has waited for the pins.
     ///
     /// # Errors
-    /// The finalizer failed, panicked, or found the number stolen.
+    /// The finalizer failed or panicked, or the number was replaced.
     fn finalize(&self, me: &Task, site: Site) -> Result<(), Error>;
 
-    /// Lets the value go without any finalizer's promise: in a forked child, where only this
-    /// process's copy of a descriptor is to be closed.
+    /// Drops the value without its finalizer: in a forked child, where only this process's copy of a
+    /// descriptor is closed.
     fn drop_in_fork(&self);
 }

@@ -1,8 +1,7 @@
-//! A registry: who owns what, what is checked, and what follows from a finding.
+//! `Registry`: records owners, sets the level of checking, and delivers reports.
 //!
-//! Registries are instances that do not see each other's resources; [`Registry::global`] is the one
-//! that everything uses unless told otherwise. Tasks belong to the process: a thread runs one task,
-//! whichever registries it touches.
+//! Registries are independent instances with separate resources. [`Registry::global`] is the default.
+//! Tasks belong to the process: a thread runs one task, whichever registries it uses.
 
 mod builder;
 
@@ -24,7 +23,7 @@ use echown_report::{
 use once_cell::sync::{Lazy, OnceCell};
 
 use super::error::{Error, ErrorKind};
-use super::graph::References;
+use super::graph::ReferenceGraph;
 use super::int_map::{self, IntMap};
 use super::policy::{Level, Policy};
 use super::record::{Managed, Record};
@@ -41,7 +40,7 @@ pub use builder::RegistryBuilder;
 /// The exit code for leaks and violations under [`Policy::Fail`]: the one LeakSanitizer uses.
 pub const EXIT_CODE_FINDINGS: u8 = 23;
 
-/// Who owns what. Cheap to clone; all clones are the same registry.
+/// A registry of resources and their owners. Cheap to clone: all clones are the same registry.
 #[derive(Clone)]
 pub struct Registry(Arc<RegistryInner>);
 
@@ -51,23 +50,23 @@ struct RegistryInner {
     on_leak: Policy,
     on_violation: Policy,
     suppressions: Vec<(Suppression, AtomicU64)>,
-    sink: Option<Sink>,
+    sink: Option<ReportSink>,
     is_baseline: Option<BaselinePredicate>,
     saboteur: Option<Arc<Saboteur>>,
-    /// Which resource stands for which number, for all that is open.
+    /// The open resources, by descriptor number.
     numbers: Mutex<IntMap<RawFd, Arc<dyn Managed>>>,
-    /// By their numbers: a load generator declares thousands.
+    /// By descriptor number: a load generator declares thousands.
     declared: Mutex<BTreeMap<i32, Declared>>,
     reports: Mutex<ReportLog>,
     counts: Counts,
     /// How often each code was reported.
     reported: Mutex<BTreeMap<&'static str, u64>>,
     must_fail: AtomicBool,
-    /// Made when the first reference is recorded.
-    references: OnceCell<Arc<References>>,
+    /// Created when the first reference is recorded.
+    references: OnceCell<Arc<ReferenceGraph>>,
 }
 
-type Sink = Box<dyn Fn(&Report) + Send + Sync>;
+type ReportSink = Box<dyn Fn(&Report) + Send + Sync>;
 type BaselinePredicate = Box<dyn Fn(&Report) -> bool + Send + Sync>;
 
 #[derive(Default)]
@@ -84,17 +83,17 @@ struct Counts {
 static GLOBAL: Lazy<Registry> = Lazy::new(Registry::new);
 
 thread_local! {
-    /// Whether this thread is inside of a sink, a `known` predicate or a log subscriber that a report
-    /// is delivered to. Needs no destructor: findings come up to the end of a thread.
+    /// Whether this thread is inside a sink, a baseline predicate or a log subscriber that gets a report.
+    /// Needs no destructor: reports are made until the end of a thread.
     static IS_DELIVERING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Code of the user's is being told of a finding, until this is dropped.
+/// The delivery of a report to user code, until this is dropped.
 struct Delivery;
 
 impl Delivery {
-    /// None inside of another delivery on this thread: what it breaks would be delivered to it again,
-    /// and so on until the stack overflows.
+    /// `None` inside another delivery on this thread: a sink that breaks a rule would get the report about
+    /// that, break it again, and so on until the stack overflows.
     fn begin() -> Option<Delivery> {
         (!IS_DELIVERING.replace(true)).then_some(Delivery)
     }
@@ -113,7 +112,7 @@ impl Registry {
         Registry::builder().build()
     }
 
-    /// Settings for a new registry.
+    /// A builder for a new registry.
     pub fn builder() -> RegistryBuilder {
         RegistryBuilder::default()
     }
@@ -124,40 +123,41 @@ impl Registry {
         &GLOBAL
     }
 
-    /// The level it was built with.
+    /// The level of checking.
     #[inline]
     #[must_use]
     pub fn level(&self) -> Level {
         self.0.level
     }
 
-    /// The current task's id and name. A thread that is no task yet becomes one.
+    /// The current task's id and name. Adopts a thread without a task.
     #[must_use]
     pub fn current_task(&self) -> TaskLabel {
         task::current(self).label()
     }
 
-    /// Whether the current task was asked to come to its end ([`Promise::drain`](super::Promise::drain)):
-    /// the end of a stream that it reads then is ours, and its peer may still be sending.
+    /// Whether the current task was asked to finish ([`Promise::drain`](super::Promise::drain)). An end of
+    /// stream that it reads then comes from the drain, and the peer may still be sending.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         task::current(self).is_draining()
     }
 
-    /// Runs `f` on this thread as a root task of its own: a task without a parent.
+    /// Runs `f` on this thread as a new root task, a task without a parent.
     ///
     /// # Errors
-    /// Every end other than the value alone; see [`TaskError`].
+    /// The task did not end with its value alone; see [`TaskError`].
     #[track_caller]
     pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, TaskError<T>> {
         let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
         task_exit::run(&task, f, std::convert::identity)
     }
 
-    /// Runs `f` on this thread as a child of the current task, which is given `give`.
+    /// Runs `f` on this thread as a child of the current task, and gives it the resources in `give`.
     ///
     /// # Errors
-    /// [`RunInlineError::Refused`] when something cannot be given; else as the child ended.
+    /// [`RunInlineError::Refused`]: a resource cannot be given. [`RunInlineError::Failed`]: the child did
+    /// not end with its value alone.
     #[track_caller]
     pub fn run_inline<T>(
         &self,
@@ -171,7 +171,7 @@ impl Registry {
         task_exit::run(&task, f, |outcome| outcome.map_err(RunInlineError::Failed))
     }
 
-    /// Declares a descriptor that a library opened for itself: not owned, and no leak.
+    /// Declares a descriptor that a library opened for itself. It is not owned, and it is not a leak.
     #[track_caller]
     pub fn declare_external(
         &self,
@@ -187,7 +187,7 @@ impl Registry {
         }
     }
 
-    /// Takes a declaration back, when the library has closed the descriptor.
+    /// Removes a declaration, after the library has closed the descriptor.
     pub fn forget_external(&self, number: i32) {
         if !fork::in_forked_child() {
             guard(&self.0.declared).remove(&number);
@@ -215,12 +215,11 @@ impl Registry {
         guard(&self.0.reports).reports()
     }
 
-    /// The verdict so far; nothing is ended.
+    /// The summary so far. Ends no task.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let counts = &self.0.counts;
-        // ord: Relaxed throughout; statistics. Whoever wants them exact has joined the tasks that
-        // counted.
+        // ord: Relaxed throughout; statistics. They are exact after the tasks that counted were joined.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Verdict {
             schema_version: SCHEMA_VERSION,
@@ -260,23 +259,23 @@ impl Registry {
         }
     }
 
-    /// The end: finalizes and reports what the current task still has in this registry, unclaimed
-    /// offers included, cancels the children that it forgot, and answers the final verdict.
+    /// Finalizes and reports what the current task still has in this registry, including unclaimed offers,
+    /// cancels its unjoined children, and returns the final summary.
     ///
-    /// A program calls this last, on the thread it began with. What other tasks still hold is
-    /// listed in the verdict and left to them: only its owner's thread may close a descriptor.
+    /// A program calls this last, on its main thread. What other tasks still hold is listed in the summary
+    /// and left to them: only the owner's thread may close a descriptor.
     pub fn finish(&self) -> Verdict {
         let (_, forgotten) = task_exit::settle_process(self);
         Verdict { unjoined_children: forgotten, ..self.verdict() }
     }
 }
 
-/// How an inline child failed.
+/// The error of [`Registry::run_inline`].
 #[non_exhaustive]
 pub enum RunInlineError<T> {
-    /// There was no child: something could not be given.
+    /// A resource could not be given; no child was created.
     Refused(Error),
-    /// The child ran and did not end well.
+    /// The child ran and did not end with its value alone.
     Failed(TaskError<T>),
 }
 
@@ -300,14 +299,14 @@ impl<T> fmt::Debug for RunInlineError<T> {
 
 impl<T> std::error::Error for RunInlineError<T> {}
 
-/// What the rest of the floor does with a registry.
+/// For other modules of this crate.
 impl Registry {
     #[inline]
     pub(crate) fn id(&self) -> u64 {
         self.0.id
     }
 
-    /// Who makes system calls fail on purpose.
+    /// The fault injector of system calls, if there is one.
     #[inline]
     pub(crate) fn saboteur(&self) -> Option<&Saboteur> {
         self.0.saboteur.as_deref()
@@ -317,10 +316,11 @@ impl Registry {
         self.0.level != Level::Off
     }
 
-    /// Enters a descriptor's number. The old record that is still open under it, if there is one.
+    /// Records a descriptor's number. Returns the previous resource of the number if that is still open
+    /// and has another identity: its descriptor was replaced.
     ///
     /// # Errors
-    /// The resource that the number rightly stands for.
+    /// The resource that the number already belongs to.
     pub(crate) fn insert_fd(
         &self,
         held: &Arc<dyn Managed>,
@@ -349,7 +349,7 @@ impl Registry {
         Ok(Some(entered.insert(Arc::clone(held))))
     }
 
-    /// Strikes a number, before its descriptor is closed: afterwards it may be somebody else's.
+    /// Removes a number, before its descriptor is closed: afterwards it may belong to another owner.
     pub(crate) fn remove_fd(&self, record: &Record) {
         let Some(descriptor) = record.descriptor else {
             return;
@@ -361,7 +361,7 @@ impl Registry {
         }
     }
 
-    /// Counts a suppressed leak.
+    /// Whether a suppression matches this leak. Counts the suppressed leak.
     pub(crate) fn suppresses(&self, data: &ResourceData) -> bool {
         let site = data.acquired.to_string();
         let matching = self
@@ -378,13 +378,14 @@ impl Registry {
         true
     }
 
-    pub(crate) fn leaked(&self, report: LeakReport) {
+    /// Counts leaks and does what the policy says.
+    pub(crate) fn report_leak(&self, report: LeakReport) {
         // ord: Relaxed; a statistic.
         self.0.counts.leaks.fetch_add(report.resources.len() as u64, Ordering::Relaxed);
         self.apply_policy(self.0.on_leak, Report::Leak(report));
     }
 
-    /// Reports a broken rule about a resource.
+    /// Reports an error about a resource, if it is a violation.
     #[cold]
     pub(crate) fn report_violation(&self, error: &Error, record: &Record) {
         if error.kind().is_violation() && self.reports_violations() {
@@ -392,7 +393,7 @@ impl Registry {
         }
     }
 
-    /// Reports a broken rule about tasks.
+    /// Reports an error about tasks, if it is a violation.
     #[cold]
     pub(crate) fn report_task_violation(&self, error: &Error) {
         if error.kind().is_violation() && self.reports_violations() {
@@ -400,7 +401,7 @@ impl Registry {
         }
     }
 
-    /// Holds all locks, for tests.
+    /// Locks everything, for tests.
     #[cfg(all(test, not(echown_loom)))]
     pub(crate) fn hold_locks(&self) -> impl Sized {
         let RegistryInner { numbers, declared, reports, reported, .. } = &*self.0;
@@ -411,7 +412,7 @@ impl Registry {
         self.0.level != Level::Off && !fork::in_forked_child()
     }
 
-    /// Counts a finding other than a leak and does what the policy says.
+    /// Counts a report other than a leak and does what the policy says.
     pub(crate) fn deliver(&self, report: Report) {
         let counter = match &report {
             Report::FdReplaced(_) => &self.0.counts.replaced,
@@ -431,15 +432,15 @@ impl Registry {
         let is_in_baseline = delivery.is_some() && self.is_in_baseline(&report);
         let policy = if is_in_baseline { Policy::Warn } else { policy };
         if policy == Policy::Fail {
-            // ord: Relaxed; read at the end, by whoever joined the tasks.
+            // ord: Relaxed; read at the end, after the tasks were joined.
             self.0.must_fail.store(true, Ordering::Relaxed);
         }
         self.count_reported(&report);
-        let cut = report_log::cut(&report);
-        guard(&self.0.reports).push(cut);
+        let kept = report_log::truncated(&report);
+        guard(&self.0.reports).push(kept);
         match delivery {
             Some(_) => self.deliver_to_sink(&report),
-            // Counted and kept, and nothing more; but the last word of a process that aborts is said.
+            // Inside another delivery: only counted and kept, except for the last report before an abort.
             None if policy == Policy::Abort => write_on_stderr(&report),
             None => {}
         }
@@ -449,26 +450,26 @@ impl Registry {
     }
 
     fn deliver_to_sink(&self, report: &Report) {
-        // No lock is held here: the sink is the user's. One that panics must not keep the
-        // finalizers that are still to come from running; the report itself is kept.
-        let pending = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
+        // No lock is held here: the sink is user code. Its panic must not skip the finalizers that still
+        // have to run; the report itself is kept.
+        let delivered = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
             Some(sink) => sink(report),
             None if tracing::dispatcher::has_been_set() => {
                 tracing::warn!(target: "echown::report", code = report.code(), "{report}");
             }
             None => write_on_stderr(report),
         }));
-        if let Err(payload) = pending {
+        if let Err(payload) = delivered {
             // Its own destructor could panic again.
             std::mem::forget(payload);
         }
     }
 
     fn is_in_baseline(&self, report: &Report) -> bool {
-        let Some(known) = &self.0.is_baseline else { return false };
-        // As with the sink: who panics knows nothing.
+        let Some(is_baseline) = &self.0.is_baseline else { return false };
+        // The predicate is user code. A panic counts as false.
         let is_in_baseline =
-            catch_unwind(AssertUnwindSafe(|| known(report))).unwrap_or_else(|payload| {
+            catch_unwind(AssertUnwindSafe(|| is_baseline(report))).unwrap_or_else(|payload| {
                 std::mem::forget(payload);
                 false
             });
@@ -490,17 +491,17 @@ impl Registry {
         *guard(&self.0.reported).entry(report.code()).or_default() += times;
     }
 
-    /// Where references are recorded, made now if need be.
-    pub(crate) fn make_references(&self) -> Arc<References> {
+    /// The graph of recorded references, created if necessary.
+    pub(crate) fn make_references(&self) -> Arc<ReferenceGraph> {
         Arc::clone(self.0.references.get_or_init(Arc::default))
     }
 
-    /// Where references are recorded, if there ever was one.
-    pub(crate) fn references_if_any(&self) -> Option<&Arc<References>> {
+    /// The graph of recorded references, if one was ever recorded.
+    pub(crate) fn references_if_any(&self) -> Option<&Arc<ReferenceGraph>> {
         self.0.references.get()
     }
 
-    /// The error of a second `own` on a number that is rightly on record.
+    /// The error of a second `own` of a number that is recorded and was not replaced.
     pub(crate) fn already_owned(&self, first: &dyn Managed, me: &Task, site: Site) -> Error {
         let record = first.record();
         let word = record.slot.load();
@@ -516,8 +517,9 @@ impl Default for Registry {
     }
 }
 
-/// A panic leaves nothing of a registry half done, and so nothing of a handle, which has one inside:
-/// the sink is the only stranger's code here, and it runs without a lock and with its panic caught.
+/// A panic cannot leave a registry, or a handle, which contains one, in an inconsistent state: the sink
+/// and the baseline predicate are the only user code here, and they run without a lock and with their
+/// panics caught.
 impl UnwindSafe for Registry {}
 impl RefUnwindSafe for Registry {}
 
@@ -535,9 +537,8 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Not by `eprintln!`: a closed standard error must not become a panic in the end of a task. In one
-/// call, so that others that write there come between two reports: into a pipe, if it is shorter than
-/// 4 KiB.
+/// Not with `eprintln!`: a closed standard error must not become a panic during a task's exit. In one
+/// call, so that reports of several writers are not mixed: in a pipe this holds below 4 KiB.
 fn write_on_stderr(report: &Report) {
     let text = format!("echown: {report}\n");
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
@@ -547,7 +548,7 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Names a resource, for giving it to a child and for asking about it. No way to its value.
+/// A reference to a resource, to give it to a child or to describe it. Gives no access to its value.
 #[derive(Clone)]
 pub struct Resource(Arc<dyn Managed>);
 
@@ -570,18 +571,18 @@ impl Resource {
         &self.0.record().registry
     }
 
-    /// What messages call it: `fd 7 (tcp stream)`.
+    /// Its name in messages: `fd 7 (tcp stream)`.
     pub(crate) fn name(&self) -> String {
         self.0.record().label().to_string()
     }
 
-    /// Describes it: owner, state, addresses, custody. Anybody may ask.
+    /// Describes it: owner, state, addresses, custody. Any task may call this.
     #[must_use]
     pub fn describe(&self) -> ResourceData {
         snapshot::of_record(self.0.record())
     }
 
-    /// Bytes received and bytes sent through it so far, also after its end. Anybody may ask.
+    /// The bytes received and sent through it so far, also after its end. Any task may call this.
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
         self.0.record().traffic()

@@ -1,4 +1,4 @@
-//! Makes reports: the checker's errors and leaks as the plain data of `echown-report`.
+//! The conversion of the checker's errors and leaks into the reports of `echown-report`.
 
 use echown_report::{LeakReport, Report, ResourceData, SCHEMA_VERSION, ViolationReport};
 

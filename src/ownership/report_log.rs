@@ -1,29 +1,29 @@
-//! The reports that a registry keeps: the latest ones, bounded in number and in size.
+//! The log of a registry's reports: the latest ones, bounded in number and in size.
 //!
-//! The failure story. A server that leaks is looked at by its reports, and each was kept as it was
-//! delivered: six tasks that each leaked 100,000 resources kept 637 MB until the process ended. So what
-//! is kept of a report is cut, and says by how much; what is delivered is complete.
+//! The failure story. Each report was kept as it was delivered: six tasks that each leaked 100,000
+//! resources kept 637 MB until the process ended. So a kept report is truncated and states by how much.
+//! A delivered report is complete.
 //!
 //! # Limits
 //!
-//! Sizes are estimates: names of tasks are shared and not counted.
+//! Sizes are estimates: task names are shared and not counted.
 
 use std::collections::VecDeque;
 
 use echown_report::graph::EdgeData;
 use echown_report::{CustodyStep, Report, ResourceData, ViolationReport};
 
-/// How many reports a registry keeps for [`Registry::reports`](super::Registry::reports); older ones
-/// go. Each was delivered when it was made, and all are counted.
+/// How many reports a registry keeps for [`Registry::reports`](super::Registry::reports). Older ones are
+/// dropped. Each was delivered when it was made, and all are counted.
 pub const REPORTS_KEPT: usize = 256;
 
-/// The most that kept reports take, in bytes: some 4,000 resources at level `on`.
+/// The maximum size of all kept reports: about 4,000 resources at level `on`.
 const BYTES_MAX: usize = 4 << 20;
 
-/// The most that one report takes of it, so that a large one leaves room for others.
+/// The maximum size of one kept report, so that a large one leaves space for others.
 const REPORT_BYTES_MAX: usize = BYTES_MAX / 4;
 
-/// The longest message that is kept; a finalizer's error can be of any length.
+/// The maximum length of a kept message: a finalizer's error can have any length.
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
 /// Reports with their sizes, oldest first.
@@ -50,8 +50,8 @@ impl ReportLog {
     }
 }
 
-/// A copy that may be kept. Of a leak with very many resources it has the first ones, at least one.
-pub(crate) fn cut(report: &Report) -> Report {
+/// A truncated copy to keep. For a leak of very many resources it contains the first ones, at least one.
+pub(crate) fn truncated(report: &Report) -> Report {
     match report {
         Report::Leak(leak) => {
             let mut bytes = 0;
@@ -62,13 +62,13 @@ pub(crate) fn cut(report: &Report) -> Report {
             let count = leak.resources.iter().take_while(fits).count().max(1);
             Report::Leak(leak.of_first(count))
         }
-        Report::Violation(report) => Report::Violation(cut_message(report)),
-        Report::FdReplaced(report) => Report::FdReplaced(cut_message(report)),
-        Report::Finalizer(report) => Report::Finalizer(cut_message(report)),
+        Report::Violation(report) => Report::Violation(with_truncated_message(report)),
+        Report::FdReplaced(report) => Report::FdReplaced(with_truncated_message(report)),
+        Report::Finalizer(report) => Report::Finalizer(with_truncated_message(report)),
     }
 }
 
-fn cut_message(report: &ViolationReport) -> ViolationReport {
+fn with_truncated_message(report: &ViolationReport) -> ViolationReport {
     let ViolationReport { schema_version, code, message, actor, owner, site, resource } = report;
     let mut end = message.len().min(MESSAGE_BYTES_MAX);
     while !message.is_char_boundary(end) {

@@ -1,10 +1,9 @@
-//! Plain data: tasks and resources at one moment.
+//! Snapshots: the tasks and resources of a registry at one moment.
 //!
-//! A snapshot holds every account's lock while it notes who owns what, so that a resource that is
-//! changing hands is seen once, on one side. The kernel is asked for addresses afterwards, with one
-//! number pinned at a time: a close waits for the description of its own resource at most, and not for
-//! those of all others. What has changed hands or was closed meanwhile is described as it was noted,
-//! without its addresses.
+//! A snapshot locks all accounts while it records the owners, so that a resource that is being moved
+//! appears exactly once. Afterwards it reads the addresses from the kernel, with one number pinned at a
+//! time: a close waits at most for the description of its own resource, and not for the others. A
+//! resource that was moved or closed meanwhile is described as recorded, without its addresses.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,27 +11,27 @@ use std::time::Instant;
 use echown_fd::fd::{Direction, Place};
 use echown_report::{CustodyStep, ResourceData, ResourceId, TaskData};
 
-use super::account::Phase;
+use super::account::TaskPhase;
 use super::custody::Custody;
 use super::record::{Managed, Record};
 use super::slot::{PinPurpose, SlotState, Word};
 use super::task::{self, Task};
 
-/// Describes what the caller is closing, and so has for itself.
+/// Describes a resource that the caller is closing and therefore has exclusively.
 pub(super) fn of_closing(held: &dyn Managed) -> ResourceData {
     let record = held.record();
     let place = if record.replacement().is_none() { place_of(record) } else { Place::default() };
     describe(record, record.slot.load(), place, Instant::now())
 }
 
-/// Describes what somebody else may own, pinning its number while the kernel is asked.
+/// Describes a resource that another task may own. Pins its number while reading from the kernel.
 pub(super) fn of_record(record: &Record) -> ResourceData {
     let word = record.slot.load();
     let place = pinned_place_of(record, word.owner());
     describe(record, word, place, Instant::now())
 }
 
-/// Where a number leads, if `owner` still has it. The pin is held for this alone.
+/// The addresses or path of a number, if `owner` still has it. The pin is held only for this.
 fn pinned_place_of(record: &Record, owner: u64) -> Place {
     let pin = record.slot.pin_guard(owner, PinPurpose::Inspect);
     pin.as_ref().map(|_| place_of(record)).unwrap_or_default()
@@ -42,7 +41,7 @@ fn place_of(record: &Record) -> Place {
     record.descriptor.map(|descriptor| descriptor.number.place()).unwrap_or_default()
 }
 
-/// What was noted, with the custody until then.
+/// Builds the description from the recorded state, with the custody until that moment.
 fn describe(record: &Record, word: Word, place: Place, noted: Instant) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
@@ -81,7 +80,7 @@ fn describe(record: &Record, word: Word, place: Place, noted: Instant) -> Resour
 }
 
 fn steps(custody: &Custody, until: Instant) -> Vec<CustodyStep> {
-    let step = |step: &super::custody::Step| CustodyStep {
+    let step = |step: &super::custody::RecordedStep| CustodyStep {
         event: step.event,
         from: step.from.clone(),
         to: step.to.clone(),
@@ -104,15 +103,14 @@ fn millis_since(moment: Instant) -> u64 {
     u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How often a snapshot begins again because a task was made meanwhile. The window is some
-/// microseconds long; after this many in a row a snapshot that misses the newest tasks is better
-/// than none.
+/// How often a snapshot restarts because a task was created meanwhile. The window is a few microseconds
+/// long. After this many restarts, a snapshot that misses the newest tasks is better than none.
 const ATTEMPTS_MAX: u32 = 100;
 
-/// A task as it was found, with what was on its account.
+/// A task as recorded, with the resources on its account.
 struct Noted {
     task: Arc<Task>,
-    phase: Phase,
+    phase: TaskPhase,
     cancelled: bool,
     owned: Vec<(Arc<dyn Managed>, Word)>,
 }
@@ -123,14 +121,14 @@ pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
     describe_all(noted, at)
 }
 
-/// Notes who owns what, at one moment, which is the second answer.
+/// Records the owners at one moment, and returns that moment, too.
 fn note(registry: u64) -> (Vec<Noted>, Instant) {
     let (mut all, mut made) = task::all();
     let mut attempts_left = ATTEMPTS_MAX;
     let accounts = loop {
         let accounts: Vec<_> = all.iter().map(|task| task.account()).collect();
-        // A task that was made while the locks were being taken may have been given what is
-        // missing here. One that is made from now on can be given nothing until all is noted.
+        // A task that was created while the locks were being taken may have been given resources that
+        // are missing here. One that is created from now on can be given nothing until all are recorded.
         let complete = task::created() == made;
         if complete || attempts_left == 0 {
             break accounts;
@@ -144,8 +142,8 @@ fn note(registry: u64) -> (Vec<Noted>, Instant) {
         let here = account.entries().filter(|held| held.record().registry.id() == registry);
         let owned: Vec<_> =
             here.map(|held| (Arc::clone(held), held.record().slot.load())).collect();
-        // An ended task that somebody still has a promise of is no part of what is.
-        let lives_here = task.registry_id() == registry && account.phase != Phase::Ended;
+        // An ended task whose promise still exists is not part of the snapshot.
+        let lives_here = task.registry_id() == registry && account.phase != TaskPhase::Ended;
         if lives_here || !owned.is_empty() {
             let (phase, cancelled) = (account.phase, account.cancelled);
             noted.push(Noted { task: Arc::clone(task), phase, cancelled, owned });
@@ -170,9 +168,9 @@ fn describe_all(noted: Vec<Noted>, at: Instant) -> (Vec<TaskData>, Vec<ResourceD
     (tasks, resources)
 }
 
-/// Everything that any task owns in any registry: for whoever has a number and no registry.
+/// Everything that any task owns in any registry: for a caller with a number and no registry.
 ///
-/// Unlike [`take`] it looks at one account after the other.
+/// Unlike [`take`] it locks one account after the other.
 #[cfg(feature = "macros")]
 pub(crate) fn of_all_registries() -> Vec<ResourceData> {
     let owned = |task: &Arc<Task>| task.account().entries().cloned().collect::<Vec<_>>();
@@ -180,16 +178,16 @@ pub(crate) fn of_all_registries() -> Vec<ResourceData> {
     held.iter().map(|held| of_record(held.record())).collect()
 }
 
-fn task_data(task: &Task, phase: Phase, cancelled: bool, owns: Vec<ResourceId>) -> TaskData {
+fn task_data(task: &Task, phase: TaskPhase, cancelled: bool, owns: Vec<ResourceId>) -> TaskData {
     let thread = task.thread();
     TaskData {
         task: task.label(),
         parent: task.parent().map(|parent| parent.id()),
         state: match phase {
-            Phase::Open if thread.is_none() => "waiting",
-            Phase::Open => "running",
-            Phase::Ending => "ending",
-            Phase::Ended => "ended",
+            TaskPhase::Open if thread.is_none() => "waiting",
+            TaskPhase::Open => "running",
+            TaskPhase::Ending => "ending",
+            TaskPhase::Ended => "ended",
         },
         cancelled,
         thread: thread.as_ref().map(|(name, _)| name.to_string()),

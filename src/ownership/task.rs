@@ -31,7 +31,7 @@ pub(crate) use in_place::ThreadLoan;
 pub(crate) use transfer::{begin_close, claim, give, pass_offers_on, return_all, transfer};
 use unjoined::UnjoinedNames;
 
-use super::account::{Account, Phase};
+use super::account::{Account, TaskPhase};
 use super::error::{Error, ErrorData, ErrorKind};
 use super::int_map::{self, IntMap};
 use super::record::Managed;
@@ -253,7 +253,7 @@ fn exited_thread(registry: &Registry) -> Arc<Task> {
         (!sys::fork::in_forked_child()).then(root),
         Site::here(),
     );
-    lock(&task.account).phase = Phase::Ended;
+    lock(&task.account).phase = TaskPhase::Ended;
     task
 }
 
@@ -449,8 +449,8 @@ impl Task {
     pub(crate) fn closed_reason(account: &Account<Arc<dyn Managed>>) -> Option<ErrorKind> {
         match account.phase {
             _ if account.cancelled => Some(ErrorKind::Cancelled),
-            Phase::Open => None,
-            Phase::Ending | Phase::Ended => Some(ErrorKind::TaskExiting),
+            TaskPhase::Open => None,
+            TaskPhase::Ending | TaskPhase::Ended => Some(ErrorKind::TaskExiting),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use echown_fd::escape;
 use echown_report::{Event, LeakReport, ResourceData, Site, TaskLabel};
 
-use super::account::{Phase, Position};
+use super::account::{Position, TaskPhase};
 use super::closing::{catch_panic, complete_close_reporting, drop_catching, log_catching};
 use super::error::ErrorKind;
 use super::record::Managed;
@@ -144,7 +144,7 @@ fn settle(task: &Arc<Task>, kind: ExitKind) -> (Option<LeakReport>, (Vec<TaskLab
 
 /// Closes the account and empties it.
 fn release_owned(task: &Arc<Task>, kind: ExitKind) -> Option<LeakReport> {
-    task.account().phase = Phase::Ending;
+    task.account().phase = TaskPhase::Ending;
     let leaks = finalize_all(task, kind, |_| true);
     task::pass_offers_on(task, task.spawn_site());
     finalize_unclaimed(task, |_| true);
@@ -222,7 +222,7 @@ fn close_account(task: &Task, has_returned: bool) -> bool {
     let mut account = task.account();
     let keep_open = account.cancelled && has_returned;
     if !keep_open {
-        account.phase = Phase::Ending;
+        account.phase = TaskPhase::Ending;
     }
     account.cancelled
 }
@@ -285,7 +285,7 @@ fn report_leaks(task: &Task, leaks: Vec<(Registry, ResourceData)>) -> Option<Lea
         registries.push(registry);
         let here = leaks.iter().filter(|(of, _)| of == registry);
         let report = report::of_leak(task, here.map(|(_, data)| data.clone()).collect());
-        registry.leaked(report);
+        registry.report_leak(report);
     }
     Some(report::of_leak(task, leaks.into_iter().map(|(_, data)| data).collect()))
 }
@@ -339,5 +339,5 @@ fn end_children(task: &Arc<Task>) -> (Vec<TaskLabel>, u32) {
 
 /// Whether a child counts as unjoined: not while its reaper runs.
 fn is_unjoined(child: &Task, duty: JoinDuty) -> bool {
-    duty != JoinDuty::Reaped || child.account().phase != Phase::Ended
+    duty != JoinDuty::Reaped || child.account().phase != TaskPhase::Ended
 }

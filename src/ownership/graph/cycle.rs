@@ -1,6 +1,6 @@
-//! Cycles of references: the one that keeps a resource, and where it is to be cut.
+//! The search for the reference cycle that keeps a resource alive, and for the reference to cut.
 //!
-//! Pure: what is recorded goes in, what it means comes out.
+//! Pure functions over the recorded graph.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -14,10 +14,10 @@ use petgraph::visit::{EdgeFiltered, EdgeRef, IntoEdgeReferences};
 
 use super::{RecordedGraph, Reference};
 
-/// All that keeps a resource alive, nearest first: the first node is the resource's own.
+/// The nodes that keep a resource alive, nearest first. The first one is the resource's own.
 pub(super) type Holders = DiGraph<NodeLabel, Reference>;
 
-/// Copies what keeps `resource` alive, directly or through others.
+/// Copies the part of the graph that keeps `resource` alive, directly or indirectly.
 pub(super) fn holders_of(recorded: &RecordedGraph, resource: NodeIndex) -> Holders {
     let mut holders = Holders::new();
     let first = holders.add_node(recorded[resource].label.clone());
@@ -33,7 +33,7 @@ pub(super) fn holders_of(recorded: &RecordedGraph, resource: NodeIndex) -> Holde
                 to_visit.push_back(holder);
                 holders.add_node(recorded[holder].label.clone())
             });
-            // Each reference to something that keeps the resource is seen once, from there.
+            // Each reference to a holder is visited once, from that holder.
             holders.add_edge(copy, copies[&held], *reference.weight());
         }
     }
@@ -72,31 +72,31 @@ pub(super) fn nearest(holders: &Holders) -> Option<Cycle> {
     })
 }
 
-/// The nodes on the shortest way from one to another, both included.
+/// The nodes on the shortest path from one to another, both included.
 fn shortest(holders: &Holders, from: NodeIndex, to: NodeIndex) -> Option<Vec<NodeIndex>> {
     let found = astar(holders, from, |node| node == to, |_| 1_u32, |_| 0);
     found.map(|(_, nodes)| nodes)
 }
 
-type Found<'a> = petgraph::graph::EdgeReference<'a, Reference>;
+type HolderEdge<'a> = petgraph::graph::EdgeReference<'a, Reference>;
 
-/// How many references lead the same step.
+/// The number of parallel references for one step.
 fn alternatives(holders: &Holders, step: &[NodeIndex]) -> usize {
     holders.edges_connecting(step[0], step[1]).count()
 }
 
-/// The latest of them.
-fn latest<'a>(holders: &'a Holders, step: &[NodeIndex]) -> Option<Found<'a>> {
+/// The latest reference for one step.
+fn latest<'a>(holders: &'a Holders, step: &[NodeIndex]) -> Option<HolderEdge<'a>> {
     holders.edges_connecting(step[0], step[1]).max_by_key(|reference| reference.weight().age)
 }
 
-/// The references along a way.
+/// The references along a path.
 fn along(holders: &Holders, way: &[NodeIndex]) -> Vec<EdgeData> {
     let steps = way.windows(2).filter_map(|step| latest(holders, step));
     steps.map(|reference| data(holders, reference)).collect()
 }
 
-fn data(holders: &Holders, reference: Found<'_>) -> EdgeData {
+fn data(holders: &Holders, reference: HolderEdge<'_>) -> EdgeData {
     let Reference { strength, site, .. } = *reference.weight();
     let (from, to) = (reference.source(), reference.target());
     EdgeData {
@@ -108,7 +108,7 @@ fn data(holders: &Holders, reference: Found<'_>) -> EdgeData {
     }
 }
 
-/// Whether a reference from one to the other can be followed back to where it began.
+/// Whether a reference from `from` to `to` is part of a cycle.
 fn is_part(holders: &Holders, from: NodeIndex, to: NodeIndex) -> bool {
     shortest(holders, to, from).is_some()
 }
@@ -124,7 +124,8 @@ pub(super) fn cyclic_edges(recorded: &RecordedGraph) -> HashSet<EdgeIndex> {
     }
     strong
         .edge_references()
-        // Within a component every reference has a way back; alone, only one to itself has.
+        // Inside a component every reference has a path back. In a component of one node, only a reference
+        // to itself has.
         .filter(|reference| components[&reference.source()] == components[&reference.target()])
         .map(|reference| reference.id())
         .collect()
@@ -153,7 +154,7 @@ mod tests {
         recorded
     }
 
-    /// The cycle, the way from it, and the cut, as text.
+    /// The cycle, the path from it, and the cut, as text.
     fn found(nodes: usize, edges: &[(usize, usize)]) -> Option<[String; 3]> {
         let recorded = recorded(nodes, edges);
         let cycle = nearest(&holders_of(&recorded, NodeIndex::new(0)))?;
@@ -171,7 +172,7 @@ mod tests {
     fn holders_without_a_cycle_and_cycles_that_hold_nothing_are_no_cycle_behind_it() {
         assert_eq!(found(1, &[]), None);
         assert_eq!(found(3, &[(1, 0), (2, 1), (2, 0)]), None);
-        // 2 and 3 hold each other, and are held by 1: nothing of theirs holds 0.
+        // 2 and 3 hold each other, and 1 holds 2: neither of them holds 0.
         assert_eq!(found(4, &[(1, 0), (1, 2), (2, 3), (3, 2)]), None);
     }
 

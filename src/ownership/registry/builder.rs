@@ -1,4 +1,4 @@
-//! Settings of a registry that is to be made.
+//! `RegistryBuilder`: the settings of a new registry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use echown_report::{Report, Suppression};
 use once_cell::sync::OnceCell;
 
-use super::{BaselinePredicate, Counts, Registry, RegistryInner, Sink};
+use super::{BaselinePredicate, Counts, Registry, RegistryInner, ReportSink};
 use crate::faults::Saboteur;
 use crate::ownership::policy::{Level, Policy};
 use crate::ownership::task;
 use crate::sys::fork;
 
-/// Settings of a new registry.
+/// Builds a [`Registry`].
 #[derive(Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct RegistryBuilder {
@@ -20,49 +20,49 @@ pub struct RegistryBuilder {
     on_leak: Policy,
     on_violation: Policy,
     suppressions: Vec<Suppression>,
-    sink: Option<Sink>,
+    sink: Option<ReportSink>,
     is_baseline: Option<BaselinePredicate>,
     saboteur: Option<Arc<Saboteur>>,
 }
 
 impl RegistryBuilder {
-    /// How much is checked; [`Level::On`] unless set.
+    /// The level of checking. Default: [`Level::On`].
     pub fn level(mut self, level: Level) -> RegistryBuilder {
         self.level = level;
         self
     }
 
-    /// What follows from a leak; [`Policy::Warn`] unless set.
+    /// The policy for leaks. Default: [`Policy::Warn`].
     pub fn on_leak(mut self, policy: Policy) -> RegistryBuilder {
         self.on_leak = policy;
         self
     }
 
-    /// What follows from a violation; [`Policy::Warn`] unless set.
+    /// The policy for violations. Default: [`Policy::Warn`].
     pub fn on_violation(mut self, policy: Policy) -> RegistryBuilder {
         self.on_violation = policy;
         self
     }
 
-    /// Adds a known leak that is not to be reported.
+    /// Adds a suppression for leaks that are not to be reported.
     pub fn suppress(mut self, suppression: Suppression) -> RegistryBuilder {
         self.suppressions.push(suppression);
         self
     }
 
-    /// Where reports go. Without a sink they become events of `tracing`, or lines on standard error
-    /// where no subscriber listens.
+    /// The function that gets the reports. Without a sink they become `tracing` events, or lines on
+    /// standard error if there is no subscriber.
     ///
-    /// The sink runs on the thread that made the finding, without any lock held. What a thread finds
-    /// while it is inside of a sink, of [`baseline`](RegistryBuilder::baseline) or of a subscriber is counted and
-    /// kept, and not delivered: a sink that breaks a rule would call itself until the stack overflows.
+    /// The sink runs on the thread that made the report, without any lock held. Reports that a thread makes
+    /// inside a sink, a [`baseline`](RegistryBuilder::baseline) predicate or a subscriber are counted and
+    /// kept, but not delivered: a sink that breaks a rule would call itself until the stack overflows.
     pub fn sink(mut self, sink: impl Fn(&Report) + Send + Sync + 'static) -> RegistryBuilder {
         self.sink = Some(Box::new(sink));
         self
     }
 
-    /// Which findings were there before and may stay for now: they are counted and delivered as others,
-    /// and neither fail nor abort the process. It is asked as the sink is, and before.
+    /// The predicate for reports that are part of a baseline. They are counted and delivered, but they
+    /// neither fail nor abort the process. It is called like the sink, and before it.
     pub fn baseline(
         mut self,
         is_known: impl Fn(&Report) -> bool + Send + Sync + 'static,
@@ -71,18 +71,18 @@ impl RegistryBuilder {
         self
     }
 
-    /// Who makes system calls fail on purpose; nobody unless set. It does nothing before its
+    /// The fault injector of system calls. Default: none. It injects nothing before its
     /// [`begin`](Saboteur::begin).
     pub fn sabotage(mut self, saboteur: &Arc<Saboteur>) -> RegistryBuilder {
         self.saboteur = Some(Arc::clone(saboteur));
         self
     }
 
-    /// The registry.
+    /// Builds the registry.
     #[must_use]
     pub fn build(self) -> Registry {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // The root comes first: it has the smallest id, and it starts the watch for forks.
+        // The root task first: it has the smallest id, and it installs the detection of forks.
         if !fork::in_forked_child() {
             drop(task::root());
         }

@@ -1,21 +1,21 @@
-//! What loom found out about the shipped slot, the shipped account, and the shipped moves between
-//! accounts.
+//! loom models of the shipped slot, the shipped account, and the shipped moves between accounts.
 //!
-//! loom runs each model under every order of steps and every answer that the memory model allows
-//! for a load. The kernel is played by [`Number`]: using the number is a shared access, closing it
-//! or handing it out again is an exclusive one, and loom reports two accesses that nothing orders.
+//! loom runs each model under every order of steps and with every value that the memory model allows
+//! for a load. [`FakeFd`] models the kernel: using the number is a shared access, closing or reusing it
+//! is an exclusive one, and loom reports two accesses that nothing orders.
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg echown_loom" cargo test --lib --release model -- --nocapture
 //! ```
 //!
-//! Three limits. Threads of a model are coroutines of one thread, so that thread-locals are shared:
-//! at most one thread of a model may ask for the current task. Where a model names a preemption
-//! bound, orders with more forced switches than that were not tried. And loom orders atomics by
-//! C++11's rules as far as it knows them; its load-buffering is not complete.
+//! # Limits
 //!
-//! The table of weakened orderings, and which of these models objects to each, is in
-//! `docs/proof.md`.
+//! - The threads of a model are coroutines of one thread, so thread-locals are shared: at most one thread
+//!   of a model may use the current task.
+//! - If a model has a preemption bound, orders with more forced switches are not tried.
+//! - loom implements most of C++11's rules for atomics; its load buffering is incomplete.
+//!
+//! `docs/proof.md` lists the weakened orderings and the models that fail for each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering as StdOrdering};
@@ -27,13 +27,13 @@ mod alone;
 mod chain;
 mod moves;
 
-/// Explores `model`: exhaustively, or with at most so many forced switches.
+/// Explores `model`, exhaustively or with at most `preemption_bound` forced switches.
 #[track_caller]
 fn explore(preemption_bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let name = std::thread::current().name().unwrap_or("model").to_owned();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemption_bound;
-    // The overflow model alone takes all the pins there are, one by one.
+    // Only the overflow model needs this many: it takes all pins, one by one.
     builder.max_branches = 20_000;
     let orders = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&orders);
@@ -47,22 +47,22 @@ fn explore(preemption_bound: Option<usize>, model: impl Fn() + Send + Sync + 'st
 }
 
 const RESOURCE: u32 = 1;
-const NEWCOMER: u32 = 2;
-const NOBODY: u32 = 0;
+const REUSED: u32 = 2;
+const CLOSED: u32 = 0;
 
 /// One entry of the kernel's descriptor table.
 ///
-/// The occupant is no loom atomic on purpose: it tells what the kernel has there in this order of
-/// steps, and orders nothing.
-struct Number {
+/// The occupant is deliberately not a loom atomic: it stores the kernel's state in this order of steps,
+/// and orders nothing.
+struct FakeFd {
     entry: Watched,
     occupant: AtomicU32,
     closes: AtomicU32,
 }
 
-impl Number {
-    fn open() -> Arc<Number> {
-        Arc::new(Number {
+impl FakeFd {
+    fn open() -> Arc<FakeFd> {
+        Arc::new(FakeFd {
             entry: Watched::new(),
             occupant: AtomicU32::new(RESOURCE),
             closes: AtomicU32::new(0),
@@ -73,21 +73,21 @@ impl Number {
     fn call(&self) {
         self.entry.share(|| {
             let occupant = self.occupant.load(StdOrdering::Relaxed);
-            assert_eq!(occupant, RESOURCE, "a call went to the newcomer, or to a closed number");
+            assert_eq!(occupant, RESOURCE, "a call used a replaced or closed number");
         });
     }
 
     fn close(&self) {
         self.entry.exclude(|| {
-            let occupant = self.occupant.swap(NOBODY, StdOrdering::Relaxed);
+            let occupant = self.occupant.swap(CLOSED, StdOrdering::Relaxed);
             assert_eq!(occupant, RESOURCE, "closed what was not the resource");
             self.closes.fetch_add(1, StdOrdering::Relaxed);
         });
     }
 
-    /// The kernel hands the number out again.
+    /// The kernel reuses the number.
     fn reuse(&self) {
-        self.entry.exclude(|| self.occupant.store(NEWCOMER, StdOrdering::Relaxed));
+        self.entry.exclude(|| self.occupant.store(REUSED, StdOrdering::Relaxed));
     }
 
     fn closes(&self) -> u32 {
@@ -95,8 +95,8 @@ impl Number {
     }
 }
 
-/// What every finalizing path does once it has won the close.
-fn close(slot: &Slot, number: &Number) {
+/// The steps of every finalizing path after it has won the close.
+fn close(slot: &Slot, number: &FakeFd) {
     slot.wait_for_pins();
     number.close();
     number.reuse();

@@ -14,7 +14,7 @@ use echown_report::{Event, Site, TaskId, TaskLabel};
 use super::{
     Child, EndHook, JoinDuty, Managed, Origin, Task, TaskJob, current, give, guard, return_all,
 };
-use crate::ownership::account::Phase;
+use crate::ownership::account::TaskPhase;
 use crate::ownership::closing::{catch_panic, drop_catching, log_catching};
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::int_map::{self, IntMap};
@@ -161,7 +161,7 @@ impl Task {
         if !self.is_of_this_process() {
             return;
         }
-        self.account().phase = Phase::Ended;
+        self.account().phase = TaskPhase::Ended;
         // Before the end is set: a parent that exits waits for the ends of its children, and so also for
         // the reaper of their results, which is the parent's own code.
         while let Some(hook) = self.hook_or_end() {
@@ -257,7 +257,7 @@ impl Task {
     pub(super) fn cancel_self(self: &Arc<Task>) -> bool {
         let mut account = self.account();
         if !account.is_open() {
-            return account.phase != Phase::Ending;
+            return account.phase != TaskPhase::Ending;
         }
         account.cancelled = true;
         // ord: Release; partner: `is_cancelled`. Under the lock, like the account's own flag, so that a
@@ -281,7 +281,7 @@ impl Task {
         let mut account = self.account();
         // Before the shutdown, which is what wakes the task.
         account.draining = true;
-        let continues = account.phase != Phase::Ending;
+        let continues = account.phase != TaskPhase::Ending;
         drop(account);
         self.shutdown_read();
         continues
@@ -378,5 +378,5 @@ pub(crate) fn undo_make_child(
     }
     drop(child.take_job());
     return_all(child, &current(registry), given, site);
-    child.account().phase = Phase::Ended;
+    child.account().phase = TaskPhase::Ended;
 }

@@ -27,7 +27,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{CurrentTaskGuard, Phase, Task, guard};
+use super::{CurrentTaskGuard, Task, TaskPhase, guard};
 use crate::sync::lock;
 
 /// The task that runs in another task's place.
@@ -130,7 +130,7 @@ impl Task {
         let account = self.account();
         match () {
             // Finalizers are guaranteed to run, and so is what they run.
-            () if account.phase == Phase::Ending => None,
+            () if account.phase == TaskPhase::Ending => None,
             () if account.cancelled || self.is_cancelled() => Some(StopRequest::Cancel),
             () if account.draining => Some(StopRequest::Drain),
             () => None,

@@ -1,4 +1,4 @@
-//! The slot alone, with threads that take the parts of its owners, cancellers and visitors.
+//! Models of the slot alone. Their threads are its owners, cancellers, and visitors that pin it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering as StdOrdering};
@@ -7,7 +7,7 @@ use loom::sync::Condvar;
 use loom::thread;
 
 use super::super::{PIN_ONE, PINS_BITS, PinPurpose, Slot, SlotState};
-use super::{NOBODY, Number, close, explore};
+use super::{CLOSED, FakeFd, close, explore};
 use crate::sync::{Mutex, lock};
 use crate::sys::watched::Watched;
 
@@ -18,13 +18,13 @@ const CHILD: u64 = 2;
 fn model_a_of_two_operators_the_one_that_is_not_the_owner_is_refused() {
     explore(Some(4), || {
         let slot = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
-        let stranger = {
+        let number = FakeFd::open();
+        let non_owner = {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
                 if slot.held_by(CHILD) {
                     number.call();
-                    unreachable!("a stranger was let in");
+                    unreachable!("a non-owner passed the check");
                 }
                 assert!(slot.begin_with(CHILD).is_err() && slot.offer(CHILD).is_err());
                 assert!(slot.hand_over(CHILD, 3).is_err() && slot.begin_close(CHILD).is_err());
@@ -34,7 +34,7 @@ fn model_a_of_two_operators_the_one_that_is_not_the_owner_is_refused() {
         number.call();
         slot.begin_close(PARENT).unwrap();
         close(&slot, &number);
-        stranger.join().unwrap();
+        non_owner.join().unwrap();
         assert_eq!(number.closes(), 1);
     });
 }
@@ -65,7 +65,7 @@ fn model_b_a_childs_writes_before_its_transfer_are_seen_by_the_new_owner() {
 fn model_b_a_new_owner_that_closes_unchecked_closes_after_the_old_owners_last_use() {
     explore(None, || {
         let slot = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
+        let number = FakeFd::open();
         let child = {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
@@ -80,10 +80,10 @@ fn model_b_a_new_owner_that_closes_unchecked_closes_after_the_old_owners_last_us
     });
 }
 
-fn a_pinning_visitor_never_meets_the_newcomer(purpose: PinPurpose) {
+fn a_pinning_visitor_never_uses_a_reused_number(purpose: PinPurpose) {
     explore(None, move || {
         let slot = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
+        let number = FakeFd::open();
         // The kernel's table has a lock of its own, under which numbers are freed and handed out.
         let table = Arc::new(Mutex::new(()));
         let visitor = {
@@ -95,11 +95,11 @@ fn a_pinning_visitor_never_meets_the_newcomer(purpose: PinPurpose) {
                 }
             })
         };
-        let newcomer = {
+        let reuser = {
             let (number, table) = (Arc::clone(&number), Arc::clone(&table));
             thread::spawn(move || {
                 let _table = lock(&table);
-                if number.occupant.load(StdOrdering::Relaxed) == NOBODY {
+                if number.occupant.load(StdOrdering::Relaxed) == CLOSED {
                     number.reuse();
                 }
             })
@@ -112,26 +112,26 @@ fn a_pinning_visitor_never_meets_the_newcomer(purpose: PinPurpose) {
         }
         slot.end_close();
         visitor.join().unwrap();
-        newcomer.join().unwrap();
+        reuser.join().unwrap();
         assert_eq!(number.closes(), 1);
     });
 }
 
 #[test]
-fn model_c_a_cancellers_shutdown_never_hits_the_newcomer() {
-    a_pinning_visitor_never_meets_the_newcomer(PinPurpose::Cancel);
+fn model_c_a_cancellers_shutdown_never_hits_a_reused_number() {
+    a_pinning_visitor_never_uses_a_reused_number(PinPurpose::Cancel);
 }
 
 #[test]
-fn model_c_a_description_never_asks_about_the_newcomer() {
-    a_pinning_visitor_never_meets_the_newcomer(PinPurpose::Inspect);
+fn model_c_a_description_never_reads_a_reused_number() {
+    a_pinning_visitor_never_uses_a_reused_number(PinPurpose::Inspect);
 }
 
 #[test]
 fn model_c_two_visitors_are_both_waited_for() {
     explore(Some(2), || {
         let slot = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
+        let number = FakeFd::open();
         let visitors = [PinPurpose::Cancel, PinPurpose::Inspect].map(|purpose| {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
@@ -153,7 +153,7 @@ fn model_c_two_visitors_are_both_waited_for() {
 fn model_d_a_new_owner_is_not_cancelled_with_the_old_one() {
     explore(None, || {
         let slot = Arc::new(Slot::new(CHILD));
-        let number = Number::open();
+        let number = FakeFd::open();
         let canceller = {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
             thread::spawn(move || {
@@ -177,7 +177,7 @@ fn model_d_a_new_owner_is_not_cancelled_with_the_old_one() {
 }
 
 /// One half's end, as `HalfCell::finalize` does it.
-fn end_half(half: &Slot, whole: &Slot, number: &Number, owner: u64) {
+fn end_half(half: &Slot, whole: &Slot, number: &FakeFd, owner: u64) {
     half.begin_close(owner).unwrap();
     half.wait_for_pins();
     number.call();
@@ -193,7 +193,7 @@ fn model_e_the_later_half_closes_once_and_after_all_uses_of_both() {
         let whole = Arc::new(Slot::new(PARENT));
         whole.split(PARENT).unwrap();
         let (reading, writing) = (Arc::new(Slot::new(PARENT)), Arc::new(Slot::new(CHILD)));
-        let number = Number::open();
+        let number = FakeFd::open();
         let writer = {
             let (half, whole, number) = (writing, Arc::clone(&whole), Arc::clone(&number));
             thread::spawn(move || {
@@ -226,7 +226,7 @@ fn model_e_the_later_half_closes_once_and_after_all_uses_of_both() {
 fn model_e_a_pin_from_before_the_split_is_waited_for_by_the_later_half() {
     explore(None, || {
         let whole = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
+        let number = FakeFd::open();
         let visitor = {
             let (whole, number) = (Arc::clone(&whole), Arc::clone(&number));
             thread::spawn(move || {
@@ -248,8 +248,8 @@ fn model_e_a_pin_from_before_the_split_is_waited_for_by_the_later_half() {
 fn model_f_of_two_closers_one_wins() {
     explore(None, || {
         let slot = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
-        let closer = |slot: &Arc<Slot>, number: &Arc<Number>| {
+        let number = FakeFd::open();
+        let closer = |slot: &Arc<Slot>, number: &Arc<FakeFd>| {
             let (slot, number) = (Arc::clone(slot), Arc::clone(number));
             move || {
                 let won = slot.begin_close(PARENT).is_ok();
@@ -296,7 +296,7 @@ fn model_g_an_offer_is_claimed_once_and_after_the_offerers_last_use() {
 fn model_g_an_offer_is_either_claimed_or_closed_unclaimed() {
     explore(None, || {
         let slot = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
+        let number = FakeFd::open();
         slot.offer(PARENT).unwrap();
         let claimer = {
             let (slot, number) = (Arc::clone(&slot), Arc::clone(&number));
@@ -341,7 +341,7 @@ fn model_h_a_flag_set_while_the_owner_is_inside_with_is_not_lost() {
 }
 
 #[test]
-fn model_h_a_theft_noticed_while_the_owner_is_inside_with_is_marked_once() {
+fn model_h_a_replacement_noticed_while_the_owner_is_inside_with_is_marked_once() {
     explore(Some(4), || {
         let slot = Arc::new(Slot::new(PARENT));
         let finder = {
@@ -352,7 +352,7 @@ fn model_h_a_theft_noticed_while_the_owner_is_inside_with_is_marked_once() {
             slot.end_with();
         }
         let here = slot.mark_replaced();
-        assert!(here != finder.join().unwrap(), "one of the two found it first");
+        assert!(here != finder.join().unwrap(), "one of the two marked it first");
         assert!(!slot.held_by(PARENT) && slot.pin(PARENT, PinPurpose::Cancel).is_err());
     });
 }
@@ -361,7 +361,7 @@ fn model_h_a_theft_noticed_while_the_owner_is_inside_with_is_marked_once() {
 fn model_j_the_pin_after_the_last_one_waits_and_spoils_no_neighbouring_field() {
     explore(Some(2), || {
         let slot = Arc::new(Slot::new(PARENT));
-        let number = Number::open();
+        let number = FakeFd::open();
         let most = PINS_BITS / PIN_ONE;
         for _ in 0..most {
             slot.pin(PARENT, PinPurpose::Inspect).unwrap();

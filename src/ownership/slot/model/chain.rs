@@ -1,4 +1,4 @@
-//! The shipped chain of tasks on one thread, and what comes back to a task that was cancelled or
+//! Models of the chain of tasks on one thread, and of resources that return to a task that was cancelled or
 //! drained meanwhile.
 //!
 //! In each model one thread cancels or drains the outer task while the other moves a socket between

@@ -8,8 +8,8 @@ use loom::thread;
 use echown_report::{Event, Site};
 
 use super::super::{PinPurpose, SlotState};
-use super::{Number, explore};
-use crate::ownership::account::Phase;
+use super::{FakeFd, explore};
+use crate::ownership::account::TaskPhase;
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::{Managed, Record};
 use crate::ownership::registry::Registry;
@@ -20,7 +20,7 @@ use crate::ownership::{Level, Owned, Policy};
 /// A resource on a task's account whose finalizer closes a modelled number.
 struct Thing {
     record: Record,
-    number: Arc<Number>,
+    number: Arc<FakeFd>,
 }
 
 // A model that panics has failed: nothing looks at what it leaves.
@@ -60,8 +60,8 @@ impl Family {
     }
 
     /// Something that `owner` owns.
-    pub(super) fn own(&self, owner: &Task) -> (Arc<dyn Managed>, Arc<Number>) {
-        let number = Number::open();
+    pub(super) fn own(&self, owner: &Task) -> (Arc<dyn Managed>, Arc<FakeFd>) {
+        let number = FakeFd::open();
         let record = Record::new(self.registry.clone(), "thing", None, owner, Site::here());
         let held: Arc<dyn Managed> = Arc::new(Thing { record, number: Arc::clone(&number) });
         held.record().set_position(owner.account().push(Arc::clone(&held)));
@@ -74,7 +74,7 @@ fn entries(task: &Task, held: &Arc<dyn Managed>) -> usize {
     task.account().entries().filter(|entry| entry.record().id == held.record().id).count()
 }
 
-/// Slot and accounts agree: the owner, and nobody else, has the entry.
+/// Asserts that slot and accounts agree: only the owner has the entry.
 pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Managed>) {
     let owner = held.record().slot.load().owner();
     for task in [&family.parent, &family.child] {
@@ -83,7 +83,7 @@ pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Manag
     }
 }
 
-/// A drop elsewhere: what `Handle::drop` does, by whoever has the handle exclusively.
+/// A drop by a non-owner, as `Handle::drop` does it. The caller has the handle exclusively.
 pub(super) fn drop_elsewhere(held: &Arc<dyn Managed>, me: &Task, wanted: SlotState) -> bool {
     let won = task::begin_close(held, Some(wanted)).is_ok();
     if won {
@@ -216,7 +216,7 @@ fn model_f_a_drop_elsewhere_follows_what_is_transferred_meanwhile() {
             thread::spawn(move || drop_elsewhere(&held, &parent, SlotState::Held))
         };
         let _ = task::transfer(&family.child, &held, Site::here());
-        assert!(elsewhere.join().unwrap(), "nobody else closes it");
+        assert!(elsewhere.join().unwrap(), "no other path closes it");
         assert_eq!(number.closes(), 1);
         for task in [&family.parent, &family.child] {
             assert_eq!(entries(task, &held), 0);
@@ -225,7 +225,7 @@ fn model_f_a_drop_elsewhere_follows_what_is_transferred_meanwhile() {
 }
 
 #[test]
-fn model_f_a_canceller_of_an_ending_task_never_meets_the_newcomer() {
+fn model_f_a_canceller_of_an_ending_task_never_uses_a_reused_number() {
     explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
@@ -273,7 +273,7 @@ fn model_g_an_offer_that_passes_to_the_parent_is_claimed_or_dropped_once() {
                 drop_elsewhere(&held, &me, SlotState::Held)
             })
         };
-        family.child.account().phase = Phase::Ending;
+        family.child.account().phase = TaskPhase::Ending;
         task::pass_offers_on(&family.child, Site::here());
         assert!(claimer.join().unwrap());
         assert_eq!(number.closes(), 1);
@@ -294,7 +294,10 @@ fn model_g_an_offer_dropped_while_it_passes_to_the_parent_is_finalized_once() {
             thread::spawn(move || drop_elsewhere(&held, &parent, SlotState::Offered))
         };
         let _ = task_exit::run(&family.child, || (), std::convert::identity);
-        assert!(dropper.join().unwrap(), "the parent's account keeps it for whoever has the offer");
+        assert!(
+            dropper.join().unwrap(),
+            "the parent's account keeps it for the holder of the offer"
+        );
         assert_eq!(number.closes(), 1);
     });
 }
