@@ -32,8 +32,8 @@ mod interrupting;
 #[path = "net/options.rs"]
 mod options;
 
-#[path = "net/others.rs"]
-mod others;
+#[path = "net/udp_pipe_file.rs"]
+mod udp_pipe_file;
 
 #[path = "net/refusals.rs"]
 mod refusals;

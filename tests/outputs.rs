@@ -1,4 +1,4 @@
-//! The output of tests for CI, and what excuses findings: `ECHOWN_REPORT` and the other variables.
+//! The output of tests for CI, and suppression of findings: `ECHOWN_REPORT` and the other variables.
 //!
 //! This binary is its own test subject: the tests in `scene` are clean, and make their mistake only
 //! on request ([`FAULT`]), which the tests below make in processes of their own.
@@ -15,8 +15,8 @@ use serde_json::Value;
 #[path = "common/mod.rs"]
 mod common;
 
-#[path = "outputs/excuses.rs"]
-mod excuses;
+#[path = "outputs/suppressions.rs"]
+mod suppressions;
 
 /// The variable that has a scene commit its fault: `leak`, or `more` for one that is new.
 const FAULT: &str = "ECHOWN_OUTPUTS_FAULT";

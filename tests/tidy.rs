@@ -310,6 +310,24 @@ fn a_file_is_one_idea_and_short() {
     faults.assert_none();
 }
 
+/// The stranger's crate in `tests/corpus` sleeps as tests of other projects do.
+#[test]
+fn tests_wait_for_conditions_and_sleep_in_one_file() {
+    let mut faults = Faults::because(
+        "a test waits for a condition, with a deadline, by the helpers in tests/common/wait.rs: a \
+         fixed sleep is too short on a loaded machine and too long on every other",
+    );
+    for file in everything() {
+        let is_test = ["tests/", "ci/", "benches/peers/tests/"];
+        let may_sleep =
+            file.name == "tests/common/wait.rs" || file.name.starts_with("tests/corpus/");
+        if is_test.iter().any(|place| file.name.starts_with(place)) && !may_sleep {
+            faults.add_idents(file, &["sleep", "sleep_until"]);
+        }
+    }
+    faults.assert_none();
+}
+
 #[test]
 fn the_name_of_a_test_is_short() {
     let mut faults = Faults::because(

@@ -10,6 +10,7 @@ mod own_process;
 pub mod reserved;
 mod results;
 pub mod temp_path;
+mod threads;
 mod tools;
 mod wait;
 
@@ -21,10 +22,9 @@ pub use own_process::{assert_success, in_own_process};
 pub use results::{
     IntoRefusal, assert_cancelled, failure, leaked, panic_message, refusal, without_ages,
 };
+pub use threads::{thread_id, wait_until_blocked};
 pub use tools::require_tool;
-pub use wait::{
-    DEADLINE, poll, stall, thread_id, wait_for, wait_until, wait_until_blocked, wait_until_still,
-};
+pub use wait::{DEADLINE, poll, stall, wait_for, wait_until, wait_until_still};
 
 /// Locks a mutex, poisoned or not: a test that fails with the lock must not fail the others.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

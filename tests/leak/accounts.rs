@@ -15,12 +15,17 @@ use crate::common::{
 };
 use crate::events;
 
+/// A pool without a place: every spawn fails and hands back what it was given.
+fn full_pool(lab: &Fixture) -> Pool {
+    Pool::builder().registry(&lab.registry).limit(0).build()
+}
+
 // A spawn that fails.
 
 #[test]
 fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
     let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    let pool = full_pool(lab);
     lab.root(|| {
         let parent = lab.spawn("parent", [], move || {
             let (first, socket, last) = (lab.own("first"), lab.listener(), lab.own("last"));
@@ -39,7 +44,7 @@ fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
 #[test]
 fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
     let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    let pool = full_pool(lab);
     lab.root(|| {
         let parent = lab.spawn::<()>("parent", [], move || {
             let string = lab.own("returned");
@@ -56,7 +61,7 @@ fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
 #[test]
 fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
     let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    let pool = full_pool(lab);
     lab.root(|| {
         let (begin, begun) = channel();
         let parent = lab.spawn("parent", [], move || {
@@ -135,8 +140,8 @@ fn offers_skip_a_cancelled_ancestor_and_go_to_the_next_one() {
     lab.assert_clean();
 }
 
-/// Looks at what it is dropped in: the task, its state, and the handle that it holds.
-struct FdTracker {
+/// Reports where it is dropped: the task, its state, and whether the handle inside is refused.
+struct DropProbe {
     lab: &'static Fixture,
     held: Owned<&'static str>,
     tell: std::sync::mpsc::Sender<Seen>,
@@ -149,7 +154,7 @@ struct Seen {
     thread: thread::ThreadId,
 }
 
-impl Drop for FdTracker {
+impl Drop for DropProbe {
     fn drop(&mut self) {
         let registry = &self.lab.registry;
         let task = registry.current_task();
@@ -174,7 +179,7 @@ fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
             let held = lab.own("in the result");
             begin.send((thread::current().id(), held.resource())).expect("the test listens");
             assert!(gone.recv().is_err());
-            FdTracker { lab, held, tell }
+            DropProbe { lab, held, tell }
         });
         let (thread, resource) = begun.recv().expect("it begins");
         let label = child.task();
@@ -215,7 +220,7 @@ fn orphans_take_care_of_a_child_that_has_ended_already() {
     lab.assert_clean();
 }
 
-/// A task's record, followed by its name, which nothing else holds.
+/// The record of a task, watched through the task's name, which nothing else holds.
 struct Record(Weak<str>);
 
 impl Record {
@@ -267,7 +272,7 @@ fn nothing_is_left_of_a_child_that_was_joined_cancelled_or_reaped() {
 #[test]
 fn nothing_is_left_of_an_inline_child_nor_of_one_that_could_not_be_started() {
     let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
+    let pool = full_pool(lab);
     lab.root(|| {
         let inline = lab.registry.run_inline("inline", [], || {
             // What the snapshot holds is gone at the end of the line.

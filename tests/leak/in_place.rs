@@ -63,11 +63,11 @@ fn wait_for_a_sleeper(pool: &Pool) {
 
 fn try_sleeper(pool: &Pool) -> Result<Promise<()>, ErrorKind> {
     let registry = pool.registry().clone();
-    let sleep = move || match Stream::pair_in(&registry) {
+    let block = move || match Stream::pair_in(&registry) {
         Ok((stream, _peer)) => drop((&stream).read(&mut [0])),
         Err(error) => assert_eq!(refusal::<(), _>(Err(error)).kind(), ErrorKind::Cancelled),
     };
-    pool.spawn([], sleep).map_err(|error| error.refusal().expect("refused").kind())
+    pool.spawn([], block).map_err(|error| error.refusal().expect("refused").kind())
 }
 
 #[test]

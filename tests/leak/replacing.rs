@@ -18,8 +18,8 @@ use crate::common::{
 };
 use crate::events;
 
-/// Replaces the file behind a number of the registry's by another one, in one step, so that no other
-/// test gets the number in between. The answer is the number's rightful owner from now on.
+/// Replaces the file behind a number of the registry by another one, in one step, so that no other
+/// test gets the number in between. Returns the owner of the number from now on.
 fn replace(number: RawFd, newcomer: impl AsFd) -> OwnedFd {
     let mut taken = fd_misuse::second_owner(number);
     let flags = rustix::io::DupFlags::CLOEXEC;
@@ -31,15 +31,28 @@ fn number(stream: &Stream) -> RawFd {
     stream.describe().number.expect("it is a descriptor")
 }
 
-/// A stream that was replaced unnoticed: the newcomer under its number, and the newcomer's peer.
+/// Puts a new connection under a number. Returns the end that has the number now, and the other end.
+fn replace_by_connection(number: RawFd) -> (TcpStream, TcpStream) {
+    let (here, there) = common::connection();
+    (TcpStream::from(replace(number, here)), there)
+}
+
+/// The same, and the registry notices, because it owns the new end.
+fn replace_by_owned(lab: &Fixture, number: RawFd) -> (Stream, TcpStream) {
+    let (here, there) = replace_by_connection(number);
+    let here = Stream::own_in(&lab.registry, here).expect("the number is the new file's");
+    assert_eq!(lab.codes(), ["fd-replaced"]);
+    (here, there)
+}
+
+/// A stream that was replaced unnoticed: the new file under its number, and that file's peer.
 fn replaced(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, _peer) = lab.connection();
-    let (here, there) = common::connection();
-    let here = TcpStream::from(replace(number(&stream), here));
+    let (here, there) = replace_by_connection(number(&stream));
     (stream, here, there)
 }
 
-/// The same, noticed by the registry, because the newcomer was owned for a moment.
+/// The same, noticed by the registry, because the new file was owned for a moment.
 fn known_as_replaced(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, here, there) = replaced(lab);
     let owned = lab.registry.own_fd(OwnedFd::from(here)).expect("the number is the newcomer's");
@@ -50,7 +63,7 @@ fn known_as_replaced(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
 /// Ends of a task that still has a resource.
 const ENDS: [&str; 4] = ["drops it", "releases it", "forgets it", "panics"];
 
-fn end_with(stream: Stream, end: &str) {
+fn assert_ends_with(stream: Stream, end: &str) {
     match end {
         "drops it" => drop(stream),
         "releases it" => assert_eq!(refusal(stream.release()).kind(), ErrorKind::FdReplaced),
@@ -73,10 +86,9 @@ fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
                 let (go, gone) = channel::<()>();
                 let child = lab.spawn("child", [stream.resource()], move || {
                     assert!(gone.recv().is_err());
-                    end_with(stream, end);
+                    assert_ends_with(stream, end);
                 });
-                let (here, mut there) = common::connection();
-                let mut here = TcpStream::from(replace(number, here));
+                let (mut here, mut there) = replace_by_connection(number);
                 drop(go);
                 match end {
                     "forgets it" => drop(leaked(child.join())),
@@ -135,13 +147,9 @@ fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
             assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
             mem::forget(stream);
         });
-        let (here, there) = common::connection();
-        let here = Stream::own_in(&lab.registry, TcpStream::from(replace(number, here)));
-        let mut here = here.expect("the number is the newcomer's");
-        assert_eq!(lab.codes(), ["fd-replaced"]);
+        let (mut here, mut there) = replace_by_owned(lab, number);
         drop(go);
         leaked(child.join());
-        let mut there = there;
         assert_connected(&mut here, &mut there);
     });
     assert_eq!(lab.codes(), ["fd-replaced", "leak"]);
@@ -155,8 +163,7 @@ fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
         let (stream, _peer) = lab.connection();
         let number = number(&stream);
         let offer = stream.offer().expect("it is ours");
-        let (here, mut there) = common::connection();
-        let mut here = TcpStream::from(replace(number, here));
+        let (mut here, mut there) = replace_by_connection(number);
         drop(offer);
         assert_connected(&mut here, &mut there);
     });
@@ -177,10 +184,7 @@ fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claim
             assert!(gone.recv().is_err());
         });
         let offer = told.recv().expect("it was sent");
-        let (here, mut there) = common::connection();
-        let here = Stream::own_in(&lab.registry, TcpStream::from(replace(number, here)));
-        let mut here = here.expect("the number is the newcomer's");
-        assert_eq!(lab.codes(), ["fd-replaced"], "it is noticed while it is offered");
+        let (mut here, mut there) = replace_by_owned(lab, number);
         drop(go);
         child.join().expect("an offer is no leak");
         assert_eq!(resource.describe().owner, Some(lab.registry.current_task()));
@@ -225,8 +229,7 @@ fn a_write_half_that_was_replaced_shuts_nothing_down() {
                 let (stream, _peer) = lab.connection();
                 let number = number(&stream);
                 let (reading, writing) = stream.split().expect("it is ours");
-                let (here, mut there) = common::connection();
-                let mut here = TcpStream::from(replace(number, here));
+                let (mut here, mut there) = replace_by_connection(number);
                 if is_forgotten {
                     let give = [writing.resource()];
                     let child = lab.spawn("child", give, move || mem::forget(writing));

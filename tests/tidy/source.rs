@@ -157,7 +157,7 @@ pub fn root() -> &'static Path {
 }
 
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
-    let folders = ["src", "crates", "tests", "examples", "benches"];
+    let folders = ["src", "crates", "tests", "examples", "benches", "ci"];
     folders.into_iter().flat_map(folder).collect()
 });
 

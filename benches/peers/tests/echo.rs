@@ -5,12 +5,15 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long anything may take before the test fails. Generous: a loaded machine is not a bug.
-const PATIENCE: Duration = Duration::from_secs(30);
+use wait::{DEADLINE, stall, wait_for};
 
-/// More than sockets and buffers hold, so that the peer meets a client that takes nothing.
+#[path = "../../../tests/common/wait.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod wait;
+
+/// More than sockets and buffers hold, so that the server meets a client that reads nothing.
 const TRANSFER_BYTES: usize = 16 * 1024 * 1024;
 
 struct Peer {
@@ -20,7 +23,7 @@ struct Peer {
 
 impl Peer {
     fn start(name: &str) -> Peer {
-        // Whoever runs the tests in the background may have SIGINT ignored, which is inherited.
+        // In the background of a script SIGINT may be ignored, and children inherit that.
         let mut command = Command::new("env");
         command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_echown-peers"), name, "0"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -32,20 +35,13 @@ impl Peer {
 
     /// The signal that ended it.
     fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.signal();
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_for("the server to end", || self.child.try_wait().unwrap()).signal()
     }
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream
     }
 }
@@ -98,8 +94,8 @@ fn all_of_a_long_transfer_comes_back_to_a_client_that_reads_late() {
                 writer.write_all(&bytes).unwrap();
                 writer.shutdown(Shutdown::Write).unwrap();
             });
-            // Long enough for the peer to have its hands full of what nobody takes.
-            thread::sleep(Duration::from_millis(50));
+            // Long enough for the queues of the server to fill up.
+            stall(Duration::from_millis(50));
             client.read_to_end(&mut back).unwrap();
         });
         assert!(back == bytes, "{} of {} bytes", back.len(), bytes.len());

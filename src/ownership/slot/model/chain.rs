@@ -14,7 +14,7 @@ use echown_report::{Event, Site};
 
 use super::explore;
 use super::moves::Family;
-use crate::ownership::error::ErrorKind;
+use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::Managed;
 use crate::ownership::task::{self, Task};
 use crate::ownership::task_exit;
@@ -25,6 +25,27 @@ fn socket(registry: &Registry) -> (Owned<UnixStream>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     (registry.own_fd(ours).unwrap(), theirs)
+}
+
+/// Explores a model in which the outer task of a family owns a socket and runs.
+fn explore_with_socket(
+    bound: Option<usize>,
+    model: impl Fn(&Family, &Owned<UnixStream>) + Send + Sync + 'static,
+) {
+    explore(bound, move || {
+        let family = Family::new();
+        let entered = family.parent.enter();
+        let (owned, _peer) = socket(&family.registry);
+        model(&family, &owned);
+        drop(owned);
+        drop(entered);
+    });
+}
+
+/// Gives the socket to the child.
+fn give(family: &Family, owned: &Owned<UnixStream>) -> Result<(), Error> {
+    let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
+    task::give(&family.parent, &family.child, &held, Event::Given, Site::here())
 }
 
 /// Whether reading from the socket would block: nothing has shut it.
@@ -45,9 +66,7 @@ fn draining(task: &Arc<Task>) -> thread::JoinHandle<()> {
 
 /// Gives the socket to the child, which runs `f` inline.
 fn inline(family: &Family, owned: &Owned<UnixStream>, f: impl FnOnce()) {
-    let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
-    let given = task::give(&family.parent, &family.child, &held, Event::Given, Site::here());
-    if given.is_ok() {
+    if give(family, owned).is_ok() {
         let ended = task_exit::run(&family.child, f, std::convert::identity);
         if let Err(TaskError::Panicked(panic)) = ended {
             std::panic::resume_unwind(panic.into_payload());
@@ -57,13 +76,10 @@ fn inline(family: &Family, owned: &Owned<UnixStream>, f: impl FnOnce()) {
 
 #[test]
 fn model_l_a_cancel_reaches_what_was_given_to_an_inline_child() {
-    explore(None, || {
-        let family = Family::new();
-        let entered = family.parent.enter();
-        let (owned, _peer) = socket(&family.registry);
+    explore_with_socket(None, |family, owned| {
         let canceller = cancelling(&family.parent);
         let mut canceller = Some(canceller);
-        inline(&family, &owned, || {
+        inline(family, owned, || {
             canceller.take().unwrap().join().unwrap();
             assert_eq!(owned.check().unwrap_err().kind(), ErrorKind::Cancelled);
         });
@@ -72,53 +88,36 @@ fn model_l_a_cancel_reaches_what_was_given_to_an_inline_child() {
         }
         // By whichever way: flagged here, or finalized by the child.
         assert_eq!(owned.check().unwrap_err().kind(), ErrorKind::Cancelled);
-        drop(owned);
-        drop(entered);
     });
 }
 
 #[test]
 fn model_l_a_drain_reaches_what_was_given_to_an_inline_child() {
-    explore(Some(3), || {
-        let family = Family::new();
-        let entered = family.parent.enter();
-        let (owned, _peer) = socket(&family.registry);
+    explore_with_socket(Some(3), |family, owned| {
         let drainer = draining(&family.parent);
-        inline(&family, &owned, || {
+        inline(family, owned, || {
             drainer.join().unwrap();
-            assert!(!would_block(&owned));
+            assert!(!would_block(owned));
         });
-        drop(owned);
-        drop(entered);
     });
 }
 
 #[test]
 fn model_l_a_drain_reaches_what_an_inline_child_transfers() {
-    explore(Some(3), || {
-        let family = Family::new();
-        let entered = family.parent.enter();
-        let (owned, _peer) = socket(&family.registry);
-        let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
-        task::give(&family.parent, &family.child, &held, Event::Given, Site::here()).unwrap();
+    explore_with_socket(Some(3), |family, owned| {
+        give(family, owned).unwrap();
         let drainer = draining(&family.parent);
         let up = || owned.transfer().unwrap();
         task_exit::run(&family.child, up, std::convert::identity).unwrap();
         drainer.join().unwrap();
-        assert!(!would_block(&owned));
-        drop(owned);
-        drop(entered);
+        assert!(!would_block(owned));
     });
 }
 
 #[test]
 fn model_l_a_cancelled_task_never_uses_what_its_inline_child_transfers() {
-    explore(None, || {
-        let family = Family::new();
-        let entered = family.parent.enter();
-        let (owned, _peer) = socket(&family.registry);
-        let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
-        task::give(&family.parent, &family.child, &held, Event::Given, Site::here()).unwrap();
+    explore_with_socket(None, |family, owned| {
+        give(family, owned).unwrap();
         let canceller = cancelling(&family.parent);
         let moved = task_exit::run(&family.child, || owned.transfer(), std::convert::identity);
         if let Ok(Err(error)) = moved {
@@ -126,8 +125,6 @@ fn model_l_a_cancelled_task_never_uses_what_its_inline_child_transfers() {
         }
         canceller.join().unwrap();
         assert_eq!(owned.check().unwrap_err().kind(), ErrorKind::Cancelled);
-        drop(owned);
-        drop(entered);
     });
 }
 

@@ -81,7 +81,7 @@ fn sixteen_processes_write_one_baseline() {
 }
 
 #[test]
-fn the_servers_file_of_suppressions_excuses_tests_too() {
+fn a_suppression_file_of_the_server_applies_to_tests_too() {
     let folder = Folder::new("suppressed");
     let path = folder.file("suppressions.toml");
     let suppressions = path.to_str().unwrap();
