@@ -1,4 +1,4 @@
-//! Connects of a manager: refused, delayed, aborted.
+//! Connects of a manager: failed, delayed, aborted.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};

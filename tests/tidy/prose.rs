@@ -1,4 +1,4 @@
-//! Rules for prose: banned words in Markdown.
+//! Rules for prose: banned words in Markdown, help texts and module headers.
 //!
 //! Code blocks and code spans do not count: `nobody` is a Unix account. The places that still break
 //! the rule are listed in `tests/tidy/prose_exceptions.txt`. The list can only shrink: a place that no
@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::Command;
 
 use super::Faults;
 use super::markdown::{PENDING, documents, without_code};
-use super::source::root;
+use super::source::{everything, root};
 
 /// Words and phrases of the project's former private dialect, with what to write instead.
 const BANNED: &[(&str, &str)] = &[
@@ -39,11 +40,13 @@ const EXCEPTIONS: &str = "tests/tidy/prose_exceptions.txt";
 #[test]
 fn prose_has_no_banned_words() {
     let mut faults = Faults::because(
-        "documents are written in plain technical English: \
+        "documents, help texts and module headers are written in plain technical English: \
          no banned words outside code spans and code blocks",
     );
     let mut found = BTreeMap::new();
-    for (kind, texts) in [("Markdown", documents())] {
+    for (kind, texts) in
+        [("Markdown", documents()), ("help text", helps()), ("module header", headers())]
+    {
         let mut count = 0;
         let mut files = 0;
         for (name, text) in texts {
@@ -112,6 +115,45 @@ fn banned_words(text: &str) -> Vec<(usize, &'static str, &'static str)> {
         }
     }
     found
+}
+
+/// The long help of the program and of each of its commands.
+fn helps() -> Vec<(String, String)> {
+    let mut commands = vec![Vec::new()];
+    let mut helps = Vec::new();
+    while let Some(command) = commands.pop() {
+        let help = help(&command);
+        let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        for line in listed.take_while(|line| !line.is_empty()) {
+            let name = line.trim_start().split(' ').next().unwrap_or_default();
+            // Further lines of a description are indented by more.
+            if line.starts_with("  ") && !line.starts_with("   ") && name != "help" {
+                commands.push([&command[..], &[name.to_owned()]].concat());
+            }
+        }
+        let name = ["echown"].into_iter().chain(command.iter().map(|word| &**word));
+        let name = name.chain(["--help"]).collect::<Vec<_>>().join(" ");
+        helps.push((name, without_code(&help)));
+    }
+    assert!(helps.len() >= 5, "the help lists the commands: {helps:?}");
+    helps
+}
+
+fn help(command: &[String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_echown")).args(command).arg("--help").output();
+    let output = output.expect("the program starts");
+    String::from_utf8(output.stdout).expect("the help is text")
+}
+
+/// The module headers of all sources: their `//!` lines.
+fn headers() -> Vec<(String, String)> {
+    everything()
+        .map(|file| {
+            let lines = file.lines.iter().map(|line| line.trim_start().strip_prefix("//!"));
+            let text: Vec<&str> = lines.map(Option::unwrap_or_default).collect();
+            (file.name.clone(), without_code(&text.join("\n")))
+        })
+        .collect()
 }
 
 fn exceptions() -> BTreeSet<String> {

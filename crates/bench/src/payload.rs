@@ -1,6 +1,6 @@
 //! The payload: the bytes that are sent, and that have to come back.
 //!
-//! It is a stream of random bytes that repeats after a prime number of them. The period is so long that
+//! It is a stream of random bytes that repeats after a prime number of them. The period is long enough that
 //! a server does not lose or repeat exactly one period by chance. Each connection starts at another
 //! offset. Nothing is copied: what is sent and compared are slices of one ring.
 
