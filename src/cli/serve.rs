@@ -288,7 +288,7 @@ pub(super) fn declare_inherited(registry: &Registry) {
             2 => "standard error",
             _ => "inherited",
         };
-        registry.declare_external(number, name, "opened by whoever started the program");
+        registry.declare_external(number, name, "opened by the parent process");
     }
 }
 

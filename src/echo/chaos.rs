@@ -13,7 +13,7 @@
 //! |---|---|---|---|
 //! | panic | the task panics | the end | its outcome |
 //! | leak | the handle is forgotten | the end | `leak` |
-//! | foreign-write | a thread that does not own the connection writes to it | nothing: it goes on | `not-owner` |
+//! | foreign-write | a thread that does not own the connection writes to it | nothing: it continues | `not-owner` |
 //! | cycle | two shared values hold each other, and the handle; or a handler's own cycle is left in place | the end; with its own cycle all of its echo before | `leak`, with the cycle |
 //! | double-release | it is released twice | the end | `double-release` |
 //! | fd-replaced | another file replaces the descriptor | the end | `fd-replaced` |
