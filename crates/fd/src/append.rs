@@ -16,7 +16,7 @@ use rustix::io::Errno;
 /// # Errors
 /// The system call's. `NotConnected`: no process reads the FIFO.
 pub fn open(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
     let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
     opened.map_err(|error| {
         let is_unread = error.raw_os_error() == Some(Errno::NXIO.raw_os_error());

@@ -24,10 +24,11 @@ use std::sync::Arc;
 /// Bytes as they came, whether they are UTF-8 or not. Reversible: two different inputs have two
 /// different outputs.
 pub fn bytes(raw: &[u8]) -> Cow<'_, str> {
-    if let Ok(text) = std::str::from_utf8(raw)
-        && !text.chars().any(|it| it == '\\' || is_unprintable(it))
-    {
-        return Cow::Borrowed(text);
+    match std::str::from_utf8(raw) {
+        Ok(text) if !text.chars().any(|it| it == '\\' || is_unprintable(it)) => {
+            return Cow::Borrowed(text);
+        }
+        _ => {}
     }
     let mut escaped = String::with_capacity(raw.len() + 16);
     for chunk in raw.utf8_chunks() {

@@ -112,10 +112,8 @@ fn of_leak(report: &LeakReport) -> Vec<Part> {
     let several = report.resources.len() > 1;
     for part in &mut parts {
         // What a snippet points at is where it all began, unless there is a better place.
-        if !part.places.iter().any(|place| place.is_primary)
-            && let Some(first) = part.places.first_mut()
-        {
-            first.is_primary = true;
+        if !part.places.iter().any(|place| place.is_primary) {
+            part.places.iter_mut().take(1).for_each(|first| first.is_primary = true);
         }
     }
     if several {
@@ -238,9 +236,7 @@ fn places<'a>(places: &[Place], sources: &Sources) -> Vec<Element<'a>> {
             }
         }
     }
-    if shown.is_empty()
-        && let Some(site) = first_told
-    {
+    if let Some(site) = first_told.filter(|_| shown.is_empty()) {
         let origin = Origin::path(escape::text(site.file()))
             .line(site.line() as usize)
             .char_column(site.column() as usize);

@@ -104,10 +104,11 @@ fn read_visibility(tokens: &mut Peekable<IntoIter>) -> TokenStream {
     let mut visibility = TokenStream::new();
     if is_word(tokens.peek(), "pub") {
         visibility.extend(tokens.next());
-        if let Some(TokenTree::Group(group)) = tokens.peek()
-            && group.delimiter() == Delimiter::Parenthesis
-        {
-            visibility.extend(tokens.next());
+        match tokens.peek() {
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => {
+                visibility.extend(tokens.next());
+            }
+            _ => {}
         }
     }
     visibility

@@ -97,9 +97,7 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
     });
     // What the registry had on record and has closed at the end of the test.
     let of_record = finding.descriptors.is_empty().then(|| finding.kind().map(str::to_owned));
-    if let Some(kind) = of_record.flatten()
-        && let Some(reason) = reason(&kind, &[])
-    {
+    if let Some(reason) = of_record.flatten().and_then(|kind| reason(&kind, &[])) {
         notes.push(format!("suppressed: {}: {reason}", finding.message));
         finding.message.clear();
     }

@@ -171,8 +171,8 @@ macro_rules! as_u64 {
 }
 
 as_u64! {
-    i64: |number| number.cast_unsigned(), |number| Some(number.cast_signed());
-    i32: |number| i64::from(*number).cast_unsigned(), |number| number.cast_signed().try_into().ok();
+    i64: |number| *number as u64, |number| Some(number as i64);
+    i32: |number| i64::from(*number) as u64, |number| (number as i64).try_into().ok();
     u32: |number| u64::from(*number), |number| number.try_into().ok();
     bool: |yes| u64::from(*yes), |number| Some(number == 1);
 }

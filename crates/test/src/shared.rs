@@ -23,6 +23,7 @@ use echown_fd::append;
 use echown_report::atomic_file::AtomicFile;
 #[cfg(feature = "ci")]
 use echown_report::atomic_file::NOT_REGULAR;
+use rustix::fs::{FlockOperation, flock};
 
 /// Appends a record.
 ///
@@ -41,7 +42,7 @@ pub(super) fn append_record(path: &Path, record: &[u8]) -> io::Result<()> {
     }
     let mut file = append::open_blocking(path)?;
     if file.metadata()?.is_file() {
-        file.lock()?;
+        flock(&file, FlockOperation::LockExclusive)?;
     }
     file.write_all(record)
 }
@@ -102,7 +103,7 @@ fn lock(path: &Path) -> io::Result<File> {
         if !mine.is_file() {
             return Err(io::Error::other(NOT_REGULAR));
         }
-        file.lock()?;
+        flock(&file, FlockOperation::LockExclusive)?;
         let named = fs::metadata(path).ok().map(|named| (named.dev(), named.ino()));
         if named == Some((mine.dev(), mine.ino())) {
             return Ok(file);

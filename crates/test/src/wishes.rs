@@ -97,9 +97,7 @@ impl Wishes {
     ) -> Result<Wishes, String> {
         if let Some(path) = &write_baseline {
             let name = escape::path(path);
-            if let Some(to) = &report
-                && resolved(&to.path) == resolved(path)
-            {
+            if report.as_ref().is_some_and(|to| resolved(&to.path) == resolved(path)) {
                 return Err(format!(
                     "ECHOWN_REPORT and ECHOWN_WRITE_BASELINE name the same file, {name}: give each \
                      a file of its own"

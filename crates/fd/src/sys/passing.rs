@@ -51,9 +51,8 @@ pub fn descriptors_max() -> u64 {
 /// raising the limit, if need be and as far as the hard limit allows.
 pub fn make_room(count: usize) {
     let limit = getrlimit(Resource::Nofile);
-    if let Some(current) = limit.current
-        && free_numbers(count).len() < count
-    {
+    let Some(current) = limit.current else { return };
+    if free_numbers(count).len() < count {
         let wanted = current.saturating_add(count as u64);
         let current = Some(limit.maximum.map_or(wanted, |maximum| wanted.min(maximum)));
         let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });

@@ -178,14 +178,14 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
             Deed::OpensOrAsks => To::Duplicating,
             _ => To::Judge,
         };
-        it.if_equal(low(call.cast_unsigned()), to, To::Next);
+        it.if_equal(low(call as u64), to, To::Next);
     }
     it.if_equal(u32::MAX, To::Allow, To::Allow);
     it.label(To::Duplicating);
     it.load(argument(1));
-    it.if_equal(libc::F_DUPFD.cast_unsigned(), To::Judge, To::Next);
-    it.if_equal(libc::F_GETFD.cast_unsigned(), To::Judge, To::Next);
-    it.if_equal(libc::F_DUPFD_CLOEXEC.cast_unsigned(), To::Judge, To::Allow);
+    it.if_equal(libc::F_DUPFD as u32, To::Judge, To::Next);
+    it.if_equal(libc::F_GETFD as u32, To::Judge, To::Next);
+    it.if_equal(libc::F_DUPFD_CLOEXEC as u32, To::Judge, To::Allow);
     it.label(To::Judge);
     it.load(argument(5));
     it.if_equal(low(magic), To::Next, To::From(0));
@@ -241,13 +241,13 @@ mod tests {
     /// Runs the program as the kernel would.
     fn judge(program: &[libc::sock_filter], call: i64, pointer: u64, arguments: [u64; 6]) -> u32 {
         let load = |offset: u32| match offset {
-            NUMBER => low(call.cast_unsigned()),
+            NUMBER => low(call as u64),
             ARCH => ARCHITECTURE,
             POINTER => low(pointer),
             _ if offset == POINTER + 4 => high(pointer),
             _ => {
                 let argument = arguments[(offset - ARGUMENTS) as usize / 8];
-                if offset.is_multiple_of(8) { low(argument) } else { high(argument) }
+                if offset % 8 == 0 { low(argument) } else { high(argument) }
             }
         };
         let (mut at, mut value) = (0, 0);
@@ -285,7 +285,7 @@ mod tests {
         {
             assert!(!is_trapped(libc::SYS_openat, elsewhere, none), "{elsewhere:x}");
         }
-        let fcntl = |command: i32| [3, command.cast_unsigned().into(), 0, 0, 0, 0];
+        let fcntl = |command: i32| [3, command as u64, 0, 0, 0, 0];
         let here = 0x5500_0000_2000;
         assert!(is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_DUPFD_CLOEXEC)));
         assert!(!is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_GETFL)));

@@ -113,7 +113,7 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     let registers = &mut context.uc_mcontext.gregs;
     let place = |register: libc::c_int| register as usize;
     let call = registers[place(libc::REG_RAX)];
-    let arguments = ARGUMENTS.map(|register| registers[place(register)].cast_unsigned());
+    let arguments = ARGUMENTS.map(|register| registers[place(register)] as u64);
     let pointer = registers[place(libc::REG_RIP)] as usize;
     let mask = &raw mut context.uc_sigmask;
     let answer = match deed(call) {
@@ -159,7 +159,7 @@ fn note(
         }
         _ if answer < 0 => {}
         Deed::OpensOrAsks if arguments[1] as i32 == libc::F_GETFD => {}
-        Deed::Opens | Deed::OpensOrAsks => table.opens(number(answer.cast_unsigned()), trace),
+        Deed::Opens | Deed::OpensOrAsks => table.opens(number(answer as u64), trace),
         Deed::OpensPair(argument) => {
             // SAFETY: the call succeeded, so the kernel has written two numbers there.
             let pair = unsafe { (arguments[argument] as *const [RawFd; 2]).read_unaligned() };
