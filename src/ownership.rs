@@ -65,8 +65,8 @@ pub use baton::Baton;
 pub(crate) use cell::ResourceCell;
 pub use echown_fd::fd::Identity;
 pub use echown_report::{
-    CustodyStep, Declared, Event, LeakReport, Report, ResourceData, ResourceId, SCHEMA_VERSION,
-    Site, Snapshot, Suppression, TaskData, TaskId, TaskLabel, Verdict, ViolationReport,
+    CustodyStep, Declared, Event, LeakReport, RegistrySummary, Report, ResourceData, ResourceId,
+    SCHEMA_VERSION, Site, Snapshot, Suppression, TaskData, TaskId, TaskLabel, ViolationReport,
 };
 pub use error::{Error, ErrorKind, Refused};
 pub use half::Half;
@@ -122,6 +122,6 @@ pub fn snapshot() -> Snapshot {
 }
 
 /// [`Registry::finish`] of the process-wide registry. A program calls this last.
-pub fn finish() -> Verdict {
+pub fn finish() -> RegistrySummary {
     Registry::global().finish()
 }

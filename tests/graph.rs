@@ -81,7 +81,7 @@ fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() 
     ] {
         assert!(text.contains(&expected), "no {expected:?} in {text}");
     }
-    let verdict = lab.registry.verdict();
+    let verdict = lab.registry.summary();
     assert_eq!((verdict.leaks, verdict.cycles, verdict.reported["leak"]), (1, 1, 1));
 }
 
@@ -102,7 +102,7 @@ fn a_leak_without_a_cycle_names_none() {
     let ((), report) = leaked(outcome);
     assert!(report.resources[0].kept_alive_by.is_none());
     assert!(!report.to_string().contains("cycle"));
-    assert_eq!(lab.registry.verdict().cycles, 0);
+    assert_eq!(lab.registry.summary().cycles, 0);
 }
 
 #[test]

@@ -228,7 +228,7 @@ fn a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays() {
         message.ends_with("failed to finalize: its finalizer panicked: the finalizer's error"),
         "{message}"
     );
-    assert_eq!(lab.registry.verdict().failed_finalizers, 1);
+    assert_eq!(lab.registry.summary().failed_finalizers, 1);
 }
 
 // Own twice.

@@ -30,9 +30,9 @@ fn registry_and_model_agree(body: Vec<Move>, end: End) {
         assert_eq!(finalized, expected, "what was not disowned is finalized, each thing once");
     }
     // The handles that are left are of no consequence any more.
-    let violations = world.registry.verdict().violations;
+    let violations = world.registry.summary().violations;
     world.seats.take().clear();
-    assert_eq!(world.registry.verdict().violations, violations);
+    assert_eq!(world.registry.summary().violations, violations);
     assert_eq!(world.finalized.lock().unwrap().len(), world.model.borrow().finalized.len());
 }
 

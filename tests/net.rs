@@ -58,7 +58,7 @@ fn quiet() -> Registry {
 fn clean(test: impl FnOnce(&Registry)) {
     let registry = quiet();
     run(&registry, test);
-    let verdict = registry.verdict();
+    let verdict = registry.summary();
     assert!(verdict.is_clean(), "{verdict:?}\n{:#?}", registry.reports());
 }
 

@@ -149,7 +149,7 @@ fn reused_numbers_never_carry_another_tasks_bytes_and_nothing_stays_open() {
         .unwrap();
     let left = registry.snapshot();
     assert!(left.resources.is_empty(), "{left}");
-    let verdict = registry.verdict();
+    let verdict = registry.summary();
     assert_eq!(verdict.replaced, 0, "{verdict}");
     assert_eq!(verdict.failed_finalizers, 0, "{verdict}");
 }

@@ -292,9 +292,9 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
     };
     let writers = output.close();
     let is_over = writers == Writers::Ended;
-    let verdict = if is_over { registry.finish() } else { registry.verdict() };
+    let registry_summary = if is_over { registry.finish() } else { registry.summary() };
     output.write_last(&registry);
-    if verdict.exit_code == 0 { code } else { ExitCode::from(verdict.exit_code) }
+    if registry_summary.exit_code == 0 { code } else { ExitCode::from(registry_summary.exit_code) }
 }
 
 /// Why the command failed.

@@ -19,7 +19,7 @@ use super::style::{StyleArguments, StyleName};
 use super::units::{at_least_one, duration, one_of, timeout};
 use crate::echo::{SharedHandler, Signal};
 use crate::net::KeepAlive;
-use crate::ownership::{Level, Policy, Registry, RegistryBuilder, Verdict};
+use crate::ownership::{Level, Policy, Registry, RegistryBuilder, RegistrySummary};
 use crate::report::{Count, suppressions};
 use crate::server::{
     Control, ControlHandle, CountsReader, Endpoint, Server, ServerSettings, ServerSummary,
@@ -233,12 +233,12 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         Ok(mut summary) => {
             // A task that does not end has been waited for already.
             let is_over = summary.stuck.is_empty() && writers == Writers::Ended;
-            let verdict = if is_over { registry.finish() } else { registry.verdict() };
-            summary.set_final(&verdict, output.dropped());
-            print_summary(&summary, &verdict);
+            let registry_summary = if is_over { registry.finish() } else { registry.summary() };
+            summary.set_final(&registry_summary, output.dropped());
+            print_summary(&summary, &registry_summary);
             let summarized = write_summary(arguments, &registry, &summary);
             match summarized.and_then(|()| reporting.finish(&registry)) {
-                Ok(()) => ExitCode::from(verdict.exit_code),
+                Ok(()) => ExitCode::from(registry_summary.exit_code),
                 Err(message) => fail(&message, EXIT_FAILURE),
             }
         }
@@ -265,16 +265,16 @@ fn fail(message: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn print_summary(summary: &ServerSummary, verdict: &Verdict) {
+fn print_summary(summary: &ServerSummary, registry_summary: &RegistrySummary) {
     stderr_line(summary);
-    for (reason, times) in &verdict.used_suppressions {
+    for (reason, times) in &registry_summary.used_suppressions {
         stderr_line(format_args!("suppressed {}: {reason}", Count(*times, "time")));
     }
-    for unused in &verdict.unused_suppressions {
+    for unused in &registry_summary.unused_suppressions {
         tracing::warn!("suppression without a use, it may be out of date: {unused}");
     }
-    if !verdict.still_open.is_empty() || !verdict.unjoined_children.is_empty() {
-        tracing::error!("at the end: {verdict}");
+    if !registry_summary.still_open.is_empty() || !registry_summary.unjoined_children.is_empty() {
+        tracing::error!("at the end: {registry_summary}");
     }
 }
 

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use echown_fd::escape;
 use echown_report::{
-    Declared, LeakReport, Report, ResourceData, ResourceId, SCHEMA_VERSION, Site, Snapshot,
-    Suppression, TaskLabel, Verdict,
+    Declared, LeakReport, RegistrySummary, Report, ResourceData, ResourceId, SCHEMA_VERSION, Site,
+    Snapshot, Suppression, TaskLabel,
 };
 use once_cell::sync::{Lazy, OnceCell};
 
@@ -217,11 +217,11 @@ impl Registry {
 
     /// The summary so far. Ends no task.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn summary(&self) -> RegistrySummary {
         let counts = &self.0.counts;
         // ord: Relaxed throughout; statistics. They are exact after the tasks that counted were joined.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Verdict {
+        RegistrySummary {
             schema_version: SCHEMA_VERSION,
             leaks: count(&counts.leaks),
             violations: count(&counts.violations),
@@ -264,9 +264,9 @@ impl Registry {
     ///
     /// A program calls this last, on its main thread. What other tasks still hold is listed in the summary
     /// and left to them: only the owner's thread may close a descriptor.
-    pub fn finish(&self) -> Verdict {
+    pub fn finish(&self) -> RegistrySummary {
         let (_, forgotten) = task_exit::settle_process(self);
-        Verdict { unjoined_children: forgotten, ..self.verdict() }
+        RegistrySummary { unjoined_children: forgotten, ..self.summary() }
     }
 }
 

@@ -8,7 +8,7 @@ use super::end_counts::EndCounts;
 use super::limiter::Counters;
 use crate::echo::{EndReason, Fault, FaultCounts};
 use crate::faults::{Saboteur, Struck};
-use crate::ownership::{Registry, Verdict};
+use crate::ownership::{Registry, RegistrySummary};
 use crate::report::Count;
 
 /// Summary of a server's run.
@@ -64,7 +64,7 @@ impl ServerSummary {
         injected: FaultCounts,
         ended: ShutdownResult,
     ) -> ServerSummary {
-        let verdict = registry.verdict();
+        let registry_summary = registry.summary();
         // ord: Relaxed; every task that counted has ended.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let ends = counters.ends.counts();
@@ -78,12 +78,12 @@ impl ServerSummary {
             ends,
             cancelled: ends.get(EndReason::Cut),
             panics: ends.get(EndReason::Panic),
-            leaks: verdict.leaks,
-            violations: verdict.violations,
-            replaced: verdict.replaced,
-            open_resources: verdict.still_open.len() as u64,
+            leaks: registry_summary.leaks,
+            violations: registry_summary.violations,
+            replaced: registry_summary.replaced,
+            open_resources: registry_summary.still_open.len() as u64,
             injected,
-            reported: reported(ends.get(EndReason::Panic), &verdict),
+            reported: reported(ends.get(EndReason::Panic), &registry_summary),
             struck: registry.saboteur().map(Saboteur::struck).unwrap_or_default(),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
@@ -93,13 +93,13 @@ impl ServerSummary {
 }
 
 /// The reported findings, mapped to the kinds of faults that cause them.
-fn reported(panics: u64, verdict: &Verdict) -> FaultCounts {
-    let reports = |code| verdict.reported.get(code).copied().unwrap_or_default();
+fn reported(panics: u64, registry_summary: &RegistrySummary) -> FaultCounts {
+    let reports = |code| registry_summary.reported.get(code).copied().unwrap_or_default();
     FaultCounts::from_fn(|fault| match fault {
         Fault::Panic => panics,
-        Fault::Leak => reports("leak").saturating_sub(verdict.cycles),
+        Fault::Leak => reports("leak").saturating_sub(registry_summary.cycles),
         Fault::ForeignWrite => reports("not-owner"),
-        Fault::Cycle => verdict.cycles,
+        Fault::Cycle => registry_summary.cycles,
         Fault::DoubleRelease => reports("double-release"),
         Fault::FdReplaced => reports("fd-replaced"),
         Fault::FinalizerPanic => reports("finalizer-panicked"),
@@ -108,12 +108,12 @@ fn reported(panics: u64, verdict: &Verdict) -> FaultCounts {
 
 impl ServerSummary {
     /// Sets what the registry found until its end, and how much its outputs have dropped.
-    pub fn set_final(&mut self, verdict: &Verdict, dropped_output: u64) {
+    pub fn set_final(&mut self, registry_summary: &RegistrySummary, dropped_output: u64) {
         self.dropped_output = dropped_output;
-        self.leaks = verdict.leaks;
-        self.violations = verdict.violations;
-        self.replaced = verdict.replaced;
-        self.open_resources = verdict.still_open.len() as u64;
+        self.leaks = registry_summary.leaks;
+        self.violations = registry_summary.violations;
+        self.replaced = registry_summary.replaced;
+        self.open_resources = registry_summary.still_open.len() as u64;
     }
 }
 

@@ -190,7 +190,7 @@ fn a_connection_may_be_started_later_by_another_task() {
         notes.assert_next(&[Heard::RemoteClose(1)]);
         // A sender that is its task's own and was taken away: the connection has ended, and says so.
         notes.assert_next(&[Heard::Close(1)]);
-        wait_until("the leak", || lab.registry.verdict().leaks == 1);
+        wait_until("the leak", || lab.registry.summary().leaks == 1);
         drop(sender);
     });
     assert_eq!(lab.codes(), ["leak"], "the sender kept the socket, in this task's hands");

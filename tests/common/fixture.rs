@@ -213,7 +213,7 @@ impl Fixture {
     pub fn assert_clean(&self) {
         self.assert_all_closed();
         assert!(self.reports().is_empty(), "{:#?}", self.reports());
-        let verdict = self.registry.verdict();
+        let verdict = self.registry.summary();
         assert!(verdict.is_clean(), "{verdict}");
     }
 }

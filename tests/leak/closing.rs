@@ -79,7 +79,7 @@ fn a_replacement_is_reported_with_both_identities_and_the_new_file_is_not_closed
             )
         );
         assert_eq!(lab.the_message("fd-replaced"), error.to_string());
-        assert_eq!(lab.registry.verdict().replaced, 1);
+        assert_eq!(lab.registry.summary().replaced, 1);
         let mut newcomer = TcpStream::from(fd_misuse::second_owner(number));
         assert_eq!(target(number), target(here.as_raw_fd()), "the newcomer is still open");
         assert_connected(&mut newcomer, &mut there);

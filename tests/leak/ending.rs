@@ -162,7 +162,7 @@ fn a_leak_into_two_registries_is_one_report_to_each_about_its_own() {
     assert_eq!(report.resources.len(), 4, "the outcome is about all");
     for lab in [one, other] {
         assert_eq!(lab.the_leak().resources.len(), 2);
-        assert_eq!(lab.registry.verdict().leaks, 2);
+        assert_eq!(lab.registry.summary().leaks, 2);
     }
 }
 

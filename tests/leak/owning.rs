@@ -105,7 +105,7 @@ fn two_registries_do_not_see_each_others_resources() {
         here.release().expect("it is ours here");
         there.check().expect("it is ours there");
     });
-    assert!(other.verdict().is_clean());
+    assert!(other.summary().is_clean());
     lab.assert_clean();
 }
 

@@ -64,7 +64,7 @@ fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
             it.assert_untouched(lab);
         });
         assert_eq!(lab.codes(), ["fd-replaced"]);
-        assert_eq!(lab.registry.verdict().replaced, 1);
+        assert_eq!(lab.registry.summary().replaced, 1);
         lab.assert_all_closed();
     }
 }

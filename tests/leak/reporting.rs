@@ -185,7 +185,7 @@ fn an_ignored_leak_is_counted_and_is_its_tasks_outcome_but_no_report() {
     });
     assert_eq!(lab.finalized(), ["leaked"]);
     assert!(lab.reports().is_empty());
-    assert_eq!(lab.registry.verdict().leaks, 1);
+    assert_eq!(lab.registry.summary().leaks, 1);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn kept_reports_are_bounded_in_size_and_tell_what_they_omit() {
         assert_eq!(leaked(outcome).1.resources.len(), LEFT, "so is the outcome");
     }
     assert_eq!(*delivered.lock().expect("no sink panics"), [LEFT; 6]);
-    assert_eq!(registry.verdict().leaks, 6 * LEFT as u64);
+    assert_eq!(registry.summary().leaks, 6 * LEFT as u64);
     let mut kept = 0;
     for report in registry.reports() {
         let Report::Leak(leak) = &report else { panic!("expected a leak, got {report}") };

@@ -48,7 +48,7 @@ fn a_violation_by_a_sink_is_recorded_and_not_sent_to_it() {
     let kept = break_a_rule_elsewhere(&registry, &victim, 2);
     assert_eq!(*lock(&delivered), ["not-owner"; 2], "one for each use outside of the sink");
     assert_eq!(kept.len(), 4);
-    let verdict = registry.verdict();
+    let verdict = registry.summary();
     assert_eq!((verdict.violations, verdict.reported["not-owner"]), (4, 4));
 }
 
@@ -76,7 +76,7 @@ fn a_known_predicate_that_breaks_a_rule_is_not_asked_about_it() {
     let registry =
         Registry::builder().sink(|_| ()).baseline(known).on_violation(Policy::Fail).build();
     assert_eq!(break_a_rule_elsewhere(&registry, &victim, 1).len(), 2);
-    let verdict = registry.verdict();
+    let verdict = registry.summary();
     assert_eq!((verdict.violations, verdict.known), (2, 1));
     assert_ne!(verdict.exit_code, 0, "what is not known fails");
 }

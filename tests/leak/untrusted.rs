@@ -88,5 +88,5 @@ fn the_reason_of_a_suppression_is_escaped() {
     let known = Suppression::because(HOSTILE).path(HOSTILE);
     assert_escaped("a suppression", &known.to_string());
     let lab = Fixture::with(|settings| settings.suppress(known));
-    assert_escaped("the verdict", &lab.registry.verdict().to_string());
+    assert_escaped("the verdict", &lab.registry.summary().to_string());
 }

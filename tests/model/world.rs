@@ -342,7 +342,7 @@ impl World {
         let expected: Vec<_> =
             model.on_account().into_iter().map(|thing| resources[thing].id()).collect();
         assert_eq!(seen, expected, "after {after:?}");
-        let verdict = self.registry.verdict();
+        let verdict = self.registry.summary();
         assert_eq!(
             (verdict.leaks, verdict.violations, verdict.failed_finalizers, verdict.replaced),
             (model.leaks, model.violations, model.failed_finalizers, 0),

@@ -68,5 +68,5 @@ fn a_number_on_record_is_not_owned_twice_and_comes_back_unclosed() {
         (&one).write_all(b"x").unwrap();
         other.read_exact(&mut [0]).unwrap();
     });
-    assert_eq!(registry.verdict().violations, 1);
+    assert_eq!(registry.summary().violations, 1);
 }

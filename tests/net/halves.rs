@@ -71,7 +71,7 @@ fn halves_of_two_streams_do_not_join_and_come_back() {
         other_writing.write_all(b"x").unwrap();
         one_reading.read_exact(&mut [0]).unwrap();
     });
-    assert_eq!(registry.verdict().violations, 1);
+    assert_eq!(registry.summary().violations, 1);
 }
 
 #[test]
@@ -84,5 +84,5 @@ fn a_split_stream_cannot_be_used_whole_by_its_old_name() {
         let refused = registry.run_inline("child", [whole], || ()).unwrap_err();
         assert!(refused.to_string().contains("it is split"), "{refused}");
     });
-    assert_eq!(registry.verdict().violations, 1);
+    assert_eq!(registry.summary().violations, 1);
 }

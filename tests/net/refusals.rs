@@ -44,7 +44,7 @@ fn a_read_by_another_task_is_refused_and_the_owner_gets_the_bytes() {
         other.set_nonblocking(true).unwrap();
         assert_eq!(other.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     });
-    assert_eq!(registry.verdict().violations, 7);
+    assert_eq!(registry.summary().violations, 7);
 }
 
 #[test]

@@ -11,17 +11,17 @@ pub enum Event {
     Acquired,
     /// A parent gave it to a child that it spawned.
     Given,
-    /// A child handed it to its parent.
+    /// A child transferred it to its parent.
     Transferred,
-    /// Its owner gave it up for whoever claims it.
+    /// Its owner offered it.
     Offered,
-    /// A task took an offer.
+    /// A task claimed the offer.
     Claimed,
     /// An unclaimed offer passed to the account of the offerer's parent.
     Inherited,
-    /// It came into being as one half of a whole, or was cut into halves.
+    /// It was split into halves, or created as one half.
     Split,
-    /// Two halves became the whole again.
+    /// Two halves were rejoined.
     Rejoined,
     /// A give was undone because the child could not be started.
     Returned,

@@ -1,4 +1,4 @@
-//! References between shared values: the graph as plain data, a cycle in words, a graph as Mermaid.
+//! The graph of recorded references as plain data, a cycle as text, and the graph as Mermaid.
 
 use std::collections::HashSet;
 use std::fmt::{self, Write};
@@ -11,9 +11,9 @@ use super::site::Site;
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct NodeLabel {
-    /// Never reused within a graph. Names may repeat: one for each connection.
+    /// Never reused within a graph. Several nodes can have the same name.
     pub id: u64,
-    /// What the program calls it.
+    /// The name that the program gave it.
     pub name: Arc<str>,
 }
 
@@ -34,9 +34,9 @@ impl fmt::Debug for NodeLabel {
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
 pub enum Strength {
-    /// It does.
+    /// It keeps it alive.
     Strong,
-    /// It doesn't.
+    /// It does not.
     Weak,
 }
 
@@ -52,28 +52,28 @@ pub struct Graph {
     pub edges: Vec<EdgeData>,
 }
 
-/// One node, described.
+/// The description of one node.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct NodeData {
     /// Id and name.
     pub node: NodeLabel,
-    /// How many strong references there are to it, those without a named holder included. `None`:
-    /// there never was one, and so its life is nobody's in this graph.
+    /// The number of strong references to it, including those without a named holder. `None`: there never
+    /// was one, so the graph does not determine how long it lives.
     pub count: Option<u64>,
     /// The resource that it stands for.
     pub resource: Option<ResourceId>,
 }
 
-/// One reference, described.
+/// The description of one reference.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct EdgeData {
-    /// Who refers.
+    /// The holder.
     pub from: NodeLabel,
-    /// To what.
+    /// The node that it refers to.
     pub to: NodeLabel,
-    /// Whether it keeps it alive.
+    /// Whether it keeps that node alive.
     pub strength: Strength,
     /// Whether it is part of a cycle of strong references.
     pub is_in_cycle: bool,
@@ -92,13 +92,13 @@ impl fmt::Display for EdgeData {
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct Cycle {
-    /// Once round: each one's `to` is the next one's `from`, and the last one's the first one's.
+    /// The references of the cycle in order: the `to` of each is the `from` of the next, and the `to` of
+    /// the last is the `from` of the first.
     pub edges: Vec<EdgeData>,
-    /// From the cycle to the resource, in the same way; empty when the resource is itself part of
-    /// the cycle.
+    /// The path from the cycle to the resource, in order. Empty if the resource is part of the cycle.
     pub path: Vec<EdgeData>,
-    /// The reference to cut: the latest of the cycle, unless another one just like it would still
-    /// keep the cycle closed.
+    /// The reference to cut: the latest of the cycle, unless a parallel reference would still close the
+    /// cycle.
     pub cut: EdgeData,
 }
 
@@ -109,8 +109,8 @@ impl Graph {
         Graph { schema_version: super::SCHEMA_VERSION, nodes: Vec::new(), edges: Vec::new() }
     }
 
-    /// The part of it that is about one node: what refers to it, directly or through others, what
-    /// it refers to in the same way, and the references among all these. Counts are what they are.
+    /// The part of the graph around one node: its direct and indirect holders, everything that it refers
+    /// to directly or indirectly, and the references among these nodes. Counts are unchanged.
     #[must_use]
     pub fn around(&self, node: &NodeLabel) -> Graph {
         let holders = self.reached(node, |edge| (edge.to.id, edge.from.id));
@@ -118,13 +118,13 @@ impl Graph {
         self.part(|node| holders.contains(&node.node.id) || held.contains(&node.node.id))
     }
 
-    /// The same without the nodes that stand for resources, and without what leads to them.
+    /// The graph without the nodes that stand for resources, and without the references to them.
     #[must_use]
     pub fn without_resources(&self) -> Graph {
         self.part(|node| node.resource.is_none())
     }
 
-    /// The nodes that some steps lead to, the first one included. A step goes from the first id to
+    /// The nodes that can be reached by `steps`, including the first one. A step goes from the first id to
     /// the second.
     fn reached(&self, node: &NodeLabel, step: impl Fn(&EdgeData) -> (u64, u64)) -> HashSet<u64> {
         let mut reached = HashSet::from([node.id]);
@@ -148,7 +148,7 @@ impl Graph {
     }
 }
 
-/// One line for each reference, and in the end the one to cut.
+/// One line per reference, and at the end the one to cut.
 impl fmt::Display for Cycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("kept alive by a cycle of references:")?;
@@ -166,11 +166,11 @@ impl fmt::Display for Cycle {
 }
 
 impl Graph {
-    /// The graph as a Mermaid flowchart, for wherever Markdown is read.
+    /// The graph as a Mermaid flowchart, for Markdown.
     ///
-    /// Each node has its live count; one whose count has fallen to zero is still drawn while it is
-    /// there. A reference is labelled with the line that made it. Those that are part of a cycle are
-    /// thick and red; weak ones are dotted.
+    /// Each node shows its current count. A node whose count has fallen to zero is drawn while it exists.
+    /// Each reference has the line that made it as its label. References of a cycle are thick and red;
+    /// weak ones are dotted.
     ///
     /// # Examples
     /// ```
@@ -227,7 +227,7 @@ fn label(node: &NodeData) -> String {
     }
 }
 
-/// Within quotes Mermaid takes everything but a few signs, which it takes as entities.
+/// Escapes text for a quoted Mermaid label, in which a few characters must be entities.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for sign in text.chars() {

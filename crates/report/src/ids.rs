@@ -41,8 +41,8 @@ impl fmt::Debug for TaskId {
 pub struct TaskLabel {
     /// Never reused.
     pub id: TaskId,
-    /// What the spawner called it, with control characters and what is invisible escaped (`\n`,
-    /// `\u{202e}`).
+    /// The name that the spawner gave it. Control characters and invisible characters are escaped
+    /// (`\n`, `\u{202e}`).
     pub name: Arc<str>,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Debug for TaskLabel {
     }
 }
 
-/// Identifies a resource for the life of the process; never reused, as descriptor numbers are.
+/// Identifies a resource for the life of the process. Unlike descriptor numbers, ids are never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct ResourceId(NonZeroU64);

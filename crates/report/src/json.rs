@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::TestReport;
 use crate::graph::Graph;
-use crate::{Report, Site, Snapshot, Verdict};
+use crate::{RegistrySummary, Report, Site, Snapshot};
 
 impl Serialize for Site {
     /// As `file:line:column`.
@@ -28,4 +28,4 @@ macro_rules! to_json {
     )+};
 }
 
-to_json!(Graph, Report, Snapshot, TestReport, Verdict);
+to_json!(Graph, Report, Snapshot, TestReport, RegistrySummary);

@@ -15,34 +15,34 @@ mod count;
 mod entry;
 mod event;
 pub mod explain;
-mod finding;
 pub mod format;
 pub mod github;
 pub mod graph;
 mod ids;
 mod ignore;
 mod paths;
+mod registry_summary;
+mod report;
 mod site;
 mod snapshot;
 mod sources;
 mod suppression;
 mod tested;
 mod text;
-mod verdict;
 
 pub use count::Count;
 pub use entry::{Entry, Spot, Step, TestName};
 pub use event::Event;
-pub use finding::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
 pub use format::{Destination, Format};
 pub use ids::{ResourceId, TaskId, TaskLabel};
 pub use ignore::Ignore;
+pub use registry_summary::RegistrySummary;
+pub use report::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
 pub use site::Site;
 pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
 pub use sources::Sources;
 pub use suppression::Suppression;
 pub use tested::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
-pub use verdict::Verdict;
 
 #[cfg(feature = "ci")]
 mod baseline;

@@ -7,7 +7,7 @@ use super::graph::Cycle;
 use super::ids::{ResourceId, TaskId, TaskLabel};
 use super::site::Site;
 
-/// One resource, described.
+/// The description of one resource.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct ResourceData {
@@ -29,9 +29,9 @@ pub struct ResourceData {
     pub peer: Option<String>,
     /// Path, while the file is open.
     pub path: Option<String>,
-    /// Where it stands: `held`, `busy`, `offered`, `split`, `closing`, `released`.
+    /// The state: `held`, `busy`, `offered`, `split`, `closing`, `released`.
     pub state: &'static str,
-    /// Who owns it, or on whose account the offer stands.
+    /// The owner, or the task whose account has the offer.
     pub owner: Option<TaskLabel>,
     /// Where it was acquired.
     pub acquired: Site,
@@ -41,11 +41,11 @@ pub struct ResourceData {
     pub bytes_in: u64,
     /// Bytes sent through it.
     pub bytes_out: u64,
-    /// Through whose hands it went, oldest first.
+    /// The chain of custody, oldest step first.
     pub custody: Vec<CustodyStep>,
-    /// Steps in the middle that were not kept.
+    /// The number of steps in the middle that were not kept.
     pub custody_omitted: u64,
-    /// In the report of a leak: the cycle of recorded references that kept it, if there was one.
+    /// In a leak report: the cycle of recorded references that kept it alive, if there was one.
     pub kept_alive_by: Option<Cycle>,
 }
 
@@ -55,9 +55,9 @@ pub struct ResourceData {
 pub struct CustodyStep {
     /// What happened.
     pub event: Event,
-    /// Out of whose hands.
+    /// The task that had it before.
     pub from: Option<TaskLabel>,
-    /// Into whose hands.
+    /// The task that has it afterwards.
     pub to: Option<TaskLabel>,
     /// Where.
     pub site: Site,
@@ -65,11 +65,11 @@ pub struct CustodyStep {
     pub ago_ms: u64,
     /// The kernel's id of the thread.
     pub thread_id: u32,
-    /// At level `full`.
+    /// Only at level `full`.
     pub backtrace: Option<String>,
 }
 
-/// One task, described.
+/// The description of one task.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct TaskData {
@@ -79,13 +79,13 @@ pub struct TaskData {
     pub parent: Option<TaskId>,
     /// `waiting`, `running`, `ending` or `ended`.
     pub state: &'static str,
-    /// Whether it was asked to end.
+    /// Whether it was cancelled.
     pub cancelled: bool,
     /// Name of its thread, once it has one.
     pub thread: Option<String>,
     /// The kernel's id of that thread.
     pub thread_id: Option<u32>,
-    /// Where it was spawned, unless it is a thread that nobody started as a task.
+    /// Where it was spawned, unless it is a thread that was not started as a task.
     pub spawned: Option<Site>,
     /// Milliseconds since then.
     pub age_ms: u64,
@@ -93,13 +93,13 @@ pub struct TaskData {
     pub owns: Vec<ResourceId>,
 }
 
-/// A descriptor that a library opened for itself: declared, not owned, and no leak.
+/// A descriptor that a library opened for itself: declared, not owned, and not a leak.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct Declared {
     /// The descriptor's number.
     pub number: i32,
-    /// Whose it is.
+    /// The library.
     pub name: String,
     /// Why it is open.
     pub reason: String,
@@ -107,22 +107,22 @@ pub struct Declared {
     pub site: Site,
 }
 
-/// One registry at one moment.
+/// The state of a registry at one moment.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct Snapshot {
     /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
-    /// Tasks that are at home in this registry or own something in it, oldest first.
+    /// Tasks that were spawned for this registry or own a resource in it, oldest first.
     pub tasks: Vec<TaskData>,
-    /// Everything that is owned or offered, in order of tasks and of acquisition.
+    /// All owned and offered resources, ordered by task and acquisition.
     pub resources: Vec<ResourceData>,
-    /// Libraries' own descriptors.
+    /// Declared descriptors of libraries.
     pub declared: Vec<Declared>,
 }
 
 impl Snapshot {
-    /// Every descriptor number that the registry knows of, owned or declared, in ascending order.
+    /// All descriptor numbers of the registry, owned or declared, in ascending order.
     #[must_use]
     pub fn numbers(&self) -> Vec<i32> {
         let owned = self.resources.iter().filter_map(|resource| resource.number);

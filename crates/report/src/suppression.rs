@@ -4,10 +4,10 @@ use std::fmt;
 
 use echown_fd::escape;
 
-/// Something known to stay open, and why that is right.
+/// A rule for leaks that are accepted, with the reason.
 ///
-/// All of what is given must match. A suppressed leak is still finalized; it is not reported, does
-/// not change its task's outcome, and is counted with its reason in the verdict.
+/// All conditions must match. A suppressed leak is finalized, but it is not reported and does not change
+/// its task's result. The summary counts it with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suppression {
     /// Printed when it is used.
@@ -47,7 +47,7 @@ impl Suppression {
         self
     }
 
-    /// Only resources acquired at a place whose `file:line:column` contains this text.
+    /// Only resources acquired at a site whose `file:line:column` contains this text.
     #[must_use]
     pub fn site(mut self, part: impl Into<String>) -> Suppression {
         self.site = Some(part.into());

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::Count;
 use super::explain;
-use crate::{CustodyStep, LeakReport, Report, ResourceData, Snapshot, Verdict, ViolationReport};
+use crate::{
+    CustodyStep, LeakReport, RegistrySummary, Report, ResourceData, Snapshot, ViolationReport,
+};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,7 +212,7 @@ impl fmt::Display for Snapshot {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for RegistrySummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

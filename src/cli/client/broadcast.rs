@@ -74,9 +74,9 @@ pub(super) fn run(
     let is_stuck = matches!(ran, Err(ChatRunError::Chat(ChatError::Stuck)));
     // A task that does not end has been waited for already.
     let is_over = !is_stuck && writers == Writers::Ended;
-    let verdict = if is_over { registry.finish() } else { registry.verdict() };
+    let registry_summary = if is_over { registry.finish() } else { registry.summary() };
     let code = match ran {
-        Ok(_) => ExitCode::from(verdict.exit_code),
+        Ok(_) => ExitCode::from(registry_summary.exit_code),
         Err(error) => {
             let text = match error {
                 ChatRunError::Chat(error) => error.to_string(),

@@ -108,7 +108,7 @@ pub(super) fn run(
     let writers = output.close();
     // Workers that are left behind are not waited for again.
     let is_over = ran.is_ok() && writers == Writers::Ended;
-    let verdict = if is_over { registry.finish() } else { registry.verdict() };
+    let registry_summary = if is_over { registry.finish() } else { registry.summary() };
     // ord: Relaxed; the workers that set it have been joined.
     let has_write_failed = write_failed.load(Ordering::Relaxed);
     let code = match ran {
@@ -118,7 +118,7 @@ pub(super) fn run(
                 stderr_line(format_args!("echown: not all could be written to standard output"));
             }
             let code = if has_succeeded(&settings, &summary) && !has_write_failed {
-                ExitCode::from(verdict.exit_code)
+                ExitCode::from(registry_summary.exit_code)
             } else {
                 ExitCode::FAILURE
             };

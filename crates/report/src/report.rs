@@ -1,4 +1,4 @@
-//! Findings of the checker as plain data.
+//! Reports of the checker, as plain data.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use super::ids::TaskLabel;
 use super::site::Site;
 use super::snapshot::ResourceData;
 
-/// Version of the JSON form of reports, snapshots and verdicts. Grows when a field changes its
-/// meaning or goes; new fields may come at any time.
+/// The version of the JSON form of reports, snapshots and summaries. It increases when a field changes
+/// its meaning or is removed; fields can be added at any time.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What a task left behind, all of which has been finalized.
+/// The report of resources that a task still owned at its end. All of them have been finalized.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct LeakReport {
@@ -22,17 +22,17 @@ pub struct LeakReport {
     pub thread: Arc<str>,
     /// The kernel's id of that thread.
     pub thread_id: u32,
-    /// Where the task was spawned, unless it is a thread that nobody started as a task.
+    /// Where the task was spawned, unless it is a thread that was not started as a task.
     pub spawned: Option<Site>,
-    /// What was left, in the order of finalizing: the latest acquisition first.
+    /// The leaked resources, in the order of finalizing: the latest acquisition first.
     pub resources: Vec<ResourceData>,
-    /// How many further ones were left: `Registry::reports` keeps so much
-    /// of each report and no more. Zero in a report that is delivered.
+    /// How many further resources are not listed: `Registry::reports` keeps a bounded part of each
+    /// report. Zero in a report that is delivered.
     pub resources_omitted: u64,
 }
 
 impl LeakReport {
-    /// The same about its first resources; how many are omitted is part of it.
+    /// A copy with only the first `count` resources and the number of omitted ones.
     #[must_use]
     pub fn of_first(&self, count: usize) -> LeakReport {
         let omitted = self.resources.len().saturating_sub(count) as u64;
@@ -43,7 +43,7 @@ impl LeakReport {
         }
     }
 
-    /// The same without the resources and their number: what it costs to copy does not depend on them.
+    /// A copy without the resources, whose cost does not depend on their number.
     #[must_use]
     pub fn without_resources(&self) -> LeakReport {
         LeakReport {
@@ -58,43 +58,43 @@ impl LeakReport {
     }
 }
 
-/// Somebody did what only the owner may do, or a finalizer failed.
+/// The report of a violation, a replaced descriptor or a failed finalizer.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct ViolationReport {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// The stable word for what happened; see `ErrorKind::code`.
+    /// The stable code; see `ErrorKind::code`.
     pub code: &'static str,
-    /// The sentence that the offender got as its error.
+    /// The message of the error that the caller got.
     pub message: String,
-    /// Who did it.
+    /// The task that made the call.
     pub actor: TaskLabel,
-    /// Who was entitled.
+    /// The owner, if known.
     pub owner: Option<TaskLabel>,
-    /// Where it was done.
+    /// Where the call was made.
     pub site: Site,
-    /// What it was done to; `None` for a broken rule about tasks.
+    /// The resource; `None` for a violation that concerns tasks.
     pub resource: Option<ResourceData>,
 }
 
-/// One finding.
+/// One report.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[cfg_attr(feature = "json", serde(tag = "verdict", rename_all = "kebab-case"))]
 pub enum Report {
     /// A task ended normally and still owned something.
     Leak(LeakReport),
-    /// A rule was broken; the offender was refused.
+    /// A rule was broken; the call was rejected.
     Violation(ViolationReport),
     /// A descriptor was closed or replaced outside the registry; its replacement was not touched.
     FdReplaced(ViolationReport),
-    /// A finalizer failed or panicked where there was nobody to tell.
+    /// A finalizer failed or panicked where no caller could handle the error.
     Finalizer(ViolationReport),
 }
 
 impl Report {
-    /// The stable word for the verdict: `leak`, `fd-replaced`, `not-owner` and so on.
+    /// The stable code: `leak`, `fd-replaced`, `not-owner` and so on.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,47 +1,47 @@
-//! The verdict of a registry: counts, an exit code, and what is still open.
+//! `RegistrySummary`: counts of reports, an exit code, and what is still open.
 
 use std::collections::BTreeMap;
 
 use super::ids::TaskLabel;
 use super::snapshot::ResourceData;
 
-/// What a registry found, in numbers, and what is still open.
+/// The counts of a registry's reports, and what is still open.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct Verdict {
+pub struct RegistrySummary {
     /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
     /// Resources that were leaked.
     pub leaks: u64,
-    /// Broken rules.
+    /// Violations.
     pub violations: u64,
     /// Descriptors that were closed or replaced outside the registry.
     pub replaced: u64,
-    /// Finalizers that failed or panicked where there was nobody to tell.
+    /// Finalizers that failed or panicked where no caller could handle the error.
     pub failed_finalizers: u64,
     /// Leaks that a suppression matched.
     pub suppressed: u64,
-    /// Reports that were known before (`RegistryBuilder::known`).
+    /// Reports that are part of a baseline (`RegistryBuilder::baseline`).
     pub known: u64,
     /// Resources that were leaked, reported, and kept alive by a cycle of recorded references.
     pub cycles: u64,
-    /// How often each code was reported; for a leak's, each resource counts. What a policy ignores
-    /// is not reported.
+    /// How often each code was reported. For leaks each resource counts. What a policy ignores is not
+    /// counted here.
     pub reported: BTreeMap<&'static str, u64>,
     /// The reasons of the suppressions that matched, and how often each did.
     pub used_suppressions: Vec<(String, u64)>,
-    /// The suppressions that matched nothing, with their conditions: the leak may be mended.
+    /// The suppressions that matched nothing, with their conditions: the leak may be fixed.
     pub unused_suppressions: Vec<String>,
-    /// What is owned or offered still.
+    /// What is still owned or offered.
     pub still_open: Vec<ResourceData>,
-    /// Children that nobody joined, cancelled or handed over.
+    /// Children that were not joined, cancelled or handed over.
     pub unjoined_children: Vec<TaskLabel>,
-    /// 23 if something was found whose policy is `fail`, else 0.
+    /// 23 after a report whose policy is `fail`, else 0.
     pub exit_code: u8,
 }
 
-impl Verdict {
-    /// Whether nothing was found and nothing is open.
+impl RegistrySummary {
+    /// Whether nothing was reported and nothing is open.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.leaks == 0
