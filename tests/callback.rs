@@ -44,7 +44,7 @@ fn reset(client: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).expect("it is open");
 }
 
-/// Attests that the other end has closed, in whichever way.
+/// Asserts that the other end has closed, by FIN or by a reset.
 #[track_caller]
 fn assert_is_over(client: &mut TcpStream) {
     let read = client.read(&mut [0; 100]);

@@ -1,4 +1,4 @@
-//! The registry against a model of it: a few vectors that say who owns what.
+//! The registry compared with a model of it: a few vectors that hold the owner of each resource.
 //!
 //! A script is a tree of moves. An interpreter runs it on one thread, with children and roots run
 //! inline, on the real registry and on the model at once, and compares after every move: the error's

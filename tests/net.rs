@@ -97,8 +97,8 @@ fn kind_of(error: &io::Error) -> ErrorKind {
     Error::in_io(error).unwrap_or_else(|| panic!("no registry's error: {error:?}")).kind()
 }
 
-/// A place where nobody listens, and where nobody else can begin to.
-fn deaf_socket() -> rustix::fd::OwnedFd {
+/// A bound socket that does not listen: no other socket can have its address.
+fn bound_socket() -> rustix::fd::OwnedFd {
     use rustix::net::{AddressFamily, SocketType, bind, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -109,9 +109,9 @@ fn rustix_address(socket: &rustix::fd::OwnedFd) -> SocketAddr {
     rustix::net::getsockname(socket).unwrap().try_into().unwrap()
 }
 
-/// A listener whose backlog takes nobody any more, and those who fill it.
+/// A listener with a full backlog, and the clients that fill it.
 fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, SocketAddr) {
-    let listener = deaf_socket();
+    let listener = bound_socket();
     let address = rustix_address(&listener);
     rustix::net::listen(&listener, 0).unwrap();
     let mut clients = Vec::new();

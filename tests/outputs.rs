@@ -159,8 +159,8 @@ fn destination(format: &str, path: &Path) -> String {
     format!("{format}:{}", path.display())
 }
 
-/// All of a crowd at once, each in a process of its own, and somebody who reads meanwhile.
-fn play_crowd(report: &str, path: &Path, is_whole: impl Fn(&str) -> bool + Sync) {
+/// Many tests at once, each in a process of its own, and one thread that reads meanwhile.
+fn play_many(report: &str, path: &Path, is_whole: impl Fn(&str) -> bool + Sync) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -195,7 +195,7 @@ fn sixteen_processes_write_one_sarif_document_that_is_whole_at_every_moment() {
     let folder = Folder::new("sarif");
     let path = folder.file("report.sarif");
     let report = destination("sarif", &path);
-    play_crowd(&report, &path, |text| serde_json::from_str::<Value>(text).is_ok());
+    play_many(&report, &path, |text| serde_json::from_str::<Value>(text).is_ok());
     let tests = sarif_tests(&fs::read_to_string(&path).unwrap());
     assert_eq!(tests.iter().collect::<BTreeSet<_>>().len(), CROWD, "{tests:?}");
     assert_eq!(tests.len(), CROWD, "each once: {tests:?}");
@@ -215,7 +215,7 @@ fn sixteen_processes_write_one_junit_document_that_is_whole_at_every_moment() {
     let folder = Folder::new("junit");
     let path = folder.file("report.xml");
     let report = destination("junit", &path);
-    play_crowd(&report, &path, |text| roxmltree::Document::parse(text).is_ok());
+    play_many(&report, &path, |text| roxmltree::Document::parse(text).is_ok());
     let text = fs::read_to_string(&path).unwrap();
     let xml = roxmltree::Document::parse(&text).unwrap();
     let count = CROWD.to_string();
@@ -247,7 +247,7 @@ fn sixteen_processes_append_whole_records() {
         // The last record's end has nothing behind it.
         let records =
             |text: &str| -> Vec<String> { text.split_terminator(end).map(str::to_owned).collect() };
-        play_crowd(&destination(format, &path), &path, |text| {
+        play_many(&destination(format, &path), &path, |text| {
             records(text).iter().all(|record| is_record(record))
         });
         let text = fs::read_to_string(&path).unwrap();
@@ -399,7 +399,7 @@ fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
     }
     assert_passes(&play("panics_bare", "", &[]));
     assert_fails(&play("panics_bare", "none", &[]));
-    // A document of somebody else is not touched.
+    // A document of another program is not touched.
     for (format, text) in [("sarif", "{\"runs\": []}"), ("junit", "[package]"), ("junit", "<a/>")] {
         let path = folder.file("precious");
         fs::write(&path, text).unwrap();

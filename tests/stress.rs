@@ -1,4 +1,4 @@
-//! Stress test: real descriptors whose numbers are recycled all the time.
+//! Stress test: real descriptors whose numbers are reused all the time.
 //!
 //! Every connection carries a secret of its own. Many tasks open pairs, pass them on in every
 //! possible way, leak them, drop them in other tasks, panic with them and are cancelled with them.

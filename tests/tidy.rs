@@ -310,7 +310,7 @@ fn a_file_is_one_idea_and_short() {
     faults.assert_none();
 }
 
-/// The stranger's crate in `tests/corpus` sleeps as tests of other projects do.
+/// The downstream crate in `tests/corpus` sleeps, as tests of other projects do.
 #[test]
 fn tests_wait_for_conditions_and_sleep_in_one_file() {
     let mut faults = Faults::because(

@@ -37,7 +37,7 @@ fn an_address_that_is_not_this_machines_is_a_listen_error() {
     lab.root(|| {
         let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
         let manager = manager(lab, recorder);
-        // For documentation only: nobody has it.
+        // An address for documentation only (RFC 5737): no machine has it.
         manager.listen_on_addr("192.0.2.1:0").expect("that is an address");
         notes.assert_next(&[Heard::ListenError(ErrorKind::AddrNotAvailable)]);
     });
@@ -88,7 +88,7 @@ fn a_manager_out_of_descriptors_accepts_again_when_there_are_some() {
             let nothing = || std::fs::File::open("/dev/null").ok();
             let mut taken: Vec<_> = std::iter::from_fn(nothing).collect();
             drop(taken.pop());
-            // It takes the last one; nobody can accept it.
+            // It takes the last one, and cannot be accepted.
             let mut outside = dial(address);
             notes.assert_silence();
             connect(&manager, address);

@@ -114,7 +114,7 @@ fn a_manager_ends_with_the_task_that_made_it() {
             let address = listen(&manager, &notes);
             let client = dial(address);
             notes.assert_next(&[Heard::Connect(1)]);
-            // It waits for somebody who never comes, and is cancelled.
+            // It waits for a client that never connects, and is cancelled.
             let refused = manager.join().expect_err("it is not aborted");
             assert_eq!(
                 crate::common::refusal::<(), _>(Err(refused)).kind(),

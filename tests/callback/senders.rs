@@ -138,7 +138,7 @@ fn a_peer_that_never_reads_is_bounded_and_blocks_the_sender() {
         assert_eq!(sender.try_send(b"x").expect("it is connected"), 0, "there is no room");
         assert_eq!(sender.send_some(b"x").expect("it is connected"), Sent::Pending);
         assert!(told.try_recv().is_err());
-        // Somebody who sends all the same waits, and can be cancelled.
+        // A task that sends all the same waits, and can be cancelled.
         let theirs = Arc::clone(&sender);
         let waiting = lab.spawn("waiting", [], move || {
             let error = theirs.send(b"x").expect_err("it is cancelled");

@@ -1,14 +1,14 @@
-//! Outputs in the pages (`README.md`, `docs/`): compared with what the program says, or written.
+//! Recorded outputs in the pages (`README.md`, `docs/`): compared with the program's output, or written.
 //!
-//! `ci/pages` writes them all. What differs from run to run is counted from the beginning ([`steady`]).
-//! Numbers of lines in `src/` are written as they are and not compared: an edit of a source file makes
-//! no page wrong that shows the right code.
+//! `ci/pages` writes them all. Numbers that differ from run to run are renumbered ([`steady`]). Line
+//! numbers in `src/` are written as they are and not compared: an edit of a source file does not make a
+//! page wrong that shows the right code.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Compares the block after a marker (`<!-- MARKER -->`) in a page with what the program has said, or,
+/// Compares the block after a marker (`<!-- MARKER -->`) in a page with the output of the program, or,
 /// with `UPDATE_DOCS=1`, writes it there.
 #[track_caller]
 pub fn assert_page_shows(page: &str, marker: &str, kind: &str, said: &str) {

@@ -4,8 +4,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Closes a number that somebody else owns, as stray C code would. Only where the process is
-/// the test's own: elsewhere the number could go to another test.
+/// Closes a number outside the registry, as stray C code would. Only for a test in a process of its
+/// own: elsewhere the number could go to another test.
 pub fn close_number(number: RawFd) {
     // SAFETY: breaking I/O safety is what is being tested: the tests that call this run in a
     // process of their own, own what next gets the number, and prove that the registry leaves
@@ -14,7 +14,7 @@ pub fn close_number(number: RawFd) {
     assert_eq!(closed, 0, "the number was open");
 }
 
-/// Puts another file under a number that is in use (`dup2(2)`), behind the owner's back.
+/// Puts another file under a number that is in use (`dup2(2)`), outside the registry.
 pub fn replace(number: RawFd, by: &impl AsFd) {
     // SAFETY: as above; the number was open and means `by` afterwards, and the tests prove that
     // the registry leaves it alone.

@@ -18,7 +18,7 @@ extern "C" fn do_nothing(_: libc::c_int) {}
 
 /// Runs `call` while signals interrupt the system calls of this thread, again and again.
 ///
-/// Attests that it came back while they did.
+/// Asserts that it returned while they did.
 #[track_caller]
 pub fn interrupted<R>(what: &str, call: impl FnOnce() -> R) -> R {
     handle_signals();
@@ -36,7 +36,7 @@ pub fn interrupted<R>(what: &str, call: impl FnOnce() -> R) -> R {
     });
     let answer = call();
     drop(stop);
-    assert!(sender.join().expect("it only sends"), "{what} goes on as long as signals come");
+    assert!(sender.join().expect("it only sends"), "{what} continues as long as signals arrive");
     answer
 }
 
@@ -55,7 +55,7 @@ fn handle_signals() {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
         libc::sigaddset(&mut set, SIGNAL);
-        // Whoever started the tests may have blocked it.
+        // The parent of the tests may have blocked it.
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut())
     };
     assert_eq!(answer, 0, "the signal can be unblocked");

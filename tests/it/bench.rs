@@ -1,4 +1,4 @@
-//! `echown bench`: what it says of a server is true, above all of one that is not as it should be.
+//! `echown bench`: its outcome is correct, also for servers that misbehave.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -149,7 +149,7 @@ impl Drop for Chaotic {
 }
 
 impl Left {
-    /// Attests that what was injected was reported: by the summary's own word, and in the file of
+    /// Asserts that what was injected was reported: in the summary, and in the file of
     /// reports, where each fault has one report and nothing else has any. Answers how many there
     /// were.
     #[track_caller]

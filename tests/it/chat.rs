@@ -28,7 +28,7 @@ fn talk(address: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = client(address, arguments).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().unwrap();
     std::thread::scope(|threads| {
-        // Whoever ends early reads no more: not a failure here.
+        // A client that ends early reads no more: not a failure here.
         threads.spawn(move || drop(stdin.write_all(input)));
         child.wait_with_output().unwrap()
     })
@@ -133,7 +133,7 @@ fn a_long_input_is_paced_by_what_comes_back_so_that_no_server_finds_its_talker_s
         drop(stdin);
         said.send(()).unwrap();
     });
-    // Nobody reads what it shows: it cannot hear, and so it says nothing more.
+    // Its output has no reader: it cannot receive, and so it sends nothing more.
     let patience = Duration::from_millis(500);
     assert!(all_said.recv_timeout(patience).is_err(), "it is ahead of what it hears");
     let mut heard = String::new();
@@ -224,7 +224,7 @@ fn custody_shows_two_halves_and_two_owners_in_the_client_too() {
 // Servers that are not ours.
 
 /// Serves one connection as told.
-fn stranger(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+fn other_server(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || serve(listener.accept().unwrap().0));
@@ -233,7 +233,7 @@ fn stranger(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
 
 #[test]
 fn a_server_of_another_protocol_is_recognized() {
-    let address = stranger(|mut stream| {
+    let address = other_server(|mut stream| {
         stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
         let _ = stream.read(&mut [0; 100]);
     });
@@ -244,7 +244,7 @@ fn a_server_of_another_protocol_is_recognized() {
 
 #[test]
 fn a_frame_that_does_not_come_back_is_missed() {
-    let address = stranger(|mut stream| {
+    let address = other_server(|mut stream| {
         assert_eq!(try_hear(&mut stream).unwrap(), b"kept");
         try_hear(&mut stream).unwrap();
         stream.write_all(&frame(b"kept")).unwrap();
@@ -259,7 +259,7 @@ fn a_frame_that_does_not_come_back_is_missed() {
 #[test]
 fn a_server_that_goes_nowhere_does_not_hold_up_a_signal() {
     let (done, until) = std::sync::mpsc::channel::<()>();
-    let address = stranger(move |stream| {
+    let address = other_server(move |stream| {
         // It neither reads nor closes until the test has ended.
         let _ = until.recv();
         drop(stream);

@@ -1,4 +1,4 @@
-//! Other people's clients: each talks to the plain server and gets its own bytes back.
+//! Clients of other programs: each talks to the plain server and gets its own bytes back.
 //!
 //! Without its tool a test is skipped, unless tools are required (see `tests/common/tools.rs`).
 
@@ -48,8 +48,8 @@ impl Drop for Input {
     }
 }
 
-/// Runs a client that sends its standard input and prints what comes; attests that it is the same, and
-/// that the server noticed nothing but one client.
+/// Runs a client that sends its standard input and prints what it receives. Asserts that both are the
+/// same, and that the server counts one client and no error.
 fn assert_echo(name: &str, client: impl FnOnce(&str) -> Command) {
     let server = Server::start(&[]);
     let sent = pattern(BYTES);

@@ -1,4 +1,4 @@
-//! The drain ends in its time, whatever clients do meanwhile.
+//! The drain ends within its timeout, whatever clients do meanwhile.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -34,7 +34,7 @@ impl Place {
     }
 }
 
-/// A style in which nobody is served, and for each client that is turned away another one comes.
+/// A style that serves no client; for each rejected client another one connects.
 #[derive(Default)]
 struct Rush {
     at: OnceLock<(Place, ControlHandle)>,

@@ -42,8 +42,8 @@ impl EmptyRoot {
         None
     }
 
-    /// By another process: what somebody still writes to cannot be run, and a child that another test
-    /// starts meanwhile would inherit it.
+    /// By another process: a file that is open for writing cannot be executed, and a child that another
+    /// test starts meanwhile would inherit it.
     fn copy(&self, from: &str, to: &str) {
         let to = self.path.join(to);
         fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).unwrap();
@@ -51,7 +51,7 @@ impl EmptyRoot {
         assert!(copied.is_ok_and(|status| status.success()), "{from} to {}", to.display());
     }
 
-    /// `echown` in there, with a descriptor that nobody has told it of.
+    /// `echown` in there, with an inherited descriptor that it does not know.
     fn echown(&self, arguments: &[&str]) -> Command {
         let mut command = as_in_a_terminal("sh");
         command.args(["-c", "exec 9</dev/null; exec \"$0\" \"$@\""]);

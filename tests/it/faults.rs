@@ -43,7 +43,7 @@ fn exchange(address: SocketAddr, sent: &[u8]) -> Went {
     assert!(back.len() <= sent.len() && back == sent[..back.len()], "a byte that was not sent");
     match ended {
         Ok(_) if back.len() == sent.len() => Went::Whole,
-        // A reset is told once, to whoever asks first.
+        // A reset is reported once, to the first caller.
         Ok(_) if !is_written => Went::Reset,
         Ok(_) if back.is_empty() => Went::Refused,
         Ok(_) => Went::Torn,
@@ -162,8 +162,8 @@ impl Sabotaged {
         tally.into_inner().unwrap()
     }
 
-    /// Attests that nothing is open but what was at the start, that the server drains at once, and
-    /// that its exit code is 0.
+    /// Asserts that only the descriptors of the start are open, that the server drains, and that its
+    /// exit code is 0.
     fn stop(mut self) -> Left {
         let before = std::mem::take(&mut self.before);
         let numbers = |open: &[(i32, String)]| open.iter().map(|(number, _)| *number).collect();
@@ -225,7 +225,7 @@ fn what_can_be_survived_loses_nothing_and_ends_nothing_whatever_the_style() {
         let plan = "interrupt=0.2,short=0.2,again=0.2";
         let name = format!("mild-{style}");
         let sabotaged = Sabotaged::start(&name, plan, &roomy(style));
-        // Whoever talks in a chat hears the others: one at a time.
+        // A client of a chat receives the frames of the others: one at a time.
         let clients = if style == "broadcast" { 1 } else { 64 };
         let sent = prepare(&pattern(50_000));
         for _ in 0..64 / clients {

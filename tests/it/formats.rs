@@ -91,7 +91,7 @@ fn a_second_signal_leaves_a_whole_document_with_the_finding() {
     let mut server = Server::start(&arguments);
     let mut held = server.connect();
     held.write_all(b"x").unwrap();
-    // Whether it is struck or not: somebody else will be.
+    // With or without a fault: another one will have it.
     let _ = held.read(&mut [0]);
     (0..10).for_each(|_| meet(&server));
     held.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();

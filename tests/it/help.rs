@@ -98,7 +98,7 @@ fn a_style_of_its_own_has_its_own_help_and_its_own_mistakes() {
 
 #[test]
 fn an_address_that_cannot_be_had_is_refused_with_its_name() {
-    // For documentation only: nobody has it.
+    // An address for documentation only (RFC 5737): no machine has it.
     let output = serve(&["192.0.2.1:0"], &[]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");

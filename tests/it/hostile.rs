@@ -1,4 +1,4 @@
-//! What a hostile network does to a server, and what it must not do.
+//! Servers under hostile clients: resets, floods, exhaustion, signals.
 //!
 //! Written once for all ways of echoing: a [`Dialect`] knows how to start a server and what one
 //! exchange looks like. After each scenario the server's descriptors are, by identity, what they
@@ -160,7 +160,7 @@ fn a_report_fifo_without_a_reader_does_not_delay_the_end() {
     let fifo = std::env::temp_dir().join(format!("echown-{}.fifo", std::process::id()));
     let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there");
     assert!(made.success());
-    // Open for both, so that opening it for writing doesn't wait; nobody reads.
+    // Open for both, so that opening it for writing does not block; no reader.
     let _open = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
     let path = fifo.to_str().unwrap();
     let mut server =

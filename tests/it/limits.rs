@@ -75,7 +75,7 @@ fn a_limit_that_is_raised_as_it_says_lets_in_as_many_as_were_asked_for() {
     let said = server.lines().join("\n");
     let enough = said.split("`ulimit -n ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
     let mut server = under(&format!("--nofile={enough}"), &["--max-connections", "100"]);
-    fill(&mut server, 100, "--max-connections");
+    assert_filled_and_refused(&mut server, 100, "--max-connections");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn at_the_descriptor_limit_new_clients_are_refused_and_others_are_undisturbed() 
     let mut server = under("--nofile=64", &["--max-connections", "1000"]);
     let fit = lowered_to(&mut server);
     assert!((30..64).contains(&fit), "{fit}");
-    fill(&mut server, fit, "RLIMIT_NOFILE of 64 allows no more");
+    assert_filled_and_refused(&mut server, fit, "RLIMIT_NOFILE of 64 allows no more");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn at_the_thread_limit_new_clients_are_refused_and_others_are_undisturbed() {
         let fit = lowered_to(&mut server);
         assert!(is_enough.contains(&fit), "{style}: {fit}");
         if style == "echo" {
-            fill(&mut server, fit, "RLIMIT_NPROC of 64 allows no more");
+            assert_filled_and_refused(&mut server, fit, "RLIMIT_NPROC of 64 allows no more");
         } else {
             let crowd: Vec<_> = (0..fit).map(|_| server.connect()).collect();
             server.wait_for("all threads", |server| server.threads() > 2 * crowd.len());
@@ -126,8 +126,8 @@ fn lowered_to(server: &mut Server) -> usize {
 }
 
 /// Fills a server with as many clients as fit, and sees that further ones are refused, for this
-/// reason, with nobody inside disturbed and nothing exhausted.
-fn fill(server: &mut Server, fit: usize, reason: &str) {
+/// reason, with no connected client disturbed and nothing exhausted.
+fn assert_filled_and_refused(server: &mut Server, fit: usize, reason: &str) {
     let mut inside: Vec<TcpStream> = (0..fit).map(|_| server.connect()).collect();
     for client in &mut inside {
         client.write_all(b"x").unwrap();

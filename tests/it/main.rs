@@ -1,4 +1,4 @@
-//! The program as its users meet it: the real binary over real sockets.
+//! The program from outside: the real binary over real sockets.
 //!
 //! One binary, one module per subject. Every server listens on a free port and is stopped when its
 //! handle is dropped.

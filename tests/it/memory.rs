@@ -49,7 +49,7 @@ fn is_served(server: &Server, message: &[u8]) -> Option<TcpStream> {
 
 /// Twice as many clients as the server says it has room for: each is served or refused. Then they
 /// send what they can and read nothing, and the server can still be talked to and stopped.
-fn fill_and_flood(mut server: Server, (style, message): (&str, &[u8]), limit: &str) {
+fn assert_fills_and_refuses(mut server: Server, (style, message): (&str, &[u8]), limit: &str) {
     let said = server.lines().join("\n");
     let fit = said.split("is lowered to ").nth(1).and_then(|rest| rest.split(':').next());
     let fit: usize = fit.unwrap_or_else(|| panic!("not lowered: {said}")).parse().unwrap();
@@ -86,7 +86,11 @@ fn under_a_limit_of_address_space_clients_are_served_or_refused_in_every_style()
             let variable = format!("RUST_BACKTRACE={backtrace}");
             let wrapper = ["env", &variable, "prlimit", "--as=160000000"];
             let server = under(&wrapper, style, &["--max-connections", "20000"]);
-            fill_and_flood(server, (style, &message), "RLIMIT_AS is 160000000, enough for ");
+            assert_fills_and_refuses(
+                server,
+                (style, &message),
+                "RLIMIT_AS is 160000000, enough for ",
+            );
         }
     }
 }
@@ -94,7 +98,7 @@ fn under_a_limit_of_address_space_clients_are_served_or_refused_in_every_style()
 #[test]
 fn under_a_limit_of_data_clients_are_served_or_refused() {
     let server = under(&["prlimit", "--data=60000000"], "echo", &["--max-connections", "20000"]);
-    fill_and_flood(server, ("echo", b"hello"), "RLIMIT_DATA is 60000000, enough for ");
+    assert_fills_and_refuses(server, ("echo", b"hello"), "RLIMIT_DATA is 60000000, enough for ");
 }
 
 #[test]
@@ -149,20 +153,24 @@ fn in_a_control_group_clients_are_served_or_refused_and_nothing_is_killed() {
         let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.0.display());
         let wrapper = ["sh", "-c", &enter, "sh"];
         let server = under(&wrapper, style, &["--max-connections", "20000"]);
-        fill_and_flood(server, (style, &message), "cgroup memory.max is 33554432, enough for ");
+        assert_fills_and_refuses(
+            server,
+            (style, &message),
+            "cgroup memory.max is 33554432, enough for ",
+        );
     }
 }
 
 /// Set in the child process that a test starts again.
 const IN_CHILD: &str = "ECHOWN_TEST_MAPPINGS";
 
-/// Somebody else takes nearly all memory mappings after the pool was made. Beyond the last of them the
+/// Other code takes nearly all memory mappings after the pool was made. Beyond the last of them the
 /// standard library aborts the process from inside a new thread, so this is a process of its own.
 #[test]
 fn a_pool_stops_growing_before_the_mappings_of_the_process_run_out() {
     let name = "memory::a_pool_stops_growing_before_the_mappings_of_the_process_run_out";
     if std::env::var_os(IN_CHILD).is_some() {
-        return take_all_mappings_and_grow();
+        return assert_refuses_without_mappings();
     }
     let max = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
     if max.trim().parse().is_ok_and(|max: u64| max > 300_000) {
@@ -178,7 +186,7 @@ fn a_pool_stops_growing_before_the_mappings_of_the_process_run_out() {
 }
 
 #[allow(unsafe_code, reason = "std cannot make mappings")]
-fn take_all_mappings_and_grow() {
+fn assert_refuses_without_mappings() {
     const LEFT: usize = 400;
     let pool = Pool::new();
     let (end, ended) = std::sync::mpsc::channel::<()>();
@@ -194,7 +202,7 @@ fn take_all_mappings_and_grow() {
     let mapped = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
     let bytes = (max - mapped - LEFT) * page;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping where the kernel chooses; nobody uses it.
+    // SAFETY: a new mapping where the kernel chooses; no other code uses it.
     let area = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
     assert_ne!(area, libc::MAP_FAILED);
     for offset in (0..bytes).step_by(2 * page) {
@@ -217,7 +225,7 @@ fn take_all_mappings_and_grow() {
     }
 }
 
-/// Each begins a frame of the longest length and leaves it at that; nobody's limit of its own is met.
+/// Each client begins a frame of the longest length and sends no more; no limit of a client is reached.
 #[test]
 fn begun_frames_that_no_memory_has_room_for_close_their_clients_and_no_other() {
     let wrapper = ["prlimit", "--as=160000000"];

@@ -138,7 +138,7 @@ mod program {
     }
 }
 
-/// Runs in a process of its own, as whoever has copied the program into `src/main.rs` runs it.
+/// Runs in a process of its own, like the program copied into `src/main.rs`.
 #[test]
 fn the_readmes_program() {
     std::thread::Builder::new().name("main".into()).spawn(program::run).unwrap().join().unwrap();
@@ -308,7 +308,7 @@ fn the_cycle_is_the_one_in_the_docs() {
     assert_page_shows(STYLES, "a cycle of serve --style callback", "console", &said);
 }
 
-/// Somebody at a terminal of their own.
+/// A user at a terminal.
 struct Terminal {
     child: Child,
     typed: ChildStdin,
@@ -363,7 +363,7 @@ fn a_chat_of_two_is_the_one_in_the_docs() {
         return;
     }
     let mut server = Server::start(&["--style", "broadcast"]);
-    // Whoever hears all of it knows when somebody is there.
+    // The client that receives everything knows when another one has joined.
     let mut third = server.connect();
     third.write_all(&frame(b"")).unwrap();
     assert_eq!(try_hear(&mut third).unwrap(), b"");

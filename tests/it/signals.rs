@@ -1,4 +1,4 @@
-//! Signals that limits and parents leave behind, and orders that arrive twice.
+//! Signals: inherited dispositions, limits that raise signals, and signals that arrive twice.
 
 use std::fs;
 use std::io::Read;

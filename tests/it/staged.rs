@@ -411,7 +411,7 @@ fn a_trace_without_a_reader_does_not_keep_the_server_from_stopping() {
         let path = super::trace_path();
         let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
         assert!(made.success());
-        // Open for both, so that opening it for writing doesn't wait; nobody reads.
+        // Open for both, so that opening it for writing does not block; no reader.
         let _open = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let timeout = if again { "1h" } else { "300ms" };
         let mut server = Server::start(&[

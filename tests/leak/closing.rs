@@ -22,12 +22,12 @@ use crate::common::{
 use crate::{events, test_name};
 
 /// Puts `newcomer` under the number of `victim`, outside the registry. Returns the number.
-fn rob(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
-    let robbed = victim.with(|victim| {
+fn replace_fd(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
+    let number = victim.with(|victim| {
         rustix::io::dup2(&newcomer, victim).expect("both are open");
         victim.as_raw_fd()
     });
-    robbed.expect("the owner is robbing itself")
+    number.expect("the current task owns it")
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_replacement_is_reported_with_both_identities_and_the_new_file_is_not_closed
         };
         let (mut here, mut there) = common::connection();
         let new = rustix::net::sockopt::socket_cookie(&here).expect("it is a socket");
-        let number = rob(&victim, &here);
+        let number = replace_fd(&victim, &here);
         let error = refusal(victim.release());
         assert_eq!(error.kind(), ErrorKind::FdReplaced);
         assert_eq!(
@@ -100,7 +100,7 @@ fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
                 Ok(())
             });
             let victim = victim.expect("nobody's yet");
-            let number = rob(&victim, common::listener());
+            let number = replace_fd(&victim, common::listener());
             mem::forget(victim);
             number
         });
@@ -119,13 +119,13 @@ fn a_pipe_and_a_unix_socket_are_distinguished_from_others_of_their_kind() {
         let (reader, _writer) = rustix::pipe::pipe().expect("there is room");
         let (other, _others_writer) = rustix::pipe::pipe().expect("there is room");
         let victim = lab.own_fd(reader);
-        let number = rob(&victim, &other);
+        let number = replace_fd(&victim, &other);
         assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
         lab.track(fd_misuse::second_owner(number));
         let (socket, _peer) = UnixStream::pair().expect("there is room");
         let (other, _others_peer) = UnixStream::pair().expect("there is room");
         let victim = lab.own_fd(OwnedFd::from(socket));
-        let number = rob(&victim, &other);
+        let number = replace_fd(&victim, &other);
         assert_eq!(refusal(victim.disown()).kind(), ErrorKind::FdReplaced);
         lab.track(fd_misuse::second_owner(number));
     });
@@ -139,7 +139,7 @@ fn another_open_of_the_same_file_cannot_be_distinguished() {
     lab.root(|| {
         let open = || std::fs::File::open(file_of_this_test()).expect("this source is a file");
         let victim = lab.registry.own_fd(OwnedFd::from(open())).expect("nobody's yet");
-        rob(&victim, open());
+        replace_fd(&victim, open());
         victim.release().expect("the limit of this rule");
     });
     assert!(lab.codes().is_empty());
@@ -170,7 +170,7 @@ fn a_number_that_was_closed_and_not_reused_is_reported_too() {
 
 /// A stream of the current task whose number was closed and handed out again, and the two ends of
 /// the newcomer's connection.
-fn robbed_stream(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
+fn replaced_stream(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, peer) = lab.connection();
     let number = stream.describe().number.expect("it is a descriptor");
     let listener = common::listener();
@@ -188,7 +188,7 @@ fn level_full_finds_a_replacement_at_the_operation_and_takes_no_bytes() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::with(|settings| settings.level(Level::Full));
         lab.root(|| {
-            let (stream, mut here, mut there) = robbed_stream(lab);
+            let (stream, mut here, mut there) = replaced_stream(lab);
             there.write_all(b"for the newcomer").expect("it is connected");
             assert_eq!(refusal((&stream).read(&mut [0; 64])).kind(), ErrorKind::FdReplaced);
             assert_eq!(refusal((&stream).write(b"forged")).kind(), ErrorKind::FdReplaced);
@@ -210,7 +210,7 @@ fn level_on_finds_a_replacement_at_the_close_and_uses_the_new_file_until_then() 
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         lab.root(|| {
-            let (stream, mut here, mut there) = robbed_stream(lab);
+            let (stream, mut here, mut there) = replaced_stream(lab);
             (&stream).write_all(b"x").expect("the limit of this rule");
             there.read_exact(&mut [0]).expect("the limit of this rule");
             assert_eq!(refusal(stream.close()).kind(), ErrorKind::FdReplaced);
@@ -227,7 +227,7 @@ fn cancelling_the_owner_of_a_replaced_number_does_not_shut_down_the_new_file() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         lab.root(|| {
-            let (stream, mut here, mut there) = robbed_stream(lab);
+            let (stream, mut here, mut there) = replaced_stream(lab);
             let (begin, begun) = channel();
             let (go, gone) = channel::<()>();
             let child = lab.spawn("robbed", [stream.resource()], move || {
@@ -253,7 +253,7 @@ fn dropping_a_handle_of_a_replaced_number_closes_nothing() {
     let output = in_own_process(test_name!(), || {
         let lab = Fixture::new();
         lab.root(|| {
-            let (stream, mut here, mut there) = robbed_stream(lab);
+            let (stream, mut here, mut there) = replaced_stream(lab);
             let resource = stream.resource();
             drop(stream);
             assert_connected(&mut here, &mut there);

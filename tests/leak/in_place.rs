@@ -53,7 +53,7 @@ fn sleeper(pool: &Pool) -> Promise<()> {
     try_sleeper(pool).expect("a thread can be had")
 }
 
-/// Waits for a sleeper. Whoever is cancelled first has none to wait for.
+/// Waits for a sleeper. A task that is cancelled first has none to wait for.
 fn wait_for_a_sleeper(pool: &Pool) {
     match try_sleeper(pool) {
         Ok(child) => drop(child.join()),

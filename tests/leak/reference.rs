@@ -31,7 +31,7 @@ use echown::test;
 use crate::common::reserved::Reserved;
 use crate::common::{self, Fixture, assert_cancelled, panic_message};
 
-/// Nobody waits for so long: what takes a tenth of it has slept.
+/// No test waits this long: the watchdog of the fixture ends it before.
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]

@@ -33,7 +33,7 @@ impl Replaced {
         Replaced { reading, writing, number, newcomer, newcomers_peer }
     }
 
-    /// Attests that the newcomer is open under the stolen number, and that nothing was sent to it,
+    /// Asserts that the newcomer is open under the stolen number, and that nothing was sent to it,
     /// read from it or shut down. Closes it.
     #[track_caller]
     fn assert_untouched(mut self, lab: &Fixture) {

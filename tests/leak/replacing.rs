@@ -249,7 +249,7 @@ fn a_write_half_that_was_replaced_shuts_nothing_down() {
 }
 
 /// A stream that is known as replaced and whose number means its old socket again by now, through a
-/// duplicate of somebody else's: the identity is the registered one, and yet the number is not ours.
+/// duplicate without an owner: the identity is the registered one, but the number is not ours.
 /// What `split` makes of the stream, that duplicate, and the peer.
 fn replaced_by_its_own_duplicate<H>(
     lab: &'static Fixture,

@@ -1,4 +1,4 @@
-//! Jobs that wait for a thread of a pool.
+//! Jobs in the queue of a pool.
 
 use std::sync::mpsc::channel;
 

@@ -1,4 +1,4 @@
-//! The model: vectors that say who owns what.
+//! The model: vectors that hold the owner, state and custody of each resource.
 
 use std::collections::HashMap;
 
@@ -101,7 +101,7 @@ impl Model {
         }
     }
 
-    /// As [`finalize`](Model::finalize), where there is nobody to tell but the reports.
+    /// Like [`finalize`](Model::finalize), where a failure goes to the reports only.
     pub fn finalize_unasked(&mut self, me: TaskId, thing: usize, event: Event) {
         if self.finalize(me, thing, event).is_err() {
             self.failed_finalizers += 1;

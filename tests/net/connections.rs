@@ -8,7 +8,7 @@ use echown::ownership::Error;
 use echown::test;
 use echown::thread::spawn_in;
 
-use super::{Place, assert_carries_both_ways, clean, connected, deaf_socket, rustix_address};
+use super::{Place, assert_carries_both_ways, bound_socket, clean, connected, rustix_address};
 use crate::common::DEADLINE;
 
 #[test]
@@ -46,7 +46,7 @@ fn a_name_is_connected_to_by_its_first_address_that_answers() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap().inet().unwrap();
-        let deaf = deaf_socket();
+        let deaf = bound_socket();
         let addresses = [rustix_address(&deaf), good];
         let client = Stream::connect_in(registry, &addresses[..]).unwrap();
         assert_eq!(client.peer_addr().unwrap(), Address::Inet(good));
@@ -60,7 +60,7 @@ fn a_name_is_connected_to_by_its_first_address_that_answers() {
 #[test]
 fn a_refused_connection_is_an_ordinary_error_and_leaves_nothing_open() {
     clean(|registry| {
-        let deaf = deaf_socket();
+        let deaf = bound_socket();
         let address = rustix_address(&deaf);
         for error in [
             Stream::connect_in(registry, address).unwrap_err(),
@@ -79,7 +79,7 @@ fn a_refused_connection_is_an_ordinary_error_and_leaves_nothing_open() {
 #[test]
 fn a_place_that_is_taken_is_an_ordinary_error_and_leaves_nothing_open() {
     clean(|registry| {
-        let deaf = deaf_socket();
+        let deaf = bound_socket();
         let error = Listener::bind_in(registry, rustix_address(&deaf)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let no_names: &[SocketAddr] = &[];

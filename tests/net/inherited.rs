@@ -27,7 +27,7 @@ fn send_urgently(peer: impl AsFd) {
 }
 
 #[track_caller]
-fn receives_it_all(mut stream: &Stream) {
+fn assert_receives_all(mut stream: &Stream) {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut received = Vec::new();
     stream.read_to_end(&mut received).unwrap();
@@ -43,7 +43,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
         let (accepted, _) = listener.accept().unwrap();
         send_urgently(&peer);
         drop(peer);
-        receives_it_all(&accepted);
+        assert_receives_all(&accepted);
         // The kernel says which of two gets the client: only the second is left.
         let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
@@ -51,7 +51,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
         let (accepted, _) = sibling.accept().unwrap();
         send_urgently(&peer);
         drop(peer);
-        receives_it_all(&accepted);
+        assert_receives_all(&accepted);
 
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
@@ -61,7 +61,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
             let (peer, _) = server.accept().unwrap();
             send_urgently(&peer);
             drop(peer);
-            receives_it_all(&connected);
+            assert_receives_all(&connected);
         }
     });
 }
@@ -81,12 +81,12 @@ fn urgent_data_arrives_in_line_on_unix_streams() {
         let (accepted, _) = listener.accept().unwrap();
         send_urgently(&peer);
         drop(peer);
-        receives_it_all(&accepted);
+        assert_receives_all(&accepted);
         let (one, other) = Stream::pair_in(registry).unwrap();
         let other = other.disown().unwrap();
         send_urgently(&other);
         drop(other);
-        receives_it_all(&one);
+        assert_receives_all(&one);
     });
 }
 

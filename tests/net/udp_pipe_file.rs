@@ -1,4 +1,4 @@
-//! Datagrams, pipes and files.
+//! UDP sockets, pipes and files.
 
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::time::Duration;

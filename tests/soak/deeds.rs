@@ -31,7 +31,7 @@ pub const ALL: &[Deed] = &[
 /// How long a client waits for anything.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Whoever waits for the server looks so often whether the soak is over.
+/// How often a client that waits for the server checks whether the soak has ended.
 const SLICE: Duration = Duration::from_millis(20);
 
 fn connect(load: &Load) -> Option<TcpStream> {
@@ -106,7 +106,7 @@ fn reset(load: &Load, random: &mut Rng) {
 /// Sends, finishes, and reads to the end.
 fn half_close(load: &Load, random: &mut Rng) {
     let Some(mut client) = connect(load) else { return };
-    // What fits into the buffers on the way, so that nobody has to read meanwhile.
+    // As much as fits into the buffers on the way, so that no read is needed meanwhile.
     let sent = bytes(random, 50_000);
     if client.write_all(&sent).is_err() || client.shutdown(Shutdown::Write).is_err() {
         return;

@@ -230,7 +230,7 @@ pub fn run(settings: &Settings) -> Outcome {
 fn start(settings: &Settings, summary: &Path) -> (Child, SocketAddr) {
     let seed = settings.seed.to_string();
     let mut command = Command::new(&settings.program);
-    // Whoever wants backtraces of panics pays with the memory of all symbols.
+    // Backtraces of panics would cost the memory of all symbols.
     command.env("RUST_BACKTRACE", "0");
     command.args(["serve", "--listen", "127.0.0.1:0", "--max-connections", "256"]);
     command.args(["--write-timeout", "2s", "--idle-timeout", "20s", "--log-level", "error"]);
@@ -248,7 +248,7 @@ fn start(settings: &Settings, summary: &Path) -> (Child, SocketAddr) {
             break address.parse().expect("the address is numeric");
         }
     };
-    // Custody tables, line by line: taken, so that nobody waits, and thrown away.
+    // Custody tables, line by line: read, so that the server does not block, and dropped.
     std::thread::spawn(move || for _ in lines.map_while(Result::ok) {});
     (child, address)
 }

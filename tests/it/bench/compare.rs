@@ -1,4 +1,4 @@
-//! Servers side by side, in turn.
+//! `echown bench compare`: servers measured in turn, round by round.
 
 use std::process::{self, Command};
 

@@ -1,4 +1,4 @@
-//! The open loop: messages are due at a rate, whatever becomes of those before.
+//! The open loop (`--rate`): messages are due at a rate, whatever happens to earlier ones.
 
 use std::io::Read;
 use std::net::TcpListener;

@@ -92,7 +92,7 @@ fn answers_to_idle_connections_alone_verify_nothing() {
     let output = bench(&[&address.to_string(), "--connections", "1", "--idle", "3"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(text(&output.stderr).contains("nothing was verified"), "{output:?}");
-    // One that answers nobody is found out by the first of them.
+    // A server that never answers is noticed by the first of them.
     let silent = server_that(|mut client| drop(client.read(&mut [0; 64])));
     let output = bench(&[&silent.to_string(), "--connections", "1", "--idle", "3"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -80,7 +80,7 @@ fn a_client_that_keeps_sending_does_not_delay_the_drain() {
     let mut server = start(&["--drain-timeout", "1h", "--max-outbox", "1GiB"]);
     let mut clients = enter_all(&server, 2);
     let mut flooding = clients[0].try_clone().unwrap();
-    // Until its connection ends, and nobody else's patience.
+    // Until its connection ends.
     let flood = std::thread::spawn(move || {
         let wire = frame(&pattern(50_000));
         while flooding.write_all(&wire).is_ok() {}

@@ -19,7 +19,7 @@ fn a_slow_reader_is_bounded_and_disconnected_and_delays_no_other() {
     let before = memory(&server);
     let payload = pattern(64 * 1024);
     wait_until("it to be too slow", || {
-        // Whoever reads hears each at once, whatever waits for the other client.
+        // The client that reads receives each at once, whatever waits for the other one.
         say(&mut quick, &payload);
         assert!(hear(&mut quick) == payload);
         server.lines().iter().any(|line| line.contains("reads too slowly"))

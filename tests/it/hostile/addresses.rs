@@ -18,8 +18,8 @@ pub fn each_of_several_acceptors_takes_clients(dialect: &Dialect) {
         dialect.exchange(client, n);
     }
     drop(clients);
-    calm.is_back(dialect, &mut server);
-    // Whoever asks for the same port is refused all the same.
+    calm.assert_restored(dialect, &mut server);
+    // A second server on the same port is rejected all the same.
     let busy = serve(&[&server.address().to_string()], &["--acceptors", "4"]).output().unwrap();
     assert_eq!(busy.status.code(), Some(1));
 }

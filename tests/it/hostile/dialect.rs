@@ -116,7 +116,7 @@ impl Dialect {
     }
 }
 
-/// How a server was before the storm.
+/// Descriptors and threads of a server before a scenario.
 pub struct Calm {
     pub descriptors: Vec<(i32, String)>,
     pub threads: usize,
@@ -129,12 +129,12 @@ impl Calm {
         Calm { descriptors: server.open_descriptors(), threads: server.threads() + ACCEPTORS_MAX }
     }
 
-    /// Waits until it is calm again, and asks an innocent client and the custody table.
-    pub fn is_back(&self, dialect: &Dialect, server: &mut Server) {
+    /// Waits until the server is calm again: descriptors, custody table, threads, and a new client.
+    pub fn assert_restored(&self, dialect: &Dialect, server: &mut Server) {
         let numbers: Vec<i32> = self.descriptors.iter().map(|(number, _)| *number).collect();
         let deadline = Instant::now() + DEADLINE;
-        // Calm is when both agree: after a crowd has left, its last members are still accepted and
-        // found gone.
+        // Both must agree: after many clients have left, the last of them are still accepted and found
+        // closed.
         loop {
             server.wait_for_descriptors(|open| open == self.descriptors);
             let custody = server.custody();
@@ -146,7 +146,7 @@ impl Calm {
         server.wait_for("surplus threads to leave", |server| {
             server.threads() <= self.threads + THREADS_KEPT
         });
-        // One that meets the tail of a crowd in the queue may still be refused.
+        // A client behind the last of many in the queue may still be rejected.
         server.wait_for("a client to be served", |server| {
             dialect.try_exchange(&mut server.connect(), 0).is_ok()
         });

@@ -32,7 +32,7 @@ pub fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_not
     let said = server.lines().iter().filter(|line| line.contains("was refused")).count();
     assert!((1..=30).contains(&said), "{said} lines about 300 refusals");
     drop(inside);
-    calm.is_back(dialect, &mut server);
+    calm.assert_restored(dialect, &mut server);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     assert!(summary(&server.seen, "refused") >= 300, "{:#?}", server.seen.last());
@@ -44,7 +44,7 @@ pub fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
     const FLOOD: usize = 1500;
     let mut server = dialect.start(&["--max-connections", "50", "--log-format", "json"]);
     let calm = Calm::of(&server);
-    // While it is stopped nobody accepts, and the queue overflows.
+    // A stopped server accepts no client, and the queue overflows.
     server.hold();
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let crowd: Vec<_> = (0..FLOOD)
@@ -69,7 +69,7 @@ pub fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
         }
         assert!(Instant::now() < deadline, "it does not recover");
     }
-    calm.is_back(dialect, &mut server);
+    calm.assert_restored(dialect, &mut server);
 }
 
 pub fn one_address_cannot_take_all_places(dialect: &Dialect) {
@@ -107,7 +107,7 @@ pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Di
     for n in 0..50 {
         dialect.exchange(&mut inside, n);
     }
-    // Some of the crowd were closed with the descriptor in reserve.
+    // Some of the clients were closed with the descriptor in reserve.
     let closed = crowd.iter_mut().any(|client| {
         client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
         matches!(client.read(&mut [0]), Ok(0))
@@ -118,7 +118,7 @@ pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Di
     let pauses = server.seen.iter().filter(|line| line.contains("accepting pauses")).count();
     assert!(pauses <= 5, "{pauses} lines about it");
     drop(inside);
-    calm.is_back(dialect, &mut server);
+    calm.assert_restored(dialect, &mut server);
 }
 
 pub fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {

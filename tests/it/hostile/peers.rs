@@ -34,7 +34,7 @@ pub fn resets_at_every_stage(dialect: &Dialect) {
         dialect.exchange(&mut innocent, n);
     }
     drop(innocent);
-    calm.is_back(dialect, &mut server);
+    calm.assert_restored(dialect, &mut server);
 }
 
 pub fn half_close_gets_everything_and_then_the_end(dialect: &Dialect) {
@@ -49,7 +49,7 @@ pub fn half_close_gets_everything_and_then_the_end(dialect: &Dialect) {
         client.read_to_end(&mut reply).expect("FIN, not a reset");
         assert!(reply == (dialect.reply)(&request));
     }
-    calm.is_back(dialect, &mut server);
+    calm.assert_restored(dialect, &mut server);
 }
 
 pub fn a_byte_at_a_time_is_the_same_as_all_at_once(dialect: &Dialect) {
@@ -76,7 +76,7 @@ pub fn a_peer_that_never_reads_is_cut_by_the_write_timeout(dialect: &Dialect) {
         written.is_err_and(|error| !matches!(error.kind(), WouldBlock | TimedOut))
     });
     drop(greedy);
-    calm.is_back(dialect, &mut server);
+    calm.assert_restored(dialect, &mut server);
 }
 
 pub fn an_idle_peer_is_closed_by_the_idle_timeout(dialect: &Dialect) {
@@ -88,5 +88,5 @@ pub fn an_idle_peer_is_closed_by_the_idle_timeout(dialect: &Dialect) {
     let _ = idle.read(&mut [0]);
     assert!(since.elapsed() >= Duration::from_millis(140), "closed after {:?}", since.elapsed());
     drop(idle);
-    calm.is_back(dialect, &mut server);
+    calm.assert_restored(dialect, &mut server);
 }

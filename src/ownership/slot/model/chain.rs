@@ -157,7 +157,7 @@ fn model_m_what_is_dropped_elsewhere_during_a_failed_spawn_is_closed_once() {
         let elsewhere = {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
             thread::spawn(move || {
-                super::moves::drop_elsewhere(&held, &parent, super::super::State::Held)
+                super::moves::drop_elsewhere(&held, &parent, super::super::SlotState::Held)
             })
         };
         task::return_all(&family.child, &family.parent, &things, Site::here());
