@@ -7,8 +7,8 @@
 #[path = "common/mod.rs"]
 mod common;
 
-#[path = "adopting/stranger.rs"]
-mod stranger;
+#[path = "adopting/downstream.rs"]
+mod downstream;
 
 #[path = "adopting/mailer.rs"]
 mod mailer;

@@ -6,19 +6,20 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::common::{DEADLINE, poll};
-use super::stranger::{Stranger, text};
+use super::downstream::{DownstreamCrate, text};
 
 #[test]
 fn nothing_is_allocated_under_the_lock_of_the_trace() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return;
     }
-    let built = text(&Stranger::corpus().cargo(&["test", "--no-run", "--test", "allocator"]));
+    let built =
+        text(&DownstreamCrate::corpus().cargo(&["test", "--no-run", "--test", "allocator"]));
     let line = built.lines().find(|line| line.contains("tests/allocator.rs"));
     let path = line.and_then(|line| line.split(['(', ')']).nth(1));
     let path = path.unwrap_or_else(|| panic!("cargo names no binary:\n{built}"));
-    let mut runner = Command::new(Stranger::corpus().folder.join(path));
-    runner.current_dir(&Stranger::corpus().folder).env("RUST_BACKTRACE", "0");
+    let mut runner = Command::new(DownstreamCrate::corpus().folder.join(path));
+    runner.current_dir(&DownstreamCrate::corpus().folder).env("RUST_BACKTRACE", "0");
     runner.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut runner = runner.spawn().expect("the runner starts");
     if poll(DEADLINE, || runner.try_wait().expect("it is this process's child")).is_none() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::stranger::{Stranger, root, text};
+use crate::downstream::{DownstreamCrate, root, text};
 
 /// Crates in the default build of `echown-test`, its own four included.
 const CRATES_MAX: usize = 15;
@@ -28,7 +28,7 @@ fn leaks_an_ignored_file() {
 }
 "#;
 
-fn light() -> Stranger {
+fn light() -> DownstreamCrate {
     let manifest = format!(
         "[package]\nname = \"light\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[workspace]\n\
          [dev-dependencies]\nechown-test = {{ path = {:?} }}\n",
@@ -39,7 +39,7 @@ fn light() -> Stranger {
         (PathBuf::from("src/lib.rs"), String::new()),
         (PathBuf::from("tests/files.rs"), TESTS.to_owned()),
     ];
-    Stranger::new("light", &files)
+    DownstreamCrate::new("light", &files)
 }
 
 #[test]

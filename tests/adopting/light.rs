@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
-use super::stranger::{Stranger, root, text};
+use super::downstream::{DownstreamCrate, root, text};
 
 #[test]
 fn what_was_not_built_in_fails_the_test_and_names_the_feature() {
@@ -17,24 +17,24 @@ fn what_was_not_built_in_fails_the_test_and_names_the_feature() {
         ("ECHOWN_WRITE_BASELINE", "known.toml", "ci"),
         ("ECHOWN_SUPPRESSIONS", "known.toml", "ci"),
     ] {
-        let mut runner = Stranger::corpus().binary();
+        let mut runner = DownstreamCrate::corpus().binary();
         runner.args(["crowd::", "--test-threads", "8"]).env(variable, value);
         let output = runner.output().unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(101), "{said}");
         let wanted = format!("features = [\"macros\", \"{feature}\"]");
         assert!(said.contains(variable) && said.contains(&wanted), "{said}");
-        assert!(!Stranger::corpus().folder.join("report").exists());
+        assert!(!DownstreamCrate::corpus().folder.join("report").exists());
     }
 }
 
 #[test]
 fn text_and_annotations_need_no_feature() {
-    let folder = &Stranger::corpus().folder;
+    let folder = &DownstreamCrate::corpus().folder;
     for (format, begin) in [("text", "leak: test `leaks::"), ("github", "::error file=")] {
         let path = folder.join(format!("report.{format}"));
         let _ = fs::remove_file(&path);
-        let mut runner = Stranger::corpus().binary();
+        let mut runner = DownstreamCrate::corpus().binary();
         runner.args(["leaks::a_lock_file_forgotten", "--exact"]);
         runner.env("ECHOWN_REPORT", format!("{format}:{}", path.display()));
         let output = runner.output().unwrap();
@@ -47,7 +47,7 @@ fn text_and_annotations_need_no_feature() {
 /// The runner captures what a test prints; what goes there goes round it.
 #[test]
 fn annotations_on_standard_error_are_not_captured() {
-    let mut runner = Stranger::corpus().binary();
+    let mut runner = DownstreamCrate::corpus().binary();
     runner.args(["leaks::a_lock_file_forgotten", "--exact"]);
     let output = runner.env("ECHOWN_REPORT", "github:/dev/stderr").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -57,10 +57,10 @@ fn annotations_on_standard_error_are_not_captured() {
 /// `cargo test 2>log`: each annotation stands whole on its line, and nothing that others wrote is gone.
 #[test]
 fn annotations_in_a_file_that_is_standard_error_overwrite_nothing() {
-    let path = Stranger::corpus().folder.join("log");
+    let path = DownstreamCrate::corpus().folder.join("log");
     let log = fs::File::create(&path).unwrap();
     (&log).write_all(b"before\n").unwrap();
-    let mut runner = Stranger::corpus().binary();
+    let mut runner = DownstreamCrate::corpus().binary();
     runner.args(["crowd::guilty_", "--nocapture", "--test-threads", "4"]);
     let ended = runner.env("ECHOWN_REPORT", "github:/dev/stderr").stderr(log).output().unwrap();
     assert_eq!(ended.status.code(), Some(101));
@@ -77,7 +77,8 @@ fn annotations_in_a_file_that_is_standard_error_overwrite_nothing() {
 
 #[test]
 fn the_attribute_alone_builds_nothing_that_is_for_a_ci() {
-    let tree = Stranger::corpus().cargo(&["tree", "--edges", "normal,dev", "--prefix", "none"]);
+    let tree =
+        DownstreamCrate::corpus().cargo(&["tree", "--edges", "normal,dev", "--prefix", "none"]);
     let tree = text(&tree);
     assert!(tree.contains("echown v"), "{tree}");
     for heavy in ["quick-junit", "toml", "serde", "clap"] {
@@ -87,7 +88,8 @@ fn the_attribute_alone_builds_nothing_that_is_for_a_ci() {
 
 #[test]
 fn as_many_crates_are_added_as_the_page_says() {
-    let tree = Stranger::corpus().cargo(&["tree", "--package", "echown", "--prefix", "none"]);
+    let tree =
+        DownstreamCrate::corpus().cargo(&["tree", "--package", "echown", "--prefix", "none"]);
     let tree = String::from_utf8(tree.stdout).unwrap();
     // `NAME VERSION`, and for some where it is from or that it was named before.
     let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::common::doc_pages::assert_page_shows;
-use super::stranger::{Stranger, manifest, root, text};
+use super::downstream::{DownstreamCrate, manifest, root, text};
 use crate::common::require_tool;
 
 const PAGE: &str = "docs/adopting.md";
@@ -20,8 +20,8 @@ fn block(marker: &str) -> String {
     rest.split_once("```\n").expect("the block ends").0.to_owned()
 }
 
-fn mailer() -> &'static Stranger {
-    static MAILER: OnceLock<Stranger> = OnceLock::new();
+fn mailer() -> &'static DownstreamCrate {
+    static MAILER: OnceLock<DownstreamCrate> = OnceLock::new();
     MAILER.get_or_init(|| {
         let files = [
             (PathBuf::from("Cargo.toml"), manifest("mailer")),
@@ -29,8 +29,8 @@ fn mailer() -> &'static Stranger {
             (PathBuf::from("tests/send.rs"), block("the mailer's tests")),
         ];
         // The same build folder as the corpus: what both depend on is built once.
-        Stranger::corpus();
-        Stranger::new("mailer", &files)
+        DownstreamCrate::corpus();
+        DownstreamCrate::new("mailer", &files)
     })
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::stranger::{Stranger, manifest, root, text};
+use super::downstream::{DownstreamCrate, manifest, root, text};
 
 /// What is written, and what the compiler has to say.
 const MISTAKES: &[(&str, &str)] = &[
@@ -55,9 +55,9 @@ fn a_mistake_is_an_error_that_says_what_to_write() {
         files.push((PathBuf::from(format!("tests/mistake_{index}.rs")), format!("{code}\n")));
     }
     // The same build folder as the corpus: what both depend on is built once.
-    Stranger::corpus();
-    let stranger = Stranger::new("mistakes", &files);
-    let said = text(&stranger.cargo(&["check", "--tests", "--keep-going"]));
+    DownstreamCrate::corpus();
+    let downstream = DownstreamCrate::new("mistakes", &files);
+    let said = text(&downstream.cargo(&["check", "--tests", "--keep-going"]));
     let said = said.replace("error[E0659]: ", "error: ");
     for (index, (code, wanted)) in MISTAKES.iter().enumerate() {
         let place = format!("--> tests/mistake_{index}.rs:1:");
@@ -90,8 +90,8 @@ fn where_there_is_no_runner_the_test_is_left_out() {
             format!("fn main() {{ println!(\"main alone\") }}\n{attributed}"),
         ),
     ];
-    Stranger::corpus();
-    let output = Stranger::new("plain", &files).cargo(&["test"]);
+    DownstreamCrate::corpus();
+    let output = DownstreamCrate::new("plain", &files).cargo(&["test"]);
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("main alone") && said.contains("1 passed"), "{said}");

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::stranger::{Ending, Stranger, endings, root, text};
+use super::downstream::{DownstreamCrate, Ending, endings, root, text};
 use crate::common::require_tool;
 
 /// Whether places are known here.
@@ -29,7 +29,7 @@ fn sixty_four_parallel_tests_each_get_their_own_leaks_only() {
     // How far it can be trusted: with `ECHOWN_ROUNDS=100`.
     let rounds = std::env::var("ECHOWN_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     for _ in 0..rounds {
-        let output = Stranger::corpus().test("64");
+        let output = DownstreamCrate::corpus().test("64");
         let said = text(&output);
         assert_eq!(output.status.code(), Some(101), "a failing test fails the run: {said}");
         compare(&expected, &endings(&said));
@@ -41,7 +41,7 @@ fn repeated_runs_never_blame_a_clean_test() {
     let expected = expected();
     for _ in 0..3 {
         // Those that are quick: what they left does not have to be looked for.
-        let mut runner = Stranger::corpus().binary();
+        let mut runner = DownstreamCrate::corpus().binary();
         let output = runner.args(["innocent", "clean::", "--test-threads", "64"]).output().unwrap();
         let endings = endings(&text(&output));
         assert!(endings.len() >= 20, "{}", text(&output));
@@ -61,7 +61,7 @@ fn in_a_process_for_each_test_without_capture_the_verdicts_are_the_same() {
         it.word != "ignored" && some.iter().any(|some| name.starts_with(some))
     });
     let names = Mutex::new(names);
-    let corpus = Stranger::corpus();
+    let corpus = DownstreamCrate::corpus();
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -82,7 +82,7 @@ fn in_a_process_for_each_test_without_capture_the_verdicts_are_the_same() {
 
 #[test]
 fn an_ignored_test_runs_on_request_and_arguments_go_to_the_runner_only() {
-    let mut runner = Stranger::corpus().binary();
+    let mut runner = DownstreamCrate::corpus().binary();
     let output =
         runner.args(["--ignored", "--skip", "inherited", "--color", "never"]).output().unwrap();
     let endings = endings(&text(&output));
@@ -94,7 +94,7 @@ fn an_ignored_test_runs_on_request_and_arguments_go_to_the_runner_only() {
 
 #[test]
 fn a_backtrace_ends_at_the_test_and_does_not_show_how_it_was_run() {
-    let mut runner = Stranger::corpus().binary();
+    let mut runner = DownstreamCrate::corpus().binary();
     let output =
         runner.args(["--exact", "runner::an_assertion"]).env("RUST_BACKTRACE", "1").output();
     let said = text(&output.unwrap());
@@ -112,13 +112,13 @@ fn a_backtrace_ends_at_the_test_and_does_not_show_how_it_was_run() {
 fn descriptors_that_came_from_outside_are_not_blamed() {
     use std::os::unix::process::CommandExt;
 
-    let mut runner = Stranger::corpus().binary();
+    let mut runner = DownstreamCrate::corpus().binary();
     let program = runner.get_program().to_owned();
     let mut shell = std::process::Command::new("sh");
     shell.arg("-c").arg("exec 7</etc/passwd 8>/dev/null 9<&0; exec \"$0\" \"$@\"").arg(program);
     shell
         .args(["crowd::", "clean::", "--test-threads", "16"])
-        .current_dir(&Stranger::corpus().folder);
+        .current_dir(&DownstreamCrate::corpus().folder);
     runner.arg0("not used");
     let output = shell.output().unwrap();
     let expected = expected();
@@ -131,12 +131,12 @@ fn descriptors_that_came_from_outside_are_not_blamed() {
 /// With `report_inherited` it is a finding, unless its path or kind is ignored.
 #[test]
 fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
-    let program = Stranger::corpus().binary().get_program().to_owned();
+    let program = DownstreamCrate::corpus().binary().get_program().to_owned();
     let run = |opened: &str| {
         let mut shell = std::process::Command::new("sh");
         shell.arg("-c").arg(format!("exec {opened}; exec \"$0\" \"$@\"")).arg(&program);
         shell.args(["options::inherited", "--ignored", "--show-output", "--test-threads", "1"]);
-        endings(&text(&shell.current_dir(&Stranger::corpus().folder).output().unwrap()))
+        endings(&text(&shell.current_dir(&DownstreamCrate::corpus().folder).output().unwrap()))
     };
     let (plain, ignoring) = ("options::inherited", "options::inherited_but_for_a_path");
     let found = run("7</etc/passwd");
@@ -162,7 +162,7 @@ fn a_second_close_is_seen_by_the_variable_as_by_the_option() {
         return;
     }
     for (value, is_on) in [("1", true), ("0", false), ("", false)] {
-        let mut runner = Stranger::corpus().binary();
+        let mut runner = DownstreamCrate::corpus().binary();
         runner.args(["--exact", "closes::twice_without_the_trace"]).env("ECHOWN_TRACE_FDS", value);
         let said = text(&runner.output().unwrap());
         let found = "double-close: test `closes::twice_without_the_trace` closed fd";
@@ -173,12 +173,12 @@ fn a_second_close_is_seen_by_the_variable_as_by_the_option() {
 /// Each child takes some: with a limit that is far too low for all at once, the others wait.
 #[test]
 fn more_tests_than_there_are_descriptors_for_wait_for_their_turn() {
-    let program = Stranger::corpus().binary().get_program().to_owned();
+    let program = DownstreamCrate::corpus().binary().get_program().to_owned();
     let expected = expected();
     for limit in ["40", "260"] {
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", "ulimit -n $1; exec \"$0\" crowd:: --test-threads 64"]);
-        shell.arg(&program).arg(limit).current_dir(&Stranger::corpus().folder);
+        shell.arg(&program).arg(limit).current_dir(&DownstreamCrate::corpus().folder);
         let endings = endings(&text(&shell.output().unwrap()));
         assert_eq!(endings.len(), 16, "{endings:#?}");
         for (name, ending) in endings {
@@ -194,7 +194,7 @@ fn more_tests_than_there_are_descriptors_for_wait_for_their_turn() {
 /// Whoever touches the outside world does it as often as this.
 #[test]
 fn a_body_is_run_once_and_again_only_when_it_leaves_something() {
-    let path = Stranger::corpus().folder.join("count");
+    let path = DownstreamCrate::corpus().folder.join("count");
     for (name, times) in [
         ("once_when_clean", 1),
         ("once_when_it_says_so", 1),
@@ -202,8 +202,8 @@ fn a_body_is_run_once_and_again_only_when_it_leaves_something() {
         ("four_times_when_it_leaks_and_ends_its_process_the_second_time", 4),
     ] {
         let _ = fs::remove_file(&path);
-        let mut runner = Stranger::corpus().binary();
-        runner.args(["--exact", &format!("runs::{name}")]).env("STRANGERS_COUNT", &path);
+        let mut runner = DownstreamCrate::corpus().binary();
+        runner.args(["--exact", &format!("runs::{name}")]).env("DOWNSTREAM_COUNT", &path);
         let began = Instant::now();
         let said = text(&runner.output().unwrap());
         assert_eq!(fs::read(&path).unwrap().len(), times, "{name}: {said}");
@@ -214,7 +214,7 @@ fn a_body_is_run_once_and_again_only_when_it_leaves_something() {
 /// With it installed, by itself; without it, the test above that calls each test as it does is all.
 #[test]
 fn nextest_has_the_same_verdicts() {
-    let corpus = Stranger::corpus();
+    let corpus = DownstreamCrate::corpus();
     let has_nextest = corpus.cargo(&["nextest", "--version"]).status.success();
     if !require_tool("cargo-nextest", has_nextest) {
         return;
@@ -255,8 +255,8 @@ fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, End
         let Ending { word, section } = &endings[name];
         assert_eq!(*word, *expected.word, "{name}:\n{section}");
         assert_parts(name, expected, section);
-        for stranger in endings.keys().filter(|stranger| *stranger != name) {
-            assert!(!section.contains(&format!("test `{stranger}`")), "{name}:\n{section}");
+        for other in endings.keys().filter(|other| *other != name) {
+            assert!(!section.contains(&format!("test `{other}`")), "{name}:\n{section}");
         }
     }
 }

@@ -20,7 +20,7 @@ pub fn lazy_static() -> u64 {
 pub fn log(line: &str) {
     static LOG: OnceLock<Mutex<File>> = OnceLock::new();
     let log = LOG.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("strangers-{}.log", std::process::id()));
+        let path = std::env::temp_dir().join(format!("downstream-{}.log", std::process::id()));
         let file = File::create(&path).unwrap();
         std::fs::remove_file(path).unwrap();
         Mutex::new(file)
@@ -62,7 +62,7 @@ pub fn background(job: impl FnOnce() + Send + 'static) {
 /// Standard output into a file for the length of `f`, and back.
 pub fn redirected(f: impl FnOnce()) -> io::Result<()> {
     io::stdout().flush()?;
-    let path = std::env::temp_dir().join(format!("strangers-{}.out", std::process::id()));
+    let path = std::env::temp_dir().join(format!("downstream-{}.out", std::process::id()));
     let file = File::create(&path)?;
     std::fs::remove_file(path)?;
     let kept = unsafe { OwnedFd::from_raw_fd(libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3)) };

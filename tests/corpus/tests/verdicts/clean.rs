@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use strangers::clean;
+use downstream::clean;
 
 //~ passes | it does not count as a leak of the test
 #[echown::test]

@@ -1,6 +1,6 @@
 //! What closes a descriptor twice, or somebody else's.
 
-use strangers::closes;
+use downstream::closes;
 
 //~ fails | double-close: test | closed fd | twice | @opened by open | @closed first by close at src/closes.rs: | @closed again by close at src/closes.rs:
 #[echown::test(trace_fds)]
@@ -11,7 +11,7 @@ fn twice() {
     closes::twice();
 }
 
-//~ fails | double-close: test | twice | @closed again by close at src/closes.rs: | @in strangers::closes::twice_with_a_newcomer (src/closes.rs:27) | @in strangers::closes::twice_with_a_newcomer (src/closes.rs:28)
+//~ fails | double-close: test | twice | @closed again by close at src/closes.rs: | @in downstream::closes::twice_with_a_newcomer (src/closes.rs:27) | @in downstream::closes::twice_with_a_newcomer (src/closes.rs:28)
 #[echown::test(trace_fds)]
 fn twice_with_a_newcomer_in_between() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {

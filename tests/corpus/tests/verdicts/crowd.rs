@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::TcpListener;
 
 fn file(name: &str) -> File {
-    let path = std::env::temp_dir().join(format!("strangers-crowd-{name}-{}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("downstream-crowd-{name}-{}", std::process::id()));
     let file = File::create(&path).unwrap();
     std::fs::remove_file(path).unwrap();
     file
@@ -12,7 +12,7 @@ fn file(name: &str) -> File {
 
 macro_rules! crowd {
     ($($guilty:ident $innocent:ident)+) => {$(
-        //~ fails | left 1 descriptor open | strangers-crowd-$guilty-
+        //~ fails | left 1 descriptor open | downstream-crowd-$guilty-
         #[echown::test]
         fn $guilty() {
             std::mem::forget(file(stringify!($guilty)));

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use strangers::{acceptor, cycle, pass, paths, sessions, worker};
+use downstream::{acceptor, cycle, pass, paths, sessions, worker};
 
 //~ fails | leak: test `leaks::a_forgotten_listener` left 1 descriptor open | tcp listener fd | 127.0.0.1: | @opened by socket at tests/verdicts/leaks.rs:
 #[echown::test]

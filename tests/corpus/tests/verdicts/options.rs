@@ -75,7 +75,7 @@ fn what_a_registry_closed_is_ignored_by_its_address() {
 //~ passes | ignored: fd 2 was closed, and now is file fd 2, | : it writes a log there
 #[echown::test(allow_close_inherited, because = "it writes a log there")]
 fn a_redirection_to_a_new_file_ignored() {
-    let path = std::env::temp_dir().join(format!("strangers-{}.err", std::process::id()));
+    let path = std::env::temp_dir().join(format!("downstream-{}.err", std::process::id()));
     let file = File::create(&path).unwrap();
     std::fs::remove_file(path).unwrap();
     unsafe { libc::dup2(file.as_raw_fd(), 2) };
@@ -106,7 +106,7 @@ fn a_thread_that_takes_longer_than_it_may() {
 //~ fails | left 1 descriptor open | file fd | the place of the opening is unknown: the option `no_rerun`
 #[echown::test(no_rerun)]
 fn a_lazy_static_that_is_judged_by_one_run() {
-    strangers::clean::lazy_static();
+    downstream::clean::lazy_static();
 }
 
 //~ fails | hang: test | did not return within 2s | tcp listener fd | 127.0.0.1: | @note: thread `options::a_test` is in accept4(fd  | it had started a program, which was killed too: `sleep`

@@ -33,7 +33,7 @@ fn a_panic_that_does_not_come() {}
 #[echown::test]
 #[should_panic]
 fn a_panic_that_does_not_come_and_a_lazy_static() {
-    strangers::clean::lazy_static();
+    downstream::clean::lazy_static();
 }
 
 //~ fails | left 1 descriptor open | /etc/passwd | fails by not panicking

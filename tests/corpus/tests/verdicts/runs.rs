@@ -6,7 +6,7 @@ use std::mem::forget;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn count() {
-    if let Ok(path) = std::env::var("STRANGERS_COUNT") {
+    if let Ok(path) = std::env::var("DOWNSTREAM_COUNT") {
         let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
         file.write_all(b"x").unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Once;
 
-use strangers::signals;
+use downstream::signals;
 
 /// In the first run as well.
 //~ passes

@@ -7,23 +7,23 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// A crate in a folder of its own, with a path dependency on this one.
-pub struct Stranger {
+pub struct DownstreamCrate {
     pub folder: PathBuf,
 }
 
-impl Stranger {
+impl DownstreamCrate {
     /// The corpus, built.
-    pub fn corpus() -> &'static Stranger {
-        static CORPUS: OnceLock<Stranger> = OnceLock::new();
+    pub fn corpus() -> &'static DownstreamCrate {
+        static CORPUS: OnceLock<DownstreamCrate> = OnceLock::new();
         CORPUS.get_or_init(|| {
-            let corpus = Stranger::new("strangers", &corpus_files());
+            let corpus = DownstreamCrate::new("downstream", &corpus_files());
             let built = corpus.cargo(&["test", "--no-run"]);
-            assert!(built.status.success(), "the stranger's crate is not built:\n{}", text(&built));
+            assert!(built.status.success(), "the downstream crate is not built:\n{}", text(&built));
             corpus
         })
     }
 
-    pub fn new(name: &str, files: &[(PathBuf, String)]) -> Stranger {
+    pub fn new(name: &str, files: &[(PathBuf, String)]) -> DownstreamCrate {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         // Files that went from the corpus must not stay here as tests.
         let _ = fs::remove_dir_all(folder.join("tests"));
@@ -34,10 +34,10 @@ impl Stranger {
             fs::write(path, content).unwrap();
         }
         fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
-        Stranger { folder }
+        DownstreamCrate { folder }
     }
 
-    /// cargo, without a network and with one target folder for all strangers.
+    /// cargo, without a network and with one target folder for all downstream crates.
     pub fn cargo(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO"));
         command.current_dir(&self.folder).args(arguments).env("CARGO_NET_OFFLINE", "true");
@@ -45,7 +45,7 @@ impl Stranger {
         quiet(&mut command).output().expect("cargo runs")
     }
 
-    /// `cargo test` at that many threads, in the stranger's folder.
+    /// `cargo test` at that many threads, in the folder of the crate.
     pub fn test(&self, threads: &str) -> Output {
         self.cargo(&[
             "test",
