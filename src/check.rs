@@ -125,7 +125,7 @@ impl Check {
                 value, children, leaks, ..
             })) => (value, leaks, children.into_vec()),
             Err(TaskError::Panicked(panic)) => resume_unwind(panic.into_payload()),
-            Err(other) => panic!("the check was not run to its end: {other}"),
+            Err(other) => panic!("the check did not complete: {other}"),
         };
         if let Some(fault) = self.fault(leaks, &children) {
             panic!("{fault}");

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 /// The exit code for invalid arguments.
 const EXIT_USAGE: u8 = 2;
 
-/// Echo servers on blocking threads, in which every descriptor has exactly one provable owner.
+/// Echo servers on blocking threads in which every file descriptor has exactly one provable owner.
 #[derive(Parser)]
 #[command(name = "echown", version, max_term_width = 100)]
 struct Arguments {

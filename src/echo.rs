@@ -87,7 +87,7 @@ fn buffer(bytes: usize) -> io::Result<Vec<u8>> {
 }
 
 fn no_memory(bytes: usize) -> io::Error {
-    let text = format!("there is no memory for {bytes} bytes");
+    let text = format!("failed to allocate {bytes} bytes");
     io::Error::new(io::ErrorKind::OutOfMemory, text)
 }
 

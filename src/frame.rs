@@ -200,12 +200,11 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FrameError::TooLong { length, payload_max } => write!(
-                f,
-                "expected a frame of at most {payload_max} bytes, actually {length} are announced"
-            ),
+            FrameError::TooLong { length, payload_max } => {
+                write!(f, "frame too long: {length} bytes announced, at most {payload_max} allowed")
+            }
             FrameError::NoMemory { bytes } => {
-                write!(f, "there is no memory for {bytes} bytes of a frame")
+                write!(f, "failed to allocate {bytes} bytes for a frame")
             }
         }
     }
@@ -282,7 +281,7 @@ mod tests {
             assert!(decoder.take(&mut &b"more"[..]).is_err(), "it stays refused");
         }
         let text = FrameError::TooLong { length: 101, payload_max: 100 }.to_string();
-        assert_eq!(text, "expected a frame of at most 100 bytes, actually 101 are announced");
+        assert_eq!(text, "frame too long: 101 bytes announced, at most 100 allowed");
     }
 
     #[test]

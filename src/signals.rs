@@ -134,14 +134,16 @@ impl Signals {
             }
             // One of its three signals is ignored, or a handler was installed before.
             Err(error) => {
-                tracing::debug!("without ctrlc ({error}): the watcher of signals orders the drain");
+                tracing::debug!(
+                    "ctrlc is not available ({error}): the signal watcher starts the drain"
+                );
                 false
             }
         };
         if !ignored.is_empty() {
             let names: Vec<&str> = ignored.iter().map(|signal| name(*signal)).collect();
             tracing::info!(
-                "ignored by the parent process, and therefore still ignored: {}; SIGTERM is handled",
+                "signals that the parent process ignores stay ignored: {}; SIGTERM is handled",
                 names.join(", ")
             );
         }
@@ -174,7 +176,7 @@ impl Signals {
         if let Some(Err(failure)) = self.watcher.take().map(Promise::join)
             && !matches!(failure, TaskError::Cancelled)
         {
-            tracing::error!("the watcher of signals: {failure}");
+            tracing::error!("the signal watcher failed: {failure}");
         }
         for number in &self.numbers {
             self.registry.forget_external(*number);
@@ -221,7 +223,7 @@ impl SignalWatcher {
         for origin in signals.forever() {
             // A panic while showing something must not end the handling of signals.
             if catch_unwind(AssertUnwindSafe(|| self.handle(&origin))).is_err() {
-                tracing::error!("answering a signal panicked");
+                tracing::error!("a signal handler panicked");
             }
         }
         // An idle server has drained before this thread wakes: log the signal that ended it all the same.
@@ -242,7 +244,7 @@ impl SignalWatcher {
                 self.handler.reopen_files();
             }
             SIGQUIT => {
-                tracing::warn!("got {name}{sender}: cutting everything");
+                tracing::warn!("got {name}{sender}: aborting all connections");
                 // Abort first: it is urgent, and the table may be long.
                 self.handler.abort();
                 self.handler.show_custody(&self.registry);
@@ -266,7 +268,9 @@ impl SignalWatcher {
         };
         let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
         if stop.is_repeat_of(&first, parent) {
-            tracing::debug!("got {name}{sender} again within {REPEAT_WINDOW:?}: the same order");
+            tracing::debug!(
+                "got {name}{sender} again within {REPEAT_WINDOW:?}: ignored as a repetition"
+            );
             return;
         }
         tracing::warn!("got {name}{sender} again: stopping now");

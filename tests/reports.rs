@@ -249,7 +249,12 @@ fn section(known: &Explanation) -> String {
     let text = known.text.trim_end().replace("## ", "### ");
     let mut report = match reported(known.code) {
         Some(report) => shown(&report),
-        None => "An error that a correct program can get: it is not reported.".to_owned(),
+        None if ErrorKind::ALL.iter().any(|kind| kind.code() == known.code) => {
+            "An error that a correct program can get: it is not reported.".to_owned()
+        }
+        None => {
+            "A finding of `#[echown::test]`; see [adopting.md](adopting.md#findings).".to_owned()
+        }
     };
     if known.code == "leak" {
         let reports = play(Level::On, a_connection_in_a_cycle);

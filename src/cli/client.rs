@@ -19,43 +19,43 @@ use crate::ownership::Registry;
 /// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
 Durations:
-  Each has its unit, as in 500ms, 5s or 1h30m. 0 means not to wait, as in
-  --pause 0s; a timeout is more than 0.
+  A number with a unit: 500ms, 5s, 1h30m. 0 means no wait, as in --pause 0s;
+  a timeout must be greater than 0.
 
 Signals:
-  SIGINT, SIGTERM  say nothing more, hang up, hear what is on its way, exit; a
-                   second one stops at once
-  SIGUSR1          show the custody table
+  SIGINT, SIGTERM  stop sending, shut down the connection, receive what is
+                   still on its way, exit; a second signal stops at once
+  SIGUSR1          print the custody table
 
 Exit codes:
-  0    all was said and has come back, or it was told to stop
-  1    a reply was not the request; with --count, one was missing; standard
-       output could not be written; nobody listens to a chat, the server has
-       closed it, or frames have not come back
-  2    wrong arguments, a wrong baseline
+  0    everything that was sent came back, or a signal stopped the client
+  1    a reply differs from its request; a reply is missing (with --count);
+       standard output cannot be written; with --style broadcast also: the
+       connection failed, the server closed it, or sent frames did not return
+  2    invalid arguments or baseline
   130  stopped by a second SIGINT
   143  stopped by a second SIGTERM";
 
-/// Talks to a server.
+/// Connect to an echo server or chat.
 ///
-/// With `--style staged` (also where no style is named) some workers ask for ever: each connects, sends
-/// a line, `WORKER-1-1`, compares what comes back, pauses, and sends the next one; where something fails
-/// it waits and connects anew. Any server will do that echoes lines.
+/// With `--style staged` (the default), workers send requests in a loop: each connects, sends a line
+/// such as `WORKER-1-1`, compares the reply, pauses, and sends the next one. After a failure it waits
+/// and reconnects. Works with any server that echoes lines.
 ///
-/// With `--style broadcast` it is a chat: each line of standard input goes to everybody as a frame, and
-/// each frame that anybody sends, oneself included, comes as a line of standard output. At the end of
-/// the input it waits until its own frames have come back, and then hangs up. On a terminal one's own
-/// lines are not shown twice. What would command a terminal, is invisible or is no UTF-8 is escaped
-/// wherever the output goes (`\x1b`, `\n`, `\u{202e}`, `\\` for a backslash): a frame is one line.
+/// With `--style broadcast`, a chat client: each line of standard input is sent to all clients as a
+/// frame, and each received frame, own ones included, is written as a line to standard output. At end
+/// of input the client waits until its own frames have returned, and then disconnects. On a terminal,
+/// own lines are not shown twice. Control characters, invisible characters and invalid UTF-8 are
+/// escaped in every output (`\x1b`, `\n`, `\u{202e}`, `\\` for a backslash), so a frame is one line.
 #[derive(Args)]
 #[command(args_override_self = true, after_long_help = NOTES)]
 pub(super) struct ClientArguments {
-    /// What the server does.
+    /// Protocol of the server.
     #[arg(long, value_name = "STYLE", default_value = "staged")]
     style: ClientStyle,
 
-    /// Where it listens: ADDRESS:PORT, [IPv6]:PORT, PORT (on this machine) or unix:PATH. Unless given, where a server of this
-    /// style listens by itself: 127.0.0.1:3333 for `staged`, 127.0.0.1:8000 for `broadcast`.
+    /// Address of the server: ADDRESS:PORT, [IPv6]:PORT, PORT (on this machine) or unix:PATH. The default
+    /// is that of a server of this style: 127.0.0.1:3333 for `staged`, 127.0.0.1:8000 for `broadcast`.
     #[arg(value_name = "ADDR")]
     address: Option<Endpoint>,
 
@@ -75,9 +75,9 @@ pub(super) struct ClientArguments {
 /// What kind of server is talked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ClientStyle {
-    /// Every line comes back.
+    /// Sends lines and expects each back.
     Staged,
-    /// Everybody hears everybody.
+    /// Chat: sends and receives frames.
     Broadcast,
 }
 

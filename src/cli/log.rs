@@ -12,11 +12,11 @@ use super::output::Output;
 #[derive(Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArguments {
-    /// Which events are logged. Reports of the checker are no events: they are always written.
+    /// Minimum level of logged events. Reports of the checker are not events and are always written.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
 
-    /// How a log line is written: for people, or one JSON object a line. So is the custody table.
+    /// Format of the log and of the custody table: text, or one JSON object per line.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
 

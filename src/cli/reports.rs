@@ -17,7 +17,7 @@ use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, g
 #[derive(Args)]
 #[command(next_help_heading = "Reports")]
 pub(super) struct ReportArguments {
-    /// How reports are written.
+    /// Format of reports.
     #[arg(
         long,
         visible_alias = "format",
@@ -27,20 +27,19 @@ pub(super) struct ReportArguments {
     )]
     report: Format,
 
-    /// Append reports to this file instead of standard error. SIGHUP reopens it. A document (`junit`,
-    /// `sarif`) has to have one: it is written anew, whole, whenever something was found, in the place
-    /// of what was there; moved away before SIGHUP, it is complete, and a new one is begun.
+    /// Append reports to this file instead of standard error. SIGHUP reopens it. Required for the
+    /// document formats (`junit`, `sarif`): the file is replaced as a whole after each finding. To
+    /// rotate it, move the file and send SIGHUP.
     #[arg(long, value_name = "FILE")]
     report_file: Option<PathBuf>,
 
-    /// Findings that are known, as `--write-baseline` wrote them: they are counted, and neither
-    /// reported (but for `sarif`, which marks them as `unchanged`) nor failed for. At the end those
-    /// that were not found again are annotated.
+    /// Known findings, from `--write-baseline`. They are counted, but not reported (`sarif` marks them
+    /// as `unchanged`) and do not fail the run. At exit, entries that were not found again are listed.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
-    /// Write the findings of this run to this file at the end, as a baseline, and fail for none.
-    /// Whether that can be done is tried at the start.
+    /// Write the findings of this run to this file at exit, as a baseline, and do not fail because of
+    /// them. Checked at startup.
     #[arg(long, value_name = "FILE")]
     write_baseline: Option<PathBuf>,
 }
@@ -50,11 +49,11 @@ const BASELINE: &str = "the baseline";
 
 fn formats() -> impl TypedValueParser<Value = Format> {
     let help = |format: &Format| match format {
-        Format::Text => "for people, with the source lines if they are at hand",
-        Format::Json => "one JSON object a line",
-        Format::Junit => "a JUnit document: each place in the source is a test that failed",
+        Format::Text => "text with source lines, where sources are available",
+        Format::Json => "one JSON object per line",
+        Format::Junit => "a JUnit document: one failed test per source location",
         Format::Sarif => "a SARIF 2.1.0 document, for code scanning",
-        Format::Github => "an annotation of GitHub Actions a line, once for each place",
+        Format::Github => "GitHub Actions annotations, one per source location",
     };
     let values = Format::ALL.iter().map(move |it| PossibleValue::new(it.name()).help(help(it)));
     PossibleValuesParser::new(values).try_map(|word| word.parse())
@@ -68,8 +67,8 @@ impl ReportArguments {
     pub(super) fn prepare(&self) -> Result<Reporting, String> {
         if self.report.is_document() && self.report_file.is_none() {
             return Err(format!(
-                "--report {} is a whole document and standard error has more to say: add \
-                 --report-file FILE",
+                "--report {} is a document and cannot be mixed with other output: add --report-file \
+                 FILE",
                 self.report
             ));
         }
@@ -217,13 +216,13 @@ impl Reporting {
             let (entries, findings) = baseline.used();
             if findings > 0 {
                 stderr_line(format_args!(
-                    "known: {} by {} of the baseline",
+                    "baseline: {} known (entries used: {})",
                     Count(findings, "finding"),
                     entries
                 ));
             }
             for unused in baseline.unused() {
-                tracing::warn!("in the baseline and not found again, it may be mended: {unused}");
+                tracing::warn!("baseline entry not found again, it may be fixed: {unused}");
             }
         }
         let Some((path, findings)) = &self.findings else { return Ok(()) };

@@ -29,70 +29,70 @@ use crate::signals::{SignalHandler, Signals};
 /// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
 Durations:
-  Each has its unit, as in 500ms, 5s or 1h30m. 0 means not to wait, as in
-  --drain-timeout 0s; a timeout for clients is more than 0.
+  A number with a unit: 500ms, 5s, 1h30m. 0 means no wait, as in
+  --drain-timeout 0s; a timeout for clients must be greater than 0.
 
 Signals:
-  SIGINT, SIGTERM  drain: accept what is queued, finish what is under way,
-                   exit; a second one stops at once (the same signal from the
-                   same sender within 200 ms is the first one again, as
-                   `timeout` sends it)
-  SIGQUIT          show the custody table, cut everything now, exit
-  SIGUSR1          show the custody table: who holds which descriptor, since
-                   when, from where; why connections ended so far; and who
-                   keeps whom alive, where a style records it
-  SIGHUP           reopen the files that are written to
-  SIGINT, SIGQUIT and SIGHUP stay ignored if the parent ignores them, as a
-  script does for its background jobs and `nohup` for SIGHUP. SIGTERM and
+  SIGINT, SIGTERM  drain: accept queued connections, finish open ones, exit;
+                   a second signal stops at once (the same signal from the
+                   same sender within 200 ms counts as one, because `timeout`
+                   sends it twice)
+  SIGQUIT          print the custody table, abort all connections, exit
+  SIGUSR1          print the custody table (owner, age and origin of each
+                   descriptor), why connections ended, and the recorded
+                   references, if the style records them
+  SIGHUP           reopen the output files
+  SIGINT, SIGQUIT and SIGHUP stay ignored if the parent process ignores them,
+  as a shell does for background jobs and `nohup` does for SIGHUP. SIGTERM and
   SIGUSR1 are always handled, and no signal stays blocked. A write beyond the
-  limit of file size (`ulimit -f`) fails as on a full disk.
+  file size limit (`ulimit -f`) fails like a write to a full disk.
 
-Outputs: neither clients nor signals wait for them. What an output that takes
-nothing (a pipe that is not read, a terminal held with ^S) has no room for is
-dropped and counted: at its place, once the output moves again, and in the
-summary. At the end such an output gets 2 s.
+Outputs: neither clients nor signals wait for an output. If an output stalls
+(a pipe that is not read, a terminal stopped with ^S), lines that do not fit
+its queue are dropped and counted: in the output itself, once it continues,
+and in the summary. At exit a stalled output gets 2 s.
 
 Exit codes:
-  0    drained, whatever the clients did
-  1    could not start: a busy port, no thread, an output that cannot be
-       written; or an output that could not be written at the end
-  2    wrong arguments, a wrong file of suppressions, a wrong baseline
-  23   drained, and the checker had found something whose policy is `fail`
+  0    drained
+  1    failed to start (port in use, no thread, an output that cannot be
+       written), or failed to write an output at exit
+  2    invalid arguments, suppressions or baseline
+  23   drained, with a finding whose policy is `fail`
   130  stopped by a second SIGINT
   143  stopped by a second SIGTERM";
 
 /// The exit code of a failure at runtime: a busy port, no thread.
 const EXIT_FAILURE: u8 = 1;
 
-/// Echoes bytes (RFC 862) until SIGINT or SIGTERM.
+/// Echo bytes (RFC 862) until SIGINT or SIGTERM.
 ///
-/// Each connection is a task on a thread of its own, and the task owns the socket. Whatever a client
-/// does, a reset, silence, a flood, ends that client's task and no other. A client that closes its
-/// sending side gets back all that it sent, and then the end.
+/// Each connection is a task on its own thread, and the task owns the socket. A client that resets,
+/// stalls or floods its connection ends only its own task. A client that shuts down its sending side
+/// gets back everything that it sent, and then end of file.
 #[derive(Args)]
 // The last value wins: scripts can append arguments.
 #[command(args_override_self = true, after_long_help = NOTES)]
 pub(super) struct ServeArguments {
-    /// How to echo.
+    /// The echo protocol and the way connections are handled.
     #[arg(long, value_name = "STYLE", default_value_t = StyleName::Echo)]
     style: StyleName,
 
-    /// Where to listen: ADDRESS:PORT, [IPv6]:PORT, PORT (at 127.0.0.1), :PORT (all addresses, IPv6 and
-    /// IPv4) or unix:PATH; may be given several times. ADDRESS is a number or a name; a link-local one
-    /// has its interface, as in `[fe80::1%eth0]:3000`. Port 0 takes a free one, and the line `listening
-    /// on ADDR` says which. A socket file that a killed server left behind is replaced; one on which
-    /// another program listens is busy. Unless given, the style's own port: 8000 for `broadcast`.
+    /// Address to listen on: ADDRESS:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), :PORT (all addresses, IPv6
+    /// and IPv4) or unix:PATH; repeatable. ADDRESS is an IP address or a host name; a link-local address
+    /// needs its interface, as in `[fe80::1%eth0]:3000`. With port 0 the system chooses a free port, and
+    /// the line `listening on ADDR` names it. A stale socket file of a killed server is replaced; one in
+    /// use is an error. The default port depends on the style: 8000 for `broadcast`.
     /// [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<Endpoint>,
 
-    /// Acceptors per address, each with a queue of its own; for more connections per second than
-    /// one thread can accept.
+    /// Acceptor threads per address, each with its own accept queue; for more connections per second
+    /// than one thread can accept.
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     acceptors: NonZeroUsize,
 
-    /// Write the final numbers to this file as JSON, besides the line on standard error. Whether that
-    /// can be done is tried at the start; what is there is replaced at the end.
+    /// Write the summary to this file as JSON, in addition to the line on standard error. Checked at
+    /// startup; an existing file is replaced at exit.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
 
@@ -104,7 +104,7 @@ pub(super) struct ServeArguments {
     limits: LimitArguments,
 
     #[command(flatten)]
-    check: CheckArguments,
+    checker: CheckArguments,
 
     #[command(flatten)]
     reports: ReportArguments,
@@ -120,35 +120,34 @@ pub(super) struct ServeArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArguments {
-    /// Connections served at a time. One more is accepted, closed at once and counted, so that its
-    /// client learns of it. Each costs a thread, a descriptor and memory: what the limits of the system
-    /// do not allow is lowered to what they do, with a warning that says which to raise. [default:
-    /// 1024, or what fits]
+    /// Maximum number of open connections. A further connection is accepted, closed at once and
+    /// counted as refused. Each connection needs a thread, a descriptor and memory. If system limits
+    /// allow fewer, the value is lowered, with a warning. [default: 1024, or what fits]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<NonZeroUsize>,
 
-    /// Connections served at a time for one IP address; off unless given, because many clients may
-    /// share one.
+    /// Maximum number of open connections per client IP address. Off by default: many clients may
+    /// share an address.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_per_ip: Option<NonZeroUsize>,
 
-    /// Close a connection on which nothing arrives for so long, as in `5m`; off unless given,
-    /// because an echo service may be silent by right.
+    /// Close connections that receive nothing for this long, as in `5m`. Off by default: idle clients
+    /// are legitimate.
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     idle_timeout: Option<Duration>,
 
-    /// Cut a client that takes nothing of its echo for so long: it would hold its thread for ever.
+    /// Disconnect clients that stop reading for this long; each would otherwise occupy a thread.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
     write_timeout: Duration,
 
-    /// Do not probe silent clients. By default a TCP client that is silent for 60 s is probed every
-    /// 10 s, and one that answers none of 6 probes is disconnected: its power or its network has
-    /// failed, and it would hold its thread for good.
+    /// Disable TCP keepalive. By default, a TCP client that is idle for 60 s is probed every 10 s and
+    /// disconnected after 6 unanswered probes; it would otherwise occupy a thread after a power or
+    /// network failure.
     #[arg(long)]
     no_keepalive: bool,
 
-    /// How long connections may finish after SIGINT or SIGTERM before they are cut. Idle ones are
-    /// closed at once; 0s cuts all.
+    /// Time that connections have to finish after SIGINT or SIGTERM before they are aborted. Idle
+    /// connections are closed at once; 0s aborts all.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     drain_timeout: Duration,
 }
@@ -157,23 +156,23 @@ struct LimitArguments {
 #[derive(Args)]
 #[command(next_help_heading = "Checker")]
 struct CheckArguments {
-    /// How much is checked: `off` (no owner checks, no reports), `on`, or `full` (also backtraces,
-    /// and each descriptor's identity at every operation).
-    #[arg(long, visible_alias = "ownership", value_name = "LEVEL", default_value_t = Level::On,
+    /// Level of the ownership checker: `off` (no checks, no reports), `on`, or `full` (adds backtraces
+    /// and checks the identity of a descriptor at every operation).
+    #[arg(long, value_name = "LEVEL", default_value_t = Level::On,
         value_parser = one_of::<Level>(&["off", "on", "full"]))]
-    check: Level,
+    ownership: Level,
 
-    /// What a leak leads to: `ignore`, `warn`, `fail` (exit code 23 in the end) or `abort`.
+    /// Policy for leaks: `ignore`, `warn`, `fail` (exit code 23) or `abort`.
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn, value_parser = policy())]
     on_leak: Policy,
 
-    /// What a broken rule leads to; as for leaks.
+    /// Policy for other violations; same values.
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn, value_parser = policy())]
     on_violation: Policy,
 
-    /// Known leaks, which are not reported: a TOML file of `[[suppress]]` tables with a `reason` and
-    /// at least one of `kind`, `path` (part of it) and `site` (part of file:line:column). At the end
-    /// those that were used are listed, and those that were not are warned about.
+    /// Leaks that are not reported: a TOML file of `[[suppress]]` tables with a `reason` and at least
+    /// one of `kind`, `path` (a part of it) and `site` (a part of file:line:column). At exit, used
+    /// suppressions are listed, and unused ones cause a warning.
     #[arg(long, value_name = "FILE")]
     suppressions: Option<PathBuf>,
 }
@@ -186,7 +185,7 @@ fn policy() -> impl TypedValueParser<Value = Policy> {
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
-    let level = arguments.check.check;
+    let level = arguments.checker.ownership;
     let asked = arguments
         .chaos
         .check(level)
@@ -195,7 +194,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     if let Err(message) = asked {
         return fail(&message, EXIT_USAGE);
     }
-    let known = match arguments.check.suppressions.as_deref().map(suppressions::read) {
+    let known = match arguments.checker.suppressions.as_deref().map(suppressions::read) {
         None => Vec::new(),
         Some(Ok(known)) => known,
         Some(Err(message)) => return fail(&message, EXIT_USAGE),
@@ -207,17 +206,17 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     if let Err(message) = documents::distinct(arguments.outputs()) {
         return fail(&message, EXIT_USAGE);
     }
-    let check = &arguments.check;
-    let may_abort = [check.on_leak, check.on_violation].contains(&Policy::Abort);
+    let checker = &arguments.checker;
+    let may_abort = [checker.on_leak, checker.on_violation].contains(&Policy::Abort);
     let trace = arguments.styles.trace().to_file();
     let files = Files { log: Some(&arguments.log), events: trace };
     let output = Arc::new(Output::new(&files, &reporting, may_abort));
     arguments.log.init(&output);
     let reports = Arc::clone(&output);
     let settings = Registry::builder()
-        .level(check.check)
-        .on_leak(check.on_leak)
-        .on_violation(check.on_violation)
+        .level(checker.ownership)
+        .on_leak(checker.on_leak)
+        .on_violation(checker.on_violation)
         .sink(move |report| reports.report(report));
     let settings = Reporting::apply_baseline(&reporting, settings);
     let settings = arguments.chaos.inject_faults(settings);
@@ -271,10 +270,10 @@ fn print_summary(summary: &ServerSummary, registry_summary: &RegistrySummary) {
         stderr_line(format_args!("suppressed {}: {reason}", Count(*times, "time")));
     }
     for unused in &registry_summary.unused_suppressions {
-        tracing::warn!("suppression without a use, it may be out of date: {unused}");
+        tracing::warn!("unused suppression, it may be out of date: {unused}");
     }
     if !registry_summary.still_open.is_empty() || !registry_summary.unjoined_children.is_empty() {
-        tracing::error!("at the end: {registry_summary}");
+        tracing::error!("at exit: {registry_summary}");
     }
 }
 

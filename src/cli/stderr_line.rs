@@ -79,6 +79,6 @@ pub(super) fn write_stdout(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::
         false
     };
     let written = Outlet::Standard(rustix::stdio::stdout()).write_all(bytes, || (), is_overdue)?;
-    let text = "cannot write to standard output: its reader takes nothing";
+    let text = "cannot write to standard output: its reader stalled";
     written.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }

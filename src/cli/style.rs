@@ -18,20 +18,20 @@ use crate::server::Endpoint;
 /// A way of echoing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StyleName {
-    /// Every byte comes back (RFC 862), until the client has finished. Port 3000, 1024 connections.
+    /// Echoes every byte (RFC 862) until the client has finished. Port 3000, 1024 connections.
     Echo,
-    /// Every line comes back, by way of state machines that hand the connection on: LISTENER, WORKER,
-    /// RX, WORKER, TX, WORKER, LISTENER. Each machine owns the descriptor while it has it, and
-    /// `--trace-events` tells every message between them. Port 3333; there are as many machines of a
-    /// kind as there may be connections, 4 unless --max-connections says otherwise.
+    /// Echoes every line. State machines pass the connection on: LISTENER, WORKER, RX, WORKER, TX,
+    /// WORKER, LISTENER. Each machine owns the descriptor while it has it; `--trace-events` logs all
+    /// messages between machines. Port 3333, 4 connections; --max-connections sets the number of
+    /// machines of each kind, too.
     Staged,
-    /// Every frame of every client goes to all of them, in one order; a frame is eight bytes of
-    /// length, big-endian, and so many bytes. Port 8000, 1024 connections.
+    /// Sends every frame to all clients, in the same order. A frame is its length (eight bytes,
+    /// big-endian) and that many bytes. Port 8000, 1024 connections.
     Broadcast,
-    /// The same by callbacks, as SocketManager has them: the receiver of a connection holds its
-    /// sender, which is a cycle of references, and the cycle is cut at every end of the connection.
-    /// Who holds whom is on record: --graph draws it, SIGUSR1 shows it, and under --chaos cycle=RATE
-    /// it is left in place, for the report to name it. Port 10101, 1024 connections.
+    /// Echoes every byte through callbacks, as SocketManager does. The receiver of a connection holds
+    /// its sender, which is a reference cycle; it is cut when the connection ends. The references are
+    /// recorded: --graph and SIGUSR1 print them, and --chaos cycle=RATE leaves the cycle in place so
+    /// that a report names it. Port 10101, 1024 connections.
     Callback,
 }
 
@@ -89,9 +89,7 @@ impl StyleArguments {
             if let Some(option) = given
                 && style != selected
             {
-                return Err(format!(
-                    "{option} is for --style {style}, and this is --style {selected}"
-                ));
+                return Err(format!("{option} is for --style {style}, not --style {selected}"));
             }
         }
         Ok(())

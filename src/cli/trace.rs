@@ -15,9 +15,9 @@ const STDERR: &str = "-";
 /// Destination and format of the event trace.
 #[derive(Args)]
 pub(super) struct TraceArguments {
-    /// Tell every message between the machines, one a line, before the reaction to it:
-    /// `RX-4 @ WORK got 'D0' from OS`. Appended to this file, which is there from the start, each
-    /// line as it comes and nothing else; without a file, on standard error. SIGHUP reopens it.
+    /// Write every message between machines, one per line, before it is handled:
+    /// `RX-4 @ WORK got 'D0' from OS`. Appended to FILE, which is created at startup; standard error
+    /// without FILE. SIGHUP reopens it.
     #[arg(
         long,
         value_name = "FILE",
@@ -26,7 +26,7 @@ pub(super) struct TraceArguments {
     )]
     trace_events: Option<PathBuf>,
 
-    /// How a traced line is written: as in the example, or as one JSON object.
+    /// Format of the trace: text, or one JSON object per line.
     #[arg(long, value_name = "FORMAT", default_value = "text", requires = "trace_events")]
     trace_format: LogFormat,
 }

@@ -64,12 +64,12 @@ pub(super) fn process(text: &str) -> Result<i32, String> {
     text.parse::<i32>()
         .ok()
         .filter(|number| *number > 0)
-        .ok_or_else(|| "expected the number of a process, such as `4711`".into())
+        .ok_or_else(|| "expected a process ID, such as `4711`".into())
 }
 
 /// A processor number.
 pub(super) fn processor(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "expected numbers of processors, such as `0` or `0,2`".into())
+    text.parse().map_err(|_| "expected CPU numbers, such as `0` or `0,2`".into())
 }
 
 /// A local IP address.
@@ -86,8 +86,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-const DURATION_EXPECTED: &str =
-    "expected a duration; a duration carries a unit, as in `500ms`, `5s` or `1h30m`";
+const DURATION_EXPECTED: &str = "expected a duration with a unit, such as `500ms`, `5s` or `1h30m`";
 
 /// Longer than any useful wait, and within the range of clocks.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -97,20 +96,20 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     const EXPECTED: &str = "expected a size such as `65536`, `64KiB` or `16MiB`";
     let size: ByteSize = text.parse().map_err(|_| EXPECTED)?;
     match usize::try_from(size.as_u64()) {
-        Ok(0) => Err(format!("a size is more than 0; {EXPECTED}")),
+        Ok(0) => Err(format!("size must be at least 1 byte; {EXPECTED}")),
         Ok(bytes) => Ok(bytes),
-        Err(_) => Err(format!("no memory is that large; {EXPECTED}")),
+        Err(_) => Err(format!("size exceeds the address space; {EXPECTED}")),
     }
 }
 
 /// A timeout for a peer.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
-    more_than_zero(text, "a timeout of 0 would end every connection; expected more than 0")
+    more_than_zero(text, "timeout must be greater than 0")
 }
 
 /// The duration of a measurement.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
-    more_than_zero(text, "nothing can be measured in no time; expected more than 0")
+    more_than_zero(text, "duration must be greater than 0")
 }
 
 fn more_than_zero(text: &str, why: &str) -> Result<Duration, String> {
@@ -153,7 +152,7 @@ mod tests {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         for text in ["0", "0s", "0ms"] {
             let refused = timeout(text).unwrap_err();
-            assert_eq!(refused, "a timeout of 0 would end every connection; expected more than 0");
+            assert_eq!(refused, "timeout must be greater than 0");
         }
         assert_eq!(timeout("1ms"), Ok(Duration::from_millis(1)));
     }

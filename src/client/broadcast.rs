@@ -100,7 +100,7 @@ impl fmt::Display for ChatError {
             ChatError::CannotConnect(address, error)
                 if error.kind() == io::ErrorKind::ConnectionRefused =>
             {
-                write!(f, "cannot connect to {address}: nobody listens there")
+                write!(f, "cannot connect to {address}: connection refused")
             }
             ChatError::CannotConnect(address, error) => {
                 write!(f, "cannot connect to {address}: {error}")
@@ -108,24 +108,21 @@ impl fmt::Display for ChatError {
             ChatError::Connection(error) if is_too_long(error) => {
                 write!(f, "the server does not send frames: {error}")
             }
-            ChatError::Connection(error) => write!(f, "the connection broke: {error}"),
+            ChatError::Connection(error) => write!(f, "connection lost: {error}"),
             ChatError::ServerFinished(0) => f.write_str("the server has closed the connection"),
             ChatError::ServerFinished(missing) => {
                 let missing = ChatError::Missing(*missing);
                 write!(f, "the server has closed the connection, and {missing}")
             }
-            ChatError::Missing(1) => f.write_str("1 frame that was sent has not come back"),
+            ChatError::Missing(1) => f.write_str("1 sent frame was not received back"),
             ChatError::Missing(frames) => {
-                write!(f, "{frames} frames that were sent have not come back")
+                write!(f, "{frames} sent frames were not received back")
             }
             ChatError::LineTooLong(frame_max) => {
-                write!(
-                    f,
-                    "expected lines of at most {frame_max} bytes, actually there is a longer one"
-                )
+                write!(f, "cannot send a line longer than {frame_max} bytes (--max-frame)")
             }
             ChatError::Local(what, error) => write!(f, "cannot {what}: {error}"),
-            ChatError::Stuck => f.write_str("it did not come to its end in time, and was given up"),
+            ChatError::Stuck => f.write_str("the client did not stop in time and was abandoned"),
         }
     }
 }

@@ -103,7 +103,7 @@ pub fn run(
         if told.is_none() {
             // Their writing cannot be interrupted, and at its end a task waits for its children.
             std::mem::forget(workers);
-            let text = "a worker is stuck: nobody reads what it says";
+            let text = "a worker is stuck: its output is not read";
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
     }

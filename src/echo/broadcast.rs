@@ -111,10 +111,10 @@ impl Broadcast {
     fn log_bad_frame(&self, peer: &dyn fmt::Display, error: io::Error) -> io::Error {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<FrameError>()) {
             Some(FrameError::TooLong { .. }) => {
-                self.bad_frames.warn(format_args!("{peer} is closed: {error} (--max-frame)"));
+                self.bad_frames.warn(format_args!("{peer} disconnected: {error} (--max-frame)"));
             }
             Some(FrameError::NoMemory { .. }) => {
-                self.bad_frames.warn(format_args!("{peer} is closed: {error}"));
+                self.bad_frames.warn(format_args!("{peer} disconnected: {error}"));
             }
             None => {}
         }
@@ -134,7 +134,8 @@ impl Broadcast {
         let (hub, writer_queue) = (Arc::clone(&self.hub), Arc::clone(queue));
         let job = move || writer::run(writing, &hub, token, &writer_queue, timeout);
         pool.spawn_named(&format!("writer of {peer}"), give, job).map_err(|error| {
-            self.no_threads.warn(format_args!("{peer} is closed, no writer for it: {error}"));
+            self.no_threads
+                .warn(format_args!("{peer} disconnected, failed to start its writer: {error}"));
             let text = error.to_string();
             // The error contains the job and with it the half, which is released when it is dropped.
             drop(error.into_job());
@@ -178,12 +179,12 @@ impl Handler for Broadcast {
         let context = (context.registry.clone(), context.pool.clone(), budget);
         self.context
             .set(context)
-            .map_err(|_| io::Error::other("this style serves another server already"))
+            .map_err(|_| io::Error::other("this handler already serves another server"))
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
         let Some((registry, pool, budget)) = self.context.get() else {
-            return Err(io::Error::other("this style was not opened by a server"));
+            return Err(io::Error::other("this handler was not opened by a server"));
         };
         let peer = prepare(&stream)?;
         let timeout = stream.write_timeout()?;
@@ -228,7 +229,7 @@ impl Handler for Broadcast {
         ]
         .map(|total| total.load(Ordering::Relaxed));
         tracing::info!(
-            "broadcast: {} in, {} out, {} disconnected, {} dropped, {} of clients that had gone",
+            "broadcast: {} in, {} out, {} disconnected, {} dropped, {} of disconnected clients",
             Count(frames, "frame"),
             Count(deliveries, "frame"),
             Count(slow, "slow reader"),

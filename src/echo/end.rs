@@ -31,11 +31,11 @@ pub enum EndReason {
     /// The client violated the protocol: a request or frame too long, or cut short.
     Protocol,
     /// There was no thread or memory for it.
-    NoRoom,
+    NoResources,
     /// Another system error, or a refusal by the registry.
     Error,
-    /// It was cancelled, at the drain deadline or by an abort.
-    Cut,
+    /// It was aborted, at the drain deadline or by SIGQUIT.
+    Aborted,
     /// Its task panicked.
     Panic,
     /// It was closed at once: over a limit, or without a thread or descriptor.
@@ -54,9 +54,9 @@ impl EndReason {
         EndReason::SlowReader,
         EndReason::Unreachable,
         EndReason::Protocol,
-        EndReason::NoRoom,
+        EndReason::NoResources,
         EndReason::Error,
-        EndReason::Cut,
+        EndReason::Aborted,
         EndReason::Panic,
         EndReason::Refused,
     ];
@@ -74,9 +74,9 @@ impl EndReason {
             EndReason::SlowReader => "slow_reader",
             EndReason::Unreachable => "unreachable",
             EndReason::Protocol => "protocol",
-            EndReason::NoRoom => "no_room",
+            EndReason::NoResources => "no_resources",
             EndReason::Error => "error",
-            EndReason::Cut => "cut",
+            EndReason::Aborted => "aborted",
             EndReason::Panic => "panic",
             EndReason::Refused => "refused",
         }
@@ -101,7 +101,7 @@ impl EndReason {
             }
             match inner.downcast_ref() {
                 Some(FrameError::TooLong { .. }) => return EndReason::Protocol,
-                Some(FrameError::NoMemory { .. }) => return EndReason::NoRoom,
+                Some(FrameError::NoMemory { .. }) => return EndReason::NoResources,
                 None => {}
             }
         }
@@ -113,7 +113,7 @@ impl EndReason {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown => EndReason::Unreachable,
-            io::ErrorKind::OutOfMemory => EndReason::NoRoom,
+            io::ErrorKind::OutOfMemory => EndReason::NoResources,
             _ => EndReason::Error,
         }
     }
@@ -127,13 +127,13 @@ impl fmt::Display for EndReason {
             EndReason::Reset => "reset by the client",
             EndReason::IdleTimeout => "idle timeout: the client sent nothing",
             EndReason::RequestTimeout => "request timeout: the request was not complete in time",
-            EndReason::WriteTimeout => "write timeout: the client took nothing",
-            EndReason::SlowReader => "slow reader: too much waited for the client",
+            EndReason::WriteTimeout => "write timeout: the client stopped reading",
+            EndReason::SlowReader => "slow reader: the send queue of the client was full",
             EndReason::Unreachable => "unreachable: the client's host does not answer",
             EndReason::Protocol => "protocol error: the request was too long or cut short",
-            EndReason::NoRoom => "no thread or memory for it",
+            EndReason::NoResources => "no thread or memory for the connection",
             EndReason::Error => "error",
-            EndReason::Cut => "cut",
+            EndReason::Aborted => "aborted",
             EndReason::Panic => "panic",
             EndReason::Refused => "refused",
         })
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(raw(Errno::PIPE), EndReason::Reset);
         assert_eq!(raw(Errno::TIMEDOUT), EndReason::Unreachable);
         assert_eq!(raw(Errno::HOSTUNREACH), EndReason::Unreachable);
-        assert_eq!(raw(Errno::NOMEM), EndReason::NoRoom);
+        assert_eq!(raw(Errno::NOMEM), EndReason::NoResources);
         assert_eq!(raw(Errno::IO), EndReason::Error);
         let frame = FrameError::TooLong { length: 2, payload_max: 1 };
         let frame = io::Error::new(io::ErrorKind::InvalidData, frame);

@@ -131,7 +131,7 @@ fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()
         syscalls.poll(&mut polled, deadline.left().as_ref()).map(|_| polled[0].revents())
     })?;
     if events.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"));
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "connect timed out"));
     }
     stream.handle().call(|fd| sockopt::socket_error(fd))??;
     if events.contains(PollFlags::HUP) {

@@ -76,7 +76,7 @@ fn with_truncated_message(report: &ViolationReport) -> ViolationReport {
     }
     let omitted = match message.len() - end {
         0 => String::new(),
-        bytes => format!(" ({bytes} more bytes were not kept)"),
+        bytes => format!(" ({bytes} more bytes omitted)"),
     };
     ViolationReport {
         schema_version: *schema_version,

@@ -186,7 +186,7 @@ fn task_data(task: &Task, phase: TaskPhase, cancelled: bool, owns: Vec<ResourceI
         state: match phase {
             TaskPhase::Open if thread.is_none() => "waiting",
             TaskPhase::Open => "running",
-            TaskPhase::Ending => "ending",
+            TaskPhase::Ending => "exiting",
             TaskPhase::Ended => "ended",
         },
         cancelled,

@@ -75,7 +75,7 @@ impl Acceptor {
                 // Cancelled: the server aborts. Any other refusal: the listener is gone.
                 Err(error) if Error::in_io(&error).is_some() => {
                     if !is_cancelled(&error) {
-                        tracing::error!("accepting ends: {error}");
+                        tracing::error!("accept failed, the acceptor stops: {error}");
                     }
                     break;
                 }
@@ -94,14 +94,12 @@ impl Acceptor {
             match (state, now) {
                 (ResourceState::Available, Ok(())) => {}
                 (ResourceState::Exhausted, Ok(())) => {
-                    recovery_log.info("accepting goes on");
+                    recovery_log.info("accept resumed");
                     state = ResourceState::Available;
                 }
                 (_, Err(what)) => {
                     // At the limit the two states alternate; one line a second is enough.
-                    pause_log.warn(format_args!(
-                        "accepting pauses until others let go of theirs: {what}"
-                    ));
+                    pause_log.warn(format_args!("accept paused, retrying in {PAUSE:?}: {what}"));
                     state = ResourceState::Exhausted;
                     if self.pause(PAUSE) {
                         break;
@@ -121,7 +119,7 @@ impl Acceptor {
     /// Waits for `pause` or until the stop, and returns whether the acceptor is stopped.
     fn pause(&self, pause: Duration) -> bool {
         if let Err(error) = self.resources.stop.wait_readable(pause) {
-            tracing::debug!("the pause was cut: {error}");
+            tracing::debug!("the pause was interrupted: {error}");
         }
         self.is_stopped()
     }
@@ -233,7 +231,7 @@ fn record_outcome(
             return ends.count(EndReason::Panic);
         }
         // Logged where the connection is cancelled.
-        Err(TaskError::Cancelled) => return ends.count(EndReason::Cut),
+        Err(TaskError::Cancelled) => return ends.count(EndReason::Aborted),
         Err(failure) => {
             tracing::debug!(%task, "{failure}");
             match failure.into_value() {

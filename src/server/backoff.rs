@@ -45,7 +45,7 @@ impl Backoff {
     /// Records a success: the next failure starts a new series.
     pub(super) fn record_success(&mut self) {
         if self.last.take().is_some() {
-            self.recovery_log.info("accepting goes on");
+            self.recovery_log.info("accept resumed");
         }
     }
 }
@@ -54,7 +54,7 @@ fn cause(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::ACCESS) => {
             format!(
-                "{error}: a rule of this system forbids it, such as a firewall or a seccomp filter"
+                "{error}: forbidden by a rule of this system, such as a firewall or a seccomp filter"
             )
         }
         _ => error.to_string(),

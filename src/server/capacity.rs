@@ -156,7 +156,7 @@ fn check_limit(limit: u64, open: u64, acceptors: usize, connections: usize) -> R
     let needed = taken.saturating_add(1);
     let sufficient = taken.saturating_add(connections as u64);
     let noun = Count(acceptors as u64, "acceptor");
-    let fewer = if acceptors > 1 { "have fewer --acceptors, or " } else { "" };
+    let fewer = if acceptors > 1 { "use fewer --acceptors, or " } else { "" };
     Err(format!(
         "cannot serve a single client: {DESCRIPTORS} is {limit}, and {noun} and one client need \
          {needed} descriptors; {fewer}raise it with `ulimit -n {sufficient}`"
@@ -300,7 +300,7 @@ mod tests {
              26 descriptors; raise it with `ulimit -n 1049`"
         );
         let refused = check_limit(20_000, 4, 100_000, 1_024).unwrap_err();
-        assert!(refused.ends_with("have fewer --acceptors, or raise it with `ulimit -n 501044`"));
+        assert!(refused.ends_with("use fewer --acceptors, or raise it with `ulimit -n 501044`"));
         // What is refused before anything is opened is what would leave no capacity afterwards.
         let capacity = |limit| {
             let (threads, memory) = (Vec::new(), Vec::new());

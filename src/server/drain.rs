@@ -42,9 +42,9 @@ pub(super) fn drain<T: Send + 'static>(
 
 fn cancel_rest<T: Send + 'static>(connections: &Orphans<T>) -> Result<(), Error> {
     let late = connections.tasks();
-    tracing::warn!("cutting what is left: {}", Count(late.len() as u64, "connection"));
+    tracing::warn!("aborting what is left: {}", Count(late.len() as u64, "connection"));
     for task in late {
-        tracing::info!(%task, "cut");
+        tracing::info!(%task, "aborted");
     }
     connections.cancel()
 }

@@ -80,7 +80,7 @@ impl EndCounts {
         let not_errors = [
             EndReason::Finished,
             EndReason::Drained,
-            EndReason::Cut,
+            EndReason::Aborted,
             EndReason::Panic,
             EndReason::Refused,
         ];

@@ -30,8 +30,8 @@ pub struct ServerSummary {
     pub errors: u64,
     /// How connections ended, by reason, including refused ones.
     pub ends: EndCounts,
-    /// Connections cancelled at the drain deadline or by an abort.
-    pub cancelled: u64,
+    /// Connections aborted at the drain deadline or by SIGQUIT.
+    pub aborted: u64,
     /// Connections whose task panicked.
     pub panics: u64,
     /// Resources leaked by tasks.
@@ -48,7 +48,7 @@ pub struct ServerSummary {
     /// from the registry's reports.
     pub reported: FaultCounts,
     /// Injected failures of system calls (`--faults`), by kind.
-    pub struck: Struck,
+    pub syscall_faults: Struck,
     /// Milliseconds from the command to drain until the last acceptor ended.
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
@@ -76,7 +76,7 @@ impl ServerSummary {
             bytes_out: count(&counters.bytes_out),
             errors: ends.errors(),
             ends,
-            cancelled: ends.get(EndReason::Cut),
+            aborted: ends.get(EndReason::Aborted),
             panics: ends.get(EndReason::Panic),
             leaks: registry_summary.leaks,
             violations: registry_summary.violations,
@@ -84,7 +84,7 @@ impl ServerSummary {
             open_resources: registry_summary.still_open.len() as u64,
             injected,
             reported: reported(ends.get(EndReason::Panic), &registry_summary),
-            struck: registry.saboteur().map(Saboteur::struck).unwrap_or_default(),
+            syscall_faults: registry.saboteur().map(Saboteur::struck).unwrap_or_default(),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
             dropped_output: 0,
@@ -133,14 +133,14 @@ impl fmt::Display for ServerSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}, {} refused, {} in, {} out, {}, {} cancelled, {}, {}, {}, {}, {} open, \
+            "{}, {} refused, {} in, {} out, {}, {} aborted, {}, {}, {}, {}, {} open, \
              drained in {} ms",
             Count(self.connections, "connection"),
             self.refused,
             Count(self.bytes_in, "byte"),
             Count(self.bytes_out, "byte"),
             Count(self.errors, "error"),
-            self.cancelled,
+            self.aborted,
             Count(self.panics, "panic"),
             Count(self.leaks, "leak"),
             Count(self.violations, "violation"),
@@ -154,15 +154,15 @@ impl fmt::Display for ServerSummary {
         if self.injected.total() > 0 {
             write!(f, "\ninjected {}; reported {}", self.injected, self.reported)?;
         }
-        if self.struck.total() > 0 {
-            write!(f, "\nsystem calls made to fail: {}", self.struck)?;
+        if self.syscall_faults.total() > 0 {
+            write!(f, "\ninjected system call failures: {}", self.syscall_faults)?;
         }
         if self.dropped_output > 0 {
             let items = Count(self.dropped_output, "line");
-            write!(f, "\n{items} of output dropped: an output was stalled or failed")?;
+            write!(f, "\n{items} of output dropped: an output stalled or failed")?;
         }
         for task in &self.stuck {
-            write!(f, "\ndid not end: {task}")?;
+            write!(f, "\nstuck: {task}")?;
         }
         Ok(())
     }

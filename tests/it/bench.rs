@@ -305,7 +305,7 @@ fn impossible_arguments_are_errors_that_say_what_to_do() {
         (&["--style", "broadcast", "--size", "15"], 2, "--size 16 or more"),
         (&["--style", "broadcast", "--client", "blocking"], 2, "needs --client event"),
         (&["--rate=-5"], 2, "expected messages per second"),
-        (&["--size", "0"], 2, "a size is more than 0"),
+        (&["--size", "0"], 2, "size must be at least 1 byte"),
     ] {
         let output = bench(arguments);
         let said = text(&output.stderr);

@@ -174,9 +174,9 @@ fn a_payload_in_pieces_is_one_frame_and_joined_frames_are_several() {
 #[test]
 fn an_absurd_length_closes_its_connection_with_a_reason_and_no_other() {
     for (length, reason) in [
-        (u64::MAX, "actually 18446744073709551615 are announced (--max-frame)"),
-        (1 << 40, "actually 1099511627776 are announced (--max-frame)"),
-        (16 * 1024 * 1024 + 1, "expected a frame of at most 16777216 bytes"),
+        (u64::MAX, "frame too long: 18446744073709551615 bytes announced"),
+        (1 << 40, "frame too long: 1099511627776 bytes announced"),
+        (16 * 1024 * 1024 + 1, "16777217 bytes announced, at most 16777216 allowed (--max-frame)"),
     ] {
         let mut server = start(&[]);
         let mut innocent = enter(&server);
@@ -184,7 +184,7 @@ fn an_absurd_length_closes_its_connection_with_a_reason_and_no_other() {
         let mut absurd = server.connect();
         absurd.write_all(&length.to_be_bytes()).unwrap();
         assert!(is_let_go(&mut absurd), "{length}");
-        let line = server.wait_for_line("is closed: ");
+        let line = server.wait_for_line("disconnected: ");
         let name = absurd.local_addr().unwrap().to_string();
         assert!(line.contains(&name) && line.contains(reason), "{line}");
         assert!(memory(&server) < before + 8 * 1024 * 1024, "nothing was reserved for it");
@@ -246,7 +246,7 @@ fn a_small_frame_does_not_wait_until_the_one_before_it_is_acknowledged() {
 
 #[test]
 fn a_frame_longer_than_the_send_queue_goes_to_every_client() {
-    let server = start(&["--max-outbox", "64KiB"]);
+    let server = start(&["--max-send-queue", "64KiB"]);
     let mut clients = enter_all(&server, 3);
     let payload = pattern(5 * 1024 * 1024);
     let wire = frame(&payload);

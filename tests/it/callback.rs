@@ -379,9 +379,11 @@ fn a_busy_port_is_one_clear_line_and_a_non_zero_exit() {
 #[test]
 fn pictures_are_refused_where_there_are_none() {
     for (arguments, expected) in [
-        (&["--graph"][..], "--graph is for --style callback, and this is --style echo"),
-        (&["--graph", "--style", "callback", "--check", "off"], "--check off records nothing"),
-        (&["--graph", "--style", "callback", "--ownership", "off"], "--check off records nothing"),
+        (&["--graph"][..], "--graph is for --style callback, not --style echo"),
+        (
+            &["--graph", "--style", "callback", "--ownership", "off"],
+            "--graph needs recorded references: use",
+        ),
     ] {
         let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2));

@@ -319,7 +319,7 @@ fn with_the_policy_to_fail_chaos_ends_with_23_after_all_work_is_done() {
 
 #[test]
 fn at_level_full_chaos_is_reported_as_often() {
-    let chaotic = Chaotic::start("full", MIXED, 5, &["--check", "full"]);
+    let chaotic = Chaotic::start("full", MIXED, 5, &["--ownership", "full"]);
     let before = chaotic.server.open_descriptors();
     meet(chaotic.server.address(), 200);
     chaotic.server.wait_for_descriptors(|open| open == before);
@@ -363,6 +363,6 @@ fn a_plan_that_makes_no_sense_is_refused_with_2() {
     assert!(text.contains("the rates add up to 1.2, expected at most 1"), "{text}");
     let text = refused(&["--chaos-seed", "1"]);
     assert!(text.contains("--chaos <KIND=RATE"), "{text}");
-    let text = refused(&["--chaos", "leak=0.1", "--check", "off"]);
+    let text = refused(&["--chaos", "leak=0.1", "--ownership", "off"]);
     assert!(text.contains("--chaos needs the checker: use --ownership on or full"), "{text}");
 }

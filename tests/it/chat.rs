@@ -121,7 +121,7 @@ fn the_end_of_the_input_waits_until_all_that_was_said_has_come_back() {
 
 #[test]
 fn a_long_input_is_paced_by_what_comes_back_so_that_no_server_finds_its_talker_slow() {
-    let server = Server::start(&["--style", "broadcast", "--max-outbox", "512KiB"]);
+    let server = Server::start(&["--style", "broadcast", "--max-send-queue", "512KiB"]);
     // Far more than all buffers on the way take.
     let input: String = (0..32 * 1024).map(|n| format!("{n:01023}\n")).collect();
     let expected = input.clone();
@@ -160,7 +160,7 @@ fn without_a_server_one_line_says_so() {
     let nobody = Reserved::new();
     let free = nobody.address();
     let output = talk(free, &[], b"hello?\n");
-    let expected = format!("echown: cannot connect to {free}: nobody listens there\n");
+    let expected = format!("echown: cannot connect to {free}: connection refused\n");
     assert_eq!(said(&output), (Some(1), &*expected));
     let output = echown().args(["client", "--style", "broadcast", "nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -199,7 +199,7 @@ fn a_line_longer_than_a_frame_may_be_is_refused_and_not_cut() {
     let server = start();
     let output = talk(server.address(), &["--max-frame", "10"], b"short\nmuch too long\n");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).1.contains("expected lines of at most 10 bytes"), "{output:?}");
+    assert!(said(&output).1.contains("cannot send a line longer than 10 bytes"), "{output:?}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_frame_that_does_not_come_back_is_missed() {
     });
     let output = talk(address, &[], b"kept\nlost\n");
     let missed = "echown: the server has closed the connection, \
-                  and 1 frame that was sent has not come back\n";
+                  and 1 sent frame was not received back\n";
     assert_eq!(said(&output), (Some(1), missed));
     assert_eq!(output.stdout, b"kept\n");
 }

@@ -107,5 +107,5 @@ fn struck_counts_a_read_as_cut_short_only_where_it_was() {
     // Messages of one byte: nothing can be cut.
     let summary = summary("counters-short", &["--faults", "short=1"], CLIENTS, b"x");
     assert_eq!(summary["bytes_in"], 2 * CLIENTS as u64, "{summary}");
-    assert_eq!(summary["struck"]["short"], 0, "{summary}");
+    assert_eq!(summary["syscall_faults"]["short"], 0, "{summary}");
 }

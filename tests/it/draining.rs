@@ -154,7 +154,7 @@ fn the_timeout_of_the_drain_is_counted_from_the_order() {
     let summary: ServerSummary = server.serve().unwrap();
     let most = u64::try_from((HOLD * 7 / 4).as_millis()).unwrap();
     assert!(summary.drain_ms < most, "{summary}");
-    assert_eq!(summary.cancelled, 1, "{summary}");
+    assert_eq!(summary.aborted, 1, "{summary}");
 }
 
 /// Styles with a client's request and a beginning of one.
@@ -201,7 +201,7 @@ fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
     let text = std::fs::read_to_string(&summary).unwrap();
     std::fs::remove_file(&summary).unwrap();
     let numbers: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(numbers["cancelled"], 0, "{style}: {text}");
+    assert_eq!(numbers["aborted"], 0, "{style}: {text}");
     Duration::from_millis(numbers["drain_ms"].as_u64().unwrap())
 }
 
@@ -236,6 +236,6 @@ fn a_client_that_is_blocked_is_cut_at_the_deadline_in_every_style() {
         let _greedy = never_reads(&server);
         server.signal(Signal::TERM);
         assert_eq!(server.wait().code(), Some(0), "{style}: {:#?}", server.seen);
-        assert_eq!(server::summary(&server.seen, "cancelled"), 1, "{style}");
+        assert_eq!(server::summary(&server.seen, "aborted"), 1, "{style}");
     }
 }

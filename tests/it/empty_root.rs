@@ -81,7 +81,7 @@ fn a_server_in_an_empty_root_serves_in_every_style_and_says_what_is_lost() {
         ("broadcast", frame),
         ("callback", b"hello\n"),
     ] {
-        let mut server = root.serve(&["--style", style, "--check", "full"]);
+        let mut server = root.serve(&["--style", style, "--ownership", "full"]);
         assert_eq!(exchange(server.connect(), request), request, "{style}");
         server.signal(Signal::USR1);
         server.wait_for_line("fd 9 declared: inherited");

@@ -116,7 +116,7 @@ const WAYS: &[Way] = &[
         server.signal(Signal::TERM);
         until_closed(client);
     }),
-    ("cut", &[], |server, style| {
+    ("aborted", &[], |server, style| {
         let client = exchange(server, style);
         server.signal(Signal::QUIT);
         until_closed(client);
@@ -155,13 +155,15 @@ const OTHER_WAYS: &[(&str, Way)] = &[
     ),
     (
         "broadcast",
-        ("write_timeout", &["--write-timeout", "50ms", "--max-outbox", "1GiB"], |server, style| {
-            flood(server.connect(), style)
-        }),
+        (
+            "write_timeout",
+            &["--write-timeout", "50ms", "--max-send-queue", "1GiB"],
+            |server, style| flood(server.connect(), style),
+        ),
     ),
     (
         "broadcast",
-        ("slow_reader", &["--max-outbox", "1KiB"], |server, style| {
+        ("slow_reader", &["--max-send-queue", "1KiB"], |server, style| {
             flood(server.connect(), style);
         }),
     ),
@@ -216,7 +218,7 @@ fn assert_ends_by(style: &str, (reason, arguments, act): &Way) {
     let usual = ["--style", style, "--log-format", "json", "--summary", path];
     let mut server = Server::start(&[&usual, *arguments].concat());
     act(&server, style);
-    let is_drain = ["drained", "cut", "refused"].contains(reason);
+    let is_drain = ["drained", "aborted", "refused"].contains(reason);
     if !is_drain {
         let counts = counts(&mut server);
         assert_eq!(counts["ends"][reason], 1, "{style}, {reason}: {counts}");
@@ -235,7 +237,7 @@ fn assert_ends_by(style: &str, (reason, arguments, act): &Way) {
     assert!(said.contains("connections ended: "), "{said}");
     assert!(said.contains(&format!("1 {reason}")), "{said}");
     let is_logged = said.lines().any(|line| line.contains("\"INFO\"") && line.contains("ended: "));
-    let is_logged_elsewhere = ["cut", "panic", "refused"].contains(reason);
+    let is_logged_elsewhere = ["aborted", "panic", "refused"].contains(reason);
     assert!(is_logged != is_logged_elsewhere || *reason == "refused", "{reason}: {said}");
 }
 

@@ -196,7 +196,7 @@ impl Drop for Sabotaged {
 
 impl Left {
     fn struck(&self, kind: &str) -> u64 {
-        self.summary["struck"][kind].as_u64().expect("a number for each kind")
+        self.summary["syscall_faults"][kind].as_u64().expect("a number for each kind")
     }
 
     fn count(&self, what: &str) -> u64 {
@@ -329,8 +329,8 @@ fn with_every_kind_at_once_what_came_back_is_right_and_nothing_is_left() {
                 );
             }
             let left = sabotaged.stop();
-            let what = &left.summary["struck"];
-            let said = left.said.contains("system calls made to fail: ");
+            let what = &left.summary["syscall_faults"];
+            let said = left.said.contains("injected system call failures: ");
             assert!(said && what.as_object().is_some_and(|kinds| kinds.len() == 9), "{what}");
         }
     }

@@ -15,7 +15,7 @@ fn the_help_names_every_default() {
         ("--listen", "127.0.0.1:3000"),
         ("--max-connections", "1024, or what fits"),
         ("--drain-timeout", "10s"),
-        ("--check", "on"),
+        ("--ownership", "on"),
         ("--on-leak", "warn"),
         ("--on-violation", "warn"),
         ("--report <FORMAT>", "text"),
@@ -32,10 +32,9 @@ fn the_help_names_every_default() {
 #[test]
 fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
     for (arguments, expected) in [
-        (&["--drain-timeout", "10"][..], "a duration carries a unit"),
+        (&["--drain-timeout", "10"][..], "expected a duration with a unit"),
         (&["--max-connections", "0"], "expected a whole number, 1 or more"),
         (&["--max-connections", "many"], "expected a whole number, 1 or more"),
-        (&["--check", "loud"], "possible values: off, on, full"),
         (&["--ownership", "loud"], "possible values: off, on, full"),
         (&["--on-leak", "cry"], "possible values: ignore, warn, fail, abort"),
         (&["--log-format", "xml"], "possible values: text, json"),
@@ -57,7 +56,7 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
 fn an_option_of_one_style_is_refused_for_another_by_name() {
     for (style, arguments) in [
         ("broadcast", &["--max-frame", "1MiB"][..]),
-        ("broadcast", &["--max-outbox", "1MiB"]),
+        ("broadcast", &["--max-send-queue", "1MiB"]),
         ("broadcast", &["--slow-reader", "drop-oldest"]),
         ("staged", &["--max-request", "1KiB"]),
         ("staged", &["--request-timeout", "1s"]),
@@ -68,8 +67,7 @@ fn an_option_of_one_style_is_refused_for_another_by_name() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
         let option = arguments[0];
-        let expected =
-            format!("echown: {option} is for --style {style}, and this is --style echo\n");
+        let expected = format!("echown: {option} is for --style {style}, not --style echo\n");
         assert_eq!(said, expected);
     }
 }
@@ -77,15 +75,17 @@ fn an_option_of_one_style_is_refused_for_another_by_name() {
 #[test]
 fn a_style_of_its_own_has_its_own_help_and_its_own_mistakes() {
     let help = help(&["serve", "--help"]);
-    for (option, default) in
-        [("--max-frame <", "16MiB"), ("--max-outbox <", "4MiB"), ("--slow-reader <", "disconnect")]
-    {
+    for (option, default) in [
+        ("--max-frame <", "16MiB"),
+        ("--max-send-queue <", "4MiB"),
+        ("--slow-reader <", "disconnect"),
+    ] {
         let section = help.split(option).nth(1).unwrap_or_else(|| panic!("{option} is missing"));
         assert!(section.contains(&format!("[default: {default}]")), "{option}: {section}");
     }
     for (arguments, expected) in [
         (&["--max-frame", "many"][..], "expected a size such as `65536`, `64KiB` or `16MiB`"),
-        (&["--max-outbox", "0"], "a size is more than 0"),
+        (&["--max-send-queue", "0"], "size must be at least 1 byte"),
         (&["--slow-reader", "shoot"], "possible values: disconnect, drop-oldest"),
     ] {
         let arguments = [&["--style", "broadcast"], arguments].concat();

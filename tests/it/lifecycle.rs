@@ -54,7 +54,7 @@ fn a_peer_that_never_reads_is_cut_at_the_deadline() {
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
     let took = ordered.elapsed();
     assert!(took >= Duration::from_millis(300), "cut after {took:?}: {:#?}", server.seen);
-    assert!(server.seen.iter().any(|line| line.contains("1 cancelled")), "{:#?}", server.seen);
+    assert!(server.seen.iter().any(|line| line.contains("1 aborted")), "{:#?}", server.seen);
     assert!(server.seen.iter().any(|line| line.contains("0 leaks, 0 violations")));
 }
 
@@ -112,8 +112,8 @@ fn a_busy_port_is_one_clear_line_and_exit_code_1() {
     assert_eq!(
         said,
         format!(
-            "echown: cannot listen on {address}: another program has it; \
-             stop that one or choose another address with --listen\n"
+            "echown: cannot listen on {address}: in use by another program; \
+             stop that program or choose another address with --listen\n"
         )
     );
 }

@@ -243,11 +243,11 @@ fn begun_frames_that_no_memory_has_room_for_close_their_clients_and_no_other() {
             client
         })
         .collect();
-    server.wait_for_line("there is no memory for ");
+    server.wait_for_line("failed to allocate ");
     inside.write_all(&innocent).unwrap();
     inside.read_exact(&mut vec![0; innocent.len()]).expect("it is not disturbed");
     drop(greedy);
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
-    assert!(super::server::summary(&lines, " no_room") > 0, "{lines:#?}");
+    assert!(super::server::summary(&lines, " no_resources") > 0, "{lines:#?}");
 }

@@ -78,9 +78,9 @@ fn an_address_that_cannot_be_listened_on_has_its_cause_and_a_remedy() {
         ("[fe80::1%nosuch0]:0", "`nosuch0` is not a network interface of this machine"),
         ("nosuch.invalid:0", "the host `nosuch.invalid` has no known address ("),
         ("unix:/nonexistent/x", "its directory does not exist; create it or choose another path"),
-        ("unix:/proc/self/status/x", "what should be its directory is a file; choose another path"),
-        ("unix:/", "a file that is not a socket is in the way; remove it or choose another path"),
-        (&long, "a path has at most 107 bytes, this one has 121; choose another path"),
+        ("unix:/proc/self/status/x", "its parent is a file, not a directory; choose another path"),
+        ("unix:/", "a file that is not a socket exists there; remove it or choose another path"),
+        (&long, "a path has at most 107 bytes, but this one has 121; choose another path"),
     ] {
         if address.contains("fe80") && !std::path::Path::new("/proc/net/if_inet6").exists() {
             eprintln!("skipped: {address}: this system has no IPv6");
@@ -102,7 +102,7 @@ fn an_address_given_twice_is_not_another_programs() {
         &["serve", "--listen", &taken],
         1,
         &format!(
-            "cannot listen on {taken}: another program has it; stop that one or choose another"
+            "cannot listen on {taken}: in use by another program; stop that program or choose another"
         ),
     );
     drop(busy);
@@ -113,8 +113,9 @@ fn an_address_given_twice_is_not_another_programs() {
     let everywhere = format!("0.0.0.0:{}", taken.rsplit(':').next().unwrap());
     let all = everywhere.replace("0.0.0.0", "");
     let star = everywhere.replace("0.0.0.0", "*");
-    let twice = "it is given twice; give each address once";
-    let overlaps = |other: &str| format!("it overlaps with {other}, which this server has too");
+    let twice = "listed twice; list each address once";
+    let overlaps =
+        |other: &str| format!("it overlaps with {other}, which this server also listens on");
     for (first, second, named, cause) in [
         (&taken, &taken, &taken, twice.to_owned()),
         (&path, &path, &path, twice.to_owned()),
@@ -184,8 +185,8 @@ fn what_is_forbidden_is_not_always_a_low_port() {
         return;
     }
     let refused = refused.unwrap();
-    let expected = "echown: cannot listen on 127.0.0.1:0: a rule of this system forbids it, such as a \
-                    seccomp filter; choose another address with --listen\n";
+    let expected = "echown: cannot listen on 127.0.0.1:0: forbidden by a rule of this system, such as \
+                    a seccomp filter; choose another address with --listen\n";
     assert_eq!(said(&refused), expected);
 }
 
@@ -221,7 +222,7 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
         assert_value(&[start, &[value]].concat(), option, any);
         assert_value(&[start, &[huge.as_str()]].concat(), option, large);
     }
-    let time = "expected a duration; a duration carries a unit, as in `500ms`, `5s` or `1h30m`";
+    let time = "expected a duration with a unit, such as `500ms`, `5s` or `1h30m`";
     for (subcommand, option) in [
         ("serve", "--idle-timeout"),
         ("serve", "--write-timeout"),
@@ -245,7 +246,7 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
     for (subcommand, option) in [
         ("serve", "--max-request"),
         ("serve", "--max-frame"),
-        ("serve", "--max-outbox"),
+        ("serve", "--max-send-queue"),
         ("client", "--max-frame"),
         ("bench", "--size"),
     ] {
@@ -253,30 +254,20 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
             let written = format!("{option}={value}");
             assert_value(&[subcommand, &written], &format!("{option} <SIZE>"), size);
         }
-        let refused = format!("a size is more than 0; {size}");
+        let refused = format!("size must be at least 1 byte; {size}");
         assert_value(&[subcommand, option, "0"], &format!("{option} <SIZE>"), &refused);
     }
     for (option, usage, value, expected) in [
-        ("--pid", "--pid <PID>", "x", "expected the number of a process, such as `4711`"),
-        ("--pid", "--pid <PID>", "-5", "expected the number of a process, such as `4711`"),
+        ("--pid", "--pid <PID>", "x", "expected a process ID, such as `4711`"),
+        ("--pid", "--pid <PID>", "-5", "expected a process ID, such as `4711`"),
         (
             "--source",
             "--source <ADDR>",
             "x",
             "expected an IP address without a port, such as `127.0.0.2`",
         ),
-        (
-            "--pin-client",
-            "--pin-client <CPUS>",
-            "x",
-            "expected numbers of processors, such as `0` or `0,2`",
-        ),
-        (
-            "--pin-server",
-            "--pin-server <CPUS>",
-            "-1",
-            "expected numbers of processors, such as `0` or `0,2`",
-        ),
+        ("--pin-client", "--pin-client <CPUS>", "x", "expected CPU numbers, such as `0` or `0,2`"),
+        ("--pin-server", "--pin-server <CPUS>", "-1", "expected CPU numbers, such as `0` or `0,2`"),
         ("--rate", "--rate <R>", "-1", "expected messages per second, more than 0, such as `5000`"),
     ] {
         assert_value(&["bench", option, value], usage, expected);
@@ -286,7 +277,7 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
 /// 0 is no waiting where the program itself waits, and an error where it would end every client.
 #[test]
 fn a_duration_of_0_has_one_rule_for_all_options() {
-    let refused = "a timeout of 0 would end every connection; expected more than 0";
+    let refused = "timeout must be greater than 0";
     for (subcommand, option) in [
         ("serve", "--idle-timeout"),
         ("serve", "--write-timeout"),
@@ -298,7 +289,7 @@ fn a_duration_of_0_has_one_rule_for_all_options() {
             assert_value(&[subcommand, option, value], &usage, refused);
         }
     }
-    let measured = "nothing can be measured in no time; expected more than 0";
+    let measured = "duration must be greater than 0";
     assert_value(&["bench", "--duration", "0s"], "--duration <DURATION>", measured);
     let server = Server::start(&["--drain-timeout", "0s"]);
     let _idle = server.connect();
@@ -311,7 +302,7 @@ fn a_duration_of_0_has_one_rule_for_all_options() {
 #[test]
 fn words_are_refused_with_those_that_are_known() {
     for (arguments, option, known) in [
-        (&["serve", "--check", "loud"][..], "--check <LEVEL>", "off, on, full"),
+        (&["serve", "--ownership", "loud"][..], "--ownership <LEVEL>", "off, on, full"),
         (&["serve", "--on-leak", "cry"], "--on-leak <POLICY>", "ignore, warn, fail, abort"),
         (
             &["serve", "--on-violation", "cry"],
@@ -371,13 +362,13 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
         (&["serve", "extra"], "unexpected argument 'extra' found"),
         (&["serve", "--listen"], "a value is required for '--listen <ADDR>'"),
         (&["serve", "--chaos-seed", "1"], "the following required arguments were not provided"),
-        (&["serve", "--max-outbox", "1MiB"], "--max-outbox is for --style broadcast, and this is"),
+        (&["serve", "--max-send-queue", "1MiB"], "--max-send-queue is for --style broadcast, not"),
         (
-            &["serve", "--graph", "--style=callback", "--check=off"],
-            "--graph shows what is recorded",
+            &["serve", "--graph", "--style=callback", "--ownership=off"],
+            "--graph needs recorded references",
         ),
-        (&["serve", "--chaos", "leak=1", "--check", "off"], "--chaos needs the checker"),
-        (&["serve", "--report", "junit"], "--report junit is a whole document"),
+        (&["serve", "--chaos", "leak=1", "--ownership", "off"], "--chaos needs the checker"),
+        (&["serve", "--report", "junit"], "--report junit is a document"),
         (
             &["serve", "--suppressions", "/nonexistent"],
             "cannot read the suppressions in /nonexistent",
@@ -430,7 +421,7 @@ fn a_limit_of_descriptors_that_leaves_none_for_a_client_is_an_error_at_the_start
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--acceptors", "100000000"];
     assert_error(&arguments, 1, many);
     let text = said(&echown().args(arguments).output().unwrap());
-    assert!(text.contains("; have fewer --acceptors, or raise it with `ulimit -n "), "{text}");
+    assert!(text.contains("; use fewer --acceptors, or raise it with `ulimit -n "), "{text}");
 }
 
 /// As a firewall or a seccomp filter does: every `accept4(2)` fails, and the client stays queued.

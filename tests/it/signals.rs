@@ -107,7 +107,7 @@ fn signals_that_the_parent_has_blocked_are_handled() {
     for (signal, said, code) in [
         (Signal::TERM, "draining", Some(0)),
         (Signal::INT, "draining", Some(0)),
-        (Signal::QUIT, "cutting everything", Some(0)),
+        (Signal::QUIT, "aborting all connections", Some(0)),
         (Signal::HUP, "reopening files", None),
         (Signal::USR1, "custody: ", None),
     ] {
@@ -163,7 +163,7 @@ fn a_background_job_of_a_script_keeps_ignoring_signals_of_the_terminal() {
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("WARN")), "{lines:#?}");
-    let said = "still ignored: SIGINT, SIGQUIT; SIGTERM is handled";
+    let said = "ignores stay ignored: SIGINT, SIGQUIT; SIGTERM is handled";
     assert!(lines.iter().any(|line| line.contains(said)), "{lines:#?}");
 }
 

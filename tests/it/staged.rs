@@ -469,7 +469,7 @@ fn a_drain_wakes_the_machine_that_waits_for_a_request() {
         for expected in AFTER_A_LOST_CLIENT {
             assert!(woken.any(|line| line == expected), "no {expected:?} in {lines:#?}");
         }
-        assert_said(&traced.server, " 0 errors, 0 cancelled, 0 panics, 0 leaks, 0 violations");
+        assert_said(&traced.server, " 0 errors, 0 aborted, 0 panics, 0 leaks, 0 violations");
         assert_closed(client);
     }
 }
@@ -492,7 +492,7 @@ fn a_cancel_wakes_the_machine_that_waits_for_room() {
         "Bye! It was 'LISTENER-1'.",
     ];
     assert_eq!(lines[woken + 1..], expected);
-    assert_said(&traced.server, " 0 errors, 1 cancelled, 0 panics, 0 leaks, 0 violations");
+    assert_said(&traced.server, " 0 errors, 1 aborted, 0 panics, 0 leaks, 0 violations");
 }
 
 #[test]

@@ -379,7 +379,7 @@ fn a_standard_output_that_cannot_be_written_is_reported_and_a_failure() {
     asking.command.stdout(full);
     let answered = asking.run();
     assert_eq!(answered.code, Some(1));
-    assert!(answered.errors.contains("not all could be written"), "{}", answered.errors);
+    assert!(answered.errors.contains("failed to write all replies"), "{}", answered.errors);
     assert!(answered.errors.contains("1 verified"), "{}", answered.errors);
     server.join().unwrap();
 }
@@ -399,6 +399,6 @@ fn an_output_without_a_reader_does_not_keep_it_from_stopping() {
     wait_until("it to stop", || child.try_wait().unwrap().is_some());
     let answered = Answered::read(child.wait_with_output().unwrap(), &asking.trace);
     assert_eq!(answered.code, Some(1));
-    assert!(answered.errors.contains("nobody reads what it says"), "{}", answered.errors);
+    assert!(answered.errors.contains("its output is not read"), "{}", answered.errors);
     server.join().unwrap();
 }

@@ -415,7 +415,7 @@ fn figures_that_are_not_read_are_waited_for_until_a_signal() {
     bench.signal(Signal::TERM);
     assert_eq!(bench.end().code(), Some(1));
     let line = bench.line_with("standard output");
-    assert!(line.contains("its reader takes nothing"), "{line}");
+    assert!(line.contains("its reader stalled"), "{line}");
     drop(reader);
 }
 

@@ -32,7 +32,7 @@ fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
                 wait_until("the parent to begin its end", || !is_running());
                 // Its end has begun, and does not go on without this.
                 for _ in 0..200 {
-                    assert_eq!(state_of(lab, "parent"), Some("ending"));
+                    assert_eq!(state_of(lab, "parent"), Some("exiting"));
                     thread::yield_now();
                 }
                 theirs.store(true, Ordering::Relaxed);

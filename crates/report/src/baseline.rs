@@ -34,8 +34,8 @@ const VERSION: u32 = 1;
 const LINES_MOVED_MAX: u32 = 10;
 
 const INTRODUCTION: &str = "\
-# Findings that are known, so that only new ones fail. Written by echown; mend one, and take it out.
-# A finding that is right for ever belongs into a file of suppressions, with its reason.
+# Known findings: only new ones fail. Written by echown. After fixing one, remove its entry.
+# Permanent exceptions belong in a suppressions file, with a reason.
 ";
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -176,7 +176,7 @@ fn read(text: &str) -> Result<Form, String> {
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
     match form.version {
         VERSION => Ok(form),
-        version => Err(format!("it is of version {version}, expected {VERSION}; write it anew")),
+        version => Err(format!("it has version {version}, expected {VERSION}; write it again")),
     }
 }
 
@@ -311,7 +311,7 @@ mod tests {
     fn a_wrong_file_is_told_with_its_line() {
         for (text, expected) in [
             ("version = 1\n[[known]]\ncode = \"leak\"\n", "missing field"),
-            ("version = 2\n", "it is of version 2, expected 1"),
+            ("version = 2\n", "it has version 2, expected 1"),
             ("version = 1\nknow = 3\n", "unknown field `know`"),
             ("leak at src/a.rs\n", "TOML parse error at line 1"),
         ] {

@@ -64,7 +64,8 @@ fn wrapped(text: &str) -> String {
     wrapped
 }
 
-/// The explanations of all codes: first violations, then errors that a correct program gets, too.
+/// The explanations of all codes: violations, errors that a correct program gets, too, and the findings
+/// of tests ([`TestVerdict`](super::TestVerdict)).
 pub const EXPLANATIONS: &[Explanation] = &[
     Explanation {
         code: "leak",
@@ -226,6 +227,62 @@ pub const EXPLANATIONS: &[Explanation] = &[
         help: "release it here: this task still owns it",
         text: include_str!("explain/parent-exiting.md"),
     },
+    Explanation {
+        code: "process-exited",
+        aliases: &["exited", "aborted"],
+        words: "process-exited",
+        summary: "the process of a test exited before the test returned",
+        help: "a test has to return or panic; do not call `exit` in a test",
+        text: include_str!("explain/process-exited.md"),
+    },
+    Explanation {
+        code: "hang",
+        aliases: &["timeout", "hung"],
+        words: "hang",
+        summary: "a test did not return in time",
+        help: "see what its threads wait for; set `timeout_ms = N` for a test that needs longer",
+        text: include_str!("explain/hang.md"),
+    },
+    Explanation {
+        code: "double-close",
+        aliases: &[],
+        words: "double-close",
+        summary: "a test closed a descriptor a second time",
+        help: "one of the two closes is not by the owner: keep the descriptor in one `OwnedFd`, which closes it once",
+        text: include_str!("explain/double-close.md"),
+    },
+    Explanation {
+        code: "closed-inherited",
+        aliases: &[],
+        words: "closed-inherited",
+        summary: "a test closed a descriptor that its process inherited",
+        help: "the parent process may still use it: work on a duplicate (`try_clone`) and restore what was replaced, or allow it with `allow_close_inherited`",
+        text: include_str!("explain/closed-inherited.md"),
+    },
+    Explanation {
+        code: "unjoined-task",
+        aliases: &["unjoined"],
+        words: "unjoined-task",
+        summary: "a test left a task unjoined",
+        help: "join its promise, cancel it, or hand it to an `Orphans`",
+        text: include_str!("explain/unjoined-task.md"),
+    },
+    Explanation {
+        code: "inherited-fd",
+        aliases: &["inherited"],
+        words: "inherited-fd",
+        summary: "the process of a test inherited a descriptor",
+        help: "open it with O_CLOEXEC in the program that starts the tests, or close it there",
+        text: include_str!("explain/inherited-fd.md"),
+    },
+    Explanation {
+        code: "leak-count",
+        aliases: &[],
+        words: "leak-count",
+        summary: "the number of leaks differs from `expect_leaks`",
+        help: "correct the number, or remove `expect_leaks`",
+        text: include_str!("explain/leak-count.md"),
+    },
 ];
 
 /// The explanation of a code or of one of its aliases.
@@ -246,6 +303,11 @@ pub(super) fn help(code: &str) -> &'static str {
     find(code).map_or("see the documentation of `ownership::ErrorKind`", |known| known.help)
 }
 
+/// The summary of a code.
+pub(super) fn summary(code: &str) -> &'static str {
+    find(code).map_or("see the documentation of `report::TestVerdict`", |known| known.summary)
+}
+
 /// The words for a code in headlines.
 pub(super) fn words(code: &'static str) -> &'static str {
     find(code).map_or(code, |known| known.words)
@@ -254,6 +316,14 @@ pub(super) fn words(code: &'static str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TestVerdict;
+
+    #[test]
+    fn every_verdict_of_tests_is_explained() {
+        for verdict in TestVerdict::ALL {
+            assert!(find(verdict.code()).is_some(), "{verdict} is not explained");
+        }
+    }
 
     #[test]
     fn no_word_means_two_things() {

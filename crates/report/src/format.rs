@@ -98,10 +98,7 @@ impl FromStr for Destination {
             return Err(format!("`{shown}` names no file, expected FORMAT:FILE"));
         }
         if let Some(feature) = format.missing_feature() {
-            return Err(format!(
-                "this build of echown does not write {format}; {}",
-                enable(feature)
-            ));
+            return Err(format!("this build of echown cannot write {format}; {}", enable(feature)));
         }
         Ok(Destination { format, path: PathBuf::from(path) })
     }

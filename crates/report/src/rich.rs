@@ -125,7 +125,7 @@ fn of_leak(report: &LeakReport) -> Vec<Part> {
         first.title = report.headline();
         first.notes.insert(0, about_task);
         if report.resources_omitted > 0 {
-            first.notes.push(format!("{} more were not kept", report.resources_omitted));
+            first.notes.push(format!("{} more omitted", report.resources_omitted));
         }
     }
     parts
@@ -177,7 +177,7 @@ fn of_resource(resource: &ResourceData) -> Part {
         format!("{}, {} old{}", Standing(resource), Age(resource.age_ms), Traffic(resource)),
     ];
     if resource.custody_omitted > 0 {
-        notes.push(format!("{} steps of custody were not kept", resource.custody_omitted));
+        notes.push(format!("{} custody steps omitted", resource.custody_omitted));
     }
     notes.extend(
         backtraces(resource)

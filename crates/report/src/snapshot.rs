@@ -77,7 +77,7 @@ pub struct TaskData {
     pub task: TaskLabel,
     /// Its parent; `None` for a root.
     pub parent: Option<TaskId>,
-    /// `waiting`, `running`, `ending` or `ended`.
+    /// `waiting`, `running`, `exiting` or `ended`.
     pub state: &'static str,
     /// Whether it was cancelled.
     pub cancelled: bool,

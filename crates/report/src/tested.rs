@@ -7,6 +7,8 @@ mod text;
 
 use std::fmt;
 
+use super::explain;
+
 /// All findings of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
@@ -81,14 +83,8 @@ impl TestVerdict {
     #[must_use]
     pub fn summary(self) -> &'static str {
         match self {
-            TestVerdict::ProcessExited => "the process of a test exited before the test returned",
-            TestVerdict::Hang => "a test did not return in time",
-            TestVerdict::DoubleClose => "a test closed a descriptor a second time",
-            TestVerdict::ClosedInherited => "a test closed a descriptor that its process inherited",
             TestVerdict::Leak => "a test left a descriptor open",
-            TestVerdict::UnjoinedTask => "a test left a task unjoined",
-            TestVerdict::InheritedFd => "the process of a test inherited a descriptor",
-            TestVerdict::LeakCount => "the number of leaks differs from `expect_leaks`",
+            other => explain::summary(other.code()),
         }
     }
 
@@ -111,29 +107,11 @@ impl TestVerdict {
     #[must_use]
     pub fn help(self) -> &'static str {
         match self {
-            TestVerdict::ProcessExited => {
-                "a test has to return or panic; do not call `exit` in a test"
-            }
-            TestVerdict::Hang => {
-                "see what its threads wait for; set `timeout_ms = N` for a test that needs longer"
-            }
-            TestVerdict::DoubleClose => {
-                "one of the two closes is not by the owner: keep the descriptor in one `OwnedFd`, \
-                 which closes it once"
-            }
-            TestVerdict::ClosedInherited => {
-                "the parent process may still use it: work on a duplicate (`try_clone`) and restore \
-                 what was replaced, or allow it with `allow_close_inherited`"
-            }
             TestVerdict::Leak => {
                 "before the test ends, drop what holds it or join the thread that holds it; check \
                  error paths, too"
             }
-            TestVerdict::UnjoinedTask => "join its promise, cancel it, or hand it to an `Orphans`",
-            TestVerdict::InheritedFd => {
-                "open it with O_CLOEXEC in the program that starts the tests, or close it there"
-            }
-            TestVerdict::LeakCount => "correct the number, or remove `expect_leaks`",
+            other => explain::help(other.code()),
         }
     }
 }

@@ -32,7 +32,7 @@ impl fmt::Display for LeakReport {
             details(f, resource)?;
         }
         if self.resources_omitted > 0 {
-            write!(f, "\n  ({} more were not kept)", self.resources_omitted)?;
+            write!(f, "\n  ({} more omitted)", self.resources_omitted)?;
         }
         write!(f, "\n  help: {}", explain::help("leak"))
     }
@@ -140,7 +140,7 @@ fn details(f: &mut fmt::Formatter<'_>, resource: &ResourceData) -> fmt::Result {
     write!(f, "\n    acquired at {}, {} ago", resource.acquired, Age(resource.age_ms))?;
     write!(f, "\n    {}{}", Standing(resource), Traffic(resource))?;
     if resource.custody_omitted > 0 {
-        write!(f, "\n    ({} steps of custody were not kept)", resource.custody_omitted)?;
+        write!(f, "\n    ({} custody steps omitted)", resource.custody_omitted)?;
     }
     for step in &resource.custody {
         write!(f, "\n    {step}")?;
@@ -224,13 +224,13 @@ impl fmt::Display for RegistrySummary {
             self.still_open.len()
         )?;
         for child in &self.unjoined_children {
-            write!(f, "\nforgotten child: {child}")?;
+            write!(f, "\nunjoined child: {child}")?;
         }
         for (reason, times) in &self.used_suppressions {
             write!(f, "\nsuppressed {}: {reason}", Count(*times, "time"))?;
         }
         for unused in &self.unused_suppressions {
-            write!(f, "\nsuppression without a use: {unused}")?;
+            write!(f, "\nunused suppression: {unused}")?;
         }
         Ok(())
     }

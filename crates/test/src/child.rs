@@ -227,7 +227,7 @@ impl<R: Termination + 'static> Run<'_, R> {
     /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
     fn find_places(&self, round: &mut Round, wanted: impl Fn(usize) -> bool) {
         if passing::is_full() {
-            let why = "nothing could be opened any more, and so the debug information not be read";
+            let why = "no descriptor was free for reading the debug information";
             round.ended.coverage = Coverage::Missing(why.to_owned());
             return;
         }

@@ -95,9 +95,7 @@ pub(super) fn judge(case: &Case, first: Told, second: Option<Told>) -> Verdict {
     };
     let panic = match &ended.outcome {
         Outcome::Returned => None,
-        Outcome::Erred => {
-            Some(Some(String::from("the test answered an error, which stands above")))
-        }
+        Outcome::Erred => Some(Some(String::from("the test returned Err; see its output above"))),
         Outcome::Panicked(text) => Some(text.clone()),
     };
     if panic.is_some() && !case.should_panic {

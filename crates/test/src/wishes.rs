@@ -135,7 +135,7 @@ impl Wishes {
         match given.into_iter().find(|(_, given)| *given) {
             None => Ok(Wishes { report, sources: Sources::nearby() }),
             Some((name, _)) => Err(format!(
-                "{name} is set, and this build of echown does not read such files; {}",
+                "{name} is set, but this build of echown cannot read such files; {}",
                 echown_report::format::enable("ci")
             )),
         }

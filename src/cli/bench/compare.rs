@@ -131,8 +131,9 @@ fn server(text: &str, style: StyleName, plan: &LoadPlan) -> Result<ServerCommand
     }
     let program = super::this_program()?;
     let most = connections_max(plan);
-    let options =
-        |level: &str| format!("--max-connections {most} --check {level}{}", limits(style, plan));
+    let options = |level: &str| {
+        format!("--max-connections {most} --ownership {level}{}", limits(style, plan))
+    };
     match text {
         "echown" => return Ok(own(&program, text, &options("on"))?),
         "echown-off" => return Ok(own(&program, text, &options("off"))?),

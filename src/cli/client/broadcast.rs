@@ -26,11 +26,11 @@ use crate::signals::{SignalHandler, Signals};
 #[derive(Args)]
 #[command(next_help_heading = "With --style broadcast")]
 pub(super) struct ChatArguments {
-    /// Put this name and a colon in front of each line.
+    /// Prefix each line with this name and a colon.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
-    /// The longest frame, either way; the server has a limit of its own. [default: 16MiB]
+    /// Maximum frame length in both directions; the server has its own limit. [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_frame: Option<usize>,
 }

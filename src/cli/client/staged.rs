@@ -28,24 +28,24 @@ use crate::stage::{Line, Signal, Sink};
 #[derive(Args)]
 #[command(next_help_heading = "With --style staged")]
 pub(super) struct StagedClientArguments {
-    /// How many connections are made, each by a worker of its own. [default: 4]
+    /// Number of workers; each has one connection. [default: 4]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     workers: Option<NonZeroUsize>,
 
-    /// End each worker after so many requests; one that is not answered and an attempt to connect
-    /// that fails count. Unless given, it asks until it is told to stop.
+    /// Stop each worker after N requests; unanswered requests and failed connects count. By default,
+    /// workers run until a signal stops them.
     #[arg(long, value_name = "N", value_parser = positive)]
     count: Option<NonZeroU64>,
 
-    /// How long a worker pauses between a reply and its next request. [default: 500ms]
+    /// Pause of a worker between a reply and its next request. [default: 500ms]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pause: Option<Duration>,
 
-    /// How long a worker waits after a failure before it connects anew. [default: 5s]
+    /// Pause of a worker after a failure, before it reconnects. [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     retry: Option<Duration>,
 
-    /// How long a reply may take; after that the worker connects anew. [default: 10s]
+    /// Time limit for a reply; the worker reconnects after it. [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     reply_timeout: Option<Duration>,
 
@@ -115,7 +115,7 @@ pub(super) fn run(
         Ok(summary) => {
             stderr_line(summary);
             if has_write_failed {
-                stderr_line(format_args!("echown: not all could be written to standard output"));
+                stderr_line(format_args!("echown: failed to write all replies to standard output"));
             }
             let code = if has_succeeded(&settings, &summary) && !has_write_failed {
                 ExitCode::from(registry_summary.exit_code)

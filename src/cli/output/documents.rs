@@ -54,7 +54,7 @@ fn write_to_stream(registry: &Registry, path: &Path, text: &str) -> io::Result<(
         begun.elapsed() >= STALL_TIMEOUT
     };
     let written = outlet.write_all(text.as_bytes(), || (), is_overdue)?;
-    written.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "its reader takes nothing"))
+    written.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "its reader stalled"))
 }
 
 fn cannot_write(what: &str, path: &Path, error: &io::Error) -> String {

@@ -10,18 +10,19 @@ use crate::echo::broadcast::{FRAME_MAX_DEFAULT, SEND_QUEUE_MAX_DEFAULT, SlowRead
 #[derive(Args)]
 #[command(next_help_heading = "With --style broadcast")]
 pub(super) struct BroadcastArguments {
-    /// Close a client that announces a longer frame, and say so. Memory is taken for what has
-    /// arrived, never for what is announced. [default: 16MiB]
+    /// Maximum frame length. A client that announces a longer frame is disconnected, and the reason is
+    /// logged. Memory is allocated for received bytes only, not for the announced length.
+    /// [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_frame: Option<usize>,
 
-    /// The most that waits for one client, as in `512KiB`: bytes of the wire, and 96 for each frame's
-    /// keeping. Then `--slow-reader` decides. A frame that is longer than this waits alone. [default:
-    /// 4MiB]
+    /// Maximum size of the send queue of one client, as in `512KiB`: bytes on the wire plus 96 per
+    /// frame. `--slow-reader` decides what happens beyond it. A longer frame is queued alone.
+    /// [default: 4MiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_outbox: Option<usize>,
+    max_send_queue: Option<usize>,
 
-    /// What is done with a client for which too much waits. The others are never held up by it.
+    /// What happens to a client whose send queue is full. It never delays other clients.
     /// [default: disconnect]
     #[arg(long, value_name = "POLICY")]
     slow_reader: Option<SlowReaderName>,
@@ -29,9 +30,9 @@ pub(super) struct BroadcastArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SlowReaderName {
-    /// Disconnect it: it has missed something, and learns of that.
+    /// Disconnect it.
     Disconnect,
-    /// Drop the frames that have waited longest: it stays, with gaps.
+    /// Drop its oldest frames.
     DropOldest,
 }
 
@@ -40,7 +41,7 @@ impl BroadcastArguments {
     pub(super) fn given(&self) -> Option<&'static str> {
         let given = [
             ("--max-frame", self.max_frame.is_some()),
-            ("--max-outbox", self.max_outbox.is_some()),
+            ("--max-send-queue", self.max_send_queue.is_some()),
             ("--slow-reader", self.slow_reader.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
@@ -54,7 +55,7 @@ impl BroadcastArguments {
         };
         Broadcast::new(
             self.max_frame.unwrap_or(FRAME_MAX_DEFAULT),
-            self.max_outbox.unwrap_or(SEND_QUEUE_MAX_DEFAULT),
+            self.max_send_queue.unwrap_or(SEND_QUEUE_MAX_DEFAULT),
             slow_reader,
         )
     }

@@ -11,8 +11,8 @@ use crate::ownership::Level;
 #[derive(Args)]
 #[command(next_help_heading = "With --style callback")]
 pub(super) struct CallbackArguments {
-    /// Show three pictures of each connection's references, as Mermaid: when it is connected, when its
-    /// client has finished, and when the cycle is cut.
+    /// Print the references of each connection as Mermaid graphs: when it connects, when its client has
+    /// finished, and when the cycle is cut.
     #[arg(long)]
     graph: bool,
 }
@@ -29,7 +29,7 @@ impl CallbackArguments {
     /// The message for the user.
     pub(super) fn check(&self, level: Level) -> Result<(), String> {
         if self.graph && level == Level::Off {
-            return Err("--graph shows what is recorded, and --check off records nothing".into());
+            return Err("--graph needs recorded references: use --ownership on or full".into());
         }
         Ok(())
     }

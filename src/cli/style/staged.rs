@@ -14,13 +14,13 @@ use crate::echo::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
 #[derive(Args)]
 #[command(next_help_heading = "With --style staged")]
 pub(super) struct StagedArguments {
-    /// How long a line may be, its newline included; with a longer one the connection is closed, and
-    /// the log says so. [default: 64KiB]
+    /// Maximum length of a line, including its newline. A longer line closes the connection, with a
+    /// log line. [default: 64KiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_request: Option<usize>,
 
-    /// How long a line may take from when it can be sent until all of it is there, however often a
-    /// byte of it comes; then the connection is closed. [default: 10s]
+    /// Time in which a whole line has to arrive, counted from when the server is ready for it; then
+    /// the connection is closed. [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     request_timeout: Option<Duration>,
 

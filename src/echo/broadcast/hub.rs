@@ -144,13 +144,13 @@ impl Hub {
         for queue in &slow_queues {
             let bytes = queue.abort();
             self.drops.warn(format_args!(
-                "{} is disconnected: it reads too slowly, {bytes} bytes waited for it (--max-outbox)",
+                "{} disconnected: slow reader, {bytes} bytes queued (--max-send-queue)",
                 queue.peer()
             ));
         }
         if let Some(queue) = first_thinned {
             self.drops.warn(format_args!(
-                "{} reads too slowly, its oldest frames are dropped (--max-outbox)",
+                "{} is a slow reader, its oldest frames are dropped (--max-send-queue)",
                 queue.peer()
             ));
         }

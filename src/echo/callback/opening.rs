@@ -74,7 +74,7 @@ fn accept(works: &Arc<Works>, listener: &Listener, stop: &PipeReader, connection
             continue;
         };
         if !std::mem::replace(&mut is_pausing, true) {
-            tracing::warn!("accepting pauses until others let go of theirs: {trouble}");
+            tracing::warn!("accept paused, retrying in {PAUSE:?}: {trouble}");
         }
         // The order to stop ends the pause.
         if !matches!(stop.wait_readable(PAUSE), Ok(false)) {

@@ -37,7 +37,7 @@ pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAd
                                `sysctl fs.file-max`"
             .into(),
         Some(Errno::PERM | Errno::ACCESS) => {
-            format!("a rule of this system forbids it, such as a seccomp filter; {ANOTHER}")
+            format!("forbidden by a rule of this system, such as a seccomp filter; {ANOTHER}")
         }
         _ => error.to_string(),
     })
@@ -50,21 +50,21 @@ fn of_path(path: &Path, error: &io::Error, addresses: &[BoundAddress]) -> Option
             let this = identity(path);
             let mut files = addresses.iter().filter_map(|address| address.path.as_ref());
             if this.is_some() && files.any(|file| file.identity == this) {
-                "it is given twice; give each address once".into()
+                "listed twice; list each address once".into()
             } else if is_socket(path) {
-                format!("another program has it; stop that one or {ANOTHER}")
+                format!("in use by another program; stop that program or {ANOTHER}")
             } else {
-                format!("a file that is not a socket is in the way; remove it or {ANOTHER}")
+                format!("a file that is not a socket exists there; remove it or {ANOTHER}")
             }
         }
         Errno::NOENT => format!("its directory does not exist; create it or {ANOTHER}"),
-        Errno::NOTDIR => format!("what should be its directory is a file; {ANOTHER}"),
+        Errno::NOTDIR => format!("its parent is a file, not a directory; {ANOTHER}"),
         Errno::ROFS => format!("its file system is read-only; {ANOTHER}"),
-        Errno::ACCESS => format!("its directory may not be written to; {ANOTHER}"),
+        Errno::ACCESS => format!("its directory is not writable; {ANOTHER}"),
         Errno::NAMETOOLONG => {
             let bytes = path.as_os_str().as_bytes().len();
             format!(
-                "a path has at most {UNIX_PATH_MAX_BYTES} bytes, this one has {bytes}; {ANOTHER}"
+                "a path has at most {UNIX_PATH_MAX_BYTES} bytes, but this one has {bytes}; {ANOTHER}"
             )
         }
         _ => return None,
@@ -79,12 +79,14 @@ fn of_inet(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -
     Some(match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => match addresses.iter().find(|address| overlaps(address, &wanted)) {
             Some(address) if wanted.iter().any(|it| it.to_string() == address.name) => {
-                "it is given twice; give each address once".into()
+                "listed twice; list each address once".into()
             }
             Some(BoundAddress { name, .. }) => {
-                format!("it overlaps with {name}, which this server has too; give one of the two")
+                format!(
+                    "it overlaps with {name}, which this server also listens on; list only one of the two"
+                )
             }
-            None => format!("another program has it; stop that one or {ANOTHER}"),
+            None => format!("in use by another program; stop that program or {ANOTHER}"),
         },
         Errno::ADDRNOTAVAIL => "this machine does not have this address; `ip address` lists those \
                                 it has, `:PORT` listens on all"

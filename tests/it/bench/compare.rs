@@ -42,7 +42,7 @@ fn a_peer_by_name_needs_the_peers_program_and_a_name_that_it_has() {
 #[test]
 fn servers_are_compared_in_turn_round_by_round() {
     let program = env!("CARGO_BIN_EXE_echown");
-    let slower = format!("slow={program} serve --listen 127.0.0.1:{{port}} --check full");
+    let slower = format!("slow={program} serve --listen 127.0.0.1:{{port}} --ownership full");
     let arguments = ["bench", "compare", "echown", &slower, "--rounds", "2", "--connections", "2"];
     let output = echown().args(arguments).args(LOAD).args(["--format", "json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");

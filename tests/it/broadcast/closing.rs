@@ -118,7 +118,7 @@ fn frames_sent_before_a_unix_socket_closes_with_unread_data_reach_all_others() {
 
 #[test]
 fn a_half_closed_client_gets_what_was_sent_to_it_before_and_then_the_end() {
-    let server = start(&["--max-outbox", "64MiB"]);
+    let server = start(&["--max-send-queue", "64MiB"]);
     let mut listener = with_small_ears(&server);
     say(&mut listener, b"I am in");
     hear(&mut listener);

@@ -22,7 +22,7 @@ fn drain_with_frames_under_way() -> bool {
     const TALKERS: usize = 8;
     /// What is left fits into any receive window: a drained socket announces no new room.
     const BEGUN: usize = 10_000;
-    let mut server = start(&["--drain-timeout", "20s", "--max-outbox", "64MiB"]);
+    let mut server = start(&["--drain-timeout", "20s", "--max-send-queue", "64MiB"]);
     // One of them has nothing to say, and hears it all the same.
     let clients = enter_all(&server, TALKERS + 1);
     let payload = |n: usize| [n.to_be_bytes().to_vec(), pattern(32 * 1024)].concat();
@@ -77,7 +77,7 @@ fn drain_with_frames_under_way() -> bool {
 
 #[test]
 fn a_client_that_keeps_sending_does_not_delay_the_drain() {
-    let mut server = start(&["--drain-timeout", "1h", "--max-outbox", "1GiB"]);
+    let mut server = start(&["--drain-timeout", "1h", "--max-send-queue", "1GiB"]);
     let mut clients = enter_all(&server, 2);
     let mut flooding = clients[0].try_clone().unwrap();
     // Until its connection ends.
@@ -92,7 +92,7 @@ fn a_client_that_keeps_sending_does_not_delay_the_drain() {
     server.signal(Signal::TERM);
     // Well before its timeout of an hour.
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
-    assert_eq!(summary(&server.seen, "cancelled"), 0, "{:#?}", server.seen);
+    assert_eq!(summary(&server.seen, "aborted"), 0, "{:#?}", server.seen);
     flood.join().unwrap();
     for thread in listening {
         assert!(thread.join().unwrap());

@@ -40,7 +40,7 @@ pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect)
     talk(1);
     let second = serve(&[&address], dialect.arguments).output().unwrap();
     assert_eq!(second.status.code(), Some(1), "a live socket is busy");
-    assert!(String::from_utf8_lossy(&second.stderr).contains("another program has it"));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another program"));
     talk(2);
     // Killed, it leaves its file behind, and that is stale.
     first.signal(Signal::KILL);
@@ -100,6 +100,6 @@ fn a_live_unix_server_with_a_full_queue_is_busy_and_not_waited_for() {
     let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let output = serve(&[&format!("unix:{}", path.display())], &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("another program has it"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use by another program"));
     std::fs::remove_file(&path).unwrap();
 }

@@ -43,7 +43,7 @@ pub const PLAIN: Dialect = Dialect {
         Ok(())
     },
     never_reads,
-    out_of_threads: "accepting pauses",
+    out_of_threads: "accept paused",
     request_bytes_max: 0,
 };
 
@@ -62,7 +62,7 @@ pub const STAGED: Dialect = Dialect {
     hears_others: false,
     hear: PLAIN.hear,
     never_reads: super::super::staged::never_reads,
-    out_of_threads: "accepting pauses",
+    out_of_threads: "accept paused",
     request_bytes_max: LINE_BYTES as u64,
 };
 
@@ -71,7 +71,7 @@ const LINE_BYTES: usize = 8000;
 /// Everybody hears everybody, and so oneself. Here a frame carries its number and a pattern.
 pub const BROADCAST: Dialect = Dialect {
     name: "broadcast",
-    arguments: &["--style", "broadcast", "--max-outbox", "64MiB"],
+    arguments: &["--style", "broadcast", "--max-send-queue", "64MiB"],
     request: |n, bytes| {
         let mut payload = n.to_be_bytes().to_vec();
         payload.extend(pattern(bytes));
@@ -90,7 +90,7 @@ pub const BROADCAST: Dialect = Dialect {
     },
     never_reads: never_hears,
     // A connection has its reading task's thread by then, and not its writer's.
-    out_of_threads: "no writer for it",
+    out_of_threads: "failed to start its writer",
     request_bytes_max: 0,
 };
 

@@ -103,7 +103,7 @@ pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Di
     let mut inside = server.connect();
     dialect.exchange(&mut inside, 1);
     let mut crowd: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
-    server.wait_for_line("accepting pauses");
+    server.wait_for_line("accept paused");
     for n in 0..50 {
         dialect.exchange(&mut inside, n);
     }
@@ -114,8 +114,8 @@ pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Di
     });
     assert!(closed, "nobody was told");
     crowd.clear();
-    server.wait_for_line("accepting goes on");
-    let pauses = server.seen.iter().filter(|line| line.contains("accepting pauses")).count();
+    server.wait_for_line("accept resumed");
+    let pauses = server.seen.iter().filter(|line| line.contains("accept paused")).count();
     assert!(pauses <= 5, "{pauses} lines about it");
     drop(inside);
     calm.assert_restored(dialect, &mut server);

@@ -73,7 +73,7 @@ pub fn sigquit_shows_the_table_cuts_everything_and_exits_with_0(dialect: &Dialec
     server.signal(Signal::QUIT);
     server.wait_for_line("custody: ");
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
-    assert_eq!(summary(&server.seen, "cancelled"), 1);
+    assert_eq!(summary(&server.seen, "aborted"), 1);
 }
 
 pub fn sigquit_ends_a_drain_that_takes_too_long(dialect: &Dialect) {
@@ -83,7 +83,7 @@ pub fn sigquit_ends_a_drain_that_takes_too_long(dialect: &Dialect) {
     server.wait_for_line("draining");
     server.signal(Signal::QUIT);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
-    assert_eq!(summary(&server.seen, "cancelled"), 1);
+    assert_eq!(summary(&server.seen, "aborted"), 1);
 }
 
 pub fn a_signal_that_only_asks_disturbs_no_client(dialect: &Dialect) {

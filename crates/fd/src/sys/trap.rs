@@ -132,7 +132,7 @@ mod here {
     use super::{Double, Mode, Stack};
 
     pub fn install(_: Mode) -> Result<(), String> {
-        Err(String::from("openings are noted on Linux on x86-64 only"))
+        Err(String::from("openings are recorded on Linux on x86-64 only"))
     }
 
     pub fn opened(_: RawFd) -> Option<Stack> {

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::TestVerdict;
-use crate::explain::EXPLANATIONS;
+use crate::explain::{EXPLANATIONS, Explanation};
 
 /// The weaknesses that are meant, by number, as of CWE 4.17.
 const WEAKNESSES: &[(u16, &str)] = &[
@@ -33,44 +32,15 @@ fn weaknesses(code: &str) -> &'static [u16] {
     }
 }
 
-/// A code, its half line, its advice.
-struct Rule {
-    code: &'static str,
-    summary: &'static str,
-    help: &'static str,
-    text: Option<&'static str>,
-}
-
-/// All codes, always in this order: results name them by index.
-fn all() -> impl Iterator<Item = Rule> {
-    let explained = EXPLANATIONS.iter().map(|known| Rule {
-        code: known.code,
-        summary: known.summary,
-        help: known.help,
-        text: Some(known.text),
-    });
-    let of_tests = TestVerdict::ALL
-        .iter()
-        // A test's leak and a task's have one rule.
-        .filter(|verdict| !EXPLANATIONS.iter().any(|known| known.code == verdict.code()))
-        .map(|verdict| Rule {
-            code: verdict.code(),
-            summary: verdict.summary(),
-            help: verdict.help(),
-            text: None,
-        });
-    explained.chain(of_tests)
-}
-
 pub(super) fn index(code: &str) -> Option<usize> {
-    all().position(|rule| rule.code == code)
+    EXPLANATIONS.iter().position(|rule| rule.code == code)
 }
 
 pub(super) fn rules() -> Vec<Value> {
-    all().map(|rule| of_rule(&rule)).collect()
+    EXPLANATIONS.iter().map(of_rule).collect()
 }
 
-fn of_rule(rule: &Rule) -> Value {
+fn of_rule(rule: &Explanation) -> Value {
     let numbers = weaknesses(rule.code);
     let relationships: Vec<Value> = numbers
         .iter()
@@ -91,9 +61,7 @@ fn of_rule(rule: &Rule) -> Value {
         "defaultConfiguration": { "level": "error" },
         "properties": { "tags": tags, "precision": "very-high", "problem.severity": "error" },
     });
-    if let Some(text) = rule.text {
-        value["help"]["markdown"] = format!("{}\n\n{}", rule.help, text.trim_end()).into();
-    }
+    value["help"]["markdown"] = format!("{}\n\n{}", rule.help, rule.text.trim_end()).into();
     if !relationships.is_empty() {
         value["relationships"] = relationships.into();
     }
@@ -133,10 +101,11 @@ pub(super) fn taxonomy() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TestVerdict;
 
     #[test]
     fn each_code_has_one_rule_and_each_weakness_a_name() {
-        let codes: Vec<&str> = all().map(|rule| rule.code).collect();
+        let codes: Vec<&str> = EXPLANATIONS.iter().map(|rule| rule.code).collect();
         let different: BTreeSet<&str> = codes.iter().copied().collect();
         assert_eq!(codes.len(), different.len(), "{codes:?}");
         for number in codes.iter().flat_map(|code| weaknesses(code)) {

@@ -197,7 +197,7 @@ fn every_descriptor_there_is() {
     }
 }
 
-//~ fails | leak: test `leaks::every_descriptor_there_can_be` left | file fd | /etc/passwd | the place of the opening is unknown: nothing could be opened any more
+//~ fails | leak: test `leaks::every_descriptor_there_can_be` left | file fd | /etc/passwd | the place of the opening is unknown: no descriptor was free
 #[echown::test]
 fn every_descriptor_there_can_be() {
     limit(64, true);

@@ -34,15 +34,15 @@ pub(super) fn text_of_this_process() -> Result<Vec<Range<usize>>, String> {
     let randomised = fs::read_to_string("/proc/sys/kernel/randomize_va_space");
     if personality & ADDR_NO_RANDOMIZE != 0 || randomised.is_ok_and(|value| value.trim() == "0") {
         return Err(String::from(
-            "addresses are not randomised here, and programs that the test starts would be trapped, too",
+            "address space randomization is off, so programs that the test starts would be trapped, too",
         ));
     }
     let maps = fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
     let text = text_in(&maps);
     match text.first() {
-        None => Err(String::from("/proc/self/maps shows no code")),
+        None => Err(String::from("/proc/self/maps lists no code")),
         Some(first) if first.start < FIXED_BELOW => {
-            Err(String::from("the test's binary lies at a fixed address"))
+            Err(String::from("the test binary is loaded at a fixed address"))
         }
         Some(_) => Ok(text),
     }
@@ -89,14 +89,14 @@ pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
     // `filter` points to, which outlives the call and is as long as it says.
     let answer = unsafe {
         if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
-            return Err(String::from("the kernel refuses NO_NEW_PRIVS"));
+            return Err(String::from("the kernel rejects NO_NEW_PRIVS"));
         }
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
     };
     match answer {
         0 => Ok(()),
         _ => {
-            Err(format!("the kernel refuses a seccomp filter: {}", std::io::Error::last_os_error()))
+            Err(format!("the kernel rejects a seccomp filter: {}", std::io::Error::last_os_error()))
         }
     }
 }
