@@ -358,8 +358,8 @@ impl Record {
         }
     }
 
-    /// Marks the record as robbed, a whole with its halves and a half with its whole, and reports it
-    /// once for all of them.
+    /// Marks the descriptor as replaced, on a whole and its halves together, and reports this once for all
+    /// of them.
     #[cold]
     pub(crate) fn mark_replaced(&self, me: &Task, site: Site, now: &io::Result<Identity>) -> Error {
         let whole = self.whole.as_ref().map_or(self, |whole| whole.record());
