@@ -12,8 +12,7 @@ const SETTLE_MS: u64 = 1000;
 /// After which a test is taken for hanging: five times what the standard runner begins to warn at.
 const TIMEOUT_MS: u64 = 300_000;
 
-/// One test, and what it was told about its verdict. Written by the attribute, and by nobody else: its
-/// fields change with it.
+/// One test, and its options. Only the attribute writes it: the fields are not a stable interface.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The module, beginning with the crate.

@@ -15,16 +15,18 @@ use echown_fd::{
 };
 
 use super::case::Case;
-use super::message::{Closed, Coverage, Double, Ended, Left, Message, Outcome, Owned, Started};
-use super::settle::{Before, described};
-use super::sites::Sites;
+use super::fd_snapshot::{FdSnapshot, described};
+use super::message::{
+    Closed, Coverage, Double, Ended, Left, Message, Outcome, OwnedAtExit, Started,
+};
+use super::symbolizer::Symbolizer;
 use crate::observer::{Observed, Observer};
 use echown_report::{Descriptor, Frame, Place, ResourceData};
 
-/// The variable that tells a child that it is one.
+/// The environment variable that marks a child process and has its settings.
 pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
 
-/// With this code a child ends that cannot tell what it found: its way to do so was closed.
+/// The exit code of a child that cannot report because the test closed the report pipe.
 pub(super) const LOST_EXIT_CODE: i32 = 97;
 
 /// The exit code of a test runner whose test failed.
@@ -33,27 +35,27 @@ const FAILED_EXIT_CODE: i32 = 101;
 /// What it takes to look at what is open, and to read the debug information.
 const ROOM_TO_LOOK: usize = 64;
 
-/// With how many others a descriptor is compared to find out which lead to the same open file: whoever
-/// left thousands would wait for minutes.
+/// With how many others a descriptor is compared to find out which lead to the same open file: with
+/// thousands of leaks, comparing all pairs takes minutes.
 const COMPARED_MAX: usize = 100;
 
-/// What a child is to do.
-pub(super) struct Orders {
+/// The settings of a child process.
+pub(super) struct ChildConfig {
     /// Where messages go.
     pub(super) control: RawFd,
-    /// Standard output as it is to be, unless it stays what it is. Until the body begins, the runner
-    /// writes to nowhere.
+    /// The new standard output, unless it stays as it is. Until the body begins, the output of the runner
+    /// is discarded.
     pub(super) output: Option<RawFd>,
     /// Note openings and closings, and how.
     pub(super) trace: Option<trap::Mode>,
     /// Run the body a second time if it leaves something.
-    pub(super) again: bool,
+    pub(super) rerun: bool,
 }
 
-impl Orders {
-    /// The orders, in the child; `None` in every other process, and also in one that the child
+impl ChildConfig {
+    /// The settings, in the child; `None` in every other process, and also in one that the child
     /// started: it has the variable, but another parent.
-    pub(super) fn from_environment() -> Option<Orders> {
+    pub(super) fn from_environment() -> Option<ChildConfig> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         let text = std::env::var(VARIABLE).ok()?;
         let mut words = text.split(' ');
@@ -61,7 +63,7 @@ impl Orders {
         if parent != std::os::unix::process::parent_id() {
             return None;
         }
-        let orders = Orders {
+        let config = ChildConfig {
             control: words.next()?.parse().ok()?,
             output: words.next()?.parse().ok(),
             trace: match words.next()? {
@@ -69,11 +71,11 @@ impl Orders {
                 "going-on" => Some(trap::Mode::GoingOn),
                 _ => None,
             },
-            again: words.next()? == "again",
+            rerun: words.next()? == "rerun",
         };
-        // ord: Relaxed; only the runner's thread for the one test comes here. Whoever calls a test
-        // from a test's body gets a parent of its own.
-        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(orders)
+        // ord: Relaxed; only the runner's thread for the one test comes here. A test that is
+        // called from a test's body gets a parent of its own.
+        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(config)
     }
 
     pub(super) fn to_variable(&self, parent: u32) -> String {
@@ -83,59 +85,59 @@ impl Orders {
             Some(trap::Mode::GoingOn) => "going-on",
             None => "-",
         };
-        let again = if self.again { "again" } else { "-" };
-        format!("{parent} {} {output} {trace} {again}", self.control)
+        let rerun = if self.rerun { "rerun" } else { "-" };
+        format!("{parent} {} {output} {trace} {rerun}", self.control)
     }
 }
 
 /// Runs the test and ends the process.
 pub(super) fn run<R: Termination + 'static>(
     case: &Case,
-    orders: Orders,
+    config: ChildConfig,
     body: fn() -> R,
     observer: &'static dyn Observer,
 ) -> ! {
-    let link = Link::new(&orders);
-    let before = Before::now();
-    link.send(&Message::Started(Started {
+    let pipe = ReportPipe::new(&config);
+    let before = FdSnapshot::take();
+    pipe.send(&Message::Started(Started {
         before: before.marks.iter().map(|mark| i64::from(mark.number)).collect(),
         threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
     }));
-    let coverage = match orders.trace {
+    let coverage = match config.trace {
         None => Coverage::Unasked,
         Some(mode) => match trap::install(mode) {
             Ok(()) => Coverage::Noted,
             Err(why) => Coverage::Missing(why),
         },
     };
-    let run = Run { case, body, observer, link: &link, sites: Sites::new(case) };
-    let mut first = run.round(&before);
+    let run = Run { case, body, observer, pipe: &pipe, symbolizer: Symbolizer::new(case) };
+    let mut first = run.execute(&before);
     first.ended.coverage = coverage;
     let outcome = first.ended.outcome.clone();
     let count = first.marks.len();
-    if !orders.again || count == 0 {
+    if !config.rerun || count == 0 {
         run.find_places(&mut first, |_| true);
-        link.send(&Message::Ended(first.ended));
+        pipe.send(&Message::Ended(first.ended));
     } else {
-        // Told before the second time, which may go wrong. The places come after it: finding them
-        // takes long, and most of what is excused needs none.
-        link.send(&Message::Ended(first.ended.clone()));
+        // Sent before the second execution, which may fail. The places come after it: finding them
+        // takes long, and what is opened once per process needs none.
+        pipe.send(&Message::Ended(first.ended.clone()));
         passing::make_room(count);
-        let second = run.round(&Before::now());
-        // A second time that went otherwise proves nothing, nor does one that could open nothing.
+        let second = run.execute(&FdSnapshot::take());
+        // A second execution that ended differently proves nothing, nor does one that could open nothing.
         let recurs = match second.ended.outcome == outcome && !second.is_full {
             true => first.recurring_in(&second),
             false => vec![true; count],
         };
         run.find_places(&mut first, |index| recurs[index]);
-        link.send(&Message::Again { recurs });
-        link.send(&Message::Ended(first.ended));
+        pipe.send(&Message::Rerun { recurs });
+        pipe.send(&Message::Ended(first.ended));
     }
     exit(if outcome == Outcome::Returned { 0 } else { FAILED_EXIT_CODE })
 }
 
-/// What was found after one round, and the stacks that are not yet places.
-struct Round {
+/// The findings of one execution of the body, and the stacks that are not symbolized yet.
+struct Execution {
     ended: Ended,
     marks: Vec<Mark>,
     opened: Vec<Option<Stack>>,
@@ -145,11 +147,11 @@ struct Round {
     is_full: bool,
 }
 
-impl Round {
-    /// Which of the descriptors that this round left were left by the second one again: some of the same
+impl Execution {
+    /// Which of the descriptors that this execution left the second one left, too: some of the same
     /// kind were opened at the same place, or at one that was not noted; or there were no fewer of that
     /// kind, since what a process opens only once would now be missing.
-    fn recurring_in(&self, second: &Round) -> Vec<bool> {
+    fn recurring_in(&self, second: &Execution) -> Vec<bool> {
         let alike = second.openings();
         let (mut before, mut after) = (HashMap::new(), HashMap::new());
         self.openings().for_each(|(kind, _)| *before.entry(kind).or_insert(0) += 1);
@@ -174,22 +176,22 @@ impl Round {
     }
 }
 
-/// One test, being run.
+/// The test that this process runs.
 struct Run<'a, R> {
     case: &'a Case,
     body: fn() -> R,
     observer: &'static dyn Observer,
-    link: &'a Link,
-    sites: Sites,
+    pipe: &'a ReportPipe,
+    symbolizer: Symbolizer,
 }
 
 impl<R: Termination + 'static> Run<'_, R> {
     /// Runs the body once, on a thread of its own: when that has ended, so have its thread-locals.
-    fn round(&self, before: &Before) -> Round {
+    fn execute(&self, before: &FdSnapshot) -> Execution {
         let (body, observer) = (self.body, self.observer);
         let in_task =
             move || observer.run(Box::new(move || report(__rust_begin_short_backtrace(body))));
-        self.link.send(&Message::Began);
+        self.pipe.send(&Message::Began);
         let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
         let running =
             running.unwrap_or_else(|error| panic!("no thread for the test's body: {error}"));
@@ -198,25 +200,25 @@ impl<R: Termination + 'static> Run<'_, R> {
             Ok(Observed { outcome, owned: resources, unjoined }) => {
                 ended.outcome = outcome;
                 ended.owned = resources.into_iter().map(owned).collect();
-                ended.forgotten = unjoined;
+                ended.unjoined = unjoined;
             }
-            // Out of a thread-local's destructor, or the registry's own mistake.
+            // From a thread-local's destructor, or from a bug in the registry.
             Err(payload) => ended.outcome = Outcome::Panicked(text(&*payload)),
         }
-        // What stands in the buffer is still this test's.
+        // What is still in the buffer is this test's output.
         let _ = io::stdout().flush();
-        self.link.send(&Message::CameBack);
+        self.pipe.send(&Message::Returned);
         let is_full = passing::is_full();
         passing::make_room(ROOM_TO_LOOK);
-        let marks = before.left_after(self.case.settle());
+        let marks = before.leaked_since(self.case.settle());
         let on_record = self.observer.resources();
         ended.left = marks.iter().map(|mark| left(mark, &marks, before, &on_record)).collect();
-        ended.closed = before.gone().map(|(mark, was)| closed(mark, was)).collect();
-        ended.inherited = inherited(before, self.link);
-        ended.threads = before.threads_left();
-        Round {
+        ended.closed = before.closed().map(|(mark, was)| closed(mark, was)).collect();
+        ended.inherited = inherited(before, self.pipe);
+        ended.threads = before.remaining_threads();
+        Execution {
             opened: marks.iter().map(|mark| trap::opened(mark.number)).collect(),
-            closed: before.gone().map(|(mark, _)| trap::closed(mark.number)).collect(),
+            closed: before.closed().map(|(mark, _)| trap::closed(mark.number)).collect(),
             doubles: trap::doubles(),
             is_full,
             marks,
@@ -225,35 +227,35 @@ impl<R: Termination + 'static> Run<'_, R> {
     }
 
     /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
-    fn find_places(&self, round: &mut Round, wanted: impl Fn(usize) -> bool) {
+    fn find_places(&self, execution: &mut Execution, wanted: impl Fn(usize) -> bool) {
         if passing::is_full() {
             let why = "no descriptor was free for reading the debug information";
-            round.ended.coverage = Coverage::Missing(why.to_owned());
+            execution.ended.coverage = Coverage::Missing(why.to_owned());
             return;
         }
-        let place = |stack: Option<Stack>, what| stack.map(|it| self.sites.place(it, what));
-        let left = round.ended.left.iter_mut().zip(&mut round.opened).enumerate();
+        let place = |stack: Option<Stack>, what| stack.map(|it| self.symbolizer.place(it, what));
+        let left = execution.ended.left.iter_mut().zip(&mut execution.opened).enumerate();
         for (_, (left, stack)) in left.filter(|(index, _)| wanted(*index)) {
             left.opened = place(stack.take(), "opened by ").or(left.opened.take());
         }
-        for (closed, stack) in round.ended.closed.iter_mut().zip(&mut round.closed) {
+        for (closed, stack) in execution.ended.closed.iter_mut().zip(&mut execution.closed) {
             closed.at = place(stack.take(), "closed by ");
         }
-        for trap::Double { number, stacks } in round.doubles.drain(..) {
+        for trap::Double { number, stacks } in execution.doubles.drain(..) {
             let words = ["opened by ", "closed first by ", "closed again by "];
             let places = stacks.into_iter().zip(words);
             let places = places.filter_map(|(stack, words)| place(stack, words)).collect();
-            round.ended.doubles.push(Double { number: i64::from(number), places });
+            execution.ended.doubles.push(Double { number: i64::from(number), places });
         }
     }
 }
 
-fn left(mark: &Mark, left: &[Mark], before: &Before, on_record: &[ResourceData]) -> Left {
+fn left(mark: &Mark, left: &[Mark], before: &FdSnapshot, on_record: &[ResourceData]) -> Left {
     let mut descriptor = described(mark.number);
-    if let Some(twin) = twin(mark, &before.marks) {
-        descriptor.facts.push(format!("a duplicate of fd {twin}, which was there before"));
-    } else if let Some(twin) = twin(mark, left) {
-        descriptor.facts.push(format!("the same open file as fd {twin}"));
+    if let Some(number) = duplicate_of(mark, &before.marks) {
+        descriptor.facts.push(format!("a duplicate of fd {number}, which was there before"));
+    } else if let Some(number) = duplicate_of(mark, left) {
+        descriptor.facts.push(format!("the same open file as fd {number}"));
     }
     let record = on_record.iter().find(|resource| resource.number == Some(mark.number));
     Left {
@@ -274,11 +276,11 @@ fn closed(mark: &Mark, was: &str) -> Closed {
 }
 
 /// Another number that leads to the same open file.
-fn twin(mark: &Mark, others: &[Mark]) -> Option<RawFd> {
-    let is_twin = |other: &&Mark| {
+fn duplicate_of(mark: &Mark, others: &[Mark]) -> Option<RawFd> {
+    let is_duplicate = |other: &&Mark| {
         other.number != mark.number && other.still_holds() && other.shares_with(mark)
     };
-    others.iter().take(COMPARED_MAX).find(is_twin).map(|twin| twin.number)
+    others.iter().take(COMPARED_MAX).find(is_duplicate).map(|other| other.number)
 }
 
 /// Where the registry's resource came from: that is known without any trap.
@@ -301,18 +303,18 @@ fn acquired(resource: &ResourceData) -> Place {
 }
 
 /// Calls the body. The standard library, printing a panic's backtrace, ends it at a function of this
-/// name: what is further out is how the test came to be run, and nobody's business.
+/// name: the frames further out are those of the harness.
 #[inline(never)]
 fn __rust_begin_short_backtrace<R>(body: fn() -> R) -> R {
-    let answer = body();
+    let returned = body();
     // Not a call in the last place, which would leave no frame.
     std::hint::black_box(());
-    answer
+    returned
 }
 
-/// Prints an error that a test answers, as the runner would. True when it is none.
-fn report(answer: impl Termination) -> bool {
-    answer.report() == ExitCode::SUCCESS
+/// Prints an error that a test returns, as the runner would. True when it returned none.
+fn report(returned: impl Termination) -> bool {
+    returned.report() == ExitCode::SUCCESS
 }
 
 /// The text of a panic.
@@ -321,9 +323,9 @@ pub(super) fn text(payload: &(dyn Any + Send)) -> Option<String> {
     literal.or_else(|| payload.downcast_ref::<String>().cloned())
 }
 
-/// A resource that the test left on record. The registry has closed it, and knows its story.
-fn owned(resource: ResourceData) -> Owned {
-    Owned {
+/// A resource that the test left on record. The registry has closed it, and has its chain of custody.
+fn owned(resource: ResourceData) -> OwnedAtExit {
+    OwnedAtExit {
         what: match resource.number {
             Some(number) => format!("{} fd {number}", resource.kind),
             None => format!("{} (resource {})", resource.kind, resource.id),
@@ -340,37 +342,37 @@ fn custody(resource: &ResourceData) -> Vec<String> {
     steps.chain(kept.iter().flat_map(|text| text.lines()).map(str::to_owned)).collect()
 }
 
-fn inherited(before: &Before, link: &Link) -> Vec<Descriptor> {
+fn inherited(before: &FdSnapshot, pipe: &ReportPipe) -> Vec<Descriptor> {
     let numbers = before.marks.iter().map(|mark| mark.number);
-    numbers.filter(|&number| number > 2 && number != link.mark.number).map(described).collect()
+    numbers.filter(|&number| number > 2 && number != pipe.mark.number).map(described).collect()
 }
 
-/// The way to the parent.
-struct Link {
+/// The pipe that reports to the parent.
+struct ReportPipe {
     control: OwnedFd,
     mark: Mark,
 }
 
-impl Link {
+impl ReportPipe {
     /// Takes over what the parent passed.
-    fn new(orders: &Orders) -> Link {
+    fn new(config: &ChildConfig) -> ReportPipe {
         let receive = |number| {
             passing::receive(number)
                 .unwrap_or_else(|error| panic!("the parent passed no fd {number}: {error}"))
         };
-        if let Some(output) = orders.output {
+        if let Some(output) = config.output {
             let output = receive(output);
-            // What the runner has said so far went to nowhere; what follows is the test's.
+            // The output of the runner so far was discarded; what follows is the test's.
             let _ = io::stdout().flush();
             let _ = rustix::stdio::dup2_stdout(&output);
         }
-        let control = receive(orders.control);
+        let control = receive(config.control);
         let mark = open::mark(control.as_raw_fd());
         let mark = mark.expect("it was found open the line before, and no other thread runs yet");
-        Link { control, mark }
+        ReportPipe { control, mark }
     }
 
-    /// Sends a message, unless the test closed the way: then what has its number now is not ours.
+    /// Sends a message, unless the test closed the pipe: then its number may mean another file.
     fn send(&self, message: &Message) {
         let bytes = message.to_bytes();
         let mut rest = &bytes[..];

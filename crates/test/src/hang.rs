@@ -22,7 +22,7 @@ pub(super) struct Hang {
 
 /// Looks at a process, leaving out what was there before the test, and ends the programs that it
 /// started.
-pub(super) fn look(process: Pid, handle: Option<BorrowedFd<'_>>, started: &Started) -> Hang {
+pub(super) fn diagnose(process: Pid, handle: Option<BorrowedFd<'_>>, started: &Started) -> Hang {
     let mut hang = Hang {
         descriptors: descriptors(process, handle, &started.before),
         threads: threads(process, &started.threads),

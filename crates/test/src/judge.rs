@@ -3,7 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use more::More;
+pub(super) use child_report::ChildReport;
+use rerun_match::RerunMatch;
 
 use echown_report::Ignore;
 use echown_report::SCHEMA_VERSION;
@@ -12,55 +13,32 @@ use echown_report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
 use super::case::Case;
 use super::child::LOST_EXIT_CODE;
 use super::hang::Hang;
-use super::message::{Closed, Coverage, Ended, Left, Message, Outcome, Owned, Started};
+use super::message::{Closed, Coverage, Ended, Left, Outcome, OwnedAtExit};
 use super::progress::Progress;
 
-mod more;
+mod child_report;
+mod rerun_match;
 
-/// What one child did.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    pub(super) started: Option<Started>,
-    pub(super) progress: Progress,
-    pub(super) ended: Option<Ended>,
-    pub(super) recurs: Option<Vec<bool>>,
-    pub(super) status: ExitStatus,
-    pub(super) hang: Option<Hang>,
-}
-
-impl Told {
-    pub(super) fn hear(&mut self, message: Message) {
-        match message {
-            Message::Started(started) => self.started = Some(started),
-            // It is killed already, for what it was at.
-            Message::Began | Message::CameBack if self.hang.is_some() => {}
-            Message::Began => self.progress = Progress::Runs,
-            Message::CameBack => self.progress = Progress::CameBack,
-            Message::Ended(ended) => self.ended = Some(ended),
-            Message::Again { recurs } => self.recurs = Some(recurs),
-        }
-    }
-}
-
-/// What follows for the runner.
+/// The result of a test for the runner.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// Why the test fails, if it does because of descriptors.
     pub(super) report: Option<TestReport>,
-    /// What is worth saying about a test that does not fail by a report.
+    /// Notes about a test that does not fail by a report.
     pub(super) notes: Vec<String>,
     /// The test's own panic goes on in the runner, with its text if it has one; unless there is a
     /// report.
     pub(super) panic: Option<Option<String>>,
 }
 
-/// Whether a second run can tell more: there is something to report, or to excuse.
-pub(super) fn wants_more(case: &Case, first: &Told) -> bool {
+/// Whether a second run can add something: there is a finding, or a descriptor that may be opened once
+/// per process.
+pub(super) fn needs_rerun(case: &Case, first: &ChildReport) -> bool {
     let Some(ended) = &first.ended else {
         // The standard library aborts when it finds its own descriptor closed.
         return first.status.signal() == Some(libc_abort()) && !case.no_rerun;
     };
-    // A test that should panic and came back fails, and is told what it left besides.
+    // A test that should panic and returned fails; what it left is reported as well.
     let is_judged = ended.outcome == Outcome::Returned || case.should_panic;
     let unknown_close = ended.closed.iter().any(|closed| closed.at.is_none());
     let is_leak =
@@ -72,50 +50,53 @@ pub(super) fn wants_more(case: &Case, first: &Told) -> bool {
     is_judged && has_more && !case.no_rerun
 }
 
-/// Whether a run has told of something left.
-pub(super) fn leaves_something(told: &Told) -> bool {
-    told.ended.as_ref().is_some_and(|ended| !ended.left.is_empty())
+/// Whether a run reported descriptors that were left open.
+pub(super) fn has_leaks(run: &ChildReport) -> bool {
+    run.ended.as_ref().is_some_and(|ended| !ended.left.is_empty())
 }
 
 fn libc_abort() -> i32 {
     rustix::process::Signal::ABORT.as_raw()
 }
 
-/// Judges a test by its run and, if there was one, the run for places and excuses.
-pub(super) fn judge(case: &Case, first: Told, second: Option<Told>) -> Verdict {
-    let mut judging = Judging { case, findings: Vec::new(), notes: Vec::new() };
-    let Told { started, progress, ended, status, hang, .. } = first;
+/// Judges a test by its run and, if there was one, by the second run, which finds places and what is
+/// opened once per process.
+pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>) -> Verdict {
+    let mut builder = VerdictBuilder { case, findings: Vec::new(), notes: Vec::new() };
+    let ChildReport { started, progress, ended, status, hang, .. } = first;
     if let Some(hang) = hang {
-        judging.hang(hang, progress);
-        return judging.verdict(None);
+        builder.hang(hang, progress);
+        return builder.build(None);
     }
     let Some(ended) = ended else {
-        judging.death(started.is_some(), status, second.as_ref());
-        return judging.verdict(None);
+        builder.process_exited(started.is_some(), status, second.as_ref());
+        return builder.build(None);
     };
     let panic = match &ended.outcome {
         Outcome::Returned => None,
-        Outcome::Erred => Some(Some(String::from("the test returned Err; see its output above"))),
+        Outcome::ReturnedErr => {
+            Some(Some(String::from("the test returned Err; see its output above")))
+        }
         Outcome::Panicked(text) => Some(text.clone()),
     };
     if panic.is_some() && !case.should_panic {
         // Its own failure comes first, and what a failing test leaves is seldom the fault.
         let left = ended.left.len() as u64;
         if left > 0 {
-            judging.notes.push(format!(
+            builder.notes.push(format!(
                 "the test also left {} open, which is not judged in a failing test",
                 Count(left, "descriptor")
             ));
         }
-        return judging.verdict(Some(panic).flatten());
+        return builder.build(Some(panic).flatten());
     }
-    judging.doubles(&ended, second.as_ref());
-    judging.closed(&ended, second.as_ref());
-    judging.left(&ended, second.as_ref());
-    judging.forgotten(&ended);
-    judging.inherited(&ended);
-    judging.threads(&ended);
-    judging.verdict(panic)
+    builder.double_closes(&ended, second.as_ref());
+    builder.closed_inherited(&ended, second.as_ref());
+    builder.leaks(&ended, second.as_ref());
+    builder.unjoined(&ended);
+    builder.inherited_fds(&ended);
+    builder.threads(&ended);
+    builder.build(panic)
 }
 
 /// A reason not to report a descriptor.
@@ -126,7 +107,7 @@ fn ignored(case: &Case, descriptor: &Descriptor) -> Option<&'static str> {
 }
 
 /// The same for what the registry has closed.
-fn owned_ignored(case: &Case, owned: &Owned) -> Option<&'static str> {
+fn owned_ignored(case: &Case, owned: &OwnedAtExit) -> Option<&'static str> {
     let places: Vec<&str> = owned.places.iter().map(String::as_str).collect();
     case.ignores.iter().find_map(|ignore| ignore.covers(&owned.kind, &places))
 }
@@ -143,14 +124,15 @@ fn closed_ignored(case: &Case) -> Option<&'static str> {
     })
 }
 
-struct Judging<'a> {
+/// Collects findings and notes, and makes them a [`Verdict`].
+struct VerdictBuilder<'a> {
     case: &'a Case,
     findings: Vec<TestFinding>,
     notes: Vec<String>,
 }
 
-impl Judging<'_> {
-    fn find(&mut self, verdict: TestVerdict, message: String) -> &mut TestFinding {
+impl VerdictBuilder<'_> {
+    fn add(&mut self, verdict: TestVerdict, message: String) -> &mut TestFinding {
         self.findings.push(TestFinding {
             verdict,
             message,
@@ -162,8 +144,8 @@ impl Judging<'_> {
     }
 
     fn hang(&mut self, hang: Hang, progress: Progress) {
-        let message = progress.too_late(self.case);
-        self.find(TestVerdict::Hang, message).descriptors = hang.descriptors;
+        let message = progress.timeout_message(self.case);
+        self.add(TestVerdict::Hang, message).descriptors = hang.descriptors;
         let says = |what: &str, lines: Vec<String>| {
             lines.into_iter().map(move |line| format!("{what} {line}")).collect::<Vec<_>>()
         };
@@ -171,13 +153,13 @@ impl Judging<'_> {
         self.notes.extend(says("it had started a program, which was killed too:", hang.programs));
     }
 
-    fn death(&mut self, started: bool, status: ExitStatus, second: Option<&Told>) {
+    fn process_exited(&mut self, started: bool, status: ExitStatus, second: Option<&ChildReport>) {
         let message = match (status.signal(), status.code()) {
             (_, Some(LOST_EXIT_CODE)) if started => {
                 let message = String::from(
                     "closed all descriptors, including the pipe on which its process reports to the runner",
                 );
-                self.find(TestVerdict::ClosedInherited, message);
+                self.add(TestVerdict::ClosedInherited, message);
                 if closed_ignored(self.case).is_some() {
                     self.notes.push(String::from(
                         "`allow_close_inherited` has no effect here: without the pipe, the test cannot be \
@@ -199,26 +181,26 @@ impl Judging<'_> {
                 code.unwrap_or_default()
             ),
         };
-        self.find(TestVerdict::ProcessExited, message);
-        if let Some(more) = second.and_then(|told| told.ended.as_ref()) {
-            self.doubles(more, None);
+        self.add(TestVerdict::ProcessExited, message);
+        if let Some(more) = second.and_then(|run| run.ended.as_ref()) {
+            self.double_closes(more, None);
         }
     }
 
-    fn doubles(&mut self, ended: &Ended, second: Option<&Told>) {
-        let more = second.and_then(|told| told.ended.as_ref());
+    fn double_closes(&mut self, ended: &Ended, second: Option<&ChildReport>) {
+        let more = second.and_then(|run| run.ended.as_ref());
         let found = match (&ended.doubles[..], more) {
             ([], Some(more)) => &more.doubles,
             _ => &ended.doubles,
         };
         for double in found {
             let message = format!("closed fd {} twice", double.number);
-            self.find(TestVerdict::DoubleClose, message).places = double.places.clone();
+            self.add(TestVerdict::DoubleClose, message).places = double.places.clone();
         }
     }
 
-    fn closed(&mut self, ended: &Ended, second: Option<&Told>) {
-        let more = second.and_then(|told| told.ended.as_ref());
+    fn closed_inherited(&mut self, ended: &Ended, second: Option<&ChildReport>) {
+        let more = second.and_then(|run| run.ended.as_ref());
         for closed in &ended.closed {
             if let Some(because) = closed_ignored(self.case) {
                 let now = closed.now.as_ref().map(|now| format!(", and now is {now}"));
@@ -239,15 +221,15 @@ impl Judging<'_> {
             };
             let number = i32::try_from(*number).unwrap_or(-1);
             let kind = String::from("descriptor");
-            let finding = self.find(TestVerdict::ClosedInherited, message);
+            let finding = self.add(TestVerdict::ClosedInherited, message);
             finding.descriptors = vec![Descriptor { number, kind, ..Descriptor::default() }];
             finding.places.extend(place);
         }
     }
 
-    fn left(&mut self, ended: &Ended, second: Option<&Told>) {
-        let mut more = More::new(second);
-        let (mut leaks, mut excused) = (Vec::new(), Vec::new());
+    fn leaks(&mut self, ended: &Ended, second: Option<&ChildReport>) {
+        let mut rerun = RerunMatch::new(second);
+        let (mut leaks, mut once_per_process) = (Vec::new(), Vec::new());
         for left in &ended.left {
             let shown = &left.descriptor;
             if let Some(because) = ignored(self.case, shown) {
@@ -257,17 +239,17 @@ impl Judging<'_> {
             if is_in_place(left, ended) {
                 continue;
             }
-            let again = more.take_like(left);
-            let is_excused = match again {
+            let matched = rerun.take_like(left);
+            let is_once_per_process = match matched {
                 Some((_, recurs)) => recurs == Some(false),
-                None => more.excuses(&shown.kind),
+                None => rerun.is_once_per_process(&shown.kind),
             };
-            match again {
-                _ if is_excused => excused.push(shown),
-                again => leaks.push((left, again.and_then(|(known, _)| known.opened.clone()))),
+            match matched {
+                _ if is_once_per_process => once_per_process.push(shown),
+                _ => leaks.push((left, matched.and_then(|(known, _)| known.opened.clone()))),
             }
         }
-        self.excuse(&excused);
+        self.note_once_per_process(&once_per_process);
         let owned = self.owned(ended);
         if let Some((expected, because)) = self.case.expect_leaks {
             if leaks.len() + owned.len() == expected {
@@ -281,7 +263,7 @@ impl Judging<'_> {
                 count => format!(" and still owned {}", Count(count, "resource")),
             };
             let message = format!("left {found} open{and_owned}, expected {expected} ({because})");
-            self.find(TestVerdict::LeakCount, message);
+            self.add(TestVerdict::LeakCount, message);
         }
         let (all, places) = (
             leaks.len(),
@@ -295,19 +277,20 @@ impl Judging<'_> {
         }
         for owned in owned {
             let message = format!("ended and still owned {}, which was then closed", owned.what);
-            self.find(TestVerdict::Leak, message).custody = owned.custody.clone();
+            self.add(TestVerdict::Leak, message).custody = owned.custody.clone();
         }
     }
 
-    /// Notes what is the process's: one note a kind, however many there are.
-    fn excuse(&mut self, excused: &[&Descriptor]) {
+    /// Notes descriptors that are opened once per process: one note per kind, however many there are.
+    fn note_once_per_process(&mut self, once_per_process: &[&Descriptor]) {
         let mut kinds: Vec<&str> = Vec::new();
-        for descriptor in excused {
+        for descriptor in once_per_process {
             if kinds.contains(&&*descriptor.kind) {
                 continue;
             }
             kinds.push(&descriptor.kind);
-            let alike = excused.iter().filter(|other| other.kind == descriptor.kind).count();
+            let alike =
+                once_per_process.iter().filter(|other| other.kind == descriptor.kind).count();
             let others = match alike - 1 {
                 0 => String::new(),
                 others => format!(" (and {others} more)"),
@@ -319,7 +302,7 @@ impl Judging<'_> {
         }
     }
 
-    /// Enters a leak: with the others of its kind from the same place, if there are any.
+    /// Adds a leak: with the others of its kind from the same place, if there are any.
     fn leak(&mut self, left: &Left, known: Option<echown_report::Place>) {
         let place = left.opened.clone().or(known);
         let like = |finding: &&mut TestFinding| {
@@ -332,7 +315,7 @@ impl Judging<'_> {
         let finding = match self.findings.iter_mut().find(like) {
             Some(known) => known,
             None => {
-                let finding = self.find(TestVerdict::Leak, String::new());
+                let finding = self.add(TestVerdict::Leak, String::new());
                 finding.places.extend(place);
                 finding.custody = left.custody.clone();
                 finding
@@ -341,18 +324,18 @@ impl Judging<'_> {
         finding.descriptors.push(left.descriptor.clone());
     }
 
-    fn why_no_place(&self, ended: &Ended, second: Option<&Told>) -> String {
-        let why = match (second, second.and_then(|told| told.ended.as_ref())) {
+    fn why_no_place(&self, ended: &Ended, second: Option<&ChildReport>) -> String {
+        let why = match (second, second.and_then(|run| run.ended.as_ref())) {
             _ if self.case.no_rerun => "the option `no_rerun` prevents the run that would find it",
             (None, _) => match &ended.coverage {
                 Coverage::Missing(why) => why,
                 _ => "it was opened by a call that is not recorded, or before the test began",
             },
-            (Some(told), None) if told.hang.is_some() => {
+            (Some(run), None) if run.hang.is_some() => {
                 "the test did not return when it was run again to find it"
             }
-            (Some(told), None) => {
-                &format!("the test ended with {} when it was run again to find it", told.status)
+            (Some(run), None) => {
+                &format!("the test ended with {} when it was run again to find it", run.status)
             }
             (Some(_), Some(more)) => match &more.coverage {
                 Coverage::Missing(why) => why,
@@ -366,7 +349,7 @@ impl Judging<'_> {
     }
 
     /// What the registry closed that is a leak.
-    fn owned<'e>(&mut self, ended: &'e Ended) -> Vec<&'e Owned> {
+    fn owned<'e>(&mut self, ended: &'e Ended) -> Vec<&'e OwnedAtExit> {
         let mut leaks = Vec::new();
         for owned in &ended.owned {
             match owned_ignored(self.case, owned) {
@@ -377,20 +360,20 @@ impl Judging<'_> {
         leaks
     }
 
-    fn forgotten(&mut self, ended: &Ended) {
-        for task in &ended.forgotten {
-            self.find(TestVerdict::UnjoinedTask, format!("left {task} unjoined"));
+    fn unjoined(&mut self, ended: &Ended) {
+        for task in &ended.unjoined {
+            self.add(TestVerdict::UnjoinedTask, format!("left {task} unjoined"));
         }
     }
 
-    fn inherited(&mut self, ended: &Ended) {
+    fn inherited_fds(&mut self, ended: &Ended) {
         if !self.case.report_inherited {
             return;
         }
         let reported = ended.inherited.iter().filter(|it| ignored(self.case, it).is_none());
         let reported: Vec<Descriptor> = reported.cloned().collect();
         if !reported.is_empty() {
-            self.find(TestVerdict::InheritedFd, String::new()).descriptors = reported;
+            self.add(TestVerdict::InheritedFd, String::new()).descriptors = reported;
         }
     }
 
@@ -401,7 +384,7 @@ impl Judging<'_> {
         }
     }
 
-    fn verdict(mut self, panic: Option<Option<String>>) -> Verdict {
+    fn build(mut self, panic: Option<Option<String>>) -> Verdict {
         if self.findings.is_empty() {
             return Verdict { report: None, notes: self.notes, panic };
         }
@@ -457,14 +440,19 @@ mod tests {
         Ended { left: kinds.iter().map(one).collect(), ..Ended::default() }
     }
 
-    fn told(ended: Ended, recurs: Option<&[bool]>) -> Told {
+    fn run(ended: Ended, recurs: Option<&[bool]>) -> ChildReport {
         let recurs = recurs.map(<[bool]>::to_vec);
-        Told { started: Some(Started::default()), ended: Some(ended), recurs, ..Told::default() }
+        ChildReport {
+            started: Some(Default::default()),
+            ended: Some(ended),
+            recurs,
+            ..ChildReport::default()
+        }
     }
 
     /// The numbers that are blamed for a first and a second run.
-    fn blamed(first: &[(i32, &str)], second: Option<Told>) -> Vec<i32> {
-        let verdict = judge(&CASE, told(left(first), None), second);
+    fn blamed(first: &[(i32, &str)], second: Option<ChildReport>) -> Vec<i32> {
+        let verdict = judge(&CASE, run(left(first), None), second);
         let findings = verdict.report.map_or(Vec::new(), |report| report.findings);
         let descriptors = findings.iter().flat_map(|finding| &finding.descriptors);
         descriptors.map(|descriptor| descriptor.number).collect()
@@ -473,15 +461,15 @@ mod tests {
     #[test]
     fn what_does_not_recur_is_excused_and_what_does_is_blamed() {
         let found = [(3, "file"), (4, "epoll")];
-        let second = told(left(&found), Some(&[false, true]));
+        let second = run(left(&found), Some(&[false, true]));
         assert_eq!(blamed(&found, Some(second)), [4]);
     }
 
     #[test]
     fn what_is_excused_is_told_in_one_note_a_kind() {
         let found = [(3, "file"), (4, "epoll"), (5, "file"), (6, "file")];
-        let second = told(left(&found), Some(&[false; 4]));
-        let notes = judge(&CASE, told(left(&found), None), Some(second)).notes;
+        let second = run(left(&found), Some(&[false; 4]));
+        let notes = judge(&CASE, run(left(&found), None), Some(second)).notes;
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes[0].starts_with("file fd 3 (and 2 more): opened once"), "{notes:?}");
         assert!(notes[1].starts_with("epoll fd 4: opened once"), "{notes:?}");
@@ -491,32 +479,32 @@ mod tests {
     fn without_a_proof_everything_is_blamed() {
         let found = [(3, "file")];
         assert_eq!(blamed(&found, None), [3]);
-        assert_eq!(blamed(&found, Some(told(left(&[]), Some(&[])))), [3], "it was not left again");
+        assert_eq!(blamed(&found, Some(run(left(&[]), Some(&[])))), [3], "it was not left again");
         assert_eq!(
-            blamed(&found, Some(told(left(&found), None))),
+            blamed(&found, Some(run(left(&found), None))),
             [3],
             "it ended too early to tell"
         );
-        assert_eq!(blamed(&found, Some(Told::default())), [3], "it told nothing");
+        assert_eq!(blamed(&found, Some(ChildReport::default())), [3], "it reported nothing");
     }
 
     #[test]
     fn a_pool_of_which_fewer_threads_were_used_the_second_time_is_excused() {
         let second = || left(&[(3, "unix stream")]);
         let first = [(3, "unix stream"), (5, "unix stream")];
-        assert_eq!(blamed(&first, Some(told(second(), Some(&[false])))), [0; 0]);
-        assert_eq!(blamed(&first, Some(told(second(), Some(&[true])))), [3, 5]);
+        assert_eq!(blamed(&first, Some(run(second(), Some(&[false])))), [0; 0]);
+        assert_eq!(blamed(&first, Some(run(second(), Some(&[true])))), [3, 5]);
     }
 
     #[test]
     fn a_number_counts_for_more_than_a_path_when_two_runs_are_compared() {
-        let second = told(left(&[(7, "file"), (3, "file")]), Some(&[true, false]));
+        let second = run(left(&[(7, "file"), (3, "file")]), Some(&[true, false]));
         assert_eq!(blamed(&[(3, "file"), (7, "file")], Some(second)), [7]);
     }
 
     #[test]
     fn what_the_registry_closed_counts_as_left_and_can_be_ignored() {
-        let owned = Owned {
+        let owned = OwnedAtExit {
             what: "tcp listener fd 5".into(),
             kind: "tcp listener".into(),
             places: vec!["127.0.0.1:7".into()],
@@ -524,12 +512,12 @@ mod tests {
         };
         let ended = || Ended { owned: vec![owned.clone()], ..left(&[(3, "file")]) };
         let findings = |case: &Case| {
-            let report = judge(case, told(ended(), None), None).report;
+            let report = judge(case, run(ended(), None), None).report;
             report.map_or(Vec::new(), |report| report.findings)
         };
         let expecting = |count| Case { expect_leaks: Some((count, "a reason")), ..CASE };
         assert_eq!(findings(&expecting(2)), []);
-        assert!(!wants_more(&expecting(2), &told(ended(), None)));
+        assert!(!needs_rerun(&expecting(2), &run(ended(), None)));
         let found = findings(&expecting(1));
         let expected = "left 1 descriptor open and still owned 1 resource, expected 1 (a reason)";
         assert!(found.iter().any(|finding| finding.message == expected), "{found:?}");
@@ -548,10 +536,10 @@ mod tests {
     fn what_replaced_something_is_ignored_with_the_close_and_named() {
         let closed = Closed { number: 2, now: Some("file fd 2, /log".into()), ..Closed::default() };
         let ended = || Ended { closed: vec![closed.clone()], ..left(&[(2, "file")]) };
-        assert!(judge(&CASE, told(ended(), None), None).report.is_some());
+        assert!(judge(&CASE, run(ended(), None), None).report.is_some());
         let ignoring = Case { ignores: &[Ignore::CloseInherited { because: "a reason" }], ..CASE };
-        assert!(!wants_more(&ignoring, &told(ended(), None)));
-        let verdict = judge(&ignoring, told(ended(), None), None);
+        assert!(!needs_rerun(&ignoring, &run(ended(), None)));
+        let verdict = judge(&ignoring, run(ended(), None), None);
         assert_eq!(verdict.report, None);
         assert_eq!(
             verdict.notes,
@@ -561,7 +549,7 @@ mod tests {
 
     #[test]
     fn a_process_that_never_began_was_no_runner_that_knows_the_test() {
-        let report = judge(&CASE, Told::default(), None).report.unwrap();
+        let report = judge(&CASE, ChildReport::default(), None).report.unwrap();
         assert_eq!(report.findings[0].verdict, TestVerdict::ProcessExited);
         let message = &report.findings[0].message;
         assert!(
@@ -573,18 +561,18 @@ mod tests {
 
     #[test]
     fn only_what_may_be_a_fault_is_run_again() {
-        assert!(!wants_more(&CASE, &told(left(&[]), None)));
-        assert!(wants_more(&CASE, &told(left(&[(3, "file")]), None)));
+        assert!(!needs_rerun(&CASE, &run(left(&[]), None)));
+        assert!(needs_rerun(&CASE, &run(left(&[(3, "file")]), None)));
         let ignores = &[Ignore::Kind { what: "file", because: "a reason" }];
         let ignoring = Case { ignores, ..CASE };
-        assert!(!wants_more(&ignoring, &told(left(&[(3, "file")]), None)));
+        assert!(!needs_rerun(&ignoring, &run(left(&[(3, "file")]), None)));
         let expecting = Case { expect_leaks: Some((1, "a reason")), ..CASE };
-        assert!(!wants_more(&expecting, &told(left(&[(3, "file")]), None)));
-        assert!(!wants_more(&Case { no_rerun: true, ..CASE }, &told(left(&[(3, "file")]), None)));
+        assert!(!needs_rerun(&expecting, &run(left(&[(3, "file")]), None)));
+        assert!(!needs_rerun(&Case { no_rerun: true, ..CASE }, &run(left(&[(3, "file")]), None)));
         let failed = || Ended { outcome: Outcome::Panicked(None), ..left(&[(3, "file")]) };
-        assert!(!wants_more(&CASE, &told(failed(), None)));
+        assert!(!needs_rerun(&CASE, &run(failed(), None)));
         let panicking = Case { should_panic: true, ..CASE };
-        assert!(wants_more(&panicking, &told(failed(), None)));
-        assert!(wants_more(&panicking, &told(left(&[(3, "file")]), None)), "it is judged as well");
+        assert!(needs_rerun(&panicking, &run(failed(), None)));
+        assert!(needs_rerun(&panicking, &run(left(&[(3, "file")]), None)), "it is judged as well");
     }
 }

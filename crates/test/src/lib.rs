@@ -42,19 +42,19 @@
 
 mod case;
 mod child;
-mod deliver;
-mod excuse;
+mod env_settings;
+mod fd_snapshot;
+mod filter;
 mod hang;
 mod judge;
+mod locked_file;
 mod message;
 mod observer;
 mod parent;
 mod progress;
-mod settle;
-mod shared;
-mod sites;
+mod report_output;
+mod symbolizer;
 mod symbols;
-mod wishes;
 
 use std::process::Termination;
 
@@ -83,8 +83,8 @@ pub fn run_observed<R: Termination + 'static>(
     body: fn() -> R,
     observer: &'static dyn Observer,
 ) {
-    match child::Orders::from_environment() {
-        Some(orders) => child::run(case, orders, body, observer),
+    match child::ChildConfig::from_environment() {
+        Some(config) => child::run(case, config, body, observer),
         None => parent::run(case),
     }
 }

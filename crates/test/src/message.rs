@@ -9,29 +9,29 @@ use echown_report::{Descriptor, Frame, Place};
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// The process is ready, and this is what there was before the body.
+    /// The process is ready; the state before the body.
     Started(Started),
     /// The body begins, for the first or the second time.
     Began,
-    /// It has come back. What takes time from here on is the harness's own.
-    CameBack,
-    /// The body has come back, and what it left has settled. Comes again when more is known.
+    /// It has returned. What takes time from here on is the harness's own work.
+    Returned,
+    /// The body has returned, and what it left has settled. Sent again when more is known.
     Ended(Ended),
-    /// It has done so a second time in the same process: which of the things that were left the first
-    /// time were left again. All of them, when the second time went otherwise than the first.
-    Again { recurs: Vec<bool> },
+    /// The body has run a second time in the same process: which of the descriptors that were left the
+    /// first time were left again. All of them, if the second execution ended differently.
+    Rerun { recurs: Vec<bool> },
 }
 
-/// What there was before.
+/// The state before the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Started {
-    /// Numbers.
+    /// Numbers of open descriptors.
     pub(super) before: Vec<i64>,
     /// Kernel ids of threads.
     pub(super) threads: Vec<i64>,
 }
 
-/// How a body came back and what it left.
+/// How a body ended and what it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) outcome: Outcome,
@@ -44,23 +44,23 @@ pub(super) struct Ended {
     /// What was open before, other than the standard three.
     pub(super) inherited: Vec<Descriptor>,
     /// What the test's own task left in the registry, a text each.
-    pub(super) owned: Vec<Owned>,
-    /// Children of the test's task that nobody joined.
-    pub(super) forgotten: Vec<String>,
+    pub(super) owned: Vec<OwnedAtExit>,
+    /// Unjoined children of the test's task.
+    pub(super) unjoined: Vec<String>,
     /// Threads that the test started and that still run.
     pub(super) threads: Vec<String>,
-    /// Whether openings were noted, and if they should have been, why not.
+    /// Whether openings were recorded and, if that failed, why.
     pub(super) coverage: Coverage,
 }
 
 /// How a test's body ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// It returned, and not an error.
+    /// It returned, and not an `Err`.
     #[default]
     Returned,
-    /// By a `Result` that is an error; it has been printed.
-    Erred,
+    /// It returned `Err`, which has been printed.
+    ReturnedErr,
     /// The panic's text, if it had one.
     Panicked(Option<String>),
 }
@@ -92,7 +92,7 @@ pub(super) struct Double {
 
 /// What the test's task still owned when it ended, which the registry has finalized.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Owned {
+pub(super) struct OwnedAtExit {
     /// The kind with the number.
     pub(super) what: String,
     pub(super) kind: String,
@@ -116,9 +116,9 @@ impl Message {
     /// The message with its length in front.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut fields = Vec::new();
-        self.put(&mut fields);
+        self.encode(&mut fields);
         let mut bytes = Vec::with_capacity(fields.len() + 8);
-        (fields.len() as u64).put(&mut bytes);
+        (fields.len() as u64).encode(&mut bytes);
         bytes.append(&mut fields);
         bytes
     }
@@ -126,45 +126,45 @@ impl Message {
     /// Takes the first whole message off what has arrived.
     pub(super) fn take_from(arrived: &mut Vec<u8>) -> Option<Message> {
         let mut rest = &arrived[..];
-        let length = usize::try_from(u64::take(&mut rest)?).ok()?;
+        let length = usize::try_from(u64::decode(&mut rest)?).ok()?;
         let mut fields = rest.get(..length)?;
-        let message = Message::take(&mut fields);
+        let message = Message::decode(&mut fields);
         arrived.drain(..8 + length);
         message
     }
 }
 
-/// A value that has a form in bytes.
-trait Form: Sized {
-    fn put(&self, bytes: &mut Vec<u8>);
-    /// Takes one off the front; `None` when the bytes are no such thing.
-    fn take(bytes: &mut &[u8]) -> Option<Self>;
+/// A value with a wire encoding.
+trait Encode: Sized {
+    fn encode(&self, bytes: &mut Vec<u8>);
+    /// Decodes one from the front; `None` if the bytes are invalid.
+    fn decode(bytes: &mut &[u8]) -> Option<Self>;
 }
 
-impl Form for u64 {
-    fn put(&self, bytes: &mut Vec<u8>) {
+impl Encode for u64 {
+    fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.extend(self.to_le_bytes());
     }
 
-    fn take(bytes: &mut &[u8]) -> Option<u64> {
+    fn decode(bytes: &mut &[u8]) -> Option<u64> {
         let (number, rest) = bytes.split_first_chunk()?;
         *bytes = rest;
         Some(u64::from_le_bytes(*number))
     }
 }
 
-/// Whole numbers that fit, and the yes and no.
+/// Integers and `bool`.
 macro_rules! as_u64 {
-    ($($type:ty: $put:expr, $take:expr;)+) => {$(
-        impl Form for $type {
-            fn put(&self, bytes: &mut Vec<u8>) {
-                let put: fn(&$type) -> u64 = $put;
-                put(self).put(bytes);
+    ($($type:ty: $encode:expr, $decode:expr;)+) => {$(
+        impl Encode for $type {
+            fn encode(&self, bytes: &mut Vec<u8>) {
+                let encode: fn(&$type) -> u64 = $encode;
+                encode(self).encode(bytes);
             }
 
-            fn take(bytes: &mut &[u8]) -> Option<$type> {
-                let take: fn(u64) -> Option<$type> = $take;
-                take(u64::take(bytes)?)
+            fn decode(bytes: &mut &[u8]) -> Option<$type> {
+                let decode: fn(u64) -> Option<$type> = $decode;
+                decode(u64::decode(bytes)?)
             }
         }
     )+};
@@ -177,61 +177,61 @@ as_u64! {
     bool: |yes| u64::from(*yes), |number| Some(number == 1);
 }
 
-impl Form for String {
-    fn put(&self, bytes: &mut Vec<u8>) {
-        (self.len() as u64).put(bytes);
+impl Encode for String {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        (self.len() as u64).encode(bytes);
         bytes.extend(self.as_bytes());
     }
 
-    fn take(bytes: &mut &[u8]) -> Option<String> {
-        let length = usize::try_from(u64::take(bytes)?).ok()?;
+    fn decode(bytes: &mut &[u8]) -> Option<String> {
+        let length = usize::try_from(u64::decode(bytes)?).ok()?;
         let (text, rest) = bytes.split_at_checked(length)?;
         *bytes = rest;
         String::from_utf8(text.to_vec()).ok()
     }
 }
 
-impl<T: Form> Form for Vec<T> {
-    fn put(&self, bytes: &mut Vec<u8>) {
-        (self.len() as u64).put(bytes);
-        self.iter().for_each(|item| item.put(bytes));
+impl<T: Encode> Encode for Vec<T> {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        (self.len() as u64).encode(bytes);
+        self.iter().for_each(|item| item.encode(bytes));
     }
 
-    fn take(bytes: &mut &[u8]) -> Option<Vec<T>> {
-        let length = u64::take(bytes)?;
-        (0..length).map(|_| T::take(bytes)).collect()
+    fn decode(bytes: &mut &[u8]) -> Option<Vec<T>> {
+        let length = u64::decode(bytes)?;
+        (0..length).map(|_| T::decode(bytes)).collect()
     }
 }
 
-impl<T: Form> Form for Option<T> {
-    fn put(&self, bytes: &mut Vec<u8>) {
-        self.is_some().put(bytes);
+impl<T: Encode> Encode for Option<T> {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        self.is_some().encode(bytes);
         if let Some(value) = self {
-            value.put(bytes);
+            value.encode(bytes);
         }
     }
 
-    fn take(bytes: &mut &[u8]) -> Option<Option<T>> {
-        if bool::take(bytes)? { T::take(bytes).map(Some) } else { Some(None) }
+    fn decode(bytes: &mut &[u8]) -> Option<Option<T>> {
+        if bool::decode(bytes)? { T::decode(bytes).map(Some) } else { Some(None) }
     }
 }
 
-/// Structures, field by field.
-macro_rules! by_fields {
+/// Structs, field by field.
+macro_rules! encode_fields {
     ($($type:ident { $($field:ident),+ })+) => {$(
-        impl Form for $type {
-            fn put(&self, bytes: &mut Vec<u8>) {
-                $(self.$field.put(bytes);)+
+        impl Encode for $type {
+            fn encode(&self, bytes: &mut Vec<u8>) {
+                $(self.$field.encode(bytes);)+
             }
 
-            fn take(bytes: &mut &[u8]) -> Option<$type> {
-                Some($type { $($field: Form::take(bytes)?),+ })
+            fn decode(bytes: &mut &[u8]) -> Option<$type> {
+                Some($type { $($field: Encode::decode(bytes)?),+ })
             }
         }
     )+};
 }
 
-by_fields! {
+encode_fields! {
     Descriptor { number, kind, local, peer, path, facts }
     Place { what, thread, frames }
     Frame { function, file, line, column, is_own }
@@ -239,30 +239,30 @@ by_fields! {
     Closed { number, was, now, at }
     Double { number, places }
     Started { before, threads }
-    Owned { what, kind, places, custody }
-    Ended { outcome, left, closed, doubles, inherited, owned, forgotten, threads, coverage }
+    OwnedAtExit { what, kind, places, custody }
+    Ended { outcome, left, closed, doubles, inherited, owned, unjoined, threads, coverage }
 }
 
-/// Alternatives, each with at most one value.
-macro_rules! by_alternatives {
-    ($type:ident { $($mark:literal => $name:ident $(($value:ident))? $({$field:ident})?,)+ }) => {
-        impl Form for $type {
-            fn put(&self, bytes: &mut Vec<u8>) {
+/// Enums, whose variants have at most one value each.
+macro_rules! encode_variants {
+    ($type:ident { $($tag:literal => $name:ident $(($value:ident))? $({$field:ident})?,)+ }) => {
+        impl Encode for $type {
+            fn encode(&self, bytes: &mut Vec<u8>) {
                 match self {
                     $($type::$name $(($value))? $({ $field })? => {
-                        let mark: u64 = $mark;
-                        mark.put(bytes);
-                        $($value.put(bytes);)?
-                        $($field.put(bytes);)?
+                        let tag: u64 = $tag;
+                        tag.encode(bytes);
+                        $($value.encode(bytes);)?
+                        $($field.encode(bytes);)?
                     })+
                 }
             }
 
-            fn take(bytes: &mut &[u8]) -> Option<$type> {
-                match u64::take(bytes)? {
-                    $($mark => Some($type::$name
-                        $(({ let $value = Form::take(bytes)?; $value }))?
-                        $({ $field: Form::take(bytes)? })?
+            fn decode(bytes: &mut &[u8]) -> Option<$type> {
+                match u64::decode(bytes)? {
+                    $($tag => Some($type::$name
+                        $(({ let $value = Encode::decode(bytes)?; $value }))?
+                        $({ $field: Encode::decode(bytes)? })?
                     ),)+
                     _ => None,
                 }
@@ -271,21 +271,21 @@ macro_rules! by_alternatives {
     };
 }
 
-by_alternatives!(Message {
+encode_variants!(Message {
     0 => Started(started),
     1 => Ended(ended),
-    2 => Again { recurs },
+    2 => Rerun { recurs },
     3 => Began,
-    4 => CameBack,
+    4 => Returned,
 });
 
-by_alternatives!(Outcome {
+encode_variants!(Outcome {
     0 => Returned,
-    1 => Erred,
+    1 => ReturnedErr,
     2 => Panicked(text),
 });
 
-by_alternatives!(Coverage {
+encode_variants!(Coverage {
     0 => Unasked,
     1 => Noted,
     2 => Missing(why),
@@ -323,9 +323,9 @@ mod tests {
                 coverage: Coverage::Missing("why not".into()),
                 ..Ended::default()
             }),
-            Message::Again { recurs: vec![true, false] },
+            Message::Rerun { recurs: vec![true, false] },
             Message::Began,
-            Message::CameBack,
+            Message::Returned,
         ]
     }
 

@@ -34,7 +34,7 @@ impl Observed {
     /// A body that returned: successfully, or an error.
     #[must_use]
     pub fn returned(success: bool) -> Observed {
-        let outcome = if success { Outcome::Returned } else { Outcome::Erred };
+        let outcome = if success { Outcome::Returned } else { Outcome::ReturnedErr };
         Observed { outcome, ..Observed::default() }
     }
 

@@ -16,16 +16,16 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::case::Case;
-use super::child::{Orders, VARIABLE};
-use super::deliver;
-use super::excuse::{self, Excused};
+use super::child::{ChildConfig, VARIABLE};
+use super::env_settings::EnvSettings;
+use super::filter::{self, Filtered};
 use super::hang;
-use super::judge::{self, Told, Verdict};
+use super::judge::{self, ChildReport, Verdict};
 use super::message::Message;
-use super::wishes::Wishes;
+use super::report_output;
 
-/// How often a child is asked whether it has ended where the kernel does not tell (no pidfd).
-const ASKING_PAUSE: Duration = Duration::from_millis(10);
+/// How often a child is polled for its end where the kernel has no pidfd.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a child takes here at most: two pipes, one more while it is started and what it gets for its
 /// standard three, and its handle.
@@ -40,53 +40,57 @@ const CHUNK: usize = 64 * 1024;
 /// Runs the test as a child process, and fails as it failed, or because of what it left.
 pub(super) fn run(case: &Case) {
     match verdict(case) {
-        Ok(verdict) => conclude(case, verdict),
-        Err(why) => refuse(case, &why),
+        Ok(verdict) => act_on(case, verdict),
+        Err(why) => fail_test(case, &why),
     }
 }
 
 /// Runs and judges.
 ///
 /// # Errors
-/// Why the test could not be judged, or its report not be written: a report that is missing would be
-/// taken for a clean one.
+/// Why the test could not be judged, or its report not be written: a missing report would be taken for
+/// a clean one.
 fn verdict(case: &Case) -> Result<Verdict, String> {
-    let wishes = Wishes::of_this_process().map_err(|wrong| format!("echown: {wrong}"))?;
+    let settings = EnvSettings::of_this_process().map_err(|wrong| format!("echown: {wrong}"))?;
     let trace =
         case.trace_fds || env::var("ECHOWN_TRACE_FDS").is_ok_and(|it| !["", "0"].contains(&&*it));
     let trace = trace.then_some(Mode::Faithful);
-    let first = watch(case, Errand { trace, again: false, is_shown: true })?;
+    let first = run_child(case, ChildRun { trace, rerun: false, is_shown: true })?;
     let mut second = None;
-    if judge::wants_more(case, &first) {
-        let (mode, again) = match first.ended {
+    if judge::needs_rerun(case, &first) {
+        let (mode, rerun) = match first.ended {
             Some(_) => (Mode::Faithful, true),
             None => (Mode::GoingOn, false),
         };
-        let told = watch(case, Errand { trace: Some(mode), again, is_shown: false })?;
-        // A body that cannot be run twice in one process still tells its places in a third.
-        let told = match told.recurs {
-            None if again && judge::leaves_something(&told) => {
-                watch(case, Errand { trace: Some(mode), again: false, is_shown: false })?
+        let report = run_child(case, ChildRun { trace: Some(mode), rerun, is_shown: false })?;
+        // If the body cannot run twice in one process, a third process finds the places.
+        let report = match report.recurs {
+            None if rerun && judge::has_leaks(&report) => {
+                run_child(case, ChildRun { trace: Some(mode), rerun: false, is_shown: false })?
             }
-            _ => told,
+            _ => report,
         };
-        second = Some(told);
+        second = Some(report);
     }
-    excused(case, judge::judge(case, first, second), wishes)
+    filter_and_write(case, judge::judge(case, first, second), settings)
 }
 
-/// The verdict without what is excused, written to where it is wanted.
-fn excused(case: &Case, verdict: Verdict, wishes: &Wishes) -> Result<Verdict, String> {
-    let excused = match verdict.report {
-        Some(report) => excuse::excuse(report, &case.suite(), wishes),
-        None => Excused::default(),
+/// Removes what suppressions and the baseline cover, and writes the report to its file.
+fn filter_and_write(
+    case: &Case,
+    verdict: Verdict,
+    settings: &EnvSettings,
+) -> Result<Verdict, String> {
+    let filtered = match verdict.report {
+        Some(report) => filter::filter(report, &case.suite(), settings),
+        None => Filtered::default(),
     };
-    let mut written = deliver::enter(&excused, wishes);
-    if let Some(destination) = &wishes.report {
-        written = written.and(deliver::deliver(case, &excused, destination, wishes));
+    let mut written = report_output::add_to_baseline(&filtered, settings);
+    if let Some(destination) = &settings.report {
+        written = written.and(report_output::write(case, &filtered, destination, settings));
     }
-    let mut verdict = Verdict { report: excused.report, ..verdict };
-    verdict.notes.extend(excused.notes);
+    let mut verdict = Verdict { report: filtered.report, ..verdict };
+    verdict.notes.extend(filtered.notes);
     if let Err(wrong) = written {
         match &mut verdict.report {
             Some(report) => report.notes.push(wrong),
@@ -96,9 +100,8 @@ fn excused(case: &Case, verdict: Verdict, wishes: &Wishes) -> Result<Verdict, St
     Ok(verdict)
 }
 
-/// Fails a test that could not be judged: by a panic, or where any panic would be taken for the one that
-/// should come, by coming back without one.
-fn refuse(case: &Case, why: &str) {
+/// Fails a test that could not be judged: by a panic or, for `#[should_panic]`, by returning without one.
+fn fail_test(case: &Case, why: &str) {
     if case.should_panic {
         eprintln!("{why}");
         return;
@@ -106,7 +109,8 @@ fn refuse(case: &Case, why: &str) {
     panic!("{why}");
 }
 
-fn conclude(case: &Case, verdict: Verdict) {
+/// Prints the verdict, and panics if the test fails.
+fn act_on(case: &Case, verdict: Verdict) {
     for note in &verdict.notes {
         eprintln!("echown: test `{}`: {note}", case.name());
     }
@@ -116,22 +120,23 @@ fn conclude(case: &Case, verdict: Verdict) {
         if case.should_panic {
             return;
         }
-        // Without the hook: the text stands above, and where in this file it fails helps nobody.
+        // Without the hook: the text stands above, and a location in this file would not help.
         resume_unwind(Box::new(text));
     }
     match verdict.panic {
-        // The child's hook has printed it.
+        // The child's panic hook has printed it.
         Some(Some(text)) => resume_unwind(Box::new(text)),
         Some(None) => resume_unwind(Box::new("a panic without a message")),
         None => {}
     }
 }
 
-/// Why a child is started.
+/// How a child runs the test.
 #[derive(Clone, Copy)]
-struct Errand {
+struct ChildRun {
     trace: Option<Mode>,
-    again: bool,
+    /// Whether the child runs the body a second time if it leaves something open.
+    rerun: bool,
     /// Whether its output is the test's.
     is_shown: bool,
 }
@@ -140,9 +145,9 @@ struct Errand {
 ///
 /// # Errors
 /// Why it cannot be run, in a sentence with the test's name.
-fn watch(case: &Case, errand: Errand) -> Result<Told, String> {
-    let _turn = Turn::take();
-    let started = start(case, errand).map_err(|error| {
+fn run_child(case: &Case, run: ChildRun) -> Result<ChildReport, String> {
+    let _permit = ChildPermit::take();
+    let started = start(case, run).map_err(|error| {
         format!("failed to start test `{}` in a child process: {error}", case.name())
     })?;
     started.watch(case).map_err(|error| {
@@ -150,29 +155,30 @@ fn watch(case: &Case, errand: Errand) -> Result<Told, String> {
     })
 }
 
-/// The right to have a child. There are as many as this process has descriptors for, so that any number
-/// of tests at once is fine: those that are too many wait.
-struct Turn;
+/// A permit for one child process. There are as many permits as this process has descriptors for, so any
+/// number of tests can run at once: the others wait.
+struct ChildPermit;
 
-/// How many have theirs.
-static TURNS: Mutex<u64> = Mutex::new(0);
-static TURN_ENDED: Condvar = Condvar::new();
+/// How many permits are in use.
+static PERMITS_IN_USE: Mutex<u64> = Mutex::new(0);
+static PERMIT_RETURNED: Condvar = Condvar::new();
 
-impl Turn {
-    fn take() -> Turn {
+impl ChildPermit {
+    fn take() -> ChildPermit {
         let limit = passing::descriptors_max();
-        let turns_max = (limit.saturating_sub(DESCRIPTORS_OF_OTHERS) / DESCRIPTORS_A_CHILD).max(1);
-        let taken = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = TURN_ENDED.wait_while(taken, |taken| *taken >= turns_max);
+        let permits_max =
+            (limit.saturating_sub(DESCRIPTORS_OF_OTHERS) / DESCRIPTORS_A_CHILD).max(1);
+        let taken = PERMITS_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = PERMIT_RETURNED.wait_while(taken, |taken| *taken >= permits_max);
         *waited.unwrap_or_else(PoisonError::into_inner) += 1;
-        Turn
+        ChildPermit
     }
 }
 
-impl Drop for Turn {
+impl Drop for ChildPermit {
     fn drop(&mut self) {
-        *TURNS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        TURN_ENDED.notify_one();
+        *PERMITS_IN_USE.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        PERMIT_RETURNED.notify_one();
     }
 }
 
@@ -185,15 +191,15 @@ fn is_captured() -> bool {
     !by_argument && !by_variable
 }
 
-fn start(case: &Case, errand: Errand) -> io::Result<Started> {
-    let (control, told) = pipe()?;
+fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
+    let (control, control_writer) = pipe()?;
     let mut command = Command::new(env::current_exe()?);
     command.args([&*case.name(), "--exact", "--include-ignored", "--nocapture"]);
     command.args(["--test-threads", "1"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut passed = vec![told];
+    let mut passed = vec![control_writer];
     let mut output = None;
-    if !errand.is_shown || is_captured() {
+    if !run.is_shown || is_captured() {
         // One pipe for both, so that the order stays. Also for what is not shown: were it the null
         // device, a test that puts that there would seem to have changed nothing.
         let (reader, writer) = pipe()?;
@@ -206,25 +212,25 @@ fn start(case: &Case, errand: Errand) -> io::Result<Started> {
             passed.push(own);
         }
     }
-    // Chosen now that all is open that is passed: none of it is among the free ones.
+    // Chosen after everything that is passed is open: none of it is among the free numbers.
     let numbers = passing::free_numbers(passed.len());
     if numbers.len() < passed.len() {
         return Err(io::Error::other("all descriptors are in use"));
     }
-    let orders = Orders {
+    let config = ChildConfig {
         control: numbers[0],
         output: numbers.get(1).copied(),
-        trace: errand.trace,
-        again: errand.again,
+        trace: run.trace,
+        rerun: run.rerun,
     };
-    command.env(VARIABLE, orders.to_variable(std::process::id()));
+    command.env(VARIABLE, config.to_variable(std::process::id()));
     passing::pass(&mut command, passed.into_iter().zip(numbers).collect());
     let child = command.spawn()?;
-    // With it go the ends of the pipes that are the child's.
+    // This closes the child's ends of the pipes.
     drop(command);
     let id = Pid::from_child(&child);
     let handle = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty()).ok();
-    Ok(Started { child, id, handle, control: Some(control), output, is_shown: errand.is_shown })
+    Ok(RunningChild { child, id, handle, control: Some(control), output, is_shown: run.is_shown })
 }
 
 /// A pipe that no other child inherits, and whose reader never waits.
@@ -234,59 +240,59 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// A child that runs.
-struct Started {
+/// A running child process.
+struct RunningChild {
     child: Child,
     id: Pid,
     /// Readable when the child has ended; where there is none it is asked now and then.
     handle: Option<OwnedFd>,
-    /// `None` after its end, which would be told again and again.
+    /// `None` after its end, which `poll` would report again and again.
     control: Option<OwnedFd>,
     output: Option<OwnedFd>,
     is_shown: bool,
 }
 
-impl Started {
+impl RunningChild {
     /// Waits for the child's end and passes its output on meanwhile. A program that the test left
-    /// running may hold the pipes open for ever: the end of the process is what counts.
-    fn watch(mut self, case: &Case) -> io::Result<Told> {
-        // It came back in time once; where openings are noted all is slower.
-        let patience = if self.is_shown { 1 } else { 2 };
-        let mut told = Told::default();
-        let mut deadline = Instant::now() + told.progress.timeout(case) * patience;
+    /// running may hold the pipes open indefinitely: the end of the process is what counts.
+    fn watch(mut self, case: &Case) -> io::Result<ChildReport> {
+        // It returned in time once; where openings are recorded, everything is slower.
+        let factor = if self.is_shown { 1 } else { 2 };
+        let mut report = ChildReport::default();
+        let mut deadline = Instant::now() + report.progress.timeout(case) * factor;
         let (mut arrived, mut text) = (Vec::new(), Vec::new());
         loop {
             let ended = self.wait(deadline)?;
             self.output = self.output.filter(|output| read_all(output, &mut text));
             match self.is_shown {
-                true => show(&mut text, ended.is_some()),
+                true => forward_output(&mut text, ended.is_some()),
                 false => text.clear(),
             }
             self.control = self.control.filter(|control| read_all(control, &mut arrived));
             while let Some(message) = Message::take_from(&mut arrived) {
-                told.hear(message);
-                deadline = Instant::now() + told.progress.timeout(case) * patience;
+                report.receive(message);
+                deadline = Instant::now() + report.progress.timeout(case) * factor;
             }
             if let Some(status) = ended {
-                told.status = status;
-                return Ok(told);
+                report.status = status;
+                return Ok(report);
             }
-            if Instant::now() >= deadline && told.hang.is_none() {
+            if Instant::now() >= deadline && report.hang.is_none() {
                 let handle = self.handle.as_ref().map(OwnedFd::as_fd);
-                let started = told.started.clone().unwrap_or_default();
-                told.hang = Some(hang::look(self.id, handle, &started));
+                let started = report.started.clone().unwrap_or_default();
+                report.hang = Some(hang::diagnose(self.id, handle, &started));
                 self.child.kill()?;
             }
         }
     }
 
-    /// Waits until something can be read, the child has ended, or it is time. Answers how it ended.
+    /// Waits until something can be read, the child has ended, or it is time. Returns the exit status.
     fn wait(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
         let left = deadline.saturating_duration_since(Instant::now());
         let pause = match &self.handle {
             // After the kill there is nothing to wait for but the end.
             Some(_) if left > Duration::ZERO => left,
-            _ => ASKING_PAUSE,
+            _ => POLL_INTERVAL,
         };
         let all = [&self.control, &self.output, &self.handle].into_iter().flatten();
         let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
@@ -312,9 +318,9 @@ fn read_all(from: &OwnedFd, into: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Prints what has arrived, as the test would have: the runner captures what this thread prints. A
-/// letter that is cut in the middle waits for its rest.
-fn show(text: &mut Vec<u8>, is_last: bool) {
+/// Prints the child's output as the test's own: the runner captures what this thread prints. An
+/// incomplete UTF-8 sequence at the end waits for the rest of its bytes.
+fn forward_output(text: &mut Vec<u8>, is_last: bool) {
     let end = match std::str::from_utf8(text) {
         Err(error) if error.error_len().is_none() && !is_last => error.valid_up_to(),
         _ => text.len(),

@@ -9,39 +9,39 @@ use super::case::Case;
 /// test's own timeout, which may be short, is not for that.
 const OVERHEAD_MAX: Duration = Duration::from_secs(300);
 
-/// How far.
+/// The current step of a child.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// On the way to the body.
+    /// The process starts; the body does not run yet.
     #[default]
-    Begins,
+    Starting,
     /// The body runs.
-    Runs,
-    /// It has come back.
-    CameBack,
+    Running,
+    /// The body has returned.
+    Returned,
 }
 
 impl Progress {
-    /// After which the child is taken for hanging.
+    /// The time after which the child counts as hanging.
     pub(super) fn timeout(self, case: &Case) -> Duration {
         match self {
-            Progress::Begins => OVERHEAD_MAX,
-            Progress::Runs => case.timeout(),
-            Progress::CameBack => case.settle() + OVERHEAD_MAX,
+            Progress::Starting => OVERHEAD_MAX,
+            Progress::Running => case.timeout(),
+            Progress::Returned => case.settle() + OVERHEAD_MAX,
         }
     }
 
-    /// What is said of a test whose child was killed then.
-    pub(super) fn too_late(self, case: &Case) -> String {
+    /// The message about a test whose child was killed in this step.
+    pub(super) fn timeout_message(self, case: &Case) -> String {
         let time = self.timeout(case);
         match self {
-            Progress::Begins => {
+            Progress::Starting => {
                 format!("did not start within {time:?}, and its process was killed")
             }
-            Progress::Runs => {
+            Progress::Running => {
                 format!("did not return within {time:?}, and its process was killed")
             }
-            Progress::CameBack => {
+            Progress::Returned => {
                 format!("returned, but its process did not exit within {time:?} and was killed")
             }
         }
@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn only_the_body_is_held_to_the_tests_own_timeout() {
         let case = Case { timeout_ms: Some(5), settle_ms: Some(7), ..CASE };
-        assert_eq!(Progress::Runs.timeout(&case), Duration::from_millis(5));
-        assert_eq!(Progress::Begins.timeout(&case), OVERHEAD_MAX);
-        assert_eq!(Progress::CameBack.timeout(&case), OVERHEAD_MAX + Duration::from_millis(7));
+        assert_eq!(Progress::Running.timeout(&case), Duration::from_millis(5));
+        assert_eq!(Progress::Starting.timeout(&case), OVERHEAD_MAX);
+        assert_eq!(Progress::Returned.timeout(&case), OVERHEAD_MAX + Duration::from_millis(7));
     }
 }

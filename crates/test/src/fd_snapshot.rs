@@ -1,4 +1,5 @@
-//! The settled state after a test: new descriptors that stay, and threads that still run.
+//! A snapshot of open descriptors and threads, and what a test leaves compared with it: descriptors that
+//! stay open, and threads that still run.
 
 use std::fs;
 use std::iter;
@@ -10,91 +11,91 @@ use echown_fd::open::{self, Described, Mark};
 
 use echown_report::Descriptor;
 
-/// Between two looks; it doubles up to the second, see [`pauses`].
+/// Between two polls; it doubles up to the second, see [`pauses`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// A machine so busy that we are not let run often enough to look gives the others no time either.
-const LOOKS_MIN: u32 = 20;
+/// On a busy machine that seldom schedules this thread, the test's threads get little time, too.
+const POLLS_MIN: u32 = 20;
 
-/// What was there at one moment.
-pub(super) struct Before {
+/// The open descriptors and the threads at one moment.
+pub(super) struct FdSnapshot {
     pub(super) marks: Vec<Mark>,
-    /// Each of them in words: what is closed later can no longer be asked.
+    /// A description of each: one that is closed later can no longer be described.
     words: Vec<String>,
     /// Kernel ids. Empty where there is no list of them.
     pub(super) threads: Vec<u32>,
 }
 
-impl Before {
-    pub(super) fn now() -> Before {
+impl FdSnapshot {
+    pub(super) fn take() -> FdSnapshot {
         let marks = open::all();
         let words = marks.iter().map(|mark| described(mark.number).to_string()).collect();
-        Before { marks, words, threads: threads() }
+        FdSnapshot { marks, words, threads: threads() }
     }
 
-    /// What was open then and is now closed, or means something else.
-    pub(super) fn gone(&self) -> impl Iterator<Item = (&Mark, &str)> {
+    /// What was open in the snapshot and is now closed, or is another file.
+    pub(super) fn closed(&self) -> impl Iterator<Item = (&Mark, &str)> {
         let all = self.marks.iter().zip(self.words.iter().map(String::as_str));
         all.filter(|(mark, _)| !mark.still_holds())
     }
 
-    /// What is open now, was not then, and stays so for the time given.
+    /// What is open now, is not in the snapshot, and stays open for the time `settle`.
     ///
-    /// Only what was seen at *every* look is left: what an accept loop opens and closes in another
-    /// thread comes and goes. Where no other thread is left, nobody can close anything any more, and
-    /// the first look is the last.
-    pub(super) fn left_after(&self, settle: Duration) -> Vec<Mark> {
+    /// Only what *every* poll finds is left: what an accept loop opens and closes in another thread
+    /// comes and goes. Where no other thread is left, nothing can be closed any more, and the first
+    /// poll is the last.
+    pub(super) fn leaked_since(&self, settle: Duration) -> Vec<Mark> {
         let deadline = Instant::now() + settle;
         let mut pauses = pauses(settle);
-        // In this order: were the threads asked after the look, one could have closed something in
+        // In this order: if the threads were listed after the poll, one could have closed something in
         // between and ended.
         let mut others_run = self.others_run();
-        let mut left = self.new_marks();
-        let mut looks = 1;
+        let mut left = self.new_fds();
+        let mut polls = 1;
         while others_run && !left.is_empty() {
-            if Instant::now() >= deadline && looks >= LOOKS_MIN {
+            if Instant::now() >= deadline && polls >= POLLS_MIN {
                 break;
             }
             thread::sleep(pauses.next().unwrap_or(PAUSE_MAX));
             others_run = self.others_run();
-            let now = self.new_marks();
+            let now = self.new_fds();
             left.retain(|mark| now.contains(mark));
-            looks += 1;
+            polls += 1;
         }
         left
     }
 
-    fn new_marks(&self) -> Vec<Mark> {
+    fn new_fds(&self) -> Vec<Mark> {
         let mut now = open::all();
         now.retain(|mark| !self.marks.contains(mark));
         now
     }
 
     fn others_run(&self) -> bool {
-        // A process has a thread at least: none means that there is no list.
+        // A process has at least one thread: none means that there is no list.
         let now = threads();
         self.threads.is_empty() || now.is_empty() || now.iter().any(|it| !self.threads.contains(it))
     }
 
-    /// Threads that began since and still run.
+    /// Threads that started since the snapshot and still run.
     fn new_threads(&self) -> Vec<u32> {
         threads().into_iter().filter(|thread| !self.threads.contains(thread)).collect()
     }
 
     /// The same by name, with what each waits in.
-    pub(super) fn threads_left(&self) -> Vec<String> {
+    pub(super) fn remaining_threads(&self) -> Vec<String> {
         self.new_threads().into_iter().filter_map(named).collect()
     }
 }
 
-/// Between looks, without an end. The fewest looks must not take longer than the time given.
+/// The pauses between polls, endless. The fewest polls must not take longer than the time given.
 fn pauses(settle: Duration) -> impl Iterator<Item = Duration> {
-    let most = PAUSE_MAX.min(settle / LOOKS_MIN);
+    let most = PAUSE_MAX.min(settle / POLLS_MIN);
     iter::successors(Some(PAUSE_MIN.min(most)), move |pause| Some((*pause * 2).min(most)))
 }
 
-/// A descriptor in the words of reports.
+/// Describes a descriptor for reports.
 pub(super) fn described(number: RawFd) -> Descriptor {
     let Described { kind, local, peer, path, facts } = open::describe(number);
     Descriptor { number, kind: kind.to_owned(), local, peer, path, facts }
@@ -120,13 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fewest_looks_take_no_longer_than_the_time_given() {
+    fn the_fewest_polls_take_no_longer_than_the_time_given() {
         for millis in [0, 10, 20, 100, 1000, 10_000] {
             let settle = Duration::from_millis(millis);
-            let whole: Duration = pauses(settle).take(LOOKS_MIN as usize).sum();
+            let whole: Duration = pauses(settle).take(POLLS_MIN as usize).sum();
             assert!(whole <= settle, "{whole:?} of {settle:?}");
         }
-        let last = pauses(Duration::from_secs(1)).take(LOOKS_MIN as usize).last();
-        assert_eq!(last, Some(PAUSE_MAX), "who waits long looks seldom");
+        let last = pauses(Duration::from_secs(1)).take(POLLS_MIN as usize).last();
+        assert_eq!(last, Some(PAUSE_MAX), "a long wait polls seldom");
     }
 }

@@ -11,27 +11,27 @@ use super::case::Case;
 use super::symbols::{Symbol, Symbols};
 
 /// Turns stacks into places, with paths as the compiler writes them.
-pub(super) struct Sites {
+pub(super) struct Symbolizer {
     /// The folder that the compiler was run in. Empty when it cannot be found out.
     root: PathBuf,
     symbols: Symbols,
-    /// What was found before: the same code may have opened thousands.
-    known: RefCell<HashMap<usize, Vec<Frame>>>,
+    /// Resolved addresses: the same code may have opened thousands.
+    cache: RefCell<HashMap<usize, Vec<Frame>>>,
 }
 
-impl Sites {
+impl Symbolizer {
     /// For the sources of one test: what the compiler called its file leads there from the root.
-    pub(super) fn new(case: &Case) -> Sites {
+    pub(super) fn new(case: &Case) -> Symbolizer {
         let package = Path::new(case.package.unwrap_or_default());
         let root = package.ancestors().find(|root| root.join(case.file).exists());
-        Sites {
+        Symbolizer {
             root: root.unwrap_or(Path::new("")).to_owned(),
             symbols: Symbols::of_this_process(),
-            known: RefCell::default(),
+            cache: RefCell::default(),
         }
     }
 
-    /// A noted stack in words; `what` stands before the system call's name.
+    /// Symbolizes a recorded stack; `what` stands before the system call's name.
     pub(super) fn place(&self, stack: Stack, what: &str) -> Place {
         let thread = match stack.thread_name.as_str() {
             "" => stack.thread.to_string(),
@@ -42,9 +42,9 @@ impl Sites {
         // information is installed, reading that takes longer than all the rest.
         let is_in_c_library = |address: &&usize| self.symbols.is_in_c_library(**address);
         for &address in stack.addresses.iter().skip_while(is_in_c_library) {
-            let mut known = self.known.borrow_mut();
-            frames.extend_from_slice(known.entry(address).or_insert_with(|| self.resolve(address)));
-            // Below the body there is only how it came to be run, and each name costs time.
+            let mut cache = self.cache.borrow_mut();
+            frames.extend_from_slice(cache.entry(address).or_insert_with(|| self.resolve(address)));
+            // Below the body there are only frames of the harness, and each name costs time.
             if let Some(end) = frames.iter().position(|frame| is_start(&frame.function)) {
                 frames.truncate(end);
                 break;
@@ -76,7 +76,7 @@ impl Sites {
     }
 }
 
-/// Where this crate, or the standard library, began to run a stranger's code.
+/// Whether a function is the one in this crate, or in the standard library, that calls the user's code.
 fn is_start(function: &str) -> bool {
     const STARTS: [&str; 4] = [
         "echown_test::child::",
@@ -87,7 +87,7 @@ fn is_start(function: &str) -> bool {
     STARTS.iter().any(|start| function.starts_with(start))
 }
 
-/// Whether a source is somebody's own, and not the toolchain's or a registry's.
+/// Whether a source file is the user's own, and not the toolchain's or a registry's.
 fn is_own(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let others = ["/rustc/", "/registry/src/", "/lib/rustlib/", "/git/checkouts/"];

@@ -8,34 +8,34 @@
 use echown_fd::escape;
 
 use super::case::Case;
-use super::excuse::Excused;
-use super::shared;
-use super::wishes::Wishes;
+use super::env_settings::EnvSettings;
+use super::filter::Filtered;
+use super::locked_file;
 use echown_report::{Destination, Entry, Format, Sources, TestReport, github};
 
-/// Writes what a test has to say, which may be nothing.
+/// Writes the report of a test, which may be empty.
 ///
 /// # Errors
 /// What cannot be written, with the file's name.
-pub(super) fn deliver(
+pub(super) fn write(
     case: &Case,
-    excused: &Excused,
+    filtered: &Filtered,
     destination: &Destination,
-    wishes: &Wishes,
+    settings: &EnvSettings,
 ) -> Result<(), String> {
     let path = &destination.path;
-    let written = match (&excused.report, destination.format.is_document()) {
-        (_, true) => update_document(case, excused, destination, wishes),
+    let written = match (&filtered.report, destination.format.is_document()) {
+        (_, true) => update_document(case, filtered, destination, settings),
         (None, false) => Ok(()),
         (Some(report), false) => {
-            let record = record(report, &case.suite(), destination.format, &wishes.sources);
-            shared::append_record(path, record.as_bytes()).map_err(|error| error.to_string())
+            let record = record(report, &case.suite(), destination.format, &settings.sources);
+            locked_file::append_record(path, record.as_bytes()).map_err(|error| error.to_string())
         }
     };
     written.map_err(|wrong| format!("cannot write the report to {}: {wrong}", escape::path(path)))
 }
 
-/// A report as it follows others.
+/// A report as a record that is appended.
 fn record(report: &TestReport, suite: &str, format: Format, sources: &Sources) -> String {
     match format {
         #[cfg(feature = "ci")]
@@ -51,57 +51,62 @@ fn record(report: &TestReport, suite: &str, format: Format, sources: &Sources) -
 #[cfg(feature = "ci")]
 fn update_document(
     case: &Case,
-    excused: &Excused,
+    filtered: &Filtered,
     to: &Destination,
-    wishes: &Wishes,
+    settings: &EnvSettings,
 ) -> Result<(), String> {
     use echown_report::{Document, Novelty, TestName};
 
     let mut document = Document::new(to.format);
-    let new = if wishes.has_baseline() { Novelty::New } else { Novelty::Unasked };
-    let of_test = |report| Entry::of_test(report, &case.suite(), &wishes.sources);
-    for entry in excused.report.iter().flat_map(of_test) {
+    let new = if settings.has_baseline() { Novelty::New } else { Novelty::Unasked };
+    let of_test = |report| Entry::of_test(report, &case.suite(), &settings.sources);
+    for entry in filtered.report.iter().flat_map(of_test) {
         document.add(entry, new);
     }
-    for entry in &excused.known {
+    for entry in &filtered.known {
         document.add(entry.clone(), Novelty::Known);
     }
     let test = TestName::new(&case.suite(), &case.name());
-    let is_silent = excused.report.is_none() && excused.known.is_empty();
-    // Most tests have nothing to say and never had. What is read here is whole without the lock.
+    let is_silent = filtered.report.is_none() && filtered.known.is_empty();
+    // Most tests have no findings and no entry. The text read here is complete without the lock.
     if is_silent {
         match std::fs::read_to_string(&to.path) {
             Ok(text) if document.resembles(&text) && !text.contains(&test.name) => return Ok(()),
             _ => {}
         }
     }
-    shared::update(&to.path, |text| {
+    locked_file::update(&to.path, |text| {
         document.merge_into(text, &test).map_err(|wrong| format!("{wrong}; name another file"))
     })
 }
 
-/// [`Destination`] refuses formats that are not built in.
+/// [`Destination`] rejects formats that are not built in.
 #[cfg(not(feature = "ci"))]
-fn update_document(_: &Case, _: &Excused, to: &Destination, _: &Wishes) -> Result<(), String> {
+fn update_document(
+    _: &Case,
+    _: &Filtered,
+    to: &Destination,
+    _: &EnvSettings,
+) -> Result<(), String> {
     Err(format!("{} is not built in", to.format))
 }
 
-/// Enters known findings into the baseline that is being written.
+/// Adds findings to the baseline that `ECHOWN_WRITE_BASELINE` names.
 ///
 /// # Errors
 /// What cannot be written, with the file's name.
 #[cfg(feature = "ci")]
-pub(super) fn enter(excused: &Excused, wishes: &Wishes) -> Result<(), String> {
-    let Some(path) = &wishes.write_baseline else { return Ok(()) };
-    let entered = shared::update(path, |text| {
-        let written = echown_report::Baseline::written(text, &excused.known)?;
+pub(super) fn add_to_baseline(filtered: &Filtered, settings: &EnvSettings) -> Result<(), String> {
+    let Some(path) = &settings.write_baseline else { return Ok(()) };
+    let added = locked_file::update(path, |text| {
+        let written = echown_report::Baseline::written(text, &filtered.known)?;
         Ok((written != text).then_some(written))
     });
-    entered.map_err(|wrong| format!("cannot write the baseline {}: {wrong}", escape::path(path)))
+    added.map_err(|wrong| format!("cannot write the baseline {}: {wrong}", escape::path(path)))
 }
 
-/// Without the feature `ci` none is.
+/// Does nothing: without the feature `ci` no baseline is written.
 #[cfg(not(feature = "ci"))]
-pub(super) fn enter(_: &Excused, _: &Wishes) -> Result<(), String> {
+pub(super) fn add_to_baseline(_: &Filtered, _: &EnvSettings) -> Result<(), String> {
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! | `ECHOWN_REPORT=FORMAT:FILE` | write findings there, too: `text`, `json`, `junit`, `sarif`, `github` |
 //! | `ECHOWN_SUPPRESSIONS=FILE` | leaks that are right: the file that `echown serve` takes |
 //! | `ECHOWN_BASELINE=FILE` | findings that are known: only new ones fail |
-//! | `ECHOWN_WRITE_BASELINE=FILE` | enter what is found there, and fail for none of it |
+//! | `ECHOWN_WRITE_BASELINE=FILE` | add all findings to it, and fail for none of them |
 //!
 //! They are read once, before the first test, and the files are tested for writing then. An error
 //! in them fails every test, because a missing report would be taken for a clean one.
@@ -17,18 +17,18 @@ use std::sync::OnceLock;
 
 use echown_fd::escape;
 
-use super::shared;
+use super::locked_file;
 #[cfg(feature = "ci")]
 use echown_report::Suppression;
 #[cfg(feature = "ci")]
 use echown_report::{Baseline, atomic_file::resolved, suppressions};
 use echown_report::{Destination, Sources};
 
-/// What is wanted.
+/// The settings of a test process.
 #[derive(Debug)]
-pub(super) struct Wishes {
+pub(super) struct EnvSettings {
     pub(super) report: Option<Destination>,
-    /// Lines of which make a finding the same in the next run.
+    /// Source lines identify a finding in the next run.
     pub(super) sources: Sources,
     #[cfg(feature = "ci")]
     pub(super) suppressions: Vec<Suppression>,
@@ -38,24 +38,24 @@ pub(super) struct Wishes {
     pub(super) write_baseline: Option<PathBuf>,
 }
 
-impl Wishes {
-    /// None.
+impl EnvSettings {
+    /// The settings without any variable.
     #[cfg(all(test, feature = "ci"))]
-    pub(super) fn none() -> Wishes {
-        Wishes::read(|_| None).expect("nothing is wrong with nothing")
+    pub(super) fn none() -> EnvSettings {
+        EnvSettings::read(|_| None).expect("nothing is wrong with nothing")
     }
 
     /// Those of this process.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(super) fn of_this_process() -> Result<&'static Wishes, &'static str> {
-        static WISHES: OnceLock<Result<Wishes, String>> = OnceLock::new();
-        let read = || Wishes::read(|name| env::var_os(name).filter(|value| !value.is_empty()));
-        WISHES.get_or_init(read).as_ref().map_err(String::as_str)
+    pub(super) fn of_this_process() -> Result<&'static EnvSettings, &'static str> {
+        static SETTINGS: OnceLock<Result<EnvSettings, String>> = OnceLock::new();
+        let read = || EnvSettings::read(|name| env::var_os(name).filter(|value| !value.is_empty()));
+        SETTINGS.get_or_init(read).as_ref().map_err(String::as_str)
     }
 
-    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Wishes, String> {
+    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<EnvSettings, String> {
         // Now: a test that runs in this process may go to another folder.
         let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let file = |name: &str| variable(name).map(PathBuf::from).map(whole);
@@ -67,14 +67,14 @@ impl Wishes {
                     |wrong: String| format!("ECHOWN_REPORT={}: {wrong}", escape::text(&text));
                 let Destination { format, path } = text.parse::<Destination>().map_err(wrong)?;
                 let path = whole(path);
-                shared::attempt(&path, format.is_document()).map_err(|error| {
+                locked_file::check_writable(&path, format.is_document()).map_err(|error| {
                     let path = escape::path(&path);
                     format!("ECHOWN_REPORT: cannot write the report to {path}: {error}")
                 })?;
                 Some(Destination { format, path })
             }
         };
-        Wishes::with_files(
+        EnvSettings::with_files(
             report,
             file("ECHOWN_SUPPRESSIONS").as_deref(),
             file("ECHOWN_BASELINE").as_deref(),
@@ -82,7 +82,7 @@ impl Wishes {
         )
     }
 
-    /// Whether some findings are news and others are not.
+    /// Whether findings are compared with a baseline.
     #[cfg(feature = "ci")]
     pub(super) fn has_baseline(&self) -> bool {
         self.baseline.is_some() || self.write_baseline.is_some()
@@ -94,7 +94,7 @@ impl Wishes {
         suppressions: Option<&Path>,
         baseline: Option<&Path>,
         write_baseline: Option<PathBuf>,
-    ) -> Result<Wishes, String> {
+    ) -> Result<EnvSettings, String> {
         if let Some(path) = &write_baseline {
             let name = escape::path(path);
             if report.as_ref().is_some_and(|to| resolved(&to.path) == resolved(path)) {
@@ -103,13 +103,13 @@ impl Wishes {
                      a file of its own"
                 ));
             }
-            shared::attempt(path, true).map_err(|error| {
+            locked_file::check_writable(path, true).map_err(|error| {
                 format!("ECHOWN_WRITE_BASELINE: cannot write the baseline {name}: {error}")
             })?;
         }
         let suppressions = suppressions.map(suppressions::read).transpose();
         let baseline = baseline.map(|path| Baseline::read(path, &Sources::nearby())).transpose();
-        Ok(Wishes {
+        Ok(EnvSettings {
             report,
             sources: Sources::nearby(),
             suppressions: suppressions
@@ -126,14 +126,14 @@ impl Wishes {
         suppressions: Option<&Path>,
         baseline: Option<&Path>,
         write_baseline: Option<PathBuf>,
-    ) -> Result<Wishes, String> {
+    ) -> Result<EnvSettings, String> {
         let given = [
             ("ECHOWN_SUPPRESSIONS", suppressions.is_some()),
             ("ECHOWN_BASELINE", baseline.is_some()),
             ("ECHOWN_WRITE_BASELINE", write_baseline.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
-            None => Ok(Wishes { report, sources: Sources::nearby() }),
+            None => Ok(EnvSettings { report, sources: Sources::nearby() }),
             Some((name, _)) => Err(format!(
                 "{name} is set, but this build of echown cannot read such files; {}",
                 echown_report::format::enable("ci")
@@ -146,8 +146,8 @@ impl Wishes {
 mod tests {
     use super::*;
 
-    fn read(name: &str, value: &str) -> Result<Wishes, String> {
-        Wishes::read(move |asked| (asked == name).then(|| OsString::from(value)))
+    fn read(name: &str, value: &str) -> Result<EnvSettings, String> {
+        EnvSettings::read(move |asked| (asked == name).then(|| OsString::from(value)))
     }
 
     #[test]
@@ -162,11 +162,11 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_is_known_before_the_first_test() {
-        let folder = env::temp_dir().join(format!("echown-wishes-{}", std::process::id()));
+        let folder = env::temp_dir().join(format!("echown-env-settings-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let with = |report: &str, baseline: &str| {
             let (report, baseline) = (OsString::from(report), OsString::from(baseline));
-            Wishes::read(move |asked| match asked {
+            EnvSettings::read(move |asked| match asked {
                 "ECHOWN_REPORT" if !report.is_empty() => Some(report.clone()),
                 "ECHOWN_WRITE_BASELINE" if !baseline.is_empty() => Some(baseline.clone()),
                 _ => None,
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn nothing_is_wanted_unless_something_is_asked_for() {
-        assert!(Wishes::read(|_| None).unwrap().report.is_none());
+        assert!(EnvSettings::read(|_| None).unwrap().report.is_none());
         let file = env::temp_dir().join(format!("echown-wanted-{}", std::process::id()));
         let wanted = read("ECHOWN_REPORT", &format!("text:{}", file.display())).unwrap();
         assert!(wanted.report.is_some());

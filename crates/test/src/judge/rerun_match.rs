@@ -1,31 +1,31 @@
-//! What the second run says about what the first one left.
+//! The matcher of two runs: finds the descriptor of the second run that corresponds to one of the first.
 
-use super::Told;
+use super::ChildReport;
 use crate::message::Left;
 use echown_report::Descriptor;
 
-/// What the second run left, of which each can stand for one thing of the first.
-pub(super) struct More<'a> {
+/// The descriptors that the second run left open. Each is matched with at most one of the first run.
+pub(super) struct RerunMatch<'a> {
     left: Vec<(&'a Left, Option<bool>)>,
     /// The kinds of all of it, and whether it recurs.
     kinds: Vec<(&'a str, Option<bool>)>,
 }
 
-impl<'a> More<'a> {
-    pub(super) fn new(second: Option<&'a Told>) -> More<'a> {
-        let Some((told, ended)) = second.and_then(|told| Some((told, told.ended.as_ref()?))) else {
-            return More { left: Vec::new(), kinds: Vec::new() };
+impl<'a> RerunMatch<'a> {
+    pub(super) fn new(second: Option<&'a ChildReport>) -> RerunMatch<'a> {
+        let Some((run, ended)) = second.and_then(|run| Some((run, run.ended.as_ref()?))) else {
+            return RerunMatch { left: Vec::new(), kinds: Vec::new() };
         };
-        let recurs = |index| told.recurs.as_ref().and_then(|all| all.get(index)).copied();
+        let recurs = |index| run.recurs.as_ref().and_then(|all| all.get(index)).copied();
         let left = ended.left.iter().enumerate().map(|(index, left)| (left, recurs(index)));
         let left: Vec<_> = left.collect();
         let kinds = left.iter().map(|(left, recurs)| (&*left.descriptor.kind, *recurs)).collect();
-        More { left, kinds }
+        RerunMatch { left, kinds }
     }
 
-    /// Whether the second run left some of this kind, fewer than the first, and none of them again: so
-    /// many threads of a pool as happen to be used have one each.
-    pub(super) fn excuses(&self, kind: &str) -> bool {
+    /// Whether the second run left some of this kind, fewer than the first, and none of them recur.
+    /// Example: each thread of a pool has one, and the number of threads that are used varies.
+    pub(super) fn is_once_per_process(&self, kind: &str) -> bool {
         let mut alike = self.kinds.iter().filter(|(known, _)| *known == kind).peekable();
         alike.peek().is_some() && alike.all(|(_, recurs)| *recurs == Some(false))
     }

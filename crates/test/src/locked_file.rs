@@ -1,4 +1,4 @@
-//! A file that many processes write to without knowing of each other.
+//! An output file that several processes write to at the same time, under a lock.
 //!
 //! Records are appended under the file's lock, each by one call. A document is read, changed and
 //! replaced as a whole under the lock ([`AtomicFile`]): a reader finds a complete document, or an
@@ -28,8 +28,8 @@ use rustix::fs::{FlockOperation, flock};
 /// Appends a record.
 ///
 /// Standard output and standard error are written to as this process has them, round the runner's
-/// capture, and not while another thread prints. Opened anew by its path a file would be written to from
-/// a place of its own, and what others write would go over it; and a socket cannot be opened.
+/// capture, and not while another thread prints. If it were opened again by its path, it would have a
+/// file offset of its own, and other writers would overwrite its text; and a socket cannot be opened.
 pub(super) fn append_record(path: &Path, record: &[u8]) -> io::Result<()> {
     match standard(path) {
         Some(Standard::Error) => return io::stderr().lock().write_all(record),
@@ -61,10 +61,10 @@ fn standard(path: &Path) -> Option<Standard> {
     }
 }
 
-/// Changes a document as `change` does with its text. `None`: it stays as it is.
+/// Replaces a document by what `change` makes of its text. `None`: it stays as it is.
 ///
 /// # Errors
-/// What `change` says, or what the file says, in words without the file's name.
+/// The error of `change` or of the system call, without the file's name.
 #[cfg(feature = "ci")]
 pub(super) fn update(
     path: &Path,
@@ -76,14 +76,14 @@ pub(super) fn update(
     let mut text = String::new();
     locked.read_to_string(&mut text).map_err(words)?;
     let Some(text) = change(&text)? else { return Ok(()) };
-    file.replace(|beside| fs::write(beside, text)).map_err(words)
+    file.replace(|temporary| fs::write(temporary, text)).map_err(words)
 }
 
-/// Tries whether records can be appended to a file, or a document be replaced. Nothing is left of that.
+/// Checks that records can be appended to a file, or a document be replaced, and changes nothing.
 ///
 /// # Errors
 /// The system call's.
-pub(super) fn attempt(path: &Path, is_document: bool) -> io::Result<()> {
+pub(super) fn check_writable(path: &Path, is_document: bool) -> io::Result<()> {
     if standard(path).is_some() && !is_document {
         return Ok(());
     }
@@ -93,7 +93,7 @@ pub(super) fn attempt(path: &Path, is_document: bool) -> io::Result<()> {
     }
 }
 
-/// The file that has the name, made if need be, and locked.
+/// The file that has the name, created if need be, and locked.
 #[cfg(feature = "ci")]
 fn lock(path: &Path) -> io::Result<File> {
     loop {

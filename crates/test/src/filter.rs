@@ -1,60 +1,60 @@
 //! The filter of findings: suppressions and the baseline remove those that fail no test. Pure.
 
-use super::wishes::Wishes;
+use super::env_settings::EnvSettings;
 #[cfg(feature = "ci")]
 use echown_report::Suppression;
 use echown_report::TestReport;
 #[cfg(feature = "ci")]
 use echown_report::{Baseline, Descriptor, Entry, Place, TestFinding, TestVerdict};
 
-/// A report without what is excused.
+/// A report without the findings that fail no test.
 #[derive(Debug, Default)]
-pub(super) struct Excused {
+pub(super) struct Filtered {
     /// What is left of it, if anything is.
     pub(super) report: Option<TestReport>,
     /// Findings that the baseline has, or is to have.
     #[cfg(feature = "ci")]
     pub(super) known: Vec<Entry>,
-    /// What was excused and why.
+    /// What was filtered and why.
     pub(super) notes: Vec<String>,
 }
 
-/// Excuses by suppressions first, which have reasons, and then by the baseline.
+/// Filters by suppressions first, which have reasons, and then by the baseline.
 #[cfg(feature = "ci")]
-pub(super) fn excuse(mut report: TestReport, suite: &str, wishes: &Wishes) -> Excused {
+pub(super) fn filter(mut report: TestReport, suite: &str, settings: &EnvSettings) -> Filtered {
     let mut notes = Vec::new();
     for finding in &mut report.findings {
-        suppress(finding, &wishes.suppressions, &mut notes);
+        suppress(finding, &settings.suppressions, &mut notes);
     }
-    // Those are empty now that were about nothing else.
+    // A suppression may have removed all that a finding was about.
     report.findings.retain(|finding| !(is_of_leak(finding) && finding.kind().is_none()));
-    let entries = Entry::of_test(&report, suite, &wishes.sources);
+    let entries = Entry::of_test(&report, suite, &settings.sources);
     let is_known = |(finding, entry): (&TestFinding, &Entry)| {
         let by_baseline = |known: &Baseline| known.knows(entry);
-        came_back(finding)
-            && (wishes.write_baseline.is_some()
-                || wishes.baseline.as_ref().is_some_and(by_baseline))
+        returned(finding)
+            && (settings.write_baseline.is_some()
+                || settings.baseline.as_ref().is_some_and(by_baseline))
     };
     let known: Vec<bool> = report.findings.iter().zip(&entries).map(is_known).collect();
     let mut at = known.iter();
     report.findings.retain(|_| !at.next().copied().unwrap_or_default());
     let all = entries.into_iter().zip(&known);
     let known: Vec<Entry> = all.filter(|(_, known)| **known).map(|(entry, _)| entry).collect();
-    let what = if wishes.write_baseline.is_some() { "added to" } else { "known in" };
+    let what = if settings.write_baseline.is_some() { "added to" } else { "known in" };
     notes.extend(
         known.iter().map(|it| format!("{what} the baseline: {}: {}", it.code, it.headline)),
     );
     if report.findings.is_empty() {
-        return Excused { report: None, known, notes };
+        return Filtered { report: None, known, notes };
     }
     report.notes.append(&mut notes);
-    Excused { report: Some(report), known, notes }
+    Filtered { report: Some(report), known, notes }
 }
 
-/// Nothing is: without the feature `ci` there is nothing that could be read.
+/// Filters nothing: without the feature `ci` there are no suppressions and no baseline.
 #[cfg(not(feature = "ci"))]
-pub(super) fn excuse(report: TestReport, _: &str, _: &Wishes) -> Excused {
-    Excused { report: Some(report), notes: Vec::new() }
+pub(super) fn filter(report: TestReport, _: &str, _: &EnvSettings) -> Filtered {
+    Filtered { report: Some(report), notes: Vec::new() }
 }
 
 #[cfg(feature = "ci")]
@@ -62,14 +62,14 @@ fn is_of_leak(finding: &TestFinding) -> bool {
     matches!(finding.verdict, TestVerdict::Leak | TestVerdict::InheritedFd)
 }
 
-/// Whether the test did. One that did not has told nothing, and might hide anything: by the test's name
-/// alone, which is all that would be known of it, the next death would pass for the last one.
+/// Whether the test returned. If it did not, a baseline would identify it by the test's name alone, and
+/// the next crash, of another cause, would match the entry.
 #[cfg(feature = "ci")]
-fn came_back(finding: &TestFinding) -> bool {
+fn returned(finding: &TestFinding) -> bool {
     !matches!(finding.verdict, TestVerdict::ProcessExited | TestVerdict::Hang)
 }
 
-/// Takes out of a finding what a suppression matches.
+/// Removes from a finding what a suppression matches.
 #[cfg(feature = "ci")]
 fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<String>) {
     if !is_of_leak(finding) || known.is_empty() {
@@ -95,7 +95,7 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
         notes.extend(reason.iter().map(|reason| format!("suppressed: {descriptor}: {reason}")));
         reason.is_none()
     });
-    // What the registry had on record and has closed at the end of the test.
+    // What the registry closed at the end of the test.
     let of_record = finding.descriptors.is_empty().then(|| finding.kind().map(str::to_owned));
     if let Some(reason) = of_record.flatten().and_then(|kind| reason(&kind, &[])) {
         notes.push(format!("suppressed: {}: {reason}", finding.message));
@@ -146,16 +146,18 @@ mod tests {
     fn a_suppression_takes_out_what_it_matches_and_says_why() {
         let log =
             Suppression::because("it is the log").kind("file").path("/var/log").site("a.rs:7");
-        let wishes = Wishes { suppressions: vec![log], ..Wishes::none() };
+        let settings = EnvSettings { suppressions: vec![log], ..EnvSettings::none() };
         let (log, other) = (leak("file", "/var/log/x", "f"), leak("file", "/etc/x", "f"));
-        let excused = excuse(report(vec![log.clone()]), "s", &wishes);
-        assert!(excused.report.is_none());
-        assert!(excused.notes[0].starts_with("suppressed: file fd 5, /var/log/x: it is the log ("));
+        let filtered = filter(report(vec![log.clone()]), "s", &settings);
+        assert!(filtered.report.is_none());
+        assert!(
+            filtered.notes[0].starts_with("suppressed: file fd 5, /var/log/x: it is the log (")
+        );
         let both = TestFinding {
             descriptors: [log.descriptors.clone(), other.descriptors.clone()].concat(),
             ..other.clone()
         };
-        let left = excuse(report(vec![both]), "s", &wishes).report.unwrap();
+        let left = filter(report(vec![both]), "s", &settings).report.unwrap();
         assert_eq!(left.findings, [other]);
         assert!(left.notes[0].starts_with("suppressed: "), "{:?}", left.notes);
     }
@@ -170,8 +172,8 @@ mod tests {
             ..leak("", "", "")
         };
         let by = |known: Suppression| {
-            let wishes = Wishes { suppressions: vec![known], ..Wishes::none() };
-            excuse(report(vec![owned.clone()]), "s", &wishes).report
+            let settings = EnvSettings { suppressions: vec![known], ..EnvSettings::none() };
+            filter(report(vec![owned.clone()]), "s", &settings).report
         };
         assert!(by(Suppression::because("x").kind("tcp stream").site("src/a.rs:3")).is_none());
         assert!(by(Suppression::because("x").kind("pipe")).is_some());
@@ -184,17 +186,17 @@ mod tests {
         let entries = Entry::of_test(&report(vec![old.clone()]), "s", &Sources::none());
         let text = Baseline::written("", &entries).unwrap();
         let baseline = Baseline::parse(&text, &Sources::none()).unwrap();
-        let wishes = Wishes { baseline: Some(baseline), ..Wishes::none() };
-        assert!(excuse(report(vec![old.clone()]), "s", &wishes).report.is_none());
-        let excused = excuse(report(vec![old, new.clone()]), "s", &wishes);
-        assert_eq!(excused.report.unwrap().findings, [new]);
-        assert_eq!(excused.known.len(), 1);
+        let settings = EnvSettings { baseline: Some(baseline), ..EnvSettings::none() };
+        assert!(filter(report(vec![old.clone()]), "s", &settings).report.is_none());
+        let filtered = filter(report(vec![old, new.clone()]), "s", &settings);
+        assert_eq!(filtered.report.unwrap().findings, [new]);
+        assert_eq!(filtered.known.len(), 1);
     }
 
     fn bare(verdict: TestVerdict) -> TestFinding {
         TestFinding {
             verdict,
-            message: "did not come back".to_owned(),
+            message: "did not return".to_owned(),
             descriptors: Vec::new(),
             places: Vec::new(),
             custody: Vec::new(),
@@ -203,13 +205,14 @@ mod tests {
 
     #[test]
     fn what_no_suppression_is_about_stays_whatever_it_is() {
-        let wishes = Wishes { suppressions: vec![Suppression::because("all")], ..Wishes::none() };
+        let settings =
+            EnvSettings { suppressions: vec![Suppression::because("all")], ..EnvSettings::none() };
         let hang = bare(TestVerdict::Hang);
-        assert!(excuse(report(vec![hang]), "s", &wishes).report.is_some());
+        assert!(filter(report(vec![hang]), "s", &settings).report.is_some());
     }
 
     #[test]
-    fn a_test_that_did_not_come_back_is_known_to_no_baseline() {
+    fn a_test_that_did_not_return_matches_no_baseline() {
         for (verdict, is_known) in [
             (TestVerdict::ProcessExited, false),
             (TestVerdict::Hang, false),
@@ -219,12 +222,13 @@ mod tests {
             let entries = Entry::of_test(&found, "s", &Sources::none());
             let text = Baseline::written("", &entries).unwrap();
             let baseline = Some(Baseline::parse(&text, &Sources::none()).unwrap());
-            let known = Wishes { baseline, ..Wishes::none() };
-            let entered = Wishes { write_baseline: Some("known.toml".into()), ..Wishes::none() };
-            for wishes in [known, entered] {
-                let excused = excuse(found.clone(), "s", &wishes);
-                assert_eq!(excused.report.is_none(), is_known, "{verdict}");
-                assert_eq!(excused.known.len(), usize::from(is_known), "{verdict}");
+            let known = EnvSettings { baseline, ..EnvSettings::none() };
+            let entered =
+                EnvSettings { write_baseline: Some("known.toml".into()), ..EnvSettings::none() };
+            for settings in [known, entered] {
+                let filtered = filter(found.clone(), "s", &settings);
+                assert_eq!(filtered.report.is_none(), is_known, "{verdict}");
+                assert_eq!(filtered.known.len(), usize::from(is_known), "{verdict}");
             }
         }
     }
