@@ -1,4 +1,46 @@
-//! Descriptors with exactly one provable owner, and an echo server that stands on them.
+//! Checked ownership of file descriptors: every descriptor has exactly one owner, a task.
+//!
+//! A registry records who owns each descriptor, since when and from which line. A use by another task
+//! is rejected before the system call. What a task leaves behind is closed and reported.
+//!
+//! ```
+//! use echown::ownership::ErrorKind;
+//! use echown::{net::Stream, pool::Pool};
+//!
+//! let pool = Pool::new();
+//! let (ours, theirs) = Stream::pair()?;
+//!
+//! // Given to a child task: from here on the child is the owner.
+//! let child = pool.spawn([ours.resource()], move || ours.release())?;
+//! child.join().expect("the child ends well").expect("the child owns the stream");
+//!
+//! // A task that was not given the stream is rejected.
+//! let child = pool.spawn([], move || theirs.check().unwrap_err().kind())?;
+//! assert_eq!(child.join().expect("the child ends well"), ErrorKind::NotOwner);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Modules
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`ownership`] | the checker: `own`, `check`, offers, registries, snapshots |
+//! | [`pool`], [`thread`] | tasks on threads, with ownership given and returned |
+//! | [`net`] | sockets, pipes and files that are checked before every call |
+//! | [`report`] | findings as plain data and as text, JSON, JUnit, SARIF |
+//! | [`check()`] | leak detection for a closure, inside any test |
+//! | [`server`], [`echo`], [`client`] | the echo server, its connection handlers, and clients |
+//! | [`stage`], [`frame`], [`faults`] | state machines, frames, injected system call failures |
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `cli` (default) | the program `echown`: arguments, logging, signals |
+//! | `macros` | `#[echown::test]`, leak detection for tests (the crate `echown-test` alone is lighter) |
+//! | `ci` | JUnit, SARIF, baselines and suppression files |
+//! | `json` | findings and snapshots as JSON |
+//! | `report` | findings with their source lines underlined |
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod check;

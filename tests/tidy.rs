@@ -10,6 +10,8 @@ use std::fs;
 
 use source::{File, everything, peers, root, sources};
 
+#[path = "tidy/architecture.rs"]
+mod architecture;
 #[path = "tidy/markdown.rs"]
 mod markdown;
 #[path = "tidy/prose.rs"]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::common::doc_pages::{KERNELS, assert_page_shows, steady};
 use crate::downstream::{DownstreamCrate, root, text};
 
 /// Crates in the default build of `echown-test`, its own four included.
@@ -68,4 +69,25 @@ fn the_default_build_of_echown_test_has_few_crates() {
     let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let crates: BTreeSet<String> = tree.lines().map(name).collect();
     assert!((4..=CRATES_MAX).contains(&crates.len()), "{} crates: {crates:#?}", crates.len());
+}
+
+/// `ci/pages` writes the report.
+#[test]
+fn the_readmes_first_test_fails_with_the_report_that_follows_it() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("<!-- the first test -->\n```rust,ignore\n").unwrap();
+    let (code, _) = rest.split_once("```\n").unwrap();
+    let downstream = light();
+    std::fs::write(downstream.folder.join("tests/config.rs"), code).unwrap();
+    let said = text(&downstream.cargo(&["test", "--test", "config"]));
+    let report = said.lines().skip_while(|line| !line.starts_with("leak: "));
+    let report: String = report
+        .take_while(|line| line.starts_with("leak: ") || line.starts_with("  "))
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    let report = report.replace(downstream.folder.to_str().unwrap(), "/src/config");
+    assert_page_shows("README.md", "the first test's report", "text", &steady(&report, KERNELS));
 }

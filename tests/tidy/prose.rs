@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 
 use super::Faults;
-use super::markdown::{PENDING, documents, without_code};
+use super::markdown::{documents, without_code};
 use super::source::{everything, root};
 
 /// Words and phrases of the project's former private dialect, with what to write instead.
@@ -50,7 +50,8 @@ fn prose_has_no_banned_words() {
         let mut count = 0;
         let mut files = 0;
         for (name, text) in texts {
-            if PENDING.iter().any(|pending| name.starts_with(pending)) {
+            // Written from module headers, which are checked where they stand.
+            if name == "docs/files.md" {
                 continue;
             }
             let words = banned_words(&text);
