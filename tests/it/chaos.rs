@@ -230,7 +230,8 @@ fn three_thousand_connections_under_chaos_leave_no_trace_but_their_reports() {
 #[test]
 fn lines_that_go_from_machine_to_machine_survive_chaos_too() {
     const CLIENTS: u64 = 600;
-    let staged = ["--style", "staged", "--max-connections", "32"];
+    // Room for those that are still ending when the next ones come, on a busy machine.
+    let staged = ["--style", "staged", "--max-connections", "256"];
     let chaotic = Chaotic::start("staged", MIXED, 5, &staged);
     let before = chaotic.server.open_descriptors();
     let met = meet_with(chaotic.server.address(), CLIENTS, lines);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::server::echown;
+use super::super::server::{Server, echown};
 use super::{SHORT, bench, echoing, measured, outcome, outcome_with, server_that, text};
 use crate::common::stall;
 
@@ -71,11 +71,14 @@ fn at_a_rate_messages_due_on_a_lost_connection_are_reported() {
 
 #[test]
 fn messages_that_could_never_be_sent_at_a_rate_are_reported() {
+    // A client that only sends is a slow reader: the queue for it has to hold what it sends.
+    let server = Server::start(&["--style", "broadcast", "--max-send-queue", "1GiB"]);
+    let roomy = server.address().to_string();
     for more in [
         &["--client", "event"][..],
         &["--client", "event", "--churn"],
         &["--client", "blocking"],
-        &["--style", "broadcast"],
+        &[&*roomy, "--style", "broadcast"],
     ] {
         let arguments = ["--rate", "1e9", "--connections", "1"];
         let outcome = outcome(&[&arguments[..], more].concat());
