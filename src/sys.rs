@@ -10,6 +10,8 @@ pub(crate) mod child;
 pub(crate) mod close;
 pub(crate) mod fork;
 pub(crate) mod limits;
+#[cfg(all(test, echown_loom))]
+pub(crate) mod loom_probe;
 pub(crate) mod memory;
 #[cfg(feature = "cli")]
 pub(crate) mod signal;
@@ -17,5 +19,3 @@ pub(crate) mod signal;
 pub(crate) mod stdio;
 pub(crate) mod thread;
 pub(crate) mod thread_exit;
-#[cfg(all(test, echown_loom))]
-pub(crate) mod watched;

@@ -68,7 +68,7 @@ const MAY_SWAP: &[(&str, &str)] = &[
 const MAY_NAME_LOOM: &[(&str, &str)] = &[
     ("src/sync.rs", "the door"),
     ("src/ownership/slot/model", "the models"),
-    ("src/sys/watched.rs", "what the models use needs a line of `unsafe`"),
+    ("src/sys/loom_probe.rs", "what the models use needs a line of `unsafe`"),
 ];
 
 /// Who may print, and why. Everybody else returns it, or makes it an event of `tracing`.

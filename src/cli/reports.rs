@@ -11,7 +11,7 @@ use echown_fd::escape;
 use super::output::documents;
 use super::stderr_line::stderr_line;
 use crate::ownership::{Registry, RegistryBuilder, Report};
-use crate::report::{Baseline, Colours, Count, Entry, Format, Novelty, Sources, github};
+use crate::report::{Baseline, BaselineState, Colours, Count, Entry, Format, Sources, github};
 
 /// Options of the checker's reports.
 #[derive(Args)]
@@ -146,7 +146,11 @@ impl Reporting {
     }
 
     /// Splits a report into entries with their baseline state, and records them for `--write-baseline`.
-    pub(super) fn entries(&self, report: &Report, sources: &Sources) -> Vec<(Entry, Novelty)> {
+    pub(super) fn entries(
+        &self,
+        report: &Report,
+        sources: &Sources,
+    ) -> Vec<(Entry, BaselineState)> {
         let entries = Entry::of_report(report, sources);
         if let Some((_, findings)) = &self.findings {
             let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,23 +160,23 @@ impl Reporting {
         }
         entries
             .into_iter()
-            .map(|entry| (self.novelty(&entry), entry))
+            .map(|entry| (self.baseline_state(&entry), entry))
             .map(|(new, it)| (it, new))
             .collect()
     }
 
-    fn novelty(&self, entry: &Entry) -> Novelty {
+    fn baseline_state(&self, entry: &Entry) -> BaselineState {
         match &self.baseline {
-            None => Novelty::Unasked,
-            Some(baseline) if baseline.covers(entry) => Novelty::Known,
-            Some(_) => Novelty::New,
+            None => BaselineState::NoBaseline,
+            Some(baseline) if baseline.covers(entry) => BaselineState::Unchanged,
+            Some(_) => BaselineState::New,
         }
     }
 
     /// A report as text that follows others: with an empty line after it, or as lines. Empty if it is known.
     pub(super) fn render(&self, report: &Report, sources: &Sources, colours: Colours) -> Vec<u8> {
         let mut entries = Entry::of_report(report, sources);
-        entries.retain(|entry| self.novelty(entry) != Novelty::Known);
+        entries.retain(|entry| self.baseline_state(entry) != BaselineState::Unchanged);
         if entries.is_empty() {
             return Vec::new();
         }

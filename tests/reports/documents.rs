@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use echown::report::{Document, Entry, Format, Novelty, github};
+use echown::report::{BaselineState, Document, Entry, Format, github};
 use serde_json::Value;
 use serde_sarif::sarif::Sarif;
 
@@ -56,19 +56,21 @@ fn entries(scene: Scene) -> Vec<Entry> {
     reports.iter().flat_map(|report| Entry::of_report(report, &Sources::nearby())).collect()
 }
 
-fn document(format: Format, entries: &[Entry], novelty: Novelty) -> String {
+fn document(format: Format, entries: &[Entry], baseline_state: BaselineState) -> String {
     let mut document = Document::new(format);
-    entries.iter().for_each(|entry| document.add(entry.clone(), novelty));
+    entries.iter().for_each(|entry| document.add(entry.clone(), baseline_state));
     document.to_text()
 }
 
 #[test]
 fn every_finding_is_valid_sarif_by_the_schema_and_by_the_serde_sarif_types() {
-    assert_valid(&document(Format::Sarif, &[], Novelty::Unasked));
+    assert_valid(&document(Format::Sarif, &[], BaselineState::NoBaseline));
     for scene in all_scenes() {
         let entries = entries(scene);
-        for novelty in [Novelty::Unasked, Novelty::New, Novelty::Known] {
-            let sarif = assert_valid(&document(Format::Sarif, &entries, novelty));
+        for baseline_state in
+            [BaselineState::NoBaseline, BaselineState::New, BaselineState::Unchanged]
+        {
+            let sarif = assert_valid(&document(Format::Sarif, &entries, baseline_state));
             let run = &sarif.runs[0];
             let rules = run.tool.driver.rules.as_ref().unwrap();
             let results = run.results.as_ref().unwrap();
@@ -91,7 +93,7 @@ fn every_finding_is_valid_sarif_by_the_schema_and_by_the_serde_sarif_types() {
 #[test]
 fn what_a_result_of_sarif_says_of_a_leak_is_the_weakness_and_the_whole_way_in_order() {
     let entries = entries(a_connection_that_its_task_forgot);
-    let text = document(Format::Sarif, &entries, Novelty::Unasked);
+    let text = document(Format::Sarif, &entries, BaselineState::NoBaseline);
     let sarif: Value = serde_json::from_str(&text).unwrap();
     let result = &sarif["runs"][0]["results"][0];
     assert_eq!(result["taxa"][0]["id"], "775");
@@ -112,14 +114,14 @@ fn what_a_result_of_sarif_says_of_a_leak_is_the_weakness_and_the_whole_way_in_or
     way.sort();
     let wanted: Vec<_> = (1..)
         .zip(steps)
-        .map(|(number, step)| (number, step.label.clone(), u64::from(step.spot.line)))
+        .map(|(number, step)| (number, step.label.clone(), u64::from(step.location.line)))
         .collect();
     assert_eq!(way, wanted);
 }
 
 #[test]
 fn each_cwe_stands_at_its_rule() {
-    let text = document(Format::Sarif, &[], Novelty::Unasked);
+    let text = document(Format::Sarif, &[], BaselineState::NoBaseline);
     let sarif: Value = serde_json::from_str(&text).unwrap();
     let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
     for (code, tag) in [
@@ -140,7 +142,7 @@ fn each_cwe_stands_at_its_rule() {
 fn every_finding_is_junit_that_another_parser_reads_with_the_same_text() {
     for scene in all_scenes() {
         let entries = entries(scene);
-        let text = document(Format::Junit, &entries, Novelty::Unasked);
+        let text = document(Format::Junit, &entries, BaselineState::NoBaseline);
         let xml =
             roxmltree::Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"));
         let failures: Vec<_> = xml.descendants().filter(|it| it.has_tag_name("failure")).collect();
@@ -153,9 +155,9 @@ fn every_finding_is_junit_that_another_parser_reads_with_the_same_text() {
             assert_eq!(failure.attribute("message"), Some(&*entry.headline));
             assert!(failure.text().unwrap().starts_with(&entry.text), "{text}");
             let case = failure.parent().unwrap();
-            assert_eq!(case.attribute("file"), Some(&*entry.spot.file));
+            assert_eq!(case.attribute("file"), Some(&*entry.location.file));
         }
-        let known = document(Format::Junit, &entries, Novelty::Known);
+        let known = document(Format::Junit, &entries, BaselineState::Unchanged);
         let known = roxmltree::Document::parse(&known).unwrap();
         assert_eq!(known.root_element().attribute("failures"), Some("0"));
         assert!(known.descendants().any(|it| it.has_tag_name("skipped")));
@@ -167,7 +169,7 @@ fn text_that_means_something_in_xml_or_is_nothing_there_does_no_harm() {
     let mut entry = entries(a_connection_that_its_task_forgot).remove(0);
     entry.text = "a <b> & \"c\" ]]> \u{1b}[31m \u{0} \u{ffff} é".to_owned();
     entry.headline = "'\"<&>\n".to_owned();
-    let text = document(Format::Junit, &[entry], Novelty::Unasked);
+    let text = document(Format::Junit, &[entry], BaselineState::NoBaseline);
     let xml = roxmltree::Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"));
     let failure = xml.descendants().find(|it| it.has_tag_name("failure")).unwrap();
     assert!(failure.text().unwrap().starts_with("a <b> & \"c\" ]]> "), "{text}");
@@ -184,7 +186,7 @@ fn an_annotation_is_one_line_that_stands_at_the_opening_and_loses_nothing() {
                 line.strip_prefix("::error ").unwrap().split_once("::").unwrap();
             let wanted = format!(
                 "file={},line={},col={},title={}",
-                entry.spot.file, entry.spot.line, entry.spot.column, entry.code
+                entry.location.file, entry.location.line, entry.location.column, entry.code
             );
             assert_eq!(properties, wanted);
             let unescaped = message.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%");
@@ -212,12 +214,12 @@ fn a_finding_has_the_same_fingerprint_in_another_run_and_another_finding_has_not
 fn a_place_is_in_a_document_once_with_how_often_it_was_found() {
     let entry = entries(a_connection_that_its_task_forgot).remove(0);
     let many = vec![entry; 1000];
-    let text = document(Format::Sarif, &many, Novelty::Unasked);
+    let text = document(Format::Sarif, &many, BaselineState::NoBaseline);
     let sarif: Value = serde_json::from_str(&text).unwrap();
     let results = sarif["runs"][0]["results"].as_array().unwrap();
     assert_eq!(results.len(), 1);
     assert_eq!(results[0]["occurrenceCount"], 1000);
-    let text = document(Format::Junit, &many, Novelty::Unasked);
+    let text = document(Format::Junit, &many, BaselineState::NoBaseline);
     assert_eq!(text.matches("<testcase ").count(), 1);
     assert!(text.contains("found 1000 times; this was the first"), "{text}");
 }
@@ -229,12 +231,12 @@ fn the_page_for_ci_shows_what_is_written() {
     let reports = play(Level::On, closed_twice);
     let entries: Vec<Entry> =
         reports.iter().flat_map(|report| Entry::of_report(report, &Sources::nearby())).collect();
-    let sarif = document(Format::Sarif, &entries, Novelty::Unasked);
+    let sarif = document(Format::Sarif, &entries, BaselineState::NoBaseline);
     let mut sarif: Value = serde_json::from_str(&sarif).unwrap();
     let result = sarif["runs"][0]["results"][0].take();
     for (marker, kind, text) in [
         ("an annotation", "text", github::annotation(&entries[0]) + "\n"),
-        ("a JUnit document", "xml", document(Format::Junit, &entries, Novelty::Unasked)),
+        ("a JUnit document", "xml", document(Format::Junit, &entries, BaselineState::NoBaseline)),
         ("a result of SARIF", "json", format!("{result:#}\n")),
     ] {
         common::doc_pages::assert_page_shows("docs/ci.md", marker, kind, &steady(&text));

@@ -9,7 +9,7 @@
 //! | [`fd`] | a descriptor number, its identity and its addresses |
 //! | [`open`] | all open descriptors, described |
 //! | [`trap`] | records of the calls that open and close descriptors |
-//! | [`passing`] | descriptors for a child process |
+//! | [`inherit_fds`] | descriptors for a child process |
 //! | [`unix_address`] | names of Unix sockets |
 //! | [`escape`] | text from outside, made printable |
 //! | [`append`] | opens an output file without waiting for its reader |
@@ -20,4 +20,4 @@ pub mod escape;
 pub mod kind;
 mod sys;
 
-pub use sys::{fd, open, passing, trap, unix_address};
+pub use sys::{fd, inherit_fds, open, trap, unix_address};

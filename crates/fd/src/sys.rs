@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod fd;
+pub mod inherit_fds;
 pub mod open;
-pub mod passing;
 pub mod trap;
 pub mod unix_address;

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::Sources;
 use super::entry::Entry;
 
-/// The version of this form.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
 /// How far a line may have moved where its text cannot be looked for: some lines of a change above it,
@@ -40,15 +40,15 @@ const INTRODUCTION: &str = "\
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct BaselineFile {
     version: u32,
     #[serde(default)]
-    known: Vec<Known>,
+    known: Vec<BaselineEntry>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Known {
+struct BaselineEntry {
     code: String,
     resource: Option<String>,
     file: String,
@@ -57,15 +57,15 @@ struct Known {
     source: Option<String>,
 }
 
-/// What is known, and how often each was found again.
+/// The entries, and how often each matched a finding.
 #[derive(Debug)]
 pub struct Baseline {
-    known: Vec<Entered>,
+    known: Vec<MatchedEntry>,
 }
 
 #[derive(Debug)]
-struct Entered {
-    known: Known,
+struct MatchedEntry {
+    known: BaselineEntry,
     /// Where its text is now; `None` when the file is not at hand.
     lines: Option<Vec<u32>>,
     found: AtomicU64,
@@ -91,30 +91,30 @@ impl Baseline {
     /// # Errors
     /// What is wrong.
     pub fn parse(text: &str, sources: &Sources) -> Result<Baseline, String> {
-        let entered = |known: Known| {
+        let matched = |known: BaselineEntry| {
             let lines = known.source.as_deref().and_then(|source| {
                 let text = sources.text(&known.file)?;
                 let numbered = text.lines().zip(1..);
                 Some(numbered.filter(|(line, _)| line.trim() == source).map(|it| it.1).collect())
             });
-            Entered { known, lines, found: AtomicU64::new(0) }
+            MatchedEntry { known, lines, found: AtomicU64::new(0) }
         };
-        Ok(Baseline { known: read(text)?.known.into_iter().map(entered).collect() })
+        Ok(Baseline { known: read(text)?.known.into_iter().map(matched).collect() })
     }
 
     /// Whether a finding is known.
     #[must_use]
     pub fn covers(&self, entry: &Entry) -> bool {
-        self.known.iter().any(|entered| entered.covers(entry))
+        self.known.iter().any(|matched| matched.covers(entry))
     }
 
     /// The same, and what knows it counts as used.
     #[must_use]
     pub fn knows(&self, entry: &Entry) -> bool {
-        let found = self.known.iter().find(|entered| entered.covers(entry));
-        if let Some(entered) = found {
+        let found = self.known.iter().find(|matched| matched.covers(entry));
+        if let Some(matched) = found {
             // ord: Relaxed; a statistic, read when all who count have ended.
-            entered.found.fetch_add(1, Ordering::Relaxed);
+            matched.found.fetch_add(1, Ordering::Relaxed);
         }
         found.is_some()
     }
@@ -123,7 +123,7 @@ impl Baseline {
     #[must_use]
     pub fn used(&self) -> (usize, u64) {
         // ord: Relaxed, as above.
-        let found = self.known.iter().map(|entered| entered.found.load(Ordering::Relaxed));
+        let found = self.known.iter().map(|matched| matched.found.load(Ordering::Relaxed));
         let found: Vec<u64> = found.filter(|found| *found > 0).collect();
         (found.len(), found.iter().sum())
     }
@@ -134,7 +134,7 @@ impl Baseline {
         // ord: Relaxed, as above.
         let unused = self.known.iter().filter(|it| it.found.load(Ordering::Relaxed) == 0);
         unused
-            .map(|Entered { known, .. }| {
+            .map(|MatchedEntry { known, .. }| {
                 let resource = known.resource.as_deref().unwrap_or("-");
                 let unused =
                     format!("{} of {resource} at {}:{}", known.code, known.file, known.line);
@@ -152,14 +152,14 @@ impl Baseline {
         entries: impl IntoIterator<Item = &'a Entry>,
     ) -> Result<String, String> {
         let mut known = if old.trim().is_empty() { Vec::new() } else { read(old)?.known };
-        for new in entries.into_iter().map(Known::of) {
+        for new in entries.into_iter().map(BaselineEntry::of) {
             if !known.iter().any(|known| known.is_same_as(&new)) {
                 known.push(new);
             }
         }
         known.sort();
-        let form = Form { version: VERSION, known };
-        match toml::to_string(&form) {
+        let file = BaselineFile { version: VERSION, known };
+        match toml::to_string(&file) {
             Ok(text) => Ok(format!("{INTRODUCTION}{text}")),
             Err(error) => unreachable!("plain data always serializes: {error}"),
         }
@@ -171,46 +171,47 @@ pub fn at(path: &Path, wrong: &str) -> String {
     format!("wrong baseline in {}: {wrong}", escape::path(path))
 }
 
-fn read(text: &str) -> Result<Form, String> {
-    let form: Form =
+fn read(text: &str) -> Result<BaselineFile, String> {
+    let file: BaselineFile =
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-    match form.version {
-        VERSION => Ok(form),
+    match file.version {
+        VERSION => Ok(file),
         version => Err(format!("it has version {version}, expected {VERSION}; write it again")),
     }
 }
 
-impl Entered {
+impl MatchedEntry {
     fn covers(&self, entry: &Entry) -> bool {
-        let (known, spot) = (&self.known, &entry.spot);
-        let is_alike =
-            known.code == entry.code && known.resource == entry.resource && known.file == spot.file;
+        let (known, location) = (&self.known, &entry.location);
+        let is_alike = known.code == entry.code
+            && known.resource == entry.resource
+            && known.file == location.file;
         is_alike
-            && match (&known.function, &spot.function) {
+            && match (&known.function, &location.function) {
                 (Some(known), Some(function)) => known == function,
                 _ => match &self.lines {
-                    Some(lines) => lines.contains(&spot.line),
-                    None => known.line.abs_diff(spot.line) <= LINES_MOVED_MAX,
+                    Some(lines) => lines.contains(&location.line),
+                    None => known.line.abs_diff(location.line) <= LINES_MOVED_MAX,
                 },
             }
     }
 }
 
-impl Known {
-    fn of(entry: &Entry) -> Known {
-        Known {
+impl BaselineEntry {
+    fn of(entry: &Entry) -> BaselineEntry {
+        BaselineEntry {
             code: entry.code.to_owned(),
             resource: entry.resource.clone(),
-            file: entry.spot.file.clone(),
-            line: entry.spot.line,
-            function: entry.spot.function.clone(),
+            file: entry.location.file.clone(),
+            line: entry.location.line,
+            function: entry.location.function.clone(),
             // Where there is a function it is not asked.
-            source: entry.source.clone().filter(|_| entry.spot.function.is_none()),
+            source: entry.source.clone().filter(|_| entry.location.function.is_none()),
         }
     }
 
     /// Whether one of the two is enough.
-    fn is_same_as(&self, other: &Known) -> bool {
+    fn is_same_as(&self, other: &BaselineEntry) -> bool {
         let is_alike =
             (&self.code, &self.resource, &self.file) == (&other.code, &other.resource, &other.file);
         is_alike
@@ -224,18 +225,20 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Spot;
+    use crate::Location;
 
     fn entry(line: u32, function: Option<&str>, source: Option<&str>) -> Entry {
-        let spot =
-            Spot { function: function.map(str::to_owned), ..Spot::new("gone/a.rs", line, 5) };
+        let location = Location {
+            function: function.map(str::to_owned),
+            ..Location::new("gone/a.rs", line, 5)
+        };
         Entry {
             code: "leak",
             headline: String::new(),
             text: String::new(),
             help: "",
             resource: Some("pipe".to_owned()),
-            spot,
+            location,
             steps: Vec::new(),
             stacks: Vec::new(),
             test: None,
@@ -260,7 +263,7 @@ mod tests {
             Entry { code: "fd-replaced", ..known.clone() },
             Entry { resource: Some("file".to_owned()), ..known.clone() },
             Entry { resource: None, ..known.clone() },
-            Entry { spot: Spot::new("gone/b.rs", 3, 5), ..known.clone() },
+            Entry { location: Location::new("gone/b.rs", 3, 5), ..known.clone() },
         ] {
             assert!(!baseline.covers(&other), "{other:?}");
         }
@@ -301,7 +304,7 @@ mod tests {
     #[test]
     fn writing_adds_to_what_is_there_and_enters_nothing_twice() {
         let one = Baseline::written("", [&entry(1, None, None)]).unwrap();
-        assert!(one.starts_with("# Findings that are known"), "{one}");
+        assert!(one.starts_with("# Known findings"), "{one}");
         let two = Baseline::written(&one, [&entry(1, None, None), &entry(50, None, None)]).unwrap();
         assert_eq!(two.matches("[[known]]").count(), 2, "{two}");
         assert_eq!(Baseline::written(&two, []).unwrap(), two);

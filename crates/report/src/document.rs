@@ -25,18 +25,18 @@ pub(super) struct Found {
     /// As it was found first.
     pub(super) entry: Entry,
     pub(super) times: u64,
-    pub(super) novelty: Novelty,
+    pub(super) baseline_state: BaselineState,
 }
 
-/// What a baseline says of a finding.
+/// A finding compared with the baseline: SARIF's `baselineState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Novelty {
+pub enum BaselineState {
     /// There is no baseline.
-    Unasked,
+    NoBaseline,
     /// It is not in the baseline.
     New,
-    /// It is.
-    Known,
+    /// It is in the baseline.
+    Unchanged,
 }
 
 impl Document {
@@ -51,13 +51,13 @@ impl Document {
     }
 
     /// Enters a finding.
-    pub fn add(&mut self, entry: Entry, novelty: Novelty) {
+    pub fn add(&mut self, entry: Entry, baseline_state: BaselineState) {
         let key = (entry.test.clone(), entry.fingerprint());
         match self.known.get(&key) {
             Some(index) => self.findings[*index].times += 1,
             None => {
                 self.known.insert(key, self.findings.len());
-                self.findings.push(Found { entry, times: 1, novelty });
+                self.findings.push(Found { entry, times: 1, baseline_state });
             }
         }
     }

@@ -7,7 +7,7 @@
 use super::explain;
 use super::paths;
 use super::sources::Sources;
-use super::tested::Place;
+use super::test_report::Place;
 use super::text::Headline;
 use crate::{CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
 
@@ -23,26 +23,26 @@ pub struct Entry {
     pub headline: String,
     /// All that is known, as plain text.
     pub text: String,
-    /// What mends it most often.
+    /// The most frequent fix.
     pub help: &'static str,
     /// What the resource is: `tcp stream`, `pipe`, the name of a type.
     pub resource: Option<String>,
     /// The line that matters most: where a leaked resource was acquired, or the rule was broken.
-    pub spot: Spot,
-    /// Through whose hands the resource went, oldest first.
+    pub location: Location,
+    /// The resource's chain of custody, oldest first.
     pub steps: Vec<Step>,
     /// Calls that led to what was done, as far as they were noted.
     pub stacks: Vec<Place>,
     /// For a test's finding: the test.
     pub test: Option<TestName>,
-    /// The source line at the spot, without the space around it, if it is at hand.
+    /// The source line at the location, without the space around it, if it is at hand.
     pub source: Option<String>,
 }
 
-/// A place in a source.
+/// A location in a source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Spot {
+pub struct Location {
     /// The path: from the top of the repository, or for a dependency from its own name on.
     pub file: String,
     /// Whether the file is in the repository.
@@ -55,14 +55,14 @@ pub struct Spot {
     pub function: Option<String>,
 }
 
-/// One hand that a resource went through.
+/// One step of a resource's chain of custody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
-    /// What was done and by whom.
+    /// What was done, and by which task.
     pub label: String,
     /// Where.
-    pub spot: Spot,
+    pub location: Location,
     /// On which thread: its kernel id.
     pub thread: String,
 }
@@ -85,12 +85,12 @@ impl TestName {
     }
 }
 
-impl Spot {
-    /// A place that the compiler, or debug information, wrote so.
+impl Location {
+    /// A location as the compiler, or debug information, has it.
     #[must_use]
-    pub fn new(file: &str, line: u32, column: u32) -> Spot {
+    pub fn new(file: &str, line: u32, column: u32) -> Location {
         let shown = paths::shown(file);
-        Spot { file: shown.path, is_inside: shown.is_inside, line, column, function: None }
+        Location { file: shown.path, is_inside: shown.is_inside, line, column, function: None }
     }
 }
 
@@ -108,9 +108,9 @@ impl Entry {
         }
     }
 
-    /// The text without the code, which readers elsewhere have beside it: the headline, with the sign
-    /// that ends it, and what else is known below it.
-    pub(super) fn story(&self, end: &str) -> String {
+    /// The text without the code, which SARIF and annotations have in a field of its own: the headline,
+    /// with `end` after it, and the details below it.
+    pub(super) fn body(&self, end: &str) -> String {
         let details = self.text.split_once('\n').map_or("", |(_, details)| details);
         format!("{}{end}\n{details}", self.headline)
     }
@@ -121,12 +121,12 @@ impl Entry {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let resource = self.resource.as_deref().unwrap_or("-");
-        let anchor = match (&self.spot.function, &self.source) {
+        let anchor = match (&self.location.function, &self.source) {
             (Some(function), _) => format!("fn {function}"),
             (None, Some(source)) => format!("`{source}`"),
-            (None, None) => format!("line {}", self.spot.line),
+            (None, None) => format!("line {}", self.location.line),
         };
-        format!("{} | {resource} | {} | {anchor}", self.code, self.spot.file)
+        format!("{} | {resource} | {} | {anchor}", self.code, self.location.file)
     }
 }
 
@@ -139,7 +139,7 @@ fn of_leak(report: &LeakReport, left: &ResourceData, sources: &Sources) -> Entry
         text: alone.to_string(),
         help: explain::help("leak"),
         resource: Some(left.kind.to_owned()),
-        spot: Spot::new(site.file(), site.line(), site.column()),
+        location: Location::new(site.file(), site.line(), site.column()),
         steps: left.custody.iter().map(step).collect(),
         stacks: Vec::new(),
         test: None,
@@ -155,7 +155,7 @@ fn of_violation(report: &ViolationReport, sources: &Sources) -> Entry {
         text: report.to_string(),
         help: explain::help(report.code),
         resource: resource.map(|resource| resource.kind.to_owned()),
-        spot: Spot::new(report.site.file(), report.site.line(), report.site.column()),
+        location: Location::new(report.site.file(), report.site.line(), report.site.column()),
         steps: resource.map(|it| it.custody.iter().map(step).collect()).unwrap_or_default(),
         stacks: Vec::new(),
         test: None,
@@ -171,7 +171,7 @@ fn step(step: &CustodyStep) -> Step {
     };
     Step {
         label: format!("{}{who}", step.event),
-        spot: Spot::new(step.site.file(), step.site.line(), step.site.column()),
+        location: Location::new(step.site.file(), step.site.line(), step.site.column()),
         thread: step.thread_id.to_string(),
     }
 }

@@ -13,9 +13,9 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 pub fn annotation(entry: &Entry) -> String {
     let mut properties = Vec::new();
     // A path that is not the repository's would be shown nowhere.
-    if entry.spot.is_inside {
-        properties.push(format!("file={}", of_property(&entry.spot.file)));
-        let numbers = [("line", entry.spot.line), ("col", entry.spot.column)];
+    if entry.location.is_inside {
+        properties.push(format!("file={}", of_property(&entry.location.file)));
+        let numbers = [("line", entry.location.line), ("col", entry.location.column)];
         for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
             properties.push(format!("{name}={number}"));
         }
@@ -25,7 +25,7 @@ pub fn annotation(entry: &Entry) -> String {
         None => entry.code.to_owned(),
     };
     properties.push(format!("title={}", of_property(&title)));
-    format!("::error {}::{}", properties.join(","), of_message(&entry.story("")))
+    format!("::error {}::{}", properties.join(","), of_message(&entry.body("")))
 }
 
 /// What the runner would take for the end of a command or of its line.

@@ -7,7 +7,7 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
 use super::Count;
-use super::document::{Found, Novelty};
+use super::document::{BaselineState, Found};
 use super::entry::TestName;
 
 /// The name of the whole, by which a document is known for ours.
@@ -33,9 +33,9 @@ pub(super) fn document(findings: &[Found]) -> String {
         let (suite, case) = match &found.entry.test {
             Some(test) => (&*test.suite, case(test.name.clone(), &[found])),
             None => {
-                let spot = &found.entry.spot;
+                let location = &found.entry.location;
                 let resource = found.entry.resource.as_deref().unwrap_or("task");
-                let name = format!("{resource} at {}:{}", spot.file, spot.line);
+                let name = format!("{resource} at {}:{}", location.file, location.line);
                 let mut case = case(name, &[found]);
                 case.set_classname(found.entry.code);
                 (OWNERSHIP, case)
@@ -85,8 +85,11 @@ pub(super) fn merge(
 
 /// A case for what was found by one test, or at one place.
 fn case(name: String, all: &[&Found]) -> TestCase {
-    let new: Vec<&Found> =
-        all.iter().copied().filter(|found| found.novelty != Novelty::Known).collect();
+    let new: Vec<&Found> = all
+        .iter()
+        .copied()
+        .filter(|found| found.baseline_state != BaselineState::Unchanged)
+        .collect();
     let (mut status, told) = match new.is_empty() {
         true => (TestCaseStatus::skipped(), all),
         false => (TestCaseStatus::non_success(NonSuccessKind::Failure), &new[..]),
@@ -109,9 +112,9 @@ fn case(name: String, all: &[&Found]) -> TestCase {
     status.set_description(texts.join("\n\n"));
     let mut case = TestCase::new(name, status);
     if let Some(first) = told.first() {
-        let spot = &first.entry.spot;
-        case.extra.insert("file".into(), XmlString::new(&spot.file));
-        case.extra.insert("line".into(), XmlString::new(spot.line.to_string()));
+        let location = &first.entry.location;
+        case.extra.insert("file".into(), XmlString::new(&location.file));
+        case.extra.insert("line".into(), XmlString::new(location.line.to_string()));
     }
     case
 }

@@ -27,11 +27,11 @@ mod site;
 mod snapshot;
 mod sources;
 mod suppression;
-mod tested;
+mod test_report;
 mod text;
 
 pub use count::Count;
-pub use entry::{Entry, Spot, Step, TestName};
+pub use entry::{Entry, Location, Step, TestName};
 pub use event::Event;
 pub use format::{Destination, Format};
 pub use ids::{ResourceId, TaskId, TaskLabel};
@@ -42,8 +42,10 @@ pub use site::Site;
 pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
 pub use sources::Sources;
 pub use suppression::Suppression;
-pub use tested::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
+pub use test_report::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
 
+#[cfg(feature = "annotated")]
+mod annotated;
 #[cfg(feature = "ci")]
 mod baseline;
 #[cfg(feature = "ci")]
@@ -52,16 +54,14 @@ mod document;
 mod json;
 #[cfg(feature = "ci")]
 mod junit;
-#[cfg(feature = "annotated")]
-mod rich;
 #[cfg(feature = "ci")]
 mod sarif;
 #[cfg(feature = "ci")]
 pub mod suppressions;
 
+#[cfg(feature = "annotated")]
+pub use annotated::Colours;
 #[cfg(feature = "ci")]
 pub use baseline::Baseline;
 #[cfg(feature = "ci")]
-pub use document::{Document, Novelty};
-#[cfg(feature = "annotated")]
-pub use rich::Colours;
+pub use document::{BaselineState, Document};

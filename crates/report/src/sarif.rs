@@ -15,8 +15,8 @@
 use serde_json::{Value, json};
 
 use super::Place;
-use super::document::{Found, Novelty};
-use super::entry::{Spot, Step, TestName};
+use super::document::{BaselineState, Found};
+use super::entry::{Location, Step, TestName};
 
 mod rules;
 
@@ -95,8 +95,8 @@ fn log(results: Vec<Value>) -> String {
 }
 
 fn result(found: &Found) -> Value {
-    let Found { entry, times, novelty } = found;
-    let mut location = location(&entry.spot, None);
+    let Found { entry, times, baseline_state } = found;
+    let mut location = location_object(&entry.location, None);
     if let Some(test) = &entry.test {
         location["logicalLocations"] = json!([{
             "name": test.name,
@@ -107,7 +107,7 @@ fn result(found: &Found) -> Value {
     let mut result = json!({
         "ruleId": entry.code,
         "level": "error",
-        "message": { "text": entry.story(".") },
+        "message": { "text": entry.body(".") },
         "locations": [location],
         "occurrenceCount": times,
         "partialFingerprints": { FINGERPRINT: entry.fingerprint() },
@@ -119,14 +119,14 @@ fn result(found: &Found) -> Value {
     if let Some(test) = &entry.test {
         result["properties"] = json!({ "suite": test.suite, "test": test.name });
     }
-    match novelty {
-        Novelty::Unasked => {}
-        Novelty::New => result["baselineState"] = "new".into(),
-        Novelty::Known => result["baselineState"] = "unchanged".into(),
+    match baseline_state {
+        BaselineState::NoBaseline => {}
+        BaselineState::New => result["baselineState"] = "new".into(),
+        BaselineState::Unchanged => result["baselineState"] = "unchanged".into(),
     }
     if !entry.steps.is_empty() {
         let related = entry.steps.iter().enumerate().map(|(index, step)| {
-            let mut location = self::location(&step.spot, Some(&step.label));
+            let mut location = location_object(&step.location, Some(&step.label));
             location["id"] = (index + 1).into();
             location
         });
@@ -139,34 +139,35 @@ fn result(found: &Found) -> Value {
     result
 }
 
-fn location(spot: &Spot, message: Option<&str>) -> Value {
-    let mut artifact = json!({ "uri": uri(&spot.file) });
-    if spot.is_inside {
+/// A SARIF location object.
+fn location_object(location: &Location, message: Option<&str>) -> Value {
+    let mut artifact = json!({ "uri": uri(&location.file) });
+    if location.is_inside {
         artifact["uriBaseId"] = BASE.into();
     }
     let mut physical = json!({ "artifactLocation": artifact });
-    if spot.line > 0 {
-        physical["region"] = json!({ "startLine": spot.line });
-        if spot.column > 0 {
-            physical["region"]["startColumn"] = spot.column.into();
+    if location.line > 0 {
+        physical["region"] = json!({ "startLine": location.line });
+        if location.column > 0 {
+            physical["region"]["startColumn"] = location.column.into();
         }
     }
-    let mut location = json!({ "physicalLocation": physical });
-    if let Some(function) = &spot.function {
-        location["logicalLocations"] = json!([{ "fullyQualifiedName": function }]);
+    let mut object = json!({ "physicalLocation": physical });
+    if let Some(function) = &location.function {
+        object["logicalLocations"] = json!([{ "fullyQualifiedName": function }]);
     }
     if let Some(message) = message {
-        location["message"] = json!({ "text": message });
+        object["message"] = json!({ "text": message });
     }
-    location
+    object
 }
 
-/// The way of a resource: each thread's part of it, in the order of the whole.
+/// The code flow of a resource: the steps of each thread, numbered in the order of all steps.
 fn code_flow(steps: &[Step]) -> Value {
     let mut threads: Vec<(&str, Vec<Value>)> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let place = json!({
-            "location": location(&step.spot, Some(&step.label)),
+            "location": location_object(&step.location, Some(&step.label)),
             "executionOrder": index + 1,
             "importance": "essential",
         });
@@ -184,9 +185,9 @@ fn code_flow(steps: &[Step]) -> Value {
 
 fn stack(place: &Place) -> Value {
     let frames: Vec<Value> = place
-        .spots()
-        .map(|(frame, spot)| match spot {
-            Some(spot) => json!({ "location": location(&spot, None) }),
+        .locations()
+        .map(|(frame, location)| match location {
+            Some(location) => json!({ "location": location_object(&location, None) }),
             None => json!({ "location": {
                 "logicalLocations": [{ "fullyQualifiedName": frame.function }],
             }}),

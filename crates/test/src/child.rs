@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use echown_fd::{
-    open::{self, Mark},
-    passing,
+    inherit_fds,
+    open::{self, FdIdentity},
     trap::{self, Stack},
 };
 
@@ -23,7 +23,7 @@ use super::symbolizer::Symbolizer;
 use crate::observer::{Observed, Observer};
 use echown_report::{Descriptor, Frame, Place, ResourceData};
 
-/// The environment variable that marks a child process and has its settings.
+/// The environment variable that fds a child process and has its settings.
 pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
 
 /// The exit code of a child that cannot report because the test closed the report pipe.
@@ -67,8 +67,8 @@ impl ChildConfig {
             control: words.next()?.parse().ok()?,
             output: words.next()?.parse().ok(),
             trace: match words.next()? {
-                "faithful" => Some(trap::Mode::Faithful),
-                "going-on" => Some(trap::Mode::GoingOn),
+                "strict" => Some(trap::Mode::Strict),
+                "ignore-abort" => Some(trap::Mode::IgnoreAbort),
                 _ => None,
             },
             rerun: words.next()? == "rerun",
@@ -81,8 +81,8 @@ impl ChildConfig {
     pub(super) fn to_variable(&self, parent: u32) -> String {
         let output = self.output.map_or(String::from("-"), |number| number.to_string());
         let trace = match self.trace {
-            Some(trap::Mode::Faithful) => "faithful",
-            Some(trap::Mode::GoingOn) => "going-on",
+            Some(trap::Mode::Strict) => "strict",
+            Some(trap::Mode::IgnoreAbort) => "ignore-abort",
             None => "-",
         };
         let rerun = if self.rerun { "rerun" } else { "-" };
@@ -100,7 +100,7 @@ pub(super) fn run<R: Termination + 'static>(
     let pipe = ReportPipe::new(&config);
     let before = FdSnapshot::take();
     pipe.send(&Message::Started(Started {
-        before: before.marks.iter().map(|mark| i64::from(mark.number)).collect(),
+        before: before.fds.iter().map(|fd| i64::from(fd.number)).collect(),
         threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
     }));
     let coverage = match config.trace {
@@ -114,7 +114,7 @@ pub(super) fn run<R: Termination + 'static>(
     let mut first = run.execute(&before);
     first.ended.coverage = coverage;
     let outcome = first.ended.outcome.clone();
-    let count = first.marks.len();
+    let count = first.fds.len();
     if !config.rerun || count == 0 {
         run.find_places(&mut first, |_| true);
         pipe.send(&Message::Ended(first.ended));
@@ -122,7 +122,7 @@ pub(super) fn run<R: Termination + 'static>(
         // Sent before the second execution, which may fail. The places come after it: finding them
         // takes long, and what is opened once per process needs none.
         pipe.send(&Message::Ended(first.ended.clone()));
-        passing::make_room(count);
+        inherit_fds::make_room(count);
         let second = run.execute(&FdSnapshot::take());
         // A second execution that ended differently proves nothing, nor does one that could open nothing.
         let recurs = match second.ended.outcome == outcome && !second.is_full {
@@ -139,7 +139,7 @@ pub(super) fn run<R: Termination + 'static>(
 /// The findings of one execution of the body, and the stacks that are not symbolized yet.
 struct Execution {
     ended: Ended,
-    marks: Vec<Mark>,
+    fds: Vec<FdIdentity>,
     opened: Vec<Option<Stack>>,
     closed: Vec<Option<Stack>>,
     doubles: Vec<trap::Double>,
@@ -208,27 +208,27 @@ impl<R: Termination + 'static> Run<'_, R> {
         // What is still in the buffer is this test's output.
         let _ = io::stdout().flush();
         self.pipe.send(&Message::Returned);
-        let is_full = passing::is_full();
-        passing::make_room(ROOM_TO_LOOK);
-        let marks = before.leaked_since(self.case.settle());
+        let is_full = inherit_fds::is_full();
+        inherit_fds::make_room(ROOM_TO_LOOK);
+        let fds = before.leaked_since(self.case.settle());
         let on_record = self.observer.resources();
-        ended.left = marks.iter().map(|mark| left(mark, &marks, before, &on_record)).collect();
-        ended.closed = before.closed().map(|(mark, was)| closed(mark, was)).collect();
+        ended.left = fds.iter().map(|fd| left(fd, &fds, before, &on_record)).collect();
+        ended.closed = before.closed().map(|(fd, was)| closed(fd, was)).collect();
         ended.inherited = inherited(before, self.pipe);
         ended.threads = before.remaining_threads();
         Execution {
-            opened: marks.iter().map(|mark| trap::opened(mark.number)).collect(),
-            closed: before.closed().map(|(mark, _)| trap::closed(mark.number)).collect(),
+            opened: fds.iter().map(|fd| trap::opened(fd.number)).collect(),
+            closed: before.closed().map(|(fd, _)| trap::closed(fd.number)).collect(),
             doubles: trap::doubles(),
             is_full,
-            marks,
+            fds,
             ended,
         }
     }
 
     /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
     fn find_places(&self, execution: &mut Execution, wanted: impl Fn(usize) -> bool) {
-        if passing::is_full() {
+        if inherit_fds::is_full() {
             let why = "no descriptor was free for reading the debug information";
             execution.ended.coverage = Coverage::Missing(why.to_owned());
             return;
@@ -250,14 +250,19 @@ impl<R: Termination + 'static> Run<'_, R> {
     }
 }
 
-fn left(mark: &Mark, left: &[Mark], before: &FdSnapshot, on_record: &[ResourceData]) -> Left {
-    let mut descriptor = described(mark.number);
-    if let Some(number) = duplicate_of(mark, &before.marks) {
+fn left(
+    fd: &FdIdentity,
+    left: &[FdIdentity],
+    before: &FdSnapshot,
+    on_record: &[ResourceData],
+) -> Left {
+    let mut descriptor = described(fd.number);
+    if let Some(number) = duplicate_of(fd, &before.fds) {
         descriptor.facts.push(format!("a duplicate of fd {number}, which was there before"));
-    } else if let Some(number) = duplicate_of(mark, left) {
+    } else if let Some(number) = duplicate_of(fd, left) {
         descriptor.facts.push(format!("the same open file as fd {number}"));
     }
-    let record = on_record.iter().find(|resource| resource.number == Some(mark.number));
+    let record = on_record.iter().find(|resource| resource.number == Some(fd.number));
     Left {
         descriptor,
         opened: record.map(acquired),
@@ -265,20 +270,20 @@ fn left(mark: &Mark, left: &[Mark], before: &FdSnapshot, on_record: &[ResourceDa
     }
 }
 
-fn closed(mark: &Mark, was: &str) -> Closed {
-    let is_open = open::mark(mark.number).is_some();
+fn closed(fd: &FdIdentity, was: &str) -> Closed {
+    let is_open = open::identify(fd.number).is_some();
     Closed {
-        number: i64::from(mark.number),
+        number: i64::from(fd.number),
         was: was.to_owned(),
-        now: is_open.then(|| described(mark.number).to_string()),
+        now: is_open.then(|| described(fd.number).to_string()),
         at: None,
     }
 }
 
 /// Another number that leads to the same open file.
-fn duplicate_of(mark: &Mark, others: &[Mark]) -> Option<RawFd> {
-    let is_duplicate = |other: &&Mark| {
-        other.number != mark.number && other.still_holds() && other.shares_with(mark)
+fn duplicate_of(fd: &FdIdentity, others: &[FdIdentity]) -> Option<RawFd> {
+    let is_duplicate = |other: &&FdIdentity| {
+        other.number != fd.number && other.still_holds() && other.shares_with(fd)
     };
     others.iter().take(COMPARED_MAX).find(is_duplicate).map(|other| other.number)
 }
@@ -343,21 +348,21 @@ fn custody(resource: &ResourceData) -> Vec<String> {
 }
 
 fn inherited(before: &FdSnapshot, pipe: &ReportPipe) -> Vec<Descriptor> {
-    let numbers = before.marks.iter().map(|mark| mark.number);
-    numbers.filter(|&number| number > 2 && number != pipe.mark.number).map(described).collect()
+    let numbers = before.fds.iter().map(|fd| fd.number);
+    numbers.filter(|&number| number > 2 && number != pipe.fd.number).map(described).collect()
 }
 
 /// The pipe that reports to the parent.
 struct ReportPipe {
     control: OwnedFd,
-    mark: Mark,
+    fd: FdIdentity,
 }
 
 impl ReportPipe {
     /// Takes over what the parent passed.
     fn new(config: &ChildConfig) -> ReportPipe {
         let receive = |number| {
-            passing::receive(number)
+            inherit_fds::receive(number)
                 .unwrap_or_else(|error| panic!("the parent passed no fd {number}: {error}"))
         };
         if let Some(output) = config.output {
@@ -367,9 +372,9 @@ impl ReportPipe {
             let _ = rustix::stdio::dup2_stdout(&output);
         }
         let control = receive(config.control);
-        let mark = open::mark(control.as_raw_fd());
-        let mark = mark.expect("it was found open the line before, and no other thread runs yet");
-        ReportPipe { control, mark }
+        let fd = open::identify(control.as_raw_fd());
+        let fd = fd.expect("it was found open the line before, and no other thread runs yet");
+        ReportPipe { control, fd }
     }
 
     /// Sends a message, unless the test closed the pipe: then its number may mean another file.
@@ -377,7 +382,7 @@ impl ReportPipe {
         let bytes = message.to_bytes();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            if !self.mark.still_holds() {
+            if !self.fd.still_holds() {
                 exit(LOST_EXIT_CODE);
             }
             match rustix::io::write(&self.control, rest) {

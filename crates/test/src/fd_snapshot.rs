@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use echown_fd::open::{self, Described, Mark};
+use echown_fd::open::{self, Described, FdIdentity};
 
 use echown_report::Descriptor;
 
@@ -20,7 +20,7 @@ const POLLS_MIN: u32 = 20;
 
 /// The open descriptors and the threads at one moment.
 pub(super) struct FdSnapshot {
-    pub(super) marks: Vec<Mark>,
+    pub(super) fds: Vec<FdIdentity>,
     /// A description of each: one that is closed later can no longer be described.
     words: Vec<String>,
     /// Kernel ids. Empty where there is no list of them.
@@ -29,15 +29,15 @@ pub(super) struct FdSnapshot {
 
 impl FdSnapshot {
     pub(super) fn take() -> FdSnapshot {
-        let marks = open::all();
-        let words = marks.iter().map(|mark| described(mark.number).to_string()).collect();
-        FdSnapshot { marks, words, threads: threads() }
+        let fds = open::all();
+        let words = fds.iter().map(|fd| described(fd.number).to_string()).collect();
+        FdSnapshot { fds, words, threads: threads() }
     }
 
     /// What was open in the snapshot and is now closed, or is another file.
-    pub(super) fn closed(&self) -> impl Iterator<Item = (&Mark, &str)> {
-        let all = self.marks.iter().zip(self.words.iter().map(String::as_str));
-        all.filter(|(mark, _)| !mark.still_holds())
+    pub(super) fn closed(&self) -> impl Iterator<Item = (&FdIdentity, &str)> {
+        let all = self.fds.iter().zip(self.words.iter().map(String::as_str));
+        all.filter(|(fd, _)| !fd.still_holds())
     }
 
     /// What is open now, is not in the snapshot, and stays open for the time `settle`.
@@ -45,7 +45,7 @@ impl FdSnapshot {
     /// Only what *every* poll finds is left: what an accept loop opens and closes in another thread
     /// comes and goes. Where no other thread is left, nothing can be closed any more, and the first
     /// poll is the last.
-    pub(super) fn leaked_since(&self, settle: Duration) -> Vec<Mark> {
+    pub(super) fn leaked_since(&self, settle: Duration) -> Vec<FdIdentity> {
         let deadline = Instant::now() + settle;
         let mut pauses = pauses(settle);
         // In this order: if the threads were listed after the poll, one could have closed something in
@@ -60,15 +60,15 @@ impl FdSnapshot {
             thread::sleep(pauses.next().unwrap_or(PAUSE_MAX));
             others_run = self.others_run();
             let now = self.new_fds();
-            left.retain(|mark| now.contains(mark));
+            left.retain(|fd| now.contains(fd));
             polls += 1;
         }
         left
     }
 
-    fn new_fds(&self) -> Vec<Mark> {
+    fn new_fds(&self) -> Vec<FdIdentity> {
         let mut now = open::all();
-        now.retain(|mark| !self.marks.contains(mark));
+        now.retain(|fd| !self.fds.contains(fd));
         now
     }
 

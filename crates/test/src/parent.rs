@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use echown_fd::{passing, trap::Mode};
+use echown_fd::{inherit_fds, trap::Mode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -54,13 +54,13 @@ fn verdict(case: &Case) -> Result<Verdict, String> {
     let settings = EnvSettings::of_this_process().map_err(|wrong| format!("echown: {wrong}"))?;
     let trace =
         case.trace_fds || env::var("ECHOWN_TRACE_FDS").is_ok_and(|it| !["", "0"].contains(&&*it));
-    let trace = trace.then_some(Mode::Faithful);
+    let trace = trace.then_some(Mode::Strict);
     let first = run_child(case, ChildRun { trace, rerun: false, is_shown: true })?;
     let mut second = None;
     if judge::needs_rerun(case, &first) {
         let (mode, rerun) = match first.ended {
-            Some(_) => (Mode::Faithful, true),
-            None => (Mode::GoingOn, false),
+            Some(_) => (Mode::Strict, true),
+            None => (Mode::IgnoreAbort, false),
         };
         let report = run_child(case, ChildRun { trace: Some(mode), rerun, is_shown: false })?;
         // If the body cannot run twice in one process, a third process finds the places.
@@ -165,7 +165,7 @@ static PERMIT_RETURNED: Condvar = Condvar::new();
 
 impl ChildPermit {
     fn take() -> ChildPermit {
-        let limit = passing::descriptors_max();
+        let limit = inherit_fds::descriptors_max();
         let permits_max =
             (limit.saturating_sub(DESCRIPTORS_OF_OTHERS) / DESCRIPTORS_A_CHILD).max(1);
         let taken = PERMITS_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,7 +213,7 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
         }
     }
     // Chosen after everything that is passed is open: none of it is among the free numbers.
-    let numbers = passing::free_numbers(passed.len());
+    let numbers = inherit_fds::free_numbers(passed.len());
     if numbers.len() < passed.len() {
         return Err(io::Error::other("all descriptors are in use"));
     }
@@ -224,7 +224,7 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
         rerun: run.rerun,
     };
     command.env(VARIABLE, config.to_variable(std::process::id()));
-    passing::pass(&mut command, passed.into_iter().zip(numbers).collect());
+    inherit_fds::pass(&mut command, passed.into_iter().zip(numbers).collect());
     let child = command.spawn()?;
     // This closes the child's ends of the pipes.
     drop(command);

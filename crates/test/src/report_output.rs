@@ -55,16 +55,16 @@ fn update_document(
     to: &Destination,
     settings: &EnvSettings,
 ) -> Result<(), String> {
-    use echown_report::{Document, Novelty, TestName};
+    use echown_report::{BaselineState, Document, TestName};
 
     let mut document = Document::new(to.format);
-    let new = if settings.has_baseline() { Novelty::New } else { Novelty::Unasked };
+    let new = if settings.has_baseline() { BaselineState::New } else { BaselineState::NoBaseline };
     let of_test = |report| Entry::of_test(report, &case.suite(), &settings.sources);
     for entry in filtered.report.iter().flat_map(of_test) {
         document.add(entry, new);
     }
     for entry in &filtered.known {
-        document.add(entry.clone(), Novelty::Known);
+        document.add(entry.clone(), BaselineState::Unchanged);
     }
     let test = TestName::new(&case.suite(), &case.name());
     let is_silent = filtered.report.is_none() && filtered.known.is_empty();

@@ -17,7 +17,7 @@ use crate::cli::reports::Reporting;
 use crate::net::File;
 use crate::ownership::Registry;
 use crate::report::atomic_file::{AtomicFile, NOT_REGULAR};
-use crate::report::{Document, Entry, Format, Novelty};
+use crate::report::{BaselineState, Document, Entry, Format};
 
 /// What was found, and what of it is in the file.
 pub(super) struct Paper {
@@ -25,7 +25,7 @@ pub(super) struct Paper {
     file: AtomicFile,
     document: Document,
     /// Found since it was written.
-    news: Vec<(Entry, Novelty)>,
+    news: Vec<(Entry, BaselineState)>,
     /// Device and inode of what was written; none is there yet.
     written: Option<(u64, u64)>,
     /// It could not be written: the file is of an earlier state.
@@ -65,7 +65,7 @@ impl Paper {
         self.write(registry)
     }
 
-    pub(super) fn add(&mut self, entries: Vec<(Entry, Novelty)>) {
+    pub(super) fn add(&mut self, entries: Vec<(Entry, BaselineState)>) {
         self.news.extend(entries);
     }
 
@@ -77,8 +77,8 @@ impl Paper {
         if self.was_moved() {
             self.document = Document::new(self.format);
         }
-        for (entry, novelty) in mem::take(&mut self.news) {
-            self.document.add(entry, novelty);
+        for (entry, baseline_state) in mem::take(&mut self.news) {
+            self.document.add(entry, baseline_state);
         }
         self.write(registry)
     }

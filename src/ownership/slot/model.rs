@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering as StdOrdering};
 
 use super::Slot;
-use crate::sys::watched::Watched;
+use crate::sys::loom_probe::LoomProbe;
 
 mod alone;
 mod chain;
@@ -55,7 +55,7 @@ const CLOSED: u32 = 0;
 /// The occupant is deliberately not a loom atomic: it stores the kernel's state in this order of steps,
 /// and orders nothing.
 struct FakeFd {
-    entry: Watched,
+    entry: LoomProbe,
     occupant: AtomicU32,
     closes: AtomicU32,
 }
@@ -63,7 +63,7 @@ struct FakeFd {
 impl FakeFd {
     fn open() -> Arc<FakeFd> {
         Arc::new(FakeFd {
-            entry: Watched::new(),
+            entry: LoomProbe::new(),
             occupant: AtomicU32::new(RESOURCE),
             closes: AtomicU32::new(0),
         })

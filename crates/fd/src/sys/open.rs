@@ -10,25 +10,25 @@ use crate::kind;
 
 use super::fd::{Identity, Number, Place, link_target, open_numbers};
 
-/// A number and which open file it means.
+/// The identity of a descriptor: its number and the open file that it refers to.
 ///
 /// Two of them are equal when they certainly cannot be told apart: the same number, and the same
 /// socket, inode, or for what shares one anonymous inode, the same kind (and, of an eventfd, its id).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct FdIdentity {
     /// The number.
     pub number: RawFd,
     identity: Identity,
     anonymous: Option<String>,
 }
 
-/// The marks of all that is open right now, in ascending order of numbers.
-pub fn all() -> Vec<Mark> {
-    open_numbers().into_iter().filter_map(mark).collect()
+/// The identities of all open descriptors, in ascending order of numbers.
+pub fn all() -> Vec<FdIdentity> {
+    open_numbers().into_iter().filter_map(identify).collect()
 }
 
-/// The mark of a number; `None` when it is closed.
-pub fn mark(number: RawFd) -> Option<Mark> {
+/// Identifies the open file of a number; `None` when it is closed.
+pub fn identify(number: RawFd) -> Option<FdIdentity> {
     let identity = Number::listed(number).identity().ok()?;
     let anonymous = (identity == Identity::Anonymous).then(|| {
         let mut what = link_target(number).unwrap_or_default();
@@ -37,18 +37,18 @@ pub fn mark(number: RawFd) -> Option<Mark> {
         }
         what
     });
-    Some(Mark { number, identity, anonymous })
+    Some(FdIdentity { number, identity, anonymous })
 }
 
-impl Mark {
+impl FdIdentity {
     /// Whether the number still means the same open file.
     pub fn still_holds(&self) -> bool {
-        mark(self.number).as_ref() == Some(self)
+        identify(self.number).as_ref() == Some(self)
     }
 
     /// Whether another number certainly leads to the same socket, or to the same end of the same open
     /// file where the kernel can compare.
-    pub fn shares_with(&self, other: &Mark) -> bool {
+    pub fn shares_with(&self, other: &FdIdentity) -> bool {
         match (self.identity, other.identity) {
             (Identity::Socket { .. }, _) | (_, Identity::Socket { .. }) => {
                 self.identity == other.identity

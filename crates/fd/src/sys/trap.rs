@@ -50,10 +50,10 @@ use std::os::fd::RawFd;
 /// What to do when the standard library is about to abort because its descriptor was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing: what the program does is what it would do.
-    Faithful,
-    /// Have it go on, so that it comes to tell.
-    GoingOn,
+    /// Nothing: the program behaves as without the trap.
+    Strict,
+    /// Ignore the abort, so that the process can report.
+    IgnoreAbort,
 }
 
 /// What one call did, where.

@@ -1,6 +1,6 @@
 //! A test's findings as entries.
 
-use super::{Entry, Spot, Step, TestName};
+use super::{Entry, Location, Step, TestName};
 use crate::{Frame, Place, Sources, TestFinding, TestReport, TestVerdict};
 
 impl Entry {
@@ -14,14 +14,14 @@ impl Entry {
             let headline = text.lines().next().unwrap_or_default();
             let code = finding.verdict.code();
             let headline = headline.strip_prefix(&format!("{code}: ")).unwrap_or(headline);
-            let spot = spot(finding, report);
+            let location = location(finding, report);
             Entry {
                 code,
                 headline: headline.to_owned(),
                 help: finding.verdict.help(),
                 resource: finding.kind().map(str::to_owned),
-                source: sources.line(&spot.file, spot.line),
-                spot,
+                source: sources.line(&location.file, location.line),
+                location,
                 steps: finding.custody.iter().filter_map(|line| step(line)).collect(),
                 // What the registry has on record is told by the steps.
                 stacks: if finding.custody.is_empty() {
@@ -51,23 +51,23 @@ impl TestFinding {
 }
 
 /// Where it was opened or closed; where the test stands if that is not known.
-fn spot(finding: &TestFinding, report: &TestReport) -> Spot {
+fn location(finding: &TestFinding, report: &TestReport) -> Location {
     let noted = finding.places.iter().find_map(|place| of_frame(place.own()?));
-    let on_record = || finding.custody.iter().find_map(|line| Some(step(line)?.spot));
-    noted.or_else(on_record).unwrap_or_else(|| Spot {
+    let on_record = || finding.custody.iter().find_map(|line| Some(step(line)?.location));
+    noted.or_else(on_record).unwrap_or_else(|| Location {
         function: Some(report.test.clone()),
-        ..Spot::new(&report.file, report.line, 0)
+        ..Location::new(&report.file, report.line, 0)
     })
 }
 
 /// Where a call is, if that is known.
-pub fn of_frame(frame: &Frame) -> Option<Spot> {
+pub fn of_frame(frame: &Frame) -> Option<Location> {
     let file = frame.file.as_deref()?;
     // The registry says who, where a stack says in which function, and tasks have other numbers
     // in the next run.
     let is_function = !frame.function.is_empty() && !frame.function.starts_with("task ");
     let function = is_function.then(|| frame.function.clone());
-    Some(Spot { function, ..Spot::new(file, frame.line, frame.column) })
+    Some(Location { function, ..Location::new(file, frame.line, frame.column) })
 }
 
 /// A step of custody out of its line of text, `acquired by task 3 at src/a.rs:1:2, 0ms ago (thread 9)`,
@@ -79,14 +79,18 @@ fn step(line: &str) -> Option<Step> {
     let mut parts = site.rsplitn(3, ':');
     let column = parts.next()?.parse().ok()?;
     let line = parts.next()?.parse().ok()?;
-    let spot = Spot::new(parts.next()?, line, column);
-    Some(Step { label: label.to_owned(), spot, thread: thread.trim_end_matches(')').to_owned() })
+    let location = Location::new(parts.next()?, line, column);
+    Some(Step {
+        label: label.to_owned(),
+        location,
+        thread: thread.trim_end_matches(')').to_owned(),
+    })
 }
 
 impl Place {
     /// Each call with its place, the innermost first.
     #[cfg(feature = "ci")]
-    pub fn spots(&self) -> impl Iterator<Item = (&Frame, Option<Spot>)> {
+    pub fn locations(&self) -> impl Iterator<Item = (&Frame, Option<Location>)> {
         self.frames.iter().map(|frame| (frame, of_frame(frame)))
     }
 }
@@ -111,8 +115,8 @@ mod tests {
             backtrace: None,
         };
         let step = step(&written.to_string()).unwrap();
-        assert_eq!((step.spot.line, step.spot.column), (site.line(), site.column()));
-        assert!(step.spot.file.ends_with("src/entry/of_test.rs"), "{}", step.spot.file);
+        assert_eq!((step.location.line, step.location.column), (site.line(), site.column()));
+        assert!(step.location.file.ends_with("src/entry/of_test.rs"), "{}", step.location.file);
         assert_eq!(step.thread, "9");
         assert!(step.label.starts_with("acquired by task "), "{}", step.label);
     }

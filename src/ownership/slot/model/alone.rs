@@ -9,7 +9,7 @@ use loom::thread;
 use super::super::{PIN_ONE, PINS_BITS, PinPurpose, Slot, SlotState};
 use super::{CLOSED, FakeFd, close, explore};
 use crate::sync::{Mutex, lock};
-use crate::sys::watched::Watched;
+use crate::sys::loom_probe::LoomProbe;
 
 const PARENT: u64 = 1;
 const CHILD: u64 = 2;
@@ -44,7 +44,7 @@ fn model_b_a_childs_writes_before_its_transfer_are_seen_by_the_new_owner() {
     explore(None, || {
         let slot = Arc::new(Slot::new(CHILD));
         // Exclusive: a child's write to the value, which the parent reads.
-        let value = Arc::new(Watched::new());
+        let value = Arc::new(LoomProbe::new());
         let child = {
             let (slot, value) = (Arc::clone(&slot), Arc::clone(&value));
             thread::spawn(move || {
@@ -270,7 +270,7 @@ fn model_f_of_two_closers_one_wins() {
 fn model_g_an_offer_is_claimed_once_and_after_the_offerers_last_use() {
     explore(None, || {
         let slot = Arc::new(Slot::new(PARENT));
-        let value = Arc::new(Watched::new());
+        let value = Arc::new(LoomProbe::new());
         let claims = Arc::new(AtomicU32::new(0));
         let claimer = |me: u64| {
             let (slot, value, claims) =

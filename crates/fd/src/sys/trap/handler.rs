@@ -19,7 +19,7 @@ static MAGIC: AtomicU64 = AtomicU64::new(0);
 static NOTED: AtomicI64 = AtomicI64::new(0);
 
 /// Whether who asks for a number that was closed is told that it is open; see `note`.
-static GOES_ON: AtomicBool = AtomicBool::new(false);
+static IGNORE_ABORT: AtomicBool = AtomicBool::new(false);
 
 /// The size of the kernel's set of signals.
 const SET_BYTES: u64 = 8;
@@ -50,7 +50,7 @@ pub(super) fn install(
     // ord: Relaxed, all three; the filter, without which nobody reads them, comes after them in this
     // thread, and others have it by being started later.
     MAGIC.store(magic, Ordering::Relaxed);
-    GOES_ON.store(mode == Mode::GoingOn, Ordering::Relaxed);
+    IGNORE_ABORT.store(mode == Mode::IgnoreAbort, Ordering::Relaxed);
     NOTED.store(i64::from(std::process::id()), Ordering::Relaxed);
     TABLE.set(Table::new());
     // The first unwinding may load tables; it is made here and not in the handler.
@@ -145,7 +145,7 @@ fn note(
         _ => None,
     };
     let answer = unmasked(call, arguments, mask);
-    if deed == Deed::OpensOrAsks && answer == EBADF && goes_on_after_abort() {
+    if deed == Deed::OpensOrAsks && answer == EBADF && ignores_abort() {
         // The standard library asks this before it closes, and aborts. Told that the number is open, it
         // closes, which fails, and is noted as the second close that it is.
         let was_closed = TABLE.with(|table| table.is_closed(number(arguments[0])));
@@ -327,9 +327,9 @@ fn is_noted_process() -> bool {
     process == NOTED.load(Ordering::Relaxed)
 }
 
-fn goes_on_after_abort() -> bool {
+fn ignores_abort() -> bool {
     // ord: Relaxed; as in `is_noted_process`.
-    GOES_ON.load(Ordering::Relaxed)
+    IGNORE_ABORT.load(Ordering::Relaxed)
 }
 
 fn this_thread() -> u32 {

@@ -21,7 +21,7 @@ pub(super) const FRAMES_MAX: usize = 32;
 pub(super) const DOUBLES_MAX: usize = 16;
 
 /// Places that close numbers nobody opened.
-const SWEEPS_MAX: usize = 16;
+const BULK_CLOSERS_MAX: usize = 16;
 
 /// One call, as it is noted.
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ pub(super) type Second = (RawFd, [Option<Trace>; 3]);
 pub(super) struct Table {
     slots: Vec<Slot>,
     doubles: Vec<Second>,
-    sweeps: Vec<Trace>,
+    bulk_closers: Vec<Trace>,
 }
 
 /// What a number's slot was before a close, to be put back when it turns out to have been none.
@@ -104,7 +104,7 @@ impl Table {
         Table {
             slots: vec![empty; NUMBERS_MAX],
             doubles: Vec::with_capacity(DOUBLES_MAX),
-            sweeps: Vec::with_capacity(SWEEPS_MAX),
+            bulk_closers: Vec::with_capacity(BULK_CLOSERS_MAX),
         }
     }
 
@@ -138,7 +138,7 @@ impl Table {
         match state {
             State::Unnoted => {
                 (slot.state, slot.closed, slot.closed_of_others) = (state, None, None);
-                self.sweep(trace);
+                self.add_bulk_closer(trace);
             }
             State::Closed => {
                 slot.closed = closed;
@@ -148,7 +148,7 @@ impl Table {
                 };
                 if self.doubles.last().is_some_and(follows) {
                     // One number after the other from one place: a loop over all, which is no fault.
-                    self.sweep(trace);
+                    self.add_bulk_closer(trace);
                 }
                 if self.doubles.len() < DOUBLES_MAX {
                     self.doubles.push((number, [opened, closed, Some(*trace)]));
@@ -171,11 +171,12 @@ impl Table {
         }
     }
 
-    /// A place that closes what was never open closes whatever there is: its second closes are none.
-    fn sweep(&mut self, trace: &Trace) {
-        let is_known = self.sweeps.iter().any(|known| known.is_from_where(trace));
-        if !is_known && self.sweeps.len() < SWEEPS_MAX {
-            self.sweeps.push(*trace);
+    /// Records a bulk closer: a place that closes a number that was never open closes a range of numbers, so
+    /// its second closes are no double closes.
+    fn add_bulk_closer(&mut self, trace: &Trace) {
+        let is_known = self.bulk_closers.iter().any(|known| known.is_from_where(trace));
+        if !is_known && self.bulk_closers.len() < BULK_CLOSERS_MAX {
+            self.bulk_closers.push(*trace);
         }
     }
 
@@ -195,11 +196,11 @@ impl Table {
     /// Adds the second closes to `found`, which has room for [`DOUBLES_MAX`] of them: nothing is
     /// allocated here, under the lock.
     pub(super) fn doubles(&mut self, found: &mut Vec<Second>) {
-        let is_sweep = |(_, traces): &Second| {
+        let is_by_bulk_closer = |(_, traces): &Second| {
             let second = traces[2].as_ref();
-            second.is_some_and(|second| self.sweeps.iter().any(|it| it.is_from_where(second)))
+            second.is_some_and(|second| self.bulk_closers.iter().any(|it| it.is_from_where(second)))
         };
-        found.extend(self.doubles.iter().filter(|double| !is_sweep(double)));
+        found.extend(self.doubles.iter().filter(|double| !is_by_bulk_closer(double)));
     }
 }
 

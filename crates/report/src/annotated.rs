@@ -83,11 +83,11 @@ impl Report {
 /// A title, the places under it, and what else is known.
 struct Part {
     title: String,
-    places: Vec<Place>,
+    places: Vec<AnnotatedPlace>,
     notes: Vec<String>,
 }
 
-struct Place {
+struct AnnotatedPlace {
     site: Site,
     is_primary: bool,
     label: String,
@@ -140,7 +140,7 @@ fn of_violation(report: &ViolationReport) -> Vec<Part> {
         "fd-replaced" => format!("noticed here, by {}", report.actor),
         _ => format!("here, by {}", report.actor),
     };
-    let here = Place { site: report.site, is_primary: true, label };
+    let here = AnnotatedPlace { site: report.site, is_primary: true, label };
     let mut notes = Vec::new();
     match &report.owner {
         Some(owner) if *owner == report.actor => notes.push(format!("done by {owner}, the owner")),
@@ -158,19 +158,23 @@ fn of_violation(report: &ViolationReport) -> Vec<Part> {
 
 fn of_resource(resource: &ResourceData) -> Part {
     let numbered = resource.custody.len() > 1;
-    let mut places: Vec<Place> = resource
+    let mut places: Vec<AnnotatedPlace> = resource
         .custody
         .iter()
         .enumerate()
         .map(|(index, step)| {
             let number = if numbered { format!("{}. ", index + 1) } else { String::new() };
-            Place { site: step.site, is_primary: false, label: format!("{number}{}", Label(step)) }
+            AnnotatedPlace {
+                site: step.site,
+                is_primary: false,
+                label: format!("{number}{}", Label(step)),
+            }
         })
         .collect();
     if !resource.custody.iter().any(|step| step.site == resource.acquired) {
         // At level `off` no custody is kept.
         let label = format!("acquired, {} ago", Age(resource.age_ms));
-        places.insert(0, Place { site: resource.acquired, is_primary: false, label });
+        places.insert(0, AnnotatedPlace { site: resource.acquired, is_primary: false, label });
     }
     let mut notes = vec![
         Headline(resource).to_string(),
@@ -192,7 +196,7 @@ fn of_cycle(cycle: &Cycle) -> Part {
         let is_primary = edge.site == cycle.cut.site
             && (&edge.from, &edge.to) == (&cycle.cut.from, &cycle.cut.to);
         let advice = if is_primary { ": cut this one" } else { "" };
-        Place { site: edge.site, is_primary, label: format!("{edge}, {what}{advice}") }
+        AnnotatedPlace { site: edge.site, is_primary, label: format!("{edge}, {what}{advice}") }
     };
     let round = cycle.edges.iter().map(|edge| place(edge, "part of the cycle"));
     let path = cycle.path.iter().map(|edge| place(edge, "from the cycle to the resource"));
@@ -208,16 +212,16 @@ fn notes<'a>(notes: Vec<String>) -> impl Iterator<Item = Element<'a>> {
 }
 
 /// Snippets for what the sources show, lines of text for the rest.
-fn places<'a>(places: &[Place], sources: &Sources) -> Vec<Element<'a>> {
+fn places<'a>(places: &[AnnotatedPlace], sources: &Sources) -> Vec<Element<'a>> {
     let mut shown: Vec<(&'static str, Snippet<'a, _>)> = Vec::new();
-    let mut told: Vec<Element<'a>> = Vec::new();
+    let mut lines: Vec<Element<'a>> = Vec::new();
     // The file of the primary place comes first.
     let order = places.iter().filter(|place| place.is_primary);
     let order = order.chain(places.iter().filter(|place| !place.is_primary));
-    let mut first_told = None;
+    let mut first_unavailable = None;
     for place in order {
         let Some((text, bytes)) = sources.find(place.site) else {
-            first_told.get_or_insert(place.site);
+            first_unavailable.get_or_insert(place.site);
             continue;
         };
         let kind = if place.is_primary { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -236,17 +240,17 @@ fn places<'a>(places: &[Place], sources: &Sources) -> Vec<Element<'a>> {
             }
         }
     }
-    if let Some(site) = first_told.filter(|_| shown.is_empty()) {
+    if let Some(site) = first_unavailable.filter(|_| shown.is_empty()) {
         let origin = Origin::path(escape::text(site.file()))
             .line(site.line() as usize)
             .char_column(site.column() as usize);
-        told.push(origin.into());
+        lines.push(origin.into());
     }
     // In the order of time.
     for place in places.iter().filter(|place| sources.find(place.site).is_none()) {
-        told.push(Level::NOTE.message(format!("{}, at {}", place.label, place.site)).into());
+        lines.push(Level::NOTE.message(format!("{}, at {}", place.label, place.site)).into());
     }
-    shown.into_iter().map(|(_, snippet)| snippet.into()).chain(told).collect()
+    shown.into_iter().map(|(_, snippet)| snippet.into()).chain(lines).collect()
 }
 
 /// A step of custody, as it stands beside the line where it happened.
