@@ -4,7 +4,7 @@
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
-use echown_report::{Count, Ignore};
+use echown_report::{Ignore, Plural};
 
 use crate::ownership::{
     LeakReport, Registry, ResourceData, TaskError, TaskLabel, UnjoinedChildren, task,
@@ -141,7 +141,7 @@ impl Check {
             faults.push(format!(
                 "unjoined-task: the check left {}: {}\n  help: join its promise, cancel it, or hand \
                  it to an `Orphans`",
-                Count(children.len() as u64, "task"),
+                Plural(children.len() as u64, "task"),
                 names.join(", ")
             ));
         }
@@ -153,7 +153,7 @@ impl Check {
         match (self.expected, leaks) {
             (Some((expected, because)), _) if expected != count => faults.push(format!(
                 "leak-count: the check left {}, expected {expected} ({because})",
-                Count(count as u64, "resource")
+                Plural(count as u64, "resource")
             )),
             (None, Some(report)) if count > 0 => faults.push(report.to_string()),
             _ => {}

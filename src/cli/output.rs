@@ -31,7 +31,7 @@ use super::log::{LogArguments, LogFormat};
 use super::reports::Reporting;
 use super::stderr_line::{self, stderr_line};
 use crate::ownership::{Promise, Registry, Report};
-use crate::report::{Colours, Count};
+use crate::report::{Colours, Plural};
 use crate::signals;
 use crate::thread;
 
@@ -315,7 +315,7 @@ impl Desk {
         stderr_line(format_args!(
             "echown: {} was given up, it took nothing in the end; {} dropped in all",
             outlet::name(self.path.as_ref()),
-            Count(self.queue.dropped(), self.unit)
+            Plural(self.queue.dropped(), self.unit)
         ));
     }
 
@@ -349,7 +349,7 @@ fn leaving(since: Instant) {
 fn notice(format: LogFormat) -> Notice {
     match format {
         LogFormat::Text => |items| {
-            let lines = Count(items, "line");
+            let lines = Plural(items, "line");
             format!("echown: {lines} dropped here: this output did not take them in time\n")
         },
         LogFormat::Json => |items| format!("{{\"event\":\"dropped\",\"lines\":{items}}}\n"),

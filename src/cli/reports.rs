@@ -11,7 +11,7 @@ use echown_fd::escape;
 use super::output::documents;
 use super::stderr_line::stderr_line;
 use crate::ownership::{Registry, RegistryBuilder, Report};
-use crate::report::{Baseline, BaselineState, Colours, Count, Entry, Format, Sources, github};
+use crate::report::{Baseline, BaselineState, Colours, Entry, Format, Plural, Sources, github};
 
 /// Options of the checker's reports.
 #[derive(Args)]
@@ -198,7 +198,7 @@ impl Reporting {
     /// The line that reports dropped items, for a report file that people read line by line.
     pub(super) fn notice(&self) -> Option<fn(u64) -> String> {
         (self.format == Format::Text).then_some(|items| {
-            let reports = Count(items, "report");
+            let reports = Plural(items, "report");
             format!("echown: {reports} dropped here: this output did not take them in time\n\n")
         })
     }
@@ -221,7 +221,7 @@ impl Reporting {
             if findings > 0 {
                 stderr_line(format_args!(
                     "baseline: {} known (entries used: {})",
-                    Count(findings, "finding"),
+                    Plural(findings, "finding"),
                     entries
                 ));
             }
@@ -235,7 +235,7 @@ impl Reporting {
         documents::write(registry, BASELINE, path, &text)?;
         stderr_line(format_args!(
             "baseline: {} written to {}",
-            Count(findings.len() as u64, "finding"),
+            Plural(findings.len() as u64, "finding"),
             escape::path(path)
         ));
         Ok(())

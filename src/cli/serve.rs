@@ -20,7 +20,7 @@ use super::units::{at_least_one, duration, one_of, timeout};
 use crate::echo::{SharedHandler, Signal};
 use crate::net::KeepAlive;
 use crate::ownership::{Level, Policy, Registry, RegistryBuilder, RegistrySummary};
-use crate::report::{Count, suppressions};
+use crate::report::{Plural, suppressions};
 use crate::server::{
     Control, ControlHandle, CountsReader, Endpoint, Server, ServerSettings, ServerSummary,
 };
@@ -267,7 +267,7 @@ fn fail(message: &str, code: u8) -> ExitCode {
 fn print_summary(summary: &ServerSummary, registry_summary: &RegistrySummary) {
     stderr_line(summary);
     for (reason, times) in &registry_summary.used_suppressions {
-        stderr_line(format_args!("suppressed {}: {reason}", Count(*times, "time")));
+        stderr_line(format_args!("suppressed {}: {reason}", Plural(*times, "time")));
     }
     for unused in &registry_summary.unused_suppressions {
         tracing::warn!("unused suppression, it may be out of date: {unused}");
@@ -430,7 +430,7 @@ fn log_limits(arguments: &ServeArguments, server: &Server) {
         tracing::warn!("--max-connections {requested} is lowered to {fit}: {why}");
     } else {
         let verb = if fit == 1 { "fits" } else { "fit" };
-        let fits = format!("{} {verb}", Count(fit as u64, "connection"));
+        let fits = format!("{} {verb}", Plural(fit as u64, "connection"));
         tracing::info!("{}, fewer than the default of {requested}: {why}", fits);
     }
 }

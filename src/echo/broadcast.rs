@@ -58,7 +58,7 @@ use crate::net::{Stream, WriteHalf};
 use crate::ownership::{Registry, TaskError};
 use crate::pool::{Pool, Promise};
 use crate::rate_limited_log::RateLimited;
-use crate::report::Count;
+use crate::report::Plural;
 use hub::{Hub, MemberToken, count};
 use reader::ReadEnd;
 use send_queue::SendQueue;
@@ -230,11 +230,11 @@ impl Handler for Broadcast {
         .map(|total| total.load(Ordering::Relaxed));
         tracing::info!(
             "broadcast: {} in, {} out, {} disconnected, {} dropped, {} of disconnected clients",
-            Count(frames, "frame"),
-            Count(deliveries, "frame"),
-            Count(slow, "slow reader"),
-            Count(dropped, "frame"),
-            Count(stale_lookups, "look-up")
+            Plural(frames, "frame"),
+            Plural(deliveries, "frame"),
+            Plural(slow, "slow reader"),
+            Plural(dropped, "frame"),
+            Plural(stale_lookups, "look-up")
         );
     }
 }

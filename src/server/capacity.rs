@@ -13,7 +13,7 @@ use super::bind::DESCRIPTORS_PER_ACCEPTOR;
 use super::memory::{self, ADDRESS_SPACE, CGROUP_MEMORY, DATA, MemoryBudget, MemoryShares};
 use crate::echo::Memory;
 use crate::pool::thread_limit::{CGROUP, MAP_COUNT, ThreadLimit};
-use crate::report::Count;
+use crate::report::Plural;
 use crate::sys;
 use crate::sys::limits::Limits;
 use crate::sys::memory::MemoryLimits;
@@ -155,7 +155,7 @@ fn check_limit(limit: u64, open: u64, acceptors: usize, connections: usize) -> R
     }
     let needed = taken.saturating_add(1);
     let sufficient = taken.saturating_add(connections as u64);
-    let noun = Count(acceptors as u64, "acceptor");
+    let noun = Plural(acceptors as u64, "acceptor");
     let fewer = if acceptors > 1 { "use fewer --acceptors, or " } else { "" };
     Err(format!(
         "cannot serve a single client: {DESCRIPTORS} is {limit}, and {noun} and one client need \

@@ -18,7 +18,7 @@ use std::time::Instant;
 use crate::net::Listener;
 use crate::ownership::Error;
 use crate::pool::Orphans;
-use crate::report::Count;
+use crate::report::Plural;
 
 /// Steps 3 to 5, in the acceptor's task.
 pub(super) fn drain<T: Send + 'static>(
@@ -42,7 +42,7 @@ pub(super) fn drain<T: Send + 'static>(
 
 fn cancel_rest<T: Send + 'static>(connections: &Orphans<T>) -> Result<(), Error> {
     let late = connections.tasks();
-    tracing::warn!("aborting what is left: {}", Count(late.len() as u64, "connection"));
+    tracing::warn!("aborting what is left: {}", Plural(late.len() as u64, "connection"));
     for task in late {
         tracing::info!(%task, "aborted");
     }

@@ -1,6 +1,6 @@
 //! The connection limiter, in total and per client, and the counters of connections.
 
-use crate::report::Count;
+use crate::report::Plural;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -74,7 +74,7 @@ pub(super) enum LimitReached {
 /// `1 connection is`, `2 connections are`.
 fn connections_are(connections: usize) -> String {
     let verb = if connections == 1 { "is" } else { "are" };
-    format!("{} {verb}", Count(connections as u64, "connection"))
+    format!("{} {verb}", Plural(connections as u64, "connection"))
 }
 
 impl fmt::Display for LimitReached {

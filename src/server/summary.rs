@@ -9,7 +9,7 @@ use super::limiter::Counters;
 use crate::echo::{EndReason, Fault, FaultCounts};
 use crate::faults::{Saboteur, Struck};
 use crate::ownership::{Registry, RegistrySummary};
-use crate::report::Count;
+use crate::report::Plural;
 
 /// Summary of a server's run.
 #[derive(Clone, Debug)]
@@ -135,16 +135,16 @@ impl fmt::Display for ServerSummary {
             f,
             "{}, {} refused, {} in, {} out, {}, {} aborted, {}, {}, {}, {}, {} open, \
              drained in {} ms",
-            Count(self.connections, "connection"),
+            Plural(self.connections, "connection"),
             self.refused,
-            Count(self.bytes_in, "byte"),
-            Count(self.bytes_out, "byte"),
-            Count(self.errors, "error"),
+            Plural(self.bytes_in, "byte"),
+            Plural(self.bytes_out, "byte"),
+            Plural(self.errors, "error"),
             self.aborted,
-            Count(self.panics, "panic"),
-            Count(self.leaks, "leak"),
-            Count(self.violations, "violation"),
-            Count(self.replaced, "replaced fd"),
+            Plural(self.panics, "panic"),
+            Plural(self.leaks, "leak"),
+            Plural(self.violations, "violation"),
+            Plural(self.replaced, "replaced fd"),
             self.open_resources,
             self.drain_ms
         )?;
@@ -158,7 +158,7 @@ impl fmt::Display for ServerSummary {
             write!(f, "\ninjected system call failures: {}", self.syscall_faults)?;
         }
         if self.dropped_output > 0 {
-            let items = Count(self.dropped_output, "line");
+            let items = Plural(self.dropped_output, "line");
             write!(f, "\n{items} of output dropped: an output stalled or failed")?;
         }
         for task in &self.stuck {

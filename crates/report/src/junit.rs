@@ -6,7 +6,7 @@
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
-use super::Count;
+use super::Plural;
 use super::document::{BaselineState, Found};
 use super::entry::TestName;
 
@@ -97,7 +97,7 @@ fn case(name: String, all: &[&Found]) -> TestCase {
     let headline = match told {
         [one] => one.entry.headline.clone(),
         [first, others @ ..] => {
-            format!("{}; {}", first.entry.headline, Count(others.len() as u64, "further finding"))
+            format!("{}; {}", first.entry.headline, Plural(others.len() as u64, "further finding"))
         }
         [] => String::new(),
     };

@@ -11,7 +11,6 @@
 
 #[cfg_attr(not(feature = "ci"), allow(dead_code, reason = "without documents it is only tried"))]
 pub mod atomic_file;
-mod count;
 mod entry;
 mod event;
 pub mod explain;
@@ -21,6 +20,7 @@ pub mod graph;
 mod ids;
 mod ignore;
 mod paths;
+mod plural;
 mod registry_summary;
 mod report;
 mod site;
@@ -30,12 +30,12 @@ mod suppression;
 mod test_report;
 mod text;
 
-pub use count::Count;
 pub use entry::{Entry, Location, Step, TestName};
 pub use event::Event;
 pub use format::{Destination, Format};
 pub use ids::{ResourceId, TaskId, TaskLabel};
 pub use ignore::Ignore;
+pub use plural::Plural;
 pub use registry_summary::RegistrySummary;
 pub use report::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
 pub use site::Site;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Count;
+use super::Plural;
 use super::explain;
 use crate::{
     CustodyStep, LeakReport, RegistrySummary, Report, ResourceData, Snapshot, ViolationReport,
@@ -123,7 +123,7 @@ impl fmt::Display for Traffic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes_in, bytes_out) = (self.0.bytes_in, self.0.bytes_out);
         if bytes_in + bytes_out > 0 {
-            write!(f, ", {} in, {} out", Count(bytes_in, "byte"), Count(bytes_out, "byte"))?;
+            write!(f, ", {} in, {} out", Plural(bytes_in, "byte"), Plural(bytes_out, "byte"))?;
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl fmt::Display for Age {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tasks, resources) = (Count(self.tasks.len() as u64, "task"), self.resources.len());
+        let (tasks, resources) = (Plural(self.tasks.len() as u64, "task"), self.resources.len());
         write!(f, "custody: {resources} owned by {tasks}, {} declared", self.declared.len())?;
         for task in &self.tasks {
             write!(f, "\n{} ({}", task.task, task.state)?;
@@ -217,17 +217,17 @@ impl fmt::Display for RegistrySummary {
         write!(
             f,
             "{}, {}, {}, {}, {} still open",
-            Count(self.leaks, "leak"),
-            Count(self.violations, "violation"),
-            Count(self.replaced, "replaced fd"),
-            Count(self.failed_finalizers, "failed finalizer"),
+            Plural(self.leaks, "leak"),
+            Plural(self.violations, "violation"),
+            Plural(self.replaced, "replaced fd"),
+            Plural(self.failed_finalizers, "failed finalizer"),
             self.still_open.len()
         )?;
         for child in &self.unjoined_children {
             write!(f, "\nunjoined child: {child}")?;
         }
         for (reason, times) in &self.used_suppressions {
-            write!(f, "\nsuppressed {}: {reason}", Count(*times, "time"))?;
+            write!(f, "\nsuppressed {}: {reason}", Plural(*times, "time"))?;
         }
         for unused in &self.unused_suppressions {
             write!(f, "\nunused suppression: {unused}")?;

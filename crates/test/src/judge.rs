@@ -8,7 +8,7 @@ use rerun_match::RerunMatch;
 
 use echown_report::Ignore;
 use echown_report::SCHEMA_VERSION;
-use echown_report::{Count, Descriptor, TestFinding, TestReport, TestVerdict};
+use echown_report::{Descriptor, Plural, TestFinding, TestReport, TestVerdict};
 
 use super::case::Case;
 use super::child::LOST_EXIT_CODE;
@@ -85,7 +85,7 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
         if left > 0 {
             builder.notes.push(format!(
                 "the test also left {} open, which is not judged in a failing test",
-                Count(left, "descriptor")
+                Plural(left, "descriptor")
             ));
         }
         return builder.build(Some(panic).flatten());
@@ -253,14 +253,14 @@ impl VerdictBuilder<'_> {
         let owned = self.owned(ended);
         if let Some((expected, because)) = self.case.expect_leaks {
             if leaks.len() + owned.len() == expected {
-                let leaks = Count(expected as u64, "leak");
+                let leaks = Plural(expected as u64, "leak");
                 self.notes.push(format!("{leaks}, as expected: {because}"));
                 return;
             }
-            let found = Count(leaks.len() as u64, "descriptor");
+            let found = Plural(leaks.len() as u64, "descriptor");
             let and_owned = match owned.len() as u64 {
                 0 => String::new(),
-                count => format!(" and still owned {}", Count(count, "resource")),
+                count => format!(" and still owned {}", Plural(count, "resource")),
             };
             let message = format!("left {found} open{and_owned}, expected {expected} ({because})");
             self.add(TestVerdict::LeakCount, message);

@@ -8,7 +8,7 @@ use echown_bench::{LoadPlan, LoadResult, LoadStopHandle, Verified};
 use super::{BenchArguments, BenchError, FormatName, StatusLine, finish, host, own_server, show};
 use crate::cli::style::StyleName;
 use crate::ownership::Registry;
-use crate::report::Count;
+use crate::report::Plural;
 
 /// More connections than any load of the mix has.
 const CONNECTIONS_MAX: usize = 1100;
@@ -108,7 +108,7 @@ fn summary(done: &[(Metric, (String, LoadResult))]) -> String {
             words.push(format!("All {messages} replies were correct, without an error."))
         }
         0 => {}
-        _ => words.push(format!("{}; see above.", Count(errors, "error"))),
+        _ => words.push(format!("{}; see above.", Plural(errors, "error"))),
     }
     if done.iter().any(|(_, (_, result))| !result.warnings.is_empty()) {
         words.push("Some figures have notes. Read them before you compare.".into());

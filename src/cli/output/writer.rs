@@ -15,7 +15,7 @@ use crate::cli::reports::Reporting;
 use crate::cli::stderr_line::stderr_line;
 use crate::net::File;
 use crate::ownership::Registry;
-use crate::report::{Colours, Count, Sources};
+use crate::report::{Colours, Plural, Sources};
 
 /// How much is taken out of the queue at a time.
 const TAKEN_BYTES: usize = 64 * 1024;
@@ -110,7 +110,7 @@ impl Writer {
                 }
             }
             Item::Dropped(items) => {
-                let unit = Count(items, self.unit);
+                let unit = Plural(items, self.unit);
                 if self.path.is_some() {
                     stderr_line(format_args!(
                         "echown: {}: {unit} dropped: it did not take them in time",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::report::Count;
+use crate::report::Plural;
 
 /// What a client has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,11 +29,11 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{}, {} verified, {} wrong, {}, {}, {} lost",
-            Count(self.requests, "request"),
+            Plural(self.requests, "request"),
             self.replies,
             self.wrong,
-            Count(self.connections, "connection"),
-            Count(self.failed_attempts, "failed attempt"),
+            Plural(self.connections, "connection"),
+            Plural(self.failed_attempts, "failed attempt"),
             self.lost
         )
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
-use crate::Count;
+use crate::Plural;
 
 /// How many descriptors of one place are described one by one; the rest are numbers.
 const DESCRIBED_MAX: usize = 5;
@@ -43,7 +43,7 @@ impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let finding = &self.0[0];
         let count: usize = self.0.iter().map(|finding| finding.descriptors.len()).sum();
-        let count = Count(count as u64, "descriptor");
+        let count = Plural(count as u64, "descriptor");
         match finding.verdict {
             TestVerdict::Leak if finding.descriptors.is_empty() => f.write_str(&finding.message),
             TestVerdict::Leak => write!(f, "left {count} open"),
