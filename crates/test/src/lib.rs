@@ -1,4 +1,4 @@
-//! Leak detection for tests: `#[echown::test]` and [`check`](crate::check()).
+//! Leak detection for tests: the attribute `#[echown_test::test]`.
 //!
 //! A test that counts the entries of `/proc/self/fd` is wrong as soon as another test runs in
 //! parallel. So the attribute runs its test *alone*: the test starts its own binary again as a
@@ -30,7 +30,7 @@
 //! # Limits
 //!
 //! - The test must be found under its name in its own binary by the standard runner or by nextest: not
-//!   in doctests, nor with `harness = false`. [`check`](crate::check()) works there.
+//!   in doctests, nor with `harness = false`. `echown::check` works there.
 //! - A test changes the memory of the child; other tests do not see these changes.
 //! - A descriptor that was closed again before the end is not a leak, whichever code closed it. A
 //!   second close is detected only with the option `trace_fds`, or when it makes the standard
