@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::common::doc_pages::{KERNELS, assert_page_shows, steady};
-use crate::downstream::{DownstreamCrate, root, text};
+use crate::downstream::{DownstreamCrate, light_manifest, root, text};
 
 /// Crates in the default build of `echown-test`, its own four included.
 const CRATES_MAX: usize = 15;
@@ -30,13 +30,8 @@ fn leaks_an_ignored_file() {
 "#;
 
 fn light() -> DownstreamCrate {
-    let manifest = format!(
-        "[package]\nname = \"light\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[workspace]\n\
-         [dev-dependencies]\nechown-test = {{ path = {:?} }}\n",
-        root().join("crates/test")
-    );
     let files = [
-        (PathBuf::from("Cargo.toml"), manifest),
+        (PathBuf::from("Cargo.toml"), light_manifest("light")),
         (PathBuf::from("src/lib.rs"), String::new()),
         (PathBuf::from("tests/files.rs"), TESTS.to_owned()),
     ];
@@ -62,13 +57,16 @@ fn a_crate_that_depends_on_echown_test_alone_gets_its_leak_with_the_line() {
 }
 
 #[test]
-fn the_default_build_of_echown_test_has_few_crates() {
+fn the_default_build_of_echown_test_has_as_few_crates_as_the_page_says() {
     let light = light();
     let tree = light.cargo(&["tree", "--package", "echown-test", "--prefix", "none"]);
     let tree = String::from_utf8(tree.stdout).unwrap();
     let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let crates: BTreeSet<String> = tree.lines().map(name).collect();
     assert!((4..=CRATES_MAX).contains(&crates.len()), "{} crates: {crates:#?}", crates.len());
+    let page = std::fs::read_to_string(root().join("docs/adopting.md")).unwrap();
+    let said = format!("adds {} crates, its own four included", crates.len());
+    assert!(page.contains(&said), "{said}");
 }
 
 /// `ci/pages` writes the report.

@@ -106,6 +106,15 @@ pub fn manifest(name: &str) -> String {
     )
 }
 
+/// The manifest of a crate that depends on `echown-test` alone.
+pub fn light_manifest(name: &str) -> String {
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[workspace]\n\
+         [dev-dependencies]\nechown-test = {{ path = {:?} }}\n",
+        root().join("crates/test")
+    )
+}
+
 pub fn text(output: &Output) -> String {
     let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     part(&output.stdout) + &part(&output.stderr)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::common::doc_pages::assert_page_shows;
-use super::downstream::{DownstreamCrate, manifest, root, text};
+use super::downstream::{DownstreamCrate, light_manifest, root, text};
 use crate::common::require_tool;
 
 const PAGE: &str = "docs/adopting.md";
@@ -24,7 +24,7 @@ fn mailer() -> &'static DownstreamCrate {
     static MAILER: OnceLock<DownstreamCrate> = OnceLock::new();
     MAILER.get_or_init(|| {
         let files = [
-            (PathBuf::from("Cargo.toml"), manifest("mailer")),
+            (PathBuf::from("Cargo.toml"), light_manifest("mailer")),
             (PathBuf::from("src/lib.rs"), block("the mailer")),
             (PathBuf::from("tests/send.rs"), block("the mailer's tests")),
         ];
