@@ -31,7 +31,7 @@ pub fn take_over(
     use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
     // SAFETY: this breaks I/O safety on purpose. The number is open and the caller's (it holds the
-    // registry's proof, which is where the borrow comes from), so that nobody else's descriptor is
+    // registry's proof, which is where the borrow comes from), so that no other descriptor is
     // closed. From then on two think that they own the number: what is answered here, rightly, and the
     // old owner's value in its cell, which the registry never closes because it compares identities
     // first (`Cell::finalize`), and a socket never has that of `by`, which is none. No memory is
@@ -53,7 +53,7 @@ pub fn take_over(
 
 /// Closes a descriptor (`close(2)`), once, and answers what the system said of it.
 ///
-/// Whatever that is, the number is gone: a second try could close what somebody else has just opened.
+/// Whatever that is, the number is gone: a second try could close a descriptor just opened elsewhere.
 ///
 /// # Errors
 /// What was written could not be kept (`EIO`, `ENOSPC`, `EDQUOT`).
@@ -61,7 +61,7 @@ pub fn close(fd: std::os::fd::OwnedFd) -> rustix::io::Result<()> {
     use std::os::fd::IntoRawFd;
 
     // SAFETY: the number comes from the descriptor's one owner, which has given it up on the line
-    // itself, so that nobody closes it a second time. No memory is reached through it.
+    // itself, so that it is not closed a second time. No memory is reached through it.
     let answer = unsafe { libc::close(fd.into_raw_fd()) };
     if answer == 0 {
         return Ok(());

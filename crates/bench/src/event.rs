@@ -50,7 +50,7 @@ struct EventClient<'run> {
     made: usize,
     /// Messages in flight, on all connections.
     in_flight: usize,
-    /// The measured time is over; messages in flight are waited for.
+    /// The measured time has ended; waits for the messages in flight.
     is_late: bool,
 }
 

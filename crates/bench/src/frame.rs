@@ -27,7 +27,7 @@ impl WireFrame {
     }
 }
 
-/// A frame's length is over the limit.
+/// A frame's length exceeds the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WireFrameTooLong;
 

@@ -136,7 +136,7 @@ struct BroadcastClients<'run> {
     /// Frames before the first one in `order`.
     pruned: u64,
     in_flight: usize,
-    /// The measured time is over; messages in flight are waited for.
+    /// The measured time has ended; waits for the messages in flight.
     is_late: bool,
 }
 

@@ -182,7 +182,7 @@ impl Number {
 
     /// Shuts the socket behind the number down (`shutdown(2)`), waking whoever is blocked in it.
     ///
-    /// What is no socket, or no longer connected, is left as it is: there is nobody to wake.
+    /// Does nothing for a descriptor that is not a connected socket: no call waits on it.
     pub fn shut(self, direction: Direction) {
         let how = match direction {
             Direction::Both => Shutdown::Both,
