@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock};
 use common::{Fixture, leaked};
 use echown::ownership::graph::{self, Edge, EdgeData, Graph, Node, Strength, TrackedArc};
 use echown::ownership::{Level, Registry};
+use echown::report::Code;
 use echown::test;
 
 mod common;
@@ -82,7 +83,7 @@ fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() 
         assert!(text.contains(&expected), "no {expected:?} in {text}");
     }
     let verdict = lab.registry.summary();
-    assert_eq!((verdict.leaks, verdict.cycles, verdict.reported["leak"]), (1, 1, 1));
+    assert_eq!((verdict.leaks, verdict.cycles, verdict.reported[&Code::Leak]), (1, 1, 1));
 }
 
 #[test]

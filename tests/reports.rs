@@ -19,7 +19,7 @@ use echown::ownership::graph::{Edge, Node, TrackedArc};
 use echown::ownership::{ErrorKind, Level, Registry, Report};
 use echown::pool::Pool;
 use echown::report::explain::{EXPLANATIONS, Explanation};
-use echown::report::{Colours, Sources};
+use echown::report::{Code, Colours, Sources};
 
 #[path = "common/mod.rs"]
 mod common;
@@ -226,7 +226,7 @@ fn play(level: Level, scene: Scene) -> Vec<Report> {
 fn reported(code: &str) -> Option<Report> {
     let (_, scene) = SCENES.iter().find(|(of, _)| *of == code)?;
     let mut reports = play(Level::On, *scene);
-    let found = reports.iter().position(|report| report.code() == code);
+    let found = reports.iter().position(|report| report.code().as_str() == code);
     let found = found.unwrap_or_else(|| panic!("{code} was not reported: {reports:?}"));
     Some(reports.swap_remove(found))
 }
@@ -247,7 +247,7 @@ fn page() -> String {
 fn section(known: &Explanation) -> String {
     // One level below the code's own headline.
     let text = known.text.trim_end().replace("## ", "### ");
-    let mut report = match reported(known.code) {
+    let mut report = match reported(known.code.as_str()) {
         Some(report) => shown(&report),
         None if ErrorKind::ALL.iter().any(|kind| kind.code() == known.code) => {
             "An error that a correct program can get: it is not reported.".to_owned()
@@ -256,7 +256,7 @@ fn section(known: &Explanation) -> String {
             "A finding of `#[echown::test]`; see [adopting.md](adopting.md#findings).".to_owned()
         }
     };
-    if known.code == "leak" {
+    if known.code == Code::Leak {
         let reports = play(Level::On, a_connection_in_a_cycle);
         report +=
             "\n\nWhere references are recorded (`ownership::graph`), it says what kept it:\n\n";
@@ -300,8 +300,8 @@ fn the_page_of_reports_shows_what_the_program_says() {
 #[test]
 fn every_finding_is_played_and_every_answer_is_none() {
     for kind in ErrorKind::ALL {
-        let is_played = SCENES.iter().any(|(code, _)| *code == kind.code());
-        let is_reported = kind.is_violation() || kind.code().starts_with("finalizer");
+        let is_played = SCENES.iter().any(|(code, _)| *code == kind.code().as_str());
+        let is_reported = kind.is_violation() || kind.code().as_str().starts_with("finalizer");
         assert_eq!(is_played, is_reported, "{}", kind.code());
     }
 }

@@ -21,7 +21,9 @@ pub(super) struct ExplainArguments {
 
 fn codes() -> PossibleValuesParser {
     PossibleValuesParser::new(EXPLANATIONS.iter().map(|known| {
-        PossibleValue::new(known.code).help(known.summary).aliases(known.aliases.iter().copied())
+        PossibleValue::new(known.code.as_str())
+            .help(known.summary)
+            .aliases(known.aliases.iter().copied())
     }))
 }
 
@@ -36,7 +38,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
 }
 
 fn list() -> String {
-    let width = EXPLANATIONS.iter().map(|known| known.code.len()).max().unwrap_or_default();
+    let width =
+        EXPLANATIONS.iter().map(|known| known.code.as_str().len()).max().unwrap_or_default();
     let mut text = String::new();
     for known in EXPLANATIONS {
         text += &format!("{:width$}  {}\n", known.code, known.summary);

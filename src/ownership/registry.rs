@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use echown_fd::escape;
 use echown_report::{
-    Declared, LeakReport, RegistrySummary, Report, ResourceData, ResourceId, SCHEMA_VERSION, Site,
-    Snapshot, Suppression, TaskLabel,
+    Code, Declared, LeakReport, RegistrySummary, Report, ResourceData, ResourceId, SCHEMA_VERSION,
+    Site, Snapshot, Suppression, TaskLabel,
 };
 use once_cell::sync::{Lazy, OnceCell};
 
@@ -60,7 +60,7 @@ struct RegistryInner {
     reports: Mutex<ReportLog>,
     counts: Counts,
     /// How often each code was reported.
-    reported: Mutex<BTreeMap<&'static str, u64>>,
+    reported: Mutex<BTreeMap<Code, u64>>,
     must_fail: AtomicBool,
     /// Created when the first reference is recorded.
     references: OnceCell<Arc<ReferenceGraph>>,
@@ -455,7 +455,7 @@ impl Registry {
         let delivered = catch_unwind(AssertUnwindSafe(|| match &self.0.sink {
             Some(sink) => sink(report),
             None if tracing::dispatcher::has_been_set() => {
-                tracing::warn!(target: "echown::report", code = report.code(), "{report}");
+                tracing::warn!(target: "echown::report", code = report.code().as_str(), "{report}");
             }
             None => write_on_stderr(report),
         }));

@@ -80,7 +80,7 @@ fn with_truncated_message(report: &ViolationReport) -> ViolationReport {
     };
     ViolationReport {
         schema_version: *schema_version,
-        code,
+        code: *code,
         message: format!("{}{omitted}", &message[..end]),
         actor: actor.clone(),
         owner: owner.clone(),

@@ -9,7 +9,7 @@ use super::limiter::Counters;
 use crate::echo::{EndReason, Fault, FaultCounts};
 use crate::faults::{Saboteur, Struck};
 use crate::ownership::{Registry, RegistrySummary};
-use crate::report::Plural;
+use crate::report::{Code, Plural};
 
 /// Summary of a server's run.
 #[derive(Clone, Debug)]
@@ -94,15 +94,15 @@ impl ServerSummary {
 
 /// The reported findings, mapped to the kinds of faults that cause them.
 fn reported(panics: u64, registry_summary: &RegistrySummary) -> FaultCounts {
-    let reports = |code| registry_summary.reported.get(code).copied().unwrap_or_default();
+    let reports = |code| registry_summary.reported.get(&code).copied().unwrap_or_default();
     FaultCounts::from_fn(|fault| match fault {
         Fault::Panic => panics,
-        Fault::Leak => reports("leak").saturating_sub(registry_summary.cycles),
-        Fault::ForeignWrite => reports("not-owner"),
+        Fault::Leak => reports(Code::Leak).saturating_sub(registry_summary.cycles),
+        Fault::ForeignWrite => reports(Code::NotOwner),
         Fault::Cycle => registry_summary.cycles,
-        Fault::DoubleRelease => reports("double-release"),
-        Fault::FdReplaced => reports("fd-replaced"),
-        Fault::FinalizerPanic => reports("finalizer-panicked"),
+        Fault::DoubleRelease => reports(Code::DoubleRelease),
+        Fault::FdReplaced => reports(Code::FdReplaced),
+        Fault::FinalizerPanic => reports(Code::FinalizerPanicked),
     })
 }
 

@@ -138,7 +138,7 @@ impl Fixture {
 
     /// The codes of the reports, in order.
     pub fn codes(&self) -> Vec<&'static str> {
-        self.reports().iter().map(Report::code).collect()
+        self.reports().iter().map(|report| report.code().as_str()).collect()
     }
 
     /// The only report, which is a leak.
@@ -154,7 +154,7 @@ impl Fixture {
     #[track_caller]
     pub fn the_message(&self, code: &str) -> String {
         let mut found = self.reports();
-        found.retain(|report| report.code() == code);
+        found.retain(|report| report.code().as_str() == code);
         match found.as_slice() {
             [Report::Violation(it) | Report::FdReplaced(it) | Report::Finalizer(it)] => {
                 it.message.clone()

@@ -263,7 +263,7 @@ fn dropping_a_handle_of_a_replaced_number_closes_nothing() {
             );
         });
         let [Report::FdReplaced(theft)] = &lab.reports()[..] else { panic!("expected one theft") };
-        assert_eq!(theft.code, "fd-replaced");
+        assert_eq!(theft.code.as_str(), "fd-replaced");
         lab.assert_all_closed();
     });
     assert_success(&output);

@@ -9,6 +9,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use echown::ownership::{self, ErrorKind, Event, Level, Policy, Registry, Report, Suppression};
+use echown::report::Code;
 
 use crate::common::{
     self, Fixture, assert_cancelled, assert_success, failure, in_own_process, leaked, refusal,
@@ -59,7 +60,7 @@ fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
     );
     let delivered = lab.reports();
     assert_eq!(delivered.len(), 1);
-    assert_eq!(delivered[0].code(), "leak");
+    assert_eq!(delivered[0].code(), Code::Leak);
     #[cfg(feature = "json")]
     assert_json(&delivered[0].to_json(), &acquired);
     lab.assert_all_closed();

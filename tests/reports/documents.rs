@@ -151,7 +151,7 @@ fn every_finding_is_junit_that_another_parser_reads_with_the_same_text() {
         let root = xml.root_element();
         assert_eq!(root.attribute("failures"), Some(&*different.len().to_string()));
         for (failure, entry) in failures.iter().zip(&entries) {
-            assert_eq!(failure.attribute("type"), Some(entry.code));
+            assert_eq!(failure.attribute("type"), Some(entry.code.as_str()));
             assert_eq!(failure.attribute("message"), Some(&*entry.headline));
             assert!(failure.text().unwrap().starts_with(&entry.text), "{text}");
             let case = failure.parent().unwrap();

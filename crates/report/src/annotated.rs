@@ -10,11 +10,10 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 use echown_fd::escape;
 
-use super::explain;
 use super::sources::Sources;
 use super::text::{Age, Headline, Standing, Traffic, backtraces};
 use crate::graph::{Cycle, EdgeData};
-use crate::{CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport};
+use crate::{Code, CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport};
 
 /// Source lines are not cut on account of long labels: whoever reads this scrolls or wraps.
 const WIDTH: usize = 240;
@@ -61,14 +60,14 @@ impl Report {
             .enumerate()
             .map(|(index, part)| {
                 let title = if index == 0 {
-                    Level::ERROR.primary_title(part.title).id(code)
+                    Level::ERROR.primary_title(part.title).id(code.as_str())
                 } else {
                     Level::NOTE.secondary_title(part.title)
                 };
                 let mut group =
                     title.elements(places(&part.places, sources)).elements(notes(part.notes));
                 if index + 1 == count {
-                    let help = explain::help(code);
+                    let help = code.explanation().help;
                     let more = format!("for details, run `echown explain {code}`");
                     group =
                         group.element(Level::HELP.message(help)).element(Level::HELP.message(more));
@@ -134,10 +133,13 @@ fn of_leak(report: &LeakReport) -> Vec<Part> {
 fn of_violation(report: &ViolationReport) -> Vec<Part> {
     let label = match report.code {
         // A drop and an end have no place of their own.
-        "dropped-by-non-owner" | "unclaimed" | "finalizer-failed" | "finalizer-panicked" => {
+        Code::DroppedByNonOwner
+        | Code::Unclaimed
+        | Code::FinalizerFailed
+        | Code::FinalizerPanicked => {
             format!("in {}, which was spawned here", report.actor)
         }
-        "fd-replaced" => format!("noticed here, by {}", report.actor),
+        Code::FdReplaced => format!("noticed here, by {}", report.actor),
         _ => format!("here, by {}", report.actor),
     };
     let here = AnnotatedPlace { site: report.site, is_primary: true, label };

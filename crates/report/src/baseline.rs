@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use echown_fd::escape;
 use serde::{Deserialize, Serialize};
 
-use super::Sources;
 use super::entry::Entry;
+use super::{Code, Sources};
 
 /// The version of the file format.
 const VERSION: u32 = 1;
@@ -49,7 +49,7 @@ struct BaselineFile {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct BaselineEntry {
-    code: String,
+    code: Code,
     resource: Option<String>,
     file: String,
     line: u32,
@@ -200,7 +200,7 @@ impl MatchedEntry {
 impl BaselineEntry {
     fn of(entry: &Entry) -> BaselineEntry {
         BaselineEntry {
-            code: entry.code.to_owned(),
+            code: entry.code,
             resource: entry.resource.clone(),
             file: entry.location.file.clone(),
             line: entry.location.line,
@@ -233,7 +233,7 @@ mod tests {
             ..Location::new("gone/a.rs", line, 5)
         };
         Entry {
-            code: "leak",
+            code: Code::Leak,
             headline: String::new(),
             text: String::new(),
             help: "",
@@ -260,7 +260,7 @@ mod tests {
         let baseline = baseline(&known, &Sources::none());
         assert!(baseline.covers(&known));
         for other in [
-            Entry { code: "fd-replaced", ..known.clone() },
+            Entry { code: Code::FdReplaced, ..known.clone() },
             Entry { resource: Some("file".to_owned()), ..known.clone() },
             Entry { resource: None, ..known.clone() },
             Entry { location: Location::new("gone/b.rs", 3, 5), ..known.clone() },
@@ -314,6 +314,10 @@ mod tests {
     fn a_wrong_file_is_told_with_its_line() {
         for (text, expected) in [
             ("version = 1\n[[known]]\ncode = \"leak\"\n", "missing field"),
+            (
+                "version = 1\n[[known]]\ncode = \"theft\"\nfile = \"a\"\nline = 1\n",
+                "unknown code \"theft\"",
+            ),
             ("version = 2\n", "it has version 2, expected 1"),
             ("version = 1\nknow = 3\n", "unknown field `know`"),
             ("leak at src/a.rs\n", "TOML parse error at line 1"),

@@ -4,12 +4,11 @@
 //! CI system shows the same parts of both, which are the fields of an entry. The text contains the
 //! rest.
 
-use super::explain;
 use super::paths;
 use super::sources::Sources;
 use super::test_report::Place;
 use super::text::Headline;
-use crate::{CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
+use crate::{Code, CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
 
 mod of_test;
 
@@ -17,8 +16,8 @@ mod of_test;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Entry {
-    /// The stable word for what was found: `leak`, `not-owner`, `double-close`.
-    pub code: &'static str,
+    /// The code.
+    pub code: Code,
     /// What happened, in one line.
     pub headline: String,
     /// All that is known, as plain text.
@@ -134,10 +133,10 @@ fn of_leak(report: &LeakReport, left: &ResourceData, sources: &Sources) -> Entry
     let alone = LeakReport { resources: vec![left.clone()], ..report.without_resources() };
     let site = left.acquired;
     Entry {
-        code: "leak",
+        code: Code::Leak,
         headline: format!("{} ended and still owned {}", report.task, Headline(left)),
         text: alone.to_string(),
-        help: explain::help("leak"),
+        help: Code::Leak.explanation().help,
         resource: Some(left.kind.to_owned()),
         location: Location::new(site.file(), site.line(), site.column()),
         steps: left.custody.iter().map(step).collect(),
@@ -153,7 +152,7 @@ fn of_violation(report: &ViolationReport, sources: &Sources) -> Entry {
         code: report.code,
         headline: report.headline(),
         text: report.to_string(),
-        help: explain::help(report.code),
+        help: report.code.explanation().help,
         resource: resource.map(|resource| resource.kind.to_owned()),
         location: Location::new(report.site.file(), report.site.line(), report.site.column()),
         steps: resource.map(|it| it.custody.iter().map(step).collect()).unwrap_or_default(),

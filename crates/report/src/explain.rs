@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use super::Code;
+
 /// The explanation of one code.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// The stable code, as in `error[leak]`.
-    pub code: &'static str,
+    /// The code, as in `error[leak]`.
+    pub code: Code,
     /// Other words that `echown explain` accepts.
     pub aliases: &'static [&'static str],
     /// The words for it in headlines; where they equal the code, headlines do not repeat them.
@@ -64,11 +66,10 @@ fn wrapped(text: &str) -> String {
     wrapped
 }
 
-/// The explanations of all codes: violations, errors that a correct program gets, too, and the findings
-/// of tests ([`TestVerdict`](super::TestVerdict)).
-pub const EXPLANATIONS: &[Explanation] = &[
+/// The explanations of all codes, in the order of [`Code::ALL`].
+pub const EXPLANATIONS: &[Explanation; Code::ALL.len()] = &[
     Explanation {
-        code: "leak",
+        code: Code::Leak,
         aliases: &["leaked"],
         words: "leak",
         summary: "a task ended normally and still owned something",
@@ -76,7 +77,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/leak.md"),
     },
     Explanation {
-        code: "double-release",
+        code: Code::DoubleRelease,
         aliases: &["double-free", "released"],
         words: "double-release",
         summary: "a resource was released a second time",
@@ -84,7 +85,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/double-release.md"),
     },
     Explanation {
-        code: "use-after-release",
+        code: Code::UseAfterRelease,
         aliases: &["use-after-close", "use-after-free"],
         words: "use-after-release",
         summary: "a resource was used after its release",
@@ -92,7 +93,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/use-after-release.md"),
     },
     Explanation {
-        code: "not-owner",
+        code: Code::NotOwner,
         aliases: &["notowner"],
         words: "not owner",
         summary: "a task used a resource that another task owns",
@@ -100,7 +101,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/not-owner.md"),
     },
     Explanation {
-        code: "fd-replaced",
+        code: Code::FdReplaced,
         aliases: &["replaced", "stolen"],
         words: "fd-replaced",
         summary: "a descriptor was closed or replaced outside the registry",
@@ -108,7 +109,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/fd-replaced.md"),
     },
     Explanation {
-        code: "already-owned",
+        code: Code::AlreadyOwned,
         aliases: &["owned-twice", "double-own"],
         words: "already-owned",
         summary: "a descriptor was owned that already has an owner",
@@ -116,7 +117,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/already-owned.md"),
     },
     Explanation {
-        code: "dropped-by-non-owner",
+        code: Code::DroppedByNonOwner,
         aliases: &[],
         words: "dropped-by-non-owner",
         summary: "a handle was dropped by a task that does not own the resource",
@@ -124,7 +125,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/dropped-by-non-owner.md"),
     },
     Explanation {
-        code: "unclaimed",
+        code: Code::Unclaimed,
         aliases: &["unclaimed-offer"],
         words: "unclaimed",
         summary: "an offer was dropped, or the program ended, before a task claimed it",
@@ -132,7 +133,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/unclaimed.md"),
     },
     Explanation {
-        code: "in-use",
+        code: Code::InUse,
         aliases: &["busy"],
         words: "in-use",
         summary: "a value was used again inside `with`, or given away there",
@@ -140,7 +141,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/in-use.md"),
     },
     Explanation {
-        code: "duplicate-give",
+        code: Code::DuplicateGive,
         aliases: &["given-twice"],
         words: "duplicate-give",
         summary: "a give list contains one resource twice",
@@ -148,7 +149,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/duplicate-give.md"),
     },
     Explanation {
-        code: "is-split",
+        code: Code::IsSplit,
         aliases: &["split"],
         words: "is-split",
         summary: "a socket was used as a whole while it is split",
@@ -156,7 +157,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/is-split.md"),
     },
     Explanation {
-        code: "mismatched-halves",
+        code: Code::MismatchedHalves,
         aliases: &[],
         words: "mismatched-halves",
         summary: "two halves of different sockets were rejoined",
@@ -164,7 +165,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/mismatched-halves.md"),
     },
     Explanation {
-        code: "no-parent",
+        code: Code::NoParent,
         aliases: &[],
         words: "no-parent",
         summary: "a root task transferred a resource, but has no parent",
@@ -172,7 +173,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/no-parent.md"),
     },
     Explanation {
-        code: "not-a-child",
+        code: Code::NotAChild,
         aliases: &[],
         words: "not-a-child",
         summary: "a task joined, cancelled or drained another task's child",
@@ -180,7 +181,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/not-a-child.md"),
     },
     Explanation {
-        code: "not-open",
+        code: Code::NotOpen,
         aliases: &[],
         words: "not-open",
         summary: "a descriptor was owned that is not open",
@@ -188,7 +189,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/not-open.md"),
     },
     Explanation {
-        code: "finalizer-failed",
+        code: Code::FinalizerFailed,
         aliases: &["finalizer"],
         words: "finalizer-failed",
         summary: "a finalizer returned an error where no caller can receive it",
@@ -196,7 +197,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/finalizer-failed.md"),
     },
     Explanation {
-        code: "finalizer-panicked",
+        code: Code::FinalizerPanicked,
         aliases: &["panicked", "finalizer-panic"],
         words: "finalizer-panicked",
         summary: "a finalizer panicked; the others still ran",
@@ -204,7 +205,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/finalizer-panicked.md"),
     },
     Explanation {
-        code: "cancelled",
+        code: Code::Cancelled,
         aliases: &["canceled"],
         words: "cancelled",
         summary: "the task was cancelled; no rule was broken",
@@ -212,7 +213,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/cancelled.md"),
     },
     Explanation {
-        code: "task-exiting",
+        code: Code::TaskExiting,
         aliases: &["exiting"],
         words: "task-exiting",
         summary: "the task is exiting and cannot acquire resources; no rule was broken",
@@ -220,7 +221,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/task-exiting.md"),
     },
     Explanation {
-        code: "parent-exiting",
+        code: Code::ParentExiting,
         aliases: &[],
         words: "parent-exiting",
         summary: "the parent is exiting, so a transfer was rejected; no rule was broken",
@@ -228,7 +229,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/parent-exiting.md"),
     },
     Explanation {
-        code: "process-exited",
+        code: Code::ProcessExited,
         aliases: &["exited", "aborted"],
         words: "process-exited",
         summary: "the process of a test exited before the test returned",
@@ -236,7 +237,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/process-exited.md"),
     },
     Explanation {
-        code: "hang",
+        code: Code::Hang,
         aliases: &["timeout", "hung"],
         words: "hang",
         summary: "a test did not return in time",
@@ -244,7 +245,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/hang.md"),
     },
     Explanation {
-        code: "double-close",
+        code: Code::DoubleClose,
         aliases: &[],
         words: "double-close",
         summary: "a test closed a descriptor a second time",
@@ -252,7 +253,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/double-close.md"),
     },
     Explanation {
-        code: "closed-inherited",
+        code: Code::ClosedInherited,
         aliases: &[],
         words: "closed-inherited",
         summary: "a test closed a descriptor that its process inherited",
@@ -260,7 +261,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/closed-inherited.md"),
     },
     Explanation {
-        code: "unjoined-task",
+        code: Code::UnjoinedTask,
         aliases: &["unjoined"],
         words: "unjoined-task",
         summary: "a test left a task unjoined",
@@ -268,7 +269,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/unjoined-task.md"),
     },
     Explanation {
-        code: "inherited-fd",
+        code: Code::InheritedFd,
         aliases: &["inherited"],
         words: "inherited-fd",
         summary: "the process of a test inherited a descriptor",
@@ -276,7 +277,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: include_str!("explain/inherited-fd.md"),
     },
     Explanation {
-        code: "leak-count",
+        code: Code::LeakCount,
         aliases: &[],
         words: "leak-count",
         summary: "the number of leaks differs from `expect_leaks`",
@@ -294,41 +295,35 @@ pub const EXPLANATIONS: &[Explanation] = &[
 /// ```
 #[must_use]
 pub fn find(word: &str) -> Option<&'static Explanation> {
-    let named = |known: &&Explanation| known.code == word || known.aliases.contains(&word);
+    let named = |known: &&Explanation| known.code.as_str() == word || known.aliases.contains(&word);
     EXPLANATIONS.iter().find(named)
 }
 
-/// The advice for a code.
-pub(super) fn help(code: &str) -> &'static str {
-    find(code).map_or("see the documentation of `ownership::ErrorKind`", |known| known.help)
+impl Code {
+    /// The explanation of this code.
+    #[must_use]
+    pub fn explanation(self) -> &'static Explanation {
+        &EXPLANATIONS[self as usize]
+    }
 }
 
-/// The summary of a code.
-pub(super) fn summary(code: &str) -> &'static str {
-    find(code).map_or("see the documentation of `report::TestVerdict`", |known| known.summary)
-}
-
-/// The words for a code in headlines.
-pub(super) fn words(code: &'static str) -> &'static str {
-    find(code).map_or(code, |known| known.words)
-}
+// Each explanation stands at the place of its code.
+const _: () = {
+    let mut index = 0;
+    while index < EXPLANATIONS.len() {
+        assert!(EXPLANATIONS[index].code as usize == index);
+        index += 1;
+    }
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TestVerdict;
-
-    #[test]
-    fn every_verdict_of_tests_is_explained() {
-        for verdict in TestVerdict::ALL {
-            assert!(find(verdict.code()).is_some(), "{verdict} is not explained");
-        }
-    }
 
     #[test]
     fn no_word_means_two_things() {
         for known in EXPLANATIONS {
-            for word in known.aliases.iter().chain([&known.code]) {
+            for word in known.aliases.iter().copied().chain([known.code.as_str()]) {
                 assert_eq!(find(word).map(|found| found.code), Some(known.code), "{word}");
             }
         }

@@ -22,7 +22,7 @@ pub fn annotation(entry: &Entry) -> String {
     }
     let title = match &entry.test {
         Some(test) => format!("{}: {}", entry.code, test.name),
-        None => entry.code.to_owned(),
+        None => entry.code.to_string(),
     };
     properties.push(format!("title={}", of_property(&title)));
     format!("::error {}::{}", properties.join(","), of_message(&entry.body("")))

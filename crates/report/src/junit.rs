@@ -37,7 +37,7 @@ pub(super) fn document(findings: &[Found]) -> String {
                 let resource = found.entry.resource.as_deref().unwrap_or("task");
                 let name = format!("{resource} at {}:{}", location.file, location.line);
                 let mut case = case(name, &[found]);
-                case.set_classname(found.entry.code);
+                case.set_classname(found.entry.code.as_str());
                 (OWNERSHIP, case)
             }
         };
@@ -101,8 +101,7 @@ fn case(name: String, all: &[&Found]) -> TestCase {
         }
         [] => String::new(),
     };
-    let codes = told.iter().map(|found| found.entry.code);
-    let mut codes: Vec<&str> = codes.collect();
+    let mut codes: Vec<&str> = told.iter().map(|found| found.entry.code.as_str()).collect();
     codes.dedup();
     match new.is_empty() {
         true => status.set_message(format!("known in the baseline: {headline}")),

@@ -11,6 +11,7 @@
 
 #[cfg_attr(not(feature = "ci"), allow(dead_code, reason = "without documents it is only tried"))]
 pub mod atomic_file;
+mod code;
 mod entry;
 mod event;
 pub mod explain;
@@ -30,6 +31,7 @@ mod suppression;
 mod test_report;
 mod text;
 
+pub use code::{Code, UnknownCode};
 pub use entry::{Entry, Location, Step, TestName};
 pub use event::Event;
 pub use format::{Destination, Format};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Code;
 use super::ids::TaskLabel;
 use super::snapshot::ResourceData;
 
@@ -27,7 +28,7 @@ pub struct RegistrySummary {
     pub cycles: u64,
     /// How often each code was reported. For leaks each resource counts. What a policy ignores is not
     /// counted here.
-    pub reported: BTreeMap<&'static str, u64>,
+    pub reported: BTreeMap<Code, u64>,
     /// The reasons of the suppressions that matched, and how often each did.
     pub used_suppressions: Vec<(String, u64)>,
     /// The suppressions that matched nothing, with their conditions: the leak may be fixed.

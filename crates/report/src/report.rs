@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Code;
 use super::ids::TaskLabel;
 use super::site::Site;
 use super::snapshot::ResourceData;
@@ -64,8 +65,8 @@ impl LeakReport {
 pub struct ViolationReport {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// The stable code; see `ErrorKind::code`.
-    pub code: &'static str,
+    /// The code; see `ErrorKind::code`.
+    pub code: Code,
     /// The message of the error that the caller got.
     pub message: String,
     /// The task that made the call.
@@ -94,11 +95,11 @@ pub enum Report {
 }
 
 impl Report {
-    /// The stable code: `leak`, `fd-replaced`, `not-owner` and so on.
+    /// The code.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Report::Leak(_) => "leak",
+            Report::Leak(_) => Code::Leak,
             Report::Violation(report) | Report::FdReplaced(report) | Report::Finalizer(report) => {
                 report.code
             }

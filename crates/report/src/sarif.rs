@@ -105,7 +105,9 @@ fn result(found: &Found) -> Value {
         }]);
     }
     let mut result = json!({
-        "ruleId": entry.code,
+        "ruleId": entry.code.as_str(),
+        // The rules stand in the order of the codes.
+        "ruleIndex": entry.code as usize,
         "level": "error",
         "message": { "text": entry.body(".") },
         "locations": [location],
@@ -113,9 +115,6 @@ fn result(found: &Found) -> Value {
         "partialFingerprints": { FINGERPRINT: entry.fingerprint() },
         "taxa": rules::taxa(entry.code),
     });
-    if let Some(index) = rules::index(entry.code) {
-        result["ruleIndex"] = index.into();
-    }
     if let Some(test) = &entry.test {
         result["properties"] = json!({ "suite": test.suite, "test": test.name });
     }

@@ -7,7 +7,7 @@ mod text;
 
 use std::fmt;
 
-use super::explain;
+use super::Code;
 
 /// All findings of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,22 +84,22 @@ impl TestVerdict {
     pub fn summary(self) -> &'static str {
         match self {
             TestVerdict::Leak => "a test left a descriptor open",
-            other => explain::summary(other.code()),
+            other => other.code().explanation().summary,
         }
     }
 
-    /// The stable code.
+    /// The code.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> Code {
         match self {
-            TestVerdict::ProcessExited => "process-exited",
-            TestVerdict::Hang => "hang",
-            TestVerdict::DoubleClose => "double-close",
-            TestVerdict::ClosedInherited => "closed-inherited",
-            TestVerdict::Leak => "leak",
-            TestVerdict::UnjoinedTask => "unjoined-task",
-            TestVerdict::InheritedFd => "inherited-fd",
-            TestVerdict::LeakCount => "leak-count",
+            TestVerdict::ProcessExited => Code::ProcessExited,
+            TestVerdict::Hang => Code::Hang,
+            TestVerdict::DoubleClose => Code::DoubleClose,
+            TestVerdict::ClosedInherited => Code::ClosedInherited,
+            TestVerdict::Leak => Code::Leak,
+            TestVerdict::UnjoinedTask => Code::UnjoinedTask,
+            TestVerdict::InheritedFd => Code::InheritedFd,
+            TestVerdict::LeakCount => Code::LeakCount,
         }
     }
 
@@ -111,14 +111,14 @@ impl TestVerdict {
                 "before the test ends, drop what holds it or join the thread that holds it; check \
                  error paths, too"
             }
-            other => explain::help(other.code()),
+            other => other.code().explanation().help,
         }
     }
 }
 
 impl fmt::Display for TestVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
+        self.code().fmt(f)
     }
 }
 

@@ -4,9 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Plural;
-use super::explain;
 use crate::{
-    CustodyStep, LeakReport, RegistrySummary, Report, ResourceData, Snapshot, ViolationReport,
+    Code, CustodyStep, LeakReport, RegistrySummary, Report, ResourceData, Snapshot, ViolationReport,
 };
 
 impl fmt::Display for Report {
@@ -34,7 +33,7 @@ impl fmt::Display for LeakReport {
         if self.resources_omitted > 0 {
             write!(f, "\n  ({} more omitted)", self.resources_omitted)?;
         }
-        write!(f, "\n  help: {}", explain::help("leak"))
+        write!(f, "\n  help: {}", Code::Leak.explanation().help)
     }
 }
 
@@ -58,15 +57,15 @@ impl fmt::Display for ViolationReport {
             write!(f, "\n  {}", Headline(resource))?;
             details(f, resource)?;
         }
-        write!(f, "\n  help: {}", explain::help(self.code))
+        write!(f, "\n  help: {}", self.code.explanation().help)
     }
 }
 
 impl ViolationReport {
     /// What the report is about, in one line, after its code.
     pub(super) fn headline(&self) -> String {
-        match explain::words(self.code) {
-            words if words == self.code => self.message.clone(),
+        match self.code.explanation().words {
+            words if words == self.code.as_str() => self.message.clone(),
             words => format!("{words}: {}", self.message),
         }
     }

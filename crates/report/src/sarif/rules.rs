@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::Code;
 use crate::explain::{EXPLANATIONS, Explanation};
 
 /// The weaknesses that are meant, by number, as of CWE 4.17.
@@ -18,22 +19,29 @@ const WEAKNESSES: &[(u16, &str)] = &[
 ];
 
 /// Which of them a code is. Broken rules among tasks and mistakes in a call are none.
-fn weaknesses(code: &str) -> &'static [u16] {
+fn weaknesses(code: Code) -> &'static [u16] {
     match code {
-        "leak" | "unclaimed" => &[775],
-        "double-release" | "double-close" => &[1341],
-        "already-owned" => &[1341, 282],
-        "not-owner" | "dropped-by-non-owner" | "duplicate-give" | "closed-inherited" => &[282],
-        "use-after-release" | "fd-replaced" | "not-open" => &[910],
-        "in-use" | "is-split" => &[666],
-        "finalizer-failed" | "finalizer-panicked" => &[404],
-        "inherited-fd" => &[403],
-        _ => &[],
+        Code::Leak | Code::Unclaimed => &[775],
+        Code::DoubleRelease | Code::DoubleClose => &[1341],
+        Code::AlreadyOwned => &[1341, 282],
+        Code::NotOwner | Code::DroppedByNonOwner | Code::DuplicateGive | Code::ClosedInherited => {
+            &[282]
+        }
+        Code::UseAfterRelease | Code::FdReplaced | Code::NotOpen => &[910],
+        Code::InUse | Code::IsSplit => &[666],
+        Code::FinalizerFailed | Code::FinalizerPanicked => &[404],
+        Code::InheritedFd => &[403],
+        Code::MismatchedHalves
+        | Code::NoParent
+        | Code::NotAChild
+        | Code::Cancelled
+        | Code::TaskExiting
+        | Code::ParentExiting
+        | Code::ProcessExited
+        | Code::Hang
+        | Code::UnjoinedTask
+        | Code::LeakCount => &[],
     }
-}
-
-pub(super) fn index(code: &str) -> Option<usize> {
-    EXPLANATIONS.iter().position(|rule| rule.code == code)
 }
 
 pub(super) fn rules() -> Vec<Value> {
@@ -53,8 +61,8 @@ fn of_rule(rule: &Explanation) -> Value {
         .chain(numbers.iter().map(|number| format!("external/cwe/cwe-{number}")))
         .collect();
     let mut value = json!({
-        "id": rule.code,
-        "name": rule.code,
+        "id": rule.code.as_str(),
+        "name": rule.code.as_str(),
         "shortDescription": { "text": rule.summary },
         "fullDescription": { "text": rule.summary },
         "help": { "text": rule.help },
@@ -69,7 +77,7 @@ fn of_rule(rule: &Explanation) -> Value {
 }
 
 /// The weaknesses that a result shows.
-pub(super) fn taxa(code: &str) -> Vec<Value> {
+pub(super) fn taxa(code: Code) -> Vec<Value> {
     weaknesses(code).iter().map(|number| target(*number)).collect()
 }
 
@@ -101,21 +109,16 @@ pub(super) fn taxonomy() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TestVerdict;
 
     #[test]
     fn each_code_has_one_rule_and_each_weakness_a_name() {
-        let codes: Vec<&str> = EXPLANATIONS.iter().map(|rule| rule.code).collect();
-        let different: BTreeSet<&str> = codes.iter().copied().collect();
-        assert_eq!(codes.len(), different.len(), "{codes:?}");
-        for number in codes.iter().flat_map(|code| weaknesses(code)) {
+        let ids: BTreeSet<String> = rules().iter().map(|rule| rule["id"].to_string()).collect();
+        assert_eq!(ids.len(), Code::ALL.len(), "{ids:?}");
+        for number in Code::ALL.iter().flat_map(|code| weaknesses(*code)) {
             assert!(WEAKNESSES.iter().any(|(known, _)| known == number), "CWE-{number}");
         }
         for (number, name) in WEAKNESSES {
-            assert!(codes.iter().any(|code| weaknesses(code).contains(number)), "{name}");
-        }
-        for verdict in TestVerdict::ALL {
-            assert!(index(verdict.code()).is_some(), "{verdict}");
+            assert!(Code::ALL.iter().any(|code| weaknesses(*code).contains(number)), "{name}");
         }
     }
 }
