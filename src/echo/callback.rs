@@ -108,7 +108,7 @@ use std::net::SocketAddr;
 use crate::net::Address;
 
 pub use connection::Connection;
-pub use echo::{Callback, Moment, Picture};
+pub use echo::{Callback, GraphSnapshot};
 pub use manager::SocketManager;
 pub use receiver::{MsgReceiver, MsgWaker, Notifier, Taken};
 pub use sender::{MsgSender, Sent};

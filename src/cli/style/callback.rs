@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::super::stderr_line::stderr_line;
 use crate::echo::Callback;
-use crate::echo::callback::Picture;
+use crate::echo::callback::GraphSnapshot;
 use crate::ownership::Level;
 
 /// Options of the callback style.
@@ -36,13 +36,13 @@ impl CallbackArguments {
 
     /// Builds the handler.
     pub(super) fn build(&self) -> Callback {
-        if self.graph { Callback::showing(show) } else { Callback::new() }
+        if self.graph { Callback::with_graphs(print_graph) } else { Callback::new() }
     }
 }
 
 /// Prints a graph of a connection's references to standard error, in Mermaid notation.
-fn show(picture: &Picture) {
-    let Picture { connection, moment, graph, .. } = picture;
+fn print_graph(snapshot: &GraphSnapshot) {
+    let GraphSnapshot { connection, phase, graph, .. } = snapshot;
     let drawn = graph.to_mermaid();
-    stderr_line(format_args!("graph of {connection}, {moment}:\n```mermaid\n{drawn}```"));
+    stderr_line(format_args!("graph of {connection}, {phase}:\n```mermaid\n{drawn}```"));
 }

@@ -1,19 +1,18 @@
-//! The echo that stands on callbacks: the cycle that it ties, and how it is cut at every end.
+//! The echo handler on callbacks: the reference cycle that it makes, and where it breaks it.
 //!
-//! | moment | what happens |
+//! | phase | what happens |
 //! |---|---|
-//! | connected | the receiver gets the sender, and the cycle is closed: receiver, sender, connection |
-//! | remote closed | the manager has let go of the connection; the sender alone holds it |
-//! | erased | the receiver's sender and notifier are taken out, the callback lets go of the receiver, and what was taken out is dropped: the counts fall to zero |
+//! | connected | the receiver gets the sender, which closes the cycle: receiver, sender, connection |
+//! | remote closed | the manager has released the connection: only the sender holds it |
+//! | erased | sender and notifier are taken out of the receiver, the callback drops the receiver, and both are dropped: the counts fall to zero |
 //!
-//! Erasing is done when the peer finishes, and at every other end as well (a reset, an error, a panic,
-//! an abort): then in `on_connection_close`, which always comes.
+//! The cycle is broken when the peer finishes, and after any other end (a reset, an error, a panic, an
+//! abort) in `on_connection_close`, which always runs.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::mem::take;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use super::waiting::lock;
 use super::{
@@ -25,91 +24,52 @@ use crate::net::Stream;
 use crate::ownership::graph::{Graph, Node, NodeLabel, TrackedArc};
 use crate::ownership::task;
 use crate::ownership::{Registry, TaskId};
-use crate::pool::Pool;
 
-/// Where a connection stands when its references are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// The echo is ready, and the cycle is closed.
-    Connected,
-    /// The peer has finished.
-    RemoteClosed,
-    /// The connection has ended in another way: a reset, an error, an abort. Comes in the place of
-    /// [`RemoteClosed`](Moment::RemoteClosed).
-    Closed,
-    /// The sender is being dropped: its count is zero, and what it holds is still there.
-    Erased,
-}
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Moment::Connected => "connected",
-            Moment::RemoteClosed => "remote closed",
-            Moment::Closed => "closed",
-            Moment::Erased => "erased",
-        })
-    }
-}
-
-/// What keeps a connection alive and what it keeps alive, at one moment.
+/// The references from and to a connection, in one phase of its life.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Picture {
-    /// Which connection.
+pub struct GraphSnapshot {
+    /// The connection.
     pub connection: ConnectionLabel,
-    /// When.
-    pub moment: Moment,
+    /// `connected`: the cycle is closed. `remote closed`: the peer has finished; `closed`: the
+    /// connection has ended in another way. `erased`: the sender is being dropped; its count is zero,
+    /// and what it holds still exists.
+    pub phase: &'static str,
     /// The references, without those to the socket.
     pub graph: Graph,
 }
 
-type Show = Arc<dyn Fn(&Picture) + Send + Sync>;
+type OnSnapshot = Arc<dyn Fn(&GraphSnapshot) + Send + Sync>;
 
-/// The echo by callbacks: every byte comes back, and then the end.
+/// The tasks whose connection keeps its cycle, and whether it was left in place already.
+type UncutTasks = Arc<Mutex<HashMap<TaskId, bool>>>;
+
+/// The echo through callbacks: sends every byte back, and then the end of the stream.
 #[derive(Default)]
 pub struct Callback {
-    show: Option<Show>,
-    working: Mutex<Option<Arc<Working>>>,
-}
-
-/// While the server runs.
-struct Working {
-    careful: SocketManager,
-    /// Leaves the cycle in place; see [`ChaosTarget::serve_leaking_cycle`]. Made when it is asked for.
-    careless: OnceLock<SocketManager>,
-    /// The tasks whose connection has left its cycle.
-    careless_tasks: Arc<Mutex<Vec<TaskId>>>,
-    pool: Pool,
+    on_snapshot: Option<OnSnapshot>,
+    /// `None` while no server runs.
+    manager: Mutex<Option<Arc<SocketManager>>>,
+    uncut: UncutTasks,
 }
 
 impl Callback {
-    /// An echo that shows nothing.
+    /// An echo that records no graphs.
     #[must_use]
     pub fn new() -> Callback {
         Callback::default()
     }
 
-    /// An echo that shows three pictures of each connection: when it is connected, when it is
-    /// closed, and when its cycle is cut. `show` is called in the connection's task.
+    /// An echo that records three graphs of each connection: when it connects, when it has ended, and
+    /// when its cycle is broken. It calls `on_snapshot` in the connection's task.
     #[must_use]
-    pub fn showing(show: impl Fn(&Picture) + Send + Sync + 'static) -> Callback {
-        Callback { show: Some(Arc::new(show)), working: Mutex::default() }
+    pub fn with_graphs(on_snapshot: impl Fn(&GraphSnapshot) + Send + Sync + 'static) -> Callback {
+        Callback { on_snapshot: Some(Arc::new(on_snapshot)), ..Callback::default() }
     }
 
-    fn manager(&self, pool: &Pool, leaves: Option<Arc<Mutex<Vec<TaskId>>>>) -> SocketManager {
-        let echo = Echo {
-            registry: pool.registry().clone(),
-            show: self.show.clone(),
-            receivers: Mutex::default(),
-            leaves,
-        };
-        SocketManager::serving_only(echo, pool)
-    }
-
-    fn working(&self) -> io::Result<Arc<Working>> {
-        let working = lock(&self.working).clone();
-        working.ok_or_else(|| io::Error::other("this way of echoing was not opened"))
+    fn manager(&self) -> io::Result<Arc<SocketManager>> {
+        let manager = lock(&self.manager).clone();
+        manager.ok_or_else(|| io::Error::other("the handler is not open"))
     }
 }
 
@@ -118,29 +78,30 @@ impl Handler for Callback {
         "callback"
     }
 
-    /// Its buffer, and the references that are on record.
+    /// Its buffer, and its recorded references.
     fn memory(&self) -> Memory {
         const RECORD_BYTES: usize = 24 * 1024;
         Memory { own: (super::life::BUFFER_BYTES + RECORD_BYTES) as u64, pooled: 0 }
     }
 
     fn open(&self, context: &ServerContext) -> io::Result<()> {
-        let working = Working {
-            careful: self.manager(&context.pool, None),
-            careless: OnceLock::new(),
-            careless_tasks: Arc::default(),
-            pool: context.pool.clone(),
+        let echo = Echo {
+            registry: context.pool.registry().clone(),
+            on_snapshot: self.on_snapshot.clone(),
+            receivers: Mutex::default(),
+            uncut: Arc::clone(&self.uncut),
         };
-        *lock(&self.working) = Some(Arc::new(working));
+        let manager = SocketManager::serving_only(echo, &context.pool);
+        *lock(&self.manager) = Some(Arc::new(manager));
         Ok(())
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        self.working()?.careful.serve(stream)
+        self.manager()?.serve(stream)
     }
 
     fn close(&self) {
-        *lock(&self.working) = None;
+        *lock(&self.manager) = None;
     }
 }
 
@@ -150,20 +111,16 @@ impl ChaosTarget for Callback {
         stream: Stream,
         count: &dyn Fn(),
     ) -> Result<io::Result<()>, Stream> {
-        let Ok(working) = self.working() else { return Err(stream) };
-        let left = || Some(Arc::clone(&working.careless_tasks));
-        let careless = working.careless.get_or_init(|| self.manager(&working.pool, left()));
-        let went = careless.serve(stream);
-        let me = task::current(working.pool.registry());
-        let mut tasks = lock(&working.careless_tasks);
-        let mine = tasks.iter().position(|&task| task == me.id());
-        let has_left = mine.map(|mine| tasks.swap_remove(mine)).is_some();
-        drop(tasks);
-        // A cancelled task's leak is no leak: its finalizers are what cancelling is about.
-        if has_left && !me.is_cancelled() {
+        let Ok(manager) = self.manager() else { return Err(stream) };
+        let me = task::current(stream.resource().registry());
+        lock(&self.uncut).insert(me.id(), false);
+        let result = manager.serve(stream);
+        let is_left = lock(&self.uncut).remove(&me.id()) == Some(true);
+        // A cancelled task has no leaks: its resources are finalized.
+        if is_left && !me.is_cancelled() {
             count();
         }
-        Ok(went)
+        Ok(result)
     }
 }
 
@@ -173,21 +130,20 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// The callback: knows each connection's receiver, so that it can be erased.
+/// The callback. It holds the receiver of each connection, to break the cycle.
 struct Echo {
     registry: Registry,
-    show: Option<Show>,
-    receivers: Mutex<HashMap<u64, TrackedArc<Receiver>>>,
-    /// Where it says whose cycle it has left in place, if it is that careless.
-    leaves: Option<Arc<Mutex<Vec<TaskId>>>>,
+    on_snapshot: Option<OnSnapshot>,
+    receivers: Mutex<HashMap<u64, TrackedArc<EchoReceiver>>>,
+    uncut: UncutTasks,
 }
 
 impl ConnCallback for Echo {
     fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()> {
         let label = connection.label().clone();
         let node = |name: &str| Node::new_in(&self.registry, name);
-        let album = Album {
-            show: self.show.clone(),
+        let graphs = GraphRecorder {
+            on_snapshot: self.on_snapshot.clone(),
             registry: self.registry.clone(),
             label: label.clone(),
             node: connection.node().label(),
@@ -196,85 +152,70 @@ impl ConnCallback for Echo {
         let waker = connection.waker();
         let waker = TrackedArc::new(waker.node().clone(), waker);
         let notifier = node("Notifier");
-        let notifier =
-            TrackedArc::new(notifier.clone(), Resumes { waker: waker.clone_for(&notifier) });
+        let notifier = TrackedArc::new(notifier.clone(), WakeReceiver(waker.clone_for(&notifier)));
         let sender =
-            TrackedArc::new(sender.node().clone(), Answers { album: album.clone(), sender });
-        let receiver = TrackedArc::new(node("MsgReceiver"), Receiver::default());
+            TrackedArc::new(sender.node().clone(), EchoSender { graphs: graphs.clone(), sender });
+        let receiver = TrackedArc::new(node("MsgReceiver"), EchoReceiver::default());
         let known = receiver.clone_for(connection.callback_node());
         lock(&self.receivers).insert(label.id, known);
 
         let link = connection.node().clone();
         connection.start_with(receiver.clone_for(&link), notifier.clone_for(&link))?;
-        // This closes the cycle. It is made last: what a report advises to cut is the latest.
-        let node = receiver.node();
-        receiver.hold(Held {
-            notifier: Some(notifier.clone_for(node)),
-            sender: Some(sender.clone_for(node)),
-        });
+        let its_notifier = notifier.clone_for(receiver.node());
+        // This closes the cycle. It is made last, because a report names the latest reference as the one
+        // to cut.
+        let its_sender = sender.clone_for(receiver.node());
+        *lock(&receiver.parts) = Some(EchoParts { notifier: its_notifier, sender: its_sender });
         drop((waker, notifier, sender, receiver));
-        album.take(Moment::Connected);
+        graphs.record("connected");
         Ok(())
     }
 
     fn on_remote_close(&self, connection: &ConnectionLabel) -> io::Result<()> {
-        self.erase(connection, Moment::RemoteClosed);
+        self.break_cycle(connection, "remote closed");
         Ok(())
     }
 
     fn on_connection_close(&self, connection: &ConnectionLabel) {
-        self.erase(connection, Moment::Closed);
+        self.break_cycle(connection, "closed");
     }
 }
 
 impl Echo {
-    /// Cuts the cycle, unless that was done before.
-    fn erase(&self, connection: &ConnectionLabel, moment: Moment) {
+    /// Breaks the cycle, unless that was done before or `on_connect` failed before there was one.
+    fn break_cycle(&self, connection: &ConnectionLabel, phase: &'static str) {
         let known = lock(&self.receivers).remove(&connection.id);
-        // Erased already, or its connecting had failed before there was anything to erase.
         let Some(receiver) = known else { return };
-        if let Some(left) = &self.leaves {
-            return lock(left).push(self.registry.current_task().id);
+        if let Some(is_left) = lock(&self.uncut).get_mut(&self.registry.current_task().id) {
+            *is_left = true;
+            return;
         }
-        let held = receiver.let_go();
-        if let Some(sender) = &held.sender {
-            sender.album.take(moment);
-        }
-        let Held { notifier, sender } = held;
+        let parts = lock(&receiver.parts).take();
+        let Some(EchoParts { notifier, sender }) = parts else { return };
+        sender.graphs.record(phase);
         drop(receiver);
         drop(notifier);
         drop(sender);
     }
 }
 
-/// Answers what it receives with what it has received.
+/// Sends back what it receives.
 #[derive(Default)]
-struct Receiver {
-    held: Mutex<Held>,
+struct EchoReceiver {
+    parts: Mutex<Option<EchoParts>>,
 }
 
-/// What closes the cycle.
-#[derive(Default)]
-struct Held {
-    notifier: Option<TrackedArc<Resumes>>,
-    sender: Option<TrackedArc<Answers>>,
+/// What the receiver holds until the cycle is broken.
+struct EchoParts {
+    notifier: TrackedArc<WakeReceiver>,
+    sender: TrackedArc<EchoSender>,
 }
 
-impl Receiver {
-    fn hold(&self, held: Held) {
-        *lock(&self.held) = held;
-    }
-
-    fn let_go(&self) -> Held {
-        take(&mut *lock(&self.held))
-    }
-}
-
-impl MsgReceiver for Receiver {
+impl MsgReceiver for EchoReceiver {
     fn on_message(&self, message: &[u8]) -> io::Result<Taken> {
-        let held = lock(&self.held);
-        let Some(sender) = &held.sender else {
-            return Err(io::Error::other("this connection's sender was erased"));
+        let parts = lock(&self.parts);
+        let Some(EchoParts { sender, .. }) = &*parts else {
+            return Err(io::Error::other("the sender of this connection was erased"));
         };
         Ok(match sender.sender.send_some(message)? {
             Sent::Bytes(bytes) if bytes == message.len() => Taken::All,
@@ -285,43 +226,41 @@ impl MsgReceiver for Receiver {
     }
 }
 
-/// Room to send means that the receiver can go on.
-struct Resumes {
-    waker: TrackedArc<MsgWaker>,
-}
+/// Resumes the receiver when there is room to send.
+struct WakeReceiver(TrackedArc<MsgWaker>);
 
-impl Notifier for Resumes {
+impl Notifier for WakeReceiver {
     fn on_writable(&self) {
-        self.waker.wake();
+        self.0.wake();
     }
 }
 
-/// The sender, and who takes a last picture when it is dropped.
-struct Answers {
-    album: Album,
+/// The sender, which records the last graph when it is dropped.
+struct EchoSender {
+    graphs: GraphRecorder,
     sender: MsgSender,
 }
 
-impl Drop for Answers {
+impl Drop for EchoSender {
     fn drop(&mut self) {
-        // Its count has fallen to zero; what it holds is let go of after this.
-        self.album.take(Moment::Erased);
+        // Its count is zero now; what it holds is dropped after this.
+        self.graphs.record("erased");
     }
 }
 
-/// Takes pictures of one connection, if anybody wants to see them.
+/// Records the graphs of one connection, if they are requested.
 #[derive(Clone)]
-struct Album {
-    show: Option<Show>,
+struct GraphRecorder {
+    on_snapshot: Option<OnSnapshot>,
     registry: Registry,
     label: ConnectionLabel,
     node: NodeLabel,
 }
 
-impl Album {
-    fn take(&self, moment: Moment) {
-        let Some(show) = &self.show else { return };
+impl GraphRecorder {
+    fn record(&self, phase: &'static str) {
+        let Some(on_snapshot) = &self.on_snapshot else { return };
         let graph = self.registry.graph().around(&self.node).without_resources();
-        show(&Picture { connection: self.label.clone(), moment, graph });
+        on_snapshot(&GraphSnapshot { connection: self.label.clone(), phase, graph });
     }
 }
