@@ -53,14 +53,14 @@ fn tie_a_knot<T>(registry: &Registry, treasure: T, to_it: &Node) {
 
 #[test]
 fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() {
-    let lab = Fixture::new();
-    let outcome = lab.root(|| {
+    let fixture = Fixture::new();
+    let outcome = fixture.root(|| {
         let job = || {
-            let listener = lab.listener();
+            let listener = fixture.listener();
             let node = Node::of(&listener.resource());
-            tie_a_knot(&lab.registry, listener, &node);
+            tie_a_knot(&fixture.registry, listener, &node);
         };
-        lab.spawn("forgetful", [], job).join()
+        fixture.spawn("forgetful", [], job).join()
     });
     let ((), report) = leaked(outcome);
     let cycle = report.resources[0].kept_alive_by.as_ref().expect("the cycle is known");
@@ -71,7 +71,7 @@ fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() 
     assert_eq!(cycle.cut.site.line(), LINE_OF_PARENT_TO_CHILD);
     let number = report.resources[0].number.unwrap();
     assert_eq!(drawn(&cycle.path), [format!("Parent -> fd {number} (tcp listener)")]);
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 
     let text = report.to_string();
     let here = |line| format!("made at tests/graph.rs:{line}:");
@@ -82,28 +82,32 @@ fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() 
     ] {
         assert!(text.contains(&expected), "no {expected:?} in {text}");
     }
-    let verdict = lab.registry.summary();
+    let verdict = fixture.registry.summary();
     assert_eq!((verdict.leaks, verdict.cycles, verdict.reported[&Code::Leak]), (1, 1, 1));
 }
 
 #[test]
 fn a_leak_without_a_cycle_names_none() {
-    let lab = Fixture::new();
-    let outcome = lab.root(|| {
+    let fixture = Fixture::new();
+    let outcome = fixture.root(|| {
         let job = || {
-            let listener = lab.listener();
+            let listener = fixture.listener();
             // It is held, but by nothing that holds itself; and there is a cycle that holds others.
-            let holder = Node::new_in(&lab.registry, "Global");
+            let holder = Node::new_in(&fixture.registry, "Global");
             std::mem::forget(graph::edge(&holder, &Node::of(&listener.resource())));
-            tie_a_knot(&lab.registry, (), &Node::new_in(&lab.registry, "nothing of importance"));
+            tie_a_knot(
+                &fixture.registry,
+                (),
+                &Node::new_in(&fixture.registry, "nothing of importance"),
+            );
             std::mem::forget(listener);
         };
-        lab.spawn("forgetful", [], job).join()
+        fixture.spawn("forgetful", [], job).join()
     });
     let ((), report) = leaked(outcome);
     assert!(report.resources[0].kept_alive_by.is_none());
     assert!(!report.to_string().contains("cycle"));
-    assert_eq!(lab.registry.summary().cycles, 0);
+    assert_eq!(fixture.registry.summary().cycles, 0);
 }
 
 #[test]

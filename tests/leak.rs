@@ -134,27 +134,27 @@ fn events(resource: &ResourceData) -> Vec<Event> {
 
 #[test]
 fn what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn::<()>("failing", [], || {
-            mem::forget(lab.own("forgotten"));
-            mem::forget(lab.listener());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn::<()>("failing", [], || {
+            mem::forget(fixture.own("forgotten"));
+            mem::forget(fixture.listener());
             panic!("its own error");
         });
         assert_eq!(panic_message(child.join()), "its own error");
     });
-    assert_eq!(lab.finalized(), ["forgotten"]);
-    lab.assert_clean();
+    assert_eq!(fixture.finalized(), ["forgotten"]);
+    fixture.assert_clean();
 }
 
 #[test]
 fn what_a_task_still_owns_at_its_end_is_finalized_and_is_a_leak_of_that_task() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let neighbour = lab.spawn("neighbour", [], || lab.own("released").release());
-        let child = lab.spawn("forgetful", [], || {
-            mem::forget(lab.own("forgotten"));
-            let (socket, acquired) = (lab.listener(), line!());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let neighbour = fixture.spawn("neighbour", [], || fixture.own("released").release());
+        let child = fixture.spawn("forgetful", [], || {
+            mem::forget(fixture.own("forgotten"));
+            let (socket, acquired) = (fixture.listener(), line!());
             mem::forget(socket);
             (acquired, "its value")
         });
@@ -172,79 +172,80 @@ fn what_a_task_still_owns_at_its_end_is_finalized_and_is_a_leak_of_that_task() {
         assert_eq!(socket.custody[0].to, Some(label));
         neighbour.join().expect("a stranger's leak is not its own").expect("it was the owner");
     });
-    assert_eq!(lab.finalized().len(), 2);
-    assert_eq!(lab.codes(), ["leak"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.finalized().len(), 2);
+    assert_eq!(fixture.codes(), ["leak"]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn what_was_disowned_comes_back_alive_and_is_not_finalized() {
-    let lab = Fixture::new();
-    let (string, socket) = lab.root(|| {
-        let child =
-            lab.spawn("generous", [], || (lab.own("disowned").disown(), lab.listener().disown()));
+    let fixture = Fixture::new();
+    let (string, socket) = fixture.root(|| {
+        let child = fixture.spawn("generous", [], || {
+            (fixture.own("disowned").disown(), fixture.listener().disown())
+        });
         child.join().expect("it owns nothing at its end")
     });
     assert_eq!(string.expect("it was the owner's"), "disowned");
-    assert!(lab.finalized().is_empty());
+    assert!(fixture.finalized().is_empty());
     let socket = socket.expect("it was the owner's");
     assert!(target(socket.as_raw_fd()).is_some(), "it was not closed");
     drop(socket);
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition() {
-    let lab = Fixture::new();
-    let outcome = lab.registry.run("failing", || -> () {
+    let fixture = Fixture::new();
+    let outcome = fixture.registry.run("failing", || -> () {
         for name in ["r1", "r2", "r3"] {
-            mem::forget(lab.own(name));
+            mem::forget(fixture.own(name));
         }
         panic!("its own error");
     });
     assert_eq!(panic_message(outcome), "its own error");
-    assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
-    lab.assert_clean();
+    assert_eq!(fixture.finalized(), ["r3", "r2", "r1"]);
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays() {
-    let lab = Fixture::new();
-    let outcome = lab.registry.run("failing", || -> () {
-        mem::forget(lab.own("r1"));
-        let broken = lab.registry.own_with("r2", |name| {
-            lab.log(name);
+    let fixture = Fixture::new();
+    let outcome = fixture.registry.run("failing", || -> () {
+        mem::forget(fixture.own("r1"));
+        let broken = fixture.registry.own_with("r2", |name| {
+            fixture.log(name);
             panic!("the finalizer's error")
         });
         mem::forget(broken);
-        mem::forget(lab.own("r3"));
+        mem::forget(fixture.own("r3"));
         panic!("its own error");
     });
     assert_eq!(panic_message(outcome), "its own error");
-    assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
-    assert_eq!(lab.codes(), ["finalizer-panicked"]);
-    let message = lab.the_message("finalizer-panicked");
+    assert_eq!(fixture.finalized(), ["r3", "r2", "r1"]);
+    assert_eq!(fixture.codes(), ["finalizer-panicked"]);
+    let message = fixture.the_message("finalizer-panicked");
     assert!(
         message.ends_with("failed to finalize: its finalizer panicked: the finalizer's error"),
         "{message}"
     );
-    assert_eq!(lab.registry.summary().failed_finalizers, 1);
+    assert_eq!(fixture.registry.summary().failed_finalizers, 1);
 }
 
 // Own twice.
 
 #[test]
 fn owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = SharedFd::new(lab.track(common::listener()));
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = SharedFd::new(fixture.track(common::listener()));
         let line = line!() + 1;
-        let first = lab.registry.own_fd(socket.clone());
+        let first = fixture.registry.own_fd(socket.clone());
         let first = first.expect("nobody's yet");
-        let refused = lab.registry.own_fd(socket).expect_err("it is on record");
+        let refused = fixture.registry.own_fd(socket).expect_err("it is on record");
         assert_eq!(refused.error().kind(), ErrorKind::AlreadyOwned);
         assert_eq!(refused.error().earlier_site().map(|site| site.line()), Some(line));
-        let me = lab.registry.current_task();
+        let me = fixture.registry.current_task();
         assert_eq!(
             refused.error().to_string(),
             format!(
@@ -258,45 +259,45 @@ fn owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed() {
         first.release().expect("the first stays the owner");
         drop(value);
     });
-    assert_eq!(lab.codes(), ["already-owned"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["already-owned"]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = SharedFd::new(lab.track(common::listener()));
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = SharedFd::new(fixture.track(common::listener()));
         let close = |_| {
-            lab.log("closed");
+            fixture.log("closed");
             Ok(())
         };
-        let first = lab.registry.own_fd_with(socket.clone(), close).expect("nobody's yet");
-        let root = lab.registry.current_task();
-        let second = lab.spawn("second", [], move || {
-            let refused = lab.registry.own_fd_with(socket, close).expect_err("it is on record");
+        let first = fixture.registry.own_fd_with(socket.clone(), close).expect("nobody's yet");
+        let root = fixture.registry.current_task();
+        let second = fixture.spawn("second", [], move || {
+            let refused = fixture.registry.own_fd_with(socket, close).expect_err("it is on record");
             refused.error().clone()
         });
         let error = second.join().expect("the second ends well");
         assert_eq!(error.kind(), ErrorKind::AlreadyOwned);
         assert_eq!(error.owner(), Some(&root));
-        assert!(lab.finalized().is_empty(), "a refused value is not finalized");
+        assert!(fixture.finalized().is_empty(), "a refused value is not finalized");
         first.release().expect("the first stays the owner");
     });
-    assert_eq!(lab.finalized(), ["closed"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.finalized(), ["closed"]);
+    fixture.assert_all_closed();
 }
 
 // Those who are not the owner.
 
 #[test]
 fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custody() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = lab.listener();
-        let owner = lab.registry.current_task();
-        let other = lab.spawn("other", [], move || {
-            let me = lab.registry.current_task();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = fixture.listener();
+        let owner = fixture.registry.current_task();
+        let other = fixture.spawn("other", [], move || {
+            let me = fixture.registry.current_task();
             let check = refusal(socket.check());
             assert_eq!(check.kind(), ErrorKind::NotOwner);
             assert_eq!(refusal(socket.release()).kind(), ErrorKind::NotOwner);
@@ -321,20 +322,20 @@ fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custod
             .expect("it still listens");
         drop(socket.accept().expect("it still accepts"));
     });
-    assert_eq!(lab.codes(), ["not-owner"; 3]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["not-owner"; 3]);
+    fixture.assert_all_closed();
 }
 
 // Give.
 
 #[test]
 fn after_give_the_parent_is_refused_and_only_the_child_may() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = Arc::new(lab.listener());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = Arc::new(fixture.listener());
         let (go, gone) = channel::<()>();
         let its = Arc::clone(&socket);
-        let child = lab.spawn("child", [socket.resource()], move || {
+        let child = fixture.spawn("child", [socket.resource()], move || {
             let _ = gone.recv();
             its.check()?;
             its.release()
@@ -347,42 +348,42 @@ fn after_give_the_parent_is_refused_and_only_the_child_may() {
         drop(go);
         child.join().expect("it owns nothing at its end").expect("it is the owner");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (mine, gone) = (lab.listener(), lab.own("gone"));
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (mine, gone) = (fixture.listener(), fixture.own("gone"));
         gone.release().expect("it is ours");
         let give = [mine.resource(), gone.resource()];
-        let refused = lab.pool().spawn(give, || "the job").expect_err("one of them is gone");
+        let refused = fixture.pool().spawn(give, || "the job").expect_err("one of them is gone");
         let error = refused.refusal().expect("the registry refused");
         assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
-        assert_eq!(lab.pool().size(), 0, "there is no child");
+        assert_eq!(fixture.pool().size(), 0, "there is no child");
         mine.check().expect("nothing has moved");
         assert_eq!(events(&mine.describe()), [Event::Acquired]);
         assert_eq!(refused.into_job().expect("the job comes back")(), "the job");
-        let stranger = lab.spawn("stranger", [], {
+        let stranger = fixture.spawn("stranger", [], {
             let mine = mine.resource();
-            move || refusal(lab.pool().spawn([mine], || ())).kind()
+            move || refusal(fixture.pool().spawn([mine], || ())).kind()
         });
         assert_eq!(stranger.join().expect("no child was forgotten"), ErrorKind::NotOwner);
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn giving_the_same_twice_is_refused_before_the_child_exists() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (first, socket) = (lab.own("first"), lab.listener());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (first, socket) = (fixture.own("first"), fixture.listener());
         let give = [first.resource(), socket.resource(), socket.resource()];
-        let refused = lab.pool().spawn(give, || ()).expect_err("one stands there twice");
+        let refused = fixture.pool().spawn(give, || ()).expect_err("one stands there twice");
         let error = refused.refusal().expect("the registry refused");
         assert_eq!(error.kind(), ErrorKind::DuplicateGive);
-        let (number, me) = (socket.describe().number, lab.registry.current_task());
+        let (number, me) = (socket.describe().number, fixture.registry.current_task());
         assert_eq!(
             error.to_string(),
             format!(
@@ -393,19 +394,19 @@ fn giving_the_same_twice_is_refused_before_the_child_exists() {
         first.check().expect("nothing has moved");
         socket.check().expect("nothing has moved");
     });
-    assert_eq!(lab.finalized(), ["first"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.finalized(), ["first"]);
+    fixture.assert_all_closed();
 }
 
 // Transfer.
 
 #[test]
 fn what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (to_parent, from_child) = channel();
-        let child = lab.spawn::<()>("child", [], move || {
-            let (string, socket) = (lab.own("transferred"), lab.listener());
+        let child = fixture.spawn::<()>("child", [], move || {
+            let (string, socket) = (fixture.own("transferred"), fixture.listener());
             string.transfer().expect("the parent is running");
             socket.transfer().expect("the parent is running");
             assert_eq!(refusal(socket.check()).kind(), ErrorKind::NotOwner);
@@ -414,21 +415,21 @@ fn what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure() {
         });
         assert_eq!(panic_message(child.join()), "its own error");
         let (string, socket) = from_child.recv().expect("they were sent");
-        assert!(lab.finalized().is_empty());
+        assert!(fixture.finalized().is_empty());
         string.check().expect("it is the parent's now");
         socket.local_addr().expect("it is the parent's now");
     });
-    assert_eq!(lab.finalized(), ["transferred"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.finalized(), ["transferred"]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_transfer_climbs_two_levels_to_the_root() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let middle = lab.spawn("middle", [], || {
-            let bottom = lab.spawn("bottom", [], || {
-                let socket = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let middle = fixture.spawn("middle", [], || {
+            let bottom = fixture.spawn("bottom", [], || {
+                let socket = fixture.listener();
                 socket.transfer().map(|()| socket)
             });
             let socket = bottom.join().expect("it owns nothing").expect("its parent runs");
@@ -441,16 +442,16 @@ fn a_transfer_climbs_two_levels_to_the_root() {
         assert_eq!(names, ["bottom", "middle", "root"]);
         socket.release().expect("it is the root's now");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand() {
-    let lab = Fixture::new();
-    let hands = lab.root(|| {
-        let socket = lab.listener();
-        let middle = lab.spawn("middle", [socket.resource()], move || {
-            let bottom = lab.spawn("bottom", [socket.resource()], move || mem::forget(socket));
+    let fixture = Fixture::new();
+    let hands = fixture.root(|| {
+        let socket = fixture.listener();
+        let middle = fixture.spawn("middle", [socket.resource()], move || {
+            let bottom = fixture.spawn("bottom", [socket.resource()], move || mem::forget(socket));
             leaked(bottom.join()).1
         });
         let report = middle.join().expect("the leak is not the middle's");
@@ -472,18 +473,18 @@ fn what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand() {
             (Event::Given, name("middle"), name("bottom")),
         ]
     );
-    assert_eq!(&*lab.the_leak().task.name, "bottom");
-    lab.assert_all_closed();
+    assert_eq!(&*fixture.the_leak().task.name, "bottom");
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_root_task_cannot_transfer() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = fixture.listener();
         let error = refusal(socket.transfer());
         assert_eq!(error.kind(), ErrorKind::NoParent);
-        let (number, me) = (socket.describe().number, lab.registry.current_task());
+        let (number, me) = (socket.describe().number, fixture.registry.current_task());
         assert_eq!(
             error.to_string(),
             format!(
@@ -493,18 +494,18 @@ fn a_root_task_cannot_transfer() {
         );
         socket.check().expect("it stays the root's");
     });
-    assert_eq!(lab.codes(), ["no-parent"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["no-parent"]);
+    fixture.assert_all_closed();
 }
 
 // Release.
 
 #[test]
 fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let broken = lab.registry.own_with("broken", |name| {
-            lab.log(name);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let broken = fixture.registry.own_with("broken", |name| {
+            fixture.log(name);
             Err(io::Error::other("the disk is full"))
         });
         let broken = broken.expect("the task is running");
@@ -517,22 +518,26 @@ fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
         assert_eq!(refusal(broken.release()).kind(), ErrorKind::DoubleRelease);
         mem::forget(broken);
     });
-    assert_eq!(lab.finalized(), ["broken"]);
-    assert_eq!(lab.codes(), ["double-release"], "the failure was somebody's result, so no report");
+    assert_eq!(fixture.finalized(), ["broken"]);
+    assert_eq!(
+        fixture.codes(),
+        ["double-release"],
+        "the failure was somebody's result, so no report"
+    );
 }
 
 #[test]
 fn a_second_release_is_refused_and_names_the_first() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = fixture.listener();
         let (first, line) = (socket.release(), line!());
         first.expect("it is ours");
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
         let second = refusal(socket.close());
         assert_eq!(second.kind(), ErrorKind::DoubleRelease);
         assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
-        let (number, me) = (socket.describe().number, lab.registry.current_task());
+        let (number, me) = (socket.describe().number, fixture.registry.current_task());
         assert_eq!(
             second.to_string(),
             format!(
@@ -543,5 +548,5 @@ fn a_second_release_is_refused_and_names_the_first() {
         );
         assert_eq!(refusal(socket.accept()).kind(), ErrorKind::UseAfterRelease, "and not EBADF");
     });
-    assert_eq!(lab.codes(), ["double-release", "use-after-release"]);
+    assert_eq!(fixture.codes(), ["double-release", "use-after-release"]);
 }

@@ -16,19 +16,20 @@ use crate::common::{
 use crate::events;
 
 /// A pool without a place: every spawn fails and hands back what it was given.
-fn full_pool(lab: &Fixture) -> Pool {
-    Pool::builder().registry(&lab.registry).limit(0).build()
+fn full_pool(fixture: &Fixture) -> Pool {
+    Pool::builder().registry(&fixture.registry).limit(0).build()
 }
 
 // A spawn that fails.
 
 #[test]
 fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
-    let lab = Fixture::new();
-    let pool = full_pool(lab);
-    lab.root(|| {
-        let parent = lab.spawn("parent", [], move || {
-            let (first, socket, last) = (lab.own("first"), lab.listener(), lab.own("last"));
+    let fixture = Fixture::new();
+    let pool = full_pool(fixture);
+    fixture.root(|| {
+        let parent = fixture.spawn("parent", [], move || {
+            let (first, socket, last) =
+                (fixture.own("first"), fixture.listener(), fixture.own("last"));
             let give = [first.resource(), socket.resource(), last.resource()];
             let refused = pool.spawn(give, || ()).expect_err("the limit is 0");
             assert!(refused.is_exhausted(), "{refused}");
@@ -36,36 +37,36 @@ fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
         });
         let (_, report) = leaked(parent.join());
         assert_eq!(report.resources.len(), 3);
-        assert_eq!(lab.finalized(), ["last", "first"]);
-        lab.assert_all_closed();
+        assert_eq!(fixture.finalized(), ["last", "first"]);
+        fixture.assert_all_closed();
     });
 }
 
 #[test]
 fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
-    let lab = Fixture::new();
-    let pool = full_pool(lab);
-    lab.root(|| {
-        let parent = lab.spawn::<()>("parent", [], move || {
-            let string = lab.own("returned");
+    let fixture = Fixture::new();
+    let pool = full_pool(fixture);
+    fixture.root(|| {
+        let parent = fixture.spawn::<()>("parent", [], move || {
+            let string = fixture.own("returned");
             let scope = pool.scope(|scope| scope.spawn([string.resource()], || ()).is_err());
             assert!(scope.expect("it has no children"));
             mem::forget(string);
             panic!("its own error");
         });
         assert_eq!(panic_message(parent.join()), "its own error");
-        assert_eq!(lab.finalized(), ["returned"]);
+        assert_eq!(fixture.finalized(), ["returned"]);
     });
 }
 
 #[test]
 fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
-    let lab = Fixture::new();
-    let pool = full_pool(lab);
-    lab.root(|| {
+    let fixture = Fixture::new();
+    let pool = full_pool(fixture);
+    fixture.root(|| {
         let (begin, begun) = channel();
-        let parent = lab.spawn("parent", [], move || {
-            let socket = lab.listener();
+        let parent = fixture.spawn("parent", [], move || {
+            let socket = fixture.listener();
             pool.spawn([socket.resource()], || ()).expect_err("the limit is 0");
             begin.send(common::thread_id()).expect("the test listens");
             assert_eq!(refusal(socket.accept()).kind(), ErrorKind::Cancelled);
@@ -73,20 +74,20 @@ fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
         wait_until_blocked(begun.recv().expect("it begins"), false);
         assert_cancelled(parent.cancel());
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 // A task that was cancelled.
 
 #[test]
 fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (tell, told) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("cancelled", [], move || {
-            let offer = lab.own("offered").offer().expect("it is its own");
+        let child = fixture.spawn("cancelled", [], move || {
+            let offer = fixture.own("offered").offer().expect("it is its own");
             begin.send(()).expect("the test listens");
             assert!(gone.recv().is_err());
             let (error, offer) = offer.claim().expect_err("it takes nothing").into_parts();
@@ -101,20 +102,20 @@ fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
         let claimed = offer.expect("the offer comes back").claim().expect("we are not cancelled");
         assert_eq!(claimed.disown().expect("it is ours"), "offered");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn offers_skip_a_cancelled_ancestor_and_go_to_the_next_one() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (begin, begun) = channel();
         let (tell, told) = channel();
         let (go, gone) = channel::<()>();
-        let parent = lab.spawn("parent", [], move || {
+        let parent = fixture.spawn("parent", [], move || {
             let (end, ended) = channel::<()>();
-            let child = lab.spawn("offerer", [], move || {
-                let string = lab.own("offered");
+            let child = fixture.spawn("offerer", [], move || {
+                let string = fixture.own("offered");
                 let resource = string.resource();
                 assert!(ended.recv().is_err());
                 (string.offer().expect("it is its own"), resource)
@@ -130,19 +131,23 @@ fn offers_skip_a_cancelled_ancestor_and_go_to_the_next_one() {
         drop((end, go));
         let (offer, resource) = told.recv().expect("it was sent");
         let described = resource.describe();
-        assert_eq!(described.owner, Some(lab.registry.current_task()), "the parent was cancelled");
+        assert_eq!(
+            described.owner,
+            Some(fixture.registry.current_task()),
+            "the parent was cancelled"
+        );
         assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
         assert_cancelled(parent.join());
         assert_eq!(resource.describe().state, "offered", "the parent's end was no end for it");
         let string = offer.claim().expect("nobody has claimed it");
         assert_eq!(string.disown().expect("it is ours"), "offered");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 /// Reports where it is dropped: the task, its state, and whether the handle inside is refused.
 struct DropProbe {
-    lab: &'static Fixture,
+    fixture: &'static Fixture,
     held: Owned<&'static str>,
     tell: std::sync::mpsc::Sender<Seen>,
 }
@@ -156,12 +161,12 @@ struct Seen {
 
 impl Drop for DropProbe {
     fn drop(&mut self) {
-        let registry = &self.lab.registry;
+        let registry = &self.fixture.registry;
         let task = registry.current_task();
         let tasks = registry.snapshot().tasks;
         let state = tasks.iter().find(|it| it.task == task).map_or("gone", |it| it.state);
         let refusal = refusal(self.held.check()).kind();
-        self.lab.log("the result");
+        self.fixture.log("the result");
         let thread = thread::current().id();
         self.tell.send(Seen { task, state, refusal, thread }).expect("the test listens");
     }
@@ -169,17 +174,17 @@ impl Drop for DropProbe {
 
 #[test]
 fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (tell, told) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("cancelled", [], move || {
-            mem::forget(lab.own("forgotten"));
-            let held = lab.own("in the result");
+        let child = fixture.spawn("cancelled", [], move || {
+            mem::forget(fixture.own("forgotten"));
+            let held = fixture.own("in the result");
             begin.send((thread::current().id(), held.resource())).expect("the test listens");
             assert!(gone.recv().is_err());
-            DropProbe { lab, held, tell }
+            DropProbe { fixture, held, tell }
         });
         let (thread, resource) = begun.recv().expect("it begins");
         let label = child.task();
@@ -192,32 +197,32 @@ fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
         assert_eq!(seen.refusal, ErrorKind::Cancelled, "it is not finalized yet");
         assert_eq!(events(&resource.describe()), [Event::Acquired, Event::Dropped]);
     });
-    assert_eq!(lab.finalized(), ["the result", "in the result", "forgotten"]);
-    lab.assert_clean();
+    assert_eq!(fixture.finalized(), ["the result", "in the result", "forgotten"]);
+    fixture.assert_clean();
 }
 
 // A child that has ended.
 
 #[test]
 fn orphans_take_care_of_a_child_that_has_ended_already() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("ended", [], || "its value");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("ended", [], || "its value");
         wait_until("its end", || child.has_ended());
-        let orphans = Orphans::new(&lab.registry);
+        let orphans = Orphans::new(&fixture.registry);
         orphans.adopt(child).expect("it is ours");
         assert_eq!(orphans.status(), OrphanStatus::Ready(1));
         let outcome = orphans.take().expect("it is ours").expect("there is one");
         assert_eq!(outcome.expect("it ends well"), "its value");
 
-        let child = lab.spawn("ended", [], || ());
+        let child = fixture.spawn("ended", [], || ());
         wait_until("its end", || child.has_ended());
-        let reaped = Orphans::reaped_by(&lab.registry, |_, _| lab.log("reaped"));
+        let reaped = Orphans::reaped_by(&fixture.registry, |_, _| fixture.log("reaped"));
         reaped.adopt(child).expect("it is ours");
-        assert_eq!(lab.finalized(), ["reaped"]);
+        assert_eq!(fixture.finalized(), ["reaped"]);
         assert_eq!(reaped.status(), OrphanStatus::Empty);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 /// The record of a task, watched through the task's name, which nothing else holds.
@@ -238,49 +243,49 @@ impl Record {
 
 #[test]
 fn nothing_is_left_of_a_child_that_was_joined_cancelled_or_reaped() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("joined", [], || ());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("joined", [], || ());
         let record = Record::of(child.task());
         child.join().expect("it ends well");
         record.assert_forgotten("joined");
 
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("cancelled", [], move || assert!(gone.recv().is_err()));
+        let child = fixture.spawn("cancelled", [], move || assert!(gone.recv().is_err()));
         let record = Record::of(child.task());
         drop(go);
         let _ = child.cancel();
         record.assert_forgotten("cancelled");
 
-        let orphans = Orphans::reaped_by(&lab.registry, |_, _| ());
+        let orphans = Orphans::reaped_by(&fixture.registry, |_, _| ());
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("reaped at its end", [], move || assert!(gone.recv().is_err()));
+        let child = fixture.spawn("reaped at its end", [], move || assert!(gone.recv().is_err()));
         let record = Record::of(child.task());
         orphans.adopt(child).expect("it is ours");
         drop(go);
         record.assert_forgotten("reaped at its end");
 
-        let child = lab.spawn("ended before it was adopted", [], || ());
+        let child = fixture.spawn("ended before it was adopted", [], || ());
         let record = Record::of(child.task());
         wait_until("its end", || child.has_ended());
         orphans.adopt(child).expect("it is ours");
         record.assert_forgotten("ended before it was adopted");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn nothing_is_left_of_an_inline_child_nor_of_one_that_could_not_be_started() {
-    let lab = Fixture::new();
-    let pool = full_pool(lab);
-    lab.root(|| {
-        let inline = lab.registry.run_inline("inline", [], || {
+    let fixture = Fixture::new();
+    let pool = full_pool(fixture);
+    fixture.root(|| {
+        let inline = fixture.registry.run_inline("inline", [], || {
             // What the snapshot holds is gone at the end of the line.
-            Record::of(lab.registry.current_task())
+            Record::of(fixture.registry.current_task())
         });
         inline.expect("it ends well").assert_forgotten("inline");
 
-        let string = lab.own("given");
+        let string = fixture.own("given");
         pool.spawn_named("unstarted", [string.resource()], || ()).expect_err("the limit is 0");
         let custody = string.describe().custody;
         let name = custody.iter().rev().find_map(|step| step.from.clone()).expect("it came back");
@@ -290,5 +295,5 @@ fn nothing_is_left_of_an_inline_child_nor_of_one_that_could_not_be_started() {
         drop(string);
         record.assert_forgotten("unstarted");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }

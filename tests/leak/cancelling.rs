@@ -23,7 +23,7 @@ use crate::common::{
 /// answers what the work answered.
 #[track_caller]
 fn cancelled_in(
-    lab: &'static Fixture,
+    fixture: &'static Fixture,
     give: impl IntoIterator<Item = Resource>,
     work: impl FnOnce() -> ErrorKind + Send + 'static,
 ) -> ErrorKind {
@@ -31,31 +31,31 @@ fn cancelled_in(
         begin.send(common::thread_id()).expect("the test listens");
         work()
     };
-    cancelled_once_begun(lab, give, work, false)
+    cancelled_once_begun(fixture, give, work, false)
 }
 
 /// The same for what blocks because of other threads. The work says itself when it has made all
 /// that it needs.
 #[track_caller]
 fn cancelled_waiting(
-    lab: &'static Fixture,
+    fixture: &'static Fixture,
     work: impl FnOnce(Begin) -> ErrorKind + Send + 'static,
 ) -> ErrorKind {
-    cancelled_once_begun(lab, [], work, true)
+    cancelled_once_begun(fixture, [], work, true)
 }
 
 type Begin = Sender<i32>;
 
 #[track_caller]
 fn cancelled_once_begun(
-    lab: &'static Fixture,
+    fixture: &'static Fixture,
     give: impl IntoIterator<Item = Resource>,
     work: impl FnOnce(Begin) -> ErrorKind + Send + 'static,
     by_a_thread: bool,
 ) -> ErrorKind {
     let (begin, begun) = channel();
     let (tell, told) = channel();
-    let child = lab.spawn("blocked", give, move || {
+    let child = fixture.spawn("blocked", give, move || {
         let kind = work(begin);
         tell.send(kind).expect("the test listens");
     });
@@ -76,11 +76,11 @@ fn kind<T>(outcome: io::Result<T>) -> ErrorKind {
 
 #[test]
 fn cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let listener = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let listener = fixture.listener();
         let (tell, told) = channel();
-        let child = lab.spawn("accepting", [listener.resource()], move || {
+        let child = fixture.spawn("accepting", [listener.resource()], move || {
             tell.send(common::thread_id()).expect("the test listens");
             let error = refusal(listener.accept());
             assert_eq!(error.kind(), ErrorKind::Cancelled);
@@ -88,18 +88,18 @@ fn cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left() {
         });
         wait_until_blocked(told.recv().expect("the child runs"), false);
         assert_cancelled(child.cancel());
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn cancel_wakes_a_task_blocked_in_read_with_an_error_and_not_with_end_of_stream() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, peer) = fixture.connection();
         let (tell, told) = channel();
-        let child = lab.spawn("reading", [stream.resource()], move || {
+        let child = fixture.spawn("reading", [stream.resource()], move || {
             tell.send(common::thread_id()).expect("the test listens");
             let error = (&stream).read(&mut [0]).expect_err("nobody wrote, nobody closed");
             assert_ne!(error.kind(), io::ErrorKind::Interrupted);
@@ -110,38 +110,39 @@ fn cancel_wakes_a_task_blocked_in_read_with_an_error_and_not_with_end_of_stream(
         assert_cancelled(child.cancel());
         assert_eq!((&peer).read(&mut [0]).expect("the stream ends"), 0);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_child_cancelled_before_it_began_is_finalized_on_the_cancelling_thread() {
-    let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
+    fixture.root(|| {
         let (go, gone) = channel::<()>();
         let busy = pool.spawn([], move || gone.recv().is_err()).expect("there is a thread");
-        let (captured, kept, socket) = (lab.own("captured"), lab.own("kept"), lab.listener());
+        let (captured, kept, socket) =
+            (fixture.own("captured"), fixture.own("kept"), fixture.listener());
         let give = [captured.resource(), kept.resource(), socket.resource()];
         let waiting = pool.spawn(give, move || {
-            lab.log("the job ran");
+            fixture.log("the job ran");
             drop((captured, socket));
         });
         assert_cancelled(waiting.expect("there is a queue").cancel());
-        assert_eq!(lab.finalized(), ["captured", "kept"]);
-        assert_eq!(lab.finalized_on("kept"), thread::current().id());
-        lab.assert_all_closed();
+        assert_eq!(fixture.finalized(), ["captured", "kept"]);
+        assert_eq!(fixture.finalized_on("kept"), thread::current().id());
+        fixture.assert_all_closed();
         drop(go);
         assert!(busy.join().expect("the other child goes on"));
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn cancelling_a_task_that_has_ended_keeps_its_outcome() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (tell, told) = channel::<()>();
-        let child = lab.spawn("quick", [], move || {
+        let child = fixture.spawn("quick", [], move || {
             drop(tell);
             "its value"
         });
@@ -151,19 +152,19 @@ fn cancelling_a_task_that_has_ended_keeps_its_outcome() {
         }
         assert_eq!(child.cancel().expect("it had ended well"), "its value");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
-        let other = lab.own("other");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
+        let other = fixture.own("other");
         let give = [stream.resource(), other.resource()];
         let (tell, told) = channel();
         let (tell_kinds, kinds) = channel();
-        let child = lab.spawn("stubborn", give, move || {
+        let child = fixture.spawn("stubborn", give, move || {
             tell.send(()).expect("the test listens");
             let mut refused = vec![refusal((&stream).read(&mut [0])).kind()];
             refused.push(refusal((&stream).read(&mut [0])).kind());
@@ -172,14 +173,14 @@ fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
             refused.push(refusal(stream.check()).kind());
             refused.push(refusal(other.with(|_| ())).kind());
             refused.push(refusal(other.transfer()).kind());
-            refused.push(refusal(lab.pool().spawn([], || ())).kind());
-            let late = lab.registry.own_fd(lab.track(common::listener()));
+            refused.push(refusal(fixture.pool().spawn([], || ())).kind());
+            let late = fixture.registry.own_fd(fixture.track(common::listener()));
             refused.push(refusal(late).kind());
             tell_kinds.send(refused).expect("the test listens");
             // `own` has not waited for the task's end: that socket is closed already.
-            lab.log("its last words");
-            let late = lab.registry.own_with("late", |name| {
-                lab.log(name);
+            fixture.log("its last words");
+            let late = fixture.registry.own_with("late", |name| {
+                fixture.log(name);
                 Ok(())
             });
             assert!(late.expect_err("it owns nothing any more").into_value().is_none());
@@ -191,20 +192,21 @@ fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
         assert_eq!(refused, [ErrorKind::Cancelled; 9]);
         assert_eq!(peer.read(&mut [0]).expect("the stream ends"), 0);
     });
-    assert_eq!(lab.finalized(), ["its last words", "late", "other"]);
-    lab.assert_clean();
+    assert_eq!(fixture.finalized(), ["its last words", "late", "other"]);
+    fixture.assert_clean();
 }
 
 #[test]
 fn after_one_cancelled_error_every_owned_resource_returns_it() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         for _ in 0..100 {
-            let owned: Vec<_> = (0..500).map(|_| lab.registry.own(()).expect("it runs")).collect();
+            let owned: Vec<_> =
+                (0..500).map(|_| fixture.registry.own(()).expect("it runs")).collect();
             let give: Vec<Resource> = owned.iter().map(|owned| owned.resource()).collect();
             let (begin, begun) = channel();
             let (tell, told) = channel();
-            let child = lab.spawn("attentive", give, move || {
+            let child = fixture.spawn("attentive", give, move || {
                 begin.send(()).expect("the test listens");
                 while owned[0].check().is_ok() {}
                 let late = owned.iter().rev().find_map(|owned| owned.check().ok());
@@ -215,17 +217,17 @@ fn after_one_cancelled_error_every_owned_resource_returns_it() {
             assert_eq!(told.recv(), Ok(None), "none could be used any more");
         }
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 // What it wakes.
 
 #[test]
 fn a_blocked_write_is_woken() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
-        let woken = cancelled_in(lab, [stream.resource()], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, peer) = fixture.connection();
+        let woken = cancelled_in(fixture, [stream.resource()], move || {
             let block = [0; 65536];
             let woken = loop {
                 if let Err(error) = (&stream).write_all(&block) {
@@ -238,54 +240,54 @@ fn a_blocked_write_is_woken() {
         assert_eq!(woken, ErrorKind::Cancelled);
         drop(peer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_datagram_that_never_comes_is_woken() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = UdpSocket::bind_in(&lab.registry, "127.0.0.1:0").expect("there is a port");
-        lab.track_resource(&socket.resource());
-        let woken = cancelled_in(lab, [socket.resource()], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = UdpSocket::bind_in(&fixture.registry, "127.0.0.1:0").expect("there is a port");
+        fixture.track_resource(&socket.resource());
+        let woken = cancelled_in(fixture, [socket.resource()], move || {
             let woken = kind(socket.recv_from(&mut [0]));
             mem::forget(socket);
             woken
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_connect_that_is_not_answered_is_woken_and_leaves_no_descriptor() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         // A backlog of nothing takes one connection; the kernel drops what asks after that.
-        let full = Listener::options().registry(&lab.registry).backlog(0).bind("127.0.0.1:0");
+        let full = Listener::options().registry(&fixture.registry).backlog(0).bind("127.0.0.1:0");
         let full = full.expect("there is a port");
         let address = full.local_addr().expect("it is ours").inet().expect("by TCP");
         let _first = TcpStream::connect(address).expect("there is room for one");
-        let woken = cancelled_in(lab, [], move || {
-            let woken = kind(Stream::connect_in(&lab.registry, address));
+        let woken = cancelled_in(fixture, [], move || {
+            let woken = kind(Stream::connect_in(&fixture.registry, address));
             // Its socket is closed already, before this task's end.
-            assert!(lab.registry.snapshot().resources.iter().all(|it| it.kind != "tcp stream"));
+            assert!(fixture.registry.snapshot().resources.iter().all(|it| it.kind != "tcp stream"));
             woken
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn accept_unless_is_woken_though_it_waits_for_a_pipe_too() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let listener = lab.listener();
-        let (reader, writer) = pipe_in(&lab.registry).expect("a pipe can be had");
-        lab.track_resource(&reader.resource());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let listener = fixture.listener();
+        let (reader, writer) = pipe_in(&fixture.registry).expect("a pipe can be had");
+        fixture.track_resource(&reader.resource());
         let give = [listener.resource(), reader.resource()];
-        let woken = cancelled_in(lab, give, move || {
+        let woken = cancelled_in(fixture, give, move || {
             let woken = kind(listener.accept_or_stop(&reader));
             mem::forget((listener, reader));
             woken
@@ -293,15 +295,15 @@ fn accept_unless_is_woken_though_it_waits_for_a_pipe_too() {
         assert_eq!(woken, ErrorKind::Cancelled);
         drop(writer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_std_socket_inside_with_is_woken() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let listener = lab.own_fd(common::listener());
-        let woken = cancelled_in(lab, [listener.resource()], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let listener = fixture.own_fd(common::listener());
+        let woken = cancelled_in(fixture, [listener.resource()], move || {
             let answer = listener.with(|listener| listener.accept().map(|_| ()));
             assert!(answer.expect("it was its own when it began").is_err());
             let woken = refusal(listener.check()).kind();
@@ -310,13 +312,13 @@ fn a_std_socket_inside_with_is_woken() {
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 /// A child that lives until its parent's end cancels it.
-fn sleeper(lab: &'static Fixture) -> Promise<()> {
-    let listener = lab.listener();
-    lab.spawn("sleeper", [listener.resource()], move || {
+fn sleeper(fixture: &'static Fixture) -> Promise<()> {
+    let listener = fixture.listener();
+    fixture.spawn("sleeper", [listener.resource()], move || {
         assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
         mem::forget(listener);
     })
@@ -324,10 +326,10 @@ fn sleeper(lab: &'static Fixture) -> Promise<()> {
 
 #[test]
 fn a_task_that_waits_in_join_is_woken_and_then_the_child_is() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let woken = cancelled_waiting(lab, |begin| {
-            let child = sleeper(lab);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let woken = cancelled_waiting(fixture, |begin| {
+            let child = sleeper(fixture);
             begin.send(common::thread_id()).expect("the test listens");
             match child.join() {
                 Err(TaskError::Refused(child, error)) => {
@@ -339,31 +341,31 @@ fn a_task_that_waits_in_join_is_woken_and_then_the_child_is() {
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_task_that_waits_for_an_orphan_is_woken() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let woken = cancelled_waiting(lab, |begin| {
-            let orphans = Orphans::new(&lab.registry);
-            orphans.adopt(sleeper(lab)).expect("it is its own");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let woken = cancelled_waiting(fixture, |begin| {
+            let orphans = Orphans::new(&fixture.registry);
+            orphans.adopt(sleeper(fixture)).expect("it is its own");
             begin.send(common::thread_id()).expect("the test listens");
             refusal(orphans.get()).kind()
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_task_that_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let woken = cancelled_waiting(lab, |begin| {
-            let scope = lab.pool().scope(|scope| {
-                let listener = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let woken = cancelled_waiting(fixture, |begin| {
+            let scope = fixture.pool().scope(|scope| {
+                let listener = fixture.listener();
                 let child = scope.spawn([listener.resource()], move || {
                     assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
                     mem::forget(listener);
@@ -376,31 +378,31 @@ fn a_task_that_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_task_that_waits_for_the_first_of_several_is_woken() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let woken = cancelled_waiting(lab, |begin| {
-            let children = [sleeper(lab), sleeper(lab)];
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let woken = cancelled_waiting(fixture, |begin| {
+            let children = [sleeper(fixture), sleeper(fixture)];
             begin.send(common::thread_id()).expect("the test listens");
             refusal(pool::first(children)).kind()
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_task_that_waits_for_several_is_woken_and_their_outcomes_are_cancelled() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let woken = cancelled_waiting(lab, move |begin| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let woken = cancelled_waiting(fixture, move |begin| {
             let (me, all) = (common::thread_id(), Arc::new(Barrier::new(2)));
-            let outcomes = lab.pool().parallel(2, move |_| {
-                let listener = lab.listener();
+            let outcomes = fixture.pool().parallel(2, move |_| {
+                let listener = fixture.listener();
                 if all.wait().is_leader() {
                     begin.send(me).expect("the test listens");
                 }
@@ -413,23 +415,23 @@ fn a_task_that_waits_for_several_is_woken_and_their_outcomes_are_cancelled() {
         });
         assert_eq!(woken, ErrorKind::Cancelled);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 // When it comes.
 
 #[test]
 fn a_cancellation_that_comes_before_the_call_is_answered_too() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
-        let listener = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
+        let listener = fixture.listener();
         peer.write_all(b"there is something to read").expect("it is connected");
         let give = [stream.resource(), listener.resource()];
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let (tell, told) = channel();
-        let child = lab.spawn("late", give, move || {
+        let child = fixture.spawn("late", give, move || {
             begin.send(()).expect("the test listens");
             assert!(gone.recv().is_err());
             let kinds = [kind((&stream).read(&mut [0])), kind(listener.accept())];
@@ -442,18 +444,18 @@ fn a_cancellation_that_comes_before_the_call_is_answered_too() {
         assert_eq!(told.recv().expect("it was sent"), [ErrorKind::Cancelled; 2]);
         assert_cancelled(child.join());
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_pipe_is_not_woken_but_answers_cancelled_when_it_wakes() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (mut reader, mut writer) = pipe_in(&lab.registry).expect("a pipe can be had");
-        lab.track_resource(&reader.resource());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (mut reader, mut writer) = pipe_in(&fixture.registry).expect("a pipe can be had");
+        fixture.track_resource(&reader.resource());
         let (begin, begun) = channel();
         let (tell, told) = channel();
-        let child = lab.spawn("reading", [reader.resource()], move || {
+        let child = fixture.spawn("reading", [reader.resource()], move || {
             begin.send(common::thread_id()).expect("the test listens");
             tell.send(kind(reader.read(&mut [0]))).expect("the test listens");
             mem::forget(reader);
@@ -466,20 +468,20 @@ fn a_pipe_is_not_woken_but_answers_cancelled_when_it_wakes() {
         assert_cancelled(child.join());
         writer.close().expect("it is ours");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn what_a_child_owned_and_gave_up_is_not_shut_down_with_it() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (transferred, mut first_peer) = lab.connection();
-        let (offered, mut second_peer) = lab.connection();
-        let (disowned, mut third_peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (transferred, mut first_peer) = fixture.connection();
+        let (offered, mut second_peer) = fixture.connection();
+        let (disowned, mut third_peer) = fixture.connection();
         let give = [transferred.resource(), offered.resource(), disowned.resource()];
         let (tell, told) = channel();
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("generous", give, move || {
+        let child = fixture.spawn("generous", give, move || {
             transferred.transfer().expect("the parent is running");
             let offered = offered.offer().expect("it is its own");
             let disowned = disowned.disown().expect("it is its own");
@@ -495,14 +497,14 @@ fn what_a_child_owned_and_gave_up_is_not_shut_down_with_it() {
         drop(go);
         assert_cancelled(child.join());
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn cancel_and_release_at_once_never_meet_on_a_recycled_number() {
     const ROUNDS: usize = 300;
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         // Takes up every number as soon as it is free.
         let (stop, stopped): (_, Receiver<()>) = channel();
         let stranger = thread::spawn(move || {
@@ -513,9 +515,9 @@ fn cancel_and_release_at_once_never_meet_on_a_recycled_number() {
             }
         });
         for _ in 0..ROUNDS {
-            let (stream, peer) = Stream::pair_in(&lab.registry).expect("there is room");
+            let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there is room");
             let (begin, begun) = channel();
-            let child = lab.spawn("short-lived", [stream.resource()], move || {
+            let child = fixture.spawn("short-lived", [stream.resource()], move || {
                 begin.send(()).expect("the test listens");
                 stream.release().expect("cancelled or not, it may give up what it owns");
             });
@@ -526,22 +528,22 @@ fn cancel_and_release_at_once_never_meet_on_a_recycled_number() {
         drop(stop);
         stranger.join().expect("nobody touched its connections");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 // The soft way.
 
 #[test]
 fn drain_lets_a_child_read_what_has_arrived_and_then_the_end() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         peer.write_all(b"arrived").expect("it is connected");
         let mut waiting = [0; 7];
         assert_eq!(stream.peek(&mut waiting).expect("it is ours"), 7);
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("echo", [stream.resource()], move || {
+        let child = fixture.spawn("echo", [stream.resource()], move || {
             begin.send(()).expect("the test listens");
             assert!(gone.recv().is_err());
             let mut text = String::new();
@@ -557,5 +559,5 @@ fn drain_lets_a_child_read_what_has_arrived_and_then_the_end() {
         peer.read_to_string(&mut echo).expect("it was echoed");
         assert_eq!(echo, "arrived");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }

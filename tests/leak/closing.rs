@@ -33,10 +33,10 @@ fn replace_fd(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
 #[test]
 fn a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
+        let fixture = Fixture::new();
         let newcomer = Mutex::new(None);
-        let outcome = lab.registry.run("failing", || -> () {
-            let victim = lab.listener();
+        let outcome = fixture.registry.run("failing", || -> () {
+            let victim = fixture.listener();
             let number = victim.describe().number.expect("it is a descriptor");
             fd_misuse::close_number(number);
             let innocent = common::listener();
@@ -46,22 +46,22 @@ fn a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open(
             panic!("its own error");
         });
         assert_eq!(panic_message(outcome), "its own error");
-        assert_eq!(lab.codes(), ["fd-replaced"]);
+        assert_eq!(fixture.codes(), ["fd-replaced"]);
         let newcomer = newcomer.into_inner().expect("nobody panicked here").expect("it was kept");
         let mut client = TcpStream::connect(newcomer.local_addr().expect("it is open"))
             .expect("the newcomer listens");
         let (mut server, _) = newcomer.accept().expect("the newcomer accepts");
         common::assert_connected(&mut client, &mut server);
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
     assert_success(&output);
 }
 
 #[test]
 fn a_replacement_is_reported_with_both_identities_and_the_new_file_is_not_closed() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let victim = lab.own_fd(OwnedFd::from(common::listener()));
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let victim = fixture.own_fd(OwnedFd::from(common::listener()));
         let acquired = victim.describe().acquired;
         let Some(Identity::Socket { cookie: old }) = victim.describe().identity else {
             panic!("a socket has a cookie");
@@ -78,25 +78,25 @@ fn a_replacement_is_reported_with_both_identities_and_the_new_file_is_not_closed
                  (owned at {acquired}): registered as socket cookie {old}, now socket cookie {new}"
             )
         );
-        assert_eq!(lab.the_message("fd-replaced"), error.to_string());
-        assert_eq!(lab.registry.summary().replaced, 1);
+        assert_eq!(fixture.the_message("fd-replaced"), error.to_string());
+        assert_eq!(fixture.registry.summary().replaced, 1);
         let mut newcomer = TcpStream::from(fd_misuse::second_owner(number));
         assert_eq!(target(number), target(here.as_raw_fd()), "the newcomer is still open");
         assert_connected(&mut newcomer, &mut there);
         assert_connected(&mut here, &mut there);
-        lab.track(newcomer);
+        fixture.track(newcomer);
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("robbed", [], || {
-            let socket = OwnedFd::from(lab.track(common::listener()));
-            let victim = lab.registry.own_fd_with(socket, |_| {
-                lab.log("finalized");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("robbed", [], || {
+            let socket = OwnedFd::from(fixture.track(common::listener()));
+            let victim = fixture.registry.own_fd_with(socket, |_| {
+                fixture.log("finalized");
                 Ok(())
             });
             let victim = victim.expect("nobody's yet");
@@ -105,44 +105,44 @@ fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
             number
         });
         let (number, _) = leaked(child.join());
-        assert!(lab.finalized().is_empty());
-        lab.track(TcpListener::from(fd_misuse::second_owner(number)));
+        assert!(fixture.finalized().is_empty());
+        fixture.track(TcpListener::from(fd_misuse::second_owner(number)));
     });
-    assert_eq!(lab.codes(), ["fd-replaced", "leak"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced", "leak"]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_pipe_and_a_unix_socket_are_distinguished_from_others_of_their_kind() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (reader, _writer) = rustix::pipe::pipe().expect("there is room");
         let (other, _others_writer) = rustix::pipe::pipe().expect("there is room");
-        let victim = lab.own_fd(reader);
+        let victim = fixture.own_fd(reader);
         let number = replace_fd(&victim, &other);
         assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
-        lab.track(fd_misuse::second_owner(number));
+        fixture.track(fd_misuse::second_owner(number));
         let (socket, _peer) = UnixStream::pair().expect("there is room");
         let (other, _others_peer) = UnixStream::pair().expect("there is room");
-        let victim = lab.own_fd(OwnedFd::from(socket));
+        let victim = fixture.own_fd(OwnedFd::from(socket));
         let number = replace_fd(&victim, &other);
         assert_eq!(refusal(victim.disown()).kind(), ErrorKind::FdReplaced);
-        lab.track(fd_misuse::second_owner(number));
+        fixture.track(fd_misuse::second_owner(number));
     });
-    assert_eq!(lab.codes(), ["fd-replaced"; 2]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced"; 2]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn another_open_of_the_same_file_cannot_be_distinguished() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let open = || std::fs::File::open(file_of_this_test()).expect("this source is a file");
-        let victim = lab.registry.own_fd(OwnedFd::from(open())).expect("nobody's yet");
+        let victim = fixture.registry.own_fd(OwnedFd::from(open())).expect("nobody's yet");
         replace_fd(&victim, open());
         victim.release().expect("the limit of this rule");
     });
-    assert!(lab.codes().is_empty());
+    assert!(fixture.codes().is_empty());
 }
 
 fn file_of_this_test() -> &'static str {
@@ -152,9 +152,9 @@ fn file_of_this_test() -> &'static str {
 #[test]
 fn a_number_that_was_closed_and_not_reused_is_reported_too() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
-        lab.root(|| {
-            let victim = lab.listener();
+        let fixture = Fixture::new();
+        fixture.root(|| {
+            let victim = fixture.listener();
             let number = victim.describe().number.expect("it is a descriptor");
             fd_misuse::close_number(number);
             let error = refusal(victim.release());
@@ -162,16 +162,16 @@ fn a_number_that_was_closed_and_not_reused_is_reported_too() {
             let text = error.to_string();
             assert!(text.ends_with(", now Bad file descriptor (os error 9)"), "{text}");
         });
-        assert_eq!(lab.codes(), ["fd-replaced"]);
-        lab.assert_all_closed();
+        assert_eq!(fixture.codes(), ["fd-replaced"]);
+        fixture.assert_all_closed();
     });
     assert_success(&output);
 }
 
 /// A stream of the current task whose number was closed and handed out again, and the two ends of
 /// the newcomer's connection.
-fn replaced_stream(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
-    let (stream, peer) = lab.connection();
+fn replaced_stream(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
+    let (stream, peer) = fixture.connection();
     let number = stream.describe().number.expect("it is a descriptor");
     let listener = common::listener();
     let address = listener.local_addr().expect("it is bound");
@@ -186,9 +186,9 @@ fn replaced_stream(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
 #[test]
 fn level_full_finds_a_replacement_at_the_operation_and_takes_no_bytes() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::with(|settings| settings.level(Level::Full));
-        lab.root(|| {
-            let (stream, mut here, mut there) = replaced_stream(lab);
+        let fixture = Fixture::with(|settings| settings.level(Level::Full));
+        fixture.root(|| {
+            let (stream, mut here, mut there) = replaced_stream(fixture);
             there.write_all(b"for the newcomer").expect("it is connected");
             assert_eq!(refusal((&stream).read(&mut [0; 64])).kind(), ErrorKind::FdReplaced);
             assert_eq!(refusal((&stream).write(b"forged")).kind(), ErrorKind::FdReplaced);
@@ -199,8 +199,8 @@ fn level_full_finds_a_replacement_at_the_operation_and_takes_no_bytes() {
             drop(stream);
             assert_connected(&mut here, &mut there);
         });
-        assert_eq!(lab.codes(), ["fd-replaced"], "one theft is reported once");
-        lab.assert_all_closed();
+        assert_eq!(fixture.codes(), ["fd-replaced"], "one theft is reported once");
+        fixture.assert_all_closed();
     });
     assert_success(&output);
 }
@@ -208,16 +208,16 @@ fn level_full_finds_a_replacement_at_the_operation_and_takes_no_bytes() {
 #[test]
 fn level_on_finds_a_replacement_at_the_close_and_uses_the_new_file_until_then() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
-        lab.root(|| {
-            let (stream, mut here, mut there) = replaced_stream(lab);
+        let fixture = Fixture::new();
+        fixture.root(|| {
+            let (stream, mut here, mut there) = replaced_stream(fixture);
             (&stream).write_all(b"x").expect("the limit of this rule");
             there.read_exact(&mut [0]).expect("the limit of this rule");
             assert_eq!(refusal(stream.close()).kind(), ErrorKind::FdReplaced);
             assert_connected(&mut here, &mut there);
         });
-        assert_eq!(lab.codes(), ["fd-replaced"]);
-        lab.assert_all_closed();
+        assert_eq!(fixture.codes(), ["fd-replaced"]);
+        fixture.assert_all_closed();
     });
     assert_success(&output);
 }
@@ -225,12 +225,12 @@ fn level_on_finds_a_replacement_at_the_close_and_uses_the_new_file_until_then() 
 #[test]
 fn cancelling_the_owner_of_a_replaced_number_does_not_shut_down_the_new_file() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
-        lab.root(|| {
-            let (stream, mut here, mut there) = replaced_stream(lab);
+        let fixture = Fixture::new();
+        fixture.root(|| {
+            let (stream, mut here, mut there) = replaced_stream(fixture);
             let (begin, begun) = channel();
             let (go, gone) = channel::<()>();
-            let child = lab.spawn("robbed", [stream.resource()], move || {
+            let child = fixture.spawn("robbed", [stream.resource()], move || {
                 begin.send(()).expect("the test listens");
                 assert!(gone.recv().is_err());
                 mem::forget(stream);
@@ -242,8 +242,8 @@ fn cancelling_the_owner_of_a_replaced_number_does_not_shut_down_the_new_file() {
             assert_cancelled(child.join());
             assert_connected(&mut here, &mut there);
         });
-        assert_eq!(lab.codes(), ["fd-replaced"]);
-        lab.assert_all_closed();
+        assert_eq!(fixture.codes(), ["fd-replaced"]);
+        fixture.assert_all_closed();
     });
     assert_success(&output);
 }
@@ -251,9 +251,9 @@ fn cancelling_the_owner_of_a_replaced_number_does_not_shut_down_the_new_file() {
 #[test]
 fn dropping_a_handle_of_a_replaced_number_closes_nothing() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
-        lab.root(|| {
-            let (stream, mut here, mut there) = replaced_stream(lab);
+        let fixture = Fixture::new();
+        fixture.root(|| {
+            let (stream, mut here, mut there) = replaced_stream(fixture);
             let resource = stream.resource();
             drop(stream);
             assert_connected(&mut here, &mut there);
@@ -262,9 +262,11 @@ fn dropping_a_handle_of_a_replaced_number_closes_nothing() {
                 [Event::Acquired, Event::Dropped, Event::Replaced]
             );
         });
-        let [Report::FdReplaced(theft)] = &lab.reports()[..] else { panic!("expected one theft") };
+        let [Report::FdReplaced(theft)] = &fixture.reports()[..] else {
+            panic!("expected one theft")
+        };
         assert_eq!(theft.code.as_str(), "fd-replaced");
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
     assert_success(&output);
 }

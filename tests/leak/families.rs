@@ -17,13 +17,13 @@ use crate::common::{
 
 #[test]
 fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("child", [], move || gone.recv().is_err());
-        let (root, label) = (lab.registry.current_task(), child.task());
-        let stranger = lab.spawn("stranger", [], move || {
-            let me = lab.registry.current_task();
+        let child = fixture.spawn("child", [], move || gone.recv().is_err());
+        let (root, label) = (fixture.registry.current_task(), child.task());
+        let stranger = fixture.spawn("stranger", [], move || {
+            let me = fixture.registry.current_task();
             assert_eq!(refusal(child.request_cancel()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(child.drain()).kind(), ErrorKind::NotAChild);
             let Err(TaskError::Refused(child, error)) = child.cancel() else {
@@ -43,15 +43,15 @@ fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
         drop(go);
         assert!(child.join().expect("nobody cancelled it"));
     });
-    assert_eq!(lab.codes(), ["not-a-child"; 4]);
+    assert_eq!(fixture.codes(), ["not-a-child"; 4]);
 }
 
 #[test]
 fn a_child_that_ended_well_is_unjoined_all_the_same() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let parent = lab.spawn("parent", [], || {
-            let child = lab.spawn("child", [], || ());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let parent = fixture.spawn("parent", [], || {
+            let child = fixture.spawn("child", [], || ());
             wait_until("the child to end", || child.has_ended());
             drop(child);
         });
@@ -64,11 +64,11 @@ fn a_child_that_ended_well_is_unjoined_all_the_same() {
 
 #[test]
 fn a_parent_with_an_unjoined_child_and_a_leak_gets_both() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let parent = lab.spawn("parent", [], || {
-            mem::forget(lab.own("leaked"));
-            drop(lab.spawn("child", [], || ()));
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let parent = fixture.spawn("parent", [], || {
+            mem::forget(fixture.own("leaked"));
+            drop(fixture.spawn("child", [], || ()));
             "its value"
         });
         let ended = failure(parent.join());
@@ -83,11 +83,11 @@ fn a_parent_with_an_unjoined_child_and_a_leak_gets_both() {
 
 #[test]
 fn unjoined_children_are_reported_in_the_order_of_spawning() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let parent = lab.spawn("parent", [], || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let parent = fixture.spawn("parent", [], || {
             for number in 0..20 {
-                drop(lab.spawn(&format!("child {number}"), [], || ()));
+                drop(fixture.spawn(&format!("child {number}"), [], || ()));
             }
         });
         let TaskError::UnjoinedChildren(forgotten) = failure(parent.join()) else {
@@ -97,23 +97,23 @@ fn unjoined_children_are_reported_in_the_order_of_spawning() {
         let expected: Vec<String> = (0..20).map(|number| format!("child {number}")).collect();
         assert_eq!(names, expected);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn unjoined_children_that_wait_for_each_other_are_all_cancelled_before_a_join() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let parent = lab.spawn("parent", [], || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let parent = fixture.spawn("parent", [], || {
             let (begin, begun) = channel();
             let (to_first, from_second) = channel();
-            let listener = lab.listener();
+            let listener = fixture.listener();
             // Cancelling does not wake the first, but it wakes the second, and that ends the first.
-            let first = lab.spawn("first", [], move || {
+            let first = fixture.spawn("first", [], move || {
                 begin.send(()).expect("the parent listens");
                 while from_second.recv().is_ok() {}
             });
-            let second = lab.spawn("second", [listener.resource()], move || {
+            let second = fixture.spawn("second", [listener.resource()], move || {
                 to_first.send(()).expect("the first listens");
                 let _ = refusal(listener.accept());
                 mem::forget(listener);
@@ -126,23 +126,23 @@ fn unjoined_children_that_wait_for_each_other_are_all_cancelled_before_a_join() 
         };
         assert_eq!(forgotten.children.len(), 2);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 // Orphans.
 
 #[test]
 fn an_orphan_is_reaped_when_it_ends_and_not_at_the_next_call() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (tell, told) = channel();
-        let orphans = Orphans::reaped_by(&lab.registry, move |task, outcome| {
-            lab.assert_all_closed();
+        let orphans = Orphans::reaped_by(&fixture.registry, move |task, outcome| {
+            fixture.assert_all_closed();
             let outcome: Result<&str, TaskError<&str>> = outcome;
             tell.send((task.clone(), outcome.is_ok())).expect("the test listens");
         });
-        let (stream, peer) = lab.connection();
-        let child = lab.spawn("orphan", [stream.resource()], move || {
+        let (stream, peer) = fixture.connection();
+        let child = fixture.spawn("orphan", [stream.resource()], move || {
             assert_eq!((&stream).read(&mut [0]).expect("the peer closes"), 0);
             "its value"
         });
@@ -153,18 +153,18 @@ fn an_orphan_is_reaped_when_it_ends_and_not_at_the_next_call() {
         assert_eq!(told.recv().expect("it was reaped"), (label, true));
         wait_until("the set to be empty", || orphans.status() == OrphanStatus::Empty);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let orphans = Orphans::new(&lab.registry);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let orphans = Orphans::new(&fixture.registry);
         let mut peers: Vec<_> = (0..42)
             .map(|_| {
-                let (stream, peer) = lab.connection();
-                let child = lab.spawn("orphan", [stream.resource()], move || {
+                let (stream, peer) = fixture.connection();
+                let child = fixture.spawn("orphan", [stream.resource()], move || {
                     let mut byte = [0];
                     (&stream).read_exact(&mut byte)?;
                     (&stream).write_all(&byte)?;
@@ -189,17 +189,17 @@ fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
         assert!(orphans.get().expect("it is ours").is_none());
         assert!(orphans.is_empty());
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn get_misses_no_outcome_however_quickly_the_orphans_end() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         for _ in 0..200 {
-            let orphans = Orphans::new(&lab.registry);
+            let orphans = Orphans::new(&fixture.registry);
             for number in 0..4 {
-                orphans.adopt(lab.spawn("quick", [], move || number)).expect("it is ours");
+                orphans.adopt(fixture.spawn("quick", [], move || number)).expect("it is ours");
             }
             let mut numbers = Vec::new();
             while let Some(number) = orphans.get().expect("it is ours") {
@@ -209,23 +209,23 @@ fn get_misses_no_outcome_however_quickly_the_orphans_end() {
             assert_eq!(numbers, [0, 1, 2, 3]);
         }
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let gone = Mutex::new(gone);
-        let orphans = Orphans::reaped_by(&lab.registry, move |_, _| {
+        let orphans = Orphans::reaped_by(&fixture.registry, move |_, _| {
             begin.send(()).expect("the test listens");
             assert!(lock(&gone).recv().is_err());
-            lab.log("reaped");
+            fixture.log("reaped");
         });
         let (end, ended) = channel::<()>();
-        let child = lab.spawn("orphan", [], move || assert!(ended.recv().is_err()));
+        let child = fixture.spawn("orphan", [], move || assert!(ended.recv().is_err()));
         orphans.adopt(child).expect("it is ours");
         drop(end);
         begun.recv().expect("the reaper begins");
@@ -233,23 +233,23 @@ fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
         assert!(!orphans.wait_until(Instant::now()).expect("it is ours"), "it is not over");
         drop(go);
         orphans.cancel().expect("it is ours");
-        assert_eq!(lab.finalized(), ["reaped"]);
+        assert_eq!(fixture.finalized(), ["reaped"]);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn an_orphans_obeys_its_owner_alone() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let orphans = Orphans::new(&lab.registry);
-        orphans.adopt(lab.spawn("orphan", [], || "its value")).expect("it is ours");
-        let stranger = lab.spawn("stranger", [], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let orphans = Orphans::new(&fixture.registry);
+        orphans.adopt(fixture.spawn("orphan", [], || "its value")).expect("it is ours");
+        let stranger = fixture.spawn("stranger", [], move || {
             assert_eq!(refusal(orphans.get()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(orphans.take()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(orphans.cancel()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(orphans.drain()).kind(), ErrorKind::NotAChild);
-            let child = lab.spawn("its own child", [], || "another");
+            let child = fixture.spawn("its own child", [], || "another");
             let refused = orphans.adopt(child).expect_err("they are another task's");
             assert_eq!(refused.error().kind(), ErrorKind::NotAChild);
             let child = refused.into_value().expect("the promise comes back");
@@ -260,17 +260,17 @@ fn an_orphans_obeys_its_owner_alone() {
         let outcome = orphans.get().expect("it is ours").expect("nobody took it");
         assert_eq!(outcome.expect("nobody cancelled it"), "its value");
     });
-    assert_eq!(lab.codes(), ["not-a-child"; 5]);
+    assert_eq!(fixture.codes(), ["not-a-child"; 5]);
 }
 
 #[test]
 fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_not() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let running = lab.spawn("parent", [], || {
-            let orphans = Orphans::new(&lab.registry);
-            let listener = lab.listener();
-            let child = lab.spawn("orphan", [listener.resource()], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let running = fixture.spawn("parent", [], || {
+            let orphans = Orphans::new(&fixture.registry);
+            let listener = fixture.listener();
+            let child = fixture.spawn("orphan", [listener.resource()], move || {
                 let refused = refusal(listener.accept()).kind();
                 mem::forget(listener);
                 refused
@@ -278,10 +278,10 @@ fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_
             orphans.adopt(child).expect("it is ours");
         });
         assert!(matches!(failure(running.join()), TaskError::UnjoinedChildren(_)));
-        lab.assert_all_closed();
-        let ended = lab.spawn("parent", [], || {
-            let orphans = Orphans::new(&lab.registry);
-            orphans.adopt(lab.spawn("orphan", [], || ())).expect("it is ours");
+        fixture.assert_all_closed();
+        let ended = fixture.spawn("parent", [], || {
+            let orphans = Orphans::new(&fixture.registry);
+            orphans.adopt(fixture.spawn("orphan", [], || ())).expect("it is ours");
             orphans.wait_until(Instant::now() + DEADLINE).expect("it is ours")
         });
         assert!(ended.join().expect("its orphans had ended"));
@@ -292,29 +292,29 @@ fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_
 
 #[test]
 fn first_answers_the_first_end_when_all_the_others_are_over() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let slow = || {
-            let listener = lab.listener();
-            lab.spawn("slow", [listener.resource()], move || {
+            let listener = fixture.listener();
+            fixture.spawn("slow", [listener.resource()], move || {
                 let refused = refusal(listener.accept()).kind();
                 mem::forget(listener);
                 format!("{refused:?}")
             })
         };
-        let quick = lab.spawn("quick", [], || String::from("quick"));
+        let quick = fixture.spawn("quick", [], || String::from("quick"));
         assert_eq!(pool::first([slow(), quick, slow()]).expect("it ends well"), "quick");
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn first_refuses_a_child_of_another_task() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("child", [], || ());
-        let stranger = lab.spawn("stranger", [], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("child", [], || ());
+        let stranger = fixture.spawn("stranger", [], move || {
             let Err(TaskError::Refused(child, error)) = pool::first([child]) else {
                 panic!("a stranger joined it");
             };
@@ -328,27 +328,27 @@ fn first_refuses_a_child_of_another_task() {
 
 #[test]
 fn a_scope_is_over_when_all_its_children_are() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let scope = lab.pool().scope(|scope| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let scope = fixture.pool().scope(|scope| {
             for _ in 0..3 {
-                let mine = lab.own("child's");
+                let mine = fixture.own("child's");
                 scope.spawn([mine.resource()], move || drop(mine)).expect("there is a thread");
             }
             "the body's value"
         });
         assert_eq!(scope.expect("all end well"), "the body's value");
-        assert_eq!(lab.finalized(), ["child's"; 3]);
+        assert_eq!(fixture.finalized(), ["child's"; 3]);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let scope = lab.pool().scope(|scope| {
-            let listener = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let scope = fixture.pool().scope(|scope| {
+            let listener = fixture.listener();
             let sibling = scope.spawn([listener.resource()], move || {
                 assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
                 mem::forget(listener);
@@ -363,17 +363,17 @@ fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
             panic!("expected a panic: {ended}");
         };
         assert_eq!(panic.message(), "its own error");
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_panic_of_a_scopes_body_goes_on_when_its_children_are_over() {
-    let lab = Fixture::new();
-    let outcome = lab.registry.run("root", || {
-        let scope = lab.pool().scope(|scope| -> () {
-            let listener = lab.listener();
+    let fixture = Fixture::new();
+    let outcome = fixture.registry.run("root", || {
+        let scope = fixture.pool().scope(|scope| -> () {
+            let listener = fixture.listener();
             let child = scope.spawn([listener.resource()], move || {
                 let _ = refusal(listener.accept());
                 mem::forget(listener);
@@ -384,15 +384,15 @@ fn a_panic_of_a_scopes_body_goes_on_when_its_children_are_over() {
         scope.is_ok()
     });
     assert_eq!(panic_message(outcome), "the body's error");
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let outcomes = lab.pool().parallel(4, |index| {
-            let mine = lab.own("each one's");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let outcomes = fixture.pool().parallel(4, |index| {
+            let mine = fixture.own("each one's");
             assert_ne!(index, 2, "the third fails");
             mine.release().expect("it is its own");
             index * 10
@@ -401,19 +401,19 @@ fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome
         let values: Vec<_> =
             outcomes.iter().map(|outcome| outcome.as_ref().ok().copied()).collect();
         assert_eq!(values, [Some(0), Some(10), None, Some(30)]);
-        assert_eq!(lab.finalized().len(), 4);
+        assert_eq!(fixture.finalized().len(), 4);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn of_many_ended_children_of_dropped_promises_some_are_named_and_none_is_kept() {
     const CHILDREN: usize = 300;
-    let lab = Fixture::new();
-    let outcome = lab.registry.run("parent", || {
-        let running = || lab.pool().running();
+    let fixture = Fixture::new();
+    let outcome = fixture.registry.run("parent", || {
+        let running = || fixture.pool().running();
         for number in 0..CHILDREN {
-            let child = lab.spawn("child", [], || ());
+            let child = fixture.spawn("child", [], || ());
             // The promise is dropped after the child's end as well as before it.
             wait_until("the child to end", || number % 2 == 0 || child.has_ended());
             drop(child);

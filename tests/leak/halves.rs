@@ -16,25 +16,25 @@ use crate::common::{
 
 #[test]
 fn releasing_the_read_half_does_nothing_to_the_socket() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         let (reading, mut writing) = stream.split().expect("it is ours");
         reading.release().expect("it is ours");
         peer.write_all(b"the peer may go on writing").expect("nothing was shut down");
         writing.write_all(b"x").expect("the other half goes on");
         peer.read_exact(&mut [0]).expect("it arrives");
         writing.release().expect("it is ours");
-        lab.assert_all_closed_except(&peer);
+        fixture.assert_all_closed_except(&peer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn releasing_the_write_half_ends_the_writing_and_the_reading_goes_on() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         let (mut reading, writing) = stream.split().expect("it is ours");
         writing.release().expect("it is ours");
         assert_eq!(peer.read(&mut [0]).expect("the peer reads the end"), 0);
@@ -43,25 +43,25 @@ fn releasing_the_write_half_ends_the_writing_and_the_reading_goes_on() {
         reading.read_exact(&mut text).expect("the other half goes on");
         assert_eq!(&text, b"still heard");
         reading.release().expect("it is ours");
-        lab.assert_all_closed_except(&peer);
+        fixture.assert_all_closed_except(&peer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn two_tasks_each_own_one_half_and_the_later_end_closes() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         let (mut reading, mut writing) = stream.split().expect("it is ours");
         let (pass, passed) = channel::<u8>();
-        let reader = lab.spawn("reader", [reading.resource()], move || {
+        let reader = fixture.spawn("reader", [reading.resource()], move || {
             let mut byte = [0];
             while reading.read(&mut byte).expect("it is its own") == 1 {
                 pass.send(byte[0]).expect("the writer listens");
             }
         });
-        let writer = lab.spawn("writer", [writing.resource()], move || {
+        let writer = fixture.spawn("writer", [writing.resource()], move || {
             passed.iter().for_each(|byte| writing.write_all(&[byte]).expect("it is its own"));
         });
         peer.write_all(b"echo").expect("it is connected");
@@ -71,18 +71,18 @@ fn two_tasks_each_own_one_half_and_the_later_end_closes() {
         peer.shutdown(std::net::Shutdown::Write).expect("it is connected");
         reader.join().expect("it leaves nothing");
         writer.join().expect("it leaves nothing");
-        lab.assert_all_closed_except(&peer);
+        fixture.assert_all_closed_except(&peer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_half_is_refused_to_the_owner_of_the_other() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         let (reading, mut writing) = stream.split().expect("it is ours");
-        let child = lab.spawn("writer", [writing.resource()], move || {
+        let child = fixture.spawn("writer", [writing.resource()], move || {
             writing.write_all(b"x").expect("it was given");
             writing.release().expect("it was given");
             writing
@@ -92,17 +92,17 @@ fn a_half_is_refused_to_the_owner_of_the_other() {
         assert_eq!(refusal(writing.write(b"x")).kind(), ErrorKind::UseAfterRelease);
         reading.check().expect("it stayed ours");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn cancelling_the_reader_leaves_the_writer_at_work() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         let (mut reading, mut writing) = stream.split().expect("it is ours");
         let (begin, begun) = channel();
-        let reader = lab.spawn("reader", [reading.resource()], move || {
+        let reader = fixture.spawn("reader", [reading.resource()], move || {
             begin.send(common::thread_id()).expect("the test listens");
             assert_eq!(refusal(reading.read(&mut [0])).kind(), ErrorKind::Cancelled);
             mem::forget(reading);
@@ -112,17 +112,17 @@ fn cancelling_the_reader_leaves_the_writer_at_work() {
         writing.write_all(b"x").expect("the writer was not cancelled");
         peer.read_exact(&mut [0]).expect("it arrives");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn cancelling_a_blocked_writer_leaves_the_reader_at_work() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         let (mut reading, mut writing) = stream.split().expect("it is ours");
         let (begin, begun) = channel();
-        let writer = lab.spawn("writer", [writing.resource()], move || {
+        let writer = fixture.spawn("writer", [writing.resource()], move || {
             begin.send(common::thread_id()).expect("the test listens");
             let block = [0; 65536];
             let refused = loop {
@@ -138,20 +138,20 @@ fn cancelling_a_blocked_writer_leaves_the_reader_at_work() {
         peer.write_all(b"x").expect("the reader was not cancelled");
         reading.read_exact(&mut [0]).expect("it arrives");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn the_whole_is_refused_while_it_is_split() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, _peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, _peer) = fixture.connection();
         let whole = stream.resource();
         let (reading, writing) = stream.split().expect("it is ours");
-        let refused = refusal(lab.pool().spawn([whole.clone()], || ()));
+        let refused = refusal(fixture.pool().spawn([whole.clone()], || ()));
         assert_eq!(refused.kind(), ErrorKind::IsSplit);
         assert_eq!(whole.describe().state, "split");
-        let (me, number) = (lab.registry.current_task(), whole.describe().number);
+        let (me, number) = (fixture.registry.current_task(), whole.describe().number);
         assert_eq!(
             refused.to_string(),
             format!(
@@ -163,14 +163,14 @@ fn the_whole_is_refused_while_it_is_split() {
         drop((reading, writing));
         assert_eq!(whole.describe().state, "released");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn two_halves_are_rejoined_to_the_whole_that_they_were() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         let id = stream.id();
         let (reading, writing) = stream.split().expect("it is ours");
         let halves = [reading.resource(), writing.resource()];
@@ -179,17 +179,17 @@ fn two_halves_are_rejoined_to_the_whole_that_they_were() {
         assert_connected(&mut whole, &mut peer);
         assert!(halves.iter().all(|half| half.describe().state == "released"));
         whole.release().expect("it is ours");
-        lab.assert_all_closed_except(&peer);
+        fixture.assert_all_closed_except(&peer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn halves_of_other_sockets_or_tasks_are_not_rejoined_and_come_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (one, mut one_peer) = lab.connection();
-        let (other, mut other_peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (one, mut one_peer) = fixture.connection();
+        let (other, mut other_peer) = fixture.connection();
         let (one_reading, one_writing) = one.split().expect("it is ours");
         let (other_reading, other_writing) = other.split().expect("it is ours");
         let refused = one_reading.rejoin(other_writing).expect_err("they are of two sockets");
@@ -197,7 +197,7 @@ fn halves_of_other_sockets_or_tasks_are_not_rejoined_and_come_back() {
         let (one_reading, other_writing) = refused.into_value().expect("both come back");
         let mut other = other_reading.rejoin(other_writing).expect("these belong together");
         assert_connected(&mut other, &mut other_peer);
-        let child = lab.spawn("child", [one_reading.resource()], move || {
+        let child = fixture.spawn("child", [one_reading.resource()], move || {
             let refused = one_reading.rejoin(one_writing).expect_err("it was given only one");
             let (error, halves) = refused.into_parts();
             let (reading, writing) = halves.expect("both come back");
@@ -209,15 +209,15 @@ fn halves_of_other_sockets_or_tasks_are_not_rejoined_and_come_back() {
         let mut one = reading.rejoin(writing).expect("now both are ours");
         assert_connected(&mut one, &mut one_peer);
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_forgotten_half_is_a_leak_that_says_which_half() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("child", [], || {
-            let (stream, peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("child", [], || {
+            let (stream, peer) = fixture.connection();
             let (reading, writing) = stream.split().expect("it is its own");
             mem::forget(reading);
             writing.release().expect("it is its own");
@@ -230,15 +230,15 @@ fn a_forgotten_half_is_a_leak_that_says_which_half() {
         let headline = format!("tcp stream fd {number}, read half, ");
         assert!(report.to_string().contains(&headline), "{report}");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_rejoined_whole_that_is_forgotten_is_one_leak() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("child", [], || {
-            let (stream, peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("child", [], || {
+            let (stream, peer) = fixture.connection();
             let (reading, writing) = stream.split().expect("it is its own");
             mem::forget(reading.rejoin(writing).expect("both are its own"));
             drop(peer);
@@ -246,6 +246,6 @@ fn a_rejoined_whole_that_is_forgotten_is_one_leak() {
         let (_, report) = leaked(child.join());
         assert_eq!(report.resources.len(), 1);
         assert_eq!(report.resources[0].half, None);
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
 }

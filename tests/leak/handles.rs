@@ -26,18 +26,18 @@ use crate::test_name;
 
 #[test]
 fn a_handle_dropped_by_another_task_is_released_on_its_thread_and_reported() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (string, socket) = (lab.own("dropped"), lab.listener());
-        let (named, me) = (string.resource(), lab.registry.current_task());
-        let stranger = lab.spawn("stranger", [], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (string, socket) = (fixture.own("dropped"), fixture.listener());
+        let (named, me) = (string.resource(), fixture.registry.current_task());
+        let stranger = fixture.spawn("stranger", [], move || {
             drop((string, socket));
-            (lab.registry.current_task(), thread::current().id())
+            (fixture.registry.current_task(), thread::current().id())
         });
         let (stranger, thread) = stranger.join().expect("a violation is no failure");
-        assert_eq!(lab.finalized_on("dropped"), thread);
-        lab.assert_all_closed();
-        let Some(Report::Violation(report)) = lab.reports().into_iter().next() else {
+        assert_eq!(fixture.finalized_on("dropped"), thread);
+        fixture.assert_all_closed();
+        let Some(Report::Violation(report)) = fixture.reports().into_iter().next() else {
             panic!("expected a violation");
         };
         assert_eq!((report.actor, report.owner), (stranger.clone(), Some(me.clone())));
@@ -50,19 +50,19 @@ fn a_handle_dropped_by_another_task_is_released_on_its_thread_and_reported() {
             )
         );
     });
-    assert_eq!(lab.codes(), ["dropped-by-non-owner"; 2]);
+    assert_eq!(fixture.codes(), ["dropped-by-non-owner"; 2]);
 }
 
 #[test]
 fn a_handle_that_a_child_captured_but_was_not_given_is_dropped_elsewhere() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mine = lab.own("captured");
-        let child = lab.spawn("child", [], move || refusal(mine.check()).kind());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mine = fixture.own("captured");
+        let child = fixture.spawn("child", [], move || refusal(mine.check()).kind());
         assert_eq!(child.join().expect("it owned nothing"), ErrorKind::NotOwner);
     });
-    assert_eq!(lab.finalized(), ["captured"]);
-    assert_eq!(lab.codes(), ["not-owner", "dropped-by-non-owner"]);
+    assert_eq!(fixture.finalized(), ["captured"]);
+    assert_eq!(fixture.codes(), ["not-owner", "dropped-by-non-owner"]);
 }
 
 // Rule 13: sound for any `T`.
@@ -108,9 +108,9 @@ fn handles_go_to_any_thread_and_through_any_panic() {
 
 #[test]
 fn a_string_and_a_closure_are_owned_as_a_socket_is() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let text = lab.registry.own(String::from("ours")).expect("the task is running");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let text = fixture.registry.own(String::from("ours")).expect("the task is running");
         text.with(|text| text.push_str(" alone")).expect("it is ours");
         let (tell, told) = channel();
         let mut calls = 0;
@@ -118,9 +118,9 @@ fn a_string_and_a_closure_are_owned_as_a_socket_is() {
             calls += 1;
             tell.send(calls).expect("the test listens");
         });
-        let counter = lab.registry.own(counter).expect("the task is running");
+        let counter = fixture.registry.own(counter).expect("the task is running");
         counter.with(|count| count()).expect("it is ours");
-        let child = lab.spawn("child", [counter.resource()], move || {
+        let child = fixture.spawn("child", [counter.resource()], move || {
             counter.with(|count| count())?;
             counter.release()
         });
@@ -128,17 +128,17 @@ fn a_string_and_a_closure_are_owned_as_a_socket_is() {
         assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2], "and then the closure is gone");
         assert_eq!(text.disown().expect("it is ours"), "ours alone");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("child", [], || {
-            let mine = lab.own("lent");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("child", [], || {
+            let mine = fixture.own("lent");
             let inside = mine.with(|_| {
-                let spawned = lab.pool().spawn([mine.resource()], || ());
+                let spawned = fixture.pool().spawn([mine.resource()], || ());
                 let kinds = [
                     refusal(mine.with(|_| unreachable!("it is lent already"))).kind(),
                     refusal(mine.release()).kind(),
@@ -149,7 +149,7 @@ fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again()
                 assert_eq!(mine.describe().state, "busy");
                 (kinds, refusal(mine.release()).to_string())
             });
-            let me = lab.registry.current_task();
+            let me = fixture.registry.current_task();
             let (kinds, text) = inside.expect("it is its own");
             assert_eq!(kinds, [ErrorKind::InUse; 5]);
             let id = mine.id();
@@ -158,14 +158,14 @@ fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again()
         });
         child.join().expect("it owns nothing");
     });
-    assert_eq!(lab.finalized(), ["lent"]);
+    assert_eq!(fixture.finalized(), ["lent"]);
 }
 
 #[test]
 fn another_task_is_refused_as_not_owner_while_the_owner_is_inside_with() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mine = lab.own("lent");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mine = fixture.own("lent");
         let refused = mine.with(|_| {
             thread::scope(|threads| {
                 let stranger = threads.spawn(|| {
@@ -177,14 +177,14 @@ fn another_task_is_refused_as_not_owner_while_the_owner_is_inside_with() {
         });
         assert_eq!(refused.expect("it is ours"), [ErrorKind::NotOwner; 2]);
     });
-    assert_eq!(lab.finalized(), ["lent"]);
+    assert_eq!(fixture.finalized(), ["lent"]);
 }
 
 #[test]
 fn a_panic_inside_with_gives_the_value_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let numbers = lab.registry.own(vec![1]).expect("the task is running");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let numbers = fixture.registry.own(vec![1]).expect("the task is running");
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             numbers.with(|numbers| {
                 numbers.push(2);
@@ -194,18 +194,18 @@ fn a_panic_inside_with_gives_the_value_back() {
         assert!(panicked.is_err());
         assert_eq!(numbers.disown().expect("it is ours"), [1, 2]);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_cancellation_that_comes_inside_with_is_answered_after_it() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mine = lab.own("lent");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mine = fixture.own("lent");
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let (tell, told) = channel();
-        let child = lab.spawn("child", [mine.resource()], move || {
+        let child = fixture.spawn("child", [mine.resource()], move || {
             let inside = mine.with(|value| {
                 begin.send(()).expect("the test listens");
                 assert!(gone.recv().is_err());
@@ -220,7 +220,7 @@ fn a_cancellation_that_comes_inside_with_is_answered_after_it() {
         assert_eq!(told.recv().expect("it was sent"), (Some("lent"), ErrorKind::Cancelled));
         assert_cancelled(child.join());
     });
-    assert_eq!(lab.finalized(), ["lent"]);
+    assert_eq!(fixture.finalized(), ["lent"]);
 }
 
 #[test]
@@ -230,12 +230,12 @@ fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_numb
         next: Mutex<Option<Arc<Node>>>,
     }
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
-        lab.root(|| {
+        let fixture = Fixture::new();
+        fixture.root(|| {
             let listener = common::listener();
             let address = listener.local_addr().expect("it is bound");
-            let child = lab.spawn("cyclic", [], || {
-                let (stream, _) = lab.connection();
+            let child = fixture.spawn("cyclic", [], || {
+                let (stream, _) = fixture.connection();
                 let node = Arc::new(Node { stream, next: Mutex::new(None) });
                 *lock(&node.next) = Some(Arc::clone(&node));
                 node
@@ -258,16 +258,16 @@ fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_numb
             drop(node);
             assert_connected(&mut here, &mut there);
         });
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
     assert_success(&output);
 }
 
 #[test]
 fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let listener = Arc::new(lab.listener());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let listener = Arc::new(fixture.listener());
         let (begin, begun) = channel();
         let (stop, stopped) = channel::<()>();
         let watcher = {
@@ -276,14 +276,14 @@ fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
                 begin.send(()).expect("the test listens");
                 while stopped.try_recv() == Err(TryRecvError::Empty) {
                     let _ = resource.describe();
-                    let _ = lab.registry.snapshot();
+                    let _ = fixture.registry.snapshot();
                 }
                 resource.describe().state
             })
         };
         begun.recv().expect("the watcher looks");
         listener.release().expect("it is ours");
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
         drop(stop);
         assert_eq!(watcher.join().expect("looking is always possible"), "released");
     });
@@ -291,11 +291,11 @@ fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
 
 #[test]
 fn one_owner_reads_and_writes_at_once_through_shared_references() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, peer) = fixture.connection();
         let (begin, begun) = channel();
-        let child = lab.spawn("copying", [stream.resource()], move || {
+        let child = fixture.spawn("copying", [stream.resource()], move || {
             begin.send(common::thread_id()).expect("the test listens");
             io::copy(&mut &stream, &mut &stream)
         });
@@ -307,5 +307,5 @@ fn one_owner_reads_and_writes_at_once_through_shared_references() {
         assert_eq!(echo, "echo");
         assert_eq!(child.join().expect("it owns nothing").expect("no error"), 4);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }

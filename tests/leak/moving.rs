@@ -16,12 +16,12 @@ use crate::events;
 
 #[test]
 fn a_give_moves_at_the_spawn_and_not_when_the_child_begins() {
-    let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
+    fixture.root(|| {
         let (go, gone) = channel::<()>();
         let busy = pool.spawn([], move || gone.recv().is_err()).expect("there is a thread");
-        let socket = Arc::new(lab.listener());
+        let socket = Arc::new(fixture.listener());
         let its = Arc::clone(&socket);
         let waiting = pool.spawn([socket.resource()], move || its.release());
         let waiting = waiting.expect("there is a queue");
@@ -33,15 +33,15 @@ fn a_give_moves_at_the_spawn_and_not_when_the_child_begins() {
         assert!(busy.join().expect("it ends well"));
         waiting.join().expect("it owns nothing").expect("it was the owner");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn where_no_thread_can_be_had_there_is_no_child_and_everything_comes_back() {
-    let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(0).build();
-    lab.root(|| {
-        let (string, socket) = (lab.own("given"), lab.listener());
+    let fixture = Fixture::new();
+    let pool = Pool::builder().registry(&fixture.registry).limit(0).build();
+    fixture.root(|| {
+        let (string, socket) = (fixture.own("given"), fixture.listener());
         let give = [string.resource(), socket.resource()];
         let refused = pool.spawn(give, || "the job").expect_err("the limit is 0");
         assert!(refused.is_exhausted(), "{refused}");
@@ -50,52 +50,52 @@ fn where_no_thread_can_be_had_there_is_no_child_and_everything_comes_back() {
         assert_eq!(events(&socket.describe()), [Event::Acquired, Event::Given, Event::Returned]);
         string.release().expect("it came back");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_child_whose_pool_is_dropped_before_it_began_still_finalizes_what_it_was_given() {
-    let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
+    fixture.root(|| {
         let (go, gone) = channel::<()>();
         let busy = pool.spawn([], move || gone.recv().is_err()).expect("there is a thread");
-        let (string, socket) = (lab.own("given"), lab.listener());
+        let (string, socket) = (fixture.own("given"), fixture.listener());
         let give = [string.resource(), socket.resource()];
         let job = move || mem::forget((string, socket));
         let waiting = pool.spawn(give, job).expect("there is a queue");
         drop(pool);
         assert_cancelled(waiting.join());
-        lab.assert_all_closed();
-        assert_eq!(lab.finalized_on("given"), thread::current().id());
+        fixture.assert_all_closed();
+        assert_eq!(fixture.finalized_on("given"), thread::current().id());
         drop(go);
         assert!(busy.join().expect("it goes on"));
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_plain_thread_is_given_things_as_a_pools_is() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = lab.listener();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = fixture.listener();
         let give = [socket.resource()];
-        let child = echown::thread::spawn_in(&lab.registry, "plain", give, move || {
+        let child = echown::thread::spawn_in(&fixture.registry, "plain", give, move || {
             socket.check().map(|()| mem::forget(socket))
         });
         let (checked, report) = leaked(child.expect("a thread can be had").join());
         checked.expect("it was the owner");
         assert_eq!(&*report.thread, "plain");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_child_that_runs_inline_is_a_task_of_its_own() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (given, kept) = (lab.own("given"), lab.own("kept"));
-        let outcome = lab.registry.run_inline("inline", [given.resource()], || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (given, kept) = (fixture.own("given"), fixture.own("kept"));
+        let outcome = fixture.registry.run_inline("inline", [given.resource()], || {
             given.check().expect("it was given");
             refusal(kept.check()).kind()
         });
@@ -107,9 +107,9 @@ fn a_child_that_runs_inline_is_a_task_of_its_own() {
             }
             other => panic!("expected a leak, got {other:?}"),
         }
-        assert_eq!(lab.finalized(), ["given"]);
+        assert_eq!(fixture.finalized(), ["given"]);
         kept.check().expect("it is the parent's");
-        match lab.registry.run_inline("never", [given.resource()], || ()) {
+        match fixture.registry.run_inline("never", [given.resource()], || ()) {
             Err(RunInlineError::Refused(error)) => {
                 assert_eq!(error.kind(), ErrorKind::UseAfterRelease)
             }
@@ -122,21 +122,21 @@ fn a_child_that_runs_inline_is_a_task_of_its_own() {
 
 #[test]
 fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (tell, told) = channel();
-        let parent = lab.spawn("parent", [], move || {
+        let parent = fixture.spawn("parent", [], move || {
             let (tell_ending, ending) = channel::<()>();
             let (go, gone) = channel::<()>();
             // Its end lasts until the child has seen it.
-            let hold = lab.registry.own_with("hold", move |_| {
+            let hold = fixture.registry.own_with("hold", move |_| {
                 drop(tell_ending);
                 assert!(gone.recv().is_err());
                 Ok(())
             });
             mem::forget(hold);
-            let child = lab.spawn("child", [], move || {
-                let (string, me) = (lab.own("stays"), lab.registry.current_task());
+            let child = fixture.spawn("child", [], move || {
+                let (string, me) = (fixture.own("stays"), fixture.registry.current_task());
                 assert!(ending.recv().is_err(), "the parent's end has begun");
                 let error = refusal(string.transfer());
                 string.check().expect("it stays with the child");
@@ -154,20 +154,20 @@ fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
         assert_eq!(error.to_string(), expected);
         assert!(matches!(failure(parent.join()), TaskError::UnjoinedChildren(_)));
     });
-    assert_eq!(lab.finalized(), ["stays"]);
-    assert_eq!(lab.codes(), ["leak"], "being refused by a parent's end breaks no rule");
+    assert_eq!(fixture.finalized(), ["stays"]);
+    assert_eq!(fixture.codes(), ["leak"], "being refused by a parent's end breaks no rule");
 }
 
 #[test]
 fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (tell, told) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
-        let parent = lab.spawn("parent", [], move || {
-            let child = lab.spawn("child", [], move || {
-                let string = lab.own("stays");
+        let parent = fixture.spawn("parent", [], move || {
+            let child = fixture.spawn("child", [], move || {
+                let string = fixture.own("stays");
                 begin.send(()).expect("the test listens");
                 assert!(gone.recv().is_err());
                 tell.send(refusal(string.transfer()).kind()).expect("the test listens");
@@ -186,38 +186,38 @@ fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
         let refused = [ErrorKind::ParentExiting, ErrorKind::Cancelled];
         assert!(told.is_ok_and(|kind| refused.contains(&kind)));
     });
-    assert_eq!(lab.finalized(), ["stays"]);
+    assert_eq!(fixture.finalized(), ["stays"]);
 }
 
 #[test]
 fn what_was_transferred_and_forgotten_is_finalized_at_the_parents_end() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let parent = lab.spawn("parent", [], || {
-            mem::forget(lab.own("the parent's own"));
-            let child = lab.spawn("child", [], || {
-                let (string, socket) = (lab.own("transferred"), lab.listener());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let parent = fixture.spawn("parent", [], || {
+            mem::forget(fixture.own("the parent's own"));
+            let child = fixture.spawn("child", [], || {
+                let (string, socket) = (fixture.own("transferred"), fixture.listener());
                 string.transfer().and(socket.transfer()).expect("the parent is running");
                 mem::forget((string, socket));
             });
             child.join().expect("it owns nothing");
-            mem::forget(lab.own("later"));
+            mem::forget(fixture.own("later"));
         });
         let (_, report) = leaked(parent.join());
         assert_eq!(report.resources.len(), 4);
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
-    assert_eq!(lab.finalized(), ["later", "transferred", "the parent's own"]);
+    assert_eq!(fixture.finalized(), ["later", "transferred", "the parent's own"]);
 }
 
 #[test]
 fn only_the_owner_may_transfer() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mine = lab.own("mine");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mine = fixture.own("mine");
         let its = Arc::new(mine);
         let shared = Arc::clone(&its);
-        let child = lab.spawn("child", [], move || refusal(shared.transfer()).kind());
+        let child = fixture.spawn("child", [], move || refusal(shared.transfer()).kind());
         assert_eq!(child.join().expect("it owns nothing"), ErrorKind::NotOwner);
         its.check().expect("it is ours");
     });
@@ -227,20 +227,20 @@ fn only_the_owner_may_transfer() {
 
 #[test]
 fn an_offer_is_claimed_by_any_thread_through_any_channel() {
-    let lab = Fixture::new();
-    let custody = lab.root(|| {
+    let fixture = Fixture::new();
+    let custody = fixture.root(|| {
         let (to_worker, offers) = channel();
-        let socket = lab.listener();
+        let socket = fixture.listener();
         let resource = socket.resource();
         to_worker.send(socket.offer().expect("it is ours")).expect("the worker listens");
         assert_eq!(resource.describe().state, "offered");
-        assert_eq!(resource.describe().owner, Some(lab.registry.current_task()));
+        assert_eq!(resource.describe().owner, Some(fixture.registry.current_task()));
         let worker = thread::Builder::new().name("foreign".into()).spawn(move || {
             let offer = offers.recv().expect("it was sent");
             let socket = offer.claim().expect("it was offered");
             socket.check().expect("it is this thread's now");
             let owner = socket.describe().owner.expect("it is owned");
-            assert_eq!(owner, lab.registry.current_task());
+            assert_eq!(owner, fixture.registry.current_task());
             socket.release().expect("it is this thread's now");
             assert_eq!(&*owner.name, "foreign");
         });
@@ -248,32 +248,32 @@ fn an_offer_is_claimed_by_any_thread_through_any_channel() {
         events(&resource.describe())
     });
     assert_eq!(custody, [Event::Acquired, Event::Offered, Event::Claimed, Event::Released]);
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn what_was_claimed_and_forgotten_is_the_claimers_leak() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (string, socket) = (lab.own("claimed"), lab.listener());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (string, socket) = (fixture.own("claimed"), fixture.listener());
         let offers = (string.offer().expect("it is ours"), socket.offer().expect("it is ours"));
-        let child = lab.spawn("claimer", [], move || {
+        let child = fixture.spawn("claimer", [], move || {
             mem::forget(offers.0.claim().expect("it was offered"));
             mem::forget(offers.1.claim().expect("it was offered"));
         });
         let (_, report) = leaked(child.join());
         let expected = [Event::Acquired, Event::Offered, Event::Claimed];
         assert!(report.resources.iter().all(|resource| events(resource) == expected), "{report}");
-        assert_eq!(lab.finalized(), ["claimed"]);
-        lab.assert_all_closed();
+        assert_eq!(fixture.finalized(), ["claimed"]);
+        fixture.assert_all_closed();
     });
 }
 
 #[test]
 fn an_offer_that_is_dropped_unclaimed_is_finalized_there_and_reported() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (string, id) = (lab.own("lost"), lab.own("other").id());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (string, id) = (fixture.own("lost"), fixture.own("other").id());
         let named = string.resource();
         assert_ne!(named.id(), id);
         let offer = string.offer().expect("it is ours");
@@ -282,26 +282,26 @@ fn an_offer_that_is_dropped_unclaimed_is_finalized_there_and_reported() {
             thread::current().id()
         });
         let dropped = dropped.join().expect("dropping an offer doesn't panic");
-        assert_eq!(lab.finalized_on("lost"), dropped);
+        assert_eq!(fixture.finalized_on("lost"), dropped);
         let acquired = named.describe().acquired;
         assert_eq!(
-            lab.the_message("unclaimed"),
+            fixture.the_message("unclaimed"),
             format!(
                 "resource {} (&str) offered, but never claimed (owned at {acquired})",
                 named.id()
             )
         );
     });
-    assert_eq!(lab.finalized(), ["other", "lost"]);
+    assert_eq!(fixture.finalized(), ["other", "lost"]);
 }
 
 #[test]
 fn an_unclaimed_offer_outlives_its_offerer_on_the_parents_account() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (tell, told) = channel();
-        let child = lab.spawn::<()>("offerer", [], move || {
-            let socket = lab.listener();
+        let child = fixture.spawn::<()>("offerer", [], move || {
+            let socket = fixture.listener();
             let resource = socket.resource();
             let offer = socket.offer().expect("it is its own");
             tell.send((offer, resource)).expect("the test listens");
@@ -311,56 +311,56 @@ fn an_unclaimed_offer_outlives_its_offerer_on_the_parents_account() {
         let (offer, resource) = told.recv().expect("it was sent");
         let described = resource.describe();
         assert_eq!(described.state, "offered");
-        assert_eq!(described.owner, Some(lab.registry.current_task()), "the parent's account");
+        assert_eq!(described.owner, Some(fixture.registry.current_task()), "the parent's account");
         assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
         let socket = offer.claim().expect("nobody has claimed it");
         socket.local_addr().expect("it is open, and ours");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_forgotten_offer_is_finalized_and_reported_when_the_root_ends() {
-    let lab = Fixture::new();
-    let offer = lab.root(|| {
-        let child = lab.spawn("offerer", [], || {
-            mem::forget(lab.own("forgotten").offer().expect("it is its own"));
-            lab.listener().offer().expect("it is its own")
+    let fixture = Fixture::new();
+    let offer = fixture.root(|| {
+        let child = fixture.spawn("offerer", [], || {
+            mem::forget(fixture.own("forgotten").offer().expect("it is its own"));
+            fixture.listener().offer().expect("it is its own")
         });
         let offer = child.join().expect("an offer is on its account no more");
-        assert!(lab.finalized().is_empty(), "it passed to the parent");
+        assert!(fixture.finalized().is_empty(), "it passed to the parent");
         offer
     });
-    assert_eq!(lab.finalized(), ["forgotten"]);
-    assert_eq!(lab.codes(), ["unclaimed"; 2]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.finalized(), ["forgotten"]);
+    assert_eq!(fixture.codes(), ["unclaimed"; 2]);
+    fixture.assert_all_closed();
     let (error, offer) = offer.claim().expect_err("the root ended").into_parts();
     assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
     drop(offer);
-    assert_eq!(lab.finalized(), ["forgotten"], "once");
+    assert_eq!(fixture.finalized(), ["forgotten"], "once");
 }
 
 #[test]
 fn finish_finalizes_and_reports_a_forgotten_offer() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        mem::forget(lab.own("forgotten").offer().expect("it is ours"));
-        let verdict = lab.registry.finish();
-        assert_eq!(lab.finalized(), ["forgotten"]);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        mem::forget(fixture.own("forgotten").offer().expect("it is ours"));
+        let verdict = fixture.registry.finish();
+        assert_eq!(fixture.finalized(), ["forgotten"]);
         assert_eq!((verdict.violations, verdict.still_open.len()), (1, 0));
     });
-    assert_eq!(lab.codes(), ["unclaimed"]);
+    assert_eq!(fixture.codes(), ["unclaimed"]);
 }
 
 #[test]
 fn a_cancelled_task_cannot_claim_and_the_offer_comes_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let offer = lab.own("offered").offer().expect("it is ours");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let offer = fixture.own("offered").offer().expect("it is ours");
         let (tell, told) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("cancelled", [], move || {
+        let child = fixture.spawn("cancelled", [], move || {
             begin.send(()).expect("the test listens");
             assert!(gone.recv().is_err());
             let (error, offer) = offer.claim().expect_err("it owns nothing any more").into_parts();
@@ -375,16 +375,16 @@ fn a_cancelled_task_cannot_claim_and_the_offer_comes_back() {
         let string = offer.expect("it comes back").claim().expect("this task may");
         string.release().expect("it is ours again");
     });
-    assert_eq!(lab.finalized(), ["offered"]);
-    lab.assert_clean();
+    assert_eq!(fixture.finalized(), ["offered"]);
+    fixture.assert_clean();
 }
 
 #[test]
 fn only_the_owner_may_offer_and_the_handle_comes_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mine = lab.own("mine");
-        let child = lab.spawn("child", [], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mine = fixture.own("mine");
+        let child = fixture.spawn("child", [], move || {
             let (error, mine) = mine.offer().expect_err("not its own").into_parts();
             assert_eq!(error.kind(), ErrorKind::NotOwner);
             mine.expect("the handle comes back")

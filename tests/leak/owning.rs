@@ -24,49 +24,49 @@ use crate::test_name;
 
 #[test]
 fn a_released_number_can_be_owned_again_under_a_new_id() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = SharedFd::new(lab.track(listener()));
-        let first = lab.registry.own_fd(socket.clone()).expect("nobody's yet");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = SharedFd::new(fixture.track(listener()));
+        let first = fixture.registry.own_fd(socket.clone()).expect("nobody's yet");
         first.release().expect("it is ours");
-        let second = lab.registry.own_fd(socket).expect("nobody's any more");
+        let second = fixture.registry.own_fd(socket).expect("nobody's any more");
         assert_eq!(second.describe().number, first.describe().number);
         assert_ne!(second.id(), first.id());
         assert_eq!(refusal(first.check()).kind(), ErrorKind::UseAfterRelease);
         second.check().expect("it is ours");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_disowned_number_can_be_owned_again() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = lab.own_fd(listener()).disown().expect("it is ours");
-        let again = lab.registry.own_fd(socket).expect("nobody's any more");
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = fixture.own_fd(listener()).disown().expect("it is ours");
+        let again = fixture.registry.own_fd(socket).expect("nobody's any more");
         again.check().expect("it is ours");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn what_identity_cannot_tell_apart_is_taken_for_the_same() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
         let eventfd = SharedFd::new(eventfd);
-        let first = lab.registry.own_fd(eventfd.clone()).expect("nobody's yet");
-        assert_eq!(refusal(lab.registry.own_fd(eventfd)).kind(), ErrorKind::AlreadyOwned);
+        let first = fixture.registry.own_fd(eventfd.clone()).expect("nobody's yet");
+        assert_eq!(refusal(fixture.registry.own_fd(eventfd)).kind(), ErrorKind::AlreadyOwned);
         first.release().expect("it is ours");
     });
 }
 
 #[test]
 fn a_replaced_number_can_be_owned_and_the_old_record_has_the_replacement() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let victim = lab.own_fd(OwnedFd::from(listener()));
-        let newcomer = SharedFd::new(lab.track(listener()));
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let victim = fixture.own_fd(OwnedFd::from(listener()));
+        let newcomer = SharedFd::new(fixture.track(listener()));
         // dup2(2) puts the newcomer under the victim's number, whatever the registry thinks of it.
         let number = victim.with(|victim| {
             rustix::io::dup2(&newcomer, victim).expect("both are open");
@@ -75,9 +75,9 @@ fn a_replaced_number_can_be_owned_and_the_old_record_has_the_replacement() {
         let number = number.expect("it is ours");
         // What a program does that was just handed this number by the kernel.
         let again = fd_misuse::second_owner(number);
-        let owned = lab.registry.own_fd(again).expect("the old record was robbed");
-        assert_eq!(lab.codes(), ["fd-replaced"]);
-        let [report] = &lab.reports()[..] else { panic!("expected one report") };
+        let owned = fixture.registry.own_fd(again).expect("the old record was robbed");
+        assert_eq!(fixture.codes(), ["fd-replaced"]);
+        let [report] = &fixture.reports()[..] else { panic!("expected one report") };
         let Report::FdReplaced(theft) = report else { panic!("{report}") };
         let resource = theft.resource.as_ref().expect("it is about a resource");
         assert_eq!(resource.id, victim.id());
@@ -87,35 +87,35 @@ fn a_replaced_number_can_be_owned_and_the_old_record_has_the_replacement() {
         assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
         assert!(target(number).is_some(), "the newcomer is still open");
         owned.release().expect("it is ours");
-        assert_eq!(lab.codes(), ["fd-replaced"], "one theft is reported once");
+        assert_eq!(fixture.codes(), ["fd-replaced"], "one theft is reported once");
         drop(newcomer);
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn two_registries_do_not_see_each_others_resources() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let other = Registry::new();
-    lab.root(|| {
-        let socket = SharedFd::new(lab.track(listener()));
-        let here = lab.registry.own_fd(socket.clone()).expect("nobody's here");
+    fixture.root(|| {
+        let socket = SharedFd::new(fixture.track(listener()));
+        let here = fixture.registry.own_fd(socket.clone()).expect("nobody's here");
         let there = other.own_fd(socket).expect("nobody's there");
-        assert_eq!(lab.registry.snapshot().resources.len(), 1);
+        assert_eq!(fixture.registry.snapshot().resources.len(), 1);
         here.release().expect("it is ours here");
         there.check().expect("it is ours there");
     });
     assert!(other.summary().is_clean());
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn what_is_not_open_cannot_be_owned_and_comes_back() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
+        let fixture = Fixture::new();
         let socket = listener();
         fd_misuse::close_number(socket.as_raw_fd());
-        let (error, socket) = lab.registry.own_fd(socket).expect_err("closed").into_parts();
+        let (error, socket) = fixture.registry.own_fd(socket).expect_err("closed").into_parts();
         assert_eq!(error.kind(), ErrorKind::NotOpen);
         mem::forget(socket.expect("it comes back"));
     });
@@ -126,12 +126,12 @@ fn what_is_not_open_cannot_be_owned_and_comes_back() {
 
 #[test]
 fn a_read_by_another_task_takes_nothing_and_the_owner_reads_every_byte() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         peer.write_all(b"for the owner").expect("it is connected");
         drop(peer);
-        let owner = lab.registry.current_task();
+        let owner = fixture.registry.current_task();
         let stream = thread::scope(|threads| {
             let stranger = threads.spawn(|| {
                 let read = (&stream).read(&mut [0; 64]).expect_err("not its own");
@@ -153,48 +153,48 @@ fn a_read_by_another_task_takes_nothing_and_the_owner_reads_every_byte() {
         (&*stream).read_to_string(&mut text).expect("it is the owner's");
         assert_eq!(text, "for the owner");
     });
-    assert_eq!(lab.codes(), ["not-owner"; 4]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["not-owner"; 4]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn with_refuses_another_task_before_its_closure_runs() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mine = Arc::new(lab.own("mine"));
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mine = Arc::new(fixture.own("mine"));
         let its = Arc::clone(&mine);
-        let stranger = lab.spawn("stranger", [], move || {
-            refusal(its.with(|_| lab.log("the closure ran"))).kind()
+        let stranger = fixture.spawn("stranger", [], move || {
+            refusal(its.with(|_| fixture.log("the closure ran"))).kind()
         });
         assert_eq!(stranger.join().expect("it owns nothing"), ErrorKind::NotOwner);
-        assert!(lab.finalized().is_empty());
+        assert!(fixture.finalized().is_empty());
         assert_eq!(mine.with(|value| *value).expect("it is ours"), "mine");
     });
 }
 
 #[test]
 fn every_task_may_ask_who_the_owner_is() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let socket = lab.listener();
-        let (resource, owner) = (socket.resource(), lab.registry.current_task());
-        let stranger = lab.spawn("stranger", [], move || resource.describe());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let socket = fixture.listener();
+        let (resource, owner) = (socket.resource(), fixture.registry.current_task());
+        let stranger = fixture.spawn("stranger", [], move || resource.describe());
         let described = stranger.join().expect("it owns nothing");
         assert_eq!(described.owner, Some(owner));
         assert_eq!(described.state, "held");
         let local = socket.local_addr().expect("it is ours").to_string();
         assert_eq!(described.local, Some(local));
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 // Rule 3: a second release is `DoubleRelease`, naming the first one's place.
 
 #[test]
 fn what_the_end_of_a_task_released_names_that_end() {
-    let lab = Fixture::new();
-    let stream: Stream = lab.root(|| {
-        let child = lab.spawn("forgetful", [], || lab.connection().0);
+    let fixture = Fixture::new();
+    let stream: Stream = fixture.root(|| {
+        let child = fixture.spawn("forgetful", [], || fixture.connection().0);
         let label = child.task();
         let (stream, report) = leaked(child.join());
         let error = refusal(stream.release());
@@ -205,14 +205,14 @@ fn what_the_end_of_a_task_released_names_that_end() {
     });
     let error = refusal(stream.disown());
     assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn only_one_of_many_who_release_at_once_does_and_it_is_the_owner() {
-    let lab = Fixture::new();
-    let socket = lab.root(|| {
-        let socket = Arc::new(lab.own("shared"));
+    let fixture = Fixture::new();
+    let socket = fixture.root(|| {
+        let socket = Arc::new(fixture.own("shared"));
         let refused = Arc::new(Mutex::new(Vec::new()));
         let (go, gone) = channel::<()>();
         let gone = Arc::new(Mutex::new(gone));
@@ -220,7 +220,7 @@ fn only_one_of_many_who_release_at_once_does_and_it_is_the_owner() {
             .map(|_| {
                 let (socket, refused) = (Arc::clone(&socket), Arc::clone(&refused));
                 let gone = Arc::clone(&gone);
-                lab.spawn("stranger", [], move || {
+                fixture.spawn("stranger", [], move || {
                     let _ = lock(&gone).recv();
                     lock(&refused).push(refusal(socket.release()).kind());
                 })
@@ -237,5 +237,5 @@ fn only_one_of_many_who_release_at_once_does_and_it_is_the_owner() {
         Arc::clone(&socket)
     });
     drop(socket);
-    assert_eq!(lab.finalized(), ["shared"]);
+    assert_eq!(fixture.finalized(), ["shared"]);
 }

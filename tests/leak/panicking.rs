@@ -36,11 +36,11 @@ fn returns_a_bomb(barrier: &Barrier) -> Bomb {
 
 #[test]
 fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let barrier = Arc::new(Barrier::new(2));
-    let outcome = lab.registry.run("parent", || {
+    let outcome = fixture.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
-        drop(lab.spawn("child", [], move || returns_a_bomb(&theirs)));
+        drop(fixture.spawn("child", [], move || returns_a_bomb(&theirs)));
         barrier.wait();
     });
     assert!(matches!(outcome, Err(TaskError::UnjoinedChildren(_))), "{outcome:?}");
@@ -48,24 +48,24 @@ fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
 
 #[test]
 fn a_result_that_is_discarded_after_the_end_does_not_panic_in_the_parent() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("child", [], || Bomb);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("child", [], || Bomb);
         while !child.has_ended() {
             std::thread::yield_now();
         }
-        Orphans::new(&lab.registry).adopt(child).expect("it is our child");
+        Orphans::new(&fixture.registry).adopt(child).expect("it is our child");
     });
-    lab.root(|| {
-        let orphans = Orphans::new(&lab.registry);
+    fixture.root(|| {
+        let orphans = Orphans::new(&fixture.registry);
         for _ in 0..3 {
-            orphans.adopt(lab.spawn("child", [], || Bomb)).expect("it is our child");
+            orphans.adopt(fixture.spawn("child", [], || Bomb)).expect("it is our child");
         }
         let far = std::time::Instant::now() + std::time::Duration::from_secs(60);
         assert!(orphans.wait_until(far).expect("it is ours"));
         drop(orphans);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
@@ -77,14 +77,14 @@ fn a_result_that_is_never_taken_is_dropped_in_its_own_tasks_name() {
             self.1.send(task).expect("the test listens");
         }
     }
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let (tell, told) = channel();
     let barrier = Arc::new(Barrier::new(2));
-    let outcome = lab.registry.run("parent", || {
+    let outcome = fixture.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
-        let child = lab.spawn("child", [], move || {
+        let child = fixture.spawn("child", [], move || {
             theirs.wait();
-            Name(lab, tell)
+            Name(fixture, tell)
         });
         drop(child);
         barrier.wait();
@@ -97,9 +97,9 @@ fn a_result_that_is_never_taken_is_dropped_in_its_own_tasks_name() {
 
 #[test]
 fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let barrier = Arc::new(Barrier::new(2));
-    let outcome = lab.registry.run("parent", || {
+    let outcome = fixture.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
         let bomb = Bomb;
         let reaper = move |_: &_, _| {
@@ -107,9 +107,9 @@ fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
             theirs.wait();
             theirs.wait();
         };
-        let orphans = Orphans::reaped_by(&lab.registry, reaper);
+        let orphans = Orphans::reaped_by(&fixture.registry, reaper);
         let parent = thread_id();
-        let child = lab.spawn("child", [], move || wait_until_blocked(parent, true));
+        let child = fixture.spawn("child", [], move || wait_until_blocked(parent, true));
         orphans.adopt(child).expect("it is our child");
         std::thread::spawn(move || {
             barrier.wait();
@@ -123,12 +123,12 @@ fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
 
 #[test]
 fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
-    let lab = Fixture::new();
-    let pool = Pool::builder().registry(&lab.registry).limit(1).queue(1).build();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
+    fixture.root(|| {
         let (go, gone) = channel::<()>();
         let busy = pool.spawn([], move || gone.recv().is_ok()).expect("it is the first");
-        let text = lab.own("given");
+        let text = fixture.own("given");
         let (give, bomb) = ([text.resource()], Bomb);
         let waiting = pool.spawn(give, move || {
             let _captured = (&text, &bomb);
@@ -137,19 +137,19 @@ fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
         let broken = OnEvent(|| panic!("a subscriber's own panic"));
         let cancelled = tracing::subscriber::with_default(broken, || waiting.cancel());
         assert_cancelled(cancelled);
-        assert_eq!(lab.finalized(), ["given"]);
+        assert_eq!(fixture.finalized(), ["given"]);
         go.send(()).expect("it waits");
         assert!(busy.join().expect("it ends well"));
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_loser_whose_result_panics_does_not_keep_the_others_from_ending() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let ended = |name| {
-            let child = lab.spawn(name, [], || Bomb);
+            let child = fixture.spawn(name, [], || Bomb);
             while !child.has_ended() {
                 std::thread::yield_now();
             }
@@ -158,7 +158,7 @@ fn a_loser_whose_result_panics_does_not_keep_the_others_from_ending() {
         let winner = pool::first([ended("a"), ended("b"), ended("c"), ended("d")]);
         mem::forget(winner);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 /// An error whose text or whose destructor panics.
@@ -189,28 +189,28 @@ impl Drop for Broken {
 
 #[test]
 fn an_error_whose_text_or_destructor_panics_skips_no_finalizer() {
-    let lab = Fixture::new();
-    let outcome = lab.registry.run("failing", || -> () {
-        mem::forget(lab.own("first"));
+    let fixture = Fixture::new();
+    let outcome = fixture.registry.run("failing", || -> () {
+        mem::forget(fixture.own("first"));
         for text_panics in [true, false] {
             let finalizer = move |_| Err(io::Error::other(Broken { text_panics }));
-            mem::forget(lab.registry.own_with("broken", finalizer).expect("it is running"));
+            mem::forget(fixture.registry.own_with("broken", finalizer).expect("it is running"));
         }
-        mem::forget(lab.own("last"));
+        mem::forget(fixture.own("last"));
         panic!("the task's own error");
     });
     assert_eq!(panic_message(outcome), "the task's own error");
-    assert_eq!(lab.finalized(), ["last", "first"]);
-    assert_eq!(lab.codes(), ["finalizer-failed", "finalizer-failed"]);
-    assert_eq!(lab.registry.snapshot().resources.len(), 0);
+    assert_eq!(fixture.finalized(), ["last", "first"]);
+    assert_eq!(fixture.codes(), ["finalizer-failed", "finalizer-failed"]);
+    assert_eq!(fixture.registry.snapshot().resources.len(), 0);
 }
 
 #[test]
 fn a_release_whose_error_panics_returns_the_error() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let finalizer = |_| Err(io::Error::other(Broken { text_panics: true }));
-        let owned = lab.registry.own_with("broken", finalizer).expect("it is running");
+        let owned = fixture.registry.own_with("broken", finalizer).expect("it is running");
         let error = refusal(owned.release());
         assert_eq!(error.kind(), ErrorKind::FinalizerFailed);
         assert!(error.to_string().contains("a text's own panic"), "{error}");
@@ -220,18 +220,18 @@ fn a_release_whose_error_panics_returns_the_error() {
 
 #[test]
 fn a_replaced_descriptor_whose_finalizer_panics_when_dropped_skips_no_finalizer() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let newcomer = std::fs::File::open("/dev/null").expect("it can be opened");
     let number = Cell::new(None);
-    let outcome = lab.registry.run("failing", || -> () {
-        mem::forget(lab.own("first"));
+    let outcome = fixture.registry.run("failing", || -> () {
+        mem::forget(fixture.own("first"));
         let bomb = Bomb;
         let finalizer = move |_| {
             let _captured = &bomb;
             Ok(())
         };
         let (ours, _theirs) = UnixStream::pair().expect("a pair can be had");
-        let victim = lab.registry.own_fd_with(OwnedFd::from(ours), finalizer);
+        let victim = fixture.registry.own_fd_with(OwnedFd::from(ours), finalizer);
         let victim = victim.expect("it is open");
         let replaced = victim.with(|victim| rustix::io::dup2(&newcomer, victim));
         replaced.expect("it is ours").expect("both are open");
@@ -240,7 +240,7 @@ fn a_replaced_descriptor_whose_finalizer_panics_when_dropped_skips_no_finalizer(
         panic!("the task's own error");
     });
     assert_eq!(panic_message(outcome), "the task's own error");
-    assert_eq!(lab.finalized(), ["first"]);
-    assert_eq!(lab.codes(), ["fd-replaced"]);
+    assert_eq!(fixture.finalized(), ["first"]);
+    assert_eq!(fixture.codes(), ["fd-replaced"]);
     drop(fd_misuse::second_owner(number.get().expect("it is a descriptor")));
 }

@@ -19,17 +19,17 @@ use crate::test_name;
 
 #[test]
 fn a_foreign_threads_end_finalizes_and_reports_what_it_left_and_never_panics() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let thread = thread::Builder::new().name("foreign".into()).spawn(|| {
-        mem::forget((lab.own("left"), lab.listener()));
-        mem::forget(lab.registry.own_with((), |()| panic!("a finalizer's panic")));
+        mem::forget((fixture.own("left"), fixture.listener()));
+        mem::forget(fixture.registry.own_with((), |()| panic!("a finalizer's panic")));
         (common::thread_id(), thread::current().id())
     });
     let (kernel_id, id) = thread.expect("there is a thread").join().expect("it doesn't panic");
-    assert_eq!(lab.finalized_on("left"), id);
-    lab.assert_all_closed();
-    assert_eq!(lab.codes(), ["finalizer-panicked", "leak"]);
-    let Some(Report::Leak(report)) = lab.reports().pop() else { panic!("expected a leak") };
+    assert_eq!(fixture.finalized_on("left"), id);
+    fixture.assert_all_closed();
+    assert_eq!(fixture.codes(), ["finalizer-panicked", "leak"]);
+    let Some(Report::Leak(report)) = fixture.reports().pop() else { panic!("expected a leak") };
     assert_eq!((&*report.task.name, &*report.thread), ("foreign", "foreign"));
     assert_eq!(i64::from(report.thread_id), i64::from(kernel_id));
     assert_eq!(report.resources.len(), 3);
@@ -40,17 +40,17 @@ fn a_handle_in_a_thread_local_is_released_by_its_thread_whichever_was_used_first
     thread_local! {
         static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
     }
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     // Thread-locals end in reverse order of their first use.
     let local_first = thread::spawn(|| {
         KEPT.with_borrow(|kept| assert!(kept.is_none()));
-        KEPT.set(Some(lab.own("local first")));
+        KEPT.set(Some(fixture.own("local first")));
     });
     local_first.join().expect("it doesn't panic");
-    let task_first = thread::spawn(|| KEPT.set(Some(lab.own("task first"))));
+    let task_first = thread::spawn(|| KEPT.set(Some(fixture.own("task first"))));
     task_first.join().expect("it doesn't panic");
-    assert_eq!(lab.finalized(), ["local first", "task first"]);
-    lab.assert_clean();
+    assert_eq!(fixture.finalized(), ["local first", "task first"]);
+    fixture.assert_clean();
 }
 
 #[test]
@@ -64,26 +64,26 @@ fn what_a_foreign_thread_and_its_thread_locals_leave_is_leaked() {
             mem::forget(self.0.take());
         }
     }
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let thread = thread::spawn(|| {
         FORGETS.with_borrow(|kept| assert!(kept.is_none()));
-        FORGETS.set(Some(Forgets(Some(lab.own("forgotten by a local")))));
-        mem::forget(lab.own("forgotten"));
+        FORGETS.set(Some(Forgets(Some(fixture.own("forgotten by a local")))));
+        mem::forget(fixture.own("forgotten"));
     });
     thread.join().expect("it doesn't panic");
-    assert_eq!(lab.finalized(), ["forgotten", "forgotten by a local"]);
-    assert_eq!(lab.the_leak().resources.len(), 2);
+    assert_eq!(fixture.finalized(), ["forgotten", "forgotten by a local"]);
+    assert_eq!(fixture.the_leak().resources.len(), 2);
 }
 
 #[test]
 fn children_of_an_adopted_thread_go_to_the_root_cancelled_and_are_not_joined() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let (begin, begun) = channel();
     let (go, gone) = channel::<()>();
     let (tell, told) = channel();
     let thread = thread::spawn(move || {
-        let listener = lab.listener();
-        let child = lab.spawn("child", [listener.resource()], move || {
+        let listener = fixture.listener();
+        let child = fixture.spawn("child", [listener.resource()], move || {
             begin.send(()).expect("the test listens");
             let kind = refusal(listener.accept()).kind();
             // Where cancelling does not wake it; its parent's thread has to end all the same.
@@ -97,69 +97,69 @@ fn children_of_an_adopted_thread_go_to_the_root_cancelled_and_are_not_joined() {
         label
     });
     let child = thread.join().expect("it neither waits nor panics");
-    let snapshot = lab.registry.snapshot();
+    let snapshot = fixture.registry.snapshot();
     let data = snapshot.tasks.iter().find(|data| data.task == child).expect("it is running");
     assert_eq!(data.parent.map(|parent| parent.get()), Some(1), "the root");
     assert!(data.cancelled);
     drop(go);
     assert_eq!(told.recv().expect("it was woken"), ErrorKind::Cancelled);
-    while lab.registry.snapshot().tasks.iter().any(|data| data.task == child) {
+    while fixture.registry.snapshot().tasks.iter().any(|data| data.task == child) {
         thread::yield_now();
     }
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 // Rule 16: the end of the process.
 
 #[test]
 fn finish_finalizes_what_is_ones_own_and_lists_what_is_anothers() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let other = thread::spawn(move || {
-            let theirs = lab.listener();
+            let theirs = fixture.listener();
             begin.send(theirs.id()).expect("the test listens");
             assert!(gone.recv().is_err());
             theirs.release()
         });
         let theirs = begun.recv().expect("the other begins");
-        mem::forget(lab.own("mine"));
-        let verdict = lab.registry.finish();
-        assert_eq!(lab.finalized(), ["mine"]);
+        mem::forget(fixture.own("mine"));
+        let verdict = fixture.registry.finish();
+        assert_eq!(fixture.finalized(), ["mine"]);
         assert_eq!((verdict.leaks, verdict.still_open.len()), (1, 1));
         assert_eq!((verdict.still_open[0].id, verdict.still_open[0].state), (theirs, "held"));
         drop(go);
         other.join().expect("it doesn't panic").expect("nobody closed it");
     });
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn finish_cancels_the_children_that_were_forgotten_and_names_them() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let listener = lab.listener();
-        let child = lab.spawn("forgotten", [listener.resource()], move || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let listener = fixture.listener();
+        let child = fixture.spawn("forgotten", [listener.resource()], move || {
             let _ = refusal(listener.accept());
             mem::forget(listener);
         });
         drop(child);
-        let verdict = lab.registry.finish();
+        let verdict = fixture.registry.finish();
         let names: Vec<&str> = verdict.unjoined_children.iter().map(|it| &*it.name).collect();
         assert_eq!(names, ["forgotten"]);
         assert!(!verdict.is_clean());
-        lab.assert_all_closed();
+        fixture.assert_all_closed();
     });
 }
 
 #[test]
 fn process_exit_runs_no_finalizer_of_another_thread() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
+        let fixture = Fixture::new();
         let (begin, begun) = channel();
         thread::spawn(move || {
-            let _owned = lab.registry.own_with((), |()| {
+            let _owned = fixture.registry.own_with((), |()| {
                 println!("finalized");
                 Ok(())
             });
@@ -179,17 +179,17 @@ fn process_exit_runs_no_finalizer_of_another_thread() {
 #[test]
 fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::new();
-        lab.root(|| {
-            let (mut stream, mut peer) = lab.connection();
-            let string = lab.own("the parent's");
+        let fixture = Fixture::new();
+        fixture.root(|| {
+            let (mut stream, mut peer) = fixture.connection();
+            let string = fixture.own("the parent's");
             if fd_misuse::is_forked_child() {
                 drop((string, stream));
                 // A task of the child's own, on a thread of its own.
-                let pool = Pool::builder().registry(&lab.registry).build();
+                let pool = Pool::builder().registry(&fixture.registry).build();
                 let sum = pool.spawn([], || 3 + 4).expect("there is a thread").join();
                 assert_eq!(sum.expect("it leaves nothing"), 7);
-                let untouched = lab.finalized().is_empty() && lab.reports().is_empty();
+                let untouched = fixture.finalized().is_empty() && fixture.reports().is_empty();
                 fd_misuse::end_forked_child(if untouched { 0 } else { 1 });
             }
             let options = rustix::process::WaitOptions::empty();
@@ -199,8 +199,8 @@ fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
             assert_connected(&mut stream, &mut peer);
             string.release().expect("it is ours");
         });
-        assert_eq!(lab.finalized(), ["the parent's"]);
-        lab.assert_clean();
+        assert_eq!(fixture.finalized(), ["the parent's"]);
+        fixture.assert_clean();
     });
     assert_success(&output);
 }
@@ -209,21 +209,21 @@ fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
 
 #[test]
 fn a_declared_descriptor_is_listed_with_its_reason_and_is_no_leak() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let theirs = lab.track(common::listener());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let theirs = fixture.track(common::listener());
         let number = theirs.as_raw_fd();
-        lab.registry.declare_external(number, "a library", "wakes its handler");
-        let snapshot = lab.registry.snapshot();
+        fixture.registry.declare_external(number, "a library", "wakes its handler");
+        let snapshot = fixture.registry.snapshot();
         assert_eq!(snapshot.numbers(), [number]);
         assert_eq!((&*snapshot.declared[0].name, snapshot.resources.len()), ("a library", 0));
         let text = snapshot.to_string();
         let line = format!("fd {number} declared: a library, wakes its handler");
         assert!(text.ends_with(&line), "{text}");
-        assert!(lab.registry.finish().is_clean());
+        assert!(fixture.registry.finish().is_clean());
         theirs.local_addr().expect("nobody closed it");
-        lab.registry.forget_external(number);
-        assert!(lab.registry.snapshot().declared.is_empty());
+        fixture.registry.forget_external(number);
+        assert!(fixture.registry.snapshot().declared.is_empty());
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }

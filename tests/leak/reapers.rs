@@ -11,35 +11,35 @@ use echown::test;
 use crate::common::{Fixture, lock, wait_until};
 
 /// How a task stands in a snapshot; none when it has ended.
-fn state_of(lab: &Fixture, name: &str) -> Option<&'static str> {
-    let tasks = lab.registry.snapshot().tasks;
+fn state_of(fixture: &Fixture, name: &str) -> Option<&'static str> {
+    let tasks = fixture.registry.snapshot().tasks;
     tasks.iter().find(|task| &*task.task.name == name).map(|task| task.state)
 }
 
 #[test]
 fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let is_reaped = Arc::new(AtomicBool::new(false));
         let theirs = Arc::clone(&is_reaped);
-        let parent = lab.spawn("parent", [], move || {
+        let parent = fixture.spawn("parent", [], move || {
             let (begin, begun) = channel();
             let begin = Mutex::new(begin);
-            let orphans = Orphans::reaped_by(&lab.registry, move |_, outcome| {
+            let orphans = Orphans::reaped_by(&fixture.registry, move |_, outcome| {
                 outcome.expect("it leaves nothing");
                 lock(&begin).send(()).expect("the parent listens");
-                let is_running = || state_of(lab, "parent") == Some("running");
+                let is_running = || state_of(fixture, "parent") == Some("running");
                 wait_until("the parent to begin its end", || !is_running());
                 // Its end has begun, and does not go on without this.
                 for _ in 0..200 {
-                    assert_eq!(state_of(lab, "parent"), Some("exiting"));
+                    assert_eq!(state_of(fixture, "parent"), Some("exiting"));
                     thread::yield_now();
                 }
                 theirs.store(true, Ordering::Relaxed);
             });
             // It ends after it was adopted, and so on its own thread.
             let (end, ended) = channel::<()>();
-            let child = lab.spawn("child", [], move || assert!(ended.recv().is_err()));
+            let child = fixture.spawn("child", [], move || assert!(ended.recv().is_err()));
             orphans.adopt(child).expect("it is a child");
             drop(end);
             begun.recv().expect("the child is reaped");
@@ -47,5 +47,5 @@ fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
         parent.join().expect("a child whose reaper runs is not forgotten");
         assert!(is_reaped.load(Ordering::Relaxed), "the parent ended before the reaper");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }

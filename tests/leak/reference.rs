@@ -53,9 +53,9 @@ fn every_row_of_the_table_above_has_its_test() {
 }
 
 /// A child that sleeps as one does here: in a socket of its own, where its cancellation wakes it.
-fn sleeper(lab: &'static Fixture, begun: std::sync::mpsc::Sender<i32>) -> Promise<bool> {
-    let (stream, peer) = Stream::pair_in(&lab.registry).expect("there are descriptors");
-    lab.spawn("sleeper", [stream.resource(), peer.resource()], move || {
+fn sleeper(fixture: &'static Fixture, begun: std::sync::mpsc::Sender<i32>) -> Promise<bool> {
+    let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there are descriptors");
+    fixture.spawn("sleeper", [stream.resource(), peer.resource()], move || {
         let _ = begun.send(common::thread_id());
         let woken = stream.wait_readable(Some(LONG));
         let _own = (stream, peer);
@@ -65,29 +65,29 @@ fn sleeper(lab: &'static Fixture, begun: std::sync::mpsc::Sender<i32>) -> Promis
 
 #[test]
 fn a_joined_child_cannot_be_joined_a_second_time() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         // By its type: `join` consumes the promise (the documentation has the compiler's word). The
         // outcome of an orphan is taken once, too.
-        let orphans = Orphans::new(&lab.registry);
-        orphans.adopt(lab.spawn("child", [], || 7)).expect("it is ours");
+        let orphans = Orphans::new(&fixture.registry);
+        orphans.adopt(fixture.spawn("child", [], || 7)).expect("it is ours");
         assert_eq!(orphans.get().expect("we own it").map(|end| end.expect("it is well")), Some(7));
         assert!(orphans.get().expect("we own it").is_none());
         assert!(orphans.take().expect("we own it").is_none());
         assert_eq!(orphans.status(), OrphanStatus::Empty);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn cancelling_a_task_that_has_ever_more_children_returns() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (begun, begins) = channel();
-        let endless = lab.spawn("endless", [], move || {
+        let endless = fixture.spawn("endless", [], move || {
             let mut kept = Vec::new();
             for n in 0_u64.. {
-                let Ok(child) = lab.pool().spawn([], move || n) else {
+                let Ok(child) = fixture.pool().spawn([], move || n) else {
                     break;
                 };
                 // Some are joined; some are handed over and never are.
@@ -105,54 +105,54 @@ fn cancelling_a_task_that_has_ever_more_children_returns() {
         begins.recv().expect("it has many children");
         assert_cancelled(endless.cancel());
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_failing_task_returns_its_own_error_and_its_sleeping_child_is_cancelled() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let parent = lab.spawn::<()>("parent", [], || {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let parent = fixture.spawn::<()>("parent", [], || {
             let (begun, begins) = channel();
-            let child = sleeper(lab, begun);
+            let child = sleeper(fixture, begun);
             common::wait_until_blocked(begins.recv().expect("it begins"), false);
-            mem::forget((lab.own("the parent's"), child));
+            mem::forget((fixture.own("the parent's"), child));
             panic!("its own error");
         });
         assert_eq!(panic_message(parent.join()), "its own error");
-        assert_eq!(lab.finalized(), ["the parent's"]);
-        let tasks = lab.registry.snapshot().tasks;
+        assert_eq!(fixture.finalized(), ["the parent's"]);
+        let tasks = fixture.registry.snapshot().tasks;
         assert!(!tasks.iter().any(|task| &*task.task.name == "sleeper"), "{tasks:?}");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_sleeper_is_cancelled_at_once() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         for is_asleep in [true, false] {
             let (begun, begins) = channel();
-            let child = sleeper(lab, begun);
+            let child = sleeper(fixture, begun);
             if is_asleep {
                 common::wait_until_blocked(begins.recv().expect("it begins"), false);
             }
             assert_cancelled(child.cancel());
         }
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn when_cancel_returns_the_finalizer_has_run() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (begun, begins) = channel();
-        let (stream, peer) = Stream::pair_in(&lab.registry).expect("there are descriptors");
-        let child = lab.spawn("child", [stream.resource(), peer.resource()], move || {
-            let slow = lab.registry.own_with("slow", |name| {
+        let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there are descriptors");
+        let child = fixture.spawn("child", [stream.resource(), peer.resource()], move || {
+            let slow = fixture.registry.own_with("slow", |name| {
                 common::stall(Duration::from_millis(50));
-                lab.log(name);
+                fixture.log(name);
                 Ok(())
             });
             mem::forget(slow.expect("the task is running"));
@@ -162,18 +162,18 @@ fn when_cancel_returns_the_finalizer_has_run() {
         });
         begins.recv().expect("it owns it");
         assert_cancelled(child.cancel());
-        assert_eq!(lab.finalized(), ["slow"]);
+        assert_eq!(fixture.finalized(), ["slow"]);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let orphans: Orphans<u32> = Orphans::new(&lab.registry);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let orphans: Orphans<u32> = Orphans::new(&fixture.registry);
         for n in 0..3 {
-            let child = lab.spawn("child", [], move || {
+            let child = fixture.spawn("child", [], move || {
                 assert_ne!(n, 1, "the bad one");
                 n
             });
@@ -191,22 +191,22 @@ fn a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that() {
         assert!(matches!(&bad[..], [one] if one.contains("the bad one")), "{bad:?}");
         assert_eq!(orphans.status(), OrphanStatus::Empty);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn the_end_of_a_stream_beats_the_timeout() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, peer) = fixture.connection();
         stream.set_read_timeout(Some(LONG)).expect("it is open");
-        let reader = lab.spawn("reader", [stream.resource()], move || {
+        let reader = fixture.spawn("reader", [stream.resource()], move || {
             let read = (&stream).read(&mut [0]);
             read.map_err(|error| error.kind())
         });
-        let (alarm, silence) = Stream::pair_in(&lab.registry).expect("there are descriptors");
+        let (alarm, silence) = Stream::pair_in(&fixture.registry).expect("there are descriptors");
         let give = [alarm.resource(), silence.resource()];
-        let timeout = lab.spawn("timeout", give, move || {
+        let timeout = fixture.spawn("timeout", give, move || {
             let rung = alarm.wait_readable(Some(LONG));
             let _own = (alarm, silence);
             rung.map(|_| 0).map_err(|_| io::ErrorKind::TimedOut)
@@ -215,16 +215,16 @@ fn the_end_of_a_stream_beats_the_timeout() {
         let first = pool::first([reader, timeout]).expect("it ends well");
         assert_eq!(first, Ok(0), "the end of the stream");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_refused_connect_fails_at_once_and_not_at_the_timeout() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let nobody = Reserved::new();
-        let refused = Stream::connect_timeout_in(&lab.registry, &nobody.address(), LONG);
+        let refused = Stream::connect_timeout_in(&fixture.registry, &nobody.address(), LONG);
         assert_eq!(refused.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }

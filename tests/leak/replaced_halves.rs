@@ -22,8 +22,8 @@ struct Replaced {
 }
 
 impl Replaced {
-    fn new(lab: &Fixture) -> Replaced {
-        let (stream, _peer) = lab.connection();
+    fn new(fixture: &Fixture) -> Replaced {
+        let (stream, _peer) = fixture.connection();
         let number = stream.resource().describe().number.expect("it is a descriptor");
         let (reading, writing) = stream.split().expect("it is ours");
         let (newcomer, newcomers_peer) = common::connection();
@@ -36,7 +36,7 @@ impl Replaced {
     /// Asserts that the newcomer is open under the stolen number, and that nothing was sent to it,
     /// read from it or shut down. Closes it.
     #[track_caller]
-    fn assert_untouched(mut self, lab: &Fixture) {
+    fn assert_untouched(mut self, fixture: &Fixture) {
         drop((self.reading, self.writing));
         let mut taken = TcpStream::from(fd_misuse::second_owner(self.number));
         assert_connected(&mut taken, &mut self.newcomers_peer);
@@ -44,7 +44,7 @@ impl Replaced {
         let mut rest = Vec::new();
         self.newcomers_peer.read_to_end(&mut rest).expect("it is connected");
         assert!(rest.is_empty(), "{rest:?} was sent to the newcomer");
-        lab.track(taken);
+        fixture.track(taken);
     }
 }
 
@@ -52,33 +52,33 @@ impl Replaced {
 #[test]
 fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
     for reader_finds_it in [true, false] {
-        let lab = Fixture::with(|settings| settings.level(Level::Full));
-        lab.root(|| {
-            let mut it = Replaced::new(lab);
+        let fixture = Fixture::with(|settings| settings.level(Level::Full));
+        fixture.root(|| {
+            let mut it = Replaced::new(fixture);
             let kinds = if reader_finds_it {
                 [refusal(it.reading.read(&mut [0])), refusal(it.writing.write(b"x"))]
             } else {
                 [refusal(it.writing.write(b"x")), refusal(it.reading.read(&mut [0]))]
             };
             assert_eq!(kinds.map(|error| error.kind()), [ErrorKind::FdReplaced; 2]);
-            it.assert_untouched(lab);
+            it.assert_untouched(fixture);
         });
-        assert_eq!(lab.codes(), ["fd-replaced"]);
-        assert_eq!(lab.registry.summary().replaced, 1);
-        lab.assert_all_closed();
+        assert_eq!(fixture.codes(), ["fd-replaced"]);
+        assert_eq!(fixture.registry.summary().replaced, 1);
+        fixture.assert_all_closed();
     }
 }
 
 /// What an `own` finds on the whole, at level `on`, stops both halves.
 #[test]
 fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mut it = Replaced::new(lab);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mut it = Replaced::new(fixture);
         let halves = [it.reading.resource(), it.writing.resource()];
         let taken =
-            lab.registry.own_fd(fd_misuse::second_owner(it.number)).expect("it is a newcomer");
-        assert_eq!(lab.codes(), ["fd-replaced"]);
+            fixture.registry.own_fd(fd_misuse::second_owner(it.number)).expect("it is a newcomer");
+        assert_eq!(fixture.codes(), ["fd-replaced"]);
         assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
         assert_eq!(refusal(it.writing.write(b"x")).kind(), ErrorKind::FdReplaced);
         for half in halves {
@@ -86,38 +86,38 @@ fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
             assert!(custody.iter().any(|step| step.event == Event::Replaced), "{custody:?}");
         }
         mem::forget(taken.disown().expect("it is ours"));
-        it.assert_untouched(lab);
+        it.assert_untouched(fixture);
     });
-    assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced"]);
+    fixture.assert_all_closed();
 }
 
 /// What the end of the write half finds stops the read half, at level `on`.
 #[test]
 fn a_replacement_found_by_the_end_of_the_write_half_is_known_to_the_reader() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mut it = Replaced::new(lab);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let mut it = Replaced::new(fixture);
         assert_eq!(refusal(it.writing.release()).kind(), ErrorKind::FdReplaced);
         assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
-        it.assert_untouched(lab);
+        it.assert_untouched(fixture);
     });
-    assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced"]);
+    fixture.assert_all_closed();
 }
 
 /// Rejoined, the halves of a replaced socket are no way round the mark.
 #[test]
 fn marked_halves_are_not_rejoined() {
-    let lab = Fixture::with(|settings| settings.level(Level::Full));
-    lab.root(|| {
-        let mut it = Replaced::new(lab);
+    let fixture = Fixture::with(|settings| settings.level(Level::Full));
+    fixture.root(|| {
+        let mut it = Replaced::new(fixture);
         assert_eq!(refusal(it.reading.read(&mut [0])).kind(), ErrorKind::FdReplaced);
         let refused = it.reading.rejoin(it.writing).expect_err("they are marked");
         assert_eq!(refused.error().kind(), ErrorKind::FdReplaced);
         (it.reading, it.writing) = refused.into_value().expect("both come back");
-        it.assert_untouched(lab);
+        it.assert_untouched(fixture);
     });
-    assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced"]);
+    fixture.assert_all_closed();
 }

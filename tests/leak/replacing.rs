@@ -38,24 +38,24 @@ fn replace_by_connection(number: RawFd) -> (TcpStream, TcpStream) {
 }
 
 /// The same, and the registry notices, because it owns the new end.
-fn replace_by_owned(lab: &Fixture, number: RawFd) -> (Stream, TcpStream) {
+fn replace_by_owned(fixture: &Fixture, number: RawFd) -> (Stream, TcpStream) {
     let (here, there) = replace_by_connection(number);
-    let here = Stream::own_in(&lab.registry, here).expect("the number is the new file's");
-    assert_eq!(lab.codes(), ["fd-replaced"]);
+    let here = Stream::own_in(&fixture.registry, here).expect("the number is the new file's");
+    assert_eq!(fixture.codes(), ["fd-replaced"]);
     (here, there)
 }
 
 /// A stream that was replaced unnoticed: the new file under its number, and that file's peer.
-fn replaced(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
-    let (stream, _peer) = lab.connection();
+fn replaced(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
+    let (stream, _peer) = fixture.connection();
     let (here, there) = replace_by_connection(number(&stream));
     (stream, here, there)
 }
 
 /// The same, noticed by the registry, because the new file was owned for a moment.
-fn known_as_replaced(lab: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
-    let (stream, here, there) = replaced(lab);
-    let owned = lab.registry.own_fd(OwnedFd::from(here)).expect("the number is the newcomer's");
+fn known_as_replaced(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
+    let (stream, here, there) = replaced(fixture);
+    let owned = fixture.registry.own_fd(OwnedFd::from(here)).expect("the number is the newcomer's");
     let here = owned.disown().expect("it is ours");
     (stream, TcpStream::from(here), there)
 }
@@ -79,12 +79,12 @@ fn assert_ends_with(stream: Stream, end: &str) {
 fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
     for level in [Level::On, Level::Full] {
         for end in ENDS {
-            let lab = Fixture::with(|settings| settings.level(level));
-            lab.root(|| {
-                let (stream, _peer) = lab.connection();
+            let fixture = Fixture::with(|settings| settings.level(level));
+            fixture.root(|| {
+                let (stream, _peer) = fixture.connection();
                 let number = number(&stream);
                 let (go, gone) = channel::<()>();
-                let child = lab.spawn("child", [stream.resource()], move || {
+                let child = fixture.spawn("child", [stream.resource()], move || {
                     assert!(gone.recv().is_err());
                     assert_ends_with(stream, end);
                 });
@@ -96,7 +96,7 @@ fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
                     _ => child.join().expect("nothing is left"),
                 }
                 assert_connected(&mut here, &mut there);
-                let owner = lab.reports().iter().find_map(|report| match report {
+                let owner = fixture.reports().iter().find_map(|report| match report {
                     Report::FdReplaced(theft) => theft.owner.clone(),
                     _ => None,
                 });
@@ -104,19 +104,19 @@ fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
             });
             let expected: &[_] =
                 if end == "forgets it" { &["fd-replaced", "leak"] } else { &["fd-replaced"] };
-            assert_eq!(lab.codes(), expected, "{level}, {end}");
-            lab.assert_all_closed();
+            assert_eq!(fixture.codes(), expected, "{level}, {end}");
+            fixture.assert_all_closed();
         }
     }
 }
 
 #[test]
 fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let child = lab.spawn("child", [], || {
-            let (stream, mut here, mut there) = known_as_replaced(lab);
-            let refused = lab.pool().spawn([stream.resource()], || ());
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let child = fixture.spawn("child", [], || {
+            let (stream, mut here, mut there) = known_as_replaced(fixture);
+            let refused = fixture.pool().spawn([stream.resource()], || ());
             assert_eq!(refusal(refused).kind(), ErrorKind::FdReplaced);
             assert_eq!(refusal(stream.transfer()).kind(), ErrorKind::FdReplaced);
             let (error, stream) = stream.offer().expect_err("it is replaced").into_parts();
@@ -131,63 +131,63 @@ fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
         });
         child.join().expect("nothing is left");
     });
-    assert_eq!(lab.codes(), ["fd-replaced"], "one replacement is one report");
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced"], "one replacement is one report");
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, _peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, _peer) = fixture.connection();
         let number = number(&stream);
         let (go, gone) = channel::<()>();
-        let child = lab.spawn("child", [stream.resource()], move || {
+        let child = fixture.spawn("child", [stream.resource()], move || {
             assert!(gone.recv().is_err());
             assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
             mem::forget(stream);
         });
-        let (mut here, mut there) = replace_by_owned(lab, number);
+        let (mut here, mut there) = replace_by_owned(fixture, number);
         drop(go);
         leaked(child.join());
         assert_connected(&mut here, &mut there);
     });
-    assert_eq!(lab.codes(), ["fd-replaced", "leak"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced", "leak"]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, _peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, _peer) = fixture.connection();
         let number = number(&stream);
         let offer = stream.offer().expect("it is ours");
         let (mut here, mut there) = replace_by_connection(number);
         drop(offer);
         assert_connected(&mut here, &mut there);
     });
-    assert_eq!(lab.codes(), ["unclaimed", "fd-replaced"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["unclaimed", "fd-replaced"]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claimer() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, _peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, _peer) = fixture.connection();
         let (resource, number) = (stream.resource(), number(&stream));
         let (go, gone) = channel::<()>();
         let (tell, told) = channel();
-        let child = lab.spawn("offerer", [stream.resource()], move || {
+        let child = fixture.spawn("offerer", [stream.resource()], move || {
             tell.send(stream.offer().expect("it is its own")).expect("the test listens");
             assert!(gone.recv().is_err());
         });
         let offer = told.recv().expect("it was sent");
-        let (mut here, mut there) = replace_by_owned(lab, number);
+        let (mut here, mut there) = replace_by_owned(fixture, number);
         drop(go);
         child.join().expect("an offer is no leak");
-        assert_eq!(resource.describe().owner, Some(lab.registry.current_task()));
+        assert_eq!(resource.describe().owner, Some(fixture.registry.current_task()));
         let claimed = offer.claim().expect("it is still offered");
         assert_eq!(refusal(claimed.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
         drop(claimed);
@@ -195,44 +195,44 @@ fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claim
         let custody = events(&resource.describe());
         assert_eq!(custody.last(), Some(&Event::Dropped), "{custody:?}");
     });
-    assert_eq!(lab.codes(), ["fd-replaced"]);
-    lab.assert_all_closed();
+    assert_eq!(fixture.codes(), ["fd-replaced"]);
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn level_off_refuses_what_is_known_as_replaced_and_closes_no_newcomer() {
-    let lab = Fixture::with(|settings| settings.level(Level::Off));
-    lab.root(|| {
-        let (stream, mut here, mut there) = replaced(lab);
+    let fixture = Fixture::with(|settings| settings.level(Level::Off));
+    fixture.root(|| {
+        let (stream, mut here, mut there) = replaced(fixture);
         drop(stream);
         assert_connected(&mut here, &mut there);
-        let (stream, mut here, mut there) = known_as_replaced(lab);
+        let (stream, mut here, mut there) = known_as_replaced(fixture);
         assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
         assert_eq!(refusal((&stream).read(&mut [0])).kind(), ErrorKind::FdReplaced);
         drop(stream);
         assert_connected(&mut here, &mut there);
-        let (stream, mut here, mut there) = replaced(lab);
-        let child = lab.spawn("child", [stream.resource()], move || mem::forget(stream));
+        let (stream, mut here, mut there) = replaced(fixture);
+        let child = fixture.spawn("child", [stream.resource()], move || mem::forget(stream));
         child.join().expect("this level reports no leak");
         assert_connected(&mut here, &mut there);
     });
-    assert!(lab.codes().is_empty(), "this level reports nothing");
-    lab.assert_all_closed();
+    assert!(fixture.codes().is_empty(), "this level reports nothing");
+    fixture.assert_all_closed();
 }
 
 #[test]
 fn a_write_half_that_was_replaced_shuts_nothing_down() {
     for level in [Level::Off, Level::On, Level::Full] {
         for is_forgotten in [false, true] {
-            let lab = Fixture::with(|settings| settings.level(level));
-            lab.root(|| {
-                let (stream, _peer) = lab.connection();
+            let fixture = Fixture::with(|settings| settings.level(level));
+            fixture.root(|| {
+                let (stream, _peer) = fixture.connection();
                 let number = number(&stream);
                 let (reading, writing) = stream.split().expect("it is ours");
                 let (mut here, mut there) = replace_by_connection(number);
                 if is_forgotten {
                     let give = [writing.resource()];
-                    let child = lab.spawn("child", give, move || mem::forget(writing));
+                    let child = fixture.spawn("child", give, move || mem::forget(writing));
                     let _ = child.join();
                 } else {
                     drop(writing);
@@ -241,9 +241,9 @@ fn a_write_half_that_was_replaced_shuts_nothing_down() {
                 drop(reading);
                 assert_connected(&mut here, &mut there);
             });
-            let replaced = lab.codes().iter().filter(|code| **code == "fd-replaced").count();
+            let replaced = fixture.codes().iter().filter(|code| **code == "fd-replaced").count();
             assert_eq!(replaced, usize::from(level != Level::Off), "{level}, {is_forgotten}");
-            lab.assert_all_closed();
+            fixture.assert_all_closed();
         }
     }
 }
@@ -252,46 +252,47 @@ fn a_write_half_that_was_replaced_shuts_nothing_down() {
 /// duplicate without an owner: the identity is the registered one, but the number is not ours.
 /// What `split` makes of the stream, that duplicate, and the peer.
 fn replaced_by_its_own_duplicate<H>(
-    lab: &'static Fixture,
+    fixture: &'static Fixture,
     split: impl FnOnce(Stream) -> H,
 ) -> (H, TcpStream, TcpStream) {
     let (socket, peer) = common::connection();
     let aside = socket.try_clone().expect("there are descriptors");
-    let stream = Stream::own_in(&lab.registry, socket).expect("nobody's yet");
+    let stream = Stream::own_in(&fixture.registry, socket).expect("nobody's yet");
     let number = number(&stream);
     let handles = split(stream);
     let (here, _there) = common::connection();
-    let newcomer = lab.registry.own_fd(replace(number, here)).expect("it is the newcomer's");
+    let newcomer = fixture.registry.own_fd(replace(number, here)).expect("it is the newcomer's");
     mem::forget(newcomer.disown().expect("it is ours"));
     (handles, TcpStream::from(replace(number, aside)), peer)
 }
 
 #[test]
 fn a_known_replacement_is_final_even_if_the_identity_comes_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut newcomer, mut peer) = replaced_by_its_own_duplicate(lab, |stream| stream);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut newcomer, mut peer) =
+            replaced_by_its_own_duplicate(fixture, |stream| stream);
         assert_eq!(refusal(stream.release()).kind(), ErrorKind::FdReplaced);
         assert_connected(&mut newcomer, &mut peer);
         let (halves, mut newcomer, mut peer) =
-            replaced_by_its_own_duplicate(lab, |stream| stream.split().expect("it is ours"));
+            replaced_by_its_own_duplicate(fixture, |stream| stream.split().expect("it is ours"));
         let (reading, writing) = halves;
         drop(writing);
         assert_connected(&mut newcomer, &mut peer);
         drop(reading);
         assert_connected(&mut newcomer, &mut peer);
     });
-    assert_eq!(lab.codes(), ["fd-replaced"; 2], "one replacement is one report");
+    assert_eq!(fixture.codes(), ["fd-replaced"; 2], "one replacement is one report");
 }
 
 #[test]
 fn cancelling_and_draining_do_not_shut_down_what_is_known_as_replaced() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    let fixture = Fixture::new();
+    fixture.root(|| {
         let (go, gone) = channel::<()>();
         let (begin, begun) = channel();
-        let owner = lab.spawn("owner", [], move || {
-            let (stream, newcomer, peer) = replaced_by_its_own_duplicate(lab, |stream| stream);
+        let owner = fixture.spawn("owner", [], move || {
+            let (stream, newcomer, peer) = replaced_by_its_own_duplicate(fixture, |stream| stream);
             begin.send((newcomer, peer)).expect("the test listens");
             assert!(gone.recv().is_err());
             mem::forget(stream);
@@ -305,5 +306,5 @@ fn cancelling_and_draining_do_not_shut_down_what_is_known_as_replaced() {
         assert_cancelled(owner.join());
         assert_connected(&mut newcomer, &mut peer);
     });
-    assert_eq!(lab.codes(), ["fd-replaced"], "one replacement is one report");
+    assert_eq!(fixture.codes(), ["fd-replaced"], "one replacement is one report");
 }

@@ -21,12 +21,12 @@ use crate::{events, test_name};
 
 #[test]
 fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
-    let lab = Fixture::new();
-    let (report, [acquired, spawned], thread) = lab.root(|| {
-        let (stream, _peer) = lab.connection();
+    let fixture = Fixture::new();
+    let (report, [acquired, spawned], thread) = fixture.root(|| {
+        let (stream, _peer) = fixture.connection();
         let described = stream.describe();
         let (tell, told) = channel();
-        let child = lab.spawn("worker", [stream.resource()], move || {
+        let child = fixture.spawn("worker", [stream.resource()], move || {
             (&stream).write_all(b"hello").expect("it is its own");
             tell.send(common::thread_id()).expect("the test listens");
             mem::forget(stream);
@@ -58,12 +58,12 @@ fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
                help: release it, disown it, or transfer it before the task ends"
         )
     );
-    let delivered = lab.reports();
+    let delivered = fixture.reports();
     assert_eq!(delivered.len(), 1);
     assert_eq!(delivered[0].code(), Code::Leak);
     #[cfg(feature = "json")]
     assert_json(&delivered[0].to_json(), &acquired);
-    lab.assert_all_closed();
+    fixture.assert_all_closed();
 }
 
 #[cfg(feature = "json")]
@@ -81,13 +81,13 @@ fn assert_json(json: &str, acquired: &str) {
 
 #[test]
 fn a_report_reaches_the_sink_once_and_is_kept() {
-    let lab = Fixture::new();
-    let outcome = lab.registry.run("leaking", || mem::forget(lab.own("leaked")));
+    let fixture = Fixture::new();
+    let outcome = fixture.registry.run("leaking", || mem::forget(fixture.own("leaked")));
     assert!(failure(outcome).leaks().is_some());
-    assert_eq!(lab.reports().len(), 1);
-    let kept = lab.registry.reports();
+    assert_eq!(fixture.reports().len(), 1);
+    let kept = fixture.registry.reports();
     assert_eq!(kept.len(), 1);
-    assert_eq!(kept[0].to_string(), lab.reports()[0].to_string());
+    assert_eq!(kept[0].to_string(), fixture.reports()[0].to_string());
 }
 
 #[test]
@@ -113,39 +113,39 @@ fn without_a_subscriber_reports_go_to_stderr_and_finish_has_the_verdict() {
 
 #[test]
 fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
-    let lab = Fixture::with(|settings| settings.level(Level::Off));
-    lab.root(|| {
-        let child = lab.spawn("forgetful", [], || {
+    let fixture = Fixture::with(|settings| settings.level(Level::Off));
+    fixture.root(|| {
+        let child = fixture.spawn("forgetful", [], || {
             for name in ["r1", "r2", "r3"] {
-                mem::forget(lab.own(name));
+                mem::forget(fixture.own(name));
             }
-            mem::forget(lab.listener());
+            mem::forget(fixture.listener());
             "its value"
         });
         assert_eq!(child.join().expect("a leak is not looked for"), "its value");
-        assert_eq!(lab.finalized(), ["r3", "r2", "r1"]);
-        lab.assert_all_closed();
-        let listener = lab.listener();
-        let child = lab.spawn("accepting", [listener.resource()], move || {
+        assert_eq!(fixture.finalized(), ["r3", "r2", "r1"]);
+        fixture.assert_all_closed();
+        let listener = fixture.listener();
+        let child = fixture.spawn("accepting", [listener.resource()], move || {
             assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
             mem::forget(listener);
         });
         assert_cancelled(child.cancel());
-        let (twice, line) = (lab.own("twice"), line!() + 1);
+        let (twice, line) = (fixture.own("twice"), line!() + 1);
         twice.release().expect("it is ours");
         let second = refusal(twice.release());
         assert_eq!(second.kind(), ErrorKind::DoubleRelease);
         assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
         assert_eq!(events(&twice.describe()), [Event::Released], "no custody but the end");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn level_off_does_not_look_up_the_current_task() {
-    let lab = Fixture::with(|settings| settings.level(Level::Off));
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::with(|settings| settings.level(Level::Off));
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         thread::scope(|threads| {
             let stranger = threads.spawn(|| (&stream).write(b"x"));
             let written = stranger.join().expect("it doesn't panic");
@@ -153,16 +153,17 @@ fn level_off_does_not_look_up_the_current_task() {
         });
         peer.read_exact(&mut [0]).expect("it arrives");
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn level_full_keeps_a_backtrace_of_every_hand_and_level_on_none() {
     let custody_at = |level| {
-        let lab = Fixture::with(|settings| settings.level(level));
-        lab.root(|| {
-            let listener = lab.listener();
-            let child = lab.spawn("child", [listener.resource()], move || mem::forget(listener));
+        let fixture = Fixture::with(|settings| settings.level(level));
+        fixture.root(|| {
+            let listener = fixture.listener();
+            let child =
+                fixture.spawn("child", [listener.resource()], move || mem::forget(listener));
             leaked(child.join()).1.resources[0].custody.clone()
         })
     };
@@ -179,31 +180,31 @@ fn level_full_keeps_a_backtrace_of_every_hand_and_level_on_none() {
 
 #[test]
 fn an_ignored_leak_is_counted_and_is_its_tasks_outcome_but_no_report() {
-    let lab = Fixture::with(|settings| settings.on_leak(Policy::Ignore));
-    lab.root(|| {
-        let child = lab.spawn("leaking", [], || mem::forget(lab.own("leaked")));
+    let fixture = Fixture::with(|settings| settings.on_leak(Policy::Ignore));
+    fixture.root(|| {
+        let child = fixture.spawn("leaking", [], || mem::forget(fixture.own("leaked")));
         leaked(child.join());
     });
-    assert_eq!(lab.finalized(), ["leaked"]);
-    assert!(lab.reports().is_empty());
-    assert_eq!(lab.registry.summary().leaks, 1);
+    assert_eq!(fixture.finalized(), ["leaked"]);
+    assert!(fixture.reports().is_empty());
+    assert_eq!(fixture.registry.summary().leaks, 1);
 }
 
 #[test]
 fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome() {
-    let lab = Fixture::with(|settings| {
+    let fixture = Fixture::with(|settings| {
         let known = Suppression::because("the listener stays until exit").kind("tcp listener");
         settings.on_leak(Policy::Fail).suppress(known.site("tests/common/fixture.rs"))
     });
-    lab.root(|| {
-        let known = || mem::forget(lab.registry.own_fd(lab.track(common::listener())));
-        let elsewhere = lab.spawn("elsewhere", [], known);
+    fixture.root(|| {
+        let known = || mem::forget(fixture.registry.own_fd(fixture.track(common::listener())));
+        let elsewhere = fixture.spawn("elsewhere", [], known);
         leaked(elsewhere.join());
-        let child = lab.spawn("known", [], || lab.leak_a_listener());
+        let child = fixture.spawn("known", [], || fixture.leak_a_listener());
         child.join().expect("it is known");
     });
-    lab.assert_all_closed();
-    let verdict = lab.registry.finish();
+    fixture.assert_all_closed();
+    let verdict = fixture.registry.finish();
     assert_eq!((verdict.leaks, verdict.suppressed, verdict.exit_code), (1, 1, 23));
     let text = verdict.to_string();
     assert!(text.ends_with("\nsuppressed 1 time: the listener stays until exit"), "{text}");
@@ -212,21 +213,22 @@ fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome(
 #[test]
 fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
     let code = |on_leak, on_violation, expected| {
-        let lab = Fixture::with(|settings| settings.on_leak(on_leak).on_violation(on_violation));
-        lab.root(|| {
-            let child = lab.spawn("leaking", [], || mem::forget(lab.own("leaked")));
+        let fixture =
+            Fixture::with(|settings| settings.on_leak(on_leak).on_violation(on_violation));
+        fixture.root(|| {
+            let child = fixture.spawn("leaking", [], || mem::forget(fixture.own("leaked")));
             leaked(child.join());
         });
-        assert_eq!(lab.registry.finish().exit_code, expected);
+        assert_eq!(fixture.registry.finish().exit_code, expected);
     };
     code(Policy::Warn, Policy::Fail, 0);
     code(Policy::Fail, Policy::Warn, ownership::EXIT_CODE_FINDINGS);
     let output = in_own_process(test_name!(), || {
-        let lab = Fixture::with(|settings| settings.on_violation(Policy::Fail));
-        let twice = lab.own("twice");
+        let fixture = Fixture::with(|settings| settings.on_violation(Policy::Fail));
+        let twice = fixture.own("twice");
         twice.release().expect("it is ours");
         assert_eq!(refusal(twice.release()).kind(), ErrorKind::DoubleRelease);
-        exit(lab.registry.finish().exit_code.into());
+        exit(fixture.registry.finish().exit_code.into());
     });
     assert_eq!(output.status.code(), Some(23));
 }

@@ -28,8 +28,8 @@ fn assert_escaped(what: &str, text: &str) {
 
 #[test]
 fn hostile_names_of_tasks_and_threads_are_escaped_in_every_form() {
-    let lab = Fixture::new();
-    let registry = lab.registry.clone();
+    let fixture = Fixture::new();
+    let registry = fixture.registry.clone();
     let named = thread::Builder::new().name(HOSTILE.to_owned());
     let ran = named.spawn(move || {
         let failure = registry.run(HOSTILE, || std::mem::forget(registry.own("kept"))).unwrap_err();
@@ -43,7 +43,7 @@ fn hostile_names_of_tasks_and_threads_are_escaped_in_every_form() {
     assert_escaped("the failure", &failure);
     assert_escaped("the custody table", &table.to_string());
     assert_escaped("its name in the table", &table.tasks.last().unwrap().task.name);
-    let reports = lab.reports();
+    let reports = fixture.reports();
     let Report::Leak(leak) = &reports[0] else { panic!("{reports:?}") };
     assert_eq!(&*leak.thread, ESCAPED);
     assert_escaped("the report", &reports[0].to_string());
@@ -56,9 +56,9 @@ fn hostile_names_of_tasks_and_threads_are_escaped_in_every_form() {
 
 #[test]
 fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
-    let lab = Fixture::new();
-    let registry = &lab.registry;
-    lab.root(|| {
+    let fixture = Fixture::new();
+    let registry = &fixture.registry;
+    fixture.root(|| {
         drop(registry.own_with("wrong", |_| Err(io::Error::other(HOSTILE))));
         let declared = std::fs::File::open("/dev/null").unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&declared);
@@ -66,19 +66,19 @@ fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
         assert_escaped("a declaration", &registry.snapshot().to_string());
         registry.forget_external(number);
     });
-    assert_escaped("a finalizer's error", &lab.reports()[0].to_string());
+    assert_escaped("a finalizer's error", &fixture.reports()[0].to_string());
     let panicked = registry.run("root", || -> () { panic!("{HOSTILE}") }).unwrap_err();
     assert_escaped("a panic", &panicked.to_string());
 }
 
 #[test]
 fn hostile_names_in_the_graph_of_references_are_escaped() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let node = Node::new_in(&lab.registry, HOSTILE);
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let node = Node::new_in(&fixture.registry, HOSTILE);
         assert_escaped("a node", &node.label().to_string());
         let _kept = TrackedArc::new(node, ());
-        let drawn = lab.registry.graph().to_mermaid();
+        let drawn = fixture.registry.graph().to_mermaid();
         assert_escaped("the drawing", &drawn);
     });
 }
@@ -87,6 +87,6 @@ fn hostile_names_in_the_graph_of_references_are_escaped() {
 fn the_reason_of_a_suppression_is_escaped() {
     let known = Suppression::because(HOSTILE).path(HOSTILE);
     assert_escaped("a suppression", &known.to_string());
-    let lab = Fixture::with(|settings| settings.suppress(known));
-    assert_escaped("the verdict", &lab.registry.summary().to_string());
+    let fixture = Fixture::with(|settings| settings.suppress(known));
+    assert_escaped("the verdict", &fixture.registry.summary().to_string());
 }

@@ -10,13 +10,13 @@ use crate::common::{Fixture, assert_cancelled};
 #[test]
 fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
     const QUEUE: usize = 3;
-    let lab = Fixture::new();
-    lab.root(|| {
-        let pool = Pool::builder().registry(&lab.registry).limit(1).queue(QUEUE).build();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(QUEUE).build();
         let (end, ended) = channel::<()>();
         let busy = pool.spawn([], move || assert!(ended.recv().is_err())).expect("there is room");
         let spawn = |name: &'static str| {
-            let given = lab.own(name);
+            let given = fixture.own(name);
             let spawned = pool.spawn_named(name, [given.resource()], move || {
                 given.release().expect("it was given");
                 name
@@ -43,6 +43,6 @@ fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
         }
         assert_eq!((pool.queued(), pool.size()), (0, 1));
     });
-    assert!(lab.finalized().ends_with(&["between", "one", "two", "three"]), "in their order");
-    lab.assert_clean();
+    assert!(fixture.finalized().ends_with(&["between", "one", "two", "three"]), "in their order");
+    fixture.assert_clean();
 }
