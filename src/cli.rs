@@ -73,7 +73,7 @@ fn exit_code_of_print(written: io::Result<()>) -> ExitCode {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             stderr_line::stderr_line(format_args!(
-                "echown: cannot write to standard output: {error}"
+                "echown: failed to write to standard output: {error}"
             ));
             ExitCode::FAILURE
         }

@@ -465,7 +465,7 @@ impl<F> From<SpawnError<F>> for ServeError {
 
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot accept: {}", self.0)
+        write!(f, "failed to accept: {}", self.0)
     }
 }
 

@@ -198,7 +198,7 @@ impl LoadArgs {
             let processors = &self.pin_client;
             let each: Vec<String> = processors.iter().map(ToString::to_string).collect();
             BenchError::Usage(format!(
-                "--pin-client: cannot run on the processors {}: {error}",
+                "--pin-client: failed to run on the processors {}: {error}",
                 each.join(",")
             ))
         })?;

@@ -138,7 +138,7 @@ impl Output {
     pub(super) fn begin(&self, registry: &Registry) -> Result<(), String> {
         for desk in self.files() {
             if let Some(paper) = &desk.paper {
-                guard(paper).begin(registry).map_err(|error| desk.cannot_open(&error))?;
+                guard(paper).begin(registry).map_err(|error| desk.open_error(&error))?;
             }
         }
         Ok(())
@@ -250,7 +250,7 @@ impl Desk {
 
     fn open(&self, registry: &Registry) -> Result<(), String> {
         if let (Some(paper), Some(path)) = (&self.paper, &self.path) {
-            guard(paper).attempt(path).map_err(|error| self.cannot_open(&error))?;
+            guard(paper).attempt(path).map_err(|error| self.open_error(&error))?;
         }
         let writer = self.writer(registry, true)?;
         let give: Vec<_> = match &writer.outlet {
@@ -259,7 +259,7 @@ impl Desk {
         };
         let queue = Arc::clone(&self.queue);
         let promise = thread::spawn_in(registry, self.name, give, move || writer.run(&queue))
-            .map_err(|error| format!("cannot start the {}: {error}", self.name))?;
+            .map_err(|error| format!("failed to start the {}: {error}", self.name))?;
         *guard(&self.writer) = Some(promise);
         Ok(())
     }
@@ -267,7 +267,7 @@ impl Desk {
     fn writer(&self, registry: &Registry, waits: bool) -> Result<Writer, String> {
         let outlet = match &self.path {
             Some(path) if self.paper.is_none() => {
-                Outlet::append(registry, path, waits).map_err(|error| self.cannot_open(&error))?
+                Outlet::append(registry, path, waits).map_err(|error| self.open_error(&error))?
             }
             // A document is written beside its file: this outlet is not used.
             _ => Outlet::Standard(rustix::stdio::stderr()),
@@ -333,8 +333,8 @@ impl Desk {
         }
     }
 
-    fn cannot_open(&self, error: &io::Error) -> String {
-        format!("cannot open {}: {error}", outlet::name(self.path.as_ref()))
+    fn open_error(&self, error: &io::Error) -> String {
+        format!("failed to open {}: {error}", outlet::name(self.path.as_ref()))
     }
 }
 

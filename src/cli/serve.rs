@@ -312,7 +312,7 @@ fn serve(
         counts: server.counts_reader(),
     });
     let signals = Signals::install(registry, handler)
-        .map_err(|error| format!("cannot watch for signals: {error}"))?;
+        .map_err(|error| format!("failed to watch for signals: {error}"))?;
     output.begin(registry)?;
     log_limits(arguments, &server);
     if let Some(lost) = crate::sys::limits::without_proc() {

@@ -68,7 +68,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(target_os = "linux")]
 pub(super) fn write_stdout(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::io::Result<()> {
     if crate::sys::stdio::stdout_was_closed() {
-        return Err(std::io::Error::other("cannot write to standard output: it is closed"));
+        return Err(std::io::Error::other("failed to write to standard output: it is closed"));
     }
     let mut stopped: Option<Instant> = None;
     let is_overdue = || {
@@ -79,6 +79,6 @@ pub(super) fn write_stdout(bytes: &[u8], is_stopped: impl Fn() -> bool) -> std::
         false
     };
     let written = Outlet::Standard(rustix::stdio::stdout()).write_all(bytes, || (), is_overdue)?;
-    let text = "cannot write to standard output: its reader stalled";
+    let text = "failed to write to standard output: its reader stalled";
     written.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }

@@ -100,10 +100,10 @@ impl fmt::Display for ChatError {
             ChatError::CannotConnect(address, error)
                 if error.kind() == io::ErrorKind::ConnectionRefused =>
             {
-                write!(f, "cannot connect to {address}: connection refused")
+                write!(f, "failed to connect to {address}: connection refused")
             }
             ChatError::CannotConnect(address, error) => {
-                write!(f, "cannot connect to {address}: {error}")
+                write!(f, "failed to connect to {address}: {error}")
             }
             ChatError::Connection(error) if is_too_long(error) => {
                 write!(f, "the server does not send frames: {error}")
@@ -121,7 +121,7 @@ impl fmt::Display for ChatError {
             ChatError::LineTooLong(frame_max) => {
                 write!(f, "cannot send a line longer than {frame_max} bytes (--max-frame)")
             }
-            ChatError::Local(what, error) => write!(f, "cannot {what}: {error}"),
+            ChatError::Local(what, error) => write!(f, "failed to {what}: {error}"),
             ChatError::Stuck => f.write_str("the client did not stop in time and was abandoned"),
         }
     }

@@ -32,7 +32,7 @@ impl Backoff {
     pub(super) fn record_failure(&mut self, error: &io::Error) -> Duration {
         if self.last.is_none() {
             self.failure_log.warn(format_args!(
-                "cannot accept: {}; trying again, every {} s at the most",
+                "failed to accept: {}; trying again, every {} s at the most",
                 cause(error),
                 PAUSE_MAX.as_secs()
             ));

@@ -34,7 +34,7 @@ impl BoundAddress {
             let limited = resources.listener.limit_buffers(bytes);
             limited.map_err(|error| {
                 let name = &self.name;
-                let text = format!("cannot hold the buffers of connections to {name}: {error}");
+                let text = format!("failed to limit the buffers of connections to {name}: {error}");
                 BindError { text, error: Some(error) }
             })?;
         }
@@ -98,7 +98,7 @@ pub(super) fn open_all(
             Ok(address) => addresses.push(address),
             Err(error) => {
                 let cause = cause::cause(endpoint, &error, &addresses);
-                let text = format!("cannot listen on {endpoint}: {cause}");
+                let text = format!("failed to listen on {endpoint}: {cause}");
                 return Err(BindError { text, error: Some(error) });
             }
         }

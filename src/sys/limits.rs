@@ -45,7 +45,7 @@ const MAPPINGS_ASSUMED: u64 = 256;
 pub(crate) fn without_proc() -> Option<String> {
     let error = std::fs::File::open("/proc/self/maps").err()?;
     Some(format!(
-        "cannot read /proc ({error}): limits of control groups and of the system are unknown, \
+        "failed to read /proc ({error}): limits of control groups and of the system are unknown, \
          vm.max_map_count is taken to be {MAX_MAP_COUNT_ASSUMED}, and descriptors are shown without \
          paths; mount it with `mount -t proc proc /proc`, or set --max-connections"
     ))

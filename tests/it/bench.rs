@@ -297,7 +297,7 @@ fn impossible_arguments_are_errors_that_say_what_to_do() {
         (&[&nobody, "--idle", "2"], 1, ": refused: no server listens there"),
         (&["--pid", "1"], 2, "--pid needs the address of a running server"),
         (&[&nobody, "--pin-server", "0"], 2, "--pin-server cannot be used with an address"),
-        (&["--pin-client", "1023"], 2, "cannot run on the processors 1023"),
+        (&["--pin-client", "1023"], 2, "failed to run on the processors 1023"),
         (&["--client", "blocking", "--client-threads", "2"], 2, "--client-threads needs"),
         (&["--churn", "--pipeline", "2"], 2, "--pipeline cannot be used"),
         (&["--rate", "9", "--pipeline", "2"], 2, "--pipeline cannot be used"),

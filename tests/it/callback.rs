@@ -373,7 +373,7 @@ fn a_busy_port_is_one_clear_line_and_a_non_zero_exit() {
     let output = serve(&[&address], &["--style", "callback"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+    assert!(said.contains(&format!("failed to listen on {address}")), "{said}");
 }
 
 #[test]

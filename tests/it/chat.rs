@@ -160,7 +160,7 @@ fn without_a_server_one_line_says_so() {
     let nobody = Reserved::new();
     let free = nobody.address();
     let output = talk(free, &[], b"hello?\n");
-    let expected = format!("echown: cannot connect to {free}: connection refused\n");
+    let expected = format!("echown: failed to connect to {free}: connection refused\n");
     assert_eq!(said(&output), (Some(1), &*expected));
     let output = echown().args(["client", "--style", "broadcast", "nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

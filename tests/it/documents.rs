@@ -66,7 +66,7 @@ fn an_output_that_cannot_be_written_is_known_before_the_work_starts() {
             let said = said(&output);
             assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
             assert!(said.contains(path), "{arguments:?}: {said}");
-            assert!(said.starts_with("echown: cannot "), "{arguments:?}: {said}");
+            assert!(said.starts_with("echown: failed to "), "{arguments:?}: {said}");
             assert_eq!(said.lines().count(), 1, "{arguments:?}: nothing was begun: {said}");
             assert!(output.stdout.is_empty(), "{arguments:?}");
         }
@@ -233,13 +233,13 @@ fn a_text_that_cannot_be_written_is_exit_code_1() {
         let output = into(full.into());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = said(&output);
-        assert!(said.starts_with("echown: cannot write to standard output: No space"), "{said}");
+        assert!(said.starts_with("echown: failed to write to standard output: No space"), "{said}");
         let closed = format!("exec {} \"$@\" >&-", env!("CARGO_BIN_EXE_echown"));
         let output =
             Command::new("sh").args(["-c", &closed, "sh"]).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = super::reports::said(&output);
-        assert!(said.contains("cannot write to standard output: it is closed"), "{said}");
+        assert!(said.contains("failed to write to standard output: it is closed"), "{said}");
         // A reader that has read enough.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -91,7 +91,7 @@ fn a_server_in_an_empty_root_serves_in_every_style_and_says_what_is_lost() {
         let lost = lines.iter().filter(|line| line.contains("WARN"));
         let lost: Vec<&String> = lost.collect();
         assert!(
-            matches!(lost[..], [line] if line.contains("cannot read /proc")),
+            matches!(lost[..], [line] if line.contains("failed to read /proc")),
             "{style}: {lost:#?}"
         );
     }

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::server::{DEADLINE, Server, echown, pattern};
+use crate::common::wait_until;
 
 /// How an exchange went, from the client's side. What had come back by then was always right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -344,6 +345,10 @@ fn ask_while_it_is_held(server: &Server) -> bool {
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     client.write_all(b"x").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
+    // On a loaded machine the kernel delivers later than the calls return.
+    wait_until("the end of the stream to arrive", || {
+        server.end_of(&client).is_some_and(|end| !end.is_established)
+    });
     server.signal(Signal::CONT);
     let mut back = Vec::new();
     match client.read_to_end(&mut back) {

@@ -159,7 +159,11 @@ fn a_document_without_a_file_is_refused_with_what_to_add() {
     let arguments = ["--report", "sarif", "--report-file", "/nonexistent/file"];
     let output = serve(&["127.0.0.1:0"], &arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("cannot open /nonexistent/file: No such"), "{}", said(&output));
+    assert!(
+        said(&output).contains("failed to open /nonexistent/file: No such"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
         (&["--on-leak", "cry"], "possible values: ignore, warn, fail, abort"),
         (&["--log-format", "xml"], "possible values: text, json"),
         (&["--report", "xml"], "possible values: text, json"),
-        (&["--suppressions", "/nonexistent"], "cannot read the suppressions in /nonexistent"),
+        (&["--suppressions", "/nonexistent"], "failed to read the suppressions in /nonexistent"),
         (&["--no-such-option"], "unexpected argument"),
         (&["--listen", "nowhere"], "expected ADDRESS:PORT"),
         (&["--listen", "127.0.0.1:99999"], "expected ADDRESS:PORT"),
@@ -102,5 +102,5 @@ fn an_address_that_cannot_be_had_is_refused_with_its_name() {
     let output = serve(&["192.0.2.1:0"], &[]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot listen on 192.0.2.1:0"), "{said}");
+    assert!(said.contains("failed to listen on 192.0.2.1:0"), "{said}");
 }

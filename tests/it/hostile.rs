@@ -126,7 +126,7 @@ fn a_summary_that_cannot_be_written_is_a_clear_error() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("cannot write the summary to /no/such/place"), "{said}");
+    assert!(said.contains("failed to write the summary to /no/such/place"), "{said}");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn a_busy_port_is_one_clear_line_and_exit_code_1() {
     assert_eq!(
         said,
         format!(
-            "echown: cannot listen on {address}: in use by another program; \
+            "echown: failed to listen on {address}: in use by another program; \
              stop that program or choose another address with --listen\n"
         )
     );

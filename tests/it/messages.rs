@@ -89,7 +89,7 @@ fn an_address_that_cannot_be_listened_on_has_its_cause_and_a_remedy() {
         assert_error(
             &["serve", "--listen", address],
             1,
-            &format!("cannot listen on {address}: {cause}"),
+            &format!("failed to listen on {address}: {cause}"),
         );
     }
 }
@@ -102,7 +102,7 @@ fn an_address_given_twice_is_not_another_programs() {
         &["serve", "--listen", &taken],
         1,
         &format!(
-            "cannot listen on {taken}: in use by another program; stop that program or choose another"
+            "failed to listen on {taken}: in use by another program; stop that program or choose another"
         ),
     );
     drop(busy);
@@ -125,7 +125,7 @@ fn an_address_given_twice_is_not_another_programs() {
         (&taken, &all, &star, overlaps(&taken)),
     ] {
         let arguments = ["serve", "--listen", first, "--listen", second];
-        assert_error(&arguments, 1, &format!("cannot listen on {named}: {cause}"));
+        assert_error(&arguments, 1, &format!("failed to listen on {named}: {cause}"));
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -170,7 +170,7 @@ fn what_is_forbidden_is_not_always_a_low_port() {
     if start.trim().parse::<u16>().unwrap() > 80 {
         let refused = command.args(["--listen", "127.0.0.1:80"]).output().unwrap();
         let expected = format!(
-            "echown: cannot listen on 127.0.0.1:80: ports below {} need the capability \
+            "echown: failed to listen on 127.0.0.1:80: ports below {} need the capability \
              CAP_NET_BIND_SERVICE; choose a higher port with --listen\n",
             start.trim()
         );
@@ -185,7 +185,7 @@ fn what_is_forbidden_is_not_always_a_low_port() {
         return;
     }
     let refused = refused.unwrap();
-    let expected = "echown: cannot listen on 127.0.0.1:0: forbidden by a rule of this system, such as \
+    let expected = "echown: failed to listen on 127.0.0.1:0: forbidden by a rule of this system, such as \
                     a seccomp filter; choose another address with --listen\n";
     assert_eq!(said(&refused), expected);
 }
@@ -371,9 +371,9 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
         (&["serve", "--report", "junit"], "--report junit is a document"),
         (
             &["serve", "--suppressions", "/nonexistent"],
-            "cannot read the suppressions in /nonexistent",
+            "failed to read the suppressions in /nonexistent",
         ),
-        (&["serve", "--baseline", "/nonexistent"], "cannot read the baseline /nonexistent"),
+        (&["serve", "--baseline", "/nonexistent"], "failed to read the baseline /nonexistent"),
         (&["client", "--name", "x"], "--name is for --style broadcast"),
         (&["client", "--style=broadcast", "--workers=3"], "--workers is for --style staged"),
         (
@@ -438,7 +438,7 @@ fn an_accept_that_is_always_forbidden_is_said_once_and_tried_less_and_less() {
     let program = serve(&["127.0.0.1:0"], &[]);
     let mut server = Server::run(strace.arg(program.get_program()).args(program.get_args()), 1);
     let _queued = server.connect();
-    let warning = server.wait_for_line("cannot accept: ");
+    let warning = server.wait_for_line("failed to accept: ");
     assert!(warning.contains("a firewall or a seccomp filter"), "{warning}");
     let calls = || std::fs::read_to_string(&*log).unwrap_or_default().matches("accept4(").count();
     server.wait_for("six calls", |_| calls() >= 6);

@@ -153,7 +153,7 @@ fn a_file_that_cannot_be_reopened_is_written_to_on() {
     let mut server = Server::start(&["--log-file", path.to_str().unwrap()]);
     fs::rename(&inside, folder.0.join("moved")).unwrap();
     server.signal(Signal::HUP);
-    server.wait_for_line("cannot reopen it");
+    server.wait_for_line("failed to reopen it");
     let (code, said) = server.stop();
     assert_eq!(code, Some(0), "{said:#?}");
     let written = text(folder.0.join("moved/log"));
@@ -167,7 +167,7 @@ fn a_file_that_cannot_be_opened_is_one_clear_line_and_exit_code_1() {
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(
             said(&output),
-            "echown: cannot open /nonexistent/file: No such file or directory (os error 2)\n"
+            "echown: failed to open /nonexistent/file: No such file or directory (os error 2)\n"
         );
     }
 }

@@ -52,10 +52,10 @@ impl Drop for Folder {
 fn a_server_at_its_file_size_limit_keeps_serving_and_logs_failed_writes() {
     let folder = Folder::new("fsize");
     for (option, said) in [
-        ("--log-file", "cannot write (File too large"),
-        ("--chaos leak=1 --report-file", "cannot write (File too large"),
-        ("--chaos leak=1 --format sarif --report-file", "cannot write (File too large"),
-        ("--style staged --trace-events", "cannot write (File too large"),
+        ("--log-file", "failed to write (File too large"),
+        ("--chaos leak=1 --report-file", "failed to write (File too large"),
+        ("--chaos leak=1 --format sarif --report-file", "failed to write (File too large"),
+        ("--style staged --trace-events", "failed to write (File too large"),
     ] {
         let file = folder.file("file");
         let arguments: Vec<&str> = option.split(' ').chain([&*file]).collect();

@@ -331,7 +331,7 @@ fn a_fifo_without_a_reader_is_refused_and_not_waited_for() {
         &["client", "127.0.0.1:1", "--style", "broadcast", "--report-file", &path],
     ] {
         let mut program = Mute::start(echown().args(arguments).stdout(Stdio::null()));
-        let line = program.line_with("cannot open");
+        let line = program.line_with("failed to open");
         assert!(line.contains("no process reads this FIFO; start its reader first"), "{line}");
         assert_eq!(program.end().code(), Some(1), "{arguments:?}");
     }

@@ -113,9 +113,12 @@ fn a_test_that_should_panic_and_is_excused_does_panic() {
 #[test]
 fn a_file_that_cannot_be_read_is_reported_with_its_variable() {
     for (name, expected) in [
-        ("ECHOWN_BASELINE", "ECHOWN_BASELINE: cannot read the baseline /nonexistent/file: No such"),
-        ("ECHOWN_SUPPRESSIONS", "cannot read the suppressions in /nonexistent/file: No such"),
-        ("ECHOWN_WRITE_BASELINE", "cannot write the baseline /nonexistent/file: No such"),
+        (
+            "ECHOWN_BASELINE",
+            "ECHOWN_BASELINE: failed to read the baseline /nonexistent/file: No such",
+        ),
+        ("ECHOWN_SUPPRESSIONS", "failed to read the suppressions in /nonexistent/file: No such"),
+        ("ECHOWN_WRITE_BASELINE", "failed to write the baseline /nonexistent/file: No such"),
     ] {
         let said = assert_fails(&play("leaks", "leak", &[(name, "/nonexistent/file")]));
         assert!(said.contains(expected), "{said}");

@@ -92,12 +92,12 @@ impl ServerCommand {
         let before = processors.map(pin_to).transpose().map_err(|error| {
             let each: Vec<String> =
                 processors.into_iter().flatten().map(ToString::to_string).collect();
-            failed(format!("cannot run on the processors {}: {error}", each.join(",")))
+            failed(format!("failed to run on the processors {}: {error}", each.join(",")))
         })?;
         let started = command.spawn();
         if let Some(before) = before {
             pin_to(&before)
-                .map_err(|error| failed(format!("cannot restore the processors: {error}")))?;
+                .map_err(|error| failed(format!("failed to restore the processors: {error}")))?;
         }
         let child = started.map_err(|error| failed(format!("`{line}`: {}", cause(&error))))?;
         let mut server = ServerProcess { child, address, stop: stop.clone() };
@@ -163,7 +163,7 @@ impl ServerProcess {
             match self.stop.reap(&mut self.child) {
                 Ok(None) => {}
                 Ok(Some(status)) => return Err(format!("exited at once: {status}")),
-                Err(error) => return Err(format!("cannot be waited for: {error}")),
+                Err(error) => return Err(format!("could not be waited for: {error}")),
             }
             // This connection is closed at once: it is the server's first.
             if self.target().connect(host, None).is_ok() {

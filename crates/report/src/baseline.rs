@@ -79,7 +79,7 @@ impl Baseline {
     pub fn read(path: &Path, sources: &Sources) -> Result<Baseline, String> {
         let text = fs::read_to_string(path).map_err(|error| {
             format!(
-                "cannot read the baseline {}: {error}; writing one is described in docs/ci.md",
+                "failed to read the baseline {}: {error}; writing one is described in docs/ci.md",
                 escape::path(path)
             )
         })?;

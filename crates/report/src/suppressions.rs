@@ -38,7 +38,7 @@ struct Entry {
 /// What is wrong, with the file's name and the line.
 pub fn read(path: &Path) -> Result<Vec<Suppression>, String> {
     let text = fs::read_to_string(path).map_err(|error| {
-        format!("cannot read the suppressions in {}: {error}", escape::path(path))
+        format!("failed to read the suppressions in {}: {error}", escape::path(path))
     })?;
     parse(&text).map_err(|wrong| format!("wrong suppressions in {}: {wrong}", escape::path(path)))
 }

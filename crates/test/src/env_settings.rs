@@ -69,7 +69,7 @@ impl EnvSettings {
                 let path = whole(path);
                 locked_file::check_writable(&path, format.is_document()).map_err(|error| {
                     let path = escape::path(&path);
-                    format!("ECHOWN_REPORT: cannot write the report to {path}: {error}")
+                    format!("ECHOWN_REPORT: failed to write the report to {path}: {error}")
                 })?;
                 Some(Destination { format, path })
             }
@@ -104,7 +104,7 @@ impl EnvSettings {
                 ));
             }
             locked_file::check_writable(path, true).map_err(|error| {
-                format!("ECHOWN_WRITE_BASELINE: cannot write the baseline {name}: {error}")
+                format!("ECHOWN_WRITE_BASELINE: failed to write the baseline {name}: {error}")
             })?;
         }
         let suppressions = suppressions.map(suppressions::read).transpose();
@@ -177,11 +177,11 @@ mod tests {
         for format in formats {
             let wrong = with(&format!("{format}:/nonexistent/file"), "").unwrap_err();
             assert!(
-                wrong.contains("cannot write the report to /nonexistent/file: No such file"),
+                wrong.contains("failed to write the report to /nonexistent/file: No such file"),
                 "{wrong}"
             );
             let wrong = with(&format!("{format}:{}", folder.display()), "").unwrap_err();
-            assert!(wrong.contains("ECHOWN_REPORT: cannot write the report to "), "{wrong}");
+            assert!(wrong.contains("ECHOWN_REPORT: failed to write the report to "), "{wrong}");
             let file = folder.join("file");
             with(&format!("{format}:{}", file.display()), "").unwrap();
             assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "it is only tried");
@@ -191,7 +191,7 @@ mod tests {
         #[cfg(feature = "ci")]
         {
             let wrong = with("", "/nonexistent/known").unwrap_err();
-            assert!(wrong.contains("cannot write the baseline /nonexistent/known: "), "{wrong}");
+            assert!(wrong.contains("failed to write the baseline /nonexistent/known: "), "{wrong}");
             let (one, same) = (folder.join("one"), folder.join("./one"));
             let report = format!("sarif:{}", one.display());
             let wrong = with(&report, same.to_str().unwrap()).unwrap_err();

@@ -32,7 +32,8 @@ pub(super) fn write(
             locked_file::append_record(path, record.as_bytes()).map_err(|error| error.to_string())
         }
     };
-    written.map_err(|wrong| format!("cannot write the report to {}: {wrong}", escape::path(path)))
+    written
+        .map_err(|wrong| format!("failed to write the report to {}: {wrong}", escape::path(path)))
 }
 
 /// A report as a record that is appended.
@@ -102,7 +103,7 @@ pub(super) fn add_to_baseline(filtered: &Filtered, settings: &EnvSettings) -> Re
         let written = echown_report::Baseline::written(text, &filtered.known)?;
         Ok((written != text).then_some(written))
     });
-    added.map_err(|wrong| format!("cannot write the baseline {}: {wrong}", escape::path(path)))
+    added.map_err(|wrong| format!("failed to write the baseline {}: {wrong}", escape::path(path)))
 }
 
 /// Does nothing: without the feature `ci` no baseline is written.

@@ -106,14 +106,14 @@ fn run_chat(
 ) -> Result<ChatSummary, ChatRunError> {
     let own = |fd: io::Result<std::os::fd::OwnedFd>, what: &str| {
         fd.and_then(|fd| Ok(File::own_in(registry, std::fs::File::from(fd))?))
-            .map_err(|error| ChatRunError::Setup(format!("cannot use the {what}: {error}")))
+            .map_err(|error| ChatRunError::Setup(format!("failed to use the {what}: {error}")))
     };
     // Duplicates: the standard descriptors belong to the parent of the program.
     let input = own(io::stdin().as_fd().try_clone_to_owned(), "standard input")?;
     let output = own(io::stdout().as_fd().try_clone_to_owned(), "standard output")?;
     let signals = ChatSignals { stop_handle, output: Arc::clone(outputs) };
     let signals = Signals::install(registry, Arc::new(signals))
-        .map_err(|error| ChatRunError::Setup(format!("cannot watch for signals: {error}")))?;
+        .map_err(|error| ChatRunError::Setup(format!("failed to watch for signals: {error}")))?;
     outputs.begin(registry).map_err(ChatRunError::Setup)?;
     let ran = chat.run(registry, input, output, stop_receiver).map_err(ChatRunError::Chat);
     signals.stop();

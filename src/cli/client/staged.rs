@@ -163,7 +163,7 @@ fn run_workers(
     let stop = Stop::new();
     let signals = WorkerSignals { stop: stop.clone(), output: Arc::clone(output) };
     let signals = Signals::install(registry, Arc::new(signals))
-        .map_err(|error| WorkersRunError::Setup(format!("cannot watch for signals: {error}")))?;
+        .map_err(|error| WorkersRunError::Setup(format!("failed to watch for signals: {error}")))?;
     output.begin(registry).map_err(WorkersRunError::Setup)?;
     let ran = staged::run(registry, settings, Some(sink), &stop);
     signals.stop();

@@ -58,7 +58,7 @@ fn write_to_stream(registry: &Registry, path: &Path, text: &str) -> io::Result<(
 }
 
 fn cannot_write(what: &str, path: &Path, error: &io::Error) -> String {
-    format!("cannot write {what} to {}: {error}", escape::path(path))
+    format!("failed to write {what} to {}: {error}", escape::path(path))
 }
 
 /// No regular file, and none to be: it is written to as it is, and several may go there.

@@ -143,7 +143,9 @@ impl Writer {
             Err(_) if self.path.is_none() => queue.lost(items),
             Err(error) => {
                 if !self.is_failing {
-                    self.complain(&format!("cannot write ({error}); standard error has the rest"));
+                    self.complain(&format!(
+                        "failed to write ({error}); standard error has the rest"
+                    ));
                 }
                 self.is_failing = true;
                 crate::cli::stderr_line::write(bytes.to_vec());
@@ -164,7 +166,7 @@ impl Writer {
     fn complain_of_document(&mut self, error: &io::Error) {
         if !self.is_failing {
             self.complain(&format!(
-                "cannot write ({error}); it is tried again with the next report"
+                "failed to write ({error}); it is tried again with the next report"
             ));
         }
         self.is_failing = true;
@@ -181,7 +183,9 @@ impl Writer {
         match Outlet::append(&self.registry, path, false) {
             Ok(outlet) => self.outlet = outlet,
             Err(error) => {
-                self.complain(&format!("cannot reopen it ({error}); writing to the old file on"));
+                self.complain(&format!(
+                    "failed to reopen it ({error}); writing to the old file on"
+                ));
             }
         }
     }
