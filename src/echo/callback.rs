@@ -90,15 +90,15 @@
 //! The names, and what they promise, are those of the SocketManager crate; `docs/reference-servers.md` says
 //! what differs.
 
+mod acceptor;
 mod connection;
+mod context;
 mod echo;
 mod life;
 mod manager;
-mod office;
-mod opening;
 mod receiver;
 mod sender;
-mod waiting;
+mod waiters;
 mod writer;
 
 use std::fmt;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::ConnectionLabel;
 use super::receiver::{MsgReceiver, MsgWaker, Notifier};
-use super::waiting::lock;
+use super::waiters::lock;
 use super::writer::{Outbox, over};
 use crate::echo::EndReason;
 use crate::net::{ReadHalf, Stream, WriteHalf};

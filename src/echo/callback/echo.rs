@@ -14,10 +14,12 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::waiting::lock;
+use super::context::Context;
+use super::life::{BUFFER_BYTES, Life};
+use super::waiters::lock;
 use super::{
     ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Sent,
-    SocketManager, Taken,
+    Taken,
 };
 use crate::echo::{ChaosTarget, Handler, Memory, ServerContext};
 use crate::net::Stream;
@@ -49,7 +51,7 @@ type UncutTasks = Arc<Mutex<HashMap<TaskId, bool>>>;
 pub struct Callback {
     on_snapshot: Option<OnSnapshot>,
     /// `None` while no server runs.
-    manager: Mutex<Option<Arc<SocketManager>>>,
+    context: Mutex<Option<Arc<Context>>>,
     uncut: UncutTasks,
 }
 
@@ -67,9 +69,9 @@ impl Callback {
         Callback { on_snapshot: Some(Arc::new(on_snapshot)), ..Callback::default() }
     }
 
-    fn manager(&self) -> io::Result<Arc<SocketManager>> {
-        let manager = lock(&self.manager).clone();
-        manager.ok_or_else(|| io::Error::other("the handler is not open"))
+    fn context(&self) -> io::Result<Arc<Context>> {
+        let context = lock(&self.context).clone();
+        context.ok_or_else(|| io::Error::other("the handler is not open"))
     }
 }
 
@@ -81,7 +83,7 @@ impl Handler for Callback {
     /// Its buffer, and its recorded references.
     fn memory(&self) -> Memory {
         const RECORD_BYTES: usize = 24 * 1024;
-        Memory { own: (super::life::BUFFER_BYTES + RECORD_BYTES) as u64, pooled: 0 }
+        Memory { own: (BUFFER_BYTES + RECORD_BYTES) as u64, pooled: 0 }
     }
 
     fn open(&self, context: &ServerContext) -> io::Result<()> {
@@ -91,17 +93,17 @@ impl Handler for Callback {
             receivers: Mutex::default(),
             uncut: Arc::clone(&self.uncut),
         };
-        let manager = SocketManager::serving_only(echo, &context.pool);
-        *lock(&self.manager) = Some(Arc::new(manager));
+        *lock(&self.context) = Some(Context::new(echo, &context.pool));
         Ok(())
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        self.manager()?.serve(stream)
+        let context = self.context()?;
+        Life::begin(&context, stream)?.run()
     }
 
     fn close(&self) {
-        *lock(&self.manager) = None;
+        *lock(&self.context) = None;
     }
 }
 
@@ -111,10 +113,10 @@ impl ChaosTarget for Callback {
         stream: Stream,
         count: &dyn Fn(),
     ) -> Result<io::Result<()>, Stream> {
-        let Ok(manager) = self.manager() else { return Err(stream) };
+        let Ok(context) = self.context() else { return Err(stream) };
         let me = task::current(stream.resource().registry());
         lock(&self.uncut).insert(me.id(), false);
-        let result = manager.serve(stream);
+        let result = Life::begin(&context, stream).and_then(Life::run);
         let is_left = lock(&self.uncut).remove(&me.id()) == Some(true);
         // A cancelled task has no leaks: its resources are finalized.
         if is_left && !me.is_cancelled() {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Core, Link, Parts, Start, WayIn};
-use super::manager::Works;
+use super::context::Context;
 use super::receiver::Taken;
 use super::sender::MsgSender;
 use super::{ConnCallback, ConnectionLabel};
@@ -42,17 +42,17 @@ pub(super) struct Life {
 impl Life {
     /// # Errors
     /// The connection is gone already, or this task is cancelled.
-    pub(super) fn begin(works: &Works, stream: Stream) -> io::Result<Life> {
+    pub(super) fn begin(context: &Context, stream: Stream) -> io::Result<Life> {
         let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
-        let label = ConnectionLabel { id: works.next_id(), local, peer };
+        let label = ConnectionLabel { id: context.next_connection_id(), local, peer };
         let callback = TrackedArc::new(
-            Node::new_in(&works.registry, "ConnCallback"),
-            Arc::clone(&works.callback),
+            Node::new_in(&context.registry, "ConnCallback"),
+            Arc::clone(&context.callback),
         );
-        let callback = callback.clone_for(&works.node);
+        let callback = callback.clone_for(&context.node);
         let socket = Node::of(&stream.resource());
-        let me = task::current(&works.registry);
-        let core = Core::new(label, stream, &works.pool, me);
+        let me = task::current(&context.registry);
+        let core = Core::new(label, stream, &context.pool, me);
         Ok(Life { core, callback, connection: None, socket })
     }
 

@@ -1,163 +1,171 @@
-//! What a program holds: the manager of listeners and connections.
+//! The manager of listeners and connections, and its task, which is their parent.
+//!
+//! ```text
+//! task that created the manager
+//!    └ socket manager (owns the stop pipes) ── listen (owns its listener) ── callback (owns its socket)
+//!                                           \─ connect (owns its socket)
+//! ```
+//!
+//! Any task may make a request, but only a parent can give a resource to a child. So requests go through
+//! a channel to a task that lives as long as the manager.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use super::ConnCallback;
-use super::life::Life;
-use super::office::{Office, Wanted};
-use crate::net::Stream;
-use crate::ownership::Registry;
-use crate::ownership::graph::Node;
+use super::acceptor;
+use super::context::{Context, Request, RequestKind, aborted};
+use crate::net::{PipeReader, PipeWriter, pipe_in};
+use crate::ownership::task::{self, Task};
+use crate::ownership::{TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
+
+/// The most requests that wait for the manager's task.
+const REQUESTS_MAX: usize = 4096;
 
 /// Listens and connects, and calls a [`ConnCallback`].
 ///
-/// Its tasks are children of the task that makes it, on threads of a pool: one that keeps the
-/// others, one for each listener, one for each connection, and one more for each sender that is
-/// shared. What is asked of it, by any task, is done by them; so what cannot be done is told by a
-/// callback, and only what cannot even be asked is an error of the call. Dropped, it is aborted, and
-/// its end is waited for.
+/// Its tasks are children of the task that creates it, on threads of a pool: one of its own, one for
+/// each listener, one for each connection, and one more for each shared sender. They carry out the
+/// requests, so a request that fails is reported by a callback; a call returns an error only if the
+/// request cannot be made. A drop aborts the manager and waits for its end.
 pub struct SocketManager {
-    works: Arc<Works>,
-    /// `None`: it only serves what it is given.
-    office: Option<Arc<Office>>,
-    /// Holds the duty for the one child; reaps it when it ends.
-    _staff: Option<Orphans<()>>,
-}
-
-/// What connections need of their manager.
-pub(super) struct Works {
-    pub(super) callback: Arc<dyn ConnCallback>,
-    /// Stands for the manager in the graph of references.
-    pub(super) node: Node,
-    pub(super) registry: Registry,
-    pub(super) pool: Pool,
-    ids: AtomicU64,
-}
-
-impl Works {
-    fn new(callback: impl ConnCallback, pool: &Pool) -> Arc<Works> {
-        let registry = pool.registry().clone();
-        Arc::new(Works {
-            callback: Arc::new(callback),
-            node: Node::new_in(&registry, "SocketManager"),
-            registry,
-            pool: pool.clone(),
-            ids: AtomicU64::new(1),
-        })
-    }
-
-    pub(super) fn next_id(&self) -> u64 {
-        // ord: Relaxed; every number is drawn once, which is the increment's own.
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
+    context: Arc<Context>,
+    requests: SyncSender<Arc<Request>>,
+    task: Arc<Task>,
+    /// Reaps the manager's task when it ends.
+    _reaper: Orphans<()>,
 }
 
 impl SocketManager {
     /// A manager that is ready to listen and to connect.
     ///
     /// # Errors
-    /// No thread can be had for it, or the current task may have no more children.
+    /// No thread can be started for it, or the current task may have no more children.
     #[track_caller]
     pub fn new(callback: impl ConnCallback, pool: &Pool) -> io::Result<SocketManager> {
-        let works = Works::new(callback, pool);
-        let (office, staff) = Office::open(&works)?;
-        Ok(SocketManager { works, office: Some(office), _staff: Some(staff) })
+        let context = Context::new(callback, pool);
+        let ended = Arc::clone(&context);
+        let reaper = Orphans::reaped_by(&context.registry, move |task, outcome| {
+            log_outcome(task, outcome);
+            // Not earlier: the program may exit as soon as `join` returns.
+            ended.update(|status| status.has_ended = true);
+        });
+        let (requests, received) = sync_channel(REQUESTS_MAX);
+        let theirs = Arc::clone(&context);
+        let promise = pool.spawn_named("socket manager", [], move || run(&theirs, &received));
+        let promise = promise.map_err(|refused| io::Error::other(refused.to_string()))?;
+        let task = Arc::clone(promise.inner());
+        reaper.adopt(promise).map_err(|refused| refused.error().clone())?;
+        Ok(SocketManager { context, requests, task, _reaper: reaper })
     }
 
-    /// A manager that opens nothing itself, and so needs no thread: it [serves](SocketManager::serve)
-    /// what it is given. The pool is for the writers of shared senders.
-    #[must_use]
-    pub fn serving_only(callback: impl ConnCallback, pool: &Pool) -> SocketManager {
-        SocketManager { works: Works::new(callback, pool), office: None, _staff: None }
-    }
-
-    /// Serves a connection that somebody else has made, in the current task, which owns it. Comes
-    /// back when the connection is over.
+    /// Listens on an address such as `127.0.0.1:3000`. Each client leads to a call of
+    /// [`on_connect`](ConnCallback::on_connect). For port 0,
+    /// [`on_listen`](ConnCallback::on_listen) reports the port.
     ///
     /// # Errors
-    /// What ended it before its time, a callback's error among it. One that was gone before its
-    /// callback could be called is an error only.
-    ///
-    /// # Panics
-    /// When a callback has; the connection is over, and its callback knows.
-    pub fn serve(&self, stream: Stream) -> io::Result<()> {
-        Life::begin(&self.works, stream)?.run()
-    }
-
-    /// Listens on an address such as `127.0.0.1:3000`. Whoever connects is
-    /// [`on_connect`](ConnCallback::on_connect)'s; with port 0,
-    /// [`on_listen`](ConnCallback::on_listen) tells which one it is.
-    ///
-    /// # Errors
-    /// `InvalidInput`: that is no address. The manager was aborted. What is wrong with the address
-    /// itself (it is busy, or another machine's) is
-    /// [`on_listen_error`](ConnCallback::on_listen_error)'s.
+    /// `InvalidInput`: this is not an address. `NotConnected`: the manager was aborted. `WouldBlock`:
+    /// too many requests are pending. An address that cannot be bound leads to a call of
+    /// [`on_listen_error`](ConnCallback::on_listen_error).
     pub fn listen_on_addr(&self, address: &str) -> io::Result<()> {
-        let address = parse(address)?;
-        self.office()?.start_listening(address)
+        self.request(RequestKind::Listen, parse(address)?, Duration::ZERO)
     }
 
-    /// Connects to an address, after a delay. Leads to one call, either of
+    /// Connects to an address, after a delay. Leads to exactly one call, either of
     /// [`on_connect`](ConnCallback::on_connect) or of
     /// [`on_connect_error`](ConnCallback::on_connect_error).
     ///
     /// # Errors
-    /// As [`listen_on_addr`](SocketManager::listen_on_addr).
+    /// See [`listen_on_addr`](SocketManager::listen_on_addr).
     pub fn connect_to_addr(&self, address: &str, delay: Duration) -> io::Result<()> {
-        let address = parse(address)?;
-        self.office()?.post(Wanted::Connect(address, delay))
+        self.request(RequestKind::Connect, parse(address)?, delay)
     }
 
-    /// Stops listening on an address, as it was asked for or as the kernel completed it; comes back
-    /// when nobody listens any more. Connections go on.
+    fn request(&self, kind: RequestKind, address: SocketAddr, delay: Duration) -> io::Result<()> {
+        self.check()?;
+        let request = Request::new(&self.context, kind, address, delay);
+        let (request, error) = match self.requests.try_send(request) {
+            Ok(()) => {
+                self.task.notify();
+                return Ok(());
+            }
+            Err(TrySendError::Disconnected(request)) => (request, aborted()),
+            Err(TrySendError::Full(request)) => {
+                let text = format!("the manager has {REQUESTS_MAX} pending requests");
+                (request, io::Error::new(io::ErrorKind::WouldBlock, text))
+            }
+        };
+        request.settle();
+        Err(error)
+    }
+
+    /// Stops listening on an address, as requested or as bound, and returns when the listener is closed.
+    /// Its connections continue.
     ///
     /// # Errors
-    /// `NotFound`: it is not listened on. Else as [`listen_on_addr`](SocketManager::listen_on_addr);
-    /// `Cancelled`: the current task was, while it waited.
+    /// `InvalidInput`, `NotConnected`: see [`listen_on_addr`](SocketManager::listen_on_addr).
+    /// `NotFound`: the manager does not listen on it. `Cancelled`: the current task was cancelled while
+    /// it waited.
     #[track_caller]
     pub fn cancel_listen_on_addr(&self, address: &str) -> io::Result<()> {
         let address = parse(address)?;
-        self.office()?.stop_listening(address)
+        self.check()?;
+        let stopped = self.context.status(|status| {
+            let (id, listener) = status.listeners.iter_mut().find(|(_, listener)| {
+                listener.requested == address || listener.actual == Some(address)
+            })?;
+            listener.is_stopped = true;
+            Some(*id)
+        });
+        let Some(id) = stopped else {
+            let text = format!("{address} is not listened on");
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        };
+        self.task.notify();
+        Ok(self.context.wait(|status| status.has_ended || !status.listeners.contains_key(&id))?)
     }
 
-    /// Ends everything: listeners, pending connects, connections, each with its last callback. Waits
-    /// for that if told to, unless it is a task of the manager's own that asks. Asked again, it does
-    /// nothing more.
+    /// Ends listeners, pending connects and connections, each with its last callback. With `wait`,
+    /// returns when all have ended, unless the current task is one of the manager's own. A second call
+    /// changes nothing.
     pub fn abort(&self, wait: bool) {
-        let Some(office) = &self.office else { return };
-        office.abort();
-        if wait && !office.is_of_the_family() {
-            // A task that is itself cancelled does not wait; the manager ends all the same.
-            let _ = office.join();
+        self.task.request_cancel();
+        if wait {
+            // The error of the manager's own task, or of one that is cancelled itself.
+            let _ = self.join();
         }
     }
 
-    /// Waits until the manager was aborted and all of it is over; any number of times.
+    /// Waits until the manager was aborted and has ended. It may be called any number of times.
     ///
     /// # Errors
-    /// `Cancelled`: the current task was, while it waited. `WouldBlock`: it is one of the manager's
-    /// own, and would wait for itself.
+    /// `Cancelled`: the current task was cancelled while it waited. `WouldBlock`: the current task is
+    /// one of the manager's own and would wait for itself.
     #[track_caller]
     pub fn join(&self) -> io::Result<()> {
-        let Some(office) = &self.office else { return Ok(()) };
-        if office.is_of_the_family() {
-            let text = "a task of the manager's own cannot wait for the manager's end";
+        if self.is_own_task() {
+            let text = "a task of the manager cannot wait for the manager's end";
             return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }
-        office.join()
+        Ok(self.context.wait(|status| status.has_ended)?)
     }
 
-    fn office(&self) -> io::Result<&Arc<Office>> {
-        self.office.as_ref().ok_or_else(|| {
-            let text = "this manager serves what it is given, and opens nothing itself";
-            io::Error::new(io::ErrorKind::Unsupported, text)
-        })
+    /// Whether the current task is the manager's task or below it.
+    fn is_own_task(&self) -> bool {
+        let current = task::current(&self.context.registry);
+        std::iter::successors(Some(current), |task| task.parent())
+            .any(|task| task.id() == self.task.id())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let is_aborted = self.task.is_cancelled() || self.task.has_ended();
+        if is_aborted { Err(aborted()) } else { Ok(()) }
     }
 }
 
@@ -169,10 +177,7 @@ impl Drop for SocketManager {
 
 impl fmt::Debug for SocketManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.office {
-            Some(office) => write!(f, "SocketManager({office:?})"),
-            None => f.write_str("SocketManager(serving only)"),
-        }
+        write!(f, "SocketManager({})", self.task.label())
     }
 }
 
@@ -181,4 +186,75 @@ fn parse(address: &str) -> io::Result<SocketAddr> {
         let text = format!("`{address}` is no address, expected one such as 127.0.0.1:3000");
         io::Error::new(io::ErrorKind::InvalidInput, text)
     })
+}
+
+/// The manager's task: starts a child for each request until it is cancelled, then ends its children.
+/// Requests that are left fail when the channel is dropped.
+fn run(context: &Context, requests: &Receiver<Arc<Request>>) {
+    let children = Orphans::reaped_by(&context.registry, log_outcome);
+    // Dropping the write end of a listener's pipe stops it.
+    let mut stops: HashMap<u64, PipeWriter> = HashMap::new();
+    let is_wanted = |id: &u64| {
+        context.status(|status| status.listeners.get(id).is_some_and(|it| !it.is_stopped))
+    };
+    let me = task::current(&context.registry);
+    loop {
+        let mut next = None;
+        let has_work = || {
+            next = requests.try_recv().ok();
+            next.is_some() || me.is_cancelled() || !stops.keys().all(is_wanted)
+        };
+        me.wait_until(has_work, None);
+        if me.is_cancelled() {
+            break;
+        }
+        stops.retain(|id, _| is_wanted(id));
+        if let Some(request) = next {
+            let id = request.id;
+            stops.extend(start(context, request, &children).map(|stop| (id, stop)));
+        }
+    }
+    if let Err(error) = children.cancel() {
+        tracing::error!("{error}");
+    }
+}
+
+/// Starts the child for a request. For a listener, returns the pipe's end that stops it.
+fn start(context: &Context, request: Arc<Request>, children: &Orphans<()>) -> Option<PipeWriter> {
+    let (name, pipe) = match request.kind {
+        RequestKind::Listen => {
+            let pipe = pipe_in(&context.registry).map_err(|error| request.fail(error)).ok()?;
+            (format!("listen {}", request.address), Some(pipe))
+        }
+        RequestKind::Connect => (format!("connect {}", request.address), None),
+    };
+    let (stopped, stop) = pipe.unzip();
+    let give = stopped.as_ref().map(PipeReader::resource);
+    // Weak: the request fails in the child, not at the end of this function.
+    let refused_request = Arc::downgrade(&request);
+    let job = move || match stopped {
+        Some(stop) => acceptor::listen(request, &stop),
+        None => acceptor::connect(&request),
+    };
+    match context.pool.spawn_named(&name, give, job) {
+        Ok(child) => {
+            let adopted = children.adopt(child);
+            debug_assert!(adopted.is_ok(), "the parent adopts its own child");
+            stop
+        }
+        Err(refused) => {
+            if let Some(request) = refused_request.upgrade() {
+                request.fail(io::Error::other(refused.to_string()));
+            }
+            None
+        }
+    }
+}
+
+fn log_outcome(task: &TaskLabel, outcome: Result<(), TaskError<()>>) {
+    match outcome {
+        // A leak is reported when it is found.
+        Ok(()) | Err(TaskError::Leaked(..) | TaskError::Cancelled) => {}
+        Err(failure) => tracing::error!(%task, "{failure}"),
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::connection::{Core, Parts};
 use super::sender::Sent;
-use super::waiting::{Waiters, lock};
+use super::waiters::{Waiters, lock};
 use crate::net::WriteHalf;
 use crate::ownership::task::{self, Task};
 use crate::ownership::{Registry, TaskId};
@@ -148,7 +148,7 @@ impl Outbox {
                 queue.state = State::Finishing;
             }
         });
-        self.senders.ring();
+        self.senders.notify();
     }
 
     /// Nothing is to go out any more. The first reason counts.
@@ -160,7 +160,7 @@ impl Outbox {
                 queue.bytes = VecDeque::new();
             }
         });
-        self.senders.ring();
+        self.senders.notify();
     }
 
     /// Changes the queue, and has the writer look at it.
@@ -221,7 +221,7 @@ impl Outbox {
                 queue.under_way = 0;
                 std::mem::take(&mut queue.is_awaited)
             };
-            self.senders.ring();
+            self.senders.notify();
             // The parts are gone when nobody holds the connection any more.
             if is_awaited && let Some(parts) = parts.upgrade() {
                 parts.notify();

@@ -1,0 +1,128 @@
+//! The tasks that listen and connect: each connection begins here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::context::{Context, Request};
+use super::life::Life;
+use crate::net::{Address, KeepAlive, Listener, PipeReader, Stream};
+use crate::ownership::task;
+use crate::ownership::{Error, TaskError, TaskLabel};
+use crate::pool::Orphans;
+
+/// Pause after running out of descriptors, threads or memory: long enough not to spin, short enough
+/// that a client hardly notices.
+const PAUSE: Duration = Duration::from_millis(50);
+
+type ConnectionResult = io::Result<()>;
+
+/// The task of a listener: accepts until it is stopped, then waits for its connections.
+pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) {
+    let context = Arc::clone(&request.context);
+    let (listener, actual) = match bind(&context, request.address) {
+        Ok(bound) => bound,
+        Err(error) => return request.fail(error),
+    };
+    let connections: Orphans<ConnectionResult> = Orphans::reaped_by(&context.registry, log_outcome);
+    context.status(|status| {
+        if let Some(listener) = status.listeners.get_mut(&request.id) {
+            listener.actual = Some(actual);
+        }
+    });
+    request.settle();
+    context.call(|callback| callback.on_listen(request.address, actual));
+    accept(&context, &listener, stop, &connections);
+    drop(listener);
+    drop(request);
+    // If this task is cancelled, its connections are cancelled when it ends.
+    while let Ok(Some(_)) = connections.get() {}
+}
+
+fn bind(context: &Context, address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+    // Without Nagle's algorithm, like the server's listeners: what is sent is complete.
+    let options = Listener::options().registry(&context.registry).nodelay(true);
+    let listener = options.keep_alive(Some(KeepAlive::DEFAULT)).bind(address)?;
+    let actual = listener.local_addr()?.inet().unwrap_or(address);
+    Ok((listener, actual))
+}
+
+fn accept(
+    context: &Arc<Context>,
+    listener: &Listener,
+    stop: &PipeReader,
+    connections: &Orphans<ConnectionResult>,
+) {
+    let mut is_pausing = false;
+    loop {
+        let failure = match listener.accept_or_stop(stop) {
+            Ok(None) => return,
+            Ok(Some((stream, peer))) => serve(context, stream, &peer, connections).err(),
+            // Cancelled, or another refusal: the listener is gone.
+            Err(error) if Error::in_io(&error).is_some() => return,
+            Err(error) => Some(error.to_string()),
+        };
+        let Some(failure) = failure else {
+            is_pausing = false;
+            continue;
+        };
+        if !std::mem::replace(&mut is_pausing, true) {
+            tracing::warn!("accept paused, retrying in {PAUSE:?}: {failure}");
+        }
+        // A stop ends the pause.
+        if !matches!(stop.wait_readable(PAUSE), Ok(false)) {
+            return;
+        }
+    }
+}
+
+/// Starts a task for a connection, or closes it at once.
+///
+/// # Errors
+/// No thread could be started: the limit that was reached.
+fn serve(
+    context: &Arc<Context>,
+    stream: Stream,
+    peer: &Address,
+    connections: &Orphans<ConnectionResult>,
+) -> Result<(), String> {
+    let give = [stream.resource()];
+    let theirs = Arc::clone(context);
+    let job = move || Life::begin(&theirs, stream)?.run();
+    let spawned = context.pool.spawn_named(&format!("callback {peer}"), give, job);
+    let child = spawned.map_err(|refused| refused.to_string())?;
+    connections.adopt(child).map_err(|refused| refused.to_string())
+}
+
+/// The task of a connection that is made here: connects after a delay, and serves the connection.
+pub(super) fn connect(request: &Request) {
+    let context = &request.context;
+    let me = task::current(&context.registry);
+    let connected = match Instant::now().checked_add(request.delay) {
+        Some(deadline) => {
+            me.wait_until(|| me.is_cancelled(), Some(deadline));
+            Stream::connect_in(&context.registry, request.address).and_then(|stream| {
+                stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
+                Life::begin(context, stream)
+            })
+        }
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "the delay is too long")),
+    };
+    match connected {
+        Ok(connection) => {
+            request.settle();
+            log_outcome(&me.label(), Ok(connection.run()));
+        }
+        Err(error) => request.fail(error),
+    }
+}
+
+/// Logs how a connection ended. A leak is reported when it is found.
+fn log_outcome(task: &TaskLabel, outcome: Result<ConnectionResult, TaskError<ConnectionResult>>) {
+    match outcome {
+        Ok(Ok(())) | Err(TaskError::Cancelled | TaskError::Leaked(..)) => {}
+        Ok(Err(error)) => tracing::debug!(%task, "ended: {error}"),
+        Err(failure) => tracing::error!(%task, "{failure}"),
+    }
+}
