@@ -139,7 +139,7 @@ impl Reporting {
             let entries = Entry::of_report(report, &Sources::none());
             let known = this.baseline.as_ref().map(|known| {
                 // Mark each entry as used, also after a new one.
-                entries.iter().filter(|entry| known.knows(entry)).count() == entries.len()
+                entries.iter().filter(|entry| known.record_match(entry)).count() == entries.len()
             });
             this.findings.is_some() || known == Some(true)
         })
@@ -168,7 +168,7 @@ impl Reporting {
     fn baseline_state(&self, entry: &Entry) -> BaselineState {
         match &self.baseline {
             None => BaselineState::NoBaseline,
-            Some(baseline) if baseline.covers(entry) => BaselineState::Unchanged,
+            Some(baseline) if baseline.matches(entry) => BaselineState::Unchanged,
             Some(_) => BaselineState::New,
         }
     }

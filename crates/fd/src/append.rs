@@ -11,10 +11,11 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Opens a file to append to, made if there is none. A FIFO, a terminal or a device is non-blocking.
+/// Opens a file for appending, created if it is missing. A FIFO, terminal or device is
+/// non-blocking.
 ///
 /// # Errors
-/// The system call's. `NotConnected`: no process reads the FIFO.
+/// The error of the system call. `NotConnected`: no process reads the FIFO.
 pub fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
     let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
@@ -28,10 +29,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     })
 }
 
-/// The same, and what is written waits for its reader.
+/// Opens a file as [`open`] does, but writes block until the reader takes the data.
 ///
 /// # Errors
-/// As there.
+/// See [`open`].
 pub fn open_blocking(path: &Path) -> io::Result<File> {
     let file = open(path)?;
     let flags = rustix::fs::fcntl_getfl(&file)?;

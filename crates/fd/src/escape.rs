@@ -12,8 +12,8 @@
 //!
 //! # Limits
 //!
-//! Letters that look like others (a Cyrillic `а`) are letters, and stay. So do variation selectors
-//! (U+FE00 to U+FE0F), which only choose the shape of the character before them, as emoji need it.
+//! Look-alike letters (a Cyrillic `а`) are letters and stay unchanged. So do variation selectors
+//! (U+FE00 to U+FE0F), which emoji need: they only choose the shape of the preceding character.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,8 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes as they came, whether they are UTF-8 or not. Reversible: two different inputs have two
-/// different outputs.
+/// Escapes bytes, which need not be UTF-8. Injective: different inputs have different outputs.
 pub fn bytes(raw: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(raw) {
         Ok(text) if !text.chars().any(|it| it == '\\' || is_unprintable(it)) => {
@@ -46,13 +45,13 @@ pub fn bytes(raw: &[u8]) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A path as [`bytes`].
+/// Escapes a path. See [`bytes`].
 pub fn path(path: &Path) -> Cow<'_, str> {
     bytes(path.as_os_str().as_bytes())
 }
 
-/// A text that a program composed, such as the name of a task or an error's message: the same, but for
-/// its backslashes, which stay. What is inside may have been escaped already.
+/// Escapes a text that a program composed, such as a task's name or an error message. Unlike
+/// [`bytes`], it keeps backslashes, because parts of the text may already be escaped.
 pub fn text(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unprintable) {
         return Cow::Borrowed(text);
@@ -62,7 +61,7 @@ pub fn text(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A shared name as [`text`].
+/// Escapes a shared name. See [`text`].
 pub fn name(name: Arc<str>) -> Arc<str> {
     match text(&name) {
         Cow::Borrowed(_) => name,
@@ -82,7 +81,8 @@ fn push(escaped: &mut String, character: char) {
     };
 }
 
-/// Controls, separators of lines, and `Default_Ignorable_Code_Point` but for variation selectors.
+/// Control characters, line separators, and `Default_Ignorable_Code_Point` except for variation
+/// selectors.
 fn is_unprintable(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control();
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printable_stays_as_it_is() {
+    fn printable_characters_stay_unchanged() {
         for printable in ["", "127.0.0.1:80", "/run/echo", "Grüße 😀 ❤\u{fe0f}", "日本語", "a b"]
         {
             assert!(
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_command_a_terminal_or_hide_is_escaped() {
+    fn terminal_controls_and_invisible_characters_are_escaped() {
         let cases: &[(&[u8], &str)] = &[
             (b"\x1b[2J", "\\x1b[2J"),
             (b"a\nb\rc\td\x00\x7f", "a\\nb\\rc\\td\\x00\\x7f"),
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn different_bytes_look_different() {
-        // What a peer would send to look as if it had sent something else.
+        // Inputs with which a peer could imitate another input's output.
         for (one, other) in [(&b"\x1b"[..], &b"\\x1b"[..]), (b"\n", b"\\n"), (b"\xff", b"\\xff")] {
             assert_ne!(bytes(one), bytes(other));
         }

@@ -1,7 +1,7 @@
 //! The table of descriptor kinds: the words that reports, suppressions and `ignore_kind` use.
 //!
-//! The registry, the harness and the attribute read this one file. The attribute's crate contains it
-//! as a link, because a macro that depends on nothing compiles first.
+//! The registry, the harness and the attribute macro use this one file. It is a symbolic link in
+//! the macro's crate, because a macro without dependencies compiles first.
 
 macro_rules! kinds {
     ($($name:ident = $word:literal,)*) => {
@@ -44,17 +44,17 @@ kinds! {
     ANONYMOUS_INODE = "anonymous inode",
 }
 
-/// What the registry calls a [`DEVICE`] of this type.
+/// The registry's kind for a [`DEVICE`] of this type.
 pub const CHARACTER_DEVICE: &str = "character device";
 
-/// What the registry calls a [`DEVICE`] of this type.
+/// The registry's kind for a [`DEVICE`] of this type.
 pub const BLOCK_DEVICE: &str = "block device";
 
-/// A number that is not open.
+/// The kind of a number that is not open.
 pub const CLOSED: &str = "closed descriptor";
 
-/// What a link in `/proc/self/fd` to an anonymous inode contains, and the kind that it means. The first
-/// match counts.
+/// The target of a `/proc/self/fd` link to an anonymous inode, and the kind for it. The first match
+/// counts.
 pub const BY_LINK: &[(&str, &str)] = &[
     ("eventpoll", EPOLL),
     ("eventfd", EVENTFD),

@@ -15,7 +15,7 @@ use super::text::{Age, Headline, Standing, Traffic, backtraces};
 use crate::graph::{Cycle, EdgeData};
 use crate::{Code, CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport};
 
-/// Source lines are not cut on account of long labels: whoever reads this scrolls or wraps.
+/// Source lines are not truncated because of long labels: readers scroll or wrap.
 const WIDTH: usize = 240;
 
 /// Whether a report is written with the escape sequences of a terminal.
@@ -28,8 +28,8 @@ pub enum Colours {
 }
 
 impl Report {
-    /// The report with the source lines of all its places, as far as `sources` has them. Without a
-    /// line break at the end.
+    /// Renders the report with the source lines of all its places, as far as `sources` has them.
+    /// There is no line break at the end.
     ///
     /// # Examples
     /// ```
@@ -68,9 +68,10 @@ impl Report {
                     title.elements(places(&part.places, sources)).elements(notes(part.notes));
                 if index + 1 == count {
                     let help = code.explanation().help;
-                    let more = format!("for details, run `echown explain {code}`");
-                    group =
-                        group.element(Level::HELP.message(help)).element(Level::HELP.message(more));
+                    let details = format!("for details, run `echown explain {code}`");
+                    group = group
+                        .element(Level::HELP.message(help))
+                        .element(Level::HELP.message(details));
                 }
                 group
             })
@@ -79,7 +80,7 @@ impl Report {
     }
 }
 
-/// A title, the places under it, and what else is known.
+/// A title, the places under it, and further notes.
 struct Part {
     title: String,
     places: Vec<AnnotatedPlace>,
@@ -110,13 +111,13 @@ fn of_leak(report: &LeakReport) -> Vec<Part> {
     }
     let several = report.resources.len() > 1;
     for part in &mut parts {
-        // What a snippet points at is where it all began, unless there is a better place.
+        // Without a primary place, the snippet points at the acquisition.
         if !part.places.iter().any(|place| place.is_primary) {
             part.places.iter_mut().take(1).for_each(|first| first.is_primary = true);
         }
     }
     if several {
-        // The headline is about all of them: each has a title of its own.
+        // The headline covers all parts; each part has its own title.
         let overview = Part { title: String::new(), places: Vec::new(), notes: Vec::new() };
         parts.insert(0, overview);
     }
@@ -132,7 +133,7 @@ fn of_leak(report: &LeakReport) -> Vec<Part> {
 
 fn of_violation(report: &ViolationReport) -> Vec<Part> {
     let label = match report.code {
-        // A drop and an end have no place of their own.
+        // A drop and the end of a task have no place of their own.
         Code::DroppedByNonOwner
         | Code::Unclaimed
         | Code::FinalizerFailed
@@ -174,7 +175,7 @@ fn of_resource(resource: &ResourceData) -> Part {
         })
         .collect();
     if !resource.custody.iter().any(|step| step.site == resource.acquired) {
-        // At level `off` no custody is kept.
+        // At level `off` no custody is recorded.
         let label = format!("acquired, {} ago", Age(resource.age_ms));
         places.insert(0, AnnotatedPlace { site: resource.acquired, is_primary: false, label });
     }
@@ -192,7 +193,7 @@ fn of_resource(resource: &ResourceData) -> Part {
     Part { title: Headline(resource).to_string(), places, notes }
 }
 
-/// The references that kept a resource alive; the one to cut is what is pointed at.
+/// The references that kept a resource alive. The primary place is the reference to cut.
 fn of_cycle(cycle: &Cycle) -> Part {
     let place = |edge: &EdgeData, what: &str| {
         let is_primary = edge.site == cycle.cut.site
@@ -213,7 +214,7 @@ fn notes<'a>(notes: Vec<String>) -> impl Iterator<Item = Element<'a>> {
     notes.into_iter().map(|note| Level::NOTE.message(note).into())
 }
 
-/// Snippets for what the sources show, lines of text for the rest.
+/// Snippets for places whose source is available, lines of text for the rest.
 fn places<'a>(places: &[AnnotatedPlace], sources: &Sources) -> Vec<Element<'a>> {
     let mut shown: Vec<(&'static str, Snippet<'a, _>)> = Vec::new();
     let mut lines: Vec<Element<'a>> = Vec::new();
@@ -248,14 +249,14 @@ fn places<'a>(places: &[AnnotatedPlace], sources: &Sources) -> Vec<Element<'a>> 
             .char_column(site.column() as usize);
         lines.push(origin.into());
     }
-    // In the order of time.
+    // In chronological order.
     for place in places.iter().filter(|place| sources.find(place.site).is_none()) {
         lines.push(Level::NOTE.message(format!("{}, at {}", place.label, place.site)).into());
     }
     shown.into_iter().map(|(_, snippet)| snippet.into()).chain(lines).collect()
 }
 
-/// A step of custody, as it stands beside the line where it happened.
+/// A step of custody, as the label of its source line.
 struct Label<'a>(&'a CustodyStep);
 
 impl fmt::Display for Label<'_> {

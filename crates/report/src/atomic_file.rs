@@ -14,74 +14,76 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Links that are followed, as many as the kernel follows.
+/// The maximum number of symbolic links that are followed; the kernel's limit.
 const LINKS_MAX: usize = 40;
 
-/// Why a device or a stream is refused.
+/// The error message for a device or a stream.
 pub const NOT_REGULAR: &str = "a whole document needs a regular file";
 
-/// Where a document goes.
+/// The destination of a document.
 #[derive(Clone, Debug)]
 pub struct AtomicFile {
     path: PathBuf,
 }
 
 impl AtomicFile {
-    /// For a path; a link to a file stays one.
+    /// The document at `path`. A symbolic link to a file stays a symbolic link.
     pub fn at(path: &Path) -> AtomicFile {
         AtomicFile { path: resolved(path) }
     }
 
-    /// Where it is, behind all links.
+    /// The path of the document, with all symbolic links resolved.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tries whether it can be replaced. Nothing is left of that.
+    /// Checks that the document can be replaced. The check leaves no file behind.
     ///
     /// # Errors
-    /// It cannot: it is no regular file, or its folder takes no new one.
+    /// The path is not a regular file, or its folder does not accept a new file.
     pub fn attempt(&self) -> io::Result<()> {
         match fs::metadata(&self.path) {
-            Ok(is) if is.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(is) if !is.is_file() => {
+            Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) if !metadata.is_file() => {
                 return Err(io::Error::other(NOT_REGULAR));
             }
             Ok(_) | Err(_) => {}
         }
-        let beside = self.beside();
-        OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;
-        fs::remove_file(&beside)
+        let temporary = self.temporary();
+        OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+        fs::remove_file(&temporary)
     }
 
-    /// Has `write` write the document to a file beside it, which then takes its name.
+    /// Calls `write` with the path of a temporary file in the same folder, then renames that file
+    /// to the document's path.
     ///
     /// # Errors
-    /// What `write` says, or the system call; the old document stays.
+    /// The error of `write` or of a system call; the old document stays.
     pub fn replace(&self, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-        let beside = self.beside();
-        let replaced = write(&beside).and_then(|()| {
+        let temporary = self.temporary();
+        let replaced = write(&temporary).and_then(|()| {
             if let Ok(old) = fs::metadata(&self.path) {
-                // The mode of a new file is better than no document.
-                let _ = fs::set_permissions(&beside, old.permissions());
+                // A document with the default mode is better than no document.
+                let _ = fs::set_permissions(&temporary, old.permissions());
             }
-            fs::rename(&beside, &self.path)
+            fs::rename(&temporary, &self.path)
         });
         if replaced.is_err() {
-            let _ = fs::remove_file(&beside);
+            let _ = fs::remove_file(&temporary);
         }
         replaced
     }
 
-    /// In the same folder, so that it can take the other's place; of this process alone.
-    fn beside(&self) -> PathBuf {
+    /// The temporary file: in the same folder, so that a rename is possible, with this process's id
+    /// in its name.
+    fn temporary(&self) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(format!(".{}.new", std::process::id()));
         PathBuf::from(name)
     }
 }
 
-/// A path without links, also where the last one leads to no file yet.
+/// The path with all symbolic links resolved, even if the last one points to a missing file.
 pub fn resolved(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -122,22 +124,22 @@ mod tests {
         symlink("real", &link).unwrap();
         let file = AtomicFile::at(&link);
         file.attempt().unwrap();
-        let failed = file.replace(|beside| {
-            fs::write(beside, "half")?;
+        let failed = file.replace(|temporary| {
+            fs::write(temporary, "half")?;
             Err(io::Error::other("the disk is full"))
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(&real).unwrap(), "old");
-        file.replace(|beside| fs::write(beside, "new")).unwrap();
+        file.replace(|temporary| fs::write(temporary, "new")).unwrap();
         assert_eq!(fs::read_to_string(&real).unwrap(), "new");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing is left beside it");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no temporary file is left");
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn what_cannot_be_replaced_is_known_before() {
+    fn attempt_fails_where_replace_would_fail() {
         let folder = folder("attempt");
         assert!(AtomicFile::at(&folder).attempt().is_err(), "a folder");
         assert!(AtomicFile::at(&folder.join("no/such")).attempt().is_err(), "no folder");
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_yet_is_followed() {
+    fn a_dangling_link_is_followed() {
         let folder = folder("dangling");
         std::os::unix::fs::symlink("later", folder.join("link")).unwrap();
         let whole = fs::canonicalize(&folder).unwrap();

@@ -29,8 +29,8 @@ use super::{Code, Sources};
 /// The version of the file format.
 const VERSION: u32 = 1;
 
-/// How far a line may have moved where its text cannot be looked for: some lines of a change above it,
-/// and not as far as another function.
+/// The maximum distance in lines between an entry and a finding if the source text is not
+/// available. It covers small edits above the line, but not a move to another function.
 const LINES_MOVED_MAX: u32 = 10;
 
 const INTRODUCTION: &str = "\
@@ -57,25 +57,25 @@ struct BaselineEntry {
     source: Option<String>,
 }
 
-/// The entries, and how often each matched a finding.
+/// A baseline's entries, with the number of findings that each matched.
 #[derive(Debug)]
 pub struct Baseline {
-    known: Vec<MatchedEntry>,
+    entries: Vec<MatchedEntry>,
 }
 
 #[derive(Debug)]
 struct MatchedEntry {
-    known: BaselineEntry,
-    /// Where its text is now; `None` when the file is not at hand.
+    entry: BaselineEntry,
+    /// The lines where its source text is now; `None` if the file is not available.
     lines: Option<Vec<u32>>,
-    found: AtomicU64,
+    matches: AtomicU64,
 }
 
 impl Baseline {
-    /// Reads a file, and looks in `sources` for where the lines of that time are now.
+    /// Reads a baseline file, and searches `sources` for the current lines of its entries.
     ///
     /// # Errors
-    /// What is wrong, with the file's name and what to do.
+    /// The file cannot be read or is not a baseline; the message contains its path and what to do.
     pub fn read(path: &Path, sources: &Sources) -> Result<Baseline, String> {
         let text = fs::read_to_string(path).map_err(|error| {
             format!(
@@ -83,70 +83,72 @@ impl Baseline {
                 escape::path(path)
             )
         })?;
-        Baseline::parse(&text, sources).map_err(|wrong| at(path, &wrong))
+        Baseline::parse(&text, sources).map_err(|error| invalid(path, &error))
     }
 
-    /// The same with the text of the file.
+    /// Parses the text of a baseline file. See [`read`](Baseline::read).
     ///
     /// # Errors
-    /// What is wrong.
+    /// The text is not a baseline.
     pub fn parse(text: &str, sources: &Sources) -> Result<Baseline, String> {
-        let matched = |known: BaselineEntry| {
-            let lines = known.source.as_deref().and_then(|source| {
-                let text = sources.text(&known.file)?;
+        let matched = |entry: BaselineEntry| {
+            let lines = entry.source.as_deref().and_then(|source| {
+                let text = sources.text(&entry.file)?;
                 let numbered = text.lines().zip(1..);
                 Some(numbered.filter(|(line, _)| line.trim() == source).map(|it| it.1).collect())
             });
-            MatchedEntry { known, lines, found: AtomicU64::new(0) }
+            MatchedEntry { entry, lines, matches: AtomicU64::new(0) }
         };
-        Ok(Baseline { known: read(text)?.known.into_iter().map(matched).collect() })
+        Ok(Baseline { entries: read(text)?.known.into_iter().map(matched).collect() })
     }
 
-    /// Whether a finding is known.
+    /// Whether an entry matches a finding.
     #[must_use]
-    pub fn covers(&self, entry: &Entry) -> bool {
-        self.known.iter().any(|matched| matched.covers(entry))
+    pub fn matches(&self, entry: &Entry) -> bool {
+        self.entries.iter().any(|known| known.matches(entry))
     }
 
-    /// The same, and what knows it counts as used.
+    /// Whether an entry matches a finding. Counts the match for [`used`](Baseline::used) and
+    /// [`unused`](Baseline::unused).
     #[must_use]
-    pub fn knows(&self, entry: &Entry) -> bool {
-        let found = self.known.iter().find(|matched| matched.covers(entry));
-        if let Some(matched) = found {
-            // ord: Relaxed; a statistic, read when all who count have ended.
-            matched.found.fetch_add(1, Ordering::Relaxed);
+    pub fn record_match(&self, entry: &Entry) -> bool {
+        let matched = self.entries.iter().find(|known| known.matches(entry));
+        if let Some(matched) = matched {
+            // ord: Relaxed; a statistic, read after all counting threads have ended.
+            matched.matches.fetch_add(1, Ordering::Relaxed);
         }
-        found.is_some()
+        matched.is_some()
     }
 
-    /// What is known and was found again, in numbers: entries, findings.
+    /// The number of entries that matched, and of findings that they matched.
     #[must_use]
     pub fn used(&self) -> (usize, u64) {
         // ord: Relaxed, as above.
-        let found = self.known.iter().map(|matched| matched.found.load(Ordering::Relaxed));
-        let found: Vec<u64> = found.filter(|found| *found > 0).collect();
-        (found.len(), found.iter().sum())
+        let matches = self.entries.iter().map(|entry| entry.matches.load(Ordering::Relaxed));
+        let matches: Vec<u64> = matches.filter(|matches| *matches > 0).collect();
+        (matches.len(), matches.iter().sum())
     }
 
-    /// What is known and was not found, one line each: it may be mended.
+    /// The entries that matched no finding, one line each. The finding may be fixed.
     #[must_use]
     pub fn unused(&self) -> Vec<String> {
         // ord: Relaxed, as above.
-        let unused = self.known.iter().filter(|it| it.found.load(Ordering::Relaxed) == 0);
+        let unused = self.entries.iter().filter(|entry| entry.matches.load(Ordering::Relaxed) == 0);
         unused
-            .map(|MatchedEntry { known, .. }| {
-                let resource = known.resource.as_deref().unwrap_or("-");
+            .map(|MatchedEntry { entry, .. }| {
+                let resource = entry.resource.as_deref().unwrap_or("-");
                 let unused =
-                    format!("{} of {resource} at {}:{}", known.code, known.file, known.line);
+                    format!("{} of {resource} at {}:{}", entry.code, entry.file, entry.line);
                 escape::text(&unused).into_owned()
             })
             .collect()
     }
 
-    /// A baseline's text with these findings and those of another one's text, which may be empty.
+    /// The text of a baseline with these findings and the entries of the `old` text, which may be
+    /// empty.
     ///
     /// # Errors
-    /// What is there is no baseline.
+    /// `old` is not a baseline.
     pub fn written<'a>(
         old: &str,
         entries: impl IntoIterator<Item = &'a Entry>,
@@ -166,9 +168,9 @@ impl Baseline {
     }
 }
 
-/// A complaint about a file.
-pub fn at(path: &Path, wrong: &str) -> String {
-    format!("wrong baseline in {}: {wrong}", escape::path(path))
+/// The error message for an invalid baseline file.
+pub fn invalid(path: &Path, error: &str) -> String {
+    format!("wrong baseline in {}: {error}", escape::path(path))
 }
 
 fn read(text: &str) -> Result<BaselineFile, String> {
@@ -181,8 +183,8 @@ fn read(text: &str) -> Result<BaselineFile, String> {
 }
 
 impl MatchedEntry {
-    fn covers(&self, entry: &Entry) -> bool {
-        let (known, location) = (&self.known, &entry.location);
+    fn matches(&self, entry: &Entry) -> bool {
+        let (known, location) = (&self.entry, &entry.location);
         let is_alike = known.code == entry.code
             && known.resource == entry.resource
             && known.file == location.file;
@@ -205,12 +207,12 @@ impl BaselineEntry {
             file: entry.location.file.clone(),
             line: entry.location.line,
             function: entry.location.function.clone(),
-            // Where there is a function it is not asked.
+            // An entry with a function is matched by the function, not by the text.
             source: entry.source.clone().filter(|_| entry.location.function.is_none()),
         }
     }
 
-    /// Whether one of the two is enough.
+    /// Whether both entries match the same findings.
     fn is_same_as(&self, other: &BaselineEntry) -> bool {
         let is_alike =
             (&self.code, &self.resource, &self.file) == (&other.code, &other.resource, &other.file);
@@ -255,17 +257,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_known_and_what_differs_is_not() {
+    fn a_written_finding_matches_and_a_different_one_does_not() {
         let known = entry(3, None, Some("open()"));
         let baseline = baseline(&known, &Sources::none());
-        assert!(baseline.covers(&known));
+        assert!(baseline.matches(&known));
         for other in [
             Entry { code: Code::FdReplaced, ..known.clone() },
             Entry { resource: Some("file".to_owned()), ..known.clone() },
             Entry { resource: None, ..known.clone() },
             Entry { location: Location::new("gone/b.rs", 3, 5), ..known.clone() },
         ] {
-            assert!(!baseline.covers(&other), "{other:?}");
+            assert!(!baseline.matches(&other), "{other:?}");
         }
     }
 
@@ -273,36 +275,36 @@ mod tests {
     fn a_line_is_found_again_by_its_text_however_far_it_moved() {
         let moved = sources("//\n\n    open()\n");
         let baseline = baseline(&entry(400, None, Some("open()")), &moved);
-        assert!(baseline.covers(&entry(3, None, None)));
-        assert!(!baseline.covers(&entry(400, None, None)), "another line is there now");
-        assert!(!baseline.covers(&entry(2, None, None)));
+        assert!(baseline.matches(&entry(3, None, None)));
+        assert!(!baseline.matches(&entry(400, None, None)), "another line is there now");
+        assert!(!baseline.matches(&entry(2, None, None)));
     }
 
     #[test]
     fn without_the_sources_a_line_may_have_moved_a_little() {
         let baseline = baseline(&entry(100, None, Some("open()")), &Sources::none());
-        assert!(baseline.covers(&entry(100 + LINES_MOVED_MAX, None, None)));
-        assert!(!baseline.covers(&entry(101 + LINES_MOVED_MAX, None, None)));
+        assert!(baseline.matches(&entry(100 + LINES_MOVED_MAX, None, None)));
+        assert!(!baseline.matches(&entry(101 + LINES_MOVED_MAX, None, None)));
     }
 
     #[test]
-    fn a_function_that_is_known_is_enough_and_another_one_is_not() {
+    fn an_equal_function_matches_and_another_one_does_not() {
         let baseline = baseline(&entry(1, Some("a::f"), None), &Sources::none());
-        assert!(baseline.covers(&entry(900, Some("a::f"), None)));
-        assert!(!baseline.covers(&entry(1, Some("a::g"), None)));
+        assert!(baseline.matches(&entry(900, Some("a::f"), None)));
+        assert!(!baseline.matches(&entry(1, Some("a::g"), None)));
     }
 
     #[test]
-    fn what_was_not_found_again_is_told() {
+    fn unused_entries_are_listed() {
         let text = Baseline::written("", [&entry(1, None, None), &entry(50, None, None)]).unwrap();
         let baseline = Baseline::parse(&text, &Sources::none()).unwrap();
-        assert!(baseline.knows(&entry(1, None, None)));
+        assert!(baseline.record_match(&entry(1, None, None)));
         assert_eq!(baseline.used(), (1, 1));
         assert_eq!(baseline.unused(), ["leak of pipe at gone/a.rs:50"]);
     }
 
     #[test]
-    fn writing_adds_to_what_is_there_and_enters_nothing_twice() {
+    fn writing_adds_to_an_old_baseline_without_duplicates() {
         let one = Baseline::written("", [&entry(1, None, None)]).unwrap();
         assert!(one.starts_with("# Known findings"), "{one}");
         let two = Baseline::written(&one, [&entry(1, None, None), &entry(50, None, None)]).unwrap();
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_is_told_with_its_line() {
+    fn a_parse_error_names_its_cause() {
         for (text, expected) in [
             ("version = 1\n[[known]]\ncode = \"leak\"\n", "missing field"),
             (
@@ -322,8 +324,8 @@ mod tests {
             ("version = 1\nknow = 3\n", "unknown field `know`"),
             ("leak at src/a.rs\n", "TOML parse error at line 1"),
         ] {
-            let wrong = Baseline::parse(text, &Sources::none()).unwrap_err();
-            assert!(wrong.contains(expected), "{text}: {wrong}");
+            let error = Baseline::parse(text, &Sources::none()).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! `echown explain`.
 //!
 //! The macro below makes the enum, its list and its words from one table, so that the list is
-//! complete; what `match`es a code is checked by the compiler.
+//! complete. The compiler checks that each `match` of a code is complete.
 
 use std::fmt;
 use std::str::FromStr;
@@ -95,7 +95,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Only the code itself; `explain::find` accepts other words, too.
+/// Accepts only the code itself; `explain::find` also accepts aliases.
 impl FromStr for Code {
     type Err = UnknownCode;
 
@@ -105,7 +105,7 @@ impl FromStr for Code {
     }
 }
 
-/// A word that is no [`Code`].
+/// A word that is not a [`Code`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownCode(String);
 

@@ -1,4 +1,4 @@
-//! A document of findings, which is complete at every moment: JUnit or SARIF.
+//! A document of findings that is complete after each finding: JUnit or SARIF.
 //!
 //! Each place in the source appears once, with the number of its findings: a server that leaks at
 //! one line a million times has one result and the number. So a document has at most as many
@@ -10,19 +10,19 @@ use super::entry::{Entry, TestName};
 use super::format::Format;
 use super::{junit, sarif};
 
-/// Findings, as one document.
+/// A document of findings.
 #[derive(Debug)]
 pub struct Document {
     format: Format,
     findings: Vec<Found>,
-    /// Where each is, by test and fingerprint.
+    /// The index of each finding, by test and fingerprint.
     known: HashMap<(Option<TestName>, String), usize>,
 }
 
 /// A finding in a document.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// As it was found first.
+    /// The first occurrence.
     pub(super) entry: Entry,
     pub(super) times: u64,
     pub(super) baseline_state: BaselineState,
@@ -40,17 +40,17 @@ pub enum BaselineState {
 }
 
 impl Document {
-    /// Without a finding yet.
+    /// An empty document.
     ///
     /// # Panics
-    /// For a format that is no document ([`Format::is_document`]).
+    /// `format` is not a document format ([`Format::is_document`]).
     #[must_use]
     pub fn new(format: Format) -> Document {
         assert!(format.is_document(), "{format} has no beginning and no end");
         Document { format, findings: Vec::new(), known: HashMap::new() }
     }
 
-    /// Enters a finding.
+    /// Adds a finding.
     pub fn add(&mut self, entry: Entry, baseline_state: BaselineState) {
         let key = (entry.test.clone(), entry.fingerprint());
         match self.known.get(&key) {
@@ -62,7 +62,7 @@ impl Document {
         }
     }
 
-    /// The whole of it, with a line break at the end.
+    /// The text of the whole document, with a line break at the end.
     #[must_use]
     pub fn to_text(&self) -> String {
         match self.format {
@@ -71,8 +71,8 @@ impl Document {
         }
     }
 
-    /// Whether a text looks like such a document of ours, without reading all of it. When it does not,
-    /// [`merge_into`](Document::merge_into) says what is wrong with it, if something is.
+    /// Whether a text looks like a document of echown. The check does not parse the text;
+    /// [`merge_into`](Document::merge_into) reports what is wrong with it.
     #[must_use]
     pub fn resembles(&self, text: &str) -> bool {
         match self.format {
@@ -81,11 +81,11 @@ impl Document {
         }
     }
 
-    /// Puts these findings, all of them one test's, into a document that has those of others, in the
-    /// place of what that test had there before. Without a finding, and nothing there before: `None`.
+    /// Merges these findings, all of one test, into an existing document. They replace the earlier
+    /// findings of that test. Returns `None` if there are neither new findings nor earlier ones.
     ///
     /// # Errors
-    /// In words: what is there is no such document of ours.
+    /// `text` is not a document of echown. The error is a message for people.
     pub fn merge_into(&self, text: &str, test: &TestName) -> Result<Option<String>, String> {
         match self.format {
             Format::Junit => junit::merge(text, test, &self.findings),

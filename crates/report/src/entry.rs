@@ -20,7 +20,7 @@ pub struct Entry {
     pub code: Code,
     /// What happened, in one line.
     pub headline: String,
-    /// All that is known, as plain text.
+    /// The full report, as plain text.
     pub text: String,
     /// The most frequent fix.
     pub help: &'static str,
@@ -30,11 +30,11 @@ pub struct Entry {
     pub location: Location,
     /// The resource's chain of custody, oldest first.
     pub steps: Vec<Step>,
-    /// Calls that led to what was done, as far as they were noted.
+    /// Recorded stacks of the calls that led to the finding.
     pub stacks: Vec<Place>,
     /// For a test's finding: the test.
     pub test: Option<TestName>,
-    /// The source line at the location, without the space around it, if it is at hand.
+    /// The source line at the location without surrounding white space, if the source is available.
     pub source: Option<String>,
 }
 
@@ -42,7 +42,8 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Location {
-    /// The path: from the top of the repository, or for a dependency from its own name on.
+    /// The path: relative to the top of the repository; for a dependency, it begins with the name
+    /// of its package.
     pub file: String,
     /// Whether the file is in the repository.
     pub is_inside: bool,
@@ -50,7 +51,7 @@ pub struct Location {
     pub line: u32,
     /// Column, counted from 1; 0 when not known.
     pub column: u32,
-    /// The function, where it is known.
+    /// The function, if known.
     pub function: Option<String>,
 }
 
@@ -60,19 +61,19 @@ pub struct Location {
 pub struct Step {
     /// What was done, and by which task.
     pub label: String,
-    /// Where.
+    /// Where it was done.
     pub location: Location,
-    /// On which thread: its kernel id.
+    /// The kernel id of the thread that did it.
     pub thread: String,
 }
 
-/// A test, among those of all binaries.
+/// A test, identified across all test binaries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TestName {
     /// The binary: `PACKAGE`, `PACKAGE::TEST`, `PACKAGE::bin/PROGRAM`.
     pub suite: String,
-    /// The test, as its runner calls it.
+    /// The test's name in its runner.
     pub name: String,
 }
 
@@ -85,7 +86,7 @@ impl TestName {
 }
 
 impl Location {
-    /// A location as the compiler, or debug information, has it.
+    /// A location from a path as the compiler or debug information contains it.
     #[must_use]
     pub fn new(file: &str, line: u32, column: u32) -> Location {
         let shown = paths::shown(file);
@@ -94,7 +95,7 @@ impl Location {
 }
 
 impl Entry {
-    /// The findings of a report: one for each resource that was left.
+    /// The findings of a report: one for each leaked resource.
     #[must_use]
     pub fn of_report(report: &Report, sources: &Sources) -> Vec<Entry> {
         match report {
@@ -107,16 +108,16 @@ impl Entry {
         }
     }
 
-    /// The text without the code, which SARIF and annotations have in a field of its own: the headline,
-    /// with `end` after it, and the details below it.
+    /// The text without the code, because SARIF and annotations have a separate field for the code:
+    /// the headline followed by `end`, then the details.
     pub(super) fn body(&self, end: &str) -> String {
         let details = self.text.split_once('\n').map_or("", |(_, details)| details);
         format!("{}{end}\n{details}", self.headline)
     }
 
-    /// What makes it the same finding in another run, on another machine and after other lines of the
-    /// file have changed: code, kind of resource, file, and the function, or else the source line's
-    /// text, or else its number.
+    /// Identifies the same finding in another run, on another machine, and after other lines of the
+    /// file have changed. It consists of the code, the kind of resource, the file, and an anchor:
+    /// the function, or else the text of the source line, or else its number.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let resource = self.resource.as_deref().unwrap_or("-");
@@ -130,12 +131,12 @@ impl Entry {
 }
 
 fn of_leak(report: &LeakReport, left: &ResourceData, sources: &Sources) -> Entry {
-    let alone = LeakReport { resources: vec![left.clone()], ..report.without_resources() };
+    let single = LeakReport { resources: vec![left.clone()], ..report.without_resources() };
     let site = left.acquired;
     Entry {
         code: Code::Leak,
         headline: format!("{} ended and still owned {}", report.task, Headline(left)),
-        text: alone.to_string(),
+        text: single.to_string(),
         help: Code::Leak.explanation().help,
         resource: Some(left.kind.to_owned()),
         location: Location::new(site.file(), site.line(), site.column()),

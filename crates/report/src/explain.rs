@@ -29,11 +29,11 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// The columns that paragraphs are wrapped at for a terminal.
+/// The width of paragraphs on a terminal, in columns.
 const COLUMNS: usize = 100;
 
-/// A Markdown text, which has one line per paragraph, with its paragraphs wrapped at [`COLUMNS`]. Code
-/// blocks stay as they are.
+/// Wraps the paragraphs of a Markdown text at [`COLUMNS`]. In `text`, each paragraph is one line.
+/// Code blocks stay unchanged.
 fn wrapped(text: &str) -> String {
     let mut wrapped = String::new();
     let mut is_code = false;
@@ -307,7 +307,7 @@ impl Code {
     }
 }
 
-// Each explanation stands at the place of its code.
+// The explanations are in the order of the codes.
 const _: () = {
     let mut index = 0;
     while index < EXPLANATIONS.len() {

@@ -6,27 +6,27 @@ use std::str::FromStr;
 
 use echown_fd::escape;
 
-/// A form of findings.
+/// The format of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// For people. With the source lines in `echown serve`.
+    /// Text for people. `echown serve` includes source lines.
     Text,
-    /// One JSON object a line. Feature `json`.
+    /// One JSON object per line. Feature `json`.
     Json,
     /// A JUnit document, which most CI systems show as tests. Feature `ci`.
     Junit,
     /// A SARIF 2.1.0 document, for code scanning. Feature `ci`.
     Sarif,
-    /// Workflow commands of GitHub Actions, one a line, which become annotations of the source.
+    /// Workflow commands of GitHub Actions, one per line, which annotate the source.
     Github,
 }
 
 impl Format {
-    /// All of them, built in or not.
+    /// All formats, whether they are compiled in or not.
     pub const ALL: &[Format] =
         &[Format::Text, Format::Json, Format::Junit, Format::Sarif, Format::Github];
 
-    /// The word for it.
+    /// The name of the format.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,14 +38,13 @@ impl Format {
         }
     }
 
-    /// Whether it is one document with a beginning and an end, as opposed to records that follow each
-    /// other.
+    /// Whether the output is one document, as opposed to a stream of records.
     #[must_use]
     pub fn is_document(self) -> bool {
         matches!(self, Format::Junit | Format::Sarif)
     }
 
-    /// The feature of this crate that has it, unless it is built in.
+    /// The feature of this crate that enables the format; `None` if it is always available.
     #[must_use]
     pub fn missing_feature(self) -> Option<&'static str> {
         match self {
@@ -74,10 +73,10 @@ impl FromStr for Format {
     }
 }
 
-/// A form and a file: `FORMAT:FILE`.
+/// A format and its file: `FORMAT:FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// The form, which is built in.
+    /// The format, which is compiled in.
     pub format: Format,
     /// The file.
     pub path: PathBuf,
@@ -104,7 +103,7 @@ impl FromStr for Destination {
     }
 }
 
-/// How a crate gets a feature that this one was built without.
+/// How a crate enables a feature that is not compiled in.
 pub fn enable(feature: &str) -> String {
     format!(
         "add the feature \"{feature}\" to the dev-dependency: echown-test = {{ ..., features = \
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_destination_is_told_what_was_expected() {
+    fn a_wrong_destination_is_rejected_with_the_expected_format() {
         for (text, expected) in [
             ("report.xml", "expected FORMAT:FILE, as in `junit:target/echown.xml`"),
             (

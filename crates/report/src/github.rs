@@ -5,14 +5,15 @@
 
 use super::entry::Entry;
 
-/// Longer messages are cut by the runner, in the middle of an escape if need be.
+/// The maximum length of a message in bytes. The runner truncates longer messages, even in the
+/// middle of an escape.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// A finding as one line, without a line break.
+/// A finding as one workflow command, without a line break.
 #[must_use]
 pub fn annotation(entry: &Entry) -> String {
     let mut properties = Vec::new();
-    // A path that is not the repository's would be shown nowhere.
+    // The runner shows no annotation for a path outside the repository.
     if entry.location.is_inside {
         properties.push(format!("file={}", of_property(&entry.location.file)));
         let numbers = [("line", entry.location.line), ("col", entry.location.column)];
@@ -28,14 +29,14 @@ pub fn annotation(entry: &Entry) -> String {
     format!("::error {}::{}", properties.join(","), of_message(&entry.body("")))
 }
 
-/// What the runner would take for the end of a command or of its line.
+/// Escapes the characters that end a command or its line.
 fn of_message(text: &str) -> String {
     let end = (0..=text.len().min(MESSAGE_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));
     let text = &text[..end.unwrap_or_default()];
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// The same, and what ends a property.
+/// Escapes the same characters, and those that end a property.
 fn of_property(text: &str) -> String {
     of_message(text).replace(':', "%3A").replace(',', "%2C")
 }
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_a_line_a_command_or_a_property_is_escaped_and_a_percent_first() {
+    fn ends_of_lines_commands_and_properties_are_escaped_after_the_percent() {
         assert_eq!(of_message("50%\r\nof a, b: c%0A"), "50%25%0D%0Aof a, b: c%250A");
         assert_eq!(of_property("a:b,c%\n"), "a%3Ab%2Cc%25%0A");
     }

@@ -46,9 +46,9 @@ pub enum Strength {
 pub struct Graph {
     /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
-    /// In the order in which they were made.
+    /// The nodes, in order of creation.
     pub nodes: Vec<NodeData>,
-    /// In the order in which they were made.
+    /// The references, in order of creation.
     pub edges: Vec<EdgeData>,
 }
 

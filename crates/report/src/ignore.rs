@@ -1,13 +1,13 @@
-//! What a test declares to be no finding, and why.
+//! Findings that a test declares as expected, with a reason.
 
 use echown_fd::kind;
 
-/// What is no finding, and why.
+/// A rule for expected findings, with its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignore {
-    /// Something in the path or in an address.
+    /// A descriptor whose path or address contains `what`.
     Path {
-        /// A part of it.
+        /// A part of the path or address.
         what: &'static str,
         /// Printed when it is used.
         because: &'static str,
@@ -27,7 +27,7 @@ pub enum Ignore {
 }
 
 impl Ignore {
-    /// The reason, if this is about a descriptor of such a kind and such a place.
+    /// The reason, if the rule matches a descriptor of this kind at this place.
     #[must_use]
     pub fn covers(&self, kind: &str, places: &[&str]) -> Option<&'static str> {
         let (covers, because) = match *self {

@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::{RegistrySummary, Report, Site, Snapshot};
 
 impl Serialize for Site {
-    /// As `file:line:column`.
+    /// Serializes as `file:line:column`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

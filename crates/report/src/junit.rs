@@ -10,20 +10,20 @@ use super::Plural;
 use super::document::{BaselineState, Found};
 use super::entry::TestName;
 
-/// The name of the whole, by which a document is known for ours.
+/// The name of the test suites element, which identifies a document of echown.
 const NAME: &str = "echown";
 
-/// How every document of ours begins, behind the declaration.
+/// How each document of echown begins, after the XML declaration.
 pub(super) const ROOT: &str = "<testsuites name=\"echown\"";
 
-/// A server's suite.
+/// The name of a server's suite.
 const OWNERSHIP: &str = "ownership";
 
-/// The case that stands where there is no other: some readers take a document without one for a run
-/// that went wrong. No test has a space in its name.
+/// The only test case of a document without findings: some readers treat a document without test
+/// cases as a failed run. It cannot collide with a test, because no test name contains a space.
 const NO_FINDINGS: &str = "no findings";
 
-/// A server's findings.
+/// The document of a server's findings.
 pub(super) fn document(findings: &[Found]) -> String {
     let mut report = Report::new(NAME);
     if findings.is_empty() {
@@ -83,7 +83,7 @@ pub(super) fn merge(
     Ok(Some(text(&counted(report))))
 }
 
-/// A case for what was found by one test, or at one place.
+/// A test case for the findings of one test, or at one place.
 fn case(name: String, all: &[&Found]) -> TestCase {
     let new: Vec<&Found> = all
         .iter()
@@ -140,7 +140,7 @@ fn put_no_findings(report: &mut Report) {
     put(report, OWNERSHIP, TestCase::new(NO_FINDINGS, TestCaseStatus::success()));
 }
 
-/// The same cases with the numbers right: cases may have gone since they were counted.
+/// Counts the test cases again: some may have been removed since.
 fn counted(report: Report) -> Report {
     let mut whole = Report::new(report.name);
     for suite in report.test_suites {
@@ -153,7 +153,7 @@ fn counted(report: Report) -> Report {
 
 fn text(report: &Report) -> String {
     match report.to_string() {
-        // Noncharacters, which XML does not have; the library takes out the others.
+        // XML has no noncharacters. The library removes the other invalid characters.
         Ok(text) => text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}"),
         Err(error) => unreachable!("text is written to memory: {error}"),
     }

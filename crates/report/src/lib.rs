@@ -1,9 +1,9 @@
 //! Findings about descriptors: plain data, and the only code that formats it.
 //!
-//! A finding is a value ([`Report`] of a registry, [`TestReport`] of a test) and has three forms with
-//! the same facts: `Display`, plain lines; with the feature `annotated`, `Report::render`, as rustc
-//! prints errors, with the source lines underlined; with the feature `json`, `Report::to_json`, one
-//! line. [`explain`] has the text of `echown explain`.
+//! A finding is a value ([`Report`] of a registry, [`TestReport`] of a test) and has three formats
+//! with the same facts: `Display` writes plain lines; with the feature `annotated`,
+//! `Report::render` prints like rustc, with underlined source lines; with the feature `json`,
+//! `Report::to_json` returns one line. [`explain`] has the text of `echown explain`.
 //!
 //! For CI systems a finding of either kind is an [`Entry`]: an annotation ([`github`]), and with the
 //! feature `ci` part of a `Document` (JUnit, SARIF) and of a `Baseline`.

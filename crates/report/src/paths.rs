@@ -15,15 +15,15 @@ use echown_fd::escape;
 
 use super::sources;
 
-/// A source's path for readers elsewhere.
+/// The path of a source file relative to the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) path: String,
-    /// Whether it is in the repository, and the path counts from its top.
+    /// Whether the file is in the repository and the path is relative to its top.
     pub(super) is_inside: bool,
 }
 
-/// Shows a path that the compiler wrote.
+/// Converts a path that the compiler wrote.
 pub(super) fn shown(file: &str) -> Shown {
     static KNOWN: LazyLock<Mutex<HashMap<String, Shown>>> = LazyLock::new(Mutex::default);
     static PLACES: LazyLock<Places> = LazyLock::new(Places::of_this_process);
@@ -37,7 +37,7 @@ pub(super) fn shown(file: &str) -> Shown {
 }
 
 struct Places {
-    /// Where the compiler may have been run.
+    /// The folders in which the compiler may have run.
     roots: Vec<PathBuf>,
     top: Option<PathBuf>,
     exists: fn(&Path) -> bool,
@@ -69,17 +69,18 @@ impl Places {
         }
         let whole =
             self.roots.iter().map(|root| root.join(path)).find(|whole| (self.exists)(whole));
-        // Without the sources at hand, the compiler will have been run at the top.
+        // If the sources are not available, assume that the compiler ran at the top.
         let as_it_is = Shown { path: file.to_owned(), is_inside: true };
         whole.and_then(|whole| inside(&whole)).unwrap_or(as_it_is)
     }
 }
 
-/// `serde-1.0.0/src/lib.rs`, of a path into a registry's cache or into the standard library.
+/// A path in a registry's cache or in the standard library without its machine-specific part:
+/// `serde-1.0.0/src/lib.rs`.
 fn of_dependency(file: &str) -> Option<&str> {
     ["/registry/src/", "/git/checkouts/", "/rustc/"].iter().find_map(|place| {
         let (_, below) = file.split_once(place)?;
-        // The registry's, the checkout's or the compiler's own name.
+        // Removes the name of the registry, checkout or toolchain.
         below.split_once('/').map(|(_, path)| path)
     })
 }

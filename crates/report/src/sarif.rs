@@ -5,12 +5,11 @@
 //!   flow with one thread flow per thread, whose `executionOrder` is the order across all threads.
 //!   Recorded calls are `stacks`.
 //! - Paths are relative to the top of the repository (`SRCROOT`), and are escaped as URIs.
-//! - `partialFingerprints` contains what is the same in the next run: no number of a task,
+//! - `partialFingerprints` contains only values that are stable between runs: no number of a task,
 //!   descriptor or line.
 //!
 //! The document is written as JSON values and not with the types of a library, because it is short.
-//! The tests read it back with the types that a library derives from the schema, as a second
-//! opinion.
+//! As a cross-check, the tests parse it with a library's types that are generated from the schema.
 
 use serde_json::{Value, json};
 
@@ -23,16 +22,16 @@ mod rules;
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/// In every document of ours: whose it is.
+/// A part of each document of echown, which identifies it.
 pub(super) const DRIVER: &str = "\"name\": \"echown\"";
 
-/// What paths count from.
+/// The base id of relative paths.
 const BASE: &str = "SRCROOT";
 
-/// The fingerprint's name, with the version of how it is made.
+/// The fingerprint's name, with the version of the algorithm.
 const FINGERPRINT: &str = "echown/v1";
 
-/// All findings.
+/// The document of a server's findings.
 pub(super) fn document(findings: &[Found]) -> String {
     log(findings.iter().map(result).collect())
 }
@@ -58,7 +57,7 @@ pub(super) fn merge(
     Ok(Some(log(results)))
 }
 
-/// The results of a document of ours.
+/// The results of a SARIF document of echown.
 fn results(text: &str) -> Result<Vec<Value>, String> {
     let mut log: Value =
         serde_json::from_str(text).map_err(|error| format!("it is no SARIF document ({error})"))?;
@@ -106,7 +105,7 @@ fn result(found: &Found) -> Value {
     }
     let mut result = json!({
         "ruleId": entry.code.as_str(),
-        // The rules stand in the order of the codes.
+        // The rules are in the order of the codes.
         "ruleIndex": entry.code as usize,
         "level": "error",
         "message": { "text": entry.body(".") },
@@ -179,7 +178,7 @@ fn code_flow(steps: &[Step]) -> Value {
         .into_iter()
         .map(|(thread, places)| json!({ "id": format!("thread {thread}"), "locations": places }))
         .collect();
-    json!({ "message": { "text": "through whose hands it went" }, "threadFlows": flows })
+    json!({ "message": { "text": "chain of custody" }, "threadFlows": flows })
 }
 
 fn stack(place: &Place) -> Value {
@@ -198,7 +197,7 @@ fn stack(place: &Place) -> Value {
     })
 }
 
-/// A path as a URI's: what has a meaning there, or is no ASCII, is escaped byte by byte.
+/// A path as a URI: reserved characters and bytes outside ASCII are percent-encoded.
 fn uri(path: &str) -> String {
     let mut uri = String::with_capacity(path.len());
     if path.starts_with('/') {
@@ -220,16 +219,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_means_something_in_a_uri_is_escaped() {
+    fn reserved_characters_of_a_uri_are_escaped() {
         assert_eq!(uri("src/a b%c#d:é.rs"), "src/a%20b%25c%23d%3A%C3%A9.rs");
         assert_eq!(uri("/opt/x.rs"), "file:///opt/x.rs");
     }
 
     #[test]
-    fn a_stranger_document_is_refused_and_an_empty_file_is_a_beginning() {
+    fn a_foreign_document_is_rejected_and_an_empty_file_is_accepted() {
         let test = TestName { suite: "s".into(), name: "t".into() };
         assert!(merge("", &test, &[]).unwrap().is_some());
-        for (text, why) in [
+        for (text, expected) in [
             (
                 "{\"runs\":[{\"tool\":{\"driver\":{\"name\":\"other\"}}}]}",
                 "no SARIF document of echown",
@@ -238,8 +237,8 @@ mod tests {
             ("[]", "no SARIF document of echown"),
             ("fn main() {}", "no SARIF document ("),
         ] {
-            let wrong = merge(text, &test, &[]).unwrap_err();
-            assert!(wrong.contains(why), "{wrong}");
+            let error = merge(text, &test, &[]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

@@ -5,12 +5,12 @@ use std::panic::Location;
 
 use echown_fd::escape;
 
-/// A place in the source, as `#[track_caller]` sees it.
+/// A place in the source, as recorded by `#[track_caller]`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Site(&'static Location<'static>);
 
 impl Site {
-    /// The caller's place.
+    /// The place of the caller.
     #[inline]
     #[track_caller]
     #[must_use]
@@ -18,7 +18,7 @@ impl Site {
         Site(Location::caller())
     }
 
-    /// Path of the source file, as it was given to the compiler.
+    /// Path of the source file, as passed to the compiler.
     #[must_use]
     pub fn file(self) -> &'static str {
         self.0.file()

@@ -21,7 +21,7 @@ pub struct ResourceData {
     pub half: Option<&'static str>,
     /// The descriptor's number, for descriptors.
     pub number: Option<i32>,
-    /// Which open file the number was registered for.
+    /// The identity of the open file at registration.
     pub identity: Option<Identity>,
     /// Local address, while the socket is open.
     pub local: Option<String>,
@@ -55,17 +55,17 @@ pub struct ResourceData {
 pub struct CustodyStep {
     /// What happened.
     pub event: Event,
-    /// The task that had it before.
+    /// The owner before the step.
     pub from: Option<TaskLabel>,
-    /// The task that has it afterwards.
+    /// The owner after the step.
     pub to: Option<TaskLabel>,
-    /// Where.
+    /// Where the step was made.
     pub site: Site,
-    /// Milliseconds ago.
+    /// Age of the step in milliseconds.
     pub ago_ms: u64,
     /// The kernel's id of the thread.
     pub thread_id: u32,
-    /// Only at level `full`.
+    /// The backtrace; only at level `full`.
     pub backtrace: Option<String>,
 }
 
@@ -93,7 +93,7 @@ pub struct TaskData {
     pub owns: Vec<ResourceId>,
 }
 
-/// A descriptor that a library opened for itself: declared, not owned, and not a leak.
+/// A descriptor that a library opened for its own use: declared, not owned, and not a leak.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct Declared {

@@ -16,22 +16,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(feature = "annotated")]
 use crate::Site;
 
-/// How far above the program the root is looked for: `ROOT/target/TRIPLE/debug/deps/program`.
+/// Levels above the program to search for the root: `ROOT/target/TRIPLE/debug/deps/program`.
 const LEVELS_ABOVE_PROGRAM: usize = 5;
 
-/// How far above the working directory: a package in a folder of a workspace, and one more.
+/// Levels above the working directory: a package in a folder of a workspace, and one more.
 const LEVELS_ABOVE_DIRECTORY: usize = 4;
 
-/// Files larger than this are not read for the sake of a line.
+/// The maximum size of a source file in bytes. Larger files are not read.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 type Read = dyn Fn(&Path) -> io::Result<String> + Send + Sync;
 
-/// Where the sources of a program are, and what was read of them.
+/// Finds and caches the source files of a program.
 pub struct Sources {
     roots: Vec<PathBuf>,
     read: Box<Read>,
-    /// By path as it stands in sites.
+    /// By path, as in sites.
     texts: Mutex<HashMap<String, Option<Arc<str>>>>,
 }
 
@@ -42,13 +42,14 @@ impl Sources {
         Sources::read_by(|path| std::fs::read_to_string(path))
     }
 
-    /// The same, with files read by `read`: for who must own each descriptor that is opened.
+    /// Sources that are read with `read`, for programs in which each open descriptor must have an
+    /// owner.
     #[must_use]
     pub fn read_by(read: impl Fn(&Path) -> io::Result<String> + Send + Sync + 'static) -> Sources {
         Sources { roots: roots(), read: Box::new(read), texts: Mutex::default() }
     }
 
-    /// No sources: reports name places and show no lines.
+    /// No sources: reports name places but show no source lines.
     #[must_use]
     pub fn none() -> Sources {
         Sources {
@@ -58,14 +59,14 @@ impl Sources {
         }
     }
 
-    /// A line of a file, counted from 1, without the space around it.
+    /// A line of a file, counted from 1, without surrounding white space.
     pub(super) fn line(&self, file: &str, line: u32) -> Option<String> {
         let text = self.text(file)?;
         let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?.trim();
         (!line.is_empty()).then(|| line.to_owned())
     }
 
-    /// The text of a file and the bytes in it that a site stands for.
+    /// The text of a file and the byte range of a site in it.
     #[cfg(feature = "annotated")]
     pub(super) fn find(&self, site: Site) -> Option<(Arc<str>, Range<usize>)> {
         let text = self.text(site.file())?;
@@ -73,13 +74,13 @@ impl Sources {
         Some((text, bytes))
     }
 
-    /// The text of a file, by its path as it stands in sites.
+    /// The text of a file, by its path as in sites.
     pub(super) fn text(&self, file: &str) -> Option<Arc<str>> {
         let known = self.texts.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned();
         if let Some(known) = known {
             return known;
         }
-        // Without the lock: `read` is the caller's.
+        // The lock is not held, because `read` is the caller's code.
         let path = Path::new(file);
         let found = if path.is_absolute() {
             (self.read)(path).ok()
@@ -99,7 +100,8 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Where the compiler may have been run: above the program's own file, above the working directory.
+/// The folders in which the compiler may have run: those above the program, and those above the
+/// working directory.
 pub(super) fn roots() -> Vec<PathBuf> {
     let above = |place: io::Result<PathBuf>, levels| {
         let place = place.unwrap_or_default();
@@ -115,9 +117,9 @@ pub(super) fn roots() -> Vec<PathBuf> {
     roots
 }
 
-/// What to underline for a site, of which the compiler tells only the beginning: the path and the
-/// call that begin there, as far as they are on that line. `None` when nothing can begin there: it
-/// is another file, or another version of it.
+/// The byte range to underline for a site. The compiler records only where an expression begins, so
+/// the range covers the path and the call that begin there, up to the end of the line. `None` if no
+/// expression can begin there: the file is another one, or another version.
 #[cfg(feature = "annotated")]
 fn span(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
     let mut start = 0;
@@ -134,7 +136,7 @@ fn span(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
     Some(start + offset..start + offset + call_length(call))
 }
 
-/// The length of the path and the call that a line begins with.
+/// The length in bytes of the path and the call at the start of a line.
 #[cfg(feature = "annotated")]
 fn call_length(line: &str) -> usize {
     let is_path = |sign: char| sign.is_alphanumeric() || "_:!".contains(sign);
@@ -152,7 +154,7 @@ fn call_length(line: &str) -> usize {
             _ => {}
         }
     }
-    // The call goes on below, or is none: its name says enough.
+    // The call continues on the next line, or there is no call: underline the path alone.
     if path > 0 { path } else { line.chars().next().map_or(0, char::len_utf8) }
 }
 

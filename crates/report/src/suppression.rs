@@ -4,25 +4,25 @@ use std::fmt;
 
 use echown_fd::escape;
 
-/// A rule for leaks that are accepted, with the reason.
+/// A rule for accepted leaks, with the reason.
 ///
 /// All conditions must match. A suppressed leak is finalized, but it is not reported and does not change
 /// its task's result. The summary counts it with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suppression {
-    /// Printed when it is used.
+    /// The reason, which is printed when the suppression is used.
     pub reason: String,
-    /// The kind of the resource.
+    /// The kind of the resource must equal this.
     pub kind: Option<String>,
-    /// A part of the path.
+    /// The path must contain this.
     pub path: Option<String>,
-    /// A part of `file:line:column`.
+    /// `file:line:column` must contain this.
     pub site: Option<String>,
 }
 
 impl Suppression {
-    /// A suppression for this reason, which is printed when it is used. Without a further
-    /// condition it matches everything.
+    /// A suppression with this reason, which is printed when it is used. Without a further
+    /// condition, it matches every leak.
     #[must_use]
     pub fn because(reason: impl Into<String>) -> Suppression {
         Suppression {
@@ -33,21 +33,21 @@ impl Suppression {
         }
     }
 
-    /// Only resources of this kind (`tcp stream`, `file`, a type's name).
+    /// Matches only resources of this kind (`tcp stream`, `file`, a type's name).
     #[must_use]
     pub fn kind(mut self, kind: impl Into<String>) -> Suppression {
         self.kind = Some(kind.into());
         self
     }
 
-    /// Only descriptors whose path contains this text.
+    /// Matches only descriptors whose path contains this text.
     #[must_use]
     pub fn path(mut self, part: impl Into<String>) -> Suppression {
         self.path = Some(part.into());
         self
     }
 
-    /// Only resources acquired at a site whose `file:line:column` contains this text.
+    /// Matches only resources acquired at a site whose `file:line:column` contains this text.
     #[must_use]
     pub fn site(mut self, part: impl Into<String>) -> Suppression {
         self.site = Some(part.into());
@@ -64,7 +64,7 @@ impl Suppression {
 }
 
 impl fmt::Display for Suppression {
-    /// The reason, with the conditions in brackets.
+    /// Formats the reason, with the conditions in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
         let conditions = [("kind", &self.kind), ("path", &self.path), ("site", &self.site)];

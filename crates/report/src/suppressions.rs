@@ -18,14 +18,14 @@ use crate::Suppression;
 /// ```
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct SuppressionsFile {
     #[serde(default)]
-    suppress: Vec<Spanned<Entry>>,
+    suppress: Vec<Spanned<SuppressionEntry>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct SuppressionEntry {
     kind: Option<String>,
     path: Option<String>,
     site: Option<String>,
@@ -35,16 +35,16 @@ struct Entry {
 /// Reads a file of suppressions.
 ///
 /// # Errors
-/// What is wrong, with the file's name and the line.
+/// The file cannot be read or is not valid; the message contains its path and the line.
 pub fn read(path: &Path) -> Result<Vec<Suppression>, String> {
     let text = fs::read_to_string(path).map_err(|error| {
         format!("failed to read the suppressions in {}: {error}", escape::path(path))
     })?;
-    parse(&text).map_err(|wrong| format!("wrong suppressions in {}: {wrong}", escape::path(path)))
+    parse(&text).map_err(|error| format!("wrong suppressions in {}: {error}", escape::path(path)))
 }
 
 fn parse(text: &str) -> Result<Vec<Suppression>, String> {
-    let document: Document =
+    let document: SuppressionsFile =
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
     let line = |offset: usize| text[..offset].matches('\n').count() + 1;
     document
@@ -52,7 +52,7 @@ fn parse(text: &str) -> Result<Vec<Suppression>, String> {
         .into_iter()
         .map(|entry| {
             let begins = line(entry.span().start);
-            let Entry { kind, path, site, reason } = entry.into_inner();
+            let SuppressionEntry { kind, path, site, reason } = entry.into_inner();
             if reason.get_ref().trim().is_empty() {
                 let line = line(reason.span().start);
                 return Err(format!("line {line}: the reason is empty; say why it may stay open"));
@@ -90,9 +90,9 @@ mod tests {
     fn conditions_are_optional_and_the_reason_is_not() {
         let text = "[[suppress]]\nkind = \"file\"\nreason = \"kept\"\n\n\
                     [[suppress]]\nsite = \"src/a.rs\"\npath = \"/var\"\nreason = \"known\"\n";
-        let known = parse(text).unwrap();
+        let suppressions = parse(text).unwrap();
         assert_eq!(
-            known,
+            suppressions,
             [
                 Suppression::because("kept").kind("file"),
                 Suppression::because("known").path("/var").site("src/a.rs"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_line() {
+    fn each_error_names_its_line() {
         for (text, line, expected) in [
             ("[[suppress]]\nkind = \"file\"\n", "line 1", "missing field `reason`"),
             ("[[suppress]]\nkind = \"file\"\nreason = \" \"\n", "line 3", "the reason is empty"),
@@ -112,8 +112,8 @@ mod tests {
             ("[[suppress]]\nkind = file\n", "line 2", "TOML parse error"),
             ("[suppressed]\n", "line 1", "unknown field `suppressed`"),
         ] {
-            let wrong = parse(text).unwrap_err();
-            assert!(wrong.contains(line) && wrong.contains(expected), "{text}: {wrong}");
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(line) && error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -15,31 +15,31 @@ use super::Code;
 pub struct TestReport {
     /// See [`SCHEMA_VERSION`](crate::SCHEMA_VERSION).
     pub schema_version: u32,
-    /// The test, as its runner calls it.
+    /// The test's name in its runner.
     pub test: String,
-    /// The file that the test stands in, as the compiler was given it.
+    /// The source file of the test, as passed to the compiler.
     pub file: String,
     /// The line of its attribute.
     pub line: u32,
-    /// What was found, the worst first.
+    /// The findings, most severe first.
     pub findings: Vec<TestFinding>,
     /// Further information: why a place is unknown, which threads still ran.
     pub notes: Vec<String>,
 }
 
-/// One finding: one cause, and all the descriptors that it concerns.
+/// One finding: one cause, and all affected descriptors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct TestFinding {
-    /// What kind of a fault.
+    /// The kind of the finding.
     pub verdict: TestVerdict,
-    /// The facts that no descriptor and no place tells, in one line; may be empty.
+    /// Facts that neither a descriptor nor a place contains, in one line; may be empty.
     pub message: String,
-    /// Those concerned, of one kind and from one place.
+    /// The affected descriptors, which have the same kind and the same place.
     pub descriptors: Vec<Descriptor>,
-    /// What was done to them and where, in the order of time.
+    /// What was done to the descriptors and where, in chronological order.
     pub places: Vec<Place>,
-    /// For what this crate's registry has on record: its custody, one step a line.
+    /// The custody, one step per line, of a resource in this crate's registry.
     pub custody: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ pub enum TestVerdict {
 }
 
 impl TestVerdict {
-    /// All of them, the worst first.
+    /// All verdicts, most severe first.
     pub const ALL: &[TestVerdict] = &[
         TestVerdict::ProcessExited,
         TestVerdict::Hang,
@@ -122,7 +122,7 @@ impl fmt::Display for TestVerdict {
     }
 }
 
-/// A descriptor as it was found open.
+/// A descriptor that was found open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct Descriptor {
@@ -134,13 +134,14 @@ pub struct Descriptor {
     pub local: Option<String>,
     /// The peer's address.
     pub peer: Option<String>,
-    /// Path, or what the kernel says in its place.
+    /// The path, or the kernel's name for the file.
     pub path: Option<String>,
-    /// What else is known: the state of a connection, which end of a pipe, what an epoll watches.
+    /// Further facts: the state of a connection, the end of a pipe, the descriptors in an epoll
+    /// set.
     pub facts: Vec<String>,
 }
 
-/// Where something was done to a descriptor.
+/// A place where a descriptor was opened or closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct Place {
@@ -148,7 +149,7 @@ pub struct Place {
     pub what: String,
     /// Name of the thread that did it, or its kernel id.
     pub thread: String,
-    /// Its calls, the innermost first.
+    /// The stack of the call, innermost frame first.
     pub frames: Vec<Frame>,
 }
 
@@ -156,7 +157,7 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct Frame {
-    /// The function, or the address where there is no name.
+    /// The function, or the address if its name is unknown.
     pub function: String,
     /// Path of its source, if the debug information has it.
     pub file: Option<String>,
@@ -164,14 +165,14 @@ pub struct Frame {
     pub line: u32,
     /// Column, counted from 1; 0 when not known.
     pub column: u32,
-    /// Whether it is code of whoever wrote the test, as far as the path tells: neither the standard
-    /// library nor a dependency from a registry.
+    /// Whether the path looks like the test author's code: neither the standard library nor a
+    /// dependency from a registry.
     pub is_own: bool,
 }
 
 impl TestReport {
-    /// The line that most of it is about: where the first finding's descriptor was opened, else the
-    /// test's own.
+    /// The primary location: where the first finding's descriptor was opened, or else the test's
+    /// own line.
     #[must_use]
     pub fn site(&self) -> (&str, u32) {
         let frames = self.findings.iter().flat_map(|finding| &finding.places);
@@ -184,7 +185,7 @@ impl TestReport {
 }
 
 impl Place {
-    /// The innermost call that is in the code of whoever wrote the test.
+    /// The innermost frame in the test author's code.
     #[must_use]
     pub fn own(&self) -> Option<&Frame> {
         self.frames.iter().find(|frame| frame.is_own)

@@ -38,7 +38,7 @@ impl fmt::Display for LeakReport {
 }
 
 impl LeakReport {
-    /// What the report is about, in one line, after its code.
+    /// The headline: what happened, in one line, after the code.
     pub(super) fn headline(&self) -> String {
         let count = self.resources.len() as u64 + self.resources_omitted;
         let noun = if count == 1 { "resource" } else { "resources" };
@@ -62,7 +62,7 @@ impl fmt::Display for ViolationReport {
 }
 
 impl ViolationReport {
-    /// What the report is about, in one line, after its code.
+    /// The headline: what happened, in one line, after the code.
     pub(super) fn headline(&self) -> String {
         match self.code.explanation().words {
             words if words == self.code.as_str() => self.message.clone(),
@@ -71,7 +71,7 @@ impl ViolationReport {
     }
 }
 
-/// Kind, number, addresses: on one line.
+/// Kind, number and addresses, in one line.
 pub(super) struct Headline<'a>(pub(super) &'a ResourceData);
 
 impl fmt::Display for Headline<'_> {
@@ -94,7 +94,7 @@ impl fmt::Display for Headline<'_> {
     }
 }
 
-/// Who has it now, and what tells it from others: on one line.
+/// Owner, state and identity, in one line.
 pub(super) struct Standing<'a>(pub(super) &'a ResourceData);
 
 impl fmt::Display for Standing<'_> {
@@ -115,7 +115,7 @@ impl fmt::Display for Standing<'_> {
     }
 }
 
-/// What went through it, if anything did.
+/// The bytes transferred, if any.
 pub(super) struct Traffic<'a>(pub(super) &'a ResourceData);
 
 impl fmt::Display for Traffic<'_> {
@@ -128,7 +128,7 @@ impl fmt::Display for Traffic<'_> {
     }
 }
 
-/// The backtraces that were kept, with the numbers of their steps.
+/// The recorded backtraces, with the numbers of their steps.
 #[cfg(feature = "annotated")]
 pub(super) fn backtraces(resource: &ResourceData) -> impl Iterator<Item = (usize, &str)> {
     let steps = resource.custody.iter().enumerate();
@@ -170,7 +170,7 @@ impl fmt::Display for CustodyStep {
     }
 }
 
-/// Milliseconds, in the unit that reads best.
+/// A duration in milliseconds, shown in a suitable unit.
 pub(super) struct Age(pub(super) u64);
 
 impl fmt::Display for Age {

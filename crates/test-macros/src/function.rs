@@ -1,4 +1,4 @@
-//! The function below the attribute: its head is parsed, its body is passed on.
+//! The parser of the annotated function: parses its head and passes its body on.
 
 use std::iter::Peekable;
 
@@ -7,15 +7,15 @@ use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
 use crate::Fault;
 
-/// A test as it was written.
+/// The annotated function.
 pub(crate) struct Function {
     pub(crate) name: Ident,
-    /// All its attributes, which stay on what the test runner calls.
+    /// All its attributes; they stay on the generated test.
     pub(crate) attributes: TokenStream,
     pub(crate) visibility: TokenStream,
-    /// The function without attributes and visibility, to stand inside of the other.
+    /// The function without attributes and visibility, which is nested in the generated test.
     pub(crate) inner: TokenStream,
-    /// Conditions under which it is a `#[should_panic]`, as expressions.
+    /// Conditions, as expressions, under which it is a `#[should_panic]` test.
     pub(crate) should_panic: Vec<TokenStream>,
 }
 
@@ -64,7 +64,7 @@ impl Function {
     }
 }
 
-/// Answers the condition under which an attribute makes the test a `#[should_panic]`.
+/// Returns the condition under which an attribute makes the test a `#[should_panic]` test.
 fn read_attribute(attribute: &Group) -> Result<Option<TokenStream>, Fault> {
     let trees: Vec<TokenTree> = attribute.stream().into_iter().collect();
     match &trees[..] {
@@ -83,7 +83,7 @@ fn read_attribute(attribute: &Group) -> Result<Option<TokenStream>, Fault> {
     }
 }
 
-/// `cfg_attr(CONDITION, .., should_panic ..)`: `cfg!(CONDITION)`.
+/// `cfg!(CONDITION)` for `cfg_attr(CONDITION, .., should_panic ..)`.
 fn conditional(inside: &Group) -> Option<TokenStream> {
     let mut parts: Vec<Vec<TokenTree>> = vec![Vec::new()];
     for tree in inside.stream() {
@@ -114,7 +114,7 @@ fn read_visibility(tokens: &mut Peekable<IntoIter>) -> TokenStream {
     visibility
 }
 
-/// `const`, `unsafe`, `extern "C"` and at last `fn`.
+/// Parses `const`, `unsafe`, `extern "C"` and finally `fn`.
 fn read_qualifiers(tokens: &mut Peekable<IntoIter>) -> Result<TokenStream, Fault> {
     let mut qualifiers = TokenStream::new();
     loop {

@@ -1,9 +1,9 @@
 //! The attribute macro `#[echown_test::test]`. Use it through the crate `echown-test`, or as
 //! `#[echown::test]` through the crate `echown`, feature `macros`.
 //!
-//! It reads the head of one function and a list of options, and generates one call into the crate that
-//! it was used through, which does the work. There is no parser of Rust here: attributes, qualifiers
-//! and a body are passed on unchanged, so that a newer language needs no newer macro.
+//! The macro parses the head of one function and a list of options, and generates one call into the
+//! crate that it was used through. It contains no Rust parser: attributes, qualifiers and the body
+//! are passed on unchanged, so that new syntax needs no new macro.
 
 mod function;
 #[allow(dead_code, reason = "the table is that of echown-fd, and has more than a macro needs")]
@@ -19,17 +19,17 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// The test runs alone in a child process, which compares the open descriptors before and after it.
 /// Everything else works as with `#[test]`: `#[should_panic]`, `#[ignore]`, `#[cfg]`, results, output.
 ///
-/// Options are separated by commas. Those that silence a finding need a reason, `because = "..."`:
+/// Options are separated by commas. Options that hide findings need a reason, `because = "..."`:
 ///
 /// | option | effect |
 /// |---|---|
 /// | `ignore_path = "PART"` | ignores descriptors with PART in their path or address |
 /// | `ignore_kind = "KIND"` | ignores descriptors of this kind: `"epoll"`, `"tcp stream"`, `"socket"` for all sockets ... |
 /// | `allow_close_inherited` | allows closing descriptors that the process inherited |
-/// | `expect_leaks = N` | expects exactly N leaks; more and fewer fail |
+/// | `expect_leaks = N` | expects exactly N leaks; more or fewer fail |
 /// | `report_inherited` | reports descriptors that the process inherited |
-/// | `settle_ms = N` | how long a thread that is finishing may take (default 1000) |
-/// | `timeout_ms = N` | after which a hanging test is killed and reported (default 300000) |
+/// | `settle_ms = N` | how long finishing threads may take (default 1000) |
+/// | `timeout_ms = N` | the time after which a hanging test is killed and reported (default 300000) |
 /// | `trace_fds` | records openings and closings in the first run, too, which detects double closes (Linux on x86-64) |
 /// | `no_rerun` | never runs the test a second time to find the places of its leaks |
 ///
@@ -46,8 +46,8 @@ pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     Origin { name: "echown_test::test", path: "::echown_test" }.attribute(options, item)
 }
 
-/// The same attribute, as `echown` exports it: a crate that depends on `echown` alone has no path to
-/// `echown_test`, and the registry takes part.
+/// The same attribute, exported by `echown`: a crate that depends only on `echown` has no path to
+/// `echown_test`, and echown's registry takes part.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn test_of_echown(options: TokenStream, item: TokenStream) -> TokenStream {
@@ -56,9 +56,9 @@ pub fn test_of_echown(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// The crate that the attribute was used through.
 struct Origin {
-    /// The attribute, in messages.
+    /// The attribute's path for messages.
     name: &'static str,
-    /// Where the generated code finds `Case`, `Binary`, `Ignore` and `run`.
+    /// The path of `Case`, `Binary`, `Ignore` and `run` for the generated code.
     path: &'static str,
 }
 
@@ -67,7 +67,7 @@ impl Origin {
         let read = Function::read(item.clone());
         match read.and_then(|function| Ok((Options::read(options)?, function))) {
             Ok((options, function)) => expand(self.path, &options, function),
-            // The function stays, so that nothing else seems to be missing because of a mistake here.
+            // The function is kept, so that a wrong option causes no further errors.
             Err(fault) => [fault.into_compile_error(self.name), item].into_iter().collect(),
         }
     }
@@ -117,7 +117,7 @@ fn parse(text: &str) -> TokenStream {
     })
 }
 
-/// Where the user looks when the compiler has something to say about what was written here.
+/// Sets all spans, so that compiler errors point at the user's code.
 fn spanned(stream: TokenStream, span: Span) -> TokenStream {
     let at_span = |mut tree: TokenTree| {
         if let TokenTree::Group(group) = &tree {
@@ -129,7 +129,7 @@ fn spanned(stream: TokenStream, span: Span) -> TokenStream {
     stream.into_iter().map(at_span).collect()
 }
 
-/// What is wrong, and where.
+/// An error message and its span.
 struct Fault {
     span: Span,
     what: String,

@@ -8,7 +8,7 @@ use proc_macro::{Ident, Literal, Span, TokenStream, TokenTree};
 
 use crate::{Fault, kind};
 
-/// What stands in the parentheses.
+/// The parsed options.
 #[derive(Default)]
 pub(crate) struct Options {
     ignores: Vec<Ignore>,
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     no_rerun: bool,
 }
 
-/// A finding to ignore, and the reason.
+/// A descriptor to ignore, and the reason.
 struct Ignore {
     form: &'static str,
     what: Option<Literal>,
@@ -91,15 +91,15 @@ impl Options {
     }
 }
 
-/// The fields of `Case` that options fill in.
+/// Formats the fields of `Case` that options set.
 struct Fields<'a> {
     options: &'a Options,
-    /// Where `Ignore` is.
+    /// The path of `Ignore`.
     path: &'a str,
 }
 
 impl Options {
-    /// Writes the fields of `Case` that options fill in; `path` is where `Ignore` is.
+    /// Formats the fields of `Case` that options set; `path` is the path of `Ignore`.
     pub(crate) fn fields<'a>(&'a self, path: &'a str) -> impl fmt::Display + 'a {
         Fields { options: self, path }
     }
@@ -145,7 +145,7 @@ fn check_kind(kind: &Literal) -> Result<(), Fault> {
     Err(Fault::new(kind.span(), format!("unknown kind {text}; kinds are `{known}`")))
 }
 
-/// `, because = "REASON"`
+/// Parses `, because = "REASON"`.
 fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
     let missing = || {
         let what = format!(
@@ -170,7 +170,7 @@ fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Faul
     }
 }
 
-/// `= "TEXT"`
+/// Parses `= "TEXT"`.
 fn string(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
     let value = value(word, tokens, "\"...\"")?;
     if value.to_string().starts_with(['"', 'r']) {
@@ -179,7 +179,7 @@ fn string(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Faul
     Err(Fault::new(value.span(), format!("`{word}` expects a string: `{word} = \"...\"`")))
 }
 
-/// `= N`
+/// Parses `= N`.
 fn number(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
     let value = value(word, tokens, "N")?;
     if value.to_string().starts_with(|first: char| first.is_ascii_digit()) {
@@ -189,20 +189,20 @@ fn number(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Faul
 }
 
 fn value(word: &Ident, tokens: &mut Peekable<IntoIter>, form: &str) -> Result<Literal, Fault> {
-    let wrong = |span: Span| Fault::new(span, format!("write `{word} = {form}`"));
+    let fault = |span: Span| Fault::new(span, format!("write `{word} = {form}`"));
     match tokens.next() {
         Some(TokenTree::Punct(sign)) if sign.as_char() == '=' => {}
-        Some(other) => return Err(wrong(other.span())),
-        None => return Err(wrong(word.span())),
+        Some(other) => return Err(fault(other.span())),
+        None => return Err(fault(word.span())),
     }
     match tokens.next() {
         Some(TokenTree::Literal(literal)) => Ok(literal),
-        Some(other) => Err(wrong(other.span())),
-        None => Err(wrong(word.span())),
+        Some(other) => Err(fault(other.span())),
+        None => Err(fault(word.span())),
     }
 }
 
-/// Nothing, `= true` or `= false`.
+/// Parses nothing, `= true` or `= false`.
 fn yes_or_no(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<bool, Fault> {
     match tokens.peek() {
         Some(TokenTree::Punct(sign)) if sign.as_char() == '=' => {}

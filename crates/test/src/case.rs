@@ -4,34 +4,35 @@ use std::time::Duration;
 
 use echown_report::Ignore;
 
-/// How long a thread that is just finishing may take to close what it has. As long as goleak waits,
-/// doubled, for machines that run as many tests as they have threads for. Only tests with other threads
-/// that left something wait.
+/// The default time in milliseconds that threads get to finish and close their descriptors. Twice
+/// goleak's default, for machines that run as many tests as they have hardware threads. Only tests
+/// that leave both descriptors and running threads wait.
 const SETTLE_MS: u64 = 1000;
 
-/// After which a test is taken for hanging: five times what the standard runner begins to warn at.
+/// The default timeout in milliseconds: five times the limit at which the standard runner warns.
 const TIMEOUT_MS: u64 = 300_000;
 
-/// One test, and its options. Only the attribute writes it: the fields are not a stable interface.
+/// One test and its options. Only the attribute creates values; the fields are not a stable
+/// interface.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// The module, beginning with the crate.
+    /// The module path, with the crate.
     pub module: &'static str,
     /// The function's name.
     pub function: &'static str,
-    /// The file that it stands in.
+    /// The source file of the test.
     pub file: &'static str,
     /// The attribute's line.
     pub line: u32,
-    /// The folder of its package.
+    /// The folder of the test's package.
     pub package: Option<&'static str>,
-    /// The binary that it is in.
+    /// The binary that contains the test.
     pub binary: Binary,
-    /// Whether the runner takes a panic for success.
+    /// Whether the runner expects a panic.
     pub should_panic: bool,
-    /// What is no finding.
+    /// The descriptors to ignore.
     pub ignores: &'static [Ignore],
-    /// How many descriptors it leaves, and why.
+    /// The expected number of leaks, and why.
     pub expect_leaks: Option<(usize, &'static str)>,
     /// Whether inherited descriptors are findings.
     pub report_inherited: bool,
@@ -39,26 +40,27 @@ pub struct Case {
     pub settle_ms: Option<u64>,
     /// See [`Case::timeout`].
     pub timeout_ms: Option<u64>,
-    /// Record openings and closings in the first run, too.
+    /// Whether the first run records opening and closing calls, too.
     pub trace_fds: bool,
-    /// Never run the test a second time.
+    /// Whether the second run is disabled.
     pub no_rerun: bool,
 }
 
-/// What cargo said of a test's binary when it was compiled. A crate's name tells too little: a package's
-/// library and its program have the same, and each package of a workspace may have its `tests/it.rs`.
+/// The binary of a test, from cargo's environment variables at compile time. The crate's name is
+/// ambiguous: the library and the program of a package have the same name, and each package of a
+/// workspace can have a `tests/it.rs`.
 #[derive(Clone, Copy, Debug)]
 pub struct Binary {
-    /// The package.
+    /// The package's name.
     pub package: Option<&'static str>,
-    /// The program, if it is one.
+    /// The program's name, if the binary is a program.
     pub program: Option<&'static str>,
-    /// Whether it comes from the folder `tests`.
+    /// Whether the source is in the folder `tests`.
     pub is_integration: bool,
 }
 
 impl Case {
-    /// The test's name as its runner has it: the path without the crate.
+    /// The test's name in its runner: the path without the crate.
     #[must_use]
     pub fn name(&self) -> String {
         match self.module.split_once("::") {
@@ -67,7 +69,8 @@ impl Case {
         }
     }
 
-    /// The test's binary, as nextest calls it: the package, and what of it, unless it is the library.
+    /// The name of the test's binary in nextest: the package, followed by the target unless it is
+    /// the library.
     #[must_use]
     pub fn suite(&self) -> String {
         let krate = self.module.split("::").next().unwrap_or(self.module);
@@ -83,13 +86,13 @@ impl Case {
         }
     }
 
-    /// How long a thread that is just finishing may take.
+    /// How long to wait for finishing threads.
     #[must_use]
     pub fn settle(&self) -> Duration {
         Duration::from_millis(self.settle_ms.unwrap_or(SETTLE_MS))
     }
 
-    /// After which the test is taken for hanging.
+    /// The time after which the test counts as hanging.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms.unwrap_or(TIMEOUT_MS))

@@ -23,7 +23,7 @@ use super::symbolizer::Symbolizer;
 use crate::observer::{Observed, Observer};
 use echown_report::{Descriptor, Frame, Place, ResourceData};
 
-/// The environment variable that fds a child process and has its settings.
+/// The environment variable that marks a child process and contains its settings.
 pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
 
 /// The exit code of a child that cannot report because the test closed the report pipe.
@@ -32,29 +32,30 @@ pub(super) const LOST_EXIT_CODE: i32 = 97;
 /// The exit code of a test runner whose test failed.
 const FAILED_EXIT_CODE: i32 = 101;
 
-/// What it takes to look at what is open, and to read the debug information.
-const ROOM_TO_LOOK: usize = 64;
+/// The number of descriptors that the harness needs to list what is open and to read debug
+/// information.
+const FDS_RESERVED: usize = 64;
 
-/// With how many others a descriptor is compared to find out which lead to the same open file: with
+/// The maximum number of descriptors that one descriptor is compared with to find a duplicate: with
 /// thousands of leaks, comparing all pairs takes minutes.
 const COMPARED_MAX: usize = 100;
 
 /// The settings of a child process.
 pub(super) struct ChildConfig {
-    /// Where messages go.
+    /// The write end of the report pipe.
     pub(super) control: RawFd,
-    /// The new standard output, unless it stays as it is. Until the body begins, the output of the runner
-    /// is discarded.
+    /// The descriptor to install as standard output and standard error; `None` leaves them
+    /// unchanged. The output of the runner before the body is discarded.
     pub(super) output: Option<RawFd>,
-    /// Note openings and closings, and how.
+    /// Whether and how to record opening and closing calls.
     pub(super) trace: Option<trap::Mode>,
-    /// Run the body a second time if it leaves something.
+    /// Whether to run the body a second time if it leaves something open.
     pub(super) rerun: bool,
 }
 
 impl ChildConfig {
-    /// The settings, in the child; `None` in every other process, and also in one that the child
-    /// started: it has the variable, but another parent.
+    /// The settings; `None` in every process other than the child. A process that the child started
+    /// also has the variable, but another parent.
     pub(super) fn from_environment() -> Option<ChildConfig> {
         static TAKEN: AtomicBool = AtomicBool::new(false);
         let text = std::env::var(VARIABLE).ok()?;
@@ -73,8 +74,8 @@ impl ChildConfig {
             },
             rerun: words.next()? == "rerun",
         };
-        // ord: Relaxed; only the runner's thread for the one test comes here. A test that is
-        // called from a test's body gets a parent of its own.
+        // ord: Relaxed; only the runner's thread for the one test reads it. A test that is called
+        // from a test's body gets a child process of its own.
         (!TAKEN.swap(true, Ordering::Relaxed)).then_some(config)
     }
 
@@ -104,7 +105,7 @@ pub(super) fn run<R: Termination + 'static>(
         threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
     }));
     let coverage = match config.trace {
-        None => Coverage::Unasked,
+        None => Coverage::NotRecorded,
         Some(mode) => match trap::install(mode) {
             Ok(()) => Coverage::Noted,
             Err(why) => Coverage::Missing(why),
@@ -119,12 +120,13 @@ pub(super) fn run<R: Termination + 'static>(
         run.find_places(&mut first, |_| true);
         pipe.send(&Message::Ended(first.ended));
     } else {
-        // Sent before the second execution, which may fail. The places come after it: finding them
-        // takes long, and what is opened once per process needs none.
+        // Sent before the second execution, which may fail. The places are sent after it:
+        // symbolizing is slow, and descriptors that are opened once per process need no place.
         pipe.send(&Message::Ended(first.ended.clone()));
         inherit_fds::make_room(count);
         let second = run.execute(&FdSnapshot::take());
-        // A second execution that ended differently proves nothing, nor does one that could open nothing.
+        // The second execution is not comparable if its outcome differs or no descriptor could be
+        // opened.
         let recurs = match second.ended.outcome == outcome && !second.is_full {
             true => first.recurring_in(&second),
             false => vec![true; count],
@@ -136,21 +138,22 @@ pub(super) fn run<R: Termination + 'static>(
     exit(if outcome == Outcome::Returned { 0 } else { FAILED_EXIT_CODE })
 }
 
-/// The findings of one execution of the body, and the stacks that are not symbolized yet.
+/// The findings of one execution of the body, with the stacks that are not symbolized yet.
 struct Execution {
     ended: Ended,
     fds: Vec<FdIdentity>,
     opened: Vec<Option<Stack>>,
     closed: Vec<Option<Stack>>,
     doubles: Vec<trap::Double>,
-    /// Whether nothing more could be opened at its end.
+    /// Whether the descriptor limit was reached at its end.
     is_full: bool,
 }
 
 impl Execution {
-    /// Which of the descriptors that this execution left the second one left, too: some of the same
-    /// kind were opened at the same place, or at one that was not noted; or there were no fewer of that
-    /// kind, since what a process opens only once would now be missing.
+    /// Which of the remaining descriptors the second execution left again. A descriptor recurs if
+    /// one of the same kind was opened at the same place or at an unrecorded one, or if the number
+    /// of descriptors of that kind did not decrease, because one that a process opens only once
+    /// would be missing.
     fn recurring_in(&self, second: &Execution) -> Vec<bool> {
         let alike = second.openings();
         let (mut before, mut after) = (HashMap::new(), HashMap::new());
@@ -167,7 +170,7 @@ impl Execution {
         self.openings().map(recurs).collect()
     }
 
-    /// Kind and stack of each descriptor that was left.
+    /// Kind and stack of each remaining descriptor.
     fn openings(&self) -> impl Iterator<Item = (&str, Option<&[usize]>)> {
         let left = self.ended.left.iter().zip(&self.opened);
         left.map(|(left, stack)| {
@@ -186,7 +189,8 @@ struct Run<'a, R> {
 }
 
 impl<R: Termination + 'static> Run<'_, R> {
-    /// Runs the body once, on a thread of its own: when that has ended, so have its thread-locals.
+    /// Runs the body once, on a new thread, so that its thread-locals are destroyed before the
+    /// check.
     fn execute(&self, before: &FdSnapshot) -> Execution {
         let (body, observer) = (self.body, self.observer);
         let in_task =
@@ -202,14 +206,14 @@ impl<R: Termination + 'static> Run<'_, R> {
                 ended.owned = resources.into_iter().map(owned).collect();
                 ended.unjoined = unjoined;
             }
-            // From a thread-local's destructor, or from a bug in the registry.
+            // A panic in a thread-local's destructor, or a bug in the registry.
             Err(payload) => ended.outcome = Outcome::Panicked(text(&*payload)),
         }
-        // What is still in the buffer is this test's output.
+        // Buffered output belongs to this test.
         let _ = io::stdout().flush();
         self.pipe.send(&Message::Returned);
         let is_full = inherit_fds::is_full();
-        inherit_fds::make_room(ROOM_TO_LOOK);
+        inherit_fds::make_room(FDS_RESERVED);
         let fds = before.leaked_since(self.case.settle());
         let on_record = self.observer.resources();
         ended.left = fds.iter().map(|fd| left(fd, &fds, before, &on_record)).collect();
@@ -226,7 +230,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
     }
 
-    /// Turns the stacks into places: for all closes, and for those of the openings that are `wanted`.
+    /// Symbolizes the stacks of all closes, and of the openings for which `wanted` returns true.
     fn find_places(&self, execution: &mut Execution, wanted: impl Fn(usize) -> bool) {
         if inherit_fds::is_full() {
             let why = "no descriptor was free for reading the debug information";
@@ -280,7 +284,7 @@ fn closed(fd: &FdIdentity, was: &str) -> Closed {
     }
 }
 
-/// Another number that leads to the same open file.
+/// Another number for the same open file.
 fn duplicate_of(fd: &FdIdentity, others: &[FdIdentity]) -> Option<RawFd> {
     let is_duplicate = |other: &&FdIdentity| {
         other.number != fd.number && other.still_holds() && other.shares_with(fd)
@@ -288,7 +292,7 @@ fn duplicate_of(fd: &FdIdentity, others: &[FdIdentity]) -> Option<RawFd> {
     others.iter().take(COMPARED_MAX).find(is_duplicate).map(|other| other.number)
 }
 
-/// Where the registry's resource came from: that is known without any trap.
+/// Where the registry's resource was acquired; known without the trap.
 fn acquired(resource: &ResourceData) -> Place {
     let first = resource.custody.first();
     let frame = Frame {
@@ -307,28 +311,29 @@ fn acquired(resource: &ResourceData) -> Place {
     }
 }
 
-/// Calls the body. The standard library, printing a panic's backtrace, ends it at a function of this
-/// name: the frames further out are those of the harness.
+/// Calls the body. The standard library ends a panic's backtrace at a function with this name,
+/// which hides the outer frames of the harness.
 #[inline(never)]
 fn __rust_begin_short_backtrace<R>(body: fn() -> R) -> R {
     let returned = body();
-    // Not a call in the last place, which would leave no frame.
+    // Prevents a tail call, which would remove this frame.
     std::hint::black_box(());
     returned
 }
 
-/// Prints an error that a test returns, as the runner would. True when it returned none.
+/// Prints an error that a test returns, as the runner would. Returns whether the test succeeded.
 fn report(returned: impl Termination) -> bool {
     returned.report() == ExitCode::SUCCESS
 }
 
-/// The text of a panic.
+/// The message of a panic.
 pub(super) fn text(payload: &(dyn Any + Send)) -> Option<String> {
     let literal = payload.downcast_ref::<&'static str>().map(|text| (*text).to_owned());
     literal.or_else(|| payload.downcast_ref::<String>().cloned())
 }
 
-/// A resource that the test left on record. The registry has closed it, and has its chain of custody.
+/// A resource that the test's task still owned. The registry has closed it and has its chain of
+/// custody.
 fn owned(resource: ResourceData) -> OwnedAtExit {
     OwnedAtExit {
         what: match resource.number {
@@ -352,14 +357,14 @@ fn inherited(before: &FdSnapshot, pipe: &ReportPipe) -> Vec<Descriptor> {
     numbers.filter(|&number| number > 2 && number != pipe.fd.number).map(described).collect()
 }
 
-/// The pipe that reports to the parent.
+/// The pipe for messages to the parent.
 struct ReportPipe {
     control: OwnedFd,
     fd: FdIdentity,
 }
 
 impl ReportPipe {
-    /// Takes over what the parent passed.
+    /// Takes over the descriptors that the parent passed.
     fn new(config: &ChildConfig) -> ReportPipe {
         let receive = |number| {
             inherit_fds::receive(number)
@@ -367,7 +372,7 @@ impl ReportPipe {
         };
         if let Some(output) = config.output {
             let output = receive(output);
-            // The output of the runner so far was discarded; what follows is the test's.
+            // The output of the runner is discarded up to here; from here on it is the test's.
             let _ = io::stdout().flush();
             let _ = rustix::stdio::dup2_stdout(&output);
         }
@@ -377,7 +382,8 @@ impl ReportPipe {
         ReportPipe { control, fd }
     }
 
-    /// Sends a message, unless the test closed the pipe: then its number may mean another file.
+    /// Sends a message, unless the test closed the pipe, since its number may then refer to another
+    /// file.
     fn send(&self, message: &Message) {
         let bytes = message.to_bytes();
         let mut rest = &bytes[..];

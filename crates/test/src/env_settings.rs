@@ -1,14 +1,14 @@
 //! The `ECHOWN_*` environment variables: what to do with findings.
 //!
-//! | variable | what |
+//! | variable | effect |
 //! |---|---|
-//! | `ECHOWN_REPORT=FORMAT:FILE` | write findings there, too: `text`, `json`, `junit`, `sarif`, `github` |
-//! | `ECHOWN_SUPPRESSIONS=FILE` | leaks that are right: the file that `echown serve` takes |
-//! | `ECHOWN_BASELINE=FILE` | findings that are known: only new ones fail |
-//! | `ECHOWN_WRITE_BASELINE=FILE` | add all findings to it, and fail for none of them |
+//! | `ECHOWN_REPORT=FORMAT:FILE` | also write findings to this file: `text`, `json`, `junit`, `sarif`, `github` |
+//! | `ECHOWN_SUPPRESSIONS=FILE` | accepted leaks, in the file format of `echown serve` |
+//! | `ECHOWN_BASELINE=FILE` | known findings: only new ones fail |
+//! | `ECHOWN_WRITE_BASELINE=FILE` | add all findings to this baseline; none of them fails a test |
 //!
-//! They are read once, before the first test, and the files are tested for writing then. An error
-//! in them fails every test, because a missing report would be taken for a clean one.
+//! They are read once, before the first test, which also checks that the files are writable. An
+//! error in them fails every test, because a missing report would look like a clean one.
 
 use std::env;
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ use echown_report::{Destination, Sources};
 #[derive(Debug)]
 pub(super) struct EnvSettings {
     pub(super) report: Option<Destination>,
-    /// Source lines identify a finding in the next run.
+    /// Reads source lines, which identify a finding in the next run.
     pub(super) sources: Sources,
     #[cfg(feature = "ci")]
     pub(super) suppressions: Vec<Suppression>,
@@ -39,16 +39,16 @@ pub(super) struct EnvSettings {
 }
 
 impl EnvSettings {
-    /// The settings without any variable.
+    /// The settings if no variable is set.
     #[cfg(all(test, feature = "ci"))]
     pub(super) fn none() -> EnvSettings {
-        EnvSettings::read(|_| None).expect("nothing is wrong with nothing")
+        EnvSettings::read(|_| None).expect("no variable is set")
     }
 
-    /// Those of this process.
+    /// The settings of this process.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A message that names the invalid variable.
     pub(super) fn of_this_process() -> Result<&'static EnvSettings, &'static str> {
         static SETTINGS: OnceLock<Result<EnvSettings, String>> = OnceLock::new();
         let read = || EnvSettings::read(|name| env::var_os(name).filter(|value| !value.is_empty()));
@@ -56,17 +56,18 @@ impl EnvSettings {
     }
 
     fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<EnvSettings, String> {
-        // Now: a test that runs in this process may go to another folder.
-        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        let file = |name: &str| variable(name).map(PathBuf::from).map(whole);
+        // Resolved at once, because a test in this process may change the working directory.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let file = |name: &str| variable(name).map(PathBuf::from).map(absolute);
         let report = match variable("ECHOWN_REPORT") {
             None => None,
             Some(text) => {
                 let text = text.to_string_lossy().into_owned();
-                let wrong =
-                    |wrong: String| format!("ECHOWN_REPORT={}: {wrong}", escape::text(&text));
-                let Destination { format, path } = text.parse::<Destination>().map_err(wrong)?;
-                let path = whole(path);
+                let with_name =
+                    |error: String| format!("ECHOWN_REPORT={}: {error}", escape::text(&text));
+                let Destination { format, path } =
+                    text.parse::<Destination>().map_err(with_name)?;
+                let path = absolute(path);
                 locked_file::check_writable(&path, format.is_document()).map_err(|error| {
                     let path = escape::path(&path);
                     format!("ECHOWN_REPORT: failed to write the report to {path}: {error}")
@@ -113,9 +114,9 @@ impl EnvSettings {
             report,
             sources: Sources::nearby(),
             suppressions: suppressions
-                .map_err(|wrong| format!("ECHOWN_SUPPRESSIONS: {wrong}"))?
+                .map_err(|error| format!("ECHOWN_SUPPRESSIONS: {error}"))?
                 .unwrap_or_default(),
-            baseline: baseline.map_err(|wrong| format!("ECHOWN_BASELINE: {wrong}"))?,
+            baseline: baseline.map_err(|error| format!("ECHOWN_BASELINE: {error}"))?,
             write_baseline,
         })
     }
@@ -151,17 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_the_name_of_its_variable() {
-        let wrong = read("ECHOWN_REPORT", "xml:file").unwrap_err();
-        assert!(wrong.starts_with("ECHOWN_REPORT=xml:file: unknown format `xml`"), "{wrong}");
-        let wrong = read("ECHOWN_BASELINE", "/nonexistent/known.toml").unwrap_err();
-        assert!(wrong.starts_with("ECHOWN_BASELINE"), "{wrong}");
-        let wrong = read("ECHOWN_SUPPRESSIONS", "/nonexistent/known.toml").unwrap_err();
-        assert!(wrong.starts_with("ECHOWN_SUPPRESSIONS"), "{wrong}");
+    fn an_error_names_its_variable() {
+        let error = read("ECHOWN_REPORT", "xml:file").unwrap_err();
+        assert!(error.starts_with("ECHOWN_REPORT=xml:file: unknown format `xml`"), "{error}");
+        let error = read("ECHOWN_BASELINE", "/nonexistent/known.toml").unwrap_err();
+        assert!(error.starts_with("ECHOWN_BASELINE"), "{error}");
+        let error = read("ECHOWN_SUPPRESSIONS", "/nonexistent/known.toml").unwrap_err();
+        assert!(error.starts_with("ECHOWN_SUPPRESSIONS"), "{error}");
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_known_before_the_first_test() {
+    fn a_file_that_cannot_be_written_is_an_error_before_the_first_test() {
         let folder = env::temp_dir().join(format!("echown-env-settings-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let with = |report: &str, baseline: &str| {
@@ -175,13 +176,13 @@ mod tests {
         let formats =
             if cfg!(feature = "ci") { &["text", "github", "junit"][..] } else { &["text"] };
         for format in formats {
-            let wrong = with(&format!("{format}:/nonexistent/file"), "").unwrap_err();
+            let error = with(&format!("{format}:/nonexistent/file"), "").unwrap_err();
             assert!(
-                wrong.contains("failed to write the report to /nonexistent/file: No such file"),
-                "{wrong}"
+                error.contains("failed to write the report to /nonexistent/file: No such file"),
+                "{error}"
             );
-            let wrong = with(&format!("{format}:{}", folder.display()), "").unwrap_err();
-            assert!(wrong.contains("ECHOWN_REPORT: failed to write the report to "), "{wrong}");
+            let error = with(&format!("{format}:{}", folder.display()), "").unwrap_err();
+            assert!(error.contains("ECHOWN_REPORT: failed to write the report to "), "{error}");
             let file = folder.join("file");
             with(&format!("{format}:{}", file.display()), "").unwrap();
             assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "it is only tried");
@@ -190,30 +191,30 @@ mod tests {
         with("text:/dev/stderr", "").unwrap();
         #[cfg(feature = "ci")]
         {
-            let wrong = with("", "/nonexistent/known").unwrap_err();
-            assert!(wrong.contains("failed to write the baseline /nonexistent/known: "), "{wrong}");
+            let error = with("", "/nonexistent/known").unwrap_err();
+            assert!(error.contains("failed to write the baseline /nonexistent/known: "), "{error}");
             let (one, same) = (folder.join("one"), folder.join("./one"));
             let report = format!("sarif:{}", one.display());
-            let wrong = with(&report, same.to_str().unwrap()).unwrap_err();
-            assert!(wrong.contains("name the same file"), "{wrong}");
+            let error = with(&report, same.to_str().unwrap()).unwrap_err();
+            assert!(error.contains("name the same file"), "{error}");
             with("", one.to_str().unwrap()).unwrap();
         }
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
-    fn nothing_is_wanted_unless_something_is_asked_for() {
+    fn without_variables_no_report_is_written() {
         assert!(EnvSettings::read(|_| None).unwrap().report.is_none());
-        let file = env::temp_dir().join(format!("echown-wanted-{}", std::process::id()));
-        let wanted = read("ECHOWN_REPORT", &format!("text:{}", file.display())).unwrap();
-        assert!(wanted.report.is_some());
+        let file = env::temp_dir().join(format!("echown-settings-{}", std::process::id()));
+        let settings = read("ECHOWN_REPORT", &format!("text:{}", file.display())).unwrap();
+        assert!(settings.report.is_some());
         let _ = std::fs::remove_file(file);
     }
 
     #[test]
     fn a_file_is_found_again_from_another_folder() {
         let here = env::current_dir().unwrap();
-        // By a way that does not begin at the root: the folder of the test may not be written to.
+        // A relative path to the temporary folder, because the current folder may not be writable.
         let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
         let below = env::temp_dir().strip_prefix("/").unwrap().to_owned();
         let name = format!("echown-found-{}", std::process::id());
@@ -232,8 +233,8 @@ mod tests {
     #[test]
     fn a_build_without_the_feature_says_which_one_it_is() {
         for name in ["ECHOWN_SUPPRESSIONS", "ECHOWN_BASELINE", "ECHOWN_WRITE_BASELINE"] {
-            let wrong = read(name, "file").unwrap_err();
-            assert!(wrong.contains("features = [\"macros\", \"ci\"]"), "{wrong}");
+            let error = read(name, "file").unwrap_err();
+            assert!(error.contains("features = [\"macros\", \"ci\"]"), "{error}");
         }
     }
 }

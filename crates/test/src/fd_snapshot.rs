@@ -1,5 +1,5 @@
-//! A snapshot of open descriptors and threads, and what a test leaves compared with it: descriptors that
-//! stay open, and threads that still run.
+//! A snapshot of open descriptors and threads. Compared with a later state, it yields the
+//! descriptors that a test left open and the threads that still run.
 
 use std::fs;
 use std::iter;
@@ -11,19 +11,19 @@ use echown_fd::open::{self, Described, FdIdentity};
 
 use echown_report::Descriptor;
 
-/// Between two polls; it doubles up to the second, see [`pauses`].
+/// The first pause between two polls; pauses double up to a second, see [`pauses`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// On a busy machine that seldom schedules this thread, the test's threads get little time, too.
+/// The minimum number of polls: a busy machine may run the test's threads as rarely as this one.
 const POLLS_MIN: u32 = 20;
 
 /// The open descriptors and the threads at one moment.
 pub(super) struct FdSnapshot {
     pub(super) fds: Vec<FdIdentity>,
-    /// A description of each: one that is closed later can no longer be described.
+    /// A description of each descriptor, because a closed one can no longer be described.
     words: Vec<String>,
-    /// Kernel ids. Empty where there is no list of them.
+    /// Kernel ids. Empty if the system has no list of threads.
     pub(super) threads: Vec<u32>,
 }
 
@@ -34,22 +34,22 @@ impl FdSnapshot {
         FdSnapshot { fds, words, threads: threads() }
     }
 
-    /// What was open in the snapshot and is now closed, or is another file.
+    /// Descriptors of the snapshot that are now closed or refer to another file.
     pub(super) fn closed(&self) -> impl Iterator<Item = (&FdIdentity, &str)> {
         let all = self.fds.iter().zip(self.words.iter().map(String::as_str));
         all.filter(|(fd, _)| !fd.still_holds())
     }
 
-    /// What is open now, is not in the snapshot, and stays open for the time `settle`.
+    /// Descriptors that are open now, are not in the snapshot, and stay open for the time `settle`.
     ///
-    /// Only what *every* poll finds is left: what an accept loop opens and closes in another thread
-    /// comes and goes. Where no other thread is left, nothing can be closed any more, and the first
-    /// poll is the last.
+    /// A descriptor counts only if *every* poll finds it: an accept loop in another thread opens
+    /// and closes descriptors all the time. If no other thread runs, nothing can be closed any
+    /// more, so one poll is enough.
     pub(super) fn leaked_since(&self, settle: Duration) -> Vec<FdIdentity> {
         let deadline = Instant::now() + settle;
         let mut pauses = pauses(settle);
-        // In this order: if the threads were listed after the poll, one could have closed something in
-        // between and ended.
+        // The threads are listed before the poll: otherwise a thread could close a descriptor after
+        // the poll, end, and not be listed.
         let mut others_run = self.others_run();
         let mut left = self.new_fds();
         let mut polls = 1;
@@ -73,7 +73,7 @@ impl FdSnapshot {
     }
 
     fn others_run(&self) -> bool {
-        // A process has at least one thread: none means that there is no list.
+        // A process has at least one thread: an empty list means that the list is not available.
         let now = threads();
         self.threads.is_empty() || now.is_empty() || now.iter().any(|it| !self.threads.contains(it))
     }
@@ -83,13 +83,14 @@ impl FdSnapshot {
         threads().into_iter().filter(|thread| !self.threads.contains(thread)).collect()
     }
 
-    /// The same by name, with what each waits in.
+    /// The names of these threads, with the system call that each waits in.
     pub(super) fn remaining_threads(&self) -> Vec<String> {
         self.new_threads().into_iter().filter_map(named).collect()
     }
 }
 
-/// The pauses between polls, endless. The fewest polls must not take longer than the time given.
+/// The pauses between polls, as an infinite iterator. The minimum number of polls fits into
+/// `settle`.
 fn pauses(settle: Duration) -> impl Iterator<Item = Duration> {
     let most = PAUSE_MAX.min(settle / POLLS_MIN);
     iter::successors(Some(PAUSE_MIN.min(most)), move |pause| Some((*pause * 2).min(most)))
@@ -124,8 +125,8 @@ mod tests {
     fn the_fewest_polls_take_no_longer_than_the_time_given() {
         for millis in [0, 10, 20, 100, 1000, 10_000] {
             let settle = Duration::from_millis(millis);
-            let whole: Duration = pauses(settle).take(POLLS_MIN as usize).sum();
-            assert!(whole <= settle, "{whole:?} of {settle:?}");
+            let total: Duration = pauses(settle).take(POLLS_MIN as usize).sum();
+            assert!(total <= settle, "{total:?} of {settle:?}");
         }
         let last = pauses(Duration::from_secs(1)).take(POLLS_MIN as usize).last();
         assert_eq!(last, Some(PAUSE_MAX), "a long wait polls seldom");

@@ -1,4 +1,4 @@
-//! The filter of findings: suppressions and the baseline remove those that fail no test. Pure.
+//! The filter of findings: removes findings that match a suppression or the baseline. Pure.
 
 use super::env_settings::EnvSettings;
 #[cfg(feature = "ci")]
@@ -7,30 +7,30 @@ use echown_report::TestReport;
 #[cfg(feature = "ci")]
 use echown_report::{Baseline, Descriptor, Entry, Place, TestFinding, TestVerdict};
 
-/// A report without the findings that fail no test.
+/// A report without suppressed and baseline findings.
 #[derive(Debug, Default)]
 pub(super) struct Filtered {
-    /// What is left of it, if anything is.
+    /// The remaining report, if a finding remains.
     pub(super) report: Option<TestReport>,
-    /// Findings that the baseline has, or is to have.
+    /// Findings that match the baseline, or are to be added to it.
     #[cfg(feature = "ci")]
     pub(super) known: Vec<Entry>,
-    /// What was filtered and why.
+    /// What was filtered, and why.
     pub(super) notes: Vec<String>,
 }
 
-/// Filters by suppressions first, which have reasons, and then by the baseline.
+/// Filters by suppressions first, because they have reasons, then by the baseline.
 #[cfg(feature = "ci")]
 pub(super) fn filter(mut report: TestReport, suite: &str, settings: &EnvSettings) -> Filtered {
     let mut notes = Vec::new();
     for finding in &mut report.findings {
         suppress(finding, &settings.suppressions, &mut notes);
     }
-    // A suppression may have removed all that a finding was about.
+    // A suppression may have removed all descriptors of a finding.
     report.findings.retain(|finding| !(is_of_leak(finding) && finding.kind().is_none()));
     let entries = Entry::of_test(&report, suite, &settings.sources);
     let is_known = |(finding, entry): (&TestFinding, &Entry)| {
-        let by_baseline = |known: &Baseline| known.knows(entry);
+        let by_baseline = |baseline: &Baseline| baseline.record_match(entry);
         returned(finding)
             && (settings.write_baseline.is_some()
                 || settings.baseline.as_ref().is_some_and(by_baseline))
@@ -62,14 +62,14 @@ fn is_of_leak(finding: &TestFinding) -> bool {
     matches!(finding.verdict, TestVerdict::Leak | TestVerdict::InheritedFd)
 }
 
-/// Whether the test returned. If it did not, a baseline would identify it by the test's name alone, and
-/// the next crash, of another cause, would match the entry.
+/// Whether the test returned. If it did not, a baseline entry would contain only the test's name,
+/// and would match the next crash even if its cause is another one.
 #[cfg(feature = "ci")]
 fn returned(finding: &TestFinding) -> bool {
     !matches!(finding.verdict, TestVerdict::ProcessExited | TestVerdict::Hang)
 }
 
-/// Removes from a finding what a suppression matches.
+/// Removes the parts of a finding that a suppression matches.
 #[cfg(feature = "ci")]
 fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<String>) {
     if !is_of_leak(finding) || known.is_empty() {
@@ -95,7 +95,7 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
         notes.extend(reason.iter().map(|reason| format!("suppressed: {descriptor}: {reason}")));
         reason.is_none()
     });
-    // What the registry closed at the end of the test.
+    // A resource that the registry closed at the end of the test.
     let of_record = finding.descriptors.is_empty().then(|| finding.kind().map(str::to_owned));
     if let Some(reason) = of_record.flatten().and_then(|kind| reason(&kind, &[])) {
         notes.push(format!("suppressed: {}: {reason}", finding.message));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suppression_takes_out_what_it_matches_and_says_why() {
+    fn a_suppression_removes_matches_and_notes_the_reason() {
         let log =
             Suppression::because("it is the log").kind("file").path("/var/log").site("a.rs:7");
         let settings = EnvSettings { suppressions: vec![log], ..EnvSettings::none() };
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_registry_closed_at_the_end_is_suppressed_by_its_kind_and_site() {
+    fn a_resource_closed_at_the_end_is_suppressed_by_its_kind_and_site() {
         let owned = TestFinding {
             message: "ended and still owned tcp stream fd 5, which was then closed".to_owned(),
             descriptors: Vec::new(),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_baseline_has_is_known_and_what_is_new_stays() {
+    fn findings_of_the_baseline_are_removed_and_new_ones_stay() {
         let (old, new) = (leak("pipe", "p", "f"), leak("pipe", "p", "g"));
         let entries = Entry::of_test(&report(vec![old.clone()]), "s", &Sources::none());
         let text = Baseline::written("", &entries).unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_suppression_is_about_stays_whatever_it_is() {
+    fn a_finding_that_no_suppression_matches_stays() {
         let settings =
             EnvSettings { suppressions: vec![Suppression::because("all")], ..EnvSettings::none() };
         let hang = bare(TestVerdict::Hang);

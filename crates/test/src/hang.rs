@@ -9,19 +9,19 @@ use rustix::process::{Pid, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd};
 use super::message::Started;
 use echown_report::Descriptor;
 
-/// A hanging test's process at one moment.
+/// The state of a hanging test's process.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hang {
-    /// What it had opened.
+    /// The descriptors that it opened.
     pub(super) descriptors: Vec<Descriptor>,
-    /// Its threads, with what each waits in.
+    /// Its threads, with the system call that each waits in.
     pub(super) threads: Vec<String>,
-    /// The programs that it had started.
+    /// The programs that it started.
     pub(super) programs: Vec<String>,
 }
 
-/// Looks at a process, leaving out what was there before the test, and ends the programs that it
-/// started.
+/// Inspects a process, except for the descriptors and threads that existed before the test, and
+/// kills the programs that it started.
 pub(super) fn diagnose(process: Pid, handle: Option<BorrowedFd<'_>>, started: &Started) -> Hang {
     let mut hang = Hang {
         descriptors: descriptors(process, handle, &started.before),
@@ -43,7 +43,7 @@ fn descriptors(process: Pid, handle: Option<BorrowedFd<'_>>, before: &[i64]) -> 
     numbers.sort_unstable();
     let describe = |number: i64| {
         let number = i32::try_from(number).ok()?;
-        // A duplicate for the length of a look: it tells the addresses, which the link does not.
+        // A temporary duplicate, because the link in `/proc` does not contain socket addresses.
         let copy = pidfd_getfd(handle?, number, PidfdGetfdFlags::empty());
         let described = match &copy {
             Ok(copy) => open::describe_borrowed(copy),
@@ -62,7 +62,7 @@ fn descriptors(process: Pid, handle: Option<BorrowedFd<'_>>, before: &[i64]) -> 
     numbers.into_iter().filter_map(describe).collect()
 }
 
-/// One line a thread: its name, the system call it is in, and the kernel's function.
+/// One line per thread: its name, its system call, and the kernel's function.
 fn threads(process: Pid, before: &[i64]) -> Vec<String> {
     let mut threads = entries(process, "task");
     threads.retain(|thread| !before.contains(thread));
@@ -82,7 +82,8 @@ fn threads(process: Pid, before: &[i64]) -> Vec<String> {
     threads.into_iter().map(line).collect()
 }
 
-/// `NUMBER ARGUMENT ...`, or `running`: the call's name, with the descriptor for those that take one.
+/// The name of the call in a line `NUMBER ARGUMENT ...` or `running`, with the descriptor if it
+/// takes one.
 fn call(line: &str) -> Option<String> {
     let mut words = line.split_whitespace();
     let first = words.next()?;
@@ -98,7 +99,7 @@ fn call(line: &str) -> Option<String> {
     })
 }
 
-/// The calls in which programs wait.
+/// System calls that can block.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 const CALLS: &[(i64, &str, bool)] = &[
     (libc::SYS_read, "read", true),
@@ -131,7 +132,7 @@ const CALLS: &[(i64, &str, bool)] = &[
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 const CALLS: &[(i64, &str, bool)] = &[];
 
-/// Children, their children and so on, the youngest last.
+/// All descendants of a process, youngest last.
 fn descendants(process: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
     for thread in entries(process, "task") {
@@ -149,7 +150,7 @@ fn read(process: Pid, what: &str) -> String {
     fs::read_to_string(format!("/proc/{}/{what}", process.as_raw_pid())).unwrap_or_default()
 }
 
-/// The numbers that are the names in a folder of `/proc/PID`.
+/// The numeric names in a folder of `/proc/PID`.
 fn entries(process: Pid, folder: &str) -> Vec<i64> {
     let Ok(entries) = fs::read_dir(format!("/proc/{}/{folder}", process.as_raw_pid())) else {
         return Vec::new();

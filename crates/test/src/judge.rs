@@ -1,4 +1,4 @@
-//! The verdict on a child's report: pure, so that every case can be tested without a process.
+//! The verdict on a child's report. Pure, so that every case can be tested without a process.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -22,23 +22,23 @@ mod rerun_match;
 /// The result of a test for the runner.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Why the test fails, if it does because of descriptors.
+    /// The report, if the test fails because of descriptors.
     pub(super) report: Option<TestReport>,
-    /// Notes about a test that does not fail by a report.
+    /// Notes about a test without a report.
     pub(super) notes: Vec<String>,
-    /// The test's own panic goes on in the runner, with its text if it has one; unless there is a
-    /// report.
+    /// The test's own panic, with its message if it has one. The runner resumes it unless there is
+    /// a report.
     pub(super) panic: Option<Option<String>>,
 }
 
-/// Whether a second run can add something: there is a finding, or a descriptor that may be opened once
-/// per process.
+/// Whether a second run can add information: there is a finding, or a descriptor that may be opened
+/// once per process.
 pub(super) fn needs_rerun(case: &Case, first: &ChildReport) -> bool {
     let Some(ended) = &first.ended else {
-        // The standard library aborts when it finds its own descriptor closed.
+        // The standard library aborts if its own descriptor is closed.
         return first.status.signal() == Some(libc_abort()) && !case.no_rerun;
     };
-    // A test that should panic and returned fails; what it left is reported as well.
+    // A test with `should_panic` that returns fails; its leaks are reported as well.
     let is_judged = ended.outcome == Outcome::Returned || case.should_panic;
     let unknown_close = ended.closed.iter().any(|closed| closed.at.is_none());
     let is_leak =
@@ -50,7 +50,7 @@ pub(super) fn needs_rerun(case: &Case, first: &ChildReport) -> bool {
     is_judged && has_more && !case.no_rerun
 }
 
-/// Whether a run reported descriptors that were left open.
+/// Whether a run left descriptors open.
 pub(super) fn has_leaks(run: &ChildReport) -> bool {
     run.ended.as_ref().is_some_and(|ended| !ended.left.is_empty())
 }
@@ -59,8 +59,8 @@ fn libc_abort() -> i32 {
     rustix::process::Signal::ABORT.as_raw()
 }
 
-/// Judges a test by its run and, if there was one, by the second run, which finds places and what is
-/// opened once per process.
+/// Judges a test by its run and by its second run, if there was one. The second run finds places,
+/// and descriptors that are opened once per process.
 pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>) -> Verdict {
     let mut builder = VerdictBuilder { case, findings: Vec::new(), notes: Vec::new() };
     let ChildReport { started, progress, ended, status, hang, .. } = first;
@@ -80,7 +80,7 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
         Outcome::Panicked(text) => Some(text.clone()),
     };
     if panic.is_some() && !case.should_panic {
-        // Its own failure comes first, and what a failing test leaves is seldom the fault.
+        // The test's own failure takes precedence: leaks of a failing test are rarely its cause.
         let left = ended.left.len() as u64;
         if left > 0 {
             builder.notes.push(format!(
@@ -99,20 +99,20 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
     builder.build(panic)
 }
 
-/// A reason not to report a descriptor.
+/// The reason to ignore a descriptor, if there is one.
 fn ignored(case: &Case, descriptor: &Descriptor) -> Option<&'static str> {
     let Descriptor { kind, local, peer, path, .. } = descriptor;
     let places: Vec<&str> = [local, peer, path].into_iter().flatten().map(String::as_str).collect();
     case.ignores.iter().find_map(|ignore| ignore.covers(kind, &places))
 }
 
-/// The same for what the registry has closed.
+/// The reason to ignore a resource that the registry closed.
 fn owned_ignored(case: &Case, owned: &OwnedAtExit) -> Option<&'static str> {
     let places: Vec<&str> = owned.places.iter().map(String::as_str).collect();
     case.ignores.iter().find_map(|ignore| ignore.covers(&owned.kind, &places))
 }
 
-/// Whether it replaced what was closed there, and so stands with what was closed.
+/// Whether it replaced a closed descriptor, in which case it belongs to that finding.
 fn is_in_place(left: &Left, ended: &Ended) -> bool {
     ended.closed.iter().any(|closed| closed.number == i64::from(left.descriptor.number))
 }
@@ -281,7 +281,7 @@ impl VerdictBuilder<'_> {
         }
     }
 
-    /// Notes descriptors that are opened once per process: one note per kind, however many there are.
+    /// Adds one note per kind about descriptors that are opened once per process.
     fn note_once_per_process(&mut self, once_per_process: &[&Descriptor]) {
         let mut kinds: Vec<&str> = Vec::new();
         for descriptor in once_per_process {
@@ -302,7 +302,7 @@ impl VerdictBuilder<'_> {
         }
     }
 
-    /// Adds a leak: with the others of its kind from the same place, if there are any.
+    /// Adds a leak to the finding of its kind and place, or as a new finding.
     fn leak(&mut self, left: &Left, known: Option<echown_report::Place>) {
         let place = left.opened.clone().or(known);
         let like = |finding: &&mut TestFinding| {
@@ -348,7 +348,7 @@ impl VerdictBuilder<'_> {
         format!("the place of the opening is unknown: {why}")
     }
 
-    /// What the registry closed that is a leak.
+    /// Resources that the registry closed and that count as leaks.
     fn owned<'e>(&mut self, ended: &'e Ended) -> Vec<&'e OwnedAtExit> {
         let mut leaks = Vec::new();
         for owned in &ended.owned {
@@ -406,7 +406,7 @@ impl VerdictBuilder<'_> {
     }
 }
 
-/// The name of a signal that ends processes.
+/// The name of a signal that terminates a process.
 fn name(signal: i32) -> &'static str {
     const NAMES: [(i32, &str); 14] = [
         (1, "SIGHUP"),
@@ -450,8 +450,8 @@ mod tests {
         }
     }
 
-    /// The numbers that are blamed for a first and a second run.
-    fn blamed(first: &[(i32, &str)], second: Option<ChildReport>) -> Vec<i32> {
+    /// The reported descriptor numbers of a first and a second run.
+    fn reported(first: &[(i32, &str)], second: Option<ChildReport>) -> Vec<i32> {
         let verdict = judge(&CASE, run(left(first), None), second);
         let findings = verdict.report.map_or(Vec::new(), |report| report.findings);
         let descriptors = findings.iter().flat_map(|finding| &finding.descriptors);
@@ -459,14 +459,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_recur_is_excused_and_what_does_is_blamed() {
+    fn only_recurring_descriptors_are_reported() {
         let found = [(3, "file"), (4, "epoll")];
         let second = run(left(&found), Some(&[false, true]));
-        assert_eq!(blamed(&found, Some(second)), [4]);
+        assert_eq!(reported(&found, Some(second)), [4]);
     }
 
     #[test]
-    fn what_is_excused_is_told_in_one_note_a_kind() {
+    fn once_per_process_descriptors_get_one_note_per_kind() {
         let found = [(3, "file"), (4, "epoll"), (5, "file"), (6, "file")];
         let second = run(left(&found), Some(&[false; 4]));
         let notes = judge(&CASE, run(left(&found), None), Some(second)).notes;
@@ -478,32 +478,32 @@ mod tests {
     #[test]
     fn without_a_proof_everything_is_blamed() {
         let found = [(3, "file")];
-        assert_eq!(blamed(&found, None), [3]);
-        assert_eq!(blamed(&found, Some(run(left(&[]), Some(&[])))), [3], "it was not left again");
+        assert_eq!(reported(&found, None), [3]);
+        assert_eq!(reported(&found, Some(run(left(&[]), Some(&[])))), [3], "it was not left again");
         assert_eq!(
-            blamed(&found, Some(run(left(&found), None))),
+            reported(&found, Some(run(left(&found), None))),
             [3],
             "it ended too early to tell"
         );
-        assert_eq!(blamed(&found, Some(ChildReport::default())), [3], "it reported nothing");
+        assert_eq!(reported(&found, Some(ChildReport::default())), [3], "it reported nothing");
     }
 
     #[test]
     fn a_pool_of_which_fewer_threads_were_used_the_second_time_is_excused() {
         let second = || left(&[(3, "unix stream")]);
         let first = [(3, "unix stream"), (5, "unix stream")];
-        assert_eq!(blamed(&first, Some(run(second(), Some(&[false])))), [0; 0]);
-        assert_eq!(blamed(&first, Some(run(second(), Some(&[true])))), [3, 5]);
+        assert_eq!(reported(&first, Some(run(second(), Some(&[false])))), [0; 0]);
+        assert_eq!(reported(&first, Some(run(second(), Some(&[true])))), [3, 5]);
     }
 
     #[test]
     fn a_number_counts_for_more_than_a_path_when_two_runs_are_compared() {
         let second = run(left(&[(7, "file"), (3, "file")]), Some(&[true, false]));
-        assert_eq!(blamed(&[(3, "file"), (7, "file")], Some(second)), [7]);
+        assert_eq!(reported(&[(3, "file"), (7, "file")], Some(second)), [7]);
     }
 
     #[test]
-    fn what_the_registry_closed_counts_as_left_and_can_be_ignored() {
+    fn a_resource_closed_by_the_registry_is_a_leak_and_can_be_ignored() {
         let owned = OwnedAtExit {
             what: "tcp listener fd 5".into(),
             kind: "tcp listener".into(),
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn what_replaced_something_is_ignored_with_the_close_and_named() {
+    fn a_replacement_is_ignored_and_named_with_its_close() {
         let closed = Closed { number: 2, now: Some("file fd 2, /log".into()), ..Closed::default() };
         let ended = || Ended { closed: vec![closed.clone()], ..left(&[(2, "file")]) };
         assert!(judge(&CASE, run(ended(), None), None).report.is_some());
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_never_began_was_no_runner_that_knows_the_test() {
+    fn a_process_that_never_began_did_not_find_the_test() {
         let report = judge(&CASE, ChildReport::default(), None).report.unwrap();
         assert_eq!(report.findings[0].verdict, TestVerdict::ProcessExited);
         let message = &report.findings[0].message;
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_a_fault_is_run_again() {
+    fn only_a_possible_fault_is_run_again() {
         assert!(!needs_rerun(&CASE, &run(left(&[]), None)));
         assert!(needs_rerun(&CASE, &run(left(&[(3, "file")]), None)));
         let ignores = &[Ignore::Kind { what: "file", because: "a reason" }];

@@ -16,16 +16,17 @@
 //!                     verdict: return, panic as the test did, or fail with a report
 //! ```
 //!
-//! - A clean test costs one process. A test that left something is run a second time in another child,
-//!   for two things. On Linux on x86-64 that child notes every opening with its stack (a seccomp filter
-//!   that traps; see `echown_fd::trap`), so that the report says *where*. And it runs the body twice in one
-//!   process: what is not left again the second time belongs to the process and not to the test, such
-//!   as the descriptor in a lazy static, a logger's file or a pool's epoll, and is no leak.
-//! - The child's output is the test's output: captured where the runner captures, else passed on as it
-//!   comes. Panics, results, `#[should_panic]` and `#[ignore]` are as ever.
-//! - The verdict is a value, a [`TestReport`](echown_report::TestReport). `ECHOWN_REPORT=FORMAT:FILE`
-//!   has it written to a file, too; `ECHOWN_BASELINE` and `ECHOWN_SUPPRESSIONS` name findings that fail
-//!   no test. See `docs/ci.md`.
+//! - A clean test costs one process. A test that leaves something open runs a second time in
+//!   another child, for two reasons. On Linux on x86-64 that child records the stack of each
+//!   opening call (with a seccomp filter that traps; see `echown_fd::trap`), so that the report
+//!   contains the place. And it runs the body twice in one process: a descriptor that the second
+//!   execution does not leave again belongs to the process and not to the test, such as the
+//!   descriptor of a lazy static, of a logger or of a pool. It is not a leak.
+//! - The child's output is the test's output: it is captured if the runner captures, otherwise
+//!   forwarded as it arrives. Panics, results, `#[should_panic]` and `#[ignore]` work as usual.
+//! - The verdict is a value, a [`TestReport`](echown_report::TestReport).
+//!   `ECHOWN_REPORT=FORMAT:FILE` also writes it to a file; findings that match `ECHOWN_BASELINE` or
+//!   `ECHOWN_SUPPRESSIONS` fail no test. See `docs/ci.md`.
 //!
 //! # Limits
 //!
@@ -35,10 +36,10 @@
 //! - A descriptor that was closed again before the end is not a leak, whichever code closed it. A
 //!   second close is detected only with the option `trace_fds`, or when it makes the standard
 //!   library abort.
-//! - epoll, eventfd, timerfd and inotify descriptors share one inode: one that the process was started
-//!   with and that the test replaced by another of its kind under the same number is not noticed.
-//! - Where the opening cannot be noted (other systems, no address space randomisation, a kernel without
-//!   seccomp), the report says so in a note.
+//! - epoll, eventfd, timerfd and inotify descriptors share one inode: if the test replaces an
+//!   inherited one by another of the same kind under the same number, the change is not detected.
+//! - If opening calls cannot be recorded (other systems, no address space randomisation, a kernel
+//!   without seccomp), the report contains a note.
 
 mod case;
 mod child;
@@ -65,19 +66,19 @@ pub use echown_test_macros::test;
 pub use echown_test_macros::test_of_echown;
 pub use observer::{Observed, Observer, Outcome};
 
-/// Runs a test as [`#[echown_test::test]`](macro@test) has it: in the runner's process as the parent
-/// that judges, in the child as the test itself.
+/// Runs a test for [`#[echown_test::test]`](macro@test). In the runner's process it starts the
+/// child and judges its report; in the child it runs the test.
 ///
 /// # Panics
-/// As the test did, or because of what it left.
+/// The test panicked, or left a descriptor open.
 pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
     run_observed(case, body, &observer::NoRegistry);
 }
 
-/// [`run`], with a registry that takes part.
+/// As [`run`], with a registry that takes part.
 ///
 /// # Panics
-/// As [`run`].
+/// See [`run`].
 pub fn run_observed<R: Termination + 'static>(
     case: &Case,
     body: fn() -> R,

@@ -4,9 +4,9 @@
 //! replaced as a whole under the lock ([`AtomicFile`]): a reader finds a complete document, or an
 //! empty file before the first one.
 //!
-//! The lock (`flock`) is on the file itself and ends with the process that has it, so no lock file
-//! is left behind. A process that waited for it may have waited for a file that has been replaced
-//! meanwhile. It then starts again with the file that has the name now.
+//! The lock (`flock`) is on the file itself and ends with the process that holds it, so no lock
+//! file is left behind. While a process waits for the lock, the file may be replaced; the process
+//! then starts again with the new file.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -27,9 +27,10 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Appends a record.
 ///
-/// Standard output and standard error are written to as this process has them, round the runner's
-/// capture, and not while another thread prints. If it were opened again by its path, it would have a
-/// file offset of its own, and other writers would overwrite its text; and a socket cannot be opened.
+/// Standard output and standard error are not opened again by path: a second open file has its own
+/// offset, so that other writers would overwrite its text, and a socket cannot be opened. The
+/// existing descriptor is written to instead, bypassing the runner's capture, under the lock of the
+/// standard stream.
 pub(super) fn append_record(path: &Path, record: &[u8]) -> io::Result<()> {
     match standard(path) {
         Some(Standard::Error) => return io::stderr().lock().write_all(record),
@@ -52,7 +53,7 @@ enum Standard {
     Error,
 }
 
-/// The standard stream that a path means, if it means one.
+/// The standard stream that a path names, if it names one.
 fn standard(path: &Path) -> Option<Standard> {
     match path.to_str()? {
         "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(Standard::Error),
@@ -61,7 +62,7 @@ fn standard(path: &Path) -> Option<Standard> {
     }
 }
 
-/// Replaces a document by what `change` makes of its text. `None`: it stays as it is.
+/// Replaces a document by the result of `change` on its text. `None` leaves it unchanged.
 ///
 /// # Errors
 /// The error of `change` or of the system call, without the file's name.
@@ -79,10 +80,11 @@ pub(super) fn update(
     file.replace(|temporary| fs::write(temporary, text)).map_err(words)
 }
 
-/// Checks that records can be appended to a file, or a document be replaced, and changes nothing.
+/// Checks that records can be appended to a file, or that a document can be replaced. Changes
+/// nothing.
 ///
 /// # Errors
-/// The system call's.
+/// The error of the system call.
 pub(super) fn check_writable(path: &Path, is_document: bool) -> io::Result<()> {
     if standard(path).is_some() && !is_document {
         return Ok(());
@@ -93,7 +95,7 @@ pub(super) fn check_writable(path: &Path, is_document: bool) -> io::Result<()> {
     }
 }
 
-/// The file that has the name, created if need be, and locked.
+/// Opens the file, which is created if necessary, and locks it.
 #[cfg(feature = "ci")]
 fn lock(path: &Path) -> io::Result<File> {
     loop {

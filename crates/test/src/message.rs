@@ -9,16 +9,17 @@ use echown_report::{Descriptor, Frame, Place};
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// The process is ready; the state before the body.
+    /// The process is ready; contains the state before the body.
     Started(Started),
-    /// The body begins, for the first or the second time.
+    /// The body begins, for the first or second time.
     Began,
-    /// It has returned. What takes time from here on is the harness's own work.
+    /// The body has returned. The time from here on is the harness's own.
     Returned,
-    /// The body has returned, and what it left has settled. Sent again when more is known.
+    /// The body has returned, and the process has settled. Sent again with further information.
     Ended(Ended),
-    /// The body has run a second time in the same process: which of the descriptors that were left the
-    /// first time were left again. All of them, if the second execution ended differently.
+    /// The body has run a second time in the same process. For each remaining descriptor of the
+    /// first execution: whether the second left it again. All true if the second execution ended
+    /// differently.
     Rerun { recurs: Vec<bool> },
 }
 
@@ -35,15 +36,16 @@ pub(super) struct Started {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) outcome: Outcome,
-    /// What is open that was not before.
+    /// Descriptors that were opened and are still open.
     pub(super) left: Vec<Left>,
-    /// What was open before and no longer is what it was, and where it was closed if that is known.
+    /// Descriptors that were open before and are now closed or replaced, with the place of the
+    /// close, if known.
     pub(super) closed: Vec<Closed>,
-    /// Closed twice: opened, closed, closed again.
+    /// Descriptors that were closed a second time.
     pub(super) doubles: Vec<Double>,
-    /// What was open before, other than the standard three.
+    /// Descriptors that were open before, except for the standard streams.
     pub(super) inherited: Vec<Descriptor>,
-    /// What the test's own task left in the registry, a text each.
+    /// Resources that the test's own task still owned.
     pub(super) owned: Vec<OwnedAtExit>,
     /// Unjoined children of the test's task.
     pub(super) unjoined: Vec<String>,
@@ -53,15 +55,15 @@ pub(super) struct Ended {
     pub(super) coverage: Coverage,
 }
 
-/// How a test's body ended.
+/// The outcome of a test's body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// It returned, and not an `Err`.
+    /// It returned, and the value is not an `Err`.
     #[default]
     Returned,
     /// It returned `Err`, which has been printed.
     ReturnedErr,
-    /// The panic's text, if it had one.
+    /// It panicked, with the message if there is one.
     Panicked(Option<String>),
 }
 
@@ -70,16 +72,16 @@ pub enum Outcome {
 pub(super) struct Left {
     pub(super) descriptor: Descriptor,
     pub(super) opened: Option<Place>,
-    /// If the registry has it on record.
+    /// The custody, if the registry contains the resource.
     pub(super) custody: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Closed {
     pub(super) number: i64,
-    /// What it was.
+    /// The description before the body.
     pub(super) was: String,
-    /// What the number means now, if it is open.
+    /// The description of the number now, if it is open.
     pub(super) now: Option<String>,
     pub(super) at: Option<Place>,
 }
@@ -90,10 +92,10 @@ pub(super) struct Double {
     pub(super) places: Vec<Place>,
 }
 
-/// What the test's task still owned when it ended, which the registry has finalized.
+/// A resource that the test's task still owned at its end and that the registry has finalized.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OwnedAtExit {
-    /// The kind with the number.
+    /// The kind and the number.
     pub(super) what: String,
     pub(super) kind: String,
     /// Its path and addresses.
@@ -103,17 +105,17 @@ pub(super) struct OwnedAtExit {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Coverage {
-    /// Nobody asked for places.
+    /// Recording was not enabled.
     #[default]
-    Unasked,
-    /// Every opening was noted.
+    NotRecorded,
+    /// All opening calls were recorded.
     Noted,
-    /// They could not be, because of this.
+    /// Recording failed, for this reason.
     Missing(String),
 }
 
 impl Message {
-    /// The message with its length in front.
+    /// The encoded message, with its length in front.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut fields = Vec::new();
         self.encode(&mut fields);
@@ -123,7 +125,7 @@ impl Message {
         bytes
     }
 
-    /// Takes the first whole message off what has arrived.
+    /// Removes the first complete message from the received bytes.
     pub(super) fn take_from(arrived: &mut Vec<u8>) -> Option<Message> {
         let mut rest = &arrived[..];
         let length = usize::try_from(u64::decode(&mut rest)?).ok()?;
@@ -137,7 +139,7 @@ impl Message {
 /// A value with a wire encoding.
 trait Encode: Sized {
     fn encode(&self, bytes: &mut Vec<u8>);
-    /// Decodes one from the front; `None` if the bytes are invalid.
+    /// Decodes a value from the front of `bytes`; `None` if they are invalid.
     fn decode(bytes: &mut &[u8]) -> Option<Self>;
 }
 
@@ -153,7 +155,7 @@ impl Encode for u64 {
     }
 }
 
-/// Integers and `bool`.
+/// Implements [`Encode`] for integers and `bool`.
 macro_rules! as_u64 {
     ($($type:ty: $encode:expr, $decode:expr;)+) => {$(
         impl Encode for $type {
@@ -216,7 +218,7 @@ impl<T: Encode> Encode for Option<T> {
     }
 }
 
-/// Structs, field by field.
+/// Implements [`Encode`] for structs, field by field.
 macro_rules! encode_fields {
     ($($type:ident { $($field:ident),+ })+) => {$(
         impl Encode for $type {
@@ -243,7 +245,7 @@ encode_fields! {
     Ended { outcome, left, closed, doubles, inherited, owned, unjoined, threads, coverage }
 }
 
-/// Enums, whose variants have at most one value each.
+/// Implements [`Encode`] for enums, whose variants have at most one value each.
 macro_rules! encode_variants {
     ($type:ident { $($tag:literal => $name:ident $(($value:ident))? $({$field:ident})?,)+ }) => {
         impl Encode for $type {
@@ -286,7 +288,7 @@ encode_variants!(Outcome {
 });
 
 encode_variants!(Coverage {
-    0 => Unasked,
+    0 => NotRecorded,
     1 => Noted,
     2 => Missing(why),
 });

@@ -6,32 +6,32 @@ use echown_report::ResourceData;
 
 pub use crate::message::Outcome;
 
-/// A registry that knows more about a test than the descriptors of its process.
+/// A registry that tracks more resources of a test than the descriptors of its process.
 ///
 /// `echown` implements it: its attribute runs the body as a task, and reports what the task still owns
 /// and which of its children are unjoined.
 pub trait Observer: Sync {
-    /// Runs the test's body, in the child process on a thread of its own. The body returns whether the
-    /// test succeeded. A panic of the body may pass through.
+    /// Runs the test's body, in the child process on a separate thread. The body returns whether
+    /// the test succeeded. A panic of the body may propagate.
     fn run(&self, body: Box<dyn FnOnce() -> bool + Send>) -> Observed;
 
-    /// Every resource on record at this moment.
+    /// All resources that the registry contains now.
     fn resources(&self) -> Vec<ResourceData>;
 }
 
-/// How the body of a test ended, and what it left on record.
+/// The outcome of a test's body, and the resources that it left.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// How it ended.
+    /// The outcome of the body.
     pub outcome: Outcome,
-    /// Resources that it still owned, which have been closed.
+    /// Resources that it still owned. They have been closed.
     pub owned: Vec<ResourceData>,
     /// Its unjoined tasks.
     pub unjoined: Vec<String>,
 }
 
 impl Observed {
-    /// A body that returned: successfully, or an error.
+    /// A body that returned successfully or with an error.
     #[must_use]
     pub fn returned(success: bool) -> Observed {
         let outcome = if success { Outcome::Returned } else { Outcome::ReturnedErr };
@@ -45,7 +45,7 @@ impl Observed {
     }
 }
 
-/// Without a registry: descriptors are all there is.
+/// No registry: only descriptors are checked.
 pub(crate) struct NoRegistry;
 
 impl Observer for NoRegistry {

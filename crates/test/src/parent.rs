@@ -24,20 +24,20 @@ use super::judge::{self, ChildReport, Verdict};
 use super::message::Message;
 use super::report_output;
 
-/// How often a child is polled for its end where the kernel has no pidfd.
+/// How often a child is polled for its end on a kernel without pidfd.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a child takes here at most: two pipes, one more while it is started and what it gets for its
-/// standard three, and its handle.
+/// The maximum number of descriptors that a child costs in this process: two pipes, one more during
+/// its start, its three standard streams, and its pidfd.
 const DESCRIPTORS_A_CHILD: u64 = 12;
 
-/// What is left to the runner and to tests that run in this process.
+/// The number of descriptors reserved for the runner and for tests that run in this process.
 const DESCRIPTORS_OF_OTHERS: u64 = 200;
 
-/// Bytes read at once.
+/// The buffer size of a read, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// Runs the test as a child process, and fails as it failed, or because of what it left.
+/// Runs the test in a child process. Panics if the test failed or left a descriptor open.
 pub(super) fn run(case: &Case) {
     match verdict(case) {
         Ok(verdict) => act_on(case, verdict),
@@ -45,13 +45,13 @@ pub(super) fn run(case: &Case) {
     }
 }
 
-/// Runs and judges.
+/// Runs the test and judges its report.
 ///
 /// # Errors
-/// Why the test could not be judged, or its report not be written: a missing report would be taken for
-/// a clean one.
+/// The test could not be judged, or its report could not be written; a missing report would look
+/// like a clean one.
 fn verdict(case: &Case) -> Result<Verdict, String> {
-    let settings = EnvSettings::of_this_process().map_err(|wrong| format!("echown: {wrong}"))?;
+    let settings = EnvSettings::of_this_process().map_err(|error| format!("echown: {error}"))?;
     let trace =
         case.trace_fds || env::var("ECHOWN_TRACE_FDS").is_ok_and(|it| !["", "0"].contains(&&*it));
     let trace = trace.then_some(Mode::Strict);
@@ -75,7 +75,7 @@ fn verdict(case: &Case) -> Result<Verdict, String> {
     filter_and_write(case, judge::judge(case, first, second), settings)
 }
 
-/// Removes what suppressions and the baseline cover, and writes the report to its file.
+/// Removes findings that suppressions or the baseline match, and writes the report to its file.
 fn filter_and_write(
     case: &Case,
     verdict: Verdict,
@@ -91,10 +91,10 @@ fn filter_and_write(
     }
     let mut verdict = Verdict { report: filtered.report, ..verdict };
     verdict.notes.extend(filtered.notes);
-    if let Err(wrong) = written {
+    if let Err(error) = written {
         match &mut verdict.report {
-            Some(report) => report.notes.push(wrong),
-            None => return Err(format!("test `{}`: echown {wrong}", case.name())),
+            Some(report) => report.notes.push(error),
+            None => return Err(format!("test `{}`: echown {error}", case.name())),
         }
     }
     Ok(verdict)
@@ -120,7 +120,8 @@ fn act_on(case: &Case, verdict: Verdict) {
         if case.should_panic {
             return;
         }
-        // Without the hook: the text stands above, and a location in this file would not help.
+        // Without the panic hook: the message is already printed, and a location in this file would
+        // not help.
         resume_unwind(Box::new(text));
     }
     match verdict.panic {
@@ -131,20 +132,20 @@ fn act_on(case: &Case, verdict: Verdict) {
     }
 }
 
-/// How a child runs the test.
+/// The options of one child run.
 #[derive(Clone, Copy)]
 struct ChildRun {
     trace: Option<Mode>,
     /// Whether the child runs the body a second time if it leaves something open.
     rerun: bool,
-    /// Whether its output is the test's.
+    /// Whether its output is forwarded as the test's.
     is_shown: bool,
 }
 
 /// Runs one child to its end.
 ///
 /// # Errors
-/// Why it cannot be run, in a sentence with the test's name.
+/// The child cannot be run. The message contains the test's name.
 fn run_child(case: &Case, run: ChildRun) -> Result<ChildReport, String> {
     let _permit = ChildPermit::take();
     let started = start(case, run).map_err(|error| {
@@ -155,11 +156,11 @@ fn run_child(case: &Case, run: ChildRun) -> Result<ChildReport, String> {
     })
 }
 
-/// A permit for one child process. There are as many permits as this process has descriptors for, so any
-/// number of tests can run at once: the others wait.
+/// A permit for one child process. The number of permits follows from this process's descriptor
+/// limit, so that any number of tests can run at once: further tests wait.
 struct ChildPermit;
 
-/// How many permits are in use.
+/// The number of permits in use.
 static PERMITS_IN_USE: Mutex<u64> = Mutex::new(0);
 static PERMIT_RETURNED: Condvar = Condvar::new();
 
@@ -182,8 +183,8 @@ impl Drop for ChildPermit {
     }
 }
 
-/// Whether the runner captures what tests print. If it does not, the child writes where this process
-/// does, which keeps a terminal a terminal.
+/// Whether the runner captures the output of tests. If it does not, the child inherits this
+/// process's output, so that a terminal stays a terminal.
 fn is_captured() -> bool {
     let by_argument =
         env::args().any(|argument| ["--nocapture", "--no-capture"].contains(&&*argument));
@@ -200,8 +201,9 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
     let mut passed = vec![control_writer];
     let mut output = None;
     if !run.is_shown || is_captured() {
-        // One pipe for both, so that the order stays. Also for what is not shown: were it the null
-        // device, a test that puts that there would seem to have changed nothing.
+        // One pipe for both streams keeps their order. Hidden output uses a pipe, too: if the
+        // child's output were the null device, a test that replaces it with the null device would
+        // seem to have changed nothing.
         let (reader, writer) = pipe()?;
         command.stderr(writer.try_clone()?);
         passed.push(writer);
@@ -212,7 +214,7 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
             passed.push(own);
         }
     }
-    // Chosen after everything that is passed is open: none of it is among the free numbers.
+    // Chosen after all passed descriptors are open, so that none of them uses a free number.
     let numbers = inherit_fds::free_numbers(passed.len());
     if numbers.len() < passed.len() {
         return Err(io::Error::other("all descriptors are in use"));
@@ -233,7 +235,7 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
     Ok(RunningChild { child, id, handle, control: Some(control), output, is_shown: run.is_shown })
 }
 
-/// A pipe that no other child inherits, and whose reader never waits.
+/// A pipe that no other child inherits, with a non-blocking read end.
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
@@ -244,19 +246,19 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 struct RunningChild {
     child: Child,
     id: Pid,
-    /// Readable when the child has ended; where there is none it is asked now and then.
+    /// The pidfd, which is readable when the child has ended. Without one, the child is polled.
     handle: Option<OwnedFd>,
-    /// `None` after its end, which `poll` would report again and again.
+    /// `None` after its end of file, which `poll` would report again and again.
     control: Option<OwnedFd>,
     output: Option<OwnedFd>,
     is_shown: bool,
 }
 
 impl RunningChild {
-    /// Waits for the child's end and passes its output on meanwhile. A program that the test left
-    /// running may hold the pipes open indefinitely: the end of the process is what counts.
+    /// Waits for the child's end and forwards its output. Only the end of the process counts,
+    /// because a program that the test left running may keep the pipes open indefinitely.
     fn watch(mut self, case: &Case) -> io::Result<ChildReport> {
-        // It returned in time once; where openings are recorded, everything is slower.
+        // The first run returned in time, and recording makes the second one slower.
         let factor = if self.is_shown { 1 } else { 2 };
         let mut report = ChildReport::default();
         let mut deadline = Instant::now() + report.progress.timeout(case) * factor;
@@ -286,11 +288,11 @@ impl RunningChild {
         }
     }
 
-    /// Waits until something can be read, the child has ended, or it is time. Returns the exit status.
+    /// Waits for input, for the child's end or for the deadline. Returns the exit status.
     fn wait(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
         let left = deadline.saturating_duration_since(Instant::now());
         let pause = match &self.handle {
-            // After the kill there is nothing to wait for but the end.
+            // After the kill, only the end of the process is awaited.
             Some(_) if left > Duration::ZERO => left,
             _ => POLL_INTERVAL,
         };
@@ -305,7 +307,7 @@ impl RunningChild {
     }
 }
 
-/// Reads what is there. False at the end of the pipe.
+/// Reads all available bytes. Returns false at the end of the pipe.
 fn read_all(from: &OwnedFd, into: &mut Vec<u8>) -> bool {
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -318,8 +320,8 @@ fn read_all(from: &OwnedFd, into: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Prints the child's output as the test's own: the runner captures what this thread prints. An
-/// incomplete UTF-8 sequence at the end waits for the rest of its bytes.
+/// Prints the child's output in this thread, so that the runner captures it. An incomplete UTF-8
+/// sequence at the end stays in `text` until its remaining bytes arrive.
 fn forward_output(text: &mut Vec<u8>, is_last: bool) {
     let end = match std::str::from_utf8(text) {
         Err(error) if error.error_len().is_none() && !is_last => error.valid_up_to(),

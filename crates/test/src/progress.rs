@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use super::case::Case;
 
-/// What the harness does itself, from the process's start to the body and from there to the process's
-/// end, takes some seconds at most: reading debug information, looking at thousands of descriptors. The
-/// test's own timeout, which may be short, is not for that.
+/// The timeout of the harness's own steps: from the process's start to the body, and from the
+/// body's end to the process's end. They take some seconds at most, for reading debug information
+/// and checking thousands of descriptors. The test's own timeout, which may be short, does not
+/// cover them.
 const OVERHEAD_MAX: Duration = Duration::from_secs(300);
 
 /// The current step of a child.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// The process starts; the body does not run yet.
+    /// The process starts; the body has not begun.
     #[default]
     Starting,
     /// The body runs.

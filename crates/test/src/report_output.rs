@@ -1,9 +1,9 @@
 //! The writer of findings to the file that `ECHOWN_REPORT` names.
 //!
 //! Records (`text`, `json`, `github`) are appended. In a document (`junit`, `sarif`) each test has
-//! an entry: its present findings replace those of an earlier run. So a fixed test disappears from
-//! the document by itself, even if each test runs in a process of its own and no process knows
-//! where a run begins.
+//! an entry, whose findings replace those of an earlier run. So a fixed test disappears from the
+//! document, even if each test runs in a separate process and none of them knows where a run
+//! begins.
 
 use echown_fd::escape;
 
@@ -13,10 +13,10 @@ use super::filter::Filtered;
 use super::locked_file;
 use echown_report::{Destination, Entry, Format, Sources, TestReport, github};
 
-/// Writes the report of a test, which may be empty.
+/// Writes the report of a test, which may have no findings.
 ///
 /// # Errors
-/// What cannot be written, with the file's name.
+/// The file cannot be written; the message contains its name.
 pub(super) fn write(
     case: &Case,
     filtered: &Filtered,
@@ -33,10 +33,10 @@ pub(super) fn write(
         }
     };
     written
-        .map_err(|wrong| format!("failed to write the report to {}: {wrong}", escape::path(path)))
+        .map_err(|error| format!("failed to write the report to {}: {error}", escape::path(path)))
 }
 
-/// A report as a record that is appended.
+/// A report as one record, which is appended to the file.
 fn record(report: &TestReport, suite: &str, format: Format, sources: &Sources) -> String {
     match format {
         #[cfg(feature = "ci")]
@@ -69,7 +69,8 @@ fn update_document(
     }
     let test = TestName::new(&case.suite(), &case.name());
     let is_silent = filtered.report.is_none() && filtered.known.is_empty();
-    // Most tests have no findings and no entry. The text read here is complete without the lock.
+    // Most tests have no findings and no entry. Reading without the lock is correct, because the
+    // file is always complete.
     if is_silent {
         match std::fs::read_to_string(&to.path) {
             Ok(text) if document.resembles(&text) && !text.contains(&test.name) => return Ok(()),
@@ -77,11 +78,11 @@ fn update_document(
         }
     }
     locked_file::update(&to.path, |text| {
-        document.merge_into(text, &test).map_err(|wrong| format!("{wrong}; name another file"))
+        document.merge_into(text, &test).map_err(|error| format!("{error}; name another file"))
     })
 }
 
-/// [`Destination`] rejects formats that are not built in.
+/// Unreachable: [`Destination`] rejects formats that are not compiled in.
 #[cfg(not(feature = "ci"))]
 fn update_document(
     _: &Case,
@@ -95,7 +96,7 @@ fn update_document(
 /// Adds findings to the baseline that `ECHOWN_WRITE_BASELINE` names.
 ///
 /// # Errors
-/// What cannot be written, with the file's name.
+/// The file cannot be written; the message contains its name.
 #[cfg(feature = "ci")]
 pub(super) fn add_to_baseline(filtered: &Filtered, settings: &EnvSettings) -> Result<(), String> {
     let Some(path) = &settings.write_baseline else { return Ok(()) };
@@ -103,7 +104,7 @@ pub(super) fn add_to_baseline(filtered: &Filtered, settings: &EnvSettings) -> Re
         let written = echown_report::Baseline::written(text, &filtered.known)?;
         Ok((written != text).then_some(written))
     });
-    added.map_err(|wrong| format!("failed to write the baseline {}: {wrong}", escape::path(path)))
+    added.map_err(|error| format!("failed to write the baseline {}: {error}", escape::path(path)))
 }
 
 /// Does nothing: without the feature `ci` no baseline is written.

@@ -1,4 +1,4 @@
-//! The symbolizer: turns addresses into source locations, only when there is a report to make.
+//! The symbolizer: turns addresses into source locations. Runs only if there is a report.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,17 +10,18 @@ use echown_report::{Frame, Place};
 use super::case::Case;
 use super::symbols::{Symbol, Symbols};
 
-/// Turns stacks into places, with paths as the compiler writes them.
+/// Converts stacks to places, with paths as the compiler writes them.
 pub(super) struct Symbolizer {
-    /// The folder that the compiler was run in. Empty when it cannot be found out.
+    /// The folder in which the compiler ran. Empty if unknown.
     root: PathBuf,
     symbols: Symbols,
-    /// Resolved addresses: the same code may have opened thousands.
+    /// Resolved addresses: the same code may have opened thousands of descriptors.
     cache: RefCell<HashMap<usize, Vec<Frame>>>,
 }
 
 impl Symbolizer {
-    /// For the sources of one test: what the compiler called its file leads there from the root.
+    /// A symbolizer for the sources of one test. The root is derived from the compiler's path of
+    /// the test's file.
     pub(super) fn new(case: &Case) -> Symbolizer {
         let package = Path::new(case.package.unwrap_or_default());
         let root = package.ancestors().find(|root| root.join(case.file).exists());
@@ -31,20 +32,21 @@ impl Symbolizer {
         }
     }
 
-    /// Symbolizes a recorded stack; `what` stands before the system call's name.
+    /// Symbolizes a recorded stack; `what` precedes the system call's name.
     pub(super) fn place(&self, stack: Stack, what: &str) -> Place {
         let thread = match stack.thread_name.as_str() {
             "" => stack.thread.to_string(),
             name => format!("`{name}`"),
         };
         let mut frames: Vec<Frame> = Vec::new();
-        // Every stack begins in the C library, and its calls are of no interest. Where its debug
-        // information is installed, reading that takes longer than all the rest.
+        // Frames of the C library at the top of a stack are skipped without symbolizing: reading
+        // its debug information, if installed, takes longer than everything else.
         let is_in_c_library = |address: &&usize| self.symbols.is_in_c_library(**address);
         for &address in stack.addresses.iter().skip_while(is_in_c_library) {
             let mut cache = self.cache.borrow_mut();
             frames.extend_from_slice(cache.entry(address).or_insert_with(|| self.resolve(address)));
-            // Below the body there are only frames of the harness, and each name costs time.
+            // Frames below the body belong to the harness and are skipped, because symbolizing them
+            // takes time.
             if let Some(end) = frames.iter().position(|frame| is_start(&frame.function)) {
                 frames.truncate(end);
                 break;
@@ -53,9 +55,9 @@ impl Symbolizer {
         Place { what: format!("{what}{}", stack.call), thread, frames }
     }
 
-    /// The calls that an address stands for: several where functions were inlined.
+    /// The frames at an address: several if functions were inlined.
     fn resolve(&self, address: usize) -> Vec<Frame> {
-        // A return address is that of the line after the call, when the call ends its line.
+        // A return address can belong to the next line, so one byte is subtracted.
         let symbols = self.symbols.resolve(address - 1);
         let frame = |symbol: Symbol| Frame {
             function: symbol.function.unwrap_or_else(|| format!("{address:#x}")),
@@ -76,7 +78,7 @@ impl Symbolizer {
     }
 }
 
-/// Whether a function is the one in this crate, or in the standard library, that calls the user's code.
+/// Whether a function of this crate or of the standard library calls the user's code.
 fn is_start(function: &str) -> bool {
     const STARTS: [&str; 4] = [
         "echown_test::child::",
@@ -87,7 +89,7 @@ fn is_start(function: &str) -> bool {
     STARTS.iter().any(|start| function.starts_with(start))
 }
 
-/// Whether a source file is the user's own, and not the toolchain's or a registry's.
+/// Whether a source file is the user's own, not part of the toolchain or of a registry package.
 fn is_own(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let others = ["/rustc/", "/registry/src/", "/lib/rustlib/", "/git/checkouts/"];

@@ -1,23 +1,23 @@
 //! The symbols and line tables of this process's binary and libraries.
 //!
-//! Mappings are read once; a file's symbols are read when an address in it is resolved for the first
-//! time. Addresses in memory become addresses in the file by `/proc/self/maps` and the file's program
-//! headers.
+//! Mappings are read once. A file's symbols are read when an address in it is resolved for the
+//! first time. `/proc/self/maps` and the program headers convert memory addresses to addresses in
+//! the file.
 //!
 //! # Limits
 //!
-//! Compressed debug sections and debug information in separate files (`split-debuginfo`, debug links)
-//! are not read; functions are then named after the symbol table, without lines.
+//! Compressed debug sections and debug information in separate files (`split-debuginfo`, debug
+//! links) are not read. For these, function names come from the symbol table, without lines.
 
 use std::path::PathBuf;
 
-/// A function and a place in it.
+/// A function and a source location in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Symbol {
-    /// Demangled, without the hash.
+    /// The demangled name without the hash.
     pub(super) function: Option<String>,
     pub(super) file: Option<PathBuf>,
-    /// Zero if unknown, as is the column.
+    /// Zero if unknown; the same applies to the column.
     pub(super) line: u32,
     pub(super) column: u32,
 }
@@ -43,29 +43,29 @@ mod linux {
 
     type Slice = EndianSlice<'static, RunTimeEndian>;
 
-    /// All files with code in this process.
+    /// The symbols of all files with code in this process.
     pub(in super::super) struct Symbols {
         mappings: Vec<Mapping>,
         files: Vec<MappedFile>,
     }
 
-    /// A range of memory that shows a part of a file.
+    /// A memory range that maps a part of a file.
     struct Mapping {
         memory: Range<usize>,
-        /// Where the part begins in the file.
+        /// The offset of the part in the file.
         offset: u64,
-        /// In `Symbols::files`.
+        /// Index in `Symbols::files`.
         file: usize,
     }
 
     struct MappedFile {
         path: PathBuf,
-        /// `None` inside: it cannot be read.
+        /// The inner value is `None` if the file cannot be read.
         debug_info: OnceCell<Option<DebugInfo>>,
     }
 
     struct DebugInfo {
-        /// Offset and size in the file, and the address that it is linked at.
+        /// Offset in the file, size, and linked address of each segment.
         segments: Vec<(u64, u64, u64)>,
         context: Option<addr2line::Context<Slice>>,
         names: SymbolMap<SymbolMapName<'static>>,
@@ -93,7 +93,7 @@ mod linux {
             name.is_some_and(|name| name.to_string_lossy().starts_with("libc."))
         }
 
-        /// The functions at an address, the innermost first: several where calls were inlined.
+        /// The functions at an address, innermost first: several if calls were inlined.
         pub(in super::super) fn resolve(&self, address: usize) -> Vec<Symbol> {
             self.find(address).unwrap_or_default()
         }
@@ -113,7 +113,7 @@ mod linux {
     }
 
     impl DebugInfo {
-        /// Reads a file. What is read stays for the rest of the process's life.
+        /// Reads a file. The data stays in memory until the process ends.
         fn read(path: &Path) -> Option<DebugInfo> {
             let cache: &'static ReadCache<File> =
                 Box::leak(Box::new(ReadCache::new(File::open(path).ok()?)));
@@ -145,7 +145,7 @@ mod linux {
             if symbols_here.is_empty() {
                 symbols_here.push(Symbol::default());
             }
-            // Only the outermost is a function of its own, and in the symbol table.
+            // Only the outermost function is in the symbol table; the others are inlined into it.
             let outermost = symbols_here.last_mut().filter(|symbol| symbol.function.is_none());
             if let Some(outermost) = outermost {
                 outermost.function = self.name(address);
@@ -153,7 +153,7 @@ mod linux {
             symbols
         }
 
-        /// The function at an address by the symbol table.
+        /// The name of the function at an address, from the symbol table.
         fn name(&self, address: u64) -> Option<String> {
             let names = self.names.symbols();
             let end = names.partition_point(|name| name.address() <= address);
@@ -181,7 +181,7 @@ mod linux {
         format!("{:#}", rustc_demangle::demangle(name))
     }
 
-    /// Range, offset and path of a line of `/proc/self/maps`, if it shows a file.
+    /// Range, offset and path of a line of `/proc/self/maps`; `None` if it maps no file.
     fn mapping(line: &str) -> Option<(Range<usize>, u64, &str)> {
         let mut words = line.split_whitespace();
         let (start, end) = words.next()?.split_once('-')?;
@@ -220,7 +220,7 @@ mod linux {
 mod elsewhere {
     use super::Symbol;
 
-    /// None: openings are not recorded here, and so there are no addresses.
+    /// The stub for systems on which openings are not recorded, so that there are no addresses.
     pub(in super::super) struct Symbols;
 
     impl Symbols {

@@ -13,10 +13,10 @@ use crate::{escape, kind};
 
 /// A descriptor's number, without a claim that it is open.
 ///
-/// The registry stores numbers, not descriptors: the value that closes stays in its slot. Whoever
-/// lends a number out to use it must hold a proof from the registry that it does not close the number
-/// meanwhile: being the owner's own thread, holding a pin, or having won the close. To look at what a
-/// number means takes no proof, and the answer is about that moment.
+/// The registry stores numbers, not descriptors: the slot keeps the value that closes. A caller
+/// that lends a number for use needs proof that the registry does not close it meanwhile: it runs
+/// on the owner's thread, holds a pin, or has won the close. Inspecting a number needs no proof;
+/// the result is valid only for that moment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Number(RawFd);
 
@@ -26,39 +26,40 @@ impl Number {
         Number(fd.as_fd().as_raw_fd())
     }
 
-    /// A number out of the list of what is open, for looking at it and nothing else: whoever has it
-    /// may close it meanwhile, and then the look answers `EBADF`, or sees a newcomer.
+    /// A number from a list of open descriptors, for inspection only: its owner may close it at any
+    /// time. An inspection then returns `EBADF`, or describes another file.
     pub fn listed(number: RawFd) -> Number {
         Number(number)
     }
 
-    /// The plain number.
+    /// The raw number.
     pub fn raw(self) -> RawFd {
         self.0
     }
 
-    /// Lends the number for the length of one call.
+    /// Lends the number for one call.
     ///
-    /// The borrow cannot leave `call`: its lifetime is bound inside.
+    /// The borrow cannot escape `call`, because its lifetime is bound to the closure.
     #[inline]
     pub fn lend<R>(self, call: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
-        // SAFETY: `borrow_raw` asks for a number that is not -1 (it came from an `AsFd`, or from a list
-        // of what is open) and that stays open for the borrow. The registry's own closes keep to that:
-        // they come from the owner's own thread or from the exclusive holder of the handle, and wait
-        // for pins (docs/proof.md, "Why a number is never used after its close"). Nothing keeps to it
-        // for a number that is closed outside the registry, that is out of a list and only looked at,
-        // or that belongs to a registry at level `off` or in a forked child. There the call is made on
-        // whatever the number means at that moment, or answers EBADF. That breaks the convention of
-        // I/O safety and is no undefined behaviour: no memory is reached through a number, and the
-        // borrow does not outlive `call`.
+        // SAFETY: `borrow_raw` requires a number that is not -1 (this one came from an `AsFd` or
+        // from a list of open descriptors) and that stays open during the borrow. The registry's
+        // own closes guarantee that: they are made by the owner's own thread or by the exclusive
+        // holder of the handle, and wait for pins (docs/proof.md, "Why a number is never used after
+        // its close"). There is no guarantee for a number that is closed outside the registry, that
+        // is from a list and only inspected, or that belongs to a registry at level `off` or in a
+        // forked child. Such a call affects the file that the number refers to at that moment, or
+        // fails with EBADF. That violates the convention of I/O safety but is no undefined
+        // behaviour: no memory is accessed through a number, and the borrow does not outlive
+        // `call`.
         let borrowed = unsafe { BorrowedFd::borrow_raw(self.0) };
         call(borrowed)
     }
 
-    /// Which open file the number means right now (`fstat(2)`, `SO_COOKIE`).
+    /// The identity of the open file that the number refers to now (`fstat(2)`, `SO_COOKIE`).
     ///
     /// # Errors
-    /// `EBADF` when the number is closed.
+    /// `EBADF` if the number is closed.
     pub fn identity(self) -> io::Result<Identity> {
         self.lend(|fd| {
             let stat = rustix::fs::fstat(fd)?;
@@ -72,21 +73,21 @@ impl Number {
         })
     }
 
-    /// The identity of what was a socket when it was registered: one call, where
+    /// The identity of a number that was registered as a socket. Takes one system call, while
     /// [`identity`](Number::identity) takes two.
     ///
     /// # Errors
-    /// `EBADF` when the number is closed.
+    /// `EBADF` if the number is closed.
     pub fn identity_as_socket(self) -> io::Result<Identity> {
         match self.lend(socket_identity) {
             Err(error) if error.raw_os_error() != Some(rustix::io::Errno::BADF.raw_os_error()) => {
                 self.identity()
             }
-            answer => answer,
+            result => result,
         }
     }
 
-    /// What kind of thing the number means, in the field's words.
+    /// The kind of the open file; see [`kind`](crate::kind).
     pub fn kind(self) -> &'static str {
         self.lend(|fd| {
             let Ok(stat) = rustix::fs::fstat(fd) else {
@@ -104,7 +105,7 @@ impl Number {
         })
     }
 
-    /// Addresses or path, as far as the kernel tells them.
+    /// Addresses or path, as far as the kernel returns them.
     pub fn place(self) -> Place {
         self.lend(|fd| {
             let local = rustix::net::getsockname(fd).ok().and_then(address);
@@ -114,31 +115,31 @@ impl Number {
         })
     }
 
-    /// Bytes that were sent and that the peer's system has not acknowledged (`SIOCOUTQ`).
+    /// The number of sent bytes that the peer's system has not acknowledged (`SIOCOUTQ`).
     ///
     /// # Errors
-    /// The number is no socket.
+    /// The number is not a socket.
     #[cfg(target_os = "linux")]
     pub fn unacknowledged(self) -> io::Result<u32> {
         let mut bytes: libc::c_int = 0;
-        // SAFETY: SIOCOUTQ (which is TIOCOUTQ) writes one int where the pointer leads, which is
-        // alive and writable for the call.
-        let answer = unsafe { libc::ioctl(self.0, libc::TIOCOUTQ, &raw mut bytes) };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.unsigned_abs()) }
+        // SAFETY: SIOCOUTQ (the same as TIOCOUTQ) writes one int to the pointer's target, which is
+        // alive and writable during the call.
+        let result = unsafe { libc::ioctl(self.0, libc::TIOCOUTQ, &raw mut bytes) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.unsigned_abs()) }
     }
 
-    /// How many connections wait to be accepted from a TCP listener: `tcpi_unacked` of `TCP_INFO`,
-    /// which has this meaning for listeners. `None` for every other kind of descriptor.
+    /// The length of a TCP listener's accept queue: `tcpi_unacked` of `TCP_INFO`, which has this
+    /// meaning for listeners. `None` for every other kind of descriptor.
     #[cfg(target_os = "linux")]
     pub fn queued_connections(self) -> Option<u32> {
-        /// Where the field is in `struct tcp_info`: after eight bytes and four words.
+        /// The index of the field in `struct tcp_info`: after eight bytes and four words.
         const UNACKED: usize = 6;
         const LISTENING: u8 = 10;
         let mut info = [0_u32; UNACKED + 1];
         let mut length = size_of_val(&info) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes, which `info` has, and then the length
-        // that it wrote; both live on this stack.
-        let answer = unsafe {
+        // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and then
+        // the written length; both are on this stack.
+        let result = unsafe {
             libc::getsockopt(
                 self.0,
                 libc::IPPROTO_TCP,
@@ -149,26 +150,26 @@ impl Number {
         };
         // The first byte is the state.
         let is_listening = info[0].to_ne_bytes()[0] == LISTENING;
-        (answer == 0 && length as usize == size_of_val(&info) && is_listening)
+        (result == 0 && length as usize == size_of_val(&info) && is_listening)
             .then_some(info[UNACKED])
     }
 
-    /// Unknown here.
+    /// Not available on this system.
     #[cfg(not(target_os = "linux"))]
     pub fn queued_connections(self) -> Option<u32> {
         None
     }
 
-    /// Has `bind(2)` take an address and no port, which `connect(2)` then chooses for the peer
-    /// (`IP_BIND_ADDRESS_NO_PORT`; it serves both versions of IP).
+    /// Makes `bind(2)` bind only the address; `connect(2)` then chooses the port
+    /// (`IP_BIND_ADDRESS_NO_PORT`, for IPv4 and IPv6).
     ///
     /// # Errors
-    /// The number is no such socket.
+    /// The number is not an IP socket.
     #[cfg(target_os = "linux")]
     pub fn leave_port_to_connect(self) -> io::Result<()> {
         let on: libc::c_int = 1;
-        // SAFETY: the option takes one int, which is alive for the call, and its size is told.
-        let answer = unsafe {
+        // SAFETY: the option takes one int, which is alive during the call; its size is passed.
+        let result = unsafe {
             libc::setsockopt(
                 self.0,
                 libc::IPPROTO_IP,
@@ -177,12 +178,13 @@ impl Number {
                 size_of::<libc::c_int>() as libc::socklen_t,
             )
         };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Shuts the socket behind the number down (`shutdown(2)`), waking whoever is blocked in it.
+    /// Shuts down the socket behind the number (`shutdown(2)`), which wakes threads that block in
+    /// it.
     ///
-    /// Does nothing for a descriptor that is not a connected socket: no call waits on it.
+    /// Does nothing for a descriptor that is not a connected socket, because no call blocks in it.
     pub fn shut(self, direction: Direction) {
         let how = match direction {
             Direction::Both => Shutdown::Both,
@@ -199,43 +201,43 @@ impl fmt::Debug for Number {
     }
 }
 
-/// Which ways of a socket are meant: the whole, or one half.
+/// The directions of a socket: both, or one half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Reading and writing.
     Both,
-    /// What arrives.
+    /// Received data.
     Read,
-    /// What is sent.
+    /// Sent data.
     Write,
 }
 
-/// Tells one open file from another that has the same number.
+/// Distinguishes an open file from another one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Identity {
-    /// A socket, by the kernel's `SO_COOKIE`: never reused while the machine runs.
+    /// A socket, by the kernel's `SO_COOKIE`, which is not reused until the machine restarts.
     Socket {
         /// The cookie.
         cookie: u64,
     },
-    /// A file, pipe, memfd or device by its inode. Another open of the same file cannot be told
-    /// apart.
+    /// A file, pipe, memfd or device, by its inode. Two opens of the same file are not
+    /// distinguished.
     Node {
         /// `st_dev`.
         device: u64,
         /// `st_ino`.
         inode: u64,
     },
-    /// An epoll, eventfd, timerfd or inotify descriptor (they all share one inode), or a socket
-    /// on a system without cookies: two of them cannot be told apart.
+    /// An epoll, eventfd, timerfd or inotify descriptor (they share one inode), or a socket on a
+    /// system without cookies. Two of these are not distinguished.
     Anonymous,
 }
 
 impl Identity {
-    /// Whether two identities are certainly different open files.
+    /// Whether two identities certainly belong to different open files.
     #[must_use]
     pub fn differs_from(self, other: Identity) -> bool {
         self != other
@@ -252,10 +254,11 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Where a descriptor leads, [escaped](escape): clients choose their sockets' names.
+/// The addresses or path of a descriptor, [escaped](escape), because clients choose the names of
+/// their sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The own address.
+    /// The local address.
     pub local: Option<String>,
     /// The peer's address.
     pub peer: Option<String>,
@@ -300,40 +303,39 @@ fn address(any: SocketAddrAny) -> Option<String> {
     }
 }
 
-/// What `/proc/self/fd` says about a number, [escaped](escape); `None` without a proc file system.
+/// The target of the link in `/proc/self/fd`, [escaped](escape); `None` without a proc file system.
 pub fn link_target(number: RawFd) -> Option<String> {
     let target = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
     Some(escape::path(&target).into_owned())
 }
 
-/// The numbers that are open in this process right now, in ascending order.
+/// The numbers that are open in this process now, in ascending order.
 ///
-/// Without `/proc/self/fd` (or `/dev/fd`), as in an empty root, they are asked for one by one.
+/// Without `/proc/self/fd` (or `/dev/fd`), as in an empty root, each number is checked with a call.
 ///
 /// # Limits
-/// Asked one by one, numbers above 65,536 are not found, unless nothing more can be opened.
+/// Checked one by one, numbers above 65,536 are not found, unless the descriptor limit is reached.
 pub fn open_numbers() -> Vec<RawFd> {
-    /// Where asking number by number ends, if the limit is lower: it may have been lowered below
-    /// numbers that are open.
-    const ASKED_MIN: RawFd = 65_536;
+    /// The minimum end of the check one by one: the limit may have been lowered below open numbers.
+    const CHECKED_MIN: RawFd = 65_536;
 
-    // Not F_GETFD, which a test that is traced would be trapped for, 65536 times.
+    // Not F_GETFD, which the trap would catch 65536 times in a traced test.
     let is_open = |number: &RawFd| Number(*number).lend(|fd| rustix::fs::fstat(fd)).is_ok();
     let directory = std::fs::read_dir("/proc/self/fd").or_else(|_| std::fs::read_dir("/dev/fd"));
     let directory = match directory {
         Ok(directory) => directory,
-        // Whoever leaks until nothing can be opened any more would otherwise seem to have left nothing.
+        // Otherwise a program that leaks up to its descriptor limit would seem to have no leaks.
         Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
             let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-            let limit = limit.and_then(|limit| RawFd::try_from(limit).ok()).unwrap_or(ASKED_MIN);
-            return (0..limit.max(ASKED_MIN)).filter(is_open).collect();
+            let limit = limit.and_then(|limit| RawFd::try_from(limit).ok()).unwrap_or(CHECKED_MIN);
+            return (0..limit.max(CHECKED_MIN)).filter(is_open).collect();
         }
-        // The limit may be a thousand million, of which the lowest are given out first.
-        Err(_) => return (0..ASKED_MIN).filter(is_open).collect(),
+        // The limit may be as high as 10^9; the lowest numbers are used first.
+        Err(_) => return (0..CHECKED_MIN).filter(is_open).collect(),
     };
     let mut numbers: Vec<RawFd> =
         directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    // The descriptor that read the directory was open while it read.
+    // Excludes the descriptor that read the directory.
     numbers.retain(is_open);
     numbers.sort_unstable();
     numbers

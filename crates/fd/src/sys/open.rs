@@ -12,8 +12,8 @@ use super::fd::{Identity, Number, Place, link_target, open_numbers};
 
 /// The identity of a descriptor: its number and the open file that it refers to.
 ///
-/// Two of them are equal when they certainly cannot be told apart: the same number, and the same
-/// socket, inode, or for what shares one anonymous inode, the same kind (and, of an eventfd, its id).
+/// Two of them are equal if they cannot be distinguished: the same number and the same socket or
+/// inode, or for a shared anonymous inode, the same kind (and for an eventfd, the same id).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FdIdentity {
     /// The number.
@@ -27,7 +27,7 @@ pub fn all() -> Vec<FdIdentity> {
     open_numbers().into_iter().filter_map(identify).collect()
 }
 
-/// Identifies the open file of a number; `None` when it is closed.
+/// Identifies the open file of a number; `None` if it is closed.
 pub fn identify(number: RawFd) -> Option<FdIdentity> {
     let identity = Number::listed(number).identity().ok()?;
     let anonymous = (identity == Identity::Anonymous).then(|| {
@@ -41,13 +41,13 @@ pub fn identify(number: RawFd) -> Option<FdIdentity> {
 }
 
 impl FdIdentity {
-    /// Whether the number still means the same open file.
+    /// Whether the number still refers to the same open file.
     pub fn still_holds(&self) -> bool {
         identify(self.number).as_ref() == Some(self)
     }
 
-    /// Whether another number certainly leads to the same socket, or to the same end of the same open
-    /// file where the kernel can compare.
+    /// Whether another number certainly refers to the same socket or, if the kernel can compare
+    /// them, to the same open file description.
     pub fn shares_with(&self, other: &FdIdentity) -> bool {
         match (self.identity, other.identity) {
             (Identity::Socket { .. }, _) | (_, Identity::Socket { .. }) => {
@@ -58,18 +58,18 @@ impl FdIdentity {
     }
 }
 
-/// A descriptor, described: what it is in words.
+/// The description of a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Described {
     /// A word of [`kind::ALL`].
     pub kind: &'static str,
-    /// The own address.
+    /// The local address.
     pub local: Option<String>,
     /// The peer's address.
     pub peer: Option<String>,
     /// The path, if there is no address.
     pub path: Option<String>,
-    /// What else is known, such as the state of a connection.
+    /// Further facts, such as the state of a connection.
     pub facts: Vec<String>,
 }
 
@@ -79,12 +79,12 @@ pub fn describe(number: RawFd) -> Described {
     let kind = kind_of(number, link.as_deref());
     let Place { local, peer, path } = Number::listed(number).place();
     let facts = Number::listed(number).lend(|fd| facts(fd, kind));
-    // A link to an anonymous inode says no more than the kind.
+    // A link to an anonymous inode contains nothing but the kind.
     let path = path.filter(|path| !path.starts_with("anon_inode:"));
     Described { kind, local, peer, path, facts }
 }
 
-/// What a number is, in one of the words that `ignore_kind` knows.
+/// The kind of a descriptor, as a word that `ignore_kind` accepts.
 fn kind_of(number: RawFd, link: Option<&str>) -> &'static str {
     let number = Number::listed(number);
     match (number.kind(), link.unwrap_or_default()) {
@@ -120,7 +120,7 @@ fn rarer_socket(fd: BorrowedFd<'_>) -> &'static str {
     }
 }
 
-/// What else is worth saying about a descriptor of this kind.
+/// Further facts for a descriptor of this kind.
 fn facts(fd: BorrowedFd<'_>, kind: &str) -> Vec<String> {
     let number = fd.as_raw_fd();
     match kind {
@@ -156,7 +156,7 @@ fn opened_for(fd: BorrowedFd<'_>) -> Option<&'static str> {
     }
 }
 
-/// `epoll`: which numbers it watches.
+/// The numbers that an epoll watches.
 fn watched(number: RawFd) -> Vec<String> {
     let targets: Vec<String> = lines(number)
         .filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next().map(str::to_owned))
@@ -171,7 +171,7 @@ fn labelled(number: RawFd, name: &str, label: &str) -> Vec<String> {
     field(number, name).map(|value| format!("{label} {value}")).into_iter().collect()
 }
 
-/// A line of `/proc/self/fdinfo`.
+/// The value of a field in `/proc/self/fdinfo`.
 fn field(number: RawFd, name: &str) -> Option<String> {
     lines(number).find_map(|line| {
         let value = line.strip_prefix(name)?.strip_prefix(':')?;
@@ -203,10 +203,10 @@ fn tcp_state(fd: BorrowedFd<'_>) -> Option<&'static str> {
     ];
     let mut state = 0_u8;
     let mut length: libc::socklen_t = 1;
-    // SAFETY: the kernel writes at most `length` bytes, which is the one that `state` has (the first
-    // field of `tcp_info` is the state, a byte), and the length that it wrote; both live on this
+    // SAFETY: the kernel writes at most `length` bytes, which is the one byte of `state` (the first
+    // field of `tcp_info` is the state, a byte), and then the written length; both are on this
     // stack.
-    let answer = unsafe {
+    let result = unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
             libc::IPPROTO_TCP,
@@ -215,7 +215,7 @@ fn tcp_state(fd: BorrowedFd<'_>) -> Option<&'static str> {
             &raw mut length,
         )
     };
-    if answer < 0 {
+    if result < 0 {
         return None;
     }
     STATES.get(usize::from(state)).copied().filter(|state| !state.is_empty())
@@ -226,14 +226,15 @@ fn tcp_state(_: BorrowedFd<'_>) -> Option<&'static str> {
     None
 }
 
-/// Whether two numbers are duplicates of each other (`kcmp(2)`); false where the kernel can't tell.
+/// Whether two numbers are duplicates of each other (`kcmp(2)`); false if the kernel cannot compare
+/// them.
 #[cfg(target_os = "linux")]
 fn is_same_open_file(one: RawFd, other: RawFd) -> bool {
     const KCMP_FILE: libc::c_int = 0;
     let process = rustix::process::getpid().as_raw_nonzero().get();
-    // SAFETY: the call takes five integers and reaches no memory of this process.
-    let answer = unsafe { libc::syscall(libc::SYS_kcmp, process, process, KCMP_FILE, one, other) };
-    answer == 0
+    // SAFETY: the call takes five integers and accesses no memory of this process.
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, process, process, KCMP_FILE, one, other) };
+    result == 0
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -241,7 +242,7 @@ fn is_same_open_file(_: RawFd, _: RawFd) -> bool {
     false
 }
 
-/// Describes a descriptor of another process that this one has a duplicate of.
+/// Describes a duplicate of another process's descriptor.
 pub fn describe_borrowed(fd: &impl AsFd) -> Described {
     describe(fd.as_fd().as_raw_fd())
 }

@@ -5,7 +5,7 @@
 //! thread and the stack. It sees the calls of any library and of inline assembly, on all threads,
 //! for some microseconds per call. The reader of a record symbolizes it later.
 //!
-//! # The programs that are started meanwhile
+//! # Programs that are started meanwhile
 //!
 //! A filter outlives `exec` and a handler does not: SIGSYS would kill a program started under such
 //! a filter at its first `open`. So the filter traps only calls that come *from the text of this
@@ -23,18 +23,19 @@
 //!
 //! # Limits
 //!
-//! - Linux on x86-64. Threads that ran before are not noted. Descriptors from io_uring, from 32-bit calls, `recvmmsg` and `clone3` are not
-//!   noted, nor are numbers from 4096 on.
-//! - The handler runs on the stack of the code that made the call, and needs more than 4 KiB of it: the
-//!   kernel's signal frame alone takes up to 3 KiB, the rest is the walk over the stack. Code with less
-//!   left, such as a signal's handler on a small alternate stack, overflows it.
-//! - A set of signals that a call takes for its own duration (`sigsuspend`, `ppoll`, `pselect`,
-//!   `epoll_pwait`) is not changed. If it has SIGSYS, a handler that runs inside of that call and opens or
-//!   closes anything ends the process. So does one whose mask a thread that ran before has set since.
-//! - A program that asks for its own signal masks or actions never finds SIGSYS in them.
-//! - The filter stays until the process ends, and with it NO_NEW_PRIVS: what needs set-user-id programs
-//!   fails under it.
-//! - A stack needs unwind tables, which Rust and C++ have, and C on x86-64 by default.
+//! - Linux on x86-64. Threads that were started before the trap are not recorded. Neither are
+//!   descriptors from io_uring, 32-bit calls, `recvmmsg` and `clone3`, nor numbers from 4096 on.
+//! - The handler runs on the stack of the calling code and needs more than 4 KiB of it: the
+//!   kernel's signal frame takes up to 3 KiB, the stack walk the rest. Code with less stack left,
+//!   such as a signal handler on a small alternate stack, overflows it.
+//! - A signal mask that a call installs temporarily (`sigsuspend`, `ppoll`, `pselect`,
+//!   `epoll_pwait`) is not changed. If it contains SIGSYS, a signal handler that runs during the
+//!   call and opens or closes a descriptor ends the process. The same applies to a handler with
+//!   such a mask that a thread from before the trap has set since.
+//! - A program that reads its own signal masks or actions never finds SIGSYS in them.
+//! - The filter stays until the process ends, and so does NO_NEW_PRIVS: set-user-id programs do not
+//!   work under it.
+//! - A stack walk needs unwind tables. Rust and C++ have them, and C on x86-64 has them by default.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod calls;
@@ -47,7 +48,7 @@ mod table;
 
 use std::os::fd::RawFd;
 
-/// What to do when the standard library is about to abort because its descriptor was closed.
+/// How to proceed if the standard library is about to abort because its descriptor was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Nothing: the program behaves as without the trap.
@@ -56,7 +57,7 @@ pub enum Mode {
     IgnoreAbort,
 }
 
-/// What one call did, where.
+/// The record of one call.
 #[derive(Clone, Debug)]
 pub struct Stack {
     /// The system call's name.
@@ -65,16 +66,17 @@ pub struct Stack {
     pub thread: u32,
     /// Its name at that time; may be empty.
     pub thread_name: String,
-    /// The innermost first; each is the address that its call returns to.
+    /// Return addresses, innermost frame first.
     pub addresses: Vec<usize>,
 }
 
-/// A number that was closed twice: opened, closed first and closed again, as far as each was noted.
+/// A double close: a number that was opened, closed and closed again, as far as each call was
+/// recorded.
 #[derive(Clone, Debug)]
 pub struct Double {
     /// The number.
     pub number: RawFd,
-    /// The three calls, in this order.
+    /// The three calls in this order.
     pub stacks: [Option<Stack>; 3],
 }
 
@@ -85,26 +87,26 @@ mod here {
     use super::table::{DOUBLES_MAX, Second, TABLE, Trace};
     use super::{Double, Mode, Stack, calls, filter, handler};
 
-    /// Begins to note, for the rest of the process's life, on this thread and those that it starts.
+    /// Starts recording, until the process ends, on this thread and the threads that it starts.
     ///
     /// # Errors
-    /// Why it cannot be, in half a sentence; nothing has changed then.
+    /// Recording is not possible; nothing has changed. The message is half a sentence.
     pub fn install(mode: Mode) -> Result<(), String> {
         let text = filter::text_of_this_process()?;
         handler::install(mode, |magic| filter::install(&text, magic))
     }
 
-    /// The call that made what the number means now.
+    /// The call that opened the current file of a number.
     pub fn opened(number: RawFd) -> Option<Stack> {
         TABLE.with(|table| table.opened(number)).flatten().map(stack)
     }
 
-    /// The call that closed what the number meant when noting began.
+    /// The call that closed a number that was open when recording began.
     pub fn closed(number: RawFd) -> Option<Stack> {
         TABLE.with(|table| table.closed_of_others(number)).flatten().map(stack)
     }
 
-    /// What was closed twice so far.
+    /// The double closes so far.
     pub fn doubles() -> Vec<Double> {
         let mut doubles = Vec::with_capacity(DOUBLES_MAX);
         TABLE.with(|table| table.doubles(&mut doubles));

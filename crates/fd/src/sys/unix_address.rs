@@ -1,8 +1,8 @@
 //! Names of Unix sockets, decoded from the kernel's `sockaddr_un`.
 //!
-//! Decoded here from the bytes, because rustix 1.1 panics at the 111 bytes that Linux returns for a path
-//! of 108 (the structure has no room for the NUL after it), and takes the NUL for a part of a path of
-//! 107. Any client can bind either.
+//! This module decodes the bytes, because rustix 1.1 panics on the 111 bytes that Linux returns for
+//! a path of 108 (the structure has no room for the NUL after it), and includes the NUL in a path
+//! of 107. Any client can bind either.
 
 use std::ffi::{OsStr, c_char};
 use std::mem::offset_of;
@@ -11,35 +11,35 @@ use std::path::PathBuf;
 
 use rustix::net::SocketAddrAny;
 
-/// How a Unix socket is called.
+/// The name of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnixName {
     /// A path in the file system.
     Path(PathBuf),
-    /// A name in Linux' abstract space, any bytes.
+    /// A name in Linux' abstract namespace, of arbitrary bytes.
     Abstract(Box<[u8]>),
-    /// None.
+    /// No name.
     Unnamed,
 }
 
 impl UnixName {
     /// The name in an address of the family `AF_UNIX`.
     pub fn of(any: &SocketAddrAny) -> UnixName {
-        // SAFETY: the pointer leads to the storage inside `any`, which is borrowed for the whole time,
-        // and of which the first `addr_len` bytes are initialized.
+        // SAFETY: the pointer refers to the storage inside `any`, which is borrowed for the whole
+        // time, and whose first `addr_len` bytes are initialized.
         let bytes = unsafe {
             std::slice::from_raw_parts(any.as_ptr().cast::<u8>(), any.addr_len() as usize)
         };
         UnixName::in_path(bytes.get(offset_of!(libc::sockaddr_un, sun_path)..).unwrap_or_default())
     }
 
-    /// What the bytes from `sun_path` on say, as many as the kernel returned.
+    /// The name in the bytes from `sun_path` on, as many as the kernel returned.
     fn in_path(bytes: &[u8]) -> UnixName {
         match bytes {
             [] => UnixName::Unnamed,
             [0, name @ ..] if cfg!(target_os = "linux") => UnixName::Abstract(name.into()),
             [0, ..] => UnixName::Unnamed,
-            // Linux ends every path with a NUL; other systems do so while there is room.
+            // Linux ends every path with a NUL; other systems do so if there is room.
             path => {
                 let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
                 UnixName::Path(OsStr::from_bytes(&path[..end]).into())
@@ -48,7 +48,7 @@ impl UnixName {
     }
 }
 
-/// Compiles only where a character of C is a byte.
+/// Compiles only if `c_char` is one byte.
 const _: () = assert!(size_of::<c_char>() == 1);
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl Entry {
                 source: sources.line(&location.file, location.line),
                 location,
                 steps: finding.custody.iter().filter_map(|line| step(line)).collect(),
-                // What the registry has on record is told by the steps.
+                // The steps already contain the registry's record.
                 stacks: if finding.custody.is_empty() {
                     finding.places.clone()
                 } else {
@@ -38,10 +38,11 @@ impl Entry {
 }
 
 impl TestFinding {
-    /// What its descriptors are.
+    /// The kind of its descriptors.
     pub fn kind(&self) -> Option<&str> {
         let described = self.descriptors.first().map(|descriptor| &*descriptor.kind);
-        // What the registry has closed at the end of the test is no descriptor any more.
+        // The registry has closed the resource at the end of the test, so no descriptor describes
+        // it.
         described.or_else(|| {
             let owned = self.message.strip_prefix("ended and still owned ")?;
             let end = owned.find(" fd ").or_else(|| owned.find(" (resource "))?;
@@ -50,7 +51,7 @@ impl TestFinding {
     }
 }
 
-/// Where it was opened or closed; where the test stands if that is not known.
+/// Where the descriptor was opened or closed, or else the location of the test.
 fn location(finding: &TestFinding, report: &TestReport) -> Location {
     let noted = finding.places.iter().find_map(|place| of_frame(place.own()?));
     let on_record = || finding.custody.iter().find_map(|line| Some(step(line)?.location));
@@ -60,18 +61,17 @@ fn location(finding: &TestFinding, report: &TestReport) -> Location {
     })
 }
 
-/// Where a call is, if that is known.
+/// The location of a stack frame, if known.
 pub fn of_frame(frame: &Frame) -> Option<Location> {
     let file = frame.file.as_deref()?;
-    // The registry says who, where a stack says in which function, and tasks have other numbers
-    // in the next run.
+    // A registry reports a task in place of a function, and task numbers change with each run.
     let is_function = !frame.function.is_empty() && !frame.function.starts_with("task ");
     let function = is_function.then(|| frame.function.clone());
     Some(Location { function, ..Location::new(file, frame.line, frame.column) })
 }
 
-/// A step of custody out of its line of text, `acquired by task 3 at src/a.rs:1:2, 0ms ago (thread 9)`,
-/// which is how it came from the test's process.
+/// Parses a step of custody from its line of text, which is how the test's process sends it:
+/// `acquired by task 3 at src/a.rs:1:2, 0ms ago (thread 9)`.
 fn step(line: &str) -> Option<Step> {
     let (label, rest) = line.rsplit_once(" at ")?;
     let (site, rest) = rest.split_once(", ")?;
@@ -88,7 +88,7 @@ fn step(line: &str) -> Option<Step> {
 }
 
 impl Place {
-    /// Each call with its place, the innermost first.
+    /// Each frame with its location, innermost first.
     #[cfg(feature = "ci")]
     pub fn locations(&self) -> impl Iterator<Item = (&Frame, Option<Location>)> {
         self.frames.iter().map(|frame| (frame, of_frame(frame)))

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::Code;
 use crate::explain::{EXPLANATIONS, Explanation};
 
-/// The weaknesses that are meant, by number, as of CWE 4.17.
+/// The CWE weaknesses in use: number and name, as of CWE 4.17.
 const WEAKNESSES: &[(u16, &str)] = &[
     (282, "Improper Ownership Management"),
     (403, "Exposure of File Descriptor to Unintended Control Sphere ('File Descriptor Leak')"),
@@ -18,7 +18,7 @@ const WEAKNESSES: &[(u16, &str)] = &[
     (1341, "Multiple Releases of Same Resource or Handle"),
 ];
 
-/// Which of them a code is. Broken rules among tasks and mistakes in a call are none.
+/// The weaknesses of a code. Ownership rules among tasks and wrong calls have none.
 fn weaknesses(code: Code) -> &'static [u16] {
     match code {
         Code::Leak | Code::Unclaimed => &[775],
@@ -54,7 +54,7 @@ fn of_rule(rule: &Explanation) -> Value {
         .iter()
         .map(|number| json!({ "target": target(*number), "kinds": ["superset"] }))
         .collect();
-    // What code hosts sort by.
+    // Code hosts sort by these tags.
     let tags: BTreeSet<String> = ["descriptors", "ownership"]
         .map(String::from)
         .into_iter()
@@ -76,7 +76,7 @@ fn of_rule(rule: &Explanation) -> Value {
     value
 }
 
-/// The weaknesses that a result shows.
+/// The taxa of a result: the weaknesses of its code.
 pub(super) fn taxa(code: Code) -> Vec<Value> {
     weaknesses(code).iter().map(|number| target(*number)).collect()
 }

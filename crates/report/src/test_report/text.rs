@@ -5,10 +5,12 @@ use std::fmt;
 use super::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
 use crate::Plural;
 
-/// How many descriptors of one place are described one by one; the rest are numbers.
+/// The maximum number of descriptors of one place that are described; the rest are only listed by
+/// number.
 const DESCRIBED_MAX: usize = 5;
 
-/// How many calls of a stack are shown. The own ones are always among them.
+/// The maximum number of stack frames that are shown. The test author's own frames are always
+/// included.
 const FRAMES_MAX: usize = 12;
 
 impl fmt::Display for TestReport {
@@ -29,7 +31,7 @@ impl fmt::Display for TestReport {
     }
 }
 
-/// What happened, in one line, after the test's name, for findings that share it.
+/// A headline for findings that share one: what happened, in one line, after the test's name.
 struct Headline<'a>(&'a [TestFinding]);
 
 impl Headline<'_> {
@@ -62,7 +64,7 @@ impl fmt::Display for Headline<'_> {
 }
 
 impl fmt::Display for TestFinding {
-    /// What belongs below the headline, each line after its line break.
+    /// Writes the details below the headline. Each line begins with a line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for descriptor in self.descriptors.iter().take(DESCRIBED_MAX) {
             write!(f, "\n  {descriptor}")?;
@@ -118,7 +120,7 @@ impl fmt::Display for Place {
             None => f.write_str(" in code without debug information")?,
         }
         write!(f, ", on thread {}", self.thread)?;
-        // What the standard library does on the way to the kernel explains nothing.
+        // Frames of the standard library between the test and the kernel are left out.
         let first = self.frames.iter().position(|frame| frame.is_own).unwrap_or(0);
         for frame in self.frames.iter().skip(first).take(FRAMES_MAX) {
             write!(f, "\n      in {}", frame.function)?;
@@ -130,7 +132,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// `FILE:LINE:COLUMN`, as far as it is known.
+/// `FILE:LINE:COLUMN`, as far as known.
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {

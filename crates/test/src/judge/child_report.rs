@@ -21,7 +21,8 @@ impl ChildReport {
     pub(crate) fn receive(&mut self, message: Message) {
         match message {
             Message::Started(started) => self.started = Some(started),
-            // It is killed already, in the step that it hangs in.
+            // The child was killed in the step in which it hangs; the step does not change any
+            // more.
             Message::Began | Message::Returned if self.hang.is_some() => {}
             Message::Began => self.progress = Progress::Running,
             Message::Returned => self.progress = Progress::Returned,

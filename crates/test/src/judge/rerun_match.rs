@@ -4,10 +4,11 @@ use super::ChildReport;
 use crate::message::Left;
 use echown_report::Descriptor;
 
-/// The descriptors that the second run left open. Each is matched with at most one of the first run.
+/// The descriptors that the second run left open. Each is matched with at most one of the first
+/// run.
 pub(super) struct RerunMatch<'a> {
     left: Vec<(&'a Left, Option<bool>)>,
-    /// The kinds of all of it, and whether it recurs.
+    /// The kind of each descriptor, and whether it recurs.
     kinds: Vec<(&'a str, Option<bool>)>,
 }
 
@@ -23,14 +24,16 @@ impl<'a> RerunMatch<'a> {
         RerunMatch { left, kinds }
     }
 
-    /// Whether the second run left some of this kind, fewer than the first, and none of them recur.
-    /// Example: each thread of a pool has one, and the number of threads that are used varies.
+    /// Whether the second run left some descriptors of this kind, but fewer than the first, and
+    /// none recurs. For example, each thread of a pool has one, and the number of active threads
+    /// varies.
     pub(super) fn is_once_per_process(&self, kind: &str) -> bool {
         let mut alike = self.kinds.iter().filter(|(known, _)| *known == kind).peekable();
         alike.peek().is_some() && alike.all(|(_, recurs)| *recurs == Some(false))
     }
 
-    /// The one that is most like it: by number and path, by number, by path, by kind alone.
+    /// Takes the most similar descriptor of the same kind: by number and path, by number, by path,
+    /// or by kind alone.
     pub(super) fn take_like(&mut self, left: &Left) -> Option<(&'a Left, Option<bool>)> {
         let wanted = &left.descriptor;
         let likeness = |other: &Descriptor| {
@@ -39,7 +42,7 @@ impl<'a> RerunMatch<'a> {
         };
         let candidates = self.left.iter().enumerate();
         let of_kind = candidates.filter(|(_, (it, _))| it.descriptor.kind == wanted.kind);
-        // The first of equals: they come in the order of numbers, as these do.
+        // Of equally similar descriptors, the first: both lists are ordered by number.
         let best = of_kind.rev().max_by_key(|(_, (it, _))| likeness(&it.descriptor))?.0;
         Some(self.left.remove(best))
     }

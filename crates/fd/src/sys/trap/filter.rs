@@ -3,18 +3,19 @@
 use std::fs;
 use std::ops::Range;
 
-use super::calls::{CALLS, Deed};
+use super::calls::{CALLS, Effect};
 
 /// `AUDIT_ARCH_X86_64`.
 const ARCHITECTURE: u32 = 0xc000_003e;
 
-/// Calls of the x32 kind have this bit; nobody uses them.
+/// The bit of x32 calls, which are not in use.
 const X32: u32 = 0x4000_0000;
 
-/// Two mappings closer than this are one range: libraries lie together.
+/// Mappings with a smaller gap in bytes are merged into one range, because libraries are mapped
+/// close together.
 const GAP_MAX: usize = 64 * 1024 * 1024;
 
-/// A binary below this address lies where the linker put it.
+/// A binary below this address is not position-independent.
 const FIXED_BELOW: usize = 0x1000_0000;
 
 /// Offsets in `seccomp_data`.
@@ -23,13 +24,13 @@ const ARCH: u32 = 4;
 const POINTER: u32 = 8;
 const ARGUMENTS: u32 = 16;
 
-/// Where this process has code, if a program that it starts will have its own elsewhere.
+/// The address ranges of this process's code, if programs that it starts have their code elsewhere.
 ///
 /// # Errors
-/// Why it cannot be told from that of programs to come.
+/// The code of programs to come could have the same addresses. The message gives the reason.
 pub(super) fn text_of_this_process() -> Result<Vec<Range<usize>>, String> {
     const ADDR_NO_RANDOMIZE: libc::c_int = 0x004_0000;
-    // SAFETY: with this argument the call only asks.
+    // SAFETY: with this argument the call only reads the personality.
     let personality = unsafe { libc::personality(0xffff_ffff) };
     let randomised = fs::read_to_string("/proc/sys/kernel/randomize_va_space");
     if personality & ADDR_NO_RANDOMIZE != 0 || randomised.is_ok_and(|value| value.trim() == "0") {
@@ -48,7 +49,7 @@ pub(super) fn text_of_this_process() -> Result<Vec<Range<usize>>, String> {
     }
 }
 
-/// The executable mappings of files, in ascending order, neighbours together.
+/// The executable file mappings in ascending order; close ones are merged.
 fn text_in(maps: &str) -> Vec<Range<usize>> {
     let mut text: Vec<Range<usize>> = Vec::new();
     for line in maps.lines() {
@@ -74,26 +75,27 @@ fn text_in(maps: &str) -> Vec<Range<usize>> {
     text
 }
 
-/// Puts the filter over this thread and those that it starts.
+/// Installs the filter on this thread and the threads that it starts.
 ///
-/// Not over the others (SECCOMP_FILTER_FLAG_TSYNC): one of them may be inside of `pthread_create`, with
-/// all signals blocked, and its next call, which unblocks them, would be trapped and kill the process.
+/// Other threads do not get it (SECCOMP_FILTER_FLAG_TSYNC): one of them may be inside
+/// `pthread_create` with all signals blocked, so its next call, which unblocks them, would be
+/// trapped and kill the process.
 ///
 /// # Errors
-/// The kernel refuses: another filter, or none possible.
+/// The kernel rejects the filter.
 pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
     let mut program = program(text, magic);
     let length = u16::try_from(program.len()).map_err(|_| "the filter is too long")?;
     let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
-    // SAFETY: `prctl` with these arguments takes integers only; `seccomp` reads the program that
-    // `filter` points to, which outlives the call and is as long as it says.
-    let answer = unsafe {
+    // SAFETY: `prctl` with these arguments takes only integers; `seccomp` reads the program that
+    // `filter` points to, which outlives the call and has the given length.
+    let result = unsafe {
         if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
             return Err(String::from("the kernel rejects NO_NEW_PRIVS"));
         }
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
     };
-    match answer {
+    match result {
         0 => Ok(()),
         _ => {
             Err(format!("the kernel rejects a seccomp filter: {}", std::io::Error::last_os_error()))
@@ -101,19 +103,19 @@ pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
     }
 }
 
-/// Where a jump leads.
+/// The target of a jump.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum To {
     Next,
     Duplicating,
-    /// It is a call to be trapped, if it comes from here.
-    Judge,
+    /// The call is trapped if it comes from this address.
+    CheckOrigin,
     From(usize),
     Allow,
     Trap,
 }
 
-/// Instructions whose jumps name labels.
+/// Instructions whose jumps use labels.
 #[derive(Default)]
 struct Assembly {
     instructions: Vec<(u32, u32, To, To)>,
@@ -137,9 +139,9 @@ impl Assembly {
         self.push(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, value, then, otherwise);
     }
 
-    fn answer(&mut self, label: To, answer: u32) {
+    fn returns(&mut self, label: To, action: u32) {
         self.label(label);
-        self.push(libc::BPF_RET | libc::BPF_K, answer, To::Next, To::Next);
+        self.push(libc::BPF_RET | libc::BPF_K, action, To::Next, To::Next);
     }
 
     fn push(&mut self, code: u32, value: u32, then: To, otherwise: To) {
@@ -173,20 +175,20 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     it.if_equal(ARCHITECTURE, To::Next, To::Allow);
     it.load(NUMBER);
     it.if_at_least(X32, To::Allow, To::Next);
-    for &(call, _, deed) in CALLS {
-        let to = match deed {
-            Deed::OpensOrAsks => To::Duplicating,
-            _ => To::Judge,
+    for &(call, _, effect) in CALLS {
+        let to = match effect {
+            Effect::OpensOrQueries => To::Duplicating,
+            _ => To::CheckOrigin,
         };
         it.if_equal(low(call as u64), to, To::Next);
     }
     it.if_equal(u32::MAX, To::Allow, To::Allow);
     it.label(To::Duplicating);
     it.load(argument(1));
-    it.if_equal(libc::F_DUPFD as u32, To::Judge, To::Next);
-    it.if_equal(libc::F_GETFD as u32, To::Judge, To::Next);
-    it.if_equal(libc::F_DUPFD_CLOEXEC as u32, To::Judge, To::Allow);
-    it.label(To::Judge);
+    it.if_equal(libc::F_DUPFD as u32, To::CheckOrigin, To::Next);
+    it.if_equal(libc::F_GETFD as u32, To::CheckOrigin, To::Next);
+    it.if_equal(libc::F_DUPFD_CLOEXEC as u32, To::CheckOrigin, To::Allow);
+    it.label(To::CheckOrigin);
     it.load(argument(5));
     it.if_equal(low(magic), To::Next, To::From(0));
     it.load(argument(5) + 4);
@@ -199,19 +201,19 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
         it.if_equal(*upper, To::Next, next);
         it.load(POINTER);
         it.if_at_least(*first, To::Next, next);
-        // The pointer stands behind the call's instruction, so at most at the end.
+        // The instruction pointer is after the call's instruction, so at most at the range's end.
         match last.checked_add(1) {
             Some(beyond) => it.if_at_least(beyond, next, To::Trap),
             None => it.if_equal(*last, To::Trap, To::Trap),
         }
     }
-    it.answer(To::Allow, libc::SECCOMP_RET_ALLOW);
-    it.answer(To::Trap, libc::SECCOMP_RET_TRAP);
+    it.returns(To::Allow, libc::SECCOMP_RET_ALLOW);
+    it.returns(To::Trap, libc::SECCOMP_RET_TRAP);
     it.assemble()
 }
 
-/// A range in pieces that have the upper half of the address in common: that, and the first and the last
-/// lower half.
+/// Splits a range into pieces whose addresses share their upper half. Each piece consists of that
+/// upper half, and of its first and last lower half.
 fn pieces(range: &Range<usize>) -> Vec<(u32, u32, u32)> {
     let (start, last) = (range.start as u64, range.end as u64);
     let piece = |upper: u32| {
@@ -238,8 +240,13 @@ fn high(value: u64) -> u32 {
 mod tests {
     use super::*;
 
-    /// Runs the program as the kernel would.
-    fn judge(program: &[libc::sock_filter], call: i64, pointer: u64, arguments: [u64; 6]) -> u32 {
+    /// Interprets the program as the kernel does.
+    fn interpret(
+        program: &[libc::sock_filter],
+        call: i64,
+        pointer: u64,
+        arguments: [u64; 6],
+    ) -> u32 {
         let load = |offset: u32| match offset {
             NUMBER => low(call as u64),
             ARCH => ARCHITECTURE,
@@ -271,7 +278,7 @@ mod tests {
         let magic = 0x1234_5678_9abc_def0;
         let program = program(&[binary, libraries], magic);
         let is_trapped = |call, pointer, arguments| {
-            judge(&program, call, pointer, arguments) == libc::SECCOMP_RET_TRAP
+            interpret(&program, call, pointer, arguments) == libc::SECCOMP_RET_TRAP
         };
         let none = [0; 6];
         for here in [0x5500_0000_2000, 0x7f12_ffff_1234, 0x7f13_0000_0001] {

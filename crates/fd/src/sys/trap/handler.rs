@@ -1,7 +1,7 @@
-//! The handler of SIGSYS: makes the trapped call, and notes what it did.
+//! The SIGSYS handler: makes the trapped call and records its effect.
 //!
-//! It runs on the thread that made the call, at the instruction of the call: what it interrupts is
-//! known, and is never the middle of something. It allocates nothing and takes no lock but the table's.
+//! It runs on the calling thread, at the instruction of the call, so it never interrupts other
+//! code. It allocates nothing and takes no lock except the table's.
 
 use std::arch::asm;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -9,25 +9,25 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::Mode;
-use super::calls::{Deed, deed};
+use super::calls::{Effect, effect};
 use super::table::{TABLE, Table, Trace};
 
-/// What the filter lets through, as the sixth argument of calls that take at most five.
+/// The value that passes the filter, as the sixth argument of calls that take at most five.
 static MAGIC: AtomicU64 = AtomicU64::new(0);
 
-/// The process that is noted; a child between fork and exec is another one.
-static NOTED: AtomicI64 = AtomicI64::new(0);
+/// The id of the recorded process; a child between fork and exec has another one.
+static RECORDED_PROCESS: AtomicI64 = AtomicI64::new(0);
 
-/// Whether who asks for a number that was closed is told that it is open; see `note`.
+/// Whether F_GETFD reports a closed number as open; see `record`.
 static IGNORE_ABORT: AtomicBool = AtomicBool::new(false);
 
-/// The size of the kernel's set of signals.
+/// The size of the kernel's signal set in bytes.
 const SET_BYTES: u64 = 8;
 
-/// SIGSYS in the kernel's set of signals.
+/// The bit of SIGSYS in the kernel's signal set.
 const SIGSYS_BIT: u64 = 1 << (libc::SIGSYS - 1);
 
-/// What the kernel calls `sigaction`.
+/// The kernel's `sigaction`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Action {
@@ -37,51 +37,51 @@ struct Action {
     mask: u64,
 }
 
-/// Installs the handler, and then what brings calls to it.
+/// Installs the handler, and then the filter.
 ///
 /// # Errors
-/// What `filter` answers, or that the handler cannot be had.
+/// The error of `filter`, or the handler could not be installed.
 pub(super) fn install(
     mode: Mode,
     filter: impl FnOnce(u64) -> Result<(), String>,
 ) -> Result<(), String> {
-    // Random, so that no program has it in that register by chance; never zero, as many have.
+    // Random, so that no program has it in that register by chance; never zero, which is common.
     let magic = RandomState::new().build_hasher().finish() | 1;
-    // ord: Relaxed, all three; the filter, without which nobody reads them, comes after them in this
-    // thread, and others have it by being started later.
+    // ord: Relaxed, all three; they are read only under the filter, which this thread installs
+    // after them, and other threads are started later.
     MAGIC.store(magic, Ordering::Relaxed);
     IGNORE_ABORT.store(mode == Mode::IgnoreAbort, Ordering::Relaxed);
-    NOTED.store(i64::from(std::process::id()), Ordering::Relaxed);
+    RECORDED_PROCESS.store(i64::from(std::process::id()), Ordering::Relaxed);
     TABLE.set(Table::new());
-    // The first unwinding may load tables; it is made here and not in the handler.
+    // The first unwinding may load tables, so it is done here and not in the handler.
     let mut trace = Trace::new(0, 0, [0; 16]);
     unwind(&mut trace, 0);
-    // SAFETY: an all-zero `sigaction` is a valid one; the handler is a function of the form that
-    // SA_SIGINFO asks for, and lives as long as the process. All signals are blocked in it, so that
-    // nothing interrupts it on its thread.
-    let answer = unsafe {
+    // SAFETY: an all-zero `sigaction` is valid; the handler has the signature that SA_SIGINFO
+    // requires, and lives as long as the process. All signals are blocked in it, so nothing
+    // interrupts it on its thread.
+    let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_trap as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;
         libc::sigfillset(&raw mut action.sa_mask);
         libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut())
     };
-    if answer != 0 {
+    if result != 0 {
         return Err(String::from("SIGSYS cannot be handled"));
     }
     never_block();
     filter(magic)
 }
 
-/// Takes SIGSYS out of what this thread blocks, and out of the masks of the handlers that there are. What
-/// is set from now on goes through `set_mask` and `set_action`.
+/// Removes SIGSYS from this thread's signal mask and from the masks of the existing handlers. Later
+/// changes go through `set_mask` and `set_action`.
 fn never_block() {
-    /// The kernel's signals are numbered up to this.
+    /// The highest signal number of the kernel.
     const SIGNAL_MAX: u64 = 64;
     let mut action = Action { handler: 0, flags: 0, restorer: 0, mask: SIGSYS_BIT };
     let (set, pointer) = (&raw const action.mask as u64, &raw mut action as u64);
-    // SAFETY: the kernel reads the eight bytes of the set, and writes and reads an action of the size
-    // that it has here. What is set is what was got, but for the mask.
+    // SAFETY: the kernel reads the eight bytes of the set, and writes and reads an action of its
+    // own size. Each action is set as it was read, except for its mask.
     unsafe {
         repeat(libc::SYS_rt_sigprocmask, [libc::SIG_UNBLOCK as u64, set, 0, SET_BYTES, 0]);
         for signal in (1..=SIGNAL_MAX).filter(|&signal| signal != libc::SIGSYS as u64) {
@@ -94,15 +94,16 @@ fn never_block() {
     }
 }
 
-/// The registers of a call, by their places in the context.
+/// The registers of a call's arguments, as indices in the context.
 const ARGUMENTS: [libc::c_int; 5] =
     [libc::REG_RDI, libc::REG_RSI, libc::REG_RDX, libc::REG_R10, libc::REG_R8];
 
 extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    /// `SYS_SECCOMP`: the signal comes from a filter, and not from somebody's `kill`.
+    /// `SYS_SECCOMP`: the signal comes from a filter, and not from `kill`.
     const FROM_FILTER: libc::c_int = 1;
-    // SAFETY: the kernel hands a handler with SA_SIGINFO these two, alive and its own for the length
-    // of the handler; `ucontext_t` is what the second points to. errno is this thread's.
+    // SAFETY: the kernel passes these two to a handler with SA_SIGINFO; they are valid and
+    // exclusive while the handler runs. `context` points to a `ucontext_t`. errno belongs to this
+    // thread.
     let (info, context, errno) = unsafe {
         (&*info, &mut *context.cast::<libc::ucontext_t>(), &mut *libc::__errno_location())
     };
@@ -116,23 +117,23 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     let arguments = ARGUMENTS.map(|register| registers[place(register)] as u64);
     let pointer = registers[place(libc::REG_RIP)] as usize;
     let mask = &raw mut context.uc_sigmask;
-    let answer = match deed(call) {
-        Some(Deed::Masks) => set_mask(mask.cast(), arguments),
-        Some(Deed::Handles) => set_action(arguments),
-        Some(deed) if is_noted_process() => {
+    let result = match effect(call) {
+        Some(Effect::Masks) => set_mask(mask.cast(), arguments),
+        Some(Effect::Handles) => set_action(arguments),
+        Some(effect) if is_recorded_process() => {
             let mut trace = Trace::new(call, this_thread(), this_threads_name());
             unwind(&mut trace, pointer);
-            note(deed, call, arguments, mask, &trace)
+            record(effect, call, arguments, mask, &trace)
         }
         _ => unmasked(call, arguments, mask),
     };
-    context.uc_mcontext.gregs[place(libc::REG_RAX)] = answer;
+    context.uc_mcontext.gregs[place(libc::REG_RAX)] = result;
     *errno = errno_before;
 }
 
-/// Makes the call and notes what it did.
-fn note(
-    deed: Deed,
+/// Makes the call and records its effect.
+fn record(
+    effect: Effect,
     call: i64,
     arguments: [u64; 5],
     mask: *mut libc::sigset_t,
@@ -140,59 +141,60 @@ fn note(
 ) -> i64 {
     const EBADF: i64 = -(libc::EBADF as i64);
     let number = |argument: u64| argument as u32 as RawFd;
-    let before = match deed {
-        Deed::Closes => TABLE.with(|table| table.closes(number(arguments[0]), trace)).flatten(),
+    let before = match effect {
+        Effect::Closes => TABLE.with(|table| table.closes(number(arguments[0]), trace)).flatten(),
         _ => None,
     };
-    let answer = unmasked(call, arguments, mask);
-    if deed == Deed::OpensOrAsks && answer == EBADF && ignores_abort() {
-        // The standard library asks this before it closes, and aborts. Told that the number is open, it
-        // closes, which fails, and is noted as the second close that it is.
+    let result = unmasked(call, arguments, mask);
+    if effect == Effect::OpensOrQueries && result == EBADF && ignores_abort() {
+        // The standard library checks this before it closes, and aborts if the number is closed. If
+        // the number is reported as open, the standard library closes it, which fails and is
+        // recorded as a double close.
         let was_closed = TABLE.with(|table| table.is_closed(number(arguments[0])));
-        return if was_closed == Some(true) { 0 } else { answer };
+        return if was_closed == Some(true) { 0 } else { result };
     }
-    TABLE.with(|table| match deed {
-        Deed::Closes => {
-            if let (EBADF, Some(before)) = (answer, before) {
+    TABLE.with(|table| match effect {
+        Effect::Closes => {
+            if let (EBADF, Some(before)) = (result, before) {
                 table.was_closed(number(arguments[0]), before, trace);
             }
         }
-        _ if answer < 0 => {}
-        Deed::OpensOrAsks if arguments[1] as i32 == libc::F_GETFD => {}
-        Deed::Opens | Deed::OpensOrAsks => table.opens(number(answer as u64), trace),
-        Deed::OpensPair(argument) => {
+        _ if result < 0 => {}
+        Effect::OpensOrQueries if arguments[1] as i32 == libc::F_GETFD => {}
+        Effect::Opens | Effect::OpensOrQueries => table.opens(number(result as u64), trace),
+        Effect::OpensPair(argument) => {
             // SAFETY: the call succeeded, so the kernel has written two numbers there.
             let pair = unsafe { (arguments[argument] as *const [RawFd; 2]).read_unaligned() };
             pair.iter().for_each(|&number| table.opens(number, trace));
         }
-        Deed::Replaces => {
+        Effect::Replaces => {
             if arguments[0] != arguments[1] {
                 table.closes(number(arguments[1]), trace);
             }
             table.opens(number(arguments[1]), trace);
         }
-        Deed::ClosesRange => {
+        Effect::ClosesRange => {
             const CLOSE_ON_EXEC_ONLY: u64 = 4;
             if arguments[2] & CLOSE_ON_EXEC_ONLY == 0 {
                 table.closes_range(arguments[0] as u32, arguments[1] as u32, trace);
             }
         }
         // SAFETY: the call succeeded, so this is the message that the kernel has filled in.
-        Deed::Receives => unsafe { received(arguments[1] as *const libc::msghdr, table, trace) },
-        Deed::Masks | Deed::Handles => {}
+        Effect::Receives => unsafe { received(arguments[1] as *const libc::msghdr, table, trace) },
+        Effect::Masks | Effect::Handles => {}
     });
-    answer
+    result
 }
 
-/// Notes the descriptors that came with a message (SCM_RIGHTS).
+/// Records the descriptors that a message contains (SCM_RIGHTS).
 ///
 /// # Safety
-/// `message` points to one that `recvmsg` has filled in.
-// SAFETY: the promise is the caller's; see above.
+/// `message` points to a message that `recvmsg` has filled in.
+// SAFETY: the caller guarantees it; see above.
 unsafe fn received(message: *const libc::msghdr, table: &mut Table, trace: &Trace) {
-    // SAFETY: the caller's promise: the control messages lie one after the other within the length
-    // that the kernel wrote, which is what these functions walk by, and the numbers of one within its
-    // own length.
+    // SAFETY: the caller guarantees that the control messages are consecutive within the length
+    // that the kernel wrote, which limits these functions, and that the numbers of a control
+    // message are within its own length.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
@@ -209,34 +211,34 @@ unsafe fn received(message: *const libc::msghdr, table: &mut Table, trace: &Trac
     }
 }
 
-/// Makes a call with the signals blocked that were so outside, since it may wait for long, and be meant
-/// to be interrupted.
+/// Makes a call under the caller's signal mask, because the call may block for long and be
+/// interrupted on purpose.
 fn unmasked(call: i64, arguments: [u64; 5], mask: *mut libc::sigset_t) -> i64 {
     let all = u64::MAX;
     let set = |set: *const u64| {
         let arguments = [libc::SIG_SETMASK as u64, set as u64, 0, SET_BYTES, 0];
-        // SAFETY: the kernel reads eight bytes of a set, which both sets that are passed here have.
+        // SAFETY: the kernel reads eight bytes of a set; both sets that are passed have them.
         unsafe { repeat(libc::SYS_rt_sigprocmask, arguments) };
     };
     set(mask.cast());
-    // SAFETY: this is the call that the program wanted to make, with its own arguments: whatever it
-    // does is what would have been done without the filter.
-    let answer = unsafe { repeat(call, arguments) };
+    // SAFETY: this is the program's own call with its own arguments, so it has the same effect as
+    // without the filter.
+    let result = unsafe { repeat(call, arguments) };
     set(&raw const all);
-    answer
+    result
 }
 
-/// `rt_sigprocmask`, on the mask that is valid outside of the handler: with SIGSYS never blocked.
+/// `rt_sigprocmask` on the mask outside of the handler. SIGSYS is never blocked.
 fn set_mask(mask: *mut u64, [how, new, old, size, _]: [u64; 5]) -> i64 {
     if size != SET_BYTES {
         return -i64::from(libc::EINVAL);
     }
-    // SAFETY: `mask` is the context's, whose first eight bytes are the kernel's set; `new` and `old` are
-    // null or what the program passed to the kernel for exactly these accesses.
+    // SAFETY: `mask` is the context's, whose first eight bytes are the kernel's set; `new` and
+    // `old` are null, or the program passed them to the kernel for exactly these accesses.
     unsafe {
         let before = mask.read();
-        let asked = if new == 0 { None } else { Some((new as *const u64).read_unaligned()) };
-        let after = match (asked, how as libc::c_int) {
+        let requested = if new == 0 { None } else { Some((new as *const u64).read_unaligned()) };
+        let after = match (requested, how as libc::c_int) {
             (None, _) => before,
             (Some(new), libc::SIG_BLOCK) => before | new,
             (Some(new), libc::SIG_UNBLOCK) => before & !new,
@@ -251,13 +253,14 @@ fn set_mask(mask: *mut u64, [how, new, old, size, _]: [u64; 5]) -> i64 {
     0
 }
 
-/// `rt_sigaction`, with SIGSYS never blocked in a handler: one that opens or closes anything would be
-/// killed. For SIGSYS itself nothing is changed, and the default is answered as the former action.
+/// `rt_sigaction`, with SIGSYS never blocked in a handler: a handler that opens or closes a
+/// descriptor would be killed. A new action for SIGSYS is ignored, and its old action is reported
+/// as the default.
 fn set_action([signal, new, old, size, _]: [u64; 5]) -> i64 {
     const DEFAULT: Action = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
     if signal as libc::c_int == libc::SIGSYS {
         if old != 0 {
-            // SAFETY: the program passed it for the kernel to write an action there.
+            // SAFETY: the program passed it, so that the kernel writes an action there.
             unsafe { (old as *mut Action).write_unaligned(DEFAULT) };
         }
         return 0;
@@ -265,18 +268,18 @@ fn set_action([signal, new, old, size, _]: [u64; 5]) -> i64 {
     let action: Action;
     let mut pointer = new;
     if new != 0 && size == SET_BYTES {
-        // SAFETY: the program passed it for the kernel to read an action there.
-        let asked = unsafe { (new as *const Action).read_unaligned() };
-        action = Action { mask: asked.mask & !SIGSYS_BIT, ..asked };
+        // SAFETY: the program passed it, so that the kernel reads an action there.
+        let requested = unsafe { (new as *const Action).read_unaligned() };
+        action = Action { mask: requested.mask & !SIGSYS_BIT, ..requested };
         pointer = &raw const action as u64;
     }
-    // SAFETY: the program's own call, with its own arguments but for the copy of the action, which lives
-    // as long as the call.
+    // SAFETY: the program's own call with its own arguments, except for the copy of the action,
+    // which lives as long as the call.
     unsafe { repeat(libc::SYS_rt_sigaction, [signal, pointer, old, size, 0]) }
 }
 
-/// Notes the calls from the trapped instruction outwards. `pointer` is where that returns to: further in
-/// there is only this handler.
+/// Records the stack from the trapped instruction outwards. `pointer` is the return address of the
+/// call; the inner frames belong to this handler.
 fn unwind(trace: &mut Trace, pointer: usize) {
     struct Walk<'a> {
         trace: &'a mut Trace,
@@ -285,33 +288,33 @@ fn unwind(trace: &mut Trace, pointer: usize) {
     }
 
     extern "C" fn step(context: *mut Context, walk: *mut libc::c_void) -> libc::c_int {
-        /// `_URC_NO_REASON`: on to the next outer call.
+        /// `_URC_NO_REASON`: continue with the next outer frame.
         const CONTINUE: libc::c_int = 0;
         /// `_URC_NORMAL_STOP`.
         const STOP: libc::c_int = 4;
-        // SAFETY: `context` is the unwinder's for the length of this call, and `walk` is what `unwind`
-        // handed to it, which nothing else uses meanwhile.
+        // SAFETY: `context` belongs to the unwinder during this call, and `walk` is the pointer
+        // that `unwind` passed, which no other code uses meanwhile.
         let (address, walk) = unsafe { (_Unwind_GetIP(context), &mut *walk.cast::<Walk<'_>>()) };
         walk.is_outside |= address == walk.pointer;
-        // The outermost call returns to nowhere.
+        // The outermost frame has no return address.
         let goes_on = !walk.is_outside || (address != 0 && walk.trace.push(address));
         if goes_on { CONTINUE } else { STOP }
     }
 
     let mut walk = Walk { trace, pointer, is_outside: false };
-    // SAFETY: walking a stack reads it and the unwind tables. `step` has the signature that the
-    // unwinder calls, does not unwind itself, and gets a pointer that outlives the walk.
+    // SAFETY: a stack walk reads the stack and the unwind tables. `step` has the signature that the
+    // unwinder requires, does not unwind itself, and gets a pointer that outlives the walk.
     unsafe { _Unwind_Backtrace(step, (&raw mut walk).cast()) };
 }
 
-/// A frame, as the unwinder shows it.
+/// The unwinder's representation of a frame.
 #[repr(C)]
 struct Context {
     _opaque: [u8; 0],
 }
 
-// SAFETY: the two functions as the Itanium C++ ABI declares them; the unwinder is the one that the
-// standard library links.
+// SAFETY: these are the declarations of the Itanium C++ ABI; the standard library links the
+// unwinder.
 unsafe extern "C" {
     fn _Unwind_Backtrace(
         step: extern "C" fn(*mut Context, *mut libc::c_void) -> libc::c_int,
@@ -320,20 +323,20 @@ unsafe extern "C" {
     fn _Unwind_GetIP(context: *mut Context) -> usize;
 }
 
-fn is_noted_process() -> bool {
+fn is_recorded_process() -> bool {
     // SAFETY: the call takes no arguments and cannot fail.
     let process = unsafe { repeat(libc::SYS_getpid, [0; 5]) };
-    // ord: Relaxed; written before there was a filter, see `install`.
-    process == NOTED.load(Ordering::Relaxed)
+    // ord: Relaxed; written before the filter was installed, see `install`.
+    process == RECORDED_PROCESS.load(Ordering::Relaxed)
 }
 
 fn ignores_abort() -> bool {
-    // ord: Relaxed; as in `is_noted_process`.
+    // ord: Relaxed; as in `is_recorded_process`.
     IGNORE_ABORT.load(Ordering::Relaxed)
 }
 
 fn this_thread() -> u32 {
-    // SAFETY: as in `is_noted_process`.
+    // SAFETY: as in `is_recorded_process`.
     unsafe { repeat(libc::SYS_gettid, [0; 5]) as u32 }
 }
 
@@ -345,22 +348,22 @@ fn this_threads_name() -> [u8; 16] {
     name
 }
 
-/// A system call that the filter lets through.
+/// A system call that passes the filter.
 ///
 /// # Safety
-/// As the call demands of its arguments.
-// SAFETY: the promise is the caller's; see above.
+/// The requirements of the call on its arguments.
+// SAFETY: the caller guarantees it; see above.
 unsafe fn repeat(call: i64, arguments: [u64; 5]) -> i64 {
-    let answer: i64;
+    let result: i64;
     // ord: Relaxed; see `install`.
     let magic = MAGIC.load(Ordering::Relaxed);
-    // SAFETY: the kernel's convention: the number and six arguments in these registers, the answer in
-    // rax, rcx and r11 overwritten, the stack left alone. None of the calls that come here takes a
-    // sixth argument. What it does to memory is the caller's promise.
+    // SAFETY: the kernel's calling convention: the number and six arguments in these registers, the
+    // result in rax, rcx and r11 clobbered, the stack untouched. None of these calls takes a sixth
+    // argument. The caller is responsible for the call's memory accesses.
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") call => answer,
+            inlateout("rax") call => result,
             in("rdi") arguments[0],
             in("rsi") arguments[1],
             in("rdx") arguments[2],
@@ -372,5 +375,5 @@ unsafe fn repeat(call: i64, arguments: [u64; 5]) -> i64 {
             options(nostack),
         );
     }
-    answer
+    result
 }

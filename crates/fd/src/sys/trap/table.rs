@@ -1,9 +1,9 @@
-//! What is noted: for each number, who opened it and who closed it last.
+//! The table of records: for each number, the call that opened it and the call that closed it last.
 //!
-//! All memory is there before the first call is noted. The lock is a flag that is waited for in a loop:
-//! it is taken in a signal's handler, where all signals are blocked, and for the length of a copy. Nothing
-//! is allocated or freed under it: an allocator may itself open a file (the C library's does, to shrink a
-//! heap), and its call would wait in the handler for this lock.
+//! All memory is allocated before recording starts. The lock is a spin lock: it is taken in a
+//! signal handler, where all signals are blocked, and for the length of a copy. Nothing is
+//! allocated or freed under it, because an allocator may itself open a file (the C library's does,
+//! to shrink a heap), and the handler of that call would wait for this lock.
 
 use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
@@ -11,19 +11,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::escape;
 
-/// Numbers from this one on are not noted: four times what `select` takes, and a few megabytes.
+/// Numbers from this one on are not recorded. Four times the maximum of `select`; the table has a
+/// few megabytes.
 pub(super) const NUMBERS_MAX: usize = 4096;
 
-/// Calls of a stack that are kept. What a test does lies well within; below it is the harness.
+/// The maximum number of frames per stack. A test's frames are within it; the outer ones belong to
+/// the harness.
 pub(super) const FRAMES_MAX: usize = 32;
 
-/// Second closes that are kept: one is enough to fail.
+/// The maximum number of recorded double closes; one is enough for a failure.
 pub(super) const DOUBLES_MAX: usize = 16;
 
-/// Places that close numbers nobody opened.
+/// The maximum number of recorded places that close numbers that were never open.
 const BULK_CLOSERS_MAX: usize = 16;
 
-/// One call, as it is noted.
+/// The record of one call.
 #[derive(Clone, Copy)]
 pub(super) struct Trace {
     call: i64,
@@ -38,7 +40,7 @@ impl Trace {
         Trace { call, thread, length: 0, name, addresses: [0; FRAMES_MAX] }
     }
 
-    /// Adds the next outer call. False when there is no room for another one.
+    /// Adds the next outer frame. Returns false if the stack is full.
     pub(super) fn push(&mut self, address: usize) -> bool {
         if let Some(place) = self.addresses.get_mut(self.length) {
             *place = address;
@@ -71,8 +73,8 @@ impl Trace {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing was noted: closed, or opened before.
-    Unnoted,
+    /// Not recorded: the number is closed, or was opened before recording began.
+    Unrecorded,
     Open,
     Closed,
 }
@@ -82,7 +84,7 @@ struct Slot {
     state: State,
     opened: Option<Trace>,
     closed: Option<Trace>,
-    /// The first close, if what it closed was opened before noting began.
+    /// The first close of a file that was opened before recording began.
     closed_of_others: Option<Trace>,
 }
 
@@ -94,13 +96,13 @@ pub(super) struct Table {
     bulk_closers: Vec<Trace>,
 }
 
-/// What a number's slot was before a close, to be put back when it turns out to have been none.
+/// The previous state of a number, to restore if the close failed.
 pub(super) struct Undo(State, Option<Trace>);
 
 impl Table {
     pub(super) fn new() -> Table {
         let empty =
-            Slot { state: State::Unnoted, opened: None, closed: None, closed_of_others: None };
+            Slot { state: State::Unrecorded, opened: None, closed: None, closed_of_others: None };
         Table {
             slots: vec![empty; NUMBERS_MAX],
             doubles: Vec::with_capacity(DOUBLES_MAX),
@@ -118,25 +120,25 @@ impl Table {
         }
     }
 
-    /// Notes a close *before* it is made: once it is made, the number may be opened again, and that is
-    /// noted after the opening.
+    /// Records a close *before* it is made: once it is made, the number can be opened again, and
+    /// recording the close after that opening would be wrong.
     pub(super) fn closes(&mut self, number: RawFd, trace: &Trace) -> Option<Undo> {
         let slot = self.slot(number)?;
         let before = Undo(slot.state, slot.closed);
-        if slot.state == State::Unnoted && slot.closed_of_others.is_none() {
+        if slot.state == State::Unrecorded && slot.closed_of_others.is_none() {
             slot.closed_of_others = Some(*trace);
         }
         (slot.state, slot.closed) = (State::Closed, Some(*trace));
         Some(before)
     }
 
-    /// The close of a moment ago found the number closed.
+    /// Corrects the last close: the number was not open.
     pub(super) fn was_closed(&mut self, number: RawFd, before: Undo, trace: &Trace) {
         let Some(slot) = self.slot(number) else { return };
         let Undo(state, closed) = before;
         let opened = slot.opened;
         match state {
-            State::Unnoted => {
+            State::Unrecorded => {
                 (slot.state, slot.closed, slot.closed_of_others) = (state, None, None);
                 self.add_bulk_closer(trace);
             }
@@ -147,14 +149,15 @@ impl Table {
                         && traces[2].as_ref().is_some_and(|second| second.is_from_where(trace))
                 };
                 if self.doubles.last().is_some_and(follows) {
-                    // One number after the other from one place: a loop over all, which is no fault.
+                    // One place closes consecutive numbers: a loop over all numbers, which is not a
+                    // fault.
                     self.add_bulk_closer(trace);
                 }
                 if self.doubles.len() < DOUBLES_MAX {
                     self.doubles.push((number, [opened, closed, Some(*trace)]));
                 }
             }
-            // Closed by what is not noted; nothing is certain.
+            // Closed by a call that was not recorded, so the state is uncertain.
             State::Open => {}
         }
     }
@@ -162,7 +165,7 @@ impl Table {
     pub(super) fn closes_range(&mut self, first: u32, last: u32, trace: &Trace) {
         for number in (first as usize..NUMBERS_MAX).take_while(|&number| number <= last as usize) {
             let slot = &mut self.slots[number];
-            if slot.state == State::Unnoted && slot.closed_of_others.is_none() {
+            if slot.state == State::Unrecorded && slot.closed_of_others.is_none() {
                 slot.closed_of_others = Some(*trace);
             }
             if slot.state == State::Open {
@@ -171,8 +174,8 @@ impl Table {
         }
     }
 
-    /// Records a bulk closer: a place that closes a number that was never open closes a range of numbers, so
-    /// its second closes are no double closes.
+    /// Records a bulk closer: a place that closes a number that was never open closes a range of
+    /// numbers, so it makes no double closes.
     fn add_bulk_closer(&mut self, trace: &Trace) {
         let is_known = self.bulk_closers.iter().any(|known| known.is_from_where(trace));
         if !is_known && self.bulk_closers.len() < BULK_CLOSERS_MAX {
@@ -193,8 +196,8 @@ impl Table {
         self.slot(number)?.closed_of_others
     }
 
-    /// Adds the second closes to `found`, which has room for [`DOUBLES_MAX`] of them: nothing is
-    /// allocated here, under the lock.
+    /// Adds the double closes to `found`, which has the capacity for [`DOUBLES_MAX`]: nothing may
+    /// be allocated under the lock.
     pub(super) fn doubles(&mut self, found: &mut Vec<Second>) {
         let is_by_bulk_closer = |(_, traces): &Second| {
             let second = traces[2].as_ref();
@@ -204,7 +207,7 @@ impl Table {
     }
 }
 
-/// The one table, behind its lock.
+/// The table with its lock.
 pub(super) struct Locked {
     is_locked: AtomicBool,
     table: UnsafeCell<Option<Table>>,
@@ -213,19 +216,19 @@ pub(super) struct Locked {
 pub(super) static TABLE: Locked =
     Locked { is_locked: AtomicBool::new(false), table: UnsafeCell::new(None) };
 
-// SAFETY: the table is reached in `with` and `set` alone, which hold the lock; what is in it is plain
+// SAFETY: the table is accessed only in `with` and `set`, which hold the lock; it contains plain
 // data.
 unsafe impl Sync for Locked {}
 
 impl Locked {
-    /// Calls `f` with the table, if noting has begun. Neither `f` nor what interrupts it may come here
-    /// again on the same thread: in a handler all signals are blocked, and elsewhere `f` only copies.
+    /// Calls `f` with the table, if recording has begun. Not reentrant: in a handler all signals
+    /// are blocked, and elsewhere `f` only copies.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Table) -> R) -> Option<R> {
         self.lock();
-        // SAFETY: the lock is held, by this thread and once, so that this is the only reference.
-        let answer = unsafe { (*self.table.get()).as_mut() }.map(f);
+        // SAFETY: this thread holds the lock and does so once, so this is the only reference.
+        let result = unsafe { (*self.table.get()).as_mut() }.map(f);
         self.unlock();
-        answer
+        result
     }
 
     pub(super) fn set(&self, table: Table) {
@@ -237,7 +240,8 @@ impl Locked {
     }
 
     fn lock(&self) {
-        // ord: Acquire; partner: the Release in `unlock`. What the last holder wrote is seen.
+        // ord: Acquire; partner: the Release in `unlock`. Makes the writes of the last holder
+        // visible.
         while self.is_locked.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
         }
@@ -259,7 +263,7 @@ mod tests {
         trace
     }
 
-    /// A close that the kernel answers with success, or with EBADF.
+    /// A close that succeeds or fails with EBADF in the kernel.
     fn close(table: &mut Table, number: RawFd, place: usize, was_open: bool) {
         let before = table.closes(number, &from(place)).expect("the number is small");
         if !was_open {
@@ -304,7 +308,7 @@ mod tests {
             close(&mut table, number, 3, false);
         }
         assert!(doubles(&mut table).is_empty());
-        // Nor when every number of the loop had been open.
+        // Nor if all numbers of the loop were open.
         for number in 5..8 {
             close(&mut table, number, 4, false);
         }
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_open_before_is_anothers_and_its_close_is_kept() {
+    fn the_close_of_a_number_opened_before_is_kept() {
         let mut table = Table::new();
         close(&mut table, 1, 7, true);
         table.opens(1, &from(8));
