@@ -169,7 +169,7 @@ impl Check {
             .collect();
         let site = resource.acquired.to_string();
         let by_kind_or_place =
-            self.ignores.iter().find_map(|ignore| ignore.covers(resource.kind, &places));
+            self.ignores.iter().find_map(|ignore| ignore.reason(resource.kind, &places));
         let by_site = self.ignored_sites.iter().find(|(part, _)| site.contains(part));
         let because = by_kind_or_place.or(by_site.map(|(_, because)| *because));
         if let Some(because) = because {

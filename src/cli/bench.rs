@@ -332,7 +332,7 @@ fn with_signals(
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    // It may contain arguments of the user.
+    // The message may contain arguments of the user.
     stderr_line(format_args!("echown: {}", escape::text(message)));
     ExitCode::from(code)
 }
@@ -471,7 +471,7 @@ fn own(program: &Path, name: &str, options: &str) -> io::Result<ServerCommand> {
     })
 }
 
-/// Prints to standard output. A slow reader is waited for until the run is stopped.
+/// Prints to standard output. Waits for a slow reader until the run is stopped.
 fn show(text: &str, stop: &LoadStopHandle) -> io::Result<()> {
     stderr_line::write_stdout(text.as_bytes(), || stop.is_stopped())
 }
@@ -547,7 +547,7 @@ impl StatusLine {
 
     fn show(&mut self, what: LoadProgress<'_>) {
         let (LoadProgress::Waiting(text) | LoadProgress::Running(text)) = what;
-        // It may contain the path of a Unix socket.
+        // The text may contain the path of a Unix socket.
         let text = escape::text(text);
         if io::stderr().is_terminal() {
             stderr_line::write(format!("\r\x1b[2K{text}").into_bytes());

@@ -72,7 +72,7 @@ pub(super) struct ClientArguments {
     log: LogArguments,
 }
 
-/// What kind of server is talked to.
+/// The kind of server to connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ClientStyle {
     /// Sends lines and expects each back.
@@ -110,7 +110,7 @@ pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
     }
 }
 
-/// Writes what was requested for the end, and returns the exit code.
+/// Writes the requested documents, and returns the exit code.
 fn finish(reporting: &Reporting, registry: &Registry, code: ExitCode) -> ExitCode {
     match reporting.finish(registry) {
         Ok(()) => code,

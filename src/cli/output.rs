@@ -1,4 +1,4 @@
-//! What the program writes beside its answers: log lines, reports, traces, and all that it says.
+//! The program's outputs other than command results: log lines, reports, traces and messages.
 //!
 //! ```text
 //! any thread ── line ────> queue ──> task `stderr writer`, writes standard error
@@ -7,20 +7,21 @@
 //! machines ─── event ────> queue ──> task `event writer`, owns the trace file
 //! ```
 //!
-//! Only its owner may write to a file, so each file has a task of its own that owns it, and everybody
-//! else sends it what is to be written. What has no file of its own goes to standard error, reports
-//! too: the writer also reads the sources that a report shows, which a task at its end could not own.
+//! Only a file's owner may write to it, so each file has a task that owns it, and other tasks send
+//! it their output. Output without a file goes to standard error. So do reports: their writer also
+//! reads the source files that a report shows, which an ending task could not own.
 //!
-//! Nothing waits for an output but its writer: not the service, and not those who see to signals. What a
-//! stalled output leaves no room for is dropped and counted ([`queue`]). The count is written where the
-//! gap is, once the output moves again, and stands in the summary; a report that is dropped counts in
-//! the verdict all the same.
+//! Only an output's writer waits for it: neither the service nor the signal handling does. Items
+//! that do not fit into the queue of a stalled output are dropped and counted ([`queue`]). The
+//! count is written at the gap once the output accepts data again, and is part of the summary. A
+//! dropped report still counts in the exit code.
 //!
-//! A document (JUnit, SARIF) is rewritten whenever its writer has caught up; see [`paper`].
+//! A document (JUnit, SARIF) is rewritten whenever its writer has emptied the queue; see
+//! [`document_file`].
 //!
-//! SIGHUP is one more message. On the way out the queues are closed and the tasks joined: a stalled
-//! output gets two seconds, all outputs together, and is then given up. What the registry finds after
-//! that, in its own last moment, and what is said in the end, is written last, by the main thread.
+//! SIGHUP is one more message. At exit the queues are closed and the tasks joined: stalled outputs
+//! get two seconds in total and are then given up. The main thread writes the findings that the
+//! registry makes after that, and the last messages.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -35,37 +36,38 @@ use crate::report::{Colours, Plural};
 use crate::signals;
 use crate::thread;
 
+use document_file::DocumentFile;
 pub(super) use outlet::Outlet;
-use paper::Paper;
 pub(super) use queue::{Flush, Item, Queue, STALL_TIMEOUT};
 use writer::{Notice, Writer};
 
+mod document_file;
 pub(super) mod documents;
 mod outlet;
-mod paper;
 mod queue;
 mod writer;
 
-/// How the writers came to their end.
+/// How the writers ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Writers {
-    /// All that was sent is written, or was given up.
+    /// Every item was written or given up.
     Ended,
-    /// One of them is blocked in writing.
+    /// A writer is blocked in a write.
     Stuck,
 }
 
-/// How often the end looks after a writer.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// How often [`join`](WriterHandle::join) checks a writer.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a writer may take to end after its output timed out; then it is blocked in a call.
+/// How long a writer may take to end after its output timed out; after that it is blocked in a
+/// call.
 const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// When a signal ends a process that waits for its outputs: later than the second signal of
-/// `timeout(1)`, which sends two at once.
+/// How long an exiting process waits for its outputs before a signal ends it: longer than the gap
+/// between the two signals that `timeout(1)` sends.
 const SIGNAL_DELAY: Duration = Duration::from_millis(200);
 
-/// Whether standard error is written in colours: on a terminal, unless `NO_COLOR` says otherwise.
+/// Whether standard error is coloured: if it is a terminal and `NO_COLOR` is not set.
 pub(super) fn stderr_has_colours() -> bool {
     let choice = anstream::AutoStream::choice(&io::stderr());
     io::stderr().is_terminal() && choice != anstream::ColorChoice::Never
@@ -73,19 +75,20 @@ pub(super) fn stderr_has_colours() -> bool {
         || choice == anstream::ColorChoice::Always
 }
 
-/// Everything that is written while the program runs.
+/// All outputs of the program.
 pub(super) struct Output {
-    stderr: Desk,
-    log: Option<Desk>,
-    reports: Option<Desk>,
-    events: Option<Desk>,
-    /// A report is written before who found it goes on: the next step may be an abort.
+    stderr: WriterHandle,
+    log: Option<WriterHandle>,
+    reports: Option<WriterHandle>,
+    events: Option<WriterHandle>,
+    /// A report is written before the reporting thread continues, because that may abort the
+    /// process.
     is_synchronous: bool,
-    /// Since when the program is on its way out.
+    /// When the exit of the program began.
     leaving: Mutex<Option<Instant>>,
 }
 
-/// What else than standard error is written to, and how.
+/// The outputs besides standard error.
 #[derive(Default)]
 pub(super) struct Files<'a> {
     pub(super) log: Option<&'a LogArguments>,
@@ -93,164 +96,169 @@ pub(super) struct Files<'a> {
 }
 
 impl Output {
-    /// Takes over standard error: what is said waits until [`open`](Output::open).
+    /// Takes over standard error: messages are queued until [`open`](Output::open).
     pub(super) fn new(files: &Files<'_>, reports: &Arc<Reporting>, is_synchronous: bool) -> Output {
-        let desk = |name, unit, path: &Path, notice| {
-            Desk::new(name, unit, Some(path.to_owned()), notice, reports)
+        let handle = |name, unit, path: &Path, notice| {
+            WriterHandle::new(name, unit, Some(path.to_owned()), notice, reports)
         };
         let log = files.log.and_then(|log| {
             let notice = notice(log.log_format);
-            log.log_file.as_deref().map(|path| desk("log writer", "line", path, Some(notice)))
+            log.log_file.as_deref().map(|path| handle("log writer", "line", path, Some(notice)))
         });
-        let of_events = |(path, format): (&Path, LogFormat)| {
-            desk("event writer", "line", path, Some(notice(format)))
+        let events_handle = |(path, format): (&Path, LogFormat)| {
+            handle("event writer", "line", path, Some(notice(format)))
         };
-        let of_reports = |path| Desk {
-            paper: Paper::of(reports).map(|paper| Arc::new(Mutex::new(paper))),
-            ..desk("report writer", "report", path, reports.notice())
+        let reports_handle = |path| WriterHandle {
+            document: DocumentFile::of(reports).map(|document| Arc::new(Mutex::new(document))),
+            ..handle("report writer", "report", path, reports.notice())
         };
-        let stderr =
-            Desk::new("stderr writer", "line", None, Some(notice(LogFormat::Text)), reports);
+        let stderr = WriterHandle::new(
+            "stderr writer",
+            "line",
+            None,
+            Some(notice(LogFormat::Text)),
+            reports,
+        );
         stderr_line::set_queue(Some(Arc::clone(&stderr.queue)));
         Output {
             stderr,
             log,
-            reports: reports.path().map(of_reports),
-            events: files.events.map(of_events),
+            reports: reports.path().map(reports_handle),
+            events: files.events.map(events_handle),
             is_synchronous,
             leaving: Mutex::default(),
         }
     }
 
-    /// Opens the files, and starts the tasks that write. What was in the files stays until
+    /// Opens the files, and starts the writer tasks. The contents of the files stay until
     /// [`begin`](Output::begin).
     ///
     /// # Errors
-    /// A file that cannot be opened or written, with its name; a thread that cannot be had.
+    /// A file cannot be opened or written, or a thread cannot be started. The message contains the
+    /// name.
     pub(super) fn open(&self, registry: &Registry) -> Result<(), String> {
-        self.desks().try_for_each(|desk| desk.open(registry))
+        self.handles().try_for_each(|handle| handle.open(registry))
     }
 
-    /// The work begins: a document of an earlier run gives way to one without findings.
+    /// Begins the run: a document of an earlier run is replaced by one without findings.
     ///
     /// # Errors
-    /// It cannot be written, with its name.
+    /// The document cannot be written. The message contains its name.
     pub(super) fn begin(&self, registry: &Registry) -> Result<(), String> {
-        for desk in self.files() {
-            if let Some(paper) = &desk.paper {
-                guard(paper).begin(registry).map_err(|error| desk.open_error(&error))?;
+        for handle in self.files() {
+            if let Some(document) = &handle.document {
+                guard(document).begin(registry).map_err(|error| handle.open_error(&error))?;
             }
         }
         Ok(())
     }
 
-    /// Where a line of the log is written to.
+    /// A destination for log lines.
     pub(super) fn log_line(self: &Arc<Output>) -> LogLine {
         LogLine(Arc::clone(self))
     }
 
-    /// Writes a report: what the registry's sink does.
+    /// Writes a report; called by the registry's sink.
     pub(super) fn report(&self, report: &Report) {
-        let desk = self.reports.as_ref().unwrap_or(&self.stderr);
-        desk.queue.push(Item::Report(Box::new(report.clone())));
+        let handle = self.reports.as_ref().unwrap_or(&self.stderr);
+        handle.queue.push(Item::Report(Box::new(report.clone())));
         if self.is_synchronous {
-            desk.queue.flush(Flush::Abort);
+            handle.queue.flush(Flush::Abort);
         }
     }
 
-    /// Writes a line of a trace of events, which ends with its newline.
+    /// Writes a line of an event trace, which ends with a newline.
     pub(super) fn event(&self, line: String) {
-        let desk = self.events.as_ref().unwrap_or(&self.stderr);
-        desk.queue.push(Item::Line(line.into_bytes()));
+        let handle = self.events.as_ref().unwrap_or(&self.stderr);
+        handle.queue.push(Item::Line(line.into_bytes()));
     }
 
-    /// Closes and opens the files: somebody has moved them away.
+    /// Closes and reopens the files, because they may have been renamed.
     pub(super) fn reopen(&self) {
-        self.files().for_each(|desk| desk.queue.push(Item::Reopen));
+        self.files().for_each(|handle| handle.queue.push(Item::Reopen));
     }
 
-    /// Waits a moment for what was sent before, because the process is about to stop; not for an output
-    /// that is stalled.
+    /// Waits shortly until earlier items are written, because the process is about to exit. Does
+    /// not wait for stalled outputs.
     pub(super) fn flush(&self) {
-        self.files().for_each(|desk| desk.queue.flush(Flush::Exit));
+        self.files().for_each(|handle| handle.queue.flush(Flush::Exit));
         self.stderr.queue.flush(Flush::Exit);
     }
 
-    /// The program is on its way out, and has something else to wait for first: a stalled output has its
-    /// time meanwhile.
+    /// Starts the timeout of stalled outputs: the program exits, but waits for something else
+    /// first.
     pub(super) fn leave(&self) {
         guard(&self.leaving).get_or_insert_with(Instant::now);
     }
 
-    /// Has everything written that was sent, and closes the files. For the task that opened them.
+    /// Writes all queued items and closes the files. Must be called by the task that opened them.
     ///
-    /// An output that is stalled is given up after two seconds: the end of the program does not depend
-    /// on it.
+    /// A stalled output is given up after two seconds, so that it cannot block the exit.
     pub(super) fn close(&self) -> Writers {
         let since = *guard(&self.leaving).get_or_insert_with(Instant::now);
-        self.files().for_each(|desk| desk.queue.close(since));
-        let files = self.files().map(|desk| desk.join(since)).max();
-        // Last: what the others have to say goes there.
+        self.files().for_each(|handle| handle.queue.close(since));
+        let files = self.files().map(|handle| handle.join(since)).max();
+        // Closed last, because the other writers report errors there.
         self.stderr.queue.close(since);
         files.unwrap_or(Writers::Ended).max(self.stderr.join(since))
     }
 
-    /// How many lines and reports were dropped because an output did not take them.
+    /// The number of dropped lines and reports.
     pub(super) fn dropped(&self) -> u64 {
-        self.desks().map(|desk| desk.queue.dropped()).sum()
+        self.handles().map(|handle| handle.queue.dropped()).sum()
     }
 
-    /// Writes what came after [`close`](Output::close): the registry's last findings, and what was said
-    /// about the end. From then on what is said is written directly.
+    /// Writes the items queued after [`close`](Output::close): the registry's last findings and the
+    /// messages about the exit. Later messages are written directly.
     pub(super) fn write_last(&self, registry: &Registry) {
-        self.files().for_each(|desk| desk.write_last(registry));
+        self.files().for_each(|handle| handle.write_last(registry));
         self.stderr.write_last(registry);
         stderr_line::set_queue(None);
     }
 
-    /// Standard error first: what the others have to say goes there.
-    fn desks(&self) -> impl Iterator<Item = &Desk> {
+    /// Standard error first, because the other writers report errors there.
+    fn handles(&self) -> impl Iterator<Item = &WriterHandle> {
         [&self.stderr].into_iter().chain(self.files())
     }
 
-    fn files(&self) -> impl Iterator<Item = &Desk> {
+    fn files(&self) -> impl Iterator<Item = &WriterHandle> {
         [&self.events, &self.reports, &self.log].into_iter().flatten()
     }
 }
 
-/// Where one kind of thing is handed in.
-struct Desk {
-    /// Of the task that writes.
+/// The sender's side of one output.
+struct WriterHandle {
+    /// The name of the writer task.
     name: &'static str,
-    /// What one item is.
+    /// The unit of items in messages.
     unit: &'static str,
-    /// `None`: standard error.
+    /// `None` for standard error.
     path: Option<PathBuf>,
     notice: Option<Notice>,
-    /// How a report is written, if one comes.
+    /// Formats reports.
     reporting: Arc<Reporting>,
-    /// If what is written is a document. The writer's, and when that has ended the main thread's.
-    paper: Option<Arc<Mutex<Paper>>>,
+    /// For document formats. Used by the writer and, once it has ended, by the main thread.
+    document: Option<Arc<Mutex<DocumentFile>>>,
     queue: Arc<Queue>,
     writer: Mutex<Option<Promise<()>>>,
 }
 
-impl Desk {
+impl WriterHandle {
     fn new(
         name: &'static str,
         unit: &'static str,
         path: Option<PathBuf>,
         notice: Option<Notice>,
         reporting: &Arc<Reporting>,
-    ) -> Desk {
+    ) -> WriterHandle {
         let reporting = Arc::clone(reporting);
         let (queue, writer) = (Arc::default(), Mutex::default());
-        Desk { name, unit, path, notice, reporting, paper: None, queue, writer }
+        WriterHandle { name, unit, path, notice, reporting, document: None, queue, writer }
     }
 
     fn open(&self, registry: &Registry) -> Result<(), String> {
-        if let (Some(paper), Some(path)) = (&self.paper, &self.path) {
-            guard(paper).attempt(path).map_err(|error| self.open_error(&error))?;
+        if let (Some(document), Some(path)) = (&self.document, &self.path) {
+            guard(document).attempt(path).map_err(|error| self.open_error(&error))?;
         }
         let writer = self.writer(registry, true)?;
         let give: Vec<_> = match &writer.outlet {
@@ -266,10 +274,10 @@ impl Desk {
 
     fn writer(&self, registry: &Registry, waits: bool) -> Result<Writer, String> {
         let outlet = match &self.path {
-            Some(path) if self.paper.is_none() => {
+            Some(path) if self.document.is_none() => {
                 Outlet::append(registry, path, waits).map_err(|error| self.open_error(&error))?
             }
-            // A document is written beside its file: this outlet is not used.
+            // A document is written to a temporary file: this outlet is not used.
             _ => Outlet::Standard(rustix::stdio::stderr()),
         };
         let is_coloured = self.path.is_none() && stderr_has_colours();
@@ -280,7 +288,7 @@ impl Desk {
             notice: self.notice,
             unit: self.unit,
             reporting: Arc::clone(&self.reporting),
-            paper: self.paper.clone(),
+            document: self.document.clone(),
             sources: writer::sources(registry),
             colours: if is_coloured { Colours::Always } else { Colours::Never },
             is_failing: false,
@@ -288,11 +296,11 @@ impl Desk {
         })
     }
 
-    /// Waits for the writer, whose queue is closed, and not longer than its output may take.
+    /// Joins the writer, whose queue is closed. Gives up if its output is stalled for too long.
     fn join(&self, since: Instant) -> Writers {
         let Some(promise) = guard(&self.writer).take() else { return Writers::Ended };
         let mut overdue: Option<Instant> = None;
-        while !promise.wait_until(Instant::now() + LOOK_PAUSE).unwrap_or(true) {
+        while !promise.wait_until(Instant::now() + CHECK_INTERVAL).unwrap_or(true) {
             leaving(since);
             if self.queue.is_overdue()
                 && overdue.get_or_insert_with(Instant::now).elapsed() >= STUCK_TIMEOUT
@@ -338,14 +346,14 @@ impl Desk {
     }
 }
 
-/// Has a signal end the process, when it has waited for a while to end by itself.
+/// Lets the next signal end the process if its exit takes too long.
 fn leaving(since: Instant) {
     if since.elapsed() >= SIGNAL_DELAY {
         signals::exit_on_next_signal();
     }
 }
 
-/// How an output of lines says that some are missing.
+/// Formats the notice about dropped lines.
 fn notice(format: LogFormat) -> Notice {
     match format {
         LogFormat::Text => |items| {
@@ -360,13 +368,13 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One event of the log, on its way.
+/// The writer of one log event.
 pub(super) struct LogLine(Arc<Output>);
 
 impl Write for LogLine {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let desk = self.0.log.as_ref().unwrap_or(&self.0.stderr);
-        desk.queue.push(Item::Line(line.to_vec()));
+        let handle = self.0.log.as_ref().unwrap_or(&self.0.stderr);
+        handle.queue.push(Item::Line(line.to_vec()));
         Ok(line.len())
     }
 

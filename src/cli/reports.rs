@@ -60,7 +60,7 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 }
 
 impl ReportArguments {
-    /// Reads the baseline. Nothing else is read once the files of this process have owners.
+    /// Reads the baseline. After this, every file that the process opens has an owner.
     ///
     /// # Errors
     /// The message for the user.
@@ -135,10 +135,10 @@ impl Reporting {
         }
         let this = Arc::clone(this);
         registry.baseline(move |report| {
-            // No file can be read where a report is made: the line itself is enough.
+            // No file can be opened while a report is made; the line number is enough.
             let entries = Entry::of_report(report, &Sources::none());
             let known = this.baseline.as_ref().map(|known| {
-                // Mark each entry as used, also after a new one.
+                // No short circuit: each matching entry is marked as used.
                 entries.iter().filter(|entry| known.record_match(entry)).count() == entries.len()
             });
             this.findings.is_some() || known == Some(true)
@@ -173,7 +173,8 @@ impl Reporting {
         }
     }
 
-    /// A report as text that follows others: with an empty line after it, or as lines. Empty if it is known.
+    /// A report as text: followed by an empty line, or as lines. Empty if all of it is in the
+    /// baseline.
     pub(super) fn render(&self, report: &Report, sources: &Sources, colours: Colours) -> Vec<u8> {
         let mut entries = Entry::of_report(report, sources);
         entries.retain(|entry| self.baseline_state(entry) != BaselineState::Unchanged);
@@ -187,7 +188,7 @@ impl Reporting {
                 entries.retain(|entry| annotated.insert(entry.fingerprint()));
                 entries.iter().map(|entry| format!("{}\n", github::annotation(entry))).collect()
             }
-            // Also for documents: before their file is open, and after it is closed.
+            // Document formats print text, too, before their file is open and after it is closed.
             Format::Text | Format::Junit | Format::Sarif => {
                 format!("{}\n\n", report.render(sources, colours))
             }
@@ -203,7 +204,7 @@ impl Reporting {
         })
     }
 
-    /// Checks whether the requested baseline can be written at the end.
+    /// Checks that the requested baseline can be written at the end.
     ///
     /// # Errors
     /// The message for the user.
@@ -211,10 +212,10 @@ impl Reporting {
         self.findings.as_ref().map_or(Ok(()), |(path, _)| documents::attempt(BASELINE, path))
     }
 
-    /// At the end of a run that was started: logs how the baseline was used, and writes the requested one.
+    /// Finishes a run: logs how the baseline was used, and writes the requested one.
     ///
     /// # Errors
-    /// The file that cannot be written.
+    /// The baseline cannot be written. The message contains its name.
     pub(super) fn finish(&self, registry: &Registry) -> Result<(), String> {
         if let Some(baseline) = &self.baseline {
             let (entries, findings) = baseline.used();

@@ -96,7 +96,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
 
-    // Groups with a heading come last: clap prints what follows a heading under it.
+    // Groups with a heading come last, because clap prints all following options under it.
     #[command(flatten)]
     styles: StyleArguments,
 
@@ -121,8 +121,8 @@ pub(super) struct ServeArguments {
 #[command(next_help_heading = "Limits")]
 struct LimitArguments {
     /// Maximum number of open connections. A further connection is accepted, closed at once and
-    /// counted as refused. Each connection needs a thread, a descriptor and memory. If system limits
-    /// allow fewer, the value is lowered, with a warning. [default: 1024, or what fits]
+    /// counted as `refused`. Each connection needs a thread, a descriptor and memory. If system
+    /// limits allow fewer, the value is lowered, with a warning. [default: 1024, or what fits]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<NonZeroUsize>,
 
@@ -226,11 +226,11 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         .open(&registry)
         .and_then(|()| reporting.check_writable())
         .and_then(|()| serve(arguments, &registry, &output));
-    // The writers own their files: they end before the registry checks for open resources.
+    // The writers own their files, so they end before the registry checks for open resources.
     let writers = output.close();
     let code = match served {
         Ok(mut summary) => {
-            // A task that does not end has been waited for already.
+            // The exit has already waited for tasks that do not end.
             let is_over = summary.stuck.is_empty() && writers == Writers::Ended;
             let registry_summary = if is_over { registry.finish() } else { registry.summary() };
             summary.set_final(&registry_summary, output.dropped());
@@ -297,7 +297,7 @@ fn serve(
     output: &Arc<Output>,
 ) -> Result<ServerSummary, String> {
     if let Some(path) = &arguments.summary {
-        // Detected now, not after a week of serving.
+        // Checked now, not after a week of serving.
         documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
@@ -318,7 +318,7 @@ fn serve(
     if let Some(lost) = crate::sys::limits::without_proc() {
         tracing::warn!("{lost}");
     }
-    // All descriptors of the server itself are open now: a reader of these lines may count them.
+    // All descriptors of the server itself are open now, so a reader of these lines can count them.
     for address in server.addresses() {
         stderr_line(format_args!("listening on {address}"));
     }

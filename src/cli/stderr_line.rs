@@ -36,7 +36,7 @@ pub(super) fn set_queue(queue: Option<Arc<Queue>>) {
     *lock(&QUEUE) = queue;
 }
 
-/// Waits a moment for earlier lines, unless standard error is stalled: the process may end.
+/// Waits shortly for earlier lines, unless standard error is stalled, because the process may exit.
 pub(super) fn flush(before: Flush) {
     let queue = lock(&QUEUE).clone();
     if let Some(queue) = queue {

@@ -47,7 +47,7 @@ impl StyleName {
         Endpoint::Inet(format!("127.0.0.1:{port}"))
     }
 
-    /// The default for the most connections at a time.
+    /// The default maximum number of concurrent connections.
     pub(super) fn max_connections(self) -> usize {
         match self {
             StyleName::Echo | StyleName::Broadcast | StyleName::Callback => 1024,
@@ -63,7 +63,7 @@ impl fmt::Display for StyleName {
     }
 }
 
-/// Options of one style each.
+/// Options that belong to one style each.
 #[derive(Args)]
 pub(super) struct StyleArguments {
     #[command(flatten)]
@@ -103,7 +103,7 @@ impl StyleArguments {
         self.callback.check(level)
     }
 
-    /// Where events are traced to.
+    /// The destination of the event trace.
     pub(super) fn trace(&self) -> &TraceArguments {
         &self.staged.trace
     }

@@ -29,8 +29,8 @@ pub enum Ignore {
 impl Ignore {
     /// The reason, if the rule matches a descriptor of this kind at this place.
     #[must_use]
-    pub fn covers(&self, kind: &str, places: &[&str]) -> Option<&'static str> {
-        let (covers, because) = match *self {
+    pub fn reason(&self, kind: &str, places: &[&str]) -> Option<&'static str> {
+        let (matches, because) = match *self {
             Ignore::Path { what, because } => {
                 (places.iter().any(|place| place.contains(what)), because)
             }
@@ -38,7 +38,7 @@ impl Ignore {
             Ignore::Kind { what, because } => (kind == what, because),
             Ignore::CloseInherited { .. } => return None,
         };
-        covers.then_some(because)
+        matches.then_some(because)
     }
 }
 
@@ -47,20 +47,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn socket_covers_every_kind_of_socket_and_nothing_else() {
+    fn socket_matches_every_kind_of_socket_and_nothing_else() {
         let ignore = Ignore::Kind { what: "socket", because: "a reason" };
         for kind in ["socket", "tcp stream", "udp socket", "unix datagram", "netlink socket"] {
-            assert_eq!(ignore.covers(kind, &[]), Some("a reason"), "{kind}");
+            assert_eq!(ignore.reason(kind, &[]), Some("a reason"), "{kind}");
         }
         for kind in ["pipe", "file", "epoll"] {
-            assert_eq!(ignore.covers(kind, &["socket"]), None, "{kind}");
+            assert_eq!(ignore.reason(kind, &["socket"]), None, "{kind}");
         }
     }
 
     #[test]
-    fn a_path_is_covered_by_a_part_of_it() {
+    fn a_path_matches_by_a_part_of_it() {
         let ignore = Ignore::Path { what: "/log/", because: "a reason" };
-        assert_eq!(ignore.covers("file", &["/var/log/app"]), Some("a reason"));
-        assert_eq!(ignore.covers("file", &["/var/lib/app"]), None);
+        assert_eq!(ignore.reason("file", &["/var/log/app"]), Some("a reason"));
+        assert_eq!(ignore.reason("file", &["/var/lib/app"]), None);
     }
 }

@@ -103,13 +103,13 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
 fn ignored(case: &Case, descriptor: &Descriptor) -> Option<&'static str> {
     let Descriptor { kind, local, peer, path, .. } = descriptor;
     let places: Vec<&str> = [local, peer, path].into_iter().flatten().map(String::as_str).collect();
-    case.ignores.iter().find_map(|ignore| ignore.covers(kind, &places))
+    case.ignores.iter().find_map(|ignore| ignore.reason(kind, &places))
 }
 
 /// The reason to ignore a resource that the registry closed.
 fn owned_ignored(case: &Case, owned: &OwnedAtExit) -> Option<&'static str> {
     let places: Vec<&str> = owned.places.iter().map(String::as_str).collect();
-    case.ignores.iter().find_map(|ignore| ignore.covers(&owned.kind, &places))
+    case.ignores.iter().find_map(|ignore| ignore.reason(&owned.kind, &places))
 }
 
 /// Whether it replaced a closed descriptor, in which case it belongs to that finding.

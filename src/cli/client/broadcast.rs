@@ -56,7 +56,7 @@ pub(super) fn run(
         is_terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
         frame_max: arguments.max_frame.unwrap_or(FRAME_MAX_DEFAULT),
     };
-    // A chat is read line by line by people: it writes no log.
+    // A chat is read by people, line by line, so it writes no log.
     let files = Files { log: Some(log), events: None };
     let output = Arc::new(Output::new(&files, reporting, false));
     let reports = Arc::clone(&output);
@@ -72,7 +72,7 @@ pub(super) fn run(
     let is_started = !matches!(ran, Err(ChatRunError::Setup(_)));
     let writers = output.close();
     let is_stuck = matches!(ran, Err(ChatRunError::Chat(ChatError::Stuck)));
-    // A task that does not end has been waited for already.
+    // The exit has already waited for tasks that do not end.
     let is_over = !is_stuck && writers == Writers::Ended;
     let registry_summary = if is_over { registry.finish() } else { registry.summary() };
     let code = match ran {

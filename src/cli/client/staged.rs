@@ -106,7 +106,7 @@ pub(super) fn run(
         .map_err(WorkersRunError::Setup)
         .and_then(|()| run_workers(&registry, &settings, sink, &output));
     let writers = output.close();
-    // Workers that are left behind are not waited for again.
+    // The exit does not wait for abandoned workers again.
     let is_over = ran.is_ok() && writers == Writers::Ended;
     let registry_summary = if is_over { registry.finish() } else { registry.summary() };
     // ord: Relaxed; the workers that set it have been joined.

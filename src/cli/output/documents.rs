@@ -1,7 +1,8 @@
 //! Documents that are written at the end: the summary, a baseline, a plot.
 //!
-//! Whether each can be written is tried before the work starts, when nothing is lost yet. Two outputs of
-//! one path would write over each other: that is refused before anything is opened.
+//! The program checks that each document can be written before the work starts, so that no result
+//! is lost. Two outputs with the same path would overwrite each other, which is an error before
+//! anything is opened.
 
 use std::fs;
 use std::io;
@@ -16,22 +17,22 @@ use super::{STALL_TIMEOUT, leaving};
 use crate::ownership::Registry;
 use crate::report::atomic_file::{AtomicFile, resolved};
 
-/// Tries whether a document can be written there at the end; what is there stays as it is.
+/// Checks that a document can be written later. An existing document stays unchanged.
 ///
 /// # Errors
-/// It cannot, in words.
+/// The document cannot be written. The error is a message for people.
 pub(in crate::cli) fn attempt(what: &str, path: &Path) -> Result<(), String> {
     if is_special(path) {
         return Ok(());
     }
-    AtomicFile::at(path).attempt().map_err(|error| cannot_write(what, path, &error))
+    AtomicFile::at(path).attempt().map_err(|error| write_error(what, path, &error))
 }
 
-/// Writes a document: in the place of the old one, or, where the path means a stream or a device, to
-/// that, which gets two seconds when it is stalled.
+/// Writes a document. A regular file is replaced. A stream or a device is written to; if it stalls,
+/// the write fails after two seconds.
 ///
 /// # Errors
-/// It cannot be written, in words.
+/// The document cannot be written. The error is a message for people.
 pub(in crate::cli) fn write(
     registry: &Registry,
     what: &str,
@@ -41,9 +42,9 @@ pub(in crate::cli) fn write(
     let written = if is_special(path) {
         write_to_stream(registry, path, text)
     } else {
-        AtomicFile::at(path).replace(|beside| fs::write(beside, text))
+        AtomicFile::at(path).replace(|temporary| fs::write(temporary, text))
     };
-    written.map_err(|error| cannot_write(what, path, &error))
+    written.map_err(|error| write_error(what, path, &error))
 }
 
 fn write_to_stream(registry: &Registry, path: &Path, text: &str) -> io::Result<()> {
@@ -57,28 +58,28 @@ fn write_to_stream(registry: &Registry, path: &Path, text: &str) -> io::Result<(
     written.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "its reader stalled"))
 }
 
-fn cannot_write(what: &str, path: &Path, error: &io::Error) -> String {
+fn write_error(what: &str, path: &Path, error: &io::Error) -> String {
     format!("failed to write {what} to {}: {error}", escape::path(path))
 }
 
-/// No regular file, and none to be: it is written to as it is, and several may go there.
+/// Whether the path refers to a stream or a device. Several outputs may share one.
 fn is_special(path: &Path) -> bool {
     outlet::standard(path).is_some()
-        || fs::metadata(path).is_ok_and(|is| !is.is_file() && !is.is_dir())
+        || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// A file, whatever path leads to it.
+/// The identity of a file, independent of the path.
 #[derive(PartialEq, Eq)]
 enum Identity {
     Node(u64, u64),
-    /// It is not there yet.
+    /// The file does not exist yet.
     Path(PathBuf),
 }
 
-/// Whether each output, by its option, has a file of its own.
+/// Checks that no two outputs have the same file. Each output has the name of its option.
 ///
 /// # Errors
-/// Two that have the same, in words.
+/// Two outputs have the same file. The error is a message for people.
 pub(in crate::cli) fn distinct<'a>(
     outputs: impl IntoIterator<Item = (&'static str, Option<&'a Path>)>,
 ) -> Result<(), String> {
@@ -86,7 +87,7 @@ pub(in crate::cli) fn distinct<'a>(
     for (option, path) in outputs {
         let Some(path) = path.filter(|path| !is_special(path)) else { continue };
         let identity = match fs::metadata(path) {
-            Ok(is) => Identity::Node(is.dev(), is.ino()),
+            Ok(metadata) => Identity::Node(metadata.dev(), metadata.ino()),
             Err(_) => Identity::Path(resolved(path)),
         };
         if let Some((other, _)) = known.iter().find(|(_, it)| *it == identity) {

@@ -1,14 +1,14 @@
 //! An output: standard error, or a file that was opened by its path.
 //!
-//! Neither opening nor writing waits for another process without an end. A FIFO is opened without
-//! waiting for its reader, and written to in pieces that fit, each when there is room for it; between
-//! them the writer checks whether the output has timed out.
+//! Opening and writing have time limits. A FIFO is opened without waiting for its reader. Data is
+//! written in pieces that fit, each when the output is ready; between them the writer checks
+//! whether the output has timed out.
 //!
 //! # Limits
 //!
-//! Standard error is shared with other processes: if one of them fills the pipe between the look and
-//! the write, the write blocks. Then this thread is left behind at the end of the process. The same goes
-//! for a disk that does not answer.
+//! Standard error is shared with other processes: if one of them fills the pipe between the check
+//! and the write, the write blocks, and this thread is abandoned at the end of the process. The
+//! same applies to a disk that does not respond.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -23,33 +23,34 @@ use rustix::io::Errno;
 use crate::net::File;
 use crate::ownership::Registry;
 
-/// What a pipe or a terminal takes in one call without blocking, when it takes anything: `PIPE_BUF`.
+/// The number of bytes that a pipe or terminal accepts without blocking once it is ready:
+/// `PIPE_BUF`.
 const PIECE_MAX: usize = 4096;
 
-/// How much of several items is written to a file in one call.
+/// The maximum size in bytes of a write of several items to a file.
 const BATCH_MAX: usize = 64 * 1024;
 
 /// How often the writer checks a stalled output for its timeout.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a FIFO may be without a reader when the program starts.
 const READER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often opening is tried again meanwhile.
+/// How often opening is retried meanwhile.
 const READER_PAUSE: Duration = Duration::from_millis(20);
 
-/// Where bytes go.
+/// The destination of bytes.
 pub(in crate::cli) enum Outlet {
-    /// A standard stream, which the program was started with.
+    /// An inherited standard stream.
     Standard(BorrowedFd<'static>),
-    /// A file on a disk, which takes everything at once.
+    /// A regular file, which never stalls.
     File(File),
     /// A FIFO, a terminal or a device, opened without blocking.
     Stream(File),
 }
 
-/// The standard stream that a path means, if it means one: opened again it would have a position of its
-/// own, and a socket cannot be opened.
+/// The standard stream that a path names, if it names one. It is not opened again, because it would
+/// get a separate offset, and a socket cannot be opened.
 pub(in crate::cli) fn standard(path: &Path) -> Option<BorrowedFd<'static>> {
     match path.to_str()? {
         "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(rustix::stdio::stderr()),
@@ -59,10 +60,11 @@ pub(in crate::cli) fn standard(path: &Path) -> Option<BorrowedFd<'static>> {
 }
 
 impl Outlet {
-    /// Opens a file to append to.
+    /// Opens a file for appending.
     ///
     /// # Errors
-    /// The system call's. A FIFO that no process reads: at once, or after a while where `waits`.
+    /// The error of the system call. For a FIFO without a reader: at once, or after a timeout if
+    /// `waits`.
     pub(in crate::cli) fn append(
         registry: &Registry,
         path: &Path,
@@ -87,8 +89,8 @@ impl Outlet {
         Ok(if is_regular { Outlet::File(file) } else { Outlet::Stream(file) })
     }
 
-    /// How much of several items is to be written together. Whole items, so that what another process
-    /// writes there stands between them.
+    /// The maximum size in bytes of a write of several items. Items are not split, so that another
+    /// process's output appears between them.
     pub(in crate::cli) fn batch_max(&self) -> usize {
         match self {
             Outlet::File(_) => BATCH_MAX,
@@ -96,11 +98,11 @@ impl Outlet {
         }
     }
 
-    /// Writes all of it, each piece when there is room. `None`: the output was given up, which
-    /// `is_overdue` says while it takes nothing.
+    /// Writes all bytes, each piece when the output is ready. `None`: the output was given up,
+    /// because `is_overdue` returned true while the output was stalled.
     ///
     /// # Errors
-    /// The system call's.
+    /// The error of the system call.
     pub(in crate::cli) fn write_all(
         &self,
         mut bytes: &[u8],
@@ -114,7 +116,7 @@ impl Outlet {
                     file.write(bytes)
                 }
                 Outlet::Stream(file) => {
-                    if !file.wait_writable(LOOK_PAUSE)? {
+                    if !file.wait_writable(CHECK_INTERVAL)? {
                         Err(io::ErrorKind::WouldBlock.into())
                     } else {
                         let mut file = file;
@@ -122,7 +124,7 @@ impl Outlet {
                     }
                 }
                 Outlet::Standard(stream) => {
-                    if !is_writable(*stream, LOOK_PAUSE)? {
+                    if !is_writable(*stream, CHECK_INTERVAL)? {
                         Err(io::ErrorKind::WouldBlock.into())
                     } else {
                         rustix::io::write(stream, piece(bytes)).map_err(io::Error::from)
@@ -148,7 +150,7 @@ impl Outlet {
     }
 }
 
-/// What is written at once: all of it, or as many whole lines as fit, or as much as fits.
+/// The next piece to write: all bytes, or as many whole lines as fit, or as many bytes as fit.
 fn piece(bytes: &[u8]) -> &[u8] {
     if bytes.len() <= PIECE_MAX {
         return bytes;
@@ -158,7 +160,7 @@ fn piece(bytes: &[u8]) -> &[u8] {
     &most[..end]
 }
 
-/// Whether a stream takes something, or reports an error, within that time.
+/// Whether a stream becomes writable, or has an error, within the timeout.
 pub(in crate::cli) fn is_writable(stream: impl AsFd, timeout: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
     match poll(&mut [PollFd::new(&stream, PollFlags::OUT)], Some(&timeout)) {
@@ -168,7 +170,7 @@ pub(in crate::cli) fn is_writable(stream: impl AsFd, timeout: Duration) -> io::R
     }
 }
 
-/// What the path is called in messages.
+/// The output's name in messages.
 pub(in crate::cli) fn name(path: Option<&PathBuf>) -> Cow<'_, str> {
     path.map_or(Cow::Borrowed("standard error"), |path| escape::path(path))
 }

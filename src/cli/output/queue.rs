@@ -1,14 +1,14 @@
-//! What waits for one output: bounded in bytes, and never waited for.
+//! The queue of one output: bounded in bytes, and non-blocking for senders.
 //!
-//! A thread that has something to write pushes it and goes on. One writer takes it out. An output that
-//! takes nothing (a pipe without a reader at work, a terminal held with ^S) stalls its writer and
-//! no other thread: when the queue is full, what comes next is dropped and counted, and the count stands in
-//! the queue at the place of what is missing, so that the reader of the output sees the gap.
+//! Any thread pushes an item and continues. One writer takes the items out. A blocked output (a
+//! pipe that is not read, a terminal stopped with ^S) stalls its writer and no other thread: if the
+//! queue is full, further items are dropped and counted. The count is queued at the position of the
+//! dropped items, so that the reader of the output sees the gap.
 //!
 //! # Limits
 //!
-//! Items of unknown size are weighed by an estimate. One item that is larger than the bound waits
-//! alone.
+//! The size of some items is an estimate. An item that is larger than the whole bound is still
+//! accepted if the queue is empty.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,45 +16,48 @@ use std::time::{Duration, Instant};
 
 use crate::ownership::Report;
 
-/// Bytes that wait for one output: many times what comes while a busy machine lets a writer wait, and half
-/// of the memory that the server keeps back. Taken only while an output does not keep up.
+/// The maximum number of queued bytes: many times the amount that accumulates while a busy machine
+/// delays a writer, and half of the memory that the server reserves. The memory is allocated only
+/// if an output is slow.
 const QUEUED_MAX: usize = 4 * 1024 * 1024;
 
-/// What the queue needs for an item besides its bytes.
+/// The queue's overhead per item in bytes.
 const ITEM_BYTES: usize = 64;
 
-/// Estimates for a report, and for each resource that it lists.
+/// Estimated sizes in bytes of a report, and of each resource in it.
 const REPORT_BYTES: usize = 512;
 const RESOURCE_BYTES: usize = 1024;
 
-/// How long a stalled output is waited for where the process is about to end.
+/// How long an exiting process waits for a stalled output.
 pub(in crate::cli) const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an output that moves, but does not come to an end, is waited for there.
+/// How long an exiting process waits for a slow output.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a thread waits for a writer that has had no processor yet: one that ends the process, and one
-/// that panics and goes on.
+/// How long a thread waits for a writer that does not get scheduled: a thread that ends the
+/// process, and one that continues after a panic.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const PANIC_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What comes after a flush, and whether an output that takes nothing at the moment is waited for.
+/// The reason for a flush, which decides how long it waits for a stalled output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Flush {
-    /// A panic, which may become an abort. It is not waited for, and a slow one for a moment.
+    /// A panic, which may become an abort. Does not wait for a stalled output, and shortly for a
+    /// slow one.
     Panic,
-    /// The end of the process, at once. It is not waited for.
+    /// The exit of the process. Does not wait for a stalled output.
     Exit,
-    /// An abort, by a policy. It is waited for, once until it moves again.
+    /// An abort by a policy. Waits for a stalled output, but only once until the output accepts
+    /// data again.
     Abort,
 }
 
-/// One thing to be written, or to be done by the writer.
+/// An item: output, or a command for the writer.
 pub(in crate::cli) enum Item {
     Line(Vec<u8>),
     Report(Box<Report>),
     Reopen,
-    /// So many items are missing here.
+    /// This number of items was dropped here.
     Dropped(u64),
 }
 
@@ -82,36 +85,36 @@ pub(in crate::cli) struct Queue {
 #[derive(Default)]
 struct State {
     items: VecDeque<Item>,
-    /// Of what waits and of what the writer has taken and not yet written.
+    /// The size of the queued items, including those that the writer has taken and not yet written.
     bytes: usize,
     taken_bytes: usize,
-    /// Something was dropped, and half of the room is not free yet.
+    /// An item was dropped, and more than half of the space is still in use.
     is_full: bool,
-    /// Items that were accepted, and those of them that the writer is done with.
+    /// The number of accepted items, and of those that the writer has finished.
     accepted: u64,
     done: u64,
     dropped: u64,
-    /// When the output took something last.
+    /// When the output last accepted data.
     moved: Option<Instant>,
     /// The writer waits for the output.
     is_stalled: bool,
-    /// A thread has waited for the writer until its timeout, and the output has not moved since.
+    /// A flush has timed out, and the output has not accepted data since.
     is_given_up: bool,
-    /// The process is on its way out since then.
+    /// When the exit of the process began.
     closing: Option<Instant>,
-    /// There is no writer, and there will be none.
+    /// The writer has ended or was given up, and no other one starts.
     is_abandoned: bool,
 }
 
 impl Queue {
-    /// Hands an item in, or drops and counts it.
+    /// Queues an item, or drops and counts it.
     pub(in crate::cli) fn push(&self, item: Item) {
         let mut state = self.state();
         let weight = item.weight();
-        // One long gap, rather than a short line here and there.
+        // Prefer one long gap to several short ones.
         state.is_full |= state.bytes > 0 && state.bytes + weight > QUEUED_MAX;
         match item {
-            // Done once, however often it is ordered.
+            // Queued only once.
             Item::Reopen if state.items.iter().any(|item| matches!(item, Item::Reopen)) => return,
             Item::Reopen => {}
             _ if state.is_full || state.is_abandoned => return state.drop_one(),
@@ -123,8 +126,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// What is to be written next, in order, about so many bytes of it. Waits; `None` when the queue
-    /// is closed and empty.
+    /// Takes the next items, about `bytes` bytes of them. Blocks while the queue is empty; returns
+    /// `None` when it is closed and empty.
     pub(in crate::cli) fn take(&self, bytes: usize) -> Option<Vec<Item>> {
         let mut state = self.state();
         while state.items.is_empty() {
@@ -145,7 +148,7 @@ impl Queue {
         Some(taken)
     }
 
-    /// The writer is done with so many items that it has taken last.
+    /// Marks the last taken items as finished.
     pub(in crate::cli) fn done(&self, items: usize) {
         let mut state = self.state();
         state.bytes = state.bytes.saturating_sub(state.taken_bytes);
@@ -155,7 +158,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The output has taken something.
+    /// Records that the output has accepted data.
     pub(in crate::cli) fn moved(&self) {
         let mut state = self.state();
         state.moved = Some(Instant::now());
@@ -163,13 +166,13 @@ impl Queue {
         state.is_given_up = false;
     }
 
-    /// The output takes nothing.
+    /// Records that the output accepts no data.
     pub(in crate::cli) fn stalled(&self) {
         self.state().is_stalled = true;
         self.changed.notify_all();
     }
 
-    /// Waits until all that was handed in before is written, at most for [`STALL_TIMEOUT`].
+    /// Waits until all earlier items are written, at most for the timeout of `before`.
     pub(in crate::cli) fn flush(&self, before: Flush) {
         let begun = Instant::now();
         let most = match before {
@@ -193,13 +196,13 @@ impl Queue {
         }
     }
 
-    /// The process is on its way out since then: the writer ends when it has written what is there.
+    /// Closes the queue: the writer ends once it is empty. `since` is when the exit began.
     pub(in crate::cli) fn close(&self, since: Instant) {
         self.state().closing.get_or_insert(since);
         self.changed.notify_all();
     }
 
-    /// Whether the output has timed out: then the writer gives it up.
+    /// Whether the output has timed out, so that the writer gives it up.
     pub(in crate::cli) fn is_overdue(&self) -> bool {
         let state = self.state();
         let Some(closing) = state.closing else { return false };
@@ -207,12 +210,13 @@ impl Queue {
         Instant::now() >= (moved + STALL_TIMEOUT).min(closing + SLOW_TIMEOUT)
     }
 
-    /// Counts items that were taken and could not be written.
+    /// Counts items that were taken but could not be written.
     pub(in crate::cli) fn lost(&self, items: u64) {
         self.state().dropped += items;
     }
 
-    /// Drops what waits, and counts it with this many items that were taken: there is no writer for them.
+    /// Drops and counts all items, and `taken` items that the writer had taken: there is no writer
+    /// any more.
     pub(in crate::cli) fn abandon(&self, taken: u64) {
         let mut state = self.state();
         state.is_abandoned = true;
@@ -234,7 +238,7 @@ impl Queue {
         self.state().items.is_empty()
     }
 
-    /// How many items were dropped in all.
+    /// The total number of dropped items.
     pub(in crate::cli) fn dropped(&self) -> u64 {
         self.state().dropped
     }
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_at_its_place() {
+    fn dropped_items_are_counted_at_their_position() {
         let queue = Queue::default();
         let half = QUEUED_MAX / 2 - ITEM_BYTES;
         queue.push(line(half));
@@ -292,7 +296,7 @@ mod tests {
         let expected = [format!("line {half}"), format!("line {half}")];
         assert_eq!(words(&taken)[..2], expected);
         assert_eq!(words(&taken)[2..], ["dropped 2", "reopen"]);
-        // Taken is not written: there is no room yet.
+        // Taken items still occupy space until they are written.
         queue.push(line(3));
         queue.done(taken.len());
         queue.push(line(4));
@@ -341,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_abandoned_is_counted() {
+    fn abandoned_items_are_counted() {
         let queue = Queue::default();
         queue.push(line(1));
         queue.push(line(1));

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::document_file::DocumentFile;
 use super::outlet::{Outlet, name};
-use super::paper::Paper;
 use super::queue::{Item, Queue};
 use super::{guard, leaving};
 use crate::cli::reports::Reporting;
@@ -17,34 +17,34 @@ use crate::net::File;
 use crate::ownership::Registry;
 use crate::report::{Colours, Plural, Sources};
 
-/// How much is taken out of the queue at a time.
+/// How many bytes are taken from the queue at once.
 const TAKEN_BYTES: usize = 64 * 1024;
 
-/// How an output says that something is missing there.
+/// Formats the notice about dropped items.
 pub(super) type Notice = fn(u64) -> String;
 
-/// The task that writes.
+/// The state of a writer task.
 pub(super) struct Writer {
     pub(super) registry: Registry,
     pub(super) path: Option<PathBuf>,
     pub(super) outlet: Outlet,
     pub(super) notice: Option<Notice>,
-    /// What one item is.
+    /// The unit of items in messages.
     pub(super) unit: &'static str,
     pub(super) reporting: Arc<Reporting>,
-    pub(super) paper: Option<Arc<Mutex<Paper>>>,
+    pub(super) document: Option<Arc<Mutex<DocumentFile>>>,
     pub(super) sources: Sources,
     pub(super) colours: Colours,
-    /// The latest write failed, and that was said.
+    /// The last write failed and was reported.
     pub(super) is_failing: bool,
-    /// It is the main thread that writes, at the very end.
+    /// The writer is the main thread, at exit.
     pub(super) is_last: bool,
 }
 
 /// The output has timed out.
 struct GivenUp;
 
-/// Without a writer nothing is kept: a thread that waits for one would only meet its timeout.
+/// Abandons the queue if the writer ends early, so that no thread waits for it.
 struct Abandons<'a>(&'a Queue, bool);
 
 impl Drop for Abandons<'_> {
@@ -56,12 +56,12 @@ impl Drop for Abandons<'_> {
 }
 
 impl Writer {
-    /// Writes what comes until the queue is closed and empty, or the output is given up.
+    /// Writes items until the queue is closed and empty, or the output is given up.
     pub(super) fn run(mut self, queue: &Queue) {
         let mut abandons = Abandons(queue, false);
         while let Some(items) = queue.take(TAKEN_BYTES) {
             let taken = items.len();
-            if self.attend(items.into(), queue).is_err() {
+            if self.process(items.into(), queue).is_err() {
                 abandons.1 = true;
                 return;
             }
@@ -70,7 +70,7 @@ impl Writer {
         }
     }
 
-    fn attend(&mut self, mut items: VecDeque<Item>, queue: &Queue) -> Result<(), GivenUp> {
+    fn process(&mut self, mut items: VecDeque<Item>, queue: &Queue) -> Result<(), GivenUp> {
         let mut batch = Vec::new();
         let mut batched = 0;
         while let Some(item) = items.pop_front() {
@@ -95,15 +95,15 @@ impl Writer {
         self.write(&batch, batched, queue).inspect_err(|GivenUp| queue.abandon(batched))
     }
 
-    /// What is to be written for it; nothing for what goes into a document.
+    /// The bytes to write for an item. Empty for a report that goes into a document.
     fn bytes_of(&mut self, item: Item) -> Vec<u8> {
         match item {
             Item::Line(line) => line,
             Item::Report(report) => {
                 let entries = self.reporting.entries(&report, &self.sources);
-                match &self.paper {
-                    Some(paper) => {
-                        guard(paper).add(entries);
+                match &self.document {
+                    Some(document) => {
+                        guard(document).add(entries);
                         Vec::new()
                     }
                     None => self.reporting.render(&report, &self.sources, self.colours),
@@ -139,11 +139,11 @@ impl Writer {
         match self.outlet.write_all(bytes, || queue.moved(), stalled) {
             Ok(Some(())) => self.is_failing = false,
             Ok(None) => return Err(GivenUp),
-            // What standard error does not take has no other place.
+            // There is no other place for output that standard error rejects.
             Err(_) if self.path.is_none() => queue.lost(items),
             Err(error) => {
                 if !self.is_failing {
-                    self.complain(&format!(
+                    self.report_error(&format!(
                         "failed to write ({error}); standard error has the rest"
                     ));
                 }
@@ -154,18 +154,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the document, if that is what is written and it has changed.
+    /// Writes the document, if there is one and it has changed.
     fn save(&mut self) {
-        let Some(paper) = self.paper.clone() else { return };
-        match guard(&paper).save(&self.registry) {
+        let Some(document) = self.document.clone() else { return };
+        match guard(&document).save(&self.registry) {
             Ok(()) => self.is_failing = false,
-            Err(error) => self.complain_of_document(&error),
+            Err(error) => self.report_document_error(&error),
         }
     }
 
-    fn complain_of_document(&mut self, error: &io::Error) {
+    fn report_document_error(&mut self, error: &io::Error) {
         if !self.is_failing {
-            self.complain(&format!(
+            self.report_error(&format!(
                 "failed to write ({error}); it is tried again with the next report"
             ));
         }
@@ -173,9 +173,9 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
-        if let Some(paper) = self.paper.clone() {
-            if let Err(error) = guard(&paper).reopen(&self.registry) {
-                self.complain_of_document(&error);
+        if let Some(document) = self.document.clone() {
+            if let Err(error) = guard(&document).reopen(&self.registry) {
+                self.report_document_error(&error);
             }
             return;
         }
@@ -183,19 +183,19 @@ impl Writer {
         match Outlet::append(&self.registry, path, false) {
             Ok(outlet) => self.outlet = outlet,
             Err(error) => {
-                self.complain(&format!(
+                self.report_error(&format!(
                     "failed to reopen it ({error}); writing to the old file on"
                 ));
             }
         }
     }
 
-    fn complain(&self, what: &str) {
+    fn report_error(&self, what: &str) {
         stderr_line(format_args!("echown: {}: {what}", name(self.path.as_ref())));
     }
 }
 
-/// Sources of reports, read by files that the writing task owns.
+/// Reads the sources for reports with files that the writer task owns.
 pub(super) fn sources(registry: &Registry) -> Sources {
     let registry = registry.clone();
     Sources::read_by(move |path| {

@@ -1,0 +1,122 @@
+//! The file of a document, which is always replaced as a whole ([`AtomicFile`]).
+//!
+//! The file exists from the start of the work, at first without findings; if the start fails, the
+//! old file stays.
+//!
+//! To rotate it, rename the file. The renamed document is complete and is not changed any more:
+//! later findings go to a new document, which begins at the next finding or at SIGHUP, whichever is
+//! first. No finding is in both.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::mem;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::cli::reports::Reporting;
+use crate::net::File;
+use crate::ownership::Registry;
+use crate::report::atomic_file::{AtomicFile, NOT_REGULAR};
+use crate::report::{BaselineState, Document, Entry, Format};
+
+/// A document with the state of its file.
+pub(super) struct DocumentFile {
+    format: Format,
+    file: AtomicFile,
+    document: Document,
+    /// Findings since the last write.
+    unwritten: Vec<(Entry, BaselineState)>,
+    /// Device and inode of the written file; `None` before the first write.
+    written: Option<(u64, u64)>,
+    /// The last write failed, so the file is outdated.
+    is_behind: bool,
+}
+
+impl DocumentFile {
+    /// The file of a document format; `None` for other formats.
+    pub(super) fn of(reporting: &Reporting) -> Option<DocumentFile> {
+        let format = reporting.format();
+        let file = AtomicFile::at(reporting.path()?);
+        format.is_document().then(|| DocumentFile {
+            format,
+            file,
+            document: Document::new(format),
+            unwritten: Vec::new(),
+            written: None,
+            is_behind: false,
+        })
+    }
+
+    /// Checks that the document can be written.
+    pub(super) fn attempt(&self, path: &Path) -> io::Result<()> {
+        if super::outlet::standard(path).is_some() {
+            return Err(io::Error::other(NOT_REGULAR));
+        }
+        self.file.attempt()
+    }
+
+    /// Writes a document without findings, unless this run has already written one.
+    pub(super) fn begin(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.written.is_some() { Ok(()) } else { self.start_new(registry) }
+    }
+
+    fn start_new(&mut self, registry: &Registry) -> io::Result<()> {
+        self.document = Document::new(self.format);
+        self.write(registry)
+    }
+
+    pub(super) fn add(&mut self, entries: Vec<(Entry, BaselineState)>) {
+        self.unwritten.extend(entries);
+    }
+
+    /// Writes the findings since the last write.
+    pub(super) fn save(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.unwritten.is_empty() && !self.is_behind {
+            return Ok(());
+        }
+        if self.was_moved() {
+            self.document = Document::new(self.format);
+        }
+        for (entry, baseline_state) in mem::take(&mut self.unwritten) {
+            self.document.add(entry, baseline_state);
+        }
+        self.write(registry)
+    }
+
+    /// Begins a new document if the file was renamed or removed.
+    pub(super) fn reopen(&mut self, registry: &Registry) -> io::Result<()> {
+        self.save(registry)?;
+        if self.was_moved() { self.start_new(registry) } else { Ok(()) }
+    }
+
+    fn was_moved(&self) -> bool {
+        let current = fs::metadata(self.file.path()).ok();
+        let current = current.map(|metadata| (metadata.dev(), metadata.ino()));
+        self.written.is_some() && current != self.written && !self.is_behind
+    }
+
+    fn write(&mut self, registry: &Registry) -> io::Result<()> {
+        let mut written = None;
+        let replaced = self.file.replace(|temporary| {
+            written = Some(self.write_to(temporary, registry)?);
+            Ok(())
+        });
+        self.is_behind = replaced.is_err();
+        if replaced.is_ok() {
+            self.written = written;
+        }
+        replaced
+    }
+
+    /// Writes the document to `temporary`, which is renamed afterwards. Returns its device and
+    /// inode.
+    fn write_to(&self, temporary: &Path, registry: &Registry) -> io::Result<(u64, u64)> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true);
+        let mut file = File::open_with_in(registry, temporary, options)?;
+        file.write_all(self.document.to_text().as_bytes())?;
+        drop(file);
+        let metadata = fs::metadata(temporary)?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+}
