@@ -29,7 +29,7 @@ fn leak_a_listener() {
 }
 
 #[test]
-fn a_clean_closure_gives_its_value_back() {
+fn a_clean_closure_returns_its_value() {
     let sum = check(|| {
         let numbers = ownership::own(vec![1, 2, 3]).expect("the task is running");
         numbers.with(|numbers| numbers.iter().sum::<i32>()).expect("it is ours")
@@ -38,7 +38,7 @@ fn a_clean_closure_gives_its_value_back() {
 }
 
 #[test]
-fn what_was_left_is_named_with_its_place_and_closed() {
+fn a_leaked_resource_is_reported_with_its_site_and_closed() {
     let line = line!() + 1;
     let text = fault(|| check(|| forget(Listener::bind("127.0.0.1:0"))));
     assert!(text.contains("ended and still owned 1 resource"), "{text}");
@@ -48,14 +48,14 @@ fn what_was_left_is_named_with_its_place_and_closed() {
 }
 
 #[test]
-fn resources_of_any_registry_count() {
+fn resources_of_every_registry_are_checked() {
     let registry = Registry::builder().sink(|_| {}).build();
     let text = fault(|| check(|| forget(Stream::pair_in(&registry))));
     assert!(text.contains("ended and still owned 2 resources"), "{text}");
 }
 
 #[test]
-fn an_unjoined_task_is_named_cancelled_and_waited_for() {
+fn an_unjoined_task_is_reported_cancelled_and_joined() {
     let (told, hear) = channel();
     let text = fault(|| {
         check(|| {
@@ -73,7 +73,7 @@ fn an_unjoined_task_is_named_cancelled_and_waited_for() {
 }
 
 #[test]
-fn children_that_are_just_ending_are_waited_for() {
+fn children_that_are_about_to_exit_are_waited_for() {
     let pool = Pool::new();
     check(|| {
         let orphans = Orphans::new(Registry::global());
@@ -84,13 +84,13 @@ fn children_that_are_just_ending_are_waited_for() {
 }
 
 #[test]
-fn the_closures_own_panic_goes_on() {
+fn a_panic_of_the_closure_is_propagated() {
     let payload = catch_unwind(|| check(|| panic!("its own"))).expect_err("it panicked");
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"its own"));
 }
 
 #[test]
-fn what_is_ignored_is_no_fault_and_what_is_not_still_is() {
+fn ignored_leaks_pass_and_other_leaks_still_fail() {
     Check::new().ignore_kind("tcp listener", "for the example").run(leak_a_listener);
     Check::new().ignore_path("127.0.0.1", "for the example").run(leak_a_listener);
     Check::new().ignore_site("tests/check.rs", "for the example").run(leak_a_listener);
@@ -105,7 +105,7 @@ fn what_is_ignored_is_no_fault_and_what_is_not_still_is() {
 }
 
 #[test]
-fn so_many_leaks_as_are_expected_are_no_fault_and_any_other_number_is() {
+fn the_expected_number_of_leaks_passes_and_any_other_number_fails() {
     Check::new().expect_leaks(1, "issue 12").run(leak_a_listener);
     let none = fault(|| Check::new().expect_leaks(1, "issue 12").run(|| ()));
     assert_eq!(none, "leak-count: the check left 0 resources, expected 1 (issue 12)");

@@ -19,7 +19,7 @@ fn sabotaged(plan: &str) -> (Registry, Arc<Saboteur>) {
 }
 
 #[test]
-fn without_a_saboteur_and_before_it_begins_nothing_is_struck() {
+fn no_fault_is_injected_without_an_injector_or_before_it_is_enabled() {
     let saboteur = Arc::new(Saboteur::new("read=1,write=1,close=1".parse().unwrap(), 1));
     let registry = Registry::builder().sabotage(&saboteur).build();
     let (mut ours, mut theirs) = Stream::pair_in(&registry).unwrap();
@@ -29,7 +29,7 @@ fn without_a_saboteur_and_before_it_begins_nothing_is_struck() {
 }
 
 #[test]
-fn a_connect_that_fails_leaves_nothing_open_and_one_that_is_interrupted_stands() {
+fn a_failed_connect_leaves_nothing_open_and_an_interrupted_one_succeeds() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (registry, saboteur) = sabotaged("connect=1");
@@ -52,7 +52,7 @@ fn a_connect_that_fails_leaves_nothing_open_and_one_that_is_interrupted_stands()
 }
 
 #[test]
-fn a_thread_that_does_not_start_gives_job_and_resources_back() {
+fn a_failed_thread_start_returns_the_job_and_its_resources() {
     let (registry, _) = sabotaged("thread=1");
     let pool = Pool::builder().registry(&registry).build();
     let (ours, _theirs) = Stream::pair_in(&registry).unwrap();
@@ -65,7 +65,7 @@ fn a_thread_that_does_not_start_gives_job_and_resources_back() {
 }
 
 #[test]
-fn a_close_that_tells_an_error_has_closed_and_is_not_made_again() {
+fn a_close_that_fails_has_closed_and_is_not_retried() {
     let (registry, saboteur) = sabotaged("close=1");
     let mut told = 0;
     for _ in 0..40 {
@@ -86,7 +86,7 @@ fn a_close_that_tells_an_error_has_closed_and_is_not_made_again() {
 }
 
 #[test]
-fn files_are_cut_short_and_never_fail_and_datagrams_are_left_alone() {
+fn file_io_is_only_cut_short_and_datagrams_are_not_affected() {
     let (registry, saboteur) = sabotaged("read=1,write=1,short=1");
     let path = std::env::temp_dir().join(format!("echown-faults-{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
@@ -104,7 +104,7 @@ fn files_are_cut_short_and_never_fail_and_datagrams_are_left_alone() {
 }
 
 #[test]
-fn an_accept_that_would_block_is_waited_for_and_one_client_is_one_connection() {
+fn an_accept_that_would_block_waits_and_returns_one_connection_per_client() {
     let (registry, saboteur) = sabotaged("again=0.5,interrupt=0.5");
     let listener = Listener::bind_in(&registry, "127.0.0.1:0").unwrap();
     let (_keep, stop) = {

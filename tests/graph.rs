@@ -52,7 +52,7 @@ fn tie_a_knot<T>(registry: &Registry, treasure: T, to_it: &Node) {
 }
 
 #[test]
-fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() {
+fn a_leak_in_a_cycle_lists_its_references_with_lines_and_the_one_to_cut() {
     let fixture = Fixture::new();
     let outcome = fixture.root(|| {
         let job = || {
@@ -87,7 +87,7 @@ fn a_leak_kept_by_a_cycle_names_its_references_their_lines_and_the_one_to_cut() 
 }
 
 #[test]
-fn a_leak_without_a_cycle_names_none() {
+fn a_leak_without_a_cycle_reports_no_cycle() {
     let fixture = Fixture::new();
     let outcome = fixture.root(|| {
         let job = || {
@@ -111,7 +111,7 @@ fn a_leak_without_a_cycle_names_none() {
 }
 
 #[test]
-fn a_reference_is_recorded_until_it_is_dropped_and_a_node_until_its_last_part() {
+fn references_are_recorded_until_dropped_and_nodes_until_their_last_part() {
     let registry = Registry::new();
     assert!(registry.graph().nodes.is_empty());
     let (one, other) = (Node::new_in(&registry, "one"), Node::new_in(&registry, "other"));
@@ -125,7 +125,7 @@ fn a_reference_is_recorded_until_it_is_dropped_and_a_node_until_its_last_part() 
 }
 
 #[test]
-fn the_node_of_a_resource_is_one_and_the_same_while_it_is_there() {
+fn a_resource_has_one_node_while_it_exists() {
     let registry = Registry::new();
     let words = registry.own(vec!["ours"]).unwrap();
     let resource = words.resource();
@@ -140,7 +140,7 @@ fn the_node_of_a_resource_is_one_and_the_same_while_it_is_there() {
 }
 
 #[test]
-fn a_shared_value_counts_all_its_references_and_draws_those_with_a_holder() {
+fn a_shared_value_counts_all_references_and_draws_those_with_a_holder() {
     let registry = Registry::new();
     let manager = Node::new_in(&registry, "Manager");
     let first = TrackedArc::new(Node::new_in(&registry, "Connection"), 7);
@@ -170,7 +170,7 @@ impl Drop for Dying {
 }
 
 #[test]
-fn a_node_whose_count_is_zero_stays_drawn_with_what_it_still_holds() {
+fn a_node_with_a_zero_count_is_drawn_with_the_nodes_it_still_holds() {
     static LAST_LOOK: Mutex<Option<Graph>> = Mutex::new(None);
     let registry = Registry::new();
     let node = Node::new_in(&registry, "Sender");
@@ -190,7 +190,7 @@ fn a_node_whose_count_is_zero_stays_drawn_with_what_it_still_holds() {
 }
 
 #[test]
-fn a_weak_reference_is_drawn_and_neither_counted_nor_part_of_a_cycle() {
+fn a_weak_reference_is_drawn_but_not_counted_and_in_no_cycle() {
     let registry = Registry::new();
     let (parent, child) = (Node::new_in(&registry, "Parent"), Node::new_in(&registry, "Child"));
     let _down = parent.strong_edge(&child);
@@ -202,7 +202,7 @@ fn a_weak_reference_is_drawn_and_neither_counted_nor_part_of_a_cycle() {
 }
 
 #[test]
-fn mermaid_draws_cycles_thick_and_red_weak_references_dotted_and_names_every_line() {
+fn mermaid_marks_cycles_dots_weak_references_and_labels_every_edge() {
     let registry = Registry::new();
     let node = |name: &str| Node::new_in(&registry, name);
     let (manager, parent, child) = (node("Manager"), node("Parent"), node("Child \"x\""));
@@ -228,7 +228,7 @@ fn mermaid_draws_cycles_thick_and_red_weak_references_dotted_and_names_every_lin
 }
 
 #[test]
-fn the_part_around_a_node_is_what_holds_it_and_what_it_holds() {
+fn the_neighbourhood_of_a_node_has_its_holders_and_held_nodes() {
     let registry = Registry::new();
     let node = |name: &str| Node::new_in(&registry, name);
     let (manager, one, other) = (node("Manager"), node("one"), node("other"));
@@ -270,7 +270,7 @@ fn at_level_off_nothing_is_recorded() {
 }
 
 #[test]
-fn a_reference_from_one_registrys_node_to_anothers_is_in_neither_graph() {
+fn a_reference_between_two_registries_is_in_neither_graph() {
     let (here, there) = (Registry::new(), Registry::new());
     let (one, other) = (Node::new_in(&here, "one"), Node::new_in(&there, "other"));
     let reference = graph::edge(&one, &other);
@@ -281,7 +281,7 @@ fn a_reference_from_one_registrys_node_to_anothers_is_in_neither_graph() {
 }
 
 #[test]
-fn references_come_and_go_on_many_threads_and_leave_nothing() {
+fn references_made_and_dropped_on_many_threads_leave_nothing() {
     let registry = Registry::new();
     let shared = TrackedArc::new(Node::new_in(&registry, "shared"), ());
     std::thread::scope(|threads| {

@@ -9,34 +9,34 @@
 //!
 //! | scenario | what is promised | test |
 //! |---|---|---|
-//! | own, forget, fail | finalizer once, the task's own error | `what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error` |
-//! | own, forget, end normally | finalizer, report, `Leaked` for that task alone | `what_a_task_still_owns_at_its_end_is_finalized_and_is_a_leak_of_that_task` |
-//! | own, disown, end | finalizer not run | `what_was_disowned_comes_back_alive_and_is_not_finalized` |
-//! | own and forget r1 r2 r3, fail | r3, r2, r1 | `three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition` |
-//! | one finalizer of three panics | the others run, it is reported, the task keeps its error | `a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays` |
-//! | own twice in one task | `AlreadyOwned`, naming the first site | `owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed` |
-//! | own by two tasks | rejected | `two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once` |
-//! | disown or check by a non-owner | `NotOwner`, ordinary, with owner and place | `a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custody` |
-//! | parent checks or disowns after give | `NotOwner` | `after_give_the_parent_is_refused_and_only_the_child_may` |
-//! | give what is not owned | rejected before the child exists | `giving_what_one_does_not_own_is_refused_before_the_child_exists` |
-//! | give the same twice | rejected before the child exists | `giving_the_same_twice_is_refused_before_the_child_exists` |
-//! | transfer to the parent, child then fails | the parent owns, not finalized | `what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure` |
-//! | transfer climbing two levels | the root owns | `a_transfer_climbs_two_levels_to_the_root` |
-//! | give down two levels, leak at the bottom | leak, custody shows every hand | `what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand` |
+//! | own, forget, fail | finalizer once, the task's own error | `resources_forgotten_by_a_failing_task_are_finalized_once_and_its_error_is_kept` |
+//! | own, forget, end normally | finalizer, report, `Leaked` for that task alone | `resources_owned_at_task_exit_are_finalized_and_reported_as_that_tasks_leak` |
+//! | own, disown, end | finalizer not run | `disown_returns_the_open_value_and_runs_no_finalizer` |
+//! | own and forget r1 r2 r3, fail | r3, r2, r1 | `forgotten_resources_are_finalized_in_reverse_order_of_acquisition` |
+//! | one finalizer of three panics | the others run, it is reported, the task keeps its error | `a_finalizer_panic_is_reported_others_still_run_and_the_task_error_is_kept` |
+//! | own twice in one task | `AlreadyOwned`, naming the first site | `owning_twice_fails_names_the_owner_and_returns_the_value_open` |
+//! | own by two tasks | rejected | `two_tasks_cannot_own_one_descriptor_and_its_finalizer_runs_once` |
+//! | disown or check by a non-owner | `NotOwner`, ordinary, with owner and place | `a_non_owner_gets_an_error_with_owner_site_and_custody` |
+//! | parent checks or disowns after give | `NotOwner` | `after_give_only_the_child_may_use_the_resource` |
+//! | give what is not owned | rejected before the child exists | `giving_an_unowned_resource_fails_before_the_child_exists` |
+//! | give the same twice | rejected before the child exists | `giving_a_resource_twice_fails_before_the_child_exists` |
+//! | transfer to the parent, child then fails | the parent owns, not finalized | `a_resource_transferred_to_the_parent_survives_the_childs_failure` |
+//! | transfer climbing two levels | the root owns | `a_resource_is_transferred_up_two_levels_to_the_root` |
+//! | give down two levels, leak at the bottom | leak, custody shows every hand | `a_resource_given_down_two_levels_and_leaked_lists_every_owner` |
 //! | transfer from the root | error saying so | `a_root_task_cannot_transfer` |
-//! | cancel a task blocked in accept | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left` |
-//! | cancel a task blocked in read | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_read_with_an_error_and_not_with_end_of_stream` |
-//! | cancel a task that never started | finalizes what it was given | `cancelling::a_child_cancelled_before_it_began_is_finalized_on_the_cancelling_thread` |
-//! | cancel a task that has ended | its outcome stays | `cancelling::cancelling_a_task_that_has_ended_keeps_its_outcome` |
-//! | task swallows the cancellation and goes on | every further operation is `Cancelled` | `cancelling::a_task_that_swallows_its_cancellation_is_refused_everything_else` |
-//! | release whose finalizer fails | once; the failure is the result of `release` | `a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again` |
-//! | release or close twice | `DoubleRelease`, naming the first | `a_second_release_is_refused_and_names_the_first` |
-//! | leak in A while B runs | B unaffected | `ending::a_leak_in_one_task_leaves_its_neighbour_untouched` |
-//! | forgotten child that owns | cancelled, finalized, reported | `ending::a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
-//! | raw close, number reused, task fails | replaced fd reported, newcomer untouched | `closing::a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open` |
-//! | raw accessor bypasses the check | none: consuming or `unsafe` | `handles::there_is_no_way_to_the_value_round_the_check` |
-//! | leak report | what, whose, where, since when, through whose hands | `reporting::a_leak_report_says_what_whose_where_since_when_and_through_whose_hands` |
-//! | one client resets its connection | that task ends, the server goes on | `ending::a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on` |
+//! | cancel a task blocked in accept | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_accept_and_leaves_no_descriptor_open` |
+//! | cancel a task blocked in read | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_read_with_an_error_not_end_of_stream` |
+//! | cancel a task that never started | finalizes what it was given | `cancelling::a_child_cancelled_before_it_starts_is_finalized_on_the_cancelling_thread` |
+//! | cancel a task that has ended | its outcome stays | `cancelling::cancelling_an_exited_task_keeps_its_outcome` |
+//! | task swallows the cancellation and goes on | every further operation is `Cancelled` | `cancelling::a_task_that_ignores_its_cancellation_gets_cancelled_from_every_operation` |
+//! | release whose finalizer fails | once; the failure is the result of `release` | `release_returns_the_error_of_a_failed_finalizer_that_never_runs_again` |
+//! | release or close twice | `DoubleRelease`, naming the first | `a_second_release_fails_and_names_the_first` |
+//! | leak in A while B runs | B unaffected | `ending::a_leak_in_one_task_does_not_affect_another_task` |
+//! | forgotten child that owns | cancelled, finalized, reported | `ending::an_unjoined_child_is_cancelled_finalized_and_reported_by_its_parent` |
+//! | raw close, number reused, task fails | replaced fd reported, newcomer untouched | `closing::an_fd_reused_outside_the_registry_is_reported_and_the_new_file_stays_open` |
+//! | raw accessor bypasses the check | none: consuming or `unsafe` | `handles::no_safe_accessor_bypasses_the_check` |
+//! | leak report | what, whose, where, since when, through whose hands | `reporting::a_leak_report_has_kind_owner_site_age_and_custody` |
+//! | one client resets its connection | that task ends, the server goes on | `ending::a_connection_reset_ends_only_that_clients_task_and_the_server_continues` |
 
 mod common;
 
@@ -106,7 +106,7 @@ use echown::ownership::{ErrorKind, Event, ResourceData};
 use echown::test;
 
 #[test]
-fn every_row_of_the_table_above_has_its_test() {
+fn every_row_of_the_table_has_a_test() {
     let sources = [
         include_str!("leak.rs"),
         include_str!("leak/cancelling.rs"),
@@ -133,7 +133,7 @@ fn events(resource: &ResourceData) -> Vec<Event> {
 // Own, forget, and end.
 
 #[test]
-fn what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error() {
+fn resources_forgotten_by_a_failing_task_are_finalized_once_and_its_error_is_kept() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn::<()>("failing", [], || {
@@ -148,7 +148,7 @@ fn what_a_failing_task_forgot_is_finalized_once_and_the_task_keeps_its_own_error
 }
 
 #[test]
-fn what_a_task_still_owns_at_its_end_is_finalized_and_is_a_leak_of_that_task() {
+fn resources_owned_at_task_exit_are_finalized_and_reported_as_that_tasks_leak() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let neighbour = fixture.spawn("neighbour", [], || fixture.own("released").release());
@@ -178,7 +178,7 @@ fn what_a_task_still_owns_at_its_end_is_finalized_and_is_a_leak_of_that_task() {
 }
 
 #[test]
-fn what_was_disowned_comes_back_alive_and_is_not_finalized() {
+fn disown_returns_the_open_value_and_runs_no_finalizer() {
     let fixture = Fixture::new();
     let (string, socket) = fixture.root(|| {
         let child = fixture.spawn("generous", [], || {
@@ -195,7 +195,7 @@ fn what_was_disowned_comes_back_alive_and_is_not_finalized() {
 }
 
 #[test]
-fn three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition() {
+fn forgotten_resources_are_finalized_in_reverse_order_of_acquisition() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("failing", || -> () {
         for name in ["r1", "r2", "r3"] {
@@ -209,7 +209,7 @@ fn three_forgotten_resources_are_finalized_in_reverse_order_of_acquisition() {
 }
 
 #[test]
-fn a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays() {
+fn a_finalizer_panic_is_reported_others_still_run_and_the_task_error_is_kept() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("failing", || -> () {
         mem::forget(fixture.own("r1"));
@@ -235,7 +235,7 @@ fn a_finalizer_panic_is_reported_the_others_run_and_the_tasks_error_stays() {
 // Own twice.
 
 #[test]
-fn owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed() {
+fn owning_twice_fails_names_the_owner_and_returns_the_value_open() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = SharedFd::new(fixture.track(common::listener()));
@@ -264,7 +264,7 @@ fn owning_twice_is_refused_names_the_owner_and_returns_the_value_unclosed() {
 }
 
 #[test]
-fn two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once() {
+fn two_tasks_cannot_own_one_descriptor_and_its_finalizer_runs_once() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = SharedFd::new(fixture.track(common::listener()));
@@ -291,7 +291,7 @@ fn two_tasks_cannot_own_the_same_descriptor_and_its_finalizer_runs_once() {
 // Those who are not the owner.
 
 #[test]
-fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custody() {
+fn a_non_owner_gets_an_error_with_owner_site_and_custody() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = fixture.listener();
@@ -329,7 +329,7 @@ fn a_non_owner_is_refused_by_an_ordinary_error_that_names_owner_place_and_custod
 // Give.
 
 #[test]
-fn after_give_the_parent_is_refused_and_only_the_child_may() {
+fn after_give_only_the_child_may_use_the_resource() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = Arc::new(fixture.listener());
@@ -352,7 +352,7 @@ fn after_give_the_parent_is_refused_and_only_the_child_may() {
 }
 
 #[test]
-fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
+fn giving_an_unowned_resource_fails_before_the_child_exists() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (mine, gone) = (fixture.listener(), fixture.own("gone"));
@@ -375,7 +375,7 @@ fn giving_what_one_does_not_own_is_refused_before_the_child_exists() {
 }
 
 #[test]
-fn giving_the_same_twice_is_refused_before_the_child_exists() {
+fn giving_a_resource_twice_fails_before_the_child_exists() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (first, socket) = (fixture.own("first"), fixture.listener());
@@ -401,7 +401,7 @@ fn giving_the_same_twice_is_refused_before_the_child_exists() {
 // Transfer.
 
 #[test]
-fn what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure() {
+fn a_resource_transferred_to_the_parent_survives_the_childs_failure() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (to_parent, from_child) = channel();
@@ -424,7 +424,7 @@ fn what_a_child_transferred_is_its_parents_and_outlives_the_childs_failure() {
 }
 
 #[test]
-fn a_transfer_climbs_two_levels_to_the_root() {
+fn a_resource_is_transferred_up_two_levels_to_the_root() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let middle = fixture.spawn("middle", [], || {
@@ -446,7 +446,7 @@ fn a_transfer_climbs_two_levels_to_the_root() {
 }
 
 #[test]
-fn what_was_given_down_two_levels_and_leaked_at_the_bottom_tells_every_hand() {
+fn a_resource_given_down_two_levels_and_leaked_lists_every_owner() {
     let fixture = Fixture::new();
     let hands = fixture.root(|| {
         let socket = fixture.listener();
@@ -501,7 +501,7 @@ fn a_root_task_cannot_transfer() {
 // Release.
 
 #[test]
-fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
+fn release_returns_the_error_of_a_failed_finalizer_that_never_runs_again() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let broken = fixture.registry.own_with("broken", |name| {
@@ -527,7 +527,7 @@ fn a_finalizer_that_fails_is_the_result_of_release_and_never_runs_again() {
 }
 
 #[test]
-fn a_second_release_is_refused_and_names_the_first() {
+fn a_second_release_fails_and_names_the_first() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = fixture.listener();

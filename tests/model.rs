@@ -45,13 +45,13 @@ proptest! {
     })]
 
     #[test]
-    fn any_script_leaves_registry_and_model_in_the_same_state(body in moves(), end in end()) {
+    fn any_script_gives_registry_and_model_the_same_state(body in moves(), end in end()) {
         registry_and_model_agree(body, end);
     }
 }
 
 #[test]
-fn a_refused_give_leaves_the_order_of_the_account_alone() {
+fn a_failed_give_keeps_the_order_of_acquisition() {
     let owned = || Move::Own(Finalizer::Succeeds);
     let give = Move::Child { give: vec![0, 0], take: vec![], body: vec![], end: End::Normally };
     registry_and_model_agree(vec![owned(), owned(), give], End::Normally);

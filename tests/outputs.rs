@@ -191,7 +191,7 @@ fn sarif_tests(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn sixteen_processes_write_one_sarif_document_that_is_whole_at_every_moment() {
+fn sixteen_processes_write_one_sarif_document_that_is_always_complete() {
     let folder = Folder::new("sarif");
     let path = folder.file("report.sarif");
     let report = destination("sarif", &path);
@@ -211,7 +211,7 @@ fn sixteen_processes_write_one_sarif_document_that_is_whole_at_every_moment() {
 }
 
 #[test]
-fn sixteen_processes_write_one_junit_document_that_is_whole_at_every_moment() {
+fn sixteen_processes_write_one_junit_document_that_is_always_complete() {
     let folder = Folder::new("junit");
     let path = folder.file("report.xml");
     let report = destination("junit", &path);
@@ -230,7 +230,7 @@ fn sixteen_processes_write_one_junit_document_that_is_whole_at_every_moment() {
 }
 
 #[test]
-fn sixteen_processes_append_whole_records() {
+fn sixteen_processes_append_complete_records() {
     let folder = Folder::new("records");
     for (format, end) in [("json", "\n"), ("github", "\n"), ("text", "\n\n")] {
         let path = folder.file(format);
@@ -257,7 +257,7 @@ fn sixteen_processes_append_whole_records() {
 
 /// What stands there of the others goes through a reader and a writer each time.
 #[test]
-fn what_other_tests_have_in_a_junit_document_stays_to_the_letter() {
+fn the_junit_document_keeps_results_of_other_tests_unchanged() {
     let folder = Folder::new("letters");
     let path = folder.file("report.xml");
     let report = destination("junit", &path);
@@ -286,7 +286,7 @@ fn what_other_tests_have_in_a_junit_document_stays_to_the_letter() {
 }
 
 #[test]
-fn a_finding_stands_at_the_line_that_opened_it_with_the_calls_that_led_there() {
+fn a_finding_has_the_line_that_opened_the_fd_and_its_call_stack() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return;
     }
@@ -313,7 +313,7 @@ fn a_finding_stands_at_the_line_that_opened_it_with_the_calls_that_led_there() {
 }
 
 #[test]
-fn what_the_registry_has_on_record_stands_where_it_was_acquired_with_its_custody() {
+fn a_registered_resource_is_reported_at_its_acquisition_with_its_custody() {
     let folder = Folder::new("record");
     let path = folder.file("report.sarif");
     assert_fails(&play("forgets", "leak", &[("ECHOWN_REPORT", &destination("sarif", &path))]));
@@ -328,7 +328,7 @@ fn what_the_registry_has_on_record_stands_where_it_was_acquired_with_its_custody
 }
 
 #[test]
-fn a_clean_run_leaves_a_document_without_findings() {
+fn a_clean_run_writes_a_document_without_findings() {
     let folder = Folder::new("clean");
     for format in ["sarif", "junit"] {
         let path = folder.file(format);
@@ -344,7 +344,7 @@ fn a_clean_run_leaves_a_document_without_findings() {
 
 /// Some readers take a document without a case for a run that went wrong.
 #[test]
-fn a_junit_document_has_a_case_also_when_nothing_was_found() {
+fn a_junit_document_without_findings_has_one_case() {
     let folder = Folder::new("cases");
     let path = folder.file("report.xml");
     let report = destination("junit", &path);
@@ -363,7 +363,7 @@ fn a_junit_document_has_a_case_also_when_nothing_was_found() {
 }
 
 #[test]
-fn a_wrong_wish_fails_the_test_and_says_what_to_write() {
+fn an_invalid_variable_fails_the_test_and_states_the_valid_form() {
     let folder = Folder::new("wrong");
     for (report, expected) in [
         ("report.xml", "expected FORMAT:FILE, as in `junit:target/echown.xml`, got `report.xml`"),

@@ -279,7 +279,7 @@ fn steady(text: &str) -> String {
 }
 
 #[test]
-fn the_page_of_reports_shows_what_the_program_says() {
+fn the_reports_page_matches_the_program() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reports.md");
     let page = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -298,7 +298,7 @@ fn the_page_of_reports_shows_what_the_program_says() {
 }
 
 #[test]
-fn every_finding_is_played_and_every_answer_is_none() {
+fn every_finding_code_has_a_scenario_and_error_only_codes_have_none() {
     for kind in ErrorKind::ALL {
         let is_played = SCENES.iter().any(|(code, _)| *code == kind.code().as_str());
         let is_reported = kind.is_violation() || kind.code().as_str().starts_with("finalizer");
@@ -385,7 +385,7 @@ fn every_fact_of_the_json_is_in_the_text_with_sources_and_without() {
 }
 
 #[test]
-fn at_level_full_the_backtraces_are_in_every_form() {
+fn at_level_full_every_format_has_the_backtraces() {
     let report = play(Level::Full, closed_twice).remove(0);
     for text in
         [report.to_string(), report.render(&Sources::none(), Colours::Never), report.to_json()]
@@ -395,7 +395,7 @@ fn at_level_full_the_backtraces_are_in_every_form() {
 }
 
 #[test]
-fn headlines_start_with_the_code_and_its_words() {
+fn headlines_start_with_the_code_and_its_title() {
     for (code, words) in [
         ("leak", "error[leak]: task "),
         ("double-release", "error[double-release]: fd "),
@@ -465,7 +465,7 @@ fn the_json_matches_its_schema_and_has_no_other_field() {
 }
 
 #[test]
-fn a_leak_of_several_resources_has_a_headline_for_all_and_a_title_for_each() {
+fn a_leak_of_several_resources_has_one_headline_and_a_title_for_each() {
     let report = play(Level::On, two_forgotten_at_once).remove(0);
     let text = report.render(&Sources::nearby(), Colours::Never);
     assert!(text.lines().next().unwrap().ends_with("ended and still owned 2 resources"), "{text}");

@@ -118,7 +118,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
 }
 
 #[test]
-fn reused_numbers_never_carry_another_tasks_bytes_and_nothing_stays_open() {
+fn reused_numbers_never_carry_another_tasks_bytes_and_nothing_leaks() {
     let registry = Registry::builder().sink(|_| {}).build();
     let secrets = Arc::new(AtomicU64::new(1));
     let pool = Pool::builder().registry(&registry).keep_idle(4).build();

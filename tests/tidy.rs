@@ -140,7 +140,7 @@ fn unsafe_stands_only_in_sys() {
 }
 
 #[test]
-fn every_unsafe_says_which_fact_makes_it_safe() {
+fn every_unsafe_block_has_a_safety_comment() {
     let mut faults = Faults::because(
         "the comment that ends right above an `unsafe` (attributes may stand between) has a line \
          that begins with `// SAFETY:`: the fact, and where it was established",
@@ -164,7 +164,7 @@ fn every_unsafe_says_which_fact_makes_it_safe() {
 /// `// ord: X`, the same `X`. Operations that follow each other may share one. `X` is never
 /// imported by itself and `Ordering` has no other name, or this would see nothing.
 #[test]
-fn every_atomic_operation_says_why_its_ordering_is_enough() {
+fn every_atomic_operation_has_a_comment_on_its_ordering() {
     const ORDERINGS: &[&str] = &["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
     let mut faults = Faults::because(
         "an atomic operation has a line `// ord: ORDERING...` among the few above it: \
@@ -202,7 +202,7 @@ fn every_atomic_operation_says_why_its_ordering_is_enough() {
 }
 
 #[test]
-fn there_is_one_compare_and_swap_and_it_is_the_slots() {
+fn compare_and_swap_is_used_only_in_the_slot() {
     let mut faults = Faults::because(
         "the only compare-and-swap is in src/ownership/slot.rs, where it is argued and \
          model-checked; elsewhere a lock or a counter does",
@@ -233,7 +233,7 @@ fn there_is_one_compare_and_swap_and_it_is_the_slots() {
 }
 
 #[test]
-fn loom_is_named_only_at_its_door_and_in_the_models() {
+fn loom_is_named_only_in_sync_and_in_the_models() {
     let mut faults = Faults::because(
         "`loom` is named only in src/sync.rs and in the models: what is shipped is what is modelled",
     );
@@ -246,7 +246,7 @@ fn loom_is_named_only_at_its_door_and_in_the_models() {
 }
 
 #[test]
-fn signals_are_touched_in_one_file() {
+fn signal_calls_are_in_one_file() {
     let mut faults = Faults::because(
         "only src/signals.rs names `ctrlc` and `signal_hook`: \
          their order and their side effects are one story",
@@ -299,7 +299,7 @@ fn arguments_are_parsed_in_cli() {
 }
 
 #[test]
-fn a_file_is_one_idea_and_short() {
+fn no_file_exceeds_the_line_limit() {
     let mut faults = Faults::because(
         "a file is one idea, readable from the top: at most 600 lines; a longer file of tests is \
          split by subject",
@@ -331,7 +331,7 @@ fn tests_wait_for_conditions_and_sleep_in_one_file() {
 }
 
 #[test]
-fn the_name_of_a_test_is_short() {
+fn no_test_name_exceeds_the_length_limit() {
     let mut faults = Faults::because(
         "the name of a test has at most 80 characters: what is done and what is expected; \
          the rest is a line of documentation above it",
@@ -349,7 +349,7 @@ fn the_name_of_a_test_is_short() {
 }
 
 #[test]
-fn nothing_is_left_to_do_and_no_test_is_ignored() {
+fn there_are_no_todos_and_no_ignored_tests() {
     let mut faults = Faults::because(
         "what is there works: no `todo!`, `unimplemented!` or `dbg!`, and no `#[ignore]`, \
          under which a test rots",
@@ -370,7 +370,7 @@ fn nothing_is_left_to_do_and_no_test_is_ignored() {
 }
 
 #[test]
-fn nothing_is_unwrapped_outside_tests() {
+fn unwrap_is_used_only_in_tests() {
     let mut faults = Faults::because(
         "no `unwrap()` outside tests: `expect` with the sentence that says why it cannot fail, \
          or an error",
@@ -387,7 +387,7 @@ fn nothing_is_unwrapped_outside_tests() {
 }
 
 #[test]
-fn only_those_print_who_have_a_reason() {
+fn only_listed_files_print() {
     let mut faults = Faults::because(
         "a library says what it has to say by values and events; who prints is listed in \
          tests/tidy.rs with the reason",
@@ -405,7 +405,7 @@ fn only_those_print_who_have_a_reason() {
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn every_file_has_a_header() {
     let mut faults = Faults::because("a file begins with `//!`: what it is, before how it is done");
     for file in everything() {
         if !file.lines.first().is_some_and(|line| line.starts_with("//! ")) {
@@ -416,7 +416,7 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
-fn every_dependency_has_its_reason() {
+fn every_dependency_has_a_comment_with_its_reason() {
     let mut faults = Faults::because(
         "a dependency has one line of reason right above it in Cargo.toml: \
          who doesn't know why it is there cannot say when it may go",

@@ -9,7 +9,7 @@ use super::common::{DEADLINE, poll};
 use super::downstream::{DownstreamCrate, text};
 
 #[test]
-fn nothing_is_allocated_under_the_lock_of_the_trace() {
+fn the_fd_trace_does_not_allocate_while_it_holds_its_lock() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return;
     }

@@ -14,7 +14,7 @@ const TESTS: &str = r#"//! One test that closes what it opens, and one that leak
 use echown_test::test;
 
 #[test]
-fn closes_what_it_opens() {
+fn closes_the_file_it_opens() {
     drop(std::fs::File::open("/dev/null").unwrap());
 }
 
@@ -39,12 +39,12 @@ fn light() -> DownstreamCrate {
 }
 
 #[test]
-fn a_crate_that_depends_on_echown_test_alone_gets_its_leak_with_the_line() {
+fn a_crate_that_depends_on_echown_test_alone_gets_leak_reports_with_lines() {
     let output = light().cargo(&["test", "--test", "files"]);
     let said = text(&output);
     assert_eq!(output.status.code(), Some(101), "{said}");
     for line in [
-        "test closes_what_it_opens ... ok",
+        "test closes_the_file_it_opens ... ok",
         "test leaks_an_ignored_file ... ok",
         "test leaks_a_file ... FAILED",
         "leak: test `leaks_a_file` left 1 descriptor open",
@@ -57,7 +57,7 @@ fn a_crate_that_depends_on_echown_test_alone_gets_its_leak_with_the_line() {
 }
 
 #[test]
-fn the_default_build_of_echown_test_has_as_few_crates_as_the_page_says() {
+fn the_default_build_of_echown_test_has_the_crate_count_the_page_states() {
     let light = light();
     let tree = light.cargo(&["tree", "--package", "echown-test", "--prefix", "none"]);
     let tree = String::from_utf8(tree.stdout).unwrap();

@@ -7,7 +7,7 @@ use std::io::Write;
 use super::downstream::{DownstreamCrate, text};
 
 #[test]
-fn what_was_not_built_in_fails_the_test_and_names_the_feature() {
+fn a_format_that_is_not_built_in_fails_the_test_and_names_the_feature() {
     for (variable, value, feature) in [
         ("ECHOWN_REPORT", "junit:report", "ci"),
         ("ECHOWN_REPORT", "sarif:report", "ci"),
@@ -75,7 +75,7 @@ fn annotations_in_a_file_that_is_standard_error_overwrite_nothing() {
 }
 
 #[test]
-fn the_attribute_alone_builds_nothing_that_is_for_a_ci() {
+fn the_attribute_alone_builds_no_ci_formats() {
     let tree =
         DownstreamCrate::corpus().cargo(&["tree", "--edges", "normal,dev", "--prefix", "none"]);
     let tree = text(&tree);

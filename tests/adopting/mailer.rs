@@ -55,7 +55,7 @@ fn shown(said: &str) -> String {
 }
 
 #[test]
-fn the_page_shows_what_cargo_test_says() {
+fn the_page_shows_the_output_of_cargo_test() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return;
     }
@@ -73,7 +73,7 @@ fn the_page_shows_what_cargo_test_says() {
 }
 
 #[test]
-fn the_page_shows_what_nextest_says() {
+fn the_page_shows_the_output_of_nextest() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         eprintln!("skipped: the places of calls are not known on this platform");
         return;

@@ -46,7 +46,7 @@ const MISTAKES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_mistake_is_an_error_that_says_what_to_write() {
+fn a_wrong_attribute_is_a_compile_error_with_the_correct_form() {
     let mut files = vec![
         (PathBuf::from("Cargo.toml"), manifest("mistakes")),
         (PathBuf::from("src/lib.rs"), String::from("//! Nothing.\n")),
@@ -77,7 +77,7 @@ fn a_mistake_is_an_error_that_says_what_to_write() {
 
 /// It is the compiler that does so, as with `#[test]`: nothing is run, and nobody can say so.
 #[test]
-fn where_there_is_no_runner_the_test_is_left_out() {
+fn a_test_for_a_target_without_a_runner_is_left_out() {
     let harness = "[[test]]\nname = \"plain\"\nharness = false\n";
     let attributed = "#[echown::test]\nfn it() { panic!(\"it was run\") }\n";
     let doctest = format!("```\n{attributed}```\n");
@@ -100,7 +100,7 @@ fn where_there_is_no_runner_the_test_is_left_out() {
 
 /// The attribute's crate, which can depend on nothing, reads the table of kinds of `echown-fd`.
 #[test]
-fn the_attribute_and_the_harness_have_one_table_of_kinds() {
+fn the_attribute_and_the_harness_share_one_table_of_kinds() {
     let source = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let table = source("crates/fd/src/kind.rs");
     assert_eq!(source("crates/test-macros/src/kind.rs"), table);

@@ -23,7 +23,7 @@ struct Expected {
 }
 
 #[test]
-fn sixty_four_parallel_tests_each_get_their_own_leaks_only() {
+fn sixty_four_parallel_tests_each_report_only_their_own_leaks() {
     let expected = expected();
     assert!(expected.len() >= TESTS_MIN, "{} tests", expected.len());
     // How far it can be trusted: with `ECHOWN_ROUNDS=100`.
@@ -37,7 +37,7 @@ fn sixty_four_parallel_tests_each_get_their_own_leaks_only() {
 }
 
 #[test]
-fn repeated_runs_never_blame_a_clean_test() {
+fn repeated_runs_never_fail_a_clean_test() {
     let expected = expected();
     for _ in 0..3 {
         // Those that are quick: what they left does not have to be looked for.
@@ -54,7 +54,7 @@ fn repeated_runs_never_blame_a_clean_test() {
 /// nextest has a process for each test and calls it so; with it installed, `cargo nextest run` in the
 /// copy of the corpus is the same.
 #[test]
-fn in_a_process_for_each_test_without_capture_the_verdicts_are_the_same() {
+fn verdicts_are_the_same_with_one_process_per_test_and_without_capture() {
     let expected = expected();
     let names = expected.iter().filter(|(name, it)| {
         let some = ["clean::", "runner::", "closes::twice", "leaks::a_f", "crowd::"];
@@ -109,7 +109,7 @@ fn a_backtrace_ends_at_the_test_and_does_not_show_how_it_was_run() {
 
 /// What the shell that started the tests left open, as runners of CI do, is nobody's leak.
 #[test]
-fn descriptors_that_came_from_outside_are_not_blamed() {
+fn inherited_descriptors_are_not_reported() {
     use std::os::unix::process::CommandExt;
 
     let mut runner = DownstreamCrate::corpus().binary();
@@ -130,7 +130,7 @@ fn descriptors_that_came_from_outside_are_not_blamed() {
 
 /// With `report_inherited` it is a finding, unless its path or kind is ignored.
 #[test]
-fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
+fn inherited_descriptors_are_reported_if_a_test_asks_for_it() {
     let program = DownstreamCrate::corpus().binary().get_program().to_owned();
     let run = |opened: &str| {
         let mut shell = std::process::Command::new("sh");
@@ -138,7 +138,7 @@ fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
         shell.args(["options::inherited", "--ignored", "--show-output", "--test-threads", "1"]);
         endings(&text(&shell.current_dir(&DownstreamCrate::corpus().folder).output().unwrap()))
     };
-    let (plain, ignoring) = ("options::inherited", "options::inherited_but_for_a_path");
+    let (plain, ignoring) = ("options::inherited", "options::inherited_except_for_a_path");
     let found = run("7</etc/passwd");
     assert_eq!(found[plain].word, "FAILED", "{found:#?}");
     let begin = "inherited-fd: test `options::inherited` inherited ";
@@ -157,7 +157,7 @@ fn descriptors_that_came_from_outside_are_findings_where_a_test_asks_for_it() {
 
 /// `ECHOWN_TRACE_FDS=1` is the option `trace_fds` for all tests, and means off as other variables do.
 #[test]
-fn a_second_close_is_seen_by_the_variable_as_by_the_option() {
+fn the_variable_detects_a_double_close_as_the_option_does() {
     if !HAS_PLACES {
         return;
     }
@@ -172,7 +172,7 @@ fn a_second_close_is_seen_by_the_variable_as_by_the_option() {
 
 /// Each child takes some: with a limit that is far too low for all at once, the others wait.
 #[test]
-fn more_tests_than_there_are_descriptors_for_wait_for_their_turn() {
+fn tests_wait_when_there_are_too_few_descriptors_for_all() {
     let program = DownstreamCrate::corpus().binary().get_program().to_owned();
     let expected = expected();
     for limit in ["40", "260"] {
@@ -193,11 +193,11 @@ fn more_tests_than_there_are_descriptors_for_wait_for_their_turn() {
 
 /// Whoever touches the outside world does it as often as this.
 #[test]
-fn a_body_is_run_once_and_again_only_when_it_leaves_something() {
+fn a_test_body_runs_again_only_if_it_leaves_descriptors_open() {
     let path = DownstreamCrate::corpus().folder.join("count");
     for (name, times) in [
         ("once_when_clean", 1),
-        ("once_when_it_says_so", 1),
+        ("once_with_no_rerun", 1),
         ("three_times_when_it_leaks", 3),
         ("four_times_when_it_leaks_and_ends_its_process_the_second_time", 4),
     ] {
@@ -213,7 +213,7 @@ fn a_body_is_run_once_and_again_only_when_it_leaves_something() {
 
 /// With it installed, by itself; without it, the test above that calls each test as it does is all.
 #[test]
-fn nextest_has_the_same_verdicts() {
+fn nextest_gives_the_same_verdicts() {
     let corpus = DownstreamCrate::corpus();
     let has_nextest = corpus.cargo(&["nextest", "--version"]).status.success();
     if !require_tool("cargo-nextest", has_nextest) {

@@ -127,7 +127,7 @@ const SHAPES: &[&[&str]] = &[
 ];
 
 #[test]
-fn an_honest_server_gives_no_error_under_every_load() {
+fn a_correct_server_gives_no_error_under_any_load() {
     for shape in SHAPES {
         let outcome = outcome(&[shape, &["--connections", "4"][..]].concat());
         assert!(is_without_errors(&outcome), "{shape:?}: {outcome:#}");
@@ -142,7 +142,7 @@ fn an_honest_server_gives_no_error_under_every_load() {
 }
 
 #[test]
-fn one_wrong_byte_is_exit_1_for_every_client() {
+fn one_wrong_byte_gives_exit_code_1_for_every_client() {
     let address = echoing(|before, bytes| {
         if (before..before + bytes.len() as u64).contains(&1000) {
             bytes[(1000 - before) as usize] ^= 0x20;
@@ -157,7 +157,7 @@ fn one_wrong_byte_is_exit_1_for_every_client() {
 }
 
 #[test]
-fn bytes_that_are_lost_or_sent_twice_are_wrong_bytes() {
+fn lost_or_duplicated_bytes_count_as_wrong_bytes() {
     let doubling = echoing(|before, bytes| {
         if before > 640 {
             bytes.extend_from_within(..);
@@ -175,7 +175,7 @@ fn bytes_that_are_lost_or_sent_twice_are_wrong_bytes() {
 }
 
 #[test]
-fn a_frame_that_is_changed_or_comes_out_of_order_is_a_wrong_byte() {
+fn a_changed_or_reordered_frame_counts_as_a_wrong_byte() {
     // Sends each client its own frames alone, the second one before the first.
     let address = server_that(|mut client| {
         let mut greeting = [0; 24];
@@ -202,7 +202,7 @@ fn a_frame_that_is_changed_or_comes_out_of_order_is_a_wrong_byte() {
 }
 
 #[test]
-fn a_server_that_closes_or_never_answers_is_reported_by_kind() {
+fn a_server_that_closes_or_never_replies_is_reported_by_kind() {
     let closing = server_that(|mut client| {
         let _ = client.read(&mut [0; 64]);
     });
@@ -228,7 +228,7 @@ fn a_server_that_closes_or_never_answers_is_reported_by_kind() {
 }
 
 #[test]
-fn a_connection_that_is_hardly_answered_has_starved() {
+fn a_connection_with_few_replies_counts_as_starved() {
     let accepted = Arc::new(AtomicUsize::new(0));
     let address = server_that(move |mut client| {
         let is_first = accepted.fetch_add(1, Ordering::Relaxed) == 0;
@@ -244,7 +244,7 @@ fn a_connection_that_is_hardly_answered_has_starved() {
 }
 
 #[test]
-fn an_idle_connection_that_is_lost_meanwhile_is_an_error() {
+fn a_lost_idle_connection_is_an_error() {
     let address = server_that(|mut client| {
         // An idle one asks with 16 bytes, and is dropped soon after.
         let mut buffer = [0; 64];
@@ -259,7 +259,7 @@ fn an_idle_connection_that_is_lost_meanwhile_is_an_error() {
 }
 
 #[test]
-fn a_wrong_byte_to_an_idle_connection_is_a_wrong_byte_too() {
+fn a_wrong_byte_to_an_idle_connection_is_counted() {
     let address = server_that(|mut client| {
         let mut buffer = [0; 64];
         let mut asked = 0;
@@ -277,7 +277,7 @@ fn a_wrong_byte_to_an_idle_connection_is_a_wrong_byte_too() {
 }
 
 #[test]
-fn there_are_no_more_event_loops_than_connections() {
+fn event_loops_do_not_outnumber_connections() {
     let said =
         |arguments: &[&str]| text(&bench(arguments).stdout).lines().next().unwrap().to_owned();
     let few = said(&["--client-threads", "2"]);
@@ -287,7 +287,7 @@ fn there_are_no_more_event_loops_than_connections() {
 }
 
 #[test]
-fn impossible_arguments_are_errors_that_say_what_to_do() {
+fn impossible_arguments_are_errors_with_a_remedy() {
     let reserved = Reserved::new();
     let nobody = reserved.address().to_string();
     for (arguments, code, expected) in [
@@ -335,7 +335,7 @@ fn counting() -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn sigint_and_sigterm_end_it_early_with_the_figures_so_far() {
+fn sigint_and_sigterm_end_a_run_early_with_partial_figures() {
     for signal in [Signal::INT, Signal::TERM] {
         let (address, messages) = counting();
         let address = address.to_string();
@@ -364,7 +364,7 @@ fn the_latencies_are_drawn() {
 
 /// The client of a load is a program of ours like any other.
 #[test]
-fn the_custody_table_of_a_load_lists_every_descriptor_that_is_open() {
+fn the_custody_table_of_a_load_lists_every_open_descriptor() {
     for client in ["event", "blocking"] {
         let echoed = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&echoed);
@@ -424,7 +424,7 @@ fn output_of(mut child: Child) -> Output {
 }
 
 #[test]
-fn what_a_server_costs_is_known_by_its_process() {
+fn the_cost_of_a_server_is_measured_by_its_process() {
     let server = Server::start(&[]);
     let address = server.address().to_string();
     let pid = server.pid().to_string();
@@ -442,7 +442,7 @@ fn what_a_server_costs_is_known_by_its_process() {
 }
 
 #[test]
-fn connections_come_from_the_addresses_that_were_said_in_turn() {
+fn connections_use_the_given_source_addresses_in_turn() {
     let (tell, told) = mpsc::channel();
     let address = server_that(move |mut client| {
         tell.send(client.peer_addr().unwrap().ip().to_string()).unwrap();
@@ -459,7 +459,7 @@ fn connections_come_from_the_addresses_that_were_said_in_turn() {
 }
 
 #[test]
-fn client_and_server_run_where_they_are_pinned_to() {
+fn client_and_server_run_on_the_cpus_they_are_pinned_to() {
     let processors = |pid: u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
@@ -503,7 +503,7 @@ fn has_client(process: u32) -> bool {
 }
 
 #[test]
-fn a_second_signal_ends_the_bench_and_its_server_at_once() {
+fn a_second_signal_ends_the_bench_and_its_server_immediately() {
     let mut bench = started(&["--duration", "1h"]);
     let server = server_of(bench.id());
     wait_until("the run to be under way", || has_client(server));
@@ -524,7 +524,7 @@ fn a_second_signal_ends_the_bench_and_its_server_at_once() {
 }
 
 #[test]
-fn without_arguments_a_mix_of_loads_ends_in_a_verdict() {
+fn without_arguments_a_mix_of_loads_runs_and_gives_a_verdict() {
     // The whole of it where there is time.
     let whole = std::env::var_os("ECHOWN_LONG").is_some();
     let began = Instant::now();
@@ -553,7 +553,7 @@ fn without_arguments_a_mix_of_loads_ends_in_a_verdict() {
 }
 
 #[test]
-fn a_warm_up_is_longer_for_each_connection_unless_it_is_said_how_long() {
+fn the_default_warm_up_grows_with_the_number_of_connections() {
     let milliseconds = |time: &Value| {
         time["secs"].as_u64().unwrap() * 1000 + time["nanos"].as_u64().unwrap() / 1_000_000
     };

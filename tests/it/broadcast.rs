@@ -135,7 +135,7 @@ fn every_frame_goes_to_every_client_and_to_the_sender() {
 }
 
 #[test]
-fn a_frame_length_in_pieces_is_read_as_one() {
+fn a_frame_length_received_in_parts_is_reassembled() {
     let server = start(&[]);
     let mut clients = enter_all(&server, 2);
     for cut in 1..8 {
@@ -152,7 +152,7 @@ fn a_frame_length_in_pieces_is_read_as_one() {
 }
 
 #[test]
-fn a_payload_in_pieces_is_one_frame_and_joined_frames_are_several() {
+fn a_split_payload_is_one_frame_and_joined_frames_are_several() {
     let server = start(&[]);
     let mut client = enter(&server);
     let payload = pattern(500);
@@ -172,7 +172,7 @@ fn a_payload_in_pieces_is_one_frame_and_joined_frames_are_several() {
 }
 
 #[test]
-fn an_absurd_length_closes_its_connection_with_a_reason_and_no_other() {
+fn an_excessive_length_closes_only_its_connection_with_a_reason() {
     for (length, reason) in [
         (u64::MAX, "frame too long: 18446744073709551615 bytes announced"),
         (1 << 40, "frame too long: 1099511627776 bytes announced"),
@@ -195,7 +195,7 @@ fn an_absurd_length_closes_its_connection_with_a_reason_and_no_other() {
 }
 
 #[test]
-fn memory_is_taken_for_received_bytes_and_not_for_an_announced_length() {
+fn memory_is_allocated_for_received_bytes_not_for_the_announced_length() {
     let server = start(&["--max-frame", "8TiB"]);
     let mut client = enter(&server);
     let before = memory(&server);
@@ -286,7 +286,7 @@ fn a_round_trip_does_not_wait_for_a_delayed_acknowledgement() {
 }
 
 #[test]
-fn custody_shows_two_halves_of_a_connection_and_two_owners() {
+fn custody_shows_both_halves_of_a_connection_and_their_owners() {
     let mut server = start(&["--log-format", "json"]);
     let client = enter(&server);
     let name = client.local_addr().unwrap().to_string();

@@ -196,7 +196,7 @@ fn kind_of(report: &Value) -> &str {
 const MIXED: &str = "panic=0.08,leak=0.08,foreign-write=0.08,cycle=0.08,double-release=0.08,fd-replaced=0.08,finalizer-panic=0.08";
 
 #[test]
-fn three_thousand_connections_under_chaos_leave_no_trace_but_their_reports() {
+fn three_thousand_connections_under_chaos_leave_only_reports() {
     const CLIENTS: u64 = 3000;
     let chaotic = Chaotic::start("mixed", MIXED, 1, &[]);
     let before = chaotic.server.open_descriptors();
@@ -228,7 +228,7 @@ fn three_thousand_connections_under_chaos_leave_no_trace_but_their_reports() {
 }
 
 #[test]
-fn lines_that_go_from_machine_to_machine_survive_chaos_too() {
+fn lines_passed_between_machines_survive_chaos() {
     const CLIENTS: u64 = 600;
     // Room for those that are still ending when the next ones come, on a busy machine.
     let staged = ["--style", "staged", "--max-connections", "256"];
@@ -244,7 +244,7 @@ fn lines_that_go_from_machine_to_machine_survive_chaos_too() {
 }
 
 #[test]
-fn the_same_seed_strikes_alike_and_another_one_does_not() {
+fn equal_seeds_inject_equal_faults_and_other_seeds_do_not() {
     let injected = |seed: u64, run: u32| {
         let chaotic = Chaotic::start(&format!("seed-{seed}-{run}"), MIXED, seed, &[]);
         meet(chaotic.server.address(), 200);
@@ -258,7 +258,7 @@ fn the_same_seed_strikes_alike_and_another_one_does_not() {
 }
 
 #[test]
-fn each_kind_alone_strikes_every_connection_and_is_reported_as_itself() {
+fn each_kind_of_fault_alone_hits_every_connection_and_is_reported() {
     const CLIENTS: u64 = 40;
     for kind in KINDS {
         let chaotic = Chaotic::start(kind, &format!("{kind}=1"), 0, &[]);
@@ -285,7 +285,7 @@ fn each_kind_alone_strikes_every_connection_and_is_reported_as_itself() {
 }
 
 #[test]
-fn a_leak_kept_by_a_cycle_names_it_and_the_reference_to_cut() {
+fn a_leak_in_a_cycle_reports_the_cycle_and_the_reference_to_cut() {
     let chaotic = Chaotic::start("knot", "cycle=1", 0, &[]);
     meet(chaotic.server.address(), 1);
     let left = chaotic.stop();
@@ -304,7 +304,7 @@ fn a_leak_kept_by_a_cycle_names_it_and_the_reference_to_cut() {
 }
 
 #[test]
-fn with_the_policy_to_fail_chaos_ends_with_23_after_all_work_is_done() {
+fn under_policy_fail_chaos_exits_with_23_after_all_clients_are_served() {
     for (kind, policy) in
         [("leak", "--on-leak"), ("cycle", "--on-leak"), ("fd-replaced", "--on-violation")]
     {
@@ -319,7 +319,7 @@ fn with_the_policy_to_fail_chaos_ends_with_23_after_all_work_is_done() {
 }
 
 #[test]
-fn at_level_full_chaos_is_reported_as_often() {
+fn at_level_full_chaos_is_reported_once_per_fault() {
     let chaotic = Chaotic::start("full", MIXED, 5, &["--ownership", "full"]);
     let before = chaotic.server.open_descriptors();
     meet(chaotic.server.address(), 200);
@@ -330,7 +330,7 @@ fn at_level_full_chaos_is_reported_as_often() {
 }
 
 #[test]
-fn a_drain_in_the_middle_of_chaos_ends_with_0_and_all_is_reported() {
+fn a_drain_under_chaos_exits_with_0_and_reports_every_fault() {
     let chaotic = Chaotic::start("drain", MIXED, 9, &[]);
     let address = chaotic.server.address();
     let clients: Vec<TcpStream> = (0..200)
@@ -347,7 +347,7 @@ fn a_drain_in_the_middle_of_chaos_ends_with_0_and_all_is_reported() {
 }
 
 #[test]
-fn a_plan_that_makes_no_sense_is_refused_with_2() {
+fn invalid_fault_rates_exit_with_2() {
     let refused = |arguments: &[&str]| {
         let output = echown()
             .args(["serve", "--listen", "127.0.0.1:0"])

@@ -83,7 +83,7 @@ impl Drop for Chatting {
 }
 
 #[test]
-fn two_people_talk_and_each_hears_both() {
+fn two_users_chat_and_both_receive_all_lines() {
     let server = start();
     let mut ann = Chatting::start(server.address(), &["--name", "ann"]);
     ann.say("is anybody here?");
@@ -104,7 +104,7 @@ fn two_people_talk_and_each_hears_both() {
 }
 
 #[test]
-fn the_end_of_the_input_waits_until_all_that_was_said_has_come_back() {
+fn after_end_of_input_the_chat_waits_for_all_its_frames() {
     let server = start();
     for input in
         [&b"one\ntwo\nlast without an end"[..], b"", b"\n", b"bytes \xff\xfe that are no text\n"]
@@ -120,7 +120,7 @@ fn the_end_of_the_input_waits_until_all_that_was_said_has_come_back() {
 }
 
 #[test]
-fn a_long_input_is_paced_by_what_comes_back_so_that_no_server_finds_its_talker_slow() {
+fn a_long_input_is_paced_by_the_frames_that_come_back() {
     let server = Server::start(&["--style", "broadcast", "--max-send-queue", "512KiB"]);
     // Far more than all buffers on the way take.
     let input: String = (0..32 * 1024).map(|n| format!("{n:01023}\n")).collect();
@@ -144,7 +144,7 @@ fn a_long_input_is_paced_by_what_comes_back_so_that_no_server_finds_its_talker_s
 }
 
 #[test]
-fn sigint_and_sigterm_end_a_chat_with_0() {
+fn a_chat_exits_with_0_on_sigint_and_sigterm() {
     let server = start();
     for signal in [Signal::INT, Signal::TERM] {
         let mut chat = Chatting::start(server.address(), &[]);
@@ -156,7 +156,7 @@ fn sigint_and_sigterm_end_a_chat_with_0() {
 }
 
 #[test]
-fn without_a_server_one_line_says_so() {
+fn a_chat_without_a_server_prints_a_one_line_error() {
     let nobody = Reserved::new();
     let free = nobody.address();
     let output = talk(free, &[], b"hello?\n");
@@ -167,7 +167,7 @@ fn without_a_server_one_line_says_so() {
 }
 
 #[test]
-fn a_server_that_closes_ends_the_chat_at_once_and_with_1() {
+fn a_chat_exits_with_1_immediately_when_the_server_closes() {
     let server = start();
     let mut chat = Chatting::start(server.address(), &[]);
     chat.say("before");
@@ -179,7 +179,7 @@ fn a_server_that_closes_ends_the_chat_at_once_and_with_1() {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_failure() {
+fn a_closed_standard_output_is_not_a_failure() {
     let server = start();
     let mut chat = Chatting::start(server.address(), &[]);
     chat.say("first");
@@ -195,7 +195,7 @@ fn a_reader_that_has_read_enough_is_no_failure() {
 }
 
 #[test]
-fn a_line_longer_than_a_frame_may_be_is_refused_and_not_cut() {
+fn a_line_longer_than_the_frame_limit_is_rejected_and_not_truncated() {
     let server = start();
     let output = talk(server.address(), &["--max-frame", "10"], b"short\nmuch too long\n");
     assert_eq!(output.status.code(), Some(1));
@@ -203,7 +203,7 @@ fn a_line_longer_than_a_frame_may_be_is_refused_and_not_cut() {
 }
 
 #[test]
-fn custody_shows_two_halves_and_two_owners_in_the_client_too() {
+fn custody_of_the_client_shows_two_halves_and_two_owners() {
     let server = start();
     let mut chat = Chatting::start(server.address(), &[]);
     chat.say("x");
@@ -243,7 +243,7 @@ fn a_server_of_another_protocol_is_recognized() {
 }
 
 #[test]
-fn a_frame_that_does_not_come_back_is_missed() {
+fn a_frame_that_does_not_come_back_is_reported() {
     let address = other_server(|mut stream| {
         assert_eq!(try_hear(&mut stream).unwrap(), b"kept");
         try_hear(&mut stream).unwrap();
@@ -257,7 +257,7 @@ fn a_frame_that_does_not_come_back_is_missed() {
 }
 
 #[test]
-fn a_server_that_goes_nowhere_does_not_hold_up_a_signal() {
+fn a_signal_ends_a_chat_with_an_unresponsive_server() {
     let (done, until) = std::sync::mpsc::channel::<()>();
     let address = other_server(move |stream| {
         // It neither reads nor closes until the test has ended.
@@ -278,7 +278,7 @@ fn a_server_that_goes_nowhere_does_not_hold_up_a_signal() {
 }
 
 #[test]
-fn on_a_terminal_ones_own_lines_are_not_shown_again_and_commands_are_made_visible() {
+fn on_a_terminal_own_lines_are_not_repeated_and_commands_are_visible() {
     // Gives a program a terminal.
     let script = Command::new("script").arg("--version").output();
     if !require_tool("`script`, of util-linux", script.is_ok()) {

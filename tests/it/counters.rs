@@ -67,7 +67,7 @@ fn summary(name: &str, arguments: &[&str], clients: usize, message: &[u8]) -> Va
 }
 
 #[test]
-fn injected_counts_only_what_was_done_for_every_kind_under_every_fault() {
+fn injected_counts_only_faults_that_were_done_for_every_kind() {
     let line = b"a message that is a line\n";
     let styles: [(&str, Vec<u8>); 4] = [
         ("echo", line.to_vec()),
@@ -95,7 +95,7 @@ fn injected_counts_only_what_was_done_for_every_kind_under_every_fault() {
 }
 
 #[test]
-fn a_second_release_happens_also_where_every_close_fails() {
+fn a_double_release_is_injected_even_if_every_close_fails() {
     let arguments = ["--chaos", "double-release=1", "--faults", "close=1"];
     let summary = summary("counters-double", &arguments, CLIENTS, b"x");
     assert_eq!(summary["injected"]["double_release"], CLIENTS as u64, "{summary}");
@@ -103,7 +103,7 @@ fn a_second_release_happens_also_where_every_close_fails() {
 }
 
 #[test]
-fn struck_counts_a_read_as_cut_short_only_where_it_was() {
+fn only_reads_that_were_cut_short_are_counted_as_such() {
     // Messages of one byte: nothing can be cut.
     let summary = summary("counters-short", &["--faults", "short=1"], CLIENTS, b"x");
     assert_eq!(summary["bytes_in"], 2 * CLIENTS as u64, "{summary}");

@@ -57,7 +57,7 @@ fn outputs(path: &str) -> Vec<(Vec<&'static str>, Vec<&str>)> {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_known_before_the_work_starts() {
+fn an_unwritable_output_is_an_error_before_the_work_starts() {
     let folder = Folder::new("unusable");
     for path in ["/nonexistent/file", folder.0.to_str().unwrap()] {
         for (command, option) in outputs(path) {
@@ -74,7 +74,7 @@ fn an_output_that_cannot_be_written_is_known_before_the_work_starts() {
 }
 
 #[test]
-fn a_start_that_fails_leaves_the_documents_of_the_last_run() {
+fn a_failed_start_keeps_the_documents_of_the_last_run() {
     let folder = Folder::new("kept");
     let path = folder.file("document");
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -95,7 +95,7 @@ fn a_start_that_fails_leaves_the_documents_of_the_last_run() {
 }
 
 #[test]
-fn a_run_that_ends_replaces_its_documents_whole() {
+fn a_completed_run_replaces_its_documents_atomically() {
     let folder = Folder::new("whole");
     let (summary, known) = (folder.file("summary"), folder.file("known"));
     let real = folder.file("real");
@@ -120,7 +120,7 @@ fn a_run_that_ends_replaces_its_documents_whole() {
 }
 
 #[test]
-fn two_outputs_with_one_file_are_refused() {
+fn two_outputs_to_one_file_are_rejected() {
     let folder = Folder::new("same");
     let inside = folder.0.join("inside");
     fs::create_dir(&inside).unwrap();
@@ -160,7 +160,7 @@ fn two_outputs_with_one_file_are_refused() {
 }
 
 #[test]
-fn devices_and_streams_take_several_outputs() {
+fn devices_and_streams_accept_several_outputs() {
     let folder = Folder::new("stream");
     let path = folder.file("fifo");
     mknodat(CWD, &*path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -197,7 +197,7 @@ fn devices_and_streams_take_several_outputs() {
 }
 
 #[test]
-fn a_document_needs_a_file_that_can_be_replaced() {
+fn a_document_needs_a_replaceable_file() {
     let folder = Folder::new("regular");
     // Not a device: a server that fails this test would put a file in its place.
     let fifo = folder.file("fifo");
@@ -213,7 +213,7 @@ fn a_document_needs_a_file_that_can_be_replaced() {
 }
 
 #[test]
-fn a_text_that_cannot_be_written_is_exit_code_1() {
+fn a_text_that_cannot_be_written_gives_exit_code_1() {
     let texts: [&[&str]; 8] = [
         &["--help"],
         &["-h"],

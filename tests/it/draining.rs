@@ -101,7 +101,7 @@ fn rush(endpoint: &str, acceptors: usize) -> usize {
 }
 
 #[test]
-fn the_drain_accepts_what_is_queued_however_many_clients_keep_arriving() {
+fn the_drain_accepts_queued_clients_although_more_keep_arriving() {
     let path = std::env::temp_dir().join(format!("echown-{}-rush.sock", std::process::id()));
     let unix = format!("unix:{}", path.display());
     for (endpoint, acceptors) in
@@ -139,7 +139,7 @@ impl Handler for Held {
 }
 
 #[test]
-fn the_timeout_of_the_drain_is_counted_from_the_order() {
+fn the_drain_timeout_starts_at_the_signal() {
     let mut settings = ServerSettings::default();
     settings.max_connections = 1;
     settings.drain_timeout = HOLD;
@@ -206,7 +206,7 @@ fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
 }
 
 #[test]
-fn idle_clients_do_not_hold_up_the_drain_in_any_style() {
+fn idle_clients_do_not_delay_the_drain_in_any_style() {
     /// What a style might wait for a client that is silent is a second or more.
     const MOST: Duration = Duration::from_millis(900);
     for (style, request, half) in STYLES {
@@ -223,7 +223,7 @@ fn idle_clients_do_not_hold_up_the_drain_in_any_style() {
 }
 
 #[test]
-fn a_client_that_is_blocked_is_cut_at_the_deadline_in_every_style() {
+fn a_blocked_client_is_disconnected_at_the_deadline_in_every_style() {
     type Client = fn(&server::Server) -> TcpStream;
     let never_reads: [(&str, Client); 3] = [
         ("echo", server::never_reads),

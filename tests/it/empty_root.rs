@@ -72,7 +72,7 @@ impl Drop for EmptyRoot {
 }
 
 #[test]
-fn a_server_in_an_empty_root_serves_in_every_style_and_says_what_is_lost() {
+fn a_server_in_an_empty_root_serves_in_every_style_and_logs_its_limitations() {
     let Some(root) = EmptyRoot::new("serves") else { return };
     let frame = b"\0\0\0\0\0\0\0\x05hello";
     for (style, request) in [
@@ -98,7 +98,7 @@ fn a_server_in_an_empty_root_serves_in_every_style_and_says_what_is_lost() {
 }
 
 #[test]
-fn chaos_in_an_empty_root_is_reported_as_anywhere() {
+fn chaos_in_an_empty_root_is_reported() {
     const CLIENTS: u64 = 20;
     let Some(root) = EmptyRoot::new("chaos") else { return };
     let server = root.serve(&["--chaos", "fd-replaced=1"]);
@@ -114,7 +114,7 @@ fn chaos_in_an_empty_root_is_reported_as_anywhere() {
 }
 
 #[test]
-fn clients_and_loads_in_an_empty_root_work_or_say_what_is_missing() {
+fn clients_and_loads_in_an_empty_root_work_or_name_what_is_missing() {
     let Some(root) = EmptyRoot::new("clients") else { return };
     let server = Server::start(&[]);
     let address = server.address().to_string();
@@ -139,7 +139,7 @@ fn clients_and_loads_in_an_empty_root_work_or_say_what_is_missing() {
 }
 
 #[test]
-fn bench_without_a_shell_says_that_it_is_missing() {
+fn bench_without_a_shell_reports_that_it_is_missing() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_echown"));
     let output = command.args(["bench", "--duration", "200ms"]).env("PATH", "/nowhere").output();
     let output = output.unwrap();

@@ -16,7 +16,7 @@ const STYLES: &[(&str, &[u8])] =
     &[("echo", b"12345678"), ("staged", b"1234567\n"), ("callback", b"12345678")];
 
 #[test]
-fn urgent_bytes_come_back_in_their_place_in_every_style() {
+fn urgent_bytes_are_echoed_in_order_in_every_style() {
     let exchange = |style: &str, message: &[u8]| {
         let mut server = Server::start(&["--style", style]);
         let mut client = server.connect();
@@ -242,7 +242,7 @@ fn assert_ends_by(style: &str, (reason, arguments, act): &Way) {
 }
 
 #[test]
-fn the_reason_why_a_connection_ended_is_counted_and_logged_in_every_style() {
+fn the_end_reason_of_a_connection_is_counted_and_logged_in_every_style() {
     for style in ["echo", "staged", "broadcast", "callback"] {
         for way in WAYS {
             assert_ends_by(style, way);
@@ -258,7 +258,7 @@ fn timeouts_and_errors_of_a_style_are_distinguished() {
 }
 
 #[test]
-fn the_custody_output_as_text_says_how_connections_ended() {
+fn the_text_custody_output_states_how_connections_ended() {
     let mut server = Server::start(&[]);
     let mut open = exchange(&server, "echo");
     until_closed({
@@ -276,7 +276,7 @@ fn the_custody_output_as_text_says_how_connections_ended() {
 }
 
 #[test]
-fn many_ends_for_one_reason_are_one_line_a_second() {
+fn many_ends_for_one_reason_are_one_line_per_second() {
     const CLIENTS: usize = 200;
     let mut server = Server::start(&[]);
     let begun = Instant::now();

@@ -95,27 +95,27 @@ fn prints_what_it_says(name: &str) {
 }
 
 #[test]
-fn leak_prints_what_it_says() {
+fn leak_prints_its_documented_output() {
     prints_what_it_says("leak");
 }
 
 #[test]
-fn transfer_prints_what_it_says() {
+fn transfer_prints_its_documented_output() {
     prints_what_it_says("transfer");
 }
 
 #[test]
-fn finalizer_prints_what_it_says() {
+fn finalizer_prints_its_documented_output() {
     prints_what_it_says("finalizer");
 }
 
 #[test]
-fn offer_prints_what_it_says() {
+fn offer_prints_its_documented_output() {
     prints_what_it_says("offer");
 }
 
 #[test]
-fn echo_answers_its_clients_and_ends_clean() {
+fn echo_serves_its_clients_and_exits_cleanly() {
     let mut server = Stopped::start(example("echo").args(["127.0.0.1:0", "2"]));
     let log = server.0.as_mut().and_then(|server| server.stderr.take()).expect("it is piped");
     let (mut log, mut line) = (BufReader::new(log), String::new());
@@ -146,7 +146,7 @@ fn echo_answers_its_clients_and_ends_clean() {
 }
 
 #[test]
-fn parallel_serves_on_one_address_with_several_servers_and_ends_clean() {
+fn parallel_serves_one_address_with_several_servers_and_exits_cleanly() {
     let mut server = Stopped::start(example("parallel").args(["127.0.0.1:0", "20"]));
     let log = server.0.as_mut().and_then(|server| server.stderr.take()).expect("it is piped");
     let (mut log, mut line) = (BufReader::new(log), String::new());
@@ -179,7 +179,7 @@ fn parallel_serves_on_one_address_with_several_servers_and_ends_clean() {
 }
 
 #[test]
-fn every_example_is_run_here() {
+fn every_example_has_a_test() {
     let entries = std::fs::read_dir(folder()).expect("there are examples");
     let names: BTreeSet<String> = entries
         .map(|entry| entry.expect("a folder can be read").path())

@@ -221,7 +221,7 @@ fn roomy(style: &str) -> [&str; 4] {
 }
 
 #[test]
-fn what_can_be_survived_loses_nothing_and_ends_nothing_whatever_the_style() {
+fn recoverable_faults_lose_no_bytes_and_no_connection_in_any_style() {
     for (style, prepare) in STYLES {
         let plan = "interrupt=0.2,short=0.2,again=0.2";
         let name = format!("mild-{style}");
@@ -248,7 +248,7 @@ fn what_can_be_survived_loses_nothing_and_ends_nothing_whatever_the_style() {
 }
 
 #[test]
-fn a_failed_read_or_write_resets_its_connection_and_is_counted_and_logged() {
+fn a_failed_read_or_write_resets_its_connection_and_is_logged() {
     for style in ["echo", "callback", "staged"] {
         let prepare = if style == "staged" { lines } else { <[u8]>::to_vec };
         for kind in ["read", "write"] {
@@ -276,7 +276,7 @@ fn a_failed_read_or_write_resets_its_connection_and_is_counted_and_logged() {
 }
 
 #[test]
-fn a_failing_accept_or_thread_refuses_clients_and_the_server_goes_on() {
+fn a_failed_accept_or_thread_rejects_clients_and_the_server_continues() {
     for (kind, clients) in [("accept", 160), ("thread", 160)] {
         let sabotaged = Sabotaged::start(kind, &format!("{kind}=0.2"), &[]);
         let sent = pattern(3000);
@@ -292,7 +292,7 @@ fn a_failing_accept_or_thread_refuses_clients_and_the_server_goes_on() {
 }
 
 #[test]
-fn a_close_that_tells_an_error_is_reported_and_never_made_twice() {
+fn a_failed_close_is_reported_and_not_retried() {
     let sabotaged = Sabotaged::start("close", "close=0.5", &[]);
     let tally = sabotaged.meet(200, &pattern(3000));
     assert_eq!(tally, BTreeMap::from([(Went::Whole, 200)]));
@@ -308,7 +308,7 @@ fn a_close_that_tells_an_error_is_reported_and_never_made_twice() {
 }
 
 #[test]
-fn with_every_kind_at_once_what_came_back_is_right_and_nothing_is_left() {
+fn with_all_faults_at_once_echoed_bytes_are_correct_and_nothing_leaks() {
     for (style, prepare) in STYLES {
         for rate in ["0.01", "0.2"] {
             let name = format!("all-{style}-{rate}");
@@ -359,7 +359,7 @@ fn ask_while_it_is_held(server: &Server) -> bool {
 }
 
 #[test]
-fn the_same_seed_strikes_the_same_calls_of_one_client_after_the_other() {
+fn equal_seeds_inject_faults_into_equal_calls_of_sequential_clients() {
     let struck = |seed: &str, run: &str| {
         let further = ["--faults-seed", seed];
         // Not of starting threads: whether one is started depends on how soon the last is idle.
@@ -382,7 +382,7 @@ fn the_same_seed_strikes_the_same_calls_of_one_client_after_the_other() {
 }
 
 #[test]
-fn wrong_faults_are_refused_with_2_and_say_what_is_expected() {
+fn invalid_faults_exit_with_2_and_state_what_is_expected() {
     let refused = |arguments: &[&str]| {
         let mut command = echown();
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);

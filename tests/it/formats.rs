@@ -28,7 +28,7 @@ fn found(path: &str) -> u64 {
 }
 
 #[test]
-fn a_document_is_whole_from_the_start_and_at_every_moment() {
+fn a_document_is_complete_from_the_start_and_at_every_moment() {
     const CLIENTS: u64 = 40;
     let folder = Folder::new("moment");
     let path = folder.file("report.sarif");
@@ -56,7 +56,7 @@ fn a_document_is_whole_from_the_start_and_at_every_moment() {
 }
 
 #[test]
-fn a_document_is_whole_however_the_server_ends() {
+fn a_document_is_complete_however_the_server_exits() {
     let folder = Folder::new("ends");
     for signal in [Signal::TERM, Signal::QUIT, Signal::KILL] {
         let path = folder.file(&format!("report-{}", signal.as_raw()));
@@ -73,7 +73,7 @@ fn a_document_is_whole_however_the_server_ends() {
 }
 
 #[test]
-fn a_second_signal_leaves_a_whole_document_with_the_finding() {
+fn a_second_signal_leaves_a_complete_document_with_the_finding() {
     let folder = Folder::new("stops");
     let path = folder.file("second");
     let arguments = [
@@ -105,7 +105,7 @@ fn a_second_signal_leaves_a_whole_document_with_the_finding() {
 }
 
 #[test]
-fn a_finding_is_in_the_document_before_its_policy_aborts_the_process() {
+fn a_finding_is_written_before_its_policy_aborts_the_process() {
     let folder = Folder::new("aborts");
     // A race that would be lost now and then, if it were one.
     for round in 0..8 {
@@ -127,7 +127,7 @@ fn a_finding_is_in_the_document_before_its_policy_aborts_the_process() {
 }
 
 #[test]
-fn a_document_that_was_moved_away_is_complete_and_sighup_begins_another() {
+fn a_moved_document_is_complete_and_sighup_starts_another() {
     let folder = Folder::new("rotated");
     let (path, moved) = (folder.file("report"), folder.file("report.1"));
     let server = Server::start(&["--chaos", "leak=1", "--report", "sarif", "--report-file", &path]);
@@ -150,7 +150,7 @@ fn a_document_that_was_moved_away_is_complete_and_sighup_begins_another() {
 }
 
 #[test]
-fn a_document_without_a_file_is_refused_with_what_to_add() {
+fn a_document_without_a_file_is_an_error_with_a_remedy() {
     for arguments in [["serve", "--report", "junit"], ["client", "--format", "sarif"]] {
         let output = echown().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
@@ -167,7 +167,7 @@ fn a_document_without_a_file_is_refused_with_what_to_add() {
 }
 
 #[test]
-fn github_gets_each_place_once() {
+fn github_gets_one_annotation_per_site() {
     let server = Server::start(&["--chaos", "leak=1", "--report", "github"]);
     (0..5).for_each(|_| meet(&server));
     let (code, said) = server.stop();
@@ -178,7 +178,7 @@ fn github_gets_each_place_once() {
 }
 
 #[test]
-fn both_clients_write_documents_as_servers_do() {
+fn both_clients_write_documents() {
     let folder = Folder::new("client");
     let nobody = Reserved::new();
     let address = nobody.address().to_string();
@@ -197,7 +197,7 @@ fn both_clients_write_documents_as_servers_do() {
 }
 
 #[test]
-fn a_baseline_accepts_old_findings_fails_for_new_ones_and_lists_fixed_ones() {
+fn a_baseline_accepts_old_findings_fails_on_new_ones_and_lists_fixed_ones() {
     let folder = Folder::new("baseline");
     let (known, report) = (folder.file("known.toml"), folder.file("report"));
     let fail = ["--on-leak", "fail", "--on-violation", "fail"];
@@ -229,7 +229,7 @@ fn a_baseline_accepts_old_findings_fails_for_new_ones_and_lists_fixed_ones() {
 }
 
 #[test]
-fn a_wrong_baseline_exits_with_2_and_says_what_is_wrong() {
+fn an_invalid_baseline_exits_with_2_and_states_the_error() {
     let folder = Folder::new("wrong-baseline");
     let path = folder.file("known.toml");
     fs::write(&path, "version = 1\n[[known]]\ncode = \"leak\"\nwhere = 3\n").unwrap();

@@ -30,7 +30,7 @@ fn the_help_names_every_default() {
 }
 
 #[test]
-fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
+fn invalid_arguments_exit_with_2_and_state_what_is_expected() {
     for (arguments, expected) in [
         (&["--drain-timeout", "10"][..], "expected a duration with a unit"),
         (&["--max-connections", "0"], "expected a whole number, 1 or more"),
@@ -53,7 +53,7 @@ fn wrong_arguments_exit_with_2_and_say_what_is_expected() {
 }
 
 #[test]
-fn an_option_of_one_style_is_refused_for_another_by_name() {
+fn an_option_of_one_style_is_rejected_by_name_for_another() {
     for (style, arguments) in [
         ("broadcast", &["--max-frame", "1MiB"][..]),
         ("broadcast", &["--max-send-queue", "1MiB"]),
@@ -73,7 +73,7 @@ fn an_option_of_one_style_is_refused_for_another_by_name() {
 }
 
 #[test]
-fn a_style_of_its_own_has_its_own_help_and_its_own_mistakes() {
+fn help_and_errors_of_a_style_are_specific_to_it() {
     let help = help(&["serve", "--help"]);
     for (option, default) in [
         ("--max-frame <", "16MiB"),
@@ -97,7 +97,7 @@ fn a_style_of_its_own_has_its_own_help_and_its_own_mistakes() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_refused_with_its_name() {
+fn an_unavailable_address_is_an_error_that_names_it() {
     // An address for documentation only (RFC 5737): no machine has it.
     let output = serve(&["192.0.2.1:0"], &[]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

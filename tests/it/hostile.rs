@@ -130,7 +130,7 @@ fn a_summary_that_cannot_be_written_is_a_clear_error() {
 }
 
 #[test]
-fn a_standard_error_that_is_full_or_closed_ends_nothing() {
+fn a_full_or_closed_standard_error_does_not_end_the_server() {
     for nowhere in ["2>/dev/full", "2>&-"] {
         let path = std::env::temp_dir().join(format!("echown-{}.full.sock", std::process::id()));
         let program = env!("CARGO_BIN_EXE_echown");

@@ -11,7 +11,7 @@ use crate::common::reserved::Reserved;
 use crate::common::stall;
 
 #[test]
-fn sigint_and_sigterm_end_an_idle_server_with_0() {
+fn an_idle_server_exits_with_0_on_sigint_and_sigterm() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut server = Server::start(&[]);
         server.signal(signal);
@@ -20,7 +20,7 @@ fn sigint_and_sigterm_end_an_idle_server_with_0() {
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_up_the_drain() {
+fn an_idle_connection_does_not_delay_the_drain() {
     let server = Server::start(&["--drain-timeout", "1h"]);
     let mut idle = server.connect();
     idle.write_all(b"x").unwrap();
@@ -46,7 +46,7 @@ fn bytes_sent_before_the_drain_are_echoed_in_full() {
 }
 
 #[test]
-fn a_peer_that_never_reads_is_cut_at_the_deadline() {
+fn a_peer_that_never_reads_is_disconnected_at_the_deadline() {
     let mut server = Server::start(&["--drain-timeout", "300ms"]);
     let _greedy = never_reads(&server);
     let ordered = Instant::now();
@@ -69,7 +69,7 @@ fn new_clients_are_not_accepted_after_the_drain() {
 }
 
 #[test]
-fn a_second_signal_stops_at_once() {
+fn a_second_signal_stops_the_server_immediately() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut server = Server::start(&["--drain-timeout", "1h"]);
         let _greedy = never_reads(&server);
@@ -90,7 +90,7 @@ fn sighup_does_not_drain() {
 }
 
 #[test]
-fn a_server_that_ignores_sigint_from_birth_still_drains_on_sigterm() {
+fn a_server_started_with_sigint_ignored_drains_on_sigterm() {
     // What a shell does to a background job.
     let program = env!("CARGO_BIN_EXE_echown");
     let mut command = std::process::Command::new("sh");
@@ -103,7 +103,7 @@ fn a_server_that_ignores_sigint_from_birth_still_drains_on_sigterm() {
 }
 
 #[test]
-fn a_busy_port_is_one_clear_line_and_exit_code_1() {
+fn a_busy_port_gives_a_one_line_error_and_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = serve(&[&address], &[]).output().unwrap();
@@ -119,7 +119,7 @@ fn a_busy_port_is_one_clear_line_and_exit_code_1() {
 }
 
 #[test]
-fn when_one_of_two_ports_is_busy_the_other_is_given_back() {
+fn if_one_of_two_ports_is_busy_the_other_is_released() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let reserved = Reserved::new();
     let free = reserved.address().to_string();
@@ -130,7 +130,7 @@ fn when_one_of_two_ports_is_busy_the_other_is_given_back() {
 }
 
 #[test]
-fn an_exchange_under_way_at_the_drain_ends_with_fin_not_with_a_reset() {
+fn an_exchange_in_progress_at_the_drain_ends_with_fin_not_with_a_reset() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     client.write_all(b"begun").unwrap();
@@ -163,7 +163,7 @@ fn threads_start_with_many_clients_and_end_with_them() {
 }
 
 #[test]
-fn an_idle_server_is_not_scheduled_at_all() {
+fn an_idle_server_uses_no_cpu() {
     const CROWD: usize = 300;
     /// Enough for whatever does something ten times a second, or once.
     const WINDOW: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use super::hostile::as_nobody;
 use super::server::{Server, exchange, serve};
 
 #[test]
-fn one_client_too_many_is_accepted_closed_at_once_and_counted() {
+fn a_client_above_the_limit_is_closed_immediately_and_counted() {
     let mut server = Server::start(&["--max-connections", "2"]);
     let mut inside: Vec<_> = (0..2).map(|_| server.connect()).collect();
     for client in &mut inside {
@@ -49,7 +49,7 @@ fn exchange_or_refused(server: &Server) -> bool {
 }
 
 #[test]
-fn a_limit_above_the_descriptors_is_lowered_and_says_what_to_raise() {
+fn a_client_limit_above_the_fd_limit_is_lowered_with_a_remedy() {
     let mut server = Server::start(&["--max-connections", "100000000"]);
     assert_eq!(exchange(server.connect(), b"hello"), b"hello");
     server.signal(rustix::process::Signal::TERM);
@@ -60,7 +60,7 @@ fn a_limit_above_the_descriptors_is_lowered_and_says_what_to_raise() {
 }
 
 #[test]
-fn a_default_above_the_descriptors_is_lowered_without_a_warning() {
+fn a_default_client_limit_above_the_fd_limit_is_lowered_silently() {
     let mut server = under("--nofile=64", &[]);
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
@@ -70,7 +70,7 @@ fn a_default_above_the_descriptors_is_lowered_without_a_warning() {
 }
 
 #[test]
-fn a_limit_that_is_raised_as_it_says_lets_in_as_many_as_were_asked_for() {
+fn a_limit_raised_as_the_warning_states_admits_all_clients() {
     let mut server = under("--nofile=64", &["--max-connections", "100"]);
     let said = server.lines().join("\n");
     let enough = said.split("`ulimit -n ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
@@ -79,7 +79,7 @@ fn a_limit_that_is_raised_as_it_says_lets_in_as_many_as_were_asked_for() {
 }
 
 #[test]
-fn at_the_descriptor_limit_new_clients_are_refused_and_others_are_undisturbed() {
+fn at_the_fd_limit_new_clients_are_rejected_and_others_continue() {
     let mut server = under("--nofile=64", &["--max-connections", "1000"]);
     let fit = lowered_to(&mut server);
     assert!((30..64).contains(&fit), "{fit}");
@@ -87,7 +87,7 @@ fn at_the_descriptor_limit_new_clients_are_refused_and_others_are_undisturbed() 
 }
 
 #[test]
-fn at_the_thread_limit_new_clients_are_refused_and_others_are_undisturbed() {
+fn at_the_thread_limit_new_clients_are_rejected_and_others_continue() {
     // Each style by itself: one of them has two tasks for a connection.
     for (style, is_enough) in [("echo", 30..64), ("broadcast", 15..32)] {
         let Some((mut command, _copy)) = as_nobody(&format!("limit {style}")) else {

@@ -80,7 +80,7 @@ fn assert_fills_and_refuses(mut server: Server, (style, message): (&str, &[u8]),
 }
 
 #[test]
-fn under_a_limit_of_address_space_clients_are_served_or_refused_in_every_style() {
+fn under_an_address_space_limit_clients_are_served_or_rejected() {
     for backtrace in ["0", "1"] {
         for (style, message) in styles() {
             let variable = format!("RUST_BACKTRACE={backtrace}");
@@ -96,13 +96,13 @@ fn under_a_limit_of_address_space_clients_are_served_or_refused_in_every_style()
 }
 
 #[test]
-fn under_a_limit_of_data_clients_are_served_or_refused() {
+fn under_a_data_limit_clients_are_served_or_rejected() {
     let server = under(&["prlimit", "--data=60000000"], "echo", &["--max-connections", "20000"]);
     assert_fills_and_refuses(server, ("echo", b"hello"), "RLIMIT_DATA is 60000000, enough for ");
 }
 
 #[test]
-fn an_address_space_that_is_raised_as_the_server_says_is_enough() {
+fn an_address_space_limit_raised_as_the_warning_states_is_enough() {
     let arguments = ["--max-connections", "300"];
     let mut server = under(&["prlimit", "--as=100000000"], "echo", &arguments);
     let said = server.lines().join("\n");
@@ -144,7 +144,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn in_a_control_group_clients_are_served_or_refused_and_nothing_is_killed() {
+fn in_a_control_group_clients_are_served_or_rejected_without_an_oom_kill() {
     for (style, message) in styles() {
         let Some(group) = Group::new(style, 32 << 20) else {
             eprintln!("skipped: no control group with a limit of memory can be made here");
@@ -227,7 +227,7 @@ fn assert_refuses_without_mappings() {
 
 /// Each client begins a frame of the longest length and sends no more; no limit of a client is reached.
 #[test]
-fn begun_frames_that_no_memory_has_room_for_close_their_clients_and_no_other() {
+fn incomplete_frames_without_memory_close_only_their_clients() {
     let wrapper = ["prlimit", "--as=160000000"];
     let mut server = under(&wrapper, "broadcast", &["--max-connections", "20"]);
     let innocent = frame(b"innocent");

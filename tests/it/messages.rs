@@ -39,7 +39,7 @@ fn assert_value(arguments: &[&str], option: &str, reason: &str) {
 }
 
 #[test]
-fn an_address_that_does_not_parse_is_refused_with_the_reason_and_the_forms() {
+fn an_invalid_address_is_an_error_with_the_reason_and_the_valid_forms() {
     for (subcommand, option) in [
         (&["serve", "--listen"][..], "--listen <ADDR>"),
         (&["client"], "[ADDR]"),
@@ -66,7 +66,7 @@ fn an_address_that_does_not_parse_is_refused_with_the_reason_and_the_forms() {
 }
 
 #[test]
-fn an_address_that_cannot_be_listened_on_has_its_cause_and_a_remedy() {
+fn a_failed_bind_is_an_error_with_its_cause_and_a_remedy() {
     let long = format!("unix:/{}", "a".repeat(120));
     for (address, cause) in [
         ("192.0.2.1:0", "this machine does not have this address; `ip address` lists those it has"),
@@ -95,7 +95,7 @@ fn an_address_that_cannot_be_listened_on_has_its_cause_and_a_remedy() {
 }
 
 #[test]
-fn an_address_given_twice_is_not_another_programs() {
+fn an_address_given_twice_is_not_blamed_on_another_program() {
     let busy = Server::start(&[]);
     let taken = busy.address().to_string();
     assert_error(
@@ -131,7 +131,7 @@ fn an_address_given_twice_is_not_another_programs() {
 }
 
 #[test]
-fn all_addresses_are_those_of_both_versions_of_ip() {
+fn the_wildcard_address_covers_both_ip_versions() {
     for written in [":0", "*:0"] {
         let mut server = Server::start_on(&[written], &["--acceptors", "2"]);
         let port = server.address().port();
@@ -149,7 +149,7 @@ fn all_addresses_are_those_of_both_versions_of_ip() {
 }
 
 #[test]
-fn a_port_alone_is_one_of_this_machine_for_servers_and_clients() {
+fn a_port_alone_means_loopback_for_servers_and_clients() {
     let server = Server::start_on(&["0"], &["--style", "staged"]);
     assert!(server.address().ip().is_loopback());
     let port = server.address().port();
@@ -161,7 +161,7 @@ fn a_port_alone_is_one_of_this_machine_for_servers_and_clients() {
 }
 
 #[test]
-fn what_is_forbidden_is_not_always_a_low_port() {
+fn permission_denied_is_not_always_explained_by_a_low_port() {
     let Some((mut command, _copy)) = as_nobody("low port") else {
         eprintln!("skipped: needs root, to become a user without privileges");
         return;
@@ -191,7 +191,7 @@ fn what_is_forbidden_is_not_always_a_low_port() {
 }
 
 #[test]
-fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
+fn invalid_numbers_durations_and_sizes_state_what_is_expected() {
     let whole = "expected a whole number, 1 or more";
     let any = "expected a whole number, 0 or more";
     let large = "the number is too large";
@@ -276,7 +276,7 @@ fn numbers_durations_and_sizes_are_refused_with_what_is_expected() {
 
 /// 0 is no waiting where the program itself waits, and an error where it would end every client.
 #[test]
-fn a_duration_of_0_has_one_rule_for_all_options() {
+fn a_duration_of_0_follows_one_rule_for_all_options() {
     let refused = "timeout must be greater than 0";
     for (subcommand, option) in [
         ("serve", "--idle-timeout"),
@@ -300,7 +300,7 @@ fn a_duration_of_0_has_one_rule_for_all_options() {
 }
 
 #[test]
-fn words_are_refused_with_those_that_are_known() {
+fn unknown_words_are_errors_that_list_the_known_ones() {
     for (arguments, option, known) in [
         (&["serve", "--ownership", "loud"][..], "--ownership <LEVEL>", "off, on, full"),
         (&["serve", "--on-leak", "cry"], "--on-leak <POLICY>", "ignore, warn, fail, abort"),
@@ -333,7 +333,7 @@ fn words_are_refused_with_those_that_are_known() {
 }
 
 #[test]
-fn options_of_other_programs_lead_to_those_that_are_meant() {
+fn options_of_other_programs_suggest_the_equivalent_ones() {
     let address = "the address has no option: write it alone, as in `127.0.0.1:3000`";
     for (subcommand, option, tip) in [
         ("serve", "--port", "a similar argument exists: '--listen'"),
@@ -356,7 +356,7 @@ fn options_of_other_programs_lead_to_those_that_are_meant() {
 }
 
 #[test]
-fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
+fn conflicts_and_unknown_arguments_have_the_common_prefix() {
     for (arguments, expected) in [
         (&["frob"][..], "unrecognized subcommand 'frob'"),
         (&["serve", "extra"], "unexpected argument 'extra' found"),
@@ -404,7 +404,7 @@ fn conflicts_and_unknown_arguments_have_the_prefix_of_all_messages() {
 }
 
 #[test]
-fn a_limit_of_descriptors_that_leaves_none_for_a_client_is_an_error_at_the_start() {
+fn an_fd_limit_too_low_for_any_client_is_an_error_at_start() {
     let program = serve(&["127.0.0.1:0"], &[]);
     let limited = std::process::Command::new("prlimit")
         .arg("--nofile=20")
@@ -426,7 +426,7 @@ fn a_limit_of_descriptors_that_leaves_none_for_a_client_is_an_error_at_the_start
 
 /// As a firewall or a seccomp filter does: every `accept4(2)` fails, and the client stays queued.
 #[test]
-fn an_accept_that_is_always_forbidden_is_said_once_and_tried_less_and_less() {
+fn an_accept_that_always_fails_is_logged_once_and_retried_less_often() {
     let log = TempPath::new("accepts");
     let mut strace = std::process::Command::new("strace");
     strace.args(["-f", "-e", "trace=accept4", "-e", "inject=accept4:error=EPERM", "-o"]).arg(&*log);

@@ -12,7 +12,7 @@ fn numbers(open: &[(i32, String)]) -> Vec<i32> {
 }
 
 #[test]
-fn the_custody_table_lists_every_descriptor_that_is_open_and_no_other() {
+fn the_custody_table_lists_exactly_the_open_descriptors() {
     let mut server = Server::start_on(&["127.0.0.1:0", "127.0.0.1:0"], &["--log-format", "json"]);
     assert_eq!(server.custody(), numbers(&server.open_descriptors()));
     let mut clients: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
@@ -24,7 +24,7 @@ fn the_custody_table_lists_every_descriptor_that_is_open_and_no_other() {
 }
 
 #[test]
-fn the_custody_table_in_text_says_who_holds_what_from_which_line() {
+fn the_text_custody_table_has_owner_kind_and_site() {
     let mut server = Server::start(&[]);
     let mut client = server.connect();
     client.write_all(b"x").unwrap();
@@ -39,7 +39,7 @@ fn the_custody_table_in_text_says_who_holds_what_from_which_line() {
 }
 
 #[test]
-fn a_thousand_clients_leave_the_descriptors_as_they_were() {
+fn a_thousand_clients_leave_no_descriptor_open() {
     let server = Server::start(&[]);
     let before = server.open_descriptors();
     let mut clients: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();

@@ -104,7 +104,7 @@ fn hello_comes_back_in_the_pages() {
 }
 
 #[test]
-fn the_custody_table_is_the_one_in_the_readme() {
+fn the_readme_shows_the_custody_table() {
     let mut server = Server::start(&[]);
     let mut client = server.connect();
     client.write_all(b"Hello\n").unwrap();
@@ -119,7 +119,7 @@ fn the_custody_table_is_the_one_in_the_readme() {
 }
 
 #[test]
-fn the_servers_leak_is_the_one_in_the_docs() {
+fn the_docs_show_the_servers_leak_report() {
     let mut server = Server::start(&["--chaos", "leak=1"]);
     let client = server.connect();
     let shown = Shown::new(&server, 3000, Some(&client));
@@ -139,17 +139,17 @@ mod program {
 
 /// Runs in a process of its own, like the program copied into `src/main.rs`.
 #[test]
-fn the_readmes_program() {
+fn the_program_in_the_readme() {
     std::thread::Builder::new().name("main".into()).spawn(program::run).unwrap().join().unwrap();
 }
 
 #[test]
-fn the_programs_leak_is_the_one_in_the_readme() {
+fn the_readme_shows_the_leak_report_of_its_program() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let program = readme.split("```rust\n").nth(1).and_then(|it| it.split("```\n").next());
     assert_eq!(program, Some(include_str!("readme_program.txt")), "one is a copy of the other");
-    let this = ["--exact", "pages::the_readmes_program", "--nocapture", "-q"];
+    let this = ["--exact", "pages::the_program_in_the_readme", "--nocapture", "-q"];
     let output = Command::new(std::env::current_exe().unwrap()).args(this).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let report: String = text
@@ -166,7 +166,7 @@ fn the_programs_leak_is_the_one_in_the_readme() {
 }
 
 #[test]
-fn the_servers_trace_is_the_one_in_the_docs() {
+fn the_docs_show_the_servers_trace() {
     let path = super::trace_path();
     let trace = ["--style", "staged", "--max-connections", "1", "--trace-events"];
     let mut server = Server::start(&[&trace[..], &[path.to_str().unwrap()]].concat());
@@ -188,7 +188,7 @@ fn the_servers_trace_is_the_one_in_the_docs() {
 }
 
 #[test]
-fn the_clients_trace_is_the_one_in_the_docs() {
+fn the_docs_show_the_clients_trace() {
     let address = crate::common::reserved::Reserved::new();
     let path = super::trace_path();
     let address = address.address().to_string();
@@ -205,7 +205,7 @@ fn the_clients_trace_is_the_one_in_the_docs() {
 }
 
 #[test]
-fn the_way_through_the_machines_is_the_one_in_the_docs() {
+fn the_docs_show_the_path_through_the_machines() {
     let mut server = Server::start(&["--style", "staged", "--max-connections", "1"]);
     let mut client = server.connect();
     client.write_all(b"123\n").unwrap();
@@ -218,7 +218,7 @@ fn the_way_through_the_machines_is_the_one_in_the_docs() {
 }
 
 #[test]
-fn the_staged_client_says_what_is_in_the_docs() {
+fn the_docs_show_the_output_of_the_staged_client() {
     let server = Server::start(&["--style", "staged"]);
     let address = server.address().to_string();
     let asked = ["client", &address, "--workers", "1", "--count", "2", "--pause", "0s"];
@@ -230,7 +230,7 @@ fn the_staged_client_says_what_is_in_the_docs() {
 }
 
 #[test]
-fn the_broadcast_says_what_is_in_the_docs() {
+fn the_docs_show_the_output_of_the_broadcast() {
     let mut server = Server::start(&["--style", "broadcast"]);
     let first =
         server.seen.last().unwrap().replace(&server.address().to_string(), "127.0.0.1:8000");
@@ -258,7 +258,7 @@ fn the_broadcast_says_what_is_in_the_docs() {
 }
 
 #[test]
-fn the_owners_of_the_halves_and_the_last_lines_are_those_in_the_docs() {
+fn the_docs_show_the_owners_of_both_halves_and_the_last_lines() {
     let mut server = Server::start(&["--style", "broadcast"]);
     let mut client = server.connect();
     client.write_all(&frame(b"Hello")).unwrap();
@@ -288,7 +288,7 @@ fn the_owners_of_the_halves_and_the_last_lines_are_those_in_the_docs() {
 }
 
 #[test]
-fn the_faults_are_announced_as_in_the_docs() {
+fn the_docs_show_how_faults_are_logged() {
     let faults = ["--faults", "short=0.2,interrupt=0.2,read=0.01,write=0.01", "--faults-seed", "7"];
     let server = Server::start(&faults);
     let said = Shown::new(&server, 3000, None).text(&server.seen);
@@ -297,7 +297,7 @@ fn the_faults_are_announced_as_in_the_docs() {
 }
 
 #[test]
-fn the_cycle_is_the_one_in_the_docs() {
+fn the_docs_show_the_cycle() {
     let mut server = Server::start(&["--style", "callback", "--chaos", "cycle=1"]);
     let client = server.connect();
     let shown = Shown::new(&server, 10101, Some(&client));
@@ -356,7 +356,7 @@ impl Terminal {
 }
 
 #[test]
-fn a_chat_of_two_is_the_one_in_the_docs() {
+fn the_docs_show_a_chat_of_two() {
     let script = Command::new("script").arg("--version").output();
     if !require_tool("`script`, of util-linux", script.is_ok()) {
         return;
@@ -431,7 +431,7 @@ fn every_output_in_the_pages_has_a_test() {
 }
 
 #[test]
-fn numbers_of_lines_in_src_make_no_page_wrong_and_all_else_does() {
+fn only_line_numbers_in_src_may_differ_between_page_and_output() {
     let page =
         "task at src/a.rs:9:41, 0ms\n   --> src/a.rs:9:41\n  |\n9 |     let it = 1;\n  = note: x\n";
     let moved = "task at src/a.rs:10:41, 0ms\n  --> src/a.rs:10:41\n   |\n10 |     let it = 1;\n   = note: x\n";

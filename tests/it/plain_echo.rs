@@ -16,7 +16,7 @@ fn hello_comes_back() {
 }
 
 #[test]
-fn a_half_closed_client_gets_back_all_that_it_sent_before_100_mib_too() {
+fn a_half_closed_client_gets_everything_echoed_even_100_mib() {
     let server = Server::start(&[]);
     let sent = pattern(100 * 1024 * 1024);
     let back = exchange(server.connect(), &sent);
@@ -25,7 +25,7 @@ fn a_half_closed_client_gets_back_all_that_it_sent_before_100_mib_too() {
 }
 
 #[test]
-fn bytes_come_back_while_the_client_goes_on_sending() {
+fn bytes_are_echoed_while_the_client_keeps_sending() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     for round in 0_u8..100 {
@@ -37,7 +37,7 @@ fn bytes_come_back_while_the_client_goes_on_sending() {
 }
 
 #[test]
-fn a_client_that_only_connects_and_leaves_is_served_too() {
+fn a_client_that_connects_and_disconnects_is_counted_as_served() {
     let server = Server::start(&[]);
     drop(server.connect());
     assert_eq!(exchange(server.connect(), b"next"), b"next");
@@ -47,7 +47,7 @@ fn a_client_that_only_connects_and_leaves_is_served_too() {
 }
 
 #[test]
-fn one_clients_reset_ends_that_clients_task_only() {
+fn a_client_reset_ends_only_that_clients_task() {
     let server = Server::start(&[]);
     let mut innocent = server.connect();
     innocent.write_all(b"before ").unwrap();
@@ -89,7 +89,7 @@ fn several_addresses_are_served_by_one_process() {
 }
 
 #[test]
-fn a_thousand_clients_at_once_echo() {
+fn a_thousand_concurrent_clients_are_served() {
     let server = Server::start(&[]);
     let mut clients: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
     for (n, client) in clients.iter_mut().enumerate() {
@@ -106,7 +106,7 @@ fn a_thousand_clients_at_once_echo() {
 /// A reply in two parts of which the second is short: it must not wait for the acknowledgement of the
 /// first, which the client's system delays by 40 ms.
 #[test]
-fn the_short_end_of_a_reply_does_not_wait_for_an_acknowledgement() {
+fn the_short_tail_of_a_reply_does_not_wait_for_an_acknowledgement() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let message = pattern(16 * 1024 + 100);
@@ -131,7 +131,7 @@ fn the_short_end_of_a_reply_does_not_wait_for_an_acknowledgement() {
 }
 
 #[test]
-fn a_buffer_grows_with_what_is_read_and_is_given_back_in_silence() {
+fn a_buffer_grows_with_the_reads_and_is_freed_when_the_client_is_idle() {
     const SMALL: &str = "0x800";
     const LARGE: &str = "0x10000";
     // With an idle timeout, which ends the connection anyhow, it stays.

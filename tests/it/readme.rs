@@ -7,7 +7,7 @@ use super::server::Server;
 use crate::common::require_tool;
 
 #[test]
-fn netcat_gets_its_hello_back() {
+fn netcat_gets_hello_echoed() {
     let help = Command::new("nc").arg("-h").output();
     let is_openbsd =
         help.is_ok_and(|help| String::from_utf8_lossy(&help.stderr).contains("OpenBSD"));
@@ -28,7 +28,7 @@ fn netcat_gets_its_hello_back() {
 }
 
 #[test]
-fn the_program_says_on_which_address_it_listens_before_anything_else_is_asked_of_it() {
+fn the_listening_address_is_the_first_line_of_output() {
     let server = Server::start(&["--log-format", "json"]);
     assert_eq!(server.seen.last().unwrap(), &format!("listening on {}", server.address()));
 }

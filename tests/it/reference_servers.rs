@@ -27,14 +27,14 @@ fn blocks<'a>(section: &'a str, language: &str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn the_reference_servers_have_their_headings_in_order() {
+fn the_reference_servers_are_listed_in_order() {
     let page = page();
     let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(headings, ["Overview", "Miou", "edsm", "mob", "SocketManager"]);
 }
 
 #[test]
-fn every_bug_in_the_table_has_a_regression_test_that_exists() {
+fn every_bug_in_the_table_names_an_existing_regression_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
     let mut folders = vec![root.join("tests"), root.join("src")];
@@ -69,7 +69,7 @@ fn every_bug_in_the_table_has_a_regression_test_that_exists() {
 }
 
 #[test]
-fn the_pictures_of_the_callbacks_are_the_programs() {
+fn the_callback_graphs_match_the_output() {
     let page = page();
     let drawn: Vec<Drawn> = blocks(section(&page, "SocketManager"), "mermaid")
         .iter()
@@ -127,13 +127,13 @@ fn assert_custody(
 }
 
 #[test]
-fn the_custody_of_one_client_is_the_programs() {
+fn the_custody_of_one_client_matches_the_output() {
     let tasks = ["main", "accept ", "echo "];
     assert_custody("custody by Miou", 3000, &[], b"Hello\n", &["6 bytes out"], &tasks);
 }
 
 #[test]
-fn the_way_through_the_machines_is_the_programs() {
+fn the_path_through_the_machines_matches_the_output() {
     let staged = ["--style", "staged", "--max-connections", "1"];
     let wanted = ["4 bytes out", "owner task 5 `RX-1`"];
     let tasks = ["staged ", "RX-1"];
@@ -141,7 +141,7 @@ fn the_way_through_the_machines_is_the_programs() {
 }
 
 #[test]
-fn the_two_owners_of_a_split_socket_are_the_programs() {
+fn the_two_owners_of_a_split_socket_match_the_output() {
     let frame = b"\0\0\0\0\0\0\0\x05Hello";
     let wanted = ["13 bytes in, 0 bytes out", "0 bytes in, 13 bytes out"];
     let (style, tasks) = (["--style", "broadcast"], ["broadcast ", "writer of"]);

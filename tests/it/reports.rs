@@ -48,7 +48,7 @@ pub fn meet(server: &Server) {
 }
 
 #[test]
-fn a_leak_is_reported_with_the_lines_of_its_hand_overs() {
+fn a_leak_report_has_the_source_lines_of_its_custody() {
     let mut server = Server::start(&["--chaos", "leak=1"]);
     meet(&server);
     server.wait_for_line("error[leak]: task ");
@@ -62,7 +62,7 @@ fn a_leak_is_reported_with_the_lines_of_its_hand_overs() {
 }
 
 #[test]
-fn without_the_sources_a_report_names_its_places() {
+fn without_the_sources_a_report_has_the_sites_only() {
     let folder = Folder::new("elsewhere");
     // From elsewhere, and by another name: neither leads to the sources.
     let program = folder.0.join("echown");
@@ -77,7 +77,7 @@ fn without_the_sources_a_report_names_its_places() {
 }
 
 #[test]
-fn colours_are_for_terminals_or_on_demand() {
+fn colours_are_used_on_terminals_or_on_request() {
     for (name, value, is_coloured) in [("CLICOLOR_FORCE", "1", true), ("NO_COLOR", "1", false)] {
         let mut command = serve(&["127.0.0.1:0"], &["--chaos", "leak=1"]);
         let mut server = Server::run(command.env(name, value), 1);
@@ -88,7 +88,7 @@ fn colours_are_for_terminals_or_on_demand() {
 }
 
 #[test]
-fn every_report_is_in_the_file_as_one_line_of_json() {
+fn every_report_is_written_as_one_line_of_json() {
     const CLIENTS: usize = 50;
     let folder = Folder::new("json");
     let path = folder.file("reports");
@@ -145,7 +145,7 @@ fn files_are_appended_to_and_reopened_on_sighup() {
 }
 
 #[test]
-fn a_file_that_cannot_be_reopened_is_written_to_on() {
+fn a_file_that_cannot_be_reopened_is_still_written_to() {
     let folder = Folder::new("gone");
     let inside = folder.0.join("inside");
     fs::create_dir(&inside).unwrap();
@@ -161,7 +161,7 @@ fn a_file_that_cannot_be_reopened_is_written_to_on() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_one_clear_line_and_exit_code_1() {
+fn a_file_that_cannot_be_opened_gives_a_one_line_error_and_exit_code_1() {
     for option in ["--log-file", "--report-file"] {
         let output = serve(&["127.0.0.1:0"], &[option, "/nonexistent/file"]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
@@ -173,7 +173,7 @@ fn a_file_that_cannot_be_opened_is_one_clear_line_and_exit_code_1() {
 }
 
 #[test]
-fn what_was_logged_is_written_when_a_second_signal_stops_the_process() {
+fn log_lines_are_written_when_a_second_signal_stops_the_process() {
     let folder = Folder::new("second");
     let path = folder.file("log");
     let arguments = ["--drain-timeout", "1h", "--log-file", &path];
@@ -211,7 +211,7 @@ fn a_report_is_written_before_its_policy_aborts_the_process() {
 }
 
 #[test]
-fn the_exit_code_is_23_when_a_leak_is_to_fail() {
+fn the_exit_code_is_23_for_a_leak_under_policy_fail() {
     let server = Server::start(&["--chaos", "leak=1", "--on-leak", "fail"]);
     meet(&server);
     let (code, said) = server.stop();
@@ -242,7 +242,7 @@ fn a_suppressed_leak_is_listed_with_its_reason_and_an_unused_one_is_a_warning() 
 }
 
 #[test]
-fn a_wrong_file_of_suppressions_exits_with_2_and_names_the_line() {
+fn an_invalid_suppression_file_exits_with_2_and_names_the_line() {
     let folder = Folder::new("wrong");
     let path = folder.file("wrong.toml");
     fs::write(&path, "[[suppress]]\nkind = \"file\"\nreason = \"\"\n").unwrap();
@@ -265,7 +265,7 @@ pub fn said(output: &Output) -> String {
 }
 
 #[test]
-fn explain_without_a_code_lists_them_and_explains_each() {
+fn explain_without_a_code_lists_all_codes_and_explains_each() {
     let output = explain(&[]);
     assert_eq!(output.status.code(), Some(0));
     let list = String::from_utf8(output.stdout).unwrap();
@@ -280,13 +280,13 @@ fn explain_without_a_code_lists_them_and_explains_each() {
 }
 
 #[test]
-fn explain_knows_other_words_for_a_code() {
+fn explain_accepts_synonyms_of_a_code() {
     let output = explain(&["use-after-close"]);
     assert!(output.stdout.starts_with(b"use-after-release: "));
 }
 
 #[test]
-fn explain_refuses_an_unknown_code_with_the_list_and_a_near_one() {
+fn explain_rejects_an_unknown_code_with_the_list_and_the_nearest_one() {
     let output = explain(&["not-ownr"]);
     assert_eq!(output.status.code(), Some(2));
     let said = said(&output);

@@ -79,7 +79,7 @@ fn a_server_at_its_file_size_limit_keeps_serving_and_logs_failed_writes() {
 }
 
 #[test]
-fn no_subcommand_is_killed_at_its_file_size_limit() {
+fn no_command_is_killed_at_its_file_size_limit() {
     let folder = Folder::new("fsize-all");
     let server = Server::start(&[]);
     let (address, log, plot) = (server.address(), folder.file("log"), folder.file("plot"));
@@ -102,7 +102,7 @@ fn no_subcommand_is_killed_at_its_file_size_limit() {
 }
 
 #[test]
-fn signals_that_the_parent_has_blocked_are_handled() {
+fn signals_blocked_by_the_parent_are_handled() {
     let block = "--block-signal=INT,TERM,QUIT,HUP,USR1";
     for (signal, said, code) in [
         (Signal::TERM, "draining", Some(0)),
@@ -122,7 +122,7 @@ fn signals_that_the_parent_has_blocked_are_handled() {
 }
 
 #[test]
-fn clients_and_loads_handle_signals_that_the_parent_has_blocked() {
+fn clients_and_loads_handle_signals_blocked_by_the_parent() {
     let server = Server::start(&[]);
     let address = server.address().to_string();
     for arguments in [
@@ -153,7 +153,7 @@ fn under_nohup_sigint_drains_without_a_warning() {
 }
 
 #[test]
-fn a_background_job_of_a_script_keeps_ignoring_signals_of_the_terminal() {
+fn a_background_job_of_a_script_keeps_ignoring_terminal_signals() {
     let Some(mut command) = after_env("--ignore-signal=INT,QUIT", &SERVE) else { return };
     let server = Server::run(&mut command, 1);
     for signal in [Signal::INT, Signal::QUIT] {
@@ -168,7 +168,7 @@ fn a_background_job_of_a_script_keeps_ignoring_signals_of_the_terminal() {
 }
 
 #[test]
-fn sigterm_and_sigusr1_are_handled_even_if_the_parent_has_ignored_them() {
+fn sigterm_and_sigusr1_are_handled_even_if_the_parent_ignores_them() {
     let Some(mut command) = after_env("--ignore-signal=TERM,USR1", &SERVE) else { return };
     let mut server = Server::run(&mut command, 1);
     server.signal(Signal::USR1);
@@ -179,7 +179,7 @@ fn sigterm_and_sigusr1_are_handled_even_if_the_parent_has_ignored_them() {
 }
 
 #[test]
-fn a_broken_standard_error_ends_no_server_however_sigpipe_is_inherited() {
+fn a_broken_standard_error_ends_no_server_for_any_inherited_sigpipe() {
     for option in ["--ignore-signal=PIPE", "--default-signal=PIPE", "--block-signal=PIPE"] {
         let Some(mut command) = after_env(option, &SERVE) else { return };
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -235,7 +235,7 @@ fn signal_twice(program: &Server) {
 }
 
 #[test]
-fn a_signal_that_is_sent_twice_at_once_is_one_order() {
+fn a_signal_sent_twice_at_once_counts_as_one() {
     const ROUNDS: usize = 5;
     let drained = (0..ROUNDS).filter(|_| {
         let mut server = Server::start(&["--drain-timeout", "500ms"]);
@@ -248,7 +248,7 @@ fn a_signal_that_is_sent_twice_at_once_is_one_order() {
 }
 
 #[test]
-fn a_signal_that_is_sent_twice_at_once_is_one_order_for_clients_and_loads() {
+fn a_signal_sent_twice_at_once_counts_as_one_for_clients_and_loads() {
     let server = Server::start(&["--style", "staged"]);
     let address = server.address().to_string();
     let load = ["bench", &address, "--style", "staged", "--duration", "1h", "--warmup", "0s"];
@@ -265,7 +265,7 @@ fn a_signal_that_is_sent_twice_at_once_is_one_order_for_clients_and_loads() {
 }
 
 #[test]
-fn another_signal_is_a_second_order_at_once() {
+fn a_different_signal_counts_as_a_second_one_immediately() {
     let mut server = Server::start(&["--drain-timeout", "1h"]);
     let _greedy = never_reads(&server);
     server.signal(Signal::TERM);

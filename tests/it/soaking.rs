@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Descriptors, threads, echoes, reports and exit code to the one. Memory has the soak's own limit,
 /// which a few seconds do not put to the test.
 #[test]
-fn after_everything_at_once_a_server_has_what_it_began_with() {
+fn after_a_soak_a_server_has_the_resources_it_started_with() {
     let outcome = soak::run(&soak::Settings {
         program: env!("CARGO_BIN_EXE_echown").into(),
         warm_up: Duration::from_secs(2),

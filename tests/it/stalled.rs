@@ -137,7 +137,7 @@ const LOUD: [&[&str]; 4] = [
 ];
 
 #[test]
-fn a_stalled_stderr_holds_up_neither_clients_nor_the_drain() {
+fn a_stalled_stderr_delays_neither_clients_nor_the_drain() {
     for arguments in LOUD {
         let (mut server, address) = Mute::serve(arguments);
         server.fill_stderr();
@@ -183,7 +183,7 @@ fn a_signal_ends_the_wait_for_a_stalled_stderr_at_the_end() {
 }
 
 #[test]
-fn panics_with_a_stalled_stderr_end_their_clients_tasks_alone() {
+fn panics_with_a_stalled_stderr_end_only_their_clients_tasks() {
     let (mut server, address) = Mute::serve(&["--chaos", "panic=1"]);
     server.fill_stderr();
     for _ in 0..20 {
@@ -199,7 +199,7 @@ fn panics_with_a_stalled_stderr_end_their_clients_tasks_alone() {
 }
 
 #[test]
-fn a_policy_aborts_the_process_also_with_a_stalled_stderr() {
+fn a_policy_aborts_the_process_even_with_a_stalled_stderr() {
     let mut command = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_echown");
     let line = format!(
@@ -216,7 +216,7 @@ fn a_policy_aborts_the_process_also_with_a_stalled_stderr() {
 }
 
 #[test]
-fn a_stalled_file_holds_up_neither_clients_nor_the_drain() {
+fn a_stalled_file_delays_neither_clients_nor_the_drain() {
     let folder = Folder::new("stalled");
     for (index, arguments) in [
         &["--log-level", "trace", "--log-file"][..],
@@ -259,7 +259,7 @@ fn a_stalled_file_holds_up_neither_clients_nor_the_drain() {
 }
 
 #[test]
-fn what_a_stalled_output_loses_is_counted_in_its_place_and_in_the_summary() {
+fn lines_lost_by_a_stalled_output_are_counted_in_place_and_in_the_summary() {
     let folder = Folder::new("lost");
     let (path, summary) = (folder.file("fifo"), folder.file("summary"));
     let mut fifo = fifo(&path);
@@ -301,7 +301,7 @@ fn what_a_stalled_output_loses_is_counted_in_its_place_and_in_the_summary() {
 }
 
 #[test]
-fn a_fast_reader_misses_nothing_of_a_long_trace() {
+fn a_fast_reader_receives_all_of_a_long_trace() {
     let folder = Folder::new("whole");
     let path = folder.file("trace");
     let (mut server, address) =
@@ -319,7 +319,7 @@ fn a_fast_reader_misses_nothing_of_a_long_trace() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_is_refused_and_not_waited_for() {
+fn a_fifo_without_a_reader_is_an_immediate_error() {
     let folder = Folder::new("unread");
     let path = folder.file("fifo");
     mknodat(CWD, &*path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -351,7 +351,7 @@ fn silent() -> SocketAddr {
 }
 
 #[test]
-fn clients_and_load_generators_with_a_stalled_stderr_end_by_one_signal() {
+fn one_signal_ends_clients_and_load_generators_with_a_stalled_stderr() {
     let address = silent().to_string();
     for (arguments, code) in [
         (&["client", &address, "--trace-events", "--pause", "0s"][..], 0),
@@ -392,7 +392,7 @@ fn full() -> (PipeReader, PipeWriter) {
 }
 
 #[test]
-fn figures_that_are_not_read_are_waited_for_until_a_signal() {
+fn bench_waits_for_a_reader_of_its_figures_until_a_signal() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (ended, measured) = std::sync::mpsc::channel();
@@ -420,7 +420,7 @@ fn figures_that_are_not_read_are_waited_for_until_a_signal() {
 }
 
 #[test]
-fn replies_that_are_not_read_are_waited_for_until_a_signal() {
+fn clients_wait_for_a_reader_of_their_replies_until_a_signal() {
     let (mut server, address) = Mute::serve(&["--style", "staged"]);
     for style in ["staged", "broadcast"] {
         let (reader, writer) = full();

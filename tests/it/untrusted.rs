@@ -66,7 +66,7 @@ fn hostile_names(folder: &Folder) -> Vec<(SocketAddrUnix, String)> {
 }
 
 #[test]
-fn a_hostile_name_of_a_client_is_escaped_in_log_custody_and_reports() {
+fn a_hostile_client_name_is_escaped_in_log_custody_and_reports() {
     const STYLES: [&str; 4] = ["echo", "staged", "broadcast", "callback"];
     for (style, format) in
         STYLES.into_iter().zip(["text", "json", "text", "text"]).chain([("echo", "json")])
@@ -97,7 +97,7 @@ fn a_hostile_name_of_a_client_is_escaped_in_log_custody_and_reports() {
 }
 
 #[test]
-fn a_server_says_its_longest_path_in_full_and_serves_there() {
+fn a_server_serves_on_the_longest_path_and_prints_it_in_full() {
     for length in [107, 108] {
         let folder = Folder::new(&format!("longest-{length}"));
         let mut path = folder.file("n");
@@ -117,7 +117,7 @@ fn a_server_says_its_longest_path_in_full_and_serves_there() {
 }
 
 #[test]
-fn a_hostile_name_of_a_client_is_escaped_in_findings_of_every_format() {
+fn a_hostile_client_name_is_escaped_in_findings_of_every_format() {
     for format in ["text", "json", "github", "junit", "sarif"] {
         let folder = Folder::new(&format!("hostile-{format}"));
         let (place, report) = (folder.file("server"), folder.file("report"));
@@ -161,7 +161,7 @@ fn peer_that_sends(frames: &'static [&'static [u8]]) -> std::net::SocketAddr {
 }
 
 #[test]
-fn what_a_chat_peer_sends_is_one_escaped_line_also_in_a_pipe() {
+fn a_line_of_a_chat_peer_is_escaped_even_in_a_pipe() {
     let address =
         peer_that_sends(&[HOSTILE, b"ann: hi\nbob: forged", b"tab\tstays, so does \xc3\xbc"]);
     let mut chat = echown()
@@ -177,7 +177,7 @@ fn what_a_chat_peer_sends_is_one_escaped_line_also_in_a_pipe() {
 }
 
 #[test]
-fn a_wrong_reply_is_escaped_in_the_log_of_who_asked() {
+fn a_wrong_reply_is_escaped_in_the_log_of_the_client() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || {
@@ -196,7 +196,7 @@ fn a_wrong_reply_is_escaped_in_the_log_of_who_asked() {
 }
 
 #[test]
-fn an_address_or_path_of_the_user_is_escaped_in_messages() {
+fn addresses_and_paths_of_the_user_are_escaped_in_messages() {
     let folder = Folder::new("hostile-arguments");
     let text = std::str::from_utf8(&HOSTILE[..HOSTILE.len() - 1]).unwrap();
     let missing = format!("{}{text}/x", folder.file(""));

@@ -23,7 +23,7 @@ fn full_pool(fixture: &Fixture) -> Pool {
 // A spawn that fails.
 
 #[test]
-fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
+fn a_resource_returned_by_a_failed_spawn_and_forgotten_leaks_from_the_parent() {
     let fixture = Fixture::new();
     let pool = full_pool(fixture);
     fixture.root(|| {
@@ -43,7 +43,7 @@ fn what_a_failed_spawn_returns_and_its_parent_forgets_is_the_parents_leak() {
 }
 
 #[test]
-fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
+fn a_resource_returned_by_a_failed_spawn_is_finalized_if_the_parent_panics() {
     let fixture = Fixture::new();
     let pool = full_pool(fixture);
     fixture.root(|| {
@@ -60,7 +60,7 @@ fn what_a_failed_spawn_returns_is_finalized_when_its_parent_panics() {
 }
 
 #[test]
-fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
+fn a_resource_returned_by_a_failed_spawn_wakes_on_the_parents_cancellation() {
     let fixture = Fixture::new();
     let pool = full_pool(fixture);
     fixture.root(|| {
@@ -80,7 +80,7 @@ fn what_a_failed_spawn_returned_wakes_when_its_parent_is_cancelled() {
 // A task that was cancelled.
 
 #[test]
-fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
+fn a_cancelled_task_cannot_claim_its_own_offer_and_gets_it_back() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel();
@@ -106,7 +106,7 @@ fn a_cancelled_task_cannot_claim_its_own_offer_and_the_offer_comes_back() {
 }
 
 #[test]
-fn offers_skip_a_cancelled_ancestor_and_go_to_the_next_one() {
+fn offers_skip_a_cancelled_ancestor_and_pass_to_the_next_one() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (begin, begun) = channel();
@@ -173,7 +173,7 @@ impl Drop for DropProbe {
 }
 
 #[test]
-fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
+fn the_result_of_a_cancelled_task_is_dropped_in_it_before_it_exits() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel();
@@ -204,7 +204,7 @@ fn the_result_of_a_cancelled_task_is_dropped_in_it_before_its_account_closes() {
 // A child that has ended.
 
 #[test]
-fn orphans_take_care_of_a_child_that_has_ended_already() {
+fn orphans_adopt_a_child_that_has_already_exited() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("ended", [], || "its value");
@@ -242,7 +242,7 @@ impl Record {
 }
 
 #[test]
-fn nothing_is_left_of_a_child_that_was_joined_cancelled_or_reaped() {
+fn no_record_remains_of_a_child_that_was_joined_cancelled_or_reaped() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("joined", [], || ());
@@ -275,7 +275,7 @@ fn nothing_is_left_of_a_child_that_was_joined_cancelled_or_reaped() {
 }
 
 #[test]
-fn nothing_is_left_of_an_inline_child_nor_of_one_that_could_not_be_started() {
+fn no_record_remains_of_an_inline_child_or_a_child_that_failed_to_start() {
     let fixture = Fixture::new();
     let pool = full_pool(fixture);
     fixture.root(|| {

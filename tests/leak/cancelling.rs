@@ -75,7 +75,7 @@ fn kind<T>(outcome: io::Result<T>) -> ErrorKind {
 // What it promises. Without a wake-up each of these would block until the fixture's watchdog ends it.
 
 #[test]
-fn cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left() {
+fn cancel_wakes_a_task_blocked_in_accept_and_leaves_no_descriptor_open() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
@@ -94,7 +94,7 @@ fn cancel_wakes_a_task_blocked_in_accept_and_no_descriptor_is_left() {
 }
 
 #[test]
-fn cancel_wakes_a_task_blocked_in_read_with_an_error_and_not_with_end_of_stream() {
+fn cancel_wakes_a_task_blocked_in_read_with_an_error_not_end_of_stream() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, peer) = fixture.connection();
@@ -114,7 +114,7 @@ fn cancel_wakes_a_task_blocked_in_read_with_an_error_and_not_with_end_of_stream(
 }
 
 #[test]
-fn a_child_cancelled_before_it_began_is_finalized_on_the_cancelling_thread() {
+fn a_child_cancelled_before_it_starts_is_finalized_on_the_cancelling_thread() {
     let fixture = Fixture::new();
     let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
     fixture.root(|| {
@@ -138,7 +138,7 @@ fn a_child_cancelled_before_it_began_is_finalized_on_the_cancelling_thread() {
 }
 
 #[test]
-fn cancelling_a_task_that_has_ended_keeps_its_outcome() {
+fn cancelling_an_exited_task_keeps_its_outcome() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel::<()>();
@@ -156,7 +156,7 @@ fn cancelling_a_task_that_has_ended_keeps_its_outcome() {
 }
 
 #[test]
-fn a_task_that_swallows_its_cancellation_is_refused_everything_else() {
+fn a_task_that_ignores_its_cancellation_gets_cancelled_from_every_operation() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -244,7 +244,7 @@ fn a_blocked_write_is_woken() {
 }
 
 #[test]
-fn a_datagram_that_never_comes_is_woken() {
+fn a_blocked_datagram_receive_is_woken() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = UdpSocket::bind_in(&fixture.registry, "127.0.0.1:0").expect("there is a port");
@@ -260,7 +260,7 @@ fn a_datagram_that_never_comes_is_woken() {
 }
 
 #[test]
-fn a_connect_that_is_not_answered_is_woken_and_leaves_no_descriptor() {
+fn a_blocked_connect_is_woken_and_leaves_no_descriptor_open() {
     let fixture = Fixture::new();
     fixture.root(|| {
         // A backlog of nothing takes one connection; the kernel drops what asks after that.
@@ -280,7 +280,7 @@ fn a_connect_that_is_not_answered_is_woken_and_leaves_no_descriptor() {
 }
 
 #[test]
-fn accept_unless_is_woken_though_it_waits_for_a_pipe_too() {
+fn accept_or_stop_is_woken_although_it_also_waits_for_a_pipe() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
@@ -299,7 +299,7 @@ fn accept_unless_is_woken_though_it_waits_for_a_pipe_too() {
 }
 
 #[test]
-fn a_std_socket_inside_with_is_woken() {
+fn a_std_socket_used_inside_with_is_woken() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.own_fd(common::listener());
@@ -325,7 +325,7 @@ fn sleeper(fixture: &'static Fixture) -> Promise<()> {
 }
 
 #[test]
-fn a_task_that_waits_in_join_is_woken_and_then_the_child_is() {
+fn a_task_blocked_in_join_is_woken_and_then_its_child_is() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, |begin| {
@@ -345,7 +345,7 @@ fn a_task_that_waits_in_join_is_woken_and_then_the_child_is() {
 }
 
 #[test]
-fn a_task_that_waits_for_an_orphan_is_woken() {
+fn a_task_blocked_on_an_orphan_is_woken() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, |begin| {
@@ -360,7 +360,7 @@ fn a_task_that_waits_for_an_orphan_is_woken() {
 }
 
 #[test]
-fn a_task_that_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
+fn a_task_blocked_in_a_scope_is_woken_and_its_children_are_cancelled() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, |begin| {
@@ -382,7 +382,7 @@ fn a_task_that_waits_in_a_scope_is_woken_and_its_children_are_cancelled() {
 }
 
 #[test]
-fn a_task_that_waits_for_the_first_of_several_is_woken() {
+fn a_task_blocked_in_first_is_woken() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, |begin| {
@@ -396,7 +396,7 @@ fn a_task_that_waits_for_the_first_of_several_is_woken() {
 }
 
 #[test]
-fn a_task_that_waits_for_several_is_woken_and_their_outcomes_are_cancelled() {
+fn a_task_blocked_in_parallel_is_woken_and_all_outcomes_are_cancelled() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, move |begin| {
@@ -421,7 +421,7 @@ fn a_task_that_waits_for_several_is_woken_and_their_outcomes_are_cancelled() {
 // When it comes.
 
 #[test]
-fn a_cancellation_that_comes_before_the_call_is_answered_too() {
+fn a_call_after_the_cancellation_returns_cancelled() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -448,7 +448,7 @@ fn a_cancellation_that_comes_before_the_call_is_answered_too() {
 }
 
 #[test]
-fn a_pipe_is_not_woken_but_answers_cancelled_when_it_wakes() {
+fn a_pipe_read_is_not_woken_but_returns_cancelled_once_it_wakes() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (mut reader, mut writer) = pipe_in(&fixture.registry).expect("a pipe can be had");
@@ -472,7 +472,7 @@ fn a_pipe_is_not_woken_but_answers_cancelled_when_it_wakes() {
 }
 
 #[test]
-fn what_a_child_owned_and_gave_up_is_not_shut_down_with_it() {
+fn resources_a_child_no_longer_owns_are_not_shut_down_with_it() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (transferred, mut first_peer) = fixture.connection();
@@ -501,7 +501,7 @@ fn what_a_child_owned_and_gave_up_is_not_shut_down_with_it() {
 }
 
 #[test]
-fn cancel_and_release_at_once_never_meet_on_a_recycled_number() {
+fn concurrent_cancel_and_release_never_touch_a_reused_number() {
     const ROUNDS: usize = 300;
     let fixture = Fixture::new();
     fixture.root(|| {
@@ -534,7 +534,7 @@ fn cancel_and_release_at_once_never_meet_on_a_recycled_number() {
 // The soft way.
 
 #[test]
-fn drain_lets_a_child_read_what_has_arrived_and_then_the_end() {
+fn drain_lets_a_child_read_received_bytes_and_then_end_of_stream() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();

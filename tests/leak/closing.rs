@@ -31,7 +31,7 @@ fn replace_fd(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
 }
 
 #[test]
-fn a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open() {
+fn an_fd_reused_outside_the_registry_is_reported_and_the_new_file_stays_open() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::new();
         let newcomer = Mutex::new(None);
@@ -58,7 +58,7 @@ fn a_number_reused_outside_the_registry_is_reported_and_the_new_file_stays_open(
 }
 
 #[test]
-fn a_replacement_is_reported_with_both_identities_and_the_new_file_is_not_closed() {
+fn a_replaced_fd_is_reported_with_both_identities_and_the_new_file_stays_open() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let victim = fixture.own_fd(OwnedFd::from(common::listener()));
@@ -90,7 +90,7 @@ fn a_replacement_is_reported_with_both_identities_and_the_new_file_is_not_closed
 }
 
 #[test]
-fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
+fn no_finalizer_runs_on_the_new_file_of_a_replaced_fd() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("robbed", [], || {
@@ -113,7 +113,7 @@ fn a_stolen_number_has_no_finalizer_run_on_the_newcomer() {
 }
 
 #[test]
-fn a_pipe_and_a_unix_socket_are_distinguished_from_others_of_their_kind() {
+fn two_pipes_and_two_unix_sockets_are_distinguished_by_identity() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (reader, _writer) = rustix::pipe::pipe().expect("there is room");
@@ -134,7 +134,7 @@ fn a_pipe_and_a_unix_socket_are_distinguished_from_others_of_their_kind() {
 }
 
 #[test]
-fn another_open_of_the_same_file_cannot_be_distinguished() {
+fn two_opens_of_one_file_are_not_distinguished() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let open = || std::fs::File::open(file_of_this_test()).expect("this source is a file");
@@ -150,7 +150,7 @@ fn file_of_this_test() -> &'static str {
 }
 
 #[test]
-fn a_number_that_was_closed_and_not_reused_is_reported_too() {
+fn a_number_that_was_closed_and_not_reused_is_reported() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::new();
         fixture.root(|| {
@@ -184,7 +184,7 @@ fn replaced_stream(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) 
 }
 
 #[test]
-fn level_full_finds_a_replacement_at_the_operation_and_takes_no_bytes() {
+fn level_full_finds_a_replacement_before_the_operation_reads_any_bytes() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::with(|settings| settings.level(Level::Full));
         fixture.root(|| {
@@ -206,7 +206,7 @@ fn level_full_finds_a_replacement_at_the_operation_and_takes_no_bytes() {
 }
 
 #[test]
-fn level_on_finds_a_replacement_at_the_close_and_uses_the_new_file_until_then() {
+fn level_on_finds_a_replacement_at_close_and_uses_the_new_file_before() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::new();
         fixture.root(|| {
@@ -249,7 +249,7 @@ fn cancelling_the_owner_of_a_replaced_number_does_not_shut_down_the_new_file() {
 }
 
 #[test]
-fn dropping_a_handle_of_a_replaced_number_closes_nothing() {
+fn dropping_the_handle_of_a_replaced_number_closes_nothing() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::new();
         fixture.root(|| {

@@ -23,7 +23,7 @@ use crate::common::{Fixture, assert_cancelled, failure, leaked, lock, panic_mess
 // Rule 6: the normal end.
 
 #[test]
-fn a_handle_that_its_owner_drops_is_released_there_and_then() {
+fn dropping_a_handle_in_its_owner_releases_it_immediately() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("tidy", [], || {
@@ -38,7 +38,7 @@ fn a_handle_that_its_owner_drops_is_released_there_and_then() {
 }
 
 #[test]
-fn a_handle_that_is_dropped_while_unwinding_is_released_too() {
+fn a_handle_dropped_while_unwinding_is_released() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("failing", || -> () {
         let _first = fixture.own("first");
@@ -52,7 +52,7 @@ fn a_handle_that_is_dropped_while_unwinding_is_released_too() {
 }
 
 #[test]
-fn what_the_closure_captured_is_gone_before_the_end_is_judged() {
+fn captures_of_the_closure_are_dropped_before_leaks_are_checked() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (string, socket) = (fixture.own("captured"), fixture.listener());
@@ -67,7 +67,7 @@ fn what_the_closure_captured_is_gone_before_the_end_is_judged() {
 }
 
 #[test]
-fn a_handle_that_a_task_answers_but_did_not_transfer_is_leaked() {
+fn a_handle_returned_by_a_task_without_a_transfer_is_leaked() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || fixture.listener());
@@ -110,7 +110,7 @@ fn a_handle_in_a_global_is_leaked() {
 }
 
 #[test]
-fn a_handle_in_a_pool_threads_local_is_leaked_by_the_task_that_put_it_there() {
+fn a_handle_in_a_pool_threads_thread_local_is_leaked_by_the_task_that_stored_it() {
     thread_local! {
         static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
     }
@@ -129,7 +129,7 @@ fn a_handle_in_a_pool_threads_local_is_leaked_by_the_task_that_put_it_there() {
 }
 
 #[test]
-fn a_handle_in_another_threads_hands_is_leaked_and_answers_released_there() {
+fn a_leaked_handle_held_by_another_thread_reports_that_it_was_released() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (to_thread, handles) = channel::<Owned<&str>>();
@@ -150,7 +150,7 @@ fn a_handle_in_another_threads_hands_is_leaked_and_answers_released_there() {
 }
 
 #[test]
-fn a_leak_into_two_registries_is_one_report_to_each_about_its_own() {
+fn a_task_that_leaks_in_two_registries_is_reported_once_in_each() {
     let (one, other) = (Fixture::new(), Fixture::new());
     let outcome = one.registry.run("forgetful", || {
         for _ in 0..2 {
@@ -169,7 +169,7 @@ fn a_leak_into_two_registries_is_one_report_to_each_about_its_own() {
 // Rule 7: panic and cancellation, order, exactly once.
 
 #[test]
-fn three_levels_are_cancelled_and_finalized_from_the_top() {
+fn three_levels_of_tasks_are_cancelled_and_finalized_from_the_top() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel();
@@ -200,7 +200,7 @@ fn three_levels_are_cancelled_and_finalized_from_the_top() {
 }
 
 #[test]
-fn a_tasks_end_is_over_only_when_its_last_finalizer_is() {
+fn a_task_has_exited_only_after_its_last_finalizer() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (begin, begun) = channel();
@@ -224,7 +224,7 @@ fn a_tasks_end_is_over_only_when_its_last_finalizer_is() {
 }
 
 #[test]
-fn finalizers_run_on_the_tasks_own_thread() {
+fn finalizers_run_on_the_thread_of_the_task() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {
@@ -238,7 +238,7 @@ fn finalizers_run_on_the_tasks_own_thread() {
 }
 
 #[test]
-fn a_finalizer_that_fails_at_the_end_is_reported_and_the_leak_is_still_the_outcome() {
+fn a_finalizer_failure_at_exit_is_reported_and_the_outcome_is_still_the_leak() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {
@@ -255,7 +255,7 @@ fn a_finalizer_that_fails_at_the_end_is_reported_and_the_leak_is_still_the_outco
 }
 
 #[test]
-fn a_finalizer_may_use_the_registry_and_owns_nothing_new() {
+fn a_finalizer_may_use_the_registry_but_own_nothing_new() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {
@@ -281,7 +281,7 @@ fn a_finalizer_may_use_the_registry_and_owns_nothing_new() {
 }
 
 #[test]
-fn a_task_that_panics_keeps_its_own_error_and_its_children_are_cancelled() {
+fn a_panicking_task_keeps_its_error_and_its_children_are_cancelled() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let parent = fixture.spawn::<()>("parent", [], || {
@@ -301,7 +301,7 @@ fn a_task_that_panics_keeps_its_own_error_and_its_children_are_cancelled() {
 }
 
 #[test]
-fn what_was_released_is_not_finalized_again_at_the_end() {
+fn released_resources_are_not_finalized_again_at_exit() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("failing", || -> () {
         let (released, dropped) = (fixture.own("released"), fixture.own("dropped"));
@@ -317,7 +317,7 @@ fn what_was_released_is_not_finalized_again_at_the_end() {
 // Rule 8: containment.
 
 #[test]
-fn whatever_its_neighbours_do_wrong_no_task_loses_its_finalizer() {
+fn misuse_by_other_tasks_does_not_prevent_any_finalizer() {
     type Wrong = fn(&'static Fixture);
     const WRONGS: [Wrong; 7] = [
         |fixture| mem::forget(fixture.own("leaked")),
@@ -359,7 +359,7 @@ fn whatever_its_neighbours_do_wrong_no_task_loses_its_finalizer() {
 }
 
 #[test]
-fn a_sink_that_panics_keeps_no_finalizer_from_running() {
+fn a_panicking_sink_prevents_no_finalizer() {
     let fixture = Fixture::new();
     let registry = Registry::builder().sink(|_| panic!("a bad sink")).build();
     let outcome = registry.run("child", || {
@@ -378,7 +378,7 @@ fn a_sink_that_panics_keeps_no_finalizer_from_running() {
 }
 
 #[test]
-fn a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on() {
+fn a_connection_reset_ends_only_that_clients_task_and_the_server_continues() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
@@ -411,7 +411,7 @@ fn a_client_that_resets_its_connection_ends_its_own_task_and_the_server_goes_on(
 // One task's trouble is not another's.
 
 #[test]
-fn a_leak_in_one_task_leaves_its_neighbour_untouched() {
+fn a_leak_in_one_task_does_not_affect_another_task() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -437,7 +437,7 @@ fn a_leak_in_one_task_leaves_its_neighbour_untouched() {
 }
 
 #[test]
-fn a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome() {
+fn an_unjoined_child_is_cancelled_finalized_and_reported_by_its_parent() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let parent = fixture.spawn("parent", [], || {

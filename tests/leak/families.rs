@@ -16,7 +16,7 @@ use crate::common::{
 };
 
 #[test]
-fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
+fn only_the_parent_may_join_or_cancel_a_child_and_others_get_the_promise_back() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (go, gone) = channel::<()>();
@@ -47,7 +47,7 @@ fn only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back() {
 }
 
 #[test]
-fn a_child_that_ended_well_is_unjoined_all_the_same() {
+fn an_unjoined_child_that_succeeded_is_still_reported() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let parent = fixture.spawn("parent", [], || {
@@ -63,7 +63,7 @@ fn a_child_that_ended_well_is_unjoined_all_the_same() {
 }
 
 #[test]
-fn a_parent_with_an_unjoined_child_and_a_leak_gets_both() {
+fn a_parent_with_an_unjoined_child_and_a_leak_reports_both() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let parent = fixture.spawn("parent", [], || {
@@ -101,7 +101,7 @@ fn unjoined_children_are_reported_in_the_order_of_spawning() {
 }
 
 #[test]
-fn unjoined_children_that_wait_for_each_other_are_all_cancelled_before_a_join() {
+fn all_unjoined_children_are_cancelled_before_any_is_joined() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let parent = fixture.spawn("parent", [], || {
@@ -132,7 +132,7 @@ fn unjoined_children_that_wait_for_each_other_are_all_cancelled_before_a_join() 
 // Orphans.
 
 #[test]
-fn an_orphan_is_reaped_when_it_ends_and_not_at_the_next_call() {
+fn an_orphan_is_reaped_when_it_exits_and_not_at_the_next_call() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel();
@@ -157,7 +157,7 @@ fn an_orphan_is_reaped_when_it_ends_and_not_at_the_next_call() {
 }
 
 #[test]
-fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
+fn forty_two_orphans_are_taken_and_cancelled_without_leaks() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let orphans = Orphans::new(&fixture.registry);
@@ -193,7 +193,7 @@ fn forty_two_orphans_are_taken_and_cancelled_and_leave_nothing() {
 }
 
 #[test]
-fn get_misses_no_outcome_however_quickly_the_orphans_end() {
+fn get_misses_no_outcome_of_orphans_that_exit_immediately() {
     let fixture = Fixture::new();
     fixture.root(|| {
         for _ in 0..200 {
@@ -213,7 +213,7 @@ fn get_misses_no_outcome_however_quickly_the_orphans_end() {
 }
 
 #[test]
-fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
+fn an_orphan_counts_as_running_until_it_is_reaped() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (begin, begun) = channel();
@@ -239,7 +239,7 @@ fn an_orphan_counts_as_running_until_its_outcome_was_reaped() {
 }
 
 #[test]
-fn an_orphans_obeys_its_owner_alone() {
+fn only_the_owner_may_use_an_orphans() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let orphans = Orphans::new(&fixture.registry);
@@ -264,7 +264,7 @@ fn an_orphans_obeys_its_owner_alone() {
 }
 
 #[test]
-fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_not() {
+fn only_orphans_running_at_their_parents_exit_are_reported_as_unjoined() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let running = fixture.spawn("parent", [], || {
@@ -291,7 +291,7 @@ fn orphans_that_still_run_at_their_parents_end_are_forgotten_and_ended_ones_are_
 // Several at once.
 
 #[test]
-fn first_answers_the_first_end_when_all_the_others_are_over() {
+fn first_returns_the_first_outcome_after_all_others_have_exited() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let slow = || {
@@ -310,7 +310,7 @@ fn first_answers_the_first_end_when_all_the_others_are_over() {
 }
 
 #[test]
-fn first_refuses_a_child_of_another_task() {
+fn first_rejects_a_child_of_another_task() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || ());
@@ -327,7 +327,7 @@ fn first_refuses_a_child_of_another_task() {
 }
 
 #[test]
-fn a_scope_is_over_when_all_its_children_are() {
+fn a_scope_returns_after_all_its_children_have_exited() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let scope = fixture.pool().scope(|scope| {
@@ -344,7 +344,7 @@ fn a_scope_is_over_when_all_its_children_are() {
 }
 
 #[test]
-fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
+fn a_failing_child_in_a_scope_cancels_its_siblings() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let scope = fixture.pool().scope(|scope| {
@@ -369,7 +369,7 @@ fn a_child_that_fails_in_a_scope_has_its_siblings_cancelled() {
 }
 
 #[test]
-fn a_panic_of_a_scopes_body_goes_on_when_its_children_are_over() {
+fn a_panic_in_a_scope_body_propagates_after_the_children_have_exited() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("root", || {
         let scope = fixture.pool().scope(|scope| -> () {
@@ -388,7 +388,7 @@ fn a_panic_of_a_scopes_body_goes_on_when_its_children_are_over() {
 }
 
 #[test]
-fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome() {
+fn parallel_returns_outcomes_in_argument_order_and_one_failure_affects_one() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let outcomes = fixture.pool().parallel(4, |index| {
@@ -407,7 +407,7 @@ fn parallel_answers_in_the_order_of_its_arguments_and_one_failure_is_one_outcome
 }
 
 #[test]
-fn of_many_ended_children_of_dropped_promises_some_are_named_and_none_is_kept() {
+fn many_exited_unjoined_children_are_partly_listed_and_not_kept() {
     const CHILDREN: usize = 300;
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("parent", || {

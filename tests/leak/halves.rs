@@ -15,7 +15,7 @@ use crate::common::{
 };
 
 #[test]
-fn releasing_the_read_half_does_nothing_to_the_socket() {
+fn releasing_the_read_half_does_not_affect_the_socket() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -31,7 +31,7 @@ fn releasing_the_read_half_does_nothing_to_the_socket() {
 }
 
 #[test]
-fn releasing_the_write_half_ends_the_writing_and_the_reading_goes_on() {
+fn releasing_the_write_half_shuts_down_writing_only() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -49,7 +49,7 @@ fn releasing_the_write_half_ends_the_writing_and_the_reading_goes_on() {
 }
 
 #[test]
-fn two_tasks_each_own_one_half_and_the_later_end_closes() {
+fn two_tasks_own_one_half_each_and_the_last_exit_closes_the_socket() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -77,7 +77,7 @@ fn two_tasks_each_own_one_half_and_the_later_end_closes() {
 }
 
 #[test]
-fn a_half_is_refused_to_the_owner_of_the_other() {
+fn the_owner_of_one_half_cannot_use_the_other() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -96,7 +96,7 @@ fn a_half_is_refused_to_the_owner_of_the_other() {
 }
 
 #[test]
-fn cancelling_the_reader_leaves_the_writer_at_work() {
+fn cancelling_the_reader_does_not_affect_the_writer() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -116,7 +116,7 @@ fn cancelling_the_reader_leaves_the_writer_at_work() {
 }
 
 #[test]
-fn cancelling_a_blocked_writer_leaves_the_reader_at_work() {
+fn cancelling_a_blocked_writer_does_not_affect_the_reader() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -142,7 +142,7 @@ fn cancelling_a_blocked_writer_leaves_the_reader_at_work() {
 }
 
 #[test]
-fn the_whole_is_refused_while_it_is_split() {
+fn a_split_stream_cannot_be_used_as_a_whole() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, _peer) = fixture.connection();
@@ -167,7 +167,7 @@ fn the_whole_is_refused_while_it_is_split() {
 }
 
 #[test]
-fn two_halves_are_rejoined_to_the_whole_that_they_were() {
+fn rejoined_halves_are_the_original_stream() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -185,7 +185,7 @@ fn two_halves_are_rejoined_to_the_whole_that_they_were() {
 }
 
 #[test]
-fn halves_of_other_sockets_or_tasks_are_not_rejoined_and_come_back() {
+fn halves_of_different_sockets_or_tasks_cannot_be_rejoined_and_are_returned() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (one, mut one_peer) = fixture.connection();
@@ -213,7 +213,7 @@ fn halves_of_other_sockets_or_tasks_are_not_rejoined_and_come_back() {
 }
 
 #[test]
-fn a_forgotten_half_is_a_leak_that_says_which_half() {
+fn a_forgotten_half_is_a_leak_that_names_the_half() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {
@@ -234,7 +234,7 @@ fn a_forgotten_half_is_a_leak_that_says_which_half() {
 }
 
 #[test]
-fn a_rejoined_whole_that_is_forgotten_is_one_leak() {
+fn a_forgotten_rejoined_stream_is_one_leak() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {

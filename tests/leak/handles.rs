@@ -25,7 +25,7 @@ use crate::test_name;
 // Rule 12: a drop elsewhere.
 
 #[test]
-fn a_handle_dropped_by_another_task_is_released_on_its_thread_and_reported() {
+fn a_handle_dropped_by_another_task_is_released_there_and_reported() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (string, socket) = (fixture.own("dropped"), fixture.listener());
@@ -54,7 +54,7 @@ fn a_handle_dropped_by_another_task_is_released_on_its_thread_and_reported() {
 }
 
 #[test]
-fn a_handle_that_a_child_captured_but_was_not_given_is_dropped_elsewhere() {
+fn a_handle_captured_by_a_child_without_give_is_dropped_by_a_non_owner() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mine = fixture.own("captured");
@@ -68,7 +68,7 @@ fn a_handle_that_a_child_captured_but_was_not_given_is_dropped_elsewhere() {
 // Rule 13: sound for any `T`.
 
 #[test]
-fn there_is_no_way_to_the_value_round_the_check() {
+fn no_safe_accessor_bypasses_the_check() {
     /// Two blanket implementations apply to a type that has the trait, and then nothing can be
     /// inferred: this doesn't compile unless none of the types has any of the traits.
     macro_rules! has_none_of {
@@ -90,7 +90,7 @@ fn there_is_no_way_to_the_value_round_the_check() {
 }
 
 #[test]
-fn handles_go_to_any_thread_and_through_any_panic() {
+fn handles_are_send_sync_and_unwind_safe() {
     fn send_and_sync<T: Send + Sync>() {}
     fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
     /// Is `Send` and neither `Sync` nor unwind-safe.
@@ -107,7 +107,7 @@ fn handles_go_to_any_thread_and_through_any_panic() {
 }
 
 #[test]
-fn a_string_and_a_closure_are_owned_as_a_socket_is() {
+fn a_string_or_a_closure_can_be_owned_like_a_socket() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let text = fixture.registry.own(String::from("ours")).expect("the task is running");
@@ -132,7 +132,7 @@ fn a_string_and_a_closure_are_owned_as_a_socket_is() {
 }
 
 #[test]
-fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again() {
+fn a_resource_inside_with_cannot_be_released_given_transferred_or_used_again() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {
@@ -162,7 +162,7 @@ fn inside_with_the_resource_cannot_be_released_given_transferred_or_lent_again()
 }
 
 #[test]
-fn another_task_is_refused_as_not_owner_while_the_owner_is_inside_with() {
+fn another_task_gets_not_owner_while_the_owner_is_inside_with() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mine = fixture.own("lent");
@@ -181,7 +181,7 @@ fn another_task_is_refused_as_not_owner_while_the_owner_is_inside_with() {
 }
 
 #[test]
-fn a_panic_inside_with_gives_the_value_back() {
+fn a_panic_inside_with_returns_the_value() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let numbers = fixture.registry.own(vec![1]).expect("the task is running");
@@ -198,7 +198,7 @@ fn a_panic_inside_with_gives_the_value_back() {
 }
 
 #[test]
-fn a_cancellation_that_comes_inside_with_is_answered_after_it() {
+fn a_cancellation_inside_with_takes_effect_after_it() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mine = fixture.own("lent");
@@ -224,7 +224,7 @@ fn a_cancellation_that_comes_inside_with_is_answered_after_it() {
 }
 
 #[test]
-fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_number() {
+fn a_released_handle_in_a_cycle_never_touches_the_reused_number() {
     struct Node {
         stream: Stream,
         next: Mutex<Option<Arc<Node>>>,
@@ -264,7 +264,7 @@ fn a_handle_left_in_a_cycle_answers_released_and_never_touches_the_recycled_numb
 }
 
 #[test]
-fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
+fn describing_a_resource_never_prevents_its_owner_from_closing_it() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = Arc::new(fixture.listener());
@@ -290,7 +290,7 @@ fn looking_at_a_resource_never_keeps_its_owner_from_closing_it() {
 }
 
 #[test]
-fn one_owner_reads_and_writes_at_once_through_shared_references() {
+fn one_owner_reads_and_writes_through_shared_references() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, peer) = fixture.connection();

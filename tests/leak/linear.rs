@@ -10,11 +10,11 @@ use crate::common::require_tool;
 use echown::ownership::{Policy, Registry};
 use echown::pool::Orphans;
 
-/// How much the task of [`a_task_leaves_much_at_its_end`] leaves of each kind.
+/// How much the task of [`a_task_leaves_many_resources_at_exit`] leaves of each kind.
 const SIZE: &str = "ECHOWN_TEST_SIZE";
 
 #[test]
-fn a_task_leaves_much_at_its_end() {
+fn a_task_leaves_many_resources_at_exit() {
     let size = std::env::var(SIZE).map_or(Ok(10), |size| size.parse()).expect("it is a number");
     let registry = Registry::builder().on_leak(Policy::Ignore).build();
     let ended = registry.run("parent", || {
@@ -34,12 +34,16 @@ fn a_task_leaves_much_at_its_end() {
     assert_eq!(registry.snapshot().resources.len(), 0);
 }
 
-/// What `a_task_leaves_much_at_its_end` takes; `None` without valgrind.
+/// What `a_task_leaves_many_resources_at_exit` takes; `None` without valgrind.
 fn instructions(size: usize) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe().expect("we run"))
-        .args(["--exact", "ending::linear::a_task_leaves_much_at_its_end", "--test-threads=1"])
+        .args([
+            "--exact",
+            "ending::linear::a_task_leaves_many_resources_at_exit",
+            "--test-threads=1",
+        ])
         .env(SIZE, size.to_string())
         .output()
         .ok()?;
@@ -50,7 +54,7 @@ fn instructions(size: usize) -> Option<u64> {
 }
 
 #[test]
-fn four_times_as_much_takes_at_most_five_times_the_instructions() {
+fn four_times_the_resources_take_at_most_five_times_the_instructions() {
     let nothing = instructions(0);
     require_tool("valgrind", nothing.is_some());
     let Some(nothing) = nothing else { return };
@@ -81,7 +85,7 @@ fn on_a_stack_of<T: Send>(kib: usize, f: impl FnOnce() -> T + Send) -> T {
 const STACK_KIB: usize = if cfg!(debug_assertions) { 1024 } else { 256 };
 
 #[test]
-fn five_hundred_nested_inline_tasks_end_on_a_small_stack() {
+fn five_hundred_nested_inline_tasks_exit_on_a_small_stack() {
     let registry = Registry::new();
     let theirs = registry.clone();
     on_a_stack_of(STACK_KIB, move || {
@@ -92,7 +96,7 @@ fn five_hundred_nested_inline_tasks_end_on_a_small_stack() {
 }
 
 #[test]
-fn a_deep_family_is_cancelled_and_dropped_on_a_small_stack() {
+fn a_deep_task_tree_is_cancelled_and_dropped_on_a_small_stack() {
     let registry = Registry::new();
     let (begin, begun) = std::sync::mpsc::channel();
     let theirs = registry.clone();

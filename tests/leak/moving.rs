@@ -15,7 +15,7 @@ use crate::events;
 // Rule 4: `give` moves from the moment of the spawn.
 
 #[test]
-fn a_give_moves_at_the_spawn_and_not_when_the_child_begins() {
+fn give_moves_a_resource_at_the_spawn_and_not_when_the_child_starts() {
     let fixture = Fixture::new();
     let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
     fixture.root(|| {
@@ -37,7 +37,7 @@ fn a_give_moves_at_the_spawn_and_not_when_the_child_begins() {
 }
 
 #[test]
-fn where_no_thread_can_be_had_there_is_no_child_and_everything_comes_back() {
+fn a_spawn_without_a_thread_makes_no_child_and_returns_everything() {
     let fixture = Fixture::new();
     let pool = Pool::builder().registry(&fixture.registry).limit(0).build();
     fixture.root(|| {
@@ -54,7 +54,7 @@ fn where_no_thread_can_be_had_there_is_no_child_and_everything_comes_back() {
 }
 
 #[test]
-fn a_child_whose_pool_is_dropped_before_it_began_still_finalizes_what_it_was_given() {
+fn a_child_that_never_starts_because_its_pool_is_dropped_finalizes_its_resources() {
     let fixture = Fixture::new();
     let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
     fixture.root(|| {
@@ -75,7 +75,7 @@ fn a_child_whose_pool_is_dropped_before_it_began_still_finalizes_what_it_was_giv
 }
 
 #[test]
-fn a_plain_thread_is_given_things_as_a_pools_is() {
+fn resources_can_be_given_to_a_plain_thread() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = fixture.listener();
@@ -91,7 +91,7 @@ fn a_plain_thread_is_given_things_as_a_pools_is() {
 }
 
 #[test]
-fn a_child_that_runs_inline_is_a_task_of_its_own() {
+fn an_inline_child_is_a_separate_task() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (given, kept) = (fixture.own("given"), fixture.own("kept"));
@@ -121,7 +121,7 @@ fn a_child_that_runs_inline_is_a_task_of_its_own() {
 // Rule 5: `transfer` goes to the parent.
 
 #[test]
-fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
+fn a_transfer_to_an_exiting_parent_fails_and_the_child_keeps_the_value() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel();
@@ -159,7 +159,7 @@ fn a_parent_at_its_end_refuses_a_transfer_and_the_value_stays_with_the_child() {
 }
 
 #[test]
-fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
+fn a_transfer_to_a_cancelled_parent_fails_and_the_child_finalizes() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel();
@@ -190,7 +190,7 @@ fn a_cancelled_parent_refuses_a_transfer_and_the_child_still_finalizes() {
 }
 
 #[test]
-fn what_was_transferred_and_forgotten_is_finalized_at_the_parents_end() {
+fn a_transferred_and_forgotten_resource_is_finalized_at_the_parents_exit() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let parent = fixture.spawn("parent", [], || {
@@ -252,7 +252,7 @@ fn an_offer_is_claimed_by_any_thread_through_any_channel() {
 }
 
 #[test]
-fn what_was_claimed_and_forgotten_is_the_claimers_leak() {
+fn a_claimed_and_forgotten_resource_leaks_from_the_claimer() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (string, socket) = (fixture.own("claimed"), fixture.listener());
@@ -270,7 +270,7 @@ fn what_was_claimed_and_forgotten_is_the_claimers_leak() {
 }
 
 #[test]
-fn an_offer_that_is_dropped_unclaimed_is_finalized_there_and_reported() {
+fn an_unclaimed_offer_is_finalized_where_it_is_dropped_and_reported() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (string, id) = (fixture.own("lost"), fixture.own("other").id());
@@ -296,7 +296,7 @@ fn an_offer_that_is_dropped_unclaimed_is_finalized_there_and_reported() {
 }
 
 #[test]
-fn an_unclaimed_offer_outlives_its_offerer_on_the_parents_account() {
+fn an_unclaimed_offer_passes_to_the_parent_when_its_offerer_exits() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (tell, told) = channel();
@@ -320,7 +320,7 @@ fn an_unclaimed_offer_outlives_its_offerer_on_the_parents_account() {
 }
 
 #[test]
-fn a_forgotten_offer_is_finalized_and_reported_when_the_root_ends() {
+fn a_forgotten_offer_is_finalized_and_reported_when_the_root_exits() {
     let fixture = Fixture::new();
     let offer = fixture.root(|| {
         let child = fixture.spawn("offerer", [], || {
@@ -353,7 +353,7 @@ fn finish_finalizes_and_reports_a_forgotten_offer() {
 }
 
 #[test]
-fn a_cancelled_task_cannot_claim_and_the_offer_comes_back() {
+fn a_cancelled_task_cannot_claim_and_gets_the_offer_back() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let offer = fixture.own("offered").offer().expect("it is ours");
@@ -380,7 +380,7 @@ fn a_cancelled_task_cannot_claim_and_the_offer_comes_back() {
 }
 
 #[test]
-fn only_the_owner_may_offer_and_the_handle_comes_back() {
+fn only_the_owner_may_offer_and_others_get_the_handle_back() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mine = fixture.own("mine");

@@ -50,7 +50,7 @@ fn a_disowned_number_can_be_owned_again() {
 }
 
 #[test]
-fn what_identity_cannot_tell_apart_is_taken_for_the_same() {
+fn files_with_equal_identity_are_treated_as_one_file() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
@@ -62,7 +62,7 @@ fn what_identity_cannot_tell_apart_is_taken_for_the_same() {
 }
 
 #[test]
-fn a_replaced_number_can_be_owned_and_the_old_record_has_the_replacement() {
+fn owning_a_replaced_number_marks_the_old_record_as_replaced() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let victim = fixture.own_fd(OwnedFd::from(listener()));
@@ -110,7 +110,7 @@ fn two_registries_do_not_see_each_others_resources() {
 }
 
 #[test]
-fn what_is_not_open_cannot_be_owned_and_comes_back() {
+fn a_closed_descriptor_cannot_be_owned_and_is_returned() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::new();
         let socket = listener();
@@ -125,7 +125,7 @@ fn what_is_not_open_cannot_be_owned_and_comes_back() {
 // Rule 2: non-owners are refused before the system call.
 
 #[test]
-fn a_read_by_another_task_takes_nothing_and_the_owner_reads_every_byte() {
+fn a_read_by_another_task_consumes_nothing_and_the_owner_reads_every_byte() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
@@ -158,7 +158,7 @@ fn a_read_by_another_task_takes_nothing_and_the_owner_reads_every_byte() {
 }
 
 #[test]
-fn with_refuses_another_task_before_its_closure_runs() {
+fn with_rejects_another_task_before_the_closure_runs() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mine = Arc::new(fixture.own("mine"));
@@ -173,7 +173,7 @@ fn with_refuses_another_task_before_its_closure_runs() {
 }
 
 #[test]
-fn every_task_may_ask_who_the_owner_is() {
+fn any_task_may_query_the_owner() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let socket = fixture.listener();
@@ -191,7 +191,7 @@ fn every_task_may_ask_who_the_owner_is() {
 // Rule 3: a second release is `DoubleRelease`, naming the first one's place.
 
 #[test]
-fn what_the_end_of_a_task_released_names_that_end() {
+fn a_resource_released_by_task_exit_names_that_exit() {
     let fixture = Fixture::new();
     let stream: Stream = fixture.root(|| {
         let child = fixture.spawn("forgetful", [], || fixture.connection().0);
@@ -209,7 +209,7 @@ fn what_the_end_of_a_task_released_names_that_end() {
 }
 
 #[test]
-fn only_one_of_many_who_release_at_once_does_and_it_is_the_owner() {
+fn of_many_concurrent_releases_only_the_owners_succeeds() {
     let fixture = Fixture::new();
     let socket = fixture.root(|| {
         let socket = Arc::new(fixture.own("shared"));

@@ -35,7 +35,7 @@ fn returns_a_bomb(barrier: &Barrier) -> Bomb {
 }
 
 #[test]
-fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
+fn a_panic_of_a_discarded_result_does_not_block_the_parent() {
     let fixture = Fixture::new();
     let barrier = Arc::new(Barrier::new(2));
     let outcome = fixture.registry.run("parent", || {
@@ -47,7 +47,7 @@ fn a_discarded_result_that_panics_does_not_keep_the_parent_waiting() {
 }
 
 #[test]
-fn a_result_that_is_discarded_after_the_end_does_not_panic_in_the_parent() {
+fn a_panic_of_a_result_discarded_after_exit_does_not_reach_the_parent() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || Bomb);
@@ -69,7 +69,7 @@ fn a_result_that_is_discarded_after_the_end_does_not_panic_in_the_parent() {
 }
 
 #[test]
-fn a_result_that_is_never_taken_is_dropped_in_its_own_tasks_name() {
+fn a_result_that_is_never_taken_is_dropped_as_its_own_task() {
     struct Name(&'static Fixture, std::sync::mpsc::Sender<String>);
     impl Drop for Name {
         fn drop(&mut self) {
@@ -96,7 +96,7 @@ fn a_result_that_is_never_taken_is_dropped_in_its_own_tasks_name() {
 }
 
 #[test]
-fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
+fn a_panic_of_a_reapers_captures_does_not_block_the_parent() {
     let fixture = Fixture::new();
     let barrier = Arc::new(Barrier::new(2));
     let outcome = fixture.registry.run("parent", || {
@@ -122,7 +122,7 @@ fn a_reaper_whose_captures_panic_does_not_keep_the_parent_waiting() {
 }
 
 #[test]
-fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
+fn a_panicking_log_subscriber_prevents_neither_finalizers_nor_the_exit() {
     let fixture = Fixture::new();
     let pool = Pool::builder().registry(&fixture.registry).limit(1).queue(1).build();
     fixture.root(|| {
@@ -145,7 +145,7 @@ fn a_log_subscriber_that_panics_skips_neither_finalizers_nor_the_end() {
 }
 
 #[test]
-fn a_loser_whose_result_panics_does_not_keep_the_others_from_ending() {
+fn a_panic_of_a_losers_result_does_not_prevent_the_others_exit() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let ended = |name| {
@@ -188,7 +188,7 @@ impl Drop for Broken {
 }
 
 #[test]
-fn an_error_whose_text_or_destructor_panics_skips_no_finalizer() {
+fn an_error_whose_display_or_drop_panics_prevents_no_finalizer() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("failing", || -> () {
         mem::forget(fixture.own("first"));
@@ -219,7 +219,7 @@ fn a_release_whose_error_panics_returns_the_error() {
 }
 
 #[test]
-fn a_replaced_descriptor_whose_finalizer_panics_when_dropped_skips_no_finalizer() {
+fn a_replaced_fd_whose_finalizer_panics_on_drop_prevents_no_finalizer() {
     let fixture = Fixture::new();
     let newcomer = std::fs::File::open("/dev/null").expect("it can be opened");
     let number = Cell::new(None);

@@ -18,7 +18,7 @@ use crate::test_name;
 // Rule 16: the end of a foreign thread.
 
 #[test]
-fn a_foreign_threads_end_finalizes_and_reports_what_it_left_and_never_panics() {
+fn the_exit_of_an_adopted_thread_finalizes_and_reports_without_a_panic() {
     let fixture = Fixture::new();
     let thread = thread::Builder::new().name("foreign".into()).spawn(|| {
         mem::forget((fixture.own("left"), fixture.listener()));
@@ -36,7 +36,7 @@ fn a_foreign_threads_end_finalizes_and_reports_what_it_left_and_never_panics() {
 }
 
 #[test]
-fn a_handle_in_a_thread_local_is_released_by_its_thread_whichever_was_used_first() {
+fn a_handle_in_a_thread_local_is_released_by_its_thread_in_any_drop_order() {
     thread_local! {
         static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
     }
@@ -54,7 +54,7 @@ fn a_handle_in_a_thread_local_is_released_by_its_thread_whichever_was_used_first
 }
 
 #[test]
-fn what_a_foreign_thread_and_its_thread_locals_leave_is_leaked() {
+fn resources_left_by_an_adopted_thread_and_its_thread_locals_are_leaks() {
     thread_local! {
         static FORGETS: RefCell<Option<Forgets>> = const { RefCell::new(None) };
     }
@@ -76,7 +76,7 @@ fn what_a_foreign_thread_and_its_thread_locals_leave_is_leaked() {
 }
 
 #[test]
-fn children_of_an_adopted_thread_go_to_the_root_cancelled_and_are_not_joined() {
+fn children_of_an_adopted_thread_pass_to_the_root_cancelled_and_unjoined() {
     let fixture = Fixture::new();
     let (begin, begun) = channel();
     let (go, gone) = channel::<()>();
@@ -112,7 +112,7 @@ fn children_of_an_adopted_thread_go_to_the_root_cancelled_and_are_not_joined() {
 // Rule 16: the end of the process.
 
 #[test]
-fn finish_finalizes_what_is_ones_own_and_lists_what_is_anothers() {
+fn finish_finalizes_own_resources_and_lists_those_of_others() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (begin, begun) = channel();
@@ -136,7 +136,7 @@ fn finish_finalizes_what_is_ones_own_and_lists_what_is_anothers() {
 }
 
 #[test]
-fn finish_cancels_the_children_that_were_forgotten_and_names_them() {
+fn finish_cancels_and_lists_unjoined_children() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
@@ -177,7 +177,7 @@ fn process_exit_runs_no_finalizer_of_another_thread() {
 }
 
 #[test]
-fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
+fn a_forked_child_has_no_registry_and_the_parents_connection_survives() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::new();
         fixture.root(|| {
@@ -208,7 +208,7 @@ fn in_a_forked_child_the_registry_is_off_and_the_parents_connection_lives() {
 // Rule 17: libraries' own descriptors.
 
 #[test]
-fn a_declared_descriptor_is_listed_with_its_reason_and_is_no_leak() {
+fn a_declared_descriptor_is_listed_with_its_reason_and_is_not_a_leak() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let theirs = fixture.track(common::listener());

@@ -17,7 +17,7 @@ fn state_of(fixture: &Fixture, name: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn a_parent_that_ends_waits_for_the_reaper_of_its_ended_child() {
+fn an_exiting_parent_waits_for_the_reaper_of_its_exited_child() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let is_reaped = Arc::new(AtomicBool::new(false));

@@ -3,20 +3,20 @@
 //!
 //! | Miou's promise | test |
 //! |---|---|
-//! | a child must not be forgotten | `a_forgotten_child_is_cancelled_and_finalized_and_is_its_parents_own_outcome` |
+//! | a child must not be forgotten | `an_unjoined_child_is_cancelled_finalized_and_reported_by_its_parent` |
 //! | a promise is awaited once | `a_joined_child_cannot_be_joined_a_second_time` |
-//! | cancelling a task with infinite children returns | `cancelling_a_task_that_has_ever_more_children_returns` |
-//! | a race returns the winner, and the loser is cancelled early | `first_answers_the_first_end_when_all_the_others_are_over` |
-//! | a sibling's promise is not a child | `only_its_parent_may_join_or_cancel_a_child_and_the_promise_comes_back` |
-//! | a parent that fails while a child sleeps returns its own error at once, and the child is cancelled | `a_failing_task_returns_its_own_error_and_its_sleeping_child_is_cancelled` |
-//! | a sleeper is cancelled fast | `a_sleeper_is_cancelled_at_once` |
+//! | cancelling a task with infinite children returns | `cancelling_a_task_that_keeps_spawning_children_returns` |
+//! | a race returns the winner, and the loser is cancelled early | `first_returns_the_first_outcome_after_all_others_have_exited` |
+//! | a sibling's promise is not a child | `only_the_parent_may_join_or_cancel_a_child_and_others_get_the_promise_back` |
+//! | a parent that fails while a child sleeps returns its own error at once, and the child is cancelled | `a_failing_task_returns_its_error_and_its_sleeping_child_is_cancelled` |
+//! | a sleeper is cancelled fast | `a_sleeping_task_is_cancelled_immediately` |
 //! | a finalizer has run when cancel returns | `when_cancel_returns_the_finalizer_has_run` |
-//! | only their owner controls orphans | `an_orphans_obeys_its_owner_alone` |
-//! | 42 orphans, taken and cancelled, leave nothing | `forty_two_orphans_are_taken_and_cancelled_and_leave_nothing` |
-//! | a drained mix of two that end well and one that does not | `a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that` |
-//! | a task that waits for an orphan can be cancelled | `a_task_that_waits_for_an_orphan_is_woken` |
-//! | the end of a stream beats a timeout | `the_end_of_a_stream_beats_the_timeout` |
-//! | a failed connect is reported, and does not time out | `a_refused_connect_fails_at_once_and_not_at_the_timeout` |
+//! | only their owner controls orphans | `only_the_owner_may_use_an_orphans` |
+//! | 42 orphans, taken and cancelled, leave nothing | `forty_two_orphans_are_taken_and_cancelled_without_leaks` |
+//! | a drained mix of two that end well and one that does not | `draining_two_successes_and_one_failure_returns_them` |
+//! | a task that waits for an orphan can be cancelled | `a_task_blocked_on_an_orphan_is_woken` |
+//! | the end of a stream beats a timeout | `end_of_stream_is_returned_before_the_timeout` |
+//! | a failed connect is reported, and does not time out | `a_rejected_connect_fails_immediately_and_not_at_the_timeout` |
 
 use std::io::{self, Read};
 use std::mem;
@@ -35,7 +35,7 @@ use crate::common::{self, Fixture, assert_cancelled, panic_message};
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
-fn every_row_of_the_table_above_has_its_test() {
+fn every_row_of_the_table_has_a_test() {
     let sources = [
         include_str!("reference.rs"),
         include_str!("../leak.rs"),
@@ -80,7 +80,7 @@ fn a_joined_child_cannot_be_joined_a_second_time() {
 }
 
 #[test]
-fn cancelling_a_task_that_has_ever_more_children_returns() {
+fn cancelling_a_task_that_keeps_spawning_children_returns() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (begun, begins) = channel();
@@ -109,7 +109,7 @@ fn cancelling_a_task_that_has_ever_more_children_returns() {
 }
 
 #[test]
-fn a_failing_task_returns_its_own_error_and_its_sleeping_child_is_cancelled() {
+fn a_failing_task_returns_its_error_and_its_sleeping_child_is_cancelled() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let parent = fixture.spawn::<()>("parent", [], || {
@@ -128,7 +128,7 @@ fn a_failing_task_returns_its_own_error_and_its_sleeping_child_is_cancelled() {
 }
 
 #[test]
-fn a_sleeper_is_cancelled_at_once() {
+fn a_sleeping_task_is_cancelled_immediately() {
     let fixture = Fixture::new();
     fixture.root(|| {
         for is_asleep in [true, false] {
@@ -168,7 +168,7 @@ fn when_cancel_returns_the_finalizer_has_run() {
 }
 
 #[test]
-fn a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that() {
+fn draining_two_successes_and_one_failure_returns_them() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let orphans: Orphans<u32> = Orphans::new(&fixture.registry);
@@ -195,7 +195,7 @@ fn a_mix_of_two_good_ends_and_a_bad_one_is_drained_as_that() {
 }
 
 #[test]
-fn the_end_of_a_stream_beats_the_timeout() {
+fn end_of_stream_is_returned_before_the_timeout() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, peer) = fixture.connection();
@@ -219,7 +219,7 @@ fn the_end_of_a_stream_beats_the_timeout() {
 }
 
 #[test]
-fn a_refused_connect_fails_at_once_and_not_at_the_timeout() {
+fn a_rejected_connect_fails_immediately_and_not_at_the_timeout() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let nobody = Reserved::new();

@@ -50,7 +50,7 @@ impl Replaced {
 
 /// What the checker finds at level `full` by one half stops the other half.
 #[test]
-fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
+fn a_replacement_found_by_one_half_marks_the_other_and_counts_once() {
     for reader_finds_it in [true, false] {
         let fixture = Fixture::with(|settings| settings.level(Level::Full));
         fixture.root(|| {
@@ -71,7 +71,7 @@ fn a_replacement_found_by_one_half_is_known_to_the_other_and_counted_once() {
 
 /// What an `own` finds on the whole, at level `on`, stops both halves.
 #[test]
-fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
+fn a_replacement_found_by_own_marks_both_halves() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mut it = Replaced::new(fixture);
@@ -94,7 +94,7 @@ fn a_replacement_found_on_the_whole_is_known_to_both_halves() {
 
 /// What the end of the write half finds stops the read half, at level `on`.
 #[test]
-fn a_replacement_found_by_the_end_of_the_write_half_is_known_to_the_reader() {
+fn a_replacement_found_at_the_exit_of_the_writer_marks_the_read_half() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mut it = Replaced::new(fixture);
@@ -108,7 +108,7 @@ fn a_replacement_found_by_the_end_of_the_write_half_is_known_to_the_reader() {
 
 /// Rejoined, the halves of a replaced socket are no way round the mark.
 #[test]
-fn marked_halves_are_not_rejoined() {
+fn replaced_halves_cannot_be_rejoined() {
     let fixture = Fixture::with(|settings| settings.level(Level::Full));
     fixture.root(|| {
         let mut it = Replaced::new(fixture);

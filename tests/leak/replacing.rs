@@ -76,7 +76,7 @@ fn assert_ends_with(stream: Stream, end: &str) {
 }
 
 #[test]
-fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
+fn a_resource_replaced_after_give_is_reported_and_the_new_file_stays_open() {
     for level in [Level::On, Level::Full] {
         for end in ENDS {
             let fixture = Fixture::with(|settings| settings.level(level));
@@ -111,7 +111,7 @@ fn what_was_given_and_then_replaced_is_reported_and_the_newcomer_stays_open() {
 }
 
 #[test]
-fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
+fn a_resource_marked_as_replaced_cannot_be_given_offered_or_transferred() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {
@@ -136,7 +136,7 @@ fn what_is_known_as_replaced_is_neither_given_nor_offered_nor_transferred() {
 }
 
 #[test]
-fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
+fn a_given_resource_is_rejected_once_the_new_file_is_owned() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, _peer) = fixture.connection();
@@ -157,7 +157,7 @@ fn what_was_given_is_refused_to_its_owner_once_the_newcomer_is_owned() {
 }
 
 #[test]
-fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
+fn dropping_a_replaced_offer_does_not_close_the_new_file() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, _peer) = fixture.connection();
@@ -172,7 +172,7 @@ fn an_offer_that_was_replaced_is_dropped_without_closing_the_newcomer() {
 }
 
 #[test]
-fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claimer() {
+fn a_replaced_offer_passes_to_the_parent_and_its_claimer_cannot_use_it() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, _peer) = fixture.connection();
@@ -200,7 +200,7 @@ fn an_offer_known_as_replaced_passes_to_the_parent_and_is_of_no_use_to_its_claim
 }
 
 #[test]
-fn level_off_refuses_what_is_known_as_replaced_and_closes_no_newcomer() {
+fn level_off_rejects_a_replaced_resource_and_keeps_the_new_file_open() {
     let fixture = Fixture::with(|settings| settings.level(Level::Off));
     fixture.root(|| {
         let (stream, mut here, mut there) = replaced(fixture);
@@ -221,7 +221,7 @@ fn level_off_refuses_what_is_known_as_replaced_and_closes_no_newcomer() {
 }
 
 #[test]
-fn a_write_half_that_was_replaced_shuts_nothing_down() {
+fn a_replaced_write_half_shuts_nothing_down() {
     for level in [Level::Off, Level::On, Level::Full] {
         for is_forgotten in [false, true] {
             let fixture = Fixture::with(|settings| settings.level(level));
@@ -267,7 +267,7 @@ fn replaced_by_its_own_duplicate<H>(
 }
 
 #[test]
-fn a_known_replacement_is_final_even_if_the_identity_comes_back() {
+fn a_replaced_mark_stays_even_if_the_old_identity_returns() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, mut newcomer, mut peer) =
@@ -286,7 +286,7 @@ fn a_known_replacement_is_final_even_if_the_identity_comes_back() {
 }
 
 #[test]
-fn cancelling_and_draining_do_not_shut_down_what_is_known_as_replaced() {
+fn cancel_and_drain_do_not_shut_down_a_replaced_resource() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (go, gone) = channel::<()>();

@@ -20,7 +20,7 @@ use crate::{events, test_name};
 // What a report says.
 
 #[test]
-fn a_leak_report_says_what_whose_where_since_when_and_through_whose_hands() {
+fn a_leak_report_has_kind_owner_site_age_and_custody() {
     let fixture = Fixture::new();
     let (report, [acquired, spawned], thread) = fixture.root(|| {
         let (stream, _peer) = fixture.connection();
@@ -80,7 +80,7 @@ fn assert_json(json: &str, acquired: &str) {
 }
 
 #[test]
-fn a_report_reaches_the_sink_once_and_is_kept() {
+fn a_report_is_delivered_to_the_sink_once_and_kept() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("leaking", || mem::forget(fixture.own("leaked")));
     assert!(failure(outcome).leaks().is_some());
@@ -91,7 +91,7 @@ fn a_report_reaches_the_sink_once_and_is_kept() {
 }
 
 #[test]
-fn without_a_subscriber_reports_go_to_stderr_and_finish_has_the_verdict() {
+fn without_a_subscriber_reports_go_to_stderr_and_finish_returns_the_summary() {
     let output = in_own_process(test_name!(), || {
         let leaked = ownership::own(String::from("leaked")).expect("the task is running");
         mem::forget(leaked);
@@ -157,7 +157,7 @@ fn level_off_does_not_look_up_the_current_task() {
 }
 
 #[test]
-fn level_full_keeps_a_backtrace_of_every_hand_and_level_on_none() {
+fn level_full_keeps_a_backtrace_per_custody_step_and_level_on_none() {
     let custody_at = |level| {
         let fixture = Fixture::with(|settings| settings.level(level));
         fixture.root(|| {
@@ -179,7 +179,7 @@ fn level_full_keeps_a_backtrace_of_every_hand_and_level_on_none() {
 // Policies.
 
 #[test]
-fn an_ignored_leak_is_counted_and_is_its_tasks_outcome_but_no_report() {
+fn an_ignored_leak_is_counted_and_is_the_task_outcome_but_not_reported() {
     let fixture = Fixture::with(|settings| settings.on_leak(Policy::Ignore));
     fixture.root(|| {
         let child = fixture.spawn("leaking", [], || mem::forget(fixture.own("leaked")));
@@ -191,7 +191,7 @@ fn an_ignored_leak_is_counted_and_is_its_tasks_outcome_but_no_report() {
 }
 
 #[test]
-fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome() {
+fn a_suppressed_leak_is_finalized_and_counted_and_is_not_the_task_outcome() {
     let fixture = Fixture::with(|settings| {
         let known = Suppression::because("the listener stays until exit").kind("tcp listener");
         settings.on_leak(Policy::Fail).suppress(known.site("tests/common/fixture.rs"))
@@ -211,7 +211,7 @@ fn a_suppressed_leak_is_finalized_and_counted_with_its_reason_and_is_no_outcome(
 }
 
 #[test]
-fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
+fn the_exit_code_is_23_under_policy_fail_and_0_under_policy_warn() {
     let code = |on_leak, on_violation, expected| {
         let fixture =
             Fixture::with(|settings| settings.on_leak(on_leak).on_violation(on_violation));
@@ -234,7 +234,7 @@ fn the_exit_code_is_23_where_the_policy_says_fail_and_0_where_it_says_warn() {
 }
 
 #[test]
-fn a_leak_under_policy_abort_is_reported_and_ends_the_process_at_once() {
+fn a_leak_under_policy_abort_is_reported_and_aborts_the_process() {
     let output = in_own_process(test_name!(), || {
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
         rustix::process::setrlimit(rustix::process::Resource::Core, none).expect("lower is fine");
@@ -249,7 +249,7 @@ fn a_leak_under_policy_abort_is_reported_and_ends_the_process_at_once() {
 // What a registry keeps of its reports.
 
 #[test]
-fn kept_reports_are_bounded_in_size_and_tell_what_they_omit() {
+fn kept_reports_are_bounded_in_size_and_state_what_is_omitted() {
     const LEFT: usize = 5_000;
     let delivered: &'static Mutex<Vec<usize>> = Box::leak(Box::default());
     let count = |report: &Report| match report {
@@ -283,7 +283,7 @@ fn kept_reports_are_bounded_in_size_and_tell_what_they_omit() {
 }
 
 #[test]
-fn the_message_of_a_kept_report_is_bounded_and_tells_what_it_omits() {
+fn the_message_of_a_kept_report_is_bounded_and_states_what_is_omitted() {
     let registry = Registry::builder().sink(|_| ()).build();
     let outcome = registry.run("failing", || {
         let finalizer = |()| Err(std::io::Error::other("ä".repeat(1 << 20)));

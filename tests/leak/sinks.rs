@@ -67,7 +67,7 @@ fn a_violation_by_a_sink_in_another_registry_is_not_sent_to_that_sink() {
 }
 
 #[test]
-fn a_known_predicate_that_breaks_a_rule_is_not_asked_about_it() {
+fn a_baseline_predicate_is_not_called_for_its_own_violation() {
     let victim = Victim::default();
     let theirs = Arc::clone(&victim);
     let known = move |_: &Report| {

@@ -27,7 +27,7 @@ fn assert_escaped(what: &str, text: &str) {
 }
 
 #[test]
-fn hostile_names_of_tasks_and_threads_are_escaped_in_every_form() {
+fn hostile_names_of_tasks_and_threads_are_escaped_in_every_format() {
     let fixture = Fixture::new();
     let registry = fixture.registry.clone();
     let named = thread::Builder::new().name(HOSTILE.to_owned());
@@ -72,7 +72,7 @@ fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
 }
 
 #[test]
-fn hostile_names_in_the_graph_of_references_are_escaped() {
+fn hostile_names_in_the_reference_graph_are_escaped() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let node = Node::new_in(&fixture.registry, HOSTILE);

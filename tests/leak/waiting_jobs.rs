@@ -8,7 +8,7 @@ use echown::test;
 use crate::common::{Fixture, assert_cancelled};
 
 #[test]
-fn a_cancelled_job_leaves_its_place_in_the_queue_to_others() {
+fn a_cancelled_job_frees_its_place_in_the_queue() {
     const QUEUE: usize = 3;
     let fixture = Fixture::new();
     fixture.root(|| {

@@ -9,7 +9,7 @@ use echown::test;
 use super::{Place, clean, quiet, run};
 
 #[test]
-fn sockets_of_the_standard_library_come_in_and_go_out() {
+fn sockets_convert_from_and_to_the_standard_library() {
     let place = Place::new("adopt");
     clean(|registry| {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -35,7 +35,7 @@ fn sockets_of_the_standard_library_come_in_and_go_out() {
 }
 
 #[test]
-fn a_listener_that_was_polled_goes_out_as_it_came_in() {
+fn a_polled_listener_is_returned_with_its_original_options() {
     clean(|registry| {
         let (stopped, stop) = pipe_in(registry).unwrap();
         stop.close().unwrap();
@@ -52,7 +52,7 @@ fn a_listener_that_was_polled_goes_out_as_it_came_in() {
 }
 
 #[test]
-fn a_number_on_record_is_not_owned_twice_and_comes_back_unclosed() {
+fn an_owned_descriptor_cannot_be_owned_twice_and_is_returned_open() {
     use std::os::fd::{FromRawFd, IntoRawFd};
     let registry = quiet();
     run(&registry, |registry| {

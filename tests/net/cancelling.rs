@@ -50,7 +50,7 @@ fn a_cancelled_accept_wakes() {
 }
 
 #[test]
-fn a_cancelled_accept_that_can_be_stopped_wakes() {
+fn a_cancelled_accept_or_stop_wakes() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let (stopped, _stop) = pipe_in(registry).unwrap();
@@ -60,7 +60,7 @@ fn a_cancelled_accept_that_can_be_stopped_wakes() {
 }
 
 #[test]
-fn a_cancelled_read_wakes_and_is_no_end_of_stream() {
+fn a_cancelled_read_wakes_and_does_not_return_end_of_stream() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let (_client, mut server) = connected(registry, &listener);
@@ -95,7 +95,7 @@ fn a_cancelled_connect_wakes() {
 }
 
 #[test]
-fn a_connect_wakes_whenever_it_is_cancelled() {
+fn a_connect_wakes_at_whatever_moment_it_is_cancelled() {
     clean(|registry| {
         let (_listener, _clients, address) = full_listener();
         for _ in 0..200 {

@@ -12,7 +12,7 @@ use super::{Place, assert_carries_both_ways, bound_socket, clean, connected, rus
 use crate::common::DEADLINE;
 
 #[test]
-fn a_connection_by_tcp_carries_both_ways() {
+fn a_tcp_connection_works_in_both_directions() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, (Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert_carries_both_ways(registry, &listener, "tcp stream");
@@ -20,7 +20,7 @@ fn a_connection_by_tcp_carries_both_ways() {
 }
 
 #[test]
-fn a_connection_by_tcp_version_6_carries_both_ways() {
+fn a_tcp_connection_over_ipv6_works_in_both_directions() {
     clean(|registry| match Listener::bind_in(registry, (Ipv6Addr::LOCALHOST, 0)) {
         Ok(listener) => assert_carries_both_ways(registry, &listener, "tcp stream"),
         Err(error) => eprintln!("no version 6 on this machine: {error}"),
@@ -28,7 +28,7 @@ fn a_connection_by_tcp_version_6_carries_both_ways() {
 }
 
 #[test]
-fn a_connection_by_path_carries_both_ways() {
+fn a_unix_connection_works_in_both_directions() {
     let place = Place::new("path");
     clean(|registry| {
         let listener = Listener::bind_unix_in(registry, &place.0).unwrap();
@@ -42,7 +42,7 @@ fn a_connection_by_path_carries_both_ways() {
 }
 
 #[test]
-fn a_name_is_connected_to_by_its_first_address_that_answers() {
+fn a_host_name_is_connected_by_its_first_reachable_address() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap().inet().unwrap();
@@ -58,7 +58,7 @@ fn a_name_is_connected_to_by_its_first_address_that_answers() {
 }
 
 #[test]
-fn a_refused_connection_is_an_ordinary_error_and_leaves_nothing_open() {
+fn a_rejected_connection_is_an_io_error_and_leaves_nothing_open() {
     clean(|registry| {
         let deaf = bound_socket();
         let address = rustix_address(&deaf);
@@ -77,7 +77,7 @@ fn a_refused_connection_is_an_ordinary_error_and_leaves_nothing_open() {
 }
 
 #[test]
-fn a_place_that_is_taken_is_an_ordinary_error_and_leaves_nothing_open() {
+fn an_address_in_use_is_an_io_error_and_leaves_nothing_open() {
     clean(|registry| {
         let deaf = bound_socket();
         let error = Listener::bind_in(registry, rustix_address(&deaf)).unwrap_err();
@@ -107,7 +107,7 @@ fn a_half_closed_stream_still_reads() {
 }
 
 #[test]
-fn several_buffers_go_and_come_in_one_call() {
+fn vectored_reads_and_writes_use_one_call() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let (mut client, mut server) = connected(registry, &listener);
@@ -127,7 +127,7 @@ fn several_buffers_go_and_come_in_one_call() {
 }
 
 #[test]
-fn a_hundred_mebibytes_through_a_pair_arrive_exactly() {
+fn a_hundred_mebibytes_through_a_pair_arrive_unchanged() {
     const BYTES: u64 = 100 << 20;
     clean(|registry| {
         let (one, other) = Stream::pair_in(registry).unwrap();

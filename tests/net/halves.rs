@@ -37,7 +37,7 @@ fn two_tasks_own_the_halves_of_one_stream() {
 }
 
 #[test]
-fn two_halves_become_a_whole_again() {
+fn two_halves_can_be_rejoined() {
     clean(|registry| {
         let (one, mut other) = Stream::pair_in(registry).unwrap();
         let id = one.id();
@@ -57,7 +57,7 @@ fn two_halves_become_a_whole_again() {
 }
 
 #[test]
-fn halves_of_two_streams_do_not_join_and_come_back() {
+fn halves_of_two_streams_cannot_be_rejoined_and_are_returned() {
     let registry = quiet();
     run(&registry, |registry| {
         let (one, other) = Stream::pair_in(registry).unwrap();
@@ -75,7 +75,7 @@ fn halves_of_two_streams_do_not_join_and_come_back() {
 }
 
 #[test]
-fn a_split_stream_cannot_be_used_whole_by_its_old_name() {
+fn the_old_resource_of_a_split_stream_cannot_be_used() {
     let registry = quiet();
     run(&registry, |registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();

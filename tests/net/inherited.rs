@@ -116,7 +116,7 @@ fn accepted_streams_inherit_keep_alive_from_their_listener() {
 }
 
 #[test]
-fn a_client_notices_when_the_host_of_its_server_is_gone() {
+fn a_client_detects_that_the_host_of_its_server_is_gone() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
@@ -126,7 +126,7 @@ fn a_client_notices_when_the_host_of_its_server_is_gone() {
 }
 
 #[test]
-fn a_unix_listener_takes_keep_alive_and_needs_none() {
+fn a_unix_listener_accepts_the_keep_alive_option() {
     let place = Place::new("alive");
     clean(|registry| {
         let options = Listener::options().registry(registry).keep_alive(Some(KeepAlive::DEFAULT));

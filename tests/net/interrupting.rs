@@ -48,7 +48,7 @@ fn fill(stream: &Stream) {
 }
 
 #[test]
-fn a_read_ends_at_its_timeout_however_often_it_is_interrupted() {
+fn an_interrupted_read_ends_at_its_timeout() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let (_client, tcp) = connected(registry, &listener);
@@ -71,7 +71,7 @@ fn a_read_ends_at_its_timeout_however_often_it_is_interrupted() {
 }
 
 #[test]
-fn a_write_ends_at_its_timeout_however_often_it_is_interrupted() {
+fn an_interrupted_write_ends_at_its_timeout() {
     clean(|registry| {
         let place = Place::new("interrupted-write");
         let options = Listener::options().registry(registry).write_timeout(Some(TIMEOUT));
@@ -92,7 +92,7 @@ fn a_write_ends_at_its_timeout_however_often_it_is_interrupted() {
 }
 
 #[test]
-fn receiving_datagrams_ends_at_its_timeout_however_often_it_is_interrupted() {
+fn an_interrupted_datagram_receive_ends_at_its_timeout() {
     clean(|registry| {
         let socket = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -103,7 +103,7 @@ fn receiving_datagrams_ends_at_its_timeout_however_often_it_is_interrupted() {
 }
 
 #[test]
-fn a_wait_ends_at_its_deadline_however_often_it_is_interrupted() {
+fn an_interrupted_wait_ends_at_its_deadline() {
     clean(|registry| {
         let (stream, _other) = Stream::pair_in(registry).unwrap();
         assert_waits("wait_readable", &false, || stream.wait_readable(Some(TIMEOUT)));
@@ -119,7 +119,7 @@ fn a_wait_ends_at_its_deadline_however_often_it_is_interrupted() {
 }
 
 #[test]
-fn waiting_for_what_was_sent_ends_at_its_deadline() {
+fn an_interrupted_wait_for_unacknowledged_bytes_ends_at_its_deadline() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let (client, _server) = connected(registry, &listener);
@@ -129,7 +129,7 @@ fn waiting_for_what_was_sent_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_connect_ends_at_its_deadline() {
+fn an_interrupted_connect_ends_at_its_deadline() {
     clean(|registry| {
         let (_listener, _clients, address) = full_listener();
         let connect = || Stream::connect_timeout_in(registry, &address, TIMEOUT);
@@ -139,7 +139,7 @@ fn a_connect_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_poller_ends_at_its_deadline() {
+fn an_interrupted_poller_ends_at_its_deadline() {
     clean(|registry| {
         let mut poller = Poller::new_in(registry).unwrap();
         // In whole milliseconds and not, which are two different calls.
@@ -153,7 +153,7 @@ fn a_poller_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_line_is_waited_for_until_its_deadline_and_until_its_silence_is_too_long() {
+fn an_interrupted_read_of_a_line_ends_at_its_deadline_or_idle_timeout() {
     clean(|registry| {
         let (stream, _other) = Stream::pair_in(registry).unwrap();
         let nothing = &Readiness::Nothing;
@@ -166,7 +166,7 @@ fn a_line_is_waited_for_until_its_deadline_and_until_its_silence_is_too_long() {
 }
 
 #[test]
-fn a_child_is_waited_for_until_the_deadline() {
+fn an_interrupted_wait_for_a_child_ends_at_the_deadline() {
     clean(|registry| {
         let (go, gone) = channel::<()>();
         let child = spawn_in(registry, "child", [], move || gone.recv().is_err()).unwrap();
@@ -178,7 +178,7 @@ fn a_child_is_waited_for_until_the_deadline() {
 }
 
 #[test]
-fn what_comes_while_signals_do_is_received_and_room_is_used() {
+fn interrupted_calls_still_receive_bytes_and_use_free_buffer_space() {
     clean(|registry| {
         let (one, other) = Stream::pair_in(registry).unwrap();
         one.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -203,7 +203,7 @@ fn what_comes_while_signals_do_is_received_and_room_is_used() {
 }
 
 #[test]
-fn a_cancelled_task_wakes_in_what_is_left_of_its_timeout() {
+fn a_cancelled_task_wakes_in_the_rest_of_an_interrupted_timeout() {
     clean(|registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();
         one.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -224,7 +224,7 @@ fn a_cancelled_task_wakes_in_what_is_left_of_its_timeout() {
 }
 
 #[test]
-fn what_does_not_block_does_not_wait_after_an_interruption() {
+fn an_interrupted_nonblocking_call_does_not_wait() {
     let saboteur = Arc::new(Saboteur::new("interrupt=0.5".parse().unwrap(), 1));
     let registry = Registry::builder().sabotage(&saboteur).sink(|_| {}).build();
     let (stream, _other) = Stream::pair_in(&registry).unwrap();

@@ -12,7 +12,7 @@ use super::{Place, clean, connected, full_listener};
 use crate::common::DEADLINE;
 
 #[test]
-fn a_read_and_a_write_end_by_their_timeouts() {
+fn a_read_and_a_write_time_out() {
     clean(|registry| {
         let (mut one, _other) = Stream::pair_in(registry).unwrap();
         one.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
@@ -26,7 +26,7 @@ fn a_read_and_a_write_end_by_their_timeouts() {
 }
 
 #[test]
-fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
+fn try_calls_never_block_and_waiting_is_a_separate_call() {
     clean(|registry| {
         let (ours, theirs) = Stream::pair_in(registry).unwrap();
         let would_wait = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
@@ -61,7 +61,7 @@ fn trying_never_waits_and_waiting_is_a_call_of_its_own() {
 }
 
 #[test]
-fn a_writing_half_that_shuts_down_both_ways_ends_reads_of_the_other_half() {
+fn a_write_half_that_shuts_down_both_ways_ends_reads_of_the_read_half() {
     clean(|registry| {
         let listener = Listener::options().registry(registry).bind("127.0.0.1:0").unwrap();
         let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
@@ -83,7 +83,7 @@ fn a_writing_half_that_shuts_down_both_ways_ends_reads_of_the_other_half() {
 }
 
 #[test]
-fn listeners_that_share_an_address_have_a_queue_each_and_others_are_refused() {
+fn listeners_that_share_a_port_have_separate_queues_and_others_fail() {
     clean(|registry| {
         let options = Listener::options().registry(registry).reuse_port(true);
         let first = options.bind("127.0.0.1:0").unwrap();
@@ -106,7 +106,7 @@ fn listeners_that_share_an_address_have_a_queue_each_and_others_are_refused() {
 }
 
 #[test]
-fn waiting_for_either_direction_tells_which_it_was() {
+fn waiting_for_both_directions_returns_which_is_ready() {
     clean(|registry| {
         let (ours, mut theirs) = Stream::pair_in(registry).unwrap();
         assert_eq!(ours.wait_either(None).unwrap(), (false, true), "there is room");
@@ -124,7 +124,7 @@ fn waiting_for_either_direction_tells_which_it_was() {
 }
 
 #[test]
-fn a_reading_half_reports_a_reset_that_was_not_read() {
+fn a_read_half_reports_an_unread_reset() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
@@ -141,7 +141,7 @@ fn a_reading_half_reports_a_reset_that_was_not_read() {
 }
 
 #[test]
-fn who_waits_until_it_can_read_or_write_is_woken_by_its_cancellation() {
+fn cancel_wakes_a_task_that_waits_for_readiness() {
     for wanted in ["read", "write"] {
         clean(|registry| {
             let (ours, theirs) = Stream::pair_in(registry).unwrap();
@@ -158,7 +158,7 @@ fn who_waits_until_it_can_read_or_write_is_woken_by_its_cancellation() {
 }
 
 #[test]
-fn a_timeout_that_was_set_can_be_asked_for() {
+fn a_timeout_that_was_set_can_be_queried() {
     clean(|registry| {
         let (ours, _theirs) = Stream::pair_in(registry).unwrap();
         assert_eq!(ours.read_timeout().unwrap(), None);
@@ -170,7 +170,7 @@ fn a_timeout_that_was_set_can_be_asked_for() {
 }
 
 #[test]
-fn a_read_of_a_half_ends_by_its_timeout() {
+fn a_read_of_a_half_times_out() {
     clean(|registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();
         let (mut reading, mut writing) = one.split().unwrap();
@@ -183,7 +183,7 @@ fn a_read_of_a_half_ends_by_its_timeout() {
 }
 
 #[test]
-fn a_connect_ends_by_its_timeout() {
+fn a_connect_times_out() {
     clean(|registry| {
         let (_listener, _clients, address) = full_listener();
         let patience = Duration::from_millis(50);
@@ -239,7 +239,7 @@ fn an_accepted_stream_has_the_options_of_its_listener() {
 }
 
 #[test]
-fn a_connected_stream_blocks_and_takes_its_options() {
+fn a_connected_stream_is_blocking_and_has_its_options() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

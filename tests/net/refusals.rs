@@ -11,7 +11,7 @@ use echown::thread::spawn_in;
 use super::{clean, kind_of, quiet, run};
 
 #[test]
-fn a_read_by_another_task_is_refused_and_the_owner_gets_the_bytes() {
+fn a_read_by_another_task_fails_and_the_owner_gets_the_bytes() {
     let registry = quiet();
     run(&registry, |registry| {
         let (mut one, mut other) = Stream::pair_in(registry).unwrap();
@@ -48,7 +48,7 @@ fn a_read_by_another_task_is_refused_and_the_owner_gets_the_bytes() {
 }
 
 #[test]
-fn a_copy_hands_the_registrys_error_through() {
+fn io_copy_passes_on_the_registrys_error() {
     let registry = quiet();
     run(&registry, |registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();
@@ -61,7 +61,7 @@ fn a_copy_hands_the_registrys_error_through() {
 }
 
 #[test]
-fn a_second_close_is_refused_and_names_the_first() {
+fn a_second_close_fails_and_names_the_first() {
     let registry = quiet();
     run(&registry, |registry| {
         let (one, _other) = Stream::pair_in(registry).unwrap();
@@ -78,7 +78,7 @@ fn a_second_close_is_refused_and_names_the_first() {
 }
 
 #[test]
-fn debug_shows_number_and_owner_and_custody_the_users_line() {
+fn debug_shows_number_and_owner_and_custody_has_the_callers_line() {
     clean(|registry| {
         let line = line!() + 1;
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();

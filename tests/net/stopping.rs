@@ -10,7 +10,7 @@ use echown::thread::spawn_in;
 use super::{Place, assert_carries_both_ways, clean, kind_of, let_block, quiet, run};
 
 #[test]
-fn a_waiting_client_is_served_before_the_stop_is_heard() {
+fn a_waiting_client_is_served_before_the_stop_takes_effect() {
     let place = Place::new("stop");
     clean(|registry| {
         for listener in [
@@ -67,7 +67,7 @@ fn a_stop_is_noticed_while_clients_keep_arriving() {
 }
 
 #[test]
-fn releasing_the_write_end_stops_an_acceptor_that_waits() {
+fn releasing_the_write_end_stops_a_waiting_acceptor() {
     clean(|registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -95,7 +95,7 @@ fn releasing_the_write_end_stops_an_acceptor_that_waits() {
 }
 
 #[test]
-fn the_stop_must_be_the_acceptors_own() {
+fn the_stop_pipe_must_be_owned_by_the_acceptor() {
     let registry = quiet();
     run(&registry, |registry| {
         let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
@@ -112,7 +112,7 @@ fn the_stop_must_be_the_acceptors_own() {
 }
 
 #[test]
-fn a_client_with_the_longest_of_names_does_no_harm() {
+fn a_client_with_the_longest_path_is_accepted() {
     let place = Place::new("longest");
     clean(|registry| {
         let listener = Listener::bind_unix_in(registry, &place.0).unwrap();

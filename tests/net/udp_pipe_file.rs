@@ -11,7 +11,7 @@ use echown::thread::spawn_in;
 use super::{Place, clean, run};
 
 #[test]
-fn datagrams_go_to_and_fro() {
+fn datagrams_are_sent_and_received() {
     clean(|registry| {
         let here = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
         let there = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
@@ -34,7 +34,7 @@ fn datagrams_go_to_and_fro() {
 }
 
 #[test]
-fn a_pipe_ends_with_its_writers_release() {
+fn releasing_the_writer_of_a_pipe_ends_it() {
     clean(|registry| {
         let (reader, mut writer) = pipe_in(registry).unwrap();
         let child = spawn_in(registry, "reader", [reader.resource()], move || {
@@ -75,7 +75,7 @@ fn a_wait_for_an_unowned_pipe_can_be_stopped() {
 }
 
 #[test]
-fn a_file_is_written_sought_and_read() {
+fn a_file_can_be_written_sought_and_read() {
     let place = Place::new("file");
     clean(|registry| {
         let mut options = std::fs::OpenOptions::new();
@@ -101,7 +101,7 @@ fn a_file_is_written_sought_and_read() {
 }
 
 #[test]
-fn the_global_registry_serves_who_names_none() {
+fn the_global_registry_is_the_default() {
     let place = Place::new("global");
     let registry = Registry::global();
     run(registry, |_| {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_baseline_lets_old_findings_pass_and_fails_for_new_ones() {
+fn a_baseline_accepts_old_findings_and_fails_on_new_ones() {
     let folder = Folder::new("baseline");
     let (path, report) = (folder.file("known.toml"), folder.file("report.sarif"));
     let known = path.to_str().unwrap();
@@ -101,7 +101,7 @@ fn a_suppression_file_of_the_server_applies_to_tests_too() {
 }
 
 #[test]
-fn a_test_that_should_panic_and_is_excused_does_panic() {
+fn a_should_panic_test_with_a_suppressed_leak_still_panics() {
     let folder = Folder::new("panics");
     let path = folder.file("suppressions.toml");
     fs::write(&path, "[[suppress]]\nkind = \"pipe\"\nreason = \"known\"\n").unwrap();

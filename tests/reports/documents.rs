@@ -63,7 +63,7 @@ fn document(format: Format, entries: &[Entry], baseline_state: BaselineState) ->
 }
 
 #[test]
-fn every_finding_is_valid_sarif_by_the_schema_and_by_the_serde_sarif_types() {
+fn every_finding_is_valid_sarif_by_schema_and_by_the_serde_sarif_types() {
     assert_valid(&document(Format::Sarif, &[], BaselineState::NoBaseline));
     for scene in all_scenes() {
         let entries = entries(scene);
@@ -91,7 +91,7 @@ fn every_finding_is_valid_sarif_by_the_schema_and_by_the_serde_sarif_types() {
 }
 
 #[test]
-fn what_a_result_of_sarif_says_of_a_leak_is_the_weakness_and_the_whole_way_in_order() {
+fn a_sarif_result_of_a_leak_has_the_weakness_and_the_custody_in_order() {
     let entries = entries(a_connection_that_its_task_forgot);
     let text = document(Format::Sarif, &entries, BaselineState::NoBaseline);
     let sarif: Value = serde_json::from_str(&text).unwrap();
@@ -120,7 +120,7 @@ fn what_a_result_of_sarif_says_of_a_leak_is_the_weakness_and_the_whole_way_in_or
 }
 
 #[test]
-fn each_cwe_stands_at_its_rule() {
+fn each_rule_has_its_cwe() {
     let text = document(Format::Sarif, &[], BaselineState::NoBaseline);
     let sarif: Value = serde_json::from_str(&text).unwrap();
     let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
@@ -139,7 +139,7 @@ fn each_cwe_stands_at_its_rule() {
 }
 
 #[test]
-fn every_finding_is_junit_that_another_parser_reads_with_the_same_text() {
+fn every_finding_is_junit_that_another_parser_reads_unchanged() {
     for scene in all_scenes() {
         let entries = entries(scene);
         let text = document(Format::Junit, &entries, BaselineState::NoBaseline);
@@ -165,7 +165,7 @@ fn every_finding_is_junit_that_another_parser_reads_with_the_same_text() {
 }
 
 #[test]
-fn text_that_means_something_in_xml_or_is_nothing_there_does_no_harm() {
+fn xml_markup_and_invalid_xml_characters_are_escaped() {
     let mut entry = entries(a_connection_that_its_task_forgot).remove(0);
     entry.text = "a <b> & \"c\" ]]> \u{1b}[31m \u{0} \u{ffff} é".to_owned();
     entry.headline = "'\"<&>\n".to_owned();
@@ -177,7 +177,7 @@ fn text_that_means_something_in_xml_or_is_nothing_there_does_no_harm() {
 }
 
 #[test]
-fn an_annotation_is_one_line_that_stands_at_the_opening_and_loses_nothing() {
+fn an_annotation_is_one_complete_line_at_the_opening_site() {
     for scene in all_scenes() {
         for entry in entries(scene) {
             let line = github::annotation(&entry);
@@ -197,7 +197,7 @@ fn an_annotation_is_one_line_that_stands_at_the_opening_and_loses_nothing() {
 }
 
 #[test]
-fn a_finding_has_the_same_fingerprint_in_another_run_and_another_finding_has_not() {
+fn fingerprints_are_stable_between_runs_and_differ_between_findings() {
     let mut seen = BTreeSet::new();
     for (code, scene) in SCENES {
         let once: BTreeSet<String> = entries(*scene).iter().map(Entry::fingerprint).collect();
@@ -211,7 +211,7 @@ fn a_finding_has_the_same_fingerprint_in_another_run_and_another_finding_has_not
 }
 
 #[test]
-fn a_place_is_in_a_document_once_with_how_often_it_was_found() {
+fn a_site_occurs_once_in_a_document_with_its_count() {
     let entry = entries(a_connection_that_its_task_forgot).remove(0);
     let many = vec![entry; 1000];
     let text = document(Format::Sarif, &many, BaselineState::NoBaseline);
@@ -227,7 +227,7 @@ fn a_place_is_in_a_document_once_with_how_often_it_was_found() {
 // The examples in docs/ci.md.
 
 #[test]
-fn the_page_for_ci_shows_what_is_written() {
+fn the_ci_page_matches_the_written_documents() {
     let reports = play(Level::On, closed_twice);
     let entries: Vec<Entry> =
         reports.iter().flat_map(|report| Entry::of_report(report, &Sources::nearby())).collect();

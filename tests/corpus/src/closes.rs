@@ -19,7 +19,7 @@ pub fn twice() {
 }
 
 /// The fault: the second close meets whoever got the number meanwhile, whose own close then fails.
-pub fn twice_with_a_newcomer() {
+pub fn twice_with_a_reuse() {
     let number = open();
     close(number);
     let newcomer = open();
@@ -29,7 +29,7 @@ pub fn twice_with_a_newcomer() {
 }
 
 /// The fault: `file` closes as well. The standard library notices and aborts.
-pub fn under_the_hands_of_a_file() {
+pub fn a_raw_close_of_an_owned_file() {
     let file = File::open("/dev/null").unwrap();
     close(file.as_raw_fd());
 }

@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Opening {
 static ALLOCATOR: Opening = Opening;
 
 #[echown::test(trace_fds)]
-fn a_double_close_under_an_allocator_that_opens() {
+fn a_double_close_under_an_allocator_that_opens_files() {
     OPENS.store(true, Ordering::Relaxed);
     closes::twice();
 }

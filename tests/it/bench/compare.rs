@@ -11,7 +11,7 @@ use super::text;
 const LOAD: [&str; 4] = ["--duration", "1s", "--warmup", "50ms"];
 
 #[test]
-fn a_peer_by_name_needs_the_peers_program_and_a_name_that_it_has() {
+fn a_peer_by_name_needs_the_peers_program_and_a_known_name() {
     let directory = std::env::temp_dir().join(format!("echown-peers-{}", process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     // Written by other processes: what a thread here had open for writing while another starts a
@@ -40,7 +40,7 @@ fn a_peer_by_name_needs_the_peers_program_and_a_name_that_it_has() {
 }
 
 #[test]
-fn servers_are_compared_in_turn_round_by_round() {
+fn servers_are_compared_in_alternating_rounds() {
     let program = env!("CARGO_BIN_EXE_echown");
     let slower = format!("slow={program} serve --listen 127.0.0.1:{{port}} --ownership full");
     let arguments = ["bench", "compare", "echown", &slower, "--rounds", "2", "--connections", "2"];
@@ -63,7 +63,7 @@ fn servers_are_compared_in_turn_round_by_round() {
 }
 
 #[test]
-fn a_load_by_name_is_changed_by_what_is_said() {
+fn options_override_the_values_of_a_named_load() {
     let arguments =
         ["bench", "compare", "echown", "--load", "idle", "--idle", "50", "--rounds", "1"];
     let output = echown().args(arguments).args(LOAD).args(["--connections", "3"]).output().unwrap();
@@ -73,7 +73,7 @@ fn a_load_by_name_is_changed_by_what_is_said() {
 }
 
 #[test]
-fn our_own_servers_are_compared_in_every_style() {
+fn echown_servers_are_compared_in_every_style() {
     for style in ["staged", "broadcast", "callback"] {
         let arguments = ["bench", "compare", "echown", "--style", style, "--rounds", "1"];
         let output =

@@ -13,7 +13,7 @@ use super::{SHORT, bench, echoing, measured, outcome, outcome_with, server_that,
 use crate::common::stall;
 
 #[test]
-fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
+fn at_a_rate_a_server_stall_counts_for_all_messages_due_in_it() {
     // Stalls once, for half of the time.
     let stalling = || {
         echoing(|before, bytes| {
@@ -37,7 +37,7 @@ fn at_a_rate_what_was_due_while_the_server_stalled_is_on_its_account() {
 }
 
 #[test]
-fn at_a_rate_a_stall_that_lasts_until_the_end_is_on_the_servers_account_too() {
+fn at_a_rate_a_stall_until_the_end_of_the_run_is_counted() {
     for client in ["event", "blocking"] {
         let stalling = echoing(|before, bytes| {
             if (before..before + bytes.len() as u64).contains(&(64 * 700)) {
@@ -70,7 +70,7 @@ fn at_a_rate_messages_due_on_a_lost_connection_are_reported() {
 }
 
 #[test]
-fn messages_that_could_never_be_sent_at_a_rate_are_reported() {
+fn at_a_rate_messages_that_were_never_sent_are_reported() {
     // A client that only sends is a slow reader: the queue for it has to hold what it sends.
     let server = Server::start(&["--style", "broadcast", "--max-send-queue", "1GiB"]);
     let roomy = server.address().to_string();
@@ -109,7 +109,7 @@ fn messages_that_could_never_be_sent_at_a_rate_are_reported() {
 }
 
 #[test]
-fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more() {
+fn a_server_that_exits_with_many_messages_due_is_one_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -129,7 +129,7 @@ fn a_server_that_goes_away_while_much_waits_to_be_asked_is_an_error_and_no_more(
 }
 
 #[test]
-fn a_rate_that_the_server_cannot_hold_is_warned_about() {
+fn a_rate_above_the_servers_throughput_gives_a_warning() {
     let slow = echoing(|_, _| stall(Duration::from_millis(10)));
     let address = slow.to_string();
     let outcome = outcome(&[&address, "--rate", "5000", "--connections", "1", "--size", "1000"]);

@@ -60,7 +60,7 @@ fn closing() -> SocketAddr {
 }
 
 #[test]
-fn where_no_message_came_back_nothing_was_verified_and_it_is_exit_1() {
+fn a_run_without_any_reply_verified_nothing_and_gives_exit_code_1() {
     for (address, why) in [(mute(), "unanswered"), (closing(), "closed by the server")] {
         all(address, |client, output| {
             let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -79,7 +79,7 @@ fn where_no_message_came_back_nothing_was_verified_and_it_is_exit_1() {
 }
 
 #[test]
-fn answers_to_idle_connections_alone_verify_nothing() {
+fn replies_on_idle_connections_alone_verify_nothing() {
     // They ask with 16 bytes, the others with 64.
     let address = server_that(|mut client| {
         let mut buffer = [0; 64];
@@ -137,7 +137,7 @@ fn for_a_while(then: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr 
 }
 
 #[test]
-fn a_server_that_goes_or_falls_silent_before_the_end_is_no_success() {
+fn a_server_that_exits_or_stops_replying_before_the_end_is_a_failure() {
     let gone = for_a_while(drop);
     let silent = for_a_while(|mut client| drop(std::io::copy(&mut client, &mut std::io::sink())));
     for address in [gone, silent] {
@@ -158,7 +158,7 @@ fn a_server_that_goes_or_falls_silent_before_the_end_is_no_success() {
 }
 
 #[test]
-fn a_server_of_frames_that_falls_silent_is_no_success() {
+fn a_server_of_frames_that_stops_replying_is_a_failure() {
     let greeting_only = server_that(|mut client| {
         let greeting = try_hear(&mut client).unwrap();
         client.write_all(&frame(&greeting)).unwrap();
@@ -174,7 +174,7 @@ fn a_server_of_frames_that_falls_silent_is_no_success() {
 }
 
 #[test]
-fn a_wait_for_the_first_connection_is_said_and_is_the_only_one() {
+fn only_the_first_connection_is_waited_for_and_the_wait_is_logged() {
     let address = mute().to_string();
     // Each of them would wait as long.
     let arguments = ["--style", "broadcast", "--connections", "64", &address];
@@ -188,7 +188,7 @@ fn a_wait_for_the_first_connection_is_said_and_is_the_only_one() {
 }
 
 #[test]
-fn a_comparison_with_a_server_that_answers_nothing_is_exit_1() {
+fn a_comparison_with_a_server_that_never_replies_gives_exit_code_1() {
     let program = env!("CARGO_BIN_EXE_echown");
     // It takes the bytes for the length of a frame that is too long.
     let other = format!("other={program} serve --listen 127.0.0.1:{{port}} --style broadcast");
@@ -218,7 +218,7 @@ fn a_comparison_with_a_server_that_answers_nothing_is_exit_1() {
 }
 
 #[test]
-fn what_has_no_latencies_is_not_drawn_and_wrong_bytes_are_named_in_the_picture() {
+fn a_chart_omits_runs_without_latencies_and_names_wrong_bytes() {
     let file = std::env::temp_dir().join(format!("echown-{}-verdict.svg", std::process::id()));
     let plot = ["--connections", "1", "--plot", file.to_str().unwrap()];
     let output = bench(&[&plot[..], &[&mute().to_string()]].concat());
@@ -234,7 +234,7 @@ fn what_has_no_latencies_is_not_drawn_and_wrong_bytes_are_named_in_the_picture()
 }
 
 #[test]
-fn where_no_server_listens_it_says_so_at_once_with_what_to_do() {
+fn an_address_without_a_server_is_an_immediate_error_with_a_remedy() {
     let reserved = Reserved::new();
     let nobody = reserved.address().to_string();
     let missing = format!("unix:/tmp/echown-{}-missing", std::process::id());
@@ -268,7 +268,7 @@ fn wait_for_the_end(process: u32) {
 }
 
 #[test]
-fn a_bench_that_is_killed_takes_its_server_with_it() {
+fn killing_the_bench_ends_the_server_it_started() {
     let program = env!("CARGO_BIN_EXE_echown");
     let compared = format!("a={program} serve --listen 127.0.0.1:{{port}}");
     let ours = ["--duration", "60s"];
@@ -294,7 +294,7 @@ fn a_bench_that_is_killed_takes_its_server_with_it() {
 }
 
 #[test]
-fn a_server_that_was_started_here_and_ends_during_the_run_is_exit_1() {
+fn a_started_server_that_exits_during_the_run_gives_exit_code_1() {
     let load = ["--duration", "1h", "--connections", "2", "--warmup", "0s"];
     // A load, the mix, a comparison.
     for arguments in [&load[..], &[], &[&["compare", "echown"][..], &load].concat()] {

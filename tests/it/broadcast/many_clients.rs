@@ -10,7 +10,7 @@ use super::{enter, enter_all, frame, hear, is_let_go, say, start, total, try_hea
 use crate::common::wait_for;
 
 #[test]
-fn clients_that_are_refused_leave_the_places_free_for_later_ones() {
+fn rejected_clients_do_not_use_up_places() {
     let server = start(&["--max-connections", "3"]);
     let mut inside = enter_all(&server, 3);
     for _ in 0..5 {
@@ -31,7 +31,7 @@ fn clients_that_are_refused_leave_the_places_free_for_later_ones() {
 }
 
 #[test]
-fn a_thousand_clients_each_hear_every_one_of_a_thousand_frames_in_the_same_order() {
+fn a_thousand_clients_receive_a_thousand_frames_in_the_same_order() {
     const CROWD: usize = 1000;
     let server = start(&[]);
     let mut clients = vec![enter(&server)];
@@ -100,7 +100,7 @@ fn converse(address: SocketAddr, who: u64) -> bool {
 }
 
 #[test]
-fn under_chaos_what_was_injected_is_reported_and_no_other_client_is_affected() {
+fn under_chaos_all_injected_faults_are_reported_and_affect_no_other_client() {
     const CLIENTS: u64 = 600;
     let path = std::env::temp_dir().join(format!("echown-{}-broadcast.json", std::process::id()));
     let plan = "panic=0.08,leak=0.08,foreign-write=0.08,cycle=0.08,double-release=0.08,fd-replaced=0.08,finalizer-panic=0.08";

@@ -10,7 +10,7 @@ use super::{enter, frame, hear, is_gone, is_let_go, memory, say, start, total, w
 use crate::common::wait_until;
 
 #[test]
-fn a_slow_reader_is_bounded_and_disconnected_and_delays_no_other() {
+fn the_queue_of_a_slow_reader_is_bounded_and_others_are_not_delayed() {
     let mut server = start(&["--max-send-queue", "1MiB", "--write-timeout", "1h"]);
     let mut slow = with_small_ears(&server);
     say(&mut slow, b"I am in");
@@ -38,7 +38,7 @@ fn a_slow_reader_is_bounded_and_disconnected_and_delays_no_other() {
 }
 
 #[test]
-fn queued_empty_frames_are_bounded_by_their_memory_and_not_by_their_bytes() {
+fn queued_empty_frames_are_bounded_by_their_memory() {
     const OUTBOX_BYTES: u64 = 4 * 1024 * 1024;
     /// At a time: both kinds of waiting, the quick client's too, stay small beside the outbox.
     const CHUNK_FRAMES: usize = 4096;
@@ -88,7 +88,7 @@ fn a_frame_queued_for_many_clients_is_stored_once() {
 }
 
 #[test]
-fn a_slow_reader_that_loses_its_oldest_frames_receives_the_newest_in_order() {
+fn under_drop_oldest_a_slow_reader_receives_the_newest_frames_in_order() {
     let server = start(&["--max-send-queue", "1MiB", "--slow-reader", "drop-oldest"]);
     let mut slow = with_small_ears(&server);
     say(&mut slow, b"I am in");
@@ -116,7 +116,7 @@ fn a_slow_reader_that_loses_its_oldest_frames_receives_the_newest_in_order() {
 }
 
 #[test]
-fn a_slow_reader_is_drained_without_having_to_speak() {
+fn a_slow_reader_is_drained_although_it_sends_nothing() {
     let server = start(&["--max-send-queue", "64MiB"]);
     let mut slow = with_small_ears(&server);
     say(&mut slow, b"I am in");
@@ -164,7 +164,7 @@ fn a_lookup_of_a_client_that_has_left_is_only_counted() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_for_too_long_is_cut_below_the_size_limit() {
+fn a_client_that_does_not_read_times_out_below_the_size_limit() {
     let mut server = start(&["--max-send-queue", "64MiB", "--write-timeout", "200ms"]);
     let mut deaf = with_small_ears(&server);
     let mebibyte = frame(&pattern(1024 * 1024));

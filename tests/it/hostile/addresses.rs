@@ -71,7 +71,7 @@ pub fn ipv6_is_served_too(dialect: &Dialect) {
 }
 
 #[test]
-fn a_servers_end_leaves_another_servers_socket_file_alone() {
+fn a_server_does_not_remove_another_servers_socket_file() {
     let path = std::env::temp_dir().join(format!("echown-{}.two.sock", std::process::id()));
     let address = format!("unix:{}", path.display());
     let mut first = Server::run(&mut serve(&[&address], &[]), 0);
@@ -86,7 +86,7 @@ fn a_servers_end_leaves_another_servers_socket_file_alone() {
 }
 
 #[test]
-fn a_live_unix_server_with_a_full_queue_is_busy_and_not_waited_for() {
+fn a_unix_server_with_a_full_queue_is_reported_as_busy_immediately() {
     let path = std::env::temp_dir().join(format!("echown-{}.busy.sock", std::process::id()));
     let listener = rustix::net::socket(
         rustix::net::AddressFamily::UNIX,

@@ -38,7 +38,7 @@ fn a_background_thread_for_the_process() {
 
 //~ passes | it does not count as a leak of the test
 #[echown::test(timeout_ms = 2000, settle_ms = 2100)]
-fn what_settles_longer_than_the_test_may_run() {
+fn a_settle_time_longer_than_the_test_timeout() {
     let (done, wait) = std::sync::mpsc::channel();
     clean::background(move || done.send(()).unwrap());
     wait.recv().unwrap();
@@ -46,13 +46,13 @@ fn what_settles_longer_than_the_test_may_run() {
 
 //~ passes
 #[echown::test]
-fn a_redirection_that_is_put_back() {
+fn a_redirection_that_is_restored() {
     clean::redirected(|| println!("into the file")).unwrap();
 }
 
 //~ passes
 #[echown::test]
-fn a_thread_that_is_just_finishing() {
+fn a_thread_that_is_about_to_exit() {
     clean::ends_soon().unwrap();
 }
 
@@ -89,7 +89,7 @@ fn programs_under_the_trace() {
 
 //~ passes
 #[echown::test]
-fn files_that_come_and_go_under_other_numbers() {
+fn files_reopened_under_other_numbers() {
     let first = File::open("/etc/passwd").unwrap();
     let second = File::open("/etc/hostname").unwrap();
     drop(first);
@@ -99,7 +99,7 @@ fn files_that_come_and_go_under_other_numbers() {
 
 //~ passes
 #[test]
-fn a_plain_test_beside_them_that_leaks_in_the_runners_own_process() {
+fn a_plain_test_that_leaks_in_the_runners_process() {
     for _ in 0..50 {
         std::mem::forget(File::open("/etc/passwd"));
         std::thread::sleep(std::time::Duration::from_millis(2));

@@ -11,13 +11,13 @@ fn twice() {
     closes::twice();
 }
 
-//~ fails | double-close: test | twice | @closed again by close at src/closes.rs: | @in downstream::closes::twice_with_a_newcomer (src/closes.rs:27) | @in downstream::closes::twice_with_a_newcomer (src/closes.rs:28)
+//~ fails | double-close: test | twice | @closed again by close at src/closes.rs: | @in downstream::closes::twice_with_a_reuse (src/closes.rs:27) | @in downstream::closes::twice_with_a_reuse (src/closes.rs:28)
 #[echown::test(trace_fds)]
-fn twice_with_a_newcomer_in_between() {
+fn twice_with_a_reuse_in_between() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         panic!("double-close: test that closed fd twice is seen on Linux on x86-64 only");
     }
-    closes::twice_with_a_newcomer();
+    closes::twice_with_a_reuse();
 }
 
 // A limit: without the option, a second close that the kernel refuses is not seen.
@@ -29,16 +29,16 @@ fn twice_without_the_trace() {
 
 //~ fails | process-exited: test | signal 6 (SIGABRT) | IO Safety violation | @double-close: test | @closed first by close at src/closes.rs:
 #[echown::test]
-fn under_the_hands_of_a_file() {
+fn a_raw_close_of_an_owned_file() {
     if !cfg!(debug_assertions) {
         panic!("process-exited: test signal 6 (SIGABRT) IO Safety violation is found with debug assertions");
     }
-    closes::under_the_hands_of_a_file();
+    closes::a_raw_close_of_an_owned_file();
 }
 
 //~ passes
 #[echown::test(trace_fds)]
-fn a_sweep_is_no_second_close() {
+fn closing_all_descriptors_is_not_a_double_close() {
     for number in (0..4).map(|_| closes::open()).collect::<Vec<_>>() {
         closes::close(number);
     }

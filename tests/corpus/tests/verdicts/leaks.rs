@@ -57,7 +57,7 @@ fn a_socket_in_a_cycle_of_rcs() {
 
 //~ fails | left 1 descriptor open | file fd | /etc/passwd | @src/paths.rs:
 #[echown::test]
-fn a_number_taken_out_on_an_error_path() {
+fn a_raw_fd_lost_on_an_error_path() {
     paths::raw_on_an_error_path("/etc/passwd").unwrap_err();
 }
 
@@ -119,7 +119,7 @@ fn a_udp_socket() {
 
 //~ fails | left 1 descriptor open | udp socket fd | @tests/verdicts/leaks.rs: | hello from sh
 #[echown::test]
-fn beside_programs_that_it_starts() {
+fn while_it_starts_programs() {
     for _ in 0..3 {
         let output = Command::new("sh").args(["-c", "exec 9</etc/passwd; echo hello from sh"]).output();
         print!("{}", String::from_utf8(output.unwrap().stdout).unwrap());
@@ -156,7 +156,7 @@ fn an_inotify_descriptor() {
 
 //~ fails | left 1 descriptor open | tcp listener fd | acquired by task | tests/verdicts/leaks.rs:
 #[echown::test]
-fn what_the_checkers_own_registry_knows_of() {
+fn a_resource_in_the_checkers_own_registry() {
     let (begun, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let listener = echown::net::Listener::bind("127.0.0.1:0").unwrap();
@@ -168,13 +168,13 @@ fn what_the_checkers_own_registry_knows_of() {
 
 //~ fails | and still owned tcp listener fd | acquired by task | tests/verdicts/leaks.rs:
 #[echown::test]
-fn what_its_own_task_still_owned() {
+fn a_resource_owned_by_its_own_task() {
     forget(echown::net::Listener::bind("127.0.0.1:0"));
 }
 
 //~ fails | unjoined-task: test | left task | `thread` unjoined
 #[echown::test]
-fn a_task_that_nobody_joined() {
+fn a_task_that_was_not_joined() {
     drop(echown::thread::spawn([], || ()));
 }
 
@@ -188,18 +188,18 @@ fn limit(number: u64, hard: bool) {
     }
 }
 
-//~ fails | leak: test `leaks::every_descriptor_there_is` left | file fd | /etc/passwd | @opened by openat at tests/verdicts/leaks.rs:
+//~ fails | leak: test `leaks::all_descriptors_up_to_the_soft_limit` left | file fd | /etc/passwd | @opened by openat at tests/verdicts/leaks.rs:
 #[echown::test]
-fn every_descriptor_there_is() {
+fn all_descriptors_up_to_the_soft_limit() {
     limit(64, false);
     while let Ok(file) = File::open("/etc/passwd") {
         forget(file);
     }
 }
 
-//~ fails | leak: test `leaks::every_descriptor_there_can_be` left | file fd | /etc/passwd | the place of the opening is unknown: no descriptor was free
+//~ fails | leak: test `leaks::all_descriptors_up_to_the_hard_limit` left | file fd | /etc/passwd | the place of the opening is unknown: no descriptor was free
 #[echown::test]
-fn every_descriptor_there_can_be() {
+fn all_descriptors_up_to_the_hard_limit() {
     limit(64, true);
     while let Ok(file) = File::open("/etc/passwd") {
         forget(file);
@@ -208,7 +208,7 @@ fn every_descriptor_there_can_be() {
 
 //~ fails | left 2500 descriptors open | file fd | /etc/passwd | @opened by openat at tests/verdicts/leaks.rs:
 #[echown::test]
-fn more_descriptors_than_are_noted() {
+fn more_descriptors_than_the_trace_records() {
     limit(6000, false);
     for _ in 0..2500 {
         forget(File::open("/etc/passwd").unwrap());
@@ -217,7 +217,7 @@ fn more_descriptors_than_are_noted() {
 
 //~ fails | left 1 descriptor open | file fd | /etc/passwd | @opened by openat at tests/verdicts/leaks.rs:
 #[echown::test]
-fn now_here_and_now_there() {
+fn a_different_file_in_each_run() {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     static TURN: AtomicBool = AtomicBool::new(false);

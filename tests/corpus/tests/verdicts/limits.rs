@@ -11,7 +11,7 @@ use std::time::Duration;
 
 //~ passes
 #[echown::test]
-fn what_a_thread_opens_after_the_test_came_back() {
+fn a_leak_by_a_thread_after_the_test_returned() {
     thread::spawn(|| {
         thread::sleep(Duration::from_millis(500));
         std::mem::forget(File::open("/etc/passwd"));
@@ -22,19 +22,19 @@ static FIRST: Once = Once::new();
 
 //~ passes | it does not count as a leak of the test
 #[echown::test]
-fn what_leaks_the_first_time_only() {
+fn a_leak_in_the_first_run_only() {
     FIRST.call_once(|| std::mem::forget(File::open("/etc/passwd")));
 }
 
 //~ fails | left 1 descriptor open
 #[echown::test(no_rerun)]
-fn what_leaks_the_first_time_only_judged_by_one_run() {
+fn a_leak_in_the_first_run_only_with_no_rerun() {
     FIRST.call_once(|| std::mem::forget(File::open("/etc/passwd")));
 }
 
 //~ fails | left 1 descriptor open | tcp listener fd | @opened by socket at tests/verdicts/limits.rs:
 #[echown::test]
-fn what_cannot_be_run_twice_is_judged_by_its_first_run() {
+fn a_test_that_cannot_run_twice_is_judged_by_its_first_run() {
     use std::sync::atomic::AtomicBool;
 
     static WAS_RUN: AtomicBool = AtomicBool::new(false);
@@ -44,7 +44,7 @@ fn what_cannot_be_run_twice_is_judged_by_its_first_run() {
 
 //~ fails | left 1 descriptor open | /etc/passwd
 #[echown::test]
-fn what_a_static_holds_that_every_test_replaces() {
+fn a_static_that_every_test_replaces() {
     static LAST: Mutex<Option<File>> = Mutex::new(None);
     *LAST.lock().unwrap() = File::open("/etc/passwd").ok();
 }
@@ -64,7 +64,7 @@ fn worker() -> Mutex<Sender<Sender<()>>> {
 
 //~ fails | left 1 descriptor open | unix stream fd
 #[echown::test]
-fn what_each_thread_of_a_pool_has_when_another_one_is_used_the_second_time() {
+fn a_file_per_pool_thread_when_the_second_run_uses_another_thread() {
     static POOL: LazyLock<[Mutex<Sender<Sender<()>>>; 2]> = LazyLock::new(|| [worker(), worker()]);
     static NEXT: AtomicUsize = AtomicUsize::new(0);
 

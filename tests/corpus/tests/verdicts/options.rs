@@ -45,30 +45,30 @@ fn fewer_leaks_than_expected() {
 
 //~ fails | leak-count: test | left 0 descriptors open, expected 1 (issue 12)
 #[echown::test(expect_leaks = 1, because = "issue 12")]
-fn no_leak_where_one_was_expected() {}
+fn no_leak_although_one_is_expected() {}
 
 //~ fails | leak-count: test | left 1 descriptor open and still owned 1 resource, expected 1 (issue 12) | file fd | still owned tcp listener fd
 #[echown::test(expect_leaks = 1, because = "issue 12")]
-fn what_a_registry_closed_is_one_leak_more() {
+fn a_leak_closed_by_a_registry_is_counted() {
     forget(File::open("/etc/passwd"));
     forget(echown::net::Listener::bind("127.0.0.1:0"));
 }
 
 //~ passes | 1 leak, as expected: issue 12
 #[echown::test(expect_leaks = 1, because = "issue 12")]
-fn what_a_registry_closed_is_expected() {
+fn a_leak_closed_by_a_registry_is_expected() {
     forget(echown::net::Listener::bind("127.0.0.1:0"));
 }
 
 //~ passes | ignored: tcp listener fd | : it is here for the example
 #[echown::test(ignore_kind = "tcp listener", because = "it is here for the example")]
-fn what_a_registry_closed_is_ignored_by_its_kind() {
+fn a_leak_closed_by_a_registry_is_ignored_by_kind() {
     forget(echown::net::Listener::bind("127.0.0.1:0"));
 }
 
 //~ passes | ignored: tcp listener fd | : it is here for the example
 #[echown::test(ignore_path = "127.0.0.1:", because = "it is here for the example")]
-fn what_a_registry_closed_is_ignored_by_its_address() {
+fn a_leak_closed_by_a_registry_is_ignored_by_address() {
     forget(echown::net::Listener::bind("127.0.0.1:0"));
 }
 
@@ -95,7 +95,7 @@ fn a_close_ignored() {
 
 //~ fails | left 1 descriptor open | tcp listener fd
 #[echown::test(settle_ms = 20)]
-fn a_thread_that_takes_longer_than_it_may() {
+fn a_thread_that_exceeds_the_settle_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_secs(20));
@@ -105,7 +105,7 @@ fn a_thread_that_takes_longer_than_it_may() {
 
 //~ fails | left 1 descriptor open | file fd | the place of the opening is unknown: the option `no_rerun`
 #[echown::test(no_rerun)]
-fn a_lazy_static_that_is_judged_by_one_run() {
+fn a_lazy_static_with_no_rerun() {
     downstream::clean::lazy_static();
 }
 
@@ -119,7 +119,7 @@ fn a_test_that_hangs() {
 
 //~ passes
 #[echown::test(timeout_ms = 18_446_744_073_709_551_615, settle_ms = 18_446_744_073_709_551_615)]
-fn times_that_never_come() {}
+fn timeouts_of_maximum_length() {}
 
 // These two are run by a test that knows what it leaves open for them.
 //~ ignored
@@ -130,4 +130,4 @@ fn inherited() {}
 //~ ignored
 #[echown::test(report_inherited, ignore_path = "/etc/passwd", because = "for the example")]
 #[ignore]
-fn inherited_but_for_a_path() {}
+fn inherited_except_for_a_path() {}

@@ -6,14 +6,14 @@ use std::mem::forget;
 //~ passes
 #[echown::test]
 #[should_panic]
-fn a_panic_that_should_be() {
+fn an_expected_panic() {
     panic!("as it should");
 }
 
 //~ passes
 #[should_panic(expected = "part of")]
 #[echown::test]
-fn a_panic_with_its_text() {
+fn a_panic_with_the_expected_text() {
     panic!("a {} the text", "part of");
 }
 
@@ -27,19 +27,19 @@ fn a_panic_with_another_text() {
 //~ fails | did not panic as expected
 #[echown::test]
 #[should_panic]
-fn a_panic_that_does_not_come() {}
+fn an_expected_panic_that_does_not_occur() {}
 
 //~ fails | did not panic as expected | it does not count as a leak of the test
 #[echown::test]
 #[should_panic]
-fn a_panic_that_does_not_come_and_a_lazy_static() {
+fn an_expected_panic_that_does_not_occur_and_a_lazy_static() {
     downstream::clean::lazy_static();
 }
 
 //~ fails | left 1 descriptor open | /etc/passwd | fails by not panicking
 #[echown::test]
 #[should_panic]
-fn a_panic_that_should_be_and_a_leak() {
+fn an_expected_panic_and_a_leak() {
     forget(File::open("/etc/passwd"));
     panic!("as it should");
 }
@@ -54,7 +54,7 @@ fn a_conditional_panic_and_a_leak() {
 
 //~ fails | panicked at tests/verdicts/runner.rs: | its own text 7 | also left 1 descriptor open, which is not judged
 #[echown::test]
-fn a_panic_that_should_not_be() {
+fn an_unexpected_panic() {
     forget(File::open("/etc/passwd"));
     panic!("its own text {}", 7);
 }

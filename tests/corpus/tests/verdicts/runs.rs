@@ -40,7 +40,7 @@ fn four_times_when_it_leaks_and_ends_its_process_the_second_time() {
 
 //~ fails | left 1 descriptor open | /etc/passwd
 #[echown::test(no_rerun)]
-fn once_when_it_says_so() {
+fn once_with_no_rerun() {
     count();
     forget(File::open("/etc/passwd"));
 }

@@ -19,7 +19,7 @@ fn a_handler_that_opens_with_all_signals_blocked() {
 /// Its handler is set before openings are noted, which begins with the second run.
 //~ fails | leak: test | device fd | /dev/null | @opened by open | @at src/signals.rs:
 #[echown::test]
-fn a_handler_that_was_there_before_leaves_something() {
+fn a_handler_installed_before_leaves_a_descriptor() {
     static SET: Once = Once::new();
     SET.call_once(signals::handle_by_leaving);
     signals::raise(libc::SIGUSR2);
