@@ -1,45 +1,44 @@
-//! Callbacks, and a cycle of references that is broken: connections in the manner of SocketManager.
+//! Connections by callbacks, like those of SocketManager, and the echo handler on them.
 //!
-//! A [`SocketManager`] listens and connects, and calls a [`ConnCallback`] when a connection stands,
-//! when its peer has finished, and when it is over. A connection is handed over in two parts: the
-//! [`Connection`], which is started with a [`MsgReceiver`], and a [`MsgSender`]. What arrives is
-//! given to the receiver; the sender sends, and when it is dropped, the peer reads the end.
+//! A [`SocketManager`] listens and connects. It calls a [`ConnCallback`] when a connection begins, when
+//! its peer has finished, and when it has ended. The callback gets a connection in two parts: the
+//! [`Connection`], which it starts with a [`MsgReceiver`] for the input, and a [`MsgSender`] for the
+//! output. When the sender is dropped, the peer reads the end of the stream.
 //!
 //! ```text
 //! SocketManager ─> ConnCallback ─> Connection ─> Notifier, MsgReceiver
 //!                                  Sender ────────┘ (holds the connection)
 //! ```
 //!
-//! The failure story. An echo answers with the sender from within the receiver. So the receiver holds
-//! the sender, which holds the connection, which holds the receiver: a cycle, in which the connection
-//! would stay for ever. Whoever ties it has to cut it, at *every* end: one that is cut only when the
-//! peer finishes stays after each reset. [`Callback`], the echo that stands on all this, cuts it at
-//! every end and says how at each step, in pictures.
+//! The failure story. An echo replies inside the receiver, with the sender. So the receiver holds the
+//! sender, the sender holds the connection, and the connection holds the receiver: a reference cycle,
+//! which keeps the connection indefinitely. The code that makes the cycle has to break it at *every* end.
+//! If it does so only when the peer finishes, each reset leaks a connection. [`Callback`], the echo
+//! handler, breaks it at every end and can record the graph of references at each step.
 //!
-//! # What is promised
+//! # Promises
 //!
 //! - Exactly one [`on_connection_close`](ConnCallback::on_connection_close) follows each
-//!   [`on_connect`](ConnCallback::on_connect), whatever came between: a reset, an error, a panic, an
-//!   abort. [`on_remote_close`](ConnCallback::on_remote_close) comes before it, if it comes.
+//!   [`on_connect`](ConnCallback::on_connect), after a reset, an error, a panic or an abort, too.
+//!   [`on_remote_close`](ConnCallback::on_remote_close), if it is called, comes before it.
 //! - [`connect_to_addr`](SocketManager::connect_to_addr) leads to `on_connect` or to
-//!   [`on_connect_error`](ConnCallback::on_connect_error), never to both and never to neither.
-//! - A callback that fails or panics closes its connection, and no other.
-//! - Nothing of the manager's is locked while a callback runs.
-//! - What one connection keeps in memory is bounded, whatever its peer does: what it reads at a time,
-//!   and what waits to be sent ([`QUEUE_BYTES`], only of a sender that is shared).
-//! - Nothing is held back and no timer sends it: bytes are with the kernel when `send` returns, or as
-//!   soon as it takes them.
+//!   [`on_connect_error`](ConnCallback::on_connect_error), to exactly one of them.
+//! - A callback that fails or panics closes its own connection and no other.
+//! - No lock of the manager is held while a callback runs.
+//! - The memory of a connection is bounded: the bytes that are read at a time, and the bytes that wait
+//!   to be sent ([`QUEUE_BYTES`], only for a shared sender).
+//! - No timer delays output: bytes are in the kernel when `send` returns, or as soon as it has room.
 //!
-//! # Who owns what
+//! # Ownership
 //!
-//! A connection is a task, and the task owns the socket. It reads, calls back, and the sender sends
-//! in it: reading and answering is a `recv(2)` and a `send(2)`, as it is without any callback. A
-//! sender that other tasks are to use is [shared](MsgSender::share): then the writing half of the
-//! socket is given to a task of its own, the reading half stays, and what is sent goes through a
-//! bounded queue. One that is not shared is refused to other tasks, as any descriptor is.
+//! A connection is a task, which owns the socket. It reads and calls the receiver, and the sender sends
+//! in the same task: a message and its reply are one `recv(2)` and one `send(2)`, as without callbacks.
+//! For other tasks, the sender is [shared](MsgSender::share): the write half of the socket is given to a
+//! task of its own, and what is sent goes through a bounded queue. A sender that is not shared rejects
+//! other tasks, like any descriptor.
 //!
-//! At its end a connection's task gives back all that it owns. If its own sender is still there by
-//! then, something keeps it: that is a leak, and its report names the cycle.
+//! At its end, a connection's task releases all that it owns. If its own sender still exists then,
+//! something keeps it. That is a leak, and its report names the cycle.
 //!
 //! # Examples
 //! ```
@@ -49,55 +48,55 @@
 //! use echown::echo::callback::{ConnCallback, Connection, MsgSender, SocketManager, Taken};
 //! use echown::pool::Pool;
 //!
-//! /// Greets whoever connects, and passes on what it hears.
+//! /// Greets each peer, and passes on what it receives.
 //! struct Host(Sender<String>);
 //!
 //! impl ConnCallback for Host {
-//!     fn on_listen(&self, _asked: std::net::SocketAddr, actual: std::net::SocketAddr) {
+//!     fn on_listen(&self, _requested: std::net::SocketAddr, actual: std::net::SocketAddr) {
 //!         let _ = self.0.send(actual.to_string());
 //!     }
 //!
 //!     fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()> {
 //!         sender.send(b"welcome")?;
-//!         let heard = self.0.clone();
+//!         let received = self.0.clone();
 //!         connection.start(move |message: &[u8]| {
-//!             let _ = heard.send(String::from_utf8_lossy(message).into_owned());
+//!             let _ = received.send(String::from_utf8_lossy(message).into_owned());
 //!             Ok(Taken::All)
 //!         })
 //!     }
 //! }
 //!
-//! let (heard, hear) = channel();
-//! let manager = SocketManager::new(Host(heard), &Pool::new())?;
+//! let (sender, receiver) = channel();
+//! let manager = SocketManager::new(Host(sender), &Pool::new())?;
 //! manager.listen_on_addr("127.0.0.1:0")?;
-//! let address = hear.recv()?;
+//! let address = receiver.recv()?;
 //! manager.connect_to_addr(&address, std::time::Duration::ZERO)?;
 //! // Each end greets the other.
-//! assert_eq!([hear.recv()?, hear.recv()?], ["welcome", "welcome"]);
+//! assert_eq!([receiver.recv()?, receiver.recv()?], ["welcome", "welcome"]);
 //! manager.abort(true);
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 //!
 //! # Limits
 //!
-//! - While a receiver is [pending](Taken::Pending) nothing tells of the peer's reset; it is looked
-//!   for ten times a second.
-//! - A callback that waits for another one of the same connection waits for ever: they are called one
-//!   after the other. (The notifier of a shared sender is the exception: its writer calls it.)
+//! - While a receiver is [pending](Taken::Pending), the socket is checked for a reset ten times per
+//!   second.
+//! - The callbacks of one connection run one after the other: one that waits for another of the same
+//!   connection waits indefinitely. (The notifier of a shared sender is the exception: the writer calls
+//!   it.)
 //!
 //! # Sources
 //!
-//! The names, and what they promise, are those of the SocketManager crate; `docs/reference-servers.md` says
-//! what differs.
+//! The names and promises are those of the SocketManager crate; `docs/reference-servers.md` lists the
+//! differences.
 
 mod acceptor;
-mod connection;
+mod connection_task;
 mod context;
 mod echo;
-mod life;
+mod handles;
 mod manager;
-mod receiver;
-mod sender;
+mod shared;
 mod waiters;
 mod writer;
 
@@ -106,62 +105,60 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::net::Address;
+use crate::ownership::graph::TrackedArc;
 
-pub use connection::Connection;
 pub use echo::{Callback, GraphSnapshot};
+pub use handles::{Connection, MsgSender, MsgWaker};
 pub use manager::SocketManager;
-pub use receiver::{MsgReceiver, MsgWaker, Notifier, Taken};
-pub use sender::{MsgSender, Sent};
 pub use writer::QUEUE_BYTES;
 
-/// What a manager calls. The calls about one connection come one after the other, in its task;
-/// those about different ones come at the same time.
+/// The callbacks of a manager. Those of one connection run one after the other in its task, those of
+/// different connections at the same time.
 pub trait ConnCallback: Send + Sync + 'static {
-    /// A connection stands. It is read from once this has returned and the connection was started,
-    /// here or later, by any task; one whose handle is dropped unstarted is closed.
+    /// A connection begins. It is read when this has returned and the connection was started, now or
+    /// later, by any task. If its handle is dropped without a start, it is closed.
     ///
     /// # Errors
-    /// Whatever should close the connection.
+    /// An error closes the connection.
     fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()>;
 
-    /// The peer has finished, and all that it had sent was taken; or the task is being drained, and
-    /// nothing more will be read. The manager has let go of the connection: only a sender holds it
-    /// now.
+    /// The peer has finished, and the receiver has taken all of its input; or the task is drained, and
+    /// reading has ended. The manager has released the connection: only a sender still holds it.
     ///
     /// # Errors
-    /// Whatever should end the sending too.
+    /// An error ends the sending, too.
     fn on_remote_close(&self, connection: &ConnectionLabel) -> io::Result<()> {
         let _ = connection;
         Ok(())
     }
 
-    /// The connection is over. Comes once for each [`on_connect`](ConnCallback::on_connect), also
-    /// for one that failed.
+    /// The connection has ended. Called once for each [`on_connect`](ConnCallback::on_connect), also for
+    /// one that failed.
     fn on_connection_close(&self, connection: &ConnectionLabel) {
         let _ = connection;
     }
 
-    /// The manager listens. `actual` has the port that the kernel chose where `asked` has none.
-    fn on_listen(&self, asked: SocketAddr, actual: SocketAddr) {
-        let _ = (asked, actual);
+    /// The manager listens. `actual` has the kernel's choice of port if `requested` has none.
+    fn on_listen(&self, requested: SocketAddr, actual: SocketAddr) {
+        let _ = (requested, actual);
     }
 
-    /// An address cannot be listened on.
+    /// The manager cannot listen on an address.
     fn on_listen_error(&self, address: SocketAddr, error: &io::Error) {
         let _ = (address, error);
     }
 
-    /// A connection could not be made, or the manager was aborted before it was.
+    /// A connect failed, or the manager was aborted first.
     fn on_connect_error(&self, address: SocketAddr, error: &io::Error) {
         let _ = (address, error);
     }
 }
 
-/// Which connection: its number, and its two ends.
+/// A connection's number and its two ends. Displayed as `connection 3 with 127.0.0.1:50000`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ConnectionLabel {
-    /// Counted from 1, and never used again by the same manager.
+    /// Counted from 1; a manager uses no number twice.
     pub id: u64,
     /// This end.
     pub local: Address,
@@ -169,9 +166,65 @@ pub struct ConnectionLabel {
     pub peer: Address,
 }
 
-/// `connection 3 with 127.0.0.1:50000`.
 impl fmt::Display for ConnectionLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connection {} with {}", self.id, self.peer)
     }
+}
+
+/// Receives the input of a connection.
+pub trait MsgReceiver: Send + Sync + 'static {
+    /// Bytes have arrived, at least one, in order. Called in the connection's task.
+    ///
+    /// # Errors
+    /// An error closes the connection.
+    fn on_message(&self, message: &[u8]) -> io::Result<Taken>;
+}
+
+/// How much of a message a receiver has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All of it.
+    All,
+    /// This many bytes, at least one. The receiver is called with the rest at once.
+    Some(usize),
+    /// None for now. The receiver is called again after the connection's waker is woken. Meanwhile
+    /// nothing is read, and the peer's sending slows down.
+    Pending,
+}
+
+impl<F: Fn(&[u8]) -> io::Result<Taken> + Send + Sync + 'static> MsgReceiver for F {
+    fn on_message(&self, message: &[u8]) -> io::Result<Taken> {
+        self(message)
+    }
+}
+
+/// A receiver whose references are recorded.
+impl<T: MsgReceiver> MsgReceiver for TrackedArc<T> {
+    fn on_message(&self, message: &[u8]) -> io::Result<Taken> {
+        (**self).on_message(message)
+    }
+}
+
+/// Is notified of room to send.
+pub trait Notifier: Send + Sync + 'static {
+    /// A [`send_some`](MsgSender::send_some) was pending, and now there is room. Called in the
+    /// connection's task; if the sender is shared, in the writer.
+    fn on_writable(&self);
+}
+
+/// A notifier whose references are recorded.
+impl<T: Notifier> Notifier for TrackedArc<T> {
+    fn on_writable(&self) {
+        (**self).on_writable();
+    }
+}
+
+/// The result of a partial send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// This many bytes were accepted, at least one; the caller keeps the rest.
+    Bytes(usize),
+    /// There is no room. The connection's notifier is called when there is.
+    Pending,
 }

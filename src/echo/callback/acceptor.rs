@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::connection_task::ConnectionTask;
 use super::context::{Context, Request};
-use super::life::Life;
 use crate::net::{Address, KeepAlive, Listener, PipeReader, Stream};
 use crate::ownership::task;
 use crate::ownership::{Error, TaskError, TaskLabel};
@@ -89,7 +89,7 @@ fn serve(
 ) -> Result<(), String> {
     let give = [stream.resource()];
     let theirs = Arc::clone(context);
-    let job = move || Life::begin(&theirs, stream)?.run();
+    let job = move || ConnectionTask::begin(&theirs, stream)?.run();
     let spawned = context.pool.spawn_named(&format!("callback {peer}"), give, job);
     let child = spawned.map_err(|refused| refused.to_string())?;
     connections.adopt(child).map_err(|refused| refused.to_string())
@@ -104,7 +104,7 @@ pub(super) fn connect(request: &Request) {
             me.wait_until(|| me.is_cancelled(), Some(deadline));
             Stream::connect_in(&context.registry, request.address).and_then(|stream| {
                 stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
-                Life::begin(context, stream)
+                ConnectionTask::begin(context, stream)
             })
         }
         None => Err(io::Error::new(io::ErrorKind::InvalidInput, "the delay is too long")),

@@ -14,8 +14,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use super::connection_task::{BUFFER_BYTES, ConnectionTask};
 use super::context::Context;
-use super::life::{BUFFER_BYTES, Life};
 use super::waiters::lock;
 use super::{
     ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Sent,
@@ -99,7 +99,7 @@ impl Handler for Callback {
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
         let context = self.context()?;
-        Life::begin(&context, stream)?.run()
+        ConnectionTask::begin(&context, stream)?.run()
     }
 
     fn close(&self) {
@@ -116,7 +116,7 @@ impl ChaosTarget for Callback {
         let Ok(context) = self.context() else { return Err(stream) };
         let me = task::current(stream.resource().registry());
         lock(&self.uncut).insert(me.id(), false);
-        let result = Life::begin(&context, stream).and_then(Life::run);
+        let result = ConnectionTask::begin(&context, stream).and_then(ConnectionTask::run);
         let is_left = lock(&self.uncut).remove(&me.id()) == Some(true);
         // A cancelled task has no leaks: its resources are finalized.
         if is_left && !me.is_cancelled() {
