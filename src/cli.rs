@@ -6,6 +6,7 @@ mod chaos;
 mod client;
 mod explain;
 mod log;
+mod log_arguments;
 mod output;
 mod panic;
 mod parse;

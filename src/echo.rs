@@ -5,6 +5,7 @@ pub mod broadcast;
 pub mod callback;
 mod chaos;
 mod end;
+mod exchange;
 mod plain;
 mod staged;
 
@@ -83,7 +84,7 @@ pub trait Handler: Send + Sync {
 /// # Errors
 /// There is no memory for it: this ends a connection and not the process.
 fn buffer(bytes: usize) -> io::Result<Vec<u8>> {
-    crate::sys::memory::zeroed(bytes).ok_or_else(|| no_memory(bytes))
+    crate::sys::zeroed::zeroed(bytes).ok_or_else(|| no_memory(bytes))
 }
 
 fn no_memory(bytes: usize) -> io::Error {

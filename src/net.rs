@@ -41,11 +41,9 @@
 mod adaptive_spin;
 mod address;
 mod adopt;
-mod connect;
 mod deadline;
 mod endpoint;
 mod file;
-mod half;
 mod keep_alive;
 mod line_buffer;
 mod listener;
@@ -53,10 +51,12 @@ mod nonblocking;
 mod pipe;
 #[cfg(target_os = "linux")]
 mod poller;
+mod socket;
 mod stop_quota;
 mod stream;
 mod syscalls;
 mod udp;
+mod wait;
 mod wire;
 
 pub use adaptive_spin::AdaptiveSpin;
@@ -64,7 +64,6 @@ pub use address::Address;
 pub use adopt::{StdListener, StdStream};
 pub use endpoint::Endpoint;
 pub use file::File;
-pub use half::{ReadHalf, WriteHalf};
 pub use keep_alive::KeepAlive;
 pub(crate) use line_buffer::CHUNK_BYTES as LINE_CHUNK_BYTES;
 pub use line_buffer::{LineBuffer, LineStatus, Readiness};
@@ -72,5 +71,5 @@ pub use listener::{BACKLOG_DEFAULT, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
 #[cfg(target_os = "linux")]
 pub use poller::Poller;
-pub use stream::Stream;
+pub use stream::{ReadHalf, Stream, WriteHalf};
 pub use udp::UdpSocket;

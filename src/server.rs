@@ -18,7 +18,6 @@ mod capacity;
 mod drain;
 mod end_counts;
 mod limiter;
-mod memory;
 mod reserve;
 mod summary;
 

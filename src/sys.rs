@@ -19,3 +19,4 @@ pub(crate) mod signal;
 pub(crate) mod stdio;
 pub(crate) mod thread;
 pub(crate) mod thread_exit;
+pub(crate) mod zeroed;

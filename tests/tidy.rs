@@ -12,6 +12,8 @@ use source::{File, everything, peers, root, sources};
 
 #[path = "tidy/architecture.rs"]
 mod architecture;
+#[path = "tidy/cycles.rs"]
+mod cycles;
 #[path = "tidy/markdown.rs"]
 mod markdown;
 #[path = "tidy/prose.rs"]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::EXIT_USAGE;
-use super::log::LogArguments;
+use super::log_arguments::LogArguments;
 use super::output::documents;
 use super::reports::{ReportArguments, Reporting};
 use super::stderr_line::stderr_line;

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::log::{LogArguments, LogFormat};
+use super::log_arguments::{LogArguments, LogFormat};
 use super::reports::Reporting;
 use super::stderr_line::{self, stderr_line};
 use crate::ownership::{Promise, Registry, Report};

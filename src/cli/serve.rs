@@ -12,6 +12,7 @@ use clap::builder::TypedValueParser;
 use super::EXIT_USAGE;
 use super::chaos::ChaosArguments;
 use super::log;
+use super::log_arguments::{LogArguments, LogFormat};
 use super::output::{Files, Output, Writers, documents};
 use super::reports::{ReportArguments, Reporting};
 use super::stderr_line::stderr_line;
@@ -113,7 +114,7 @@ pub(super) struct ServeArguments {
     chaos: ChaosArguments,
 
     #[command(flatten)]
-    log: log::LogArguments,
+    log: LogArguments,
 }
 
 /// Options of limits.
@@ -211,7 +212,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let trace = arguments.styles.trace().to_file();
     let files = Files { log: Some(&arguments.log), events: trace };
     let output = Arc::new(Output::new(&files, &reporting, may_abort));
-    arguments.log.init(&output);
+    log::init(&arguments.log, &output);
     let reports = Arc::clone(&output);
     let settings = Registry::builder()
         .level(checker.ownership)
@@ -366,7 +367,7 @@ impl ServeArguments {
 
 /// The signal handler of the server.
 struct ServeSignals {
-    format: log::LogFormat,
+    format: LogFormat,
     output: Arc<Output>,
     style: SharedHandler,
     control: ControlHandle,
@@ -386,22 +387,20 @@ impl SignalHandler for ServeSignals {
         let custody = registry.snapshot();
         let references = registry.graph();
         match self.format {
-            log::LogFormat::Json => stderr_line(custody.to_json()),
-            log::LogFormat::Text => stderr_line(custody),
+            LogFormat::Json => stderr_line(custody.to_json()),
+            LogFormat::Text => stderr_line(custody),
         }
         let connections = self.counts.read();
         match self.format {
-            log::LogFormat::Json => stderr_line(connections.to_json()),
-            log::LogFormat::Text => stderr_line(connections),
+            LogFormat::Json => stderr_line(connections.to_json()),
+            LogFormat::Text => stderr_line(connections),
         }
         if references.edges.is_empty() {
             return;
         }
         match self.format {
-            log::LogFormat::Json => stderr_line(references.to_json()),
-            log::LogFormat::Text => {
-                stderr_line(format_args!("references: {}", references.to_mermaid()))
-            }
+            LogFormat::Json => stderr_line(references.to_json()),
+            LogFormat::Text => stderr_line(format_args!("references: {}", references.to_mermaid())),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::log::LogFormat;
+use super::log_arguments::LogFormat;
 use super::output::Output;
 use crate::stage::Sink;
 

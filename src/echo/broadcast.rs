@@ -51,7 +51,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::plain::timed_out;
+use super::exchange::timed_out;
 use super::{ChaosTarget, EndReason, Handler, Memory, ServerContext};
 use crate::frame::{Frame, FrameBudget, FrameDecoder, FrameError};
 use crate::net::{Stream, WriteHalf};

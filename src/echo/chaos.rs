@@ -33,7 +33,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Handler, Memory, ServerContext, Signal, plain};
+use super::{Handler, Memory, ServerContext, Signal, exchange};
 use crate::net::{AdaptiveSpin, Address, Stream};
 
 pub use crate::faults::PlanError;
@@ -49,7 +49,7 @@ pub trait ChaosTarget: Handler {
     /// # Errors
     /// See [`Handler::serve`].
     fn echo_first(&self, stream: &Stream) -> io::Result<bool> {
-        plain::echo_once(stream, &mut plain::buffer()?, &mut AdaptiveSpin::default())
+        exchange::echo_once(stream, &mut exchange::buffer()?, &mut AdaptiveSpin::default())
             .map(|echoed| echoed > 0)
     }
 

@@ -10,7 +10,6 @@
 //! connection (`net.ipv4.tcp_retries2`, about 15 minutes). Unix sockets do not need it: both ends are on
 //! one machine.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -52,29 +51,5 @@ impl KeepAlive {
             interval: sockopt::tcp_keepintvl(fd)?,
             probes: sockopt::tcp_keepcnt(fd)?,
         }))
-    }
-}
-
-impl super::Stream {
-    /// Sets or clears keep-alive of a TCP stream (`SO_KEEPALIVE` and its `TCP_*` options).
-    ///
-    /// # Errors
-    /// The error of the system call: `InvalidInput` for values that the kernel does not accept, and a Unix
-    /// stream has no such options. Errors of the registry.
-    #[track_caller]
-    pub fn set_keep_alive(&self, keep_alive: Option<KeepAlive>) -> io::Result<()> {
-        self.handle().call(|fd| match keep_alive {
-            Some(keep_alive) => keep_alive.apply_to(fd),
-            None => sockopt::set_socket_keepalive(fd, false),
-        })
-    }
-
-    /// Reads keep-alive of a TCP stream; `None` where it is off.
-    ///
-    /// # Errors
-    /// See [`set_keep_alive`](Self::set_keep_alive).
-    #[track_caller]
-    pub fn keep_alive(&self) -> io::Result<Option<KeepAlive>> {
-        self.handle().call(KeepAlive::read_from)
     }
 }

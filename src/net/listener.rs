@@ -17,10 +17,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::adaptive_spin::AdaptiveSpin;
 use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdListener;
-use super::connect;
 use super::deadline;
 use super::keep_alive::KeepAlive;
 use super::pipe::PipeReader;
+use super::socket::{self, unix_path};
 use super::stop_quota::StopQuota;
 use super::stream::Stream;
 use super::syscalls::{Syscalls, was_gone};
@@ -157,7 +157,7 @@ impl ListenerOptions {
     /// `AddrInUse`: the path exists. Errors of the registry. `InvalidInput` as above.
     #[track_caller]
     pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
-        let address = connect::unix_path(path.as_ref())?;
+        let address = unix_path(path.as_ref())?;
         let listener = self.socket(AddressFamily::UNIX, kind::UNIX_LISTENER)?;
         listener.handle().call(|fd| rustix::net::bind(fd, &address))?;
         self.listen(listener)
@@ -165,7 +165,7 @@ impl ListenerOptions {
 
     #[track_caller]
     fn bind_inet(&self, address: &SocketAddr) -> io::Result<Listener> {
-        let listener = self.socket(connect::family(address), kind::TCP_LISTENER)?;
+        let listener = self.socket(socket::family(address), kind::TCP_LISTENER)?;
         listener.handle().call(|fd| sockopt::set_socket_reuseaddr(fd, true))?;
         if self.reuse_port {
             listener.handle().call(|fd| sockopt::set_socket_reuseport(fd, true))?;
@@ -187,7 +187,7 @@ impl ListenerOptions {
     #[track_caller]
     fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
         let flags = SocketFlags::empty();
-        let socket = connect::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
+        let socket = socket::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
         let listener = Listener {
             accepted: self.accepted,
             stop_quota: StopQuota::new(self.backlog),

@@ -12,26 +12,10 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::deadline::Deadline;
-use super::half::{ReadHalf, WriteHalf};
-use super::stream::Stream;
+use super::stream::{ReadHalf, Stream, WriteHalf};
 use super::syscalls::Syscalls;
+use super::wait::wait;
 use super::wire;
-use crate::ownership::Managed;
-use crate::ownership::handle::Handle;
-
-/// Waits for readiness of a socket; returns false on a timeout.
-#[track_caller]
-pub(super) fn wait<C: Managed>(
-    handle: &Handle<C>,
-    events: PollFlags,
-    timeout: Option<Duration>,
-) -> io::Result<bool> {
-    let mut deadline = Deadline::after(timeout);
-    let syscalls = Syscalls::of(handle);
-    let ready = handle
-        .call(|fd| syscalls.poll(&mut [PollFd::new(&fd, events)], deadline.left().as_ref()))?;
-    Ok(ready > 0)
-}
 
 /// Implements the read side for a type.
 macro_rules! tries_to_read {

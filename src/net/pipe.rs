@@ -8,7 +8,7 @@ use echown_fd::kind;
 use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
-use super::nonblocking;
+use super::wait::wait;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Registry, Site};
 
@@ -84,6 +84,6 @@ impl PipeReader {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
-        nonblocking::wait(self.handle(), PollFlags::IN, Some(timeout))
+        wait(self.handle(), PollFlags::IN, Some(timeout))
     }
 }

@@ -1,5 +1,8 @@
 //! Stream sockets: TCP over IPv4 and IPv6, and Unix.
 
+mod connect;
+mod half;
+
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -13,14 +16,15 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 
 use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdStream;
-use super::connect;
 use super::deadline;
 use super::endpoint::Endpoint;
-use super::half::{ReadHalf, WriteHalf};
 use super::keep_alive::KeepAlive;
-use super::nonblocking;
+use super::socket::unix_path;
+use super::wait::wait;
 use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
+
+pub use half::{ReadHalf, WriteHalf};
 
 /// A connected stream socket, TCP or Unix, with one owner.
 ///
@@ -140,7 +144,7 @@ impl Stream {
     /// See [`connect_unix`](Stream::connect_unix).
     #[track_caller]
     pub fn connect_unix_in(registry: &Registry, path: impl AsRef<Path>) -> io::Result<Stream> {
-        connect::unix(registry, &connect::unix_path(path.as_ref())?)
+        connect::unix(registry, &unix_path(path.as_ref())?)
     }
 
     /// Connects to an address of either family, such as a listener's own (`connect(2)`).
@@ -160,7 +164,7 @@ impl Stream {
     pub fn connect_to_in(registry: &Registry, address: &Address) -> io::Result<Stream> {
         match address {
             Address::Inet(address) => connect::inet(registry, address, None),
-            Address::Path(path) => connect::unix(registry, &connect::unix_path(path)?),
+            Address::Path(path) => connect::unix(registry, &unix_path(path)?),
             Address::Abstract(name) => {
                 connect::unix(registry, &SocketAddrUnix::new_abstract_name(name)?)
             }
@@ -206,7 +210,7 @@ impl Stream {
         let site = Site::here();
         let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
         let (one, other) = rustix::net::socketpair(family, SocketType::STREAM, flags, None)?;
-        // As for every other stream socket: see `connect::socket`.
+        // As for every other stream socket: see `net::socket`.
         sockopt::set_socket_oobinline(&one, true)?;
         sockopt::set_socket_oobinline(&other, true)?;
         let one = registry.own_fd_as(one, kind::UNIX_STREAM, None, site)?;
@@ -302,6 +306,28 @@ impl Stream {
     #[track_caller]
     pub fn nodelay(&self) -> io::Result<bool> {
         self.handle().call(|fd| sockopt::tcp_nodelay(fd))
+    }
+
+    /// Sets or clears keep-alive of a TCP stream (`SO_KEEPALIVE` and its `TCP_*` options).
+    ///
+    /// # Errors
+    /// The error of the system call: `InvalidInput` for values that the kernel does not accept, and a Unix
+    /// stream has no such options. Errors of the registry.
+    #[track_caller]
+    pub fn set_keep_alive(&self, keep_alive: Option<KeepAlive>) -> io::Result<()> {
+        self.handle().call(|fd| match keep_alive {
+            Some(keep_alive) => keep_alive.apply_to(fd),
+            None => sockopt::set_socket_keepalive(fd, false),
+        })
+    }
+
+    /// Reads keep-alive of a TCP stream; `None` where it is off.
+    ///
+    /// # Errors
+    /// See [`set_keep_alive`](Self::set_keep_alive).
+    #[track_caller]
+    pub fn keep_alive(&self) -> io::Result<Option<KeepAlive>> {
+        self.handle().call(KeepAlive::read_from)
     }
 
     /// Sets how long a read waits before it returns `WouldBlock`, signals or not; `None`: indefinitely
@@ -415,7 +441,7 @@ impl Stream {
                 return Ok(false);
             }
             // After a reset the number never falls: an error or a hang-up is noticed at once.
-            if nonblocking::wait(self.handle(), PollFlags::empty(), Some(pause))? {
+            if wait(self.handle(), PollFlags::empty(), Some(pause))? {
                 return Ok(false);
             }
             pause = (pause * 2).min(PAUSE_MAX);

@@ -11,8 +11,8 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::address::{may_try_next, no_address};
-use super::connect;
 use super::deadline::{self, with_timeout};
+use super::socket::{self, family};
 use super::syscalls::Syscalls;
 use super::wire::{self, checked, disowned};
 use crate::faults::Waits;
@@ -67,8 +67,8 @@ impl UdpSocket {
 
     #[track_caller]
     fn bind_one(registry: &Registry, address: &SocketAddr) -> io::Result<UdpSocket> {
-        let (family, flags) = (connect::family(address), SocketFlags::empty());
-        let socket = connect::socket(registry, family, SocketType::DGRAM, flags, kind::UDP_SOCKET)?;
+        let (family, flags) = (family(address), SocketFlags::empty());
+        let socket = socket::socket(registry, family, SocketType::DGRAM, flags, kind::UDP_SOCKET)?;
         let socket = UdpSocket(socket);
         socket.handle().call(|fd| rustix::net::bind(fd, address))?;
         Ok(socket)

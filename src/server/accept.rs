@@ -12,8 +12,8 @@ use echown_fd::escape;
 
 use super::backoff::Backoff;
 use super::bind::AcceptorResources;
-use super::end_counts::EndCounter;
-use super::limiter::{ConnectionLimiter, Permit, count};
+use super::end_counts::{EndCounter, count};
+use super::limiter::{ConnectionLimiter, Permit};
 use super::{ControlHandle, ServerSettings, after, drain, ip_of};
 use crate::echo::{EndReason, Handler, SharedHandler};
 use crate::net::{AdaptiveSpin, Address, Stream};

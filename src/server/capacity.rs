@@ -7,16 +7,18 @@
 //!
 //! `memory` computes how much memory connections need.
 
+mod memory;
+
 use std::fmt;
 
 use super::bind::DESCRIPTORS_PER_ACCEPTOR;
-use super::memory::{self, ADDRESS_SPACE, CGROUP_MEMORY, DATA, MemoryBudget, MemoryShares};
 use crate::echo::Memory;
 use crate::pool::thread_limit::{CGROUP, MAP_COUNT, ThreadLimit};
 use crate::report::Plural;
 use crate::sys;
 use crate::sys::limits::Limits;
 use crate::sys::memory::MemoryLimits;
+use memory::{ADDRESS_SPACE, CGROUP_MEMORY, DATA, MemoryBudget, MemoryShares};
 
 /// Descriptors kept for what is opened later: signals, reopened files, files under `/proc`, and those
 /// that chaos needs.

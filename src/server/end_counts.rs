@@ -6,7 +6,6 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::limiter::count;
 use crate::echo::EndReason;
 use crate::ownership::TaskLabel;
 use crate::rate_limited_log::RateLimited;
@@ -142,6 +141,12 @@ impl fmt::Display for ConnectionCounts {
         }
         Ok(())
     }
+}
+
+/// Adds to one of the counters.
+pub(super) fn count(counter: &AtomicU64, more: u64) {
+    // ord: Relaxed; a statistic, exact once the tasks that count have been joined.
+    counter.fetch_add(more, Ordering::Relaxed);
 }
 
 #[cfg(test)]

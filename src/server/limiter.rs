@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::end_counts::{ConnectionCounts, EndCounter};
+use super::end_counts::{ConnectionCounts, EndCounter, count};
 use crate::echo::EndReason;
 
 /// Admits at most the configured number of connections at a time.
@@ -38,12 +38,6 @@ pub(super) struct Counters {
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) ends: EndCounter,
-}
-
-/// Adds to one of the counters.
-pub(super) fn count(counter: &AtomicU64, more: u64) {
-    // ord: Relaxed; a statistic, exact once the tasks that count have been joined.
-    counter.fetch_add(more, Ordering::Relaxed);
 }
 
 /// Permission for one connection. Dropped with the connection's closure.

@@ -127,7 +127,7 @@ fn mappings() -> Option<u64> {
     // Piece by piece: all of it is megabytes where there are many threads.
     const PIECE_BYTES: usize = 64 * 1024;
     let mut maps = std::fs::File::open("/proc/self/maps").ok()?;
-    let mut piece = super::memory::zeroed(PIECE_BYTES)?;
+    let mut piece = super::zeroed::zeroed(PIECE_BYTES)?;
     let mut lines = 0;
     loop {
         match maps.read(&mut piece).ok()? {

@@ -156,20 +156,6 @@ pub(crate) fn can_map(bytes: usize) -> bool {
     true
 }
 
-/// A buffer of zeros, or `None` where its memory cannot be had. Pages that are never used are never
-/// touched, as with `vec![0; bytes]`.
-pub(crate) fn zeroed(bytes: usize) -> Option<Vec<u8>> {
-    let layout = std::alloc::Layout::array::<u8>(bytes).ok().filter(|layout| layout.size() > 0)?;
-    // SAFETY: the layout has a size other than zero: filtered above.
-    let buffer = unsafe { std::alloc::alloc_zeroed(layout) };
-    if buffer.is_null() {
-        return None;
-    }
-    // SAFETY: allocated above by the global allocator with the layout of so many bytes, all of which
-    // are zero; nobody else has it.
-    Some(unsafe { Vec::from_raw_parts(buffer, bytes, bytes) })
-}
-
 /// Keeps glibc's allocator to one arena where `RLIMIT_AS` is set. Otherwise threads make up to eight
 /// for each core, and each takes 64 MiB of address space, most of it for nothing. To be called before
 /// the first thread is started.
@@ -211,10 +197,6 @@ mod tests {
     fn what_no_address_space_holds_is_refused_and_ends_nothing() {
         assert!(can_map(1 << 20));
         assert!(!can_map(1 << 47));
-        assert_eq!(zeroed(1 << 47), None);
-        assert_eq!(zeroed(usize::MAX), None);
-        assert_eq!(zeroed(0), None);
-        assert_eq!(zeroed(100), Some(vec![0; 100]));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// A word or sign of a source; brackets are tokens, and so are literals, whose text is left out.
+#[derive(Clone)]
 pub struct Token {
     pub text: String,
     pub line: usize,
@@ -18,7 +19,7 @@ pub struct Token {
     pub is_test: bool,
     pub is_in_attribute: bool,
     /// How many inline modules it stands in.
-    depth: usize,
+    pub depth: usize,
 }
 
 impl Token {
@@ -32,6 +33,14 @@ impl Token {
 pub struct Written {
     pub segments: Vec<String>,
     depth: usize,
+}
+
+impl Written {
+    /// The path as it would be written outside of inline modules.
+    pub fn at_top_level(self) -> Vec<String> {
+        let inside = self.segments.iter().take(self.depth).take_while(|it| *it == "super").count();
+        self.segments[inside..].to_vec()
+    }
 }
 
 pub struct File {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error_kind;
 use crate::net::ClientSocket;
 use crate::open_loop::Schedule;
-use crate::run::{RunContext, Window};
+use crate::run_context::{RunContext, Window};
 use crate::session::EchoSession;
 use crate::worker_stats::WorkerStats;
 

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::format::{memory, plural, time};
 use crate::host::Host;
+use crate::load_error::LoadError;
 use crate::loads::{Metric, NamedLoad};
-use crate::result::{LatencySummary, LoadResult, ServerUsage, Verified};
-use crate::run::{LoadError, LoadProgress};
+use crate::progress::LoadProgress;
+use crate::result::{LatencySummary, LoadResult, ServerUsage, Verified, Warning};
 use crate::server_process::ServerCommand;
 use crate::stop_handle::LoadStopHandle;
-use crate::warning::Warning;
+use crate::units::{memory, plural, time};
 
 /// How servers are compared.
 #[derive(Clone, Debug)]

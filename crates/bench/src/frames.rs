@@ -13,7 +13,7 @@ use crate::error_kind;
 use crate::frame::{WireDecoder, WireFrame};
 use crate::net::{ClientSocket, EventPoller};
 use crate::open_loop::{self, OpenLoopQueue, Schedule};
-use crate::run::{RunContext, Window};
+use crate::run_context::{RunContext, Window};
 use crate::worker_stats::WorkerStats;
 
 /// Bytes of a frame for its sender and number.

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::error_kind;
 use crate::host::Host;
+use crate::load_error::{LoadError, no_connection};
 use crate::net::ClientSocket;
 use crate::payload::Payload;
 use crate::plan::{LoadPlan, Target, WireProtocol};
-use crate::run::{LoadError, LoadProgress, no_connection};
+use crate::progress::LoadProgress;
 use crate::session::EchoSession;
 use crate::stop_handle::LoadStopHandle;
 use crate::worker_stats::WorkerStats;

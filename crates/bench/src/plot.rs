@@ -9,8 +9,8 @@ use std::ops::Range;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 
-use crate::format::time;
 use crate::result::LoadResult;
+use crate::units::time;
 
 /// In pixels.
 const SIZE: (u32, u32) = (900, 480);

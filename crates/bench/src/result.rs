@@ -1,5 +1,8 @@
 //! The result of a run, as plain data.
 
+mod text;
+mod warning;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,8 +12,9 @@ use serde::Serialize;
 use crate::error_kind;
 use crate::plan::{ClientKind, LoadPlan};
 use crate::usage::{UsageInterval, UsageSample};
-use crate::warning::Warning;
 use crate::worker_stats::WorkerStats;
+
+pub use warning::Warning;
 
 /// A connection with fewer replies than this share of the median has starved.
 const STARVED_BELOW: f64 = 0.1;

@@ -1,7 +1,5 @@
 //! The run of a load: starts the workers together, measures, and collects their statistics.
 
-use std::fmt;
-use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,148 +13,20 @@ use crate::event;
 use crate::frames;
 use crate::host::Host;
 use crate::idle::IdleConnections;
-use crate::net::ClientSocket;
+use crate::load_error::{LoadError, no_connection};
 use crate::payload::Payload;
 use crate::plan::{ClientKind, LoadPlan, Target, WireProtocol};
+use crate::progress::LoadProgress;
 use crate::result::{LoadResult, Measurements};
+use crate::run_context::RunContext;
 use crate::start_barrier::StartBarrier;
 use crate::stop_handle::LoadStopHandle;
 use crate::thread_limit::ClientThreadLimit;
 use crate::usage::{UsageInterval, UsageSample};
 use crate::worker_stats::WorkerStats;
 
-/// How long missing replies are waited for after the measured time.
-const GRACE: Duration = Duration::from_secs(3);
-
 /// How often progress is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-
-/// A run or a server could not be started, or nothing was measured.
-#[derive(Debug)]
-pub struct LoadError(String);
-
-impl LoadError {
-    pub(crate) fn new(text: impl Into<String>) -> LoadError {
-        LoadError(text.into())
-    }
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for LoadError {}
-
-/// A progress message.
-#[derive(Clone, Copy, Debug)]
-pub enum LoadProgress<'a> {
-    /// A wait for something that is usually immediate.
-    Waiting(&'a str),
-    /// Regular progress.
-    Running(&'a str),
-}
-
-impl LoadProgress<'_> {
-    /// Passes the message on, prefixed with the part of the work that it belongs to.
-    pub fn under(self, what: &str, mut progress: impl FnMut(LoadProgress<'_>)) {
-        match self {
-            LoadProgress::Waiting(text) => {
-                progress(LoadProgress::Waiting(&format!("{what}: {text}")));
-            }
-            LoadProgress::Running(text) => {
-                progress(LoadProgress::Running(&format!("{what}: {text}")));
-            }
-        }
-    }
-}
-
-/// The state that the workers of one run share.
-pub(crate) struct RunContext {
-    pub(crate) host: Arc<dyn Host>,
-    pub(crate) plan: LoadPlan,
-    pub(crate) target: Target,
-    pub(crate) payload: Arc<Payload>,
-    stop: LoadStopHandle,
-    epoch: Instant,
-    barrier: StartBarrier,
-    connected: AtomicU64,
-    replies: AtomicU64,
-    /// Workers that have not finished.
-    working: AtomicUsize,
-}
-
-impl RunContext {
-    /// Nanoseconds since the run's epoch.
-    pub(crate) fn now(&self) -> u64 {
-        self.epoch.elapsed().as_nanos() as u64
-    }
-
-    /// Waits until all workers are connected. `None`: the run does not start.
-    pub(crate) fn wait_for_all(&self) -> Option<Window> {
-        self.barrier.arrive().map(|start| self.window(start))
-    }
-
-    fn window(&self, start: u64) -> Window {
-        let from = start + self.plan.warmup.as_nanos() as u64;
-        let until = from + self.plan.duration.as_nanos() as u64;
-        let deadline = until + GRACE.as_nanos() as u64;
-        Window { start, from, until, deadline, is_open_loop: self.plan.rate.is_some() }
-    }
-
-    /// Whether the run was stopped early.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.is_stopped()
-    }
-
-    /// Counts an established connection, for the progress.
-    pub(crate) fn count_connected(&self) {
-        // ord: Relaxed; it is only displayed.
-        self.connected.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether no connection has been established yet. Then a worker whose first attempt failed does not
-    /// try the others, each of which may take as long to fail.
-    pub(crate) fn has_none_connected(&self) -> bool {
-        // ord: Relaxed; a connection that another worker establishes at this moment may be missed, and
-        // then this worker gives up its own.
-        self.connected.load(Ordering::Relaxed) == 0
-    }
-
-    /// Counts replies, for the progress.
-    pub(crate) fn count_replies(&self, messages: u64) {
-        // ord: Relaxed; it is only displayed.
-        self.replies.fetch_add(messages, Ordering::Relaxed);
-    }
-
-    /// Establishes a connection of the run, by its number.
-    pub(crate) fn connect(&self, connection: usize) -> io::Result<ClientSocket> {
-        self.target.connect(&self.host, self.plan.source(connection))
-    }
-}
-
-/// The times of a run, in nanoseconds since its epoch.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    /// The workers start.
-    pub(crate) start: u64,
-    /// The measured time starts.
-    pub(crate) from: u64,
-    /// The measured time ends. Nothing more is sent.
-    pub(crate) until: u64,
-    /// Missing replies are no longer waited for.
-    pub(crate) deadline: u64,
-    /// Messages are sent at a fixed rate, whether or not replies arrive.
-    pub(crate) is_open_loop: bool,
-}
-
-impl Window {
-    /// Whether a time is within the measured time.
-    pub(crate) fn contains(&self, now: u64) -> bool {
-        (self.from..self.until).contains(&now)
-    }
-}
 
 /// Runs a load against a server. `pid` is the server's process, if its resources are to be measured;
 /// `progress` is called from time to time.
@@ -245,23 +115,6 @@ pub fn run(
         &run.plan,
         Measurements { stats, idle, before, usage, is_stopped, ended_early },
     ))
-}
-
-/// The error for a server that cannot be connected to, with advice.
-pub(crate) fn no_connection(target: &Target, why: &str) -> LoadError {
-    let advice = match (why, target) {
-        (error_kind::REFUSED | error_kind::NO_SOCKET, _) => format!(
-            ": no server listens there; start one (`echown serve --listen {target}`), or leave the \
-             address out: then `echown bench` starts its own"
-        ),
-        (error_kind::TIMED_OUT, _) => ": check the address, the network and its firewalls".into(),
-        (error_kind::UNANSWERED | error_kind::CLOSED, _) => {
-            ": the server accepts connections and does not reply; check its protocol (--style)"
-                .into()
-        }
-        _ => String::new(),
-    };
-    LoadError::new(format!("failed to connect to {target}: {why}{advice}"))
 }
 
 /// Checks that a thread can be started for each connection; see [`ClientThreadLimit`].

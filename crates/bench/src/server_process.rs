@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::host::Host;
+use crate::load_error::LoadError;
 use crate::net::ReportedFd;
 use crate::plan::{LoadPlan, Target};
+use crate::progress::LoadProgress;
 use crate::result::LoadResult;
-use crate::run::{LoadError, LoadProgress, run};
+use crate::run::run;
 use crate::stop_handle::LoadStopHandle;
 use crate::usage::pin_to;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::run::Window;
+use crate::run_context::Window;
 
 /// The longest latency that is recorded. Longer ones count as this.
 const LATENCY_MAX_NANOS: u64 = 100_000_000_000;

@@ -4,11 +4,13 @@
 //! one line a million times has one result and the number. So a document has at most as many
 //! entries as the program has places, and can be rewritten after each finding.
 
+mod junit;
+mod sarif;
+
 use std::collections::HashMap;
 
 use super::entry::{Entry, TestName};
 use super::format::Format;
-use super::{junit, sarif};
 
 /// A document of findings.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ pub use ids::{ResourceId, TaskId, TaskLabel};
 pub use ignore::Ignore;
 pub use plural::Plural;
 pub use registry_summary::RegistrySummary;
-pub use report::{LeakReport, Report, SCHEMA_VERSION, ViolationReport};
+pub use report::{LeakReport, Report, ViolationReport};
 pub use site::Site;
 pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
 pub use sources::Sources;
@@ -55,10 +55,6 @@ mod document;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "ci")]
-mod junit;
-#[cfg(feature = "ci")]
-mod sarif;
-#[cfg(feature = "ci")]
 pub mod suppressions;
 
 #[cfg(feature = "annotated")]
@@ -67,3 +63,7 @@ pub use annotated::Colours;
 pub use baseline::Baseline;
 #[cfg(feature = "ci")]
 pub use document::{BaselineState, Document};
+
+/// The version of the JSON form of reports, snapshots and summaries. It increases when a field changes
+/// its meaning or is removed; fields can be added at any time.
+pub const SCHEMA_VERSION: u32 = 1;

@@ -7,10 +7,6 @@ use super::ids::TaskLabel;
 use super::site::Site;
 use super::snapshot::ResourceData;
 
-/// The version of the JSON form of reports, snapshots and summaries. It increases when a field changes
-/// its meaning or is removed; fields can be added at any time.
-pub const SCHEMA_VERSION: u32 = 1;
-
 /// The report of resources that a task still owned at its end. All of them have been finalized.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]

@@ -1,6 +1,5 @@
 //! The child process: runs the body alone, and reports what it left open.
 
-use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -20,7 +19,7 @@ use super::message::{
     Closed, Coverage, Double, Ended, Left, Message, Outcome, OwnedAtExit, Started,
 };
 use super::symbolizer::Symbolizer;
-use crate::observer::{Observed, Observer};
+use crate::observer::{Observed, Observer, panic_message};
 use echown_report::{Descriptor, Frame, Place, ResourceData};
 
 /// The environment variable that marks a child process and contains its settings.
@@ -207,7 +206,7 @@ impl<R: Termination + 'static> Run<'_, R> {
                 ended.unjoined = unjoined;
             }
             // A panic in a thread-local's destructor, or a bug in the registry.
-            Err(payload) => ended.outcome = Outcome::Panicked(text(&*payload)),
+            Err(payload) => ended.outcome = Outcome::Panicked(panic_message(&*payload)),
         }
         // Buffered output belongs to this test.
         let _ = io::stdout().flush();
@@ -324,12 +323,6 @@ fn __rust_begin_short_backtrace<R>(body: fn() -> R) -> R {
 /// Prints an error that a test returns, as the runner would. Returns whether the test succeeded.
 fn report(returned: impl Termination) -> bool {
     returned.report() == ExitCode::SUCCESS
-}
-
-/// The message of a panic.
-pub(super) fn text(payload: &(dyn Any + Send)) -> Option<String> {
-    let literal = payload.downcast_ref::<&'static str>().map(|text| (*text).to_owned());
-    literal.or_else(|| payload.downcast_ref::<String>().cloned())
 }
 
 /// A resource that the test's task still owned. The registry has closed it and has its chain of

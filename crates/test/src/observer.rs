@@ -41,8 +41,14 @@ impl Observed {
     /// A body that panicked.
     #[must_use]
     pub fn panicked(payload: &(dyn Any + Send)) -> Observed {
-        Observed { outcome: Outcome::Panicked(crate::child::text(payload)), ..Observed::default() }
+        Observed { outcome: Outcome::Panicked(panic_message(payload)), ..Observed::default() }
     }
+}
+
+/// The message of a panic.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<String> {
+    let literal = payload.downcast_ref::<&'static str>().map(|text| (*text).to_owned());
+    literal.or_else(|| payload.downcast_ref::<String>().cloned())
 }
 
 /// No registry: only descriptors are checked.

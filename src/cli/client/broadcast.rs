@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::finish;
-use crate::cli::log::LogArguments;
+use crate::cli::log_arguments::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
 use crate::cli::reports::Reporting;
 use crate::cli::stderr_line::stderr_line;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::finish;
-use crate::cli::log::LogArguments;
+use crate::cli::log;
+use crate::cli::log_arguments::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
 use crate::cli::reports::Reporting;
 use crate::cli::stderr_line::stderr_line;
@@ -92,7 +93,7 @@ pub(super) fn run(
 ) -> ExitCode {
     let files = Files { log: Some(log), events: arguments.trace.to_file() };
     let output = Arc::new(Output::new(&files, reporting, false));
-    log.init(&output);
+    log::init(log, &output);
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
     let registry = Reporting::apply_baseline(reporting, settings).build();

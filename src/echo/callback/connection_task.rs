@@ -14,7 +14,7 @@ use super::handles::{Connection, ConnectionRef, MsgSender};
 use super::shared::{Callbacks, Shared, Socket, Start, State};
 use super::{ConnCallback, ConnectionLabel, Taken};
 use crate::echo::EndReason;
-use crate::echo::plain::timed_out;
+use crate::echo::exchange::timed_out;
 use crate::net::Stream;
 use crate::ownership::graph::{Node, TrackedArc};
 use crate::ownership::{Error, TaskError, task};

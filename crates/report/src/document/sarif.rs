@@ -13,9 +13,8 @@
 
 use serde_json::{Value, json};
 
-use super::Place;
-use super::document::{BaselineState, Found};
-use super::entry::{Location, Step, TestName};
+use super::{BaselineState, Found};
+use crate::{Location, Place, Step, TestName};
 
 mod rules;
 

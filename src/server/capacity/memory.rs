@@ -17,16 +17,16 @@
 use crate::echo::Memory;
 use crate::sys::memory::{Limit, MemoryLimits};
 
-use super::capacity::{LimitingFactor, Requirements};
+use super::{LimitingFactor, Requirements};
 
 /// A control group's limit, by its name in version 2.
-pub(super) const CGROUP_MEMORY: &str = "cgroup memory.max";
+pub(in crate::server) const CGROUP_MEMORY: &str = "cgroup memory.max";
 
 /// Address space.
-pub(super) const ADDRESS_SPACE: &str = "RLIMIT_AS";
+pub(in crate::server) const ADDRESS_SPACE: &str = "RLIMIT_AS";
 
 /// Private writable mappings.
-pub(super) const DATA: &str = "RLIMIT_DATA";
+pub(in crate::server) const DATA: &str = "RLIMIT_DATA";
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -57,7 +57,7 @@ const SOCKET_BUFFER_MIN: u64 = 64 * KIB;
 
 /// The share of one memory limit that is available to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MemoryBudget {
+pub(in crate::server) struct MemoryBudget {
     limit: &'static str,
     /// The value of the limit.
     bytes: u64,
@@ -71,16 +71,16 @@ pub(super) struct MemoryBudget {
 
 /// How memory is divided among connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct MemoryShares {
+pub(in crate::server) struct MemoryShares {
     /// Limit for each of the two buffers of a socket. `None`: the kernel decides.
-    pub(super) socket_buffer: Option<u64>,
+    pub(in crate::server) socket_buffer: Option<u64>,
     /// What all connections together have for what the handler shares among them. `None`: no limit.
-    pub(super) pooled: Option<u64>,
+    pub(in crate::server) pooled: Option<u64>,
 }
 
 impl MemoryBudget {
     /// One budget per limit; `sockets_max` is what the kernel lets both buffers of a socket grow to.
-    pub(super) fn each(
+    pub(in crate::server) fn each(
         limits: &MemoryLimits,
         sockets_max: u64,
         reads_symbols: bool,
@@ -142,7 +142,7 @@ impl MemoryBudget {
     }
 
     /// How many connections this limit allows.
-    pub(super) fn limiting_factor(
+    pub(in crate::server) fn limiting_factor(
         &self,
         requested: usize,
         requirements: &Requirements,
@@ -178,7 +178,7 @@ impl MemoryBudget {
 }
 
 /// How memory is divided so that every limit is respected.
-pub(super) fn shares(
+pub(in crate::server) fn shares(
     budgets: &[MemoryBudget],
     connections: usize,
     requirements: &Requirements,
@@ -195,7 +195,7 @@ pub(super) fn shares(
 
 /// What the kernel lets both buffers of a TCP socket grow to; `tcp_rmem` and `tcp_wmem` are the contents
 /// of `/proc/sys/net/ipv4/tcp_rmem` and `tcp_wmem`: three numbers, the last of which is the maximum.
-pub(super) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
+pub(in crate::server) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
     /// For files that cannot be read: Linux's defaults for a machine with much memory.
     const DEFAULTS: [u64; 2] = [6 * MIB, 4 * MIB];
     let most = |text: &str| text.split_whitespace().nth(2).and_then(|most| most.parse().ok());

@@ -7,10 +7,10 @@ use std::time::Duration;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::address::Address;
-use super::deadline;
-use super::stream::Stream;
-use super::wire::{self, checked, reads, writes};
+use super::Stream;
+use crate::net::address::Address;
+use crate::net::deadline;
+use crate::net::wire::{self, checked, reads, writes};
 use crate::ownership::{Half, Refused};
 
 /// The read half of a [`Stream`]. Releasing it does nothing to the socket, unless it is the second of the

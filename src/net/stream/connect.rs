@@ -8,49 +8,23 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::Duration;
 
-use echown_fd::{fd::Direction, kind};
+use echown_fd::kind;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::deadline::Deadline;
-use super::stream::Stream;
-use super::syscalls::Syscalls;
-use crate::ownership::{Owned, Registry, Site};
+use super::Stream;
+use crate::net::deadline::Deadline;
+use crate::net::socket::{family, socket};
+use crate::net::syscalls::Syscalls;
+use crate::ownership::Registry;
 
 /// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it checks whether its
 /// task was cancelled.
 const UNIX_SLICE: Duration = Duration::from_millis(50);
-
-/// A new socket, owned from the start. A stream socket receives urgent data in line (`SO_OOBINLINE`):
-/// otherwise reads skip the urgent byte, and no call of a [`Stream`] returns it. Accepted TCP sockets
-/// inherit that from their listener.
-#[track_caller]
-pub(super) fn socket(
-    registry: &Registry,
-    family: AddressFamily,
-    socket_type: SocketType,
-    flags: SocketFlags,
-    kind: &'static str,
-) -> io::Result<Owned<OwnedFd>> {
-    let socket = rustix::net::socket_with(family, socket_type, flags | SocketFlags::CLOEXEC, None)?;
-    if socket_type == SocketType::STREAM {
-        sockopt::set_socket_oobinline(&socket, true)?;
-    }
-    let socket = registry.own_fd_as(socket, kind, None, Site::here())?;
-    socket.handle().record().set_may_time_out(Direction::Both, false);
-    Ok(socket)
-}
-
-/// The address family of an address.
-pub(super) fn family(address: &SocketAddr) -> AddressFamily {
-    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
-}
 
 /// Connects by TCP: `socket(2)`, own, `connect(2)`, `poll(2)`.
 #[track_caller]
@@ -158,11 +132,6 @@ pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<
     })?;
     stream.set_write_timeout(None)?;
     Ok(stream)
-}
-
-/// Converts a path to an address.
-pub(super) fn unix_path(path: &Path) -> io::Result<SocketAddrUnix> {
-    Ok(SocketAddrUnix::new(path)?)
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
-use super::Plural;
-use super::document::{BaselineState, Found};
-use super::entry::TestName;
+use super::{BaselineState, Found};
+use crate::{Plural, TestName};
 
 /// The name of the test suites element, which identifies a document of echown.
 const NAME: &str = "echown";

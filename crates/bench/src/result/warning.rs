@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
-use crate::format::plural;
-use crate::result::LoadResult;
+use super::LoadResult;
+use crate::units::plural;
 use crate::usage::UsageInterval;
 
 /// A reason why figures may be unreliable. As text, with what to do about it.
