@@ -41,6 +41,7 @@
 mod adaptive_spin;
 mod address;
 mod adopt;
+mod checked_io;
 mod deadline;
 mod endpoint;
 mod file;
@@ -57,7 +58,6 @@ mod stream;
 mod syscalls;
 mod udp;
 mod wait;
-mod wire;
 
 pub use adaptive_spin::AdaptiveSpin;
 pub use address::Address;

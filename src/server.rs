@@ -233,8 +233,8 @@ impl Server {
         self.capacity.connections
     }
 
-    /// The limits that are too low for the configured connections, the lowest first: value, how many
-    /// connections it allows, and how to raise it.
+    /// The limits that are too low for the configured connections, the lowest first. Each text has
+    /// the value, the number of connections that it allows, and how to raise it.
     pub fn limiting_factors(&self) -> impl Iterator<Item = String> {
         self.capacity.limiting.iter().map(ToString::to_string)
     }
@@ -260,8 +260,8 @@ impl Server {
         self.serve_then(|| ())
     }
 
-    /// [`serve`](Server::serve), and runs `at_end` after the last connection has ended and before the
-    /// handler closes: to stop what may still call the handler.
+    /// [`serve`](Server::serve), and runs `at_end` after the last connection has ended and before
+    /// the handler closes, to stop tasks that may still call the handler.
     ///
     /// # Errors
     /// See [`serve`](Server::serve); `at_end` runs in every case.

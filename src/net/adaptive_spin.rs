@@ -5,11 +5,12 @@
 //! (`sched_yield(2)`) and polling again (`MSG_DONTWAIT`) usually finds that the next message or client has
 //! arrived, at the price of a context switch and without that of a wake-up.
 //!
-//! Elsewhere spinning is a waste: a lone client's next message takes longer than any spinning, and an idle
-//! one's never comes. So each connection learns ([`AdaptiveSpin`]) how often spinning pays; where it does
-//! not, the connection spins only now and then, to check again. Finding input is not enough: where client
-//! and server share a processor, the lone client writes as soon as it may run, and being woken by it would
-//! have been a little faster. Spinning has paid if another connection has received a message meanwhile.
+//! Elsewhere spinning is a waste: the next message of a lone client takes longer than any spinning,
+//! and an idle client sends none. So each connection measures ([`AdaptiveSpin`]) how often spinning
+//! pays; where it does not, the connection spins only occasionally, to check again. Finding input
+//! does not suffice as a measure: if client and server share a processor, a lone client writes as
+//! soon as it may run, and waiting for its wake-up would have been a little faster. Spinning has
+//! paid if another connection has received a message meanwhile.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,16 +18,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::stream::Stream;
 use crate::ownership::Registry;
 
-/// The most attempts per call. 4 or 16 are not faster, and less fair (`docs/performance.md`).
+/// The maximum number of attempts per call. 4 or 16 are not faster, and less fair
+/// (`docs/performance.md`).
 const ATTEMPTS_MAX: u8 = 2;
 
-/// The most calls that block at once before the next attempt, where spinning does not pay.
+/// The maximum number of calls that block at once before the next attempt, where spinning does not
+/// pay.
 const BACKOFF_MAX: u8 = 64;
 
 /// The connection that received the last message, as the address of its `AdaptiveSpin`.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// What a connection or a listener has learned about spinning before it blocks.
+/// The adaptive state of a connection or a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveSpin {
     /// How often the next call polls before it blocks.
@@ -91,7 +94,7 @@ impl Stream {
         self.read_among(&LAST, buffer, spin)
     }
 
-    /// The same; `last` identifies the connection that received the last message.
+    /// [`Self::read_spinning`]; `last` identifies the connection that received the last message.
     #[track_caller]
     fn read_among(
         &self,

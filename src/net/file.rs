@@ -9,9 +9,9 @@ use std::time::Duration;
 use echown_fd::kind;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::checked_io::{self, checked, disowned, reads, writes};
 use super::pipe::PipeReader;
 use super::syscalls::Syscalls;
-use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
 
 /// An open file with one owner.
@@ -41,8 +41,8 @@ pub struct File(Owned<OwnedFd>);
 
 checked!(File, 0, ResourceCell);
 disowned!(File);
-reads!(File, |handle, buffer| wire::read(handle, buffer), wire::read_vectored);
-writes!(File, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);
+reads!(File, |handle, buffer| checked_io::read(handle, buffer), checked_io::read_vectored);
+writes!(File, |handle, bytes| checked_io::write(handle, bytes), checked_io::write_vectored);
 
 impl File {
     /// Opens a file for reading (`open(2)`).

@@ -13,8 +13,8 @@ const KEPT_BYTES: usize = 4 * 1024;
 
 /// A line that is received or sent piece by piece.
 ///
-/// It takes no more input than this line: what follows stays in the kernel, so that a later wait for the
-/// stream still reports it.
+/// It takes no more input than this line: further input stays in the kernel, so that a later wait
+/// for the stream still reports it.
 ///
 /// # Examples
 /// ```
@@ -64,7 +64,7 @@ impl LineBuffer {
     /// Waits until there is something to [receive](LineBuffer::receive), until `deadline`, and for `idle`
     /// at most.
     ///
-    /// The deadline is checked first: a byte now and then does not extend it.
+    /// The deadline is checked first, so single bytes do not extend it.
     ///
     /// # Errors
     /// Errors of the connection and the registry.
@@ -96,8 +96,9 @@ impl LineBuffer {
         LineBuffer::default()
     }
 
-    /// Takes what has arrived, up to the newline, without blocking, and returns the state of the line. New
-    /// bytes are at the end of [`bytes`](LineBuffer::bytes). `bytes_max` includes the newline.
+    /// Takes the available input, up to the newline, without blocking, and returns the state of the
+    /// line. New bytes are at the end of [`bytes`](LineBuffer::bytes). `bytes_max` includes the
+    /// newline.
     ///
     /// # Errors
     /// Errors of the connection and the registry. No input at the moment is not an error.
@@ -119,7 +120,7 @@ impl LineBuffer {
         }
     }
 
-    /// Sends as much as the socket has room for, without blocking. Returns true when all is sent.
+    /// Sends as much as the socket accepts, without blocking. Returns true when all is sent.
     ///
     /// # Errors
     /// Errors of the connection and the registry. No room at the moment is not an error.
@@ -155,7 +156,7 @@ impl LineBuffer {
     }
 }
 
-/// Reads what has arrived, up to a newline.
+/// Reads the available input, up to a newline.
 #[track_caller]
 fn receive(stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
     let seen = stream.try_peek(buffer)?;

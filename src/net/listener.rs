@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::adaptive_spin::AdaptiveSpin;
 use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdListener;
+use super::checked_io::checked;
 use super::deadline;
 use super::keep_alive::KeepAlive;
 use super::pipe::PipeReader;
@@ -24,7 +25,6 @@ use super::socket::{self, unix_path};
 use super::stop_quota::StopQuota;
 use super::stream::Stream;
 use super::syscalls::{Syscalls, was_gone};
-use super::wire::checked;
 use crate::ownership::{Owned, Refused, Registry, Site};
 
 /// Default for the number of connections that wait to be accepted. The standard library's 128 are used
@@ -86,7 +86,7 @@ pub struct ListenerOptions {
 }
 
 impl ListenerOptions {
-    /// The registry of the listener and of what it accepts; by default the process-wide one.
+    /// The registry of the listener and of accepted streams; by default the process-wide one.
     pub fn registry(mut self, registry: &Registry) -> ListenerOptions {
         self.registry = registry.clone();
         self
@@ -304,8 +304,8 @@ impl Listener {
     /// library.
     ///
     /// # Errors
-    /// `NotOwner` and its kin, and it comes back; `FdReplaced`, when the number no longer means what
-    /// was registered.
+    /// `NotOwner` and related errors, which return the listener; `FdReplaced` if the number no
+    /// longer refers to the registered socket.
     #[track_caller]
     pub fn disown(self) -> Result<OwnedFd, Refused<Listener>> {
         let Listener { socket, mode, accepted, stop_quota } = self;
@@ -527,7 +527,7 @@ impl Listener {
         Ok(Some((stream, peer)))
     }
 
-    /// The most connections that wait to be accepted.
+    /// The maximum number of connections that can wait in the backlog.
     #[track_caller]
     fn queued(&self) -> io::Result<u32> {
         let waiting = self.handle().call(|fd| Ok(Number::of(&fd).queued_connections()))?;

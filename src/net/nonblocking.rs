@@ -11,34 +11,34 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::checked_io;
 use super::deadline::Deadline;
 use super::stream::{ReadHalf, Stream, WriteHalf};
 use super::syscalls::Syscalls;
 use super::wait::wait;
-use super::wire;
 
 /// Implements the read side for a type.
 macro_rules! tries_to_read {
     ($type:ty) => {
         impl $type {
-            /// Reads what has arrived, without blocking (`recv(2)` with `MSG_DONTWAIT`). Returns zero when the
-            /// peer has finished.
+            /// Reads the available input, without blocking (`recv(2)` with `MSG_DONTWAIT`). Returns
+            /// zero when the peer has finished.
             ///
             /// # Errors
             /// `WouldBlock`: nothing has arrived. Other errors of the system call and the registry.
             #[track_caller]
             pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                wire::recv(self.handle(), buffer, RecvFlags::DONTWAIT)
+                checked_io::recv(self.handle(), buffer, RecvFlags::DONTWAIT)
             }
 
-            /// Copies what has arrived, without taking it and without blocking (`recv(2)` with `MSG_PEEK` and
-            /// `MSG_DONTWAIT`). Returns zero when the peer has finished.
+            /// Copies the available input, without taking it and without blocking (`recv(2)` with
+            /// `MSG_PEEK` and `MSG_DONTWAIT`). Returns zero when the peer has finished.
             ///
             /// # Errors
             /// See [`try_read`](Self::try_read).
             #[track_caller]
             pub fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                wire::recv(self.handle(), buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                checked_io::recv(self.handle(), buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)
             }
 
             /// Waits until there is something to read, the peer has finished, or an error is pending, at most
@@ -82,7 +82,7 @@ macro_rules! tries_to_write {
             /// `WouldBlock`: there is no room. Other errors of the system call and the registry.
             #[track_caller]
             pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-                wire::send(self.handle(), bytes, SendFlags::DONTWAIT)
+                checked_io::send(self.handle(), bytes, SendFlags::DONTWAIT)
             }
 
             /// [`try_write`](Self::try_write) of several buffers in one call (`sendmsg(2)` with
@@ -92,7 +92,7 @@ macro_rules! tries_to_write {
             /// See [`try_write`](Self::try_write).
             #[track_caller]
             pub fn try_write_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-                wire::send_vectored_as(self.handle(), buffers, SendFlags::DONTWAIT)
+                checked_io::send_vectored_as(self.handle(), buffers, SendFlags::DONTWAIT)
             }
 
             /// Waits until a write is possible, or an error is pending, at most for `timeout` (`poll(2)`).

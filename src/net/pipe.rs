@@ -8,8 +8,8 @@ use echown_fd::kind;
 use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
+use super::checked_io::{self, checked, disowned, reads, writes};
 use super::wait::wait;
-use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Registry, Site};
 
 /// The read end of a pipe.
@@ -26,8 +26,8 @@ checked!(PipeReader, 0, ResourceCell);
 checked!(PipeWriter, 0, ResourceCell);
 disowned!(PipeReader);
 disowned!(PipeWriter);
-reads!(PipeReader, |handle, buffer| wire::read(handle, buffer), wire::read_vectored);
-writes!(PipeWriter, |handle, bytes| wire::write(handle, bytes), wire::write_vectored);
+reads!(PipeReader, |handle, buffer| checked_io::read(handle, buffer), checked_io::read_vectored);
+writes!(PipeWriter, |handle, bytes| checked_io::write(handle, bytes), checked_io::write_vectored);
 
 /// A new pipe, both ends owned by the current task (`pipe2(2)`).
 ///

@@ -15,7 +15,7 @@ use super::stream::Stream;
 use super::syscalls::Syscalls;
 use crate::ownership::{Owned, Registry, Site};
 
-/// The most events per call.
+/// The maximum number of events per call.
 const EVENTS_MAX: usize = 256;
 
 const NANOS_A_MILLI: i64 = 1_000_000;

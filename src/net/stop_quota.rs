@@ -16,7 +16,7 @@ const NOT_STOPPED: u32 = u32::MAX;
 /// The quota of one listener; only its owner accepts.
 #[derive(Debug)]
 pub(super) struct StopQuota {
-    /// The most connections that can wait, where their number is unknown.
+    /// The maximum number of connections that can wait, if their number is unknown.
     pub(super) places: u32,
     /// Accepted since the last check.
     accepted: AtomicU32,
@@ -64,7 +64,7 @@ impl StopQuota {
             return Ok(false);
         }
         let now_left = match (is_stopped()?, left) {
-            // The stop may have been revoked: what was written to the pipe has been read.
+            // The stop was revoked: the bytes in the pipe have been read.
             (false, _) => NOT_STOPPED,
             (true, NOT_STOPPED) => waiting()?.min(self.places),
             (true, left) => left,

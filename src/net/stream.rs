@@ -16,12 +16,12 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 
 use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdStream;
+use super::checked_io::{self, checked, disowned, reads, writes};
 use super::deadline;
 use super::endpoint::Endpoint;
 use super::keep_alive::KeepAlive;
 use super::socket::unix_path;
 use super::wait::wait;
-use super::wire::{self, checked, disowned, reads, writes};
 use crate::ownership::{Owned, Refused, Registry, Site};
 
 pub use half::{ReadHalf, WriteHalf};
@@ -37,10 +37,14 @@ checked!(Stream, 0, ResourceCell);
 disowned!(Stream);
 reads!(
     Stream,
-    |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()),
-    wire::recv_vectored
+    |handle, buffer| checked_io::recv(handle, buffer, RecvFlags::empty()),
+    checked_io::recv_vectored
 );
-writes!(Stream, |handle, bytes| wire::send(handle, bytes, SendFlags::empty()), wire::send_vectored);
+writes!(
+    Stream,
+    |handle, bytes| checked_io::send(handle, bytes, SendFlags::empty()),
+    checked_io::send_vectored
+);
 
 /// Constructors.
 impl Stream {
@@ -252,7 +256,7 @@ impl Stream {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        wire::recv(self.handle(), buffer, RecvFlags::PEEK)
+        checked_io::recv(self.handle(), buffer, RecvFlags::PEEK)
     }
 
     /// The address of the peer (`getpeername(2)`).

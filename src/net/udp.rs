@@ -11,10 +11,10 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::address::{may_try_next, no_address};
+use super::checked_io::{self, checked, disowned};
 use super::deadline::{self, with_timeout};
 use super::socket::{self, family};
 use super::syscalls::Syscalls;
-use super::wire::{self, checked, disowned};
 use crate::faults::Waits;
 use crate::ownership::{Owned, Refused, Registry, Site};
 
@@ -126,13 +126,13 @@ impl UdpSocket {
         };
         let flags = SendFlags::NOSIGNAL;
         let sent = with_timeout(self.handle(), Timeout::Send, Waits::Yes, |fd, waits| {
-            rustix::net::sendto(fd, bytes, flags | wire::send_flags(waits), &to)
+            rustix::net::sendto(fd, bytes, flags | checked_io::send_flags(waits), &to)
         })?;
         self.handle().record().count_sent(sent);
         Ok(sent)
     }
 
-    /// Receives one datagram and its sender (`recvfrom(2)`). What exceeds the buffer is lost.
+    /// Receives one datagram and its sender (`recvfrom(2)`). Bytes that exceed the buffer are lost.
     ///
     /// # Errors
     /// Errors of the system call and the registry.
@@ -140,7 +140,7 @@ impl UdpSocket {
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (bytes, _, from) =
             with_timeout(self.handle(), Timeout::Recv, Waits::Yes, |fd, waits| {
-                rustix::net::recvfrom(fd, &mut *buffer, wire::receive_flags(waits))
+                rustix::net::recvfrom(fd, &mut *buffer, checked_io::receive_flags(waits))
             })?;
         // A datagram has a sender; without one the socket was shut down outside the registry.
         let from = from.ok_or(Errno::NOTCONN)?.try_into()?;
@@ -154,17 +154,17 @@ impl UdpSocket {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        wire::send(self.handle(), bytes, SendFlags::empty())
+        checked_io::send(self.handle(), bytes, SendFlags::empty())
     }
 
-    /// Receives one datagram from the connected address (`recv(2)`). What exceeds the buffer is
-    /// lost.
+    /// Receives one datagram from the connected address (`recv(2)`). Bytes that exceed the buffer
+    /// are lost.
     ///
     /// # Errors
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        wire::recv(self.handle(), buffer, RecvFlags::empty())
+        checked_io::recv(self.handle(), buffer, RecvFlags::empty())
     }
 
     /// The address at this end (`getsockname(2)`).
@@ -179,7 +179,7 @@ impl UdpSocket {
     /// The connected address (`getpeername(2)`).
     ///
     /// # Errors
-    /// `NotConnected`; the registry's.
+    /// `NotConnected`; errors of the registry.
     #[track_caller]
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let peer = self.handle().call(|fd| rustix::net::getpeername(fd))?;

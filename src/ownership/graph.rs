@@ -303,7 +303,7 @@ struct Vertex {
     resource: Option<ResourceId>,
     /// The node itself, for a second [`Node::of`] the same resource.
     node: Weak<NodeInner>,
-    /// ReferenceGraph without a named holder.
+    /// The number of references without a named holder.
     anonymous: u64,
     /// Whether there ever was a strong reference to it.
     was_strong: bool,

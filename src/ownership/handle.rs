@@ -436,8 +436,8 @@ impl Registry {
     /// released: if the number refers to another open file by then, that file is not touched.
     ///
     /// # Errors
-    /// `AlreadyOwned`: this registry has the number on record; the value comes back unclosed.
-    /// `Cancelled`, `TaskExiting`: it was closed at once. `NotOpen`: the kernel doesn't know the number.
+    /// `AlreadyOwned`: this registry already contains the number; the value is returned unclosed.
+    /// `Cancelled`, `TaskExiting`: it was closed at once. `NotOpen`: the number is not open.
     #[track_caller]
     pub fn own_fd<T>(&self, value: T) -> Result<Owned<T>, Refused<T>>
     where

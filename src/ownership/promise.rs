@@ -206,8 +206,8 @@ impl<T> Promise<T> {
 
     /// Cancels the child and waits until it has ended.
     ///
-    /// A child that has already ended keeps its result. For a child that never started, what it was
-    /// given is finalized on this thread.
+    /// A child that has already ended keeps its result. If the child never started, its given
+    /// resources are finalized on this thread.
     ///
     /// # Errors
     /// See [`join`](Promise::join); usually [`TaskError::Cancelled`].

@@ -30,7 +30,7 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    start(Registry::global(), "thread", give, job, Site::here())
+    spawn_in(Registry::global(), "thread", give, job)
 }
 
 /// [`spawn`] with a registry for the task, and a name for task and thread.
@@ -48,21 +48,7 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    start(registry, name, give, job, Site::here())
-}
-
-fn start<T, F>(
-    registry: &Registry,
-    name: &str,
-    give: impl IntoIterator<Item = Resource>,
-    job: F,
-    site: Site,
-) -> Result<Promise<T>, SpawnError<F>>
-where
-    T: Send + 'static,
-    F: FnOnce() -> T + Send + 'static,
-{
-    let child = UnstartedChild::new(registry, None, name, give, job, site)?;
+    let child = UnstartedChild::new(registry, None, name, give, job, Site::here())?;
     // A thread that cannot be started drops its closure, and work that is dropped before it ran ends
     // the child. This second reference keeps the work until `undo` has taken everything back.
     let work = Arc::new(Mutex::new(Some(child.work())));

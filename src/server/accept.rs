@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// reallocates.
 const NAME_BYTES: usize = 32;
 
-/// What an accept loop needs; everything with an owner is given to its task.
+/// The state of an accept loop; everything with an owner is given to its task.
 pub(super) struct Acceptor {
     pub(super) resources: AcceptorResources,
     pub(super) pool: Pool,
@@ -131,7 +131,7 @@ impl Acceptor {
     /// Accepts the next connection into the reserve descriptor and closes it.
     fn refuse_one(&mut self) {
         let AcceptorResources { listener, stop, reserve } = &mut self.resources;
-        // Does not wait: a connection was there a moment ago, or another acceptor has taken it.
+        // Does not block, because another acceptor may have taken the connection.
         let refused =
             reserve.release_for(stop, || listener.try_accept().is_ok_and(|one| one.is_some()));
         if refused == Some(true) {

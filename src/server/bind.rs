@@ -61,7 +61,7 @@ impl AcceptorResources {
 /// A Unix socket's file, which outlives the socket unless it is removed.
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: by then another program may have created a file at this path.
+    /// Device and inode, because another program may have created a file at this path meanwhile.
     identity: Option<(u64, u64)>,
 }
 
@@ -85,7 +85,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
-/// Opens the resources of every endpoint.
+/// Opens the resources of all endpoints.
 #[track_caller]
 pub(super) fn open_all(
     registry: &Registry,

@@ -20,9 +20,8 @@ use crate::sys::limits::Limits;
 use crate::sys::memory::MemoryLimits;
 use memory::{ADDRESS_SPACE, CGROUP_MEMORY, DATA, MemoryBudget, MemoryShares};
 
-/// Descriptors kept for what is opened later: signals, reopened files, files under `/proc`, and those
-/// that chaos needs.
-const DESCRIPTORS_KEPT_BACK: u64 = 16;
+/// Descriptors reserved for later use: signals, reopened files, files under `/proc`, and chaos.
+const DESCRIPTORS_RESERVED: u64 = 16;
 
 /// The descriptor limit.
 const DESCRIPTORS: &str = "RLIMIT_NOFILE";
@@ -40,11 +39,11 @@ pub(super) struct SystemLimits {
 /// Threads that serve no client: main, signals, log, reports, and the idle threads of the pool.
 const OTHER_THREADS: usize = 8 + 2 * crate::pool::KEEP_IDLE_DEFAULT;
 
-/// What connections require.
+/// The requirements of connections.
 #[derive(Clone, Copy)]
 pub(super) struct Requirements {
     pub(super) tasks_per_connection: usize,
-    /// Each has a thread, and one accepted connection that is not refused yet.
+    /// Each has a thread, and one accepted connection that is about to be rejected.
     pub(super) acceptors: usize,
     /// Stack of a thread, in bytes.
     pub(super) stack_bytes: u64,
@@ -53,7 +52,7 @@ pub(super) struct Requirements {
 }
 
 impl Requirements {
-    /// The most threads that serve no connection.
+    /// The maximum number of threads that serve no connection.
     pub(super) fn other_threads(&self) -> usize {
         self.acceptors.saturating_add(OTHER_THREADS)
     }
@@ -81,7 +80,7 @@ pub(super) struct LimitingFactor {
     pub(super) connections: usize,
     /// The value that would allow all requested connections.
     pub(super) sufficient: u64,
-    /// How much of it a connection takes, where that is not one descriptor or its tasks.
+    /// How much of it a connection takes, unless that is one descriptor or the connection's tasks.
     pub(super) each: u64,
 }
 
@@ -109,7 +108,7 @@ impl SystemLimits {
             each: 0,
         });
         let by_descriptors = self.descriptors.map(|(value, open)| {
-            let taken = open + DESCRIPTORS_KEPT_BACK + acceptors as u64;
+            let taken = open + DESCRIPTORS_RESERVED + acceptors as u64;
             LimitingFactor {
                 limit: DESCRIPTORS,
                 value,
@@ -122,7 +121,8 @@ impl SystemLimits {
             self.memory.iter().map(|budget| budget.limiting_factor(requested, &requirements));
         let all = by_threads.chain(by_descriptors).chain(by_memory);
         let mut limiting: Vec<LimitingFactor> = all
-            // Always allow one client: a limit so low is better reported as the kernel's own error.
+            // Always allow one client: the kernel's own error is a better report of such a low
+            // limit.
             .map(|limiting| LimitingFactor { connections: limiting.connections.max(1), ..limiting })
             .filter(|limiting| limiting.connections < requested)
             .collect();
@@ -139,7 +139,7 @@ impl SystemLimits {
 /// Checks, before anything is opened, that the descriptor limit leaves one for a client.
 ///
 /// # Errors
-/// The limit, what is required, and how to raise it.
+/// The limit is too low. The message contains the requirement and how to raise it.
 pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<(), String> {
     let open = echown_fd::fd::open_numbers().len() as u64;
     match sys::limits::descriptors() {
@@ -149,9 +149,9 @@ pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<
 }
 
 fn check_limit(limit: u64, open: u64, acceptors: usize, connections: usize) -> Result<(), String> {
-    // One more for each: the connection that it has accepted and not refused yet.
+    // One more for each: the accepted connection that is about to be rejected.
     let by_acceptors = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_ACCEPTOR + 1);
-    let taken = by_acceptors.saturating_add(open + DESCRIPTORS_KEPT_BACK);
+    let taken = by_acceptors.saturating_add(open + DESCRIPTORS_RESERVED);
     if limit > taken {
         return Ok(());
     }
@@ -303,7 +303,8 @@ mod tests {
         );
         let refused = check_limit(20_000, 4, 100_000, 1_024).unwrap_err();
         assert!(refused.ends_with("use fewer --acceptors, or raise it with `ulimit -n 501044`"));
-        // What is refused before anything is opened is what would leave no capacity afterwards.
+        // A configuration is rejected before anything is opened exactly if it would leave no
+        // capacity.
         let capacity = |limit| {
             let (threads, memory) = (Vec::new(), Vec::new());
             SystemLimits { threads, descriptors: Some((limit, 8)), memory }

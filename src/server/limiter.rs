@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::end_counts::{ConnectionCounts, EndCounter, count};
 use crate::echo::EndReason;
 
-/// Admits at most the configured number of connections at a time.
+/// Admits at most the configured number of concurrent connections.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
     limit: usize,

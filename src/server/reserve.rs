@@ -17,7 +17,7 @@ pub(super) struct ReserveFd(Option<PipeReader>);
 impl ReserveFd {
     /// Opens one for the current task, as a duplicate.
     ///
-    /// # Errors
+    /// No descriptor is free.
     /// There is no free descriptor even now.
     pub(super) fn new(of: &PipeReader) -> std::io::Result<ReserveFd> {
         Ok(ReserveFd(Some(of.duplicate()?)))

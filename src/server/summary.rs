@@ -107,7 +107,7 @@ fn reported(panics: u64, registry_summary: &RegistrySummary) -> FaultCounts {
 }
 
 impl ServerSummary {
-    /// Sets what the registry found until its end, and how much its outputs have dropped.
+    /// Sets the registry's final counts, and the number of items that the outputs dropped.
     pub fn set_final(&mut self, registry_summary: &RegistrySummary, dropped_output: u64) {
         self.dropped_output = dropped_output;
         self.leaks = registry_summary.leaks;

@@ -26,6 +26,13 @@ use crate::ownership::Registry;
 /// task was cancelled.
 const UNIX_SLICE: Duration = Duration::from_millis(50);
 
+/// A new non-blocking TCP socket for the family of `address`.
+#[track_caller]
+fn nonblocking_tcp(registry: &Registry, address: &SocketAddr) -> io::Result<Stream> {
+    let (family, flags) = (family(address), SocketFlags::NONBLOCK);
+    Ok(Stream::new(socket(registry, family, SocketType::STREAM, flags, kind::TCP_STREAM)?))
+}
+
 /// Connects by TCP: `socket(2)`, own, `connect(2)`, `poll(2)`.
 #[track_caller]
 pub(super) fn inet(
@@ -33,14 +40,7 @@ pub(super) fn inet(
     address: &SocketAddr,
     timeout: Option<Duration>,
 ) -> io::Result<Stream> {
-    let flags = SocketFlags::NONBLOCK;
-    let stream = Stream::new(socket(
-        registry,
-        family(address),
-        SocketType::STREAM,
-        flags,
-        kind::TCP_STREAM,
-    )?);
+    let stream = nonblocking_tcp(registry, address)?;
     establish(&stream, address, timeout)?;
     stream.set_nonblocking(false)?;
     Ok(stream)
@@ -54,14 +54,7 @@ pub(super) fn begin(
     address: &SocketAddr,
     source: Option<IpAddr>,
 ) -> io::Result<Stream> {
-    let flags = SocketFlags::NONBLOCK;
-    let stream = Stream::new(socket(
-        registry,
-        family(address),
-        SocketType::STREAM,
-        flags,
-        kind::TCP_STREAM,
-    )?);
+    let stream = nonblocking_tcp(registry, address)?;
     if let Some(source) = source {
         // Otherwise `bind(2)` would take a port that is free for every peer, of which there are few.
         #[cfg(target_os = "linux")]

@@ -9,8 +9,8 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::Stream;
 use crate::net::address::Address;
+use crate::net::checked_io::{self, checked, reads, writes};
 use crate::net::deadline;
-use crate::net::wire::{self, checked, reads, writes};
 use crate::ownership::{Half, Refused};
 
 /// The read half of a [`Stream`]. Releasing it does nothing to the socket, unless it is the second of the
@@ -27,13 +27,13 @@ checked!(ReadHalf, 0, HalfCell);
 checked!(WriteHalf, 0, HalfCell);
 reads!(
     ReadHalf,
-    |handle, buffer| wire::recv(handle, buffer, RecvFlags::empty()),
-    wire::recv_vectored
+    |handle, buffer| checked_io::recv(handle, buffer, RecvFlags::empty()),
+    checked_io::recv_vectored
 );
 writes!(
     WriteHalf,
-    |handle, bytes| wire::send(handle, bytes, SendFlags::empty()),
-    wire::send_vectored
+    |handle, bytes| checked_io::send(handle, bytes, SendFlags::empty()),
+    checked_io::send_vectored
 );
 
 impl ReadHalf {
@@ -44,7 +44,7 @@ impl ReadHalf {
     /// Joins the two halves of a stream.
     ///
     /// # Errors
-    /// `NotOwner` and its kin for either half; `MismatchedHalves`. Both come back.
+    /// `NotOwner` and related errors for either half; `MismatchedHalves`. Both halves are returned.
     #[track_caller]
     pub fn rejoin(self, writing: WriteHalf) -> Result<Stream, Refused<(ReadHalf, WriteHalf)>> {
         match self.0.rejoin(writing.0) {
@@ -59,7 +59,7 @@ impl ReadHalf {
     /// See [`Stream::peek`].
     #[track_caller]
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        wire::recv(self.handle(), buffer, RecvFlags::PEEK)
+        checked_io::recv(self.handle(), buffer, RecvFlags::PEEK)
     }
 
     /// See [`Stream::set_read_timeout`].

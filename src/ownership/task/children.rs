@@ -14,13 +14,15 @@ use echown_report::{Event, Site, TaskId, TaskLabel};
 use super::{
     Child, EndHook, JoinDuty, Managed, Origin, Task, TaskJob, current, give, guard, return_all,
 };
-use crate::ownership::account::TaskPhase;
+use crate::ownership::account::{Account, TaskPhase};
 use crate::ownership::closing::{catch_panic, drop_catching, log_catching};
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::int_map::{self, IntMap};
+use crate::ownership::record::Record;
 use crate::ownership::registry::Registry;
 use crate::ownership::slot::{PinGuard, PinPurpose};
 use crate::ownership::task_exit;
+use crate::sync::MutexGuard;
 
 impl Task {
     /// Adds a child.
@@ -263,13 +265,7 @@ impl Task {
         // ord: Release; partner: `is_cancelled`. Under the lock, like the account's own flag, so that a
         // task that finds one of them set finds both.
         self.cancelled.store(true, Ordering::Release);
-        let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();
-        let pinned = self.pin_all(&owned, PinPurpose::Cancel);
-        drop(account);
-        for (held, pin) in pinned {
-            held.record().shutdown();
-            drop(pin);
-        }
+        self.for_each_pinned(account, PinPurpose::Cancel, Record::shutdown);
         self.notify();
         self.abandon();
         true
@@ -289,39 +285,35 @@ impl Task {
 
     /// Shuts down reading on every stream that this task owns.
     pub(super) fn shutdown_read(&self) {
-        let account = self.account();
-        let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();
-        let pinned = self.pin_all(&owned, PinPurpose::Inspect);
-        drop(account);
-        for (held, pin) in pinned {
-            held.record().shutdown_read();
-            drop(pin);
-        }
+        self.for_each_pinned(self.account(), PinPurpose::Inspect, Record::shutdown_read);
     }
 
     /// Cancels what this task owns now, but not the task itself: the task that lends it a thread is
     /// cancelled.
     pub(super) fn cancel_owned(&self) {
-        let account = self.account();
-        let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();
-        let pinned = self.pin_all(&owned, PinPurpose::Cancel);
-        drop(account);
-        for (held, pin) in pinned {
-            held.record().shutdown();
-            drop(pin);
-        }
+        self.for_each_pinned(self.account(), PinPurpose::Cancel, Record::shutdown);
     }
 
-    /// Pins those of `owned` that this task holds, under its account's lock.
-    fn pin_all<'a>(
+    /// Pins every resource that this task holds, under its account's lock, then releases the lock and calls
+    /// `act` for each.
+    fn for_each_pinned(
         &self,
-        owned: &'a [Arc<dyn Managed>],
+        account: MutexGuard<'_, Account<Arc<dyn Managed>>>,
         purpose: PinPurpose,
-    ) -> Vec<(&'a Arc<dyn Managed>, PinGuard<'a>)> {
+        act: fn(&Record),
+    ) {
         let me = self.id.get();
-        let pin =
-            |held: &'a Arc<dyn Managed>| Some((held, held.record().slot.pin_guard(me, purpose)?));
-        owned.iter().filter_map(pin).collect()
+        let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();
+        let pins: Vec<(&Record, PinGuard<'_>)> = owned
+            .iter()
+            .map(|held| held.record())
+            .filter_map(|record| Some((record, record.slot.pin_guard(me, purpose)?)))
+            .collect();
+        drop(account);
+        for (record, pin) in pins {
+            act(record);
+            drop(pin);
+        }
     }
 
     /// Cancels the task and waits until it has ended.

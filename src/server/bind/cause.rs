@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use super::{BoundAddress, identity, is_socket};
 use crate::net::Endpoint;
 
-/// The longest path of a Unix socket.
+/// The maximum length of a Unix socket's path, in bytes.
 const UNIX_PATH_MAX_BYTES: usize = 107;
 
 /// The advice to choose another address.
 const ANOTHER: &str = "choose another address with --listen";
 
-/// The cause of an error and what to do, as the end of a message. `addresses` are those that this server
-/// already listens on.
+/// The cause of an error and the advice, as the end of a message. `addresses` are those that this
+/// server already listens on.
 pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -> String {
     let known = match endpoint {
         Endpoint::Unix(path) => of_path(path, error, addresses),

@@ -1,17 +1,18 @@
 //! Memory budget: how many connections fit into the memory limits of the process.
 //!
 //! The failure story: running out of memory gives no warning. A control group kills the process; at
-//! `RLIMIT_AS`, a thread start or any small allocation aborts it. So the most memory that a connection
-//! can take is computed in advance: its threads, its buffers, and the kernel's buffers of its socket.
-//! Where a control group has no room for what the kernel lets socket buffers grow to, they are limited.
+//! `RLIMIT_AS`, a thread start or any small allocation aborts it. So the maximum memory of a
+//! connection is computed in advance: its threads, its buffers, and the kernel's buffers of its
+//! socket. If a control group has no room for fully grown socket buffers, their size is limited.
 //!
 //! The figures were measured with `benches/idle.py` and a control group (Linux 6.18, x86-64, glibc
 //! 2.36, a build without optimization, which takes more) and rounded up.
 //!
 //! # Limits
 //!
-//! Memory that chaos leaks on purpose is not counted, nor what a custom handler takes beyond its stated
-//! figure. Where nothing limits the memory of the process, nothing is lowered: other programs share the
+//! Memory that chaos leaks on purpose is not counted, and neither is memory of a custom handler
+//! beyond its stated figure. Without a memory limit of the process, nothing is lowered: other
+//! programs share the machine's own memory and swap.
 //! machine's own memory and swap.
 
 use crate::echo::Memory;
@@ -42,14 +43,15 @@ const THREAD_MAPPED_BYTES: u64 = 32 * KIB;
 /// Memory of a connection in addition to threads and buffers: the socket, its file, its records.
 const CONNECTION_BYTES: u64 = 8 * KIB;
 
-/// Kept for everything else: the custody table of all connections, reports, the log, the main thread;
-/// and of address space what the pool keeps free next to a new thread's stack.
-const KEPT_BACK_BYTES: u64 = 8 * MIB;
+/// Memory reserved for everything else: the custody table of all connections, reports, the log, the
+/// main thread; and for address space, the space that the pool keeps free next to a new thread's
+/// stack.
+const RESERVED_BYTES: u64 = 8 * MIB;
 const KEPT_BACK_MAPPED_BYTES: u64 = 16 * MIB;
 
-/// One part in this many of a control group's limit is kept as well: page cache in use, and what the
-/// kernel counts per processor before it adds it up.
-const SHARE_KEPT_BACK: u64 = 16;
+/// One part in this many of a control group's limit is reserved as well, for page cache in use and
+/// for the kernel's per-processor counts that are not summed up yet.
+const RESERVED_SHARE: u64 = 16;
 
 /// The smallest limit for each of the two buffers of a socket. The announced window is half of it: some
 /// Ethernet segments, or half of a loopback segment.
@@ -61,11 +63,11 @@ pub(in crate::server) struct MemoryBudget {
     limit: &'static str,
     /// The value of the limit.
     bytes: u64,
-    /// Not available to connections: in use already, or kept back.
+    /// Not available to connections: in use, or reserved.
     taken: u64,
     /// Whether the limit counts the kernel's memory, and mapped memory only once it is touched.
     is_cgroup: bool,
-    /// What the kernel lets both buffers of a socket grow to.
+    /// The kernel's maximum for the two buffers of a socket together.
     sockets_max: u64,
 }
 
@@ -74,12 +76,14 @@ pub(in crate::server) struct MemoryBudget {
 pub(in crate::server) struct MemoryShares {
     /// Limit for each of the two buffers of a socket. `None`: the kernel decides.
     pub(in crate::server) socket_buffer: Option<u64>,
-    /// What all connections together have for what the handler shares among them. `None`: no limit.
+    /// The memory of all connections together for buffers that the handler shares among them.
+    /// `None`: no limit.
     pub(in crate::server) pooled: Option<u64>,
 }
 
 impl MemoryBudget {
-    /// One budget per limit; `sockets_max` is what the kernel lets both buffers of a socket grow to.
+    /// One budget per limit; `sockets_max` is the kernel's maximum for the two buffers of a socket
+    /// together.
     pub(in crate::server) fn each(
         limits: &MemoryLimits,
         sockets_max: u64,
@@ -88,8 +92,8 @@ impl MemoryBudget {
         let symbols = limits.symbols().filter(|_| reads_symbols).unwrap_or_default();
         let budget = |limit: &'static str, of: Option<Limit>, symbols: u64, is_cgroup: bool| {
             let Limit { bytes, taken } = of?;
-            let kept = if is_cgroup { KEPT_BACK_BYTES } else { KEPT_BACK_MAPPED_BYTES } + symbols;
-            let share = if is_cgroup { bytes / SHARE_KEPT_BACK } else { 0 };
+            let kept = if is_cgroup { RESERVED_BYTES } else { KEPT_BACK_MAPPED_BYTES } + symbols;
+            let share = if is_cgroup { bytes / RESERVED_SHARE } else { 0 };
             let taken = taken.saturating_add(kept).saturating_add(share);
             Some(MemoryBudget { limit, bytes, taken, is_cgroup, sockets_max })
         };
@@ -115,7 +119,7 @@ impl MemoryBudget {
         if self.is_cgroup { THREAD_BYTES } else { requirements.stack_bytes + THREAD_MAPPED_BYTES }
     }
 
-    /// The most that a connection takes, except for the buffers of its socket.
+    /// The maximum memory of a connection, except for the buffers of its socket.
     fn bytes_without_sockets(&self, requirements: &Requirements) -> u64 {
         let Memory { own, pooled } = requirements.memory;
         let threads = self
@@ -149,11 +153,11 @@ impl MemoryBudget {
     ) -> LimitingFactor {
         let each = self.per_connection(requested, requirements);
         let connections = self.available(requirements) / each;
-        let share = if self.is_cgroup { self.bytes / SHARE_KEPT_BACK } else { 0 };
+        let share = if self.is_cgroup { self.bytes / RESERVED_SHARE } else { 0 };
         let others = (self.taken - share).saturating_add(self.other_threads_bytes(requirements));
         let sufficient = (requested as u64).saturating_mul(each).saturating_add(others);
-        // The inverse of keeping a share back.
-        let share = if self.is_cgroup { sufficient.div_ceil(SHARE_KEPT_BACK - 1) } else { 0 };
+        // The inverse of reserving a share.
+        let share = if self.is_cgroup { sufficient.div_ceil(RESERVED_SHARE - 1) } else { 0 };
         // Memory in use differs a little from run to run.
         let sufficient = sufficient.saturating_add(share).div_ceil(MIB).saturating_add(1) * MIB;
         LimitingFactor {
@@ -193,10 +197,11 @@ pub(in crate::server) fn shares(
     )
 }
 
-/// What the kernel lets both buffers of a TCP socket grow to; `tcp_rmem` and `tcp_wmem` are the contents
-/// of `/proc/sys/net/ipv4/tcp_rmem` and `tcp_wmem`: three numbers, the last of which is the maximum.
+/// The kernel's maximum for the two buffers of a TCP socket together. `tcp_rmem` and `tcp_wmem` are
+/// the contents of `/proc/sys/net/ipv4/tcp_rmem` and `tcp_wmem`: three numbers, the last of which is
+/// the maximum.
 pub(in crate::server) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
-    /// For files that cannot be read: Linux's defaults for a machine with much memory.
+    /// Used if the files cannot be read: Linux's defaults for a machine with much memory.
     const DEFAULTS: [u64; 2] = [6 * MIB, 4 * MIB];
     let most = |text: &str| text.split_whitespace().nth(2).and_then(|most| most.parse().ok());
     most(tcp_rmem).unwrap_or(DEFAULTS[0]) + most(tcp_wmem).unwrap_or(DEFAULTS[1])
@@ -233,7 +238,7 @@ mod tests {
     fn a_small_group_limits_sockets_first_and_then_connections() {
         let budget = cgroup(64);
         let limiting = budget.limiting_factor(1024, &REQUIREMENTS);
-        // 64 less 2 in use, 8 and a 16th kept back, and 41 threads; 264 KiB each.
+        // 64 less 2 in use, 8 and a 16th reserved, and 41 threads; 264 KiB each.
         assert_eq!((limiting.connections, limiting.each), (186, 264 * KIB));
         let shares = shares(&[budget], limiting.connections, &REQUIREMENTS);
         assert_eq!(shares.socket_buffer.unwrap() / KIB, 64);
@@ -270,7 +275,7 @@ mod tests {
                     + requirements.memory.own
                     + sockets;
                 let all = each * connections as u64 + pooled.unwrap_or(0);
-                let most = mib * MIB - 2 * MIB - KEPT_BACK_BYTES - mib * MIB / SHARE_KEPT_BACK;
+                let most = mib * MIB - 2 * MIB - RESERVED_BYTES - mib * MIB / RESERVED_SHARE;
                 assert!(all <= most, "{all} of {most} with {mib} MiB");
                 let least = requirements.memory.pooled * connections as u64;
                 assert!(pooled.unwrap_or(0) >= least, "{pooled:?} with {mib} MiB");

@@ -1,5 +1,5 @@
-//! Reading and writing with a proof, in one place for all that has a handle; and what every
-//! newtype over a handle has.
+//! Ownership-checked reads and writes for all types with a handle, and macros for the newtypes over
+//! a handle.
 
 use std::io::{self, IoSlice, IoSliceMut};
 
@@ -12,7 +12,8 @@ use crate::faults::Waits;
 use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
 
-/// The most buffers that one vectored call takes (`IOV_MAX`); those beyond wait for the next call.
+/// The maximum number of buffers of one vectored call (`IOV_MAX`); further buffers wait for the
+/// next call.
 const BUFFERS_MAX: usize = 1024;
 
 /// `recv(2)`.
@@ -79,7 +80,7 @@ pub(super) fn send_vectored_as<C: Managed>(
     Ok(sent)
 }
 
-/// `read(2)`: for what is no socket.
+/// `read(2)`, for descriptors other than sockets.
 #[inline]
 #[track_caller]
 pub(super) fn read<C: Managed>(handle: &Handle<C>, buffer: &mut [u8]) -> io::Result<usize> {
@@ -105,7 +106,7 @@ pub(super) fn recv_vectored<C: Managed>(
     Ok(bytes)
 }
 
-/// `readv(2)`: for what is no socket.
+/// `readv(2)`, for descriptors other than sockets.
 #[track_caller]
 pub(super) fn read_vectored<C: Managed>(
     handle: &Handle<C>,
@@ -117,8 +118,8 @@ pub(super) fn read_vectored<C: Managed>(
     Ok(bytes)
 }
 
-/// `write(2)`: for what is no socket. In a program that has set SIGPIPE back to its default (Rust
-/// ignores it), writing to a pipe that nobody reads is the end of the process.
+/// `write(2)`, for descriptors other than sockets. If a program resets SIGPIPE to its default (Rust
+/// ignores it), writing to a pipe without a reader ends the process.
 #[inline]
 #[track_caller]
 pub(super) fn write<C: Managed>(handle: &Handle<C>, bytes: &[u8]) -> io::Result<usize> {
@@ -148,7 +149,8 @@ pub(super) fn send_flags(waits: Waits) -> SendFlags {
     if waits == Waits::Yes { SendFlags::empty() } else { SendFlags::DONTWAIT }
 }
 
-/// Gives a newtype its handle, the moves of the contract, `close`, `describe` and `Debug`.
+/// Implements the handle, the methods that move ownership, `close`, `describe` and `Debug` for a
+/// newtype.
 macro_rules! checked {
     ($type:ident, $field:tt, $cell:ident) => {
         impl $type {
@@ -160,22 +162,23 @@ macro_rules! checked {
                 self.$field.handle()
             }
 
-            /// Closes it: another word for `release`.
+            /// Closes it. The same as `release`.
             ///
             /// # Errors
-            /// As for `release`; a second close is `DoubleRelease`, which names the place of the first.
+            /// See `release`; a second close is `DoubleRelease`, which contains the place of the
+            /// first.
             #[track_caller]
             pub fn close(&self) -> Result<(), $crate::ownership::Error> {
                 self.release()
             }
 
-            /// Bytes received and bytes sent through it so far. Anybody may ask.
+            /// Bytes received and bytes sent through it so far. Any task may call it.
             #[must_use]
             pub fn traffic(&self) -> (u64, u64) {
                 self.handle().record().traffic()
             }
 
-            /// Describes it: owner, state, addresses, bytes, custody. Anybody may ask.
+            /// Describes it: owner, state, addresses, bytes, custody. Any task may call it.
             #[must_use]
             pub fn describe(&self) -> $crate::ownership::ResourceData {
                 self.resource().describe()
@@ -194,16 +197,16 @@ macro_rules! checked {
 }
 pub(super) use checked;
 
-/// Gives a newtype over a whole descriptor the way out of the registry.
+/// Implements `disown` for a newtype over a whole descriptor.
 macro_rules! disowned {
     ($type:ident) => {
         impl $type {
-            /// Gives it up without closing it. Types of the standard library can be made from what
-            /// comes back.
+            /// Gives up the ownership without closing it. The returned descriptor converts into
+            /// types of the standard library.
             ///
             /// # Errors
-            /// `NotOwner` and its kin, and it comes back; `FdReplaced`, when the number no longer means
-            /// what was registered.
+            /// `NotOwner` and related errors, which return the value; `FdReplaced` if the number no
+            /// longer refers to the registered file.
             #[track_caller]
             pub fn disown(self) -> Result<std::os::fd::OwnedFd, $crate::ownership::Refused<$type>> {
                 self.0.disown().map_err(|refused| refused.map($type))
@@ -213,7 +216,7 @@ macro_rules! disowned {
 }
 pub(super) use disowned;
 
-/// `Read` for a type and for references to it, by two of the functions above.
+/// Implements `Read` for a type and for references to it, with two of the functions above.
 macro_rules! reads {
     ($type:ty, |$handle:ident, $buffer:ident| $read:expr, $read_vectored:path) => {
         impl std::io::Read for &$type {
@@ -252,7 +255,7 @@ macro_rules! reads {
 }
 pub(super) use reads;
 
-/// `Write` for a type and for references to it, by two of the functions above.
+/// Implements `Write` for a type and for references to it, with two of the functions above.
 macro_rules! writes {
     ($type:ty, |$handle:ident, $bytes:ident| $write:expr, $write_vectored:path) => {
         impl std::io::Write for &$type {
@@ -271,7 +274,7 @@ macro_rules! writes {
                 $write_vectored(self.handle(), buffers)
             }
 
-            /// Nothing is held back here.
+            /// Does nothing: nothing is buffered.
             fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
             }
