@@ -317,9 +317,9 @@ impl Server {
                 }
             }
         }
-        if let Some(saboteur) = self.registry.saboteur() {
+        if let Some(injector) = self.registry.fault_injector() {
             // Faults start here: the server's own resources are open. A failed start is the caller's error.
-            saboteur.begin();
+            injector.begin();
         }
         if failed.is_some() {
             self.control.send(Control::Drain);

@@ -1,38 +1,38 @@
-//! Faults at the border to the kernel, in this process: a registry with a saboteur.
+//! Faults at the border to the kernel, in this process: a registry with a injector.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use echown::faults::Saboteur;
+use echown::faults::FaultInjector;
 use echown::net::{File, Listener, Stream, UdpSocket};
 use echown::ownership::{ErrorKind as Refusal, Registry};
 use echown::pool::Pool;
 use echown::test;
 
 /// A registry whose system calls are struck from now on.
-fn sabotaged(plan: &str) -> (Registry, Arc<Saboteur>) {
-    let saboteur = Arc::new(Saboteur::new(plan.parse().unwrap(), 1));
-    let registry = Registry::builder().sabotage(&saboteur).sink(|_| {}).build();
-    saboteur.begin();
-    (registry, saboteur)
+fn injecting(plan: &str) -> (Registry, Arc<FaultInjector>) {
+    let injector = Arc::new(FaultInjector::new(plan.parse().unwrap(), 1));
+    let registry = Registry::builder().inject_faults(&injector).sink(|_| {}).build();
+    injector.begin();
+    (registry, injector)
 }
 
 #[test]
 fn no_fault_is_injected_without_an_injector_or_before_it_is_enabled() {
-    let saboteur = Arc::new(Saboteur::new("read=1,write=1,close=1".parse().unwrap(), 1));
-    let registry = Registry::builder().sabotage(&saboteur).build();
+    let injector = Arc::new(FaultInjector::new("read=1,write=1,close=1".parse().unwrap(), 1));
+    let registry = Registry::builder().inject_faults(&injector).build();
     let (mut ours, mut theirs) = Stream::pair_in(&registry).unwrap();
     ours.write_all(b"x").unwrap();
     theirs.read_exact(&mut [0]).unwrap();
-    assert_eq!(saboteur.struck().total(), 0);
+    assert_eq!(injector.injected().total(), 0);
 }
 
 #[test]
 fn a_failed_connect_leaves_nothing_open_and_an_interrupted_one_succeeds() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (registry, saboteur) = sabotaged("connect=1");
+    let (registry, injector) = injecting("connect=1");
     for _ in 0..20 {
         let error = Stream::connect_to_in(&registry, &address).unwrap_err();
         let expected = [
@@ -42,18 +42,18 @@ fn a_failed_connect_leaves_nothing_open_and_an_interrupted_one_succeeds() {
         ];
         assert!(expected.contains(&error.kind()), "{error}");
     }
-    assert_eq!(saboteur.struck().connect, 20);
+    assert_eq!(injector.injected().connect, 20);
     assert!(registry.snapshot().resources.is_empty(), "each socket was closed");
-    let (registry, saboteur) = sabotaged("interrupt=0.5");
+    let (registry, injector) = injecting("interrupt=0.5");
     for _ in 0..20 {
         drop(Stream::connect_to_in(&registry, &address).unwrap());
     }
-    assert!(saboteur.struck().interrupt > 0);
+    assert!(injector.injected().interrupt > 0);
 }
 
 #[test]
 fn a_failed_thread_start_returns_the_job_and_its_resources() {
-    let (registry, _) = sabotaged("thread=1");
+    let (registry, _) = injecting("thread=1");
     let pool = Pool::builder().registry(&registry).build();
     let (ours, _theirs) = Stream::pair_in(&registry).unwrap();
     let give = [ours.resource()];
@@ -66,7 +66,7 @@ fn a_failed_thread_start_returns_the_job_and_its_resources() {
 
 #[test]
 fn a_close_that_fails_has_closed_and_is_not_retried() {
-    let (registry, saboteur) = sabotaged("close=1");
+    let (registry, injector) = injecting("close=1");
     let mut told = 0;
     for _ in 0..40 {
         let (ours, mut theirs) = Stream::pair().unwrap();
@@ -81,13 +81,13 @@ fn a_close_that_fails_has_closed_and_is_not_retried() {
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "the peer reads the end: it is closed");
         assert_eq!(ours.release().unwrap_err().kind(), Refusal::DoubleRelease);
     }
-    assert_eq!(saboteur.struck().close, 40);
+    assert_eq!(injector.injected().close, 40);
     assert!((5..35).contains(&told), "interrupted ones tell nothing, the others do: {told}");
 }
 
 #[test]
 fn file_io_is_only_cut_short_and_datagrams_are_not_affected() {
-    let (registry, saboteur) = sabotaged("read=1,write=1,short=1");
+    let (registry, injector) = injecting("read=1,write=1,short=1");
     let path = std::env::temp_dir().join(format!("echown-faults-{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(true);
@@ -95,17 +95,17 @@ fn file_io_is_only_cut_short_and_datagrams_are_not_affected() {
     file.write_all(b"all of it").unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"all of it");
     std::fs::remove_file(&path).unwrap();
-    assert!(saboteur.struck().short > 1);
+    assert!(injector.injected().short > 1);
     let socket = UdpSocket::bind_in(&registry, "127.0.0.1:0").unwrap();
     socket.connect(socket.local_addr().unwrap()).unwrap();
     assert_eq!(socket.send(b"whole").unwrap(), 5);
     assert_eq!(socket.recv(&mut [0; 10]).unwrap(), 5);
-    assert_eq!(saboteur.struck().read + saboteur.struck().write, 0);
+    assert_eq!(injector.injected().read + injector.injected().write, 0);
 }
 
 #[test]
 fn an_accept_that_would_block_waits_and_returns_one_connection_per_client() {
-    let (registry, saboteur) = sabotaged("again=0.5,interrupt=0.5");
+    let (registry, injector) = injecting("again=0.5,interrupt=0.5");
     let listener = Listener::bind_in(&registry, "127.0.0.1:0").unwrap();
     let (_keep, stop) = {
         let (reader, writer) = echown::net::pipe_in(&registry).unwrap();
@@ -126,5 +126,5 @@ fn an_accept_that_would_block_waits_and_returns_one_connection_per_client() {
     }
     clients.join().unwrap();
     assert!(listener.try_accept().unwrap().is_none());
-    assert!(saboteur.struck().again > 5 && saboteur.struck().interrupt > 5);
+    assert!(injector.injected().again > 5 && injector.injected().interrupt > 5);
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::units::{number, parse};
 use crate::echo::{Chaos, ChaosRates, ChaosTarget, SharedHandler};
-use crate::faults::{self, Saboteur};
+use crate::faults::{self, FaultInjector};
 use crate::ownership::{Level, RegistryBuilder};
 
 /// Options of fault injection.
@@ -36,8 +36,8 @@ pub(super) struct ChaosArguments {
     /// memory) and `thread` (a thread cannot be started) refuse a client. `close` (an error, after
     /// the descriptor is closed) is reported. `all` sets all of these. `interrupt`, `again` and `all`
     /// are at most 0.9. The summary at exit counts the injected failures by kind.
-    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<faults::Plan>)]
-    faults: Option<faults::Plan>,
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<faults::FaultRates>)]
+    faults: Option<faults::FaultRates>,
 
     /// Seed that selects the calls for --faults; the same seed selects the same calls of each kind,
     /// in order. Random by default; logged at startup.
@@ -62,7 +62,7 @@ impl ChaosArguments {
         let Some(plan) = self.faults else { return settings };
         let seed = self.faults_seed.unwrap_or_else(|| fastrand::u64(..));
         super::stderr_line::stderr_line(format_args!("faults: {plan} with --faults-seed {seed}"));
-        settings.sabotage(&Arc::new(Saboteur::new(plan, seed)))
+        settings.inject_faults(&Arc::new(FaultInjector::new(plan, seed)))
     }
 
     /// Wraps the handler in chaos if `--chaos` is given.

@@ -57,7 +57,7 @@ impl AdaptiveSpin {
     /// miss afterwards.
     pub(super) fn attempts(&mut self, registry: &Registry) -> u8 {
         // Whether spinning pays depends on timing, and the calls that a fault seed selects must not.
-        if registry.saboteur().is_some() {
+        if registry.fault_injector().is_some() {
             return 0;
         }
         if self.backoff > 0 {

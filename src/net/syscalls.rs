@@ -14,7 +14,7 @@ use rustix::net::{
     SocketFlags,
 };
 
-use crate::faults::{Call, Saboteur, Waits};
+use crate::faults::{Call, FaultInjector, Waits};
 use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
 
@@ -23,7 +23,7 @@ const UDP: &str = kind::UDP_SOCKET;
 
 /// The system calls of one resource, with the registry's fault injector, if it has one.
 #[derive(Clone, Copy)]
-pub(super) struct Syscalls<'a>(Option<&'a Saboteur>);
+pub(super) struct Syscalls<'a>(Option<&'a FaultInjector>);
 
 impl<'a> Syscalls<'a> {
     /// The system calls for a resource.
@@ -31,20 +31,20 @@ impl<'a> Syscalls<'a> {
     pub(super) fn of<C: Managed>(handle: &'a Handle<C>) -> Syscalls<'a> {
         let record = handle.record();
         // A datagram is complete or lost; the faults of streams do not apply.
-        Syscalls(record.registry.saboteur().filter(|_| record.kind != UDP))
+        Syscalls(record.registry.fault_injector().filter(|_| record.kind != UDP))
     }
 
     #[inline]
     fn before(self, call: impl FnOnce() -> Call) -> Result<()> {
-        self.0.map_or(Ok(()), |saboteur| saboteur.before(call()))
+        self.0.map_or(Ok(()), |injector| injector.before(call()))
     }
 
     /// Makes a call that moves up to `most` bytes, or fewer if a fault shortens it.
     #[inline]
     fn moving(self, most: usize, call: impl FnOnce(usize) -> Result<usize>) -> Result<usize> {
-        let Some(saboteur) = self.0 else { return call(most) };
-        let len = saboteur.shorten(most);
-        call(len).inspect(|&bytes| saboteur.moved(bytes, len, most))
+        let Some(injector) = self.0 else { return call(most) };
+        let len = injector.shorten(most);
+        call(len).inspect(|&bytes| injector.moved(bytes, len, most))
     }
 
     /// Makes a call that reads up to `most` bytes, or fewer if a fault shortens it. It counts as shortened
@@ -56,11 +56,11 @@ impl<'a> Syscalls<'a> {
         most: usize,
         call: impl FnOnce(usize) -> Result<usize>,
     ) -> Result<usize> {
-        let Some(saboteur) = self.0 else { return call(most) };
-        let len = saboteur.shorten(most);
+        let Some(injector) = self.0 else { return call(most) };
+        let len = injector.shorten(most);
         call(len).inspect(|&bytes| {
             if !rustix::io::ioctl_fionread(fd).is_ok_and(|left| left == 0) {
-                saboteur.moved(bytes, len, most);
+                injector.moved(bytes, len, most);
             }
         })
     }

@@ -158,8 +158,8 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
             None => {
                 let closed = close(value);
                 // It is closed, whatever error the fault injector returns.
-                match record.registry.saboteur() {
-                    Some(saboteur) if closed.is_ok() => Ok(close::tell(saboteur.after_close())?),
+                match record.registry.fault_injector() {
+                    Some(injector) if closed.is_ok() => Ok(close::tell(injector.after_close())?),
                     _ => closed,
                 }
             }

@@ -33,7 +33,7 @@ use super::task::{Origin, Task};
 use super::task_error::TaskError;
 use super::{report, snapshot};
 use super::{task, task_exit};
-use crate::faults::Saboteur;
+use crate::faults::FaultInjector;
 use crate::sys::fork;
 pub use builder::RegistryBuilder;
 
@@ -52,7 +52,7 @@ struct RegistryInner {
     suppressions: Vec<(Suppression, AtomicU64)>,
     sink: Option<ReportSink>,
     is_baseline: Option<BaselinePredicate>,
-    saboteur: Option<Arc<Saboteur>>,
+    fault_injector: Option<Arc<FaultInjector>>,
     /// The open resources, by descriptor number.
     numbers: Mutex<IntMap<RawFd, Arc<dyn Managed>>>,
     /// By descriptor number: a load generator declares thousands.
@@ -308,8 +308,8 @@ impl Registry {
 
     /// The fault injector of system calls, if there is one.
     #[inline]
-    pub(crate) fn saboteur(&self) -> Option<&Saboteur> {
-        self.0.saboteur.as_deref()
+    pub(crate) fn fault_injector(&self) -> Option<&FaultInjector> {
+        self.0.fault_injector.as_deref()
     }
 
     pub(crate) fn reports_leaks(&self) -> bool {

@@ -39,7 +39,7 @@ use threadpool::ThreadPool;
 
 use super::headroom::Headroom;
 use super::thread_limit::ThreadLimit;
-use crate::faults::Saboteur;
+use crate::faults::FaultInjector;
 use crate::ownership::Registry;
 use crate::sys::fork;
 use crate::sys::limits::Limits;
@@ -84,18 +84,18 @@ pub(crate) struct StartFaults(Option<Registry>);
 impl StartFaults {
     /// The injector of this registry, if it has one.
     pub(crate) fn of(registry: &Registry) -> StartFaults {
-        StartFaults(registry.saboteur().map(|_| registry.clone()))
+        StartFaults(registry.fault_injector().map(|_| registry.clone()))
     }
 
     fn check(&self) -> io::Result<()> {
-        let saboteur = self.0.as_ref().and_then(Registry::saboteur);
-        Ok(saboteur.map_or(Ok(()), Saboteur::before_thread)?)
+        let injector = self.0.as_ref().and_then(Registry::fault_injector);
+        Ok(injector.map_or(Ok(()), FaultInjector::before_thread)?)
     }
 }
 
 impl fmt::Debug for StartFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "a saboteur" } else { "none" })
+        f.write_str(if self.0.is_some() { "a fault injector" } else { "none" })
     }
 }
 

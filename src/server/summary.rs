@@ -7,7 +7,7 @@ use super::ShutdownResult;
 use super::end_counts::EndCounts;
 use super::limiter::Counters;
 use crate::echo::{EndReason, Fault, FaultCounts};
-use crate::faults::{Saboteur, Struck};
+use crate::faults::{FaultInjector, SyscallFaultCounts};
 use crate::ownership::{Registry, RegistrySummary};
 use crate::report::{Code, Plural};
 
@@ -48,7 +48,7 @@ pub struct ServerSummary {
     /// from the registry's reports.
     pub reported: FaultCounts,
     /// Injected failures of system calls (`--faults`), by kind.
-    pub syscall_faults: Struck,
+    pub syscall_faults: SyscallFaultCounts,
     /// Milliseconds from the command to drain until the last acceptor ended.
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
@@ -84,7 +84,10 @@ impl ServerSummary {
             open_resources: registry_summary.still_open.len() as u64,
             injected,
             reported: reported(ends.get(EndReason::Panic), &registry_summary),
-            syscall_faults: registry.saboteur().map(Saboteur::struck).unwrap_or_default(),
+            syscall_faults: registry
+                .fault_injector()
+                .map(FaultInjector::injected)
+                .unwrap_or_default(),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
             dropped_output: 0,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use echown::faults::Saboteur;
+use echown::faults::FaultInjector;
 use echown::net::{LineBuffer, Listener, Poller, Readiness, Stream, UdpSocket, pipe_in};
 use echown::ownership::{ErrorKind, Registry, TaskError};
 use echown::test;
@@ -225,15 +225,15 @@ fn a_cancelled_task_wakes_in_the_rest_of_an_interrupted_timeout() {
 
 #[test]
 fn an_interrupted_nonblocking_call_does_not_wait() {
-    let saboteur = Arc::new(Saboteur::new("interrupt=0.5".parse().unwrap(), 1));
-    let registry = Registry::builder().sabotage(&saboteur).sink(|_| {}).build();
+    let injector = Arc::new(FaultInjector::new("interrupt=0.5".parse().unwrap(), 1));
+    let registry = Registry::builder().inject_faults(&injector).sink(|_| {}).build();
     let (stream, _other) = Stream::pair_in(&registry).unwrap();
     fill(&stream);
     for timeout in [None, Some(Duration::from_secs(3600))] {
         stream.set_read_timeout(timeout).unwrap();
         stream.set_write_timeout(timeout).unwrap();
         stream.set_nonblocking(true).unwrap();
-        saboteur.begin();
+        injector.begin();
         for _ in 0..20 {
             let errors =
                 [(&stream).read(&mut [0]), (&stream).write(&[0]), stream.try_read(&mut [0])];
@@ -242,5 +242,5 @@ fn an_interrupted_nonblocking_call_does_not_wait() {
             }
         }
     }
-    assert!(saboteur.struck().interrupt > 20);
+    assert!(injector.injected().interrupt > 20);
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::faults::{PlanError, rates as fault_rates};
+use crate::faults::{FaultRatesError, rates as fault_rates};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,9 +147,9 @@ impl ChaosRates {
 }
 
 impl FromStr for ChaosRates {
-    type Err = PlanError;
+    type Err = FaultRatesError;
 
-    fn from_str(text: &str) -> Result<ChaosRates, PlanError> {
+    fn from_str(text: &str) -> Result<ChaosRates, FaultRatesError> {
         let known = Fault::ALL.map(|fault| (fault.name(), 1.0));
         let rates = fault_rates::parse(text, known, None)?;
         let sum: f64 = rates.iter().sum();
@@ -157,7 +157,7 @@ impl FromStr for ChaosRates {
             let text = format!(
                 "the rates add up to {sum}, expected at most 1: a connection has at most one fault"
             );
-            return Err(PlanError::new(text));
+            return Err(FaultRatesError::new(text));
         }
         Ok(ChaosRates { rates })
     }

@@ -7,7 +7,7 @@ use echown_report::{Report, Suppression};
 use once_cell::sync::OnceCell;
 
 use super::{BaselinePredicate, Counts, Registry, RegistryInner, ReportSink};
-use crate::faults::Saboteur;
+use crate::faults::FaultInjector;
 use crate::ownership::policy::{Level, Policy};
 use crate::ownership::task;
 use crate::sys::fork;
@@ -22,7 +22,7 @@ pub struct RegistryBuilder {
     suppressions: Vec<Suppression>,
     sink: Option<ReportSink>,
     is_baseline: Option<BaselinePredicate>,
-    saboteur: Option<Arc<Saboteur>>,
+    fault_injector: Option<Arc<FaultInjector>>,
 }
 
 impl RegistryBuilder {
@@ -72,9 +72,9 @@ impl RegistryBuilder {
     }
 
     /// The fault injector of system calls. Default: none. It injects nothing before its
-    /// [`begin`](Saboteur::begin).
-    pub fn sabotage(mut self, saboteur: &Arc<Saboteur>) -> RegistryBuilder {
-        self.saboteur = Some(Arc::clone(saboteur));
+    /// [`begin`](FaultInjector::begin).
+    pub fn inject_faults(mut self, fault_injector: &Arc<FaultInjector>) -> RegistryBuilder {
+        self.fault_injector = Some(Arc::clone(fault_injector));
         self
     }
 
@@ -99,7 +99,7 @@ impl RegistryBuilder {
                 .collect(),
             sink: self.sink,
             is_baseline: self.is_baseline,
-            saboteur: self.saboteur,
+            fault_injector: self.fault_injector,
             numbers: Default::default(),
             declared: Default::default(),
             reports: Default::default(),
