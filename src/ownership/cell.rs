@@ -159,7 +159,9 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
                 let closed = close(value);
                 // It is closed, whatever error the fault injector returns.
                 match record.registry.fault_injector() {
-                    Some(injector) if closed.is_ok() => Ok(close::tell(injector.after_close())?),
+                    Some(injector) if closed.is_ok() => {
+                        Ok(close::close_result(injector.after_close())?)
+                    }
                     _ => closed,
                 }
             }

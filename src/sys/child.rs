@@ -4,11 +4,12 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Has a process that `command` starts be killed when this process ends, by SIGKILL too
-/// (`PR_SET_PDEATHSIG`). What the process starts in turn is not killed, and a program with privileges of
-/// its own (set-user-ID, file capabilities) is not either.
+/// Makes the kernel kill the process that `command` starts when this process ends, even by SIGKILL
+/// (`PR_SET_PDEATHSIG`). Processes that it starts in turn are not killed, and neither is a
+/// privileged program (set-user-ID, file capabilities).
 ///
-/// The kernel means the *thread* that starts it: that has to be one that lives as long as the process,
+/// The signal is tied to the *thread* that starts the process: that thread must live as long as
+/// this process, such as the main thread.
 /// such as the main thread.
 #[cfg(target_os = "linux")]
 pub(crate) fn kill_with_this_process(command: &mut Command) {
@@ -17,14 +18,14 @@ pub(crate) fn kill_with_this_process(command: &mut Command) {
     let parent: Pid = getpid();
     let in_child = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have ended before the line above, and then no signal comes.
+        // If the parent ended before the line above, there is no signal.
         match getppid() {
             Some(now) if now == parent => Ok(()),
             _ => Err(io::Error::from(rustix::io::Errno::SRCH)),
         }
     };
-    // SAFETY: between fork and exec only async-signal-safe functions may be called. These are two system
-    // calls; an error is a number, and nothing is allocated.
+    // SAFETY: between fork and exec only async-signal-safe functions may be called. These are two
+    // system calls; an error is a number, and nothing is allocated.
     unsafe {
         command.pre_exec(in_child);
     }

@@ -1,16 +1,15 @@
 //! The kernel's limits on the number of threads, as plain numbers.
 //!
-//! This module only reads; `pool::thread_limit` draws the conclusions. A file that is missing or
-//! unreadable is `None`: in a container half of them are, and an unreadable limit then appears as
-//! an ordinary error when a thread starts. One mapping too many ends the process, so that limit is
-//! assumed where it cannot be read, as in an empty root; see [`without_proc`]. Only Linux is read;
-//! elsewhere every number is `None`. Limit of this reader: it does not find a mount point with a
-//! blank in its name.
+//! This module only reads; `pool::thread_limit` evaluates the values. A missing or unreadable file
+//! is `None`, which is common in a container; the limit then appears as an ordinary error when a
+//! thread starts. Exceeding the limit on mappings ends the process, so a default is assumed if it
+//! cannot be read, as in an empty root; see [`without_proc`]. Only Linux is supported; on other
+//! systems every value is `None`. A mount point with a space in its name is not found.
 
 #[cfg(any(target_os = "linux", target_os = "android", test))]
 use std::path::{Path, PathBuf};
 
-/// Everything that limits the number of threads of this process. `None`: no limit, or unknown.
+/// The limits on the number of threads of this process. `None`: no limit, or unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Soft `RLIMIT_NPROC`: processes and threads of this user, all processes together.
@@ -21,26 +20,26 @@ pub(crate) struct Limits {
     pub(crate) threads_max: Option<u64>,
     /// `kernel.pid_max`: one more than the highest number; every thread takes a number.
     pub(crate) pid_max: Option<u64>,
-    /// Of the own control group and its ancestors the `pids.max` that leaves least, and how many
-    /// there are in that group already.
+    /// The lowest remaining `pids.max` of the process's control group and its ancestors, with the
+    /// number of tasks in that group.
     pub(crate) cgroup_pids: Option<(u64, u64)>,
     /// `vm.max_map_count`: memory mappings of this process.
     pub(crate) max_map_count: Option<u64>,
-    /// Mappings that this process has already.
+    /// The current number of mappings of this process.
     pub(crate) mappings: Option<u64>,
     /// Cores that this process may run on; the allocator makes mappings per core.
     pub(crate) cores: Option<u64>,
 }
 
-/// `vm.max_map_count` where it cannot be read: the kernel's default.
+/// `vm.max_map_count` if it cannot be read: the kernel's default.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MAX_MAP_COUNT_ASSUMED: u64 = 65_530;
 
-/// Mappings of this process where they cannot be counted: more than a program has at its start.
+/// The number of mappings if it cannot be counted: more than a program has at startup.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MAPPINGS_ASSUMED: u64 = 256;
 
-/// What is lost where `/proc` cannot be read, in a sentence for the log; `None` where it can.
+/// The effect of an unreadable `/proc`, as a sentence for the log; `None` if it can be read.
 #[cfg(all(feature = "cli", any(target_os = "linux", target_os = "android")))]
 pub(crate) fn without_proc() -> Option<String> {
     let error = std::fs::File::open("/proc/self/maps").err()?;
@@ -51,14 +50,15 @@ pub(crate) fn without_proc() -> Option<String> {
     ))
 }
 
-/// Not needed here.
+/// Not needed on this system.
 #[cfg(all(feature = "cli", not(any(target_os = "linux", target_os = "android"))))]
 pub(crate) fn without_proc() -> Option<String> {
     None
 }
 
 impl Limits {
-    /// Reads them: `getrlimit`, `capget` and files below `/proc` and the control groups' mounts.
+    /// Reads the limits: `getrlimit`, `capget` and files below `/proc` and the control groups'
+    /// mounts.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn read() -> Limits {
         use rustix::process::{Resource, getrlimit};
@@ -76,14 +76,14 @@ impl Limits {
         }
     }
 
-    /// Knows nothing here.
+    /// No limits are known on this system.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn read() -> Limits {
         Limits::default()
     }
 }
 
-/// `vm.max_map_count` and how many mappings there are now, if both can be read.
+/// The current number of mappings and `vm.max_map_count`, if both can be read.
 pub(crate) fn mappings_of_max() -> Option<(u64, u64)> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return number(Path::new("/proc/sys/vm/max_map_count")).zip(mappings());
@@ -93,14 +93,14 @@ pub(crate) fn mappings_of_max() -> Option<(u64, u64)> {
 
 /// Whether `RLIMIT_NPROC` is enforced: the rule of `copy_process` in the kernel's `fork.c`.
 ///
-/// Exempt are the real user 0 and whoever has `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN`, all as seen
-/// from the initial user namespace. A rootless container's root is therefore bound.
+/// Exempt are the real user 0 and processes with `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN`, all as seen
+/// from the initial user namespace. So the limit applies to root in a rootless container.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn nproc_binds() -> bool {
     use rustix::process::getuid;
     use rustix::thread::{CapabilitySet, capabilities};
 
-    // A kernel without user namespaces has no such file, and only the initial one.
+    // A kernel without user namespaces does not have this file, and only the initial namespace.
     let initial =
         std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_every_user(&map));
     let exempting = CapabilitySet::SYS_RESOURCE | CapabilitySet::SYS_ADMIN;
@@ -108,7 +108,7 @@ fn nproc_binds() -> bool {
     !(initial && (getuid().is_root() || capable()))
 }
 
-/// Whether a `uid_map` is that of the initial user namespace: every number is itself.
+/// Whether a `uid_map` is that of the initial user namespace, which maps every id to itself.
 #[cfg(any(target_os = "linux", target_os = "android", test))]
 fn maps_every_user(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -124,7 +124,7 @@ fn cores() -> Option<u64> {
 fn mappings() -> Option<u64> {
     use std::io::Read as _;
 
-    // Piece by piece: all of it is megabytes where there are many threads.
+    // Read in pieces, because the file has megabytes if there are many threads.
     const PIECE_BYTES: usize = 64 * 1024;
     let mut maps = std::fs::File::open("/proc/self/maps").ok()?;
     let mut piece = super::zeroed::zeroed(PIECE_BYTES)?;
@@ -154,8 +154,8 @@ fn number(file: &Path) -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// The directories whose limits of a controller, such as `pids`, bind this process: its group's and
-/// every ancestor's that is mounted here, in version 1 (the controller's hierarchy) and version 2.
+/// The directories whose limits of a controller, such as `pids`, apply to this process: its group's
+/// and those of all mounted ancestors, in version 1 (the controller's hierarchy) and version 2.
 ///
 /// `groups` is `/proc/self/cgroup`, `mounts` is `/proc/self/mountinfo`.
 #[cfg(any(target_os = "linux", target_os = "android", test))]
@@ -185,10 +185,10 @@ pub(super) fn controller_dirs(groups: &str, mounts: &str, controller: &str) -> V
     dirs
 }
 
-/// Where `group` lies below a mount that shows the hierarchy from `root` on.
+/// The path of `group` below a mount that shows the hierarchy from `root` on.
 ///
-/// In a container the two need not fit (the mount shows the container's own group, the path is the
-/// host's, or leads upwards out of a namespace); then the mount itself is the best that is known.
+/// In a container the two may not match: the mount shows the container's own group, while the path
+/// is the host's or leads out of a namespace. Then the mount itself is the best guess.
 #[cfg(any(target_os = "linux", target_os = "android", test))]
 fn group_below(root: &str, group: &str) -> PathBuf {
     match Path::new(group).strip_prefix(root) {
@@ -197,8 +197,8 @@ fn group_below(root: &str, group: &str) -> PathBuf {
     }
 }
 
-/// The root and the mount point of a `mountinfo` line, if it shows the wanted hierarchy: that of a
-/// controller in version 1, or the one of version 2.
+/// The root and the mount point of a `mountinfo` line, if it shows the requested hierarchy: that of
+/// a controller in version 1, or the one of version 2.
 #[cfg(any(target_os = "linux", target_os = "android", test))]
 fn group_mount<'a>(line: &'a str, version_1: Option<&str>) -> Option<(&'a str, &'a str)> {
     // 36 35 98:0 /root /mount/point options [tags] - type source super-options
@@ -219,14 +219,14 @@ fn has(list: &str, controller: &str) -> bool {
     list.split(',').any(|word| word == controller)
 }
 
-/// The lowest port that a process without privileges may listen on.
+/// The lowest port that an unprivileged process may listen on.
 pub(crate) fn unprivileged_port_min() -> u16 {
     const DEFAULT: u16 = 1024;
     let file = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     file.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT)
 }
 
-/// How many descriptors this process may have open (`RLIMIT_NOFILE`); `None` for no limit.
+/// The maximum number of open descriptors of this process (`RLIMIT_NOFILE`); `None` for no limit.
 pub(crate) fn descriptors() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }

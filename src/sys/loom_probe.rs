@@ -1,21 +1,21 @@
 //! A probe whose uses loom watches, for the models of the slot.
 //!
-//! It is in this module because of its one line of `unsafe`.
+//! It is in this module because it needs `unsafe`.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use loom::cell::UnsafeCell;
 
-/// Something that may be used by several threads at once, or by one alone. loom fails a model in
-/// which two threads meet here and nothing orders them, unless both only share.
+/// A probe of shared and exclusive uses. loom fails a model in which two threads use it
+/// concurrently without ordering, unless both uses are shared.
 pub(crate) struct LoomProbe(UnsafeCell<()>);
 
-// SAFETY: there is nothing inside to race for. loom's cell is kept from being shared only because
-// it lends pointers to its content, which no function here passes on; its own bookkeeping belongs
-// to the execution, whose threads run one at a time.
+// SAFETY: it has no content to race for. loom's cell is not `Sync` only because it lends out
+// pointers to its content, which no function here does; its own bookkeeping belongs to the
+// execution, whose threads run one at a time.
 unsafe impl Sync for LoomProbe {}
 
-// A panic fails the whole model: nothing is looked at after one.
+// A panic fails the whole model, so the state after it does not matter.
 impl UnwindSafe for LoomProbe {}
 impl RefUnwindSafe for LoomProbe {}
 
@@ -24,13 +24,13 @@ impl LoomProbe {
         LoomProbe(UnsafeCell::new(()))
     }
 
-    /// A use that others may make at the same time.
+    /// A use that may be concurrent with other shared uses.
     #[track_caller]
     pub(crate) fn share<R>(&self, f: impl FnOnce() -> R) -> R {
         self.0.with(|_| f())
     }
 
-    /// A use that nobody may make at the same time.
+    /// A use that excludes all others.
     #[track_caller]
     pub(crate) fn exclude<R>(&self, f: impl FnOnce() -> R) -> R {
         self.0.with_mut(|_| f())

@@ -1,15 +1,14 @@
 //! Memory: its limits, and whether an allocation would succeed now.
 //!
-//! The failure story: an allocation that fails ends the process, and where `RUST_BACKTRACE` is set
-//! it can hang it instead (a panic that is being printed holds the lock that the message about the
-//! failed allocation takes). A control group does not fail allocations at all: it kills the
-//! process. So the limits are read in advance, and large allocations are made in a way that can
-//! fail.
+//! The failure story: an allocation that fails ends the process, and with `RUST_BACKTRACE` set the
+//! process can hang instead (a panic that is being printed holds the lock that the message about
+//! the failed allocation takes). A control group does not fail allocations at all: it kills the
+//! process. So the limits are read in advance, and large allocations are fallible.
 //!
 //! # Limits
 //!
-//! Swap is not counted, nor is `memory.high`, which slows a process down and does not end it. What
-//! else runs in the control group is counted as it is at the moment of reading.
+//! Swap is not counted, and neither is `memory.high`, which slows a process down but does not kill
+//! it. Other processes of the control group are counted as they are at the time of reading.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -17,27 +16,27 @@ use std::sync::OnceLock;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::limits::controller_dirs;
 
-/// A limit in bytes, and how much of it is taken.
+/// A limit in bytes, with the current use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// The most.
+    /// The value of the limit.
     pub(crate) bytes: u64,
-    /// What is taken already and will not be given back.
+    /// Memory in use that is not returned.
     pub(crate) taken: u64,
 }
 
 impl Limit {
-    /// What is left of it.
+    /// The remaining bytes.
     pub(crate) fn left(&self) -> u64 {
         self.bytes.saturating_sub(self.taken)
     }
 }
 
-/// Everything that limits the memory of this process. `None`: no limit, or unknown.
+/// The limits on the memory of this process. `None`: no limit, or unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryLimits {
-    /// Of the own control group and its ancestors the limit that leaves least: `memory.max`, or
-    /// `memory.limit_in_bytes` of version 1.
+    /// The lowest remaining limit of the process's control group and its ancestors: `memory.max`,
+    /// or `memory.limit_in_bytes` of version 1.
     pub(crate) cgroup: Option<Limit>,
     /// `RLIMIT_AS`: address space, touched or not.
     pub(crate) address_space: Option<Limit>,
@@ -46,7 +45,7 @@ pub(crate) struct MemoryLimits {
 }
 
 impl MemoryLimits {
-    /// Reads them: `getrlimit`, `/proc/self/statm` and files of the control groups.
+    /// Reads the limits: `getrlimit`, `/proc/self/statm` and files of the control groups.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn read() -> MemoryLimits {
         use rustix::process::{Resource, getrlimit};
@@ -64,7 +63,7 @@ impl MemoryLimits {
         }
     }
 
-    /// Knows nothing here.
+    /// No limits are known on this system.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn read() -> MemoryLimits {
         MemoryLimits::default()
@@ -87,10 +86,10 @@ fn cgroup_limit(dir: &Path) -> Option<Limit> {
     group_limit(&limit, &usage.unwrap_or_default(), &text("memory.stat").unwrap_or_default())
 }
 
-/// A group's limit from its files. The page cache of files is not counted as taken: the kernel gives
-/// it back before it kills anything.
+/// A group's limit from its files. The page cache does not count as used, because the kernel
+/// reclaims it before it kills a process.
 fn group_limit(limit: &str, usage: &str, stat: &str) -> Option<Limit> {
-    /// Version 1 has no word for "no limit": it says a number that no machine has.
+    /// Version 1 represents "no limit" by a number that exceeds every machine's memory.
     const NO_LIMIT: u64 = 1 << 62;
     let bytes = limit.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT)?;
     let of_files = |names: [&str; 2]| -> u64 {
@@ -100,7 +99,7 @@ fn group_limit(limit: &str, usage: &str, stat: &str) -> Option<Limit> {
             .filter_map(|(_, n)| n.parse::<u64>().ok())
             .sum()
     };
-    // Version 1 has the group's own and those of the groups below it added up.
+    // In version 1 these contain the sums over the group and its descendants.
     let cache = match of_files(["total_active_file", "total_inactive_file"]) {
         0 => of_files(["active_file", "inactive_file"]),
         total => total,
@@ -109,17 +108,17 @@ fn group_limit(limit: &str, usage: &str, stat: &str) -> Option<Limit> {
     Some(Limit { bytes, taken: usage.saturating_sub(cache) })
 }
 
-/// Memory that the symbols of the program take, once they are read for the first backtrace that is
-/// printed. 55 MiB were measured, and 180 of address space without optimization.
+/// The memory for the program's symbols, which are read for the first printed backtrace. Measured:
+/// 55 MiB, and 180 MiB of address space without optimization.
 const SYMBOLS_BYTES: u64 = 64 * 1024 * 1024;
 const SYMBOLS_MAPPED_BYTES: u64 = 192 * 1024 * 1024;
 
-/// Part of a limit that symbols may take, at the most: they are no use to a client.
+/// The maximum share of a limit for symbols, as a divisor: clients do not need them.
 const SYMBOLS_SHARE: u64 = 4;
 
 impl MemoryLimits {
-    /// What to keep back of each limit for symbols: `[cgroup, address space, data]`. `None`: one of the
-    /// limits has no room for them, and they are not to be read.
+    /// The memory to reserve of each limit for symbols: `[cgroup, address space, data]`. `None`:
+    /// one of the limits has no room for them, so they must not be read.
     pub(crate) fn symbols(&self) -> Option<[u64; 3]> {
         let bytes = [SYMBOLS_BYTES, SYMBOLS_MAPPED_BYTES, SYMBOLS_BYTES];
         let limits = [self.cgroup, self.address_space, self.data];
@@ -130,41 +129,42 @@ impl MemoryLimits {
     }
 }
 
-/// Whether there is room for the symbols of the program, as limits were when this was first asked.
+/// Whether the limits have room for the program's symbols. Computed once.
 pub(crate) fn has_room_for_symbols() -> bool {
     static HAS_ROOM: OnceLock<bool> = OnceLock::new();
     *HAS_ROOM.get_or_init(|| MemoryLimits::read().symbols().is_some())
 }
 
-/// Whether panics print a backtrace, as the standard library decides it.
+/// Whether panics print a backtrace, by the standard library's rules.
 pub(crate) fn prints_backtraces() -> bool {
     std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
 }
 
-/// Whether so many bytes of address space could be had at this moment: they are mapped and given back,
-/// without being touched.
+/// Whether this many bytes of address space can be mapped now. They are mapped and unmapped, and
+/// not touched.
 pub(crate) fn can_map(bytes: usize) -> bool {
     let (access, kind) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping at an address that the kernel chooses touches no other memory.
+    // SAFETY: a new anonymous mapping at an address that the kernel chooses affects no other
+    // memory.
     let mapped = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
     if mapped == libc::MAP_FAILED {
         return false;
     }
-    // SAFETY: exactly what was mapped above, and nothing points into it.
+    // SAFETY: exactly the mapping from above, which nothing points into.
     unsafe { libc::munmap(mapped, bytes) };
     true
 }
 
-/// Keeps glibc's allocator to one arena where `RLIMIT_AS` is set. Otherwise threads make up to eight
-/// for each core, and each takes 64 MiB of address space, most of it for nothing. To be called before
-/// the first thread is started.
+/// Limits glibc's allocator to one arena if `RLIMIT_AS` is set. By default threads create up to
+/// eight arenas per core, and each reserves 64 MiB of address space. Must be called before the
+/// first thread is started.
 #[cfg(feature = "cli")]
 pub(crate) fn save_address_space() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if rustix::process::getrlimit(rustix::process::Resource::As).current.is_some() {
-        // SAFETY: changes a number inside of the allocator, which takes its own lock for that. Where it
-        // fails, more address space is taken.
+        // SAFETY: sets a number inside the allocator, which takes its own lock for that. If it
+        // fails, more address space is used.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     }
 }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_of_files_is_not_counted_as_taken() {
+    fn the_page_cache_does_not_count_as_used() {
         let limit = |taken| Some(Limit { bytes: 4096, taken });
         assert_eq!(group_limit("4096\n", "1000\n", V1_STAT), limit(500));
         let v2 = "anon 400\nfile 500\nkernel 100\ninactive_file 100\nactive_file 200\n";
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_address_space_holds_is_refused_and_ends_nothing() {
+    fn an_impossible_allocation_fails_without_an_abort() {
         assert!(can_map(1 << 20));
         assert!(!can_map(1 << 47));
     }
@@ -217,7 +217,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_this_process_has_taken_is_read() {
+    fn the_use_of_this_process_is_read() {
         let limits = MemoryLimits::read();
         for (name, limit) in [("AS", limits.address_space), ("DATA", limits.data)] {
             assert!(limit.is_none_or(|limit| limit.taken > 0), "{name}: {limit:?}");

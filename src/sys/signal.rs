@@ -1,9 +1,9 @@
-//! Signal dispositions and masks, as far as the signal libraries leave them to us.
+//! Signal dispositions and masks that the signal libraries do not cover.
 
-/// Whether the signal is ignored: when the program starts, by its parent, as a shell does with SIGINT
-/// for a background job and `nohup` with SIGHUP.
+/// Whether the signal is ignored. At program start that is the parent's choice, such as a shell's
+/// for SIGINT of a background job, or `nohup`'s for SIGHUP.
 pub(crate) fn is_ignored(signal: i32) -> bool {
-    // SAFETY: an all-zero `sigaction` is a valid value to be written over, and with a null new
+    // SAFETY: an all-zero `sigaction` is a valid value to be overwritten, and with a null new
     // action the call only reads.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -12,16 +12,16 @@ pub(crate) fn is_ignored(signal: i32) -> bool {
     }
 }
 
-/// Gives the signal its default disposition back.
+/// Restores the default disposition of the signal.
 pub(crate) fn restore_default(signal: i32) {
-    // SAFETY: SIG_DFL is always a valid disposition; no handler of ours is involved.
+    // SAFETY: SIG_DFL is always a valid disposition; no handler of this program is involved.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
     }
 }
 
-/// Takes signals out of the current thread's mask (`pthread_sigmask(3)`). Threads that it starts
-/// from now on inherit the mask.
+/// Removes signals from the current thread's mask (`pthread_sigmask(3)`). Threads that it starts
+/// later inherit the mask.
 pub(crate) fn unblock(signals: &[i32]) {
     // SAFETY: `sigemptyset` initializes the set before anything reads it, and the set lives on this
     // stack for all calls. An invalid number makes `sigaddset` fail and changes nothing.

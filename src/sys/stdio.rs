@@ -9,20 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Functions in this section are called before `main`, and before the standard library's own start.
-// SAFETY: the section holds pointers to functions that take no arguments, or take those of `main` and
-// may ignore them; `look` does, and it needs nothing of the standard library that is made at its start.
+// SAFETY: the section contains pointers to functions without arguments, or with those of `main`,
+// which they may ignore. `check_stdout` ignores them, and uses no part of the standard library that is
+// initialized at startup.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static LOOK: extern "C" fn() = look;
+static CHECK_STDOUT: extern "C" fn() = check_stdout;
 
-extern "C" fn look() {
+extern "C" fn check_stdout() {
     let is_closed = rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_err();
-    // ord: Relaxed; there is one thread.
+    // ord: Relaxed; there is only one thread.
     WAS_CLOSED.store(is_closed, Ordering::Relaxed);
 }
 
 /// Whether standard output was closed when the program started.
 pub(crate) fn stdout_was_closed() -> bool {
-    // ord: Relaxed; it was written before there was a second thread.
+    // ord: Relaxed; written before a second thread existed.
     WAS_CLOSED.load(Ordering::Relaxed)
 }

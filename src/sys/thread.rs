@@ -10,15 +10,15 @@ thread_local! {
     static NAME: OnceCell<Arc<str>> = const { OnceCell::new() };
 }
 
-/// The name of the current thread, asked once per thread: tasks come and go on it.
+/// The name of the current thread. Cached per thread, because many tasks run on it.
 pub(crate) fn name() -> Arc<str> {
     let ask = || escape::text(std::thread::current().name().unwrap_or("unnamed thread")).into();
     NAME.try_with(|cached| Arc::clone(cached.get_or_init(ask))).unwrap_or_else(|_| ask())
 }
 
-/// The kernel's id of the current thread (`gettid(2)`), asked once per thread.
+/// The kernel's id of the current thread (`gettid(2)`). Cached per thread.
 ///
-/// Zero where the platform has no such thing.
+/// Zero on systems without such ids.
 pub(crate) fn kernel_id() -> u32 {
     KERNEL_ID
         .try_with(|cached| {
@@ -42,7 +42,7 @@ fn ask() -> u32 {
 
 /// True on the thread that the process was started with.
 ///
-/// Elsewhere than on Linux the name that the standard library gives that thread has to do.
+/// On systems other than Linux, it is recognized by its name in the standard library.
 pub(crate) fn is_main() -> bool {
     #[cfg(target_os = "linux")]
     return kernel_id() == rustix::process::getpid().as_raw_pid().unsigned_abs();
