@@ -38,6 +38,7 @@
 //! - No function returns a descriptor number or a borrowed descriptor, which could outlive the ownership.
 //!   `disown` returns the owned descriptor.
 
+mod accept_backoff;
 mod adaptive_spin;
 mod address;
 mod adopt;
@@ -59,6 +60,7 @@ mod syscalls;
 mod udp;
 mod wait;
 
+pub(crate) use accept_backoff::{AcceptBackoff, is_exhaustion};
 pub use adaptive_spin::AdaptiveSpin;
 pub use address::Address;
 pub use adopt::{StdListener, StdStream};

@@ -12,7 +12,6 @@
 //! on one channel of events: commands (from a signal or a test) and the ends of acceptors.
 
 mod accept;
-mod backoff;
 mod bind;
 mod capacity;
 mod drain;

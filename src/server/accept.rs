@@ -10,20 +10,15 @@ use std::time::{Duration, Instant};
 
 use echown_fd::escape;
 
-use super::backoff::Backoff;
 use super::bind::AcceptorResources;
 use super::end_counts::{EndCounter, count};
 use super::limiter::{ConnectionLimiter, Permit};
 use super::{ControlHandle, ServerSettings, after, drain, ip_of};
 use crate::echo::{EndReason, Handler, SharedHandler};
-use crate::net::{AdaptiveSpin, Address, Stream};
+use crate::net::{AcceptBackoff, AdaptiveSpin, Address, Stream, is_exhaustion};
 use crate::ownership::{Error, ErrorKind, Resource, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use crate::rate_limited_log::RateLimited;
-
-/// Pause after running out of descriptors, threads or memory: long enough not to spin, short enough
-/// that a client hardly notices.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Initial capacity for the name of a connection's task, `echo 127.0.0.1:40123`, so that it rarely
 /// reallocates.
@@ -42,14 +37,6 @@ pub(super) struct Acceptor {
 /// How one connection ended, as its task returns it.
 type ConnectionResult = io::Result<EndReason>;
 
-/// Whether the process has the resources that a new connection needs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ResourceState {
-    Available,
-    /// One has run out; this was logged once.
-    Exhausted,
-}
-
 impl Acceptor {
     /// Accepts until it is stopped, then drains.
     pub(super) fn run(mut self) {
@@ -59,17 +46,20 @@ impl Acceptor {
                 record_outcome(&limiter.counters.ends, task, outcome);
             });
         let refusal_log = RateLimited::default();
-        let (pause_log, recovery_log) = (RateLimited::default(), RateLimited::default());
-        let mut state = ResourceState::Available;
-        let mut backoff = Backoff::default();
+        let mut backoff = AcceptBackoff::default();
         let mut spin = AdaptiveSpin::default();
         // In a drain: until the queued connections are accepted, but not beyond the deadline.
         while self.deadline().is_none_or(|deadline| Instant::now() < deadline) {
             let AcceptorResources { listener, stop, .. } = &self.resources;
-            let now = match listener.accept_or_stop_spinning(stop, &mut spin) {
+            let pause = match listener.accept_or_stop_spinning(stop, &mut spin) {
                 Ok(Some((stream, peer))) => {
-                    backoff.record_success();
-                    self.serve(&connections, stream, &peer, &refusal_log)
+                    match self.serve(&connections, stream, &peer, &refusal_log) {
+                        Ok(()) => {
+                            backoff.record_success();
+                            continue;
+                        }
+                        Err(limit) => backoff.record_exhaustion(limit),
+                    }
                 }
                 Ok(None) => break,
                 // Cancelled: the server aborts. Any other refusal: the listener is gone.
@@ -79,32 +69,16 @@ impl Acceptor {
                     }
                     break;
                 }
-                Err(error) if is_exhaustion(&error) => {
-                    self.refuse_one();
-                    Err(error.to_string())
-                }
-                // An unknown error may be temporary.
+                // An unknown error may be temporary, too.
                 Err(error) => {
-                    if self.pause(backoff.record_failure(&error)) {
-                        break;
+                    if is_exhaustion(&error) {
+                        self.refuse_one();
                     }
-                    continue;
+                    backoff.record_failure(&error)
                 }
             };
-            match (state, now) {
-                (ResourceState::Available, Ok(())) => {}
-                (ResourceState::Exhausted, Ok(())) => {
-                    recovery_log.info("accept resumed");
-                    state = ResourceState::Available;
-                }
-                (_, Err(what)) => {
-                    // At the limit the two states alternate; one line a second is enough.
-                    pause_log.warn(format_args!("accept paused, retrying in {PAUSE:?}: {what}"));
-                    state = ResourceState::Exhausted;
-                    if self.pause(PAUSE) {
-                        break;
-                    }
-                }
+            if self.pause(pause) {
+                break;
             }
         }
         let deadline = self.deadline().unwrap_or_else(Instant::now);
@@ -253,11 +227,4 @@ fn record_outcome(
 
 fn is_cancelled(error: &io::Error) -> bool {
     Error::in_io(error).is_some_and(|error| error.kind() == ErrorKind::Cancelled)
-}
-
-/// Out of descriptors, buffers or memory: temporary, until other users release theirs.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
 }

@@ -379,3 +379,46 @@ fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
     });
     lab.assert_clean();
 }
+
+/// Shares its sender when it is called, in the middle of the task's reading.
+struct Shares(Senders, Mutex<Sender<io::Result<()>>>);
+
+impl Notifier for Shares {
+    fn on_writable(&self) {
+        let sender = self.0.of(1).expect("it is there");
+        let _ = lock(&self.1).send(sender.share());
+    }
+}
+
+#[test]
+fn a_notifier_may_share_its_sender_while_the_connection_is_read() {
+    let lab = Fixture::new();
+    lab.root(|| {
+        let senders = Senders::default();
+        let theirs = senders.clone();
+        let (told, hear) = mpsc::channel();
+        let told = Mutex::new(told);
+        let (recorder, notes) = Recorder::new(move |connection, sender| {
+            // Until the kernel takes no more: the notifier is called when the client reads.
+            while sender.send_some(&[0; 65536])? != Sent::Pending {}
+            theirs.put(sender);
+            let told = Mutex::new(lock(&told).clone());
+            connection.start_with(devour, Shares(theirs.clone(), told))
+        });
+        let manager = manager(lab, recorder);
+        let address = listen(&manager, &notes);
+        let mut client = dial(address);
+        notes.assert_next(&[Heard::Connect(1)]);
+        let reader = std::thread::spawn(move || {
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).map(|_| heard)
+        });
+        hear.recv_timeout(DEADLINE).expect("there is room").expect("there is a thread");
+        // Shared: this task may use it.
+        senders.of(1).expect("it is there").send(b"the last").expect("it is connected");
+        senders.erase(1);
+        let heard = reader.join().expect("no panic").expect("the end, and no reset");
+        assert!(heard.ends_with(b"the last"));
+    });
+    lab.assert_clean();
+}

@@ -3,18 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connection_task::ConnectionTask;
 use super::context::{Context, Request};
-use crate::net::{Address, KeepAlive, Listener, PipeReader, Stream};
+use crate::net::{AcceptBackoff, Address, KeepAlive, Listener, PipeReader, Stream};
 use crate::ownership::task;
 use crate::ownership::{Error, TaskError, TaskLabel};
 use crate::pool::Orphans;
-
-/// Pause after running out of descriptors, threads or memory: long enough not to spin, short enough
-/// that a client hardly notices.
-const PAUSE: Duration = Duration::from_millis(50);
 
 type ConnectionResult = io::Result<()>;
 
@@ -54,24 +50,23 @@ fn accept(
     stop: &PipeReader,
     connections: &Orphans<ConnectionResult>,
 ) {
-    let mut is_pausing = false;
+    let mut backoff = AcceptBackoff::default();
     loop {
-        let failure = match listener.accept_or_stop(stop) {
+        let pause = match listener.accept_or_stop(stop) {
+            Ok(Some((stream, peer))) => match serve(context, stream, &peer, connections) {
+                Ok(()) => {
+                    backoff.record_success();
+                    continue;
+                }
+                Err(limit) => backoff.record_exhaustion(limit),
+            },
             Ok(None) => return,
-            Ok(Some((stream, peer))) => serve(context, stream, &peer, connections).err(),
             // Cancelled, or another refusal: the listener is gone.
             Err(error) if Error::in_io(&error).is_some() => return,
-            Err(error) => Some(error.to_string()),
+            Err(error) => backoff.record_failure(&error),
         };
-        let Some(failure) = failure else {
-            is_pausing = false;
-            continue;
-        };
-        if !std::mem::replace(&mut is_pausing, true) {
-            tracing::warn!("accept paused, retrying in {PAUSE:?}: {failure}");
-        }
         // A stop ends the pause.
-        if !matches!(stop.wait_readable(PAUSE), Ok(false)) {
+        if !matches!(stop.wait_readable(pause), Ok(false)) {
             return;
         }
     }
