@@ -228,9 +228,12 @@ impl ConnectionTask {
     /// Waits for another task, at most until the next check of the connection.
     fn park(&self, done: impl Fn(&State) -> bool) -> io::Result<()> {
         let (shared, task) = (&*self.shared, &*self.shared.task);
-        let is_done = || done(&shared.state()) || shared.check().is_err() || task.is_cancelled();
+        let is_done = || {
+            let state = shared.state();
+            done(&state) || state.failure.is_some() || task.is_cancelled()
+        };
         task.wait_until(is_done, Some(Instant::now() + CHECK_INTERVAL));
-        shared.check()?;
+        shared.state().check()?;
         // A cancelled task gets its error here.
         shared.socket()?.take_error()?.map_or(Ok(()), Err)
     }
@@ -247,7 +250,7 @@ impl ConnectionTask {
             // The writer has met the reset, or its end of the stream has arrived: it ends.
             self.join_writer()?;
         }
-        self.shared.check()
+        self.shared.state().check()
     }
 
     /// After the end of the input: the sender may continue.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::echo::{ChaosTarget, Handler, Memory, ServerContext};
 use crate::net::Stream;
-use crate::ownership::graph::{Graph, Node, NodeLabel, TrackedArc};
+use crate::ownership::graph::{Graph, Node, TrackedArc};
 use crate::ownership::task;
 use crate::ownership::{Registry, TaskId};
 
@@ -42,6 +42,9 @@ pub struct GraphSnapshot {
 }
 
 type OnSnapshot = Arc<dyn Fn(&GraphSnapshot) + Send + Sync>;
+
+/// Records the graph of one connection in a phase, if graphs are requested.
+type RecordGraph = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// The tasks whose connection keeps its cycle, and whether it was left in place already.
 type UncutTasks = Arc<Mutex<HashMap<TaskId, bool>>>;
@@ -144,19 +147,16 @@ impl ConnCallback for Echo {
     fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()> {
         let label = connection.label().clone();
         let node = |name: &str| Node::new_in(&self.registry, name);
-        let graphs = GraphRecorder {
-            on_snapshot: self.on_snapshot.clone(),
-            registry: self.registry.clone(),
-            label: label.clone(),
-            node: connection.node().label(),
-        };
+        let record = self.recorder(&connection);
 
         let waker = connection.waker();
         let waker = TrackedArc::new(waker.node().clone(), waker);
         let notifier = node("Notifier");
         let notifier = TrackedArc::new(notifier.clone(), WakeReceiver(waker.clone_for(&notifier)));
-        let sender =
-            TrackedArc::new(sender.node().clone(), EchoSender { graphs: graphs.clone(), sender });
+        let sender = TrackedArc::new(
+            sender.node().clone(),
+            EchoSender { record: Arc::clone(&record), sender },
+        );
         let receiver = TrackedArc::new(node("MsgReceiver"), EchoReceiver::default());
         let known = receiver.clone_for(connection.callback_node());
         lock(&self.receivers).insert(label.id, known);
@@ -169,7 +169,7 @@ impl ConnCallback for Echo {
         let its_sender = sender.clone_for(receiver.node());
         *lock(&receiver.parts) = Some(EchoParts { notifier: its_notifier, sender: its_sender });
         drop((waker, notifier, sender, receiver));
-        graphs.record("connected");
+        record("connected");
         Ok(())
     }
 
@@ -184,6 +184,16 @@ impl ConnCallback for Echo {
 }
 
 impl Echo {
+    fn recorder(&self, connection: &Connection) -> RecordGraph {
+        let (on_snapshot, registry) = (self.on_snapshot.clone(), self.registry.clone());
+        let (connection, node) = (connection.label().clone(), connection.node().label());
+        Arc::new(move |phase| {
+            let Some(on_snapshot) = &on_snapshot else { return };
+            let graph = registry.graph().around(&node).without_resources();
+            on_snapshot(&GraphSnapshot { connection: connection.clone(), phase, graph });
+        })
+    }
+
     /// Breaks the cycle, unless that was done before or `on_connect` failed before there was one.
     fn break_cycle(&self, connection: &ConnectionLabel, phase: &'static str) {
         let known = lock(&self.receivers).remove(&connection.id);
@@ -194,7 +204,7 @@ impl Echo {
         }
         let parts = lock(&receiver.parts).take();
         let Some(EchoParts { notifier, sender }) = parts else { return };
-        sender.graphs.record(phase);
+        (sender.record)(phase);
         drop(receiver);
         drop(notifier);
         drop(sender);
@@ -239,30 +249,13 @@ impl Notifier for WakeReceiver {
 
 /// The sender, which records the last graph when it is dropped.
 struct EchoSender {
-    graphs: GraphRecorder,
+    record: RecordGraph,
     sender: MsgSender,
 }
 
 impl Drop for EchoSender {
     fn drop(&mut self) {
         // Its count is zero now; what it holds is dropped after this.
-        self.graphs.record("erased");
-    }
-}
-
-/// Records the graphs of one connection, if they are requested.
-#[derive(Clone)]
-struct GraphRecorder {
-    on_snapshot: Option<OnSnapshot>,
-    registry: Registry,
-    label: ConnectionLabel,
-    node: NodeLabel,
-}
-
-impl GraphRecorder {
-    fn record(&self, phase: &'static str) {
-        let Some(on_snapshot) = &self.on_snapshot else { return };
-        let graph = self.registry.graph().around(&self.node).without_resources();
-        on_snapshot(&GraphSnapshot { connection: self.label.clone(), phase, graph });
+        (self.record)("erased");
     }
 }

@@ -53,6 +53,14 @@ pub(super) struct State {
     pub(super) writer_promise: Option<Promise<io::Result<()>>>,
 }
 
+impl State {
+    /// # Errors
+    /// The error of another task.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.failure.as_deref().map_or(Ok(()), |reason| Err(nothing_is_sent(reason)))
+    }
+}
+
 /// The connection's task owns it, except for a write half, which is the writer's.
 #[derive(Clone)]
 pub(super) enum Socket {
@@ -186,12 +194,6 @@ impl Shared {
         drop(state);
         self.notify_writer();
         self.senders.notify();
-    }
-
-    /// # Errors
-    /// The error of another task.
-    pub(super) fn check(&self) -> io::Result<()> {
-        self.state().failure.as_deref().map_or(Ok(()), |reason| Err(nothing_is_sent(reason)))
     }
 
     /// Makes the close reset the connection, in its own task.

@@ -25,8 +25,8 @@ fn room(state: &State) -> usize {
 
 /// Queues what there is room for. If there is none, the notifier is called later if `awaits_room`.
 pub(super) fn push(shared: &Shared, bytes: &[u8], awaits_room: bool) -> io::Result<usize> {
-    shared.check()?;
     let mut state = shared.state();
+    state.check()?;
     let taken = bytes.len().min(room(&state));
     state.queue.try_reserve(taken).map_err(|_| io::ErrorKind::OutOfMemory)?;
     // Otherwise the writer is awake, and checks the queue before it waits.
@@ -56,7 +56,7 @@ pub(super) fn push_all(shared: &Shared, mut bytes: &[u8]) -> io::Result<()> {
 #[track_caller]
 pub(super) fn flush(shared: &Shared) -> io::Result<()> {
     wait(shared, |state| state.queue.is_empty() && state.in_flight == 0)?;
-    shared.check()
+    shared.state().check()
 }
 
 /// Waits for the writer, or until it has failed.
