@@ -18,7 +18,7 @@ fn main() {
     divan::main();
 }
 
-/// How many others the registry or the rival knows of: a server with some clients.
+/// Other entries in the registry or the map: a server with some clients.
 const NEIGHBOURS: i32 = 1000;
 
 fn at(level: Level) -> Registry {
@@ -26,7 +26,7 @@ fn at(level: Level) -> Registry {
 }
 
 mod check {
-    //! The proof in front of a read or a write.
+    //! The check before a read or a write.
 
     use super::*;
 
@@ -36,14 +36,14 @@ mod check {
         bencher.bench_local(|| black_box(&value).check());
     }
 
-    /// Level `full` asks the kernel for the socket's identity as well.
+    /// Level `full` also asks the kernel for the socket's identity.
     #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
     fn of_a_socket(bencher: Bencher<'_, '_>, level: &Level) {
         let socket = at(*level).own_fd(new_socket()).expect("a running task can own");
         bencher.bench_local(|| black_box(&socket).check());
     }
 
-    /// The rival: what a program without this crate would write.
+    /// The comparison: the check of a program without this crate.
     #[divan::bench]
     fn by_a_locked_map(bencher: Bencher<'_, '_>) {
         static OWNERS: LazyLock<Mutex<HashMap<RawFd, ThreadId>>> = LazyLock::new(|| {
@@ -59,7 +59,7 @@ mod check {
     }
 }
 
-/// The yardstick for everything that asks the kernel.
+/// For comparison: the cheapest system call on a descriptor.
 #[divan::bench]
 fn a_bare_system_call() -> Option<rustix::process::Pid> {
     rustix::process::getppid()
@@ -73,7 +73,7 @@ fn with(bencher: Bencher<'_, '_>, level: &Level) {
 
 #[divan::bench_group(sample_size = 200)]
 mod value {
-    //! The life of a value that is no descriptor.
+    //! The life of a value that is not a descriptor.
 
     use super::*;
 
@@ -86,7 +86,7 @@ mod value {
         });
     }
 
-    /// A task that is given something and ends: beginning and end of the task are in this.
+    /// A task that is given something and ends; includes the start and the end of the task.
     #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
     fn own_give_release(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
@@ -96,7 +96,7 @@ mod value {
         });
     }
 
-    /// What of that is the task, given nothing.
+    /// The part of the task itself, given nothing.
     #[divan::bench(args = [Level::Off, Level::On])]
     fn a_task_alone(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
@@ -115,7 +115,7 @@ mod socket {
         bencher.bench_local(|| drop(black_box(new_socket())));
     }
 
-    /// Of a kind that is known beforehand, as those are that `net` opens and accepts.
+    /// With a kind that is known, as for sockets that `net` opens and accepts.
     #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
     fn own_release(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
@@ -126,7 +126,7 @@ mod socket {
         });
     }
 
-    /// As an accepted connection lives: owned, given to its task, released there.
+    /// The life of an accepted connection: owned, given to its task, released there.
     #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
     fn own_give_release(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
@@ -137,7 +137,7 @@ mod socket {
         });
     }
 
-    /// Of any kind, which the kernel has to be asked for.
+    /// With an unknown kind, which takes a system call.
     #[divan::bench]
     fn own_any_kind_release(bencher: Bencher<'_, '_>) {
         let registry = at(Level::On);
@@ -147,7 +147,7 @@ mod socket {
         });
     }
 
-    /// The rival's bookkeeping: into the map before use, out of it before the close.
+    /// The comparison's bookkeeping: added to the map before use, removed before the close.
     #[divan::bench]
     fn into_and_out_of_a_locked_map(bencher: Bencher<'_, '_>) {
         let owners: Mutex<HashMap<RawFd, ThreadId>> = Mutex::default();

@@ -16,20 +16,20 @@ use echown::net::Stream;
 use echown::ownership::{Level, Registry};
 use rustix::net::{AddressFamily, SocketType, socket, sockopt::socket_cookie};
 
-/// Turns that each way gets, and lives in each of them.
+/// Turns of each variant, and lives per turn.
 const TURNS: usize = 301;
 const LIVES: usize = 200;
 
-/// One way of living, ready to take its turns.
-struct Way {
+/// A variant under measurement.
+struct Variant {
     name: &'static str,
     live: Box<dyn FnMut()>,
     /// Nanoseconds per life, one for each turn.
     times: Vec<f64>,
 }
 
-fn way(name: &'static str, live: impl FnMut() + 'static) -> Way {
-    Way { name, live: Box::new(live), times: Vec::new() }
+fn variant(name: &'static str, live: impl FnMut() + 'static) -> Variant {
+    Variant { name, live: Box::new(live), times: Vec::new() }
 }
 
 fn at(level: Level) -> Registry {
@@ -45,7 +45,7 @@ fn owned(registry: &Registry) -> Stream {
     Stream::own_in(registry, socket).expect("a running task can own")
 }
 
-/// Owned, given to a task, released there: as an accepted connection lives.
+/// The life of an accepted connection: owned, given to a task, released there.
 fn given(level: Level) -> impl FnMut() {
     let registry = at(level);
     move || {
@@ -65,31 +65,31 @@ fn message() -> impl FnMut() {
     let mut bytes = [7; 64];
     move || {
         one.write_all(&bytes).expect("it is connected");
-        other.read_exact(&mut bytes).expect("they are on their way");
+        other.read_exact(&mut bytes).expect("the bytes were sent");
     }
 }
 
-fn ways() -> Vec<Way> {
+fn variants() -> Vec<Variant> {
     let (alone, on, value) = (at(Level::On), at(Level::On), at(Level::On));
     vec![
-        way("open, close", || drop(black_box(new_socket()))),
-        way("open, ask twice who it is, close", || {
+        variant("open, close", || drop(black_box(new_socket()))),
+        variant("open, ask twice who it is, close", || {
             let socket = new_socket();
             let asked = || socket_cookie(black_box(&socket)).expect("it is a socket");
             assert_eq!(asked(), asked());
         }),
-        way("open, own, release", move || owned(&on).release().expect("it is ours")),
-        way("open, own, give, release: off", given(Level::Off)),
-        way("open, own, give, release: on", given(Level::On)),
-        way("a task alone", move || {
+        variant("open, own, release", move || owned(&on).release().expect("it is ours")),
+        variant("open, own, give, release: off", given(Level::Off)),
+        variant("open, own, give, release: on", given(Level::On)),
+        variant("a task alone", move || {
             alone.run_inline("child", [], || black_box(7)).expect("it is let run");
         }),
-        way("a value: own, give, release", move || {
+        variant("a value: own, give, release", move || {
             let owned = value.own(black_box(7)).expect("a running task can own");
             let released = value.run_inline("child", [owned.resource()], || owned.release());
             assert!(matches!(released, Ok(Ok(()))), "{released:?}");
         }),
-        way("a message: send, receive", message()),
+        variant("a message: send, receive", message()),
     ]
 }
 
@@ -100,24 +100,24 @@ fn quantile(values: &[f64], share: f64) -> f64 {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know whether it works.
+    // `cargo test --benches` only checks that it works.
     let is_measured = std::env::args().any(|argument| argument == "--bench");
     let (turns, lives) = if is_measured { (TURNS, LIVES) } else { (3, 10) };
-    let mut ways = ways();
+    let mut variants = variants();
     for turn in 0..turns {
-        for step in 0..ways.len() {
-            // Nobody always follows the same one.
-            let count = ways.len();
-            let way = &mut ways[if turn % 2 == 0 { step } else { count - 1 - step }];
+        for step in 0..variants.len() {
+            // Rotate the order, so that no variant always follows the same one.
+            let count = variants.len();
+            let variant = &mut variants[if turn % 2 == 0 { step } else { count - 1 - step }];
             let begun = Instant::now();
-            (0..lives).for_each(|_| (way.live)());
-            way.times.push(begun.elapsed().as_nanos() as f64 / lives as f64);
+            (0..lives).for_each(|_| (variant.live)());
+            variant.times.push(begun.elapsed().as_nanos() as f64 / lives as f64);
         }
     }
     println!("{turns} turns of {lives} lives each");
     println!("{:<34} {:<28} more than opened and closed", "", "ns, median (quartiles)");
-    let plain = ways[0].times.clone();
-    for Way { name, times, .. } in &ways {
+    let plain = variants[0].times.clone();
+    for Variant { name, times, .. } in &variants {
         let [low, median, high] = [0.25, 0.5, 0.75].map(|share| quantile(times, share));
         let more: Vec<f64> = times.iter().zip(&plain).map(|(mine, theirs)| mine - theirs).collect();
         let quartiles = format!("{median:.0} ({low:.0} to {high:.0})");

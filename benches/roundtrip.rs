@@ -1,8 +1,8 @@
 //! Benchmark of the checker's cost in a server's round trip: 64 bytes read and written back.
 //!
 //! `cargo bench --bench roundtrip` compares in one run: a plain loop of the standard library, the
-//! same with a locked map in front of every call, and checked streams at the three levels. They
-//! take turns, and the order changes from turn to turn.
+//! same with a locked map before every call, and checked streams at the three levels. They take
+//! turns, and the order changes from turn to turn.
 //!
 //! `... -- count MODE N` does only N round trips in one thread, for callgrind to count; with mode
 //! `life`, N times own, give to a task and release there. `benches/README.md` has commands, figures
@@ -23,11 +23,11 @@ use echown::ownership::{Level, Registry};
 
 const MESSAGE_BYTES: usize = 64;
 
-/// Connections that the rival's map knows of besides.
+/// Other connections in the comparison's map.
 const NEIGHBOURS: i32 = 1000;
 
-/// Turns that each way gets, and round trips in each of them; short enough that a disturbance
-/// spoils single turns and not the median of all.
+/// Turns of each variant, and round trips per turn; short enough that a disturbance affects single
+/// turns and not the median of all.
 const TURNS: usize = 301;
 const TRIPS: usize = 500;
 
@@ -35,7 +35,7 @@ const TRIPS: usize = 500;
 enum Mode {
     /// The standard library alone.
     Plain,
-    /// The same, with a locked map asked for the owner in front of every call.
+    /// The same, with a lookup of the owner in a locked map before every call.
     Map,
     /// Checked streams.
     Checked(Level),
@@ -59,11 +59,11 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Answers one message: the server's part of a round trip.
-type Answer = Box<dyn FnMut() -> io::Result<()>>;
+/// Echoes one message: the server's part of a round trip.
+type EchoOnce = Box<dyn FnMut() -> io::Result<()>>;
 
 impl Mode {
-    fn answers<S>(self, mut socket: S) -> Answer
+    fn answers<S>(self, mut socket: S) -> EchoOnce
     where
         S: StdStream + Read + Write + AsRawFd + 'static,
     {
@@ -96,7 +96,7 @@ impl Mode {
     }
 }
 
-/// The rival: who owns which number, behind a lock, as a program without this crate would have it.
+/// The comparison: the owner of each number, behind a lock, as in a program without this crate.
 struct Owners(Mutex<HashMap<RawFd, thread::ThreadId>>);
 
 impl Owners {
@@ -129,40 +129,40 @@ fn unix_pair() -> (UnixStream, UnixStream) {
     UnixStream::pair().expect("there are descriptors left")
 }
 
-/// One way of answering, ready to take its turns.
-struct Lane {
+/// A variant under measurement.
+struct Variant {
     mode: Mode,
     turn: Box<dyn FnMut() -> Duration>,
     /// Nanoseconds per round trip, one for each turn.
     times: Vec<f64>,
 }
 
-/// Client and server in one thread: no waiting and no switching, so that little but the calls
-/// themselves is measured.
-fn in_one_thread<S>(mode: Mode, (server, mut client): (S, S), trips: usize) -> Lane
+/// Client and server in one thread: without waiting and switching, so that little but the calls is
+/// measured.
+fn in_one_thread<S>(mode: Mode, (server, mut client): (S, S), trips: usize) -> Variant
 where
     S: StdStream + Read + Write + AsRawFd + 'static,
 {
-    let mut answer = mode.answers(server);
+    let mut echo_once = mode.answers(server);
     let turn = move || {
         let mut message = [7; MESSAGE_BYTES];
         let begun = Instant::now();
         for _ in 0..trips {
             client.write_all(&message).expect("the server is there");
-            answer().expect("the client is there");
+            echo_once().expect("the client is there");
             client.read_exact(&mut message).expect("it was answered");
         }
         begun.elapsed()
     };
-    Lane { mode, turn: Box::new(turn), times: Vec::new() }
+    Variant { mode, turn: Box::new(turn), times: Vec::new() }
 }
 
-/// The client in a thread of its own, as a client is: both ends wait for each other.
-fn in_two_threads<S>(mode: Mode, (server, mut client): (S, S), trips: usize) -> Lane
+/// The client in its own thread, as in practice: both ends wait for each other.
+fn in_two_threads<S>(mode: Mode, (server, mut client): (S, S), trips: usize) -> Variant
 where
     S: StdStream + Read + Write + AsRawFd + Send + 'static,
 {
-    let mut answer = mode.answers(server);
+    let mut echo_once = mode.answers(server);
     let (start, started) = std::sync::mpsc::sync_channel::<()>(0);
     thread::spawn(move || {
         let mut message = [7; MESSAGE_BYTES];
@@ -177,22 +177,22 @@ where
         start.send(()).expect("the client is there");
         let begun = Instant::now();
         for _ in 0..trips {
-            answer().expect("the client is there");
+            echo_once().expect("the client is there");
         }
         begun.elapsed()
     };
-    Lane { mode, turn: Box::new(turn), times: Vec::new() }
+    Variant { mode, turn: Box::new(turn), times: Vec::new() }
 }
 
-fn compare(title: &str, mut lanes: Vec<Lane>, turns: usize, trips: usize) {
+fn compare(title: &str, mut variants: Vec<Variant>, turns: usize, trips: usize) {
     for turn in 0..turns {
-        for step in 0..lanes.len() {
-            // Who comes after whom changes, so that nobody always follows the slowest: steps of
-            // one to four through five lanes meet each lane once.
-            let count = lanes.len();
-            let lane = &mut lanes[(turn + step * (1 + turn % (count - 1))) % count];
-            let elapsed = (lane.turn)();
-            lane.times.push(elapsed.as_nanos() as f64 / trips as f64);
+        for step in 0..variants.len() {
+            // The order changes, so that no variant always follows the slowest: steps of one to
+            // four through five variants meet each one once.
+            let count = variants.len();
+            let variant = &mut variants[(turn + step * (1 + turn % (count - 1))) % count];
+            let elapsed = (variant.turn)();
+            variant.times.push(elapsed.as_nanos() as f64 / trips as f64);
         }
     }
     if turns < TURNS {
@@ -200,18 +200,24 @@ fn compare(title: &str, mut lanes: Vec<Lane>, turns: usize, trips: usize) {
     }
     println!("\n{title}: {turns} turns of {trips} round trips each");
     println!("mode   ns, median (quartiles)      time / plain   time / off");
-    for lane in &lanes {
-        let [low, median, high] = [0.25, 0.5, 0.75].map(|share| quantile(&lane.times, share));
-        // Turn by turn: what disturbs the whole machine for longer than a turn falls out.
+    for variant in &variants {
+        let [low, median, high] = [0.25, 0.5, 0.75].map(|share| quantile(&variant.times, share));
+        // Compared per turn, so that a disturbance of the whole machine that is longer than a turn
+        // cancels out.
         let against = |mode| {
-            let rival = lanes.iter().find(|lane| lane.mode == mode).expect("all modes run");
-            let ratios: Vec<f64> =
-                lane.times.iter().zip(&rival.times).map(|(mine, theirs)| mine / theirs).collect();
+            let rival =
+                variants.iter().find(|variant| variant.mode == mode).expect("all modes run");
+            let ratios: Vec<f64> = variant
+                .times
+                .iter()
+                .zip(&rival.times)
+                .map(|(mine, theirs)| mine / theirs)
+                .collect();
             quantile(&ratios, 0.5)
         };
         println!(
             "{:<5} {median:>8.0} ({low:.0} to {high:.0}) {:>14.3} {:>12.3}",
-            lane.mode,
+            variant.mode,
             against(Mode::Plain),
             against(Mode::Checked(Level::Off)),
         );
@@ -224,7 +230,7 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-/// Round trips, or lives of a value, and nothing else.
+/// Only round trips or lives of a value, for counting.
 fn count(mode: &str, trips: &str) {
     let trips: usize = trips.parse().expect("a number of round trips");
     if mode == "life" {
@@ -248,26 +254,31 @@ fn main() {
     {
         return count(mode, trips);
     }
-    // `cargo test --benches` only wants to know whether it works.
+    // `cargo test --benches` only checks that it works.
     let is_measured = arguments.iter().any(|argument| argument == "--bench");
     let (turns, trips) = if is_measured { (TURNS, TRIPS) } else { (3, 10) };
-    let lanes = |lane: &dyn Fn(Mode) -> Lane| MODES.into_iter().map(lane).collect();
-    compare("TCP, one thread", lanes(&|mode| in_one_thread(mode, tcp_pair(), trips)), turns, trips);
+    let variants = |variant: &dyn Fn(Mode) -> Variant| MODES.into_iter().map(variant).collect();
+    compare(
+        "TCP, one thread",
+        variants(&|mode| in_one_thread(mode, tcp_pair(), trips)),
+        turns,
+        trips,
+    );
     compare(
         "Unix, one thread",
-        lanes(&|mode| in_one_thread(mode, unix_pair(), trips)),
+        variants(&|mode| in_one_thread(mode, unix_pair(), trips)),
         turns,
         trips,
     );
     compare(
         "TCP, two threads",
-        lanes(&|mode| in_two_threads(mode, tcp_pair(), trips)),
+        variants(&|mode| in_two_threads(mode, tcp_pair(), trips)),
         turns,
         trips,
     );
     compare(
         "Unix, two threads",
-        lanes(&|mode| in_two_threads(mode, unix_pair(), trips)),
+        variants(&|mode| in_two_threads(mode, unix_pair(), trips)),
         turns,
         trips,
     );

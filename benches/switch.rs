@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many threads take turns.
+/// The numbers of threads that take turns.
 const THREADS: [usize; 5] = [1, 2, 16, 64, 1000];
 
-/// Rounds of all of them; the median is told.
+/// Rounds per number of threads; the median is printed.
 const ROUNDS: usize = 7;
 
-/// What the threads have; the same as those of the server.
+/// The stack size of the threads, equal to the server's.
 const STACK_BYTES: usize = 256 * 1024;
 
 fn main() {
-    // `cargo test --benches` only wants to know whether it works.
+    // `cargo test --benches` only checks that it works.
     let is_measured = std::env::args().any(|argument| argument == "--bench");
     let (rounds, duration) = match is_measured {
         true => (ROUNDS, Duration::from_millis(500)),
@@ -40,7 +40,7 @@ fn main() {
     }
 }
 
-/// How long one takes until the next has its turn.
+/// Nanoseconds per turn of one thread.
 fn nanos_a_turn(threads: usize, duration: Duration) -> f64 {
     let (is_on, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -57,7 +57,7 @@ fn nanos_a_turn(threads: usize, duration: Duration) -> f64 {
         };
         let start = |_| thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, turns);
         let all: Result<Vec<_>, _> = (0..threads).map(start).collect();
-        // Those that are there end also if there is no room for all.
+        // The started threads end even if not all threads could be started.
         is_over.store(all.is_err(), Ordering::Relaxed);
         is_on.store(true, Ordering::Relaxed);
         let all = all.expect("there is room for so many threads");
@@ -70,7 +70,7 @@ fn nanos_a_turn(threads: usize, duration: Duration) -> f64 {
     })
 }
 
-/// Of those that this may run on.
+/// The first processor that this process may run on.
 fn first_processor() -> Option<usize> {
     let may = rustix::thread::sched_getaffinity(None).ok()?;
     (0..rustix::thread::CpuSet::MAX_CPU).find(|processor| may.is_set(*processor))

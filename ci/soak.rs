@@ -1,5 +1,5 @@
-//! The soak, to be run for minutes: `ci/soak --minutes 5`. What it does is in `tests/soak`, and some
-//! seconds of it are among the tests.
+//! The soak test as a program, to run for minutes: `ci/soak --minutes 5`. `tests/soak` implements
+//! it, and the tests include some seconds of it.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Everything that clients, operators and bad luck do to a server, at once and for long; and then the
-/// server must have the descriptors, threads and memory that it began with. Exit code 1 when it has
+/// Runs clients, operator actions and faults against a server at once, then checks that the server
+/// has as many descriptors and threads and as much memory as at the start. Exit code 1 if it has
 /// not.
 #[derive(Parser)]
 #[command(name = "ci/soak")]
 struct Arguments {
-    /// How long, after the warming up.
+    /// Minutes to run, after the warm-up.
     #[arg(long, value_name = "N", default_value_t = 5.0)]
     minutes: f64,
 
-    /// How long it is warmed up: only then has the allocator what it needs for such a load.
+    /// Minutes of warm-up, after which the allocator has the memory for such a load.
     #[arg(long, value_name = "N", default_value_t = 0.5)]
     warm_up_minutes: f64,
 
-    /// Do what a run with this seed did; taken at random unless given.
+    /// Repeat the actions of a run with this seed; random by default.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -33,7 +33,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     program: std::path::PathBuf,
 
-    /// Given to the server as they are, after `--`: `-- --style staged`.
+    /// Options for the server, after `--`: `-- --style staged`.
     #[arg(last = true)]
     arguments: Vec<String>,
 }

@@ -38,7 +38,7 @@ fn echo(mut client: Stream) -> io::Result<()> {
 fn clean_up(outcome: Result<io::Result<()>, TaskError<io::Result<()>>>) {
     match outcome {
         Ok(Ok(())) => {}
-        // A client that resets its connection ends its own task and nobody else's.
+        // A client that resets its connection ends only its own task.
         Ok(Err(error)) => eprintln!("a client was lost: {error}"),
         Err(failure) => eprintln!("a task failed: {failure}"),
     }

@@ -1,5 +1,5 @@
-//! `check`: reports what a closure's tasks and owned resources left, inside any test, without a
-//! child process.
+//! `check`: reports the owned resources and unjoined children that a closure leaves. It works
+//! inside any test, without a child process.
 
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use crate::ownership::{
     LeakReport, Registry, ResourceData, TaskError, TaskLabel, UnjoinedChildren, task,
 };
 
-/// How long children that end by themselves may take.
+/// How long children may take to end on their own.
 const SETTLE: Duration = Duration::from_millis(1000);
 
-/// Runs `f` as a task of its own and fails, with the report, if it left anything: owned resources, or
-/// children that nobody joined. Answers what `f` answered.
+/// Runs `f` as a task, and panics with a report if it left owned resources or unjoined children.
+/// Returns the result of `f`.
 ///
-/// It knows what this crate's registries have on record, and nothing of other descriptors; for those
-/// there is the attribute `#[echown::test]`, feature `macros`. It starts no process, so that it works
-/// in doctests, in benchmarks and beside any other test.
+/// It covers the resources in this crate's registries, and no other descriptors; for those, use the
+/// attribute `#[echown::test]`, feature `macros`. It starts no process, so it works in doctests, in
+/// benchmarks and in parallel with other tests.
 ///
 /// # Panics
-/// With `f`'s panic, or with the report.
+/// If `f` panics, or with the report.
 ///
 /// # Examples
 /// ```
@@ -74,40 +74,40 @@ impl Check {
         Check { ignores: Vec::new(), ignored_sites: Vec::new(), expected: None, settle: SETTLE }
     }
 
-    /// Resources of this kind are no finding: `tcp stream`, `pipe`, or the name of a type.
+    /// Ignores resources of this kind: `tcp stream`, `pipe`, or the name of a type.
     pub fn ignore_kind(mut self, what: &'static str, because: &'static str) -> Check {
         self.ignores.push(Ignore::Kind { what, because });
         self
     }
 
-    /// What has this in its path or address is no finding.
+    /// Ignores resources with this text in their path or address.
     pub fn ignore_path(mut self, what: &'static str, because: &'static str) -> Check {
         self.ignores.push(Ignore::Path { what, because });
         self
     }
 
-    /// What was acquired at a place that has this in it (`src/pool.rs`) is no finding.
+    /// Ignores resources that were acquired at a site with this text in it (`src/pool.rs`).
     pub fn ignore_site(mut self, what: &'static str, because: &'static str) -> Check {
         self.ignored_sites.push((what, because));
         self
     }
 
-    /// It leaves exactly so many; more and fewer fail.
+    /// Expects exactly this many leaks; more or fewer fail.
     pub fn expect_leaks(mut self, count: usize, because: &'static str) -> Check {
         self.expected = Some((count, because));
         self
     }
 
-    /// How long children that are in nobody's promise may take to end.
+    /// How long children without a promise may take to end.
     pub fn settle_ms(mut self, millis: u64) -> Check {
         self.settle = Duration::from_millis(millis);
         self
     }
 
-    /// Runs `f` and answers what it answers.
+    /// Runs `f` and returns its result.
     ///
     /// # Panics
-    /// As [`check`].
+    /// See [`check`].
     #[track_caller]
     pub fn run<T>(&self, f: impl FnOnce() -> T) -> T {
         let settled = || {
@@ -133,7 +133,7 @@ impl Check {
         value
     }
 
-    /// What there is to say against it, if anything.
+    /// The report text, if there is a finding.
     fn fault(&self, leaks: Option<LeakReport>, children: &[TaskLabel]) -> Option<String> {
         let mut faults = Vec::new();
         if !children.is_empty() {

@@ -1,4 +1,4 @@
-//! Connection handlers: what a server does with a connection. One module per protocol; the accept loop,
+//! Connection handlers: how a server serves a connection. One module per protocol; the accept loop,
 //! the limits and the drain belong to the server and are the same for all.
 
 pub mod broadcast;
@@ -32,21 +32,21 @@ pub trait Handler: Send + Sync {
     /// The name of its tasks in reports, such as `echo`.
     fn name(&self) -> &'static str;
 
-    /// How many tasks a connection needs, including the one that runs [`serve`](Handler::serve).
+    /// The number of tasks per connection, including the one that runs [`serve`](Handler::serve).
     fn tasks_per_connection(&self) -> usize {
         1
     }
 
-    /// The most memory that a connection takes, without its threads and the kernel's part. The default is
-    /// the figure of the plain echo.
+    /// The maximum memory of a connection, without its threads and the kernel's part. The default
+    /// is the figure of the plain echo.
     fn memory(&self) -> Memory {
         plain::MEMORY
     }
 
-    /// Prepares what all connections share. Nothing is accepted yet.
+    /// Prepares the state that all connections share. Nothing is accepted yet.
     ///
     /// # Errors
-    /// Why the server cannot start.
+    /// The server cannot start.
     fn open(&self, context: &ServerContext) -> io::Result<()> {
         let _ = context;
         Ok(())
@@ -56,11 +56,11 @@ pub trait Handler: Send + Sync {
     /// timeouts.
     ///
     /// # Errors
-    /// What ended the connection early: the peer's reset, a timeout, the registry's refusal. It ends only
-    /// this connection.
+    /// The connection ended early: the peer's reset, a timeout, a rejection by the registry. The
+    /// error ends only this connection.
     fn serve(&self, stream: Stream) -> io::Result<()>;
 
-    /// Called when a connection is refused because a limit is reached.
+    /// Called when a connection is rejected because a limit is reached.
     fn connection_refused(&self, peer: &Address) {
         let _ = peer;
     }
@@ -70,7 +70,7 @@ pub trait Handler: Send + Sync {
         let _ = signal;
     }
 
-    /// Releases what all connections shared; the last one has ended.
+    /// Releases the shared state; the last connection has ended.
     fn close(&self) {}
 
     /// The faults injected so far; see [`Chaos`].
@@ -82,7 +82,7 @@ pub trait Handler: Send + Sync {
 /// A zeroed buffer of this many bytes.
 ///
 /// # Errors
-/// There is no memory for it: this ends a connection and not the process.
+/// The allocation failed. This ends a connection and not the process.
 fn buffer(bytes: usize) -> io::Result<Vec<u8>> {
     crate::sys::zeroed::zeroed(bytes).ok_or_else(|| no_memory(bytes))
 }
@@ -105,16 +105,17 @@ fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
 /// The memory that connections take in a [`Handler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// The most bytes that each takes for itself.
+    /// The maximum number of bytes of one connection, unshared.
     pub own: u64,
-    /// Bytes that each adds to the shared pool; the handler respects [`ServerContext::memory`] in total.
+    /// Bytes that each connection adds to the shared pool; the handler respects
+    /// [`ServerContext::memory`] in total.
     pub pooled: u64,
 }
 
-/// A handler as a server takes it.
+/// A shared handler.
 pub type SharedHandler = Arc<dyn Handler>;
 
-/// What a server provides to its handler.
+/// The server's registry, pool, addresses and limits, for its handler.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerContext {
@@ -125,9 +126,9 @@ pub struct ServerContext {
     pub pool: Pool,
     /// The bound addresses, numeric, as in `127.0.0.1:3000`.
     pub addresses: Vec<String>,
-    /// The most connections at a time.
+    /// The maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Bytes for what the handler shares among its connections, where memory is limited: see
+    /// Bytes for buffers that the handler shares among its connections, if memory is limited: see
     /// [`Memory::pooled`].
     pub memory: Option<u64>,
 }
@@ -146,5 +147,5 @@ impl ServerContext {
     }
 }
 
-/// A signal that was received.
+/// A received signal.
 pub use crate::stage::Signal;

@@ -35,7 +35,7 @@ pub use budget::FrameBudget;
 /// Length of a frame's header.
 pub const HEADER_BYTES: usize = 8;
 
-/// Memory of a frame in addition to its bytes: its header, and what the allocator adds to both.
+/// Memory of a frame in addition to its bytes: its header, and the allocator's overhead of both.
 const OVERHEAD_BYTES: usize = 96;
 
 /// A frame with its header. Clones share the bytes.
@@ -165,8 +165,8 @@ impl FrameDecoder {
         let (taken, rest) = piece.split_at(missing.min(piece.len()));
         *piece = rest;
         if self.partial.capacity() - self.partial.len() < taken.len() {
-            // Twice what is there or arrives now, so that growing stays cheap; never more than the frame,
-            // and never what was only announced.
+            // Twice the present or arriving bytes, so that growing is cheap; never more than the
+            // frame, and never for bytes that were only announced.
             let wanted = self.partial.len().max(taken.len()) * 2;
             let capacity = wanted.max(self.partial.len() + taken.len()).min(frame_bytes);
             let no_memory = FrameError::NoMemory { bytes: capacity };

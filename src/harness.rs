@@ -1,8 +1,8 @@
 //! Test support: connects the registry to the tests of `echown-test`.
 //!
-//! The attribute [`#[echown::test]`](macro@crate::test) is that of `echown-test`, and in addition runs
-//! the body as a task: what the task still owns at its end, and which of its children are unjoined, is
-//! part of the verdict. See [`echown_test`] for how a test is run.
+//! The attribute [`#[echown::test]`](macro@crate::test) is that of `echown-test`, and also runs the
+//! body as a task: resources that the task still owns at its end and its unjoined children are part
+//! of the verdict. See [`echown_test`] for how a test is run.
 
 use std::process::Termination;
 
@@ -11,10 +11,10 @@ use echown_test::{Observed, Observer, Outcome};
 
 use crate::ownership::{Registry, ResourceData, TaskError, UnjoinedChildren, snapshot};
 
-/// Runs a test as [`#[echown::test]`](macro@crate::test) has it.
+/// Runs a test for [`#[echown::test]`](macro@crate::test).
 ///
 /// # Panics
-/// As the test did, or because of what it left.
+/// The test panicked, or left a resource, descriptor or child.
 pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
     echown_test::run_observed(case, body, &Registries);
 }

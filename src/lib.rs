@@ -1,7 +1,8 @@
 //! Checked ownership of file descriptors: every descriptor has exactly one owner, a task.
 //!
-//! A registry records who owns each descriptor, since when and from which line. A use by another task
-//! is rejected before the system call. What a task leaves behind is closed and reported.
+//! A registry records who owns each descriptor, since when and from which line. A use by another
+//! task is rejected before the system call. Descriptors that a task leaves open are closed and
+//! reported.
 //!
 //! ```
 //! use echown::ownership::ErrorKind;
@@ -22,7 +23,7 @@
 //!
 //! # Modules
 //!
-//! | module | what it has |
+//! | module | content |
 //! |---|---|
 //! | [`ownership`] | the checker: `own`, `check`, offers, registries, snapshots |
 //! | [`pool`], [`thread`] | tasks on threads, with ownership given and returned |

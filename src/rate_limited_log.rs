@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The shortest time between two lines about one thing: a flood stays visible and does not bury other
-/// lines.
+/// The minimum time between two lines of one kind, so that a flood stays visible and does not hide
+/// other lines.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Writes a line at most once per [`PAUSE`] and counts those that it suppresses.
+/// Writes a line at most once per [`PAUSE`], and counts suppressed lines.
 ///
 /// For logs only: a report of the checker is never suppressed.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 //! takes SIGHUP. So SIGHUP gets its default action back, and `signal-hook`, which is registered second
 //! and therefore sees every signal too, logs signal and sender and handles the other signals.
 //!
-//! | signal | what it does |
+//! | signal | effect |
 //! |---|---|
 //! | SIGINT, SIGTERM | drain; a second one ends the process at once, with 130 or 143 |
 //! | SIGQUIT | show the custody table, abort |
@@ -41,14 +41,14 @@ use crate::thread;
 /// The signals that the program handles.
 const HANDLED: [i32; 5] = [SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGHUP];
 
-/// Those that come from the terminal. If the parent ignores them, they stay ignored.
+/// Signals that come from the terminal. If the parent ignores them, they stay ignored.
 const FROM_TERMINAL: [i32; 3] = [SIGINT, SIGQUIT, SIGHUP];
 
 /// The same signal from the same sender counts once within this time. `timeout(1)` sends its two
 /// within microseconds; a person who presses Ctrl-C twice takes longer.
 const REPEAT_WINDOW: Duration = Duration::from_millis(200);
 
-/// Sets up signal handling for a program, independent of what its parent left. Call this first in
+/// Sets up signal handling for a program, independent of the inherited state. Call this first in
 /// `main`: threads inherit the mask.
 ///
 /// - Unblocks the signals that the program handles.
@@ -60,7 +60,7 @@ const REPEAT_WINDOW: Duration = Duration::from_millis(200);
 pub fn prepare() {
     crate::sys::signal::unblock(&HANDLED);
     if !crate::sys::signal::is_ignored(SIGXFSZ) {
-        // Fails only where there is no such signal.
+        // Fails only on a system without this signal.
         let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     }
     if crate::sys::signal::is_ignored(SIGCHLD) {
@@ -68,7 +68,7 @@ pub fn prepare() {
     }
 }
 
-/// What the program does on signals. Called on the watcher thread, except for
+/// The program's reactions to signals. Called on the watcher thread, except for
 /// [`drain`](SignalHandler::drain), which `ctrlc`'s thread may call.
 pub trait SignalHandler: Send + Sync {
     /// Starts the drain: finish open work, then end. May be called several times.
@@ -80,7 +80,7 @@ pub trait SignalHandler: Send + Sync {
     /// Shows the custody table.
     fn show_custody(&self, registry: &Registry);
 
-    /// Closes and reopens the output files, which may have been moved away.
+    /// Closes and reopens the output files, which may have been renamed.
     fn reopen_files(&self);
 
     /// Called when a signal has started the drain.
@@ -98,8 +98,8 @@ fn exits_on_signal() -> &'static Arc<AtomicBool> {
     EXITS.get_or_init(Arc::default)
 }
 
-/// Makes SIGINT and SIGTERM end the process at once from now on, with 130 and 143: its work is done, and
-/// it waits for an output. The watcher thread may have ended already.
+/// Makes SIGINT and SIGTERM end the process at once, with 130 and 143. Called when its work is done
+/// and it waits for an output; the watcher thread may have ended already.
 pub fn exit_on_next_signal() {
     // ord: Relaxed; no other access depends on it.
     exits_on_signal().store(true, Ordering::Relaxed);
@@ -170,7 +170,7 @@ impl Signals {
         Ok(Signals { registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
     }
 
-    /// Stops the watcher; the signals keep what `signal-hook` leaves installed.
+    /// Stops the watcher; the signals keep the handlers that `signal-hook` leaves installed.
     pub fn stop(mut self) {
         self.watch.close();
         if let Some(Err(failure)) = self.watcher.take().map(Promise::join)
@@ -226,7 +226,8 @@ impl SignalWatcher {
                 tracing::error!("a signal handler panicked");
             }
         }
-        // An idle server has drained before this thread wakes: log the signal that ended it all the same.
+        // An idle server may have drained before this thread wakes: still log the signal that ended
+        // it.
         for origin in signals.pending() {
             self.handle(&origin);
         }

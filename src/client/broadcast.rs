@@ -54,14 +54,14 @@ pub struct ChatClient {
     pub address: Endpoint,
     /// Put in front of each line, with a colon.
     pub name: Option<String>,
-    /// Whether input and output are one terminal: the client's own lines are then not printed again when
-    /// they come back.
+    /// Whether input and output are one terminal: the client's own lines are then not printed again
+    /// when they are echoed.
     pub is_terminal: bool,
-    /// The largest payload of a frame, in bytes, in both directions.
+    /// The maximum payload of a frame in bytes, in both directions.
     pub frame_max: usize,
 }
 
-/// Numbers of frames of a chat.
+/// The frame counts of a chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChatSummary {

@@ -37,8 +37,8 @@
 //! Where the memory of the process is limited, all frames together have a limit as well: a client whose
 //! frame exceeds it is closed, even if its own frame is short.
 //!
-//! Two threads per client. There is no history: a client receives what is published from the moment that it
-//! is connected.
+//! Two threads per client. There is no history: a client receives only frames that are published
+//! while it is connected.
 
 mod hub;
 mod reader;
@@ -64,15 +64,15 @@ use reader::ReadEnd;
 use send_queue::SendQueue;
 pub use send_queue::SlowReader;
 
-/// Default for the longest payload of a frame.
+/// The default maximum payload of a frame, in bytes.
 pub const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
-/// Default for the size of a client's send queue in bytes: bytes on the wire, and 96 bytes of overhead
+/// The default size of a client's send queue in bytes: bytes on the wire, and 96 bytes of overhead
 /// per frame.
 pub const SEND_QUEUE_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
-/// What a client adds to the memory that all frames share, where memory is limited. Half of that is for
-/// frames: the allocator keeps freed memory in pieces.
+/// The memory that a client adds to the shared budget of frames, if memory is limited. Half of that
+/// is for frames: the allocator keeps freed memory in pieces.
 const POOLED_BYTES: u64 = 256 * 1024;
 
 /// How long a drained client waits for frames of others.
@@ -145,7 +145,7 @@ impl Broadcast {
     }
 }
 
-/// The write half, or what ended the writing.
+/// The write half, or the error that ended the writing.
 type WriterResult = io::Result<WriteHalf>;
 
 impl Handler for Broadcast {
@@ -240,8 +240,8 @@ impl Handler for Broadcast {
 }
 
 impl ChaosTarget for Broadcast {
-    /// Reads exactly one frame, publishes it, and sends it back. The client has not joined the hub yet:
-    /// it does not receive what others publish until [`serve`](Handler::serve) continues.
+    /// Reads exactly one frame, publishes it, and sends it back. The client has not joined the hub
+    /// yet: it does not receive the frames of others until [`serve`](Handler::serve) continues.
     fn echo_first(&self, stream: &Stream) -> io::Result<bool> {
         let peer = prepare(stream)?;
         let budget = self.context.get().map(|(_, _, budget)| budget.clone()).unwrap_or_default();
@@ -293,7 +293,7 @@ struct ConnectedClient {
 }
 
 impl ConnectedClient {
-    /// Receives frames until every client has published what had arrived.
+    /// Receives frames until every client has published its received input.
     fn receive_until_drained(&self) -> io::Result<()> {
         self.hub.set_receive_only(self.token);
         if let Some(writer) = &self.writer {

@@ -9,7 +9,7 @@
 //! The selection depends only on the seed and on how many connections were served before. A connection
 //! without any input gets no fault.
 //!
-//! | fault | what happens | what the client sees | what reports it |
+//! | fault | effect | observed by the client | reported as |
 //! |---|---|---|---|
 //! | panic | the task panics | the end | its outcome |
 //! | leak | the handle is forgotten | the end | `leak` |

@@ -32,7 +32,7 @@ pub enum EndReason {
     Protocol,
     /// There was no thread or memory for it.
     NoResources,
-    /// Another system error, or a refusal by the registry.
+    /// Another system error, or a rejection by the registry.
     Error,
     /// It was aborted, at the drain deadline or by SIGQUIT.
     Aborted,
@@ -92,7 +92,7 @@ impl EndReason {
         io::Error::new(kind, EndReasonError(self))
     }
 
-    /// Returns the reason that an error of a connection stands for.
+    /// The reason for a connection's error.
     #[must_use]
     pub fn from_error(error: &io::Error) -> EndReason {
         if let Some(inner) = error.get_ref() {

@@ -1,4 +1,4 @@
-//! The memory budget of frames: the most that all of them may take together.
+//! The memory budget of frames: the maximum memory of all frames together.
 //!
 //! The failure story: each client may begin a frame of 16 MiB and stop there, and a complete frame stays
 //! in memory until its last reader has read it. A limit per client would have to be small for many
@@ -42,8 +42,8 @@ impl BudgetCharge {
     pub(super) fn grow_to(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if let Some(left) = &self.budget.0 {
-            // ord: Relaxed; only the number matters. Subtracted first and checked afterwards, so that two
-            // threads cannot both take the last bytes; both may be refused.
+            // ord: Relaxed; only the number matters. Subtracted first and checked afterwards, so
+            // that two threads cannot both take the last bytes; both may be rejected.
             let before = left.fetch_sub(more, Ordering::Relaxed);
             if before < more || before > i64::MAX as u64 {
                 // ord: Relaxed, as above.

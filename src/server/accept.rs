@@ -142,7 +142,7 @@ impl Acceptor {
             Ok(promise) => {
                 count(&self.limiter.counters.connections, 1);
                 if let Err(refused) = connections.adopt(promise) {
-                    // Only a non-parent is refused, and this task is the parent.
+                    // Only a task other than the parent is rejected, and this task is the parent.
                     tracing::error!("{refused}");
                 }
                 Ok(())

@@ -169,8 +169,8 @@ fn is_stale(registry: &Registry, path: &Path) -> bool {
     is_socket(path) && is_refused(registry, path).unwrap_or(false)
 }
 
-/// Whether a connection is refused. Does not wait: a live server whose queue is full gives
-/// `EAGAIN`.
+/// Whether the kernel rejects a connection. Does not block: a running server whose queue is full
+/// causes `EAGAIN`.
 fn is_refused(registry: &Registry, path: &Path) -> io::Result<bool> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -67,13 +67,14 @@ impl EndCounts {
         self.0[reason as usize]
     }
 
-    /// How many ended, including refused ones.
+    /// The number of all ends, including [`EndReason::Refused`].
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// How many ended with an error: all except finished, drained, cancelled, panicked and refused ones.
+    /// The number of ends with an error: all except finished, drained, cancelled, panicked and
+    /// [`EndReason::Refused`].
     #[must_use]
     pub fn errors(&self) -> u64 {
         let not_errors = [
@@ -116,7 +117,7 @@ pub struct ConnectionCounts {
     pub connections: u64,
     /// Connections that are open.
     pub open: u64,
-    /// How the others ended, including the refused ones.
+    /// The ends of the other connections, including [`EndReason::Refused`].
     pub ends: EndCounts,
 }
 

@@ -56,7 +56,7 @@ pub(super) enum LimitSource {
     System(&'static str, u64),
 }
 
-/// Why a connection is refused.
+/// Why a connection is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitReached {
     /// The total limit is reached.

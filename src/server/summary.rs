@@ -28,7 +28,7 @@ pub struct ServerSummary {
     pub bytes_out: u64,
     /// Connections that ended with an error: a reset, a timeout.
     pub errors: u64,
-    /// How connections ended, by reason, including refused ones.
+    /// The ends of connections by reason, including [`EndReason::Refused`].
     pub ends: EndCounts,
     /// Connections aborted at the drain deadline or by SIGQUIT.
     pub aborted: u64,

@@ -1,4 +1,4 @@
-//! Rules for prose: banned words in Markdown, help texts and module headers.
+//! Rules for prose: banned words in Markdown, help texts and comments.
 //!
 //! Code blocks and code spans do not count: `nobody` is a Unix account. The places that still break
 //! the rule are listed in `tests/tidy/prose_exceptions.txt`. The list can only shrink: a place that no
@@ -40,12 +40,12 @@ const EXCEPTIONS: &str = "tests/tidy/prose_exceptions.txt";
 #[test]
 fn prose_has_no_banned_words() {
     let mut faults = Faults::because(
-        "documents, help texts and module headers are written in plain technical English: \
+        "documents, help texts and comments are written in plain technical English: \
          no banned words outside code spans and code blocks",
     );
     let mut found = BTreeMap::new();
     for (kind, texts) in
-        [("Markdown", documents()), ("help text", helps()), ("module header", headers())]
+        [("Markdown", documents()), ("help text", helps()), ("comments", comments())]
     {
         let mut count = 0;
         let mut files = 0;
@@ -146,12 +146,14 @@ fn help(command: &[String]) -> String {
     String::from_utf8(output.stdout).expect("the help is text")
 }
 
-/// The module headers of all sources: their `//!` lines.
-fn headers() -> Vec<(String, String)> {
+/// The comment lines of all sources. Of the tests, only the module headers.
+fn comments() -> Vec<(String, String)> {
     everything()
         .map(|file| {
-            let lines = file.lines.iter().map(|line| line.trim_start().strip_prefix("//!"));
-            let text: Vec<&str> = lines.map(Option::unwrap_or_default).collect();
+            let prefix = if file.name.starts_with("tests/") { "//!" } else { "//" };
+            let lines = file.lines.iter().map(|line| line.trim_start().strip_prefix(prefix));
+            let text = lines.map(|text| text.unwrap_or_default().trim_start_matches(['/', '!']));
+            let text: Vec<&str> = text.collect();
             (file.name.clone(), without_code(&text.join("\n")))
         })
         .collect()

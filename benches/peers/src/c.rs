@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 
 use crate::BUFFER_BYTES;
 
-// SAFETY: the signatures are those of c/peers.h; `size_t` is `usize` wherever Rust runs.
+// SAFETY: the signatures are those of c/peers.h; `size_t` is `usize` on all supported systems.
 unsafe extern "C" {
     fn peer_threads(listener: c_int, buffer_bytes: usize) -> !;
     fn peer_epoll(listener: c_int, buffer_bytes: usize) -> !;
@@ -16,7 +16,7 @@ unsafe extern "C" {
 
 /// C, one POSIX thread per connection.
 pub(crate) fn threads(listener: &TcpListener) -> ! {
-    // SAFETY: the descriptor is open as long as the call goes on, which is for ever.
+    // SAFETY: the descriptor is open during the call, which never returns.
     unsafe { peer_threads(listener.as_raw_fd(), BUFFER_BYTES) }
 }
 

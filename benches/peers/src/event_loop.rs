@@ -1,7 +1,7 @@
 //! The mio peer: one thread and its event loop, edge-triggered.
 //!
-//! All connections share one buffer. What a client does not take at once is kept with its
-//! connection, which is then not read from until all of it is sent.
+//! All connections share one buffer. Bytes that a client does not accept at once are kept with its
+//! connection, which is not read from until all of them are sent.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,15 +18,14 @@ use crate::BUFFER_BYTES;
 const LISTENER: Token = Token(0);
 const EVENTS_MAX: usize = 1024;
 
-/// How long everything pauses without a descriptor.
+/// The pause after running out of descriptors.
 const PAUSE: Duration = Duration::from_millis(10);
 
 struct Connection {
     stream: TcpStream,
-    /// What waits to be sent. While there is something, nothing is read.
+    /// Bytes to send. While there are any, nothing is read.
     kept: Vec<u8>,
-    /// The client has closed its sending side, or an error is waiting: there comes no other event
-    /// of it.
+    /// The client has closed its sending side, or an error is pending: no other event follows.
     is_last: bool,
 }
 
@@ -35,7 +34,7 @@ enum Now {
     Ended,
 }
 
-/// Serves for ever.
+/// Serves indefinitely.
 pub(crate) fn run(listener: net::TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
@@ -80,7 +79,7 @@ fn accept(
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            // The edge would not come again.
+            // Edge-triggered: there is no second event for it.
             Err(_) => thread::sleep(PAUSE),
         }
     }
@@ -123,7 +122,8 @@ impl Connection {
                     Err(error) => return Err(error),
                 }
             }
-            // What is less than was asked for was all: the next byte makes a new edge (epoll(7)).
+            // Less than requested means that all was read: the next byte causes a new event
+            // (epoll(7)).
             if received < buffer.len() && !self.is_last {
                 return Ok(Now::Waits);
             }

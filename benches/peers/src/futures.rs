@@ -10,13 +10,13 @@ use tokio::runtime::Builder;
 
 use crate::BUFFER_BYTES;
 
-/// How long accepting pauses without a descriptor.
+/// The pause of accepting after running out of descriptors.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A worker thread per core, which is tokio's default.
 pub(crate) fn on_all_cores(listener: TcpListener) -> io::Result<()> {
     let runtime = Builder::new_multi_thread().enable_io().enable_time().build()?;
-    // As a task: what `block_on` itself runs is not run by a worker.
+    // As a task, because workers do not run the future of `block_on` itself.
     runtime.block_on(async { tokio::spawn(accept(listener)).await })?
 }
 

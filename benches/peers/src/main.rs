@@ -1,17 +1,17 @@
 //! Small echo servers built with other libraries, to compare echown with: `echown-peers NAME PORT`.
 //!
-//! Each is the first version that a competent author would write, and no more. `--list` names them.
-//! They have the following in common, so that only the implementation differs:
+//! Each is the first version that a competent author would write. `--list` names them. They have
+//! the following in common, so that only the implementation differs:
 //!
-//! - one listener, made here and handed to the peer: `SO_REUSEADDR`, a backlog of
-//!   [`BACKLOG`] (`net.core.somaxconn` may be lower), and `TCP_NODELAY`, which accepted sockets
-//!   inherit from it on Linux, so that it costs none of them a system call;
+//! - one listener, created here and passed to the peer: `SO_REUSEADDR`, a backlog of [`BACKLOG`]
+//!   (`net.core.somaxconn` may be lower), and `TCP_NODELAY`, which accepted sockets inherit on
+//!   Linux, so that it costs no system call per connection;
 //! - [`BUFFER_BYTES`] are read at a time, into a buffer on the heap;
-//! - each byte comes back in order until the client has closed its sending side; then ours is
-//!   closed;
-//! - without a thread for a connection, the connection is closed; without a descriptor, accepting
+//! - each byte comes back in order until the client has closed its sending side; then the server
+//!   closes its own;
+//! - if no thread is available, the connection is closed; if no descriptor is available, accepting
 //!   pauses;
-//! - SIGINT and SIGTERM have their default action: the end.
+//! - SIGINT and SIGTERM have their default action: they end the process.
 //!
 //! They have no limits, no timeouts, no drain and no log.
 
@@ -26,20 +26,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use clap::{Parser, ValueEnum};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that wait to be accepted.
+/// The length of the accept queue.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that are read at a time.
+/// The size of a read in bytes.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Small echo servers of other makes, to measure echown against.
+/// Small echo servers built with other libraries, to compare echown with.
 #[derive(Parser)]
 struct Arguments {
-    /// Which one.
+    /// The name of the server.
     #[arg(required_unless_present = "list")]
     name: Option<Name>,
 
-    /// The port to listen on; 0 takes a free one. The line `listening on ADDR` says which.
+    /// The port to listen on; 0 takes a free one. The line `listening on ADDR` contains it.
     #[arg(required_unless_present = "list")]
     port: Option<u16>,
 
@@ -47,17 +47,17 @@ struct Arguments {
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
 
-    /// Name the servers, each with a sentence.
+    /// List the servers, each with a description.
     #[arg(long)]
     list: bool,
 }
 
-/// The servers. Their comments are what `--list` says.
+/// The servers. `--list` prints their comments.
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
-    /// std::net, one thread per connection, started anew for each
+    /// std::net, one new thread per connection
     Threads,
-    /// the `threadpool` crate without ownership: as many threads as there were connections at once
+    /// the `threadpool` crate without ownership: one thread per concurrent connection
     Threadpool,
     /// tokio, a task per connection, a worker thread per core
     Tokio,
@@ -101,7 +101,7 @@ fn list() -> io::Result<()> {
     Ok(())
 }
 
-/// The listener that all of them have.
+/// The listener of all peers.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -9,34 +9,34 @@ use threadpool::ThreadPool;
 
 use crate::BUFFER_BYTES;
 
-/// Stack of each thread: as much as echown's own have.
+/// The stack size of each thread, equal to echown's.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// How long accepting pauses without a descriptor.
+/// The pause of accepting after running out of descriptors.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// `std::net`, one thread per connection, started anew for each.
+/// `std::net`, one new thread per connection.
 pub(crate) fn spawned(listener: &TcpListener) {
     accept(listener, |stream| {
-        // Refused: the connection is closed with the closure that it was moved into.
+        // Without a thread, the connection is closed with the closure that owns it.
         let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || echo(stream));
     });
 }
 
-/// The `threadpool` crate, which has no way of growing by itself: one more thread whenever all are
-/// busy. It panics, and this peer ends, where a thread cannot be had.
+/// The `threadpool` crate, which does not grow automatically: adds a thread whenever all are busy.
+/// It panics, and this peer ends, if a thread cannot be started.
 pub(crate) fn pooled(listener: &TcpListener) {
     let mut pool = threadpool::Builder::new().num_threads(1).thread_stack_size(STACK_BYTES).build();
     accept(listener, |stream| run(&mut pool, stream));
 }
 
 fn run(pool: &mut ThreadPool, stream: TcpStream) {
-    // A job is counted as active before it is no longer counted as queued.
+    // A job counts as active before it stops counting as queued.
     if pool.queued_count() + pool.active_count() >= pool.max_count() {
         pool.set_num_threads(pool.max_count() + 1);
     }
     pool.execute(move || {
-        // How a connection ends is nobody's concern here.
+        // The result of a connection is ignored.
         let _ = echo(stream);
     });
 }

@@ -1,4 +1,5 @@
-//! Each peer for real: the bytes of a transfer, of a half-close, of many at once, and the end.
+//! Tests of each peer: the bytes of a transfer, a half-close, many connections at once, and the
+//! end.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,7 +14,8 @@ use wait::{DEADLINE, stall, wait_for};
 #[allow(dead_code, reason = "other tests use the rest")]
 mod wait;
 
-/// More than sockets and buffers hold, so that the server meets a client that reads nothing.
+/// More than the sockets and buffers hold, so that the server has to wait for a client that does
+/// not read.
 const TRANSFER_BYTES: usize = 16 * 1024 * 1024;
 
 struct Peer {
@@ -23,7 +25,7 @@ struct Peer {
 
 impl Peer {
     fn start(name: &str) -> Peer {
-        // In the background of a script SIGINT may be ignored, and children inherit that.
+        // A background job of a script may have SIGINT ignored, and children inherit that.
         let mut command = Command::new("env");
         command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_echown-peers"), name, "0"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -33,7 +35,7 @@ impl Peer {
         Peer { child, address: address.parse().unwrap() }
     }
 
-    /// The signal that ended it.
+    /// Waits for the end, and returns the signal that caused it.
     fn wait(&mut self) -> Option<i32> {
         wait_for("the server to end", || self.child.try_wait().unwrap()).signal()
     }
@@ -48,7 +50,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Only this child, by its own handle; an error means that it has ended.
+        // Kills only this child, by its own handle; an error means that it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -67,7 +69,7 @@ fn for_each(check: impl Fn(&Peer)) {
     }
 }
 
-/// Bytes that differ from place to place, so that a lost, doubled or moved one shows.
+/// Bytes that differ from place to place, so that a lost, repeated or moved byte is detected.
 fn pattern(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
@@ -138,7 +140,7 @@ fn a_client_that_is_gone_with_a_reset_disturbs_nobody() {
         for _ in 0..20 {
             let mut rude = peer.connect();
             rude.write_all(&pattern(64 * 1024)).unwrap();
-            // Closed with bytes unread, which resets the connection.
+            // Closed with unread bytes, which resets the connection.
             drop(rude);
         }
         let mut client = peer.connect();

@@ -14,11 +14,11 @@ use crate::worker_stats::WorkerStats;
 /// The size of the read buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The most bytes that are sent before anything is read. A client that sends more without reading
-/// deadlocks with a server that waits for it to read.
+/// The maximum number of bytes that are sent before any are read. A client that sends more without
+/// reading deadlocks with a server that waits for it to read.
 const UNREAD_BYTES_MAX: usize = 32 * 1024;
 
-/// The longest single wait, so that the end is noticed.
+/// The maximum duration of one wait, so that the end of the run is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// How often replies are counted for the progress, in nanoseconds.

@@ -15,7 +15,7 @@ use crate::worker_stats::WorkerStats;
 /// The size of the read buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The longest single wait in nanoseconds, so that the end is noticed.
+/// The maximum duration of one wait in nanoseconds, so that the end of the run is noticed.
 const WAIT_MAX: u64 = 50_000_000;
 
 /// The pause on a slot after a failed attempt to connect, in nanoseconds.

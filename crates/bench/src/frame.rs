@@ -31,10 +31,10 @@ impl WireFrame {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WireFrameTooLong;
 
-/// Decodes frames from a stream's bytes, in whatever pieces they arrive.
+/// Decodes frames from a stream's bytes, in pieces of any size.
 pub(crate) struct WireDecoder {
     payload_max: usize,
-    /// What has arrived of the current frame, its header included.
+    /// The received bytes of the current frame, including its header.
     wire: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ impl WireDecoder {
         Ok(is_whole.then(|| WireFrame(std::mem::take(&mut self.wire))))
     }
 
-    /// Moves bytes from the piece until `wanted` bytes of the frame are here.
+    /// Moves bytes from the piece until the frame has `wanted` bytes.
     fn fill(&mut self, piece: &mut &[u8], wanted: usize) {
         let missing = wanted - self.wire.len().min(wanted);
         let (taken, rest) = piece.split_at(missing.min(piece.len()));

@@ -22,7 +22,7 @@ pub(crate) const LABEL_BYTES: usize = 16;
 /// The size of the read buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The longest single wait in nanoseconds, so that the end is noticed.
+/// The maximum duration of one wait in nanoseconds, so that the end of the run is noticed.
 const WAIT_MAX: u64 = 50_000_000;
 
 /// The number of the frame with which a connection joins.
@@ -31,8 +31,8 @@ const JOIN_MARKER: u64 = u64::MAX;
 /// How long the echo of the joining frame may take.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most bytes in flight in an open loop, because they are kept until they are sent. Each connection
-/// may have one frame all the same.
+/// The maximum number of bytes in flight in an open loop, because they are kept until they are
+/// sent. Each connection may have at least one frame.
 const UNSENT_BYTES_MAX: usize = 64 << 20;
 
 /// After this many frames, those that all connections have received are removed from the order.

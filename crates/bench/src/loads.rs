@@ -57,16 +57,16 @@ impl Metric {
 pub struct NamedLoad {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// A short description.
     pub about: &'static str,
-    /// What is sent.
+    /// The plan.
     pub plan: LoadPlan,
     /// The figure by which servers are compared.
     pub metric: Metric,
 }
 
 impl NamedLoad {
-    /// A load that is none of the predefined ones: the default plan, to be changed.
+    /// A custom load with the default plan.
     #[must_use]
     pub fn custom(metric: Metric) -> NamedLoad {
         let plan = LoadPlan::default();

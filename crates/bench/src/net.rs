@@ -1,4 +1,4 @@
-//! ClientKind sockets and the event poller.
+//! Client sockets and the event poller.
 //!
 //! Every descriptor is reported to the [`Host`] when it is opened and before it is closed.
 
@@ -126,12 +126,12 @@ impl ClientSocket {
         Ok(sockopt::set_socket_timeout(&self.0, Timeout::Recv, Some(timeout))?)
     }
 
-    /// Reads what is there, without waiting.
+    /// Reads the available bytes, without waiting.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.receive(buffer, RecvFlags::DONTWAIT)
     }
 
-    /// Writes what there is room for, without waiting.
+    /// Writes as many bytes as the socket accepts, without waiting.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.send(bytes, SendFlags::DONTWAIT)
     }
@@ -179,15 +179,15 @@ impl Write for &ClientSocket {
     }
 }
 
-/// The most events that one wait returns.
+/// The maximum number of events that one wait returns.
 const EVENTS_MAX: usize = 256;
 
 const NANOS_PER_MILLI: u32 = 1_000_000;
 
 /// Waits for many streams on one thread (`epoll(7)`).
 ///
-/// It is edge-triggered (`EPOLLET`): after an event, read and write until `WouldBlock`, or until what
-/// is there cannot be more. A stream that is closed leaves the poller by itself.
+/// It is edge-triggered (`EPOLLET`): after an event, read and write until `WouldBlock`, or until no
+/// more bytes can be available. A stream that is closed leaves the poller automatically.
 pub(crate) struct EventPoller {
     epoll: ReportedFd,
     events: Vec<epoll::Event>,
@@ -210,7 +210,7 @@ impl EventPoller {
     }
 
     /// Waits for events, at most for `timeout`; a signal ends the wait early. Returns the tokens of
-    /// the streams that have some.
+    /// the streams with events.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<impl Iterator<Item = u64>> {
         self.events.clear();
         match self.fill(timeout) {

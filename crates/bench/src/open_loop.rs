@@ -1,4 +1,4 @@
-//! The queue of an open loop: which message is due when.
+//! The queue of an open loop: the scheduled send times of messages.
 //!
 //! In an open loop messages are sent at a fixed rate, whether or not replies arrive.
 
@@ -34,16 +34,16 @@ impl Schedule {
     }
 }
 
-/// The most messages that are sent before replies are read.
+/// The maximum number of messages that are sent before replies are read.
 pub(crate) const BURST_MAX: usize = 1024;
 
-/// The most messages that one event loop has in flight.
+/// The maximum number of messages in flight of one event loop.
 pub(crate) const IN_FLIGHT_MAX: usize = 1 << 20;
 
 /// The messages that an event loop has to send, in order.
 ///
-/// If the server does not keep up, messages that are due wait here once too many are in flight. Here
-/// they take no memory, and their latency still runs from the scheduled time.
+/// If the server does not keep up, messages that are due stay here once too many are in flight.
+/// They take no memory, and their latency still runs from the scheduled time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenLoopQueue {
     schedule: Schedule,

@@ -1,4 +1,4 @@
-//! The payload: the bytes that are sent, and that have to come back.
+//! The payload: the bytes that are sent and must be echoed.
 //!
 //! It is a stream of random bytes that repeats after a prime number of them. The period is long enough that
 //! a server does not lose or repeat exactly one period by chance. Each connection starts at another
@@ -11,14 +11,14 @@ use crate::plan::WireProtocol;
 /// Bytes after which the payload repeats.
 const PERIOD: usize = 16_381;
 
-/// The most that is sent or compared at once.
+/// The maximum number of bytes that are sent or compared at once.
 pub(crate) const SLICE_MAX: usize = 256 * 1024;
 
 /// The distance between the offsets of two connections.
 const STEP: u64 = 7_919;
 
 pub(crate) struct Payload {
-    /// One period, and as many bytes more as a slice may reach beyond its end.
+    /// One period, followed by as many bytes as a slice may extend beyond its end.
     ring: Vec<u8>,
     period: u64,
     /// The unit of offsets: a whole line, or one byte.

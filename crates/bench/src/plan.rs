@@ -1,4 +1,4 @@
-//! The plan of a load: what is sent to a server, and by which client.
+//! The plan of a load: the connections, the messages, and the kind of client.
 
 use std::fmt;
 use std::io;
@@ -15,12 +15,12 @@ use crate::net::ClientSocket;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most connections from one source address to one server. The system has about 28,000 ports for
-/// them.
+/// The maximum number of connections from one source address to one server. The system has about
+/// 28,000 ports for them.
 const CONNECTIONS_PER_SOURCE: usize = 20_000;
 
-/// Source addresses for connections that are opened and closed all the time: the port of a closed one is
-/// not available for a second or more.
+/// Source addresses for short-lived connections: the port of a closed one is not available for a
+/// second or more.
 const CHURN_SOURCES: usize = 64;
 
 /// The address of the server.
@@ -109,10 +109,10 @@ pub enum WireProtocol {
 /// about 0.7 ms on a processor that the existing connections keep busy.
 const WARMUP_PER_CONNECTION: Duration = Duration::from_millis(1);
 
-/// The most by which the warm-up is longer for all connections.
+/// The maximum by which the warm-up is longer for all connections.
 const WARMUP_FOR_CONNECTIONS_MAX: Duration = Duration::from_secs(5);
 
-/// A load: what is sent to a server, and by which client.
+/// A load: the connections, the messages, and the kind of client.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LoadPlan {

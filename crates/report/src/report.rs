@@ -11,7 +11,7 @@ use super::snapshot::ResourceData;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct LeakReport {
-    /// See [`SCHEMA_VERSION`].
+    /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
     /// The task that ended as the owner.
     pub task: TaskLabel,
@@ -59,7 +59,7 @@ impl LeakReport {
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct ViolationReport {
-    /// See [`SCHEMA_VERSION`].
+    /// See [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
     /// The code; see `ErrorKind::code`.
     pub code: Code,

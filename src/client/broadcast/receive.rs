@@ -35,9 +35,9 @@ impl PendingFrames {
         self.frames().len()
     }
 
-    /// Removes a frame that has come back, and those before it: frames come in order, and a server that
-    /// dropped some has dropped the older ones. Returns what was removed; `None` for a frame of another
-    /// client.
+    /// Removes a frame that has come back, and those before it: frames come in order, and a server
+    /// that dropped some has dropped the older ones. Returns the removed frames; `None` for a frame
+    /// of another client.
     fn take_echoed(&self, received: &Frame) -> Option<EchoedFrames> {
         let mut frames = self.frames();
         let place = frames.iter().position(|pending| pending == received)?;

@@ -17,11 +17,11 @@ use crate::thread;
 /// Size of one read.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The most bytes in flight. A chat that sends a file would otherwise send faster than it receives, and
-/// the server would treat it as a slow reader.
+/// The maximum number of bytes in flight. A chat that sends a file would otherwise send faster than
+/// it receives, and the server would treat it as a slow reader.
 const AHEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// The most frames in flight: each frame that comes back is searched among them.
+/// The maximum number of frames in flight, because each received frame is searched among them.
 const AHEAD_FRAMES_MAX: usize = 1024;
 
 /// How often a task that waits for its frames checks whether it was stopped.

@@ -28,7 +28,7 @@ pub(super) enum ReadEnd {
     Finished,
     /// The client finished in the middle of a frame.
     MidFrame,
-    /// The server drains, and what had arrived was read.
+    /// The server drains, and all received input was read.
     Drained,
     /// The queue was aborted; the writer returns the reason.
     QueueAborted,

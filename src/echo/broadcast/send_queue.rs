@@ -1,8 +1,8 @@
 //! The send queue of one client: a bounded queue between all publishers and one writer.
 //!
-//! A push never waits. The limit counts bytes on the wire and [`FRAME_OVERHEAD_BYTES`] for each frame. What
-//! happens at the limit is decided here: either the client is to be disconnected ([`PushResult::Full`]), or
-//! its oldest frames are dropped. A frame that is longer than the limit is accepted when the queue is
+//! A push never blocks. The limit counts bytes on the wire and [`FRAME_OVERHEAD_BYTES`] for each
+//! frame. At the limit, either the client is to be disconnected ([`PushResult::Full`]), or its
+//! oldest frames are dropped. A frame that is longer than the limit is accepted when the queue is
 //! empty.
 //!
 //! The writer's current [`Batch`] is not in the queue and is not counted: at most [`BATCH_BYTES`] or one
@@ -15,10 +15,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::frame::Frame;
 
-/// The most frames per system call: beyond that a call costs little per frame.
+/// The maximum number of frames per system call: beyond that a call costs little per frame.
 const BATCH_FRAMES: usize = 64;
 
-/// A batch is complete at this many bytes: about what a socket takes at once.
+/// A batch is complete at this many bytes: about the free space of a socket buffer.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// Memory of a queued frame in addition to its bytes on the wire, with a 64-bit allocator: its
@@ -67,7 +67,7 @@ struct QueueState {
 enum QueuePhase {
     #[default]
     Open,
-    /// Accepts no more frames; what is queued is still sent.
+    /// Accepts no more frames; queued frames are still sent.
     Closed,
     /// The client has gone: nothing more is sent, but its input is still published.
     PeerGone,
@@ -134,7 +134,7 @@ impl SendQueue {
         self.writer_wakeup.notify_one();
     }
 
-    /// Accepts no more frames. The writer sends what is queued and then ends.
+    /// Accepts no more frames. The writer sends the queued ones and then ends.
     pub(super) fn close(&self) {
         let mut state = self.state();
         if state.phase == QueuePhase::Open {

@@ -18,8 +18,8 @@ const SLICE: Duration = Duration::from_millis(100);
 /// Sends the queue until it is closed and empty, and transfers the half to the parent.
 ///
 /// # Errors
-/// What ended the writing early. Both directions of the connection are shut down, so that its reading
-/// task notices. If the peer has gone, it is still a member of the hub.
+/// The connection ended early. Both directions are shut down, so that its reading task notices. If
+/// the peer has gone, it is still a member of the hub.
 pub(super) fn run(
     writing: WriteHalf,
     hub: &Hub,
@@ -39,8 +39,8 @@ pub(super) fn run(
                 hub.leave(token);
                 queue.abort();
             }
-            // What has arrived stays readable. This fails if the task was cancelled or the peer has gone;
-            // the connection ends anyway.
+            // Received input stays readable. This fails if the task was cancelled or the peer has
+            // gone; the connection ends anyway.
             let _ = writing.shutdown_both();
             Err(error)
         }
@@ -63,7 +63,7 @@ fn send_all(
     if queue.is_aborted() { Err(aborted()) } else { Ok(()) }
 }
 
-/// Sends as much as the socket has room for; waits until there is some.
+/// Sends as much as the socket accepts; waits until it accepts some.
 ///
 /// # Errors
 /// `TimedOut`: the peer has read nothing within the timeout. The queue was aborted. The error of the

@@ -14,8 +14,8 @@ use crate::sys;
 /// before a fault that cannot fail. Returns the stream if the connection can continue.
 ///
 /// # Errors
-/// What prevents the fault: a cancellation, no descriptor; nothing was counted. Or an error after the
-/// fault, such as a close that fails.
+/// The fault was prevented, by a cancellation or the descriptor limit, and nothing was counted; or
+/// an error after the fault, such as a close that fails.
 pub(super) fn inject(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
     match fault {
         Fault::Panic => {
@@ -52,12 +52,12 @@ fn registry_of(stream: &Stream) -> Registry {
     stream.resource().registry().clone()
 }
 
-/// The bytes of the foreign write, which is refused.
+/// The bytes of the foreign write, which is rejected.
 const FOREIGN_BYTES: &[u8] =
     b"chaos: this was written by a thread that does not own the connection";
 
-/// A thread that does not own the connection writes to it. The write is refused before the system call,
-/// so that the client notices nothing, and the connection continues.
+/// A thread that does not own the connection writes to it. The write is rejected before the system
+/// call, so the client notices nothing, and the connection continues.
 fn foreign_write(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
     let registry = registry_of(&stream);
     let shared = Arc::new(stream);
@@ -125,9 +125,9 @@ fn leak_in_cycle(stream: Stream) {
     }
 }
 
-/// Another file takes the connection's descriptor number, outside the registry: that closes the socket.
-/// The handle is dropped while the newcomer is open, which the registry must not close; its own owner
-/// closes it afterwards.
+/// Another file takes the connection's descriptor number, outside the registry, which closes the
+/// socket. The handle is dropped while the other file is open; the registry must not close that
+/// file, and its own owner closes it afterwards.
 fn replace_fd(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
     let registry = registry_of(&stream);
     // A pipe: a cancellation that has just checked the number may shut it down, which does nothing to a
