@@ -47,6 +47,7 @@ pub mod graph;
 mod half;
 pub(crate) mod handle;
 mod int_map;
+mod label;
 mod offer;
 mod policy;
 pub(crate) mod promise;
@@ -56,13 +57,13 @@ mod report;
 mod report_log;
 mod slot;
 pub(crate) mod snapshot;
+pub(crate) mod spawn;
 pub(crate) mod task;
-mod task_error;
-pub(crate) mod task_exit;
 
 pub use actor::Actor;
 pub use baton::Baton;
 pub(crate) use cell::ResourceCell;
+pub(crate) use closing::panic_message;
 pub use echown_fd::fd::Identity;
 pub use echown_report::{
     CustodyStep, Declared, Event, LeakReport, RegistrySummary, Report, ResourceData, ResourceId,
@@ -75,12 +76,10 @@ pub use handle::Owned;
 pub(crate) use offer::sealed;
 pub use offer::{Offer, Offerable};
 pub use policy::{Level, Policy};
-pub use promise::Promise;
+pub use promise::{Panic, Promise, TaskError, UnjoinedChildren};
 pub(crate) use record::Managed;
 pub use registry::{EXIT_CODE_FINDINGS, Registry, RegistryBuilder, Resource, RunInlineError};
 pub use report_log::REPORTS_KEPT;
-pub(crate) use task_error::panic_message;
-pub use task_error::{Panic, TaskError, UnjoinedChildren};
 
 /// [`Registry::own`] in the process-wide registry.
 ///

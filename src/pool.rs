@@ -27,7 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::ownership::Promise;
-use crate::ownership::promise::{UnstartedChild, Work};
+use crate::ownership::spawn::{UnstartedChild, Work};
 use crate::ownership::task::Task;
 use crate::ownership::{Error, Refused, Registry, Resource, Site, TaskError};
 pub use join::first;

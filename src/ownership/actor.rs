@@ -22,10 +22,10 @@ use std::sync::Arc;
 use echown_report::{Site, TaskLabel};
 
 use super::error::{Error, ErrorKind};
+use super::promise::TaskError;
 use super::registry::Registry;
+use super::task::exit;
 use super::task::{self, JoinDuty, Task};
-use super::task_error::TaskError;
-use super::task_exit;
 
 /// A task that runs on whichever thread is lent to it, one at a time.
 ///
@@ -106,7 +106,7 @@ impl Actor {
         if self.task.take_job().is_none() {
             return Err(TaskError::Cancelled);
         }
-        task_exit::run(&self.task, || (), std::convert::identity)
+        exit::run(&self.task, || (), std::convert::identity)
     }
 }
 

@@ -14,9 +14,9 @@ use echown_report::{Event, Site};
 
 use super::error::{Error, ErrorKind};
 use super::record::Managed;
+use super::report;
 use super::slot::Slot;
 use super::task::Task;
-use super::{report, task_error};
 
 /// Finalizes the resource that the caller has begun to close, and ends the close, also while unwinding.
 ///
@@ -84,7 +84,7 @@ pub(crate) fn run_finalizer(
 /// The text of the panic.
 pub(crate) fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-        let text = task_error::panic_message(&*payload).to_owned();
+        let text = panic_message(&*payload).to_owned();
         discard_payload(payload);
         text
     })
@@ -111,4 +111,13 @@ fn discard<T>(value: T) {
 /// on.
 pub(crate) fn discard_payload(payload: Box<dyn Any + Send>) {
     std::mem::forget(payload);
+}
+
+/// The text of a panic's payload.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(payload is not a string)")
 }

@@ -6,7 +6,7 @@ use std::io;
 use echown_fd::escape;
 use echown_report::{Code, Event, Site, TaskLabel};
 
-use super::record::ResourceLabel;
+use super::label::ResourceLabel;
 
 /// What went wrong, as a value to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,7 @@ use echown_report::Site;
 use super::error::{Error, Refused};
 use super::slot::SlotState;
 use super::task;
-use super::task_exit;
+use super::task::exit;
 use crate::sys::fork;
 
 /// A handle that can be offered: owned values, halves, and the sockets, files and pipes of `net`.
@@ -93,7 +93,7 @@ impl<H: Offerable> Drop for Offer<H> {
         }
         if task::begin_close(&held, Some(SlotState::Offered)).is_ok() {
             let me = task::current(&held.record().registry);
-            task_exit::finalize_offer(&held, &me, me.spawn_site());
+            exit::finalize_offer(&held, &me, me.spawn_site());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `Promise`, a `JoinHandle` that may not be ignored: the right and the duty to join or cancel a child.
 
+mod task_error;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -7,18 +9,17 @@ use std::time::Instant;
 use echown_report::{Site, TaskLabel};
 
 use super::closing::drop_catching;
-use super::error::{Error, ErrorKind, Refused};
-use super::record::Managed;
-use super::registry::{Registry, Resource};
-use super::task::{JoinDuty, Task};
-use super::task_error::TaskError;
-use super::task_exit;
+use super::error::{Error, ErrorKind};
+use super::registry::Registry;
+use super::task::Task;
 use super::{error, task};
+
+pub use task_error::{Panic, TaskError, UnjoinedChildren};
 
 type SharedResult<T> = Arc<Mutex<Pending<T>>>;
 
 /// The result of a child, as its promise sees it.
-enum Pending<T> {
+pub(super) enum Pending<T> {
     /// The child has not ended, or it was cancelled before it ran.
     Nothing,
     Ready(Result<T, TaskError<T>>),
@@ -29,7 +30,11 @@ enum Pending<T> {
 impl<T> Pending<T> {
     /// Stores the result for the holder of the promise. If the promise was dropped, drops the result in
     /// `task`, the child, which is exiting.
-    fn deliver(pending: &Mutex<Pending<T>>, task: &Task, result: Result<T, TaskError<T>>) {
+    pub(super) fn deliver(
+        pending: &Mutex<Pending<T>>,
+        task: &Task,
+        result: Result<T, TaskError<T>>,
+    ) {
         let mut pending = lock(pending);
         if matches!(*pending, Pending::Nothing) {
             *pending = Pending::Ready(result);
@@ -60,91 +65,7 @@ pub struct Promise<T> {
     registry: Registry,
 }
 
-/// The work of a child that waits for a thread. Dropping it before it ran ends the child as cancelled,
-/// and finalizes on the dropping thread what the child was given.
-pub(crate) struct Work(Arc<Task>);
-
-impl Work {
-    /// Runs the child to its end on this thread.
-    pub(crate) fn run(self) {
-        self.0.execute();
-    }
-
-    /// Whether the child was cancelled before it had a thread.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        !self.0.has_job()
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        // Does nothing if the work has run.
-        self.0.abandon();
-    }
-}
-
-/// A child that was created but not started. If the start fails, [`undo`](UnstartedChild::undo) returns
-/// everything.
-pub(crate) struct UnstartedChild<T, F> {
-    promise: Promise<T>,
-    closure: Arc<Mutex<Option<F>>>,
-    given: Vec<Arc<dyn Managed>>,
-    site: Site,
-}
-
-impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> UnstartedChild<T, F> {
-    /// Creates a child of `parent` (default: the current task) and gives it resources of the current
-    /// task.
-    ///
-    /// # Errors
-    /// A resource cannot be given. Nothing has moved, and the error contains the closure.
-    pub(crate) fn new(
-        registry: &Registry,
-        parent: Option<&Arc<Task>>,
-        name: &str,
-        give: impl IntoIterator<Item = Resource>,
-        closure: F,
-        site: Site,
-    ) -> Result<UnstartedChild<T, F>, Refused<F>> {
-        let given: Vec<Arc<dyn Managed>> = give.into_iter().map(Resource::into_managed).collect();
-        let task = match task::make_child(registry, parent, name, &given, JoinDuty::Promise, site) {
-            Ok(task) => task,
-            Err(error) => return Err(Refused::new(error, Some(closure))),
-        };
-        let closure = Arc::new(Mutex::new(Some(closure)));
-        let result = Arc::new(Mutex::new(Pending::Nothing));
-        let promise = Promise { task, result: Arc::clone(&result), registry: registry.clone() };
-        let to_run = Arc::clone(&closure);
-        promise.task.set_job(move |task| {
-            let closure = lock(&to_run).take();
-            let Some(closure) = closure else {
-                unreachable!("a child that runs was started, and therefore not undone")
-            };
-            task_exit::run(task, closure, |ended| Pending::deliver(&result, task, ended));
-        });
-        Ok(UnstartedChild { promise, closure, given, site })
-    }
-
-    /// The work, for the thread that will run it.
-    pub(crate) fn work(&self) -> Work {
-        Work(Arc::clone(&self.promise.task))
-    }
-
-    /// The promise, after the work has got a thread.
-    pub(crate) fn into_promise(self) -> Promise<T> {
-        self.promise
-    }
-
-    /// Undoes the creation: returns the resources to the parent, and the closure to the caller.
-    pub(crate) fn undo(self) -> Option<F> {
-        let closure = lock(&self.closure).take();
-        let Promise { task, registry, .. } = &self.promise;
-        task::undo_make_child(registry, task, &self.given, self.site);
-        closure
-    }
-}
-
-fn lock<V>(mutex: &Mutex<V>) -> std::sync::MutexGuard<'_, V> {
+pub(super) fn lock<V>(mutex: &Mutex<V>) -> std::sync::MutexGuard<'_, V> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -293,8 +214,16 @@ impl<T> Drop for Promise<T> {
     }
 }
 
-// For the pool's functions that wait.
+// For the spawning of tasks and the pool's functions that wait.
 impl<T> Promise<T> {
+    pub(super) fn new(task: Arc<Task>, result: SharedResult<T>, registry: Registry) -> Promise<T> {
+        Promise { task, result, registry }
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Task> {
         &self.task
     }

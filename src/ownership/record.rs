@@ -1,6 +1,5 @@
 //! `Record`: the registry's bookkeeping of one resource, independent of its type.
 
-use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -14,6 +13,7 @@ use echown_report::{Event, ResourceId, Site};
 
 use super::custody::{Custody, RecordedStep};
 use super::error::{Error, ErrorData, ErrorKind};
+use super::label::ResourceLabel;
 use super::policy::Level;
 use super::registry::Registry;
 use super::slot::{Slot, SlotState, Word};
@@ -26,29 +26,6 @@ fn next_id() -> ResourceId {
     // ord: Relaxed; only uniqueness matters, and that is the increment's own.
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     ResourceId::new(NonZeroU64::new(id).expect("2^64 resources take longer than any process lives"))
-}
-
-/// A resource's name in messages: ``fd 7 (tcp stream)``, ``resource 12 (String)``.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ResourceLabel {
-    pub(crate) id: ResourceId,
-    pub(crate) number: Option<i32>,
-    pub(crate) kind: &'static str,
-}
-
-impl fmt::Display for ResourceLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.number {
-            Some(number) => write!(f, "fd {number} ({})", self.kind),
-            None => write!(f, "resource {} ({})", self.id, self.kind),
-        }
-    }
-}
-
-impl fmt::Debug for ResourceLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// What is special about a resource that is a descriptor.

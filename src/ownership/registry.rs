@@ -26,13 +26,13 @@ use super::error::{Error, ErrorKind};
 use super::graph::ReferenceGraph;
 use super::int_map::{self, IntMap};
 use super::policy::{Level, Policy};
+use super::promise::TaskError;
 use super::record::{Managed, Record};
 use super::report_log::{self, ReportLog};
 use super::slot::SlotState;
+use super::task::{self, exit};
 use super::task::{Origin, Task};
-use super::task_error::TaskError;
 use super::{report, snapshot};
-use super::{task, task_exit};
 use crate::faults::FaultInjector;
 use crate::sys::fork;
 pub use builder::RegistryBuilder;
@@ -150,7 +150,7 @@ impl Registry {
     #[track_caller]
     pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, TaskError<T>> {
         let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
-        task_exit::run(&task, f, std::convert::identity)
+        exit::run(&task, f, std::convert::identity)
     }
 
     /// Runs `f` on this thread as a child of the current task, and gives it the resources in `give`.
@@ -168,7 +168,7 @@ impl Registry {
         let give: Vec<_> = give.into_iter().map(Resource::into_managed).collect();
         let task = task::make_child(self, None, name, &give, task::JoinDuty::Reaped, Site::here())
             .map_err(RunInlineError::Refused)?;
-        task_exit::run(&task, f, |outcome| outcome.map_err(RunInlineError::Failed))
+        exit::run(&task, f, |outcome| outcome.map_err(RunInlineError::Failed))
     }
 
     /// Declares a descriptor that a library opened for itself. It is not owned, and it is not a leak.
@@ -265,7 +265,7 @@ impl Registry {
     /// A program calls this last, on its main thread. What other tasks still hold is listed in the summary
     /// and left to them: only the owner's thread may close a descriptor.
     pub fn finish(&self) -> RegistrySummary {
-        let (_, forgotten) = task_exit::settle_process(self);
+        let (_, forgotten) = exit::settle_process(self);
         RegistrySummary { unjoined_children: forgotten, ..self.summary() }
     }
 }

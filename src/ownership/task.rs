@@ -21,6 +21,7 @@ use echown_report::{Site, TaskId, TaskLabel};
 use once_cell::sync::Lazy;
 
 mod children;
+pub(crate) mod exit;
 mod in_place;
 mod transfer;
 mod unjoined;
@@ -37,7 +38,6 @@ use super::int_map::{self, IntMap};
 use super::record::Managed;
 use super::registry::Registry;
 use super::slot::OWNER_MAX;
-use super::task_exit;
 use crate::sync::{Mutex, lock};
 use crate::sys;
 
@@ -205,7 +205,7 @@ thread_local! {
 fn end_of_thread() {
     let task = CURRENT.with(|current| current.borrow().clone());
     if let Some(task) = task.filter(|task| task.origin == Origin::Adopted) {
-        task_exit::exit_adopted_thread(&task);
+        exit::exit_adopted_thread(&task);
         CURRENT_ID.set(0);
         HAS_ENDED.set(true);
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Promise, SpawnError};
-use crate::ownership::promise::UnstartedChild;
+use crate::ownership::spawn::UnstartedChild;
 use crate::ownership::{Registry, Resource, Site};
 
 /// Runs `job` on a new thread, as a child of the current task, and gives it the resources in `give`.

@@ -21,7 +21,7 @@ use crate::ownership::int_map::{self, IntMap};
 use crate::ownership::record::Record;
 use crate::ownership::registry::Registry;
 use crate::ownership::slot::{PinGuard, PinPurpose};
-use crate::ownership::task_exit;
+use crate::ownership::task::exit;
 use crate::sync::MutexGuard;
 
 impl Task {
@@ -154,7 +154,7 @@ impl Task {
     /// Ends a task that was never started: what it was given is finalized on this thread.
     pub(crate) fn abandon(self: &Arc<Task>) {
         if let Some(job) = self.take_job() {
-            task_exit::exit_unstarted(self, job);
+            exit::exit_unstarted(self, job);
         }
     }
 

@@ -16,8 +16,8 @@ use super::explore;
 use super::moves::Family;
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::Managed;
+use crate::ownership::task::exit;
 use crate::ownership::task::{self, Task};
-use crate::ownership::task_exit;
 use crate::ownership::{Owned, Registry, TaskError};
 
 /// A socket of the current task's, and its peer. A shut socket is seen by its peer.
@@ -67,7 +67,7 @@ fn draining(task: &Arc<Task>) -> thread::JoinHandle<()> {
 /// Gives the socket to the child, which runs `f` inline.
 fn inline(family: &Family, owned: &Owned<UnixStream>, f: impl FnOnce()) {
     if give(family, owned).is_ok() {
-        let ended = task_exit::run(&family.child, f, std::convert::identity);
+        let ended = exit::run(&family.child, f, std::convert::identity);
         if let Err(TaskError::Panicked(panic)) = ended {
             std::panic::resume_unwind(panic.into_payload());
         }
@@ -108,7 +108,7 @@ fn model_l_a_drain_reaches_what_an_inline_child_transfers() {
         give(family, owned).unwrap();
         let drainer = draining(&family.parent);
         let up = || owned.transfer().unwrap();
-        task_exit::run(&family.child, up, std::convert::identity).unwrap();
+        exit::run(&family.child, up, std::convert::identity).unwrap();
         drainer.join().unwrap();
         assert!(!would_block(owned));
     });
@@ -119,7 +119,7 @@ fn model_l_a_cancelled_task_never_uses_what_its_inline_child_transfers() {
     explore_with_socket(None, |family, owned| {
         give(family, owned).unwrap();
         let canceller = cancelling(&family.parent);
-        let moved = task_exit::run(&family.child, || owned.transfer(), std::convert::identity);
+        let moved = exit::run(&family.child, || owned.transfer(), std::convert::identity);
         if let Ok(Err(error)) = moved {
             assert_eq!(error.kind(), ErrorKind::Cancelled);
         }

@@ -13,8 +13,8 @@ use crate::ownership::account::TaskPhase;
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::{Managed, Record};
 use crate::ownership::registry::Registry;
+use crate::ownership::task::exit;
 use crate::ownership::task::{self, Origin, Task};
-use crate::ownership::task_exit;
 use crate::ownership::{Level, Owned, Policy};
 
 /// A resource on a task's account whose finalizer closes a modelled number.
@@ -197,7 +197,7 @@ fn model_f_the_end_of_the_task_and_a_drop_elsewhere_finalize_once() {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
             thread::spawn(move || drop_elsewhere(&held, &parent, SlotState::Held))
         };
-        let ended = task_exit::run(&family.child, || (), std::convert::identity);
+        let ended = exit::run(&family.child, || (), std::convert::identity);
         assert!(ended.is_ok(), "level off tells no leaks: {ended:?}");
         elsewhere.join().unwrap();
         assert_eq!(number.closes(), 1);
@@ -249,7 +249,7 @@ fn model_f_a_canceller_of_an_ending_task_never_uses_a_reused_number() {
                 }
             })
         };
-        let _ = task_exit::run(&family.child, || (), std::convert::identity);
+        let _ = exit::run(&family.child, || (), std::convert::identity);
         canceller.join().unwrap();
         assert_eq!(number.closes(), 1);
     });
@@ -293,7 +293,7 @@ fn model_g_an_offer_dropped_while_it_passes_to_the_parent_is_finalized_once() {
             let (held, parent) = (Arc::clone(&held), Arc::clone(&family.parent));
             thread::spawn(move || drop_elsewhere(&held, &parent, SlotState::Offered))
         };
-        let _ = task_exit::run(&family.child, || (), std::convert::identity);
+        let _ = exit::run(&family.child, || (), std::convert::identity);
         assert!(
             dropper.join().unwrap(),
             "the parent's account keeps it for the holder of the offer"

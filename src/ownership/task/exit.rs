@@ -20,15 +20,18 @@ use std::time::{Duration, Instant};
 use echown_fd::escape;
 use echown_report::{Event, LeakReport, ResourceData, Site, TaskLabel};
 
-use super::account::{Position, TaskPhase};
-use super::closing::{catch_panic, complete_close_reporting, drop_catching, log_catching};
-use super::error::ErrorKind;
-use super::record::Managed;
-use super::registry::Registry;
-use super::slot::SlotState;
-use super::task::{self, CurrentTaskGuard, JoinDuty, Task};
-use super::task_error::{Panic, TaskError, UnjoinedChildren};
-use super::{report, snapshot};
+use super::{CurrentTaskGuard, JoinDuty, Task};
+use crate::ownership::account::{Position, TaskPhase};
+use crate::ownership::closing::{
+    catch_panic, complete_close_reporting, drop_catching, log_catching,
+};
+use crate::ownership::error::ErrorKind;
+use crate::ownership::promise::{Panic, TaskError, UnjoinedChildren};
+use crate::ownership::record::Managed;
+use crate::ownership::registry::Registry;
+use crate::ownership::slot::SlotState;
+use crate::ownership::task;
+use crate::ownership::{report, snapshot};
 use crate::sys::fork;
 
 /// Runs `f` as `task` on this thread, including the task's exit. `deliver` gets the result while the

@@ -7,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use echown_fd::escape;
 use echown_report::{LeakReport, TaskLabel};
 
-use super::error::Error;
-use super::promise::Promise;
+use super::Promise;
+use crate::ownership::closing::panic_message;
+use crate::ownership::error::Error;
 
 /// The error of a task that did not end with its value alone.
 ///
@@ -73,15 +74,6 @@ impl Panic {
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.payload.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The text of a panic's payload.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(payload is not a string)")
 }
 
 impl<T> TaskError<T> {
