@@ -32,7 +32,7 @@ fn leak_a_listener() {
 fn a_clean_closure_returns_its_value() {
     let sum = check(|| {
         let numbers = ownership::own(vec![1, 2, 3]).expect("the task is running");
-        numbers.with(|numbers| numbers.iter().sum::<i32>()).expect("it is ours")
+        numbers.with(|numbers| numbers.iter().sum::<i32>()).expect("this task owns it")
     });
     assert_eq!(sum, 6);
 }
@@ -56,20 +56,20 @@ fn resources_of_every_registry_are_checked() {
 
 #[test]
 fn an_unjoined_task_is_reported_cancelled_and_joined() {
-    let (told, hear) = channel();
+    let (to_test, from_child) = channel();
     let text = fault(|| {
         check(|| {
             let listener = Listener::bind("127.0.0.1:0").expect("loopback has a free port");
             let give = [listener.resource()];
             let child = echown::thread::spawn(give, move || {
-                let refused = listener.accept().is_err();
-                told.send(refused).expect("the test listens");
+                let rejected = listener.accept().is_err();
+                to_test.send(rejected).expect("the test receives it");
             });
             drop(child);
         });
     });
     assert!(text.starts_with("unjoined-task: the check left 1 task: task "), "{text}");
-    assert_eq!(hear.recv(), Ok(true), "it was woken and had come to its end");
+    assert_eq!(from_child.recv(), Ok(true), "it was woken and had come to its end");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn children_that_are_about_to_exit_are_waited_for() {
     check(|| {
         let orphans = Orphans::new(Registry::global());
         let child = pool.spawn([], || stall(Duration::from_millis(30)));
-        orphans.adopt(child.expect("there is a thread")).expect("it is our child");
+        orphans.adopt(child.expect("there is a thread")).expect("it is a child of this task");
         forget(orphans);
     });
 }
@@ -124,9 +124,9 @@ fn parallel_checks_see_only_their_own_resources() {
         for index in 0..16 {
             scope.spawn(move || match index % 2 {
                 0 => check(|| {
-                    let (mut here, there) = Stream::pair().expect("two descriptors can be had");
-                    there.close().expect("it is ours");
-                    assert_eq!(here.read(&mut [0]).expect("the end"), 0);
+                    let (mut here, there) = Stream::pair().expect("two descriptors are free");
+                    there.close().expect("this task owns it");
+                    assert_eq!(here.read(&mut [0]).expect("end of stream"), 0);
                 }),
                 _ => assert!(fault(|| check(leak_a_listener)).contains("owned 1 resource")),
             });

@@ -57,17 +57,17 @@ fn a_failed_thread_start_returns_the_job_and_its_resources() {
     let pool = Pool::builder().registry(&registry).build();
     let (ours, _theirs) = Stream::pair_in(&registry).unwrap();
     let give = [ours.resource()];
-    let refused = pool.spawn(give, move || drop(ours)).unwrap_err();
-    assert!(refused.is_exhausted());
-    assert!(refused.to_string().contains("of the pool: Resource temporarily"), "{refused}");
-    drop(refused.into_job());
+    let rejected = pool.spawn(give, move || drop(ours)).unwrap_err();
+    assert!(rejected.is_exhausted());
+    assert!(rejected.to_string().contains("of the pool: Resource temporarily"), "{rejected}");
+    drop(rejected.into_job());
     assert_eq!(registry.snapshot().resources.len(), 1, "ours was released, theirs is there");
 }
 
 #[test]
 fn a_close_that_fails_has_closed_and_is_not_retried() {
     let (registry, injector) = injecting("close=1");
-    let mut told = 0;
+    let mut reported = 0;
     for _ in 0..40 {
         let (ours, mut theirs) = Stream::pair().unwrap();
         // Its own registry has the one that is closed.
@@ -76,13 +76,13 @@ fn a_close_that_fails_has_closed_and_is_not_retried() {
         let ours = ours.unwrap();
         if let Err(error) = ours.release() {
             assert_eq!(error.kind(), Refusal::FinalizerFailed, "{error}");
-            told += 1;
+            reported += 1;
         }
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "the peer reads the end: it is closed");
         assert_eq!(ours.release().unwrap_err().kind(), Refusal::DoubleRelease);
     }
     assert_eq!(injector.injected().close, 40);
-    assert!((5..35).contains(&told), "interrupted ones tell nothing, the others do: {told}");
+    assert!((5..35).contains(&reported), "only interrupted closes report no error: {reported}");
 }
 
 #[test]
@@ -112,17 +112,17 @@ fn an_accept_that_would_block_waits_and_returns_one_connection_per_client() {
         (writer, reader)
     };
     let address = listener.local_addr().unwrap();
-    let (tell, told) = channel();
+    let (to_test, from_child) = channel();
     let clients = std::thread::spawn(move || {
         for _ in 0..50 {
             let client = Stream::connect_to(&address).unwrap();
-            told.recv().unwrap();
+            from_child.recv().unwrap();
             drop(client);
         }
     });
     for _ in 0..50 {
         assert!(listener.accept_or_stop(&stop).unwrap().is_some());
-        tell.send(()).unwrap();
+        to_test.send(()).unwrap();
     }
     clients.join().unwrap();
     assert!(listener.try_accept().unwrap().is_none());

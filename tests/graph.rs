@@ -1,4 +1,4 @@
-//! References on record: what a leak report says about a cycle, and what the graph shows.
+//! Recorded references: the cycle in a leak report, and the reference graph.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -26,7 +26,7 @@ fn counts(graph: &Graph) -> Vec<String> {
         .collect()
 }
 
-/// Two values that hold each other; the first holds something of the user's.
+/// Two values that hold each other; the first also holds a value of the caller.
 struct Parent<T> {
     _treasure: T,
     _to_treasure: Edge,
@@ -63,7 +63,7 @@ fn a_leak_in_a_cycle_lists_its_references_with_lines_and_the_one_to_cut() {
         fixture.spawn("forgetful", [], job).join()
     });
     let ((), report) = leaked(outcome);
-    let cycle = report.resources[0].kept_alive_by.as_ref().expect("the cycle is known");
+    let cycle = report.resources[0].kept_alive_by.as_ref().expect("the cycle is recorded");
     assert_eq!(drawn(&cycle.edges), ["Parent -> Child", "Child -> Parent"]);
     assert_eq!(cycle.edges[0].site.line(), LINE_OF_PARENT_TO_CHILD);
     assert_eq!(cycle.edges[1].site.line(), LINE_OF_CHILD_TO_PARENT);
@@ -92,7 +92,7 @@ fn a_leak_without_a_cycle_reports_no_cycle() {
     let outcome = fixture.root(|| {
         let job = || {
             let listener = fixture.listener();
-            // It is held, but by nothing that holds itself; and there is a cycle that holds others.
+            // The leaked resource is held, but not by a cycle; and a cycle exists that holds other nodes.
             let holder = Node::new_in(&fixture.registry, "Global");
             std::mem::forget(graph::edge(&holder, &Node::of(&listener.resource())));
             tie_a_knot(
@@ -156,7 +156,7 @@ fn a_shared_value_counts_all_references_and_draws_those_with_a_holder() {
     assert_eq!(counts(&registry.graph()), ["Manager -"]);
 }
 
-/// Looks at the graph while it is being dropped, as the sender of a connection does that flushes.
+/// Reads the graph in its `drop`, as the sender of a connection does when it flushes.
 struct Dying {
     registry: Registry,
     _holds: TrackedArc<()>,
@@ -245,7 +245,7 @@ fn the_neighbourhood_of_a_node_has_its_holders_and_held_nodes() {
     let part = registry.graph().around(&one.label());
     let resource = format!("resource {} (Vec<&str>) 1", words.id());
     let all = ["Manager -", "one 1", "leaf 2", "holder of the leaf -", &resource];
-    // The holder of the leaf refers, through the leaf's weak reference, to it.
+    // The holder of the leaf refers to the leaf through a weak reference.
     assert_eq!(counts(&part), all);
     let part = part.without_resources();
     assert_eq!(counts(&part), all[..4]);

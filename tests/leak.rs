@@ -1,42 +1,41 @@
-//! The contract of the checker, to be read from the top: the main guarantees here, then rule by
-//! rule.
+//! The contract of the checker: the main guarantees in this file, then one file per rule.
 //!
 //! The tests use only the public interface. They track every descriptor by its identity and not by
 //! its number (see [`common::FdTracker`]), and every test has a registry of its own.
 //!
-//! The parity table with Miou's `Ownership`, with the test for each row. "Forgets" means that the
+//! The parity table with Miou's `Ownership`, with the test for each row. "Forget" means that the
 //! handle outlives the task's closure.
 //!
-//! | scenario | what is promised | test |
+//! | scenario | guarantee | test |
 //! |---|---|---|
-//! | own, forget, fail | finalizer once, the task's own error | `resources_forgotten_by_a_failing_task_are_finalized_once_and_its_error_is_kept` |
-//! | own, forget, end normally | finalizer, report, `Leaked` for that task alone | `resources_owned_at_task_exit_are_finalized_and_reported_as_that_tasks_leak` |
-//! | own, disown, end | finalizer not run | `disown_returns_the_open_value_and_runs_no_finalizer` |
+//! | own, forget, fail | the finalizer runs once, the task keeps its error | `resources_forgotten_by_a_failing_task_are_finalized_once_and_its_error_is_kept` |
+//! | own, forget, exit normally | finalizer, report, `Leaked` for that task only | `resources_owned_at_task_exit_are_finalized_and_reported_as_that_tasks_leak` |
+//! | own, disown, exit | the finalizer does not run | `disown_returns_the_open_value_and_runs_no_finalizer` |
 //! | own and forget r1 r2 r3, fail | r3, r2, r1 | `forgotten_resources_are_finalized_in_reverse_order_of_acquisition` |
-//! | one finalizer of three panics | the others run, it is reported, the task keeps its error | `a_finalizer_panic_is_reported_others_still_run_and_the_task_error_is_kept` |
+//! | one finalizer of three panics | the panic is reported, the others run, the task keeps its error | `a_finalizer_panic_is_reported_others_still_run_and_the_task_error_is_kept` |
 //! | own twice in one task | `AlreadyOwned`, naming the first site | `owning_twice_fails_names_the_owner_and_returns_the_value_open` |
 //! | own by two tasks | rejected | `two_tasks_cannot_own_one_descriptor_and_its_finalizer_runs_once` |
-//! | disown or check by a non-owner | `NotOwner`, ordinary, with owner and place | `a_non_owner_gets_an_error_with_owner_site_and_custody` |
+//! | disown or check by a non-owner | `NotOwner` as an ordinary error, with owner and site | `a_non_owner_gets_an_error_with_owner_site_and_custody` |
 //! | parent checks or disowns after give | `NotOwner` | `after_give_only_the_child_may_use_the_resource` |
-//! | give what is not owned | rejected before the child exists | `giving_an_unowned_resource_fails_before_the_child_exists` |
-//! | give the same twice | rejected before the child exists | `giving_a_resource_twice_fails_before_the_child_exists` |
+//! | give an unowned resource | rejected before the child exists | `giving_an_unowned_resource_fails_before_the_child_exists` |
+//! | give a resource twice | rejected before the child exists | `giving_a_resource_twice_fails_before_the_child_exists` |
 //! | transfer to the parent, child then fails | the parent owns, not finalized | `a_resource_transferred_to_the_parent_survives_the_childs_failure` |
 //! | transfer climbing two levels | the root owns | `a_resource_is_transferred_up_two_levels_to_the_root` |
-//! | give down two levels, leak at the bottom | leak, custody shows every hand | `a_resource_given_down_two_levels_and_leaked_lists_every_owner` |
-//! | transfer from the root | error saying so | `a_root_task_cannot_transfer` |
+//! | give down two levels, leak at the bottom | leak, custody lists every owner | `a_resource_given_down_two_levels_and_leaked_lists_every_owner` |
+//! | transfer from the root | an error that says so | `a_root_task_cannot_transfer` |
 //! | cancel a task blocked in accept | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_accept_and_leaves_no_descriptor_open` |
 //! | cancel a task blocked in read | closed, `Cancelled`, no descriptor left | `cancelling::cancel_wakes_a_task_blocked_in_read_with_an_error_not_end_of_stream` |
-//! | cancel a task that never started | finalizes what it was given | `cancelling::a_child_cancelled_before_it_starts_is_finalized_on_the_cancelling_thread` |
-//! | cancel a task that has ended | its outcome stays | `cancelling::cancelling_an_exited_task_keeps_its_outcome` |
-//! | task swallows the cancellation and goes on | every further operation is `Cancelled` | `cancelling::a_task_that_ignores_its_cancellation_gets_cancelled_from_every_operation` |
-//! | release whose finalizer fails | once; the failure is the result of `release` | `release_returns_the_error_of_a_failed_finalizer_that_never_runs_again` |
+//! | cancel a task that never started | its resources are finalized | `cancelling::a_child_cancelled_before_it_starts_is_finalized_on_the_cancelling_thread` |
+//! | cancel a task that has exited | its outcome stays | `cancelling::cancelling_an_exited_task_keeps_its_outcome` |
+//! | a task ignores its cancellation and continues | every further operation is `Cancelled` | `cancelling::a_task_that_ignores_its_cancellation_gets_cancelled_from_every_operation` |
+//! | release whose finalizer fails | it runs once; `release` returns the failure | `release_returns_the_error_of_a_failed_finalizer_that_never_runs_again` |
 //! | release or close twice | `DoubleRelease`, naming the first | `a_second_release_fails_and_names_the_first` |
-//! | leak in A while B runs | B unaffected | `ending::a_leak_in_one_task_does_not_affect_another_task` |
-//! | forgotten child that owns | cancelled, finalized, reported | `ending::an_unjoined_child_is_cancelled_finalized_and_reported_by_its_parent` |
-//! | raw close, number reused, task fails | replaced fd reported, newcomer untouched | `closing::an_fd_reused_outside_the_registry_is_reported_and_the_new_file_stays_open` |
+//! | leak in A while B runs | B is not affected | `ending::a_leak_in_one_task_does_not_affect_another_task` |
+//! | unjoined child that owns a resource | cancelled, finalized, reported | `ending::an_unjoined_child_is_cancelled_finalized_and_reported_by_its_parent` |
+//! | raw close, number reused, task fails | the replaced fd is reported, the new file untouched | `closing::an_fd_reused_outside_the_registry_is_reported_and_the_new_file_stays_open` |
 //! | raw accessor bypasses the check | none: consuming or `unsafe` | `handles::no_safe_accessor_bypasses_the_check` |
-//! | leak report | what, whose, where, since when, through whose hands | `reporting::a_leak_report_has_kind_owner_site_age_and_custody` |
-//! | one client resets its connection | that task ends, the server goes on | `ending::a_connection_reset_ends_only_that_clients_task_and_the_server_continues` |
+//! | leak report | kind, owner, site, age, custody | `reporting::a_leak_report_has_kind_owner_site_age_and_custody` |
+//! | one client resets its connection | its task exits, the server continues | `ending::a_connection_reset_ends_only_that_clients_task_and_the_server_continues` |
 
 mod common;
 
@@ -130,7 +129,7 @@ fn events(resource: &ResourceData) -> Vec<Event> {
     resource.custody.iter().map(|step| step.event).collect()
 }
 
-// Own, forget, and end.
+// Own, forget, and exit.
 
 #[test]
 fn resources_forgotten_by_a_failing_task_are_finalized_once_and_its_error_is_kept() {
@@ -170,7 +169,10 @@ fn resources_owned_at_task_exit_are_finalized_and_reported_as_that_tasks_leak() 
         assert_eq!(socket.acquired.line(), acquired);
         assert_eq!(events(socket), [Event::Acquired]);
         assert_eq!(socket.custody[0].to, Some(label));
-        neighbour.join().expect("a stranger's leak is not its own").expect("it was the owner");
+        neighbour
+            .join()
+            .expect("the leak of another task does not affect it")
+            .expect("the owner called it");
     });
     assert_eq!(fixture.finalized().len(), 2);
     assert_eq!(fixture.codes(), ["leak"]);
@@ -186,9 +188,9 @@ fn disown_returns_the_open_value_and_runs_no_finalizer() {
         });
         child.join().expect("it owns nothing at its end")
     });
-    assert_eq!(string.expect("it was the owner's"), "disowned");
+    assert_eq!(string.expect("the owner called it"), "disowned");
     assert!(fixture.finalized().is_empty());
-    let socket = socket.expect("it was the owner's");
+    let socket = socket.expect("the owner called it");
     assert!(target(socket.as_raw_fd()).is_some(), "it was not closed");
     drop(socket);
     fixture.assert_clean();
@@ -241,20 +243,20 @@ fn owning_twice_fails_names_the_owner_and_returns_the_value_open() {
         let socket = SharedFd::new(fixture.track(common::listener()));
         let line = line!() + 1;
         let first = fixture.registry.own_fd(socket.clone());
-        let first = first.expect("nobody's yet");
-        let refused = fixture.registry.own_fd(socket).expect_err("it is on record");
-        assert_eq!(refused.error().kind(), ErrorKind::AlreadyOwned);
-        assert_eq!(refused.error().earlier_site().map(|site| site.line()), Some(line));
+        let first = first.expect("it has no owner yet");
+        let rejected = fixture.registry.own_fd(socket).expect_err("it is already owned");
+        assert_eq!(rejected.error().kind(), ErrorKind::AlreadyOwned);
+        assert_eq!(rejected.error().earlier_site().map(|site| site.line()), Some(line));
         let me = fixture.registry.current_task();
         assert_eq!(
-            refused.error().to_string(),
+            rejected.error().to_string(),
             format!(
                 "fd {} (tcp listener) owned again by {me}, owner is {me} (first owned at {})",
                 first.describe().number.expect("it is a descriptor"),
                 first.describe().acquired,
             )
         );
-        let value = refused.into_value().expect("it comes back");
+        let value = rejected.into_value().expect("it is returned");
         first.check().expect("the first stays the owner");
         first.release().expect("the first stays the owner");
         drop(value);
@@ -272,23 +274,25 @@ fn two_tasks_cannot_own_one_descriptor_and_its_finalizer_runs_once() {
             fixture.log("closed");
             Ok(())
         };
-        let first = fixture.registry.own_fd_with(socket.clone(), close).expect("nobody's yet");
+        let first =
+            fixture.registry.own_fd_with(socket.clone(), close).expect("it has no owner yet");
         let root = fixture.registry.current_task();
         let second = fixture.spawn("second", [], move || {
-            let refused = fixture.registry.own_fd_with(socket, close).expect_err("it is on record");
-            refused.error().clone()
+            let rejected =
+                fixture.registry.own_fd_with(socket, close).expect_err("it is already owned");
+            rejected.error().clone()
         });
-        let error = second.join().expect("the second ends well");
+        let error = second.join().expect("the second succeeds");
         assert_eq!(error.kind(), ErrorKind::AlreadyOwned);
         assert_eq!(error.owner(), Some(&root));
-        assert!(fixture.finalized().is_empty(), "a refused value is not finalized");
+        assert!(fixture.finalized().is_empty(), "a rejected value is not finalized");
         first.release().expect("the first stays the owner");
     });
     assert_eq!(fixture.finalized(), ["closed"]);
     fixture.assert_all_closed();
 }
 
-// Those who are not the owner.
+// Use by a non-owner.
 
 #[test]
 fn a_non_owner_gets_an_error_with_owner_site_and_custody() {
@@ -301,11 +305,12 @@ fn a_non_owner_gets_an_error_with_owner_site_and_custody() {
             let check = refusal(socket.check());
             assert_eq!(check.kind(), ErrorKind::NotOwner);
             assert_eq!(refusal(socket.release()).kind(), ErrorKind::NotOwner);
-            let (disown, socket) = socket.disown().expect_err("not its own").into_parts();
+            let (disown, socket) =
+                socket.disown().expect_err("the task does not own it").into_parts();
             assert_eq!(disown.kind(), ErrorKind::NotOwner);
-            (check, me, socket.expect("the handle comes back"))
+            (check, me, socket.expect("the handle is returned"))
         });
-        let (error, other, socket) = other.join().expect("being refused is no failure");
+        let (error, other, socket) = other.join().expect("a rejected call does not fail the task");
         assert_eq!(error.owner(), Some(&owner));
         let described = socket.describe();
         assert_eq!(
@@ -318,8 +323,10 @@ fn a_non_owner_gets_an_error_with_owner_site_and_custody() {
         );
         assert_eq!(error.site().file(), file!());
         // The descriptor is untouched.
-        TcpStream::connect(socket.local_addr().expect("it is ours").inet().expect("by TCP"))
-            .expect("it still listens");
+        TcpStream::connect(
+            socket.local_addr().expect("this task owns it").inet().expect("it is a TCP address"),
+        )
+        .expect("it still listens");
         drop(socket.accept().expect("it still accepts"));
     });
     assert_eq!(fixture.codes(), ["not-owner"; 3]);
@@ -340,13 +347,13 @@ fn after_give_only_the_child_may_use_the_resource() {
             its.check()?;
             its.release()
         });
-        let refused = refusal(socket.check());
-        assert_eq!(refused.kind(), ErrorKind::NotOwner);
-        assert_eq!(refused.owner(), Some(&child.task()));
+        let rejected = refusal(socket.check());
+        assert_eq!(rejected.kind(), ErrorKind::NotOwner);
+        assert_eq!(rejected.owner(), Some(&child.task()));
         assert_eq!(refusal(socket.accept()).kind(), ErrorKind::NotOwner);
         assert_eq!(refusal(socket.release()).kind(), ErrorKind::NotOwner);
         drop(go);
-        child.join().expect("it owns nothing at its end").expect("it is the owner");
+        child.join().expect("it owns nothing at its end").expect("the owner calls it");
     });
     fixture.assert_all_closed();
 }
@@ -356,20 +363,20 @@ fn giving_an_unowned_resource_fails_before_the_child_exists() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (mine, gone) = (fixture.listener(), fixture.own("gone"));
-        gone.release().expect("it is ours");
+        gone.release().expect("this task owns it");
         let give = [mine.resource(), gone.resource()];
-        let refused = fixture.pool().spawn(give, || "the job").expect_err("one of them is gone");
-        let error = refused.refusal().expect("the registry refused");
+        let rejected = fixture.pool().spawn(give, || "the job").expect_err("one of them is gone");
+        let error = rejected.refusal().expect("the registry rejected it");
         assert_eq!(error.kind(), ErrorKind::UseAfterRelease);
         assert_eq!(fixture.pool().size(), 0, "there is no child");
-        mine.check().expect("nothing has moved");
+        mine.check().expect("no resource has moved");
         assert_eq!(events(&mine.describe()), [Event::Acquired]);
-        assert_eq!(refused.into_job().expect("the job comes back")(), "the job");
-        let stranger = fixture.spawn("stranger", [], {
+        assert_eq!(rejected.into_job().expect("the job is returned")(), "the job");
+        let other_task = fixture.spawn("other", [], {
             let mine = mine.resource();
             move || refusal(fixture.pool().spawn([mine], || ())).kind()
         });
-        assert_eq!(stranger.join().expect("no child was forgotten"), ErrorKind::NotOwner);
+        assert_eq!(other_task.join().expect("no child is unjoined"), ErrorKind::NotOwner);
     });
     fixture.assert_all_closed();
 }
@@ -380,8 +387,8 @@ fn giving_a_resource_twice_fails_before_the_child_exists() {
     fixture.root(|| {
         let (first, socket) = (fixture.own("first"), fixture.listener());
         let give = [first.resource(), socket.resource(), socket.resource()];
-        let refused = fixture.pool().spawn(give, || ()).expect_err("one stands there twice");
-        let error = refused.refusal().expect("the registry refused");
+        let rejected = fixture.pool().spawn(give, || ()).expect_err("one resource occurs twice");
+        let error = rejected.refusal().expect("the registry rejected it");
         assert_eq!(error.kind(), ErrorKind::DuplicateGive);
         let (number, me) = (socket.describe().number, fixture.registry.current_task());
         assert_eq!(
@@ -391,8 +398,8 @@ fn giving_a_resource_twice_fails_before_the_child_exists() {
                 number.expect("it is a descriptor")
             )
         );
-        first.check().expect("nothing has moved");
-        socket.check().expect("nothing has moved");
+        first.check().expect("no resource has moved");
+        socket.check().expect("no resource has moved");
     });
     assert_eq!(fixture.finalized(), ["first"]);
     fixture.assert_all_closed();
@@ -410,14 +417,14 @@ fn a_resource_transferred_to_the_parent_survives_the_childs_failure() {
             string.transfer().expect("the parent is running");
             socket.transfer().expect("the parent is running");
             assert_eq!(refusal(socket.check()).kind(), ErrorKind::NotOwner);
-            to_parent.send((string, socket)).expect("the parent listens");
+            to_parent.send((string, socket)).expect("the parent receives it");
             panic!("its own error");
         });
         assert_eq!(panic_message(child.join()), "its own error");
         let (string, socket) = from_child.recv().expect("they were sent");
         assert!(fixture.finalized().is_empty());
-        string.check().expect("it is the parent's now");
-        socket.local_addr().expect("it is the parent's now");
+        string.check().expect("the parent owns it now");
+        socket.local_addr().expect("the parent owns it now");
     });
     assert_eq!(fixture.finalized(), ["transferred"]);
     fixture.assert_all_closed();
@@ -440,7 +447,7 @@ fn a_resource_is_transferred_up_two_levels_to_the_root() {
         let hands: Vec<_> = custody.iter().filter_map(|step| step.to.clone()).collect();
         let names: Vec<&str> = hands.iter().map(|task| &*task.name).collect();
         assert_eq!(names, ["bottom", "middle", "root"]);
-        socket.release().expect("it is the root's now");
+        socket.release().expect("the root owns it now");
     });
     fixture.assert_clean();
 }
@@ -454,7 +461,7 @@ fn a_resource_given_down_two_levels_and_leaked_lists_every_owner() {
             let bottom = fixture.spawn("bottom", [socket.resource()], move || mem::forget(socket));
             leaked(bottom.join()).1
         });
-        let report = middle.join().expect("the leak is not the middle's");
+        let report = middle.join().expect("the middle task does not leak");
         let custody = report.resources[0].custody.clone();
         custody
             .into_iter()
@@ -492,7 +499,7 @@ fn a_root_task_cannot_transfer() {
                 number.expect("it is a descriptor")
             )
         );
-        socket.check().expect("it stays the root's");
+        socket.check().expect("the root still owns it");
     });
     assert_eq!(fixture.codes(), ["no-parent"]);
     fixture.assert_all_closed();
@@ -532,7 +539,7 @@ fn a_second_release_fails_and_names_the_first() {
     fixture.root(|| {
         let socket = fixture.listener();
         let (first, line) = (socket.release(), line!());
-        first.expect("it is ours");
+        first.expect("this task owns it");
         fixture.assert_all_closed();
         let second = refusal(socket.close());
         assert_eq!(second.kind(), ErrorKind::DoubleRelease);
@@ -543,7 +550,7 @@ fn a_second_release_fails_and_names_the_first() {
             format!(
                 "fd {} (tcp listener) released again by {me} after its release by {me} (first released at {})",
                 number.expect("it was a descriptor"),
-                second.earlier_site().expect("it is known")
+                second.earlier_site().expect("the check is registered")
             )
         );
         assert_eq!(refusal(socket.accept()).kind(), ErrorKind::UseAfterRelease, "and not EBADF");

@@ -27,7 +27,7 @@ fn registry_and_model_agree(body: Vec<Move>, end: End) {
         finalized.sort_unstable();
         let expected: Vec<_> =
             (0..model.things.len()).filter(|thing| !model.things[*thing].disowned).collect();
-        assert_eq!(finalized, expected, "what was not disowned is finalized, each thing once");
+        assert_eq!(finalized, expected, "resources that were not disowned are finalized once");
     }
     // The handles that are left are of no consequence any more.
     let violations = world.registry.summary().violations;

@@ -154,9 +154,9 @@ fn assert_carries_both_ways(registry: &Registry, listener: &Listener, kind: &str
     assert_eq!(&buffer, b"there");
     server.write_all(b"and back").unwrap();
     server.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "and back");
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "and back");
 
     let described = server.describe();
     assert_eq!((described.kind, described.bytes_in, described.bytes_out), (kind, 5, 8));

@@ -137,22 +137,22 @@ fn play(scene: &str, fault: &str, variables: &[(&str, &str)]) -> Output {
     command.envs(variables.iter().copied()).output().expect("this binary runs again")
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[track_caller]
 fn assert_passes(output: &Output) -> String {
-    let said = said(output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    said
+    let text = output_text(output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    text
 }
 
 #[track_caller]
 fn assert_fails(output: &Output) -> String {
-    let said = said(output);
-    assert_eq!(output.status.code(), Some(101), "{said}");
-    said
+    let text = output_text(output);
+    assert_eq!(output.status.code(), Some(101), "{text}");
+    text
 }
 
 fn destination(format: &str, path: &Path) -> String {
@@ -350,7 +350,7 @@ fn a_junit_document_without_findings_has_one_case() {
     let report = destination("junit", &path);
     let cases = |fault: &str| {
         let output = play("leaks", fault, &[("ECHOWN_REPORT", &report)]);
-        assert_eq!(output.status.success(), fault.is_empty(), "{}", said(&output));
+        assert_eq!(output.status.success(), fault.is_empty(), "{}", output_text(&output));
         let text = fs::read_to_string(&path).unwrap();
         let xml = roxmltree::Document::parse(&text).unwrap();
         let cases = xml.descendants().filter(|it| it.has_tag_name("testcase"));
@@ -374,28 +374,34 @@ fn an_invalid_variable_fails_the_test_and_states_the_valid_form() {
         ),
         ("sarif:/dev/null", "a whole document needs a regular file"),
     ] {
-        let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
-        assert!(said.contains(expected), "{said}");
+        let output_text = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
+        assert!(output_text.contains(expected), "{output_text}");
     }
     // It is known before the test's body runs, whose failure would cost its time and then its report.
     let report = ("ECHOWN_REPORT", "json:/nonexistent/x");
-    let said = assert_fails(&play("leaks", "leak", &[report]));
-    assert!(said.contains("failed to write the report to /nonexistent/x: No such file"), "{said}");
-    assert!(!said.contains("descriptors open"), "{said}");
+    let output_text = assert_fails(&play("leaks", "leak", &[report]));
+    assert!(
+        output_text.contains("failed to write the report to /nonexistent/x: No such file"),
+        "{output_text}"
+    );
+    assert!(!output_text.contains("descriptors open"), "{output_text}");
     let fifo = folder.file("fifo");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let said =
+    let output_text =
         assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &destination("json", &fifo))]));
-    assert!(said.contains("no process reads this FIFO"), "{said}");
+    assert!(output_text.contains("no process reads this FIFO"), "{output_text}");
     let baseline = ("ECHOWN_WRITE_BASELINE", "/nonexistent/x");
-    let said = assert_fails(&play("leaks", "leak", &[baseline]));
-    assert!(!said.contains("descriptors open"), "{said}");
+    let output_text = assert_fails(&play("leaks", "leak", &[baseline]));
+    assert!(!output_text.contains("descriptors open"), "{output_text}");
     // Where a panic is success, there is none.
     for report in ["xml:report", "sarif:/nonexistent/x"] {
-        let said = assert_fails(&play("panics_bare", "", &[("ECHOWN_REPORT", report)]));
-        assert!(said.contains("test did not panic as expected"), "{said}");
-        assert!(said.contains("unknown format") || said.contains("failed to write"), "{said}");
+        let output_text = assert_fails(&play("panics_bare", "", &[("ECHOWN_REPORT", report)]));
+        assert!(output_text.contains("test did not panic as expected"), "{output_text}");
+        assert!(
+            output_text.contains("unknown format") || output_text.contains("failed to write"),
+            "{output_text}"
+        );
     }
     assert_passes(&play("panics_bare", "", &[]));
     assert_fails(&play("panics_bare", "none", &[]));
@@ -404,11 +410,14 @@ fn an_invalid_variable_fails_the_test_and_states_the_valid_form() {
         let path = folder.file("precious");
         fs::write(&path, text).unwrap();
         let report = destination(format, &path);
-        let said = assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &report)]));
-        assert!(said.contains("name another file"), "{said}");
-        assert!(said.contains("left 2 descriptors open"), "its own failure stays: {said}");
-        let said = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", &report)]));
-        assert!(said.contains("name another file"), "with nothing to say: {said}");
+        let output_text = assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &report)]));
+        assert!(output_text.contains("name another file"), "{output_text}");
+        assert!(
+            output_text.contains("left 2 descriptors open"),
+            "its own failure stays: {output_text}"
+        );
+        let output_text = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", &report)]));
+        assert!(output_text.contains("name another file"), "with nothing to say: {output_text}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

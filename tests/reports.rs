@@ -89,8 +89,8 @@ fn used_by_a_thread_that_was_given_nothing(registry: &Registry) {
 fn replaced_outside_the_registry(registry: &Registry) {
     let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
     let owned = registry.own_fd(file).unwrap();
-    let newcomer = fs::File::open("/dev/zero").unwrap();
-    owned.with(|ours| rustix::io::dup2(&newcomer, ours).unwrap()).unwrap();
+    let new_file = fs::File::open("/dev/zero").unwrap();
+    owned.with(|ours| rustix::io::dup2(&new_file, ours).unwrap()).unwrap();
     assert_eq!(owned.release().unwrap_err().kind(), ErrorKind::FdReplaced);
 }
 
@@ -98,8 +98,8 @@ fn a_second_value_of_one_number(registry: &Registry) {
     let (ours, _theirs) = std::io::pipe().unwrap();
     let number = ours.as_raw_fd();
     let _first = registry.own_fd(ours).unwrap();
-    let refused = registry.own_fd(fd_misuse::second_owner(number)).unwrap_err();
-    mem::forget(refused.into_value());
+    let rejected = registry.own_fd(fd_misuse::second_owner(number)).unwrap_err();
+    mem::forget(rejected.into_value());
 }
 
 fn dropped_by_whoever_had_the_handle(registry: &Registry) {
@@ -149,9 +149,9 @@ fn joined_by_a_stranger(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
     let child = pool.spawn_named("child", [], || ()).unwrap();
     let joined = std::thread::scope(|threads| {
-        let stranger = std::thread::Builder::new().name("stranger".to_owned());
-        let stranger = stranger.spawn_scoped(threads, || child.join()).unwrap();
-        stranger.join().unwrap()
+        let other_task = std::thread::Builder::new().name("stranger".to_owned());
+        let other_task = other_task.spawn_scoped(threads, || child.join()).unwrap();
+        other_task.join().unwrap()
     });
     match joined {
         Err(echown::ownership::TaskError::Refused(child, _)) => child.join().unwrap(),
@@ -161,8 +161,8 @@ fn joined_by_a_stranger(registry: &Registry) {
 
 fn owned_when_it_was_closed_already(registry: &Registry) {
     let nobodys = fd_misuse::second_owner(1_000_000_000);
-    let refused = registry.own_fd(nobodys).unwrap_err();
-    let _ = refused.into_value().unwrap().into_raw_fd();
+    let rejected = registry.own_fd(nobodys).unwrap_err();
+    let _ = rejected.into_value().unwrap().into_raw_fd();
 }
 
 fn a_finalizer_without_a_disk(registry: &Registry) {

@@ -74,7 +74,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
             let child = pool.spawn(give, move || {
                 proves_itself(&one, &other, secret)?;
                 let blocked = (&other).read(&mut [0]).unwrap_err();
-                Err(Error::in_io(&blocked).expect("never a false end of file").clone())
+                Err(Error::in_io(&blocked).expect("not a false end of file").clone())
             });
             let outcome: Result<Result<(), Error>, _> = child.unwrap().cancel();
             assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");

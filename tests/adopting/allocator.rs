@@ -29,7 +29,10 @@ fn the_fd_trace_does_not_allocate_while_it_holds_its_lock() {
         panic!("it hangs: {}", text(&runner.wait_with_output().expect("it was killed")));
     }
     let output = runner.wait_with_output().expect("it has ended");
-    let said = text(&output);
-    assert!(said.contains("double-close: test `a_double_close_under_an_allocator"), "{said}");
-    assert!(said.contains("closed again by close at src/closes.rs:"), "{said}");
+    let output_text = text(&output);
+    assert!(
+        output_text.contains("double-close: test `a_double_close_under_an_allocator"),
+        "{output_text}"
+    );
+    assert!(output_text.contains("closed again by close at src/closes.rs:"), "{output_text}");
 }

@@ -41,18 +41,18 @@ fn light() -> DownstreamCrate {
 #[test]
 fn a_crate_that_depends_on_echown_test_alone_gets_leak_reports_with_lines() {
     let output = light().cargo(&["test", "--test", "files"]);
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(101), "{said}");
+    let output_text = text(&output);
+    assert_eq!(output.status.code(), Some(101), "{output_text}");
     for line in [
         "test closes_the_file_it_opens ... ok",
         "test leaks_an_ignored_file ... ok",
         "test leaks_a_file ... FAILED",
         "leak: test `leaks_a_file` left 1 descriptor open",
     ] {
-        assert!(said.contains(line), "no {line:?} in\n{said}");
+        assert!(output_text.contains(line), "no {line:?} in\n{output_text}");
     }
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        assert!(said.contains("tests/files.rs:12:"), "{said}");
+        assert!(output_text.contains("tests/files.rs:12:"), "{output_text}");
     }
 }
 
@@ -65,8 +65,8 @@ fn the_default_build_of_echown_test_has_the_crate_count_the_page_states() {
     let crates: BTreeSet<String> = tree.lines().map(name).collect();
     assert!((4..=CRATES_MAX).contains(&crates.len()), "{} crates: {crates:#?}", crates.len());
     let page = std::fs::read_to_string(root().join("docs/adopting.md")).unwrap();
-    let said = format!("adds {} crates, its own four included", crates.len());
-    assert!(page.contains(&said), "{said}");
+    let output_text = format!("adds {} crates, its own four included", crates.len());
+    assert!(page.contains(&output_text), "{output_text}");
 }
 
 /// `ci/pages` writes the report.
@@ -80,8 +80,8 @@ fn the_readmes_first_test_fails_with_the_report_that_follows_it() {
     let (code, _) = rest.split_once("```\n").unwrap();
     let downstream = light();
     std::fs::write(downstream.folder.join("tests/config.rs"), code).unwrap();
-    let said = text(&downstream.cargo(&["test", "--test", "config"]));
-    let report = said.lines().skip_while(|line| !line.starts_with("leak: "));
+    let output_text = text(&downstream.cargo(&["test", "--test", "config"]));
+    let report = output_text.lines().skip_while(|line| !line.starts_with("leak: "));
     let report: String = report
         .take_while(|line| line.starts_with("leak: ") || line.starts_with("  "))
         .map(|line| line.to_owned() + "\n")

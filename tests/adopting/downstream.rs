@@ -63,10 +63,11 @@ impl DownstreamCrate {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         let path = PATH.get_or_init(|| {
             let built = self.cargo(&["test", "--no-run", "--test", "verdicts"]);
-            let said = text(&built);
-            let line = said.lines().find(|line| line.contains("tests/verdicts.rs"));
+            let output_text = text(&built);
+            let line = output_text.lines().find(|line| line.contains("tests/verdicts.rs"));
             let path = line.and_then(|line| line.split(['(', ')']).nth(1));
-            self.folder.join(path.unwrap_or_else(|| panic!("cargo names no binary:\n{said}")))
+            self.folder
+                .join(path.unwrap_or_else(|| panic!("cargo names no binary:\n{output_text}")))
         });
         let mut command = Command::new(path);
         quiet(command.current_dir(&self.folder));
@@ -152,10 +153,10 @@ pub struct Ending {
 }
 
 /// Reads what the standard runner says.
-pub fn endings(said: &str) -> BTreeMap<String, Ending> {
+pub fn endings(output_text: &str) -> BTreeMap<String, Ending> {
     let mut endings: BTreeMap<String, Ending> = BTreeMap::new();
     let mut current: Option<&str> = None;
-    for line in said.lines() {
+    for line in output_text.lines() {
         let ended = line.strip_prefix("test ").and_then(|line| line.split_once(" ... "));
         let begun = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----"));
         if let (Some((name, word)), None) = (ended, current) {

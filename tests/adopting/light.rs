@@ -19,10 +19,10 @@ fn a_format_that_is_not_built_in_fails_the_test_and_names_the_feature() {
         let mut runner = DownstreamCrate::corpus().binary();
         runner.args(["crowd::", "--test-threads", "8"]).env(variable, value);
         let output = runner.output().unwrap();
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(101), "{said}");
+        let output_text = text(&output);
+        assert_eq!(output.status.code(), Some(101), "{output_text}");
         let wanted = format!("features = [\"macros\", \"{feature}\"]");
-        assert!(said.contains(variable) && said.contains(&wanted), "{said}");
+        assert!(output_text.contains(variable) && output_text.contains(&wanted), "{output_text}");
         assert!(!DownstreamCrate::corpus().folder.join("report").exists());
     }
 }
@@ -49,8 +49,8 @@ fn annotations_on_standard_error_are_not_captured() {
     let mut runner = DownstreamCrate::corpus().binary();
     runner.args(["leaks::a_lock_file_forgotten", "--exact"]);
     let output = runner.env("ECHOWN_REPORT", "github:/dev/stderr").output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.lines().any(|line| line.starts_with("::error file=")), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.lines().any(|line| line.starts_with("::error file=")), "{stderr}");
 }
 
 /// `cargo test 2>log`: each annotation stands whole on its line, and nothing that others wrote is gone.
@@ -63,14 +63,14 @@ fn annotations_in_a_file_that_is_standard_error_overwrite_nothing() {
     runner.args(["crowd::guilty_", "--nocapture", "--test-threads", "4"]);
     let ended = runner.env("ECHOWN_REPORT", "github:/dev/stderr").stderr(log).output().unwrap();
     assert_eq!(ended.status.code(), Some(101));
-    let said = fs::read_to_string(&path).unwrap();
-    assert!(said.starts_with("before\n"), "{said}");
+    let output_text = fs::read_to_string(&path).unwrap();
+    assert!(output_text.starts_with("before\n"), "{output_text}");
     for number in 1..=8 {
         let test = format!("test `crowd::guilty_{number}` left 1 descriptor open");
         let is_annotation = |line: &&str| line.starts_with("::error file=");
         let (annotations, others): (Vec<&str>, Vec<&str>) =
-            said.lines().filter(|line| line.contains(&test)).partition(is_annotation);
-        assert_eq!((annotations.len(), others.len()), (1, 1), "{test} in\n{said}");
+            output_text.lines().filter(|line| line.contains(&test)).partition(is_annotation);
+        assert_eq!((annotations.len(), others.len()), (1, 1), "{test} in\n{output_text}");
     }
 }
 

@@ -49,9 +49,9 @@ fn counted(text: &str, mark: &str, first: usize) -> String {
     counted
 }
 
-fn shown(said: &str) -> String {
+fn shown(output_text: &str) -> String {
     // What the runner of these tests left open takes the lowest numbers.
-    counted(&counted(said, "127.0.0.1:", 50001), " fd ", 4)
+    counted(&counted(output_text, "127.0.0.1:", 50001), " fd ", 4)
 }
 
 #[test]
@@ -60,10 +60,11 @@ fn the_page_shows_the_output_of_cargo_test() {
         return;
     }
     // One after the other, so that the lines have one order.
-    let said = text(&mailer().cargo(&["test", "--test", "send", "--", "--test-threads", "1"]));
-    let (_, rest) = said.split_once("\nrunning 2 tests\n").expect(&said);
-    let end = rest.find("\n  help: ").expect(&said) + 1;
-    let end = end + rest[end..].find('\n').expect(&said) + 1;
+    let output_text =
+        text(&mailer().cargo(&["test", "--test", "send", "--", "--test-threads", "1"]));
+    let (_, rest) = output_text.split_once("\nrunning 2 tests\n").expect(&output_text);
+    let end = rest.find("\n  help: ").expect(&output_text) + 1;
+    let end = end + rest[end..].find('\n').expect(&output_text) + 1;
     assert_page_shows(
         PAGE,
         "the mailer with cargo test",
@@ -82,7 +83,7 @@ fn the_page_shows_the_output_of_nextest() {
     if !require_tool("cargo-nextest", has_nextest) {
         return;
     }
-    let said = shown(&text(&mailer().cargo(&["nextest", "run", "--no-fail-fast"])));
+    let output_text = shown(&text(&mailer().cargo(&["nextest", "run", "--no-fail-fast"])));
     for line in block("the mailer with nextest").lines() {
         // The word and the name; the time and the count differ.
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -92,6 +93,6 @@ fn the_page_shows_the_output_of_nextest() {
             }
             _ => it.trim_end() == line,
         };
-        assert!(said.lines().any(is_said), "`{line}` in\n{said}");
+        assert!(output_text.lines().any(is_said), "`{line}` in\n{output_text}");
     }
 }

@@ -57,11 +57,11 @@ fn a_wrong_attribute_is_a_compile_error_with_the_correct_form() {
     // The same build folder as the corpus: what both depend on is built once.
     DownstreamCrate::corpus();
     let downstream = DownstreamCrate::new("mistakes", &files);
-    let said = text(&downstream.cargo(&["check", "--tests", "--keep-going"]));
-    let said = said.replace("error[E0659]: ", "error: ");
+    let output_text = text(&downstream.cargo(&["check", "--tests", "--keep-going"]));
+    let output_text = output_text.replace("error[E0659]: ", "error: ");
     for (index, (code, wanted)) in MISTAKES.iter().enumerate() {
         let place = format!("--> tests/mistake_{index}.rs:1:");
-        let errors: Vec<&str> = said
+        let errors: Vec<&str> = output_text
             .split("error: ")
             // Another file's warning may follow it.
             .filter_map(|it| it.split("\n\n").next())
@@ -69,7 +69,7 @@ fn a_wrong_attribute_is_a_compile_error_with_the_correct_form() {
             .filter(|it| it.contains(&place) && !it.starts_with("could not compile"))
             .collect();
         let [error] = errors[..] else {
-            panic!("expected one error for `{code}`, got {errors:#?} in\n{said}");
+            panic!("expected one error for `{code}`, got {errors:#?} in\n{output_text}");
         };
         assert!(error.contains(wanted), "expected `{wanted}` for `{code}`, got {error}");
     }
@@ -92,10 +92,13 @@ fn a_test_for_a_target_without_a_runner_is_left_out() {
     ];
     DownstreamCrate::corpus();
     let output = DownstreamCrate::new("plain", &files).cargo(&["test"]);
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("main alone") && said.contains("1 passed"), "{said}");
-    assert!(!said.contains("it was run"), "{said}");
+    let output_text = text(&output);
+    assert!(output.status.success(), "{output_text}");
+    assert!(
+        output_text.contains("main alone") && output_text.contains("1 passed"),
+        "{output_text}"
+    );
+    assert!(!output_text.contains("it was run"), "{output_text}");
 }
 
 /// The attribute's crate, which can depend on nothing, reads the table of kinds of `echown-fd`.
@@ -105,7 +108,7 @@ fn the_attribute_and_the_harness_share_one_table_of_kinds() {
     let table = source("crates/fd/src/kind.rs");
     assert_eq!(source("crates/test-macros/src/kind.rs"), table);
     let found = source("crates/fd/src/sys/open.rs") + &source("crates/fd/src/sys/fd.rs") + &table;
-    let (_, rows) = table.split_once("\nkinds! {").expect("the table is there");
+    let (_, rows) = table.split_once("\nkinds! {").expect("the table exists");
     let (rows, _) = rows.split_once("\n}").expect("it ends");
     let names: Vec<&str> = rows.lines().filter_map(|row| row.split_whitespace().next()).collect();
     assert!(names.len() > 20);

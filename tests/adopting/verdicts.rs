@@ -30,9 +30,9 @@ fn sixty_four_parallel_tests_each_report_only_their_own_leaks() {
     let rounds = std::env::var("ECHOWN_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     for _ in 0..rounds {
         let output = DownstreamCrate::corpus().test("64");
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(101), "a failing test fails the run: {said}");
-        compare(&expected, &endings(&said));
+        let output_text = text(&output);
+        assert_eq!(output.status.code(), Some(101), "a failing test fails the run: {output_text}");
+        compare(&expected, &endings(&output_text));
     }
 }
 
@@ -97,13 +97,13 @@ fn a_backtrace_ends_at_the_test_and_does_not_show_how_it_was_run() {
     let mut runner = DownstreamCrate::corpus().binary();
     let output =
         runner.args(["--exact", "runner::an_assertion"]).env("RUST_BACKTRACE", "1").output();
-    let said = text(&output.unwrap());
-    assert!(said.contains("verdicts::runner::an_assertion"), "{said}");
+    let output_text = text(&output.unwrap());
+    assert!(output_text.contains("verdicts::runner::an_assertion"), "{output_text}");
     assert!(
-        !said.contains("echown_test::")
-            && !said.contains("echown::harness")
-            && !said.contains("echown::ownership"),
-        "{said}"
+        !output_text.contains("echown_test::")
+            && !output_text.contains("echown::harness")
+            && !output_text.contains("echown::ownership"),
+        "{output_text}"
     );
 }
 
@@ -164,9 +164,9 @@ fn the_variable_detects_a_double_close_as_the_option_does() {
     for (value, is_on) in [("1", true), ("0", false), ("", false)] {
         let mut runner = DownstreamCrate::corpus().binary();
         runner.args(["--exact", "closes::twice_without_the_trace"]).env("ECHOWN_TRACE_FDS", value);
-        let said = text(&runner.output().unwrap());
+        let output_text = text(&runner.output().unwrap());
         let found = "double-close: test `closes::twice_without_the_trace` closed fd";
-        assert_eq!(said.contains(found), is_on, "ECHOWN_TRACE_FDS={value}: {said}");
+        assert_eq!(output_text.contains(found), is_on, "ECHOWN_TRACE_FDS={value}: {output_text}");
     }
 }
 
@@ -205,8 +205,8 @@ fn a_test_body_runs_again_only_if_it_leaves_descriptors_open() {
         let mut runner = DownstreamCrate::corpus().binary();
         runner.args(["--exact", &format!("runs::{name}")]).env("DOWNSTREAM_COUNT", &path);
         let began = Instant::now();
-        let said = text(&runner.output().unwrap());
-        assert_eq!(fs::read(&path).unwrap().len(), times, "{name}: {said}");
+        let output_text = text(&runner.output().unwrap());
+        assert_eq!(fs::read(&path).unwrap().len(), times, "{name}: {output_text}");
         assert!(began.elapsed() < Duration::from_secs(20), "{name} waited for threads it has not");
     }
 }
@@ -219,7 +219,7 @@ fn nextest_gives_the_same_verdicts() {
     if !require_tool("cargo-nextest", has_nextest) {
         return;
     }
-    let said = text(&corpus.cargo(&[
+    let output_text = text(&corpus.cargo(&[
         "nextest",
         "run",
         "--test",
@@ -233,7 +233,7 @@ fn nextest_gives_the_same_verdicts() {
         "test(/^(clean|closes|runner|crowd)::/)",
     ]));
     let mut ended = BTreeMap::new();
-    for line in said.lines() {
+    for line in output_text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let [word @ ("PASS" | "FAIL" | "LEAK"), "[", .., name] = words[..] {
             // Its word for a test that passed, and left a program that still has the output.
@@ -245,7 +245,7 @@ fn nextest_gives_the_same_verdicts() {
         it.word != "ignored" && is_meant.iter().any(|begin| name.starts_with(begin))
     });
     let words = expected.map(|(name, it)| (name, if it.word == "ok" { "PASS" } else { "FAIL" }));
-    assert_eq!(ended, words.collect(), "{said}");
+    assert_eq!(ended, words.collect(), "{output_text}");
 }
 
 fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, Ending>) {
@@ -261,14 +261,14 @@ fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, End
     }
 }
 
-fn assert_parts(name: &str, expected: &Expected, said: &str) {
+fn assert_parts(name: &str, expected: &Expected, output_text: &str) {
     for part in &expected.parts {
         let part = match part.strip_prefix('@') {
             Some(place) if HAS_PLACES => place,
             Some(_) => continue,
             None => part,
         };
-        assert!(said.contains(part), "{name}: expected `{part}` in\n{said}");
+        assert!(output_text.contains(part), "{name}: expected `{part}` in\n{output_text}");
     }
 }
 
@@ -287,8 +287,8 @@ fn expected() -> BTreeMap<String, Expected> {
                 inner = format!("{}::", name.trim_end_matches(" {"));
             } else if line == "}" {
                 inner.clear();
-            } else if let Some(said) = line.trim().strip_prefix("//~ ") {
-                let mut words = said.split(" | ");
+            } else if let Some(output_text) = line.trim().strip_prefix("//~ ") {
+                let mut words = output_text.split(" | ");
                 let word = match words.next() {
                     Some("passes") => "ok",
                     Some("fails") => "FAILED",

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 /// Compares the block after a marker (`<!-- MARKER -->`) in a page with the output of the program, or,
 /// with `UPDATE_DOCS=1`, writes it there.
 #[track_caller]
-pub fn assert_page_shows(page: &str, marker: &str, kind: &str, said: &str) {
+pub fn assert_page_shows(page: &str, marker: &str, kind: &str, output_text: &str) {
     static PAGES: Mutex<()> = Mutex::new(());
     let _alone = PAGES.lock().unwrap_or_else(PoisonError::into_inner);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
@@ -21,10 +21,13 @@ pub fn assert_page_shows(page: &str, marker: &str, kind: &str, said: &str) {
         text.split_once(&opening).unwrap_or_else(|| panic!("{page}: no {opening}"));
     let (block, after) = rest.split_once("```\n").expect("the block has an end");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, format!("{before}{opening}{said}```\n{after}")).unwrap();
+        std::fs::write(&path, format!("{before}{opening}{output_text}```\n{after}")).unwrap();
     } else {
-        let (block, said) = (without_lines(block), without_lines(said));
-        assert_eq!(block, said, "{page} is out of date; with UPDATE_DOCS=1 this test writes it");
+        let (block, output_text) = (without_lines(block), without_lines(output_text));
+        assert_eq!(
+            block, output_text,
+            "{page} is out of date; with UPDATE_DOCS=1 this test writes it"
+        );
     }
 }
 
@@ -60,12 +63,12 @@ fn without_gutter(line: &str) -> String {
     if is_margin { margin.to_owned() } else { line.to_owned() }
 }
 
-/// What differs from run to run, counted in the order in which it first comes, each kind by itself: what
-/// follows one of these. Ages are `0ms`.
+/// Prefixes of numbers that differ from run to run. Each kind is renumbered separately, in order of first
+/// occurrence. Ages become `0ms`.
 pub const KERNELS: &[&str] =
     &["fd ", "thread ", "kernel id ", "cookie ", "inode ", "device ", "socket:[", "pipe:["];
 
-/// A text as every run has it; `counted` as [`KERNELS`], which it may include.
+/// A text without differences between runs; `counted` is a list of prefixes such as [`KERNELS`].
 pub fn steady(text: &str, counted: &[&str]) -> String {
     let mut known: HashMap<(&str, String), usize> = HashMap::new();
     let mut steady = String::new();

@@ -18,8 +18,8 @@ pub fn close_number(number: RawFd) {
 pub fn replace(number: RawFd, by: &impl AsFd) {
     // SAFETY: as above; the number was open and means `by` afterwards, and the tests prove that
     // the registry leaves it alone.
-    let answer = unsafe { libc::dup2(by.as_fd().as_raw_fd(), number) };
-    assert_eq!(answer, number, "both are open");
+    let result = unsafe { libc::dup2(by.as_fd().as_raw_fd(), number) };
+    assert_eq!(result, number, "both are open");
 }
 
 /// Forks (`fork(2)`) without exec. True in the child.

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use super::lock;
 
-/// Knows open files by identity (`socket:[4711]`) and not by their numbers, which the kernel reuses for
-/// other tests.
+/// Tracks open files by identity (`socket:[4711]`) and not by number, because the kernel reuses numbers
+/// for other tests.
 pub struct FdTracker {
     tracked: Mutex<Vec<String>>,
     /// A connection that belongs to no registry: nothing under test may close it or shut it down.
@@ -19,7 +19,7 @@ pub struct FdTracker {
 
 impl FdTracker {
     pub fn new() -> FdTracker {
-        let (a, b) = UnixStream::pair().expect("two descriptors can be had");
+        let (a, b) = UnixStream::pair().expect("two descriptors are free");
         FdTracker { tracked: Mutex::default(), unrelated: Mutex::new(Some([a, b])) }
     }
 
@@ -88,7 +88,7 @@ pub fn connection() -> (TcpStream, TcpStream) {
     let listener = listener();
     let address = listener.local_addr().expect("it is bound");
     let here = TcpStream::connect(address).expect("it listens");
-    let (there, _) = listener.accept().expect("somebody connects");
+    let (there, _) = listener.accept().expect("a client connects");
     (here, there)
 }
 

@@ -91,7 +91,7 @@ impl Fixture {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Promise<T> {
         let spawned = self.pool().spawn_named(name, give, job);
-        spawned.expect("there is a thread, and all of it can be given")
+        spawned.expect("there is a thread, and this task owns the resources")
     }
 
     /// Owns a resource whose finalizer writes its name into the log.

@@ -1,5 +1,5 @@
-//! A test in a process of its own: for code that ends its process, and for code that must know which
-//! number the kernel hands out next.
+//! Runs a test in its own process: for code that ends its process, and for code that depends on the
+//! number that the kernel assigns next.
 
 use std::process::{Command, Output, exit};
 
@@ -12,7 +12,7 @@ macro_rules! test_name {
     () => {{
         fn here() {}
         let path = std::any::type_name_of_val(&here);
-        let path = path.strip_suffix("::here").expect("it ends so");
+        let path = path.strip_suffix("::here").expect("it ends with this");
         path.split_once("::").expect("it begins with the crate").1
     }};
 }

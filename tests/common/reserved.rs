@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-/// A socket that has an address and does not listen. Connecting there is refused, and the kernel
+/// A socket that has an address and does not listen. Connecting to it fails, and the kernel
 /// chooses the port for nothing else: neither for a `bind(2)` to port 0, nor for a `connect(2)`.
 /// A listener that asks for this very address gets it (`SO_REUSEADDR` on both).
 pub struct Reserved(OwnedFd);
@@ -27,6 +27,6 @@ impl Reserved {
 
     pub fn address(&self) -> SocketAddr {
         let address = rustix::net::getsockname(&self.0).expect("it is bound");
-        address.try_into().expect("it is of TCP")
+        address.try_into().expect("it is a TCP address")
     }
 }

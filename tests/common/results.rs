@@ -1,11 +1,11 @@
-//! What a call must have returned: a refusal of the registry, or the failure of a task.
+//! Unwraps expected errors: an error of the registry, or the failure of a task.
 
 use std::io;
 
 use echown::ownership::{Error, LeakReport, Refused, TaskError};
 use echown::pool::SpawnError;
 
-/// The registry's refusal in the error that a call returned.
+/// Extracts the registry's error from the error that a call returned.
 pub trait IntoRefusal {
     fn into_refusal(self) -> Error;
 }
@@ -45,7 +45,7 @@ impl<T> IntoRefusal for TaskError<T> {
     }
 }
 
-/// The refusal that a call must have returned.
+/// The registry's error, which the call must have returned.
 #[track_caller]
 pub fn refusal<T, E: IntoRefusal>(outcome: Result<T, E>) -> Error {
     match outcome {
@@ -54,7 +54,7 @@ pub fn refusal<T, E: IntoRefusal>(outcome: Result<T, E>) -> Error {
     }
 }
 
-/// The failure that a task must have ended with.
+/// The failure, with which the task must have exited.
 #[track_caller]
 pub fn failure<T>(outcome: Result<T, TaskError<T>>) -> TaskError<T> {
     match outcome {
@@ -63,7 +63,7 @@ pub fn failure<T>(outcome: Result<T, TaskError<T>>) -> TaskError<T> {
     }
 }
 
-/// The message that a task must have panicked with.
+/// The message of the panic, with which the task must have exited.
 #[track_caller]
 pub fn panic_message<T>(outcome: Result<T, TaskError<T>>) -> String {
     match failure(outcome) {
@@ -72,7 +72,7 @@ pub fn panic_message<T>(outcome: Result<T, TaskError<T>>) -> String {
     }
 }
 
-/// The report that a task must have leaked with, and its value.
+/// The task's value and its leak report. The task must have leaked.
 #[track_caller]
 pub fn leaked<T>(outcome: Result<T, TaskError<T>>) -> (T, LeakReport) {
     match failure(outcome) {

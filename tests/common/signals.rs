@@ -11,7 +11,7 @@ const SIGNAL: libc::c_int = libc::SIGURG;
 /// Less than any timeout in these tests.
 const PERIOD: Duration = Duration::from_millis(2);
 
-/// When the signals end, so that a wait that each of them restarts comes to its end after all.
+/// When the signals end, so that even a wait that each signal restarts ends eventually.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
 extern "C" fn do_nothing(_: libc::c_int) {}
@@ -34,10 +34,10 @@ pub fn interrupted<R>(what: &str, call: impl FnOnce() -> R) -> R {
         }
         false
     });
-    let answer = call();
+    let result = call();
     drop(stop);
     assert!(sender.join().expect("it only sends"), "{what} continues as long as signals arrive");
-    answer
+    result
 }
 
 fn handle_signals() {
@@ -47,22 +47,22 @@ fn handle_signals() {
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = do_nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
         // SAFETY: the action lives for the call, and its handler touches nothing.
-        let answer = unsafe { libc::sigaction(SIGNAL, &action, std::ptr::null_mut()) };
-        assert_eq!(answer, 0, "the signal can be handled");
+        let result = unsafe { libc::sigaction(SIGNAL, &action, std::ptr::null_mut()) };
+        assert_eq!(result, 0, "the signal can be handled");
     });
     // SAFETY: the set is made by `sigemptyset` before it is read, and lives for the calls.
-    let answer = unsafe {
+    let result = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
         libc::sigaddset(&mut set, SIGNAL);
         // The parent of the tests may have blocked it.
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut())
     };
-    assert_eq!(answer, 0, "the signal can be unblocked");
+    assert_eq!(result, 0, "the signal can be unblocked");
 }
 
 fn send(thread: rustix::thread::Pid) {
     let (process, thread) = (std::process::id(), thread.as_raw_pid());
-    // SAFETY: touches no memory. The thread waits for this one before it goes on, and so is there.
+    // SAFETY: touches no memory. The thread still exists: it joins this one before it continues.
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, SIGNAL) };
 }

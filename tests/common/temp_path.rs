@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A path that no other test has. Nothing is there at first; what is there when it is dropped, a file,
-/// a socket or a folder, is removed.
+/// A path that no other test uses. Nothing exists there at first. A file, socket or folder that exists
+/// there on drop is removed.
 pub struct TempPath(PathBuf);
 
 impl TempPath {
@@ -18,7 +18,7 @@ impl TempPath {
         TempPath(std::env::temp_dir().join(name))
     }
 
-    /// A folder, which is there at once.
+    /// Creates a folder at the path.
     pub fn folder(name: &str) -> TempPath {
         let path = TempPath::new(name);
         fs::create_dir(&path).expect("the folder for temporary files can be written to");
@@ -52,7 +52,7 @@ impl AsRef<OsStr> for TempPath {
 
 impl Drop for TempPath {
     fn drop(&mut self) {
-        // Most tests remove what they have made; then there is nothing left.
+        // Most tests remove the files that they make, and then nothing is left.
         let _ =
             if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
     }

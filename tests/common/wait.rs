@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far more than any test takes, so that only a hang reaches it.
+/// Far longer than any test takes, so that only a hang reaches it.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The pause between two checks of a condition.
@@ -21,7 +21,7 @@ pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
     poll(DEADLINE, check).unwrap_or_else(|| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// Checks until there is a value, or until the time is up.
+/// Checks until there is a value, or until the timeout.
 pub fn poll<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
@@ -35,7 +35,7 @@ pub fn poll<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-/// Checks until a value has been the same often enough in a row: until a queue is full, for example.
+/// Checks until a value has not changed for several checks in a row, such as the length of a full queue.
 /// Panics at the deadline.
 #[track_caller]
 pub fn wait_until_still<T: PartialEq>(what: &str, mut value: impl FnMut() -> T) {
@@ -49,7 +49,7 @@ pub fn wait_until_still<T: PartialEq>(what: &str, mut value: impl FnMut() -> T) 
     });
 }
 
-/// Blocks this thread for a time that is itself part of the test: a slow peer, a pace, a window in
+/// Blocks this thread for a duration that is part of the scenario: a slow peer, a pace, a window in
 /// which nothing may happen. No test waits for a condition with it.
 pub fn stall(time: Duration) {
     thread::sleep(time);

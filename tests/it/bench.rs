@@ -278,25 +278,29 @@ fn a_wrong_byte_to_an_idle_connection_is_counted() {
 
 #[test]
 fn event_loops_do_not_outnumber_connections() {
-    let said =
+    let stdout =
         |arguments: &[&str]| text(&bench(arguments).stdout).lines().next().unwrap().to_owned();
-    let few = said(&["--client-threads", "2"]);
+    let few = stdout(&["--client-threads", "2"]);
     assert!(few.ends_with("client: 2 event loops"), "a load of its own, and no mix: {few}");
-    let many = said(&["--client-threads", "9", "--connections", "4"]);
+    let many = stdout(&["--client-threads", "9", "--connections", "4"]);
     assert!(many.ends_with("client: 4 event loops"), "{many}");
 }
 
 #[test]
 fn impossible_arguments_are_errors_with_a_remedy() {
     let reserved = Reserved::new();
-    let nobody = reserved.address().to_string();
+    let reserved_address = reserved.address().to_string();
     for (arguments, code, expected) in [
-        (&[&*nobody][..], 1, "failed to connect to 127.0.0.1"),
-        (&[&nobody, "--rate", "99"], 1, ": refused"),
-        (&[&nobody, "--rate", "99", "--client", "blocking"], 1, ": refused"),
-        (&[&nobody, "--idle", "2"], 1, ": refused: no server listens there"),
+        (&[&*reserved_address][..], 1, "failed to connect to 127.0.0.1"),
+        (&[&reserved_address, "--rate", "99"], 1, ": refused"),
+        (&[&reserved_address, "--rate", "99", "--client", "blocking"], 1, ": refused"),
+        (&[&reserved_address, "--idle", "2"], 1, ": refused: no server listens there"),
         (&["--pid", "1"], 2, "--pid needs the address of a running server"),
-        (&[&nobody, "--pin-server", "0"], 2, "--pin-server cannot be used with an address"),
+        (
+            &[&reserved_address, "--pin-server", "0"],
+            2,
+            "--pin-server cannot be used with an address",
+        ),
         (&["--pin-client", "1023"], 2, "failed to run on the processors 1023"),
         (&["--client", "blocking", "--client-threads", "2"], 2, "--client-threads needs"),
         (&["--churn", "--pipeline", "2"], 2, "--pipeline cannot be used"),
@@ -308,9 +312,9 @@ fn impossible_arguments_are_errors_with_a_remedy() {
         (&["--size", "0"], 2, "size must be at least 1 byte"),
     ] {
         let output = bench(arguments);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(said.contains(expected), "{arguments:?}: {said}");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
     for (arguments, code, expected) in [
         (&["a=cat"][..], 2, "{port} in the command"),
@@ -318,9 +322,9 @@ fn impossible_arguments_are_errors_with_a_remedy() {
         (&["echown", "--load", "none"], 2, "possible values: latency-1, throughput-64"),
     ] {
         let output = echown().args(["bench", "compare"]).args(arguments).output().unwrap();
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(said.contains(expected), "{arguments:?}: {said}");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
 }
 
@@ -443,15 +447,15 @@ fn the_cost_of_a_server_is_measured_by_its_process() {
 
 #[test]
 fn connections_use_the_given_source_addresses_in_turn() {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let address = server_that(move |mut client| {
-        tell.send(client.peer_addr().unwrap().ip().to_string()).unwrap();
+        sender.send(client.peer_addr().unwrap().ip().to_string()).unwrap();
         let _ = std::io::copy(&mut client.try_clone().unwrap(), &mut client);
     });
     let sources = ["--source", "127.0.0.2", "--source", "127.0.0.3"];
     outcome(&[&[&*address.to_string(), "--connections", "4"], &sources[..]].concat());
-    // On a busy machine the bench may have been asked a second time.
-    let from: Vec<String> = told.try_iter().collect();
+    // On a busy machine the bench may have run a second time.
+    let from: Vec<String> = receiver.try_iter().collect();
     let of = |wanted: &str| from.iter().filter(|address| *address == wanted).count();
     assert_eq!(from.len() % 4, 0, "{from:?}");
     assert_eq!([of("127.0.0.2"), of("127.0.0.3")], [from.len() / 2; 2], "{from:?}");
@@ -530,24 +534,24 @@ fn without_arguments_a_mix_of_loads_runs_and_gives_a_verdict() {
     let began = Instant::now();
     let mut bench = started(&[]);
     let mut lines = BufReader::new(bench.stdout.take().unwrap()).lines();
-    let mut said = String::new();
+    let mut output_text = String::new();
     if !whole {
         // The first load has ended when its figures are shown.
-        while !said.contains("latency ") {
-            said += &(lines.next().expect("it shows figures").unwrap() + "\n");
+        while !output_text.contains("latency ") {
+            output_text += &(lines.next().expect("it shows figures").unwrap() + "\n");
         }
         kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
     }
-    lines.for_each(|line| said += &(line.unwrap() + "\n"));
+    lines.for_each(|line| output_text += &(line.unwrap() + "\n"));
     let output = output_of(bench);
-    assert_eq!(output.status.code(), Some(0), "{output:?} {said}");
-    assert!(said.contains("One client: median round trip "), "{said}");
-    assert!(said.contains("replies were correct, without an error"), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{output:?} {output_text}");
+    assert!(output_text.contains("One client: median round trip "), "{output_text}");
+    assert!(output_text.contains("replies were correct, without an error"), "{output_text}");
     if whole {
         // It measures for this long at least; a loaded machine takes longer.
         assert!(began.elapsed() >= Duration::from_secs(25), "{:?}", began.elapsed());
         for part in ["with a thread each", "1,000 clients", "Short connections", "16 streams"] {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(output_text.contains(part), "{part}: {output_text}");
         }
     }
 }

@@ -26,13 +26,13 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
 pub fn try_hear(client: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 8];
     client.read_exact(&mut length)?;
-    let mut payload = vec![0; usize::try_from(u64::from_be_bytes(length)).expect("a sane length")];
+    let mut payload = vec![0; usize::try_from(u64::from_be_bytes(length)).expect("a valid length")];
     client.read_exact(&mut payload)?;
     Ok(payload)
 }
 
 fn hear(client: &mut TcpStream) -> Vec<u8> {
-    try_hear(client).expect("a frame comes")
+    try_hear(client).expect("a frame arrives")
 }
 
 fn say(client: &mut TcpStream, payload: &[u8]) {
@@ -61,7 +61,7 @@ fn start(arguments: &[&str]) -> Server {
 /// A client that was heard: from here on it hears everything.
 fn enter(server: &Server) -> TcpStream {
     let mut client = server.connect();
-    client.set_nodelay(true).expect("it is TCP");
+    client.set_nodelay(true).expect("it is a TCP address");
     let name = format!("entering from {}", client.local_addr().expect("it is connected"));
     say(&mut client, name.as_bytes());
     while hear(&mut client) != name.as_bytes() {}
@@ -101,7 +101,7 @@ pub fn never_reads(server: &Server) -> TcpStream {
     let mut greedy = with_small_ears(server);
     let mebibyte = frame(&pattern(1024 * 1024));
     for _ in 0..MEBIBYTES {
-        greedy.write_all(&mebibyte).expect("the server reads, whoever else does");
+        greedy.write_all(&mebibyte).expect("the server reads");
     }
     greedy
 }
@@ -109,13 +109,13 @@ pub fn never_reads(server: &Server) -> TcpStream {
 /// Resident memory of the server, in bytes.
 fn memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux reports it");
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 /// What the server counted in all: the number in front of a word of its last log line.
 fn total(lines: &[String], what: &str) -> u64 {
-    let line = lines.iter().find(|line| line.contains("broadcast: ")).expect("it says so");
+    let line = lines.iter().find(|line| line.contains("broadcast: ")).expect("the message says so");
     let mut numbers = line.rsplit("broadcast: ").next().unwrap().split(", ");
     let part = numbers.find(|part| part.contains(what)).expect("one of its numbers");
     part.split(' ').next().unwrap().parse().unwrap()

@@ -35,7 +35,7 @@ fn exchange_is_whole(address: SocketAddr, sent: &[u8]) -> bool {
     client.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
     let mut back = vec![0; FIRST];
     client.write_all(&sent[..FIRST]).expect("the server takes something");
-    client.read_exact(&mut back).expect("whoever is struck gets its first bytes");
+    client.read_exact(&mut back).expect("every faulted client gets its first bytes");
     assert_eq!(back, sent[..FIRST]);
     let mut done = FIRST;
     while done < sent.len() {
@@ -106,7 +106,7 @@ struct Left {
     code: Option<i32>,
     summary: Value,
     reports: Vec<Value>,
-    said: String,
+    log: String,
 }
 
 impl Chaotic {
@@ -131,12 +131,12 @@ impl Chaotic {
         self.server.signal(Signal::TERM);
         let code = self.server.wait().code();
         let read = |path: &PathBuf| std::fs::read_to_string(path).expect("the file was written");
-        let json = |text: &str| serde_json::from_str(text).expect("what is written is JSON");
+        let json = |text: &str| serde_json::from_str(text).expect("the document is JSON");
         Left {
             code,
             summary: json(&read(&self.summary)),
             reports: read(&self.reports).lines().map(json).collect(),
-            said: self.server.seen.join("\n"),
+            log: self.server.seen.join("\n"),
         }
     }
 }
@@ -224,7 +224,7 @@ fn three_thousand_connections_under_chaos_leave_only_reports() {
     );
     assert_eq!(summary["replaced"], left.injected("fd-replaced"));
     assert_eq!(summary["panics"], left.injected("panic"));
-    assert!(left.said.contains("\ninjected "), "the summary in words: {}", left.said);
+    assert!(left.log.contains("\ninjected "), "the summary in words: {}", left.log);
 }
 
 #[test]
@@ -279,8 +279,8 @@ fn each_kind_of_fault_alone_hits_every_connection_and_is_reported() {
             "fd-replaced" => "registered as socket cookie",
             _ => "failed to finalize: its finalizer panicked: chaos: a finalizer that panics",
         };
-        let told = left.reports.first().map_or(left.said, Value::to_string);
-        assert!(told.contains(part), "{kind}: no {part:?} in {told}");
+        let text = left.reports.first().map_or(left.log, Value::to_string);
+        assert!(text.contains(part), "{kind}: no {part:?} in {text}");
     }
 }
 
@@ -342,13 +342,13 @@ fn a_drain_under_chaos_exits_with_0_and_reports_every_fault() {
         .collect();
     let left = chaotic.stop();
     drop(clients);
-    assert_eq!(left.code, Some(0), "{}", left.said);
+    assert_eq!(left.code, Some(0), "{}", left.log);
     left.assert_all_reported();
 }
 
 #[test]
 fn invalid_fault_rates_exit_with_2() {
-    let refused = |arguments: &[&str]| {
+    let rejected = |arguments: &[&str]| {
         let output = echown()
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(arguments)
@@ -358,12 +358,12 @@ fn invalid_fault_rates_exit_with_2() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         text
     };
-    let text = refused(&["--chaos", "leek=0.1"]);
+    let text = rejected(&["--chaos", "leek=0.1"]);
     assert!(text.contains("unknown fault `leek`, expected one of: panic, leak,"), "{text}");
-    let text = refused(&["--chaos", "leak=0.6,panic=0.6"]);
+    let text = rejected(&["--chaos", "leak=0.6,panic=0.6"]);
     assert!(text.contains("the rates add up to 1.2, expected at most 1"), "{text}");
-    let text = refused(&["--chaos-seed", "1"]);
+    let text = rejected(&["--chaos-seed", "1"]);
     assert!(text.contains("--chaos <KIND=RATE"), "{text}");
-    let text = refused(&["--chaos", "leak=0.1", "--ownership", "off"]);
+    let text = rejected(&["--chaos", "leak=0.1", "--ownership", "off"]);
     assert!(text.contains("--chaos needs the checker: use --ownership on or full"), "{text}");
 }

@@ -34,7 +34,7 @@ fn talk(address: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
     })
 }
 
-fn said(output: &Output) -> (Option<i32>, &str) {
+fn code_and_stderr(output: &Output) -> (Option<i32>, &str) {
     (output.status.code(), std::str::from_utf8(&output.stderr).unwrap())
 }
 
@@ -110,7 +110,7 @@ fn after_end_of_input_the_chat_waits_for_all_its_frames() {
         [&b"one\ntwo\nlast without an end"[..], b"", b"\n", b"bytes \xff\xfe that are no text\n"]
     {
         let output = talk(server.address(), &[], input);
-        assert_eq!(said(&output), (Some(0), ""));
+        assert_eq!(code_and_stderr(&output), (Some(0), ""));
         let mut expected = String::from_utf8_lossy(input).replace("\u{fffd}\u{fffd}", r"\xff\xfe");
         if !input.is_empty() && !input.ends_with(b"\n") {
             expected.push('\n');
@@ -127,11 +127,11 @@ fn a_long_input_is_paced_by_the_frames_that_come_back() {
     let expected = input.clone();
     let mut chat = Chatting::start(server.address(), &[]);
     let mut stdin = chat.child.stdin.take().unwrap();
-    let (said, all_said) = std::sync::mpsc::channel();
+    let (output_text, all_said) = std::sync::mpsc::channel();
     let typing = std::thread::spawn(move || {
         stdin.write_all(input.as_bytes()).expect("it reads its input");
         drop(stdin);
-        said.send(()).unwrap();
+        output_text.send(()).unwrap();
     });
     // Its output has no reader: it cannot receive, and so it sends nothing more.
     let patience = Duration::from_millis(500);
@@ -157,11 +157,11 @@ fn a_chat_exits_with_0_on_sigint_and_sigterm() {
 
 #[test]
 fn a_chat_without_a_server_prints_a_one_line_error() {
-    let nobody = Reserved::new();
-    let free = nobody.address();
+    let reserved_address = Reserved::new();
+    let free = reserved_address.address();
     let output = talk(free, &[], b"hello?\n");
     let expected = format!("echown: failed to connect to {free}: connection refused\n");
-    assert_eq!(said(&output), (Some(1), &*expected));
+    assert_eq!(code_and_stderr(&output), (Some(1), &*expected));
     let output = echown().args(["client", "--style", "broadcast", "nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
@@ -199,7 +199,10 @@ fn a_line_longer_than_the_frame_limit_is_rejected_and_not_truncated() {
     let server = start();
     let output = talk(server.address(), &["--max-frame", "10"], b"short\nmuch too long\n");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).1.contains("cannot send a line longer than 10 bytes"), "{output:?}");
+    assert!(
+        code_and_stderr(&output).1.contains("cannot send a line longer than 10 bytes"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -239,7 +242,7 @@ fn a_server_of_another_protocol_is_recognized() {
     });
     let output = talk(address, &[], b"hello\n");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).1.contains("the server does not send frames: "), "{output:?}");
+    assert!(code_and_stderr(&output).1.contains("the server does not send frames: "), "{output:?}");
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn a_frame_that_does_not_come_back_is_reported() {
     let output = talk(address, &[], b"kept\nlost\n");
     let missed = "echown: the server has closed the connection, \
                   and 1 sent frame was not received back\n";
-    assert_eq!(said(&output), (Some(1), missed));
+    assert_eq!(code_and_stderr(&output), (Some(1), missed));
     assert_eq!(output.stdout, b"kept\n");
 }
 
@@ -271,8 +274,8 @@ fn a_signal_ends_a_chat_with_an_unresponsive_server() {
     wait_until("the client to block", || is_in_call(chat.child.id(), SENDTO));
     chat.signal(Signal::TERM);
     // Without a signal it would wait until the server closes.
-    let (code, said) = chat.end();
-    assert_eq!(code, Some(1), "{said}");
+    let (code, output_text) = chat.end();
+    assert_eq!(code, Some(1), "{output_text}");
     typing.join().unwrap();
     drop(done);
 }
@@ -294,7 +297,7 @@ fn on_a_terminal_own_lines_are_not_repeated_and_commands_are_visible() {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("it is there");
+        .expect("it exists");
     let mut other = server.connect();
     // Who has heard itself hears everybody.
     other.write_all(&frame(b"I am in")).unwrap();

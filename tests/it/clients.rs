@@ -17,8 +17,8 @@ const BYTES: usize = 16 * 1024 * 1024;
 fn is_installed(tool: &str, asks: &str, says: &str) -> bool {
     let output = Command::new(tool).arg(asks).output();
     let is_it = output.is_ok_and(|output| {
-        let said = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&said).to_lowercase().contains(says)
+        let output_text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&output_text).to_lowercase().contains(says)
     });
     require_tool(tool, is_it)
 }
@@ -56,10 +56,10 @@ fn assert_echo(name: &str, client: impl FnOnce(&str) -> Command) {
     let input = Input::new(name, &sent);
     let mut command = client(&server.address().port().to_string());
     command.stdin(File::open(&input.0).unwrap());
-    let Output { status, stdout, stderr } = command.output().expect("it was there a moment ago");
-    let said = String::from_utf8_lossy(&stderr);
-    assert!(status.success(), "{name} ended with {status}: {said}");
-    assert_eq!((stdout.len(), hash(&stdout)), (BYTES, hash(&sent)), "{name}: {said}");
+    let Output { status, stdout, stderr } = command.output().expect("it existed a moment ago");
+    let stderr_text = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{name} ended with {status}: {stderr_text}");
+    assert_eq!((stdout.len(), hash(&stdout)), (BYTES, hash(&sent)), "{name}: {stderr_text}");
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
     assert_eq!(summary(&lines, "bytes in"), BYTES as u64, "{lines:#?}");
@@ -142,16 +142,16 @@ fn iperf_in_full_duplex_is_served() {
     let port = server.address().port().to_string();
     let mut iperf = Command::new("iperf");
     iperf.args(["-c", "127.0.0.1", "-p", &port, "--full-duplex", "-t", "1", "-f", "k"]);
-    let output = iperf.stdin(Stdio::null()).output().expect("it was there a moment ago");
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{said}");
-    assert!(!said.contains("failed") && !said.contains("WARN"), "{said}");
+    let output = iperf.stdin(Stdio::null()).output().expect("it existed a moment ago");
+    let output_text = [output.stdout, output.stderr].concat();
+    let output_text = String::from_utf8_lossy(&output_text);
+    assert!(output.status.success(), "{output_text}");
+    assert!(!output_text.contains("failed") && !output_text.contains("WARN"), "{output_text}");
     // One line for what went, one for what came, and their sum.
-    let rates = said.lines().filter(|line| line.contains("bits/sec")).count();
-    assert!(rates >= 3, "{said}");
+    let rates = output_text.lines().filter(|line| line.contains("bits/sec")).count();
+    assert!(rates >= 3, "{output_text}");
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
-    assert!(summary(&lines, "bytes in") > 1024 * 1024, "{said}{lines:#?}");
+    assert!(summary(&lines, "bytes in") > 1024 * 1024, "{output_text}{lines:#?}");
     assert_eq!(summary(&lines, "leaks"), 0, "{lines:#?}");
 }

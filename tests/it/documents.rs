@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
-use super::reports::{Folder, said, text};
+use super::reports::{Folder, stderr, text};
 use super::server::{DEADLINE, Server, echown, serve};
 use crate::common::poll;
 
@@ -26,7 +26,7 @@ fn end(command: &mut Command) -> Output {
     if poll(DEADLINE, || child.try_wait().unwrap()).is_none() {
         // Only this child, by its own handle.
         let _ = child.kill();
-        panic!("it does not end: {command:?}: {}", said(&child.wait_with_output().unwrap()));
+        panic!("it does not end: {command:?}: {}", stderr(&child.wait_with_output().unwrap()));
     }
     child.wait_with_output().unwrap()
 }
@@ -63,11 +63,11 @@ fn an_unwritable_output_is_an_error_before_the_work_starts() {
         for (command, option) in outputs(path) {
             let arguments = [&command[..], &option].concat();
             let output = run(&arguments);
-            let said = said(&output);
-            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-            assert!(said.contains(path), "{arguments:?}: {said}");
-            assert!(said.starts_with("echown: failed to "), "{arguments:?}: {said}");
-            assert_eq!(said.lines().count(), 1, "{arguments:?}: nothing was begun: {said}");
+            let stderr = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+            assert!(stderr.contains(path), "{arguments:?}: {stderr}");
+            assert!(stderr.starts_with("echown: failed to "), "{arguments:?}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{arguments:?}: nothing was begun: {stderr}");
             assert!(output.stdout.is_empty(), "{arguments:?}");
         }
     }
@@ -84,7 +84,7 @@ fn a_failed_start_keeps_the_documents_of_the_last_run() {
         let command: Vec<&str> =
             command.iter().map(|it| if *it == "127.0.0.1:0" { &busy } else { *it }).collect();
         let output = run(&[&command[..], &option].concat());
-        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         let now = text(&path);
         assert!(now.starts_with("of the last run\n"), "{option:?}: {now:?}");
         if !["--log-file", "--trace-events"].contains(&option[0]) {
@@ -105,8 +105,8 @@ fn a_completed_run_replaces_its_documents_atomically() {
     let before = fs::File::open(&real).unwrap();
     let server = Server::start(&["--summary", &summary, "--write-baseline", &known]);
     assert_eq!(text(&real), "old", "until the end it is the old one");
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
     let now: serde_json::Value = serde_json::from_str(&text(&real)).unwrap();
     assert_eq!(now["connections"], 0);
     assert!(fs::symlink_metadata(&summary).unwrap().is_symlink());
@@ -147,10 +147,13 @@ fn two_outputs_to_one_file_are_rejected() {
         ] {
             let arguments = [options[0], first, options[1], second];
             let output = end(&mut serve(&["127.0.0.1:0"], &arguments));
-            let said = said(&output);
-            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-            assert!(said.contains("name the same file"), "{arguments:?}: {said}");
-            assert!(options.iter().all(|option| said.contains(option)), "{arguments:?}: {said}");
+            let stderr = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+            assert!(stderr.contains("name the same file"), "{arguments:?}: {stderr}");
+            assert!(
+                options.iter().all(|option| stderr.contains(option)),
+                "{arguments:?}: {stderr}"
+            );
             assert_eq!(text(&one), "kept");
             assert!(!fs::exists(&new).unwrap(), "{arguments:?}");
         }
@@ -187,7 +190,7 @@ fn devices_and_streams_accept_several_outputs() {
     let pid = rustix::process::Pid::from_child(&server);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let output = server.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["connections"], 0);
     let mut known = [0; 10];
@@ -207,8 +210,8 @@ fn a_document_needs_a_replaceable_file() {
         // An address of the documentation ends a server that would start.
         let output = end(&mut serve(&["192.0.2.1:0"], &arguments));
         assert_eq!(output.status.code(), Some(1));
-        let said = said(&output);
-        assert!(said.contains("a whole document needs a regular file"), "{said}");
+        let stderr = stderr(&output);
+        assert!(stderr.contains("a whole document needs a regular file"), "{stderr}");
     }
 }
 
@@ -232,14 +235,17 @@ fn a_text_that_cannot_be_written_gives_exit_code_1() {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = into(full.into());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        let said = said(&output);
-        assert!(said.starts_with("echown: failed to write to standard output: No space"), "{said}");
+        let stderr = stderr(&output);
+        assert!(
+            stderr.starts_with("echown: failed to write to standard output: No space"),
+            "{stderr}"
+        );
         let closed = format!("exec {} \"$@\" >&-", env!("CARGO_BIN_EXE_echown"));
         let output =
             Command::new("sh").args(["-c", &closed, "sh"]).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        let said = super::reports::said(&output);
-        assert!(said.contains("failed to write to standard output: it is closed"), "{said}");
+        let stderr = super::reports::stderr(&output);
+        assert!(stderr.contains("failed to write to standard output: it is closed"), "{stderr}");
         // A reader that has read enough.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

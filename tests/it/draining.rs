@@ -38,7 +38,7 @@ impl Place {
 #[derive(Default)]
 struct Rush {
     at: OnceLock<(Place, ControlHandle)>,
-    refused: AtomicUsize,
+    rejected: AtomicUsize,
     is_ordered: AtomicBool,
     refused_after: AtomicUsize,
 }
@@ -64,7 +64,7 @@ impl Handler for Rush {
         if self.is_ordered.load(Ordering::SeqCst) {
             self.refused_after.fetch_add(1, Ordering::SeqCst);
         }
-        let number = self.refused.fetch_add(1, Ordering::SeqCst);
+        let number = self.rejected.fetch_add(1, Ordering::SeqCst);
         if number < Rush::MOST {
             place.visit();
         }

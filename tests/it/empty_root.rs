@@ -124,17 +124,23 @@ fn clients_and_loads_in_an_empty_root_work_or_name_what_is_missing() {
     let load = ["bench", &address, "--duration", "200ms", "--warmup", "0s"];
     let load = root.echown(&load).output().unwrap();
     assert_eq!(load.status.code(), Some(0), "{load:?}");
-    let said = String::from_utf8_lossy(&load.stdout);
-    assert!(said.contains("processor times are unknown because /proc cannot be read"), "{said}");
+    let stdout = String::from_utf8_lossy(&load.stdout);
+    assert!(
+        stdout.contains("processor times are unknown because /proc cannot be read"),
+        "{stdout}"
+    );
     for own in [&["bench", "--duration", "200ms"][..], &["bench", "compare", "echown"]] {
         let output = root.echown(own).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stdout = String::from_utf8_lossy(&output.stderr);
         assert!(
-            said.contains("failed to start a server: the path of this program is unknown"),
-            "{said}"
+            stdout.contains("failed to start a server: the path of this program is unknown"),
+            "{stdout}"
         );
-        assert!(said.contains("mount /proc, or give the address of a running server"), "{said}");
+        assert!(
+            stdout.contains("mount /proc, or give the address of a running server"),
+            "{stdout}"
+        );
     }
 }
 
@@ -144,9 +150,9 @@ fn bench_without_a_shell_reports_that_it_is_missing() {
     let output = command.args(["bench", "--duration", "200ms"]).env("PATH", "/nowhere").output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("the shell `sh`, which is needed to start servers, is missing"),
-        "{said}"
+        stderr.contains("the shell `sh`, which is needed to start servers, is missing"),
+        "{stderr}"
     );
 }

@@ -104,7 +104,7 @@ const WAYS: &[Way] = &[
         client.shutdown(Shutdown::Write).unwrap();
         until_closed(client);
     }),
-    ("reset", &[], |server, style| {
+    ("the connection is reset", &[], |server, style| {
         let client = exchange(server, style);
         rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
     }),
@@ -233,12 +233,13 @@ fn assert_ends_by(style: &str, (reason, arguments, act): &Way) {
         summary["ends"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
     let both = ["connections", "refused"].map(|name| summary[name].as_u64().unwrap());
     assert_eq!(ended, both.iter().sum::<u64>(), "each has one reason: {summary}");
-    let said = server.seen.join("\n");
-    assert!(said.contains("connections ended: "), "{said}");
-    assert!(said.contains(&format!("1 {reason}")), "{said}");
-    let is_logged = said.lines().any(|line| line.contains("\"INFO\"") && line.contains("ended: "));
+    let log_text = server.seen.join("\n");
+    assert!(log_text.contains("connections ended: "), "{log_text}");
+    assert!(log_text.contains(&format!("1 {reason}")), "{log_text}");
+    let is_logged =
+        log_text.lines().any(|line| line.contains("\"INFO\"") && line.contains("ended: "));
     let is_logged_elsewhere = ["aborted", "panic", "refused"].contains(reason);
-    assert!(is_logged != is_logged_elsewhere || *reason == "refused", "{reason}: {said}");
+    assert!(is_logged != is_logged_elsewhere || *reason == "refused", "{reason}: {log_text}");
 }
 
 #[test]

@@ -64,12 +64,12 @@ impl Stopped {
     /// What it printed, when it has ended by itself.
     #[track_caller]
     fn output(mut self) -> Output {
-        let child = self.0.take().expect("nobody has stopped it");
+        let child = self.0.take().expect("it was not stopped");
         let process = Pid::from_child(&child);
         let (send, ended) = channel();
         thread::spawn(move || send.send(child.wait_with_output()));
         match ended.recv_timeout(DEADLINE) {
-            Ok(output) => output.expect("what it prints can be read"),
+            Ok(output) => output.expect("its output can be read"),
             Err(_) => {
                 // The thread above waits for it, so that the number is still its own.
                 let _ = kill_process(process, Signal::KILL);
@@ -119,19 +119,19 @@ fn echo_serves_its_clients_and_exits_cleanly() {
     let mut server = Stopped::start(example("echo").args(["127.0.0.1:0", "2"]));
     let log = server.0.as_mut().and_then(|server| server.stderr.take()).expect("it is piped");
     let (mut log, mut line) = (BufReader::new(log), String::new());
-    log.read_line(&mut line).expect("it says where it listens");
-    let address = line.trim_end().strip_prefix("listening on ").expect("it says where it listens");
+    log.read_line(&mut line).expect("it prints its address");
+    let address = line.trim_end().strip_prefix("listening on ").expect("it prints its address");
 
     // Both at once, and the first one is served while the second one is.
     let mut clients: Vec<TcpStream> = (0..2)
         .map(|_| TcpStream::connect(address).expect("it listens"))
-        .inspect(|client| client.set_read_timeout(Some(DEADLINE)).expect("it is no zero"))
+        .inspect(|client| client.set_read_timeout(Some(DEADLINE)).expect("it is not zero"))
         .collect();
     for client in clients.iter_mut().rev() {
         client.write_all(b"Hello\n").expect("it reads");
-        let mut answer = [0; 6];
-        client.read_exact(&mut answer).expect("it answers");
-        assert_eq!(&answer, b"Hello\n");
+        let mut reply = [0; 6];
+        client.read_exact(&mut reply).expect("it replies");
+        assert_eq!(&reply, b"Hello\n");
     }
     for client in &mut clients {
         client.shutdown(Shutdown::Write).expect("it is connected");
@@ -150,19 +150,20 @@ fn parallel_serves_one_address_with_several_servers_and_exits_cleanly() {
     let mut server = Stopped::start(example("parallel").args(["127.0.0.1:0", "20"]));
     let log = server.0.as_mut().and_then(|server| server.stderr.take()).expect("it is piped");
     let (mut log, mut line) = (BufReader::new(log), String::new());
-    log.read_line(&mut line).expect("it says where it listens");
-    let (servers, address) = line.trim_end().split_once(" servers on ").expect("it says so");
+    log.read_line(&mut line).expect("it prints its address");
+    let (servers, address) =
+        line.trim_end().split_once(" servers on ").expect("the message says so");
     assert!(servers.parse::<usize>().expect("a number") >= 1);
 
     let mut clients: Vec<TcpStream> = (0..20)
         .map(|_| TcpStream::connect(address).expect("it listens"))
-        .inspect(|client| client.set_read_timeout(Some(DEADLINE)).expect("it is no zero"))
+        .inspect(|client| client.set_read_timeout(Some(DEADLINE)).expect("it is not zero"))
         .collect();
     for client in clients.iter_mut().rev() {
         client.write_all(b"Hello\n").expect("it reads");
-        let mut answer = [0; 6];
-        client.read_exact(&mut answer).expect("it answers");
-        assert_eq!(&answer, b"Hello\n");
+        let mut reply = [0; 6];
+        client.read_exact(&mut reply).expect("it replies");
+        assert_eq!(&reply, b"Hello\n");
         client.shutdown(Shutdown::Write).expect("it is connected");
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).expect("it closes");

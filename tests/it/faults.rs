@@ -113,7 +113,7 @@ struct Sabotaged {
 struct Left {
     summary: Value,
     reports: Vec<Value>,
-    said: String,
+    log: String,
 }
 
 impl Sabotaged {
@@ -173,10 +173,10 @@ impl Sabotaged {
         self.server.wait_for_descriptors(|open| numbers(open) == as_before);
         self.server.signal(Signal::TERM);
         let code = self.server.wait().code();
-        let said = self.server.seen.join("\n");
-        assert_eq!(code, Some(0), "{said}");
+        let log = self.server.seen.join("\n");
+        assert_eq!(code, Some(0), "{log}");
         let read = |path: &PathBuf| std::fs::read_to_string(path).expect("the file was written");
-        let json = |text: &str| serde_json::from_str(text).expect("what is written is JSON");
+        let json = |text: &str| serde_json::from_str(text).expect("the document is JSON");
         let summary: Value = json(&read(&self.summary));
         let reports = read(&self.reports).lines().map(json).collect();
         assert_eq!(summary["open_resources"], 0, "{summary}");
@@ -184,7 +184,7 @@ impl Sabotaged {
         assert_eq!(summary["replaced"], 0, "{summary}");
         assert_eq!(summary["panics"], 0, "{summary}");
         assert_eq!(summary["stuck"], Value::Array(Vec::new()), "{summary}");
-        Left { summary, reports, said }
+        Left { summary, reports, log }
     }
 }
 
@@ -242,7 +242,7 @@ fn recoverable_faults_lose_no_bytes_and_no_connection_in_any_style() {
         assert!(left.struck("short") > 20, "{style}: {}", left.summary);
         assert!(left.struck("again") > 5, "{style}: {}", left.summary);
         assert_eq!(left.count("connections"), 64, "{style}");
-        assert_eq!(left.count("errors") + left.count("refused"), 0, "{style}: {}", left.said);
+        assert_eq!(left.count("errors") + left.count("refused"), 0, "{style}: {}", left.log);
         assert!(left.reports.is_empty(), "{style}: {:?}", left.reports);
     }
 }
@@ -266,7 +266,7 @@ fn a_failed_read_or_write_resets_its_connection_and_is_logged() {
             assert_eq!(left.count("errors"), struck, "{name}: {tally:?}");
             assert!(reset <= struck, "{name}: {tally:?} of {struck}");
             let reasons = left
-                .said
+                .log
                 .lines()
                 .filter(|line| line.contains("ended: ") && line.contains("(os error"));
             assert_eq!(reasons.count() as u64, struck, "{name}");
@@ -286,7 +286,7 @@ fn a_failed_accept_or_thread_rejects_clients_and_the_server_continues() {
         assert!(left.struck(kind) > 0, "{kind}: {}", left.summary);
         assert_eq!(left.count("connections"), whole, "{kind}: {tally:?}");
         assert_eq!(left.count("refused"), clients as u64 - whole, "{kind}: {tally:?}");
-        assert_eq!(left.count("errors"), 0, "{kind}: {}", left.said);
+        assert_eq!(left.count("errors"), 0, "{kind}: {}", left.log);
         assert!(whole > clients as u64 / 4, "{kind}: {tally:?}");
     }
 }
@@ -298,11 +298,12 @@ fn a_failed_close_is_reported_and_not_retried() {
     assert_eq!(tally, BTreeMap::from([(Went::Whole, 200)]));
     let left = sabotaged.stop();
     assert!(left.struck("close") > 50, "{}", left.summary);
-    let told = left.reports.iter().filter(|report| report["code"] == "finalizer-failed").count();
-    assert_eq!(told, left.reports.len(), "{:?}", left.reports.first());
-    // Half of them were told that they were interrupted, which says nothing.
+    let reported =
+        left.reports.iter().filter(|report| report["code"] == "finalizer-failed").count();
+    assert_eq!(reported, left.reports.len(), "{:?}", left.reports.first());
+    // Half of them return EINTR, which is not reported.
     let range = left.struck("close") / 4..left.struck("close") * 3 / 4;
-    assert!(range.contains(&(told as u64)), "{told} of {}", left.summary);
+    assert!(range.contains(&(reported as u64)), "{reported} of {}", left.summary);
     let text = left.reports[0].to_string();
     assert!(text.contains("Input/output error"), "{text}");
 }
@@ -317,7 +318,7 @@ fn with_all_faults_at_once_echoed_bytes_are_correct_and_nothing_leaks() {
             if style == "broadcast" {
                 for _ in 0..40 {
                     exchange(sabotaged.server.address(), &sent);
-                    // The next one would hear what is still being said of this one's.
+                    // Otherwise the next client could read log lines about this one.
                     sabotaged.wait_until_nobody_is_there();
                 }
             } else {
@@ -331,8 +332,11 @@ fn with_all_faults_at_once_echoed_bytes_are_correct_and_nothing_leaks() {
             }
             let left = sabotaged.stop();
             let what = &left.summary["syscall_faults"];
-            let said = left.said.contains("injected system call failures: ");
-            assert!(said && what.as_object().is_some_and(|kinds| kinds.len() == 9), "{what}");
+            let output_text = left.log.contains("injected system call failures: ");
+            assert!(
+                output_text && what.as_object().is_some_and(|kinds| kinds.len() == 9),
+                "{what}"
+            );
         }
     }
 }
@@ -383,7 +387,7 @@ fn equal_seeds_inject_faults_into_equal_calls_of_sequential_clients() {
 
 #[test]
 fn invalid_faults_exit_with_2_and_state_what_is_expected() {
-    let refused = |arguments: &[&str]| {
+    let rejected = |arguments: &[&str]| {
         let mut command = echown();
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         let output = command.output().expect("the program starts");
@@ -391,10 +395,10 @@ fn invalid_faults_exit_with_2_and_state_what_is_expected() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         text
     };
-    let text = refused(&["--faults", "reed=0.1"]);
+    let text = rejected(&["--faults", "reed=0.1"]);
     assert!(text.contains("unknown fault `reed`, expected one of: interrupt, short,"), "{text}");
-    let text = refused(&["--faults", "all=1"]);
+    let text = rejected(&["--faults", "all=1"]);
     assert!(text.contains("a number from 0 to 0.9"), "{text}");
-    let text = refused(&["--faults-seed", "1"]);
+    let text = rejected(&["--faults-seed", "1"]);
     assert!(text.contains("--faults <KIND=RATE"), "{text}");
 }

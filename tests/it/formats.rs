@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::reports::{Folder, meet, said, text};
+use super::reports::{Folder, meet, stderr, text};
 use super::server::{Server, echown, serve};
 use crate::common::reserved::Reserved;
 use crate::common::wait_until;
@@ -46,13 +46,13 @@ fn a_document_is_complete_from_the_start_and_at_every_moment() {
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(results(&path).len(), 1, "one place");
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
     assert_eq!(found(&path), CLIENTS);
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing is left lying about");
-    let summary = said.iter().find(|line| line.contains(" leaks, ")).unwrap();
+    let summary = lines.iter().find(|line| line.contains(" leaks, ")).unwrap();
     assert!(summary.contains(", 0 open, "), "{summary}");
-    assert!(!said.iter().any(|line| line.contains("leak]")), "{said:#?}");
+    assert!(!lines.iter().any(|line| line.contains("leak]")), "{lines:#?}");
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn a_moved_document_is_complete_and_sighup_starts_another() {
     for _ in 0..3 {
         meet(&server);
     }
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
     assert_eq!((found(&moved), found(&path)), (2, 3));
 }
 
@@ -154,15 +154,15 @@ fn a_document_without_a_file_is_an_error_with_a_remedy() {
     for arguments in [["serve", "--report", "junit"], ["client", "--format", "sarif"]] {
         let output = echown().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
-        assert!(said(&output).contains("add --report-file FILE"), "{}", said(&output));
+        assert!(stderr(&output).contains("add --report-file FILE"), "{}", stderr(&output));
     }
     let arguments = ["--report", "sarif", "--report-file", "/nonexistent/file"];
     let output = serve(&["127.0.0.1:0"], &arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        said(&output).contains("failed to open /nonexistent/file: No such"),
+        stderr(&output).contains("failed to open /nonexistent/file: No such"),
         "{}",
-        said(&output)
+        stderr(&output)
     );
 }
 
@@ -170,18 +170,23 @@ fn a_document_without_a_file_is_an_error_with_a_remedy() {
 fn github_gets_one_annotation_per_site() {
     let server = Server::start(&["--chaos", "leak=1", "--report", "github"]);
     (0..5).for_each(|_| meet(&server));
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
-    let told: Vec<&String> = said.iter().filter(|line| line.starts_with("::error ")).collect();
-    assert_eq!(told.len(), 1, "{said:#?}");
-    assert!(told[0].starts_with("::error file=src/server/accept.rs,line="), "{}", told[0]);
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let annotations: Vec<&String> =
+        lines.iter().filter(|line| line.starts_with("::error ")).collect();
+    assert_eq!(annotations.len(), 1, "{lines:#?}");
+    assert!(
+        annotations[0].starts_with("::error file=src/server/accept.rs,line="),
+        "{}",
+        annotations[0]
+    );
 }
 
 #[test]
 fn both_clients_write_documents() {
     let folder = Folder::new("client");
-    let nobody = Reserved::new();
-    let address = nobody.address().to_string();
+    let reserved_address = Reserved::new();
+    let address = reserved_address.address().to_string();
     for style in ["staged", "broadcast"] {
         let path = folder.file(style);
         let mut command = echown();
@@ -191,7 +196,7 @@ fn both_clients_write_documents() {
             command.args(["--count", "1", "--workers", "1"]);
         }
         let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "nobody listens: {}", said(&output));
+        assert_eq!(output.status.code(), Some(1), "nobody listens: {}", stderr(&output));
         assert!(results(&path).is_empty());
     }
 }
@@ -205,26 +210,26 @@ fn a_baseline_accepts_old_findings_fails_on_new_ones_and_lists_fixed_ones() {
         let server = Server::start(&[&fail[..], arguments].concat());
         meet(&server);
         meet(&server);
-        let (code, said) = server.stop();
-        (code, said.join("\n"))
+        let (code, lines) = server.stop();
+        (code, lines.join("\n"))
     };
-    let (code, said) = run(&["--chaos", "leak=1", "--write-baseline", &known]);
-    assert_eq!(code, Some(0), "what is being written down fails for nothing: {said}");
-    assert!(said.contains("baseline: 1 finding written to "), "{said}");
-    assert!(said.contains("error[leak]"), "and is reported all the same: {said}");
+    let (code, lines) = run(&["--chaos", "leak=1", "--write-baseline", &known]);
+    assert_eq!(code, Some(0), "what is being written down fails for nothing: {lines}");
+    assert!(lines.contains("baseline: 1 finding written to "), "{lines}");
+    assert!(lines.contains("error[leak]"), "and is reported all the same: {lines}");
 
-    let (code, said) = run(&["--chaos", "leak=1", "--baseline", &known]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("baseline: 2 findings known (entries used: 1)"), "{said}");
-    assert!(!said.contains("error[leak]"), "{said}");
+    let (code, lines) = run(&["--chaos", "leak=1", "--baseline", &known]);
+    assert_eq!(code, Some(0), "{lines}");
+    assert!(lines.contains("baseline: 2 findings known (entries used: 1)"), "{lines}");
+    assert!(!lines.contains("error[leak]"), "{lines}");
 
     let marked = ["--baseline", &known, "--report", "sarif", "--report-file", &report];
-    let (code, said) = run(&[&["--chaos", "double-release=1"][..], &marked].concat());
-    assert_eq!(code, Some(23), "{said}");
-    assert!(said.contains("baseline entry not found again, it may be fixed: leak of"), "{said}");
+    let (code, lines) = run(&[&["--chaos", "double-release=1"][..], &marked].concat());
+    assert_eq!(code, Some(23), "{lines}");
+    assert!(lines.contains("baseline entry not found again, it may be fixed: leak of"), "{lines}");
     assert_eq!(results(&report)[0]["baselineState"], "new");
-    let (code, said) = run(&[&["--chaos", "leak=1"][..], &marked].concat());
-    assert_eq!(code, Some(0), "{said}");
+    let (code, lines) = run(&[&["--chaos", "leak=1"][..], &marked].concat());
+    assert_eq!(code, Some(0), "{lines}");
     assert_eq!(results(&report)[0]["baselineState"], "unchanged");
 }
 
@@ -235,7 +240,7 @@ fn an_invalid_baseline_exits_with_2_and_states_the_error() {
     fs::write(&path, "version = 1\n[[known]]\ncode = \"leak\"\nwhere = 3\n").unwrap();
     let output = serve(&["127.0.0.1:0"], &["--baseline", &path]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let said = said(&output);
-    assert!(said.starts_with(&format!("echown: wrong baseline in {path}: ")), "{said}");
-    assert!(said.contains("line 4") && said.contains("unknown field `where`"), "{said}");
+    let stderr = stderr(&output);
+    assert!(stderr.starts_with(&format!("echown: wrong baseline in {path}: ")), "{stderr}");
+    assert!(stderr.contains("line 4") && stderr.contains("unknown field `where`"), "{stderr}");
 }

@@ -46,9 +46,9 @@ fn invalid_arguments_exit_with_2_and_state_what_is_expected() {
         (&["--drain-timeout", "18446744073709551615s"], "expected at most 365d"),
     ] {
         let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains(expected), "{arguments:?}: {said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
 }
 
@@ -64,11 +64,11 @@ fn an_option_of_one_style_is_rejected_by_name_for_another() {
         ("callback", &["--graph"]),
     ] {
         let output = serve(&["127.0.0.1:0"], arguments).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
         let option = arguments[0];
         let expected = format!("echown: {option} is for --style {style}, not --style echo\n");
-        assert_eq!(said, expected);
+        assert_eq!(stderr, expected);
     }
 }
 
@@ -90,9 +90,9 @@ fn help_and_errors_of_a_style_are_specific_to_it() {
     ] {
         let arguments = [&["--style", "broadcast"], arguments].concat();
         let output = serve(&["127.0.0.1:0"], &arguments).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(said.contains(expected), "{arguments:?}: {said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
 }
 
@@ -100,7 +100,7 @@ fn help_and_errors_of_a_style_are_specific_to_it() {
 fn an_unavailable_address_is_an_error_that_names_it() {
     // An address for documentation only (RFC 5737): no machine has it.
     let output = serve(&["192.0.2.1:0"], &[]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("failed to listen on 192.0.2.1:0"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("failed to listen on 192.0.2.1:0"), "{stderr}");
 }

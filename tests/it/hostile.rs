@@ -125,8 +125,8 @@ fn a_summary_that_cannot_be_written_is_a_clear_error() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("failed to write the summary to /no/such/place"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("failed to write the summary to /no/such/place"), "{stderr}");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_full_or_closed_standard_error_does_not_end_the_server() {
 #[test]
 fn a_report_fifo_without_a_reader_does_not_delay_the_end() {
     let fifo = std::env::temp_dir().join(format!("echown-{}.fifo", std::process::id()));
-    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is there");
+    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo is installed");
     assert!(made.success());
     // Open for both, so that opening it for writing does not block; no reader.
     let _open = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();

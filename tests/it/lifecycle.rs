@@ -108,9 +108,9 @@ fn a_busy_port_gives_a_one_line_error_and_exit_code_1() {
     let address = taken.local_addr().unwrap().to_string();
     let output = serve(&[&address], &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
-        said,
+        stderr,
         format!(
             "echown: failed to listen on {address}: in use by another program; \
              stop that program or choose another address with --listen\n"

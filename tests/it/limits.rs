@@ -16,7 +16,7 @@ fn a_client_above_the_limit_is_closed_immediately_and_counted() {
     }
     let mut outside = server.connect();
     let mut back = Vec::new();
-    outside.read_to_end(&mut back).expect("closed in an orderly way");
+    outside.read_to_end(&mut back).expect("closed without a reset");
     assert!(back.is_empty());
 
     // A place that becomes free is given to the next client.
@@ -30,12 +30,12 @@ fn a_client_above_the_limit_is_closed_immediately_and_counted() {
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let summary = server.seen.iter().find(|line| line.contains(" refused,")).unwrap();
-    let refused: u64 = summary
+    let rejected: u64 = summary
         .split(", ")
         .find_map(|part| part.strip_suffix(" refused"))
         .and_then(|count| count.parse().ok())
         .unwrap();
-    assert!(refused >= 1, "{summary}");
+    assert!(rejected >= 1, "{summary}");
 }
 
 /// The task of the client that left may still be ending: then the next one is refused as well.
@@ -54,9 +54,9 @@ fn a_client_limit_above_the_fd_limit_is_lowered_with_a_remedy() {
     assert_eq!(exchange(server.connect(), b"hello"), b"hello");
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    let said = server.seen.join("\n");
-    assert!(said.contains("WARN echown::cli::serve: --max-connections 100000000 is lowered to "));
-    assert!(said.contains("raise it with `ulimit -n 10000"), "{said}");
+    let log = server.seen.join("\n");
+    assert!(log.contains("WARN echown::cli::serve: --max-connections 100000000 is lowered to "));
+    assert!(log.contains("raise it with `ulimit -n 10000"), "{log}");
 }
 
 #[test]
@@ -64,16 +64,16 @@ fn a_default_client_limit_above_the_fd_limit_is_lowered_silently() {
     let mut server = under("--nofile=64", &[]);
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    let said = server.seen.join("\n");
-    assert!(said.contains(" connections fit, fewer than the default of 1024: RLIMIT_NOFILE is 64"));
-    assert!(!said.contains("WARN"), "{said}");
+    let log = server.seen.join("\n");
+    assert!(log.contains(" connections fit, fewer than the default of 1024: RLIMIT_NOFILE is 64"));
+    assert!(!log.contains("WARN"), "{log}");
 }
 
 #[test]
 fn a_limit_raised_as_the_warning_states_admits_all_clients() {
     let mut server = under("--nofile=64", &["--max-connections", "100"]);
-    let said = server.lines().join("\n");
-    let enough = said.split("`ulimit -n ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    let log = server.lines().join("\n");
+    let enough = log.split("`ulimit -n ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
     let mut server = under(&format!("--nofile={enough}"), &["--max-connections", "100"]);
     assert_filled_and_refused(&mut server, 100, "--max-connections");
 }
@@ -120,9 +120,9 @@ fn under(limit: &str, arguments: &[&str]) -> Server {
 }
 
 fn lowered_to(server: &mut Server) -> usize {
-    let said = server.lines().join("\n");
-    let fit = said.split("is lowered to ").nth(1).and_then(|rest| rest.split(':').next());
-    fit.and_then(|fit| fit.parse().ok()).unwrap_or_else(|| panic!("not lowered: {said}"))
+    let log = server.lines().join("\n");
+    let fit = log.split("is lowered to ").nth(1).and_then(|rest| rest.split(':').next());
+    fit.and_then(|fit| fit.parse().ok()).unwrap_or_else(|| panic!("not lowered: {log}"))
 }
 
 /// Fills a server with as many clients as fit, and sees that further ones are refused, for this
@@ -144,9 +144,9 @@ fn assert_filled_and_refused(server: &mut Server, fit: usize, reason: &str) {
     }
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    let said = server.seen.join("\n");
-    assert!(said.contains(reason), "{reason:?} is not in {said}");
-    assert!(!said.contains("accept paused"), "the ceiling was too high: {said}");
+    let log = server.seen.join("\n");
+    assert!(log.contains(reason), "{reason:?} is not in {log}");
+    assert!(!log.contains("accept paused"), "the ceiling was too high: {log}");
 }
 
 /// Whether a client is closed at once, with nothing sent: with FIN, or with a reset if we were

@@ -50,11 +50,11 @@ fn is_served(server: &Server, message: &[u8]) -> Option<TcpStream> {
 /// Twice as many clients as the server says it has room for: each is served or refused. Then they
 /// send what they can and read nothing, and the server can still be talked to and stopped.
 fn assert_fills_and_refuses(mut server: Server, (style, message): (&str, &[u8]), limit: &str) {
-    let said = server.lines().join("\n");
-    let fit = said.split("is lowered to ").nth(1).and_then(|rest| rest.split(':').next());
-    let fit: usize = fit.unwrap_or_else(|| panic!("not lowered: {said}")).parse().unwrap();
-    assert!(said.contains(limit) && said.contains("a connection may take "), "{said}");
-    assert!((2..2000).contains(&fit), "{said}");
+    let log = server.lines().join("\n");
+    let fit = log.split("is lowered to ").nth(1).and_then(|rest| rest.split(':').next());
+    let fit: usize = fit.unwrap_or_else(|| panic!("not lowered: {log}")).parse().unwrap();
+    assert!(log.contains(limit) && log.contains("a connection may take "), "{log}");
+    assert!((2..2000).contains(&fit), "{log}");
     let inside: Vec<TcpStream> = (0..2 * fit).filter_map(|_| is_served(&server, message)).collect();
     assert_eq!(inside.len(), fit, "the known cost is enough for all that were promised a place");
     // In few frames: each of them goes to everybody.
@@ -73,10 +73,10 @@ fn assert_fills_and_refuses(mut server: Server, (style, message): (&str, &[u8]),
     server.wait_for("a place", |server| is_served(server, message).is_some());
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
-    let said = lines.join("\n");
-    assert!(!said.contains("panicked"), "{said}");
-    let has_budget = said.contains("frames of all clients together may take ");
-    assert_eq!(has_budget, style == "broadcast", "{said}");
+    let log = lines.join("\n");
+    assert!(!log.contains("panicked"), "{log}");
+    let has_budget = log.contains("frames of all clients together may take ");
+    assert_eq!(has_budget, style == "broadcast", "{log}");
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn under_a_data_limit_clients_are_served_or_rejected() {
 fn an_address_space_limit_raised_as_the_warning_states_is_enough() {
     let arguments = ["--max-connections", "300"];
     let mut server = under(&["prlimit", "--as=100000000"], "echo", &arguments);
-    let said = server.lines().join("\n");
-    let enough = said.split("`ulimit -v ").nth(1).and_then(|rest| rest.split('`').next());
-    let enough: u64 = enough.unwrap_or_else(|| panic!("{said}")).parse().unwrap();
+    let log = server.lines().join("\n");
+    let enough = log.split("`ulimit -v ").nth(1).and_then(|rest| rest.split('`').next());
+    let enough: u64 = enough.unwrap_or_else(|| panic!("{log}")).parse().unwrap();
     let limit = format!("--as={}", enough * 1024);
     let mut server = under(&["prlimit", &limit], "echo", &arguments);
     assert!(!server.lines().join("\n").contains("is lowered"), "{:?}", server.seen);
@@ -180,9 +180,9 @@ fn a_pool_stops_growing_before_the_mappings_of_the_process_run_out() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture"]).env(IN_CHILD, "1");
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.signal(), None, "it was aborted: {said}");
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), None, "it was aborted: {stderr}");
+    assert!(output.status.success(), "{stderr}");
 }
 
 #[allow(unsafe_code, reason = "std cannot make mappings")]
@@ -210,15 +210,15 @@ fn assert_refuses_without_mappings() {
         let changed = unsafe { libc::mprotect(area.byte_add(offset), page, libc::PROT_READ) };
         assert_eq!(changed, 0, "at {offset}: {}", std::io::Error::last_os_error());
     }
-    let refused = loop {
+    let rejected = loop {
         match grow() {
             Ok(promise) => inside.push(promise),
-            Err(refused) => break refused,
+            Err(rejected) => break rejected,
         }
         assert!(inside.len() < LEFT, "never refused");
     };
-    assert!(refused.is_exhausted());
-    assert!(refused.to_string().contains("vm.max_map_count is "), "{refused}");
+    assert!(rejected.is_exhausted());
+    assert!(rejected.to_string().contains("vm.max_map_count is "), "{rejected}");
     drop(end);
     for promise in inside {
         promise.join().unwrap();
@@ -231,7 +231,7 @@ fn incomplete_frames_without_memory_close_only_their_clients() {
     let wrapper = ["prlimit", "--as=160000000"];
     let mut server = under(&wrapper, "broadcast", &["--max-connections", "20"]);
     let innocent = frame(b"innocent");
-    let mut inside = is_served(&server, &innocent).expect("there is room");
+    let mut inside = is_served(&server, &innocent).expect("there is space");
     inside.read_exact(&mut vec![0; innocent.len() - 1]).unwrap();
     let begun = vec![7; 10 << 20];
     let greedy: Vec<TcpStream> = (0..12)

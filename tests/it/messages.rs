@@ -14,7 +14,7 @@ const ADDRESSES: &str =
 /// The exit code of wrong arguments.
 const USAGE: i32 = 2;
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -22,11 +22,11 @@ fn said(output: &Output) -> String {
 #[track_caller]
 fn assert_error(arguments: &[&str], code: i32, expected: &str) {
     let output = echown().args(arguments).output().unwrap();
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(said.starts_with(&format!("echown: {expected}")), "{arguments:?}: {said}");
+    let stderr = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    assert!(stderr.starts_with(&format!("echown: {expected}")), "{arguments:?}: {stderr}");
     for internal in ["os error 24", "parse", "invalid digit", "target type", "Some(", "error: "] {
-        assert!(!said.contains(internal), "{arguments:?} show {internal:?}: {said}");
+        assert!(!stderr.contains(internal), "{arguments:?} show {internal:?}: {stderr}");
     }
 }
 
@@ -168,26 +168,26 @@ fn permission_denied_is_not_always_explained_by_a_low_port() {
     };
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if start.trim().parse::<u16>().unwrap() > 80 {
-        let refused = command.args(["--listen", "127.0.0.1:80"]).output().unwrap();
+        let rejected = command.args(["--listen", "127.0.0.1:80"]).output().unwrap();
         let expected = format!(
             "echown: failed to listen on 127.0.0.1:80: ports below {} need the capability \
              CAP_NET_BIND_SERVICE; choose a higher port with --listen\n",
             start.trim()
         );
-        assert_eq!(said(&refused), expected);
+        assert_eq!(stderr(&rejected), expected);
     }
     let mut strace = std::process::Command::new("strace");
     strace.args(["-f", "-o", "/dev/null", "-e", "trace=bind", "-e", "inject=bind:error=EPERM"]);
     let program = serve(&["127.0.0.1:0"], &[]);
-    let refused = strace.arg(program.get_program()).args(program.get_args()).output();
-    let refused = refused.ok().filter(|it| it.status.code() == Some(1));
-    if !require_tool("strace(1) with the right to trace", refused.is_some()) {
+    let rejected = strace.arg(program.get_program()).args(program.get_args()).output();
+    let rejected = rejected.ok().filter(|it| it.status.code() == Some(1));
+    if !require_tool("strace(1) with the right to trace", rejected.is_some()) {
         return;
     }
-    let refused = refused.unwrap();
+    let rejected = rejected.unwrap();
     let expected = "echown: failed to listen on 127.0.0.1:0: forbidden by a rule of this system, such as \
                     a seccomp filter; choose another address with --listen\n";
-    assert_eq!(said(&refused), expected);
+    assert_eq!(stderr(&rejected), expected);
 }
 
 #[test]
@@ -254,8 +254,8 @@ fn invalid_numbers_durations_and_sizes_state_what_is_expected() {
             let written = format!("{option}={value}");
             assert_value(&[subcommand, &written], &format!("{option} <SIZE>"), size);
         }
-        let refused = format!("size must be at least 1 byte; {size}");
-        assert_value(&[subcommand, option, "0"], &format!("{option} <SIZE>"), &refused);
+        let rejected = format!("size must be at least 1 byte; {size}");
+        assert_value(&[subcommand, option, "0"], &format!("{option} <SIZE>"), &rejected);
     }
     for (option, usage, value, expected) in [
         ("--pid", "--pid <PID>", "x", "expected a process ID, such as `4711`"),
@@ -277,7 +277,7 @@ fn invalid_numbers_durations_and_sizes_state_what_is_expected() {
 /// 0 is no waiting where the program itself waits, and an error where it would end every client.
 #[test]
 fn a_duration_of_0_follows_one_rule_for_all_options() {
-    let refused = "timeout must be greater than 0";
+    let rejected = "timeout must be greater than 0";
     for (subcommand, option) in [
         ("serve", "--idle-timeout"),
         ("serve", "--write-timeout"),
@@ -286,7 +286,7 @@ fn a_duration_of_0_follows_one_rule_for_all_options() {
     ] {
         for value in ["0", "0s"] {
             let usage = format!("{option} <DURATION>");
-            assert_value(&[subcommand, option, value], &usage, refused);
+            assert_value(&[subcommand, option, value], &usage, rejected);
         }
     }
     let measured = "duration must be greater than 0";
@@ -412,7 +412,7 @@ fn an_fd_limit_too_low_for_any_client_is_an_error_at_start() {
         .args(program.get_args())
         .output()
         .unwrap();
-    let text = said(&limited);
+    let text = stderr(&limited);
     assert_eq!(limited.status.code(), Some(1), "{text}");
     let expected = "echown: cannot serve a single client: RLIMIT_NOFILE is 20, and 1 acceptor and one \
                     client need ";
@@ -420,7 +420,7 @@ fn an_fd_limit_too_low_for_any_client_is_an_error_at_start() {
     let many = "cannot serve a single client: RLIMIT_NOFILE is ";
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--acceptors", "100000000"];
     assert_error(&arguments, 1, many);
-    let text = said(&echown().args(arguments).output().unwrap());
+    let text = stderr(&echown().args(arguments).output().unwrap());
     assert!(text.contains("; use fewer --acceptors, or raise it with `ulimit -n "), "{text}");
 }
 

@@ -88,19 +88,19 @@ pub fn task(table: &[String], name: &str, cut: Option<usize>) -> Vec<String> {
 /// `last`.
 fn between(server: &mut Server, first: &str, last: &str) -> Vec<String> {
     server.wait_for_line(last);
-    let begin = server.seen.iter().position(|line| line.contains(first)).expect("it has begun");
+    let begin = server.seen.iter().position(|line| line.contains(first)).expect("it has started");
     server.seen[begin..].to_vec()
 }
 
 #[test]
 fn hello_comes_back_in_the_pages() {
     let back = exchange(Server::start(&[]).connect(), b"Hello\n");
-    let said = format!(
+    let output_text = format!(
         "$ echo Hello | nc -N localhost 3000\n{}",
-        String::from_utf8(back).expect("it is what was sent")
+        String::from_utf8(back).expect("it equals the sent bytes")
     );
-    assert_page_shows(README, "hello", "console", &said);
-    assert_page_shows(STYLES, "hello", "console", &said);
+    assert_page_shows(README, "hello", "console", &output_text);
+    assert_page_shows(STYLES, "hello", "console", &output_text);
 }
 
 #[test]
@@ -112,10 +112,10 @@ fn the_readme_shows_the_custody_table() {
     let table = custody(&mut server, &["6 bytes out"]);
     let mut lines = vec![table[0].clone()];
     lines.extend(task(&table, "echo ", None));
-    let said = Shown::new(&server, 3000, Some(&client)).text(&lines);
-    let said = said.replacen('\n', "\n...\n", 1);
-    let said = format!("$ kill -USR1 $(pgrep echown)\n{said}");
-    assert_page_shows(README, "custody of serve", "console", &said);
+    let output_text = Shown::new(&server, 3000, Some(&client)).text(&lines);
+    let output_text = output_text.replacen('\n', "\n...\n", 1);
+    let output_text = format!("$ kill -USR1 $(pgrep echown)\n{output_text}");
+    assert_page_shows(README, "custody of serve", "console", &output_text);
 }
 
 #[test]
@@ -124,9 +124,9 @@ fn the_docs_show_the_servers_leak_report() {
     let client = server.connect();
     let shown = Shown::new(&server, 3000, Some(&client));
     assert_eq!(exchange(client, b"Hello\n"), b"Hello\n");
-    let said = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
-    let said = format!("$ cargo run --release -- serve --chaos leak=1\n{said}");
-    assert_page_shows("docs/robustness.md", "a leak of serve", "console", &said);
+    let output_text = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
+    let output_text = format!("$ cargo run --release -- serve --chaos leak=1\n{output_text}");
+    assert_page_shows("docs/robustness.md", "a leak of serve", "console", &output_text);
 }
 
 mod program {
@@ -161,8 +161,9 @@ fn the_readme_shows_the_leak_report_of_its_program() {
     // The test's own process has one task more.
     let report =
         report.replace("task 2 `main`", "task 1 `main`").replace("task 3 `job`", "task 2 `job`");
-    let said = steady(&report.replace("tests/it/readme_program.txt", "src/main.rs"), KERNELS);
-    assert_page_shows(README, "the program's leak", "text", &said);
+    let output_text =
+        steady(&report.replace("tests/it/readme_program.txt", "src/main.rs"), KERNELS);
+    assert_page_shows(README, "the program's leak", "text", &output_text);
 }
 
 #[test]
@@ -179,12 +180,12 @@ fn the_docs_show_the_servers_trace() {
     let port = server.address().port();
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    let said = std::fs::read_to_string(&path).unwrap();
+    let output_text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let said = said
+    let output_text = output_text
         .replace(&format!("on port {port}."), "on port 3333.")
         .replace(&format!("from PID {}", std::process::id()), "from PID 4711");
-    assert_page_shows(STYLES, "trace of serve --style staged", "text", &said);
+    assert_page_shows(STYLES, "trace of serve --style staged", "text", &output_text);
 }
 
 #[test]
@@ -198,10 +199,10 @@ fn the_docs_show_the_clients_trace() {
         .output()
         .unwrap();
     assert_eq!(asked.status.code(), Some(1));
-    let said = std::fs::read_to_string(&path).unwrap();
+    let output_text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let said = said.replace(&address, "127.0.0.1:3333");
-    assert_page_shows(STYLES, "trace of client --style staged", "text", &said);
+    let output_text = output_text.replace(&address, "127.0.0.1:3333");
+    assert_page_shows(STYLES, "trace of client --style staged", "text", &output_text);
 }
 
 #[test]
@@ -212,9 +213,9 @@ fn the_docs_show_the_path_through_the_machines() {
     client.read_exact(&mut [0; 4]).unwrap();
     let table = custody(&mut server, &["4 bytes out", "owner task 5 `RX-1`"]);
     let lines = task(&table, "RX-1", None);
-    let said = Shown::new(&server, 3333, Some(&client)).text(&lines);
-    let said = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n...\n{said}...\n");
-    assert_page_shows(STYLES, "custody of serve --style staged", "console", &said);
+    let output_text = Shown::new(&server, 3333, Some(&client)).text(&lines);
+    let output_text = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n...\n{output_text}...\n");
+    assert_page_shows(STYLES, "custody of serve --style staged", "console", &output_text);
 }
 
 #[test]
@@ -223,10 +224,10 @@ fn the_docs_show_the_output_of_the_staged_client() {
     let address = server.address().to_string();
     let asked = ["client", &address, "--workers", "1", "--count", "2", "--pause", "0s"];
     let output = echown().args(asked).output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8(said).unwrap().replace(&address, "127.0.0.1:3333");
-    let said = format!("$ echown client --workers 1 --count 2\n{said}");
-    assert_page_shows(STYLES, "client --style staged", "console", &said);
+    let output_text = [output.stdout, output.stderr].concat();
+    let output_text = String::from_utf8(output_text).unwrap().replace(&address, "127.0.0.1:3333");
+    let output_text = format!("$ echown client --workers 1 --count 2\n{output_text}");
+    assert_page_shows(STYLES, "client --style staged", "console", &output_text);
 }
 
 #[test]
@@ -234,8 +235,8 @@ fn the_docs_show_the_output_of_the_broadcast() {
     let mut server = Server::start(&["--style", "broadcast"]);
     let first =
         server.seen.last().unwrap().replace(&server.address().to_string(), "127.0.0.1:8000");
-    let said = format!("$ echown serve --style broadcast\n{first}\n");
-    assert_page_shows(STYLES, "serve --style broadcast", "console", &said);
+    let output_text = format!("$ echown serve --style broadcast\n{first}\n");
+    assert_page_shows(STYLES, "serve --style broadcast", "console", &output_text);
 
     let mut chat = echown()
         .args(["client", "--style=broadcast", "--name=ann", &server.address().to_string()])
@@ -245,9 +246,9 @@ fn the_docs_show_the_output_of_the_broadcast() {
         .unwrap();
     chat.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
     let heard = String::from_utf8(chat.wait_with_output().unwrap().stdout).unwrap();
-    let said =
+    let output_text =
         format!("$ printf 'one\\ntwo\\n' | echown client --style broadcast --name ann\n{heard}");
-    assert_page_shows(STYLES, "client --style broadcast in a pipe", "console", &said);
+    assert_page_shows(STYLES, "client --style broadcast in a pipe", "console", &output_text);
 
     let mut client = server.connect();
     client.write_all(&[&[u8::MAX; 8][..], b"a frame"].concat()).unwrap();
@@ -267,33 +268,33 @@ fn the_docs_show_the_owners_of_both_halves_and_the_last_lines() {
     let mut lines = vec![table[0].clone(), "...".to_owned()];
     lines.extend(task(&table, "broadcast ", None));
     lines.extend(task(&table, "writer of ", None));
-    let said = Shown::new(&server, 8000, Some(&client)).text(&lines);
-    let said = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n{said}...\n");
-    assert_page_shows(STYLES, "custody of serve --style broadcast", "console", &said);
+    let output_text = Shown::new(&server, 8000, Some(&client)).text(&lines);
+    let output_text = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n{output_text}...\n");
+    assert_page_shows(STYLES, "custody of serve --style broadcast", "console", &output_text);
 
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let last = server.seen.iter().rev().take(3).rev();
-    let said: String = last
+    let output_text: String = last
         .map(|line| match line.find(" INFO ") {
             Some(begin) => format!("...{}\n", &line[begin..]),
             None => format!("{line}\n"),
         })
         .collect();
     // How long it takes is no part of it.
-    let (before, rest) = said.rsplit_once(", drained in ").expect("it drains");
+    let (before, rest) = output_text.rsplit_once(", drained in ").expect("it drains");
     let (_, after) = rest.split_once(" ms\n").expect("a line");
-    let said = format!("{before}, drained in 0 ms\n{after}");
-    assert_page_shows(STYLES, "the end of serve --style broadcast", "console", &said);
+    let output_text = format!("{before}, drained in 0 ms\n{after}");
+    assert_page_shows(STYLES, "the end of serve --style broadcast", "console", &output_text);
 }
 
 #[test]
 fn the_docs_show_how_faults_are_logged() {
     let faults = ["--faults", "short=0.2,interrupt=0.2,read=0.01,write=0.01", "--faults-seed", "7"];
     let server = Server::start(&faults);
-    let said = Shown::new(&server, 3000, None).text(&server.seen);
-    let said = format!("$ echown serve {}\n{said}", faults.join(" "));
-    assert_page_shows("docs/robustness.md", "faults of serve", "console", &said);
+    let log = Shown::new(&server, 3000, None).text(&server.seen);
+    let log = format!("$ echown serve {}\n{log}", faults.join(" "));
+    assert_page_shows("docs/robustness.md", "faults of serve", "console", &log);
 }
 
 #[test]
@@ -302,9 +303,9 @@ fn the_docs_show_the_cycle() {
     let client = server.connect();
     let shown = Shown::new(&server, 10101, Some(&client));
     assert_eq!(exchange(client, b"Hello\n"), b"Hello\n");
-    let said = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
-    let said = format!("$ echown serve --style callback --chaos cycle=1\n{said}");
-    assert_page_shows(STYLES, "a cycle of serve --style callback", "console", &said);
+    let output_text = shown.text(&between(&mut server, "error[leak]", "echown explain leak"));
+    let output_text = format!("$ echown serve --style callback --chaos cycle=1\n{output_text}");
+    assert_page_shows(STYLES, "a cycle of serve --style callback", "console", &output_text);
 }
 
 /// A user at a terminal.
@@ -326,7 +327,7 @@ impl Terminal {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("it is there");
+            .expect("it exists");
         let typed = child.stdin.take().unwrap();
         let mut screen = BufReader::new(child.stdout.take().unwrap());
         let shown = Arc::new(Mutex::new(String::new()));
@@ -381,8 +382,8 @@ fn the_docs_show_a_chat_of_two() {
     ann.typed.write_all(b"\x04").unwrap();
     let ann = ann.end();
     drop(third);
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
     let of = |name, screen| format!("$ echown client --style broadcast --name {name}\n{screen}");
     assert_page_shows(STYLES, "ann", "console", &of("ann", ann));
     assert_page_shows(STYLES, "bob", "console", &of("bob", bob.end()));

@@ -10,12 +10,12 @@ use crate::common::doc_pages::assert_page_shows;
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference-servers.md");
-    std::fs::read_to_string(path).expect("the page is there")
+    std::fs::read_to_string(path).expect("the page exists")
 }
 
 /// The part of the page under a heading.
 fn section<'a>(page: &'a str, heading: &str) -> &'a str {
-    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).expect("the heading is there");
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).expect("the heading exists");
     rest.split("\n## ").next().expect("there is a first part")
 }
 
@@ -118,12 +118,12 @@ fn assert_custody(
     client.read_exact(&mut vec![0; request.len()]).unwrap();
     let table = pages::custody(&mut server, wanted);
     let lines = tasks.iter().flat_map(|name| pages::task(&table, name, None));
-    let said: String = lines
+    let output_text: String = lines
         .filter_map(|line| as_on_the_page(&line))
         .map(|line| line.replace(&server.address().to_string(), &format!("127.0.0.1:{port}")))
         .map(|line| line.replace(&client.local_addr().unwrap().to_string(), pages::CLIENT) + "\n")
         .collect();
-    assert_page_shows("docs/reference-servers.md", marker, "text", &said);
+    assert_page_shows("docs/reference-servers.md", marker, "text", &output_text);
 }
 
 #[test]

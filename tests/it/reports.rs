@@ -97,15 +97,15 @@ fn every_report_is_written_as_one_line_of_json() {
     for _ in 0..CLIENTS {
         meet(&server);
     }
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "the policy is to warn: {said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "the policy is to warn: {lines:#?}");
     let written = text(&path);
     let reports: Vec<serde_json::Value> =
         written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(reports.len(), CLIENTS);
     assert!(reports.iter().all(|report| report["verdict"] == "leak"), "{written}");
-    assert!(!said.iter().any(|line| line.contains("[leak]")), "{said:#?}");
-    let summary = said.iter().find(|line| line.contains(" leaks, ")).unwrap();
+    assert!(!lines.iter().any(|line| line.contains("[leak]")), "{lines:#?}");
+    let summary = lines.iter().find(|line| line.contains(" leaks, ")).unwrap();
     assert!(summary.contains(&format!(" {CLIENTS} leaks, ")), "{summary}");
     assert!(summary.contains(", 0 open, "), "the files are no leftovers: {summary}");
 }
@@ -134,14 +134,14 @@ fn files_are_appended_to_and_reopened_on_sighup() {
     wait_until("the new files", || Path::new(&log).exists() && Path::new(&reports).exists());
     meet(&server);
     wait_until("the second report", || text(&reports).contains("`echown explain leak`"));
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
     assert_eq!(text(&moved[1]).matches("error[leak]").count(), 1);
     assert_eq!(text(&reports).matches("error[leak]").count(), 1);
     assert!(text(&moved[0]).starts_with("an older line\n"), "{}", text(&moved[0]));
     assert!(text(&moved[0]).contains("SIGHUP"));
     assert!(text(&log).contains("SIGTERM"), "{}", text(&log));
-    assert!(!said.iter().any(|line| line.contains("INFO")), "{said:#?}");
+    assert!(!lines.iter().any(|line| line.contains("INFO")), "{lines:#?}");
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn a_file_that_cannot_be_reopened_is_still_written_to() {
     fs::rename(&inside, folder.0.join("moved")).unwrap();
     server.signal(Signal::HUP);
     server.wait_for_line("failed to reopen it");
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
     let written = text(folder.0.join("moved/log"));
     assert!(written.contains("SIGTERM"), "{written}");
 }
@@ -166,7 +166,7 @@ fn a_file_that_cannot_be_opened_gives_a_one_line_error_and_exit_code_1() {
         let output = serve(&["127.0.0.1:0"], &[option, "/nonexistent/file"]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(
-            said(&output),
+            stderr(&output),
             "echown: failed to open /nonexistent/file: No such file or directory (os error 2)\n"
         );
     }
@@ -214,8 +214,8 @@ fn a_report_is_written_before_its_policy_aborts_the_process() {
 fn the_exit_code_is_23_for_a_leak_under_policy_fail() {
     let server = Server::start(&["--chaos", "leak=1", "--on-leak", "fail"]);
     meet(&server);
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(23), "{said:#?}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(23), "{lines:#?}");
 }
 
 #[test]
@@ -233,12 +233,12 @@ fn a_suppressed_leak_is_listed_with_its_reason_and_an_unused_one_is_a_warning() 
     let server = Server::start(&arguments);
     meet(&server);
     meet(&server);
-    let (code, said) = server.stop();
-    assert_eq!(code, Some(0), "{said:#?}");
-    let said = said.join("\n");
-    assert!(said.contains("\nsuppressed 2 times: chaos asked for it"), "{said}");
-    assert!(said.contains("it may be out of date: mended long ago (path `/nowhere`)"), "{said}");
-    assert!(!said.contains("error[leak]"), "{said}");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let lines = lines.join("\n");
+    assert!(lines.contains("\nsuppressed 2 times: chaos asked for it"), "{lines}");
+    assert!(lines.contains("it may be out of date: mended long ago (path `/nowhere`)"), "{lines}");
+    assert!(!lines.contains("error[leak]"), "{lines}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn an_invalid_suppression_file_exits_with_2_and_names_the_line() {
     let expected = format!(
         "echown: wrong suppressions in {path}: line 3: the reason is empty; say why it may stay open\n"
     );
-    assert_eq!(said(&output), expected);
+    assert_eq!(stderr(&output), expected);
 }
 
 // `echown explain`.
@@ -260,7 +260,7 @@ fn explain(words: &[&str]) -> Output {
     echown().arg("explain").args(words).output().unwrap()
 }
 
-pub fn said(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -289,7 +289,7 @@ fn explain_accepts_synonyms_of_a_code() {
 fn explain_rejects_an_unknown_code_with_the_list_and_the_nearest_one() {
     let output = explain(&["not-ownr"]);
     assert_eq!(output.status.code(), Some(2));
-    let said = said(&output);
-    assert!(said.contains("a similar value exists: 'not-owner'"), "{said}");
-    assert!(said.contains("leak, double-release, use-after-release, not-owner"), "{said}");
+    let stderr = stderr(&output);
+    assert!(stderr.contains("a similar value exists: 'not-owner'"), "{stderr}");
+    assert!(stderr.contains("leak, double-release, use-after-release, not-owner"), "{stderr}");
 }

@@ -90,7 +90,7 @@ impl Server {
 
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).expect("the server is there");
+        rustix::process::kill_process(pid, signal).expect("the server is running");
     }
 
     /// Stops all of its threads. `SIGCONT` has them go on.
@@ -138,7 +138,11 @@ impl Server {
                     }
                 }
             }
-            assert!(Instant::now() < deadline, "the server does not end; it said {:#?}", self.seen);
+            assert!(
+                Instant::now() < deadline,
+                "the server does not end; it output_text {:#?}",
+                self.seen
+            );
         };
         self.seen.extend(self.lines.iter());
         status
@@ -338,7 +342,7 @@ pub fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut reader = stream.try_clone().expect("a socket can be cloned");
     let back = std::thread::spawn(move || {
         let mut back = Vec::new();
-        reader.read_to_end(&mut back).expect("the echo comes to its end");
+        reader.read_to_end(&mut back).expect("the echo ends");
         back
     });
     stream.write_all(bytes).expect("the server reads");

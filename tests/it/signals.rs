@@ -51,7 +51,7 @@ impl Drop for Folder {
 #[test]
 fn a_server_at_its_file_size_limit_keeps_serving_and_logs_failed_writes() {
     let folder = Folder::new("fsize");
-    for (option, said) in [
+    for (option, output_text) in [
         ("--log-file", "failed to write (File too large"),
         ("--chaos leak=1 --report-file", "failed to write (File too large"),
         ("--chaos leak=1 --format sarif --report-file", "failed to write (File too large"),
@@ -70,7 +70,7 @@ fn a_server_at_its_file_size_limit_keeps_serving_and_logs_failed_writes() {
             }
             clients += 1;
             assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n", "{option}: {clients}");
-            server.lines().iter().any(|line| line.contains(said))
+            server.lines().iter().any(|line| line.contains(output_text))
         });
         server.signal(Signal::TERM);
         assert_eq!(server.wait().code(), Some(0), "{option}: {:#?}", server.seen);
@@ -104,7 +104,7 @@ fn no_command_is_killed_at_its_file_size_limit() {
 #[test]
 fn signals_blocked_by_the_parent_are_handled() {
     let block = "--block-signal=INT,TERM,QUIT,HUP,USR1";
-    for (signal, said, code) in [
+    for (signal, output_text, code) in [
         (Signal::TERM, "draining", Some(0)),
         (Signal::INT, "draining", Some(0)),
         (Signal::QUIT, "aborting all connections", Some(0)),
@@ -114,7 +114,7 @@ fn signals_blocked_by_the_parent_are_handled() {
         let Some(mut command) = after_env(block, &SERVE) else { return };
         let mut server = Server::run(&mut command, 1);
         server.signal(signal);
-        server.wait_for_line(said);
+        server.wait_for_line(output_text);
         if code.is_some() {
             assert_eq!(server.wait().code(), code, "{signal:?}: {:#?}", server.seen);
         }
@@ -163,8 +163,8 @@ fn a_background_job_of_a_script_keeps_ignoring_terminal_signals() {
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("WARN")), "{lines:#?}");
-    let said = "ignores stay ignored: SIGINT, SIGQUIT; SIGTERM is handled";
-    assert!(lines.iter().any(|line| line.contains(said)), "{lines:#?}");
+    let output_text = "ignores stay ignored: SIGINT, SIGQUIT; SIGTERM is handled";
+    assert!(lines.iter().any(|line| line.contains(output_text)), "{lines:#?}");
 }
 
 #[test]
@@ -184,16 +184,17 @@ fn a_broken_standard_error_ends_no_server_for_any_inherited_sigpipe() {
         let Some(mut command) = after_env(option, &SERVE) else { return };
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
-        let mut said = String::new();
-        while !said.contains("listening on ") || !said.ends_with('\n') {
+        let mut output_text = String::new();
+        while !output_text.contains("listening on ") || !output_text.ends_with('\n') {
             let mut byte = [0];
-            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "{option}: {said}");
-            said.push(char::from(byte[0]));
+            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "{option}: {output_text}");
+            output_text.push(char::from(byte[0]));
         }
         drop(stderr);
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, Signal::USR1).unwrap();
-        let address = said.lines().last().unwrap().trim_start_matches("listening on ").to_owned();
+        let address =
+            output_text.lines().last().unwrap().trim_start_matches("listening on ").to_owned();
         let client = std::net::TcpStream::connect(address).unwrap();
         assert_eq!(exchange(client, b"still here"), b"still here", "{option}");
         rustix::process::kill_process(pid, Signal::TERM).unwrap();

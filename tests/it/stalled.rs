@@ -233,10 +233,10 @@ fn a_stalled_file_delays_neither_clients_nor_the_drain() {
         // All of its standard error is read, to the end.
         drop(server.full.take());
         let errors = server.errors.try_clone().unwrap();
-        let said = std::thread::spawn(move || {
-            let mut said = String::new();
-            BufReader::new(errors).read_to_string(&mut said).unwrap();
-            said
+        let output_text = std::thread::spawn(move || {
+            let mut output_text = String::new();
+            BufReader::new(errors).read_to_string(&mut output_text).unwrap();
+            output_text
         });
         rustix::pipe::fcntl_setpipe_size(&fifo, 4096).unwrap();
         for _ in 0..50 {
@@ -252,9 +252,9 @@ fn a_stalled_file_delays_neither_clients_nor_the_drain() {
         wait_until("something is written", is_full);
         server.signal(Signal::TERM);
         assert_eq!(server.end().code(), Some(0), "{arguments:?}");
-        let said = said.join().unwrap();
-        assert!(said.contains("was given up, it took nothing in the end"), "{said}");
-        assert!(said.contains("of output dropped"), "{said}");
+        let output_text = output_text.join().unwrap();
+        assert!(output_text.contains("was given up, it took nothing in the end"), "{output_text}");
+        assert!(output_text.contains("of output dropped"), "{output_text}");
     }
 }
 
@@ -293,11 +293,11 @@ fn lines_lost_by_a_stalled_output_are_counted_in_place_and_in_the_summary() {
         }
     }
     assert_eq!(server.end().code(), Some(0));
-    let said = server.line_with("of output dropped");
+    let output_text = server.line_with("of output dropped");
     let json: serde_json::Value = serde_json::from_str(&text(&summary)).unwrap();
-    assert_eq!(json["dropped_output"].as_u64(), dropped, "{said}");
+    assert_eq!(json["dropped_output"].as_u64(), dropped, "{output_text}");
     assert!(dropped.unwrap() > 0);
-    assert!(said.starts_with(&format!("{} lines", dropped.unwrap())), "{said}");
+    assert!(output_text.starts_with(&format!("{} lines", dropped.unwrap())), "{output_text}");
 }
 
 #[test]

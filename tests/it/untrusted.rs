@@ -89,10 +89,10 @@ fn a_hostile_client_name_is_escaped_in_log_custody_and_reports() {
             drop(client);
             server.wait_for_descriptors(|open| open.len() == before);
         }
-        let (code, said) = server.stop();
-        assert_eq!(code, Some(0), "{said:#?}");
-        assert_printable(style, &said.join("\n"));
-        assert!(!said.iter().any(|line| line.starts_with("2026 ERROR")), "{said:#?}");
+        let (code, lines) = server.stop();
+        assert_eq!(code, Some(0), "{lines:#?}");
+        assert_printable(style, &lines.join("\n"));
+        assert!(!lines.iter().any(|line| line.starts_with("2026 ERROR")), "{lines:#?}");
     }
 }
 
@@ -136,8 +136,8 @@ fn a_hostile_client_name_is_escaped_in_findings_of_every_format() {
             let _ = client.shutdown(std::net::Shutdown::Write);
             let _ = client.read_to_end(&mut Vec::new());
         }
-        let (_, said) = server.stop();
-        assert_printable(format, &said.join("\n"));
+        let (_, lines) = server.stop();
+        assert_printable(format, &lines.join("\n"));
         let report = fs::read(&report).unwrap();
         let report = std::str::from_utf8(&report).expect("a report is text");
         assert!(report.contains("leak"), "{format}: {report}");
@@ -190,7 +190,7 @@ fn a_wrong_reply_is_escaped_in_the_log_of_the_client() {
     let asked = ["client", "--style", "staged", "--workers", "1", "--count", "1", &address];
     let output = echown().args(asked).output().unwrap();
     server.join().unwrap();
-    let errors = String::from_utf8(output.stderr).expect("what is no UTF-8 is escaped");
+    let errors = String::from_utf8(output.stderr).expect("invalid UTF-8 is escaped");
     assert_printable("the log", &errors);
     assert!(errors.contains(&ESCAPED.replace("\\n", "")), "{errors}");
 }

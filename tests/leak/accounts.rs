@@ -1,5 +1,5 @@
-//! Rules 4, 7, 9 and 14 where they meet: on whose account a resource stands after a spawn that failed
-//! and in a task that was cancelled, and what is left of a child that has ended.
+//! Rules 4, 7, 9 and 14 combined: which task owns a resource after a failed spawn and in a cancelled
+//! task, and which records remain of an exited child.
 
 use std::mem;
 use std::sync::mpsc::channel;
@@ -15,7 +15,7 @@ use crate::common::{
 };
 use crate::events;
 
-/// A pool without a place: every spawn fails and hands back what it was given.
+/// A full pool: every spawn fails and returns the job and its resources.
 fn full_pool(fixture: &Fixture) -> Pool {
     Pool::builder().registry(&fixture.registry).limit(0).build()
 }
@@ -31,8 +31,8 @@ fn a_resource_returned_by_a_failed_spawn_and_forgotten_leaks_from_the_parent() {
             let (first, socket, last) =
                 (fixture.own("first"), fixture.listener(), fixture.own("last"));
             let give = [first.resource(), socket.resource(), last.resource()];
-            let refused = pool.spawn(give, || ()).expect_err("the limit is 0");
-            assert!(refused.is_exhausted(), "{refused}");
+            let rejected = pool.spawn(give, || ()).expect_err("the limit is 0");
+            assert!(rejected.is_exhausted(), "{rejected}");
             mem::forget((first, socket, last));
         });
         let (_, report) = leaked(parent.join());
@@ -68,10 +68,10 @@ fn a_resource_returned_by_a_failed_spawn_wakes_on_the_parents_cancellation() {
         let parent = fixture.spawn("parent", [], move || {
             let socket = fixture.listener();
             pool.spawn([socket.resource()], || ()).expect_err("the limit is 0");
-            begin.send(common::thread_id()).expect("the test listens");
+            begin.send(common::thread_id()).expect("the test receives it");
             assert_eq!(refusal(socket.accept()).kind(), ErrorKind::Cancelled);
         });
-        wait_until_blocked(begun.recv().expect("it begins"), false);
+        wait_until_blocked(begun.recv().expect("it starts"), false);
         assert_cancelled(parent.cancel());
     });
     fixture.assert_clean();
@@ -83,24 +83,25 @@ fn a_resource_returned_by_a_failed_spawn_wakes_on_the_parents_cancellation() {
 fn a_cancelled_task_cannot_claim_its_own_offer_and_gets_it_back() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let child = fixture.spawn("cancelled", [], move || {
-            let offer = fixture.own("offered").offer().expect("it is its own");
-            begin.send(()).expect("the test listens");
+            let offer = fixture.own("offered").offer().expect("the task owns it");
+            begin.send(()).expect("the test receives it");
             assert!(gone.recv().is_err());
             let (error, offer) = offer.claim().expect_err("it takes nothing").into_parts();
-            tell.send((error.kind(), offer)).expect("the test listens");
+            to_test.send((error.kind(), offer)).expect("the test receives it");
         });
-        begun.recv().expect("it begins");
-        child.request_cancel().expect("it is ours");
+        begun.recv().expect("it starts");
+        child.request_cancel().expect("this task owns it");
         drop(go);
-        let (kind, offer) = told.recv().expect("it was sent");
+        let (kind, offer) = from_child.recv().expect("it was sent");
         assert_eq!(kind, ErrorKind::Cancelled);
         assert_cancelled(child.join());
-        let claimed = offer.expect("the offer comes back").claim().expect("we are not cancelled");
-        assert_eq!(claimed.disown().expect("it is ours"), "offered");
+        let claimed =
+            offer.expect("the offer is returned").claim().expect("this task is not cancelled");
+        assert_eq!(claimed.disown().expect("this task owns it"), "offered");
     });
     fixture.assert_clean();
 }
@@ -110,7 +111,7 @@ fn offers_skip_a_cancelled_ancestor_and_pass_to_the_next_one() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (begin, begun) = channel();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let (go, gone) = channel::<()>();
         let parent = fixture.spawn("parent", [], move || {
             let (end, ended) = channel::<()>();
@@ -118,18 +119,20 @@ fn offers_skip_a_cancelled_ancestor_and_pass_to_the_next_one() {
                 let string = fixture.own("offered");
                 let resource = string.resource();
                 assert!(ended.recv().is_err());
-                (string.offer().expect("it is its own"), resource)
+                (string.offer().expect("the task owns it"), resource)
             });
-            begin.send(end).expect("the test listens");
-            // It was cancelled by then, and goes on.
+            begin.send(end).expect("the test receives it");
+            // The child is cancelled by now and continues.
             assert!(gone.recv().is_err());
             wait_until("the child's end", || child.has_ended());
-            tell.send(child.join().expect("an offer is no leak")).expect("the test listens");
+            to_test
+                .send(child.join().expect("an offer is not a leak"))
+                .expect("the test receives it");
         });
-        let end = begun.recv().expect("it begins");
-        parent.request_cancel().expect("it is ours");
+        let end = begun.recv().expect("it starts");
+        parent.request_cancel().expect("this task owns it");
         drop((end, go));
-        let (offer, resource) = told.recv().expect("it was sent");
+        let (offer, resource) = from_child.recv().expect("it was sent");
         let described = resource.describe();
         assert_eq!(
             described.owner,
@@ -139,17 +142,17 @@ fn offers_skip_a_cancelled_ancestor_and_pass_to_the_next_one() {
         assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
         assert_cancelled(parent.join());
         assert_eq!(resource.describe().state, "offered", "the parent's end was no end for it");
-        let string = offer.claim().expect("nobody has claimed it");
-        assert_eq!(string.disown().expect("it is ours"), "offered");
+        let string = offer.claim().expect("it is unclaimed");
+        assert_eq!(string.disown().expect("this task owns it"), "offered");
     });
     fixture.assert_clean();
 }
 
-/// Reports where it is dropped: the task, its state, and whether the handle inside is refused.
+/// Reports where it is dropped: the task, its state, and whether using the handle inside fails.
 struct DropProbe {
     fixture: &'static Fixture,
     held: Owned<&'static str>,
-    tell: std::sync::mpsc::Sender<Seen>,
+    to_test: std::sync::mpsc::Sender<Seen>,
 }
 
 struct Seen {
@@ -168,7 +171,7 @@ impl Drop for DropProbe {
         let refusal = refusal(self.held.check()).kind();
         self.fixture.log("the result");
         let thread = thread::current().id();
-        self.tell.send(Seen { task, state, refusal, thread }).expect("the test listens");
+        self.to_test.send(Seen { task, state, refusal, thread }).expect("the test receives it");
     }
 }
 
@@ -176,22 +179,22 @@ impl Drop for DropProbe {
 fn the_result_of_a_cancelled_task_is_dropped_in_it_before_it_exits() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let child = fixture.spawn("cancelled", [], move || {
             mem::forget(fixture.own("forgotten"));
             let held = fixture.own("in the result");
-            begin.send((thread::current().id(), held.resource())).expect("the test listens");
+            begin.send((thread::current().id(), held.resource())).expect("the test receives it");
             assert!(gone.recv().is_err());
-            DropProbe { fixture, held, tell }
+            DropProbe { fixture, held, to_test }
         });
-        let (thread, resource) = begun.recv().expect("it begins");
+        let (thread, resource) = begun.recv().expect("it starts");
         let label = child.task();
-        child.request_cancel().expect("it is ours");
+        child.request_cancel().expect("this task owns it");
         drop(go);
         assert_cancelled(child.join());
-        let seen = told.recv().expect("the result was dropped");
+        let seen = from_child.recv().expect("the result was dropped");
         assert_eq!((seen.task, seen.thread), (label, thread));
         assert_eq!(seen.state, "running", "the account is not closed yet");
         assert_eq!(seen.refusal, ErrorKind::Cancelled, "it is not finalized yet");
@@ -201,7 +204,7 @@ fn the_result_of_a_cancelled_task_is_dropped_in_it_before_it_exits() {
     fixture.assert_clean();
 }
 
-// A child that has ended.
+// A child that has exited.
 
 #[test]
 fn orphans_adopt_a_child_that_has_already_exited() {
@@ -210,22 +213,22 @@ fn orphans_adopt_a_child_that_has_already_exited() {
         let child = fixture.spawn("ended", [], || "its value");
         wait_until("its end", || child.has_ended());
         let orphans = Orphans::new(&fixture.registry);
-        orphans.adopt(child).expect("it is ours");
+        orphans.adopt(child).expect("this task owns it");
         assert_eq!(orphans.status(), OrphanStatus::Ready(1));
-        let outcome = orphans.take().expect("it is ours").expect("there is one");
-        assert_eq!(outcome.expect("it ends well"), "its value");
+        let outcome = orphans.take().expect("this task owns it").expect("there is one");
+        assert_eq!(outcome.expect("it succeeds"), "its value");
 
         let child = fixture.spawn("ended", [], || ());
         wait_until("its end", || child.has_ended());
         let reaped = Orphans::reaped_by(&fixture.registry, |_, _| fixture.log("reaped"));
-        reaped.adopt(child).expect("it is ours");
+        reaped.adopt(child).expect("this task owns it");
         assert_eq!(fixture.finalized(), ["reaped"]);
         assert_eq!(reaped.status(), OrphanStatus::Empty);
     });
     fixture.assert_clean();
 }
 
-/// The record of a task, watched through the task's name, which nothing else holds.
+/// The record of a task, observed through the task's name, which nothing else holds.
 struct Record(Weak<str>);
 
 impl Record {
@@ -247,7 +250,7 @@ fn no_record_remains_of_a_child_that_was_joined_cancelled_or_reaped() {
     fixture.root(|| {
         let child = fixture.spawn("joined", [], || ());
         let record = Record::of(child.task());
-        child.join().expect("it ends well");
+        child.join().expect("it succeeds");
         record.assert_forgotten("joined");
 
         let (go, gone) = channel::<()>();
@@ -261,14 +264,14 @@ fn no_record_remains_of_a_child_that_was_joined_cancelled_or_reaped() {
         let (go, gone) = channel::<()>();
         let child = fixture.spawn("reaped at its end", [], move || assert!(gone.recv().is_err()));
         let record = Record::of(child.task());
-        orphans.adopt(child).expect("it is ours");
+        orphans.adopt(child).expect("this task owns it");
         drop(go);
         record.assert_forgotten("reaped at its end");
 
         let child = fixture.spawn("ended before it was adopted", [], || ());
         let record = Record::of(child.task());
         wait_until("its end", || child.has_ended());
-        orphans.adopt(child).expect("it is ours");
+        orphans.adopt(child).expect("this task owns it");
         record.assert_forgotten("ended before it was adopted");
     });
     fixture.assert_clean();
@@ -280,15 +283,15 @@ fn no_record_remains_of_an_inline_child_or_a_child_that_failed_to_start() {
     let pool = full_pool(fixture);
     fixture.root(|| {
         let inline = fixture.registry.run_inline("inline", [], || {
-            // What the snapshot holds is gone at the end of the line.
+            // The snapshot is dropped at the end of the line.
             Record::of(fixture.registry.current_task())
         });
-        inline.expect("it ends well").assert_forgotten("inline");
+        inline.expect("it succeeds").assert_forgotten("inline");
 
         let string = fixture.own("given");
         pool.spawn_named("unstarted", [string.resource()], || ()).expect_err("the limit is 0");
         let custody = string.describe().custody;
-        let name = custody.iter().rev().find_map(|step| step.from.clone()).expect("it came back");
+        let name = custody.iter().rev().find_map(|step| step.from.clone()).expect("it is returned");
         assert_eq!(&*name.name, "unstarted");
         let record = Record::of(name);
         drop(custody);

@@ -1,5 +1,5 @@
-//! Rule 10: cancelling. Whatever a task is blocked in, and whenever the cancellation comes, it gets
-//! `Cancelled`: never a false end of the stream, never `Interrupted`.
+//! Rule 10: cancellation. A task gets `Cancelled` wherever it blocks and whenever it is cancelled:
+//! never a false end of stream, never `Interrupted`.
 
 mod in_place;
 
@@ -20,7 +20,7 @@ use crate::common::{
 };
 
 /// Spawns a child whose `work` blocks in a system call, waits until it does, cancels it, and
-/// answers what the work answered.
+/// returns the result of `work`.
 #[track_caller]
 fn cancelled_in(
     fixture: &'static Fixture,
@@ -28,13 +28,13 @@ fn cancelled_in(
     work: impl FnOnce() -> ErrorKind + Send + 'static,
 ) -> ErrorKind {
     let work = move |begin: Begin| {
-        begin.send(common::thread_id()).expect("the test listens");
+        begin.send(common::thread_id()).expect("the test receives it");
         work()
     };
     cancelled_once_begun(fixture, give, work, false)
 }
 
-/// The same for what blocks because of other threads. The work says itself when it has made all
+/// The same for `work` that waits for other threads. The work signals when it has made everything
 /// that it needs.
 #[track_caller]
 fn cancelled_waiting(
@@ -54,17 +54,17 @@ fn cancelled_once_begun(
     by_a_thread: bool,
 ) -> ErrorKind {
     let (begin, begun) = channel();
-    let (tell, told) = channel();
+    let (to_test, from_child) = channel();
     let child = fixture.spawn("blocked", give, move || {
         let kind = work(begin);
-        tell.send(kind).expect("the test listens");
+        to_test.send(kind).expect("the test receives it");
     });
     wait_until_blocked(begun.recv().expect("the child runs"), by_a_thread);
     assert_cancelled(child.cancel());
-    told.recv().expect("the child was woken")
+    from_child.recv().expect("the child was woken")
 }
 
-/// A refusal in an `io::Error`, which never is `Interrupted`.
+/// The registry's error in an `io::Error`, which is never `Interrupted`.
 fn kind<T>(outcome: io::Result<T>) -> ErrorKind {
     if let Err(error) = &outcome {
         assert_ne!(error.kind(), io::ErrorKind::Interrupted);
@@ -72,21 +72,21 @@ fn kind<T>(outcome: io::Result<T>) -> ErrorKind {
     refusal(outcome).kind()
 }
 
-// What it promises. Without a wake-up each of these would block until the fixture's watchdog ends it.
+// Guarantees. Without a wake-up each of these would block until the fixture's watchdog ends it.
 
 #[test]
 fn cancel_wakes_a_task_blocked_in_accept_and_leaves_no_descriptor_open() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn("accepting", [listener.resource()], move || {
-            tell.send(common::thread_id()).expect("the test listens");
+            to_test.send(common::thread_id()).expect("the test receives it");
             let error = refusal(listener.accept());
             assert_eq!(error.kind(), ErrorKind::Cancelled);
             mem::forget(listener);
         });
-        wait_until_blocked(told.recv().expect("the child runs"), false);
+        wait_until_blocked(from_child.recv().expect("the child runs"), false);
         assert_cancelled(child.cancel());
         fixture.assert_all_closed();
     });
@@ -98,15 +98,16 @@ fn cancel_wakes_a_task_blocked_in_read_with_an_error_not_end_of_stream() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (stream, peer) = fixture.connection();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn("reading", [stream.resource()], move || {
-            tell.send(common::thread_id()).expect("the test listens");
-            let error = (&stream).read(&mut [0]).expect_err("nobody wrote, nobody closed");
+            to_test.send(common::thread_id()).expect("the test receives it");
+            let error =
+                (&stream).read(&mut [0]).expect_err("nothing was written and nothing was closed");
             assert_ne!(error.kind(), io::ErrorKind::Interrupted);
             assert_eq!(refusal::<(), _>(Err(error)).kind(), ErrorKind::Cancelled);
             mem::forget(stream);
         });
-        wait_until_blocked(told.recv().expect("the child runs"), false);
+        wait_until_blocked(from_child.recv().expect("the child runs"), false);
         assert_cancelled(child.cancel());
         assert_eq!((&peer).read(&mut [0]).expect("the stream ends"), 0);
     });
@@ -132,7 +133,7 @@ fn a_child_cancelled_before_it_starts_is_finalized_on_the_cancelling_thread() {
         assert_eq!(fixture.finalized_on("kept"), thread::current().id());
         fixture.assert_all_closed();
         drop(go);
-        assert!(busy.join().expect("the other child goes on"));
+        assert!(busy.join().expect("the other child continues"));
     });
     fixture.assert_clean();
 }
@@ -141,16 +142,16 @@ fn a_child_cancelled_before_it_starts_is_finalized_on_the_cancelling_thread() {
 fn cancelling_an_exited_task_keeps_its_outcome() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel::<()>();
+        let (to_test, from_child) = channel::<()>();
         let child = fixture.spawn("quick", [], move || {
-            drop(tell);
+            drop(to_test);
             "its value"
         });
-        assert!(told.recv().is_err());
+        assert!(from_child.recv().is_err());
         while !child.has_ended() {
             thread::yield_now();
         }
-        assert_eq!(child.cancel().expect("it had ended well"), "its value");
+        assert_eq!(child.cancel().expect("it succeeded"), "its value");
     });
     fixture.assert_clean();
 }
@@ -162,22 +163,22 @@ fn a_task_that_ignores_its_cancellation_gets_cancelled_from_every_operation() {
         let (stream, mut peer) = fixture.connection();
         let other = fixture.own("other");
         let give = [stream.resource(), other.resource()];
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let (tell_kinds, kinds) = channel();
         let child = fixture.spawn("stubborn", give, move || {
-            tell.send(()).expect("the test listens");
-            let mut refused = vec![refusal((&stream).read(&mut [0])).kind()];
-            refused.push(refusal((&stream).read(&mut [0])).kind());
-            refused.push(refusal((&stream).write(b"x")).kind());
-            refused.push(refusal(stream.local_addr()).kind());
-            refused.push(refusal(stream.check()).kind());
-            refused.push(refusal(other.with(|_| ())).kind());
-            refused.push(refusal(other.transfer()).kind());
-            refused.push(refusal(fixture.pool().spawn([], || ())).kind());
+            to_test.send(()).expect("the test receives it");
+            let mut rejected = vec![refusal((&stream).read(&mut [0])).kind()];
+            rejected.push(refusal((&stream).read(&mut [0])).kind());
+            rejected.push(refusal((&stream).write(b"x")).kind());
+            rejected.push(refusal(stream.local_addr()).kind());
+            rejected.push(refusal(stream.check()).kind());
+            rejected.push(refusal(other.with(|_| ())).kind());
+            rejected.push(refusal(other.transfer()).kind());
+            rejected.push(refusal(fixture.pool().spawn([], || ())).kind());
             let late = fixture.registry.own_fd(fixture.track(common::listener()));
-            refused.push(refusal(late).kind());
-            tell_kinds.send(refused).expect("the test listens");
-            // `own` has not waited for the task's end: that socket is closed already.
+            rejected.push(refusal(late).kind());
+            tell_kinds.send(rejected).expect("the test receives it");
+            // `own` does not wait for the exit of the task: the socket is already closed.
             fixture.log("its last words");
             let late = fixture.registry.own_with("late", |name| {
                 fixture.log(name);
@@ -186,10 +187,10 @@ fn a_task_that_ignores_its_cancellation_gets_cancelled_from_every_operation() {
             assert!(late.expect_err("it owns nothing any more").into_value().is_none());
             drop((stream, other));
         });
-        told.recv().expect("the child runs");
+        from_child.recv().expect("the child runs");
         assert_cancelled(child.cancel());
-        let refused = kinds.recv().expect("they were sent");
-        assert_eq!(refused, [ErrorKind::Cancelled; 9]);
+        let rejected = kinds.recv().expect("they were sent");
+        assert_eq!(rejected, [ErrorKind::Cancelled; 9]);
         assert_eq!(peer.read(&mut [0]).expect("the stream ends"), 0);
     });
     assert_eq!(fixture.finalized(), ["its last words", "late", "other"]);
@@ -205,22 +206,22 @@ fn after_one_cancelled_error_every_owned_resource_returns_it() {
                 (0..500).map(|_| fixture.registry.own(()).expect("it runs")).collect();
             let give: Vec<Resource> = owned.iter().map(|owned| owned.resource()).collect();
             let (begin, begun) = channel();
-            let (tell, told) = channel();
+            let (to_test, from_child) = channel();
             let child = fixture.spawn("attentive", give, move || {
-                begin.send(()).expect("the test listens");
+                begin.send(()).expect("the test receives it");
                 while owned[0].check().is_ok() {}
                 let late = owned.iter().rev().find_map(|owned| owned.check().ok());
-                tell.send(late).expect("the test listens");
+                to_test.send(late).expect("the test receives it");
             });
-            begun.recv().expect("the child begins");
+            begun.recv().expect("the child starts");
             assert_cancelled(child.cancel());
-            assert_eq!(told.recv(), Ok(None), "none could be used any more");
+            assert_eq!(from_child.recv(), Ok(None), "none could be used any more");
         }
     });
     fixture.assert_clean();
 }
 
-// What it wakes.
+// Calls that it wakes.
 
 #[test]
 fn a_blocked_write_is_woken() {
@@ -263,14 +264,15 @@ fn a_blocked_datagram_receive_is_woken() {
 fn a_blocked_connect_is_woken_and_leaves_no_descriptor_open() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        // A backlog of nothing takes one connection; the kernel drops what asks after that.
+        // A backlog of 0 accepts one connection; the kernel drops further requests.
         let full = Listener::options().registry(&fixture.registry).backlog(0).bind("127.0.0.1:0");
         let full = full.expect("there is a port");
-        let address = full.local_addr().expect("it is ours").inet().expect("by TCP");
-        let _first = TcpStream::connect(address).expect("there is room for one");
+        let address =
+            full.local_addr().expect("this task owns it").inet().expect("it is a TCP address");
+        let _first = TcpStream::connect(address).expect("there is a place for one");
         let woken = cancelled_in(fixture, [], move || {
             let woken = kind(Stream::connect_in(&fixture.registry, address));
-            // Its socket is closed already, before this task's end.
+            // Its socket is already closed, before this task exits.
             assert!(fixture.registry.snapshot().resources.iter().all(|it| it.kind != "tcp stream"));
             woken
         });
@@ -284,7 +286,7 @@ fn accept_or_stop_is_woken_although_it_also_waits_for_a_pipe() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
-        let (reader, writer) = pipe_in(&fixture.registry).expect("a pipe can be had");
+        let (reader, writer) = pipe_in(&fixture.registry).expect("a pipe can be made");
         fixture.track_resource(&reader.resource());
         let give = [listener.resource(), reader.resource()];
         let woken = cancelled_in(fixture, give, move || {
@@ -304,8 +306,8 @@ fn a_std_socket_used_inside_with_is_woken() {
     fixture.root(|| {
         let listener = fixture.own_fd(common::listener());
         let woken = cancelled_in(fixture, [listener.resource()], move || {
-            let answer = listener.with(|listener| listener.accept().map(|_| ()));
-            assert!(answer.expect("it was its own when it began").is_err());
+            let result = listener.with(|listener| listener.accept().map(|_| ()));
+            assert!(result.expect("the task owned it when it began").is_err());
             let woken = refusal(listener.check()).kind();
             mem::forget(listener);
             woken
@@ -315,7 +317,7 @@ fn a_std_socket_used_inside_with_is_woken() {
     fixture.assert_clean();
 }
 
-/// A child that lives until its parent's end cancels it.
+/// A child that blocks until its parent's exit cancels it.
 fn sleeper(fixture: &'static Fixture) -> Promise<()> {
     let listener = fixture.listener();
     fixture.spawn("sleeper", [listener.resource()], move || {
@@ -330,7 +332,7 @@ fn a_task_blocked_in_join_is_woken_and_then_its_child_is() {
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, |begin| {
             let child = sleeper(fixture);
-            begin.send(common::thread_id()).expect("the test listens");
+            begin.send(common::thread_id()).expect("the test receives it");
             match child.join() {
                 Err(TaskError::Refused(child, error)) => {
                     assert!(!child.has_ended(), "it is as it was");
@@ -350,8 +352,8 @@ fn a_task_blocked_on_an_orphan_is_woken() {
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, |begin| {
             let orphans = Orphans::new(&fixture.registry);
-            orphans.adopt(sleeper(fixture)).expect("it is its own");
-            begin.send(common::thread_id()).expect("the test listens");
+            orphans.adopt(sleeper(fixture)).expect("the task owns it");
+            begin.send(common::thread_id()).expect("the test receives it");
             refusal(orphans.get()).kind()
         });
         assert_eq!(woken, ErrorKind::Cancelled);
@@ -371,7 +373,7 @@ fn a_task_blocked_in_a_scope_is_woken_and_its_children_are_cancelled() {
                     mem::forget(listener);
                 });
                 child.expect("there is a thread");
-                begin.send(common::thread_id()).expect("the test listens");
+                begin.send(common::thread_id()).expect("the test receives it");
             });
             assert!(scope.expect_err("it was cancelled").is_cancelled());
             ErrorKind::Cancelled
@@ -387,7 +389,7 @@ fn a_task_blocked_in_first_is_woken() {
     fixture.root(|| {
         let woken = cancelled_waiting(fixture, |begin| {
             let children = [sleeper(fixture), sleeper(fixture)];
-            begin.send(common::thread_id()).expect("the test listens");
+            begin.send(common::thread_id()).expect("the test receives it");
             refusal(pool::first(children)).kind()
         });
         assert_eq!(woken, ErrorKind::Cancelled);
@@ -404,11 +406,11 @@ fn a_task_blocked_in_parallel_is_woken_and_all_outcomes_are_cancelled() {
             let outcomes = fixture.pool().parallel(2, move |_| {
                 let listener = fixture.listener();
                 if all.wait().is_leader() {
-                    begin.send(me).expect("the test listens");
+                    begin.send(me).expect("the test receives it");
                 }
-                let refused = refusal(listener.accept()).kind();
+                let rejected = refusal(listener.accept()).kind();
                 mem::forget(listener);
-                refused
+                rejected
             });
             outcomes.expect("there are threads").into_iter().for_each(assert_cancelled);
             ErrorKind::Cancelled
@@ -418,7 +420,7 @@ fn a_task_blocked_in_parallel_is_woken_and_all_outcomes_are_cancelled() {
     fixture.assert_clean();
 }
 
-// When it comes.
+// The moment of the cancellation.
 
 #[test]
 fn a_call_after_the_cancellation_returns_cancelled() {
@@ -430,18 +432,18 @@ fn a_call_after_the_cancellation_returns_cancelled() {
         let give = [stream.resource(), listener.resource()];
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn("late", give, move || {
-            begin.send(()).expect("the test listens");
+            begin.send(()).expect("the test receives it");
             assert!(gone.recv().is_err());
             let kinds = [kind((&stream).read(&mut [0])), kind(listener.accept())];
             mem::forget((stream, listener));
-            tell.send(kinds).expect("the test listens");
+            to_test.send(kinds).expect("the test receives it");
         });
-        begun.recv().expect("the child begins");
-        child.request_cancel().expect("it is ours");
+        begun.recv().expect("the child starts");
+        child.request_cancel().expect("this task owns it");
         drop(go);
-        assert_eq!(told.recv().expect("it was sent"), [ErrorKind::Cancelled; 2]);
+        assert_eq!(from_child.recv().expect("it was sent"), [ErrorKind::Cancelled; 2]);
         assert_cancelled(child.join());
     });
     fixture.assert_clean();
@@ -451,22 +453,22 @@ fn a_call_after_the_cancellation_returns_cancelled() {
 fn a_pipe_read_is_not_woken_but_returns_cancelled_once_it_wakes() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (mut reader, mut writer) = pipe_in(&fixture.registry).expect("a pipe can be had");
+        let (mut reader, mut writer) = pipe_in(&fixture.registry).expect("a pipe can be made");
         fixture.track_resource(&reader.resource());
         let (begin, begun) = channel();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn("reading", [reader.resource()], move || {
-            begin.send(common::thread_id()).expect("the test listens");
-            tell.send(kind(reader.read(&mut [0]))).expect("the test listens");
+            begin.send(common::thread_id()).expect("the test receives it");
+            to_test.send(kind(reader.read(&mut [0]))).expect("the test receives it");
             mem::forget(reader);
         });
-        wait_until_blocked(begun.recv().expect("the child begins"), false);
-        child.request_cancel().expect("it is ours");
-        assert!(told.try_recv().is_err(), "it sleeps on");
-        writer.write_all(b"x").expect("it is ours");
-        assert_eq!(told.recv().expect("it was woken"), ErrorKind::Cancelled);
+        wait_until_blocked(begun.recv().expect("the child starts"), false);
+        child.request_cancel().expect("this task owns it");
+        assert!(from_child.try_recv().is_err(), "it sleeps on");
+        writer.write_all(b"x").expect("this task owns it");
+        assert_eq!(from_child.recv().expect("it was woken"), ErrorKind::Cancelled);
         assert_cancelled(child.join());
-        writer.close().expect("it is ours");
+        writer.close().expect("this task owns it");
     });
     fixture.assert_clean();
 }
@@ -479,18 +481,18 @@ fn resources_a_child_no_longer_owns_are_not_shut_down_with_it() {
         let (offered, mut second_peer) = fixture.connection();
         let (disowned, mut third_peer) = fixture.connection();
         let give = [transferred.resource(), offered.resource(), disowned.resource()];
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let (go, gone) = channel::<()>();
         let child = fixture.spawn("generous", give, move || {
             transferred.transfer().expect("the parent is running");
-            let offered = offered.offer().expect("it is its own");
-            let disowned = disowned.disown().expect("it is its own");
-            tell.send((transferred, offered, disowned)).expect("the test listens");
+            let offered = offered.offer().expect("the task owns it");
+            let disowned = disowned.disown().expect("the task owns it");
+            to_test.send((transferred, offered, disowned)).expect("the test receives it");
             assert!(gone.recv().is_err());
         });
-        let (mut transferred, offered, disowned) = told.recv().expect("they were sent");
+        let (mut transferred, offered, disowned) = from_child.recv().expect("they were sent");
         let mut offered = offered.claim().expect("it was offered");
-        child.request_cancel().expect("it is ours");
+        child.request_cancel().expect("this task owns it");
         assert_connected(&mut transferred, &mut first_peer);
         assert_connected(&mut offered, &mut second_peer);
         assert_connected(&mut TcpStream::from(disowned), &mut third_peer);
@@ -505,33 +507,34 @@ fn concurrent_cancel_and_release_never_touch_a_reused_number() {
     const ROUNDS: usize = 300;
     let fixture = Fixture::new();
     fixture.root(|| {
-        // Takes up every number as soon as it is free.
+        // Reuses every number as soon as it is free.
         let (stop, stopped): (_, Receiver<()>) = channel();
-        let stranger = thread::spawn(move || {
+        let other_task = thread::spawn(move || {
             while stopped.try_recv() == Err(TryRecvError::Empty) {
-                let (mut a, mut b) = std::os::unix::net::UnixStream::pair().expect("there is room");
+                let (mut a, mut b) =
+                    std::os::unix::net::UnixStream::pair().expect("there is space");
                 assert_connected(&mut a, &mut b);
                 assert_connected(&mut b, &mut a);
             }
         });
         for _ in 0..ROUNDS {
-            let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there is room");
+            let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there is space");
             let (begin, begun) = channel();
             let child = fixture.spawn("short-lived", [stream.resource()], move || {
-                begin.send(()).expect("the test listens");
-                stream.release().expect("cancelled or not, it may give up what it owns");
+                begin.send(()).expect("the test receives it");
+                stream.release().expect("a cancelled task may release its resources");
             });
-            begun.recv().expect("the child begins");
+            begun.recv().expect("the child starts");
             let _either = child.cancel();
-            peer.close().expect("it is ours");
+            peer.close().expect("this task owns it");
         }
         drop(stop);
-        stranger.join().expect("nobody touched its connections");
+        other_task.join().expect("its connections still work");
     });
     fixture.assert_clean();
 }
 
-// The soft way.
+// Draining.
 
 #[test]
 fn drain_lets_a_child_read_received_bytes_and_then_end_of_stream() {
@@ -540,21 +543,21 @@ fn drain_lets_a_child_read_received_bytes_and_then_end_of_stream() {
         let (stream, mut peer) = fixture.connection();
         peer.write_all(b"arrived").expect("it is connected");
         let mut waiting = [0; 7];
-        assert_eq!(stream.peek(&mut waiting).expect("it is ours"), 7);
+        assert_eq!(stream.peek(&mut waiting).expect("this task owns it"), 7);
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let child = fixture.spawn("echo", [stream.resource()], move || {
-            begin.send(()).expect("the test listens");
+            begin.send(()).expect("the test receives it");
             assert!(gone.recv().is_err());
             let mut text = String::new();
-            (&stream).read_to_string(&mut text).expect("the end is an ordinary end");
-            (&stream).write_all(text.as_bytes()).expect("writing goes on");
-            stream.shutdown(Shutdown::Write).expect("it is its own");
+            (&stream).read_to_string(&mut text).expect("end of stream is not an error");
+            (&stream).write_all(text.as_bytes()).expect("writing still works");
+            stream.shutdown(Shutdown::Write).expect("the task owns it");
         });
-        begun.recv().expect("the child begins");
-        child.drain().expect("it is ours");
+        begun.recv().expect("the child starts");
+        child.drain().expect("this task owns it");
         drop(go);
-        child.join().expect("it ends well");
+        child.join().expect("it succeeds");
         let mut echo = String::new();
         peer.read_to_string(&mut echo).expect("it was echoed");
         assert_eq!(echo, "arrived");

@@ -1,7 +1,7 @@
-//! Rule 11: closing is by identity, not by number.
+//! Rule 11: the checker closes by identity, not by number.
 //!
-//! A theft is made by `dup2(2)` onto a number whose owner lends it, or, in a process of its own, by
-//! a stray `close(2)`.
+//! The tests replace a descriptor by `dup2(2)` onto a number that its owner lends, or, in a separate
+//! process, by a stray `close(2)`.
 
 use std::io::{Read, Write};
 use std::mem;
@@ -22,9 +22,9 @@ use crate::common::{
 use crate::{events, test_name};
 
 /// Puts `newcomer` under the number of `victim`, outside the registry. Returns the number.
-fn replace_fd(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
+fn replace_fd(victim: &Owned<OwnedFd>, new_file: impl AsFd) -> RawFd {
     let number = victim.with(|victim| {
-        rustix::io::dup2(&newcomer, victim).expect("both are open");
+        rustix::io::dup2(&new_file, victim).expect("both are open");
         victim.as_raw_fd()
     });
     number.expect("the current task owns it")
@@ -34,23 +34,24 @@ fn replace_fd(victim: &Owned<OwnedFd>, newcomer: impl AsFd) -> RawFd {
 fn an_fd_reused_outside_the_registry_is_reported_and_the_new_file_stays_open() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::new();
-        let newcomer = Mutex::new(None);
+        let new_file = Mutex::new(None);
         let outcome = fixture.registry.run("failing", || -> () {
             let victim = fixture.listener();
             let number = victim.describe().number.expect("it is a descriptor");
             fd_misuse::close_number(number);
             let innocent = common::listener();
             assert_eq!(innocent.as_raw_fd(), number, "the kernel hands out the lowest number");
-            *lock(&newcomer) = Some(innocent);
+            *lock(&new_file) = Some(innocent);
             mem::forget(victim);
             panic!("its own error");
         });
         assert_eq!(panic_message(outcome), "its own error");
         assert_eq!(fixture.codes(), ["fd-replaced"]);
-        let newcomer = newcomer.into_inner().expect("nobody panicked here").expect("it was kept");
-        let mut client = TcpStream::connect(newcomer.local_addr().expect("it is open"))
-            .expect("the newcomer listens");
-        let (mut server, _) = newcomer.accept().expect("the newcomer accepts");
+        let new_file =
+            new_file.into_inner().expect("no thread panicked with the lock").expect("it was kept");
+        let mut client = TcpStream::connect(new_file.local_addr().expect("it is open"))
+            .expect("the new listener listens");
+        let (mut server, _) = new_file.accept().expect("the new listener accepts");
         common::assert_connected(&mut client, &mut server);
         fixture.assert_all_closed();
     });
@@ -80,11 +81,11 @@ fn a_replaced_fd_is_reported_with_both_identities_and_the_new_file_stays_open() 
         );
         assert_eq!(fixture.the_message("fd-replaced"), error.to_string());
         assert_eq!(fixture.registry.summary().replaced, 1);
-        let mut newcomer = TcpStream::from(fd_misuse::second_owner(number));
+        let mut new_file = TcpStream::from(fd_misuse::second_owner(number));
         assert_eq!(target(number), target(here.as_raw_fd()), "the newcomer is still open");
-        assert_connected(&mut newcomer, &mut there);
+        assert_connected(&mut new_file, &mut there);
         assert_connected(&mut here, &mut there);
-        fixture.track(newcomer);
+        fixture.track(new_file);
     });
     fixture.assert_all_closed();
 }
@@ -93,13 +94,13 @@ fn a_replaced_fd_is_reported_with_both_identities_and_the_new_file_stays_open() 
 fn no_finalizer_runs_on_the_new_file_of_a_replaced_fd() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let child = fixture.spawn("robbed", [], || {
+        let child = fixture.spawn("owner", [], || {
             let socket = OwnedFd::from(fixture.track(common::listener()));
             let victim = fixture.registry.own_fd_with(socket, |_| {
                 fixture.log("finalized");
                 Ok(())
             });
-            let victim = victim.expect("nobody's yet");
+            let victim = victim.expect("it has no owner yet");
             let number = replace_fd(&victim, common::listener());
             mem::forget(victim);
             number
@@ -116,14 +117,14 @@ fn no_finalizer_runs_on_the_new_file_of_a_replaced_fd() {
 fn two_pipes_and_two_unix_sockets_are_distinguished_by_identity() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (reader, _writer) = rustix::pipe::pipe().expect("there is room");
-        let (other, _others_writer) = rustix::pipe::pipe().expect("there is room");
+        let (reader, _writer) = rustix::pipe::pipe().expect("there is space");
+        let (other, _others_writer) = rustix::pipe::pipe().expect("there is space");
         let victim = fixture.own_fd(reader);
         let number = replace_fd(&victim, &other);
         assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
         fixture.track(fd_misuse::second_owner(number));
-        let (socket, _peer) = UnixStream::pair().expect("there is room");
-        let (other, _others_peer) = UnixStream::pair().expect("there is room");
+        let (socket, _peer) = UnixStream::pair().expect("there is space");
+        let (other, _others_peer) = UnixStream::pair().expect("there is space");
         let victim = fixture.own_fd(OwnedFd::from(socket));
         let number = replace_fd(&victim, &other);
         assert_eq!(refusal(victim.disown()).kind(), ErrorKind::FdReplaced);
@@ -138,7 +139,7 @@ fn two_opens_of_one_file_are_not_distinguished() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let open = || std::fs::File::open(file_of_this_test()).expect("this source is a file");
-        let victim = fixture.registry.own_fd(OwnedFd::from(open())).expect("nobody's yet");
+        let victim = fixture.registry.own_fd(OwnedFd::from(open())).expect("it has no owner yet");
         replace_fd(&victim, open());
         victim.release().expect("the limit of this rule");
     });
@@ -168,8 +169,8 @@ fn a_number_that_was_closed_and_not_reused_is_reported() {
     assert_success(&output);
 }
 
-/// A stream of the current task whose number was closed and handed out again, and the two ends of
-/// the newcomer's connection.
+/// A stream of the current task whose number was closed and reused, and the two ends of the
+/// connection that reuses it.
 fn replaced_stream(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, peer) = fixture.connection();
     let number = stream.describe().number.expect("it is a descriptor");
@@ -177,7 +178,7 @@ fn replaced_stream(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) 
     let address = listener.local_addr().expect("it is bound");
     let there = TcpStream::connect(address).expect("it listens");
     fd_misuse::close_number(number);
-    let (here, _) = listener.accept().expect("somebody connects");
+    let (here, _) = listener.accept().expect("a client connects");
     assert_eq!(here.as_raw_fd(), number, "the kernel hands out the lowest number");
     drop(peer);
     (stream, here, there)
@@ -194,12 +195,12 @@ fn level_full_finds_a_replacement_before_the_operation_reads_any_bytes() {
             assert_eq!(refusal((&stream).write(b"forged")).kind(), ErrorKind::FdReplaced);
             assert_eq!(refusal(stream.check()).kind(), ErrorKind::FdReplaced);
             let mut text = [0; 16];
-            here.read_exact(&mut text).expect("nobody took it");
+            here.read_exact(&mut text).expect("no other task took it");
             assert_eq!(&text, b"for the newcomer");
             drop(stream);
             assert_connected(&mut here, &mut there);
         });
-        assert_eq!(fixture.codes(), ["fd-replaced"], "one theft is reported once");
+        assert_eq!(fixture.codes(), ["fd-replaced"], "one replacement is reported once");
         fixture.assert_all_closed();
     });
     assert_success(&output);
@@ -230,13 +231,13 @@ fn cancelling_the_owner_of_a_replaced_number_does_not_shut_down_the_new_file() {
             let (stream, mut here, mut there) = replaced_stream(fixture);
             let (begin, begun) = channel();
             let (go, gone) = channel::<()>();
-            let child = fixture.spawn("robbed", [stream.resource()], move || {
-                begin.send(()).expect("the test listens");
+            let child = fixture.spawn("owner", [stream.resource()], move || {
+                begin.send(()).expect("the test receives it");
                 assert!(gone.recv().is_err());
                 mem::forget(stream);
             });
-            begun.recv().expect("the child begins");
-            child.request_cancel().expect("it is ours");
+            begun.recv().expect("the child starts");
+            child.request_cancel().expect("this task owns it");
             assert_connected(&mut here, &mut there);
             drop(go);
             assert_cancelled(child.join());
@@ -262,10 +263,10 @@ fn dropping_the_handle_of_a_replaced_number_closes_nothing() {
                 [Event::Acquired, Event::Dropped, Event::Replaced]
             );
         });
-        let [Report::FdReplaced(theft)] = &fixture.reports()[..] else {
-            panic!("expected one theft")
+        let [Report::FdReplaced(replacement)] = &fixture.reports()[..] else {
+            panic!("expected one replacement")
         };
-        assert_eq!(theft.code.as_str(), "fd-replaced");
+        assert_eq!(replacement.code.as_str(), "fd-replaced");
         fixture.assert_all_closed();
     });
     assert_success(&output);

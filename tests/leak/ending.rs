@@ -1,5 +1,4 @@
-//! Rules 6, 7 and 8: what the end of a task does, in which order, and that it affects no other
-//! task.
+//! Rules 6, 7 and 8: the steps of a task exit, their order, and that they affect no other task.
 
 mod linear;
 mod panicking;
@@ -20,7 +19,7 @@ use echown::test;
 
 use crate::common::{Fixture, assert_cancelled, failure, leaked, lock, panic_message, refusal};
 
-// Rule 6: the normal end.
+// Rule 6: the normal exit.
 
 #[test]
 fn dropping_a_handle_in_its_owner_releases_it_immediately() {
@@ -31,7 +30,7 @@ fn dropping_a_handle_in_its_owner_releases_it_immediately() {
             fixture.assert_all_closed();
             fixture.log("the task goes on");
         });
-        child.join().expect("it left nothing behind");
+        child.join().expect("it left no resource");
     });
     assert_eq!(fixture.finalized(), ["dropped", "the task goes on"]);
     fixture.assert_clean();
@@ -104,7 +103,7 @@ fn a_handle_in_a_global_is_leaked() {
         let child = fixture.spawn("child", [], || *lock(&KEPT) = Some(fixture.own("kept")));
         leaked(child.join());
         assert_eq!(fixture.finalized(), ["kept"]);
-        let kept = lock(&KEPT).take().expect("it is still there");
+        let kept = lock(&KEPT).take().expect("it still exists");
         assert_eq!(refusal(kept.check()).kind(), ErrorKind::UseAfterRelease);
     });
 }
@@ -123,8 +122,8 @@ fn a_handle_in_a_pool_threads_thread_local_is_leaked_by_the_task_that_stored_it(
         assert_eq!(fixture.finalized(), ["kept"]);
         let look = || KEPT.with_borrow(|kept| kept.as_ref().map(|kept| refusal(kept.check())));
         let next = pool.spawn([], look).expect("there is a thread");
-        let refused = next.join().expect("it owns nothing").expect("it is the same thread");
-        assert_eq!(refused.kind(), ErrorKind::UseAfterRelease);
+        let rejected = next.join().expect("it owns nothing").expect("it is the same thread");
+        assert_eq!(rejected.kind(), ErrorKind::UseAfterRelease);
     });
 }
 
@@ -140,12 +139,12 @@ fn a_leaked_handle_held_by_another_thread_reports_that_it_was_released() {
             refusal(handle.check()).kind()
         });
         let child = fixture.spawn("child", [], move || {
-            to_thread.send(fixture.own("sent away")).expect("the thread listens");
+            to_thread.send(fixture.own("sent away")).expect("the thread receives it");
         });
         leaked(child.join());
         assert_eq!(fixture.finalized(), ["sent away"]);
         drop(go);
-        assert_eq!(thread.join().expect("it is refused"), ErrorKind::UseAfterRelease);
+        assert_eq!(thread.join().expect("it is rejected"), ErrorKind::UseAfterRelease);
     });
 }
 
@@ -172,7 +171,7 @@ fn a_task_that_leaks_in_two_registries_is_reported_once_in_each() {
 fn three_levels_of_tasks_are_cancelled_and_finalized_from_the_top() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let top = fixture.spawn("L1", [], move || {
             let mine = fixture.own("L1");
             let listener = fixture.listener();
@@ -182,7 +181,7 @@ fn three_levels_of_tasks_are_cancelled_and_finalized_from_the_top() {
                 let bottom = fixture.spawn("L3", [], move || {
                     let mine = fixture.own("L3");
                     let listener = fixture.listener();
-                    tell.send(()).expect("the test listens");
+                    to_test.send(()).expect("the test receives it");
                     assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
                     mem::forget((mine, listener));
                 });
@@ -192,7 +191,7 @@ fn three_levels_of_tasks_are_cancelled_and_finalized_from_the_top() {
             assert_eq!(refusal(listener.accept()).kind(), ErrorKind::Cancelled);
             mem::forget((mine, listener, middle));
         });
-        told.recv().expect("all three are running");
+        from_child.recv().expect("all three are running");
         assert_cancelled(top.cancel());
         assert_eq!(fixture.finalized(), ["L1", "L2", "L3"]);
         fixture.assert_all_closed();
@@ -208,14 +207,14 @@ fn a_task_has_exited_only_after_its_last_finalizer() {
         let child = fixture.spawn("slow to end", [], move || {
             mem::forget(fixture.own("first"));
             let slow = fixture.registry.own_with("slow", move |name| {
-                begin.send(()).expect("the test listens");
+                begin.send(()).expect("the test receives it");
                 assert!(gone.recv().is_err());
                 fixture.log(name);
                 Ok(())
             });
             mem::forget(slow);
         });
-        begun.recv().expect("the finalizer begins");
+        begun.recv().expect("the finalizer starts");
         assert!(!child.has_ended());
         drop(go);
         leaked(child.join());
@@ -287,9 +286,9 @@ fn a_panicking_task_keeps_its_error_and_its_children_are_cancelled() {
         let parent = fixture.spawn::<()>("parent", [], || {
             let listener = fixture.listener();
             let child = fixture.spawn("child", [listener.resource()], move || {
-                let refused = refusal(listener.accept()).kind();
+                let rejected = refusal(listener.accept()).kind();
                 mem::forget(listener);
-                refused
+                rejected
             });
             mem::forget(child);
             panic!("its own error");
@@ -305,7 +304,7 @@ fn released_resources_are_not_finalized_again_at_exit() {
     let fixture = Fixture::new();
     let outcome = fixture.registry.run("failing", || -> () {
         let (released, dropped) = (fixture.own("released"), fixture.own("dropped"));
-        released.release().expect("it is ours");
+        released.release().expect("this task owns it");
         drop(dropped);
         mem::forget(released);
         panic!("its own error");
@@ -327,11 +326,11 @@ fn misuse_by_other_tasks_does_not_prevent_any_finalizer() {
         |fixture| drop(fixture.spawn("forgotten", [], || ())),
         |fixture| {
             let handle = fixture.registry.own("elsewhere").expect("the task is running");
-            thread::spawn(move || drop(handle)).join().expect("it doesn't panic");
+            thread::spawn(move || drop(handle)).join().expect("it does not panic");
         },
         |fixture| {
             let handle = fixture.registry.own("twice").expect("the task is running");
-            handle.release().expect("it is ours");
+            handle.release().expect("this task owns it");
             assert_eq!(refusal(handle.release()).kind(), ErrorKind::DoubleRelease);
         },
     ];
@@ -382,7 +381,8 @@ fn a_connection_reset_ends_only_that_clients_task_and_the_server_continues() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
-        let address = listener.local_addr().expect("it is ours").inet().expect("by TCP");
+        let address =
+            listener.local_addr().expect("this task owns it").inet().expect("it is a TCP address");
         let serve = || {
             let (client, _) = listener.accept().expect("a client connects");
             fixture.track_resource(&client.resource());
@@ -397,10 +397,13 @@ fn a_connection_reset_ends_only_that_clients_task_and_the_server_continues() {
         rustix::net::sockopt::set_socket_linger(&rude, Some(Duration::ZERO)).expect("it is open");
         drop(rude);
         let outcome = for_rude.join().expect("its task ends and owns nothing");
-        assert_eq!(outcome.expect_err("reset").kind(), io::ErrorKind::ConnectionReset);
-        polite.write_all(b"still there?").expect("the server goes on");
+        assert_eq!(
+            outcome.expect_err("the connection is reset").kind(),
+            io::ErrorKind::ConnectionReset
+        );
+        polite.write_all(b"still there?").expect("the server continues");
         let mut echo = [0; 12];
-        polite.read_exact(&mut echo).expect("the server goes on");
+        polite.read_exact(&mut echo).expect("the server continues");
         assert_eq!(&echo, b"still there?");
         drop(polite);
         for_polite.join().expect("it owns nothing").expect("the client closed");
@@ -408,7 +411,7 @@ fn a_connection_reset_ends_only_that_clients_task_and_the_server_continues() {
     fixture.assert_clean();
 }
 
-// One task's trouble is not another's.
+// A failure affects only its own task.
 
 #[test]
 fn a_leak_in_one_task_does_not_affect_another_task() {
@@ -444,9 +447,9 @@ fn an_unjoined_child_is_cancelled_finalized_and_reported_by_its_parent() {
             let (string, listener) = (fixture.own("the child's"), fixture.listener());
             let give = [string.resource(), listener.resource()];
             let child = fixture.spawn("forgotten", give, move || {
-                let refused = refusal(listener.accept()).kind();
+                let rejected = refusal(listener.accept()).kind();
                 mem::forget((string, listener));
-                refused
+                rejected
             });
             drop(child);
             "its value"

@@ -1,5 +1,5 @@
-//! Rule 9: children are joined, cancelled or handed to an `Orphans`, by their parent alone; and the
-//! ways of waiting for several of them.
+//! Rule 9: only the parent joins or cancels a child or gives it to an `Orphans`; and the ways to wait
+//! for several children.
 
 use std::io::{Read, Write};
 use std::mem;
@@ -22,26 +22,26 @@ fn only_the_parent_may_join_or_cancel_a_child_and_others_get_the_promise_back() 
         let (go, gone) = channel::<()>();
         let child = fixture.spawn("child", [], move || gone.recv().is_err());
         let (root, label) = (fixture.registry.current_task(), child.task());
-        let stranger = fixture.spawn("stranger", [], move || {
+        let other_task = fixture.spawn("other", [], move || {
             let me = fixture.registry.current_task();
             assert_eq!(refusal(child.request_cancel()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(child.drain()).kind(), ErrorKind::NotAChild);
             let Err(TaskError::Refused(child, error)) = child.cancel() else {
-                panic!("a stranger cancelled it");
+                panic!("another task cancelled it");
             };
             assert_eq!(error.kind(), ErrorKind::NotAChild);
             let Err(TaskError::Refused(child, error)) = child.join() else {
-                panic!("a stranger joined it");
+                panic!("another task joined it");
             };
             (me, child, error)
         });
-        let (stranger, child, error) = stranger.join().expect("it has no children");
+        let (other_task, child, error) = other_task.join().expect("it has no children");
         assert_eq!(
             error.to_string(),
-            format!("operation joined by {stranger}, expected its parent {root}: {label}")
+            format!("operation joined by {other_task}, expected its parent {root}: {label}")
         );
         drop(go);
-        assert!(child.join().expect("nobody cancelled it"));
+        assert!(child.join().expect("it was not cancelled"));
     });
     assert_eq!(fixture.codes(), ["not-a-child"; 4]);
 }
@@ -108,9 +108,9 @@ fn all_unjoined_children_are_cancelled_before_any_is_joined() {
             let (begin, begun) = channel();
             let (to_first, from_second) = channel();
             let listener = fixture.listener();
-            // Cancelling does not wake the first, but it wakes the second, and that ends the first.
+            // Cancelling does not wake the first, but it wakes the second, whose exit ends the first.
             let first = fixture.spawn("first", [], move || {
-                begin.send(()).expect("the parent listens");
+                begin.send(()).expect("the parent receives it");
                 while from_second.recv().is_ok() {}
             });
             let second = fixture.spawn("second", [listener.resource()], move || {
@@ -118,7 +118,7 @@ fn all_unjoined_children_are_cancelled_before_any_is_joined() {
                 let _ = refusal(listener.accept());
                 mem::forget(listener);
             });
-            begun.recv().expect("the first begins");
+            begun.recv().expect("the first starts");
             drop((first, second));
         });
         let TaskError::UnjoinedChildren(forgotten) = failure(parent.join()) else {
@@ -135,11 +135,11 @@ fn all_unjoined_children_are_cancelled_before_any_is_joined() {
 fn an_orphan_is_reaped_when_it_exits_and_not_at_the_next_call() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let orphans = Orphans::reaped_by(&fixture.registry, move |task, outcome| {
             fixture.assert_all_closed();
             let outcome: Result<&str, TaskError<&str>> = outcome;
-            tell.send((task.clone(), outcome.is_ok())).expect("the test listens");
+            to_test.send((task.clone(), outcome.is_ok())).expect("the test receives it");
         });
         let (stream, peer) = fixture.connection();
         let child = fixture.spawn("orphan", [stream.resource()], move || {
@@ -147,10 +147,10 @@ fn an_orphan_is_reaped_when_it_exits_and_not_at_the_next_call() {
             "its value"
         });
         let label = child.task();
-        orphans.adopt(child).expect("it is our child, and our Orphans");
+        orphans.adopt(child).expect("the child and the Orphans are this task's");
         assert_eq!(orphans.status(), OrphanStatus::Running(1));
         drop(peer);
-        assert_eq!(told.recv().expect("it was reaped"), (label, true));
+        assert_eq!(from_child.recv().expect("it was reaped"), (label, true));
         wait_until("the set to be empty", || orphans.status() == OrphanStatus::Empty);
     });
     fixture.assert_clean();
@@ -172,7 +172,7 @@ fn forty_two_orphans_are_taken_and_cancelled_without_leaks() {
                     mem::forget(stream);
                     end
                 });
-                orphans.adopt(child).expect("it is our child, and our Orphans");
+                orphans.adopt(child).expect("the child and the Orphans are this task's");
                 peer
             })
             .collect();
@@ -181,12 +181,12 @@ fn forty_two_orphans_are_taken_and_cancelled_without_leaks() {
             peer.read_exact(&mut [0]).expect("each of them is at work");
         }
         assert_eq!((orphans.len(), orphans.status()), (42, OrphanStatus::Running(42)));
-        orphans.cancel().expect("it is ours");
+        orphans.cancel().expect("this task owns it");
         assert_eq!(orphans.status(), OrphanStatus::Ready(42));
         for _ in 0..42 {
-            assert_cancelled(orphans.get().expect("it is ours").expect("one for each"));
+            assert_cancelled(orphans.get().expect("this task owns it").expect("one for each"));
         }
-        assert!(orphans.get().expect("it is ours").is_none());
+        assert!(orphans.get().expect("this task owns it").is_none());
         assert!(orphans.is_empty());
     });
     fixture.assert_clean();
@@ -199,11 +199,13 @@ fn get_misses_no_outcome_of_orphans_that_exit_immediately() {
         for _ in 0..200 {
             let orphans = Orphans::new(&fixture.registry);
             for number in 0..4 {
-                orphans.adopt(fixture.spawn("quick", [], move || number)).expect("it is ours");
+                orphans
+                    .adopt(fixture.spawn("quick", [], move || number))
+                    .expect("this task owns it");
             }
             let mut numbers = Vec::new();
-            while let Some(number) = orphans.get().expect("it is ours") {
-                numbers.push(number.expect("it ends well"));
+            while let Some(number) = orphans.get().expect("this task owns it") {
+                numbers.push(number.expect("it succeeds"));
             }
             numbers.sort_unstable();
             assert_eq!(numbers, [0, 1, 2, 3]);
@@ -220,19 +222,19 @@ fn an_orphan_counts_as_running_until_it_is_reaped() {
         let (go, gone) = channel::<()>();
         let gone = Mutex::new(gone);
         let orphans = Orphans::reaped_by(&fixture.registry, move |_, _| {
-            begin.send(()).expect("the test listens");
+            begin.send(()).expect("the test receives it");
             assert!(lock(&gone).recv().is_err());
             fixture.log("reaped");
         });
         let (end, ended) = channel::<()>();
         let child = fixture.spawn("orphan", [], move || assert!(ended.recv().is_err()));
-        orphans.adopt(child).expect("it is ours");
+        orphans.adopt(child).expect("this task owns it");
         drop(end);
-        begun.recv().expect("the reaper begins");
+        begun.recv().expect("the reaper starts");
         assert_eq!((orphans.len(), orphans.status()), (1, OrphanStatus::Running(1)));
-        assert!(!orphans.wait_until(Instant::now()).expect("it is ours"), "it is not over");
+        assert!(!orphans.wait_until(Instant::now()).expect("this task owns it"), "it is not over");
         drop(go);
-        orphans.cancel().expect("it is ours");
+        orphans.cancel().expect("this task owns it");
         assert_eq!(fixture.finalized(), ["reaped"]);
     });
     fixture.assert_clean();
@@ -243,22 +245,22 @@ fn only_the_owner_may_use_an_orphans() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let orphans = Orphans::new(&fixture.registry);
-        orphans.adopt(fixture.spawn("orphan", [], || "its value")).expect("it is ours");
-        let stranger = fixture.spawn("stranger", [], move || {
+        orphans.adopt(fixture.spawn("orphan", [], || "its value")).expect("this task owns it");
+        let other_task = fixture.spawn("other", [], move || {
             assert_eq!(refusal(orphans.get()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(orphans.take()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(orphans.cancel()).kind(), ErrorKind::NotAChild);
             assert_eq!(refusal(orphans.drain()).kind(), ErrorKind::NotAChild);
             let child = fixture.spawn("its own child", [], || "another");
-            let refused = orphans.adopt(child).expect_err("they are another task's");
-            assert_eq!(refused.error().kind(), ErrorKind::NotAChild);
-            let child = refused.into_value().expect("the promise comes back");
-            assert_eq!(child.join().expect("it is its own"), "another");
+            let rejected = orphans.adopt(child).expect_err("another task owns them");
+            assert_eq!(rejected.error().kind(), ErrorKind::NotAChild);
+            let child = rejected.into_value().expect("the promise is returned");
+            assert_eq!(child.join().expect("the task owns it"), "another");
             orphans
         });
-        let orphans = stranger.join().expect("it joined its child");
-        let outcome = orphans.get().expect("it is ours").expect("nobody took it");
-        assert_eq!(outcome.expect("nobody cancelled it"), "its value");
+        let orphans = other_task.join().expect("it joined its child");
+        let outcome = orphans.get().expect("this task owns it").expect("no other task took it");
+        assert_eq!(outcome.expect("it was not cancelled"), "its value");
     });
     assert_eq!(fixture.codes(), ["not-a-child"; 5]);
 }
@@ -271,18 +273,18 @@ fn only_orphans_running_at_their_parents_exit_are_reported_as_unjoined() {
             let orphans = Orphans::new(&fixture.registry);
             let listener = fixture.listener();
             let child = fixture.spawn("orphan", [listener.resource()], move || {
-                let refused = refusal(listener.accept()).kind();
+                let rejected = refusal(listener.accept()).kind();
                 mem::forget(listener);
-                refused
+                rejected
             });
-            orphans.adopt(child).expect("it is ours");
+            orphans.adopt(child).expect("this task owns it");
         });
         assert!(matches!(failure(running.join()), TaskError::UnjoinedChildren(_)));
         fixture.assert_all_closed();
         let ended = fixture.spawn("parent", [], || {
             let orphans = Orphans::new(&fixture.registry);
-            orphans.adopt(fixture.spawn("orphan", [], || ())).expect("it is ours");
-            orphans.wait_until(Instant::now() + DEADLINE).expect("it is ours")
+            orphans.adopt(fixture.spawn("orphan", [], || ())).expect("this task owns it");
+            orphans.wait_until(Instant::now() + DEADLINE).expect("this task owns it")
         });
         assert!(ended.join().expect("its orphans had ended"));
     });
@@ -297,13 +299,13 @@ fn first_returns_the_first_outcome_after_all_others_have_exited() {
         let slow = || {
             let listener = fixture.listener();
             fixture.spawn("slow", [listener.resource()], move || {
-                let refused = refusal(listener.accept()).kind();
+                let rejected = refusal(listener.accept()).kind();
                 mem::forget(listener);
-                format!("{refused:?}")
+                format!("{rejected:?}")
             })
         };
         let quick = fixture.spawn("quick", [], || String::from("quick"));
-        assert_eq!(pool::first([slow(), quick, slow()]).expect("it ends well"), "quick");
+        assert_eq!(pool::first([slow(), quick, slow()]).expect("it succeeds"), "quick");
         fixture.assert_all_closed();
     });
     fixture.assert_clean();
@@ -314,15 +316,15 @@ fn first_rejects_a_child_of_another_task() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let child = fixture.spawn("child", [], || ());
-        let stranger = fixture.spawn("stranger", [], move || {
+        let other_task = fixture.spawn("other", [], move || {
             let Err(TaskError::Refused(child, error)) = pool::first([child]) else {
-                panic!("a stranger joined it");
+                panic!("another task joined it");
             };
             (child, error.kind())
         });
-        let (child, kind) = stranger.join().expect("it has no children");
+        let (child, kind) = other_task.join().expect("it has no children");
         assert_eq!(kind, ErrorKind::NotAChild);
-        child.join().expect("it is ours");
+        child.join().expect("this task owns it");
     });
 }
 
@@ -337,7 +339,7 @@ fn a_scope_returns_after_all_its_children_have_exited() {
             }
             "the body's value"
         });
-        assert_eq!(scope.expect("all end well"), "the body's value");
+        assert_eq!(scope.expect("all succeed"), "the body's value");
         assert_eq!(fixture.finalized(), ["child's"; 3]);
     });
     fixture.assert_clean();
@@ -394,7 +396,7 @@ fn parallel_returns_outcomes_in_argument_order_and_one_failure_affects_one() {
         let outcomes = fixture.pool().parallel(4, |index| {
             let mine = fixture.own("each one's");
             assert_ne!(index, 2, "the third fails");
-            mine.release().expect("it is its own");
+            mine.release().expect("the task owns it");
             index * 10
         });
         let outcomes = outcomes.expect("there are threads");
@@ -414,7 +416,7 @@ fn many_exited_unjoined_children_are_partly_listed_and_not_kept() {
         let running = || fixture.pool().running();
         for number in 0..CHILDREN {
             let child = fixture.spawn("child", [], || ());
-            // The promise is dropped after the child's end as well as before it.
+            // Promises are dropped both before and after the child's exit.
             wait_until("the child to end", || number % 2 == 0 || child.has_ended());
             drop(child);
         }

@@ -1,5 +1,5 @@
-//! Rules 12 and 13: a drop elsewhere is a violation and still a release; and whatever the value is,
-//! and wherever its handle went, the registry is sound.
+//! Rules 12 and 13: a drop by a non-owner is a violation and still releases; and the registry is
+//! sound for any value, wherever its handle is moved.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
@@ -22,7 +22,7 @@ use crate::common::{
 };
 use crate::test_name;
 
-// Rule 12: a drop elsewhere.
+// Rule 12: a drop by a non-owner.
 
 #[test]
 fn a_handle_dropped_by_another_task_is_released_there_and_reported() {
@@ -30,21 +30,21 @@ fn a_handle_dropped_by_another_task_is_released_there_and_reported() {
     fixture.root(|| {
         let (string, socket) = (fixture.own("dropped"), fixture.listener());
         let (named, me) = (string.resource(), fixture.registry.current_task());
-        let stranger = fixture.spawn("stranger", [], move || {
+        let other_task = fixture.spawn("other", [], move || {
             drop((string, socket));
             (fixture.registry.current_task(), thread::current().id())
         });
-        let (stranger, thread) = stranger.join().expect("a violation is no failure");
+        let (other_task, thread) = other_task.join().expect("a violation does not fail the task");
         assert_eq!(fixture.finalized_on("dropped"), thread);
         fixture.assert_all_closed();
         let Some(Report::Violation(report)) = fixture.reports().into_iter().next() else {
             panic!("expected a violation");
         };
-        assert_eq!((report.actor, report.owner), (stranger.clone(), Some(me.clone())));
+        assert_eq!((report.actor, report.owner), (other_task.clone(), Some(me.clone())));
         assert_eq!(
             report.message,
             format!(
-                "resource {} (&str) dropped by {stranger}, expected owner {me} (owned at {})",
+                "resource {} (&str) dropped by {other_task}, expected owner {me} (owned at {})",
                 named.id(),
                 named.describe().acquired
             )
@@ -69,8 +69,8 @@ fn a_handle_captured_by_a_child_without_give_is_dropped_by_a_non_owner() {
 
 #[test]
 fn no_safe_accessor_bypasses_the_check() {
-    /// Two blanket implementations apply to a type that has the trait, and then nothing can be
-    /// inferred: this doesn't compile unless none of the types has any of the traits.
+    /// Two blanket implementations apply to a type that has the trait, and then inference is ambiguous:
+    /// this only compiles if none of the types has any of the traits.
     macro_rules! has_none_of {
         ($traits:tt: $($type:ty),+) => {$( has_none_of!(@ $traits $type); )+};
         (@ ($($trait:path),+) $type:ty) => {$({
@@ -111,22 +111,22 @@ fn a_string_or_a_closure_can_be_owned_like_a_socket() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let text = fixture.registry.own(String::from("ours")).expect("the task is running");
-        text.with(|text| text.push_str(" alone")).expect("it is ours");
-        let (tell, told) = channel();
+        text.with(|text| text.push_str(" alone")).expect("this task owns it");
+        let (to_test, from_child) = channel();
         let mut calls = 0;
         let counter: Box<dyn FnMut() + Send> = Box::new(move || {
             calls += 1;
-            tell.send(calls).expect("the test listens");
+            to_test.send(calls).expect("the test receives it");
         });
         let counter = fixture.registry.own(counter).expect("the task is running");
-        counter.with(|count| count()).expect("it is ours");
+        counter.with(|count| count()).expect("this task owns it");
         let child = fixture.spawn("child", [counter.resource()], move || {
             counter.with(|count| count())?;
             counter.release()
         });
         child.join().expect("it owns nothing").expect("it was given");
-        assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2], "and then the closure is gone");
-        assert_eq!(text.disown().expect("it is ours"), "ours alone");
+        assert_eq!(from_child.iter().collect::<Vec<_>>(), [1, 2], "and then the closure is gone");
+        assert_eq!(text.disown().expect("this task owns it"), "ours alone");
     });
     fixture.assert_clean();
 }
@@ -150,11 +150,11 @@ fn a_resource_inside_with_cannot_be_released_given_transferred_or_used_again() {
                 (kinds, refusal(mine.release()).to_string())
             });
             let me = fixture.registry.current_task();
-            let (kinds, text) = inside.expect("it is its own");
+            let (kinds, text) = inside.expect("the task owns it");
             assert_eq!(kinds, [ErrorKind::InUse; 5]);
             let id = mine.id();
             assert_eq!(text, format!("resource {id} (&str) is in use by {me} inside `with`"));
-            mine.release().expect("and afterwards it can");
+            mine.release().expect("it succeeds afterwards");
         });
         child.join().expect("it owns nothing");
     });
@@ -166,16 +166,17 @@ fn another_task_gets_not_owner_while_the_owner_is_inside_with() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let mine = fixture.own("lent");
-        let refused = mine.with(|_| {
+        let rejected = mine.with(|_| {
             thread::scope(|threads| {
-                let stranger = threads.spawn(|| {
-                    let with = refusal(mine.with(|_| unreachable!("not its own"))).kind();
+                let other_task = threads.spawn(|| {
+                    let with =
+                        refusal(mine.with(|_| unreachable!("the task does not own it"))).kind();
                     [with, refusal(mine.release()).kind()]
                 });
-                stranger.join().expect("being refused is an ordinary error")
+                other_task.join().expect("a rejected call is an ordinary error")
             })
         });
-        assert_eq!(refused.expect("it is ours"), [ErrorKind::NotOwner; 2]);
+        assert_eq!(rejected.expect("this task owns it"), [ErrorKind::NotOwner; 2]);
     });
     assert_eq!(fixture.finalized(), ["lent"]);
 }
@@ -192,7 +193,7 @@ fn a_panic_inside_with_returns_the_value() {
             })
         }));
         assert!(panicked.is_err());
-        assert_eq!(numbers.disown().expect("it is ours"), [1, 2]);
+        assert_eq!(numbers.disown().expect("this task owns it"), [1, 2]);
     });
     fixture.assert_clean();
 }
@@ -204,20 +205,22 @@ fn a_cancellation_inside_with_takes_effect_after_it() {
         let mine = fixture.own("lent");
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn("child", [mine.resource()], move || {
             let inside = mine.with(|value| {
-                begin.send(()).expect("the test listens");
+                begin.send(()).expect("the test receives it");
                 assert!(gone.recv().is_err());
                 *value
             });
-            tell.send((inside.ok(), refusal(mine.check()).kind())).expect("the test listens");
+            to_test
+                .send((inside.ok(), refusal(mine.check()).kind()))
+                .expect("the test receives it");
             mem::forget(mine);
         });
         begun.recv().expect("the child is inside");
-        child.request_cancel().expect("it is ours");
+        child.request_cancel().expect("this task owns it");
         drop(go);
-        assert_eq!(told.recv().expect("it was sent"), (Some("lent"), ErrorKind::Cancelled));
+        assert_eq!(from_child.recv().expect("it was sent"), (Some("lent"), ErrorKind::Cancelled));
         assert_cancelled(child.join());
     });
     assert_eq!(fixture.finalized(), ["lent"]);
@@ -242,7 +245,7 @@ fn a_released_handle_in_a_cycle_never_touches_the_reused_number() {
             });
             let (node, report) = leaked(child.join());
             let mut there = TcpStream::connect(address).expect("it listens");
-            let (mut here, _) = listener.accept().expect("somebody connects");
+            let (mut here, _) = listener.accept().expect("a client connects");
             let number = report.resources[0].number.expect("it was a descriptor");
             let recycled = [&here, &there].map(AsRawFd::as_raw_fd).contains(&number);
             assert!(recycled, "the kernel hands out the lowest number");
@@ -252,7 +255,7 @@ fn a_released_handle_in_a_cycle_never_touches_the_reused_number() {
             assert_eq!(refusal((&*stream).read(&mut [0])).kind(), ErrorKind::UseAfterRelease);
             assert_eq!(refusal(stream.close()).kind(), ErrorKind::DoubleRelease);
             assert_connected(&mut here, &mut there);
-            // The cycle is cut: at last the handle is dropped, and nothing happens.
+            // The cycle is cut: the handle is dropped, and nothing happens.
             lock(&node.next).take();
             assert_eq!(Arc::strong_count(&node), 1);
             drop(node);
@@ -273,7 +276,7 @@ fn describing_a_resource_never_prevents_its_owner_from_closing_it() {
         let watcher = {
             let resource = listener.resource();
             thread::spawn(move || {
-                begin.send(()).expect("the test listens");
+                begin.send(()).expect("the test receives it");
                 while stopped.try_recv() == Err(TryRecvError::Empty) {
                     let _ = resource.describe();
                     let _ = fixture.registry.snapshot();
@@ -282,10 +285,10 @@ fn describing_a_resource_never_prevents_its_owner_from_closing_it() {
             })
         };
         begun.recv().expect("the watcher looks");
-        listener.release().expect("it is ours");
+        listener.release().expect("this task owns it");
         fixture.assert_all_closed();
         drop(stop);
-        assert_eq!(watcher.join().expect("looking is always possible"), "released");
+        assert_eq!(watcher.join().expect("a description is always available"), "released");
     });
 }
 
@@ -296,7 +299,7 @@ fn one_owner_reads_and_writes_through_shared_references() {
         let (stream, peer) = fixture.connection();
         let (begin, begun) = channel();
         let child = fixture.spawn("copying", [stream.resource()], move || {
-            begin.send(common::thread_id()).expect("the test listens");
+            begin.send(common::thread_id()).expect("the test receives it");
             io::copy(&mut &stream, &mut &stream)
         });
         wait_until_blocked(begun.recv().expect("the child runs"), false);

@@ -1,7 +1,7 @@
-//! Ends are linear in what is left, and their stack does not grow with it.
+//! A task exit is linear in the number of resources left, and its stack use is constant.
 //!
-//! What is compared is a count of instructions (`valgrind --tool=callgrind`), not a time. Where
-//! valgrind is not installed that test says so and passes; the continuous run installs it.
+//! The test compares counts of instructions (`valgrind --tool=callgrind`), not times. Without
+//! valgrind it prints that it is skipped and passes; CI installs valgrind.
 
 use std::mem;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::common::require_tool;
 use echown::ownership::{Policy, Registry};
 use echown::pool::Orphans;
 
-/// How much the task of [`a_task_leaves_many_resources_at_exit`] leaves of each kind.
+/// How many resources of each kind the task of [`a_task_leaves_many_resources_at_exit`] leaves.
 const SIZE: &str = "ECHOWN_TEST_SIZE";
 
 #[test]
@@ -24,7 +24,7 @@ fn a_task_leaves_many_resources_at_exit() {
             }
             for number in 0..size {
                 let offer = registry.own(number).expect("it is running").offer();
-                mem::forget(offer.expect("it is ours"));
+                mem::forget(offer.expect("this task owns it"));
             }
         });
         assert_eq!(child.is_err(), size > 0, "it leaves what it forgot");
@@ -34,11 +34,11 @@ fn a_task_leaves_many_resources_at_exit() {
     assert_eq!(registry.snapshot().resources.len(), 0);
 }
 
-/// What `a_task_leaves_many_resources_at_exit` takes; `None` without valgrind.
+/// The instructions of `a_task_leaves_many_resources_at_exit`; `None` without valgrind.
 fn instructions(size: usize) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe().expect("we run"))
+        .arg(std::env::current_exe().expect("this task is running"))
         .args([
             "--exact",
             "ending::linear::a_task_leaves_many_resources_at_exit",
@@ -47,9 +47,10 @@ fn instructions(size: usize) -> Option<u64> {
         .env(SIZE, size.to_string())
         .output()
         .ok()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let collected = said.lines().find_map(|line| line.split_once("Collected : ")).expect("a count");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let collected =
+        stderr.lines().find_map(|line| line.split_once("Collected : ")).expect("a count");
     Some(collected.1.trim().parse().expect("it is a number"))
 }
 
@@ -65,7 +66,7 @@ fn four_times_the_resources_take_at_most_five_times_the_instructions() {
 
 const LEVELS: usize = 500;
 
-/// Nests inline tasks, and hands the answer of the innermost all the way up.
+/// Nests inline tasks, and returns the result of the innermost through all of them.
 fn nest<T>(registry: &Registry, levels: usize, innermost: &mut dyn FnMut() -> T) -> T {
     if levels == 0 {
         return innermost();
@@ -77,11 +78,11 @@ fn nest<T>(registry: &Registry, levels: usize, innermost: &mut dyn FnMut() -> T)
 fn on_a_stack_of<T: Send>(kib: usize, f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|threads| {
         let thread = std::thread::Builder::new().stack_size(kib * 1024);
-        thread.spawn_scoped(threads, f).expect("a thread can be had").join().expect("it ends well")
+        thread.spawn_scoped(threads, f).expect("a thread is available").join().expect("it succeeds")
     })
 }
 
-/// Without optimization a level of the test itself takes more.
+/// Without optimization each level of the test itself takes more stack.
 const STACK_KIB: usize = if cfg!(debug_assertions) { 1024 } else { 256 };
 
 #[test]
@@ -90,7 +91,7 @@ fn five_hundred_nested_inline_tasks_exit_on_a_small_stack() {
     let theirs = registry.clone();
     on_a_stack_of(STACK_KIB, move || {
         let innermost = &mut || theirs.own(()).expect("it is running").release();
-        nest(&theirs, LEVELS, innermost).expect("it is ours");
+        nest(&theirs, LEVELS, innermost).expect("this task owns it");
     });
     assert_eq!(registry.snapshot().resources.len(), 0);
 }
@@ -100,14 +101,14 @@ fn a_deep_task_tree_is_cancelled_and_dropped_on_a_small_stack() {
     let registry = Registry::new();
     let (begin, begun) = std::sync::mpsc::channel();
     let theirs = registry.clone();
-    // Its `Orphans` refers to the innermost task, and that to its parent, and so on.
+    // Its `Orphans` refers to the innermost task, which refers to its parent, and so on.
     let builder = std::thread::Builder::new().stack_size(4 * STACK_KIB * 1024);
     let deep = builder.spawn(move || {
         let keeper =
             theirs.run("root", || nest(&theirs, LEVELS, &mut || Orphans::<()>::new(&theirs)));
-        begin.send(keeper.expect("it ends well")).expect("the test listens");
+        begin.send(keeper.expect("it succeeds")).expect("the test receives it");
     });
-    deep.expect("a thread can be had").join().expect("it ends well");
+    deep.expect("a thread is available").join().expect("it succeeds");
     let keeper = begun.recv().expect("it was sent");
     on_a_stack_of(64, move || drop(keeper));
 
@@ -119,13 +120,13 @@ fn a_deep_task_tree_is_cancelled_and_dropped_on_a_small_stack() {
         let child = pool.spawn([], move || {
             let innermost = &mut || {
                 let (stream, _peer) = echown::net::Stream::pair_in(&theirs).expect("a pair");
-                begin.send(()).expect("the test listens");
+                begin.send(()).expect("the test receives it");
                 std::io::Read::read(&mut &stream, &mut [0]).is_err()
             };
             nest(&theirs, LEVELS, innermost)
         });
-        let child = child.expect("a thread can be had");
-        begun.recv().expect("it begins");
+        let child = child.expect("a thread is available");
+        begun.recv().expect("it starts");
         assert!(child.cancel().is_err());
     });
 }

@@ -12,7 +12,7 @@ use echown::test;
 use crate::common::{Fixture, assert_cancelled, failure, leaked, panic_message, refusal};
 use crate::events;
 
-// Rule 4: `give` moves from the moment of the spawn.
+// Rule 4: `give` moves ownership at the spawn.
 
 #[test]
 fn give_moves_a_resource_at_the_spawn_and_not_when_the_child_starts() {
@@ -26,12 +26,12 @@ fn give_moves_a_resource_at_the_spawn_and_not_when_the_child_starts() {
         let waiting = pool.spawn([socket.resource()], move || its.release());
         let waiting = waiting.expect("there is a queue");
         assert_eq!(pool.queued(), 1, "it has not begun");
-        let refused = refusal(socket.check());
-        assert_eq!(refused.kind(), ErrorKind::NotOwner);
-        assert_eq!(refused.owner(), Some(&waiting.task()));
+        let rejected = refusal(socket.check());
+        assert_eq!(rejected.kind(), ErrorKind::NotOwner);
+        assert_eq!(rejected.owner(), Some(&waiting.task()));
         drop(go);
-        assert!(busy.join().expect("it ends well"));
-        waiting.join().expect("it owns nothing").expect("it was the owner");
+        assert!(busy.join().expect("it succeeds"));
+        waiting.join().expect("it owns nothing").expect("the owner called it");
     });
     fixture.assert_all_closed();
 }
@@ -43,12 +43,12 @@ fn a_spawn_without_a_thread_makes_no_child_and_returns_everything() {
     fixture.root(|| {
         let (string, socket) = (fixture.own("given"), fixture.listener());
         let give = [string.resource(), socket.resource()];
-        let refused = pool.spawn(give, || "the job").expect_err("the limit is 0");
-        assert!(refused.is_exhausted(), "{refused}");
-        assert_eq!(refused.into_job().expect("it comes back")(), "the job");
-        socket.check().expect("it came back");
+        let rejected = pool.spawn(give, || "the job").expect_err("the limit is 0");
+        assert!(rejected.is_exhausted(), "{rejected}");
+        assert_eq!(rejected.into_job().expect("it is returned")(), "the job");
+        socket.check().expect("it is returned");
         assert_eq!(events(&socket.describe()), [Event::Acquired, Event::Given, Event::Returned]);
-        string.release().expect("it came back");
+        string.release().expect("it is returned");
     });
     fixture.assert_clean();
 }
@@ -83,8 +83,8 @@ fn resources_can_be_given_to_a_plain_thread() {
         let child = echown::thread::spawn_in(&fixture.registry, "plain", give, move || {
             socket.check().map(|()| mem::forget(socket))
         });
-        let (checked, report) = leaked(child.expect("a thread can be had").join());
-        checked.expect("it was the owner");
+        let (checked, report) = leaked(child.expect("a thread is available").join());
+        checked.expect("the owner called it");
         assert_eq!(&*report.thread, "plain");
     });
     fixture.assert_all_closed();
@@ -108,7 +108,7 @@ fn an_inline_child_is_a_separate_task() {
             other => panic!("expected a leak, got {other:?}"),
         }
         assert_eq!(fixture.finalized(), ["given"]);
-        kept.check().expect("it is the parent's");
+        kept.check().expect("the parent owns it");
         match fixture.registry.run_inline("never", [given.resource()], || ()) {
             Err(RunInlineError::Refused(error)) => {
                 assert_eq!(error.kind(), ErrorKind::UseAfterRelease)
@@ -118,17 +118,17 @@ fn an_inline_child_is_a_separate_task() {
     });
 }
 
-// Rule 5: `transfer` goes to the parent.
+// Rule 5: `transfer` moves ownership to the parent.
 
 #[test]
 fn a_transfer_to_an_exiting_parent_fails_and_the_child_keeps_the_value() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let parent = fixture.spawn("parent", [], move || {
             let (tell_ending, ending) = channel::<()>();
             let (go, gone) = channel::<()>();
-            // Its end lasts until the child has seen it.
+            // The parent's exit lasts until the child has observed it.
             let hold = fixture.registry.own_with("hold", move |_| {
                 drop(tell_ending);
                 assert!(gone.recv().is_err());
@@ -139,52 +139,56 @@ fn a_transfer_to_an_exiting_parent_fails_and_the_child_keeps_the_value() {
                 let (string, me) = (fixture.own("stays"), fixture.registry.current_task());
                 assert!(ending.recv().is_err(), "the parent's end has begun");
                 let error = refusal(string.transfer());
-                string.check().expect("it stays with the child");
+                string.check().expect("the child still owns it");
                 let expected = format!(
                     "resource {} (&str) kept by {me}: its parent is exiting and cannot acquire resources",
                     string.id()
                 );
-                tell.send((error, expected)).expect("the test listens");
+                to_test.send((error, expected)).expect("the test receives it");
                 drop(go);
             });
             drop(child);
         });
-        let (error, expected) = told.recv().expect("the child was there");
+        let (error, expected) = from_child.recv().expect("the child existed");
         assert_eq!(error.kind(), ErrorKind::ParentExiting);
         assert_eq!(error.to_string(), expected);
         assert!(matches!(failure(parent.join()), TaskError::UnjoinedChildren(_)));
     });
     assert_eq!(fixture.finalized(), ["stays"]);
-    assert_eq!(fixture.codes(), ["leak"], "being refused by a parent's end breaks no rule");
+    assert_eq!(
+        fixture.codes(),
+        ["leak"],
+        "a transfer rejected by the exit of the parent is not a violation"
+    );
 }
 
 #[test]
 fn a_transfer_to_a_cancelled_parent_fails_and_the_child_finalizes() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let parent = fixture.spawn("parent", [], move || {
             let child = fixture.spawn("child", [], move || {
                 let string = fixture.own("stays");
-                begin.send(()).expect("the test listens");
+                begin.send(()).expect("the test receives it");
                 assert!(gone.recv().is_err());
-                tell.send(refusal(string.transfer()).kind()).expect("the test listens");
+                to_test.send(refusal(string.transfer()).kind()).expect("the test receives it");
                 mem::forget(string);
                 panic!("its own error");
             });
             let joined: Result<(), _> = child.join();
             drop(joined);
         });
-        begun.recv().expect("the child begins");
-        parent.request_cancel().expect("it is ours");
+        begun.recv().expect("the child starts");
+        parent.request_cancel().expect("this task owns it");
         drop(go);
-        let told = told.recv();
+        let from_child = from_child.recv();
         assert_cancelled(parent.join());
-        // The child may have been cancelled itself by then.
-        let refused = [ErrorKind::ParentExiting, ErrorKind::Cancelled];
-        assert!(told.is_ok_and(|kind| refused.contains(&kind)));
+        // The child itself may be cancelled by then.
+        let rejected = [ErrorKind::ParentExiting, ErrorKind::Cancelled];
+        assert!(from_child.is_ok_and(|kind| rejected.contains(&kind)));
     });
     assert_eq!(fixture.finalized(), ["stays"]);
 }
@@ -219,11 +223,11 @@ fn only_the_owner_may_transfer() {
         let shared = Arc::clone(&its);
         let child = fixture.spawn("child", [], move || refusal(shared.transfer()).kind());
         assert_eq!(child.join().expect("it owns nothing"), ErrorKind::NotOwner);
-        its.check().expect("it is ours");
+        its.check().expect("this task owns it");
     });
 }
 
-// Rule 14: escrow.
+// Rule 14: offers.
 
 #[test]
 fn an_offer_is_claimed_by_any_thread_through_any_channel() {
@@ -232,19 +236,19 @@ fn an_offer_is_claimed_by_any_thread_through_any_channel() {
         let (to_worker, offers) = channel();
         let socket = fixture.listener();
         let resource = socket.resource();
-        to_worker.send(socket.offer().expect("it is ours")).expect("the worker listens");
+        to_worker.send(socket.offer().expect("this task owns it")).expect("the worker receives it");
         assert_eq!(resource.describe().state, "offered");
         assert_eq!(resource.describe().owner, Some(fixture.registry.current_task()));
         let worker = thread::Builder::new().name("foreign".into()).spawn(move || {
             let offer = offers.recv().expect("it was sent");
             let socket = offer.claim().expect("it was offered");
-            socket.check().expect("it is this thread's now");
+            socket.check().expect("this thread owns it now");
             let owner = socket.describe().owner.expect("it is owned");
             assert_eq!(owner, fixture.registry.current_task());
-            socket.release().expect("it is this thread's now");
+            socket.release().expect("this thread owns it now");
             assert_eq!(&*owner.name, "foreign");
         });
-        worker.expect("a thread can be had").join().expect("the worker's assertions hold");
+        worker.expect("a thread is available").join().expect("the worker's assertions hold");
         events(&resource.describe())
     });
     assert_eq!(custody, [Event::Acquired, Event::Offered, Event::Claimed, Event::Released]);
@@ -256,7 +260,10 @@ fn a_claimed_and_forgotten_resource_leaks_from_the_claimer() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (string, socket) = (fixture.own("claimed"), fixture.listener());
-        let offers = (string.offer().expect("it is ours"), socket.offer().expect("it is ours"));
+        let offers = (
+            string.offer().expect("this task owns it"),
+            socket.offer().expect("this task owns it"),
+        );
         let child = fixture.spawn("claimer", [], move || {
             mem::forget(offers.0.claim().expect("it was offered"));
             mem::forget(offers.1.claim().expect("it was offered"));
@@ -276,12 +283,12 @@ fn an_unclaimed_offer_is_finalized_where_it_is_dropped_and_reported() {
         let (string, id) = (fixture.own("lost"), fixture.own("other").id());
         let named = string.resource();
         assert_ne!(named.id(), id);
-        let offer = string.offer().expect("it is ours");
+        let offer = string.offer().expect("this task owns it");
         let dropped = thread::spawn(move || {
             drop(offer);
             thread::current().id()
         });
-        let dropped = dropped.join().expect("dropping an offer doesn't panic");
+        let dropped = dropped.join().expect("dropping an offer does not panic");
         assert_eq!(fixture.finalized_on("lost"), dropped);
         let acquired = named.describe().acquired;
         assert_eq!(
@@ -299,22 +306,22 @@ fn an_unclaimed_offer_is_finalized_where_it_is_dropped_and_reported() {
 fn an_unclaimed_offer_passes_to_the_parent_when_its_offerer_exits() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn::<()>("offerer", [], move || {
             let socket = fixture.listener();
             let resource = socket.resource();
-            let offer = socket.offer().expect("it is its own");
-            tell.send((offer, resource)).expect("the test listens");
+            let offer = socket.offer().expect("the task owns it");
+            to_test.send((offer, resource)).expect("the test receives it");
             panic!("its own error");
         });
         assert_eq!(panic_message(child.join()), "its own error");
-        let (offer, resource) = told.recv().expect("it was sent");
+        let (offer, resource) = from_child.recv().expect("it was sent");
         let described = resource.describe();
         assert_eq!(described.state, "offered");
         assert_eq!(described.owner, Some(fixture.registry.current_task()), "the parent's account");
         assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
-        let socket = offer.claim().expect("nobody has claimed it");
-        socket.local_addr().expect("it is open, and ours");
+        let socket = offer.claim().expect("it is unclaimed");
+        socket.local_addr().expect("it is open and owned by this task");
     });
     fixture.assert_clean();
 }
@@ -324,10 +331,10 @@ fn a_forgotten_offer_is_finalized_and_reported_when_the_root_exits() {
     let fixture = Fixture::new();
     let offer = fixture.root(|| {
         let child = fixture.spawn("offerer", [], || {
-            mem::forget(fixture.own("forgotten").offer().expect("it is its own"));
-            fixture.listener().offer().expect("it is its own")
+            mem::forget(fixture.own("forgotten").offer().expect("the task owns it"));
+            fixture.listener().offer().expect("the task owns it")
         });
-        let offer = child.join().expect("an offer is on its account no more");
+        let offer = child.join().expect("the task no longer owns an offered resource");
         assert!(fixture.finalized().is_empty(), "it passed to the parent");
         offer
     });
@@ -344,7 +351,7 @@ fn a_forgotten_offer_is_finalized_and_reported_when_the_root_exits() {
 fn finish_finalizes_and_reports_a_forgotten_offer() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        mem::forget(fixture.own("forgotten").offer().expect("it is ours"));
+        mem::forget(fixture.own("forgotten").offer().expect("this task owns it"));
         let verdict = fixture.registry.finish();
         assert_eq!(fixture.finalized(), ["forgotten"]);
         assert_eq!((verdict.violations, verdict.still_open.len()), (1, 0));
@@ -356,24 +363,24 @@ fn finish_finalizes_and_reports_a_forgotten_offer() {
 fn a_cancelled_task_cannot_claim_and_gets_the_offer_back() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let offer = fixture.own("offered").offer().expect("it is ours");
-        let (tell, told) = channel();
+        let offer = fixture.own("offered").offer().expect("this task owns it");
+        let (to_test, from_child) = channel();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let child = fixture.spawn("cancelled", [], move || {
-            begin.send(()).expect("the test listens");
+            begin.send(()).expect("the test receives it");
             assert!(gone.recv().is_err());
             let (error, offer) = offer.claim().expect_err("it owns nothing any more").into_parts();
-            tell.send((error.kind(), offer)).expect("the test listens");
+            to_test.send((error.kind(), offer)).expect("the test receives it");
         });
-        begun.recv().expect("the child begins");
-        child.request_cancel().expect("it is ours");
+        begun.recv().expect("the child starts");
+        child.request_cancel().expect("this task owns it");
         drop(go);
-        let (kind, offer) = told.recv().expect("it was sent");
+        let (kind, offer) = from_child.recv().expect("it was sent");
         assert_cancelled(child.join());
         assert_eq!(kind, ErrorKind::Cancelled);
-        let string = offer.expect("it comes back").claim().expect("this task may");
-        string.release().expect("it is ours again");
+        let string = offer.expect("it is returned").claim().expect("this task may");
+        string.release().expect("this task owns it again");
     });
     assert_eq!(fixture.finalized(), ["offered"]);
     fixture.assert_clean();
@@ -385,11 +392,11 @@ fn only_the_owner_may_offer_and_others_get_the_handle_back() {
     fixture.root(|| {
         let mine = fixture.own("mine");
         let child = fixture.spawn("child", [], move || {
-            let (error, mine) = mine.offer().expect_err("not its own").into_parts();
+            let (error, mine) = mine.offer().expect_err("the task does not own it").into_parts();
             assert_eq!(error.kind(), ErrorKind::NotOwner);
-            mine.expect("the handle comes back")
+            mine.expect("the handle is returned")
         });
         let mine = child.join().expect("it owns nothing");
-        mine.check().expect("it is ours");
+        mine.check().expect("this task owns it");
     });
 }

@@ -1,5 +1,5 @@
-//! Rule 7: a task comes to its end whatever panics on the way. Each test puts a panic where the
-//! user's code can have one, and looks at what must happen all the same.
+//! Rule 7: a task exits even if user code panics during the exit. Each test panics in one place where
+//! user code runs, and asserts that the exit completes.
 
 use std::cell::Cell;
 use std::fmt;
@@ -54,15 +54,15 @@ fn a_panic_of_a_result_discarded_after_exit_does_not_reach_the_parent() {
         while !child.has_ended() {
             std::thread::yield_now();
         }
-        Orphans::new(&fixture.registry).adopt(child).expect("it is our child");
+        Orphans::new(&fixture.registry).adopt(child).expect("it is a child of this task");
     });
     fixture.root(|| {
         let orphans = Orphans::new(&fixture.registry);
         for _ in 0..3 {
-            orphans.adopt(fixture.spawn("child", [], || Bomb)).expect("it is our child");
+            orphans.adopt(fixture.spawn("child", [], || Bomb)).expect("it is a child of this task");
         }
         let far = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        assert!(orphans.wait_until(far).expect("it is ours"));
+        assert!(orphans.wait_until(far).expect("this task owns it"));
         drop(orphans);
     });
     fixture.assert_clean();
@@ -74,25 +74,25 @@ fn a_result_that_is_never_taken_is_dropped_as_its_own_task() {
     impl Drop for Name {
         fn drop(&mut self) {
             let task = self.0.registry.current_task().name.to_string();
-            self.1.send(task).expect("the test listens");
+            self.1.send(task).expect("the test receives it");
         }
     }
     let fixture = Fixture::new();
-    let (tell, told) = channel();
+    let (to_test, from_child) = channel();
     let barrier = Arc::new(Barrier::new(2));
     let outcome = fixture.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
         let child = fixture.spawn("child", [], move || {
             theirs.wait();
-            Name(fixture, tell)
+            Name(fixture, to_test)
         });
         drop(child);
         barrier.wait();
-        // Before this task's end, which cancels the child.
-        told.recv().expect("it was dropped")
+        // Before this task exits, which cancels the child.
+        from_child.recv().expect("it was dropped")
     });
-    // The child was forgotten.
-    assert_eq!(outcome.unwrap_err().into_value().expect("it came back"), "child");
+    // The child was not joined.
+    assert_eq!(outcome.unwrap_err().into_value().expect("it is returned"), "child");
 }
 
 #[test]
@@ -110,10 +110,10 @@ fn a_panic_of_a_reapers_captures_does_not_block_the_parent() {
         let orphans = Orphans::reaped_by(&fixture.registry, reaper);
         let parent = thread_id();
         let child = fixture.spawn("child", [], move || wait_until_blocked(parent, true));
-        orphans.adopt(child).expect("it is our child");
+        orphans.adopt(child).expect("it is a child of this task");
         std::thread::spawn(move || {
             barrier.wait();
-            // The reaper's own reference is the last one now.
+            // The reaper now holds the last reference.
             drop(orphans);
             barrier.wait();
         });
@@ -133,13 +133,13 @@ fn a_panicking_log_subscriber_prevents_neither_finalizers_nor_the_exit() {
         let waiting = pool.spawn(give, move || {
             let _captured = (&text, &bomb);
         });
-        let waiting = waiting.expect("there is room in the queue");
+        let waiting = waiting.expect("there is space in the queue");
         let broken = OnEvent(|| panic!("a subscriber's own panic"));
         let cancelled = tracing::subscriber::with_default(broken, || waiting.cancel());
         assert_cancelled(cancelled);
         assert_eq!(fixture.finalized(), ["given"]);
         go.send(()).expect("it waits");
-        assert!(busy.join().expect("it ends well"));
+        assert!(busy.join().expect("it succeeds"));
     });
     fixture.assert_clean();
 }
@@ -161,7 +161,7 @@ fn a_panic_of_a_losers_result_does_not_prevent_the_others_exit() {
     fixture.assert_clean();
 }
 
-/// An error whose text or whose destructor panics.
+/// An error that panics in `Display` or in `Drop`.
 struct Broken {
     text_panics: bool,
 }
@@ -221,7 +221,7 @@ fn a_release_whose_error_panics_returns_the_error() {
 #[test]
 fn a_replaced_fd_whose_finalizer_panics_on_drop_prevents_no_finalizer() {
     let fixture = Fixture::new();
-    let newcomer = std::fs::File::open("/dev/null").expect("it can be opened");
+    let new_file = std::fs::File::open("/dev/null").expect("it can be opened");
     let number = Cell::new(None);
     let outcome = fixture.registry.run("failing", || -> () {
         mem::forget(fixture.own("first"));
@@ -230,11 +230,11 @@ fn a_replaced_fd_whose_finalizer_panics_on_drop_prevents_no_finalizer() {
             let _captured = &bomb;
             Ok(())
         };
-        let (ours, _theirs) = UnixStream::pair().expect("a pair can be had");
+        let (ours, _theirs) = UnixStream::pair().expect("a pair can be made");
         let victim = fixture.registry.own_fd_with(OwnedFd::from(ours), finalizer);
         let victim = victim.expect("it is open");
-        let replaced = victim.with(|victim| rustix::io::dup2(&newcomer, victim));
-        replaced.expect("it is ours").expect("both are open");
+        let replaced = victim.with(|victim| rustix::io::dup2(&new_file, victim));
+        replaced.expect("this task owns it").expect("both are open");
         number.set(victim.describe().number);
         mem::forget(victim);
         panic!("the task's own error");

@@ -1,4 +1,4 @@
-//! Rules 16 and 17: the ends of threads and of the process, and libraries' own descriptors.
+//! Rules 16 and 17: thread exit, process exit, and the descriptors of libraries.
 
 use std::cell::RefCell;
 use std::mem;
@@ -15,7 +15,7 @@ use crate::common::{
 };
 use crate::test_name;
 
-// Rule 16: the end of a foreign thread.
+// Rule 16: the exit of an adopted thread.
 
 #[test]
 fn the_exit_of_an_adopted_thread_finalizes_and_reports_without_a_panic() {
@@ -25,7 +25,7 @@ fn the_exit_of_an_adopted_thread_finalizes_and_reports_without_a_panic() {
         mem::forget(fixture.registry.own_with((), |()| panic!("a finalizer's panic")));
         (common::thread_id(), thread::current().id())
     });
-    let (kernel_id, id) = thread.expect("there is a thread").join().expect("it doesn't panic");
+    let (kernel_id, id) = thread.expect("there is a thread").join().expect("it does not panic");
     assert_eq!(fixture.finalized_on("left"), id);
     fixture.assert_all_closed();
     assert_eq!(fixture.codes(), ["finalizer-panicked", "leak"]);
@@ -41,14 +41,14 @@ fn a_handle_in_a_thread_local_is_released_by_its_thread_in_any_drop_order() {
         static KEPT: RefCell<Option<Owned<&'static str>>> = const { RefCell::new(None) };
     }
     let fixture = Fixture::new();
-    // Thread-locals end in reverse order of their first use.
+    // Thread-locals are dropped in reverse order of first use.
     let local_first = thread::spawn(|| {
         KEPT.with_borrow(|kept| assert!(kept.is_none()));
         KEPT.set(Some(fixture.own("local first")));
     });
-    local_first.join().expect("it doesn't panic");
+    local_first.join().expect("it does not panic");
     let task_first = thread::spawn(|| KEPT.set(Some(fixture.own("task first"))));
-    task_first.join().expect("it doesn't panic");
+    task_first.join().expect("it does not panic");
     assert_eq!(fixture.finalized(), ["local first", "task first"]);
     fixture.assert_clean();
 }
@@ -70,7 +70,7 @@ fn resources_left_by_an_adopted_thread_and_its_thread_locals_are_leaks() {
         FORGETS.set(Some(Forgets(Some(fixture.own("forgotten by a local")))));
         mem::forget(fixture.own("forgotten"));
     });
-    thread.join().expect("it doesn't panic");
+    thread.join().expect("it does not panic");
     assert_eq!(fixture.finalized(), ["forgotten", "forgotten by a local"]);
     assert_eq!(fixture.the_leak().resources.len(), 2);
 }
@@ -80,36 +80,36 @@ fn children_of_an_adopted_thread_pass_to_the_root_cancelled_and_unjoined() {
     let fixture = Fixture::new();
     let (begin, begun) = channel();
     let (go, gone) = channel::<()>();
-    let (tell, told) = channel();
+    let (to_test, from_child) = channel();
     let thread = thread::spawn(move || {
         let listener = fixture.listener();
         let child = fixture.spawn("child", [listener.resource()], move || {
-            begin.send(()).expect("the test listens");
+            begin.send(()).expect("the test receives it");
             let kind = refusal(listener.accept()).kind();
-            // Where cancelling does not wake it; its parent's thread has to end all the same.
+            // Cancelling does not wake it here, but its parent's thread must still exit.
             assert!(gone.recv().is_err());
             mem::forget(listener);
-            tell.send(kind).expect("the test listens");
+            to_test.send(kind).expect("the test receives it");
         });
         let label = child.task();
-        begun.recv().expect("the child begins");
+        begun.recv().expect("the child starts");
         drop(child);
         label
     });
-    let child = thread.join().expect("it neither waits nor panics");
+    let child = thread.join().expect("it returns without a panic");
     let snapshot = fixture.registry.snapshot();
     let data = snapshot.tasks.iter().find(|data| data.task == child).expect("it is running");
     assert_eq!(data.parent.map(|parent| parent.get()), Some(1), "the root");
     assert!(data.cancelled);
     drop(go);
-    assert_eq!(told.recv().expect("it was woken"), ErrorKind::Cancelled);
+    assert_eq!(from_child.recv().expect("it was woken"), ErrorKind::Cancelled);
     while fixture.registry.snapshot().tasks.iter().any(|data| data.task == child) {
         thread::yield_now();
     }
     fixture.assert_all_closed();
 }
 
-// Rule 16: the end of the process.
+// Rule 16: process exit.
 
 #[test]
 fn finish_finalizes_own_resources_and_lists_those_of_others() {
@@ -119,18 +119,18 @@ fn finish_finalizes_own_resources_and_lists_those_of_others() {
         let (go, gone) = channel::<()>();
         let other = thread::spawn(move || {
             let theirs = fixture.listener();
-            begin.send(theirs.id()).expect("the test listens");
+            begin.send(theirs.id()).expect("the test receives it");
             assert!(gone.recv().is_err());
             theirs.release()
         });
-        let theirs = begun.recv().expect("the other begins");
+        let theirs = begun.recv().expect("the other starts");
         mem::forget(fixture.own("mine"));
         let verdict = fixture.registry.finish();
         assert_eq!(fixture.finalized(), ["mine"]);
         assert_eq!((verdict.leaks, verdict.still_open.len()), (1, 1));
         assert_eq!((verdict.still_open[0].id, verdict.still_open[0].state), (theirs, "held"));
         drop(go);
-        other.join().expect("it doesn't panic").expect("nobody closed it");
+        other.join().expect("it does not panic").expect("it is open");
     });
     fixture.assert_all_closed();
 }
@@ -163,12 +163,12 @@ fn process_exit_runs_no_finalizer_of_another_thread() {
                 println!("finalized");
                 Ok(())
             });
-            begin.send(()).expect("the test listens");
+            begin.send(()).expect("the test receives it");
             loop {
                 thread::park();
             }
         });
-        begun.recv().expect("the thread begins");
+        begun.recv().expect("the thread starts");
         exit(7);
     });
     assert_eq!(output.status.code(), Some(7));
@@ -185,10 +185,10 @@ fn a_forked_child_has_no_registry_and_the_parents_connection_survives() {
             let string = fixture.own("the parent's");
             if fd_misuse::is_forked_child() {
                 drop((string, stream));
-                // A task of the child's own, on a thread of its own.
+                // A task of the forked child, on its own thread.
                 let pool = Pool::builder().registry(&fixture.registry).build();
                 let sum = pool.spawn([], || 3 + 4).expect("there is a thread").join();
-                assert_eq!(sum.expect("it leaves nothing"), 7);
+                assert_eq!(sum.expect("it leaves no resource"), 7);
                 let untouched = fixture.finalized().is_empty() && fixture.reports().is_empty();
                 fd_misuse::end_forked_child(if untouched { 0 } else { 1 });
             }
@@ -197,7 +197,7 @@ fn a_forked_child_has_no_registry_and_the_parents_connection_survives() {
             let (_, status) = ended.expect("it has ended");
             assert_eq!(status.exit_status(), Some(0));
             assert_connected(&mut stream, &mut peer);
-            string.release().expect("it is ours");
+            string.release().expect("this task owns it");
         });
         assert_eq!(fixture.finalized(), ["the parent's"]);
         fixture.assert_clean();
@@ -205,7 +205,7 @@ fn a_forked_child_has_no_registry_and_the_parents_connection_survives() {
     assert_success(&output);
 }
 
-// Rule 17: libraries' own descriptors.
+// Rule 17: the descriptors of libraries.
 
 #[test]
 fn a_declared_descriptor_is_listed_with_its_reason_and_is_not_a_leak() {
@@ -221,7 +221,7 @@ fn a_declared_descriptor_is_listed_with_its_reason_and_is_not_a_leak() {
         let line = format!("fd {number} declared: a library, wakes its handler");
         assert!(text.ends_with(&line), "{text}");
         assert!(fixture.registry.finish().is_clean());
-        theirs.local_addr().expect("nobody closed it");
+        theirs.local_addr().expect("it is open");
         fixture.registry.forget_external(number);
         assert!(fixture.registry.snapshot().declared.is_empty());
     });

@@ -1,4 +1,4 @@
-//! The reaper of an `Orphans` runs before the owner of the `Orphans` has ended.
+//! The reaper of an `Orphans` runs before the owner of the `Orphans` has exited.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -10,7 +10,7 @@ use echown::test;
 
 use crate::common::{Fixture, lock, wait_until};
 
-/// How a task stands in a snapshot; none when it has ended.
+/// The state of a task in a snapshot; none when it has exited.
 fn state_of(fixture: &Fixture, name: &str) -> Option<&'static str> {
     let tasks = fixture.registry.snapshot().tasks;
     tasks.iter().find(|task| &*task.task.name == name).map(|task| task.state)
@@ -26,18 +26,18 @@ fn an_exiting_parent_waits_for_the_reaper_of_its_exited_child() {
             let (begin, begun) = channel();
             let begin = Mutex::new(begin);
             let orphans = Orphans::reaped_by(&fixture.registry, move |_, outcome| {
-                outcome.expect("it leaves nothing");
-                lock(&begin).send(()).expect("the parent listens");
+                outcome.expect("it leaves no resource");
+                lock(&begin).send(()).expect("the parent receives it");
                 let is_running = || state_of(fixture, "parent") == Some("running");
                 wait_until("the parent to begin its end", || !is_running());
-                // Its end has begun, and does not go on without this.
+                // Its exit has begun and waits for this.
                 for _ in 0..200 {
                     assert_eq!(state_of(fixture, "parent"), Some("exiting"));
                     thread::yield_now();
                 }
                 theirs.store(true, Ordering::Relaxed);
             });
-            // It ends after it was adopted, and so on its own thread.
+            // It exits after its adoption, and so on its own thread.
             let (end, ended) = channel::<()>();
             let child = fixture.spawn("child", [], move || assert!(ended.recv().is_err()));
             orphans.adopt(child).expect("it is a child");

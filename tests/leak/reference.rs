@@ -1,21 +1,21 @@
-//! The guarantees of Miou's own tests, with our tests for them. Tests that no other file contains
+//! The guarantees that Miou tests, with echown's test for each. Tests that no other file contains
 //! are here.
 //!
-//! | Miou's promise | test |
+//! | Miou's guarantee | test |
 //! |---|---|
 //! | a child must not be forgotten | `an_unjoined_child_is_cancelled_finalized_and_reported_by_its_parent` |
 //! | a promise is awaited once | `a_joined_child_cannot_be_joined_a_second_time` |
 //! | cancelling a task with infinite children returns | `cancelling_a_task_that_keeps_spawning_children_returns` |
 //! | a race returns the winner, and the loser is cancelled early | `first_returns_the_first_outcome_after_all_others_have_exited` |
-//! | a sibling's promise is not a child | `only_the_parent_may_join_or_cancel_a_child_and_others_get_the_promise_back` |
-//! | a parent that fails while a child sleeps returns its own error at once, and the child is cancelled | `a_failing_task_returns_its_error_and_its_sleeping_child_is_cancelled` |
+//! | the promise of a sibling is not a child | `only_the_parent_may_join_or_cancel_a_child_and_others_get_the_promise_back` |
+//! | a parent that fails while a child sleeps returns its error immediately, and the child is cancelled | `a_failing_task_returns_its_error_and_its_sleeping_child_is_cancelled` |
 //! | a sleeper is cancelled fast | `a_sleeping_task_is_cancelled_immediately` |
 //! | a finalizer has run when cancel returns | `when_cancel_returns_the_finalizer_has_run` |
 //! | only their owner controls orphans | `only_the_owner_may_use_an_orphans` |
 //! | 42 orphans, taken and cancelled, leave nothing | `forty_two_orphans_are_taken_and_cancelled_without_leaks` |
-//! | a drained mix of two that end well and one that does not | `draining_two_successes_and_one_failure_returns_them` |
+//! | draining two successes and one failure | `draining_two_successes_and_one_failure_returns_them` |
 //! | a task that waits for an orphan can be cancelled | `a_task_blocked_on_an_orphan_is_woken` |
-//! | the end of a stream beats a timeout | `end_of_stream_is_returned_before_the_timeout` |
+//! | end of stream is returned before a timeout | `end_of_stream_is_returned_before_the_timeout` |
 //! | a failed connect is reported, and does not time out | `a_rejected_connect_fails_immediately_and_not_at_the_timeout` |
 
 use std::io::{self, Read};
@@ -31,7 +31,7 @@ use echown::test;
 use crate::common::reserved::Reserved;
 use crate::common::{self, Fixture, assert_cancelled, panic_message};
 
-/// No test waits this long: the watchdog of the fixture ends it before.
+/// No test waits this long: the fixture's watchdog ends it before.
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
@@ -52,7 +52,7 @@ fn every_row_of_the_table_has_a_test() {
     }
 }
 
-/// A child that sleeps as one does here: in a socket of its own, where its cancellation wakes it.
+/// A child that sleeps by blocking in its own socket, where its cancellation wakes it.
 fn sleeper(fixture: &'static Fixture, begun: std::sync::mpsc::Sender<i32>) -> Promise<bool> {
     let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there are descriptors");
     fixture.spawn("sleeper", [stream.resource(), peer.resource()], move || {
@@ -67,13 +67,16 @@ fn sleeper(fixture: &'static Fixture, begun: std::sync::mpsc::Sender<i32>) -> Pr
 fn a_joined_child_cannot_be_joined_a_second_time() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        // By its type: `join` consumes the promise (the documentation has the compiler's word). The
-        // outcome of an orphan is taken once, too.
+        // The type prevents it: `join` consumes the promise (a doc test shows the compile error). The
+        // outcome of an orphan is also taken only once.
         let orphans = Orphans::new(&fixture.registry);
-        orphans.adopt(fixture.spawn("child", [], || 7)).expect("it is ours");
-        assert_eq!(orphans.get().expect("we own it").map(|end| end.expect("it is well")), Some(7));
-        assert!(orphans.get().expect("we own it").is_none());
-        assert!(orphans.take().expect("we own it").is_none());
+        orphans.adopt(fixture.spawn("child", [], || 7)).expect("this task owns it");
+        assert_eq!(
+            orphans.get().expect("this task owns it").map(|end| end.expect("it succeeds")),
+            Some(7)
+        );
+        assert!(orphans.get().expect("this task owns it").is_none());
+        assert!(orphans.take().expect("this task owns it").is_none());
         assert_eq!(orphans.status(), OrphanStatus::Empty);
     });
     fixture.assert_clean();
@@ -90,7 +93,7 @@ fn cancelling_a_task_that_keeps_spawning_children_returns() {
                 let Ok(child) = fixture.pool().spawn([], move || n) else {
                     break;
                 };
-                // Some are joined; some are handed over and never are.
+                // Some are joined; some are adopted and never joined.
                 if n % 3 == 0 {
                     kept.push(child);
                 } else if let Err(failure) = child.join() {
@@ -115,7 +118,7 @@ fn a_failing_task_returns_its_error_and_its_sleeping_child_is_cancelled() {
         let parent = fixture.spawn::<()>("parent", [], || {
             let (begun, begins) = channel();
             let child = sleeper(fixture, begun);
-            common::wait_until_blocked(begins.recv().expect("it begins"), false);
+            common::wait_until_blocked(begins.recv().expect("it starts"), false);
             mem::forget((fixture.own("the parent's"), child));
             panic!("its own error");
         });
@@ -135,7 +138,7 @@ fn a_sleeping_task_is_cancelled_immediately() {
             let (begun, begins) = channel();
             let child = sleeper(fixture, begun);
             if is_asleep {
-                common::wait_until_blocked(begins.recv().expect("it begins"), false);
+                common::wait_until_blocked(begins.recv().expect("it starts"), false);
             }
             assert_cancelled(child.cancel());
         }
@@ -177,10 +180,10 @@ fn draining_two_successes_and_one_failure_returns_them() {
                 assert_ne!(n, 1, "the bad one");
                 n
             });
-            orphans.adopt(child).expect("it is ours");
+            orphans.adopt(child).expect("this task owns it");
         }
         let (mut good, mut bad) = (Vec::new(), Vec::new());
-        while let Some(outcome) = orphans.get().expect("we own it") {
+        while let Some(outcome) = orphans.get().expect("this task owns it") {
             match outcome {
                 Ok(n) => good.push(n),
                 Err(failure) => bad.push(failure.to_string()),
@@ -212,7 +215,7 @@ fn end_of_stream_is_returned_before_the_timeout() {
             rung.map(|_| 0).map_err(|_| io::ErrorKind::TimedOut)
         });
         drop(peer);
-        let first = pool::first([reader, timeout]).expect("it ends well");
+        let first = pool::first([reader, timeout]).expect("it succeeds");
         assert_eq!(first, Ok(0), "the end of the stream");
     });
     fixture.assert_clean();
@@ -222,9 +225,13 @@ fn end_of_stream_is_returned_before_the_timeout() {
 fn a_rejected_connect_fails_immediately_and_not_at_the_timeout() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let nobody = Reserved::new();
-        let refused = Stream::connect_timeout_in(&fixture.registry, &nobody.address(), LONG);
-        assert_eq!(refused.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
+        let reserved_address = Reserved::new();
+        let rejected =
+            Stream::connect_timeout_in(&fixture.registry, &reserved_address.address(), LONG);
+        assert_eq!(
+            rejected.expect_err("nothing listens there").kind(),
+            io::ErrorKind::ConnectionRefused
+        );
     });
     fixture.assert_clean();
 }

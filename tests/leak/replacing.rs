@@ -1,5 +1,5 @@
-//! Rule 11 for a descriptor that moves: one whose number was closed or replaced outside the registry
-//! stays known as replaced wherever it goes, and nothing done with it reaches the newcomer.
+//! Rule 11 for a descriptor that moves: after its number was closed or replaced outside the registry
+//! it stays marked as replaced in every owner, and no operation on it reaches the new file.
 //!
 //! `closing.rs` has the cases in which it stays with the task that acquired it.
 
@@ -18,12 +18,12 @@ use crate::common::{
 };
 use crate::events;
 
-/// Replaces the file behind a number of the registry by another one, in one step, so that no other
-/// test gets the number in between. Returns the owner of the number from now on.
-fn replace(number: RawFd, newcomer: impl AsFd) -> OwnedFd {
+/// Replaces the file behind a registered number by another one, atomically, so that no other test
+/// gets the number in between. Returns the new owner of the number.
+fn replace(number: RawFd, new_file: impl AsFd) -> OwnedFd {
     let mut taken = fd_misuse::second_owner(number);
     let flags = rustix::io::DupFlags::CLOEXEC;
-    rustix::io::dup3(newcomer, &mut taken, flags).expect("both are open");
+    rustix::io::dup3(new_file, &mut taken, flags).expect("both are open");
     taken
 }
 
@@ -31,36 +31,37 @@ fn number(stream: &Stream) -> RawFd {
     stream.describe().number.expect("it is a descriptor")
 }
 
-/// Puts a new connection under a number. Returns the end that has the number now, and the other end.
+/// Puts a new connection under a number. Returns the end that now has the number, and the other end.
 fn replace_by_connection(number: RawFd) -> (TcpStream, TcpStream) {
     let (here, there) = common::connection();
     (TcpStream::from(replace(number, here)), there)
 }
 
-/// The same, and the registry notices, because it owns the new end.
+/// The same, and the registry detects it, because it owns the new end.
 fn replace_by_owned(fixture: &Fixture, number: RawFd) -> (Stream, TcpStream) {
     let (here, there) = replace_by_connection(number);
-    let here = Stream::own_in(&fixture.registry, here).expect("the number is the new file's");
+    let here = Stream::own_in(&fixture.registry, here).expect("the number belongs to the new file");
     assert_eq!(fixture.codes(), ["fd-replaced"]);
     (here, there)
 }
 
-/// A stream that was replaced unnoticed: the new file under its number, and that file's peer.
+/// A stream that was replaced without detection, the new file under its number, and that file's peer.
 fn replaced(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, _peer) = fixture.connection();
     let (here, there) = replace_by_connection(number(&stream));
     (stream, here, there)
 }
 
-/// The same, noticed by the registry, because the new file was owned for a moment.
+/// The same, detected by the registry, because the new file was owned for a moment.
 fn known_as_replaced(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, here, there) = replaced(fixture);
-    let owned = fixture.registry.own_fd(OwnedFd::from(here)).expect("the number is the newcomer's");
-    let here = owned.disown().expect("it is ours");
+    let owned =
+        fixture.registry.own_fd(OwnedFd::from(here)).expect("the number belongs to the new file");
+    let here = owned.disown().expect("this task owns it");
     (stream, TcpStream::from(here), there)
 }
 
-/// Ends of a task that still has a resource.
+/// Exits of a task that still has a resource.
 const ENDS: [&str; 4] = ["drops it", "releases it", "forgets it", "panics"];
 
 fn assert_ends_with(stream: Stream, end: &str) {
@@ -97,7 +98,7 @@ fn a_resource_replaced_after_give_is_reported_and_the_new_file_stays_open() {
                 }
                 assert_connected(&mut here, &mut there);
                 let owner = fixture.reports().iter().find_map(|report| match report {
-                    Report::FdReplaced(theft) => theft.owner.clone(),
+                    Report::FdReplaced(replacement) => replacement.owner.clone(),
                     _ => None,
                 });
                 assert_eq!(owner.map(|owner| owner.name).as_deref(), Some("child"));
@@ -116,12 +117,12 @@ fn a_resource_marked_as_replaced_cannot_be_given_offered_or_transferred() {
     fixture.root(|| {
         let child = fixture.spawn("child", [], || {
             let (stream, mut here, mut there) = known_as_replaced(fixture);
-            let refused = fixture.pool().spawn([stream.resource()], || ());
-            assert_eq!(refusal(refused).kind(), ErrorKind::FdReplaced);
+            let rejected = fixture.pool().spawn([stream.resource()], || ());
+            assert_eq!(refusal(rejected).kind(), ErrorKind::FdReplaced);
             assert_eq!(refusal(stream.transfer()).kind(), ErrorKind::FdReplaced);
             let (error, stream) = stream.offer().expect_err("it is replaced").into_parts();
             assert_eq!(error.kind(), ErrorKind::FdReplaced);
-            let stream = stream.expect("the handle comes back");
+            let stream = stream.expect("the handle is returned");
             assert_eq!(refusal(stream.check()).kind(), ErrorKind::FdReplaced);
             assert_eq!(refusal(stream.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
             let (error, stream) = stream.split().expect_err("it is replaced").into_parts();
@@ -162,7 +163,7 @@ fn dropping_a_replaced_offer_does_not_close_the_new_file() {
     fixture.root(|| {
         let (stream, _peer) = fixture.connection();
         let number = number(&stream);
-        let offer = stream.offer().expect("it is ours");
+        let offer = stream.offer().expect("this task owns it");
         let (mut here, mut there) = replace_by_connection(number);
         drop(offer);
         assert_connected(&mut here, &mut there);
@@ -178,15 +179,15 @@ fn a_replaced_offer_passes_to_the_parent_and_its_claimer_cannot_use_it() {
         let (stream, _peer) = fixture.connection();
         let (resource, number) = (stream.resource(), number(&stream));
         let (go, gone) = channel::<()>();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn("offerer", [stream.resource()], move || {
-            tell.send(stream.offer().expect("it is its own")).expect("the test listens");
+            to_test.send(stream.offer().expect("the task owns it")).expect("the test receives it");
             assert!(gone.recv().is_err());
         });
-        let offer = told.recv().expect("it was sent");
+        let offer = from_child.recv().expect("it was sent");
         let (mut here, mut there) = replace_by_owned(fixture, number);
         drop(go);
-        child.join().expect("an offer is no leak");
+        child.join().expect("an offer is not a leak");
         assert_eq!(resource.describe().owner, Some(fixture.registry.current_task()));
         let claimed = offer.claim().expect("it is still offered");
         assert_eq!(refusal(claimed.set_nodelay(true)).kind(), ErrorKind::FdReplaced);
@@ -228,7 +229,7 @@ fn a_replaced_write_half_shuts_nothing_down() {
             fixture.root(|| {
                 let (stream, _peer) = fixture.connection();
                 let number = number(&stream);
-                let (reading, writing) = stream.split().expect("it is ours");
+                let (reading, writing) = stream.split().expect("this task owns it");
                 let (mut here, mut there) = replace_by_connection(number);
                 if is_forgotten {
                     let give = [writing.resource()];
@@ -248,21 +249,22 @@ fn a_replaced_write_half_shuts_nothing_down() {
     }
 }
 
-/// A stream that is known as replaced and whose number means its old socket again by now, through a
-/// duplicate without an owner: the identity is the registered one, but the number is not ours.
-/// What `split` makes of the stream, that duplicate, and the peer.
+/// A stream that is marked as replaced and whose number now means its old socket again, through a
+/// duplicate without an owner: the identity is the registered one, but the task does not own the number.
+/// Returns the result of `split` on the stream, that duplicate, and the peer.
 fn replaced_by_its_own_duplicate<H>(
     fixture: &'static Fixture,
     split: impl FnOnce(Stream) -> H,
 ) -> (H, TcpStream, TcpStream) {
     let (socket, peer) = common::connection();
     let aside = socket.try_clone().expect("there are descriptors");
-    let stream = Stream::own_in(&fixture.registry, socket).expect("nobody's yet");
+    let stream = Stream::own_in(&fixture.registry, socket).expect("it has no owner yet");
     let number = number(&stream);
     let handles = split(stream);
     let (here, _there) = common::connection();
-    let newcomer = fixture.registry.own_fd(replace(number, here)).expect("it is the newcomer's");
-    mem::forget(newcomer.disown().expect("it is ours"));
+    let new_file =
+        fixture.registry.own_fd(replace(number, here)).expect("it belongs to the new file");
+    mem::forget(new_file.disown().expect("this task owns it"));
     (handles, TcpStream::from(replace(number, aside)), peer)
 }
 
@@ -270,17 +272,18 @@ fn replaced_by_its_own_duplicate<H>(
 fn a_replaced_mark_stays_even_if_the_old_identity_returns() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (stream, mut newcomer, mut peer) =
+        let (stream, mut new_file, mut peer) =
             replaced_by_its_own_duplicate(fixture, |stream| stream);
         assert_eq!(refusal(stream.release()).kind(), ErrorKind::FdReplaced);
-        assert_connected(&mut newcomer, &mut peer);
-        let (halves, mut newcomer, mut peer) =
-            replaced_by_its_own_duplicate(fixture, |stream| stream.split().expect("it is ours"));
+        assert_connected(&mut new_file, &mut peer);
+        let (halves, mut new_file, mut peer) = replaced_by_its_own_duplicate(fixture, |stream| {
+            stream.split().expect("this task owns it")
+        });
         let (reading, writing) = halves;
         drop(writing);
-        assert_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut new_file, &mut peer);
         drop(reading);
-        assert_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut new_file, &mut peer);
     });
     assert_eq!(fixture.codes(), ["fd-replaced"; 2], "one replacement is one report");
 }
@@ -292,19 +295,19 @@ fn cancel_and_drain_do_not_shut_down_a_replaced_resource() {
         let (go, gone) = channel::<()>();
         let (begin, begun) = channel();
         let owner = fixture.spawn("owner", [], move || {
-            let (stream, newcomer, peer) = replaced_by_its_own_duplicate(fixture, |stream| stream);
-            begin.send((newcomer, peer)).expect("the test listens");
+            let (stream, new_file, peer) = replaced_by_its_own_duplicate(fixture, |stream| stream);
+            begin.send((new_file, peer)).expect("the test receives it");
             assert!(gone.recv().is_err());
             mem::forget(stream);
         });
-        let (mut newcomer, mut peer) = begun.recv().expect("it begins");
-        owner.drain().expect("it is ours");
-        assert_connected(&mut newcomer, &mut peer);
-        owner.request_cancel().expect("it is ours");
-        assert_connected(&mut newcomer, &mut peer);
+        let (mut new_file, mut peer) = begun.recv().expect("it starts");
+        owner.drain().expect("this task owns it");
+        assert_connected(&mut new_file, &mut peer);
+        owner.request_cancel().expect("this task owns it");
+        assert_connected(&mut new_file, &mut peer);
         drop(go);
         assert_cancelled(owner.join());
-        assert_connected(&mut newcomer, &mut peer);
+        assert_connected(&mut new_file, &mut peer);
     });
     assert_eq!(fixture.codes(), ["fd-replaced"], "one replacement is one report");
 }

@@ -1,4 +1,4 @@
-//! What a report says, how much is checked (levels), and what follows from a finding (policies).
+//! The content of reports, the levels of checking, and the policies for findings.
 
 use std::io::{Read, Write};
 use std::mem;
@@ -17,7 +17,7 @@ use crate::common::{
 };
 use crate::{events, test_name};
 
-// What a report says.
+// The content of a report.
 
 #[test]
 fn a_leak_report_has_kind_owner_site_age_and_custody() {
@@ -25,10 +25,10 @@ fn a_leak_report_has_kind_owner_site_age_and_custody() {
     let (report, [acquired, spawned], thread) = fixture.root(|| {
         let (stream, _peer) = fixture.connection();
         let described = stream.describe();
-        let (tell, told) = channel();
+        let (to_test, from_child) = channel();
         let child = fixture.spawn("worker", [stream.resource()], move || {
-            (&stream).write_all(b"hello").expect("it is its own");
-            tell.send(common::thread_id()).expect("the test listens");
+            (&stream).write_all(b"hello").expect("the task owns it");
+            to_test.send(common::thread_id()).expect("the test receives it");
             mem::forget(stream);
         });
         let (_, report) = leaked(child.join());
@@ -36,7 +36,7 @@ fn a_leak_report_has_kind_owner_site_age_and_custody() {
         assert_eq!(report.resources[0].peer, described.peer);
         let sites =
             [described.acquired.to_string(), report.spawned.expect("it was spawned").to_string()];
-        (report, sites, told.recv().expect("it was sent"))
+        (report, sites, from_child.recv().expect("it was sent"))
     });
     let socket = &report.resources[0];
     let (worker, root) = (&report.task, socket.custody[0].to.as_ref().expect("it was acquired"));
@@ -122,7 +122,7 @@ fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
             mem::forget(fixture.listener());
             "its value"
         });
-        assert_eq!(child.join().expect("a leak is not looked for"), "its value");
+        assert_eq!(child.join().expect("leaks are not checked"), "its value");
         assert_eq!(fixture.finalized(), ["r3", "r2", "r1"]);
         fixture.assert_all_closed();
         let listener = fixture.listener();
@@ -132,7 +132,7 @@ fn level_off_reports_nothing_and_still_finalizes_and_cancels() {
         });
         assert_cancelled(child.cancel());
         let (twice, line) = (fixture.own("twice"), line!() + 1);
-        twice.release().expect("it is ours");
+        twice.release().expect("this task owns it");
         let second = refusal(twice.release());
         assert_eq!(second.kind(), ErrorKind::DoubleRelease);
         assert_eq!(second.earlier_site().map(|site| site.line()), Some(line));
@@ -147,9 +147,9 @@ fn level_off_does_not_look_up_the_current_task() {
     fixture.root(|| {
         let (stream, mut peer) = fixture.connection();
         thread::scope(|threads| {
-            let stranger = threads.spawn(|| (&stream).write(b"x"));
-            let written = stranger.join().expect("it doesn't panic");
-            assert_eq!(written.expect("the price of this level"), 1);
+            let other_task = threads.spawn(|| (&stream).write(b"x"));
+            let written = other_task.join().expect("it does not panic");
+            assert_eq!(written.expect("this level has the backtrace"), 1);
         });
         peer.read_exact(&mut [0]).expect("it arrives");
     });
@@ -201,7 +201,7 @@ fn a_suppressed_leak_is_finalized_and_counted_and_is_not_the_task_outcome() {
         let elsewhere = fixture.spawn("elsewhere", [], known);
         leaked(elsewhere.join());
         let child = fixture.spawn("known", [], || fixture.leak_a_listener());
-        child.join().expect("it is known");
+        child.join().expect("the check is registered");
     });
     fixture.assert_all_closed();
     let verdict = fixture.registry.finish();
@@ -226,7 +226,7 @@ fn the_exit_code_is_23_under_policy_fail_and_0_under_policy_warn() {
     let output = in_own_process(test_name!(), || {
         let fixture = Fixture::with(|settings| settings.on_violation(Policy::Fail));
         let twice = fixture.own("twice");
-        twice.release().expect("it is ours");
+        twice.release().expect("this task owns it");
         assert_eq!(refusal(twice.release()).kind(), ErrorKind::DoubleRelease);
         exit(fixture.registry.finish().exit_code.into());
     });
@@ -237,7 +237,8 @@ fn the_exit_code_is_23_under_policy_fail_and_0_under_policy_warn() {
 fn a_leak_under_policy_abort_is_reported_and_aborts_the_process() {
     let output = in_own_process(test_name!(), || {
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-        rustix::process::setrlimit(rustix::process::Resource::Core, none).expect("lower is fine");
+        rustix::process::setrlimit(rustix::process::Resource::Core, none)
+            .expect("the limit can be lowered");
         let registry = Registry::builder().on_leak(Policy::Abort).build();
         let _ = registry.run("leaking", || mem::forget(registry.own("leaked")));
     });
@@ -246,7 +247,7 @@ fn a_leak_under_policy_abort_is_reported_and_aborts_the_process() {
     assert!(errors.contains("echown: leak: task "), "{errors}");
 }
 
-// What a registry keeps of its reports.
+// Reports kept by a registry.
 
 #[test]
 fn kept_reports_are_bounded_in_size_and_state_what_is_omitted() {
@@ -254,7 +255,7 @@ fn kept_reports_are_bounded_in_size_and_state_what_is_omitted() {
     let delivered: &'static Mutex<Vec<usize>> = Box::leak(Box::default());
     let count = |report: &Report| match report {
         Report::Leak(leak) => {
-            assert_eq!(leak.resources_omitted, 0, "what is delivered is complete");
+            assert_eq!(leak.resources_omitted, 0, "a delivered report is complete");
             delivered.lock().expect("no sink panics").push(leak.resources.len());
         }
         other => panic!("expected a leak, got {other}"),
@@ -278,7 +279,7 @@ fn kept_reports_are_bounded_in_size_and_state_what_is_omitted() {
         assert!(text.contains(&format!("still owned {LEFT} resources")), "{text}");
         assert!(text.contains(&format!("\n  ({} more omitted)", leak.resources_omitted)));
     }
-    // A resource takes some 700 bytes, and 4 MiB are kept.
+    // A resource takes about 700 bytes, and 4 MiB are kept.
     assert!((2_000..10_000).contains(&kept), "{kept} resources are kept");
 }
 

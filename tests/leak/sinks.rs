@@ -1,4 +1,4 @@
-//! User code that gets a finding and makes one itself: a sink, a `known` predicate, a log
+//! User code that receives a finding and causes another: a sink, a `known` predicate, a log
 //! subscriber. Its findings are counted and kept, and not delivered to it again.
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -11,7 +11,7 @@ use echown::test;
 use crate::common::{in_own_process, lock};
 use crate::test_name;
 
-/// Something that the main thread owns and that anything may use against the rules.
+/// A resource of the main thread that other threads misuse.
 type Victim = Arc<OnceLock<Owned<&'static str>>>;
 
 fn break_a_rule(victim: &Victim) {
@@ -20,17 +20,17 @@ fn break_a_rule(victim: &Victim) {
     }
 }
 
-/// Whatever refers to the registry is in one of its sinks: nothing would drop it.
+/// The registry's sinks refer to the registry: without this, nothing would drop it.
 fn release(victim: &Victim) {
-    victim.get().expect("it was set").release().expect("it is this thread's");
+    victim.get().expect("it was set").release().expect("this thread owns it");
 }
 
-/// Has another thread break a rule `times` times. Answers what was kept.
+/// Has another thread break a rule `times` times. Returns the kept reports.
 fn break_a_rule_elsewhere(registry: &Registry, victim: &Victim, times: usize) -> Vec<Report> {
     victim.set(registry.own("theirs").expect("the task is running")).expect("it is set once");
     let theirs = Arc::clone(victim);
     let thread = thread::spawn(move || (0..times).for_each(|_| break_a_rule(&theirs)));
-    thread.join().expect("it doesn't panic");
+    thread.join().expect("it does not panic");
     release(victim);
     registry.reports()
 }
@@ -79,10 +79,10 @@ fn a_baseline_predicate_is_not_called_for_its_own_violation() {
     assert_eq!(break_a_rule_elsewhere(&registry, &victim, 1).len(), 2);
     let verdict = registry.summary();
     assert_eq!((verdict.violations, verdict.known), (2, 1));
-    assert_ne!(verdict.exit_code, 0, "what is not known fails");
+    assert_ne!(verdict.exit_code, 0, "findings outside the baseline fail");
 }
 
-/// A log subscriber that does something at each event.
+/// A log subscriber that runs a closure at each event.
 pub(crate) struct OnEvent(pub(crate) fn());
 
 impl tracing::Subscriber for OnEvent {
@@ -119,18 +119,19 @@ fn a_violation_by_a_log_subscriber_is_not_sent_to_it() {
     assert_eq!(break_a_rule_elsewhere(&Registry::new(), victim, 1).len(), 2);
 }
 
-/// A plain test: the process that it starts dies on purpose.
+/// A plain test, because the process that it starts exits abnormally on purpose.
 #[std::prelude::v1::test]
 fn what_aborts_the_process_inside_of_a_sink_is_said_on_standard_error() {
     let output = in_own_process(test_name!(), || {
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-        rustix::process::setrlimit(rustix::process::Resource::Core, none).expect("lower is fine");
+        rustix::process::setrlimit(rustix::process::Resource::Core, none)
+            .expect("the limit can be lowered");
         let (victim, other_victim) = (Victim::default(), Victim::default());
         let other = Registry::builder().on_violation(Policy::Abort).sink(|_| ()).build();
         other_victim.set(other.own("other").expect("the task is running")).expect("it is set once");
         let registry = Registry::builder().sink(move |_| break_a_rule(&other_victim)).build();
         break_a_rule_elsewhere(&registry, &victim, 1);
     });
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("echown: not-owner: ") && said.contains("(&str)"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("echown: not-owner: ") && stderr.contains("(&str)"), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! Names that programs and their users choose, as reports and tables print them.
+//! Names chosen by programs and users are escaped in reports and tables.
 
 use std::io;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::common::Fixture;
 const HOSTILE: &str = "a\u{1b}[2J\nleak: forged\u{202e}\u{85}\u{200b}\\b";
 const ESCAPED: &str = r"a\x1b[2J\nleak: forged\u{202e}\u{85}\u{200b}\b";
 
-/// A text that is printed has no other control characters than its own newlines.
+/// Asserts that a printed text has no control characters except newlines.
 #[track_caller]
 fn assert_printable(what: &str, text: &str) {
     let hidden = |c: char| c != '\n' && c.is_control() || "\u{202e}\u{200b}".contains(c);

@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    /// The handle by itself, unless a frame further out is inside `with` on it.
+    /// The handle, unless a frame further out is inside `with` on it.
     pub fn take_handle(&self, pick: Pick) -> Option<(usize, Owned<usize>)> {
         let thing = self.pick(pick)?;
         let seat = &mut self.seats.borrow_mut()[thing];
@@ -146,10 +146,10 @@ impl World {
                 let expected = self.model.borrow_mut().disown(me, thing);
                 match handle.disown() {
                     Ok(value) => assert_eq!((value, expected), (thing, Ok(()))),
-                    Err(refused) => {
-                        let (error, handle) = refused.into_parts();
+                    Err(rejected) => {
+                        let (error, handle) = rejected.into_parts();
                         assert_eq!(Err(error.kind()), expected, "{one:?}");
-                        let handle = handle.expect("a refused disown gives the handle back");
+                        let handle = handle.expect("a rejected disown returns the handle");
                         self.seat(thing, Seat::Handle(Rc::new(handle)));
                     }
                 }
@@ -162,10 +162,10 @@ impl World {
                         assert_eq!(expected, Ok(()), "{one:?}");
                         self.seat(thing, Seat::Offer(offer));
                     }
-                    Err(refused) => {
-                        let (error, handle) = refused.into_parts();
+                    Err(rejected) => {
+                        let (error, handle) = rejected.into_parts();
                         assert_eq!(Err(error.kind()), expected, "{one:?}");
-                        let handle = handle.expect("a refused offer gives the handle back");
+                        let handle = handle.expect("a rejected offer returns the handle");
                         self.seat(thing, Seat::Handle(Rc::new(handle)));
                     }
                 }
@@ -178,10 +178,10 @@ impl World {
                         assert_eq!(expected, Ok(()), "{one:?}");
                         self.seat(thing, Seat::Handle(Rc::new(handle)));
                     }
-                    Err(refused) => {
-                        let (error, offer) = refused.into_parts();
+                    Err(rejected) => {
+                        let (error, offer) = rejected.into_parts();
                         assert_eq!(Err(error.kind()), expected, "{one:?}");
-                        let offer = offer.expect("a refused claim gives the offer back");
+                        let offer = offer.expect("a rejected claim returns the offer");
                         self.seat(thing, Seat::Offer(offer));
                     }
                 }
@@ -221,7 +221,7 @@ impl World {
         let thing = self.model.borrow_mut().own(self.me(), finalizer);
         let noted = Arc::clone(&self.finalized);
         let owned = self.registry.own_with(thing, move |thing| {
-            noted.lock().expect("nobody panics while noting").push(thing);
+            noted.lock().expect("no thread panics with the lock").push(thing);
             match finalizer {
                 Finalizer::Succeeds => Ok(()),
                 Finalizer::Fails => Err(std::io::Error::other("this finalizer fails")),
@@ -229,7 +229,7 @@ impl World {
                 Finalizer::Panics => resume_unwind(Box::new("this finalizer panics")),
             }
         });
-        let owned = owned.expect("an open task owns what it likes");
+        let owned = owned.expect("a running task can own a resource");
         self.resources.borrow_mut().push(owned.resource());
         self.seats.borrow_mut().push(Seat::Handle(Rc::new(owned)));
     }
@@ -245,13 +245,13 @@ impl World {
             }
         }
         let expected = self.model.borrow_mut().checked(self.me(), thing);
-        let answer = handle.with(|value| {
+        let result = handle.with(|value| {
             assert_eq!(*value, thing);
             self.model.borrow_mut().things[thing].state = State::Busy;
             let _leave = Leave(self, thing);
             body();
         });
-        assert_eq!(kind_of(&answer), expected, "{one:?}");
+        assert_eq!(kind_of(&result), expected, "{one:?}");
     }
 
     pub fn child(&self, give: &[Pick], take: &[Pick], body: &[Move], end: &End) {
@@ -298,7 +298,7 @@ impl World {
         }
     }
 
-    /// The model's end of a task, and whether the registry's outcome says the same.
+    /// The exit of a task in the model; asserts that the outcome of the registry is the same.
     pub fn compare_outcome(&self, task: TaskId, end: &End, outcome: Result<(), TaskError<()>>) {
         let normally = matches!(end, End::Normally);
         let leaked = self.model.borrow_mut().end(task, normally);

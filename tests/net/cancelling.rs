@@ -24,15 +24,15 @@ fn is_woken<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel();
     let task = spawn_in(registry, "blocked", give, move || {
         sender.send(None).unwrap();
-        let answer = block().map(drop);
-        sender.send(Some(answer)).unwrap();
+        let result = block().map(drop);
+        sender.send(Some(result)).unwrap();
     })
     .unwrap();
     assert!(receiver.recv_timeout(DEADLINE).unwrap().is_none());
     let_block(registry, &task);
     task.request_cancel().unwrap();
-    let answer = receiver.recv_timeout(DEADLINE).expect("a cancelled task wakes").unwrap();
-    let error = answer.expect_err("a cancelled task gets nothing");
+    let result = receiver.recv_timeout(DEADLINE).expect("a cancelled task wakes").unwrap();
+    let error = result.expect_err("a cancelled task gets nothing");
     assert_eq!(kind_of(&error), ErrorKind::Cancelled, "{error}");
     assert_ne!(error.kind(), io::ErrorKind::Interrupted);
     assert!(matches!(task.join(), Err(TaskError::Cancelled)));
@@ -174,7 +174,7 @@ fn a_cancelled_task_makes_no_sockets() {
         let (one, other) = Stream::pair_in(registry).unwrap();
         let home = registry.clone();
         let task = spawn_in(registry, "cancelled", [one.resource()], move || {
-            // Ends when the cancellation is here.
+            // Returns when the task is cancelled.
             let _ = (&one).read(&mut [0]);
             sender.send(Stream::pair_in(&home).map(drop)).unwrap();
             sender.send(pipe_in(&home).map(drop)).unwrap();
@@ -184,10 +184,10 @@ fn a_cancelled_task_makes_no_sockets() {
         .unwrap();
         let_block(registry, &task);
         assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
-        let answers: Vec<_> = receiver.iter().collect();
-        // None at all when the cancellation came before the task had begun.
-        for answer in answers {
-            assert_eq!(kind_of(&answer.unwrap_err()), ErrorKind::Cancelled);
+        let results: Vec<_> = receiver.iter().collect();
+        // None at all if the task was cancelled before it started.
+        for result in results {
+            assert_eq!(kind_of(&result.unwrap_err()), ErrorKind::Cancelled);
         }
         drop(other);
     });

@@ -98,11 +98,11 @@ fn a_half_closed_stream_still_reads() {
         assert_eq!(one.write(b"more").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         let mut question = String::new();
         other.read_to_string(&mut question).unwrap();
-        other.write_all(b"answer").unwrap();
+        other.write_all(b"reply").unwrap();
         other.close().unwrap();
-        let mut answer = String::new();
-        one.read_to_string(&mut answer).unwrap();
-        assert_eq!((&*question, &*answer), ("question", "answer"));
+        let mut reply = String::new();
+        one.read_to_string(&mut reply).unwrap();
+        assert_eq!((&*question, &*reply), ("question", "reply"));
     });
 }
 

@@ -81,8 +81,8 @@ fn the_old_resource_of_a_split_stream_cannot_be_used() {
         let (one, _other) = Stream::pair_in(registry).unwrap();
         let whole = one.resource();
         let (_reading, _writing) = one.split().unwrap();
-        let refused = registry.run_inline("child", [whole], || ()).unwrap_err();
-        assert!(refused.to_string().contains("it is split"), "{refused}");
+        let rejected = registry.run_inline("child", [whole], || ()).unwrap_err();
+        assert!(rejected.to_string().contains("it is split"), "{rejected}");
     });
     assert_eq!(registry.summary().violations, 1);
 }

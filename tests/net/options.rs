@@ -56,7 +56,7 @@ fn try_calls_never_block_and_waiting_is_a_separate_call() {
         drop(writing);
         assert_eq!(theirs.try_read(&mut buffer).unwrap(), 6);
         assert_eq!(&buffer[..6], b"onetwo");
-        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 0, "the end");
+        assert_eq!(theirs.try_read(&mut buffer).unwrap(), 0, "end of stream");
     });
 }
 
@@ -76,7 +76,7 @@ fn a_write_half_that_shuts_down_both_ways_ends_reads_of_the_read_half() {
         writing.shutdown_both().unwrap();
         let (read, owned) = reader.join().unwrap();
         assert_eq!(read.unwrap(), 0, "it wakes, and it is an end");
-        owned.expect("the reading half is its owner's as before");
+        owned.expect("its owner still owns the read half");
         assert_eq!((&peer).read(&mut [0]).unwrap(), 0, "so is it for the peer");
         writing.release().unwrap();
     });
@@ -89,8 +89,8 @@ fn listeners_that_share_a_port_have_separate_queues_and_others_fail() {
         let first = options.bind("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
         let second = options.bind(&address).unwrap();
-        let refused = Listener::bind_in(registry, &address).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let rejected = Listener::bind_in(registry, &address).unwrap_err();
+        assert_eq!(rejected.kind(), io::ErrorKind::AddrInUse);
         let mut accepted = [0, 0];
         let _clients: Vec<Stream> = (0..200)
             .map(|_| {
@@ -109,7 +109,7 @@ fn listeners_that_share_a_port_have_separate_queues_and_others_fail() {
 fn waiting_for_both_directions_returns_which_is_ready() {
     clean(|registry| {
         let (ours, mut theirs) = Stream::pair_in(registry).unwrap();
-        assert_eq!(ours.wait_either(None).unwrap(), (false, true), "there is room");
+        assert_eq!(ours.wait_either(None).unwrap(), (false, true), "there is space");
         theirs.write_all(b"x").unwrap();
         assert_eq!(ours.wait_either(None).unwrap(), (true, true));
         let block = vec![0; 1024 * 1024];
@@ -199,7 +199,7 @@ fn a_connect_times_out() {
 #[test]
 fn an_accepted_stream_has_the_options_of_its_listener() {
     let patience = Some(Duration::from_secs(7));
-    let told = |registry: &echown::ownership::Registry| {
+    let with_options = |registry: &echown::ownership::Registry| {
         Listener::options().registry(registry).nodelay(true).write_timeout(patience)
     };
     clean(|registry| {
@@ -207,13 +207,13 @@ fn an_accepted_stream_has_the_options_of_its_listener() {
         let (_client, accepted) = connected(registry, &plain);
         assert_eq!((accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()), (false, None));
 
-        let listener = told(registry).bind("127.0.0.1:0").unwrap();
+        let listener = with_options(registry).bind("127.0.0.1:0").unwrap();
         let (_client, accepted) = connected(registry, &listener);
         assert_eq!(
             (accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()),
             (true, patience)
         );
-        // The kernel says which of two gets the client: only the second is left.
+        // With two listeners the kernel chooses one: close the first.
         let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
         let (_client, accepted) = connected(registry, &sibling);
@@ -222,14 +222,14 @@ fn an_accepted_stream_has_the_options_of_its_listener() {
             (true, patience)
         );
     });
-    let place = Place::new("told");
+    let place = Place::new("options");
     clean(|registry| {
         let never = Listener::options().registry(registry).write_timeout(Some(Duration::ZERO));
-        for refused in [never.bind("127.0.0.1:0"), never.bind_unix(&place.0)] {
-            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        for rejected in [never.bind("127.0.0.1:0"), never.bind_unix(&place.0)] {
+            assert_eq!(rejected.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
         assert!(!place.0.exists());
-        let listener = told(registry).bind_unix(&place.0).unwrap();
+        let listener = with_options(registry).bind_unix(&place.0).unwrap();
         let (_client, accepted) = connected(registry, &listener);
         assert_eq!(accepted.write_timeout().unwrap(), patience);
         let sibling = listener.reuse_port_clone(16).unwrap();

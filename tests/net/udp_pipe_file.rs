@@ -61,16 +61,17 @@ fn a_wait_for_an_unowned_pipe_can_be_stopped() {
         let (theirs, mut from) = std::io::pipe().unwrap();
         let input = std::fs::File::from(std::os::fd::OwnedFd::from(theirs));
         let input = File::own_in(registry, input).unwrap();
-        let (stop, told) = pipe_in(registry).unwrap();
+        let (stop, stop_writer) = pipe_in(registry).unwrap();
         from.write_all(b"x").unwrap();
         assert!(input.wait_readable_or_stop(&stop).unwrap());
         assert_eq!((&input).read(&mut [0; 8]).unwrap(), 1);
-        let give = [told.resource()];
-        let teller = echown::thread::spawn_in(registry, "teller", give, move || drop(told));
+        let give = [stop_writer.resource()];
+        let stopper =
+            echown::thread::spawn_in(registry, "stopper", give, move || drop(stop_writer));
         assert!(!input.wait_readable_or_stop(&stop).unwrap());
-        teller.unwrap().join().unwrap();
+        stopper.unwrap().join().unwrap();
         drop(from);
-        assert!(!input.wait_readable_or_stop(&stop).unwrap(), "the order comes first");
+        assert!(!input.wait_readable_or_stop(&stop).unwrap(), "the stop takes precedence");
     });
 }
 

@@ -7,8 +7,11 @@ fn a_baseline_accepts_old_findings_and_fails_on_new_ones() {
     let folder = Folder::new("baseline");
     let (path, report) = (folder.file("known.toml"), folder.file("report.sarif"));
     let known = path.to_str().unwrap();
-    let said = assert_passes(&play("leaks", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
-    assert!(said.contains("added to the baseline: leak: test `scene::leaks` left"), "{said}");
+    let output_text = assert_passes(&play("leaks", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
+    assert!(
+        output_text.contains("added to the baseline: leak: test `scene::leaks` left"),
+        "{output_text}"
+    );
     let written = fs::read_to_string(&path).unwrap();
     assert!(written.contains("code = \"leak\"\nresource = \"pipe\"\n"), "{written}");
     // A second test adds its own, and entering it again changes nothing.
@@ -20,12 +23,21 @@ fn a_baseline_accepts_old_findings_and_fails_on_new_ones() {
     common::doc_pages::assert_page_shows("docs/ci.md", "a baseline", "toml", &written);
 
     let wishes = [("ECHOWN_BASELINE", known), ("ECHOWN_REPORT", &destination("sarif", &report))];
-    let said = assert_passes(&play("leaks", "leak", &wishes));
-    assert!(said.contains("known in the baseline: leak: test `scene::leaks` left"), "{said}");
+    let output_text = assert_passes(&play("leaks", "leak", &wishes));
+    assert!(
+        output_text.contains("known in the baseline: leak: test `scene::leaks` left"),
+        "{output_text}"
+    );
     assert_passes(&play("forgets", "leak", &wishes));
-    let said = assert_fails(&play("leaks", "more", &wishes));
-    assert!(said.contains("left 1 descriptor open") && said.contains("/dev/null"), "{said}");
-    assert!(!said.contains("pipe fd"), "what is known is no part of the report: {said}");
+    let output_text = assert_fails(&play("leaks", "more", &wishes));
+    assert!(
+        output_text.contains("left 1 descriptor open") && output_text.contains("/dev/null"),
+        "{output_text}"
+    );
+    assert!(
+        !output_text.contains("pipe fd"),
+        "what is known is no part of the report: {output_text}"
+    );
     let sarif: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
     let results = sarif["runs"][0]["results"].as_array().unwrap();
     let states = results.iter().map(|it| {
@@ -49,12 +61,12 @@ fn no_baseline_makes_a_crashed_test_pass() {
     )
     .unwrap();
     for variable in ["ECHOWN_BASELINE", "ECHOWN_WRITE_BASELINE"] {
-        let said = assert_fails(&play("aborts", "abort", &[(variable, known)]));
+        let output_text = assert_fails(&play("aborts", "abort", &[(variable, known)]));
         assert!(
-            said.contains("process-exited: test `scene::aborts` was terminated by signal 6"),
-            "{said}"
+            output_text.contains("process-exited: test `scene::aborts` was terminated by signal 6"),
+            "{output_text}"
         );
-        assert!(!said.contains("the baseline: process-exited"), "{said}");
+        assert!(!output_text.contains("the baseline: process-exited"), "{output_text}");
     }
     assert_eq!(fs::read_to_string(&path).unwrap().matches("[[known]]").count(), 1);
 }
@@ -92,12 +104,15 @@ fn a_suppression_file_of_the_server_applies_to_tests_too() {
     )
     .unwrap();
     let wishes = [("ECHOWN_SUPPRESSIONS", suppressions)];
-    let said = assert_passes(&play("leaks", "leak", &wishes));
-    assert!(said.contains("suppressed: pipe fd "), "{said}");
-    assert!(said.contains("they are for the child (kind `pipe`)"), "{said}");
+    let output_text = assert_passes(&play("leaks", "leak", &wishes));
+    assert!(output_text.contains("suppressed: pipe fd "), "{output_text}");
+    assert!(output_text.contains("they are for the child (kind `pipe`)"), "{output_text}");
     assert_passes(&play("forgets", "leak", &wishes));
-    let said = assert_fails(&play("leaks", "more", &wishes));
-    assert!(said.contains("left 1 descriptor open") && said.contains("/dev/null"), "{said}");
+    let output_text = assert_fails(&play("leaks", "more", &wishes));
+    assert!(
+        output_text.contains("left 1 descriptor open") && output_text.contains("/dev/null"),
+        "{output_text}"
+    );
 }
 
 #[test]
@@ -120,7 +135,7 @@ fn a_file_that_cannot_be_read_is_reported_with_its_variable() {
         ("ECHOWN_SUPPRESSIONS", "failed to read the suppressions in /nonexistent/file: No such"),
         ("ECHOWN_WRITE_BASELINE", "failed to write the baseline /nonexistent/file: No such"),
     ] {
-        let said = assert_fails(&play("leaks", "leak", &[(name, "/nonexistent/file")]));
-        assert!(said.contains(expected), "{said}");
+        let output_text = assert_fails(&play("leaks", "leak", &[(name, "/nonexistent/file")]));
+        assert!(output_text.contains(expected), "{output_text}");
     }
 }

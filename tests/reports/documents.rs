@@ -24,9 +24,8 @@ fn sarif_schema() -> Option<&'static jsonschema::Validator> {
         let host = String::from_utf8(host.stdout).unwrap();
         cargo.args(["metadata", "--format-version", "1", "--locked"]);
         cargo.args(["--filter-platform", host.trim()]);
-        let told = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
-        let metadata: Value =
-            serde_json::from_slice(&told.stdout).expect("cargo tells of packages");
+        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo lists packages");
         let packages = metadata["packages"].as_array().unwrap();
         let package = packages.iter().find(|package| package["name"] == "serde-sarif").unwrap();
         let manifest = Path::new(package["manifest_path"].as_str().unwrap());
@@ -48,7 +47,7 @@ fn assert_valid(text: &str) -> Sarif {
         .map(|fault| format!("{fault:?}"))
         .collect();
     assert!(faults.is_empty(), "{text}\n{faults:#?}");
-    serde_json::from_value(json).expect("what is valid has the types of the schema")
+    serde_json::from_value(json).expect("a valid document has the types of the schema")
 }
 
 fn entries(scene: Scene) -> Vec<Entry> {

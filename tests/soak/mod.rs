@@ -202,8 +202,8 @@ pub fn run(settings: &Settings) -> Outcome {
     if connected_before == 0 || load.connections.load(Ordering::Relaxed) == 0 {
         faults.push("nobody could connect".to_owned());
     }
-    let said = stop(&mut child, &summary, &mut faults);
-    let forgotten = said["injected"]["leak"].as_i64().unwrap_or_default();
+    let output_text = stop(&mut child, &summary, &mut faults);
+    let forgotten = output_text["injected"]["leak"].as_i64().unwrap_or_default();
     let growth_max = GROWTH_MAX_BYTES + forgotten * FORGOTTEN_BYTES;
     if after.resident_bytes - before.resident_bytes > growth_max {
         faults.push(format!("memory grew by more than {} KiB", growth_max / 1024));
@@ -221,7 +221,7 @@ pub fn run(settings: &Settings) -> Outcome {
             .map(|(deed, done)| (deed.name, done.load(Ordering::Relaxed)))
             .collect(),
         forgotten,
-        summary: said.to_string(),
+        summary: output_text.to_string(),
         faults,
     }
 }
@@ -243,7 +243,7 @@ fn start(settings: &Settings, summary: &Path) -> (Child, SocketAddr) {
     let mut child = command.spawn().expect("the server starts");
     let mut lines = BufReader::new(child.stderr.take().expect("it was piped")).lines();
     let address = loop {
-        let line = lines.next().expect("the server listens").expect("what it says is text");
+        let line = lines.next().expect("the server listens").expect("its output is text");
         if let Some(address) = line.strip_prefix("listening on ") {
             break address.parse().expect("the address is numeric");
         }
@@ -334,17 +334,17 @@ fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> Value {
     }
     let text = std::fs::read_to_string(summary).unwrap_or_default();
     let _ = std::fs::remove_file(summary);
-    let Ok(said) = serde_json::from_str::<Value>(&text) else {
+    let Ok(output_text) = serde_json::from_str::<Value>(&text) else {
         faults.push("it wrote no summary".to_owned());
         return Value::Null;
     };
-    if said["injected"] != said["reported"] {
+    if output_text["injected"] != output_text["reported"] {
         faults.push("not every fault that was committed was reported".to_owned());
     }
-    if said["open_resources"] != 0 || said["stuck"] != serde_json::json!([]) {
+    if output_text["open_resources"] != 0 || output_text["stuck"] != serde_json::json!([]) {
         faults.push("something was open in the end, or somebody was stuck".to_owned());
     }
-    said
+    output_text
 }
 
 /// What the server has now; nothing when it is gone.

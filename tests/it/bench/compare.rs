@@ -20,21 +20,25 @@ fn a_peer_by_name_needs_the_peers_program_and_a_known_name() {
     let copied =
         Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&program).status().unwrap();
     assert!(copied.success());
-    let refused = || {
+    let rejected = || {
         let output = Command::new(&program).args(["bench", "compare", "tok"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         text(&output.stderr).to_owned()
     };
-    let said = refused();
-    assert!(said.contains("build it with `cargo build --release -p echown-peers`"), "{said}");
+    let output_text = rejected();
+    assert!(
+        output_text.contains("build it with `cargo build --release -p echown-peers`"),
+        "{output_text}"
+    );
     let lines = "printf '#!/bin/sh\necho tik  a server\necho tak  another\n' > echown-peers";
     let write = format!("{lines} && chmod +x echown-peers");
     let written = Command::new("sh").args(["-c", &write]).current_dir(&directory).status().unwrap();
     assert!(written.success());
-    let said = refused();
+    let output_text = rejected();
     assert!(
-        said.contains("no server `tok`; available: echown,") && said.contains("tik, tak"),
-        "{said}"
+        output_text.contains("no server `tok`; available: echown,")
+            && output_text.contains("tik, tak"),
+        "{output_text}"
     );
     std::fs::remove_dir_all(&directory).unwrap();
 }
@@ -56,10 +60,10 @@ fn servers_are_compared_in_alternating_rounds() {
     assert_eq!(count("rounds_requested"), 2, "{row:#}");
     assert!(count("rounds") >= 1 && count("rounds") + count("rounds_dropped") >= 2, "{row:#}");
     let output = echown().args(arguments).args(LOAD).args(["--load", "churn"]).output().unwrap();
-    let said = text(&output.stdout);
-    assert!(said.contains("| server | thousand connections/s |"), "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("| echown |")).count(), 1, "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("| slow |")).count(), 1, "{said}");
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("| server | thousand connections/s |"), "{stdout}");
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("| echown |")).count(), 1, "{stdout}");
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("| slow |")).count(), 1, "{stdout}");
 }
 
 #[test]
@@ -67,9 +71,9 @@ fn options_override_the_values_of_a_named_load() {
     let arguments =
         ["bench", "compare", "echown", "--load", "idle", "--idle", "50", "--rounds", "1"];
     let output = echown().args(arguments).args(LOAD).args(["--connections", "3"]).output().unwrap();
-    let said = text(&output.stdout);
+    let stdout = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(said.contains("3 connections of 64 B and 50 idle ones"), "{said}");
+    assert!(stdout.contains("3 connections of 64 B and 50 idle ones"), "{stdout}");
 }
 
 #[test]

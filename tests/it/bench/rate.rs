@@ -90,8 +90,8 @@ fn at_a_rate_messages_that_were_never_sent_are_reported() {
     let unknown = ["--rate", "1e9", "--connections", "1"];
     let run = |longer: &[&str]| bench(&[&unknown, longer].concat());
     let output = measured(run, |output| output.status.success());
-    let said = text(&output.stdout);
-    assert!(said.contains("latency     unknown") && !said.contains("p50"), "{said}");
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("latency     unknown") && !stdout.contains("p50"), "{stdout}");
     let load = ["--load", "latency-1", "--rounds", "1", "--rate", "1e9"];
     let arguments = [&["bench", "compare", "echown"][..], &load].concat();
     let run = |longer: &[&str]| {
@@ -99,8 +99,8 @@ fn at_a_rate_messages_that_were_never_sent_are_reported() {
         echown().args(&arguments).args(short).args(longer).output().unwrap()
     };
     let row = |output: &Output| {
-        let said = text(&output.stdout);
-        said.lines().find(|line| line.starts_with("| echown |")).map(str::to_owned)
+        let stdout = text(&output.stdout);
+        stdout.lines().find(|line| line.starts_with("| echown |")).map(str::to_owned)
     };
     // A run in which nothing came back has no row.
     let row = row(&measured(run, |output| row(output).is_some())).expect("it has a row");

@@ -70,7 +70,10 @@ fn a_run_without_any_reply_verified_nothing_and_gives_exit_code_1() {
             let sentence = format!("{address}: nothing was verified: no reply arrived");
             assert!(err.contains(&sentence), "{client:?}: {err}");
             // A connection of two kinds of errors has the first one said, too.
-            assert!(err.contains(why) || err.contains("reset"), "{client:?}: {err}");
+            assert!(
+                err.contains(why) || err.contains("the connection is reset"),
+                "{client:?}: {err}"
+            );
         });
     }
     let outcome = outcome_with(1, &[&mute().to_string(), "--connections", "2"]);
@@ -96,8 +99,11 @@ fn replies_on_idle_connections_alone_verify_nothing() {
     let silent = server_that(|mut client| drop(client.read(&mut [0; 64])));
     let output = bench(&[&silent.to_string(), "--connections", "1", "--idle", "3"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = text(&output.stderr);
-    assert!(said.contains("failed to connect to ") && said.contains("does not reply"), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("failed to connect to ") && stderr.contains("does not reply"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -180,11 +186,11 @@ fn only_the_first_connection_is_waited_for_and_the_wait_is_logged() {
     let arguments = ["--style", "broadcast", "--connections", "64", &address];
     let output = bench(&arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = text(&output.stderr);
+    let stderr = text(&output.stderr);
     let waits = format!("echown: connecting to {address}: 0 of 64\n");
-    assert_eq!(said.matches(&waits).count(), 1, "{said}");
+    assert_eq!(stderr.matches(&waits).count(), 1, "{stderr}");
     let failed = format!("failed to connect to {address}: unanswered: the server accepts");
-    assert!(said.contains(&failed), "{said}");
+    assert!(stderr.contains(&failed), "{stderr}");
 }
 
 #[test]
@@ -204,9 +210,9 @@ fn a_comparison_with_a_server_that_never_replies_gives_exit_code_1() {
             !text(&output.stderr).contains("echown: echown: nothing was verified")
         });
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let said = text(&output.stderr);
-        assert!(said.contains("other: nothing was verified"), "{said}");
-        assert!(!said.contains("echown: echown: nothing"), "{said}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("other: nothing was verified"), "{stderr}");
+        assert!(!stderr.contains("echown: echown: nothing"), "{stderr}");
         if format == "json" {
             let row: Value = serde_json::from_slice(&output.stdout).unwrap();
             let verified = row["servers"].as_array().unwrap().iter().map(|cell| &cell["verified"]);
@@ -223,8 +229,8 @@ fn a_chart_omits_runs_without_latencies_and_names_wrong_bytes() {
     let plot = ["--connections", "1", "--plot", file.to_str().unwrap()];
     let output = bench(&[&plot[..], &[&mute().to_string()]].concat());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = text(&output.stderr);
-    assert!(said.contains("nothing was verified") && !said.contains("cannot draw"), "{said}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("nothing was verified") && !stderr.contains("cannot draw"), "{stderr}");
     let lying = echoing(|before, bytes| bytes[0] ^= u8::from(before > 6400));
     let output = bench(&[&plot[..], &["--warmup", "0s", &lying.to_string()]].concat());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -236,20 +242,20 @@ fn a_chart_omits_runs_without_latencies_and_names_wrong_bytes() {
 #[test]
 fn an_address_without_a_server_is_an_immediate_error_with_a_remedy() {
     let reserved = Reserved::new();
-    let nobody = reserved.address().to_string();
+    let reserved_address = reserved.address().to_string();
     let missing = format!("unix:/tmp/echown-{}-missing", std::process::id());
-    for (address, why) in [(&nobody, "refused"), (&missing, "no such socket")] {
+    for (address, why) in [(&reserved_address, "refused"), (&missing, "no such socket")] {
         let broadcast = [&["--style", "broadcast"][..], &["--idle", "5"]];
         for client in CLIENTS.iter().chain(&broadcast) {
             let mut command = echown();
             command.args(["bench", address, "--duration", "1h", "--connections", "64"]);
             command.args(*client);
             let output = ended(command);
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{client:?}: {said}");
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{client:?}: {stderr}");
             let cause = format!("failed to connect to {address}: {why}: no server listens there");
-            assert!(said.contains(&cause), "{client:?}: {said}");
-            assert!(said.contains("echown serve --listen"), "{client:?}: {said}");
+            assert!(stderr.contains(&cause), "{client:?}: {stderr}");
+            assert!(stderr.contains("echown serve --listen"), "{client:?}: {stderr}");
         }
     }
 }
@@ -304,7 +310,7 @@ fn a_started_server_that_exits_during_the_run_gives_exit_code_1() {
         kill_process(pid(server), Signal::KILL).unwrap();
         let output = output_of(child);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
-        let said = text(&output.stderr);
-        assert!(said.contains("echown: the server exited during the run: signal: 9"), "{said}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("echown: the server exited during the run: signal: 9"), "{stderr}");
     }
 }

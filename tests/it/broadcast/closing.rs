@@ -86,7 +86,7 @@ fn frames_sent_before_a_close_with_unread_data_reach_all_others_in_a_drain() {
         server.signal(Signal::CONT);
         for n in 0..LAST_FRAMES {
             let heard = try_hear(&mut listener);
-            assert_eq!(heard.expect("not the end yet"), last_frame(n), "round {round}");
+            assert_eq!(heard.expect("not end of stream yet"), last_frame(n), "round {round}");
         }
         assert!(is_let_go(&mut listener));
         assert_eq!(server.wait().code(), Some(0));

@@ -58,7 +58,7 @@ fn drain_with_frames_under_way() -> bool {
     let order = |mut rest: &[u8]| {
         let mut order: Vec<usize> = Vec::new();
         while !rest.is_empty() {
-            let got = try_hear(&mut rest).expect("whole frames, and then the end");
+            let got = try_hear(&mut rest).expect("complete frames, then end of stream");
             let n = usize::from_be_bytes(got[..8].try_into().unwrap());
             assert!(got == payload(n));
             order.push(n);

@@ -53,7 +53,7 @@ fn a_thousand_clients_receive_a_thousand_frames_in_the_same_order() {
     let mut first: Option<Vec<u8>> = None;
     for client in &mut clients {
         let mut heard = vec![0; CROWD * 24];
-        client.read_exact(&mut heard).expect("every frame comes");
+        client.read_exact(&mut heard).expect("every frame arrives");
         let first = first.get_or_insert_with(|| heard.clone());
         assert!(heard == *first, "one order");
     }
@@ -90,7 +90,7 @@ fn converse(address: SocketAddr, who: u64) -> bool {
                 assert!(n > 0, "whoever is struck is answered first");
                 return false;
             };
-            assert_eq!(heard.len(), 16, "what nobody has said");
+            assert_eq!(heard.len(), 16, "what nobody has output_text");
             if heard == mine {
                 break;
             }

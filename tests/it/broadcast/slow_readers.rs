@@ -152,9 +152,9 @@ fn a_lookup_of_a_client_that_has_left_is_only_counted() {
             }
         }
         // A newcomer in its slot is not taken for it.
-        let mut newcomer = enter(&server);
-        say(&mut newcomer, b"I stay");
-        assert_eq!(hear(&mut newcomer), b"I stay", "round {n}");
+        let mut new_file = enter(&server);
+        say(&mut new_file, b"I stay");
+        assert_eq!(hear(&mut new_file), b"I stay", "round {n}");
         while hear(&mut quick) != b"I stay" {}
     }
     server.signal(Signal::TERM);

@@ -54,8 +54,8 @@ pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect)
     assert!(!path.exists(), "the file went with the server");
     // What is no socket is not touched.
     std::fs::write(&path, "precious").unwrap();
-    let refused = serve(&[&address], dialect.arguments).output().unwrap();
-    assert_eq!(refused.status.code(), Some(1));
+    let rejected = serve(&[&address], dialect.arguments).output().unwrap();
+    assert_eq!(rejected.status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     std::fs::remove_file(&path).unwrap();
 }

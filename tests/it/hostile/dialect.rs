@@ -106,7 +106,7 @@ impl Dialect {
     }
 
     pub fn exchange(&self, client: &mut TcpStream, n: usize) {
-        self.try_exchange(client, n).expect("the server answers");
+        self.try_exchange(client, n).expect("the server replies");
     }
 
     pub fn try_exchange(&self, client: &mut TcpStream, n: usize) -> io::Result<()> {

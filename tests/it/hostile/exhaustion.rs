@@ -23,14 +23,14 @@ pub fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_not
     }
     for round in 0..300 {
         let mut outside = server.connect();
-        let mut answer = Vec::new();
+        let mut received = Vec::new();
         // Closed at once: with FIN, or with a reset if we were quicker.
-        let _ = outside.read_to_end(&mut answer);
-        assert!(answer.is_empty());
+        let _ = outside.read_to_end(&mut received);
+        assert!(received.is_empty());
         dialect.exchange(&mut inside[round % 10], round);
     }
-    let said = server.lines().iter().filter(|line| line.contains("was refused")).count();
-    assert!((1..=30).contains(&said), "{said} lines about 300 refusals");
+    let log = server.lines().iter().filter(|line| line.contains("was refused")).count();
+    assert!((1..=30).contains(&log), "{log} lines about 300 refusals");
     drop(inside);
     calm.assert_restored(dialect, &mut server);
     server.signal(Signal::TERM);
@@ -79,9 +79,9 @@ pub fn one_address_cannot_take_all_places(dialect: &Dialect) {
         dialect.exchange(client, n);
     }
     let mut fourth = server.connect();
-    let mut answer = Vec::new();
-    let _ = fourth.read_to_end(&mut answer);
-    assert!(answer.is_empty());
+    let mut received = Vec::new();
+    let _ = fourth.read_to_end(&mut received);
+    assert!(received.is_empty());
     // Another address of the same machine is another client.
     let elsewhere = rustix::net::socket_with(
         rustix::net::AddressFamily::INET,

@@ -34,7 +34,7 @@ pub fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect
         })
         .collect();
     for (_, _, has_begun) in &clients {
-        has_begun.recv_timeout(DEADLINE).expect("the server answers");
+        has_begun.recv_timeout(DEADLINE).expect("the server replies");
     }
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
@@ -94,9 +94,9 @@ pub fn a_signal_that_only_asks_disturbs_no_client(dialect: &Dialect) {
         dialect.exchange(&mut client, n);
     }
     // In either order: pending signals are seen together.
-    for answer in ["custody: ", "reopening files"] {
-        if !server.lines().iter().any(|line| line.contains(answer)) {
-            server.wait_for_line(answer);
+    for expected in ["custody: ", "reopening files"] {
+        if !server.lines().iter().any(|line| line.contains(expected)) {
+            server.wait_for_line(expected);
         }
     }
 }
