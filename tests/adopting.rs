@@ -1,8 +1,8 @@
 //! `#[echown::test]` in a downstream crate: the crate is built and its tests are run as its authors
-//! would do it, and every verdict is compared with the expected one.
+//! would, and every verdict is compared with the expected one.
 //!
-//! The downstream crate is `tests/corpus`. It is copied, so that nothing is written among the
-//! sources, and uses the versions in this project's lock file, so that nothing is fetched.
+//! The downstream crate is `tests/corpus`. It is copied, so that the sources do not change, and
+//! uses the versions of this project's lock file, so that nothing is downloaded.
 
 #[path = "common/mod.rs"]
 mod common;

@@ -17,7 +17,7 @@ mod common;
 
 use common::{stall, wait_until};
 
-/// The text that a check fails with.
+/// The message with which a check fails.
 #[track_caller]
 fn fault(check: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(check)).expect_err("the check fails");

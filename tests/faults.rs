@@ -1,4 +1,4 @@
-//! Faults at the border to the kernel, in this process: a registry with a injector.
+//! Injected system call faults, in this process: a registry with a fault injector.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use echown::ownership::{ErrorKind as Refusal, Registry};
 use echown::pool::Pool;
 use echown::test;
 
-/// A registry whose system calls are struck from now on.
+/// A registry with fault injection enabled.
 fn injecting(plan: &str) -> (Registry, Arc<FaultInjector>) {
     let injector = Arc::new(FaultInjector::new(plan.parse().unwrap(), 1));
     let registry = Registry::builder().inject_faults(&injector).sink(|_| {}).build();
@@ -70,7 +70,7 @@ fn a_close_that_fails_has_closed_and_is_not_retried() {
     let mut reported = 0;
     for _ in 0..40 {
         let (ours, mut theirs) = Stream::pair().unwrap();
-        // Its own registry has the one that is closed.
+        // The closed end belongs to the registry with fault injection.
         let ours =
             Stream::own_in(&registry, std::os::unix::net::UnixStream::from(ours.disown().unwrap()));
         let ours = ours.unwrap();

@@ -92,7 +92,8 @@ fn a_leak_without_a_cycle_reports_no_cycle() {
     let outcome = fixture.root(|| {
         let job = || {
             let listener = fixture.listener();
-            // The leaked resource is held, but not by a cycle; and a cycle exists that holds other nodes.
+            // The leaked resource is held, but not by a cycle; and a cycle exists that holds other
+            // nodes.
             let holder = Node::new_in(&fixture.registry, "Global");
             std::mem::forget(graph::edge(&holder, &Node::of(&listener.resource())));
             tie_a_knot(

@@ -1,9 +1,9 @@
 //! The registry compared with a model of it: a few vectors that hold the owner of each resource.
 //!
 //! A script is a tree of moves. An interpreter runs it on one thread, with children and roots run
-//! inline, on the real registry and on the model at once, and compares after every move: the error's
-//! kind, every resource's owner, state and custody, the finalizers that ran, in their order, the
-//! snapshot, and the verdict's counts. Public names only.
+//! inline, on the real registry and on the model at once, and compares after every move: the
+//! error's kind, every resource's owner, state and custody, the finalizers that ran, in their
+//! order, the snapshot, and the verdict's counts. Public names only.
 
 use proptest::prelude::*;
 use script::{End, Finalizer, Move, end, moves};

@@ -1,7 +1,7 @@
-//! Checked sockets, pipes and files, by their public names.
+//! Checked sockets, pipes and files, by their public API.
 //!
-//! Every test runs as a root task in a registry of its own, which has to be clean afterwards unless
-//! the test breaks rules on purpose.
+//! Every test runs as a root task in its own registry, which must be clean afterwards unless the
+//! test breaks rules on purpose.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -49,12 +49,12 @@ mod stopping;
 
 use common::{DEADLINE, poll};
 
-/// A registry whose reports are only kept.
+/// A registry that keeps its reports and does not print them.
 fn quiet() -> Registry {
     Registry::builder().sink(|_| {}).build()
 }
 
-/// Runs a test as a root task; nothing may be left of it, and no rule broken.
+/// Runs a test as a root task. Asserts that it leaves no resource and breaks no rule.
 fn clean(test: impl FnOnce(&Registry)) {
     let registry = quiet();
     run(&registry, test);
@@ -70,7 +70,7 @@ fn run(registry: &Registry, test: impl FnOnce(&Registry)) {
     }
 }
 
-/// A path that no other test has; what is there goes when the test does.
+/// A path that no other test uses. The file there is removed on drop.
 struct Place(PathBuf);
 
 impl Place {
@@ -124,8 +124,8 @@ fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, SocketAddr
     (listener, clients, address)
 }
 
-/// Waits until the task's thread is blocked in the kernel. The test must hold in any case: this only
-/// makes the interesting case the usual one.
+/// Waits until the task's thread is blocked in the kernel. The test must also pass without this,
+/// which makes the interesting case the usual one.
 fn let_block<T>(registry: &Registry, task: &Promise<T>) {
     let id = task.task().id;
     let is_blocked = || {

@@ -1,7 +1,8 @@
-//! The output of tests for CI, and suppression of findings: `ECHOWN_REPORT` and the other variables.
+//! The output of tests for CI, and suppression of findings: `ECHOWN_REPORT` and the other
+//! variables.
 //!
-//! This binary is its own test subject: the tests in `scene` are clean, and make their mistake only
-//! on request ([`FAULT`]), which the tests below make in processes of their own.
+//! This binary is its own test subject: the tests in `scenario` are clean, and commit their fault
+//! only on request ([`FAULT`]). The tests below run them in separate processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,15 +19,15 @@ mod common;
 #[path = "outputs/suppressions.rs"]
 mod suppressions;
 
-/// The variable that has a scene commit its fault: `leak`, or `more` for one that is new.
+/// The variable that makes a scenario commit its fault: `leak`, or `more` for a new one.
 const FAULT: &str = "ECHOWN_OUTPUTS_FAULT";
 
 fn fault() -> String {
     std::env::var(FAULT).unwrap_or_default()
 }
 
-/// Clean, unless they are asked.
-mod scene {
+/// Clean, unless a fault is requested.
+mod scenario {
     use super::fault;
 
     fn leak_a_pipe() {
@@ -48,7 +49,7 @@ mod scene {
         }
     }
 
-    /// What the registry has on record.
+    /// Leaks a resource that the registry has recorded.
     #[echown::test]
     fn forgets() {
         if !fault().is_empty() {
@@ -72,7 +73,7 @@ mod scene {
         }
     }
 
-    /// Without a text that is expected, any panic is the one that should come: also the harness's.
+    /// Without an expected message any panic passes, even one of the harness.
     #[echown::test]
     #[should_panic]
     fn panics_bare() {
@@ -81,7 +82,7 @@ mod scene {
         }
     }
 
-    /// So many at once.
+    /// The number of concurrent processes.
     macro_rules! crowd {
         ($($name:ident)+) => {$(
             #[echown::test(no_rerun)]
@@ -98,7 +99,7 @@ mod scene {
 
 const CROWD: usize = 16;
 
-/// A folder of one test's own, gone afterwards.
+/// A folder for one test, removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -113,7 +114,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// What is in it.
+    /// The names of its files.
     fn names(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(&self.0).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -126,10 +127,10 @@ impl Drop for Folder {
     }
 }
 
-/// A scene as its runner runs it, in a process of its own.
-fn play(scene: &str, fault: &str, variables: &[(&str, &str)]) -> Output {
+/// Runs a scenario as a test runner does, in its own process.
+fn run_scenario(scenario: &str, fault: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([&*format!("scene::{scene}"), "--exact", "--show-output"]);
+    command.args([&*format!("scenario::{scenario}"), "--exact", "--show-output"]);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env(FAULT, fault).env("RUST_BACKTRACE", "0");
     for other in ["REPORT", "BASELINE", "WRITE_BASELINE", "SUPPRESSIONS"] {
         command.env_remove(format!("ECHOWN_{other}"));
@@ -159,12 +160,12 @@ fn destination(format: &str, path: &Path) -> String {
     format!("{format}:{}", path.display())
 }
 
-/// Many tests at once, each in a process of its own, and one thread that reads meanwhile.
+/// Many tests at once, each in its own process, and one thread that reads meanwhile.
 fn play_many(report: &str, path: &Path, is_whole: impl Fn(&str) -> bool + Sync) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Before the first there is none, or an empty file.
+            // Before the first write there is no file, or an empty one.
             let mut has_begun = false;
             while !is_over.load(Ordering::Relaxed) {
                 let text = fs::read_to_string(path).unwrap_or_default();
@@ -174,8 +175,10 @@ fn play_many(report: &str, path: &Path, is_whole: impl Fn(&str) -> bool + Sync) 
             }
         });
         let one = |number: usize| {
-            let scene = format!("c{number:02}");
-            scope.spawn(move || assert_fails(&play(&scene, "leak", &[("ECHOWN_REPORT", report)])))
+            let scenario = format!("c{number:02}");
+            scope.spawn(move || {
+                assert_fails(&run_scenario(&scenario, "leak", &[("ECHOWN_REPORT", report)]))
+            })
         };
         let all: Vec<_> = (0..CROWD).map(one).collect();
         let all: Vec<_> = all.into_iter().map(thread::ScopedJoinHandle::join).collect();
@@ -200,14 +203,14 @@ fn sixteen_processes_write_one_sarif_document_that_is_always_complete() {
     assert_eq!(tests.iter().collect::<BTreeSet<_>>().len(), CROWD, "{tests:?}");
     assert_eq!(tests.len(), CROWD, "each once: {tests:?}");
     assert_eq!(folder.names().len(), 1, "nothing is left lying about: {:?}", folder.names());
-    // Again: each takes its own place.
-    assert_fails(&play("c03", "leak", &[("ECHOWN_REPORT", &report)]));
+    // Again: each replaces its own entry.
+    assert_fails(&run_scenario("c03", "leak", &[("ECHOWN_REPORT", &report)]));
     assert_eq!(sarif_tests(&fs::read_to_string(&path).unwrap()).len(), CROWD);
-    // Mended: it goes out by itself.
-    assert_passes(&play("c03", "", &[("ECHOWN_REPORT", &report)]));
+    // Fixed: the finding is removed.
+    assert_passes(&run_scenario("c03", "", &[("ECHOWN_REPORT", &report)]));
     let tests = sarif_tests(&fs::read_to_string(&path).unwrap());
     assert_eq!(tests.len(), CROWD - 1);
-    assert!(!tests.contains(&"scene::c03".to_owned()), "{tests:?}");
+    assert!(!tests.contains(&"scenario::c03".to_owned()), "{tests:?}");
 }
 
 #[test]
@@ -223,9 +226,9 @@ fn sixteen_processes_write_one_junit_document_that_is_always_complete() {
     let suite = xml.descendants().find(|it| it.has_tag_name("testsuite")).unwrap();
     assert_eq!(suite.attribute("name"), Some("echown::outputs"), "the binary, as nextest calls it");
     assert_eq!(suite.attribute("failures"), Some(&*count));
-    assert_passes(&play("c07", "", &[("ECHOWN_REPORT", &report)]));
+    assert_passes(&run_scenario("c07", "", &[("ECHOWN_REPORT", &report)]));
     let text = fs::read_to_string(&path).unwrap();
-    assert!(!text.contains("scene::c07") && text.contains("scene::c08"), "{text}");
+    assert!(!text.contains("scenario::c07") && text.contains("scenario::c08"), "{text}");
     assert!(text.contains(&format!("failures=\"{}\"", CROWD - 1)), "{text}");
 }
 
@@ -240,11 +243,11 @@ fn sixteen_processes_append_complete_records() {
             }
             "github" => record.starts_with("::error file=tests/outputs.rs,line="),
             _ => {
-                let is_of_one = record.matches("leak: test `scene::c").count() == 1;
+                let is_of_one = record.matches("leak: test `scenario::c").count() == 1;
                 is_of_one && record.starts_with("leak: ") && record.contains("\n  help: ")
             }
         };
-        // The last record's end has nothing behind it.
+        // Nothing follows the end of the last record.
         let records =
             |text: &str| -> Vec<String> { text.split_terminator(end).map(str::to_owned).collect() };
         play_many(&destination(format, &path), &path, |text| {
@@ -255,21 +258,22 @@ fn sixteen_processes_append_complete_records() {
     }
 }
 
-/// What stands there of the others goes through a reader and a writer each time.
+/// Entries of other tests are parsed and written again each time.
 #[test]
 fn the_junit_document_keeps_results_of_other_tests_unchanged() {
     let folder = Folder::new("letters");
     let path = folder.file("report.xml");
     let report = destination("junit", &path);
-    assert_fails(&play("leaks", "more", &[("ECHOWN_REPORT", &report)]));
-    // Signs that mean something there, and spaces at ends of lines.
+    assert_fails(&run_scenario("leaks", "more", &[("ECHOWN_REPORT", &report)]));
+    // Characters with a meaning in XML, and spaces at ends of lines.
     let text = fs::read_to_string(&path).unwrap();
     let signs = "&lt;a&gt; &amp; 'b' \"c\" ]]&gt; \u{e9}  \n   help:";
     let text = text.replace("help:", signs);
     fs::write(&path, &text).unwrap();
     let of_leaks = |text: &str| {
         let xml = roxmltree::Document::parse(text).unwrap();
-        let is_case = |it: &roxmltree::Node<'_, '_>| it.attribute("name") == Some("scene::leaks");
+        let is_case =
+            |it: &roxmltree::Node<'_, '_>| it.attribute("name") == Some("scenario::leaks");
         let case = xml.descendants().find(is_case).unwrap();
         let failure = case.children().find(|it| it.has_tag_name("failure")).unwrap();
         let message = failure.attribute("message").unwrap().to_owned();
@@ -277,11 +281,11 @@ fn the_junit_document_keeps_results_of_other_tests_unchanged() {
     };
     let before = of_leaks(&text);
     assert!(before.1.contains("<a> & 'b' \"c\" ]]> \u{e9}  \n   help:"), "{before:?}");
-    for scene in ["forgets", "c00"] {
-        assert_fails(&play(scene, "leak", &[("ECHOWN_REPORT", &report)]));
+    for scenario in ["forgets", "c00"] {
+        assert_fails(&run_scenario(scenario, "leak", &[("ECHOWN_REPORT", &report)]));
         assert_eq!(of_leaks(&fs::read_to_string(&path).unwrap()), before);
     }
-    assert_passes(&play("c00", "", &[("ECHOWN_REPORT", &report)]));
+    assert_passes(&run_scenario("c00", "", &[("ECHOWN_REPORT", &report)]));
     assert_eq!(of_leaks(&fs::read_to_string(&path).unwrap()), before);
 }
 
@@ -292,7 +296,11 @@ fn a_finding_has_the_line_that_opened_the_fd_and_its_call_stack() {
     }
     let folder = Folder::new("places");
     let path = folder.file("report.sarif");
-    assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &destination("sarif", &path))]));
+    assert_fails(&run_scenario(
+        "leaks",
+        "leak",
+        &[("ECHOWN_REPORT", &destination("sarif", &path))],
+    ));
     let text = fs::read_to_string(&path).unwrap();
     let sarif: Value = serde_json::from_str(&text).unwrap();
     let result = &sarif["runs"][0]["results"][0];
@@ -302,13 +310,13 @@ fn a_finding_has_the_line_that_opened_the_fd_and_its_call_stack() {
     let source = include_str!("outputs.rs").lines().nth(line as usize - 1).unwrap();
     assert!(source.contains("std::io::pipe()"), "{line}: {source}");
     let fingerprint = result["partialFingerprints"]["echown/v1"].as_str().unwrap();
-    assert_eq!(fingerprint, "leak | pipe | tests/outputs.rs | fn outputs::scene::leak_a_pipe");
+    assert_eq!(fingerprint, "leak | pipe | tests/outputs.rs | fn outputs::scenario::leak_a_pipe");
     let frames = result["stacks"][0]["frames"].as_array().unwrap();
     let functions: Vec<&str> = frames
         .iter()
         .filter_map(|it| it["location"]["logicalLocations"][0]["fullyQualifiedName"].as_str())
         .collect();
-    let is_test = |function: &&str| function.starts_with("outputs::scene::leaks");
+    let is_test = |function: &&str| function.starts_with("outputs::scenario::leaks");
     assert!(functions.iter().any(is_test), "{functions:?}");
 }
 
@@ -316,7 +324,11 @@ fn a_finding_has_the_line_that_opened_the_fd_and_its_call_stack() {
 fn a_registered_resource_is_reported_at_its_acquisition_with_its_custody() {
     let folder = Folder::new("record");
     let path = folder.file("report.sarif");
-    assert_fails(&play("forgets", "leak", &[("ECHOWN_REPORT", &destination("sarif", &path))]));
+    assert_fails(&run_scenario(
+        "forgets",
+        "leak",
+        &[("ECHOWN_REPORT", &destination("sarif", &path))],
+    ));
     let text = fs::read_to_string(&path).unwrap();
     let sarif: Value = serde_json::from_str(&text).unwrap();
     let result = &sarif["runs"][0]["results"][0];
@@ -332,7 +344,11 @@ fn a_clean_run_writes_a_document_without_findings() {
     let folder = Folder::new("clean");
     for format in ["sarif", "junit"] {
         let path = folder.file(format);
-        assert_passes(&play("leaks", "", &[("ECHOWN_REPORT", &destination(format, &path))]));
+        assert_passes(&run_scenario(
+            "leaks",
+            "",
+            &[("ECHOWN_REPORT", &destination(format, &path))],
+        ));
         let text = fs::read_to_string(&path).unwrap();
         let is_whole = match format {
             "sarif" => sarif_tests(&text).is_empty(),
@@ -342,14 +358,14 @@ fn a_clean_run_writes_a_document_without_findings() {
     }
 }
 
-/// Some readers take a document without a case for a run that went wrong.
+/// Some readers treat a document without a case as a failed run.
 #[test]
 fn a_junit_document_without_findings_has_one_case() {
     let folder = Folder::new("cases");
     let path = folder.file("report.xml");
     let report = destination("junit", &path);
     let cases = |fault: &str| {
-        let output = play("leaks", fault, &[("ECHOWN_REPORT", &report)]);
+        let output = run_scenario("leaks", fault, &[("ECHOWN_REPORT", &report)]);
         assert_eq!(output.status.success(), fault.is_empty(), "{}", output_text(&output));
         let text = fs::read_to_string(&path).unwrap();
         let xml = roxmltree::Document::parse(&text).unwrap();
@@ -358,8 +374,8 @@ fn a_junit_document_without_findings_has_one_case() {
     };
     assert_eq!(cases(""), ["no findings"]);
     assert_eq!(cases(""), ["no findings"], "again");
-    assert_eq!(cases("leak"), ["scene::leaks"]);
-    assert_eq!(cases(""), ["no findings"], "mended");
+    assert_eq!(cases("leak"), ["scenario::leaks"]);
+    assert_eq!(cases(""), ["no findings"], "fixed");
 }
 
 #[test]
@@ -374,12 +390,13 @@ fn an_invalid_variable_fails_the_test_and_states_the_valid_form() {
         ),
         ("sarif:/dev/null", "a whole document needs a regular file"),
     ] {
-        let output_text = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", report)]));
+        let output_text = assert_fails(&run_scenario("leaks", "", &[("ECHOWN_REPORT", report)]));
         assert!(output_text.contains(expected), "{output_text}");
     }
-    // It is known before the test's body runs, whose failure would cost its time and then its report.
+    // The error is detected before the test body runs, whose time and report would be lost
+    // otherwise.
     let report = ("ECHOWN_REPORT", "json:/nonexistent/x");
-    let output_text = assert_fails(&play("leaks", "leak", &[report]));
+    let output_text = assert_fails(&run_scenario("leaks", "leak", &[report]));
     assert!(
         output_text.contains("failed to write the report to /nonexistent/x: No such file"),
         "{output_text}"
@@ -388,35 +405,40 @@ fn an_invalid_variable_fails_the_test_and_states_the_valid_form() {
     let fifo = folder.file("fifo");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let output_text =
-        assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &destination("json", &fifo))]));
+    let output_text = assert_fails(&run_scenario(
+        "leaks",
+        "leak",
+        &[("ECHOWN_REPORT", &destination("json", &fifo))],
+    ));
     assert!(output_text.contains("no process reads this FIFO"), "{output_text}");
     let baseline = ("ECHOWN_WRITE_BASELINE", "/nonexistent/x");
-    let output_text = assert_fails(&play("leaks", "leak", &[baseline]));
+    let output_text = assert_fails(&run_scenario("leaks", "leak", &[baseline]));
     assert!(!output_text.contains("descriptors open"), "{output_text}");
-    // Where a panic is success, there is none.
+    // If a panic means success, the harness does not panic.
     for report in ["xml:report", "sarif:/nonexistent/x"] {
-        let output_text = assert_fails(&play("panics_bare", "", &[("ECHOWN_REPORT", report)]));
+        let output_text =
+            assert_fails(&run_scenario("panics_bare", "", &[("ECHOWN_REPORT", report)]));
         assert!(output_text.contains("test did not panic as expected"), "{output_text}");
         assert!(
             output_text.contains("unknown format") || output_text.contains("failed to write"),
             "{output_text}"
         );
     }
-    assert_passes(&play("panics_bare", "", &[]));
-    assert_fails(&play("panics_bare", "none", &[]));
+    assert_passes(&run_scenario("panics_bare", "", &[]));
+    assert_fails(&run_scenario("panics_bare", "none", &[]));
     // A document of another program is not touched.
     for (format, text) in [("sarif", "{\"runs\": []}"), ("junit", "[package]"), ("junit", "<a/>")] {
         let path = folder.file("precious");
         fs::write(&path, text).unwrap();
         let report = destination(format, &path);
-        let output_text = assert_fails(&play("leaks", "leak", &[("ECHOWN_REPORT", &report)]));
+        let output_text =
+            assert_fails(&run_scenario("leaks", "leak", &[("ECHOWN_REPORT", &report)]));
         assert!(output_text.contains("name another file"), "{output_text}");
         assert!(
             output_text.contains("left 2 descriptors open"),
             "its own failure stays: {output_text}"
         );
-        let output_text = assert_fails(&play("leaks", "", &[("ECHOWN_REPORT", &report)]));
+        let output_text = assert_fails(&run_scenario("leaks", "", &[("ECHOWN_REPORT", &report)]));
         assert!(output_text.contains("name another file"), "with nothing to say: {output_text}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }

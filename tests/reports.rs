@@ -1,8 +1,8 @@
-//! Every finding made for real, and `docs/reports.md` with the reports as they came.
+//! A scenario for every finding, and `docs/reports.md` with the actual reports.
 //!
-//! `ci/pages` writes the page. What differs from run to run
-//! (numbers of tasks, threads, descriptors and ports, identities, ages) is counted from the beginning
-//! in each report, so that the page changes when a report does and only then.
+//! `ci/pages` writes the page. Values that differ from run to run (numbers of tasks, threads,
+//! descriptors and ports, identities, ages) are renumbered in each report, so that the page changes
+//! only when a report does.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -24,13 +24,13 @@ use echown::report::{Code, Colours, Sources};
 #[path = "common/mod.rs"]
 mod common;
 
-/// Scenes free numbers that others could get: one at a time.
-static STAGE: Mutex<()> = Mutex::new(());
+/// Scenarios free numbers that others could get, so they run one at a time.
+static SERIAL: Mutex<()> = Mutex::new(());
 
-type Scene = fn(&Registry);
+type Scenario = fn(&Registry);
 
-/// What each code's scene is. Answers that are no findings have none.
-const SCENES: &[(&str, Scene)] = &[
+/// The scenario of each code. Errors that are not findings have none.
+const SCENARIOS: &[(&str, Scenario)] = &[
     ("leak", a_connection_that_its_task_forgot),
     ("double-release", closed_twice),
     ("use-after-release", written_after_the_close),
@@ -149,7 +149,7 @@ fn joined_by_a_stranger(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
     let child = pool.spawn_named("child", [], || ()).unwrap();
     let joined = std::thread::scope(|threads| {
-        let other_task = std::thread::Builder::new().name("stranger".to_owned());
+        let other_task = std::thread::Builder::new().name("other".to_owned());
         let other_task = other_task.spawn_scoped(threads, || child.join()).unwrap();
         other_task.join().unwrap()
     });
@@ -174,7 +174,7 @@ fn a_finalizer_that_panics(registry: &Registry) {
     drop(registry.own_with(vec!["last words"], |_| panic!("surprised")).unwrap());
 }
 
-/// A connection that keeps itself alive, in a registry that knows of the references.
+/// A connection that keeps itself alive, in a registry that records references.
 struct Session {
     _stream: Stream,
     _holds: Edge,
@@ -205,27 +205,27 @@ fn two_forgotten_at_once(registry: &Registry) {
     drop(child.unwrap().join());
 }
 
-/// Every scene, those included that are on nobody's list.
-fn all_scenes() -> impl Iterator<Item = Scene> + Clone {
-    let others: [Scene; 2] = [a_connection_in_a_cycle, two_forgotten_at_once];
-    SCENES.iter().map(|(_, scene)| *scene).chain(others)
+/// Every scenario, including those without a code of their own.
+fn all_scenarios() -> impl Iterator<Item = Scenario> + Clone {
+    let others: [Scenario; 2] = [a_connection_in_a_cycle, two_forgotten_at_once];
+    SCENARIOS.iter().map(|(_, scenario)| *scenario).chain(others)
 }
 
-/// Plays a scene as a task of its own and answers what was reported.
-fn play(level: Level, scene: Scene) -> Vec<Report> {
-    let _alone = STAGE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+/// Runs a scenario as a separate task and returns the reports.
+fn run_scenario(level: Level, scenario: Scenario) -> Vec<Report> {
+    let _alone = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let reports: &'static Mutex<Vec<Report>> = Box::leak(Box::default());
     let sink = |report: &Report| reports.lock().unwrap().push(report.clone());
     let registry = Registry::builder().level(level).sink(sink).build();
-    let outcome = registry.run("main", || scene(&registry));
+    let outcome = registry.run("main", || scenario(&registry));
     assert!(outcome.is_ok(), "{outcome:?}");
     reports.lock().unwrap().clone()
 }
 
-/// The one report of a scene.
+/// The one report of a scenario.
 fn reported(code: &str) -> Option<Report> {
-    let (_, scene) = SCENES.iter().find(|(of, _)| *of == code)?;
-    let mut reports = play(Level::On, *scene);
+    let (_, scenario) = SCENARIOS.iter().find(|(of, _)| *of == code)?;
+    let mut reports = run_scenario(Level::On, *scenario);
     let found = reports.iter().position(|report| report.code().as_str() == code);
     let found = found.unwrap_or_else(|| panic!("{code} was not reported: {reports:?}"));
     Some(reports.swap_remove(found))
@@ -257,7 +257,7 @@ fn section(known: &Explanation) -> String {
         }
     };
     if known.code == Code::Leak {
-        let reports = play(Level::On, a_connection_in_a_cycle);
+        let reports = run_scenario(Level::On, a_connection_in_a_cycle);
         report +=
             "\n\nWhere references are recorded (`ownership::graph`), it says what kept it:\n\n";
         report += &shown(&reports[0]);
@@ -272,7 +272,7 @@ fn shown(report: &Report) -> String {
 
 const INTRODUCTION: &str = include_str!("reports/introduction.md");
 
-/// The text with everything counted from 1 that differs from run to run.
+/// The text with all values renumbered from 1 that differ from run to run.
 fn steady(text: &str) -> String {
     let own = ["task ", "resource ", "half of ", "127.0.0.1:"];
     common::doc_pages::steady(text, &[&own[..], KERNELS].concat())
@@ -300,15 +300,15 @@ fn the_reports_page_matches_the_program() {
 #[test]
 fn every_finding_code_has_a_scenario_and_error_only_codes_have_none() {
     for kind in ErrorKind::ALL {
-        let is_played = SCENES.iter().any(|(code, _)| *code == kind.code().as_str());
+        let is_played = SCENARIOS.iter().any(|(code, _)| *code == kind.code().as_str());
         let is_reported = kind.is_violation() || kind.code().as_str().starts_with("finalizer");
         assert_eq!(is_played, is_reported, "{}", kind.code());
     }
 }
 
-// The same facts in every form.
+// The same facts in every format.
 
-/// What JSON says that is no fact of its own.
+/// Fields of the JSON that are not separate facts.
 const NO_FACTS: &[&str] = &["schema_version", "is_in_cycle", "strength"];
 
 /// Every fact of a report's JSON, by name.
@@ -330,17 +330,17 @@ fn facts(name: &str, value: &serde_json::Value, facts: &mut Vec<(String, String)
     }
 }
 
-/// How a fact is written for people.
+/// How a fact is written in the text.
 fn for_people(name: &str, fact: &str) -> Option<String> {
     match name {
         "age_ms" | "ago_ms" => Some(match fact {
             "0" => "0ms".to_owned(),
             millis => format!("{:?}", Duration::from_millis(millis.parse().unwrap())),
         }),
-        // Left out when nothing went through.
+        // Omitted if nothing was transferred.
         "bytes_in" | "bytes_out" if fact == "0" => None,
         "custody_omitted" | "resources_omitted" if fact == "0" => None,
-        // The four kinds of findings have headlines of their own.
+        // The four kinds of findings have different headlines.
         "verdict" if ["violation", "finalizer"].contains(&fact) => None,
         "identity" if fact == "anonymous" => Some("anonymous inode".to_owned()),
         _ => Some(fact.to_owned()),
@@ -350,7 +350,7 @@ fn for_people(name: &str, fact: &str) -> Option<String> {
 #[test]
 fn every_fact_of_the_json_is_in_the_text_with_sources_and_without() {
     let nearby = Sources::nearby();
-    for report in all_scenes().flat_map(|scene| play(Level::On, scene)) {
+    for report in all_scenarios().flat_map(|scenario| run_scenario(Level::On, scenario)) {
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         let mut found = Vec::new();
         facts("", &json, &mut found);
@@ -361,13 +361,13 @@ fn every_fact_of_the_json_is_in_the_text_with_sources_and_without() {
         for (name, fact) in found {
             let Some(wanted) = for_people(&name, &fact) else { continue };
             for text in [&plain, &bare] {
-                // Long lines are not broken, but those below the first are moved to the right.
+                // Long lines are not wrapped, but those below the first are indented.
                 let has_all = wanted.lines().all(|line| text.contains(line.trim()));
                 assert!(has_all, "no {name} {wanted:?} in\n{text}");
             }
             let is_shown = match name.as_str() {
                 "site" | "acquired" => {
-                    // As a line of the source, with its number at the left.
+                    // As a source line, with its number on the left.
                     let (place, _) = wanted.rsplit_once(':').unwrap();
                     let (file, line) = place.rsplit_once(':').unwrap();
                     let gutter = format!("{line} ");
@@ -386,7 +386,7 @@ fn every_fact_of_the_json_is_in_the_text_with_sources_and_without() {
 
 #[test]
 fn at_level_full_every_format_has_the_backtraces() {
-    let report = play(Level::Full, closed_twice).remove(0);
+    let report = run_scenario(Level::Full, closed_twice).remove(0);
     for text in
         [report.to_string(), report.render(&Sources::none(), Colours::Never), report.to_json()]
     {
@@ -426,8 +426,8 @@ fn colours_change_nothing_but_the_colours() {
     assert_eq!(stripped, plain);
 }
 
-/// A schema with no object open: whatever it doesn't name is refused. For the test only: who reads
-/// reports must let new fields pass.
+/// The schema without additional properties: unknown fields are errors. For the test only:
+/// consumers of reports must accept new fields.
 fn closed(mut schema: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match &mut schema {
@@ -455,7 +455,7 @@ fn the_json_matches_its_schema_and_has_no_other_field() {
     let schema = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let schema = jsonschema::validator_for(&closed(schema)).unwrap();
     for level in [Level::On, Level::Full] {
-        for report in all_scenes().flat_map(|scene| play(level, scene)) {
+        for report in all_scenarios().flat_map(|scenario| run_scenario(level, scenario)) {
             let json = serde_json::from_str(&report.to_json()).unwrap();
             let faults: Vec<String> =
                 schema.iter_errors(&json).map(|fault| format!("{fault:?}")).collect();
@@ -466,7 +466,7 @@ fn the_json_matches_its_schema_and_has_no_other_field() {
 
 #[test]
 fn a_leak_of_several_resources_has_one_headline_and_a_title_for_each() {
-    let report = play(Level::On, two_forgotten_at_once).remove(0);
+    let report = run_scenario(Level::On, two_forgotten_at_once).remove(0);
     let text = report.render(&Sources::nearby(), Colours::Never);
     assert!(text.lines().next().unwrap().ends_with("ended and still owned 2 resources"), "{text}");
     assert_eq!(text.matches("\nnote: unix stream fd ").count(), 2, "{text}");

@@ -1,8 +1,8 @@
 //! Stress test: real descriptors whose numbers are reused all the time.
 //!
-//! Every connection carries a secret of its own. Many tasks open pairs, pass them on in every
+//! Every connection carries its own secret. Many tasks open pairs, pass them on in every
 //! possible way, leak them, drop them in other tasks, panic with them and are cancelled with them.
-//! Numbers are reused at once, so one use of a number after its close would show the secret of
+//! Numbers are reused immediately, so one use of a number after its close would show the secret of
 //! another connection, or a gap in the count of finalizers.
 
 use std::io::{Read, Write};
@@ -16,12 +16,12 @@ use echown::ownership::{Error, ErrorKind, Registry, TaskError};
 use echown::pool::Pool;
 use echown::test;
 
-/// So many connections are made by so many tasks, at most for so long.
+/// The number of tasks, of connections, and the time limit.
 const WORKERS: u64 = 6;
 const ROUNDS: u64 = 3000;
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a task found when it used its pair: its own secret, or an ordinary refusal.
+/// The result of using a pair: the task's own secret, or an ordinary error of the registry.
 fn proves_itself(one: &Stream, other: &Stream, secret: u64) -> Result<(), Error> {
     let refusal = |error: std::io::Error| match Error::in_io(&error) {
         Some(error) => error.clone(),
@@ -30,11 +30,11 @@ fn proves_itself(one: &Stream, other: &Stream, secret: u64) -> Result<(), Error>
     (&*one).write_all(&secret.to_le_bytes()).map_err(refusal)?;
     let mut back = [0; 8];
     (&*other).read_exact(&mut back).map_err(refusal)?;
-    assert_eq!(u64::from_le_bytes(back), secret, "a stranger's bytes");
+    assert_eq!(u64::from_le_bytes(back), secret, "bytes of another task");
     Ok(())
 }
 
-/// One connection's life; `way` says which.
+/// The life of one connection, in one of several ways.
 fn live(pool: &Pool, secret: u64, way: u64) {
     let registry = pool.registry();
     let (one, other) = Stream::pair_in(registry).expect("descriptors are left");
@@ -45,7 +45,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
             let child = pool.spawn(give, move || proves_itself(&one, &other, secret)).unwrap();
             child.join().unwrap().unwrap();
         }
-        // Given and forgotten: a leak, closed by the end of the child.
+        // Given and forgotten: a leak, closed by the exit of the child.
         1 => {
             let child = pool.spawn(give, move || {
                 let proof = proves_itself(&one, &other, secret);
@@ -79,7 +79,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
             let outcome: Result<Result<(), Error>, _> = child.unwrap().cancel();
             assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
         }
-        // Offered and claimed by a sibling; the halves part and meet again.
+        // Offered and claimed by a sibling; split and rejoined.
         4 => {
             let (one, other) = (one.offer().unwrap(), other.offer().unwrap());
             let child = pool.spawn([], move || {
@@ -90,11 +90,11 @@ fn live(pool: &Pool, secret: u64, way: u64) {
             });
             child.unwrap().join().unwrap().unwrap();
         }
-        // Given, and dropped by the parent: a violation, released all the same; the child sees it.
+        // Given, and dropped by the parent: a violation that still releases; the child observes it.
         5 => {
             let child = pool.spawn(give, || ());
             drop(one);
-            // The child's end may have been quicker: then these are leaks of the child.
+            // If the child exits first, these are leaks of the child.
             drop(other);
             let _ = child.unwrap().join();
         }

@@ -1,8 +1,8 @@
-//! The house rules as tests: `ARCHITECTURE.md` says why they are, and here they are kept.
+//! The project's rules as tests. `ARCHITECTURE.md` explains them.
 //!
-//! Sources are read as tokens, so that what stands in a comment, a doc or a string never counts
-//! and a macro's body does. Comments are looked for in the lines themselves. Each rule is one test,
-//! which names every place that breaks it, and the rule's reason.
+//! Sources are read as tokens, so that comments, docs and strings do not count and macro bodies do.
+//! Comments are read from the lines. Each rule is one test, which lists every violation and the
+//! reason of the rule.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,7 +21,7 @@ mod prose;
 #[path = "tidy/source.rs"]
 mod source;
 
-/// The rooms and their floors. A file imports only from floors below its own.
+/// The modules (rooms) and their layers (floors). A file imports only from floors below its own.
 const FLOORS: &[(&str, u8)] = &[
     ("sync", 0),
     ("sys", 0),
@@ -35,7 +35,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("frame", 2),
     ("pool", 3),
     ("net", 3),
-    // `crate::thread` is a name in lib.rs for what the pool's room has for plain threads.
+    // `crate::thread` is a name in lib.rs for the pool's functions for plain threads.
     ("thread", 3),
     ("echo", 4),
     ("client", 4),
@@ -47,17 +47,17 @@ const FLOORS: &[(&str, u8)] = &[
     ("lessons", 5),
     ("tracer", 5),
     ("cli", 6),
-    // On top of the six: the binary, whose one line calls the library's `cli`.
+    // Above all others: the binary, whose one line calls the library's `cli`.
     ("main", 7),
 ];
 
-/// The most lines that a file has.
+/// The maximum number of lines of a file.
 const LINES_MAX: usize = 600;
 
-/// The most characters that the name of a test has.
+/// The maximum number of characters of a test name.
 const TEST_NAME_MAX: usize = 80;
 
-/// How many lines above an atomic operation its reason may begin.
+/// The maximum number of lines between an atomic operation and the start of its reason.
 const ORD_LINES_MAX: usize = 10;
 
 /// Where a compare-and-swap may be named, and why.
@@ -73,10 +73,10 @@ const MAY_NAME_LOOM: &[(&str, &str)] = &[
     ("src/sys/loom_probe.rs", "what the models use needs a line of `unsafe`"),
 ];
 
-/// Who may print, and why. Everybody else returns it, or makes it an event of `tracing`.
+/// Files that may print, and why. All others return a value or emit a `tracing` event.
 const MAY_PRINT: &[(&str, &str)] = &[
     ("src/ownership/registry.rs", "a report must not be lost where no subscriber listens"),
-    ("src/cli/", "what a command has to say to whoever typed it"),
+    ("src/cli/", "the output of a command for its user"),
     ("src/check.rs", "what it ignores, the runner captures and shows"),
     ("crates/test/src/", "what a test prints, and its verdict, the runner captures and shows"),
 ];
@@ -93,7 +93,7 @@ fn a_file_imports_only_from_lower_floors() {
     for file in sources().filter(|file| file.is_in_root_package()) {
         let room = file.room();
         if room == "lib" {
-            // The face of the whole: it names every room.
+            // The public interface: it names every room.
             continue;
         }
         let Some(mine) = floor(&room) else {
@@ -161,10 +161,10 @@ fn every_unsafe_block_has_a_safety_comment() {
     faults.assert_none();
 }
 
-/// How it is matched: from the line with the `Ordering::X` upwards, at most [`ORD_LINES_MAX`] lines
-/// and past neither a blank line nor one with the word `fn`, there is a line that begins with
-/// `// ord: X`, the same `X`. Operations that follow each other may share one. `X` is never
-/// imported by itself and `Ordering` has no other name, or this would see nothing.
+/// Matching: above the line with the `Ordering::X`, within [`ORD_LINES_MAX`] lines and without a
+/// blank line or a line with the word `fn` in between, a line begins with `// ord: X`, the same
+/// `X`. Consecutive operations may share one. `X` must not be imported directly and `Ordering` must
+/// not be renamed, or this test would miss it.
 #[test]
 fn every_atomic_operation_has_a_comment_on_its_ordering() {
     const ORDERINGS: &[&str] = &["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
@@ -224,7 +224,7 @@ fn compare_and_swap_is_used_only_in_the_slot() {
             ],
         );
         for (index, token) in file.tokens.iter().enumerate() {
-            // `update` is also a word for harmless things; with an ordering it is not.
+            // `update` is also a common name; only with an ordering is it an atomic operation.
             let arguments = file.tokens.iter().skip(index + 1).take(2);
             if token.is("update") && arguments.map(|token| &*token.text).eq(["(", "Ordering"]) {
                 faults.add(file, token.line, "`update` of an atomic");
@@ -261,8 +261,8 @@ fn signal_calls_are_in_one_file() {
     faults.assert_none();
 }
 
-/// The functions of `rustix` by which bytes and connections move, with the module that each is named
-/// after. UDP's own two are not among them: no fault strikes a datagram.
+/// The functions of `rustix` that move bytes and connections, by module. Those of UDP are not
+/// listed: datagrams have no faults.
 const DATA_PATH: &[(&str, &[&str])] = &[
     ("net", &["recv", "send", "sendmsg", "recvmsg", "acceptfrom_with", "accept_with", "connect"]),
     ("io", &["read", "readv", "write", "writev"]),
@@ -357,7 +357,7 @@ fn there_are_no_todos_and_no_ignored_tests() {
          under which a test rots",
     );
     for file in everything() {
-        // A stranger's test may be ignored: that this goes on working is what is tested there.
+        // A downstream test may be ignored: the corpus tests that this works.
         let may_ignore = file.name.starts_with("tests/corpus/");
         for (token, next) in file.tokens.iter().zip(file.tokens.iter().skip(1)) {
             let is_macro = ["todo", "unimplemented", "dbg"].contains(&&*token.text) && next.is("!");
@@ -391,7 +391,7 @@ fn unwrap_is_used_only_in_tests() {
 #[test]
 fn only_listed_files_print() {
     let mut faults = Faults::because(
-        "a library says what it has to say by values and events; who prints is listed in \
+        "a library returns values and emits events; files that print are listed in \
          tests/tidy.rs with the reason",
     );
     for file in sources() {
@@ -448,9 +448,9 @@ fn every_dependency_has_a_comment_with_its_reason() {
     faults.assert_none();
 }
 
-// What the rules are made of.
+// Helpers.
 
-/// What one rule found, and why the rule is.
+/// The violations of one rule, and its reason.
 struct Faults {
     reason: &'static str,
     found: BTreeSet<(String, usize, String)>,
@@ -469,7 +469,7 @@ impl Faults {
         self.found.insert((name.to_owned(), line, what.to_string()));
     }
 
-    /// Every place where one of these words stands as an identifier, tests included.
+    /// Adds every use of one of these identifiers, tests included.
     fn add_idents(&mut self, file: &File, words: &[&str]) {
         for token in file.tokens.iter().filter(|token| words.contains(&&*token.text)) {
             self.add(file, token.line, format!("`{}`", token.text));

@@ -1,4 +1,4 @@
-//! The trace together with an allocator that opens files itself.
+//! The fd trace with an allocator that opens files.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ fn the_fd_trace_does_not_allocate_while_it_holds_its_lock() {
     runner.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut runner = runner.spawn().expect("the runner starts");
     if poll(DEADLINE, || runner.try_wait().expect("it is this process's child")).is_none() {
-        // With the process that it has started, which waits for its own lock.
+        // Including the process that it started, which waits for its own lock.
         let group = Pid::from_child(&runner);
         kill_process_group(group, Signal::KILL).expect("it has not been waited for");
         panic!("it hangs: {}", text(&runner.wait_with_output().expect("it was killed")));

@@ -1,4 +1,4 @@
-//! A crate that depends on `echown-test` alone: the attribute by both of its names, and how light it is.
+//! A crate that depends on `echown-test` alone: both names of the attribute, and its crate count.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// A crate in a folder of its own, with a path dependency on this one.
+/// A crate in its own folder, with a path dependency on this one.
 pub struct DownstreamCrate {
     pub folder: PathBuf,
 }
@@ -25,12 +25,12 @@ impl DownstreamCrate {
 
     pub fn new(name: &str, files: &[(PathBuf, String)]) -> DownstreamCrate {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        // Files that went from the corpus must not stay here as tests.
+        // Files removed from the corpus must not stay here as tests.
         let _ = fs::remove_dir_all(folder.join("tests"));
         for (path, content) in files {
             let path = folder.join(path);
             fs::create_dir_all(path.parent().expect("a file is in a folder")).unwrap();
-            // What has not changed keeps its date, or all is built anew each time.
+            // Unchanged files keep their date, or cargo would rebuild all of them each time.
             fs::write(path, content).unwrap();
         }
         fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
@@ -58,7 +58,7 @@ impl DownstreamCrate {
         ])
     }
 
-    /// The test binary, as a runner that knows it calls it.
+    /// The test binary, called directly.
     pub fn binary(&self) -> Command {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         let path = PATH.get_or_init(|| {
@@ -75,12 +75,12 @@ impl DownstreamCrate {
     }
 }
 
-/// Without what this run of the tests was told.
+/// Without the `ECHOWN_*` variables of this test run.
 fn quiet(command: &mut Command) -> &mut Command {
     for variable in ["RUSTFLAGS", "RUST_TEST_THREADS", "RUST_TEST_NOCAPTURE", "ECHOWN_TRACE_FDS"] {
         command.env_remove(variable);
     }
-    // What nextest, if it runs this, says to its tests.
+    // The variables that nextest, if it runs this, sets for its tests.
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("NEXTEST") {
             command.env_remove(variable);
@@ -145,14 +145,14 @@ fn collect(folder: &Path, below: &Path, into: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// How a runner ended a test, and what it shows of it.
+/// The result of a test, and its output.
 #[derive(Debug, Default)]
 pub struct Ending {
     pub word: String,
     pub section: String,
 }
 
-/// Reads what the standard runner says.
+/// Parses the output of the standard runner.
 pub fn endings(output_text: &str) -> BTreeMap<String, Ending> {
     let mut endings: BTreeMap<String, Ending> = BTreeMap::new();
     let mut current: Option<&str> = None;

@@ -1,5 +1,5 @@
-//! A downstream crate that uses only the attribute gets nothing else, and the errors say how to get
-//! more.
+//! A downstream crate that uses only the attribute builds nothing else, and errors name the feature
+//! that is missing.
 
 use std::fs;
 use std::io::Write;
@@ -43,7 +43,7 @@ fn text_and_annotations_need_no_feature() {
     }
 }
 
-/// The runner captures what a test prints; what goes there goes round it.
+/// The runner captures what a test prints, but not direct writes to standard error.
 #[test]
 fn annotations_on_standard_error_are_not_captured() {
     let mut runner = DownstreamCrate::corpus().binary();
@@ -53,7 +53,7 @@ fn annotations_on_standard_error_are_not_captured() {
     assert!(stderr.lines().any(|line| line.starts_with("::error file=")), "{stderr}");
 }
 
-/// `cargo test 2>log`: each annotation stands whole on its line, and nothing that others wrote is gone.
+/// `cargo test 2>log`: each annotation is a complete line, and nothing that others wrote is lost.
 #[test]
 fn annotations_in_a_file_that_is_standard_error_overwrite_nothing() {
     let path = DownstreamCrate::corpus().folder.join("log");

@@ -1,5 +1,5 @@
-//! The example of `docs/adopting.md`, built from the page's own code: what is shown there is what there
-//! is to see. `ci/pages` writes it.
+//! The example of `docs/adopting.md`, built from the page's code: the page shows its actual output.
+//! `ci/pages` writes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::common::require_tool;
 
 const PAGE: &str = "docs/adopting.md";
 
-/// What the page has in the block after a marker.
+/// The block of the page after a marker.
 fn block(marker: &str) -> String {
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
     let (_, rest) = page.split_once(&format!("<!-- {marker} -->\n```")).expect(marker);
@@ -28,13 +28,13 @@ fn mailer() -> &'static DownstreamCrate {
             (PathBuf::from("src/lib.rs"), block("the mailer")),
             (PathBuf::from("tests/send.rs"), block("the mailer's tests")),
         ];
-        // The same build folder as the corpus: what both depend on is built once.
+        // The same build folder as the corpus: common dependencies are built once.
         DownstreamCrate::corpus();
         DownstreamCrate::new("mailer", &files)
     })
 }
 
-/// Numbers behind a mark, which differ from run to run, counted from `first`.
+/// Renumbers from `first` the numbers after a mark, which differ from run to run.
 fn counted(text: &str, mark: &str, first: usize) -> String {
     let mut known = BTreeMap::new();
     let mut parts = text.split(mark);
@@ -50,7 +50,7 @@ fn counted(text: &str, mark: &str, first: usize) -> String {
 }
 
 fn shown(output_text: &str) -> String {
-    // What the runner of these tests left open takes the lowest numbers.
+    // Inherited descriptors take the lowest numbers.
     counted(&counted(output_text, "127.0.0.1:", 50001), " fd ", 4)
 }
 
@@ -59,7 +59,7 @@ fn the_page_shows_the_output_of_cargo_test() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return;
     }
-    // One after the other, so that the lines have one order.
+    // Sequentially, so that the order of lines is fixed.
     let output_text =
         text(&mailer().cargo(&["test", "--test", "send", "--", "--test-threads", "1"]));
     let (_, rest) = output_text.split_once("\nrunning 2 tests\n").expect(&output_text);
@@ -85,7 +85,7 @@ fn the_page_shows_the_output_of_nextest() {
     }
     let output_text = shown(&text(&mailer().cargo(&["nextest", "run", "--no-fail-fast"])));
     for line in block("the mailer with nextest").lines() {
-        // The word and the name; the time and the count differ.
+        // The status and the name; the time and the count differ.
         let words: Vec<&str> = line.split_whitespace().collect();
         let is_said = |it: &str| match words[..] {
             [word @ ("PASS" | "FAIL"), .., name] => {

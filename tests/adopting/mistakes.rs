@@ -1,11 +1,11 @@
-//! Mistakes in the attribute: each is one error that says what to write instead.
+//! Mistakes in the attribute: each gives one error with the correct form.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::downstream::{DownstreamCrate, manifest, root, text};
 
-/// What is written, and what the compiler has to say.
+/// Wrong attributes, with the expected compile error.
 const MISTAKES: &[(&str, &str)] = &[
     ("#[echown::test] async fn it() {}", "call `block_on(async { ... })` of your runtime"),
     ("#[echown::test] fn it(number: u8) {}", "a test takes no arguments and has no generics"),
@@ -38,7 +38,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "write `trace_fds = true` or `trace_fds = false`",
     ),
     ("#[echown::test(trace_fds no_rerun)] fn it() {}", "expected a comma between two options"),
-    // The compiler's own words for a `use super::*` above which the attribute was imported.
+    // The compiler's message for a `use super::*` above which the attribute was imported.
     (
         "pub use echown::test; #[cfg(test)] mod tests { use super::*; #[test] fn it() {} }",
         "`test` is ambiguous",
@@ -54,7 +54,7 @@ fn a_wrong_attribute_is_a_compile_error_with_the_correct_form() {
     for (index, (code, _)) in MISTAKES.iter().enumerate() {
         files.push((PathBuf::from(format!("tests/mistake_{index}.rs")), format!("{code}\n")));
     }
-    // The same build folder as the corpus: what both depend on is built once.
+    // The same build folder as the corpus: common dependencies are built once.
     DownstreamCrate::corpus();
     let downstream = DownstreamCrate::new("mistakes", &files);
     let output_text = text(&downstream.cargo(&["check", "--tests", "--keep-going"]));
@@ -65,7 +65,7 @@ fn a_wrong_attribute_is_a_compile_error_with_the_correct_form() {
             .split("error: ")
             // Another file's warning may follow it.
             .filter_map(|it| it.split("\n\n").next())
-            // Cargo's own last word on one file, with another file's warning behind it.
+            // Cargo's final line on one file, followed by another file's warning.
             .filter(|it| it.contains(&place) && !it.starts_with("could not compile"))
             .collect();
         let [error] = errors[..] else {
@@ -75,7 +75,7 @@ fn a_wrong_attribute_is_a_compile_error_with_the_correct_form() {
     }
 }
 
-/// It is the compiler that does so, as with `#[test]`: nothing is run, and nobody can say so.
+/// The compiler leaves it out, as with `#[test]`: nothing runs, and no message is possible.
 #[test]
 fn a_test_for_a_target_without_a_runner_is_left_out() {
     let harness = "[[test]]\nname = \"plain\"\nharness = false\n";
@@ -101,7 +101,7 @@ fn a_test_for_a_target_without_a_runner_is_left_out() {
     assert!(!output_text.contains("it was run"), "{output_text}");
 }
 
-/// The attribute's crate, which can depend on nothing, reads the table of kinds of `echown-fd`.
+/// The attribute's crate, which has no dependencies, reads the table of kinds of `echown-fd`.
 #[test]
 fn the_attribute_and_the_harness_share_one_table_of_kinds() {
     let source = |path: &str| fs::read_to_string(root().join(path)).unwrap();

@@ -1,4 +1,4 @@
-//! The corpus: each fault blamed on its own test, no innocent blamed.
+//! The corpus: each fault is reported for its own test, and no clean test is reported.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use super::downstream::{DownstreamCrate, Ending, endings, root, text};
 use crate::common::require_tool;
 
-/// Whether places are known here.
+/// Whether source lines are known on this platform.
 const HAS_PLACES: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
 
-/// How many tests the crate has at least: as many as run at once.
+/// The minimum number of tests of the crate: as many as run at once.
 const TESTS_MIN: usize = 64;
 
-/// What is written above a test.
+/// The expectation in the comment above a test.
 #[derive(Debug)]
 struct Expected {
     word: &'static str,
@@ -26,7 +26,7 @@ struct Expected {
 fn sixty_four_parallel_tests_each_report_only_their_own_leaks() {
     let expected = expected();
     assert!(expected.len() >= TESTS_MIN, "{} tests", expected.len());
-    // How far it can be trusted: with `ECHOWN_ROUNDS=100`.
+    // For a stronger check: `ECHOWN_ROUNDS=100`.
     let rounds = std::env::var("ECHOWN_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     for _ in 0..rounds {
         let output = DownstreamCrate::corpus().test("64");
@@ -40,7 +40,7 @@ fn sixty_four_parallel_tests_each_report_only_their_own_leaks() {
 fn repeated_runs_never_fail_a_clean_test() {
     let expected = expected();
     for _ in 0..3 {
-        // Those that are quick: what they left does not have to be looked for.
+        // Only quick tests: they need no second run.
         let mut runner = DownstreamCrate::corpus().binary();
         let output = runner.args(["innocent", "clean::", "--test-threads", "64"]).output().unwrap();
         let endings = endings(&text(&output));
@@ -51,8 +51,7 @@ fn repeated_runs_never_fail_a_clean_test() {
     }
 }
 
-/// nextest has a process for each test and calls it so; with it installed, `cargo nextest run` in the
-/// copy of the corpus is the same.
+/// nextest runs each test in its own process with these arguments.
 #[test]
 fn verdicts_are_the_same_with_one_process_per_test_and_without_capture() {
     let expected = expected();
@@ -72,7 +71,8 @@ fn verdicts_are_the_same_with_one_process_per_test_and_without_capture() {
                     let output = runner.args(["--exact", name, "--nocapture"]).output().unwrap();
                     let code = if expected.word == "ok" { 0 } else { 101 };
                     assert_eq!(output.status.code(), Some(code), "{name}: {}", text(&output));
-                    // Of a test that passes the runner shows the same, but for what it prints itself.
+                    // For a test that passes the runner shows the same, except for the test's own
+                    // output.
                     assert_parts(name, expected, &text(&output));
                 }
             });
@@ -107,7 +107,7 @@ fn a_backtrace_ends_at_the_test_and_does_not_show_how_it_was_run() {
     );
 }
 
-/// What the shell that started the tests left open, as runners of CI do, is nobody's leak.
+/// Descriptors that the shell or a CI runner left open are not leaks of a test.
 #[test]
 fn inherited_descriptors_are_not_reported() {
     use std::os::unix::process::CommandExt;
@@ -145,17 +145,18 @@ fn inherited_descriptors_are_reported_if_a_test_asks_for_it() {
     for part in [begin, "file fd 7, /etc/passwd", "open it with O_CLOEXEC"] {
         assert!(found[plain].section.contains(part), "expected `{part}` in {found:#?}");
     }
-    // Neither the standard three nor what the harness itself passes.
+    // Neither the standard streams nor the descriptors that the harness passes.
     for other in ["fd 0,", "fd 1,", "fd 2,", "fd 1023,", "fd 1022,"] {
         assert!(!found[plain].section.contains(other), "{found:#?}");
     }
-    // Whoever runs this may have left more open than the shell has here.
+    // This test itself may inherit more open descriptors.
     assert!(!found[ignoring].section.contains("fd 7,"), "{found:#?}");
     assert!(run("7</etc/hostname")[ignoring].section.contains("fd 7, /etc/hostname"));
     assert!(!run("7<&-")[plain].section.contains("fd 7,"));
 }
 
-/// `ECHOWN_TRACE_FDS=1` is the option `trace_fds` for all tests, and means off as other variables do.
+/// `ECHOWN_TRACE_FDS=1` is the option `trace_fds` for all tests, and 0 means off as for other
+/// variables.
 #[test]
 fn the_variable_detects_a_double_close_as_the_option_does() {
     if !HAS_PLACES {
@@ -170,7 +171,7 @@ fn the_variable_detects_a_double_close_as_the_option_does() {
     }
 }
 
-/// Each child takes some: with a limit that is far too low for all at once, the others wait.
+/// Each child takes descriptors: with a limit far too low for all at once, some tests wait.
 #[test]
 fn tests_wait_when_there_are_too_few_descriptors_for_all() {
     let program = DownstreamCrate::corpus().binary().get_program().to_owned();
@@ -191,7 +192,7 @@ fn tests_wait_when_there_are_too_few_descriptors_for_all() {
     }
 }
 
-/// Whoever touches the outside world does it as often as this.
+/// Matters for tests with side effects outside their process.
 #[test]
 fn a_test_body_runs_again_only_if_it_leaves_descriptors_open() {
     let path = DownstreamCrate::corpus().folder.join("count");
@@ -211,7 +212,7 @@ fn a_test_body_runs_again_only_if_it_leaves_descriptors_open() {
     }
 }
 
-/// With it installed, by itself; without it, the test above that calls each test as it does is all.
+/// With nextest itself; if it is missing, only the test above covers its way of calling tests.
 #[test]
 fn nextest_gives_the_same_verdicts() {
     let corpus = DownstreamCrate::corpus();
@@ -236,7 +237,7 @@ fn nextest_gives_the_same_verdicts() {
     for line in output_text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let [word @ ("PASS" | "FAIL" | "LEAK"), "[", .., name] = words[..] {
-            // Its word for a test that passed, and left a program that still has the output.
+            // Its status for a test that passed and left a program that still has the output open.
             ended.insert(name.to_owned(), if word == "LEAK" { "PASS" } else { word });
         }
     }
@@ -272,7 +273,7 @@ fn assert_parts(name: &str, expected: &Expected, output_text: &str) {
     }
 }
 
-/// What the corpus says about its tests: `//~ VERDICT | part | part` above each.
+/// The expectations in the corpus: `//~ VERDICT | part | part` above each.
 fn expected() -> BTreeMap<String, Expected> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(root().join("tests/corpus/tests/verdicts")).unwrap() {
@@ -303,7 +304,7 @@ fn expected() -> BTreeMap<String, Expected> {
                 let mut enter = |name: &str, parts| {
                     all.insert(format!("{module}::{inner}{name}"), Expected { word, parts })
                 };
-                // One head in the macro stands for as many as are listed below it.
+                // One attribute in the macro applies to all tests listed below it.
                 for pair in crowd.iter().filter(|_| name.starts_with('$')) {
                     let member = pair.split(' ').find(|it| it.starts_with(&name[1..])).unwrap();
                     let parts = parts.iter().map(|part| part.replace(name, member)).collect();

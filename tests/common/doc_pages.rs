@@ -1,15 +1,16 @@
-//! Recorded outputs in the pages (`README.md`, `docs/`): compared with the program's output, or written.
+//! Recorded outputs in the pages (`README.md`, `docs/`): compared with the program's output, or
+//! written.
 //!
-//! `ci/pages` writes them all. Numbers that differ from run to run are renumbered ([`steady`]). Line
-//! numbers in `src/` are written as they are and not compared: an edit of a source file does not make a
-//! page wrong that shows the right code.
+//! `ci/pages` writes them all. Numbers that differ from run to run are renumbered ([`steady`]).
+//! Line numbers in `src/` are written as they are and not compared: an edit of a source file does
+//! not make a page wrong that shows the right code.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Compares the block after a marker (`<!-- MARKER -->`) in a page with the output of the program, or,
-/// with `UPDATE_DOCS=1`, writes it there.
+/// Compares the block after a marker (`<!-- MARKER -->`) in a page with the output of the program,
+/// or, with `UPDATE_DOCS=1`, writes it there.
 #[track_caller]
 pub fn assert_page_shows(page: &str, marker: &str, kind: &str, output_text: &str) {
     static PAGES: Mutex<()> = Mutex::new(());
@@ -29,6 +30,24 @@ pub fn assert_page_shows(page: &str, marker: &str, kind: &str, output_text: &str
             "{page} is out of date; with UPDATE_DOCS=1 this test writes it"
         );
     }
+}
+
+/// The text of all Rust sources below folders of this package.
+pub fn rust_sources(folders: &[&str]) -> String {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<_> = folders.iter().map(|folder| root.join(folder)).collect();
+    let mut sources = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    sources
 }
 
 /// A text without the numbers of lines in `src/`, and without the widths that follow from them.
@@ -63,8 +82,8 @@ fn without_gutter(line: &str) -> String {
     if is_margin { margin.to_owned() } else { line.to_owned() }
 }
 
-/// Prefixes of numbers that differ from run to run. Each kind is renumbered separately, in order of first
-/// occurrence. Ages become `0ms`.
+/// Prefixes of numbers that differ from run to run. Each kind is renumbered separately, in order of
+/// first occurrence. Ages become `0ms`.
 pub const KERNELS: &[&str] =
     &["fd ", "thread ", "kernel id ", "cookie ", "inode ", "device ", "socket:[", "pipe:["];
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 /// Closes a number outside the registry, as stray C code would. Only for a test in a process of its
 /// own: elsewhere the number could go to another test.
 pub fn close_number(number: RawFd) {
-    // SAFETY: breaking I/O safety is what is being tested: the tests that call this run in a
+    // SAFETY: the tests that call this break I/O safety on purpose: they run in a
     // process of their own, own what next gets the number, and prove that the registry leaves
     // it alone. No memory is reached through a descriptor's number.
     let closed = unsafe { libc::close(number) };

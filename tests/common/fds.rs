@@ -1,5 +1,5 @@
-//! Descriptors: a tracker that knows open files by identity, listeners and connections of the standard
-//! library, and a descriptor shared by several owners.
+//! Descriptors: a tracker that knows open files by identity, listeners and connections of the
+//! standard library, and a descriptor shared by several owners.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use super::lock;
 
-/// Tracks open files by identity (`socket:[4711]`) and not by number, because the kernel reuses numbers
-/// for other tests.
+/// Tracks open files by identity (`socket:[4711]`) and not by number, because the kernel reuses
+/// numbers for other tests.
 pub struct FdTracker {
     tracked: Mutex<Vec<String>>,
     /// A connection that belongs to no registry: nothing under test may close it or shut it down.
@@ -38,7 +38,8 @@ impl FdTracker {
         drop(lock(&self.unrelated).take());
     }
 
-    /// Asserts that all tracked files are closed, except one, and that the unrelated connection works.
+    /// Asserts that all tracked files are closed, except one, and that the unrelated connection
+    /// works.
     #[track_caller]
     pub fn assert_all_closed_except(&self, exception: Option<RawFd>) {
         let exception = exception.and_then(target);
@@ -92,7 +93,8 @@ pub fn connection() -> (TcpStream, TcpStream) {
     (here, there)
 }
 
-/// One descriptor with several owners, as an `Arc`, a foreign function or a copied number can have it.
+/// One descriptor with several owners, as an `Arc`, a foreign function or a copied number can have
+/// it.
 pub struct SharedFd<T>(Arc<T>);
 
 impl<T> Clone for SharedFd<T> {

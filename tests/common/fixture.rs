@@ -18,8 +18,8 @@ use super::fds::{FdTracker, connection, listener};
 use super::lock;
 use super::wait::DEADLINE;
 
-/// The registry, pool and records of one test. It lives as long as the process, so that closures need
-/// not count references; its threads end with the test.
+/// The registry, pool and records of one test. It lives as long as the process, so that closures
+/// need not count references; its threads end with the test.
 pub struct Fixture {
     pub registry: Registry,
     pool: Mutex<Option<Pool>>,
@@ -177,7 +177,8 @@ impl Fixture {
         std::mem::forget(self.registry.own_fd(self.track(listener())));
     }
 
-    /// One end of a TCP connection, owned by the current task, and the other end, which has no owner.
+    /// One end of a TCP connection, owned by the current task, and the other end, which has no
+    /// owner.
     #[track_caller]
     pub fn connection(&self) -> (Stream, TcpStream) {
         let (here, there) = connection();
@@ -196,7 +197,8 @@ impl Fixture {
         self.fds.track_number(number);
     }
 
-    /// Asserts that every tracked descriptor is closed, and that an unrelated connection still works.
+    /// Asserts that every tracked descriptor is closed, and that an unrelated connection still
+    /// works.
     #[track_caller]
     pub fn assert_all_closed(&self) {
         self.fds.assert_all_closed_except(None);
@@ -208,7 +210,8 @@ impl Fixture {
         self.fds.assert_all_closed_except(Some(open.as_fd().as_raw_fd()));
     }
 
-    /// [`assert_all_closed`](Fixture::assert_all_closed), and that there was no report and nothing is owned.
+    /// [`assert_all_closed`](Fixture::assert_all_closed), and that there was no report and nothing
+    /// is owned.
     #[track_caller]
     pub fn assert_clean(&self) {
         self.assert_all_closed();

@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A path that no other test uses. Nothing exists there at first. A file, socket or folder that exists
-/// there on drop is removed.
+/// A path that no other test uses. Nothing exists there at first. A file, socket or folder that
+/// exists there on drop is removed.
 pub struct TempPath(PathBuf);
 
 impl TempPath {

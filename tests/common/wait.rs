@@ -35,8 +35,8 @@ pub fn poll<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-/// Checks until a value has not changed for several checks in a row, such as the length of a full queue.
-/// Panics at the deadline.
+/// Checks until a value has not changed for several checks in a row, such as the length of a full
+/// queue. Panics at the deadline.
 #[track_caller]
 pub fn wait_until_still<T: PartialEq>(what: &str, mut value: impl FnMut() -> T) {
     const CHECKS: u32 = 200;

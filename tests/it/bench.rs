@@ -1,4 +1,4 @@
-//! `echown bench`: its outcome is correct, also for servers that misbehave.
+//! `echown bench`: its result is correct, even for servers that misbehave.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ mod compare;
 mod rate;
 mod verdicts;
 
-/// Short, so that nothing can be said of speed.
+/// Short: these tests do not measure speed.
 const SHORT: [&str; 4] = ["--duration", "300ms", "--warmup", "50ms"];
 
 fn bench(arguments: &[&str]) -> Output {
@@ -30,8 +30,8 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Runs a load, and again for longer until the output is as wanted: on a loaded machine a short run may
-/// get no processor. Panics with the last output if it never is.
+/// Runs a load, and repeats it with longer durations until the output is as expected: on a loaded
+/// machine a short run may get no processor time. Panics with the last output if it never is.
 #[track_caller]
 fn measured(run: impl Fn(&[&str]) -> Output, is_wanted: impl Fn(&Output) -> bool) -> Output {
     let mut longer = [&[][..], &["--duration", "5s"], &["--duration", "20s"]].into_iter();
@@ -51,7 +51,7 @@ fn outcome(arguments: &[&str]) -> Value {
     outcome_where(arguments, |_| true)
 }
 
-/// The outcome of a success, as JSON, of a run that is long enough for what is wanted.
+/// The outcome of a success, as JSON, of a run that is long enough for the expected output.
 #[track_caller]
 fn outcome_where(arguments: &[&str], is_wanted: impl Fn(&Value) -> bool) -> Value {
     let json = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).ok();
@@ -62,7 +62,7 @@ fn outcome_where(arguments: &[&str], is_wanted: impl Fn(&Value) -> bool) -> Valu
     json(&output).expect("the outcome is JSON")
 }
 
-/// The outcome as JSON, with the exit code that it has to have.
+/// The outcome as JSON. Asserts the exit code.
 fn outcome_with(code: i32, arguments: &[&str]) -> Value {
     let output = bench(&[arguments, &["--format", "json"]].concat());
     assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
@@ -73,7 +73,7 @@ fn is_without_errors(outcome: &Value) -> bool {
     outcome["errors"].as_object().unwrap().is_empty()
 }
 
-/// A server that does to each connection what it is told; it ends with the process.
+/// A server that runs a closure for each connection. It ends with the process.
 fn server_that(serves: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -86,7 +86,7 @@ fn server_that(serves: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAdd
     address
 }
 
-/// Echoes, and has what was read pass through the hands of `change`, with how much there was before.
+/// Echoes, and passes each read through `change`, with the number of bytes before it.
 fn echoing(change: impl Fn(u64, &mut Vec<u8>) + Clone + Send + 'static) -> SocketAddr {
     server_that(move |mut client| {
         let mut before = 0;
@@ -133,7 +133,7 @@ fn a_correct_server_gives_no_error_under_any_load() {
         assert!(is_without_errors(&outcome), "{shape:?}: {outcome:#}");
         assert!(outcome["messages"].as_u64().unwrap() > 0, "{shape:?}: {outcome:#}");
         assert_eq!(outcome["established"], 4, "{shape:?}: {outcome:#}");
-        // Started for it, so that its process is known.
+        // Started by the bench, so that its process is known.
         assert!(outcome["server"]["threads"].as_u64().unwrap() > 1, "{shape:?}: {outcome:#}");
         let latency = &outcome["latency"];
         assert!(latency["p50"].as_f64() <= latency["p99"].as_f64());
@@ -207,7 +207,7 @@ fn a_server_that_closes_or_never_replies_is_reported_by_kind() {
         let _ = client.read(&mut [0; 64]);
     });
     let silent = server_that(|mut client| {
-        // Reads, so that it notices the end of the client, and never writes.
+        // Reads, so that it detects the end of the client, and never writes.
         let _ = std::io::copy(&mut client, &mut std::io::sink());
     });
     let halving = server_that(|mut client| {
@@ -246,7 +246,7 @@ fn a_connection_with_few_replies_counts_as_starved() {
 #[test]
 fn a_lost_idle_connection_is_an_error() {
     let address = server_that(|mut client| {
-        // An idle one asks with 16 bytes, and is dropped soon after.
+        // An idle connection sends 16 bytes; it is closed soon after.
         let mut buffer = [0; 64];
         while let Ok(bytes @ 1..) = client.read(&mut buffer) {
             if client.write_all(&buffer[..bytes]).is_err() || bytes == 16 {
@@ -366,13 +366,13 @@ fn the_latencies_are_drawn() {
     assert!(points.map(|points| points.split_whitespace().count()).max() > Some(10));
 }
 
-/// The client of a load is a program of ours like any other.
+/// The client of a load is a program with a custody table, as the server is.
 #[test]
 fn the_custody_table_of_a_load_lists_every_open_descriptor() {
     for client in ["event", "blocking"] {
         let echoed = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&echoed);
-        // Each connection counts once, with its hundredth message.
+        // Each connection counts once, at its hundredth message.
         let address = echoing(move |before, _| {
             counted.fetch_add(usize::from(before == 64 * 100), Ordering::Relaxed);
         });
@@ -382,12 +382,12 @@ fn the_custody_table_of_a_load_lists_every_open_descriptor() {
         let mut bench = Server::run(echown().args(arguments).args(["--connections", "5"]), 0);
         wait_until("all connections to be in use", || echoed.load(Ordering::Relaxed) == 5);
         let open = bench.open_descriptors().into_iter();
-        // Processor times may be read at this moment, with files that are closed at once.
+        // Files for reading processor times may be open at this moment.
         let open = open.filter(|(_, target)| !target.starts_with("/proc"));
         let open: Vec<i32> = open.map(|(number, _)| number).collect();
         assert!(open.len() >= 5 + 3, "{open:?}");
         bench.signal(Signal::USR1);
-        // Every descriptor has a line that begins with what it is, or with its number.
+        // Every descriptor has a line that begins with its kind, or with its number.
         let mut listed: Vec<i32> = (0..open.len())
             .map(|_| {
                 let line = bench.wait_for_line("fd ").replace(',', " ");
@@ -402,7 +402,7 @@ fn the_custody_table_of_a_load_lists_every_open_descriptor() {
     }
 }
 
-/// A bench under way, whose outputs are piped.
+/// A running bench whose outputs are piped.
 fn started(arguments: &[&str]) -> Child {
     let mut command = echown();
     command.arg("bench").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -417,7 +417,7 @@ fn interrupted(signal: Signal, arguments: &[&str], look: impl FnOnce(u32)) -> Ou
     output_of(child)
 }
 
-/// Waits for the end of a bench. Kills it at the deadline: it may wait for what cannot come.
+/// Waits for the end of a bench. Kills it at the deadline, because it may hang.
 #[track_caller]
 fn output_of(mut child: Child) -> Output {
     if poll(DEADLINE, || child.try_wait().unwrap()).is_none() {
@@ -469,7 +469,7 @@ fn client_and_server_run_on_the_cpus_they_are_pinned_to() {
         let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
         line.split_whitespace().nth(1).unwrap().to_owned()
     };
-    // One that this process may use, which need not be the first.
+    // A CPU that this process may use, which need not be the first.
     let first: String =
         processors(process::id()).chars().take_while(char::is_ascii_digit).collect();
     let pinned = ["--duration", "60s", "--pin-client", &first, "--pin-server", &first];
@@ -485,7 +485,7 @@ fn client_and_server_run_on_the_cpus_they_are_pinned_to() {
     }
 }
 
-/// The server that a bench has started.
+/// The server that a bench started.
 fn server_of(bench: u32) -> u32 {
     wait_for("a server to be started", || {
         let children = std::fs::read_to_string(format!("/proc/{bench}/task/{bench}/children"));
@@ -493,7 +493,7 @@ fn server_of(bench: u32) -> u32 {
     })
 }
 
-/// Whether a process has a connection by TCP.
+/// Whether a process has a TCP connection.
 fn has_client(process: u32) -> bool {
     const ESTABLISHED: &str = "01";
     let open = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
@@ -511,9 +511,9 @@ fn a_second_signal_ends_the_bench_and_its_server_immediately() {
     let mut bench = started(&["--duration", "1h"]);
     let server = server_of(bench.id());
     wait_until("the run to be under way", || has_client(server));
-    // Stopped, the server does not end when it is asked to, which keeps the bench waiting.
+    // A stopped server does not handle SIGTERM, so the bench waits for it.
     kill_process(Pid::from_raw(server.cast_signed()).unwrap(), Signal::STOP).unwrap();
-    // A signal that follows soon counts as the same order, so that one is sent after the other.
+    // A signal that follows soon counts as the same signal, so they are sent one after the other.
     wait_until("the bench to end", || {
         let has_ended = bench.try_wait().unwrap().is_some();
         if !has_ended {
@@ -529,14 +529,14 @@ fn a_second_signal_ends_the_bench_and_its_server_immediately() {
 
 #[test]
 fn without_arguments_a_mix_of_loads_runs_and_gives_a_verdict() {
-    // The whole of it where there is time.
+    // Reads all of the output.
     let whole = std::env::var_os("ECHOWN_LONG").is_some();
     let began = Instant::now();
     let mut bench = started(&[]);
     let mut lines = BufReader::new(bench.stdout.take().unwrap()).lines();
     let mut output_text = String::new();
     if !whole {
-        // The first load has ended when its figures are shown.
+        // The first load has ended when its figures are printed.
         while !output_text.contains("latency ") {
             output_text += &(lines.next().expect("it shows figures").unwrap() + "\n");
         }

@@ -15,7 +15,7 @@ mod draining;
 mod many_clients;
 mod slow_readers;
 
-/// A payload as it stands on the wire. Not the program's own code: that is what is tested.
+/// A payload as sent on the wire. Independent of the program's encoder, which is under test.
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     let mut wire = (payload.len() as u64).to_be_bytes().to_vec();
     wire.extend_from_slice(payload);
@@ -39,7 +39,7 @@ fn say(client: &mut TcpStream, payload: &[u8]) {
     client.write_all(&frame(payload)).expect("the server reads");
 }
 
-/// Whether the server has let go of a client: with FIN, or with a reset.
+/// Whether the server has closed the connection of a client: with FIN, or with a reset.
 fn is_let_go(client: &mut TcpStream) -> bool {
     loop {
         match client.read(&mut [0; 65536]) {
@@ -58,7 +58,7 @@ fn start(arguments: &[&str]) -> Server {
     Server::start(&[&["--style", "broadcast"], arguments].concat())
 }
 
-/// A client that was heard: from here on it hears everything.
+/// A client that has received its own first frame: from now on it receives every frame.
 fn enter(server: &Server) -> TcpStream {
     let mut client = server.connect();
     client.set_nodelay(true).expect("it is a TCP address");
@@ -68,7 +68,7 @@ fn enter(server: &Server) -> TcpStream {
     client
 }
 
-/// Several clients, all of whom have heard all of them enter.
+/// Several clients, each of which has received the first frames of all.
 fn enter_all(server: &Server, clients: usize) -> Vec<TcpStream> {
     let mut inside: Vec<TcpStream> = (0..clients).map(|_| enter(server)).collect();
     for (place, client) in inside.iter_mut().enumerate() {
@@ -79,10 +79,10 @@ fn enter_all(server: &Server, clients: usize) -> Vec<TcpStream> {
     inside
 }
 
-/// A client whose system takes next to nothing while it does not read.
+/// A client whose receive buffer holds very little while it does not read.
 fn with_small_ears(server: &Server) -> TcpStream {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-    // Not for the servers that other tests start meanwhile.
+    // Only for this connection, not for servers that other tests start meanwhile.
     let flags = SocketFlags::CLOEXEC;
     let socket =
         rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
@@ -94,8 +94,8 @@ fn with_small_ears(server: &Server) -> TcpStream {
     client
 }
 
-/// A client that sends more than all buffers of both systems can take back, and reads none of it.
-/// For a server whose outboxes have room for it.
+/// A client that sends more than all kernel buffers can hold, and reads nothing.
+/// For a server whose send queues can hold it.
 pub fn never_reads(server: &Server) -> TcpStream {
     const MEBIBYTES: usize = 32;
     let mut greedy = with_small_ears(server);
@@ -113,7 +113,7 @@ fn memory(server: &Server) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// What the server counted in all: the number in front of a word of its last log line.
+/// A total of the server: the number in front of a word of its last log line.
 fn total(lines: &[String], what: &str) -> u64 {
     let line = lines.iter().find(|line| line.contains("broadcast: ")).expect("the message says so");
     let mut numbers = line.rsplit("broadcast: ").next().unwrap().split(", ");
@@ -141,7 +141,7 @@ fn a_frame_length_received_in_parts_is_reassembled() {
     for cut in 1..8 {
         let wire = frame(b"after a split header");
         clients[0].write_all(&wire[..cut]).unwrap();
-        // The other one's exchange shows that the server has seen the first piece, or could have.
+        // The exchange of the other client gives the server time to read the first part.
         say(&mut clients[1], b"meanwhile");
         assert_eq!(hear(&mut clients[1]), b"meanwhile");
         clients[0].write_all(&wire[cut..]).unwrap();
@@ -220,8 +220,8 @@ fn a_small_frame_does_not_wait_until_the_one_before_it_is_acknowledged() {
     let mut batch = || {
         let mut gaps: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
-                // From here on it acknowledges late, as it does of itself in a conversation; it has
-                // nothing to say that could take an acknowledgement along.
+                // From now on the kernel delays acknowledgements, as it does in a conversation; the
+                // client sends nothing that could carry an acknowledgement.
                 set_tcp_quickack(&*listener, false).unwrap();
                 for payload in [b"first", b"other"] {
                     say(speaker, payload);
@@ -238,7 +238,7 @@ fn a_small_frame_does_not_wait_until_the_one_before_it_is_acknowledged() {
         gaps.sort();
         gaps
     };
-    // With the fault nearly all would be 40 ms; a loaded machine delays some, or a whole batch.
+    // With the bug nearly all would take 40 ms; a loaded machine delays some, or a whole batch.
     wait_until("a quarter of a batch to take less than 20 ms", || {
         batch()[ROUNDS / 4] < Duration::from_millis(20)
     });
@@ -279,7 +279,7 @@ fn a_round_trip_does_not_wait_for_a_delayed_acknowledgement() {
         trips.sort();
         trips
     };
-    // With the fault each would take 44 ms; it takes about 0.1 ms, and longer on a loaded machine.
+    // With the bug each would take 44 ms; it takes about 0.1 ms, and longer on a loaded machine.
     wait_until("half of a batch to take less than 20 ms", || {
         batch()[100] < Duration::from_millis(20)
     });

@@ -15,20 +15,20 @@ use super::server::{DEADLINE, Server, echown, pattern};
 const KINDS: [&str; 7] =
     ["panic", "leak", "foreign-write", "cycle", "double-release", "fd-replaced", "finalizer-panic"];
 
-/// What the clients met.
+/// The outcomes of the clients.
 #[derive(Debug, Default)]
 struct Met {
-    /// Got back every byte, and then the end.
+    /// Got back every byte, and then end of stream.
     whole: u64,
-    /// The connection ended too early; all that came until then was right.
+    /// The connection ended too early; all bytes until then were correct.
     cut: u64,
 }
 
-/// One after the other, each client sends something, waits for it, and then sends the rest in pieces.
-/// Whatever comes back must be what was sent.
+/// Each client sends a message, waits for its echo, and then sends the rest in parts. The bytes
+/// that come back must be those that were sent.
 ///
-/// True when all of it came back, and then the end. Panics when the first answer doesn't come: a
-/// fault happens after that.
+/// True if all of them came back, and then end of stream. Panics if the first reply does not
+/// arrive: faults happen after it.
 fn exchange_is_whole(address: SocketAddr, sent: &[u8]) -> bool {
     const FIRST: usize = 100;
     let mut client = TcpStream::connect(address).expect("the server accepts");
@@ -56,12 +56,12 @@ fn exchange_is_whole(address: SocketAddr, sent: &[u8]) -> bool {
     matches!(client.read(&mut [0]), Ok(0))
 }
 
-/// So many clients, some at a time.
+/// Runs `count` clients, several at a time.
 fn meet(address: SocketAddr, clients: u64) -> Met {
     meet_with(address, clients, <[u8]>::to_vec)
 }
 
-/// The pieces as lines: for a server that answers nothing else.
+/// The parts as lines: for a server that replies only to lines.
 fn lines(bytes: &[u8]) -> Vec<u8> {
     let ends_piece = |index: usize| index % 1000 == 99 || index == bytes.len() - 1;
     let byte = |(index, byte): (usize, &u8)| match *byte {
@@ -72,7 +72,7 @@ fn lines(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().enumerate().map(byte).collect()
 }
 
-/// The same, each with what `prepare` makes of its bytes.
+/// The same, with the bytes of each client passed through `prepare`.
 fn meet_with(address: SocketAddr, clients: u64, prepare: fn(&[u8]) -> Vec<u8>) -> Met {
     const AT_A_TIME: u64 = 16;
     let next = AtomicU64::new(0);
@@ -82,7 +82,7 @@ fn meet_with(address: SocketAddr, clients: u64, prepare: fn(&[u8]) -> Vec<u8>) -
         for _ in 0..AT_A_TIME {
             threads.spawn(|| {
                 while next.fetch_add(1, Ordering::Relaxed) < clients {
-                    // Everybody sends something else.
+                    // Every client sends different bytes.
                     let from = next.load(Ordering::Relaxed) as usize % 1000;
                     let is_whole = exchange_is_whole(address, &prepare(&bytes[from..from + 4000]));
                     whole.fetch_add(u64::from(is_whole), Ordering::Relaxed);
@@ -101,7 +101,7 @@ struct Chaotic {
     reports: PathBuf,
 }
 
-/// What a server under chaos has left.
+/// The results of a server under chaos.
 struct Left {
     code: Option<i32>,
     summary: Value,
@@ -149,9 +149,8 @@ impl Drop for Chaotic {
 }
 
 impl Left {
-    /// Asserts that what was injected was reported: in the summary, and in the file of
-    /// reports, where each fault has one report and nothing else has any. Answers how many there
-    /// were.
+    /// Asserts that the injected faults were reported: in the summary, and in the report file, with
+    /// exactly one report for each fault. Returns their number.
     #[track_caller]
     fn assert_all_reported(&self) -> u64 {
         let injected = &self.summary["injected"];
@@ -160,13 +159,13 @@ impl Left {
         for report in &self.reports {
             *reported.entry(kind_of(report)).or_default() += 1;
         }
-        // The one fault that is no finding of the checker's: a task's panic is its outcome.
+        // The one fault that is not a finding of the checker: a panic is the outcome of its task.
         reported.insert("panic", self.injected("panic"));
         for kind in KINDS {
             let written = reported.remove(kind).unwrap_or_default();
             assert_eq!(written, self.injected(kind), "reports of `{kind}`");
         }
-        assert!(reported.is_empty(), "reports of what nobody did: {reported:?}");
+        assert!(reported.is_empty(), "reports without an injected fault: {reported:?}");
         KINDS.iter().map(|kind| self.injected(kind)).sum()
     }
 
@@ -189,7 +188,7 @@ fn kind_of(report: &Value) -> &str {
         (verdict, code) if verdict == "finalizer" && code == "finalizer-panicked" => {
             "finalizer-panic"
         }
-        other => panic!("a report of what nobody did: {other:?} in {report}"),
+        other => panic!("a report without an injected fault: {other:?} in {report}"),
     }
 }
 
@@ -214,9 +213,10 @@ fn three_thousand_connections_under_chaos_leave_only_reports() {
         let count = left.injected(kind);
         assert!((90..390).contains(&count), "{kind}: {count}");
     }
-    // A foreign write is rejected and its connection goes on; every other fault ends its connection.
+    // A foreign write is rejected and its connection continues; every other fault ends its
+    // connection.
     assert_eq!(met.cut, struck - left.injected("foreign-write"), "{met:?} in {summary}");
-    // The totals that other counters know, too.
+    // The totals that other counters also have.
     assert_eq!(summary["leaks"], left.injected("leak") + left.injected("cycle"));
     assert_eq!(
         summary["violations"],
@@ -230,7 +230,7 @@ fn three_thousand_connections_under_chaos_leave_only_reports() {
 #[test]
 fn lines_passed_between_machines_survive_chaos() {
     const CLIENTS: u64 = 600;
-    // Room for those that are still ending when the next ones come, on a busy machine.
+    // Places for those that are still exiting when the next ones arrive, on a loaded machine.
     let staged = ["--style", "staged", "--max-connections", "256"];
     let chaotic = Chaotic::start("staged", MIXED, 5, &staged);
     let before = chaotic.server.open_descriptors();

@@ -1,4 +1,4 @@
-//! `echown client --style broadcast`, from the user's view.
+//! `echown client --style broadcast`, as its user sees it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,12 +23,12 @@ fn client(address: SocketAddr, arguments: &[&str]) -> Command {
     command
 }
 
-/// Says all of it, and waits for the end.
+/// Sends all of the input, and waits for the end.
 fn talk(address: SocketAddr, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = client(address, arguments).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().unwrap();
     std::thread::scope(|threads| {
-        // A client that ends early reads no more: not a failure here.
+        // A client that exits early stops reading: not a failure here.
         threads.spawn(move || drop(stdin.write_all(input)));
         child.wait_with_output().unwrap()
     })
@@ -38,7 +38,7 @@ fn code_and_stderr(output: &Output) -> (Option<i32>, &str) {
     (output.status.code(), std::str::from_utf8(&output.stderr).unwrap())
 }
 
-/// A client that talks on while a test looks at it.
+/// A running chat client.
 struct Chatting {
     child: Child,
     lines: BufReader<std::process::ChildStdout>,
@@ -66,7 +66,7 @@ impl Chatting {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// The exit code and what was said on standard error.
+    /// The exit code and standard error.
     fn end(mut self) -> (Option<i32>, String) {
         let status = wait_for("the client to end", || self.child.try_wait().unwrap());
         let mut text = String::new();
@@ -122,7 +122,7 @@ fn after_end_of_input_the_chat_waits_for_all_its_frames() {
 #[test]
 fn a_long_input_is_paced_by_the_frames_that_come_back() {
     let server = Server::start(&["--style", "broadcast", "--max-send-queue", "512KiB"]);
-    // Far more than all buffers on the way take.
+    // Far more than all buffers on the path hold.
     let input: String = (0..32 * 1024).map(|n| format!("{n:01023}\n")).collect();
     let expected = input.clone();
     let mut chat = Chatting::start(server.address(), &[]);
@@ -133,9 +133,9 @@ fn a_long_input_is_paced_by_the_frames_that_come_back() {
         drop(stdin);
         output_text.send(()).unwrap();
     });
-    // Its output has no reader: it cannot receive, and so it sends nothing more.
-    let patience = Duration::from_millis(500);
-    assert!(all_said.recv_timeout(patience).is_err(), "it is ahead of what it hears");
+    // Its output is not read: it cannot receive, and so it stops sending.
+    let timeout = Duration::from_millis(500);
+    assert!(all_said.recv_timeout(timeout).is_err(), "it sends ahead of what it receives");
     let mut heard = String::new();
     chat.lines.read_to_string(&mut heard).unwrap();
     assert!(heard == expected, "each line, once, in order");
@@ -173,7 +173,7 @@ fn a_chat_exits_with_1_immediately_when_the_server_closes() {
     chat.say("before");
     assert_eq!(chat.hear(), "before");
     assert_eq!(server.stop().0, Some(0));
-    // Its input is still open, and it says nothing.
+    // Its input is still open, and it sends nothing.
     let closed = "echown: the server has closed the connection\n";
     assert_eq!(chat.end(), (Some(1), closed.to_owned()));
 }
@@ -190,7 +190,7 @@ fn a_closed_standard_output_is_not_a_failure() {
         other.wait().unwrap();
         other.stdout.take().unwrap()
     });
-    chat.say("nobody reads this");
+    chat.say("this is not read");
     assert_eq!(chat.end(), (Some(0), String::new()));
 }
 
@@ -212,7 +212,7 @@ fn custody_of_the_client_shows_two_halves_and_two_owners() {
     chat.say("x");
     chat.hear();
     chat.signal(Signal::USR1);
-    // Its whole table is written at once, and on a pipe of its own.
+    // Its whole table is written at once, to a separate pipe.
     let mut stderr = BufReader::new(chat.child.stderr.take().unwrap());
     let mut table = String::new();
     while !table.contains("declared: signal-hook") {
@@ -224,9 +224,9 @@ fn custody_of_the_client_shows_two_halves_and_two_owners() {
     }
 }
 
-// Servers that are not ours.
+// Other servers.
 
-/// Serves one connection as told.
+/// Serves one connection with a closure.
 fn other_server(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -273,7 +273,7 @@ fn a_signal_ends_a_chat_with_an_unresponsive_server() {
     let typing = std::thread::spawn(move || drop(stdin.write_all(long.as_bytes())));
     wait_until("the client to block", || is_in_call(chat.child.id(), SENDTO));
     chat.signal(Signal::TERM);
-    // Without a signal it would wait until the server closes.
+    // Without a signal it would wait for the server to close.
     let (code, output_text) = chat.end();
     assert_eq!(code, Some(1), "{output_text}");
     typing.join().unwrap();
@@ -299,7 +299,7 @@ fn on_a_terminal_own_lines_are_not_repeated_and_commands_are_visible() {
         .spawn()
         .expect("it exists");
     let mut other = server.connect();
-    // Who has heard itself hears everybody.
+    // A client that has received its own frame receives all frames.
     other.write_all(&frame(b"I am in")).unwrap();
     assert_eq!(try_hear(&mut other).unwrap(), b"I am in");
     let mut typed = chat.stdin.take().unwrap();
@@ -311,10 +311,10 @@ fn on_a_terminal_own_lines_are_not_repeated_and_commands_are_visible() {
     while !text.contains("theirs") {
         assert_ne!(shown.read_line(&mut text).unwrap(), 0, "{text}");
     }
-    // The end of the input, as it is typed.
+    // End of input, as typed on a terminal.
     typed.write_all(b"\x04").unwrap();
     shown.read_to_string(&mut text).unwrap();
     assert!(text.contains("\\x1b[2Jtheirs"), "{text:?}");
-    assert!(!text.contains("mine"), "this terminal shows nothing by itself: {text:?}");
+    assert!(!text.contains("mine"), "the terminal does not echo: {text:?}");
     assert_eq!(chat.wait().unwrap().code(), Some(0));
 }

@@ -10,10 +10,10 @@ use std::process::{Command, Output, Stdio};
 use super::server::{Server, pattern, summary};
 use crate::common::require_tool;
 
-/// Enough for many reads and writes, and for every buffer on the way to fill.
+/// Enough for many reads and writes, and to fill every buffer on the path.
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// Whether a tool is there, by what it prints about itself.
+/// Whether a tool is installed, by its version output.
 fn is_installed(tool: &str, asks: &str, says: &str) -> bool {
     let output = Command::new(tool).arg(asks).output();
     let is_it = output.is_ok_and(|output| {
@@ -29,8 +29,8 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Bytes in a file, for a client's standard input: a pipe would have to be filled while its output is
-/// read.
+/// Bytes in a file, for a client's standard input: a pipe would have to be filled while its output
+/// is read.
 struct Input(PathBuf);
 
 impl Input {
@@ -48,8 +48,8 @@ impl Drop for Input {
     }
 }
 
-/// Runs a client that sends its standard input and prints what it receives. Asserts that both are the
-/// same, and that the server counts one client and no error.
+/// Runs a client that sends its standard input and prints what it receives. Asserts that both are
+/// the same, and that the server counts one client and no error.
 fn assert_echo(name: &str, client: impl FnOnce(&str) -> Command) {
     let server = Server::start(&[]);
     let sent = pattern(BYTES);
@@ -82,7 +82,7 @@ fn socat_gets_its_bytes_back() {
     if is_installed("socat", "-V", "socat") {
         assert_echo("socat", |port| {
             let mut socat = Command::new("socat");
-            // `-t`: how long it waits for the echo's end after its own.
+            // `-t`: how long it waits for the end of the echo after its own.
             socat.args(["-t", "30", "-", &format!("TCP:127.0.0.1:{port}")]);
             socat
         });
@@ -100,7 +100,7 @@ fn openbsd_netcat_gets_its_bytes_back() {
     }
 }
 
-/// With the standard library alone, as people write it.
+/// With Python's standard library only, as in typical scripts.
 const SCRIPT: &str = r#"
 import hashlib, socket, sys, threading
 
@@ -130,9 +130,8 @@ fn a_python_script_gets_its_bytes_back() {
     }
 }
 
-/// iperf 2 in full duplex sends and receives on one connection, and asks nothing of its server but
-/// that it reads and sends: an echo does. What it gets is counted, not compared: as much has come back
-/// as the server had sent, which had sent all that it was sent.
+/// iperf 2 in full duplex sends and receives on one connection, and only needs a server that reads
+/// and sends, as an echo server does. Received bytes are counted, not compared.
 #[test]
 fn iperf_in_full_duplex_is_served() {
     if !is_installed("iperf", "--version", "iperf version 2") {
@@ -147,7 +146,7 @@ fn iperf_in_full_duplex_is_served() {
     let output_text = String::from_utf8_lossy(&output_text);
     assert!(output.status.success(), "{output_text}");
     assert!(!output_text.contains("failed") && !output_text.contains("WARN"), "{output_text}");
-    // One line for what went, one for what came, and their sum.
+    // One line for sent bytes, one for received bytes, and their sum.
     let rates = output_text.lines().filter(|line| line.contains("bits/sec")).count();
     assert!(rates >= 3, "{output_text}");
     let (code, lines) = server.stop();

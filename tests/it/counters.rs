@@ -1,5 +1,5 @@
-//! What the summary counts as injected (`--chaos`) and as struck (`--faults`) is what was done, also
-//! where one fault meets another.
+//! The summary's counts of injected (`--chaos`) and struck (`--faults`) faults are correct, even if
+//! one fault prevents another.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ const CHAOS: &str = "panic=0.14,leak=0.14,foreign-write=0.14,cycle=0.14,double-r
 const CHAOS_KINDS: [&str; 7] =
     ["panic", "leak", "foreign-write", "cycle", "double-release", "fd-replaced", "finalizer-panic"];
 
-/// Every kind of fault, as often as leaves most connections alive until their first answer.
+/// Every kind of fault, at rates that leave most connections alive until their first reply.
 const FAULTS: [&str; 11] = [
     "interrupt=0.5",
     "short=1",
@@ -32,12 +32,12 @@ const FAULTS: [&str; 11] = [
 
 const CLIENTS: usize = 64;
 
-/// Sends two messages, reads what comes until the end, and takes whatever happens.
+/// Sends two messages, reads until the end, and ignores errors.
 fn meet(address: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
     let mut client = TcpStream::connect(address).ok()?;
     client.set_read_timeout(Some(DEADLINE)).ok()?;
     client.write_all(message).ok()?;
-    // The fault comes after the first answer.
+    // The fault comes after the first reply.
     client.read_exact(&mut vec![0; message.len()]).ok()?;
     client.write_all(message).ok()?;
     client.shutdown(Shutdown::Write).ok()?;
@@ -46,7 +46,7 @@ fn meet(address: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
     Some(rest)
 }
 
-/// Runs a server until so many clients have come and gone; its summary.
+/// Runs a server until `clients` clients were served. Returns its summary.
 fn summary(name: &str, arguments: &[&str], clients: usize, message: &[u8]) -> Value {
     let folder = Folder::new(name);
     let (path, report) = (folder.file("summary"), folder.file("report"));
@@ -59,7 +59,7 @@ fn summary(name: &str, arguments: &[&str], clients: usize, message: &[u8]) -> Va
             threads.spawn(|| (0..clients / 4).for_each(|_| drop(meet(address, message))));
         }
     });
-    // A drain's deadline would cancel tasks in the middle of a deed.
+    // The deadline of a drain would cancel tasks in the middle of a fault.
     server.wait_for_descriptors(|open| open.len() <= before);
     server.signal(Signal::TERM);
     assert!(server.wait().success(), "{:#?}", server.seen);
@@ -104,7 +104,7 @@ fn a_double_release_is_injected_even_if_every_close_fails() {
 
 #[test]
 fn only_reads_that_were_cut_short_are_counted_as_such() {
-    // Messages of one byte: nothing can be cut.
+    // Messages of one byte cannot be cut short.
     let summary = summary("counters-short", &["--faults", "short=1"], CLIENTS, b"x");
     assert_eq!(summary["bytes_in"], 2 * CLIENTS as u64, "{summary}");
     assert_eq!(summary["syscall_faults"]["short"], 0, "{summary}");

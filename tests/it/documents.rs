@@ -1,5 +1,5 @@
-//! Outputs are tried before the work starts, documents are replaced whole and only by a run that has
-//! started, and no two outputs have one file.
+//! Outputs are opened before the work starts, documents are replaced atomically and only by a run
+//! that started, and no two outputs share a file.
 
 use std::fs;
 use std::io::Read;
@@ -18,7 +18,7 @@ fn run(arguments: &[&str]) -> Output {
     end(echown().args(arguments))
 }
 
-/// Runs a program that is to end by itself, and says little.
+/// Runs a program that exits without a signal, and prints little.
 #[track_caller]
 fn end(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -31,11 +31,11 @@ fn end(command: &mut Command) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What can be written, as the options that ask for it.
+/// The options for outputs.
 fn outputs(path: &str) -> Vec<(Vec<&'static str>, Vec<&str>)> {
     let serve = vec!["serve", "--listen", "127.0.0.1:0"];
     let staged = vec!["serve", "--listen", "127.0.0.1:0", "--style", "staged"];
-    // Nothing listens on port 1 but by a system's own service.
+    // Nothing listens on port 1 except a service of the system.
     let client = vec!["client", "127.0.0.1:1", "--count", "1", "--workers", "1"];
     let chat = vec!["client", "127.0.0.1:1", "--style", "broadcast"];
     let bench = vec!["bench", "--duration", "100ms", "--warmup", "0s", "--connections", "1"];
@@ -111,12 +111,12 @@ fn a_completed_run_replaces_its_documents_atomically() {
     assert_eq!(now["connections"], 0);
     assert!(fs::symlink_metadata(&summary).unwrap().is_symlink());
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
-    // A reader of the old one still has all of it: it was not written over.
+    // A reader of the old document still has all of it: it was not overwritten.
     let mut old = String::new();
     (&before).read_to_string(&mut old).unwrap();
     assert_eq!(old, "old");
     assert!(text(&known).contains("version = 1"), "{}", text(&known));
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 3, "nothing is left beside them");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 3, "no other file is left");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn devices_and_streams_accept_several_outputs() {
     ];
     let mut command = serve(&["127.0.0.1:0"], &arguments);
     let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // From when it listens it can be stopped.
+    // Once it listens it can be stopped.
     let mut errors = String::new();
     let mut byte = [0];
     while !errors.contains("listening on 127.0.0.1:") || !errors.ends_with('\n') {
@@ -207,7 +207,7 @@ fn a_document_needs_a_replaceable_file() {
     mknodat(CWD, &*fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     for path in [&*fifo, "/dev/stderr"] {
         let arguments = ["--report", "junit", "--report-file", path];
-        // An address of the documentation ends a server that would start.
+        // An address for documentation only ends a server that would start.
         let output = end(&mut serve(&["192.0.2.1:0"], &arguments));
         assert_eq!(output.status.code(), Some(1));
         let stderr = stderr(&output);
@@ -246,7 +246,7 @@ fn a_text_that_cannot_be_written_gives_exit_code_1() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let stderr = super::reports::stderr(&output);
         assert!(stderr.contains("failed to write to standard output: it is closed"), "{stderr}");
-        // A reader that has read enough.
+        // A reader that stops reading early.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         assert_eq!(into(writer.into()).status.code(), Some(0), "{arguments:?}");

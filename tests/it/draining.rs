@@ -1,4 +1,4 @@
-//! The drain ends within its timeout, whatever clients do meanwhile.
+//! The drain ends within its timeout, whatever clients do during it.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use super::server;
 use crate::common::stall;
 
-/// Where a server listens, for clients that come and go.
+/// The address of a server, for clients that connect and disconnect.
 enum Place {
     Tcp(SocketAddr),
     Unix(PathBuf),
@@ -26,7 +26,7 @@ enum Place {
 
 impl Place {
     fn visit(&self) {
-        // Refused: the server has stopped listening.
+        // The connect fails if the server has stopped listening.
         match self {
             Place::Tcp(address) => drop(TcpStream::connect(address)),
             Place::Unix(path) => drop(UnixStream::connect(path)),
@@ -44,9 +44,9 @@ struct Rush {
 }
 
 impl Rush {
-    /// Clients that are turned away before the order.
+    /// Clients that are rejected before the drain starts.
     const BEFORE: usize = 100;
-    /// Where a rush without an end is ended.
+    /// The limit of a rush that would not end.
     const MOST: usize = 5_000;
 }
 
@@ -70,14 +70,15 @@ impl Handler for Rush {
         }
         if number == Rush::BEFORE {
             control.send(Control::Drain);
-            // Main has to wake up and to pass the order on, meanwhile others go on accepting.
+            // The main task has to wake up and pass the drain on; acceptors keep accepting
+            // meanwhile.
             stall(Duration::from_secs(1));
             self.is_ordered.store(true, Ordering::SeqCst);
         }
     }
 }
 
-/// Serves a rush, and answers how many clients were accepted after the order.
+/// Serves a rush. Returns how many clients were accepted after the drain started.
 fn rush(endpoint: &str, acceptors: usize) -> usize {
     const BACKLOG: u32 = 64;
     let mut settings = ServerSettings::default();
@@ -112,7 +113,8 @@ fn the_drain_accepts_queued_clients_although_more_keep_arriving() {
     }
 }
 
-/// A style whose one client is blocked until it is cut, and which holds the acceptor at the order.
+/// A style whose one client is blocked until it is disconnected, and which holds the acceptor when
+/// the drain starts.
 #[derive(Default)]
 struct Held {
     control: OnceLock<ControlHandle>,
@@ -165,7 +167,7 @@ const STYLES: [(&str, &[u8], &[u8]); 4] = [
     ("callback", b"abc", b"abc"),
 ];
 
-/// What a drain has taken, with idle clients of every kind.
+/// The duration of a drain with idle clients of every kind.
 fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
     let path = format!("echown-{}-{style}.sock", std::process::id());
     let path = std::env::temp_dir().join(path);
@@ -194,7 +196,8 @@ fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
     let mut over_unix: Vec<UnixStream> =
         (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
     over_unix.iter_mut().enumerate().for_each(|(part, client)| idle(client, part));
-    // A client is idle once it has been silent for a second: the rest of a frame could be on its way.
+    // A client is idle once it has been silent for a second: the rest of a frame could be on its
+    // way.
     stall(Duration::from_millis(1_100));
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
@@ -207,10 +210,10 @@ fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
 
 #[test]
 fn idle_clients_do_not_delay_the_drain_in_any_style() {
-    /// What a style might wait for a client that is silent is a second or more.
+    /// A style that waited for a silent client would take a second or more.
     const MOST: Duration = Duration::from_millis(900);
     for (style, request, half) in STYLES {
-        // On a loaded machine one drain may take its time.
+        // On a loaded machine one drain may take longer.
         let drains: Vec<Duration> = (0..5)
             .scan(false, |is_over, _| {
                 let drain = (!*is_over).then(|| drained_in(style, request, half))?;

@@ -1,4 +1,4 @@
-//! The program in a root directory that has nothing but itself: no `/proc`, no `/dev`, no shell.
+//! The program in a root directory that contains only it: no `/proc`, no `/dev`, no shell.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use rustix::process::Signal;
 use super::server::{Server, as_in_a_terminal, exchange, summary};
 use crate::common::require_tool;
 
-/// A folder with the program and the libraries that it loads. Removed in the end.
+/// A folder with the program and the libraries that it loads. Removed on drop.
 struct EmptyRoot {
     path: PathBuf,
-    /// What changes the root: by root itself, or in a user namespace.
+    /// The command that changes the root: as root, or in a user namespace.
     enter: &'static [&'static str],
 }
 
 impl EmptyRoot {
-    /// `None` where this user may not change the root, or a tool is missing; a message says so.
+    /// `None` if this user may not change the root, or a tool is missing; a message says so.
     fn new(name: &str) -> Option<EmptyRoot> {
         const WAYS: [&[&str]; 2] = [&["unshare", "-r", "chroot"], &["chroot"]];
         let program = env!("CARGO_BIN_EXE_echown");
@@ -42,8 +42,8 @@ impl EmptyRoot {
         None
     }
 
-    /// By another process: a file that is open for writing cannot be executed, and a child that another
-    /// test starts meanwhile would inherit it.
+    /// Copies in another process: a file that is open for writing cannot be executed, and a child
+    /// that another test starts meanwhile would inherit it.
     fn copy(&self, from: &str, to: &str) {
         let to = self.path.join(to);
         fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).unwrap();
@@ -105,7 +105,7 @@ fn chaos_in_an_empty_root_is_reported() {
     for _ in 0..CLIENTS {
         let mut client = server.connect();
         std::io::Write::write_all(&mut client, b"x").unwrap();
-        // Until it is over, in whichever way.
+        // Until the connection ends, with or without an error.
         let _ = std::io::Read::read_to_end(&mut client, &mut Vec::new());
     }
     let (code, lines) = server.stop();

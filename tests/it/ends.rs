@@ -1,4 +1,4 @@
-//! How connections end, and what must not end with them unnoticed: urgent bytes, dead hosts.
+//! How connections end, and events that must not be lost with them: urgent bytes, dead hosts.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,7 +11,7 @@ use super::broadcast::frame;
 use super::server::{DEADLINE, Server, TcpEnd};
 use crate::common::{wait_for, wait_until};
 
-/// Every style, with what one exchange is in it: these bytes come back as they are.
+/// Every style, with a request that is echoed unchanged.
 const STYLES: &[(&str, &[u8])] =
     &[("echo", b"12345678"), ("staged", b"1234567\n"), ("callback", b"12345678")];
 
@@ -40,9 +40,9 @@ fn urgent_bytes_are_echoed_in_order_in_every_style() {
     exchange("broadcast", &frame(b"12345678"));
 }
 
-/// What the kernel says about the server's end of a silent connection.
+/// The kernel's entry for the server's end of a silent connection.
 fn silent_end(server: &Server, client: &TcpStream) -> TcpEnd {
-    server.wait_for("what was sent to be acknowledged", |server| {
+    server.wait_for("the sent bytes to be acknowledged", |server| {
         server.end_of(client).is_some_and(|end| end.is_established && end.unsent == 0)
     });
     server.end_of(client).expect("it is connected")
@@ -63,7 +63,7 @@ fn a_silent_client_is_probed_after_a_minute_in_every_style() {
     assert_eq!(silent_end(&server, &client).probed_in, None);
 }
 
-/// A message that a style answers, as it is.
+/// A message that a style echoes unchanged.
 fn message(style: &str) -> Vec<u8> {
     match style {
         "broadcast" => frame(b"12345678"),
@@ -79,7 +79,7 @@ fn exchange(server: &Server, style: &str) -> TcpStream {
     client
 }
 
-/// Writes until the server has had enough.
+/// Writes until the server closes.
 fn flood(mut client: TcpStream, style: &str) {
     let block = match style {
         "broadcast" => frame(&[7; 50_000]),
@@ -90,12 +90,12 @@ fn flood(mut client: TcpStream, style: &str) {
     while client.write_all(&block).is_ok() {}
 }
 
-/// Reads until the server closes, in whichever way.
+/// Reads until the server closes, with or without a reset.
 fn until_closed(mut client: TcpStream) {
     let _ = client.read_to_end(&mut Vec::new());
 }
 
-/// One way for a connection to end: the reason, what the server is told, and what the client does.
+/// One way for a connection to end: the reason, the server's arguments, and the client's actions.
 type Way = (&'static str, &'static [&'static str], fn(&Server, &str));
 
 const WAYS: &[Way] = &[
@@ -104,7 +104,7 @@ const WAYS: &[Way] = &[
         client.shutdown(Shutdown::Write).unwrap();
         until_closed(client);
     }),
-    ("the connection is reset", &[], |server, style| {
+    ("reset", &[], |server, style| {
         let client = exchange(server, style);
         rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
     }),
@@ -133,7 +133,7 @@ const WAYS: &[Way] = &[
     }),
 ];
 
-/// Ways that not every style has.
+/// Ends that not every style has.
 const OTHER_WAYS: &[(&str, Way)] = &[
     (
         "echo",
@@ -289,7 +289,7 @@ fn many_ends_for_one_reason_are_one_line_per_second() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let lines = server.seen.iter().filter(|line| line.contains("ended: the client finished"));
-    // However slow this machine is: one for each second that it has taken.
+    // Independent of the machine's speed: one for each elapsed second.
     let count = lines.count();
     let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
     assert!((1..=seconds + 2).contains(&count), "{count} lines: {:#?}", server.seen);

@@ -1,4 +1,4 @@
-//! Each example prints what its documentation says.
+//! Each example prints the output in its documentation.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Far longer than anything here takes, so that only a real hang meets it.
+/// Far longer than any example takes, so that only a hang reaches it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The built example. `cargo test` builds them next to this test's own directory.
@@ -28,7 +28,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// What an example's module documentation says that it prints: its one block of text.
+/// The output in an example's module documentation: its one block of text.
 fn promised(name: &str) -> String {
     let path = folder().join(name).with_extension("rs");
     let source = std::fs::read_to_string(path).expect("an example has a source");
@@ -36,7 +36,7 @@ fn promised(name: &str) -> String {
     let mut block = documentation.skip_while(|line| *line != " ```text").skip(1);
     let lines: Vec<&str> = block.by_ref().take_while(|line| *line != " ```").collect();
     assert!(!lines.is_empty(), "{name} doesn't say what it prints");
-    assert!(!block.any(|line| line == " ```text"), "{name} says twice what it prints");
+    assert!(!block.any(|line| line == " ```text"), "{name} has two blocks of output");
     lines.iter().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
 }
 
@@ -48,7 +48,7 @@ fn assert_as_documented(name: &str, output: &Output) {
     let promised = promised(name);
     assert!(
         printed == promised,
-        "{name} doesn't print what its documentation says.\nsaid:\n{promised}\nprinted:\n{printed}"
+        "{name} does not print its documented output.\ndocumented:\n{promised}\nprinted:\n{printed}"
     );
 }
 
@@ -61,7 +61,7 @@ impl Stopped {
         Stopped(Some(command.spawn().expect("it can be run")))
     }
 
-    /// What it printed, when it has ended by itself.
+    /// Its output, after it has exited without a signal.
     #[track_caller]
     fn output(mut self) -> Output {
         let child = self.0.take().expect("it was not stopped");
@@ -71,7 +71,7 @@ impl Stopped {
         match ended.recv_timeout(DEADLINE) {
             Ok(output) => output.expect("its output can be read"),
             Err(_) => {
-                // The thread above waits for it, so that the number is still its own.
+                // The thread above has not reaped it yet, so the process ID is still its own.
                 let _ = kill_process(process, Signal::KILL);
                 panic!("it is not over after {DEADLINE:?}");
             }
@@ -122,7 +122,7 @@ fn echo_serves_its_clients_and_exits_cleanly() {
     log.read_line(&mut line).expect("it prints its address");
     let address = line.trim_end().strip_prefix("listening on ").expect("it prints its address");
 
-    // Both at once, and the first one is served while the second one is.
+    // Both at once: the first client is served while the second one is.
     let mut clients: Vec<TcpStream> = (0..2)
         .map(|_| TcpStream::connect(address).expect("it listens"))
         .inspect(|client| client.set_read_timeout(Some(DEADLINE)).expect("it is not zero"))

@@ -1,5 +1,5 @@
-//! System calls that fail on purpose (`--faults`): no byte that comes back is wrong, no client
-//! takes half an echo for a whole one, nothing leaks, and the server continues.
+//! System calls that fail on purpose (`--faults`): every echoed byte is correct, no client mistakes
+//! a partial echo for a complete one, nothing leaks, and the server continues.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -13,21 +13,20 @@ use serde_json::Value;
 use super::server::{DEADLINE, Server, echown, pattern};
 use crate::common::wait_until;
 
-/// How an exchange went, from the client's side. What had come back by then was always right.
+/// How an exchange ended, for the client. The bytes that came back before were correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Went {
-    /// All of it came back, and then the end.
+    /// All of it came back, and then end of stream.
     Whole,
-    /// The end came before anything else: nobody was there to serve it.
+    /// End of stream came first: the client was not served.
     Refused,
-    /// The end came, and something was missing, but not everything.
+    /// End of stream came after a part.
     Torn,
     /// The connection was reset.
     Reset,
 }
 
-/// Sends all of it, piece by piece, and reads at the same time. Panics when a byte comes back that was
-/// not sent in this place.
+/// Sends all of it in parts, and reads at the same time. Panics if a wrong byte comes back.
 fn exchange(address: SocketAddr, sent: &[u8]) -> Went {
     let Ok(client) = TcpStream::connect(address) else { return Went::Reset };
     client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -53,11 +52,11 @@ fn exchange(address: SocketAddr, sent: &[u8]) -> Went {
     }
 }
 
-/// What is sent at a time: whole lines, for who answers those.
+/// The size of a part: complete lines, for the style that replies to lines.
 const PIECE: usize = 1500;
 
-/// Sends each piece when the one before is back, on one thread: so the end and a reset cannot be taken
-/// for each other.
+/// Sends each part after the echo of the one before, on one thread, so that end of stream and a
+/// reset are distinguished.
 fn exchange_by_turns(address: SocketAddr, sent: &[u8]) -> Went {
     let Ok(mut client) = TcpStream::connect(address) else { return Went::Reset };
     client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -80,11 +79,11 @@ fn exchange_by_turns(address: SocketAddr, sent: &[u8]) -> Went {
         }
         done += filled;
     }
-    // All of it is here: how the connection ends now says nothing about the echo.
+    // The echo is complete: how the connection ends now does not matter.
     Went::Whole
 }
 
-/// Bytes as lines, for the style that answers nothing else.
+/// Bytes as lines, for the style that replies only to lines.
 fn lines(bytes: &[u8]) -> Vec<u8> {
     let newline_at = |index: usize| index % 100 == 99 || index + 1 == bytes.len();
     let byte = |(index, &byte): (usize, &u8)| match byte {
@@ -95,7 +94,7 @@ fn lines(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().enumerate().map(byte).collect()
 }
 
-/// Bytes as frames, for the style that answers nothing else.
+/// Bytes as frames, for the style that replies only to frames.
 fn frames(bytes: &[u8]) -> Vec<u8> {
     let frame = |payload: &[u8]| [&(payload.len() as u64).to_be_bytes()[..], payload].concat();
     bytes.chunks(1000).flat_map(frame).collect()
@@ -109,7 +108,7 @@ struct Sabotaged {
     reports: PathBuf,
 }
 
-/// What it has left.
+/// Its results.
 struct Left {
     summary: Value,
     reports: Vec<Value>,
@@ -138,7 +137,7 @@ impl Sabotaged {
         Sabotaged { server, before, summary, reports }
     }
 
-    /// So many exchanges, eight at a time; how many went how.
+    /// Makes `clients` exchanges, eight at a time. Returns the number of each outcome.
     fn meet(&self, clients: usize, sent: &[u8]) -> BTreeMap<Went, u64> {
         self.meet_by(exchange, clients, sent)
     }
@@ -163,13 +162,13 @@ impl Sabotaged {
         tally.into_inner().unwrap()
     }
 
-    /// Asserts that only the descriptors of the start are open, that the server drains, and that its
-    /// exit code is 0.
+    /// Asserts that only the descriptors of the start are open, that the server drains, and that
+    /// its exit code is 0.
     fn stop(mut self) -> Left {
         let before = std::mem::take(&mut self.before);
         let numbers = |open: &[(i32, String)]| open.iter().map(|(number, _)| *number).collect();
         let as_before: Vec<i32> = numbers(&before);
-        // By number: the one in reserve was lent, and opened again.
+        // By number: the reserve descriptor was released and opened again.
         self.server.wait_for_descriptors(|open| numbers(open) == as_before);
         self.server.signal(Signal::TERM);
         let code = self.server.wait().code();
@@ -205,7 +204,7 @@ impl Left {
     }
 }
 
-/// What makes something of bytes that a style answers.
+/// Encodes bytes as requests of a style.
 type Prepare = fn(&[u8]) -> Vec<u8>;
 
 const STYLES: [(&str, Prepare); 4] = [
@@ -215,7 +214,7 @@ const STYLES: [(&str, Prepare); 4] = [
     ("broadcast", frames),
 ];
 
-/// A style with room for all clients: some have little unless told.
+/// A style with places for all clients: some have few by default.
 fn roomy(style: &str) -> [&str; 4] {
     ["--style", style, "--max-connections", "64"]
 }
@@ -341,8 +340,8 @@ fn with_all_faults_at_once_echoed_bytes_are_correct_and_nothing_leaks() {
     }
 }
 
-/// Whether one byte comes back. All is there before the server looks, so that it reads no more often
-/// than the faults make it.
+/// Whether one byte comes back. All bytes arrive before the server reads, so that it reads no more
+/// often than the faults make it.
 fn ask_while_it_is_held(server: &Server) -> bool {
     server.hold();
     let mut client = TcpStream::connect(server.address()).expect("the kernel queues it");
@@ -366,13 +365,13 @@ fn ask_while_it_is_held(server: &Server) -> bool {
 fn equal_seeds_inject_faults_into_equal_calls_of_sequential_clients() {
     let struck = |seed: &str, run: &str| {
         let further = ["--faults-seed", seed];
-        // Not of starting threads: whether one is started depends on how soon the last is idle.
+        // Not of starting threads: whether one is started depends on how soon the last one is idle.
         let plan = "short=0.3,read=0.05,write=0.05";
         let sabotaged = Sabotaged::start(&format!("seed-{seed}-{run}"), plan, &further);
         let went: Vec<bool> = (0..50)
             .map(|_| {
                 let went = ask_while_it_is_held(&sabotaged.server);
-                // The next one comes when this one is over.
+                // The next client connects when this one has ended.
                 sabotaged.wait_until_nobody_is_there();
                 went
             })

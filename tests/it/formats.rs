@@ -1,4 +1,4 @@
-//! Reports for the machines of a CI, from servers that live and die; and baselines.
+//! Report formats for CI, from servers that exit in various ways; and baselines.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use super::server::{Server, echown, serve};
 use crate::common::reserved::Reserved;
 use crate::common::wait_until;
 
-/// The results of a document, which has to be whole.
+/// The results of a document, which must be complete.
 #[track_caller]
 fn results(path: &str) -> Vec<Value> {
     let text = text(path);
@@ -22,7 +22,7 @@ fn results(path: &str) -> Vec<Value> {
     sarif["runs"][0]["results"].as_array().expect("there are results").clone()
 }
 
-/// How often something was found, by a SARIF document.
+/// The number of findings in a SARIF document.
 fn found(path: &str) -> u64 {
     results(path).iter().map(|result| result["occurrenceCount"].as_u64().unwrap()).sum()
 }
@@ -91,7 +91,7 @@ fn a_second_signal_leaves_a_complete_document_with_the_finding() {
     let mut server = Server::start(&arguments);
     let mut held = server.connect();
     held.write_all(b"x").unwrap();
-    // With or without a fault: another one will have it.
+    // With or without a fault: another connection will have it.
     let _ = held.read(&mut [0]);
     (0..10).for_each(|_| meet(&server));
     held.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
@@ -107,7 +107,7 @@ fn a_second_signal_leaves_a_complete_document_with_the_finding() {
 #[test]
 fn a_finding_is_written_before_its_policy_aborts_the_process() {
     let folder = Folder::new("aborts");
-    // A race that would be lost now and then, if it were one.
+    // If this were a race, it would be lost in some of the runs.
     for round in 0..8 {
         let path = folder.file(&round.to_string());
         let mut command = std::process::Command::new("sh");
@@ -133,7 +133,7 @@ fn a_moved_document_is_complete_and_sighup_starts_another() {
     let server = Server::start(&["--chaos", "leak=1", "--report", "sarif", "--report-file", &path]);
     meet(&server);
     wait_until("the first finding", || found(&path) == 1);
-    // Nothing was moved: nothing is lost.
+    // No file was moved, so nothing is lost.
     server.signal(Signal::HUP);
     meet(&server);
     wait_until("the second finding", || found(&path) == 2);
@@ -196,7 +196,7 @@ fn both_clients_write_documents() {
             command.args(["--count", "1", "--workers", "1"]);
         }
         let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "nobody listens: {}", stderr(&output));
+        assert_eq!(output.status.code(), Some(1), "nothing listens: {}", stderr(&output));
         assert!(results(&path).is_empty());
     }
 }
@@ -214,7 +214,7 @@ fn a_baseline_accepts_old_findings_fails_on_new_ones_and_lists_fixed_ones() {
         (code, lines.join("\n"))
     };
     let (code, lines) = run(&["--chaos", "leak=1", "--write-baseline", &known]);
-    assert_eq!(code, Some(0), "what is being written down fails for nothing: {lines}");
+    assert_eq!(code, Some(0), "findings added to the baseline do not fail: {lines}");
     assert!(lines.contains("baseline: 1 finding written to "), "{lines}");
     assert!(lines.contains("error[leak]"), "and is reported all the same: {lines}");
 

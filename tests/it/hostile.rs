@@ -1,9 +1,8 @@
 //! Servers under hostile clients: resets, floods, exhaustion, signals.
 //!
-//! Written once for all ways of echoing: a [`Dialect`] knows how to start a server and what one
-//! exchange looks like. After each scenario the server's descriptors are, by identity, what they
-//! were before; so is its custody table; and no more threads are left than are kept for the next
-//! client.
+//! Written once for all styles: a [`Dialect`] defines how to start a server and one exchange. After
+//! each scenario the server's descriptors are, by identity, those of before; so is its custody
+//! table; and no more threads are left than the pool keeps for the next client.
 
 use std::io::{Read, Write};
 use std::process::Command;
@@ -57,7 +56,7 @@ macro_rules! suite {
     };
 }
 
-/// All of them, for a way of echoing in which everybody hears oneself alone.
+/// All scenarios, for a style in which a client receives only its own echo.
 macro_rules! whole_suite {
     ($module:ident, $dialect:expr) => {
         suite!(
@@ -92,7 +91,7 @@ whole_suite!(plain, super::PLAIN);
 whole_suite!(staged, super::STAGED);
 whole_suite!(callback, super::CALLBACK);
 
-// What is under way when a drain begins is everybody's here: `broadcast.rs` has that scenario.
+// Frames in flight at the start of a drain concern all clients: `broadcast.rs` has that scenario.
 suite!(
     broadcast,
     super::BROADCAST,
@@ -145,7 +144,7 @@ fn a_full_or_closed_standard_error_does_not_end_the_server() {
             client.write_all(b"still here").unwrap();
             client.read_exact(&mut [0; 10]).unwrap();
         };
-        // Who is served knows that signals are watched for.
+        // Once a client is served, the server handles signals.
         talk();
         server.signal(Signal::USR1);
         server.signal(Signal::HUP);

@@ -34,8 +34,8 @@ fn an_idle_connection_does_not_delay_the_drain() {
 fn bytes_sent_before_the_drain_are_echoed_in_full() {
     let server = Server::start(&[]);
     let mut client = server.connect();
-    // Less than the kernel's buffers hold on both sides: all of it is with the server when we
-    // have written it and it has answered the first byte.
+    // Less than the kernel's buffers hold on both sides: the server has received all of it when it
+    // is written and the first byte is echoed.
     let sent = pattern(64 * 1024);
     client.write_all(&sent).unwrap();
     let mut back = vec![0; 1];
@@ -146,12 +146,12 @@ fn an_exchange_in_progress_at_the_drain_ends_with_fin_not_with_a_reset() {
 #[test]
 fn threads_start_with_many_clients_and_end_with_them() {
     const CROWD: usize = 200;
-    /// Twice those that the pool keeps: fewer than that are not worth a thought while others run.
+    /// Twice as many as the pool keeps: fewer idle threads are not ended while tasks run.
     const KEPT_MAX: usize = 32;
     let server = Server::start(&[]);
     server.wait_for("the acceptor", |server| server.is_in_a_poll_of_two());
     let before = server.threads();
-    assert!(before < 10, "{before} threads for nobody");
+    assert!(before < 10, "{before} threads without a client");
     let mut crowd: Vec<_> = (0..CROWD).map(|_| server.connect()).collect();
     for client in &mut crowd {
         client.write_all(b"x").unwrap();
@@ -165,7 +165,7 @@ fn threads_start_with_many_clients_and_end_with_them() {
 #[test]
 fn an_idle_server_uses_no_cpu() {
     const CROWD: usize = 300;
-    /// Enough for whatever does something ten times a second, or once.
+    /// Enough to detect activity ten times a second, or once.
     const WINDOW: Duration = Duration::from_secs(2);
     let server = Server::start(&[]);
     let mut crowd: Vec<_> = (0..CROWD).map(|_| server.connect()).collect();
@@ -173,7 +173,7 @@ fn an_idle_server_uses_no_cpu() {
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
-    // A thread that has just served may not be blocked yet: one window has to be still.
+    // A thread that has just served may not be blocked yet: one window must be without activity.
     server.wait_for("stillness", |server| {
         let before = server.times_scheduled();
         stall(WINDOW);

@@ -1,4 +1,4 @@
-//! Limits: what happens to one client too many, and to a limit that cannot be kept.
+//! Client limits: clients above a limit, and limits that the system does not allow.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -38,7 +38,7 @@ fn a_client_above_the_limit_is_closed_immediately_and_counted() {
     assert!(rejected >= 1, "{summary}");
 }
 
-/// The task of the client that left may still be ending: then the next one is refused as well.
+/// The task of the client that left may not have exited yet: then the next one is also rejected.
 fn exchange_or_refused(server: &Server) -> bool {
     let mut client = server.connect();
     let mut back = Vec::new();
@@ -88,7 +88,7 @@ fn at_the_fd_limit_new_clients_are_rejected_and_others_continue() {
 
 #[test]
 fn at_the_thread_limit_new_clients_are_rejected_and_others_continue() {
-    // Each style by itself: one of them has two tasks for a connection.
+    // Each style separately: one of them has two tasks per connection.
     for (style, is_enough) in [("echo", 30..64), ("broadcast", 15..32)] {
         let Some((mut command, _copy)) = as_nobody(&format!("limit {style}")) else {
             eprintln!("skipped: needs root, to become a user without privileges");
@@ -125,8 +125,8 @@ fn lowered_to(server: &mut Server) -> usize {
     fit.and_then(|fit| fit.parse().ok()).unwrap_or_else(|| panic!("not lowered: {log}"))
 }
 
-/// Fills a server with as many clients as fit, and sees that further ones are refused, for this
-/// reason, with no connected client disturbed and nothing exhausted.
+/// Fills a server with clients, and asserts that further ones are rejected for this reason, that
+/// the connected clients are not affected, and that nothing is exhausted.
 fn assert_filled_and_refused(server: &mut Server, fit: usize, reason: &str) {
     let mut inside: Vec<TcpStream> = (0..fit).map(|_| server.connect()).collect();
     for client in &mut inside {
@@ -149,8 +149,8 @@ fn assert_filled_and_refused(server: &mut Server, fit: usize, reason: &str) {
     assert!(!log.contains("accept paused"), "the ceiling was too high: {log}");
 }
 
-/// Whether a client is closed at once, with nothing sent: with FIN, or with a reset if we were
-/// quicker.
+/// Whether a client is closed immediately, with nothing sent: with FIN, or with a reset if the
+/// client wrote first.
 fn is_refused(client: &mut TcpStream) -> bool {
     client.read_to_end(&mut Vec::new()).map_or(true, |bytes| bytes == 0)
 }

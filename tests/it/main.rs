@@ -1,7 +1,7 @@
-//! The program from outside: the real binary over real sockets.
+//! Integration tests: the real binary over real sockets.
 //!
-//! One binary, one module per subject. Every server listens on a free port and is stopped when its
-//! handle is dropped.
+//! One test binary, one module per subject. Every server listens on a free port and is stopped when
+//! its handle is dropped.
 
 mod bench;
 mod broadcast;
@@ -39,7 +39,7 @@ mod staged_client;
 mod stalled;
 mod untrusted;
 
-/// A file for a trace that no other test has.
+/// A trace file that no other test uses.
 fn trace_path() -> std::path::PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -1,4 +1,4 @@
-//! Limits of memory: a server lets in as many clients as fit, refuses the others, and goes on.
+//! Memory limits: a server accepts as many clients as fit, rejects the others, and continues.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use super::broadcast::frame;
 use super::server::{Server, serve};
 use crate::common::poll;
 
-/// Every style, with a message that it answers.
+/// Every style, with a message that it echoes.
 fn styles() -> [(&'static str, Vec<u8>); 4] {
     [
         ("echo", b"hello\n".to_vec()),
@@ -31,24 +31,24 @@ fn under(wrapper: &[&str], style: &str, arguments: &[&str]) -> Server {
     Server::run(&mut command, 1)
 }
 
-/// Whether a new client is answered; if not, it was closed with nothing sent.
+/// Whether a new client is served; otherwise it was closed with nothing sent.
 fn is_served(server: &Server, message: &[u8]) -> Option<TcpStream> {
     let mut client = server.connect();
-    // One that is refused may find its connection reset at any point; silence would be a hang.
+    // The connection of a rejected client may be reset at any point; no reaction would be a hang.
     let mut first = [0];
     match client.write_all(message).and_then(|()| client.read(&mut first)) {
         Ok(1) => Some(client),
         Ok(_) => None,
         Err(error) => {
             let expected = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
-            assert!(expected.contains(&error.kind()), "neither served nor refused: {error}");
+            assert!(expected.contains(&error.kind()), "neither served nor rejected: {error}");
             None
         }
     }
 }
 
-/// Twice as many clients as the server says it has room for: each is served or refused. Then they
-/// send what they can and read nothing, and the server can still be talked to and stopped.
+/// Twice as many clients as the server's limit: each is served or rejected. Then they send as much
+/// as they can and read nothing, and the server still serves and can be stopped.
 fn assert_fills_and_refuses(mut server: Server, (style, message): (&str, &[u8]), limit: &str) {
     let log = server.lines().join("\n");
     let fit = log.split("is lowered to ").nth(1).and_then(|rest| rest.split(':').next());
@@ -57,7 +57,7 @@ fn assert_fills_and_refuses(mut server: Server, (style, message): (&str, &[u8]),
     assert!((2..2000).contains(&fit), "{log}");
     let inside: Vec<TcpStream> = (0..2 * fit).filter_map(|_| is_served(&server, message)).collect();
     assert_eq!(inside.len(), fit, "the known cost is enough for all that were promised a place");
-    // In few frames: each of them goes to everybody.
+    // In few frames, because each of them is sent to all clients.
     let flood = match style {
         "broadcast" => frame(&[7; 8000]).repeat(24),
         _ => message.repeat(32 * 1024),
@@ -119,7 +119,7 @@ fn an_address_space_limit_raised_as_the_warning_states_is_enough() {
 struct Group(PathBuf);
 
 impl Group {
-    /// `None`: there is no such controller, or this user may not make one.
+    /// `None` if there is no such controller, or if this user may not make one.
     fn new(name: &str, bytes: u64) -> Option<Group> {
         let name = format!("echown-{name}-{}", std::process::id());
         let tries =
@@ -164,8 +164,8 @@ fn in_a_control_group_clients_are_served_or_rejected_without_an_oom_kill() {
 /// Set in the child process that a test starts again.
 const IN_CHILD: &str = "ECHOWN_TEST_MAPPINGS";
 
-/// Other code takes nearly all memory mappings after the pool was made. Beyond the last of them the
-/// standard library aborts the process from inside a new thread, so this is a process of its own.
+/// Other code takes nearly all memory mappings after the pool was made. Without a free mapping the
+/// standard library aborts the process in a new thread, so this runs in its own process.
 #[test]
 fn a_pool_stops_growing_before_the_mappings_of_the_process_run_out() {
     let name = "memory::a_pool_stops_growing_before_the_mappings_of_the_process_run_out";
@@ -202,7 +202,7 @@ fn assert_refuses_without_mappings() {
     let mapped = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
     let bytes = (max - mapped - LEFT) * page;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping where the kernel chooses; no other code uses it.
+    // SAFETY: a new mapping at an address that the kernel chooses; no other code uses it.
     let area = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
     assert_ne!(area, libc::MAP_FAILED);
     for offset in (0..bytes).step_by(2 * page) {
@@ -215,7 +215,7 @@ fn assert_refuses_without_mappings() {
             Ok(promise) => inside.push(promise),
             Err(rejected) => break rejected,
         }
-        assert!(inside.len() < LEFT, "never refused");
+        assert!(inside.len() < LEFT, "never rejected");
     };
     assert!(rejected.is_exhausted());
     assert!(rejected.to_string().contains("vm.max_map_count is "), "{rejected}");
@@ -225,7 +225,7 @@ fn assert_refuses_without_mappings() {
     }
 }
 
-/// Each client begins a frame of the longest length and sends no more; no limit of a client is reached.
+/// Each client sends the start of a frame of maximum length; no limit per client is reached.
 #[test]
 fn incomplete_frames_without_memory_close_only_their_clients() {
     let wrapper = ["prlimit", "--as=160000000"];
@@ -238,7 +238,7 @@ fn incomplete_frames_without_memory_close_only_their_clients() {
         .map(|_| {
             let mut client = server.connect();
             client.write_all(&(16_u64 << 20).to_be_bytes()).unwrap();
-            // Closed meanwhile, or not.
+            // It may be closed already.
             let _ = client.write_all(&begun);
             client
         })

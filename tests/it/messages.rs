@@ -1,5 +1,4 @@
-//! What the program says where it cannot do what it is asked: one prefix, the operation that failed,
-//! the cause, and what to do.
+//! Error messages of the program: one prefix, the operation that failed, the cause, and what to do.
 
 use std::process::Output;
 
@@ -7,7 +6,7 @@ use super::hostile::as_nobody;
 use super::server::{Server, echown, serve};
 use crate::common::{require_tool, temp_path::TempPath};
 
-/// What every address that does not parse is answered.
+/// The message for every address that does not parse.
 const ADDRESSES: &str =
     "expected ADDRESS:PORT, [IPv6]:PORT, :PORT (all addresses), PORT or unix:PATH";
 
@@ -30,7 +29,7 @@ fn assert_error(arguments: &[&str], code: i32, expected: &str) {
     }
 }
 
-/// A refused value, by the option's usage and the reason.
+/// The message for an invalid value, by the option's usage and the reason.
 #[track_caller]
 fn assert_value(arguments: &[&str], option: &str, reason: &str) {
     let value = arguments.last().unwrap();
@@ -274,7 +273,7 @@ fn invalid_numbers_durations_and_sizes_state_what_is_expected() {
     }
 }
 
-/// 0 is no waiting where the program itself waits, and an error where it would end every client.
+/// 0 disables a wait of the program, and is an error where it would end every client.
 #[test]
 fn a_duration_of_0_follows_one_rule_for_all_options() {
     let rejected = "timeout must be greater than 0";
@@ -424,7 +423,7 @@ fn an_fd_limit_too_low_for_any_client_is_an_error_at_start() {
     assert!(text.contains("; use fewer --acceptors, or raise it with `ulimit -n "), "{text}");
 }
 
-/// As a firewall or a seccomp filter does: every `accept4(2)` fails, and the client stays queued.
+/// As with a firewall or a seccomp filter, every `accept4(2)` fails, and the client stays queued.
 #[test]
 fn an_accept_that_always_fails_is_logged_once_and_retried_less_often() {
     let log = TempPath::new("accepts");
@@ -446,7 +445,7 @@ fn an_accept_that_always_fails_is_logged_once_and_retried_less_often() {
     assert_eq!(lines, 1, "{:#?}", server.seen);
     let first = std::fs::read_to_string(&*log).unwrap();
     assert!(first.contains("EPERM"), "{first}");
-    // The server outlives a killed strace: it is ended by its own number.
+    // The server outlives a killed strace: the test kills it by its own process ID.
     let traced = first.split(' ').next().and_then(|number| number.parse().ok());
     let traced = traced.and_then(rustix::process::Pid::from_raw).expect("a line has a number");
     rustix::process::kill_process(traced, rustix::process::Signal::TERM).unwrap();
@@ -479,7 +478,7 @@ fn help_is_wrapped_once_at_every_width() {
             let long = help.lines().find(|line| line.chars().count() > width);
             assert_eq!(long, None, "{subcommand:?} at {width}");
         }
-        // What stands in tables is not wrapped at all.
+        // Tables are not wrapped.
         let of = |width: &str| {
             let help =
                 echown().args(subcommand).arg("--help").env("COLUMNS", width).output().unwrap();

@@ -1,4 +1,4 @@
-//! The outputs in `README.md` and `docs/styles.md` are the program's own. `ci/pages` writes them.
+//! The outputs in `README.md` and `docs/styles.md` match the program. `ci/pages` writes them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,16 +9,16 @@ use rustix::process::Signal;
 
 use super::broadcast::{frame, try_hear};
 use super::server::{DEADLINE, Server, echown, exchange};
-use crate::common::doc_pages::{KERNELS, assert_page_shows, steady, without_lines};
+use crate::common::doc_pages::{KERNELS, assert_page_shows, rust_sources, steady, without_lines};
 use crate::common::{poll, require_tool, wait_until};
 
 const README: &str = "README.md";
 const STYLES: &str = "docs/styles.md";
 
-/// Where a client of the pages comes from.
+/// The client port in the pages.
 pub const CLIENT: &str = "127.0.0.1:50000";
 
-/// The output of a server as the pages have it: at the style's own port, with one client.
+/// The output of a server as in the pages: on the style's default port, with one client.
 struct Shown {
     server: String,
     port: u16,
@@ -41,7 +41,7 @@ impl Shown {
     }
 }
 
-/// The custody table of a server once it has all of `wanted`, without what its parent left open.
+/// The custody table of a server once it has all of `wanted`, without inherited descriptors.
 pub fn custody(server: &mut Server, wanted: &[&str]) -> Vec<String> {
     let has = |table: &[String], part: &str| table.iter().any(|line| line.contains(part));
     custody_with(server, |table| wanted.iter().all(|part| has(table, part)))
@@ -58,7 +58,7 @@ fn custody_with(server: &mut Server, is_wanted: impl Fn(&[String]) -> bool) -> V
         let mut table = server.seen.split_off(begin);
         if is_wanted(&table) {
             let declared = table[0].rfind(", ").expect("how many are declared comes last");
-            // The standard streams and two of the signals'.
+            // The standard streams and two descriptors of the signal handling.
             table[0].replace_range(declared.., ", 5 declared");
             return Some(table);
         }
@@ -68,7 +68,7 @@ fn custody_with(server: &mut Server, is_wanted: impl Fn(&[String]) -> bool) -> V
     found.unwrap_or_else(|| panic!("not as expected: {last:#?}"))
 }
 
-/// A task's part of the table; of a task that is cut, the first line of each of its first resources.
+/// A task's part of the table; for a shortened task, the first line of each of its first resources.
 pub fn task(table: &[String], name: &str, cut: Option<usize>) -> Vec<String> {
     let is_its = |line: &&String| line.starts_with("task ") && line.contains(&format!(" `{name}"));
     let begin = table.iter().position(|line| is_its(&line)).expect("the task is in the table");
@@ -84,8 +84,8 @@ pub fn task(table: &[String], name: &str, cut: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// The lines of a server's log that begin with the one that has `first` and end with the one that has
-/// `last`.
+/// The lines of a server's log that begin with the one that has `first` and end with the one that
+/// has `last`.
 fn between(server: &mut Server, first: &str, last: &str) -> Vec<String> {
     server.wait_for_line(last);
     let begin = server.seen.iter().position(|line| line.contains(first)).expect("it has started");
@@ -137,7 +137,7 @@ mod program {
     }
 }
 
-/// Runs in a process of its own, like the program copied into `src/main.rs`.
+/// Runs in its own process, like the program copied into `src/main.rs`.
 #[test]
 fn the_program_in_the_readme() {
     std::thread::Builder::new().name("main".into()).spawn(program::run).unwrap().join().unwrap();
@@ -158,7 +158,7 @@ fn the_readme_shows_the_leak_report_of_its_program() {
         .take_while(|line| line.starts_with("leak: ") || line.starts_with("  "))
         .map(|line| format!("{line}\n"))
         .collect();
-    // The test's own process has one task more.
+    // The process of the test has one more task.
     let report =
         report.replace("task 2 `main`", "task 1 `main`").replace("task 3 `job`", "task 2 `job`");
     let output_text =
@@ -281,7 +281,7 @@ fn the_docs_show_the_owners_of_both_halves_and_the_last_lines() {
             None => format!("{line}\n"),
         })
         .collect();
-    // How long it takes is no part of it.
+    // The duration is not compared.
     let (before, rest) = output_text.rsplit_once(", drained in ").expect("it drains");
     let (_, after) = rest.split_once(" ms\n").expect("a line");
     let output_text = format!("{before}, drained in 0 ms\n{after}");
@@ -346,7 +346,7 @@ impl Terminal {
         wait_until(part, || self.shown.lock().unwrap().contains(part));
     }
 
-    /// What is on the screen when the program has ended.
+    /// The screen after the program has exited.
     fn end(mut self) -> String {
         self.child.wait().unwrap();
         drop(self.typed);
@@ -396,23 +396,12 @@ const MEASURED: &str = "<!-- measured -->";
 #[test]
 fn every_output_in_the_pages_has_a_test() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut tests = String::new();
-    let mut folders = vec![root.join("tests")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                tests += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-    }
+    let tests = rust_sources(&["tests"]);
     let mut pages = vec![root.join(README)];
     pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
     let mut outputs = 0;
     for page in pages.iter().filter(|page| page.extension().is_some_and(|it| it == "md")) {
-        // One is written as a whole, one has figures that were measured, with their conditions.
+        // One is written as a whole, one has measured figures with their conditions.
         if page.ends_with("reports.md") || page.ends_with("performance.md") {
             continue;
         }

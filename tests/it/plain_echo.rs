@@ -1,4 +1,4 @@
-//! What a client of `serve` gets: its own bytes, all of them, in order, and then the end.
+//! A client of `serve` gets all of its own bytes, in order, and then end of stream.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -73,7 +73,7 @@ fn a_client_reset_ends_only_that_clients_task() {
     );
 }
 
-/// Closes with a reset: no lingering, whatever is unsent or unread.
+/// Closes with a reset (`SO_LINGER` of 0), even with unsent or unread bytes.
 fn socket_reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
 }
@@ -103,8 +103,8 @@ fn a_thousand_concurrent_clients_are_served() {
     }
 }
 
-/// A reply in two parts of which the second is short: it must not wait for the acknowledgement of the
-/// first, which the client's system delays by 40 ms.
+/// A reply in two parts, of which the second is short: it must not wait for the acknowledgement of
+/// the first, which the client's kernel delays by 40 ms.
 #[test]
 fn the_short_tail_of_a_reply_does_not_wait_for_an_acknowledgement() {
     let server = Server::start(&[]);
@@ -124,7 +124,7 @@ fn the_short_tail_of_a_reply_does_not_wait_for_an_acknowledgement() {
         times.sort();
         times
     };
-    // The first few are acknowledged at once in any case; a loaded machine may delay a whole batch.
+    // The first few are always acknowledged immediately; a loaded machine may delay a whole batch.
     wait_until("two thirds of a batch to take less than 35 ms", || {
         batch()[40] < Duration::from_millis(35)
     });
@@ -134,7 +134,7 @@ fn the_short_tail_of_a_reply_does_not_wait_for_an_acknowledgement() {
 fn a_buffer_grows_with_the_reads_and_is_freed_when_the_client_is_idle() {
     const SMALL: &str = "0x800";
     const LARGE: &str = "0x10000";
-    // With an idle timeout, which ends the connection anyhow, it stays.
+    // With an idle timeout, which ends the connection in any case, the buffer stays.
     for (arguments, in_the_end) in [(&[][..], SMALL), (&["--idle-timeout", "60s"], LARGE)] {
         let server = Server::start(arguments);
         let mut client = server.connect();

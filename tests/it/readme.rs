@@ -1,4 +1,4 @@
-//! The README's first minute, literally.
+//! The first commands of the README, run as written.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

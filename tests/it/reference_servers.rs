@@ -1,4 +1,5 @@
-//! `docs/reference-servers.md`: its outputs are the program's, and the regression tests that it names exist.
+//! `docs/reference-servers.md`: its outputs match the program, and the regression tests that it
+//! names exist.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -6,14 +7,14 @@ use std::path::Path;
 use super::callback::{Drawn, of_the_reference};
 use super::pages;
 use super::server::Server;
-use crate::common::doc_pages::assert_page_shows;
+use crate::common::doc_pages::{assert_page_shows, rust_sources};
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference-servers.md");
     std::fs::read_to_string(path).expect("the page exists")
 }
 
-/// The part of the page under a heading.
+/// The section of the page under a heading.
 fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let (_, rest) = page.split_once(&format!("\n## {heading}\n")).expect("the heading exists");
     rest.split("\n## ").next().expect("there is a first part")
@@ -35,19 +36,7 @@ fn the_reference_servers_are_listed_in_order() {
 
 #[test]
 fn every_bug_in_the_table_names_an_existing_regression_test() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut sources = String::new();
-    let mut folders = vec![root.join("tests"), root.join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-    }
+    let sources = rust_sources(&["tests", "src"]);
     let page = page();
     let rows = page.lines().skip_while(|line| !line.starts_with("| reference server | bug |"));
     let rows: Vec<Vec<&str>> = rows
@@ -75,12 +64,12 @@ fn the_callback_graphs_match_the_output() {
         .iter()
         .map(|it| Drawn::read(it))
         .collect();
-    // The same that the program's own pictures are compared with.
+    // The same graphs with which the program's output is compared.
     assert_eq!(drawn, of_the_reference());
 }
 
 /// A line of the custody table as the page has it: without numbers of descriptors, ages, threads,
-/// and lines of source. `None` for what the page leaves out.
+/// and lines of source. `None` for lines that the page omits.
 fn as_on_the_page(line: &str) -> Option<String> {
     let indent = line.len() - line.trim_start().len();
     let line = line.trim_start();
@@ -103,7 +92,7 @@ fn as_on_the_page(line: &str) -> Option<String> {
     Some(" ".repeat(indent) + &kept)
 }
 
-/// Compares the picture of one client's custody with the program's own, once that has all of `wanted`.
+/// Compares the page's custody of one client with the program's, once that has all of `wanted`.
 fn assert_custody(
     marker: &str,
     port: u16,

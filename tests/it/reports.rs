@@ -1,4 +1,4 @@
-//! The checker's reports as the operator reads them, and the files that they are written to.
+//! The checker's reports in the log, and report files.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::server::{Server, echown, serve};
 use crate::common::wait_until;
 
-/// A directory of one test's own, gone afterwards.
+/// A directory for one test, removed on drop.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -36,10 +36,10 @@ pub fn text(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// One connection, which under chaos commits its fault after the first echo.
+/// One connection, whose fault chaos injects after the first echo.
 pub fn meet(server: &Server) {
     let mut client = server.connect();
-    // The fault may cut the connection at any moment after the first echo.
+    // The fault may end the connection at any moment after the first echo.
     if client.write_all(b"x").is_ok() && client.read(&mut [0]).is_ok_and(|bytes| bytes == 1) {
         let _ = client.write_all(b"y");
         let _ = client.shutdown(std::net::Shutdown::Write);
@@ -56,7 +56,7 @@ fn a_leak_report_has_the_source_lines_of_its_custody() {
     server.wait_for_line("1. acquired here by task ");
     server.wait_for_line("2. given here by task ");
     server.wait_for_line("= help: ");
-    // Plain: it is no terminal, and no line of the log.
+    // Plain, because it is neither on a terminal nor a log line.
     assert!(!server.seen.iter().any(|line| line.contains('\u{1b}')), "{:#?}", server.seen);
     assert!(!server.seen.iter().any(|line| line.contains("WARN") && line.contains("leak")));
 }
@@ -64,7 +64,7 @@ fn a_leak_report_has_the_source_lines_of_its_custody() {
 #[test]
 fn without_the_sources_a_report_has_the_sites_only() {
     let folder = Folder::new("elsewhere");
-    // From elsewhere, and by another name: neither leads to the sources.
+    // From another folder, and by another name: neither leads to the sources.
     let program = folder.0.join("echown");
     fs::copy(env!("CARGO_BIN_EXE_echown"), &program).unwrap();
     let mut command = std::process::Command::new(&program);
@@ -226,7 +226,7 @@ fn a_suppressed_leak_is_listed_with_its_reason_and_an_unused_one_is_a_warning() 
         &path,
         "[[suppress]]\nkind = \"tcp stream\"\nsite = \"src/server/accept.rs\"\n\
          reason = \"chaos asked for it\"\n\n\
-         [[suppress]]\npath = \"/nowhere\"\nreason = \"mended long ago\"\n",
+         [[suppress]]\npath = \"/nowhere\"\nreason = \"fixed long ago\"\n",
     )
     .unwrap();
     let arguments = ["--chaos", "leak=1", "--on-leak", "fail", "--suppressions", &path];
@@ -237,7 +237,7 @@ fn a_suppressed_leak_is_listed_with_its_reason_and_an_unused_one_is_a_warning() 
     assert_eq!(code, Some(0), "{lines:#?}");
     let lines = lines.join("\n");
     assert!(lines.contains("\nsuppressed 2 times: chaos asked for it"), "{lines}");
-    assert!(lines.contains("it may be out of date: mended long ago (path `/nowhere`)"), "{lines}");
+    assert!(lines.contains("it may be out of date: fixed long ago (path `/nowhere`)"), "{lines}");
     assert!(!lines.contains("error[leak]"), "{lines}");
 }
 

@@ -12,13 +12,13 @@ pub use crate::common::DEADLINE;
 pub struct Server {
     child: Child,
     lines: Receiver<String>,
-    /// Every line of standard error that was read so far.
+    /// The lines of standard error read so far.
     pub seen: Vec<String>,
     pub addresses: Vec<SocketAddr>,
 }
 
 impl Server {
-    /// `echown serve --listen 127.0.0.1:0` with further arguments, ready to be talked to.
+    /// `echown serve --listen 127.0.0.1:0` with further arguments, ready to serve.
     pub fn start(arguments: &[&str]) -> Server {
         Server::start_on(&["127.0.0.1:0"], arguments)
     }
@@ -28,7 +28,7 @@ impl Server {
         Server::run(&mut command, addresses.len())
     }
 
-    /// Starts a prepared command and waits until it listens on so many addresses.
+    /// Starts a prepared command and waits until it listens on `addresses` addresses.
     pub fn run(command: &mut Command, listeners: usize) -> Server {
         let mut child = command
             .stdin(Stdio::null())
@@ -93,12 +93,12 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("the server is running");
     }
 
-    /// Stops all of its threads. `SIGCONT` has them go on.
+    /// Stops all of its threads. `SIGCONT` resumes them.
     pub fn hold(&self) {
         self.signal(rustix::process::Signal::STOP);
         let is_held = |thread: std::io::Result<std::fs::DirEntry>| {
             let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
-            // A thread that is gone meanwhile is none that goes on.
+            // A thread that has exited meanwhile does not run.
             stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|s| s.starts_with('T')))
         };
         let threads = format!("/proc/{}/task", self.pid());
@@ -112,7 +112,7 @@ impl Server {
         use std::os::unix::fs::MetadataExt;
         let pid = self.pid().to_string();
         let owner = std::fs::metadata(format!("/proc/{pid}")).expect("the server runs");
-        // Root, too, may set the limits of others only with a capability that containers lack.
+        // Even root may set the limits of others only with a capability that containers lack.
         let mut command = if owner.uid() == rustix::process::getuid().as_raw() {
             Command::new("prlimit")
         } else {
@@ -129,7 +129,7 @@ impl Server {
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         let status = loop {
-            // The readers' end of the pipe tells when the process is gone; the loop has a deadline.
+            // The pipe ends when the process has exited; the loop has a deadline.
             match self.lines.recv_timeout(Duration::from_millis(10)) {
                 Ok(line) => self.seen.push(line),
                 Err(_) => {
@@ -148,7 +148,8 @@ impl Server {
         status
     }
 
-    /// Sends a signal until the server has ended: within 200 ms a repetition is the same order.
+    /// Sends a signal until the server has exited: a repetition within 200 ms counts as the same
+    /// signal.
     pub fn signal_until_it_ends(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         wait_until("the server to end", || {
             let has_ended = self.child.try_wait().expect("it can be waited for").is_some();
@@ -160,7 +161,7 @@ impl Server {
         self.wait()
     }
 
-    /// Orders the drain, waits for the end, and answers the exit code with standard error.
+    /// Starts the drain, waits for the exit, and returns the exit code and standard error.
     pub fn stop(mut self) -> (Option<i32>, Vec<String>) {
         self.signal(rustix::process::Signal::TERM);
         let status = self.wait();
@@ -172,8 +173,8 @@ impl Server {
         is_in_call(self.pid(), number)
     }
 
-    /// Whether a thread of the server waits for one descriptor in `poll(2)`: a connection that cannot
-    /// be written to. (Who reads waits in `recv(2)`, and acceptors wait for two.)
+    /// Whether a thread of the server waits for one descriptor in `poll(2)`: a connection that
+    /// cannot be written to. (Readers wait in `recv(2)`, and acceptors wait for two descriptors.)
     pub fn polls_one_descriptor(&self) -> bool {
         self.polls("0x1")
     }
@@ -188,7 +189,7 @@ impl Server {
         })
     }
 
-    /// Whether a thread is blocked in a `recv(2)` that asked for so many bytes, in hexadecimal.
+    /// Whether a thread is blocked in a `recv(2)` of this many bytes, in hexadecimal.
     pub fn is_reading(&self, bytes: &str) -> bool {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
         tasks.expect("the server runs").filter_map(Result::ok).any(|task| {
@@ -203,7 +204,7 @@ impl Server {
         self.polls("0x2")
     }
 
-    /// How often all threads of the server together have left a processor, of their own will or not.
+    /// The number of context switches of all threads of the server, voluntary or not.
     pub fn times_scheduled(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
         let of_one = |status: &str| -> u64 {
@@ -216,7 +217,7 @@ impl Server {
         statuses.map(|status| of_one(&status)).sum()
     }
 
-    /// How many threads the server has.
+    /// The number of threads of the server.
     pub fn threads(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the server runs").count()
     }
@@ -226,7 +227,7 @@ impl Server {
         TcpEnd::find(client.peer_addr().ok()?, client.local_addr().unwrap())
     }
 
-    /// How many TCP sockets of the server listen, as the kernel says.
+    /// The number of listening TCP sockets of the server, by the kernel.
     pub fn listeners(&self) -> usize {
         const LISTEN: &str = "0A";
         let mine: Vec<String> =
@@ -266,7 +267,7 @@ impl Server {
         wait_until(what, || wanted(self));
     }
 
-    /// What `/proc/PID/fd` says: number and what it leads to.
+    /// The entries of `/proc/PID/fd`: numbers and targets.
     pub fn open_descriptors(&self) -> Vec<(i32, String)> {
         let mut open: Vec<(i32, String)> = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
             .expect("the server runs")
@@ -321,8 +322,8 @@ pub fn echown() -> Command {
     as_in_a_terminal(env!("CARGO_BIN_EXE_echown"))
 }
 
-/// A program that inherits the signals of a terminal. Tests may run in the background of a script or
-/// under `nohup`, where some are ignored, and would stay so.
+/// A program that inherits the signal dispositions of a terminal. Tests may run in the background
+/// of a script or under `nohup`, where some signals are ignored, and would stay so.
 pub fn as_in_a_terminal(program: &str) -> Command {
     /// SIGHUP, SIGINT and SIGQUIT, as in `/proc/PID/status`.
     const OF_A_TERMINAL: u64 = 0b111;
@@ -337,7 +338,7 @@ pub fn as_in_a_terminal(program: &str) -> Command {
     command
 }
 
-/// Sends all of `bytes`, half-closes, and answers everything that comes back.
+/// Sends all of `bytes`, half-closes, and returns everything that comes back.
 pub fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut reader = stream.try_clone().expect("a socket can be cloned");
     let back = std::thread::spawn(move || {
@@ -350,7 +351,7 @@ pub fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     back.join().expect("the reader does not panic")
 }
 
-/// Bytes that differ from place to place, so that a lost, doubled or moved one shows.
+/// Bytes that differ by position, so that a lost, duplicated or moved one is detected.
 pub fn pattern(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     (0..length)
@@ -365,8 +366,8 @@ pub fn pattern(length: usize) -> Vec<u8> {
 
 /// A client that sends and does not read, until the server's task is blocked in writing to it.
 ///
-/// That its own sending stalls is no sign of that: with a full receive buffer the client's kernel
-/// drops what comes, and with it the acknowledgements that its sending waits for.
+/// A stall of its own sends does not show that: with a full receive buffer the client's kernel
+/// drops incoming segments, and with them the acknowledgements that its sends wait for.
 pub fn never_reads(server: &Server) -> TcpStream {
     let mut greedy = server.connect();
     greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -374,7 +375,7 @@ pub fn never_reads(server: &Server) -> TcpStream {
     let deadline = Instant::now() + DEADLINE;
     while !server.is_in_call(SENDTO) && !server.polls_one_descriptor() {
         assert!(Instant::now() < deadline, "the server is never blocked in writing");
-        // Stalled or not, what counts is what the server does.
+        // Only the state of the server counts, stalled or not.
         let _ = greedy.write(&block);
     }
     greedy
@@ -414,14 +415,14 @@ pub struct TcpEnd {
     pub is_established: bool,
     /// Bytes sent that the other end's system has not acknowledged, or that are still to be sent.
     pub unsent: usize,
-    /// Bytes that have come and were not read.
+    /// Bytes received and not read.
     pub unread: usize,
     /// Until the next keep-alive probe, if one is due and nothing is retransmitted.
     pub probed_in: Option<Duration>,
 }
 
 impl TcpEnd {
-    /// By both addresses: another connection may have the port of one of them.
+    /// By both addresses: another connection may have one of the ports.
     pub fn find(local: SocketAddr, remote: SocketAddr) -> Option<TcpEnd> {
         const ESTABLISHED: &str = "01";
         let ends = [local, remote].map(|end| format!("0100007F:{:04X}", end.port()));

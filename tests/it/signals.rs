@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use super::server::{Server, echown, exchange, never_reads};
 use crate::common::{require_tool, wait_until};
 
-/// A command in front of `echown` that changes what is inherited, such as `env --block-signal=TERM`.
-/// `None` where this machine's `env` cannot do that; a message says so.
+/// A command in front of `echown` that changes inherited state, such as `env --block-signal=TERM`.
+/// `None` if this machine's `env` cannot do that; a message says so.
 fn after_env(option: &str, arguments: &[&str]) -> Option<Command> {
     let is_known = Command::new("env").args([option, "true"]).output();
     let is_known = is_known.is_ok_and(|output| output.status.success());
@@ -19,7 +19,7 @@ fn after_env(option: &str, arguments: &[&str]) -> Option<Command> {
         return None;
     }
     let mut command = Command::new("env");
-    // As in a terminal first: the runner of the tests may have been started with signals ignored.
+    // First as in a terminal: the test runner may have been started with signals ignored.
     command.args(["--default-signal=INT,QUIT,HUP,TERM,PIPE", "env", option]);
     command.arg(env!("CARGO_BIN_EXE_echown")).args(arguments);
     Some(command)
@@ -27,7 +27,7 @@ fn after_env(option: &str, arguments: &[&str]) -> Option<Command> {
 
 const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 
-/// A folder that is removed in the end.
+/// A folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -65,7 +65,7 @@ fn a_server_at_its_file_size_limit_keeps_serving_and_logs_failed_writes() {
         let mut clients = 0;
         wait_until(&format!("{option} to fail"), || {
             if option == "--log-file" {
-                // The signal is logged: clients that come and go are not.
+                // The signal is logged, but not the connects of clients.
                 server.signal(Signal::HUP);
             }
             clients += 1;
@@ -227,10 +227,10 @@ fn bit(signal: Signal) -> u64 {
     1 << (signal.as_raw() - 1)
 }
 
-/// What `timeout(1)` does: the signal goes to the process, and then to its group.
+/// As `timeout(1)` does: sends the signal to the process, and then to its group.
 fn signal_twice(program: &Server) {
     program.signal(Signal::TERM);
-    // Sent while the first is pending it would be the first; the process may have ended since.
+    // A signal sent while the first is pending merges with it; the process may have exited since.
     while mask(program, "ShdPnd:") & bit(Signal::TERM) != 0 {}
     program.signal(Signal::TERM);
 }
@@ -244,7 +244,7 @@ fn a_signal_sent_twice_at_once_counts_as_one() {
         signal_twice(&server);
         server.wait().code() == Some(0)
     });
-    // On a machine that stands still for 200 ms, a repetition comes too late.
+    // On a machine that stalls for 200 ms, a repetition comes too late.
     assert!(drained.count() > ROUNDS / 2, "the second signal was a second order");
 }
 
@@ -258,7 +258,7 @@ fn a_signal_sent_twice_at_once_counts_as_one_for_clients_and_loads() {
             let mut program = Server::run(echown().args(arguments), 0);
             until_handled(&program);
             signal_twice(&program);
-            // A load that has measured nothing answers 1. Stopped at once it would be 143.
+            // A load without measurements exits with 1. Stopped immediately it would be 143.
             let code = program.wait().code();
             assert!(matches!(code, Some(0 | 1)), "{round}: {code:?}, {:#?}", program.seen);
         }

@@ -5,8 +5,8 @@ mod soak;
 
 use std::time::Duration;
 
-/// Descriptors, threads, echoes, reports and exit code to the one. Memory has the soak's own limit,
-/// which a few seconds do not put to the test.
+/// Descriptors, threads, echoes, reports and exit code must be exact. Memory has the soak's own
+/// limit, which a few seconds do not test.
 #[test]
 fn after_a_soak_a_server_has_the_resources_it_started_with() {
     let outcome = soak::run(&soak::Settings {
@@ -17,7 +17,7 @@ fn after_a_soak_a_server_has_the_resources_it_started_with() {
         arguments: Vec::new(),
         progress: |_| {},
     });
-    // Memory that is not yet at its peak after so short a time is no leak.
+    // Memory that is not yet at its peak after such a short time is not a leak.
     let grown: Vec<&String> =
         outcome.faults.iter().filter(|fault| !fault.starts_with("memory ")).collect();
     assert!(grown.is_empty(), "{outcome}");

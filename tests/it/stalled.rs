@@ -1,5 +1,5 @@
-//! Outputs that take nothing: a pipe or FIFO whose reader sleeps. Neither clients nor signals wait for
-//! them, what is lost is counted, and the way out is short.
+//! Stalled outputs: a pipe or FIFO whose reader does not read. Neither clients nor signals wait for
+//! them, lost lines are counted, and the exit is quick.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
@@ -16,35 +16,36 @@ use super::reports::{Folder, text};
 use super::server::{DEADLINE, echown};
 use crate::common::{stall, wait_for, wait_until};
 
-/// Longer than the time in which a repeated signal is one order, and shorter than an output gets.
+/// Longer than the time in which a repeated signal counts as one, and shorter than the timeout of
+/// an output.
 const BETWEEN_ORDERS: Duration = Duration::from_millis(300);
 
 /// A program whose standard error is a pipe that is not read unless the test does.
-struct Mute {
+struct StalledProgram {
     child: Child,
     errors: PipeReader,
-    /// The other end, for asking whether it takes something.
+    /// The other end, for a check whether it is writable.
     full: Option<PipeWriter>,
 }
 
-impl Mute {
-    fn start(command: &mut Command) -> Mute {
+impl StalledProgram {
+    fn start(command: &mut Command) -> StalledProgram {
         let (reader, writer) = std::io::pipe().unwrap();
         let full = Some(writer.try_clone().unwrap());
         let child = command.stdin(Stdio::null()).stderr(writer).spawn().unwrap();
         // The parent's copies of the writing end are in the command.
         command.stderr(Stdio::null()).stdout(Stdio::null());
-        Mute { child, errors: reader, full }
+        StalledProgram { child, errors: reader, full }
     }
 
-    /// A server; reads no more than the line that says where it listens.
-    fn serve(arguments: &[&str]) -> (Mute, SocketAddr) {
+    /// A server, of whose output only the line with its address is read.
+    fn serve(arguments: &[&str]) -> (StalledProgram, SocketAddr) {
         let mut command = echown();
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
-        let mut mute = Mute::start(command.stdout(Stdio::null()));
-        let address = mute.line_with("listening on ");
+        let mut stalled = StalledProgram::start(command.stdout(Stdio::null()));
+        let address = stalled.line_with("listening on ");
         let address = address.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
-        (mute, address)
+        (stalled, address)
     }
 
     fn line_with(&mut self, part: &str) -> String {
@@ -65,11 +66,11 @@ impl Mute {
     }
 
     fn signal(&self, signal: Signal) {
-        // It may have ended.
+        // It may have exited.
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// Has it show its custody table until the pipe is full, and then some more.
+    /// Requests its custody table until the pipe is full, and a few times more.
     fn fill_stderr(&self) {
         let writer = self.full.as_ref().unwrap();
         wait_until("its standard error is full", || {
@@ -77,7 +78,7 @@ impl Mute {
             let poll = &mut [PollFd::new(writer, PollFlags::OUT)];
             rustix::event::poll(poll, Some(&Timespec::default())).unwrap() == 0
         });
-        // What a writer has taken before is waiting now, and more behind it.
+        // The writer is blocked with an earlier line, and more lines are queued.
         for _ in 0..60 {
             self.signal(Signal::USR1);
             stall(Duration::from_millis(1));
@@ -89,7 +90,7 @@ impl Mute {
         wait_for("the program to end", || self.child.try_wait().unwrap())
     }
 
-    /// Signals until it ends.
+    /// Sends signals until it exits.
     #[track_caller]
     fn end_by_many(&mut self, signal: Signal) -> ExitStatus {
         wait_for("the program to end", || {
@@ -100,7 +101,7 @@ impl Mute {
     }
 }
 
-impl Drop for Mute {
+impl Drop for StalledProgram {
     fn drop(&mut self) {
         // Only this child, by its own handle.
         let _ = self.child.kill();
@@ -108,7 +109,7 @@ impl Drop for Mute {
     }
 }
 
-/// A FIFO with a reader that reads nothing; it stays as long as the file.
+/// A FIFO with a reader that reads nothing, open as long as the file.
 fn fifo(path: &str) -> File {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     OpenOptions::new().read(true).write(true).open(path).unwrap()
@@ -128,7 +129,7 @@ fn ask(client: &mut TcpStream, line: &[u8]) {
     assert_eq!(reply, line);
 }
 
-/// In every style, with all that it can say on standard error.
+/// In every style, with all outputs that standard error can have.
 const LOUD: [&[&str]; 4] = [
     &["--style", "echo", "--log-level", "trace"],
     &["--style", "staged", "--log-level", "trace", "--trace-events"],
@@ -139,7 +140,7 @@ const LOUD: [&[&str]; 4] = [
 #[test]
 fn a_stalled_stderr_delays_neither_clients_nor_the_drain() {
     for arguments in LOUD {
-        let (mut server, address) = Mute::serve(arguments);
+        let (mut server, address) = StalledProgram::serve(arguments);
         server.fill_stderr();
         for _ in 0..20 {
             let mut client = connect(address);
@@ -160,7 +161,7 @@ fn a_second_signal_ends_a_drain_with_a_stalled_stderr() {
         let mut command = Command::new("env");
         command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_echown"), "serve"]);
         command.args(["--listen", "127.0.0.1:0", "--drain-timeout", "1h", "--write-timeout", "1h"]);
-        let mut server = Mute::start(command.stdout(Stdio::null()));
+        let mut server = StalledProgram::start(command.stdout(Stdio::null()));
         let address = server.line_with("listening on ");
         let address = address.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
         let mut client = connect(address);
@@ -175,21 +176,21 @@ fn a_second_signal_ends_a_drain_with_a_stalled_stderr() {
 
 #[test]
 fn a_signal_ends_the_wait_for_a_stalled_stderr_at_the_end() {
-    let (mut server, _) = Mute::serve(&[]);
+    let (mut server, _) = StalledProgram::serve(&[]);
     server.fill_stderr();
     server.signal(Signal::TERM);
-    // Drained at once, it gives its output two seconds.
+    // After the drain it waits two seconds for its output.
     assert_eq!(server.end_by_many(Signal::TERM).code(), Some(143));
 }
 
 #[test]
 fn panics_with_a_stalled_stderr_end_only_their_clients_tasks() {
-    let (mut server, address) = Mute::serve(&["--chaos", "panic=1"]);
+    let (mut server, address) = StalledProgram::serve(&["--chaos", "panic=1"]);
     server.fill_stderr();
     for _ in 0..20 {
         let mut client = connect(address);
         ask(&mut client, b"x");
-        // The panic comes after the first echo; the connection ends by it.
+        // The panic comes after the first echo and ends the connection.
         let _ = client.write_all(b"y");
         let _ = client.shutdown(std::net::Shutdown::Write);
         let _ = client.read_to_end(&mut Vec::new());
@@ -205,7 +206,7 @@ fn a_policy_aborts_the_process_even_with_a_stalled_stderr() {
     let line = format!(
         "ulimit -c 0; exec {program} serve --listen 127.0.0.1:0 --chaos leak=1 --on-leak abort"
     );
-    let mut server = Mute::start(command.args(["-c", &line]).stdout(Stdio::null()));
+    let mut server = StalledProgram::start(command.args(["-c", &line]).stdout(Stdio::null()));
     let address = server.line_with("listening on ");
     let address = address.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
     server.fill_stderr();
@@ -229,8 +230,8 @@ fn a_stalled_file_delays_neither_clients_nor_the_drain() {
     {
         let path = folder.file(&format!("fifo{index}"));
         let fifo = fifo(&path);
-        let (mut server, address) = Mute::serve(&[arguments, &[&path]].concat());
-        // All of its standard error is read, to the end.
+        let (mut server, address) = StalledProgram::serve(&[arguments, &[&path]].concat());
+        // All of its standard error is read.
         drop(server.full.take());
         let errors = server.errors.try_clone().unwrap();
         let output_text = std::thread::spawn(move || {
@@ -264,9 +265,10 @@ fn lines_lost_by_a_stalled_output_are_counted_in_place_and_in_the_summary() {
     let (path, summary) = (folder.file("fifo"), folder.file("summary"));
     let mut fifo = fifo(&path);
     let arguments = ["--style", "staged", "--summary", &summary, "--trace-events", &path];
-    let (mut server, address) = Mute::serve(&arguments);
+    let (mut server, address) = StalledProgram::serve(&arguments);
     let mut client = connect(address);
-    // More than 4 MiB of trace: a line of 60 bytes is told with all of them, in more than 1000.
+    // More than 4 MiB of trace: a line of 60 bytes is traced byte by byte, in more than 1,000
+    // bytes.
     let line = [&[b'x'; 59][..], b"\n"].concat();
     for _ in 0..8_000 {
         ask(&mut client, &line);
@@ -285,7 +287,7 @@ fn lines_lost_by_a_stalled_output_are_counted_in_place_and_in_the_summary() {
         assert!(is_whole, "{line}");
     }
     server.signal(Signal::TERM);
-    // The rest is read, so that nothing more is lost.
+    // The rest is read, so that no more lines are lost.
     while server.child.try_wait().unwrap().is_none() {
         line.clear();
         if rustix::io::ioctl_fionread(lines.get_ref()).unwrap() > 0 || !lines.buffer().is_empty() {
@@ -304,8 +306,14 @@ fn lines_lost_by_a_stalled_output_are_counted_in_place_and_in_the_summary() {
 fn a_fast_reader_receives_all_of_a_long_trace() {
     let folder = Folder::new("whole");
     let path = folder.file("trace");
-    let (mut server, address) =
-        Mute::serve(&["--style", "staged", "--trace-events", &path, "--max-connections", "1"]);
+    let (mut server, address) = StalledProgram::serve(&[
+        "--style",
+        "staged",
+        "--trace-events",
+        &path,
+        "--max-connections",
+        "1",
+    ]);
     let mut client = connect(address);
     for _ in 0..2_000 {
         ask(&mut client, b"hello\n");
@@ -330,7 +338,7 @@ fn a_fifo_without_a_reader_is_an_immediate_error() {
         &["client", "127.0.0.1:1", "--trace-events", &path],
         &["client", "127.0.0.1:1", "--style", "broadcast", "--report-file", &path],
     ] {
-        let mut program = Mute::start(echown().args(arguments).stdout(Stdio::null()));
+        let mut program = StalledProgram::start(echown().args(arguments).stdout(Stdio::null()));
         let line = program.line_with("failed to open");
         assert!(line.contains("no process reads this FIFO; start its reader first"), "{line}");
         assert_eq!(program.end().code(), Some(1), "{arguments:?}");
@@ -339,7 +347,7 @@ fn a_fifo_without_a_reader_is_an_immediate_error() {
 
 // The clients and the load generator.
 
-/// Accepts and reads, and never answers.
+/// Accepts and reads, and never replies.
 fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -361,13 +369,13 @@ fn one_signal_ends_clients_and_load_generators_with_a_stalled_stderr() {
         let mut command = echown();
         command.args(arguments).stdout(Stdio::null());
         let (reader, writer) = std::io::pipe().unwrap();
-        // A chat goes on as long as its input.
+        // A chat lasts as long as its input.
         let (input, _input) = std::io::pipe().unwrap();
         let full = Some(writer.try_clone().unwrap());
         let child = command.stdin(input).stderr(writer).spawn().unwrap();
         drop(command);
-        let mut program = Mute { child, errors: reader, full };
-        // Before its signals are its own, one ends it.
+        let mut program = StalledProgram { child, errors: reader, full };
+        // A signal before its handlers are installed ends it.
         wait_until("it has its signals", || takes(&program.child, Signal::USR1));
         program.fill_stderr();
         program.signal(Signal::TERM);
@@ -383,7 +391,7 @@ fn takes(child: &Child, signal: Signal) -> bool {
     caught & (1 << (signal.as_raw() - 1)) != 0
 }
 
-/// A pipe that takes nothing more.
+/// A full pipe.
 fn full() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let bytes = rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
@@ -409,8 +417,8 @@ fn bench_waits_for_a_reader_of_its_figures_until_a_signal() {
     let (reader, writer) = full();
     let mut command = echown();
     command.args(["bench", &address, "--duration", "100ms", "--warmup", "0s"]);
-    let mut bench = Mute::start(command.args(["--connections", "1"]).stdout(writer));
-    // All is measured, and the figures find no room.
+    let mut bench = StalledProgram::start(command.args(["--connections", "1"]).stdout(writer));
+    // The measurement is complete, and the figures cannot be written.
     measured.recv_timeout(DEADLINE).unwrap();
     bench.signal(Signal::TERM);
     assert_eq!(bench.end().code(), Some(1));
@@ -421,7 +429,7 @@ fn bench_waits_for_a_reader_of_its_figures_until_a_signal() {
 
 #[test]
 fn clients_wait_for_a_reader_of_their_replies_until_a_signal() {
-    let (mut server, address) = Mute::serve(&["--style", "staged"]);
+    let (mut server, address) = StalledProgram::serve(&["--style", "staged"]);
     for style in ["staged", "broadcast"] {
         let (reader, writer) = full();
         let mut command = echown();
@@ -433,7 +441,7 @@ fn clients_wait_for_a_reader_of_their_replies_until_a_signal() {
         let (errors, stderr) = std::io::pipe().unwrap();
         let child = command.stdin(input).stderr(stderr).spawn().unwrap();
         drop(command);
-        let mut client = Mute { child, errors, full: None };
+        let mut client = StalledProgram { child, errors, full: None };
         let _ = words.write_all(b"hello\n");
         wait_until("it has its signals", || takes(&client.child, Signal::USR1));
         client.signal(Signal::TERM);

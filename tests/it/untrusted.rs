@@ -1,4 +1,4 @@
-//! Text that clients, peers and users choose, wherever the program prints it.
+//! Text from clients, peers and users is escaped wherever the program prints it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,14 +17,15 @@ use super::broadcast::{frame, try_hear};
 use super::reports::Folder;
 use super::server::{DEADLINE, Server, echown, serve};
 
-/// Commands a terminal, forges a line, reorders, hides; and is no UTF-8 at its end.
+/// Contains terminal commands, a forged line, bidirectional and invisible characters, and invalid
+/// UTF-8 at its end.
 const HOSTILE: &[u8] =
     b"\x1b[31m\n2026 ERROR forged\xc2\x9b2J\xe2\x80\xae\xe2\x81\xa6\xe2\x80\x8b\xe2\x80\xa8\\\xff";
 
 /// The same, as it is printed.
 const ESCAPED: &str = r"\x1b[31m\n2026 ERROR forged\u{9b}2J\u{202e}\u{2066}\u{200b}\u{2028}\\\xff";
 
-/// What of a text would do something on a terminal or in a log, newlines apart.
+/// The characters of a text that would affect a terminal or a log, except newlines.
 fn unprintable(text: &str) -> Vec<char> {
     let is_hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     text.chars().filter(|&c| c != '\n' && c.is_control() || is_hidden(c)).collect()
@@ -36,10 +37,10 @@ fn assert_printable(what: &str, text: &str) {
     assert!(!text.contains("\n2026 ERROR forged"), "{what} has a forged line: {text:?}");
 }
 
-/// A client with a name of its own.
+/// A client with a chosen name.
 fn client_called(name: &SocketAddrUnix, server: &SocketAddrUnix) -> Option<UnixStream> {
     let client: OwnedFd = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
-    // Not every file system takes every name.
+    // Not every file system allows every name.
     bind(&client, name).ok()?;
     connect(&client, server).expect("the server listens");
     Some(client.into())
@@ -82,7 +83,7 @@ fn a_hostile_client_name_is_escaped_in_log_custody_and_reports() {
         for (name, shown) in hostile_names(&folder) {
             let Some(client) = client_called(&name, &address) else { continue };
             let shown = if format == "json" { shown.replace('\\', "\\\\") } else { shown };
-            // Accepted, it has an owner, and so a place in the table.
+            // An accepted connection has an owner, and so an entry in the table.
             server.wait_for_descriptors(|open| open.len() > before);
             server.signal(Signal::USR1);
             server.wait_for_line(&shown);
@@ -145,7 +146,7 @@ fn a_hostile_client_name_is_escaped_in_findings_of_every_format() {
     }
 }
 
-/// Serves one chat client: answers its one frame with frames of its own choice.
+/// Serves one chat client: replies to its one frame with the given frames.
 fn peer_that_sends(frames: &'static [&'static [u8]]) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

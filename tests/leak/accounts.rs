@@ -1,5 +1,5 @@
-//! Rules 4, 7, 9 and 14 combined: which task owns a resource after a failed spawn and in a cancelled
-//! task, and which records remain of an exited child.
+//! Rules 4, 7, 9 and 14 combined: which task owns a resource after a failed spawn and in a
+//! cancelled task, and which records remain of an exited child.
 
 use std::mem;
 use std::sync::mpsc::channel;
@@ -236,8 +236,8 @@ impl Record {
         Record(Arc::downgrade(&task.name))
     }
 
-    /// Asserts that the record is dropped while its parent still runs. The thread that the task ran on
-    /// drops it last.
+    /// Asserts that the record is dropped while its parent still runs. The thread that the task ran
+    /// on drops it last.
     #[track_caller]
     fn assert_forgotten(self, which: &str) {
         wait_until(which, || self.0.upgrade().is_none());

@@ -1,7 +1,7 @@
 //! Rule 11: the checker closes by identity, not by number.
 //!
-//! The tests replace a descriptor by `dup2(2)` onto a number that its owner lends, or, in a separate
-//! process, by a stray `close(2)`.
+//! The tests replace a descriptor by `dup2(2)` onto a number that its owner lends, or, in a
+//! separate process, by a stray `close(2)`.
 
 use std::io::{Read, Write};
 use std::mem;

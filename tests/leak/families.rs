@@ -1,5 +1,5 @@
-//! Rule 9: only the parent joins or cancels a child or gives it to an `Orphans`; and the ways to wait
-//! for several children.
+//! Rule 9: only the parent joins or cancels a child or gives it to an `Orphans`; and the ways to
+//! wait for several children.
 
 use std::io::{Read, Write};
 use std::mem;
@@ -108,7 +108,8 @@ fn all_unjoined_children_are_cancelled_before_any_is_joined() {
             let (begin, begun) = channel();
             let (to_first, from_second) = channel();
             let listener = fixture.listener();
-            // Cancelling does not wake the first, but it wakes the second, whose exit ends the first.
+            // Cancelling does not wake the first, but it wakes the second, whose exit ends the
+            // first.
             let first = fixture.spawn("first", [], move || {
                 begin.send(()).expect("the parent receives it");
                 while from_second.recv().is_ok() {}

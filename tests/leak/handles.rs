@@ -69,8 +69,8 @@ fn a_handle_captured_by_a_child_without_give_is_dropped_by_a_non_owner() {
 
 #[test]
 fn no_safe_accessor_bypasses_the_check() {
-    /// Two blanket implementations apply to a type that has the trait, and then inference is ambiguous:
-    /// this only compiles if none of the types has any of the traits.
+    /// Two blanket implementations apply to a type that has the trait, and then inference is
+    /// ambiguous: this only compiles if none of the types has any of the traits.
     macro_rules! has_none_of {
         ($traits:tt: $($type:ty),+) => {$( has_none_of!(@ $traits $type); )+};
         (@ ($($trait:path),+) $type:ty) => {$({

@@ -1,5 +1,5 @@
-//! Rule 7: a task exits even if user code panics during the exit. Each test panics in one place where
-//! user code runs, and asserts that the exit completes.
+//! Rule 7: a task exits even if user code panics during the exit. Each test panics in one place
+//! where user code runs, and asserts that the exit completes.
 
 use std::cell::Cell;
 use std::fmt;

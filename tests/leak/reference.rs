@@ -67,8 +67,8 @@ fn sleeper(fixture: &'static Fixture, begun: std::sync::mpsc::Sender<i32>) -> Pr
 fn a_joined_child_cannot_be_joined_a_second_time() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        // The type prevents it: `join` consumes the promise (a doc test shows the compile error). The
-        // outcome of an orphan is also taken only once.
+        // The type prevents it: `join` consumes the promise (a doc test shows the compile error).
+        // The outcome of an orphan is also taken only once.
         let orphans = Orphans::new(&fixture.registry);
         orphans.adopt(fixture.spawn("child", [], || 7)).expect("this task owns it");
         assert_eq!(

@@ -33,8 +33,8 @@ impl Replaced {
         Replaced { reading, writing, number, new_file, new_peer }
     }
 
-    /// Asserts that the new file is open under the replaced number, and that nothing was sent to it,
-    /// read from it or shut down. Closes it.
+    /// Asserts that the new file is open under the replaced number, and that nothing was sent to
+    /// it, read from it or shut down. Closes it.
     #[track_caller]
     fn assert_untouched(mut self, fixture: &Fixture) {
         drop((self.reading, self.writing));

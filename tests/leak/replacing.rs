@@ -1,5 +1,6 @@
-//! Rule 11 for a descriptor that moves: after its number was closed or replaced outside the registry
-//! it stays marked as replaced in every owner, and no operation on it reaches the new file.
+//! Rule 11 for a descriptor that moves: after its number was closed or replaced outside the
+//! registry it stays marked as replaced in every owner, and no operation on it reaches the new
+//! file.
 //!
 //! `closing.rs` has the cases in which it stays with the task that acquired it.
 
@@ -31,7 +32,8 @@ fn number(stream: &Stream) -> RawFd {
     stream.describe().number.expect("it is a descriptor")
 }
 
-/// Puts a new connection under a number. Returns the end that now has the number, and the other end.
+/// Puts a new connection under a number. Returns the end that now has the number, and the other
+/// end.
 fn replace_by_connection(number: RawFd) -> (TcpStream, TcpStream) {
     let (here, there) = common::connection();
     (TcpStream::from(replace(number, here)), there)
@@ -45,7 +47,8 @@ fn replace_by_owned(fixture: &Fixture, number: RawFd) -> (Stream, TcpStream) {
     (here, there)
 }
 
-/// A stream that was replaced without detection, the new file under its number, and that file's peer.
+/// A stream that was replaced without detection, the new file under its number, and that file's
+/// peer.
 fn replaced(fixture: &'static Fixture) -> (Stream, TcpStream, TcpStream) {
     let (stream, _peer) = fixture.connection();
     let (here, there) = replace_by_connection(number(&stream));
@@ -250,8 +253,8 @@ fn a_replaced_write_half_shuts_nothing_down() {
 }
 
 /// A stream that is marked as replaced and whose number now means its old socket again, through a
-/// duplicate without an owner: the identity is the registered one, but the task does not own the number.
-/// Returns the result of `split` on the stream, that duplicate, and the peer.
+/// duplicate without an owner: the identity is the registered one, but the task does not own the
+/// number. Returns the result of `split` on the stream, that duplicate, and the peer.
 fn replaced_by_its_own_duplicate<H>(
     fixture: &'static Fixture,
     split: impl FnOnce(Stream) -> H,

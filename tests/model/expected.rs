@@ -38,7 +38,7 @@ pub struct Thing {
 #[derive(Debug, Default)]
 pub struct Model {
     pub things: Vec<Thing>,
-    /// What stands on each task's account, in order of arrival.
+    /// The resources of each task, in order of arrival.
     pub accounts: HashMap<TaskId, Vec<usize>>,
     pub parents: HashMap<TaskId, TaskId>,
     pub finalized: Vec<usize>,
@@ -48,7 +48,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// What keeps `me` from using the thing now.
+    /// The error that prevents `me` from using the resource now.
     pub fn check(&self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
         let thing = &self.things[thing];
         match thing.state {
@@ -60,7 +60,7 @@ impl Model {
         }
     }
 
-    /// A refusal, counted as what it is.
+    /// Counts an error by its kind.
     pub fn refuse<T>(&mut self, kind: ErrorKind) -> Result<T, ErrorKind> {
         self.violations += u64::from(kind.is_violation());
         Err(kind)
@@ -90,7 +90,7 @@ impl Model {
         self.things[thing].custody.push(step);
     }
 
-    /// Finalizes for whatever reason; the finalizer's own fault, if any.
+    /// Finalizes. Returns the failure of the finalizer, if any.
     pub fn finalize(&mut self, me: TaskId, thing: usize, event: Event) -> Result<(), ErrorKind> {
         self.put_down(thing, (event, Some(me), None));
         self.finalized.push(thing);
@@ -101,7 +101,7 @@ impl Model {
         }
     }
 
-    /// Like [`finalize`](Model::finalize), where a failure goes to the reports only.
+    /// Like [`finalize`](Model::finalize), but a failure is only reported.
     pub fn finalize_unasked(&mut self, me: TaskId, thing: usize, event: Event) {
         if self.finalize(me, thing, event).is_err() {
             self.failed_finalizers += 1;
@@ -197,7 +197,7 @@ impl Model {
         }
     }
 
-    /// The end of a task whose closure is gone. Answers what it leaked, in order.
+    /// The exit of a task whose closure was dropped. Returns its leaks, in order.
     pub fn end(&mut self, me: TaskId, normally: bool) -> Vec<usize> {
         let mut leaked = Vec::new();
         let left = self.accounts.get(&me).cloned().unwrap_or_default();
@@ -231,7 +231,7 @@ impl Model {
         self.things[thing].state == State::Held
     }
 
-    /// Everything on an account, by task and arrival.
+    /// All resources, by task and arrival.
     pub fn on_account(&self) -> Vec<usize> {
         let mut tasks: Vec<_> = self.accounts.iter().collect();
         tasks.sort();

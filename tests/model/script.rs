@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 
-/// Resources and moves are few per script, so that they meet each other often.
+/// A script has few resources and moves, so that they often interact.
 const MOVES_MAX: u32 = 64;
 const DEPTH_MAX: u32 = 4;
 const MOVES_PER_BODY_MAX: u32 = 10;
 
-/// What a finalizer does after it was noted.
+/// What a finalizer does after it was recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Finalizer {
     Succeeds,
@@ -24,7 +24,7 @@ pub enum End {
     InPanicInside(usize),
 }
 
-/// Which resource is meant: counted from the first, modulo how many there are.
+/// The index of a resource, modulo their number.
 pub type Pick = usize;
 
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub enum Move {
         body: Vec<Move>,
         end: End,
     },
-    /// A root of its own, inline.
+    /// A separate root, inline.
     Root {
         body: Vec<Move>,
         end: End,

@@ -11,7 +11,7 @@ use echown::ownership::{
     Error, ErrorKind, Offer, Owned, Registry, Resource, RunInlineError, TaskError, TaskId,
 };
 
-/// The one handle of a resource, or what has become of it.
+/// The one handle of a resource, or its fate.
 pub enum Seat {
     /// Shared with the frames that are inside `with`.
     Handle(Rc<Owned<usize>>),
@@ -71,7 +71,7 @@ impl World {
         picks.iter().filter_map(|pick| self.pick(*pick)).collect()
     }
 
-    /// The handle, to be used where it lies.
+    /// The handle, used in place.
     pub fn handle(&self, pick: Pick) -> Option<(usize, Rc<Owned<usize>>)> {
         let thing = self.pick(pick)?;
         match &self.seats.borrow()[thing] {
@@ -266,7 +266,7 @@ impl World {
         let expected = self.model.borrow_mut().can_give(me, &give);
         let mut child = None;
         let outcome = self.registry.run_inline("child", resources, || {
-            // Dropped when the body is over, however it ends.
+            // Dropped when the body ends, even by a panic.
             let _captured = captured;
             child = Some(self.me());
             self.model.borrow_mut().spawn(me, self.me(), &give);
@@ -277,7 +277,7 @@ impl World {
             Ok(()) => Ok(()),
             Err(RunInlineError::Failed(failure)) => Err(failure),
             Err(RunInlineError::Refused(error)) => {
-                // The closure was dropped with what it had captured, in the parent's name.
+                // The closure and its captures were dropped as the parent.
                 assert_eq!(Err(error.kind()), expected, "giving {give:?}");
                 return;
             }

@@ -1,4 +1,4 @@
-//! Sockets that come into the registry and go out of it.
+//! Owning sockets of the standard library, and disowning them.
 
 use std::io::{Read, Write};
 
@@ -59,8 +59,8 @@ fn an_owned_descriptor_cannot_be_owned_twice_and_is_returned_open() {
         let (one, mut other) = Stream::pair_in(registry).unwrap();
         let number = one.describe().number.unwrap();
         #[allow(unsafe_code)]
-        // SAFETY: not sound by itself: this is the mistake that the registry is there to find. The
-        // second owner never closes it.
+        // SAFETY: not sound: this is the misuse that the registry must detect. The second owner never
+        // closes it.
         let second = unsafe { std::os::unix::net::UnixStream::from_raw_fd(number) };
         let (error, second) = Stream::own_in(registry, second).unwrap_err().into_parts();
         assert_eq!(error.kind(), ErrorKind::AlreadyOwned);

@@ -1,4 +1,4 @@
-//! A cancelled task wakes, whatever it waits for.
+//! Cancellation wakes a task from every blocking call.
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc;
@@ -13,8 +13,8 @@ use super::{Place, clean, connected, full_listener, kind_of, let_block};
 use crate::common::DEADLINE;
 use crate::common::reserved::Reserved;
 
-/// Runs `block` as a task with what it is given, cancels it once it blocks, and asserts that it
-/// woke with `Cancelled`.
+/// Runs `block` as a task with `give`, cancels it once it blocks, and asserts that it wakes with
+/// `Cancelled`.
 #[track_caller]
 fn is_woken<T: Send + 'static>(
     registry: &Registry,
@@ -105,7 +105,7 @@ fn a_connect_wakes_at_whatever_moment_it_is_cancelled() {
             })
             .unwrap();
             let begun = Instant::now();
-            // Before it began, before or after the system call, while it waits.
+            // Before it starts, before or after the system call, while it waits.
             assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
             assert!(begun.elapsed() < DEADLINE);
         }
@@ -118,7 +118,7 @@ fn a_cancelled_connect_to_a_path_wakes() {
     clean(|registry| {
         let options = Listener::options().registry(registry).backlog(0);
         let _listener = options.bind_unix(&place.0).unwrap();
-        // One more than the backlog is let in.
+        // The kernel accepts one more than the backlog.
         let _first = Stream::connect_unix_in(registry, &place.0).unwrap();
         let (home, path) = (registry.clone(), place.0.clone());
         is_woken(registry, [], move || Stream::connect_unix_in(&home, path));
@@ -139,7 +139,7 @@ fn a_cancelled_receiver_of_datagrams_wakes() {
 fn an_accept_that_is_cancelled_leaves_no_connection_open() {
     clean(|registry| {
         for _ in 0..200 {
-            // Refuses once the listener is closed; another test's listener would accept.
+            // Fails once the listener is closed; another test's listener would accept.
             let reserved = Reserved::new();
             let address = reserved.address();
             let listener = Listener::bind_in(registry, address).unwrap();

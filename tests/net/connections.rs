@@ -1,4 +1,4 @@
-//! Connecting, and what a connection carries.
+//! Connecting, and transfer of bytes over connections.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
@@ -162,7 +162,7 @@ fn a_hundred_mebibytes_through_a_pair_arrive_unchanged() {
     });
 }
 
-/// An endless stream of bytes in which a lost or doubled one shows.
+/// An endless sequence of bytes that reveals lost or duplicated ones.
 struct Numbers(u64);
 
 impl Read for Numbers {

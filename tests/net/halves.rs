@@ -1,4 +1,4 @@
-//! Streams in two halves, each with an owner of its own.
+//! Split streams, whose halves have separate owners.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -23,7 +23,7 @@ fn two_tasks_own_the_halves_of_one_stream() {
         .unwrap();
         let writer = spawn_in(registry, "writer", [writing.resource()], move || {
             writing.write_all(b"from the writing half").unwrap();
-            // Its end is the peer's end of stream, though the reading half is still open.
+            // Its release is end of stream for the peer, although the read half is still open.
         })
         .unwrap();
         let mut heard = String::new();

@@ -1,4 +1,4 @@
-//! What every stream has from the start: urgent data in line, and keep-alive by TCP.
+//! Options that every stream has by default: urgent data in line, and TCP keep-alive.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -44,7 +44,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
         send_urgently(&peer);
         drop(peer);
         assert_receives_all(&accepted);
-        // The kernel says which of two gets the client: only the second is left.
+        // With two listeners the kernel chooses one: close the first.
         let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
         let peer = TcpStream::connect(address).unwrap();
@@ -66,7 +66,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
     });
 }
 
-/// Linux has urgent data on Unix sockets since 5.15, where it is compiled in.
+/// Linux supports urgent data on Unix sockets since 5.15, if it is compiled in.
 #[test]
 fn urgent_data_arrives_in_line_on_unix_streams() {
     let (one, _other) = UnixStream::pair().unwrap();

@@ -1,5 +1,5 @@
-//! A signal restarts no timeout: whatever waits for a time ends at its deadline, although its system
-//! calls are interrupted more often than that.
+//! A signal restarts no timeout: every timed wait ends at its deadline, although signals interrupt
+//! its system calls more often.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn assert_times_out<T>(what: &str, call: impl FnOnce() -> io::Result<T>) {
     assert!(begun.elapsed() >= TIMEOUT, "{what} ended after {:?}", begun.elapsed());
 }
 
-/// Asserts that a wait returns this once its time has passed, and not before.
+/// Asserts that a wait returns this value once its time has passed, and not before.
 #[track_caller]
 fn assert_waits<T: PartialEq + std::fmt::Debug>(
     what: &str,
@@ -41,7 +41,7 @@ fn assert_waits<T: PartialEq + std::fmt::Debug>(
     assert!(begun.elapsed() >= TIMEOUT, "{what} ended after {:?}", begun.elapsed());
 }
 
-/// Writes until no more fits.
+/// Writes until the buffers are full.
 fn fill(stream: &Stream) {
     let block = vec![0; 1 << 20];
     while stream.try_write(&block).is_ok() {}
@@ -142,7 +142,7 @@ fn an_interrupted_connect_ends_at_its_deadline() {
 fn an_interrupted_poller_ends_at_its_deadline() {
     clean(|registry| {
         let mut poller = Poller::new_in(registry).unwrap();
-        // In whole milliseconds and not, which are two different calls.
+        // In whole milliseconds and in fractions, which use two different system calls.
         for timeout in [TIMEOUT, TIMEOUT + Duration::from_micros(1)] {
             let begun = Instant::now();
             let events = interrupted("Poller::wait", || poller.wait(timeout).unwrap().count());
@@ -217,7 +217,7 @@ fn a_cancelled_task_wakes_in_the_rest_of_an_interrupted_timeout() {
         });
         let task = task.unwrap();
         begun.recv().unwrap();
-        // Some signals have come by then.
+        // Some signals have arrived by then.
         stall(TIMEOUT);
         assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
     });

@@ -1,4 +1,4 @@
-//! Timeouts, trying without waiting, waiting for either direction, and other options of a socket.
+//! Timeouts, non-blocking calls, waiting for either direction, and other socket options.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ fn try_calls_never_block_and_waiting_is_a_separate_call() {
         assert_eq!(ours.unread().unwrap(), 5);
         assert_eq!(ours.try_read(&mut buffer).unwrap(), 5);
         assert_eq!(&buffer[..5], b"there");
-        // Until nothing fits any more; then not even waiting helps.
+        // Until the buffers are full; then a wait times out, too.
         while theirs.try_write(&[0; 4096]).is_ok() {}
         assert!(would_wait(theirs.try_write(b"more").unwrap_err()));
         let pieces = [std::io::IoSlice::new(b"one"), std::io::IoSlice::new(b"two")];
@@ -116,10 +116,10 @@ fn waiting_for_both_directions_returns_which_is_ready() {
         while ours.try_write(&block).is_ok() {}
         assert_eq!(ours.wait_either(None).unwrap(), (true, false), "there is none");
         (&ours).read_exact(&mut [0]).unwrap();
-        let patience = Some(Duration::from_millis(1));
-        assert_eq!(ours.wait_either(patience).unwrap(), (false, false), "the time ran out");
+        let timeout = Some(Duration::from_millis(1));
+        assert_eq!(ours.wait_either(timeout).unwrap(), (false, false), "the time ran out");
         theirs.close().unwrap();
-        assert_eq!(ours.wait_either(None).unwrap(), (true, true), "nobody is there any more");
+        assert_eq!(ours.wait_either(None).unwrap(), (true, true), "the peer is gone");
     });
 }
 
@@ -186,11 +186,11 @@ fn a_read_of_a_half_times_out() {
 fn a_connect_times_out() {
     clean(|registry| {
         let (_listener, _clients, address) = full_listener();
-        let patience = Duration::from_millis(50);
+        let timeout = Duration::from_millis(50);
         let begun = Instant::now();
-        let error = Stream::connect_timeout_in(registry, &address, patience).unwrap_err();
+        let error = Stream::connect_timeout_in(registry, &address, timeout).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(begun.elapsed() >= patience);
+        assert!(begun.elapsed() >= timeout);
         let error = Stream::connect_timeout_in(registry, &address, Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     });
@@ -198,9 +198,9 @@ fn a_connect_times_out() {
 
 #[test]
 fn an_accepted_stream_has_the_options_of_its_listener() {
-    let patience = Some(Duration::from_secs(7));
+    let timeout = Some(Duration::from_secs(7));
     let with_options = |registry: &echown::ownership::Registry| {
-        Listener::options().registry(registry).nodelay(true).write_timeout(patience)
+        Listener::options().registry(registry).nodelay(true).write_timeout(timeout)
     };
     clean(|registry| {
         let plain = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
@@ -211,7 +211,7 @@ fn an_accepted_stream_has_the_options_of_its_listener() {
         let (_client, accepted) = connected(registry, &listener);
         assert_eq!(
             (accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()),
-            (true, patience)
+            (true, timeout)
         );
         // With two listeners the kernel chooses one: close the first.
         let sibling = listener.reuse_port_clone(16).unwrap();
@@ -219,7 +219,7 @@ fn an_accepted_stream_has_the_options_of_its_listener() {
         let (_client, accepted) = connected(registry, &sibling);
         assert_eq!(
             (accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()),
-            (true, patience)
+            (true, timeout)
         );
     });
     let place = Place::new("options");
@@ -231,10 +231,10 @@ fn an_accepted_stream_has_the_options_of_its_listener() {
         assert!(!place.0.exists());
         let listener = with_options(registry).bind_unix(&place.0).unwrap();
         let (_client, accepted) = connected(registry, &listener);
-        assert_eq!(accepted.write_timeout().unwrap(), patience);
+        assert_eq!(accepted.write_timeout().unwrap(), timeout);
         let sibling = listener.reuse_port_clone(16).unwrap();
         let (_client, accepted) = connected(registry, &sibling);
-        assert_eq!(accepted.write_timeout().unwrap(), patience);
+        assert_eq!(accepted.write_timeout().unwrap(), timeout);
     });
 }
 

@@ -29,7 +29,7 @@ fn a_waiting_client_is_served_before_the_stop_takes_effect() {
             }
             assert!(listener.accept_or_stop(&stopped).unwrap().is_none());
             assert!(listener.accept_or_stop(&stopped).unwrap().is_none(), "it stays on");
-            // The listener goes on: it was not shut down.
+            // The listener still works: it was not shut down.
             assert_carries_both_ways(
                 registry,
                 &listener,
@@ -41,7 +41,7 @@ fn a_waiting_client_is_served_before_the_stop_takes_effect() {
 
 #[test]
 fn a_stop_is_noticed_while_clients_keep_arriving() {
-    /// As many as a backlog has places, and those before the first look at the stop.
+    /// The size of a backlog, and the clients before the first check of the stop.
     const MOST: usize = 16 + 64 + 1;
     let place = Place::new("rush");
     clean(|registry| {
@@ -58,7 +58,7 @@ fn a_stop_is_noticed_while_clients_keep_arriving() {
                 drop(client);
                 accepted += 1;
                 assert!(accepted <= MOST, "{address}: {accepted}");
-                // For each that is accepted another one comes.
+                // For each accepted client another one connects.
                 visit();
             }
             assert!(accepted >= 5, "{address}: {accepted} of those that were waiting");
@@ -116,7 +116,7 @@ fn a_client_with_the_longest_path_is_accepted() {
     let place = Place::new("longest");
     clean(|registry| {
         let listener = Listener::bind_unix_in(registry, &place.0).unwrap();
-        // 108 bytes: as many as a Unix address has, with none left for an end mark.
+        // 108 bytes: the maximum of a Unix address, without space for a terminating NUL.
         let mut name = std::env::temp_dir().join(format!("echown-{}-", std::process::id()));
         let filled = name.as_os_str().len();
         name.as_mut_os_string().push("n".repeat(108 - filled));

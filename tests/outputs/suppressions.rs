@@ -1,4 +1,4 @@
-//! Findings that fail no test: those that a baseline knows, those that are suppressed.
+//! Findings that fail no test: baselines and suppressions.
 
 use super::*;
 
@@ -7,36 +7,37 @@ fn a_baseline_accepts_old_findings_and_fails_on_new_ones() {
     let folder = Folder::new("baseline");
     let (path, report) = (folder.file("known.toml"), folder.file("report.sarif"));
     let known = path.to_str().unwrap();
-    let output_text = assert_passes(&play("leaks", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
+    let output_text =
+        assert_passes(&run_scenario("leaks", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
     assert!(
-        output_text.contains("added to the baseline: leak: test `scene::leaks` left"),
+        output_text.contains("added to the baseline: leak: test `scenario::leaks` left"),
         "{output_text}"
     );
     let written = fs::read_to_string(&path).unwrap();
     assert!(written.contains("code = \"leak\"\nresource = \"pipe\"\n"), "{written}");
-    // A second test adds its own, and entering it again changes nothing.
+    // A second test adds its own, and adding it again changes nothing.
     for _ in 0..2 {
-        assert_passes(&play("forgets", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
+        assert_passes(&run_scenario("forgets", "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
     }
     let written = fs::read_to_string(&path).unwrap();
     assert_eq!(written.matches("[[known]]").count(), 2, "{written}");
     common::doc_pages::assert_page_shows("docs/ci.md", "a baseline", "toml", &written);
 
     let wishes = [("ECHOWN_BASELINE", known), ("ECHOWN_REPORT", &destination("sarif", &report))];
-    let output_text = assert_passes(&play("leaks", "leak", &wishes));
+    let output_text = assert_passes(&run_scenario("leaks", "leak", &wishes));
     assert!(
-        output_text.contains("known in the baseline: leak: test `scene::leaks` left"),
+        output_text.contains("known in the baseline: leak: test `scenario::leaks` left"),
         "{output_text}"
     );
-    assert_passes(&play("forgets", "leak", &wishes));
-    let output_text = assert_fails(&play("leaks", "more", &wishes));
+    assert_passes(&run_scenario("forgets", "leak", &wishes));
+    let output_text = assert_fails(&run_scenario("leaks", "more", &wishes));
     assert!(
         output_text.contains("left 1 descriptor open") && output_text.contains("/dev/null"),
         "{output_text}"
     );
     assert!(
         !output_text.contains("pipe fd"),
-        "what is known is no part of the report: {output_text}"
+        "known findings are not in the report: {output_text}"
     );
     let sarif: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
     let results = sarif["runs"][0]["results"].as_array().unwrap();
@@ -53,17 +54,18 @@ fn no_baseline_makes_a_crashed_test_pass() {
     let folder = Folder::new("process-exited");
     let path = folder.file("known.toml");
     let known = path.to_str().unwrap();
-    // What it would have to say for the next one to be the same.
+    // The entry that would match the next one.
     fs::write(
         &path,
         "version = 1\n\n[[known]]\ncode = \"process-exited\"\nfile = \"tests/outputs.rs\"\nline = 1\n\
-         function = \"scene::aborts\"\n",
+         function = \"scenario::aborts\"\n",
     )
     .unwrap();
     for variable in ["ECHOWN_BASELINE", "ECHOWN_WRITE_BASELINE"] {
-        let output_text = assert_fails(&play("aborts", "abort", &[(variable, known)]));
+        let output_text = assert_fails(&run_scenario("aborts", "abort", &[(variable, known)]));
         assert!(
-            output_text.contains("process-exited: test `scene::aborts` was terminated by signal 6"),
+            output_text
+                .contains("process-exited: test `scenario::aborts` was terminated by signal 6"),
             "{output_text}"
         );
         assert!(!output_text.contains("the baseline: process-exited"), "{output_text}");
@@ -78,18 +80,22 @@ fn sixteen_processes_write_one_baseline() {
     let known = path.to_str().unwrap();
     thread::scope(|scope| {
         for number in 0..CROWD {
-            let scene = format!("c{number:02}");
+            let scenario = format!("c{number:02}");
             scope.spawn(move || {
-                assert_passes(&play(&scene, "leak", &[("ECHOWN_WRITE_BASELINE", known)]));
+                assert_passes(&run_scenario(
+                    &scenario,
+                    "leak",
+                    &[("ECHOWN_WRITE_BASELINE", known)],
+                ));
             });
         }
     });
     let written = fs::read_to_string(&path).unwrap();
     assert_eq!(written.matches("[[known]]").count(), CROWD, "{written}");
-    for scene in ["c00", "c15"] {
-        assert_passes(&play(scene, "leak", &[("ECHOWN_BASELINE", known)]));
+    for scenario in ["c00", "c15"] {
+        assert_passes(&run_scenario(scenario, "leak", &[("ECHOWN_BASELINE", known)]));
     }
-    assert_fails(&play("leaks", "leak", &[("ECHOWN_BASELINE", known)]));
+    assert_fails(&run_scenario("leaks", "leak", &[("ECHOWN_BASELINE", known)]));
 }
 
 #[test]
@@ -100,15 +106,15 @@ fn a_suppression_file_of_the_server_applies_to_tests_too() {
     fs::write(
         &path,
         "[[suppress]]\nkind = \"pipe\"\nreason = \"they are for the child\"\n\n\
-         [[suppress]]\nkind = \"tcp listener\"\nsite = \"tests/outputs.rs\"\nreason = \"for ever\"\n",
+         [[suppress]]\nkind = \"tcp listener\"\nsite = \"tests/outputs.rs\"\nreason = \"permanent\"\n",
     )
     .unwrap();
     let wishes = [("ECHOWN_SUPPRESSIONS", suppressions)];
-    let output_text = assert_passes(&play("leaks", "leak", &wishes));
+    let output_text = assert_passes(&run_scenario("leaks", "leak", &wishes));
     assert!(output_text.contains("suppressed: pipe fd "), "{output_text}");
     assert!(output_text.contains("they are for the child (kind `pipe`)"), "{output_text}");
-    assert_passes(&play("forgets", "leak", &wishes));
-    let output_text = assert_fails(&play("leaks", "more", &wishes));
+    assert_passes(&run_scenario("forgets", "leak", &wishes));
+    let output_text = assert_fails(&run_scenario("leaks", "more", &wishes));
     assert!(
         output_text.contains("left 1 descriptor open") && output_text.contains("/dev/null"),
         "{output_text}"
@@ -121,8 +127,8 @@ fn a_should_panic_test_with_a_suppressed_leak_still_panics() {
     let path = folder.file("suppressions.toml");
     fs::write(&path, "[[suppress]]\nkind = \"pipe\"\nreason = \"known\"\n").unwrap();
     let wishes = [("ECHOWN_SUPPRESSIONS", path.to_str().unwrap())];
-    assert_passes(&play("panics_and_leaks", "leak", &wishes));
-    assert_fails(&play("panics_and_leaks", "leak", &[]));
+    assert_passes(&run_scenario("panics_and_leaks", "leak", &wishes));
+    assert_fails(&run_scenario("panics_and_leaks", "leak", &[]));
 }
 
 #[test]
@@ -135,7 +141,8 @@ fn a_file_that_cannot_be_read_is_reported_with_its_variable() {
         ("ECHOWN_SUPPRESSIONS", "failed to read the suppressions in /nonexistent/file: No such"),
         ("ECHOWN_WRITE_BASELINE", "failed to write the baseline /nonexistent/file: No such"),
     ] {
-        let output_text = assert_fails(&play("leaks", "leak", &[(name, "/nonexistent/file")]));
+        let output_text =
+            assert_fails(&run_scenario("leaks", "leak", &[(name, "/nonexistent/file")]));
         assert!(output_text.contains(expected), "{output_text}");
     }
 }

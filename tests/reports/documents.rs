@@ -1,5 +1,4 @@
-//! Findings for machines elsewhere, read back by parsers that did not write them; and the examples in
-//! `docs/ci.md`.
+//! Findings in CI formats, read back by independent parsers; and the examples in `docs/ci.md`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -12,14 +11,14 @@ use serde_sarif::sarif::Sarif;
 use super::*;
 use crate::common::require_tool;
 
-/// The schema of the standard, out of the package of somebody who makes types of it. `None` where cargo
-/// cannot be run: a user without privileges may not reach it.
+/// The schema of the standard, from the package `serde-sarif`. `None` if cargo cannot be run: a
+/// user without privileges may have no access to it.
 fn sarif_schema() -> Option<&'static jsonschema::Validator> {
     static SCHEMA: OnceLock<Option<jsonschema::Validator>> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
-        // What nobody here builds may have to be fetched to be told of: the peers' packages. Those of
-        // other platforms are left out.
+        // Cargo may download packages that this machine does not build, such as the peers'.
+        // Packages of other platforms are filtered out.
         let host = Command::new("rustc").args(["--print", "host-tuple"]).output().ok()?;
         let host = String::from_utf8(host.stdout).unwrap();
         cargo.args(["metadata", "--format-version", "1", "--locked"]);
@@ -50,8 +49,8 @@ fn assert_valid(text: &str) -> Sarif {
     serde_json::from_value(json).expect("a valid document has the types of the schema")
 }
 
-fn entries(scene: Scene) -> Vec<Entry> {
-    let reports = play(Level::On, scene);
+fn entries(scenario: Scenario) -> Vec<Entry> {
+    let reports = run_scenario(Level::On, scenario);
     reports.iter().flat_map(|report| Entry::of_report(report, &Sources::nearby())).collect()
 }
 
@@ -64,8 +63,8 @@ fn document(format: Format, entries: &[Entry], baseline_state: BaselineState) ->
 #[test]
 fn every_finding_is_valid_sarif_by_schema_and_by_the_serde_sarif_types() {
     assert_valid(&document(Format::Sarif, &[], BaselineState::NoBaseline));
-    for scene in all_scenes() {
-        let entries = entries(scene);
+    for scenario in all_scenarios() {
+        let entries = entries(scenario);
         for baseline_state in
             [BaselineState::NoBaseline, BaselineState::New, BaselineState::Unchanged]
         {
@@ -139,8 +138,8 @@ fn each_rule_has_its_cwe() {
 
 #[test]
 fn every_finding_is_junit_that_another_parser_reads_unchanged() {
-    for scene in all_scenes() {
-        let entries = entries(scene);
+    for scenario in all_scenarios() {
+        let entries = entries(scenario);
         let text = document(Format::Junit, &entries, BaselineState::NoBaseline);
         let xml =
             roxmltree::Document::parse(&text).unwrap_or_else(|fault| panic!("{fault}: {text}"));
@@ -177,8 +176,8 @@ fn xml_markup_and_invalid_xml_characters_are_escaped() {
 
 #[test]
 fn an_annotation_is_one_complete_line_at_the_opening_site() {
-    for scene in all_scenes() {
-        for entry in entries(scene) {
+    for scenario in all_scenarios() {
+        for entry in entries(scenario) {
             let line = github::annotation(&entry);
             assert!(!line.contains('\n'), "{line}");
             let (properties, message) =
@@ -198,15 +197,15 @@ fn an_annotation_is_one_complete_line_at_the_opening_site() {
 #[test]
 fn fingerprints_are_stable_between_runs_and_differ_between_findings() {
     let mut seen = BTreeSet::new();
-    for (code, scene) in SCENES {
-        let once: BTreeSet<String> = entries(*scene).iter().map(Entry::fingerprint).collect();
-        let again: BTreeSet<String> = entries(*scene).iter().map(Entry::fingerprint).collect();
+    for (code, scenario) in SCENARIOS {
+        let once: BTreeSet<String> = entries(*scenario).iter().map(Entry::fingerprint).collect();
+        let again: BTreeSet<String> = entries(*scenario).iter().map(Entry::fingerprint).collect();
         assert_eq!(once, again, "{code}");
         let own: Vec<&String> = once.iter().filter(|it| it.starts_with(code)).collect();
         assert!(!own.is_empty(), "{code}: {once:?}");
         seen.extend(own.into_iter().cloned());
     }
-    assert!(seen.len() >= SCENES.len());
+    assert!(seen.len() >= SCENARIOS.len());
 }
 
 #[test]
@@ -227,7 +226,7 @@ fn a_site_occurs_once_in_a_document_with_its_count() {
 
 #[test]
 fn the_ci_page_matches_the_written_documents() {
-    let reports = play(Level::On, closed_twice);
+    let reports = run_scenario(Level::On, closed_twice);
     let entries: Vec<Entry> =
         reports.iter().flat_map(|report| Entry::of_report(report, &Sources::nearby())).collect();
     let sarif = document(Format::Sarif, &entries, BaselineState::NoBaseline);

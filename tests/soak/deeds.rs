@@ -1,4 +1,4 @@
-//! What clients and operators do to a server under soak. Each deed is one visit, bounded in time.
+//! The actions of clients and operators in a soak. Each is one visit, bounded in time.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,15 +9,15 @@ use rustix::process::{Signal, kill_process};
 
 use super::Load;
 
-/// Something that is done again and again.
+/// An action that is repeated.
 pub struct Deed {
     pub name: &'static str,
-    /// By how many at a time.
+    /// The number of threads that do it.
     pub at_once: u64,
     pub act: fn(&Load, &mut Rng),
 }
 
-/// Everything, all at once.
+/// All actions, which run at once.
 pub const ALL: &[Deed] = &[
     Deed { name: "visits: a few messages, each checked", at_once: 4, act: visit },
     Deed { name: "resets", at_once: 2, act: reset },
@@ -28,7 +28,7 @@ pub const ALL: &[Deed] = &[
     Deed { name: "signals: SIGUSR1 and SIGHUP", at_once: 1, act: signal },
 ];
 
-/// How long a client waits for anything.
+/// The timeout of clients.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often a client that waits for the server checks whether the soak has ended.
@@ -57,8 +57,8 @@ fn bytes(random: &mut Rng, most: usize) -> Vec<u8> {
     bytes
 }
 
-/// A few messages, one after the other. A connection may end at any time: there is chaos. What comes
-/// until then is what was sent.
+/// A few messages, one after the other. With chaos a connection may end at any time. The bytes
+/// received until then are those that were sent.
 fn visit(load: &Load, random: &mut Rng) {
     let Some(mut client) = connect(load) else { return };
     for _ in 0..random.usize(1..5) {
@@ -74,7 +74,7 @@ fn visit(load: &Load, random: &mut Rng) {
                 Ok(more) => filled += more,
                 Err(error) => {
                     if error.kind() == ErrorKind::WouldBlock {
-                        // Neither an answer nor an end.
+                        // Neither a reply nor end of stream.
                         load.count_wrong();
                     }
                     break;
@@ -90,7 +90,7 @@ fn visit(load: &Load, random: &mut Rng) {
     }
 }
 
-/// In the middle of something.
+/// Disconnects in the middle of an exchange.
 fn reset(load: &Load, random: &mut Rng) {
     let Some(mut client) = connect(load) else { return };
     if random.bool() {
@@ -106,7 +106,7 @@ fn reset(load: &Load, random: &mut Rng) {
 /// Sends, finishes, and reads to the end.
 fn half_close(load: &Load, random: &mut Rng) {
     let Some(mut client) = connect(load) else { return };
-    // As much as fits into the buffers on the way, so that no read is needed meanwhile.
+    // As much as fits into the buffers on the path, so that no read is needed meanwhile.
     let sent = bytes(random, 50_000);
     if client.write_all(&sent).is_err() || client.shutdown(Shutdown::Write).is_err() {
         return;
@@ -118,7 +118,7 @@ fn half_close(load: &Load, random: &mut Rng) {
     }
 }
 
-/// Sends without reading until nothing more goes, and leaves.
+/// Sends without reading until the buffers are full, and disconnects.
 fn flood(load: &Load, random: &mut Rng) {
     let Some(mut client) = connect(load) else { return };
     let _ = client.set_write_timeout(Some(SLICE));
@@ -130,7 +130,7 @@ fn flood(load: &Load, random: &mut Rng) {
     }
 }
 
-/// Takes little at a time of much: sometimes it goes in time, sometimes it is cut.
+/// Reads a large reply slowly: sometimes it finishes in time, sometimes the server disconnects it.
 fn read_slowly(load: &Load, random: &mut Rng) {
     let Some(mut client) = connect(load) else { return };
     let _ = client.set_write_timeout(Some(SLICE));
@@ -150,7 +150,7 @@ fn read_slowly(load: &Load, random: &mut Rng) {
     }
 }
 
-/// More than there is room for, at one time; those who are let in say something.
+/// More clients than the limit, at one time; accepted clients send a message.
 fn crowd(load: &Load, random: &mut Rng) {
     let mut clients: Vec<TcpStream> =
         (0..random.usize(50..400)).map_while(|_| connect(load)).collect();
@@ -171,7 +171,7 @@ fn crowd(load: &Load, random: &mut Rng) {
     }
 }
 
-/// Asks for the custody table, or has the files reopened.
+/// Requests the custody table, or has the files reopened.
 fn signal(load: &Load, random: &mut Rng) {
     let signal = if random.bool() { Signal::USR1 } else { Signal::HUP };
     let _ = kill_process(load.pid, signal);

@@ -1,10 +1,10 @@
-//! A soak: everything that clients, operators and bad luck do to a server, at once and for long; and
-//! then the server must have what it began with.
+//! A soak: all actions of clients and operators and all faults, at once and for a long time.
+//! Afterwards the server must have the resources with which it started.
 //!
-//! The load comes twice, a short time to warm up and then the time that was asked for, each followed by
-//! a rest. What the server has in the first rest is what it must have in the second: descriptors to the
-//! one, no more threads than it started with and the pool keeps idle, and no more memory than [`GROWTH_MAX_BYTES`] and what was forgotten on purpose
-//! explain.
+//! The load runs twice, first a short warm-up and then the requested time, each followed by a
+//! pause. The second pause must match the first: the same descriptors, no more threads than it
+//! started with and the pool keeps idle, and no more memory than [`GROWTH_MAX_BYTES`] and
+//! deliberate leaks explain.
 
 mod deeds;
 
@@ -21,50 +21,50 @@ use serde_json::Value;
 
 use crate::common::{poll, stall};
 
-/// What a soak may leave in memory. The allocator keeps what it got for the highest load, by an arena of
-/// some MiB at a time, and how high that was is chance; a real leak of 100 bytes a connection is more
-/// after 40,000 of them.
+/// The memory growth that a soak may have. The allocator keeps memory for the peak load, in arenas
+/// of some MiB, and the peak is random; a real leak of 100 bytes per connection exceeds this after
+/// 40,000 connections.
 pub const GROWTH_MAX_BYTES: i64 = 4 * 1024 * 1024;
 
-/// The idle threads that a server keeps for the next burst: twice the pool's 16, beyond which it lets
-/// them go. How many of them are left is chance.
+/// The idle threads that a server keeps for the next burst: twice the pool's 16; it ends further
+/// ones. How many of them are left is random.
 const IDLE_MAX: usize = 32;
 
-/// What a handle that chaos forgot may leave: its descriptor is closed, but nobody can find the memory of
-/// what was forgotten. 1,742 bytes each, over 6,000 of them.
+/// The memory of a handle that chaos forgot: its descriptor is closed, but the memory of a
+/// forgotten value cannot be freed. 1,742 bytes each, measured over 6,000 of them.
 const FORGOTTEN_BYTES: i64 = 2048;
 
-/// How long the server may need to come to rest: its own write timeout, and a loaded machine.
+/// How long the server may take to become idle: its own write timeout, and a loaded machine.
 const REST_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long it has been at rest when it is measured: the allocator's own pace.
+/// How long it is idle before it is measured: the allocator releases memory late.
 const REST: Duration = Duration::from_secs(1);
 
-/// Faults of our own, after the first answer of a connection. Not `cycle`: the values of a cycle stay in
-/// memory, that is what a cycle is.
+/// Faults of the program, after the first reply of a connection. Not `cycle`, whose values stay in
+/// memory.
 const CHAOS: &str = "panic=0.004,leak=0.004,foreign-write=0.002,double-release=0.002,fd-replaced=0.002,finalizer-panic=0.002";
 
-/// Faults of the kernel's. An accept that finds no descriptors pauses for 50 ms: seldom, or there would
-/// be nothing but pauses.
+/// Faults of system calls. An accept without descriptors pauses for 50 ms: a low rate, or the
+/// server would only pause.
 const FAULTS: &str = "interrupt=0.002,short=0.01,again=0.002,read=0.0005,write=0.0005,\
                       accept=0.0001,thread=0.002,close=0.002";
 
-/// What is to be done.
+/// The settings of a soak.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The program under test.
     pub program: PathBuf,
     pub warm_up: Duration,
     pub duration: Duration,
-    /// Decides what each client does and which faults there are; not how the two meet.
+    /// The seed of the clients and the faults; their interleaving is not deterministic.
     pub seed: u64,
-    /// Further arguments of the server's.
+    /// Further arguments of the server.
     pub arguments: Vec<String>,
-    /// Called about once a second with a line about how it goes.
+    /// Called about once a second with a progress line.
     pub progress: fn(&str),
 }
 
-/// What a server has.
+/// The resources of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Has {
     pub descriptors: usize,
@@ -83,7 +83,7 @@ impl fmt::Display for Has {
     }
 }
 
-/// How a soak went.
+/// The result of a soak.
 #[derive(Debug)]
 pub struct Outcome {
     pub seed: u64,
@@ -92,17 +92,17 @@ pub struct Outcome {
     pub after: Has,
     pub connections: u64,
     pub seconds: f64,
-    /// The deeds, by name, and how often each was done.
+    /// The number of each action, by name.
     pub deeds: Vec<(&'static str, u64)>,
-    /// Handles that chaos forgot, the warming up included.
+    /// Handles that chaos forgot, including the warm-up.
     pub forgotten: i64,
     pub summary: String,
-    /// Why it failed; empty when it did not.
+    /// The reasons why it failed; empty if it succeeded.
     pub faults: Vec<String>,
 }
 
 impl Outcome {
-    /// Bytes of memory per million connections, as far as they can be told.
+    /// Bytes of memory per million connections, if they can be estimated.
     pub fn growth_per_million(&self) -> f64 {
         let grown = self.after.resident_bytes - self.before.resident_bytes;
         grown as f64 * 1e6 / self.connections.max(1) as f64
@@ -139,7 +139,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What all clients share.
+/// The state that all clients share.
 pub struct Load {
     pub address: SocketAddr,
     pub pid: Pid,
@@ -158,7 +158,7 @@ impl Load {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A client got what it had not sent, or an end that was none.
+    /// A client received bytes that it did not send, or a false end of stream.
     pub fn count_wrong(&self) {
         self.wrong.fetch_add(1, Ordering::Relaxed);
     }
@@ -200,10 +200,10 @@ pub fn run(settings: &Settings) -> Outcome {
         faults.push(format!("{} echoes were wrong", load.wrong.load(Ordering::Relaxed)));
     }
     if connected_before == 0 || load.connections.load(Ordering::Relaxed) == 0 {
-        faults.push("nobody could connect".to_owned());
+        faults.push("no client could connect".to_owned());
     }
-    let output_text = stop(&mut child, &summary, &mut faults);
-    let forgotten = output_text["injected"]["leak"].as_i64().unwrap_or_default();
+    let totals = stop(&mut child, &summary, &mut faults);
+    let forgotten = totals["injected"]["leak"].as_i64().unwrap_or_default();
     let growth_max = GROWTH_MAX_BYTES + forgotten * FORGOTTEN_BYTES;
     if after.resident_bytes - before.resident_bytes > growth_max {
         faults.push(format!("memory grew by more than {} KiB", growth_max / 1024));
@@ -221,7 +221,7 @@ pub fn run(settings: &Settings) -> Outcome {
             .map(|(deed, done)| (deed.name, done.load(Ordering::Relaxed)))
             .collect(),
         forgotten,
-        summary: output_text.to_string(),
+        summary: totals.to_string(),
         faults,
     }
 }
@@ -230,7 +230,7 @@ pub fn run(settings: &Settings) -> Outcome {
 fn start(settings: &Settings, summary: &Path) -> (Child, SocketAddr) {
     let seed = settings.seed.to_string();
     let mut command = Command::new(&settings.program);
-    // Backtraces of panics would cost the memory of all symbols.
+    // Backtraces of panics would load all symbols into memory.
     command.env("RUST_BACKTRACE", "0");
     command.args(["serve", "--listen", "127.0.0.1:0", "--max-connections", "256"]);
     command.args(["--write-timeout", "2s", "--idle-timeout", "20s", "--log-level", "error"]);
@@ -253,7 +253,7 @@ fn start(settings: &Settings, summary: &Path) -> (Child, SocketAddr) {
     (child, address)
 }
 
-/// All deeds at once, for so long.
+/// Runs all actions at once for `time`.
 fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
     load.is_over.store(false, Ordering::Relaxed);
     let began = Instant::now();
@@ -289,8 +289,8 @@ fn press(load: &Load, settings: &Settings, duration: Duration, what: &str) {
     });
 }
 
-/// What the server has when all of its own threads run: some of them start after it has said where it
-/// listens.
+/// The resources of the server when all of its own threads run: some of them start after it printed
+/// its address.
 fn begun(pid: Pid) -> Has {
     const SAMPLES: usize = 25;
     let (mut last, mut same) = (has(pid), 0);
@@ -304,7 +304,7 @@ fn begun(pid: Pid) -> Has {
     last
 }
 
-/// Waits until the server has no connection any more, and as few threads as it should have.
+/// Waits until the server has no connection and no more threads than it should have.
 fn rest(pid: Pid, descriptors: usize, threads: Option<usize>) -> Has {
     let _ = poll(REST_DEADLINE, || {
         let now = has(pid);
@@ -316,7 +316,7 @@ fn rest(pid: Pid, descriptors: usize, threads: Option<usize>) -> Has {
     has(pid)
 }
 
-/// Ends the server and compares what it says with what it should. Answers its last words.
+/// Ends the server and checks its summary. Returns the summary.
 fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> Value {
     if kill_process(Pid::from_child(child), Signal::TERM).is_err() {
         faults.push("the server was gone".to_owned());
@@ -334,20 +334,20 @@ fn stop(child: &mut Child, summary: &Path, faults: &mut Vec<String>) -> Value {
     }
     let text = std::fs::read_to_string(summary).unwrap_or_default();
     let _ = std::fs::remove_file(summary);
-    let Ok(output_text) = serde_json::from_str::<Value>(&text) else {
+    let Ok(totals) = serde_json::from_str::<Value>(&text) else {
         faults.push("it wrote no summary".to_owned());
         return Value::Null;
     };
-    if output_text["injected"] != output_text["reported"] {
+    if totals["injected"] != totals["reported"] {
         faults.push("not every fault that was committed was reported".to_owned());
     }
-    if output_text["open_resources"] != 0 || output_text["stuck"] != serde_json::json!([]) {
+    if totals["open_resources"] != 0 || totals["stuck"] != serde_json::json!([]) {
         faults.push("something was open in the end, or somebody was stuck".to_owned());
     }
-    output_text
+    totals
 }
 
-/// What the server has now; nothing when it is gone.
+/// The current resources of the server; `None` if it has exited.
 fn has(pid: Pid) -> Has {
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     let count = |what: &str| std::fs::read_dir(process.join(what)).map_or(0, Iterator::count);

@@ -1,4 +1,5 @@
-//! Rules for `ARCHITECTURE.md` and `docs/files.md`: what they name exists, and nothing is missing.
+//! Rules for `ARCHITECTURE.md` and `docs/files.md`: the names in them exist, and no file is
+//! missing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -120,7 +121,7 @@ fn first_sentence(path: &Path) -> String {
     without_links(&header[..end]).replace('|', "\\|")
 }
 
-/// A text with the words of its links alone: rustdoc's lead to items, not to files.
+/// A text with links replaced by their words: rustdoc links lead to items, not to files.
 fn without_links(text: &str) -> String {
     let mut parts = text.split("](");
     let mut words = parts.next().unwrap_or_default().to_owned();

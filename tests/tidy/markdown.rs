@@ -1,4 +1,4 @@
-//! Rules for Markdown: one line per paragraph, and links that lead somewhere.
+//! Rules for Markdown: one line per paragraph, and no broken links.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ fn a_paragraph_is_one_line() {
 fn links_lead_to_files_and_headings_that_exist() {
     let mut faults = Faults::because("a link in Markdown leads to a file and heading that exist");
     for (name, text) in texts() {
-        // The beginning of docs/reports.md, whose links are looked at there.
+        // The beginning of docs/reports.md, whose links are checked there.
         if name == "tests/reports/introduction.md" {
             continue;
         }
@@ -100,7 +100,7 @@ pub fn without_code(text: &str) -> String {
         without += before;
         let ticks = 1 + opened.len() - opened.trim_start_matches('`').len();
         let opened = &opened[ticks - 1..];
-        // Without an end in its paragraph, the sign stands for itself.
+        // Without a closing sign in its paragraph, it is an ordinary character.
         let paragraph = opened.split("\n\n").next().unwrap_or_default();
         let fence = "`".repeat(ticks);
         let code = paragraph.split_once(&*fence).map_or("", |(code, _)| code);

@@ -1,8 +1,8 @@
 //! Rules for prose: banned words in Markdown, help texts and comments.
 //!
 //! Code blocks and code spans do not count: `nobody` is a Unix account. The places that still break
-//! the rule are listed in `tests/tidy/prose_exceptions.txt`. The list can only shrink: a place that no
-//! longer needs to be listed fails the test, too.
+//! the rule are listed in `tests/tidy/prose_exceptions.txt`. The list can only shrink: a place that
+//! no longer needs to be listed fails the test, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,7 +1,7 @@
 //! Sources as tokens with their lines, and the paths that they name.
 //!
-//! *Test code* is what stands under `#[cfg(test)]` or `#[cfg(all(.., test, ..))]`, modules in files
-//! of their own included.
+//! *Test code* is code under `#[cfg(test)]` or `#[cfg(all(.., test, ..))]`, including modules in
+//! separate files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-/// A word or sign of a source; brackets are tokens, and so are literals, whose text is left out.
+/// A word or sign of a source. Brackets and literals are tokens; the text of literals is omitted.
 #[derive(Clone)]
 pub struct Token {
     pub text: String,
@@ -18,7 +18,7 @@ pub struct Token {
     /// Under `#[cfg(test)]`.
     pub is_test: bool,
     pub is_in_attribute: bool,
-    /// How many inline modules it stands in.
+    /// The number of inline modules around it.
     pub depth: usize,
 }
 
@@ -28,7 +28,7 @@ impl Token {
     }
 }
 
-/// A path as it is written, from its first word on; inside a group, with what stands before.
+/// A path as written, from its first word; inside a group, with the prefix of the group.
 #[derive(Clone)]
 pub struct Written {
     pub segments: Vec<String>,
@@ -58,7 +58,7 @@ impl File {
         path.split('/').collect()
     }
 
-    /// Whether this is a source of the package at the top.
+    /// Whether this is a source of the root package.
     pub fn is_in_root_package(&self) -> bool {
         self.name.starts_with("src/")
     }
@@ -68,7 +68,7 @@ impl File {
         self.modules()[0].to_owned()
     }
 
-    /// All paths that begin with a word that can lead out of the file's own room.
+    /// All paths whose first word can lead out of the file's own room.
     pub fn paths(&self) -> Vec<(Written, usize)> {
         self.paths_from(&["crate", "super", "self", "echown"])
     }
@@ -90,8 +90,8 @@ impl File {
         found
     }
 
-    /// Follows a path from its first token and notes it; a group ends it in several ways. Answers
-    /// where it ends.
+    /// Follows a path from its first token and records it; a group gives several paths. Returns the
+    /// index of its end.
     fn follow(
         &self,
         mut at: usize,
@@ -129,7 +129,7 @@ impl File {
         at
     }
 
-    /// The room that a path leads to, if it leads out of this file's module at all.
+    /// The room that a path leads to, if it leads out of this file's module.
     pub fn room_of(&self, path: &Written) -> Option<String> {
         let mut modules: Vec<&str> = self.modules();
         if self.name == "src/main.rs" {
@@ -175,7 +175,8 @@ pub fn everything() -> impl Iterator<Item = &'static File> {
     FILES.iter()
 }
 
-/// The Rust sources of the root package and of the crates below `crates`, in the order of their names.
+/// The Rust sources of the root package and of the crates below `crates`, in the order of their
+/// names.
 pub fn sources() -> impl Iterator<Item = &'static File> {
     let is_source = |file: &&File| {
         file.is_in_root_package()
@@ -184,7 +185,7 @@ pub fn sources() -> impl Iterator<Item = &'static File> {
     everything().filter(is_source)
 }
 
-/// The Rust sources of the servers that this one is measured against.
+/// The Rust sources of the servers with which this one is compared.
 pub fn peers() -> impl Iterator<Item = &'static File> {
     everything().filter(|file| file.name.starts_with("benches/peers/"))
 }
@@ -196,7 +197,7 @@ fn folder(name: &str) -> Vec<File> {
     assert!(!paths.is_empty(), "no sources below {name}");
     let mut test_files = BTreeSet::new();
     let mut files: Vec<File> = paths.iter().map(|path| read(path, &mut test_files)).collect();
-    // What a module for tests has below it is for tests as well.
+    // Submodules of a test module are test code.
     let is_below = |name: &str, of: &String| {
         of.strip_suffix(".rs")
             .and_then(|of| name.strip_prefix(of))
@@ -222,7 +223,7 @@ fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// Reads a file, and notes the files of the modules that it declares for tests alone.
+/// Reads a file, and records the files of the modules that it declares for tests only.
 fn read(path: &Path, test_files: &mut BTreeSet<String>) -> File {
     let name = path.strip_prefix(root()).expect("it lies below the root");
     let name = name.to_str().expect("names of sources are UTF-8").to_owned();
@@ -244,7 +245,7 @@ struct Reading {
     test_modules: Vec<String>,
 }
 
-/// Where a stretch of tokens stands.
+/// The context of a range of tokens.
 #[derive(Clone, Copy)]
 struct Place {
     is_test: bool,
@@ -255,7 +256,7 @@ struct Place {
 impl Reading {
     fn read(&mut self, stream: TokenStream, place: Place) {
         let trees: Vec<TokenTree> = stream.into_iter().collect();
-        // Set by a `#[cfg(test)]` until the item that it stands above has ended.
+        // Set by a `#[cfg(test)]` until the end of the item below it.
         let mut item_is_test = false;
         for (index, tree) in trees.iter().enumerate() {
             let before = |back: usize| index.checked_sub(back).and_then(|index| trees.get(index));

@@ -1,23 +1,23 @@
-//! An accept loop without an end, and a thread that is not joined.
+//! An endless accept loop, and a thread that is not joined.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
-/// The fault: the thread has the listener for ever, and nobody has the thread.
+/// The fault: the thread keeps the listener indefinitely, and is never joined.
 pub fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("acceptor".into()).spawn(move || {
         for stream in listener.incoming() {
-            // What is accepted comes and goes all the time.
+            // Accepted connections are opened and closed all the time.
             drop(stream);
         }
     })?;
     Ok(address)
 }
 
-/// The fault: the watcher reads its file for as long as the process lives. Comes back when it has begun.
+/// The fault: the watcher reads its file until the process exits. Returns when it has started.
 pub fn watch(path: &'static str) {
     let (begun, wait) = std::sync::mpsc::channel();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What stays open on purpose: it belongs to the process, not to a test.
+//! Descriptors that stay open on purpose: they belong to the process, not to a test.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ pub fn log(line: &str) {
     writeln!(log.lock().unwrap(), "{line}").unwrap();
 }
 
-/// A pool whose threads outlive everybody and have a wake-up socket each.
+/// A pool whose threads outlive all tests and have a wake-up socket each.
 pub fn pool() -> &'static Mutex<ThreadPool> {
     static POOL: LazyLock<Mutex<ThreadPool>> = LazyLock::new(|| {
         let pool = ThreadPool::new(2);
@@ -44,7 +44,7 @@ pub fn pool() -> &'static Mutex<ThreadPool> {
     &POOL
 }
 
-/// One background thread for the process, with an epoll descriptor of its own.
+/// One background thread for the process, with its own epoll descriptor.
 pub fn background(job: impl FnOnce() + Send + 'static) {
     type Job = Box<dyn FnOnce() + Send>;
     static JOBS: LazyLock<Mutex<Sender<Job>>> = LazyLock::new(|| {
@@ -59,7 +59,7 @@ pub fn background(job: impl FnOnce() + Send + 'static) {
     JOBS.lock().unwrap().send(Box::new(job)).unwrap();
 }
 
-/// Standard output into a file for the length of `f`, and back.
+/// Redirects standard output to a file while `f` runs, and restores it.
 pub fn redirected(f: impl FnOnce()) -> io::Result<()> {
     io::stdout().flush()?;
     let path = std::env::temp_dir().join(format!("downstream-{}.out", std::process::id()));
@@ -73,7 +73,7 @@ pub fn redirected(f: impl FnOnce()) -> io::Result<()> {
     Ok(())
 }
 
-/// A thread that still holds its socket for a moment when everybody else is done.
+/// A thread that holds its socket for a moment after the test has returned.
 pub fn ends_soon() -> io::Result<()> {
     let (ours, _theirs) = UnixStream::pair()?;
     thread::spawn(move || {

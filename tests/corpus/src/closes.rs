@@ -1,4 +1,4 @@
-//! Closing what is closed, and what is somebody else's.
+//! Double closes, and closes of descriptors with another owner.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,14 +11,14 @@ pub fn close(number: RawFd) {
     unsafe { libc::close(number) };
 }
 
-/// The fault: the error path closes, and the caller does it again.
+/// The fault: the error path closes, and the caller closes again.
 pub fn twice() {
     let number = open();
     close(number);
     close(number);
 }
 
-/// The fault: the second close meets whoever got the number meanwhile, whose own close then fails.
+/// The fault: the second close hits another file that reuses the number, whose own close then fails.
 pub fn twice_with_a_reuse() {
     let number = open();
     close(number);
@@ -28,25 +28,25 @@ pub fn twice_with_a_reuse() {
     close(newcomer);
 }
 
-/// The fault: `file` closes as well. The standard library notices and aborts.
+/// The fault: `file` also closes. The standard library detects it and aborts.
 pub fn a_raw_close_of_an_owned_file() {
     let file = File::open("/dev/null").unwrap();
     close(file.as_raw_fd());
 }
 
-/// No fault: everything from a number on is closed, as before an `exec`, whether it is open or not.
+/// No fault: closes a range of numbers, open or not, as before an `exec`.
 pub fn sweep(from: RawFd, to: RawFd) {
     for number in from..to {
         close(number);
     }
 }
 
-/// The fault: 0 to 2 are everybody's.
+/// The fault: 0 to 2 belong to the whole process.
 pub fn standard_output() {
     close(1);
 }
 
-/// The fault: standard error is redirected, and stays so.
+/// The fault: standard error is redirected and not restored.
 pub fn redirect_and_leave() {
     let null = open();
     unsafe { libc::dup2(null, 2) };

@@ -1,4 +1,4 @@
-//! Small pieces of programs with the faults that real ones have, and some without.
+//! Small code samples with typical faults, and some without.
 
 pub mod acceptor;
 pub mod clean;

@@ -5,7 +5,7 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// Room for one control message with one number, aligned as its header.
+/// Space for one control message with one number, aligned as its header.
 #[repr(align(8))]
 struct Room([u8; 64]);
 
@@ -35,7 +35,7 @@ pub fn send(through: &UnixStream, number: RawFd) -> io::Result<()> {
     })
 }
 
-/// The fault, if it is called for the byte alone: what came with it is open.
+/// The fault, if it is called for the byte only: the descriptor that came with it stays open.
 pub fn receive(through: &UnixStream) -> io::Result<RawFd> {
     with_message(|message| unsafe {
         if libc::recvmsg(through.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) != 1 {

@@ -1,14 +1,14 @@
-//! What is forgotten on the way out: on error paths above all.
+//! Descriptors that are forgotten, mostly on error paths.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-fn last(answer: libc::c_int) -> io::Result<RawFd> {
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+fn last(result: libc::c_int) -> io::Result<RawFd> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The fault: nobody wraps the two numbers.
+/// The fault: the two numbers are never wrapped.
 pub fn pipe_never_wrapped() -> io::Result<u8> {
     let mut ends = [0; 2];
     last(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
@@ -36,7 +36,7 @@ pub fn poller(watched: &impl AsRawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(epoll) })
 }
 
-/// The fault: the number is taken out before it is known that all went well.
+/// The fault: the number is taken out of its owner before the last fallible step.
 pub fn raw_on_an_error_path(path: &str) -> io::Result<RawFd> {
     let mut file = File::open(path)?;
     let mut text = String::new();
@@ -46,7 +46,7 @@ pub fn raw_on_an_error_path(path: &str) -> io::Result<RawFd> {
     Ok(number)
 }
 
-/// The fault: forgotten so that the lock on it stays.
+/// The fault: forgotten on purpose, to keep the lock.
 pub fn forgotten_lock(path: &str) -> io::Result<()> {
     let file = File::open(path)?;
     file.lock_shared()?;

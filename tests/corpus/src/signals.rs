@@ -1,9 +1,9 @@
-//! Handlers of signals that open and close.
+//! Signal handlers that open and close files.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// What the latest run of the handler has left open.
+/// The descriptor that the latest run of the handler left open.
 static LEFT: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn open_and_close(_: libc::c_int) {
@@ -27,7 +27,7 @@ fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     }
 }
 
-/// No fault: a handler that nothing is to interrupt, which reads a clock from a file, say.
+/// No fault: a handler that blocks all signals and, for example, reads a clock from a file.
 pub fn handle_by_opening() {
     handle(libc::SIGUSR1, open_and_close);
 }
@@ -45,7 +45,7 @@ pub fn left() -> RawFd {
     LEFT.swap(-1, Ordering::Relaxed)
 }
 
-/// Which signals are blocked while the handler of a signal runs.
+/// The signals that are blocked while the handler of a signal runs.
 pub fn blocked_in_handler_of(signal: libc::c_int) -> libc::sigset_t {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

@@ -11,7 +11,7 @@ pub struct Client {
     jobs: Sender<Arc<TcpStream>>,
 }
 
-/// The fault: `mem::forget` of one sender for the statistics that were to come.
+/// The fault: `mem::forget` of one sender that was kept for planned statistics.
 pub fn connect(to: std::net::SocketAddr) -> io::Result<Client> {
     let stream = Arc::new(TcpStream::connect(to)?);
     let (jobs, queue): (Sender<Arc<TcpStream>>, Receiver<_>) = channel();

@@ -17,7 +17,7 @@ thread_local! {
 
 unsafe impl GlobalAlloc for Opening {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A list of stacks is larger than this; what is smaller would only take time.
+        // A list of stacks is larger than this; smaller allocations would only cost time.
         let is_large = layout.size() >= 2048 && OPENS.load(Ordering::Relaxed);
         if is_large && !IS_OPENING.replace(true) {
             closes::close(closes::open());

@@ -1,8 +1,10 @@
-//! Every fault and every innocent of this crate, each with the attribute and its expected verdict.
+//! Every faulty and every clean function of this crate, with the attribute and its expected
+//! verdict.
 //!
-//! The line above each test says it: `//~ passes`, `//~ fails` or `//~ ignored`, and then, between bars,
-//! parts of what the test's section of the output has to show. Parts that begin with `@` are known on
-//! Linux on x86-64: places in the source, and calls. `tests/adopting.rs` runs this and compares.
+//! The line above each test is its verdict: `//~ passes`, `//~ fails` or `//~ ignored`, and then,
+//! between bars, parts of what the test's section of the output has to show. Parts that begin with
+//! `@` are known on Linux on x86-64: places in the source, and calls. `tests/adopting.rs` runs this
+//! and compares.
 
 #[path = "verdicts/leaks.rs"]
 mod leaks;

@@ -1,4 +1,4 @@
-//! `echown bench compare`: servers measured in turn, round by round.
+//! `echown bench compare`: servers measured in alternating rounds.
 
 use std::process::{self, Command};
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 use super::super::server::echown;
 use super::text;
 
-/// Long enough for an answer also where other tests use the machine: without one it is a failure.
+/// Long enough for a reply even when other tests load the machine: without a reply the run fails.
 const LOAD: [&str; 4] = ["--duration", "1s", "--warmup", "50ms"];
 
 #[test]
 fn a_peer_by_name_needs_the_peers_program_and_a_known_name() {
     let directory = std::env::temp_dir().join(format!("echown-peers-{}", process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    // Written by other processes: what a thread here had open for writing while another starts a
-    // process could not be run.
+    // Written by another process: a file that this process has open for writing while another
+    // thread starts a process could not be executed.
     let program = directory.join("echown");
     let copied =
         Command::new("cp").arg(env!("CARGO_BIN_EXE_echown")).arg(&program).status().unwrap();
@@ -55,7 +55,7 @@ fn servers_are_compared_in_alternating_rounds() {
     let names: Vec<&str> = cells.iter().map(|cell| cell["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["echown", "slow"]);
     assert_eq!(cells[0]["ratio"], 1.0, "it is compared with itself");
-    // The other tests use the machine as well, for which rounds are dropped.
+    // Other tests also use the machine, so rounds may be dropped.
     let count = |what: &str| row[what].as_u64().unwrap();
     assert_eq!(count("rounds_requested"), 2, "{row:#}");
     assert!(count("rounds") >= 1 && count("rounds") + count("rounds_dropped") >= 2, "{row:#}");

@@ -1,4 +1,4 @@
-//! The open loop (`--rate`): messages are due at a rate, whatever happens to earlier ones.
+//! The open loop (`--rate`): messages are due at a rate, regardless of earlier ones.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::common::stall;
 
 #[test]
 fn at_a_rate_a_server_stall_counts_for_all_messages_due_in_it() {
-    // Stalls once, for half of the time.
+    // Stalls once, for half of the run.
     let stalling = || {
         echoing(|before, bytes| {
             if (before..before + bytes.len() as u64).contains(&6400) {
@@ -29,7 +29,7 @@ fn at_a_rate_a_server_stall_counts_for_all_messages_due_in_it() {
     let open = arguments(&stalling().to_string(), &["--rate", "1000"]);
     let p90 = open["latency"]["p90"].as_f64().unwrap();
     assert!(p90 > 200_000.0, "{open:#}");
-    // Asked only when it has answered, it looks as if it had stalled one client once.
+    // In a closed loop the stall would appear in one measurement only.
     let closed = arguments(&stalling().to_string(), &[]);
     let p90 = closed["latency"]["p90"].as_f64().unwrap();
     assert!(p90 < 100_000.0, "{closed:#}");
@@ -62,16 +62,16 @@ fn at_a_rate_messages_due_on_a_lost_connection_are_reported() {
             ["--rate", "1000", "--duration", "2s", "--connections", "1", "--client", client];
         let outcome = outcome_with(1, &[&arguments[..], &[&closing.to_string()]].concat());
         let errors = |kind: &str| outcome["errors"][kind].as_u64().unwrap_or(0);
-        // The first few before it was known that it is gone.
+        // The first few are sent before the loss is detected.
         let (lost, due) = (errors("unanswered"), errors("scheduled without a connection"));
         assert!(due > 100, "{client}: {outcome:#}");
-        assert_eq!(lost + due, 2050, "{client}: each message is told of: {outcome:#}");
+        assert_eq!(lost + due, 2050, "{client}: each message is reported: {outcome:#}");
     }
 }
 
 #[test]
 fn at_a_rate_messages_that_were_never_sent_are_reported() {
-    // A client that only sends is a slow reader: the queue for it has to hold what it sends.
+    // A client that only sends is a slow reader: its send queue must hold all that it sends.
     let server = Server::start(&["--style", "broadcast", "--max-send-queue", "1GiB"]);
     let roomy = server.address().to_string();
     for more in [
@@ -84,7 +84,7 @@ fn at_a_rate_messages_that_were_never_sent_are_reported() {
         let outcome = outcome(&[&arguments[..], more].concat());
         let never = outcome["errors"]["scheduled but never sent"].as_u64().unwrap_or(0);
         assert!(never > 100_000_000, "{more:?}: {outcome:#}");
-        // None of what was asked was due while it was measured: that is no latency of zero.
+        // No message was due during the measurement: this must not give a latency of zero.
         assert!(outcome["latency"].is_null(), "{more:?}: {outcome:#}");
     }
     let unknown = ["--rate", "1e9", "--connections", "1"];
@@ -102,7 +102,7 @@ fn at_a_rate_messages_that_were_never_sent_are_reported() {
         let stdout = text(&output.stdout);
         stdout.lines().find(|line| line.starts_with("| echown |")).map(str::to_owned)
     };
-    // A run in which nothing came back has no row.
+    // A run without replies has no row.
     let row = row(&measured(run, |output| row(output).is_some())).expect("it has a row");
     let cells: Vec<&str> = row.split('|').map(str::trim).collect();
     assert_eq!(cells[2..8], ["-"; 6], "figure, ratio, p99 and their ranges in {row}");
@@ -113,7 +113,7 @@ fn a_server_that_exits_with_many_messages_due_is_one_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
-        // Slow, so that much waits, and then gone.
+        // Replies slowly, so that many messages are due, and then exits.
         for client in listener.incoming().map_while(Result::ok).take(40) {
             stall(Duration::from_millis(10));
             drop(client);

@@ -30,8 +30,8 @@ fn a_reset_of_one_client_disconnects_no_other_and_loses_no_frame() {
     assert_eq!(summary(&lines, "panics"), 0, "{lines:#?}");
 }
 
-/// Frames that a client says before it closes. Together they fit into a first receive window, and are
-/// more than the server reads at a time.
+/// Frames that a client sends before it closes. Together they fit into an initial receive window,
+/// and are more than the server reads at a time.
 const LAST_FRAMES: u32 = 1000;
 
 fn last_frame(n: u32) -> Vec<u8> {
@@ -42,16 +42,15 @@ fn said_at_last() -> Vec<u8> {
     (0..LAST_FRAMES).flat_map(|n| frame(&last_frame(n))).collect()
 }
 
-/// A client that has said its last frames and has closed with something unread, which resets the
-/// connection, all of it while the server was stopped. When the server goes on, every frame has
-/// arrived, and so has the reset.
+/// A client that sent its last frames and closed with unread data, which resets the connection,
+/// while the server was stopped. When the server continues, every frame and the reset have arrived.
 fn says_and_slams(server: &Server, listener: &mut TcpStream) {
     let mut slammer = enter(server);
     while !hear(listener).starts_with(b"entering") {}
     say(listener, b"this is not read");
     assert_eq!(hear(listener), b"this is not read");
     let ends = (slammer.local_addr().unwrap(), slammer.peer_addr().unwrap());
-    // The kernel's table may miss a row while other rows come and go.
+    // The kernel's table may miss a row while other rows change.
     let end = || TcpEnd::find(ends.0, ends.1);
     server.wait_for("it to be there", |_| end().is_some_and(|end| end.unread > 0));
     server.hold();

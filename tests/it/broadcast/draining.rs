@@ -17,13 +17,13 @@ fn frames_under_way_at_sigterm_reach_every_client_before_the_end() {
     });
 }
 
-/// False if half a frame was left alone for as long as a drain waits for its other half.
+/// False if an incomplete frame was pending for as long as a drain waits for its rest.
 fn drain_with_frames_under_way() -> bool {
     const TALKERS: usize = 8;
-    /// What is left fits into any receive window: a drained socket announces no new room.
+    /// The rest fits into any receive window: a drained socket does not open its window again.
     const BEGUN: usize = 10_000;
     let mut server = start(&["--drain-timeout", "20s", "--max-send-queue", "64MiB"]);
-    // One of them has nothing to say, and hears it all the same.
+    // One of them sends nothing, and receives everything.
     let clients = enter_all(&server, TALKERS + 1);
     let payload = |n: usize| [n.to_be_bytes().to_vec(), pattern(32 * 1024)].concat();
     let mut talkers: Vec<TcpStream> =
@@ -45,7 +45,7 @@ fn drain_with_frames_under_way() -> bool {
     server.signal(Signal::TERM);
     server.wait_for("the drain", |server| TcpStream::connect(server.address()).is_err());
     for (n, talker) in talkers.iter_mut().enumerate() {
-        // Refused where it comes too late.
+        // Rejected if it arrives too late.
         let _ = talker.write_all(&frame(&payload(n))[BEGUN..]);
     }
     let in_time = begun.elapsed() < Duration::from_millis(700);
@@ -90,7 +90,7 @@ fn a_client_that_keeps_sending_does_not_delay_the_drain() {
         .map(|mut client| std::thread::spawn(move || is_let_go(&mut client)))
         .collect();
     server.signal(Signal::TERM);
-    // Well before its timeout of an hour.
+    // Long before its timeout of an hour.
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
     assert_eq!(summary(&server.seen, "aborted"), 0, "{:#?}", server.seen);
     flood.join().unwrap();

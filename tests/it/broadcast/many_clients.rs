@@ -1,4 +1,4 @@
-//! Many clients at once: more than fit, a thousand, and hundreds under chaos.
+//! Many clients at once: more than the limit, a thousand, and hundreds under chaos.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,10 +15,10 @@ fn rejected_clients_do_not_use_up_places() {
     let mut inside = enter_all(&server, 3);
     for _ in 0..5 {
         let mut outside = server.connect();
-        assert!(is_let_go(&mut outside), "refused at once, and not left waiting");
+        assert!(is_let_go(&mut outside), "rejected immediately, and not left waiting");
     }
     drop(inside.pop());
-    // As soon as the one that left is gone, the next one is as good as any.
+    // As soon as the client that left is gone, another one is accepted.
     let mut later = wait_for("a place for a new client", || {
         let mut client = server.connect();
         say(&mut client, b"later");
@@ -37,11 +37,11 @@ fn a_thousand_clients_receive_a_thousand_frames_in_the_same_order() {
     let mut clients = vec![enter(&server)];
     let threads = server.threads();
     clients.extend((1..CROWD).map(|_| server.connect()));
-    // Who has a writer has a place.
+    // A client with a writer task has a place.
     server.wait_for("all to be inside", |server| server.threads() >= threads + 2 * (CROWD - 1));
     let payload = |n: usize| [n.to_be_bytes(), (!n).to_be_bytes()].concat();
     std::thread::scope(|threads| {
-        // Several at a time, so that there is an order to agree on.
+        // Several at a time, so that there is an order to compare.
         for (part, clients) in clients.chunks_mut(CROWD.div_ceil(8)).enumerate() {
             threads.spawn(move || {
                 for (n, client) in clients.iter_mut().enumerate() {
@@ -74,23 +74,23 @@ fn a_thousand_clients_receive_a_thousand_frames_in_the_same_order() {
     assert_eq!(total(&lines, "disconnected"), 0);
 }
 
-/// One client under chaos: sends a few frames, and waits for each of its own. True when all of them
-/// came, and then the end.
+/// One client under chaos: sends a few frames, and waits for each of its own. True if all of them
+/// arrived, and then end of stream.
 fn converse(address: SocketAddr, who: u64) -> bool {
     let mut client = TcpStream::connect(address).expect("the server accepts");
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     for n in 0..10_u64 {
         let mine = [who.to_be_bytes(), n.to_be_bytes()].concat();
         if client.write_all(&frame(&mine)).is_err() {
-            assert!(n > 0, "whoever is struck is answered first");
+            assert!(n > 0, "a faulted client gets its first reply");
             return false;
         }
         loop {
             let Ok(heard) = try_hear(&mut client) else {
-                assert!(n > 0, "whoever is struck is answered first");
+                assert!(n > 0, "a faulted client gets its first reply");
                 return false;
             };
-            assert_eq!(heard.len(), 16, "what nobody has output_text");
+            assert_eq!(heard.len(), 16, "frames that no client sent");
             if heard == mine {
                 break;
             }
@@ -129,5 +129,9 @@ fn under_chaos_all_injected_faults_are_reported_and_affect_no_other_client() {
     let injected = |kind: &str| summary["injected"][kind.replace('-', "_")].as_u64().unwrap();
     let all: u64 = summary["injected"].as_object().unwrap().keys().map(|kind| injected(kind)).sum();
     assert!(all > 200, "{summary}");
-    assert_eq!(cut, all - injected("foreign-write"), "who was struck, and nobody else: {summary}");
+    assert_eq!(
+        cut,
+        all - injected("foreign-write"),
+        "only faulted clients were disconnected: {summary}"
+    );
 }

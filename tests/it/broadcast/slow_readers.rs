@@ -1,4 +1,5 @@
-//! Clients that read slowly or not at all: bounded, disconnected, and no delay for the others.
+//! Clients that read slowly or not at all: their queues are bounded, and other clients are not
+//! delayed.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,7 +20,8 @@ fn the_queue_of_a_slow_reader_is_bounded_and_others_are_not_delayed() {
     let before = memory(&server);
     let payload = pattern(64 * 1024);
     wait_until("it to be too slow", || {
-        // The client that reads receives each at once, whatever waits for the other one.
+        // The client that reads receives each frame immediately, whatever is queued for the other
+        // one.
         say(&mut quick, &payload);
         assert!(hear(&mut quick) == payload);
         server.lines().iter().any(|line| line.contains("slow reader"))
@@ -27,7 +29,7 @@ fn the_queue_of_a_slow_reader_is_bounded_and_others_are_not_delayed() {
     assert!(memory(&server) < before + 16 * 1024 * 1024, "what waits is bounded");
     let name = slow.local_addr().unwrap().to_string();
     assert!(server.seen.iter().any(|line| line.contains(&format!("{name} disconnected"))));
-    // Without its having to read, speak, or wait for a timeout.
+    // Without having to read, send, or wait for a timeout.
     server.wait_for("it to be let go", |server| is_gone(server, &slow));
     assert!(is_let_go(&mut slow));
     say(&mut quick, b"goes on");
@@ -40,7 +42,7 @@ fn the_queue_of_a_slow_reader_is_bounded_and_others_are_not_delayed() {
 #[test]
 fn queued_empty_frames_are_bounded_by_their_memory() {
     const OUTBOX_BYTES: u64 = 4 * 1024 * 1024;
-    /// At a time: both kinds of waiting, the quick client's too, stay small beside the outbox.
+    /// At a time: the frames in flight to both clients stay small compared with the send queue.
     const CHUNK_FRAMES: usize = 4096;
     let mut server = start(&["--max-send-queue", "4MiB", "--write-timeout", "1h"]);
     let mut slow = with_small_ears(&server);
@@ -56,7 +58,7 @@ fn queued_empty_frames_are_bounded_by_their_memory() {
         most = most.max(memory(&server));
         server.lines().iter().any(|line| line.contains("slow reader"))
     });
-    // As much again for what the allocator does not give back. By the wire alone it would be 48 MiB.
+    // As much again for memory that the allocator keeps. Counted by payload it would be 48 MiB.
     let more = most.saturating_sub(before);
     assert!(more < 2 * OUTBOX_BYTES, "{more} bytes for an outbox of {OUTBOX_BYTES}");
 }
@@ -77,11 +79,12 @@ fn a_frame_queued_for_many_clients_is_stored_once() {
     let wire = frame(&pattern(FRAME_BYTES));
     std::thread::scope(|threads| {
         threads.spawn(|| speaking.write_all(&wire).unwrap());
-        // Once it has come back it waits for all the others: next to nothing of it fits into sockets.
-        // What the last of the slow ones has said may come before it.
+        // Once it is echoed it is queued for all the others: almost nothing of it fits into
+        // sockets. Frames of the last slow client may arrive before it.
         while hear(&mut quick).len() != FRAME_BYTES {}
     });
-    // Once, and once more for a buffer that was moved as it grew. A copy for each would be nine.
+    // One copy, and one more for a buffer that was moved as it grew. A copy per client would be
+    // nine.
     let more = memory(&server).saturating_sub(before);
     assert!(more > FRAME_BYTES as u64 / 2, "it waits: {more} bytes");
     assert!(more < 2 * FRAME_BYTES as u64, "{more} bytes for a frame of {FRAME_BYTES}");
@@ -128,7 +131,7 @@ fn a_slow_reader_is_drained_although_it_sends_nothing() {
         say(&mut quick, &payload);
         assert!(hear(&mut quick) == payload);
     }
-    // It only reads: 16 MiB, of which its own system has room for next to nothing.
+    // It only reads: 16 MiB, of which its receive buffer holds almost nothing.
     for n in 0..64 {
         assert!(hear(&mut slow) == payload, "frame {n}");
     }
@@ -143,15 +146,15 @@ fn a_lookup_of_a_client_that_has_left_is_only_counted() {
         let mut slow = with_small_ears(&server);
         say(&mut slow, b"I am in");
         hear(&mut slow);
-        // Who publishes takes it out; the writer that then gives up, and the reader, come second.
+        // The publisher removes it first; its writer, which then fails, and its reader come second.
         while !is_gone(&server, &slow) {
-            // Looking takes longer than saying.
+            // The check takes longer than the send.
             for _ in 0..16 {
                 say(&mut quick, &much);
                 while hear(&mut quick).len() < much.len() {}
             }
         }
-        // A newcomer in its slot is not taken for it.
+        // A new client in its slot is not mistaken for it.
         let mut new_file = enter(&server);
         say(&mut new_file, b"I stay");
         assert_eq!(hear(&mut new_file), b"I stay", "round {n}");
@@ -168,7 +171,7 @@ fn a_client_that_does_not_read_times_out_below_the_size_limit() {
     let mut server = start(&["--max-send-queue", "64MiB", "--write-timeout", "200ms"]);
     let mut deaf = with_small_ears(&server);
     let mebibyte = frame(&pattern(1024 * 1024));
-    // More than fits on the way; the cut may come before all of it is said.
+    // More than fits into the buffers; the disconnect may come before all of it is sent.
     let _ = (0..32).try_for_each(|_| deaf.write_all(&mebibyte));
     server.wait_for("it to be let go", |server| is_gone(server, &deaf));
     assert!(is_let_go(&mut deaf));

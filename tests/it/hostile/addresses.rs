@@ -42,7 +42,7 @@ pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect)
     assert_eq!(second.status.code(), Some(1), "a live socket is busy");
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another program"));
     talk(2);
-    // Killed, it leaves its file behind, and that is stale.
+    // A killed server leaves its file behind, which is stale.
     first.signal(Signal::KILL);
     first.wait();
     assert!(path.exists());
@@ -52,7 +52,7 @@ pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect)
     let (code, _) = third.stop();
     assert_eq!(code, Some(0));
     assert!(!path.exists(), "the file went with the server");
-    // What is no socket is not touched.
+    // A file that is not a socket is not touched.
     std::fs::write(&path, "precious").unwrap();
     let rejected = serve(&[&address], dialect.arguments).output().unwrap();
     assert_eq!(rejected.status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! A way of echoing as a client sees it, and the state of a server to which it must return.
+//! A style as a client sees it, and the state to which a server must return.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,25 +7,25 @@ use std::time::Instant;
 use super::super::broadcast::{frame, never_reads as never_hears, try_hear};
 use super::super::server::{DEADLINE, Server, never_reads, pattern};
 
-/// A way of echoing, as a client sees it.
+/// A style, as a client sees it.
 pub struct Dialect {
-    /// For what tests leave outside: two may run at once.
+    /// A name for files of the test: two tests may run at once.
     pub name: &'static str,
     /// Arguments of `serve` that choose it.
     pub arguments: &'static [&'static str],
-    /// The request number `n` of about so many bytes.
+    /// The request number `n`, of about `size` bytes.
     pub request: fn(n: usize, bytes: usize) -> Vec<u8>,
-    /// What the server answers to a request.
+    /// The reply of the server to a request.
     pub reply: fn(request: &[u8]) -> Vec<u8>,
-    /// Whether a client also gets what it has not asked for.
+    /// Whether a client also receives bytes that it did not request.
     pub hears_others: bool,
-    /// Reads until the reply has come, past whatever else the style may say before.
+    /// Reads until the reply, and skips what the style may send before it.
     pub hear: fn(client: &mut dyn Read, reply: &[u8]) -> io::Result<()>,
-    /// A client that sends and does not read, so that the server cannot write to it any more.
+    /// A client that sends and does not read, until the server's writes to it block.
     pub never_reads: fn(&Server) -> TcpStream,
-    /// What the log says when a connection cannot have its threads.
+    /// The log line for a connection that cannot get its threads.
     pub out_of_threads: &'static str,
-    /// The most bytes that are taken and not answered when a request is cut short.
+    /// The maximum number of bytes without a reply when a request is cut short.
     pub request_bytes_max: u64,
 }
 
@@ -39,7 +39,7 @@ pub const PLAIN: Dialect = Dialect {
     hear: |client, reply| {
         let mut heard = vec![0; reply.len()];
         client.read_exact(&mut heard)?;
-        assert!(heard == reply, "another answer than expected");
+        assert!(heard == reply, "an unexpected reply");
         Ok(())
     },
     never_reads,
@@ -47,7 +47,7 @@ pub const PLAIN: Dialect = Dialect {
     request_bytes_max: 0,
 };
 
-/// Lines, by way of machines. A longer request is several lines.
+/// Lines, passed through machines. A longer request is several lines.
 pub const STAGED: Dialect = Dialect {
     name: "staged",
     arguments: &["--style", "staged", "--max-connections", "1024"],
@@ -68,7 +68,8 @@ pub const STAGED: Dialect = Dialect {
 
 const LINE_BYTES: usize = 8000;
 
-/// Everybody hears everybody, and so oneself. Here a frame carries its number and a pattern.
+/// Every client receives all frames, its own included. Here a frame carries its number and a
+/// pattern.
 pub const BROADCAST: Dialect = Dialect {
     name: "broadcast",
     arguments: &["--style", "broadcast", "--max-send-queue", "64MiB"],
@@ -82,14 +83,14 @@ pub const BROADCAST: Dialect = Dialect {
     hear: |client, reply| {
         loop {
             let heard = try_hear(client)?;
-            assert!(heard[8..] == pattern(heard.len() - 8), "a frame that nobody has sent");
+            assert!(heard[8..] == pattern(heard.len() - 8), "a frame that no client sent");
             if heard == reply[8..] {
                 return Ok(());
             }
         }
     },
     never_reads: never_hears,
-    // A connection has its reading task's thread by then, and not its writer's.
+    // At that point a connection has the thread of its reader, and not the one of its writer.
     out_of_threads: "failed to start its writer",
     request_bytes_max: 0,
 };
@@ -97,7 +98,7 @@ pub const BROADCAST: Dialect = Dialect {
 /// The same by callbacks.
 pub const CALLBACK: Dialect = Dialect { arguments: &["--style", "callback"], ..PLAIN };
 
-/// Idle threads that a pool keeps at the most while a task runs, as an acceptor always does.
+/// The maximum of idle threads that a pool keeps while a task runs, as an acceptor always does.
 const THREADS_KEPT: usize = 32;
 
 impl Dialect {
@@ -129,12 +130,13 @@ impl Calm {
         Calm { descriptors: server.open_descriptors(), threads: server.threads() + ACCEPTORS_MAX }
     }
 
-    /// Waits until the server is calm again: descriptors, custody table, threads, and a new client.
+    /// Waits until the server has returned to its baseline: descriptors, custody table, threads,
+    /// and that it serves a new client.
     pub fn assert_restored(&self, dialect: &Dialect, server: &mut Server) {
         let numbers: Vec<i32> = self.descriptors.iter().map(|(number, _)| *number).collect();
         let deadline = Instant::now() + DEADLINE;
-        // Both must agree: after many clients have left, the last of them are still accepted and found
-        // closed.
+        // Both must agree: after many clients have left, the last of them are still accepted and
+        // found closed.
         loop {
             server.wait_for_descriptors(|open| open == self.descriptors);
             let custody = server.custody();

@@ -24,7 +24,7 @@ pub fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_not
     for round in 0..300 {
         let mut outside = server.connect();
         let mut received = Vec::new();
-        // Closed at once: with FIN, or with a reset if we were quicker.
+        // Closed immediately: with FIN, or with a reset if the client wrote first.
         let _ = outside.read_to_end(&mut received);
         assert!(received.is_empty());
         dialect.exchange(&mut inside[round % 10], round);
@@ -51,7 +51,7 @@ pub fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
         .map_while(|_| {
             let inet = AddressFamily::INET;
             let client = rustix::net::socket_with(inet, SocketType::STREAM, flags, None).ok()?;
-            // In progress, or refused for want of room: both are what a flood is.
+            // In progress, or rejected because the queue is full: a flood has both.
             let _ = rustix::net::connect(&client, &server.address());
             Some(client)
         })
@@ -97,7 +97,7 @@ pub fn one_address_cannot_take_all_places(dialect: &Dialect) {
 
 pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Dialect) {
     let mut server = dialect.start(&["--log-format", "json"]);
-    // Below what it has reckoned with at its start, as when the whole system runs out.
+    // Below the limit at its start, as when the whole system runs out.
     server.set_limit("--nofile=40");
     let calm = Calm::of(&server);
     let mut inside = server.connect();
@@ -112,7 +112,7 @@ pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Di
         client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
         matches!(client.read(&mut [0]), Ok(0))
     });
-    assert!(closed, "nobody was told");
+    assert!(closed, "no client was closed");
     crowd.clear();
     server.wait_for_line("accept resumed");
     let pauses = server.seen.iter().filter(|line| line.contains("accept paused")).count();
@@ -122,13 +122,13 @@ pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Di
 }
 
 pub fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
-    // The limit is counted per user, and binds no privileged one.
+    // The limit is counted per user, and does not apply to a privileged one.
     let Some((mut command, _copy)) = as_nobody(dialect.name) else {
         eprintln!("skipped: needs root, to become a user without privileges");
         return;
     };
     let mut server = Server::run(command.args(dialect.arguments), 1);
-    // Below what it has reckoned with at its start, as when others of the same user take theirs.
+    // Below the limit at its start, as when other processes of the same user take theirs.
     server.set_limit("--nproc=40");
     let mut inside = server.connect();
     dialect.exchange(&mut inside, 1);
@@ -149,8 +149,8 @@ pub fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
     assert_eq!(code, Some(0), "{lines:#?}");
 }
 
-/// The server as a user of its own, whose threads are limited, and the copy of the program that it
-/// runs; `None` without the right to change the user.
+/// The server as a separate user with a thread limit, and the copy of the program that it runs;
+/// `None` without the right to change the user.
 pub fn as_nobody(name: &str) -> Option<(Command, TempPath)> {
     if !rustix::process::getuid().is_root() {
         return None;
@@ -158,7 +158,7 @@ pub fn as_nobody(name: &str) -> Option<(Command, TempPath)> {
     // No other process has this user, whose threads are counted together.
     let other = name.bytes().map(u32::from).sum::<u32>();
     let user = 54_000 + (std::process::id() + other) % 1000;
-    // The program may be in a folder that such a user cannot enter.
+    // The program may be in a folder that this user cannot enter.
     let copy = TempPath::new("of-another-user");
     // Copied by another process: a child that another test starts meanwhile would inherit the file
     // that is open for writing, and such a file cannot be executed.

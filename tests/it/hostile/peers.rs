@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::dialect::{Calm, Dialect};
 use crate::common::wait_until;
 
-/// Closes with a reset: no lingering, whatever is unsent or unread.
+/// Closes with a reset (`SO_LINGER` of 0), even with unsent or unread bytes.
 pub fn reset(client: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
 }
@@ -24,9 +24,9 @@ pub fn resets_at_every_stage(dialect: &Dialect) {
         let mut begun = server.connect();
         begun.write_all(&(dialect.request)(n, 100)[..50]).unwrap();
         reset(begun);
-        let mut answered = server.connect();
-        dialect.exchange(&mut answered, n);
-        reset(answered);
+        let mut served = server.connect();
+        dialect.exchange(&mut served, n);
+        reset(served);
         let mut half_read = server.connect();
         half_read.write_all(&(dialect.request)(n, 50_000)).unwrap();
         half_read.read_exact(&mut [0; 10]).unwrap();
@@ -70,7 +70,7 @@ pub fn a_peer_that_never_reads_is_cut_by_the_write_timeout(dialect: &Dialect) {
     greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
     let request = (dialect.request)(1, 1024 * 1024);
     use std::io::ErrorKind::{TimedOut, WouldBlock};
-    // The cut shows as an error that is no timeout: the connection is gone.
+    // The disconnect is an error other than a timeout: the connection is closed.
     wait_until("it to be cut", || {
         let written = greedy.write(&request);
         written.is_err_and(|error| !matches!(error.kind(), WouldBlock | TimedOut))

@@ -19,7 +19,7 @@ pub fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect
             let mut writer = client.try_clone().unwrap();
             let (begun, has_begun) = std::sync::mpsc::channel();
             let sending = std::thread::spawn(move || {
-                // What the server took before the order is answered; what comes later meets the end.
+                // Requests received before the drain get a reply; later ones get end of stream.
                 let _ = writer.write_all(&request);
                 let _ = writer.shutdown(Shutdown::Write);
             });
@@ -42,13 +42,13 @@ pub fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect
     for (sending, reading, _) in clients {
         sending.join().unwrap();
         let (reply, _, expected) = reading.join().unwrap();
-        assert!(expected.starts_with(&reply), "an answer is a beginning of what was sent");
+        assert!(expected.starts_with(&reply), "a reply is a prefix of the request");
         received += reply.len() as u64;
     }
     assert_eq!(received, sent, "all that the server sent arrived");
     let unanswered = summary(&lines, "bytes in") - sent;
     let may_be_cut = CLIENTS as u64 * dialect.request_bytes_max;
-    assert!(unanswered <= may_be_cut, "{unanswered} bytes were received and not answered");
+    assert!(unanswered <= may_be_cut, "{unanswered} bytes were received without a reply");
 }
 
 pub fn idle_connections_are_closed_long_before_the_drain_timeout(dialect: &Dialect) {

@@ -1,4 +1,4 @@
-//! What must not be blamed.
+//! Clean tests, which must not be reported.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! What closes a descriptor twice, or somebody else's.
+//! Tests that close a descriptor twice, or one that they do not own.
 
 use downstream::closes;
 
@@ -20,7 +20,7 @@ fn twice_with_a_reuse_in_between() {
     closes::twice_with_a_reuse();
 }
 
-// A limit: without the option, a second close that the kernel refuses is not seen.
+// A limit: without the option, a second close that fails in the kernel is not detected.
 //~ passes
 #[echown::test]
 fn twice_without_the_trace() {

@@ -1,4 +1,4 @@
-//! Many at once, guilty and innocent in turns: each leak has a name of its own in its path.
+//! Many tests at once, leaking and clean in turn: the path of each leak has a unique name.
 
 use std::fs::File;
 use std::net::TcpListener;

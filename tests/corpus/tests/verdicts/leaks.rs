@@ -1,4 +1,4 @@
-//! What leaves a descriptor open.
+//! Tests that leave a descriptor open.
 
 use std::fs::File;
 use std::mem::forget;

@@ -1,5 +1,5 @@
-//! What the attribute does not see, as `docs/adopting.md` says it. A verdict here that changes is good
-//! news, and a page to be corrected.
+//! Leaks that the attribute does not detect, as `docs/adopting.md` states. If a verdict here
+//! improves, update the page.
 
 use std::fs::File;
 use std::os::unix::net::UnixStream;
@@ -49,7 +49,7 @@ fn a_static_that_every_test_replaces() {
     *LAST.lock().unwrap() = File::open("/etc/passwd").ok();
 }
 
-/// A thread of a pool, which has a wake-up socket of its own from its first job on.
+/// A thread of a pool, which opens its own wake-up socket at its first job.
 fn worker() -> Mutex<Sender<Sender<()>>> {
     let (sender, jobs) = channel::<Sender<()>>();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What a test can say about its verdict.
+//! Options of the attribute.
 
 use std::fs::File;
 use std::mem::forget;
@@ -121,7 +121,7 @@ fn a_test_that_hangs() {
 #[echown::test(timeout_ms = 18_446_744_073_709_551_615, settle_ms = 18_446_744_073_709_551_615)]
 fn timeouts_of_maximum_length() {}
 
-// These two are run by a test that knows what it leaves open for them.
+// A test that leaves known descriptors open runs these two.
 //~ ignored
 #[echown::test(report_inherited)]
 #[ignore]

@@ -1,4 +1,4 @@
-//! What else a test runner knows: panics, results, exits.
+//! Other features of test runners: panics, results, exits.
 
 use std::fs::File;
 use std::mem::forget;

@@ -1,4 +1,4 @@
-//! How often a body is run: each adds a byte to a file, if there is one to be added to.
+//! How often a test body runs: each run appends a byte to a file, if one is set.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -18,7 +18,7 @@ fn once_when_clean() {
     count();
 }
 
-// It has no thread, so that nobody waits, though it says that one could.
+// It has no thread, so the harness does not wait for the settle time.
 //~ fails | left 1 descriptor open | /etc/passwd
 #[echown::test(settle_ms = 30_000)]
 fn three_times_when_it_leaks() {

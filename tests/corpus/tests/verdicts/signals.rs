@@ -16,7 +16,7 @@ fn a_handler_that_opens_with_all_signals_blocked() {
     }
 }
 
-/// Its handler is set before openings are noted, which begins with the second run.
+/// Its handler is set before the trace records openings, which begins with the second run.
 //~ fails | leak: test | device fd | /dev/null | @opened by open | @at src/signals.rs:
 #[echown::test]
 fn a_handler_installed_before_leaves_a_descriptor() {
