@@ -97,7 +97,7 @@ mod echo;
 mod handles;
 mod manager;
 mod shared;
-mod waiters;
+mod watched;
 mod writer;
 
 use std::fmt;

@@ -22,7 +22,7 @@ pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) {
         Err(error) => return request.fail(error),
     };
     let connections: Orphans<ConnectionResult> = Orphans::reaped_by(&context.registry, log_outcome);
-    context.status(|status| {
+    context.status.update(|status| {
         if let Some(listener) = status.listeners.get_mut(&request.id) {
             listener.actual = Some(actual);
         }

@@ -34,7 +34,6 @@ pub(super) struct ConnectionTask {
     callback: TrackedArc<Arc<dyn ConnCallback>>,
     /// Held by the callback until the peer has finished.
     connection: Option<TrackedArc<ConnectionRef>>,
-    socket: Node,
 }
 
 impl ConnectionTask {
@@ -46,9 +45,8 @@ impl ConnectionTask {
         let node = Node::new_in(&context.registry, "ConnCallback");
         let callback = TrackedArc::new(node, Arc::clone(&context.callback));
         let callback = callback.clone_for(&context.node);
-        let socket = Node::of(&stream.resource());
         let shared = Shared::new(label, stream, &context.pool, task::current(&context.registry));
-        Ok(ConnectionTask { shared, callback, connection: None, socket })
+        Ok(ConnectionTask { shared, callback, connection: None })
     }
 
     /// Serves the connection to its end.
@@ -94,8 +92,9 @@ impl ConnectionTask {
 
     /// Passes the connection to the callback.
     fn connect(&mut self, callback: &dyn ConnCallback) -> io::Result<Arc<Callbacks>> {
+        let socket = Node::of(&self.shared.resource);
         let node = Node::new_in(&self.shared.registry, "Connection");
-        let link = ConnectionRef::new(&self.shared, &node, &self.socket);
+        let link = ConnectionRef::new(&self.shared, &node, &socket);
         let link = TrackedArc::new(node, link);
         let callbacks = Arc::clone(&link.callbacks);
         self.connection = Some(link.clone_for(self.callback.node()));
@@ -108,7 +107,7 @@ impl ConnectionTask {
     /// Returns false if it will not be started.
     fn await_start(&self) -> io::Result<bool> {
         loop {
-            let start = self.shared.state().start;
+            let start = self.shared.state.lock().start;
             match start {
                 Start::Started => return Ok(true),
                 Start::Never => return Ok(false),
@@ -139,7 +138,7 @@ impl ConnectionTask {
                 Socket::Whole(stream) => stream,
                 Socket::Split(half) => return (&*half).read(buffer),
             };
-            if !self.shared.state().awaits_room {
+            if !self.shared.state.lock().awaits_room {
                 return (&*stream).read(buffer);
             }
             let (idle, write) = (stream.read_timeout()?, stream.write_timeout()?);
@@ -169,7 +168,7 @@ impl ConnectionTask {
         };
         while !message.is_empty() {
             // Before the call: a wake during it is for this message.
-            self.shared.state().is_resumed = false;
+            self.shared.state.lock().is_resumed = false;
             match receiver.on_message(message)? {
                 Taken::All => return Ok(()),
                 Taken::Some(bytes) if (1..=message.len()).contains(&bytes) => {
@@ -190,9 +189,9 @@ impl ConnectionTask {
 
     /// Waits until the receiver may be called again.
     fn await_wake(&self, callbacks: &Callbacks) -> io::Result<()> {
-        while !self.shared.state().is_resumed {
+        while !self.shared.state.lock().is_resumed {
             match self.shared.socket()? {
-                Socket::Whole(stream) if self.shared.state().awaits_room => {
+                Socket::Whole(stream) if self.shared.state.lock().awaits_room => {
                     if self.await_room(stream, |state| state.is_resumed)? {
                         self.notify(Some(callbacks));
                     }
@@ -206,7 +205,7 @@ impl ConnectionTask {
     /// Waits until there is room to send or another event. Returns whether there is room.
     fn await_room(&self, stream: Arc<Stream>, event: impl Fn(&State) -> bool) -> io::Result<bool> {
         let (since, timeout) = (Instant::now(), stream.write_timeout()?);
-        while !event(&self.shared.state()) {
+        while !event(&self.shared.state.lock()) {
             if stream.wait_writable(Some(CHECK_INTERVAL))? {
                 return Ok(true);
             }
@@ -219,7 +218,7 @@ impl ConnectionTask {
 
     /// There is room to send.
     fn notify(&self, callbacks: Option<&Callbacks>) {
-        self.shared.state().awaits_room = false;
+        self.shared.state.lock().awaits_room = false;
         if let Some(callbacks) = callbacks {
             callbacks.notify();
         }
@@ -227,15 +226,10 @@ impl ConnectionTask {
 
     /// Waits for another task, at most until the next check of the connection.
     fn park(&self, done: impl Fn(&State) -> bool) -> io::Result<()> {
-        let (shared, task) = (&*self.shared, &*self.shared.task);
-        let is_done = || {
-            let state = shared.state();
-            done(&state) || state.failure.is_some() || task.is_cancelled()
-        };
-        task.wait_until(is_done, Some(Instant::now() + CHECK_INTERVAL));
-        shared.state().check()?;
-        // A cancelled task gets its error here.
-        shared.socket()?.take_error()?.map_or(Ok(()), Err)
+        let is_done = |state: &State| done(state) || state.failure.is_some();
+        self.shared.state.wait(Some(Instant::now() + CHECK_INTERVAL), is_done)?;
+        self.shared.state.lock().check()?;
+        self.shared.socket()?.take_error()?.map_or(Ok(()), Err)
     }
 
     /// A reset is reported once. If the writer got it, the reader sees the end of the stream.
@@ -250,7 +244,7 @@ impl ConnectionTask {
             // The writer has met the reset, or its end of the stream has arrived: it ends.
             self.join_writer()?;
         }
-        self.shared.state().check()
+        self.shared.state.lock().check()
     }
 
     /// After the end of the input: the sender may continue.
@@ -258,7 +252,7 @@ impl ConnectionTask {
         loop {
             let Socket::Whole(stream) = self.shared.socket()? else { return self.join_writer() };
             let is_pending = {
-                let state = self.shared.state();
+                let state = self.shared.state.lock();
                 state.awaits_room && !state.is_sender_dropped
             };
             // No task could use a sender that is not shared and not pending.
@@ -276,7 +270,7 @@ impl ConnectionTask {
     /// # Errors
     /// Its error; or this task was cancelled, and the writer has ended, too.
     fn join_writer(&self) -> io::Result<()> {
-        let writer = self.shared.state().writer_promise.take();
+        let writer = self.shared.state.lock().writer_promise.take();
         match writer.map_or(Ok(Ok(())), |writer| writer.join()) {
             Ok(written) => written,
             Err(TaskError::Refused(writer, error)) => {

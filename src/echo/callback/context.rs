@@ -12,9 +12,9 @@ use std::time::Duration;
 use echown_fd::escape;
 
 use super::ConnCallback;
-use super::waiters::{Waiters, lock};
+use super::watched::{Watched, lock};
 use crate::ownership::graph::Node;
-use crate::ownership::{Error, Registry, panic_message, task};
+use crate::ownership::{Registry, panic_message, task};
 use crate::pool::Pool;
 
 pub(super) struct Context {
@@ -24,9 +24,7 @@ pub(super) struct Context {
     pub(super) registry: Registry,
     pub(super) pool: Pool,
     last_connection: AtomicU64,
-    status: Mutex<Status>,
-    /// The tasks that wait for the end of a listener or of the manager.
-    waiters: Waiters,
+    pub(super) status: Watched<Status>,
 }
 
 #[derive(Default)]
@@ -43,17 +41,23 @@ pub(super) struct ListenerStatus {
     pub(super) is_stopped: bool,
 }
 
+impl Status {
+    /// Whether a listener has neither ended nor been stopped.
+    pub(super) fn is_wanted(&self, id: u64) -> bool {
+        self.listeners.get(&id).is_some_and(|listener| !listener.is_stopped)
+    }
+}
+
 impl Context {
     pub(super) fn new(callback: impl ConnCallback, pool: &Pool) -> Arc<Context> {
         let registry = pool.registry().clone();
         Arc::new(Context {
             callback: Arc::new(callback),
             node: Node::new_in(&registry, "SocketManager"),
+            status: Watched::new(&registry, Status::default()),
             registry,
             pool: pool.clone(),
             last_connection: AtomicU64::new(0),
-            status: Mutex::default(),
-            waiters: Waiters::default(),
         })
     }
 
@@ -69,22 +73,6 @@ impl Context {
             // Its destructor could panic again.
             std::mem::forget(payload);
         }
-    }
-
-    pub(super) fn status<R>(&self, access: impl FnOnce(&mut Status) -> R) -> R {
-        access(&mut lock(&self.status))
-    }
-
-    /// Changes the status, and has waiting tasks check it.
-    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
-        self.status(change);
-        self.waiters.notify();
-    }
-
-    /// Waits for a status.
-    #[track_caller]
-    pub(super) fn wait(&self, done: impl Fn(&Status) -> bool) -> Result<(), Error> {
-        self.waiters.wait(&self.registry, || self.status(|status| done(status)))
     }
 }
 
@@ -115,7 +103,7 @@ impl Request {
         address: SocketAddr,
         delay: Duration,
     ) -> Arc<Request> {
-        let id = context.status(|status| {
+        let id = context.status.update(|status| {
             status.last_request += 1;
             let id = status.last_request;
             if kind == RequestKind::Listen {
@@ -146,9 +134,7 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         // First: the callback may listen on the address again.
-        self.context.update(|status| {
-            status.listeners.remove(&self.id);
-        });
+        self.context.status.update(|status| status.listeners.remove(&self.id));
         let Some(error) = lock(&self.error).take() else { return };
         self.context.call(|callback| match self.kind {
             RequestKind::Listen => callback.on_listen_error(self.address, &error),

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use super::connection_task::{BUFFER_BYTES, ConnectionTask};
 use super::context::Context;
-use super::waiters::lock;
+use super::watched::lock;
 use super::{
     ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Sent,
     Taken,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Weak};
 
-use super::shared::{Callbacks, SendPath, Shared, Socket, Start, ended};
+use super::shared::{Callbacks, Shared, Socket, Start, ended};
 use super::writer;
 use super::{ConnectionLabel, MsgReceiver, Notifier, Sent};
 use crate::net::Stream;
@@ -44,10 +44,10 @@ impl Connection {
     pub fn start(self, receiver: impl MsgReceiver) -> io::Result<()> {
         let _ = self.link.callbacks.receiver.set(Box::new(receiver));
         let shared = &self.link.shared;
-        if shared.state().socket.is_none() {
+        if shared.state.lock().socket.is_none() {
             return Err(ended());
         }
-        shared.update(|state| state.start = Start::Started);
+        shared.state.update(|state| state.start = Start::Started);
         Ok(())
     }
 
@@ -97,8 +97,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let shared = &self.link.shared;
-        if shared.state().start == Start::Awaited {
-            shared.update(|state| state.start = Start::Never);
+        if shared.state.lock().start == Start::Awaited {
+            shared.state.update(|state| state.start = Start::Never);
         }
     }
 }
@@ -131,9 +131,9 @@ impl MsgSender {
     /// The connection has ended, or the registry rejects the task. Some bytes may have been sent.
     #[track_caller]
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        match self.link.shared.send_path()? {
-            SendPath::Direct(stream) => (&*stream).write_all(bytes),
-            SendPath::Queue => writer::push_all(&self.link.shared, bytes),
+        match self.link.shared.direct_stream()? {
+            Some(stream) => (&*stream).write_all(bytes),
+            None => writer::push_all(&self.link.shared, bytes),
         }
     }
 
@@ -160,15 +160,15 @@ impl MsgSender {
     #[track_caller]
     fn send_part(&self, bytes: &[u8], awaits_room: bool) -> io::Result<usize> {
         let shared = &self.link.shared;
-        match shared.send_path()? {
-            SendPath::Direct(stream) => match stream.try_write(bytes) {
+        match shared.direct_stream()? {
+            Some(stream) => match stream.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    shared.state().awaits_room |= awaits_room;
+                    shared.state.lock().awaits_room |= awaits_room;
                     Ok(0)
                 }
                 result => result,
             },
-            SendPath::Queue => writer::push(shared, bytes, awaits_room),
+            None => writer::push(shared, bytes, awaits_room),
         }
     }
 
@@ -178,9 +178,9 @@ impl MsgSender {
     /// See [`send`](MsgSender::send).
     #[track_caller]
     pub fn flush(&self) -> io::Result<()> {
-        match self.link.shared.send_path()? {
-            SendPath::Direct(_) => Ok(()),
-            SendPath::Queue => writer::flush(&self.link.shared),
+        match self.link.shared.direct_stream()? {
+            Some(_) => Ok(()),
+            None => writer::flush(&self.link.shared),
         }
     }
 
@@ -192,10 +192,10 @@ impl MsgSender {
     #[track_caller]
     pub fn share(&self) -> io::Result<()> {
         let shared = &self.link.shared;
-        if let SendPath::Queue = shared.send_path()? {
+        if shared.direct_stream()?.is_none() {
             return Ok(());
         }
-        let socket = shared.state().socket.take();
+        let socket = shared.state.lock().socket.take();
         let Some(Socket::Whole(stream)) = socket else {
             unreachable!("only the connection's task, which is this one, changes the socket")
         };
@@ -215,7 +215,7 @@ impl MsgSender {
                 },
             },
         };
-        shared.state().socket = socket;
+        shared.state.lock().socket = socket;
         result
     }
 
@@ -256,7 +256,7 @@ impl MsgWaker {
     /// Lets the receiver be called again. A wake before the receiver has returned `Pending` counts, too.
     pub fn wake(&self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.update(|state| state.is_resumed = true);
+            shared.state.update(|state| state.is_resumed = true);
         }
     }
 

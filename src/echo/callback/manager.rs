@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::ConnCallback;
 use super::acceptor;
-use super::context::{Context, Request, RequestKind, aborted};
+use super::context::{Context, Request, RequestKind, Status, aborted};
 use crate::net::{PipeReader, PipeWriter, pipe_in};
 use crate::ownership::task::{self, Task};
 use crate::ownership::{TaskError, TaskLabel};
@@ -54,7 +54,7 @@ impl SocketManager {
         let reaper = Orphans::reaped_by(&context.registry, move |task, outcome| {
             log_outcome(task, outcome);
             // Not earlier: the program may exit as soon as `join` returns.
-            ended.update(|status| status.has_ended = true);
+            ended.status.update(|status| status.has_ended = true);
         });
         let (requests, received) = sync_channel(REQUESTS_MAX);
         let theirs = Arc::clone(&context);
@@ -92,7 +92,7 @@ impl SocketManager {
         let request = Request::new(&self.context, kind, address, delay);
         let (request, error) = match self.requests.try_send(request) {
             Ok(()) => {
-                self.task.notify();
+                self.context.status.update(|_| ());
                 return Ok(());
             }
             Err(TrySendError::Disconnected(request)) => (request, aborted()),
@@ -116,7 +116,7 @@ impl SocketManager {
     pub fn cancel_listen_on_addr(&self, address: &str) -> io::Result<()> {
         let address = parse(address)?;
         self.check()?;
-        let stopped = self.context.status(|status| {
+        let stopped = self.context.status.update(|status| {
             let (id, listener) = status.listeners.iter_mut().find(|(_, listener)| {
                 listener.requested == address || listener.actual == Some(address)
             })?;
@@ -127,8 +127,9 @@ impl SocketManager {
             let text = format!("{address} is not listened on");
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
         };
-        self.task.notify();
-        Ok(self.context.wait(|status| status.has_ended || !status.listeners.contains_key(&id))?)
+        let is_over = |status: &Status| status.has_ended || !status.listeners.contains_key(&id);
+        self.context.status.wait(None, is_over)?;
+        Ok(())
     }
 
     /// Ends listeners, pending connects and connections, each with its last callback. With `wait`,
@@ -153,7 +154,8 @@ impl SocketManager {
             let text = "a task of the manager cannot wait for the manager's end";
             return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }
-        Ok(self.context.wait(|status| status.has_ended)?)
+        self.context.status.wait(None, |status| status.has_ended)?;
+        Ok(())
     }
 
     /// Whether the current task is the manager's task or below it.
@@ -194,21 +196,16 @@ fn run(context: &Context, requests: &Receiver<Arc<Request>>) {
     let children = Orphans::reaped_by(&context.registry, log_outcome);
     // Dropping the write end of a listener's pipe stops it.
     let mut stops: HashMap<u64, PipeWriter> = HashMap::new();
-    let is_wanted = |id: &u64| {
-        context.status(|status| status.listeners.get(id).is_some_and(|it| !it.is_stopped))
-    };
-    let me = task::current(&context.registry);
     loop {
         let mut next = None;
-        let has_work = || {
+        let has_work = |status: &Status| {
             next = requests.try_recv().ok();
-            next.is_some() || me.is_cancelled() || !stops.keys().all(is_wanted)
+            next.is_some() || !stops.keys().all(|id| status.is_wanted(*id))
         };
-        me.wait_until(has_work, None);
-        if me.is_cancelled() {
+        if context.status.wait(None, has_work).is_err() {
             break;
         }
-        stops.retain(|id, _| is_wanted(id));
+        stops.retain(|id, _| context.status.lock().is_wanted(*id));
         if let Some(request) = next {
             let id = request.id;
             stops.extend(start(context, request, &children).map(|stop| (id, stop)));

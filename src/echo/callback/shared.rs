@@ -1,14 +1,14 @@
 //! The state of a connection, which its task shares with its handles and its writer.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::waiters::{Waiters, lock};
+use super::watched::Watched;
 use super::{ConnectionLabel, MsgReceiver, Notifier};
 use crate::net::{ReadHalf, Stream};
 use crate::ownership::task::{self, Task};
-use crate::ownership::{Promise, Registry, Resource};
+use crate::ownership::{Promise, Registry, Resource, TaskId};
 use crate::pool::Pool;
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
@@ -24,10 +24,8 @@ pub(super) struct Shared {
     /// The connection's own task.
     pub(super) task: Arc<Task>,
     /// Names the socket to tasks that do not own it.
-    resource: Resource,
-    state: Mutex<State>,
-    /// The tasks that wait for room in the queue, or until it is empty.
-    pub(super) senders: Waiters,
+    pub(super) resource: Resource,
+    pub(super) state: Watched<State>,
 }
 
 #[derive(Default)]
@@ -48,7 +46,7 @@ pub(super) struct State {
     pub(super) queue: Vec<u8>,
     /// Bytes that the writer has taken and not written.
     pub(super) in_flight: usize,
-    pub(super) writer: Option<Arc<Task>>,
+    pub(super) writer: Option<TaskId>,
     /// To join the writer.
     pub(super) writer_promise: Option<Promise<io::Result<()>>>,
 }
@@ -91,12 +89,6 @@ pub(super) enum Start {
     Never,
 }
 
-/// How the current task sends.
-pub(super) enum SendPath {
-    Direct(Arc<Stream>),
-    Queue,
-}
-
 impl Shared {
     pub(super) fn new(
         label: ConnectionLabel,
@@ -105,42 +97,37 @@ impl Shared {
         task: Arc<Task>,
     ) -> Arc<Shared> {
         let resource = stream.resource();
+        let registry = resource.registry().clone();
+        let socket = Some(Socket::whole(stream));
         Arc::new(Shared {
             label,
-            registry: resource.registry().clone(),
+            state: Watched::new(&registry, State { socket, ..State::default() }),
+            registry,
             pool: pool.clone(),
             task,
             resource,
-            state: Mutex::new(State { socket: Some(Socket::whole(stream)), ..State::default() }),
-            senders: Waiters::default(),
         })
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    /// Changes the state, and has the connection's task check it.
-    pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.task.notify();
     }
 
     /// The socket, for the connection's own task.
     pub(super) fn socket(&self) -> io::Result<Socket> {
-        self.state().socket.clone().ok_or_else(ended)
+        self.state.lock().socket.clone().ok_or_else(ended)
     }
 
-    /// How the current task sends. While the sender is not shared, only the connection's task may send.
+    /// The stream, for a task that may send directly: the connection's own, until the sender is shared.
+    /// `None`: the queue is to be used.
+    ///
+    /// # Errors
+    /// The connection has ended, or this is another task and the sender is not shared.
     #[track_caller]
-    pub(super) fn send_path(&self) -> io::Result<SendPath> {
-        match &self.state().socket {
+    pub(super) fn direct_stream(&self) -> io::Result<Option<Arc<Stream>>> {
+        match &self.state.lock().socket {
             Some(Socket::Whole(stream)) if self.is_own_task() => {
-                return Ok(SendPath::Direct(Arc::clone(stream)));
+                return Ok(Some(Arc::clone(stream)));
             }
             // Another task must not hold the stream, not even briefly: it could be the last to drop it.
             Some(Socket::Whole(_)) => {}
-            Some(Socket::Split(_)) => return Ok(SendPath::Queue),
+            Some(Socket::Split(_)) => return Ok(None),
             None => return Err(ended()),
         }
         self.resource.clone().into_managed().record().check_access()?;
@@ -148,57 +135,48 @@ impl Shared {
         Err(nothing_is_sent("its sender is not shared"))
     }
 
-    pub(super) fn is_own_task(&self) -> bool {
+    fn is_own_task(&self) -> bool {
         task::current_id() == self.task.id().get()
     }
 
     /// Ends the sending: the end of the stream follows what is queued.
     pub(super) fn sender_is_dropped(&self) {
-        let mut state = self.state();
-        // Before the end is sent: a task that ends because of it finds no sender.
-        state.is_sender_dropped = true;
-        let is_reset = state.is_reset;
-        let (stream, is_foreign) = match &state.socket {
-            Some(Socket::Whole(stream)) if self.is_own_task() => (Some(Arc::clone(stream)), false),
-            Some(Socket::Whole(_)) => (None, true),
-            Some(Socket::Split(_)) | None => (None, false),
-        };
-        drop(state);
+        let is_own = self.is_own_task();
+        let (stream, is_whole, is_reset) = self.state.update(|state| {
+            // Before the end is sent: a task that ends because of it finds no sender.
+            state.is_sender_dropped = true;
+            let is_whole = matches!(state.socket, Some(Socket::Whole(_)));
+            let stream = match &state.socket {
+                // As in `direct_stream`.
+                Some(Socket::Whole(stream)) if is_own => Some(Arc::clone(stream)),
+                _ => None,
+            };
+            (stream, is_whole, state.is_reset)
+        });
         if let Some(stream) = stream.filter(|_| !is_reset) {
             // An error: the peer has reset the connection, and reads no end.
             let _ = stream.shutdown_write(FINAL_SEND_TIMEOUT);
         }
-        if is_foreign && !self.task.has_ended() {
+        if is_whole && !is_own && !self.task.has_ended() {
             tracing::warn!(
                 "the sender of {} was not shared and was dropped by another task: the connection ends",
                 self.label
             );
             self.task.request_drain();
         }
-        self.notify_writer();
-        self.task.notify();
-    }
-
-    pub(super) fn notify_writer(&self) {
-        let writer = self.state().writer.clone();
-        if let Some(writer) = writer {
-            writer.notify();
-        }
     }
 
     /// Ends the sending because of an error. The first reason counts.
     pub(super) fn fail(&self, reason: &str) {
-        let mut state = self.state();
-        state.failure.get_or_insert_with(|| reason.to_owned());
-        state.queue = Vec::new();
-        drop(state);
-        self.notify_writer();
-        self.senders.notify();
+        self.state.update(|state| {
+            state.failure.get_or_insert_with(|| reason.to_owned());
+            state.queue = Vec::new();
+        });
     }
 
     /// Makes the close reset the connection, in its own task.
     pub(super) fn reset_on_close(&self) {
-        self.state().is_reset = true;
+        self.state.lock().is_reset = true;
         let _ = match self.socket() {
             Ok(Socket::Whole(stream)) => stream.reset_on_close(),
             Ok(Socket::Split(half)) => half.reset_on_close(),
@@ -209,7 +187,7 @@ impl Shared {
     /// Closes the socket at the end of its task, unless the task's own sender still exists: something
     /// keeps it, and the registry reports what.
     pub(super) fn close(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if matches!(state.socket, Some(Socket::Whole(_))) && !state.is_sender_dropped {
             return;
         }
@@ -239,7 +217,7 @@ impl Callbacks {
     }
 }
 
-pub(super) fn nothing_is_sent(reason: &str) -> io::Error {
+fn nothing_is_sent(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, format!("nothing more is sent: {reason}"))
 }
 

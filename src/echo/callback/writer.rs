@@ -8,9 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::shared::{Callbacks, Shared, State};
-use super::waiters::lock;
+use super::watched::lock;
 use crate::net::WriteHalf;
-use crate::ownership::task;
 
 /// The most bytes of a shared sender that wait to be sent: some round trips' worth, and little
 /// compared with the kernel's buffers of a connection.
@@ -25,19 +24,14 @@ fn room(state: &State) -> usize {
 
 /// Queues what there is room for. If there is none, the notifier is called later if `awaits_room`.
 pub(super) fn push(shared: &Shared, bytes: &[u8], awaits_room: bool) -> io::Result<usize> {
-    let mut state = shared.state();
-    state.check()?;
-    let taken = bytes.len().min(room(&state));
-    state.queue.try_reserve(taken).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    // Otherwise the writer is awake, and checks the queue before it waits.
-    let is_idle = state.queue.is_empty() && state.in_flight == 0;
-    state.queue.extend(&bytes[..taken]);
-    state.awaits_room |= awaits_room && taken == 0 && !bytes.is_empty();
-    drop(state);
-    if is_idle {
-        shared.notify_writer();
-    }
-    Ok(taken)
+    shared.state.update(|state| {
+        state.check()?;
+        let taken = bytes.len().min(room(state));
+        state.queue.try_reserve(taken).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        state.queue.extend(&bytes[..taken]);
+        state.awaits_room |= awaits_room && taken == 0 && !bytes.is_empty();
+        Ok(taken)
+    })
 }
 
 /// Queues all of it, waiting for room.
@@ -56,24 +50,19 @@ pub(super) fn push_all(shared: &Shared, mut bytes: &[u8]) -> io::Result<()> {
 #[track_caller]
 pub(super) fn flush(shared: &Shared) -> io::Result<()> {
     wait(shared, |state| state.queue.is_empty() && state.in_flight == 0)?;
-    shared.state().check()
+    shared.state.lock().check()
 }
 
 /// Waits for the writer, or until it has failed.
 #[track_caller]
 fn wait(shared: &Shared, done: impl Fn(&State) -> bool) -> io::Result<()> {
-    let is_writer =
-        shared.state().writer.as_ref().is_some_and(|it| it.id().get() == task::current_id());
-    if is_writer {
+    if shared.state.lock().writer == Some(shared.registry.current_task().id) {
         let text = "a notifier cannot wait for its connection's queue: the writer calls it; use \
                     `try_send`";
         return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
     }
-    let is_done = || {
-        let state = shared.state();
-        done(&state) || state.failure.is_some()
-    };
-    Ok(shared.senders.wait(&shared.registry, is_done)?)
+    shared.state.wait(None, |state| done(state) || state.failure.is_some())?;
+    Ok(())
 }
 
 /// Starts the writer as a child of the current task, which owns the half.
@@ -97,8 +86,8 @@ pub(super) fn spawn(
     });
     match spawned {
         Ok(promise) => {
-            let mut state = shared.state();
-            state.writer = Some(Arc::clone(promise.inner()));
+            let mut state = shared.state.lock();
+            state.writer = Some(promise.task().id);
             state.writer_promise = Some(promise);
             Ok(())
         }
@@ -125,25 +114,21 @@ fn run(half: WriteHalf, shared: &Shared, callbacks: &Weak<Callbacks>) -> io::Res
         shared.fail(&failure);
         // Wakes the read; input that has arrived is read and discarded.
         shared.task.request_drain();
-        shared.task.notify();
     }
     written.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn write(mut half: WriteHalf, shared: &Shared, callbacks: &Weak<Callbacks>) -> io::Result<()> {
-    let me = task::current(&shared.registry);
     let mut bytes = Vec::new();
     loop {
-        let has_work = || {
-            let state = shared.state();
+        shared.state.wait(None, |state| {
             !state.queue.is_empty() || state.is_sender_dropped || state.failure.is_some()
-        };
-        me.wait_until(|| has_work() || me.is_cancelled(), None);
-        // Returns the error of a cancelled task.
+        })?;
+        // A cancelled task sends no end.
         half.check()?;
         bytes.clear();
         {
-            let mut state = shared.state();
+            let mut state = shared.state.lock();
             std::mem::swap(&mut bytes, &mut state.queue);
             state.in_flight = bytes.len();
         }
@@ -153,12 +138,10 @@ fn write(mut half: WriteHalf, shared: &Shared, callbacks: &Weak<Callbacks>) -> i
         }
         for chunk in bytes.chunks(CHUNK_BYTES) {
             half.write_all(chunk)?;
-            let awaits_room = {
-                let mut state = shared.state();
+            let awaits_room = shared.state.update(|state| {
                 state.in_flight -= chunk.len();
                 std::mem::take(&mut state.awaits_room)
-            };
-            shared.senders.notify();
+            });
             // No callbacks: nothing refers to the connection any more.
             if let Some(callbacks) = callbacks.upgrade().filter(|_| awaits_room) {
                 callbacks.notify();
