@@ -78,6 +78,9 @@ mod halves;
 #[path = "leak/actors.rs"]
 mod actors;
 
+#[path = "leak/machines.rs"]
+mod machines;
+
 #[path = "leak/process.rs"]
 mod process;
 

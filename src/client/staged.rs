@@ -1,22 +1,20 @@
-//! The staged client: workers that ask for ever, and compare what they are answered.
+//! The staged client: workers that send requests in a loop and verify the replies.
 //!
 //! Each WORKER connects, sends `WORKER-n-SEQUENCE` as a line, reads the line that comes back, pauses,
-//! and asks again; where something fails it waits and connects anew. RX and TX help it; TERMINATOR
-//! hears signals. Machines are tasks without a thread, as in the server's
-//! [`Staged`](crate::echo::Staged); each WORKER has a thread of its own that waits in the name of the
-//! machine that has to wait.
+//! and sends the next. After a failure it waits and reconnects. TX connects and sends for it, RX
+//! receives, and TERMINATOR handles signals. Each WORKER has a thread, on which it and its helpers run
+//! as tasks; see [`stage`](crate::stage).
 //!
 //! # Sources
 //!
-//! EDSM's echo client, of which it has the machines, the messages and the trace.
+//! The machines, the events and the trace are those of EDSM's echo client.
 
-mod stop;
+mod actions;
+mod session;
+mod stop_handle;
 mod summary;
 mod tables;
-mod talk;
-mod troupe;
 
-use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -24,34 +22,34 @@ use std::time::{Duration, Instant};
 
 use crate::net::Endpoint;
 use crate::ownership::{Registry, TaskError};
-use crate::stage::{Lent, Sink, Tag};
+use crate::stage::{Driver, Machines, Sink};
 use crate::thread;
-pub use stop::Stop;
+use actions::ClientActions;
+use session::Session;
+pub use stop_handle::StopHandle;
 pub use summary::Summary;
-use talk::Talk;
-use troupe::Play;
 
-/// What a client does.
+/// The settings of a client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Whom to talk to.
+    /// The server's address.
     pub server: Endpoint,
-    /// Connections at a time.
+    /// The number of workers; each has one connection.
     pub workers: NonZeroUsize,
-    /// Between a reply and the next request.
+    /// The pause between a reply and the next request.
     pub pause: Duration,
-    /// Between a failure and the next attempt to connect.
+    /// The pause between a failure and the next attempt to connect.
     pub retry: Duration,
     /// How long a reply may take.
     pub reply_timeout: Duration,
-    /// After how many requests a worker ends, those among them that are not answered and attempts to
-    /// connect that fail; never unless set.
+    /// After how many requests each worker ends, including those without a reply and attempts to connect
+    /// that failed. `None`: never.
     pub count: Option<u64>,
 }
 
 impl Settings {
-    /// The usual ones, for this server.
+    /// The default settings, for this server.
     #[must_use]
     pub fn new(server: Endpoint) -> Settings {
         Settings {
@@ -67,24 +65,30 @@ impl Settings {
 
 const WORKERS_DEFAULT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
-/// Talks to a server until `stop` is given or every worker is done.
+/// Runs the workers until `stop` is used or every worker is done.
 ///
 /// # Errors
-/// A worker that could not be started; the others have been ended. `TimedOut`: it was told to stop,
-/// and nobody reads what it says; workers are left behind.
+/// A worker could not be started; the others were ended. `TimedOut`: the client was stopped, but its
+/// output is not read; its workers are left running.
 pub fn run(
     registry: &Registry,
     settings: &Settings,
     sink: Option<Sink>,
-    stop: &Stop,
+    stop: &StopHandle,
 ) -> io::Result<Summary> {
-    let play = Arc::new(Mutex::new(Play::open(registry, settings, sink, stop)?));
+    let machines = Arc::new(Mutex::new(actions::open(settings, sink, stop)));
+    let server = Arc::new(settings.server.clone());
     let mut workers = Vec::new();
     let mut failed = None;
-    for index in 0..settings.workers.get() {
-        let worker = Worker { talk: index as u64, play: Arc::clone(&play), stop: stop.clone() };
-        stop.enter();
-        match thread::spawn_in(registry, "worker", [], move || worker.run()) {
+    for number in 1..=settings.workers.get() {
+        let session = Session::new(registry, &server, stop, settings.count);
+        let (theirs, machines) = (registry.clone(), Arc::clone(&machines));
+        let guard = stop.begin_work();
+        let work = move || {
+            let _guard = guard;
+            run_worker(&theirs, &machines, session, number);
+        };
+        match thread::spawn_in(registry, "worker", [], work) {
             Ok(promise) => workers.push(promise),
             Err(error) => {
                 failed = Some(io::Error::other(error.to_string()));
@@ -93,23 +97,23 @@ pub fn run(
         }
     }
     if failed.is_none()
-        && let Some(signal) = stop.wait_for_all()
+        && let Some(signal) = stop.wait_for_signal()
     {
-        // Under the lock: nothing is told after it.
-        let told = lock_patiently(&play).map(|mut play| {
-            play.signal(signal);
-            stop.stop_all();
+        // Under the lock, so that nothing is traced after the signal.
+        let delivered = lock_with_timeout(&machines).map(|mut machines| {
+            actions::deliver_signal(&mut machines, signal);
+            stop.stop_workers();
         });
-        if told.is_none() {
-            // Their writing cannot be interrupted, and at its end a task waits for its children.
+        if delivered.is_none() {
+            // A write cannot be interrupted, and a task waits for its children when it ends.
             std::mem::forget(workers);
             let text = "a worker is stuck: its output is not read";
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
     }
-    stop.stop_all();
+    stop.stop_workers();
     for worker in &workers {
-        // Ours, all of them; one that has ended is left alone.
+        // Every worker is a child of this task. A cancel does nothing to one that has ended.
         let _ = worker.request_cancel();
     }
     for worker in workers {
@@ -118,26 +122,32 @@ pub fn run(
             Err(failure) => tracing::error!("a worker: {failure}"),
         }
     }
-    match (failed, Arc::into_inner(play)) {
-        (Some(error), _) => Err(error),
-        (None, Some(play)) => {
-            Ok(play.into_inner().unwrap_or_else(PoisonError::into_inner).into_summary())
-        }
-        (None, None) => unreachable!("the workers have ended"),
-    }
+    let summary = lock(&machines).actions.summary;
+    failed.map_or(Ok(summary), Err)
 }
 
-/// How long the end waits for whoever has the machines. They do nothing that takes long but say what
-/// happens, to somebody who may not listen.
-const STUCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Runs WORKER-`number`, on its own thread.
+fn run_worker(
+    registry: &Registry,
+    machines: &Mutex<Machines<ClientActions>>,
+    session: Session,
+    number: usize,
+) {
+    let driver = Driver::new(machines, registry, session, &|| ());
+    let mut session = driver.run(|machines| Some(machines.add(&tables::WORKER, number)));
+    session.hang_up();
+}
 
-/// Locks the machines, unless they are held up.
-fn lock_patiently(play: &Mutex<Play>) -> Option<MutexGuard<'_, Play>> {
+/// How long the end waits for the machines. What they do under the lock is short, except for writing
+/// events to an output, which may not be read.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+fn lock_with_timeout<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     const PAUSE: Duration = Duration::from_millis(1);
-    let deadline = Instant::now() + STUCK_PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        match play.try_lock() {
-            Ok(play) => return Some(play),
+        match mutex.try_lock() {
+            Ok(locked) => return Some(locked),
             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
             Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
@@ -145,44 +155,6 @@ fn lock_patiently(play: &Mutex<Play>) -> Option<MutexGuard<'_, Play>> {
     }
 }
 
-fn lock(play: &Mutex<Play>) -> MutexGuard<'_, Play> {
-    play.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The thread that waits for one WORKER and its helpers.
-struct Worker {
-    talk: u64,
-    play: Arc<Mutex<Play>>,
-    stop: Stop,
-}
-
-impl Worker {
-    fn run(self) {
-        while let Some(mut lent) = self.lend() {
-            let tag = lent.wait(Talk::wait).unwrap_or(Tag::D(2));
-            // Looked at under the lock: after the trace has told of the signal nothing more happens.
-            let mut play = lock(&self.play);
-            if self.stop.is_stopped() {
-                play.retire(lent);
-                return;
-            }
-            play.come_back(lent, tag);
-        }
-    }
-
-    fn lend(&self) -> Option<Lent<Talk>> {
-        lock(&self.play).lend(self.talk)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.stop.leave();
-    }
-}
-
-impl fmt::Debug for Worker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Worker({})", self.talk)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

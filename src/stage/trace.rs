@@ -1,22 +1,22 @@
-//! What a trace says, line for line.
+//! `TraceEvent`: one line of the trace, as text and as JSON.
 
 use std::fmt;
 
-use super::Tag;
+use super::Event;
 
-/// Where a trace goes: called with one line at a time, in order, while the machines stand still.
-pub type Sink = Box<dyn Fn(&Line<'_>) + Send + Sync>;
+/// The destination of a trace. Called with one event at a time, in order, while no machine runs.
+pub type Sink = Box<dyn Fn(&TraceEvent<'_>) + Send + Sync>;
 
 /// The most bytes of a request that one line shows.
 const BYTES_SHOWN: usize = 64;
 
-/// One line of a trace. Its text is the grammar of EDSM's own.
+/// One line of a trace. Its text has the grammar of EDSM's trace.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[cfg_attr(feature = "json", serde(tag = "event", rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum Line<'a> {
-    /// A machine gets a message; its reaction comes after this line.
+pub enum TraceEvent<'a> {
+    /// A machine gets an event. Its reaction comes after this line.
     Got {
         /// `RX-4`.
         machine: &'a str,
@@ -24,11 +24,11 @@ pub enum Line<'a> {
         state: &'a str,
         /// `D0`.
         #[cfg_attr(feature = "json", serde(rename = "got", serialize_with = "as_text"))]
-        tag: Tag,
-        /// `SELF`, `OS`, or a machine.
+        event: Event,
+        /// `SELF`, `OS`, or the name of a machine.
         from: &'a str,
     },
-    /// Bytes of a request have come.
+    /// Bytes of a request were received.
     Received {
         /// All of them; the text shows the first 64.
         bytes: &'a [u8],
@@ -40,46 +40,46 @@ pub enum Line<'a> {
         /// `port 3333`, or a path.
         place: &'a str,
     },
-    /// A signal has come.
+    /// A signal was received.
     Signal {
         /// Its number.
         number: i32,
-        /// Who sent it, where the kernel says.
+        /// The sender, where the kernel reports it.
         pid: Option<i32>,
     },
-    /// A machine is done.
+    /// A machine has ended.
     Bye {
         /// `LISTENER-1`.
         machine: &'a str,
     },
-    /// A client's worker is connected.
+    /// A client's worker has connected.
     Connected {
         /// `WORKER-1`.
         worker: &'a str,
         /// `127.0.0.1:3333`.
         to: &'a str,
     },
-    /// A client's worker is not.
+    /// A client's worker failed to connect.
     CannotConnect {
         /// `WORKER-1`.
         worker: &'a str,
         /// `127.0.0.1:3333`.
         to: &'a str,
     },
-    /// A client's worker has its answer.
+    /// A client's worker received the correct reply.
     Reply {
         /// Without the newline.
         text: &'a str,
     },
 }
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for TraceEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Line::Got { machine, state, tag, from } => {
-                write!(f, "{machine} @ {state} got '{tag}' from {from}")
+            TraceEvent::Got { machine, state, event, from } => {
+                write!(f, "{machine} @ {state} got '{event}' from {from}")
             }
-            Line::Received { bytes } => {
+            TraceEvent::Received { bytes } => {
                 write!(f, "<<< {} bytes: {{ ", bytes.len())?;
                 for (index, byte) in bytes.iter().take(BYTES_SHOWN).enumerate() {
                     let comma = if index == 0 { "" } else { ", " };
@@ -87,22 +87,26 @@ impl fmt::Display for Line<'_> {
                 }
                 f.write_str(if bytes.len() > BYTES_SHOWN { ", ... }" } else { " }" })
             }
-            Line::Hello { machine, place } => write!(f, "Hello! I am '{machine}' on {place}."),
-            Line::Signal { number, pid: Some(pid) } => {
+            TraceEvent::Hello { machine, place } => {
+                write!(f, "Hello! I am '{machine}' on {place}.")
+            }
+            TraceEvent::Signal { number, pid: Some(pid) } => {
                 write!(f, "got signal #{number} from PID {pid}")
             }
-            Line::Signal { number, pid: None } => write!(f, "got signal #{number}"),
-            Line::Bye { machine } => write!(f, "Bye! It was '{machine}'."),
-            Line::Connected { worker, to } => write!(f, "{worker} : connected to '{to}'"),
-            Line::CannotConnect { worker, to } => write!(f, "{worker} : can not connect to '{to}'"),
-            Line::Reply { text } => write!(f, "reply: {text}"),
+            TraceEvent::Signal { number, pid: None } => write!(f, "got signal #{number}"),
+            TraceEvent::Bye { machine } => write!(f, "Bye! It was '{machine}'."),
+            TraceEvent::Connected { worker, to } => write!(f, "{worker} : connected to '{to}'"),
+            TraceEvent::CannotConnect { worker, to } => {
+                write!(f, "{worker} : can not connect to '{to}'")
+            }
+            TraceEvent::Reply { text } => write!(f, "reply: {text}"),
         }
     }
 }
 
 #[cfg(feature = "json")]
-impl Line<'_> {
-    /// The same as one JSON object.
+impl TraceEvent<'_> {
+    /// The event as one JSON object.
     #[must_use]
     pub fn to_json(&self) -> String {
         match serde_json::to_string(self) {
@@ -113,8 +117,8 @@ impl Line<'_> {
 }
 
 #[cfg(feature = "json")]
-fn as_text<S: serde::Serializer>(tag: &Tag, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(tag)
+fn as_text<S: serde::Serializer>(event: &Event, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(event)
 }
 
 #[cfg(test)]
@@ -122,26 +126,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_line_reads_as_edsm_writes_it() {
-        let got = Line::Got { machine: "RX-4", state: "WORK", tag: Tag::D(0), from: "OS" };
+    fn each_line_has_the_grammar_of_edsm() {
+        let got =
+            TraceEvent::Got { machine: "RX-4", state: "WORK", event: Event::D(0), from: "OS" };
         let lines = [
             (got, "RX-4 @ WORK got 'D0' from OS"),
-            (Line::Received { bytes: b"123\n" }, "<<< 4 bytes: { 49, 50, 51, 10 }"),
+            (TraceEvent::Received { bytes: b"123\n" }, "<<< 4 bytes: { 49, 50, 51, 10 }"),
             (
-                Line::Hello { machine: "LISTENER-1", place: "port 3333" },
+                TraceEvent::Hello { machine: "LISTENER-1", place: "port 3333" },
                 "Hello! I am 'LISTENER-1' on port 3333.",
             ),
-            (Line::Signal { number: 2, pid: Some(7) }, "got signal #2 from PID 7"),
-            (Line::Bye { machine: "LISTENER-1" }, "Bye! It was 'LISTENER-1'."),
+            (TraceEvent::Signal { number: 2, pid: Some(7) }, "got signal #2 from PID 7"),
+            (TraceEvent::Bye { machine: "LISTENER-1" }, "Bye! It was 'LISTENER-1'."),
             (
-                Line::Connected { worker: "WORKER-1", to: "127.0.0.1:3333" },
+                TraceEvent::Connected { worker: "WORKER-1", to: "127.0.0.1:3333" },
                 "WORKER-1 : connected to '127.0.0.1:3333'",
             ),
             (
-                Line::CannotConnect { worker: "WORKER-1", to: "127.0.0.1:3333" },
+                TraceEvent::CannotConnect { worker: "WORKER-1", to: "127.0.0.1:3333" },
                 "WORKER-1 : can not connect to '127.0.0.1:3333'",
             ),
-            (Line::Reply { text: "WORKER-1-7" }, "reply: WORKER-1-7"),
+            (TraceEvent::Reply { text: "WORKER-1-7" }, "reply: WORKER-1-7"),
         ];
         for (line, text) in lines {
             assert_eq!(line.to_string(), text);
@@ -149,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn a_long_request_is_counted_and_cut() {
-        let text = Line::Received { bytes: &[7; 1000] }.to_string();
+    fn a_long_request_is_counted_and_truncated() {
+        let text = TraceEvent::Received { bytes: &[7; 1000] }.to_string();
         assert!(text.starts_with("<<< 1000 bytes: { 7, 7, "), "{text}");
         assert!(text.ends_with(", 7, ... }"), "{text}");
         assert_eq!(text.matches('7').count(), BYTES_SHOWN);
@@ -158,8 +163,9 @@ mod tests {
 
     #[cfg(feature = "json")]
     #[test]
-    fn as_json_it_is_one_object_with_the_same_words() {
-        let got = Line::Got { machine: "RX-4", state: "WORK", tag: Tag::D(0), from: "OS" };
+    fn as_json_an_event_is_one_object_with_the_same_words() {
+        let got =
+            TraceEvent::Got { machine: "RX-4", state: "WORK", event: Event::D(0), from: "OS" };
         let json = r#"{"event":"got","machine":"RX-4","state":"WORK","got":"D0","from":"OS"}"#;
         assert_eq!(got.to_json(), json);
     }

@@ -211,7 +211,7 @@ fn the_docs_show_the_path_through_the_machines() {
     let mut client = server.connect();
     client.write_all(b"123\n").unwrap();
     client.read_exact(&mut [0; 4]).unwrap();
-    let table = custody(&mut server, &["4 bytes out", "owner task 5 `RX-1`"]);
+    let table = custody(&mut server, &["`RX-1`, 4 bytes in, 4 bytes out"]);
     let lines = task(&table, "RX-1", None);
     let output_text = Shown::new(&server, 3333, Some(&client)).text(&lines);
     let output_text = format!("$ kill -USR1 $(pgrep -f 'echown serve')\n...\n{output_text}...\n");

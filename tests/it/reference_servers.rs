@@ -76,7 +76,7 @@ fn as_on_the_page(line: &str) -> Option<String> {
     let is_kept = match indent {
         0 => line.starts_with("task "),
         2 => line.contains(" fd "),
-        _ => ["acquired by ", "given ", "claimed "].iter().any(|word| line.starts_with(word)),
+        _ => ["acquired by ", "given ", "transferred ", "claimed "].iter().any(|word| line.starts_with(word)),
     };
     if !is_kept {
         return None;
@@ -124,8 +124,8 @@ fn the_custody_of_one_client_matches_the_output() {
 #[test]
 fn the_path_through_the_machines_matches_the_output() {
     let staged = ["--style", "staged", "--max-connections", "1"];
-    let wanted = ["4 bytes out", "owner task 5 `RX-1`"];
-    let tasks = ["staged ", "RX-1"];
+    let wanted = ["`RX-1`, 4 bytes in, 4 bytes out"];
+    let tasks = ["staged ", "LISTENER-1", "WORKER-1", "RX-1"];
     assert_custody("custody by edsm", 3333, &staged, b"123\n", &wanted, &tasks);
 }
 

@@ -311,10 +311,21 @@ fn the_custody_of_a_connection_is_the_way_through_the_machines() {
     assert_eq!(streams.len(), 1);
     assert_eq!(streams[0]["owner"]["name"], "RX-1");
     let steps = streams[0]["custody"].as_array().unwrap();
-    let claimed = steps.iter().filter(|step| step["event"] == "claimed");
-    let hands: Vec<&str> = claimed.map(|step| step["to"]["name"].as_str().unwrap()).collect();
-    let expected = ["LISTENER-1", "WORKER-1", "RX-1", "WORKER-1", "TX-1", "WORKER-1", "RX-1"];
-    assert_eq!(hands, expected);
+    // Acquired by the acceptor, which gave it to the connection's task.
+    let moves: Vec<(&str, &str)> = steps[2..]
+        .iter()
+        .map(|step| (step["event"].as_str().unwrap(), step["to"]["name"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("given", "LISTENER-1"),
+        ("given", "WORKER-1"),
+        ("given", "RX-1"),
+        ("transferred", "WORKER-1"),
+        ("given", "TX-1"),
+        ("transferred", "WORKER-1"),
+        ("given", "RX-1"),
+    ];
+    assert_eq!(moves, expected);
 }
 
 #[test]

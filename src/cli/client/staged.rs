@@ -19,11 +19,11 @@ use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::trace::TraceArguments;
 use crate::cli::units::{at_least_one, duration, positive, timeout};
-use crate::client::staged::{self, Settings, Stop, Summary};
+use crate::client::staged::{self, Settings, StopHandle, Summary};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
-use crate::stage::{Line, Signal, Sink};
+use crate::stage::{Signal, Sink, TraceEvent};
 
 /// Options of the workers.
 #[derive(Args)]
@@ -161,7 +161,7 @@ fn run_workers(
     sink: Sink,
     output: &Arc<Output>,
 ) -> Result<Summary, WorkersRunError> {
-    let stop = Stop::new();
+    let stop = StopHandle::new();
     let signals = WorkerSignals { stop: stop.clone(), output: Arc::clone(output) };
     let signals = Signals::install(registry, Arc::new(signals))
         .map_err(|error| WorkersRunError::Setup(format!("failed to watch for signals: {error}")))?;
@@ -184,7 +184,9 @@ fn sink(trace: &TraceArguments, output: &Arc<Output>, write_failed: &Arc<AtomicB
         }
         let is_for_people = matches!(
             line,
-            Line::Connected { .. } | Line::CannotConnect { .. } | Line::Reply { .. }
+            TraceEvent::Connected { .. }
+                | TraceEvent::CannotConnect { .. }
+                | TraceEvent::Reply { .. }
         );
         if is_for_people && !is_duplicate {
             // Reported by the exit code. The workers continue: the trace and the server still need them.
@@ -198,7 +200,7 @@ fn sink(trace: &TraceArguments, output: &Arc<Output>, write_failed: &Arc<AtomicB
 
 /// The signal handler of the workers.
 struct WorkerSignals {
-    stop: Stop,
+    stop: StopHandle,
     output: Arc<Output>,
 }
 
@@ -209,7 +211,7 @@ impl SignalHandler for WorkerSignals {
     fn abort(&self) {
         /// SIGQUIT has this number on every Unix system.
         const QUIT: i32 = 3;
-        self.stop.give(Signal { number: QUIT, pid: None });
+        self.stop.stop(Signal { number: QUIT, pid: None });
     }
 
     fn show_custody(&self, registry: &Registry) {
@@ -222,7 +224,7 @@ impl SignalHandler for WorkerSignals {
 
     fn drain_began(&self, signal: Signal) {
         self.output.leave();
-        self.stop.give(signal);
+        self.stop.stop(signal);
     }
 
     fn before_exit(&self) {

@@ -1,26 +1,26 @@
-//! What a client has done, in numbers.
+//! `Summary`: the counters of a client.
 
 use std::fmt;
 
 use crate::report::Plural;
 
-/// What a client has done.
+/// The counters of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Requests that were begun.
+    /// Requests.
     pub requests: u64,
-    /// Replies that were what they should be.
+    /// Replies that were correct.
     pub replies: u64,
-    /// Replies that were something else.
+    /// Replies that were wrong.
     pub wrong: u64,
-    /// Connections that were made.
+    /// Connections.
     pub connections: u64,
     /// Attempts to connect that failed.
     pub failed_attempts: u64,
-    /// Connections that ended before a reply was there.
+    /// Connections that ended before a reply was complete.
     pub lost: u64,
-    /// It was told to stop before all was done.
+    /// Whether the client was stopped before every worker was done.
     pub is_stopped: bool,
 }
 

@@ -1,174 +1,189 @@
-//! The four kinds of machines, as data. What the actions do is in `troupe.rs`.
+//! The four machine types of the client, as data; `actions.rs` performs the actions.
 
-use crate::stage::{Kind, Protocol, Reflex, State, Tag};
+use crate::stage::{Event, MachineType, State, Transition};
 
-/// What a machine can be told to do.
+/// The actions of the machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// TERMINATOR: say which signal it was.
-    Stop,
-    /// All: `M0` to itself, which leads on.
+    /// TERMINATOR: trace the signal. The client itself reacts to it elsewhere.
+    ReportSignal,
+    /// All: `M0` to itself.
     GoOn,
-    /// RX, TX: into the pool.
+    /// RX, TX: go into the pool.
     Rest,
-    /// WORKER: send a TX to connect.
-    AskToConnect,
-    /// WORKER: say that it is connected, and go on.
+    /// WORKER: request a connection from a TX.
+    RequestConnect,
+    /// WORKER: trace that it has connected; `M0` to itself.
     Connected,
-    /// WORKER: say that it is not, and wait.
+    /// WORKER: trace that it failed to connect; `M3` to itself.
     NotConnected,
-    /// WORKER: send a TX with the next request.
-    AskToSend,
-    /// WORKER: send an RX for the reply.
-    AskForReply,
-    /// WORKER: compare the reply with the request, and go on.
+    /// WORKER: request the sending of the next request from a TX.
+    RequestSend,
+    /// WORKER: request the reply from an RX.
+    RequestReply,
+    /// WORKER: compare the reply with the request; `M0` to itself, or `M3`.
     Compare,
-    /// WORKER: it did not work; `M3` to itself, which leads to waiting.
-    Despair,
+    /// WORKER: count a lost connection; `M3` to itself.
+    Reconnect,
     /// WORKER: start the timer until the next request.
     Pause,
     /// WORKER: close the connection, and start the timer until the next attempt.
-    Wait,
+    HangUp,
     /// RX: wait for bytes.
     WaitForReply,
     /// RX: stop the timer.
     StopTimer,
-    /// RX: take what is there of the reply.
+    /// RX: receive what has arrived of the reply.
     Receive,
-    /// TX: connect, or wait until it can be written.
-    WaitForRoom,
-    /// TX: it is connected; or write what there is room for.
+    /// TX: connect, or wait for space in the send buffer.
+    WaitForSpace,
+    /// TX: send what there is space for; nothing for a new connection.
     Send,
-    /// RX, TX: back to the pool, and tell the WORKER that it has failed.
+    /// RX, TX: reply that it failed.
     Fail,
 }
 
 use Action::{
-    AskForReply, AskToConnect, AskToSend, Compare, Connected, Despair, Fail, GoOn, NotConnected,
-    Pause, Receive, Rest, Send, Stop, StopTimer, Wait, WaitForReply, WaitForRoom,
+    Compare, Connected, Fail, GoOn, HangUp, NotConnected, Pause, Receive, Reconnect, ReportSignal,
+    RequestConnect, RequestReply, RequestSend, Rest, Send, StopTimer, WaitForReply, WaitForSpace,
 };
-use Reflex::{Do, Goto};
+use Transition::{Do, Goto};
 
-/// Whatever was asked for is done.
-pub(super) const DONE: Tag = Tag::M(1);
-/// It will not be done.
-pub(super) const FAILED: Tag = Tag::M(2);
-/// To oneself: it makes no sense to go on with this connection.
-pub(super) const DESPAIR: Tag = Tag::M(3);
-const WORK: Tag = Tag::M(1);
-const GO_ON: Tag = Tag::M(0);
+const GO_ON: Event = Event::GO_ON;
+const REQUEST: Event = Event::REQUEST;
+const DONE: Event = Event::DONE;
+const FAILED: Event = Event::FAILED;
+/// From a WORKER to itself: the connection is of no more use.
+pub(super) const RECONNECT: Event = Event::M(3);
 
-/// What the machines of a cast need to know of it.
-pub(super) const PROTOCOL: Protocol = Protocol { go_on: GO_ON, work: WORK };
-
-/// One of them: hears signals.
-pub(super) static TERMINATOR: Kind<Action> = Kind {
+/// Handles signals. There is one.
+pub(super) static TERMINATOR: MachineType<Action> = MachineType {
     name: "TERMINATOR",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("IDLE"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("IDLE"))],
+        },
         State {
             name: "IDLE",
             enter: None,
             leave: None,
-            reflexes: &[(Tag::S(0), Do(Stop)), (Tag::S(1), Do(Stop))],
+            transitions: &[(Event::S(0), Do(ReportSignal)), (Event::S(1), Do(ReportSignal))],
         },
     ],
 };
 
-/// Who knows what comes after what.
-pub(super) static WORKER: Kind<Action> = Kind {
+/// Sends requests and verifies the replies.
+pub(super) static WORKER: MachineType<Action> = MachineType {
     name: "WORKER",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("CONN"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("CONN"))],
+        },
         State {
             name: "CONN",
-            enter: Some(AskToConnect),
+            enter: Some(RequestConnect),
             leave: None,
-            reflexes: &[
+            transitions: &[
                 (DONE, Do(Connected)),
                 (FAILED, Do(NotConnected)),
                 (GO_ON, Goto("SEND")),
-                (DESPAIR, Goto("WAIT")),
+                (RECONNECT, Goto("WAIT")),
             ],
         },
         State {
             name: "SEND",
-            enter: Some(AskToSend),
+            enter: Some(RequestSend),
             leave: None,
-            reflexes: &[
+            transitions: &[
                 (DONE, Do(GoOn)),
-                (FAILED, Do(Despair)),
+                (FAILED, Do(Reconnect)),
                 (GO_ON, Goto("RECV")),
-                (DESPAIR, Goto("WAIT")),
+                (RECONNECT, Goto("WAIT")),
             ],
         },
         State {
             name: "RECV",
-            enter: Some(AskForReply),
+            enter: Some(RequestReply),
             leave: None,
-            reflexes: &[
+            transitions: &[
                 (DONE, Do(Compare)),
-                (FAILED, Do(Despair)),
+                (FAILED, Do(Reconnect)),
                 (GO_ON, Goto("TWIX")),
-                (DESPAIR, Goto("WAIT")),
+                (RECONNECT, Goto("WAIT")),
             ],
         },
         State {
             name: "TWIX",
             enter: Some(Pause),
             leave: None,
-            reflexes: &[(Tag::T(0), Goto("SEND"))],
+            transitions: &[(Event::T(0), Goto("SEND"))],
         },
         State {
             name: "WAIT",
-            enter: Some(Wait),
+            enter: Some(HangUp),
             leave: None,
-            reflexes: &[(Tag::T(0), Goto("CONN"))],
+            transitions: &[(Event::T(0), Goto("CONN"))],
         },
     ],
 };
 
-/// Who knows how to read a reply.
-pub(super) static RX: Kind<Action> = Kind {
+/// Receives a reply.
+pub(super) static RX: MachineType<Action> = MachineType {
     name: "RX",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("IDLE"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("IDLE"))],
+        },
         State {
             name: "IDLE",
             enter: Some(Rest),
             leave: None,
-            reflexes: &[(WORK, Do(GoOn)), (GO_ON, Goto("WORK"))],
+            transitions: &[(REQUEST, Do(GoOn)), (GO_ON, Goto("WORK"))],
         },
         State {
             name: "WORK",
             enter: Some(WaitForReply),
             leave: Some(StopTimer),
-            reflexes: &[
-                (Tag::D(0), Do(Receive)),
-                (Tag::D(2), Do(Fail)),
-                (Tag::T(0), Do(Fail)),
+            transitions: &[
+                (Event::D(0), Do(Receive)),
+                (Event::D(2), Do(Fail)),
+                (Event::T(0), Do(Fail)),
                 (GO_ON, Goto("IDLE")),
             ],
         },
     ],
 };
 
-/// Who knows how to connect and how to write.
-pub(super) static TX: Kind<Action> = Kind {
+/// Connects, or sends a request.
+pub(super) static TX: MachineType<Action> = MachineType {
     name: "TX",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("IDLE"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("IDLE"))],
+        },
         State {
             name: "IDLE",
             enter: Some(Rest),
             leave: None,
-            reflexes: &[(WORK, Do(GoOn)), (GO_ON, Goto("WORK"))],
+            transitions: &[(REQUEST, Do(GoOn)), (GO_ON, Goto("WORK"))],
         },
         State {
             name: "WORK",
-            enter: Some(WaitForRoom),
+            enter: Some(WaitForSpace),
             leave: None,
-            reflexes: &[(Tag::D(1), Do(Send)), (Tag::D(2), Do(Fail)), (GO_ON, Goto("IDLE"))],
+            transitions: &[(Event::D(1), Do(Send)), (Event::D(2), Do(Fail)), (GO_ON, Goto("IDLE"))],
         },
     ],
 };

@@ -1,154 +1,207 @@
-//! A client, as it goes from machine to machine.
+//! `Client`: a connection with its current request; what the machines hand from one to the next.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::echo::{EndReason, reset_by};
-use crate::net::{LineBuffer, Readiness, Stream};
-use crate::ownership::{Baton, Error};
-use crate::stage::{Load, Tag};
+use crate::net::{LineBuffer, LineStatus, Readiness, Stream};
+use crate::ownership::Resource;
+use crate::stage::{Event, Payload};
 
-/// How long the last bytes to a client that is drained may take to arrive.
-const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the last bytes to a drained client may take to arrive.
+const SEND_TIMEOUT_IN_DRAIN: Duration = Duration::from_secs(30);
 
-/// What a machine waits for, on the thread of the client's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// Bytes, until then.
-    Request(Instant),
-    /// Room for bytes.
-    Room,
+/// The limits of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestLimits {
+    /// From when it can be sent until it is complete.
+    pub(super) timeout: Duration,
+    /// Its length, including the newline.
+    pub(super) bytes_max: usize,
 }
 
-/// One connection, with all that a machine needs to serve it. The descriptor belongs to whichever
-/// machine the client is with.
+/// What a machine waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitFor {
+    /// Bytes of the request, until its deadline.
+    Request(Instant),
+    /// Space in the send buffer.
+    Space,
+}
+
+/// A connection with its current request. The machine that has it owns the stream.
 pub(super) struct Client {
-    id: u64,
     pub(super) peer: String,
-    /// What came, and then what goes: they are the same.
-    pub(super) request: LineBuffer,
-    stream: Baton<Stream>,
-    /// Without anything from it for so long it is cut.
+    pub(super) limits: RequestLimits,
+    /// The request, which is also the reply.
+    request: LineBuffer,
+    /// The deadline of the request, while an RX waits for it.
+    deadline: Option<Instant>,
+    wait_for: Option<WaitFor>,
+    /// `None` after it was closed.
+    stream: Option<Stream>,
+    /// How long the peer may send nothing.
     idle_timeout: Option<Duration>,
-    /// Without taking anything for so long it is cut.
+    /// How long the peer may receive nothing.
     write_timeout: Option<Duration>,
-    /// Why it ended before its time.
+    /// Why the connection ended early.
     error: Option<io::Error>,
 }
 
 impl Client {
-    /// A new connection, let go of for whichever machine it is sent to.
+    /// A new connection.
     ///
     /// # Errors
-    /// The connection's, if it is over already.
-    pub(super) fn new(id: u64, stream: Stream) -> io::Result<Client> {
-        let mut client = Client {
-            id,
+    /// The connection's, if it has ended already.
+    pub(super) fn new(stream: Stream, limits: RequestLimits) -> io::Result<Client> {
+        Ok(Client {
             peer: stream.peer_addr()?.to_string(),
+            limits,
             request: LineBuffer::new(),
+            deadline: None,
+            wait_for: None,
             idle_timeout: stream.read_timeout()?,
             write_timeout: stream.write_timeout()?,
-            stream: Baton::new(stream),
+            stream: Some(stream),
             error: None,
-        };
-        client.let_go();
-        Ok(client)
+        })
     }
 
-    /// Notes why the client is about to be closed; the first reason counts.
-    pub(super) fn fail(&mut self, error: io::Error) {
+    /// Has the machine wait for bytes, until the deadline of this request.
+    pub(super) fn wait_for_request(&mut self) {
+        let timeout = self.limits.timeout;
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
+        self.wait_for = Some(WaitFor::Request(deadline));
+    }
+
+    /// Has the machine wait for space in the send buffer.
+    pub(super) fn wait_for_space(&mut self) {
+        self.wait_for = Some(WaitFor::Space);
+    }
+
+    /// Ends the time of this request.
+    pub(super) fn stop_timer(&mut self) {
+        self.deadline = None;
+    }
+
+    /// Receives what has arrived of the request. Returns these bytes, and what they make of it; `None`
+    /// for a failed connection.
+    pub(super) fn receive(&mut self) -> (&[u8], Option<LineStatus>) {
+        let before = self.request.bytes().len();
+        let bytes_max = self.limits.bytes_max;
+        let status = self.with_stream(|request, stream| request.receive(stream, bytes_max));
+        if status == Some(LineStatus::TooLong) {
+            self.fail(EndReason::Protocol.into_error());
+        }
+        (&self.request.bytes()[before..], status)
+    }
+
+    /// Sends what the send buffer has space for. Returns whether this was all; `None` for a failed
+    /// connection.
+    pub(super) fn send(&mut self) -> Option<bool> {
+        let is_sent = self.with_stream(|request, stream| request.send(stream));
+        if is_sent == Some(true) {
+            self.request.clear();
+        }
+        is_sent
+    }
+
+    /// Closes the connection.
+    pub(super) fn close(&mut self) {
+        if let Some(stream) = self.stream.take()
+            && let Err(error) = stream.close()
+        {
+            self.error = Some(error.into());
+        }
+    }
+
+    /// How the connection ended.
+    pub(super) fn into_result(self) -> io::Result<()> {
+        self.error.map_or(Ok(()), Err)
+    }
+
+    /// Calls `act` with the request and the stream. An error is recorded and becomes `None`.
+    fn with_stream<R>(
+        &mut self,
+        act: impl FnOnce(&mut LineBuffer, &Stream) -> io::Result<R>,
+    ) -> Option<R> {
+        let result = act(&mut self.request, self.stream.as_ref()?);
+        result.map_err(|error| self.fail_with_reset(error)).ok()
+    }
+
+    /// Records why the connection is closed; the first reason counts.
+    fn fail(&mut self, error: io::Error) {
         self.error.get_or_insert(error);
     }
 
-    /// [`fail`](Client::fail) with an answer owed: the peer is not to take the end for the whole.
-    fn fail_owing(&mut self, error: io::Error) {
-        let error = match self.stream.held() {
+    /// [`fail`](Client::fail) with a reply missing: the peer must not see an ordinary end.
+    fn fail_with_reset(&mut self, error: io::Error) {
+        let error = match &self.stream {
             Some(stream) => reset_by(stream, error),
             None => error,
         };
         self.fail(error);
     }
+}
 
-    /// Closes the connection, in the name of the machine that has it. Answers how it went.
-    pub(super) fn close(mut self) -> io::Result<()> {
+impl Payload for Client {
+    type WaitFor = WaitFor;
+
+    fn resource(&self) -> Option<Resource> {
+        self.stream.as_ref().map(Stream::resource)
+    }
+
+    fn transfer(&mut self) {
         if let Some(stream) = self.stream.take() {
-            stream.close()?;
+            match stream.transfer() {
+                Ok(()) => self.stream = Some(stream),
+                Err(error) => self.fail(error.into()),
+            }
         }
-        self.error.map_or(Ok(()), Err)
     }
 
-    /// Lets `act` work with request and connection; an error is noted, and answered by nothing.
-    pub(super) fn with<R>(
-        &mut self,
-        act: impl FnOnce(&mut LineBuffer, &Stream) -> io::Result<R>,
-    ) -> Option<R> {
-        let outcome = act(&mut self.request, self.stream.held()?);
-        outcome.map_err(|error| self.fail_owing(error)).ok()
+    fn take_wait(&mut self) -> Option<WaitFor> {
+        self.wait_for.take()
     }
 
-    /// Waits for what is wanted, in the name of the machine that wants it: the message to it.
-    pub(super) fn wait(&mut self, wanted: Wanted) -> Tag {
-        let Some(stream) = self.stream.held() else { return Tag::D(2) };
-        let outcome = match wanted {
-            Wanted::Request(deadline) => wait_for_bytes(stream, deadline, self.idle_timeout),
-            Wanted::Room => wait_for_room(stream, self.write_timeout),
+    fn wait(&mut self, wait_for: WaitFor) -> Event {
+        let Some(stream) = &self.stream else { return Event::D(2) };
+        let waited = match wait_for {
+            WaitFor::Request(deadline) => wait_for_bytes(stream, deadline, self.idle_timeout),
+            WaitFor::Space => wait_for_space(stream, self.write_timeout),
         };
-        if matches!(outcome, Ok(Tag::T(_))) {
-            // Which of the two it was for: the deadline of the request is looked at first.
-            let is_late = matches!(wanted, Wanted::Request(at) if at <= Instant::now());
+        if matches!(waited, Ok(Event::T(_))) {
+            // Either timeout may have passed; the one of the request counts first.
+            let is_late = matches!(wait_for, WaitFor::Request(at) if at <= Instant::now());
             let reason = if is_late { EndReason::RequestTimeout } else { EndReason::IdleTimeout };
             self.fail(reason.into_error());
         }
-        outcome.unwrap_or_else(|error| {
-            self.fail_owing(error);
-            Tag::D(2)
+        waited.unwrap_or_else(|error| {
+            self.fail_with_reset(error);
+            Event::D(2)
         })
     }
 }
 
-impl Load for Client {
-    type Wanted = Wanted;
-
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn let_go(&mut self) {
-        if let Err(error) = self.stream.let_go() {
-            self.strand(error);
-        }
-    }
-
-    fn take_up(&mut self) {
-        if let Err(error) = self.stream.take_up() {
-            self.strand(error);
-        }
-    }
-
-    fn strand(&mut self, error: Error) {
-        self.fail(error.into());
-    }
-}
-
-/// `D0`: bytes are there. `D2`: the end is. `T0`: neither, in time.
-fn wait_for_bytes(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Tag> {
+/// `D0`: bytes arrived. `D2`: the stream has ended. `T0`: neither, in time.
+fn wait_for_bytes(stream: &Stream, deadline: Instant, idle: Option<Duration>) -> io::Result<Event> {
     Ok(match LineBuffer::wait(stream, deadline, idle)? {
-        Readiness::Bytes => Tag::D(0),
-        Readiness::Nothing => Tag::T(0),
+        Readiness::Bytes => Event::D(0),
+        Readiness::Nothing => Event::T(0),
         Readiness::End => {
-            // What was answered arrives, whatever the client is still sending.
+            // The replies must arrive even if the client is still sending.
             if stream.resource().registry().is_draining() {
-                stream.wait_sent(LAST_WORDS_PATIENCE)?;
+                stream.wait_sent(SEND_TIMEOUT_IN_DRAIN)?;
             }
-            Tag::D(2)
+            Event::D(2)
         }
     })
 }
 
-/// `D1`: there is room.
-fn wait_for_room(stream: &Stream, patience: Option<Duration>) -> io::Result<Tag> {
-    if stream.wait_writable(patience)? {
-        return Ok(Tag::D(1));
+/// `D1`: the send buffer has space.
+fn wait_for_space(stream: &Stream, timeout: Option<Duration>) -> io::Result<Event> {
+    if stream.wait_writable(timeout)? {
+        return Ok(Event::D(1));
     }
     Err(EndReason::WriteTimeout.into_error())
 }

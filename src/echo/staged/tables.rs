@@ -1,161 +1,175 @@
-//! The four kinds of machines, as data. What the actions do is in `troupe.rs`.
+//! The four machine types of the server, as data; `actions.rs` performs the actions.
 //!
 //! ```text
-//! LISTENER ── M1, a client ──> WORKER ── M1 ──> RX    M1: a request is there, M2: the end
-//!          <── M0, the client ──      ── M1 ──> TX    M1: it is answered,     M2: the end
+//! LISTENER ── M1 ──> WORKER ── M1 ──> RX    replies M1: the request is complete, M2: failed
+//!          <── M0 ──        ── M1 ──> TX    replies M1: the reply is sent,       M2: failed
 //! ```
 //!
-//! A client goes with the message: whoever is sent to owns its descriptor.
+//! Each of these events hands the client over: its receiver owns the descriptor.
 
-use crate::stage::{Kind, Protocol, Reflex, State, Tag};
+use crate::stage::{Event, MachineType, State, Transition};
 
-/// What a machine can be told to do.
+/// The actions of the machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// LISTENER: say where.
+    /// LISTENER: trace the addresses.
     Greet,
-    /// LISTENER: take a WORKER and send it the client, or turn the client away.
+    /// LISTENER: request a WORKER for the client; without an idle one, or without a client, `M0` to
+    /// itself.
     Admit,
     /// LISTENER: close the connection.
     Close,
-    /// LISTENER: say which signal it was. What else it leads to is the server's.
-    Stop,
-    /// LISTENER: say goodbye.
+    /// LISTENER: trace the signal. The server itself reacts to it elsewhere.
+    ReportSignal,
+    /// LISTENER: trace the end.
     Leave,
-    /// WORKER, RX, TX: into the pool.
+    /// WORKER, RX, TX: go into the pool.
     Rest,
-    /// WORKER, RX, TX: `M0` to itself, which leads on.
+    /// All: `M0` to itself.
     GoOn,
-    /// WORKER: give up, with `M0` to itself and the client to LISTENER.
+    /// WORKER: hand the client back to LISTENER with `M0`.
     GiveUp,
-    /// WORKER: take an RX and send it the client.
-    AskRx,
-    /// WORKER: take a TX and send it the client.
-    AskTx,
-    /// RX: wait for bytes, until the time for a request is over.
+    /// WORKER: request an RX.
+    RequestRx,
+    /// WORKER: request a TX.
+    RequestTx,
+    /// RX: wait for bytes, until the deadline of the request.
     WaitForRequest,
     /// RX: stop the timer.
     StopTimer,
-    /// RX: take what is there of the request.
+    /// RX: receive what has arrived of the request.
     Receive,
-    /// TX: wait until it can be written.
-    WaitForRoom,
-    /// TX: write what there is room for.
+    /// TX: wait for space in the send buffer.
+    WaitForSpace,
+    /// TX: send what there is space for.
     Send,
-    /// RX, TX: back to the pool, and tell the WORKER that it has failed.
+    /// RX, TX: reply that it failed.
     Fail,
 }
 
 use Action::{
-    Admit, AskRx, AskTx, Close, Fail, GiveUp, GoOn, Greet, Leave, Receive, Rest, Send, Stop,
-    StopTimer, WaitForRequest, WaitForRoom,
+    Admit, Close, Fail, GiveUp, GoOn, Greet, Leave, Receive, ReportSignal, RequestRx, RequestTx,
+    Rest, Send, StopTimer, WaitForRequest, WaitForSpace,
 };
-use Reflex::{Do, Goto};
+use Transition::{Do, Goto};
 
-/// A request is there, or answered, or whatever was asked for is done.
-pub(super) const DONE: Tag = Tag::M(1);
-/// It will not be done.
-pub(super) const FAILED: Tag = Tag::M(2);
-/// To a machine that rests: here is a client. The same number as [`DONE`], which goes the other way.
-const CLIENT: Tag = Tag::M(1);
-/// To oneself: go on. To LISTENER: a client that is to be closed.
-pub(super) const GO_ON: Tag = Tag::M(0);
+const GO_ON: Event = Event::GO_ON;
+const CLIENT: Event = Event::REQUEST;
+const DONE: Event = Event::DONE;
+const FAILED: Event = Event::FAILED;
 
-/// What the machines of a cast need to know of it.
-pub(super) const PROTOCOL: Protocol = Protocol { go_on: GO_ON, work: CLIENT };
-
-/// One of them: where clients come from and go to.
-pub(super) static LISTENER: Kind<Action> = Kind {
+/// Accepts clients and closes them. There is one.
+pub(super) static LISTENER: MachineType<Action> = MachineType {
     name: "LISTENER",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("WORK"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("WORK"))],
+        },
         State {
             name: "WORK",
             enter: Some(Greet),
             leave: Some(Leave),
-            reflexes: &[
-                (Tag::D(0), Do(Admit)),
+            transitions: &[
+                (Event::D(0), Do(Admit)),
                 (GO_ON, Do(Close)),
-                (Tag::S(0), Do(Stop)),
-                (Tag::S(1), Do(Stop)),
+                (Event::S(0), Do(ReportSignal)),
+                (Event::S(1), Do(ReportSignal)),
             ],
         },
     ],
 };
 
-/// Who knows what comes after what: receive, send, and again.
-pub(super) static WORKER: Kind<Action> = Kind {
+/// Serves a client: alternates between receiving and sending.
+pub(super) static WORKER: MachineType<Action> = MachineType {
     name: "WORKER",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("IDLE"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("IDLE"))],
+        },
         State {
             name: "IDLE",
             enter: Some(Rest),
             leave: None,
-            reflexes: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("RECV"))],
+            transitions: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("RECV"))],
         },
         State {
             name: "RECV",
-            enter: Some(AskRx),
+            enter: Some(RequestRx),
             leave: None,
-            reflexes: &[(GO_ON, Goto("SEND")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))],
+            transitions: &[(GO_ON, Goto("SEND")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))],
         },
         State {
             name: "SEND",
-            enter: Some(AskTx),
+            enter: Some(RequestTx),
             leave: None,
-            reflexes: &[(GO_ON, Goto("RECV")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))],
+            transitions: &[(GO_ON, Goto("RECV")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))],
         },
         State {
             name: "FAIL",
             enter: Some(GiveUp),
             leave: None,
-            reflexes: &[(GO_ON, Goto("IDLE"))],
+            transitions: &[(GO_ON, Goto("IDLE"))],
         },
     ],
 };
 
-/// Who knows how to read a request.
-pub(super) static RX: Kind<Action> = Kind {
+/// Receives a request.
+pub(super) static RX: MachineType<Action> = MachineType {
     name: "RX",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("IDLE"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("IDLE"))],
+        },
         State {
             name: "IDLE",
             enter: Some(Rest),
             leave: None,
-            reflexes: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("WORK"))],
+            transitions: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("WORK"))],
         },
         State {
             name: "WORK",
             enter: Some(WaitForRequest),
             leave: Some(StopTimer),
-            reflexes: &[
-                (Tag::D(0), Do(Receive)),
-                (Tag::D(2), Do(Fail)),
-                (Tag::T(0), Do(Fail)),
+            transitions: &[
+                (Event::D(0), Do(Receive)),
+                (Event::D(2), Do(Fail)),
+                (Event::T(0), Do(Fail)),
                 (GO_ON, Goto("IDLE")),
             ],
         },
     ],
 };
 
-/// Who knows how to write an answer.
-pub(super) static TX: Kind<Action> = Kind {
+/// Sends a reply.
+pub(super) static TX: MachineType<Action> = MachineType {
     name: "TX",
     states: &[
-        State { name: "INIT", enter: Some(GoOn), leave: None, reflexes: &[(GO_ON, Goto("IDLE"))] },
+        State {
+            name: "INIT",
+            enter: Some(GoOn),
+            leave: None,
+            transitions: &[(GO_ON, Goto("IDLE"))],
+        },
         State {
             name: "IDLE",
             enter: Some(Rest),
             leave: None,
-            reflexes: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("WORK"))],
+            transitions: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("WORK"))],
         },
         State {
             name: "WORK",
-            enter: Some(WaitForRoom),
+            enter: Some(WaitForSpace),
             leave: None,
-            reflexes: &[(Tag::D(1), Do(Send)), (Tag::D(2), Do(Fail)), (GO_ON, Goto("IDLE"))],
+            transitions: &[(Event::D(1), Do(Send)), (Event::D(2), Do(Fail)), (GO_ON, Goto("IDLE"))],
         },
     ],
 };
