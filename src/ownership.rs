@@ -9,8 +9,7 @@
 //! - *give*: move to a child when it is spawned. [`Owned::transfer`]: move to the parent.
 //! - [`Owned::offer`] and [`Offer::claim`]: move to any task, through any channel.
 //!
-//! A task does not need a thread of its own: an [`Actor`] owns resources and runs on threads that
-//! other tasks lend it.
+//! A child can run on its parent's thread: see [`Registry::run_inline`].
 //!
 //! A use by a non-owner fails before the system call, with an ordinary error that names what was
 //! expected, what was found and where. What a task still owns when it ends is finalized, however it
@@ -35,8 +34,6 @@
 //! The model is that of Miou's `Ownership`; `docs/rationale.md` describes the differences.
 
 mod account;
-mod actor;
-mod baton;
 mod cell;
 pub(crate) mod closing;
 mod custody;
@@ -60,8 +57,6 @@ pub(crate) mod snapshot;
 pub(crate) mod spawn;
 pub(crate) mod task;
 
-pub use actor::Actor;
-pub use baton::Baton;
 pub(crate) use cell::ResourceCell;
 pub(crate) use closing::panic_message;
 pub use echown_fd::fd::Identity;

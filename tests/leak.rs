@@ -75,9 +75,6 @@ mod handles;
 #[path = "leak/halves.rs"]
 mod halves;
 
-#[path = "leak/actors.rs"]
-mod actors;
-
 #[path = "leak/machines.rs"]
 mod machines;
 

@@ -88,7 +88,6 @@ impl<T: Send + 'static> ResourceCell<T> {
             closed
         };
         let Some(kind) = closed else {
-            me.propagate_cancel();
             return Ok(Owned::new(cell));
         };
         // A cancelled or ending task can own nothing new: finalize at once.

@@ -70,9 +70,6 @@ impl ForkedState {
         let given = own("given");
         let inline = registry.run_inline("a child", [given.resource()], || given.release());
         inline.unwrap().unwrap();
-        let mut actor = registry.actor("an actor").unwrap();
-        actor.act(|| drop(own("an actor's"))).unwrap();
-        actor.end().unwrap();
         drop((self.node, self.reference, Node::new("after")));
         registry.declare_external(0, "a library", "its own");
         registry.forget_external(0);

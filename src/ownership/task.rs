@@ -27,8 +27,6 @@ mod transfer;
 mod unjoined;
 
 pub(crate) use children::{make_child, undo_make_child};
-use in_place::InPlace;
-pub(crate) use in_place::ThreadLoan;
 pub(crate) use transfer::{begin_close, claim, give, pass_offers_on, return_all, transfer};
 use unjoined::UnjoinedNames;
 
@@ -106,7 +104,7 @@ pub(crate) struct Task {
     /// How many threads wait on `wakeup`; changes under the lock of `children`. Notifying is a system
     /// call, and most children end while their parent is not waiting.
     waiters: AtomicUsize,
-    /// Follows the account's flag; true for an actor while its lender is cancelled, too.
+    /// Follows the account's flag.
     cancelled: AtomicBool,
     ended: AtomicBool,
     /// Whether its result is being dropped, with this task as the current one.
@@ -117,9 +115,7 @@ pub(crate) struct Task {
     job: StdMutex<Option<TaskJob>>,
     on_end: StdMutex<Option<EndHook>>,
     /// The task that currently runs on this task's thread, in its place.
-    in_place: Mutex<Option<InPlace>>,
-    /// For an actor: the task that lends it a thread.
-    lender: StdMutex<Option<Arc<Task>>>,
+    in_place: Mutex<Option<Arc<Task>>>,
 }
 
 fn guard<T>(mutex: &StdMutex<T>) -> StdGuard<'_, T> {
@@ -316,7 +312,6 @@ impl Task {
             job: StdMutex::default(),
             on_end: StdMutex::default(),
             in_place: Mutex::new(None),
-            lender: StdMutex::default(),
         });
         if sys::fork::in_forked_child() {
             return task;
@@ -401,20 +396,15 @@ impl Task {
     /// Makes this the current task of this thread, in place of the previous one.
     #[inline(never)]
     pub(crate) fn enter(self: &Arc<Task>) -> CurrentTaskGuard {
-        let mut entered = self.enter_detached();
+        self.is_on_this_thread();
+        let before_id = CURRENT_ID.replace(self.id.get());
+        let before = CURRENT.with(|current| current.replace(Some(Arc::clone(self))));
+        let mut entered = CurrentTaskGuard { before, before_id, is_in_place: false };
         if let Some(outer) = entered.outer().filter(|outer| !Arc::ptr_eq(outer, self)).cloned() {
             entered.is_in_place = true;
             outer.begin_in_place(self);
         }
         entered
-    }
-
-    /// [`enter`](Task::enter) for an actor, which is linked to its lender in another way.
-    fn enter_detached(self: &Arc<Task>) -> CurrentTaskGuard {
-        self.is_on_this_thread();
-        let before_id = CURRENT_ID.replace(self.id.get());
-        let before = CURRENT.with(|current| current.replace(Some(Arc::clone(self))));
-        CurrentTaskGuard { before, before_id, is_in_place: false }
     }
 
     /// An error about this task and no particular resource.

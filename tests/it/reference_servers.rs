@@ -76,7 +76,9 @@ fn as_on_the_page(line: &str) -> Option<String> {
     let is_kept = match indent {
         0 => line.starts_with("task "),
         2 => line.contains(" fd "),
-        _ => ["acquired by ", "given ", "transferred ", "claimed "].iter().any(|word| line.starts_with(word)),
+        _ => ["acquired by ", "given ", "transferred ", "claimed "]
+            .iter()
+            .any(|word| line.starts_with(word)),
     };
     if !is_kept {
         return None;

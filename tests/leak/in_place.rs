@@ -1,20 +1,20 @@
-//! Rule 10, for what a task's thread runs in the task's place: inline children, local roots, actors'
-//! parts. Cancel and drain reach the end of that chain, and so does what comes back to a task that
-//! was cancelled or drained meanwhile.
+//! Rule 10, for what a task's thread runs in the task's place: inline children and local roots. Cancel
+//! and drain reach the end of that chain, and so does what comes back to a task that was cancelled or
+//! drained meanwhile.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::mem;
 use std::sync::Barrier;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use echown::net::Stream;
-use echown::ownership::{ErrorKind, Promise, Registry, TaskError};
+use echown::ownership::{ErrorKind, Promise, Registry, RunInlineError, TaskError};
 use echown::pool::{self, Orphans, Pool};
 use echown::test;
 
 use crate::common::{
-    Fixture, assert_cancelled, refusal, thread_id, wait_until, wait_until_blocked,
+    Fixture, assert_cancelled, panic_message, refusal, thread_id, wait_until, wait_until_blocked,
 };
 
 /// Spawns a child and waits until `work` blocks in a system call, or for another thread.
@@ -166,31 +166,136 @@ fn cancel_wakes_every_way_of_waiting_in_an_inline_child() {
 }
 
 #[test]
-fn cancel_wakes_a_join_in_an_actors_part_and_the_actor_goes_on() {
+fn cancel_reaches_what_every_task_on_the_thread_owns() {
     let lab = Fixture::new();
     lab.root(|| {
-        let mut actor = lab.registry.actor("archive").expect("we are alive");
-        let (back, came_back) = channel();
-        let child = blocked(lab, true, move |begin| {
-            let pool = lab.pool();
-            let waits = || {
-                begin.send(thread_id()).expect("the test listens");
-                let refused = sleeper(&pool).join();
-                let Err(TaskError::Refused(sleeper, error)) = refused else {
-                    panic!("{refused:?}")
-                };
-                assert_eq!(error.kind(), ErrorKind::Cancelled);
-                let spawned = pool.spawn([], || ()).expect_err("its lender is cancelled");
-                assert_eq!(spawned.refusal().expect("refused").kind(), ErrorKind::Cancelled);
-                assert_cancelled(sleeper.cancel());
+        let child = blocked(lab, false, |begin| {
+            let (outer, _outer_peer) = lab.connection();
+            let read = || {
+                let read = read_from_a_silent_peer(lab, &begin);
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::Cancelled);
             };
-            actor.act(waits).expect("it is alive");
-            back.send(actor).expect("the test listens");
+            assert_fails_without_panic(lab.registry.run_inline("inline", [], read));
+            let refused = refusal((&outer).read(&mut [0]));
+            assert_eq!(refused.kind(), ErrorKind::Cancelled);
         });
         assert_cancelled(child.cancel());
-        let mut actor = came_back.recv().expect("it was sent back");
-        let spawn = || lab.spawn("next", [], || 7).join().expect("the actor was not cancelled");
-        assert_eq!(actor.act(spawn).expect("it is alive"), 7);
+    });
+    lab.assert_clean();
+}
+
+#[test]
+fn an_inline_child_of_a_cancelled_task_gets_nothing_more() {
+    let lab = Fixture::new();
+    lab.root(|| {
+        let (offered, _peer) = lab.connection();
+        let offered = offered.offer().expect("it is ours");
+        let (go, gone) = channel::<()>();
+        let child = blocked(lab, true, move |begin| {
+            let acquire = || {
+                let inner = lab.spawn("sender", [], move || {
+                    let text = lab.own("text");
+                    let _ = gone.recv();
+                    refusal(text.transfer()).kind()
+                });
+                begin.send(thread_id()).expect("the test listens");
+                let Err(TaskError::Refused(inner, _)) = inner.join() else {
+                    panic!("the outer task was cancelled")
+                };
+                drop(go);
+                while !inner.has_ended() {
+                    std::thread::yield_now();
+                }
+                assert_eq!(inner.cancel().expect("it had ended"), ErrorKind::Cancelled);
+                assert_eq!(refusal(offered.claim()).kind(), ErrorKind::Cancelled);
+                assert_eq!(refusal(lab.registry.own(())).kind(), ErrorKind::Cancelled);
+                let spawned = lab.pool().spawn([], || ()).expect_err("it is cancelled");
+                assert_eq!(spawned.refusal().expect("refused").kind(), ErrorKind::Cancelled);
+            };
+            assert_fails_without_panic(lab.registry.run_inline("inline", [], acquire));
+        });
+        assert_cancelled(child.cancel());
+    });
+}
+
+#[test]
+fn a_drained_inline_child_reads_what_has_arrived_before_the_end() {
+    let lab = Fixture::new();
+    lab.root(|| {
+        let (stream, mut peer) = lab.connection();
+        peer.write_all(b"arrived").expect("it is connected");
+        let give = [stream.resource()];
+        let (begin, begun) = channel();
+        let child = lab.spawn("outer", give, move || {
+            let read = || {
+                let mut text = String::new();
+                (&stream).read_exact(&mut [0]).expect("it has arrived");
+                begin.send(thread_id()).expect("the test listens");
+                (&stream).read_to_string(&mut text).expect("it comes to the end");
+                assert!(lab.registry.is_draining());
+                stream.transfer().expect("the outer task accepts it");
+                text
+            };
+            lab.registry.run_inline("inline", [stream.resource()], read).expect("it ends well")
+        });
+        wait_until_blocked(begun.recv().expect("the child runs"), false);
+        child.drain().expect("it is our child");
+        assert_eq!(child.join().expect("it ends well"), "rrived");
+        lab.assert_all_closed_except(&peer);
+    });
+    lab.assert_clean();
+}
+
+#[test]
+fn a_descriptor_goes_down_and_up_through_inline_children_and_its_custody_names_each() {
+    let lab = Fixture::new();
+    lab.root(|| {
+        let (stream, peer) = lab.connection();
+        let run = |name, f: &dyn Fn()| {
+            let inline = || {
+                f();
+                stream.transfer().expect("the outer task accepts it");
+            };
+            lab.registry.run_inline(name, [stream.resource()], inline).expect("it ends well");
+        };
+        run("LISTENER-1", &|| {
+            run("WORKER-4", &|| {
+                run("RX-4", &|| ());
+                run("TX-4", &|| ());
+            });
+        });
+        let custody = stream.describe().custody.into_iter().skip(1);
+        let hands: Vec<String> = custody
+            .map(|step| format!("{} {}", step.event, step.to.expect("a task").name))
+            .collect();
+        let expected = [
+            "given LISTENER-1",
+            "given WORKER-4",
+            "given RX-4",
+            "transferred WORKER-4",
+            "given TX-4",
+            "transferred WORKER-4",
+            "transferred LISTENER-1",
+        ];
+        assert_eq!(hands[..7], expected);
+        assert!(hands[7].starts_with("transferred "), "{hands:?}");
+        stream.release().expect("it is ours again");
+        lab.assert_all_closed_except(&peer);
+    });
+    lab.assert_clean();
+}
+
+#[test]
+fn a_panic_in_an_inline_child_leaves_the_outer_task_ready_for_the_next() {
+    let lab = Fixture::new();
+    lab.root(|| {
+        let (stream, peer) = lab.connection();
+        let panics = || panic!("in the child");
+        let ended = lab.registry.run_inline("panics", [stream.resource()], panics);
+        let Err(RunInlineError::Failed(ended)) = ended else { panic!("{ended:?}") };
+        assert_eq!(panic_message::<()>(Err(ended)), "in the child");
+        lab.assert_all_closed_except(&peer);
+        lab.registry.run_inline("next", [], || drop(lab.connection())).expect("it ends well");
     });
     lab.assert_clean();
 }
@@ -437,38 +542,6 @@ fn what_is_dropped_elsewhere_during_a_failed_spawn_is_closed_once() {
             });
         }
         assert_eq!(lab.registry.snapshot().resources.len(), 0);
-    });
-}
-
-#[test]
-fn what_is_transferred_to_an_actor_with_a_cancelled_lender_is_cancelled() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let mut actor = lab.registry.actor("archive").expect("we are alive");
-        let (go, gone) = channel::<()>();
-        let child = blocked(lab, true, move |begin| {
-            let receive = || {
-                let child = lab.spawn("sender", [], move || {
-                    let (stream, peer) = lab.connection();
-                    let _ = gone.recv();
-                    stream.transfer().expect("the actor itself was not cancelled");
-                    (stream, peer)
-                });
-                begin.send(thread_id()).expect("the test listens");
-                let Err(TaskError::Refused(child, _)) = child.join() else {
-                    panic!("the lender was cancelled")
-                };
-                drop(go);
-                while !child.has_ended() {
-                    std::thread::yield_now();
-                }
-                let (stream, _peer) = child.cancel().expect("it had ended");
-                let refused = refusal((&stream).read(&mut [0]));
-                assert_eq!(refused.kind(), ErrorKind::Cancelled);
-            };
-            actor.act(receive).expect("it is alive");
-        });
-        assert_cancelled(child.cancel());
     });
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::ownership::account::{Account, TaskPhase};
 use crate::ownership::closing::{catch_panic, drop_catching, log_catching};
-use crate::ownership::error::{Error, ErrorKind};
+use crate::ownership::error::Error;
 use crate::ownership::int_map::{self, IntMap};
 use crate::ownership::record::Record;
 use crate::ownership::registry::Registry;
@@ -278,20 +278,8 @@ impl Task {
         // Before the shutdown, which is what wakes the task.
         account.draining = true;
         let continues = account.phase != TaskPhase::Ending;
-        drop(account);
-        self.shutdown_read();
+        self.for_each_pinned(account, PinPurpose::Inspect, Record::shutdown_read);
         continues
-    }
-
-    /// Shuts down reading on every stream that this task owns.
-    pub(super) fn shutdown_read(&self) {
-        self.for_each_pinned(self.account(), PinPurpose::Inspect, Record::shutdown_read);
-    }
-
-    /// Cancels what this task owns now, but not the task itself: the task that lends it a thread is
-    /// cancelled.
-    pub(super) fn cancel_owned(&self) {
-        self.for_each_pinned(self.account(), PinPurpose::Cancel, Record::shutdown);
     }
 
     /// Pins every resource that this task holds, under its account's lock, then releases the lock and calls
@@ -344,10 +332,7 @@ pub(crate) fn make_child(
     let me = current(registry);
     let parent = parent.unwrap_or(&me);
     for task in [&me, parent] {
-        let closed = Task::closed_reason(&task.account());
-        // An actor whose lender was cancelled cannot start a child either.
-        let closed = closed.or(task.is_cancelled().then_some(ErrorKind::Cancelled));
-        if let Some(kind) = closed {
+        if let Some(kind) = Task::closed_reason(&task.account()) {
             return Err(me.refusal(kind, None, site));
         }
     }

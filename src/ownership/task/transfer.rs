@@ -91,7 +91,6 @@ pub(crate) fn return_all(
         held.record().record_step(Event::Returned, Some(child), Some(parent), site);
         pending.carry_out(held);
     }
-    parent.propagate_cancel();
 }
 
 /// A request that the receiver of a resource got before the resource arrived, and that its canceller or
@@ -172,7 +171,6 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> R
         Ok(pending) => {
             record.record_step(Event::Transferred, Some(me), Some(&parent), site);
             pending.carry_out(held);
-            parent.propagate_cancel();
             Ok(())
         }
         Err(NotMoved::Refused(word)) => Err(record.refusal(word, me, site)),
@@ -238,7 +236,6 @@ pub(crate) fn claim(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> Resu
             other
         };
         record.record_step(Event::Claimed, Some(&offerer), Some(me), site);
-        me.propagate_cancel();
         return Ok(());
     }
 }
