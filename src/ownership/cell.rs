@@ -15,7 +15,7 @@ use echown_report::{Event, Site};
 use super::closing::{catch_panic, complete_close_reporting, drop_catching, run_finalizer};
 use super::error::{Error, ErrorKind, Refused};
 use super::handle::Owned;
-use super::record::{Descriptor, Managed, Record};
+use super::record::{Managed, Record, RecordedFd};
 use super::registry::Registry;
 use super::task::{self, Task};
 use crate::sys::{close, fork};
@@ -55,7 +55,7 @@ impl<T: Send + 'static> ResourceCell<T> {
     pub(crate) fn own(
         registry: &Registry,
         kind: &'static str,
-        descriptor: Option<Descriptor>,
+        descriptor: Option<RecordedFd>,
         stored: StoredValue<T>,
         site: Site,
     ) -> Result<Owned<T>, Refused<T>> {
@@ -202,7 +202,7 @@ impl Registry {
                 return Err(Refused::new(error, Some(value)));
             }
         };
-        let descriptor = Descriptor { number, identity, direction: Direction::Both };
+        let descriptor = RecordedFd { number, identity, direction: Direction::Both };
         let forget = |value: T| {
             let fd: OwnedFd = value.into();
             // The number belongs to another owner now: leave it open.

@@ -15,7 +15,7 @@ use echown_report::{Event, Site};
 use super::cell::ResourceCell;
 use super::error::{Error, ErrorKind, Refused};
 use super::handle::{Handle, Owned, handle_methods};
-use super::record::{Descriptor, Managed, Record};
+use super::record::{Managed, Record, RecordedFd};
 use super::task::{self, Task};
 use crate::sys::close;
 
@@ -34,7 +34,7 @@ impl<T: Send + 'static> Managed for HalfCell<T> {
         let whole = self.whole.record();
         let mut finalized = Ok(());
         // The number still belongs to the whole: this half has not left it, and all pins are gone.
-        if let Some(Descriptor { number, direction: Direction::Write, .. }) = self.record.descriptor
+        if let Some(RecordedFd { number, direction: Direction::Write, .. }) = self.record.descriptor
             && !whole.slot.load().is_replaced()
         {
             match whole.replacement() {
@@ -98,7 +98,7 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
         let me = task::current(&record.registry);
         let whole = Arc::clone(self.handle().cell());
         let make = |direction| {
-            let descriptor = record.descriptor.map(|whole| Descriptor { direction, ..whole });
+            let descriptor = record.descriptor.map(|whole| RecordedFd { direction, ..whole });
             let mut half = Record::new(record.registry.clone(), record.kind, descriptor, &me, site);
             half.set_whole(Arc::clone(&whole) as Arc<dyn Managed>);
             half.inherit_timeouts(record);
@@ -182,7 +182,7 @@ impl<T: Send + 'static> Half<T> {
             record.slot.wait_for_pins();
             record.record_step(Event::Rejoined, Some(&me), None, site);
             whole.record().add_traffic(record);
-            if let Some(Descriptor { direction, .. }) = record.descriptor {
+            if let Some(RecordedFd { direction, .. }) = record.descriptor {
                 let may_time_out = record.may_time_out(direction);
                 whole.record().set_may_time_out(direction, may_time_out);
             }

@@ -30,7 +30,7 @@ fn next_id() -> ResourceId {
 
 /// What is special about a resource that is a descriptor.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Descriptor {
+pub(crate) struct RecordedFd {
     pub(crate) number: Number,
     pub(crate) identity: Identity,
     /// Which ways a shutdown on this resource's account goes.
@@ -43,7 +43,7 @@ pub(crate) struct Record {
     pub(crate) slot: Slot,
     pub(crate) registry: Registry,
     pub(crate) kind: &'static str,
-    pub(crate) descriptor: Option<Descriptor>,
+    pub(crate) descriptor: Option<RecordedFd>,
     pub(crate) acquired: Site,
     pub(crate) created_at: Instant,
     /// For a half: the whole that it belongs to.
@@ -72,7 +72,7 @@ impl Record {
     pub(crate) fn new(
         registry: Registry,
         kind: &'static str,
-        descriptor: Option<Descriptor>,
+        descriptor: Option<RecordedFd>,
         owner: &Task,
         site: Site,
     ) -> Record {
@@ -324,7 +324,7 @@ impl Record {
 
     /// What the number refers to now, if that is no longer this resource.
     pub(crate) fn replacement(&self) -> Option<io::Result<Identity>> {
-        let Descriptor { number, identity, .. } = self.descriptor?;
+        let RecordedFd { number, identity, .. } = self.descriptor?;
         let now = match identity {
             Identity::Socket { .. } => number.identity_as_socket(),
             _ => number.identity(),
@@ -434,7 +434,7 @@ impl Record {
 
     /// Shuts down the number, which is pinned or held exclusively, in this resource's direction.
     pub(crate) fn shutdown(&self) {
-        if let Some(Descriptor { number, direction, .. }) = self.descriptor
+        if let Some(RecordedFd { number, direction, .. }) = self.descriptor
             && self.replacement().is_none()
         {
             close::shut(number, direction);
@@ -444,7 +444,7 @@ impl Record {
     /// Shuts down the reading of a stream. What has arrived can still be read, then comes the end of the
     /// stream.
     pub(crate) fn shutdown_read(&self) {
-        if let Some(Descriptor { number, direction, .. }) = self.descriptor
+        if let Some(RecordedFd { number, direction, .. }) = self.descriptor
             && direction != Direction::Write
             && kind::is_stream(self.kind)
             && self.replacement().is_none()

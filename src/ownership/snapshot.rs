@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use echown_fd::fd::{Direction, Place};
+use echown_fd::fd::{Direction, FdAddresses};
 use echown_report::{CustodyStep, ResourceData, ResourceId, TaskData};
 
 use super::account::TaskPhase;
@@ -20,29 +20,30 @@ use super::task::{self, Task};
 /// Describes a resource that the caller is closing and therefore has exclusively.
 pub(super) fn of_closing(held: &dyn Managed) -> ResourceData {
     let record = held.record();
-    let place = if record.replacement().is_none() { place_of(record) } else { Place::default() };
-    describe(record, record.slot.load(), place, Instant::now())
+    let addresses =
+        if record.replacement().is_none() { addresses_of(record) } else { FdAddresses::default() };
+    describe(record, record.slot.load(), addresses, Instant::now())
 }
 
 /// Describes a resource that another task may own. Pins its number while reading from the kernel.
 pub(super) fn of_record(record: &Record) -> ResourceData {
     let word = record.slot.load();
-    let place = pinned_place_of(record, word.owner());
-    describe(record, word, place, Instant::now())
+    let addresses = pinned_addresses_of(record, word.owner());
+    describe(record, word, addresses, Instant::now())
 }
 
 /// The addresses or path of a number, if `owner` still has it. The pin is held only for this.
-fn pinned_place_of(record: &Record, owner: u64) -> Place {
+fn pinned_addresses_of(record: &Record, owner: u64) -> FdAddresses {
     let pin = record.slot.pin_guard(owner, PinPurpose::Inspect);
-    pin.as_ref().map(|_| place_of(record)).unwrap_or_default()
+    pin.as_ref().map(|_| addresses_of(record)).unwrap_or_default()
 }
 
-fn place_of(record: &Record) -> Place {
-    record.descriptor.map(|descriptor| descriptor.number.place()).unwrap_or_default()
+fn addresses_of(record: &Record) -> FdAddresses {
+    record.descriptor.map(|descriptor| descriptor.number.addresses()).unwrap_or_default()
 }
 
 /// Builds the description from the recorded state, with the custody until that moment.
-fn describe(record: &Record, word: Word, place: Place, noted: Instant) -> ResourceData {
+fn describe(record: &Record, word: Word, addresses: FdAddresses, noted: Instant) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
     let half = record.descriptor.and_then(|descriptor| match descriptor.direction {
@@ -57,9 +58,9 @@ fn describe(record: &Record, word: Word, place: Place, noted: Instant) -> Resour
         half,
         number: record.descriptor.map(|descriptor| descriptor.number.raw()),
         identity: record.descriptor.map(|descriptor| descriptor.identity),
-        local: place.local,
-        peer: place.peer,
-        path: place.path,
+        local: addresses.local,
+        peer: addresses.peer,
+        path: addresses.path,
         state: match word.state() {
             SlotState::Released => "released",
             SlotState::Held => "held",
@@ -159,8 +160,8 @@ fn describe_all(noted: Vec<Noted>, at: Instant) -> (Vec<TaskData>, Vec<ResourceD
         let mut owns = Vec::new();
         for (held, word) in owned {
             let record = held.record();
-            let place = pinned_place_of(record, word.owner());
-            resources.push(describe(record, word, place, at));
+            let addresses = pinned_addresses_of(record, word.owner());
+            resources.push(describe(record, word, addresses, at));
             owns.push(record.id);
         }
         tasks.push(task_data(&task, phase, cancelled, owns));

@@ -44,7 +44,7 @@ pub use site::Site;
 pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
 pub use sources::Sources;
 pub use suppression::Suppression;
-pub use test_report::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
+pub use test_report::{Descriptor, Place, StackFrame, TestFinding, TestReport, TestVerdict};
 
 #[cfg(feature = "annotated")]
 mod annotated;

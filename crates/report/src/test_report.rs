@@ -150,13 +150,13 @@ pub struct Place {
     /// Name of the thread that did it, or its kernel id.
     pub thread: String,
     /// The stack of the call, innermost frame first.
-    pub frames: Vec<Frame>,
+    pub frames: Vec<StackFrame>,
 }
 
 /// One call on a stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct Frame {
+pub struct StackFrame {
     /// The function, or the address if its name is unknown.
     pub function: String,
     /// Path of its source, if the debug information has it.
@@ -187,7 +187,7 @@ impl TestReport {
 impl Place {
     /// The innermost frame in the test author's code.
     #[must_use]
-    pub fn own(&self) -> Option<&Frame> {
+    pub fn own(&self) -> Option<&StackFrame> {
         self.frames.iter().find(|frame| frame.is_own)
     }
 }

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use proc_macro::token_stream::IntoIter;
 use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
-use crate::Fault;
+use crate::SyntaxError;
 
 /// The annotated function.
 pub(crate) struct Function {
@@ -20,13 +20,13 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    pub(crate) fn read(item: TokenStream) -> Result<Function, Fault> {
+    pub(crate) fn read(item: TokenStream) -> Result<Function, SyntaxError> {
         let mut tokens = item.into_iter().peekable();
         let (mut attributes, mut should_panic) = (TokenStream::new(), Vec::new());
         while is_sign(tokens.peek(), '#') {
             attributes.extend(tokens.next());
             let Some(TokenTree::Group(attribute)) = tokens.next() else {
-                return Err(Fault::new(Span::call_site(), "expected an attribute after `#`"));
+                return Err(SyntaxError::new(Span::call_site(), "expected an attribute after `#`"));
             };
             should_panic.extend(read_attribute(&attribute)?);
             attributes.extend([TokenTree::Group(attribute)]);
@@ -35,7 +35,7 @@ impl Function {
         let qualifiers = read_qualifiers(&mut tokens)?;
         let name = match tokens.next() {
             Some(TokenTree::Ident(name)) => name,
-            _ => return Err(Fault::new(Span::call_site(), "expected a function's name")),
+            _ => return Err(SyntaxError::new(Span::call_site(), "expected a function's name")),
         };
         match tokens.next() {
             Some(TokenTree::Group(arguments))
@@ -43,16 +43,16 @@ impl Function {
                     && arguments.stream().is_empty() => {}
             Some(other) => {
                 let what = "a test takes no arguments and has no generics";
-                return Err(Fault::new(other.span(), what));
+                return Err(SyntaxError::new(other.span(), what));
             }
-            None => return Err(Fault::new(name.span(), "expected `()` after the name")),
+            None => return Err(SyntaxError::new(name.span(), "expected `()` after the name")),
         }
         let rest: Vec<TokenTree> = tokens.collect();
         let answers = rest.len() > 1;
         if answers && !should_panic.is_empty() {
             let what = "a `#[should_panic]` test returns nothing: remove the result type, or the \
                         `#[should_panic]`";
-            return Err(Fault::new(name.span(), what));
+            return Err(SyntaxError::new(name.span(), what));
         }
         let mut inner = qualifiers;
         inner.extend([
@@ -65,7 +65,7 @@ impl Function {
 }
 
 /// Returns the condition under which an attribute makes the test a `#[should_panic]` test.
-fn read_attribute(attribute: &Group) -> Result<Option<TokenStream>, Fault> {
+fn read_attribute(attribute: &Group) -> Result<Option<TokenStream>, SyntaxError> {
     let trees: Vec<TokenTree> = attribute.stream().into_iter().collect();
     match &trees[..] {
         [TokenTree::Ident(word), ..] if word.to_string() == "should_panic" => {
@@ -77,7 +77,7 @@ fn read_attribute(attribute: &Group) -> Result<Option<TokenStream>, Fault> {
         [TokenTree::Ident(word)] if word.to_string() == "test" => {
             let what =
                 "remove the `#[test]`: this attribute adds one, and the test would run twice";
-            Err(Fault::new(word.span(), what))
+            Err(SyntaxError::new(word.span(), what))
         }
         _ => Ok(None),
     }
@@ -115,7 +115,7 @@ fn read_visibility(tokens: &mut Peekable<IntoIter>) -> TokenStream {
 }
 
 /// Parses `const`, `unsafe`, `extern "C"` and finally `fn`.
-fn read_qualifiers(tokens: &mut Peekable<IntoIter>) -> Result<TokenStream, Fault> {
+fn read_qualifiers(tokens: &mut Peekable<IntoIter>) -> Result<TokenStream, SyntaxError> {
     let mut qualifiers = TokenStream::new();
     loop {
         match tokens.next() {
@@ -126,17 +126,17 @@ fn read_qualifiers(tokens: &mut Peekable<IntoIter>) -> Result<TokenStream, Fault
                         let what = "an async test needs a runtime: write `fn` and call `block_on(async \
                                     { ... })` of your runtime in it; the descriptors of the runtime \
                                     are then checked, too";
-                        return Err(Fault::new(word.span(), what));
+                        return Err(SyntaxError::new(word.span(), what));
                     }
                     "unsafe" => {
                         let what =
                             "a test cannot be an unsafe function: use an unsafe block inside";
-                        return Err(Fault::new(word.span(), what));
+                        return Err(SyntaxError::new(word.span(), what));
                     }
                     "fn" | "const" | "extern" => qualifiers.extend([TokenTree::Ident(word)]),
                     _ => {
                         let what = format!("expected a function, found `{text}`");
-                        return Err(Fault::new(word.span(), what));
+                        return Err(SyntaxError::new(word.span(), what));
                     }
                 }
                 if text == "fn" {
@@ -144,8 +144,8 @@ fn read_qualifiers(tokens: &mut Peekable<IntoIter>) -> Result<TokenStream, Fault
                 }
             }
             Some(TokenTree::Literal(abi)) => qualifiers.extend([TokenTree::Literal(abi)]),
-            Some(other) => return Err(Fault::new(other.span(), "expected a function")),
-            None => return Err(Fault::new(Span::call_site(), "expected a function")),
+            Some(other) => return Err(SyntaxError::new(other.span(), "expected a function")),
+            None => return Err(SyntaxError::new(Span::call_site(), "expected a function")),
         }
     }
 }

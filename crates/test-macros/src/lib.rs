@@ -43,7 +43,7 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// ```
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
-    Origin { name: "echown_test::test", path: "::echown_test" }.attribute(options, item)
+    MacroOrigin { name: "echown_test::test", path: "::echown_test" }.attribute(options, item)
 }
 
 /// The same attribute, exported by `echown`: a crate that depends only on `echown` has no path to
@@ -51,18 +51,18 @@ pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn test_of_echown(options: TokenStream, item: TokenStream) -> TokenStream {
-    Origin { name: "echown::test", path: "::echown::harness" }.attribute(options, item)
+    MacroOrigin { name: "echown::test", path: "::echown::harness" }.attribute(options, item)
 }
 
 /// The crate that the attribute was used through.
-struct Origin {
+struct MacroOrigin {
     /// The attribute's path for messages.
     name: &'static str,
     /// The path of `Case`, `Binary`, `Ignore` and `run` for the generated code.
     path: &'static str,
 }
 
-impl Origin {
+impl MacroOrigin {
     fn attribute(&self, options: TokenStream, item: TokenStream) -> TokenStream {
         let read = Function::read(item.clone());
         match read.and_then(|function| Ok((Options::read(options)?, function))) {
@@ -130,14 +130,14 @@ fn spanned(stream: TokenStream, span: Span) -> TokenStream {
 }
 
 /// An error message and its span.
-struct Fault {
+struct SyntaxError {
     span: Span,
     what: String,
 }
 
-impl Fault {
-    fn new(span: Span, what: impl Into<String>) -> Fault {
-        Fault { span, what: what.into() }
+impl SyntaxError {
+    fn new(span: Span, what: impl Into<String>) -> SyntaxError {
+        SyntaxError { span, what: what.into() }
     }
 
     fn into_compile_error(self, attribute: &str) -> TokenStream {

@@ -6,12 +6,12 @@ use std::iter::Peekable;
 use proc_macro::token_stream::IntoIter;
 use proc_macro::{Ident, Literal, Span, TokenStream, TokenTree};
 
-use crate::{Fault, kind};
+use crate::{SyntaxError, kind};
 
 /// The parsed options.
 #[derive(Default)]
 pub(crate) struct Options {
-    ignores: Vec<Ignore>,
+    ignores: Vec<IgnoreOption>,
     expect_leaks: Option<(Literal, Literal)>,
     report_inherited: bool,
     settle_ms: Option<Literal>,
@@ -21,48 +21,55 @@ pub(crate) struct Options {
 }
 
 /// A descriptor to ignore, and the reason.
-struct Ignore {
+struct IgnoreOption {
     form: &'static str,
     what: Option<Literal>,
     reason: Literal,
 }
 
 impl Options {
-    pub(crate) fn read(stream: TokenStream) -> Result<Options, Fault> {
+    pub(crate) fn read(stream: TokenStream) -> Result<Options, SyntaxError> {
         let mut options = Options::default();
         let mut tokens = stream.into_iter().peekable();
         while let Some(tree) = tokens.next() {
             let TokenTree::Ident(word) = tree else {
-                return Err(Fault::new(tree.span(), "expected an option's name"));
+                return Err(SyntaxError::new(tree.span(), "expected an option's name"));
             };
             options.read_one(&word, &mut tokens)?;
             match tokens.next() {
                 None => break,
                 Some(TokenTree::Punct(sign)) if sign.as_char() == ',' => {}
                 Some(other) => {
-                    return Err(Fault::new(other.span(), "expected a comma between two options"));
+                    return Err(SyntaxError::new(
+                        other.span(),
+                        "expected a comma between two options",
+                    ));
                 }
             }
         }
         Ok(options)
     }
 
-    fn read_one(&mut self, word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<(), Fault> {
+    fn read_one(
+        &mut self,
+        word: &Ident,
+        tokens: &mut Peekable<IntoIter>,
+    ) -> Result<(), SyntaxError> {
         match &*word.to_string() {
             "ignore_path" => {
                 let what = Some(string(word, tokens)?);
                 let reason = reason(word, tokens)?;
-                self.ignores.push(Ignore { form: "Path", what, reason });
+                self.ignores.push(IgnoreOption { form: "Path", what, reason });
             }
             "ignore_kind" => {
                 let kind = string(word, tokens)?;
                 check_kind(&kind)?;
                 let reason = reason(word, tokens)?;
-                self.ignores.push(Ignore { form: "Kind", what: Some(kind), reason });
+                self.ignores.push(IgnoreOption { form: "Kind", what: Some(kind), reason });
             }
             "allow_close_inherited" => {
                 let reason = reason(word, tokens)?;
-                self.ignores.push(Ignore { form: "CloseInherited", what: None, reason });
+                self.ignores.push(IgnoreOption { form: "CloseInherited", what: None, reason });
             }
             "expect_leaks" => {
                 let count = number(word, tokens)?;
@@ -76,7 +83,7 @@ impl Options {
             "because" => {
                 let what = "`because` needs an option before it: ignore_path, ignore_kind, \
                             allow_close_inherited or expect_leaks";
-                return Err(Fault::new(word.span(), what));
+                return Err(SyntaxError::new(word.span(), what));
             }
             other => {
                 let what = format!(
@@ -84,7 +91,7 @@ impl Options {
                      allow_close_inherited, expect_leaks (each followed by because), \
                      report_inherited, settle_ms, timeout_ms, trace_fds and no_rerun"
                 );
-                return Err(Fault::new(word.span(), what));
+                return Err(SyntaxError::new(word.span(), what));
             }
         }
         Ok(())
@@ -109,7 +116,7 @@ impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Fields { options, path } = self;
         f.write_str("ignores: &[")?;
-        for Ignore { form, what, reason } in &options.ignores {
+        for IgnoreOption { form, what, reason } in &options.ignores {
             write!(f, "{path}::Ignore::{form} {{ ")?;
             if let Some(what) = what {
                 write!(f, "what: {what}, ")?;
@@ -136,23 +143,23 @@ impl fmt::Display for Fields<'_> {
     }
 }
 
-fn check_kind(kind: &Literal) -> Result<(), Fault> {
+fn check_kind(kind: &Literal) -> Result<(), SyntaxError> {
     let text = kind.to_string();
     if kind::ALL.iter().any(|known| text == format!("\"{known}\"")) {
         return Ok(());
     }
     let known = kind::ALL.join("`, `");
-    Err(Fault::new(kind.span(), format!("unknown kind {text}; kinds are `{known}`")))
+    Err(SyntaxError::new(kind.span(), format!("unknown kind {text}; kinds are `{known}`")))
 }
 
 /// Parses `, because = "REASON"`.
-fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
+fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, SyntaxError> {
     let missing = || {
         let what = format!(
             "`{word}` needs a reason: write `, because = \"...\"` after it; the reason is printed \
              when the option applies"
         );
-        Fault::new(word.span(), what)
+        SyntaxError::new(word.span(), what)
     };
     match tokens.next() {
         Some(TokenTree::Punct(sign)) if sign.as_char() == ',' => {}
@@ -162,7 +169,7 @@ fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Faul
         Some(TokenTree::Ident(because)) if because.to_string() == "because" => {
             let reason = string(&because, tokens)?;
             match reason.to_string().trim_matches('"').trim() {
-                "" => Err(Fault::new(reason.span(), "`because` must not be empty")),
+                "" => Err(SyntaxError::new(reason.span(), "`because` must not be empty")),
                 _ => Ok(reason),
             }
         }
@@ -171,25 +178,29 @@ fn reason(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Faul
 }
 
 /// Parses `= "TEXT"`.
-fn string(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
+fn string(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, SyntaxError> {
     let value = value(word, tokens, "\"...\"")?;
     if value.to_string().starts_with(['"', 'r']) {
         return Ok(value);
     }
-    Err(Fault::new(value.span(), format!("`{word}` expects a string: `{word} = \"...\"`")))
+    Err(SyntaxError::new(value.span(), format!("`{word}` expects a string: `{word} = \"...\"`")))
 }
 
 /// Parses `= N`.
-fn number(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, Fault> {
+fn number(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<Literal, SyntaxError> {
     let value = value(word, tokens, "N")?;
     if value.to_string().starts_with(|first: char| first.is_ascii_digit()) {
         return Ok(value);
     }
-    Err(Fault::new(value.span(), format!("`{word}` expects a number: `{word} = 1`")))
+    Err(SyntaxError::new(value.span(), format!("`{word}` expects a number: `{word} = 1`")))
 }
 
-fn value(word: &Ident, tokens: &mut Peekable<IntoIter>, form: &str) -> Result<Literal, Fault> {
-    let fault = |span: Span| Fault::new(span, format!("write `{word} = {form}`"));
+fn value(
+    word: &Ident,
+    tokens: &mut Peekable<IntoIter>,
+    form: &str,
+) -> Result<Literal, SyntaxError> {
+    let fault = |span: Span| SyntaxError::new(span, format!("write `{word} = {form}`"));
     match tokens.next() {
         Some(TokenTree::Punct(sign)) if sign.as_char() == '=' => {}
         Some(other) => return Err(fault(other.span())),
@@ -203,7 +214,7 @@ fn value(word: &Ident, tokens: &mut Peekable<IntoIter>, form: &str) -> Result<Li
 }
 
 /// Parses nothing, `= true` or `= false`.
-fn yes_or_no(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<bool, Fault> {
+fn yes_or_no(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<bool, SyntaxError> {
     match tokens.peek() {
         Some(TokenTree::Punct(sign)) if sign.as_char() == '=' => {}
         _ => return Ok(true),
@@ -214,7 +225,7 @@ fn yes_or_no(word: &Ident, tokens: &mut Peekable<IntoIter>) -> Result<bool, Faul
         Some(TokenTree::Ident(value)) if value.to_string() == "false" => Ok(false),
         other => {
             let span = other.map_or(word.span(), |tree| tree.span());
-            Err(Fault::new(span, format!("write `{word} = true` or `{word} = false`")))
+            Err(SyntaxError::new(span, format!("write `{word} = true` or `{word} = false`")))
         }
     }
 }

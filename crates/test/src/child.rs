@@ -16,11 +16,11 @@ use echown_fd::{
 use super::case::Case;
 use super::fd_snapshot::{FdSnapshot, described};
 use super::message::{
-    Closed, Coverage, Double, Ended, Left, Message, Outcome, OwnedAtExit, Started,
+    ChildMessage, Closed, Coverage, Double, Ended, Left, Outcome, OwnedAtExit, Started,
 };
 use super::symbolizer::Symbolizer;
 use crate::observer::{Observed, Observer, panic_message};
-use echown_report::{Descriptor, Frame, Place, ResourceData};
+use echown_report::{Descriptor, Place, ResourceData, StackFrame};
 
 /// The environment variable that marks a child process and contains its settings.
 pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
@@ -99,7 +99,7 @@ pub(super) fn run<R: Termination + 'static>(
 ) -> ! {
     let pipe = ReportPipe::new(&config);
     let before = FdSnapshot::take();
-    pipe.send(&Message::Started(Started {
+    pipe.send(&ChildMessage::Started(Started {
         before: before.fds.iter().map(|fd| i64::from(fd.number)).collect(),
         threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
     }));
@@ -117,11 +117,11 @@ pub(super) fn run<R: Termination + 'static>(
     let count = first.fds.len();
     if !config.rerun || count == 0 {
         run.find_places(&mut first, |_| true);
-        pipe.send(&Message::Ended(first.ended));
+        pipe.send(&ChildMessage::Ended(first.ended));
     } else {
         // Sent before the second execution, which may fail. The places are sent after it:
         // symbolizing is slow, and descriptors that are opened once per process need no place.
-        pipe.send(&Message::Ended(first.ended.clone()));
+        pipe.send(&ChildMessage::Ended(first.ended.clone()));
         inherit_fds::make_room(count);
         let second = run.execute(&FdSnapshot::take());
         // The second execution is not comparable if its outcome differs or no descriptor could be
@@ -131,8 +131,8 @@ pub(super) fn run<R: Termination + 'static>(
             false => vec![true; count],
         };
         run.find_places(&mut first, |index| recurs[index]);
-        pipe.send(&Message::Rerun { recurs });
-        pipe.send(&Message::Ended(first.ended));
+        pipe.send(&ChildMessage::Rerun { recurs });
+        pipe.send(&ChildMessage::Ended(first.ended));
     }
     exit(if outcome == Outcome::Returned { 0 } else { FAILED_EXIT_CODE })
 }
@@ -143,7 +143,7 @@ struct Execution {
     fds: Vec<FdIdentity>,
     opened: Vec<Option<Stack>>,
     closed: Vec<Option<Stack>>,
-    doubles: Vec<trap::Double>,
+    doubles: Vec<trap::DoubleClose>,
     /// Whether the descriptor limit was reached at its end.
     is_full: bool,
 }
@@ -194,7 +194,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         let (body, observer) = (self.body, self.observer);
         let in_task =
             move || observer.run(Box::new(move || report(__rust_begin_short_backtrace(body))));
-        self.pipe.send(&Message::Began);
+        self.pipe.send(&ChildMessage::Began);
         let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
         let running =
             running.unwrap_or_else(|error| panic!("no thread for the test's body: {error}"));
@@ -210,7 +210,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
         // Buffered output belongs to this test.
         let _ = io::stdout().flush();
-        self.pipe.send(&Message::Returned);
+        self.pipe.send(&ChildMessage::Returned);
         let is_full = inherit_fds::is_full();
         inherit_fds::make_room(FDS_RESERVED);
         let fds = before.leaked_since(self.case.settle());
@@ -244,7 +244,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         for (closed, stack) in execution.ended.closed.iter_mut().zip(&mut execution.closed) {
             closed.at = place(stack.take(), "closed by ");
         }
-        for trap::Double { number, stacks } in execution.doubles.drain(..) {
+        for trap::DoubleClose { number, stacks } in execution.doubles.drain(..) {
             let words = ["opened by ", "closed first by ", "closed again by "];
             let places = stacks.into_iter().zip(words);
             let places = places.filter_map(|(stack, words)| place(stack, words)).collect();
@@ -294,7 +294,7 @@ fn duplicate_of(fd: &FdIdentity, others: &[FdIdentity]) -> Option<RawFd> {
 /// Where the registry's resource was acquired; known without the trap.
 fn acquired(resource: &ResourceData) -> Place {
     let first = resource.custody.first();
-    let frame = Frame {
+    let frame = StackFrame {
         function: first
             .and_then(|step| step.to.as_ref())
             .map_or(String::new(), |to| to.to_string()),
@@ -377,7 +377,7 @@ impl ReportPipe {
 
     /// Sends a message, unless the test closed the pipe, since its number may then refer to another
     /// file.
-    fn send(&self, message: &Message) {
+    fn send(&self, message: &ChildMessage) {
         let bytes = message.to_bytes();
         let mut rest = &bytes[..];
         while !rest.is_empty() {

@@ -106,7 +106,7 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
 #[cfg(all(test, feature = "ci"))]
 mod tests {
     use super::*;
-    use echown_report::{Frame, Sources};
+    use echown_report::{Sources, StackFrame};
 
     fn leak(kind: &str, path: &str, function: &str) -> TestFinding {
         let descriptor = Descriptor {
@@ -115,12 +115,12 @@ mod tests {
             path: Some(path.to_owned()),
             ..Descriptor::default()
         };
-        let frame = Frame {
+        let frame = StackFrame {
             function: function.to_owned(),
             file: Some("src/a.rs".to_owned()),
             line: 7,
             is_own: true,
-            ..Frame::default()
+            ..StackFrame::default()
         };
         TestFinding {
             verdict: TestVerdict::Leak,

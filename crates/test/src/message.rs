@@ -4,11 +4,11 @@
 //! and lists with their lengths before them. Both ends are the same binary, so there are no
 //! versions. An incomplete message (the child exited) is ignored.
 
-use echown_report::{Descriptor, Frame, Place};
+use echown_report::{Descriptor, Place, StackFrame};
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Message {
+pub(super) enum ChildMessage {
     /// The process is ready; contains the state before the body.
     Started(Started),
     /// The body begins, for the first or second time.
@@ -114,7 +114,7 @@ pub(super) enum Coverage {
     Missing(String),
 }
 
-impl Message {
+impl ChildMessage {
     /// The encoded message, with its length in front.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut fields = Vec::new();
@@ -126,11 +126,11 @@ impl Message {
     }
 
     /// Removes the first complete message from the received bytes.
-    pub(super) fn take_from(arrived: &mut Vec<u8>) -> Option<Message> {
+    pub(super) fn take_from(arrived: &mut Vec<u8>) -> Option<ChildMessage> {
         let mut rest = &arrived[..];
         let length = usize::try_from(u64::decode(&mut rest)?).ok()?;
         let mut fields = rest.get(..length)?;
-        let message = Message::decode(&mut fields);
+        let message = ChildMessage::decode(&mut fields);
         arrived.drain(..8 + length);
         message
     }
@@ -236,7 +236,7 @@ macro_rules! encode_fields {
 encode_fields! {
     Descriptor { number, kind, local, peer, path, facts }
     Place { what, thread, frames }
-    Frame { function, file, line, column, is_own }
+    StackFrame { function, file, line, column, is_own }
     Left { descriptor, opened, custody }
     Closed { number, was, now, at }
     Double { number, places }
@@ -273,7 +273,7 @@ macro_rules! encode_variants {
     };
 }
 
-encode_variants!(Message {
+encode_variants!(ChildMessage {
     0 => Started(started),
     1 => Ended(ended),
     2 => Rerun { recurs },
@@ -297,8 +297,8 @@ encode_variants!(Coverage {
 mod tests {
     use super::*;
 
-    fn messages() -> Vec<Message> {
-        let frame = Frame {
+    fn messages() -> Vec<ChildMessage> {
+        let frame = StackFrame {
             function: "crate::f".into(),
             file: Some("src/lib.rs".into()),
             line: 3,
@@ -316,8 +316,8 @@ mod tests {
         let left =
             Left { descriptor, opened: Some(place.clone()), custody: vec!["acquired".into()] };
         vec![
-            Message::Started(Started { before: vec![0, 1, -1, i64::MAX], threads: vec![] }),
-            Message::Ended(Ended {
+            ChildMessage::Started(Started { before: vec![0, 1, -1, i64::MAX], threads: vec![] }),
+            ChildMessage::Ended(Ended {
                 outcome: Outcome::Panicked(Some("why".into())),
                 left: vec![left],
                 closed: vec![Closed { number: 3, at: Some(place.clone()), ..Closed::default() }],
@@ -325,21 +325,21 @@ mod tests {
                 coverage: Coverage::Missing("why not".into()),
                 ..Ended::default()
             }),
-            Message::Rerun { recurs: vec![true, false] },
-            Message::Began,
-            Message::Returned,
+            ChildMessage::Rerun { recurs: vec![true, false] },
+            ChildMessage::Began,
+            ChildMessage::Returned,
         ]
     }
 
     #[test]
     fn a_message_arrives_as_it_was_sent_however_it_is_cut() {
         let sent = messages();
-        let bytes: Vec<u8> = sent.iter().flat_map(Message::to_bytes).collect();
+        let bytes: Vec<u8> = sent.iter().flat_map(ChildMessage::to_bytes).collect();
         for size in [1, 2, 7, bytes.len()] {
             let (mut arrived, mut received) = (Vec::new(), Vec::new());
             for part in bytes.chunks(size) {
                 arrived.extend(part);
-                while let Some(message) = Message::take_from(&mut arrived) {
+                while let Some(message) = ChildMessage::take_from(&mut arrived) {
                     received.push(message);
                 }
             }
@@ -353,7 +353,7 @@ mod tests {
         for message in messages() {
             let mut bytes = message.to_bytes();
             bytes.pop();
-            assert_eq!(Message::take_from(&mut bytes), None);
+            assert_eq!(ChildMessage::take_from(&mut bytes), None);
         }
     }
 }

@@ -21,7 +21,7 @@ use super::env_settings::EnvSettings;
 use super::filter::{self, Filtered};
 use super::hang;
 use super::judge::{self, ChildReport, Verdict};
-use super::message::Message;
+use super::message::ChildMessage;
 use super::report_output;
 
 /// How often a child is polled for its end on a kernel without pidfd.
@@ -271,7 +271,7 @@ impl RunningChild {
                 false => text.clear(),
             }
             self.control = self.control.filter(|control| read_all(control, &mut arrived));
-            while let Some(message) = Message::take_from(&mut arrived) {
+            while let Some(message) = ChildMessage::take_from(&mut arrived) {
                 report.receive(message);
                 deadline = Instant::now() + report.progress.timeout(case) * factor;
             }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use echown_fd::{escape, trap::Stack};
-use echown_report::{Frame, Place};
+use echown_report::{Place, StackFrame};
 
 use super::case::Case;
 use super::symbols::{Symbol, Symbols};
@@ -16,7 +16,7 @@ pub(super) struct Symbolizer {
     root: PathBuf,
     symbols: Symbols,
     /// Resolved addresses: the same code may have opened thousands of descriptors.
-    cache: RefCell<HashMap<usize, Vec<Frame>>>,
+    cache: RefCell<HashMap<usize, Vec<StackFrame>>>,
 }
 
 impl Symbolizer {
@@ -38,7 +38,7 @@ impl Symbolizer {
             "" => stack.thread.to_string(),
             name => format!("`{name}`"),
         };
-        let mut frames: Vec<Frame> = Vec::new();
+        let mut frames: Vec<StackFrame> = Vec::new();
         // Frames of the C library at the top of a stack are skipped without symbolizing: reading
         // its debug information, if installed, takes longer than everything else.
         let is_in_c_library = |address: &&usize| self.symbols.is_in_c_library(**address);
@@ -56,19 +56,19 @@ impl Symbolizer {
     }
 
     /// The frames at an address: several if functions were inlined.
-    fn resolve(&self, address: usize) -> Vec<Frame> {
+    fn resolve(&self, address: usize) -> Vec<StackFrame> {
         // A return address can belong to the next line, so one byte is subtracted.
         let symbols = self.symbols.resolve(address - 1);
-        let frame = |symbol: Symbol| Frame {
+        let frame = |symbol: Symbol| StackFrame {
             function: symbol.function.unwrap_or_else(|| format!("{address:#x}")),
             is_own: symbol.file.as_deref().is_some_and(is_own),
             file: symbol.file.map(|file| self.shown(&file)),
             line: symbol.line,
             column: symbol.column,
         };
-        let mut frames: Vec<Frame> = symbols.into_iter().map(frame).collect();
+        let mut frames: Vec<StackFrame> = symbols.into_iter().map(frame).collect();
         if frames.is_empty() {
-            frames.push(Frame { function: format!("{address:#x}"), ..Frame::default() });
+            frames.push(StackFrame { function: format!("{address:#x}"), ..StackFrame::default() });
         }
         frames
     }

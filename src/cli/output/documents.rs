@@ -70,7 +70,7 @@ fn is_special(path: &Path) -> bool {
 
 /// The identity of a file, independent of the path.
 #[derive(PartialEq, Eq)]
-enum Identity {
+enum OutputIdentity {
     Node(u64, u64),
     /// The file does not exist yet.
     Path(PathBuf),
@@ -83,12 +83,12 @@ enum Identity {
 pub(in crate::cli) fn distinct<'a>(
     outputs: impl IntoIterator<Item = (&'static str, Option<&'a Path>)>,
 ) -> Result<(), String> {
-    let mut known: Vec<(&str, Identity)> = Vec::new();
+    let mut known: Vec<(&str, OutputIdentity)> = Vec::new();
     for (option, path) in outputs {
         let Some(path) = path.filter(|path| !is_special(path)) else { continue };
         let identity = match fs::metadata(path) {
-            Ok(metadata) => Identity::Node(metadata.dev(), metadata.ino()),
-            Err(_) => Identity::Path(resolved(path)),
+            Ok(metadata) => OutputIdentity::Node(metadata.dev(), metadata.ino()),
+            Err(_) => OutputIdentity::Path(resolved(path)),
         };
         if let Some((other, _)) = known.iter().find(|(_, it)| *it == identity) {
             return Err(format!(

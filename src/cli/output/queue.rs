@@ -78,12 +78,12 @@ impl Item {
 /// The queue of one output.
 #[derive(Default)]
 pub(in crate::cli) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<OutputQueueState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct OutputQueueState {
     items: VecDeque<Item>,
     /// The size of the queued items, including those that the writer has taken and not yet written.
     bytes: usize,
@@ -243,12 +243,12 @@ impl Queue {
         self.state().dropped
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutputQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl OutputQueueState {
     fn drop_one(&mut self) {
         self.dropped += 1;
         if self.is_abandoned {

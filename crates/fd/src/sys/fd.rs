@@ -106,12 +106,12 @@ impl Number {
     }
 
     /// Addresses or path, as far as the kernel returns them.
-    pub fn place(self) -> Place {
+    pub fn addresses(self) -> FdAddresses {
         self.lend(|fd| {
             let local = rustix::net::getsockname(fd).ok().and_then(address);
             let peer = rustix::net::getpeername(fd).ok().flatten().and_then(address);
             let path = if local.is_none() && peer.is_none() { link_target(self.0) } else { None };
-            Place { local, peer, path }
+            FdAddresses { local, peer, path }
         })
     }
 
@@ -257,7 +257,7 @@ impl fmt::Display for Identity {
 /// The addresses or path of a descriptor, [escaped](escape), because clients choose the names of
 /// their sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct FdAddresses {
     /// The local address.
     pub local: Option<String>,
     /// The peer's address.

@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::kind;
 
-use super::fd::{Identity, Number, Place, link_target, open_numbers};
+use super::fd::{FdAddresses, Identity, Number, link_target, open_numbers};
 
 /// The identity of a descriptor: its number and the open file that it refers to.
 ///
@@ -77,7 +77,7 @@ pub struct Described {
 pub fn describe(number: RawFd) -> Described {
     let link = link_target(number);
     let kind = kind_of(number, link.as_deref());
-    let Place { local, peer, path } = Number::listed(number).place();
+    let FdAddresses { local, peer, path } = Number::listed(number).addresses();
     let facts = Number::listed(number).lend(|fd| facts(fd, kind));
     // A link to an anonymous inode contains nothing but the kind.
     let path = path.filter(|path| !path.starts_with("anon_inode:"));

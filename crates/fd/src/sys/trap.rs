@@ -73,7 +73,7 @@ pub struct Stack {
 /// A double close: a number that was opened, closed and closed again, as far as each call was
 /// recorded.
 #[derive(Clone, Debug)]
-pub struct Double {
+pub struct DoubleClose {
     /// The number.
     pub number: RawFd,
     /// The three calls in this order.
@@ -85,7 +85,7 @@ mod here {
     use std::os::fd::RawFd;
 
     use super::table::{DOUBLES_MAX, Second, TABLE, Trace};
-    use super::{Double, Mode, Stack, calls, filter, handler};
+    use super::{DoubleClose, Mode, Stack, calls, filter, handler};
 
     /// Starts recording, until the process ends, on this thread and the threads that it starts.
     ///
@@ -107,10 +107,10 @@ mod here {
     }
 
     /// The double closes so far.
-    pub fn doubles() -> Vec<Double> {
+    pub fn doubles() -> Vec<DoubleClose> {
         let mut doubles = Vec::with_capacity(DOUBLES_MAX);
         TABLE.with(|table| table.doubles(&mut doubles));
-        let double = |(number, traces): Second| Double {
+        let double = |(number, traces): Second| DoubleClose {
             number,
             stacks: traces.map(|trace| trace.map(stack)),
         };
@@ -131,7 +131,7 @@ mod here {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::{Double, Mode, Stack};
+    use super::{DoubleClose, Mode, Stack};
 
     pub fn install(_: Mode) -> Result<(), String> {
         Err(String::from("openings are recorded on Linux on x86-64 only"))
@@ -145,7 +145,7 @@ mod here {
         None
     }
 
-    pub fn doubles() -> Vec<Double> {
+    pub fn doubles() -> Vec<DoubleClose> {
         Vec::new()
     }
 }

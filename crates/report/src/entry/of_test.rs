@@ -1,7 +1,7 @@
 //! A test's findings as entries.
 
 use super::{Entry, Location, Step, TestName};
-use crate::{Frame, Place, Sources, TestFinding, TestReport, TestVerdict};
+use crate::{Place, Sources, StackFrame, TestFinding, TestReport, TestVerdict};
 
 impl Entry {
     /// The findings of a test; `suite` is its binary.
@@ -62,7 +62,7 @@ fn location(finding: &TestFinding, report: &TestReport) -> Location {
 }
 
 /// The location of a stack frame, if known.
-pub fn of_frame(frame: &Frame) -> Option<Location> {
+pub fn of_frame(frame: &StackFrame) -> Option<Location> {
     let file = frame.file.as_deref()?;
     // A registry reports a task in place of a function, and task numbers change with each run.
     let is_function = !frame.function.is_empty() && !frame.function.starts_with("task ");
@@ -90,7 +90,7 @@ fn step(line: &str) -> Option<Step> {
 impl Place {
     /// Each frame with its location, innermost first.
     #[cfg(feature = "ci")]
-    pub fn locations(&self) -> impl Iterator<Item = (&Frame, Option<Location>)> {
+    pub fn locations(&self) -> impl Iterator<Item = (&StackFrame, Option<Location>)> {
         self.frames.iter().map(|frame| (frame, of_frame(frame)))
     }
 }

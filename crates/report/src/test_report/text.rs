@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Descriptor, Frame, Place, TestFinding, TestReport, TestVerdict};
+use super::{Descriptor, Place, StackFrame, TestFinding, TestReport, TestVerdict};
 use crate::Plural;
 
 /// The maximum number of descriptors of one place that are described; the rest are only listed by
@@ -15,12 +15,12 @@ const FRAMES_MAX: usize = 12;
 
 impl fmt::Display for TestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, alike) in self.findings.chunk_by(Headline::is_shared).enumerate() {
+        for (index, alike) in self.findings.chunk_by(TestHeadline::is_shared).enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
             let verdict = alike[0].verdict;
-            write!(f, "{verdict}: test `{}` {}", self.test, Headline(alike))?;
+            write!(f, "{verdict}: test `{}` {}", self.test, TestHeadline(alike))?;
             alike.iter().try_for_each(|finding| finding.fmt(f))?;
             write!(f, "\n  help: {}", verdict.help())?;
         }
@@ -32,16 +32,16 @@ impl fmt::Display for TestReport {
 }
 
 /// A headline for findings that share one: what happened, in one line, after the test's name.
-struct Headline<'a>(&'a [TestFinding]);
+struct TestHeadline<'a>(&'a [TestFinding]);
 
-impl Headline<'_> {
+impl TestHeadline<'_> {
     fn is_shared(one: &TestFinding, next: &TestFinding) -> bool {
         let counts = |finding: &TestFinding| !finding.descriptors.is_empty();
         one.verdict == next.verdict && counts(one) && counts(next)
     }
 }
 
-impl fmt::Display for Headline<'_> {
+impl fmt::Display for TestHeadline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let finding = &self.0[0];
         let count: usize = self.0.iter().map(|finding| finding.descriptors.len()).sum();
@@ -133,7 +133,7 @@ impl fmt::Display for Place {
 }
 
 /// `FILE:LINE:COLUMN`, as far as known.
-impl fmt::Display for Frame {
+impl fmt::Display for StackFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {
             Some(file) => write!(f, "{file}:{}", self.line)?,

@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 
 use crate::hang::Hang;
-use crate::message::{Ended, Message, Started};
+use crate::message::{ChildMessage, Ended, Started};
 use crate::progress::Progress;
 
 /// What one child process reported, and how it ended.
@@ -18,16 +18,16 @@ pub(crate) struct ChildReport {
 }
 
 impl ChildReport {
-    pub(crate) fn receive(&mut self, message: Message) {
+    pub(crate) fn receive(&mut self, message: ChildMessage) {
         match message {
-            Message::Started(started) => self.started = Some(started),
+            ChildMessage::Started(started) => self.started = Some(started),
             // The child was killed in the step in which it hangs; the step does not change any
             // more.
-            Message::Began | Message::Returned if self.hang.is_some() => {}
-            Message::Began => self.progress = Progress::Running,
-            Message::Returned => self.progress = Progress::Returned,
-            Message::Ended(ended) => self.ended = Some(ended),
-            Message::Rerun { recurs } => self.recurs = Some(recurs),
+            ChildMessage::Began | ChildMessage::Returned if self.hang.is_some() => {}
+            ChildMessage::Began => self.progress = Progress::Running,
+            ChildMessage::Returned => self.progress = Progress::Returned,
+            ChildMessage::Ended(ended) => self.ended = Some(ended),
+            ChildMessage::Rerun { recurs } => self.recurs = Some(recurs),
         }
     }
 }

@@ -30,7 +30,7 @@ const SIGSYS_BIT: u64 = 1 << (libc::SIGSYS - 1);
 /// The kernel's `sigaction`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Action {
+struct SigAction {
     handler: usize,
     flags: u64,
     restorer: usize,
@@ -78,7 +78,7 @@ pub(super) fn install(
 fn never_block() {
     /// The highest signal number of the kernel.
     const SIGNAL_MAX: u64 = 64;
-    let mut action = Action { handler: 0, flags: 0, restorer: 0, mask: SIGSYS_BIT };
+    let mut action = SigAction { handler: 0, flags: 0, restorer: 0, mask: SIGSYS_BIT };
     let (set, pointer) = (&raw const action.mask as u64, &raw mut action as u64);
     // SAFETY: the kernel reads the eight bytes of the set, and writes and reads an action of its
     // own size. Each action is set as it was read, except for its mask.
@@ -86,7 +86,7 @@ fn never_block() {
         repeat(libc::SYS_rt_sigprocmask, [libc::SIG_UNBLOCK as u64, set, 0, SET_BYTES, 0]);
         for signal in (1..=SIGNAL_MAX).filter(|&signal| signal != libc::SIGSYS as u64) {
             let got = repeat(libc::SYS_rt_sigaction, [signal, 0, pointer, SET_BYTES, 0]);
-            let now = (pointer as *const Action).read();
+            let now = (pointer as *const SigAction).read();
             if got == 0 && now.mask & SIGSYS_BIT != 0 {
                 set_action([signal, pointer, 0, SET_BYTES, 0]);
             }
@@ -257,20 +257,20 @@ fn set_mask(mask: *mut u64, [how, new, old, size, _]: [u64; 5]) -> i64 {
 /// descriptor would be killed. A new action for SIGSYS is ignored, and its old action is reported
 /// as the default.
 fn set_action([signal, new, old, size, _]: [u64; 5]) -> i64 {
-    const DEFAULT: Action = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    const DEFAULT: SigAction = SigAction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
     if signal as libc::c_int == libc::SIGSYS {
         if old != 0 {
             // SAFETY: the program passed it, so that the kernel writes an action there.
-            unsafe { (old as *mut Action).write_unaligned(DEFAULT) };
+            unsafe { (old as *mut SigAction).write_unaligned(DEFAULT) };
         }
         return 0;
     }
-    let action: Action;
+    let action: SigAction;
     let mut pointer = new;
     if new != 0 && size == SET_BYTES {
         // SAFETY: the program passed it, so that the kernel reads an action there.
-        let requested = unsafe { (new as *const Action).read_unaligned() };
-        action = Action { mask: requested.mask & !SIGSYS_BIT, ..requested };
+        let requested = unsafe { (new as *const SigAction).read_unaligned() };
+        action = SigAction { mask: requested.mask & !SIGSYS_BIT, ..requested };
         pointer = &raw const action as u64;
     }
     // SAFETY: the program's own call with its own arguments, except for the copy of the action,
@@ -287,7 +287,7 @@ fn unwind(trace: &mut Trace, pointer: usize) {
         is_outside: bool,
     }
 
-    extern "C" fn step(context: *mut Context, walk: *mut libc::c_void) -> libc::c_int {
+    extern "C" fn step(context: *mut UnwindContext, walk: *mut libc::c_void) -> libc::c_int {
         /// `_URC_NO_REASON`: continue with the next outer frame.
         const CONTINUE: libc::c_int = 0;
         /// `_URC_NORMAL_STOP`.
@@ -309,7 +309,7 @@ fn unwind(trace: &mut Trace, pointer: usize) {
 
 /// The unwinder's representation of a frame.
 #[repr(C)]
-struct Context {
+struct UnwindContext {
     _opaque: [u8; 0],
 }
 
@@ -317,10 +317,10 @@ struct Context {
 // unwinder.
 unsafe extern "C" {
     fn _Unwind_Backtrace(
-        step: extern "C" fn(*mut Context, *mut libc::c_void) -> libc::c_int,
+        step: extern "C" fn(*mut UnwindContext, *mut libc::c_void) -> libc::c_int,
         argument: *mut libc::c_void,
     ) -> libc::c_int;
-    fn _Unwind_GetIP(context: *mut Context) -> usize;
+    fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
 }
 
 fn is_recorded_process() -> bool {

@@ -72,7 +72,7 @@ impl Trace {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FdState {
     /// Not recorded: the number is closed, or was opened before recording began.
     Unrecorded,
     Open,
@@ -80,8 +80,8 @@ enum State {
 }
 
 #[derive(Clone, Copy)]
-struct Slot {
-    state: State,
+struct NumberEntry {
+    state: FdState,
     opened: Option<Trace>,
     closed: Option<Trace>,
     /// The first close of a file that was opened before recording began.
@@ -91,18 +91,22 @@ struct Slot {
 pub(super) type Second = (RawFd, [Option<Trace>; 3]);
 
 pub(super) struct Table {
-    slots: Vec<Slot>,
+    slots: Vec<NumberEntry>,
     doubles: Vec<Second>,
     bulk_closers: Vec<Trace>,
 }
 
 /// The previous state of a number, to restore if the close failed.
-pub(super) struct Undo(State, Option<Trace>);
+pub(super) struct Undo(FdState, Option<Trace>);
 
 impl Table {
     pub(super) fn new() -> Table {
-        let empty =
-            Slot { state: State::Unrecorded, opened: None, closed: None, closed_of_others: None };
+        let empty = NumberEntry {
+            state: FdState::Unrecorded,
+            opened: None,
+            closed: None,
+            closed_of_others: None,
+        };
         Table {
             slots: vec![empty; NUMBERS_MAX],
             doubles: Vec::with_capacity(DOUBLES_MAX),
@@ -110,13 +114,13 @@ impl Table {
         }
     }
 
-    fn slot(&mut self, number: RawFd) -> Option<&mut Slot> {
+    fn slot(&mut self, number: RawFd) -> Option<&mut NumberEntry> {
         self.slots.get_mut(usize::try_from(number).ok()?)
     }
 
     pub(super) fn opens(&mut self, number: RawFd, trace: &Trace) {
         if let Some(slot) = self.slot(number) {
-            (slot.state, slot.opened) = (State::Open, Some(*trace));
+            (slot.state, slot.opened) = (FdState::Open, Some(*trace));
         }
     }
 
@@ -125,10 +129,10 @@ impl Table {
     pub(super) fn closes(&mut self, number: RawFd, trace: &Trace) -> Option<Undo> {
         let slot = self.slot(number)?;
         let before = Undo(slot.state, slot.closed);
-        if slot.state == State::Unrecorded && slot.closed_of_others.is_none() {
+        if slot.state == FdState::Unrecorded && slot.closed_of_others.is_none() {
             slot.closed_of_others = Some(*trace);
         }
-        (slot.state, slot.closed) = (State::Closed, Some(*trace));
+        (slot.state, slot.closed) = (FdState::Closed, Some(*trace));
         Some(before)
     }
 
@@ -138,11 +142,11 @@ impl Table {
         let Undo(state, closed) = before;
         let opened = slot.opened;
         match state {
-            State::Unrecorded => {
+            FdState::Unrecorded => {
                 (slot.state, slot.closed, slot.closed_of_others) = (state, None, None);
                 self.add_bulk_closer(trace);
             }
-            State::Closed => {
+            FdState::Closed => {
                 slot.closed = closed;
                 let follows = |(last, traces): &Second| {
                     last.abs_diff(number) == 1
@@ -158,18 +162,18 @@ impl Table {
                 }
             }
             // Closed by a call that was not recorded, so the state is uncertain.
-            State::Open => {}
+            FdState::Open => {}
         }
     }
 
     pub(super) fn closes_range(&mut self, first: u32, last: u32, trace: &Trace) {
         for number in (first as usize..NUMBERS_MAX).take_while(|&number| number <= last as usize) {
             let slot = &mut self.slots[number];
-            if slot.state == State::Unrecorded && slot.closed_of_others.is_none() {
+            if slot.state == FdState::Unrecorded && slot.closed_of_others.is_none() {
                 slot.closed_of_others = Some(*trace);
             }
-            if slot.state == State::Open {
-                (slot.state, slot.closed) = (State::Closed, Some(*trace));
+            if slot.state == FdState::Open {
+                (slot.state, slot.closed) = (FdState::Closed, Some(*trace));
             }
         }
     }
@@ -185,11 +189,11 @@ impl Table {
 
     pub(super) fn opened(&mut self, number: RawFd) -> Option<Trace> {
         let slot = self.slot(number)?;
-        slot.opened.filter(|_| slot.state == State::Open)
+        slot.opened.filter(|_| slot.state == FdState::Open)
     }
 
     pub(super) fn is_closed(&mut self, number: RawFd) -> bool {
-        self.slot(number).is_some_and(|slot| slot.state == State::Closed)
+        self.slot(number).is_some_and(|slot| slot.state == FdState::Closed)
     }
 
     pub(super) fn closed_of_others(&mut self, number: RawFd) -> Option<Trace> {
