@@ -12,16 +12,20 @@ use crate::ownership::task;
 use crate::ownership::{Error, TaskError, TaskLabel};
 use crate::pool::Orphans;
 
-type ConnectionResult = io::Result<()>;
+/// How a task of the manager ended; for a connection, what ended it early.
+type TaskResult = io::Result<()>;
 
 /// The task of a listener: accepts until it is stopped, then waits for its connections.
-pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) {
+pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) -> TaskResult {
     let context = Arc::clone(&request.context);
     let (listener, actual) = match bind(&context, request.address) {
         Ok(bound) => bound,
-        Err(error) => return request.fail(error),
+        Err(error) => {
+            request.fail(error);
+            return Ok(());
+        }
     };
-    let connections: Orphans<ConnectionResult> = Orphans::reaped_by(&context.registry, log_outcome);
+    let connections: Orphans<TaskResult> = Orphans::reaped_by(&context.registry, log_outcome);
     context.status.update(|status| {
         if let Some(listener) = status.listeners.get_mut(&request.id) {
             listener.actual = Some(actual);
@@ -34,6 +38,7 @@ pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) {
     drop(request);
     // If this task is cancelled, its connections are cancelled when it ends.
     while let Ok(Some(_)) = connections.get() {}
+    Ok(())
 }
 
 fn bind(context: &Context, address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
@@ -48,7 +53,7 @@ fn accept(
     context: &Arc<Context>,
     listener: &Listener,
     stop: &PipeReader,
-    connections: &Orphans<ConnectionResult>,
+    connections: &Orphans<TaskResult>,
 ) {
     let mut backoff = AcceptBackoff::default();
     loop {
@@ -80,7 +85,7 @@ fn serve(
     context: &Arc<Context>,
     stream: Stream,
     peer: &Address,
-    connections: &Orphans<ConnectionResult>,
+    connections: &Orphans<TaskResult>,
 ) -> Result<(), String> {
     let give = [stream.resource()];
     let theirs = Arc::clone(context);
@@ -91,7 +96,7 @@ fn serve(
 }
 
 /// The task of a connection that is made here: connects after a delay, and serves the connection.
-pub(super) fn connect(request: &Request) {
+pub(super) fn connect(request: &Request) -> TaskResult {
     let context = &request.context;
     let me = task::current(&context.registry);
     let connected = match Instant::now().checked_add(request.delay) {
@@ -107,14 +112,17 @@ pub(super) fn connect(request: &Request) {
     match connected {
         Ok(connection) => {
             request.settle();
-            log_outcome(&me.label(), Ok(connection.run()));
+            connection.run()
         }
-        Err(error) => request.fail(error),
+        Err(error) => {
+            request.fail(error);
+            Ok(())
+        }
     }
 }
 
-/// Logs how a connection ended. A leak is reported when it is found.
-fn log_outcome(task: &TaskLabel, outcome: Result<ConnectionResult, TaskError<ConnectionResult>>) {
+/// Logs how a task ended. A leak is reported when it is found.
+pub(super) fn log_outcome(task: &TaskLabel, outcome: Result<TaskResult, TaskError<TaskResult>>) {
     match outcome {
         Ok(Ok(())) | Err(TaskError::Cancelled | TaskError::Leaked(..)) => {}
         Ok(Err(error)) => tracing::debug!(%task, "ended: {error}"),

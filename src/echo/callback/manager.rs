@@ -18,11 +18,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use super::ConnCallback;
-use super::acceptor;
+use super::acceptor::{self, log_outcome};
 use super::context::{Context, Request, RequestKind, Status, aborted};
 use crate::net::{PipeReader, PipeWriter, pipe_in};
 use crate::ownership::task::{self, Task};
-use crate::ownership::{TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
 
 /// The most requests that wait for the manager's task.
@@ -39,7 +38,7 @@ pub struct SocketManager {
     requests: SyncSender<Arc<Request>>,
     task: Arc<Task>,
     /// Reaps the manager's task when it ends.
-    _reaper: Orphans<()>,
+    _reaper: Orphans<io::Result<()>>,
 }
 
 impl SocketManager {
@@ -192,7 +191,7 @@ fn parse(address: &str) -> io::Result<SocketAddr> {
 
 /// The manager's task: starts a child for each request until it is cancelled, then ends its children.
 /// Requests that are left fail when the channel is dropped.
-fn run(context: &Context, requests: &Receiver<Arc<Request>>) {
+fn run(context: &Context, requests: &Receiver<Arc<Request>>) -> io::Result<()> {
     let children = Orphans::reaped_by(&context.registry, log_outcome);
     // Dropping the write end of a listener's pipe stops it.
     let mut stops: HashMap<u64, PipeWriter> = HashMap::new();
@@ -211,13 +210,15 @@ fn run(context: &Context, requests: &Receiver<Arc<Request>>) {
             stops.extend(start(context, request, &children).map(|stop| (id, stop)));
         }
     }
-    if let Err(error) = children.cancel() {
-        tracing::error!("{error}");
-    }
+    Ok(children.cancel()?)
 }
 
 /// Starts the child for a request. For a listener, returns the pipe's end that stops it.
-fn start(context: &Context, request: Arc<Request>, children: &Orphans<()>) -> Option<PipeWriter> {
+fn start(
+    context: &Context,
+    request: Arc<Request>,
+    children: &Orphans<io::Result<()>>,
+) -> Option<PipeWriter> {
     let (name, pipe) = match request.kind {
         RequestKind::Listen => {
             let pipe = pipe_in(&context.registry).map_err(|error| request.fail(error)).ok()?;
@@ -245,13 +246,5 @@ fn start(context: &Context, request: Arc<Request>, children: &Orphans<()>) -> Op
             }
             None
         }
-    }
-}
-
-fn log_outcome(task: &TaskLabel, outcome: Result<(), TaskError<()>>) {
-    match outcome {
-        // A leak is reported when it is found.
-        Ok(()) | Err(TaskError::Leaked(..) | TaskError::Cancelled) => {}
-        Err(failure) => tracing::error!(%task, "{failure}"),
     }
 }
