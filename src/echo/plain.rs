@@ -22,7 +22,7 @@ const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection's buffer at its largest, and the smaller one that it replaces.
 pub(super) const MEMORY: Memory = Memory { own: 80 * 1024, pooled: 0 };
 
-/// Echoes what it receives until the peer closes its sending side, and then closes ours: a client that
+/// Echoes all input until the peer closes its sending side, and then closes ours: a client that
 /// sends a file and half-closes gets all of it back, and then the end of the stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;

@@ -101,7 +101,7 @@ impl LineBuffer {
     /// newline.
     ///
     /// # Errors
-    /// Errors of the connection and the registry. No input at the moment is not an error.
+    /// Errors of the connection and the registry. Missing input is not an error.
     #[track_caller]
     pub fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<LineStatus> {
         let before = self.bytes.len();
@@ -123,7 +123,7 @@ impl LineBuffer {
     /// Sends as much as the socket accepts, without blocking. Returns true when all is sent.
     ///
     /// # Errors
-    /// Errors of the connection and the registry. No room at the moment is not an error.
+    /// Errors of the connection and the registry. A full socket buffer is not an error.
     #[track_caller]
     pub fn send(&mut self, stream: &Stream) -> io::Result<bool> {
         while self.sent < self.bytes.len() {

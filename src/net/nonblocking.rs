@@ -76,7 +76,7 @@ macro_rules! tries_to_read {
 macro_rules! tries_to_write {
     ($type:ty) => {
         impl $type {
-            /// Writes as much as there is room for, without blocking (`send(2)` with `MSG_DONTWAIT`).
+            /// Writes as much as the socket accepts, without blocking (`send(2)` with `MSG_DONTWAIT`).
             ///
             /// # Errors
             /// `WouldBlock`: there is no room. Other errors of the system call and the registry.

@@ -50,7 +50,7 @@ impl StopQuota {
     /// checks for the stop, and `waiting` returns how many connections wait.
     ///
     /// # Errors
-    /// Those of the two functions.
+    /// The errors of the two functions.
     pub(super) fn is_reached(
         &self,
         is_stopped: impl FnOnce() -> io::Result<bool>,

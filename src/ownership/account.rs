@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 pub(crate) enum TaskPhase {
     /// Waiting for a thread, or running.
     Open,
-    /// Finalizing what is left; the account accepts no more entries.
+    /// Finalizing the remaining resources; the account accepts no more entries.
     Ending,
     /// The task and its children have ended.
     Ended,

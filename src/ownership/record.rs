@@ -28,7 +28,7 @@ fn next_id() -> ResourceId {
     ResourceId::new(NonZeroU64::new(id).expect("2^64 resources take longer than any process lives"))
 }
 
-/// What is special about a resource that is a descriptor.
+/// The additional data of a resource that is a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordedFd {
     pub(crate) number: Number,
@@ -322,7 +322,7 @@ impl Record {
         })
     }
 
-    /// What the number refers to now, if that is no longer this resource.
+    /// The identity that the number refers to now, if it is no longer this resource.
     pub(crate) fn replacement(&self) -> Option<io::Result<Identity>> {
         let RecordedFd { number, identity, .. } = self.descriptor?;
         let now = match identity {

@@ -378,7 +378,7 @@ impl Registry {
         true
     }
 
-    /// Counts leaks and does what the policy says.
+    /// Counts leaks and applies the policy.
     pub(crate) fn report_leak(&self, report: LeakReport) {
         // ord: Relaxed; a statistic.
         self.0.counts.leaks.fetch_add(report.resources.len() as u64, Ordering::Relaxed);
@@ -412,7 +412,7 @@ impl Registry {
         self.0.level != Level::Off && !fork::in_forked_child()
     }
 
-    /// Counts a report other than a leak and does what the policy says.
+    /// Counts a report other than a leak and applies the policy.
     pub(crate) fn deliver(&self, report: Report) {
         let counter = match &report {
             Report::FdReplaced(_) => &self.0.counts.replaced,

@@ -43,7 +43,12 @@ fn addresses_of(record: &Record) -> FdAddresses {
 }
 
 /// Builds the description from the recorded state, with the custody until that moment.
-fn describe(record: &Record, word: Word, addresses: FdAddresses, noted: Instant) -> ResourceData {
+fn describe(
+    record: &Record,
+    word: Word,
+    addresses: FdAddresses,
+    recorded: Instant,
+) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
     let half = record.descriptor.and_then(|descriptor| match descriptor.direction {
@@ -75,7 +80,7 @@ fn describe(record: &Record, word: Word, addresses: FdAddresses, noted: Instant)
         bytes_in,
         bytes_out,
         custody_omitted: custody.omitted(),
-        custody: steps(&custody, noted),
+        custody: steps(&custody, recorded),
         kept_alive_by: None,
     }
 }
@@ -109,7 +114,7 @@ fn millis_since(moment: Instant) -> u64 {
 const ATTEMPTS_MAX: u32 = 100;
 
 /// A task as recorded, with the resources on its account.
-struct Noted {
+struct RecordedTask {
     task: Arc<Task>,
     phase: TaskPhase,
     cancelled: bool,
@@ -118,12 +123,12 @@ struct Noted {
 
 /// Tasks and resources of the registry with this id.
 pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
-    let (noted, at) = note(registry);
-    describe_all(noted, at)
+    let (recorded, at) = record_owners(registry);
+    describe_all(recorded, at)
 }
 
 /// Records the owners at one moment, and returns that moment, too.
-fn note(registry: u64) -> (Vec<Noted>, Instant) {
+fn record_owners(registry: u64) -> (Vec<RecordedTask>, Instant) {
     let (mut all, mut made) = task::all();
     let mut attempts_left = ATTEMPTS_MAX;
     let accounts = loop {
@@ -138,7 +143,7 @@ fn note(registry: u64) -> (Vec<Noted>, Instant) {
         drop(accounts);
         (all, made) = task::all();
     };
-    let mut noted = Vec::new();
+    let mut recorded = Vec::new();
     for (task, account) in all.iter().zip(&accounts) {
         let here = account.entries().filter(|held| held.record().registry.id() == registry);
         let owned: Vec<_> =
@@ -147,16 +152,16 @@ fn note(registry: u64) -> (Vec<Noted>, Instant) {
         let lives_here = task.registry_id() == registry && account.phase != TaskPhase::Ended;
         if lives_here || !owned.is_empty() {
             let (phase, cancelled) = (account.phase, account.cancelled);
-            noted.push(Noted { task: Arc::clone(task), phase, cancelled, owned });
+            recorded.push(RecordedTask { task: Arc::clone(task), phase, cancelled, owned });
         }
     }
-    (noted, Instant::now())
+    (recorded, Instant::now())
 }
 
-fn describe_all(noted: Vec<Noted>, at: Instant) -> (Vec<TaskData>, Vec<ResourceData>) {
+fn describe_all(recorded: Vec<RecordedTask>, at: Instant) -> (Vec<TaskData>, Vec<ResourceData>) {
     let mut resources = Vec::new();
     let mut tasks = Vec::new();
-    for Noted { task, phase, cancelled, owned } in noted {
+    for RecordedTask { task, phase, cancelled, owned } in recorded {
         let mut owns = Vec::new();
         for (held, word) in owned {
             let record = held.record();
@@ -233,16 +238,16 @@ mod tests {
             let ended = registry.run_inline("child", [], || {
                 let own = || registry.own_fd(listener()).expect("it is open and nobody owns it");
                 let all = [own(), own(), own()];
-                parts = Some((note(registry.id()), all.each_ref().map(|one| one.id())));
+                parts = Some((record_owners(registry.id()), all.each_ref().map(|one| one.id())));
                 let [released, transferred, offered] = all;
                 released.release().expect("it is its own");
                 transferred.transfer().expect("the parent is running");
                 moved = Some((transferred, offered.offer().expect("it is its own")));
             });
             ended.expect("it leaves nothing");
-            // Its task is gone as well, but for what was noted.
-            let ((noted, at), ids) = parts.expect("the child ran");
-            let (tasks, resources) = describe_all(noted, at);
+            // Its task has ended, too; only the record remains.
+            let ((recorded, at), ids) = parts.expect("the child ran");
+            let (tasks, resources) = describe_all(recorded, at);
             assert_eq!(resources.iter().map(|resource| resource.id).collect::<Vec<_>>(), ids);
             for resource in &resources {
                 assert_eq!((resource.state, &resource.local), ("held", &None));

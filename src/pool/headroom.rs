@@ -48,7 +48,7 @@ impl Headroom {
     /// Checks that there is memory for one more thread.
     ///
     /// # Errors
-    /// There is not; the message names what is missing.
+    /// Memory or mappings are missing; the message names which.
     pub(super) fn check(&mut self, stack_bytes: usize) -> io::Result<()> {
         if !memory::can_map(stack_bytes.saturating_add(RESERVE_BYTES)) {
             let text = format!(

@@ -7,7 +7,7 @@
 //!
 //! So every worker here is a [`ThreadPool`] of exactly one thread, and this file decides which of them
 //! gets a job. Growing means building one more, with no count to restore when that fails. Retiring
-//! means dropping the handle: the thread first runs what was sent to it before, then ends. No job can
+//! means dropping the handle: the thread first runs its earlier jobs, then ends. No job can
 //! be lost and no job can hang, because only a thread without a job is ever dropped. The cost is
 //! 1.5 KiB for a channel per thread. Waking is no slower: 200 jobs that wait for each other take 18 to
 //! 25 microseconds each, against 23 to 31 through one shared channel on the same 2 cores.
@@ -17,7 +17,7 @@
 //! most of the cost of a short job. Such a job cannot be lost: a thread stops spinning and checks
 //! the queue in one step, under the lock.
 //!
-//! What is counted: a thread is running from the moment a job is sent to it until the job and
+//! The counts: a thread is running from the moment a job is sent to it until the job and
 //! everything it captured have been dropped, and idle otherwise. A retired thread is no longer
 //! counted, although the kernel may need a moment more to end it.
 //!
@@ -156,7 +156,7 @@ struct PoolState {
     closed: bool,
 }
 
-/// What a thread does after a job.
+/// The next step of a thread after a job.
 enum NextStep {
     Run(ThreadPool, AnyJob),
     /// Return to the channel. The threads in the list are retired; the current one may be among them.

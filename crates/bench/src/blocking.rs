@@ -194,7 +194,7 @@ impl<'run> BlockingClient<'run> {
         stream
     }
 
-    /// Sends what is scheduled, and waits for a reply.
+    /// Sends scheduled messages, and waits for a reply.
     fn exchange(
         &mut self,
         stream: &ClientSocket,

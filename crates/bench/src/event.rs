@@ -247,7 +247,7 @@ impl<'run> EventClient<'run> {
         self.slots[index].session.in_flight() == 0
     }
 
-    /// Schedules a message and sends what can be sent of it.
+    /// Schedules a message, and sends as much of it as the socket accepts.
     fn send_message(&mut self, index: usize, due: u64, stats: &mut WorkerStats) {
         if self.slots[index].stream.is_none()
             && !(self.run.plan.churn && self.reconnect(index, stats))
@@ -302,7 +302,7 @@ impl<'run> EventClient<'run> {
         }
     }
 
-    /// Reads, schedules the next messages, and sends what can be sent.
+    /// Reads, schedules the next messages, and sends as much as the socket accepts.
     fn serve(&mut self, index: usize, window: Window, is_open: bool, stats: &mut WorkerStats) {
         let ended = self.receive(index, window, is_open, stats);
         match ended {

@@ -10,7 +10,7 @@ use std::process::Command;
 /// descriptors learns of them here. Its client threads call these methods, so they must not block for
 /// long.
 pub trait Host: Send + Sync {
-    /// A descriptor was opened. `kind` says what it is: `"tcp stream"`, `"unix stream"`,
+    /// A descriptor was opened. `kind` is its kind: `"tcp stream"`, `"unix stream"`,
     /// `"tcp listener"` or `"epoll"`.
     fn opened(&self, fd: BorrowedFd<'_>, kind: &'static str) {
         let _ = (fd, kind);

@@ -2,7 +2,7 @@
 //!
 //! It is a stream of random bytes that repeats after a prime number of them. The period is long enough that
 //! a server does not lose or repeat exactly one period by chance. Each connection starts at another
-//! offset. Nothing is copied: what is sent and compared are slices of one ring.
+//! offset. Nothing is copied: the sent and compared bytes are slices of one ring.
 
 use fastrand::Rng;
 

@@ -121,7 +121,7 @@ fn cause(error: &io::Error) -> String {
     format!("{missing}, which is needed to start servers, is missing; give the address of a server")
 }
 
-/// An address on which no server listens at the moment.
+/// An address on which no server listens now.
 fn free_address(host: &Arc<dyn Host>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;

@@ -12,7 +12,7 @@ use procfs::process::Process;
 /// page.
 const MAPPINGS_PER_THREAD: u64 = 4;
 
-/// Mappings kept for what is mapped later: the allocator's arenas, files, large blocks of memory.
+/// Mappings reserved for later: the allocator's arenas, files, large blocks of memory.
 const MAPPINGS_RESERVED: u64 = 544;
 
 /// The kernel's default, where `/proc` cannot be read.

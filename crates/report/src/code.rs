@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// What was found, as a stable code: reports print it (`error[leak]`), CI documents contain it
+        /// The kind of a finding or error, as a stable code: reports print it (`error[leak]`), CI documents contain it
         /// and `echown explain` takes it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]

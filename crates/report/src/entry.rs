@@ -24,7 +24,7 @@ pub struct Entry {
     pub text: String,
     /// The most frequent fix.
     pub help: &'static str,
-    /// What the resource is: `tcp stream`, `pipe`, the name of a type.
+    /// The kind of the resource: `tcp stream`, `pipe`, the name of a type.
     pub resource: Option<String>,
     /// The line that matters most: where a leaked resource was acquired, or the rule was broken.
     pub location: Location,

@@ -29,7 +29,7 @@ impl fmt::Debug for NodeLabel {
     }
 }
 
-/// Whether a reference keeps what it refers to alive.
+/// Whether a reference keeps its target alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]

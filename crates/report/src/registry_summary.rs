@@ -1,4 +1,4 @@
-//! `RegistrySummary`: counts of reports, an exit code, and what is still open.
+//! `RegistrySummary`: counts of reports, an exit code, and the open resources.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::Code;
 use super::ids::TaskLabel;
 use super::snapshot::ResourceData;
 
-/// The counts of a registry's reports, and what is still open.
+/// The counts of a registry's reports, and the open resources.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 pub struct RegistrySummary {
@@ -26,14 +26,14 @@ pub struct RegistrySummary {
     pub known: u64,
     /// Resources that were leaked, reported, and kept alive by a cycle of recorded references.
     pub cycles: u64,
-    /// How often each code was reported. For leaks each resource counts. What a policy ignores is not
+    /// How often each code was reported. For leaks each resource counts. Ignored findings are not
     /// counted here.
     pub reported: BTreeMap<Code, u64>,
     /// The reasons of the suppressions that matched, and how often each did.
     pub used_suppressions: Vec<(String, u64)>,
     /// The suppressions that matched nothing, with their conditions: the leak may be fixed.
     pub unused_suppressions: Vec<String>,
-    /// What is still owned or offered.
+    /// Resources that are still owned or offered.
     pub still_open: Vec<ResourceData>,
     /// Children that were not joined, cancelled or handed over.
     pub unjoined_children: Vec<TaskLabel>,

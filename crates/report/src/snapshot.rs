@@ -13,7 +13,7 @@ use super::site::Site;
 pub struct ResourceData {
     /// Never reused.
     pub id: ResourceId,
-    /// What it is: `tcp stream`, `file`, or the name of a type.
+    /// The kind: `tcp stream`, `file`, or the name of a type.
     pub kind: &'static str,
     /// For a half: the resource that was split.
     pub half_of: Option<ResourceId>,
@@ -89,7 +89,7 @@ pub struct TaskData {
     pub spawned: Option<Site>,
     /// Milliseconds since then.
     pub age_ms: u64,
-    /// What it owns, in order of acquisition.
+    /// Its resources, in order of acquisition.
     pub owns: Vec<ResourceId>,
 }
 

@@ -128,7 +128,7 @@ impl fmt::Display for TestVerdict {
 pub struct Descriptor {
     /// Its number.
     pub number: i32,
-    /// What it is: `tcp stream`, `pipe`, `epoll` ...
+    /// The kind: `tcp stream`, `pipe`, `epoll` ...
     pub kind: String,
     /// The local address of a socket.
     pub local: Option<String>,

@@ -36,7 +36,7 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// # Examples
 /// ```ignore
 /// #[echown_test::test]
-/// fn answers() { /* std::net, libc, anything */ }
+/// fn replies() { /* std::net, libc, anything */ }
 ///
 /// #[echown_test::test(ignore_path = "/var/log/app", because = "the logger lives as long as the process")]
 /// fn logs() { /* ... */ }

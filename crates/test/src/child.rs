@@ -1,4 +1,4 @@
-//! The child process: runs the body alone, and reports what it left open.
+//! The child process: runs the body alone, and reports the descriptors that it left open.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! Diagnosis of a hanging test: what it was doing, read from outside before it is killed.
+//! Diagnosis of a hanging test: its state, read from outside before it is killed.
 
 use std::fs;
 use std::os::fd::BorrowedFd;

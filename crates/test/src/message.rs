@@ -32,7 +32,7 @@ pub(super) struct Started {
     pub(super) threads: Vec<i64>,
 }
 
-/// How a body ended and what it left.
+/// The outcome of a body, and the descriptors, tasks and threads that it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) outcome: Outcome,

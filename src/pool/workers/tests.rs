@@ -484,7 +484,7 @@ fn after_a_drop_a_spinning_thread_still_runs_its_job() {
     let shared = Arc::clone(&workers.shared);
     let thread = build(&workers.config).expect("a thread can be had");
     drop(workers);
-    // What the thread does when it stops spinning.
+    // The step of a thread that stops spinning.
     shared.lock().spinning = 0;
     let NextStep::Run(thread, job) = shared.next(thread) else {
         panic!("the job was left behind: {:?} waits", shared.lock().queue.len());

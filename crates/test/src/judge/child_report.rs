@@ -6,7 +6,7 @@ use crate::hang::Hang;
 use crate::message::{ChildMessage, Ended, Started};
 use crate::progress::Progress;
 
-/// What one child process reported, and how it ended.
+/// The report of one child process, with its exit status.
 #[derive(Debug, Default)]
 pub(crate) struct ChildReport {
     pub(crate) started: Option<Started>,

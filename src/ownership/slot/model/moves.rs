@@ -23,7 +23,7 @@ struct Thing {
     number: Arc<FakeFd>,
 }
 
-// A model that panics has failed: nothing looks at what it leaves.
+// A panic fails the whole model, so the state after it does not matter.
 impl std::panic::UnwindSafe for Thing {}
 impl std::panic::RefUnwindSafe for Thing {}
 
@@ -346,7 +346,7 @@ fn model_i_with_answers_before_the_cancel_or_is_refused_after_it() {
     });
 }
 
-/// A real socket: the canceller's real shutdown is what the owner must not mistake for an end.
+/// A real socket: the owner must not take the canceller's shutdown for the end of the stream.
 fn socket(family: &Family) -> (Owned<UnixStream>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     (family.registry.own_fd(ours).unwrap(), theirs)
