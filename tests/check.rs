@@ -69,7 +69,7 @@ fn an_unjoined_task_is_reported_cancelled_and_joined() {
         });
     });
     assert!(text.starts_with("unjoined-task: the check left 1 task: task "), "{text}");
-    assert_eq!(from_child.recv(), Ok(true), "it was woken and had come to its end");
+    assert_eq!(from_child.recv(), Ok(true), "it was woken and completed");
 }
 
 #[test]

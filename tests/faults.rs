@@ -61,7 +61,7 @@ fn a_failed_thread_start_returns_the_job_and_its_resources() {
     assert!(rejected.is_exhausted());
     assert!(rejected.to_string().contains("of the pool: Resource temporarily"), "{rejected}");
     drop(rejected.into_job());
-    assert_eq!(registry.snapshot().resources.len(), 1, "ours was released, theirs is there");
+    assert_eq!(registry.snapshot().resources.len(), 1, "only the registered resource was released");
 }
 
 #[test]

@@ -41,7 +41,7 @@ struct Child<T> {
 const LINE_OF_CHILD_TO_PARENT: u32 = line!() + 9;
 const LINE_OF_PARENT_TO_CHILD: u32 = line!() + 9;
 
-fn tie_a_knot<T>(registry: &Registry, treasure: T, to_it: &Node) {
+fn make_a_cycle<T>(registry: &Registry, treasure: T, to_it: &Node) {
     let node = Node::new_in(registry, "Parent");
     let to_treasure = graph::edge(&node, to_it);
     let parent = Parent { _treasure: treasure, _to_treasure: to_treasure, child: OnceLock::new() };
@@ -58,7 +58,7 @@ fn a_leak_in_a_cycle_lists_its_references_with_lines_and_the_one_to_cut() {
         let job = || {
             let listener = fixture.listener();
             let node = Node::of(&listener.resource());
-            tie_a_knot(&fixture.registry, listener, &node);
+            make_a_cycle(&fixture.registry, listener, &node);
         };
         fixture.spawn("forgetful", [], job).join()
     });
@@ -96,7 +96,7 @@ fn a_leak_without_a_cycle_reports_no_cycle() {
             // nodes.
             let holder = Node::new_in(&fixture.registry, "Global");
             std::mem::forget(graph::edge(&holder, &Node::of(&listener.resource())));
-            tie_a_knot(
+            make_a_cycle(
                 &fixture.registry,
                 (),
                 &Node::new_in(&fixture.registry, "nothing of importance"),
@@ -264,7 +264,7 @@ fn at_level_off_nothing_is_recorded() {
     let kept = TrackedArc::new(node.clone(), ());
     let _held = kept.clone_for(&Node::of(&words.resource()));
     let _reference = node.strong_edge(&Node::of(&words.resource()));
-    assert_eq!(kept.count(), 2, "an Arc counts as ever");
+    assert_eq!(kept.count(), 2, "the count of the Arc does not change");
     let graph = registry.graph();
     assert!(graph.nodes.is_empty() && graph.edges.is_empty(), "{graph:?}");
     words.release().unwrap();

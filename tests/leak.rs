@@ -529,7 +529,7 @@ fn release_returns_the_error_of_a_failed_finalizer_that_never_runs_again() {
     assert_eq!(
         fixture.codes(),
         ["double-release"],
-        "the failure was somebody's result, so no report"
+        "the failure was returned, so there is no report"
     );
 }
 
@@ -553,7 +553,7 @@ fn a_second_release_fails_and_names_the_first() {
                 second.earlier_site().expect("the check is registered")
             )
         );
-        assert_eq!(refusal(socket.accept()).kind(), ErrorKind::UseAfterRelease, "and not EBADF");
+        assert_eq!(refusal(socket.accept()).kind(), ErrorKind::UseAfterRelease, "not EBADF");
     });
     assert_eq!(fixture.codes(), ["double-release", "use-after-release"]);
 }

@@ -94,7 +94,7 @@ fn connected(registry: &Registry, listener: &Listener) -> (Stream, Stream) {
 }
 
 fn kind_of(error: &io::Error) -> ErrorKind {
-    Error::in_io(error).unwrap_or_else(|| panic!("no registry's error: {error:?}")).kind()
+    Error::in_io(error).unwrap_or_else(|| panic!("not an error of the registry: {error:?}")).kind()
 }
 
 /// A bound socket that does not listen: no other socket can have its address.
@@ -119,7 +119,7 @@ fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, SocketAddr
         std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300))
     {
         clients.push(client);
-        assert!(clients.len() < 100, "a backlog of none takes them all");
+        assert!(clients.len() < 100, "a backlog of 0 accepts all of them");
     }
     (listener, clients, address)
 }

@@ -170,7 +170,7 @@ fn play_many(report: &str, path: &Path, is_whole: impl Fn(&str) -> bool + Sync) 
             while !is_over.load(Ordering::Relaxed) {
                 let text = fs::read_to_string(path).unwrap_or_default();
                 has_begun |= !text.is_empty();
-                assert!(!has_begun || is_whole(&text) && !text.is_empty(), "torn: {text:?}");
+                assert!(!has_begun || is_whole(&text) && !text.is_empty(), "incomplete: {text:?}");
                 thread::yield_now();
             }
         });
@@ -201,8 +201,8 @@ fn sixteen_processes_write_one_sarif_document_that_is_always_complete() {
     play_many(&report, &path, |text| serde_json::from_str::<Value>(text).is_ok());
     let tests = sarif_tests(&fs::read_to_string(&path).unwrap());
     assert_eq!(tests.iter().collect::<BTreeSet<_>>().len(), CROWD, "{tests:?}");
-    assert_eq!(tests.len(), CROWD, "each once: {tests:?}");
-    assert_eq!(folder.names().len(), 1, "nothing is left lying about: {:?}", folder.names());
+    assert_eq!(tests.len(), CROWD, "each test once: {tests:?}");
+    assert_eq!(folder.names().len(), 1, "no temporary file is left: {:?}", folder.names());
     // Again: each replaces its own entry.
     assert_fails(&run_scenario("c03", "leak", &[("ECHOWN_REPORT", &report)]));
     assert_eq!(sarif_tests(&fs::read_to_string(&path).unwrap()).len(), CROWD);
@@ -436,10 +436,10 @@ fn an_invalid_variable_fails_the_test_and_states_the_valid_form() {
         assert!(output_text.contains("name another file"), "{output_text}");
         assert!(
             output_text.contains("left 2 descriptors open"),
-            "its own failure stays: {output_text}"
+            "its own failure is kept: {output_text}"
         );
         let output_text = assert_fails(&run_scenario("leaks", "", &[("ECHOWN_REPORT", &report)]));
-        assert!(output_text.contains("name another file"), "with nothing to say: {output_text}");
+        assert!(output_text.contains("name another file"), "without findings: {output_text}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

@@ -34,19 +34,19 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("leak", a_connection_that_its_task_forgot),
     ("double-release", closed_twice),
     ("use-after-release", written_after_the_close),
-    ("not-owner", used_by_a_thread_that_was_given_nothing),
+    ("not-owner", used_by_a_thread_without_ownership),
     ("fd-replaced", replaced_outside_the_registry),
     ("already-owned", a_second_value_of_one_number),
-    ("dropped-by-non-owner", dropped_by_whoever_had_the_handle),
-    ("unclaimed", offered_to_nobody),
+    ("dropped-by-non-owner", dropped_by_a_non_owner),
+    ("unclaimed", offered_and_not_claimed),
     ("in-use", released_inside_with),
-    ("duplicate-give", named_twice_in_the_list),
+    ("duplicate-give", given_twice),
     ("is-split", given_whole_while_split),
-    ("mismatched-halves", two_clients_mixed_up),
+    ("mismatched-halves", halves_of_two_clients_rejoined),
     ("no-parent", transferred_by_a_root),
-    ("not-a-child", joined_by_a_stranger),
-    ("not-open", owned_when_it_was_closed_already),
-    ("finalizer-failed", a_finalizer_without_a_disk),
+    ("not-a-child", joined_by_another_task),
+    ("not-open", owned_after_it_was_closed),
+    ("finalizer-failed", a_finalizer_that_fails),
     ("finalizer-panicked", a_finalizer_that_panics),
 ];
 
@@ -78,7 +78,7 @@ fn written_after_the_close(registry: &Registry) {
     (&ours).write(b"late").unwrap_err();
 }
 
-fn used_by_a_thread_that_was_given_nothing(registry: &Registry) {
+fn used_by_a_thread_without_ownership(registry: &Registry) {
     let (ours, _theirs) = Stream::pair_in(registry).unwrap();
     std::thread::scope(|threads| {
         let other = std::thread::Builder::new().name("other".to_owned());
@@ -102,13 +102,13 @@ fn a_second_value_of_one_number(registry: &Registry) {
     mem::forget(rejected.into_value());
 }
 
-fn dropped_by_whoever_had_the_handle(registry: &Registry) {
+fn dropped_by_a_non_owner(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
     let (ours, _theirs) = Stream::pair_in(registry).unwrap();
     pool.spawn_named("cleaner", [], move || drop(ours)).unwrap().join().unwrap();
 }
 
-fn offered_to_nobody(registry: &Registry) {
+fn offered_and_not_claimed(registry: &Registry) {
     let (ours, _theirs) = Stream::pair_in(registry).unwrap();
     let offer = ours.offer().unwrap();
     drop(offer);
@@ -119,7 +119,7 @@ fn released_inside_with(registry: &Registry) {
     words.with(|_| words.release().unwrap_err()).unwrap();
 }
 
-fn named_twice_in_the_list(registry: &Registry) {
+fn given_twice(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
     let words = registry.own(vec!["ours"]).unwrap();
     pool.spawn([words.resource(), words.resource()], || ()).unwrap_err();
@@ -133,7 +133,7 @@ fn given_whole_while_split(registry: &Registry) {
     pool.spawn([whole], || ()).unwrap_err();
 }
 
-fn two_clients_mixed_up(registry: &Registry) {
+fn halves_of_two_clients_rejoined(registry: &Registry) {
     let (first, second) = Stream::pair_in(registry).unwrap();
     let (reading, _) = first.split().unwrap();
     let (_, writing) = second.split().unwrap();
@@ -145,7 +145,7 @@ fn transferred_by_a_root(registry: &Registry) {
     words.transfer().unwrap_err();
 }
 
-fn joined_by_a_stranger(registry: &Registry) {
+fn joined_by_another_task(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
     let child = pool.spawn_named("child", [], || ()).unwrap();
     let joined = std::thread::scope(|threads| {
@@ -159,13 +159,13 @@ fn joined_by_a_stranger(registry: &Registry) {
     }
 }
 
-fn owned_when_it_was_closed_already(registry: &Registry) {
+fn owned_after_it_was_closed(registry: &Registry) {
     let nobodys = fd_misuse::second_owner(1_000_000_000);
     let rejected = registry.own_fd(nobodys).unwrap_err();
     let _ = rejected.into_value().unwrap().into_raw_fd();
 }
 
-fn a_finalizer_without_a_disk(registry: &Registry) {
+fn a_finalizer_that_fails(registry: &Registry) {
     let finalizer = |_| Err(std::io::Error::other("the disk is full"));
     drop(registry.own_with(vec!["last words"], finalizer).unwrap());
 }
@@ -196,7 +196,7 @@ fn a_connection_in_a_cycle(registry: &Registry) {
     drop(child.unwrap().join());
 }
 
-fn two_forgotten_at_once(registry: &Registry) {
+fn two_forgotten_resources(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
     let (ours, theirs) = Stream::pair_in(registry).unwrap();
     let child = pool.spawn_named("hoarder", [ours.resource(), theirs.resource()], move || {
@@ -207,7 +207,7 @@ fn two_forgotten_at_once(registry: &Registry) {
 
 /// Every scenario, including those without a code of their own.
 fn all_scenarios() -> impl Iterator<Item = Scenario> + Clone {
-    let others: [Scenario; 2] = [a_connection_in_a_cycle, two_forgotten_at_once];
+    let others: [Scenario; 2] = [a_connection_in_a_cycle, two_forgotten_resources];
     SCENARIOS.iter().map(|(_, scenario)| *scenario).chain(others)
 }
 
@@ -331,7 +331,7 @@ fn facts(name: &str, value: &serde_json::Value, facts: &mut Vec<(String, String)
 }
 
 /// How a fact is written in the text.
-fn for_people(name: &str, fact: &str) -> Option<String> {
+fn in_text(name: &str, fact: &str) -> Option<String> {
     match name {
         "age_ms" | "ago_ms" => Some(match fact {
             "0" => "0ms".to_owned(),
@@ -359,7 +359,7 @@ fn every_fact_of_the_json_is_in_the_text_with_sources_and_without() {
         let bare = report.render(&Sources::none(), Colours::Never);
         let rich = report.render(&nearby, Colours::Never);
         for (name, fact) in found {
-            let Some(wanted) = for_people(&name, &fact) else { continue };
+            let Some(wanted) = in_text(&name, &fact) else { continue };
             for text in [&plain, &bare] {
                 // Long lines are not wrapped, but those below the first are indented.
                 let has_all = wanted.lines().all(|line| text.contains(line.trim()));
@@ -466,7 +466,7 @@ fn the_json_matches_its_schema_and_has_no_other_field() {
 
 #[test]
 fn a_leak_of_several_resources_has_one_headline_and_a_title_for_each() {
-    let report = run_scenario(Level::On, two_forgotten_at_once).remove(0);
+    let report = run_scenario(Level::On, two_forgotten_resources).remove(0);
     let text = report.render(&Sources::nearby(), Colours::Never);
     assert!(text.lines().next().unwrap().ends_with("ended and still owned 2 resources"), "{text}");
     assert_eq!(text.matches("\nnote: unix stream fd ").count(), 2, "{text}");

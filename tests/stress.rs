@@ -22,10 +22,10 @@ const ROUNDS: u64 = 3000;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The result of using a pair: the task's own secret, or an ordinary error of the registry.
-fn proves_itself(one: &Stream, other: &Stream, secret: u64) -> Result<(), Error> {
+fn exchange_secret(one: &Stream, other: &Stream, secret: u64) -> Result<(), Error> {
     let refusal = |error: std::io::Error| match Error::in_io(&error) {
         Some(error) => error.clone(),
-        None => panic!("an error of the kernel on a pair of our own: {error}"),
+        None => panic!("an I/O error on an owned pair: {error}"),
     };
     (&*one).write_all(&secret.to_le_bytes()).map_err(refusal)?;
     let mut back = [0; 8];
@@ -42,13 +42,13 @@ fn live(pool: &Pool, secret: u64, way: u64) {
     match way {
         // Given, used, dropped by the child.
         0 => {
-            let child = pool.spawn(give, move || proves_itself(&one, &other, secret)).unwrap();
+            let child = pool.spawn(give, move || exchange_secret(&one, &other, secret)).unwrap();
             child.join().unwrap().unwrap();
         }
         // Given and forgotten: a leak, closed by the exit of the child.
         1 => {
             let child = pool.spawn(give, move || {
-                let proof = proves_itself(&one, &other, secret);
+                let proof = exchange_secret(&one, &other, secret);
                 std::mem::forget((one, other));
                 proof
             });
@@ -63,7 +63,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
         // Given, and the child panics.
         2 => {
             let child = pool.spawn(give, move || {
-                proves_itself(&one, &other, secret).unwrap();
+                exchange_secret(&one, &other, secret).unwrap();
                 std::panic::resume_unwind(Box::new((one, other)));
             });
             let outcome: Result<(), _> = child.unwrap().join();
@@ -72,7 +72,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
         // Given, blocked in a read, cancelled.
         3 => {
             let child = pool.spawn(give, move || {
-                proves_itself(&one, &other, secret)?;
+                exchange_secret(&one, &other, secret)?;
                 let blocked = (&other).read(&mut [0]).unwrap_err();
                 Err(Error::in_io(&blocked).expect("not a false end of file").clone())
             });
@@ -86,7 +86,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
                 let (one, other) = (one.claim().unwrap(), other.claim().unwrap());
                 let (reading, writing) = one.split().unwrap();
                 let one = reading.rejoin(writing).unwrap();
-                proves_itself(&one, &other, secret)
+                exchange_secret(&one, &other, secret)
             });
             child.unwrap().join().unwrap().unwrap();
         }
@@ -101,13 +101,13 @@ fn live(pool: &Pool, secret: u64, way: u64) {
         // Transferred back, and the peer reads the end of the stream after the release.
         _ => {
             let child = pool.spawn(give, move || {
-                proves_itself(&one, &other, secret).unwrap();
+                exchange_secret(&one, &other, secret).unwrap();
                 one.transfer().unwrap();
                 other.transfer().unwrap();
                 (one, other)
             });
             let (one, mut other) = child.unwrap().join().unwrap();
-            proves_itself(&one, &other, secret).unwrap();
+            exchange_secret(&one, &other, secret).unwrap();
             one.shutdown(Shutdown::Write).unwrap();
             one.release().unwrap();
             assert_eq!(other.read(&mut [0]).unwrap(), 0);
@@ -143,7 +143,7 @@ fn reused_numbers_never_carry_another_tasks_bytes_and_nothing_leaks() {
                 .collect();
             for worker in workers {
                 let rounds = worker.join().unwrap();
-                assert!(rounds >= 7, "the machine managed {rounds} rounds only");
+                assert!(rounds >= 7, "the machine ran only {rounds} rounds");
             }
         })
         .unwrap();

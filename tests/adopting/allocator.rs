@@ -26,7 +26,7 @@ fn the_fd_trace_does_not_allocate_while_it_holds_its_lock() {
         // Including the process that it started, which waits for its own lock.
         let group = Pid::from_child(&runner);
         kill_process_group(group, Signal::KILL).expect("it has not been waited for");
-        panic!("it hangs: {}", text(&runner.wait_with_output().expect("it was killed")));
+        panic!("it did not exit: {}", text(&runner.wait_with_output().expect("it was killed")));
     }
     let output = runner.wait_with_output().expect("it has ended");
     let output_text = text(&output);

@@ -16,7 +16,7 @@ const PAGE: &str = "docs/adopting.md";
 fn block(marker: &str) -> String {
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
     let (_, rest) = page.split_once(&format!("<!-- {marker} -->\n```")).expect(marker);
-    let (_, rest) = rest.split_once('\n').expect("the fence ends its line");
+    let (_, rest) = rest.split_once('\n').expect("the fence is at the end of a line");
     rest.split_once("```\n").expect("the block ends").0.to_owned()
 }
 

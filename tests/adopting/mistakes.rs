@@ -115,6 +115,6 @@ fn the_attribute_and_the_harness_share_one_table_of_kinds() {
     for name in &names {
         let is_found =
             found.contains(&format!("kind::{name}")) || found.contains(&format!("\", {name})"));
-        assert!(is_found, "nothing is ever found to be a {name}");
+        assert!(is_found, "no descriptor is ever of kind {name}");
     }
 }

@@ -29,7 +29,7 @@ pub fn is_forked_child() -> bool {
     // used after a fork.
     match unsafe { libc::fork() } {
         0 => true,
-        -1 => panic!("no process can be had: {}", std::io::Error::last_os_error()),
+        -1 => panic!("failed to fork: {}", std::io::Error::last_os_error()),
         _ => false,
     }
 }

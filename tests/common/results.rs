@@ -25,14 +25,14 @@ impl<V> IntoRefusal for Refused<V> {
 impl<F> IntoRefusal for SpawnError<F> {
     fn into_refusal(self) -> Error {
         let refusal = self.refusal().cloned();
-        refusal.unwrap_or_else(|| panic!("no refusal of the registry: {self}"))
+        refusal.unwrap_or_else(|| panic!("not an error of the registry: {self}"))
     }
 }
 
 impl IntoRefusal for io::Error {
     fn into_refusal(self) -> Error {
         let refusal = Error::in_io(&self).cloned();
-        refusal.unwrap_or_else(|| panic!("no refusal of the registry: {self}"))
+        refusal.unwrap_or_else(|| panic!("not an error of the registry: {self}"))
     }
 }
 
@@ -40,7 +40,7 @@ impl<T> IntoRefusal for TaskError<T> {
     fn into_refusal(self) -> Error {
         match self {
             TaskError::Refused(_, error) => error,
-            other => panic!("no refusal of the registry: {other}"),
+            other => panic!("not an error of the registry: {other}"),
         }
     }
 }
@@ -49,7 +49,7 @@ impl<T> IntoRefusal for TaskError<T> {
 #[track_caller]
 pub fn refusal<T, E: IntoRefusal>(outcome: Result<T, E>) -> Error {
     match outcome {
-        Ok(_) => panic!("expected a refusal, but the call succeeded"),
+        Ok(_) => panic!("expected an error, but the call succeeded"),
         Err(error) => error.into_refusal(),
     }
 }

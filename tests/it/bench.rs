@@ -42,7 +42,7 @@ fn measured(run: impl Fn(&[&str]) -> Output, is_wanted: impl Fn(&Output) -> bool
         last = Some(output);
         is_it.then(|| last.take())?
     });
-    found.unwrap_or_else(|| panic!("not as expected: {last:?}"))
+    found.unwrap_or_else(|| panic!("unexpected output: {last:?}"))
 }
 
 /// The outcome of a success, as JSON.
@@ -281,7 +281,7 @@ fn event_loops_do_not_outnumber_connections() {
     let stdout =
         |arguments: &[&str]| text(&bench(arguments).stdout).lines().next().unwrap().to_owned();
     let few = stdout(&["--client-threads", "2"]);
-    assert!(few.ends_with("client: 2 event loops"), "a load of its own, and no mix: {few}");
+    assert!(few.ends_with("client: 2 event loops"), "one load, not a mix: {few}");
     let many = stdout(&["--client-threads", "9", "--connections", "4"]);
     assert!(many.ends_with("client: 4 event loops"), "{many}");
 }
@@ -422,7 +422,7 @@ fn interrupted(signal: Signal, arguments: &[&str], look: impl FnOnce(u32)) -> Ou
 fn output_of(mut child: Child) -> Output {
     if poll(DEADLINE, || child.try_wait().unwrap()).is_none() {
         child.kill().unwrap();
-        panic!("it does not end: {:?}", child.wait_with_output());
+        panic!("it does not exit: {:?}", child.wait_with_output());
     }
     child.wait_with_output().unwrap()
 }

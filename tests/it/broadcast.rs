@@ -40,7 +40,7 @@ fn say(client: &mut TcpStream, payload: &[u8]) {
 }
 
 /// Whether the server has closed the connection of a client: with FIN, or with a reset.
-fn is_let_go(client: &mut TcpStream) -> bool {
+fn is_closed_by_server(client: &mut TcpStream) -> bool {
     loop {
         match client.read(&mut [0; 65536]) {
             Ok(0) => return true,
@@ -80,7 +80,7 @@ fn enter_all(server: &Server, clients: usize) -> Vec<TcpStream> {
 }
 
 /// A client whose receive buffer holds very little while it does not read.
-fn with_small_ears(server: &Server) -> TcpStream {
+fn with_a_small_receive_buffer(server: &Server) -> TcpStream {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
     // Only for this connection, not for servers that other tests start meanwhile.
     let flags = SocketFlags::CLOEXEC;
@@ -98,7 +98,7 @@ fn with_small_ears(server: &Server) -> TcpStream {
 /// For a server whose send queues can hold it.
 pub fn never_reads(server: &Server) -> TcpStream {
     const MEBIBYTES: usize = 32;
-    let mut greedy = with_small_ears(server);
+    let mut greedy = with_a_small_receive_buffer(server);
     let mebibyte = frame(&pattern(1024 * 1024));
     for _ in 0..MEBIBYTES {
         greedy.write_all(&mebibyte).expect("the server reads");
@@ -163,11 +163,7 @@ fn a_split_payload_is_one_frame_and_joined_frames_are_several() {
     let joined: Vec<u8> = (0..100).flat_map(|n| frame(&pattern(n))).collect();
     client.write_all(&joined).unwrap();
     for n in 0..100 {
-        assert_eq!(
-            hear(&mut client),
-            pattern(n),
-            "frame {n}, the first of which is one of nothing"
-        );
+        assert_eq!(hear(&mut client), pattern(n), "frame {n}; the first one is empty");
     }
 }
 
@@ -183,11 +179,11 @@ fn an_excessive_length_closes_only_its_connection_with_a_reason() {
         let before = memory(&server);
         let mut absurd = server.connect();
         absurd.write_all(&length.to_be_bytes()).unwrap();
-        assert!(is_let_go(&mut absurd), "{length}");
+        assert!(is_closed_by_server(&mut absurd), "{length}");
         let line = server.wait_for_line("disconnected: ");
         let name = absurd.local_addr().unwrap().to_string();
         assert!(line.contains(&name) && line.contains(reason), "{line}");
-        assert!(memory(&server) < before + 8 * 1024 * 1024, "nothing was reserved for it");
+        assert!(memory(&server) < before + 8 * 1024 * 1024, "no memory was reserved for it");
         say(&mut innocent, b"still here");
         assert_eq!(hear(&mut innocent), b"still here");
         assert_eq!(server.stop().0, Some(0));
@@ -206,7 +202,7 @@ fn memory_is_allocated_for_received_bytes_not_for_the_announced_length() {
         say(&mut client, b"x");
         assert_eq!(hear(&mut client), b"x");
     }
-    assert!(memory(&server) < before + 16 * 1024 * 1024, "for 80 TiB that were announced");
+    assert!(memory(&server) < before + 16 * 1024 * 1024, "for an announced 80 TiB");
 }
 
 #[test]

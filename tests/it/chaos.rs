@@ -47,7 +47,7 @@ fn exchange_is_whole(address: SocketAddr, sent: &[u8]) -> bool {
         if client.read_exact(&mut back).is_err() {
             return false;
         }
-        assert_eq!(back, piece, "a byte that this client has not sent");
+        assert_eq!(back, piece, "a byte that this client did not send");
         done += piece.len();
     }
     if client.shutdown(Shutdown::Write).is_err() {
@@ -203,7 +203,7 @@ fn three_thousand_connections_under_chaos_leave_only_reports() {
     // By identity: the same sockets and pipes under the same numbers, and nothing else.
     chaotic.server.wait_for_descriptors(|open| open == before);
     let left = chaotic.stop();
-    assert_eq!(left.code, Some(0), "the policy is to warn");
+    assert_eq!(left.code, Some(0), "the policy is `warn`");
     let summary = &left.summary;
     assert_eq!(summary["connections"], CLIENTS);
     assert_eq!(summary["refused"], 0);
@@ -224,7 +224,7 @@ fn three_thousand_connections_under_chaos_leave_only_reports() {
     );
     assert_eq!(summary["replaced"], left.injected("fd-replaced"));
     assert_eq!(summary["panics"], left.injected("panic"));
-    assert!(left.log.contains("\ninjected "), "the summary in words: {}", left.log);
+    assert!(left.log.contains("\ninjected "), "the summary as text: {}", left.log);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn lines_passed_between_machines_survive_chaos() {
     let met = meet_with(chaotic.server.address(), CLIENTS, lines);
     chaotic.server.wait_for_descriptors(|open| open == before);
     let left = chaotic.stop();
-    assert_eq!(left.code, Some(0), "the policy is to warn");
+    assert_eq!(left.code, Some(0), "the policy is `warn`");
     let struck = left.assert_all_reported();
     assert!(struck > 200, "{struck} of {CLIENTS}");
     assert_eq!(met.cut, struck - left.injected("foreign-write"), "{met:?} in {}", left.summary);

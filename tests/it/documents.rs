@@ -26,7 +26,7 @@ fn end(command: &mut Command) -> Output {
     if poll(DEADLINE, || child.try_wait().unwrap()).is_none() {
         // Only this child, by its own handle.
         let _ = child.kill();
-        panic!("it does not end: {command:?}: {}", stderr(&child.wait_with_output().unwrap()));
+        panic!("it does not exit: {command:?}: {}", stderr(&child.wait_with_output().unwrap()));
     }
     child.wait_with_output().unwrap()
 }
@@ -67,7 +67,7 @@ fn an_unwritable_output_is_an_error_before_the_work_starts() {
             assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
             assert!(stderr.contains(path), "{arguments:?}: {stderr}");
             assert!(stderr.starts_with("echown: failed to "), "{arguments:?}: {stderr}");
-            assert_eq!(stderr.lines().count(), 1, "{arguments:?}: nothing was begun: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{arguments:?}: no work was started: {stderr}");
             assert!(output.stdout.is_empty(), "{arguments:?}");
         }
     }
@@ -90,7 +90,7 @@ fn a_failed_start_keeps_the_documents_of_the_last_run() {
         if !["--log-file", "--trace-events"].contains(&option[0]) {
             assert_eq!(now, "of the last run\n", "{option:?}");
         }
-        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "{option:?} leaves nothing else");
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "{option:?} leaves no other file");
     }
 }
 

@@ -60,7 +60,7 @@ impl Handler for Rush {
     }
 
     fn connection_refused(&self, _: &Address) {
-        let (place, control) = self.at.get().expect("it is set before the server serves");
+        let (place, control) = self.at.get().expect("it is set before the server starts");
         if self.is_ordered.load(Ordering::SeqCst) {
             self.refused_after.fetch_add(1, Ordering::SeqCst);
         }
@@ -96,7 +96,7 @@ fn rush(endpoint: &str, acceptors: usize) -> usize {
     };
     (0..8).for_each(|_| place.visit());
     assert!(style.at.set((place, server.control())).is_ok());
-    let summary = server.serve().expect("it is ordered to drain");
+    let summary = server.serve().expect("the drain starts");
     assert!(summary.refused as usize > Rush::BEFORE, "{summary}");
     style.refused_after.load(Ordering::SeqCst)
 }
@@ -109,7 +109,7 @@ fn the_drain_accepts_queued_clients_although_more_keep_arriving() {
         [("127.0.0.1:0", 1), ("127.0.0.1:0", 3), ("[::1]:0", 1), (&*unix, 1), (&*unix, 3)]
     {
         let accepted = rush(endpoint, acceptors);
-        assert!(accepted < 300, "{endpoint} with {acceptors}: {accepted} after the order");
+        assert!(accepted < 300, "{endpoint} with {acceptors}: {accepted} after the drain started");
     }
 }
 
@@ -135,7 +135,7 @@ impl Handler for Held {
     }
 
     fn connection_refused(&self, _: &Address) {
-        self.control.get().expect("it is set before the server serves").send(Control::Drain);
+        self.control.get().expect("it is set before the server starts").send(Control::Drain);
         stall(HOLD);
     }
 }
@@ -168,7 +168,7 @@ const STYLES: [(&str, &[u8], &[u8]); 4] = [
 ];
 
 /// The duration of a drain with idle clients of every kind.
-fn drained_in(style: &str, request: &[u8], half: &[u8]) -> Duration {
+fn drain_duration(style: &str, request: &[u8], half: &[u8]) -> Duration {
     let path = format!("echown-{}-{style}.sock", std::process::id());
     let path = std::env::temp_dir().join(path);
     let unix = format!("unix:{}", path.display());
@@ -216,7 +216,7 @@ fn idle_clients_do_not_delay_the_drain_in_any_style() {
         // On a loaded machine one drain may take longer.
         let drains: Vec<Duration> = (0..5)
             .scan(false, |is_over, _| {
-                let drain = (!*is_over).then(|| drained_in(style, request, half))?;
+                let drain = (!*is_over).then(|| drain_duration(style, request, half))?;
                 *is_over = drain < MOST;
                 Some(drain)
             })

@@ -232,7 +232,7 @@ fn assert_ends_by(style: &str, (reason, arguments, act): &Way) {
     let ended: u64 =
         summary["ends"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
     let both = ["connections", "refused"].map(|name| summary[name].as_u64().unwrap());
-    assert_eq!(ended, both.iter().sum::<u64>(), "each has one reason: {summary}");
+    assert_eq!(ended, both.iter().sum::<u64>(), "each connection has one reason: {summary}");
     let log_text = server.seen.join("\n");
     assert!(log_text.contains("connections ended: "), "{log_text}");
     assert!(log_text.contains(&format!("1 {reason}")), "{log_text}");

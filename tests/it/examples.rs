@@ -35,7 +35,7 @@ fn promised(name: &str) -> String {
     let documentation = source.lines().map_while(|line| line.strip_prefix("//!"));
     let mut block = documentation.skip_while(|line| *line != " ```text").skip(1);
     let lines: Vec<&str> = block.by_ref().take_while(|line| *line != " ```").collect();
-    assert!(!lines.is_empty(), "{name} doesn't say what it prints");
+    assert!(!lines.is_empty(), "{name} does not document its output");
     assert!(!block.any(|line| line == " ```text"), "{name} has two blocks of output");
     lines.iter().map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
 }
@@ -73,7 +73,7 @@ impl Stopped {
             Err(_) => {
                 // The thread above has not reaped it yet, so the process ID is still its own.
                 let _ = kill_process(process, Signal::KILL);
-                panic!("it is not over after {DEADLINE:?}");
+                panic!("it has not exited after {DEADLINE:?}");
             }
         }
     }
@@ -89,29 +89,29 @@ impl Drop for Stopped {
 }
 
 #[track_caller]
-fn prints_what_it_says(name: &str) {
+fn assert_documented_output(name: &str) {
     let output = Stopped::start(&mut example(name)).output();
     assert_as_documented(name, &output);
 }
 
 #[test]
 fn leak_prints_its_documented_output() {
-    prints_what_it_says("leak");
+    assert_documented_output("leak");
 }
 
 #[test]
 fn transfer_prints_its_documented_output() {
-    prints_what_it_says("transfer");
+    assert_documented_output("transfer");
 }
 
 #[test]
 fn finalizer_prints_its_documented_output() {
-    prints_what_it_says("finalizer");
+    assert_documented_output("finalizer");
 }
 
 #[test]
 fn offer_prints_its_documented_output() {
-    prints_what_it_says("offer");
+    assert_documented_output("offer");
 }
 
 #[test]

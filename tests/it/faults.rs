@@ -117,7 +117,7 @@ struct Left {
 
 impl Sabotaged {
     /// Waits until the server has no more open than without clients.
-    fn wait_until_nobody_is_there(&self) {
+    fn wait_until_idle(&self) {
         self.server.wait_for_descriptors(|open| open.len() == self.before.len());
     }
 
@@ -260,7 +260,7 @@ fn a_failed_read_or_write_resets_its_connection_and_is_logged() {
             let reset = tally.get(&Went::Reset).copied().unwrap_or_default();
             assert!(struck > 10, "{name}: {}", left.summary);
             let torn = tally.get(&Went::Torn).or(tally.get(&Went::Refused));
-            assert_eq!(torn, None, "{name}: half an echo looks whole: {tally:?}");
+            assert_eq!(torn, None, "{name}: a partial echo looks complete: {tally:?}");
             assert_eq!(left.count("connections"), 400, "{name}");
             assert_eq!(left.count("errors"), struck, "{name}: {tally:?}");
             assert!(reset <= struck, "{name}: {tally:?} of {struck}");
@@ -318,7 +318,7 @@ fn with_all_faults_at_once_echoed_bytes_are_correct_and_nothing_leaks() {
                 for _ in 0..40 {
                     exchange(sabotaged.server.address(), &sent);
                     // Otherwise the next client could read log lines about this one.
-                    sabotaged.wait_until_nobody_is_there();
+                    sabotaged.wait_until_idle();
                 }
             } else {
                 sabotaged.meet(160, &sent);
@@ -326,7 +326,7 @@ fn with_all_faults_at_once_echoed_bytes_are_correct_and_nothing_leaks() {
                 assert_eq!(
                     tally.get(&Went::Torn),
                     None,
-                    "{name}: half an echo looks whole: {tally:?}"
+                    "{name}: a partial echo looks complete: {tally:?}"
                 );
             }
             let left = sabotaged.stop();
@@ -342,7 +342,7 @@ fn with_all_faults_at_once_echoed_bytes_are_correct_and_nothing_leaks() {
 
 /// Whether one byte comes back. All bytes arrive before the server reads, so that it reads no more
 /// often than the faults make it.
-fn ask_while_it_is_held(server: &Server) -> bool {
+fn exchange_while_stopped(server: &Server) -> bool {
     server.hold();
     let mut client = TcpStream::connect(server.address()).expect("the kernel queues it");
     client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -370,9 +370,9 @@ fn equal_seeds_inject_faults_into_equal_calls_of_sequential_clients() {
         let sabotaged = Sabotaged::start(&format!("seed-{seed}-{run}"), plan, &further);
         let went: Vec<bool> = (0..50)
             .map(|_| {
-                let went = ask_while_it_is_held(&sabotaged.server);
+                let went = exchange_while_stopped(&sabotaged.server);
                 // The next client connects when this one has ended.
-                sabotaged.wait_until_nobody_is_there();
+                sabotaged.wait_until_idle();
                 went
             })
             .collect();

@@ -33,7 +33,7 @@ fn a_document_is_complete_from_the_start_and_at_every_moment() {
     let folder = Folder::new("moment");
     let path = folder.file("report.sarif");
     let server = Server::start(&["--chaos", "leak=1", "--report", "sarif", "--report-file", &path]);
-    assert!(results(&path).is_empty(), "it is there from the start");
+    assert!(results(&path).is_empty(), "the document exists from the start");
     let is_over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -45,11 +45,11 @@ fn a_document_is_complete_from_the_start_and_at_every_moment() {
         wait_until("the last finding", || found(&path) == CLIENTS);
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    assert_eq!(results(&path).len(), 1, "one place");
+    assert_eq!(results(&path).len(), 1, "one annotation per site");
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
     assert_eq!(found(&path), CLIENTS);
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing is left lying about");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "no temporary file is left");
     let summary = lines.iter().find(|line| line.contains(" leaks, ")).unwrap();
     assert!(summary.contains(", 0 open, "), "{summary}");
     assert!(!lines.iter().any(|line| line.contains("leak]")), "{lines:#?}");

@@ -11,29 +11,29 @@ use rustix::process::Signal;
 
 use super::server::{Server, as_in_a_terminal, echown};
 use addresses::{
-    a_unix_socket_serves_and_its_file_goes_with_the_server,
-    each_of_several_acceptors_takes_clients, ipv6_is_served_too,
+    a_unix_socket_serves_and_its_file_is_removed_on_exit,
+    each_of_several_acceptors_accepts_clients, ipv6_clients_are_served,
 };
 use dialect::{BROADCAST, CALLBACK, PLAIN, STAGED};
-pub use exhaustion::as_nobody;
+pub use exhaustion::as_unprivileged_user;
 use exhaustion::{
-    a_flood_over_the_backlog_does_no_harm,
-    a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing,
-    a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
-    a_server_out_of_threads_refuses_and_recovers, one_address_cannot_take_all_places,
+    a_flood_over_the_backlog_leaves_the_server_working,
+    a_flood_over_the_limit_is_rejected_and_counted_without_effect_on_others,
+    a_server_out_of_descriptors_pauses_logs_it_once_and_recovers,
+    a_server_out_of_threads_rejects_clients_and_recovers, one_address_cannot_use_all_places,
 };
 use peers::{
-    a_byte_at_a_time_is_the_same_as_all_at_once,
-    a_peer_that_never_reads_is_cut_by_the_write_timeout,
-    an_idle_peer_is_closed_by_the_idle_timeout, half_close_gets_everything_and_then_the_end,
-    resets_at_every_stage,
+    a_half_closed_client_gets_everything_and_then_end_of_stream,
+    a_peer_that_never_reads_is_disconnected_by_the_write_timeout,
+    an_idle_peer_is_closed_by_the_idle_timeout, requests_sent_byte_by_byte_are_served,
+    resets_at_every_stage_leave_no_resources,
 };
 use stopping::{
-    a_signal_that_only_asks_disturbs_no_client,
-    exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full,
+    a_signal_for_information_disturbs_no_client,
+    exchanges_of_a_mebibyte_in_progress_at_sigterm_are_completed,
     idle_connections_are_closed_long_before_the_drain_timeout,
     sigquit_ends_a_drain_that_takes_too_long,
-    sigquit_shows_the_table_cuts_everything_and_exits_with_0, the_summary_is_written_as_json,
+    sigquit_prints_the_table_aborts_connections_and_exits_with_0, the_summary_is_written_as_json,
 };
 
 mod addresses;
@@ -63,25 +63,25 @@ macro_rules! whole_suite {
             $module,
             $dialect,
             [
-                resets_at_every_stage,
-                half_close_gets_everything_and_then_the_end,
-                a_byte_at_a_time_is_the_same_as_all_at_once,
-                a_peer_that_never_reads_is_cut_by_the_write_timeout,
+                resets_at_every_stage_leave_no_resources,
+                a_half_closed_client_gets_everything_and_then_end_of_stream,
+                requests_sent_byte_by_byte_are_served,
+                a_peer_that_never_reads_is_disconnected_by_the_write_timeout,
                 an_idle_peer_is_closed_by_the_idle_timeout,
-                a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing,
-                a_flood_over_the_backlog_does_no_harm,
-                one_address_cannot_take_all_places,
-                a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
-                a_server_out_of_threads_refuses_and_recovers,
-                exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full,
+                a_flood_over_the_limit_is_rejected_and_counted_without_effect_on_others,
+                a_flood_over_the_backlog_leaves_the_server_working,
+                one_address_cannot_use_all_places,
+                a_server_out_of_descriptors_pauses_logs_it_once_and_recovers,
+                a_server_out_of_threads_rejects_clients_and_recovers,
+                exchanges_of_a_mebibyte_in_progress_at_sigterm_are_completed,
                 idle_connections_are_closed_long_before_the_drain_timeout,
-                sigquit_shows_the_table_cuts_everything_and_exits_with_0,
+                sigquit_prints_the_table_aborts_connections_and_exits_with_0,
                 sigquit_ends_a_drain_that_takes_too_long,
-                a_signal_that_only_asks_disturbs_no_client,
+                a_signal_for_information_disturbs_no_client,
                 the_summary_is_written_as_json,
-                each_of_several_acceptors_takes_clients,
-                a_unix_socket_serves_and_its_file_goes_with_the_server,
-                ipv6_is_served_too,
+                each_of_several_acceptors_accepts_clients,
+                a_unix_socket_serves_and_its_file_is_removed_on_exit,
+                ipv6_clients_are_served,
             ]
         );
     };
@@ -96,24 +96,24 @@ suite!(
     broadcast,
     super::BROADCAST,
     [
-        resets_at_every_stage,
-        half_close_gets_everything_and_then_the_end,
-        a_byte_at_a_time_is_the_same_as_all_at_once,
-        a_peer_that_never_reads_is_cut_by_the_write_timeout,
+        resets_at_every_stage_leave_no_resources,
+        a_half_closed_client_gets_everything_and_then_end_of_stream,
+        requests_sent_byte_by_byte_are_served,
+        a_peer_that_never_reads_is_disconnected_by_the_write_timeout,
         an_idle_peer_is_closed_by_the_idle_timeout,
-        a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing,
-        a_flood_over_the_backlog_does_no_harm,
-        one_address_cannot_take_all_places,
-        a_server_out_of_descriptors_pauses_says_so_once_and_recovers,
-        a_server_out_of_threads_refuses_and_recovers,
+        a_flood_over_the_limit_is_rejected_and_counted_without_effect_on_others,
+        a_flood_over_the_backlog_leaves_the_server_working,
+        one_address_cannot_use_all_places,
+        a_server_out_of_descriptors_pauses_logs_it_once_and_recovers,
+        a_server_out_of_threads_rejects_clients_and_recovers,
         idle_connections_are_closed_long_before_the_drain_timeout,
-        sigquit_shows_the_table_cuts_everything_and_exits_with_0,
+        sigquit_prints_the_table_aborts_connections_and_exits_with_0,
         sigquit_ends_a_drain_that_takes_too_long,
-        a_signal_that_only_asks_disturbs_no_client,
+        a_signal_for_information_disturbs_no_client,
         the_summary_is_written_as_json,
-        each_of_several_acceptors_takes_clients,
-        a_unix_socket_serves_and_its_file_goes_with_the_server,
-        ipv6_is_served_too,
+        each_of_several_acceptors_accepts_clients,
+        a_unix_socket_serves_and_its_file_is_removed_on_exit,
+        ipv6_clients_are_served,
     ]
 );
 

@@ -53,7 +53,7 @@ fn a_peer_that_never_reads_is_disconnected_at_the_deadline() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
     let took = ordered.elapsed();
-    assert!(took >= Duration::from_millis(300), "cut after {took:?}: {:#?}", server.seen);
+    assert!(took >= Duration::from_millis(300), "disconnected after {took:?}: {:#?}", server.seen);
     assert!(server.seen.iter().any(|line| line.contains("1 aborted")), "{:#?}", server.seen);
     assert!(server.seen.iter().any(|line| line.contains("0 leaks, 0 violations")));
 }

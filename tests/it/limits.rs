@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::hostile::as_nobody;
+use super::hostile::as_unprivileged_user;
 use super::server::{Server, exchange, serve};
 
 #[test]
@@ -90,7 +90,7 @@ fn at_the_fd_limit_new_clients_are_rejected_and_others_continue() {
 fn at_the_thread_limit_new_clients_are_rejected_and_others_continue() {
     // Each style separately: one of them has two tasks per connection.
     for (style, is_enough) in [("echo", 30..64), ("broadcast", 15..32)] {
-        let Some((mut command, _copy)) = as_nobody(&format!("limit {style}")) else {
+        let Some((mut command, _copy)) = as_unprivileged_user(&format!("limit {style}")) else {
             eprintln!("skipped: needs root, to become a user without privileges");
             return;
         };

@@ -56,7 +56,7 @@ fn assert_fills_and_refuses(mut server: Server, (style, message): (&str, &[u8]),
     assert!(log.contains(limit) && log.contains("a connection may take "), "{log}");
     assert!((2..2000).contains(&fit), "{log}");
     let inside: Vec<TcpStream> = (0..2 * fit).filter_map(|_| is_served(&server, message)).collect();
-    assert_eq!(inside.len(), fit, "the known cost is enough for all that were promised a place");
+    assert_eq!(inside.len(), fit, "the reserved memory is enough for all clients up to the limit");
     // In few frames, because each of them is sent to all clients.
     let flood = match style {
         "broadcast" => frame(&[7; 8000]).repeat(24),

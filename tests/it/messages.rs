@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use super::hostile::as_nobody;
+use super::hostile::as_unprivileged_user;
 use super::server::{Server, echown, serve};
 use crate::common::{require_tool, temp_path::TempPath};
 
@@ -25,7 +25,7 @@ fn assert_error(arguments: &[&str], code: i32, expected: &str) {
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
     assert!(stderr.starts_with(&format!("echown: {expected}")), "{arguments:?}: {stderr}");
     for internal in ["os error 24", "parse", "invalid digit", "target type", "Some(", "error: "] {
-        assert!(!stderr.contains(internal), "{arguments:?} show {internal:?}: {stderr}");
+        assert!(!stderr.contains(internal), "{arguments:?} print {internal:?}: {stderr}");
     }
 }
 
@@ -161,7 +161,7 @@ fn a_port_alone_means_loopback_for_servers_and_clients() {
 
 #[test]
 fn permission_denied_is_not_always_explained_by_a_low_port() {
-    let Some((mut command, _copy)) = as_nobody("low port") else {
+    let Some((mut command, _copy)) = as_unprivileged_user("low port") else {
         eprintln!("skipped: needs root, to become a user without privileges");
         return;
     };

@@ -57,7 +57,8 @@ fn custody_with(server: &mut Server, is_wanted: impl Fn(&[String]) -> bool) -> V
         let begin = server.seen.iter().position(|line| line.starts_with("custody: ")).unwrap();
         let mut table = server.seen.split_off(begin);
         if is_wanted(&table) {
-            let declared = table[0].rfind(", ").expect("how many are declared comes last");
+            let declared =
+                table[0].rfind(", ").expect("the count of declared descriptors is the last line");
             // The standard streams and two descriptors of the signal handling.
             table[0].replace_range(declared.., ", 5 declared");
             return Some(table);
@@ -65,7 +66,7 @@ fn custody_with(server: &mut Server, is_wanted: impl Fn(&[String]) -> bool) -> V
         last = table;
         None
     });
-    found.unwrap_or_else(|| panic!("not as expected: {last:#?}"))
+    found.unwrap_or_else(|| panic!("unexpected output: {last:#?}"))
 }
 
 /// A task's part of the table; for a shortened task, the first line of each of its first resources.
@@ -148,7 +149,7 @@ fn the_readme_shows_the_leak_report_of_its_program() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let program = readme.split("```rust\n").nth(1).and_then(|it| it.split("```\n").next());
-    assert_eq!(program, Some(include_str!("readme_program.txt")), "one is a copy of the other");
+    assert_eq!(program, Some(include_str!("readme_program.txt")), "each is a copy of the other");
     let this = ["--exact", "pages::the_program_in_the_readme", "--nocapture", "-q"];
     let output = Command::new(std::env::current_exe().unwrap()).args(this).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

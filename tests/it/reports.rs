@@ -93,12 +93,12 @@ fn every_report_is_written_as_one_line_of_json() {
     let folder = Folder::new("json");
     let path = folder.file("reports");
     let server = Server::start(&["--chaos", "leak=1", "--report", "json", "--report-file", &path]);
-    assert!(Path::new(&path).exists(), "it is there from the start");
+    assert!(Path::new(&path).exists(), "the document exists from the start");
     for _ in 0..CLIENTS {
         meet(&server);
     }
     let (code, lines) = server.stop();
-    assert_eq!(code, Some(0), "the policy is to warn: {lines:#?}");
+    assert_eq!(code, Some(0), "the policy is `warn`: {lines:#?}");
     let written = text(&path);
     let reports: Vec<serde_json::Value> =
         written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -107,7 +107,7 @@ fn every_report_is_written_as_one_line_of_json() {
     assert!(!lines.iter().any(|line| line.contains("[leak]")), "{lines:#?}");
     let summary = lines.iter().find(|line| line.contains(" leaks, ")).unwrap();
     assert!(summary.contains(&format!(" {CLIENTS} leaks, ")), "{summary}");
-    assert!(summary.contains(", 0 open, "), "the files are no leftovers: {summary}");
+    assert!(summary.contains(", 0 open, "), "the files are not leaks: {summary}");
 }
 
 #[test]

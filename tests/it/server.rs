@@ -140,7 +140,7 @@ impl Server {
             }
             assert!(
                 Instant::now() < deadline,
-                "the server does not end; it output_text {:#?}",
+                "the server does not exit; stderr: {:#?}",
                 self.seen
             );
         };
@@ -374,7 +374,7 @@ pub fn never_reads(server: &Server) -> TcpStream {
     let block = pattern(1024 * 1024);
     let deadline = Instant::now() + DEADLINE;
     while !server.is_in_call(SENDTO) && !server.polls_one_descriptor() {
-        assert!(Instant::now() < deadline, "the server is never blocked in writing");
+        assert!(Instant::now() < deadline, "the server never blocks in a write");
         // Only the state of the server counts, stalled or not.
         let _ = greedy.write(&block);
     }

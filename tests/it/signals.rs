@@ -245,7 +245,7 @@ fn a_signal_sent_twice_at_once_counts_as_one() {
         server.wait().code() == Some(0)
     });
     // On a machine that stalls for 200 ms, a repetition comes too late.
-    assert!(drained.count() > ROUNDS / 2, "the second signal was a second order");
+    assert!(drained.count() > ROUNDS / 2, "the second signal counted as a second one");
 }
 
 #[test]

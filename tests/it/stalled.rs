@@ -18,7 +18,7 @@ use crate::common::{stall, wait_for, wait_until};
 
 /// Longer than the time in which a repeated signal counts as one, and shorter than the timeout of
 /// an output.
-const BETWEEN_ORDERS: Duration = Duration::from_millis(300);
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(300);
 
 /// A program whose standard error is a pipe that is not read unless the test does.
 struct StalledProgram {
@@ -95,7 +95,7 @@ impl StalledProgram {
     fn end_by_many(&mut self, signal: Signal) -> ExitStatus {
         wait_for("the program to end", || {
             self.signal(signal);
-            stall(BETWEEN_ORDERS);
+            stall(BETWEEN_SIGNALS);
             self.child.try_wait().unwrap()
         })
     }
@@ -130,7 +130,7 @@ fn ask(client: &mut TcpStream, line: &[u8]) {
 }
 
 /// In every style, with all outputs that standard error can have.
-const LOUD: [&[&str]; 4] = [
+const VERBOSE: [&[&str]; 4] = [
     &["--style", "echo", "--log-level", "trace"],
     &["--style", "staged", "--log-level", "trace", "--trace-events"],
     &["--style", "broadcast", "--log-level", "trace"],
@@ -139,7 +139,7 @@ const LOUD: [&[&str]; 4] = [
 
 #[test]
 fn a_stalled_stderr_delays_neither_clients_nor_the_drain() {
-    for arguments in LOUD {
+    for arguments in VERBOSE {
         let (mut server, address) = StalledProgram::serve(arguments);
         server.fill_stderr();
         for _ in 0..20 {
@@ -250,7 +250,7 @@ fn a_stalled_file_delays_neither_clients_nor_the_drain() {
             server.signal(Signal::HUP);
         }
         let is_full = || rustix::io::ioctl_fionread(&fifo).unwrap() > 0;
-        wait_until("something is written", is_full);
+        wait_until("some output is written", is_full);
         server.signal(Signal::TERM);
         assert_eq!(server.end().code(), Some(0), "{arguments:?}");
         let output_text = output_text.join().unwrap();

@@ -141,7 +141,7 @@ fn offers_skip_a_cancelled_ancestor_and_pass_to_the_next_one() {
         );
         assert_eq!(events(&described), [Event::Acquired, Event::Offered, Event::Inherited]);
         assert_cancelled(parent.join());
-        assert_eq!(resource.describe().state, "offered", "the parent's end was no end for it");
+        assert_eq!(resource.describe().state, "offered", "it outlives the exit of the parent");
         let string = offer.claim().expect("it is unclaimed");
         assert_eq!(string.disown().expect("this task owns it"), "offered");
     });
@@ -196,7 +196,7 @@ fn the_result_of_a_cancelled_task_is_dropped_in_it_before_it_exits() {
         assert_cancelled(child.join());
         let seen = from_child.recv().expect("the result was dropped");
         assert_eq!((seen.task, seen.thread), (label, thread));
-        assert_eq!(seen.state, "running", "the account is not closed yet");
+        assert_eq!(seen.state, "running", "the task has not exited yet");
         assert_eq!(seen.refusal, ErrorKind::Cancelled, "it is not finalized yet");
         assert_eq!(events(&resource.describe()), [Event::Acquired, Event::Dropped]);
     });

@@ -215,7 +215,7 @@ fn after_one_cancelled_error_every_owned_resource_returns_it() {
             });
             begun.recv().expect("the child starts");
             assert_cancelled(child.cancel());
-            assert_eq!(from_child.recv(), Ok(None), "none could be used any more");
+            assert_eq!(from_child.recv(), Ok(None), "no resource could be used after it");
         }
     });
     fixture.assert_clean();
@@ -338,7 +338,7 @@ fn a_task_blocked_in_join_is_woken_and_then_its_child_is() {
                     assert!(!child.has_ended(), "it is as it was");
                     error.kind()
                 }
-                other => panic!("expected a refusal, got {other:?}"),
+                other => panic!("expected an error, got {other:?}"),
             }
         });
         assert_eq!(woken, ErrorKind::Cancelled);
@@ -464,7 +464,7 @@ fn a_pipe_read_is_not_woken_but_returns_cancelled_once_it_wakes() {
         });
         wait_until_blocked(begun.recv().expect("the child starts"), false);
         child.request_cancel().expect("this task owns it");
-        assert!(from_child.try_recv().is_err(), "it sleeps on");
+        assert!(from_child.try_recv().is_err(), "it still blocks");
         writer.write_all(b"x").expect("this task owns it");
         assert_eq!(from_child.recv().expect("it was woken"), ErrorKind::Cancelled);
         assert_cancelled(child.join());

@@ -373,7 +373,7 @@ fn a_panicking_sink_prevents_no_finalizer() {
     });
     assert_eq!(leaked(outcome).0, "its value");
     assert_eq!(fixture.finalized(), ["r2", "r1"]);
-    assert_eq!(registry.reports().len(), 3, "what the sink did not take is still here");
+    assert_eq!(registry.reports().len(), 3, "reports that the sink missed are kept");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_task_leaves_many_resources_at_exit() {
         assert_eq!(child.is_err(), size > 0, "it leaves what it forgot");
         assert_eq!(registry.snapshot().resources.len(), size, "the offers pass to the parent");
     });
-    assert!(ended.is_ok(), "offers that were not claimed are no leaks: {ended:?}");
+    assert!(ended.is_ok(), "unclaimed offers are not leaks: {ended:?}");
     assert_eq!(registry.snapshot().resources.len(), 0);
 }
 

@@ -113,7 +113,7 @@ fn an_inline_child_is_a_separate_task() {
             Err(RunInlineError::Refused(error)) => {
                 assert_eq!(error.kind(), ErrorKind::UseAfterRelease)
             }
-            other => panic!("expected a refusal, got {other:?}"),
+            other => panic!("expected an error, got {other:?}"),
         }
     });
 }

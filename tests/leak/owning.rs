@@ -85,7 +85,7 @@ fn owning_a_replaced_number_marks_the_old_record_as_replaced() {
         owned.check().expect("the new record owns it");
         // Closing the old record does not touch the number of the new one.
         assert_eq!(refusal(victim.release()).kind(), ErrorKind::FdReplaced);
-        assert!(target(number).is_some(), "the newcomer is still open");
+        assert!(target(number).is_some(), "the new file is still open");
         owned.release().expect("this task owns it");
         assert_eq!(fixture.codes(), ["fd-replaced"], "one replacement is reported once");
         drop(new_file);

@@ -20,18 +20,18 @@ use crate::common::{
 use crate::sinks::OnEvent;
 
 /// Panics when it is dropped.
-struct Bomb;
+struct PanicOnDrop;
 
-impl Drop for Bomb {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
         panic!("a destructor's own panic");
     }
 }
 
 /// Waits for the other side, and then returns something whose destructor panics.
-fn returns_a_bomb(barrier: &Barrier) -> Bomb {
+fn returns_panic_on_drop(barrier: &Barrier) -> PanicOnDrop {
     barrier.wait();
-    Bomb
+    PanicOnDrop
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_panic_of_a_discarded_result_does_not_block_the_parent() {
     let barrier = Arc::new(Barrier::new(2));
     let outcome = fixture.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
-        drop(fixture.spawn("child", [], move || returns_a_bomb(&theirs)));
+        drop(fixture.spawn("child", [], move || returns_panic_on_drop(&theirs)));
         barrier.wait();
     });
     assert!(matches!(outcome, Err(TaskError::UnjoinedChildren(_))), "{outcome:?}");
@@ -50,7 +50,7 @@ fn a_panic_of_a_discarded_result_does_not_block_the_parent() {
 fn a_panic_of_a_result_discarded_after_exit_does_not_reach_the_parent() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let child = fixture.spawn("child", [], || Bomb);
+        let child = fixture.spawn("child", [], || PanicOnDrop);
         while !child.has_ended() {
             std::thread::yield_now();
         }
@@ -59,7 +59,9 @@ fn a_panic_of_a_result_discarded_after_exit_does_not_reach_the_parent() {
     fixture.root(|| {
         let orphans = Orphans::new(&fixture.registry);
         for _ in 0..3 {
-            orphans.adopt(fixture.spawn("child", [], || Bomb)).expect("it is a child of this task");
+            orphans
+                .adopt(fixture.spawn("child", [], || PanicOnDrop))
+                .expect("it is a child of this task");
         }
         let far = std::time::Instant::now() + std::time::Duration::from_secs(60);
         assert!(orphans.wait_until(far).expect("this task owns it"));
@@ -101,7 +103,7 @@ fn a_panic_of_a_reapers_captures_does_not_block_the_parent() {
     let barrier = Arc::new(Barrier::new(2));
     let outcome = fixture.registry.run("parent", || {
         let theirs = Arc::clone(&barrier);
-        let bomb = Bomb;
+        let bomb = PanicOnDrop;
         let reaper = move |_: &_, _| {
             let _captured = &bomb;
             theirs.wait();
@@ -129,7 +131,7 @@ fn a_panicking_log_subscriber_prevents_neither_finalizers_nor_the_exit() {
         let (go, gone) = channel::<()>();
         let busy = pool.spawn([], move || gone.recv().is_ok()).expect("it is the first");
         let text = fixture.own("given");
-        let (give, bomb) = ([text.resource()], Bomb);
+        let (give, bomb) = ([text.resource()], PanicOnDrop);
         let waiting = pool.spawn(give, move || {
             let _captured = (&text, &bomb);
         });
@@ -149,7 +151,7 @@ fn a_panic_of_a_losers_result_does_not_prevent_the_others_exit() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let ended = |name| {
-            let child = fixture.spawn(name, [], || Bomb);
+            let child = fixture.spawn(name, [], || PanicOnDrop);
             while !child.has_ended() {
                 std::thread::yield_now();
             }
@@ -225,7 +227,7 @@ fn a_replaced_fd_whose_finalizer_panics_on_drop_prevents_no_finalizer() {
     let number = Cell::new(None);
     let outcome = fixture.registry.run("failing", || -> () {
         mem::forget(fixture.own("first"));
-        let bomb = Bomb;
+        let bomb = PanicOnDrop;
         let finalizer = move |_| {
             let _captured = &bomb;
             Ok(())

@@ -43,7 +43,7 @@ impl Replaced {
         self.new_file.shutdown(Shutdown::Write).expect("it is connected");
         let mut rest = Vec::new();
         self.new_peer.read_to_end(&mut rest).expect("it is connected");
-        assert!(rest.is_empty(), "{rest:?} was sent to the newcomer");
+        assert!(rest.is_empty(), "{rest:?} was sent to the new file");
         fixture.track(taken);
     }
 }

@@ -121,7 +121,7 @@ fn a_violation_by_a_log_subscriber_is_not_sent_to_it() {
 
 /// A plain test, because the process that it starts exits abnormally on purpose.
 #[std::prelude::v1::test]
-fn what_aborts_the_process_inside_of_a_sink_is_said_on_standard_error() {
+fn a_report_that_aborts_the_process_inside_a_sink_is_printed_to_stderr() {
     let output = in_own_process(test_name!(), || {
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
         rustix::process::setrlimit(rustix::process::Resource::Core, none)

@@ -84,7 +84,7 @@ impl Model {
         self.accounts.entry(owner).or_default().retain(|entry| *entry != thing);
     }
 
-    pub fn put_down(&mut self, thing: usize, step: Step) {
+    pub fn record_release(&mut self, thing: usize, step: Step) {
         self.leave_account(thing);
         self.things[thing].state = State::Released;
         self.things[thing].custody.push(step);
@@ -92,7 +92,7 @@ impl Model {
 
     /// Finalizes. Returns the failure of the finalizer, if any.
     pub fn finalize(&mut self, me: TaskId, thing: usize, event: Event) -> Result<(), ErrorKind> {
-        self.put_down(thing, (event, Some(me), None));
+        self.record_release(thing, (event, Some(me), None));
         self.finalized.push(thing);
         match self.things[thing].finalizer {
             Finalizer::Succeeds => Ok(()),
@@ -102,7 +102,7 @@ impl Model {
     }
 
     /// Like [`finalize`](Model::finalize), but a failure is only reported.
-    pub fn finalize_unasked(&mut self, me: TaskId, thing: usize, event: Event) {
+    pub fn finalize_reporting(&mut self, me: TaskId, thing: usize, event: Event) {
         if self.finalize(me, thing, event).is_err() {
             self.failed_finalizers += 1;
         }
@@ -118,7 +118,7 @@ impl Model {
 
     pub fn disown(&mut self, me: TaskId, thing: usize) -> Result<(), ErrorKind> {
         self.checked(me, thing)?;
-        self.put_down(thing, (Event::Disowned, Some(me), None));
+        self.record_release(thing, (Event::Disowned, Some(me), None));
         self.things[thing].disowned = true;
         Ok(())
     }
@@ -168,14 +168,14 @@ impl Model {
     pub fn drop_handle(&mut self, me: TaskId, thing: usize) {
         if self.things[thing].state == State::Held {
             self.violations += u64::from(self.things[thing].owner != me);
-            self.finalize_unasked(me, thing, Event::Dropped);
+            self.finalize_reporting(me, thing, Event::Dropped);
         }
     }
 
     pub fn drop_offer(&mut self, me: TaskId, thing: usize) {
         if self.things[thing].state == State::Offered {
             self.violations += 1;
-            self.finalize_unasked(me, thing, Event::Finalized);
+            self.finalize_reporting(me, thing, Event::Finalized);
         }
     }
 
@@ -205,7 +205,7 @@ impl Model {
             leaked.push(thing);
         }
         for &thing in &leaked {
-            self.finalize_unasked(me, thing, Event::Finalized);
+            self.finalize_reporting(me, thing, Event::Finalized);
         }
         let offers = self.accounts.get(&me).cloned().unwrap_or_default();
         match self.parents.get(&me).copied() {

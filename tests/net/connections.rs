@@ -23,7 +23,7 @@ fn a_tcp_connection_works_in_both_directions() {
 fn a_tcp_connection_over_ipv6_works_in_both_directions() {
     clean(|registry| match Listener::bind_in(registry, (Ipv6Addr::LOCALHOST, 0)) {
         Ok(listener) => assert_carries_both_ways(registry, &listener, "tcp stream"),
-        Err(error) => eprintln!("no version 6 on this machine: {error}"),
+        Err(error) => eprintln!("no IPv6 on this machine: {error}"),
     });
 }
 
@@ -37,7 +37,7 @@ fn a_unix_connection_works_in_both_directions() {
         assert_eq!(address.to_string(), format!("unix:{}", place.0.display()));
         assert_carries_both_ways(registry, &listener, "unix stream");
         listener.close().unwrap();
-        assert!(place.0.exists(), "a listener removes nothing on its own");
+        assert!(place.0.exists(), "a listener does not remove its file");
     });
 }
 

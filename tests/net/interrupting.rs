@@ -24,7 +24,7 @@ fn assert_times_out<T>(what: &str, call: impl FnOnce() -> io::Result<T>) {
     let begun = Instant::now();
     match interrupted(what, call) {
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{what}: {error}"),
-        Ok(_) => panic!("{what}: nothing has come"),
+        Ok(_) => panic!("{what}: no bytes arrived"),
     }
     assert!(begun.elapsed() >= TIMEOUT, "{what} ended after {:?}", begun.elapsed());
 }

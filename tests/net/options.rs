@@ -75,9 +75,9 @@ fn a_write_half_that_shuts_down_both_ways_ends_reads_of_the_read_half() {
         .unwrap();
         writing.shutdown_both().unwrap();
         let (read, owned) = reader.join().unwrap();
-        assert_eq!(read.unwrap(), 0, "it wakes, and it is an end");
+        assert_eq!(read.unwrap(), 0, "it wakes, and returns end of stream");
         owned.expect("its owner still owns the read half");
-        assert_eq!((&peer).read(&mut [0]).unwrap(), 0, "so is it for the peer");
+        assert_eq!((&peer).read(&mut [0]).unwrap(), 0, "the peer also gets end of stream");
         writing.release().unwrap();
     });
 }
@@ -114,10 +114,10 @@ fn waiting_for_both_directions_returns_which_is_ready() {
         assert_eq!(ours.wait_either(None).unwrap(), (true, true));
         let block = vec![0; 1024 * 1024];
         while ours.try_write(&block).is_ok() {}
-        assert_eq!(ours.wait_either(None).unwrap(), (true, false), "there is none");
+        assert_eq!(ours.wait_either(None).unwrap(), (true, false), "there is no timeout");
         (&ours).read_exact(&mut [0]).unwrap();
         let timeout = Some(Duration::from_millis(1));
-        assert_eq!(ours.wait_either(timeout).unwrap(), (false, false), "the time ran out");
+        assert_eq!(ours.wait_either(timeout).unwrap(), (false, false), "it timed out");
         theirs.close().unwrap();
         assert_eq!(ours.wait_either(None).unwrap(), (true, true), "the peer is gone");
     });

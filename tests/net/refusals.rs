@@ -31,7 +31,7 @@ fn a_read_by_another_task_fails_and_the_owner_gets_the_bytes() {
                     let inner = Error::in_io(&error).unwrap();
                     assert_eq!(inner.kind(), ErrorKind::NotOwner);
                     assert_eq!(&*inner.owner().unwrap().name, "test");
-                    assert_eq!(inner.site().file(), file!(), "the place is the user's own");
+                    assert_eq!(inner.site().file(), file!(), "the site is in the caller's code");
                     assert!(error.to_string().contains("expected owner task"), "{error}");
                 }
                 assert_eq!(buffer, [0; 7]);

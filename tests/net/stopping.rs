@@ -28,7 +28,7 @@ fn a_waiting_client_is_served_before_the_stop_takes_effect() {
                 server.read_exact(&mut [0]).unwrap();
             }
             assert!(listener.accept_or_stop(&stopped).unwrap().is_none());
-            assert!(listener.accept_or_stop(&stopped).unwrap().is_none(), "it stays on");
+            assert!(listener.accept_or_stop(&stopped).unwrap().is_none(), "the option stays on");
             // The listener still works: it was not shut down.
             assert_carries_both_ways(
                 registry,
@@ -61,7 +61,7 @@ fn a_stop_is_noticed_while_clients_keep_arriving() {
                 // For each accepted client another one connects.
                 visit();
             }
-            assert!(accepted >= 5, "{address}: {accepted} of those that were waiting");
+            assert!(accepted >= 5, "{address}: {accepted} of the waiting clients");
         }
     });
 }

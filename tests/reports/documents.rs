@@ -82,7 +82,7 @@ fn every_finding_is_valid_sarif_by_schema_and_by_the_serde_sarif_types() {
                 assert!(region.start_line.unwrap() > 0);
                 let uri = physical.artifact_location.as_ref().unwrap().uri.as_ref().unwrap();
                 let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(uri);
-                assert!(source.exists(), "{uri} counts from the top of the repository");
+                assert!(source.exists(), "{uri} is relative to the root of the repository");
             }
         }
     }
@@ -96,11 +96,11 @@ fn a_sarif_result_of_a_leak_has_the_weakness_and_the_custody_in_order() {
     let result = &sarif["runs"][0]["results"][0];
     assert_eq!(result["taxa"][0]["id"], "775");
     let steps = &entries[0].steps;
-    assert!(steps.len() >= 2, "acquired and given: {steps:?}");
+    assert!(steps.len() >= 2, "steps acquired and given: {steps:?}");
     let mut way: Vec<(u64, String, u64)> = Vec::new();
     let flows = result["codeFlows"][0]["threadFlows"].as_array().unwrap();
     let threads: BTreeSet<&str> = steps.iter().map(|step| &*step.thread).collect();
-    assert_eq!(flows.len(), threads.len(), "each thread has its own");
+    assert_eq!(flows.len(), threads.len(), "each step has its own thread");
     for place in flows.iter().flat_map(|flow| flow["locations"].as_array().unwrap()) {
         let location = &place["location"];
         way.push((

@@ -146,12 +146,11 @@ fn help(command: &[String]) -> String {
     String::from_utf8(output.stdout).expect("the help is text")
 }
 
-/// The comment lines of all sources. Of the tests, only the module headers.
+/// The comment lines of all sources.
 fn comments() -> Vec<(String, String)> {
     everything()
         .map(|file| {
-            let prefix = if file.name.starts_with("tests/") { "//!" } else { "//" };
-            let lines = file.lines.iter().map(|line| line.trim_start().strip_prefix(prefix));
+            let lines = file.lines.iter().map(|line| line.trim_start().strip_prefix("//"));
             let text = lines.map(|text| text.unwrap_or_default().trim_start_matches(['/', '!']));
             let text: Vec<&str> = text.collect();
             (file.name.clone(), without_code(&text.join("\n")))

@@ -267,7 +267,7 @@ fn wait_for_the_end(process: u32) {
     let mut polled = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
     let timeout = rustix::event::Timespec::try_from(DEADLINE).unwrap();
     let ended = rustix::event::poll(&mut polled, Some(&timeout)).unwrap();
-    assert_eq!(ended, 1, "process {process} is still there");
+    assert_eq!(ended, 1, "process {process} has not exited");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use super::super::server::{Server, TcpEnd, pattern, summary};
 use super::{
-    enter, enter_all, frame, hear, is_let_go, say, start, total, try_hear, with_small_ears,
+    enter, enter_all, frame, hear, is_closed_by_server, say, start, total, try_hear,
+    with_a_small_receive_buffer,
 };
 
 #[test]
@@ -38,13 +39,13 @@ fn last_frame(n: u32) -> Vec<u8> {
     [&n.to_be_bytes()[..], &[b'.'; 40]].concat()
 }
 
-fn said_at_last() -> Vec<u8> {
+fn final_frames() -> Vec<u8> {
     (0..LAST_FRAMES).flat_map(|n| frame(&last_frame(n))).collect()
 }
 
 /// A client that sent its last frames and closed with unread data, which resets the connection,
 /// while the server was stopped. When the server continues, every frame and the reset have arrived.
-fn says_and_slams(server: &Server, listener: &mut TcpStream) {
+fn sends_and_resets(server: &Server, listener: &mut TcpStream) {
     let mut slammer = enter(server);
     while !hear(listener).starts_with(b"entering") {}
     say(listener, b"this is not read");
@@ -54,7 +55,7 @@ fn says_and_slams(server: &Server, listener: &mut TcpStream) {
     let end = || TcpEnd::find(ends.0, ends.1);
     server.wait_for("it to be there", |_| end().is_some_and(|end| end.unread > 0));
     server.hold();
-    slammer.write_all(&said_at_last()).unwrap();
+    slammer.write_all(&final_frames()).unwrap();
     server.wait_for("all to arrive", |_| end().is_some_and(|end| end.unsent == 0));
 }
 
@@ -63,7 +64,7 @@ fn frames_sent_before_a_close_with_unread_data_reach_all_others() {
     let mut server = start(&[]);
     let mut listener = enter(&server);
     for round in 0..10 {
-        says_and_slams(&server, &mut listener);
+        sends_and_resets(&server, &mut listener);
         server.signal(Signal::CONT);
         for n in 0..LAST_FRAMES {
             assert_eq!(hear(&mut listener), last_frame(n), "round {round}");
@@ -80,14 +81,14 @@ fn frames_sent_before_a_close_with_unread_data_reach_all_others_in_a_drain() {
     for round in 0..5 {
         let mut server = start(&[]);
         let mut listener = enter(&server);
-        says_and_slams(&server, &mut listener);
+        sends_and_resets(&server, &mut listener);
         server.signal(Signal::TERM);
         server.signal(Signal::CONT);
         for n in 0..LAST_FRAMES {
             let heard = try_hear(&mut listener);
             assert_eq!(heard.expect("not end of stream yet"), last_frame(n), "round {round}");
         }
-        assert!(is_let_go(&mut listener));
+        assert!(is_closed_by_server(&mut listener));
         assert_eq!(server.wait().code(), Some(0));
     }
 }
@@ -105,7 +106,7 @@ fn frames_sent_before_a_unix_socket_closes_with_unread_data_reach_all_others() {
         slammer.write_all(&frame(b"I am in, and do not read that")).unwrap();
         assert!(hear(&mut listener).starts_with(b"I am in"));
         server.hold();
-        slammer.write_all(&said_at_last()).unwrap();
+        slammer.write_all(&final_frames()).unwrap();
         drop(slammer);
         server.signal(Signal::CONT);
         for n in 0..LAST_FRAMES {
@@ -118,7 +119,7 @@ fn frames_sent_before_a_unix_socket_closes_with_unread_data_reach_all_others() {
 #[test]
 fn a_half_closed_client_gets_what_was_sent_to_it_before_and_then_the_end() {
     let server = start(&["--max-send-queue", "64MiB"]);
-    let mut listener = with_small_ears(&server);
+    let mut listener = with_a_small_receive_buffer(&server);
     say(&mut listener, b"I am in");
     hear(&mut listener);
     let mut talker = enter(&server);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::super::server::{pattern, summary};
-use super::{enter_all, frame, is_let_go, start, try_hear};
+use super::{enter_all, frame, is_closed_by_server, start, try_hear};
 use crate::common::wait_until;
 
 #[test]
@@ -68,9 +68,13 @@ fn drain_with_frames_under_way() -> bool {
     let orders: Vec<Vec<usize>> = heard.iter().map(|all| order(all)).collect();
     let mut sorted = orders[0].clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, (0..TALKERS).collect::<Vec<_>>(), "each was begun, and none is lost");
+    assert_eq!(
+        sorted,
+        (0..TALKERS).collect::<Vec<_>>(),
+        "every frame was started, and none is lost"
+    );
     for other in &orders {
-        assert_eq!(*other, orders[0], "all of them hear the same: {:#?}", server.seen);
+        assert_eq!(*other, orders[0], "all clients receive the same: {:#?}", server.seen);
     }
     true
 }
@@ -87,7 +91,7 @@ fn a_client_that_keeps_sending_does_not_delay_the_drain() {
     });
     let listening: Vec<_> = clients
         .drain(..)
-        .map(|mut client| std::thread::spawn(move || is_let_go(&mut client)))
+        .map(|mut client| std::thread::spawn(move || is_closed_by_server(&mut client)))
         .collect();
     server.signal(Signal::TERM);
     // Long before its timeout of an hour.

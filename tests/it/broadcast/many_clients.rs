@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use serde_json::Value;
 
 use super::super::server::DEADLINE;
-use super::{enter, enter_all, frame, hear, is_let_go, say, start, total, try_hear};
+use super::{enter, enter_all, frame, hear, is_closed_by_server, say, start, total, try_hear};
 use crate::common::wait_for;
 
 #[test]
@@ -15,7 +15,7 @@ fn rejected_clients_do_not_use_up_places() {
     let mut inside = enter_all(&server, 3);
     for _ in 0..5 {
         let mut outside = server.connect();
-        assert!(is_let_go(&mut outside), "rejected immediately, and not left waiting");
+        assert!(is_closed_by_server(&mut outside), "rejected immediately, and not left waiting");
     }
     drop(inside.pop());
     // As soon as the client that left is gone, another one is accepted.
@@ -55,7 +55,7 @@ fn a_thousand_clients_receive_a_thousand_frames_in_the_same_order() {
         let mut heard = vec![0; CROWD * 24];
         client.read_exact(&mut heard).expect("every frame arrives");
         let first = first.get_or_insert_with(|| heard.clone());
-        assert!(heard == *first, "one order");
+        assert!(heard == *first, "the order is the same for all clients");
     }
     let heard = first.unwrap();
     let mut numbers: Vec<usize> = heard

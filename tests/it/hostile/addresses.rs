@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::super::server::{Server, serve};
 use super::dialect::{Calm, Dialect};
 
-pub fn each_of_several_acceptors_takes_clients(dialect: &Dialect) {
+pub fn each_of_several_acceptors_accepts_clients(dialect: &Dialect) {
     let mut server = dialect.start(&["--acceptors", "4", "--log-format", "json"]);
     let calm = Calm::of(&server);
     let listeners = server.listeners();
@@ -24,7 +24,7 @@ pub fn each_of_several_acceptors_takes_clients(dialect: &Dialect) {
     assert_eq!(busy.status.code(), Some(1));
 }
 
-pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect) {
+pub fn a_unix_socket_serves_and_its_file_is_removed_on_exit(dialect: &Dialect) {
     let path =
         std::env::temp_dir().join(format!("echown-{}-{}.sock", std::process::id(), dialect.name));
     let address = format!("unix:{}", path.display());
@@ -39,7 +39,7 @@ pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect)
     first.wait_for_line(&format!("listening on {address}"));
     talk(1);
     let second = serve(&[&address], dialect.arguments).output().unwrap();
-    assert_eq!(second.status.code(), Some(1), "a live socket is busy");
+    assert_eq!(second.status.code(), Some(1), "an address in use is busy");
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another program"));
     talk(2);
     // A killed server leaves its file behind, which is stale.
@@ -51,7 +51,7 @@ pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect)
     talk(3);
     let (code, _) = third.stop();
     assert_eq!(code, Some(0));
-    assert!(!path.exists(), "the file went with the server");
+    assert!(!path.exists(), "the server removes its file");
     // A file that is not a socket is not touched.
     std::fs::write(&path, "precious").unwrap();
     let rejected = serve(&[&address], dialect.arguments).output().unwrap();
@@ -60,7 +60,7 @@ pub fn a_unix_socket_serves_and_its_file_goes_with_the_server(dialect: &Dialect)
     std::fs::remove_file(&path).unwrap();
 }
 
-pub fn ipv6_is_served_too(dialect: &Dialect) {
+pub fn ipv6_clients_are_served(dialect: &Dialect) {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         eprintln!("skipped: this machine has no IPv6");
         return;
@@ -80,7 +80,7 @@ fn a_server_does_not_remove_another_servers_socket_file() {
     let mut second = Server::run(&mut serve(&[&address], &[]), 0);
     second.wait_for_line("listening on ");
     assert_eq!(first.stop().0, Some(0));
-    assert!(path.exists(), "it is the second server's");
+    assert!(path.exists(), "the file belongs to the second server");
     assert_eq!(second.stop().0, Some(0));
     assert!(!path.exists());
 }

@@ -11,9 +11,7 @@ use super::super::server::{DEADLINE, Server, summary};
 use super::dialect::{Calm, Dialect};
 use crate::common::{temp_path::TempPath, wait_until};
 
-pub fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_nothing(
-    dialect: &Dialect,
-) {
+pub fn a_flood_over_the_limit_is_rejected_and_counted_without_effect_on_others(dialect: &Dialect) {
     let arguments = ["--max-connections", "10", "--log-format", "json"];
     let mut server = dialect.start(&arguments);
     let calm = Calm::of(&server);
@@ -30,7 +28,7 @@ pub fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_not
         dialect.exchange(&mut inside[round % 10], round);
     }
     let log = server.lines().iter().filter(|line| line.contains("was refused")).count();
-    assert!((1..=30).contains(&log), "{log} lines about 300 refusals");
+    assert!((1..=30).contains(&log), "{log} lines for 300 rejected clients");
     drop(inside);
     calm.assert_restored(dialect, &mut server);
     server.signal(Signal::TERM);
@@ -38,7 +36,7 @@ pub fn a_flood_over_the_limit_is_refused_and_counted_and_those_inside_notice_not
     assert!(summary(&server.seen, "refused") >= 300, "{:#?}", server.seen.last());
 }
 
-pub fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
+pub fn a_flood_over_the_backlog_leaves_the_server_working(dialect: &Dialect) {
     use rustix::net::{AddressFamily, SocketFlags, SocketType};
     /// More than the 1,024 that are queued.
     const FLOOD: usize = 1500;
@@ -72,7 +70,7 @@ pub fn a_flood_over_the_backlog_does_no_harm(dialect: &Dialect) {
     calm.assert_restored(dialect, &mut server);
 }
 
-pub fn one_address_cannot_take_all_places(dialect: &Dialect) {
+pub fn one_address_cannot_use_all_places(dialect: &Dialect) {
     let server = dialect.start(&["--max-per-ip", "3"]);
     let mut inside: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     for (n, client) in inside.iter_mut().enumerate() {
@@ -95,7 +93,7 @@ pub fn one_address_cannot_take_all_places(dialect: &Dialect) {
     dialect.exchange(&mut TcpStream::from(elsewhere), 1);
 }
 
-pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Dialect) {
+pub fn a_server_out_of_descriptors_pauses_logs_it_once_and_recovers(dialect: &Dialect) {
     let mut server = dialect.start(&["--log-format", "json"]);
     // Below the limit at its start, as when the whole system runs out.
     server.set_limit("--nofile=40");
@@ -121,9 +119,9 @@ pub fn a_server_out_of_descriptors_pauses_says_so_once_and_recovers(dialect: &Di
     calm.assert_restored(dialect, &mut server);
 }
 
-pub fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
+pub fn a_server_out_of_threads_rejects_clients_and_recovers(dialect: &Dialect) {
     // The limit is counted per user, and does not apply to a privileged one.
-    let Some((mut command, _copy)) = as_nobody(dialect.name) else {
+    let Some((mut command, _copy)) = as_unprivileged_user(dialect.name) else {
         eprintln!("skipped: needs root, to become a user without privileges");
         return;
     };
@@ -151,7 +149,7 @@ pub fn a_server_out_of_threads_refuses_and_recovers(dialect: &Dialect) {
 
 /// The server as a separate user with a thread limit, and the copy of the program that it runs;
 /// `None` without the right to change the user.
-pub fn as_nobody(name: &str) -> Option<(Command, TempPath)> {
+pub fn as_unprivileged_user(name: &str) -> Option<(Command, TempPath)> {
     if !rustix::process::getuid().is_root() {
         return None;
     }

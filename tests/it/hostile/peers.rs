@@ -12,7 +12,7 @@ pub fn reset(client: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
 }
 
-pub fn resets_at_every_stage(dialect: &Dialect) {
+pub fn resets_at_every_stage_leave_no_resources(dialect: &Dialect) {
     let mut server = dialect.start(&["--log-format", "json"]);
     let calm = Calm::of(&server);
     let mut innocent = server.connect();
@@ -37,7 +37,7 @@ pub fn resets_at_every_stage(dialect: &Dialect) {
     calm.assert_restored(dialect, &mut server);
 }
 
-pub fn half_close_gets_everything_and_then_the_end(dialect: &Dialect) {
+pub fn a_half_closed_client_gets_everything_and_then_end_of_stream(dialect: &Dialect) {
     let mut server = dialect.start(&["--log-format", "json"]);
     let calm = Calm::of(&server);
     for n in 0..20 {
@@ -52,7 +52,7 @@ pub fn half_close_gets_everything_and_then_the_end(dialect: &Dialect) {
     calm.assert_restored(dialect, &mut server);
 }
 
-pub fn a_byte_at_a_time_is_the_same_as_all_at_once(dialect: &Dialect) {
+pub fn requests_sent_byte_by_byte_are_served(dialect: &Dialect) {
     let server = dialect.start(&[]);
     let mut client = server.connect();
     client.set_nodelay(true).unwrap();
@@ -63,7 +63,7 @@ pub fn a_byte_at_a_time_is_the_same_as_all_at_once(dialect: &Dialect) {
     (dialect.hear)(&mut client, &(dialect.reply)(&request)).unwrap();
 }
 
-pub fn a_peer_that_never_reads_is_cut_by_the_write_timeout(dialect: &Dialect) {
+pub fn a_peer_that_never_reads_is_disconnected_by_the_write_timeout(dialect: &Dialect) {
     let mut server = dialect.start(&["--write-timeout", "200ms", "--log-format", "json"]);
     let calm = Calm::of(&server);
     let mut greedy = server.connect();

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::super::server::{DEADLINE, summary};
 use super::dialect::Dialect;
 
-pub fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect: &Dialect) {
+pub fn exchanges_of_a_mebibyte_in_progress_at_sigterm_are_completed(dialect: &Dialect) {
     let server = dialect.start(&["--drain-timeout", "20s"]);
     const CLIENTS: usize = 8;
     let clients: Vec<_> = (0..CLIENTS)
@@ -45,7 +45,7 @@ pub fn exchanges_of_a_mebibyte_under_way_at_sigterm_are_answered_in_full(dialect
         assert!(expected.starts_with(&reply), "a reply is a prefix of the request");
         received += reply.len() as u64;
     }
-    assert_eq!(received, sent, "all that the server sent arrived");
+    assert_eq!(received, sent, "everything the server sent arrived");
     let unanswered = summary(&lines, "bytes in") - sent;
     let may_be_cut = CLIENTS as u64 * dialect.request_bytes_max;
     assert!(unanswered <= may_be_cut, "{unanswered} bytes were received without a reply");
@@ -66,7 +66,7 @@ pub fn idle_connections_are_closed_long_before_the_drain_timeout(dialect: &Diale
     assert_eq!(server.wait().code(), Some(0));
 }
 
-pub fn sigquit_shows_the_table_cuts_everything_and_exits_with_0(dialect: &Dialect) {
+pub fn sigquit_prints_the_table_aborts_connections_and_exits_with_0(dialect: &Dialect) {
     let mut server = dialect.start(&["--drain-timeout", "1h"]);
     let mut client = server.connect();
     dialect.exchange(&mut client, 1);
@@ -86,7 +86,7 @@ pub fn sigquit_ends_a_drain_that_takes_too_long(dialect: &Dialect) {
     assert_eq!(summary(&server.seen, "aborted"), 1);
 }
 
-pub fn a_signal_that_only_asks_disturbs_no_client(dialect: &Dialect) {
+pub fn a_signal_for_information_disturbs_no_client(dialect: &Dialect) {
     let mut server = dialect.start(&[]);
     let mut client = server.connect();
     for n in 0..20 {
