@@ -45,8 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("released twice:");
     let shed = build(&registry, "shed");
     shed.release()?;
-    let refused = shed.release().expect_err("once is all");
-    println!("  refused: {refused}");
+    let error = shed.release().expect_err("once is all");
+    println!("  refused: {error}");
 
     println!("dropped at the end of a block:");
     {

@@ -29,8 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         apples.with(|apples| apples.push("pear")).expect("the harvest is the child's");
 
         apples.transfer().expect("the parent is running");
-        let refused = apples.check().expect_err("the harvest is the parent's");
-        println!("the child is refused: {refused}");
+        let error = apples.check().expect_err("the harvest is the parent's");
+        println!("the child is refused: {error}");
 
         to_parent.send(apples).expect("the parent listens");
         panic!("the harvester falls off the ladder");

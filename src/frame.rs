@@ -246,7 +246,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_missing_never_reaches_into_the_next_frame(
+        fn missing_bytes_never_reach_into_the_next_frame(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..70), 1..6),
             step in 1..20_usize,
         ) {
@@ -270,22 +270,22 @@ mod tests {
     }
 
     #[test]
-    fn a_length_over_the_limit_is_refused_at_its_last_byte_and_nothing_is_reserved() {
+    fn a_length_over_the_limit_is_rejected_at_its_last_byte_without_allocation() {
         for length in [101, 1 << 40, u64::MAX, i64::MAX as u64] {
             let mut decoder = FrameDecoder::new(100);
             let header = length.to_be_bytes();
             assert_eq!(decoder.take(&mut &header[..7]), Ok(None));
-            let refused = decoder.take(&mut &header[7..]).unwrap_err();
-            assert_eq!(refused, FrameError::TooLong { length, payload_max: 100 });
+            let error = decoder.take(&mut &header[7..]).unwrap_err();
+            assert_eq!(error, FrameError::TooLong { length, payload_max: 100 });
             assert!(decoder.partial.capacity() <= 2 * HEADER_BYTES);
-            assert!(decoder.take(&mut &b"more"[..]).is_err(), "it stays refused");
+            assert!(decoder.take(&mut &b"more"[..]).is_err(), "later input is rejected, too");
         }
         let text = FrameError::TooLong { length: 101, payload_max: 100 }.to_string();
         assert_eq!(text, "frame too long: 101 bytes announced, at most 100 allowed");
     }
 
     #[test]
-    fn a_length_that_no_memory_could_hold_is_refused_without_any_limit() {
+    fn a_length_beyond_the_address_space_is_rejected_without_any_limit() {
         let mut decoder = FrameDecoder::new(usize::MAX);
         assert!(decoder.take(&mut &u64::MAX.to_be_bytes()[..]).is_err());
     }
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_beyond_their_budget_are_refused_and_dropped_frames_return_it() {
+    fn frames_beyond_their_budget_are_rejected_and_dropped_frames_return_it() {
         let budget = FrameBudget::limited(10_000);
         let wire = Frame::new(&[7; 4000]).wire().to_vec();
         let assemble = || FrameDecoder::within(4000, &budget).take(&mut &wire[..]);

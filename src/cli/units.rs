@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_value_is_refused_with_what_is_expected() {
+    fn an_invalid_value_is_rejected_with_what_is_expected() {
         let whole = "expected a whole number, 1 or more";
         for text in ["", "x", "-1", "1e3", "1k", "0", "00", " 1"] {
             assert_eq!(at_least_one(text).unwrap_err(), whole, "{text}");
@@ -132,17 +132,17 @@ mod tests {
         assert_eq!(at_least_one(&"9".repeat(30)).unwrap_err(), "the number is too large");
         assert_eq!(at_least_one("17").unwrap().get(), 17);
         for text in ["", "x", "-1"] {
-            let refused = number::<u64>(text).unwrap_err();
-            assert_eq!(refused, "expected a whole number, 0 or more", "{text}");
+            let error = number::<u64>(text).unwrap_err();
+            assert_eq!(error, "expected a whole number, 0 or more", "{text}");
         }
         assert_eq!(number::<u64>(&"9".repeat(30)).unwrap_err(), "the number is too large");
         for text in ["", "x", "5", "-1s"] {
             assert_eq!(duration(text).unwrap_err(), DURATION_EXPECTED, "{text}");
         }
         for text in ["", "x", "1.5", "-5", "5zb", "99999999999999999999"] {
-            let refused = size(text).unwrap_err();
-            assert!(refused.ends_with("expected a size such as `65536`, `64KiB` or `16MiB`"));
-            assert!(!refused.contains("parse"), "{refused}");
+            let error = size(text).unwrap_err();
+            assert!(error.ends_with("expected a size such as `65536`, `64KiB` or `16MiB`"));
+            assert!(!error.contains("parse"), "{error}");
         }
     }
 
@@ -151,8 +151,8 @@ mod tests {
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         for text in ["0", "0s", "0ms"] {
-            let refused = timeout(text).unwrap_err();
-            assert_eq!(refused, "timeout must be greater than 0");
+            let error = timeout(text).unwrap_err();
+            assert_eq!(error, "timeout must be greater than 0");
         }
         assert_eq!(timeout("1ms"), Ok(Duration::from_millis(1)));
     }

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_endpoint_is_refused_with_the_reason_and_the_accepted_forms() {
+    fn an_invalid_endpoint_is_rejected_with_the_reason_and_the_accepted_forms() {
         assert!("unix:".parse::<Endpoint>().unwrap_err().contains("needs a path"));
         for (text, why) in [
             ("", "it is empty"),
@@ -217,8 +217,8 @@ mod tests {
             ("a b:3000", "`a b` is not a host"),
             (" 127.0.0.1:3000", "` 127.0.0.1` is not a host"),
         ] {
-            let refused = text.parse::<Endpoint>().unwrap_err();
-            assert_eq!(refused, format!("{why}; {EXPECTED}"), "{text}");
+            let error = text.parse::<Endpoint>().unwrap_err();
+            assert_eq!(error, format!("{why}; {EXPECTED}"), "{text}");
         }
     }
 
@@ -227,8 +227,8 @@ mod tests {
         let resolve = |text: &str| text.parse::<Endpoint>().unwrap().resolve();
         let by_index = resolve("[fe80::1%1]:3000").unwrap();
         assert_eq!(by_index[0].to_string(), "[fe80::1%1]:3000");
-        let refused = resolve("[fe80::1%nosuch0]:3000").unwrap_err().to_string();
-        assert!(refused.starts_with("`nosuch0` is not a network interface"), "{refused}");
+        let error = resolve("[fe80::1%nosuch0]:3000").unwrap_err().to_string();
+        assert!(error.starts_with("`nosuch0` is not a network interface"), "{error}");
         if !std::path::Path::new("/sys/class/net/lo").exists() {
             eprintln!("skipped: there is no interface lo");
             return;

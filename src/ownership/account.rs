@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_owned_much_gives_the_room_back() {
+    fn an_account_that_shrinks_releases_its_memory() {
         for left in [0, 9_999] {
             let mut account = Account::new();
             let positions: Vec<Position> = (0..10_000).map(|number| account.push(number)).collect();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_holds_one_thing_for_long_does_not_pay_for_all_that_came_and_went() {
+    fn a_long_lived_entry_does_not_keep_the_gaps_of_later_ones() {
         let mut account = Account::new();
         account.push(0);
         let mut before = account.push(1);

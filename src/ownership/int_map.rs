@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_held_much_gives_the_room_back() {
+    fn a_map_that_shrinks_releases_its_memory() {
         let mut map: IntMap<u64, u64> = (0..10_000).map(|number| (number, number)).collect();
         assert!(map.capacity() >= 10_000);
         for number in 1..10_000 {

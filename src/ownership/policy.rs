@@ -74,9 +74,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_level_is_refused_with_the_known_ones() {
+    fn an_unknown_level_is_rejected_with_the_known_ones() {
         assert_eq!("full".parse(), Ok(Level::Full));
-        let refused = "loud".parse::<Level>().unwrap_err();
-        assert_eq!(refused, "unknown level `loud`, expected one of: off, on, full");
+        let error = "loud".parse::<Level>().unwrap_err();
+        assert_eq!(error, "unknown level `loud`, expected one of: off, on, full");
     }
 }

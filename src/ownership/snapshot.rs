@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moved_or_was_closed_since_it_was_noted_is_described_as_it_was() {
+    fn a_resource_that_moved_or_closed_after_recording_is_described_as_recorded() {
         let registry = Registry::new();
         let outcome = registry.run("parent", || {
             let (mut parts, mut moved) = (None, None);

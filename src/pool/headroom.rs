@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_refused_while_mappings_are_used_up_and_had_again_when_they_are_not() {
+    fn a_thread_is_rejected_only_while_mappings_are_used_up() {
         let full = Limits { max_map_count: Some(1000), mappings: Some(990), ..Limits::default() };
         let mut headroom = Headroom::new(&full);
         for _ in 0..2 {

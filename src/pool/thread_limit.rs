@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn other_processes_of_the_control_group_reduce_the_limit() {
-        let alone = ThreadLimit::of(&Limits { cgroup_pids: Some((160, 0)), ..USUAL });
+        let single = ThreadLimit::of(&Limits { cgroup_pids: Some((160, 0)), ..USUAL });
         let among_others = ThreadLimit::of(&Limits { cgroup_pids: Some((160, 80)), ..USUAL });
-        assert_eq!((alone.threads, among_others.threads), (143, 68));
+        assert_eq!((single.threads, among_others.threads), (143, 68));
     }
 
     #[test]

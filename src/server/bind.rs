@@ -166,12 +166,12 @@ fn listen(
 
 /// Whether a path is a socket without a listener, left behind by a server that was killed.
 fn is_stale(registry: &Registry, path: &Path) -> bool {
-    is_socket(path) && is_refused(registry, path).unwrap_or(false)
+    is_socket(path) && is_rejected(registry, path).unwrap_or(false)
 }
 
 /// Whether the kernel rejects a connection. Does not block: a running server whose queue is full
 /// causes `EAGAIN`.
-fn is_refused(registry: &Registry, path: &Path) -> io::Result<bool> {
+fn is_rejected(registry: &Registry, path: &Path) -> io::Result<bool> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -295,14 +295,14 @@ mod tests {
     #[test]
     fn too_few_descriptors_for_one_client_are_an_error_that_says_how_many_are_enough() {
         assert_eq!(check_limit(26, 4, 1, 1_024), Ok(()));
-        let refused = check_limit(25, 4, 1, 1_024).unwrap_err();
+        let error = check_limit(25, 4, 1, 1_024).unwrap_err();
         assert_eq!(
-            refused,
+            error,
             "cannot serve a single client: RLIMIT_NOFILE is 25, and 1 acceptor and one client need \
              26 descriptors; raise it with `ulimit -n 1049`"
         );
-        let refused = check_limit(20_000, 4, 100_000, 1_024).unwrap_err();
-        assert!(refused.ends_with("use fewer --acceptors, or raise it with `ulimit -n 501044`"));
+        let error = check_limit(20_000, 4, 100_000, 1_024).unwrap_err();
+        assert!(error.ends_with("use fewer --acceptors, or raise it with `ulimit -n 501044`"));
         // A configuration is rejected before anything is opened exactly if it would leave no
         // capacity.
         let capacity = |limit| {

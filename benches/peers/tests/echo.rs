@@ -135,7 +135,7 @@ fn many_are_served_at_once_each_with_its_own() {
 }
 
 #[test]
-fn a_client_that_is_gone_with_a_reset_disturbs_nobody() {
+fn a_reset_client_does_not_affect_others() {
     for_each(|peer| {
         for _ in 0..20 {
             let mut rude = peer.connect();

@@ -132,15 +132,15 @@ mod tests {
             ),
             ("text:", "names no file"),
         ] {
-            let wrong = text.parse::<Destination>().unwrap_err();
-            assert!(wrong.contains(expected), "{text}: {wrong}");
+            let error = text.parse::<Destination>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[cfg(not(feature = "ci"))]
     #[test]
     fn a_format_that_was_not_built_in_names_the_feature_that_has_it() {
-        let wrong = "sarif:report".parse::<Destination>().unwrap_err();
-        assert!(wrong.contains("features = [\"macros\", \"ci\"]"), "{wrong}");
+        let error = "sarif:report".parse::<Destination>().unwrap_err();
+        assert!(error.contains("features = [\"macros\", \"ci\"]"), "{error}");
     }
 }

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_refused_and_not_cut() {
+    fn a_line_that_is_too_long_is_rejected_and_not_truncated() {
         let mut lines = Lines::new(3);
         assert_eq!(lines.take(&mut &b"abc\n"[..]), Ok(Some(b"abc".to_vec())));
         assert_eq!(lines.take(&mut &b"ab"[..]), Ok(None));

@@ -177,7 +177,7 @@ mod tests {
 
     const ALL_KINDS: &str = "panic=0.1,leak=0.1,foreign-write=0.1,cycle=0.1,double-release=0.1,fd-replaced=0.1,finalizer-panic=0.1";
 
-    fn refused(text: &str) -> String {
+    fn error(text: &str) -> String {
         text.parse::<ChaosRates>().unwrap_err().to_string()
     }
 
@@ -190,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn invalid_rates_are_refused_with_what_was_expected() {
+    fn invalid_rates_are_rejected_with_what_is_expected() {
         let kinds =
             "panic, leak, foreign-write, cycle, double-release, fd-replaced, finalizer-panic";
-        assert_eq!(refused("leek=0.1"), format!("unknown fault `leek`, expected one of: {kinds}"));
-        assert_eq!(refused("leak=1.1"), "`leak=1.1`: this rate is a number from 0 to 1");
+        assert_eq!(error("leek=0.1"), format!("unknown fault `leek`, expected one of: {kinds}"));
+        assert_eq!(error("leak=1.1"), "`leak=1.1`: this rate is a number from 0 to 1");
         assert_eq!(
-            refused("leak=0.75,panic=0.5"),
+            error("leak=0.75,panic=0.5"),
             "the rates add up to 1.25, expected at most 1: a connection has at most one fault"
         );
     }

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_of_all_cycles_are_told_from_the_others() {
+    fn the_edges_of_all_cycles_are_distinguished_from_the_others() {
         let recorded = recorded(5, &[(0, 1), (1, 2), (2, 1), (2, 3), (3, 3), (4, 0)]);
         let mut cyclic: Vec<usize> =
             cyclic_edges(&recorded).into_iter().map(EdgeIndex::index).collect();

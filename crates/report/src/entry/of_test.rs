@@ -9,8 +9,8 @@ impl Entry {
     pub fn of_test(report: &TestReport, suite: &str, sources: &Sources) -> Vec<Entry> {
         let test = TestName { suite: suite.to_owned(), name: report.test.clone() };
         let one = |finding: &TestFinding| {
-            let alone = TestReport { findings: vec![finding.clone()], ..report.clone() };
-            let text = alone.to_string();
+            let single = TestReport { findings: vec![finding.clone()], ..report.clone() };
+            let text = single.to_string();
             let headline = text.lines().next().unwrap_or_default();
             let code = finding.verdict.code();
             let headline = headline.strip_prefix(&format!("{code}: ")).unwrap_or(headline);

@@ -15,7 +15,7 @@ const PARENT: u64 = 1;
 const CHILD: u64 = 2;
 
 #[test]
-fn model_a_of_two_operators_the_one_that_is_not_the_owner_is_refused() {
+fn model_a_of_two_operators_the_one_that_is_not_the_owner_is_rejected() {
     explore(Some(4), || {
         let slot = Arc::new(Slot::new(PARENT));
         let number = FakeFd::open();
@@ -388,7 +388,7 @@ fn model_j_the_pin_after_the_last_one_waits_and_spoils_no_neighbouring_field() {
 }
 
 #[test]
-fn model_k_a_call_that_a_cancellers_shutdown_woke_knows_that_it_was_cancelled() {
+fn model_k_a_call_that_a_cancellers_shutdown_woke_returns_cancelled() {
     explore(None, || {
         let slot = Arc::new(Slot::new(CHILD));
         // The socket's lock and wait queue, inside the kernel.

@@ -95,7 +95,7 @@ pub(super) fn drop_elsewhere(held: &Arc<dyn Managed>, me: &Task, wanted: SlotSta
 }
 
 #[test]
-fn model_d_a_transfer_comes_before_the_cancel_or_is_refused_as_cancelled() {
+fn model_d_a_transfer_comes_before_the_cancel_or_is_rejected_as_cancelled() {
     explore(None, || {
         let family = Family::new();
         let (held, number) = family.own(&family.child);
@@ -123,7 +123,7 @@ fn model_d_a_transfer_comes_before_the_cancel_or_is_refused_as_cancelled() {
 }
 
 #[test]
-fn model_d_the_parents_cancel_flags_what_was_transferred_or_the_transfer_is_refused() {
+fn model_d_the_parents_cancel_flags_the_transferred_or_rejects_the_transfer() {
     explore(None, || {
         let family = Family::new();
         let (held, _) = family.own(&family.child);
@@ -147,7 +147,7 @@ fn model_d_the_parents_cancel_flags_what_was_transferred_or_the_transfer_is_refu
 }
 
 #[test]
-fn model_d_a_give_comes_before_the_parents_cancel_or_all_of_it_is_refused() {
+fn model_d_a_give_comes_before_the_parents_cancel_or_all_of_it_is_rejected() {
     explore(None, || {
         let family = Family::new();
         let things = [family.own(&family.parent).0, family.own(&family.parent).0];
@@ -327,7 +327,7 @@ fn model_i_own_sees_the_cancel_or_the_canceller_sees_the_entry() {
 }
 
 #[test]
-fn model_i_with_answers_before_the_cancel_or_is_refused_after_it() {
+fn model_i_with_returns_before_the_cancel_or_is_rejected_after_it() {
     explore(None, || {
         let family = Family::new();
         let entered = family.child.enter();
