@@ -1,20 +1,21 @@
 //! Connections by callbacks, like those of SocketManager, and the echo handler on them.
 //!
-//! A [`SocketManager`] listens and connects. It calls a [`ConnCallback`] when a connection begins, when
-//! its peer has finished, and when it has ended. The callback gets a connection in two parts: the
-//! [`Connection`], which it starts with a [`MsgReceiver`] for the input, and a [`MsgSender`] for the
-//! output. When the sender is dropped, the peer reads the end of the stream.
+//! A [`SocketManager`] listens and connects. It calls a [`ConnCallback`] when a connection begins,
+//! when its peer has finished, and when it has ended. The callback gets a connection in two parts:
+//! the [`Connection`], which it starts with a [`MsgReceiver`] for the input, and a [`MsgSender`]
+//! for the output. When the sender is dropped, the peer reads the end of the stream.
 //!
 //! ```text
 //! SocketManager ─> ConnCallback ─> Connection ─> Notifier, MsgReceiver
 //!                                  Sender ────────┘ (holds the connection)
 //! ```
 //!
-//! The failure story. An echo replies inside the receiver, with the sender. So the receiver holds the
-//! sender, the sender holds the connection, and the connection holds the receiver: a reference cycle,
-//! which keeps the connection indefinitely. The code that makes the cycle has to break it at *every* end.
-//! If it does so only when the peer finishes, each reset leaks a connection. [`Callback`], the echo
-//! handler, breaks it at every end and can record the graph of references at each step.
+//! The failure story. An echo replies inside the receiver, with the sender. So the receiver holds
+//! the sender, the sender holds the connection, and the connection holds the receiver: a reference
+//! cycle, which keeps the connection indefinitely. The code that makes the cycle has to break it at
+//! *every* end. If it does so only when the peer finishes, each reset leaks a connection.
+//! [`Callback`], the echo handler, breaks it at every end and can record the graph of references at
+//! each step.
 //!
 //! # Promises
 //!
@@ -25,17 +26,18 @@
 //!   [`on_connect_error`](ConnCallback::on_connect_error), to exactly one of them.
 //! - A callback that fails or panics closes its own connection and no other.
 //! - No lock of the manager is held while a callback runs.
-//! - The memory of a connection is bounded: the bytes that are read at a time, and the bytes that wait
-//!   to be sent ([`QUEUE_BYTES`], only for a shared sender).
-//! - No timer delays output: bytes are in the kernel when `send` returns, or as soon as it has room.
+//! - The memory of a connection is bounded: the bytes that are read at a time, and the bytes that
+//!   wait to be sent ([`QUEUE_BYTES`], only for a shared sender).
+//! - No timer delays output: bytes are in the kernel when `send` returns, or as soon as it has
+//!   room.
 //!
 //! # Ownership
 //!
-//! A connection is a task, which owns the socket. It reads and calls the receiver, and the sender sends
-//! in the same task: a message and its reply are one `recv(2)` and one `send(2)`, as without callbacks.
-//! For other tasks, the sender is [shared](MsgSender::share): the write half of the socket is given to a
-//! task of its own, and what is sent goes through a bounded queue. A sender that is not shared rejects
-//! other tasks, like any descriptor.
+//! A connection is a task, which owns the socket. It reads and calls the receiver, and the sender
+//! sends in the same task: a message and its reply are one `recv(2)` and one `send(2)`, as without
+//! callbacks. For other tasks, the sender is [shared](MsgSender::share): the write half of the
+//! socket is given to a task of its own, and what is sent goes through a bounded queue. A sender
+//! that is not shared rejects other tasks, like any descriptor.
 //!
 //! At its end, a connection's task releases all that it owns. If its own sender still exists then,
 //! something keeps it. That is a leak, and its report names the cycle.
@@ -81,14 +83,14 @@
 //!
 //! - While a receiver is [pending](Taken::Pending), the socket is checked for a reset ten times per
 //!   second.
-//! - The callbacks of one connection run one after the other: one that waits for another of the same
-//!   connection waits indefinitely. (The notifier of a shared sender is the exception: the writer calls
-//!   it.)
+//! - The callbacks of one connection run one after the other: one that waits for another of the
+//!   same connection waits indefinitely. (The notifier of a shared sender is the exception: the
+//!   writer calls it.)
 //!
 //! # Sources
 //!
-//! The names and promises are those of the SocketManager crate; `docs/reference-servers.md` lists the
-//! differences.
+//! The names and promises are those of the SocketManager crate; `docs/reference-servers.md` lists
+//! the differences.
 
 mod acceptor;
 mod connection_task;
@@ -112,18 +114,19 @@ pub use handles::{Connection, MsgSender, MsgWaker};
 pub use manager::SocketManager;
 pub use writer::QUEUE_BYTES;
 
-/// The callbacks of a manager. Those of one connection run one after the other in its task, those of
-/// different connections at the same time.
+/// The callbacks of a manager. Those of one connection run one after the other in its task, those
+/// of different connections at the same time.
 pub trait ConnCallback: Send + Sync + 'static {
-    /// A connection begins. It is read when this has returned and the connection was started, now or
-    /// later, by any task. If its handle is dropped without a start, it is closed.
+    /// A connection begins. It is read when this has returned and the connection was started, now
+    /// or later, by any task. If its handle is dropped without a start, it is closed.
     ///
     /// # Errors
     /// An error closes the connection.
     fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()>;
 
-    /// The peer has finished, and the receiver has taken all of its input; or the task is drained, and
-    /// reading has ended. The manager has released the connection: only a sender still holds it.
+    /// The peer has finished, and the receiver has taken all of its input; or the task is drained,
+    /// and reading has ended. The manager has released the connection: only a sender still holds
+    /// it.
     ///
     /// # Errors
     /// An error ends the sending, too.
@@ -132,8 +135,8 @@ pub trait ConnCallback: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The connection has ended. Called once for each [`on_connect`](ConnCallback::on_connect), also for
-    /// one that failed.
+    /// The connection has ended. Called once for each [`on_connect`](ConnCallback::on_connect),
+    /// also for one that failed.
     fn on_connection_close(&self, connection: &ConnectionLabel) {
         let _ = connection;
     }

@@ -1,10 +1,10 @@
 //! Backoff of an accept loop: how long it pauses after a failure, and what it logs.
 //!
-//! The failure story: where a firewall or a seccomp filter forbids `accept4(2)`, every call fails, and
-//! the connection stays in the backlog, readable. Without a pause the acceptor would use a whole
-//! processor; with a constant short one it would log each failure. So the pause grows, and a series of
-//! failures is logged once. When the process is out of descriptors, threads or memory, the pause stays
-//! short, because a connection that ends frees some.
+//! The failure story: where a firewall or a seccomp filter forbids `accept4(2)`, every call fails,
+//! and the connection stays in the backlog, readable. Without a pause the acceptor would use a
+//! whole processor; with a constant short one it would log each failure. So the pause grows, and a
+//! series of failures is logged once. When the process is out of descriptors, threads or memory,
+//! the pause stays short, because a connection that ends frees some.
 
 use std::fmt;
 use std::io;
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 
 use crate::rate_limited_log::RateLimited;
 
-/// The pause after an exhaustion, and the first one of a series of failures: long enough not to spin,
-/// short enough that a client hardly notices.
+/// The pause after an exhaustion, and the first one of a series of failures: long enough not to
+/// spin, short enough that a client hardly notices.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The longest pause.
@@ -58,8 +58,8 @@ impl AcceptBackoff {
         pause
     }
 
-    /// Records that there is no descriptor, thread or memory for a connection, and returns the pause
-    /// before the next call.
+    /// Records that there is no descriptor, thread or memory for a connection, and returns the
+    /// pause before the next call.
     pub(crate) fn record_exhaustion(&mut self, what: impl fmt::Display) -> Duration {
         // At the limit, successes and failures alternate; one line a second is enough.
         self.exhaustion_log.warn(format_args!("accept paused, retrying in {PAUSE_MIN:?}: {what}"));

@@ -1,8 +1,9 @@
-//! The task of a connection, which owns its socket: connects, reads and calls the receiver, and closes.
+//! The task of a connection, which owns its socket: connects, reads and calls the receiver, and
+//! closes.
 //!
 //! The task holds references on behalf of the manager and of the callback, and they are recorded as
-//! theirs: the manager holds the callback, and the callback the connection, until the peer has finished.
-//! From then on only a sender holds the connection.
+//! theirs: the manager holds the callback, and the callback the connection, until the peer has
+//! finished. From then on only a sender holds the connection.
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::context::Context;
 use super::handles::{Connection, ConnectionRef, MsgSender};
 use super::shared::{Callbacks, Shared, Socket, Start, State};
-use super::{ConnCallback, ConnectionLabel, Taken};
+use super::{ConnCallback, ConnectionLabel, MsgReceiver, Taken};
 use crate::echo::EndReason;
 use crate::echo::exchange::timed_out;
 use crate::net::Stream;
@@ -23,8 +24,8 @@ use crate::ownership::{Error, TaskError, task};
 /// touched page by page and stay with the thread.
 pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 
-/// How often the socket of a pending receiver is checked, because nothing reports a reset while no task
-/// reads: often enough not to keep a lost connection, and seldom enough to cost nothing.
+/// How often the socket of a pending receiver is checked, because nothing reports a reset while no
+/// task reads: often enough not to keep a lost connection, and seldom enough to cost nothing.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A connection before its callback is called.
@@ -34,6 +35,8 @@ pub(super) struct ConnectionTask {
     callback: TrackedArc<Arc<dyn ConnCallback>>,
     /// Held by the callback until the peer has finished.
     connection: Option<TrackedArc<ConnectionRef>>,
+    /// Held by what refers to the connection, and by this task until the peer has finished.
+    callbacks: Weak<Callbacks>,
 }
 
 impl ConnectionTask {
@@ -46,7 +49,7 @@ impl ConnectionTask {
         let callback = TrackedArc::new(node, Arc::clone(&context.callback));
         let callback = callback.clone_for(&context.node);
         let shared = Shared::new(label, stream, &context.pool, task::current(&context.registry));
-        Ok(ConnectionTask { shared, callback, connection: None })
+        Ok(ConnectionTask { shared, callback, connection: None, callbacks: Weak::new() })
     }
 
     /// Serves the connection to its end.
@@ -80,14 +83,15 @@ impl ConnectionTask {
         if !self.await_start()? {
             return Ok(());
         }
-        self.receive(&callbacks)?;
+        let Some(receiver) = callbacks.receiver.get() else {
+            unreachable!("a connection is started with its receiver")
+        };
+        self.receive(&**receiver)?;
         self.confirm_end()?;
-        // From now on only the holders of the connection keep its callbacks.
-        let weak = Arc::downgrade(&callbacks);
         drop(callbacks);
         self.release_refs();
         callback.on_remote_close(&self.shared.label)?;
-        self.await_sender(&weak)
+        self.await_sender()
     }
 
     /// Passes the connection to the callback.
@@ -97,6 +101,7 @@ impl ConnectionTask {
         let link = ConnectionRef::new(&self.shared, &node, &socket);
         let link = TrackedArc::new(node, link);
         let callbacks = Arc::clone(&link.callbacks);
+        self.callbacks = Arc::downgrade(&callbacks);
         self.connection = Some(link.clone_for(self.callback.node()));
         let node = Node::new_in(&self.shared.registry, "Sender");
         let sender = MsgSender::new(link.clone_for(&node), node);
@@ -119,20 +124,20 @@ impl ConnectionTask {
     }
 
     /// Reads, and passes everything to the receiver, until the peer has finished.
-    fn receive(&self, callbacks: &Callbacks) -> io::Result<()> {
+    fn receive(&self, receiver: &dyn MsgReceiver) -> io::Result<()> {
         let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
         loop {
-            let read = self.read(callbacks, &mut buffer);
+            let read = self.read(&mut buffer);
             let bytes = read.map_err(|error| timed_out(error, EndReason::IdleTimeout))?;
             if bytes == 0 {
                 return Ok(());
             }
-            self.deliver(callbacks, &buffer[..bytes])?;
+            self.deliver(receiver, &buffer[..bytes])?;
         }
     }
 
     /// Reads. If a partial send waits for room meanwhile, calls the notifier when there is some.
-    fn read(&self, callbacks: &Callbacks, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let stream = match self.shared.socket()? {
                 Socket::Whole(stream) => stream,
@@ -150,10 +155,9 @@ impl ConnectionTask {
                 return Err(reason.into_error());
             }
             let read = is_readable.then(|| (&*stream).read(buffer));
-            // The notifier may share the sender.
             drop(stream);
             if is_writable {
-                self.notify(Some(callbacks));
+                self.notify();
             }
             if let Some(read) = read {
                 return read;
@@ -162,10 +166,7 @@ impl ConnectionTask {
     }
 
     /// Passes all of a message to the receiver.
-    fn deliver(&self, callbacks: &Callbacks, mut message: &[u8]) -> io::Result<()> {
-        let Some(receiver) = callbacks.receiver.get() else {
-            unreachable!("a connection is started with its receiver")
-        };
+    fn deliver(&self, receiver: &dyn MsgReceiver, mut message: &[u8]) -> io::Result<()> {
         while !message.is_empty() {
             // Before the call: a wake during it is for this message.
             self.shared.state.lock().is_resumed = false;
@@ -181,20 +182,18 @@ impl ConnectionTask {
                     );
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
-                Taken::Pending => self.await_wake(callbacks)?,
+                Taken::Pending => self.await_wake()?,
             }
         }
         Ok(())
     }
 
     /// Waits until the receiver may be called again.
-    fn await_wake(&self, callbacks: &Callbacks) -> io::Result<()> {
+    fn await_wake(&self) -> io::Result<()> {
         while !self.shared.state.lock().is_resumed {
             match self.shared.socket()? {
                 Socket::Whole(stream) if self.shared.state.lock().awaits_room => {
-                    if self.await_room(stream, |state| state.is_resumed)? {
-                        self.notify(Some(callbacks));
-                    }
+                    self.await_room(stream, |state| state.is_resumed)?;
                 }
                 _ => self.park(|state| state.is_resumed)?,
             }
@@ -202,24 +201,27 @@ impl ConnectionTask {
         Ok(())
     }
 
-    /// Waits until there is room to send or another event. Returns whether there is room.
-    fn await_room(&self, stream: Arc<Stream>, event: impl Fn(&State) -> bool) -> io::Result<bool> {
+    /// Waits until there is room to send, and calls the notifier then; or until another event.
+    fn await_room(&self, stream: Arc<Stream>, event: impl Fn(&State) -> bool) -> io::Result<()> {
         let (since, timeout) = (Instant::now(), stream.write_timeout()?);
         while !event(&self.shared.state.lock()) {
             if stream.wait_writable(Some(CHECK_INTERVAL))? {
-                return Ok(true);
+                drop(stream);
+                self.notify();
+                return Ok(());
             }
             if timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
                 return Err(EndReason::WriteTimeout.into_error());
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// There is room to send.
-    fn notify(&self, callbacks: Option<&Callbacks>) {
+    /// There is room to send. The notifier may share the sender: this task must not hold the
+    /// stream.
+    fn notify(&self) {
         self.shared.state.lock().awaits_room = false;
-        if let Some(callbacks) = callbacks {
+        if let Some(callbacks) = self.callbacks.upgrade() {
             callbacks.notify();
         }
     }
@@ -248,7 +250,7 @@ impl ConnectionTask {
     }
 
     /// After the end of the input: the sender may continue.
-    fn await_sender(&self, callbacks: &Weak<Callbacks>) -> io::Result<()> {
+    fn await_sender(&self) -> io::Result<()> {
         loop {
             let Socket::Whole(stream) = self.shared.socket()? else { return self.join_writer() };
             let is_pending = {
@@ -259,9 +261,7 @@ impl ConnectionTask {
             if !is_pending {
                 return Ok(());
             }
-            if self.await_room(stream, |state| state.is_sender_dropped)? {
-                self.notify(callbacks.upgrade().as_deref());
-            }
+            self.await_room(stream, |state| state.is_sender_dropped)?;
         }
     }
 
@@ -288,8 +288,8 @@ impl ConnectionTask {
     }
 }
 
-/// Whether a connection that ends by this error is reset, so that its client does not take the end of
-/// the stream for a complete answer.
+/// Whether a connection that ends by this error is reset, so that its client does not take the end
+/// of the stream for a complete answer.
 fn is_reset_by(error: &io::Error) -> bool {
     // The registry's error is about the task, and after an idle timeout nothing is missing.
     Error::in_io(error).is_none() && EndReason::from_error(error) != EndReason::IdleTimeout

@@ -82,9 +82,9 @@ pub(super) enum RequestKind {
     Connect,
 }
 
-/// A request to listen or to connect. A drop without success calls the callback for the error: also if
-/// no task has taken the request, or its task was cancelled before it began. A listener is in the
-/// manager's status until its request is dropped.
+/// A request to listen or to connect. A drop without success calls the callback for the error: also
+/// if no task has taken the request, or its task was cancelled before it began. A listener is in
+/// the manager's status until its request is dropped.
 pub(super) struct Request {
     pub(super) context: Arc<Context>,
     pub(super) id: u64,

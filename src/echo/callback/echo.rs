@@ -6,8 +6,8 @@
 //! | remote closed | the manager has released the connection: only the sender holds it |
 //! | erased | sender and notifier are taken out of the receiver, the callback drops the receiver, and both are dropped: the counts fall to zero |
 //!
-//! The cycle is broken when the peer finishes, and after any other end (a reset, an error, a panic, an
-//! abort) in `on_connection_close`, which always runs.
+//! The cycle is broken when the peer finishes, and after any other end (a reset, an error, a panic,
+//! an abort) in `on_connection_close`, which always runs.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,8 +34,8 @@ pub struct GraphSnapshot {
     /// The connection.
     pub connection: ConnectionLabel,
     /// `connected`: the cycle is closed. `remote closed`: the peer has finished; `closed`: the
-    /// connection has ended in another way. `erased`: the sender is being dropped; its count is zero,
-    /// and what it holds still exists.
+    /// connection has ended in another way. `erased`: the sender is being dropped; its count is
+    /// zero, and what it holds still exists.
     pub phase: &'static str,
     /// The references, without those to the socket.
     pub graph: Graph,
@@ -65,8 +65,8 @@ impl Callback {
         Callback::default()
     }
 
-    /// An echo that records three graphs of each connection: when it connects, when it has ended, and
-    /// when its cycle is broken. It calls `on_snapshot` in the connection's task.
+    /// An echo that records three graphs of each connection: when it connects, when it has ended,
+    /// and when its cycle is broken. It calls `on_snapshot` in the connection's task.
     #[must_use]
     pub fn with_graphs(on_snapshot: impl Fn(&GraphSnapshot) + Send + Sync + 'static) -> Callback {
         Callback { on_snapshot: Some(Arc::new(on_snapshot)), ..Callback::default() }
@@ -164,8 +164,8 @@ impl ConnCallback for Echo {
         let link = connection.node().clone();
         connection.start_with(receiver.clone_for(&link), notifier.clone_for(&link))?;
         let its_notifier = notifier.clone_for(receiver.node());
-        // This closes the cycle. It is made last, because a report names the latest reference as the one
-        // to cut.
+        // This closes the cycle. It is made last, because a report names the latest reference as
+        // the one to cut.
         let its_sender = sender.clone_for(receiver.node());
         *lock(&receiver.parts) = Some(EchoParts { notifier: its_notifier, sender: its_sender });
         drop((waker, notifier, sender, receiver));

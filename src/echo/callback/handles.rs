@@ -109,12 +109,13 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Sends on one connection. A drop flushes, sends the end of the stream and releases the connection.
+/// Sends on one connection. A drop flushes, sends the end of the stream and releases the
+/// connection.
 ///
-/// Until it is [shared](MsgSender::share) it belongs to the connection's task. What a callback sends
-/// there goes directly to the kernel. Any other task is rejected as a non-owner, and the attempt is
-/// reported. If another task drops such a sender, reading ends as well, because only the connection's
-/// task can send the end of the stream.
+/// Until it is [shared](MsgSender::share) it belongs to the connection's task. What a callback
+/// sends there goes directly to the kernel. Any other task is rejected as a non-owner, and the
+/// attempt is reported. If another task drops such a sender, reading ends as well, because only the
+/// connection's task can send the end of the stream.
 pub struct MsgSender {
     link: TrackedArc<ConnectionRef>,
     node: Node,
@@ -146,8 +147,8 @@ impl MsgSender {
         self.send_part(bytes, false)
     }
 
-    /// Sends what there is room for, without waiting. If there is none, returns [`Sent::Pending`], and
-    /// the notifier is called when there is some.
+    /// Sends what there is room for, without waiting. If there is none, returns [`Sent::Pending`],
+    /// and the notifier is called when there is some.
     ///
     /// # Errors
     /// See [`send`](MsgSender::send).
@@ -184,8 +185,9 @@ impl MsgSender {
         }
     }
 
-    /// Lets all tasks send: gives the write half to a task of its own, which writes what they queue. To
-    /// be called in the connection's task, that is in a callback. A second call changes nothing.
+    /// Lets all tasks send: gives the write half to a task of its own, which writes what they
+    /// queue. To be called in the connection's task, that is in a callback. A second call changes
+    /// nothing.
     ///
     /// # Errors
     /// No thread could be started, or this is another task; nothing has changed then.
@@ -244,8 +246,8 @@ impl fmt::Debug for MsgSender {
     }
 }
 
-/// Resumes a receiver that returned [`Taken::Pending`](super::Taken::Pending): from any task, any number
-/// of times. It does not keep the connection alive.
+/// Resumes a receiver that returned [`Taken::Pending`](super::Taken::Pending): from any task, any
+/// number of times. It does not keep the connection alive.
 pub struct MsgWaker {
     shared: Weak<Shared>,
     node: Node,
@@ -253,7 +255,8 @@ pub struct MsgWaker {
 }
 
 impl MsgWaker {
-    /// Lets the receiver be called again. A wake before the receiver has returned `Pending` counts, too.
+    /// Lets the receiver be called again. A wake before the receiver has returned `Pending` counts,
+    /// too.
     pub fn wake(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.state.update(|state| state.is_resumed = true);

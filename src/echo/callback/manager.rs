@@ -6,8 +6,8 @@
 //!                                           \─ connect (owns its socket)
 //! ```
 //!
-//! Any task may make a request, but only a parent can give a resource to a child. So requests go through
-//! a channel to a task that lives as long as the manager.
+//! Any task may make a request, but only a parent can give a resource to a child. So requests go
+//! through a channel to a task that lives as long as the manager.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,10 +29,10 @@ const REQUESTS_MAX: usize = 4096;
 
 /// Listens and connects, and calls a [`ConnCallback`].
 ///
-/// Its tasks are children of the task that creates it, on threads of a pool: one of its own, one for
-/// each listener, one for each connection, and one more for each shared sender. They carry out the
-/// requests, so a request that fails is reported by a callback; a call returns an error only if the
-/// request cannot be made. A drop aborts the manager and waits for its end.
+/// Its tasks are children of the task that creates it, on threads of a pool: one of its own, one
+/// for each listener, one for each connection, and one more for each shared sender. They carry out
+/// the requests, so a request that fails is reported by a callback; a call returns an error only if
+/// the request cannot be made. A drop aborts the manager and waits for its end.
 pub struct SocketManager {
     context: Arc<Context>,
     requests: SyncSender<Arc<Request>>,
@@ -69,9 +69,9 @@ impl SocketManager {
     /// [`on_listen`](ConnCallback::on_listen) reports the port.
     ///
     /// # Errors
-    /// `InvalidInput`: this is not an address. `NotConnected`: the manager was aborted. `WouldBlock`:
-    /// too many requests are pending. An address that cannot be bound leads to a call of
-    /// [`on_listen_error`](ConnCallback::on_listen_error).
+    /// `InvalidInput`: this is not an address. `NotConnected`: the manager was aborted.
+    /// `WouldBlock`: too many requests are pending. An address that cannot be bound leads to a call
+    /// of [`on_listen_error`](ConnCallback::on_listen_error).
     pub fn listen_on_addr(&self, address: &str) -> io::Result<()> {
         self.request(RequestKind::Listen, parse(address)?, Duration::ZERO)
     }
@@ -104,13 +104,13 @@ impl SocketManager {
         Err(error)
     }
 
-    /// Stops listening on an address, as requested or as bound, and returns when the listener is closed.
-    /// Its connections continue.
+    /// Stops listening on an address, as requested or as bound, and returns when the listener is
+    /// closed. Its connections continue.
     ///
     /// # Errors
     /// `InvalidInput`, `NotConnected`: see [`listen_on_addr`](SocketManager::listen_on_addr).
-    /// `NotFound`: the manager does not listen on it. `Cancelled`: the current task was cancelled while
-    /// it waited.
+    /// `NotFound`: the manager does not listen on it. `Cancelled`: the current task was cancelled
+    /// while it waited.
     #[track_caller]
     pub fn cancel_listen_on_addr(&self, address: &str) -> io::Result<()> {
         let address = parse(address)?;
@@ -132,8 +132,8 @@ impl SocketManager {
     }
 
     /// Ends listeners, pending connects and connections, each with its last callback. With `wait`,
-    /// returns when all have ended, unless the current task is one of the manager's own. A second call
-    /// changes nothing.
+    /// returns when all have ended, unless the current task is one of the manager's own. A second
+    /// call changes nothing.
     pub fn abort(&self, wait: bool) {
         self.task.request_cancel();
         if wait {
@@ -145,8 +145,8 @@ impl SocketManager {
     /// Waits until the manager was aborted and has ended. It may be called any number of times.
     ///
     /// # Errors
-    /// `Cancelled`: the current task was cancelled while it waited. `WouldBlock`: the current task is
-    /// one of the manager's own and would wait for itself.
+    /// `Cancelled`: the current task was cancelled while it waited. `WouldBlock`: the current task
+    /// is one of the manager's own and would wait for itself.
     #[track_caller]
     pub fn join(&self) -> io::Result<()> {
         if self.is_own_task() {
@@ -189,8 +189,8 @@ fn parse(address: &str) -> io::Result<SocketAddr> {
     })
 }
 
-/// The manager's task: starts a child for each request until it is cancelled, then ends its children.
-/// Requests that are left fail when the channel is dropped.
+/// The manager's task: starts a child for each request until it is cancelled, then ends its
+/// children. Requests that are left fail when the channel is dropped.
 fn run(context: &Context, requests: &Receiver<Arc<Request>>) -> io::Result<()> {
     let children = Orphans::reaped_by(&context.registry, log_outcome);
     // Dropping the write end of a listener's pipe stops it.

@@ -114,8 +114,8 @@ impl Shared {
         self.state.lock().socket.clone().ok_or_else(ended)
     }
 
-    /// The stream, for a task that may send directly: the connection's own, until the sender is shared.
-    /// `None`: the queue is to be used.
+    /// The stream, for a task that may send directly: the connection's own, until the sender is
+    /// shared. `None`: the queue is to be used.
     ///
     /// # Errors
     /// The connection has ended, or this is another task and the sender is not shared.
@@ -125,7 +125,8 @@ impl Shared {
             Some(Socket::Whole(stream)) if self.is_own_task() => {
                 return Ok(Some(Arc::clone(stream)));
             }
-            // Another task must not hold the stream, not even briefly: it could be the last to drop it.
+            // Another task must not hold the stream, not even briefly: it could be the last to drop
+            // it.
             Some(Socket::Whole(_)) => {}
             Some(Socket::Split(_)) => return Ok(None),
             None => return Err(ended()),
@@ -184,8 +185,8 @@ impl Shared {
         };
     }
 
-    /// Closes the socket at the end of its task, unless the task's own sender still exists: something
-    /// keeps it, and the registry reports what.
+    /// Closes the socket at the end of its task, unless the task's own sender still exists:
+    /// something keeps it, and the registry reports what.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         if matches!(state.socket, Some(Socket::Whole(_))) && !state.is_sender_dropped {

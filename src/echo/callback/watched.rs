@@ -1,8 +1,8 @@
-//! A value that tasks wait for: a mutex and its condition variable, for waits that end when the task is
-//! cancelled.
+//! A value that tasks wait for: a mutex and its condition variable, for waits that end when the
+//! task is cancelled.
 //!
-//! A task has one condition variable, which is notified when it is cancelled. A task that waits for a
-//! value waits on its own one, and is in the value's list of tasks to notify.
+//! A task has one condition variable, which is notified when it is cancelled. A task that waits for
+//! a value waits on its own one, and is in the value's list of tasks to notify.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! The queue of a shared sender, and the writer: the task that owns the write half.
 //!
-//! Bytes that the writer has taken count as queued until they are written, so the limit holds for all
-//! that is on its way.
+//! Bytes that the writer has taken count as queued until they are written, so the limit holds for
+//! all that is on its way.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
