@@ -15,12 +15,12 @@ use crate::common::{poll, stall, wait_until};
 struct Traced {
     server: Server,
     path: PathBuf,
-    /// Lines that were compared already.
+    /// The number of lines compared so far.
     compared: usize,
 }
 
 impl Traced {
-    /// With one machine of each kind, whose start is not looked at again.
+    /// With one machine of each type. Its startup lines are not compared again.
     fn start(arguments: &[&str]) -> Traced {
         let mut traced = Traced::start_with(1, arguments);
         traced.wait_for("Hello!");
@@ -38,7 +38,7 @@ impl Traced {
 
     fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.path).expect("it is there from the start");
-        // A line that is being written is not one yet.
+        // The last line may be incomplete.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         whole.lines().map(str::to_owned).collect()
     }
@@ -50,7 +50,7 @@ impl Traced {
         assert!(found.is_some(), "no {part:?} in {:#?}", self.lines());
     }
 
-    /// Waits for as many lines as are expected, and compares them all.
+    /// Waits for the expected number of lines, and compares them all.
     #[track_caller]
     fn assert_next(&mut self, expected: &[&str]) {
         let wanted = self.compared + expected.len();
@@ -76,7 +76,7 @@ fn exchange(client: &mut TcpStream, line: &str) {
 }
 
 fn assert_closed(mut client: TcpStream) {
-    // With FIN, or with a reset where something of ours was left unread.
+    // With FIN, or with a reset if the server left something unread.
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest);
     assert_eq!(rest, b"");
@@ -90,7 +90,7 @@ const CONNECTED: [&str; 5] = [
     "RX-1 @ IDLE got 'M0' from SELF",
 ];
 
-/// After `D2` or `T0`.
+/// What follows `D2` or `T0`.
 const GAVE_UP: [&str; 4] = [
     "RX-1 @ WORK got 'M0' from SELF",
     "WORKER-1 @ RECV got 'M2' from RX-1",
@@ -98,7 +98,7 @@ const GAVE_UP: [&str; 4] = [
     "LISTENER-1 @ WORK got 'M0' from WORKER-1",
 ];
 
-/// After the bytes.
+/// What follows the bytes of a request.
 const ANSWERED: [&str; 11] = [
     "RX-1 @ WORK got 'M0' from SELF",
     "WORKER-1 @ RECV got 'M1' from RX-1",
@@ -179,7 +179,7 @@ fn one_client_too_many_is_turned_away_and_a_later_one_is_served() {
     exchange(&mut inside, "still here\n");
     drop(inside);
     traced.wait_for("LISTENER-1 @ WORK got 'M0' from WORKER-1");
-    // The place is free a moment after the machines are.
+    // The connection's permit is returned after its machines.
     wait_until("a place for a new client", || {
         let mut later = traced.server.connect();
         later.write_all(b"later\n").unwrap();
@@ -208,7 +208,7 @@ fn a_signal_is_traced_with_its_sender_and_the_listener_says_goodbye() {
 fn a_request_that_comes_together_with_the_end_is_answered() {
     let traced = Traced::start(&[]);
     let mut client = traced.server.connect();
-    // Both are there before the server looks: it is stopped meanwhile.
+    // The server is stopped until both have arrived.
     traced.server.hold();
     client.write_all(b"last words\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -257,7 +257,7 @@ fn bytes_without_a_newline_are_kept_and_take_no_processor_time() {
     traced.compared = 0;
 }
 
-/// Hundredths of a second of a processor that the server has had.
+/// The processor time of the server, in hundredths of a second.
 fn cpu_ticks(server: &Server) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -280,7 +280,7 @@ fn a_request_that_is_too_long_closes_its_connection_with_a_logged_reason() {
 fn slow_bytes_do_not_extend_the_request_timeout() {
     let traced = Traced::start(&["--request-timeout", "500ms"]);
     let mut client = traced.server.connect();
-    // Each answered request has its own time.
+    // Each request has a timeout of its own.
     exchange(&mut client, "a whole one\n");
     let since = Instant::now();
     wait_until("it to be cut", || {
@@ -367,16 +367,17 @@ fn a_size_that_is_none_is_refused() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("such as `65536`, `64KiB`"));
 }
 
-/// A client that sends lines and does not read, until the server can neither write to it nor read on.
+/// A client that sends lines and does not read. Returns when the server is blocked in writing.
 pub fn never_reads(server: &Server) -> TcpStream {
     let mut greedy = server.connect();
     greedy.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
     let line = [&[b'x'; 9_999][..], b"\n"].concat();
-    // Once is no sign: kernels take their time.
+    // Several times in a row: the kernels move bytes with a delay.
     let mut stuck = 0;
     let mut written = 0;
     wait_until("the server to block in writing", || {
-        // From where it was cut: parts without their newline would in the end be a line that is too long.
+        // Continue where the last write stopped: parts without a newline would become a line that is
+        // too long.
         let is_stalled = match greedy.write(&line[written..]) {
             Ok(more) => {
                 written = (written + more) % line.len();
@@ -390,7 +391,7 @@ pub fn never_reads(server: &Server) -> TcpStream {
     greedy
 }
 
-/// Whether the server's socket has bytes that it does not read and bytes that it cannot send.
+/// Whether the server's socket has both unread bytes and unsent bytes.
 fn both_queues_wait(server: &Server, client: &TcpStream) -> bool {
     server.end_of(client).is_some_and(|end| end.unsent > 0 && end.unread > 0)
 }
@@ -399,7 +400,7 @@ fn both_queues_wait(server: &Server, client: &TcpStream) -> bool {
 fn every_request_has_its_own_time() {
     let traced = Traced::start(&["--request-timeout", "3s"]);
     let mut client = traced.server.connect();
-    // Three requests, each within its time, and all of them together beyond it.
+    // Each of the three requests is within the timeout, all of them together are not.
     for number in 0..3 {
         exchange(&mut client, &format!("request {number}\n"));
         stall(Duration::from_millis(1100));
@@ -422,7 +423,7 @@ fn a_trace_without_a_reader_does_not_keep_the_server_from_stopping() {
         let path = super::trace_path();
         let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
         assert!(made.success());
-        // Open for both, so that opening it for writing does not block; no reader.
+        // Opened for reading and writing, so that the server's open does not block. Nothing reads it.
         let _open = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let timeout = if again { "1h" } else { "300ms" };
         let mut server = Server::start(&[
@@ -434,7 +435,7 @@ fn a_trace_without_a_reader_does_not_keep_the_server_from_stopping() {
             path.to_str().unwrap(),
         ]);
         let mut client = server.connect();
-        // More than the pipe holds, and the machines go on.
+        // The trace is larger than the pipe, but the machines go on.
         for _ in 0..500 {
             client.write_all(b"x\n").unwrap();
             client.read_exact(&mut [0; 2]).unwrap();
@@ -456,7 +457,7 @@ fn assert_said(ended: &Server, part: &str) {
     assert!(ended.seen.iter().any(|line| line.contains(part)), "{:#?}", ended.seen);
 }
 
-/// What the trace says between two of its lines, without what other threads say in between.
+/// Lines that follow a lost client, in this order. Other threads may write lines in between.
 const AFTER_A_LOST_CLIENT: [&str; 3] = [
     "RX-1 @ WORK got 'M0' from SELF",
     "WORKER-1 @ RECV got 'M2' from RX-1",
@@ -492,7 +493,7 @@ fn a_cancel_wakes_the_machine_that_waits_for_room() {
     traced.server.signal(Signal::TERM);
     assert_eq!(traced.server.wait().code(), Some(0), "{:#?}", traced.server.seen);
     let lines = traced.lines();
-    // Its last wait; what was sent before had room.
+    // The last wait: for what was sent before, there was space.
     let woken = lines.iter().rposition(|line| line == "TX-1 @ WORK got 'D2' from OS");
     let woken = woken.unwrap_or_else(|| panic!("TX is not woken in {lines:#?}"));
     let expected = [
@@ -517,7 +518,7 @@ fn a_drain_does_not_wait_for_a_client_that_has_reset_its_connection() {
         None,
     )
     .unwrap();
-    // A small ear: what the server has sent stays with it.
+    // A small receive buffer: what the server sends stays in its send buffer.
     sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
     rustix::net::connect(&listener, &server.address()).unwrap();
     let mut client = TcpStream::from(listener);
@@ -533,7 +534,7 @@ fn a_drain_does_not_wait_for_a_client_that_has_reset_its_connection() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
-/// Whether the server has read all, and has answers that it cannot send.
+/// Whether the server has read everything, and has unsent replies.
 fn is_unsent(server: &Server, client: &TcpStream) -> bool {
     server.end_of(client).is_some_and(|end| end.unsent > 0 && end.unread == 0)
 }

@@ -1,5 +1,4 @@
-//! `client --style staged`: the trace of every workflow, whole; and what it makes of servers that are
-//! not ours.
+//! `client --style staged`: the complete trace of every workflow, and the client against other servers.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -35,7 +34,7 @@ impl Asking {
     }
 }
 
-/// What a client that has ended leaves.
+/// The output of a client that has ended.
 struct Answered {
     code: Option<i32>,
     said: String,
@@ -62,8 +61,8 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Answers each line of each connection by what `reply` makes of it, until that is nothing: then the
-/// connection is closed. Answers the lines.
+/// Replies to each line of each connection with what `reply` returns; `None` closes the connection.
+/// Returns the lines.
 fn serve_lines(
     listener: TcpListener,
     connections: usize,
@@ -98,7 +97,7 @@ const STARTED: [&str; 4] = [
     "WORKER-1 @ INIT got 'M0' from SELF",
 ];
 
-/// From the bytes going out to the reply, without the reply itself.
+/// A request with its reply.
 const ASKED: [&str; 12] = [
     "TX-1 @ IDLE got 'M1' from WORKER-1",
     "TX-1 @ IDLE got 'M0' from SELF",
@@ -184,7 +183,7 @@ fn a_worker_that_cannot_connect_says_so_waits_and_tries_again() {
 #[test]
 fn a_lost_connection_is_made_again_and_the_sequence_continues() {
     let (listener, address) = listener();
-    // Of three requests the second is not answered.
+    // The second of three requests gets no reply.
     let server =
         serve_lines(listener, 2, |number, line| (number != 2).then(|| format!("{line}\n")));
     let answered = Asking::new(address, &["--count", "3"]).run();
@@ -265,7 +264,7 @@ fn signals_end_it_cleanly_in_whatever_it_waits_for() {
             assert!(answered.errors.contains(" verified, 0 wrong, "), "{}", answered.errors);
         }
     }
-    // Two of the four were made with the silent server.
+    // Two of the four accepted connections were the client's.
     for _ in 0..2 {
         TcpStream::connect(address).unwrap();
     }
@@ -390,7 +389,7 @@ fn an_output_without_a_reader_does_not_keep_it_from_stopping() {
     let server = serve_lines(listener, 1, echo);
     let mut asking = Asking::new(address, &["--pause", "0s"]);
     let mut child = started(&mut asking);
-    // It is stuck when it waits in `write(2)` and its pipe has no room for another line.
+    // It is blocked when it waits in `write(2)` and its pipe has no space for another line.
     let pipe = child.stdout.as_ref().unwrap();
     let room = rustix::pipe::fcntl_getpipe_size(pipe).unwrap() as u64;
     let is_full = || rustix::io::ioctl_fionread(pipe).unwrap() + 4096 > room;

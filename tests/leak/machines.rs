@@ -137,14 +137,14 @@ impl Room {
     /// Drives a new caller, which gets `event`.
     fn drive(
         &self,
-        lab: &Fixture,
+        fixture: &Fixture,
         stream: Stream,
         event: Event,
         wait: impl FnMut(&Stream) -> Event + Send + 'static,
     ) -> Load {
         let wait = Box::new(wait);
         let load = Load { stream: Some(stream), must_wait: false, wait, hands: Vec::new() };
-        let driver = Driver::new(&self.machines, &lab.registry, load, &|| ());
+        let driver = Driver::new(&self.machines, &fixture.registry, load, &|| ());
         driver.run(|machines| {
             let caller = machines.add(&CALLER, 1);
             machines.scheduler.enqueue(caller, event, Source::Os);
@@ -154,9 +154,9 @@ impl Room {
 
     /// Whether the helper serves another load.
     #[track_caller]
-    fn assert_helper_is_idle(&self, lab: &Fixture) {
-        let (stream, _peer) = lab.connection();
-        let load = self.drive(lab, stream, Event::D(0), |_| Event::D(0));
+    fn assert_helper_is_idle(&self, fixture: &Fixture) {
+        let (stream, _peer) = fixture.connection();
+        let load = self.drive(fixture, stream, Event::D(0), |_| Event::D(0));
         assert_eq!(load.hands, ["CALLER-1", "HELPER-1", "CALLER-1"]);
     }
 }
@@ -176,64 +176,64 @@ fn read(mut stream: &Stream) -> Event {
 
 #[test]
 fn a_machine_that_has_the_load_owns_its_descriptor_and_the_custody_names_each() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (stream, mut peer) = lab.connection();
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (stream, mut peer) = fixture.connection();
         peer.write_all(b"x").expect("it is connected");
-        let load = room().drive(lab, stream, Event::D(0), |stream| {
+        let load = room().drive(fixture, stream, Event::D(0), |stream| {
             let owner = stream.describe().owner.expect("it has an owner");
             assert_eq!(&*owner.name, "HELPER-1");
             read(stream)
         });
         assert_eq!(load.hands, ["CALLER-1", "HELPER-1", "CALLER-1"]);
-        lab.assert_all_closed_except(&peer);
+        fixture.assert_all_closed_except(&peer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_panic_in_a_wait_is_a_failure_and_is_resumed_when_the_machines_are_idle() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let room = room();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
+    fixture.root(|| {
+        let (stream, peer) = fixture.connection();
         let theirs = Arc::clone(&room);
-        let child = lab.spawn("panics", [stream.resource()], move || {
-            theirs.drive(lab, stream, Event::D(0), |_| panic!("in a wait"));
+        let child = fixture.spawn("panics", [stream.resource()], move || {
+            theirs.drive(fixture, stream, Event::D(0), |_| panic!("in a wait"));
         });
         assert_eq!(panic_message(child.join()), "in a wait");
         assert_eq!(*lock(&room.trace), ROUND);
-        lab.assert_all_closed_except(&peer);
-        room.assert_helper_is_idle(lab);
+        fixture.assert_all_closed_except(&peer);
+        room.assert_helper_is_idle(fixture);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_panic_in_an_action_ends_its_driver_and_leaves_no_event_for_another() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let room = room();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
+    fixture.root(|| {
+        let (stream, peer) = fixture.connection();
         let driven = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            room.drive(lab, stream, Event::T(0), |_| Event::D(0))
+            room.drive(fixture, stream, Event::T(0), |_| Event::D(0))
         }));
         let panic = driven.err().expect("it panicked");
         assert_eq!(panic.downcast_ref(), Some(&"in an action"));
-        lab.assert_all_closed_except(&peer);
-        room.assert_helper_is_idle(lab);
+        fixture.assert_all_closed_except(&peer);
+        room.assert_helper_is_idle(fixture);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 /// A child that drives machines and waits for a byte. It returns the hands of its stream.
-fn interrupted(lab: &'static Fixture, room: &Arc<Room>) -> (Promise<Vec<String>>, TcpStream) {
-    let (stream, peer) = lab.connection();
+fn interrupted(fixture: &'static Fixture, room: &Arc<Room>) -> (Promise<Vec<String>>, TcpStream) {
+    let (stream, peer) = fixture.connection();
     let (begin, begun) = channel();
     let theirs = Arc::clone(room);
-    let child = lab.spawn("interrupted", [stream.resource()], move || {
-        let load = theirs.drive(lab, stream, Event::D(0), move |stream| {
-            begin.send(thread_id()).expect("the test listens");
+    let child = fixture.spawn("interrupted", [stream.resource()], move || {
+        let load = theirs.drive(fixture, stream, Event::D(0), move |stream| {
+            begin.send(thread_id()).expect("the test receives it");
             read(stream)
         });
         load.hands
@@ -244,54 +244,54 @@ fn interrupted(lab: &'static Fixture, room: &Arc<Room>) -> (Promise<Vec<String>>
 
 #[test]
 fn a_cancel_wakes_the_machine_that_waits_and_the_machines_become_idle() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let room = room();
-    lab.root(|| {
-        let (child, peer) = interrupted(lab, &room);
+    fixture.root(|| {
+        let (child, peer) = interrupted(fixture, &room);
         assert_cancelled(child.cancel());
         assert_eq!(*lock(&room.trace), ROUND);
-        lab.assert_all_closed_except(&peer);
-        room.assert_helper_is_idle(lab);
+        fixture.assert_all_closed_except(&peer);
+        room.assert_helper_is_idle(fixture);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn a_drain_wakes_the_machine_that_waits_and_its_caller_gets_the_descriptor_back() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let room = room();
-    lab.root(|| {
-        let (child, peer) = interrupted(lab, &room);
-        child.drain().expect("it is our child");
-        let hands = child.join().expect("it ends well");
+    fixture.root(|| {
+        let (child, peer) = interrupted(fixture, &room);
+        child.drain().expect("it is a child");
+        let hands = child.join().expect("it returns");
         assert_eq!(hands[1..], ["CALLER-1", "HELPER-1", "CALLER-1"]);
         assert_eq!(*lock(&room.trace), ROUND);
-        lab.assert_all_closed_except(&peer);
+        fixture.assert_all_closed_except(&peer);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
 
 #[test]
 fn machines_of_a_cancelled_task_run_in_that_task_and_become_idle() {
-    let lab = Fixture::new();
+    let fixture = Fixture::new();
     let room = room();
-    lab.root(|| {
-        let (stream, peer) = lab.connection();
+    fixture.root(|| {
+        let (stream, peer) = fixture.connection();
         let (begin, begun) = channel();
         let (go, gone) = channel::<()>();
         let theirs = Arc::clone(&room);
-        let child = lab.spawn("cancelled", [stream.resource()], move || {
-            begin.send(()).expect("the test listens");
+        let child = fixture.spawn("cancelled", [stream.resource()], move || {
+            begin.send(()).expect("the test receives it");
             let _ = gone.recv();
-            theirs.drive(lab, stream, Event::D(0), read);
+            theirs.drive(fixture, stream, Event::D(0), read);
         });
         begun.recv().expect("the child runs");
-        child.request_cancel().expect("it is our child");
+        child.request_cancel().expect("it is a child");
         drop(go);
         assert_cancelled(child.join());
         assert_eq!(*lock(&room.trace), ROUND);
-        lab.assert_all_closed_except(&peer);
-        room.assert_helper_is_idle(lab);
+        fixture.assert_all_closed_except(&peer);
+        room.assert_helper_is_idle(fixture);
     });
-    lab.assert_clean();
+    fixture.assert_clean();
 }
