@@ -33,11 +33,14 @@
 //!
 //! The model is that of Miou's `Ownership`; `docs/rationale.md` describes the differences.
 
+mod access;
 mod account;
+mod acquire;
 mod cell;
 pub(crate) mod closing;
 mod custody;
 mod error;
+mod fd_table;
 #[cfg(all(test, not(echown_loom)))]
 mod fork_tests;
 pub mod graph;
@@ -52,6 +55,8 @@ mod record;
 mod registry;
 mod report;
 mod report_log;
+mod resource;
+mod run;
 mod slot;
 pub(crate) mod snapshot;
 pub(crate) mod spawn;
@@ -73,8 +78,10 @@ pub use offer::{Offer, Offerable};
 pub use policy::{Level, Policy};
 pub use promise::{Panic, Promise, TaskError, UnjoinedChildren};
 pub(crate) use record::Managed;
-pub use registry::{EXIT_CODE_FINDINGS, Registry, RegistryBuilder, Resource, RunInlineError};
+pub use registry::{EXIT_CODE_FINDINGS, Registry, RegistryBuilder};
 pub use report_log::REPORTS_KEPT;
+pub use resource::Resource;
+pub use run::RunInlineError;
 
 /// [`Registry::own`] in the process-wide registry.
 ///

@@ -5,32 +5,28 @@
 //! put it back: no user code runs under it.
 
 use std::io;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use echown_fd::fd::{Direction, Identity, Number};
-use echown_fd::kind;
-use echown_report::{Event, Site};
+use echown_fd::fd::Identity;
+use echown_report::Site;
 
-use super::closing::{catch_panic, complete_close_reporting, drop_catching, run_finalizer};
-use super::error::{Error, ErrorKind, Refused};
-use super::handle::Owned;
-use super::record::{Managed, Record, RecordedFd};
-use super::registry::Registry;
-use super::task::{self, Task};
+use super::closing::{catch_panic, drop_catching, run_finalizer};
+use super::error::Error;
+use super::fd_table;
+use super::record::{Labelled, Managed, Record};
 use crate::sys::{close, fork};
 
-type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
+pub(super) type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
 
 /// A value with its finalizer.
 pub(crate) struct StoredValue<T> {
     pub(crate) value: T,
     /// `None`: only close the descriptor. Other values always have a finalizer.
-    finalizer: Option<Finalizer<T>>,
+    pub(super) finalizer: Option<Finalizer<T>>,
     /// For descriptors: drops the value without closing its number.
-    forget: fn(T),
+    pub(super) forget: fn(T),
     /// For descriptors: closes the number and returns the result of `close(2)`.
-    close: fn(T) -> io::Result<()>,
+    pub(super) close: fn(T) -> io::Result<()>,
 }
 
 impl<T> StoredValue<T> {
@@ -51,51 +47,8 @@ pub(crate) struct ResourceCell<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> ResourceCell<T> {
-    /// Makes the current task the owner of a new cell.
-    pub(crate) fn own(
-        registry: &Registry,
-        kind: &'static str,
-        descriptor: Option<RecordedFd>,
-        stored: StoredValue<T>,
-        site: Site,
-    ) -> Result<Owned<T>, Refused<T>> {
-        let me = task::current(registry);
-        let record = Record::new(registry.clone(), kind, descriptor, &me, site);
-        let cell = Arc::new(ResourceCell { record, stored: Mutex::new(Some(stored)) });
-        if fork::in_forked_child() {
-            // Not recorded: threads of the parent process may hold the locks of the tables.
-            return Ok(Owned::new(cell));
-        }
-        let held: Arc<dyn Managed> = Arc::clone(&cell) as Arc<dyn Managed>;
-        match registry.insert_fd(&held) {
-            Ok(None) => {}
-            Ok(Some(replaced)) => {
-                let now = descriptor.map_or(Ok(Identity::Anonymous), |new| Ok(new.identity));
-                replaced.record().mark_replaced(&me, site, &now);
-            }
-            Err(first) => {
-                let error = registry.already_owned(&*first, &me, site);
-                let value = cell.take().map(|stored| stored.value);
-                return Err(Refused::new(error, value));
-            }
-        }
-        let closed = {
-            let mut account = me.account();
-            let closed = Task::closed_reason(&account);
-            if closed.is_none() {
-                cell.record.set_position(account.push(Arc::clone(&held)));
-            }
-            closed
-        };
-        let Some(kind) = closed else {
-            return Ok(Owned::new(cell));
-        };
-        // A cancelled or ending task can own nothing new: finalize at once.
-        let error = cell.record.error(kind, cell.record.slot.load(), &me, site, None);
-        if cell.record.slot.begin_close(me.id().get()).is_ok() {
-            complete_close_reporting(&*cell, &me, Event::Finalized, site);
-        }
-        Err(Refused::new(error, None))
+    pub(super) fn new(record: Record, stored: StoredValue<T>) -> ResourceCell<T> {
+        ResourceCell { record, stored: Mutex::new(Some(stored)) }
     }
 
     /// Takes the value and its finalizer out: for the thread that won the close, or runs `with`.
@@ -131,12 +84,12 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
         &self.record
     }
 
-    fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
+    fn finalize(&self, me: &dyn Labelled, site: Site) -> Result<(), Error> {
         let record = &self.record;
         let replacement = record.replacement();
         let was_replaced = record.slot.load().is_replaced();
         // Before the close: afterwards the number may belong to another owner.
-        record.registry.remove_fd(record);
+        fd_table::remove(record);
         let Some(StoredValue { value, finalizer, forget, close }) = self.take() else {
             return Ok(());
         };
@@ -174,47 +127,5 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
         if let Some(stored) = self.take() {
             drop(stored.value);
         }
-    }
-}
-
-impl Registry {
-    /// Becomes the owner of a descriptor of a known kind.
-    pub(crate) fn own_fd_as<T>(
-        &self,
-        value: T,
-        kind: &'static str,
-        finalizer: Option<Finalizer<T>>,
-        site: Site,
-    ) -> Result<Owned<T>, Refused<T>>
-    where
-        T: AsFd + Into<OwnedFd> + Send + 'static,
-    {
-        let number = Number::of(&value);
-        let identity =
-            if kind::is_socket(kind) { number.identity_as_socket() } else { number.identity() };
-        let identity = match identity {
-            Ok(identity) => identity,
-            Err(error) => {
-                let me = task::current(self);
-                let detail = format!("fd {}: {error}", number.raw());
-                let error = me.refusal_with(ErrorKind::NotOpen, detail, site);
-                self.report_task_violation(&error);
-                return Err(Refused::new(error, Some(value)));
-            }
-        };
-        let descriptor = RecordedFd { number, identity, direction: Direction::Both };
-        let forget = |value: T| {
-            let fd: OwnedFd = value.into();
-            // The number belongs to another owner now: leave it open.
-            let _ = fd.into_raw_fd();
-        };
-        let close = |value: T| Ok(close::close(value.into())?);
-        ResourceCell::own(
-            self,
-            kind,
-            Some(descriptor),
-            StoredValue { value, finalizer, forget, close },
-            site,
-        )
     }
 }

@@ -13,10 +13,9 @@ use echown_fd::escape;
 use echown_report::{Event, Site};
 
 use super::error::{Error, ErrorKind};
-use super::record::Managed;
+use super::record::{Labelled, Managed};
 use super::report;
 use super::slot::Slot;
-use super::task::Task;
 
 /// Finalizes the resource that the caller has begun to close, and ends the close, also while unwinding.
 ///
@@ -24,7 +23,7 @@ use super::task::Task;
 /// The finalizer failed, panicked, or found the number replaced.
 pub(crate) fn complete_close(
     held: &dyn Managed,
-    me: &Task,
+    me: &dyn Labelled,
     event: Event,
     site: Site,
 ) -> Result<(), Error> {
@@ -34,7 +33,12 @@ pub(crate) fn complete_close(
 
 /// [`complete_close`] where no caller can handle the error: it is reported, while the slot still names
 /// the last owner.
-pub(crate) fn complete_close_reporting(held: &dyn Managed, me: &Task, event: Event, site: Site) {
+pub(crate) fn complete_close_reporting(
+    held: &dyn Managed,
+    me: &dyn Labelled,
+    event: Event,
+    site: Site,
+) {
     let record = held.record();
     let _closing = Closing(&record.slot);
     if let Err(error) = finalize(held, me, event, site)
@@ -45,7 +49,7 @@ pub(crate) fn complete_close_reporting(held: &dyn Managed, me: &Task, event: Eve
     }
 }
 
-fn finalize(held: &dyn Managed, me: &Task, event: Event, site: Site) -> Result<(), Error> {
+fn finalize(held: &dyn Managed, me: &dyn Labelled, event: Event, site: Site) -> Result<(), Error> {
     let record = held.record();
     record.slot.wait_for_pins();
     record.record_step(event, Some(me), None, site);

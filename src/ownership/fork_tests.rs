@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use super::graph::{self, Node};
-use super::{ErrorKind, Offer, Owned, Registry, task};
+use super::{ErrorKind, Offer, Owned, Registry, fd_table, task};
 use crate::sys::fork;
 
 fn listener() -> TcpListener {
@@ -103,7 +103,7 @@ fn a_forked_child_waits_for_no_lock_that_the_parent_holds() {
         let (cell, value) = (Arc::clone(all.in_use.handle().cell()), all.value.handle().held());
         let (me, theirs) = (task::current(&registry), registry.clone());
         let end = held(move |wait| {
-            let _task = (me.hold_locks(), task::hold_table());
+            let _task = (me.hold_locks(), task::hold_table(), fd_table::hold());
             let _registry = (theirs.hold_locks(), cell.lock_value(), value.record().hold());
             wait();
         });

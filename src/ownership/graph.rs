@@ -45,20 +45,18 @@
 //! ```
 
 mod cycle;
+mod recording;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use echown_fd::escape;
 use echown_report::{ResourceId, SCHEMA_VERSION, Site};
 use petgraph::Direction;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
 use petgraph::visit::{EdgeRef, IntoEdgeReferences};
 
-use super::policy::Level;
-use super::registry::{Registry, Resource};
 use crate::sys::fork;
 
 pub use echown_report::graph::{Cycle, EdgeData, Graph, NodeData, NodeLabel, Strength};
@@ -75,31 +73,9 @@ struct NodeInner {
 }
 
 impl Node {
-    /// A node with this name in the graph of the process-wide registry.
-    #[must_use]
-    pub fn new(name: impl Into<Arc<str>>) -> Node {
-        Node::new_in(Registry::global(), name)
-    }
-
-    /// A node with this name in the graph of `registry`.
-    #[must_use]
-    pub fn new_in(registry: &Registry, name: impl Into<Arc<str>>) -> Node {
-        let name = escape::name(name.into());
-        match registry.references() {
-            Some(references) => references.add(name, None),
-            None => Node(Arc::new(NodeInner { label: NodeLabel { id: 0, name }, place: None })),
-        }
-    }
-
-    /// The node that stands for a resource: a value with an edge to it holds the resource's handle. Each
-    /// call returns the same node.
-    #[must_use]
-    pub fn of(resource: &Resource) -> Node {
-        let name = resource.name().into();
-        match resource.registry().references() {
-            Some(references) => references.add(name, Some(resource.id())),
-            None => Node(Arc::new(NodeInner { label: NodeLabel { id: 0, name }, place: None })),
-        }
+    /// A node that is in no graph.
+    fn unrecorded(name: Arc<str>) -> Node {
+        Node(Arc::new(NodeInner { label: NodeLabel { id: 0, name }, place: None }))
     }
 
     /// Its id and name.
@@ -425,22 +401,5 @@ impl ReferenceGraph {
 
     fn state(&self) -> MutexGuard<'_, GraphState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Registry {
-    /// The recorded references at this moment; see [`graph`](self).
-    #[must_use]
-    pub fn graph(&self) -> Graph {
-        match self.references_if_any() {
-            Some(references) if !fork::in_forked_child() => references.snapshot(),
-            _ => Graph::empty(),
-        }
-    }
-
-    /// The graph to record references in; `None` at level `off`.
-    fn references(&self) -> Option<Arc<ReferenceGraph>> {
-        let is_recorded = self.level() != Level::Off && !fork::in_forked_child();
-        is_recorded.then(|| self.make_references())
     }
 }

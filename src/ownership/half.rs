@@ -15,8 +15,8 @@ use echown_report::{Event, Site};
 use super::cell::ResourceCell;
 use super::error::{Error, ErrorKind, Refused};
 use super::handle::{Handle, Owned, handle_methods};
-use super::record::{Managed, Record, RecordedFd};
-use super::task::{self, Task};
+use super::record::{Labelled, Managed, Record, RecordedFd};
+use super::task;
 use crate::sys::close;
 
 /// The cell of a half.
@@ -30,7 +30,7 @@ impl<T: Send + 'static> Managed for HalfCell<T> {
         &self.record
     }
 
-    fn finalize(&self, me: &Task, site: Site) -> Result<(), Error> {
+    fn finalize(&self, me: &dyn Labelled, site: Site) -> Result<(), Error> {
         let whole = self.whole.record();
         let mut finalized = Ok(());
         // The number still belongs to the whole: this half has not left it, and all pins are gone.

@@ -6,17 +6,18 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use echown_fd::fd::Number;
 use echown_report::{Event, ResourceData, Site};
 
+use super::access::wait_for_canceller;
 use super::cell::{ResourceCell, StoredValue};
 use super::closing::{complete_close, complete_close_reporting};
 use super::error::{Error, ErrorKind, Refused};
+use super::fd_table;
 use super::record::{Managed, Record};
-use super::registry::Registry;
 use super::slot::SlotState;
 use super::{snapshot, task};
 use crate::sys::fork;
@@ -136,6 +137,7 @@ impl<C: Managed + 'static> Handle<C> {
     fn was_cancelled(&self, site: Site) -> Error {
         let record = self.record();
         let me = task::current(&record.registry);
+        wait_for_canceller(&me);
         record.error(ErrorKind::Cancelled, record.slot.load(), &me, site, None)
     }
 }
@@ -359,7 +361,7 @@ impl<T: Send + 'static> Owned<T> {
         }
         record.slot.wait_for_pins();
         record.record_step(Event::Disowned, Some(&me), None, site);
-        record.registry.remove_fd(record);
+        fd_table::remove(record);
         let stored = self.handle.cell().take();
         record.slot.end_close();
         let Some(stored) = stored else {
@@ -401,77 +403,5 @@ impl<T: Send + 'static> Drop for WithGuard<'_, T> {
 impl<T: Send + 'static> fmt::Debug for Owned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Owned({:?})", self.handle)
-    }
-}
-
-impl Registry {
-    /// Makes the current task the owner of a value, which is dropped when it is released.
-    ///
-    /// # Errors
-    /// The current task was cancelled or is exiting. The value was dropped at once.
-    #[track_caller]
-    pub fn own<T: Send + 'static>(&self, value: T) -> Result<Owned<T>, Refused<T>> {
-        self.own_with(value, |value| {
-            drop(value);
-            Ok(())
-        })
-    }
-
-    /// Makes the current task the owner of a value with this finalizer. The finalizer runs exactly once,
-    /// when the value is released or its owner ends without having released it.
-    ///
-    /// # Errors
-    /// The current task was cancelled or is exiting. The finalizer ran at once.
-    #[track_caller]
-    pub fn own_with<T: Send + 'static>(
-        &self,
-        value: T,
-        finalizer: impl FnOnce(T) -> io::Result<()> + Send + 'static,
-    ) -> Result<Owned<T>, Refused<T>> {
-        let stored = StoredValue::generic(value, Box::new(finalizer));
-        ResourceCell::own(self, short_type_name::<T>(), None, stored, Site::here())
-    }
-
-    /// Makes the current task the owner of a descriptor. It is closed by its identity when it is
-    /// released: if the number refers to another open file by then, that file is not touched.
-    ///
-    /// # Errors
-    /// `AlreadyOwned`: this registry already contains the number; the value is returned unclosed.
-    /// `Cancelled`, `TaskExiting`: it was closed at once. `NotOpen`: the number is not open.
-    #[track_caller]
-    pub fn own_fd<T>(&self, value: T) -> Result<Owned<T>, Refused<T>>
-    where
-        T: AsFd + Into<OwnedFd> + Send + 'static,
-    {
-        let kind = echown_fd::fd::Number::of(&value).kind();
-        self.own_fd_as(value, kind, None, Site::here())
-    }
-
-    /// [`own_fd`](Registry::own_fd) with a finalizer, which gets the descriptor to close it.
-    ///
-    /// # Errors
-    /// See [`own_fd`](Registry::own_fd).
-    #[track_caller]
-    pub fn own_fd_with<T>(
-        &self,
-        value: T,
-        finalizer: impl FnOnce(T) -> io::Result<()> + Send + 'static,
-    ) -> Result<Owned<T>, Refused<T>>
-    where
-        T: AsFd + Into<OwnedFd> + Send + 'static,
-    {
-        let kind = echown_fd::fd::Number::of(&value).kind();
-        self.own_fd_as(value, kind, Some(Box::new(finalizer)), Site::here())
-    }
-}
-
-/// The last part of a type's path. Type parameters are unchanged.
-fn short_type_name<T>() -> &'static str {
-    let name = std::any::type_name::<T>();
-    let head = name.find('<').unwrap_or(name.len());
-    // By bytes: a text search for `::` would take a third of the time of `own`.
-    match name.as_bytes()[..head].iter().rposition(|byte| *byte == b':') {
-        Some(colon) => &name[colon + 1..],
-        None => name,
     }
 }

@@ -22,7 +22,7 @@ pub(crate) mod sealed {
     //! Seals [`Offerable`](super::Offerable): the registry's proof depends on the handles of this crate.
     #![allow(missing_docs, unreachable_pub)]
 
-    use super::super::registry::Resource;
+    use super::super::resource::Resource;
     use super::{Error, Site};
 
     pub trait Claim {

@@ -9,15 +9,14 @@ use std::time::Instant;
 
 use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
-use echown_report::{Event, ResourceId, Site};
+use echown_report::{Event, ResourceId, Site, TaskId, TaskLabel};
 
 use super::custody::{Custody, RecordedStep};
-use super::error::{Error, ErrorData, ErrorKind};
+use super::error::Error;
 use super::label::ResourceLabel;
 use super::policy::Level;
 use super::registry::Registry;
-use super::slot::{Slot, SlotState, Word};
-use super::task::{self, Task};
+use super::slot::Slot;
 use crate::sys::{close, fork};
 
 /// An id that no other resource of this process has or had.
@@ -47,7 +46,7 @@ pub(crate) struct Record {
     pub(crate) acquired: Site,
     pub(crate) created_at: Instant,
     /// For a half: the whole that it belongs to.
-    whole: Option<Arc<dyn Managed>>,
+    pub(super) whole: Option<Arc<dyn Managed>>,
     /// Its position on its owner's account; changes under that account's lock.
     position: AtomicU64,
     received: AtomicU64,
@@ -58,13 +57,13 @@ pub(crate) struct Record {
 }
 
 #[derive(Default)]
-struct History {
-    custody: Custody,
+pub(super) struct History {
+    pub(super) custody: Custody,
     /// For a half the whole's flag counts, so that one replacement is reported once.
-    replacement_is_reported: bool,
+    pub(super) replacement_is_reported: bool,
     /// The halves of a split whole. Set before the slot is split, so that a thread that finds the slot
     /// split finds them. Boxed, because few resources are split.
-    halves: Option<Box<[Weak<dyn Managed>; 2]>>,
+    pub(super) halves: Option<Box<[Weak<dyn Managed>; 2]>>,
 }
 
 impl Record {
@@ -73,7 +72,7 @@ impl Record {
         registry: Registry,
         kind: &'static str,
         descriptor: Option<RecordedFd>,
-        owner: &Task,
+        owner: &dyn Labelled,
         site: Site,
     ) -> Record {
         let now = Instant::now();
@@ -185,144 +184,7 @@ impl Record {
         self.sent.fetch_add(sent, Ordering::Relaxed);
     }
 
-    /// The access check before every operation.
-    ///
-    /// # Errors
-    /// See [`Record::refusal`].
-    #[inline]
-    #[track_caller]
-    pub(crate) fn check_access(&self) -> Result<(), Error> {
-        let level = self.registry.level();
-        let fine = match level {
-            Level::On => self.slot.held_by(task::current_id()),
-            Level::Off => self.slot.is_usable(),
-            Level::Full => false,
-        };
-        if fine { Ok(()) } else { self.check_access_slow(Site::here()) }
-    }
-
-    /// The uncommon cases: a thread without a task, a forked child, level `full`, and rejections.
-    #[cold]
-    #[inline(never)]
-    fn check_access_slow(&self, site: Site) -> Result<(), Error> {
-        if fork::in_forked_child() {
-            return Ok(());
-        }
-        let me = task::current(&self.registry);
-        if let Err(word) = self.slot.check(me.id().get()) {
-            return Err(self.refusal(word, &me, site));
-        }
-        if self.registry.level() == Level::Full
-            && let Some(now) = self.replacement()
-        {
-            self.mark_replaced(&me, site, &now);
-            return Err(self.refusal(self.slot.load(), &me, site));
-        }
-        Ok(())
-    }
-
-    /// The error for a use by `me` that found `word`; reported when it is a violation.
-    #[cold]
-    pub(crate) fn refusal(&self, word: Word, me: &Task, site: Site) -> Error {
-        self.refusal_as(ErrorKind::UseAfterRelease, word, me, site)
-    }
-
-    /// [`refuse`](Record::refusal) for a release.
-    #[cold]
-    pub(crate) fn release_refusal(&self, word: Word, me: &Task, site: Site) -> Error {
-        self.refusal_as(ErrorKind::DoubleRelease, word, me, site)
-    }
-
-    /// `after_release` is the kind for a resource that is already released.
-    fn refusal_as(&self, after_release: ErrorKind, word: Word, me: &Task, site: Site) -> Error {
-        let mine = word.owner() == self.acting_owner(me);
-        let kind = match word.state() {
-            // A cancelled task gets `Cancelled`, also for what its inline child had to finalize.
-            SlotState::Released | SlotState::Closing
-                if me.is_cancelled() && self.was_finalized() =>
-            {
-                ErrorKind::Cancelled
-            }
-            SlotState::Released | SlotState::Closing => after_release,
-            SlotState::Split => ErrorKind::IsSplit,
-            _ if !mine => ErrorKind::NotOwner,
-            _ if word.is_cancelled() => ErrorKind::Cancelled,
-            _ if word.is_replaced() => ErrorKind::FdReplaced,
-            SlotState::Offered => ErrorKind::NotOwner,
-            SlotState::Busy | SlotState::Held => ErrorKind::InUse,
-        };
-        let error = self.error(kind, word, me, site, None);
-        if kind != ErrorKind::FdReplaced {
-            // The replacement itself was reported when it was found.
-            self.registry.report_violation(&error, self);
-        }
-        error
-    }
-
-    /// Whether the resource ended with its owner, and was not released or dropped by a call.
-    fn was_finalized(&self) -> bool {
-        let history = self.history();
-        let last = history.custody.steps().rev().find(|step| is_final(step.event));
-        last.is_some_and(|step| step.event == Event::Finalized)
-    }
-
-    /// An error of this kind about this resource, with the owner and the site from its custody.
-    pub(crate) fn error(
-        &self,
-        kind: ErrorKind,
-        word: Word,
-        me: &Task,
-        site: Site,
-        detail: Option<String>,
-    ) -> Error {
-        if kind == ErrorKind::Cancelled {
-            // The canceller flags the task's resources one by one, under this lock. A task that found one
-            // flag waits here until all are set, so that none of its next operations is allowed.
-            drop(me.account());
-        }
-        if fork::in_forked_child() {
-            // Threads of the parent process may hold the locks of the owner and the custody.
-            return Error::new(ErrorData {
-                kind,
-                subject: Some(self.label()),
-                actor: me.label(),
-                owner: None,
-                earlier: None,
-                end: None,
-                site,
-                detail,
-            });
-        }
-        let (mut owner, mut earlier) = (task::find(word.owner()).map(|task| task.label()), None);
-        let mut end = None;
-        let history = self.history();
-        match kind {
-            ErrorKind::DoubleRelease | ErrorKind::UseAfterRelease => {
-                let last = history.custody.steps().rev().find(|step| is_final(step.event));
-                owner = last.and_then(|step| step.from.clone());
-                earlier = last.map(|step| step.site);
-                end = last.map(|step| step.event);
-            }
-            ErrorKind::IsSplit => {
-                earlier = history.custody.latest(Event::Split).map(|step| step.site)
-            }
-            ErrorKind::Cancelled | ErrorKind::TaskExiting => {}
-            _ => earlier = Some(self.acquired),
-        }
-        drop(history);
-        Error::new(ErrorData {
-            kind,
-            subject: Some(self.label()),
-            actor: me.label(),
-            owner,
-            earlier,
-            end,
-            site,
-            detail,
-        })
-    }
-
-    /// The identity that the number refers to now, if it is no longer this resource.
+    /// What the number refers to now, if that is no longer this resource.
     pub(crate) fn replacement(&self) -> Option<io::Result<Identity>> {
         let RecordedFd { number, identity, .. } = self.descriptor?;
         let now = match identity {
@@ -335,42 +197,12 @@ impl Record {
         }
     }
 
-    /// Marks the descriptor as replaced, on a whole and its halves together, and reports this once for all
-    /// of them.
-    #[cold]
-    pub(crate) fn mark_replaced(&self, me: &Task, site: Site, now: &io::Result<Identity>) -> Error {
-        let whole = self.whole.as_ref().map_or(self, |whole| whole.record());
-        // The whole first: if the halves are rejoined before they are marked, the whole is marked.
-        whole.slot.mark_replaced();
-        let halves = whole.history().halves.clone();
-        let halves: Vec<_> = halves.iter().flat_map(|halves| &**halves).collect();
-        let halves: Vec<_> = halves.into_iter().filter_map(Weak::upgrade).collect();
-        for half in &halves {
-            half.record().slot.mark_replaced();
-        }
-        let detail = match (&self.descriptor, now) {
-            (Some(mine), Ok(now)) => format!("registered as {}, now {now}", mine.identity),
-            (Some(mine), Err(error)) => format!("registered as {}, now {error}", mine.identity),
-            (None, _) => unreachable!("only a descriptor has a number that can be replaced"),
-        };
-        let error = self.error(ErrorKind::FdReplaced, self.slot.load(), me, site, Some(detail));
-        let is_first = !std::mem::replace(&mut whole.history().replacement_is_reported, true);
-        if is_first {
-            whole.record_step(Event::Replaced, None, None, site);
-            for half in &halves {
-                half.record().record_step(Event::Replaced, None, None, site);
-            }
-            self.registry.report_violation(&error, self);
-        }
-        error
-    }
-
     /// Adds a step to the custody. At level `off` only final steps are kept, for error messages.
     pub(crate) fn record_step(
         &self,
         event: Event,
-        from: Option<&Task>,
-        to: Option<&Task>,
+        from: Option<&dyn Labelled>,
+        to: Option<&dyn Labelled>,
         site: Site,
     ) {
         self.record_step_at(Instant::now, event, from, to, site);
@@ -381,8 +213,8 @@ impl Record {
         &self,
         at: impl FnOnce() -> Instant,
         event: Event,
-        from: Option<&Task>,
-        to: Option<&Task>,
+        from: Option<&dyn Labelled>,
+        to: Option<&dyn Labelled>,
         site: Site,
     ) {
         if let Some(step) = self.step(at, event, from, to, site) {
@@ -396,8 +228,8 @@ impl Record {
         &self,
         at: impl FnOnce() -> Instant,
         event: Event,
-        from: Option<&Task>,
-        to: Option<&Task>,
+        from: Option<&dyn Labelled>,
+        to: Option<&dyn Labelled>,
         site: Site,
     ) -> Option<RecordedStep> {
         let level = self.registry.level();
@@ -409,8 +241,8 @@ impl Record {
             (level == Level::Full).then(|| std::backtrace::Backtrace::force_capture().into());
         Some(RecordedStep {
             event,
-            from: from.map(Task::label),
-            to: to.map(Task::label),
+            from: from.map(Labelled::label),
+            to: to.map(Labelled::label),
             site,
             at,
             thread: crate::sys::thread::kernel_id(),
@@ -420,7 +252,7 @@ impl Record {
 
     /// The owner that `me` passes to the slot: its own id. In a forked child, where the registry is off,
     /// the current owner's id.
-    pub(crate) fn acting_owner(&self, me: &Task) -> u64 {
+    pub(crate) fn acting_owner(&self, me: &dyn Labelled) -> u64 {
         if fork::in_forked_child() { self.slot.load().owner() } else { me.id().get() }
     }
 
@@ -459,12 +291,12 @@ impl Record {
         self.history()
     }
 
-    fn history(&self) -> MutexGuard<'_, History> {
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_final(event: Event) -> bool {
+pub(super) fn is_final(event: Event) -> bool {
     matches!(
         event,
         Event::Released | Event::Dropped | Event::Finalized | Event::Disowned | Event::Rejoined
@@ -487,6 +319,22 @@ fn count(counter: &AtomicU64, bytes: usize) {
     counter.store(before + bytes as u64, Ordering::Relaxed);
 }
 
+/// A task, as far as a record has to know it. Records stand below tasks and import none.
+pub(crate) trait Labelled {
+    fn id(&self) -> TaskId;
+    fn label(&self) -> TaskLabel;
+}
+
+impl<L: Labelled> Labelled for Arc<L> {
+    fn id(&self) -> TaskId {
+        (**self).id()
+    }
+
+    fn label(&self) -> TaskLabel {
+        (**self).label()
+    }
+}
+
 /// A resource that can be on a task's account.
 pub(crate) trait Managed: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn record(&self) -> &Record;
@@ -495,7 +343,7 @@ pub(crate) trait Managed: Send + Sync + UnwindSafe + RefUnwindSafe {
     ///
     /// # Errors
     /// The finalizer failed or panicked, or the number was replaced.
-    fn finalize(&self, me: &Task, site: Site) -> Result<(), Error>;
+    fn finalize(&self, me: &dyn Labelled, site: Site) -> Result<(), Error>;
 
     /// Drops the value without its finalizer: in a forked child, where only this process's copy of a
     /// descriptor is closed.

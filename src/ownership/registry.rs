@@ -7,32 +7,22 @@ mod builder;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io::Write;
-use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use echown_fd::escape;
 use echown_report::{
-    Code, Declared, LeakReport, RegistrySummary, Report, ResourceData, ResourceId, SCHEMA_VERSION,
-    Site, Snapshot, Suppression, TaskLabel,
+    Code, Declared, LeakReport, RegistrySummary, Report, ResourceData, SCHEMA_VERSION, Site,
+    Suppression,
 };
 use once_cell::sync::{Lazy, OnceCell};
 
-use super::error::{Error, ErrorKind};
 use super::graph::ReferenceGraph;
-use super::int_map::{self, IntMap};
 use super::policy::{Level, Policy};
-use super::promise::TaskError;
-use super::record::{Managed, Record};
 use super::report_log::{self, ReportLog};
-use super::slot::SlotState;
-use super::task::{self, exit};
-use super::task::{Origin, Task};
-use super::{report, snapshot};
 use crate::faults::FaultInjector;
 use crate::sys::fork;
 pub use builder::RegistryBuilder;
@@ -53,8 +43,6 @@ struct RegistryInner {
     sink: Option<ReportSink>,
     is_baseline: Option<BaselinePredicate>,
     fault_injector: Option<Arc<FaultInjector>>,
-    /// The open resources, by descriptor number.
-    numbers: Mutex<IntMap<RawFd, Arc<dyn Managed>>>,
     /// By descriptor number: a load generator declares thousands.
     declared: Mutex<BTreeMap<i32, Declared>>,
     reports: Mutex<ReportLog>,
@@ -130,47 +118,6 @@ impl Registry {
         self.0.level
     }
 
-    /// The current task's id and name. Adopts a thread without a task.
-    #[must_use]
-    pub fn current_task(&self) -> TaskLabel {
-        task::current(self).label()
-    }
-
-    /// Whether the current task was asked to finish ([`Promise::drain`](super::Promise::drain)). An end of
-    /// stream that it reads then comes from the drain, and the peer may still be sending.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        task::current(self).is_draining()
-    }
-
-    /// Runs `f` on this thread as a new root task, a task without a parent.
-    ///
-    /// # Errors
-    /// The task did not end with its value alone; see [`TaskError`].
-    #[track_caller]
-    pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, TaskError<T>> {
-        let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
-        exit::run(&task, f, std::convert::identity)
-    }
-
-    /// Runs `f` on this thread as a child of the current task, and gives it the resources in `give`.
-    ///
-    /// # Errors
-    /// [`RunInlineError::Refused`]: a resource cannot be given. [`RunInlineError::Failed`]: the child did
-    /// not end with its value alone.
-    #[track_caller]
-    pub fn run_inline<T>(
-        &self,
-        name: &str,
-        give: impl IntoIterator<Item = Resource>,
-        f: impl FnOnce() -> T,
-    ) -> Result<T, RunInlineError<T>> {
-        let give: Vec<_> = give.into_iter().map(Resource::into_managed).collect();
-        let task = task::make_child(self, None, name, &give, task::JoinDuty::Reaped, Site::here())
-            .map_err(RunInlineError::Refused)?;
-        exit::run(&task, f, |outcome| outcome.map_err(RunInlineError::Failed))
-    }
-
     /// Declares a descriptor that a library opened for itself. It is not owned, and it is not a leak.
     #[track_caller]
     pub fn declare_external(
@@ -194,17 +141,6 @@ impl Registry {
         }
     }
 
-    /// Tasks, resources, owners and custody at one moment.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let (tasks, resources) = snapshot::take(self.0.id);
-        let declared = match fork::in_forked_child() {
-            true => Vec::new(),
-            false => guard(&self.0.declared).values().cloned().collect(),
-        };
-        Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared }
-    }
-
     /// The latest reports, oldest first, at most [`REPORTS_KEPT`](super::REPORTS_KEPT) and about 4 MiB
     /// of them. A large leak is kept by its first resources; see [`LeakReport::resources_omitted`].
     #[must_use]
@@ -214,10 +150,20 @@ impl Registry {
         }
         guard(&self.0.reports).reports()
     }
+}
 
-    /// The summary so far. Ends no task.
-    #[must_use]
-    pub fn summary(&self) -> RegistrySummary {
+/// For other modules of this crate.
+impl Registry {
+    /// The declared descriptors, by number.
+    pub(super) fn declared(&self) -> Vec<Declared> {
+        match fork::in_forked_child() {
+            true => Vec::new(),
+            false => guard(&self.0.declared).values().cloned().collect(),
+        }
+    }
+
+    /// The counts so far, with what is still open.
+    pub(super) fn count_up(&self, still_open: Vec<ResourceData>) -> RegistrySummary {
         let counts = &self.0.counts;
         // ord: Relaxed throughout; statistics. They are exact after the tasks that counted were joined.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -248,7 +194,7 @@ impl Registry {
                 .filter(|(_, used)| count(used) == 0)
                 .map(|(suppression, _)| suppression.to_string())
                 .collect(),
-            still_open: self.snapshot().resources,
+            still_open,
             unjoined_children: Vec::new(),
             // ord: Relaxed, as above.
             exit_code: if self.0.must_fail.load(Ordering::Relaxed) {
@@ -259,48 +205,6 @@ impl Registry {
         }
     }
 
-    /// Finalizes and reports what the current task still has in this registry, including unclaimed offers,
-    /// cancels its unjoined children, and returns the final summary.
-    ///
-    /// A program calls this last, on its main thread. What other tasks still hold is listed in the summary
-    /// and left to them: only the owner's thread may close a descriptor.
-    pub fn finish(&self) -> RegistrySummary {
-        let (_, forgotten) = exit::settle_process(self);
-        RegistrySummary { unjoined_children: forgotten, ..self.summary() }
-    }
-}
-
-/// The error of [`Registry::run_inline`].
-#[non_exhaustive]
-pub enum RunInlineError<T> {
-    /// A resource could not be given; no child was created.
-    Refused(Error),
-    /// The child ran and did not end with its value alone.
-    Failed(TaskError<T>),
-}
-
-impl<T> fmt::Display for RunInlineError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunInlineError::Refused(error) => error.fmt(f),
-            RunInlineError::Failed(failure) => failure.fmt(f),
-        }
-    }
-}
-
-impl<T> fmt::Debug for RunInlineError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunInlineError::Refused(error) => write!(f, "Refused({error:?})"),
-            RunInlineError::Failed(failure) => write!(f, "Failed({failure:?})"),
-        }
-    }
-}
-
-impl<T> std::error::Error for RunInlineError<T> {}
-
-/// For other modules of this crate.
-impl Registry {
     #[inline]
     pub(crate) fn id(&self) -> u64 {
         self.0.id
@@ -314,51 +218,6 @@ impl Registry {
 
     pub(crate) fn reports_leaks(&self) -> bool {
         self.0.level != Level::Off
-    }
-
-    /// Records a descriptor's number. Returns the previous resource of the number if that is still open
-    /// and has another identity: its descriptor was replaced.
-    ///
-    /// # Errors
-    /// The resource that the number already belongs to.
-    pub(crate) fn insert_fd(
-        &self,
-        held: &Arc<dyn Managed>,
-    ) -> Result<Option<Arc<dyn Managed>>, Arc<dyn Managed>> {
-        let Some(descriptor) = held.record().descriptor else {
-            return Ok(None);
-        };
-        let mut numbers = guard(&self.0.numbers);
-        let mut entered = match numbers.entry(descriptor.number.raw()) {
-            Entry::Vacant(free) => {
-                free.insert(Arc::clone(held));
-                return Ok(None);
-            }
-            Entry::Occupied(entered) => entered,
-        };
-        let old = entered.get().record();
-        let word = old.slot.load();
-        if word.state() == SlotState::Released || word.is_replaced() {
-            entered.insert(Arc::clone(held));
-            return Ok(None);
-        }
-        let theirs = old.descriptor.map(|descriptor| descriptor.identity);
-        if theirs.is_none_or(|theirs| !theirs.differs_from(descriptor.identity)) {
-            return Err(Arc::clone(entered.get()));
-        }
-        Ok(Some(entered.insert(Arc::clone(held))))
-    }
-
-    /// Removes a number, before its descriptor is closed: afterwards it may belong to another owner.
-    pub(crate) fn remove_fd(&self, record: &Record) {
-        let Some(descriptor) = record.descriptor else {
-            return;
-        };
-        let mut numbers = guard(&self.0.numbers);
-        let number = descriptor.number.raw();
-        if numbers.get(&number).is_some_and(|held| held.record().id == record.id) {
-            int_map::remove(&mut numbers, &number);
-        }
     }
 
     /// Whether a suppression matches this leak. Counts the suppressed leak.
@@ -385,30 +244,14 @@ impl Registry {
         self.apply_policy(self.0.on_leak, Report::Leak(report));
     }
 
-    /// Reports an error about a resource, if it is a violation.
-    #[cold]
-    pub(crate) fn report_violation(&self, error: &Error, record: &Record) {
-        if error.kind().is_violation() && self.reports_violations() {
-            self.deliver(report::of_error(error, record));
-        }
-    }
-
-    /// Reports an error about tasks, if it is a violation.
-    #[cold]
-    pub(crate) fn report_task_violation(&self, error: &Error) {
-        if error.kind().is_violation() && self.reports_violations() {
-            self.deliver(report::of_task_error(error));
-        }
-    }
-
     /// Locks everything, for tests.
     #[cfg(all(test, not(echown_loom)))]
     pub(crate) fn hold_locks(&self) -> impl Sized {
-        let RegistryInner { numbers, declared, reports, reported, .. } = &*self.0;
-        (guard(numbers), guard(declared), guard(reports), guard(reported))
+        let RegistryInner { declared, reports, reported, .. } = &*self.0;
+        (guard(declared), guard(reports), guard(reported))
     }
 
-    fn reports_violations(&self) -> bool {
+    pub(super) fn reports_violations(&self) -> bool {
         self.0.level != Level::Off && !fork::in_forked_child()
     }
 
@@ -500,15 +343,6 @@ impl Registry {
     pub(crate) fn references_if_any(&self) -> Option<&Arc<ReferenceGraph>> {
         self.0.references.get()
     }
-
-    /// The error of a second `own` of a number that is recorded and was not replaced.
-    pub(crate) fn already_owned(&self, first: &dyn Managed, me: &Task, site: Site) -> Error {
-        let record = first.record();
-        let word = record.slot.load();
-        let error = record.error(ErrorKind::AlreadyOwned, word, me, site, None);
-        self.report_violation(&error, record);
-        error
-    }
 }
 
 impl Default for Registry {
@@ -546,52 +380,4 @@ fn write_on_stderr(report: &Report) {
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A reference to a resource, to give it to a child or to describe it. Gives no access to its value.
-#[derive(Clone)]
-pub struct Resource(Arc<dyn Managed>);
-
-impl Resource {
-    pub(crate) fn new(held: Arc<dyn Managed>) -> Resource {
-        Resource(held)
-    }
-
-    pub(crate) fn into_managed(self) -> Arc<dyn Managed> {
-        self.0
-    }
-
-    /// Its id.
-    #[must_use]
-    pub fn id(&self) -> ResourceId {
-        self.0.record().id
-    }
-
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.0.record().registry
-    }
-
-    /// Its name in messages: `fd 7 (tcp stream)`.
-    pub(crate) fn name(&self) -> String {
-        self.0.record().label().to_string()
-    }
-
-    /// Describes it: owner, state, addresses, custody. Any task may call this.
-    #[must_use]
-    pub fn describe(&self) -> ResourceData {
-        snapshot::of_record(self.0.record())
-    }
-
-    /// The bytes received and sent through it so far, also after its end. Any task may call this.
-    #[must_use]
-    pub fn traffic(&self) -> (u64, u64) {
-        self.0.record().traffic()
-    }
-}
-
-impl fmt::Debug for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let record = self.0.record();
-        write!(f, "{} {:?}", record.label(), record.slot)
-    }
 }

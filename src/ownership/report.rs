@@ -4,6 +4,7 @@ use echown_report::{LeakReport, Report, ResourceData, SCHEMA_VERSION, ViolationR
 
 use super::error::{Error, ErrorKind};
 use super::record::Record;
+use super::registry::Registry;
 use super::snapshot;
 use super::task::Task;
 
@@ -24,7 +25,7 @@ pub(super) fn of_error(error: &Error, record: &Record) -> Report {
     classify(error, Some(snapshot::of_record(record)))
 }
 
-pub(super) fn of_task_error(error: &Error) -> Report {
+fn of_task_error(error: &Error) -> Report {
     classify(error, None)
 }
 
@@ -43,5 +44,23 @@ fn classify(error: &Error, resource: Option<ResourceData>) -> Report {
         ErrorKind::FdReplaced => Report::FdReplaced(report),
         ErrorKind::FinalizerFailed | ErrorKind::FinalizerPanicked => Report::Finalizer(report),
         _ => Report::Violation(report),
+    }
+}
+
+impl Registry {
+    /// Reports an error about a resource, if it is a violation.
+    #[cold]
+    pub(crate) fn report_violation(&self, error: &Error, record: &Record) {
+        if error.kind().is_violation() && self.reports_violations() {
+            self.deliver(of_error(error, record));
+        }
+    }
+
+    /// Reports an error about tasks, if it is a violation.
+    #[cold]
+    pub(crate) fn report_task_violation(&self, error: &Error) {
+        if error.kind().is_violation() && self.reports_violations() {
+            self.deliver(of_task_error(error));
+        }
     }
 }

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use echown_fd::fd::{Direction, FdAddresses};
-use echown_report::{CustodyStep, ResourceData, ResourceId, TaskData};
+use echown_report::{
+    CustodyStep, RegistrySummary, ResourceData, ResourceId, SCHEMA_VERSION, Snapshot, TaskData,
+};
 
 use super::account::TaskPhase;
 use super::custody::Custody;
 use super::record::{Managed, Record};
+use super::registry::Registry;
 use super::slot::{PinPurpose, SlotState, Word};
 use super::task::{self, Task};
 
@@ -109,6 +112,21 @@ fn millis_since(moment: Instant) -> u64 {
     u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+impl Registry {
+    /// Tasks, resources, owners and custody at one moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let (tasks, resources) = take(self.id());
+        Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared: self.declared() }
+    }
+
+    /// The summary so far. Ends no task.
+    #[must_use]
+    pub fn summary(&self) -> RegistrySummary {
+        self.count_up(self.snapshot().resources)
+    }
+}
+
 /// How often a snapshot restarts because a task was created meanwhile. The window is a few microseconds
 /// long. After this many restarts, a snapshot that misses the newest tasks is better than none.
 const ATTEMPTS_MAX: u32 = 100;
@@ -122,7 +140,7 @@ struct RecordedTask {
 }
 
 /// Tasks and resources of the registry with this id.
-pub(crate) fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
+fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
     let (recorded, at) = record_owners(registry);
     describe_all(recorded, at)
 }

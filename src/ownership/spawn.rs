@@ -8,7 +8,8 @@ use echown_report::Site;
 use super::error::Refused;
 use super::promise::{Pending, Promise, lock};
 use super::record::Managed;
-use super::registry::{Registry, Resource};
+use super::registry::Registry;
+use super::resource::Resource;
 use super::task::exit;
 use super::task::{self, JoinDuty, Task};
 

@@ -33,7 +33,7 @@ use unjoined::UnjoinedNames;
 use super::account::{Account, TaskPhase};
 use super::error::{Error, ErrorData, ErrorKind};
 use super::int_map::{self, IntMap};
-use super::record::Managed;
+use super::record::{Labelled, Managed};
 use super::registry::Registry;
 use super::slot::OWNER_MAX;
 use crate::sync::{Mutex, lock};
@@ -442,6 +442,16 @@ impl Task {
             TaskPhase::Open => None,
             TaskPhase::Ending | TaskPhase::Ended => Some(ErrorKind::TaskExiting),
         }
+    }
+}
+
+impl Labelled for Task {
+    fn id(&self) -> TaskId {
+        self.id
+    }
+
+    fn label(&self) -> TaskLabel {
+        Task::label(self)
     }
 }
 

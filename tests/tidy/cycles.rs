@@ -20,7 +20,7 @@ struct Modules {
 }
 
 /// The cycles that are left, by their first file in the order of names. This list only shrinks.
-const LEFT: &[&str] = &["src/echo.rs", "src/ownership/cell.rs", "src/ownership/closing.rs"];
+const LEFT: &[&str] = &["src/echo.rs"];
 
 /// How many re-exports a path may pass.
 const STEPS_MAX: usize = 16;

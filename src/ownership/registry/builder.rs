@@ -100,7 +100,6 @@ impl RegistryBuilder {
             sink: self.sink,
             is_baseline: self.is_baseline,
             fault_injector: self.fault_injector,
-            numbers: Default::default(),
             declared: Default::default(),
             reports: Default::default(),
             counts: Counts::default(),

@@ -11,7 +11,7 @@ use super::super::{PinPurpose, SlotState};
 use super::{FakeFd, explore};
 use crate::ownership::account::TaskPhase;
 use crate::ownership::error::{Error, ErrorKind};
-use crate::ownership::record::{Managed, Record};
+use crate::ownership::record::{Labelled, Managed, Record};
 use crate::ownership::registry::Registry;
 use crate::ownership::task::exit;
 use crate::ownership::task::{self, Origin, Task};
@@ -32,7 +32,7 @@ impl Managed for Thing {
         &self.record
     }
 
-    fn finalize(&self, _: &Task, _: Site) -> Result<(), Error> {
+    fn finalize(&self, _: &dyn Labelled, _: Site) -> Result<(), Error> {
         self.number.close();
         self.number.reuse();
         Ok(())

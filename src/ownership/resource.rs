@@ -1,0 +1,58 @@
+//! `Resource`: a reference to a resource, without access to its value.
+
+use std::fmt;
+use std::sync::Arc;
+
+use echown_report::{ResourceData, ResourceId};
+
+use super::record::Managed;
+use super::registry::Registry;
+use super::snapshot;
+
+/// A reference to a resource, to give it to a child or to describe it. Gives no access to its value.
+#[derive(Clone)]
+pub struct Resource(Arc<dyn Managed>);
+
+impl Resource {
+    pub(crate) fn new(held: Arc<dyn Managed>) -> Resource {
+        Resource(held)
+    }
+
+    pub(crate) fn into_managed(self) -> Arc<dyn Managed> {
+        self.0
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> ResourceId {
+        self.0.record().id
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.record().registry
+    }
+
+    /// Its name in messages: `fd 7 (tcp stream)`.
+    pub(crate) fn name(&self) -> String {
+        self.0.record().label().to_string()
+    }
+
+    /// Describes it: owner, state, addresses, custody. Any task may call this.
+    #[must_use]
+    pub fn describe(&self) -> ResourceData {
+        snapshot::of_record(self.0.record())
+    }
+
+    /// The bytes received and sent through it so far, also after its end. Any task may call this.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        self.0.record().traffic()
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.0.record();
+        write!(f, "{} {:?}", record.label(), record.slot)
+    }
+}
