@@ -41,7 +41,7 @@ fn a_callback_that_fails_at_any_stage_gives_connect_and_close_in_order() {
     lab.assert_clean();
 }
 
-/// Panics wherever it is told to.
+/// Panics in each of its callbacks, one for each connection.
 struct Panicky(Mutex<mpsc::Sender<Heard>>, Senders);
 
 impl ConnCallback for Panicky {

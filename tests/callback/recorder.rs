@@ -67,7 +67,7 @@ impl Recorder {
         (Recorder { heard: Mutex::new(heard), on_connect, senders }, Notes(notes))
     }
 
-    /// A recorder that answers with what it hears.
+    /// A recorder that sends back what it receives.
     pub fn echoing() -> (Recorder, Notes) {
         let senders = Senders::default();
         let theirs = senders.clone();
@@ -147,7 +147,7 @@ impl Notes {
     }
 }
 
-/// Listens on a free port, and answers which.
+/// Listens on a free port, and returns the address.
 #[track_caller]
 pub fn listen(manager: &SocketManager, notes: &Notes) -> SocketAddr {
     manager.listen_on_addr("127.0.0.1:0").expect("that is an address");

@@ -149,7 +149,7 @@ fn a_peer_that_never_reads_is_bounded_and_blocks_the_sender() {
             tasks.iter().any(|task| &*task.task.name == "waiting")
         });
         assert_cancelled(waiting.cancel());
-        // The peer reads, and who was pending is told.
+        // The peer reads, and the pending sender is notified.
         let mut heard = vec![0; queued];
         client.read_exact(&mut heard).expect("all that was taken arrives");
         assert!(heard.chunks(1).zip(block.iter().cycle()).take(1000).all(|(a, b)| a[0] == *b));
@@ -252,7 +252,7 @@ fn a_sender_dropped_in_its_own_task_ends_writing_and_reading_continues() {
     lab.assert_clean();
 }
 
-/// Answers as much as there is room for, and goes on when it is woken.
+/// Sends back as much as there is room for, and continues when it is woken.
 struct Partial(Senders, u64);
 
 impl MsgReceiver for Partial {

@@ -76,7 +76,7 @@ pub(super) fn spawn(
 ) -> Result<(), (io::Error, WriteHalf)> {
     let give = [half.resource()];
     let name = format!("write {}", shared.label.peer);
-    // Apart from the job, which cannot be taken apart if it is refused.
+    // Not in the job, which does not return what it captured if there is no thread for it.
     let place = Arc::new(Mutex::new(Some(half)));
     let (to_take, theirs) = (Arc::clone(&place), Arc::clone(shared));
     let callbacks = Arc::downgrade(callbacks);
