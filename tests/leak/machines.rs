@@ -110,7 +110,10 @@ impl Actions for Act {
                 load.hands = moves.map(|it| it.to.expect("a task").name.to_string()).collect();
                 stream.release().expect("the machine owns it");
             }
-            (Action::Panic, _) => panic!("in an action"),
+            (Action::Panic, _) => {
+                turn.send_self(Event::T(0));
+                panic!("in an action");
+            }
             (_, None) => unreachable!("there is a load"),
         }
     }
