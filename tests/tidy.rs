@@ -234,6 +234,25 @@ fn compare_and_swap_is_used_only_in_the_slot() {
     faults.assert_none();
 }
 
+/// The files that may take a step of a close.
+const MAY_CLOSE: &[(&str, &str)] = &[
+    ("src/ownership/closing.rs", "every way to give up a resource goes through it"),
+    ("src/ownership/slot.rs", "defines the steps"),
+    ("src/ownership/slot/model", "models of the slot alone"),
+];
+
+#[test]
+fn a_close_is_ended_in_one_file() {
+    let mut faults = Faults::because(
+        "the steps of a close are taken in closing.rs, behind a guard: a copy that forgets one \
+         leaves the slot Closing permanently, or closes a number that is in use",
+    );
+    for file in sources().filter(|file| !is_listed(file, MAY_CLOSE)) {
+        faults.add_idents(file, &["end_close", "wait_for_pins"]);
+    }
+    faults.assert_none();
+}
+
 #[test]
 fn loom_is_named_only_in_sync_and_in_the_models() {
     let mut faults = Faults::because(

@@ -1,9 +1,11 @@
-//! The close of one resource: the steps after `Slot::begin_close` succeeded, and functions that
-//! catch the panics of user code.
+//! The close of one resource, and functions that catch the panics of user code.
 //!
-//! `Slot::begin_close` makes one caller the closer. From then on only the closer can finalize the
-//! resource, so it must: a step that is skipped, by an early return or by a panic, would leave the
-//! slot Closing permanently.
+//! A slot that is closed passes through four states: Held or Offered, then Closing by the one caller
+//! for whom `Slot::begin_close` (or the drop of the last half) succeeded, and Released at the end.
+//! From Closing on, only that closer can finalize the resource, so it must: a step that is skipped, by
+//! an early return or by a panic, would leave the slot Closing permanently. Every way to give up a
+//! resource takes its steps here, in this order: wait for the pins, record the step, act on the value,
+//! end the close. The last one is the drop of a guard.
 
 use std::any::Any;
 use std::fmt;
@@ -13,7 +15,7 @@ use echown_fd::escape;
 use echown_report::{Event, Site};
 
 use super::error::{Error, ErrorKind};
-use super::record::{Labelled, Managed};
+use super::record::{Labelled, Managed, Record};
 use super::report;
 use super::slot::Slot;
 
@@ -27,8 +29,7 @@ pub(crate) fn complete_close(
     event: Event,
     site: Site,
 ) -> Result<(), Error> {
-    let _closing = Closing(&held.record().slot);
-    finalize(held, me, event, site)
+    close_with(held.record(), me, event, site, || held.finalize(me, site))
 }
 
 /// [`complete_close`] where no caller can handle the error: it is reported, while the slot still names
@@ -40,20 +41,40 @@ pub(crate) fn complete_close_reporting(
     site: Site,
 ) {
     let record = held.record();
-    let _closing = Closing(&record.slot);
-    if let Err(error) = finalize(held, me, event, site)
-        // A replaced number was reported where it was found.
-        && error.kind() != ErrorKind::FdReplaced
-    {
-        record.registry.deliver(report::of_error(&error, record));
-    }
+    close_with(record, me, event, site, || {
+        if let Err(error) = held.finalize(me, site)
+            // A replaced number was reported where it was found.
+            && error.kind() != ErrorKind::FdReplaced
+        {
+            record.registry.deliver(report::of_error(&error, record));
+        }
+    });
 }
 
-fn finalize(held: &dyn Managed, me: &dyn Labelled, event: Event, site: Site) -> Result<(), Error> {
-    let record = held.record();
+/// Ends the close that the caller has begun, with `f` in place of the finalizer: it has the resource
+/// exclusively, no other thread uses the number any more, and the slot is still Closing.
+pub(crate) fn close_with<R>(
+    record: &Record,
+    me: &dyn Labelled,
+    event: Event,
+    site: Site,
+    f: impl FnOnce() -> R,
+) -> R {
+    let _closing = Closing(&record.slot);
     record.slot.wait_for_pins();
     record.record_step(event, Some(me), None, site);
-    held.finalize(me, site)
+    f()
+}
+
+/// Closes a resource in a forked child with `f`, unless it is closed there already. Pins are not waited
+/// for: the threads that had them do not exist here. Returns whether it was closed now.
+pub(crate) fn close_in_fork(record: &Record, f: impl FnOnce()) -> bool {
+    let is_closing = record.slot.begin_close(record.slot.load().owner()).is_ok();
+    if is_closing {
+        let _closing = Closing(&record.slot);
+        f();
+    }
+    is_closing
 }
 
 /// A slot that is Closing becomes Released when this is dropped.

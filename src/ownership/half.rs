@@ -13,6 +13,7 @@ use echown_fd::fd::Direction;
 use echown_report::{Event, Site};
 
 use super::cell::ResourceCell;
+use super::closing::{close_with, complete_close};
 use super::error::{Error, ErrorKind, Refused};
 use super::handle::{Handle, Owned, handle_methods};
 use super::record::{Labelled, Managed, Record, RecordedFd};
@@ -46,11 +47,7 @@ impl<T: Send + 'static> Managed for HalfCell<T> {
         if !whole.slot.drop_half() {
             return finalized;
         }
-        whole.slot.wait_for_pins();
-        whole.record_step(Event::Released, Some(me), None, site);
-        let finalized = self.whole.finalize(me, site);
-        whole.slot.end_close();
-        finalized
+        complete_close(&*self.whole, me, Event::Released, site)
     }
 
     fn drop_in_fork(&self) {
@@ -179,14 +176,13 @@ impl<T: Send + 'static> Half<T> {
         }
         for record in [&self, &other].map(|half| half.handle.record()) {
             // A task that pinned a half uses the whole's number; only this thread could close it.
-            record.slot.wait_for_pins();
-            record.record_step(Event::Rejoined, Some(&me), None, site);
-            whole.record().add_traffic(record);
-            if let Some(RecordedFd { direction, .. }) = record.descriptor {
-                let may_time_out = record.may_time_out(direction);
-                whole.record().set_may_time_out(direction, may_time_out);
-            }
-            record.slot.end_close();
+            close_with(record, &me, Event::Rejoined, site, || {
+                whole.record().add_traffic(record);
+                if let Some(RecordedFd { direction, .. }) = record.descriptor {
+                    let may_time_out = record.may_time_out(direction);
+                    whole.record().set_may_time_out(direction, may_time_out);
+                }
+            });
         }
         whole.record().set_halves(None);
         whole.record().record_step(Event::Rejoined, None, Some(&me), site);

@@ -14,7 +14,7 @@ use echown_report::{Event, ResourceData, Site};
 
 use super::access::wait_for_canceller;
 use super::cell::{ResourceCell, StoredValue};
-use super::closing::{complete_close, complete_close_reporting};
+use super::closing::{close_in_fork, close_with, complete_close, complete_close_reporting};
 use super::error::{Error, ErrorKind, Refused};
 use super::fd_table;
 use super::record::{Managed, Record};
@@ -48,13 +48,9 @@ impl<C: Managed + 'static> Handle<C> {
 
     pub(crate) fn release(&self, site: Site) -> Result<(), Error> {
         let record = self.record();
-        if fork::in_forked_child() {
-            // A second release fails, as in the parent process.
-            if record.slot.begin_close(record.slot.load().owner()).is_ok() {
-                self.0.drop_in_fork();
-                record.slot.end_close();
-                return Ok(());
-            }
+        // In a forked child a second release fails, as in the parent process.
+        if fork::in_forked_child() && close_in_fork(record, || self.0.drop_in_fork()) {
+            return Ok(());
         }
         let me = task::current(&record.registry);
         let word = record.slot.load();
@@ -345,9 +341,7 @@ impl<T: Send + 'static> Owned<T> {
                 let error = record.error(ErrorKind::InUse, record.slot.load(), &me, site, None);
                 return Err(Refused::new(error, Some(self)));
             };
-            if record.slot.begin_close(record.acting_owner(&me)).is_ok() {
-                record.slot.end_close();
-            }
+            close_in_fork(record, || ());
             return Ok(stored.value);
         }
         if let Some(now) = record.replacement() {
@@ -359,11 +353,10 @@ impl<T: Send + 'static> Owned<T> {
             let error = record.refusal(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }
-        record.slot.wait_for_pins();
-        record.record_step(Event::Disowned, Some(&me), None, site);
-        fd_table::remove(record);
-        let stored = self.handle.cell().take();
-        record.slot.end_close();
+        let stored = close_with(record, &me, Event::Disowned, site, || {
+            fd_table::remove(record);
+            self.handle.cell().take()
+        });
         let Some(stored) = stored else {
             unreachable!("a held cell has its value: only a close and `with` take it")
         };
