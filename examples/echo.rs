@@ -54,7 +54,7 @@ fn server(address: &str, clients: usize) -> Result<(), Box<dyn Error>> {
             clean_up(outcome);
         }
         let (client, _) = socket.accept()?;
-        orphans.adopt(pool.spawn([client.resource()], move || echo(client))?)?;
+        orphans.adopt(pool.spawn_with(client, echo)?)?;
     }
     socket.close()?;
     while let Some(outcome) = orphans.get()? {

@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().registry(&registry).build();
     let (stream, mut peer) = Stream::pair_in(&registry)?;
 
-    let task = pool.spawn_named("session", [stream.resource()], move || session(stream))?;
+    let task = pool.spawn_named_with("session", stream, session)?;
     match task.join() {
         Err(TaskError::Leaked((), leak)) => println!("{} leaked, as its outcome says", leak.task),
         other => other?,

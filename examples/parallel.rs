@@ -48,7 +48,7 @@ fn server(pool: &Pool, socket: Listener, served: Sender<()>) -> Outcome {
     });
     loop {
         let (client, _) = socket.accept()?;
-        orphans.adopt(pool.spawn([client.resource()], move || echo(client))?)?;
+        orphans.adopt(pool.spawn_with(client, echo)?)?;
     }
 }
 
@@ -63,9 +63,9 @@ fn main() -> Outcome {
     let address = ours.local_addr()?;
     eprintln!("{processors} servers on {address}");
     let servers = pool.clone();
-    let all = pool.spawn([ours.resource()], move || {
+    let all = pool.spawn_with(ours, move |ours| {
         let (mine, more) = (servers.clone(), served.clone());
-        let one = servers.spawn([ours.resource()], move || server(&mine, ours, more))?;
+        let one = servers.spawn_with(ours, move |ours| server(&mine, ours, more))?;
         let pool = servers.clone();
         let others = servers.parallel(processors - 1, move |_| {
             let socket = Listener::options().reuse_port(true).bind(&address)?;

@@ -12,7 +12,7 @@
 //! let (ours, theirs) = Stream::pair()?;
 //!
 //! // Given to a child task: from here on the child is the owner.
-//! let child = pool.spawn([ours.resource()], move || ours.release())?;
+//! let child = pool.spawn_with(ours, |ours| ours.release())?;
 //! child.join().expect("the child ends well").expect("the child owns the stream");
 //!
 //! // A task that was not given the stream is rejected.
@@ -71,7 +71,8 @@ pub use echown_test::test_of_echown as test;
 
 pub mod thread {
     //! Tasks on plain threads, without a pool.
-    pub use crate::pool::{Promise, spawn_thread as spawn, spawn_thread_in as spawn_in};
+    pub use crate::ownership::Promise;
+    pub use crate::pool::thread::{spawn, spawn_in, spawn_in_with, spawn_with};
 }
 
 #[cfg(doctest)]

@@ -6,7 +6,7 @@
 //!
 //! - [`own`]: become the owner. [`Owned::check`]: check that. [`Owned::with`]: use the value.
 //! - [`Owned::release`]: give up and finalize. [`Owned::disown`]: give up without finalizing.
-//! - *give*: move to a child when it is spawned. [`Owned::transfer`]: move to the parent.
+//! - *give*: move to a child when it is spawned ([`Give`]). [`Owned::transfer`]: move to the parent.
 //! - [`Owned::offer`] and [`Offer::claim`]: move to any task, through any channel.
 //!
 //! A child can run on its parent's thread: see [`Registry::run_inline`].
@@ -43,6 +43,7 @@ mod error;
 mod fd_table;
 #[cfg(all(test, not(echown_loom)))]
 mod fork_tests;
+pub(crate) mod give;
 pub mod graph;
 mod half;
 pub(crate) mod handle;
@@ -70,6 +71,7 @@ pub use echown_report::{
     SCHEMA_VERSION, Site, Snapshot, Suppression, TaskData, TaskId, TaskLabel, ViolationReport,
 };
 pub use error::{Error, ErrorKind, Refused};
+pub use give::Give;
 pub use half::Half;
 pub(crate) use half::HalfCell;
 pub use handle::Owned;

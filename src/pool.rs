@@ -1,7 +1,7 @@
 //! Tasks on threads: a pool that gives and takes ownership.
 //!
-//! A job is a *task*. It is spawned with a list of resources, which it then owns. It ends when its
-//! closure, its finalizers and its children have ended. [`Pool::spawn`] returns a [`Promise`], which
+//! A job is a *task*. It is spawned with handles, whose resources it then owns. It ends when its
+//! closure, its finalizers and its children have ended. [`Pool::spawn_with`] returns a [`Promise`], which
 //! the parent joins or cancels. An [`Orphans`] takes over children that are not joined one by one.
 //! [`Pool::scope`] waits for every child spawned in it, [`first`] returns the first result and
 //! cancels the other children, and [`Pool::parallel`] runs one function several times.
@@ -19,7 +19,7 @@ mod headroom;
 mod join;
 mod orphans;
 mod scope;
-mod thread;
+pub(crate) mod thread;
 pub(crate) mod thread_limit;
 mod workers;
 
@@ -27,13 +27,13 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::ownership::Promise;
+use crate::ownership::give::{Give, resources_of};
 use crate::ownership::spawn::{UnstartedChild, Work};
 use crate::ownership::task::Task;
 use crate::ownership::{Error, Refused, Registry, Resource, Site, TaskError};
 pub use join::first;
 pub use orphans::{OrphanStatus, Orphans};
 pub use scope::{Scope, ScopeError};
-pub use thread::{spawn as spawn_thread, spawn_in as spawn_thread_in};
 use workers::{Config, Job, NoThread, StartFaults, Workers};
 
 /// The default limit of threads. The system's limit may be lower.
@@ -54,7 +54,7 @@ pub(crate) const KEEP_IDLE_DEFAULT: usize = 16;
 ///
 /// let pool = Pool::new();
 /// let letter = ownership::own(String::from("hello"))?;
-/// let length = pool.spawn([letter.resource()], move || letter.with(|text| text.len()))?;
+/// let length = pool.spawn_with(letter, |letter| letter.with(|text| text.len()))?;
 /// assert_eq!(length.join()??, 5);
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
@@ -183,7 +183,8 @@ impl Pool {
         self.workers.queued()
     }
 
-    /// Runs `job` as a child of the current task and gives it the resources in `give`.
+    /// Runs `job` as a child of the current task and gives it the resources in `give`. If the job takes
+    /// the handles, [`spawn_with`](Pool::spawn_with) is shorter.
     ///
     /// The child owns the resources as soon as this returns, even if it has not started yet. The
     /// current task can no longer use them.
@@ -201,7 +202,7 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.start(None, "job", give, job, Site::here())
+        self.start(None, "job", give, job, |job| job(), Site::here())
     }
 
     /// [`spawn`](Pool::spawn) with a name for the task, which reports show.
@@ -219,7 +220,56 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.start(None, name, give, job, Site::here())
+        self.start(None, name, give, job, |job| job(), Site::here())
+    }
+
+    /// Runs `job` as a child of the current task and gives it `handles` as its argument: one handle, or
+    /// a tuple, array, `Vec` or `Option` of handles.
+    ///
+    /// # Errors
+    /// See [`spawn`](Pool::spawn). The error contains the handles and the job.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::{Read, Write};
+    ///
+    /// use echown::{net::Stream, pool::Pool};
+    ///
+    /// let (mut ours, theirs) = Stream::pair()?;
+    /// let child = Pool::new().spawn_with(theirs, |mut theirs| theirs.write_all(b"hello"))?;
+    /// child.join()??;
+    /// let mut greeting = String::new();
+    /// ours.read_to_string(&mut greeting)?;
+    /// assert_eq!(greeting, "hello");
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_with<G, T, F>(&self, handles: G, job: F) -> Result<Promise<T>, SpawnError<(G, F)>>
+    where
+        G: Give + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(G) -> T + Send + 'static,
+    {
+        self.start_with(None, "job", handles, job, Site::here())
+    }
+
+    /// [`spawn_with`](Pool::spawn_with) with a name for the task, which reports show.
+    ///
+    /// # Errors
+    /// See [`spawn_with`](Pool::spawn_with).
+    #[track_caller]
+    pub fn spawn_named_with<G, T, F>(
+        &self,
+        name: &str,
+        handles: G,
+        job: F,
+    ) -> Result<Promise<T>, SpawnError<(G, F)>>
+    where
+        G: Give + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(G) -> T + Send + 'static,
+    {
+        self.start_with(None, name, handles, job, Site::here())
     }
 
     /// Runs `f(0)` to `f(n - 1)` as `n` concurrent tasks and waits for all of them. The results are in
@@ -242,7 +292,8 @@ impl Pool {
         let mut promises = Vec::with_capacity(n);
         for index in 0..n {
             let f = Arc::clone(&f);
-            match self.start(None, &format!("parallel {index}"), [], move || f(index), site) {
+            let (name, job) = (format!("parallel {index}"), move || f(index));
+            match self.start(None, &name, [], job, |job| job(), site) {
                 Ok(promise) => promises.push(promise),
                 Err(error) => {
                     join::cancel_all(promises);
@@ -265,19 +316,37 @@ impl Pool {
         scope::run(self, body, Site::here())
     }
 
-    fn start<T, F>(
+    fn start_with<G, T, F>(
+        &self,
+        parent: Option<&Arc<Task>>,
+        name: &str,
+        handles: G,
+        job: F,
+        site: Site,
+    ) -> Result<Promise<T>, SpawnError<(G, F)>>
+    where
+        G: Give + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(G) -> T + Send + 'static,
+    {
+        let give = resources_of(&handles);
+        self.start(parent, name, give, (handles, job), |(handles, job)| job(handles), site)
+    }
+
+    fn start<T, J>(
         &self,
         parent: Option<&Arc<Task>>,
         name: &str,
         give: impl IntoIterator<Item = Resource>,
-        job: F,
+        job: J,
+        run: fn(J) -> T,
         site: Site,
-    ) -> Result<Promise<T>, SpawnError<F>>
+    ) -> Result<Promise<T>, SpawnError<J>>
     where
         T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
+        J: Send + 'static,
     {
-        let child = UnstartedChild::new(&self.registry, parent, name, give, job, site)?;
+        let child = UnstartedChild::new(&self.registry, parent, name, give, job, run, site)?;
         let work = child.work();
         match self.workers.execute(work) {
             Ok(()) => Ok(child.into_promise()),

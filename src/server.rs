@@ -293,7 +293,6 @@ impl Server {
         'start: for address in self.bound {
             paths.extend(address.path);
             for (stop, resources) in address.acceptors {
-                let give = resources.resources();
                 let acceptor = accept::Acceptor {
                     resources,
                     pool: self.pool.clone(),
@@ -303,7 +302,7 @@ impl Server {
                     control: self.control.clone(),
                 };
                 let name = format!("accept {}", address.name);
-                let spawned = self.pool.spawn_named(&name, give, move || acceptor.run());
+                let spawned = self.pool.spawn_named_with(&name, acceptor, accept::Acceptor::run);
                 match spawned.map(|promise| acceptors.adopt(promise)) {
                     Ok(adopted) => {
                         debug_assert!(adopted.is_ok(), "the parent adopts its own child");

@@ -48,6 +48,9 @@ mod reference;
 #[path = "leak/owning.rs"]
 mod owning;
 
+#[path = "leak/giving.rs"]
+mod giving;
+
 #[path = "leak/moving.rs"]
 mod moving;
 

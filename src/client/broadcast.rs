@@ -197,13 +197,12 @@ impl ChatClient {
             // Fails only when main no longer waits for the chat.
             let _ = to_main.send(ChatEvent::Ended(outcome));
         });
-        let give = [input.resource(), output.resource(), stop_reader.resource()];
         let (here, stop_handle) = (registry.clone(), StopHandle(sender));
-        let job = move || send::run(&self, &here, input, output, stop_reader, stop_handle);
-        let promise = thread::spawn_in(registry, "chat", give, job).map_err(|error| {
-            let text = io::Error::other(error.to_string());
-            drop(error.into_job());
-            ChatError::Local("start a thread", text)
+        let handles = (input, output, stop_reader);
+        let job =
+            move |(input, output, stop)| send::run(&self, &here, input, output, stop, stop_handle);
+        let promise = thread::spawn_in_with(registry, "chat", handles, job).map_err(|error| {
+            ChatError::Local("start a thread", io::Error::other(error.to_string()))
         })?;
         let adopted = chat.adopt(promise);
         debug_assert!(adopted.is_ok(), "the parent adopts its own child");

@@ -130,15 +130,14 @@ impl Broadcast {
         (token, queue): (MemberToken, &Arc<SendQueue>),
         timeout: Option<Duration>,
     ) -> io::Result<Promise<WriterResult>> {
-        let give = [writing.resource()];
         let (hub, writer_queue) = (Arc::clone(&self.hub), Arc::clone(queue));
-        let job = move || writer::run(writing, &hub, token, &writer_queue, timeout);
-        pool.spawn_named(&format!("writer of {peer}"), give, job).map_err(|error| {
+        let job = move |writing| writer::run(writing, &hub, token, &writer_queue, timeout);
+        pool.spawn_named_with(&format!("writer of {peer}"), writing, job).map_err(|error| {
             self.no_threads
                 .warn(format_args!("{peer} disconnected, failed to start its writer: {error}"));
             let text = error.to_string();
-            // The error contains the job and with it the half, which is released when it is dropped.
-            drop(error.into_job());
+            // The error contains the half, which is released when it is dropped.
+            drop(error);
             self.hub.leave(token);
             io::Error::new(io::ErrorKind::OutOfMemory, text)
         })

@@ -1,10 +1,12 @@
 //! Running a closure as a task on this thread, and the end of the process.
 
 use std::fmt;
+use std::sync::Arc;
 
 use echown_report::{RegistrySummary, Site, TaskLabel};
 
-use super::error::Error;
+use super::error::{Error, Refused};
+use super::give::{Give, resources_of};
 use super::promise::TaskError;
 use super::registry::Registry;
 use super::resource::Resource;
@@ -46,10 +48,51 @@ impl Registry {
         give: impl IntoIterator<Item = Resource>,
         f: impl FnOnce() -> T,
     ) -> Result<T, RunInlineError<T>> {
-        let give: Vec<_> = give.into_iter().map(Resource::into_managed).collect();
-        let task = task::make_child(self, None, name, &give, task::JoinDuty::Reaped, Site::here())
-            .map_err(RunInlineError::Refused)?;
+        let task = self
+            .make_inline_child(name, give, Site::here())
+            .map_err(|error| RunInlineError::Refused(Refused::new(error, None)))?;
         exit::run(&task, f, |outcome| outcome.map_err(RunInlineError::Failed))
+    }
+
+    /// Runs `f` on this thread as a child of the current task, and gives it `handles` as its argument.
+    ///
+    /// # Errors
+    /// See [`run_inline`](Registry::run_inline). [`RunInlineError::Refused`] contains the handles and the
+    /// closure.
+    ///
+    /// # Examples
+    /// ```
+    /// use echown::ownership::{Registry, own};
+    ///
+    /// let words = own(vec!["a", "b"])?;
+    /// let count = Registry::global()
+    ///     .run_inline_with("counter", words, |words| words.with(|words| words.len()));
+    /// assert_eq!(count.expect("the words can be given")?, 2);
+    /// # Ok::<(), echown::ownership::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn run_inline_with<G: Give, T, F: FnOnce(G) -> T>(
+        &self,
+        name: &str,
+        handles: G,
+        f: F,
+    ) -> Result<T, RunInlineError<T, (G, F)>> {
+        match self.make_inline_child(name, resources_of(&handles), Site::here()) {
+            Ok(task) => {
+                exit::run(&task, || f(handles), |outcome| outcome.map_err(RunInlineError::Failed))
+            }
+            Err(error) => Err(RunInlineError::Refused(Refused::new(error, Some((handles, f))))),
+        }
+    }
+
+    fn make_inline_child(
+        &self,
+        name: &str,
+        give: impl IntoIterator<Item = Resource>,
+        site: Site,
+    ) -> Result<Arc<Task>, Error> {
+        let give: Vec<_> = give.into_iter().map(Resource::into_managed).collect();
+        task::make_child(self, None, name, &give, task::JoinDuty::Reaped, site)
     }
 
     /// Finalizes and reports what the current task still has in this registry, including unclaimed offers,
@@ -63,16 +106,17 @@ impl Registry {
     }
 }
 
-/// The error of [`Registry::run_inline`].
+/// The error of [`Registry::run_inline`] and [`Registry::run_inline_with`].
 #[non_exhaustive]
-pub enum RunInlineError<T> {
-    /// A resource could not be given; no child was created.
-    Refused(Error),
+pub enum RunInlineError<T, J = ()> {
+    /// A resource could not be given; no child was created. Contains the handles and the closure of
+    /// `run_inline_with`.
+    Refused(Refused<J>),
     /// The child ran and did not end with its value alone.
     Failed(TaskError<T>),
 }
 
-impl<T> fmt::Display for RunInlineError<T> {
+impl<T, J> fmt::Display for RunInlineError<T, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunInlineError::Refused(error) => error.fmt(f),
@@ -81,7 +125,7 @@ impl<T> fmt::Display for RunInlineError<T> {
     }
 }
 
-impl<T> fmt::Debug for RunInlineError<T> {
+impl<T, J> fmt::Debug for RunInlineError<T, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunInlineError::Refused(error) => write!(f, "Refused({error:?})"),
@@ -90,4 +134,4 @@ impl<T> fmt::Debug for RunInlineError<T> {
     }
 }
 
-impl<T> std::error::Error for RunInlineError<T> {}
+impl<T, J> std::error::Error for RunInlineError<T, J> {}

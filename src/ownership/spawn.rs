@@ -38,44 +38,45 @@ impl Drop for Work {
 
 /// A child that was created but not started. If the start fails, [`undo`](UnstartedChild::undo) returns
 /// everything.
-pub(crate) struct UnstartedChild<T, F> {
+pub(crate) struct UnstartedChild<T, J> {
     promise: Promise<T>,
-    closure: Arc<Mutex<Option<F>>>,
+    job: Arc<Mutex<Option<J>>>,
     given: Vec<Arc<dyn Managed>>,
     site: Site,
 }
 
-impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> UnstartedChild<T, F> {
+impl<T: Send + 'static, J: Send + 'static> UnstartedChild<T, J> {
     /// Creates a child of `parent` (default: the current task) and gives it resources of the current
-    /// task.
+    /// task. The child will call `run` with `job`: a closure, or handles and a closure that takes them.
     ///
     /// # Errors
-    /// A resource cannot be given. Nothing has moved, and the error contains the closure.
+    /// A resource cannot be given. Nothing has moved, and the error contains the job.
     pub(crate) fn new(
         registry: &Registry,
         parent: Option<&Arc<Task>>,
         name: &str,
         give: impl IntoIterator<Item = Resource>,
-        closure: F,
+        job: J,
+        run: fn(J) -> T,
         site: Site,
-    ) -> Result<UnstartedChild<T, F>, Refused<F>> {
+    ) -> Result<UnstartedChild<T, J>, Refused<J>> {
         let given: Vec<Arc<dyn Managed>> = give.into_iter().map(Resource::into_managed).collect();
         let task = match task::make_child(registry, parent, name, &given, JoinDuty::Promise, site) {
             Ok(task) => task,
-            Err(error) => return Err(Refused::new(error, Some(closure))),
+            Err(error) => return Err(Refused::new(error, Some(job))),
         };
-        let closure = Arc::new(Mutex::new(Some(closure)));
+        let job = Arc::new(Mutex::new(Some(job)));
         let result = Arc::new(Mutex::new(Pending::Nothing));
         let promise = Promise::new(Arc::clone(&task), Arc::clone(&result), registry.clone());
-        let to_run = Arc::clone(&closure);
+        let to_run = Arc::clone(&job);
         task.set_job(move |task| {
-            let closure = lock(&to_run).take();
-            let Some(closure) = closure else {
+            let job = lock(&to_run).take();
+            let Some(job) = job else {
                 unreachable!("a child that runs was started, and therefore not undone")
             };
-            exit::run(task, closure, |ended| Pending::deliver(&result, task, ended));
+            exit::run(task, || run(job), |ended| Pending::deliver(&result, task, ended));
         });
-        Ok(UnstartedChild { promise, closure, given, site })
+        Ok(UnstartedChild { promise, job, given, site })
     }
 
     /// The work, for the thread that will run it.
@@ -88,15 +89,15 @@ impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> UnstartedChild<T, F> 
         self.promise
     }
 
-    /// Undoes the creation: returns the resources to the parent, and the closure to the caller.
-    pub(crate) fn undo(self) -> Option<F> {
-        let closure = lock(&self.closure).take();
+    /// Undoes the creation: returns the resources to the parent, and the job to the caller.
+    pub(crate) fn undo(self) -> Option<J> {
+        let job = lock(&self.job).take();
         task::undo_make_child(
             self.promise.registry(),
             self.promise.inner(),
             &self.given,
             self.site,
         );
-        closure
+        job
     }
 }

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::{Pool, SpawnError, join};
+use crate::ownership::give::Give;
 use crate::ownership::task::{self, Task};
 use crate::ownership::{Error, ErrorKind, Promise, Resource, Site, TaskError, TaskLabel};
 
@@ -33,7 +34,25 @@ impl Scope<'_> {
     where
         F: FnOnce() + Send + 'static,
     {
-        let child = self.pool.start(Some(&self.owner), "scoped", give, job, Site::here())?;
+        let owner = Some(&self.owner);
+        let child = self.pool.start(owner, "scoped", give, job, |job| job(), Site::here())?;
+        self.children.borrow_mut().push(child);
+        Ok(())
+    }
+
+    /// [`spawn`](Scope::spawn) for a job that takes the handles that it is given; see
+    /// [`Pool::spawn_with`].
+    ///
+    /// # Errors
+    /// See [`Pool::spawn_with`].
+    #[track_caller]
+    pub fn spawn_with<G, F>(&self, handles: G, job: F) -> Result<(), SpawnError<(G, F)>>
+    where
+        G: Give + Send + 'static,
+        F: FnOnce(G) + Send + 'static,
+    {
+        let owner = Some(&self.owner);
+        let child = self.pool.start_with(owner, "scoped", handles, job, Site::here())?;
         self.children.borrow_mut().push(child);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Promise, SpawnError};
+use crate::ownership::give::{Give, resources_of};
 use crate::ownership::spawn::UnstartedChild;
 use crate::ownership::{Registry, Resource, Site};
 
@@ -48,7 +49,66 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    let child = UnstartedChild::new(registry, None, name, give, job, Site::here())?;
+    start(registry, name, give, job, |job| job(), Site::here())
+}
+
+/// Runs `job` on a new thread, as a child of the current task, and gives it `handles` as its argument.
+///
+/// # Errors
+/// See [`spawn`]. The error contains the handles and the job.
+///
+/// # Examples
+/// ```
+/// use echown::{ownership, thread};
+///
+/// let numbers = ownership::own(vec![1, 2, 3])?;
+/// let sum = thread::spawn_with(numbers, |numbers| numbers.with(|n| n.iter().sum::<i32>()))?;
+/// assert_eq!(sum.join()??, 6);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[track_caller]
+pub fn spawn_with<G, T, F>(handles: G, job: F) -> Result<Promise<T>, SpawnError<(G, F)>>
+where
+    G: Give + Send + 'static,
+    T: Send + 'static,
+    F: FnOnce(G) -> T + Send + 'static,
+{
+    spawn_in_with(Registry::global(), "thread", handles, job)
+}
+
+/// [`spawn_with`] with a registry for the task, and a name for task and thread.
+///
+/// # Errors
+/// See [`spawn_with`].
+#[track_caller]
+pub fn spawn_in_with<G, T, F>(
+    registry: &Registry,
+    name: &str,
+    handles: G,
+    job: F,
+) -> Result<Promise<T>, SpawnError<(G, F)>>
+where
+    G: Give + Send + 'static,
+    T: Send + 'static,
+    F: FnOnce(G) -> T + Send + 'static,
+{
+    let give = resources_of(&handles);
+    start(registry, name, give, (handles, job), |(handles, job)| job(handles), Site::here())
+}
+
+fn start<T, J>(
+    registry: &Registry,
+    name: &str,
+    give: impl IntoIterator<Item = Resource>,
+    job: J,
+    run: fn(J) -> T,
+    site: Site,
+) -> Result<Promise<T>, SpawnError<J>>
+where
+    T: Send + 'static,
+    J: Send + 'static,
+{
+    let child = UnstartedChild::new(registry, None, name, give, job, run, site)?;
     // A thread that cannot be started drops its closure, and work that is dropped before it ran ends
     // the child. This second reference keeps the work until `undo` has taken everything back.
     let work = Arc::new(Mutex::new(Some(child.work())));

@@ -16,7 +16,7 @@ use super::limiter::{ConnectionLimiter, Permit};
 use super::{ControlHandle, ServerSettings, after, drain, ip_of};
 use crate::echo::{EndReason, Handler, SharedHandler};
 use crate::net::{AcceptBackoff, AdaptiveSpin, Address, Stream, is_exhaustion};
-use crate::ownership::{Error, ErrorKind, Resource, TaskError, TaskLabel};
+use crate::ownership::{Error, ErrorKind, Give, Resource, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use crate::rate_limited_log::RateLimited;
 
@@ -32,6 +32,15 @@ pub(super) struct Acceptor {
     pub(super) handler: SharedHandler,
     pub(super) settings: ServerSettings,
     pub(super) control: ControlHandle,
+}
+
+impl Give for Acceptor {
+    fn list(&self, resources: &mut Vec<Resource>) {
+        let AcceptorResources { listener, stop, reserve } = &self.resources;
+        listener.list(resources);
+        stop.list(resources);
+        reserve.list(resources);
+    }
 }
 
 /// How one connection ended, as its task returns it.
@@ -133,12 +142,11 @@ impl Acceptor {
                 return Ok(());
             }
         };
-        let give = [stream.resource()];
         let mut name = String::with_capacity(NAME_BYTES);
         // Writing to a string does not fail.
         let _ = write!(name, "{} {peer}", self.handler.name());
-        let job = connection(stream, permit, Arc::clone(&self.handler), &self.settings);
-        match self.pool.spawn_named(&name, give, job) {
+        let job = connection(permit, Arc::clone(&self.handler), &self.settings);
+        match self.pool.spawn_named_with(&name, stream, job) {
             Ok(promise) => {
                 count(&self.limiter.counters.connections, 1);
                 if let Err(refused) = connections.adopt(promise) {
@@ -148,7 +156,7 @@ impl Acceptor {
                 Ok(())
             }
             Err(error) => {
-                // The error contains the job and with it the connection, which closes when it is dropped.
+                // The error contains the connection, which closes when it is dropped.
                 self.limiter.counters.ends.count(EndReason::Refused);
                 Err(error.to_string())
             }
@@ -158,13 +166,12 @@ impl Acceptor {
 
 /// The job of one connection's task.
 fn connection(
-    stream: Stream,
     permit: Permit,
     handler: Arc<dyn Handler>,
     settings: &ServerSettings,
-) -> impl FnOnce() -> ConnectionResult + Send + 'static {
+) -> impl FnOnce(Stream) -> ConnectionResult + Send + 'static {
     let idle = settings.idle_timeout;
-    move || {
+    move |stream| {
         let counted = TrafficGuard { resource: stream.resource(), permit };
         // Without a timeout the socket stays as accepted, which saves a call per connection.
         if idle.is_some() {

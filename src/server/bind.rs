@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::ServerSettings;
 use super::reserve::ReserveFd;
 use crate::net::{self, Endpoint, Listener, PipeReader, PipeWriter};
-use crate::ownership::{Registry, Resource};
+use crate::ownership::Registry;
 
 /// A bound address and the resources of its acceptors.
 pub(super) struct BoundAddress {
@@ -47,15 +47,6 @@ pub(super) struct AcceptorResources {
     pub(super) listener: Listener,
     pub(super) stop: PipeReader,
     pub(super) reserve: ReserveFd,
-}
-
-impl AcceptorResources {
-    /// All of them, to be given to the acceptor's task.
-    pub(super) fn resources(&self) -> Vec<Resource> {
-        let mut resources = vec![self.listener.resource(), self.stop.resource()];
-        resources.extend(self.reserve.resource());
-        resources
-    }
 }
 
 /// A Unix socket's file, which outlives the socket unless it is removed.

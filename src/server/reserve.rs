@@ -8,7 +8,7 @@
 //! has no files.
 
 use crate::net::PipeReader;
-use crate::ownership::Resource;
+use crate::ownership::{Give, Resource};
 
 /// One reserve descriptor.
 #[derive(Debug)]
@@ -23,11 +23,6 @@ impl ReserveFd {
         Ok(ReserveFd(Some(of.duplicate()?)))
     }
 
-    /// Its resource, to give it to another task.
-    pub(super) fn resource(&self) -> Option<Resource> {
-        self.0.as_ref().map(PipeReader::resource)
-    }
-
     /// Closes the reserve while `f` runs, then opens it again. `None` if there was no reserve: another
     /// thread took the descriptor the last time. Each call tries to open it again.
     pub(super) fn release_for<R>(&mut self, of: &PipeReader, f: impl FnOnce() -> R) -> Option<R> {
@@ -36,5 +31,11 @@ impl ReserveFd {
         let result = had_reserve.then(f);
         self.0 = of.duplicate().ok();
         result
+    }
+}
+
+impl Give for ReserveFd {
+    fn list(&self, resources: &mut Vec<Resource>) {
+        self.0.list(resources);
     }
 }

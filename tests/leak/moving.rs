@@ -110,8 +110,8 @@ fn an_inline_child_is_a_separate_task() {
         assert_eq!(fixture.finalized(), ["given"]);
         kept.check().expect("the parent owns it");
         match fixture.registry.run_inline("never", [given.resource()], || ()) {
-            Err(RunInlineError::Refused(error)) => {
-                assert_eq!(error.kind(), ErrorKind::UseAfterRelease)
+            Err(RunInlineError::Refused(refused)) => {
+                assert_eq!(refused.error().kind(), ErrorKind::UseAfterRelease)
             }
             other => panic!("expected an error, got {other:?}"),
         }

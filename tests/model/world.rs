@@ -276,9 +276,9 @@ impl World {
         let outcome = match outcome {
             Ok(()) => Ok(()),
             Err(RunInlineError::Failed(failure)) => Err(failure),
-            Err(RunInlineError::Refused(error)) => {
+            Err(RunInlineError::Refused(refused)) => {
                 // The closure and its captures were dropped as the parent.
-                assert_eq!(Err(error.kind()), expected, "giving {give:?}");
+                assert_eq!(Err(refused.error().kind()), expected, "giving {give:?}");
                 return;
             }
             Err(unknown) => panic!("{unknown}"),

@@ -62,10 +62,9 @@ pub(super) fn run(
     let (reading, writing) = stream.split().map_err(|error| ChatError::Connection(error.into()))?;
     let pending = Arc::new(PendingFrames::default());
     let (echo_sender, echoes) = channel();
-    let give = [reading.resource(), output.resource()];
     let pending_frames = Arc::clone(&pending);
     let (frame_max, is_terminal) = (chat.frame_max, chat.is_terminal);
-    let job = move || {
+    let job = move |(reading, output)| {
         let ended =
             receive::run(reading, &output, &pending_frames, &echo_sender, frame_max, is_terminal);
         // In this order: after the stop, the sender must find that no more frames come back.
@@ -73,11 +72,9 @@ pub(super) fn run(
         stop_handle.stop();
         ended
     };
-    let listener = thread::spawn_in(registry, "listener", give, job).map_err(|error| {
-        let text = io::Error::other(error.to_string());
-        drop(error.into_job());
-        ChatError::Local("start a thread", text)
-    })?;
+    let handles = (reading, output);
+    let listener = thread::spawn_in_with(registry, "listener", handles, job)
+        .map_err(|error| ChatError::Local("start a thread", io::Error::other(error.to_string())))?;
     let mut sender = ChatSender {
         chat,
         writing,
