@@ -4,7 +4,7 @@
 //! execution: the main thread, a job of a [`Pool`](crate::pool::Pool), or any thread that uses a
 //! registry. Every resource has one owner at any moment:
 //!
-//! - [`own`]: become the owner. [`Owned::check`]: check that. [`Owned::with`]: use the value.
+//! - [`own`]: become the owner. [`Owned::check`]: check that. [`Owned::with`], [`Owned::try_with`]: use the value.
 //! - [`Owned::release`]: give up and finalize. [`Owned::disown`]: give up without finalizing.
 //! - *give*: move to a child when it is spawned ([`Give`]). [`Owned::transfer`]: move to the parent.
 //! - [`Owned::offer`] and [`Offer::claim`]: move to any task, through any channel.
@@ -78,7 +78,7 @@ pub use handle::Owned;
 pub(crate) use offer::sealed;
 pub use offer::{Offer, Offerable};
 pub use policy::{Level, Policy};
-pub use promise::{Panic, Promise, TaskError, UnjoinedChildren};
+pub use promise::{JoinFlatError, Panic, Promise, TaskError, UnjoinedChildren};
 pub(crate) use record::Managed;
 pub use registry::{EXIT_CODE_FINDINGS, Registry, RegistryBuilder};
 pub use report_log::REPORTS_KEPT;

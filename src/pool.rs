@@ -55,7 +55,7 @@ pub(crate) const KEEP_IDLE_DEFAULT: usize = 16;
 /// let pool = Pool::new();
 /// let letter = ownership::own(String::from("hello"))?;
 /// let length = pool.spawn_with(letter, |letter| letter.with(|text| text.len()))?;
-/// assert_eq!(length.join()??, 5);
+/// assert_eq!(length.join_flat()?, 5);
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 #[derive(Clone)]
@@ -237,7 +237,7 @@ impl Pool {
     ///
     /// let (mut ours, theirs) = Stream::pair()?;
     /// let child = Pool::new().spawn_with(theirs, |mut theirs| theirs.write_all(b"hello"))?;
-    /// child.join()??;
+    /// child.join_flat()?;
     /// let mut greeting = String::new();
     /// ours.read_to_string(&mut greeting)?;
     /// assert_eq!(greeting, "hello");

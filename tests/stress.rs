@@ -43,7 +43,7 @@ fn live(pool: &Pool, secret: u64, way: u64) {
         // Given, used, dropped by the child.
         0 => {
             let child = pool.spawn(give, move || exchange_secret(&one, &other, secret)).unwrap();
-            child.join().unwrap().unwrap();
+            child.join_flat().unwrap();
         }
         // Given and forgotten: a leak, closed by the exit of the child.
         1 => {

@@ -27,7 +27,7 @@ use super::resource::Resource;
 ///
 /// let session = Session { name: own(String::from("a"))?, marks: Some(own(vec![1, 2])?) };
 /// let child = echown::thread::spawn_with(session, |session| session.name.with(|name| name.len()))?;
-/// assert_eq!(child.join()??, 1);
+/// assert_eq!(child.join_flat()?, 1);
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub trait Give {

@@ -321,6 +321,28 @@ impl<T: Send + 'static> Owned<T> {
         Ok(f(&mut stored.value))
     }
 
+    /// [`with`](Owned::with) for a closure that returns a `Result`: one error instead of two nested ones.
+    ///
+    /// # Errors
+    /// The error that `f` returned, or the converted error of [`with`](Owned::with).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::{self, Write};
+    ///
+    /// let log = echown::ownership::own(Vec::new()).map_err(io::Error::from)?;
+    /// log.try_with(|log| log.write_all(b"started"))?;
+    /// assert_eq!(log.try_with(|log| io::Result::Ok(log.len()))?, 7);
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn try_with<R, E>(&self, f: impl FnOnce(&mut T) -> Result<R, E>) -> Result<R, E>
+    where
+        E: From<Error>,
+    {
+        self.with(f)?
+    }
+
     /// Gives up the resource without finalizing it, and returns the value.
     ///
     /// # Errors

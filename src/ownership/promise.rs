@@ -14,7 +14,7 @@ use super::registry::Registry;
 use super::task::Task;
 use super::{error, task};
 
-pub use task_error::{Panic, TaskError, UnjoinedChildren};
+pub use task_error::{JoinFlatError, Panic, TaskError, UnjoinedChildren};
 
 type SharedResult<T> = Arc<Mutex<Pending<T>>>;
 
@@ -191,6 +191,41 @@ impl<T> Promise<T> {
     fn take_result(self, me: &Task) -> Result<T, TaskError<T>> {
         me.remove_child(&self.task);
         Pending::close(&self.result).unwrap_or(Err(TaskError::Cancelled))
+    }
+}
+
+impl<T, E> Promise<Result<T, E>> {
+    /// [`join`](Promise::join) for a child that returns a `Result`: one error instead of two nested ones.
+    ///
+    /// # Errors
+    /// [`JoinFlatError::Returned`]: the error that the child returned. [`JoinFlatError::Task`]: see
+    /// [`join`](Promise::join).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::{self, Write};
+    ///
+    /// use echown::{net::Stream, pool::Pool};
+    ///
+    /// fn greet(mut client: Stream) -> io::Result<usize> {
+    ///     client.write(b"hello")
+    /// }
+    ///
+    /// fn serve(pool: &Pool, client: Stream) -> io::Result<usize> {
+    ///     let child = pool.spawn_with(client, greet).map_err(io::Error::other)?;
+    ///     Ok(child.join_flat()?)
+    /// }
+    ///
+    /// let (ours, _theirs) = Stream::pair()?;
+    /// assert_eq!(serve(&Pool::new(), ours)?, 5);
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn join_flat(self) -> Result<T, JoinFlatError<T, E>> {
+        match self.join() {
+            Ok(returned) => returned.map_err(JoinFlatError::Returned),
+            Err(failure) => Err(JoinFlatError::Task(failure)),
+        }
     }
 }
 

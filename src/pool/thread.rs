@@ -19,7 +19,7 @@ use crate::ownership::{Registry, Resource, Site};
 ///
 /// let numbers = ownership::own(vec![1, 2, 3])?;
 /// let sum = thread::spawn([numbers.resource()], move || numbers.with(|n| n.iter().sum::<i32>()))?;
-/// assert_eq!(sum.join()??, 6);
+/// assert_eq!(sum.join_flat()?, 6);
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 #[track_caller]
@@ -63,7 +63,7 @@ where
 ///
 /// let numbers = ownership::own(vec![1, 2, 3])?;
 /// let sum = thread::spawn_with(numbers, |numbers| numbers.with(|n| n.iter().sum::<i32>()))?;
-/// assert_eq!(sum.join()??, 6);
+/// assert_eq!(sum.join_flat()?, 6);
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 #[track_caller]

@@ -1,12 +1,14 @@
-//! Rule 4 with handles as the argument of the child: what it takes is what it owns.
+//! Rule 4 with handles as the argument of the child: what it takes is what it owns. And the calls that
+//! return one error for a closure that returns a `Result`.
 
+use std::io;
 use std::sync::mpsc::channel;
 
-use echown::ownership::{ErrorKind, RunInlineError};
+use echown::ownership::{ErrorKind, JoinFlatError, RunInlineError, TaskError};
 use echown::pool::Pool;
 use echown::test;
 
-use crate::common::Fixture;
+use crate::common::{Fixture, refusal};
 
 #[test]
 fn a_child_owns_every_handle_that_it_takes() {
@@ -96,4 +98,42 @@ fn scopes_threads_and_inline_children_take_handles_too() {
         assert_eq!(fixture.finalized(), ["scoped", "plain", "inline"]);
     });
     fixture.assert_clean();
+}
+
+#[test]
+fn join_flat_returns_the_jobs_error_or_the_tasks() {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let run = |job: fn() -> io::Result<u8>| fixture.spawn("child", [], job);
+        assert_eq!(run(|| Ok(7)).join_flat().expect("it returns"), 7);
+        let own = run(|| Err(io::ErrorKind::NotFound.into()))
+            .join_flat()
+            .expect_err("it returned an error");
+        assert_eq!(io::Error::from(own).kind(), io::ErrorKind::NotFound);
+        match run(|| panic!("the job's")).join_flat() {
+            Err(JoinFlatError::Task(TaskError::Panicked(panic))) => {
+                assert_eq!(panic.message(), "the job's");
+            }
+            other => panic!("expected the panic, got {other:?}"),
+        }
+        let task = io::Error::from(run(|| panic!("again")).join_flat().expect_err("it panicked"));
+        let inner = task.get_ref().expect("the task's error is inside");
+        assert!(inner.is::<TaskError<io::Result<u8>>>(), "{inner}");
+    });
+    fixture.assert_clean();
+}
+
+#[test]
+fn try_with_returns_the_closures_error_or_the_registrys() {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let string = fixture.own("mine");
+        assert_eq!(string.try_with(|text| io::Result::Ok(text.len())).expect("it is mine"), 4);
+        let own = string.try_with(|_| io::Result::<()>::Err(io::ErrorKind::NotFound.into()));
+        assert_eq!(own.expect_err("it returned an error").kind(), io::ErrorKind::NotFound);
+        string.release().expect("it is mine");
+        let rejected = string.try_with(|_| io::Result::Ok(())).expect_err("it is released");
+        assert_eq!(refusal::<(), _>(Err(rejected)).kind(), ErrorKind::UseAfterRelease);
+    });
+    assert_eq!(fixture.codes(), ["use-after-release"]);
 }

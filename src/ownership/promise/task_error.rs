@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use echown_fd::escape;
@@ -138,3 +139,50 @@ impl<T> fmt::Debug for TaskError<T> {
 }
 
 impl<T> std::error::Error for TaskError<T> {}
+
+/// The error of [`Promise::join_flat`].
+#[non_exhaustive]
+pub enum JoinFlatError<T, E> {
+    /// The child did not end with its value alone.
+    Task(TaskError<Result<T, E>>),
+    /// The child returned this error.
+    Returned(E),
+}
+
+impl<T, E: fmt::Display> fmt::Display for JoinFlatError<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinFlatError::Task(failure) => failure.fmt(f),
+            JoinFlatError::Returned(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<T, E: fmt::Debug> fmt::Debug for JoinFlatError<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinFlatError::Task(failure) => failure.fmt(f),
+            JoinFlatError::Returned(error) => write!(f, "Returned({error:?})"),
+        }
+    }
+}
+
+/// The text is that of the inner error, and the source is the inner error's source.
+impl<T, E: std::error::Error> std::error::Error for JoinFlatError<T, E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            JoinFlatError::Task(failure) => failure.source(),
+            JoinFlatError::Returned(error) => error.source(),
+        }
+    }
+}
+
+/// The child's error, or an error that contains the [`TaskError`].
+impl<T: Send + Sync + 'static> From<JoinFlatError<T, io::Error>> for io::Error {
+    fn from(error: JoinFlatError<T, io::Error>) -> io::Error {
+        match error {
+            JoinFlatError::Task(failure) => io::Error::other(failure),
+            JoinFlatError::Returned(error) => error,
+        }
+    }
+}
