@@ -18,7 +18,7 @@ use crate::pool::Pool;
 
 pub use broadcast::Broadcast;
 pub use callback::Callback;
-pub use chaos::{Chaos, ChaosRates, ChaosTarget, Fault, FaultCounts, FaultRatesError};
+pub use chaos::{Chaos, ChaosRates, ChaosTarget, Fault, FaultCounts};
 pub use end::EndReason;
 pub use plain::Plain;
 pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};

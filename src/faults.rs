@@ -58,7 +58,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-pub use rates::FaultRatesError;
 pub use syscall_fault::{FaultRates, SyscallFault, SyscallFaultCounts};
 
 /// A system call that is about to be made.

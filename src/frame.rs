@@ -182,6 +182,7 @@ impl FrameDecoder {
 
 /// Why a stream cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FrameError {
     /// A frame's announced length exceeds the limit.
     TooLong {

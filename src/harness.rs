@@ -6,8 +6,7 @@
 
 use std::process::Termination;
 
-pub use echown_test::{Binary, Case, Ignore};
-use echown_test::{Observed, Observer, Outcome};
+use echown_test::__private::{Case, Observed, Observer, Outcome, run_observed};
 
 use crate::ownership::{Registry, ResourceData, TaskError, UnjoinedChildren, snapshot};
 
@@ -16,7 +15,7 @@ use crate::ownership::{Registry, ResourceData, TaskError, UnjoinedChildren, snap
 /// # Panics
 /// The test panicked, or left a resource, descriptor or child.
 pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
-    echown_test::run_observed(case, body, &Registries);
+    run_observed(case, body, &Registries);
 }
 
 /// All registries of the process.

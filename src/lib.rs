@@ -52,7 +52,7 @@ pub mod echo;
 pub mod faults;
 pub mod frame;
 #[cfg(feature = "macros")]
-pub mod harness;
+mod harness;
 pub mod net;
 pub mod ownership;
 pub mod pool;
@@ -67,7 +67,16 @@ mod sys;
 pub use check::{Check, check};
 pub use echown_report as report;
 #[cfg(feature = "macros")]
-pub use echown_test::test_of_echown as test;
+pub use echown_test::__private::test_of_echown as test;
+
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __private {
+    //! What [`#[echown::test]`](macro@crate::test) expands to. No part of the public interface.
+    pub use echown_test::__private::{Binary, Case, Ignore};
+
+    pub use crate::harness::run;
+}
 
 pub mod thread {
     //! Tasks on plain threads, without a pool.

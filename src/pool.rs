@@ -24,6 +24,7 @@ pub(crate) mod thread_limit;
 mod workers;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 pub use crate::ownership::Promise;
@@ -34,7 +35,7 @@ use crate::ownership::{Error, Refused, Registry, Resource, Site, TaskError};
 pub use join::first;
 pub use orphans::{OrphanStatus, Orphans};
 pub use scope::{Scope, ScopeError};
-use workers::{Config, Job, NoThread, StartFaults, Workers};
+use workers::{Config, Job, NoThread, NoThreadReason, StartFaults, Workers};
 
 /// The default limit of threads. The system's limit may be lower.
 const LIMIT_DEFAULT: usize = 10_000;
@@ -354,7 +355,12 @@ impl Pool {
                 let job = child.undo();
                 // Drop the work only after `undo`: dropping it earlier would end the child.
                 drop(work);
-                Err(SpawnError { cause: SpawnErrorCause::NoThread(reason.to_string()), job })
+                let text = reason.to_string();
+                let error = match reason {
+                    NoThreadReason::StartFailed { error, .. } => Some(error),
+                    _ => None,
+                };
+                Err(SpawnError { cause: SpawnErrorCause::NoThread(text, error), job })
             }
         }
     }
@@ -395,12 +401,13 @@ pub struct SpawnError<F> {
 
 enum SpawnErrorCause {
     Refused(Error),
-    NoThread(String),
+    /// The message, and the system's error if it caused this.
+    NoThread(String, Option<io::Error>),
 }
 
 impl<F> SpawnError<F> {
-    pub(crate) fn no_thread(reason: String, job: Option<F>) -> SpawnError<F> {
-        SpawnError { cause: SpawnErrorCause::NoThread(reason), job }
+    fn no_thread(reason: String, error: io::Error, job: Option<F>) -> SpawnError<F> {
+        SpawnError { cause: SpawnErrorCause::NoThread(reason, Some(error)), job }
     }
 
     /// The registry's error, if a resource could not be given.
@@ -408,14 +415,14 @@ impl<F> SpawnError<F> {
     pub fn refusal(&self) -> Option<&Error> {
         match &self.cause {
             SpawnErrorCause::Refused(error) => Some(error),
-            SpawnErrorCause::NoThread(_) => None,
+            SpawnErrorCause::NoThread(..) => None,
         }
     }
 
     /// Whether no thread could be started. The message names the limit.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        matches!(self.cause, SpawnErrorCause::NoThread(_))
+        matches!(self.cause, SpawnErrorCause::NoThread(..))
     }
 
     /// The job, with everything it captured.
@@ -424,7 +431,7 @@ impl<F> SpawnError<F> {
         self.job
     }
 
-    fn without_job(self) -> SpawnError<()> {
+    pub(crate) fn without_job(self) -> SpawnError<()> {
         SpawnError { cause: self.cause, job: None }
     }
 }
@@ -440,7 +447,7 @@ impl<F> fmt::Display for SpawnError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             SpawnErrorCause::Refused(error) => error.fmt(f),
-            SpawnErrorCause::NoThread(reason) => f.write_str(reason),
+            SpawnErrorCause::NoThread(reason, _) => f.write_str(reason),
         }
     }
 }
@@ -451,4 +458,11 @@ impl<F> fmt::Debug for SpawnError<F> {
     }
 }
 
-impl<F> std::error::Error for SpawnError<F> {}
+impl<F> std::error::Error for SpawnError<F> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            SpawnErrorCause::Refused(error) => Some(error),
+            SpawnErrorCause::NoThread(_, error) => error.as_ref().map(|error| error as _),
+        }
+    }
+}

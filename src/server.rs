@@ -20,6 +20,7 @@ mod limiter;
 mod reserve;
 mod summary;
 
+use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -31,7 +32,7 @@ use crate::echo::{ServerContext, SharedHandler};
 pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Level, Registry, TaskError, TaskLabel};
-use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT, SpawnError};
+use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT};
 pub use bind::BindError;
 use bind::{BoundAddress, SocketFile};
 use capacity::{Capacity, Requirements, SystemLimits};
@@ -280,7 +281,7 @@ impl Server {
             memory: self.capacity.shares.pooled,
             ..ServerContext::new(&self.pool, addresses, self.capacity.connections)
         };
-        self.handler.open(&context).map_err(|error| ServeError(error.to_string()))?;
+        self.handler.open(&context).map_err(|error| ServeError(error.into()))?;
         let limiter = self.limiter;
         let events = self.control.events.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
@@ -309,7 +310,7 @@ impl Server {
                         stops.push(stop);
                     }
                     Err(error) => {
-                        failed = Some(ServeError::from(error));
+                        failed = Some(ServeError(error.without_job().into()));
                         break 'start;
                     }
                 }
@@ -333,7 +334,7 @@ impl Server {
         };
         let ended = event_loop.run();
         if let Some(acceptor) = &ended.unexpected_end {
-            failed.get_or_insert(ServeError(format!("{acceptor} ended unexpectedly")));
+            failed.get_or_insert(ServeError(format!("{acceptor} ended unexpectedly").into()));
         }
         match failed {
             Some(error) => Err(error),
@@ -452,13 +453,7 @@ impl fmt::Debug for Server {
 
 /// A server that could not accept, or could not continue to accept.
 #[derive(Debug)]
-pub struct ServeError(String);
-
-impl<F> From<SpawnError<F>> for ServeError {
-    fn from(error: SpawnError<F>) -> ServeError {
-        ServeError(error.to_string())
-    }
-}
+pub struct ServeError(Box<dyn Error + Send + Sync>);
 
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -466,7 +461,11 @@ impl fmt::Display for ServeError {
     }
 }
 
-impl std::error::Error for ServeError {}
+impl Error for ServeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
 
 /// `moment` plus `duration`; a year later if the clock cannot represent the sum.
 fn after(moment: Instant, duration: Duration) -> Instant {

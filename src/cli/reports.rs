@@ -72,7 +72,9 @@ impl ReportArguments {
                 self.report
             ));
         }
-        let read = |path: &PathBuf| Baseline::read(path, &Sources::nearby());
+        let read = |path: &PathBuf| {
+            Baseline::read(path, &Sources::nearby()).map_err(|error| error.to_string())
+        };
         Ok(Reporting {
             format: self.report,
             path: self.report_file.clone(),
@@ -232,7 +234,7 @@ impl Reporting {
         }
         let Some((path, findings)) = &self.findings else { return Ok(()) };
         let findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = Baseline::written("", findings.values())?;
+        let text = Baseline::written("", findings.values()).map_err(|error| error.to_string())?;
         documents::write(registry, BASELINE, path, &text)?;
         stderr_line(format_args!(
             "baseline: {} written to {}",

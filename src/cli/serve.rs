@@ -198,7 +198,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let known = match arguments.checker.suppressions.as_deref().map(suppressions::read) {
         None => Vec::new(),
         Some(Ok(known)) => known,
-        Some(Err(message)) => return fail(&message, EXIT_USAGE),
+        Some(Err(message)) => return fail(&message.to_string(), EXIT_USAGE),
     };
     let reporting = match arguments.reports.prepare() {
         Ok(reporting) => Arc::new(reporting),

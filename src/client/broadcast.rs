@@ -127,7 +127,16 @@ impl fmt::Display for ChatError {
     }
 }
 
-impl std::error::Error for ChatError {}
+impl std::error::Error for ChatError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ChatError::CannotConnect(_, error)
+            | ChatError::Connection(error)
+            | ChatError::Local(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 fn is_too_long(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<FrameError>())

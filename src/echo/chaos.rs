@@ -36,7 +36,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Handler, Memory, ServerContext, Signal, exchange};
 use crate::net::{AdaptiveSpin, Address, Stream};
 
-pub use crate::faults::FaultRatesError;
 pub use rates::{ChaosRates, Fault, FaultCounts};
 
 /// A handler that [`Chaos`] can wrap: the hooks through which it injects faults in the middle of a

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use echown_report::InputError;
+
 /// Parses rates by name. Other names have the rate 0; the name `everything`, if there is one, sets all
 /// rates.
 ///
@@ -16,11 +18,11 @@ pub(crate) fn parse<const N: usize>(
     text: &str,
     known: [(&str, f64); N],
     everything: Option<&str>,
-) -> Result<[f64; N], FaultRatesError> {
+) -> Result<[f64; N], InputError> {
     let mut rates = [None; N];
     for part in text.split(',') {
         let Some((name, rate)) = part.split_once('=') else {
-            return Err(FaultRatesError(format!("`{part}` is not of the form KIND=RATE")));
+            return Err(InputError::new(format!("`{part}` is not of the form KIND=RATE")));
         };
         let is_named = |known: &str| known == name || everything == Some(name);
         let maxima =
@@ -28,7 +30,7 @@ pub(crate) fn parse<const N: usize>(
         let Some(rate_max) = maxima.reduce(f64::min) else {
             let names: Vec<&str> =
                 known.iter().map(|&(known, _)| known).chain(everything).collect();
-            return Err(FaultRatesError(format!(
+            return Err(InputError::new(format!(
                 "unknown fault `{name}`, expected one of: {}",
                 names.join(", ")
             )));
@@ -36,11 +38,11 @@ pub(crate) fn parse<const N: usize>(
         // NaN is out of bounds, too.
         let rate = rate.parse::<f64>().ok().filter(|rate| (0.0..=rate_max).contains(rate));
         let rate = rate.ok_or_else(|| {
-            FaultRatesError(format!("`{part}`: this rate is a number from 0 to {rate_max}"))
+            InputError::new(format!("`{part}`: this rate is a number from 0 to {rate_max}"))
         })?;
         for (slot, (known, _)) in rates.iter_mut().zip(known) {
             if is_named(known) && slot.replace(rate).is_some() {
-                return Err(FaultRatesError(format!("`{known}` has two rates")));
+                return Err(InputError::new(format!("`{known}` has two rates")));
             }
         }
     }
@@ -72,24 +74,6 @@ pub(crate) fn write_counts<'a>(
     }
     if separator.is_empty() { f.write_str("none") } else { Ok(()) }
 }
-
-/// The error of invalid fault rates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FaultRatesError(String);
-
-impl FaultRatesError {
-    pub(crate) fn new(text: String) -> FaultRatesError {
-        FaultRatesError(text)
-    }
-}
-
-impl fmt::Display for FaultRatesError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for FaultRatesError {}
 
 #[cfg(test)]
 mod tests {

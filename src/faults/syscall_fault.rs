@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::rates::{self, FaultRatesError};
+use echown_report::InputError;
+
+use super::rates;
 
 /// A kind of injected system call fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -174,9 +176,9 @@ pub(super) fn random(seed: u64, kind: SyscallFault, before: u64) -> fastrand::Rn
 }
 
 impl FromStr for FaultRates {
-    type Err = FaultRatesError;
+    type Err = InputError;
 
-    fn from_str(text: &str) -> Result<FaultRates, FaultRatesError> {
+    fn from_str(text: &str) -> Result<FaultRates, InputError> {
         let known = SyscallFault::ALL.map(|kind| (kind.name(), kind.rate_max()));
         Ok(FaultRates { rates: rates::parse(text, known, Some(EVERYTHING))? })
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use echown_fd::escape;
+use echown_report::InputError;
 
 /// An address as users write it.
 ///
@@ -83,12 +84,12 @@ const EXPECTED: &str =
     "expected ADDRESS:PORT, [IPv6]:PORT, :PORT (all addresses), PORT or unix:PATH";
 
 impl FromStr for Endpoint {
-    type Err = String;
+    type Err = InputError;
 
-    fn from_str(text: &str) -> Result<Endpoint, String> {
+    fn from_str(text: &str) -> Result<Endpoint, InputError> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
-                "" => Err("`unix:` needs a path, as in `unix:/run/echo`".into()),
+                "" => Err(InputError::new("`unix:` needs a path, as in `unix:/run/echo`")),
                 path => Ok(Endpoint::Unix(path.into())),
             };
         }
@@ -106,8 +107,8 @@ impl FromStr for Endpoint {
     }
 }
 
-fn refusal(why: &str) -> String {
-    format!("{}; {EXPECTED}", escape::text(why))
+fn refusal(why: &str) -> InputError {
+    InputError::new(format!("{}; {EXPECTED}", escape::text(why)))
 }
 
 /// Splits an address at the colon before its port; the host keeps its brackets.
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn an_invalid_endpoint_is_rejected_with_the_reason_and_the_accepted_forms() {
-        assert!("unix:".parse::<Endpoint>().unwrap_err().contains("needs a path"));
+        assert!("unix:".parse::<Endpoint>().unwrap_err().to_string().contains("needs a path"));
         for (text, why) in [
             ("", "it is empty"),
             ("localhost", "the port is missing, as in `localhost:3000`"),
@@ -218,7 +219,7 @@ mod tests {
             (" 127.0.0.1:3000", "` 127.0.0.1` is not a host"),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
-            assert_eq!(error, format!("{why}; {EXPECTED}"), "{text}");
+            assert_eq!(error.to_string(), format!("{why}; {EXPECTED}"), "{text}");
         }
     }
 

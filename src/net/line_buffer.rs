@@ -38,6 +38,7 @@ pub struct LineBuffer {
 
 /// The state of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LineStatus {
     /// Complete, including its newline.
     Complete,
@@ -51,6 +52,7 @@ pub enum LineStatus {
 
 /// The result of waiting for a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Readiness {
     /// There are bytes to read.
     Bytes,

@@ -351,7 +351,11 @@ impl<V> fmt::Debug for Refused<V> {
     }
 }
 
-impl<V> std::error::Error for Refused<V> {}
+impl<V> std::error::Error for Refused<V> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
 
 impl<V> From<Refused<V>> for Error {
     fn from(refused: Refused<V>) -> Error {

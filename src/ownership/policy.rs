@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use echown_fd::escape;
+use echown_report::InputError;
 
 /// How much a registry checks and records. Fixed when the registry is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,16 +42,16 @@ pub enum Policy {
 macro_rules! words {
     ($type:ty, $what:literal, $($word:literal => $value:path),+) => {
         impl FromStr for $type {
-            type Err = String;
+            type Err = InputError;
 
-            fn from_str(word: &str) -> Result<Self, String> {
+            fn from_str(word: &str) -> Result<Self, InputError> {
                 match word {
                     $($word => Ok($value),)+
-                    _ => Err(format!(
+                    _ => Err(InputError::new(format!(
                         concat!("unknown ", $what, " `{}`, expected one of: {}"),
                         escape::text(word),
                         [$($word),+].join(", ")
-                    )),
+                    ))),
                 }
             }
         }
@@ -77,6 +78,6 @@ mod tests {
     fn an_unknown_level_is_rejected_with_the_known_ones() {
         assert_eq!("full".parse(), Ok(Level::Full));
         let error = "loud".parse::<Level>().unwrap_err();
-        assert_eq!(error, "unknown level `loud`, expected one of: off, on, full");
+        assert_eq!(error.to_string(), "unknown level `loud`, expected one of: off, on, full");
     }
 }

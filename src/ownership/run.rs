@@ -134,4 +134,11 @@ impl<T, J> fmt::Debug for RunInlineError<T, J> {
     }
 }
 
-impl<T, J> std::error::Error for RunInlineError<T, J> {}
+impl<T: 'static, J> std::error::Error for RunInlineError<T, J> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RunInlineError::Refused(refused) => Some(refused.error()),
+            RunInlineError::Failed(failure) => Some(failure),
+        }
+    }
+}

@@ -102,7 +102,14 @@ impl<R> fmt::Debug for ScopeError<R> {
     }
 }
 
-impl<R> std::error::Error for ScopeError<R> {}
+impl<R> std::error::Error for ScopeError<R> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.cause {
+            ScopeErrorCause::Child(_, failure) => Some(failure),
+            ScopeErrorCause::Cancelled(error) => Some(error),
+        }
+    }
+}
 
 pub(super) fn run<R>(
     pool: &Pool,

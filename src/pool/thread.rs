@@ -125,7 +125,7 @@ where
         Err(error) => {
             let job = child.undo();
             let reason = format!("failed to start thread `{name}`: {error}");
-            Err(SpawnError::no_thread(reason, job))
+            Err(SpawnError::no_thread(reason, error, job))
         }
     }
 }

@@ -15,6 +15,7 @@ pub struct MachineId(usize);
 
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Source {
     /// The machine itself.
     Own,

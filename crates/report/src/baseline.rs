@@ -24,7 +24,7 @@ use echown_fd::escape;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::{Code, Sources};
+use super::{Code, InputError, Sources};
 
 /// The version of the file format.
 const VERSION: u32 = 1;
@@ -76,21 +76,22 @@ impl Baseline {
     ///
     /// # Errors
     /// The file cannot be read or is not a baseline; the message contains its path and what to do.
-    pub fn read(path: &Path, sources: &Sources) -> Result<Baseline, String> {
+    pub fn read(path: &Path, sources: &Sources) -> Result<Baseline, InputError> {
         let text = fs::read_to_string(path).map_err(|error| {
-            format!(
+            let text = format!(
                 "failed to read the baseline {}: {error}; writing one is described in docs/ci.md",
                 escape::path(path)
-            )
+            );
+            InputError::with_source(text, error)
         })?;
-        Baseline::parse(&text, sources).map_err(|error| invalid(path, &error))
+        Baseline::parse(&text, sources).map_err(|error| invalid(path, error))
     }
 
     /// Parses the text of a baseline file. See [`read`](Baseline::read).
     ///
     /// # Errors
     /// The text is not a baseline.
-    pub fn parse(text: &str, sources: &Sources) -> Result<Baseline, String> {
+    pub fn parse(text: &str, sources: &Sources) -> Result<Baseline, InputError> {
         let matched = |entry: BaselineEntry| {
             let lines = entry.source.as_deref().and_then(|source| {
                 let text = sources.text(&entry.file)?;
@@ -152,7 +153,7 @@ impl Baseline {
     pub fn written<'a>(
         old: &str,
         entries: impl IntoIterator<Item = &'a Entry>,
-    ) -> Result<String, String> {
+    ) -> Result<String, InputError> {
         let mut known = if old.trim().is_empty() { Vec::new() } else { read(old)?.known };
         for new in entries.into_iter().map(BaselineEntry::of) {
             if !known.iter().any(|known| known.is_same_as(&new)) {
@@ -168,17 +169,21 @@ impl Baseline {
     }
 }
 
-/// The error message for an invalid baseline file.
-pub fn invalid(path: &Path, error: &str) -> String {
-    format!("wrong baseline in {}: {error}", escape::path(path))
+/// The error for an invalid baseline file.
+fn invalid(path: &Path, error: InputError) -> InputError {
+    let text = format!("wrong baseline in {}: {error}", escape::path(path));
+    InputError::with_source(text, error)
 }
 
-fn read(text: &str) -> Result<BaselineFile, String> {
-    let file: BaselineFile =
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+fn read(text: &str) -> Result<BaselineFile, InputError> {
+    let file: BaselineFile = toml::from_str(text)
+        .map_err(|error| InputError::with_source(error.to_string().trim_end(), error))?;
     match file.version {
         VERSION => Ok(file),
-        version => Err(format!("it has version {version}, expected {VERSION}; write it again")),
+        version => {
+            let expected = format!("expected {VERSION}; write it again");
+            Err(InputError::new(format!("it has version {version}, {expected}")))
+        }
     }
 }
 
@@ -324,7 +329,7 @@ mod tests {
             ("version = 1\nknow = 3\n", "unknown field `know`"),
             ("leak at src/a.rs\n", "TOML parse error at line 1"),
         ] {
-            let error = Baseline::parse(text, &Sources::none()).unwrap_err();
+            let error = Baseline::parse(text, &Sources::none()).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }

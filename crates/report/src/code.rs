@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::InputError;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
         /// The kind of a finding or error, as a stable code: reports print it (`error[leak]`), CI documents contain it
@@ -97,25 +99,15 @@ impl fmt::Display for Code {
 
 /// Accepts only the code itself; `explain::find` also accepts aliases.
 impl FromStr for Code {
-    type Err = UnknownCode;
+    type Err = InputError;
 
-    fn from_str(word: &str) -> Result<Code, UnknownCode> {
+    fn from_str(word: &str) -> Result<Code, InputError> {
         let found = Code::ALL.iter().find(|code| code.as_str() == word);
-        found.copied().ok_or_else(|| UnknownCode(word.to_owned()))
+        found.copied().ok_or_else(|| {
+            InputError::new(format!("unknown code {word:?}; `echown explain` lists all codes"))
+        })
     }
 }
-
-/// A word that is not a [`Code`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownCode(String);
-
-impl fmt::Display for UnknownCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown code {:?}; `echown explain` lists all codes", self.0)
-    }
-}
-
-impl std::error::Error for UnknownCode {}
 
 #[cfg(feature = "json")]
 impl serde::Serialize for Code {

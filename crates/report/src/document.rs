@@ -9,6 +9,7 @@ mod sarif;
 
 use std::collections::HashMap;
 
+use super::InputError;
 use super::entry::{Entry, TestName};
 use super::format::Format;
 
@@ -87,8 +88,8 @@ impl Document {
     /// findings of that test. Returns `None` if there are neither new findings nor earlier ones.
     ///
     /// # Errors
-    /// `text` is not a document of echown. The error is a message for people.
-    pub fn merge_into(&self, text: &str, test: &TestName) -> Result<Option<String>, String> {
+    /// `text` is not a document of echown.
+    pub fn merge_into(&self, text: &str, test: &TestName) -> Result<Option<String>, InputError> {
         match self.format {
             Format::Junit => junit::merge(text, test, &self.findings),
             _ => sarif::merge(text, test, &self.findings),

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use echown_fd::escape;
 
+use crate::InputError;
+
 /// The format of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -62,13 +64,14 @@ impl fmt::Display for Format {
 }
 
 impl FromStr for Format {
-    type Err = String;
+    type Err = InputError;
 
-    fn from_str(word: &str) -> Result<Format, String> {
+    fn from_str(word: &str) -> Result<Format, InputError> {
         Format::ALL.iter().copied().find(|format| format.name() == word).ok_or_else(|| {
             let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
             let word = escape::text(word);
-            format!("unknown format `{word}`, expected one of: {}", known.join(", "))
+            let known = known.join(", ");
+            InputError::new(format!("unknown format `{word}`, expected one of: {known}"))
         })
     }
 }
@@ -83,21 +86,24 @@ pub struct Destination {
 }
 
 impl FromStr for Destination {
-    type Err = String;
+    type Err = InputError;
 
-    fn from_str(text: &str) -> Result<Destination, String> {
+    fn from_str(text: &str) -> Result<Destination, InputError> {
         let shown = escape::text(text);
         let Some((format, path)) = text.split_once(':') else {
-            return Err(format!(
+            return Err(InputError::new(format!(
                 "expected FORMAT:FILE, as in `junit:target/echown.xml`, got `{shown}`"
-            ));
+            )));
         };
         let format: Format = format.parse()?;
         if path.is_empty() {
-            return Err(format!("`{shown}` names no file, expected FORMAT:FILE"));
+            return Err(InputError::new(format!("`{shown}` names no file, expected FORMAT:FILE")));
         }
         if let Some(feature) = format.missing_feature() {
-            return Err(format!("this build of echown cannot write {format}; {}", enable(feature)));
+            let enable = enable(feature);
+            return Err(InputError::new(format!(
+                "this build of echown cannot write {format}; {enable}"
+            )));
         }
         Ok(Destination { format, path: PathBuf::from(path) })
     }
@@ -133,7 +139,7 @@ mod tests {
             ("text:", "names no file"),
         ] {
             let error = text.parse::<Destination>().unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
+            assert!(error.to_string().contains(expected), "{text}: {error}");
         }
     }
 

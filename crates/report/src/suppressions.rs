@@ -8,7 +8,7 @@ use echown_fd::escape;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::Suppression;
+use crate::{InputError, Suppression};
 
 /// ```toml
 /// [[suppress]]
@@ -36,16 +36,20 @@ struct SuppressionEntry {
 ///
 /// # Errors
 /// The file cannot be read or is not valid; the message contains its path and the line.
-pub fn read(path: &Path) -> Result<Vec<Suppression>, String> {
+pub fn read(path: &Path) -> Result<Vec<Suppression>, InputError> {
     let text = fs::read_to_string(path).map_err(|error| {
-        format!("failed to read the suppressions in {}: {error}", escape::path(path))
+        let text = format!("failed to read the suppressions in {}: {error}", escape::path(path));
+        InputError::with_source(text, error)
     })?;
-    parse(&text).map_err(|error| format!("wrong suppressions in {}: {error}", escape::path(path)))
+    parse(&text).map_err(|error| {
+        let text = format!("wrong suppressions in {}: {error}", escape::path(path));
+        InputError::with_source(text, error)
+    })
 }
 
-fn parse(text: &str) -> Result<Vec<Suppression>, String> {
-    let document: SuppressionsFile =
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+fn parse(text: &str) -> Result<Vec<Suppression>, InputError> {
+    let document: SuppressionsFile = toml::from_str(text)
+        .map_err(|error| InputError::with_source(error.to_string().trim_end(), error))?;
     let line = |offset: usize| text[..offset].matches('\n').count() + 1;
     document
         .suppress
@@ -55,17 +59,21 @@ fn parse(text: &str) -> Result<Vec<Suppression>, String> {
             let SuppressionEntry { kind, path, site, reason } = entry.into_inner();
             if reason.get_ref().trim().is_empty() {
                 let line = line(reason.span().start);
-                return Err(format!("line {line}: the reason is empty; say why it may stay open"));
+                return Err(InputError::new(format!(
+                    "line {line}: the reason is empty; say why it may stay open"
+                )));
             }
             let conditions = [&kind, &path, &site];
             if conditions.iter().all(|condition| condition.is_none()) {
-                return Err(format!(
+                return Err(InputError::new(format!(
                     "line {begins}: nothing says which leaks are meant; give `kind`, `path` or \
                      `site`, or use `--on-leak ignore` for all"
-                ));
+                )));
             }
             if conditions.into_iter().flatten().any(String::is_empty) {
-                return Err(format!("line {begins}: an empty condition matches everything"));
+                return Err(InputError::new(format!(
+                    "line {begins}: an empty condition matches everything"
+                )));
             }
             let mut suppression = Suppression::because(reason.into_inner());
             if let Some(kind) = kind {
@@ -112,7 +120,7 @@ mod tests {
             ("[[suppress]]\nkind = file\n", "line 2", "TOML parse error"),
             ("[suppressed]\n", "line 1", "unknown field `suppressed`"),
         ] {
-            let error = parse(text).unwrap_err();
+            let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(line) && error.contains(expected), "{text}: {error}");
         }
     }

@@ -43,7 +43,8 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// ```
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
-    MacroOrigin { name: "echown_test::test", path: "::echown_test" }.attribute(options, item)
+    MacroOrigin { name: "echown_test::test", path: "::echown_test::__private" }
+        .attribute(options, item)
 }
 
 /// The same attribute, exported by `echown`: a crate that depends only on `echown` has no path to
@@ -51,7 +52,7 @@ pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn test_of_echown(options: TokenStream, item: TokenStream) -> TokenStream {
-    MacroOrigin { name: "echown::test", path: "::echown::harness" }.attribute(options, item)
+    MacroOrigin { name: "echown::test", path: "::echown::__private" }.attribute(options, item)
 }
 
 /// The crate that the attribute was used through.

@@ -22,7 +22,7 @@ use super::locked_file;
 use echown_report::Suppression;
 #[cfg(feature = "ci")]
 use echown_report::{Baseline, atomic_file::resolved, suppressions};
-use echown_report::{Destination, Sources};
+use echown_report::{Destination, InputError, Sources};
 
 /// The settings of a test process.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl EnvSettings {
             Some(text) => {
                 let text = text.to_string_lossy().into_owned();
                 let with_name =
-                    |error: String| format!("ECHOWN_REPORT={}: {error}", escape::text(&text));
+                    |error: InputError| format!("ECHOWN_REPORT={}: {error}", escape::text(&text));
                 let Destination { format, path } =
                     text.parse::<Destination>().map_err(with_name)?;
                 let path = absolute(path);

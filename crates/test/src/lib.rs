@@ -57,35 +57,43 @@ mod report_output;
 mod symbolizer;
 mod symbols;
 
-use std::process::Termination;
-
-pub use case::{Binary, Case};
-pub use echown_report::Ignore;
 pub use echown_test_macros::test;
+
 #[doc(hidden)]
-pub use echown_test_macros::test_of_echown;
-pub use observer::{Observed, Observer, Outcome};
+pub mod __private {
+    //! What [`#[echown_test::test]`](macro@crate::test) expands to, and what the crate `echown` builds its
+    //! attribute from. No part of the public interface.
 
-/// Runs a test for [`#[echown_test::test]`](macro@test). In the runner's process it starts the
-/// child and judges its report; in the child it runs the test.
-///
-/// # Panics
-/// The test panicked, or left a descriptor open.
-pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
-    run_observed(case, body, &observer::NoRegistry);
-}
+    use std::process::Termination;
 
-/// As [`run`], with a registry that takes part.
-///
-/// # Panics
-/// See [`run`].
-pub fn run_observed<R: Termination + 'static>(
-    case: &Case,
-    body: fn() -> R,
-    observer: &'static dyn Observer,
-) {
-    match child::ChildConfig::from_environment() {
-        Some(config) => child::run(case, config, body, observer),
-        None => parent::run(case),
+    pub use echown_report::Ignore;
+    pub use echown_test_macros::test_of_echown;
+
+    pub use crate::case::{Binary, Case};
+    pub use crate::observer::{Observed, Observer, Outcome};
+    use crate::{child, observer, parent};
+
+    /// Runs a test. In the runner's process it starts the child and judges its report; in the child it
+    /// runs the test.
+    ///
+    /// # Panics
+    /// The test panicked, or left a descriptor open.
+    pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
+        run_observed(case, body, &observer::NoRegistry);
+    }
+
+    /// As [`run`], with a registry that takes part.
+    ///
+    /// # Panics
+    /// See [`run`].
+    pub fn run_observed<R: Termination + 'static>(
+        case: &Case,
+        body: fn() -> R,
+        observer: &'static dyn Observer,
+    ) {
+        match child::ChildConfig::from_environment() {
+            Some(config) => child::run(case, config, body, observer),
+            None => parent::run(case),
+        }
     }
 }

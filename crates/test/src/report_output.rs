@@ -101,7 +101,8 @@ fn update_document(
 pub(super) fn add_to_baseline(filtered: &Filtered, settings: &EnvSettings) -> Result<(), String> {
     let Some(path) = &settings.write_baseline else { return Ok(()) };
     let added = locked_file::update(path, |text| {
-        let written = echown_report::Baseline::written(text, &filtered.known)?;
+        let written = echown_report::Baseline::written(text, &filtered.known)
+            .map_err(|error| error.to_string())?;
         Ok((written != text).then_some(written))
     });
     added.map_err(|error| format!("failed to write the baseline {}: {error}", escape::path(path)))

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::faults::{FaultRatesError, rates as fault_rates};
+use echown_report::InputError;
+
+use crate::faults::rates as fault_rates;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fault {
     /// A panic in the middle of an exchange.
     Panic,
@@ -147,9 +150,9 @@ impl ChaosRates {
 }
 
 impl FromStr for ChaosRates {
-    type Err = FaultRatesError;
+    type Err = InputError;
 
-    fn from_str(text: &str) -> Result<ChaosRates, FaultRatesError> {
+    fn from_str(text: &str) -> Result<ChaosRates, InputError> {
         let known = Fault::ALL.map(|fault| (fault.name(), 1.0));
         let rates = fault_rates::parse(text, known, None)?;
         let sum: f64 = rates.iter().sum();
@@ -157,7 +160,7 @@ impl FromStr for ChaosRates {
             let text = format!(
                 "the rates add up to {sum}, expected at most 1: a connection has at most one fault"
             );
-            return Err(FaultRatesError::new(text));
+            return Err(InputError::new(text));
         }
         Ok(ChaosRates { rates })
     }

@@ -138,7 +138,14 @@ impl<T> fmt::Debug for TaskError<T> {
     }
 }
 
-impl<T> std::error::Error for TaskError<T> {}
+impl<T> std::error::Error for TaskError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TaskError::Refused(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// The error of [`Promise::join_flat`].
 #[non_exhaustive]
@@ -167,12 +174,11 @@ impl<T, E: fmt::Debug> fmt::Debug for JoinFlatError<T, E> {
     }
 }
 
-/// The text is that of the inner error, and the source is the inner error's source.
-impl<T, E: std::error::Error> std::error::Error for JoinFlatError<T, E> {
+impl<T: 'static, E: std::error::Error + 'static> std::error::Error for JoinFlatError<T, E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            JoinFlatError::Task(failure) => failure.source(),
-            JoinFlatError::Returned(error) => error.source(),
+            JoinFlatError::Task(failure) => Some(failure),
+            JoinFlatError::Returned(error) => Some(error),
         }
     }
 }

@@ -7,7 +7,7 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
 use super::{BaselineState, Found};
-use crate::{Plural, TestName};
+use crate::{InputError, Plural, TestName};
 
 /// The name of the test suites element, which identifies a document of echown.
 const NAME: &str = "echown";
@@ -50,14 +50,16 @@ pub(super) fn merge(
     old: &str,
     test: &TestName,
     findings: &[Found],
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, InputError> {
     let mut report = match old.trim() {
         "" => Report::new(NAME),
-        _ => Report::deserialize_from_str(old)
-            .map_err(|error| format!("it is no JUnit document ({error})"))?,
+        _ => Report::deserialize_from_str(old).map_err(|error| {
+            InputError::with_source(format!("it is no JUnit document ({error})"), error)
+        })?,
     };
     if report.name.as_str() != NAME {
-        return Err(format!("it is a JUnit document of `{}`", report.name.as_str()));
+        let name = report.name.as_str();
+        return Err(InputError::new(format!("it is a JUnit document of `{name}`")));
     }
     let mut had = old.trim().is_empty();
     for suite in report.test_suites.iter_mut().filter(|it| it.name.as_str() == test.suite) {

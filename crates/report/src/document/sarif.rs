@@ -14,7 +14,7 @@
 use serde_json::{Value, json};
 
 use super::{BaselineState, Found};
-use crate::{Location, Place, Step, TestName};
+use crate::{InputError, Location, Place, Step, TestName};
 
 mod rules;
 
@@ -40,7 +40,7 @@ pub(super) fn merge(
     old: &str,
     test: &TestName,
     findings: &[Found],
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, InputError> {
     let is_new = old.trim().is_empty();
     let mut results = if is_new { Vec::new() } else { results(old)? };
     let before = results.len();
@@ -57,16 +57,17 @@ pub(super) fn merge(
 }
 
 /// The results of a SARIF document of echown.
-fn results(text: &str) -> Result<Vec<Value>, String> {
-    let mut log: Value =
-        serde_json::from_str(text).map_err(|error| format!("it is no SARIF document ({error})"))?;
+fn results(text: &str) -> Result<Vec<Value>, InputError> {
+    let mut log: Value = serde_json::from_str(text).map_err(|error| {
+        InputError::with_source(format!("it is no SARIF document ({error})"), error)
+    })?;
     let name = log.pointer("/runs/0/tool/driver/name");
     if name.and_then(Value::as_str) != Some("echown") {
-        return Err(String::from("it is no SARIF document of echown"));
+        return Err(InputError::new("it is no SARIF document of echown"));
     }
     match log.pointer_mut("/runs/0/results").map(Value::take) {
         Some(Value::Array(results)) => Ok(results),
-        _ => Err(String::from("it is a SARIF document without results")),
+        _ => Err(InputError::new("it is a SARIF document without results")),
     }
 }
 
@@ -237,7 +238,7 @@ mod tests {
             ("fn main() {}", "no SARIF document ("),
         ] {
             let error = merge(text, &test, &[]).unwrap_err();
-            assert!(error.contains(expected), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 }
