@@ -4,6 +4,7 @@
 //! connection and do not use it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -28,7 +29,9 @@ const NANOS_A_MILLI: i64 = 1_000_000;
 #[must_use = "it is closed when it is dropped"]
 pub struct Poller {
     epoll: Owned<OwnedFd>,
-    events: Vec<epoll::Event>,
+    /// The tokens of the latest events. The events themselves may contain pointers, so that a poller which
+    /// kept them could not be sent.
+    tokens: Vec<u64>,
 }
 
 impl Poller {
@@ -40,7 +43,7 @@ impl Poller {
     pub fn new_in(registry: &Registry) -> io::Result<Poller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let epoll = registry.own_fd_as(epoll, kind::EPOLL, None, Site::here())?;
-        Ok(Poller { epoll, events: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Poller { epoll, tokens: Vec::new() })
     }
 
     /// Adds a stream, in both directions, whose events have this token (`epoll_ctl(2)`).
@@ -70,21 +73,24 @@ impl Poller {
     #[track_caller]
     pub fn wait(&mut self, timeout: Duration) -> io::Result<impl Iterator<Item = u64>> {
         let mut deadline = Deadline::after(Some(timeout));
-        let events = &mut self.events;
         let syscalls = Syscalls::of(self.epoll.handle());
+        let tokens = &mut self.tokens;
         self.epoll.handle().call(|epoll| {
-            events.clear();
+            tokens.clear();
             let mut left = deadline.left();
             if left.is_some_and(|left| left.tv_nsec % NANOS_A_MILLI != 0) {
                 // `epoll_wait` has a resolution of milliseconds, `ppoll` does not.
                 let polled = &mut [PollFd::new(&epoll, PollFlags::IN)];
                 if syscalls.poll(polled, left.as_ref())? == 0 {
-                    return Ok(0);
+                    return Ok(());
                 }
                 left = Some(Timespec::default());
             }
-            epoll::wait(epoll, rustix::buffer::spare_capacity(events), left.as_ref())
+            let mut buffer = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS_MAX];
+            let (events, _) = epoll::wait(epoll, &mut buffer[..], left.as_ref())?;
+            tokens.extend(events.iter().map(|event| event.data.u64()));
+            Ok(())
         })?;
-        Ok(self.events.iter().map(|event| event.data.u64()))
+        Ok(self.tokens.iter().copied())
     }
 }
