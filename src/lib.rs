@@ -43,6 +43,8 @@
 //! | `json` | findings and snapshots as JSON |
 //! | `report` | findings with their source lines underlined |
 #![forbid(unsafe_op_in_unsafe_fn)]
+// `docs/api.txt` lists what is `pub`.
+#![warn(unreachable_pub)]
 
 mod check;
 #[cfg(feature = "cli")]

@@ -10,6 +10,8 @@ use std::fs;
 
 use source::{File, everything, peers, root, sources};
 
+#[path = "tidy/api.rs"]
+mod api;
 #[path = "tidy/architecture.rs"]
 mod architecture;
 #[path = "tidy/cycles.rs"]

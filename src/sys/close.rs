@@ -24,7 +24,7 @@ pub(crate) fn shut(number: Number, direction: Direction) {
 ///
 /// # Errors
 /// The error of the system call; the number is unchanged.
-pub fn take_over(
+pub(crate) fn take_over(
     number: BorrowedFd<'_>,
     by: impl AsFd,
 ) -> rustix::io::Result<std::os::fd::OwnedFd> {
@@ -57,7 +57,7 @@ pub fn take_over(
 ///
 /// # Errors
 /// Written data could not be stored (`EIO`, `ENOSPC`, `EDQUOT`).
-pub fn close(fd: std::os::fd::OwnedFd) -> rustix::io::Result<()> {
+pub(crate) fn close(fd: std::os::fd::OwnedFd) -> rustix::io::Result<()> {
     use std::os::fd::IntoRawFd;
 
     // SAFETY: the number comes from the descriptor's only owner, which gives it up on the same
@@ -75,7 +75,7 @@ pub fn close(fd: std::os::fd::OwnedFd) -> rustix::io::Result<()> {
 ///
 /// # Errors
 /// Any other error.
-pub fn close_result(closed: rustix::io::Result<()>) -> rustix::io::Result<()> {
+pub(crate) fn close_result(closed: rustix::io::Result<()>) -> rustix::io::Result<()> {
     match closed {
         Err(rustix::io::Errno::INTR) => Ok(()),
         told => told,

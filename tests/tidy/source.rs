@@ -58,6 +58,15 @@ impl File {
         path.split('/').collect()
     }
 
+    pub fn text(&self) -> String {
+        self.lines.join("\n") + "\n"
+    }
+
+    /// Whether all of it is test code.
+    pub fn is_test(&self) -> bool {
+        !self.tokens.is_empty() && self.tokens.iter().all(|token| token.is_test)
+    }
+
     /// Whether this is a source of the root package.
     pub fn is_in_root_package(&self) -> bool {
         self.name.starts_with("src/")

@@ -8,6 +8,7 @@
 //! For CI systems a finding of either kind is an [`Entry`]: an annotation ([`github`]), and with the
 //! feature `ci` part of a `Document` (JUnit, SARIF) and of a `Baseline`.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 #[cfg_attr(not(feature = "ci"), allow(dead_code, reason = "without documents it is only tried"))]
 pub mod atomic_file;

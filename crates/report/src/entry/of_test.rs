@@ -62,7 +62,7 @@ fn location(finding: &TestFinding, report: &TestReport) -> Location {
 }
 
 /// The location of a stack frame, if known.
-pub fn of_frame(frame: &StackFrame) -> Option<Location> {
+pub(super) fn of_frame(frame: &StackFrame) -> Option<Location> {
     let file = frame.file.as_deref()?;
     // A registry reports a task in place of a function, and task numbers change with each run.
     let is_function = !frame.function.is_empty() && !frame.function.starts_with("task ");
