@@ -72,12 +72,13 @@ fn lives_per_second(registry: &Registry, threads: usize, lives: usize) -> f64 {
 fn population(live: usize, rounds: usize) {
     let registry = Registry::new();
     let (mut owning, mut checking, mut releasing) = (Vec::new(), Vec::new(), Vec::new());
-    let mut bytes = 0.0;
+    // Later rounds find memory that the allocator has kept.
+    let mut bytes = None;
     for _ in 0..rounds {
         let before = resident();
         let mut all = Vec::with_capacity(live);
         owning.push(nanoseconds(live, || all.extend((0..live).map(|_| own(&registry)))));
-        bytes = resident().saturating_sub(before) as f64 / live as f64;
+        bytes.get_or_insert(resident().saturating_sub(before) / live as u64);
         checking.push(nanoseconds(live, || {
             all.iter().for_each(|owned| owned.check().expect("it is ours"));
         }));
@@ -86,10 +87,11 @@ fn population(live: usize, rounds: usize) {
         }));
     }
     println!(
-        "{live} live: own {:.0} ns, check {:.1} ns, release {:.0} ns, {bytes:.0} bytes each",
+        "{live} live: own {:.0} ns, check {:.1} ns, release {:.0} ns, {} bytes each",
         median(&mut owning),
         median(&mut checking),
-        median(&mut releasing)
+        median(&mut releasing),
+        bytes.unwrap_or_default()
     );
 }
 

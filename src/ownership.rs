@@ -49,6 +49,7 @@ mod half;
 pub(crate) mod handle;
 mod int_map;
 mod label;
+mod moment;
 mod offer;
 mod policy;
 pub(crate) mod promise;

@@ -126,7 +126,7 @@ impl Record {
         match kind {
             ErrorKind::DoubleRelease | ErrorKind::UseAfterRelease => {
                 let last = history.custody.steps().rev().find(|step| is_final(step.event));
-                owner = last.and_then(|step| step.from.clone());
+                owner = last.and_then(|step| step.from.as_deref().cloned());
                 earlier = last.map(|step| step.site);
                 end = last.map(|step| step.event);
             }
@@ -161,9 +161,8 @@ impl Record {
         let whole = self.whole.as_ref().map_or(self, |whole| whole.record());
         // The whole first: if the halves are rejoined before they are marked, the whole is marked.
         whole.slot.mark_replaced();
-        let halves = whole.history().halves.clone();
-        let halves: Vec<_> = halves.iter().flat_map(|halves| &**halves).collect();
-        let halves: Vec<_> = halves.into_iter().filter_map(Weak::upgrade).collect();
+        let halves = whole.history().rare.as_ref().and_then(|rare| rare.halves.clone());
+        let halves: Vec<_> = halves.iter().flatten().filter_map(Weak::upgrade).collect();
         for half in &halves {
             half.record().slot.mark_replaced();
         }
@@ -173,7 +172,10 @@ impl Record {
             (None, _) => unreachable!("only a descriptor has a number that can be replaced"),
         };
         let error = self.error(ErrorKind::FdReplaced, self.slot.load(), me, site, Some(detail));
-        let is_first = !std::mem::replace(&mut whole.history().replacement_is_reported, true);
+        let mut history = whole.history();
+        let rare = history.rare.get_or_insert_default();
+        let is_first = !std::mem::replace(&mut rare.replacement_is_reported, true);
+        drop(history);
         if is_first {
             whole.record_step(Event::Replaced, None, None, site);
             for half in &halves {

@@ -1,7 +1,7 @@
 //! Becoming the owner: `own` and its variants.
 
 use std::io;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use echown_fd::fd::{Direction, Identity, Number};
@@ -16,7 +16,7 @@ use super::handle::Owned;
 use super::record::{Managed, Record, RecordedFd};
 use super::registry::Registry;
 use super::task::{self, Task};
-use crate::sys::{close, fork};
+use crate::sys::fork;
 
 impl Registry {
     /// Makes the current task the owner of a value, which is dropped when it is released.
@@ -103,17 +103,11 @@ impl Registry {
             }
         };
         let descriptor = RecordedFd { number, identity, direction: Direction::Both };
-        let forget = |value: T| {
-            let fd: OwnedFd = value.into();
-            // The number belongs to another owner now: leave it open.
-            let _ = fd.into_raw_fd();
-        };
-        let close = |value: T| Ok(close::close(value.into())?);
         ResourceCell::own(
             self,
             kind,
             Some(descriptor),
-            StoredValue { value, finalizer, forget, close },
+            StoredValue { value, finalizer, into_fd: Some(T::into) },
             site,
         )
     }

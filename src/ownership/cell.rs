@@ -5,6 +5,7 @@
 //! put it back: no user code runs under it.
 
 use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use echown_fd::fd::Identity;
@@ -23,21 +24,33 @@ pub(crate) struct StoredValue<T> {
     pub(crate) value: T,
     /// `None`: only close the descriptor. Other values always have a finalizer.
     pub(super) finalizer: Option<Finalizer<T>>,
-    /// For descriptors: drops the value without closing its number.
-    pub(super) forget: fn(T),
-    /// For descriptors: closes the number and returns the result of `close(2)`.
-    pub(super) close: fn(T) -> io::Result<()>,
+    /// For descriptors.
+    pub(super) into_fd: Option<fn(T) -> OwnedFd>,
 }
 
 impl<T> StoredValue<T> {
     pub(crate) fn generic(value: T, finalizer: Finalizer<T>) -> StoredValue<T> {
-        StoredValue { value, finalizer: Some(finalizer), forget: drop, close: drop_value }
+        StoredValue { value, finalizer: Some(finalizer), into_fd: None }
     }
 }
 
-fn drop_value<T>(value: T) -> io::Result<()> {
-    drop(value);
-    Ok(())
+/// Drops a value without closing its number, which belongs to another owner now.
+fn forget<T>(value: T, into_fd: Option<fn(T) -> OwnedFd>) {
+    match into_fd {
+        Some(into_fd) => drop(into_fd(value).into_raw_fd()),
+        None => drop(value),
+    }
+}
+
+/// Closes a descriptor and returns the result of `close(2)`.
+fn close_fd<T>(value: T, into_fd: Option<fn(T) -> OwnedFd>) -> io::Result<()> {
+    match into_fd {
+        Some(into_fd) => Ok(close::close(into_fd(value))?),
+        None => {
+            drop(value);
+            Ok(())
+        }
+    }
 }
 
 /// The cell of a whole resource.
@@ -90,13 +103,13 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
         let was_replaced = record.slot.load().is_replaced();
         // Before the close: afterwards the number may belong to another owner.
         fd_table::remove(record);
-        let Some(StoredValue { value, finalizer, forget, close }) = self.take() else {
+        let Some(StoredValue { value, finalizer, into_fd }) = self.take() else {
             return Ok(());
         };
         if replacement.is_some() || was_replaced {
             let task = me.label();
             drop_catching(&task, finalizer);
-            let _ = catch_panic(|| forget(value));
+            let _ = catch_panic(|| forget(value, into_fd));
             let now = replacement.unwrap_or_else(|| {
                 record
                     .descriptor
@@ -108,7 +121,7 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
         let finalized = run_finalizer(|| match finalizer {
             Some(finalizer) => finalizer(value),
             None => {
-                let closed = close(value);
+                let closed = close_fd(value, into_fd);
                 // It is closed, whatever error the fault injector returns.
                 match record.registry.fault_injector() {
                     Some(injector) if closed.is_ok() => {

@@ -7,10 +7,11 @@
 use std::backtrace::Backtrace;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use echown_report::{Event, Site, TaskLabel};
 use smallvec::SmallVec;
+
+use super::moment::Moment;
 
 /// The first steps to keep: the acquisition and the first owners explain most leaks.
 const STEPS_KEPT_FIRST: usize = 8;
@@ -23,10 +24,10 @@ const STEPS_INLINE: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedStep {
     pub(crate) event: Event,
-    pub(crate) from: Option<TaskLabel>,
-    pub(crate) to: Option<TaskLabel>,
+    pub(crate) from: Option<Arc<TaskLabel>>,
+    pub(crate) to: Option<Arc<TaskLabel>>,
     pub(crate) site: Site,
-    pub(crate) at: Instant,
+    pub(crate) at: Moment,
     /// Kernel id of the thread on which it happened.
     pub(crate) thread: u32,
     /// Only at level `full`.
@@ -93,7 +94,7 @@ mod tests {
             from: None,
             to: None,
             site: Site::here(),
-            at: Instant::now(),
+            at: Moment::now(),
             thread: 0,
             backtrace: None,
         }

@@ -105,7 +105,7 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
         let held = [&reading, &writing].map(|half| Arc::clone(half) as Arc<dyn Managed>);
         let split = {
             let mut account = me.account();
-            record.set_halves(Some(Box::new([&held[0], &held[1]].map(Arc::downgrade))));
+            record.set_halves(Some([&held[0], &held[1]].map(Arc::downgrade)));
             let split = record.slot.split(record.acting_owner(&me));
             if split.is_ok() {
                 account.remove(record.position());

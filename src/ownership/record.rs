@@ -6,7 +6,6 @@ use std::num::NonZeroU64;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
 
 use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
@@ -15,6 +14,7 @@ use echown_report::{Event, ResourceId, Site, TaskId, TaskLabel};
 use super::custody::{Custody, RecordedStep};
 use super::error::Error;
 use super::label::ResourceLabel;
+use super::moment::Moment;
 use super::policy::Level;
 use super::registry::Registry;
 use super::slot::Slot;
@@ -58,9 +58,9 @@ pub(crate) struct Record {
     pub(crate) kind: &'static str,
     pub(crate) descriptor: Option<RecordedFd>,
     pub(crate) acquired: Site,
-    pub(crate) created_at: Instant,
-    /// For a half: the whole that it belongs to.
-    pub(super) whole: Option<Arc<dyn Managed>>,
+    pub(crate) created_at: Moment,
+    /// For a half: the whole that it belongs to. Boxed, because few resources are halves.
+    pub(super) whole: Option<Box<Arc<dyn Managed>>>,
     /// Its position on its owner's account; changes under that account's lock.
     position: AtomicU64,
     received: AtomicU64,
@@ -73,11 +73,18 @@ pub(crate) struct Record {
 #[derive(Default)]
 pub(super) struct History {
     pub(super) custody: Custody,
+    /// `None` for most resources.
+    pub(super) rare: Option<Box<RareHistory>>,
+}
+
+/// What few resources have: those that were split or replaced.
+#[derive(Default)]
+pub(super) struct RareHistory {
     /// For a half the whole's flag counts, so that one replacement is reported once.
     pub(super) replacement_is_reported: bool,
     /// The halves of a split whole. Set before the slot is split, so that a thread that finds the slot
-    /// split finds them. Boxed, because few resources are split.
-    pub(super) halves: Option<Box<[Weak<dyn Managed>; 2]>>,
+    /// split finds them.
+    pub(super) halves: Option<[Weak<dyn Managed>; 2]>,
 }
 
 impl Record {
@@ -89,7 +96,7 @@ impl Record {
         owner: &dyn Labelled,
         site: Site,
     ) -> Record {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut record = Record {
             id: next_id(),
             slot: Slot::new(owner.id().get()),
@@ -115,7 +122,7 @@ impl Record {
 
     /// Makes a new record, which no other task has yet, the record of a half.
     pub(crate) fn set_whole(&mut self, whole: Arc<dyn Managed>) {
-        self.whole = Some(whole);
+        self.whole = Some(Box::new(whole));
     }
 
     /// The resource that this is a half of.
@@ -124,9 +131,9 @@ impl Record {
     }
 
     /// Sets the halves of a whole that is about to be split, or that has been rejoined.
-    pub(crate) fn set_halves(&self, halves: Option<Box<[Weak<dyn Managed>; 2]>>) {
+    pub(crate) fn set_halves(&self, halves: Option<[Weak<dyn Managed>; 2]>) {
         if !fork::in_forked_child() {
-            self.history().halves = halves;
+            self.history().rare.get_or_insert_default().halves = halves;
         }
     }
 
@@ -219,13 +226,13 @@ impl Record {
         to: Option<&dyn Labelled>,
         site: Site,
     ) {
-        self.record_step_at(Instant::now, event, from, to, site);
+        self.record_step_at(Moment::now, event, from, to, site);
     }
 
     /// [`record_step`](Record::record_step) with a given time.
     pub(crate) fn record_step_at(
         &self,
-        at: impl FnOnce() -> Instant,
+        at: impl FnOnce() -> Moment,
         event: Event,
         from: Option<&dyn Labelled>,
         to: Option<&dyn Labelled>,
@@ -240,7 +247,7 @@ impl Record {
     #[inline]
     fn step(
         &self,
-        at: impl FnOnce() -> Instant,
+        at: impl FnOnce() -> Moment,
         event: Event,
         from: Option<&dyn Labelled>,
         to: Option<&dyn Labelled>,
@@ -255,8 +262,8 @@ impl Record {
             (level == Level::Full).then(|| std::backtrace::Backtrace::force_capture().into());
         Some(RecordedStep {
             event,
-            from: from.map(Labelled::label),
-            to: to.map(Labelled::label),
+            from: from.map(Labelled::shared_label),
+            to: to.map(Labelled::shared_label),
             site,
             at,
             thread: crate::sys::thread::kernel_id(),
@@ -337,6 +344,8 @@ fn count(counter: &AtomicU64, bytes: usize) {
 pub(crate) trait Labelled {
     fn id(&self) -> TaskId;
     fn label(&self) -> TaskLabel;
+    /// The label as custody steps keep it.
+    fn shared_label(&self) -> Arc<TaskLabel>;
 }
 
 impl<L: Labelled> Labelled for Arc<L> {
@@ -346,6 +355,10 @@ impl<L: Labelled> Labelled for Arc<L> {
 
     fn label(&self) -> TaskLabel {
         (**self).label()
+    }
+
+    fn shared_label(&self) -> Arc<TaskLabel> {
+        (**self).shared_label()
     }
 }
 

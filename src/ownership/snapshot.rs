@@ -6,7 +6,6 @@
 //! resource that was moved or closed meanwhile is described as recorded, without its addresses.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use echown_fd::fd::{Direction, FdAddresses};
 use echown_report::{
@@ -15,6 +14,7 @@ use echown_report::{
 
 use super::account::TaskPhase;
 use super::custody::Custody;
+use super::moment::Moment;
 use super::record::{Managed, Record};
 use super::registry::Registry;
 use super::slot::{PinPurpose, SlotState, Word};
@@ -25,14 +25,14 @@ pub(super) fn of_closing(held: &dyn Managed) -> ResourceData {
     let record = held.record();
     let addresses =
         if record.replacement().is_none() { addresses_of(record) } else { FdAddresses::default() };
-    describe(record, record.slot.load(), addresses, Instant::now())
+    describe(record, record.slot.load(), addresses, Moment::now())
 }
 
 /// Describes a resource that another task may own. Pins its number while reading from the kernel.
 pub(super) fn of_record(record: &Record) -> ResourceData {
     let word = record.slot.load();
     let addresses = pinned_addresses_of(record, word.owner());
-    describe(record, word, addresses, Instant::now())
+    describe(record, word, addresses, Moment::now())
 }
 
 /// The addresses or path of a number, if `owner` still has it. The pin is held only for this.
@@ -46,12 +46,7 @@ fn addresses_of(record: &Record) -> FdAddresses {
 }
 
 /// Builds the description from the recorded state, with the custody until that moment.
-fn describe(
-    record: &Record,
-    word: Word,
-    addresses: FdAddresses,
-    recorded: Instant,
-) -> ResourceData {
+fn describe(record: &Record, word: Word, addresses: FdAddresses, recorded: Moment) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
     let half = record.descriptor.and_then(|descriptor| match descriptor.direction {
@@ -79,7 +74,7 @@ fn describe(
         },
         owner: task::find(word.owner()).map(|task| task.label()),
         acquired: record.acquired,
-        age_ms: millis_since(record.created_at),
+        age_ms: record.created_at.elapsed_ms(),
         bytes_in,
         bytes_out,
         custody_omitted: custody.omitted(),
@@ -88,13 +83,13 @@ fn describe(
     }
 }
 
-fn steps(custody: &Custody, until: Instant) -> Vec<CustodyStep> {
+fn steps(custody: &Custody, until: Moment) -> Vec<CustodyStep> {
     let step = |step: &super::custody::RecordedStep| CustodyStep {
         event: step.event,
-        from: step.from.clone(),
-        to: step.to.clone(),
+        from: step.from.as_deref().cloned(),
+        to: step.to.as_deref().cloned(),
         site: step.site,
-        ago_ms: millis_since(step.at),
+        ago_ms: step.at.elapsed_ms(),
         thread_id: step.thread,
         backtrace: step.backtrace.as_ref().map(|backtrace| {
             // Without memory for its symbols, printing it would not fail but end or hang the process.
@@ -106,10 +101,6 @@ fn steps(custody: &Custody, until: Instant) -> Vec<CustodyStep> {
         }),
     };
     custody.steps().filter(|step| step.at <= until).map(step).collect()
-}
-
-fn millis_since(moment: Instant) -> u64 {
-    u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Registry {
@@ -146,7 +137,7 @@ fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
 }
 
 /// Records the owners at one moment, and returns that moment, too.
-fn record_owners(registry: u64) -> (Vec<RecordedTask>, Instant) {
+fn record_owners(registry: u64) -> (Vec<RecordedTask>, Moment) {
     let (mut all, mut made) = task::all();
     let mut attempts_left = ATTEMPTS_MAX;
     let accounts = loop {
@@ -173,10 +164,10 @@ fn record_owners(registry: u64) -> (Vec<RecordedTask>, Instant) {
             recorded.push(RecordedTask { task: Arc::clone(task), phase, cancelled, owned });
         }
     }
-    (recorded, Instant::now())
+    (recorded, Moment::now())
 }
 
-fn describe_all(recorded: Vec<RecordedTask>, at: Instant) -> (Vec<TaskData>, Vec<ResourceData>) {
+fn describe_all(recorded: Vec<RecordedTask>, at: Moment) -> (Vec<TaskData>, Vec<ResourceData>) {
     let mut resources = Vec::new();
     let mut tasks = Vec::new();
     for RecordedTask { task, phase, cancelled, owned } in recorded {
@@ -217,7 +208,7 @@ fn task_data(task: &Task, phase: TaskPhase, cancelled: bool, owns: Vec<ResourceI
         thread: thread.as_ref().map(|(name, _)| name.to_string()),
         thread_id: thread.map(|(_, id)| id),
         spawned: task.explicit_spawn_site(),
-        age_ms: millis_since(task.created_at()),
+        age_ms: task.created_at().elapsed_ms(),
         owns,
     }
 }

@@ -14,7 +14,6 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError, Weak};
-use std::time::Instant;
 
 use echown_fd::escape;
 use echown_report::{Site, TaskId, TaskLabel};
@@ -33,6 +32,7 @@ use unjoined::UnjoinedNames;
 use super::account::{Account, TaskPhase};
 use super::error::{Error, ErrorData, ErrorKind};
 use super::int_map::{self, IntMap};
+use super::moment::Moment;
 use super::record::{Labelled, Managed};
 use super::registry::Registry;
 use super::slot::OWNER_MAX;
@@ -85,13 +85,14 @@ type TaskJob = Box<dyn FnOnce(&Arc<Task>) + Send>;
 
 pub(crate) struct Task {
     id: TaskId,
-    name: Arc<str>,
+    /// Shared with the custody steps that name this task.
+    label: Arc<TaskLabel>,
     origin: Origin,
     /// The registry that it was spawned for, or that its thread used first.
     registry_id: u64,
     /// The fork generation of the process that created it; see [`sys::fork`].
     generation: u32,
-    created_at: Instant,
+    created_at: Moment,
     /// Where it was spawned: the site that custody steps of its exit name.
     spawned: Site,
     parent: StdMutex<Option<Arc<Task>>>,
@@ -291,13 +292,14 @@ impl Task {
     ) -> Arc<Task> {
         // The name may contain input, such as an address, and appears in every report and log line.
         let name = escape::name(name);
+        let id = next_id();
         let task = Arc::new(Task {
-            id: next_id(),
-            name,
+            id,
+            label: Arc::new(TaskLabel { id, name }),
             origin,
             registry_id,
             generation: sys::fork::generation(),
-            created_at: Instant::now(),
+            created_at: Moment::now(),
             spawned,
             parent: StdMutex::new(parent),
             account: Mutex::new(Account::new()),
@@ -334,14 +336,14 @@ impl Task {
     }
 
     pub(crate) fn label(&self) -> TaskLabel {
-        TaskLabel { id: self.id, name: Arc::clone(&self.name) }
+        (*self.label).clone()
     }
 
     pub(crate) fn registry_id(&self) -> u64 {
         self.registry_id
     }
 
-    pub(crate) fn created_at(&self) -> Instant {
+    pub(crate) fn created_at(&self) -> Moment {
         self.created_at
     }
 
@@ -452,6 +454,10 @@ impl Labelled for Task {
 
     fn label(&self) -> TaskLabel {
         Task::label(self)
+    }
+
+    fn shared_label(&self) -> Arc<TaskLabel> {
+        Arc::clone(&self.label)
     }
 }
 
