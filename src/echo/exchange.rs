@@ -17,6 +17,7 @@ pub(super) fn buffer() -> io::Result<Vec<u8>> {
 }
 
 /// Echoes the input of one read and returns its length; zero at the end of the stream.
+#[inline]
 pub(super) fn echo_once(
     stream: &Stream,
     buffer: &mut [u8],
@@ -28,6 +29,7 @@ pub(super) fn echo_once(
 }
 
 /// One read, with polls before it blocks. An error of the system resets the connection.
+#[inline]
 pub(super) fn receive(
     stream: &Stream,
     buffer: &mut [u8],
@@ -40,6 +42,7 @@ pub(super) fn receive(
 }
 
 /// Writes all of it. An error of the system resets the connection.
+#[inline]
 pub(super) fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     let failed = |error| timed_out(super::reset_by(stream, error), EndReason::WriteTimeout);
     stream.write_all(bytes).map_err(failed)
