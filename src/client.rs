@@ -1,4 +1,4 @@
 //! Clients of the staged and the broadcast protocol.
 
-pub mod broadcast;
-pub mod staged;
+pub(crate) mod broadcast;
+pub(crate) mod staged;

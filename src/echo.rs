@@ -1,12 +1,16 @@
 //! Connection handlers: how a server serves a connection. One module per protocol; the accept loop,
 //! the limits and the drain belong to the server and are the same for all.
 
-pub mod broadcast;
+// The program's styles: only its options construct them.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub(crate) mod broadcast;
 pub mod callback;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod chaos;
 mod end;
 mod exchange;
 mod plain;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod staged;
 
 use std::io;
@@ -16,12 +20,17 @@ use crate::net::{Address, Stream};
 use crate::ownership::{Error, Registry};
 use crate::pool::Pool;
 
-pub use broadcast::Broadcast;
-pub use callback::Callback;
-pub use chaos::{Chaos, ChaosRates, ChaosTarget, Fault, FaultCounts};
+pub use chaos::FaultCounts;
+pub(crate) use chaos::{ChaosTarget, Fault};
 pub use end::EndReason;
 pub use plain::Plain;
-pub use staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged};
+#[cfg(feature = "cli")]
+pub(crate) use {
+    broadcast::Broadcast,
+    callback::Callback,
+    chaos::{Chaos, ChaosRates},
+    staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged},
+};
 
 /// A connection handler.
 ///
@@ -73,7 +82,7 @@ pub trait Handler: Send + Sync {
     /// Releases the shared state; the last connection has ended.
     fn close(&self) {}
 
-    /// The faults injected so far; see [`Chaos`].
+    /// The faults that the handler injected on purpose (`--chaos`). Default: none.
     fn injected(&self) -> FaultCounts {
         FaultCounts::default()
     }
@@ -113,7 +122,7 @@ pub struct Memory {
 }
 
 /// A shared handler.
-pub type SharedHandler = Arc<dyn Handler>;
+pub(crate) type SharedHandler = Arc<dyn Handler>;
 
 /// The server's registry, pool, addresses and limits, for its handler.
 #[derive(Debug)]

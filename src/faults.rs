@@ -99,6 +99,22 @@ const CONNECTING: &[Errno] = &[Errno::CONNREFUSED, Errno::NETUNREACH, Errno::ADD
 const CLOSING: &[Errno] = &[Errno::INTR, Errno::IO];
 
 /// Makes system calls fail, at the given [`FaultRates`].
+///
+/// # Examples
+/// ```
+/// use std::io::Read;
+/// use std::sync::Arc;
+///
+/// use echown::{faults::FaultInjector, net::Stream, ownership::Registry};
+///
+/// let injector = Arc::new(FaultInjector::new("read=1".parse()?, 7));
+/// let registry = Registry::builder().inject_faults(&injector).build();
+/// let (mut ours, _theirs) = Stream::pair_in(&registry)?;
+/// injector.begin();
+/// assert!(ours.read(&mut [0]).is_err());
+/// assert_eq!(injector.injected().total(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct FaultInjector {
     rates: FaultRates,
     seed: u64,

@@ -30,7 +30,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use budget::BudgetCharge;
-pub use budget::FrameBudget;
+pub(crate) use budget::FrameBudget;
 
 /// Length of a frame's header.
 pub const HEADER_BYTES: usize = 8;
@@ -111,7 +111,7 @@ impl FrameDecoder {
     /// [`new`](FrameDecoder::new), with a budget that is charged for a frame's memory until its last clone
     /// is dropped.
     #[must_use]
-    pub fn within(payload_max: usize, budget: &FrameBudget) -> FrameDecoder {
+    pub(crate) fn within(payload_max: usize, budget: &FrameBudget) -> FrameDecoder {
         // No `Vec` could be longer, and the header is added to it.
         let payload_max = payload_max.min(isize::MAX as usize - HEADER_BYTES);
         FrameDecoder { payload_max, partial: Vec::new(), charge: BudgetCharge::of(budget) }

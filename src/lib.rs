@@ -30,7 +30,7 @@
 //! | [`net`] | sockets, pipes and files that are checked before every call |
 //! | [`report`] | findings as plain data and as text, JSON, JUnit, SARIF |
 //! | [`check()`] | leak detection for a closure, inside any test |
-//! | [`server`], [`echo`], [`client`] | the echo server, its connection handlers, and clients |
+//! | [`server`], [`echo`] | the echo server, and how it serves a connection |
 //! | [`stage`], [`frame`], [`faults`] | state machines, frames, injected system call failures |
 //!
 //! # Features
@@ -49,7 +49,8 @@
 mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod client;
+#[cfg(feature = "cli")]
+mod client;
 pub mod echo;
 pub mod faults;
 pub mod frame;
@@ -61,7 +62,7 @@ pub mod pool;
 mod rate_limited_log;
 pub mod server;
 #[cfg(feature = "cli")]
-pub mod signals;
+mod signals;
 pub mod stage;
 mod sync;
 mod sys;

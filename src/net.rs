@@ -61,7 +61,7 @@ mod udp;
 mod wait;
 
 pub(crate) use accept_backoff::{AcceptBackoff, is_exhaustion};
-pub use adaptive_spin::AdaptiveSpin;
+pub(crate) use adaptive_spin::AdaptiveSpin;
 pub use address::Address;
 pub use adopt::{StdListener, StdStream};
 pub use endpoint::Endpoint;

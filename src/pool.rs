@@ -312,6 +312,20 @@ impl Pool {
     ///
     /// # Errors
     /// A child failed, or the current task was cancelled while it waited.
+    ///
+    /// # Examples
+    /// ```
+    /// let (sender, squares) = std::sync::mpsc::channel();
+    /// let started = echown::pool::Pool::new().scope(|scope| {
+    ///     for n in 1..=3 {
+    ///         let sender = sender.clone();
+    ///         scope.spawn([], move || sender.send(n * n).unwrap()).unwrap();
+    ///     }
+    ///     3
+    /// })?;
+    /// assert_eq!(squares.try_iter().count(), started);
+    /// # Ok::<(), echown::pool::ScopeError<usize>>(())
+    /// ```
     #[track_caller]
     pub fn scope<R>(&self, body: impl FnOnce(&Scope<'_>) -> R) -> Result<R, ScopeError<R>> {
         scope::run(self, body, Site::here())

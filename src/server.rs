@@ -28,7 +28,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::echo::{ServerContext, SharedHandler};
+use crate::echo::{Handler, ServerContext, SharedHandler};
 pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Level, Registry, TaskError, TaskLabel};
@@ -36,7 +36,8 @@ use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT};
 pub use bind::BindError;
 use bind::{BoundAddress, SocketFile};
 use capacity::{Capacity, Requirements, SystemLimits};
-pub use end_counts::{ConnectionCounts, EndCounts};
+pub(crate) use end_counts::ConnectionCounts;
+pub use end_counts::EndCounts;
 use limiter::{ConnectionLimiter, LimitSource};
 pub use summary::ServerSummary;
 
@@ -143,17 +144,46 @@ impl fmt::Debug for ControlHandle {
 
 /// Reads a server's connection counts, from any thread.
 #[derive(Clone, Debug)]
-pub struct CountsReader(Arc<ConnectionLimiter>);
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub(crate) struct CountsReader(Arc<ConnectionLimiter>);
 
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 impl CountsReader {
     /// Returns the counts so far.
     #[must_use]
-    pub fn read(&self) -> ConnectionCounts {
+    pub(crate) fn read(&self) -> ConnectionCounts {
         self.0.counts()
     }
 }
 
 /// A server whose sockets are open and that does not accept yet.
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::{Shutdown, TcpStream};
+/// use std::sync::Arc;
+///
+/// use echown::echo::Plain;
+/// use echown::ownership::Registry;
+/// use echown::server::{Control, Server, ServerSettings};
+///
+/// let settings = ServerSettings::default();
+/// let endpoints = ["127.0.0.1:0".parse()?];
+/// let server = Server::bind(Registry::global(), &endpoints, settings, Arc::new(Plain))?;
+/// let (control, address) = (server.control(), server.addresses().next().unwrap().to_owned());
+/// let client = std::thread::spawn(move || {
+///     let mut client = TcpStream::connect(address)?;
+///     client.write_all(b"hello")?;
+///     client.shutdown(Shutdown::Write)?;
+///     control.send(Control::Drain);
+///     let mut echoed = String::new();
+///     client.read_to_string(&mut echoed).map(|_| echoed)
+/// });
+/// assert_eq!(server.serve()?.connections, 1);
+/// assert_eq!(client.join().unwrap()?, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server {
     registry: Registry,
     settings: ServerSettings,
@@ -178,7 +208,7 @@ impl Server {
         registry: &Registry,
         endpoints: &[Endpoint],
         settings: ServerSettings,
-        handler: SharedHandler,
+        handler: Arc<dyn Handler>,
     ) -> Result<Server, BindError> {
         let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
         capacity::check_descriptors(acceptors, settings.max_connections).map_err(BindError::new)?;
@@ -247,7 +277,8 @@ impl Server {
 
     /// Returns a handle that reads this server's connection counts, also while it serves.
     #[must_use]
-    pub fn counts_reader(&self) -> CountsReader {
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn counts_reader(&self) -> CountsReader {
         CountsReader(Arc::clone(&self.limiter))
     }
 
@@ -265,7 +296,7 @@ impl Server {
     ///
     /// # Errors
     /// See [`serve`](Server::serve); `at_end` runs in every case.
-    pub fn serve_then(self, at_end: impl FnOnce()) -> Result<ServerSummary, ServeError> {
+    pub(crate) fn serve_then(self, at_end: impl FnOnce()) -> Result<ServerSummary, ServeError> {
         let handler = Arc::clone(&self.handler);
         let served = self.run();
         at_end();

@@ -57,7 +57,7 @@ const REPEAT_WINDOW: Duration = Duration::from_millis(200);
 /// - Restores the default of SIGCHLD if it is ignored: the status of child programs would be lost.
 ///
 /// The standard library ignores SIGPIPE and restores its default in child programs.
-pub fn prepare() {
+pub(crate) fn prepare() {
     crate::sys::signal::unblock(&HANDLED);
     if !crate::sys::signal::is_ignored(SIGXFSZ) {
         // Fails only on a system without this signal.
@@ -70,7 +70,7 @@ pub fn prepare() {
 
 /// The program's reactions to signals. Called on the watcher thread, except for
 /// [`drain`](SignalHandler::drain), which `ctrlc`'s thread may call.
-pub trait SignalHandler: Send + Sync {
+pub(crate) trait SignalHandler: Send + Sync {
     /// Starts the drain: finish open work, then end. May be called several times.
     fn drain(&self);
 
@@ -100,13 +100,13 @@ fn exits_on_signal() -> &'static Arc<AtomicBool> {
 
 /// Makes SIGINT and SIGTERM end the process at once, with 130 and 143. Called when its work is done
 /// and it waits for an output; the watcher thread may have ended already.
-pub fn exit_on_next_signal() {
+pub(crate) fn exit_on_next_signal() {
     // ord: Relaxed; no other access depends on it.
     exits_on_signal().store(true, Ordering::Relaxed);
 }
 
 /// The installed signal handlers and their watcher thread.
-pub struct Signals {
+pub(crate) struct Signals {
     registry: Registry,
     numbers: Vec<i32>,
     watch: Handle,
@@ -118,7 +118,10 @@ impl Signals {
     ///
     /// # Errors
     /// A handler cannot be installed, or the watcher thread cannot be started.
-    pub fn install(registry: &Registry, handler: Arc<dyn SignalHandler>) -> io::Result<Signals> {
+    pub(crate) fn install(
+        registry: &Registry,
+        handler: Arc<dyn SignalHandler>,
+    ) -> io::Result<Signals> {
         let before = echown_fd::fd::open_numbers();
         let is_ignored = |signal: &i32| {
             FROM_TERMINAL.contains(signal) && crate::sys::signal::is_ignored(*signal)
@@ -171,7 +174,7 @@ impl Signals {
     }
 
     /// Stops the watcher; the signals keep the handlers that `signal-hook` leaves installed.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.watch.close();
         if let Some(Err(failure)) = self.watcher.take().map(Promise::join)
             && !matches!(failure, TaskError::Cancelled)

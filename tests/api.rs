@@ -19,9 +19,7 @@ use echown::ownership::{
 };
 use echown::pool::{Orphans, Pool, PoolBuilder, Scope, ScopeError, SpawnError};
 use echown::report::InputError;
-use echown::server::{
-    BindError, ControlHandle, CountsReader, ServeError, Server, ServerSettings, ServerSummary,
-};
+use echown::server::{BindError, ControlHandle, ServeError, Server, ServerSettings, ServerSummary};
 use echown::test;
 use echown::{echo, faults, frame};
 
@@ -55,15 +53,14 @@ fn handles_can_be_sent_shared_and_unwound_through() {
     shared::<(Address, Endpoint, KeepAlive)>();
     shared::<(Level, Policy, ErrorKind)>();
     shared::<(Report, LeakReport, RegistrySummary)>();
-    shared::<(frame::Frame, frame::FrameDecoder, frame::FrameBudget)>();
+    shared::<(frame::Frame, frame::FrameDecoder)>();
     shared::<faults::FaultInjector>();
     shared::<(ServerSettings, ServerSummary)>();
     shared::<Promise<u8>>();
     shared::<Pool>();
     shared::<PoolBuilder>();
     shared::<ControlHandle>();
-    shared::<CountsReader>();
-    shared::<(echo::Plain, echo::Staged, echo::Broadcast)>();
+    shared::<echo::Plain>();
 }
 
 #[test]
@@ -71,7 +68,7 @@ fn types_with_functions_of_the_caller_can_be_sent() {
     // Not `RefUnwindSafe`: they contain the caller's functions or handlers, which may not be.
     sent_and_shared::<RegistryBuilder>();
     sent_and_shared::<Orphans<u8>>();
-    sent_and_shared::<(echo::Callback, echo::Chaos)>();
+    sent_and_shared::<echo::callback::Callback>();
     // Not `Sync`: it receives events. All that uses it consumes it.
     sent::<Server>();
     // Not `Sync`: a scope belongs to the thread of its body.
@@ -93,7 +90,6 @@ fn errors_can_be_sent_and_shared() {
     sent_error::<InputError>();
     sent_error::<BindError>();
     sent_error::<ServeError>();
-    sent_error::<echown::client::broadcast::ChatError>();
 }
 
 #[test]

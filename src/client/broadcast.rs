@@ -49,7 +49,7 @@ const EVENT_QUEUE_MAX: usize = 16;
 
 /// A broadcast client.
 #[derive(Debug)]
-pub struct ChatClient {
+pub(crate) struct ChatClient {
     /// The server's address.
     pub address: Endpoint,
     /// Put in front of each line, with a colon.
@@ -64,7 +64,7 @@ pub struct ChatClient {
 /// The frame counts of a chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ChatSummary {
+pub(crate) struct ChatSummary {
     /// Frames sent.
     pub sent: u64,
     /// Of these, frames that have come back.
@@ -76,7 +76,7 @@ pub struct ChatSummary {
 /// Why a chat failed.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ChatError {
+pub(crate) enum ChatError {
     /// The connection could not be established.
     CannotConnect(Endpoint, io::Error),
     /// The connection failed.
@@ -154,11 +154,11 @@ type ChatResult = Result<ChatSummary, ChatError>;
 
 /// Stops a chat, from any thread.
 #[derive(Clone)]
-pub struct StopHandle(SyncSender<ChatEvent>);
+pub(crate) struct StopHandle(SyncSender<ChatEvent>);
 
 impl StopHandle {
     /// Makes the chat send nothing more and end.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         match self.0.try_send(ChatEvent::Stop) {
             // A full channel already contains the same event.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
@@ -173,14 +173,14 @@ impl fmt::Debug for StopHandle {
 }
 
 /// Creates a stop handle and its receiver.
-pub fn stop_channel() -> (StopHandle, StopReceiver) {
+pub(crate) fn stop_channel() -> (StopHandle, StopReceiver) {
     let (sender, events) = sync_channel(EVENT_QUEUE_MAX);
     (StopHandle(sender.clone()), StopReceiver { sender, events })
 }
 
 /// The receiver of stop requests, for [`ChatClient::run`].
 #[derive(Debug)]
-pub struct StopReceiver {
+pub(crate) struct StopReceiver {
     sender: SyncSender<ChatEvent>,
     events: Receiver<ChatEvent>,
 }
@@ -191,7 +191,7 @@ impl ChatClient {
     ///
     /// # Errors
     /// Why the chat failed.
-    pub fn run(
+    pub(crate) fn run(
         self,
         registry: &Registry,
         input: File,

@@ -26,13 +26,13 @@ use crate::stage::{Driver, Machines, Sink};
 use crate::thread;
 use actions::ClientActions;
 use session::Session;
-pub use stop_handle::StopHandle;
-pub use summary::Summary;
+pub(crate) use stop_handle::StopHandle;
+pub(crate) use summary::Summary;
 
 /// The settings of a client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The server's address.
     pub server: Endpoint,
     /// The number of workers; each has one connection.
@@ -51,7 +51,7 @@ pub struct Settings {
 impl Settings {
     /// The default settings, for this server.
     #[must_use]
-    pub fn new(server: Endpoint) -> Settings {
+    pub(crate) fn new(server: Endpoint) -> Settings {
         Settings {
             server,
             workers: WORKERS_DEFAULT,
@@ -70,7 +70,7 @@ const WORKERS_DEFAULT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 /// # Errors
 /// A worker could not be started; the others were ended. `TimedOut`: the client was stopped, but its
 /// output is not read; its workers are left running.
-pub fn run(
+pub(crate) fn run(
     registry: &Registry,
     settings: &Settings,
     sink: Option<Sink>,

@@ -62,14 +62,14 @@ use crate::report::Plural;
 use hub::{Hub, MemberToken, count};
 use reader::ReadEnd;
 use send_queue::SendQueue;
-pub use send_queue::SlowReader;
+pub(crate) use send_queue::SlowReader;
 
 /// The default maximum payload of a frame, in bytes.
-pub const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
+pub(crate) const FRAME_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
 /// The default size of a client's send queue in bytes: bytes on the wire, and 96 bytes of overhead
 /// per frame.
-pub const SEND_QUEUE_MAX_DEFAULT: usize = 4 * 1024 * 1024;
+pub(crate) const SEND_QUEUE_MAX_DEFAULT: usize = 4 * 1024 * 1024;
 
 /// The memory that a client adds to the shared budget of frames, if memory is limited. Half of that
 /// is for frames: the allocator keeps freed memory in pieces.
@@ -83,7 +83,7 @@ const DRAIN_LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A [`Handler`] that sends every frame of every client to all clients, in one order.
-pub struct Broadcast {
+pub(crate) struct Broadcast {
     frame_max: usize,
     hub: Arc<Hub>,
     context: OnceLock<(Registry, Pool, FrameBudget)>,
@@ -96,7 +96,11 @@ impl Broadcast {
     /// Accepts frames with payloads of at most `frame_max` bytes, and queues at most `send_queue_max` bytes
     /// for one client, including 96 bytes of overhead per frame.
     #[must_use]
-    pub fn new(frame_max: usize, send_queue_max: usize, slow_reader: SlowReader) -> Broadcast {
+    pub(crate) fn new(
+        frame_max: usize,
+        send_queue_max: usize,
+        slow_reader: SlowReader,
+    ) -> Broadcast {
         Broadcast {
             frame_max,
             hub: Arc::new(Hub::new(send_queue_max, slow_reader)),

@@ -36,11 +36,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Handler, Memory, ServerContext, Signal, exchange};
 use crate::net::{AdaptiveSpin, Address, Stream};
 
-pub use rates::{ChaosRates, Fault, FaultCounts};
+pub use rates::FaultCounts;
+pub(crate) use rates::{ChaosRates, Fault};
 
 /// A handler that [`Chaos`] can wrap: the hooks through which it injects faults in the middle of a
 /// connection.
-pub trait ChaosTarget: Handler {
+pub(crate) trait ChaosTarget: Handler {
     /// Echoes the first input and returns, so that a fault can be injected into a connection that is in
     /// use; [`serve`](Handler::serve) continues from there. Returns false when the peer finishes before
     /// it sends anything that is echoed.
@@ -69,7 +70,7 @@ pub trait ChaosTarget: Handler {
 }
 
 /// Injects faults, at the rates of a [`ChaosRates`], into connections that a handler serves.
-pub struct Chaos {
+pub(crate) struct Chaos {
     inner: Arc<dyn ChaosTarget>,
     rates: ChaosRates,
     seed: u64,
@@ -81,7 +82,7 @@ pub struct Chaos {
 impl Chaos {
     /// Wraps `inner`.
     #[must_use]
-    pub fn new(inner: Arc<dyn ChaosTarget>, rates: ChaosRates, seed: u64) -> Chaos {
+    pub(crate) fn new(inner: Arc<dyn ChaosTarget>, rates: ChaosRates, seed: u64) -> Chaos {
         let injected = [const { AtomicU64::new(0) }; Fault::ALL.len()];
         Chaos { inner, rates, seed, served: AtomicU64::new(0), injected }
     }

@@ -42,13 +42,13 @@ use actions::ServerActions;
 use client::{Client, RequestLimits};
 
 /// How long a request may take, from when it can be sent until it is complete.
-pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// The maximum length of a request, including its newline.
-pub const REQUEST_BYTES_MAX_DEFAULT: usize = 64 * 1024;
+pub(crate) const REQUEST_BYTES_MAX_DEFAULT: usize = 64 * 1024;
 
 /// The handler of the staged style; see the module.
-pub struct Staged {
+pub(crate) struct Staged {
     limits: RequestLimits,
     machines: Mutex<Machines<ServerActions>>,
     /// Signals that the machines have not got yet.
@@ -58,7 +58,7 @@ pub struct Staged {
 impl Staged {
     /// With the default limits, and without a trace.
     #[must_use]
-    pub fn new() -> Staged {
+    pub(crate) fn new() -> Staged {
         let limits = RequestLimits {
             timeout: REQUEST_TIMEOUT_DEFAULT,
             bytes_max: REQUEST_BYTES_MAX_DEFAULT,
@@ -69,21 +69,21 @@ impl Staged {
 
     /// Sets how long a request may take, from when it can be sent until it is complete.
     #[must_use]
-    pub fn request_timeout(mut self, timeout: Duration) -> Staged {
+    pub(crate) fn request_timeout(mut self, timeout: Duration) -> Staged {
         self.limits.timeout = timeout;
         self
     }
 
     /// Sets the maximum length of a request, including its newline.
     #[must_use]
-    pub fn request_bytes_max(mut self, bytes: usize) -> Staged {
+    pub(crate) fn request_bytes_max(mut self, bytes: usize) -> Staged {
         self.limits.bytes_max = bytes;
         self
     }
 
     /// Sets the destination of the trace, which gets every event before the reaction to it.
     #[must_use]
-    pub fn trace(mut self, sink: Sink) -> Staged {
+    pub(crate) fn trace(mut self, sink: Sink) -> Staged {
         self.machines = Mutex::new(Machines::new(ServerActions::default(), Some(sink)));
         self
     }

@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number of bytes that frames may take; unlimited by default. Clones share the same budget.
 #[derive(Clone, Debug, Default)]
-pub struct FrameBudget(Option<Arc<AtomicU64>>);
+pub(crate) struct FrameBudget(Option<Arc<AtomicU64>>);
 
 impl FrameBudget {
     /// A budget of this many bytes.
     #[must_use]
-    pub fn limited(bytes: u64) -> FrameBudget {
+    pub(crate) fn limited(bytes: u64) -> FrameBudget {
         FrameBudget(Some(Arc::new(AtomicU64::new(bytes))))
     }
 
     /// The bytes left, if there is a limit.
     #[must_use]
-    pub fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         // ord: Relaxed; informational, no other access depends on it.
         self.0.as_ref().map(|left| left.load(Ordering::Relaxed))
     }

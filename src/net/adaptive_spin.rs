@@ -31,7 +31,7 @@ static LAST: AtomicUsize = AtomicUsize::new(0);
 
 /// The adaptive state of a connection or a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdaptiveSpin {
+pub(crate) struct AdaptiveSpin {
     /// How often the next call polls before it blocks.
     attempts: u8,
     /// Calls left that block at once.
@@ -90,7 +90,11 @@ impl Stream {
     /// # Errors
     /// Errors of the system call and the registry.
     #[track_caller]
-    pub fn read_spinning(&self, buffer: &mut [u8], spin: &mut AdaptiveSpin) -> io::Result<usize> {
+    pub(crate) fn read_spinning(
+        &self,
+        buffer: &mut [u8],
+        spin: &mut AdaptiveSpin,
+    ) -> io::Result<usize> {
         self.read_among(&LAST, buffer, spin)
     }
 

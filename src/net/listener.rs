@@ -445,7 +445,7 @@ impl Listener {
     /// # Errors
     /// See [`accept_or_stop`](Listener::accept_or_stop).
     #[track_caller]
-    pub fn accept_or_stop_spinning(
+    pub(crate) fn accept_or_stop_spinning(
         &self,
         stop: &PipeReader,
         spin: &mut AdaptiveSpin,

@@ -30,6 +30,23 @@ pub use half::{ReadHalf, WriteHalf};
 ///
 /// Reading and writing also work through `&Stream`, so that one owner can do both at once; for two owners
 /// there is [`split`](Stream::split).
+///
+/// # Examples
+/// ```
+/// use std::io::{Read, Write};
+///
+/// use echown::net::{Listener, Stream};
+///
+/// let listener = Listener::bind("127.0.0.1:0")?;
+/// let mut client = Stream::connect_to(&listener.local_addr()?)?;
+/// let (mut server, _) = listener.accept()?;
+/// client.write_all(b"hello")?;
+/// client.close()?;
+/// let mut greeting = String::new();
+/// server.read_to_string(&mut greeting)?;
+/// assert_eq!(greeting, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "a stream is closed when its handle is dropped"]
 pub struct Stream(Owned<OwnedFd>);
 

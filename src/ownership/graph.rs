@@ -21,7 +21,7 @@
 //! - Only recorded references count: a leak without a cycle in its report may have one.
 //! - One cycle is named, the shortest of those nearest to the resource. There may be others.
 //! - A graph belongs to a registry. A reference from a node of one registry to a node of another is
-//!   recorded in neither. At [`Level::Off`] nothing is recorded.
+//!   recorded in neither. At [`Level::Off`](super::Level::Off) nothing is recorded.
 //!
 //! # Examples
 //! ```

@@ -264,7 +264,7 @@ pub(crate) use handle_methods;
 
 /// A value with exactly one owner, which the registry checks.
 ///
-/// Created by [`Registry::own`] and the other `own` functions. The handle can be sent to other threads
+/// Created by [`Registry::own`](super::Registry::own) and the other `own` functions. The handle can be sent to other threads
 /// and shared; only the owning task can use it. Dropping it in the owning task releases the resource.
 /// Dropping it in any other task is a violation, and releases the resource, too.
 ///

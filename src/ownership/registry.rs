@@ -31,6 +31,22 @@ pub use builder::RegistryBuilder;
 pub const EXIT_CODE_FINDINGS: u8 = 23;
 
 /// A registry of resources and their owners. Cheap to clone: all clones are the same registry.
+///
+/// # Examples
+/// ```
+/// use echown::ownership::{Policy, Registry, Suppression};
+///
+/// let registry = Registry::builder()
+///     .on_leak(Policy::Fail)
+///     .suppress(Suppression::because("a cache lives as long as the process").kind("Vec<u8>"))
+///     .sink(|report| println!("{report}"))
+///     .build();
+/// let task = registry.run("forgetful", || {
+///     std::mem::forget(registry.own(String::from("forgotten")));
+/// });
+/// assert_eq!(task.unwrap_err().leaks().unwrap().resources.len(), 1);
+/// assert_eq!(registry.finish().exit_code, 23);
+/// ```
 #[derive(Clone)]
 pub struct Registry(Arc<RegistryInner>);
 

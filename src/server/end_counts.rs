@@ -112,7 +112,8 @@ impl serde::Serialize for EndCounts {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct ConnectionCounts {
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub(crate) struct ConnectionCounts {
     /// Connections accepted for service so far.
     pub connections: u64,
     /// Connections that are open.
@@ -125,8 +126,8 @@ pub struct ConnectionCounts {
 impl ConnectionCounts {
     /// One line of JSON.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        match serde_json::to_string(self) {
+    pub(crate) fn to_json(self) -> String {
+        match serde_json::to_string(&self) {
             Ok(json) => json,
             Err(error) => unreachable!("plain data always serializes: {error}"),
         }

@@ -8,7 +8,7 @@ use crate::stage::Signal;
 
 /// Stops a client, from any thread. Cheap to clone; all clones stop the same client.
 #[derive(Clone, Default)]
-pub struct StopHandle(Arc<Shared>);
+pub(crate) struct StopHandle(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -27,12 +27,12 @@ struct State {
 impl StopHandle {
     /// The handle of a client that was not started yet.
     #[must_use]
-    pub fn new() -> StopHandle {
+    pub(crate) fn new() -> StopHandle {
         StopHandle::default()
     }
 
     /// Stops the client, because of this signal. The first one counts.
-    pub fn stop(&self, signal: Signal) {
+    pub(crate) fn stop(&self, signal: Signal) {
         self.state().signal.get_or_insert(signal);
         self.0.changed.notify_all();
     }

@@ -7,7 +7,7 @@ use crate::report::Plural;
 /// The counters of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Requests.
     pub requests: u64,
     /// Replies that were correct.

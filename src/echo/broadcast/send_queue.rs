@@ -35,7 +35,7 @@ fn weight(frame: &Frame) -> usize {
 /// The policy for a client that reads more slowly than the others write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum SlowReader {
+pub(crate) enum SlowReader {
     /// Disconnect it: it receives nothing more, and notices that.
     #[default]
     Disconnect,

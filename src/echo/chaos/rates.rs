@@ -10,7 +10,7 @@ use crate::faults::rates as fault_rates;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Fault {
+pub(crate) enum Fault {
     /// A panic in the middle of an exchange.
     Panic,
     /// A forgotten handle.
@@ -29,7 +29,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds, in the order in which they are listed.
-    pub const ALL: [Fault; 7] = [
+    pub(crate) const ALL: [Fault; 7] = [
         Fault::Panic,
         Fault::Leak,
         Fault::ForeignWrite,
@@ -41,7 +41,7 @@ impl Fault {
 
     /// The word for it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Fault::Panic => "panic",
             Fault::Leak => "leak",
@@ -59,26 +59,26 @@ impl Fault {
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FaultCounts {
-    /// [`Fault::Panic`].
+    /// Panics in the middle of an exchange.
     pub panic: u64,
-    /// [`Fault::Leak`].
+    /// Forgotten handles.
     pub leak: u64,
-    /// [`Fault::ForeignWrite`].
+    /// Writes by a task that does not own the descriptor.
     pub foreign_write: u64,
-    /// [`Fault::Cycle`].
+    /// Cycles of references that keep the handle.
     pub cycle: u64,
-    /// [`Fault::DoubleRelease`].
+    /// Second releases.
     pub double_release: u64,
-    /// [`Fault::FdReplaced`].
+    /// Descriptors that were replaced outside the registry.
     pub fd_replaced: u64,
-    /// [`Fault::FinalizerPanic`].
+    /// Finalizers that panic.
     pub finalizer_panic: u64,
 }
 
 impl FaultCounts {
     /// Calls `count` for each kind.
     #[must_use]
-    pub fn from_fn(count: impl Fn(Fault) -> u64) -> FaultCounts {
+    pub(crate) fn from_fn(count: impl Fn(Fault) -> u64) -> FaultCounts {
         FaultCounts {
             panic: count(Fault::Panic),
             leak: count(Fault::Leak),
@@ -92,7 +92,7 @@ impl FaultCounts {
 
     /// Number of faults of one kind.
     #[must_use]
-    pub fn get(&self, fault: Fault) -> u64 {
+    pub(crate) fn get(&self, fault: Fault) -> u64 {
         match fault {
             Fault::Panic => self.panic,
             Fault::Leak => self.leak,
@@ -123,7 +123,7 @@ impl fmt::Display for FaultCounts {
 
 /// The rate of each kind. Written as `panic=0.1,leak=0.05`; a kind that is not named has rate 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ChaosRates {
+pub(crate) struct ChaosRates {
     /// In the order of [`Fault::ALL`]. Each is in 0..=1, and so is their sum.
     rates: [f64; Fault::ALL.len()],
 }
@@ -134,7 +134,7 @@ const ROUNDING: f64 = 1e-9;
 impl ChaosRates {
     /// The fault of the connection before which `before` others were served: at most one.
     #[must_use]
-    pub fn draw(&self, seed: u64, before: u64) -> Option<Fault> {
+    pub(crate) fn draw(&self, seed: u64, before: u64) -> Option<Fault> {
         // Neighbouring seeds must not give the same draws shifted by one connection: the first number
         // drawn from the seed is the one that connections are counted from.
         let start = fastrand::Rng::with_seed(seed).u64(..);
