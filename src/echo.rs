@@ -37,6 +37,33 @@ pub(crate) use {
 /// The server calls [`open`](Handler::open) first and [`close`](Handler::close) last, each once and in its
 /// main task. It calls the other methods in the task of the acceptor or of the connection concerned,
 /// several at a time.
+///
+/// # Examples
+/// ```
+/// use std::io::{self, Write};
+///
+/// use echown::echo::Handler;
+/// use echown::net::Stream;
+///
+/// /// Sends a greeting instead of an echo.
+/// struct Greeter;
+///
+/// impl Handler for Greeter {
+///     fn name(&self) -> &'static str {
+///         "greeter"
+///     }
+///
+///     fn serve(&self, mut stream: Stream) -> io::Result<()> {
+///         stream.write_all(b"hello\n")?;
+///         Ok(stream.close()?)
+///     }
+/// }
+///
+/// let (ours, theirs) = Stream::pair()?;
+/// Greeter.serve(theirs)?;
+/// assert_eq!(io::read_to_string(ours)?, "hello\n");
+/// # Ok::<(), io::Error>(())
+/// ```
 pub trait Handler: Send + Sync {
     /// The name of its tasks in reports, such as `echo`.
     fn name(&self) -> &'static str;

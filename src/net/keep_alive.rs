@@ -16,6 +16,19 @@ use std::time::Duration;
 use rustix::net::sockopt;
 
 /// When a silent TCP connection is probed, and when it fails.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use echown::net::{KeepAlive, Listener};
+///
+/// let patient = KeepAlive { idle: Duration::from_secs(600), ..KeepAlive::DEFAULT };
+/// let listener = Listener::options().keep_alive(Some(patient)).bind("127.0.0.1:0")?;
+/// let _client = std::net::TcpStream::connect(listener.local_addr()?.inet().unwrap())?;
+/// assert_eq!(listener.accept()?.0.keep_alive()?, Some(patient));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
     /// Silence before the first probe (`TCP_KEEPIDLE`), in whole seconds.

@@ -26,6 +26,23 @@ const NANOS_A_MILLI: i64 = 1_000_000;
 /// It is edge-triggered (`EPOLLET`): after an event, read and write until `WouldBlock`, or until nothing
 /// more can be there. It never owns a stream, and the kernel removes a stream that is closed. Cancelling
 /// does not wake a task that waits here: wait with a timeout.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// use std::time::Duration;
+///
+/// use echown::net::{Poller, Stream};
+/// use echown::ownership::Registry;
+///
+/// let (ours, mut theirs) = Stream::pair()?;
+/// theirs.write_all(b"hello")?;
+/// let mut poller = Poller::new_in(Registry::global())?;
+/// poller.add(&ours, 7)?;
+/// assert!(poller.wait(Duration::from_secs(1))?.eq([7]));
+/// assert_eq!(ours.try_read(&mut [0; 16])?, 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "it is closed when it is dropped"]
 pub struct Poller {
     epoll: Owned<OwnedFd>,

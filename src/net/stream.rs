@@ -484,6 +484,22 @@ impl Stream {
     ///
     /// # Errors
     /// `NotOwner` and related errors; the stream is returned.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// use echown::{net::Stream, thread};
+    ///
+    /// let (ours, theirs) = Stream::pair()?;
+    /// let (mut reading, writing) = ours.split().map_err(std::io::Error::from)?;
+    /// let writer = thread::spawn_with(writing, |mut writing| writing.write_all(b"hello"))?;
+    /// std::io::copy(&mut &theirs, &mut &theirs)?;
+    /// theirs.close()?;
+    /// assert_eq!(std::io::read_to_string(&mut reading)?, "hello");
+    /// writer.join_flat()?;
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     #[track_caller]
     pub fn split(self) -> Result<(ReadHalf, WriteHalf), Refused<Stream>> {
         match self.0.split() {
