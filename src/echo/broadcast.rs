@@ -273,7 +273,7 @@ fn prepare(stream: &Stream) -> io::Result<String> {
 /// Reads one frame and no byte of the next; `None` if the peer finishes before a frame is complete.
 fn first_frame(mut stream: &Stream, mut decoder: FrameDecoder) -> io::Result<Option<Frame>> {
     const PIECE_MAX: usize = 16 * 1024;
-    let mut buffer = super::buffer(PIECE_MAX)?;
+    let mut buffer = super::exchange::buffer(PIECE_MAX)?;
     loop {
         let wanted = decoder.missing().min(PIECE_MAX);
         let received = stream.read(&mut buffer[..wanted])?;

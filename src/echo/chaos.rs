@@ -49,7 +49,7 @@ pub(crate) trait ChaosTarget: Handler {
     /// # Errors
     /// See [`Handler::serve`].
     fn echo_first(&self, stream: &Stream) -> io::Result<bool> {
-        exchange::echo_once(stream, &mut exchange::buffer()?, &mut AdaptiveSpin::default())
+        exchange::echo_once(stream, &mut exchange::read_buffer()?, &mut AdaptiveSpin::default())
             .map(|echoed| echoed > 0)
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::EndReason;
 use crate::net::{AdaptiveSpin, Stream};
+use crate::ownership::Error;
 
 /// Size of the one read of [`ChaosTarget::echo_first`](super::ChaosTarget::echo_first).
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -12,8 +13,8 @@ const BUFFER_BYTES: usize = 16 * 1024;
 ///
 /// # Errors
 /// There is no memory for it.
-pub(super) fn buffer() -> io::Result<Vec<u8>> {
-    super::buffer(BUFFER_BYTES)
+pub(super) fn read_buffer() -> io::Result<Vec<u8>> {
+    buffer(BUFFER_BYTES)
 }
 
 /// Echoes the input of one read and returns its length; zero at the end of the stream.
@@ -37,18 +38,41 @@ pub(super) fn receive(
 ) -> io::Result<usize> {
     stream.read_spinning(buffer, spin).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => error,
-        _ => super::reset_by(stream, error),
+        _ => reset_by(stream, error),
     })
 }
 
 /// Writes all of it. An error of the system resets the connection.
 #[inline]
 pub(super) fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
-    let failed = |error| timed_out(super::reset_by(stream, error), EndReason::WriteTimeout);
+    let failed = |error| timed_out(reset_by(stream, error), EndReason::WriteTimeout);
     stream.write_all(bytes).map_err(failed)
 }
 
 /// The error that says which socket timeout passed.
 pub(super) fn timed_out(error: io::Error, timeout: EndReason) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { timeout.into_error() } else { error }
+}
+
+/// A zeroed buffer of this many bytes.
+///
+/// # Errors
+/// The allocation failed. This ends a connection and not the process.
+pub(super) fn buffer(bytes: usize) -> io::Result<Vec<u8>> {
+    crate::sys::zeroed::zeroed(bytes).ok_or_else(|| no_memory(bytes))
+}
+
+fn no_memory(bytes: usize) -> io::Error {
+    let text = format!("failed to allocate {bytes} bytes");
+    io::Error::new(io::ErrorKind::OutOfMemory, text)
+}
+
+/// Makes the close reset the connection, because it ends with this error before everything is sent: an
+/// ordinary end would mean that nothing is missing.
+pub(super) fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
+    // A registry error concerns the task and not the connection; a closed connection needs no reset.
+    if Error::in_io(&error).is_none() {
+        let _ = stream.reset_on_close();
+    }
+    error
 }

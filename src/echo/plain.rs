@@ -11,16 +11,13 @@ use std::io;
 use std::time::Duration;
 
 use super::exchange::{receive, send_back, timed_out};
-use super::{ChaosTarget, EndReason, Handler, Memory};
+use super::{ChaosTarget, EndReason, Handler};
 use crate::net::{AdaptiveSpin, Stream};
 use buffer::AdaptiveBuffer;
 
 /// How long the last bytes of a drained connection may take to arrive. The drain's own deadline is
 /// usually earlier.
 const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A connection's buffer at its largest, and the smaller one that it replaces.
-pub(super) const MEMORY: Memory = Memory { own: 80 * 1024, pooled: 0 };
 
 /// Echoes all input until the peer closes its sending side, and then closes ours: a client that
 /// sends a file and half-closes gets all of it back, and then the end of the stream.

@@ -20,28 +20,34 @@ use super::registry::Registry;
 use super::slot::Slot;
 use crate::sys::{close, fork};
 
-/// Ids that a thread takes at once, so that threads that own at the same time rarely meet at the counter.
+/// Ids that a thread takes at once, at most.
 const IDS_PER_BLOCK: u64 = 64;
 
 thread_local! {
-    /// The rest of this thread's block of ids: the next one, and the end. Needs no destructor.
-    static IDS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    /// The rest of this thread's block of ids (the next one, and the end), and the block's size. Needs no
+    /// destructor.
+    static IDS: Cell<(u64, u64, u64)> = const { Cell::new((0, 0, 0)) };
 }
 
-/// An id that no other resource of this process has or had. Ids grow within a thread; between threads
-/// their order says nothing.
+/// An id that no other resource of this process has or had.
+///
+/// Threads take ids in blocks, so that those that own at the same time rarely meet at the counter. A
+/// thread's first block has one id and each further one twice as many, because most threads own little.
+/// Ids grow within a thread; between threads their order says nothing.
 fn next_id() -> ResourceId {
     static NEXT_BLOCK: AtomicU64 = AtomicU64::new(1);
-    let (mut id, mut end) = IDS.get();
+    let (mut id, mut end, mut size) = IDS.get();
     if id == end {
+        size = (2 * size).clamp(1, IDS_PER_BLOCK);
         // ord: Relaxed; only uniqueness matters, and that is the increment's own.
-        id = NEXT_BLOCK.fetch_add(IDS_PER_BLOCK, Ordering::Relaxed);
-        end = id + IDS_PER_BLOCK;
+        id = NEXT_BLOCK.fetch_add(size, Ordering::Relaxed);
+        end = id + size;
     }
-    IDS.set((id + 1, end));
+    IDS.set((id + 1, end, size));
     ResourceId::new(NonZeroU64::new(id).expect("2^64 resources take longer than any process lives"))
 }
 
+/// The additional data of a resource that is a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordedFd {
     pub(crate) number: Number,

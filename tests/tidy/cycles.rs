@@ -20,7 +20,7 @@ struct Modules {
 }
 
 /// The cycles that are left, by their first file in the order of names. This list only shrinks.
-const LEFT: &[&str] = &["src/echo.rs"];
+const LEFT: &[&str] = &[];
 
 /// How many re-exports a path may pass.
 const STEPS_MAX: usize = 16;

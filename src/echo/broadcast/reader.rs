@@ -55,7 +55,7 @@ pub(super) fn run(
     registry: &Registry,
     mut decoder: FrameDecoder,
 ) -> io::Result<ReadEnd> {
-    let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
+    let mut buffer = crate::echo::exchange::buffer(BUFFER_BYTES)?;
     let mut drain: Option<DrainProgress> = None;
     // When the latest piece of an incomplete frame arrived.
     let mut last_input = Instant::now();

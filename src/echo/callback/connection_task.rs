@@ -125,7 +125,7 @@ impl ConnectionTask {
 
     /// Reads, and passes everything to the receiver, until the peer has finished.
     fn receive(&self, receiver: &dyn MsgReceiver) -> io::Result<()> {
-        let mut buffer = crate::echo::buffer(BUFFER_BYTES)?;
+        let mut buffer = crate::echo::exchange::buffer(BUFFER_BYTES)?;
         loop {
             let read = self.read(&mut buffer);
             let bytes = read.map_err(|error| timed_out(error, EndReason::IdleTimeout))?;

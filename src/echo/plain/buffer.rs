@@ -36,7 +36,7 @@ impl AdaptiveBuffer {
     /// # Errors
     /// There is no memory for it.
     pub(super) fn new() -> io::Result<AdaptiveBuffer> {
-        Ok(AdaptiveBuffer { bytes: crate::echo::buffer(SMALL_BYTES)?, is_timed: false })
+        Ok(AdaptiveBuffer { bytes: crate::echo::exchange::buffer(SMALL_BYTES)?, is_timed: false })
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {
@@ -52,7 +52,7 @@ impl AdaptiveBuffer {
             return Ok(());
         };
         // Without memory for a larger one, continue with the current one.
-        let Ok(larger) = crate::echo::buffer(larger) else { return Ok(()) };
+        let Ok(larger) = crate::echo::exchange::buffer(larger) else { return Ok(()) };
         self.bytes = larger;
         if !self.is_timed && stream.read_timeout()?.is_none() {
             stream.set_read_timeout(Some(SILENCE))?;
@@ -70,7 +70,7 @@ impl AdaptiveBuffer {
         if !self.is_timed || error.kind() != io::ErrorKind::WouldBlock {
             return Ok(false);
         }
-        self.bytes = crate::echo::buffer(SMALL_BYTES)?;
+        self.bytes = crate::echo::exchange::buffer(SMALL_BYTES)?;
         stream.set_read_timeout(None)?;
         self.is_timed = false;
         Ok(true)

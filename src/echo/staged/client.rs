@@ -3,7 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::echo::{EndReason, reset_by};
+use crate::echo::EndReason;
+use crate::echo::exchange::reset_by;
 use crate::net::{LineBuffer, LineStatus, Readiness, Stream};
 use crate::ownership::Resource;
 use crate::stage::{Event, Payload};

@@ -1,0 +1,144 @@
+//! The interface of a connection handler, and what the server tells it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::chaos::FaultCounts;
+use crate::net::{Address, Stream};
+use crate::ownership::Registry;
+use crate::pool::Pool;
+use crate::stage::Signal;
+
+/// A connection handler.
+///
+/// The server calls [`open`](Handler::open) first and [`close`](Handler::close) last, each once and in its
+/// main task. It calls the other methods in the task of the acceptor or of the connection concerned,
+/// several at a time.
+///
+/// # Examples
+/// ```
+/// use std::io::{self, Write};
+///
+/// use echown::echo::Handler;
+/// use echown::net::Stream;
+///
+/// /// Sends a greeting instead of an echo.
+/// struct Greeter;
+///
+/// impl Handler for Greeter {
+///     fn name(&self) -> &'static str {
+///         "greeter"
+///     }
+///
+///     fn serve(&self, mut stream: Stream) -> io::Result<()> {
+///         stream.write_all(b"hello\n")?;
+///         Ok(stream.close()?)
+///     }
+/// }
+///
+/// let (ours, theirs) = Stream::pair()?;
+/// Greeter.serve(theirs)?;
+/// assert_eq!(io::read_to_string(ours)?, "hello\n");
+/// # Ok::<(), io::Error>(())
+/// ```
+pub trait Handler: Send + Sync {
+    /// The name of its tasks in reports, such as `echo`.
+    fn name(&self) -> &'static str;
+
+    /// The number of tasks per connection, including the one that runs [`serve`](Handler::serve).
+    fn tasks_per_connection(&self) -> usize {
+        1
+    }
+
+    /// The maximum memory of a connection, without its threads and the kernel's part. The default
+    /// is the figure of the plain echo.
+    fn memory(&self) -> Memory {
+        Memory::PLAIN
+    }
+
+    /// Prepares the state that all connections share. Nothing is accepted yet.
+    ///
+    /// # Errors
+    /// The server cannot start.
+    fn open(&self, context: &ServerContext) -> io::Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Serves one connection to its end, in the task that owns it. The stream has the server's
+    /// timeouts.
+    ///
+    /// # Errors
+    /// The connection ended early: the peer's reset, a timeout, a rejection by the registry. The
+    /// error ends only this connection.
+    fn serve(&self, stream: Stream) -> io::Result<()>;
+
+    /// Called when a connection is rejected because a limit is reached.
+    fn connection_refused(&self, peer: &Address) {
+        let _ = peer;
+    }
+
+    /// Called when a signal starts the drain.
+    fn signal_received(&self, signal: Signal) {
+        let _ = signal;
+    }
+
+    /// Releases the shared state; the last connection has ended.
+    fn close(&self) {}
+
+    /// The faults that the handler injected on purpose (`--chaos`). Default: none.
+    fn injected(&self) -> FaultCounts {
+        FaultCounts::default()
+    }
+}
+
+/// The memory that connections take in a [`Handler`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The maximum number of bytes of one connection, unshared.
+    pub own: u64,
+    /// Bytes that each connection adds to the shared pool; the handler respects
+    /// [`ServerContext::memory`] in total.
+    pub pooled: u64,
+}
+
+impl Memory {
+    /// The figure of the plain echo: a connection's buffer at its largest, and the smaller one that it
+    /// replaces.
+    pub const PLAIN: Memory = Memory { own: 80 * 1024, pooled: 0 };
+}
+
+/// A shared handler.
+pub(crate) type SharedHandler = Arc<dyn Handler>;
+
+/// The server's registry, pool, addresses and limits, for its handler.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ServerContext {
+    /// The registry of the server's resources.
+    pub registry: Registry,
+    /// Runs the connections' tasks. Its limit includes a handler's own tasks: see
+    /// [`tasks_per_connection`](Handler::tasks_per_connection).
+    pub pool: Pool,
+    /// The bound addresses, numeric, as in `127.0.0.1:3000`.
+    pub addresses: Vec<String>,
+    /// The maximum number of concurrent connections.
+    pub max_connections: usize,
+    /// Bytes for buffers that the handler shares among its connections, if memory is limited: see
+    /// [`Memory::pooled`].
+    pub memory: Option<u64>,
+}
+
+impl ServerContext {
+    /// The context of a server that uses this pool.
+    #[must_use]
+    pub fn new(pool: &Pool, addresses: Vec<String>, max_connections: usize) -> ServerContext {
+        ServerContext {
+            registry: pool.registry().clone(),
+            pool: pool.clone(),
+            addresses,
+            max_connections,
+            memory: None,
+        }
+    }
+}
