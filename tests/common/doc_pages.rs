@@ -84,8 +84,19 @@ fn without_gutter(line: &str) -> String {
 
 /// Prefixes of numbers that differ from run to run. Each kind is renumbered separately, in order of
 /// first occurrence. Ages become `0ms`.
-pub const KERNELS: &[&str] =
-    &["fd ", "thread ", "kernel id ", "cookie ", "inode ", "device ", "socket:[", "pipe:["];
+pub const KERNELS: &[&str] = &[
+    "fd ",
+    "thread ",
+    "kernel id ",
+    "cookie ",
+    "inode ",
+    "device ",
+    "socket:[",
+    "pipe:[",
+    // Not the kernel's, but threads take ids of resources in blocks.
+    "resource ",
+    "half of ",
+];
 
 /// A text without differences between runs; `counted` is a list of prefixes such as [`KERNELS`].
 pub fn steady(text: &str, counted: &[&str]) -> String {
