@@ -6,7 +6,9 @@ mod common;
 #[path = "../tests/soak/mod.rs"]
 mod soak;
 
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -49,9 +51,22 @@ fn main() -> ExitCode {
         duration: minutes(arguments.minutes),
         seed,
         arguments: arguments.arguments,
-        progress: |line| eprint!("\r\x1b[K{line}"),
+        progress: show_progress,
     });
-    eprintln!();
+    if stderr().is_terminal() {
+        eprintln!();
+    }
     println!("{outcome}");
     if outcome.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Rewrites one line on a terminal. Anywhere else, such as in a log, writes one line in thirty.
+fn show_progress(line: &str) {
+    static LINES: AtomicU32 = AtomicU32::new(0);
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K{line}");
+    // ord: Relaxed; one thread counts.
+    } else if LINES.fetch_add(1, Ordering::Relaxed).is_multiple_of(30) {
+        eprintln!("{line}");
+    }
 }
