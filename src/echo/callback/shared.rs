@@ -194,7 +194,7 @@ impl Shared {
         }
         let (socket, writer) = (state.socket.take(), state.writer_promise.take());
         drop(state);
-        self.fail("the connection is over");
+        self.fail("the connection has ended");
         drop(socket);
         if let Some(writer) = writer {
             // The connection's own error is the one to return.
@@ -223,5 +223,5 @@ fn nothing_is_sent(reason: &str) -> io::Error {
 }
 
 pub(super) fn ended() -> io::Error {
-    nothing_is_sent("the connection is over")
+    nothing_is_sent("the connection has ended")
 }
