@@ -4,7 +4,7 @@
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
-use echown_report::{Ignore, Plural};
+use echown_report::{Plural, Suppression};
 
 use crate::ownership::{
     LeakReport, Registry, ResourceData, TaskError, TaskLabel, UnjoinedChildren, task,
@@ -56,8 +56,7 @@ pub fn check<T>(f: impl FnOnce() -> T) -> T {
 #[derive(Clone, Debug)]
 #[must_use = "nothing is checked until `run`"]
 pub struct Check {
-    ignores: Vec<Ignore>,
-    ignored_sites: Vec<(&'static str, &'static str)>,
+    ignores: Vec<Suppression>,
     expected: Option<(usize, &'static str)>,
     settle: Duration,
 }
@@ -71,24 +70,24 @@ impl Default for Check {
 impl Check {
     /// No exceptions; a second for children to end.
     pub fn new() -> Check {
-        Check { ignores: Vec::new(), ignored_sites: Vec::new(), expected: None, settle: SETTLE }
+        Check { ignores: Vec::new(), expected: None, settle: SETTLE }
     }
 
-    /// Ignores resources of this kind: `tcp stream`, `pipe`, or the name of a type.
+    /// Ignores resources of this kind: `tcp stream`, `socket` for all sockets, or the name of a type.
     pub fn ignore_kind(mut self, what: &'static str, because: &'static str) -> Check {
-        self.ignores.push(Ignore::Kind { what, because });
+        self.ignores.push(Suppression::because(because).kind(what));
         self
     }
 
     /// Ignores resources with this text in their path or address.
     pub fn ignore_path(mut self, what: &'static str, because: &'static str) -> Check {
-        self.ignores.push(Ignore::Path { what, because });
+        self.ignores.push(Suppression::because(because).path(what));
         self
     }
 
     /// Ignores resources that were acquired at a site with this text in it (`src/pool.rs`).
     pub fn ignore_site(mut self, what: &'static str, because: &'static str) -> Check {
-        self.ignored_sites.push((what, because));
+        self.ignores.push(Suppression::because(because).site(what));
         self
     }
 
@@ -162,19 +161,12 @@ impl Check {
     }
 
     fn ignores(&self, resource: &ResourceData) -> bool {
-        let places: Vec<&str> = [&resource.local, &resource.peer, &resource.path]
-            .into_iter()
-            .flatten()
-            .map(|it| &**it)
-            .collect();
-        let site = resource.acquired.to_string();
-        let by_kind_or_place =
-            self.ignores.iter().find_map(|ignore| ignore.reason(resource.kind, &places));
-        let by_site = self.ignored_sites.iter().find(|(part, _)| site.contains(part));
-        let because = by_kind_or_place.or(by_site.map(|(_, because)| *because));
-        if let Some(because) = because {
-            eprintln!("echown: ignored: {} acquired at {site}: {because}", resource.kind);
+        let (kind, places, site) =
+            (resource.kind, resource.places(), resource.acquired.to_string());
+        let matching = self.ignores.iter().find(|known| known.matches(kind, &places, &site));
+        if let Some(known) = matching {
+            eprintln!("echown: ignored: {kind} acquired at {site}: {}", known.reason);
         }
-        because.is_some()
+        matching.is_some()
     }
 }

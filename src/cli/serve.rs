@@ -172,8 +172,8 @@ struct CheckArguments {
     on_violation: Policy,
 
     /// Leaks that are not reported: a TOML file of `[[suppress]]` tables with a `reason` and at least
-    /// one of `kind`, `path` (a part of it) and `site` (a part of file:line:column). At exit, used
-    /// suppressions are listed, and unused ones cause a warning.
+    /// one of `kind` (`socket` for all sockets), `path` (a part of a path or address) and `site` (a
+    /// part of file:line:column). At exit, used suppressions are listed, and unused ones cause a warning.
     #[arg(long, value_name = "FILE")]
     suppressions: Option<PathBuf>,
 }

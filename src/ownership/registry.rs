@@ -243,7 +243,7 @@ impl Registry {
             .0
             .suppressions
             .iter()
-            .find(|(known, _)| known.matches(data.kind, data.path.as_deref(), &site));
+            .find(|(known, _)| known.matches(data.kind, &data.places(), &site));
         let Some((_, used)) = matching else {
             return false;
         };

@@ -100,8 +100,7 @@ fn size_of_report(report: &Report) -> usize {
 }
 
 fn size_of_resource(resource: &ResourceData) -> usize {
-    let texts = [&resource.local, &resource.peer, &resource.path];
-    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let texts: usize = resource.places().into_iter().map(str::len).sum();
     let step = |step: &CustodyStep| {
         size_of::<CustodyStep>() + step.backtrace.as_ref().map_or(0, String::len)
     };

@@ -49,6 +49,14 @@ pub struct ResourceData {
     pub kept_alive_by: Option<Cycle>,
 }
 
+impl ResourceData {
+    /// Its addresses and its path.
+    #[must_use]
+    pub fn places(&self) -> Vec<&str> {
+        [&self.local, &self.peer, &self.path].into_iter().flatten().map(String::as_str).collect()
+    }
+}
+
 /// One step of a custody.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use echown_fd::escape;
+use echown_fd::{escape, kind};
 
-/// A rule for accepted leaks, with the reason.
+/// A rule for accepted leaks, with the reason. Registries, tests, `echown::Check` and files of
+/// suppressions all use it.
 ///
 /// All conditions must match. A suppressed leak is finalized, but it is not reported and does not change
 /// its task's result. The summary counts it with its reason.
@@ -12,9 +13,9 @@ use echown_fd::escape;
 pub struct Suppression {
     /// The reason, which is printed when the suppression is used.
     pub reason: String,
-    /// The kind of the resource must equal this.
+    /// The kind of the resource must equal this; `socket` stands for all kinds of sockets.
     pub kind: Option<String>,
-    /// The path must contain this.
+    /// The path or an address must contain this.
     pub path: Option<String>,
     /// `file:line:column` must contain this.
     pub site: Option<String>,
@@ -33,14 +34,15 @@ impl Suppression {
         }
     }
 
-    /// Matches only resources of this kind (`tcp stream`, `file`, a type's name).
+    /// Matches only resources of this kind (`tcp stream`, `file`, a type's name, `socket` for all
+    /// sockets).
     #[must_use]
     pub fn kind(mut self, kind: impl Into<String>) -> Suppression {
         self.kind = Some(kind.into());
         self
     }
 
-    /// Matches only descriptors whose path contains this text.
+    /// Matches only descriptors whose path or address contains this text.
     #[must_use]
     pub fn path(mut self, part: impl Into<String>) -> Suppression {
         self.path = Some(part.into());
@@ -54,11 +56,13 @@ impl Suppression {
         self
     }
 
-    /// Whether it matches a leak of this kind, path and site.
+    /// Whether it matches a leak of this kind, with these paths and addresses, and this site.
     #[must_use]
-    pub fn matches(&self, kind: &str, path: Option<&str>, site: &str) -> bool {
-        self.kind.as_deref().is_none_or(|wanted| wanted == kind)
-            && self.path.as_deref().is_none_or(|part| path.is_some_and(|path| path.contains(part)))
+    pub fn matches(&self, kind: &str, places: &[&str], site: &str) -> bool {
+        let is_of_kind =
+            |wanted: &str| wanted == kind || (wanted == kind::SOCKET && kind::is_socket(kind));
+        self.kind.as_deref().is_none_or(is_of_kind)
+            && self.path.as_deref().is_none_or(|part| places.iter().any(|it| it.contains(part)))
             && self.site.as_deref().is_none_or(|part| site.contains(part))
     }
 }
@@ -88,9 +92,24 @@ mod tests {
     fn a_suppression_matches_only_when_all_its_conditions_do() {
         let known =
             Suppression::because("the log is open until exit").kind("file").path("/var/log");
-        assert!(known.matches("file", Some("/var/log/echo"), "src/a.rs:1:1"));
-        assert!(!known.matches("pipe", Some("/var/log/echo"), "src/a.rs:1:1"));
-        assert!(!known.matches("file", Some("/tmp/echo"), "src/a.rs:1:1"));
-        assert!(!known.matches("file", None, "src/a.rs:1:1"));
+        assert!(known.matches("file", &["/var/log/echo"], "src/a.rs:1:1"));
+        assert!(known.matches("file", &["/tmp/echo", "/var/log/echo"], "src/a.rs:1:1"));
+        assert!(!known.matches("pipe", &["/var/log/echo"], "src/a.rs:1:1"));
+        assert!(!known.matches("file", &["/tmp/echo"], "src/a.rs:1:1"));
+        assert!(!known.matches("file", &[], "src/a.rs:1:1"));
+        let here = known.site("src/a.rs");
+        assert!(here.matches("file", &["/var/log/echo"], "src/a.rs:1:1"));
+        assert!(!here.matches("file", &["/var/log/echo"], "src/b.rs:1:1"));
+    }
+
+    #[test]
+    fn socket_matches_every_kind_of_socket_and_nothing_else() {
+        let sockets = Suppression::because("a reason").kind("socket");
+        for kind in ["socket", "tcp stream", "udp socket", "unix datagram", "netlink socket"] {
+            assert!(sockets.matches(kind, &[], ""), "{kind}");
+        }
+        for kind in ["pipe", "file", "epoll"] {
+            assert!(!sockets.matches(kind, &["socket"], ""), "{kind}");
+        }
     }
 }

@@ -141,6 +141,14 @@ pub struct Descriptor {
     pub facts: Vec<String>,
 }
 
+impl Descriptor {
+    /// Its addresses and its path.
+    #[must_use]
+    pub fn places(&self) -> Vec<&str> {
+        [&self.local, &self.peer, &self.path].into_iter().flatten().map(String::as_str).collect()
+    }
+}
+
 /// A place where a descriptor was opened or closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]

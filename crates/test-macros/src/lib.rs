@@ -59,7 +59,7 @@ pub fn test_of_echown(options: TokenStream, item: TokenStream) -> TokenStream {
 struct MacroOrigin {
     /// The attribute's path for messages.
     name: &'static str,
-    /// The path of `Case`, `Binary`, `Ignore` and `run` for the generated code.
+    /// The path of `Case`, `Binary`, `Suppression` and `run` for the generated code.
     path: &'static str,
 }
 

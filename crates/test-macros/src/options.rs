@@ -12,6 +12,7 @@ use crate::{SyntaxError, kind};
 #[derive(Default)]
 pub(crate) struct Options {
     ignores: Vec<IgnoreOption>,
+    allow_close_inherited: Option<Literal>,
     expect_leaks: Option<(Literal, Literal)>,
     report_inherited: bool,
     settle_ms: Option<Literal>,
@@ -22,8 +23,9 @@ pub(crate) struct Options {
 
 /// A descriptor to ignore, and the reason.
 struct IgnoreOption {
-    form: &'static str,
-    what: Option<Literal>,
+    /// The condition of `Suppression`.
+    condition: &'static str,
+    value: Literal,
     reason: Literal,
 }
 
@@ -57,19 +59,18 @@ impl Options {
     ) -> Result<(), SyntaxError> {
         match &*word.to_string() {
             "ignore_path" => {
-                let what = Some(string(word, tokens)?);
+                let value = string(word, tokens)?;
                 let reason = reason(word, tokens)?;
-                self.ignores.push(IgnoreOption { form: "Path", what, reason });
+                self.ignores.push(IgnoreOption { condition: "path", value, reason });
             }
             "ignore_kind" => {
-                let kind = string(word, tokens)?;
-                check_kind(&kind)?;
+                let value = string(word, tokens)?;
+                check_kind(&value)?;
                 let reason = reason(word, tokens)?;
-                self.ignores.push(IgnoreOption { form: "Kind", what: Some(kind), reason });
+                self.ignores.push(IgnoreOption { condition: "kind", value, reason });
             }
             "allow_close_inherited" => {
-                let reason = reason(word, tokens)?;
-                self.ignores.push(IgnoreOption { form: "CloseInherited", what: None, reason });
+                self.allow_close_inherited = Some(reason(word, tokens)?);
             }
             "expect_leaks" => {
                 let count = number(word, tokens)?;
@@ -101,12 +102,12 @@ impl Options {
 /// Formats the fields of `Case` that options set.
 struct Fields<'a> {
     options: &'a Options,
-    /// The path of `Ignore`.
+    /// The path of `Suppression`.
     path: &'a str,
 }
 
 impl Options {
-    /// Formats the fields of `Case` that options set; `path` is the path of `Ignore`.
+    /// Formats the fields of `Case` that options set; `path` is the path of `Suppression`.
     pub(crate) fn fields<'a>(&'a self, path: &'a str) -> impl fmt::Display + 'a {
         Fields { options: self, path }
     }
@@ -115,13 +116,9 @@ impl Options {
 impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Fields { options, path } = self;
-        f.write_str("ignores: &[")?;
-        for IgnoreOption { form, what, reason } in &options.ignores {
-            write!(f, "{path}::Ignore::{form} {{ ")?;
-            if let Some(what) = what {
-                write!(f, "what: {what}, ")?;
-            }
-            write!(f, "because: {reason} }}, ")?;
+        f.write_str("ignores: || ::std::vec![")?;
+        for IgnoreOption { condition, value, reason } in &options.ignores {
+            write!(f, "{path}::Suppression::because({reason}).{condition}({value}), ")?;
         }
         f.write_str("], expect_leaks: ")?;
         match &options.expect_leaks {
@@ -131,9 +128,11 @@ impl fmt::Display for Fields<'_> {
             None => f.write_str("::core::option::Option::None")?,
         }
         write!(f, ", report_inherited: {}", options.report_inherited)?;
-        for (name, value) in
-            [("settle_ms", &options.settle_ms), ("timeout_ms", &options.timeout_ms)]
-        {
+        for (name, value) in [
+            ("allow_close_inherited", &options.allow_close_inherited),
+            ("settle_ms", &options.settle_ms),
+            ("timeout_ms", &options.timeout_ms),
+        ] {
             match value {
                 Some(value) => write!(f, ", {name}: ::core::option::Option::Some({value})")?,
                 None => write!(f, ", {name}: ::core::option::Option::None")?,

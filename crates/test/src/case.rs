@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use echown_report::Ignore;
+use echown_report::Suppression;
 
 /// The default time in milliseconds that threads get to finish and close their descriptors. Twice
 /// goleak's default, for machines that run as many tests as they have hardware threads. Only tests
@@ -31,7 +31,9 @@ pub struct Case {
     /// Whether the runner expects a panic.
     pub should_panic: bool,
     /// The descriptors to ignore.
-    pub ignores: &'static [Ignore],
+    pub ignores: fn() -> Vec<Suppression>,
+    /// Why the test may close descriptors that the process inherited.
+    pub allow_close_inherited: Option<&'static str>,
     /// The expected number of leaks, and why.
     pub expect_leaks: Option<(usize, &'static str)>,
     /// Whether inherited descriptors are findings.
@@ -112,7 +114,8 @@ pub(super) mod tests {
         package: None,
         binary: Binary { package: None, program: None, is_integration: false },
         should_panic: false,
-        ignores: &[],
+        ignores: Vec::new,
+        allow_close_inherited: None,
         expect_leaks: None,
         report_inherited: false,
         settle_ms: None,

@@ -335,7 +335,7 @@ fn owned(resource: ResourceData) -> OwnedAtExit {
         },
         kind: resource.kind.to_owned(),
         custody: custody(&resource),
-        places: [resource.local, resource.peer, resource.path].into_iter().flatten().collect(),
+        places: resource.places().into_iter().map(str::to_owned).collect(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::env_settings::EnvSettings;
 use echown_report::Suppression;
 use echown_report::TestReport;
 #[cfg(feature = "ci")]
-use echown_report::{Baseline, Descriptor, Entry, Place, TestFinding, TestVerdict};
+use echown_report::{Baseline, Entry, Place, TestFinding, TestVerdict};
 
 /// A report without suppressed and baseline findings.
 #[derive(Debug, Default)]
@@ -79,19 +79,10 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
         finding.places.iter().filter_map(Place::own).map(ToString::to_string).collect();
     let sites = if sites.is_empty() { finding.custody.join("\n") } else { sites.join("\n") };
     let reason = |kind: &str, places: &[&str]| {
-        let places: Vec<Option<&str>> = match places {
-            [] => vec![None],
-            places => places.iter().copied().map(Some).collect(),
-        };
-        let matches =
-            |known: &&Suppression| places.iter().any(|place| known.matches(kind, *place, &sites));
-        known.iter().find(matches).map(ToString::to_string)
+        known.iter().find(|it| it.matches(kind, places, &sites)).map(ToString::to_string)
     };
     finding.descriptors.retain(|descriptor| {
-        let Descriptor { kind, local, peer, path, .. } = descriptor;
-        let places: Vec<&str> =
-            [local, peer, path].into_iter().flatten().map(String::as_str).collect();
-        let reason = reason(kind, &places);
+        let reason = reason(&descriptor.kind, &descriptor.places());
         notes.extend(reason.iter().map(|reason| format!("suppressed: {descriptor}: {reason}")));
         reason.is_none()
     });
@@ -106,7 +97,7 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
 #[cfg(all(test, feature = "ci"))]
 mod tests {
     use super::*;
-    use echown_report::{Sources, StackFrame};
+    use echown_report::{Descriptor, Sources, StackFrame};
 
     fn leak(kind: &str, path: &str, function: &str) -> TestFinding {
         let descriptor = Descriptor {

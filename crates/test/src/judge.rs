@@ -6,7 +6,6 @@ use std::process::ExitStatus;
 pub(super) use child_report::ChildReport;
 use rerun_match::RerunMatch;
 
-use echown_report::Ignore;
 use echown_report::SCHEMA_VERSION;
 use echown_report::{Descriptor, Plural, TestFinding, TestReport, TestVerdict};
 
@@ -42,11 +41,12 @@ pub(super) fn needs_rerun(case: &Case, first: &ChildReport) -> bool {
     let is_judged = ended.outcome == Outcome::Returned || case.should_panic;
     let unknown_close = ended.closed.iter().any(|closed| closed.at.is_none());
     let is_leak =
-        |left: &&Left| ignored(case, &left.descriptor).is_none() && !is_in_place(left, ended);
+        |left: &&Left| ignored_open(case, &left.descriptor).is_none() && !is_in_place(left, ended);
     let leaks = ended.left.iter().filter(is_leak).count();
-    let owned = ended.owned.iter().filter(|owned| owned_ignored(case, owned).is_none()).count();
+    let owned = ended.owned.iter().filter(|owned| ignored_owned(case, owned).is_none()).count();
     let as_expected = case.expect_leaks.is_some_and(|(count, _)| count == leaks + owned);
-    let has_more = (leaks > 0 && !as_expected) || (unknown_close && closed_ignored(case).is_none());
+    let has_more =
+        (leaks > 0 && !as_expected) || (unknown_close && case.allow_close_inherited.is_none());
     is_judged && has_more && !case.no_rerun
 }
 
@@ -99,29 +99,27 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
     builder.build(panic)
 }
 
-/// The reason to ignore a descriptor, if there is one.
-fn ignored(case: &Case, descriptor: &Descriptor) -> Option<&'static str> {
-    let Descriptor { kind, local, peer, path, .. } = descriptor;
-    let places: Vec<&str> = [local, peer, path].into_iter().flatten().map(String::as_str).collect();
-    case.ignores.iter().find_map(|ignore| ignore.reason(kind, &places))
+/// The reason to ignore a descriptor of this kind at these places, if there is one. The options of the
+/// attribute have no condition on the site.
+fn ignored(case: &Case, kind: &str, places: &[&str]) -> Option<String> {
+    let matching = (case.ignores)().into_iter().find(|known| known.matches(kind, places, ""));
+    matching.map(|known| known.reason)
+}
+
+/// The reason to ignore a descriptor that is open.
+fn ignored_open(case: &Case, descriptor: &Descriptor) -> Option<String> {
+    ignored(case, &descriptor.kind, &descriptor.places())
 }
 
 /// The reason to ignore a resource that the registry closed.
-fn owned_ignored(case: &Case, owned: &OwnedAtExit) -> Option<&'static str> {
+fn ignored_owned(case: &Case, owned: &OwnedAtExit) -> Option<String> {
     let places: Vec<&str> = owned.places.iter().map(String::as_str).collect();
-    case.ignores.iter().find_map(|ignore| ignore.reason(&owned.kind, &places))
+    ignored(case, &owned.kind, &places)
 }
 
 /// Whether it replaced a closed descriptor, in which case it belongs to that finding.
 fn is_in_place(left: &Left, ended: &Ended) -> bool {
     ended.closed.iter().any(|closed| closed.number == i64::from(left.descriptor.number))
-}
-
-fn closed_ignored(case: &Case) -> Option<&'static str> {
-    case.ignores.iter().find_map(|ignore| match ignore {
-        Ignore::CloseInherited { because } => Some(*because),
-        _ => None,
-    })
 }
 
 /// Collects findings and notes, and makes them a [`Verdict`].
@@ -160,7 +158,7 @@ impl VerdictBuilder<'_> {
                     "closed all descriptors, including the pipe on which its process reports to the runner",
                 );
                 self.add(TestVerdict::ClosedInherited, message);
-                if closed_ignored(self.case).is_some() {
+                if self.case.allow_close_inherited.is_some() {
                     self.notes.push(String::from(
                         "`allow_close_inherited` has no effect here: without the pipe, the test cannot be \
                          judged",
@@ -202,7 +200,7 @@ impl VerdictBuilder<'_> {
     fn closed_inherited(&mut self, ended: &Ended, second: Option<&ChildReport>) {
         let more = second.and_then(|run| run.ended.as_ref());
         for closed in &ended.closed {
-            if let Some(because) = closed_ignored(self.case) {
+            if let Some(because) = self.case.allow_close_inherited {
                 let now = closed.now.as_ref().map(|now| format!(", and now is {now}"));
                 self.notes.push(format!(
                     "ignored: fd {} was closed{}: {because}",
@@ -232,7 +230,7 @@ impl VerdictBuilder<'_> {
         let (mut leaks, mut once_per_process) = (Vec::new(), Vec::new());
         for left in &ended.left {
             let shown = &left.descriptor;
-            if let Some(because) = ignored(self.case, shown) {
+            if let Some(because) = ignored_open(self.case, shown) {
                 self.notes.push(format!("ignored: {shown}: {because}"));
                 continue;
             }
@@ -352,7 +350,7 @@ impl VerdictBuilder<'_> {
     fn owned<'e>(&mut self, ended: &'e Ended) -> Vec<&'e OwnedAtExit> {
         let mut leaks = Vec::new();
         for owned in &ended.owned {
-            match owned_ignored(self.case, owned) {
+            match ignored_owned(self.case, owned) {
                 Some(because) => self.notes.push(format!("ignored: {}: {because}", owned.what)),
                 None => leaks.push(owned),
             }
@@ -370,7 +368,7 @@ impl VerdictBuilder<'_> {
         if !self.case.report_inherited {
             return;
         }
-        let reported = ended.inherited.iter().filter(|it| ignored(self.case, it).is_none());
+        let reported = ended.inherited.iter().filter(|it| ignored_open(self.case, it).is_none());
         let reported: Vec<Descriptor> = reported.cloned().collect();
         if !reported.is_empty() {
             self.add(TestVerdict::InheritedFd, String::new()).descriptors = reported;
@@ -429,6 +427,8 @@ fn name(signal: i32) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use echown_report::Suppression;
+
     use super::*;
     use crate::case::tests::CASE;
 
@@ -522,11 +522,11 @@ mod tests {
         let expected = "left 1 descriptor open and still owned 1 resource, expected 1 (a reason)";
         assert!(found.iter().any(|finding| finding.message == expected), "{found:?}");
         assert_eq!(found.len(), 3, "with what they are: {found:?}");
-        for ignore in [
-            Ignore::Kind { what: "tcp listener", because: "a reason" },
-            Ignore::Path { what: "127.0.0.1:", because: "a reason" },
-        ] {
-            let ignores = Vec::leak(vec![ignore]);
+        let rules: [fn() -> Vec<Suppression>; 2] = [
+            || vec![Suppression::because("a reason").kind("tcp listener")],
+            || vec![Suppression::because("a reason").path("127.0.0.1:")],
+        ];
+        for ignores in rules {
             assert_eq!(findings(&Case { ignores, ..expecting(1) }), []);
             assert_eq!(findings(&Case { ignores, ..CASE }).len(), 1);
         }
@@ -537,7 +537,7 @@ mod tests {
         let closed = Closed { number: 2, now: Some("file fd 2, /log".into()), ..Closed::default() };
         let ended = || Ended { closed: vec![closed.clone()], ..left(&[(2, "file")]) };
         assert!(judge(&CASE, run(ended(), None), None).report.is_some());
-        let ignoring = Case { ignores: &[Ignore::CloseInherited { because: "a reason" }], ..CASE };
+        let ignoring = Case { allow_close_inherited: Some("a reason"), ..CASE };
         assert!(!needs_rerun(&ignoring, &run(ended(), None)));
         let verdict = judge(&ignoring, run(ended(), None), None);
         assert_eq!(verdict.report, None);
@@ -563,7 +563,7 @@ mod tests {
     fn only_a_possible_fault_is_run_again() {
         assert!(!needs_rerun(&CASE, &run(left(&[]), None)));
         assert!(needs_rerun(&CASE, &run(left(&[(3, "file")]), None)));
-        let ignores = &[Ignore::Kind { what: "file", because: "a reason" }];
+        let ignores = || vec![Suppression::because("a reason").kind("file")];
         let ignoring = Case { ignores, ..CASE };
         assert!(!needs_rerun(&ignoring, &run(left(&[(3, "file")]), None)));
         let expecting = Case { expect_leaks: Some((1, "a reason")), ..CASE };

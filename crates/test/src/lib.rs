@@ -66,7 +66,7 @@ pub mod __private {
 
     use std::process::Termination;
 
-    pub use echown_report::Ignore;
+    pub use echown_report::Suppression;
     pub use echown_test_macros::test_of_echown;
 
     pub use crate::case::{Binary, Case};
