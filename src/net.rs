@@ -51,8 +51,6 @@ mod line_buffer;
 mod listener;
 mod nonblocking;
 mod pipe;
-#[cfg(target_os = "linux")]
-mod poller;
 mod socket;
 mod stop_quota;
 mod stream;
@@ -71,7 +69,5 @@ pub(crate) use line_buffer::CHUNK_BYTES as LINE_CHUNK_BYTES;
 pub use line_buffer::{LineBuffer, LineStatus, Readiness};
 pub use listener::{BACKLOG_DEFAULT, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
-#[cfg(target_os = "linux")]
-pub use poller::Poller;
 pub use stream::{ReadHalf, Stream, WriteHalf};
 pub use udp::UdpSocket;

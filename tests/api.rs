@@ -9,7 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use echown::net::{
     Address, Endpoint, File, KeepAlive, LineBuffer, Listener, ListenerOptions, PipeReader,
-    PipeWriter, Poller, ReadHalf, Stream, UdpSocket, WriteHalf,
+    PipeWriter, ReadHalf, Stream, UdpSocket, WriteHalf,
 };
 use echown::ownership::graph::{Edge, Node, TrackedArc};
 use echown::ownership::{
@@ -48,7 +48,6 @@ fn handles_can_be_sent_shared_and_unwound_through() {
     shared::<File>();
     shared::<PipeReader>();
     shared::<PipeWriter>();
-    shared::<Poller>();
     shared::<LineBuffer>();
     shared::<(Address, Endpoint, KeepAlive)>();
     shared::<(Level, Policy, ErrorKind)>();

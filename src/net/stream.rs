@@ -4,7 +4,7 @@ mod connect;
 mod half;
 
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -121,33 +121,6 @@ impl Stream {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         connect::inet(registry, address, Some(timeout))
-    }
-
-    /// Starts to connect by TCP and does not wait (`connect(2)`); `source` is the local address, where the
-    /// system's choice is not enough: a pair of addresses has at most 65,535 connections.
-    ///
-    /// The stream does not block: until it is connected, reads and writes return `WouldBlock` or
-    /// `NotConnected`, or the error of the connect. [`complete_connect`](Stream::complete_connect) waits.
-    ///
-    /// # Errors
-    /// Errors of the system calls and the registry.
-    #[track_caller]
-    pub fn begin_connect_in(
-        registry: &Registry,
-        address: &SocketAddr,
-        source: Option<IpAddr>,
-    ) -> io::Result<Stream> {
-        connect::begin(registry, address, source)
-    }
-
-    /// Waits until a connect that [`begin_connect_in`](Stream::begin_connect_in) started has succeeded, at
-    /// most for `timeout` (`poll(2)`). From then on the stream blocks.
-    ///
-    /// # Errors
-    /// `TimedOut`; otherwise see [`connect`](Stream::connect).
-    #[track_caller]
-    pub fn complete_connect(&self, timeout: Option<Duration>) -> io::Result<()> {
-        connect::complete(self, timeout)
     }
 
     /// Connects to a Unix listener (`connect(2)`).

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use echown::faults::FaultInjector;
-use echown::net::{LineBuffer, Listener, Poller, Readiness, Stream, UdpSocket, pipe_in};
+use echown::net::{LineBuffer, Listener, Readiness, Stream, UdpSocket, pipe_in};
 use echown::ownership::{ErrorKind, Registry, TaskError};
 use echown::test;
 use echown::thread::spawn_in;
@@ -135,20 +135,6 @@ fn an_interrupted_connect_ends_at_its_deadline() {
         let connect = || Stream::connect_timeout_in(registry, &address, TIMEOUT);
         let error = interrupted("connect_timeout", connect).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    });
-}
-
-#[test]
-fn an_interrupted_poller_ends_at_its_deadline() {
-    clean(|registry| {
-        let mut poller = Poller::new_in(registry).unwrap();
-        // In whole milliseconds and in fractions, which use two different system calls.
-        for timeout in [TIMEOUT, TIMEOUT + Duration::from_micros(1)] {
-            let begun = Instant::now();
-            let events = interrupted("Poller::wait", || poller.wait(timeout).unwrap().count());
-            assert_eq!(events, 0);
-            assert!(begun.elapsed() >= timeout);
-        }
     });
 }
 

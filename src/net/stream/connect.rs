@@ -7,7 +7,7 @@
 //! there it waits in slices.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use echown_fd::kind;
@@ -26,13 +26,6 @@ use crate::ownership::Registry;
 /// task was cancelled.
 const UNIX_SLICE: Duration = Duration::from_millis(50);
 
-/// A new non-blocking TCP socket for the family of `address`.
-#[track_caller]
-fn nonblocking_tcp(registry: &Registry, address: &SocketAddr) -> io::Result<Stream> {
-    let (family, flags) = (family(address), SocketFlags::NONBLOCK);
-    Ok(Stream::new(socket(registry, family, SocketType::STREAM, flags, kind::TCP_STREAM)?))
-}
-
 /// Connects by TCP: `socket(2)`, own, `connect(2)`, `poll(2)`.
 #[track_caller]
 pub(super) fn inet(
@@ -40,40 +33,12 @@ pub(super) fn inet(
     address: &SocketAddr,
     timeout: Option<Duration>,
 ) -> io::Result<Stream> {
-    let stream = nonblocking_tcp(registry, address)?;
+    let (family, flags) = (family(address), SocketFlags::NONBLOCK);
+    let socket = socket(registry, family, SocketType::STREAM, flags, kind::TCP_STREAM)?;
+    let stream = Stream::new(socket);
     establish(&stream, address, timeout)?;
     stream.set_nonblocking(false)?;
     Ok(stream)
-}
-
-/// Starts to connect, from `source` if it is given: `socket(2)`, own, `bind(2)`, `connect(2)`. The
-/// stream stays non-blocking.
-#[track_caller]
-pub(super) fn begin(
-    registry: &Registry,
-    address: &SocketAddr,
-    source: Option<IpAddr>,
-) -> io::Result<Stream> {
-    let stream = nonblocking_tcp(registry, address)?;
-    if let Some(source) = source {
-        // Otherwise `bind(2)` would take a port that is free for every peer, of which there are few.
-        #[cfg(target_os = "linux")]
-        stream.handle().call_number(echown_fd::fd::Number::leave_port_to_connect)?;
-        stream.handle().call(|fd| rustix::net::bind(fd, &SocketAddr::from((source, 0))))?;
-    }
-    let syscalls = Syscalls::of(stream.handle());
-    stream.handle().call(|fd| match syscalls.connect(fd, address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
-        Err(error) => Err(error),
-    })?;
-    Ok(stream)
-}
-
-/// Waits for a connect that [`begin`] has started, and makes the stream blocking.
-#[track_caller]
-pub(super) fn complete(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
-    await_connection(stream, timeout)?;
-    stream.set_nonblocking(false)
 }
 
 /// Connects a non-blocking socket.

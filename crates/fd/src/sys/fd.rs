@@ -160,27 +160,6 @@ impl Number {
         None
     }
 
-    /// Makes `bind(2)` bind only the address; `connect(2)` then chooses the port
-    /// (`IP_BIND_ADDRESS_NO_PORT`, for IPv4 and IPv6).
-    ///
-    /// # Errors
-    /// The number is not an IP socket.
-    #[cfg(target_os = "linux")]
-    pub fn leave_port_to_connect(self) -> io::Result<()> {
-        let on: libc::c_int = 1;
-        // SAFETY: the option takes one int, which is alive during the call; its size is passed.
-        let result = unsafe {
-            libc::setsockopt(
-                self.0,
-                libc::IPPROTO_IP,
-                libc::IP_BIND_ADDRESS_NO_PORT,
-                (&raw const on).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
     /// Shuts down the socket behind the number (`shutdown(2)`), which wakes threads that block in
     /// it.
     ///
