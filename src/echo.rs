@@ -14,8 +14,7 @@ mod plain;
 #[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod staged;
 
-pub use chaos::FaultCounts;
-pub(crate) use chaos::{ChaosTarget, Fault};
+pub(crate) use chaos::ChaosTarget;
 pub use end::EndReason;
 pub(crate) use handler::SharedHandler;
 pub use handler::{Handler, Memory, ServerContext};
@@ -24,7 +23,7 @@ pub use plain::Plain;
 pub(crate) use {
     broadcast::Broadcast,
     callback::Callback,
-    chaos::{Chaos, ChaosRates},
+    chaos::Chaos,
     staged::{REQUEST_BYTES_MAX_DEFAULT, REQUEST_TIMEOUT_DEFAULT, Staged},
 };
 

@@ -1,4 +1,5 @@
 //! Fault injection: makes system calls fail at random, with the errors that the kernel could return.
+//! Also selects the connections that get a fault of `echo/chaos.rs`.
 //!
 //! A [`FaultInjector`] is set on a registry
 //! ([`RegistryBuilder::inject_faults`](crate::ownership::RegistryBuilder::inject_faults)). From
@@ -33,7 +34,7 @@
 //! use echown::net::Stream;
 //! use echown::ownership::Registry;
 //!
-//! let injector = Arc::new(FaultInjector::new("short=0.9,interrupt=0.5".parse()?, 1));
+//! let injector = Arc::new(FaultInjector::new("short=0.9,interrupt=0.5", 1)?);
 //! let registry = Registry::builder().inject_faults(&injector).build();
 //! injector.begin();
 //! let (mut ours, mut theirs) = Stream::pair_in(&registry)?;
@@ -50,30 +51,17 @@
 //! Faults are not injected into calls that set options, read addresses or shut down, into UDP, into
 //! the wait of an event loop (`epoll_wait(2)`), or into files that the standard library opens.
 
-pub(crate) mod rates;
-mod syscall_fault;
+mod kinds;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use echown_report::InputError;
 use rustix::io::Errno;
 
-pub use syscall_fault::{FaultRates, SyscallFault, SyscallFaultCounts};
-
-/// A system call that is about to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
-    /// `recv(2)`; whether it blocks.
-    Receive(Waits),
-    /// `send(2)`, `sendmsg(2)`; whether it blocks.
-    Send(Waits),
-    /// `accept4(2)`; whether it blocks.
-    Accept(Waits),
-    /// `connect(2)`.
-    Connect,
-    /// A call on a descriptor other than a socket; or `poll(2)`.
-    Other,
-}
+use kinds::KINDS;
+pub use kinds::{Fault, FaultCounts};
+pub(crate) use kinds::{FaultRates, Target};
 
 /// Whether a call blocks until it can proceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,60 +70,34 @@ pub(crate) enum Waits {
     No,
 }
 
-/// Errors of an accept.
-const ACCEPTING: &[Errno] =
-    &[Errno::CONNABORTED, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+/// The seed's sequence of random numbers from which connections are drawn.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+const CONNECTIONS: usize = 0;
 
-/// Errors of a read.
-const READING: &[Errno] = &[Errno::CONNRESET, Errno::NOBUFS, Errno::NOMEM];
-
-/// Errors of a write.
-const WRITING: &[Errno] = &[Errno::CONNRESET, Errno::PIPE, Errno::NOBUFS, Errno::NOMEM];
-
-/// Errors of a connect.
-const CONNECTING: &[Errno] = &[Errno::CONNREFUSED, Errno::NETUNREACH, Errno::ADDRNOTAVAIL];
-
-/// Errors of a close that has closed the descriptor.
-const CLOSING: &[Errno] = &[Errno::INTR, Errno::IO];
-
-/// Makes system calls fail, at the given [`FaultRates`].
-///
-/// # Examples
-/// ```
-/// use std::io::Read;
-/// use std::sync::Arc;
-///
-/// use echown::{faults::FaultInjector, net::Stream, ownership::Registry};
-///
-/// let injector = Arc::new(FaultInjector::new("read=1".parse()?, 7));
-/// let registry = Registry::builder().inject_faults(&injector).build();
-/// let (mut ours, _theirs) = Stream::pair_in(&registry)?;
-/// injector.begin();
-/// assert!(ours.read(&mut [0]).is_err());
-/// assert_eq!(injector.injected().total(), 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Makes system calls fail, at the given rates.
 pub struct FaultInjector {
     rates: FaultRates,
     seed: u64,
     has_begun: AtomicBool,
-    /// The number of candidate calls of each kind so far.
-    seen: [AtomicU64; SyscallFault::ALL.len()],
-    injected: [AtomicU64; SyscallFault::ALL.len()],
+    /// The number of candidates for each kind so far.
+    seen: [AtomicU64; KINDS],
+    injected: [AtomicU64; KINDS],
 }
 
 impl FaultInjector {
-    /// An injector that does nothing until [`begin`](FaultInjector::begin).
-    #[must_use]
-    pub fn new(rates: FaultRates, seed: u64) -> FaultInjector {
-        let zeros = || [const { AtomicU64::new(0) }; SyscallFault::ALL.len()];
-        FaultInjector {
-            rates,
-            seed,
-            has_begun: AtomicBool::new(false),
-            seen: zeros(),
-            injected: zeros(),
-        }
+    /// An injector that does nothing until [`begin`](FaultInjector::begin). Rates are from 0 to 1, as
+    /// in `read=0.01,short=0.2`; other kinds have the rate 0, and `all=0.01` sets all.
+    ///
+    /// # Errors
+    /// The rates are invalid. The message contains what is expected.
+    pub fn new(rates: &str, seed: u64) -> Result<FaultInjector, InputError> {
+        Ok(FaultInjector::with_rates(FaultRates::of_syscalls(rates)?, seed))
+    }
+
+    pub(crate) fn with_rates(rates: FaultRates, seed: u64) -> FaultInjector {
+        let zeros = || [const { AtomicU64::new(0) }; KINDS];
+        let has_begun = AtomicBool::new(false);
+        FaultInjector { rates, seed, has_begun, seen: zeros(), injected: zeros() }
     }
 
     /// Starts injecting. A server calls this once its own resources are open.
@@ -144,35 +106,50 @@ impl FaultInjector {
         self.has_begun.store(true, Ordering::Relaxed);
     }
 
-    /// The number of injected faults so far, by kind.
+    /// The number of injected system call faults so far, by kind.
     #[must_use]
-    pub fn injected(&self) -> SyscallFaultCounts {
-        // ord: Relaxed; a statistic, exact when the tasks that made the calls have ended.
-        SyscallFaultCounts::by(|kind| self.injected[kind as usize].load(Ordering::Relaxed))
+    pub fn injected(&self) -> FaultCounts {
+        self.counts(Target::Syscalls)
     }
 
-    /// Decides about a call before it is made.
+    /// The number of injected faults so far, by kind.
+    pub(crate) fn counts(&self, target: Target) -> FaultCounts {
+        // ord: Relaxed; a statistic, exact when the tasks that got the faults have ended.
+        FaultCounts::by(target, |kind| self.injected[kind as usize].load(Ordering::Relaxed))
+    }
+
+    /// The fault of the next connection: at most one. The caller counts it once it has happened.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn draw_connection(&self) -> Option<Fault> {
+        let mut left = self.random(CONNECTIONS, Fault::Panic).f64();
+        Target::Connections.faults().find(|&fault| {
+            left -= self.rates.rate(fault);
+            left < 0.0
+        })
+    }
+
+    /// Decides about a call before it is made; `fault` is the kind that ends the call, if there is one.
     ///
     /// # Errors
     /// The error to return instead of making the call.
-    pub(crate) fn before(&self, call: Call) -> Result<(), Errno> {
-        if self.inject(SyscallFault::Interrupt).is_some() {
-            return Err(Errno::INTR);
+    pub(crate) fn before(&self, fault: Option<Fault>, waits: Waits) -> Result<(), Errno> {
+        self.strike(Fault::Interrupt)?;
+        if waits == Waits::No {
+            self.strike(Fault::Again)?;
         }
-        let (waits, errors) = match call {
-            Call::Receive(waits) => (waits, Some((SyscallFault::Read, READING))),
-            Call::Send(waits) => (waits, Some((SyscallFault::Write, WRITING))),
-            Call::Accept(waits) => (waits, Some((SyscallFault::Accept, ACCEPTING))),
-            Call::Connect => (Waits::Yes, Some((SyscallFault::Connect, CONNECTING))),
-            Call::Other => (Waits::Yes, None),
-        };
-        if waits == Waits::No && self.inject(SyscallFault::Again).is_some() {
-            return Err(Errno::AGAIN);
-        }
-        match errors {
-            Some((kind, errors)) => self.inject_one_of(kind, errors).map_or(Ok(()), Err),
-            None => Ok(()),
-        }
+        fault.map_or(Ok(()), |fault| self.strike(fault))
+    }
+
+    /// Decides about one kind of fault: of a call before it is made, of a thread before it is started,
+    /// and of a close after it has closed the descriptor.
+    ///
+    /// # Errors
+    /// The error to return.
+    pub(crate) fn strike(&self, kind: Fault) -> Result<(), Errno> {
+        let Some(mut random) = self.draw(kind) else { return Ok(()) };
+        self.count(kind);
+        let errors = kind.errors();
+        Err(errors[random.usize(..errors.len())])
     }
 
     /// The number of bytes that a call may move, of at most `most`. [`moved`](FaultInjector::moved) counts
@@ -182,59 +159,43 @@ impl FaultInjector {
             // Zero bytes would mean the end of the stream.
             return most;
         }
-        self.draw(SyscallFault::Short).map_or(most, |mut random| random.usize(1..most))
+        self.draw(Fault::Short).map_or(most, |mut random| random.usize(1..most))
     }
 
     /// Records the result of a call that was allowed `room` of `most` bytes. It was shortened if it was
     /// allowed fewer bytes and used all of them.
     pub(crate) fn moved(&self, bytes: usize, room: usize, most: usize) {
         if room < most && bytes == room {
-            self.count(SyscallFault::Short);
+            self.count(Fault::Short);
         }
     }
 
-    /// Decides about the start of a thread.
-    ///
-    /// # Errors
-    /// The error to return instead of starting it.
-    pub(crate) fn before_thread(&self) -> Result<(), Errno> {
-        self.inject(SyscallFault::Thread).map_or(Ok(()), |_| Err(Errno::AGAIN))
-    }
-
-    /// Decides about the result of a close that has closed the descriptor.
-    ///
-    /// # Errors
-    /// The error to return.
-    pub(crate) fn after_close(&self) -> Result<(), Errno> {
-        self.inject_one_of(SyscallFault::Close, CLOSING).map_or(Ok(()), Err)
-    }
-
-    fn inject_one_of(&self, kind: SyscallFault, errors: &[Errno]) -> Option<Errno> {
-        self.inject(kind).map(|mut random| errors[random.usize(..errors.len())])
-    }
-
-    /// Decides whether to inject this kind of fault, and counts it. Returns the generator for further
-    /// random choices.
-    fn inject(&self, kind: SyscallFault) -> Option<fastrand::Rng> {
-        self.draw(kind).inspect(|_| self.count(kind))
-    }
-
-    fn count(&self, kind: SyscallFault) {
+    /// Counts a fault that has happened.
+    pub(crate) fn count(&self, kind: Fault) {
         // ord: Relaxed; a statistic.
         self.injected[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Decides without counting; see [`inject`](FaultInjector::inject).
-    fn draw(&self, kind: SyscallFault) -> Option<fastrand::Rng> {
+    /// Decides without counting. Returns the generator for further random choices.
+    fn draw(&self, kind: Fault) -> Option<fastrand::Rng> {
         let rate = self.rates.rate(kind);
         // ord: Relaxed; see `begin`.
         if rate == 0.0 || !self.has_begun.load(Ordering::Relaxed) {
             return None;
         }
+        let mut random = self.random(kind as usize, kind);
+        (random.f64() < rate).then_some(random)
+    }
+
+    /// The random generator of the next candidate for this kind, from one of the seed's sequences.
+    fn random(&self, sequence: usize, kind: Fault) -> fastrand::Rng {
         // ord: Relaxed; only the atomicity of the increment matters: each number is drawn once.
         let before = self.seen[kind as usize].fetch_add(1, Ordering::Relaxed);
-        let mut random = syscall_fault::random(self.seed, kind, before);
-        (random.f64() < rate).then_some(random)
+        // Neighbouring seeds and kinds must not yield the same draws with an offset. So the seed and the
+        // sequence first draw the number from which candidates are counted.
+        let mut first = fastrand::Rng::with_seed(self.seed);
+        let start = (0..=sequence).map(|_| first.u64(..)).last().unwrap_or_default();
+        fastrand::Rng::with_seed(start.wrapping_add(before))
     }
 }
 
@@ -254,17 +215,23 @@ impl fmt::Debug for FaultInjector {
 mod tests {
     use super::*;
 
-    const RECEIVE: Call = Call::Receive(Waits::Yes);
+    type Call = (Option<Fault>, Waits);
+
+    const RECEIVE: Call = (Some(Fault::Read), Waits::Yes);
+    const SEND: Call = (Some(Fault::Write), Waits::No);
+    const ACCEPT: Call = (Some(Fault::Accept), Waits::No);
+    const CONNECT: Call = (Some(Fault::Connect), Waits::Yes);
+    const OTHER: Call = (None, Waits::Yes);
 
     fn injector(rates: &str, seed: u64) -> FaultInjector {
-        let injector = FaultInjector::new(rates.parse().expect("the rates are valid"), seed);
+        let injector = FaultInjector::new(rates, seed).expect("the rates are valid");
         injector.begin();
         injector
     }
 
-    fn results(rates: &str, seed: u64, call: Call) -> Vec<Result<(), Errno>> {
+    fn results(rates: &str, seed: u64, (fault, waits): Call) -> Vec<Result<(), Errno>> {
         let injector = injector(rates, seed);
-        (0..1000).map(|_| injector.before(call)).collect()
+        (0..1000).map(|_| injector.before(fault, waits)).collect()
     }
 
     #[test]
@@ -283,38 +250,30 @@ mod tests {
         // 500 are expected; twelve standard deviations to either side.
         let half = 300..700;
         assert!(half.contains(&injected("read=0.5", RECEIVE)));
-        assert!(half.contains(&injected("write=0.5", Call::Send(Waits::No))));
-        assert!(half.contains(&injected("accept=0.5", Call::Accept(Waits::No))));
-        assert!(half.contains(&injected("connect=0.5", Call::Connect)));
-        assert!(half.contains(&injected("interrupt=0.5", Call::Other)));
-        assert!(half.contains(&injected("again=0.5", Call::Send(Waits::No))));
-        assert_eq!(
-            injected("again=0.9", Call::Send(Waits::Yes)),
-            0,
-            "a blocking call never gets EAGAIN"
-        );
+        assert!(half.contains(&injected("write=0.5", SEND)));
+        assert!(half.contains(&injected("accept=0.5", ACCEPT)));
+        assert!(half.contains(&injected("connect=0.5", CONNECT)));
+        assert!(half.contains(&injected("interrupt=0.5", OTHER)));
+        assert!(half.contains(&injected("again=0.5", SEND)));
+        assert_eq!(injected("again=0.9", RECEIVE), 0, "a blocking call never gets EAGAIN");
         assert_eq!(injected("write=1,accept=1,connect=1,close=1,thread=1", RECEIVE), 0);
-        assert_eq!(injected("read=1,write=1,accept=1,connect=1", Call::Other), 0);
+        assert_eq!(injected("read=1,write=1,accept=1,connect=1", OTHER), 0);
     }
 
     #[test]
     fn every_error_of_a_kind_occurs_and_no_other() {
-        let seen = |rates: &str, call: Call| -> Vec<Errno> {
-            let mut seen: Vec<Errno> =
+        for (rates, call) in [
+            ("read=0.5", RECEIVE),
+            ("write=0.5", SEND),
+            ("accept=0.5", ACCEPT),
+            ("connect=0.5", CONNECT),
+        ] {
+            let seen: Vec<Errno> =
                 results(rates, 3, call).into_iter().filter_map(Result::err).collect();
-            seen.sort_by_key(|errno| errno.raw_os_error());
-            seen.dedup();
-            seen
-        };
-        let sorted = |errors: &[Errno]| {
-            let mut errors = errors.to_vec();
-            errors.sort_by_key(|errno| errno.raw_os_error());
-            errors
-        };
-        assert_eq!(seen("read=0.5", RECEIVE), sorted(READING));
-        assert_eq!(seen("write=0.5", Call::Send(Waits::Yes)), sorted(WRITING));
-        assert_eq!(seen("accept=0.5", Call::Accept(Waits::Yes)), sorted(ACCEPTING));
-        assert_eq!(seen("connect=0.5", Call::Connect), sorted(CONNECTING));
+            let errors = call.0.expect("a kind ends the call").errors();
+            assert!(errors.iter().all(|error| seen.contains(error)), "{rates}");
+            assert!(seen.iter().all(|error| errors.contains(error)), "{rates}");
+        }
     }
 
     #[test]
@@ -324,22 +283,56 @@ mod tests {
             assert!((1..most).contains(&injector.shorten(most)));
         }
         assert_eq!((injector.shorten(0), injector.shorten(1)), (0, 1));
-        assert_eq!(injector.injected().short, 0, "nothing has moved yet");
+        assert_eq!(injector.injected().get(Fault::Short), 0, "nothing has moved yet");
         injector.moved(3, 5, 8);
         injector.moved(8, 8, 8);
-        assert_eq!(injector.injected().short, 0, "there was no more, or all was allowed");
+        assert_eq!(
+            injector.injected().get(Fault::Short),
+            0,
+            "there was no more, or all was allowed"
+        );
         injector.moved(5, 5, 8);
-        assert_eq!(injector.injected().short, 1);
+        assert_eq!(injector.injected().get(Fault::Short), 1);
     }
 
     #[test]
     fn faults_begin_with_begin_and_are_counted() {
-        let injector = FaultInjector::new("thread=1,close=1".parse().unwrap(), 1);
-        assert_eq!(injector.before_thread(), Ok(()));
+        let injector = FaultInjector::new("thread=1,close=1", 1).unwrap();
+        assert_eq!(injector.strike(Fault::Thread), Ok(()));
         assert_eq!(injector.injected().total(), 0);
         injector.begin();
-        assert_eq!(injector.before_thread(), Err(Errno::AGAIN));
-        assert!(injector.after_close().is_err());
+        assert_eq!(injector.strike(Fault::Thread), Err(Errno::AGAIN));
+        assert!(injector.strike(Fault::Close).is_err());
         assert_eq!(injector.injected().to_string(), "1 thread, 1 close");
+    }
+
+    /// The faults of the first connections.
+    fn drawn(rates: &str, seed: u64, connections: usize) -> Vec<Option<Fault>> {
+        let rates = FaultRates::of_connections(rates).expect("the rates are valid");
+        let injector = FaultInjector::with_rates(rates, seed);
+        (0..connections).map(|_| injector.draw_connection()).collect()
+    }
+
+    #[test]
+    fn the_same_seed_selects_the_same_connections_and_another_one_does_not() {
+        let rates = "panic=0.3,leak=0.2,cycle=0.2";
+        assert_eq!(drawn(rates, 7, 1000), drawn(rates, 7, 1000));
+        assert_ne!(drawn(rates, 7, 1000), drawn(rates, 8, 1000));
+        assert_ne!(drawn(rates, 7, 1000)[1..], drawn(rates, 8, 1000)[..999], "not shifted by one");
+    }
+
+    #[test]
+    fn each_kind_is_drawn_for_connections_at_its_rate() {
+        let drawn_at = drawn("panic=0.2,leak=0.3", 1, 10_000);
+        let count = |wanted| drawn_at.iter().filter(|&&drawn| drawn == wanted).count();
+        // Ten standard deviations to either side.
+        assert!((1600..2400).contains(&count(Some(Fault::Panic))), "{}", count(Some(Fault::Panic)));
+        assert!((2500..3500).contains(&count(Some(Fault::Leak))), "{}", count(Some(Fault::Leak)));
+        assert!((4500..5500).contains(&count(None)), "{}", count(None));
+        for fault in Target::Connections.faults() {
+            let always = drawn(&format!("{}=1", fault.name()), 3, 1000);
+            assert!(always.iter().all(|&drawn| drawn == Some(fault)));
+        }
+        assert!(drawn("panic=0", 3, 1000).iter().all(Option::is_none));
     }
 }

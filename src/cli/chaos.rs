@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::units::{number, parse};
-use crate::echo::{Chaos, ChaosRates, ChaosTarget, SharedHandler};
-use crate::faults::{self, FaultInjector};
+use super::stderr_line::stderr_line;
+use super::units::{escaped, number};
+use crate::echo::{Chaos, ChaosTarget, SharedHandler};
+use crate::faults::{FaultInjector, FaultRates};
 use crate::ownership::{Level, RegistryBuilder};
 
 /// Options of fault injection.
@@ -20,8 +21,8 @@ pub(super) struct ChaosArguments {
     /// (another file replaces the descriptor) and `finalizer-panic` (the finalizer panics). The sum of
     /// the rates is at most 1: a connection has at most one fault. The summary at exit counts, by
     /// kind, how many were injected and how many were reported.
-    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<ChaosRates>)]
-    chaos: Option<ChaosRates>,
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = of_connections)]
+    chaos: Option<FaultRates>,
 
     /// Seed that selects the connections for --chaos; the same seed selects the same connections, in
     /// order of arrival. Random by default; logged at startup.
@@ -36,13 +37,21 @@ pub(super) struct ChaosArguments {
     /// memory) and `thread` (a thread cannot be started) refuse a client. `close` (an error, after
     /// the descriptor is closed) is reported. `all` sets all of these. `interrupt`, `again` and `all`
     /// are at most 0.9. The summary at exit counts the injected failures by kind.
-    #[arg(long, value_name = "KIND=RATE,...", value_parser = parse::<faults::FaultRates>)]
-    faults: Option<faults::FaultRates>,
+    #[arg(long, value_name = "KIND=RATE,...", value_parser = of_syscalls)]
+    faults: Option<FaultRates>,
 
     /// Seed that selects the calls for --faults; the same seed selects the same calls of each kind,
     /// in order. Random by default; logged at startup.
     #[arg(long, value_name = "N", value_parser = number::<u64>, requires = "faults")]
     faults_seed: Option<u64>,
+}
+
+fn of_connections(text: &str) -> Result<FaultRates, String> {
+    FaultRates::of_connections(text).map_err(escaped)
+}
+
+fn of_syscalls(text: &str) -> Result<FaultRates, String> {
+    FaultRates::of_syscalls(text).map_err(escaped)
 }
 
 impl ChaosArguments {
@@ -61,15 +70,15 @@ impl ChaosArguments {
     pub(super) fn inject_faults(&self, settings: RegistryBuilder) -> RegistryBuilder {
         let Some(plan) = self.faults else { return settings };
         let seed = self.faults_seed.unwrap_or_else(|| fastrand::u64(..));
-        super::stderr_line::stderr_line(format_args!("faults: {plan} with --faults-seed {seed}"));
-        settings.inject_faults(&Arc::new(FaultInjector::new(plan, seed)))
+        stderr_line(format_args!("faults: {plan} with --faults-seed {seed}"));
+        settings.inject_faults(&Arc::new(FaultInjector::with_rates(plan, seed)))
     }
 
     /// Wraps the handler in chaos if `--chaos` is given.
     pub(super) fn wrap(&self, handler: Arc<dyn ChaosTarget>) -> SharedHandler {
         let Some(plan) = self.chaos else { return handler };
         let seed = self.chaos_seed.unwrap_or_else(|| fastrand::u64(..));
-        super::stderr_line::stderr_line(format_args!("chaos: {plan} with --chaos-seed {seed}"));
-        Arc::new(Chaos::new(handler, plan, seed))
+        stderr_line(format_args!("chaos: {plan} with --chaos-seed {seed}"));
+        Arc::new(Chaos::new(handler, FaultInjector::with_rates(plan, seed)))
     }
 }

@@ -16,12 +16,9 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use echown_fd::escape;
 
-/// A value with its own parser, whose error may repeat the user's text; that text is escaped.
-///
-/// # Errors
-/// The error of the parser.
-pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|why: T::Err| escape::text(&why.to_string()).into_owned())
+/// The message of a parser's error, which may repeat the user's text; that text is escaped.
+pub(super) fn escaped(error: impl Display) -> String {
+    escape::text(&error.to_string()).into_owned()
 }
 
 /// One of several words.

@@ -26,18 +26,13 @@
 //! never freed; its descriptor does not stay open.
 
 mod fault_actions;
-mod rates;
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Handler, Memory, ServerContext, Signal, exchange};
+use crate::faults::{Fault, FaultCounts, FaultInjector, Target};
 use crate::net::{AdaptiveSpin, Address, Stream};
-
-pub use rates::FaultCounts;
-pub(crate) use rates::{ChaosRates, Fault};
 
 /// A handler that [`Chaos`] can wrap: the hooks through which it injects faults in the middle of a
 /// connection.
@@ -69,27 +64,17 @@ pub(crate) trait ChaosTarget: Handler {
     }
 }
 
-/// Injects faults, at the rates of a [`ChaosRates`], into connections that a handler serves.
+/// Injects the connection faults of a [`FaultInjector`] into connections that a handler serves.
 pub(crate) struct Chaos {
     inner: Arc<dyn ChaosTarget>,
-    rates: ChaosRates,
-    seed: u64,
-    /// How many connections were served before.
-    served: AtomicU64,
-    injected: [AtomicU64; Fault::ALL.len()],
+    injector: FaultInjector,
 }
 
 impl Chaos {
     /// Wraps `inner`.
     #[must_use]
-    pub(crate) fn new(inner: Arc<dyn ChaosTarget>, rates: ChaosRates, seed: u64) -> Chaos {
-        let injected = [const { AtomicU64::new(0) }; Fault::ALL.len()];
-        Chaos { inner, rates, seed, served: AtomicU64::new(0), injected }
-    }
-
-    fn count(&self, fault: Fault) {
-        // ord: Relaxed; a statistic, read when all tasks have ended.
-        self.injected[fault as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn new(inner: Arc<dyn ChaosTarget>, injector: FaultInjector) -> Chaos {
+        Chaos { inner, injector }
     }
 }
 
@@ -111,15 +96,13 @@ impl Handler for Chaos {
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        // ord: Relaxed; the increment alone makes each number unique.
-        let before = self.served.fetch_add(1, Ordering::Relaxed);
-        let Some(fault) = self.rates.draw(self.seed, before) else {
+        let Some(fault) = self.injector.draw_connection() else {
             return self.inner.serve(stream);
         };
         if !self.inner.echo_first(&stream)? {
             return self.inner.serve(stream);
         }
-        let count = || self.count(fault);
+        let count = || self.injector.count(fault);
         let stream = match fault {
             Fault::Cycle => match self.inner.serve_leaking_cycle(stream, &count) {
                 Ok(result) => return result,
@@ -147,13 +130,6 @@ impl Handler for Chaos {
     }
 
     fn injected(&self) -> FaultCounts {
-        // ord: Relaxed; as in `count`.
-        FaultCounts::from_fn(|fault| self.injected[fault as usize].load(Ordering::Relaxed))
-    }
-}
-
-impl fmt::Debug for Chaos {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chaos({} with seed {}, on {})", self.rates, self.seed, self.inner.name())
+        self.injector.counts(Target::Connections)
     }
 }

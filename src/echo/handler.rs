@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::chaos::FaultCounts;
+use crate::faults::{FaultCounts, Target};
 use crate::net::{Address, Stream};
 use crate::ownership::Registry;
 use crate::pool::Pool;
@@ -88,7 +88,7 @@ pub trait Handler: Send + Sync {
 
     /// The faults that the handler injected on purpose (`--chaos`). Default: none.
     fn injected(&self) -> FaultCounts {
-        FaultCounts::default()
+        FaultCounts::by(Target::Connections, |_| 0)
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::net::{
     SocketFlags,
 };
 
-use crate::faults::{Call, FaultInjector, Waits};
+use crate::faults::{Fault, FaultInjector, Waits};
 use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
 
@@ -35,8 +35,8 @@ impl<'a> Syscalls<'a> {
     }
 
     #[inline]
-    fn before(self, call: impl FnOnce() -> Call) -> Result<()> {
-        self.0.map_or(Ok(()), |injector| injector.before(call()))
+    fn before(self, fault: Option<Fault>, waits: Waits) -> Result<()> {
+        self.0.map_or(Ok(()), |injector| injector.before(fault, waits))
     }
 
     /// Makes a call that moves up to `most` bytes, or fewer if a fault shortens it.
@@ -73,7 +73,7 @@ impl<'a> Syscalls<'a> {
         buffer: &mut [u8],
         flags: RecvFlags,
     ) -> Result<usize> {
-        self.before(|| Call::Receive(waits(!flags.contains(RecvFlags::DONTWAIT))))?;
+        self.before(Some(Fault::Read), waits(!flags.contains(RecvFlags::DONTWAIT)))?;
         self.reading(fd, buffer.len(), |len| {
             rustix::net::recv(fd, &mut buffer[..len], flags).map(|(bytes, _)| bytes)
         })
@@ -82,7 +82,7 @@ impl<'a> Syscalls<'a> {
     /// `send(2)`.
     #[inline]
     pub(super) fn send(self, fd: BorrowedFd<'_>, bytes: &[u8], flags: SendFlags) -> Result<usize> {
-        self.before(|| Call::Send(waits(!flags.contains(SendFlags::DONTWAIT))))?;
+        self.before(Some(Fault::Write), waits(!flags.contains(SendFlags::DONTWAIT)))?;
         self.moving(bytes.len(), |len| rustix::net::send(fd, &bytes[..len], flags))
     }
 
@@ -93,7 +93,7 @@ impl<'a> Syscalls<'a> {
         buffers: &[IoSlice<'_>],
         flags: SendFlags,
     ) -> Result<usize> {
-        self.before(|| Call::Send(waits(!flags.contains(SendFlags::DONTWAIT))))?;
+        self.before(Some(Fault::Write), waits(!flags.contains(SendFlags::DONTWAIT)))?;
         self.moving_first(buffers, |part| match part {
             Some(part) => rustix::net::send(fd, part, flags),
             None => {
@@ -106,7 +106,7 @@ impl<'a> Syscalls<'a> {
     /// `read(2)`, for descriptors other than sockets.
     #[inline]
     pub(super) fn read(self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
-        self.before(|| Call::Other)?;
+        self.before(None, Waits::Yes)?;
         self.reading(fd, buffer.len(), |len| rustix::io::read(fd, &mut buffer[..len]))
     }
 
@@ -117,27 +117,27 @@ impl<'a> Syscalls<'a> {
         buffers: &mut [IoSliceMut<'_>],
         flags: RecvFlags,
     ) -> Result<usize> {
-        self.before(|| Call::Receive(waits(!flags.contains(RecvFlags::DONTWAIT))))?;
+        self.before(Some(Fault::Read), waits(!flags.contains(RecvFlags::DONTWAIT)))?;
         let mut control = RecvAncillaryBuffer::default();
         rustix::net::recvmsg(fd, buffers, &mut control, flags).map(|received| received.bytes)
     }
 
     /// `readv(2)`, for descriptors other than sockets.
     pub(super) fn readv(self, fd: BorrowedFd<'_>, buffers: &mut [IoSliceMut<'_>]) -> Result<usize> {
-        self.before(|| Call::Other)?;
+        self.before(None, Waits::Yes)?;
         rustix::io::readv(fd, buffers)
     }
 
     /// `write(2)`, for descriptors other than sockets.
     #[inline]
     pub(super) fn write(self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
-        self.before(|| Call::Other)?;
+        self.before(None, Waits::Yes)?;
         self.moving(bytes.len(), |len| rustix::io::write(fd, &bytes[..len]))
     }
 
     /// `writev(2)`, for descriptors other than sockets.
     pub(super) fn writev(self, fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Result<usize> {
-        self.before(|| Call::Other)?;
+        self.before(None, Waits::Yes)?;
         self.moving_first(buffers, |part| match part {
             Some(part) => rustix::io::write(fd, part),
             None => rustix::io::writev(fd, buffers),
@@ -150,19 +150,19 @@ impl<'a> Syscalls<'a> {
         fd: BorrowedFd<'_>,
         is_waiting: bool,
     ) -> Result<(OwnedFd, Option<SocketAddrAny>)> {
-        self.before(|| Call::Accept(waits(is_waiting)))?;
+        self.before(Some(Fault::Accept), waits(is_waiting))?;
         rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC)
     }
 
     /// `connect(2)` by TCP or UDP.
     pub(super) fn connect(self, fd: BorrowedFd<'_>, address: &SocketAddr) -> Result<()> {
-        self.before(|| Call::Connect)?;
+        self.before(Some(Fault::Connect), Waits::Yes)?;
         rustix::net::connect(fd, address)
     }
 
     /// `connect(2)` to a Unix socket.
     pub(super) fn connect_unix(self, fd: BorrowedFd<'_>, address: &SocketAddrUnix) -> Result<()> {
-        self.before(|| Call::Connect)?;
+        self.before(Some(Fault::Connect), Waits::Yes)?;
         rustix::net::connect(fd, address)
     }
 
@@ -172,7 +172,7 @@ impl<'a> Syscalls<'a> {
         polled: &mut [PollFd<'_>],
         timeout: Option<&Timespec>,
     ) -> Result<usize> {
-        self.before(|| Call::Other)?;
+        self.before(None, Waits::Yes)?;
         rustix::event::poll(polled, timeout)
     }
 

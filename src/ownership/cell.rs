@@ -15,6 +15,7 @@ use super::closing::{catch_panic, drop_catching, run_finalizer};
 use super::error::Error;
 use super::fd_table;
 use super::record::{Labelled, Managed, Record};
+use crate::faults::Fault;
 use crate::sys::{close, fork};
 
 pub(super) type Finalizer<T> = Box<dyn FnOnce(T) -> io::Result<()> + Send>;
@@ -125,7 +126,7 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
                 // It is closed, whatever error the fault injector returns.
                 match record.registry.fault_injector() {
                     Some(injector) if closed.is_ok() => {
-                        Ok(close::close_result(injector.after_close())?)
+                        Ok(close::close_result(injector.strike(Fault::Close))?)
                     }
                     _ => closed,
                 }

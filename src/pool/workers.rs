@@ -39,7 +39,7 @@ use threadpool::ThreadPool;
 
 use super::headroom::Headroom;
 use super::thread_limit::ThreadLimit;
-use crate::faults::FaultInjector;
+use crate::faults::Fault;
 use crate::ownership::Registry;
 use crate::sys::fork;
 use crate::sys::limits::Limits;
@@ -89,7 +89,7 @@ impl StartFaults {
 
     fn check(&self) -> io::Result<()> {
         let injector = self.0.as_ref().and_then(Registry::fault_injector);
-        Ok(injector.map_or(Ok(()), FaultInjector::before_thread)?)
+        Ok(injector.map_or(Ok(()), |injector| injector.strike(Fault::Thread))?)
     }
 }
 

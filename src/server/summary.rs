@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::ShutdownResult;
 use super::end_counts::EndCounts;
 use super::limiter::Counters;
-use crate::echo::{EndReason, Fault, FaultCounts};
-use crate::faults::{FaultInjector, SyscallFaultCounts};
+use crate::echo::EndReason;
+use crate::faults::{Fault, FaultCounts, FaultInjector, Target};
 use crate::ownership::{Registry, RegistrySummary};
 use crate::report::{Code, Plural};
 
@@ -48,7 +48,7 @@ pub struct ServerSummary {
     /// from the registry's reports.
     pub reported: FaultCounts,
     /// Injected failures of system calls (`--faults`), by kind.
-    pub syscall_faults: SyscallFaultCounts,
+    pub syscall_faults: FaultCounts,
     /// Milliseconds from the command to drain until the last acceptor ended.
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
@@ -86,8 +86,7 @@ impl ServerSummary {
             reported: reported(ends.get(EndReason::Panic), &registry_summary),
             syscall_faults: registry
                 .fault_injector()
-                .map(FaultInjector::injected)
-                .unwrap_or_default(),
+                .map_or_else(|| FaultCounts::by(Target::Syscalls, |_| 0), FaultInjector::injected),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
             dropped_output: 0,
@@ -98,7 +97,7 @@ impl ServerSummary {
 /// The reported findings, mapped to the kinds of faults that cause them.
 fn reported(panics: u64, registry_summary: &RegistrySummary) -> FaultCounts {
     let reports = |code| registry_summary.reported.get(&code).copied().unwrap_or_default();
-    FaultCounts::from_fn(|fault| match fault {
+    FaultCounts::by(Target::Connections, |fault| match fault {
         Fault::Panic => panics,
         Fault::Leak => reports(Code::Leak).saturating_sub(registry_summary.cycles),
         Fault::ForeignWrite => reports(Code::NotOwner),
@@ -106,6 +105,7 @@ fn reported(panics: u64, registry_summary: &RegistrySummary) -> FaultCounts {
         Fault::DoubleRelease => reports(Code::DoubleRelease),
         Fault::FdReplaced => reports(Code::FdReplaced),
         Fault::FinalizerPanic => reports(Code::FinalizerPanicked),
+        _ => 0,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use echown::faults::FaultInjector;
+use echown::faults::{Fault, FaultInjector};
 use echown::net::{LineBuffer, Listener, Readiness, Stream, UdpSocket, pipe_in};
 use echown::ownership::{ErrorKind, Registry, TaskError};
 use echown::test;
@@ -211,7 +211,7 @@ fn a_cancelled_task_wakes_in_the_rest_of_an_interrupted_timeout() {
 
 #[test]
 fn an_interrupted_nonblocking_call_does_not_wait() {
-    let injector = Arc::new(FaultInjector::new("interrupt=0.5".parse().unwrap(), 1));
+    let injector = Arc::new(FaultInjector::new("interrupt=0.5", 1).unwrap());
     let registry = Registry::builder().inject_faults(&injector).sink(|_| {}).build();
     let (stream, _other) = Stream::pair_in(&registry).unwrap();
     fill(&stream);
@@ -228,5 +228,5 @@ fn an_interrupted_nonblocking_call_does_not_wait() {
             }
         }
     }
-    assert!(injector.injected().interrupt > 20);
+    assert!(injector.injected().get(Fault::Interrupt) > 20);
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
-use super::rates::Fault;
+use crate::faults::Fault;
 use crate::net::Stream;
 use crate::ownership::graph::{Edge, Node, TrackedArc, edge};
 use crate::ownership::{Error, ErrorKind, Registry, TaskError};
@@ -45,6 +45,7 @@ pub(super) fn inject(fault: Fault, stream: Stream, count: &dyn Fn()) -> io::Resu
         }
         Fault::FdReplaced => replace_fd(stream, count).map(|()| None),
         Fault::FinalizerPanic => panic_in_finalizer(stream, count).map(|()| None),
+        other => unreachable!("{other:?} strikes system calls"),
     }
 }
 
