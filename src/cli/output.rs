@@ -32,14 +32,14 @@ use super::log_arguments::{LogArguments, LogFormat};
 use super::reports::Reporting;
 use super::stderr_line::{self, stderr_line};
 use crate::ownership::{Promise, Registry, Report};
-use crate::report::{Colours, Plural};
+use crate::report::Plural;
 use crate::signals;
 use crate::thread;
 
 use document_file::DocumentFile;
 pub(super) use outlet::Outlet;
 pub(super) use queue::{Flush, Item, Queue, STALL_TIMEOUT};
-use writer::{Notice, Writer};
+use writer::Writer;
 
 mod document_file;
 pub(super) mod documents;
@@ -56,7 +56,10 @@ pub(super) enum Writers {
     Stuck,
 }
 
-/// How often [`join`](WriterHandle::join) checks a writer.
+/// The unit of reports in messages.
+const REPORT: &str = "report";
+
+/// How often [`join`](Channel::join) checks a writer.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a writer may take to end after its output timed out; after that it is blocked in a
@@ -77,10 +80,10 @@ pub(super) fn stderr_has_colours() -> bool {
 
 /// All outputs of the program.
 pub(super) struct Output {
-    stderr: WriterHandle,
-    log: Option<WriterHandle>,
-    reports: Option<WriterHandle>,
-    events: Option<WriterHandle>,
+    stderr: Arc<Channel>,
+    log: Option<Arc<Channel>>,
+    reports: Option<Arc<Channel>>,
+    events: Option<Arc<Channel>>,
     /// A report is written before the reporting thread continues, because that may abort the
     /// process.
     is_synchronous: bool,
@@ -98,33 +101,26 @@ pub(super) struct Files<'a> {
 impl Output {
     /// Takes over standard error: messages are queued until [`open`](Output::open).
     pub(super) fn new(files: &Files<'_>, reports: &Arc<Reporting>, is_synchronous: bool) -> Output {
-        let handle = |name, unit, path: &Path, notice| {
-            WriterHandle::new(name, unit, Some(path.to_owned()), notice, reports)
+        let channel = |name, unit, path: Option<&Path>, notice| {
+            Arc::new(Channel::new(name, unit, path, notice, reports))
         };
         let log = files.log.and_then(|log| {
-            let notice = notice(log.log_format);
-            log.log_file.as_deref().map(|path| handle("log writer", "line", path, Some(notice)))
+            let path = log.log_file.as_deref()?;
+            Some(channel("log writer", "line", Some(path), Some(log.log_format)))
         });
-        let events_handle = |(path, format): (&Path, LogFormat)| {
-            handle("event writer", "line", path, Some(notice(format)))
-        };
-        let reports_handle = |path| WriterHandle {
-            document: DocumentFile::of(reports).map(|document| Arc::new(Mutex::new(document))),
-            ..handle("report writer", "report", path, reports.notice())
-        };
-        let stderr = WriterHandle::new(
-            "stderr writer",
-            "line",
-            None,
-            Some(notice(LogFormat::Text)),
-            reports,
-        );
+        let events = files
+            .events
+            .map(|(path, format)| channel("event writer", "line", Some(path), Some(format)));
+        let report_file = reports
+            .path()
+            .map(|path| channel("report writer", REPORT, Some(path), reports.notice()));
+        let stderr = channel("stderr writer", "line", None, Some(LogFormat::Text));
         stderr_line::set_queue(Some(Arc::clone(&stderr.queue)));
         Output {
             stderr,
             log,
-            reports: reports.path().map(reports_handle),
-            events: files.events.map(events_handle),
+            reports: report_file,
+            events,
             is_synchronous,
             leaving: Mutex::default(),
         }
@@ -137,7 +133,7 @@ impl Output {
     /// A file cannot be opened or written, or a thread cannot be started. The message contains the
     /// name.
     pub(super) fn open(&self, registry: &Registry) -> Result<(), String> {
-        self.handles().try_for_each(|handle| handle.open(registry))
+        self.channels().try_for_each(|channel| channel.open(registry))
     }
 
     /// Begins the run: a document of an earlier run is replaced by one without findings.
@@ -145,12 +141,10 @@ impl Output {
     /// # Errors
     /// The document cannot be written. The message contains its name.
     pub(super) fn begin(&self, registry: &Registry) -> Result<(), String> {
-        for handle in self.files() {
-            if let Some(document) = &handle.document {
-                guard(document).begin(registry).map_err(|error| handle.open_error(&error))?;
-            }
-        }
-        Ok(())
+        self.files().try_for_each(|channel| {
+            let Some(document) = &channel.document else { return Ok(()) };
+            guard(document).begin(registry).map_err(|error| channel.open_error(&error))
+        })
     }
 
     /// A destination for log lines.
@@ -160,28 +154,28 @@ impl Output {
 
     /// Writes a report; called by the registry's sink.
     pub(super) fn report(&self, report: &Report) {
-        let handle = self.reports.as_ref().unwrap_or(&self.stderr);
-        handle.queue.push(Item::Report(Box::new(report.clone())));
+        let channel = self.reports.as_ref().unwrap_or(&self.stderr);
+        channel.queue.push(Item::Report(Box::new(report.clone())));
         if self.is_synchronous {
-            handle.queue.flush(Flush::Abort);
+            channel.queue.flush(Flush::Abort);
         }
     }
 
     /// Writes a line of an event trace, which ends with a newline.
     pub(super) fn event(&self, line: String) {
-        let handle = self.events.as_ref().unwrap_or(&self.stderr);
-        handle.queue.push(Item::Line(line.into_bytes()));
+        let channel = self.events.as_ref().unwrap_or(&self.stderr);
+        channel.queue.push(Item::Line(line.into_bytes()));
     }
 
     /// Closes and reopens the files, because they may have been renamed.
     pub(super) fn reopen(&self) {
-        self.files().for_each(|handle| handle.queue.push(Item::Reopen));
+        self.files().for_each(|channel| channel.queue.push(Item::Reopen));
     }
 
     /// Waits shortly until earlier items are written, because the process is about to exit. Does
     /// not wait for stalled outputs.
     pub(super) fn flush(&self) {
-        self.files().for_each(|handle| handle.queue.flush(Flush::Exit));
+        self.files().for_each(|channel| channel.queue.flush(Flush::Exit));
         self.stderr.queue.flush(Flush::Exit);
     }
 
@@ -196,8 +190,8 @@ impl Output {
     /// A stalled output is given up after two seconds, so that it cannot block the exit.
     pub(super) fn close(&self) -> Writers {
         let since = *guard(&self.leaving).get_or_insert_with(Instant::now);
-        self.files().for_each(|handle| handle.queue.close(since));
-        let files = self.files().map(|handle| handle.join(since)).max();
+        self.files().for_each(|channel| channel.queue.close(since));
+        let files = self.files().map(|channel| channel.join(since)).max();
         // Closed last, because the other writers report errors there.
         self.stderr.queue.close(since);
         files.unwrap_or(Writers::Ended).max(self.stderr.join(since))
@@ -205,95 +199,81 @@ impl Output {
 
     /// The number of dropped lines and reports.
     pub(super) fn dropped(&self) -> u64 {
-        self.handles().map(|handle| handle.queue.dropped()).sum()
+        self.channels().map(|channel| channel.queue.dropped()).sum()
     }
 
     /// Writes the items queued after [`close`](Output::close): the registry's last findings and the
     /// messages about the exit. Later messages are written directly.
     pub(super) fn write_last(&self, registry: &Registry) {
-        self.files().for_each(|handle| handle.write_last(registry));
+        self.files().for_each(|channel| channel.write_last(registry));
         self.stderr.write_last(registry);
         stderr_line::set_queue(None);
     }
 
     /// Standard error first, because the other writers report errors there.
-    fn handles(&self) -> impl Iterator<Item = &WriterHandle> {
+    fn channels(&self) -> impl Iterator<Item = &Arc<Channel>> {
         [&self.stderr].into_iter().chain(self.files())
     }
 
-    fn files(&self) -> impl Iterator<Item = &WriterHandle> {
+    fn files(&self) -> impl Iterator<Item = &Arc<Channel>> {
         [&self.events, &self.reports, &self.log].into_iter().flatten()
     }
 }
 
-/// The sender's side of one output.
-struct WriterHandle {
+/// One output, for its senders and for its writer.
+struct Channel {
     /// The name of the writer task.
     name: &'static str,
     /// The unit of items in messages.
     unit: &'static str,
     /// `None` for standard error.
     path: Option<PathBuf>,
-    notice: Option<Notice>,
+    /// The format of the notice about dropped items, if the output has one.
+    notice: Option<LogFormat>,
     /// Formats reports.
     reporting: Arc<Reporting>,
     /// For document formats. Used by the writer and, once it has ended, by the main thread.
-    document: Option<Arc<Mutex<DocumentFile>>>,
+    document: Option<Mutex<DocumentFile>>,
     queue: Arc<Queue>,
     writer: Mutex<Option<Promise<()>>>,
 }
 
-impl WriterHandle {
+impl Channel {
     fn new(
         name: &'static str,
         unit: &'static str,
-        path: Option<PathBuf>,
-        notice: Option<Notice>,
+        path: Option<&Path>,
+        notice: Option<LogFormat>,
         reporting: &Arc<Reporting>,
-    ) -> WriterHandle {
-        let reporting = Arc::clone(reporting);
-        let (queue, writer) = (Arc::default(), Mutex::default());
-        WriterHandle { name, unit, path, notice, reporting, document: None, queue, writer }
+    ) -> Channel {
+        let document = (unit == REPORT).then(|| DocumentFile::of(reporting)).flatten();
+        Channel {
+            name,
+            unit,
+            path: path.map(Path::to_owned),
+            notice,
+            reporting: Arc::clone(reporting),
+            document: document.map(Mutex::new),
+            queue: Arc::default(),
+            writer: Mutex::default(),
+        }
     }
 
-    fn open(&self, registry: &Registry) -> Result<(), String> {
+    fn open(self: &Arc<Channel>, registry: &Registry) -> Result<(), String> {
         if let (Some(document), Some(path)) = (&self.document, &self.path) {
             guard(document).attempt(path).map_err(|error| self.open_error(&error))?;
         }
-        let writer = self.writer(registry, true)?;
-        let give: Vec<_> = match &writer.outlet {
-            Outlet::File(file) | Outlet::Stream(file) => vec![file.resource()],
-            Outlet::Standard(_) => Vec::new(),
-        };
-        let queue = Arc::clone(&self.queue);
-        let promise = thread::spawn_in(registry, self.name, give, move || writer.run(&queue))
+        let writer = self.writer(registry, false)?;
+        let give = writer.resource();
+        let promise = thread::spawn_in(registry, self.name, give, move || writer.run())
             .map_err(|error| format!("failed to start the {}: {error}", self.name))?;
         *guard(&self.writer) = Some(promise);
         Ok(())
     }
 
-    fn writer(&self, registry: &Registry, waits: bool) -> Result<Writer, String> {
-        let outlet = match &self.path {
-            Some(path) if self.document.is_none() => {
-                Outlet::append(registry, path, waits).map_err(|error| self.open_error(&error))?
-            }
-            // A document is written to a temporary file: this outlet is not used.
-            _ => Outlet::Standard(rustix::stdio::stderr()),
-        };
-        let is_coloured = self.path.is_none() && stderr_has_colours();
-        Ok(Writer {
-            registry: registry.clone(),
-            path: self.path.clone(),
-            outlet,
-            notice: self.notice,
-            unit: self.unit,
-            reporting: Arc::clone(&self.reporting),
-            document: self.document.clone(),
-            sources: writer::sources(registry),
-            colours: if is_coloured { Colours::Always } else { Colours::Never },
-            is_failing: false,
-            is_last: false,
-        })
+    /// The writer, a task or, if `is_last`, the main thread at exit.
+    fn writer(self: &Arc<Channel>, registry: &Registry, is_last: bool) -> Result<Writer, String> {
+        Writer::open(self, registry, is_last).map_err(|error| self.open_error(&error))
     }
 
     /// Joins the writer, whose queue is closed. Gives up if its output is stalled for too long.
@@ -322,27 +302,24 @@ impl WriterHandle {
     fn report_loss(&self) {
         stderr_line(format_args!(
             "echown: {} was given up, it took nothing in the end; {} dropped in all",
-            outlet::name(self.path.as_ref()),
+            outlet::name(self.path.as_deref()),
             Plural(self.queue.dropped(), self.unit)
         ));
     }
 
-    fn write_last(&self, registry: &Registry) {
+    fn write_last(self: &Arc<Channel>, registry: &Registry) {
         if self.queue.is_abandoned() || self.queue.is_empty() {
             return;
         }
         self.queue.close(Instant::now());
-        match self.writer(registry, false) {
-            Ok(writer) => {
-                let is_last = true;
-                Writer { is_last, ..writer }.run(&self.queue);
-            }
+        match self.writer(registry, true) {
+            Ok(writer) => writer.run(),
             Err(error) => stderr_line(format_args!("echown: {error}")),
         }
     }
 
     fn open_error(&self, error: &io::Error) -> String {
-        format!("failed to open {}: {error}", outlet::name(self.path.as_ref()))
+        format!("failed to open {}: {error}", outlet::name(self.path.as_deref()))
     }
 }
 
@@ -350,17 +327,6 @@ impl WriterHandle {
 fn leaving(since: Instant) {
     if since.elapsed() >= SIGNAL_DELAY {
         signals::exit_on_next_signal();
-    }
-}
-
-/// Formats the notice about dropped lines.
-fn notice(format: LogFormat) -> Notice {
-    match format {
-        LogFormat::Text => |items| {
-            let lines = Plural(items, "line");
-            format!("echown: {lines} dropped here: this output did not take them in time\n")
-        },
-        LogFormat::Json => |items| format!("{{\"event\":\"dropped\",\"lines\":{items}}}\n"),
     }
 }
 
@@ -373,8 +339,8 @@ pub(super) struct LogLine(Arc<Output>);
 
 impl Write for LogLine {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let handle = self.0.log.as_ref().unwrap_or(&self.0.stderr);
-        handle.queue.push(Item::Line(line.to_vec()));
+        let channel = self.0.log.as_ref().unwrap_or(&self.0.stderr);
+        channel.queue.push(Item::Line(line.to_vec()));
         Ok(line.len())
     }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use echown_fd::escape;
 
+use super::log_arguments::LogFormat;
 use super::output::documents;
 use super::stderr_line::stderr_line;
 use crate::ownership::{Registry, RegistryBuilder, Report};
@@ -160,11 +161,8 @@ impl Reporting {
                 findings.entry(entry.fingerprint()).or_insert_with(|| entry.clone());
             }
         }
-        entries
-            .into_iter()
-            .map(|entry| (self.baseline_state(&entry), entry))
-            .map(|(new, it)| (it, new))
-            .collect()
+        let states: Vec<_> = entries.iter().map(|entry| self.baseline_state(entry)).collect();
+        entries.into_iter().zip(states).collect()
     }
 
     fn baseline_state(&self, entry: &Entry) -> BaselineState {
@@ -198,12 +196,10 @@ impl Reporting {
         text.into_bytes()
     }
 
-    /// The line that reports dropped items, for a report file that people read line by line.
-    pub(super) fn notice(&self) -> Option<fn(u64) -> String> {
-        (self.format == Format::Text).then_some(|items| {
-            let reports = Plural(items, "report");
-            format!("echown: {reports} dropped here: this output did not take them in time\n\n")
-        })
+    /// The format of the line that reports dropped items, for a report file that people read line by
+    /// line.
+    pub(super) fn notice(&self) -> Option<LogFormat> {
+        (self.format == Format::Text).then_some(LogFormat::Text)
     }
 
     /// Checks that the requested baseline can be written at the end.

@@ -55,18 +55,19 @@ impl AtomicFile {
     }
 
     /// Calls `write` with the path of a temporary file in the same folder, then renames that file
-    /// to the document's path.
+    /// to the document's path. Returns the result of `write`.
     ///
     /// # Errors
     /// The error of `write` or of a system call; the old document stays.
-    pub fn replace(&self, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    pub fn replace<T>(&self, write: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
         let temporary = self.temporary();
-        let replaced = write(&temporary).and_then(|()| {
+        let replaced = write(&temporary).and_then(|written| {
             if let Ok(old) = fs::metadata(&self.path) {
                 // A document with the default mode is better than no document.
                 let _ = fs::set_permissions(&temporary, old.permissions());
             }
-            fs::rename(&temporary, &self.path)
+            fs::rename(&temporary, &self.path)?;
+            Ok(written)
         });
         if replaced.is_err() {
             let _ = fs::remove_file(&temporary);
@@ -124,7 +125,7 @@ mod tests {
         symlink("real", &link).unwrap();
         let file = AtomicFile::at(&link);
         file.attempt().unwrap();
-        let failed = file.replace(|temporary| {
+        let failed = file.replace::<()>(|temporary| {
             fs::write(temporary, "half")?;
             Err(io::Error::other("the disk is full"))
         });

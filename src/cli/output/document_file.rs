@@ -10,9 +10,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::documents::{Node, node};
 use crate::cli::reports::Reporting;
 use crate::net::File;
 use crate::ownership::Registry;
@@ -26,8 +26,8 @@ pub(super) struct DocumentFile {
     document: Document,
     /// Findings since the last write.
     unwritten: Vec<(Entry, BaselineState)>,
-    /// Device and inode of the written file; `None` before the first write.
-    written: Option<(u64, u64)>,
+    /// The written file; `None` before the first write.
+    written: Option<Node>,
     /// The last write failed, so the file is outdated.
     is_behind: bool,
 }
@@ -91,32 +91,19 @@ impl DocumentFile {
 
     fn was_moved(&self) -> bool {
         let current = fs::metadata(self.file.path()).ok();
-        let current = current.map(|metadata| (metadata.dev(), metadata.ino()));
-        self.written.is_some() && current != self.written && !self.is_behind
+        self.written.is_some() && current.map(node) != self.written && !self.is_behind
     }
 
     fn write(&mut self, registry: &Registry) -> io::Result<()> {
-        let mut written = None;
         let replaced = self.file.replace(|temporary| {
-            written = Some(self.write_to(temporary, registry)?);
-            Ok(())
+            let mut options = OpenOptions::new();
+            let options = options.write(true).create(true).truncate(true);
+            let mut file = File::open_with_in(registry, temporary, options)?;
+            file.write_all(self.document.to_text().as_bytes())?;
+            Ok(node(fs::metadata(temporary)?))
         });
         self.is_behind = replaced.is_err();
-        if replaced.is_ok() {
-            self.written = written;
-        }
-        replaced
-    }
-
-    /// Writes the document to `temporary`, which is renamed afterwards. Returns its device and
-    /// inode.
-    fn write_to(&self, temporary: &Path, registry: &Registry) -> io::Result<(u64, u64)> {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true);
-        let mut file = File::open_with_in(registry, temporary, options)?;
-        file.write_all(self.document.to_text().as_bytes())?;
-        drop(file);
-        let metadata = fs::metadata(temporary)?;
-        Ok((metadata.dev(), metadata.ino()))
+        self.written = Some(replaced?);
+        Ok(())
     }
 }

@@ -68,12 +68,11 @@ fn is_special(path: &Path) -> bool {
         || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// The identity of a file, independent of the path.
-#[derive(PartialEq, Eq)]
-enum OutputIdentity {
-    Node(u64, u64),
-    /// The file does not exist yet.
-    Path(PathBuf),
+/// The device and inode of a file, which identify it independently of its path.
+pub(super) type Node = (u64, u64);
+
+pub(super) fn node(metadata: fs::Metadata) -> Node {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Checks that no two outputs have the same file. Each output has the name of its option.
@@ -83,13 +82,11 @@ enum OutputIdentity {
 pub(in crate::cli) fn distinct<'a>(
     outputs: impl IntoIterator<Item = (&'static str, Option<&'a Path>)>,
 ) -> Result<(), String> {
-    let mut known: Vec<(&str, OutputIdentity)> = Vec::new();
+    let mut known: Vec<(&str, Result<Node, PathBuf>)> = Vec::new();
     for (option, path) in outputs {
         let Some(path) = path.filter(|path| !is_special(path)) else { continue };
-        let identity = match fs::metadata(path) {
-            Ok(metadata) => OutputIdentity::Node(metadata.dev(), metadata.ino()),
-            Err(_) => OutputIdentity::Path(resolved(path)),
-        };
+        // A file that does not exist yet is identified by its path.
+        let identity = fs::metadata(path).map(node).map_err(|_| resolved(path));
         if let Some((other, _)) = known.iter().find(|(_, it)| *it == identity) {
             return Err(format!(
                 "{other} and {option} name the same file, {}: give each a file of its own",

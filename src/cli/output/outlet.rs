@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use echown_fd::{append, escape};
@@ -110,25 +110,17 @@ impl Outlet {
         mut is_overdue: impl FnMut() -> bool,
     ) -> io::Result<Option<()>> {
         while !bytes.is_empty() {
+            let is_ready = match self {
+                Outlet::File(_) => true,
+                Outlet::Stream(file) => file.wait_writable(CHECK_INTERVAL)?,
+                Outlet::Standard(stream) => is_writable(stream, CHECK_INTERVAL)?,
+            };
             let written = match self {
-                Outlet::File(file) => {
-                    let mut file = file;
-                    file.write(bytes)
-                }
-                Outlet::Stream(file) => {
-                    if !file.wait_writable(CHECK_INTERVAL)? {
-                        Err(io::ErrorKind::WouldBlock.into())
-                    } else {
-                        let mut file = file;
-                        file.write(piece(bytes))
-                    }
-                }
+                _ if !is_ready => Err(io::ErrorKind::WouldBlock.into()),
+                Outlet::File(file) => (&mut &*file).write(bytes),
+                Outlet::Stream(file) => (&mut &*file).write(piece(bytes)),
                 Outlet::Standard(stream) => {
-                    if !is_writable(*stream, CHECK_INTERVAL)? {
-                        Err(io::ErrorKind::WouldBlock.into())
-                    } else {
-                        rustix::io::write(stream, piece(bytes)).map_err(io::Error::from)
-                    }
+                    rustix::io::write(stream, piece(bytes)).map_err(io::Error::from)
                 }
             };
             match written {
@@ -171,7 +163,7 @@ pub(in crate::cli) fn is_writable(stream: impl AsFd, timeout: Duration) -> io::R
 }
 
 /// The output's name in messages.
-pub(in crate::cli) fn name(path: Option<&PathBuf>) -> Cow<'_, str> {
+pub(in crate::cli) fn name(path: Option<&Path>) -> Cow<'_, str> {
     path.map_or(Cow::Borrowed("standard error"), |path| escape::path(path))
 }
 

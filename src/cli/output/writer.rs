@@ -3,42 +3,33 @@
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::document_file::DocumentFile;
 use super::outlet::{Outlet, name};
 use super::queue::{Item, Queue};
-use super::{guard, leaving};
-use crate::cli::reports::Reporting;
-use crate::cli::stderr_line::stderr_line;
+use super::{Channel, REPORT, guard, leaving, stderr_has_colours};
+use crate::cli::log_arguments::LogFormat;
+use crate::cli::stderr_line::{self, stderr_line};
 use crate::net::File;
-use crate::ownership::Registry;
+use crate::ownership::{Registry, Resource};
 use crate::report::{Colours, Plural, Sources};
 
 /// How many bytes are taken from the queue at once.
 const TAKEN_BYTES: usize = 64 * 1024;
 
-/// Formats the notice about dropped items.
-pub(super) type Notice = fn(u64) -> String;
-
-/// The state of a writer task.
+/// The state of a writer.
 pub(super) struct Writer {
-    pub(super) registry: Registry,
-    pub(super) path: Option<PathBuf>,
-    pub(super) outlet: Outlet,
-    pub(super) notice: Option<Notice>,
-    /// The unit of items in messages.
-    pub(super) unit: &'static str,
-    pub(super) reporting: Arc<Reporting>,
-    pub(super) document: Option<Arc<Mutex<DocumentFile>>>,
-    pub(super) sources: Sources,
-    pub(super) colours: Colours,
+    channel: Arc<Channel>,
+    registry: Registry,
+    /// `None`: a document, which is written to a temporary file.
+    outlet: Option<Outlet>,
+    sources: Sources,
     /// The last write failed and was reported.
-    pub(super) is_failing: bool,
-    /// The writer is the main thread, at exit.
-    pub(super) is_last: bool,
+    is_failing: bool,
+    /// The writer is the main thread, at exit, which does not wait for the reader of a FIFO.
+    is_last: bool,
 }
 
 /// The output has timed out.
@@ -56,12 +47,43 @@ impl Drop for Abandons<'_> {
 }
 
 impl Writer {
+    /// Opens the output.
+    pub(super) fn open(
+        channel: &Arc<Channel>,
+        registry: &Registry,
+        is_last: bool,
+    ) -> io::Result<Writer> {
+        let outlet = match &channel.path {
+            _ if channel.document.is_some() => None,
+            Some(path) => Some(Outlet::append(registry, path, !is_last)?),
+            None => Some(Outlet::Standard(rustix::stdio::stderr())),
+        };
+        let (channel, sources) = (Arc::clone(channel), sources(registry));
+        Ok(Writer {
+            channel,
+            registry: registry.clone(),
+            outlet,
+            sources,
+            is_failing: false,
+            is_last,
+        })
+    }
+
+    /// The file that the writer's task must own.
+    pub(super) fn resource(&self) -> Option<Resource> {
+        match &self.outlet {
+            Some(Outlet::File(file) | Outlet::Stream(file)) => Some(file.resource()),
+            Some(Outlet::Standard(_)) | None => None,
+        }
+    }
+
     /// Writes items until the queue is closed and empty, or the output is given up.
-    pub(super) fn run(mut self, queue: &Queue) {
-        let mut abandons = Abandons(queue, false);
+    pub(super) fn run(mut self) {
+        let queue = Arc::clone(&self.channel.queue);
+        let mut abandons = Abandons(&queue, false);
         while let Some(items) = queue.take(TAKEN_BYTES) {
             let taken = items.len();
-            if self.process(items.into(), queue).is_err() {
+            if self.process(items.into(), &queue).is_err() {
                 abandons.1 = true;
                 return;
             }
@@ -73,12 +95,11 @@ impl Writer {
     fn process(&mut self, mut items: VecDeque<Item>, queue: &Queue) -> Result<(), GivenUp> {
         let mut batch = Vec::new();
         let mut batched = 0;
+        let batch_max = self.outlet.as_ref().map_or(0, Outlet::batch_max);
         while let Some(item) = items.pop_front() {
             let is_order = matches!(item, Item::Reopen);
             let bytes = self.bytes_of(item);
-            if !batch.is_empty()
-                && (is_order || batch.len() + bytes.len() > self.outlet.batch_max())
-            {
+            if !batch.is_empty() && (is_order || batch.len() + bytes.len() > batch_max) {
                 self.write(&batch, batched, queue).inspect_err(|GivenUp| {
                     queue.abandon(items.len() as u64 + 1 + batched);
                 })?;
@@ -96,37 +117,46 @@ impl Writer {
     }
 
     /// The bytes to write for an item. Empty for a report that goes into a document.
-    fn bytes_of(&mut self, item: Item) -> Vec<u8> {
+    fn bytes_of(&self, item: Item) -> Vec<u8> {
+        let Channel { reporting, document, path, notice, unit, .. } = &*self.channel;
         match item {
             Item::Line(line) => line,
             Item::Report(report) => {
-                let entries = self.reporting.entries(&report, &self.sources);
-                match &self.document {
-                    Some(document) => {
-                        guard(document).add(entries);
-                        Vec::new()
-                    }
-                    None => self.reporting.render(&report, &self.sources, self.colours),
+                let entries = reporting.entries(&report, &self.sources);
+                if let Some(document) = document {
+                    guard(document).add(entries);
+                    return Vec::new();
                 }
+                let is_coloured = path.is_none() && stderr_has_colours();
+                let colours = if is_coloured { Colours::Always } else { Colours::Never };
+                reporting.render(&report, &self.sources, colours)
             }
             Item::Dropped(items) => {
-                let unit = Plural(items, self.unit);
-                if self.path.is_some() {
-                    stderr_line(format_args!(
-                        "echown: {}: {unit} dropped: it did not take them in time",
-                        name(self.path.as_ref())
-                    ));
+                let dropped = Plural(items, unit);
+                if path.is_some() {
+                    self.report_error(&format!("{dropped} dropped: it did not take them in time"));
                 }
-                self.notice.map_or(Vec::new(), |notice| notice(items).into_bytes())
+                // As after a report, an empty line follows.
+                let end = if *unit == REPORT { "\n\n" } else { "\n" };
+                let text = match notice {
+                    Some(LogFormat::Text) => format!(
+                        "echown: {dropped} dropped here: this output did not take them in time{end}"
+                    ),
+                    Some(LogFormat::Json) => {
+                        format!("{{\"event\":\"dropped\",\"lines\":{items}}}\n")
+                    }
+                    None => String::new(),
+                };
+                text.into_bytes()
             }
             Item::Reopen => Vec::new(),
         }
     }
 
     fn write(&mut self, bytes: &[u8], items: u64, queue: &Queue) -> Result<(), GivenUp> {
-        if bytes.is_empty() {
+        let Some(outlet) = self.outlet.as_ref().filter(|_| !bytes.is_empty()) else {
             return Ok(());
-        }
+        };
         let begun = Instant::now();
         let is_last = self.is_last;
         let stalled = || {
@@ -136,11 +166,11 @@ impl Writer {
             }
             queue.is_overdue()
         };
-        match self.outlet.write_all(bytes, || queue.moved(), stalled) {
+        match outlet.write_all(bytes, || queue.moved(), stalled) {
             Ok(Some(())) => self.is_failing = false,
             Ok(None) => return Err(GivenUp),
             // There is no other place for output that standard error rejects.
-            Err(_) if self.path.is_none() => queue.lost(items),
+            Err(_) if self.channel.path.is_none() => queue.lost(items),
             Err(error) => {
                 if !self.is_failing {
                     self.report_error(&format!(
@@ -148,7 +178,7 @@ impl Writer {
                     ));
                 }
                 self.is_failing = true;
-                crate::cli::stderr_line::write(bytes.to_vec());
+                stderr_line::write(bytes.to_vec());
             }
         }
         Ok(())
@@ -156,32 +186,14 @@ impl Writer {
 
     /// Writes the document, if there is one and it has changed.
     fn save(&mut self) {
-        let Some(document) = self.document.clone() else { return };
-        match guard(&document).save(&self.registry) {
-            Ok(()) => self.is_failing = false,
-            Err(error) => self.report_document_error(&error),
-        }
-    }
-
-    fn report_document_error(&mut self, error: &io::Error) {
-        if !self.is_failing {
-            self.report_error(&format!(
-                "failed to write ({error}); it is tried again with the next report"
-            ));
-        }
-        self.is_failing = true;
+        self.with_document(DocumentFile::save);
     }
 
     fn reopen(&mut self) {
-        if let Some(document) = self.document.clone() {
-            if let Err(error) = guard(&document).reopen(&self.registry) {
-                self.report_document_error(&error);
-            }
-            return;
-        }
-        let Some(path) = &self.path else { return };
+        self.with_document(DocumentFile::reopen);
+        let (Some(_), Some(path)) = (&self.outlet, &self.channel.path) else { return };
         match Outlet::append(&self.registry, path, false) {
-            Ok(outlet) => self.outlet = outlet,
+            Ok(outlet) => self.outlet = Some(outlet),
             Err(error) => {
                 self.report_error(&format!(
                     "failed to reopen it ({error}); writing to the old file on"
@@ -190,13 +202,24 @@ impl Writer {
         }
     }
 
+    fn with_document(&mut self, write: fn(&mut DocumentFile, &Registry) -> io::Result<()>) {
+        let Some(document) = &self.channel.document else { return };
+        let written = write(&mut guard(document), &self.registry);
+        if let (Err(error), false) = (&written, self.is_failing) {
+            self.report_error(&format!(
+                "failed to write ({error}); it is tried again with the next report"
+            ));
+        }
+        self.is_failing = written.is_err();
+    }
+
     fn report_error(&self, what: &str) {
-        stderr_line(format_args!("echown: {}: {what}", name(self.path.as_ref())));
+        stderr_line(format_args!("echown: {}: {what}", name(self.channel.path.as_deref())));
     }
 }
 
 /// Reads the sources for reports with files that the writer task owns.
-pub(super) fn sources(registry: &Registry) -> Sources {
+fn sources(registry: &Registry) -> Sources {
     let registry = registry.clone();
     Sources::read_by(move |path| {
         let mut text = String::new();
