@@ -20,7 +20,6 @@ mod join;
 mod orphans;
 mod scope;
 pub(crate) mod thread;
-pub(crate) mod thread_limit;
 mod workers;
 
 use std::fmt;

@@ -28,14 +28,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use echown_limits::{Capacity, SystemLimits};
+
 use crate::echo::{Handler, ServerContext, SharedHandler};
 pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Level, Registry, TaskError, TaskLabel};
-use crate::pool::{Orphans, Pool, STACK_BYTES_DEFAULT};
+use crate::pool::{Orphans, Pool};
 pub use bind::BindError;
 use bind::{BoundAddress, SocketFile};
-use capacity::{Capacity, Requirements, SystemLimits};
 pub(crate) use end_counts::ConnectionCounts;
 pub use end_counts::EndCounts;
 use limiter::{ConnectionLimiter, LimitSource};
@@ -213,22 +214,19 @@ impl Server {
         let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
         capacity::check_descriptors(acceptors, settings.max_connections).map_err(BindError::new)?;
         let mut bound = bind::open_all(registry, endpoints, &settings)?;
-        let requirements = Requirements {
-            tasks_per_connection: handler.tasks_per_connection(),
-            acceptors,
-            stack_bytes: STACK_BYTES_DEFAULT as u64,
-            memory: handler.memory(),
-        };
+        let tasks_per_connection = handler.tasks_per_connection();
+        let requirements =
+            capacity::requirements(acceptors, tasks_per_connection, handler.memory());
         let reads_symbols =
             crate::sys::memory::prints_backtraces() || registry.level() == Level::Full;
-        let capacity =
-            SystemLimits::read(reads_symbols).capacity(settings.max_connections, requirements);
+        let capacity = SystemLimits::read(capacity::open_descriptors(), reads_symbols)
+            .capacity(settings.max_connections, requirements);
         if let Some(bytes) = capacity.shares.socket_buffer {
             for address in &mut bound {
                 address.limit_buffers(bytes)?;
             }
         }
-        let tasks = capacity.connections.saturating_mul(requirements.tasks_per_connection);
+        let tasks = capacity.connections.saturating_mul(tasks_per_connection);
         let pool =
             Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
         let tightest = capacity.limiting.first();

@@ -9,7 +9,6 @@
 pub(crate) mod child;
 pub(crate) mod close;
 pub(crate) mod fork;
-pub(crate) mod limits;
 #[cfg(all(test, echown_loom))]
 pub(crate) mod loom_probe;
 pub(crate) mod memory;

@@ -316,7 +316,7 @@ fn serve(
         .map_err(|error| format!("failed to watch for signals: {error}"))?;
     output.begin(registry)?;
     log_limits(arguments, &server);
-    if let Some(lost) = crate::sys::limits::without_proc() {
+    if let Some(lost) = echown_limits::without_proc() {
         tracing::warn!("{lost}");
     }
     // All descriptors of the server itself are open now, so a reader of these lines can count them.

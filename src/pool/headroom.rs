@@ -12,17 +12,16 @@
 
 use std::io;
 
-use crate::sys::limits::{self, Limits};
-use crate::sys::memory;
+use echown_limits::{MAP_COUNT, MAPPINGS_PER_THREAD, ThreadLimits};
 
-use super::thread_limit::{MAP_COUNT, MAPPINGS_PER_THREAD};
+use crate::sys::memory;
 
 /// Address space that must be free in addition to a thread's stack: for what running threads allocate
 /// for their clients, and for a few further pages of the new thread.
 const RESERVE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Mappings that are never used for threads: for the time between two readings, and for other parts of
-/// the program. Half of what [`ThreadLimit`](super::thread_limit::ThreadLimit) reserves.
+/// the program. Half of what [`ThreadLimit`](echown_limits::ThreadLimit) reserves.
 const MAPPINGS_RESERVE: u64 = 256;
 
 /// The minimum number of starts between two readings. That many threads use a quarter of the reserve.
@@ -40,7 +39,7 @@ pub(super) struct Headroom {
 }
 
 impl Headroom {
-    pub(super) fn new(limits: &Limits) -> Headroom {
+    pub(super) fn new(limits: &ThreadLimits) -> Headroom {
         let mappings = limits.max_map_count.zip(limits.mappings);
         Headroom { starts: mappings.map(|(max, now)| next_reading(max, now)) }
     }
@@ -59,7 +58,7 @@ impl Headroom {
             );
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
         }
-        self.check_mappings(limits::mappings_of_max)
+        self.check_mappings(echown_limits::mappings_and_max)
     }
 
     fn check_mappings(&mut self, read: impl FnOnce() -> Option<(u64, u64)>) -> io::Result<()> {
@@ -117,7 +116,11 @@ mod tests {
 
     #[test]
     fn a_thread_is_rejected_only_while_mappings_are_used_up() {
-        let full = Limits { max_map_count: Some(1000), mappings: Some(990), ..Limits::default() };
+        let full = ThreadLimits {
+            max_map_count: Some(1000),
+            mappings: Some(990),
+            ..ThreadLimits::default()
+        };
         let mut headroom = Headroom::new(&full);
         for _ in 0..2 {
             let error = headroom.check_mappings(|| Some((1000, 990))).unwrap_err();
@@ -129,13 +132,13 @@ mod tests {
             headroom.check_mappings(|| unreachable!("they were counted just now")).unwrap();
         }
         headroom.check_mappings(|| Some((1000, 990))).unwrap_err();
-        let mut unknown = Headroom::new(&Limits::default());
+        let mut unknown = Headroom::new(&ThreadLimits::default());
         unknown.check_mappings(|| unreachable!("there is nothing to read")).unwrap();
     }
 
     #[test]
     fn a_stack_that_no_address_space_holds_is_an_error_that_says_so() {
-        let mut headroom = Headroom::new(&Limits::default());
+        let mut headroom = Headroom::new(&ThreadLimits::default());
         let error = headroom.check(1 << 47).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
         assert!(error.to_string().contains("RLIMIT_AS"), "{error}");

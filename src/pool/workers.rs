@@ -35,14 +35,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use echown_fd::escape;
+use echown_limits::{ThreadLimit, ThreadLimits};
 use threadpool::ThreadPool;
 
 use super::headroom::Headroom;
-use super::thread_limit::ThreadLimit;
 use crate::faults::Fault;
 use crate::ownership::Registry;
 use crate::sys::fork;
-use crate::sys::limits::Limits;
 pub(crate) use no_thread::{NoThread, NoThreadReason};
 
 /// Idle threads are retired when there are more than this many times the number to keep. Two: a start
@@ -166,7 +165,7 @@ enum NextStep {
 impl Workers {
     /// Reads the system's limits. Starts no thread yet.
     pub(crate) fn new(config: Config) -> Workers {
-        let limits = Limits::read();
+        let limits = ThreadLimits::read();
         Workers::with_limits(ThreadLimit::of(&limits), Headroom::new(&limits), config)
     }
 

@@ -58,7 +58,6 @@ mod server_process;
 mod session;
 mod start_barrier;
 mod stop_handle;
-mod thread_limit;
 mod units;
 mod usage;
 mod worker_stats;

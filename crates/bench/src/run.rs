@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use echown_limits::{MAP_COUNT, ThreadLimit, ThreadLimits};
+
 use crate::blocking;
 use crate::error_kind;
 use crate::event;
@@ -21,7 +23,6 @@ use crate::result::{LoadResult, Measurements};
 use crate::run_context::RunContext;
 use crate::start_barrier::StartBarrier;
 use crate::stop_handle::LoadStopHandle;
-use crate::thread_limit::ClientThreadLimit;
 use crate::usage::{UsageInterval, UsageSample};
 use crate::worker_stats::WorkerStats;
 
@@ -117,12 +118,15 @@ pub fn run(
     ))
 }
 
-/// Checks that a thread can be started for each connection; see [`ClientThreadLimit`].
+/// Checks that a thread can be started for each connection. One more than the mappings allow would
+/// abort the process; beyond the other limits a start returns an error.
 fn check_threads(connections: usize) -> Result<(), LoadError> {
-    let limit = ClientThreadLimit::read();
-    if connections as u64 <= limit.threads {
+    let limits = ThreadLimit::all(&ThreadLimits::read());
+    let Some(limit) =
+        limits.iter().find(|limit| limit.limit == MAP_COUNT && limit.threads < connections)
+    else {
         return Ok(());
-    }
+    };
     Err(LoadError::new(format!(
         "{connections} connections of the blocking client exceed the limit of {limit}: use fewer \
          connections or --client event"

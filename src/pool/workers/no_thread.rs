@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::pool::thread_limit::ThreadLimit;
+use echown_limits::ThreadLimit;
 
 /// A job that got no thread, with the reason.
 pub(crate) struct NoThread<F> {

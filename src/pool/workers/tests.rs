@@ -127,7 +127,7 @@ fn at_the_limit_the_job_comes_back_with_the_limit_in_the_error() {
 #[test]
 fn a_system_limit_below_the_configured_one_is_named() {
     let system_limit = ThreadLimit { threads: 1, limit: "vm.max_map_count", value: 64, taken: 0 };
-    let headroom = Headroom::new(&Limits::default());
+    let headroom = Headroom::new(&ThreadLimits::default());
     let workers = Workers::with_limits(system_limit, headroom, config(100, 0, 1));
     assert_eq!(workers.limit(), 1);
     let _end = occupy(&workers, 1);

@@ -28,7 +28,7 @@ pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAd
     };
     known.unwrap_or_else(|| match Errno::from_io_error(error) {
         Some(Errno::MFILE) => {
-            let limit = crate::sys::limits::descriptors().unwrap_or_default();
+            let limit = echown_limits::descriptors().unwrap_or_default();
             format!(
                 "all descriptors are in use, RLIMIT_NOFILE is {limit}; raise it with `ulimit -n`"
             )
@@ -98,7 +98,7 @@ fn of_inet(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -
                                                            `ip link` lists them"
             .into(),
         Errno::ACCESS => {
-            let privileged = crate::sys::limits::unprivileged_port_min();
+            let privileged = echown_limits::unprivileged_port_min();
             if !wanted.iter().any(|it| (1..privileged).contains(&it.port())) {
                 return None;
             }

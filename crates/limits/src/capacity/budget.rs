@@ -13,21 +13,19 @@
 //! Memory that chaos leaks on purpose is not counted, and neither is memory of a custom handler
 //! beyond its stated figure. Without a memory limit of the process, nothing is lowered: other
 //! programs share the machine's own memory and swap.
-//! machine's own memory and swap.
 
-use crate::echo::Memory;
-use crate::sys::memory::{Limit, MemoryLimits};
+use crate::memory::{MemoryLimit, MemoryLimits};
 
 use super::{LimitingFactor, Requirements};
 
 /// A control group's limit, by its name in version 2.
-pub(in crate::server) const CGROUP_MEMORY: &str = "cgroup memory.max";
+pub const CGROUP_MEMORY: &str = "cgroup memory.max";
 
 /// Address space.
-pub(in crate::server) const ADDRESS_SPACE: &str = "RLIMIT_AS";
+pub const ADDRESS_SPACE: &str = "RLIMIT_AS";
 
 /// Private writable mappings.
-pub(in crate::server) const DATA: &str = "RLIMIT_DATA";
+pub const DATA: &str = "RLIMIT_DATA";
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -59,7 +57,7 @@ const SOCKET_BUFFER_MIN: u64 = 64 * KIB;
 
 /// The share of one memory limit that is available to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) struct MemoryBudget {
+pub struct MemoryBudget {
     limit: &'static str,
     /// The value of the limit.
     bytes: u64,
@@ -73,30 +71,28 @@ pub(in crate::server) struct MemoryBudget {
 
 /// How memory is divided among connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::server) struct MemoryShares {
+pub struct MemoryShares {
     /// Limit for each of the two buffers of a socket. `None`: the kernel decides.
-    pub(in crate::server) socket_buffer: Option<u64>,
+    pub socket_buffer: Option<u64>,
     /// The memory of all connections together for buffers that the handler shares among them.
     /// `None`: no limit.
-    pub(in crate::server) pooled: Option<u64>,
+    pub pooled: Option<u64>,
 }
 
 impl MemoryBudget {
     /// One budget per limit; `sockets_max` is the kernel's maximum for the two buffers of a socket
     /// together.
-    pub(in crate::server) fn each(
-        limits: &MemoryLimits,
-        sockets_max: u64,
-        reads_symbols: bool,
-    ) -> Vec<MemoryBudget> {
+    pub fn each(limits: &MemoryLimits, sockets_max: u64, reads_symbols: bool) -> Vec<MemoryBudget> {
         let symbols = limits.symbols().filter(|_| reads_symbols).unwrap_or_default();
-        let budget = |limit: &'static str, of: Option<Limit>, symbols: u64, is_cgroup: bool| {
-            let Limit { bytes, taken } = of?;
-            let kept = if is_cgroup { RESERVED_BYTES } else { KEPT_BACK_MAPPED_BYTES } + symbols;
-            let share = if is_cgroup { bytes / RESERVED_SHARE } else { 0 };
-            let taken = taken.saturating_add(kept).saturating_add(share);
-            Some(MemoryBudget { limit, bytes, taken, is_cgroup, sockets_max })
-        };
+        let budget =
+            |limit: &'static str, of: Option<MemoryLimit>, symbols: u64, is_cgroup: bool| {
+                let MemoryLimit { bytes, taken } = of?;
+                let kept =
+                    if is_cgroup { RESERVED_BYTES } else { KEPT_BACK_MAPPED_BYTES } + symbols;
+                let share = if is_cgroup { bytes / RESERVED_SHARE } else { 0 };
+                let taken = taken.saturating_add(kept).saturating_add(share);
+                Some(MemoryBudget { limit, bytes, taken, is_cgroup, sockets_max })
+            };
         let limits = [
             budget(CGROUP_MEMORY, limits.cgroup, symbols[0], true),
             budget(ADDRESS_SPACE, limits.address_space, symbols[1], false),
@@ -112,7 +108,8 @@ impl MemoryBudget {
 
     /// Bytes for threads that serve no connection.
     fn other_threads_bytes(&self, requirements: &Requirements) -> u64 {
-        self.thread_bytes(requirements).saturating_mul(requirements.other_threads() as u64)
+        let others = requirements.acceptors.saturating_add(requirements.other_threads);
+        self.thread_bytes(requirements).saturating_mul(others as u64)
     }
 
     fn thread_bytes(&self, requirements: &Requirements) -> u64 {
@@ -121,11 +118,11 @@ impl MemoryBudget {
 
     /// The maximum memory of a connection, except for the buffers of its socket.
     fn bytes_without_sockets(&self, requirements: &Requirements) -> u64 {
-        let Memory { own, pooled } = requirements.memory;
+        let Requirements { own_bytes, pooled_bytes, .. } = *requirements;
         let threads = self
             .thread_bytes(requirements)
             .saturating_mul(requirements.tasks_per_connection as u64);
-        threads.saturating_add(CONNECTION_BYTES).saturating_add(own).saturating_add(pooled)
+        [CONNECTION_BYTES, own_bytes, pooled_bytes].into_iter().fold(threads, u64::saturating_add)
     }
 
     /// The limit for both buffers of a socket such that `requested` connections fit if possible; `None` where
@@ -146,11 +143,7 @@ impl MemoryBudget {
     }
 
     /// How many connections this limit allows.
-    pub(in crate::server) fn limiting_factor(
-        &self,
-        requested: usize,
-        requirements: &Requirements,
-    ) -> LimitingFactor {
+    pub fn limiting_factor(&self, requested: usize, requirements: &Requirements) -> LimitingFactor {
         let each = self.per_connection(requested, requirements);
         let connections = self.available(requirements) / each;
         let share = if self.is_cgroup { self.bytes / RESERVED_SHARE } else { 0 };
@@ -171,18 +164,18 @@ impl MemoryBudget {
 
     /// How memory is divided among this many connections.
     fn shares(&self, connections: usize, requirements: &Requirements) -> MemoryShares {
-        let each = self.per_connection(connections, requirements) - requirements.memory.pooled;
+        let each = self.per_connection(connections, requirements) - requirements.pooled_bytes;
         let pooled =
             self.available(requirements).saturating_sub(each.saturating_mul(connections as u64));
         MemoryShares {
             socket_buffer: self.socket_limit(connections, requirements).map(|both| both / 2),
-            pooled: (requirements.memory.pooled > 0).then_some(pooled),
+            pooled: (requirements.pooled_bytes > 0).then_some(pooled),
         }
     }
 }
 
 /// How memory is divided so that every limit is respected.
-pub(in crate::server) fn shares(
+pub fn shares(
     budgets: &[MemoryBudget],
     connections: usize,
     requirements: &Requirements,
@@ -200,7 +193,7 @@ pub(in crate::server) fn shares(
 /// The kernel's maximum for the two buffers of a TCP socket together. `tcp_rmem` and `tcp_wmem` are
 /// the contents of `/proc/sys/net/ipv4/tcp_rmem` and `tcp_wmem`: three numbers, the last of which is
 /// the maximum.
-pub(in crate::server) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
+pub fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
     /// Used if the files cannot be read: Linux's defaults for a machine with much memory.
     const DEFAULTS: [u64; 2] = [6 * MIB, 4 * MIB];
     let most = |text: &str| text.split_whitespace().nth(2).and_then(|most| most.parse().ok());
@@ -209,19 +202,13 @@ pub(in crate::server) fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::REQUIREMENTS;
     use super::*;
-
-    const REQUIREMENTS: Requirements = Requirements {
-        tasks_per_connection: 1,
-        acceptors: 1,
-        stack_bytes: 256 * KIB,
-        memory: Memory { own: 80 * KIB, pooled: 0 },
-    };
 
     const SOCKETS_MAX: u64 = 10 * MIB;
 
-    fn limit(mib: u64) -> Option<Limit> {
-        Some(Limit { bytes: mib * MIB, taken: 2 * MIB })
+    fn limit(mib: u64) -> Option<MemoryLimit> {
+        Some(MemoryLimit { bytes: mib * MIB, taken: 2 * MIB })
     }
 
     fn cgroup(mib: u64) -> MemoryBudget {
@@ -260,7 +247,8 @@ mod tests {
     fn the_shares_stay_within_the_limit() {
         let broadcast = Requirements {
             tasks_per_connection: 2,
-            memory: Memory { own: 700 * KIB, pooled: 256 * KIB },
+            own_bytes: 700 * KIB,
+            pooled_bytes: 256 * KIB,
             ..REQUIREMENTS
         };
         for requirements in [REQUIREMENTS, broadcast] {
@@ -272,12 +260,12 @@ mod tests {
                 let sockets = socket_buffer.map_or(SOCKETS_MAX, |one| 2 * one);
                 let each = THREAD_BYTES * requirements.tasks_per_connection as u64
                     + CONNECTION_BYTES
-                    + requirements.memory.own
+                    + requirements.own_bytes
                     + sockets;
                 let all = each * connections as u64 + pooled.unwrap_or(0);
                 let most = mib * MIB - 2 * MIB - RESERVED_BYTES - mib * MIB / RESERVED_SHARE;
                 assert!(all <= most, "{all} of {most} with {mib} MiB");
-                let least = requirements.memory.pooled * connections as u64;
+                let least = requirements.pooled_bytes * connections as u64;
                 assert!(pooled.unwrap_or(0) >= least, "{pooled:?} with {mib} MiB");
             }
         }
@@ -297,7 +285,7 @@ mod tests {
         for requested in [1, 300, 5000, 1_000_000] {
             for budget in [cgroup(64), address_space(64)] {
                 let sufficient = budget.limiting_factor(requested, &REQUIREMENTS).sufficient;
-                let limit = Some(Limit { bytes: sufficient, taken: 2 * MIB });
+                let limit = Some(MemoryLimit { bytes: sufficient, taken: 2 * MIB });
                 let raised = if budget.is_cgroup {
                     MemoryLimits { cgroup: limit, ..MemoryLimits::default() }
                 } else {
