@@ -143,3 +143,19 @@ impl<T: Send + 'static> Managed for ResourceCell<T> {
         }
     }
 }
+
+#[cfg(all(test, not(echown_loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// An `Arc` of it, with its two counts and the allocator's word, fits into 352 bytes. The next size
+    /// class of the allocator is 16 bytes larger.
+    #[test]
+    fn a_cell_stays_within_its_allocation_size() {
+        let counts = 2 * size_of::<AtomicUsize>();
+        assert!(counts + size_of::<ResourceCell<u64>>() <= 344);
+        assert!(counts + size_of::<ResourceCell<OwnedFd>>() <= 344);
+    }
+}

@@ -30,52 +30,66 @@ pub(crate) struct RecordedStep {
     pub(crate) at: Moment,
     /// Kernel id of the thread on which it happened.
     pub(crate) thread: u32,
-    /// Only at level `full`.
-    pub(crate) backtrace: Option<Arc<Backtrace>>,
 }
 
 /// The bounded list of steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Custody {
     first: SmallVec<[RecordedStep; STEPS_INLINE]>,
-    /// `Some` for the few resources with more steps.
-    later: Option<Box<LaterSteps>>,
+    /// `None` for most resources.
+    rare: Option<Box<RareSteps>>,
 }
 
+/// What few resources have: those with many steps or with backtraces. It is outside the resource's cell,
+/// which a million live resources have one of each.
 #[derive(Clone, Debug, Default)]
-struct LaterSteps {
+struct RareSteps {
     last: VecDeque<RecordedStep>,
     omitted: u64,
+    /// Level `full` only: the backtrace of every step that is kept, in their order.
+    backtraces: VecDeque<Arc<Backtrace>>,
 }
 
 impl Custody {
+    /// Adds a step. Either every step of a resource has a backtrace (level `full`) or none has.
     #[inline]
-    pub(crate) fn push(&mut self, step: RecordedStep) {
-        if self.first.len() < STEPS_KEPT_FIRST {
+    pub(crate) fn push(&mut self, step: RecordedStep, backtrace: Option<Arc<Backtrace>>) {
+        if self.first.len() < STEPS_KEPT_FIRST && backtrace.is_none() {
             self.first.push(step);
         } else {
-            self.push_later(step);
+            self.push_rare(step, backtrace);
         }
     }
 
     #[cold]
-    fn push_later(&mut self, step: RecordedStep) {
-        let LaterSteps { last, omitted } = &mut **self.later.get_or_insert_default();
-        if last.len() == STEPS_KEPT_LAST {
-            last.pop_front();
-            *omitted += 1;
+    fn push_rare(&mut self, step: RecordedStep, backtrace: Option<Arc<Backtrace>>) {
+        let RareSteps { last, omitted, backtraces } = &mut **self.rare.get_or_insert_default();
+        if self.first.len() < STEPS_KEPT_FIRST {
+            self.first.push(step);
+        } else {
+            if last.len() == STEPS_KEPT_LAST {
+                last.pop_front();
+                backtraces.remove(STEPS_KEPT_FIRST);
+                *omitted += 1;
+            }
+            last.push_back(step);
         }
-        last.push_back(step);
+        backtraces.extend(backtrace);
     }
 
     /// The steps that are kept, oldest first.
     pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &RecordedStep> {
-        self.first.iter().chain(self.later.iter().flat_map(|later| &later.last))
+        self.first.iter().chain(self.rare.iter().flat_map(|rare| &rare.last))
+    }
+
+    /// The backtrace of a step, by its index in [`steps`](Custody::steps).
+    pub(crate) fn backtrace(&self, index: usize) -> Option<&Backtrace> {
+        self.rare.as_ref()?.backtraces.get(index).map(|backtrace| &**backtrace)
     }
 
     /// How many steps between the first and the last ones were dropped.
     pub(crate) fn omitted(&self) -> u64 {
-        self.later.as_ref().map_or(0, |later| later.omitted)
+        self.rare.as_ref().map_or(0, |rare| rare.omitted)
     }
 
     /// The latest step of one kind.
@@ -96,21 +110,31 @@ mod tests {
             site: Site::here(),
             at: Moment::now(),
             thread: 0,
-            backtrace: None,
         }
     }
 
     #[test]
     fn a_long_custody_keeps_its_beginning_and_its_end_and_counts_the_rest() {
         let mut custody = Custody::default();
-        custody.push(step(Event::Acquired));
+        custody.push(step(Event::Acquired), None);
         for _ in 0..1000 {
-            custody.push(step(Event::Given));
+            custody.push(step(Event::Given), None);
         }
-        custody.push(step(Event::Released));
+        custody.push(step(Event::Released), None);
         assert_eq!(custody.steps().count(), STEPS_KEPT_FIRST + STEPS_KEPT_LAST);
         assert_eq!(custody.omitted(), 1002 - (STEPS_KEPT_FIRST + STEPS_KEPT_LAST) as u64);
         assert_eq!(custody.steps().next().unwrap().event, Event::Acquired);
         assert_eq!(custody.steps().next_back().unwrap().event, Event::Released);
+    }
+    #[test]
+    fn every_step_that_is_kept_keeps_its_own_backtrace() {
+        let mut custody = Custody::default();
+        let all: Vec<_> = (0..100).map(|_| Arc::new(Backtrace::disabled())).collect();
+        all.iter().for_each(|own| custody.push(step(Event::Given), Some(Arc::clone(own))));
+        let kept = &custody.rare.as_ref().unwrap().backtraces;
+        assert_eq!(kept.len(), custody.steps().count());
+        let expected = all[..STEPS_KEPT_FIRST].iter().chain(&all[100 - STEPS_KEPT_LAST..]);
+        assert!(expected.zip(kept).all(|(expected, kept)| Arc::ptr_eq(expected, kept)));
+        assert!(custody.backtrace(kept.len()).is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! `Record`: the registry's bookkeeping of one resource, independent of its type.
 
+use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::io;
 use std::num::NonZeroU64;
@@ -118,10 +119,12 @@ impl Record {
             timeouts: AtomicU8::new(timeouts(Direction::Both)),
             history: Mutex::default(),
         };
-        if let Some(step) = record.step(|| now, Event::Acquired, None, Some(owner), site) {
+        if let Some((step, backtrace)) =
+            record.step(|| now, Event::Acquired, None, Some(owner), site)
+        {
             // No other thread has the record yet.
             let history = record.history.get_mut().unwrap_or_else(PoisonError::into_inner);
-            history.custody.push(step);
+            history.custody.push(step, backtrace);
         }
         record
     }
@@ -244,12 +247,12 @@ impl Record {
         to: Option<&dyn Labelled>,
         site: Site,
     ) {
-        if let Some(step) = self.step(at, event, from, to, site) {
-            self.history().custody.push(step);
+        if let Some((step, backtrace)) = self.step(at, event, from, to, site) {
+            self.history().custody.push(step, backtrace);
         }
     }
 
-    /// A custody step, if this level keeps it.
+    /// A custody step, if this level keeps it, and its backtrace at level `full`.
     #[inline]
     fn step(
         &self,
@@ -258,23 +261,22 @@ impl Record {
         from: Option<&dyn Labelled>,
         to: Option<&dyn Labelled>,
         site: Site,
-    ) -> Option<RecordedStep> {
+    ) -> Option<(RecordedStep, Option<Arc<Backtrace>>)> {
         let level = self.registry.level();
         if (level == Level::Off && !is_final(event)) || fork::in_forked_child() {
             return None;
         }
         let at = at();
-        let backtrace =
-            (level == Level::Full).then(|| std::backtrace::Backtrace::force_capture().into());
-        Some(RecordedStep {
+        let backtrace = (level == Level::Full).then(|| Backtrace::force_capture().into());
+        let step = RecordedStep {
             event,
             from: from.map(Labelled::shared_label),
             to: to.map(Labelled::shared_label),
             site,
             at,
             thread: crate::sys::thread::kernel_id(),
-            backtrace,
-        })
+        };
+        Some((step, backtrace))
     }
 
     /// The owner that `me` passes to the slot: its own id. In a forked child, where the registry is off,

@@ -84,14 +84,14 @@ fn describe(record: &Record, word: Word, addresses: FdAddresses, recorded: Momen
 }
 
 fn steps(custody: &Custody, until: Moment) -> Vec<CustodyStep> {
-    let step = |step: &super::custody::RecordedStep| CustodyStep {
+    let step = |(index, step): (usize, &super::custody::RecordedStep)| CustodyStep {
         event: step.event,
         from: step.from.as_deref().cloned(),
         to: step.to.as_deref().cloned(),
         site: step.site,
         ago_ms: step.at.elapsed_ms(),
         thread_id: step.thread,
-        backtrace: step.backtrace.as_ref().map(|backtrace| {
+        backtrace: custody.backtrace(index).map(|backtrace| {
             // Without memory for its symbols, printing it would not fail but end or hang the process.
             if crate::sys::memory::has_room_for_symbols() {
                 backtrace.to_string()
@@ -100,7 +100,7 @@ fn steps(custody: &Custody, until: Moment) -> Vec<CustodyStep> {
             }
         }),
     };
-    custody.steps().filter(|step| step.at <= until).map(step).collect()
+    custody.steps().enumerate().filter(|(_, step)| step.at <= until).map(step).collect()
 }
 
 impl Registry {
