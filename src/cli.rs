@@ -17,10 +17,14 @@ mod style;
 mod trace;
 mod units;
 
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// The exit code of a command that failed.
+const EXIT_FAILURE: u8 = 1;
 
 /// The exit code for invalid arguments.
 const EXIT_USAGE: u8 = 2;
@@ -62,6 +66,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Writes why the command failed. Returns the exit code.
+fn fail(message: impl fmt::Display, code: u8) -> ExitCode {
+    stderr_line::stderr_line(format_args!("echown: {message}"));
+    ExitCode::from(code)
+}
+
 /// The exit code of a command that prints a text to standard output. A reader that closes the pipe early,
 /// as in `echown help | head`, is not a failure.
 fn exit_code_of_print(written: io::Result<()>) -> ExitCode {
@@ -73,10 +83,7 @@ fn exit_code_of_print(written: io::Result<()>) -> ExitCode {
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            stderr_line::stderr_line(format_args!(
-                "echown: failed to write to standard output: {error}"
-            ));
-            ExitCode::FAILURE
+            fail(format_args!("failed to write to standard output: {error}"), EXIT_FAILURE)
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }

@@ -19,6 +19,7 @@ use echown_bench::{
 use echown_fd::escape;
 
 use super::EXIT_USAGE;
+use super::log_arguments::OutputFormat;
 use super::output::{Files, Flush, Output, Writers, documents};
 use super::reports::Reporting;
 use super::stderr_line::{self, stderr_line};
@@ -161,13 +162,7 @@ struct LoadArgs {
 struct FormatArgs {
     /// Text for people, or one JSON object per line for programs.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: FormatName,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FormatName {
-    Text,
-    Json,
+    format: OutputFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -333,8 +328,7 @@ fn with_signals(
 
 fn fail(message: &str, code: u8) -> ExitCode {
     // The message may contain arguments of the user.
-    stderr_line(format_args!("echown: {}", escape::text(message)));
-    ExitCode::from(code)
+    super::fail(escape::text(message), code)
 }
 
 /// The signal handlers of a run.
@@ -484,8 +478,8 @@ fn print_results(
 ) -> Result<ExitCode, BenchError> {
     for (_, result) in results {
         match arguments.format_args.format {
-            FormatName::Text => show(&result.to_string(), stop)?,
-            FormatName::Json => show(&(result.to_json() + "\n"), stop)?,
+            OutputFormat::Text => show(&result.to_string(), stop)?,
+            OutputFormat::Json => show(&(result.to_json() + "\n"), stop)?,
         }
     }
     finish(arguments, registry, results)

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::EXIT_USAGE;
 use super::log_arguments::LogArguments;
 use super::output::documents;
 use super::reports::{ReportArguments, Reporting};
-use super::stderr_line::stderr_line;
+use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 
@@ -82,31 +81,36 @@ enum ClientStyle {
 }
 
 pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
-    let ClientArguments { style, address, staged, broadcast, reports, log } = arguments;
-    let (of_another, other) = match style {
-        ClientStyle::Staged => (broadcast.given(), "broadcast"),
-        ClientStyle::Broadcast => (staged.given(), "staged"),
-    };
-    if let Some(option) = of_another {
-        stderr_line(format_args!("echown: {option} is for --style {other}"));
-        return ExitCode::from(EXIT_USAGE);
-    }
-    let reporting = match reports.prepare() {
+    let ClientArguments { style, address, staged, broadcast, log, .. } = arguments;
+    let reporting = match arguments.prepare() {
         Ok(reporting) => Arc::new(reporting),
-        Err(message) => {
-            stderr_line(format_args!("echown: {message}"));
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(message) => return fail(message, EXIT_USAGE),
     };
-    let outputs =
-        [("--log-file", log.log_file.as_deref()), ("--trace-events", staged.trace_file())];
-    if let Err(message) = documents::distinct(outputs.into_iter().chain(reports.outputs())) {
-        stderr_line(format_args!("echown: {message}"));
-        return ExitCode::from(EXIT_USAGE);
-    }
     match style {
         ClientStyle::Staged => staged::run(staged, address.as_ref(), log, &reporting),
         ClientStyle::Broadcast => broadcast::run(broadcast, address.as_ref(), log, &reporting),
+    }
+}
+
+impl ClientArguments {
+    /// Checks the options that depend on each other, and reads the baseline.
+    ///
+    /// # Errors
+    /// The message for the user.
+    fn prepare(&self) -> Result<Reporting, String> {
+        let ClientArguments { style, staged, broadcast, reports, log, .. } = self;
+        let (of_another, other) = match style {
+            ClientStyle::Staged => (broadcast.given(), "broadcast"),
+            ClientStyle::Broadcast => (staged.given(), "staged"),
+        };
+        if let Some(option) = of_another {
+            return Err(format!("{option} is for --style {other}"));
+        }
+        let reporting = reports.prepare()?;
+        let outputs =
+            [("--log-file", log.log_file.as_deref()), ("--trace-events", staged.trace_file())];
+        documents::distinct(outputs.into_iter().chain(reports.outputs()))?;
+        Ok(reporting)
     }
 }
 
@@ -114,9 +118,6 @@ pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
 fn finish(reporting: &Reporting, registry: &Registry, code: ExitCode) -> ExitCode {
     match reporting.finish(registry) {
         Ok(()) => code,
-        Err(message) => {
-            stderr_line(format_args!("echown: {message}"));
-            ExitCode::FAILURE
-        }
+        Err(message) => fail(message, EXIT_FAILURE),
     }
 }

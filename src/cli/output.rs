@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::log_arguments::{LogArguments, LogFormat};
+use super::log_arguments::{LogArguments, OutputFormat};
 use super::reports::Reporting;
 use super::stderr_line::{self, stderr_line};
 use crate::ownership::{Promise, Registry, Report};
@@ -95,7 +95,7 @@ pub(super) struct Output {
 #[derive(Default)]
 pub(super) struct Files<'a> {
     pub(super) log: Option<&'a LogArguments>,
-    pub(super) events: Option<(&'a Path, LogFormat)>,
+    pub(super) events: Option<(&'a Path, OutputFormat)>,
 }
 
 impl Output {
@@ -114,7 +114,7 @@ impl Output {
         let report_file = reports
             .path()
             .map(|path| channel("report writer", REPORT, Some(path), reports.notice()));
-        let stderr = channel("stderr writer", "line", None, Some(LogFormat::Text));
+        let stderr = channel("stderr writer", "line", None, Some(OutputFormat::Text));
         stderr_line::set_queue(Some(Arc::clone(&stderr.queue)));
         Output {
             stderr,
@@ -229,7 +229,7 @@ struct Channel {
     /// `None` for standard error.
     path: Option<PathBuf>,
     /// The format of the notice about dropped items, if the output has one.
-    notice: Option<LogFormat>,
+    notice: Option<OutputFormat>,
     /// Formats reports.
     reporting: Arc<Reporting>,
     /// For document formats. Used by the writer and, once it has ended, by the main thread.
@@ -243,7 +243,7 @@ impl Channel {
         name: &'static str,
         unit: &'static str,
         path: Option<&Path>,
-        notice: Option<LogFormat>,
+        notice: Option<OutputFormat>,
         reporting: &Arc<Reporting>,
     ) -> Channel {
         let document = (unit == REPORT).then(|| DocumentFile::of(reporting)).flatten();

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use echown_fd::escape;
 
-use super::log_arguments::LogFormat;
+use super::log_arguments::OutputFormat;
 use super::output::documents;
 use super::stderr_line::stderr_line;
 use crate::ownership::{Registry, RegistryBuilder, Report};
@@ -198,8 +198,8 @@ impl Reporting {
 
     /// The format of the line that reports dropped items, for a report file that people read line by
     /// line.
-    pub(super) fn notice(&self) -> Option<LogFormat> {
-        (self.format == Format::Text).then_some(LogFormat::Text)
+    pub(super) fn notice(&self) -> Option<OutputFormat> {
+        (self.format == Format::Text).then_some(OutputFormat::Text)
     }
 
     /// Checks that the requested baseline can be written at the end.

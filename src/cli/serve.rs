@@ -9,19 +9,19 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::TypedValueParser;
 
-use super::EXIT_USAGE;
 use super::chaos::ChaosArguments;
 use super::log;
-use super::log_arguments::{LogArguments, LogFormat};
+use super::log_arguments::{LogArguments, OutputFormat};
 use super::output::{Files, Output, Writers, documents};
 use super::reports::{ReportArguments, Reporting};
 use super::stderr_line::stderr_line;
 use super::style::{StyleArguments, StyleName};
 use super::units::{at_least_one, duration, one_of, timeout};
+use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::echo::{SharedHandler, Signal};
 use crate::net::KeepAlive;
 use crate::ownership::{Level, Policy, Registry, RegistryBuilder, RegistrySummary};
-use crate::report::{Plural, suppressions};
+use crate::report::{Plural, Suppression, suppressions};
 use crate::server::{
     Control, ControlHandle, CountsReader, Endpoint, Server, ServerSettings, ServerSummary,
 };
@@ -61,9 +61,6 @@ Exit codes:
   23   drained, with a finding whose policy is `fail`
   130  stopped by a second SIGINT
   143  stopped by a second SIGTERM";
-
-/// The exit code of a failure at runtime: a busy port, no thread.
-const EXIT_FAILURE: u8 = 1;
 
 /// Echo bytes (RFC 862) until SIGINT or SIGTERM.
 ///
@@ -186,27 +183,10 @@ fn policy() -> impl TypedValueParser<Value = Policy> {
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
-    let level = arguments.checker.ownership;
-    let asked = arguments
-        .chaos
-        .check(level)
-        .and_then(|()| arguments.styles.check(arguments.style))
-        .and_then(|()| arguments.styles.check_level(level));
-    if let Err(message) = asked {
-        return fail(&message, EXIT_USAGE);
-    }
-    let known = match arguments.checker.suppressions.as_deref().map(suppressions::read) {
-        None => Vec::new(),
-        Some(Ok(known)) => known,
-        Some(Err(message)) => return fail(&message.to_string(), EXIT_USAGE),
+    let (known, reporting) = match arguments.prepare() {
+        Ok((known, reporting)) => (known, Arc::new(reporting)),
+        Err(message) => return fail(message, EXIT_USAGE),
     };
-    let reporting = match arguments.reports.prepare() {
-        Ok(reporting) => Arc::new(reporting),
-        Err(message) => return fail(&message, EXIT_USAGE),
-    };
-    if let Err(message) = documents::distinct(arguments.outputs()) {
-        return fail(&message, EXIT_USAGE);
-    }
     let checker = &arguments.checker;
     let may_abort = [checker.on_leak, checker.on_violation].contains(&Policy::Abort);
     let trace = arguments.styles.trace().to_file();
@@ -239,10 +219,10 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             let summarized = write_summary(arguments, &registry, &summary);
             match summarized.and_then(|()| reporting.finish(&registry)) {
                 Ok(()) => ExitCode::from(registry_summary.exit_code),
-                Err(message) => fail(&message, EXIT_FAILURE),
+                Err(message) => fail(message, EXIT_FAILURE),
             }
         }
-        Err(message) => fail(&message, EXIT_FAILURE),
+        Err(message) => fail(message, EXIT_FAILURE),
     };
     output.write_last(&registry);
     code
@@ -258,11 +238,6 @@ fn write_summary(
 ) -> Result<(), String> {
     let Some(path) = &arguments.summary else { return Ok(()) };
     documents::write(registry, SUMMARY, path, &(summary.to_json() + "\n"))
-}
-
-fn fail(message: &str, code: u8) -> ExitCode {
-    stderr_line(format_args!("echown: {message}"));
-    ExitCode::from(code)
 }
 
 fn print_summary(summary: &ServerSummary, registry_summary: &RegistrySummary) {
@@ -328,6 +303,22 @@ fn serve(
 }
 
 impl ServeArguments {
+    /// Checks the options that depend on each other, and reads the suppressions and the baseline.
+    ///
+    /// # Errors
+    /// The message for the user.
+    fn prepare(&self) -> Result<(Vec<Suppression>, Reporting), String> {
+        let level = self.checker.ownership;
+        self.chaos.check(level)?;
+        self.styles.check(self.style)?;
+        self.styles.check_level(level)?;
+        let known = self.checker.suppressions.as_deref().map(suppressions::read).transpose();
+        let known = known.map_err(|error| error.to_string())?.unwrap_or_default();
+        let reporting = self.reports.prepare()?;
+        documents::distinct(self.outputs())?;
+        Ok((known, reporting))
+    }
+
     /// The output files, by option.
     fn outputs(&self) -> impl Iterator<Item = (&'static str, Option<&Path>)> {
         let own = [
@@ -367,7 +358,7 @@ impl ServeArguments {
 
 /// The signal handler of the server.
 struct ServeSignals {
-    format: LogFormat,
+    format: OutputFormat,
     output: Arc<Output>,
     style: SharedHandler,
     control: ControlHandle,
@@ -386,21 +377,23 @@ impl SignalHandler for ServeSignals {
     fn show_custody(&self, registry: &Registry) {
         let custody = registry.snapshot();
         let references = registry.graph();
-        match self.format {
-            LogFormat::Json => stderr_line(custody.to_json()),
-            LogFormat::Text => stderr_line(custody),
-        }
         let connections = self.counts.read();
+        let has_references = !references.edges.is_empty();
         match self.format {
-            LogFormat::Json => stderr_line(connections.to_json()),
-            LogFormat::Text => stderr_line(connections),
-        }
-        if references.edges.is_empty() {
-            return;
-        }
-        match self.format {
-            LogFormat::Json => stderr_line(references.to_json()),
-            LogFormat::Text => stderr_line(format_args!("references: {}", references.to_mermaid())),
+            OutputFormat::Json => {
+                stderr_line(custody.to_json());
+                stderr_line(connections.to_json());
+                if has_references {
+                    stderr_line(references.to_json());
+                }
+            }
+            OutputFormat::Text => {
+                stderr_line(custody);
+                stderr_line(connections);
+                if has_references {
+                    stderr_line(format_args!("references: {}", references.to_mermaid()));
+                }
+            }
         }
     }
 

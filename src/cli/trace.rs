@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::log_arguments::LogFormat;
+use super::log_arguments::OutputFormat;
 use super::output::Output;
 use crate::stage::Sink;
 
@@ -28,7 +28,7 @@ pub(super) struct TraceArguments {
 
     /// Format of the trace: text, or one JSON object per line.
     #[arg(long, value_name = "FORMAT", default_value = "text", requires = "trace_events")]
-    trace_format: LogFormat,
+    trace_format: OutputFormat,
 }
 
 impl TraceArguments {
@@ -42,7 +42,7 @@ impl TraceArguments {
     }
 
     /// The file with the format of its lines.
-    pub(super) fn to_file(&self) -> Option<(&Path, LogFormat)> {
+    pub(super) fn to_file(&self) -> Option<(&Path, OutputFormat)> {
         self.file().map(|path| (path, self.trace_format))
     }
 
@@ -53,8 +53,8 @@ impl TraceArguments {
         self.is_wanted().then(|| -> Sink {
             Box::new(move |line| {
                 output.event(match format {
-                    LogFormat::Text => format!("{line}\n"),
-                    LogFormat::Json => line.to_json() + "\n",
+                    OutputFormat::Text => format!("{line}\n"),
+                    OutputFormat::Json => line.to_json() + "\n",
                 });
             })
         })

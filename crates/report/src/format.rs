@@ -146,7 +146,7 @@ mod tests {
     #[cfg(not(feature = "ci"))]
     #[test]
     fn a_format_that_was_not_built_in_names_the_feature_that_has_it() {
-        let error = "sarif:report".parse::<Destination>().unwrap_err();
+        let error = "sarif:report".parse::<Destination>().unwrap_err().to_string();
         assert!(error.contains("features = [\"macros\", \"ci\"]"), "{error}");
     }
 }

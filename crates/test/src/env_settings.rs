@@ -89,56 +89,53 @@ impl EnvSettings {
         self.baseline.is_some() || self.write_baseline.is_some()
     }
 
-    #[cfg(feature = "ci")]
     fn with_files(
         report: Option<Destination>,
         suppressions: Option<&Path>,
         baseline: Option<&Path>,
         write_baseline: Option<PathBuf>,
     ) -> Result<EnvSettings, String> {
-        if let Some(path) = &write_baseline {
-            let name = escape::path(path);
-            if report.as_ref().is_some_and(|to| resolved(&to.path) == resolved(path)) {
-                return Err(format!(
-                    "ECHOWN_REPORT and ECHOWN_WRITE_BASELINE name the same file, {name}: give each \
-                     a file of its own"
-                ));
+        #[cfg(not(feature = "ci"))]
+        {
+            let given = [
+                ("ECHOWN_SUPPRESSIONS", suppressions.is_some()),
+                ("ECHOWN_BASELINE", baseline.is_some()),
+                ("ECHOWN_WRITE_BASELINE", write_baseline.is_some()),
+            ];
+            match given.into_iter().find(|(_, given)| *given) {
+                None => Ok(EnvSettings { report, sources: Sources::nearby() }),
+                Some((name, _)) => Err(format!(
+                    "{name} is set, but this build of echown cannot read such files; {}",
+                    echown_report::format::enable("ci")
+                )),
             }
-            locked_file::check_writable(path, true).map_err(|error| {
-                format!("ECHOWN_WRITE_BASELINE: failed to write the baseline {name}: {error}")
-            })?;
         }
-        let suppressions = suppressions.map(suppressions::read).transpose();
-        let baseline = baseline.map(|path| Baseline::read(path, &Sources::nearby())).transpose();
-        Ok(EnvSettings {
-            report,
-            sources: Sources::nearby(),
-            suppressions: suppressions
-                .map_err(|error| format!("ECHOWN_SUPPRESSIONS: {error}"))?
-                .unwrap_or_default(),
-            baseline: baseline.map_err(|error| format!("ECHOWN_BASELINE: {error}"))?,
-            write_baseline,
-        })
-    }
-
-    #[cfg(not(feature = "ci"))]
-    fn with_files(
-        report: Option<Destination>,
-        suppressions: Option<&Path>,
-        baseline: Option<&Path>,
-        write_baseline: Option<PathBuf>,
-    ) -> Result<EnvSettings, String> {
-        let given = [
-            ("ECHOWN_SUPPRESSIONS", suppressions.is_some()),
-            ("ECHOWN_BASELINE", baseline.is_some()),
-            ("ECHOWN_WRITE_BASELINE", write_baseline.is_some()),
-        ];
-        match given.into_iter().find(|(_, given)| *given) {
-            None => Ok(EnvSettings { report, sources: Sources::nearby() }),
-            Some((name, _)) => Err(format!(
-                "{name} is set, but this build of echown cannot read such files; {}",
-                echown_report::format::enable("ci")
-            )),
+        #[cfg(feature = "ci")]
+        {
+            if let Some(path) = &write_baseline {
+                let name = escape::path(path);
+                if report.as_ref().is_some_and(|to| resolved(&to.path) == resolved(path)) {
+                    return Err(format!(
+                        "ECHOWN_REPORT and ECHOWN_WRITE_BASELINE name the same file, {name}: give each \
+                         a file of its own"
+                    ));
+                }
+                locked_file::check_writable(path, true).map_err(|error| {
+                    format!("ECHOWN_WRITE_BASELINE: failed to write the baseline {name}: {error}")
+                })?;
+            }
+            let suppressions = suppressions.map(suppressions::read).transpose();
+            let baseline =
+                baseline.map(|path| Baseline::read(path, &Sources::nearby())).transpose();
+            Ok(EnvSettings {
+                report,
+                sources: Sources::nearby(),
+                suppressions: suppressions
+                    .map_err(|error| format!("ECHOWN_SUPPRESSIONS: {error}"))?
+                    .unwrap_or_default(),
+                baseline: baseline.map_err(|error| format!("ECHOWN_BASELINE: {error}"))?,
+                write_baseline,
+            })
         }
     }
 }

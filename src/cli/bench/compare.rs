@@ -11,9 +11,8 @@ use echown_bench::loads::{self, Metric, NamedLoad};
 use echown_bench::{LoadPlan, LoadStopHandle, ServerCommand};
 use echown_fd::escape;
 
-use super::{
-    BenchError, FormatName, LoadArgs, StatusLine, connections_max, host, limits, own, show,
-};
+use super::{BenchError, LoadArgs, StatusLine, connections_max, host, limits, own, show};
+use crate::cli::log_arguments::OutputFormat;
 use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
@@ -84,8 +83,8 @@ pub(super) fn run(
         line.clear();
         let Some(comparison) = comparison else { break };
         match arguments.format_args.format {
-            FormatName::Text => show(&format!("{comparison}\n"), stop)?,
-            FormatName::Json => show(&(comparison.to_json() + "\n"), stop)?,
+            OutputFormat::Text => show(&format!("{comparison}\n"), stop)?,
+            OutputFormat::Json => show(&(comparison.to_json() + "\n"), stop)?,
         }
         for failure in comparison.servers.iter().filter_map(ServerComparison::failure) {
             stderr_line(format_args!("echown: {failure} (load `{}`)", load.name));

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use echown_bench::loads::{self, Metric};
 use echown_bench::{LoadPlan, LoadResult, LoadStopHandle, Verified};
 
-use super::{BenchArguments, BenchError, FormatName, StatusLine, finish, host, own_server, show};
+use super::{BenchArguments, BenchError, StatusLine, finish, host, own_server, show};
+use crate::cli::log_arguments::OutputFormat;
 use crate::cli::style::StyleName;
 use crate::ownership::Registry;
 use crate::report::Plural;
@@ -40,12 +41,12 @@ pub(super) fn run(
         }
         let result = result?;
         match arguments.format_args.format {
-            FormatName::Text => show(&result.to_string(), stop)?,
-            FormatName::Json => show(&(result.to_json() + "\n"), stop)?,
+            OutputFormat::Text => show(&result.to_string(), stop)?,
+            OutputFormat::Json => show(&(result.to_json() + "\n"), stop)?,
         }
         done.push((load.metric, (load.name.to_owned(), result)));
     }
-    if arguments.format_args.format == FormatName::Text {
+    if arguments.format_args.format == OutputFormat::Text {
         show(&format!("\n{}\n", summary(&done)), stop)?;
     }
     let results: Vec<(String, LoadResult)> = done.into_iter().map(|(_, named)| named).collect();

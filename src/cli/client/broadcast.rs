@@ -14,6 +14,7 @@ use crate::cli::reports::Reporting;
 use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
 use crate::cli::units::size;
+use crate::cli::{EXIT_FAILURE, fail};
 use crate::client::broadcast::{
     ChatClient, ChatError, ChatSummary, StopHandle, StopReceiver, stop_channel,
 };
@@ -82,8 +83,7 @@ pub(super) fn run(
                 ChatRunError::Chat(error) => error.to_string(),
                 ChatRunError::Setup(text) => text,
             };
-            stderr_line(format_args!("echown: {text}"));
-            ExitCode::FAILURE
+            fail(text, EXIT_FAILURE)
         }
     };
     let code = if is_started { finish(reporting, &registry, code) } else { code };

@@ -10,7 +10,7 @@ use super::document_file::DocumentFile;
 use super::outlet::{Outlet, name};
 use super::queue::{Item, Queue};
 use super::{Channel, REPORT, guard, leaving, stderr_has_colours};
-use crate::cli::log_arguments::LogFormat;
+use crate::cli::log_arguments::OutputFormat;
 use crate::cli::stderr_line::{self, stderr_line};
 use crate::net::File;
 use crate::ownership::{Registry, Resource};
@@ -139,10 +139,10 @@ impl Writer {
                 // As after a report, an empty line follows.
                 let end = if *unit == REPORT { "\n\n" } else { "\n" };
                 let text = match notice {
-                    Some(LogFormat::Text) => format!(
+                    Some(OutputFormat::Text) => format!(
                         "echown: {dropped} dropped here: this output did not take them in time{end}"
                     ),
-                    Some(LogFormat::Json) => {
+                    Some(OutputFormat::Json) => {
                         format!("{{\"event\":\"dropped\",\"lines\":{items}}}\n")
                     }
                     None => String::new(),
