@@ -119,9 +119,10 @@ mod socket {
     #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
     fn own_release(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
+        let _entered = registry.enter();
         bencher.bench_local(|| {
             let socket = UnixStream::from(black_box(new_socket()));
-            let stream = Stream::own_in(&registry, socket).expect("a running task can own");
+            let stream = Stream::own(socket).expect("a running task can own");
             stream.release()
         });
     }
@@ -130,9 +131,10 @@ mod socket {
     #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
     fn own_give_release(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
+        let _entered = registry.enter();
         bencher.bench_local(|| {
             let socket = UnixStream::from(black_box(new_socket()));
-            let stream = Stream::own_in(&registry, socket).expect("a running task can own");
+            let stream = Stream::own(socket).expect("a running task can own");
             registry.run_inline("child", [stream.resource()], || stream.release())
         });
     }

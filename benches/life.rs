@@ -41,8 +41,9 @@ fn new_socket() -> OwnedFd {
 }
 
 fn owned(registry: &Registry) -> Stream {
+    let _entered = registry.enter();
     let socket = UnixStream::from(black_box(new_socket()));
-    Stream::own_in(registry, socket).expect("a running task can own")
+    Stream::own(socket).expect("a running task can own")
 }
 
 /// The life of an accepted connection: owned, given to a task, released there.

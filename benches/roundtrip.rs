@@ -85,7 +85,8 @@ impl Mode {
             }
             Mode::Checked(level) => {
                 let registry = Registry::builder().level(level).build();
-                let owned = Stream::own_in(&registry, socket);
+                let _entered = registry.enter();
+                let owned = Stream::own(socket);
                 let mut stream = owned.expect("a running task can own");
                 Box::new(move || {
                     let bytes = stream.read(&mut buffer)?;

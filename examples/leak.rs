@@ -45,8 +45,9 @@ fn show(report: &Report) {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let registry = Registry::builder().sink(show).build();
+    let _entered = registry.enter();
     let pool = Pool::builder().registry(&registry).build();
-    let (stream, mut peer) = Stream::pair_in(&registry)?;
+    let (stream, mut peer) = Stream::pair()?;
 
     let task = pool.spawn_named_with("session", stream, session)?;
     match task.join() {

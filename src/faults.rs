@@ -37,7 +37,8 @@
 //! let injector = Arc::new(FaultInjector::new("short=0.9,interrupt=0.5", 1)?);
 //! let registry = Registry::builder().inject_faults(&injector).build();
 //! injector.begin();
-//! let (mut ours, mut theirs) = Stream::pair_in(&registry)?;
+//! let _entered = registry.enter();
+//! let (mut ours, mut theirs) = Stream::pair()?;
 //! ours.write_all(b"in pieces, but all of it")?;
 //! let mut back = [0; 24];
 //! theirs.read_exact(&mut back)?;

@@ -84,7 +84,7 @@ pub mod __private {
 pub mod thread {
     //! Tasks on plain threads, without a pool.
     pub use crate::ownership::Promise;
-    pub use crate::pool::thread::{spawn, spawn_in, spawn_in_with, spawn_with};
+    pub use crate::pool::thread::{spawn, spawn_named, spawn_named_with, spawn_with};
 }
 
 #[cfg(doctest)]

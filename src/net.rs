@@ -1,7 +1,8 @@
 //! Checked descriptors: sockets, pipes and files whose every call is checked for ownership first.
 //!
 //! They are used like those of the standard library, with two differences. Each has one owner, the task
-//! that made it, until it is given, transferred or offered. Any other user gets an ordinary
+//! that made it, until it is given, transferred or offered; it belongs to that task's
+//! [current registry](crate::ownership::Registry::current). Any other user gets an ordinary
 //! [`io::Error`](std::io::Error), before the system call, in which
 //! [`Error::in_io`](crate::ownership::Error::in_io) finds the registry's error. And a task that is
 //! cancelled while it is blocked in its own socket wakes and returns `Cancelled`: never a false end of
@@ -68,6 +69,6 @@ pub use keep_alive::KeepAlive;
 pub(crate) use line_buffer::CHUNK_BYTES as LINE_CHUNK_BYTES;
 pub use line_buffer::{LineBuffer, LineStatus, Readiness};
 pub use listener::{BACKLOG_DEFAULT, Listener, ListenerOptions};
-pub use pipe::{PipeReader, PipeWriter, pipe, pipe_in};
+pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use stream::{ReadHalf, Stream, WriteHalf};
 pub use udp::UdpSocket;

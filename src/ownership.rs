@@ -11,6 +11,9 @@
 //!
 //! A child can run on its parent's thread: see [`Registry::run_inline`].
 //!
+//! Functions without a registry argument use [`Registry::current`]: the registry in which the current task
+//! was started.
+//!
 //! A use by a non-owner fails before the system call, with an ordinary error that names what was
 //! expected, what was found and where. What a task still owns when it ends is finalized, however it
 //! ended. After a normal return it is a *leak*, and a [`LeakReport`] shows the resource and its chain
@@ -38,6 +41,7 @@ mod account;
 mod acquire;
 mod cell;
 pub(crate) mod closing;
+mod current;
 mod custody;
 mod error;
 mod fd_table;
@@ -66,6 +70,7 @@ pub(crate) mod task;
 
 pub(crate) use cell::ResourceCell;
 pub(crate) use closing::panic_message;
+pub use current::Entered;
 pub use echown_fd::fd::Identity;
 pub use echown_report::{
     CustodyStep, Declared, Event, LeakReport, RegistrySummary, Report, ResourceData, ResourceId,
@@ -86,16 +91,16 @@ pub use report_log::REPORTS_KEPT;
 pub use resource::Resource;
 pub use run::RunInlineError;
 
-/// [`Registry::own`] in the process-wide registry.
+/// [`Registry::own`] in the [current registry](Registry::current).
 ///
 /// # Errors
 /// See [`Registry::own`].
 #[track_caller]
 pub fn own<T: Send + 'static>(value: T) -> Result<Owned<T>, Refused<T>> {
-    Registry::global().own(value)
+    Registry::current().own(value)
 }
 
-/// [`Registry::own_with`] in the process-wide registry.
+/// [`Registry::own_with`] in the [current registry](Registry::current).
 ///
 /// # Errors
 /// See [`Registry::own_with`].
@@ -104,10 +109,10 @@ pub fn own_with<T: Send + 'static>(
     value: T,
     finalizer: impl FnOnce(T) -> std::io::Result<()> + Send + 'static,
 ) -> Result<Owned<T>, Refused<T>> {
-    Registry::global().own_with(value, finalizer)
+    Registry::current().own_with(value, finalizer)
 }
 
-/// [`Registry::own_fd`] in the process-wide registry.
+/// [`Registry::own_fd`] in the [current registry](Registry::current).
 ///
 /// # Errors
 /// See [`Registry::own_fd`].
@@ -116,7 +121,7 @@ pub fn own_fd<T>(value: T) -> Result<Owned<T>, Refused<T>>
 where
     T: std::os::fd::AsFd + Into<std::os::fd::OwnedFd> + Send + 'static,
 {
-    Registry::global().own_fd(value)
+    Registry::current().own_fd(value)
 }
 
 /// [`Registry::snapshot`] of the process-wide registry.

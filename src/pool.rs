@@ -72,7 +72,7 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// The registry of the pool's tasks. Default: the process-wide one.
+    /// The registry of the pool's tasks. Default: the [current one](Registry::current).
     pub fn registry(mut self, registry: &Registry) -> PoolBuilder {
         self.registry = Some(registry.clone());
         self
@@ -113,7 +113,7 @@ impl PoolBuilder {
     /// Builds the pool. It starts no thread yet.
     #[must_use]
     pub fn build(self) -> Pool {
-        let registry = self.registry.unwrap_or_else(|| Registry::global().clone());
+        let registry = self.registry.unwrap_or_else(Registry::current);
         let config = Config { start_faults: StartFaults::of(&registry), ..self.config };
         Pool { workers: Arc::new(Workers::new(config)), registry }
     }

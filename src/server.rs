@@ -211,9 +211,10 @@ impl Server {
         settings: ServerSettings,
         handler: Arc<dyn Handler>,
     ) -> Result<Server, BindError> {
+        let _entered = registry.enter();
         let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
         capacity::check_descriptors(acceptors, settings.max_connections).map_err(BindError::new)?;
-        let mut bound = bind::open_all(registry, endpoints, &settings)?;
+        let mut bound = bind::open_all(endpoints, &settings)?;
         let tasks_per_connection = handler.tasks_per_connection();
         let requirements =
             capacity::requirements(acceptors, tasks_per_connection, handler.memory());

@@ -122,6 +122,7 @@ impl Signals {
         registry: &Registry,
         handler: Arc<dyn SignalHandler>,
     ) -> io::Result<Signals> {
+        let _entered = registry.enter();
         let before = echown_fd::fd::open_numbers();
         let is_ignored = |signal: &i32| {
             FROM_TERMINAL.contains(signal) && crate::sys::signal::is_ignored(*signal)
@@ -168,7 +169,7 @@ impl Signals {
             );
         }
         let watcher = SignalWatcher { registry: registry.clone(), handler, has_ctrlc, stop: None };
-        let watcher = thread::spawn_in(registry, "signals", [], move || watcher.watch(signals))
+        let watcher = thread::spawn_named("signals", [], move || watcher.watch(signals))
             .map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Signals { registry: registry.clone(), numbers, watch, watcher: Some(watcher) })
     }

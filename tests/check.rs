@@ -50,7 +50,12 @@ fn a_leaked_resource_is_reported_with_its_site_and_closed() {
 #[test]
 fn resources_of_every_registry_are_checked() {
     let registry = Registry::builder().sink(|_| {}).build();
-    let text = fault(|| check(|| forget(Stream::pair_in(&registry))));
+    let text = fault(|| {
+        check(|| {
+            let _entered = registry.enter();
+            forget(Stream::pair());
+        });
+    });
     assert!(text.contains("ended and still owned 2 resources"), "{text}");
 }
 

@@ -22,7 +22,8 @@ fn injecting(plan: &str) -> (Registry, Arc<FaultInjector>) {
 fn no_fault_is_injected_without_an_injector_or_before_it_is_enabled() {
     let injector = Arc::new(FaultInjector::new("read=1,write=1,close=1", 1).unwrap());
     let registry = Registry::builder().inject_faults(&injector).build();
-    let (mut ours, mut theirs) = Stream::pair_in(&registry).unwrap();
+    let _entered = registry.enter();
+    let (mut ours, mut theirs) = Stream::pair().unwrap();
     ours.write_all(b"x").unwrap();
     theirs.read_exact(&mut [0]).unwrap();
     assert_eq!(injector.injected().total(), 0);
@@ -33,8 +34,9 @@ fn a_failed_connect_leaves_nothing_open_and_an_interrupted_one_succeeds() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (registry, injector) = injecting("connect=1");
+    let _entered = registry.enter();
     for _ in 0..20 {
-        let error = Stream::connect_to_in(&registry, &address).unwrap_err();
+        let error = Stream::connect_to(&address).unwrap_err();
         let expected = [
             ErrorKind::ConnectionRefused,
             ErrorKind::NetworkUnreachable,
@@ -45,8 +47,9 @@ fn a_failed_connect_leaves_nothing_open_and_an_interrupted_one_succeeds() {
     assert_eq!(injector.injected().get(Fault::Connect), 20);
     assert!(registry.snapshot().resources.is_empty(), "each socket was closed");
     let (registry, injector) = injecting("interrupt=0.5");
+    let _entered = registry.enter();
     for _ in 0..20 {
-        drop(Stream::connect_to_in(&registry, &address).unwrap());
+        drop(Stream::connect_to(&address).unwrap());
     }
     assert!(injector.injected().get(Fault::Interrupt) > 0);
 }
@@ -54,8 +57,9 @@ fn a_failed_connect_leaves_nothing_open_and_an_interrupted_one_succeeds() {
 #[test]
 fn a_failed_thread_start_returns_the_job_and_its_resources() {
     let (registry, _) = injecting("thread=1");
+    let _entered = registry.enter();
     let pool = Pool::builder().registry(&registry).build();
-    let (ours, _theirs) = Stream::pair_in(&registry).unwrap();
+    let (ours, _theirs) = Stream::pair().unwrap();
     let give = [ours.resource()];
     let rejected = pool.spawn(give, move || drop(ours)).unwrap_err();
     assert!(rejected.is_exhausted());
@@ -67,13 +71,11 @@ fn a_failed_thread_start_returns_the_job_and_its_resources() {
 #[test]
 fn a_close_that_fails_has_closed_and_is_not_retried() {
     let (registry, injector) = injecting("close=1");
+    let _entered = registry.enter();
     let mut reported = 0;
     for _ in 0..40 {
-        let (ours, mut theirs) = Stream::pair().unwrap();
-        // The closed end belongs to the registry with fault injection.
-        let ours =
-            Stream::own_in(&registry, std::os::unix::net::UnixStream::from(ours.disown().unwrap()));
-        let ours = ours.unwrap();
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ours = Stream::own(ours).unwrap();
         if let Err(error) = ours.release() {
             assert_eq!(error.kind(), Refusal::FinalizerFailed, "{error}");
             reported += 1;
@@ -88,15 +90,16 @@ fn a_close_that_fails_has_closed_and_is_not_retried() {
 #[test]
 fn file_io_is_only_cut_short_and_datagrams_are_not_affected() {
     let (registry, injector) = injecting("read=1,write=1,short=1");
+    let _entered = registry.enter();
     let path = std::env::temp_dir().join(format!("echown-faults-{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(true);
-    let mut file = File::open_with_in(&registry, &path, options).unwrap();
+    let mut file = File::open_with(&path, options).unwrap();
     file.write_all(b"all of it").unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"all of it");
     std::fs::remove_file(&path).unwrap();
     assert!(injector.injected().get(Fault::Short) > 1);
-    let socket = UdpSocket::bind_in(&registry, "127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(socket.local_addr().unwrap()).unwrap();
     assert_eq!(socket.send(b"whole").unwrap(), 5);
     assert_eq!(socket.recv(&mut [0; 10]).unwrap(), 5);
@@ -106,9 +109,10 @@ fn file_io_is_only_cut_short_and_datagrams_are_not_affected() {
 #[test]
 fn an_accept_that_would_block_waits_and_returns_one_connection_per_client() {
     let (registry, injector) = injecting("again=0.5,interrupt=0.5");
-    let listener = Listener::bind_in(&registry, "127.0.0.1:0").unwrap();
+    let _entered = registry.enter();
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
     let (_keep, stop) = {
-        let (reader, writer) = echown::net::pipe_in(&registry).unwrap();
+        let (reader, writer) = echown::net::pipe().unwrap();
         (writer, reader)
     };
     let address = listener.local_addr().unwrap();

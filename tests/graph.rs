@@ -41,12 +41,12 @@ struct Child<T> {
 const LINE_OF_CHILD_TO_PARENT: u32 = line!() + 9;
 const LINE_OF_PARENT_TO_CHILD: u32 = line!() + 9;
 
-fn make_a_cycle<T>(registry: &Registry, treasure: T, to_it: &Node) {
-    let node = Node::new_in(registry, "Parent");
+fn make_a_cycle<T>(treasure: T, to_it: &Node) {
+    let node = Node::new("Parent");
     let to_treasure = graph::edge(&node, to_it);
     let parent = Parent { _treasure: treasure, _to_treasure: to_treasure, child: OnceLock::new() };
     let parent = TrackedArc::new(node, parent);
-    let node = Node::new_in(registry, "Child");
+    let node = Node::new("Child");
     let child = TrackedArc::new(node.clone(), Child { _parent: parent.clone_for(&node) });
     let _ = parent.child.set(child.clone_for(parent.node()));
 }
@@ -58,7 +58,7 @@ fn a_leak_in_a_cycle_lists_its_references_with_lines_and_the_one_to_cut() {
         let job = || {
             let listener = fixture.listener();
             let node = Node::of(&listener.resource());
-            make_a_cycle(&fixture.registry, listener, &node);
+            make_a_cycle(listener, &node);
         };
         fixture.spawn("forgetful", [], job).join()
     });
@@ -94,13 +94,9 @@ fn a_leak_without_a_cycle_reports_no_cycle() {
             let listener = fixture.listener();
             // The leaked resource is held, but not by a cycle; and a cycle exists that holds other
             // nodes.
-            let holder = Node::new_in(&fixture.registry, "Global");
+            let holder = Node::new("Global");
             std::mem::forget(graph::edge(&holder, &Node::of(&listener.resource())));
-            make_a_cycle(
-                &fixture.registry,
-                (),
-                &Node::new_in(&fixture.registry, "nothing of importance"),
-            );
+            make_a_cycle((), &Node::new("nothing of importance"));
             std::mem::forget(listener);
         };
         fixture.spawn("forgetful", [], job).join()
@@ -114,8 +110,9 @@ fn a_leak_without_a_cycle_reports_no_cycle() {
 #[test]
 fn references_are_recorded_until_dropped_and_nodes_until_their_last_part() {
     let registry = Registry::new();
+    let _entered = registry.enter();
     assert!(registry.graph().nodes.is_empty());
-    let (one, other) = (Node::new_in(&registry, "one"), Node::new_in(&registry, "other"));
+    let (one, other) = (Node::new("one"), Node::new("other"));
     let reference = graph::edge(&one, &other);
     drop((one, other));
     assert_eq!(counts(&registry.graph()), ["one -", "other 1"], "the edge keeps its ends");
@@ -128,6 +125,7 @@ fn references_are_recorded_until_dropped_and_nodes_until_their_last_part() {
 #[test]
 fn a_resource_has_one_node_while_it_exists() {
     let registry = Registry::new();
+    let _entered = registry.enter();
     let words = registry.own(vec!["ours"]).unwrap();
     let resource = words.resource();
     let first = Node::of(&resource);
@@ -143,8 +141,9 @@ fn a_resource_has_one_node_while_it_exists() {
 #[test]
 fn a_shared_value_counts_all_references_and_draws_those_with_a_holder() {
     let registry = Registry::new();
-    let manager = Node::new_in(&registry, "Manager");
-    let first = TrackedArc::new(Node::new_in(&registry, "Connection"), 7);
+    let _entered = registry.enter();
+    let manager = Node::new("Manager");
+    let first = TrackedArc::new(Node::new("Connection"), 7);
     assert_eq!(counts(&registry.graph()), ["Manager -", "Connection 1"]);
     let second = first.clone_for(&manager);
     let third = second.clone();
@@ -174,8 +173,9 @@ impl Drop for Dying {
 fn a_node_with_a_zero_count_is_drawn_with_the_nodes_it_still_holds() {
     static LAST_LOOK: Mutex<Option<Graph>> = Mutex::new(None);
     let registry = Registry::new();
-    let node = Node::new_in(&registry, "Sender");
-    let connection = TrackedArc::new(Node::new_in(&registry, "Connection"), ());
+    let _entered = registry.enter();
+    let node = Node::new("Sender");
+    let connection = TrackedArc::new(Node::new("Connection"), ());
     let dying = Dying {
         registry: registry.clone(),
         _holds: connection.clone_for(&node),
@@ -193,7 +193,8 @@ fn a_node_with_a_zero_count_is_drawn_with_the_nodes_it_still_holds() {
 #[test]
 fn a_weak_reference_is_drawn_but_not_counted_and_in_no_cycle() {
     let registry = Registry::new();
-    let (parent, child) = (Node::new_in(&registry, "Parent"), Node::new_in(&registry, "Child"));
+    let _entered = registry.enter();
+    let (parent, child) = (Node::new("Parent"), Node::new("Child"));
     let _down = parent.strong_edge(&child);
     let _up = child.weak_edge(&parent);
     let graph = registry.graph();
@@ -205,7 +206,8 @@ fn a_weak_reference_is_drawn_but_not_counted_and_in_no_cycle() {
 #[test]
 fn mermaid_marks_cycles_dots_weak_references_and_labels_every_edge() {
     let registry = Registry::new();
-    let node = |name: &str| Node::new_in(&registry, name);
+    let _entered = registry.enter();
+    let node = |name: &str| Node::new(name);
     let (manager, parent, child) = (node("Manager"), node("Parent"), node("Child \"x\""));
     let first = line!() + 1;
     let _a = manager.strong_edge(&parent);
@@ -231,7 +233,8 @@ fn mermaid_marks_cycles_dots_weak_references_and_labels_every_edge() {
 #[test]
 fn the_neighbourhood_of_a_node_has_its_holders_and_held_nodes() {
     let registry = Registry::new();
-    let node = |name: &str| Node::new_in(&registry, name);
+    let _entered = registry.enter();
+    let node = |name: &str| Node::new(name);
     let (manager, one, other) = (node("Manager"), node("one"), node("other"));
     let (leaf, holder) = (node("leaf"), node("holder of the leaf"));
     let words = registry.own(vec!["ours"]).unwrap();
@@ -259,8 +262,9 @@ fn the_neighbourhood_of_a_node_has_its_holders_and_held_nodes() {
 #[test]
 fn at_level_off_nothing_is_recorded() {
     let registry = Registry::builder().level(Level::Off).build();
+    let _entered = registry.enter();
     let words = registry.own(vec!["ours"]).unwrap();
-    let node = Node::new_in(&registry, "node");
+    let node = Node::new("node");
     let kept = TrackedArc::new(node.clone(), ());
     let _held = kept.clone_for(&Node::of(&words.resource()));
     let _reference = node.strong_edge(&Node::of(&words.resource()));
@@ -273,7 +277,11 @@ fn at_level_off_nothing_is_recorded() {
 #[test]
 fn a_reference_between_two_registries_is_in_neither_graph() {
     let (here, there) = (Registry::new(), Registry::new());
-    let (one, other) = (Node::new_in(&here, "one"), Node::new_in(&there, "other"));
+    let node = |registry: &Registry, name: &str| {
+        let _entered = registry.enter();
+        Node::new(name)
+    };
+    let (one, other) = (node(&here, "one"), node(&there, "other"));
     let reference = graph::edge(&one, &other);
     assert!(here.graph().edges.is_empty() && there.graph().edges.is_empty());
     assert_eq!(counts(&there.graph()), ["other -"]);
@@ -284,14 +292,16 @@ fn a_reference_between_two_registries_is_in_neither_graph() {
 #[test]
 fn references_made_and_dropped_on_many_threads_leave_nothing() {
     let registry = Registry::new();
-    let shared = TrackedArc::new(Node::new_in(&registry, "shared"), ());
+    let _entered = registry.enter();
+    let shared = TrackedArc::new(Node::new("shared"), ());
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
+                let _entered = registry.enter();
                 let resource = registry.own(()).unwrap();
                 for _ in 0..500 {
                     let node = Node::of(&resource.resource());
-                    let holder = Node::new_in(&registry, "holder");
+                    let holder = Node::new("holder");
                     let _both = (holder.strong_edge(&node), shared.clone_for(&holder));
                     assert!(registry.graph().edges.len() <= 8);
                 }

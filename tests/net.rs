@@ -35,6 +35,9 @@ mod options;
 #[path = "net/udp_pipe_file.rs"]
 mod udp_pipe_file;
 
+#[path = "net/registries.rs"]
+mod registries;
+
 #[path = "net/refusals.rs"]
 mod refusals;
 
@@ -55,15 +58,15 @@ fn quiet() -> Registry {
 }
 
 /// Runs a test as a root task. Asserts that it leaves no resource and breaks no rule.
-fn clean(test: impl FnOnce(&Registry)) {
+fn clean(test: impl FnOnce()) {
     let registry = quiet();
     run(&registry, test);
     let verdict = registry.summary();
     assert!(verdict.is_clean(), "{verdict:?}\n{:#?}", registry.reports());
 }
 
-fn run(registry: &Registry, test: impl FnOnce(&Registry)) {
-    match registry.run("test", || test(registry)) {
+fn run(registry: &Registry, test: impl FnOnce()) {
+    match registry.run("test", test) {
         Ok(()) => {}
         Err(TaskError::Panicked(panic)) => std::panic::resume_unwind(panic.into_payload()),
         Err(failure) => panic!("{failure}"),
@@ -86,9 +89,9 @@ impl Drop for Place {
 }
 
 /// A connected pair over this listener: the client's end, then the server's.
-fn connected(registry: &Registry, listener: &Listener) -> (Stream, Stream) {
+fn connected(listener: &Listener) -> (Stream, Stream) {
     let address = listener.local_addr().unwrap();
-    let client = Stream::connect_to_in(registry, &address).unwrap();
+    let client = Stream::connect_to(&address).unwrap();
     let (server, _) = listener.accept().unwrap();
     (client, server)
 }
@@ -126,10 +129,10 @@ fn full_listener() -> (rustix::fd::OwnedFd, Vec<std::net::TcpStream>, SocketAddr
 
 /// Waits until the task's thread is blocked in the kernel. The test must also pass without this,
 /// which makes the interesting case the usual one.
-fn let_block<T>(registry: &Registry, task: &Promise<T>) {
+fn let_block<T>(task: &Promise<T>) {
     let id = task.task().id;
     let is_blocked = || {
-        let tasks = registry.snapshot().tasks;
+        let tasks = Registry::current().snapshot().tasks;
         let data = tasks.iter().find(|data| data.task.id == id)?;
         let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", data.thread_id?));
         let is_sleeping =
@@ -140,9 +143,9 @@ fn let_block<T>(registry: &Registry, task: &Promise<T>) {
 }
 
 #[track_caller]
-fn assert_carries_both_ways(registry: &Registry, listener: &Listener, kind: &str) {
+fn assert_carries_both_ways(listener: &Listener, kind: &str) {
     let address = listener.local_addr().unwrap();
-    let mut client = Stream::connect_to_in(registry, &address).unwrap();
+    let mut client = Stream::connect_to(&address).unwrap();
     let (mut server, peer) = listener.accept().unwrap();
     assert_eq!(peer, client.local_addr().unwrap());
     assert_eq!(peer, server.peer_addr().unwrap());

@@ -52,9 +52,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 
 fn a_connection_that_its_task_forgot(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
-    let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().inet().unwrap();
-    let mut client = Stream::connect_in(registry, address).unwrap();
+    let mut client = Stream::connect(address).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     client.write_all(b"hello").unwrap();
     let echo = pool.spawn_named("echo", [stream.resource()], move || {
@@ -66,20 +66,20 @@ fn a_connection_that_its_task_forgot(registry: &Registry) {
     drop(echo.unwrap().join());
 }
 
-fn closed_twice(registry: &Registry) {
-    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+fn closed_twice(_: &Registry) {
+    let (ours, _theirs) = Stream::pair().unwrap();
     ours.close().unwrap();
     assert_eq!(ours.close().unwrap_err().kind(), ErrorKind::DoubleRelease);
 }
 
-fn written_after_the_close(registry: &Registry) {
-    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+fn written_after_the_close(_: &Registry) {
+    let (ours, _theirs) = Stream::pair().unwrap();
     ours.close().unwrap();
     (&ours).write(b"late").unwrap_err();
 }
 
-fn used_by_a_thread_without_ownership(registry: &Registry) {
-    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+fn used_by_a_thread_without_ownership(_: &Registry) {
+    let (ours, _theirs) = Stream::pair().unwrap();
     std::thread::scope(|threads| {
         let other = std::thread::Builder::new().name("other".to_owned());
         other.spawn_scoped(threads, || (&ours).write(b"mine").unwrap_err()).unwrap();
@@ -104,12 +104,12 @@ fn a_second_value_of_one_number(registry: &Registry) {
 
 fn dropped_by_a_non_owner(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
-    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    let (ours, _theirs) = Stream::pair().unwrap();
     pool.spawn_named("cleaner", [], move || drop(ours)).unwrap().join().unwrap();
 }
 
-fn offered_and_not_claimed(registry: &Registry) {
-    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+fn offered_and_not_claimed(_: &Registry) {
+    let (ours, _theirs) = Stream::pair().unwrap();
     let offer = ours.offer().unwrap();
     drop(offer);
 }
@@ -127,14 +127,14 @@ fn given_twice(registry: &Registry) {
 
 fn given_whole_while_split(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
-    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    let (ours, _theirs) = Stream::pair().unwrap();
     let whole = ours.resource();
     let (_reading, _writing) = ours.split().unwrap();
     pool.spawn([whole], || ()).unwrap_err();
 }
 
-fn halves_of_two_clients_rejoined(registry: &Registry) {
-    let (first, second) = Stream::pair_in(registry).unwrap();
+fn halves_of_two_clients_rejoined(_: &Registry) {
+    let (first, second) = Stream::pair().unwrap();
     let (reading, _) = first.split().unwrap();
     let (_, writing) = second.split().unwrap();
     reading.rejoin(writing).unwrap_err();
@@ -183,10 +183,9 @@ struct Session {
 
 fn a_connection_in_a_cycle(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
-    let (ours, _theirs) = Stream::pair_in(registry).unwrap();
-    let registry = registry.clone();
+    let (ours, _theirs) = Stream::pair().unwrap();
     let child = pool.spawn_named("session", [ours.resource()], move || {
-        let node = Node::new_in(&registry, "Session");
+        let node = Node::new("Session");
         let holds = node.strong_edge(&Node::of(&ours.resource()));
         let itself = OnceLock::new();
         let session = TrackedArc::new(node, Session { _stream: ours, _holds: holds, itself });
@@ -198,7 +197,7 @@ fn a_connection_in_a_cycle(registry: &Registry) {
 
 fn two_forgotten_resources(registry: &Registry) {
     let pool = Pool::builder().registry(registry).build();
-    let (ours, theirs) = Stream::pair_in(registry).unwrap();
+    let (ours, theirs) = Stream::pair().unwrap();
     let child = pool.spawn_named("hoarder", [ours.resource(), theirs.resource()], move || {
         mem::forget((ours, theirs));
     });

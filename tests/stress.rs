@@ -36,8 +36,8 @@ fn exchange_secret(one: &Stream, other: &Stream, secret: u64) -> Result<(), Erro
 
 /// The life of one connection, in one of several ways.
 fn live(pool: &Pool, secret: u64, way: u64) {
-    let registry = pool.registry();
-    let (one, other) = Stream::pair_in(registry).expect("descriptors are left");
+    let _entered = pool.registry().enter();
+    let (one, other) = Stream::pair().expect("descriptors are left");
     let give = [one.resource(), other.resource()];
     match way {
         // Given, used, dropped by the child.

@@ -275,8 +275,9 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
         Arc::new(Output::new(&Files::default(), &Arc::new(Reporting::text_to_stderr()), false));
     let reports = Arc::clone(&output);
     let registry = Registry::builder().sink(move |report| reports.report(report)).build();
+    let _entered = registry.enter();
     super::serve::declare_inherited(&registry);
-    let code = match output.open(&registry) {
+    let code = match output.open() {
         Err(message) => fail(&message, 1),
         Ok(()) => match &arguments.command {
             Some(BenchCommand::Compare(arguments)) => {
@@ -288,7 +289,7 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
     let writers = output.close();
     let is_over = writers == Writers::Ended;
     let registry_summary = if is_over { registry.finish() } else { registry.summary() };
-    output.write_last(&registry);
+    output.write_last();
     if registry_summary.exit_code == 0 { code } else { ExitCode::from(registry_summary.exit_code) }
 }
 
@@ -390,7 +391,7 @@ fn bench(
         let host = host::of(registry);
         let result = server.bench(&host, &plan, processors, stop, |what| line.show(what))?;
         line.clear();
-        return print_results(arguments, registry, stop, &[("echown".into(), result)]);
+        return print_results(arguments, stop, &[("echown".into(), result)]);
     };
     if !load_args.pin_server.is_empty() {
         let text =
@@ -404,7 +405,7 @@ fn bench(
         line.show(what);
     })?;
     line.clear();
-    print_results(arguments, registry, stop, &[(endpoint.to_string(), result)])
+    print_results(arguments, stop, &[(endpoint.to_string(), result)])
 }
 
 /// Looks a name up. Of several addresses the first one is used.
@@ -472,7 +473,6 @@ fn show(text: &str, stop: &LoadStopHandle) -> io::Result<()> {
 
 fn print_results(
     arguments: &BenchArguments,
-    registry: &Registry,
     stop: &LoadStopHandle,
     results: &[(String, LoadResult)],
 ) -> Result<ExitCode, BenchError> {
@@ -482,13 +482,12 @@ fn print_results(
             OutputFormat::Json => show(&(result.to_json() + "\n"), stop)?,
         }
     }
-    finish(arguments, registry, results)
+    finish(arguments, results)
 }
 
 /// Draws the plot, and reports failures.
 fn finish(
     arguments: &BenchArguments,
-    registry: &Registry,
     results: &[(String, LoadResult)],
 ) -> Result<ExitCode, BenchError> {
     let mut code = ExitCode::SUCCESS;
@@ -498,7 +497,7 @@ fn finish(
     }
     let has_something = results.iter().any(|(_, result)| result.messages > 0);
     if let Some(path) = arguments.plot.as_ref().filter(|_| has_something) {
-        draw(registry, path, results)?;
+        draw(path, results)?;
     }
     Ok(code)
 }
@@ -506,11 +505,7 @@ fn finish(
 /// The name of the plot in messages.
 const PLOT: &str = "the plot";
 
-fn draw(
-    registry: &Registry,
-    path: &Path,
-    results: &[(String, LoadResult)],
-) -> Result<(), BenchError> {
+fn draw(path: &Path, results: &[(String, LoadResult)]) -> Result<(), BenchError> {
     let named: Vec<(String, &LoadResult)> = results
         .iter()
         .map(|(name, result)| match result.verified {
@@ -523,7 +518,7 @@ fn draw(
         BenchError::Otherwise(format!("failed to draw {}: {error}", escape::path(path)))
     };
     let svg = echown_bench::plot(&named).map_err(failed)?;
-    documents::write(registry, PLOT, path, &svg).map_err(BenchError::Otherwise)
+    documents::write(PLOT, path, &svg).map_err(BenchError::Otherwise)
 }
 
 /// The progress. On a terminal, one line that is overwritten; elsewhere, only waits that take too long.

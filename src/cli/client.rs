@@ -13,7 +13,6 @@ use super::output::documents;
 use super::reports::{ReportArguments, Reporting};
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::net::Endpoint;
-use crate::ownership::Registry;
 
 /// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
@@ -115,8 +114,8 @@ impl ClientArguments {
 }
 
 /// Writes the requested documents, and returns the exit code.
-fn finish(reporting: &Reporting, registry: &Registry, code: ExitCode) -> ExitCode {
-    match reporting.finish(registry) {
+fn finish(reporting: &Reporting, code: ExitCode) -> ExitCode {
+    match reporting.finish() {
         Ok(()) => code,
         Err(message) => fail(message, EXIT_FAILURE),
     }

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use super::log_arguments::{LogArguments, OutputFormat};
 use super::reports::Reporting;
 use super::stderr_line::{self, stderr_line};
-use crate::ownership::{Promise, Registry, Report};
+use crate::ownership::{Promise, Report};
 use crate::report::Plural;
 use crate::signals;
 use crate::thread;
@@ -132,18 +132,18 @@ impl Output {
     /// # Errors
     /// A file cannot be opened or written, or a thread cannot be started. The message contains the
     /// name.
-    pub(super) fn open(&self, registry: &Registry) -> Result<(), String> {
-        self.channels().try_for_each(|channel| channel.open(registry))
+    pub(super) fn open(&self) -> Result<(), String> {
+        self.channels().try_for_each(|channel| channel.open())
     }
 
     /// Begins the run: a document of an earlier run is replaced by one without findings.
     ///
     /// # Errors
     /// The document cannot be written. The message contains its name.
-    pub(super) fn begin(&self, registry: &Registry) -> Result<(), String> {
+    pub(super) fn begin(&self) -> Result<(), String> {
         self.files().try_for_each(|channel| {
             let Some(document) = &channel.document else { return Ok(()) };
-            guard(document).begin(registry).map_err(|error| channel.open_error(&error))
+            guard(document).begin().map_err(|error| channel.open_error(&error))
         })
     }
 
@@ -204,9 +204,9 @@ impl Output {
 
     /// Writes the items queued after [`close`](Output::close): the registry's last findings and the
     /// messages about the exit. Later messages are written directly.
-    pub(super) fn write_last(&self, registry: &Registry) {
-        self.files().for_each(|channel| channel.write_last(registry));
-        self.stderr.write_last(registry);
+    pub(super) fn write_last(&self) {
+        self.files().for_each(|channel| channel.write_last());
+        self.stderr.write_last();
         stderr_line::set_queue(None);
     }
 
@@ -259,21 +259,21 @@ impl Channel {
         }
     }
 
-    fn open(self: &Arc<Channel>, registry: &Registry) -> Result<(), String> {
+    fn open(self: &Arc<Channel>) -> Result<(), String> {
         if let (Some(document), Some(path)) = (&self.document, &self.path) {
             guard(document).attempt(path).map_err(|error| self.open_error(&error))?;
         }
-        let writer = self.writer(registry, false)?;
+        let writer = self.writer(false)?;
         let give = writer.resource();
-        let promise = thread::spawn_in(registry, self.name, give, move || writer.run())
+        let promise = thread::spawn_named(self.name, give, move || writer.run())
             .map_err(|error| format!("failed to start the {}: {error}", self.name))?;
         *guard(&self.writer) = Some(promise);
         Ok(())
     }
 
     /// The writer, a task or, if `is_last`, the main thread at exit.
-    fn writer(self: &Arc<Channel>, registry: &Registry, is_last: bool) -> Result<Writer, String> {
-        Writer::open(self, registry, is_last).map_err(|error| self.open_error(&error))
+    fn writer(self: &Arc<Channel>, is_last: bool) -> Result<Writer, String> {
+        Writer::open(self, is_last).map_err(|error| self.open_error(&error))
     }
 
     /// Joins the writer, whose queue is closed. Gives up if its output is stalled for too long.
@@ -307,12 +307,12 @@ impl Channel {
         ));
     }
 
-    fn write_last(self: &Arc<Channel>, registry: &Registry) {
+    fn write_last(self: &Arc<Channel>) {
         if self.queue.is_abandoned() || self.queue.is_empty() {
             return;
         }
         self.queue.close(Instant::now());
-        match self.writer(registry, true) {
+        match self.writer(true) {
             Ok(writer) => writer.run(),
             Err(error) => stderr_line(format_args!("echown: {error}")),
         }

@@ -11,7 +11,7 @@ use echown_fd::escape;
 use super::log_arguments::OutputFormat;
 use super::output::documents;
 use super::stderr_line::stderr_line;
-use crate::ownership::{Registry, RegistryBuilder, Report};
+use crate::ownership::{RegistryBuilder, Report};
 use crate::report::{Baseline, BaselineState, Colours, Entry, Format, Plural, Sources, github};
 
 /// Options of the checker's reports.
@@ -214,7 +214,7 @@ impl Reporting {
     ///
     /// # Errors
     /// The baseline cannot be written. The message contains its name.
-    pub(super) fn finish(&self, registry: &Registry) -> Result<(), String> {
+    pub(super) fn finish(&self) -> Result<(), String> {
         if let Some(baseline) = &self.baseline {
             let (entries, findings) = baseline.used();
             if findings > 0 {
@@ -231,7 +231,7 @@ impl Reporting {
         let Some((path, findings)) = &self.findings else { return Ok(()) };
         let findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
         let text = Baseline::written("", findings.values()).map_err(|error| error.to_string())?;
-        documents::write(registry, BASELINE, path, &text)?;
+        documents::write(BASELINE, path, &text)?;
         stderr_line(format_args!(
             "baseline: {} written to {}",
             Plural(findings.len() as u64, "finding"),

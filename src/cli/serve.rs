@@ -202,9 +202,10 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let settings = Reporting::apply_baseline(&reporting, settings);
     let settings = arguments.chaos.inject_faults(settings);
     let registry = known.into_iter().fold(settings, RegistryBuilder::suppress).build();
+    let _entered = registry.enter();
     declare_inherited(&registry);
     let served = output
-        .open(&registry)
+        .open()
         .and_then(|()| reporting.check_writable())
         .and_then(|()| serve(arguments, &registry, &output));
     // The writers own their files, so they end before the registry checks for open resources.
@@ -216,28 +217,24 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             let registry_summary = if is_over { registry.finish() } else { registry.summary() };
             summary.set_final(&registry_summary, output.dropped());
             print_summary(&summary, &registry_summary);
-            let summarized = write_summary(arguments, &registry, &summary);
-            match summarized.and_then(|()| reporting.finish(&registry)) {
+            let summarized = write_summary(arguments, &summary);
+            match summarized.and_then(|()| reporting.finish()) {
                 Ok(()) => ExitCode::from(registry_summary.exit_code),
                 Err(message) => fail(message, EXIT_FAILURE),
             }
         }
         Err(message) => fail(message, EXIT_FAILURE),
     };
-    output.write_last(&registry);
+    output.write_last();
     code
 }
 
 /// The name of the document in messages.
 const SUMMARY: &str = "the summary";
 
-fn write_summary(
-    arguments: &ServeArguments,
-    registry: &Registry,
-    summary: &ServerSummary,
-) -> Result<(), String> {
+fn write_summary(arguments: &ServeArguments, summary: &ServerSummary) -> Result<(), String> {
     let Some(path) = &arguments.summary else { return Ok(()) };
-    documents::write(registry, SUMMARY, path, &(summary.to_json() + "\n"))
+    documents::write(SUMMARY, path, &(summary.to_json() + "\n"))
 }
 
 fn print_summary(summary: &ServerSummary, registry_summary: &RegistrySummary) {
@@ -289,7 +286,7 @@ fn serve(
     });
     let signals = Signals::install(registry, handler)
         .map_err(|error| format!("failed to watch for signals: {error}"))?;
-    output.begin(registry)?;
+    output.begin()?;
     log_limits(arguments, &server);
     if let Some(lost) = echown_limits::without_proc() {
         tracing::warn!("{lost}");

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use crate::frame::FrameError;
 
-use crate::net::{Endpoint, File, pipe_in};
+use crate::net::{Endpoint, File, pipe};
 use crate::ownership::{Registry, TaskError};
 use crate::pool::Orphans;
 use crate::thread;
@@ -200,17 +200,16 @@ impl ChatClient {
     ) -> Result<ChatSummary, ChatError> {
         let StopReceiver { sender, events } = stopped;
         let no_pipe = |error| ChatError::Local("make a pipe", error);
-        let (stop_reader, stop_writer) = pipe_in(registry).map_err(no_pipe)?;
+        let (stop_reader, stop_writer) = pipe().map_err(no_pipe)?;
         let to_main = sender.clone();
         let chat: Orphans<ChatResult> = Orphans::reaped_by(registry, move |_, outcome| {
             // Fails only when main no longer waits for the chat.
             let _ = to_main.send(ChatEvent::Ended(outcome));
         });
-        let (here, stop_handle) = (registry.clone(), StopHandle(sender));
+        let stop_handle = StopHandle(sender);
         let handles = (input, output, stop_reader);
-        let job =
-            move |(input, output, stop)| send::run(&self, &here, input, output, stop, stop_handle);
-        let promise = thread::spawn_in_with(registry, "chat", handles, job).map_err(|error| {
+        let job = move |(input, output, stop)| send::run(&self, input, output, stop, stop_handle);
+        let promise = thread::spawn_named_with("chat", handles, job).map_err(|error| {
             ChatError::Local("start a thread", io::Error::other(error.to_string()))
         })?;
         let adopted = chat.adopt(promise);

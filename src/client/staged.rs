@@ -81,14 +81,14 @@ pub(crate) fn run(
     let mut workers = Vec::new();
     let mut failed = None;
     for number in 1..=settings.workers.get() {
-        let session = Session::new(registry, &server, stop, settings.count);
+        let session = Session::new(&server, stop, settings.count);
         let (theirs, machines) = (registry.clone(), Arc::clone(&machines));
         let guard = stop.begin_work();
         let work = move || {
             let _guard = guard;
             run_worker(&theirs, &machines, session, number);
         };
-        match thread::spawn_in(registry, "worker", [], work) {
+        match thread::spawn_named("worker", [], work) {
             Ok(promise) => workers.push(promise),
             Err(error) => {
                 failed = Some(io::Error::other(error.to_string()));

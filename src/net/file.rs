@@ -69,20 +69,7 @@ impl File {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> io::Result<File> {
-        File::open_with_in(Registry::global(), path, options)
-    }
-
-    /// [`open_with`](File::open_with) in another registry.
-    ///
-    /// # Errors
-    /// See [`open_with`](File::open_with).
-    #[track_caller]
-    pub fn open_with_in(
-        registry: &Registry,
-        path: impl AsRef<Path>,
-        options: &OpenOptions,
-    ) -> io::Result<File> {
-        Ok(File::own_in(registry, options.open(path)?)?)
+        Ok(File::own(options.open(path)?)?)
     }
 
     /// Becomes the owner of a file of the standard library.
@@ -92,19 +79,7 @@ impl File {
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(file: std::fs::File) -> Result<File, Refused<std::fs::File>> {
-        File::own_in(Registry::global(), file)
-    }
-
-    /// [`own`](File::own) in another registry.
-    ///
-    /// # Errors
-    /// See [`own`](File::own).
-    #[track_caller]
-    pub fn own_in(
-        registry: &Registry,
-        file: std::fs::File,
-    ) -> Result<File, Refused<std::fs::File>> {
-        registry
+        Registry::current()
             .own_fd_as(OwnedFd::from(file), kind::FILE, None, Site::here())
             .map(File)
             .map_err(|refused| refused.map(std::fs::File::from))

@@ -176,7 +176,7 @@ mod tests {
     fn with_pair(test: impl FnOnce(Stream, Stream)) {
         let registry = Registry::builder().build();
         let outcome = registry.run("test", || {
-            let (one, other) = Stream::pair_in(&registry).unwrap();
+            let (one, other) = Stream::pair().unwrap();
             test(one, other);
         });
         outcome.unwrap();

@@ -77,7 +77,6 @@ struct AcceptedOptions {
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until `bind`"]
 pub struct ListenerOptions {
-    registry: Registry,
     backlog: u32,
     reuse_port: bool,
     /// `None`: the system's default (`net.ipv6.bindv6only`).
@@ -86,12 +85,6 @@ pub struct ListenerOptions {
 }
 
 impl ListenerOptions {
-    /// The registry of the listener and of accepted streams; by default the process-wide one.
-    pub fn registry(mut self, registry: &Registry) -> ListenerOptions {
-        self.registry = registry.clone();
-        self
-    }
-
     /// How many connections may wait to be accepted; [`BACKLOG_DEFAULT`] by default.
     pub fn backlog(mut self, connections: u32) -> ListenerOptions {
         self.backlog = connections;
@@ -187,7 +180,7 @@ impl ListenerOptions {
     #[track_caller]
     fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
         let flags = SocketFlags::empty();
-        let socket = socket::socket(&self.registry, family, SocketType::STREAM, flags, kind)?;
+        let socket = socket::socket(family, SocketType::STREAM, flags, kind)?;
         let listener = Listener {
             accepted: self.accepted,
             stop_quota: StopQuota::new(self.backlog),
@@ -210,10 +203,8 @@ impl ListenerOptions {
 
 impl Default for ListenerOptions {
     fn default() -> ListenerOptions {
-        let registry = Registry::global().clone();
         let accepted = AcceptedOptions::default();
         ListenerOptions {
-            registry,
             backlog: BACKLOG_DEFAULT,
             reuse_port: false,
             is_dual_stack: None,
@@ -247,15 +238,6 @@ impl Listener {
         Listener::options().bind(addresses)
     }
 
-    /// [`ListenerOptions::bind`] in another registry.
-    ///
-    /// # Errors
-    /// See [`ListenerOptions::bind`].
-    #[track_caller]
-    pub fn bind_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<Listener> {
-        Listener::options().registry(registry).bind(addresses)
-    }
-
     /// [`ListenerOptions::bind_unix`] with the default settings.
     ///
     /// # Errors
@@ -265,15 +247,6 @@ impl Listener {
         Listener::options().bind_unix(path)
     }
 
-    /// [`ListenerOptions::bind_unix`] in another registry.
-    ///
-    /// # Errors
-    /// See [`ListenerOptions::bind_unix`].
-    #[track_caller]
-    pub fn bind_unix_in(registry: &Registry, path: impl AsRef<Path>) -> io::Result<Listener> {
-        Listener::options().registry(registry).bind_unix(path)
-    }
-
     /// Becomes the owner of a `TcpListener` or a `UnixListener`.
     ///
     /// # Errors
@@ -281,20 +254,11 @@ impl Listener {
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own<S: StdListener>(socket: S) -> Result<Listener, Refused<S>> {
-        Listener::own_in(Registry::global(), socket)
-    }
-
-    /// [`own`](Listener::own) in another registry.
-    ///
-    /// # Errors
-    /// See [`own`](Listener::own).
-    #[track_caller]
-    pub fn own_in<S: StdListener>(registry: &Registry, socket: S) -> Result<Listener, Refused<S>> {
         let flags = rustix::fs::fcntl_getfl(socket.as_fd());
         // If even this fails, the socket is not open, and `own` reports it.
         let waits = !flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));
         let mode = if waits { ListenerMode::Blocking } else { ListenerMode::Nonblocking };
-        registry
+        Registry::current()
             .own_fd_as(socket.into(), S::KIND, None, Site::here())
             .map(|socket| Listener::new(socket, mode))
             .map_err(|refused| refused.map(S::from))
@@ -337,7 +301,7 @@ impl Listener {
     #[track_caller]
     pub fn reuse_port_clone(&self, backlog: u32) -> io::Result<Listener> {
         let record = self.handle().record();
-        let registry = record.registry.clone();
+        let _entered = record.registry.enter();
         let accepted = self.accepted;
         if record.kind == kind::UNIX_LISTENER {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
@@ -355,8 +319,7 @@ impl Listener {
         } else {
             None
         };
-        let options =
-            ListenerOptions { registry, backlog, reuse_port: true, is_dual_stack, accepted };
+        let options = ListenerOptions { backlog, reuse_port: true, is_dual_stack, accepted };
         options.bind_inet(&address)
     }
 }

@@ -49,17 +49,9 @@ writes!(PipeWriter, |handle, bytes| checked_io::write(handle, bytes), checked_io
 /// ```
 #[track_caller]
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
-    pipe_in(Registry::global())
-}
-
-/// [`pipe`] in another registry.
-///
-/// # Errors
-/// See [`pipe`].
-#[track_caller]
-pub fn pipe_in(registry: &Registry) -> io::Result<(PipeReader, PipeWriter)> {
     let site = Site::here();
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let registry = Registry::current();
     let reader = registry.own_fd_as(reader, kind::PIPE, None, site)?;
     let writer = registry.own_fd_as(writer, kind::PIPE, None, site)?;
     Ok((PipeReader(reader), PipeWriter(writer)))

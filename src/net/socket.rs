@@ -16,7 +16,6 @@ use crate::ownership::{Owned, Registry, Site};
 /// inherit that from their listener.
 #[track_caller]
 pub(super) fn socket(
-    registry: &Registry,
     family: AddressFamily,
     socket_type: SocketType,
     flags: SocketFlags,
@@ -26,7 +25,7 @@ pub(super) fn socket(
     if socket_type == SocketType::STREAM {
         sockopt::set_socket_oobinline(&socket, true)?;
     }
-    let socket = registry.own_fd_as(socket, kind, None, Site::here())?;
+    let socket = Registry::current().own_fd_as(socket, kind, None, Site::here())?;
     socket.handle().record().set_may_time_out(Direction::Both, false);
     Ok(socket)
 }

@@ -78,18 +78,9 @@ impl Stream {
     /// The error of the last address, the resolver or the registry: `Cancelled`.
     #[track_caller]
     pub fn connect(addresses: impl ToSocketAddrs) -> io::Result<Stream> {
-        Stream::connect_in(Registry::global(), addresses)
-    }
-
-    /// [`connect`](Stream::connect) in another registry.
-    ///
-    /// # Errors
-    /// See [`connect`](Stream::connect).
-    #[track_caller]
-    pub fn connect_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<Stream> {
         let mut last = no_address();
         for address in addresses.to_socket_addrs()? {
-            match connect::inet(registry, &address, None) {
+            match connect::inet(&address, None) {
                 Err(error) if may_try_next(&error) => last = error,
                 result => return result,
             }
@@ -103,24 +94,11 @@ impl Stream {
     /// `TimedOut`; `InvalidInput` for a zero timeout; otherwise see [`connect`](Stream::connect).
     #[track_caller]
     pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<Stream> {
-        Stream::connect_timeout_in(Registry::global(), address, timeout)
-    }
-
-    /// [`connect_timeout`](Stream::connect_timeout) in another registry.
-    ///
-    /// # Errors
-    /// See [`connect_timeout`](Stream::connect_timeout).
-    #[track_caller]
-    pub fn connect_timeout_in(
-        registry: &Registry,
-        address: &SocketAddr,
-        timeout: Duration,
-    ) -> io::Result<Stream> {
         if timeout.is_zero() {
             let text = "connect timeout must be greater than zero";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        connect::inet(registry, address, Some(timeout))
+        connect::inet(address, Some(timeout))
     }
 
     /// Connects to a Unix listener (`connect(2)`).
@@ -129,16 +107,7 @@ impl Stream {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn connect_unix(path: impl AsRef<Path>) -> io::Result<Stream> {
-        Stream::connect_unix_in(Registry::global(), path)
-    }
-
-    /// [`connect_unix`](Stream::connect_unix) in another registry.
-    ///
-    /// # Errors
-    /// See [`connect_unix`](Stream::connect_unix).
-    #[track_caller]
-    pub fn connect_unix_in(registry: &Registry, path: impl AsRef<Path>) -> io::Result<Stream> {
-        connect::unix(registry, &unix_path(path.as_ref())?)
+        connect::unix(&unix_path(path.as_ref())?)
     }
 
     /// Connects to an address of either family, such as a listener's own (`connect(2)`).
@@ -147,21 +116,10 @@ impl Stream {
     /// `InvalidInput` for a Unix socket without a name; otherwise see [`connect`](Stream::connect).
     #[track_caller]
     pub fn connect_to(address: &Address) -> io::Result<Stream> {
-        Stream::connect_to_in(Registry::global(), address)
-    }
-
-    /// [`connect_to`](Stream::connect_to) in another registry.
-    ///
-    /// # Errors
-    /// See [`connect_to`](Stream::connect_to).
-    #[track_caller]
-    pub fn connect_to_in(registry: &Registry, address: &Address) -> io::Result<Stream> {
         match address {
-            Address::Inet(address) => connect::inet(registry, address, None),
-            Address::Path(path) => connect::unix(registry, &unix_path(path)?),
-            Address::Abstract(name) => {
-                connect::unix(registry, &SocketAddrUnix::new_abstract_name(name)?)
-            }
+            Address::Inet(address) => connect::inet(address, None),
+            Address::Path(path) => connect::unix(&unix_path(path)?),
+            Address::Abstract(name) => connect::unix(&SocketAddrUnix::new_abstract_name(name)?),
             Address::Unnamed => {
                 let text = "a socket without a name cannot be connected to";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, text))
@@ -175,11 +133,11 @@ impl Stream {
     /// # Errors
     /// See [`connect`](Stream::connect) and [`connect_unix`](Stream::connect_unix).
     #[track_caller]
-    pub fn connect_to_endpoint_in(registry: &Registry, endpoint: &Endpoint) -> io::Result<Stream> {
+    pub fn connect_to_endpoint(endpoint: &Endpoint) -> io::Result<Stream> {
         match endpoint {
-            Endpoint::Unix(path) => Stream::connect_unix_in(registry, path),
+            Endpoint::Unix(path) => Stream::connect_unix(path),
             Endpoint::Inet(_) | Endpoint::All(_) => {
-                let stream = Stream::connect_in(registry, &*endpoint.resolve()?)?;
+                let stream = Stream::connect(&*endpoint.resolve()?)?;
                 stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
                 Ok(stream)
             }
@@ -192,21 +150,13 @@ impl Stream {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn pair() -> io::Result<(Stream, Stream)> {
-        Stream::pair_in(Registry::global())
-    }
-
-    /// [`pair`](Stream::pair) in another registry.
-    ///
-    /// # Errors
-    /// See [`pair`](Stream::pair).
-    #[track_caller]
-    pub fn pair_in(registry: &Registry) -> io::Result<(Stream, Stream)> {
         let site = Site::here();
         let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
         let (one, other) = rustix::net::socketpair(family, SocketType::STREAM, flags, None)?;
         // As for every other stream socket: see `net::socket`.
         sockopt::set_socket_oobinline(&one, true)?;
         sockopt::set_socket_oobinline(&other, true)?;
+        let registry = Registry::current();
         let one = registry.own_fd_as(one, kind::UNIX_STREAM, None, site)?;
         let other = registry.own_fd_as(other, kind::UNIX_STREAM, None, site)?;
         for end in [&one, &other] {
@@ -222,16 +172,7 @@ impl Stream {
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own<S: StdStream>(socket: S) -> Result<Stream, Refused<S>> {
-        Stream::own_in(Registry::global(), socket)
-    }
-
-    /// [`own`](Stream::own) in another registry.
-    ///
-    /// # Errors
-    /// See [`own`](Stream::own).
-    #[track_caller]
-    pub fn own_in<S: StdStream>(registry: &Registry, socket: S) -> Result<Stream, Refused<S>> {
-        registry
+        Registry::current()
             .own_fd_as(socket.into(), S::KIND, None, Site::here())
             .map(Stream)
             .map_err(|refused| refused.map(S::from))

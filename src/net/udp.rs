@@ -46,18 +46,9 @@ impl UdpSocket {
     /// The error of the last address, the resolver or the registry.
     #[track_caller]
     pub fn bind(addresses: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        UdpSocket::bind_in(Registry::global(), addresses)
-    }
-
-    /// [`bind`](UdpSocket::bind) in another registry.
-    ///
-    /// # Errors
-    /// See [`bind`](UdpSocket::bind).
-    #[track_caller]
-    pub fn bind_in(registry: &Registry, addresses: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         let mut last = no_address();
         for address in addresses.to_socket_addrs()? {
-            match UdpSocket::bind_one(registry, &address) {
+            match UdpSocket::bind_one(&address) {
                 Err(error) if may_try_next(&error) => last = error,
                 result => return result,
             }
@@ -66,9 +57,9 @@ impl UdpSocket {
     }
 
     #[track_caller]
-    fn bind_one(registry: &Registry, address: &SocketAddr) -> io::Result<UdpSocket> {
+    fn bind_one(address: &SocketAddr) -> io::Result<UdpSocket> {
         let (family, flags) = (family(address), SocketFlags::empty());
-        let socket = socket::socket(registry, family, SocketType::DGRAM, flags, kind::UDP_SOCKET)?;
+        let socket = socket::socket(family, SocketType::DGRAM, flags, kind::UDP_SOCKET)?;
         let socket = UdpSocket(socket);
         socket.handle().call(|fd| rustix::net::bind(fd, address))?;
         Ok(socket)
@@ -81,19 +72,7 @@ impl UdpSocket {
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(socket: std::net::UdpSocket) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
-        UdpSocket::own_in(Registry::global(), socket)
-    }
-
-    /// [`own`](UdpSocket::own) in another registry.
-    ///
-    /// # Errors
-    /// See [`own`](UdpSocket::own).
-    #[track_caller]
-    pub fn own_in(
-        registry: &Registry,
-        socket: std::net::UdpSocket,
-    ) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
-        registry
+        Registry::current()
             .own_fd_as(OwnedFd::from(socket), kind::UDP_SOCKET, None, Site::here())
             .map(UdpSocket)
             .map_err(|refused| refused.map(std::net::UdpSocket::from))

@@ -32,7 +32,7 @@ impl Registry {
     /// The task did not end with its value alone; see [`TaskError`].
     #[track_caller]
     pub fn run<T>(&self, name: &str, f: impl FnOnce() -> T) -> Result<T, TaskError<T>> {
-        let task = Task::new(name.into(), Origin::LocalRoot, self.id(), None, Site::here());
+        let task = Task::new(name.into(), Origin::LocalRoot, Some(self), None, Site::here());
         exit::run(&task, f, std::convert::identity)
     }
 

@@ -90,6 +90,8 @@ pub(crate) struct Task {
     origin: Origin,
     /// The registry that it was spawned for, or that its thread used first.
     registry_id: u64,
+    /// The registry that it was started in; `None` for an adopted thread.
+    home: Option<Registry>,
     /// The fork generation of the process that created it; see [`sys::fork`].
     generation: u32,
     created_at: Moment,
@@ -135,7 +137,7 @@ static TASKS: Lazy<StdMutex<Tasks>> = Lazy::new(StdMutex::default);
 
 static ROOT: Lazy<Arc<Task>> = Lazy::new(|| {
     sys::fork::watch();
-    Task::new("main".into(), Origin::Root, 0, None, Site::here())
+    Task::new("main".into(), Origin::Root, None, None, Site::here())
 });
 
 /// The main thread's task.
@@ -224,14 +226,19 @@ pub(crate) fn current(registry: &Registry) -> Arc<Task> {
     }
 }
 
+/// The registry that the current task was started in. `None`: a thread without a task, or an adopted one.
+pub(crate) fn home() -> Option<Registry> {
+    CURRENT.with(|current| current.borrow().as_ref().and_then(|task| task.home.clone()))
+}
+
 fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     let task = if sys::fork::in_forked_child() {
         // A new task, whose locks no thread of the parent process holds.
-        Task::new(sys::thread::name(), Origin::Adopted, registry.id(), None, Site::here())
+        Task::new(sys::thread::name(), Origin::Adopted, Some(registry), None, Site::here())
     } else if sys::thread::is_main() {
         root()
     } else {
-        Task::new(sys::thread::name(), Origin::Adopted, registry.id(), Some(root()), Site::here())
+        Task::new(sys::thread::name(), Origin::Adopted, Some(registry), Some(root()), Site::here())
     };
     task.is_on_this_thread();
     CURRENT_ID.set(task.id.get());
@@ -246,7 +253,7 @@ fn exited_thread(registry: &Registry) -> Arc<Task> {
     let task = Task::new(
         "departed thread".into(),
         Origin::Adopted,
-        registry.id(),
+        Some(registry),
         (!sys::fork::in_forked_child()).then(root),
         Site::here(),
     );
@@ -286,7 +293,7 @@ impl Task {
     pub(crate) fn new(
         name: Arc<str>,
         origin: Origin,
-        registry_id: u64,
+        registry: Option<&Registry>,
         parent: Option<Arc<Task>>,
         spawned: Site,
     ) -> Arc<Task> {
@@ -297,7 +304,8 @@ impl Task {
             id,
             label: Arc::new(TaskLabel { id, name }),
             origin,
-            registry_id,
+            registry_id: registry.map_or(0, Registry::id),
+            home: registry.filter(|_| origin != Origin::Adopted).cloned(),
             generation: sys::fork::generation(),
             created_at: Moment::now(),
             spawned,

@@ -7,7 +7,8 @@ use crate::ownership::give::{Give, resources_of};
 use crate::ownership::spawn::UnstartedChild;
 use crate::ownership::{Registry, Resource, Site};
 
-/// Runs `job` on a new thread, as a child of the current task, and gives it the resources in `give`.
+/// Runs `job` on a new thread, as a child of the current task in the
+/// [current registry](Registry::current), and gives it the resources in `give`.
 ///
 /// # Errors
 /// The current task does not own one of the resources, or the system starts no thread. No child
@@ -31,16 +32,15 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    spawn_in(Registry::global(), "thread", give, job)
+    spawn_named("thread", give, job)
 }
 
-/// [`spawn`] with a registry for the task, and a name for task and thread.
+/// [`spawn`] with a name for task and thread.
 ///
 /// # Errors
 /// See [`spawn`].
 #[track_caller]
-pub fn spawn_in<T, F>(
-    registry: &Registry,
+pub fn spawn_named<T, F>(
     name: &str,
     give: impl IntoIterator<Item = Resource>,
     job: F,
@@ -49,7 +49,7 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    start(registry, name, give, job, |job| job(), Site::here())
+    start(name, give, job, |job| job(), Site::here())
 }
 
 /// Runs `job` on a new thread, as a child of the current task, and gives it `handles` as its argument.
@@ -73,16 +73,15 @@ where
     T: Send + 'static,
     F: FnOnce(G) -> T + Send + 'static,
 {
-    spawn_in_with(Registry::global(), "thread", handles, job)
+    spawn_named_with("thread", handles, job)
 }
 
-/// [`spawn_with`] with a registry for the task, and a name for task and thread.
+/// [`spawn_with`] with a name for task and thread.
 ///
 /// # Errors
 /// See [`spawn_with`].
 #[track_caller]
-pub fn spawn_in_with<G, T, F>(
-    registry: &Registry,
+pub fn spawn_named_with<G, T, F>(
     name: &str,
     handles: G,
     job: F,
@@ -93,11 +92,10 @@ where
     F: FnOnce(G) -> T + Send + 'static,
 {
     let give = resources_of(&handles);
-    start(registry, name, give, (handles, job), |(handles, job)| job(handles), Site::here())
+    start(name, give, (handles, job), |(handles, job)| job(handles), Site::here())
 }
 
 fn start<T, J>(
-    registry: &Registry,
     name: &str,
     give: impl IntoIterator<Item = Resource>,
     job: J,
@@ -108,7 +106,7 @@ where
     T: Send + 'static,
     J: Send + 'static,
 {
-    let child = UnstartedChild::new(registry, None, name, give, job, run, site)?;
+    let child = UnstartedChild::new(&Registry::current(), None, name, give, job, run, site)?;
     // A thread that cannot be started drops its closure, and work that is dropped before it ran ends
     // the child. This second reference keeps the work until `undo` has taken everything back.
     let work = Arc::new(Mutex::new(Some(child.work())));

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::ServerSettings;
 use super::reserve::ReserveFd;
 use crate::net::{self, Endpoint, Listener, PipeReader, PipeWriter};
-use crate::ownership::Registry;
+use crate::ownership;
 
 /// A bound address and the resources of its acceptors.
 pub(super) struct BoundAddress {
@@ -79,13 +79,12 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// Opens the resources of all endpoints.
 #[track_caller]
 pub(super) fn open_all(
-    registry: &Registry,
     endpoints: &[Endpoint],
     settings: &ServerSettings,
 ) -> Result<Vec<BoundAddress>, BindError> {
     let mut addresses = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
-        match open(registry, endpoint, settings) {
+        match open(endpoint, settings) {
             Ok(address) => addresses.push(address),
             Err(error) => {
                 let cause = cause::cause(endpoint, &error, &addresses);
@@ -102,12 +101,8 @@ pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
 
 /// Opens the resources of one endpoint.
 #[track_caller]
-fn open(
-    registry: &Registry,
-    endpoint: &Endpoint,
-    settings: &ServerSettings,
-) -> io::Result<BoundAddress> {
-    let first = listen(registry, endpoint, settings)?;
+fn open(endpoint: &Endpoint, settings: &ServerSettings) -> io::Result<BoundAddress> {
+    let first = listen(endpoint, settings)?;
     let path = match endpoint {
         Endpoint::Unix(path) => Some(SocketFile::new(path)),
         Endpoint::Inet(_) | Endpoint::All(_) => None,
@@ -117,7 +112,7 @@ fn open(
     let clones = clones.collect::<io::Result<Vec<Listener>>>()?;
     let mut acceptors = Vec::with_capacity(settings.acceptors.get());
     for listener in std::iter::once(first).chain(clones) {
-        let (stop, order) = net::pipe_in(registry)?;
+        let (stop, order) = net::pipe()?;
         let reserve = ReserveFd::new(&stop)?;
         acceptors.push((order, AcceptorResources { listener, stop, reserve }));
     }
@@ -125,14 +120,10 @@ fn open(
 }
 
 #[track_caller]
-fn listen(
-    registry: &Registry,
-    endpoint: &Endpoint,
-    settings: &ServerSettings,
-) -> io::Result<Listener> {
+fn listen(endpoint: &Endpoint, settings: &ServerSettings) -> io::Result<Listener> {
     // An echo has no more data to wait for: with Nagle's algorithm a last short segment would wait for
     // the acknowledgement of the one before, which a peer may delay by 40 ms.
-    let options = Listener::options().registry(registry).backlog(settings.backlog).nodelay(true);
+    let options = Listener::options().backlog(settings.backlog).nodelay(true);
     let options = options.write_timeout(settings.write_timeout).keep_alive(settings.keep_alive);
     match endpoint {
         Endpoint::Inet(_) => options.bind(&*endpoint.resolve()?),
@@ -146,7 +137,7 @@ fn listen(
             }
         }
         Endpoint::Unix(path) => match options.bind_unix(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(registry, path) => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
                 std::fs::remove_file(path)?;
                 options.bind_unix(path)
             }
@@ -156,17 +147,17 @@ fn listen(
 }
 
 /// Whether a path is a socket without a listener, left behind by a server that was killed.
-fn is_stale(registry: &Registry, path: &Path) -> bool {
-    is_socket(path) && is_rejected(registry, path).unwrap_or(false)
+fn is_stale(path: &Path) -> bool {
+    is_socket(path) && is_rejected(path).unwrap_or(false)
 }
 
 /// Whether the kernel rejects a connection. Does not block: a running server whose queue is full
 /// causes `EAGAIN`.
-fn is_rejected(registry: &Registry, path: &Path) -> io::Result<bool> {
+fn is_rejected(path: &Path) -> io::Result<bool> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let probe = registry.own_fd(probe)?;
+    let probe = ownership::own_fd(probe)?;
     Ok(probe.with(|probe| rustix::net::connect(probe, &address) == Err(Errno::CONNREFUSED))?)
 }
 

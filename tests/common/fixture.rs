@@ -166,7 +166,8 @@ impl Fixture {
     /// A listener that the current task owns.
     #[track_caller]
     pub fn listener(&self) -> Listener {
-        let listener = Listener::bind_in(&self.registry, (Ipv4Addr::LOCALHOST, 0));
+        let _entered = self.registry.enter();
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = listener.expect("loopback has a free port");
         self.track_resource(&listener.resource());
         listener
@@ -182,7 +183,8 @@ impl Fixture {
     #[track_caller]
     pub fn connection(&self) -> (Stream, TcpStream) {
         let (here, there) = connection();
-        let here = Stream::own_in(&self.registry, self.track(here));
+        let _entered = self.registry.enter();
+        let here = Stream::own(self.track(here));
         (here.expect("the task is running"), self.track(there))
     }
 

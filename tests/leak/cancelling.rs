@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use echown::net::{Listener, Stream, UdpSocket, pipe_in};
+use echown::net::{Listener, Stream, UdpSocket, pipe};
 use echown::ownership::{ErrorKind, Promise, Resource, TaskError};
 use echown::pool::{self, Orphans, Pool};
 use echown::test;
@@ -248,7 +248,7 @@ fn a_blocked_write_is_woken() {
 fn a_blocked_datagram_receive_is_woken() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let socket = UdpSocket::bind_in(&fixture.registry, "127.0.0.1:0").expect("there is a port");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
         fixture.track_resource(&socket.resource());
         let woken = cancelled_in(fixture, [socket.resource()], move || {
             let woken = kind(socket.recv_from(&mut [0]));
@@ -265,13 +265,13 @@ fn a_blocked_connect_is_woken_and_leaves_no_descriptor_open() {
     let fixture = Fixture::new();
     fixture.root(|| {
         // A backlog of 0 accepts one connection; the kernel drops further requests.
-        let full = Listener::options().registry(&fixture.registry).backlog(0).bind("127.0.0.1:0");
+        let full = Listener::options().backlog(0).bind("127.0.0.1:0");
         let full = full.expect("there is a port");
         let address =
             full.local_addr().expect("this task owns it").inet().expect("it is a TCP address");
         let _first = TcpStream::connect(address).expect("there is a place for one");
         let woken = cancelled_in(fixture, [], move || {
-            let woken = kind(Stream::connect_in(&fixture.registry, address));
+            let woken = kind(Stream::connect(address));
             // Its socket is already closed, before this task exits.
             assert!(fixture.registry.snapshot().resources.iter().all(|it| it.kind != "tcp stream"));
             woken
@@ -286,7 +286,7 @@ fn accept_or_stop_is_woken_although_it_also_waits_for_a_pipe() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let listener = fixture.listener();
-        let (reader, writer) = pipe_in(&fixture.registry).expect("a pipe can be made");
+        let (reader, writer) = pipe().expect("a pipe can be made");
         fixture.track_resource(&reader.resource());
         let give = [listener.resource(), reader.resource()];
         let woken = cancelled_in(fixture, give, move || {
@@ -453,7 +453,7 @@ fn a_call_after_the_cancellation_returns_cancelled() {
 fn a_pipe_read_is_not_woken_but_returns_cancelled_once_it_wakes() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let (mut reader, mut writer) = pipe_in(&fixture.registry).expect("a pipe can be made");
+        let (mut reader, mut writer) = pipe().expect("a pipe can be made");
         fixture.track_resource(&reader.resource());
         let (begin, begun) = channel();
         let (to_test, from_child) = channel();
@@ -518,7 +518,7 @@ fn concurrent_cancel_and_release_never_touch_a_reused_number() {
             }
         });
         for _ in 0..ROUNDS {
-            let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there is space");
+            let (stream, peer) = Stream::pair().expect("there is space");
             let (begin, begun) = channel();
             let child = fixture.spawn("short-lived", [stream.resource()], move || {
                 begin.send(()).expect("the test receives it");

@@ -90,7 +90,7 @@ fn scopes_threads_and_inline_children_take_handles_too() {
         scope.expect("the child ends well");
 
         let handles = [fixture.own("plain")];
-        let child = echown::thread::spawn_in_with(registry, "plain", handles, |[it]| it.release());
+        let child = echown::thread::spawn_named_with("plain", handles, |[it]| it.release());
         child.expect("there is a thread").join().expect("it leaks nothing").expect("its own");
 
         let released = registry.run_inline_with("inline", fixture.own("inline"), |it| it.release());

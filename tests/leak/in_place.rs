@@ -62,8 +62,7 @@ fn wait_for_a_sleeper(pool: &Pool) {
 }
 
 fn try_sleeper(pool: &Pool) -> Result<Promise<()>, ErrorKind> {
-    let registry = pool.registry().clone();
-    let block = move || match Stream::pair_in(&registry) {
+    let block = move || match Stream::pair() {
         Ok((stream, _peer)) => drop((&stream).read(&mut [0])),
         Err(error) => assert_eq!(refusal::<(), _>(Err(error)).kind(), ErrorKind::Cancelled),
     };
@@ -348,7 +347,7 @@ fn storm(
         for round in 0..ROUNDS {
             let start: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
             let child = fixture.spawn("outer", [], move || {
-                let (stream, _peer) = Stream::pair_in(&fixture.registry).expect("a pair is made");
+                let (stream, _peer) = Stream::pair().expect("a pair is made");
                 start.wait();
                 if let Ok(bytes) = work(fixture, &stream) {
                     assert_eq!(bytes, 0, "round {round}");
@@ -504,7 +503,7 @@ fn storm_of_failed_spawns(
         for round in 0..ROUNDS {
             let start: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
             let child = fixture.spawn("outer", [], move || {
-                let (stream, _peer) = Stream::pair_in(&fixture.registry).expect("a pair is made");
+                let (stream, _peer) = Stream::pair().expect("a pair is made");
                 // Many of them, so that a move is in progress for most of the time.
                 let others = || fixture.registry.own(()).expect("the task is running");
                 let others: Vec<_> = (0..100).map(|_| others()).collect();

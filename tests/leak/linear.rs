@@ -119,7 +119,7 @@ fn a_deep_task_tree_is_cancelled_and_dropped_on_a_small_stack() {
         let theirs = registry.clone();
         let child = pool.spawn([], move || {
             let innermost = &mut || {
-                let (stream, _peer) = echown::net::Stream::pair_in(&theirs).expect("a pair");
+                let (stream, _peer) = echown::net::Stream::pair().expect("a pair");
                 begin.send(()).expect("the test receives it");
                 std::io::Read::read(&mut &stream, &mut [0]).is_err()
             };

@@ -80,7 +80,7 @@ fn resources_can_be_given_to_a_plain_thread() {
     fixture.root(|| {
         let socket = fixture.listener();
         let give = [socket.resource()];
-        let child = echown::thread::spawn_in(&fixture.registry, "plain", give, move || {
+        let child = echown::thread::spawn_named("plain", give, move || {
             socket.check().map(|()| mem::forget(socket))
         });
         let (checked, report) = leaked(child.expect("a thread is available").join());

@@ -54,7 +54,7 @@ fn every_row_of_the_table_has_a_test() {
 
 /// A child that sleeps by blocking in its own socket, where its cancellation wakes it.
 fn sleeper(fixture: &'static Fixture, begun: std::sync::mpsc::Sender<i32>) -> Promise<bool> {
-    let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there are descriptors");
+    let (stream, peer) = Stream::pair().expect("there are descriptors");
     fixture.spawn("sleeper", [stream.resource(), peer.resource()], move || {
         let _ = begun.send(common::thread_id());
         let woken = stream.wait_readable(Some(LONG));
@@ -151,7 +151,7 @@ fn when_cancel_returns_the_finalizer_has_run() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let (begun, begins) = channel();
-        let (stream, peer) = Stream::pair_in(&fixture.registry).expect("there are descriptors");
+        let (stream, peer) = Stream::pair().expect("there are descriptors");
         let child = fixture.spawn("child", [stream.resource(), peer.resource()], move || {
             let slow = fixture.registry.own_with("slow", |name| {
                 common::stall(Duration::from_millis(50));
@@ -207,7 +207,7 @@ fn end_of_stream_is_returned_before_the_timeout() {
             let read = (&stream).read(&mut [0]);
             read.map_err(|error| error.kind())
         });
-        let (alarm, silence) = Stream::pair_in(&fixture.registry).expect("there are descriptors");
+        let (alarm, silence) = Stream::pair().expect("there are descriptors");
         let give = [alarm.resource(), silence.resource()];
         let timeout = fixture.spawn("timeout", give, move || {
             let rung = alarm.wait_readable(Some(LONG));
@@ -226,8 +226,7 @@ fn a_rejected_connect_fails_immediately_and_not_at_the_timeout() {
     let fixture = Fixture::new();
     fixture.root(|| {
         let reserved_address = Reserved::new();
-        let rejected =
-            Stream::connect_timeout_in(&fixture.registry, &reserved_address.address(), LONG);
+        let rejected = Stream::connect_timeout(&reserved_address.address(), LONG);
         assert_eq!(
             rejected.expect_err("nothing listens there").kind(),
             io::ErrorKind::ConnectionRefused

@@ -42,7 +42,7 @@ fn replace_by_connection(number: RawFd) -> (TcpStream, TcpStream) {
 /// The same, and the registry detects it, because it owns the new end.
 fn replace_by_owned(fixture: &Fixture, number: RawFd) -> (Stream, TcpStream) {
     let (here, there) = replace_by_connection(number);
-    let here = Stream::own_in(&fixture.registry, here).expect("the number belongs to the new file");
+    let here = Stream::own(here).expect("the number belongs to the new file");
     assert_eq!(fixture.codes(), ["fd-replaced"]);
     (here, there)
 }
@@ -261,7 +261,7 @@ fn replaced_by_its_own_duplicate<H>(
 ) -> (H, TcpStream, TcpStream) {
     let (socket, peer) = common::connection();
     let aside = socket.try_clone().expect("there are descriptors");
-    let stream = Stream::own_in(&fixture.registry, socket).expect("it has no owner yet");
+    let stream = Stream::own(socket).expect("it has no owner yet");
     let number = number(&stream);
     let handles = split(stream);
     let (here, _there) = common::connection();

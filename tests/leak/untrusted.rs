@@ -75,7 +75,7 @@ fn a_finalizers_error_a_panic_and_a_declaration_are_escaped() {
 fn hostile_names_in_the_reference_graph_are_escaped() {
     let fixture = Fixture::new();
     fixture.root(|| {
-        let node = Node::new_in(&fixture.registry, HOSTILE);
+        let node = Node::new(HOSTILE);
         assert_escaped("a node", &node.label().to_string());
         let _kept = TrackedArc::new(node, ());
         let drawn = fixture.registry.graph().to_mermaid();

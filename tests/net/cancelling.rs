@@ -4,10 +4,10 @@ use std::io::{self, Read, Write};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use echown::net::{Listener, Stream, UdpSocket, pipe_in};
-use echown::ownership::{ErrorKind, Registry, TaskError};
+use echown::net::{Listener, Stream, UdpSocket, pipe};
+use echown::ownership::{ErrorKind, TaskError};
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::{Place, clean, connected, full_listener, kind_of, let_block};
 use crate::common::DEADLINE;
@@ -17,19 +17,18 @@ use crate::common::reserved::Reserved;
 /// `Cancelled`.
 #[track_caller]
 fn is_woken<T: Send + 'static>(
-    registry: &Registry,
     give: impl IntoIterator<Item = echown::ownership::Resource>,
     block: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) {
     let (sender, receiver) = mpsc::channel();
-    let task = spawn_in(registry, "blocked", give, move || {
+    let task = spawn_named("blocked", give, move || {
         sender.send(None).unwrap();
         let result = block().map(drop);
         sender.send(Some(result)).unwrap();
     })
     .unwrap();
     assert!(receiver.recv_timeout(DEADLINE).unwrap().is_none());
-    let_block(registry, &task);
+    let_block(&task);
     task.request_cancel().unwrap();
     let result = receiver.recv_timeout(DEADLINE).expect("a cancelled task wakes").unwrap();
     let error = result.expect_err("a cancelled task gets nothing");
@@ -41,69 +40,65 @@ fn is_woken<T: Send + 'static>(
 #[test]
 fn a_cancelled_accept_wakes() {
     let place = Place::new("cancel-accept");
-    clean(|registry| {
-        let tcp = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        is_woken(registry, [tcp.resource()], move || tcp.accept());
-        let unix = Listener::bind_unix_in(registry, &place.0).unwrap();
-        is_woken(registry, [unix.resource()], move || unix.accept());
+    clean(|| {
+        let tcp = Listener::bind("127.0.0.1:0").unwrap();
+        is_woken([tcp.resource()], move || tcp.accept());
+        let unix = Listener::bind_unix(&place.0).unwrap();
+        is_woken([unix.resource()], move || unix.accept());
     });
 }
 
 #[test]
 fn a_cancelled_accept_or_stop_wakes() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (stopped, _stop) = pipe_in(registry).unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let (stopped, _stop) = pipe().unwrap();
         let given = [listener.resource(), stopped.resource()];
-        is_woken(registry, given, move || listener.accept_or_stop(&stopped));
+        is_woken(given, move || listener.accept_or_stop(&stopped));
     });
 }
 
 #[test]
 fn a_cancelled_read_wakes_and_does_not_return_end_of_stream() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (_client, mut server) = connected(registry, &listener);
-        is_woken(registry, [server.resource()], move || server.read(&mut [0]));
-        let (one, _other) = Stream::pair_in(registry).unwrap();
-        is_woken(registry, [one.resource()], move || io::copy(&mut &one, &mut io::sink()));
-        let (one, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let (_client, mut server) = connected(&listener);
+        is_woken([server.resource()], move || server.read(&mut [0]));
+        let (one, _other) = Stream::pair().unwrap();
+        is_woken([one.resource()], move || io::copy(&mut &one, &mut io::sink()));
+        let (one, _other) = Stream::pair().unwrap();
         let (mut reading, _writing) = one.split().unwrap();
-        is_woken(registry, [reading.resource()], move || reading.read_to_end(&mut Vec::new()));
+        is_woken([reading.resource()], move || reading.read_to_end(&mut Vec::new()));
     });
 }
 
 #[test]
 fn a_cancelled_write_wakes() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (_client, mut server) = connected(registry, &listener);
-        is_woken(registry, [server.resource()], move || server.write_all(&vec![0; 64 << 20]));
-        let (one, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let (_client, mut server) = connected(&listener);
+        is_woken([server.resource()], move || server.write_all(&vec![0; 64 << 20]));
+        let (one, _other) = Stream::pair().unwrap();
         let (_reading, mut writing) = one.split().unwrap();
-        is_woken(registry, [writing.resource()], move || writing.write_all(&vec![0; 64 << 20]));
+        is_woken([writing.resource()], move || writing.write_all(&vec![0; 64 << 20]));
     });
 }
 
 #[test]
 fn a_cancelled_connect_wakes() {
-    clean(|registry| {
+    clean(|| {
         let (_listener, _clients, address) = full_listener();
-        let home = registry.clone();
-        is_woken(registry, [], move || Stream::connect_in(&home, address));
+        is_woken([], move || Stream::connect(address));
     });
 }
 
 #[test]
 fn a_connect_wakes_at_whatever_moment_it_is_cancelled() {
-    clean(|registry| {
+    clean(|| {
         let (_listener, _clients, address) = full_listener();
         for _ in 0..200 {
-            let home = registry.clone();
-            let task = spawn_in(registry, "connecting", [], move || {
-                Stream::connect_in(&home, address).map(drop)
-            })
-            .unwrap();
+            let task =
+                spawn_named("connecting", [], move || Stream::connect(address).map(drop)).unwrap();
             let begun = Instant::now();
             // Before it starts, before or after the system call, while it waits.
             assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
@@ -115,35 +110,35 @@ fn a_connect_wakes_at_whatever_moment_it_is_cancelled() {
 #[test]
 fn a_cancelled_connect_to_a_path_wakes() {
     let place = Place::new("cancel-connect");
-    clean(|registry| {
-        let options = Listener::options().registry(registry).backlog(0);
+    clean(|| {
+        let options = Listener::options().backlog(0);
         let _listener = options.bind_unix(&place.0).unwrap();
         // The kernel accepts one more than the backlog.
-        let _first = Stream::connect_unix_in(registry, &place.0).unwrap();
-        let (home, path) = (registry.clone(), place.0.clone());
-        is_woken(registry, [], move || Stream::connect_unix_in(&home, path));
+        let _first = Stream::connect_unix(&place.0).unwrap();
+        let path = place.0.clone();
+        is_woken([], move || Stream::connect_unix(path));
     });
 }
 
 #[test]
 fn a_cancelled_receiver_of_datagrams_wakes() {
-    clean(|registry| {
-        let socket = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
-        is_woken(registry, [socket.resource()], move || socket.recv_from(&mut [0; 8]));
-        let socket = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
-        is_woken(registry, [socket.resource()], move || socket.recv(&mut [0; 8]));
+    clean(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        is_woken([socket.resource()], move || socket.recv_from(&mut [0; 8]));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        is_woken([socket.resource()], move || socket.recv(&mut [0; 8]));
     });
 }
 
 #[test]
 fn an_accept_that_is_cancelled_leaves_no_connection_open() {
-    clean(|registry| {
+    clean(|| {
         for _ in 0..200 {
             // Fails once the listener is closed; another test's listener would accept.
             let reserved = Reserved::new();
             let address = reserved.address();
-            let listener = Listener::bind_in(registry, address).unwrap();
-            let acceptor = spawn_in(registry, "acceptor", [listener.resource()], move || {
+            let listener = Listener::bind(address).unwrap();
+            let acceptor = spawn_named("acceptor", [listener.resource()], move || {
                 while let Ok((stream, _)) = listener.accept() {
                     drop(stream);
                 }
@@ -169,20 +164,19 @@ fn an_accept_that_is_cancelled_leaves_no_connection_open() {
 
 #[test]
 fn a_cancelled_task_makes_no_sockets() {
-    clean(|registry| {
+    clean(|| {
         let (sender, receiver) = mpsc::channel();
-        let (one, other) = Stream::pair_in(registry).unwrap();
-        let home = registry.clone();
-        let task = spawn_in(registry, "cancelled", [one.resource()], move || {
+        let (one, other) = Stream::pair().unwrap();
+        let task = spawn_named("cancelled", [one.resource()], move || {
             // Returns when the task is cancelled.
             let _ = (&one).read(&mut [0]);
-            sender.send(Stream::pair_in(&home).map(drop)).unwrap();
-            sender.send(pipe_in(&home).map(drop)).unwrap();
-            sender.send(Listener::bind_in(&home, "127.0.0.1:0").map(drop)).unwrap();
-            sender.send(UdpSocket::bind_in(&home, "127.0.0.1:0").map(drop)).unwrap();
+            sender.send(Stream::pair().map(drop)).unwrap();
+            sender.send(pipe().map(drop)).unwrap();
+            sender.send(Listener::bind("127.0.0.1:0").map(drop)).unwrap();
+            sender.send(UdpSocket::bind("127.0.0.1:0").map(drop)).unwrap();
         })
         .unwrap();
-        let_block(registry, &task);
+        let_block(&task);
         assert!(matches!(task.cancel(), Err(TaskError::Cancelled)));
         let results: Vec<_> = receiver.iter().collect();
         // None at all if the task was cancelled before it started.

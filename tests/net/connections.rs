@@ -4,25 +4,25 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 
 use echown::net::{Address, Listener, Stream};
-use echown::ownership::Error;
+use echown::ownership::{Error, Registry};
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::{Place, assert_carries_both_ways, bound_socket, clean, connected, rustix_address};
 use crate::common::DEADLINE;
 
 #[test]
 fn a_tcp_connection_works_in_both_directions() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, (Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert_carries_both_ways(registry, &listener, "tcp stream");
+    clean(|| {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert_carries_both_ways(&listener, "tcp stream");
     });
 }
 
 #[test]
 fn a_tcp_connection_over_ipv6_works_in_both_directions() {
-    clean(|registry| match Listener::bind_in(registry, (Ipv6Addr::LOCALHOST, 0)) {
-        Ok(listener) => assert_carries_both_ways(registry, &listener, "tcp stream"),
+    clean(|| match Listener::bind((Ipv6Addr::LOCALHOST, 0)) {
+        Ok(listener) => assert_carries_both_ways(&listener, "tcp stream"),
         Err(error) => eprintln!("no IPv6 on this machine: {error}"),
     });
 }
@@ -30,12 +30,12 @@ fn a_tcp_connection_over_ipv6_works_in_both_directions() {
 #[test]
 fn a_unix_connection_works_in_both_directions() {
     let place = Place::new("path");
-    clean(|registry| {
-        let listener = Listener::bind_unix_in(registry, &place.0).unwrap();
+    clean(|| {
+        let listener = Listener::bind_unix(&place.0).unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(address.path(), Some(&*place.0));
         assert_eq!(address.to_string(), format!("unix:{}", place.0.display()));
-        assert_carries_both_ways(registry, &listener, "unix stream");
+        assert_carries_both_ways(&listener, "unix stream");
         listener.close().unwrap();
         assert!(place.0.exists(), "a listener does not remove its file");
     });
@@ -43,34 +43,35 @@ fn a_unix_connection_works_in_both_directions() {
 
 #[test]
 fn a_host_name_is_connected_by_its_first_reachable_address() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap().inet().unwrap();
         let deaf = bound_socket();
         let addresses = [rustix_address(&deaf), good];
-        let client = Stream::connect_in(registry, &addresses[..]).unwrap();
+        let client = Stream::connect(&addresses[..]).unwrap();
         assert_eq!(client.peer_addr().unwrap(), Address::Inet(good));
-        let client = Stream::connect_in(registry, client.peer_addr().unwrap()).unwrap();
+        let client = Stream::connect(client.peer_addr().unwrap()).unwrap();
         assert_eq!(client.peer_addr().unwrap(), Address::Inet(good));
-        let error = Stream::connect_in(registry, Address::Unnamed).unwrap_err();
+        let error = Stream::connect(Address::Unnamed).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     });
 }
 
 #[test]
 fn a_rejected_connection_is_an_io_error_and_leaves_nothing_open() {
-    clean(|registry| {
+    clean(|| {
+        let registry = &Registry::current();
         let deaf = bound_socket();
         let address = rustix_address(&deaf);
         for error in [
-            Stream::connect_in(registry, address).unwrap_err(),
-            Stream::connect_timeout_in(registry, &address, DEADLINE).unwrap_err(),
+            Stream::connect(address).unwrap_err(),
+            Stream::connect_timeout(&address, DEADLINE).unwrap_err(),
         ] {
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
             assert!(Error::in_io(&error).is_none());
         }
         let nowhere = Place::new("nowhere");
-        let error = Stream::connect_unix_in(registry, &nowhere.0).unwrap_err();
+        let error = Stream::connect_unix(&nowhere.0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(registry.snapshot().resources.is_empty());
     });
@@ -78,12 +79,13 @@ fn a_rejected_connection_is_an_io_error_and_leaves_nothing_open() {
 
 #[test]
 fn an_address_in_use_is_an_io_error_and_leaves_nothing_open() {
-    clean(|registry| {
+    clean(|| {
+        let registry = &Registry::current();
         let deaf = bound_socket();
-        let error = Listener::bind_in(registry, rustix_address(&deaf)).unwrap_err();
+        let error = Listener::bind(rustix_address(&deaf)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let no_names: &[SocketAddr] = &[];
-        let error = Listener::bind_in(registry, no_names).unwrap_err();
+        let error = Listener::bind(no_names).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(registry.snapshot().resources.is_empty());
     });
@@ -91,8 +93,8 @@ fn an_address_in_use_is_an_io_error_and_leaves_nothing_open() {
 
 #[test]
 fn a_half_closed_stream_still_reads() {
-    clean(|registry| {
-        let (mut one, mut other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (mut one, mut other) = Stream::pair().unwrap();
         one.write_all(b"question").unwrap();
         one.shutdown(Shutdown::Write).unwrap();
         assert_eq!(one.write(b"more").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
@@ -108,9 +110,9 @@ fn a_half_closed_stream_still_reads() {
 
 #[test]
 fn vectored_reads_and_writes_use_one_call() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (mut client, mut server) = connected(registry, &listener);
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let (mut client, mut server) = connected(&listener);
         let sent = client.write_vectored(&[IoSlice::new(b"one"), IoSlice::new(b"two")]).unwrap();
         assert_eq!(sent, 6);
         let mut peeked = [0; 8];
@@ -129,9 +131,9 @@ fn vectored_reads_and_writes_use_one_call() {
 #[test]
 fn a_hundred_mebibytes_through_a_pair_arrive_unchanged() {
     const BYTES: u64 = 100 << 20;
-    clean(|registry| {
-        let (one, other) = Stream::pair_in(registry).unwrap();
-        let echo = spawn_in(registry, "echo", [other.resource()], move || {
+    clean(|| {
+        let (one, other) = Stream::pair().unwrap();
+        let echo = spawn_named("echo", [other.resource()], move || {
             let copied = io::copy(&mut &other, &mut &other).unwrap();
             other.close().unwrap();
             copied
@@ -139,7 +141,7 @@ fn a_hundred_mebibytes_through_a_pair_arrive_unchanged() {
         .unwrap();
         let (mut reading, mut writing) = one.split().unwrap();
         let given = [writing.resource()];
-        let writer = spawn_in(registry, "writer", given, move || {
+        let writer = spawn_named("writer", given, move || {
             io::copy(&mut Numbers(0).take(BYTES), &mut writing).unwrap();
         })
         .unwrap();

@@ -4,24 +4,24 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use echown::net::{ReadHalf, Stream, WriteHalf};
-use echown::ownership::ErrorKind;
+use echown::ownership::{ErrorKind, Registry};
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::{clean, quiet, run};
 
 #[test]
 fn two_tasks_own_the_halves_of_one_stream() {
-    clean(|registry| {
-        let (one, mut other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (one, mut other) = Stream::pair().unwrap();
         let (mut reading, mut writing) = one.split().unwrap();
-        let reader = spawn_in(registry, "reader", [reading.resource()], move || {
+        let reader = spawn_named("reader", [reading.resource()], move || {
             let mut text = String::new();
             reading.read_to_string(&mut text).unwrap();
             text
         })
         .unwrap();
-        let writer = spawn_in(registry, "writer", [writing.resource()], move || {
+        let writer = spawn_named("writer", [writing.resource()], move || {
             writing.write_all(b"from the writing half").unwrap();
             // Its release is end of stream for the peer, although the read half is still open.
         })
@@ -38,8 +38,8 @@ fn two_tasks_own_the_halves_of_one_stream() {
 
 #[test]
 fn two_halves_can_be_rejoined() {
-    clean(|registry| {
-        let (one, mut other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (one, mut other) = Stream::pair().unwrap();
         let id = one.id();
         let (mut reading, mut writing) = one.split().unwrap();
         writing.write_all(b"half").unwrap();
@@ -59,8 +59,8 @@ fn two_halves_can_be_rejoined() {
 #[test]
 fn halves_of_two_streams_cannot_be_rejoined_and_are_returned() {
     let registry = quiet();
-    run(&registry, |registry| {
-        let (one, other) = Stream::pair_in(registry).unwrap();
+    run(&registry, || {
+        let (one, other) = Stream::pair().unwrap();
         let (one_reading, one_writing) = one.split().unwrap();
         let (other_reading, mut other_writing) = other.split().unwrap();
         let (error, halves) = one_reading.rejoin(other_writing).unwrap_err().into_parts();
@@ -77,8 +77,9 @@ fn halves_of_two_streams_cannot_be_rejoined_and_are_returned() {
 #[test]
 fn the_old_resource_of_a_split_stream_cannot_be_used() {
     let registry = quiet();
-    run(&registry, |registry| {
-        let (one, _other) = Stream::pair_in(registry).unwrap();
+    run(&registry, || {
+        let registry = &Registry::current();
+        let (one, _other) = Stream::pair().unwrap();
         let whole = one.resource();
         let (_reading, _writing) = one.split().unwrap();
         let rejected = registry.run_inline("child", [whole], || ()).unwrap_err();

@@ -36,8 +36,8 @@ fn assert_receives_all(mut stream: &Stream) {
 
 #[test]
 fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().inet().unwrap();
         let peer = TcpStream::connect(address).unwrap();
         let (accepted, _) = listener.accept().unwrap();
@@ -55,7 +55,7 @@ fn urgent_data_arrives_in_line_on_accepted_and_on_connected_streams() {
 
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
-        let connected = Stream::connect_in(registry, address).unwrap();
+        let connected = Stream::connect(address).unwrap();
         let (peer, _) = server.accept().unwrap();
         send_urgently(&peer);
         drop(peer);
@@ -72,14 +72,14 @@ fn urgent_data_arrives_in_line_on_unix_streams() {
         return;
     }
     let place = Place::new("urgent");
-    clean(|registry| {
-        let listener = Listener::bind_unix_in(registry, &place.0).unwrap();
+    clean(|| {
+        let listener = Listener::bind_unix(&place.0).unwrap();
         let peer = UnixStream::connect(&place.0).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         send_urgently(&peer);
         drop(peer);
         assert_receives_all(&accepted);
-        let (one, other) = Stream::pair_in(registry).unwrap();
+        let (one, other) = Stream::pair().unwrap();
         let other = other.disown().unwrap();
         send_urgently(&other);
         drop(other);
@@ -91,18 +91,18 @@ fn urgent_data_arrives_in_line_on_unix_streams() {
 fn accepted_streams_inherit_keep_alive_from_their_listener() {
     const OURS: KeepAlive =
         KeepAlive { idle: Duration::from_secs(7), interval: Duration::from_secs(3), probes: 4 };
-    clean(|registry| {
-        let plain = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (_client, accepted) = connected(registry, &plain);
+    clean(|| {
+        let plain = Listener::bind("127.0.0.1:0").unwrap();
+        let (_client, accepted) = connected(&plain);
         assert_eq!(accepted.keep_alive().unwrap(), None);
 
-        let options = Listener::options().registry(registry).keep_alive(Some(OURS));
+        let options = Listener::options().keep_alive(Some(OURS));
         let listener = options.bind("127.0.0.1:0").unwrap();
-        let (_client, accepted) = connected(registry, &listener);
+        let (_client, accepted) = connected(&listener);
         assert_eq!(accepted.keep_alive().unwrap(), Some(OURS));
         let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
-        let (client, accepted) = connected(registry, &sibling);
+        let (client, accepted) = connected(&sibling);
         assert_eq!(accepted.keep_alive().unwrap(), Some(OURS));
 
         accepted.set_keep_alive(None).unwrap();
@@ -114,10 +114,10 @@ fn accepted_streams_inherit_keep_alive_from_their_listener() {
 
 #[test]
 fn a_client_detects_that_the_host_of_its_server_is_gone() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
         let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let client = Stream::connect_to_endpoint_in(registry, &endpoint).unwrap();
+        let client = Stream::connect_to_endpoint(&endpoint).unwrap();
         assert_eq!(client.keep_alive().unwrap(), Some(KeepAlive::DEFAULT));
     });
 }
@@ -125,9 +125,9 @@ fn a_client_detects_that_the_host_of_its_server_is_gone() {
 #[test]
 fn a_unix_listener_accepts_the_keep_alive_option() {
     let place = Place::new("alive");
-    clean(|registry| {
-        let options = Listener::options().registry(registry).keep_alive(Some(KeepAlive::DEFAULT));
+    clean(|| {
+        let options = Listener::options().keep_alive(Some(KeepAlive::DEFAULT));
         let listener = options.bind_unix(&place.0).unwrap();
-        let (_client, _accepted) = connected(registry, &listener);
+        let (_client, _accepted) = connected(&listener);
     });
 }

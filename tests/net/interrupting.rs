@@ -7,10 +7,10 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use echown::faults::{Fault, FaultInjector};
-use echown::net::{LineBuffer, Listener, Readiness, Stream, UdpSocket, pipe_in};
+use echown::net::{LineBuffer, Listener, Readiness, Stream, UdpSocket, pipe};
 use echown::ownership::{ErrorKind, Registry, TaskError};
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::signals::interrupted;
 use super::{Place, clean, connected, full_listener, kind_of};
@@ -49,10 +49,10 @@ fn fill(stream: &Stream) {
 
 #[test]
 fn an_interrupted_read_ends_at_its_timeout() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (_client, tcp) = connected(registry, &listener);
-        let (unix, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let (_client, tcp) = connected(&listener);
+        let (unix, _other) = Stream::pair().unwrap();
         for mut stream in [&tcp, &unix] {
             stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             assert_times_out("read", || stream.read(&mut [0]));
@@ -65,20 +65,20 @@ fn an_interrupted_read_ends_at_its_timeout() {
         assert_times_out("read of a half", || reading.read(&mut [0]));
         let (there, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         there.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let mut adopted = Stream::own_in(registry, there).unwrap();
+        let mut adopted = Stream::own(there).unwrap();
         assert_times_out("read of an adopted stream", || adopted.read(&mut [0]));
     });
 }
 
 #[test]
 fn an_interrupted_write_ends_at_its_timeout() {
-    clean(|registry| {
+    clean(|| {
         let place = Place::new("interrupted-write");
-        let options = Listener::options().registry(registry).write_timeout(Some(TIMEOUT));
+        let options = Listener::options().write_timeout(Some(TIMEOUT));
         let tcp = options.bind("127.0.0.1:0").unwrap();
         let unix = options.bind_unix(&place.0).unwrap();
         for listener in [tcp, unix] {
-            let (_client, accepted) = connected(registry, &listener);
+            let (_client, accepted) = connected(&listener);
             fill(&accepted);
             let bytes = vec![0; 8 << 20];
             assert_times_out("write_all", || (&accepted).write_all(&bytes));
@@ -93,8 +93,8 @@ fn an_interrupted_write_ends_at_its_timeout() {
 
 #[test]
 fn an_interrupted_datagram_receive_ends_at_its_timeout() {
-    clean(|registry| {
-        let socket = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
+    clean(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         assert_times_out("recv_from", || socket.recv_from(&mut [0]));
         socket.connect(socket.local_addr().unwrap()).unwrap();
@@ -104,8 +104,8 @@ fn an_interrupted_datagram_receive_ends_at_its_timeout() {
 
 #[test]
 fn an_interrupted_wait_ends_at_its_deadline() {
-    clean(|registry| {
-        let (stream, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (stream, _other) = Stream::pair().unwrap();
         assert_waits("wait_readable", &false, || stream.wait_readable(Some(TIMEOUT)));
         fill(&stream);
         assert_waits("wait_writable", &false, || stream.wait_writable(Some(TIMEOUT)));
@@ -113,16 +113,16 @@ fn an_interrupted_wait_ends_at_its_deadline() {
         let (reading, writing) = stream.split().unwrap();
         assert_waits("wait_readable of a half", &false, || reading.wait_readable(Some(TIMEOUT)));
         assert_waits("wait_writable of a half", &false, || writing.wait_writable(Some(TIMEOUT)));
-        let (reader, _writer) = pipe_in(registry).unwrap();
+        let (reader, _writer) = pipe().unwrap();
         assert_waits("wait_readable of a pipe", &false, || reader.wait_readable(TIMEOUT));
     });
 }
 
 #[test]
 fn an_interrupted_wait_for_unacknowledged_bytes_ends_at_its_deadline() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (client, _server) = connected(registry, &listener);
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let (client, _server) = connected(&listener);
         fill(&client);
         assert_waits("wait_sent", &false, || client.wait_sent(TIMEOUT));
     });
@@ -130,9 +130,9 @@ fn an_interrupted_wait_for_unacknowledged_bytes_ends_at_its_deadline() {
 
 #[test]
 fn an_interrupted_connect_ends_at_its_deadline() {
-    clean(|registry| {
+    clean(|| {
         let (_listener, _clients, address) = full_listener();
-        let connect = || Stream::connect_timeout_in(registry, &address, TIMEOUT);
+        let connect = || Stream::connect_timeout(&address, TIMEOUT);
         let error = interrupted("connect_timeout", connect).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     });
@@ -140,8 +140,8 @@ fn an_interrupted_connect_ends_at_its_deadline() {
 
 #[test]
 fn an_interrupted_read_of_a_line_ends_at_its_deadline_or_idle_timeout() {
-    clean(|registry| {
-        let (stream, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (stream, _other) = Stream::pair().unwrap();
         let nothing = &Readiness::Nothing;
         assert_waits("the deadline", nothing, || {
             LineBuffer::wait(&stream, Instant::now() + TIMEOUT, None)
@@ -153,9 +153,9 @@ fn an_interrupted_read_of_a_line_ends_at_its_deadline_or_idle_timeout() {
 
 #[test]
 fn an_interrupted_wait_for_a_child_ends_at_the_deadline() {
-    clean(|registry| {
+    clean(|| {
         let (go, gone) = channel::<()>();
-        let child = spawn_in(registry, "child", [], move || gone.recv().is_err()).unwrap();
+        let child = spawn_named("child", [], move || gone.recv().is_err()).unwrap();
         let wait = || child.wait_until(Instant::now() + TIMEOUT).map_err(io::Error::other);
         assert_waits("Promise::wait_until", &false, wait);
         drop(go);
@@ -165,8 +165,8 @@ fn an_interrupted_wait_for_a_child_ends_at_the_deadline() {
 
 #[test]
 fn interrupted_calls_still_receive_bytes_and_use_free_buffer_space() {
-    clean(|registry| {
-        let (one, other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (one, other) = Stream::pair().unwrap();
         one.set_read_timeout(Some(DEADLINE)).unwrap();
         one.set_write_timeout(Some(DEADLINE)).unwrap();
         fill(&one);
@@ -190,11 +190,11 @@ fn interrupted_calls_still_receive_bytes_and_use_free_buffer_space() {
 
 #[test]
 fn a_cancelled_task_wakes_in_the_rest_of_an_interrupted_timeout() {
-    clean(|registry| {
-        let (one, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (one, _other) = Stream::pair().unwrap();
         one.set_read_timeout(Some(DEADLINE)).unwrap();
         let (begin, begun) = channel();
-        let task = spawn_in(registry, "reader", [one.resource()], move || {
+        let task = spawn_named("reader", [one.resource()], move || {
             interrupted("read", || {
                 begin.send(()).unwrap();
                 let error = (&one).read(&mut [0]).unwrap_err();
@@ -213,7 +213,8 @@ fn a_cancelled_task_wakes_in_the_rest_of_an_interrupted_timeout() {
 fn an_interrupted_nonblocking_call_does_not_wait() {
     let injector = Arc::new(FaultInjector::new("interrupt=0.5", 1).unwrap());
     let registry = Registry::builder().inject_faults(&injector).sink(|_| {}).build();
-    let (stream, _other) = Stream::pair_in(&registry).unwrap();
+    let _entered = registry.enter();
+    let (stream, _other) = Stream::pair().unwrap();
     fill(&stream);
     for timeout in [None, Some(Duration::from_secs(3600))] {
         stream.set_read_timeout(timeout).unwrap();

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use echown::net::{Listener, Stream};
 use echown::ownership::TaskError;
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::{Place, clean, connected, full_listener};
 use crate::common::DEADLINE;
 
 #[test]
 fn a_read_and_a_write_time_out() {
-    clean(|registry| {
-        let (mut one, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (mut one, _other) = Stream::pair().unwrap();
         one.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
         one.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
         assert_eq!(one.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -27,8 +27,8 @@ fn a_read_and_a_write_time_out() {
 
 #[test]
 fn try_calls_never_block_and_waiting_is_a_separate_call() {
-    clean(|registry| {
-        let (ours, theirs) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (ours, theirs) = Stream::pair().unwrap();
         let would_wait = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
         let mut buffer = [0; 8];
         assert!(would_wait(ours.try_read(&mut buffer).unwrap_err()));
@@ -62,13 +62,13 @@ fn try_calls_never_block_and_waiting_is_a_separate_call() {
 
 #[test]
 fn a_write_half_that_shuts_down_both_ways_ends_reads_of_the_read_half() {
-    clean(|registry| {
-        let listener = Listener::options().registry(registry).bind("127.0.0.1:0").unwrap();
-        let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
+    clean(|| {
+        let listener = Listener::options().bind("127.0.0.1:0").unwrap();
+        let peer = Stream::connect_to(&listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         let (mut reading, writing) = stream.split().unwrap();
         let give = [reading.resource()];
-        let reader = echown::thread::spawn_in(registry, "reader", give, move || {
+        let reader = echown::thread::spawn_named("reader", give, move || {
             let read = reading.read(&mut [0]);
             (read, reading.check())
         })
@@ -84,17 +84,17 @@ fn a_write_half_that_shuts_down_both_ways_ends_reads_of_the_read_half() {
 
 #[test]
 fn listeners_that_share_a_port_have_separate_queues_and_others_fail() {
-    clean(|registry| {
-        let options = Listener::options().registry(registry).reuse_port(true);
+    clean(|| {
+        let options = Listener::options().reuse_port(true);
         let first = options.bind("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
         let second = options.bind(&address).unwrap();
-        let rejected = Listener::bind_in(registry, &address).unwrap_err();
+        let rejected = Listener::bind(&address).unwrap_err();
         assert_eq!(rejected.kind(), io::ErrorKind::AddrInUse);
         let mut accepted = [0, 0];
         let _clients: Vec<Stream> = (0..200)
             .map(|_| {
-                let client = Stream::connect_to_in(registry, &address).unwrap();
+                let client = Stream::connect_to(&address).unwrap();
                 let index =
                     [&first, &second].iter().position(|one| one.try_accept().unwrap().is_some());
                 accepted[index.expect("one of them has it")] += 1;
@@ -107,8 +107,8 @@ fn listeners_that_share_a_port_have_separate_queues_and_others_fail() {
 
 #[test]
 fn waiting_for_both_directions_returns_which_is_ready() {
-    clean(|registry| {
-        let (ours, mut theirs) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (ours, mut theirs) = Stream::pair().unwrap();
         assert_eq!(ours.wait_either(None).unwrap(), (false, true), "there is space");
         theirs.write_all(b"x").unwrap();
         assert_eq!(ours.wait_either(None).unwrap(), (true, true));
@@ -125,9 +125,9 @@ fn waiting_for_both_directions_returns_which_is_ready() {
 
 #[test]
 fn a_read_half_reports_an_unread_reset() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let peer = Stream::connect_to_in(registry, &listener.local_addr().unwrap()).unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let peer = Stream::connect_to(&listener.local_addr().unwrap()).unwrap();
         let (ours, _) = listener.accept().unwrap();
         let (reading, writing) = ours.split().unwrap();
         assert!(reading.take_error().unwrap().is_none());
@@ -143,10 +143,10 @@ fn a_read_half_reports_an_unread_reset() {
 #[test]
 fn cancel_wakes_a_task_that_waits_for_readiness() {
     for wanted in ["read", "write"] {
-        clean(|registry| {
-            let (ours, theirs) = Stream::pair_in(registry).unwrap();
+        clean(|| {
+            let (ours, theirs) = Stream::pair().unwrap();
             while ours.try_write(&[0; 65536]).is_ok() {}
-            let waiter = spawn_in(registry, "waiter", [ours.resource()], move || match wanted {
+            let waiter = spawn_named("waiter", [ours.resource()], move || match wanted {
                 "read" => ours.wait_readable(None),
                 _ => ours.wait_writable(None),
             });
@@ -159,8 +159,8 @@ fn cancel_wakes_a_task_that_waits_for_readiness() {
 
 #[test]
 fn a_timeout_that_was_set_can_be_queried() {
-    clean(|registry| {
-        let (ours, _theirs) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (ours, _theirs) = Stream::pair().unwrap();
         assert_eq!(ours.read_timeout().unwrap(), None);
         ours.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
         ours.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -171,8 +171,8 @@ fn a_timeout_that_was_set_can_be_queried() {
 
 #[test]
 fn a_read_of_a_half_times_out() {
-    clean(|registry| {
-        let (one, _other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (one, _other) = Stream::pair().unwrap();
         let (mut reading, mut writing) = one.split().unwrap();
         reading.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
         writing.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
@@ -184,14 +184,14 @@ fn a_read_of_a_half_times_out() {
 
 #[test]
 fn a_connect_times_out() {
-    clean(|registry| {
+    clean(|| {
         let (_listener, _clients, address) = full_listener();
         let timeout = Duration::from_millis(50);
         let begun = Instant::now();
-        let error = Stream::connect_timeout_in(registry, &address, timeout).unwrap_err();
+        let error = Stream::connect_timeout(&address, timeout).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= timeout);
-        let error = Stream::connect_timeout_in(registry, &address, Duration::ZERO).unwrap_err();
+        let error = Stream::connect_timeout(&address, Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     });
 }
@@ -199,16 +199,14 @@ fn a_connect_times_out() {
 #[test]
 fn an_accepted_stream_has_the_options_of_its_listener() {
     let timeout = Some(Duration::from_secs(7));
-    let with_options = |registry: &echown::ownership::Registry| {
-        Listener::options().registry(registry).nodelay(true).write_timeout(timeout)
-    };
-    clean(|registry| {
-        let plain = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (_client, accepted) = connected(registry, &plain);
+    let with_options = || Listener::options().nodelay(true).write_timeout(timeout);
+    clean(|| {
+        let plain = Listener::bind("127.0.0.1:0").unwrap();
+        let (_client, accepted) = connected(&plain);
         assert_eq!((accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()), (false, None));
 
-        let listener = with_options(registry).bind("127.0.0.1:0").unwrap();
-        let (_client, accepted) = connected(registry, &listener);
+        let listener = with_options().bind("127.0.0.1:0").unwrap();
+        let (_client, accepted) = connected(&listener);
         assert_eq!(
             (accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()),
             (true, timeout)
@@ -216,36 +214,36 @@ fn an_accepted_stream_has_the_options_of_its_listener() {
         // With two listeners the kernel chooses one: close the first.
         let sibling = listener.reuse_port_clone(16).unwrap();
         listener.close().unwrap();
-        let (_client, accepted) = connected(registry, &sibling);
+        let (_client, accepted) = connected(&sibling);
         assert_eq!(
             (accepted.nodelay().unwrap(), accepted.write_timeout().unwrap()),
             (true, timeout)
         );
     });
     let place = Place::new("options");
-    clean(|registry| {
-        let never = Listener::options().registry(registry).write_timeout(Some(Duration::ZERO));
+    clean(|| {
+        let never = Listener::options().write_timeout(Some(Duration::ZERO));
         for rejected in [never.bind("127.0.0.1:0"), never.bind_unix(&place.0)] {
             assert_eq!(rejected.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
         assert!(!place.0.exists());
-        let listener = with_options(registry).bind_unix(&place.0).unwrap();
-        let (_client, accepted) = connected(registry, &listener);
+        let listener = with_options().bind_unix(&place.0).unwrap();
+        let (_client, accepted) = connected(&listener);
         assert_eq!(accepted.write_timeout().unwrap(), timeout);
         let sibling = listener.reuse_port_clone(16).unwrap();
-        let (_client, accepted) = connected(registry, &sibling);
+        let (_client, accepted) = connected(&sibling);
         assert_eq!(accepted.write_timeout().unwrap(), timeout);
     });
 }
 
 #[test]
 fn a_connected_stream_is_blocking_and_has_its_options() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         listener.set_nonblocking(false).unwrap();
-        let (client, server) = connected(registry, &listener);
+        let (client, server) = connected(&listener);
         for stream in [&client, &server] {
             stream.set_nodelay(true).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();

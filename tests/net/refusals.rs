@@ -4,17 +4,17 @@ use std::io::{self, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 
 use echown::net::{Listener, Stream};
-use echown::ownership::{Error, ErrorKind};
+use echown::ownership::{Error, ErrorKind, Registry};
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::{clean, kind_of, quiet, run};
 
 #[test]
 fn a_read_by_another_task_fails_and_the_owner_gets_the_bytes() {
     let registry = quiet();
-    run(&registry, |registry| {
-        let (mut one, mut other) = Stream::pair_in(registry).unwrap();
+    run(&registry, || {
+        let (mut one, mut other) = Stream::pair().unwrap();
         other.write_all(b"private").unwrap();
         std::thread::scope(|threads| {
             threads.spawn(|| {
@@ -50,8 +50,8 @@ fn a_read_by_another_task_fails_and_the_owner_gets_the_bytes() {
 #[test]
 fn io_copy_passes_on_the_registrys_error() {
     let registry = quiet();
-    run(&registry, |registry| {
-        let (one, _other) = Stream::pair_in(registry).unwrap();
+    run(&registry, || {
+        let (one, _other) = Stream::pair().unwrap();
         let stream = &one;
         let error = std::thread::scope(|threads| {
             threads.spawn(move || io::copy(&mut &*stream, &mut io::sink()).unwrap_err()).join()
@@ -63,8 +63,8 @@ fn io_copy_passes_on_the_registrys_error() {
 #[test]
 fn a_second_close_fails_and_names_the_first() {
     let registry = quiet();
-    run(&registry, |registry| {
-        let (one, _other) = Stream::pair_in(registry).unwrap();
+    run(&registry, || {
+        let (one, _other) = Stream::pair().unwrap();
         let line = line!() + 1;
         one.close().unwrap();
         let error = one.close().unwrap_err();
@@ -79,9 +79,10 @@ fn a_second_close_fails_and_names_the_first() {
 
 #[test]
 fn debug_shows_number_and_owner_and_custody_has_the_callers_line() {
-    clean(|registry| {
+    clean(|| {
+        let registry = &Registry::current();
         let line = line!() + 1;
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
         let described = listener.describe();
         assert_eq!((described.acquired.file(), described.acquired.line()), (file!(), line));
         let number = described.number.unwrap();
@@ -91,7 +92,7 @@ fn debug_shows_number_and_owner_and_custody_has_the_callers_line() {
 
         let address = listener.local_addr().unwrap().inet().unwrap();
         let lines = line!() + 1;
-        let client = Stream::connect_in(registry, address).unwrap();
+        let client = Stream::connect(address).unwrap();
         let (server, _) = listener.accept().unwrap();
         assert_eq!(client.describe().acquired.line(), lines);
         assert_eq!(server.describe().acquired.line(), lines + 1);
@@ -101,10 +102,10 @@ fn debug_shows_number_and_owner_and_custody_has_the_callers_line() {
 
 #[test]
 fn an_offered_stream_belongs_to_the_task_that_claims_it() {
-    clean(|registry| {
-        let (one, mut other) = Stream::pair_in(registry).unwrap();
+    clean(|| {
+        let (one, mut other) = Stream::pair().unwrap();
         let offer = one.offer().unwrap();
-        let worker = spawn_in(registry, "worker", [], move || {
+        let worker = spawn_named("worker", [], move || {
             let mut stream = offer.claim().unwrap();
             stream.write_all(b"claimed").unwrap();
         })

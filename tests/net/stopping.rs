@@ -2,25 +2,23 @@
 
 use std::io::{Read, Write};
 
-use echown::net::{Address, Listener, Stream, pipe_in};
-use echown::ownership::ErrorKind;
+use echown::net::{Address, Listener, Stream, pipe};
+use echown::ownership::{ErrorKind, Registry};
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::{Place, assert_carries_both_ways, clean, kind_of, let_block, quiet, run};
 
 #[test]
 fn a_waiting_client_is_served_before_the_stop_takes_effect() {
     let place = Place::new("stop");
-    clean(|registry| {
-        for listener in [
-            Listener::bind_in(registry, "127.0.0.1:0").unwrap(),
-            Listener::bind_unix_in(registry, &place.0).unwrap(),
-        ] {
+    clean(|| {
+        for listener in
+            [Listener::bind("127.0.0.1:0").unwrap(), Listener::bind_unix(&place.0).unwrap()]
+        {
             let address = listener.local_addr().unwrap();
-            let clients: Vec<_> =
-                (0..3).map(|_| Stream::connect_to_in(registry, &address).unwrap()).collect();
-            let (stopped, mut stop) = pipe_in(registry).unwrap();
+            let clients: Vec<_> = (0..3).map(|_| Stream::connect_to(&address).unwrap()).collect();
+            let (stopped, mut stop) = pipe().unwrap();
             stop.write_all(b"!").unwrap();
             for mut client in clients {
                 let (mut server, _) = listener.accept_or_stop(&stopped).unwrap().unwrap();
@@ -31,7 +29,6 @@ fn a_waiting_client_is_served_before_the_stop_takes_effect() {
             assert!(listener.accept_or_stop(&stopped).unwrap().is_none(), "the option stays on");
             // The listener still works: it was not shut down.
             assert_carries_both_ways(
-                registry,
                 &listener,
                 if address.inet().is_some() { "tcp stream" } else { "unix stream" },
             );
@@ -44,13 +41,13 @@ fn a_stop_is_noticed_while_clients_keep_arriving() {
     /// The size of a backlog, and the clients before the first check of the stop.
     const MOST: usize = 16 + 64 + 1;
     let place = Place::new("rush");
-    clean(|registry| {
-        let options = Listener::options().registry(registry).backlog(64);
+    clean(|| {
+        let options = Listener::options().backlog(64);
         for listener in [options.bind("127.0.0.1:0").unwrap(), options.bind_unix(&place.0).unwrap()]
         {
             let address = listener.local_addr().unwrap();
-            let visit = || drop(Stream::connect_to_in(registry, &address).unwrap());
-            let (stopped, mut stop) = pipe_in(registry).unwrap();
+            let visit = || drop(Stream::connect_to(&address).unwrap());
+            let (stopped, mut stop) = pipe().unwrap();
             stop.write_all(b"!").unwrap();
             (0..5).for_each(|_| visit());
             let mut accepted = 0;
@@ -68,12 +65,12 @@ fn a_stop_is_noticed_while_clients_keep_arriving() {
 
 #[test]
 fn releasing_the_write_end_stops_a_waiting_acceptor() {
-    clean(|registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
+    clean(|| {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (stopped, stop) = pipe_in(registry).unwrap();
+        let (stopped, stop) = pipe().unwrap();
         let given = [listener.resource(), stopped.resource()];
-        let acceptor = spawn_in(registry, "acceptor", given, move || {
+        let acceptor = spawn_named("acceptor", given, move || {
             let mut served = 0;
             while let Some((mut stream, _)) = listener.accept_or_stop(&stopped).unwrap() {
                 stream.write_all(b"served").unwrap();
@@ -83,12 +80,12 @@ fn releasing_the_write_end_stops_a_waiting_acceptor() {
         })
         .unwrap();
         for _ in 0..3 {
-            let mut client = Stream::connect_to_in(registry, &address).unwrap();
+            let mut client = Stream::connect_to(&address).unwrap();
             let mut text = String::new();
             client.read_to_string(&mut text).unwrap();
             assert_eq!(text, "served");
         }
-        let_block(registry, &acceptor);
+        let_block(&acceptor);
         stop.release().unwrap();
         assert_eq!(acceptor.join().unwrap(), 3);
     });
@@ -97,11 +94,11 @@ fn releasing_the_write_end_stops_a_waiting_acceptor() {
 #[test]
 fn the_stop_pipe_must_be_owned_by_the_acceptor() {
     let registry = quiet();
-    run(&registry, |registry| {
-        let listener = Listener::bind_in(registry, "127.0.0.1:0").unwrap();
-        let (stopped, _stop) = pipe_in(registry).unwrap();
+    run(&registry, || {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let (stopped, _stop) = pipe().unwrap();
         let given = [listener.resource()];
-        registry
+        Registry::current()
             .run_inline("child", given, || {
                 let error = listener.accept_or_stop(&stopped).unwrap_err();
                 assert_eq!(kind_of(&error), ErrorKind::NotOwner);
@@ -114,8 +111,8 @@ fn the_stop_pipe_must_be_owned_by_the_acceptor() {
 #[test]
 fn a_client_with_the_longest_path_is_accepted() {
     let place = Place::new("longest");
-    clean(|registry| {
-        let listener = Listener::bind_unix_in(registry, &place.0).unwrap();
+    clean(|| {
+        let listener = Listener::bind_unix(&place.0).unwrap();
         // 108 bytes: the maximum of a Unix address, without space for a terminating NUL.
         let mut name = std::env::temp_dir().join(format!("echown-{}-", std::process::id()));
         let filled = name.as_os_str().len();

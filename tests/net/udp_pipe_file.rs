@@ -3,18 +3,18 @@
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
-use echown::net::{File, Listener, PipeReader, Stream, UdpSocket, pipe_in};
+use echown::net::{File, Listener, PipeReader, Stream, UdpSocket, pipe};
 use echown::ownership::Registry;
 use echown::test;
-use echown::thread::spawn_in;
+use echown::thread::spawn_named;
 
 use super::{Place, clean, run};
 
 #[test]
 fn datagrams_are_sent_and_received() {
-    clean(|registry| {
-        let here = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
-        let there = UdpSocket::bind_in(registry, "127.0.0.1:0").unwrap();
+    clean(|| {
+        let here = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let there = UdpSocket::bind("127.0.0.1:0").unwrap();
         here.connect(there.local_addr().unwrap()).unwrap();
         assert_eq!(here.peer_addr().unwrap(), there.local_addr().unwrap());
         assert_eq!(there.peer_addr().unwrap_err().kind(), io::ErrorKind::NotConnected);
@@ -28,16 +28,16 @@ fn datagrams_are_sent_and_received() {
         here.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
         assert_eq!(here.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let out = here.disown().unwrap();
-        let back = UdpSocket::own_in(registry, std::net::UdpSocket::from(out)).unwrap();
+        let back = UdpSocket::own(std::net::UdpSocket::from(out)).unwrap();
         assert_eq!(back.describe().kind, "udp socket");
     });
 }
 
 #[test]
 fn releasing_the_writer_of_a_pipe_ends_it() {
-    clean(|registry| {
-        let (reader, mut writer) = pipe_in(registry).unwrap();
-        let child = spawn_in(registry, "reader", [reader.resource()], move || {
+    clean(|| {
+        let (reader, mut writer) = pipe().unwrap();
+        let child = spawn_named("reader", [reader.resource()], move || {
             let mut reader: PipeReader = reader;
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();
@@ -49,7 +49,7 @@ fn releasing_the_writer_of_a_pipe_ends_it() {
         assert_eq!(writer.write_vectored(&rest).unwrap(), 9);
         writer.release().unwrap();
         assert_eq!(child.join().unwrap(), "through the pipe");
-        let (reader, mut writer) = pipe_in(registry).unwrap();
+        let (reader, mut writer) = pipe().unwrap();
         reader.release().unwrap();
         assert_eq!(writer.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     });
@@ -57,17 +57,16 @@ fn releasing_the_writer_of_a_pipe_ends_it() {
 
 #[test]
 fn a_wait_for_an_unowned_pipe_can_be_stopped() {
-    clean(|registry| {
+    clean(|| {
         let (theirs, mut from) = std::io::pipe().unwrap();
         let input = std::fs::File::from(std::os::fd::OwnedFd::from(theirs));
-        let input = File::own_in(registry, input).unwrap();
-        let (stop, stop_writer) = pipe_in(registry).unwrap();
+        let input = File::own(input).unwrap();
+        let (stop, stop_writer) = pipe().unwrap();
         from.write_all(b"x").unwrap();
         assert!(input.wait_readable_or_stop(&stop).unwrap());
         assert_eq!((&input).read(&mut [0; 8]).unwrap(), 1);
         let give = [stop_writer.resource()];
-        let stopper =
-            echown::thread::spawn_in(registry, "stopper", give, move || drop(stop_writer));
+        let stopper = echown::thread::spawn_named("stopper", give, move || drop(stop_writer));
         assert!(!input.wait_readable_or_stop(&stop).unwrap());
         stopper.unwrap().join().unwrap();
         drop(from);
@@ -78,10 +77,10 @@ fn a_wait_for_an_unowned_pipe_can_be_stopped() {
 #[test]
 fn a_file_can_be_written_sought_and_read() {
     let place = Place::new("file");
-    clean(|registry| {
+    clean(|| {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        let mut file = File::open_with_in(registry, &place.0, &options).unwrap();
+        let mut file = File::open_with(&place.0, &options).unwrap();
         file.write_all(b"0123456789").unwrap();
         file.sync_all().unwrap();
         assert_eq!(file.seek(SeekFrom::End(-3)).unwrap(), 7);
@@ -94,7 +93,7 @@ fn a_file_can_be_written_sought_and_read() {
         let described = file.describe();
         assert_eq!((described.kind, described.bytes_in, described.bytes_out), ("file", 5, 10));
         assert_eq!(described.path.as_deref(), place.0.to_str());
-        let error = File::open_with_in(registry, &place.0, &options).unwrap_err();
+        let error = File::open_with(&place.0, &options).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         let out = std::fs::File::from(file.disown().unwrap());
         assert_eq!(out.metadata().unwrap().len(), 4);
@@ -105,7 +104,7 @@ fn a_file_can_be_written_sought_and_read() {
 fn the_global_registry_is_the_default() {
     let place = Place::new("global");
     let registry = Registry::global();
-    run(registry, |_| {
+    run(registry, || {
         let mut file = File::create(&place.0).unwrap();
         file.write_all(b"x").unwrap();
         file.close().unwrap();

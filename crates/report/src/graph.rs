@@ -178,8 +178,9 @@ impl Graph {
     /// use echown::ownership::graph::{Node, TrackedArc};
     ///
     /// let registry = Registry::new();
-    /// let manager = Node::new_in(&registry, "Manager");
-    /// let connection = TrackedArc::new(Node::new_in(&registry, "Connection"), ());
+    /// let _entered = registry.enter();
+    /// let manager = Node::new("Manager");
+    /// let connection = TrackedArc::new(Node::new("Connection"), ());
     /// let theirs = connection.clone_for(&manager);
     ///
     /// let drawn = registry.graph().to_mermaid();

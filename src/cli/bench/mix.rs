@@ -50,7 +50,7 @@ pub(super) fn run(
         show(&format!("\n{}\n", summary(&done)), stop)?;
     }
     let results: Vec<(String, LoadResult)> = done.into_iter().map(|(_, named)| named).collect();
-    finish(arguments, registry, &results)
+    finish(arguments, &results)
 }
 
 /// The main figures, in sentences.

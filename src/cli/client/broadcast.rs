@@ -63,10 +63,11 @@ pub(super) fn run(
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
     let registry = Reporting::apply_baseline(reporting, settings).build();
+    let _entered = registry.enter();
     crate::cli::serve::declare_inherited(&registry);
     let (stop_handle, stop_receiver) = stop_channel();
     let ran = output
-        .open(&registry)
+        .open()
         .and_then(|()| reporting.check_writable())
         .map_err(ChatRunError::Setup)
         .and_then(|()| run_chat(chat, &registry, stop_handle, stop_receiver, &output));
@@ -86,8 +87,8 @@ pub(super) fn run(
             fail(text, EXIT_FAILURE)
         }
     };
-    let code = if is_started { finish(reporting, &registry, code) } else { code };
-    output.write_last(&registry);
+    let code = if is_started { finish(reporting, code) } else { code };
+    output.write_last();
     code
 }
 
@@ -105,7 +106,7 @@ fn run_chat(
     outputs: &Arc<Output>,
 ) -> Result<ChatSummary, ChatRunError> {
     let own = |fd: io::Result<std::os::fd::OwnedFd>, what: &str| {
-        fd.and_then(|fd| Ok(File::own_in(registry, std::fs::File::from(fd))?))
+        fd.and_then(|fd| Ok(File::own(std::fs::File::from(fd))?))
             .map_err(|error| ChatRunError::Setup(format!("failed to use the {what}: {error}")))
     };
     // Duplicates: the standard descriptors belong to the parent of the program.
@@ -114,7 +115,7 @@ fn run_chat(
     let signals = ChatSignals { stop_handle, output: Arc::clone(outputs) };
     let signals = Signals::install(registry, Arc::new(signals))
         .map_err(|error| ChatRunError::Setup(format!("failed to watch for signals: {error}")))?;
-    outputs.begin(registry).map_err(ChatRunError::Setup)?;
+    outputs.begin().map_err(ChatRunError::Setup)?;
     let ran = chat.run(registry, input, output, stop_receiver).map_err(ChatRunError::Chat);
     signals.stop();
     ran

@@ -97,12 +97,13 @@ pub(super) fn run(
     let reports = Arc::clone(&output);
     let settings = Registry::builder().sink(move |report| reports.report(report));
     let registry = Reporting::apply_baseline(reporting, settings).build();
+    let _entered = registry.enter();
     crate::cli::serve::declare_inherited(&registry);
     let settings = arguments.settings(address);
     let write_failed = Arc::new(AtomicBool::new(false));
     let sink = sink(&arguments.trace, &output, &write_failed);
     let ran = output
-        .open(&registry)
+        .open()
         .and_then(|()| reporting.check_writable())
         .map_err(WorkersRunError::Setup)
         .and_then(|()| run_workers(&registry, &settings, sink, &output));
@@ -123,7 +124,7 @@ pub(super) fn run(
             } else {
                 ExitCode::FAILURE
             };
-            finish(reporting, &registry, code)
+            finish(reporting, code)
         }
         Err(WorkersRunError::Setup(message)) => {
             stderr_line(format_args!("echown: {message}"));
@@ -131,10 +132,10 @@ pub(super) fn run(
         }
         Err(WorkersRunError::Run(message)) => {
             stderr_line(format_args!("echown: {message}"));
-            finish(reporting, &registry, ExitCode::FAILURE)
+            finish(reporting, ExitCode::FAILURE)
         }
     };
-    output.write_last(&registry);
+    output.write_last();
     code
 }
 
@@ -165,7 +166,7 @@ fn run_workers(
     let signals = WorkerSignals { stop: stop.clone(), output: Arc::clone(output) };
     let signals = Signals::install(registry, Arc::new(signals))
         .map_err(|error| WorkersRunError::Setup(format!("failed to watch for signals: {error}")))?;
-    output.begin(registry).map_err(WorkersRunError::Setup)?;
+    output.begin().map_err(WorkersRunError::Setup)?;
     let ran = staged::run(registry, settings, Some(sink), &stop);
     signals.stop();
     ran.map_err(|error| WorkersRunError::Run(error.to_string()))

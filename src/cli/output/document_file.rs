@@ -15,7 +15,6 @@ use std::path::Path;
 use super::documents::{Node, node};
 use crate::cli::reports::Reporting;
 use crate::net::File;
-use crate::ownership::Registry;
 use crate::report::atomic_file::{AtomicFile, NOT_REGULAR};
 use crate::report::{BaselineState, Document, Entry, Format};
 
@@ -56,13 +55,13 @@ impl DocumentFile {
     }
 
     /// Writes a document without findings, unless this run has already written one.
-    pub(super) fn begin(&mut self, registry: &Registry) -> io::Result<()> {
-        if self.written.is_some() { Ok(()) } else { self.start_new(registry) }
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        if self.written.is_some() { Ok(()) } else { self.start_new() }
     }
 
-    fn start_new(&mut self, registry: &Registry) -> io::Result<()> {
+    fn start_new(&mut self) -> io::Result<()> {
         self.document = Document::new(self.format);
-        self.write(registry)
+        self.write()
     }
 
     pub(super) fn add(&mut self, entries: Vec<(Entry, BaselineState)>) {
@@ -70,7 +69,7 @@ impl DocumentFile {
     }
 
     /// Writes the findings since the last write.
-    pub(super) fn save(&mut self, registry: &Registry) -> io::Result<()> {
+    pub(super) fn save(&mut self) -> io::Result<()> {
         if self.unwritten.is_empty() && !self.is_behind {
             return Ok(());
         }
@@ -80,13 +79,13 @@ impl DocumentFile {
         for (entry, baseline_state) in mem::take(&mut self.unwritten) {
             self.document.add(entry, baseline_state);
         }
-        self.write(registry)
+        self.write()
     }
 
     /// Begins a new document if the file was renamed or removed.
-    pub(super) fn reopen(&mut self, registry: &Registry) -> io::Result<()> {
-        self.save(registry)?;
-        if self.was_moved() { self.start_new(registry) } else { Ok(()) }
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.save()?;
+        if self.was_moved() { self.start_new() } else { Ok(()) }
     }
 
     fn was_moved(&self) -> bool {
@@ -94,11 +93,11 @@ impl DocumentFile {
         self.written.is_some() && current.map(node) != self.written && !self.is_behind
     }
 
-    fn write(&mut self, registry: &Registry) -> io::Result<()> {
+    fn write(&mut self) -> io::Result<()> {
         let replaced = self.file.replace(|temporary| {
             let mut options = OpenOptions::new();
             let options = options.write(true).create(true).truncate(true);
-            let mut file = File::open_with_in(registry, temporary, options)?;
+            let mut file = File::open_with(temporary, options)?;
             file.write_all(self.document.to_text().as_bytes())?;
             Ok(node(fs::metadata(temporary)?))
         });

@@ -14,7 +14,6 @@ use echown_fd::escape;
 
 use super::outlet::{self, Outlet};
 use super::{STALL_TIMEOUT, leaving};
-use crate::ownership::Registry;
 use crate::report::atomic_file::{AtomicFile, resolved};
 
 /// Checks that a document can be written later. An existing document stays unchanged.
@@ -33,22 +32,17 @@ pub(in crate::cli) fn attempt(what: &str, path: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// The document cannot be written. The error is a message for people.
-pub(in crate::cli) fn write(
-    registry: &Registry,
-    what: &str,
-    path: &Path,
-    text: &str,
-) -> Result<(), String> {
+pub(in crate::cli) fn write(what: &str, path: &Path, text: &str) -> Result<(), String> {
     let written = if is_special(path) {
-        write_to_stream(registry, path, text)
+        write_to_stream(path, text)
     } else {
         AtomicFile::at(path).replace(|temporary| fs::write(temporary, text))
     };
     written.map_err(|error| write_error(what, path, &error))
 }
 
-fn write_to_stream(registry: &Registry, path: &Path, text: &str) -> io::Result<()> {
-    let outlet = Outlet::append(registry, path, true)?;
+fn write_to_stream(path: &Path, text: &str) -> io::Result<()> {
+    let outlet = Outlet::append(path, true)?;
     let begun = Instant::now();
     let is_overdue = || {
         leaving(begun);

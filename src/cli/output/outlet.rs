@@ -21,7 +21,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::net::File;
-use crate::ownership::Registry;
 
 /// The number of bytes that a pipe or terminal accepts without blocking once it is ready:
 /// `PIPE_BUF`.
@@ -65,11 +64,7 @@ impl Outlet {
     /// # Errors
     /// The error of the system call. For a FIFO without a reader: at once, or after a timeout if
     /// `waits`.
-    pub(in crate::cli) fn append(
-        registry: &Registry,
-        path: &Path,
-        waits: bool,
-    ) -> io::Result<Outlet> {
+    pub(in crate::cli) fn append(path: &Path, waits: bool) -> io::Result<Outlet> {
         if let Some(stream) = standard(path) {
             return Ok(Outlet::Standard(stream));
         }
@@ -85,7 +80,7 @@ impl Outlet {
             }
         };
         let is_regular = file.metadata()?.is_file();
-        let file = File::own_in(registry, file)?;
+        let file = File::own(file)?;
         Ok(if is_regular { Outlet::File(file) } else { Outlet::Stream(file) })
     }
 

@@ -1,7 +1,6 @@
 //! The task that writes one output: it owns the file, and no other thread waits for it.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +12,7 @@ use super::{Channel, REPORT, guard, leaving, stderr_has_colours};
 use crate::cli::log_arguments::OutputFormat;
 use crate::cli::stderr_line::{self, stderr_line};
 use crate::net::File;
-use crate::ownership::{Registry, Resource};
+use crate::ownership::Resource;
 use crate::report::{Colours, Plural, Sources};
 
 /// How many bytes are taken from the queue at once.
@@ -22,7 +21,6 @@ const TAKEN_BYTES: usize = 64 * 1024;
 /// The state of a writer.
 pub(super) struct Writer {
     channel: Arc<Channel>,
-    registry: Registry,
     /// `None`: a document, which is written to a temporary file.
     outlet: Option<Outlet>,
     sources: Sources,
@@ -48,25 +46,14 @@ impl Drop for Abandons<'_> {
 
 impl Writer {
     /// Opens the output.
-    pub(super) fn open(
-        channel: &Arc<Channel>,
-        registry: &Registry,
-        is_last: bool,
-    ) -> io::Result<Writer> {
+    pub(super) fn open(channel: &Arc<Channel>, is_last: bool) -> io::Result<Writer> {
         let outlet = match &channel.path {
             _ if channel.document.is_some() => None,
-            Some(path) => Some(Outlet::append(registry, path, !is_last)?),
+            Some(path) => Some(Outlet::append(path, !is_last)?),
             None => Some(Outlet::Standard(rustix::stdio::stderr())),
         };
-        let (channel, sources) = (Arc::clone(channel), sources(registry));
-        Ok(Writer {
-            channel,
-            registry: registry.clone(),
-            outlet,
-            sources,
-            is_failing: false,
-            is_last,
-        })
+        let (channel, sources) = (Arc::clone(channel), sources());
+        Ok(Writer { channel, outlet, sources, is_failing: false, is_last })
     }
 
     /// The file that the writer's task must own.
@@ -192,7 +179,7 @@ impl Writer {
     fn reopen(&mut self) {
         self.with_document(DocumentFile::reopen);
         let (Some(_), Some(path)) = (&self.outlet, &self.channel.path) else { return };
-        match Outlet::append(&self.registry, path, false) {
+        match Outlet::append(path, false) {
             Ok(outlet) => self.outlet = Some(outlet),
             Err(error) => {
                 self.report_error(&format!(
@@ -202,9 +189,9 @@ impl Writer {
         }
     }
 
-    fn with_document(&mut self, write: fn(&mut DocumentFile, &Registry) -> io::Result<()>) {
+    fn with_document(&mut self, write: fn(&mut DocumentFile) -> io::Result<()>) {
         let Some(document) = &self.channel.document else { return };
-        let written = write(&mut guard(document), &self.registry);
+        let written = write(&mut guard(document));
         if let (Err(error), false) = (&written, self.is_failing) {
             self.report_error(&format!(
                 "failed to write ({error}); it is tried again with the next report"
@@ -219,12 +206,10 @@ impl Writer {
 }
 
 /// Reads the sources for reports with files that the writer task owns.
-fn sources(registry: &Registry) -> Sources {
-    let registry = registry.clone();
-    Sources::read_by(move |path| {
+fn sources() -> Sources {
+    Sources::read_by(|path| {
         let mut text = String::new();
-        File::open_with_in(&registry, path, OpenOptions::new().read(true))?
-            .read_to_string(&mut text)?;
+        File::open(path)?.read_to_string(&mut text)?;
         Ok(text)
     })
 }

@@ -11,7 +11,7 @@ use super::{ChatClient, ChatError, ChatSummary, StopHandle};
 use crate::frame::Frame;
 
 use crate::net::{File, PipeReader, Stream, WriteHalf};
-use crate::ownership::{Promise, Registry, TaskError};
+use crate::ownership::{Promise, TaskError};
 use crate::thread;
 
 /// Size of one read.
@@ -48,14 +48,13 @@ enum SendEnd {
 /// Connects, sends the input, and waits for the receive task.
 pub(super) fn run(
     chat: &ChatClient,
-    registry: &Registry,
     input: File,
     output: File,
     stop: PipeReader,
     stop_handle: StopHandle,
 ) -> Result<ChatSummary, ChatError> {
     let cannot = |error| ChatError::CannotConnect(chat.address.clone(), error);
-    let stream = Stream::connect_to_endpoint_in(registry, &chat.address).map_err(cannot)?;
+    let stream = Stream::connect_to_endpoint(&chat.address).map_err(cannot)?;
     if stream.peer_addr().is_ok_and(|peer| peer.inet().is_some()) {
         stream.set_nodelay(true).map_err(ChatError::Connection)?;
     }
@@ -73,7 +72,7 @@ pub(super) fn run(
         ended
     };
     let handles = (reading, output);
-    let listener = thread::spawn_in_with(registry, "listener", handles, job)
+    let listener = thread::spawn_named_with("listener", handles, job)
         .map_err(|error| ChatError::Local("start a thread", io::Error::other(error.to_string())))?;
     let mut sender = ChatSender {
         chat,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::StopHandle;
 use crate::net::{Endpoint, LineBuffer, LineStatus, Readiness, Stream};
-use crate::ownership::{Registry, Resource};
+use crate::ownership::Resource;
 use crate::stage::{Event, Payload};
 
 /// What a machine waits for.
@@ -31,7 +31,6 @@ pub(super) enum HelperJob {
 
 /// A WORKER's connection with its current request. The machine that has it owns the stream.
 pub(super) struct Session {
-    registry: Registry,
     server: Arc<Endpoint>,
     stop: StopHandle,
     pub(super) job: HelperJob,
@@ -52,14 +51,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        registry: &Registry,
-        server: &Arc<Endpoint>,
-        stop: &StopHandle,
-        count: Option<u64>,
-    ) -> Session {
+    pub(super) fn new(server: &Arc<Endpoint>, stop: &StopHandle, count: Option<u64>) -> Session {
         Session {
-            registry: registry.clone(),
             server: Arc::clone(server),
             stop: stop.clone(),
             job: HelperJob::Connect,
@@ -144,7 +137,7 @@ impl Session {
     }
 
     fn connect(&mut self) -> io::Result<Event> {
-        self.stream = Some(Stream::connect_to_endpoint_in(&self.registry, &self.server)?);
+        self.stream = Some(Stream::connect_to_endpoint(&self.server)?);
         Ok(Event::D(1))
     }
 

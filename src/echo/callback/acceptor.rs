@@ -18,7 +18,7 @@ type TaskResult = io::Result<()>;
 /// The task of a listener: accepts until it is stopped, then waits for its connections.
 pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) -> TaskResult {
     let context = Arc::clone(&request.context);
-    let (listener, actual) = match bind(&context, request.address) {
+    let (listener, actual) = match bind(request.address) {
         Ok(bound) => bound,
         Err(error) => {
             request.fail(error);
@@ -41,9 +41,9 @@ pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) -> TaskResult {
     Ok(())
 }
 
-fn bind(context: &Context, address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+fn bind(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     // Without Nagle's algorithm, like the server's listeners: what is sent is complete.
-    let options = Listener::options().registry(&context.registry).nodelay(true);
+    let options = Listener::options().nodelay(true);
     let listener = options.keep_alive(Some(KeepAlive::DEFAULT)).bind(address)?;
     let actual = listener.local_addr()?.inet().unwrap_or(address);
     Ok((listener, actual))
@@ -102,7 +102,7 @@ pub(super) fn connect(request: &Request) -> TaskResult {
     let connected = match Instant::now().checked_add(request.delay) {
         Some(deadline) => {
             me.wait_until(|| me.is_cancelled(), Some(deadline));
-            Stream::connect_in(&context.registry, request.address).and_then(|stream| {
+            Stream::connect(request.address).and_then(|stream| {
                 stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
                 ConnectionTask::begin(context, stream)
             })

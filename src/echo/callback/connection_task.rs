@@ -45,7 +45,7 @@ impl ConnectionTask {
     pub(super) fn begin(context: &Context, stream: Stream) -> io::Result<ConnectionTask> {
         let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
         let label = ConnectionLabel { id: context.next_connection_id(), local, peer };
-        let node = Node::new_in(&context.registry, "ConnCallback");
+        let node = Node::new("ConnCallback");
         let callback = TrackedArc::new(node, Arc::clone(&context.callback));
         let callback = callback.clone_for(&context.node);
         let shared = Shared::new(label, stream, &context.pool, task::current(&context.registry));
@@ -97,13 +97,13 @@ impl ConnectionTask {
     /// Passes the connection to the callback.
     fn connect(&mut self, callback: &dyn ConnCallback) -> io::Result<Arc<Callbacks>> {
         let socket = Node::of(&self.shared.resource);
-        let node = Node::new_in(&self.shared.registry, "Connection");
+        let node = Node::new("Connection");
         let link = ConnectionRef::new(&self.shared, &node, &socket);
         let link = TrackedArc::new(node, link);
         let callbacks = Arc::clone(&link.callbacks);
         self.callbacks = Arc::downgrade(&callbacks);
         self.connection = Some(link.clone_for(self.callback.node()));
-        let node = Node::new_in(&self.shared.registry, "Sender");
+        let node = Node::new("Sender");
         let sender = MsgSender::new(link.clone_for(&node), node);
         callback.on_connect(Connection::new(link, self.callback.node().clone()), sender)?;
         Ok(callbacks)

@@ -51,9 +51,10 @@ impl Status {
 impl Context {
     pub(super) fn new(callback: impl ConnCallback, pool: &Pool) -> Arc<Context> {
         let registry = pool.registry().clone();
+        let _entered = registry.enter();
         Arc::new(Context {
             callback: Arc::new(callback),
-            node: Node::new_in(&registry, "SocketManager"),
+            node: Node::new("SocketManager"),
             status: Watched::new(&registry, Status::default()),
             registry,
             pool: pool.clone(),

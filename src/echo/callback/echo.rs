@@ -146,7 +146,7 @@ struct Echo {
 impl ConnCallback for Echo {
     fn on_connect(&self, connection: Connection, sender: MsgSender) -> io::Result<()> {
         let label = connection.label().clone();
-        let node = |name: &str| Node::new_in(&self.registry, name);
+        let node = |name: &str| Node::new(name);
         let record = self.recorder(&connection);
 
         let waker = connection.waker();

@@ -69,8 +69,9 @@ impl Connection {
     #[must_use]
     pub fn waker(&self) -> MsgWaker {
         let shared = &self.link.shared;
-        let node = Node::new_in(&shared.registry, "Waker");
-        let task = Node::new_in(&shared.registry, shared.task.label().to_string());
+        let _entered = shared.registry.enter();
+        let node = Node::new("Waker");
+        let task = Node::new(shared.task.label().to_string());
         MsgWaker { shared: Arc::downgrade(shared), _to_task: node.weak_edge(&task), node }
     }
 

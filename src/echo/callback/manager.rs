@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::ConnCallback;
 use super::acceptor::{self, log_outcome};
 use super::context::{Context, Request, RequestKind, Status, aborted};
-use crate::net::{PipeReader, PipeWriter, pipe_in};
+use crate::net::{PipeReader, PipeWriter, pipe};
 use crate::ownership::task::{self, Task};
 use crate::pool::{Orphans, Pool};
 
@@ -221,7 +221,7 @@ fn start(
 ) -> Option<PipeWriter> {
     let (name, pipe) = match request.kind {
         RequestKind::Listen => {
-            let pipe = pipe_in(&context.registry).map_err(|error| request.fail(error)).ok()?;
+            let pipe = pipe().map_err(|error| request.fail(error)).ok()?;
             (format!("listen {}", request.address), Some(pipe))
         }
         RequestKind::Connect => (format!("connect {}", request.address), None),

@@ -60,12 +60,11 @@ const FOREIGN_BYTES: &[u8] =
 /// A thread that does not own the connection writes to it. The write is rejected before the system
 /// call, so the client notices nothing, and the connection continues.
 fn foreign_write(stream: Stream, count: &dyn Fn()) -> io::Result<Option<Stream>> {
-    let registry = registry_of(&stream);
     let shared = Arc::new(stream);
     let writer_stream = Arc::clone(&shared);
     let kind = Arc::new(OnceLock::new());
     let error_kind = Arc::clone(&kind);
-    let writer = crate::thread::spawn_in(&registry, "foreign-writer", [], move || {
+    let writer = crate::thread::spawn_named("foreign-writer", [], move || {
         if let Err(error) = (&*writer_stream).write(FOREIGN_BYTES)
             && let Some(error) = Error::in_io(&error)
         {
@@ -112,12 +111,11 @@ struct Watcher {
 
 /// Two values with strong references to each other keep the handle: it outlives its task.
 fn leak_in_cycle(stream: Stream) {
-    let registry = registry_of(&stream);
-    let node = Node::new_in(&registry, "Session");
+    let node = Node::new("Session");
     let to_stream = edge(&node, &Node::of(&stream.resource()));
     let session = Session { _stream: stream, _to_stream: to_stream, watcher: OnceLock::new() };
     let session = TrackedArc::new(node, session);
-    let node = Node::new_in(&registry, "Watcher");
+    let node = Node::new("Watcher");
     let watcher = TrackedArc::new(node.clone(), Watcher { _session: session.clone_for(&node) });
     // The reference that closes the cycle.
     let closing = watcher.clone_for(session.node());

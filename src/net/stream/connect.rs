@@ -20,7 +20,6 @@ use super::Stream;
 use crate::net::deadline::Deadline;
 use crate::net::socket::{family, socket};
 use crate::net::syscalls::Syscalls;
-use crate::ownership::Registry;
 
 /// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it checks whether its
 /// task was cancelled.
@@ -28,13 +27,9 @@ const UNIX_SLICE: Duration = Duration::from_millis(50);
 
 /// Connects by TCP: `socket(2)`, own, `connect(2)`, `poll(2)`.
 #[track_caller]
-pub(super) fn inet(
-    registry: &Registry,
-    address: &SocketAddr,
-    timeout: Option<Duration>,
-) -> io::Result<Stream> {
+pub(super) fn inet(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<Stream> {
     let (family, flags) = (family(address), SocketFlags::NONBLOCK);
-    let socket = socket(registry, family, SocketType::STREAM, flags, kind::TCP_STREAM)?;
+    let socket = socket(family, SocketType::STREAM, flags, kind::TCP_STREAM)?;
     let stream = Stream::new(socket);
     establish(&stream, address, timeout)?;
     stream.set_nonblocking(false)?;
@@ -75,10 +70,9 @@ fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()
 
 /// Connects to a Unix socket: `socket(2)`, own, `connect(2)`.
 #[track_caller]
-pub(super) fn unix(registry: &Registry, address: &SocketAddrUnix) -> io::Result<Stream> {
+pub(super) fn unix(address: &SocketAddrUnix) -> io::Result<Stream> {
     let flags = SocketFlags::empty();
-    let socket =
-        socket(registry, AddressFamily::UNIX, SocketType::STREAM, flags, kind::UNIX_STREAM)?;
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, flags, kind::UNIX_STREAM)?;
     let stream = Stream::new(socket);
     stream.set_write_timeout(Some(UNIX_SLICE))?;
     let syscalls = Syscalls::of(stream.handle());
@@ -97,14 +91,16 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     use super::*;
+    use crate::ownership::Registry;
 
     /// The effect of a cancellation between the check and the system call. The listener's backlog is full,
     /// so that only the shutdown can end the wait.
     #[test]
     fn a_shutdown_that_came_before_the_connect_ends_it() {
         let registry = Registry::new();
+        let _entered = registry.enter();
         let (family, flags) = (AddressFamily::INET, SocketFlags::NONBLOCK);
-        let new = |kind| socket(&registry, family, SocketType::STREAM, flags, kind).unwrap();
+        let new = |kind| socket(family, SocketType::STREAM, flags, kind).unwrap();
         let listener = new(kind::TCP_LISTENER);
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         listener.handle().call(|fd| rustix::net::bind(fd, &anywhere)).unwrap();

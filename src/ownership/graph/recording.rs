@@ -12,17 +12,11 @@ use crate::ownership::resource::Resource;
 use crate::sys::fork;
 
 impl Node {
-    /// A node with this name in the graph of the process-wide registry.
+    /// A node with this name in the graph of the [current registry](Registry::current).
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Node {
-        Node::new_in(Registry::global(), name)
-    }
-
-    /// A node with this name in the graph of `registry`.
-    #[must_use]
-    pub fn new_in(registry: &Registry, name: impl Into<Arc<str>>) -> Node {
         let name = escape::name(name.into());
-        match registry.references() {
+        match Registry::current().references() {
             Some(references) => references.add(name, None),
             None => Node::unrecorded(name),
         }

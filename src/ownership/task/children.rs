@@ -337,7 +337,7 @@ pub(crate) fn make_child(
         }
     }
     let child =
-        Task::new(name.into(), Origin::Child, registry.id(), Some(Arc::clone(parent)), site);
+        Task::new(name.into(), Origin::Child, Some(registry), Some(Arc::clone(parent)), site);
     give(&me, &child, given, Event::Given, site)?;
     parent.add_child(&child, duty);
     Ok(child)

@@ -52,7 +52,7 @@ impl Family {
     pub(super) fn new() -> Family {
         let registry = Registry::builder().level(Level::Off).on_violation(Policy::Ignore).build();
         let task = |name: &str, origin, parent| {
-            Task::new(name.into(), origin, registry.id(), parent, Site::here())
+            Task::new(name.into(), origin, Some(&registry), parent, Site::here())
         };
         let parent = task("parent", Origin::LocalRoot, None);
         let child = task("child", Origin::Child, Some(Arc::clone(&parent)));
@@ -266,7 +266,7 @@ fn model_g_an_offer_that_passes_to_the_parent_is_claimed_or_dropped_once() {
             let registry = family.registry.clone();
             thread::spawn(move || {
                 let name = "claimer".into();
-                let me = Task::new(name, Origin::LocalRoot, registry.id(), None, Site::here());
+                let me = Task::new(name, Origin::LocalRoot, Some(&registry), None, Site::here());
                 task::claim(&me, &held, Site::here()).unwrap();
                 assert!(held.record().slot.held_by(me.id().get()));
                 assert_eq!(entries(&me, &held), 1);
