@@ -149,7 +149,10 @@ pub fn compare(
                 // An incomplete round compares nothing.
                 return Ok(summarize(load, servers, settings, rounds, disturbed));
             }
-            round.push(result.map_err(|error| LoadError::new(format!("{what}: {error}")))?);
+            round
+                .push(result.map_err(|error| {
+                    LoadError::new(format!("{what}: {error}")).caused_by(error)
+                })?);
         }
         if round.iter().any(is_disturbed) { &mut disturbed } else { &mut rounds }.push(round);
     }

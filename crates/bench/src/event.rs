@@ -21,24 +21,8 @@ const WAIT_MAX: u64 = 50_000_000;
 /// The pause on a slot after a failed attempt to connect, in nanoseconds.
 const RETRY_PAUSE: u64 = 10_000_000;
 
-pub(crate) fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
-    let mut stats = WorkerStats::new(share.len());
-    match EventClient::connect(run, share, &mut stats) {
-        Ok(mut all) => {
-            if let Some(window) = run.wait_for_all() {
-                all.drive(window, &mut stats);
-            }
-        }
-        Err(error) => {
-            stats.record_error(error_kind::of(&error));
-            let _ = run.wait_for_all();
-        }
-    }
-    stats
-}
-
 /// The connections of one thread.
-struct EventClient<'run> {
+pub(crate) struct EventClient<'run> {
     run: &'run RunContext,
     poller: EventPoller,
     slots: Vec<ConnectionSlot>,
@@ -94,7 +78,7 @@ enum ConnectionEnd {
 }
 
 impl<'run> EventClient<'run> {
-    fn connect(
+    pub(crate) fn connect(
         run: &'run RunContext,
         share: Range<usize>,
         stats: &mut WorkerStats,
@@ -141,7 +125,7 @@ impl<'run> EventClient<'run> {
         Ok(stream)
     }
 
-    fn drive(&mut self, window: Window, stats: &mut WorkerStats) {
+    pub(crate) fn drive(&mut self, window: Window, stats: &mut WorkerStats) {
         let run = self.run;
         let mut queue = run.plan.rate.map(|rate| {
             // Each thread has a share of the rate, by its connections.

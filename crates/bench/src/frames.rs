@@ -38,22 +38,6 @@ const UNSENT_BYTES_MAX: usize = 64 << 20;
 /// After this many frames, those that all connections have received are removed from the order.
 const PRUNE_INTERVAL: usize = 4096;
 
-pub(crate) fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
-    let mut stats = WorkerStats::new(share.len());
-    match BroadcastClients::connect(run, share, &mut stats) {
-        Ok(mut room) => {
-            if let Some(window) = run.wait_for_all() {
-                room.drive(window, &mut stats);
-            }
-        }
-        Err(error) => {
-            stats.record_error(error_kind::of(&error));
-            let _ = run.wait_for_all();
-        }
-    }
-    stats
-}
-
 /// The sender of a frame, and its number.
 type Label = (u64, u64);
 
@@ -127,7 +111,7 @@ fn is_join_marker(payload: &[u8]) -> bool {
 }
 
 /// All connections, and the order of frames that they have to agree on.
-struct BroadcastClients<'run> {
+pub(crate) struct BroadcastClients<'run> {
     run: &'run RunContext,
     poller: EventPoller,
     connections: Vec<Option<BroadcastConnection>>,
@@ -141,7 +125,7 @@ struct BroadcastClients<'run> {
 }
 
 impl<'run> BroadcastClients<'run> {
-    fn connect(
+    pub(crate) fn connect(
         run: &'run RunContext,
         share: Range<usize>,
         stats: &mut WorkerStats,
@@ -183,7 +167,7 @@ impl<'run> BroadcastClients<'run> {
         })
     }
 
-    fn drive(&mut self, window: Window, stats: &mut WorkerStats) {
+    pub(crate) fn drive(&mut self, window: Window, stats: &mut WorkerStats) {
         let run = self.run;
         let mut queue = run.plan.rate.map(|rate| {
             let schedule = Schedule::new(rate, window.start);

@@ -61,12 +61,11 @@ impl IdleConnections {
                 Ok(stream) => held.push((stream, session)),
                 Err((what, _)) if index == 0 => return Err(no_connection(target, what)),
                 Err((what, error)) => {
-                    let error = error.map_or(String::new(), |error| format!(": {error}"));
-                    return Err(LoadError::new(format!(
-                        "idle connection {} of {}: {what}{error}",
-                        index + 1,
-                        plan.idle
-                    )));
+                    let text = format!("idle connection {} of {}: {what}", index + 1, plan.idle);
+                    return Err(match error {
+                        Some(error) => LoadError::new(format!("{text}: {error}")).caused_by(error),
+                        None => LoadError::new(text),
+                    });
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The run of a load: starts the workers together, measures, and collects their statistics.
 
+use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use echown_limits::{MAP_COUNT, ThreadLimit, ThreadLimits};
 
 use crate::blocking;
 use crate::error_kind;
-use crate::event;
-use crate::frames;
+use crate::event::EventClient;
+use crate::frames::BroadcastClients;
 use crate::host::Host;
 use crate::idle::IdleConnections;
 use crate::load_error::{LoadError, no_connection};
@@ -20,7 +21,7 @@ use crate::payload::Payload;
 use crate::plan::{ClientKind, LoadPlan, Target, WireProtocol};
 use crate::progress::LoadProgress;
 use crate::result::{LoadResult, Measurements};
-use crate::run_context::RunContext;
+use crate::run_context::{RunContext, Window};
 use crate::start_barrier::StartBarrier;
 use crate::stop_handle::LoadStopHandle;
 use crate::usage::{UsageInterval, UsageSample};
@@ -82,7 +83,8 @@ pub fn run(
         match builder.spawn(move || work(&of_worker, share)) {
             Ok(worker) => workers.push(worker),
             Err(error) => {
-                failed = Some(format!("failed to start a client thread: {error}"));
+                let text = format!("failed to start a client thread: {error}");
+                failed = Some(LoadError::new(text).caused_by(error));
                 break;
             }
         }
@@ -96,7 +98,7 @@ pub fn run(
     };
     let stats = gather(workers)?;
     if let Some(failed) = failed {
-        return Err(LoadError::new(failed));
+        return Err(failed);
     }
     let mut stats = stats;
     let is_stopped = stop.is_stopped();
@@ -152,12 +154,33 @@ fn work(run: &RunContext, share: Range<usize>) -> WorkerStats {
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     }
     let stats = match run.plan.client {
-        _ if run.plan.protocol == WireProtocol::Frames => frames::work(run, share),
-        ClientKind::Event { .. } => event::work(run, share),
+        _ if run.plan.protocol == WireProtocol::Frames => {
+            drive(run, share, BroadcastClients::connect, BroadcastClients::drive)
+        }
+        ClientKind::Event { .. } => drive(run, share, EventClient::connect, EventClient::drive),
         ClientKind::Blocking => blocking::work(run, share),
     };
     // ord: Relaxed; as where it is incremented.
     run.working.fetch_sub(1, Ordering::Relaxed);
+    stats
+}
+
+/// Runs the connections of one worker, which `connect` establishes before the run starts.
+fn drive<'run, C>(
+    run: &'run RunContext,
+    share: Range<usize>,
+    connect: impl FnOnce(&'run RunContext, Range<usize>, &mut WorkerStats) -> io::Result<C>,
+    exchange: impl FnOnce(&mut C, Window, &mut WorkerStats),
+) -> WorkerStats {
+    let mut stats = WorkerStats::new(share.len());
+    let connected = connect(run, share, &mut stats);
+    if let Err(error) = &connected {
+        stats.record_error(error_kind::of(error));
+    }
+    // The others wait for this worker, even if it failed.
+    if let (Some(window), Ok(mut connections)) = (run.wait_for_all(), connected) {
+        exchange(&mut connections, window, &mut stats);
+    }
     stats
 }
 

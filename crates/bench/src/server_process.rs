@@ -58,7 +58,10 @@ impl ServerCommand {
                 "{}: the server exited during the run: {status}",
                 self.name
             ))),
-            Err(error) => Err(LoadError::new(format!("failed to wait for {}: {error}", self.name))),
+            Err(error) => {
+                let text = format!("failed to wait for {}: {error}", self.name);
+                Err(LoadError::new(text).caused_by(error))
+            }
             Ok(_) => result,
         }
     }
@@ -81,8 +84,8 @@ impl ServerCommand {
         let failed = |what: String| {
             LoadError::new(format!("failed to start the server {}: {what}", self.name))
         };
-        let address =
-            free_address(host).map_err(|error| failed(format!("no free port: {error}")))?;
+        let address = free_address(host)
+            .map_err(|error| failed(format!("no free port: {error}")).caused_by(error))?;
         // `exec`, so that the process is the server and not a shell that waits for it.
         let line = self.command.replace("{port}", &address.port().to_string());
         let mut command = Command::new("sh");
@@ -94,14 +97,17 @@ impl ServerCommand {
         let before = processors.map(pin_to).transpose().map_err(|error| {
             let each: Vec<String> =
                 processors.into_iter().flatten().map(ToString::to_string).collect();
-            failed(format!("failed to run on the processors {}: {error}", each.join(",")))
+            let text = format!("failed to run on the processors {}: {error}", each.join(","));
+            failed(text).caused_by(error)
         })?;
         let started = command.spawn();
         if let Some(before) = before {
-            pin_to(&before)
-                .map_err(|error| failed(format!("failed to restore the processors: {error}")))?;
+            pin_to(&before).map_err(|error| {
+                failed(format!("failed to restore the processors: {error}")).caused_by(error)
+            })?;
         }
-        let child = started.map_err(|error| failed(format!("`{line}`: {}", cause(&error))))?;
+        let child = started
+            .map_err(|error| failed(format!("`{line}`: {}", cause(&error))).caused_by(error))?;
         let mut server = ServerProcess { child, address, stop: stop.clone() };
         stop.add_server(server.pid());
         server
