@@ -51,30 +51,30 @@ struct RareSteps {
 }
 
 impl Custody {
-    /// Adds a step. Either every step of a resource has a backtrace (level `full`) or none has.
     #[inline]
-    pub(crate) fn push(&mut self, step: RecordedStep, backtrace: Option<Arc<Backtrace>>) {
-        if self.first.len() < STEPS_KEPT_FIRST && backtrace.is_none() {
+    pub(crate) fn push(&mut self, step: RecordedStep) {
+        if self.first.len() < STEPS_KEPT_FIRST {
             self.first.push(step);
         } else {
-            self.push_rare(step, backtrace);
+            self.push_later(step);
         }
     }
 
     #[cold]
-    fn push_rare(&mut self, step: RecordedStep, backtrace: Option<Arc<Backtrace>>) {
+    fn push_later(&mut self, step: RecordedStep) {
         let RareSteps { last, omitted, backtraces } = &mut **self.rare.get_or_insert_default();
-        if self.first.len() < STEPS_KEPT_FIRST {
-            self.first.push(step);
-        } else {
-            if last.len() == STEPS_KEPT_LAST {
-                last.pop_front();
-                backtraces.remove(STEPS_KEPT_FIRST);
-                *omitted += 1;
-            }
-            last.push_back(step);
+        if last.len() == STEPS_KEPT_LAST {
+            last.pop_front();
+            backtraces.remove(STEPS_KEPT_FIRST);
+            *omitted += 1;
         }
-        backtraces.extend(backtrace);
+        last.push_back(step);
+    }
+
+    /// Adds the backtrace of the step just pushed. Every step of a resource has one, or none has.
+    #[cold]
+    pub(crate) fn push_backtrace(&mut self, backtrace: Arc<Backtrace>) {
+        self.rare.get_or_insert_default().backtraces.push_back(backtrace);
     }
 
     /// The steps that are kept, oldest first.
@@ -116,11 +116,11 @@ mod tests {
     #[test]
     fn a_long_custody_keeps_its_beginning_and_its_end_and_counts_the_rest() {
         let mut custody = Custody::default();
-        custody.push(step(Event::Acquired), None);
+        custody.push(step(Event::Acquired));
         for _ in 0..1000 {
-            custody.push(step(Event::Given), None);
+            custody.push(step(Event::Given));
         }
-        custody.push(step(Event::Released), None);
+        custody.push(step(Event::Released));
         assert_eq!(custody.steps().count(), STEPS_KEPT_FIRST + STEPS_KEPT_LAST);
         assert_eq!(custody.omitted(), 1002 - (STEPS_KEPT_FIRST + STEPS_KEPT_LAST) as u64);
         assert_eq!(custody.steps().next().unwrap().event, Event::Acquired);
@@ -130,7 +130,10 @@ mod tests {
     fn every_step_that_is_kept_keeps_its_own_backtrace() {
         let mut custody = Custody::default();
         let all: Vec<_> = (0..100).map(|_| Arc::new(Backtrace::disabled())).collect();
-        all.iter().for_each(|own| custody.push(step(Event::Given), Some(Arc::clone(own))));
+        for backtrace in &all {
+            custody.push(step(Event::Given));
+            custody.push_backtrace(Arc::clone(backtrace));
+        }
         let kept = &custody.rare.as_ref().unwrap().backtraces;
         assert_eq!(kept.len(), custody.steps().count());
         let expected = all[..STEPS_KEPT_FIRST].iter().chain(&all[100 - STEPS_KEPT_LAST..]);

@@ -119,12 +119,14 @@ impl Record {
             timeouts: AtomicU8::new(timeouts(Direction::Both)),
             history: Mutex::default(),
         };
-        if let Some((step, backtrace)) =
-            record.step(|| now, Event::Acquired, None, Some(owner), site)
-        {
+        if let Some(step) = record.step(|| now, Event::Acquired, None, Some(owner), site) {
+            let backtrace = record.backtrace();
             // No other thread has the record yet.
             let history = record.history.get_mut().unwrap_or_else(PoisonError::into_inner);
-            history.custody.push(step, backtrace);
+            history.custody.push(step);
+            if let Some(backtrace) = backtrace {
+                history.custody.push_backtrace(backtrace);
+            }
         }
         record
     }
@@ -247,12 +249,23 @@ impl Record {
         to: Option<&dyn Labelled>,
         site: Site,
     ) {
-        if let Some((step, backtrace)) = self.step(at, event, from, to, site) {
-            self.history().custody.push(step, backtrace);
+        if let Some(step) = self.step(at, event, from, to, site) {
+            let backtrace = self.backtrace();
+            let custody = &mut self.history().custody;
+            custody.push(step);
+            if let Some(backtrace) = backtrace {
+                custody.push_backtrace(backtrace);
+            }
         }
     }
 
-    /// A custody step, if this level keeps it, and its backtrace at level `full`.
+    /// The backtrace of a step, at level `full`.
+    #[inline]
+    fn backtrace(&self) -> Option<Arc<Backtrace>> {
+        (self.registry.level() == Level::Full).then(|| Backtrace::force_capture().into())
+    }
+
+    /// A custody step, if this level keeps it.
     #[inline]
     fn step(
         &self,
@@ -261,22 +274,20 @@ impl Record {
         from: Option<&dyn Labelled>,
         to: Option<&dyn Labelled>,
         site: Site,
-    ) -> Option<(RecordedStep, Option<Arc<Backtrace>>)> {
+    ) -> Option<RecordedStep> {
         let level = self.registry.level();
         if (level == Level::Off && !is_final(event)) || fork::in_forked_child() {
             return None;
         }
         let at = at();
-        let backtrace = (level == Level::Full).then(|| Backtrace::force_capture().into());
-        let step = RecordedStep {
+        Some(RecordedStep {
             event,
             from: from.map(Labelled::shared_label),
             to: to.map(Labelled::shared_label),
             site,
             at,
             thread: crate::sys::thread::kernel_id(),
-        };
-        Some((step, backtrace))
+        })
     }
 
     /// The owner that `me` passes to the slot: its own id. In a forked child, where the registry is off,
