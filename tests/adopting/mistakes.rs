@@ -7,7 +7,10 @@ use super::downstream::{DownstreamCrate, manifest, root, text};
 
 /// Wrong attributes, with the expected compile error.
 const MISTAKES: &[(&str, &str)] = &[
-    ("#[echown::test] async fn it() {}", "call `block_on(async { ... })` of your runtime"),
+    (
+        "#[echown::test] async fn it() {}",
+        "an async test needs a runtime: add the attribute of yours",
+    ),
     ("#[echown::test] fn it(number: u8) {}", "a test takes no arguments and has no generics"),
     ("#[echown::test] fn it<T>() {}", "a test takes no arguments and has no generics"),
     ("#[echown::test] unsafe fn it() {}", "a test cannot be an unsafe function"),

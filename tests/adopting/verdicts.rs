@@ -297,7 +297,8 @@ fn expected() -> BTreeMap<String, Expected> {
                     other => panic!("{}: no verdict {other:?}", path.display()),
                 };
                 above = Some((word, words.map(str::to_owned).collect::<Vec<_>>()));
-            } else if let Some(head) = line.trim().strip_prefix("fn ")
+            } else if let Some(("" | "async " | "extern \"C\" ", head)) =
+                line.trim().split_once("fn ")
                 && let Some((word, parts)) = above.take()
             {
                 let name = head.split('(').next().unwrap();

@@ -5,12 +5,13 @@
 //! crate that it was used through. It contains no Rust parser: attributes, qualifiers and the body
 //! are passed on unchanged, so that new syntax needs no new macro.
 
+mod attribute;
 mod function;
 #[allow(dead_code, reason = "the table is that of echown-fd, and has more than a macro needs")]
 mod kind;
 mod options;
 
-use function::Function;
+use function::{Function, Item, Template};
 use options::Options;
 use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
 
@@ -18,6 +19,9 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 ///
 /// The test runs alone in a child process, which compares the open descriptors before and after it.
 /// Everything else works as with `#[test]`: `#[should_panic]`, `#[ignore]`, `#[cfg]`, results, output.
+///
+/// Put it above the attributes of other crates: `#[tokio::test]`, `#[rstest]`, `#[test_case]` ...
+/// `#[echown_test::test(tokio::test)]` is short for it and `#[tokio::test]` below it.
 ///
 /// Options are separated by commas. Options that hide findings need a reason, `because = "..."`:
 ///
@@ -37,6 +41,10 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// ```ignore
 /// #[echown_test::test]
 /// fn replies() { /* std::net, libc, anything */ }
+///
+/// #[echown_test::test]
+/// #[tokio::test]
+/// async fn replies_too() { /* ... */ }
 ///
 /// #[echown_test::test(ignore_path = "/var/log/app", because = "the logger lives as long as the process")]
 /// fn logs() { /* ... */ }
@@ -65,12 +73,39 @@ struct MacroOrigin {
 
 impl MacroOrigin {
     fn attribute(&self, options: TokenStream, item: TokenStream) -> TokenStream {
-        let read = Function::read(item.clone());
-        match read.and_then(|function| Ok((Options::read(options)?, function))) {
-            Ok((options, function)) => expand(self.path, &options, function),
-            // The function is kept, so that a wrong option causes no further errors.
-            Err(fault) => [fault.into_compile_error(self.name), item].into_iter().collect(),
+        let (wrapped, options) = options::split_wrapped(options);
+        let item: TokenStream = wrapped.into_iter().chain(item).collect();
+        let expanded = || {
+            let read = Item::read(item.clone())?;
+            let options_of_test = Options::read(options.clone())?;
+            Ok(match read {
+                Item::Test(function) => expand(self.path, &options_of_test, function),
+                Item::Template(template) => self.append(&options, template),
+            })
+        };
+        // The function is kept, so that a wrong option causes no further errors.
+        expanded().unwrap_or_else(|fault: SyntaxError| {
+            [fault.into_compile_error(self.name), item.clone()].into_iter().collect()
+        })
+    }
+
+    /// Moves the attribute below the others, which make tests of the function and pass it on to each.
+    fn append(&self, options: &TokenStream, template: Template) -> TokenStream {
+        let mut out = template.attributes;
+        let mut inside = TokenStream::new();
+        if template.is_registered {
+            inside.extend(parse(options::REGISTERED));
+            inside.extend([TokenTree::from(Punct::new(',', Spacing::Alone))]);
         }
+        inside.extend(options.clone());
+        let mut this = parse(&format!("::{}", self.name));
+        this.extend([TokenTree::from(Group::new(Delimiter::Parenthesis, inside))]);
+        out.extend([
+            TokenTree::from(Punct::new('#', Spacing::Alone)),
+            Group::new(Delimiter::Bracket, this).into(),
+        ]);
+        out.extend(template.rest);
+        out
     }
 }
 
@@ -78,6 +113,7 @@ fn expand(path: &str, options: &Options, function: Function) -> TokenStream {
     let name = &function.name;
     let stays = function.should_panic.iter().map(ToString::to_string).collect::<Vec<_>>();
     let should_panic = if stays.is_empty() { String::from("false") } else { stays.join(" || ") };
+    let is_test = function.is_test || options.is_registered;
     let options = options.fields(path);
     let case = format!(
         "{path}::Case {{ \
@@ -95,13 +131,19 @@ fn expand(path: &str, options: &Options, function: Function) -> TokenStream {
             {options} \
         }}"
     );
-    let call = format!("{path}::run(&{case}, {name})");
-    let call = spanned(parse(&call), name.span());
+    let body = if function.is_extern { format!("|| {name}()") } else { name.to_string() };
+    let call = spanned(parse(&format!("{path}::run(&{case}, {body})")), name.span());
     let mut body = TokenStream::new();
     body.extend(function.inner);
     body.extend(call);
-    let mut out = parse("#[::core::prelude::v1::test]");
-    out.extend(function.attributes);
+    let mut out = function.attributes;
+    // The last one, as macros expect that are above this one or come from an attribute's expansion.
+    if !is_test {
+        out.extend(parse("#[::core::prelude::v1::test]"));
+    }
+    if function.has_inner_test {
+        out.extend(parse("#[allow(unnameable_test_items)]"));
+    }
     out.extend(function.visibility);
     out.extend([
         TokenTree::Ident(Ident::new("fn", Span::call_site())),

@@ -4,9 +4,12 @@ use std::fmt;
 use std::iter::Peekable;
 
 use proc_macro::token_stream::IntoIter;
-use proc_macro::{Ident, Literal, Span, TokenStream, TokenTree};
+use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
 
 use crate::{SyntaxError, kind};
+
+/// The option that this attribute gives itself when another one has made a test of the function.
+pub(crate) const REGISTERED: &str = "__registered";
 
 /// The parsed options.
 #[derive(Default)]
@@ -19,6 +22,8 @@ pub(crate) struct Options {
     timeout_ms: Option<Literal>,
     trace_fds: bool,
     no_rerun: bool,
+    /// Whether the function is a test without this attribute.
+    pub(crate) is_registered: bool,
 }
 
 /// A descriptor to ignore, and the reason.
@@ -27,6 +32,22 @@ struct IgnoreOption {
     condition: &'static str,
     value: Literal,
     reason: Literal,
+}
+
+/// Splits off `tokio::test` from `tokio::test, OPTIONS`, as an attribute. An option's name is one word.
+pub(crate) fn split_wrapped(options: TokenStream) -> (TokenStream, TokenStream) {
+    let is_sign = |tree: Option<&TokenTree>, wanted: char| matches!(tree, Some(TokenTree::Punct(sign)) if sign.as_char() == wanted);
+    let trees: Vec<TokenTree> = options.into_iter().collect();
+    if !is_sign(trees.first(), ':') && !is_sign(trees.get(1), ':') {
+        return (TokenStream::new(), trees.into_iter().collect());
+    }
+    let end = trees.iter().position(|tree| is_sign(Some(tree), ',')).unwrap_or(trees.len());
+    let path: TokenStream = trees[..end].iter().cloned().collect();
+    let attribute = [
+        TokenTree::from(Punct::new('#', Spacing::Alone)),
+        Group::new(Delimiter::Bracket, path).into(),
+    ];
+    (attribute.into_iter().collect(), trees.into_iter().skip(end + 1).collect())
 }
 
 impl Options {
@@ -81,6 +102,7 @@ impl Options {
             "timeout_ms" => self.timeout_ms = Some(number(word, tokens)?),
             "trace_fds" => self.trace_fds = yes_or_no(word, tokens)?,
             "no_rerun" => self.no_rerun = yes_or_no(word, tokens)?,
+            REGISTERED => self.is_registered = true,
             "because" => {
                 let what = "`because` needs an option before it: ignore_path, ignore_kind, \
                             allow_close_inherited or expect_leaks";

@@ -39,10 +39,29 @@ const CHUNK: usize = 64 * 1024;
 
 /// Runs the test in a child process. Panics if the test failed or left a descriptor open.
 pub(super) fn run(case: &Case) {
+    if let Some(why) = registered_twice(case) {
+        return fail_test(case, &why);
+    }
     match verdict(case) {
         Ok(verdict) => act_on(case, verdict),
         Err(why) => fail_test(case, &why),
     }
+}
+
+/// Why the test fails if this process has run it before: an attribute above this one put a `#[test]` in
+/// front of it. A macro cannot see that.
+fn registered_twice(case: &Case) -> Option<String> {
+    static RUN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut run = RUN.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = case.name();
+    if !run.contains(&name) {
+        run.push(name);
+        return None;
+    }
+    Some(format!(
+        "test `{name}` is registered twice, and runs twice: an attribute above echown's adds a `#[test]` \
+         of its own; put echown's attribute above it"
+    ))
 }
 
 /// Runs the test and judges its report.

@@ -32,3 +32,6 @@ mod signals;
 
 #[path = "verdicts/runs.rs"]
 mod runs;
+
+#[path = "verdicts/stacked.rs"]
+mod stacked;
