@@ -109,7 +109,7 @@ use std::net::SocketAddr;
 use crate::net::Address;
 use crate::ownership::graph::TrackedArc;
 
-pub use echo::{Callback, GraphSnapshot};
+pub use echo::Callback;
 pub use handles::{Connection, MsgSender, MsgWaker};
 pub use manager::SocketManager;
 pub use writer::QUEUE_BYTES;
@@ -184,15 +184,16 @@ pub trait MsgReceiver: Send + Sync + 'static {
     fn on_message(&self, message: &[u8]) -> io::Result<Taken>;
 }
 
-/// How much of a message a receiver has taken.
+/// How much of a message was taken: by a receiver, or by a [partial send](MsgSender::send_some).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// All of it.
     All,
-    /// This many bytes, at least one. The receiver is called with the rest at once.
+    /// This many bytes, at least one. A receiver is called with the rest at once; a caller keeps it.
     Some(usize),
-    /// None for now. The receiver is called again after the connection's waker is woken. Meanwhile
-    /// nothing is read, and the peer's sending slows down.
+    /// None for now. A receiver is called again after the connection's waker is woken; meanwhile
+    /// nothing is read, and the peer's sending slows down. After a send, the connection's notifier
+    /// is called when there is room.
     Pending,
 }
 
@@ -221,13 +222,4 @@ impl<T: Notifier> Notifier for TrackedArc<T> {
     fn on_writable(&self) {
         (**self).on_writable();
     }
-}
-
-/// The result of a partial send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// This many bytes were accepted, at least one; the caller keeps the rest.
-    Bytes(usize),
-    /// There is no room. The connection's notifier is called when there is.
-    Pending,
 }

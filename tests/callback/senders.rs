@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 
-use echown::echo::callback::{MsgReceiver, MsgSender, Notifier, QUEUE_BYTES, Sent, Taken};
+use echown::echo::callback::{MsgReceiver, MsgSender, Notifier, QUEUE_BYTES, Taken};
 use echown::ownership;
 use echown::test;
 
@@ -136,7 +136,7 @@ fn a_peer_that_never_reads_is_bounded_and_blocks_the_sender() {
             queued
         });
         assert_eq!(sender.try_send(b"x").expect("it is connected"), 0, "there is no room");
-        assert_eq!(sender.send_some(b"x").expect("it is connected"), Sent::Pending);
+        assert_eq!(sender.send_some(b"x").expect("it is connected"), Taken::Pending);
         assert!(told.try_recv().is_err());
         // A task that sends all the same waits, and can be cancelled.
         let theirs = Arc::clone(&sender);
@@ -154,7 +154,7 @@ fn a_peer_that_never_reads_is_bounded_and_blocks_the_sender() {
         client.read_exact(&mut heard).expect("all that was taken arrives");
         assert!(heard.chunks(1).zip(block.iter().cycle()).take(1000).all(|(a, b)| a[0] == *b));
         told.recv_timeout(DEADLINE).expect("there is room");
-        assert_eq!(sender.send_some(b"xyz").expect("there is room"), Sent::Bytes(3));
+        assert_eq!(sender.send_some(b"xyz").expect("there is room"), Taken::All);
         drop((sender, manager));
     });
     lab.assert_clean();
@@ -258,11 +258,7 @@ struct Partial(Senders, u64);
 impl MsgReceiver for Partial {
     fn on_message(&self, message: &[u8]) -> io::Result<Taken> {
         let sender = self.0.of(self.1).expect("it is there until the end");
-        Ok(match sender.send_some(message)? {
-            Sent::Bytes(bytes) if bytes == message.len() => Taken::All,
-            Sent::Bytes(bytes) => Taken::Some(bytes),
-            Sent::Pending => Taken::Pending,
-        })
+        sender.send_some(message)
     }
 }
 
@@ -370,7 +366,7 @@ fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
             let mut heard = Vec::new();
             client.read_to_end(&mut heard).map(|_| ())
         });
-        while sender.send_some(&[0; 65536]).expect("it is connected") != Sent::Pending {}
+        while sender.send_some(&[0; 65536]).expect("it is connected") != Taken::Pending {}
         full.send(()).expect("the reader waits");
         assert_eq!(hear.recv_timeout(DEADLINE), Ok(ErrorKind::WouldBlock));
         senders.erase(1);
@@ -400,7 +396,7 @@ fn a_notifier_may_share_its_sender_while_the_connection_is_read() {
         let told = Mutex::new(told);
         let (recorder, notes) = Recorder::new(move |connection, sender| {
             // Until the kernel takes no more: the notifier is called when the client reads.
-            while sender.send_some(&[0; 65536])? != Sent::Pending {}
+            while sender.send_some(&[0; 65536])? != Taken::Pending {}
             theirs.put(sender);
             let told = Mutex::new(lock(&told).clone());
             connection.start_with(devour, Shares(theirs.clone(), told))

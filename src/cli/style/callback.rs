@@ -4,8 +4,9 @@ use clap::Args;
 
 use super::super::stderr_line::stderr_line;
 use crate::echo::Callback;
-use crate::echo::callback::GraphSnapshot;
+use crate::echo::callback::ConnectionLabel;
 use crate::ownership::Level;
+use crate::ownership::graph::Graph;
 
 /// Options of the callback style.
 #[derive(Args)]
@@ -41,8 +42,7 @@ impl CallbackArguments {
 }
 
 /// Prints a graph of a connection's references to standard error, in Mermaid notation.
-fn print_graph(snapshot: &GraphSnapshot) {
-    let GraphSnapshot { connection, phase, graph, .. } = snapshot;
+fn print_graph(connection: &ConnectionLabel, phase: &'static str, graph: &Graph) {
     let drawn = graph.to_mermaid();
     stderr_line(format_args!("graph of {connection}, {phase}:\n```mermaid\n{drawn}```"));
 }

@@ -3,10 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection_task::ConnectionTask;
-use super::context::{Context, Request};
+use super::context::{Context, Request, RequestKind};
 use crate::net::{AcceptBackoff, Address, KeepAlive, Listener, PipeReader, Stream};
 use crate::ownership::task;
 use crate::ownership::{Error, TaskError, TaskLabel};
@@ -15,8 +15,17 @@ use crate::pool::Orphans;
 /// How a task of the manager ended; for a connection, what ended it early.
 type TaskResult = io::Result<()>;
 
+/// The task of a request.
+pub(super) fn run(mut request: Request) -> TaskResult {
+    match (request.kind, request.stop.take()) {
+        (RequestKind::Connect { delay }, _) => connect(request, delay),
+        (RequestKind::Listen, Some(stop)) => listen(request, &stop),
+        (RequestKind::Listen, None) => unreachable!("a listener is started with its stop pipe"),
+    }
+}
+
 /// The task of a listener: accepts until it is stopped, then waits for its connections.
-pub(super) fn listen(request: Arc<Request>, stop: &PipeReader) -> TaskResult {
+fn listen(mut request: Request, stop: &PipeReader) -> TaskResult {
     let context = Arc::clone(&request.context);
     let (listener, actual) = match bind(request.address) {
         Ok(bound) => bound,
@@ -87,24 +96,23 @@ fn serve(
     peer: &Address,
     connections: &Orphans<TaskResult>,
 ) -> Result<(), String> {
-    let give = [stream.resource()];
     let theirs = Arc::clone(context);
-    let job = move || ConnectionTask::begin(&theirs, stream)?.run();
-    let spawned = context.pool.spawn_named(&format!("callback {peer}"), give, job);
+    let job = move |stream| ConnectionTask::begin(&theirs, stream)?.run();
+    let spawned = context.pool.spawn_named_with(&format!("callback {peer}"), stream, job);
     let child = spawned.map_err(|refused| refused.to_string())?;
     connections.adopt(child).map_err(|refused| refused.to_string())
 }
 
 /// The task of a connection that is made here: connects after a delay, and serves the connection.
-pub(super) fn connect(request: &Request) -> TaskResult {
-    let context = &request.context;
+fn connect(mut request: Request, delay: Duration) -> TaskResult {
+    let context = Arc::clone(&request.context);
     let me = task::current(&context.registry);
-    let connected = match Instant::now().checked_add(request.delay) {
+    let connected = match Instant::now().checked_add(delay) {
         Some(deadline) => {
             me.wait_until(|| me.is_cancelled(), Some(deadline));
             Stream::connect(request.address).and_then(|stream| {
                 stream.set_keep_alive(Some(KeepAlive::DEFAULT))?;
-                ConnectionTask::begin(context, stream)
+                ConnectionTask::begin(&context, stream)
             })
         }
         None => Err(io::Error::new(io::ErrorKind::InvalidInput, "the delay is too long")),

@@ -6,15 +6,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use echown_fd::escape;
 
 use super::ConnCallback;
-use super::watched::{Watched, lock};
+use super::watched::Watched;
 use crate::ownership::graph::Node;
-use crate::ownership::{Registry, panic_message, task};
+use crate::net::PipeReader;
+use crate::ownership::{Give, Registry, Resource, panic_message, task};
 use crate::pool::Pool;
 
 pub(super) struct Context {
@@ -80,7 +81,10 @@ impl Context {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestKind {
     Listen,
-    Connect,
+    /// After a delay.
+    Connect {
+        delay: Duration,
+    },
 }
 
 /// A request to listen or to connect. A drop without success calls the callback for the error: also
@@ -91,10 +95,10 @@ pub(super) struct Request {
     pub(super) id: u64,
     pub(super) kind: RequestKind,
     pub(super) address: SocketAddr,
-    /// Before connecting.
-    pub(super) delay: Duration,
+    /// Of a listener that has a task: readable when it is to stop.
+    pub(super) stop: Option<PipeReader>,
     /// `None`: no callback is called.
-    error: Mutex<Option<io::Error>>,
+    error: Option<io::Error>,
 }
 
 impl Request {
@@ -102,8 +106,7 @@ impl Request {
         context: &Arc<Context>,
         kind: RequestKind,
         address: SocketAddr,
-        delay: Duration,
-    ) -> Arc<Request> {
+    ) -> Request {
         let id = context.status.update(|status| {
             status.last_request += 1;
             let id = status.last_request;
@@ -115,20 +118,26 @@ impl Request {
             id
         });
         // Every other failure sets its own error.
-        let error = Mutex::new(Some(aborted()));
-        Arc::new(Request { context: Arc::clone(context), id, kind, address, delay, error })
+        let (context, error) = (Arc::clone(context), Some(aborted()));
+        Request { context, id, kind, address, stop: None, error }
     }
 
     /// The request has succeeded, or its caller gets the error.
-    pub(super) fn settle(&self) {
-        *lock(&self.error) = None;
+    pub(super) fn settle(&mut self) {
+        self.error = None;
     }
 
     /// The request has failed, unless the current task is cancelled: then the manager was aborted.
-    pub(super) fn fail(&self, error: io::Error) {
+    pub(super) fn fail(mut self, error: io::Error) {
         if !task::current(&self.context.registry).is_cancelled() {
-            *lock(&self.error) = Some(error);
+            self.error = Some(error);
         }
+    }
+}
+
+impl Give for Request {
+    fn list(&self, resources: &mut Vec<Resource>) {
+        self.stop.list(resources);
     }
 }
 
@@ -136,10 +145,10 @@ impl Drop for Request {
     fn drop(&mut self) {
         // First: the callback may listen on the address again.
         self.context.status.update(|status| status.listeners.remove(&self.id));
-        let Some(error) = lock(&self.error).take() else { return };
+        let Some(error) = self.error.take() else { return };
         self.context.call(|callback| match self.kind {
             RequestKind::Listen => callback.on_listen_error(self.address, &error),
-            RequestKind::Connect => callback.on_connect_error(self.address, &error),
+            RequestKind::Connect { .. } => callback.on_connect_error(self.address, &error),
         });
     }
 }

@@ -9,7 +9,7 @@
 //! The cycle is broken when the peer finishes, and after any other end (a reset, an error, a panic,
 //! an abort) in `on_connection_close`, which always runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,7 @@ use super::connection_task::{BUFFER_BYTES, ConnectionTask};
 use super::context::Context;
 use super::watched::lock;
 use super::{
-    ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Sent,
-    Taken,
+    ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Taken,
 };
 use crate::echo::{ChaosTarget, Handler, Memory, ServerContext};
 use crate::net::Stream;
@@ -27,32 +26,18 @@ use crate::ownership::graph::{Graph, Node, TrackedArc};
 use crate::ownership::task;
 use crate::ownership::{Registry, TaskId};
 
-/// The references from and to a connection, in one phase of its life.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct GraphSnapshot {
-    /// The connection.
-    pub connection: ConnectionLabel,
-    /// `connected`: the cycle is closed. `remote closed`: the peer has finished; `closed`: the
-    /// connection has ended in another way. `erased`: the sender is being dropped; its count is
-    /// zero, and what it holds still exists.
-    pub phase: &'static str,
-    /// The references, without those to the socket.
-    pub graph: Graph,
-}
-
-type OnSnapshot = Arc<dyn Fn(&GraphSnapshot) + Send + Sync>;
+type OnGraph = Arc<dyn Fn(&ConnectionLabel, &'static str, &Graph) + Send + Sync>;
 
 /// Records the graph of one connection in a phase, if graphs are requested.
 type RecordGraph = Arc<dyn Fn(&'static str) + Send + Sync>;
 
-/// The tasks whose connection keeps its cycle, and whether it was left in place already.
-type UncutTasks = Arc<Mutex<HashMap<TaskId, bool>>>;
+/// The tasks whose connection will keep its cycle, and has not done so yet.
+type UncutTasks = Arc<Mutex<HashSet<TaskId>>>;
 
 /// The echo through callbacks: sends every byte back, and then the end of the stream.
 #[derive(Default)]
 pub struct Callback {
-    on_snapshot: Option<OnSnapshot>,
+    on_graph: Option<OnGraph>,
     /// `None` while no server runs.
     context: Mutex<Option<Arc<Context>>>,
     uncut: UncutTasks,
@@ -65,11 +50,16 @@ impl Callback {
         Callback::default()
     }
 
-    /// An echo that records three graphs of each connection: when it connects, when it has ended,
-    /// and when its cycle is broken. It calls `on_snapshot` in the connection's task.
+    /// An echo that calls `on_graph` with three graphs of each connection's references, without
+    /// those to the socket, in the connection's task. Their phases are `connected`: the cycle is
+    /// closed; `remote closed`: the peer has finished, or `closed`: the connection has ended in
+    /// another way; and `erased`: the sender is being dropped, its count is zero, and what it holds
+    /// still exists.
     #[must_use]
-    pub fn with_graphs(on_snapshot: impl Fn(&GraphSnapshot) + Send + Sync + 'static) -> Callback {
-        Callback { on_snapshot: Some(Arc::new(on_snapshot)), ..Callback::default() }
+    pub fn with_graphs(
+        on_graph: impl Fn(&ConnectionLabel, &'static str, &Graph) + Send + Sync + 'static,
+    ) -> Callback {
+        Callback { on_graph: Some(Arc::new(on_graph)), ..Callback::default() }
     }
 
     fn context(&self) -> io::Result<Arc<Context>> {
@@ -92,7 +82,7 @@ impl Handler for Callback {
     fn open(&self, context: &ServerContext) -> io::Result<()> {
         let echo = Echo {
             registry: context.pool.registry().clone(),
-            on_snapshot: self.on_snapshot.clone(),
+            on_graph: self.on_graph.clone(),
             receivers: Mutex::default(),
             uncut: Arc::clone(&self.uncut),
         };
@@ -118,9 +108,9 @@ impl ChaosTarget for Callback {
     ) -> Result<io::Result<()>, Stream> {
         let Ok(context) = self.context() else { return Err(stream) };
         let me = task::current(stream.resource().registry());
-        lock(&self.uncut).insert(me.id(), false);
+        lock(&self.uncut).insert(me.id());
         let result = ConnectionTask::begin(&context, stream).and_then(ConnectionTask::run);
-        let is_left = lock(&self.uncut).remove(&me.id()) == Some(true);
+        let is_left = !lock(&self.uncut).remove(&me.id());
         // A cancelled task has no leaks: its resources are finalized.
         if is_left && !me.is_cancelled() {
             count();
@@ -138,7 +128,7 @@ impl fmt::Debug for Callback {
 /// The callback. It holds the receiver of each connection, to break the cycle.
 struct Echo {
     registry: Registry,
-    on_snapshot: Option<OnSnapshot>,
+    on_graph: Option<OnGraph>,
     receivers: Mutex<HashMap<u64, TrackedArc<EchoReceiver>>>,
     uncut: UncutTasks,
 }
@@ -185,12 +175,13 @@ impl ConnCallback for Echo {
 
 impl Echo {
     fn recorder(&self, connection: &Connection) -> RecordGraph {
-        let (on_snapshot, registry) = (self.on_snapshot.clone(), self.registry.clone());
+        let (on_graph, registry) = (self.on_graph.clone(), self.registry.clone());
         let (connection, node) = (connection.label().clone(), connection.node().label());
         Arc::new(move |phase| {
-            let Some(on_snapshot) = &on_snapshot else { return };
-            let graph = registry.graph().around(&node).without_resources();
-            on_snapshot(&GraphSnapshot { connection: connection.clone(), phase, graph });
+            if let Some(on_graph) = &on_graph {
+                let graph = registry.graph().around(&node).without_resources();
+                on_graph(&connection, phase, &graph);
+            }
         })
     }
 
@@ -198,8 +189,7 @@ impl Echo {
     fn break_cycle(&self, connection: &ConnectionLabel, phase: &'static str) {
         let known = lock(&self.receivers).remove(&connection.id);
         let Some(receiver) = known else { return };
-        if let Some(is_left) = lock(&self.uncut).get_mut(&self.registry.current_task().id) {
-            *is_left = true;
+        if lock(&self.uncut).remove(&self.registry.current_task().id) {
             return;
         }
         let parts = lock(&receiver.parts).take();
@@ -229,12 +219,8 @@ impl MsgReceiver for EchoReceiver {
         let Some(EchoParts { sender, .. }) = &*parts else {
             return Err(io::Error::other("the sender of this connection was erased"));
         };
-        Ok(match sender.sender.send_some(message)? {
-            Sent::Bytes(bytes) if bytes == message.len() => Taken::All,
-            Sent::Bytes(bytes) => Taken::Some(bytes),
-            // The notifier wakes it.
-            Sent::Pending => Taken::Pending,
-        })
+        // While it is pending, the notifier wakes it.
+        sender.sender.send_some(message)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use super::shared::{Callbacks, Shared, Socket, Start, ended};
 use super::writer;
-use super::{ConnectionLabel, MsgReceiver, Notifier, Sent};
+use super::{ConnectionLabel, MsgReceiver, Notifier, Taken};
 use crate::net::Stream;
 use crate::ownership::graph::{Edge, Node, TrackedArc, edge};
 
@@ -148,15 +148,19 @@ impl MsgSender {
         self.send_part(bytes, false)
     }
 
-    /// Sends what there is room for, without waiting. If there is none, returns [`Sent::Pending`],
+    /// Sends what there is room for, without waiting. If there is none, returns [`Taken::Pending`],
     /// and the notifier is called when there is some.
     ///
     /// # Errors
     /// See [`send`](MsgSender::send).
     #[track_caller]
-    pub fn send_some(&self, bytes: &[u8]) -> io::Result<Sent> {
+    pub fn send_some(&self, bytes: &[u8]) -> io::Result<Taken> {
         let sent = self.send_part(bytes, true)?;
-        Ok(if sent == 0 && !bytes.is_empty() { Sent::Pending } else { Sent::Bytes(sent) })
+        Ok(match sent {
+            _ if sent == bytes.len() => Taken::All,
+            0 => Taken::Pending,
+            _ => Taken::Some(sent),
+        })
     }
 
     #[track_caller]
@@ -247,7 +251,7 @@ impl fmt::Debug for MsgSender {
     }
 }
 
-/// Resumes a receiver that returned [`Taken::Pending`](super::Taken::Pending): from any task, any
+/// Resumes a receiver that returned [`Taken::Pending`]: from any task, any
 /// number of times. It does not keep the connection alive.
 pub struct MsgWaker {
     shared: Weak<Shared>,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::ConnCallback;
 use super::acceptor::{self, log_outcome};
 use super::context::{Context, Request, RequestKind, Status, aborted};
-use crate::net::{PipeReader, PipeWriter, pipe};
+use crate::net::{PipeWriter, pipe};
 use crate::ownership::task::{self, Task};
 use crate::pool::{Orphans, Pool};
 
@@ -35,7 +35,7 @@ const REQUESTS_MAX: usize = 4096;
 /// the request cannot be made. A drop aborts the manager and waits for its end.
 pub struct SocketManager {
     context: Arc<Context>,
-    requests: SyncSender<Arc<Request>>,
+    requests: SyncSender<Request>,
     task: Arc<Task>,
     /// Reaps the manager's task when it ends.
     _reaper: Orphans<io::Result<()>>,
@@ -73,7 +73,7 @@ impl SocketManager {
     /// `WouldBlock`: too many requests are pending. An address that cannot be bound leads to a call
     /// of [`on_listen_error`](ConnCallback::on_listen_error).
     pub fn listen_on_addr(&self, address: &str) -> io::Result<()> {
-        self.request(RequestKind::Listen, parse(address)?, Duration::ZERO)
+        self.request(RequestKind::Listen, parse(address)?)
     }
 
     /// Connects to an address, after a delay. Leads to exactly one call, either of
@@ -83,13 +83,13 @@ impl SocketManager {
     /// # Errors
     /// See [`listen_on_addr`](SocketManager::listen_on_addr).
     pub fn connect_to_addr(&self, address: &str, delay: Duration) -> io::Result<()> {
-        self.request(RequestKind::Connect, parse(address)?, delay)
+        self.request(RequestKind::Connect { delay }, parse(address)?)
     }
 
-    fn request(&self, kind: RequestKind, address: SocketAddr, delay: Duration) -> io::Result<()> {
+    fn request(&self, kind: RequestKind, address: SocketAddr) -> io::Result<()> {
         self.check()?;
-        let request = Request::new(&self.context, kind, address, delay);
-        let (request, error) = match self.requests.try_send(request) {
+        let request = Request::new(&self.context, kind, address);
+        let (mut request, error) = match self.requests.try_send(request) {
             Ok(()) => {
                 self.context.status.update(|_| ());
                 return Ok(());
@@ -191,7 +191,7 @@ fn parse(address: &str) -> io::Result<SocketAddr> {
 
 /// The manager's task: starts a child for each request until it is cancelled, then ends its
 /// children. Requests that are left fail when the channel is dropped.
-fn run(context: &Context, requests: &Receiver<Arc<Request>>) -> io::Result<()> {
+fn run(context: &Context, requests: &Receiver<Request>) -> io::Result<()> {
     let children = Orphans::reaped_by(&context.registry, log_outcome);
     // Dropping the write end of a listener's pipe stops it.
     let mut stops: HashMap<u64, PipeWriter> = HashMap::new();
@@ -216,33 +216,33 @@ fn run(context: &Context, requests: &Receiver<Arc<Request>>) -> io::Result<()> {
 /// Starts the child for a request. For a listener, returns the pipe's end that stops it.
 fn start(
     context: &Context,
-    request: Arc<Request>,
+    mut request: Request,
     children: &Orphans<io::Result<()>>,
 ) -> Option<PipeWriter> {
-    let (name, pipe) = match request.kind {
-        RequestKind::Listen => {
-            let pipe = pipe().map_err(|error| request.fail(error)).ok()?;
-            (format!("listen {}", request.address), Some(pipe))
-        }
-        RequestKind::Connect => (format!("connect {}", request.address), None),
+    let (name, stop) = match request.kind {
+        RequestKind::Connect { .. } => ("connect", None),
+        RequestKind::Listen => match pipe() {
+            Ok((stopped, stop)) => {
+                request.stop = Some(stopped);
+                ("listen", Some(stop))
+            }
+            Err(error) => {
+                request.fail(error);
+                return None;
+            }
+        },
     };
-    let (stopped, stop) = pipe.unzip();
-    let give = stopped.as_ref().map(PipeReader::resource);
-    // Weak: the request fails in the child, not at the end of this function.
-    let refused_request = Arc::downgrade(&request);
-    let job = move || match stopped {
-        Some(stop) => acceptor::listen(request, &stop),
-        None => acceptor::connect(&request),
-    };
-    match context.pool.spawn_named(&name, give, job) {
+    let name = format!("{name} {}", request.address);
+    match context.pool.spawn_named_with(&name, request, acceptor::run) {
         Ok(child) => {
             let adopted = children.adopt(child);
             debug_assert!(adopted.is_ok(), "the parent adopts its own child");
             stop
         }
         Err(refused) => {
-            if let Some(request) = refused_request.upgrade() {
-                request.fail(io::Error::other(refused.to_string()));
+            let error = io::Error::other(refused.to_string());
+            if let Some((request, _)) = refused.into_job() {
+                request.fail(error);
             }
             None
         }

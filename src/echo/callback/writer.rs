@@ -5,10 +5,9 @@
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use super::shared::{Callbacks, Shared, State};
-use super::watched::lock;
 use crate::net::WriteHalf;
 
 /// The most bytes of a shared sender that wait to be sent: some round trips' worth, and little
@@ -74,32 +73,20 @@ pub(super) fn spawn(
     half: WriteHalf,
     callbacks: &Arc<Callbacks>,
 ) -> Result<(), (io::Error, WriteHalf)> {
-    let give = [half.resource()];
     let name = format!("write {}", shared.label.peer);
-    // Not in the job, which does not return what it captured if there is no thread for it.
-    let place = Arc::new(Mutex::new(Some(half)));
-    let (to_take, theirs) = (Arc::clone(&place), Arc::clone(shared));
-    let callbacks = Arc::downgrade(callbacks);
-    let spawned = shared.pool.spawn_named(&name, give, move || {
-        let half = lock(&to_take).take();
-        half.map_or(Ok(()), |half| run(half, &theirs, &callbacks))
-    });
-    match spawned {
-        Ok(promise) => {
-            let mut state = shared.state.lock();
-            state.writer = Some(promise.task().id);
-            state.writer_promise = Some(promise);
-            Ok(())
-        }
-        Err(refused) => {
-            let error = io::Error::other(refused.to_string());
-            drop(refused);
-            let Some(half) = lock(&place).take() else {
-                unreachable!("a job that got no thread has not run")
-            };
-            Err((error, half))
-        }
-    }
+    let (theirs, callbacks) = (Arc::clone(shared), Arc::downgrade(callbacks));
+    let job = move |half| run(half, &theirs, &callbacks);
+    let promise = shared.pool.spawn_named_with(&name, half, job).map_err(|refused| {
+        let error = io::Error::other(refused.to_string());
+        let Some((half, _)) = refused.into_job() else {
+            unreachable!("a job that got no thread has not run")
+        };
+        (error, half)
+    })?;
+    let mut state = shared.state.lock();
+    state.writer = Some(promise.task().id);
+    state.writer_promise = Some(promise);
+    Ok(())
 }
 
 /// The writer: writes what is queued until the sender is dropped, then ends the stream.
