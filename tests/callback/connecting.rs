@@ -3,16 +3,14 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use super::recorder::{Heard, Recorder, connect, devour, listen, manager};
-use crate::common::Fixture;
+use super::recorder::{Heard, Recorder, connect, in_clean_lab, listening, manager};
 use crate::common::reserved::Reserved;
 use echown::test;
 
 #[test]
 fn a_refused_connect_is_a_connect_error_and_no_connect() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
+    in_clean_lab(|lab| {
+        let (recorder, notes) = Recorder::devouring();
         let manager = manager(lab, recorder);
         let nobody = Reserved::new();
         connect(&manager, nobody.address());
@@ -21,16 +19,13 @@ fn a_refused_connect_is_a_connect_error_and_no_connect() {
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_connect_with_a_delay_waits_for_it_and_an_abort_meanwhile_is_a_connect_error() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+    in_clean_lab(|lab| {
+        let (recorder, notes) = Recorder::devouring();
+        let (manager, address) = listening(lab, recorder, &notes);
         let delay = Duration::from_millis(100);
         let since = Instant::now();
         manager.connect_to_addr(&address.to_string(), delay).expect("that is an address");
@@ -46,17 +41,15 @@ fn a_connect_with_a_delay_waits_for_it_and_an_abort_meanwhile_is_a_connect_error
         assert_eq!(rest.iter().filter(|heard| **heard == error).count(), 1, "{rest:?}");
         assert!(!rest.iter().any(|heard| matches!(heard, Heard::Connect(_))), "{rest:?}");
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_connect_that_is_aborted_at_any_moment_has_exactly_one_answer() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let listener = crate::common::listener();
         let address = listener.local_addr().expect("it is bound");
         for round in 0..100 {
-            let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
+            let (recorder, notes) = Recorder::devouring();
             let manager = manager(lab, recorder);
             connect(&manager, address);
             // Earlier and later, before it is begun and after it stands.
@@ -71,5 +64,4 @@ fn a_connect_that_is_aborted_at_any_moment_has_exactly_one_answer() {
             }
         }
     });
-    lab.assert_clean();
 }

@@ -5,7 +5,9 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 
-use super::recorder::{Heard, Notes, Recorder, Senders, devour, listen, manager};
+use super::recorder::{
+    Heard, Notes, Recorder, Senders, devour, in_clean_lab, listen, listening, manager,
+};
 use super::{assert_is_over, dial, exchange, reset};
 use crate::common::{DEADLINE, Fixture, lock, wait_until};
 use echown::echo::callback::{ConnCallback, Connection, ConnectionLabel, MsgSender, Taken};
@@ -13,8 +15,7 @@ use echown::test;
 
 #[test]
 fn a_callback_that_fails_at_any_stage_gives_connect_and_close_in_order() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let stage = AtomicUsize::new(0);
         let (recorder, notes) = Recorder::new(move |connection, _sender| {
             match stage.fetch_add(1, Ordering::Relaxed) {
@@ -27,8 +28,7 @@ fn a_callback_that_fails_at_any_stage_gives_connect_and_close_in_order() {
             }
             Ok(())
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         for id in 1..=3 {
             let mut client = dial(address);
             let _ = client.write_all(b"something");
@@ -38,7 +38,6 @@ fn a_callback_that_fails_at_any_stage_gives_connect_and_close_in_order() {
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.assert_clean();
 }
 
 /// Panics in each of its callbacks, one for each connection.
@@ -78,8 +77,7 @@ impl ConnCallback for Panicky {
 
 #[test]
 fn a_callback_that_panics_closes_its_connection_and_no_other() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (heard, notes) = mpsc::channel();
         let notes = Notes(notes);
         let manager = manager(lab, Panicky(Mutex::new(heard), Senders::default()));
@@ -106,13 +104,11 @@ fn a_callback_that_panics_closes_its_connection_and_no_other() {
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn the_remote_close_comes_once_after_the_last_message_and_before_the_close() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (heard, hear) = mpsc::channel();
         let heard = Mutex::new(heard);
         let (recorder, notes) = Recorder::new(move |connection, _| {
@@ -122,8 +118,7 @@ fn the_remote_close_comes_once_after_the_last_message_and_before_the_close() {
                 Ok(Taken::Some(1))
             })
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         client.write_all(&[7; 1000]).expect("it is read");
         drop(client);
@@ -133,13 +128,11 @@ fn the_remote_close_comes_once_after_the_last_message_and_before_the_close() {
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_connection_that_is_closed_or_dropped_unstarted_ends() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes) = Recorder::new(|connection, sender| {
             sender.send(b"bye")?;
             if connection.label().id == 1 {
@@ -149,8 +142,7 @@ fn a_connection_that_is_closed_or_dropped_unstarted_ends() {
             }
             Ok(())
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         for id in 1..=2 {
             let mut client = dial(address);
             let mut heard = String::new();
@@ -159,7 +151,6 @@ fn a_connection_that_is_closed_or_dropped_unstarted_ends() {
             notes.assert_next(&[Heard::Connect(id), Heard::Close(id)]);
         }
     });
-    lab.assert_clean();
 }
 
 #[test]
@@ -172,8 +163,7 @@ fn a_connection_may_be_started_later_by_another_task() {
             let _ = lock(&out).send((connection, sender));
             Ok(())
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         client.write_all(b"early").expect("it waits");
         notes.assert_next(&[Heard::Connect(1)]);
@@ -199,8 +189,7 @@ fn a_connection_may_be_started_later_by_another_task() {
 
 #[test]
 fn a_pending_receiver_is_resumed_by_any_task_and_loses_nothing() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (out, wakers) = mpsc::channel();
         let out = Mutex::new(out);
         let (heard, hear) = mpsc::channel();
@@ -220,8 +209,7 @@ fn a_pending_receiver_is_resumed_by_any_task_and_loses_nothing() {
                 Ok(Taken::All)
             })
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let waker = wakers.recv_timeout(DEADLINE).expect("it is connected");
         for n in 0..20_u8 {
@@ -236,13 +224,11 @@ fn a_pending_receiver_is_resumed_by_any_task_and_loses_nothing() {
         // It keeps nothing.
         wait_until("the connection to be gone", || format!("{waker:?}").contains("gone"));
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_wake_that_comes_before_the_receiver_says_pending_is_not_lost() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (heard, hear) = mpsc::channel();
         let heard = Mutex::new(heard);
         let (recorder, notes) = Recorder::new(move |connection, _| {
@@ -257,23 +243,19 @@ fn a_wake_that_comes_before_the_receiver_says_pending_is_not_lost() {
                 Ok(Taken::All)
             })
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         client.write_all(b"twice").expect("there is room");
         assert_eq!(hear.recv_timeout(DEADLINE).expect("it is asked again"), b"twice");
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_reset_is_noticed_while_the_receiver_is_pending() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes) =
             Recorder::new(|connection, _| connection.start(|_: &[u8]| Ok(Taken::Pending)));
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         client.write_all(b"never taken").expect("there is room");
         notes.assert_next(&[Heard::Connect(1)]);
@@ -281,24 +263,20 @@ fn a_reset_is_noticed_while_the_receiver_is_pending() {
         notes.assert_next(&[Heard::Close(1)]);
         drop(manager);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_receiver_that_takes_nothing_without_a_word_or_too_much_is_an_error_of_its_own() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes) = Recorder::new(|connection, _| {
             let taken = if connection.label().id == 1 { 0 } else { 1000 };
             connection.start(move |_: &[u8]| Ok(Taken::Some(taken)))
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         for id in 1..=2 {
             let mut client = dial(address);
             client.write_all(b"ten bytes!").expect("there is room");
             notes.assert_next(&[Heard::Connect(id), Heard::Close(id)]);
         }
     });
-    lab.assert_clean();
 }

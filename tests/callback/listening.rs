@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, mpsc};
 
-use super::recorder::{Heard, Recorder, connect, devour, listen, manager};
+use super::recorder::{Heard, Recorder, connect, in_clean_lab, listen, listening, manager};
 use super::{dial, exchange};
 use crate::common::reserved::Reserved;
 use crate::common::{DEADLINE, Fixture, assert_success, in_own_process, lock};
@@ -13,11 +13,9 @@ use echown::test;
 
 #[test]
 fn listening_twice_on_one_address_calls_the_listen_error_and_nothing_else() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+    in_clean_lab(|lab| {
+        let (recorder, notes) = Recorder::devouring();
+        let (manager, address) = listening(lab, recorder, &notes);
         manager.listen_on_addr(&address.to_string()).expect("that is an address");
         notes.assert_next(&[Heard::ListenError(ErrorKind::AddrInUse)]);
         // The first one is as it was.
@@ -28,26 +26,22 @@ fn listening_twice_on_one_address_calls_the_listen_error_and_nothing_else() {
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn an_address_that_is_not_this_machines_is_a_listen_error() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
+    in_clean_lab(|lab| {
+        let (recorder, notes) = Recorder::devouring();
         let manager = manager(lab, recorder);
         // An address for documentation only (RFC 5737): no machine has it.
         manager.listen_on_addr("192.0.2.1:0").expect("that is an address");
         notes.assert_next(&[Heard::ListenError(ErrorKind::AddrNotAvailable)]);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_cancelled_listener_is_gone_when_the_call_returns_and_its_connections_go_on() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes) = Recorder::echoing();
         let manager = manager(lab, recorder);
         let reserved = Reserved::new();
@@ -69,7 +63,6 @@ fn a_cancelled_listener_is_gone_when_the_call_returns_and_its_connections_go_on(
         notes.assert_next(&[Heard::Connect(2)]);
         drop((client, second));
     });
-    lab.assert_clean();
 }
 
 #[test]
@@ -105,8 +98,7 @@ fn a_manager_out_of_descriptors_accepts_again_when_there_are_some() {
 
 #[test]
 fn seven_connections_over_three_ports_say_something_both_ways() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (heard, hear) = mpsc::channel();
         let heard = Mutex::new(heard);
         let (recorder, notes) = Recorder::new(move |connection, sender| {
@@ -134,5 +126,4 @@ fn seven_connections_over_three_ports_say_something_both_ways() {
         assert_eq!(count(|heard| matches!(heard, Heard::Connect(_))), 14);
         assert_eq!(count(|heard| matches!(heard, Heard::Close(_))), 14);
     });
-    lab.assert_clean();
 }

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
-use super::recorder::{Heard, Recorder, connect, devour, listen, manager};
+use super::recorder::{Heard, Recorder, connect, devour, in_clean_lab, listen, listening, manager};
 use super::{assert_is_over, dial};
-use crate::common::{DEADLINE, Fixture, assert_cancelled, lock, wait_until};
+use crate::common::{DEADLINE, assert_cancelled, lock, wait_until};
 use echown::echo::callback::{ConnCallback, Connection, MsgSender, SocketManager};
 use echown::ownership;
 use echown::pool::Pool;
@@ -15,23 +15,19 @@ use echown::test;
 
 #[test]
 fn abort_then_join_ends() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+    in_clean_lab(|lab| {
+        let (recorder, notes) = Recorder::devouring();
+        let (manager, address) = listening(lab, recorder, &notes);
         connect(&manager, address);
         manager.abort(false);
         manager.join().expect("nobody cancels us");
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn after_an_abort_calls_are_refused_and_abort_and_join_can_be_repeated() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, _notes) = Recorder::new(|connection, _| connection.start(devour));
+    in_clean_lab(|lab| {
+        let (recorder, _notes) = Recorder::devouring();
         let manager = manager(lab, recorder);
         for _ in 0..3 {
             manager.abort(true);
@@ -48,14 +44,12 @@ fn after_an_abort_calls_are_refused_and_abort_and_join_can_be_repeated() {
             assert_eq!(error.to_string(), "the manager was aborted");
         }
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_bad_address_fails_at_the_call_without_a_callback() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
+    in_clean_lab(|lab| {
+        let (recorder, notes) = Recorder::devouring();
         let manager = manager(lab, recorder);
         for bad in ["", "nowhere", "127.0.0.1", "127.0.0.1:99999", "256.0.0.1:80"] {
             for call in [
@@ -73,20 +67,17 @@ fn a_bad_address_fails_at_the_call_without_a_callback() {
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_manager_that_is_dropped_ends_its_connections_with_their_last_callback() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes) = Recorder::new(|connection, sender| {
             sender.share()?;
             std::mem::forget(sender);
             connection.start(devour)
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut clients: Vec<TcpStream> = (0..5).map(|_| dial(address)).collect();
         for _ in &clients {
             assert!(matches!(notes.next(), Heard::Connect(_)));
@@ -99,14 +90,12 @@ fn a_manager_that_is_dropped_ends_its_connections_with_their_last_callback() {
             assert_is_over(client);
         }
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_manager_ends_with_the_task_that_made_it() {
-    let lab = Fixture::new();
-    lab.root(|| {
-        let (recorder, notes) = Recorder::new(|connection, _| connection.start(devour));
+    in_clean_lab(|lab| {
+        let (recorder, notes) = Recorder::devouring();
         let (out, place) = mpsc::channel();
         let maker = lab.spawn("maker", [], move || {
             let manager = Arc::new(manager(lab, recorder));
@@ -128,13 +117,11 @@ fn a_manager_ends_with_the_task_that_made_it() {
         manager.join().expect("it is over with its maker");
         drop(manager);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_callback_may_abort_its_manager_and_does_not_wait_for_itself() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let place: Arc<OnceLock<Arc<SocketManager>>> = Arc::default();
         let its = Arc::clone(&place);
         let (recorder, notes) = Recorder::new(move |connection, _| {
@@ -151,7 +138,6 @@ fn a_callback_may_abort_its_manager_and_does_not_wait_for_itself() {
         notes.assert_next(&[Heard::Connect(1), Heard::Close(1)]);
         assert_is_over(&mut client);
     });
-    lab.assert_clean();
 }
 
 #[test]
@@ -170,8 +156,7 @@ fn a_missing_thread_is_a_listen_or_connect_error_and_its_callback_may_abort() {
             let _ = lock(&self.1).send(error.to_string());
         }
     }
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let pool = Pool::builder().registry(&lab.registry).limit(1).build();
         let place: Arc<OnceLock<Arc<SocketManager>>> = Arc::default();
         let (heard, hear) = mpsc::channel();
@@ -188,5 +173,4 @@ fn a_missing_thread_is_a_listen_or_connect_error_and_its_callback_may_abort() {
         let refused = SocketManager::new(Recorder::echoing().0, &Pool::builder().limit(0).build());
         assert!(refused.expect_err("there is no thread").to_string().contains("are busy"));
     });
-    lab.assert_clean();
 }

@@ -67,6 +67,11 @@ impl Recorder {
         (Recorder { heard: Mutex::new(heard), on_connect, senders }, Notes(notes))
     }
 
+    /// A recorder whose connections take everything and answer nothing.
+    pub fn devouring() -> (Recorder, Notes) {
+        Recorder::new(|connection, _| connection.start(devour))
+    }
+
     /// A recorder that sends back what it receives.
     pub fn echoing() -> (Recorder, Notes) {
         let senders = Senders::default();
@@ -167,6 +172,26 @@ pub fn connect(manager: &SocketManager, address: SocketAddr) {
 /// Takes everything and keeps nothing.
 pub fn devour(_message: &[u8]) -> io::Result<Taken> {
     Ok(Taken::All)
+}
+
+/// Runs a test as a root task in a registry of its own, which has to be clean afterwards.
+#[track_caller]
+pub fn in_clean_lab(test: impl FnOnce(&'static Fixture)) {
+    let lab = Fixture::new();
+    lab.root(|| test(lab));
+    lab.assert_clean();
+}
+
+/// A manager that listens on a free port, and the address.
+#[track_caller]
+pub fn listening(
+    lab: &Fixture,
+    recorder: impl ConnCallback,
+    notes: &Notes,
+) -> (SocketManager, SocketAddr) {
+    let manager = manager(lab, recorder);
+    let address = listen(&manager, notes);
+    (manager, address)
 }
 
 /// A manager on the fixture's pool.

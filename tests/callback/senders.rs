@@ -4,11 +4,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 
-use echown::echo::callback::{MsgReceiver, MsgSender, Notifier, QUEUE_BYTES, Taken};
+use echown::echo::callback::{MsgReceiver, MsgSender, Notifier, QUEUE_BYTES, SocketManager, Taken};
 use echown::ownership;
+use echown::pool::Pool;
 use echown::test;
 
-use super::recorder::{Heard, Notes, Recorder, Senders, devour, listen, manager};
+use super::recorder::{Heard, Notes, Recorder, Senders, devour, in_clean_lab, listen, listening};
 use super::{assert_is_over, dial, reset};
 use crate::common::{
     DEADLINE, Fixture, assert_cancelled, lock, refusal, wait_for, wait_until, wait_until_still,
@@ -44,11 +45,9 @@ fn pattern(bytes: usize) -> Vec<u8> {
 
 #[test]
 fn a_shared_sender_is_any_tasks_and_its_drop_flushes_and_ends_the_writing() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes, senders) = generous();
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
         notes.assert_next(&[Heard::Connect(1)]);
@@ -71,16 +70,13 @@ fn a_shared_sender_is_any_tasks_and_its_drop_flushes_and_ends_the_writing() {
         notes.assert_next(&[Heard::RemoteClose(1), Heard::Close(1)]);
         drop(manager);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_connection_stays_until_its_shared_sender_goes_though_the_peer_has_finished() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes, senders) = generous();
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
         client.shutdown(std::net::Shutdown::Write).expect("it is connected");
@@ -94,16 +90,13 @@ fn a_connection_stays_until_its_shared_sender_goes_though_the_peer_has_finished(
         notes.assert_next(&[Heard::Close(1)]);
         drop(manager);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn what_is_sent_arrives_without_a_flush() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes, senders) = generous();
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
         let mut byte = [0];
@@ -115,16 +108,13 @@ fn what_is_sent_arrives_without_a_flush() {
         sender.flush().expect("all is sent");
         drop(sender);
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn a_peer_that_never_reads_is_bounded_and_blocks_the_sender() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes, senders) = generous();
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let (sender, told) = senders.recv_timeout(DEADLINE).expect("it is connected");
         let sender = Arc::new(sender);
@@ -157,16 +147,13 @@ fn a_peer_that_never_reads_is_bounded_and_blocks_the_sender() {
         assert_eq!(sender.send_some(b"xyz").expect("there is room"), Taken::All);
         drop((sender, manager));
     });
-    lab.assert_clean();
 }
 
 #[test]
 fn sending_to_a_lost_peer_is_an_error_and_the_connection_gets_one_close() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes, senders) = generous();
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         for id in 1..=20 {
             let client = dial(address);
             let (sender, _) = senders.recv_timeout(DEADLINE).expect("it is connected");
@@ -179,7 +166,6 @@ fn sending_to_a_lost_peer_is_an_error_and_the_connection_gets_one_close() {
         drop(manager);
         assert_eq!(notes.rest(), []);
     });
-    lab.assert_clean();
 }
 
 #[test]
@@ -192,8 +178,7 @@ fn a_sender_that_is_not_shared_is_refused_to_other_tasks_before_the_system_call(
             theirs.put(sender);
             connection.start(devour)
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         notes.assert_next(&[Heard::Connect(1)]);
         wait_until("the sender", || senders.of(1).is_some());
@@ -223,8 +208,7 @@ fn a_sender_that_is_not_shared_is_refused_to_other_tasks_before_the_system_call(
 
 #[test]
 fn a_sender_dropped_in_its_own_task_ends_writing_and_reading_continues() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (heard, hear) = mpsc::channel();
         let heard = Mutex::new(heard);
         let (recorder, notes) = Recorder::new(move |connection, sender| {
@@ -236,8 +220,7 @@ fn a_sender_dropped_in_its_own_task_ends_writing_and_reading_continues() {
                 Ok(Taken::All)
             })
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let mut said = String::new();
         client.read_to_string(&mut said).expect("the end, and no reset");
@@ -249,7 +232,6 @@ fn a_sender_dropped_in_its_own_task_ends_writing_and_reading_continues() {
         drop(client);
         notes.assert_next(&[Heard::RemoteClose(1), Heard::Close(1)]);
     });
-    lab.assert_clean();
 }
 
 /// Sends back as much as there is room for, and continues when it is woken.
@@ -290,8 +272,7 @@ fn assert_pends_and_continues(is_shared: bool) {
             let told = Mutex::new(lock(&told).clone());
             connection.start_with(Partial(theirs.clone(), id), Wakes(waker, told))
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let sent = pattern(16 * 1024 * 1024);
         let mut writing = client.try_clone().expect("it can be cloned");
@@ -335,8 +316,7 @@ fn an_echo_of_partial_sends_is_pending_and_goes_on_through_the_queue() {
 
 #[test]
 fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let senders = Senders::default();
         let theirs = senders.clone();
         let (told, hear) = mpsc::channel();
@@ -354,8 +334,7 @@ fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
             let told = Mutex::new(lock(&told).clone());
             connection.start_with(devour, Waits(theirs.clone(), told))
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         notes.assert_next(&[Heard::Connect(1)]);
         wait_until("the sender", || senders.of(1).is_some());
@@ -373,7 +352,6 @@ fn a_notifier_that_would_wait_for_its_own_writer_is_refused() {
         drop(sender);
         reader.join().expect("no panic").expect("the end");
     });
-    lab.assert_clean();
 }
 
 /// Shares its sender when it is called, in the middle of the task's reading.
@@ -388,8 +366,7 @@ impl Notifier for Shares {
 
 #[test]
 fn a_notifier_may_share_its_sender_while_the_connection_is_read() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let senders = Senders::default();
         let theirs = senders.clone();
         let (told, hear) = mpsc::channel();
@@ -401,8 +378,7 @@ fn a_notifier_may_share_its_sender_while_the_connection_is_read() {
             let told = Mutex::new(lock(&told).clone());
             connection.start_with(devour, Shares(theirs.clone(), told))
         });
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         notes.assert_next(&[Heard::Connect(1)]);
         let reader = std::thread::spawn(move || {
@@ -416,5 +392,27 @@ fn a_notifier_may_share_its_sender_while_the_connection_is_read() {
         let heard = reader.join().expect("no panic").expect("the end, and no reset");
         assert!(heard.ends_with(b"the last"));
     });
-    lab.assert_clean();
+}
+
+#[test]
+fn a_sender_that_gets_no_thread_is_not_shared_and_still_sends() {
+    in_clean_lab(|lab| {
+        let (told, hear) = mpsc::channel();
+        let told = Mutex::new(told);
+        let (recorder, notes) = Recorder::new(move |connection, sender| {
+            let _ = lock(&told).send(sender.share().map_err(|error| error.to_string()));
+            sender.send(b"as before")?;
+            connection.close();
+            Ok(())
+        });
+        // The manager, its listener and the connection.
+        let pool = Pool::builder().registry(&lab.registry).limit(3).build();
+        let manager = SocketManager::new(recorder, &pool).expect("there is a thread for it");
+        let mut client = dial(listen(&manager, &notes));
+        let error = hear.recv_timeout(DEADLINE).expect("it tries").expect_err("there is no thread");
+        assert!(error.contains("limit of 3 threads are busy"), "{error}");
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).expect("the end, and no reset");
+        assert_eq!(heard, "as before");
+    });
 }

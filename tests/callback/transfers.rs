@@ -10,7 +10,7 @@ use echown::echo::callback::Taken;
 use echown::test;
 
 use super::dial;
-use super::recorder::{Heard, Recorder, connect, devour, listen, manager};
+use super::recorder::{Heard, Recorder, connect, devour, in_clean_lab, listen, listening, manager};
 use crate::common::{DEADLINE, Fixture};
 
 /// What SocketManager's tests transfer.
@@ -99,11 +99,9 @@ fn a_long_transfer_in_large_messages_arrives_exactly_and_then_closes() {
 
 #[test]
 fn a_half_close_with_four_mebibytes_in_flight_gets_all_of_it_back() {
-    let lab = Fixture::new();
-    lab.root(|| {
+    in_clean_lab(|lab| {
         let (recorder, notes) = Recorder::echoing();
-        let manager = manager(lab, recorder);
-        let address = listen(&manager, &notes);
+        let (_manager, address) = listening(lab, recorder, &notes);
         let mut client = dial(address);
         let sent = pattern(4 * 1024 * 1024);
         let mut writing = client.try_clone().expect("it can be cloned");
@@ -118,5 +116,4 @@ fn a_half_close_with_four_mebibytes_in_flight_gets_all_of_it_back() {
         writer.join().expect("no panic").expect("all was taken");
         notes.assert_next(&[Heard::Connect(1), Heard::RemoteClose(1), Heard::Close(1)]);
     });
-    lab.assert_clean();
 }

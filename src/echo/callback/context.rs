@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use echown_fd::escape;
 
 use super::ConnCallback;
 use super::watched::Watched;
-use crate::ownership::graph::Node;
 use crate::net::PipeReader;
+use crate::ownership::graph::Node;
 use crate::ownership::{Give, Registry, Resource, panic_message, task};
 use crate::pool::Pool;
 
@@ -102,11 +102,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn new(
-        context: &Arc<Context>,
-        kind: RequestKind,
-        address: SocketAddr,
-    ) -> Request {
+    pub(super) fn new(context: &Arc<Context>, kind: RequestKind, address: SocketAddr) -> Request {
         let id = context.status.update(|status| {
             status.last_request += 1;
             let id = status.last_request;
