@@ -107,7 +107,7 @@ pub(super) fn run<R: Termination + 'static>(
         None => Coverage::NotRecorded,
         Some(mode) => match trap::install(mode) {
             Ok(()) => Coverage::Noted,
-            Err(why) => Coverage::Missing(why),
+            Err(error) => Coverage::Missing(error.to_string()),
         },
     };
     let run = Run { case, body, observer, pipe: &pipe, symbolizer: Symbolizer::new(case) };

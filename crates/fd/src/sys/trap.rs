@@ -47,6 +47,7 @@ mod handler;
 mod table;
 
 use std::os::fd::RawFd;
+use std::{error, fmt, io};
 
 /// How to proceed if the standard library is about to abort because its descriptor was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,41 @@ pub enum Mode {
     Strict,
     /// Ignore the abort, so that the process can report.
     IgnoreAbort,
+}
+
+/// Why calls cannot be recorded. Its text is half a sentence.
+#[derive(Debug)]
+pub struct TrapError {
+    reason: &'static str,
+    source: Option<io::Error>,
+}
+
+impl TrapError {
+    fn new(reason: &'static str) -> TrapError {
+        TrapError { reason, source: None }
+    }
+
+    /// With the error of the system call that failed last.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn of_last_call(reason: &'static str) -> TrapError {
+        TrapError { reason, source: Some(io::Error::last_os_error()) }
+    }
+}
+
+impl fmt::Display for TrapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl error::Error for TrapError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
 }
 
 /// The record of one call.
@@ -85,13 +121,13 @@ mod here {
     use std::os::fd::RawFd;
 
     use super::table::{DOUBLES_MAX, Second, TABLE, Trace};
-    use super::{DoubleClose, Mode, Stack, calls, filter, handler};
+    use super::{DoubleClose, Mode, Stack, TrapError, calls, filter, handler};
 
     /// Starts recording, until the process ends, on this thread and the threads that it starts.
     ///
     /// # Errors
-    /// Recording is not possible; nothing has changed. The message is half a sentence.
-    pub fn install(mode: Mode) -> Result<(), String> {
+    /// Recording is not possible; nothing has changed.
+    pub fn install(mode: Mode) -> Result<(), TrapError> {
         let text = filter::text_of_this_process()?;
         handler::install(mode, |magic| filter::install(&text, magic))
     }
@@ -131,10 +167,10 @@ mod here {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::{DoubleClose, Mode, Stack};
+    use super::{DoubleClose, Mode, Stack, TrapError};
 
-    pub fn install(_: Mode) -> Result<(), String> {
-        Err(String::from("openings are recorded on Linux on x86-64 only"))
+    pub fn install(_: Mode) -> Result<(), TrapError> {
+        Err(TrapError::new("openings are recorded on Linux on x86-64 only"))
     }
 
     pub fn opened(_: RawFd) -> Option<Stack> {

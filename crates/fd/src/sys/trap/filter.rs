@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Range;
 
+use super::TrapError;
 use super::calls::{CALLS, Effect};
 
 /// `AUDIT_ARCH_X86_64`.
@@ -27,23 +28,26 @@ const ARGUMENTS: u32 = 16;
 /// The address ranges of this process's code, if programs that it starts have their code elsewhere.
 ///
 /// # Errors
-/// The code of programs to come could have the same addresses. The message gives the reason.
-pub(super) fn text_of_this_process() -> Result<Vec<Range<usize>>, String> {
+/// The code of programs to come could have the same addresses. The error gives the reason.
+pub(super) fn text_of_this_process() -> Result<Vec<Range<usize>>, TrapError> {
     const ADDR_NO_RANDOMIZE: libc::c_int = 0x004_0000;
     // SAFETY: with this argument the call only reads the personality.
     let personality = unsafe { libc::personality(0xffff_ffff) };
     let randomised = fs::read_to_string("/proc/sys/kernel/randomize_va_space");
     if personality & ADDR_NO_RANDOMIZE != 0 || randomised.is_ok_and(|value| value.trim() == "0") {
-        return Err(String::from(
+        return Err(TrapError::new(
             "address space randomization is off, so programs that the test starts would be trapped, too",
         ));
     }
-    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
+    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| TrapError {
+        reason: "/proc/self/maps cannot be read",
+        source: Some(error),
+    })?;
     let text = text_in(&maps);
     match text.first() {
-        None => Err(String::from("/proc/self/maps lists no code")),
+        None => Err(TrapError::new("/proc/self/maps lists no code")),
         Some(first) if first.start < FIXED_BELOW => {
-            Err(String::from("the test binary is loaded at a fixed address"))
+            Err(TrapError::new("the test binary is loaded at a fixed address"))
         }
         Some(_) => Ok(text),
     }
@@ -83,23 +87,22 @@ fn text_in(maps: &str) -> Vec<Range<usize>> {
 ///
 /// # Errors
 /// The kernel rejects the filter.
-pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), String> {
+pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), TrapError> {
     let mut program = program(text, magic);
-    let length = u16::try_from(program.len()).map_err(|_| "the filter is too long")?;
+    let length =
+        u16::try_from(program.len()).map_err(|_| TrapError::new("the filter is too long"))?;
     let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     // SAFETY: `prctl` with these arguments takes only integers; `seccomp` reads the program that
     // `filter` points to, which outlives the call and has the given length.
     let result = unsafe {
         if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
-            return Err(String::from("the kernel rejects NO_NEW_PRIVS"));
+            return Err(TrapError::of_last_call("the kernel rejects NO_NEW_PRIVS"));
         }
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
     };
     match result {
         0 => Ok(()),
-        _ => {
-            Err(format!("the kernel rejects a seccomp filter: {}", std::io::Error::last_os_error()))
-        }
+        _ => Err(TrapError::of_last_call("the kernel rejects a seccomp filter")),
     }
 }
 

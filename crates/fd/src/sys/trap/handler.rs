@@ -8,9 +8,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use super::Mode;
 use super::calls::{Effect, effect};
 use super::table::{TABLE, Table, Trace};
+use super::{Mode, TrapError};
 
 /// The value that passes the filter, as the sixth argument of calls that take at most five.
 static MAGIC: AtomicU64 = AtomicU64::new(0);
@@ -43,8 +43,8 @@ struct SigAction {
 /// The error of `filter`, or the handler could not be installed.
 pub(super) fn install(
     mode: Mode,
-    filter: impl FnOnce(u64) -> Result<(), String>,
-) -> Result<(), String> {
+    filter: impl FnOnce(u64) -> Result<(), TrapError>,
+) -> Result<(), TrapError> {
     // Random, so that no program has it in that register by chance; never zero, which is common.
     let magic = RandomState::new().build_hasher().finish() | 1;
     // ord: Relaxed, all three; they are read only under the filter, which this thread installs
@@ -67,7 +67,7 @@ pub(super) fn install(
         libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut())
     };
     if result != 0 {
-        return Err(String::from("SIGSYS cannot be handled"));
+        return Err(TrapError::of_last_call("SIGSYS cannot be handled"));
     }
     never_block();
     filter(magic)
