@@ -31,7 +31,7 @@
 //! | [`report`] | findings as plain data and as text, JSON, JUnit, SARIF |
 //! | [`check()`] | leak detection for a closure, inside any test |
 //! | [`server`], [`echo`] | the echo server, and how it serves a connection |
-//! | [`stage`], [`frame`], [`faults`] | state machines, frames, injected system call failures |
+//! | [`frame`], [`faults`] | frames, injected system call failures |
 //!
 //! # Features
 //!
@@ -63,7 +63,8 @@ mod rate_limited_log;
 pub mod server;
 #[cfg(feature = "cli")]
 mod signals;
-pub mod stage;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+mod stage;
 mod sync;
 mod sys;
 

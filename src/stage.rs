@@ -22,17 +22,19 @@
 
 mod driver;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::fmt;
 
-pub use driver::{Driver, Payload};
-pub use scheduler::{Actions, MachineId, Machines, Scheduler, Source, Turn};
-pub use trace::{Sink, TraceEvent};
+pub(crate) use driver::{Driver, Payload};
+pub(crate) use scheduler::{Actions, MachineId, Machines, Source, Turn};
+pub(crate) use trace::{Sink, TraceEvent};
 
 /// An event for a machine; see the table of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// From a machine.
     M(u8),
     /// From a descriptor.
@@ -45,13 +47,13 @@ pub enum Event {
 
 impl Event {
     /// From a machine to itself: go on.
-    pub const GO_ON: Event = Event::M(0);
+    pub(crate) const GO_ON: Event = Event::M(0);
     /// From a machine to an idle one: a request.
-    pub const REQUEST: Event = Event::M(1);
+    pub(crate) const REQUEST: Event = Event::M(1);
     /// The reply to a request: it was done.
-    pub const DONE: Event = Event::M(1);
+    pub(crate) const DONE: Event = Event::M(1);
     /// The reply to a request: it failed.
-    pub const FAILED: Event = Event::M(2);
+    pub(crate) const FAILED: Event = Event::M(2);
 }
 
 impl fmt::Display for Event {
@@ -77,7 +79,7 @@ pub struct Signal {
 impl Signal {
     /// `S0` for SIGINT, `S1` for every other signal.
     #[must_use]
-    pub fn event(self) -> Event {
+    pub(crate) fn event(self) -> Event {
         /// SIGINT has this number on every Unix system.
         const INTERRUPT: i32 = 2;
         Event::S(u8::from(self.number != INTERRUPT))
@@ -85,28 +87,28 @@ impl Signal {
 }
 
 /// A type of machine, as data. A machine starts in the first state.
-pub struct MachineType<A: 'static> {
+pub(crate) struct MachineType<A: 'static> {
     /// `WORKER`; the machines are `WORKER-1`, `WORKER-2` ...
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The states.
-    pub states: &'static [State<A>],
+    pub(crate) states: &'static [State<A>],
 }
 
 /// A state of a machine, with its transitions.
-pub struct State<A: 'static> {
+pub(crate) struct State<A: 'static> {
     /// `IDLE`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Performed when a machine enters the state.
-    pub enter: Option<A>,
+    pub(crate) enter: Option<A>,
     /// Performed when a machine leaves the state.
-    pub leave: Option<A>,
+    pub(crate) leave: Option<A>,
     /// What each event causes.
-    pub transitions: &'static [(Event, Transition<A>)],
+    pub(crate) transitions: &'static [(Event, Transition<A>)],
 }
 
 /// What an event causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transition<A> {
+pub(crate) enum Transition<A> {
     /// The machine enters the state of this name.
     Goto(&'static str),
     /// The machine performs the action, and keeps its state.

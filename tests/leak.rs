@@ -78,9 +78,6 @@ mod handles;
 #[path = "leak/halves.rs"]
 mod halves;
 
-#[path = "leak/machines.rs"]
-mod machines;
-
 #[path = "leak/process.rs"]
 mod process;
 

@@ -30,7 +30,7 @@ use crate::ownership::{Registry, Resource, RunInlineError, TaskError};
 
 /// What the machines of a program serve: a connection with all that belongs to it. At any moment one
 /// machine has it.
-pub trait Payload {
+pub(crate) trait Payload {
     /// What a machine can wait for.
     type WaitFor;
 
@@ -48,7 +48,7 @@ pub trait Payload {
 }
 
 /// Runs the machines that serve one payload, on the thread that calls it.
-pub struct Driver<'a, T: Actions<Payload: Payload>> {
+pub(crate) struct Driver<'a, T: Actions<Payload: Payload>> {
     machines: &'a Mutex<Machines<T>>,
     registry: &'a Registry,
     /// Called after each unlock.
@@ -64,7 +64,7 @@ impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
     /// A driver for `payload`, whose resource the current task owns. It calls `after_unlock` each time
     /// that it has unlocked `machines`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         machines: &'a Mutex<Machines<T>>,
         registry: &'a Registry,
         payload: T::Payload,
@@ -75,7 +75,10 @@ impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
 
     /// Runs the machine that `begin` returns, and every machine that it requests, until it has nothing to
     /// wait for. Returns the payload, which the current task owns again.
-    pub fn run(mut self, begin: impl FnOnce(&mut Machines<T>) -> Option<MachineId>) -> T::Payload {
+    pub(crate) fn run(
+        mut self,
+        begin: impl FnOnce(&mut Machines<T>) -> Option<MachineId>,
+    ) -> T::Payload {
         if let Some(first) = begin(self.lock().0) {
             self.call(first, None);
         }

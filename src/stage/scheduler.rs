@@ -11,12 +11,12 @@ use super::{Event, MachineType, Sink, State, TraceEvent, Transition};
 
 /// One machine of a scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MachineId(usize);
+pub(crate) struct MachineId(usize);
 
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Source {
+pub(crate) enum Source {
     /// The machine itself.
     Own,
     /// The system: a descriptor, a timer, a signal.
@@ -26,7 +26,7 @@ pub enum Source {
 }
 
 /// Performs the actions that the tables name. Actions must not wait.
-pub trait Actions {
+pub(crate) trait Actions {
     /// What a table can name.
     type Action: Copy + fmt::Debug + 'static;
     /// What the machines serve.
@@ -48,7 +48,7 @@ pub trait Actions {
 }
 
 /// The turn of one machine: how its action affects machines and trace.
-pub struct Turn<'a, A: 'static> {
+pub(crate) struct Turn<'a, A: 'static> {
     scheduler: &'a mut Scheduler<A>,
     me: MachineId,
 }
@@ -56,34 +56,34 @@ pub struct Turn<'a, A: 'static> {
 impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
     /// The machine's name, as in the trace: `RX-4`.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.scheduler.name(self.me)
     }
 
     /// Writes an event of the program to the trace.
-    pub fn trace(&self, event: &TraceEvent<'_>) {
+    pub(crate) fn trace(&self, event: &TraceEvent<'_>) {
         self.scheduler.trace(event);
     }
 
     /// Sends the machine itself an event.
-    pub fn send_self(&mut self, event: Event) {
+    pub(crate) fn send_self(&mut self, event: Event) {
         self.scheduler.enqueue(self.me, event, Source::Own);
     }
 
     /// Sends the machine itself the event to go on.
-    pub fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         self.send_self(Event::GO_ON);
     }
 
     /// Puts the machine into the pool of its type.
-    pub fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         let name = self.scheduler.machines[self.me.0].machine_type.name;
         self.scheduler.idle.entry(name).or_default().push(self.me);
     }
 
     /// Takes a machine from the pool of a type, the one that was put there last, and hands it the payload
     /// with a request. Returns false if the pool is empty.
-    pub fn request(&mut self, machine_type: &MachineType<A>) -> bool {
+    pub(crate) fn request(&mut self, machine_type: &MachineType<A>) -> bool {
         let Some(helper) = self.scheduler.idle.get_mut(machine_type.name).and_then(Vec::pop) else {
             return false;
         };
@@ -96,7 +96,7 @@ impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
     ///
     /// # Panics
     /// There is no requester: the tables are wrong.
-    pub fn reply(&mut self, event: Event) {
+    pub(crate) fn reply(&mut self, event: Event) {
         let Some(requester) = self.scheduler.machines[self.me.0].requester.take() else {
             panic!("{} replies without a request", self.name());
         };
@@ -133,7 +133,7 @@ impl<A> Machine<A> {
 }
 
 /// The machines of a program, and their queue.
-pub struct Scheduler<A: 'static> {
+pub(crate) struct Scheduler<A: 'static> {
     machines: Vec<Machine<A>>,
     queue: VecDeque<Message>,
     /// Idle machines by type, the latest last.
@@ -144,17 +144,17 @@ pub struct Scheduler<A: 'static> {
 impl<A: Copy + fmt::Debug + 'static> Scheduler<A> {
     /// The machine's name, as in the trace: `RX-4`.
     #[must_use]
-    pub fn name(&self, machine: MachineId) -> &str {
+    pub(crate) fn name(&self, machine: MachineId) -> &str {
         &self.machines[machine.0].name
     }
 
     /// Puts an event at the end of the queue.
-    pub fn enqueue(&mut self, to: MachineId, event: Event, from: Source) {
+    pub(crate) fn enqueue(&mut self, to: MachineId, event: Event, from: Source) {
         self.queue.push_back(Message { to, event, from, hands_over: false });
     }
 
     /// Writes an event of the program to the trace.
-    pub fn trace(&self, event: &TraceEvent<'_>) {
+    pub(crate) fn trace(&self, event: &TraceEvent<'_>) {
         if let Some(sink) = &self.sink {
             sink(event);
         }
@@ -183,23 +183,23 @@ impl<A: Copy + fmt::Debug + 'static> Scheduler<A> {
 }
 
 /// A scheduler with the actions of its machines; a program keeps both behind one lock.
-pub struct Machines<T: Actions> {
+pub(crate) struct Machines<T: Actions> {
     /// The machines and their queue.
-    pub scheduler: Scheduler<T::Action>,
+    pub(crate) scheduler: Scheduler<T::Action>,
     /// The actions, with what they need.
-    pub actions: T,
+    pub(crate) actions: T,
 }
 
 impl<T: Actions> Machines<T> {
     /// No machines yet. `sink` gets every event before the reaction to it.
     #[must_use]
-    pub fn new(actions: T, sink: Option<Sink>) -> Machines<T> {
+    pub(crate) fn new(actions: T, sink: Option<Sink>) -> Machines<T> {
         let (machines, queue) = (Vec::new(), VecDeque::new());
         Machines { scheduler: Scheduler { machines, queue, idle: HashMap::new(), sink }, actions }
     }
 
     /// Adds a machine, which enters its first state.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         machine_type: &'static MachineType<T::Action>,
         number: usize,
@@ -212,12 +212,12 @@ impl<T: Actions> Machines<T> {
     }
 
     /// Has a machine leave its state without entering another, at the end of the program.
-    pub fn leave(&mut self, me: MachineId) {
+    pub(crate) fn leave(&mut self, me: MachineId) {
         self.perform(me, self.scheduler.machines[me.0].state().leave, None);
     }
 
     /// Delivers an event of the system that concerns no payload.
-    pub fn deliver(&mut self, to: MachineId, event: Event) {
+    pub(crate) fn deliver(&mut self, to: MachineId, event: Event) {
         self.scheduler.enqueue(to, event, Source::Os);
         let receiver = self.run(None);
         debug_assert!(receiver.is_none(), "there is no payload to hand over");
@@ -228,7 +228,7 @@ impl<T: Actions> Machines<T> {
     ///
     /// # Panics
     /// The tables are wrong: a machine has no transition for an event, or there is no state of that name.
-    pub fn run(&mut self, mut payload: Option<&mut T::Payload>) -> Option<MachineId> {
+    pub(crate) fn run(&mut self, mut payload: Option<&mut T::Payload>) -> Option<MachineId> {
         while let Some(mut message) = self.scheduler.queue.pop_front() {
             let to = message.to;
             if std::mem::take(&mut message.hands_over) {

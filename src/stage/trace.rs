@@ -5,7 +5,7 @@ use std::fmt;
 use super::Event;
 
 /// The destination of a trace. Called with one event at a time, in order, while no machine runs.
-pub type Sink = Box<dyn Fn(&TraceEvent<'_>) + Send + Sync>;
+pub(crate) type Sink = Box<dyn Fn(&TraceEvent<'_>) + Send + Sync>;
 
 /// The most bytes of a request that one line shows.
 const BYTES_SHOWN: usize = 64;
@@ -15,7 +15,7 @@ const BYTES_SHOWN: usize = 64;
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[cfg_attr(feature = "json", serde(tag = "event", rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum TraceEvent<'a> {
+pub(crate) enum TraceEvent<'a> {
     /// A machine gets an event. Its reaction comes after this line.
     Got {
         /// `RX-4`.
@@ -108,8 +108,8 @@ impl fmt::Display for TraceEvent<'_> {
 impl TraceEvent<'_> {
     /// The event as one JSON object.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        match serde_json::to_string(self) {
+    pub(crate) fn to_json(self) -> String {
+        match serde_json::to_string(&self) {
             Ok(json) => json,
             Err(error) => unreachable!("plain data always serializes: {error}"),
         }
