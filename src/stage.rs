@@ -6,6 +6,9 @@
 //! further events. The [`Actions`] of a program perform what the tables name; they run under one lock
 //! and must not wait.
 //!
+//! [`RX` and `TX`](MachineType::RX) are the machines that every program has: they move the bytes of a
+//! connection.
+//!
 //! What the machines serve, a [`Payload`], moves from one machine to the next. A [`Driver`] runs each
 //! machine that has it as an inline task, so that this task owns the payload's descriptor, and waits
 //! in that task without the lock.
@@ -22,6 +25,7 @@
 
 mod driver;
 mod scheduler;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -29,7 +33,8 @@ mod trace;
 use std::fmt;
 
 pub(crate) use driver::{Driver, Payload};
-pub(crate) use scheduler::{Actions, MachineId, Machines, Source, Turn};
+pub(crate) use scheduler::{Actions, MachineId, Machines, Turn, WaitFor};
+pub(crate) use tables::{Action, MachineType, State, Transition};
 pub(crate) use trace::{Sink, TraceEvent};
 
 /// An event for a machine; see the table of the module.
@@ -78,39 +83,9 @@ pub struct Signal {
 
 impl Signal {
     /// `S0` for SIGINT, `S1` for every other signal.
-    #[must_use]
-    pub(crate) fn event(self) -> Event {
+    fn event(self) -> Event {
         /// SIGINT has this number on every Unix system.
         const INTERRUPT: i32 = 2;
         Event::S(u8::from(self.number != INTERRUPT))
     }
-}
-
-/// A type of machine, as data. A machine starts in the first state.
-pub(crate) struct MachineType<A: 'static> {
-    /// `WORKER`; the machines are `WORKER-1`, `WORKER-2` ...
-    pub(crate) name: &'static str,
-    /// The states.
-    pub(crate) states: &'static [State<A>],
-}
-
-/// A state of a machine, with its transitions.
-pub(crate) struct State<A: 'static> {
-    /// `IDLE`.
-    pub(crate) name: &'static str,
-    /// Performed when a machine enters the state.
-    pub(crate) enter: Option<A>,
-    /// Performed when a machine leaves the state.
-    pub(crate) leave: Option<A>,
-    /// What each event causes.
-    pub(crate) transitions: &'static [(Event, Transition<A>)],
-}
-
-/// What an event causes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transition<A> {
-    /// The machine enters the state of this name.
-    Goto(&'static str),
-    /// The machine performs the action, and keeps its state.
-    Do(A),
 }

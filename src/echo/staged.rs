@@ -10,8 +10,8 @@
 //!                                                             └─> TX-n   task on its left
 //! ```
 //!
-//! `tables.rs` defines the machines, as data; `actions.rs` performs their actions; `client.rs` is what
-//! they hand over. [`stage`](crate::stage) describes how they run.
+//! `tables.rs` defines LISTENER and WORKER, as data; `actions.rs` performs their actions; `client.rs` is
+//! what they hand over. [`stage`](crate::stage) has RX and TX, and describes how machines run.
 //!
 //! # Limits
 //!
@@ -30,14 +30,13 @@ mod client;
 mod tables;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{ChaosTarget, EndReason, Handler, Memory, ServerContext, Signal};
 use crate::net::{Address, LineBuffer, LineStatus, Stream};
-use crate::stage::{Driver, Event, Machines, Sink, Source};
+use crate::stage::{Driver, Event, Machines, Sink};
 use actions::ServerActions;
 use client::{Client, RequestLimits};
 
@@ -56,36 +55,17 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// With the default limits, and without a trace.
-    #[must_use]
-    pub(crate) fn new() -> Staged {
-        let limits = RequestLimits {
-            timeout: REQUEST_TIMEOUT_DEFAULT,
-            bytes_max: REQUEST_BYTES_MAX_DEFAULT,
-        };
-        let machines = Mutex::new(Machines::new(ServerActions::default(), None));
+    /// `request_timeout`: how long a request may take, from when it can be sent until it is complete.
+    /// `request_bytes_max`: its maximum length, including its newline. `trace` gets every event before
+    /// the reaction to it.
+    pub(crate) fn new(
+        request_timeout: Duration,
+        request_bytes_max: usize,
+        trace: Option<Sink>,
+    ) -> Staged {
+        let limits = RequestLimits { timeout: request_timeout, bytes_max: request_bytes_max };
+        let machines = Mutex::new(Machines::new(ServerActions::new(limits), trace));
         Staged { limits, machines, signals: Mutex::default() }
-    }
-
-    /// Sets how long a request may take, from when it can be sent until it is complete.
-    #[must_use]
-    pub(crate) fn request_timeout(mut self, timeout: Duration) -> Staged {
-        self.limits.timeout = timeout;
-        self
-    }
-
-    /// Sets the maximum length of a request, including its newline.
-    #[must_use]
-    pub(crate) fn request_bytes_max(mut self, bytes: usize) -> Staged {
-        self.limits.bytes_max = bytes;
-        self
-    }
-
-    /// Sets the destination of the trace, which gets every event before the reaction to it.
-    #[must_use]
-    pub(crate) fn trace(mut self, sink: Sink) -> Staged {
-        self.machines = Mutex::new(Machines::new(ServerActions::default(), Some(sink)));
-        self
     }
 
     fn machines(&self) -> MutexGuard<'_, Machines<ServerActions>> {
@@ -98,18 +78,14 @@ impl Staged {
         while !self.waiting_signals().is_empty() {
             let Ok(mut machines) = self.machines.try_lock() else { return };
             let Some(signal) = self.waiting_signals().pop_front() else { return };
-            actions::deliver_signal(&mut machines, signal);
+            if let Some(listener) = machines.actions.listener {
+                machines.deliver_signal(listener, signal);
+            }
         }
     }
 
     fn waiting_signals(&self) -> MutexGuard<'_, VecDeque<Signal>> {
         self.signals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Staged {
-    fn default() -> Staged {
-        Staged::new()
     }
 }
 
@@ -134,12 +110,12 @@ impl Handler for Staged {
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
         let registry = stream.resource().registry().clone();
-        let client = Client::new(stream, self.limits)?;
+        let client = Client::new(stream)?;
         let after_unlock = || self.deliver_signals();
         let driver = Driver::new(&self.machines, &registry, client, &after_unlock);
         let client = driver.run(|machines| {
             let listener = machines.actions.listener?;
-            machines.scheduler.enqueue(listener, Event::D(0), Source::Os);
+            machines.scheduler.enqueue(listener, Event::D(0));
             Some(listener)
         });
         client.into_result()
@@ -184,11 +160,5 @@ impl ChaosTarget for Staged {
         }
         stream.write_all(request.bytes())?;
         Ok(true)
-    }
-}
-
-impl fmt::Debug for Staged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Staged").field("limits", &self.limits).finish_non_exhaustive()
     }
 }

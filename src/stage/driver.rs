@@ -25,26 +25,20 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Actions, Event, MachineId, Machines, Source};
+use super::{Actions, Event, MachineId, Machines, WaitFor};
 use crate::ownership::{Registry, Resource, RunInlineError, TaskError};
 
 /// What the machines of a program serve: a connection with all that belongs to it. At any moment one
 /// machine has it.
 pub(crate) trait Payload {
-    /// What a machine can wait for.
-    type WaitFor;
-
     /// The resource that moves with it, if there is one now.
     fn resource(&self) -> Option<Resource>;
 
     /// Transfers the resource to the parent of the current task, or releases it.
     fn transfer(&mut self);
 
-    /// Takes what the machine has to wait for, if it has to.
-    fn take_wait(&mut self) -> Option<Self::WaitFor>;
-
     /// Waits. Returns the event for the machine.
-    fn wait(&mut self, wait_for: Self::WaitFor) -> Event;
+    fn wait(&mut self, wait_for: WaitFor) -> Event;
 }
 
 /// Runs the machines that serve one payload, on the thread that calls it.
@@ -63,7 +57,6 @@ pub(crate) struct Driver<'a, T: Actions<Payload: Payload>> {
 impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
     /// A driver for `payload`, whose resource the current task owns. It calls `after_unlock` each time
     /// that it has unlocked `machines`.
-    #[must_use]
     pub(crate) fn new(
         machines: &'a Mutex<Machines<T>>,
         registry: &'a Registry,
@@ -100,7 +93,7 @@ impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
         match ended {
             Err(RunInlineError::Refused(_)) => self.act(me, requester),
             Err(RunInlineError::Failed(TaskError::Panicked(panic))) => {
-                self.lock().0.discard_queue();
+                self.lock().0.scheduler.discard();
                 resume_unwind(panic.into_payload());
             }
             // A leak has been reported, and a cancelled task has released what it had.
@@ -117,7 +110,7 @@ impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
                 Some(receiver) if Some(receiver) == requester => return,
                 Some(receiver) => self.call(receiver, Some(me)),
                 None => {
-                    let Some(wait_for) = self.payload.take_wait() else { return };
+                    let Some(wait_for) = machines.scheduler.take_wait() else { return };
                     self.unlock();
                     let payload = &mut self.payload;
                     let waited = catch_unwind(AssertUnwindSafe(|| payload.wait(wait_for)));
@@ -129,7 +122,7 @@ impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
                     if machines.actions.is_stopped() {
                         return;
                     }
-                    machines.scheduler.enqueue(me, event, Source::Os);
+                    machines.scheduler.enqueue(me, event);
                 }
             }
         }

@@ -6,29 +6,29 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::time::{Duration, Instant};
 
-use super::{Event, MachineType, Sink, State, TraceEvent, Transition};
+use super::{Action, Event, MachineType, Signal, Sink, State, TraceEvent, Transition};
 
 /// One machine of a scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MachineId(usize);
 
-/// Where an event comes from.
+/// What a machine waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub(crate) enum Source {
-    /// The machine itself.
-    Own,
-    /// The system: a descriptor, a timer, a signal.
-    Os,
-    /// Another machine.
-    Peer(MachineId),
+pub(crate) enum WaitFor {
+    /// Bytes, until its deadline.
+    Bytes(Instant),
+    /// Space in the send buffer.
+    Space,
+    /// A point in time.
+    Moment(Instant),
 }
 
-/// Performs the actions that the tables name. Actions must not wait.
+/// Performs the actions of a program. They must not wait.
 pub(crate) trait Actions {
-    /// What a table can name.
-    type Action: Copy + fmt::Debug + 'static;
+    /// The program's own actions.
+    type Own: Copy + fmt::Debug + 'static;
     /// What the machines serve.
     type Payload;
 
@@ -36,10 +36,19 @@ pub(crate) trait Actions {
     /// no payload, such as signals.
     fn perform(
         &mut self,
-        turn: &mut Turn<'_, Self::Action>,
-        action: Self::Action,
+        turn: &mut Turn<'_, Self::Own>,
+        action: Self::Own,
         payload: Option<&mut Self::Payload>,
     );
+
+    /// How long RX waits for a line.
+    fn receive_timeout(&self) -> Duration;
+
+    /// Receives what has arrived. Returns whether the line is complete; `None` for a failure.
+    fn receive(&mut self, turn: &Turn<'_, Self::Own>, payload: &mut Self::Payload) -> Option<bool>;
+
+    /// Sends what there is space for. Returns whether this was all; `None` for a failure.
+    fn send(&mut self, payload: &mut Self::Payload) -> Option<bool>;
 
     /// Whether the machines react to nothing more. A [`Driver`](super::Driver) asks after each wait.
     fn is_stopped(&self) -> bool {
@@ -55,7 +64,6 @@ pub(crate) struct Turn<'a, A: 'static> {
 
 impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
     /// The machine's name, as in the trace: `RX-4`.
-    #[must_use]
     pub(crate) fn name(&self) -> &str {
         self.scheduler.name(self.me)
     }
@@ -67,7 +75,7 @@ impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
 
     /// Sends the machine itself an event.
     pub(crate) fn send_self(&mut self, event: Event) {
-        self.scheduler.enqueue(self.me, event, Source::Own);
+        self.send(self.me, event, false);
     }
 
     /// Sends the machine itself the event to go on.
@@ -75,10 +83,21 @@ impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
         self.send_self(Event::GO_ON);
     }
 
+    /// Has the driver wait in the machine's task, after the events in the queue.
+    pub(crate) fn wait(&mut self, wait_for: WaitFor) {
+        self.scheduler.wait_for = Some(wait_for);
+    }
+
     /// Puts the machine into the pool of its type.
-    pub(crate) fn rest(&mut self) {
-        let name = self.scheduler.machines[self.me.0].machine_type.name;
+    fn rest(&mut self) {
+        let name = self.machine().machine_type.name;
         self.scheduler.idle.entry(name).or_default().push(self.me);
+    }
+
+    /// [Waits](Turn::wait) for bytes. The timer of the machine starts, unless it runs.
+    fn wait_for_bytes(&mut self, timeout: Duration) {
+        let deadline = *self.machine().deadline.get_or_insert_with(|| Instant::now() + timeout);
+        self.wait(WaitFor::Bytes(deadline));
     }
 
     /// Takes a machine from the pool of a type, the one that was put there last, and hands it the payload
@@ -88,8 +107,14 @@ impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
             return false;
         };
         self.scheduler.machines[helper.0].requester = Some(self.me);
-        self.hand_over(helper, Event::REQUEST);
+        self.send(helper, Event::REQUEST, true);
         true
+    }
+
+    /// [Requests](Turn::request) an RX or a TX.
+    pub(crate) fn request_helper(&mut self, machine_type: &MachineType<A>) {
+        let has_helper = self.request(machine_type);
+        assert!(has_helper, "there are as many RX and TX as WORKERs, and each helps one");
     }
 
     /// Goes on to the idle state, and hands the payload back to the requester with a reply.
@@ -97,23 +122,27 @@ impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
     /// # Panics
     /// There is no requester: the tables are wrong.
     pub(crate) fn reply(&mut self, event: Event) {
-        let Some(requester) = self.scheduler.machines[self.me.0].requester.take() else {
+        let Some(requester) = self.machine().requester.take() else {
             panic!("{} replies without a request", self.name());
         };
         self.go_on();
-        self.hand_over(requester, event);
+        self.send(requester, event, true);
     }
 
-    fn hand_over(&mut self, to: MachineId, event: Event) {
-        let from = Source::Peer(self.me);
-        self.scheduler.queue.push_back(Message { to, event, from, hands_over: true });
+    fn send(&mut self, to: MachineId, event: Event, hands_over: bool) {
+        self.scheduler.queue.push_back(Message { to, event, from: Some(self.me), hands_over });
+    }
+
+    fn machine(&mut self) -> &mut Machine<A> {
+        &mut self.scheduler.machines[self.me.0]
     }
 }
 
 struct Message {
     to: MachineId,
     event: Event,
-    from: Source,
+    /// The sender; `None` for the system: a descriptor, a timer, a signal.
+    from: Option<MachineId>,
     /// Whether the receiver has to get the payload before it gets this.
     hands_over: bool,
 }
@@ -124,6 +153,8 @@ struct Machine<A: 'static> {
     state: usize,
     /// The machine that gets the reply.
     requester: Option<MachineId>,
+    /// The time of its timer, while it runs.
+    deadline: Option<Instant>,
 }
 
 impl<A> Machine<A> {
@@ -138,19 +169,32 @@ pub(crate) struct Scheduler<A: 'static> {
     queue: VecDeque<Message>,
     /// Idle machines by type, the latest last.
     idle: HashMap<&'static str, Vec<MachineId>>,
+    /// What the machine whose turn it was has to wait for.
+    wait_for: Option<WaitFor>,
+    /// The signal that is being delivered.
+    signal: Option<Signal>,
     sink: Option<Sink>,
 }
 
 impl<A: Copy + fmt::Debug + 'static> Scheduler<A> {
     /// The machine's name, as in the trace: `RX-4`.
-    #[must_use]
     pub(crate) fn name(&self, machine: MachineId) -> &str {
         &self.machines[machine.0].name
     }
 
-    /// Puts an event at the end of the queue.
-    pub(crate) fn enqueue(&mut self, to: MachineId, event: Event, from: Source) {
-        self.queue.push_back(Message { to, event, from, hands_over: false });
+    /// Puts an event of the system at the end of the queue.
+    pub(crate) fn enqueue(&mut self, to: MachineId, event: Event) {
+        self.queue.push_back(Message { to, event, from: None, hands_over: false });
+    }
+
+    pub(super) fn take_wait(&mut self) -> Option<WaitFor> {
+        self.wait_for.take()
+    }
+
+    /// Discards the queue, after a panic: the events are about a payload that is gone.
+    pub(super) fn discard(&mut self) {
+        self.queue.clear();
+        self.wait_for = None;
     }
 
     /// Writes an event of the program to the trace.
@@ -169,9 +213,9 @@ impl<A: Copy + fmt::Debug + 'static> Scheduler<A> {
             state: state.name,
             event,
             from: match message.from {
-                Source::Own => "SELF",
-                Source::Os => "OS",
-                Source::Peer(peer) => self.name(peer),
+                None => "OS",
+                Some(sender) if sender == message.to => "SELF",
+                Some(sender) => self.name(sender),
             },
         });
         let found = state.transitions.iter().find(|(handled, _)| *handled == event);
@@ -185,28 +229,35 @@ impl<A: Copy + fmt::Debug + 'static> Scheduler<A> {
 /// A scheduler with the actions of its machines; a program keeps both behind one lock.
 pub(crate) struct Machines<T: Actions> {
     /// The machines and their queue.
-    pub(crate) scheduler: Scheduler<T::Action>,
+    pub(crate) scheduler: Scheduler<T::Own>,
     /// The actions, with what they need.
     pub(crate) actions: T,
 }
 
 impl<T: Actions> Machines<T> {
     /// No machines yet. `sink` gets every event before the reaction to it.
-    #[must_use]
     pub(crate) fn new(actions: T, sink: Option<Sink>) -> Machines<T> {
-        let (machines, queue) = (Vec::new(), VecDeque::new());
-        Machines { scheduler: Scheduler { machines, queue, idle: HashMap::new(), sink }, actions }
+        let scheduler = Scheduler {
+            machines: Vec::new(),
+            queue: VecDeque::new(),
+            idle: HashMap::new(),
+            wait_for: None,
+            signal: None,
+            sink,
+        };
+        Machines { scheduler, actions }
     }
 
     /// Adds a machine, which enters its first state.
     pub(crate) fn add(
         &mut self,
-        machine_type: &'static MachineType<T::Action>,
+        machine_type: &'static MachineType<T::Own>,
         number: usize,
     ) -> MachineId {
         let me = MachineId(self.scheduler.machines.len());
         let name = format!("{}-{number}", machine_type.name);
-        self.scheduler.machines.push(Machine { machine_type, name, state: 0, requester: None });
+        let machine = Machine { machine_type, name, state: 0, requester: None, deadline: None };
+        self.scheduler.machines.push(machine);
         self.enter(me, None);
         me
     }
@@ -218,9 +269,15 @@ impl<T: Actions> Machines<T> {
 
     /// Delivers an event of the system that concerns no payload.
     pub(crate) fn deliver(&mut self, to: MachineId, event: Event) {
-        self.scheduler.enqueue(to, event, Source::Os);
+        self.scheduler.enqueue(to, event);
         let receiver = self.run(None);
         debug_assert!(receiver.is_none(), "there is no payload to hand over");
+    }
+
+    /// [Delivers](Machines::deliver) a signal.
+    pub(crate) fn deliver_signal(&mut self, to: MachineId, signal: Signal) {
+        self.scheduler.signal = Some(signal);
+        self.deliver(to, signal.event());
     }
 
     /// Delivers what is in the queue, and what the reactions enqueue. Stops in front of an event that
@@ -254,11 +311,6 @@ impl<T: Actions> Machines<T> {
         None
     }
 
-    /// Discards the queue, after a panic: the events are about a payload that is gone.
-    pub(super) fn discard_queue(&mut self) {
-        self.scheduler.queue.clear();
-    }
-
     fn enter(&mut self, me: MachineId, payload: Option<&mut T::Payload>) {
         self.perform(me, self.scheduler.machines[me.0].state().enter, payload);
     }
@@ -266,158 +318,38 @@ impl<T: Actions> Machines<T> {
     fn perform(
         &mut self,
         me: MachineId,
-        action: Option<T::Action>,
+        action: Option<Action<T::Own>>,
         payload: Option<&mut T::Payload>,
     ) {
-        if let Some(action) = action {
-            let mut turn = Turn { scheduler: &mut self.scheduler, me };
-            self.actions.perform(&mut turn, action, payload);
-        }
-    }
-}
-
-impl<T: Actions> fmt::Debug for Machines<T> {
-    /// The state of every machine.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machines = self.scheduler.machines.iter();
-        f.debug_map().entries(machines.map(|it| (&it.name, it.state().name))).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Act {
-        Hello,
-        Rest,
-        Request,
-        Reply,
-        Bye,
-    }
-
-    const fn machine_type(name: &'static str) -> MachineType<Act> {
-        MachineType {
-            name,
-            states: &[
-                State {
-                    name: "INIT",
-                    enter: Some(Act::Hello),
-                    leave: Some(Act::Bye),
-                    transitions: &[(Event::GO_ON, Transition::Goto("WORK"))],
-                },
-                State {
-                    name: "WORK",
-                    enter: Some(Act::Rest),
-                    leave: None,
-                    transitions: &[
-                        (Event::D(0), Transition::Do(Act::Request)),
-                        (Event::REQUEST, Transition::Do(Act::Reply)),
-                        (Event::FAILED, Transition::Do(Act::Bye)),
-                        (Event::GO_ON, Transition::Goto("WORK")),
-                        (Event::T(0), Transition::Goto("NOWHERE")),
-                    ],
-                },
-            ],
-        }
-    }
-
-    static CALLER: MachineType<Act> = machine_type("CALLER");
-    static HELPER: MachineType<Act> = machine_type("HELPER");
-
-    /// Records each action, with its machine and whether there was a payload.
-    #[derive(Default)]
-    struct Recorder(Vec<(String, Act, bool)>);
-
-    impl Actions for Recorder {
-        type Action = Act;
-        type Payload = ();
-
-        fn perform(&mut self, turn: &mut Turn<'_, Act>, action: Act, payload: Option<&mut ()>) {
-            self.0.push((turn.name().to_owned(), action, payload.is_some()));
-            match action {
-                Act::Hello | Act::Bye => {}
-                Act::Rest => turn.rest(),
-                Act::Request => assert!(turn.request(&HELPER), "a helper is idle"),
-                Act::Reply => turn.reply(Event::FAILED),
+        let Some(action) = action else { return };
+        let turn = &mut Turn { scheduler: &mut self.scheduler, me };
+        let actions = &mut self.actions;
+        match (action, payload) {
+            (Action::GoOn, _) => turn.go_on(),
+            (Action::Rest, _) => turn.rest(),
+            (Action::ReportSignal, _) => {
+                if let Some(Signal { number, pid }) = turn.scheduler.signal.take() {
+                    turn.trace(&TraceEvent::Signal { number, pid });
+                }
             }
+            (Action::RequestRx, _) => turn.request_helper(MachineType::RX),
+            (Action::RequestTx, _) => turn.request_helper(MachineType::TX),
+            (Action::WaitForBytes, _) => turn.wait_for_bytes(actions.receive_timeout()),
+            (Action::StopTimer, _) => turn.machine().deadline = None,
+            (Action::Receive, Some(payload)) => match actions.receive(turn, payload) {
+                Some(true) => turn.reply(Event::DONE),
+                Some(false) => turn.wait_for_bytes(actions.receive_timeout()),
+                None => turn.reply(Event::FAILED),
+            },
+            (Action::WaitForSpace, _) => turn.wait(WaitFor::Space),
+            (Action::Send, Some(payload)) => match actions.send(payload) {
+                Some(true) => turn.reply(Event::DONE),
+                Some(false) => turn.wait(WaitFor::Space),
+                None => turn.reply(Event::FAILED),
+            },
+            (Action::Fail, _) => turn.reply(Event::FAILED),
+            (Action::Own(action), payload) => actions.perform(turn, action, payload),
+            (_, None) => unreachable!("{}: {action:?} without a payload", turn.name()),
         }
-    }
-
-    type Lines = Arc<Mutex<Vec<String>>>;
-
-    /// A caller and two helpers, all of them idle, and the trace from now on.
-    fn machines() -> (Machines<Recorder>, MachineId, Lines) {
-        let lines = Lines::default();
-        let sink_lines = Arc::clone(&lines);
-        let sink: Sink = Box::new(move |line| sink_lines.lock().unwrap().push(line.to_string()));
-        let mut machines = Machines::new(Recorder::default(), Some(sink));
-        let caller = machines.add(&CALLER, 1);
-        let helpers = [machines.add(&HELPER, 1), machines.add(&HELPER, 2)];
-        for machine in [caller].into_iter().chain(helpers) {
-            machines.scheduler.enqueue(machine, Event::GO_ON, Source::Own);
-        }
-        assert_eq!(machines.run(None), None);
-        (machines, caller, lines)
-    }
-
-    #[test]
-    fn events_are_delivered_in_order_and_actions_follow_at_the_borders_of_states() {
-        let (machines, _, lines) = machines();
-        let expected = [
-            "CALLER-1 @ INIT got 'M0' from SELF",
-            "HELPER-1 @ INIT got 'M0' from SELF",
-            "HELPER-2 @ INIT got 'M0' from SELF",
-        ];
-        assert_eq!(*lines.lock().unwrap(), expected);
-        let actions = machines.actions.0.iter().filter(|(name, ..)| name == "CALLER-1");
-        let actions: Vec<Act> = actions.map(|(_, act, _)| *act).collect();
-        assert_eq!(actions, [Act::Hello, Act::Bye, Act::Rest]);
-        let states = r#"{"CALLER-1": "WORK", "HELPER-1": "WORK", "HELPER-2": "WORK"}"#;
-        assert_eq!(format!("{machines:?}"), states);
-    }
-
-    #[test]
-    fn a_hand_over_stops_before_its_trace_line_and_the_next_run_delivers_it() {
-        let (mut machines, caller, lines) = machines();
-        lines.lock().unwrap().clear();
-        machines.scheduler.enqueue(caller, Event::D(0), Source::Os);
-        let helper = machines.run(Some(&mut ())).expect("a helper was requested");
-        assert_eq!(machines.scheduler.name(helper), "HELPER-2", "the last one that became idle");
-        assert_eq!(*lines.lock().unwrap(), ["CALLER-1 @ WORK got 'D0' from OS"]);
-        assert_eq!(machines.run(Some(&mut ())), Some(caller), "the reply goes to the requester");
-        assert_eq!(machines.run(Some(&mut ())), None);
-        let expected = [
-            "HELPER-2 @ WORK got 'M1' from CALLER-1",
-            "HELPER-2 @ WORK got 'M0' from SELF",
-            "CALLER-1 @ WORK got 'M2' from HELPER-2",
-        ];
-        assert_eq!(lines.lock().unwrap()[1..], expected);
-        let last = ("CALLER-1".to_owned(), Act::Bye, true);
-        assert_eq!(machines.actions.0.last(), Some(&last));
-    }
-
-    #[test]
-    #[should_panic(expected = "CALLER-1 has no transition for S0 in WORK")]
-    fn an_event_without_a_transition_panics() {
-        let (mut machines, caller, _) = machines();
-        machines.deliver(caller, Event::S(0));
-    }
-
-    #[test]
-    #[should_panic(expected = "CALLER has no state NOWHERE")]
-    fn a_transition_to_a_state_that_does_not_exist_panics() {
-        let (mut machines, caller, _) = machines();
-        machines.deliver(caller, Event::T(0));
-    }
-
-    #[test]
-    #[should_panic(expected = "CALLER-1 replies without a request")]
-    fn a_reply_without_a_request_panics() {
-        let (mut machines, caller, _) = machines();
-        machines.deliver(caller, Event::REQUEST);
     }
 }

@@ -1,71 +1,63 @@
-//! Failures while machines hand a resource on. A CALLER requests a HELPER, which waits, and replies.
+//! The order of events and actions, and failures while machines hand a resource on. A CALLER requests an
+//! RX, which waits, and replies.
 //!
 //! `tests/it/staged.rs` has the rest: custody, and a cancel or a drain during a wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::{
-    Actions, Driver, Event, MachineType, Machines, Payload, Source, State, TraceEvent, Transition,
-    Turn,
+    Action, Actions, Driver, Event, MachineId, MachineType, Machines, Payload, State, TraceEvent,
+    Transition, Turn, WaitFor,
 };
 use crate::ownership::spawn::UnstartedChild;
 use crate::ownership::{Owned, Registry, Resource, TaskError};
 use crate::report::Site;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    Rest,
+enum Act {
     Request,
-    Wait,
-    Reply,
     Close,
     Panic,
+    Note(&'static str),
 }
 
-static CALLER: MachineType<Action> = MachineType {
-    name: "CALLER",
-    states: &[State {
-        name: "WORK",
-        enter: None,
-        leave: None,
-        transitions: &[
-            (Event::D(0), Transition::Do(Action::Request)),
-            (Event::DONE, Transition::Do(Action::Close)),
-            (Event::T(0), Transition::Do(Action::Panic)),
-        ],
-    }],
-};
+use Action::{Fail, Own};
+use Transition::{Do, Goto};
 
-static HELPER: MachineType<Action> = MachineType {
-    name: "HELPER",
-    states: &[State {
-        name: "WORK",
-        enter: Some(Action::Rest),
-        leave: None,
-        transitions: &[
-            (Event::REQUEST, Transition::Do(Action::Wait)),
-            (Event::D(0), Transition::Do(Action::Reply)),
-            (Event::D(2), Transition::Do(Action::Reply)),
-            (Event::GO_ON, Transition::Goto("WORK")),
-        ],
-    }],
+static CALLER: MachineType<Act> = MachineType {
+    name: "CALLER",
+    states: &[
+        State::new(
+            "WORK",
+            &[
+                (Event::D(0), Do(Own(Act::Request))),
+                (Event::DONE, Do(Own(Act::Close))),
+                (Event::FAILED, Do(Own(Act::Close))),
+                (Event::T(0), Do(Own(Act::Panic))),
+                (Event::T(1), Goto("NOWHERE")),
+                (Event::T(2), Do(Fail)),
+                (Event::GO_ON, Goto("REST")),
+            ],
+        )
+        .on_enter(Own(Act::Note("enter WORK")))
+        .on_leave(Own(Act::Note("leave WORK"))),
+        State::new("REST", &[]).on_enter(Own(Act::Note("enter REST"))),
+    ],
 };
 
 /// A resource, and what happens in a wait for it.
 struct Load {
     /// `None` after the caller released it.
     owned: Option<Owned<()>>,
-    must_wait: bool,
     wait: fn() -> Event,
     /// Whether the caller got it back and released it.
     is_closed: bool,
 }
 
 impl Payload for Load {
-    type WaitFor = ();
-
     fn resource(&self) -> Option<Resource> {
         self.owned.as_ref().map(Owned::resource)
     }
@@ -74,65 +66,75 @@ impl Payload for Load {
         self.owned = self.owned.take().filter(|owned| owned.transfer().is_ok());
     }
 
-    fn take_wait(&mut self) -> Option<()> {
-        std::mem::take(&mut self.must_wait).then_some(())
-    }
-
-    fn wait(&mut self, (): ()) -> Event {
+    fn wait(&mut self, _: WaitFor) -> Event {
         (self.wait)()
     }
 }
 
-struct Act;
+/// The notes, in order.
+#[derive(Default)]
+struct Notes(Vec<&'static str>);
 
-impl Actions for Act {
-    type Action = Action;
+impl Actions for Notes {
+    type Own = Act;
     type Payload = Load;
 
-    fn perform(&mut self, turn: &mut Turn<'_, Action>, action: Action, load: Option<&mut Load>) {
+    fn perform(&mut self, turn: &mut Turn<'_, Act>, action: Act, load: Option<&mut Load>) {
         match (action, load) {
-            (Action::Rest, _) => turn.rest(),
-            (Action::Request, _) => assert!(turn.request(&HELPER), "the helper is idle"),
-            (Action::Wait, Some(load)) => load.must_wait = true,
-            (Action::Reply, _) => turn.reply(Event::DONE),
-            (Action::Close, Some(load)) => {
+            (Act::Request, _) => turn.request_helper(MachineType::RX),
+            (Act::Close, Some(load)) => {
                 load.is_closed = load.owned.take().is_some_and(|owned| owned.release().is_ok());
             }
-            (Action::Panic, _) => {
+            (Act::Panic, _) => {
                 turn.send_self(Event::T(0));
                 panic!("in an action");
             }
-            (_, None) => unreachable!("there is a load"),
+            (Act::Note(note), _) => self.0.push(note),
+            (Act::Close, None) => unreachable!("there is a load"),
         }
+    }
+
+    fn receive_timeout(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn receive(&mut self, _: &Turn<'_, Act>, _: &mut Load) -> Option<bool> {
+        Some(true)
+    }
+
+    fn send(&mut self, _: &mut Load) -> Option<bool> {
+        unreachable!("there is no TX")
     }
 }
 
 struct Room {
     registry: Registry,
-    machines: Mutex<Machines<Act>>,
+    machines: Mutex<Machines<Notes>>,
     trace: Arc<Mutex<Vec<String>>>,
 }
 
 impl Room {
-    /// An idle helper.
+    /// An idle RX.
     fn new() -> Arc<Room> {
         let trace = Arc::<Mutex<Vec<String>>>::default();
         let lines = Arc::clone(&trace);
         let sink =
             Box::new(move |line: &TraceEvent<'_>| lines.lock().unwrap().push(line.to_string()));
-        let mut machines = Machines::new(Act, Some(sink));
-        machines.add(&HELPER, 1);
+        let mut machines = Machines::new(Notes::default(), Some(sink));
+        machines.add(MachineType::RX, 1);
+        machines.run(None);
+        trace.lock().unwrap().clear();
         let registry = Registry::builder().build();
         Arc::new(Room { registry, machines: Mutex::new(machines), trace })
     }
 
     /// Drives a new caller, which gets `event`.
     fn drive(&self, owned: Owned<()>, event: Event, wait: fn() -> Event) -> Load {
-        let load = Load { owned: Some(owned), must_wait: false, wait, is_closed: false };
+        let load = Load { owned: Some(owned), wait, is_closed: false };
         let driver = Driver::new(&self.machines, &self.registry, load, &|| ());
         driver.run(|machines| {
             let caller = machines.add(&CALLER, 1);
-            machines.scheduler.enqueue(caller, event, Source::Os);
+            machines.scheduler.enqueue(caller, event);
             Some(caller)
         })
     }
@@ -141,7 +143,7 @@ impl Room {
         self.registry.own(()).unwrap()
     }
 
-    /// Runs `test` as a root task. Then the helper serves another load, and there are no findings.
+    /// Runs `test` as a root task. Then the RX serves another load, and there are no findings.
     fn run(&self, test: impl FnOnce()) {
         let ran = self.registry.run("root", || {
             test();
@@ -157,13 +159,69 @@ impl Room {
     fn assert_a_round_with_a_failed_wait(&self) {
         let round = [
             "CALLER-1 @ WORK got 'D0' from OS",
-            "HELPER-1 @ WORK got 'M1' from CALLER-1",
-            "HELPER-1 @ WORK got 'D2' from OS",
-            "HELPER-1 @ WORK got 'M0' from SELF",
-            "CALLER-1 @ WORK got 'M1' from HELPER-1",
+            "RX-1 @ IDLE got 'M1' from CALLER-1",
+            "RX-1 @ IDLE got 'M0' from SELF",
+            "RX-1 @ WORK got 'D2' from OS",
+            "RX-1 @ WORK got 'M0' from SELF",
+            "CALLER-1 @ WORK got 'M2' from RX-1",
         ];
         assert_eq!(*self.trace.lock().unwrap(), round);
     }
+}
+
+/// A CALLER, which gets this event.
+fn caller_gets(event: Event) -> Vec<&'static str> {
+    let mut machines = Machines::new(Notes::default(), None);
+    let caller = machines.add(&CALLER, 1);
+    machines.deliver(caller, event);
+    machines.actions.0
+}
+
+#[test]
+fn actions_follow_at_the_borders_of_states() {
+    assert_eq!(caller_gets(Event::GO_ON), ["enter WORK", "leave WORK", "enter REST"]);
+}
+
+#[test]
+#[should_panic(expected = "CALLER-1 has no transition for S0 in WORK")]
+fn an_event_without_a_transition_panics() {
+    caller_gets(Event::S(0));
+}
+
+#[test]
+#[should_panic(expected = "CALLER has no state NOWHERE")]
+fn a_transition_to_a_state_that_does_not_exist_panics() {
+    caller_gets(Event::T(1));
+}
+
+#[test]
+#[should_panic(expected = "CALLER-1 replies without a request")]
+fn a_reply_without_a_request_panics() {
+    caller_gets(Event::T(2));
+}
+
+#[test]
+fn a_hand_over_stops_before_its_trace_line_and_the_next_run_delivers_it() {
+    let room = Room::new();
+    let mut machines = room.machines.lock().unwrap();
+    let last = machines.add(MachineType::RX, 2);
+    let caller = machines.add(&CALLER, 1);
+    let mut load = Load { owned: None, wait: || Event::D(0), is_closed: false };
+    let mut run = |event: Option<(MachineId, Event)>| {
+        if let Some((machine, event)) = event {
+            machines.scheduler.enqueue(machine, event);
+        }
+        let receiver = machines.run(Some(&mut load));
+        (receiver, std::mem::take(&mut *room.trace.lock().unwrap()))
+    };
+    let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let first = ["RX-2 @ INIT got 'M0' from SELF", "CALLER-1 @ WORK got 'D0' from OS"];
+    assert_eq!(run(Some((caller, Event::D(0)))), (Some(last), lines(&first)), "the last idle one");
+    let second = ["RX-2 @ IDLE got 'M1' from CALLER-1", "RX-2 @ IDLE got 'M0' from SELF"];
+    assert_eq!(run(None), (None, lines(&second)));
+    let third = ["RX-2 @ WORK got 'D0' from OS", "RX-2 @ WORK got 'M0' from SELF"];
+    assert_eq!(run(Some((last, Event::D(0)))), (Some(caller), lines(&third)));
+    assert_eq!(run(None), (None, lines(&["CALLER-1 @ WORK got 'M1' from RX-2"])));
 }
 
 #[test]

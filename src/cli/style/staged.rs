@@ -40,12 +40,8 @@ impl StagedArguments {
     }
 
     pub(super) fn build(&self, output: &Arc<Output>) -> Staged {
-        let staged = Staged::new()
-            .request_bytes_max(self.max_request.unwrap_or(REQUEST_BYTES_MAX_DEFAULT))
-            .request_timeout(self.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT));
-        match self.trace.sink(output) {
-            Some(sink) => staged.trace(sink),
-            None => staged,
-        }
+        let timeout = self.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
+        let bytes_max = self.max_request.unwrap_or(REQUEST_BYTES_MAX_DEFAULT);
+        Staged::new(timeout, bytes_max, self.trace.sink(output))
     }
 }

@@ -1,12 +1,16 @@
 //! `ClientActions`: performs the actions of the client's machines. Nothing here waits.
 
+use std::time::{Duration, Instant};
+
 use echown_fd::escape;
 
 use super::session::{HelperJob, Session};
-use super::tables::{self, Action};
+use super::tables::{self, ClientAction};
 use super::{Settings, StopHandle, Summary};
 use crate::net::LineStatus;
-use crate::stage::{Actions, Event, MachineId, Machines, Signal, Sink, TraceEvent, Turn};
+use crate::stage::{
+    Actions, MachineId, MachineType, Machines, Signal, Sink, TraceEvent, Turn, WaitFor,
+};
 
 /// What the machines of the client share.
 pub(super) struct ClientActions {
@@ -15,8 +19,6 @@ pub(super) struct ClientActions {
     server: String,
     stop: StopHandle,
     terminator: Option<MachineId>,
-    /// The signal that is being delivered.
-    signal: Option<Signal>,
     pub(super) summary: Summary,
 }
 
@@ -31,12 +33,11 @@ pub(super) fn open(
         server: settings.server.to_string(),
         stop: stop.clone(),
         terminator: None,
-        signal: None,
         summary: Summary::default(),
     };
     let mut machines = Machines::new(actions, sink);
     machines.actions.terminator = Some(machines.add(&tables::TERMINATOR, 1));
-    for machine_type in [&tables::RX, &tables::TX] {
+    for machine_type in [MachineType::RX, MachineType::TX] {
         for number in 1..=settings.workers.get() {
             machines.add(machine_type, number);
         }
@@ -48,14 +49,13 @@ pub(super) fn open(
 /// Delivers a signal to TERMINATOR.
 pub(super) fn deliver_signal(machines: &mut Machines<ClientActions>, signal: Signal) {
     machines.actions.summary.is_stopped = true;
-    machines.actions.signal = Some(signal);
     if let Some(terminator) = machines.actions.terminator {
-        machines.deliver(terminator, signal.event());
+        machines.deliver_signal(terminator, signal);
     }
 }
 
 impl ClientActions {
-    fn request_send(&mut self, turn: &mut Turn<'_, Action>, session: &mut Session) {
+    fn request_send(&mut self, turn: &mut Turn<'_, ClientAction>, session: &mut Session) {
         session.sequence += 1;
         session.request = format!("{}-{}\n", turn.name(), session.sequence).into_bytes();
         session.line.set(&session.request);
@@ -63,7 +63,7 @@ impl ClientActions {
         request_tx(turn, session, HelperJob::Send);
     }
 
-    fn compare(&mut self, turn: &mut Turn<'_, Action>, session: &Session) {
+    fn compare(&mut self, turn: &mut Turn<'_, ClientAction>, session: &Session) {
         let line = session.line.bytes();
         let reply = escape::bytes(line.strip_suffix(b"\n").unwrap_or(line));
         if line == session.request {
@@ -78,49 +78,41 @@ impl ClientActions {
             turn.send_self(tables::RECONNECT);
         }
     }
+}
 
-    fn receive(&self, turn: &mut Turn<'_, Action>, session: &mut Session) {
-        match session.receive() {
-            Some(LineStatus::Complete | LineStatus::TooLong) => turn.reply(Event::DONE),
-            Some(LineStatus::Partial) => session.wait_for_reply(self.settings.reply_timeout),
-            Some(LineStatus::Ended) | None => turn.reply(Event::FAILED),
-        }
+fn request_tx(turn: &mut Turn<'_, ClientAction>, session: &mut Session, job: HelperJob) {
+    session.job = job;
+    turn.request_helper(MachineType::TX);
+}
+
+/// Has a WORKER pause, unless it is done.
+fn pause(turn: &mut Turn<'_, ClientAction>, session: &mut Session, pause: Duration) {
+    if !session.is_done() {
+        turn.wait(WaitFor::Moment(Instant::now() + pause));
     }
 }
 
-fn request_tx(turn: &mut Turn<'_, Action>, session: &mut Session, job: HelperJob) {
-    session.job = job;
-    let has_helper = turn.request(&tables::TX);
-    assert!(has_helper, "there are as many TX as WORKERs, and each helps one");
-}
-
 impl Actions for ClientActions {
-    type Action = Action;
+    type Own = ClientAction;
     type Payload = Session;
 
     fn perform(
         &mut self,
-        turn: &mut Turn<'_, Action>,
-        action: Action,
+        turn: &mut Turn<'_, ClientAction>,
+        action: ClientAction,
         session: Option<&mut Session>,
     ) {
-        match (action, session) {
-            (Action::ReportSignal, _) => {
-                if let Some(Signal { number, pid }) = self.signal.take() {
-                    turn.trace(&TraceEvent::Signal { number, pid });
-                }
-            }
-            (Action::GoOn, _) => turn.go_on(),
-            (Action::Rest, _) => turn.rest(),
-            (Action::RequestConnect, Some(session)) => {
-                request_tx(turn, session, HelperJob::Connect);
-            }
-            (Action::Connected, _) => {
+        let Some(session) = session else {
+            unreachable!("{}: {action:?} without a session", turn.name());
+        };
+        match action {
+            ClientAction::RequestConnect => request_tx(turn, session, HelperJob::Connect),
+            ClientAction::Connected => {
                 turn.trace(&TraceEvent::Connected { worker: turn.name(), to: &self.server });
                 self.summary.connections += 1;
                 turn.go_on();
             }
-            (Action::NotConnected, Some(session)) => {
+            ClientAction::NotConnected => {
                 turn.trace(&TraceEvent::CannotConnect { worker: turn.name(), to: &self.server });
                 if let Some(error) = &session.error {
                     tracing::debug!("{}: {error}", turn.name());
@@ -128,38 +120,37 @@ impl Actions for ClientActions {
                 self.summary.failed_attempts += 1;
                 turn.send_self(tables::RECONNECT);
             }
-            (Action::RequestSend, Some(session)) => self.request_send(turn, session),
-            (Action::RequestReply, _) => {
-                let has_helper = turn.request(&tables::RX);
-                assert!(has_helper, "there are as many RX as WORKERs, and each helps one");
-            }
-            (Action::Compare, Some(session)) => self.compare(turn, session),
-            (Action::Reconnect, Some(session)) => {
+            ClientAction::RequestSend => self.request_send(turn, session),
+            ClientAction::Compare => self.compare(turn, session),
+            ClientAction::Reconnect => {
                 if let Some(error) = &session.error {
                     tracing::warn!("{} lost its connection: {error}", turn.name());
                 }
                 self.summary.lost += 1;
                 turn.send_self(tables::RECONNECT);
             }
-            (Action::Pause, Some(session)) => session.pause(self.settings.pause),
-            (Action::HangUp, Some(session)) => {
+            ClientAction::Pause => pause(turn, session, self.settings.pause),
+            ClientAction::HangUp => {
                 session.hang_up();
-                session.pause(self.settings.retry);
+                pause(turn, session, self.settings.retry);
             }
-            (Action::WaitForReply, Some(session)) => {
-                session.wait_for_reply(self.settings.reply_timeout);
-            }
-            (Action::StopTimer, Some(session)) => session.stop_timer(),
-            (Action::Receive, Some(session)) => self.receive(turn, session),
-            (Action::WaitForSpace, Some(session)) => session.wait_for_space(),
-            (Action::Send, Some(session)) => match session.send() {
-                Some(true) => turn.reply(Event::DONE),
-                Some(false) => session.wait_for_space(),
-                None => turn.reply(Event::FAILED),
-            },
-            (Action::Fail, _) => turn.reply(Event::FAILED),
-            (_, None) => unreachable!("{}: {action:?} without a session", turn.name()),
         }
+    }
+
+    fn receive_timeout(&self) -> Duration {
+        self.settings.reply_timeout
+    }
+
+    fn receive(&mut self, _: &Turn<'_, ClientAction>, session: &mut Session) -> Option<bool> {
+        match session.receive()? {
+            LineStatus::Complete | LineStatus::TooLong => Some(true),
+            LineStatus::Partial => Some(false),
+            LineStatus::Ended => None,
+        }
+    }
+
+    fn send(&mut self, session: &mut Session) -> Option<bool> {
+        session.send()
     }
 
     fn is_stopped(&self) -> bool {

@@ -2,25 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::StopHandle;
 use crate::net::{Endpoint, LineBuffer, LineStatus, Readiness, Stream};
 use crate::ownership::Resource;
-use crate::stage::{Event, Payload};
-
-/// What a machine waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitFor {
-    /// A connection.
-    Connection,
-    /// Space in the send buffer.
-    Space,
-    /// Bytes of the reply, until its deadline.
-    Reply(Instant),
-    /// A point in time.
-    Moment(Instant),
-}
+use crate::stage::{Event, Payload, WaitFor};
 
 /// What a WORKER requests from a TX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +28,6 @@ pub(super) struct Session {
     pub(super) request: Vec<u8>,
     /// What is left to send of the request, then what has arrived of the reply.
     pub(super) line: LineBuffer,
-    /// The deadline of the reply, while an RX waits for it.
-    deadline: Option<Instant>,
-    wait_for: Option<WaitFor>,
     /// `None` while there is no connection.
     stream: Option<Stream>,
     /// The latest failure.
@@ -60,8 +44,6 @@ impl Session {
             left: count,
             request: Vec::new(),
             line: LineBuffer::new(),
-            deadline: None,
-            wait_for: None,
             stream: None,
             error: None,
         }
@@ -76,35 +58,16 @@ impl Session {
         }
     }
 
-    /// Has the WORKER pause, unless it is done. Then it closes the connection.
-    pub(super) fn pause(&mut self, pause: Duration) {
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(1);
-        }
-        if self.left == Some(0) {
+    /// Counts a request or a failed attempt to connect. After the last one, closes the connection and
+    /// returns true.
+    pub(super) fn is_done(&mut self) -> bool {
+        let Some(left) = &mut self.left else { return false };
+        *left = left.saturating_sub(1);
+        let is_done = *left == 0;
+        if is_done {
             self.hang_up();
-        } else {
-            self.wait_for = Some(WaitFor::Moment(Instant::now() + pause));
         }
-    }
-
-    /// Has the machine wait for bytes, until the deadline of this reply.
-    pub(super) fn wait_for_reply(&mut self, timeout: Duration) {
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
-        self.wait_for = Some(WaitFor::Reply(deadline));
-    }
-
-    /// Has the machine connect, or wait for space in the send buffer.
-    pub(super) fn wait_for_space(&mut self) {
-        self.wait_for = Some(match self.job {
-            HelperJob::Connect => WaitFor::Connection,
-            HelperJob::Send => WaitFor::Space,
-        });
-    }
-
-    /// Ends the time of this reply.
-    pub(super) fn stop_timer(&mut self) {
-        self.deadline = None;
+        is_done
     }
 
     /// Receives what has arrived of the reply. `None` for a failed connection.
@@ -155,8 +118,6 @@ impl Session {
 }
 
 impl Payload for Session {
-    type WaitFor = WaitFor;
-
     fn resource(&self) -> Option<Resource> {
         self.stream.as_ref().map(Stream::resource)
     }
@@ -170,19 +131,15 @@ impl Payload for Session {
         }
     }
 
-    fn take_wait(&mut self) -> Option<WaitFor> {
-        self.wait_for.take()
-    }
-
     fn wait(&mut self, wait_for: WaitFor) -> Event {
         self.error = None;
         let waited = match wait_for {
-            WaitFor::Connection => self.connect(),
+            WaitFor::Space if self.job == HelperJob::Connect => self.connect(),
             WaitFor::Space => self.stream().and_then(|stream| {
                 stream.wait_writable(None)?;
                 Ok(Event::D(1))
             }),
-            WaitFor::Reply(deadline) => self.wait_for_bytes(deadline),
+            WaitFor::Bytes(deadline) => self.wait_for_bytes(deadline),
             WaitFor::Moment(moment) => {
                 self.stop.wait_until(moment);
                 Ok(Event::T(0))

@@ -7,7 +7,7 @@ use crate::echo::EndReason;
 use crate::echo::exchange::reset_by;
 use crate::net::{LineBuffer, LineStatus, Readiness, Stream};
 use crate::ownership::Resource;
-use crate::stage::{Event, Payload};
+use crate::stage::{Event, Payload, WaitFor};
 
 /// How long the last bytes to a drained client may take to arrive.
 const SEND_TIMEOUT_IN_DRAIN: Duration = Duration::from_secs(30);
@@ -21,24 +21,11 @@ pub(super) struct RequestLimits {
     pub(super) bytes_max: usize,
 }
 
-/// What a machine waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitFor {
-    /// Bytes of the request, until its deadline.
-    Request(Instant),
-    /// Space in the send buffer.
-    Space,
-}
-
 /// A connection with its current request. The machine that has it owns the stream.
 pub(super) struct Client {
     pub(super) peer: String,
-    pub(super) limits: RequestLimits,
     /// The request, which is also the reply.
     request: LineBuffer,
-    /// The deadline of the request, while an RX waits for it.
-    deadline: Option<Instant>,
-    wait_for: Option<WaitFor>,
     /// `None` after it was closed.
     stream: Option<Stream>,
     /// How long the peer may send nothing.
@@ -54,13 +41,10 @@ impl Client {
     ///
     /// # Errors
     /// The connection's, if it has ended already.
-    pub(super) fn new(stream: Stream, limits: RequestLimits) -> io::Result<Client> {
+    pub(super) fn new(stream: Stream) -> io::Result<Client> {
         Ok(Client {
             peer: stream.peer_addr()?.to_string(),
-            limits,
             request: LineBuffer::new(),
-            deadline: None,
-            wait_for: None,
             idle_timeout: stream.read_timeout()?,
             write_timeout: stream.write_timeout()?,
             stream: Some(stream),
@@ -68,28 +52,10 @@ impl Client {
         })
     }
 
-    /// Has the machine wait for bytes, until the deadline of this request.
-    pub(super) fn wait_for_request(&mut self) {
-        let timeout = self.limits.timeout;
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
-        self.wait_for = Some(WaitFor::Request(deadline));
-    }
-
-    /// Has the machine wait for space in the send buffer.
-    pub(super) fn wait_for_space(&mut self) {
-        self.wait_for = Some(WaitFor::Space);
-    }
-
-    /// Ends the time of this request.
-    pub(super) fn stop_timer(&mut self) {
-        self.deadline = None;
-    }
-
     /// Receives what has arrived of the request. Returns these bytes, and what they make of it; `None`
     /// for a failed connection.
-    pub(super) fn receive(&mut self) -> (&[u8], Option<LineStatus>) {
+    pub(super) fn receive(&mut self, bytes_max: usize) -> (&[u8], Option<LineStatus>) {
         let before = self.request.bytes().len();
-        let bytes_max = self.limits.bytes_max;
         let status = self.with_stream(|request, stream| request.receive(stream, bytes_max));
         if status == Some(LineStatus::TooLong) {
             self.fail(EndReason::Protocol.into_error());
@@ -146,8 +112,6 @@ impl Client {
 }
 
 impl Payload for Client {
-    type WaitFor = WaitFor;
-
     fn resource(&self) -> Option<Resource> {
         self.stream.as_ref().map(Stream::resource)
     }
@@ -161,19 +125,16 @@ impl Payload for Client {
         }
     }
 
-    fn take_wait(&mut self) -> Option<WaitFor> {
-        self.wait_for.take()
-    }
-
     fn wait(&mut self, wait_for: WaitFor) -> Event {
         let Some(stream) = &self.stream else { return Event::D(2) };
         let waited = match wait_for {
-            WaitFor::Request(deadline) => wait_for_bytes(stream, deadline, self.idle_timeout),
+            WaitFor::Bytes(deadline) => wait_for_bytes(stream, deadline, self.idle_timeout),
             WaitFor::Space => wait_for_space(stream, self.write_timeout),
+            WaitFor::Moment(_) => unreachable!("no machine of the server pauses"),
         };
         if matches!(waited, Ok(Event::T(_))) {
             // Either timeout may have passed; the one of the request counts first.
-            let is_late = matches!(wait_for, WaitFor::Request(at) if at <= Instant::now());
+            let is_late = matches!(wait_for, WaitFor::Bytes(at) if at <= Instant::now());
             let reason = if is_late { EndReason::RequestTimeout } else { EndReason::IdleTimeout };
             self.fail(reason.into_error());
         }

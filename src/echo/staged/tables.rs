@@ -1,4 +1,4 @@
-//! The four machine types of the server, as data; `actions.rs` performs the actions.
+//! The machine types of the server, as data; `actions.rs` performs the actions.
 //!
 //! ```text
 //! LISTENER ── M1 ──> WORKER ── M1 ──> RX    replies M1: the request is complete, M2: failed
@@ -7,11 +7,11 @@
 //!
 //! Each of these events hands the client over: its receiver owns the descriptor.
 
-use crate::stage::{Event, MachineType, State, Transition};
+use crate::stage::{Action, Event, MachineType, State, Transition};
 
-/// The actions of the machines.
+/// The actions of LISTENER and WORKER; RX and TX have none of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ServerAction {
     /// LISTENER: trace the addresses.
     Greet,
     /// LISTENER: request a WORKER for the client; without an idle one, or without a client, `M0` to
@@ -19,38 +19,14 @@ pub(super) enum Action {
     Admit,
     /// LISTENER: close the connection.
     Close,
-    /// LISTENER: trace the signal. The server itself reacts to it elsewhere.
-    ReportSignal,
     /// LISTENER: trace the end.
     Leave,
-    /// WORKER, RX, TX: go into the pool.
-    Rest,
-    /// All: `M0` to itself.
-    GoOn,
     /// WORKER: hand the client back to LISTENER with `M0`.
     GiveUp,
-    /// WORKER: request an RX.
-    RequestRx,
-    /// WORKER: request a TX.
-    RequestTx,
-    /// RX: wait for bytes, until the deadline of the request.
-    WaitForRequest,
-    /// RX: stop the timer.
-    StopTimer,
-    /// RX: receive what has arrived of the request.
-    Receive,
-    /// TX: wait for space in the send buffer.
-    WaitForSpace,
-    /// TX: send what there is space for.
-    Send,
-    /// RX, TX: reply that it failed.
-    Fail,
 }
 
-use Action::{
-    Admit, Close, Fail, GiveUp, GoOn, Greet, Leave, Receive, ReportSignal, RequestRx, RequestTx,
-    Rest, Send, StopTimer, WaitForRequest, WaitForSpace,
-};
+use Action::{GoOn, Own, ReportSignal, RequestRx, RequestTx, Rest};
+use ServerAction::{Admit, Close, GiveUp, Greet, Leave};
 use Transition::{Do, Goto};
 
 const GO_ON: Event = Event::GO_ON;
@@ -59,117 +35,34 @@ const DONE: Event = Event::DONE;
 const FAILED: Event = Event::FAILED;
 
 /// Accepts clients and closes them. There is one.
-pub(super) static LISTENER: MachineType<Action> = MachineType {
+pub(super) static LISTENER: MachineType<ServerAction> = MachineType {
     name: "LISTENER",
     states: &[
-        State {
-            name: "INIT",
-            enter: Some(GoOn),
-            leave: None,
-            transitions: &[(GO_ON, Goto("WORK"))],
-        },
-        State {
-            name: "WORK",
-            enter: Some(Greet),
-            leave: Some(Leave),
-            transitions: &[
-                (Event::D(0), Do(Admit)),
-                (GO_ON, Do(Close)),
+        State::new("INIT", &[(GO_ON, Goto("WORK"))]).on_enter(GoOn),
+        State::new(
+            "WORK",
+            &[
+                (Event::D(0), Do(Own(Admit))),
+                (GO_ON, Do(Own(Close))),
                 (Event::S(0), Do(ReportSignal)),
                 (Event::S(1), Do(ReportSignal)),
             ],
-        },
+        )
+        .on_enter(Own(Greet))
+        .on_leave(Own(Leave)),
     ],
 };
 
 /// Serves a client: alternates between receiving and sending.
-pub(super) static WORKER: MachineType<Action> = MachineType {
+pub(super) static WORKER: MachineType<ServerAction> = MachineType {
     name: "WORKER",
     states: &[
-        State {
-            name: "INIT",
-            enter: Some(GoOn),
-            leave: None,
-            transitions: &[(GO_ON, Goto("IDLE"))],
-        },
-        State {
-            name: "IDLE",
-            enter: Some(Rest),
-            leave: None,
-            transitions: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("RECV"))],
-        },
-        State {
-            name: "RECV",
-            enter: Some(RequestRx),
-            leave: None,
-            transitions: &[(GO_ON, Goto("SEND")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))],
-        },
-        State {
-            name: "SEND",
-            enter: Some(RequestTx),
-            leave: None,
-            transitions: &[(GO_ON, Goto("RECV")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))],
-        },
-        State {
-            name: "FAIL",
-            enter: Some(GiveUp),
-            leave: None,
-            transitions: &[(GO_ON, Goto("IDLE"))],
-        },
-    ],
-};
-
-/// Receives a request.
-pub(super) static RX: MachineType<Action> = MachineType {
-    name: "RX",
-    states: &[
-        State {
-            name: "INIT",
-            enter: Some(GoOn),
-            leave: None,
-            transitions: &[(GO_ON, Goto("IDLE"))],
-        },
-        State {
-            name: "IDLE",
-            enter: Some(Rest),
-            leave: None,
-            transitions: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("WORK"))],
-        },
-        State {
-            name: "WORK",
-            enter: Some(WaitForRequest),
-            leave: Some(StopTimer),
-            transitions: &[
-                (Event::D(0), Do(Receive)),
-                (Event::D(2), Do(Fail)),
-                (Event::T(0), Do(Fail)),
-                (GO_ON, Goto("IDLE")),
-            ],
-        },
-    ],
-};
-
-/// Sends a reply.
-pub(super) static TX: MachineType<Action> = MachineType {
-    name: "TX",
-    states: &[
-        State {
-            name: "INIT",
-            enter: Some(GoOn),
-            leave: None,
-            transitions: &[(GO_ON, Goto("IDLE"))],
-        },
-        State {
-            name: "IDLE",
-            enter: Some(Rest),
-            leave: None,
-            transitions: &[(CLIENT, Do(GoOn)), (GO_ON, Goto("WORK"))],
-        },
-        State {
-            name: "WORK",
-            enter: Some(WaitForSpace),
-            leave: None,
-            transitions: &[(Event::D(1), Do(Send)), (Event::D(2), Do(Fail)), (GO_ON, Goto("IDLE"))],
-        },
+        State::new("INIT", &[(GO_ON, Goto("IDLE"))]).on_enter(GoOn),
+        State::new("IDLE", &[(CLIENT, Do(GoOn)), (GO_ON, Goto("RECV"))]).on_enter(Rest),
+        State::new("RECV", &[(GO_ON, Goto("SEND")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))])
+            .on_enter(RequestRx),
+        State::new("SEND", &[(GO_ON, Goto("RECV")), (DONE, Do(GoOn)), (FAILED, Goto("FAIL"))])
+            .on_enter(RequestTx),
+        State::new("FAIL", &[(GO_ON, Goto("IDLE"))]).on_enter(Own(GiveUp)),
     ],
 };
