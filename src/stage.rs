@@ -14,14 +14,7 @@
 //! in that task without the lock.
 //!
 //! Tables and notation are those of EDSM, which has one event-driven machine per concern instead of one
-//! machine with a hierarchy of states:
-//!
-//! | event | from |
-//! |---|---|
-//! | `M0`, `M1` ... | a machine, itself or another |
-//! | `D0`, `D1`, `D2` | a descriptor: readable, writable, failed or ended |
-//! | `T0` | a timer |
-//! | `S0`, `S1` | a signal |
+//! machine with a hierarchy of states.
 
 mod driver;
 mod scheduler;
@@ -37,16 +30,16 @@ pub(crate) use scheduler::{Actions, MachineId, Machines, Turn, WaitFor};
 pub(crate) use tables::{Action, MachineType, State, Transition};
 pub(crate) use trace::{Sink, TraceEvent};
 
-/// An event for a machine; see the table of the module.
+/// An event for a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// From a machine.
+    /// From a machine, itself or another.
     M(u8),
-    /// From a descriptor.
+    /// From a descriptor. 0: readable, 1: writable, 2: failed or ended.
     D(u8),
     /// From a timer.
     T(u8),
-    /// From a signal.
+    /// From a signal. 0: SIGINT, 1: every other.
     S(u8),
 }
 

@@ -110,7 +110,7 @@ impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
                 Some(receiver) if Some(receiver) == requester => return,
                 Some(receiver) => self.call(receiver, Some(me)),
                 None => {
-                    let Some(wait_for) = machines.scheduler.take_wait() else { return };
+                    let Some(wait_for) = machines.scheduler.wait_for.take() else { return };
                     self.unlock();
                     let payload = &mut self.payload;
                     let waited = catch_unwind(AssertUnwindSafe(|| payload.wait(wait_for)));

@@ -170,7 +170,7 @@ pub(crate) struct Scheduler<A: 'static> {
     /// Idle machines by type, the latest last.
     idle: HashMap<&'static str, Vec<MachineId>>,
     /// What the machine whose turn it was has to wait for.
-    wait_for: Option<WaitFor>,
+    pub(super) wait_for: Option<WaitFor>,
     /// The signal that is being delivered.
     signal: Option<Signal>,
     sink: Option<Sink>,
@@ -185,10 +185,6 @@ impl<A: Copy + fmt::Debug + 'static> Scheduler<A> {
     /// Puts an event of the system at the end of the queue.
     pub(crate) fn enqueue(&mut self, to: MachineId, event: Event) {
         self.queue.push_back(Message { to, event, from: None, hands_over: false });
-    }
-
-    pub(super) fn take_wait(&mut self) -> Option<WaitFor> {
-        self.wait_for.take()
     }
 
     /// Discards the queue, after a panic: the events are about a payload that is gone.

@@ -58,6 +58,9 @@ pub(crate) enum Action<A> {
     Own(A),
 }
 
+use Action::{Fail, GoOn, Receive, Rest, Send, StopTimer, WaitForBytes, WaitForSpace};
+use Transition::{Do, Goto};
+
 impl<A: Copy> State<A> {
     /// A state without actions at its borders.
     pub(crate) const fn new(
@@ -75,61 +78,51 @@ impl<A: Copy> State<A> {
         State { leave: Some(action), ..self }
     }
 
+    // Struct literals: a constant of any `A` cannot borrow the result of a call.
     const INIT: State<A> = State {
         name: "INIT",
-        enter: Some(Action::GoOn),
+        enter: Some(GoOn),
         leave: None,
-        transitions: &[(Event::GO_ON, Transition::Goto("IDLE"))],
+        transitions: &[(Event::GO_ON, Goto("IDLE"))],
     };
 
     const IDLE: State<A> = State {
         name: "IDLE",
-        enter: Some(Action::Rest),
+        enter: Some(Rest),
+        leave: None,
+        transitions: &[(Event::REQUEST, Do(GoOn)), (Event::GO_ON, Goto("WORK"))],
+    };
+
+    const RX_WORK: State<A> = State {
+        name: "WORK",
+        enter: Some(WaitForBytes),
+        leave: Some(StopTimer),
+        transitions: &[
+            (Event::D(0), Do(Receive)),
+            (Event::D(2), Do(Fail)),
+            (Event::T(0), Do(Fail)),
+            (Event::GO_ON, Goto("IDLE")),
+        ],
+    };
+
+    const TX_WORK: State<A> = State {
+        name: "WORK",
+        enter: Some(WaitForSpace),
         leave: None,
         transitions: &[
-            (Event::REQUEST, Transition::Do(Action::GoOn)),
-            (Event::GO_ON, Transition::Goto("WORK")),
+            (Event::D(1), Do(Send)),
+            (Event::D(2), Do(Fail)),
+            (Event::GO_ON, Goto("IDLE")),
         ],
     };
 }
 
 impl<A: Copy> MachineType<A> {
     /// Receives a line.
-    pub(crate) const RX: &'static MachineType<A> = &MachineType {
-        name: "RX",
-        states: &[
-            State::INIT,
-            State::IDLE,
-            State {
-                name: "WORK",
-                enter: Some(Action::WaitForBytes),
-                leave: Some(Action::StopTimer),
-                transitions: &[
-                    (Event::D(0), Transition::Do(Action::Receive)),
-                    (Event::D(2), Transition::Do(Action::Fail)),
-                    (Event::T(0), Transition::Do(Action::Fail)),
-                    (Event::GO_ON, Transition::Goto("IDLE")),
-                ],
-            },
-        ],
-    };
+    pub(crate) const RX: &'static MachineType<A> =
+        &MachineType { name: "RX", states: &[State::INIT, State::IDLE, State::RX_WORK] };
 
     /// Sends a line.
-    pub(crate) const TX: &'static MachineType<A> = &MachineType {
-        name: "TX",
-        states: &[
-            State::INIT,
-            State::IDLE,
-            State {
-                name: "WORK",
-                enter: Some(Action::WaitForSpace),
-                leave: None,
-                transitions: &[
-                    (Event::D(1), Transition::Do(Action::Send)),
-                    (Event::D(2), Transition::Do(Action::Fail)),
-                    (Event::GO_ON, Transition::Goto("IDLE")),
-                ],
-            },
-        ],
-    };
+    pub(crate) const TX: &'static MachineType<A> =
+        &MachineType { name: "TX", states: &[State::INIT, State::IDLE, State::TX_WORK] };
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{
-    Action, Actions, Driver, Event, MachineId, MachineType, Machines, Payload, State, TraceEvent,
-    Transition, Turn, WaitFor,
+    Action, Actions, Driver, Event, MachineType, Machines, Payload, State, TraceEvent, Transition,
+    Turn, WaitFor,
 };
 use crate::ownership::spawn::UnstartedChild;
 use crate::ownership::{Owned, Registry, Resource, TaskError};
@@ -198,30 +198,6 @@ fn a_transition_to_a_state_that_does_not_exist_panics() {
 #[should_panic(expected = "CALLER-1 replies without a request")]
 fn a_reply_without_a_request_panics() {
     caller_gets(Event::T(2));
-}
-
-#[test]
-fn a_hand_over_stops_before_its_trace_line_and_the_next_run_delivers_it() {
-    let room = Room::new();
-    let mut machines = room.machines.lock().unwrap();
-    let last = machines.add(MachineType::RX, 2);
-    let caller = machines.add(&CALLER, 1);
-    let mut load = Load { owned: None, wait: || Event::D(0), is_closed: false };
-    let mut run = |event: Option<(MachineId, Event)>| {
-        if let Some((machine, event)) = event {
-            machines.scheduler.enqueue(machine, event);
-        }
-        let receiver = machines.run(Some(&mut load));
-        (receiver, std::mem::take(&mut *room.trace.lock().unwrap()))
-    };
-    let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let first = ["RX-2 @ INIT got 'M0' from SELF", "CALLER-1 @ WORK got 'D0' from OS"];
-    assert_eq!(run(Some((caller, Event::D(0)))), (Some(last), lines(&first)), "the last idle one");
-    let second = ["RX-2 @ IDLE got 'M1' from CALLER-1", "RX-2 @ IDLE got 'M0' from SELF"];
-    assert_eq!(run(None), (None, lines(&second)));
-    let third = ["RX-2 @ WORK got 'D0' from OS", "RX-2 @ WORK got 'M0' from SELF"];
-    assert_eq!(run(Some((last, Event::D(0)))), (Some(caller), lines(&third)));
-    assert_eq!(run(None), (None, lines(&["CALLER-1 @ WORK got 'M1' from RX-2"])));
 }
 
 #[test]
