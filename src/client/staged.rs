@@ -133,8 +133,8 @@ fn run_worker(
     session: Session,
     number: usize,
 ) {
-    let driver = Driver::new(machines, registry, session, &|| ());
-    let mut session = driver.run(|machines| Some(machines.add(&tables::WORKER, number)));
+    let begin = |machines: &mut Machines<_>| Some(machines.add(&tables::WORKER, number));
+    let mut session = Driver::run(machines, registry, session, &|| (), begin);
     session.hang_up();
 }
 

@@ -112,8 +112,7 @@ impl Handler for Staged {
         let registry = stream.resource().registry().clone();
         let client = Client::new(stream)?;
         let after_unlock = || self.deliver_signals();
-        let driver = Driver::new(&self.machines, &registry, client, &after_unlock);
-        let client = driver.run(|machines| {
+        let client = Driver::run(&self.machines, &registry, client, &after_unlock, |machines| {
             let listener = machines.actions.listener?;
             machines.scheduler.enqueue(listener, Event::D(0));
             Some(listener)

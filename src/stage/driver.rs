@@ -55,30 +55,25 @@ pub(crate) struct Driver<'a, T: Actions<Payload: Payload>> {
 }
 
 impl<'a, T: Actions<Payload: Payload>> Driver<'a, T> {
-    /// A driver for `payload`, whose resource the current task owns. It calls `after_unlock` each time
-    /// that it has unlocked `machines`.
-    pub(crate) fn new(
+    /// Runs the machine that `begin` returns, and every machine that it requests, until it has nothing to
+    /// wait for. The current task owns the resource of `payload`, and owns it again afterwards. Calls
+    /// `after_unlock` each time that `machines` were unlocked.
+    pub(crate) fn run(
         machines: &'a Mutex<Machines<T>>,
         registry: &'a Registry,
         payload: T::Payload,
         after_unlock: &'a dyn Fn(),
-    ) -> Driver<'a, T> {
-        Driver { machines, registry, after_unlock, locked: None, payload, panic: None }
-    }
-
-    /// Runs the machine that `begin` returns, and every machine that it requests, until it has nothing to
-    /// wait for. Returns the payload, which the current task owns again.
-    pub(crate) fn run(
-        mut self,
         begin: impl FnOnce(&mut Machines<T>) -> Option<MachineId>,
     ) -> T::Payload {
-        if let Some(first) = begin(self.lock().0) {
-            self.call(first, None);
+        let mut driver =
+            Driver { machines, registry, after_unlock, locked: None, payload, panic: None };
+        if let Some(first) = begin(driver.lock().0) {
+            driver.call(first, None);
         }
-        self.unlock();
-        match self.panic {
+        driver.unlock();
+        match driver.panic {
             Some(panic) => resume_unwind(panic),
-            None => self.payload,
+            None => driver.payload,
         }
     }
 

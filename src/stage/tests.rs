@@ -131,8 +131,7 @@ impl Room {
     /// Drives a new caller, which gets `event`.
     fn drive(&self, owned: Owned<()>, event: Event, wait: fn() -> Event) -> Load {
         let load = Load { owned: Some(owned), wait, is_closed: false };
-        let driver = Driver::new(&self.machines, &self.registry, load, &|| ());
-        driver.run(|machines| {
+        Driver::run(&self.machines, &self.registry, load, &|| (), |machines| {
             let caller = machines.add(&CALLER, 1);
             machines.scheduler.enqueue(caller, event);
             Some(caller)

@@ -129,7 +129,10 @@ impl Payload for Client {
         let Some(stream) = &self.stream else { return Event::D(2) };
         let waited = match wait_for {
             WaitFor::Bytes(deadline) => wait_for_bytes(stream, deadline, self.idle_timeout),
-            WaitFor::Space => wait_for_space(stream, self.write_timeout),
+            WaitFor::Space => match stream.wait_writable(self.write_timeout) {
+                Ok(false) => Err(EndReason::WriteTimeout.into_error()),
+                waited => waited.map(|_| Event::D(1)),
+            },
             WaitFor::Moment(_) => unreachable!("no machine of the server pauses"),
         };
         if matches!(waited, Ok(Event::T(_))) {
@@ -158,12 +161,4 @@ fn wait_for_bytes(stream: &Stream, deadline: Instant, idle: Option<Duration>) ->
             Event::D(2)
         }
     })
-}
-
-/// `D1`: the send buffer has space.
-fn wait_for_space(stream: &Stream, timeout: Option<Duration>) -> io::Result<Event> {
-    if stream.wait_writable(timeout)? {
-        return Ok(Event::D(1));
-    }
-    Err(EndReason::WriteTimeout.into_error())
 }
