@@ -7,6 +7,7 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::thread;
 
@@ -166,5 +167,39 @@ fn model_m_what_is_dropped_elsewhere_during_a_failed_spawn_is_closed_once() {
         for task in [&family.parent, &family.child] {
             assert_eq!(task.account().entries().count(), 0);
         }
+    });
+}
+
+#[test]
+fn model_m_what_a_failed_spawn_hands_back_is_drained_with_its_task() {
+    explore_with_socket(Some(3), |family, owned| {
+        let drainer = draining(&family.parent);
+        give(family, owned).unwrap();
+        let held: [Arc<dyn Managed>; 1] = [owned.handle().held()];
+        task::return_all(&family.child, &family.parent, &held, Site::here());
+        drainer.join().unwrap();
+        assert!(!would_block(owned));
+    });
+}
+
+#[test]
+fn model_n_a_child_that_is_cancelled_before_it_has_a_thread_ends_once() {
+    explore(None, || {
+        let family = Family::new();
+        let (held, number) = family.own(&family.parent);
+        let things = [Arc::clone(&held)];
+        task::give(&family.parent, &family.child, &things, Event::Given, Site::here()).unwrap();
+        let ran = Arc::new(AtomicBool::new(false));
+        let runs = Arc::clone(&ran);
+        family.child.set_job(move |child| {
+            let body = || assert!(!runs.swap(true, Ordering::Relaxed), "it runs twice");
+            let _ = exit::run(child, body, std::convert::identity);
+        });
+        let canceller = cancelling(&family.child);
+        family.child.execute();
+        canceller.join().unwrap();
+        assert!(family.child.has_ended());
+        assert_eq!(number.closes(), 1);
+        assert_eq!(family.child.account().entries().count(), 0);
     });
 }

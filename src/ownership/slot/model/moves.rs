@@ -10,6 +10,7 @@ use echown_report::{Event, Site};
 use super::super::{PinPurpose, SlotState};
 use super::{FakeFd, explore};
 use crate::ownership::account::TaskPhase;
+use crate::ownership::closing::complete_close;
 use crate::ownership::error::{Error, ErrorKind};
 use crate::ownership::record::{Labelled, Managed, Record};
 use crate::ownership::registry::Registry;
@@ -87,9 +88,7 @@ pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Manag
 pub(super) fn drop_elsewhere(held: &Arc<dyn Managed>, me: &Task, wanted: SlotState) -> bool {
     let won = task::begin_close(held, Some(wanted)).is_ok();
     if won {
-        held.record().slot.wait_for_pins();
-        held.finalize(me, Site::here()).unwrap();
-        held.record().slot.end_close();
+        complete_close(&**held, me, Event::Dropped, Site::here()).unwrap();
     }
     won
 }
@@ -299,6 +298,30 @@ fn model_g_an_offer_dropped_while_it_passes_to_the_parent_is_finalized_once() {
             "the parent's account keeps it for the holder of the offer"
         );
         assert_eq!(number.closes(), 1);
+    });
+}
+
+#[test]
+fn model_g_an_offer_that_passes_to_a_parent_that_exits_is_finalized_once() {
+    explore(None, || {
+        let family = Family::new();
+        let (held, number) = family.own(&family.child);
+        held.record().slot.offer(family.child.id().get()).unwrap();
+        let child = {
+            let (held, child) = (Arc::clone(&held), Arc::clone(&family.child));
+            // The steps of the child's exit that concern an offer.
+            thread::spawn(move || {
+                child.account().phase = TaskPhase::Ending;
+                task::pass_offers_on(&child, Site::here());
+                entries(&child, &held) == 1 && drop_elsewhere(&held, &child, SlotState::Offered)
+            })
+        };
+        let _ = exit::run(&family.parent, || (), std::convert::identity);
+        child.join().unwrap();
+        assert_eq!(number.closes(), 1);
+        for task in [&family.parent, &family.child] {
+            assert_eq!(entries(task, &held), 0);
+        }
     });
 }
 
