@@ -32,7 +32,7 @@ use crate::ownership::spawn::{UnstartedChild, Work};
 use crate::ownership::task::Task;
 use crate::ownership::{Error, Refused, Registry, Resource, Site, TaskError};
 pub use join::first;
-pub use orphans::{OrphanStatus, Orphans};
+pub use orphans::Orphans;
 pub use scope::{Scope, ScopeError};
 use workers::{Config, Job, NoThread, NoThreadReason, StartFaults, Workers};
 

@@ -17,17 +17,6 @@ use crate::ownership::{
     Error, ErrorKind, Promise, Refused, Registry, Site, TaskError, TaskId, TaskLabel,
 };
 
-/// The status of an [`Orphans`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OrphanStatus {
-    /// No task is running, and no result is ready.
-    Empty,
-    /// This many tasks are running, and no result is ready.
-    Running(usize),
-    /// This many results are ready.
-    Ready(usize),
-}
-
 type TaskResult<T> = Result<T, TaskError<T>>;
 type Reaper<T> = Box<dyn Fn(&TaskLabel, TaskResult<T>) + Send + Sync>;
 
@@ -169,18 +158,14 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(())
     }
 
-    /// The current status. Any task may call this.
+    /// The number of results that can be taken. Any task may call this.
     #[must_use]
-    pub fn status(&self) -> OrphanStatus {
-        let state = self.shared.state();
-        match (state.ready.len(), state.running()) {
-            (0, 0) => OrphanStatus::Empty,
-            (0, running) => OrphanStatus::Running(running),
-            (ready, _) => OrphanStatus::Ready(ready),
-        }
+    pub fn ready(&self) -> usize {
+        self.shared.state().ready.len()
     }
 
-    /// The number of running tasks plus the number of results that were not taken.
+    /// The number of running tasks plus the number of results that were not taken. Any task may call
+    /// this.
     #[must_use]
     pub fn len(&self) -> usize {
         let state = self.shared.state();

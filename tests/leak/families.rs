@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use echown::ownership::{ErrorKind, TaskError};
-use echown::pool::{self, OrphanStatus, Orphans};
+use echown::pool::{self, Orphans};
 use echown::test;
 
 use crate::common::{
@@ -149,10 +149,10 @@ fn an_orphan_is_reaped_when_it_exits_and_not_at_the_next_call() {
         });
         let label = child.task();
         orphans.adopt(child).expect("the child and the Orphans are this task's");
-        assert_eq!(orphans.status(), OrphanStatus::Running(1));
+        assert_eq!((orphans.len(), orphans.ready()), (1, 0));
         drop(peer);
         assert_eq!(from_child.recv().expect("it was reaped"), (label, true));
-        wait_until("the set to be empty", || orphans.status() == OrphanStatus::Empty);
+        wait_until("the set to be empty", || orphans.is_empty());
     });
     fixture.assert_clean();
 }
@@ -181,9 +181,9 @@ fn forty_two_orphans_are_taken_and_cancelled_without_leaks() {
             peer.write_all(b"x").expect("it is connected");
             peer.read_exact(&mut [0]).expect("each of them is at work");
         }
-        assert_eq!((orphans.len(), orphans.status()), (42, OrphanStatus::Running(42)));
+        assert_eq!((orphans.len(), orphans.ready()), (42, 0));
         orphans.cancel().expect("this task owns it");
-        assert_eq!(orphans.status(), OrphanStatus::Ready(42));
+        assert_eq!((orphans.len(), orphans.ready()), (42, 42));
         for _ in 0..42 {
             assert_cancelled(orphans.get().expect("this task owns it").expect("one for each"));
         }
@@ -232,7 +232,7 @@ fn an_orphan_counts_as_running_until_it_is_reaped() {
         orphans.adopt(child).expect("this task owns it");
         drop(end);
         begun.recv().expect("the reaper starts");
-        assert_eq!((orphans.len(), orphans.status()), (1, OrphanStatus::Running(1)));
+        assert_eq!((orphans.len(), orphans.ready()), (1, 0));
         assert!(!orphans.wait_until(Instant::now()).expect("this task owns it"), "it is not over");
         drop(go);
         orphans.cancel().expect("this task owns it");

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use echown::net::Stream;
 use echown::ownership::{Promise, TaskError};
-use echown::pool::{self, OrphanStatus, Orphans};
+use echown::pool::{self, Orphans};
 use echown::test;
 
 use crate::common::reserved::Reserved;
@@ -77,7 +77,7 @@ fn a_joined_child_cannot_be_joined_a_second_time() {
         );
         assert!(orphans.get().expect("this task owns it").is_none());
         assert!(orphans.take().expect("this task owns it").is_none());
-        assert_eq!(orphans.status(), OrphanStatus::Empty);
+        assert!(orphans.is_empty());
     });
     fixture.assert_clean();
 }
@@ -192,7 +192,7 @@ fn draining_two_successes_and_one_failure_returns_them() {
         good.sort_unstable();
         assert_eq!(good, [0, 2]);
         assert!(matches!(&bad[..], [one] if one.contains("the bad one")), "{bad:?}");
-        assert_eq!(orphans.status(), OrphanStatus::Empty);
+        assert!(orphans.is_empty());
     });
     fixture.assert_clean();
 }
