@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use echown::net::{StdStream, Stream};
+use echown::net::{StdSocket, Stream};
 use echown::ownership::{Level, Registry};
 
 const MESSAGE_BYTES: usize = 64;
@@ -65,7 +65,7 @@ type EchoOnce = Box<dyn FnMut() -> io::Result<()>>;
 impl Mode {
     fn answers<S>(self, mut socket: S) -> EchoOnce
     where
-        S: StdStream + Read + Write + AsRawFd + 'static,
+        S: StdSocket<Stream> + Read + Write + AsRawFd + 'static,
     {
         let mut buffer = [0; MESSAGE_BYTES];
         match self {
@@ -142,7 +142,7 @@ struct Variant {
 /// measured.
 fn in_one_thread<S>(mode: Mode, (server, mut client): (S, S), trips: usize) -> Variant
 where
-    S: StdStream + Read + Write + AsRawFd + 'static,
+    S: StdSocket<Stream> + Read + Write + AsRawFd + 'static,
 {
     let mut echo_once = mode.answers(server);
     let turn = move || {
@@ -161,7 +161,7 @@ where
 /// The client in its own thread, as in practice: both ends wait for each other.
 fn in_two_threads<S>(mode: Mode, (server, mut client): (S, S), trips: usize) -> Variant
 where
-    S: StdStream + Read + Write + AsRawFd + Send + 'static,
+    S: StdSocket<Stream> + Read + Write + AsRawFd + Send + 'static,
 {
     let mut echo_once = mode.answers(server);
     let (start, started) = std::sync::mpsc::sync_channel::<()>(0);

@@ -62,7 +62,7 @@ mod wait;
 pub(crate) use accept_backoff::{AcceptBackoff, is_exhaustion};
 pub(crate) use adaptive_spin::AdaptiveSpin;
 pub use address::Address;
-pub use adopt::{StdListener, StdStream};
+pub use adopt::StdSocket;
 pub use endpoint::Endpoint;
 pub use file::File;
 pub use keep_alive::KeepAlive;

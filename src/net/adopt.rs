@@ -1,4 +1,4 @@
-//! Traits of standard library sockets that the registry can own.
+//! The sockets of the standard library that the registry can own.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,14 +6,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use echown_fd::kind;
 
-/// A stream of the standard library, for [`Stream::own`](super::Stream::own).
-pub trait StdStream: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::StdKind {}
-
-/// A listener of the standard library, for [`Listener::own`](super::Listener::own).
-pub trait StdListener: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::StdKind {}
+/// A socket of the standard library that can become a `T`: a TCP or Unix stream for
+/// [`Stream::own`](super::Stream::own), a TCP or Unix listener for
+/// [`Listener::own`](super::Listener::own).
+pub trait StdSocket<T>: AsFd + Into<OwnedFd> + From<OwnedFd> + sealed::StdKind {}
 
 pub(super) mod sealed {
-    //! Limits the two traits to known types.
+    //! Limits the trait to known types.
     #![allow(missing_docs, unreachable_pub)]
 
     pub trait StdKind {
@@ -22,8 +21,7 @@ pub(super) mod sealed {
 }
 
 macro_rules! known {
-    ($($type:ty: $role:ident = $kind:expr;)*) => {$(
-        impl $role for $type {}
+    ($($type:ty = $kind:expr;)*) => {$(
         impl sealed::StdKind for $type {
             const KIND: &'static str = $kind;
         }
@@ -31,8 +29,8 @@ macro_rules! known {
 }
 
 known! {
-    TcpStream: StdStream = kind::TCP_STREAM;
-    UnixStream: StdStream = kind::UNIX_STREAM;
-    TcpListener: StdListener = kind::TCP_LISTENER;
-    UnixListener: StdListener = kind::UNIX_LISTENER;
+    TcpStream = kind::TCP_STREAM;
+    UnixStream = kind::UNIX_STREAM;
+    TcpListener = kind::TCP_LISTENER;
+    UnixListener = kind::UNIX_LISTENER;
 }

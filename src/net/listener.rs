@@ -1,8 +1,9 @@
 //! Listeners: accept connections, and stop on request.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::address::{Address, may_try_next, no_address};
-use super::adopt::StdListener;
+use super::adopt::StdSocket;
 use super::checked_io::checked;
 use super::deadline;
 use super::keep_alive::KeepAlive;
@@ -45,6 +46,9 @@ pub struct Listener {
 }
 
 checked!(Listener, socket, ResourceCell);
+
+impl StdSocket<Listener> for TcpListener {}
+impl StdSocket<Listener> for UnixListener {}
 
 /// How accepting waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -253,7 +257,7 @@ impl Listener {
     /// `AlreadyOwned`: the number is already registered, and the socket is returned open. `Cancelled`,
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
-    pub fn own<S: StdListener>(socket: S) -> Result<Listener, Refused<S>> {
+    pub fn own<S: StdSocket<Listener>>(socket: S) -> Result<Listener, Refused<S>> {
         let flags = rustix::fs::fcntl_getfl(socket.as_fd());
         // If even this fails, the socket is not open, and `own` reports it.
         let waits = !flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));

@@ -4,8 +4,9 @@ mod connect;
 mod half;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::address::{Address, may_try_next, no_address};
-use super::adopt::StdStream;
+use super::adopt::StdSocket;
 use super::checked_io::{self, checked, disowned, reads, writes};
 use super::deadline;
 use super::endpoint::Endpoint;
@@ -62,6 +63,9 @@ writes!(
     |handle, bytes| checked_io::send(handle, bytes, SendFlags::empty()),
     checked_io::send_vectored
 );
+
+impl StdSocket<Stream> for TcpStream {}
+impl StdSocket<Stream> for UnixStream {}
 
 /// Constructors.
 impl Stream {
@@ -171,7 +175,7 @@ impl Stream {
     /// `AlreadyOwned`: the number is already registered, and the socket is returned open. `Cancelled`,
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
-    pub fn own<S: StdStream>(socket: S) -> Result<Stream, Refused<S>> {
+    pub fn own<S: StdSocket<Stream>>(socket: S) -> Result<Stream, Refused<S>> {
         Registry::current()
             .own_fd_as(socket.into(), S::KIND, None, Site::here())
             .map(Stream)
