@@ -16,11 +16,11 @@ mod bind;
 mod capacity;
 mod drain;
 mod end_counts;
+mod error;
 mod limiter;
 mod reserve;
 mod summary;
 
-use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -35,10 +35,10 @@ pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Level, Registry, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
-pub use bind::BindError;
 use bind::{BoundAddress, SocketFile};
 pub(crate) use end_counts::ConnectionCounts;
 pub use end_counts::EndCounts;
+pub use error::ServerError;
 use limiter::{ConnectionLimiter, LimitSource};
 pub use summary::ServerSummary;
 
@@ -210,10 +210,11 @@ impl Server {
         endpoints: &[Endpoint],
         settings: ServerSettings,
         handler: Arc<dyn Handler>,
-    ) -> Result<Server, BindError> {
+    ) -> Result<Server, ServerError> {
         let _entered = registry.enter();
         let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
-        capacity::check_descriptors(acceptors, settings.max_connections).map_err(BindError::new)?;
+        capacity::check_descriptors(acceptors, settings.max_connections)
+            .map_err(ServerError::new)?;
         let mut bound = bind::open_all(endpoints, &settings)?;
         let tasks_per_connection = handler.tasks_per_connection();
         let requirements =
@@ -286,7 +287,7 @@ impl Server {
     /// # Errors
     /// The handler failed to start, and nothing was accepted; or an acceptor failed to start, and the
     /// others were drained.
-    pub fn serve(self) -> Result<ServerSummary, ServeError> {
+    pub fn serve(self) -> Result<ServerSummary, ServerError> {
         self.serve_then(|| ())
     }
 
@@ -295,7 +296,7 @@ impl Server {
     ///
     /// # Errors
     /// See [`serve`](Server::serve); `at_end` runs in every case.
-    pub(crate) fn serve_then(self, at_end: impl FnOnce()) -> Result<ServerSummary, ServeError> {
+    pub(crate) fn serve_then(self, at_end: impl FnOnce()) -> Result<ServerSummary, ServerError> {
         let handler = Arc::clone(&self.handler);
         let served = self.run();
         at_end();
@@ -305,13 +306,13 @@ impl Server {
         served
     }
 
-    fn run(self) -> Result<ServerSummary, ServeError> {
+    fn run(self) -> Result<ServerSummary, ServerError> {
         let addresses = self.addresses().map(str::to_owned).collect();
         let context = ServerContext {
             memory: self.capacity.shares.pooled,
             ..ServerContext::new(&self.pool, addresses, self.capacity.connections)
         };
-        self.handler.open(&context).map_err(|error| ServeError(error.into()))?;
+        self.handler.open(&context).map_err(ServerError::accepting)?;
         let limiter = self.limiter;
         let events = self.control.events.clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
@@ -340,7 +341,7 @@ impl Server {
                         stops.push(stop);
                     }
                     Err(error) => {
-                        failed = Some(ServeError(error.without_job().into()));
+                        failed = Some(ServerError::accepting(error.without_job()));
                         break 'start;
                     }
                 }
@@ -364,7 +365,7 @@ impl Server {
         };
         let ended = event_loop.run();
         if let Some(acceptor) = &ended.unexpected_end {
-            failed.get_or_insert(ServeError(format!("{acceptor} ended unexpectedly").into()));
+            failed.get_or_insert(ServerError::accepting(format!("{acceptor} ended unexpectedly")));
         }
         match failed {
             Some(error) => Err(error),
@@ -478,22 +479,6 @@ fn report(task: &TaskLabel, outcome: &Result<(), TaskError<()>>) {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.addresses()).finish()
-    }
-}
-
-/// A server that could not accept, or could not continue to accept.
-#[derive(Debug)]
-pub struct ServeError(Box<dyn Error + Send + Sync>);
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "failed to accept: {}", self.0)
-    }
-}
-
-impl Error for ServeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
     }
 }
 

@@ -19,7 +19,7 @@ use echown::ownership::{
 };
 use echown::pool::{Orphans, Pool, PoolBuilder, Scope, ScopeError, SpawnError};
 use echown::report::InputError;
-use echown::server::{BindError, ControlHandle, ServeError, Server, ServerSettings, ServerSummary};
+use echown::server::{ControlHandle, Server, ServerError, ServerSettings, ServerSummary};
 use echown::test;
 use echown::{echo, faults, frame};
 
@@ -87,8 +87,7 @@ fn errors_can_be_sent_and_shared() {
     sent_error::<JoinFlatError<u8, std::io::Error>>();
     sent_error::<SpawnError<fn()>>();
     sent_error::<InputError>();
-    sent_error::<BindError>();
-    sent_error::<ServeError>();
+    sent_error::<ServerError>();
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 mod cause;
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -12,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::ServerSettings;
+use super::error::ServerError;
 use super::reserve::ReserveFd;
 use crate::net::{self, Endpoint, Listener, PipeReader, PipeWriter};
 use crate::ownership;
@@ -28,14 +28,14 @@ pub(super) struct BoundAddress {
 
 impl BoundAddress {
     /// Limits the kernel's buffers of each accepted connection to this many bytes each.
-    pub(super) fn limit_buffers(&mut self, bytes: u64) -> Result<(), BindError> {
+    pub(super) fn limit_buffers(&mut self, bytes: u64) -> Result<(), ServerError> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         for (_, resources) in &mut self.acceptors {
             let limited = resources.listener.limit_buffers(bytes);
             limited.map_err(|error| {
                 let name = &self.name;
                 let text = format!("failed to limit the buffers of connections to {name}: {error}");
-                BindError { text, error: Some(error) }
+                ServerError::caused(text, error)
             })?;
         }
         Ok(())
@@ -81,7 +81,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 pub(super) fn open_all(
     endpoints: &[Endpoint],
     settings: &ServerSettings,
-) -> Result<Vec<BoundAddress>, BindError> {
+) -> Result<Vec<BoundAddress>, ServerError> {
     let mut addresses = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
         match open(endpoint, settings) {
@@ -89,7 +89,7 @@ pub(super) fn open_all(
             Err(error) => {
                 let cause = cause::cause(endpoint, &error, &addresses);
                 let text = format!("failed to listen on {endpoint}: {cause}");
-                return Err(BindError { text, error: Some(error) });
+                return Err(ServerError::caused(text, error));
             }
         }
     }
@@ -167,31 +167,6 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-/// A server cannot listen: the address, the cause, and what to do.
-#[derive(Debug)]
-pub struct BindError {
-    text: String,
-    error: Option<io::Error>,
-}
-
-impl BindError {
-    pub(super) fn new(text: String) -> BindError {
-        BindError { text, error: None }
-    }
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
 fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.as_ref().map(|error| error as _)
-    }
 }
