@@ -37,7 +37,6 @@ use crate::ownership::{Level, Registry, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use bind::{BoundAddress, SocketFile};
 pub(crate) use end_counts::ConnectionCounts;
-pub use end_counts::EndCounts;
 pub use error::ServerError;
 use limiter::{ConnectionLimiter, LimitSource};
 pub use summary::ServerSummary;

@@ -58,25 +58,25 @@ impl EndCounter {
 
 /// How many connections ended for each reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EndCounts([u64; REASONS]);
+pub(crate) struct EndCounts([u64; REASONS]);
 
 impl EndCounts {
     /// How many ended for this reason.
     #[must_use]
-    pub fn get(&self, reason: EndReason) -> u64 {
+    pub(super) fn get(&self, reason: EndReason) -> u64 {
         self.0[reason as usize]
     }
 
     /// The number of all ends, including [`EndReason::Refused`].
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
     /// The number of ends with an error: all except finished, drained, cancelled, panicked and
     /// [`EndReason::Refused`].
     #[must_use]
-    pub fn errors(&self) -> u64 {
+    pub(super) fn errors(&self) -> u64 {
         let not_errors = [
             EndReason::Finished,
             EndReason::Drained,

@@ -28,8 +28,8 @@ pub struct ServerSummary {
     pub bytes_out: u64,
     /// Connections that ended with an error: a reset, a timeout.
     pub errors: u64,
-    /// The ends of connections by reason, including [`EndReason::Refused`].
-    pub ends: EndCounts,
+    /// See [`ServerSummary::ends`].
+    pub(super) ends: EndCounts,
     /// Connections aborted at the drain deadline or by SIGQUIT.
     pub aborted: u64,
     /// Connections whose task panicked.
@@ -110,6 +110,12 @@ fn reported(panics: u64, registry_summary: &RegistrySummary) -> FaultCounts {
 }
 
 impl ServerSummary {
+    /// How many connections ended for this reason, including [`EndReason::Refused`].
+    #[must_use]
+    pub fn ends(&self, reason: EndReason) -> u64 {
+        self.ends.get(reason)
+    }
+
     /// Sets the registry's final counts, and the number of items that the outputs dropped.
     pub fn set_final(&mut self, registry_summary: &RegistrySummary, dropped_output: u64) {
         self.dropped_output = dropped_output;
