@@ -17,7 +17,7 @@ mod staged;
 pub(crate) use chaos::ChaosTarget;
 pub use end::EndReason;
 pub(crate) use handler::SharedHandler;
-pub use handler::{Handler, Memory, ServerContext};
+pub use handler::{Handler, ServerContext};
 pub use plain::Plain;
 #[cfg(feature = "cli")]
 pub(crate) use {

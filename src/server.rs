@@ -216,8 +216,7 @@ impl Server {
             .map_err(ServerError::new)?;
         let mut bound = bind::open_all(endpoints, &settings)?;
         let tasks_per_connection = handler.tasks_per_connection();
-        let requirements =
-            capacity::requirements(acceptors, tasks_per_connection, handler.memory());
+        let requirements = capacity::requirements(acceptors, &*handler);
         let reads_symbols =
             crate::sys::memory::prints_backtraces() || registry.level() == Level::Full;
         let capacity = SystemLimits::read(capacity::open_descriptors(), reads_symbols)

@@ -52,7 +52,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::exchange::timed_out;
-use super::{ChaosTarget, EndReason, Handler, Memory, ServerContext};
+use super::{ChaosTarget, EndReason, Handler, ServerContext};
 use crate::frame::{Frame, FrameBudget, FrameDecoder, FrameError};
 use crate::net::{Stream, WriteHalf};
 use crate::ownership::{Registry, TaskError};
@@ -162,10 +162,13 @@ impl Handler for Broadcast {
 
     /// Frames are shared; each client has its own read buffer, and a queue whose entries take 16 bytes
     /// each, where an entry counts as `send_queue::FRAME_OVERHEAD_BYTES` or more.
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> u64 {
         let places = self.send_queue_max / send_queue::FRAME_OVERHEAD_BYTES * 16;
-        let own = reader::BUFFER_BYTES.saturating_add(places) as u64;
-        Memory { own, pooled: POOLED_BYTES }
+        reader::BUFFER_BYTES.saturating_add(places) as u64
+    }
+
+    fn pooled_memory(&self) -> u64 {
+        POOLED_BYTES
     }
 
     fn open(&self, context: &ServerContext) -> io::Result<()> {

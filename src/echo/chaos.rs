@@ -30,7 +30,7 @@ mod fault_actions;
 use std::io;
 use std::sync::Arc;
 
-use super::{Handler, Memory, ServerContext, Signal, exchange};
+use super::{Handler, ServerContext, Signal, exchange};
 use crate::faults::{Fault, FaultCounts, FaultInjector, Target};
 use crate::net::{AdaptiveSpin, Address, Stream};
 
@@ -83,8 +83,12 @@ impl Handler for Chaos {
         self.inner.name()
     }
 
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> u64 {
         self.inner.memory()
+    }
+
+    fn pooled_memory(&self) -> u64 {
+        self.inner.pooled_memory()
     }
 
     fn tasks_per_connection(&self) -> usize {

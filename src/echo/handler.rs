@@ -50,10 +50,17 @@ pub trait Handler: Send + Sync {
         1
     }
 
-    /// The maximum memory of a connection, without its threads and the kernel's part. The default
-    /// is the figure of the plain echo.
-    fn memory(&self) -> Memory {
-        Memory::PLAIN
+    /// The maximum number of bytes that one connection takes and does not share, without its threads
+    /// and the kernel's part. The default is the figure of the plain echo: a connection's buffer at its
+    /// largest, and the smaller one that it replaces.
+    fn memory(&self) -> u64 {
+        80 * 1024
+    }
+
+    /// The bytes that each connection adds to the pool of memory that all connections share. The
+    /// handler respects [`ServerContext::memory`] in total. Default: 0.
+    fn pooled_memory(&self) -> u64 {
+        0
     }
 
     /// Prepares the state that all connections share. Nothing is accepted yet.
@@ -92,22 +99,6 @@ pub trait Handler: Send + Sync {
     }
 }
 
-/// The memory that connections take in a [`Handler`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// The maximum number of bytes of one connection, unshared.
-    pub own: u64,
-    /// Bytes that each connection adds to the shared pool; the handler respects
-    /// [`ServerContext::memory`] in total.
-    pub pooled: u64,
-}
-
-impl Memory {
-    /// The figure of the plain echo: a connection's buffer at its largest, and the smaller one that it
-    /// replaces.
-    pub const PLAIN: Memory = Memory { own: 80 * 1024, pooled: 0 };
-}
-
 /// A shared handler.
 pub(crate) type SharedHandler = Arc<dyn Handler>;
 
@@ -125,7 +116,7 @@ pub struct ServerContext {
     /// The maximum number of concurrent connections.
     pub max_connections: usize,
     /// Bytes for buffers that the handler shares among its connections, if memory is limited: see
-    /// [`Memory::pooled`].
+    /// [`pooled_memory`](Handler::pooled_memory).
     pub memory: Option<u64>,
 }
 

@@ -34,7 +34,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{ChaosTarget, EndReason, Handler, Memory, ServerContext, Signal};
+use super::{ChaosTarget, EndReason, Handler, ServerContext, Signal};
 use crate::net::{Address, LineBuffer, LineStatus, Stream};
 use crate::stage::{Driver, Event, Machines, Sink};
 use actions::ServerActions;
@@ -96,11 +96,10 @@ impl Handler for Staged {
 
     /// The longest request, in a vector that has doubled, with the chunk that is read at its end; and the
     /// machines and tasks of a connection.
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> u64 {
         const MACHINES_BYTES: usize = 24 * 1024;
         let request = self.limits.bytes_max.saturating_add(crate::net::LINE_CHUNK_BYTES);
-        let own = request.saturating_mul(2).saturating_add(MACHINES_BYTES);
-        Memory { own: own as u64, pooled: 0 }
+        request.saturating_mul(2).saturating_add(MACHINES_BYTES) as u64
     }
 
     fn open(&self, context: &ServerContext) -> io::Result<()> {

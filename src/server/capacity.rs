@@ -8,26 +8,22 @@
 use echown_limits::{DESCRIPTORS, DESCRIPTORS_RESERVED, Requirements};
 
 use super::bind::DESCRIPTORS_PER_ACCEPTOR;
-use crate::echo::Memory;
+use crate::echo::Handler;
 use crate::pool::{KEEP_IDLE_DEFAULT, STACK_BYTES_DEFAULT};
 use crate::report::Plural;
 
 /// Threads that serve no client: main, signals, log, reports, and the idle threads of the pool.
 const OTHER_THREADS: usize = 8 + 2 * KEEP_IDLE_DEFAULT;
 
-/// The requirements of connections that have this many tasks and this much memory each.
-pub(super) fn requirements(
-    acceptors: usize,
-    tasks_per_connection: usize,
-    memory: Memory,
-) -> Requirements {
+/// The requirements of a handler's connections.
+pub(super) fn requirements(acceptors: usize, handler: &dyn Handler) -> Requirements {
     Requirements {
-        tasks_per_connection,
+        tasks_per_connection: handler.tasks_per_connection(),
         acceptors,
         other_threads: OTHER_THREADS,
         stack_bytes: STACK_BYTES_DEFAULT as u64,
-        own_bytes: memory.own,
-        pooled_bytes: memory.pooled,
+        own_bytes: handler.memory(),
+        pooled_bytes: handler.pooled_memory(),
     }
 }
 
@@ -70,6 +66,7 @@ mod tests {
     use echown_limits::SystemLimits;
 
     use super::*;
+    use crate::echo::Plain;
 
     #[test]
     fn too_few_descriptors_for_one_client_are_an_error_that_says_how_many_are_enough() {
@@ -87,7 +84,7 @@ mod tests {
         let mut limits = SystemLimits::default();
         let mut capacity = |limit| {
             limits.descriptors = Some((limit, 8));
-            limits.capacity(2, requirements(1, 1, Memory::PLAIN))
+            limits.capacity(2, requirements(1, &Plain))
         };
         assert_eq!((capacity(26).connections, capacity(27).connections), (1, 2));
     }

@@ -20,7 +20,7 @@ use super::watched::lock;
 use super::{
     ConnCallback, Connection, ConnectionLabel, MsgReceiver, MsgSender, MsgWaker, Notifier, Taken,
 };
-use crate::echo::{ChaosTarget, Handler, Memory, ServerContext};
+use crate::echo::{ChaosTarget, Handler, ServerContext};
 use crate::net::Stream;
 use crate::ownership::graph::{Graph, Node, TrackedArc};
 use crate::ownership::task;
@@ -74,9 +74,9 @@ impl Handler for Callback {
     }
 
     /// Its buffer, and its recorded references.
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> u64 {
         const RECORD_BYTES: usize = 24 * 1024;
-        Memory { own: (BUFFER_BYTES + RECORD_BYTES) as u64, pooled: 0 }
+        (BUFFER_BYTES + RECORD_BYTES) as u64
     }
 
     fn open(&self, context: &ServerContext) -> io::Result<()> {
