@@ -370,7 +370,7 @@ impl Server {
             None => Ok(ServerSummary::new(
                 &limiter.counters,
                 &self.registry,
-                self.handler.injected(),
+                self.handler.injector(),
                 ended,
             )),
         }

@@ -31,7 +31,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Handler, ServerContext, Signal, exchange};
-use crate::faults::{Fault, FaultCounts, FaultInjector, Target};
+use crate::faults::{Fault, FaultInjector};
 use crate::net::{AdaptiveSpin, Address, Stream};
 
 /// A handler that [`Chaos`] can wrap: the hooks through which it injects faults in the middle of a
@@ -133,7 +133,7 @@ impl Handler for Chaos {
         self.inner.close();
     }
 
-    fn injected(&self) -> FaultCounts {
-        self.injector.counts(Target::Connections)
+    fn injector(&self) -> Option<&FaultInjector> {
+        Some(&self.injector)
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::faults::{FaultCounts, Target};
+use crate::faults::FaultInjector;
 use crate::net::{Address, Stream};
 use crate::ownership::Registry;
 use crate::pool::Pool;
@@ -93,9 +93,9 @@ pub trait Handler: Send + Sync {
     /// Releases the shared state; the last connection has ended.
     fn close(&self) {}
 
-    /// The faults that the handler injected on purpose (`--chaos`). Default: none.
-    fn injected(&self) -> FaultCounts {
-        FaultCounts::by(Target::Connections, |_| 0)
+    /// What injects faults into its connections on purpose (`--chaos`). Default: nothing.
+    fn injector(&self) -> Option<&FaultInjector> {
+        None
     }
 }
 

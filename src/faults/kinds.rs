@@ -198,7 +198,7 @@ impl fmt::Display for FaultRates {
 
 /// The number of faults, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FaultCounts {
+pub(crate) struct FaultCounts {
     target: Target,
     counts: [u64; KINDS],
 }
@@ -211,15 +211,9 @@ impl FaultCounts {
         FaultCounts { target, counts }
     }
 
-    /// The number of faults of one kind.
-    #[must_use]
-    pub fn get(&self, fault: Fault) -> u64 {
-        self.counts[fault as usize]
-    }
-
     /// The number of faults of all kinds.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
@@ -241,7 +235,9 @@ impl fmt::Display for FaultCounts {
 impl serde::Serialize for FaultCounts {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let key = |fault: Fault| fault.name().replace('-', "_");
-        serializer.collect_map(self.target.faults().map(|fault| (key(fault), self.get(fault))))
+        serializer.collect_map(
+            self.target.faults().map(|fault| (key(fault), self.counts[fault as usize])),
+        )
     }
 }
 

@@ -43,12 +43,12 @@ pub struct ServerSummary {
     /// Resources that connections and acceptors still hold.
     pub open_resources: u64,
     /// Faults that were injected on purpose (`--chaos`), by kind.
-    pub injected: FaultCounts,
+    pub(super) injected: FaultCounts,
     /// Findings of each kind of fault, injected or not: panics from the outcomes of tasks, the others
     /// from the registry's reports.
-    pub reported: FaultCounts,
+    pub(super) reported: FaultCounts,
     /// Injected failures of system calls (`--faults`), by kind.
-    pub syscall_faults: FaultCounts,
+    pub(super) syscall_faults: FaultCounts,
     /// Milliseconds from the command to drain until the last acceptor ended.
     pub drain_ms: u64,
     /// Tasks that were cancelled and did not end.
@@ -61,7 +61,7 @@ impl ServerSummary {
     pub(super) fn new(
         counters: &Counters,
         registry: &Registry,
-        injected: FaultCounts,
+        injector: Option<&FaultInjector>,
         ended: ShutdownResult,
     ) -> ServerSummary {
         let registry_summary = registry.summary();
@@ -82,16 +82,19 @@ impl ServerSummary {
             violations: registry_summary.violations,
             replaced: registry_summary.replaced,
             open_resources: registry_summary.still_open.len() as u64,
-            injected,
+            injected: injected(Target::Connections, injector),
             reported: reported(ends.get(EndReason::Panic), &registry_summary),
-            syscall_faults: registry
-                .fault_injector()
-                .map_or_else(|| FaultCounts::by(Target::Syscalls, |_| 0), FaultInjector::injected),
+            syscall_faults: injected(Target::Syscalls, registry.fault_injector()),
             drain_ms: u64::try_from(ended.drain.as_millis()).unwrap_or(u64::MAX),
             stuck: ended.stuck.iter().map(ToString::to_string).collect(),
             dropped_output: 0,
         }
     }
+}
+
+/// The injected faults of a kind of target; all 0 without an injector.
+fn injected(target: Target, injector: Option<&FaultInjector>) -> FaultCounts {
+    FaultCounts::by(target, |fault| injector.map_or(0, |injector| injector.injected(fault)))
 }
 
 /// The reported findings, mapped to the kinds of faults that cause them.

@@ -229,5 +229,5 @@ fn an_interrupted_nonblocking_call_does_not_wait() {
             }
         }
     }
-    assert!(injector.injected().get(Fault::Interrupt) > 20);
+    assert!(injector.injected(Fault::Interrupt) > 20);
 }
