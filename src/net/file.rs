@@ -2,17 +2,16 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use echown_fd::kind;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::checked_io::{self, checked, disowned, reads, writes};
+use super::checked::{self, Checked, marker};
 use super::pipe::PipeReader;
 use super::syscalls::Syscalls;
-use crate::ownership::{Owned, Refused, Registry, Site};
+use crate::ownership::Refused;
 
 /// An open file with one owner.
 ///
@@ -36,13 +35,7 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 /// # std::fs::remove_file(path)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[must_use = "a file is closed when its handle is dropped"]
-pub struct File(Owned<OwnedFd>);
-
-checked!(File, 0, ResourceCell);
-disowned!(File);
-reads!(File, |handle, buffer| checked_io::read(handle, buffer), checked_io::read_vectored);
-writes!(File, |handle, bytes| checked_io::write(handle, bytes), checked_io::write_vectored);
+pub type File = Checked<marker::File>;
 
 impl File {
     /// Opens a file for reading (`open(2)`).
@@ -79,10 +72,7 @@ impl File {
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(file: std::fs::File) -> Result<File, Refused<std::fs::File>> {
-        Registry::current()
-            .own_fd_as(OwnedFd::from(file), kind::FILE, None, Site::here())
-            .map(File)
-            .map_err(|refused| refused.map(std::fs::File::from))
+        checked::own_as(file, kind::FILE, Checked)
     }
 
     /// Waits until there is something to read, including the end, or until every write end of `stop` is

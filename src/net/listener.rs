@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::adaptive_spin::AdaptiveSpin;
 use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdSocket;
-use super::checked_io::checked;
+use super::checked::{self, Checked, Held, Kind, marker};
 use super::deadline;
 use super::keep_alive::KeepAlive;
 use super::pipe::PipeReader;
@@ -26,7 +26,8 @@ use super::socket::{self, unix_path};
 use super::stop_quota::StopQuota;
 use super::stream::Stream;
 use super::syscalls::{Syscalls, was_gone};
-use crate::ownership::{Owned, Refused, Registry, Site};
+use crate::ownership::handle::Handle;
+use crate::ownership::{Owned, Refused, ResourceCell, Site};
 
 /// Default for the number of connections that wait to be accepted. The standard library's 128 are used
 /// up by a few milliseconds of a busy server's pause; the kernel's own limit (`net.core.somaxconn`, 4096)
@@ -37,15 +38,30 @@ pub const BACKLOG_DEFAULT: u32 = 1024;
 ///
 /// The accepting task owns what it accepts from the start, in the listener's registry. Closing a Unix
 /// listener leaves its path in place.
-#[must_use = "a listener is closed when its handle is dropped"]
-pub struct Listener {
+pub type Listener = Checked<marker::Listener>;
+
+/// The socket of a [`Listener`], with what accepting needs.
+pub(crate) struct Listening {
     socket: Owned<OwnedFd>,
     mode: AtomicU8,
     accepted: AcceptedOptions,
     stop_quota: StopQuota,
 }
 
-checked!(Listener, socket, ResourceCell);
+impl Kind for marker::Listener {
+    const NAME: &'static str = "Listener";
+    const IS_SOCKET: bool = true;
+    type Held = Listening;
+}
+
+impl Held for Listening {
+    type Cell = ResourceCell<OwnedFd>;
+
+    #[inline]
+    fn handle(&self) -> &Handle<ResourceCell<OwnedFd>> {
+        self.socket.handle()
+    }
+}
 
 impl StdSocket<Listener> for TcpListener {}
 impl StdSocket<Listener> for UnixListener {}
@@ -185,11 +201,10 @@ impl ListenerOptions {
     fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
         let flags = SocketFlags::empty();
         let socket = socket::socket(family, SocketType::STREAM, flags, kind)?;
-        let listener = Listener {
-            accepted: self.accepted,
-            stop_quota: StopQuota::new(self.backlog),
-            ..Listener::new(socket, ListenerMode::Blocking)
-        };
+        let stop_quota = StopQuota::new(self.backlog);
+        let listening = Listening::new(socket, ListenerMode::Blocking);
+        let listener: Listener =
+            Checked(Listening { accepted: self.accepted, stop_quota, ..listening });
         if let timeout @ Some(_) = self.accepted.write_timeout {
             // A Unix listener's streams do not inherit it, but an invalid one fails before there is a file.
             deadline::set_timeout(listener.handle(), Timeout::Send, timeout)?;
@@ -217,17 +232,19 @@ impl Default for ListenerOptions {
     }
 }
 
-/// Constructors.
-impl Listener {
-    fn new(socket: Owned<OwnedFd>, mode: ListenerMode) -> Listener {
-        Listener {
+impl Listening {
+    fn new(socket: Owned<OwnedFd>, mode: ListenerMode) -> Listening {
+        Listening {
             socket,
             mode: AtomicU8::new(mode as u8),
             accepted: AcceptedOptions::default(),
             stop_quota: StopQuota::new(BACKLOG_DEFAULT),
         }
     }
+}
 
+/// Constructors.
+impl Listener {
     /// Settings for a new listener.
     pub fn options() -> ListenerOptions {
         ListenerOptions::default()
@@ -262,10 +279,7 @@ impl Listener {
         // If even this fails, the socket is not open, and `own` reports it.
         let waits = !flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));
         let mode = if waits { ListenerMode::Blocking } else { ListenerMode::Nonblocking };
-        Registry::current()
-            .own_fd_as(socket.into(), S::KIND, None, Site::here())
-            .map(|socket| Listener::new(socket, mode))
-            .map_err(|refused| refused.map(S::from))
+        checked::own_as(socket, S::KIND, |socket| Checked(Listening::new(socket, mode)))
     }
 
     /// Ends the ownership without closing it. The returned descriptor converts into types of the standard
@@ -276,11 +290,13 @@ impl Listener {
     /// longer refers to the registered socket.
     #[track_caller]
     pub fn disown(self) -> Result<OwnedFd, Refused<Listener>> {
-        let Listener { socket, mode, accepted, stop_quota } = self;
+        let Listening { socket, mode, accepted, stop_quota } = self.0;
         let descriptor = match socket.disown() {
             Ok(descriptor) => descriptor,
             Err(refused) => {
-                return Err(refused.map(|socket| Listener { socket, mode, accepted, stop_quota }));
+                return Err(
+                    refused.map(|socket| Checked(Listening { socket, mode, accepted, stop_quota }))
+                );
             }
         };
         if mode.into_inner() == ListenerMode::Polling as u8 {
@@ -306,14 +322,15 @@ impl Listener {
     pub fn reuse_port_clone(&self, backlog: u32) -> io::Result<Listener> {
         let record = self.handle().record();
         let _entered = record.registry.enter();
-        let accepted = self.accepted;
+        let accepted = self.0.accepted;
         if record.kind == kind::UNIX_LISTENER {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
             let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
             other.handle().record().inherit_timeouts(record);
             let stop_quota = StopQuota::new(backlog);
-            return Ok(Listener { accepted, stop_quota, ..Listener::new(other, self.mode()) });
+            let listening = Listening::new(other, self.mode());
+            return Ok(Checked(Listening { accepted, stop_quota, ..listening }));
         }
         let address: SocketAddr =
             self.handle().call(|fd| rustix::net::getsockname(fd))?.try_into()?;
@@ -343,7 +360,7 @@ impl Listener {
         let payload = bytes / 2;
         self.handle().call(|fd| sockopt::set_socket_recv_buffer_size(fd, payload))?;
         self.handle().call(|fd| sockopt::set_socket_send_buffer_size(fd, payload))?;
-        self.accepted.buffer_bytes = Some(payload);
+        self.0.accepted.buffer_bytes = Some(payload);
         Ok(())
     }
 
@@ -420,7 +437,7 @@ impl Listener {
         stop.check()?;
         self.prepare_to_poll()?;
         let is_stopped = || stop.wait_readable(Duration::ZERO);
-        if self.stop_quota.is_reached(is_stopped, || self.queued())? {
+        if self.0.stop_quota.is_reached(is_stopped, || self.queued())? {
             return Ok(None);
         }
         loop {
@@ -474,7 +491,7 @@ impl Listener {
         let Some((socket, peer)) = result else {
             return Ok(None);
         };
-        self.stop_quota.count();
+        self.0.stop_quota.count();
         let record = self.handle().record();
         let is_unix = record.kind == kind::UNIX_LISTENER;
         let kind = if is_unix { kind::UNIX_STREAM } else { kind::TCP_STREAM };
@@ -483,10 +500,10 @@ impl Listener {
         if is_unix {
             // A TCP socket inherits these from its listener.
             stream.handle().call(|fd| sockopt::set_socket_oobinline(fd, true))?;
-            if self.accepted.write_timeout.is_some() {
-                stream.set_write_timeout(self.accepted.write_timeout)?;
+            if self.0.accepted.write_timeout.is_some() {
+                stream.set_write_timeout(self.0.accepted.write_timeout)?;
             }
-            if let Some(bytes) = self.accepted.buffer_bytes {
+            if let Some(bytes) = self.0.accepted.buffer_bytes {
                 stream.handle().call(|fd| sockopt::set_socket_send_buffer_size(fd, bytes))?;
             }
         }
@@ -498,7 +515,7 @@ impl Listener {
     #[track_caller]
     fn queued(&self) -> io::Result<u32> {
         let waiting = self.handle().call(|fd| Ok(Number::of(&fd).queued_connections()))?;
-        Ok(waiting.unwrap_or(self.stop_quota.places))
+        Ok(waiting.unwrap_or(self.0.stop_quota.places))
     }
 
     /// Waits for either, and returns which of the two is ready.
@@ -549,7 +566,7 @@ impl Listener {
     fn mode(&self) -> ListenerMode {
         // ord: Relaxed; only the owner reads and writes it, and a change of owner orders them (the
         // slot's AcqRel).
-        match self.mode.load(Ordering::Relaxed) {
+        match self.0.mode.load(Ordering::Relaxed) {
             0 => ListenerMode::Blocking,
             1 => ListenerMode::Polling,
             _ => ListenerMode::Nonblocking,
@@ -558,6 +575,6 @@ impl Listener {
 
     fn set_mode(&self, mode: ListenerMode) {
         // ord: Relaxed, as above.
-        self.mode.store(mode as u8, Ordering::Relaxed);
+        self.0.mode.store(mode as u8, Ordering::Relaxed);
     }
 }

@@ -1,33 +1,23 @@
 //! Owned pipes; each end has its own owner.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use echown_fd::kind;
 use rustix::event::PollFlags;
 use rustix::pipe::PipeFlags;
 
-use super::checked_io::{self, checked, disowned, reads, writes};
+use super::checked::{Checked, marker};
 use super::wait::wait;
-use crate::ownership::{Owned, Registry, Site};
+use crate::ownership::{Registry, Site};
 
 /// The read end of a pipe.
 ///
 /// Cancelling does not wake a task that is blocked here.
-#[must_use = "a pipe's end is closed when its handle is dropped"]
-pub struct PipeReader(Owned<OwnedFd>);
+pub type PipeReader = Checked<marker::PipeReader>;
 
 /// The write end of a pipe. Releasing it is the reader's end of file.
-#[must_use = "a pipe's end is closed when its handle is dropped"]
-pub struct PipeWriter(Owned<OwnedFd>);
-
-checked!(PipeReader, 0, ResourceCell);
-checked!(PipeWriter, 0, ResourceCell);
-disowned!(PipeReader);
-disowned!(PipeWriter);
-reads!(PipeReader, |handle, buffer| checked_io::read(handle, buffer), checked_io::read_vectored);
-writes!(PipeWriter, |handle, bytes| checked_io::write(handle, bytes), checked_io::write_vectored);
+pub type PipeWriter = Checked<marker::PipeWriter>;
 
 /// A new pipe, both ends owned by the current task (`pipe2(2)`).
 ///
@@ -54,7 +44,7 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let registry = Registry::current();
     let reader = registry.own_fd_as(reader, kind::PIPE, None, site)?;
     let writer = registry.own_fd_as(writer, kind::PIPE, None, site)?;
-    Ok((PipeReader(reader), PipeWriter(writer)))
+    Ok((Checked(reader), Checked(writer)))
 }
 
 impl PipeReader {
@@ -66,7 +56,7 @@ impl PipeReader {
     pub(crate) fn duplicate(&self) -> io::Result<PipeReader> {
         let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
         let registry = &self.handle().record().registry;
-        Ok(PipeReader(registry.own_fd_as(other, kind::PIPE, None, Site::here())?))
+        Ok(Checked(registry.own_fd_as(other, kind::PIPE, None, Site::here())?))
     }
 
     /// Waits until there is something to read or every write end is closed, at most for `timeout`

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use echown_fd::{fd::Direction, kind};
 use rustix::event::PollFlags;
-use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdSocket;
-use super::checked_io::{self, checked, disowned, reads, writes};
-use super::deadline;
+use super::checked::{self, Checked, marker};
 use super::endpoint::Endpoint;
 use super::keep_alive::KeepAlive;
 use super::socket::unix_path;
@@ -48,21 +47,7 @@ pub use half::{ReadHalf, WriteHalf};
 /// assert_eq!(greeting, "hello");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[must_use = "a stream is closed when its handle is dropped"]
-pub struct Stream(Owned<OwnedFd>);
-
-checked!(Stream, 0, ResourceCell);
-disowned!(Stream);
-reads!(
-    Stream,
-    |handle, buffer| checked_io::recv(handle, buffer, RecvFlags::empty()),
-    checked_io::recv_vectored
-);
-writes!(
-    Stream,
-    |handle, bytes| checked_io::send(handle, bytes, SendFlags::empty()),
-    checked_io::send_vectored
-);
+pub type Stream = Checked<marker::Stream>;
 
 impl StdSocket<Stream> for TcpStream {}
 impl StdSocket<Stream> for UnixStream {}
@@ -70,7 +55,7 @@ impl StdSocket<Stream> for UnixStream {}
 /// Constructors.
 impl Stream {
     pub(super) fn new(socket: Owned<OwnedFd>) -> Stream {
-        Stream(socket)
+        Checked(socket)
     }
 
     /// Connects by TCP, to the first of the name's addresses that accepts (`connect(2)`).
@@ -166,7 +151,7 @@ impl Stream {
         for end in [&one, &other] {
             end.handle().record().set_may_time_out(Direction::Both, false);
         }
-        Ok((Stream(one), Stream(other)))
+        Ok((Checked(one), Checked(other)))
     }
 
     /// Becomes the owner of a `TcpStream` or a `UnixStream`.
@@ -176,36 +161,12 @@ impl Stream {
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own<S: StdSocket<Stream>>(socket: S) -> Result<Stream, Refused<S>> {
-        Registry::current()
-            .own_fd_as(socket.into(), S::KIND, None, Site::here())
-            .map(Stream)
-            .map_err(|refused| refused.map(S::from))
+        checked::own_as(socket, S::KIND, Checked)
     }
 }
 
 /// I/O, options and shutdown.
 impl Stream {
-    /// Reads without taking: the next read gets the same bytes (`recv(2)` with `MSG_PEEK`).
-    ///
-    /// # Errors
-    /// Errors of the system call and the registry.
-    #[track_caller]
-    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        checked_io::recv(self.handle(), buffer, RecvFlags::PEEK)
-    }
-
-    /// The address of the peer (`getpeername(2)`).
-    ///
-    /// # Errors
-    /// `NotConnected` after the peer has reset the connection; errors of the registry.
-    #[track_caller]
-    pub fn peer_addr(&self) -> io::Result<Address> {
-        match self.handle().call(|fd| rustix::net::getpeername(fd))? {
-            Some(address) => Address::of(address),
-            None => Ok(Address::Unnamed),
-        }
-    }
-
     /// The local address (`getsockname(2)`).
     ///
     /// # Errors
@@ -269,26 +230,6 @@ impl Stream {
         self.handle().call(KeepAlive::read_from)
     }
 
-    /// Sets how long a read waits before it returns `WouldBlock`, signals or not; `None`: indefinitely
-    /// (`SO_RCVTIMEO`).
-    ///
-    /// # Errors
-    /// `InvalidInput` for a zero timeout; errors of the registry.
-    #[track_caller]
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        deadline::set_timeout(self.handle(), Timeout::Recv, timeout)
-    }
-
-    /// Sets how long a write waits before it returns `WouldBlock`, signals or not; `None`: indefinitely
-    /// (`SO_SNDTIMEO`).
-    ///
-    /// # Errors
-    /// `InvalidInput` for a zero timeout; errors of the registry.
-    #[track_caller]
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        deadline::set_timeout(self.handle(), Timeout::Send, timeout)
-    }
-
     /// Whether a read or write that would have to wait returns `WouldBlock` instead (`FIONBIO`).
     ///
     /// # Errors
@@ -306,27 +247,6 @@ impl Stream {
     #[track_caller]
     pub fn set_linger(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.handle().call(|fd| sockopt::set_socket_linger(fd, timeout))
-    }
-
-    /// Makes the close reset the connection (zero `SO_LINGER`), for a connection that ends with an error
-    /// before everything is sent: the end that an ordinary close sends would mean that nothing is missing.
-    /// Bytes that have not arrived are discarded. A Unix socket has no resets: there the peer notices only
-    /// if some of its bytes were not read.
-    ///
-    /// # Errors
-    /// Errors of the system call and the registry.
-    #[track_caller]
-    pub fn reset_on_close(&self) -> io::Result<()> {
-        self.set_linger(Some(Duration::ZERO))
-    }
-
-    /// Takes the socket's pending error, if there is one (`SO_ERROR`).
-    ///
-    /// # Errors
-    /// Errors of the system call and the registry.
-    #[track_caller]
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.handle().call(|fd| sockopt::socket_error(fd))?.err().map(io::Error::from))
     }
 
     /// Shuts down the write side, after all that was sent (`shutdown(2)`).
@@ -421,8 +341,8 @@ impl Stream {
     #[track_caller]
     pub fn split(self) -> Result<(ReadHalf, WriteHalf), Refused<Stream>> {
         match self.0.split() {
-            Ok((reading, writing)) => Ok((ReadHalf::new(reading), WriteHalf::new(writing))),
-            Err(refused) => Err(refused.map(Stream)),
+            Ok((reading, writing)) => Ok((Checked(reading), Checked(writing))),
+            Err(refused) => Err(refused.map(Checked)),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use echown_fd::kind;
@@ -11,12 +10,13 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::address::{may_try_next, no_address};
-use super::checked_io::{self, checked, disowned};
+use super::checked::{self, Checked, marker};
+use super::checked_io;
 use super::deadline::{self, with_timeout};
 use super::socket::{self, family};
 use super::syscalls::Syscalls;
 use crate::faults::Waits;
-use crate::ownership::{Owned, Refused, Registry, Site};
+use crate::ownership::Refused;
 
 /// A UDP socket with one owner.
 ///
@@ -33,11 +33,7 @@ use crate::ownership::{Owned, Refused, Registry, Site};
 /// assert_eq!((&buffer[..bytes], from), (&b"datagram"[..], here.local_addr()?));
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[must_use = "a socket is closed when its handle is dropped"]
-pub struct UdpSocket(Owned<OwnedFd>);
-
-checked!(UdpSocket, 0, ResourceCell);
-disowned!(UdpSocket);
+pub type UdpSocket = Checked<marker::UdpSocket>;
 
 impl UdpSocket {
     /// Binds to the first of the name's addresses that is free (`bind(2)`).
@@ -60,7 +56,7 @@ impl UdpSocket {
     fn bind_one(address: &SocketAddr) -> io::Result<UdpSocket> {
         let (family, flags) = (family(address), SocketFlags::empty());
         let socket = socket::socket(family, SocketType::DGRAM, flags, kind::UDP_SOCKET)?;
-        let socket = UdpSocket(socket);
+        let socket: UdpSocket = Checked(socket);
         socket.handle().call(|fd| rustix::net::bind(fd, address))?;
         Ok(socket)
     }
@@ -72,10 +68,7 @@ impl UdpSocket {
     /// `TaskExiting`: it was closed at once.
     #[track_caller]
     pub fn own(socket: std::net::UdpSocket) -> Result<UdpSocket, Refused<std::net::UdpSocket>> {
-        Registry::current()
-            .own_fd_as(OwnedFd::from(socket), kind::UDP_SOCKET, None, Site::here())
-            .map(UdpSocket)
-            .map_err(|refused| refused.map(std::net::UdpSocket::from))
+        checked::own_as(socket, kind::UDP_SOCKET, Checked)
     }
 
     /// Sets the only address to send to and to receive from (`connect(2)`).
