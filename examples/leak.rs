@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! task 2 `session` ended and still owned a unix stream:
-//!   acquired by task 1 `main` at examples/leak.rs:49:30
-//!   given task 1 `main` -> task 2 `session` at examples/leak.rs:51:21
+//!   acquired by task 1 `main` at examples/leak.rs:50:30
+//!   given task 1 `main` -> task 2 `session` at examples/leak.rs:52:21
 //! task 2 `session` leaked, as its outcome says
 //! the peer reads 0 bytes: the stream was closed all the same
 //! 1 leak, 0 violations, 0 replaced fds, 0 failed finalizers, 0 still open
