@@ -8,8 +8,8 @@ use std::error::Error;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use echown::net::{
-    Address, Endpoint, File, KeepAlive, LineBuffer, Listener, ListenerOptions, PipeReader,
-    PipeWriter, ReadHalf, Stream, UdpSocket, WriteHalf,
+    Address, Endpoint, File, KeepAlive, Listener, ListenerOptions, PipeReader, PipeWriter,
+    ReadHalf, Stream, UdpSocket, WriteHalf,
 };
 use echown::ownership::graph::{Edge, Node, TrackedArc};
 use echown::ownership::{
@@ -48,7 +48,6 @@ fn handles_can_be_sent_shared_and_unwound_through() {
     shared::<File>();
     shared::<PipeReader>();
     shared::<PipeWriter>();
-    shared::<LineBuffer>();
     shared::<(Address, Endpoint, KeepAlive)>();
     shared::<(Level, Policy, ErrorKind)>();
     shared::<(Report, LeakReport, RegistrySummary)>();

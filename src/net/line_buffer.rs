@@ -15,31 +15,15 @@ const KEPT_BYTES: usize = 4 * 1024;
 ///
 /// It takes no more input than this line: further input stays in the kernel, so that a later wait
 /// for the stream still reports it.
-///
-/// # Examples
-/// ```
-/// use std::io::Write;
-///
-/// use echown::net::{LineBuffer, LineStatus, Stream};
-///
-/// let (mut client, server) = Stream::pair()?;
-/// client.write_all(b"one\ntwo\nthr")?;
-/// let mut line = LineBuffer::new();
-/// assert_eq!(line.receive(&server, 80)?, LineStatus::Complete);
-/// assert_eq!(line.bytes(), b"one\n");
-/// assert!(line.send(&server)?, "there is room for an echo");
-/// # Ok::<(), std::io::Error>(())
-/// ```
 #[derive(Debug, Default)]
-pub struct LineBuffer {
+pub(crate) struct LineBuffer {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 /// The state of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LineStatus {
+pub(crate) enum LineStatus {
     /// Complete, including its newline.
     Complete,
     /// Incomplete.
@@ -52,8 +36,7 @@ pub enum LineStatus {
 
 /// The result of waiting for a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Readiness {
+pub(crate) enum Readiness {
     /// There are bytes to read.
     Bytes,
     /// The stream has ended.
@@ -71,7 +54,7 @@ impl LineBuffer {
     /// # Errors
     /// Errors of the connection and the registry.
     #[track_caller]
-    pub fn wait(
+    pub(crate) fn wait(
         stream: &Stream,
         deadline: Instant,
         idle: Option<Duration>,
@@ -94,7 +77,7 @@ impl LineBuffer {
 
     /// An empty line.
     #[must_use]
-    pub fn new() -> LineBuffer {
+    pub(crate) fn new() -> LineBuffer {
         LineBuffer::default()
     }
 
@@ -105,7 +88,7 @@ impl LineBuffer {
     /// # Errors
     /// Errors of the connection and the registry. Missing input is not an error.
     #[track_caller]
-    pub fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<LineStatus> {
+    pub(crate) fn receive(&mut self, stream: &Stream, bytes_max: usize) -> io::Result<LineStatus> {
         let before = self.bytes.len();
         let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         self.bytes.try_reserve(CHUNK_BYTES).map_err(no_memory)?;
@@ -127,7 +110,7 @@ impl LineBuffer {
     /// # Errors
     /// Errors of the connection and the registry. A full socket buffer is not an error.
     #[track_caller]
-    pub fn send(&mut self, stream: &Stream) -> io::Result<bool> {
+    pub(crate) fn send(&mut self, stream: &Stream) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
             match stream.try_write(&self.bytes[self.sent..]) {
                 Ok(sent) => self.sent += sent,
@@ -140,18 +123,19 @@ impl LineBuffer {
 
     /// The bytes received so far.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Sets a line to send.
-    pub fn set(&mut self, bytes: &[u8]) {
+    #[cfg(feature = "cli")]
+    pub(crate) fn set(&mut self, bytes: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Empties the buffer for the next line.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.sent = 0;
@@ -180,6 +164,18 @@ mod tests {
             test(one, other);
         });
         outcome.unwrap();
+    }
+
+    #[test]
+    fn waiting_ends_at_the_deadline_and_after_the_silence() {
+        const SHORT: Duration = Duration::from_millis(20);
+        const LONG: Duration = Duration::from_secs(60);
+        with_pair(|_client, server| {
+            for (deadline, idle) in [(SHORT, None), (LONG, Some(SHORT)), (SHORT, Some(LONG))] {
+                let readiness = LineBuffer::wait(&server, Instant::now() + deadline, idle);
+                assert_eq!(readiness.unwrap(), Readiness::Nothing);
+            }
+        });
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use echown::faults::{Fault, FaultInjector};
-use echown::net::{LineBuffer, Listener, Readiness, Stream, UdpSocket, pipe};
+use echown::net::{Listener, Stream, UdpSocket, pipe};
 use echown::ownership::{ErrorKind, Registry, TaskError};
 use echown::test;
 use echown::thread::spawn_named;
@@ -135,19 +135,6 @@ fn an_interrupted_connect_ends_at_its_deadline() {
         let connect = || Stream::connect_timeout(&address, TIMEOUT);
         let error = interrupted("connect_timeout", connect).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    });
-}
-
-#[test]
-fn an_interrupted_read_of_a_line_ends_at_its_deadline_or_idle_timeout() {
-    clean(|| {
-        let (stream, _other) = Stream::pair().unwrap();
-        let nothing = &Readiness::Nothing;
-        assert_waits("the deadline", nothing, || {
-            LineBuffer::wait(&stream, Instant::now() + TIMEOUT, None)
-        });
-        let late = Instant::now() + DEADLINE;
-        assert_waits("the silence", nothing, || LineBuffer::wait(&stream, late, Some(TIMEOUT)));
     });
 }
 
