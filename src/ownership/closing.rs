@@ -146,3 +146,21 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(payload is not a string)")
 }
+
+#[cfg(all(test, not(echown_loom)))]
+mod tests {
+    use super::*;
+    use crate::ownership::slot::SlotState;
+
+    #[test]
+    fn a_close_that_unwinds_ends_in_released() {
+        let slot = Slot::new(1);
+        slot.begin_close(1).expect("task 1 owns it");
+        let unwound = catch_panic(|| {
+            let _closing = Closing(&slot);
+            panic!("on purpose");
+        });
+        assert!(unwound.is_err());
+        assert_eq!(slot.load().state(), SlotState::Released);
+    }
+}

@@ -318,8 +318,8 @@ impl Task {
 /// scope of the parent.
 ///
 /// # Errors
-/// The parent or the current task was cancelled or is exiting, or a resource cannot be given. No child
-/// exists then, and nothing has moved.
+/// The current task was cancelled or is exiting, or a resource cannot be given. No child exists then, and
+/// nothing has moved.
 #[inline(never)]
 pub(crate) fn make_child(
     registry: &Registry,
@@ -331,10 +331,9 @@ pub(crate) fn make_child(
 ) -> Result<Arc<Task>, Error> {
     let me = current(registry);
     let parent = parent.unwrap_or(&me);
-    for task in [&me, parent] {
-        if let Some(kind) = Task::closed_reason(&task.account()) {
-            return Err(me.refusal(kind, None, site));
-        }
+    // Not the parent's: another task is current only in its place, and is cancelled with it.
+    if let Some(kind) = Task::closed_reason(&me.account()) {
+        return Err(me.refusal(kind, None, site));
     }
     let child =
         Task::new(name.into(), Origin::Child, Some(registry), Some(Arc::clone(parent)), site);

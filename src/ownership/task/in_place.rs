@@ -89,3 +89,23 @@ impl Task {
         matches!(self.pending_request(), Some(StopRequest::Cancel))
     }
 }
+
+#[cfg(all(test, not(echown_loom)))]
+mod tests {
+    use super::*;
+    use crate::ownership::Registry;
+    use crate::ownership::task::current;
+
+    #[test]
+    fn the_link_to_an_inner_task_ends_with_it() {
+        let registry = Registry::new();
+        let has_link = |task: &Task| lock(&task.in_place).is_some();
+        let run = registry.run("outer", || {
+            let outer = current(&registry);
+            assert!(!has_link(&outer));
+            registry.run_inline("inner", [], || assert!(has_link(&outer))).expect("it returns");
+            assert!(!has_link(&outer));
+        });
+        run.expect("nothing is left");
+    }
+}
