@@ -106,11 +106,12 @@ pub fn a_server_out_of_descriptors_pauses_logs_it_once_and_recovers(dialect: &Di
         dialect.exchange(&mut inside, n);
     }
     // Some of the clients were closed with the descriptor in reserve.
-    let closed = crowd.iter_mut().any(|client| {
-        client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
-        matches!(client.read(&mut [0]), Ok(0))
+    wait_until("the close of a client", || {
+        crowd.iter_mut().any(|client| {
+            client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            matches!(client.read(&mut [0]), Ok(0))
+        })
     });
-    assert!(closed, "no client was closed");
     crowd.clear();
     server.wait_for_line("accept resumed");
     let pauses = server.seen.iter().filter(|line| line.contains("accept paused")).count();
