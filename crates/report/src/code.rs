@@ -83,6 +83,8 @@ codes! {
     DoubleClose = "double-close",
     /// A test closed a descriptor that its process inherited.
     ClosedInherited = "closed-inherited",
+    /// A descriptor without close-on-exec was inherited by a program that a test started.
+    ExecLeak = "exec-leak",
     /// A test left a task unjoined.
     UnjoinedTask = "unjoined-task",
     /// The process of a test inherited a descriptor.

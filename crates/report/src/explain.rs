@@ -261,6 +261,14 @@ pub const EXPLANATIONS: &[Explanation; Code::ALL.len()] = &[
         text: include_str!("explain/closed-inherited.md"),
     },
     Explanation {
+        code: Code::ExecLeak,
+        aliases: &["cloexec", "close-on-exec"],
+        words: "exec-leak",
+        summary: "a program that a test started inherited a descriptor without close-on-exec",
+        help: "open it with close-on-exec (`O_CLOEXEC`, `SOCK_CLOEXEC`, `F_DUPFD_CLOEXEC`); to pass it on purpose, use `dup2` or clear the flag in the child before `exec`",
+        text: include_str!("explain/exec-leak.md"),
+    },
+    Explanation {
         code: Code::UnjoinedTask,
         aliases: &["unjoined"],
         words: "unjoined-task",

@@ -58,6 +58,8 @@ pub enum TestVerdict {
     ClosedInherited,
     /// A descriptor that the test opened was still open after the test.
     Leak,
+    /// A descriptor without close-on-exec was inherited by a program that the test started.
+    ExecLeak,
     /// A task that the test started was not joined.
     UnjoinedTask,
     /// The process of the test inherited a descriptor that lacks O_CLOEXEC.
@@ -74,6 +76,7 @@ impl TestVerdict {
         TestVerdict::DoubleClose,
         TestVerdict::ClosedInherited,
         TestVerdict::Leak,
+        TestVerdict::ExecLeak,
         TestVerdict::UnjoinedTask,
         TestVerdict::InheritedFd,
         TestVerdict::LeakCount,
@@ -97,6 +100,7 @@ impl TestVerdict {
             TestVerdict::DoubleClose => Code::DoubleClose,
             TestVerdict::ClosedInherited => Code::ClosedInherited,
             TestVerdict::Leak => Code::Leak,
+            TestVerdict::ExecLeak => Code::ExecLeak,
             TestVerdict::UnjoinedTask => Code::UnjoinedTask,
             TestVerdict::InheritedFd => Code::InheritedFd,
             TestVerdict::LeakCount => Code::LeakCount,

@@ -59,7 +59,7 @@ pub(super) fn filter(report: TestReport, _: &str, _: &EnvSettings) -> Filtered {
 
 #[cfg(feature = "ci")]
 fn is_of_leak(finding: &TestFinding) -> bool {
-    matches!(finding.verdict, TestVerdict::Leak | TestVerdict::InheritedFd)
+    matches!(finding.verdict, TestVerdict::Leak | TestVerdict::ExecLeak | TestVerdict::InheritedFd)
 }
 
 /// Whether the test returned. If it did not, a baseline entry would contain only the test's name,

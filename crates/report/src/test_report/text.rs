@@ -53,6 +53,7 @@ impl fmt::Display for TestHeadline<'_> {
                 f.write_str(&finding.message)
             }
             TestVerdict::ClosedInherited => write!(f, "closed {count} that its process inherited"),
+            TestVerdict::ExecLeak => write!(f, "leaked {count} into a program that it started"),
             TestVerdict::InheritedFd => write!(f, "inherited {count}"),
             TestVerdict::ProcessExited
             | TestVerdict::DoubleClose

@@ -30,7 +30,7 @@ fn weaknesses(code: Code) -> &'static [u16] {
         Code::UseAfterRelease | Code::FdReplaced | Code::NotOpen => &[910],
         Code::InUse | Code::IsSplit => &[666],
         Code::FinalizerFailed | Code::FinalizerPanicked => &[404],
-        Code::InheritedFd => &[403],
+        Code::InheritedFd | Code::ExecLeak => &[403],
         Code::MismatchedHalves
         | Code::NoParent
         | Code::NotAChild
