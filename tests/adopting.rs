@@ -27,3 +27,6 @@ mod alone;
 
 #[path = "adopting/light.rs"]
 mod light;
+
+#[path = "adopting/real.rs"]
+mod real;

@@ -17,8 +17,8 @@ const TESTS_MIN: usize = 64;
 
 /// The expectation in the comment above a test.
 #[derive(Debug)]
-struct Expected {
-    word: &'static str,
+pub struct Expected {
+    pub word: &'static str,
     parts: Vec<String>,
 }
 
@@ -249,7 +249,8 @@ fn nextest_gives_the_same_verdicts() {
     assert_eq!(ended, words.collect(), "{output_text}");
 }
 
-fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, Ending>) {
+/// Requires the expected tests, each with its verdict and with the parts of its output.
+pub fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String, Ending>) {
     let names: Vec<_> = endings.keys().collect();
     assert_eq!(names, expected.keys().collect::<Vec<_>>(), "the same tests");
     for (name, expected) in expected {
@@ -273,10 +274,14 @@ fn assert_parts(name: &str, expected: &Expected, output_text: &str) {
     }
 }
 
-/// The expectations in the corpus: `//~ VERDICT | part | part` above each.
 fn expected() -> BTreeMap<String, Expected> {
+    expected_in("tests/corpus/tests/verdicts")
+}
+
+/// The expectations in a folder of this project: `//~ VERDICT | part | part` above each test.
+pub fn expected_in(folder: &str) -> BTreeMap<String, Expected> {
     let mut all = BTreeMap::new();
-    for entry in fs::read_dir(root().join("tests/corpus/tests/verdicts")).unwrap() {
+    for entry in fs::read_dir(root().join(folder)).unwrap() {
         let path = entry.unwrap().path();
         let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
