@@ -3,11 +3,13 @@
 //! The [`harness`](crate::harness) makes them in another process than the one that reports them, so
 //! their texts are owned. To write reports in another format, start from a [`TestReport`].
 
+mod place;
 mod text;
 
 use std::fmt;
 
 use super::Code;
+pub use place::{Place, StackFrame};
 
 /// All findings of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,35 +155,6 @@ impl Descriptor {
     }
 }
 
-/// A place where a descriptor was opened or closed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct Place {
-    /// What was done: `opened by accept4`, `closed`.
-    pub what: String,
-    /// Name of the thread that did it, or its kernel id.
-    pub thread: String,
-    /// The stack of the call, innermost frame first.
-    pub frames: Vec<StackFrame>,
-}
-
-/// One call on a stack.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-pub struct StackFrame {
-    /// The function, or the address if its name is unknown.
-    pub function: String,
-    /// Path of its source, if the debug information has it.
-    pub file: Option<String>,
-    /// Line, counted from 1; 0 when not known.
-    pub line: u32,
-    /// Column, counted from 1; 0 when not known.
-    pub column: u32,
-    /// Whether the path looks like the test author's code: neither the standard library nor a
-    /// dependency from a registry.
-    pub is_own: bool,
-}
-
 impl TestReport {
     /// The primary location: where the first finding's descriptor was opened, or else the test's
     /// own line.
@@ -193,13 +166,5 @@ impl TestReport {
             Some((file, frame.line))
         });
         own.unwrap_or((&self.file, self.line))
-    }
-}
-
-impl Place {
-    /// The innermost frame in the test author's code.
-    #[must_use]
-    pub fn own(&self) -> Option<&StackFrame> {
-        self.frames.iter().find(|frame| frame.is_own)
     }
 }

@@ -302,6 +302,7 @@ fn acquired(resource: &ResourceData) -> Place {
         line: resource.acquired.line(),
         column: resource.acquired.column(),
         is_own: true,
+        package: None,
     };
     Place {
         what: String::from("acquired"),

@@ -51,7 +51,11 @@ mod judge;
 mod locked_file;
 mod message;
 mod observer;
+mod origin;
 mod parent;
+// The judge uses it next.
+#[cfg_attr(not(test), allow(dead_code))]
+mod process_wide;
 mod progress;
 mod report_output;
 mod symbolizer;

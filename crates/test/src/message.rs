@@ -236,7 +236,7 @@ macro_rules! encode_fields {
 encode_fields! {
     Descriptor { number, kind, local, peer, path, facts }
     Place { what, thread, frames }
-    StackFrame { function, file, line, column, is_own }
+    StackFrame { function, file, line, column, is_own, package }
     Left { descriptor, opened, custody }
     Closed { number, was, now, at }
     Double { number, places }
@@ -304,6 +304,7 @@ mod tests {
             line: 3,
             column: 0,
             is_own: true,
+            package: None,
         };
         let place = Place { what: "opened".into(), thread: "`é`".into(), frames: vec![frame] };
         let descriptor = Descriptor {

@@ -2,21 +2,33 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use echown_fd::{escape, trap::Stack};
 use echown_report::{Place, StackFrame};
 
 use super::case::Case;
+use super::origin::{self, Folders, Origin};
 use super::symbols::{Symbol, Symbols};
 
-/// Converts stacks to places, with paths as the compiler writes them.
+/// Converts stacks to places, with paths that are the same on every machine.
 pub(super) struct Symbolizer {
     /// The folder in which the compiler ran. Empty if unknown.
-    root: PathBuf,
+    root: String,
     symbols: Symbols,
     /// Resolved addresses: the same code may have opened thousands of descriptors.
-    cache: RefCell<HashMap<usize, Vec<StackFrame>>>,
+    cache: RefCell<HashMap<usize, Vec<Frame>>>,
+    /// The names of packages by their folders.
+    packages: RefCell<HashMap<String, Option<String>>>,
+}
+
+/// A frame, and whether the stack ends at it.
+#[derive(Clone)]
+enum Frame {
+    Shown(StackFrame),
+    /// A function that calls the test, or the function of a thread.
+    Start,
 }
 
 impl Symbolizer {
@@ -26,9 +38,10 @@ impl Symbolizer {
         let package = Path::new(case.package.unwrap_or_default());
         let root = package.ancestors().find(|root| root.join(case.file).exists());
         Symbolizer {
-            root: root.unwrap_or(Path::new("")).to_owned(),
+            root: root.unwrap_or(Path::new("")).to_string_lossy().into_owned(),
             symbols: Symbols::of_this_process(),
             cache: RefCell::default(),
+            packages: RefCell::default(),
         }
     }
 
@@ -42,57 +55,123 @@ impl Symbolizer {
         // Frames of the C library at the top of a stack are skipped without symbolizing: reading
         // its debug information, if installed, takes longer than everything else.
         let is_in_c_library = |address: &&usize| self.symbols.is_in_c_library(**address);
-        for &address in stack.addresses.iter().skip_while(is_in_c_library) {
+        'stack: for &address in stack.addresses.iter().skip_while(is_in_c_library) {
             let mut cache = self.cache.borrow_mut();
-            frames.extend_from_slice(cache.entry(address).or_insert_with(|| self.resolve(address)));
-            // Frames below the body belong to the harness and are skipped, because symbolizing them
-            // takes time.
-            if let Some(end) = frames.iter().position(|frame| is_start(&frame.function)) {
-                frames.truncate(end);
-                break;
+            for frame in cache.entry(address).or_insert_with(|| self.resolve(address)) {
+                match frame {
+                    Frame::Shown(frame) => frames.push(frame.clone()),
+                    // Frames below the body belong to the harness and are not symbolized, because
+                    // that takes time.
+                    Frame::Start => break 'stack,
+                }
             }
         }
         Place { what: format!("{what}{}", stack.call), thread, frames }
     }
 
     /// The frames at an address: several if functions were inlined.
-    fn resolve(&self, address: usize) -> Vec<StackFrame> {
+    fn resolve(&self, address: usize) -> Vec<Frame> {
         // A return address can belong to the next line, so one byte is subtracted.
         let symbols = self.symbols.resolve(address - 1);
-        let frame = |symbol: Symbol| StackFrame {
-            function: symbol.function.unwrap_or_else(|| format!("{address:#x}")),
-            is_own: symbol.file.as_deref().is_some_and(is_own),
-            file: symbol.file.map(|file| self.shown(&file)),
-            line: symbol.line,
-            column: symbol.column,
-        };
-        let mut frames: Vec<StackFrame> = symbols.into_iter().map(frame).collect();
+        let mut frames: Vec<Frame> =
+            symbols.into_iter().map(|symbol| self.frame(symbol, address)).collect();
         if frames.is_empty() {
-            frames.push(StackFrame { function: format!("{address:#x}"), ..StackFrame::default() });
+            frames.push(self.frame(Symbol::default(), address));
         }
         frames
     }
 
-    fn shown(&self, path: &Path) -> String {
-        escape::path(path.strip_prefix(&self.root).unwrap_or(path)).into_owned()
+    fn frame(&self, symbol: Symbol, address: usize) -> Frame {
+        let name = symbol.function.unwrap_or_else(|| format!("{address:#x}"));
+        let path = symbol.file.as_deref().map(Path::to_string_lossy);
+        let package_in = |folder: &str| self.package_in(folder);
+        // The folder of this file.
+        let harness = file!().rsplit_once(['/', '\\']).map_or("", |(folder, _)| folder);
+        let folders = Folders { root: &self.root, harness, package_in: &package_in };
+        let origin = origin::origin(path.as_deref(), &name, &folders);
+        let is_in_std = matches!(origin, Origin::Std { .. });
+        if origin == Origin::Harness || is_in_std && starts_a_thread(&name) {
+            return Frame::Start;
+        }
+        if let (true, Some(dropped)) = (is_in_std, origin::dropped_type(&name)) {
+            let function = format!("the drop of {dropped}");
+            return Frame::Shown(StackFrame { function, ..StackFrame::default() });
+        }
+        let is_own = matches!(origin, Origin::Own { .. });
+        let (package, file) = match origin {
+            Origin::Own { file } => (None, file),
+            Origin::Package { package, file } => (Some(package), file),
+            Origin::Std { file } => (Some(String::from(StackFrame::STD)), file),
+            Origin::System { .. } => (Some(String::from(StackFrame::SYSTEM)), String::new()),
+            Origin::Harness | Origin::Unknown => (self.symbols.library(address), String::new()),
+        };
+        Frame::Shown(StackFrame {
+            function: origin::short(&name).to_owned(),
+            file: (!file.is_empty()).then(|| escape::text(&file).into_owned()),
+            line: symbol.line,
+            column: symbol.column,
+            is_own,
+            package,
+        })
+    }
+
+    /// The name and the version in the manifest of a folder.
+    fn package_in(&self, folder: &str) -> Option<String> {
+        let mut packages = self.packages.borrow_mut();
+        packages.entry(folder.to_owned()).or_insert_with(|| package_in(folder)).clone()
     }
 }
 
-/// Whether a function of this crate or of the standard library calls the user's code.
-fn is_start(function: &str) -> bool {
-    const STARTS: [&str; 4] = [
-        "echown_test::child::",
-        "std::sys::backtrace::__rust_begin_short_backtrace",
-        "core::ops::function::FnOnce::call_once{{vtable.shim}}",
-        "std::panicking::",
-    ];
-    STARTS.iter().any(|start| function.starts_with(start))
+fn package_in(folder: &str) -> Option<String> {
+    let manifest = fs::read_to_string(PathBuf::from(folder).join("Cargo.toml")).ok()?;
+    named_in(&manifest)
 }
 
-/// Whether a source file is the user's own, not part of the toolchain or of a registry package.
-fn is_own(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    let others = ["/rustc/", "/registry/src/", "/lib/rustlib/", "/git/checkouts/"];
-    let is_c = path.extension().is_some_and(|extension| extension == "c" || extension == "S");
-    !is_c && !others.iter().any(|other| text.contains(other))
+/// The name and the version of the package in a manifest: `ureq 2.6.0`.
+fn named_in(manifest: &str) -> Option<String> {
+    let (_, package) = manifest.split_once("[package]")?;
+    let package = package.split("\n[").next().unwrap_or_default();
+    let value = |key: &str| {
+        package.lines().find_map(|line| {
+            let value = line.trim_start().strip_prefix(key)?.trim_start().strip_prefix('=')?;
+            value.trim_start().strip_prefix('"')?.split('"').next()
+        })
+    };
+    let name = value("name")?;
+    Some(value("version").map_or_else(|| name.to_owned(), |version| format!("{name} {version}")))
+}
+
+/// Whether a function of the standard library calls the function of a thread.
+fn starts_a_thread(function: &str) -> bool {
+    let name = function.strip_prefix("std::sys::backtrace::").unwrap_or(function);
+    name.starts_with("__rust_begin_short_backtrace") || function.contains("::thread_start")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_names_its_package() {
+        for (manifest, expected) in [
+            ("[package]\nname = \"a\"\nversion = \"1.2.3\"\n", Some("a 1.2.3")),
+            ("[package]\nversion.workspace = true\nname=\"a\"", Some("a")),
+            ("[package]\nname = \"a\"\n[dependencies.b]\nversion = \"1.0.0\"\n", Some("a")),
+            ("[workspace]\nmembers = []\n", None),
+        ] {
+            assert_eq!(named_in(manifest).as_deref(), expected, "{manifest}");
+        }
+    }
+
+    #[test]
+    fn a_thread_starts_in_the_standard_library() {
+        for function in [
+            "std::sys::backtrace::__rust_begin_short_backtrace",
+            "__rust_begin_short_backtrace<fn(), ()>",
+            "<std::sys::thread::unix::Thread>::new::thread_start",
+        ] {
+            assert!(starts_a_thread(function), "{function}");
+        }
+        assert!(!starts_a_thread("std::panicking::catch_unwind"));
+    }
 }

@@ -93,6 +93,15 @@ mod linux {
             name.is_some_and(|name| name.to_string_lossy().starts_with("libc."))
         }
 
+        /// The name of the library that contains an address; `None` for the program itself.
+        pub(in super::super) fn library(&self, address: usize) -> Option<String> {
+            let path = &self.files[self.mapping(address)?.file].path;
+            if fs::read_link("/proc/self/exe").is_ok_and(|program| program == *path) {
+                return None;
+            }
+            path.file_name().map(|name| name.to_string_lossy().into_owned())
+        }
+
         /// The functions at an address, innermost first: several if calls were inlined.
         pub(in super::super) fn resolve(&self, address: usize) -> Vec<Symbol> {
             self.find(address).unwrap_or_default()
@@ -230,6 +239,10 @@ mod elsewhere {
 
         pub(in super::super) fn is_in_c_library(&self, _: usize) -> bool {
             false
+        }
+
+        pub(in super::super) fn library(&self, _: usize) -> Option<String> {
+            None
         }
 
         pub(in super::super) fn resolve(&self, _: usize) -> Vec<Symbol> {

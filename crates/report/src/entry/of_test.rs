@@ -14,10 +14,15 @@ impl Entry {
             let headline = text.lines().next().unwrap_or_default();
             let code = finding.verdict.code();
             let headline = headline.strip_prefix(&format!("{code}: ")).unwrap_or(headline);
+            // The location is the author's line, so a dependency is named here.
+            let is_dependency =
+                |place: &&Place| place.primary().is_some_and(|it| it.dependency().is_some());
+            let place = finding.places.first().filter(is_dependency);
+            let by = place.map(|place| format!(", {}", place.summary())).unwrap_or_default();
             let location = location(finding, report);
             Entry {
                 code,
-                headline: headline.to_owned(),
+                headline: format!("{headline}{by}"),
                 help: finding.verdict.help(),
                 resource: finding.kind().map(str::to_owned),
                 source: sources.line(&location.file, location.line),
@@ -67,7 +72,17 @@ pub(super) fn of_frame(frame: &StackFrame) -> Option<Location> {
     // A registry reports a task in place of a function, and task numbers change with each run.
     let is_function = !frame.function.is_empty() && !frame.function.starts_with("task ");
     let function = is_function.then(|| frame.function.clone());
-    Some(Location { function, ..Location::new(file, frame.line, frame.column) })
+    let location = match &frame.package {
+        None => Location::new(file, frame.line, frame.column),
+        Some(package) => Location {
+            file: format!("{}/{file}", package.replace(' ', "-")),
+            is_inside: false,
+            line: frame.line,
+            column: frame.column,
+            function: None,
+        },
+    };
+    Some(Location { function, ..location })
 }
 
 /// Parses a step of custody from its line of text, which is how the test's process sends it:

@@ -2,16 +2,12 @@
 
 use std::fmt;
 
-use super::{Descriptor, Place, StackFrame, TestFinding, TestReport, TestVerdict};
+use super::{Descriptor, TestFinding, TestReport, TestVerdict};
 use crate::Plural;
 
 /// The maximum number of descriptors of one place that are described; the rest are only listed by
 /// number.
 const DESCRIBED_MAX: usize = 5;
-
-/// The maximum number of stack frames that are shown. The test author's own frames are always
-/// included.
-const FRAMES_MAX: usize = 12;
 
 impl fmt::Display for TestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,36 +106,5 @@ impl fmt::Display for Descriptor {
             write!(f, ", {fact}")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        match self.own() {
-            Some(own) => write!(f, " at {own}")?,
-            None => f.write_str(" in code without debug information")?,
-        }
-        write!(f, ", on thread {}", self.thread)?;
-        // Frames of the standard library between the test and the kernel are left out.
-        let first = self.frames.iter().position(|frame| frame.is_own).unwrap_or(0);
-        for frame in self.frames.iter().skip(first).take(FRAMES_MAX) {
-            write!(f, "\n      in {}", frame.function)?;
-            if let Some(file) = &frame.file {
-                write!(f, " ({file}:{})", frame.line)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// `FILE:LINE:COLUMN`, as far as known.
-impl fmt::Display for StackFrame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.file {
-            Some(file) => write!(f, "{file}:{}", self.line)?,
-            None => return f.write_str(&self.function),
-        }
-        if self.column > 0 { write!(f, ":{}", self.column) } else { Ok(()) }
     }
 }
