@@ -77,7 +77,7 @@ pub use echown_test::__private::test_of_echown as test;
 #[doc(hidden)]
 pub mod __private {
     //! What [`#[echown::test]`](macro@crate::test) expands to. No part of the public interface.
-    pub use echown_test::__private::{Binary, Case, Suppression};
+    pub use echown_test::__private::{Binary, Case, Suppression, marker};
 
     pub use crate::harness::run;
 }

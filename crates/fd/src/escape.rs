@@ -17,7 +17,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,7 +46,7 @@ pub fn bytes(raw: &[u8]) -> Cow<'_, str> {
 
 /// Escapes a path. See [`bytes`].
 pub fn path(path: &Path) -> Cow<'_, str> {
-    bytes(path.as_os_str().as_bytes())
+    bytes(path.as_os_str().as_encoded_bytes())
 }
 
 /// Escapes a text that a program composed, such as a task's name or an error message. Unlike

@@ -13,11 +13,19 @@
 //! | [`unix_address`] | names of Unix sockets |
 //! | [`escape`] | text from outside, made printable |
 //! | [`append`] | opens an output file without waiting for its reader |
+//! | [`identity`] | what distinguishes one open file from another, as plain data |
+//!
+//! On Linux, macOS and FreeBSD. Elsewhere it has [`kind`], [`escape`] and [`identity`] alone, which
+//! reports need.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+#[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
 pub mod append;
 pub mod escape;
+pub mod identity;
 pub mod kind;
+#[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
 mod sys;
 
+#[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
 pub use sys::{fd, inherit_fds, open, trap, unix_address};

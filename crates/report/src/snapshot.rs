@@ -1,6 +1,6 @@
 //! Snapshots: tasks and resources at one moment, as plain data.
 
-use echown_fd::fd::Identity;
+use echown_fd::identity::Identity;
 
 use super::event::Event;
 use super::graph::Cycle;

@@ -117,6 +117,8 @@ fn expand(path: &str, options: &Options, function: Function) -> TokenStream {
     let options = options.fields(path);
     let case = format!(
         "{path}::Case {{ \
+            marker: const {{ {path}::marker(::core::concat!(\"echown-test-case:\", ::core::module_path!(), \
+                \"::\", ::core::stringify!({name}), \";\")) }}, \
             module: ::core::module_path!(), \
             function: ::core::stringify!({name}), \
             file: ::core::file!(), \

@@ -16,6 +16,8 @@ const TIMEOUT_MS: u64 = 300_000;
 /// interface.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
+    /// See [`marker`].
+    pub marker: &'static str,
     /// The module path, with the crate.
     pub module: &'static str,
     /// The function's name.
@@ -46,6 +48,18 @@ pub struct Case {
     pub trace_fds: bool,
     /// Whether the second run is disabled.
     pub no_rerun: bool,
+}
+
+/// The text in a test binary that says that it checks this test: `echown unchecked` searches for it.
+///
+/// It is evaluated at compile time, so that the text is in no binary whose tests are not checked.
+#[must_use]
+pub const fn marker(text: &'static str) -> &'static str {
+    if cfg!(any(target_os = "linux", target_os = "macos", target_os = "freebsd")) && !cfg!(miri) {
+        text
+    } else {
+        ""
+    }
 }
 
 /// The binary of a test, from cargo's environment variables at compile time. The crate's name is
@@ -107,6 +121,7 @@ pub(super) mod tests {
 
     /// A test without options.
     pub(crate) const CASE: Case = Case {
+        marker: "",
         module: "a_crate",
         function: "a_test",
         file: "tests/a.rs",

@@ -18,8 +18,8 @@ use super::fd_snapshot::{FdSnapshot, described};
 use super::message::{
     ChildMessage, Closed, Coverage, Double, Ended, Left, Outcome, OwnedAtExit, Started,
 };
+use super::observer::{Observed, Observer, panic_message};
 use super::symbolizer::Symbolizer;
-use crate::observer::{Observed, Observer, panic_message};
 use echown_report::{Descriptor, Place, ResourceData, StackFrame};
 
 /// The environment variable that marks a child process and contains its settings.

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 
 use echown_fd::{escape, open};
-use rustix::process::{Pid, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::message::Started;
+use super::platform;
 use echown_report::Descriptor;
 
 /// The state of a hanging test's process.
@@ -44,10 +45,9 @@ fn descriptors(process: Pid, handle: Option<BorrowedFd<'_>>, before: &[i64]) -> 
     let describe = |number: i64| {
         let number = i32::try_from(number).ok()?;
         // A temporary duplicate, because the link in `/proc` does not contain socket addresses.
-        let copy = pidfd_getfd(handle?, number, PidfdGetfdFlags::empty());
-        let described = match &copy {
-            Ok(copy) => open::describe_borrowed(copy),
-            Err(_) => open::Described { kind: "descriptor", ..open::Described::default() },
+        let described = match &platform::duplicate_of(handle?, number) {
+            Some(copy) => open::describe_borrowed(copy),
+            None => open::Described { kind: "descriptor", ..open::Described::default() },
         };
         let link = fs::read_link(format!("/proc/{}/fd/{number}", process.as_raw_pid()));
         Some(Descriptor {

@@ -42,24 +42,51 @@
 //!   without seccomp), the report contains a note.
 
 mod case;
-mod child;
-mod env_settings;
-mod fd_snapshot;
-mod filter;
-mod hang;
-mod judge;
-mod locked_file;
-mod message;
-mod observer;
-mod origin;
-mod parent;
-// The judge uses it next.
-#[cfg_attr(not(test), allow(dead_code))]
-mod process_wide;
-mod progress;
-mod report_output;
-mod symbolizer;
-mod symbols;
+mod plain;
+
+/// The harness, where the open descriptors of a process can be listed.
+#[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+// Its files are in this folder.
+#[path = ""]
+mod harness {
+    use crate::case;
+
+    mod child;
+    mod env_settings;
+    mod fd_snapshot;
+    mod filter;
+    mod hang;
+    mod judge;
+    mod locked_file;
+    mod message;
+    pub(super) mod observer;
+    mod origin;
+    mod parent;
+    mod platform;
+    // The judge uses it next.
+    #[cfg_attr(not(test), allow(dead_code))]
+    mod process_wide;
+    mod progress;
+    mod report_output;
+    mod symbolizer;
+    mod symbols;
+
+    use std::process::Termination;
+
+    /// Starts the child and judges its report, in the runner's process; in the child, runs the test.
+    pub(super) fn run<R: Termination + 'static>(
+        case: &case::Case,
+        body: fn() -> R,
+        observer: &'static dyn observer::Observer,
+    ) {
+        // So that the text is in the binary.
+        std::hint::black_box(case.marker);
+        match child::ChildConfig::from_environment() {
+            Some(config) => child::run(case, config, body, observer),
+            None => parent::run(case),
+        }
+    }
+}
 
 pub use echown_test_macros::test;
 
@@ -73,31 +100,44 @@ pub mod __private {
     pub use echown_report::Suppression;
     pub use echown_test_macros::test_of_echown;
 
-    pub use crate::case::{Binary, Case};
-    pub use crate::observer::{Observed, Observer, Outcome};
-    use crate::{child, observer, parent};
+    pub use crate::case::{Binary, Case, marker};
+    use crate::plain;
+
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+    pub use on_this_system::*;
 
     /// Runs a test. In the runner's process it starts the child and judges its report; in the child it
-    /// runs the test.
+    /// runs the test. Where nothing can be checked, it only runs the test.
     ///
     /// # Panics
     /// The test panicked, or left a descriptor open.
     pub fn run<R: Termination + 'static>(case: &Case, body: fn() -> R) {
-        run_observed(case, body, &observer::NoRegistry);
+        #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+        return run_observed(case, body, &crate::harness::observer::NoRegistry);
+        #[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
+        {
+            let _ = case;
+            plain::run(body);
+        }
     }
 
-    /// As [`run`], with a registry that takes part.
-    ///
-    /// # Panics
-    /// See [`run`].
-    pub fn run_observed<R: Termination + 'static>(
-        case: &Case,
-        body: fn() -> R,
-        observer: &'static dyn Observer,
-    ) {
-        match child::ChildConfig::from_environment() {
-            Some(config) => child::run(case, config, body, observer),
-            None => parent::run(case),
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+    mod on_this_system {
+        use super::{Case, Termination, plain};
+        use crate::harness;
+        pub use crate::harness::observer::{Observed, Observer, Outcome};
+
+        /// As [`run`](super::run), with a registry that takes part.
+        ///
+        /// # Panics
+        /// See [`run`](super::run).
+        pub fn run_observed<R: Termination + 'static>(
+            case: &Case,
+            body: fn() -> R,
+            observer: &'static dyn Observer,
+        ) {
+            // Miri starts no processes.
+            if cfg!(miri) { plain::run(body) } else { harness::run(case, body, observer) }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use echown_report::ResourceData;
 
-pub use crate::message::Outcome;
+pub use super::message::Outcome;
 
 /// A registry that tracks more resources of a test than the descriptors of its process.
 ///

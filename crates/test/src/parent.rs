@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 
 use echown_fd::{inherit_fds, trap::Mode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::case::Case;
@@ -22,6 +20,7 @@ use super::filter::{self, Filtered};
 use super::hang;
 use super::judge::{self, ChildReport, Verdict};
 use super::message::ChildMessage;
+use super::platform::{self, pipe};
 use super::report_output;
 
 /// How often a child is polled for its end on a kernel without pidfd.
@@ -250,15 +249,8 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
     // This closes the child's ends of the pipes.
     drop(command);
     let id = Pid::from_child(&child);
-    let handle = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty()).ok();
+    let handle = platform::pidfd(id);
     Ok(RunningChild { child, id, handle, control: Some(control), output, is_shown: run.is_shown })
-}
-
-/// A pipe that no other child inherits, with a non-blocking read end.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
-    Ok((reader, writer))
 }
 
 /// A running child process.

@@ -9,6 +9,7 @@ use rustix::fs::FileType;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrAny, SocketType, sockopt};
 
 use super::unix_address::UnixName;
+pub use crate::identity::Identity;
 use crate::{escape, kind};
 
 /// A descriptor's number, without a claim that it is open.
@@ -124,7 +125,7 @@ impl Number {
         let mut bytes: libc::c_int = 0;
         // SAFETY: SIOCOUTQ (the same as TIOCOUTQ) writes one int to the pointer's target, which is
         // alive and writable during the call.
-        let result = unsafe { libc::ioctl(self.0, libc::TIOCOUTQ, &raw mut bytes) };
+        let result = unsafe { libc::ioctl(self.0, libc::TIOCOUTQ as _, &raw mut bytes) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(bytes.unsigned_abs()) }
     }
 
@@ -191,48 +192,6 @@ pub enum Direction {
     Write,
 }
 
-/// Distinguishes an open file from another one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Identity {
-    /// A socket, by the kernel's `SO_COOKIE`, which is not reused until the machine restarts.
-    Socket {
-        /// The cookie.
-        cookie: u64,
-    },
-    /// A file, pipe, memfd or device, by its inode. Two opens of the same file are not
-    /// distinguished.
-    Node {
-        /// `st_dev`.
-        device: u64,
-        /// `st_ino`.
-        inode: u64,
-    },
-    /// An epoll, eventfd, timerfd or inotify descriptor (they share one inode), or a socket on a
-    /// system without cookies. Two of these are not distinguished.
-    Anonymous,
-}
-
-impl Identity {
-    /// Whether two identities certainly belong to different open files.
-    #[must_use]
-    pub fn differs_from(self, other: Identity) -> bool {
-        self != other
-    }
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Identity::Socket { cookie } => write!(f, "socket cookie {cookie}"),
-            Identity::Node { device, inode } => write!(f, "inode {inode} on device {device}"),
-            Identity::Anonymous => f.write_str("anonymous inode"),
-        }
-    }
-}
-
 /// The addresses or path of a descriptor, [escaped](escape), because clients choose the names of
 /// their sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -254,6 +213,10 @@ fn socket_identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
 
 fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {
     let family = rustix::net::getsockname(fd).map(|address| address.address_family());
+    // macOS does not say whether a socket listens.
+    #[cfg(target_os = "macos")]
+    let listening = false;
+    #[cfg(not(target_os = "macos"))]
     let listening = sockopt::socket_acceptconn(fd).unwrap_or(false);
     match (family, sockopt::socket_type(fd), listening) {
         (Ok(AddressFamily::UNIX), Ok(SocketType::STREAM), true) => kind::UNIX_LISTENER,

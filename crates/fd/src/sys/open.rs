@@ -115,6 +115,7 @@ fn rarer_socket(fd: BorrowedFd<'_>) -> &'static str {
     let family = rustix::net::getsockname(fd).map(|address| address.address_family());
     match (family, sockopt::socket_type(fd)) {
         (Ok(AddressFamily::UNIX), Ok(SocketType::DGRAM)) => kind::UNIX_DATAGRAM,
+        #[cfg(target_os = "linux")]
         (Ok(AddressFamily::NETLINK), _) => kind::NETLINK_SOCKET,
         _ => kind::SOCKET,
     }

@@ -164,6 +164,7 @@ mod here {
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[allow(missing_docs, reason = "the functions above have the documentation")]
 mod here {
     use std::os::fd::RawFd;
 

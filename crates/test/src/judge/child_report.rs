@@ -2,9 +2,9 @@
 
 use std::process::ExitStatus;
 
-use crate::hang::Hang;
-use crate::message::{ChildMessage, Ended, Started};
-use crate::progress::Progress;
+use super::super::hang::Hang;
+use super::super::message::{ChildMessage, Ended, Started};
+use super::super::progress::Progress;
 
 /// The report of one child process, with its exit status.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! The matcher of two runs: finds the descriptor of the second run that corresponds to one of the first.
 
+use super::super::message::Left;
 use super::ChildReport;
-use crate::message::Left;
 use echown_report::Descriptor;
 
 /// The descriptors that the second run left open. Each is matched with at most one of the first

@@ -201,7 +201,9 @@ unsafe fn received(message: *const libc::msghdr, table: &mut Table, trace: &Trac
             let one = header.read_unaligned();
             if one.cmsg_level == libc::SOL_SOCKET && one.cmsg_type == libc::SCM_RIGHTS {
                 let first = libc::CMSG_DATA(header).cast::<RawFd>();
-                let length = one.cmsg_len - (first as usize - header as usize);
+                // musl's type is narrower than that of glibc.
+                #[allow(clippy::unnecessary_cast, reason = "depends on the C library")]
+                let length = one.cmsg_len as usize - (first as usize - header as usize);
                 for index in 0..length / size_of::<RawFd>() {
                     table.opens(first.add(index).read_unaligned(), trace);
                 }
