@@ -264,9 +264,17 @@ pub fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String,
 }
 
 fn assert_parts(name: &str, expected: &Expected, output_text: &str) {
+    if expected.parts.iter().any(|part| part == "?") {
+        let refusal = output_text.lines().find(|line| line.contains("the kernel refuses the call"));
+        if let Some(why) = refusal {
+            eprintln!("only the verdict of {name} is checked: {why}");
+            return;
+        }
+    }
     for part in &expected.parts {
         let part = match part.strip_prefix('@') {
             Some(place) if HAS_PLACES => place,
+            _ if part == "?" => continue,
             Some(_) => continue,
             None => part,
         };

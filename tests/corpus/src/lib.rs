@@ -6,6 +6,7 @@ pub mod closes;
 pub mod cycle;
 pub mod pass;
 pub mod paths;
+pub mod ring;
 pub mod sessions;
 pub mod signals;
 pub mod worker;

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 /// Space for one control message with one number, aligned as its header.
 #[repr(align(8))]
@@ -20,7 +20,7 @@ fn with_message<R>(f: impl FnOnce(&mut libc::msghdr) -> R) -> R {
     f(&mut message)
 }
 
-pub fn send(through: &UnixStream, number: RawFd) -> io::Result<()> {
+pub fn send(through: &impl AsRawFd, number: RawFd) -> io::Result<()> {
     with_message(|message| unsafe {
         message.msg_controllen = libc::CMSG_SPACE(4) as _;
         let header = libc::CMSG_FIRSTHDR(message);
@@ -43,4 +43,19 @@ pub fn receive(through: &UnixStream) -> io::Result<RawFd> {
         }
         Ok(libc::CMSG_DATA(libc::CMSG_FIRSTHDR(message)).cast::<RawFd>().read_unaligned())
     })
+}
+
+/// The same fault with two messages in one call.
+pub fn receive_two(through: &UnixDatagram) -> io::Result<()> {
+    let mut messages: [libc::mmsghdr; 2] = unsafe { zeroed() };
+    let mut rooms = [Room([0; 64]), Room([0; 64])];
+    for (message, room) in messages.iter_mut().zip(&mut rooms) {
+        message.msg_hdr.msg_control = room.0.as_mut_ptr().cast();
+        message.msg_hdr.msg_controllen = room.0.len() as _;
+    }
+    let (number, flags) = (through.as_raw_fd(), libc::MSG_CMSG_CLOEXEC);
+    let received = unsafe {
+        libc::recvmmsg(number, messages.as_mut_ptr(), 2, flags, std::ptr::null_mut())
+    };
+    if received == 2 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

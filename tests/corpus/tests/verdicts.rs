@@ -3,7 +3,8 @@
 //!
 //! The line above each test is its verdict: `//~ passes`, `//~ fails` or `//~ ignored`, and then,
 //! between bars, parts of what the test's section of the output has to show. Parts that begin with
-//! `@` are known on Linux on x86-64: places in the source, and calls. `tests/adopting.rs` runs this
+//! `@` are known on Linux on x86-64: places in the source, and calls. With the part `?`, the others
+//! are not required if the test says that the kernel refuses the call. `tests/adopting.rs` runs this
 //! and compares.
 
 #[path = "verdicts/leaks.rs"]
@@ -35,3 +36,6 @@ mod runs;
 
 #[path = "verdicts/stacked.rs"]
 mod stacked;
+
+#[path = "verdicts/kinds.rs"]
+mod kinds;

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::fs::OFlags;
-use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::kind;
 
 use super::fd::{FdAddresses, Identity, Number, link_target, open_numbers};
+use super::rare_socket;
 
 /// The identity of a descriptor: its number and the open file that it refers to.
 ///
@@ -88,12 +88,17 @@ pub fn describe(number: RawFd) -> Described {
 fn kind_of(number: RawFd, link: Option<&str>) -> &'static str {
     let number = Number::listed(number);
     match (number.kind(), link.unwrap_or_default()) {
-        (kind::SOCKET, _) => number.lend(rarer_socket),
+        (kind::SOCKET, _) => number.lend(rare_socket::kind_of),
+        (kind::UDP_SOCKET, _) if number.lend(rare_socket::is_icmp) => kind::ICMP_SOCKET,
+        (kind::CHARACTER_DEVICE, link) if is_pty_master(link) => kind::PTY_MASTER,
+        (kind::CHARACTER_DEVICE, link) if link.starts_with("/dev/pts/") => kind::PTY_SLAVE,
         (kind::CHARACTER_DEVICE | kind::BLOCK_DEVICE, _) => kind::DEVICE,
         (_, link) if link.starts_with("anon_inode:") => anonymous(link),
         (_, link) if link.starts_with("pidfd:") => kind::PIDFD,
         (_, link) if link.starts_with("/memfd:") => kind::MEMFD,
+        (_, "/secretmem (deleted)") => kind::MEMFD_SECRET,
         (_, link) if is_namespace(link) => kind::NAMESPACE,
+        (_, "/") if is_detached_mount(number.raw()) => kind::DETACHED_MOUNT,
         (kind::PIPE | kind::FILE | kind::DIRECTORY, link) if link.starts_with("/dev/mqueue/") => {
             kind::FILE
         }
@@ -106,19 +111,33 @@ fn anonymous(link: &str) -> &'static str {
     found.map_or(kind::ANONYMOUS_INODE, |(_, kind)| kind)
 }
 
+fn anonymous_name(number: RawFd) -> Option<String> {
+    let link = link_target(number)?;
+    let name = link.strip_prefix("anon_inode:")?;
+    Some(name.trim_matches(['[', ']']).to_owned())
+}
+
+fn is_pty_master(link: &str) -> bool {
+    ["/dev/ptmx", "/dev/pts/ptmx"].contains(&link)
+}
+
+/// Whether it refers to a mount that has no place in the tree of this process (`fsmount`,
+/// `open_tree` with OPEN_TREE_CLONE). Such a descriptor has the flag O_PATH.
+fn is_detached_mount(number: RawFd) -> bool {
+    const O_PATH: u64 = 0o10_000_000;
+    let flags = field(number, "flags").and_then(|flags| u64::from_str_radix(&flags, 8).ok());
+    if flags.unwrap_or(0) & O_PATH == 0 {
+        return false;
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mount = field(number, "mnt_id").unwrap_or_default();
+    let is_listed = |line: &str| line.split(' ').next() == Some(&*mount);
+    !mounts.is_empty() && !mount.is_empty() && !mounts.lines().any(is_listed)
+}
+
 fn is_namespace(link: &str) -> bool {
     let names = ["net:[", "mnt:[", "pid:[", "user:[", "uts:[", "ipc:[", "cgroup:[", "time:["];
     names.iter().any(|name| link.starts_with(name))
-}
-
-fn rarer_socket(fd: BorrowedFd<'_>) -> &'static str {
-    let family = rustix::net::getsockname(fd).map(|address| address.address_family());
-    match (family, sockopt::socket_type(fd)) {
-        (Ok(AddressFamily::UNIX), Ok(SocketType::DGRAM)) => kind::UNIX_DATAGRAM,
-        #[cfg(target_os = "linux")]
-        (Ok(AddressFamily::NETLINK), _) => kind::NETLINK_SOCKET,
-        _ => kind::SOCKET,
-    }
 }
 
 /// Further facts for a descriptor of this kind.
@@ -130,11 +149,25 @@ fn facts(fd: BorrowedFd<'_>, kind: &str) -> Vec<String> {
         kind::EPOLL => watched(number),
         kind::EVENTFD => labelled(number, "eventfd-count", "count"),
         kind::SIGNALFD => labelled(number, "sigmask", "mask"),
-        kind::PIDFD => labelled(number, "Pid", "of process"),
+        kind::PIDFD => match field(number, "Pid").as_deref() {
+            Some("-1") => vec![String::from("of a process that has ended")],
+            Some(process) => vec![format!("of process {process}")],
+            None => Vec::new(),
+        },
+        kind::PTY_MASTER => {
+            let index = field(number, "tty-index");
+            index.map(|index| format!("of /dev/pts/{index}")).into_iter().collect()
+        }
+        kind::BPF_MAP => labelled(number, "map_id", "id"),
+        kind::BPF_PROGRAM => labelled(number, "prog_id", "id"),
+        kind::BPF_LINK => labelled(number, "link_id", "id"),
+        // The only thing known about it is the name in the link.
+        kind::ANONYMOUS_INODE => anonymous_name(number).into_iter().collect(),
         kind::INOTIFY => {
             let watches = lines(number).filter(|line| line.starts_with("inotify wd:")).count();
             vec![format!("{watches} watches")]
         }
+        kind::SOCKET | kind::RAW_SOCKET | kind::NETLINK_SOCKET => rare_socket::facts(fd, kind),
         kind::FILE | kind::DIRECTORY => opened_for(fd).map(str::to_owned).into_iter().collect(),
         _ => Vec::new(),
     }

@@ -16,6 +16,10 @@
 //! forwards the calls. Where addresses are not random, or the binary has a fixed address, nothing
 //! is trapped, and the reason is returned.
 //!
+//! Two calls are not made in the handler: `clone` and `clone3`, which may return on another stack.
+//! The calling code makes them again; see `clone.rs`. They are trapped for pidfds, and to record
+//! where a thread was spawned.
+//!
 //! Two more calls are trapped only for the sake of the handler. A forced signal that is blocked, or
 //! that has no handler, kills the process. So a call that blocks all signals (every `posix_spawn`
 //! does, for a moment) blocks all but SIGSYS, a handler of another signal blocks all but SIGSYS
@@ -24,7 +28,9 @@
 //! # Limits
 //!
 //! - Linux on x86-64. Threads that were started before the trap are not recorded. Neither are
-//!   descriptors from io_uring, 32-bit calls, `recvmmsg` and `clone3`, nor numbers from 4096 on.
+//!   descriptors from 32-bit calls and from reading a fanotify descriptor, nor numbers from 4096 on.
+//! - What an io_uring opens is attributed to the last ring that was set up, because the kernel
+//!   opens it. What a ring closes is not seen.
 //! - The handler runs on the stack of the calling code and needs more than 4 KiB of it: the
 //!   kernel's signal frame takes up to 3 KiB, the stack walk the rest. Code with less stack left,
 //!   such as a signal handler on a small alternate stack, overflows it.
@@ -40,11 +46,21 @@
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod calls;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod clone;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod filter;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod handler;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod lock;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod magic;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod rings;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod table;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod threads;
 
 use std::os::fd::RawFd;
 use std::{error, fmt, io};
@@ -121,7 +137,7 @@ mod here {
     use std::os::fd::RawFd;
 
     use super::table::{DOUBLES_MAX, Second, TABLE, Trace};
-    use super::{DoubleClose, Mode, Stack, TrapError, calls, filter, handler};
+    use super::{DoubleClose, Mode, Stack, TrapError, calls, filter, handler, rings, threads};
 
     /// Starts recording, until the process ends, on this thread and the threads that it starts.
     ///
@@ -132,9 +148,12 @@ mod here {
         handler::install(mode, |magic| filter::install(&text, magic))
     }
 
-    /// The call that opened the current file of a number.
+    /// The call that opened the current file of a number; for one that no recorded call opened, the
+    /// call that set up the io_uring, if there is one.
     pub fn opened(number: RawFd) -> Option<Stack> {
-        TABLE.with(|table| table.opened(number)).flatten().map(stack)
+        let of_ring = |trace| Stack { call: "an io_uring, set up", ..stack(trace) };
+        let opened = TABLE.with(|table| table.opened(number)).flatten().map(stack);
+        opened.or_else(|| rings::set_up().map(of_ring))
     }
 
     /// The call that closed a number that was open when recording began.
@@ -151,6 +170,11 @@ mod here {
             stacks: traces.map(|trace| trace.map(stack)),
         };
         doubles.into_iter().map(double).collect()
+    }
+
+    /// The call that spawned a thread.
+    pub fn spawned(thread: u32) -> Option<Stack> {
+        threads::spawned(thread).map(stack)
     }
 
     fn stack(trace: Trace) -> Stack {
@@ -185,6 +209,10 @@ mod here {
     pub fn doubles() -> Vec<DoubleClose> {
         Vec::new()
     }
+
+    pub fn spawned(_: u32) -> Option<Stack> {
+        None
+    }
 }
 
-pub use here::{closed, doubles, install, opened};
+pub use here::{closed, doubles, install, opened, spawned};

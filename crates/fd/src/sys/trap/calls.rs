@@ -9,9 +9,15 @@ pub(super) enum Effect {
     OpensOrQueries,
     /// Writes two new numbers where the argument with this index points.
     OpensPair(usize),
+    /// Writes a new number where the argument with this index points.
+    OpensInto(usize),
     /// May receive numbers in the message that its second argument points to.
     Receives,
-    /// Closes the number in its second argument, and opens it again.
+    /// May receive numbers in the messages that its second argument points to; returns their count.
+    ReceivesMany,
+    /// May write a new number, and starts a thread or a process.
+    Clones,
+    /// Closes the number in its second argument, and opens it again, unless both are equal.
     Replaces,
     /// Closes the number in its first argument.
     Closes,
@@ -23,8 +29,12 @@ pub(super) enum Effect {
     Handles,
 }
 
-/// Every trapped call.
+const OPEN_TREE_ATTR: i64 = 467;
+
+/// Every trapped call. The hot ones come first, because the filter compares in this order.
 pub(super) const CALLS: &[(i64, &str, Effect)] = &[
+    (libc::SYS_ioctl, "ioctl", Effect::Opens),
+    (libc::SYS_getsockopt, "getsockopt", Effect::OpensInto(3)),
     (libc::SYS_open, "open", Effect::Opens),
     (libc::SYS_openat, "openat", Effect::Opens),
     (libc::SYS_openat2, "openat2", Effect::Opens),
@@ -40,7 +50,6 @@ pub(super) const CALLS: &[(i64, &str, Effect)] = &[
     (libc::SYS_dup, "dup", Effect::Opens),
     (libc::SYS_dup2, "dup2", Effect::Replaces),
     (libc::SYS_dup3, "dup3", Effect::Replaces),
-    // For its two duplicating commands and for F_GETFD; other commands pass the filter.
     (libc::SYS_fcntl, "fcntl", Effect::OpensOrQueries),
     (libc::SYS_epoll_create, "epoll_create", Effect::Opens),
     (libc::SYS_epoll_create1, "epoll_create1", Effect::Opens),
@@ -59,12 +68,103 @@ pub(super) const CALLS: &[(i64, &str, Effect)] = &[
     (libc::SYS_perf_event_open, "perf_event_open", Effect::Opens),
     (libc::SYS_io_uring_setup, "io_uring_setup", Effect::Opens),
     (libc::SYS_mq_open, "mq_open", Effect::Opens),
+    (libc::SYS_fsopen, "fsopen", Effect::Opens),
+    (libc::SYS_fspick, "fspick", Effect::Opens),
+    (libc::SYS_fsmount, "fsmount", Effect::Opens),
+    (OPEN_TREE_ATTR, "open_tree_attr", Effect::Opens),
+    (libc::SYS_memfd_secret, "memfd_secret", Effect::Opens),
+    (libc::SYS_landlock_create_ruleset, "landlock_create_ruleset", Effect::Opens),
+    (libc::SYS_bpf, "bpf", Effect::Opens),
+    (libc::SYS_seccomp, "seccomp", Effect::Opens),
     (libc::SYS_recvmsg, "recvmsg", Effect::Receives),
+    (libc::SYS_recvmmsg, "recvmmsg", Effect::ReceivesMany),
+    (libc::SYS_clone, "clone", Effect::Clones),
+    (libc::SYS_clone3, "clone3", Effect::Clones),
     (libc::SYS_close, "close", Effect::Closes),
     (libc::SYS_close_range, "close_range", Effect::ClosesRange),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", Effect::Masks),
     (libc::SYS_rt_sigaction, "rt_sigaction", Effect::Handles),
 ];
+
+/// A condition on the lower half of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// The argument with this index is one of these values.
+    OneOf(u32, &'static [u32]),
+    /// The argument with this index has at least one of these bits.
+    AnyBit(u32, u32),
+}
+
+/// The calls that are trapped only if all of these conditions hold. The filter checks them, so that
+/// other uses of the call run at full speed.
+pub(super) const CONDITIONS: &[(i64, &[Condition])] = &[
+    (libc::SYS_ioctl, &[Condition::OneOf(1, OPENING_REQUESTS)]),
+    (
+        libc::SYS_getsockopt,
+        &[
+            Condition::OneOf(1, &[libc::SOL_SOCKET as u32]),
+            Condition::OneOf(2, &[libc::SO_PEERPIDFD as u32]),
+        ],
+    ),
+    // F_GETFD because of the standard library's check, see `handler::record`.
+    (
+        libc::SYS_fcntl,
+        &[Condition::OneOf(
+            1,
+            &[libc::F_DUPFD as u32, libc::F_GETFD as u32, libc::F_DUPFD_CLOEXEC as u32],
+        )],
+    ),
+    // With a number in the first argument, they change that descriptor.
+    (libc::SYS_signalfd, &[Condition::OneOf(0, &[u32::MAX])]),
+    (libc::SYS_signalfd4, &[Condition::OneOf(0, &[u32::MAX])]),
+    // With flags, it returns a version.
+    (libc::SYS_landlock_create_ruleset, &[Condition::OneOf(2, &[0])]),
+    (libc::SYS_bpf, &[Condition::OneOf(0, OPENING_BPF_COMMANDS)]),
+    (
+        libc::SYS_seccomp,
+        &[
+            Condition::OneOf(0, &[libc::SECCOMP_SET_MODE_FILTER]),
+            Condition::AnyBit(1, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32),
+        ],
+    ),
+    // `clone3` has its flags in memory, which a filter cannot read.
+    (libc::SYS_clone, &[Condition::AnyBit(0, (libc::CLONE_THREAD | libc::CLONE_PIDFD) as u32)]),
+];
+
+/// Requests of `ioctl` that return a new number.
+const OPENING_REQUESTS: &[u32] = &[
+    0x5441, // TIOCGPTPEER
+    0x894c, // SIOCGSKNS
+    0xb701, // NS_GET_USERNS
+    0xb702, // NS_GET_PARENT
+    0xaa00, // USERFAULTFD_IOC_NEW
+    0xae01, // KVM_CREATE_VM
+    0xae41, // KVM_CREATE_VCPU
+    0xff01, 0xff02, 0xff03, 0xff04, 0xff05, // PIDFD_GET_*_NAMESPACE
+    0xff06, 0xff07, 0xff08, 0xff09, 0xff0a,
+];
+
+/// Commands of `bpf` that return a new number.
+const OPENING_BPF_COMMANDS: &[u32] = &[
+    0,  // BPF_MAP_CREATE
+    5,  // BPF_PROG_LOAD
+    7,  // BPF_OBJ_GET
+    13, // BPF_PROG_GET_FD_BY_ID
+    14, // BPF_MAP_GET_FD_BY_ID
+    17, // BPF_RAW_TRACEPOINT_OPEN
+    18, // BPF_BTF_LOAD
+    19, // BPF_BTF_GET_FD_BY_ID
+    28, // BPF_LINK_CREATE
+    30, // BPF_LINK_GET_FD_BY_ID
+    32, // BPF_ENABLE_STATS
+    33, // BPF_ITER_CREATE
+    36, // BPF_TOKEN_CREATE
+];
+
+/// The conditions on the arguments of a trapped call.
+pub(super) fn conditions(call: i64) -> &'static [Condition] {
+    CONDITIONS.iter().find(|(number, _)| *number == call).map_or(&[], |(_, all)| all)
+}
 
 pub(super) fn effect(call: i64) -> Option<Effect> {
     CALLS.iter().find(|(number, _, _)| *number == call).map(|(_, _, effect)| *effect)

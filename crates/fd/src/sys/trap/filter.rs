@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Range;
 
 use super::TrapError;
-use super::calls::{CALLS, Effect};
+use super::calls::{CALLS, Condition, conditions};
 
 /// `AUDIT_ARCH_X86_64`.
 const ARCHITECTURE: u32 = 0xc000_003e;
@@ -18,6 +18,9 @@ const GAP_MAX: usize = 64 * 1024 * 1024;
 
 /// A binary below this address is not position-independent.
 const FIXED_BELOW: usize = 0x1000_0000;
+
+/// The jump on a common bit, which the libc crate lacks.
+const BPF_JSET: u32 = 0x40;
 
 /// Offsets in `seccomp_data`.
 const NUMBER: u32 = 0;
@@ -110,7 +113,10 @@ pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), TrapError
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum To {
     Next,
-    Duplicating,
+    /// The condition with the second index of the call with this number.
+    Condition(i64, usize),
+    /// `clone` is trapped, unless it is made again.
+    CheckClone,
     /// The call is trapped if it comes from this address.
     CheckOrigin,
     From(usize),
@@ -140,6 +146,26 @@ impl Assembly {
 
     fn if_at_least(&mut self, value: u32, then: To, otherwise: To) {
         self.push(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, value, then, otherwise);
+    }
+
+    fn if_any_bit(&mut self, bits: u32, then: To, otherwise: To) {
+        self.push(libc::BPF_JMP | BPF_JSET | libc::BPF_K, bits, then, otherwise);
+    }
+
+    /// Goes on at `then` if the condition holds, and allows the call otherwise.
+    fn conditionally(&mut self, condition: Condition, then: To) {
+        match condition {
+            Condition::OneOf(index, values) => {
+                self.load(argument(index));
+                let (last, others) = values.split_last().expect("a condition has values");
+                others.iter().for_each(|&value| self.if_equal(value, then, To::Next));
+                self.if_equal(*last, then, To::Allow);
+            }
+            Condition::AnyBit(index, bits) => {
+                self.load(argument(index));
+                self.if_any_bit(bits, then, To::Allow);
+            }
+        }
     }
 
     fn returns(&mut self, label: To, action: u32) {
@@ -172,25 +198,35 @@ impl Assembly {
     }
 }
 
+/// Where the check of a call goes on after this number of conditions.
+fn begin(call: i64, checked: usize) -> To {
+    match call {
+        _ if checked < conditions(call).len() => To::Condition(call, checked),
+        libc::SYS_clone => To::CheckClone,
+        _ => To::CheckOrigin,
+    }
+}
+
 fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     let mut it = Assembly::default();
     it.load(ARCH);
     it.if_equal(ARCHITECTURE, To::Next, To::Allow);
     it.load(NUMBER);
     it.if_at_least(X32, To::Allow, To::Next);
-    for &(call, _, effect) in CALLS {
-        let to = match effect {
-            Effect::OpensOrQueries => To::Duplicating,
-            _ => To::CheckOrigin,
-        };
-        it.if_equal(low(call as u64), to, To::Next);
+    for &(call, _, _) in CALLS {
+        it.if_equal(low(call as u64), begin(call, 0), To::Next);
     }
     it.if_equal(u32::MAX, To::Allow, To::Allow);
-    it.label(To::Duplicating);
-    it.load(argument(1));
-    it.if_equal(libc::F_DUPFD as u32, To::CheckOrigin, To::Next);
-    it.if_equal(libc::F_GETFD as u32, To::CheckOrigin, To::Next);
-    it.if_equal(libc::F_DUPFD_CLOEXEC as u32, To::CheckOrigin, To::Allow);
+    for &(call, _, _) in CALLS {
+        for (index, &condition) in conditions(call).iter().enumerate() {
+            it.label(To::Condition(call, index));
+            it.conditionally(condition, begin(call, index + 1));
+        }
+    }
+    // The sixth register may be in use across a `clone`. The kernel ignores the flags' upper half.
+    it.label(To::CheckClone);
+    it.load(argument(0) + 4);
+    it.if_equal(low(magic), To::Allow, To::From(0));
     it.label(To::CheckOrigin);
     it.load(argument(5));
     it.if_equal(low(magic), To::Next, To::From(0));
@@ -268,6 +304,7 @@ mod tests {
                 code if code == libc::BPF_RET => return k,
                 code if code & 7 == libc::BPF_LD => value = load(k),
                 code if code & 0xf0 == libc::BPF_JEQ => at += jump(value == k),
+                code if code & 0xf0 == BPF_JSET => at += jump(value & k != 0),
                 _ => at += jump(value >= k),
             }
             at += 1;
@@ -301,6 +338,41 @@ mod tests {
         assert!(!is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_GETFL)));
         for signal in [libc::SIGSYS, libc::SIGINT] {
             assert!(is_trapped(libc::SYS_rt_sigaction, here, [signal as u64, 0, 0, 0, 0, 0]));
+        }
+    }
+
+    #[test]
+    fn calls_that_open_with_some_arguments_only_pass_with_the_others() {
+        let here = 0x5500_0000_2000;
+        let text = 0x5500_0000_1000..0x5500_0010_0000;
+        let magic = 0x1234_5678_9abc_def0;
+        let program = program(&[text], magic);
+        let is_trapped = |call, arguments: [u64; 3]| {
+            let [first, second, third] = arguments;
+            let arguments = [first, second, third, 0, 0, 0];
+            interpret(&program, call, here, arguments) == libc::SECCOMP_RET_TRAP
+        };
+        let minus_one = u64::from(u32::MAX);
+        let thread = (libc::CLONE_THREAD | libc::CLONE_VM) as u64;
+        for (call, opening, other) in [
+            (libc::SYS_ioctl, [3, 0x5441, 0], [3, libc::FIONBIO, 0]),
+            (libc::SYS_ioctl, [3, 0xff0a, 0], [3, libc::TIOCGWINSZ, 0]),
+            (libc::SYS_getsockopt, [3, 1, 77], [3, 1, libc::SO_ERROR as u64]),
+            (libc::SYS_getsockopt, [3, 1, 77], [3, libc::IPPROTO_TCP as u64, 77]),
+            (libc::SYS_fcntl, [3, libc::F_DUPFD as u64, 0], [3, libc::F_SETFL as u64, 0]),
+            (libc::SYS_signalfd, [minus_one, 0, 0], [3, 0, 0]),
+            (libc::SYS_signalfd4, [minus_one, 0, 0], [0, 0, 0]),
+            (libc::SYS_landlock_create_ruleset, [1, 8, 0], [0, 0, 1]),
+            (libc::SYS_bpf, [0, 0, 0], [1, 0, 0]),
+            (libc::SYS_bpf, [36, 0, 0], [2, 0, 0]),
+            (libc::SYS_seccomp, [1, 8, 0], [1, 0, 0]),
+            (libc::SYS_seccomp, [1, 8 | 1, 0], [0, 8, 0]),
+            (libc::SYS_clone, [thread, 0, 0], [libc::SIGCHLD as u64, 0, 0]),
+            (libc::SYS_clone, [libc::CLONE_PIDFD as u64, 0, 0], [libc::CLONE_VM as u64, 0, 0]),
+            (libc::SYS_clone, [thread, 0, 0], [thread | magic << 32, 0, 0]),
+        ] {
+            assert!(is_trapped(call, opening), "{call} {opening:x?}");
+            assert!(!is_trapped(call, other), "{call} {other:x?}");
         }
     }
 

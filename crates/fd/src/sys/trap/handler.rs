@@ -3,17 +3,15 @@
 //! It runs on the calling thread, at the instruction of the call, so it never interrupts other
 //! code. It allocates nothing and takes no lock except the table's.
 
-use std::arch::asm;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Write;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::calls::{Effect, effect};
+use super::clone::{self, Request};
+use super::magic::{self, repeat};
 use super::table::{TABLE, Table, Trace};
-use super::{Mode, TrapError};
-
-/// The value that passes the filter, as the sixth argument of calls that take at most five.
-static MAGIC: AtomicU64 = AtomicU64::new(0);
+use super::{Mode, TrapError, rings, threads};
 
 /// The id of the recorded process; a child between fork and exec has another one.
 static RECORDED_PROCESS: AtomicI64 = AtomicI64::new(0);
@@ -45,14 +43,13 @@ pub(super) fn install(
     mode: Mode,
     filter: impl FnOnce(u64) -> Result<(), TrapError>,
 ) -> Result<(), TrapError> {
-    // Random, so that no program has it in that register by chance; never zero, which is common.
-    let magic = RandomState::new().build_hasher().finish() | 1;
-    // ord: Relaxed, all three; they are read only under the filter, which this thread installs
-    // after them, and other threads are started later.
-    MAGIC.store(magic, Ordering::Relaxed);
+    let magic = magic::choose();
+    // ord: Relaxed, both; they are read only under the filter, which this thread installs after
+    // them, and other threads are started later.
     IGNORE_ABORT.store(mode == Mode::IgnoreAbort, Ordering::Relaxed);
     RECORDED_PROCESS.store(i64::from(std::process::id()), Ordering::Relaxed);
     TABLE.set(Table::new());
+    threads::start();
     // The first unwinding may load tables, so it is done here and not in the handler.
     let mut trace = Trace::new(0, 0, [0; 16]);
     unwind(&mut trace, 0);
@@ -117,9 +114,20 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     let arguments = ARGUMENTS.map(|register| registers[place(register)] as u64);
     let pointer = registers[place(libc::REG_RIP)] as usize;
     let mask = &raw mut context.uc_sigmask;
+    if threads::has_pending() && is_recorded_process() {
+        resolve_pending();
+    }
     let result = match effect(call) {
         Some(Effect::Masks) => set_mask(mask.cast(), arguments),
         Some(Effect::Handles) => set_action(arguments),
+        Some(Effect::Clones) => match clones(call, arguments, mask, registers) {
+            Some(result) => result,
+            None => {
+                clone::repeat_at_origin(call, registers);
+                *errno = errno_before;
+                return;
+            }
+        },
         Some(effect) if is_recorded_process() => {
             let mut trace = Trace::new(call, this_thread(), this_threads_name());
             unwind(&mut trace, pointer);
@@ -129,6 +137,63 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     };
     context.uc_mcontext.gregs[place(libc::REG_RAX)] = result;
     *errno = errno_before;
+}
+
+/// Records what a `clone` is about to make. Returns its result if it was made here.
+fn clones(
+    call: i64,
+    arguments: [u64; 5],
+    mask: *mut libc::sigset_t,
+    registers: &mut [libc::greg_t; 23],
+) -> Option<i64> {
+    if !is_recorded_process() {
+        return None;
+    }
+    let request = Request::read(call, arguments)?;
+    let (pidfd, thread) = (request.pidfd(), request.thread_pointer());
+    if pidfd.is_none() && thread.is_none() {
+        return None;
+    }
+    let mut trace = Trace::new(call, this_thread(), this_threads_name());
+    unwind(&mut trace, registers[libc::REG_RIP as usize] as usize);
+    if trace.addresses().len() < 2 {
+        // The C library's function for it has no unwind table, because that would be wrong in the
+        // child. It uses no stack, so the walk can begin at its caller.
+        let before = clone::return_from_leaf(registers);
+        unwind(&mut trace, registers[libc::REG_RIP as usize] as usize);
+        *registers = before;
+    }
+    let Some(address) = pidfd.filter(|_| request.is_fork()) else {
+        threads::clones(thread, pidfd, &trace);
+        return None;
+    };
+    let result = unmasked(call, arguments, mask);
+    // The child must not take the lock: another thread may have held it.
+    if let Some(number) = clone::number_at(address).filter(|_| result > 0) {
+        TABLE.with(|table| table.opens(number, &trace));
+    }
+    Some(result)
+}
+
+/// Records what a `clone` of this thread, or the one that started it, has made.
+fn resolve_pending() {
+    let Some(pidfd) = threads::resolve(this_thread()) else { return };
+    // The call may have failed, or the memory may have another use by now.
+    let number = clone::number_at(pidfd.address).filter(|&number| is_pidfd(number));
+    if let Some(number) = number {
+        TABLE.with(|table| table.opens(number, &pidfd.trace));
+    }
+}
+
+fn is_pidfd(number: RawFd) -> bool {
+    const LINK_MAX: usize = 32;
+    let (mut path, mut link) = ([0_u8; LINK_MAX], [0_u8; LINK_MAX]);
+    let written = write!(&mut path[..LINK_MAX - 1], "/proc/self/fd/{number}");
+    let arguments = [&raw const path as u64, &raw mut link as u64, LINK_MAX as u64, 0, 0];
+    // SAFETY: the path ends with a zero, and the kernel writes at most the length of `link`.
+    let length = unsafe { repeat(libc::SYS_readlink, arguments) };
+    let link = &link[..usize::try_from(length).unwrap_or(0)];
+    written.is_ok() && (link == b"anon_inode:[pidfd]" || link.starts_with(b"pidfd:"))
 }
 
 /// Makes the call and records its effect.
@@ -153,6 +218,9 @@ fn record(
         let was_closed = TABLE.with(|table| table.is_closed(number(arguments[0])));
         return if was_closed == Some(true) { 0 } else { result };
     }
+    if call == libc::SYS_io_uring_setup && result >= 0 {
+        rings::is_set_up(trace);
+    }
     TABLE.with(|table| match effect {
         Effect::Closes => {
             if let (EBADF, Some(before)) = (result, before) {
@@ -167,10 +235,14 @@ fn record(
             let pair = unsafe { (arguments[argument] as *const [RawFd; 2]).read_unaligned() };
             pair.iter().for_each(|&number| table.opens(number, trace));
         }
+        Effect::OpensInto(argument) => {
+            // SAFETY: the call succeeded, so the kernel has written a number there.
+            let number = unsafe { (arguments[argument] as *const RawFd).read_unaligned() };
+            table.opens(number, trace);
+        }
+        Effect::Replaces if number(arguments[0]) == number(arguments[1]) => {}
         Effect::Replaces => {
-            if arguments[0] != arguments[1] {
-                table.closes(number(arguments[1]), trace);
-            }
+            table.closes(number(arguments[1]), trace);
             table.opens(number(arguments[1]), trace);
         }
         Effect::ClosesRange => {
@@ -181,12 +253,24 @@ fn record(
         }
         // SAFETY: the call succeeded, so this is the message that the kernel has filled in.
         Effect::Receives => unsafe { received(arguments[1] as *const libc::msghdr, table, trace) },
-        Effect::Masks | Effect::Handles => {}
+        Effect::ReceivesMany => {
+            for index in 0..result as usize {
+                // SAFETY: the call succeeded, so the kernel has filled in this many messages.
+                unsafe {
+                    let message = (arguments[1] as *const libc::mmsghdr).add(index);
+                    received(&raw const (*message).msg_hdr, table, trace);
+                }
+            }
+        }
+        Effect::Clones | Effect::Masks | Effect::Handles => {}
     });
     result
 }
 
-/// Records the descriptors that a message contains (SCM_RIGHTS).
+/// The control message with a pidfd of the sender, for sockets with SO_PASSPIDFD.
+const SCM_PIDFD: libc::c_int = 4;
+
+/// Records the descriptors that a message contains.
 ///
 /// # Safety
 /// `message` points to a message that `recvmsg` has filled in.
@@ -199,7 +283,8 @@ unsafe fn received(message: *const libc::msghdr, table: &mut Table, trace: &Trac
         let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
             let one = header.read_unaligned();
-            if one.cmsg_level == libc::SOL_SOCKET && one.cmsg_type == libc::SCM_RIGHTS {
+            let has_numbers = [libc::SCM_RIGHTS, SCM_PIDFD].contains(&one.cmsg_type);
+            if one.cmsg_level == libc::SOL_SOCKET && has_numbers {
                 let first = libc::CMSG_DATA(header).cast::<RawFd>();
                 // musl's type is narrower than that of glibc.
                 #[allow(clippy::unnecessary_cast, reason = "depends on the C library")]
@@ -348,34 +433,4 @@ fn this_threads_name() -> [u8; 16] {
     // SAFETY: PR_GET_NAME writes at most 16 bytes, the length of `name`.
     unsafe { repeat(libc::SYS_prctl, arguments) };
     name
-}
-
-/// A system call that passes the filter.
-///
-/// # Safety
-/// The requirements of the call on its arguments.
-// SAFETY: the caller guarantees it; see above.
-unsafe fn repeat(call: i64, arguments: [u64; 5]) -> i64 {
-    let result: i64;
-    // ord: Relaxed; see `install`.
-    let magic = MAGIC.load(Ordering::Relaxed);
-    // SAFETY: the kernel's calling convention: the number and six arguments in these registers, the
-    // result in rax, rcx and r11 clobbered, the stack untouched. None of these calls takes a sixth
-    // argument. The caller is responsible for the call's memory accesses.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") call => result,
-            in("rdi") arguments[0],
-            in("rsi") arguments[1],
-            in("rdx") arguments[2],
-            in("r10") arguments[3],
-            in("r8") arguments[4],
-            in("r9") magic,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result
 }
