@@ -10,6 +10,7 @@
 //! | [`open`] | all open descriptors, described |
 //! | [`trap`] | records of the calls that open and close descriptors |
 //! | [`inherit_fds`] | descriptors for a child process |
+//! | [`shared_map`] | memory that two processes share |
 //! | [`unix_address`] | names of Unix sockets |
 //! | [`escape`] | text from outside, made printable |
 //! | [`append`] | opens an output file without waiting for its reader |
@@ -28,4 +29,4 @@ pub mod kind;
 mod sys;
 
 #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
-pub use sys::{fd, inherit_fds, open, trap, unix_address};
+pub use sys::{fd, inherit_fds, open, shared_map, trap, unix_address};

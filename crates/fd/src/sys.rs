@@ -5,5 +5,6 @@ pub mod fd;
 pub mod inherit_fds;
 pub mod open;
 mod rare_socket;
+pub mod shared_map;
 pub mod trap;
 pub mod unix_address;
