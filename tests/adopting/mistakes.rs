@@ -36,11 +36,8 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("#[echown::test(settle_ms = \"5\")] fn it() {}", "`settle_ms` expects a number"),
     ("#[echown::test(settle_ms)] fn it() {}", "write `settle_ms = N`"),
-    (
-        "#[echown::test(trace_fds = 1)] fn it() {}",
-        "write `trace_fds = true` or `trace_fds = false`",
-    ),
-    ("#[echown::test(trace_fds no_rerun)] fn it() {}", "expected a comma between two options"),
+    ("#[echown::test(no_trace = 1)] fn it() {}", "write `no_trace = true` or `no_trace = false`"),
+    ("#[echown::test(no_trace no_rerun)] fn it() {}", "expected a comma between two options"),
     // The compiler's message for a `use super::*` above which the attribute was imported.
     (
         "pub use echown::test; #[cfg(test)] mod tests { use super::*; #[test] fn it() {} }",

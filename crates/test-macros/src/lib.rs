@@ -34,8 +34,9 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// | `report_inherited` | reports descriptors that the process inherited |
 /// | `settle_ms = N` | how long finishing threads may take (default 1000) |
 /// | `timeout_ms = N` | the time after which a hanging test is killed and reported (default 300000) |
-/// | `trace_fds` | records openings and closings in the first run, too, which detects double closes (Linux on x86-64) |
-/// | `no_rerun` | never runs the test a second time to find the places of its leaks |
+/// | `group = "NAME"` | tests of one group do not run at the same time |
+/// | `no_trace` | does not record openings and closings, so that reports have no places |
+/// | `no_rerun` | never runs the body a second time |
 ///
 /// # Examples
 /// ```ignore

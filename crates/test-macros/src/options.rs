@@ -20,8 +20,9 @@ pub(crate) struct Options {
     report_inherited: bool,
     settle_ms: Option<Literal>,
     timeout_ms: Option<Literal>,
-    trace_fds: bool,
+    no_trace: bool,
     no_rerun: bool,
+    group: Option<Literal>,
     /// Whether the function is a test without this attribute.
     pub(crate) is_registered: bool,
 }
@@ -100,8 +101,9 @@ impl Options {
             "report_inherited" => self.report_inherited = yes_or_no(word, tokens)?,
             "settle_ms" => self.settle_ms = Some(number(word, tokens)?),
             "timeout_ms" => self.timeout_ms = Some(number(word, tokens)?),
-            "trace_fds" => self.trace_fds = yes_or_no(word, tokens)?,
+            "no_trace" => self.no_trace = yes_or_no(word, tokens)?,
             "no_rerun" => self.no_rerun = yes_or_no(word, tokens)?,
+            "group" => self.group = Some(string(word, tokens)?),
             REGISTERED => self.is_registered = true,
             "because" => {
                 let what = "`because` needs an option before it: ignore_path, ignore_kind, \
@@ -112,7 +114,7 @@ impl Options {
                 let what = format!(
                     "unknown option `{other}`; options are ignore_path, ignore_kind, \
                      allow_close_inherited, expect_leaks (each followed by because), \
-                     report_inherited, settle_ms, timeout_ms, trace_fds and no_rerun"
+                     report_inherited, settle_ms, timeout_ms, group, no_trace and no_rerun"
                 );
                 return Err(SyntaxError::new(word.span(), what));
             }
@@ -154,13 +156,14 @@ impl fmt::Display for Fields<'_> {
             ("allow_close_inherited", &options.allow_close_inherited),
             ("settle_ms", &options.settle_ms),
             ("timeout_ms", &options.timeout_ms),
+            ("group", &options.group),
         ] {
             match value {
                 Some(value) => write!(f, ", {name}: ::core::option::Option::Some({value})")?,
                 None => write!(f, ", {name}: ::core::option::Option::None")?,
             }
         }
-        write!(f, ", trace_fds: {}, no_rerun: {}", options.trace_fds, options.no_rerun)
+        write!(f, ", no_trace: {}, no_rerun: {}", options.no_trace, options.no_rerun)
     }
 }
 

@@ -44,10 +44,12 @@ pub struct Case {
     pub settle_ms: Option<u64>,
     /// See [`Case::timeout`].
     pub timeout_ms: Option<u64>,
-    /// Whether the first run records opening and closing calls, too.
-    pub trace_fds: bool,
-    /// Whether the second run is disabled.
+    /// Whether opening and closing calls are not recorded.
+    pub no_trace: bool,
+    /// Whether the body never runs a second time.
     pub no_rerun: bool,
+    /// The tests that do not run at the same time as this one.
+    pub group: Option<&'static str>,
 }
 
 /// The text in a test binary that says that it checks this test: `echown unchecked` searches for it.
@@ -135,8 +137,9 @@ pub(super) mod tests {
         report_inherited: false,
         settle_ms: None,
         timeout_ms: None,
-        trace_fds: false,
+        no_trace: false,
         no_rerun: false,
+        group: None,
     };
 
     #[test]

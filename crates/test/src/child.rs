@@ -1,11 +1,12 @@
 //! The child process: runs the body alone, and reports the descriptors that it left open.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::process::{ExitCode, Termination, exit};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use echown_fd::{
     inherit_fds,
@@ -14,19 +15,19 @@ use echown_fd::{
 };
 
 use super::case::Case;
+use super::child_config::ChildConfig;
 use super::fd_snapshot::{FdSnapshot, described};
+use super::function_names::ProcessWide;
+use super::judge;
 use super::message::{
-    ChildMessage, Closed, Coverage, Double, Ended, Left, Outcome, OwnedAtExit, Started,
+    ChildMessage, Closed, ClosedLate, Coverage, Double, Ended, Fate, Left, Outcome, OwnedAtExit,
+    Started, now,
 };
 use super::observer::{Observed, Observer, panic_message};
+use super::report_map::ReportWriter;
+use super::settle::{Settled, settle};
 use super::symbolizer::Symbolizer;
 use echown_report::{Descriptor, Place, ResourceData, StackFrame};
-
-/// The environment variable that marks a child process and contains its settings.
-pub(super) const VARIABLE: &str = "ECHOWN_TEST_CHILD";
-
-/// The exit code of a child that cannot report because the test closed the report pipe.
-pub(super) const LOST_EXIT_CODE: i32 = 97;
 
 /// The exit code of a test runner whose test failed.
 const FAILED_EXIT_CODE: i32 = 101;
@@ -39,57 +40,6 @@ const FDS_RESERVED: usize = 64;
 /// thousands of leaks, comparing all pairs takes minutes.
 const COMPARED_MAX: usize = 100;
 
-/// The settings of a child process.
-pub(super) struct ChildConfig {
-    /// The write end of the report pipe.
-    pub(super) control: RawFd,
-    /// The descriptor to install as standard output and standard error; `None` leaves them
-    /// unchanged. The output of the runner before the body is discarded.
-    pub(super) output: Option<RawFd>,
-    /// Whether and how to record opening and closing calls.
-    pub(super) trace: Option<trap::Mode>,
-    /// Whether to run the body a second time if it leaves something open.
-    pub(super) rerun: bool,
-}
-
-impl ChildConfig {
-    /// The settings; `None` in every process other than the child. A process that the child started
-    /// also has the variable, but another parent.
-    pub(super) fn from_environment() -> Option<ChildConfig> {
-        static TAKEN: AtomicBool = AtomicBool::new(false);
-        let text = std::env::var(VARIABLE).ok()?;
-        let mut words = text.split(' ');
-        let parent: u32 = words.next()?.parse().ok()?;
-        if parent != std::os::unix::process::parent_id() {
-            return None;
-        }
-        let config = ChildConfig {
-            control: words.next()?.parse().ok()?,
-            output: words.next()?.parse().ok(),
-            trace: match words.next()? {
-                "strict" => Some(trap::Mode::Strict),
-                "ignore-abort" => Some(trap::Mode::IgnoreAbort),
-                _ => None,
-            },
-            rerun: words.next()? == "rerun",
-        };
-        // ord: Relaxed; only the runner's thread for the one test reads it. A test that is called
-        // from a test's body gets a child process of its own.
-        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(config)
-    }
-
-    pub(super) fn to_variable(&self, parent: u32) -> String {
-        let output = self.output.map_or(String::from("-"), |number| number.to_string());
-        let trace = match self.trace {
-            Some(trap::Mode::Strict) => "strict",
-            Some(trap::Mode::IgnoreAbort) => "ignore-abort",
-            None => "-",
-        };
-        let rerun = if self.rerun { "rerun" } else { "-" };
-        format!("{parent} {} {output} {trace} {rerun}", self.control)
-    }
-}
-
 /// Runs the test and ends the process.
 pub(super) fn run<R: Termination + 'static>(
     case: &Case,
@@ -97,9 +47,9 @@ pub(super) fn run<R: Termination + 'static>(
     body: fn() -> R,
     observer: &'static dyn Observer,
 ) -> ! {
-    let pipe = ReportPipe::new(&config);
+    let report = take_over(&config).unwrap_or_else(|error| panic!("the parent's report: {error}"));
     let before = FdSnapshot::take();
-    pipe.send(&ChildMessage::Started(Started {
+    report.send(&ChildMessage::Started(Started {
         before: before.fds.iter().map(|fd| i64::from(fd.number)).collect(),
         threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
     }));
@@ -110,31 +60,44 @@ pub(super) fn run<R: Termination + 'static>(
             Err(error) => Coverage::Missing(error.to_string()),
         },
     };
-    let run = Run { case, body, observer, pipe: &pipe, symbolizer: Symbolizer::new(case) };
+    let run = Run { case, body, observer, report: &report, symbolizer: Symbolizer::new(case) };
     let mut first = run.execute(&before);
     first.ended.coverage = coverage;
-    let outcome = first.ended.outcome.clone();
-    let count = first.fds.len();
-    if !config.rerun || count == 0 {
-        run.find_places(&mut first, |_| true);
-        pipe.send(&ChildMessage::Ended(first.ended));
-    } else {
-        // Sent before the second execution, which may fail. The places are sent after it:
-        // symbolizing is slow, and descriptors that are opened once per process need no place.
-        pipe.send(&ChildMessage::Ended(first.ended.clone()));
-        inherit_fds::make_room(count);
+    run.find_places(&mut first);
+    report.send(&ChildMessage::Ended(first.ended.clone()));
+    if config.rerun && judge::needs_second_execution(case, &first.ended) && hide_output() {
+        inherit_fds::make_room(first.fds.len());
         let second = run.execute(&FdSnapshot::take());
         // The second execution is not comparable if its outcome differs or no descriptor could be
         // opened.
-        let recurs = match second.ended.outcome == outcome && !second.is_full {
-            true => first.recurring_in(&second),
-            false => vec![true; count],
-        };
-        run.find_places(&mut first, |index| recurs[index]);
-        pipe.send(&ChildMessage::Rerun { recurs });
-        pipe.send(&ChildMessage::Ended(first.ended));
+        if second.ended.outcome == first.ended.outcome && !second.is_full {
+            let recurs = second.recurs(&first);
+            for (left, recurs) in first.ended.left.iter_mut().zip(recurs) {
+                left.recurs = Some(recurs);
+            }
+            report.send(&ChildMessage::Ended(first.ended.clone()));
+        }
     }
-    exit(if outcome == Outcome::Returned { 0 } else { FAILED_EXIT_CODE })
+    exit(if first.ended.outcome == Outcome::Returned { 0 } else { FAILED_EXIT_CODE })
+}
+
+/// Takes over the descriptors that the parent passed. None of them is open any more when this
+/// returns, apart from the standard streams.
+fn take_over(config: &ChildConfig) -> io::Result<ReportWriter> {
+    if let Some(output) = config.output {
+        let output = inherit_fds::receive(output)?;
+        // The output of the runner is discarded up to here; from here on it is the test's.
+        let _ = io::stdout().flush();
+        let _ = rustix::stdio::dup2_stdout(&output);
+    }
+    ReportWriter::new(inherit_fds::receive(config.report)?)
+}
+
+/// Discards the output from here on. Returns false if that is not possible.
+fn hide_output() -> bool {
+    let _ = io::stdout().flush();
+    let Ok(null) = File::options().write(true).open("/dev/null") else { return false };
+    rustix::stdio::dup2_stdout(&null).and(rustix::stdio::dup2_stderr(&null)).is_ok()
 }
 
 /// The findings of one execution of the body, with the stacks that are not symbolized yet.
@@ -149,24 +112,23 @@ struct Execution {
 }
 
 impl Execution {
-    /// Which of the remaining descriptors the second execution left again. A descriptor recurs if
-    /// one of the same kind was opened at the same place or at an unrecorded one, or if the number
-    /// of descriptors of that kind did not decrease, because one that a process opens only once
-    /// would be missing.
-    fn recurring_in(&self, second: &Execution) -> Vec<bool> {
-        let alike = second.openings();
+    /// For each descriptor that the first execution left: whether this one, the second, left it
+    /// again. It did if it left one of the same kind that was opened by the same calls. Of
+    /// descriptors whose openings are not recorded, the kinds are counted: one that a process opens
+    /// only once is missing.
+    fn recurs(&self, first: &Execution) -> Vec<bool> {
         let (mut before, mut after) = (HashMap::new(), HashMap::new());
-        self.openings().for_each(|(kind, _)| *before.entry(kind).or_insert(0) += 1);
-        second.openings().for_each(|(kind, _)| *after.entry(kind).or_insert(0) += 1);
-        let alike: HashSet<(&str, Option<&[usize]>)> = alike.collect();
+        first.openings().for_each(|(kind, _)| *before.entry(kind).or_insert(0) += 1);
+        self.openings().for_each(|(kind, _)| *after.entry(kind).or_insert(0) += 1);
+        let alike: HashSet<(&str, Option<&[usize]>)> = self.openings().collect();
         let recurs = |(kind, opening): (&str, Option<&[usize]>)| {
             let some = after.get(kind).copied().unwrap_or(0);
-            some >= before[kind]
-                || alike.contains(&(kind, opening))
-                || alike.contains(&(kind, None))
-                || (opening.is_none() && some > 0)
+            match opening {
+                Some(_) => alike.contains(&(kind, opening)),
+                None => some >= before[kind],
+            }
         };
-        self.openings().map(recurs).collect()
+        first.openings().map(recurs).collect()
     }
 
     /// Kind and stack of each remaining descriptor.
@@ -183,7 +145,7 @@ struct Run<'a, R> {
     case: &'a Case,
     body: fn() -> R,
     observer: &'static dyn Observer,
-    pipe: &'a ReportPipe,
+    report: &'a ReportWriter,
     symbolizer: Symbolizer,
 }
 
@@ -193,8 +155,8 @@ impl<R: Termination + 'static> Run<'_, R> {
     fn execute(&self, before: &FdSnapshot) -> Execution {
         let (body, observer) = (self.body, self.observer);
         let in_task =
-            move || observer.run(Box::new(move || report(__rust_begin_short_backtrace(body))));
-        self.pipe.send(&ChildMessage::Began);
+            move || observer.run(Box::new(move || succeeds(__rust_begin_short_backtrace(body))));
+        self.report.send(&ChildMessage::Began { at: now() });
         let running = thread::Builder::new().name(self.case.name()).spawn(in_task);
         let running =
             running.unwrap_or_else(|error| panic!("no thread for the test's body: {error}"));
@@ -210,14 +172,32 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
         // Buffered output belongs to this test.
         let _ = io::stdout().flush();
-        self.pipe.send(&ChildMessage::Returned);
+        self.report.send(&ChildMessage::Returned { at: now() });
         let is_full = inherit_fds::is_full();
         inherit_fds::make_room(FDS_RESERVED);
-        let fds = before.leaked_since(self.case.settle());
+        let process_wide = ProcessWide::default();
+        let opened_for_process = |fd: &FdIdentity| {
+            trap::opened(fd.number).and_then(|opened| process_wide.reason(&opened))
+        };
+        let awaited = |fd: &FdIdentity| {
+            let descriptor = described(fd.number);
+            let is_excused =
+                judge::is_ignored(self.case, &descriptor) || opened_for_process(fd).is_some();
+            (!is_excused).then_some(descriptor)
+        };
+        let Settled { left: fds, late } = settle(before, self.case.settle(), awaited);
         let on_record = self.observer.resources();
         ended.left = fds.iter().map(|fd| left(fd, &fds, before, &on_record)).collect();
+        for (left, fd) in ended.left.iter_mut().zip(&fds) {
+            if let Some(reason) = opened_for_process(fd) {
+                left.fate = Fate::ProcessWide(reason);
+            }
+        }
+        ended
+            .left
+            .extend(late.into_iter().map(|(descriptor, after)| closed_late(descriptor, after)));
         ended.closed = before.closed().map(|(fd, was)| closed(fd, was)).collect();
-        ended.inherited = inherited(before, self.pipe);
+        ended.inherited = inherited(before);
         ended.threads = before.remaining_threads();
         Execution {
             opened: fds.iter().map(|fd| trap::opened(fd.number)).collect(),
@@ -229,17 +209,18 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
     }
 
-    /// Symbolizes the stacks of all closes, and of the openings for which `wanted` returns true.
-    fn find_places(&self, execution: &mut Execution, wanted: impl Fn(usize) -> bool) {
+    /// Symbolizes the stacks of all closes, and of the openings that count.
+    fn find_places(&self, execution: &mut Execution) {
         if inherit_fds::is_full() {
             let why = "no descriptor was free for reading the debug information";
             execution.ended.coverage = Coverage::Missing(why.to_owned());
             return;
         }
         let place = |stack: Option<Stack>, what| stack.map(|it| self.symbolizer.place(it, what));
-        let left = execution.ended.left.iter_mut().zip(&mut execution.opened).enumerate();
-        for (_, (left, stack)) in left.filter(|(index, _)| wanted(*index)) {
-            left.opened = place(stack.take(), "opened by ").or(left.opened.take());
+        for (left, stack) in execution.ended.left.iter_mut().zip(&execution.opened) {
+            if left.fate == Fate::StayedOpen {
+                left.opened = place(stack.clone(), "opened by ").or(left.opened.take());
+            }
         }
         for (closed, stack) in execution.ended.closed.iter_mut().zip(&mut execution.closed) {
             closed.at = place(stack.take(), "closed by ");
@@ -270,6 +251,18 @@ fn left(
         descriptor,
         opened: record.map(acquired),
         custody: record.map(custody).unwrap_or_default(),
+        ..Left::default()
+    }
+}
+
+/// A descriptor that was open after the settle time and is closed now.
+fn closed_late(descriptor: Descriptor, after: Duration) -> Left {
+    let closer = trap::last_close(descriptor.number);
+    let after_ms = after.as_millis().try_into().unwrap_or(u64::MAX);
+    Left {
+        descriptor,
+        fate: Fate::ClosedLate(ClosedLate { after_ms, thread: closer.map(|it| it.thread_name) }),
+        ..Left::default()
     }
 }
 
@@ -322,7 +315,7 @@ fn __rust_begin_short_backtrace<R>(body: fn() -> R) -> R {
 }
 
 /// Prints an error that a test returns, as the runner would. Returns whether the test succeeded.
-fn report(returned: impl Termination) -> bool {
+fn succeeds(returned: impl Termination) -> bool {
     returned.report() == ExitCode::SUCCESS
 }
 
@@ -346,50 +339,7 @@ fn custody(resource: &ResourceData) -> Vec<String> {
     steps.chain(kept.iter().flat_map(|text| text.lines()).map(str::to_owned)).collect()
 }
 
-fn inherited(before: &FdSnapshot, pipe: &ReportPipe) -> Vec<Descriptor> {
+fn inherited(before: &FdSnapshot) -> Vec<Descriptor> {
     let numbers = before.fds.iter().map(|fd| fd.number);
-    numbers.filter(|&number| number > 2 && number != pipe.fd.number).map(described).collect()
-}
-
-/// The pipe for messages to the parent.
-struct ReportPipe {
-    control: OwnedFd,
-    fd: FdIdentity,
-}
-
-impl ReportPipe {
-    /// Takes over the descriptors that the parent passed.
-    fn new(config: &ChildConfig) -> ReportPipe {
-        let receive = |number| {
-            inherit_fds::receive(number)
-                .unwrap_or_else(|error| panic!("the parent passed no fd {number}: {error}"))
-        };
-        if let Some(output) = config.output {
-            let output = receive(output);
-            // The output of the runner is discarded up to here; from here on it is the test's.
-            let _ = io::stdout().flush();
-            let _ = rustix::stdio::dup2_stdout(&output);
-        }
-        let control = receive(config.control);
-        let fd = open::identify(control.as_raw_fd());
-        let fd = fd.expect("it was found open the line before, and no other thread runs yet");
-        ReportPipe { control, fd }
-    }
-
-    /// Sends a message, unless the test closed the pipe, since its number may then refer to another
-    /// file.
-    fn send(&self, message: &ChildMessage) {
-        let bytes = message.to_bytes();
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            if !self.fd.still_holds() {
-                exit(LOST_EXIT_CODE);
-            }
-            match rustix::io::write(&self.control, rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => exit(LOST_EXIT_CODE),
-            }
-        }
-    }
+    numbers.filter(|&number| number > 2).map(described).collect()
 }

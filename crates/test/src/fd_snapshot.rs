@@ -2,21 +2,11 @@
 //! descriptors that a test left open and the threads that still run.
 
 use std::fs;
-use std::iter;
 use std::os::fd::RawFd;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use echown_fd::open::{self, Described, FdIdentity};
 
 use echown_report::Descriptor;
-
-/// The first pause between two polls; pauses double up to a second, see [`pauses`].
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_millis(50);
-
-/// The minimum number of polls: a busy machine may run the test's threads as rarely as this one.
-const POLLS_MIN: u32 = 20;
 
 /// The open descriptors and the threads at one moment.
 pub(super) struct FdSnapshot {
@@ -40,46 +30,20 @@ impl FdSnapshot {
         all.filter(|(fd, _)| !fd.still_holds())
     }
 
-    /// Descriptors that are open now, are not in the snapshot, and stay open for the time `settle`.
-    ///
-    /// A descriptor counts only if *every* poll finds it: an accept loop in another thread opens
-    /// and closes descriptors all the time. If no other thread runs, nothing can be closed any
-    /// more, so one poll is enough.
-    pub(super) fn leaked_since(&self, settle: Duration) -> Vec<FdIdentity> {
-        let deadline = Instant::now() + settle;
-        let mut pauses = pauses(settle);
-        // The threads are listed before the poll: otherwise a thread could close a descriptor after
-        // the poll, end, and not be listed.
-        let mut others_run = self.others_run();
-        let mut left = self.new_fds();
-        let mut polls = 1;
-        while others_run && !left.is_empty() {
-            if Instant::now() >= deadline && polls >= POLLS_MIN {
-                break;
-            }
-            thread::sleep(pauses.next().unwrap_or(PAUSE_MAX));
-            others_run = self.others_run();
-            let now = self.new_fds();
-            left.retain(|fd| now.contains(fd));
-            polls += 1;
-        }
-        left
-    }
-
-    fn new_fds(&self) -> Vec<FdIdentity> {
+    /// Descriptors that are open now and are not in the snapshot.
+    pub(super) fn new_fds(&self) -> Vec<FdIdentity> {
         let mut now = open::all();
         now.retain(|fd| !self.fds.contains(fd));
         now
     }
 
-    fn others_run(&self) -> bool {
-        // A process has at least one thread: an empty list means that the list is not available.
-        let now = threads();
-        self.threads.is_empty() || now.is_empty() || now.iter().any(|it| !self.threads.contains(it))
+    /// Whether threads can be listed. A process has at least one.
+    pub(super) fn lists_threads(&self) -> bool {
+        !self.threads.is_empty()
     }
 
     /// Threads that started since the snapshot and still run.
-    fn new_threads(&self) -> Vec<u32> {
+    pub(super) fn new_threads(&self) -> Vec<u32> {
         threads().into_iter().filter(|thread| !self.threads.contains(thread)).collect()
     }
 
@@ -87,13 +51,6 @@ impl FdSnapshot {
     pub(super) fn remaining_threads(&self) -> Vec<String> {
         self.new_threads().into_iter().filter_map(named).collect()
     }
-}
-
-/// The pauses between polls, as an infinite iterator. The minimum number of polls fits into
-/// `settle`.
-fn pauses(settle: Duration) -> impl Iterator<Item = Duration> {
-    let most = PAUSE_MAX.min(settle / POLLS_MIN);
-    iter::successors(Some(PAUSE_MIN.min(most)), move |pause| Some((*pause * 2).min(most)))
 }
 
 /// Describes a descriptor for reports.
@@ -115,20 +72,4 @@ fn named(thread: u32) -> Option<String> {
         Some(wait) => format!("`{name}` (waits in {wait})"),
         None => format!("`{name}`"),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fewest_polls_take_no_longer_than_the_time_given() {
-        for millis in [0, 10, 20, 100, 1000, 10_000] {
-            let settle = Duration::from_millis(millis);
-            let total: Duration = pauses(settle).take(POLLS_MIN as usize).sum();
-            assert!(total <= settle, "{total:?} of {settle:?}");
-        }
-        let last = pauses(Duration::from_secs(1)).take(POLLS_MIN as usize).last();
-        assert_eq!(last, Some(PAUSE_MAX), "a long wait polls seldom");
-    }
 }

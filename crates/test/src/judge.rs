@@ -4,19 +4,17 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 pub(super) use child_report::ChildReport;
-use rerun_match::RerunMatch;
 
 use echown_report::SCHEMA_VERSION;
 use echown_report::{Descriptor, Plural, TestFinding, TestReport, TestVerdict};
 
 use super::case::Case;
-use super::child::LOST_EXIT_CODE;
 use super::hang::Hang;
-use super::message::{Closed, Coverage, Ended, Left, Outcome, OwnedAtExit};
+use super::message::{Closed, ClosedLate, Coverage, Ended, Fate, Left, Outcome, OwnedAtExit};
 use super::progress::Progress;
+use super::report_map::LOST_EXIT_CODE;
 
 mod child_report;
-mod rerun_match;
 
 /// The result of a test for the runner.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,48 +28,42 @@ pub(super) struct Verdict {
     pub(super) panic: Option<Option<String>>,
 }
 
-/// Whether a second run can add information: there is a finding, or a descriptor that may be opened
-/// once per process.
-pub(super) fn needs_rerun(case: &Case, first: &ChildReport) -> bool {
-    let Some(ended) = &first.ended else {
-        // The standard library aborts if its own descriptor is closed.
-        return first.status.signal() == Some(libc_abort()) && !case.no_rerun;
-    };
+/// Whether a second execution of the body can add information: there is a leak.
+pub(super) fn needs_second_execution(case: &Case, ended: &Ended) -> bool {
     // A test with `should_panic` that returns fails; its leaks are reported as well.
     let is_judged = ended.outcome == Outcome::Returned || case.should_panic;
-    let unknown_close = ended.closed.iter().any(|closed| closed.at.is_none());
-    let is_leak =
-        |left: &&Left| ignored_open(case, &left.descriptor).is_none() && !is_in_place(left, ended);
-    let leaks = ended.left.iter().filter(is_leak).count();
+    let leaks = ended.left.iter().filter(|left| counts(case, left, ended)).count();
     let owned = ended.owned.iter().filter(|owned| ignored_owned(case, owned).is_none()).count();
     let as_expected = case.expect_leaks.is_some_and(|(count, _)| count == leaks + owned);
-    let has_more =
-        (leaks > 0 && !as_expected) || (unknown_close && case.allow_close_inherited.is_none());
-    is_judged && has_more && !case.no_rerun
+    is_judged && leaks > 0 && !as_expected
 }
 
-/// Whether a run left descriptors open.
-pub(super) fn has_leaks(run: &ChildReport) -> bool {
-    run.ended.as_ref().is_some_and(|ended| !ended.left.is_empty())
+/// Whether the process was aborted. The standard library does that if its own descriptor is closed.
+pub(super) fn was_aborted(report: &ChildReport) -> bool {
+    let abort = rustix::process::Signal::ABORT.as_raw();
+    report.ended.is_none() && report.hang.is_none() && report.status.signal() == Some(abort)
 }
 
-fn libc_abort() -> i32 {
-    rustix::process::Signal::ABORT.as_raw()
-}
-
-/// Judges a test by its run and by its second run, if there was one. The second run finds places,
-/// and descriptors that are opened once per process.
+/// Judges a test by its run. If that was aborted, `second` is a run that ignored the abort of the
+/// standard library, and finds the double close that caused it.
 pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>) -> Verdict {
     let mut builder = VerdictBuilder { case, findings: Vec::new(), notes: Vec::new() };
     let ChildReport { started, progress, ended, status, hang, .. } = first;
-    if let Some(hang) = hang {
+    if let (Some(hang), None) = (&hang, &ended) {
         builder.hang(hang, progress);
         return builder.build(None);
     }
-    let Some(ended) = ended else {
-        builder.process_exited(started.is_some(), status, second.as_ref());
+    let mut aborted = second.and_then(|run| run.ended).filter(|ended| !ended.doubles.is_empty());
+    let Some(ended) = ended.or_else(|| aborted.take_if(|it| it.outcome == Outcome::Returned))
+    else {
+        match aborted {
+            Some(ended) => builder.double_closes(&ended),
+            None => builder.process_exited(started.is_some(), status),
+        }
+        builder.aborted(status);
         return builder.build(None);
     };
+    builder.aborted(status);
     let panic = match &ended.outcome {
         Outcome::Returned => None,
         Outcome::ReturnedErr => {
@@ -90,9 +82,9 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
         }
         return builder.build(Some(panic).flatten());
     }
-    builder.double_closes(&ended, second.as_ref());
-    builder.closed_inherited(&ended, second.as_ref());
-    builder.leaks(&ended, second.as_ref());
+    builder.double_closes(&ended);
+    builder.closed_inherited(&ended);
+    builder.leaks(&ended);
     builder.unjoined(&ended);
     builder.inherited_fds(&ended);
     builder.threads(&ended);
@@ -115,6 +107,18 @@ fn ignored_open(case: &Case, descriptor: &Descriptor) -> Option<String> {
 fn ignored_owned(case: &Case, owned: &OwnedAtExit) -> Option<String> {
     let places: Vec<&str> = owned.places.iter().map(String::as_str).collect();
     ignored(case, &owned.kind, &places)
+}
+
+/// Whether the test ignores a descriptor of this description.
+pub(super) fn is_ignored(case: &Case, descriptor: &Descriptor) -> bool {
+    ignored_open(case, descriptor).is_some()
+}
+
+/// Whether a descriptor counts as a leak.
+fn counts(case: &Case, left: &Left, ended: &Ended) -> bool {
+    left.fate == Fate::StayedOpen
+        && !is_ignored(case, &left.descriptor)
+        && !is_in_place(left, ended)
 }
 
 /// Whether it replaced a closed descriptor, in which case it belongs to that finding.
@@ -141,31 +145,19 @@ impl VerdictBuilder<'_> {
         self.findings.last_mut().expect("it was pushed the line before")
     }
 
-    fn hang(&mut self, hang: Hang, progress: Progress) {
+    fn hang(&mut self, hang: &Hang, progress: Progress) {
         let message = progress.timeout_message(self.case);
-        self.add(TestVerdict::Hang, message).descriptors = hang.descriptors;
-        let says = |what: &str, lines: Vec<String>| {
-            lines.into_iter().map(move |line| format!("{what} {line}")).collect::<Vec<_>>()
+        self.add(TestVerdict::Hang, message).descriptors = hang.descriptors.clone();
+        let says = |what: &str, lines: &[String]| {
+            lines.iter().map(|line| format!("{what} {line}")).collect::<Vec<_>>()
         };
-        self.notes.extend(says("thread", hang.threads));
-        self.notes.extend(says("it had started a program, which was killed too:", hang.programs));
+        self.notes.extend(says("thread", &hang.threads));
+        self.notes.extend(says("it had started a program, which was killed too:", &hang.programs));
     }
 
-    fn process_exited(&mut self, started: bool, status: ExitStatus, second: Option<&ChildReport>) {
+    fn process_exited(&mut self, started: bool, status: ExitStatus) {
         let message = match (status.signal(), status.code()) {
-            (_, Some(LOST_EXIT_CODE)) if started => {
-                let message = String::from(
-                    "closed all descriptors, including the pipe on which its process reports to the runner",
-                );
-                self.add(TestVerdict::ClosedInherited, message);
-                if self.case.allow_close_inherited.is_some() {
-                    self.notes.push(String::from(
-                        "`allow_close_inherited` has no effect here: without the pipe, the test cannot be \
-                         judged",
-                    ));
-                }
-                return;
-            }
+            (_, Some(LOST_EXIT_CODE)) if started => String::from("could not report its result"),
             (Some(signal), _) => {
                 format!("was terminated by signal {signal} ({}) before it returned", name(signal))
             }
@@ -180,25 +172,28 @@ impl VerdictBuilder<'_> {
             ),
         };
         self.add(TestVerdict::ProcessExited, message);
-        if let Some(more) = second.and_then(|run| run.ended.as_ref()) {
-            self.double_closes(more, None);
+    }
+
+    /// Adds a note if the standard library aborted the process for a double close.
+    fn aborted(&mut self, status: ExitStatus) {
+        let is_exit = self.findings.iter().any(|it| it.verdict == TestVerdict::ProcessExited);
+        if let (Some(signal), false) = (status.signal(), is_exit) {
+            self.notes.push(format!(
+                "the process was terminated by signal {signal} ({}): in builds with debug assertions, the \
+                 standard library aborts when it finds its own descriptor closed",
+                name(signal)
+            ));
         }
     }
 
-    fn double_closes(&mut self, ended: &Ended, second: Option<&ChildReport>) {
-        let more = second.and_then(|run| run.ended.as_ref());
-        let found = match (&ended.doubles[..], more) {
-            ([], Some(more)) => &more.doubles,
-            _ => &ended.doubles,
-        };
-        for double in found {
+    fn double_closes(&mut self, ended: &Ended) {
+        for double in &ended.doubles {
             let message = format!("closed fd {} twice", double.number);
             self.add(TestVerdict::DoubleClose, message).places = double.places.clone();
         }
     }
 
-    fn closed_inherited(&mut self, ended: &Ended, second: Option<&ChildReport>) {
-        let more = second.and_then(|run| run.ended.as_ref());
+    fn closed_inherited(&mut self, ended: &Ended) {
         for closed in &ended.closed {
             if let Some(because) = self.case.allow_close_inherited {
                 let now = closed.now.as_ref().map(|now| format!(", and now is {now}"));
@@ -209,10 +204,7 @@ impl VerdictBuilder<'_> {
                 ));
                 continue;
             }
-            let same = |other: &&Closed| other.number == closed.number;
-            let known = more.and_then(|more| more.closed.iter().find(same));
-            let place = closed.at.clone().or_else(|| known.and_then(|known| known.at.clone()));
-            let Closed { number, was, now, .. } = closed;
+            let Closed { number, was, now, at } = closed;
             let message = match now {
                 Some(now) => format!("it was {was}, and now is {now}"),
                 None => format!("it was {was}, and now is closed"),
@@ -221,33 +213,32 @@ impl VerdictBuilder<'_> {
             let kind = String::from("descriptor");
             let finding = self.add(TestVerdict::ClosedInherited, message);
             finding.descriptors = vec![Descriptor { number, kind, ..Descriptor::default() }];
-            finding.places.extend(place);
+            finding.places.extend(at.clone());
         }
     }
 
-    fn leaks(&mut self, ended: &Ended, second: Option<&ChildReport>) {
-        let mut rerun = RerunMatch::new(second);
-        let (mut leaks, mut once_per_process) = (Vec::new(), Vec::new());
-        for left in &ended.left {
+    fn leaks(&mut self, ended: &Ended) {
+        let mut leaks = Vec::new();
+        for left in ended.left.iter().filter(|left| !is_in_place(left, ended)) {
             let shown = &left.descriptor;
             if let Some(because) = ignored_open(self.case, shown) {
                 self.notes.push(format!("ignored: {shown}: {because}"));
                 continue;
             }
-            if is_in_place(left, ended) {
-                continue;
-            }
-            let matched = rerun.take_like(left);
-            let is_once_per_process = match matched {
-                Some((_, recurs)) => recurs == Some(false),
-                None => rerun.is_once_per_process(&shown.kind),
-            };
-            match matched {
-                _ if is_once_per_process => once_per_process.push(shown),
-                _ => leaks.push((left, matched.and_then(|(known, _)| known.opened.clone()))),
+            match &left.fate {
+                // Without a record of its opening, only a second execution tells.
+                Fate::StayedOpen if left.opened.is_none() && left.recurs == Some(false) => {
+                    self.note_process_wide(
+                        ended,
+                        left,
+                        "opened once per process, and not again in a second execution",
+                    );
+                }
+                Fate::StayedOpen => leaks.push(left),
+                Fate::ProcessWide(why) => self.note_process_wide(ended, left, why),
+                Fate::ClosedLate(late) => self.notes.push(closed_late(shown, late)),
             }
         }
-        self.note_once_per_process(&once_per_process);
         let owned = self.owned(ended);
         if let Some((expected, because)) = self.case.expect_leaks {
             if leaks.len() + owned.len() == expected {
@@ -263,15 +254,10 @@ impl VerdictBuilder<'_> {
             let message = format!("left {found} open{and_owned}, expected {expected} ({because})");
             self.add(TestVerdict::LeakCount, message);
         }
-        let (all, places) = (
-            leaks.len(),
-            leaks.iter().filter(|(left, known)| left.opened.is_some() || known.is_some()).count(),
-        );
-        for (left, known) in leaks {
-            self.leak(left, known);
-        }
-        if places < all {
-            self.notes.push(self.why_no_place(ended, second));
+        let is_without_place = leaks.iter().any(|left| left.opened.is_none());
+        leaks.into_iter().for_each(|left| self.leak(left));
+        if is_without_place {
+            self.notes.push(self.why_no_place(ended));
         }
         for owned in owned {
             let message = format!("ended and still owned {}, which was then closed", owned.what);
@@ -279,42 +265,40 @@ impl VerdictBuilder<'_> {
         }
     }
 
-    /// Adds one note per kind about descriptors that are opened once per process.
-    fn note_once_per_process(&mut self, once_per_process: &[&Descriptor]) {
-        let mut kinds: Vec<&str> = Vec::new();
-        for descriptor in once_per_process {
-            if kinds.contains(&&*descriptor.kind) {
-                continue;
-            }
-            kinds.push(&descriptor.kind);
-            let alike =
-                once_per_process.iter().filter(|other| other.kind == descriptor.kind).count();
-            let others = match alike - 1 {
-                0 => String::new(),
-                others => format!(" (and {others} more)"),
-            };
-            self.notes.push(format!(
-                "{descriptor}{others}: opened once per process and not again in a second run, so it \
-                 does not count as a leak of the test"
-            ));
+    /// Adds a note about a descriptor that belongs to the process, unless there is one for its kind.
+    fn note_process_wide(&mut self, ended: &Ended, left: &Left, why: &str) {
+        let shown = &left.descriptor;
+        let is_alike = |other: &&Left| {
+            other.descriptor.kind == shown.kind && matches!(other.fate, Fate::ProcessWide(_))
+        };
+        let others = ended.left.iter().filter(is_alike).count().saturating_sub(1);
+        let others = if others > 0 { format!(" (and {others} more)") } else { String::new() };
+        let end = format!("{others}: {why}, so it does not count as a leak of the test");
+        let is_known = |note: &String| note.starts_with(&*shown.kind) && note.ends_with(&end);
+        if !self.notes.iter().any(is_known) {
+            self.notes.push(format!("{shown}{end}"));
         }
     }
 
     /// Adds a leak to the finding of its kind and place, or as a new finding.
-    fn leak(&mut self, left: &Left, known: Option<echown_report::Place>) {
-        let place = left.opened.clone().or(known);
+    fn leak(&mut self, left: &Left) {
+        let message = match left.recurs {
+            Some(false) => "left in 1 of 2 executions of the test",
+            _ => "",
+        };
         let like = |finding: &&mut TestFinding| {
             finding.verdict == TestVerdict::Leak
                 && finding.descriptors.iter().any(|it| it.kind == left.descriptor.kind)
                 && finding.custody == left.custody
+                && finding.message == message
                 && finding.places.first().map(|it| &it.frames)
-                    == place.as_ref().map(|it| &it.frames)
+                    == left.opened.as_ref().map(|it| &it.frames)
         };
         let finding = match self.findings.iter_mut().find(like) {
             Some(known) => known,
             None => {
-                let finding = self.add(TestVerdict::Leak, String::new());
-                finding.places.extend(place);
+                let finding = self.add(TestVerdict::Leak, message.to_owned());
+                finding.places.extend(left.opened.clone());
                 finding.custody = left.custody.clone();
                 finding
             }
@@ -322,26 +306,13 @@ impl VerdictBuilder<'_> {
         finding.descriptors.push(left.descriptor.clone());
     }
 
-    fn why_no_place(&self, ended: &Ended, second: Option<&ChildReport>) -> String {
-        let why = match (second, second.and_then(|run| run.ended.as_ref())) {
-            _ if self.case.no_rerun => "the option `no_rerun` prevents the run that would find it",
-            (None, _) => match &ended.coverage {
-                Coverage::Missing(why) => why,
-                _ => "it was opened by a call that is not recorded, or before the test began",
-            },
-            (Some(run), None) if run.hang.is_some() => {
-                "the test did not return when it was run again to find it"
+    fn why_no_place(&self, ended: &Ended) -> String {
+        let why = match &ended.coverage {
+            Coverage::Missing(why) => why,
+            Coverage::NotRecorded => "openings are not recorded in this test",
+            Coverage::Noted => {
+                "it was opened by a call that is not recorded, or by a thread from before the test"
             }
-            (Some(run), None) => {
-                &format!("the test ended with {} when it was run again to find it", run.status)
-            }
-            (Some(_), Some(more)) => match &more.coverage {
-                Coverage::Missing(why) => why,
-                _ if more.left.is_empty() => {
-                    "the test left nothing open when it was run again to find it"
-                }
-                _ => "it was opened by a call that is not recorded, or by another call than before",
-            },
         };
         format!("the place of the opening is unknown: {why}")
     }
@@ -404,6 +375,18 @@ impl VerdictBuilder<'_> {
     }
 }
 
+/// What a note says about a descriptor that was closed after the settle time.
+fn closed_late(descriptor: &Descriptor, late: &ClosedLate) -> String {
+    let by = match late.thread.as_deref() {
+        None | Some("") => String::new(),
+        Some(thread) => format!(" by thread `{thread}`"),
+    };
+    let seconds = late.after_ms as f64 / 1000.0;
+    format!(
+        "{descriptor}: closed {seconds:.1} s after the settle time{by}; join the thread, or set `settle_ms`"
+    )
+}
+
 /// The name of a signal that terminates a process.
 fn name(signal: i32) -> &'static str {
     const NAMES: [(i32, &str); 14] = [
@@ -427,8 +410,9 @@ fn name(signal: i32) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use echown_report::Suppression;
+    use echown_report::{Place, Suppression};
 
+    use super::super::message::Double;
     use super::*;
     use crate::case::tests::CASE;
 
@@ -440,66 +424,84 @@ mod tests {
         Ended { left: kinds.iter().map(one).collect(), ..Ended::default() }
     }
 
-    fn run(ended: Ended, recurs: Option<&[bool]>) -> ChildReport {
-        let recurs = recurs.map(<[bool]>::to_vec);
+    fn run(ended: Ended) -> ChildReport {
         ChildReport {
             started: Some(Default::default()),
             ended: Some(ended),
-            recurs,
             ..ChildReport::default()
         }
     }
 
-    /// The reported descriptor numbers of a first and a second run.
-    fn reported(first: &[(i32, &str)], second: Option<ChildReport>) -> Vec<i32> {
-        let verdict = judge(&CASE, run(left(first), None), second);
+    /// The reported descriptor numbers, and the notes.
+    fn reported(ended: Ended) -> (Vec<i32>, Vec<String>) {
+        let verdict = judge(&CASE, run(ended), None);
         let findings = verdict.report.map_or(Vec::new(), |report| report.findings);
         let descriptors = findings.iter().flat_map(|finding| &finding.descriptors);
-        descriptors.map(|descriptor| descriptor.number).collect()
+        (descriptors.map(|descriptor| descriptor.number).collect(), verdict.notes)
     }
 
     #[test]
-    fn only_recurring_descriptors_are_reported() {
-        let found = [(3, "file"), (4, "epoll")];
-        let second = run(left(&found), Some(&[false, true]));
-        assert_eq!(reported(&found, Some(second)), [4]);
-    }
-
-    #[test]
-    fn once_per_process_descriptors_get_one_note_per_kind() {
-        let found = [(3, "file"), (4, "epoll"), (5, "file"), (6, "file")];
-        let second = run(left(&found), Some(&[false; 4]));
-        let notes = judge(&CASE, run(left(&found), None), Some(second)).notes;
+    fn process_wide_descriptors_are_no_leaks_and_get_one_note_per_kind() {
+        let mut ended = left(&[(3, "file"), (4, "epoll"), (5, "file"), (6, "file")]);
+        for left in &mut ended.left {
+            left.fate = Fate::ProcessWide("opened under `std::sync::Once`".into());
+        }
+        let (numbers, notes) = reported(ended);
+        assert_eq!(numbers, [0; 0]);
         assert_eq!(notes.len(), 2, "{notes:?}");
-        assert!(notes[0].starts_with("file fd 3 (and 2 more): opened once"), "{notes:?}");
-        assert!(notes[1].starts_with("epoll fd 4: opened once"), "{notes:?}");
+        assert!(notes[0].starts_with("file fd 3 (and 2 more): opened under"), "{notes:?}");
+        assert!(notes[1].starts_with("epoll fd 4: opened under"), "{notes:?}");
     }
 
     #[test]
-    fn without_a_proof_everything_is_blamed() {
-        let found = [(3, "file")];
-        assert_eq!(reported(&found, None), [3]);
-        assert_eq!(reported(&found, Some(run(left(&[]), Some(&[])))), [3], "it was not left again");
-        assert_eq!(
-            reported(&found, Some(run(left(&found), None))),
-            [3],
-            "it ended too early to tell"
-        );
-        assert_eq!(reported(&found, Some(ChildReport::default())), [3], "it reported nothing");
+    fn a_second_execution_excuses_only_what_was_opened_without_a_record() {
+        let with = |recurs, opened: Option<Place>| {
+            let mut ended = left(&[(3, "file")]);
+            (ended.left[0].recurs, ended.left[0].opened) = (recurs, opened);
+            reported(ended).0
+        };
+        assert_eq!(with(None, None), [3]);
+        assert_eq!(with(Some(true), None), [3]);
+        assert_eq!(with(Some(false), None), [0; 0]);
+        assert_eq!(with(Some(false), Some(Place::default())), [3]);
     }
 
     #[test]
-    fn a_pool_of_which_fewer_threads_were_used_the_second_time_is_excused() {
-        let second = || left(&[(3, "unix stream")]);
-        let first = [(3, "unix stream"), (5, "unix stream")];
-        assert_eq!(reported(&first, Some(run(second(), Some(&[false])))), [0; 0]);
-        assert_eq!(reported(&first, Some(run(second(), Some(&[true])))), [3, 5]);
+    fn a_leak_of_every_other_execution_says_so() {
+        let mut ended = left(&[(3, "file")]);
+        (ended.left[0].recurs, ended.left[0].opened) = (Some(false), Some(Place::default()));
+        let report = judge(&CASE, run(ended), None).report.unwrap();
+        assert_eq!(report.findings[0].message, "left in 1 of 2 executions of the test");
     }
 
     #[test]
-    fn a_number_counts_for_more_than_a_path_when_two_runs_are_compared() {
-        let second = run(left(&[(7, "file"), (3, "file")]), Some(&[true, false]));
-        assert_eq!(reported(&[(3, "file"), (7, "file")], Some(second)), [7]);
+    fn a_late_close_is_a_note() {
+        let mut ended = left(&[(3, "file")]);
+        let late = ClosedLate { after_ms: 520, thread: Some("worker".into()) };
+        ended.left[0].fate = Fate::ClosedLate(late);
+        let note = "file fd 3: closed 0.5 s after the settle time by thread `worker`; join the thread, or \
+                    set `settle_ms`";
+        assert_eq!(reported(ended), (vec![], vec![note.to_owned()]));
+    }
+
+    #[test]
+    fn a_double_close_comes_before_the_abort_that_it_causes() {
+        let aborted = || ChildReport {
+            started: Some(Default::default()),
+            status: ExitStatus::from_raw(rustix::process::Signal::ABORT.as_raw()),
+            ..ChildReport::default()
+        };
+        assert!(was_aborted(&aborted()));
+        let double = Double { number: 5, ..Double::default() };
+        let ended = Ended { doubles: vec![double], ..left(&[(3, "file")]) };
+        let report = judge(&CASE, aborted(), Some(run(ended))).report.unwrap();
+        let verdicts: Vec<_> = report.findings.iter().map(|finding| finding.verdict).collect();
+        assert_eq!(verdicts, [TestVerdict::DoubleClose, TestVerdict::Leak]);
+        assert!(report.notes[0].contains("terminated by signal 6 (SIGABRT)"), "{report}");
+        for second in [None, Some(run(left(&[(3, "file")])))] {
+            let report = judge(&CASE, aborted(), second).report.unwrap();
+            assert_eq!(report.findings[0].verdict, TestVerdict::ProcessExited, "{report}");
+        }
     }
 
     #[test]
@@ -512,12 +514,12 @@ mod tests {
         };
         let ended = || Ended { owned: vec![owned.clone()], ..left(&[(3, "file")]) };
         let findings = |case: &Case| {
-            let report = judge(case, run(ended(), None), None).report;
+            let report = judge(case, run(ended()), None).report;
             report.map_or(Vec::new(), |report| report.findings)
         };
         let expecting = |count| Case { expect_leaks: Some((count, "a reason")), ..CASE };
         assert_eq!(findings(&expecting(2)), []);
-        assert!(!needs_rerun(&expecting(2), &run(ended(), None)));
+        assert!(!needs_second_execution(&expecting(2), &ended()));
         let found = findings(&expecting(1));
         let expected = "left 1 descriptor open and still owned 1 resource, expected 1 (a reason)";
         assert!(found.iter().any(|finding| finding.message == expected), "{found:?}");
@@ -536,10 +538,10 @@ mod tests {
     fn a_replacement_is_ignored_and_named_with_its_close() {
         let closed = Closed { number: 2, now: Some("file fd 2, /log".into()), ..Closed::default() };
         let ended = || Ended { closed: vec![closed.clone()], ..left(&[(2, "file")]) };
-        assert!(judge(&CASE, run(ended(), None), None).report.is_some());
+        assert!(judge(&CASE, run(ended()), None).report.is_some());
         let ignoring = Case { allow_close_inherited: Some("a reason"), ..CASE };
-        assert!(!needs_rerun(&ignoring, &run(ended(), None)));
-        let verdict = judge(&ignoring, run(ended(), None), None);
+        assert!(!needs_second_execution(&ignoring, &ended()));
+        let verdict = judge(&ignoring, run(ended()), None);
         assert_eq!(verdict.report, None);
         assert_eq!(
             verdict.notes,
@@ -560,19 +562,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_possible_fault_is_run_again() {
-        assert!(!needs_rerun(&CASE, &run(left(&[]), None)));
-        assert!(needs_rerun(&CASE, &run(left(&[(3, "file")]), None)));
+    fn only_a_leak_is_executed_again() {
+        assert!(!needs_second_execution(&CASE, &left(&[])));
+        let leak = || left(&[(3, "file")]);
+        assert!(needs_second_execution(&CASE, &leak()));
         let ignores = || vec![Suppression::because("a reason").kind("file")];
-        let ignoring = Case { ignores, ..CASE };
-        assert!(!needs_rerun(&ignoring, &run(left(&[(3, "file")]), None)));
+        assert!(!needs_second_execution(&Case { ignores, ..CASE }, &leak()));
         let expecting = Case { expect_leaks: Some((1, "a reason")), ..CASE };
-        assert!(!needs_rerun(&expecting, &run(left(&[(3, "file")]), None)));
-        assert!(!needs_rerun(&Case { no_rerun: true, ..CASE }, &run(left(&[(3, "file")]), None)));
-        let failed = || Ended { outcome: Outcome::Panicked(None), ..left(&[(3, "file")]) };
-        assert!(!needs_rerun(&CASE, &run(failed(), None)));
+        assert!(!needs_second_execution(&expecting, &leak()));
+        let failed = || Ended { outcome: Outcome::Panicked(None), ..leak() };
+        assert!(!needs_second_execution(&CASE, &failed()));
         let panicking = Case { should_panic: true, ..CASE };
-        assert!(needs_rerun(&panicking, &run(failed(), None)));
-        assert!(needs_rerun(&panicking, &run(left(&[(3, "file")]), None)), "it is judged as well");
+        assert!(needs_second_execution(&panicking, &failed()));
+        assert!(needs_second_execution(&panicking, &leak()), "it is judged as well");
     }
 }

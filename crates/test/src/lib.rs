@@ -16,12 +16,15 @@
 //!                     verdict: return, panic as the test did, or fail with a report
 //! ```
 //!
-//! - A clean test costs one process. A test that leaves something open runs a second time in
-//!   another child, for two reasons. On Linux on x86-64 that child records the stack of each
-//!   opening call (with a seccomp filter that traps; see `echown_fd::trap`), so that the report
-//!   contains the place. And it runs the body twice in one process: a descriptor that the second
-//!   execution does not leave again belongs to the process and not to the test, such as the
-//!   descriptor of a lazy static, of a logger or of a pool. It is not a leak.
+//! - A test costs one process. On Linux on x86-64 the child records the stack of each call that opens
+//!   or closes a descriptor (with a seccomp filter that traps; see `echown_fd::trap`), so one run
+//!   finds the verdict and the places. The report goes through memory that both processes map, so
+//!   the child has no descriptor of the harness.
+//! - A descriptor that was opened while a static was initialised (under a `Once`) belongs to the
+//!   process and not to the test. It is not a leak.
+//! - If descriptors are left and threads still run, the child waits for them (module `settle`).
+//! - Only a test that leaks runs its body again, in the same process, and the report says if the
+//!   second execution did not leak. Only a test whose process is aborted runs in a second process.
 //! - The child's output is the test's output: it is captured if the runner captures, otherwise
 //!   forwarded as it arrives. Panics, results, `#[should_panic]` and `#[ignore]` work as usual.
 //! - The verdict is a value, a [`TestReport`](echown_report::TestReport).
@@ -34,8 +37,8 @@
 //!   in doctests, nor with `harness = false`. `echown::check` works there.
 //! - A test changes the memory of the child; other tests do not see these changes.
 //! - A descriptor that was closed again before the end is not a leak, whichever code closed it. A
-//!   second close is detected only with the option `trace_fds`, or when it makes the standard
-//!   library abort.
+//!   second close is detected only where calls are recorded, or when it makes the standard library
+//!   abort.
 //! - epoll, eventfd, timerfd and inotify descriptors share one inode: if the test replaces an
 //!   inherited one by another of the same kind under the same number, the change is not detected.
 //! - If opening calls cannot be recorded (other systems, no address space randomisation, a kernel
@@ -52,9 +55,12 @@ mod harness {
     use crate::case;
 
     mod child;
+    mod child_config;
     mod env_settings;
     mod fd_snapshot;
     mod filter;
+    mod function_names;
+    mod group;
     mod hang;
     mod judge;
     mod locked_file;
@@ -63,11 +69,11 @@ mod harness {
     mod origin;
     mod parent;
     mod platform;
-    // The judge uses it next.
-    #[cfg_attr(not(test), allow(dead_code))]
     mod process_wide;
     mod progress;
+    mod report_map;
     mod report_output;
+    mod settle;
     mod symbolizer;
     mod symbols;
 
@@ -81,9 +87,10 @@ mod harness {
     ) {
         // So that the text is in the binary.
         std::hint::black_box(case.marker);
-        match child::ChildConfig::from_environment() {
-            Some(config) => child::run(case, config, body, observer),
-            None => parent::run(case),
+        match child_config::Role::of_this_process() {
+            child_config::Role::Child(config) => child::run(case, config, body, observer),
+            child_config::Role::Copy => crate::plain::run(body),
+            child_config::Role::Runner => parent::run(case),
         }
     }
 }

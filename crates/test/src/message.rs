@@ -2,7 +2,7 @@
 //!
 //! A message is its length in eight bytes, followed by its fields: numbers in eight bytes, texts
 //! and lists with their lengths before them. Both ends are the same binary, so there are no
-//! versions. An incomplete message (the child exited) is ignored.
+//! versions.
 
 use echown_report::{Descriptor, Place, StackFrame};
 
@@ -11,16 +11,19 @@ use echown_report::{Descriptor, Place, StackFrame};
 pub(super) enum ChildMessage {
     /// The process is ready; contains the state before the body.
     Started(Started),
-    /// The body begins, for the first or second time.
-    Began,
+    /// The body begins, for the first or second time, at this moment (see [`now`]).
+    Began { at: u64 },
     /// The body has returned. The time from here on is the harness's own.
-    Returned,
-    /// The body has returned, and the process has settled. Sent again with further information.
+    Returned { at: u64 },
+    /// The body has returned, and the process has settled. Sent again with what a second execution
+    /// adds.
     Ended(Ended),
-    /// The body has run a second time in the same process. For each remaining descriptor of the
-    /// first execution: whether the second left it again. All true if the second execution ended
-    /// differently.
-    Rerun { recurs: Vec<bool> },
+}
+
+/// The time in nanoseconds of a clock that parent and child share.
+pub(super) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
 /// The state before the body.
@@ -67,13 +70,38 @@ pub enum Outcome {
     Panicked(Option<String>),
 }
 
-/// A descriptor that was left open.
+/// A descriptor that was still open when the body returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) descriptor: Descriptor,
     pub(super) opened: Option<Place>,
     /// The custody, if the registry contains the resource.
     pub(super) custody: Vec<String>,
+    pub(super) fate: Fate,
+    /// Whether a second execution of the body left it again. `None` if there was none that could be
+    /// compared.
+    pub(super) recurs: Option<bool>,
+}
+
+/// What became of a descriptor that was open when the body returned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It stayed open: a leak, unless the test ignores it.
+    #[default]
+    StayedOpen,
+    /// It belongs to the process and not to the test, for this reason.
+    ProcessWide(String),
+    /// A thread closed it after the settle time.
+    ClosedLate(ClosedLate),
+}
+
+/// A close after the settle time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ClosedLate {
+    /// The time since the end of the settle time.
+    pub(super) after_ms: u64,
+    /// The thread that closed it, if known.
+    pub(super) thread: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,14 +153,13 @@ impl ChildMessage {
         bytes
     }
 
-    /// Removes the first complete message from the received bytes.
-    pub(super) fn take_from(arrived: &mut Vec<u8>) -> Option<ChildMessage> {
-        let mut rest = &arrived[..];
+    /// Decodes the message at the front of `bytes`, and removes it from them.
+    pub(super) fn take_from(bytes: &mut &[u8]) -> Option<ChildMessage> {
+        let mut rest = *bytes;
         let length = usize::try_from(u64::decode(&mut rest)?).ok()?;
-        let mut fields = rest.get(..length)?;
-        let message = ChildMessage::decode(&mut fields);
-        arrived.drain(..8 + length);
-        message
+        let (mut fields, rest) = rest.split_at_checked(length)?;
+        *bytes = rest;
+        ChildMessage::decode(&mut fields)
     }
 }
 
@@ -237,7 +264,8 @@ encode_fields! {
     Descriptor { number, kind, local, peer, path, facts }
     Place { what, thread, frames }
     StackFrame { function, file, line, column, is_own, package }
-    Left { descriptor, opened, custody }
+    Left { descriptor, opened, custody, fate, recurs }
+    ClosedLate { after_ms, thread }
     Closed { number, was, now, at }
     Double { number, places }
     Started { before, threads }
@@ -276,9 +304,14 @@ macro_rules! encode_variants {
 encode_variants!(ChildMessage {
     0 => Started(started),
     1 => Ended(ended),
-    2 => Rerun { recurs },
-    3 => Began,
-    4 => Returned,
+    2 => Began { at },
+    3 => Returned { at },
+});
+
+encode_variants!(Fate {
+    0 => StayedOpen,
+    1 => ProcessWide(why),
+    2 => ClosedLate(late),
 });
 
 encode_variants!(Outcome {
@@ -314,8 +347,14 @@ mod tests {
             facts: vec!["reading end".into()],
             ..Descriptor::default()
         };
-        let left =
-            Left { descriptor, opened: Some(place.clone()), custody: vec!["acquired".into()] };
+        let late = ClosedLate { after_ms: 7, thread: None };
+        let left = Left {
+            descriptor,
+            opened: Some(place.clone()),
+            custody: vec!["acquired".into()],
+            fate: Fate::ClosedLate(late),
+            recurs: Some(false),
+        };
         vec![
             ChildMessage::Started(Started { before: vec![0, 1, -1, i64::MAX], threads: vec![] }),
             ChildMessage::Ended(Ended {
@@ -326,27 +365,20 @@ mod tests {
                 coverage: Coverage::Missing("why not".into()),
                 ..Ended::default()
             }),
-            ChildMessage::Rerun { recurs: vec![true, false] },
-            ChildMessage::Began,
-            ChildMessage::Returned,
+            ChildMessage::Began { at: now() },
+            ChildMessage::Returned { at: u64::MAX },
         ]
     }
 
     #[test]
-    fn a_message_arrives_as_it_was_sent_however_it_is_cut() {
+    fn messages_arrive_as_they_were_sent() {
         let sent = messages();
         let bytes: Vec<u8> = sent.iter().flat_map(ChildMessage::to_bytes).collect();
-        for size in [1, 2, 7, bytes.len()] {
-            let (mut arrived, mut received) = (Vec::new(), Vec::new());
-            for part in bytes.chunks(size) {
-                arrived.extend(part);
-                while let Some(message) = ChildMessage::take_from(&mut arrived) {
-                    received.push(message);
-                }
-            }
-            assert_eq!(received, sent);
-            assert!(arrived.is_empty());
-        }
+        let mut arrived = &bytes[..];
+        let received: Vec<_> =
+            std::iter::from_fn(|| ChildMessage::take_from(&mut arrived)).collect();
+        assert_eq!(received, sent);
+        assert!(arrived.is_empty());
     }
 
     #[test]
@@ -354,7 +386,7 @@ mod tests {
         for message in messages() {
             let mut bytes = message.to_bytes();
             bytes.pop();
-            assert_eq!(ChildMessage::take_from(&mut bytes), None);
+            assert_eq!(ChildMessage::take_from(&mut &bytes[..]), None);
         }
     }
 }

@@ -7,27 +7,29 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use echown_fd::{inherit_fds, trap::Mode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::case::Case;
-use super::child::{ChildConfig, VARIABLE};
+use super::child_config::{ChildConfig, VARIABLE};
 use super::env_settings::EnvSettings;
 use super::filter::{self, Filtered};
+use super::group;
 use super::hang;
 use super::judge::{self, ChildReport, Verdict};
-use super::message::ChildMessage;
+use super::message;
 use super::platform::{self, pipe};
+use super::report_map::ReportReader;
 use super::report_output;
 
 /// How often a child is polled for its end on a kernel without pidfd.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The maximum number of descriptors that a child costs in this process: two pipes, one more during
-/// its start, its three standard streams, and its pidfd.
+/// The maximum number of descriptors that a child costs in this process: a pipe, the report's memory
+/// and one more during its start, its three standard streams, and its pidfd.
 const DESCRIPTORS_A_CHILD: u64 = 12;
 
 /// The number of descriptors reserved for the runner and for tests that run in this process.
@@ -70,27 +72,14 @@ fn registered_twice(case: &Case) -> Option<String> {
 /// like a clean one.
 fn verdict(case: &Case) -> Result<Verdict, String> {
     let settings = EnvSettings::of_this_process().map_err(|error| format!("echown: {error}"))?;
-    let trace =
-        case.trace_fds || env::var("ECHOWN_TRACE_FDS").is_ok_and(|it| !["", "0"].contains(&&*it));
-    let trace = trace.then_some(Mode::Strict);
-    let first = run_child(case, ChildRun { trace, rerun: false, is_shown: true })?;
-    let mut second = None;
-    if judge::needs_rerun(case, &first) {
-        let (mode, rerun) = match first.ended {
-            Some(_) => (Mode::Strict, true),
-            None => (Mode::IgnoreAbort, false),
-        };
-        let report = run_child(case, ChildRun { trace: Some(mode), rerun, is_shown: false })?;
-        // If the body cannot run twice in one process, a third process finds the places.
-        let report = match report.recurs {
-            None if rerun && judge::has_leaks(&report) => {
-                run_child(case, ChildRun { trace: Some(mode), rerun: false, is_shown: false })?
-            }
-            _ => report,
-        };
-        second = Some(report);
-    }
-    filter_and_write(case, judge::judge(case, first, second), settings)
+    let _turn = group::take_turn(case)
+        .map_err(|error| format!("failed to lock the group of test `{}`: {error}", case.name()))?;
+    let is_traced = !case.no_trace && !env::var("ECHOWN_TRACE_FDS").is_ok_and(|it| it == "0");
+    let run = |mode| ChildRun { trace: is_traced.then_some(mode), is_shown: mode == Mode::Strict };
+    let report = run_child(case, run(Mode::Strict))?;
+    let was_aborted = judge::was_aborted(&report) && is_traced && !case.no_rerun;
+    let second = was_aborted.then(|| run_child(case, run(Mode::IgnoreAbort))).transpose()?;
+    filter_and_write(case, judge::judge(case, report, second), settings)
 }
 
 /// Removes findings that suppressions or the baseline match, and writes the report to its file.
@@ -154,8 +143,6 @@ fn act_on(case: &Case, verdict: Verdict) {
 #[derive(Clone, Copy)]
 struct ChildRun {
     trace: Option<Mode>,
-    /// Whether the child runs the body a second time if it leaves something open.
-    rerun: bool,
     /// Whether its output is forwarded as the test's.
     is_shown: bool,
 }
@@ -211,12 +198,13 @@ fn is_captured() -> bool {
 }
 
 fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
-    let (control, control_writer) = pipe()?;
-    let mut command = Command::new(env::current_exe()?);
+    let (memory, report) = ReportReader::create()?;
+    let exe = env::current_exe()?;
+    let mut command = Command::new(&exe);
     command.args([&*case.name(), "--exact", "--include-ignored", "--nocapture"]);
     command.args(["--test-threads", "1"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut passed = vec![control_writer];
+    let mut passed = vec![memory];
     let mut output = None;
     if !run.is_shown || is_captured() {
         // One pipe for both streams keeps their order. Hidden output uses a pipe, too: if the
@@ -238,19 +226,20 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
         return Err(io::Error::other("all descriptors are in use"));
     }
     let config = ChildConfig {
-        control: numbers[0],
+        report: numbers[0],
         output: numbers.get(1).copied(),
         trace: run.trace,
-        rerun: run.rerun,
+        rerun: !case.no_rerun,
     };
-    command.env(VARIABLE, config.to_variable(std::process::id()));
+    command.env(VARIABLE, config.to_variable(std::process::id(), &exe));
     inherit_fds::pass(&mut command, passed.into_iter().zip(numbers).collect());
     let child = command.spawn()?;
     // This closes the child's ends of the pipes.
     drop(command);
     let id = Pid::from_child(&child);
     let handle = platform::pidfd(id);
-    Ok(RunningChild { child, id, handle, control: Some(control), output, is_shown: run.is_shown })
+    let since = message::now();
+    Ok(RunningChild { child, id, handle, report, output, since, is_shown: run.is_shown })
 }
 
 /// A running child process.
@@ -259,38 +248,33 @@ struct RunningChild {
     id: Pid,
     /// The pidfd, which is readable when the child has ended. Without one, the child is polled.
     handle: Option<OwnedFd>,
+    report: ReportReader,
     /// `None` after its end of file, which `poll` would report again and again.
-    control: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    /// When it was started (see [`message::now`]).
+    since: u64,
     is_shown: bool,
 }
 
 impl RunningChild {
     /// Waits for the child's end and forwards its output. Only the end of the process counts,
-    /// because a program that the test left running may keep the pipes open indefinitely.
+    /// because a program that the test left running may keep the pipe open indefinitely.
     fn watch(mut self, case: &Case) -> io::Result<ChildReport> {
-        // The first run returned in time, and recording makes the second one slower.
-        let factor = if self.is_shown { 1 } else { 2 };
         let mut report = ChildReport::default();
-        let mut deadline = Instant::now() + report.progress.timeout(case) * factor;
-        let (mut arrived, mut text) = (Vec::new(), Vec::new());
+        let mut text = Vec::new();
         loop {
-            let ended = self.wait(deadline)?;
+            let ended = self.wait(self.time_left(case, &report))?;
             self.output = self.output.filter(|output| read_all(output, &mut text));
             match self.is_shown {
                 true => forward_output(&mut text, ended.is_some()),
                 false => text.clear(),
             }
-            self.control = self.control.filter(|control| read_all(control, &mut arrived));
-            while let Some(message) = ChildMessage::take_from(&mut arrived) {
-                report.receive(message);
-                deadline = Instant::now() + report.progress.timeout(case) * factor;
-            }
+            self.report.receive().into_iter().for_each(|message| report.receive(message));
             if let Some(status) = ended {
                 report.status = status;
                 return Ok(report);
             }
-            if Instant::now() >= deadline && report.hang.is_none() {
+            if self.time_left(case, &report).is_zero() && report.hang.is_none() {
                 let handle = self.handle.as_ref().map(OwnedFd::as_fd);
                 let started = report.started.clone().unwrap_or_default();
                 report.hang = Some(hang::diagnose(self.id, handle, &started));
@@ -299,15 +283,32 @@ impl RunningChild {
         }
     }
 
-    /// Waits for input, for the child's end or for the deadline. Returns the exit status.
-    fn wait(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-        let left = deadline.saturating_duration_since(Instant::now());
+    /// The time until the child's step takes too long. The child does not wake this process when a
+    /// step begins, so before the body this is at most the time of the body.
+    fn time_left(&self, case: &Case, report: &ChildReport) -> Duration {
+        if report.hang.is_some() {
+            return Duration::ZERO;
+        }
+        // The first run returned in time, and recording makes the second one slower.
+        let factor = if self.is_shown { 1 } else { 2 };
+        let timeout = report.progress.timeout(case) * factor;
+        let passed = message::now().saturating_sub(report.since.unwrap_or(self.since));
+        let left = timeout.saturating_sub(Duration::from_nanos(passed));
+        match report.since {
+            // At least a moment: a child that has begun meanwhile is seen in the next round.
+            None if !left.is_zero() => left.min(case.timeout().max(POLL_INTERVAL)),
+            _ => left,
+        }
+    }
+
+    /// Waits for input, for the child's end or for the time `left`. Returns the exit status.
+    fn wait(&mut self, left: Duration) -> io::Result<Option<ExitStatus>> {
         let pause = match &self.handle {
             // After the kill, only the end of the process is awaited.
             Some(_) if left > Duration::ZERO => left,
             _ => POLL_INTERVAL,
         };
-        let all = [&self.control, &self.output, &self.handle].into_iter().flatten();
+        let all = [&self.output, &self.handle].into_iter().flatten();
         let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let pause = Timespec::try_from(pause).map_err(io::Error::other)?;
         match poll(&mut all, Some(&pause)) {

@@ -23,7 +23,7 @@ pub(super) struct Symbol {
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-pub(super) use linux::Symbols;
+pub(super) use linux::{Symbols, mapping};
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 pub(super) use elsewhere::Symbols;
@@ -191,7 +191,7 @@ mod linux {
     }
 
     /// Range, offset and path of a line of `/proc/self/maps`; `None` if it maps no file.
-    fn mapping(line: &str) -> Option<(Range<usize>, u64, &str)> {
+    pub(in super::super) fn mapping(line: &str) -> Option<(Range<usize>, u64, &str)> {
         let mut words = line.split_whitespace();
         let (start, end) = words.next()?.split_once('-')?;
         let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;

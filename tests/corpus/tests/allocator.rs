@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Opening {
 #[global_allocator]
 static ALLOCATOR: Opening = Opening;
 
-#[echown::test(trace_fds)]
+#[echown::test]
 fn a_double_close_under_an_allocator_that_opens_files() {
     OPENS.store(true, Ordering::Relaxed);
     closes::twice();

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::fs::OFlags;
+use rustix::net::sockopt::{Timeout, socket_timeout};
 
 use crate::kind;
 
@@ -138,6 +139,18 @@ fn is_detached_mount(number: RawFd) -> bool {
 fn is_namespace(link: &str) -> bool {
     let names = ["net:[", "mnt:[", "pid:[", "user:[", "uts:[", "ipc:[", "cgroup:[", "time:["];
     names.iter().any(|name| link.starts_with(name))
+}
+
+/// Whether a number is a socket on which a receiving call returns after some time (`SO_RCVTIMEO`).
+pub fn has_receive_timeout(number: RawFd) -> bool {
+    let timeout = |fd: BorrowedFd<'_>| socket_timeout(fd, Timeout::Recv);
+    matches!(Number::listed(number).lend(timeout), Ok(Some(_)))
+}
+
+/// Whether a number is a timerfd that is running.
+pub fn is_running_timer(number: RawFd) -> bool {
+    link_target(number).is_some_and(|link| link == "anon_inode:[timerfd]")
+        && field(number, "it_value").is_some_and(|value| value != "(0, 0)")
 }
 
 /// Further facts for a descriptor of this kind.

@@ -139,7 +139,8 @@ mod here {
     use super::table::{DOUBLES_MAX, Second, TABLE, Trace};
     use super::{DoubleClose, Mode, Stack, TrapError, calls, filter, handler, rings, threads};
 
-    /// Starts recording, until the process ends, on this thread and the threads that it starts.
+    /// Starts recording, until the process ends, on the threads that this thread starts. Its own calls
+    /// are not recorded.
     ///
     /// # Errors
     /// Recording is not possible; nothing has changed.
@@ -159,6 +160,11 @@ mod here {
     /// The call that closed a number that was open when recording began.
     pub fn closed(number: RawFd) -> Option<Stack> {
         TABLE.with(|table| table.closed_of_others(number)).flatten().map(stack)
+    }
+
+    /// The last call that closed a number, if it has not been opened again since.
+    pub fn last_close(number: RawFd) -> Option<Stack> {
+        TABLE.with(|table| table.last_close(number)).flatten().map(stack)
     }
 
     /// The double closes so far.
@@ -206,6 +212,10 @@ mod here {
         None
     }
 
+    pub fn last_close(_: RawFd) -> Option<Stack> {
+        None
+    }
+
     pub fn doubles() -> Vec<DoubleClose> {
         Vec::new()
     }
@@ -215,4 +225,4 @@ mod here {
     }
 }
 
-pub use here::{closed, doubles, install, opened, spawned};
+pub use here::{closed, doubles, install, last_close, opened, spawned};

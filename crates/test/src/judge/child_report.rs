@@ -11,8 +11,9 @@ use super::super::progress::Progress;
 pub(crate) struct ChildReport {
     pub(crate) started: Option<Started>,
     pub(crate) progress: Progress,
+    /// When the current step began (see [`now`](super::super::message::now)); `None` before the body.
+    pub(crate) since: Option<u64>,
     pub(crate) ended: Option<Ended>,
-    pub(crate) recurs: Option<Vec<bool>>,
     pub(crate) status: ExitStatus,
     pub(crate) hang: Option<Hang>,
 }
@@ -21,13 +22,15 @@ impl ChildReport {
     pub(crate) fn receive(&mut self, message: ChildMessage) {
         match message {
             ChildMessage::Started(started) => self.started = Some(started),
-            // The child was killed in the step in which it hangs; the step does not change any
-            // more.
-            ChildMessage::Began | ChildMessage::Returned if self.hang.is_some() => {}
-            ChildMessage::Began => self.progress = Progress::Running,
-            ChildMessage::Returned => self.progress = Progress::Returned,
+            // The child was killed in the step in which it hangs; the step does not change any more.
+            ChildMessage::Began { .. } | ChildMessage::Returned { .. } if self.hang.is_some() => {}
+            ChildMessage::Began { at } => {
+                (self.progress, self.since) = (Progress::Running, Some(at));
+            }
+            ChildMessage::Returned { at } => {
+                (self.progress, self.since) = (Progress::Returned, Some(at));
+            }
             ChildMessage::Ended(ended) => self.ended = Some(ended),
-            ChildMessage::Rerun { recurs } => self.recurs = Some(recurs),
         }
     }
 }

@@ -3,7 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{LazyLock, Mutex};
+use std::thread;
 
 use downstream::clean;
 
@@ -80,7 +85,7 @@ fn a_program_that_is_still_running() {
 }
 
 //~ passes
-#[echown::test(trace_fds)]
+#[echown::test]
 fn programs_under_the_trace() {
     for _ in 0..3 {
         assert!(Command::new("ls").arg("/").output().unwrap().status.success());
@@ -104,4 +109,28 @@ fn a_plain_test_that_leaks_in_the_runners_process() {
         std::mem::forget(File::open("/etc/passwd"));
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
+}
+
+/// A thread of a pool, which opens its own wake-up socket at its first job.
+fn worker() -> Mutex<Sender<Sender<()>>> {
+    let (sender, jobs) = channel::<Sender<()>>();
+    thread::spawn(move || {
+        thread_local!(static WAKER: UnixStream = UnixStream::pair().unwrap().0);
+        for done in jobs {
+            WAKER.with(|waker| waker.set_nonblocking(true).unwrap());
+            done.send(()).unwrap();
+        }
+    });
+    Mutex::new(sender)
+}
+
+//~ passes | it does not count as a leak of the test
+#[echown::test]
+fn a_file_per_thread_of_a_pool() {
+    static POOL: LazyLock<[Mutex<Sender<Sender<()>>>; 2]> = LazyLock::new(|| [worker(), worker()]);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+    let (done, wait) = channel();
+    POOL[NEXT.fetch_add(1, Ordering::Relaxed)].lock().unwrap().send(done).unwrap();
+    wait.recv().unwrap();
 }

@@ -2,10 +2,8 @@
 //! improves, update the page.
 
 use std::fs::File;
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{LazyLock, Mutex, Once};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -26,17 +24,9 @@ fn a_leak_in_the_first_run_only() {
     FIRST.call_once(|| std::mem::forget(File::open("/etc/passwd")));
 }
 
-//~ fails | left 1 descriptor open
-#[echown::test(no_rerun)]
-fn a_leak_in_the_first_run_only_with_no_rerun() {
-    FIRST.call_once(|| std::mem::forget(File::open("/etc/passwd")));
-}
-
 //~ fails | left 1 descriptor open | tcp listener fd | @opened by socket at tests/verdicts/limits.rs:
 #[echown::test]
 fn a_test_that_cannot_run_twice_is_judged_by_its_first_run() {
-    use std::sync::atomic::AtomicBool;
-
     static WAS_RUN: AtomicBool = AtomicBool::new(false);
     assert!(!WAS_RUN.swap(true, Ordering::Relaxed), "it was run before");
     std::mem::forget(std::net::TcpListener::bind("127.0.0.1:0"));
@@ -47,28 +37,4 @@ fn a_test_that_cannot_run_twice_is_judged_by_its_first_run() {
 fn a_static_that_every_test_replaces() {
     static LAST: Mutex<Option<File>> = Mutex::new(None);
     *LAST.lock().unwrap() = File::open("/etc/passwd").ok();
-}
-
-/// A thread of a pool, which opens its own wake-up socket at its first job.
-fn worker() -> Mutex<Sender<Sender<()>>> {
-    let (sender, jobs) = channel::<Sender<()>>();
-    thread::spawn(move || {
-        thread_local!(static WAKER: UnixStream = UnixStream::pair().unwrap().0);
-        for done in jobs {
-            WAKER.with(|waker| waker.set_nonblocking(true).unwrap());
-            done.send(()).unwrap();
-        }
-    });
-    Mutex::new(sender)
-}
-
-//~ fails | left 1 descriptor open | unix stream fd
-#[echown::test]
-fn a_file_per_pool_thread_when_the_second_run_uses_another_thread() {
-    static POOL: LazyLock<[Mutex<Sender<Sender<()>>>; 2]> = LazyLock::new(|| [worker(), worker()]);
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-    let (done, wait) = channel();
-    POOL[NEXT.fetch_add(1, Ordering::Relaxed)].lock().unwrap().send(done).unwrap();
-    wait.recv().unwrap();
 }

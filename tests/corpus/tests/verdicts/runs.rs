@@ -21,14 +21,14 @@ fn once_when_clean() {
 // It has no thread, so the harness does not wait for the settle time.
 //~ fails | left 1 descriptor open | /etc/passwd
 #[echown::test(settle_ms = 30_000)]
-fn three_times_when_it_leaks() {
+fn twice_when_it_leaks() {
     count();
     forget(File::open("/etc/passwd"));
 }
 
 //~ fails | left 1 descriptor open | /etc/passwd
 #[echown::test]
-fn four_times_when_it_leaks_and_ends_its_process_the_second_time() {
+fn twice_when_it_leaks_and_ends_its_process_the_second_time() {
     static WAS_RUN: AtomicBool = AtomicBool::new(false);
 
     count();

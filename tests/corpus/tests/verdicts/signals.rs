@@ -6,7 +6,7 @@ use downstream::signals;
 
 /// In the first run as well.
 //~ passes
-#[echown::test(trace_fds)]
+#[echown::test]
 fn a_handler_that_opens_with_all_signals_blocked() {
     signals::handle_by_opening();
     signals::raise(libc::SIGUSR1);

@@ -19,6 +19,10 @@ static RECORDED_PROCESS: AtomicI64 = AtomicI64::new(0);
 /// Whether F_GETFD reports a closed number as open; see `record`.
 static IGNORE_ABORT: AtomicBool = AtomicBool::new(false);
 
+/// The kernel's id of the thread that installed the trap. Its own calls are not recorded: it lists
+/// what is open, and would overwrite the records of the numbers that it uses meanwhile.
+static OBSERVER: AtomicI64 = AtomicI64::new(0);
+
 /// The size of the kernel's signal set in bytes.
 const SET_BYTES: u64 = 8;
 
@@ -44,10 +48,11 @@ pub(super) fn install(
     filter: impl FnOnce(u64) -> Result<(), TrapError>,
 ) -> Result<(), TrapError> {
     let magic = magic::choose();
-    // ord: Relaxed, both; they are read only under the filter, which this thread installs after
+    // ord: Relaxed, all three; they are read only under the filter, which this thread installs after
     // them, and other threads are started later.
     IGNORE_ABORT.store(mode == Mode::IgnoreAbort, Ordering::Relaxed);
     RECORDED_PROCESS.store(i64::from(std::process::id()), Ordering::Relaxed);
+    OBSERVER.store(i64::from(this_thread()), Ordering::Relaxed);
     TABLE.set(Table::new());
     threads::start();
     // The first unwinding may load tables, so it is done here and not in the handler.
@@ -128,7 +133,7 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
                 return;
             }
         },
-        Some(effect) if is_recorded_process() => {
+        Some(effect) if is_recorded() => {
             let mut trace = Trace::new(call, this_thread(), this_threads_name());
             unwind(&mut trace, pointer);
             record(effect, call, arguments, mask, &trace)
@@ -410,20 +415,26 @@ unsafe extern "C" {
     fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
 }
 
+/// Whether the calls of this thread are recorded.
+fn is_recorded() -> bool {
+    // ord: Relaxed; written before the filter was installed, see `install`.
+    is_recorded_process() && i64::from(this_thread()) != OBSERVER.load(Ordering::Relaxed)
+}
+
 fn is_recorded_process() -> bool {
     // SAFETY: the call takes no arguments and cannot fail.
     let process = unsafe { repeat(libc::SYS_getpid, [0; 5]) };
-    // ord: Relaxed; written before the filter was installed, see `install`.
+    // ord: Relaxed; as in `is_recorded`.
     process == RECORDED_PROCESS.load(Ordering::Relaxed)
 }
 
 fn ignores_abort() -> bool {
-    // ord: Relaxed; as in `is_recorded_process`.
+    // ord: Relaxed; as in `is_recorded`.
     IGNORE_ABORT.load(Ordering::Relaxed)
 }
 
 fn this_thread() -> u32 {
-    // SAFETY: as in `is_recorded_process`.
+    // SAFETY: as in `is_recorded`.
     unsafe { repeat(libc::SYS_gettid, [0; 5]) as u32 }
 }
 

@@ -192,6 +192,11 @@ impl Table {
         slot.opened.filter(|_| slot.state == FdState::Open)
     }
 
+    pub(super) fn last_close(&mut self, number: RawFd) -> Option<Trace> {
+        let slot = self.slot(number)?;
+        slot.closed.filter(|_| slot.state == FdState::Closed)
+    }
+
     pub(super) fn is_closed(&mut self, number: RawFd) -> bool {
         self.slot(number).is_some_and(|slot| slot.state == FdState::Closed)
     }
