@@ -30,3 +30,6 @@ mod light;
 
 #[path = "adopting/real.rs"]
 mod real;
+
+#[path = "adopting/suites.rs"]
+mod suites;

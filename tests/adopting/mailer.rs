@@ -12,9 +12,9 @@ use crate::common::require_tool;
 
 const PAGE: &str = "docs/adopting.md";
 
-/// The block of the page after a marker.
-fn block(marker: &str) -> String {
-    let page = fs::read_to_string(root().join(PAGE)).unwrap();
+/// The block of a page after a marker.
+pub fn block(page: &str, marker: &str) -> String {
+    let page = fs::read_to_string(root().join(page)).unwrap();
     let (_, rest) = page.split_once(&format!("<!-- {marker} -->\n```")).expect(marker);
     let (_, rest) = rest.split_once('\n').expect("the fence is at the end of a line");
     rest.split_once("```\n").expect("the block ends").0.to_owned()
@@ -25,8 +25,8 @@ fn mailer() -> &'static DownstreamCrate {
     MAILER.get_or_init(|| {
         let files = [
             (PathBuf::from("Cargo.toml"), light_manifest("mailer")),
-            (PathBuf::from("src/lib.rs"), block("the mailer")),
-            (PathBuf::from("tests/send.rs"), block("the mailer's tests")),
+            (PathBuf::from("src/lib.rs"), block(PAGE, "the mailer")),
+            (PathBuf::from("tests/send.rs"), block(PAGE, "the mailer's tests")),
         ];
         // The same build folder as the corpus: common dependencies are built once.
         DownstreamCrate::corpus();
@@ -84,7 +84,7 @@ fn the_page_shows_the_output_of_nextest() {
         return;
     }
     let output_text = shown(&text(&mailer().cargo(&["nextest", "run", "--no-fail-fast"])));
-    for line in block("the mailer with nextest").lines() {
+    for line in block(PAGE, "the mailer with nextest").lines() {
         // The status and the name; the time and the count differ.
         let words: Vec<&str> = line.split_whitespace().collect();
         let is_said = |it: &str| match words[..] {
