@@ -50,13 +50,26 @@ mod clone;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod filter;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod findings;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod handler;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod history;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod lock;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod magic;
+mod misuse;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod opened_kind;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod rings;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod stacks;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod std_check;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod sweep;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod table;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -122,6 +135,30 @@ pub struct Stack {
     pub addresses: Vec<usize>,
 }
 
+/// A descriptor number that was misused.
+#[derive(Clone, Debug)]
+pub struct MisusedFd {
+    /// How it was misused.
+    pub misuse: Misuse,
+    /// The number.
+    pub number: RawFd,
+    /// A word of [`kind::ALL`](crate::kind::ALL): what was opened under the number last, if known.
+    pub kind: Option<&'static str>,
+    /// The last events of the number, oldest first, as far as they were recorded.
+    pub history: Vec<FdEvent>,
+    /// Whether the standard library would have aborted the process.
+    pub is_abort_due: bool,
+}
+
+/// An event in the history of a number.
+#[derive(Clone, Debug)]
+pub struct FdEvent {
+    /// What was done.
+    pub kind: EventKind,
+    /// The call that did it.
+    pub stack: Stack,
+}
+
 /// A double close: a number that was opened, closed and closed again, as far as each call was
 /// recorded.
 #[derive(Clone, Debug)]
@@ -136,8 +173,14 @@ pub struct DoubleClose {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::table::{DOUBLES_MAX, Second, TABLE, Trace};
-    use super::{DoubleClose, Mode, Stack, TrapError, calls, filter, handler, rings, threads};
+    use super::findings::Finding;
+    use super::history::Event;
+    use super::stacks::Trace;
+    use super::table::TABLE;
+    use super::{
+        DoubleClose, EventKind, FdEvent, Misuse, MisusedFd, Mode, Stack, TrapError, calls, filter,
+        handler, rings, threads,
+    };
 
     /// Starts recording, until the process ends, on the threads that this thread starts. Its own calls
     /// are not recorded.
@@ -167,15 +210,42 @@ mod here {
         TABLE.with(|table| table.last_close(number)).flatten().map(stack)
     }
 
+    /// The last events of a number, oldest first.
+    pub fn history(number: RawFd) -> Vec<FdEvent> {
+        let history = TABLE.with(|table| table.history(number)).flatten();
+        history.iter().flat_map(|history| history.events()).filter_map(event).collect()
+    }
+
+    /// The misused numbers so far.
+    pub fn misused() -> Vec<MisusedFd> {
+        let findings = TABLE.with(|table| table.findings());
+        let misused = |finding: &Finding| MisusedFd {
+            misuse: finding.misuse,
+            number: finding.number,
+            kind: finding.kind.word(),
+            history: finding.events().iter().copied().filter_map(event).collect(),
+            is_abort_due: finding.is_abort_due,
+        };
+        findings.iter().flat_map(|findings| findings.all()).map(misused).collect()
+    }
+
     /// The double closes so far.
     pub fn doubles() -> Vec<DoubleClose> {
-        let mut doubles = Vec::with_capacity(DOUBLES_MAX);
-        TABLE.with(|table| table.doubles(&mut doubles));
-        let double = |(number, traces): Second| DoubleClose {
-            number,
-            stacks: traces.map(|trace| trace.map(stack)),
+        let double = |misused: MisusedFd| {
+            let last = |kind: EventKind| {
+                let mut all = misused.history.iter().rev();
+                all.find(|event| event.kind == kind).map(|event| event.stack.clone())
+            };
+            let kinds = [EventKind::Opened, EventKind::Closed, EventKind::ClosedAgain];
+            DoubleClose { number: misused.number, stacks: kinds.map(last) }
         };
-        doubles.into_iter().map(double).collect()
+        let all = misused().into_iter().filter(|it| it.misuse == Misuse::DoubleClose);
+        all.map(double).collect()
+    }
+
+    fn event(event: Event) -> Option<FdEvent> {
+        let trace = TABLE.with(|table| table.trace(event.call)).flatten()?;
+        Some(FdEvent { kind: event.kind, stack: stack(trace) })
     }
 
     /// The call that spawned a thread.
@@ -198,7 +268,7 @@ mod here {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::{DoubleClose, Mode, Stack, TrapError};
+    use super::{DoubleClose, FdEvent, MisusedFd, Mode, Stack, TrapError};
 
     pub fn install(_: Mode) -> Result<(), TrapError> {
         Err(TrapError::new("openings are recorded on Linux on x86-64 only"))
@@ -216,6 +286,14 @@ mod here {
         None
     }
 
+    pub fn history(_: RawFd) -> Vec<FdEvent> {
+        Vec::new()
+    }
+
+    pub fn misused() -> Vec<MisusedFd> {
+        Vec::new()
+    }
+
     pub fn doubles() -> Vec<DoubleClose> {
         Vec::new()
     }
@@ -225,4 +303,5 @@ mod here {
     }
 }
 
-pub use here::{closed, doubles, install, last_close, opened, spawned};
+pub use here::{closed, doubles, history, install, last_close, misused, opened, spawned};
+pub use misuse::{EventKind, Misuse};

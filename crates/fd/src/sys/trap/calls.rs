@@ -1,5 +1,7 @@
 //! The trapped system calls: those that open and close descriptors, with their effect on numbers.
 
+use std::os::fd::RawFd;
+
 /// The effect of a trapped call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -23,6 +25,8 @@ pub(super) enum Effect {
     Closes,
     /// Closes the numbers from its first argument to its second.
     ClosesRange,
+    /// Needs an open number, see [`used_numbers`].
+    Uses,
     /// Sets which signals are blocked.
     Masks,
     /// Sets a signal's handler, and which signals are blocked while it runs.
@@ -82,6 +86,22 @@ pub(super) const CALLS: &[(i64, &str, Effect)] = &[
     (libc::SYS_clone3, "clone3", Effect::Clones),
     (libc::SYS_close, "close", Effect::Closes),
     (libc::SYS_close_range, "close_range", Effect::ClosesRange),
+    (libc::SYS_bind, "bind", Effect::Uses),
+    (libc::SYS_listen, "listen", Effect::Uses),
+    (libc::SYS_connect, "connect", Effect::Uses),
+    (libc::SYS_shutdown, "shutdown", Effect::Uses),
+    (libc::SYS_setsockopt, "setsockopt", Effect::Uses),
+    (libc::SYS_getsockname, "getsockname", Effect::Uses),
+    (libc::SYS_getpeername, "getpeername", Effect::Uses),
+    (libc::SYS_epoll_ctl, "epoll_ctl", Effect::Uses),
+    (libc::SYS_timerfd_settime, "timerfd_settime", Effect::Uses),
+    (libc::SYS_inotify_add_watch, "inotify_add_watch", Effect::Uses),
+    (libc::SYS_ftruncate, "ftruncate", Effect::Uses),
+    (libc::SYS_fsync, "fsync", Effect::Uses),
+    (libc::SYS_fdatasync, "fdatasync", Effect::Uses),
+    (libc::SYS_flock, "flock", Effect::Uses),
+    (libc::SYS_fchmod, "fchmod", Effect::Uses),
+    (libc::SYS_fallocate, "fallocate", Effect::Uses),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", Effect::Masks),
     (libc::SYS_rt_sigaction, "rt_sigaction", Effect::Handles),
 ];
@@ -164,6 +184,34 @@ const OPENING_BPF_COMMANDS: &[u32] = &[
 /// The conditions on the arguments of a trapped call.
 pub(super) fn conditions(call: i64) -> &'static [Condition] {
     CONDITIONS.iter().find(|(number, _)| *number == call).map_or(&[], |(_, all)| all)
+}
+
+/// The numbers that a call needs to be open: it is misused if it fails because one of them is
+/// closed. `None` for calls that fail for other reasons, or that check whether a number is open.
+///
+/// Removing a number from an epoll set is no use: event loops do it for numbers that are closed
+/// already, and ignore the error.
+pub(super) fn used_numbers(call: i64, arguments: [u64; 5]) -> Option<impl Iterator<Item = RawFd>> {
+    let number = |index: usize| Some(arguments[index] as u32 as RawFd);
+    let (first, second) = match call {
+        libc::SYS_epoll_ctl if arguments[1] as i32 == libc::EPOLL_CTL_DEL => (number(0), None),
+        libc::SYS_epoll_ctl => (number(0), number(2)),
+        libc::SYS_close => return None,
+        libc::SYS_pidfd_getfd
+        | libc::SYS_openat
+        | libc::SYS_openat2
+        | libc::SYS_dup
+        | libc::SYS_dup2
+        | libc::SYS_dup3
+        | libc::SYS_fcntl
+        | libc::SYS_accept
+        | libc::SYS_accept4
+        | libc::SYS_recvmsg
+        | libc::SYS_recvmmsg => (number(0), None),
+        _ if effect(call) == Some(Effect::Uses) => (number(0), None),
+        _ => return None,
+    };
+    Some([first, second].into_iter().flatten())
 }
 
 pub(super) fn effect(call: i64) -> Option<Effect> {

@@ -7,11 +7,13 @@ use std::io::Write;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use super::calls::{Effect, effect};
+use super::calls::{Effect, effect, used_numbers};
 use super::clone::{self, Request};
 use super::magic::{self, repeat};
-use super::table::{TABLE, Table, Trace};
-use super::{Mode, TrapError, rings, threads};
+use super::opened_kind::OpenedKind;
+use super::stacks::Trace;
+use super::table::{TABLE, Table};
+use super::{Mode, TrapError, rings, std_check, threads};
 
 /// The id of the recorded process; a child between fork and exec has another one.
 static RECORDED_PROCESS: AtomicI64 = AtomicI64::new(0);
@@ -28,6 +30,8 @@ const SET_BYTES: u64 = 8;
 
 /// The bit of SIGSYS in the kernel's signal set.
 const SIGSYS_BIT: u64 = 1 << (libc::SIGSYS - 1);
+
+const EBADF: i64 = -(libc::EBADF as i64);
 
 /// The kernel's `sigaction`.
 #[derive(Clone, Copy)]
@@ -53,7 +57,7 @@ pub(super) fn install(
     IGNORE_ABORT.store(mode == Mode::IgnoreAbort, Ordering::Relaxed);
     RECORDED_PROCESS.store(i64::from(std::process::id()), Ordering::Relaxed);
     OBSERVER.store(i64::from(this_thread()), Ordering::Relaxed);
-    TABLE.set(Table::new());
+    TABLE.set(Table::new().ok_or_else(|| TrapError::of_last_call("no memory for the record"))?);
     threads::start();
     // The first unwinding may load tables, so it is done here and not in the handler.
     let mut trace = Trace::new(0, 0, [0; 16]);
@@ -133,8 +137,10 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
                 return;
             }
         },
+        Some(Effect::Uses) if is_recorded() => uses(call, arguments, mask, pointer),
         Some(effect) if is_recorded() => {
             let mut trace = Trace::new(call, this_thread(), this_threads_name());
+            trace.set_kind(OpenedKind::of(call, &arguments));
             unwind(&mut trace, pointer);
             record(effect, call, arguments, mask, &trace)
         }
@@ -201,6 +207,45 @@ fn is_pidfd(number: RawFd) -> bool {
     written.is_ok() && (link == b"anon_inode:[pidfd]" || link.starts_with(b"pidfd:"))
 }
 
+/// Makes a call that needs an open descriptor. The stack is walked only if it is closed.
+fn uses(call: i64, arguments: [u64; 5], mask: *mut libc::sigset_t, pointer: usize) -> i64 {
+    let result = unmasked(call, arguments, mask);
+    match result {
+        0 if call == libc::SYS_listen => {
+            let number = number(arguments[0]);
+            TABLE.with(|table| {
+                let kind = table.kind(number).listening();
+                table.set_kind(number, kind);
+            });
+        }
+        EBADF => {
+            let used = used_numbers(call, arguments).into_iter().flatten();
+            let is_closed = |number: &RawFd| TABLE.with(|table| table.is_closed(*number));
+            for number in used.filter(|number| is_closed(number) == Some(true)) {
+                let mut trace = Trace::new(call, this_thread(), this_threads_name());
+                unwind(&mut trace, pointer);
+                TABLE.with(|table| table.was_used_closed(number, &trace));
+            }
+        }
+        _ => {}
+    }
+    result
+}
+
+/// The result of F_GETFD for a number that is closed.
+///
+/// The standard library checks its descriptors before it closes them, and aborts if one is closed.
+/// If the number is reported as open, the standard library closes it, which fails and is recorded
+/// as a double close. Other code that checks whether a number is open gets the true answer.
+fn found_closed(number: RawFd, trace: &Trace) -> i64 {
+    let is_closed = TABLE.with(|table| table.is_closed(number)) == Some(true);
+    if is_closed && ignores_abort() && std_check::is_by_std(trace.addresses()) {
+        TABLE.with(|table| table.abort_is_due(number));
+        return 0;
+    }
+    EBADF
+}
+
 /// Makes the call and records its effect.
 fn record(
     effect: Effect,
@@ -209,31 +254,38 @@ fn record(
     mask: *mut libc::sigset_t,
     trace: &Trace,
 ) -> i64 {
-    const EBADF: i64 = -(libc::EBADF as i64);
-    let number = |argument: u64| argument as u32 as RawFd;
-    let before = match effect {
+    let closing = match effect {
         Effect::Closes => TABLE.with(|table| table.closes(number(arguments[0]), trace)).flatten(),
         _ => None,
     };
     let result = unmasked(call, arguments, mask);
-    if effect == Effect::OpensOrQueries && result == EBADF && ignores_abort() {
-        // The standard library checks this before it closes, and aborts if the number is closed. If
-        // the number is reported as open, the standard library closes it, which fails and is
-        // recorded as a double close.
-        let was_closed = TABLE.with(|table| table.is_closed(number(arguments[0])));
-        return if was_closed == Some(true) { 0 } else { result };
+    if result == EBADF {
+        if effect == Effect::OpensOrQueries && arguments[1] as i32 == libc::F_GETFD {
+            return found_closed(number(arguments[0]), trace);
+        }
+        if let Some(used) = used_numbers(call, arguments) {
+            TABLE.with(|table| used.for_each(|number| table.was_used_closed(number, trace)));
+        }
     }
     if call == libc::SYS_io_uring_setup && result >= 0 {
         rings::is_set_up(trace);
     }
     TABLE.with(|table| match effect {
         Effect::Closes => {
-            if let (EBADF, Some(before)) = (result, before) {
-                table.was_closed(number(arguments[0]), before, trace);
+            if let Some(closing) = closing {
+                match result {
+                    EBADF => table.was_closed(number(arguments[0]), closing),
+                    _ => table.has_closed(number(arguments[0]), closing),
+                }
             }
         }
         _ if result < 0 => {}
         Effect::OpensOrQueries if arguments[1] as i32 == libc::F_GETFD => {}
+        Effect::Opens if [libc::SYS_accept, libc::SYS_accept4].contains(&call) => {
+            table.opens(number(result as u64), trace);
+            let kind = table.kind(number(arguments[0])).accepted();
+            table.set_kind(number(result as u64), kind);
+        }
         Effect::Opens | Effect::OpensOrQueries => table.opens(number(result as u64), trace),
         Effect::OpensPair(argument) => {
             // SAFETY: the call succeeded, so the kernel has written two numbers there.
@@ -267,7 +319,7 @@ fn record(
                 }
             }
         }
-        Effect::Clones | Effect::Masks | Effect::Handles => {}
+        Effect::Uses | Effect::Clones | Effect::Masks | Effect::Handles => {}
     });
     result
 }
@@ -419,6 +471,11 @@ unsafe extern "C" {
 fn is_recorded() -> bool {
     // ord: Relaxed; written before the filter was installed, see `install`.
     is_recorded_process() && i64::from(this_thread()) != OBSERVER.load(Ordering::Relaxed)
+}
+
+/// A descriptor number in a register.
+fn number(argument: u64) -> RawFd {
+    argument as u32 as RawFd
 }
 
 fn is_recorded_process() -> bool {

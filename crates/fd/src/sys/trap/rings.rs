@@ -1,7 +1,7 @@
 //! Where an io_uring was set up: a file that it opens is opened by no call of a thread.
 
 use super::lock::Locked;
-use super::table::Trace;
+use super::stacks::Trace;
 
 /// The last call of `io_uring_setup`.
 static LAST: Locked<Option<Trace>> = Locked::new(None);

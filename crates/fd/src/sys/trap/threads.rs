@@ -9,7 +9,7 @@ use std::arch::asm;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::lock::Locked;
-use super::table::Trace;
+use super::stacks::Trace;
 
 /// The maximum number of recorded threads; the oldest ones are dropped.
 const THREADS_MAX: usize = 256;
